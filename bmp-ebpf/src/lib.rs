@@ -1,0 +1,169 @@
+//! What the kernel programs and bmpd say to each other: the names of programs and tables, their keys and values.
+//!
+//! Every type is `#[repr(C)]` with no implicit padding, so that a key compares bytewise and a value read by either side is
+//! the value the other side wrote. Integers are in host byte order unless a field says otherwise.
+//!
+//! The layout is version [`VERSION`]; a change to any type or table here is a new version.
+#![no_std]
+
+/// The version of this layout. Tables of different versions never share a folder of bpffs.
+pub const VERSION: u32 = 1;
+
+/// Names of the programs, as the object file and the kernel know them.
+pub mod program {
+    /// cgroup/connect4: finds the pin of an IPv4 connect, denies it or binds it and tags the socket.
+    pub const CONNECT4: &str = "connect4";
+    /// cgroup/connect6: the same for IPv6 and IPv4-mapped destinations.
+    pub const CONNECT6: &str = "connect6";
+    /// cgroup_skb/egress: lets a tagged socket's packet leave as its pin says, and counts it; or drops it, and counts that.
+    pub const EGRESS: &str = "egress";
+    /// cgroup_skb/ingress: counts what comes back to a tagged socket.
+    pub const INGRESS: &str = "ingress";
+}
+
+/// Names of the tables.
+pub mod table {
+    /// Hash: [`PinKey`](super::PinKey) → slot number (`u32`).
+    pub const PINS: &str = "PINS";
+    /// Array by slot: [`Pin`](super::Pin).
+    pub const SLOTS: &str = "SLOTS";
+    /// Socket storage: [`Tag`](super::Tag).
+    pub const TAGS: &str = "TAGS";
+    /// Per-CPU array by slot: [`Counters`](super::Counters).
+    pub const COUNTERS: &str = "COUNTERS";
+}
+
+/// How many slots there are. Slot [`NO_SLOT`] is never given to a pin.
+pub const SLOTS_MAX: u32 = 1024;
+
+/// Slot 0 belongs to no pin: its counters hold what was denied to sockets whose slot has been given to another pin since.
+pub const NO_SLOT: u32 = 0;
+
+/// How many egress interfaces one pin can name.
+pub const EGRESS_MAX: usize = 8;
+
+/// `AF_INET` and `AF_INET6` as Linux numbers them, the values of [`PinKey::family`].
+pub const FAMILY_IPV4: u16 = 2;
+/// See [`FAMILY_IPV4`].
+pub const FAMILY_IPV6: u16 = 10;
+
+/// Where a session goes: the key of table `PINS`.
+///
+/// An interface index means something in one network namespace only, and the programs see the sockets of all of them; so the
+/// namespace's cookie (`SO_NETNS_COOKIE`) is part of the key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PinKey {
+    /// Cookie of the network namespace.
+    pub netns: u64,
+    /// Interface index of the VRF device; 0 is the default VRF.
+    pub vrf: u32,
+    /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`]; an IPv4-mapped IPv6 destination is [`FAMILY_IPV4`].
+    pub family: u16,
+    /// The station's TCP port, in host byte order.
+    pub port: u16,
+    /// The station's address in network byte order; IPv4 in the first four bytes, the rest zero.
+    pub station: [u8; 16],
+}
+
+/// The slot holds a pin. A slot without it is free.
+pub const PIN_LIVE: u32 = 1 << 0;
+/// No connection leaves under this pin, and no packet.
+pub const PIN_DENY: u32 = 1 << 1;
+/// [`Pin::source`] is bound at connect and required of every packet.
+pub const PIN_SOURCE: u32 = 1 << 2;
+
+/// What the kernel enforces for the sockets of one slot: the value of table `SLOTS`.
+///
+/// A pin is written whole before `PINS` points to its slot and never changes while it is live.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pin {
+    /// Counts the pins that this slot has held. A [`Tag`] of another generation was given under an earlier pin.
+    pub generation: u32,
+    /// `PIN_*`.
+    pub flags: u32,
+    /// Interface index that a socket is bound to at connect; 0 binds none.
+    pub device: u32,
+    /// How many of [`Self::egress`] are set; 0 lets packets leave by any interface.
+    pub egress_count: u32,
+    /// The interface indexes that packets may leave by.
+    pub egress: [u32; EGRESS_MAX],
+    /// The source address in network byte order, of the family of the pin's key, IPv4 in the first four bytes.
+    pub source: [u8; 16],
+}
+
+/// The socket was opened by bmpd itself: its traffic counts as the session's own, every other socket's as foreign.
+pub const TAG_OWN: u32 = 1 << 0;
+
+/// What ties a socket to its pin: the value of table `TAGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tag {
+    /// The slot, or [`NO_SLOT`] on a socket that bmpd has opened and not yet connected.
+    pub slot: u32,
+    /// [`Pin::generation`] of the slot when the tag was given.
+    pub generation: u32,
+    /// `TAG_*`.
+    pub flags: u32,
+}
+
+/// One direction of traffic.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// IP bytes on the wire, headers of every segment included.
+    pub bytes: u64,
+    /// Packets on the wire, after segmentation.
+    pub packets: u64,
+    /// Socket buffers, as the stack handed them over.
+    pub buffers: u64,
+    /// TCP payload bytes, retransmissions included.
+    pub payload_bytes: u64,
+}
+
+/// What was counted for one slot on one CPU: the value of table `COUNTERS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Sent by sockets that bmpd opened ([`TAG_OWN`]).
+    pub own_tx: Traffic,
+    /// Received by them.
+    pub own_rx: Traffic,
+    /// Sent by other processes' sockets under the same pin.
+    pub foreign_tx: Traffic,
+    /// Received by them.
+    pub foreign_rx: Traffic,
+    /// Packets, of both kinds of sockets, that came in by an interface the pin does not name.
+    pub rx_elsewhere_packets: u64,
+    /// Packets dropped, and connects refused, because of the interface.
+    pub denied_interface: u64,
+    /// Packets dropped, and connects refused, because of the source address.
+    pub denied_source: u64,
+    /// Packets dropped, and connects refused, because the pin says deny or is no longer there.
+    pub denied_no_pin: u64,
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// `bpf_ktime_get_ns` of the last denial that was logged: at most one a second and CPU is.
+    pub logged_ns: u64,
+}
+
+const _: () = {
+    assert!(size_of::<PinKey>() == 8 + 4 + 2 + 2 + 16);
+    assert!(size_of::<Pin>() == 4 * 4 + 4 * EGRESS_MAX + 16);
+    assert!(size_of::<Tag>() == 12);
+    assert!(size_of::<Traffic>() == 4 * 8);
+    assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 6 * 8);
+};
+
+#[cfg(feature = "user")]
+mod user {
+    // SAFETY: `repr(C)`, `Copy`, no padding (asserted by size above), any bit pattern is a value.
+    unsafe impl aya::Pod for super::PinKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Pin {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Tag {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Counters {}
+}

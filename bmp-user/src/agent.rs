@@ -1,0 +1,1 @@
+//! The tasks of bmpd and how they are wired.

@@ -1,0 +1,1 @@
+//! How an operator reaches in: the control socket and what `display` answers.

@@ -1,0 +1,79 @@
+//! Why a session is down.
+
+use std::fmt;
+
+/// Why a session is down, as `display` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No port is configured.
+    NotConfigured,
+    /// `shutdown` is configured.
+    Shutdown,
+    /// No interface has the name that is configured.
+    InterfaceAbsent,
+    /// The interface is not up or has no carrier.
+    InterfaceDown,
+    /// The interface is a port of a bridge, a bond or the like.
+    InterfaceLayer2,
+    /// The source address is not on this host, or the interface has none of the session's family.
+    AddressAbsent,
+    /// The host has no route to the station by the interface.
+    NoRoute,
+    /// The VPN instance's VRF device is not there.
+    VpnInstanceAbsent,
+    /// An adopted socket is bound to something else.
+    SourceConflict,
+    /// The kernel dropped the session's packets: they would have left elsewhere.
+    EgressDenied,
+    /// The station refused the connection.
+    ConnectRefused,
+    /// The station did not answer.
+    ConnectTimeout,
+    /// The station closed the connection.
+    StationClosed,
+    /// The connection was reset.
+    ConnectionReset,
+    /// The station acknowledges nothing any more.
+    KeepaliveTimeout,
+    /// The station has kept its window closed for longer than is configured.
+    SendStalled,
+    /// An operator reset the session.
+    ManualReset,
+    /// What is in force for the session changed.
+    ConfigurationChanged,
+    /// The kernel does not let bmpd do what the session needs.
+    NotPermitted,
+}
+
+impl Reason {
+    /// The exact string of `display` and of its JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "not-configured",
+            Self::Shutdown => "shutdown",
+            Self::InterfaceAbsent => "interface-absent",
+            Self::InterfaceDown => "interface-down",
+            Self::InterfaceLayer2 => "interface-layer2",
+            Self::AddressAbsent => "address-absent",
+            Self::NoRoute => "no-route",
+            Self::VpnInstanceAbsent => "vpn-instance-absent",
+            Self::SourceConflict => "source-conflict",
+            Self::EgressDenied => "egress-denied",
+            Self::ConnectRefused => "connect-refused",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::StationClosed => "station-closed",
+            Self::ConnectionReset => "connection-reset",
+            Self::KeepaliveTimeout => "keepalive-timeout",
+            Self::SendStalled => "send-stalled",
+            Self::ManualReset => "manual-reset",
+            Self::ConfigurationChanged => "configuration-changed",
+            Self::NotPermitted => "not-permitted",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

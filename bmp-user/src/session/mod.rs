@@ -1,0 +1,1 @@
+//! One station: connect, tell it what is in force, follow the journal, back off.

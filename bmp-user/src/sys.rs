@@ -1,0 +1,1 @@
+//! The few socket options that no library of ours has.

@@ -1,0 +1,1 @@
+//! The lab: hosts, stations, feeders and other daemons for the integration tests.
