@@ -1,0 +1,238 @@
+//! A whole file: every error of it at once.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Command, Config, Error, View, apply,
+    command::{at, command},
+    grammar::ViewKind,
+    matching::{Cause, Context, Fault, Match, find},
+    text::Line,
+};
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Why a configuration file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be opened or read.
+    #[error("{}: error: cannot read the configuration file: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is larger than 1 MiB: not a configuration.
+    #[error("{}: error: larger than {LARGEST} bytes: this is not a configuration file", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has a NUL byte.
+    #[error("{}:{line}: error: NUL byte: this is not a text file", .path.display())]
+    Nul {
+        /// The file.
+        path: PathBuf,
+        /// The line of the first one, 1-based.
+        line: usize,
+    },
+    /// It is not UTF-8.
+    #[error("{}:{line}: error: not UTF-8: save the file in this encoding", .path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is not, 1-based.
+        line: usize,
+    },
+    /// Commands in it are wrong: all of them, in order, one after another when printed.
+    #[error("{}", all(.0))]
+    Wrong(Vec<Error>),
+}
+
+fn all(errors: &[Error]) -> String {
+    errors.iter().map(Error::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+///
+/// See [`LoadError`]; each says which file.
+pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
+    let path = path.as_ref();
+    let own = || path.to_owned();
+    let mut bytes = Vec::new();
+    // Not by the size that the file says it has: a device or a pipe says nothing.
+    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    if let Err(source) = read {
+        return Err(LoadError::Unreadable { path: own(), source });
+    }
+    if bytes.len() as u64 > LARGEST {
+        return Err(LoadError::TooLarge { path: own() });
+    }
+    let line_of = |at: usize| 1 + bytes.iter().take(at).filter(|byte| **byte == b'\n').count();
+    if let Some(nul) = bytes.iter().position(|byte| *byte == 0) {
+        return Err(LoadError::Nul { path: own(), line: line_of(nul) });
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse_file(&path.to_string_lossy(), text).map_err(LoadError::Wrong),
+        Err(error) => Err(LoadError::NotUtf8 { path: own(), line: line_of(error.valid_up_to()) }),
+    }
+}
+
+/// Reads the text of a configuration file; `name` is what errors call the file.
+///
+/// Indentation and lines that begin with `#` are for people. A command that its view does not know is looked up in the views
+/// around it; `quit` leaves a view; `return` ends the configuration, and a command after it is an error.
+///
+/// # Errors
+///
+/// Every error of the file, in order, and no error that only follows from an earlier one: after a wrong `bmp-session` line,
+/// the commands that belong to its view are read, and dropped.
+pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
+    let mut reader = Reader {
+        config: Config::default(),
+        place: Place::In(View::System),
+        ended: false,
+        dangling: false,
+        skip_inside: None,
+        errors: Vec::new(),
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (number, line) in text.split('\n').enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if !reader.line(number + 1, line) {
+            break;
+        }
+    }
+    if reader.errors.is_empty() {
+        return Ok(reader.config);
+    }
+    let file: Arc<str> = name.into();
+    Err(reader.errors.into_iter().map(|error| error.in_file(&file)).collect())
+}
+
+/// Where the reader is.
+enum Place {
+    In(View),
+    /// In a view of this kind, but the line that should have entered it is wrong.
+    Lost(ViewKind),
+}
+
+impl Place {
+    fn contexts(&self) -> Vec<Context> {
+        match self {
+            Self::In(view) => view.contexts(),
+            Self::Lost(kind) => std::iter::successors(Some(*kind), |kind| kind.parent()).map(Context::from).collect(),
+        }
+    }
+}
+
+struct Reader {
+    config: Config,
+    place: Place,
+    /// `return` was read.
+    ended: bool,
+    /// An unknown command was the last that was read: it may have been meant to enter a view.
+    dangling: bool,
+    /// Lines with more indentation than this belong to an unknown command.
+    skip_inside: Option<usize>,
+    errors: Vec<Error>,
+}
+
+impl Reader {
+    /// Whether there is sense in reading on.
+    fn line(&mut self, number: usize, text: &str) -> bool {
+        let line = match Line::new(number, text) {
+            Ok(line) if line.is_empty() => return true,
+            Ok(line) => line,
+            Err(error) => {
+                self.errors.push(error);
+                return true;
+            }
+        };
+        if self.ended {
+            self.refuse(&line, "`return` has ended the configuration: this would not be read");
+            return false;
+        }
+        if self.skip_inside.is_some_and(|indent| line.indent() > indent) {
+            return true;
+        }
+        self.skip_inside = None;
+        match find(&self.place.contexts(), &line, false) {
+            Ok(found) => {
+                self.dangling = false;
+                self.command(found, line);
+            }
+            Err(failure) => self.recover(&failure.cause, line.indent(), at(&line, failure.fault)),
+        }
+        true
+    }
+
+    fn refuse(&mut self, line: &Line, message: &str) {
+        self.errors.push(at(line, Fault { word: 0, message: message.to_owned() }));
+    }
+
+    fn command(&mut self, found: Match, line: Line) {
+        let views = found.rule.views;
+        let command = match command(found, line.clone()) {
+            Ok(Command::Display(_)) => {
+                return self.refuse(&line, "this shows something: it is no part of a configuration");
+            }
+            Ok(Command::Return) => {
+                self.ended = true;
+                return;
+            }
+            Ok(command) => command,
+            Err(error) => return self.errors.push(error),
+        };
+        if let Place::Lost(kind) = self.place {
+            if command != Command::Quit && views.contains(&kind) {
+                return;
+            }
+            self.place = Place::In(if kind == ViewKind::Session { View::Bmp } else { View::System });
+            if command == Command::Quit {
+                return;
+            }
+        }
+        let Place::In(view) = &mut self.place else { return };
+        if command == Command::Quit && *view == View::System {
+            // After an error it may be the end of a view that was never entered.
+            if self.errors.is_empty() {
+                self.refuse(&line, "there is no view to leave here");
+            }
+            return;
+        }
+        self.errors.extend(apply(&mut self.config, view, &command).err());
+    }
+
+    /// Keeps the error, unless it follows from an earlier one, and goes to where the next lines are likely to belong.
+    fn recover(&mut self, cause: &Cause, indent: usize, error: Error) {
+        let follows = self.dangling && matches!(cause, Cause::Elsewhere(_));
+        if !follows {
+            self.errors.push(error);
+        }
+        self.dangling = false;
+        match cause {
+            Cause::Wrong(Some(kind)) | Cause::Elsewhere(kind) | Cause::Misspelt(Some(kind)) => {
+                self.place = match kind {
+                    ViewKind::User | ViewKind::System => Place::In(View::System),
+                    ViewKind::Bmp => Place::In(View::Bmp),
+                    ViewKind::Session | ViewKind::Relay => Place::Lost(*kind),
+                };
+            }
+            Cause::Wrong(None) | Cause::Misspelt(None) => {}
+            Cause::Unknown => {
+                self.skip_inside = Some(indent);
+                self.dangling = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Words against the grammar.
+
+use std::net::IpAddr;
+
+use super::{
+    grammar::{Position, RULES, Rule, Syntax, UNDO, ViewKind},
+    text::{Line, quoted},
+    value::{Kind, Value},
+};
+
+/// A view as the parser sees it: what it knows, and what its commands' arguments depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) kind: ViewKind,
+    /// The session view's station, where it is known.
+    pub(super) station: Option<IpAddr>,
+}
+
+impl From<ViewKind> for Context {
+    fn from(kind: ViewKind) -> Self {
+        Self { kind, station: None }
+    }
+}
+
+/// A word refused: its number in the line (past the last one: the line ends too early), and why.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) word: usize,
+    pub(super) message: String,
+}
+
+/// The arguments and keywords of a command.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Args {
+    values: Vec<(Kind, Value, usize)>,
+    keywords: Vec<&'static str>,
+    /// The number of words.
+    end: usize,
+}
+
+impl Args {
+    fn find(&self, kind: Kind) -> Option<(&Value, usize)> {
+        self.values.iter().find(|(of, ..)| *of == kind).map(|(_, value, word)| (value, *word))
+    }
+
+    /// The name of this kind.
+    pub(super) fn text(&self, kind: Kind) -> Option<String> {
+        match self.find(kind)?.0 {
+            Value::Text(text) => Some(text.clone()),
+            Value::Address(_) | Value::Port(_) => None,
+        }
+    }
+
+    /// The address of this kind.
+    pub(super) fn address(&self, kind: Kind) -> Option<IpAddr> {
+        match self.find(kind)?.0 {
+            Value::Address(address) => Some(*address),
+            Value::Text(_) | Value::Port(_) => None,
+        }
+    }
+
+    /// The port.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self.find(Kind::Port)?.0 {
+            Value::Port(port) => Some(*port),
+            Value::Text(_) | Value::Address(_) => None,
+        }
+    }
+
+    /// Whether the keyword is there.
+    pub(super) fn has(&self, keyword: &str) -> bool {
+        self.keywords.contains(&keyword)
+    }
+
+    /// The number of the word that is the argument of this kind; past the last word where there is none.
+    pub(super) fn word(&self, kind: Kind) -> usize {
+        self.find(kind).map_or(self.end, |(_, word)| word)
+    }
+
+    /// The number of the first argument's word, if the command has arguments.
+    pub(super) fn first_word(&self) -> Option<usize> {
+        self.values.first().map(|(.., word)| *word)
+    }
+}
+
+/// A command that was understood.
+#[derive(Clone, Debug)]
+pub(super) struct Match {
+    pub(super) rule: &'static Rule,
+    pub(super) undo: bool,
+    pub(super) args: Args,
+}
+
+/// A command that was not.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) fault: Fault,
+    pub(super) cause: Cause,
+}
+
+/// How far the parser got.
+#[derive(Clone, Debug)]
+pub(super) enum Cause {
+    /// It is a command, said wrongly; the view that it would have entered.
+    Wrong(Option<ViewKind>),
+    /// It is a command of another view.
+    Elsewhere(ViewKind),
+    /// It is no command, but may be meant as one that enters this view, or one that enters none.
+    Misspelt(Option<ViewKind>),
+    /// It is no command.
+    Unknown,
+}
+
+/// Finds the command that the line is: in the first of the views (innermost first) that knows it.
+///
+/// With `abbreviate`, a keyword may be cut as long as one keyword alone begins so; the whole keyword of a view further out goes
+/// before the cut one of a view further in.
+pub(super) fn find(views: &[Context], line: &Line, abbreviate: bool) -> Result<Match, Failure> {
+    let heads = if abbreviate { &[Head::Whole, Head::Cut][..] } else { &[Head::Whole] };
+    for head in heads {
+        for view in views {
+            match walk(*view, line, *head, abbreviate) {
+                Ok(found) => return Ok(found),
+                Err(stop) if stop.known => {
+                    return Err(Failure { fault: stop.fault, cause: Cause::Wrong(stop.enters) });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    Err(unknown(views, line, abbreviate))
+}
+
+/// How the keyword that names the command may be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    Whole,
+    Cut,
+}
+
+/// A command that may still be meant.
+#[derive(Clone)]
+struct State {
+    rule: &'static Rule,
+    undo: bool,
+    position: Position,
+    args: Args,
+}
+
+struct Stop {
+    fault: Fault,
+    /// The view knows a command of this name.
+    known: bool,
+    enters: Option<ViewKind>,
+}
+
+/// All commands that a view knows, before their first word.
+fn commands(kind: ViewKind) -> impl Iterator<Item = State> {
+    let state = |rule, undo, position| State { rule, undo, position, args: Args::default() };
+    RULES.iter().filter(move |rule| rule.views.contains(&kind)).flat_map(move |rule| {
+        let undo = rule.undo.map(|undone| state(*rule, true, Position::before(&[UNDO, undone])));
+        std::iter::once(state(*rule, false, Position::before(&[rule.syntax]))).chain(undo)
+    })
+}
+
+fn walk(view: Context, line: &Line, head: Head, abbreviate: bool) -> Result<Match, Stop> {
+    let mut states: Vec<State> = commands(view.kind).collect();
+    for (number, word) in line.words().enumerate() {
+        let in_head = is_head(number, &states);
+        let stop = |fault, known| {
+            let enters = states.iter().find_map(|state| if state.undo { None } else { state.rule.enters });
+            Stop { fault, known, enters: if in_head { None } else { enters } }
+        };
+        let cut = abbreviate && !(in_head && head == Head::Whole);
+        let options = options(&states);
+        match choose(&options, word, cut) {
+            Ok(chosen) => {
+                let mut next = Vec::with_capacity(chosen.len());
+                for (token, state) in chosen {
+                    match accept(token, state, view, number, word) {
+                        Ok(state) => next.push(state),
+                        Err(message) => return Err(stop(Fault { word: number, message }, true)),
+                    }
+                }
+                states = next;
+            }
+            Err(Choice::Ambiguous(message)) => return Err(stop(Fault { word: number, message }, true)),
+            Err(Choice::None(message)) => return Err(stop(Fault { word: number, message }, !in_head)),
+        }
+    }
+    let end = line.words().count();
+    match states.iter().position(|state| state.position.next().1) {
+        Some(at) => {
+            let State { rule, undo, mut args, .. } = states.swap_remove(at);
+            args.end = end;
+            Ok(Match { rule, undo, args })
+        }
+        None => {
+            let message = format!("the command is not complete: {}", expected(&options(&states)));
+            let enters = states.iter().find_map(|state| if state.undo { None } else { state.rule.enters });
+            Err(Stop { fault: Fault { word: end, message }, known: !is_head(end, &states), enters })
+        }
+    }
+}
+
+/// Whether the word of this number is the one that names the command: the first, or the one after `undo`.
+fn is_head(number: usize, states: &[State]) -> bool {
+    number == 0 || (number == 1 && states.iter().all(|state| state.undo))
+}
+
+type Options<'a> = Vec<(&'static Syntax, State)>;
+
+/// What may come next.
+fn options(states: &[State]) -> Options<'_> {
+    let after = |state: &State| {
+        let (next, _) = state.position.next();
+        next.into_iter().map(|(token, position)| (token, State { position, ..state.clone() })).collect::<Vec<_>>()
+    };
+    states.iter().flat_map(after).collect()
+}
+
+enum Choice {
+    None(String),
+    Ambiguous(String),
+}
+
+/// Which of the options the word is: a whole keyword goes before a cut one, and that before an argument.
+fn choose<'a>(options: &'a Options<'_>, word: &str, cut: bool) -> Result<Vec<&'a (&'static Syntax, State)>, Choice> {
+    let pick = |wanted: &dyn Fn(&Syntax) -> bool| options.iter().filter(|option| wanted(option.0)).collect::<Vec<_>>();
+    let whole = pick(&|token| matches!(token, Syntax::Word(keyword, _) if *keyword == word));
+    if !whole.is_empty() {
+        return Ok(whole);
+    }
+    if cut && !word.is_empty() {
+        let begun = pick(&|token| matches!(token, Syntax::Word(keyword, _) if keyword.starts_with(word)));
+        let keywords = keywords(begun.iter().map(|option| option.0));
+        if keywords.len() > 1 {
+            return Err(Choice::Ambiguous(format!("{} may be {}", quoted(word), alternatives(&keywords))));
+        }
+        if !begun.is_empty() {
+            return Ok(begun);
+        }
+    }
+    let arguments = pick(&|token| matches!(token, Syntax::Value(kind, _) if kind.fits(word)));
+    if !arguments.is_empty() {
+        return Ok(arguments);
+    }
+    // An argument must stand here: what is wrong with the word is for its kind to say.
+    let arguments = pick(&|token| matches!(token, Syntax::Value(..)));
+    if !arguments.is_empty() && arguments.len() == options.len() {
+        return Ok(arguments);
+    }
+    let message = if options.is_empty() {
+        format!("the command ends before {}", quoted(word))
+    } else {
+        format!("{} is not understood here: {}", quoted(word), expected(options))
+    };
+    Err(Choice::None(message))
+}
+
+fn accept(token: &'static Syntax, state: &State, view: Context, number: usize, word: &str) -> Result<State, String> {
+    let mut state = state.clone();
+    match token {
+        Syntax::Word(keyword, _) => state.args.keywords.push(keyword),
+        Syntax::Value(kind, _) => state.args.values.push((*kind, kind.read(word, view.station)?, number)),
+        Syntax::Optional(_) | Syntax::Choice(_) => {}
+    }
+    Ok(state)
+}
+
+/// "expected ...", from the grammar.
+fn expected(options: &Options<'_>) -> String {
+    let mut all = Vec::new();
+    for (token, _) in options {
+        let one = match token {
+            Syntax::Word(keyword, help) => format!("`{keyword}` ({help})"),
+            Syntax::Value(_, help) => (*help).to_owned(),
+            Syntax::Optional(_) | Syntax::Choice(_) => continue,
+        };
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    format!("expected {}", all.join(" or "))
+}
+
+fn keywords(tokens: impl Iterator<Item = &'static Syntax>) -> Vec<&'static str> {
+    let mut keywords = Vec::new();
+    for token in tokens {
+        if let Syntax::Word(keyword, _) = token
+            && !keywords.contains(keyword)
+        {
+            keywords.push(*keyword);
+        }
+    }
+    keywords
+}
+
+fn alternatives(keywords: &[&str]) -> String {
+    keywords.iter().map(|keyword| format!("`{keyword}`")).collect::<Vec<_>>().join(" or ")
+}
+
+/// Says what may be meant by a command that none of the views knows.
+fn unknown(views: &[Context], line: &Line, abbreviate: bool) -> Failure {
+    let undo = line.words().next() == Some("undo");
+    let number = usize::from(undo);
+    let Some(word) = line.words().nth(number) else {
+        let message = "the command is not complete: expected what is to be undone".to_owned();
+        return Failure { fault: Fault { word: number, message }, cause: Cause::Unknown };
+    };
+    let failure = |message, cause| Failure { fault: Fault { word: number, message }, cause };
+    let heads = |kind| RULES.iter().filter(move |rule| rule.views.contains(&kind) && (!undo || rule.undo.is_some()));
+    let name = |rule: &Rule| match rule.syntax.first() {
+        Some(Syntax::Word(keyword, _)) => *keyword,
+        _ => "",
+    };
+    let elsewhere = ViewKind::ALL.iter().find(|kind| heads(**kind).any(|rule| name(rule) == word));
+    if let (Some(kind), false) = (elsewhere, views.iter().any(|view| Some(&view.kind) == elsewhere)) {
+        let message = format!("{} is a command of the {} view", quoted(word), kind.name());
+        return failure(message, Cause::Elsewhere(*kind));
+    }
+    let rules = || views.iter().flat_map(|view| heads(view.kind));
+    if !abbreviate && let Some(rule) = rules().find(|rule| name(rule).starts_with(word)) {
+        let message = format!("unknown command {}: in full, `{}`?", quoted(word), name(rule));
+        return failure(message, Cause::Misspelt(if undo { None } else { rule.enters }));
+    }
+    let near = rules().map(|rule| (distance(name(rule), word), *rule)).filter(|(distance, _)| *distance <= 2);
+    match near.min_by_key(|(distance, _)| *distance) {
+        Some((_, rule)) => {
+            let message = format!("unknown command {}: `{}`?", quoted(word), name(rule));
+            failure(message, Cause::Misspelt(if undo { None } else { rule.enters }))
+        }
+        None => failure(format!("unknown command {}", quoted(word)), Cause::Unknown),
+    }
+}
+
+/// How many characters must be put in, taken out or replaced to make one word the other; a high number where they are
+/// plainly different.
+fn distance(keyword: &str, word: &str) -> usize {
+    const FAR: usize = usize::MAX;
+    if keyword.len().abs_diff(word.len()) > 4 || word.chars().count() < 3 {
+        return FAR;
+    }
+    let mut row: Vec<usize> = (0..=word.chars().count()).collect();
+    for (above, k) in keyword.chars().enumerate() {
+        let mut diagonal = above;
+        let mut left = above + 1;
+        let mut next = vec![left];
+        for (w, up) in word.chars().zip(row.iter().skip(1)) {
+            left = (diagonal + usize::from(w != k)).min(left + 1).min(up + 1);
+            diagonal = *up;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(FAR)
+}

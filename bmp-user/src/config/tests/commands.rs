@@ -1,0 +1,461 @@
+//! One line at a time.
+
+use super::{super::*, refusal, run, session_id, session_view, typed};
+
+fn set(view: &View, line: &str) -> Setting {
+    match parse_line(view, line, false).unwrap_or_else(|error| panic!("{error}")) {
+        Command::Configure(configure) => match configure.edit() {
+            Edit::Set(setting) => setting.clone(),
+            other => panic!("{line}: {other:?}"),
+        },
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn source(line: &str) -> ConnectInterface {
+    let view = session_view(if line.contains(':') { "2001:db8::7" } else { "198.51.100.7" });
+    match set(&view, line) {
+        Setting::ConnectInterface(connect) => connect,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn interface(name: &str) -> ConnectInterface {
+    ConnectInterface::Interface(name.to_owned())
+}
+
+fn both(interface: &str, address: &str) -> ConnectInterface {
+    ConnectInterface::Both { interface: interface.to_owned(), address: address.parse().unwrap() }
+}
+
+/// The message and the marked part of the line.
+fn marked(view: &View, line: &str) -> (String, String) {
+    let error = parse_line(view, line, false).expect_err(line);
+    let word = error.line_text.chars().skip(error.column - 1).take(error.length).collect();
+    (error.message, word)
+}
+
+#[test]
+fn every_form_of_connect_interface_is_understood() {
+    let longest = "9".repeat(63);
+    let address = |text: &str| ConnectInterface::Address(text.parse().unwrap());
+    let table = [
+        ("192.0.2.1", address("192.0.2.1")),
+        ("2001:db8::1", address("2001:db8::1")),
+        ("eth1", interface("eth1")),
+        ("GigabitEthernet0/1/0", interface("GigabitEthernet0/1/0")),
+        ("verbose", interface("verbose")),
+        ("eth 1", interface("eth1")),
+        ("GigabitEthernet 0/1/0", interface("GigabitEthernet0/1/0")),
+        ("eth1 192.0.2.1", both("eth1", "192.0.2.1")),
+        ("eth1 2001:db8::1", both("eth1", "2001:db8::1")),
+        ("eth 1 192.0.2.1", both("eth1", "192.0.2.1")),
+        ("GigabitEthernet 0/1/0 2001:db8::1", both("GigabitEthernet0/1/0", "2001:db8::1")),
+        (&format!("eth {longest}"), interface(&format!("eth{longest}"))),
+        ("Eth aB", interface("EthaB")),
+    ];
+    for (form, expected) in table {
+        assert_eq!(source(&format!("connect-interface {form}")), expected, "{form}");
+        assert_eq!(source(&format!("\t connect-interface   {form}\t\r\n")), expected, "{form}");
+    }
+}
+
+#[test]
+fn every_other_command_is_understood() {
+    let relay = View::Relay("frr".to_owned());
+    let id = |station: &str, alias: &str| SessionId { alias: Some(alias.to_owned()), ..session_id(station) };
+    let table = [
+        (View::System, "sysname edge1", Setting::Sysname("edge1".to_owned())),
+        (
+            View::System,
+            "interface-alias eth1 GigabitEthernet0/1/0",
+            Setting::InterfaceAlias { kernel: "eth1".to_owned(), name: "GigabitEthernet0/1/0".to_owned() },
+        ),
+        (View::System, "bmp", Setting::Bmp),
+        (View::System, "bmp-relay frr", Setting::Relay("frr".to_owned())),
+        (relay.clone(), "listen 127.0.0.1 port 5000", Setting::Listen("127.0.0.1:5000".parse().unwrap())),
+        (relay.clone(), "listen ::1 port 5000", Setting::Listen("[::1]:5000".parse().unwrap())),
+        (relay, "listen 0.0.0.0 port 65535", Setting::Listen("0.0.0.0:65535".parse().unwrap())),
+        (View::Bmp, "connect-interface 192.0.2.1", Setting::BmpConnectInterface("192.0.2.1".parse().unwrap())),
+        (View::Bmp, "bmp-session 198.51.100.7", Setting::Session(session_id("198.51.100.7"))),
+        (View::Bmp, "bmp-session 2001:db8::7", Setting::Session(session_id("2001:db8::7"))),
+        (View::Bmp, "bmp-session 198.51.100.7 alias lab", Setting::Session(id("198.51.100.7", "lab"))),
+        (View::Bmp, "bmp-session 198.51.100.7 alias alias", Setting::Session(id("198.51.100.7", "alias"))),
+        (session_view("198.51.100.7"), "tcp connect port 11019", Setting::TcpConnectPort(11019)),
+    ];
+    for (view, line, expected) in table {
+        assert_eq!(set(&view, line), expected);
+    }
+}
+
+#[test]
+fn display_is_understood_in_every_view() {
+    let session = |station: Option<&str>, verbose| {
+        Command::Display(Display::BmpSession { station: station.map(|a| a.parse().unwrap()), verbose })
+    };
+    let table = [
+        ("display bmp session", session(None, false)),
+        ("display bmp session verbose", session(None, true)),
+        ("display bmp session 198.51.100.7", session(Some("198.51.100.7"), false)),
+        ("display bmp session 2001:db8::7 verbose", session(Some("2001:db8::7"), true)),
+        ("display current-configuration", Command::Display(Display::CurrentConfiguration)),
+        ("quit", Command::Quit),
+        ("return", Command::Return),
+        ("", Command::Nothing),
+        ("  #", Command::Nothing),
+        ("# said by people: \u{7}", Command::Nothing),
+    ];
+    let relay = View::Relay("frr".to_owned());
+    for view in [View::User, View::System, View::Bmp, session_view("198.51.100.7"), relay] {
+        for (line, expected) in &table {
+            assert_eq!(parse_line(&view, line, false).as_ref(), Ok(expected), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_word_is_refused_at_the_word() {
+    let (v4, v6, relay) = (session_view("198.51.100.7"), session_view("2001:db8::7"), View::Relay("frr".to_owned()));
+    let long = "1".repeat(64);
+    let table = [
+        (&v4, "connect-interface 2001:db8::1", "2001:db8::1", "must be IPv4"),
+        (&v4, "connect-interface eth1 2001:db8::1", "2001:db8::1", "must be IPv4"),
+        (&v4, "connect-interface eth 1 2001:db8::1", "2001:db8::1", "must be IPv4"),
+        (&v6, "connect-interface 192.0.2.1", "192.0.2.1", "must be IPv6"),
+        (&v6, "connect-interface eth1 192.0.2.1", "192.0.2.1", "must be IPv6"),
+        (&v6, "connect-interface ::ffff:192.0.2.1", "::ffff:192.0.2.1", "write 192.0.2.1"),
+        (&v4, "connect-interface 224.0.0.1", "224.0.0.1", "multicast"),
+        (&v6, "connect-interface eth1 ff02::1", "ff02::1", "multicast"),
+        (&v4, "connect-interface 255.255.255.255", "255.255.255.255", "broadcast"),
+        (&v4, "connect-interface eth 1 0.0.0.0", "0.0.0.0", "unspecified"),
+        (&v6, "connect-interface ::", "::", "unspecified"),
+        (&v4, "connect-interface eth 1 eth2", "eth2", "not an IP address"),
+        (&v4, "connect-interface eth 1 192.0.2.1 more", "more", "ends before"),
+        (&v4, "connect-interface eth1 192.0.2.1 192.0.2.2", "192.0.2.2", "ends before"),
+        (&v4, "connect-interface 192.0.2.1 more", "more", "ends before"),
+        (&v4, "connect-interface 10.0 .0.1", ".0.1", "is an address"),
+        (&v4, &format!("connect-interface eth {long}"), &long, "1 to 63 characters, this has 64"),
+        (&v4, &format!("connect-interface eth {long} 192.0.2.1"), &long, "1 to 63"),
+        (&v4, &format!("connect-interface {long}{long}"), &format!("{long}{long}"), "1 to 127"),
+        (&v4, "tcp connect port 0", "0", "1 to 65535"),
+        (&v4, "tcp connect port 65536", "65536", "1 to 65535"),
+        (&v4, "tcp connect port +179", "+179", "1 to 65535"),
+        (&v4, "tcp connect port 179 180", "180", "ends before"),
+        (&v4, "tcp listen port 179", "listen", "`connect`"),
+        (&v4, "tcp connect", "", "`port`"),
+        (&v4, "tcp connect port", "", "a port from 1 to 65535"),
+        (&v4, "connect-interface", "", "the source address"),
+        (&v4, "undo", "", "not complete"),
+        (&View::Bmp, "connect-interface eth1", "eth1", "bmp-session view"),
+        (&View::Bmp, "connect-interface 2001:db8::1", "2001:db8::1", "bmp-session view"),
+        (&View::Bmp, "connect-interface 192.0.2.1 eth1", "eth1", "ends before"),
+        (&View::Bmp, "connect-interface 239.1.1.1", "239.1.1.1", "multicast"),
+        (&View::Bmp, "bmp-session station", "station", "not an IP address"),
+        (&View::Bmp, "bmp-session 0.0.0.0", "0.0.0.0", "unspecified"),
+        (&View::Bmp, "bmp-session ff02::1", "ff02::1", "multicast"),
+        (&View::Bmp, "bmp-session 198.51.100.7 lab", "lab", "`alias`"),
+        (&View::Bmp, "bmp-session 198.51.100.7 alias", "", "the session's alias"),
+        (&View::Bmp, "tcp connect port 1", "tcp", "bmp-session view"),
+        (&View::Bmp, "undo tcp connect port", "tcp", "bmp-session view"),
+        (&View::Bmp, "bmp-sesion 198.51.100.7", "bmp-sesion", "`bmp-session`?"),
+        (&View::Bmp, "bmp-sess 198.51.100.7", "bmp-sess", "in full, `bmp-session`?"),
+        (&View::System, "nonsense at all", "nonsense", "unknown command"),
+        (&View::System, "undo nonsense", "nonsense", "unknown command"),
+        (&View::System, "undo display", "display", "unknown command"),
+        (&View::System, "bmp more", "more", "ends before"),
+        (&View::System, "interface-alias eth1", "", "the name it gets"),
+        (&View::System, "interface-alias sixteen-bytes-xx name", "sixteen-bytes-xx", "1 to 15 bytes"),
+        (&View::System, "interface-alias eth/1 name", "eth/1", "in the kernel"),
+        (&View::System, "interface-alias eth1 192.0.2.1", "192.0.2.1", "not an interface name"),
+        (&View::System, "sysname \u{1b}[2J", "\u{1b}", "U+001B"),
+        (&View::System, "sysname a\u{a0}b", "\u{a0}", "U+00A0"),
+        (&View::User, "sysname edge1", "sysname", "system view"),
+        (&View::User, "display bmp session now", "now", "`verbose`"),
+        (&View::User, "display", "", "`current-configuration`"),
+        (&relay, "listen 127.0.0.1", "", "`port`"),
+        (&relay, "listen localhost port 5000", "localhost", "not an IP address"),
+        (&relay, "listen 224.0.0.1 port 5000", "224.0.0.1", "multicast"),
+    ];
+    for (view, line, word, message) in table {
+        let (said, at) = marked(view, line);
+        assert_eq!(at, word, "{line}: {said}");
+        assert!(said.contains(message), "{line}: {said}");
+    }
+}
+
+#[test]
+fn the_caret_stands_under_the_word() {
+    assert_eq!(
+        refusal(&session_view("198.51.100.7"), "connect-interface eth1 2001:db8::1"),
+        "connect-interface eth1 2001:db8::1\n                       ^^^^^^^^^^^\n\
+         Error: the station 198.51.100.7 is IPv4, so the source address must be IPv4."
+    );
+    assert_eq!(
+        refusal(&session_view("198.51.100.7"), "  tcp connect port"),
+        "  tcp connect port\n                  ^\n\
+         Error: the command is not complete: expected a port from 1 to 65535."
+    );
+}
+
+#[test]
+fn the_caret_stands_right_behind_tabs_and_wide_characters() {
+    let error = parse_line(&View::System, "\tsysname\t路由器 x", false).unwrap_err();
+    assert_eq!((error.column, error.length), (14, 1));
+    assert_eq!(error.marked_line(), "\tsysname\t路由器 x\n\t       \t       ^");
+    let error = parse_line(&View::System, "bmp 路由", false).unwrap_err();
+    assert_eq!(error.marked_line(), "bmp 路由\n    ^^^^");
+}
+
+#[test]
+fn an_error_in_an_endless_line_shows_its_surroundings_alone() {
+    let line = format!("sysname {} {}", "a".repeat(500), "b".repeat(500));
+    let error = parse_line(&View::System, &line, false).unwrap_err();
+    let marked = error.marked_line();
+    let (text, carets) = marked.split_once('\n').unwrap();
+    assert_eq!(text.chars().count(), 162);
+    assert_eq!(text.chars().position(|c| c == 'b'), carets.chars().position(|c| c == '^'));
+    assert!(error.message.len() < 100, "{error}");
+}
+
+#[test]
+fn a_keyword_may_be_cut_by_an_operator_while_it_is_plain_which_is_meant() {
+    let session = session_view("198.51.100.7");
+    let table = [
+        (&session, "conn eth1", "connect-interface eth1"),
+        (&session, "t c p 11019", "tcp connect port 11019"),
+        (&session, "un conn", "undo connect-interface"),
+        (&session, "bmp", "bmp"),
+        (&session, "bmp-s 198.51.100.8 a lab", "bmp-session 198.51.100.8 alias lab"),
+        (&View::Bmp, "bmp", "bmp"),
+        (&View::Bmp, "b 198.51.100.7", "bmp-session 198.51.100.7"),
+        (&View::System, "bmp-r frr", "bmp-relay frr"),
+        (&View::System, "sys edge1", "sysname edge1"),
+        (&View::User, "dis bmp sess 198.51.100.7 v", "display bmp session 198.51.100.7 verbose"),
+        (&View::User, "d c", "display current-configuration"),
+        (&View::User, "q", "quit"),
+    ];
+    for (view, cut, whole) in table {
+        let of = |line, abbreviate| match parse_line(view, line, abbreviate).unwrap_or_else(|error| panic!("{error}")) {
+            Command::Configure(configure) => Err(configure.edit().clone()),
+            command => Ok(command),
+        };
+        assert_eq!(of(cut, true), of(whole, false), "{cut}");
+        if cut != whole {
+            assert!(parse_line(view, cut, false).is_err(), "{cut}");
+        }
+    }
+}
+
+#[test]
+fn a_cut_keyword_that_may_be_two_is_refused_with_both() {
+    let error = parse_line(&View::System, "bm", true).unwrap_err();
+    assert!(error.message.contains("`bmp`") && error.message.contains("`bmp-relay`"), "{error}");
+    assert_eq!((error.column, error.length), (1, 2));
+}
+
+#[test]
+fn a_command_of_a_view_further_out_is_taken_there() {
+    let (config, view) = typed(&[
+        "bmp",
+        "bmp-session 198.51.100.7",
+        "tcp connect port 1",
+        "bmp-session 198.51.100.8",
+        "interface-alias eth1 uplink",
+    ]);
+    assert_eq!(view, View::System);
+    assert_eq!(config.bmp.sessions.len(), 2);
+    assert_eq!(config.interface_aliases.get("uplink").map(String::as_str), Some("eth1"));
+}
+
+#[test]
+fn the_same_command_in_the_session_view_is_the_sessions() {
+    let (config, _) =
+        typed(&["bmp", "connect-interface 192.0.2.1", "bmp-session 198.51.100.7", "connect-interface 192.0.2.2"]);
+    assert_eq!(config.bmp.connect_interface, Some("192.0.2.1".parse().unwrap()));
+    let session = &config.bmp.sessions[&session_id("198.51.100.7")];
+    assert_eq!(session.connect_interface, Some(ConnectInterface::Address("192.0.2.2".parse().unwrap())));
+}
+
+#[test]
+fn quit_leaves_a_view_and_return_all_of_them() {
+    let (mut config, mut view) = typed(&["bmp", "bmp-session 198.51.100.7"]);
+    for expected in [View::Bmp, View::System, View::User, View::User] {
+        run(&mut config, &mut view, "quit").unwrap();
+        assert_eq!(view, expected);
+    }
+    assert_eq!(typed(&["bmp", "bmp-session 198.51.100.7", "return"]).1, View::User);
+}
+
+#[test]
+fn repeating_a_command_replaces_what_was_there() {
+    let (config, _) = typed(&["sysname a", "sysname b", "interface-alias eth1 up", "interface-alias eth2 up"]);
+    assert_eq!(config.sysname.as_deref(), Some("b"));
+    assert_eq!(config.interface_aliases["up"], "eth2");
+    let (config, _) = typed(&["bmp", "bmp-session 198.51.100.7", "connect-interface eth1", "connect-interface eth 2"]);
+    assert_eq!(config.bmp.sessions[&session_id("198.51.100.7")].connect_interface, Some(interface("eth2")));
+}
+
+#[test]
+fn a_session_entered_again_keeps_what_it_has_and_without_alias_is_another() {
+    let (config, view) = typed(&[
+        "bmp",
+        "bmp-session 198.51.100.7",
+        "tcp connect port 1",
+        "bmp-session 198.51.100.7 alias lab",
+        "tcp connect port 2",
+        "bmp-session 198.51.100.7",
+    ]);
+    assert_eq!(view, session_view("198.51.100.7"));
+    let ports: Vec<_> = config.bmp.sessions.values().map(|session| session.port).collect();
+    assert_eq!(ports, [Some(1), Some(2)]);
+}
+
+const ALL: [&str; 10] = [
+    "sysname edge1",
+    "interface-alias eth1 uplink",
+    "interface-alias eth2 other",
+    "bmp-relay frr",
+    "listen 127.0.0.1 port 5000",
+    "bmp",
+    "connect-interface 192.0.2.1",
+    "bmp-session 198.51.100.7",
+    "tcp connect port 11019",
+    "connect-interface eth1 192.0.2.9",
+];
+
+#[test]
+fn undo_takes_back_with_and_without_its_arguments() {
+    let relay = View::Relay("frr".to_owned());
+    let session = session_view("198.51.100.7");
+    let table = [
+        (View::System, "undo sysname", "sysname edge1"),
+        (View::System, "undo sysname edge1", "sysname edge1"),
+        (View::System, "undo interface-alias eth1", "interface-alias eth1 uplink"),
+        (View::System, "undo interface-alias eth1 uplink", "interface-alias eth1 uplink"),
+        (relay.clone(), "undo listen", "listen 127.0.0.1 port 5000"),
+        (relay, "undo listen 127.0.0.1 port 5000", "listen 127.0.0.1 port 5000"),
+        (View::Bmp, "undo connect-interface", "connect-interface 192.0.2.1"),
+        (View::Bmp, "undo connect-interface 192.0.2.1", "connect-interface 192.0.2.1"),
+        (session.clone(), "undo tcp connect port", "tcp connect port 11019"),
+        (session.clone(), "undo tcp connect port 11019", "tcp connect port 11019"),
+        (session.clone(), "undo connect-interface", "connect-interface eth1 192.0.2.9"),
+        (session.clone(), "undo connect-interface eth1 192.0.2.9", "connect-interface eth1 192.0.2.9"),
+        (session, "undo connect-interface eth 1 192.0.2.9", "connect-interface eth1 192.0.2.9"),
+    ];
+    for (view, line, gone) in table {
+        let (mut config, _) = typed(&ALL);
+        let before = print(&config);
+        let mut at = view.clone();
+        run(&mut config, &mut at, line).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(at, view);
+        let after = print(&config);
+        let missing: Vec<_> = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect();
+        assert_eq!(missing.iter().map(|line| line.trim()).collect::<Vec<_>>(), [gone], "{line}");
+        // There is nothing left to take back.
+        run(&mut config, &mut at, line).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(print(&config), after);
+    }
+}
+
+#[test]
+fn undo_of_a_view_takes_all_that_is_in_it() {
+    let session = session_view("198.51.100.7");
+    let (mut config, mut view) = typed(&ALL);
+    assert_eq!(view, session);
+    run(&mut config, &mut view, "undo bmp-session 198.51.100.8").unwrap();
+    assert_eq!((config.bmp.sessions.len(), &view), (1, &View::Bmp));
+    run(&mut config, &mut view, "undo bmp-session 198.51.100.7").unwrap();
+    assert_eq!((config.bmp.sessions.len(), &view), (0, &View::Bmp));
+    run(&mut config, &mut view, "undo bmp").unwrap();
+    assert_eq!((&config.bmp, &view), (&Bmp::default(), &View::System));
+    run(&mut config, &mut view, "undo bmp-relay frr").unwrap();
+    run(&mut config, &mut view, "undo bmp-relay frr").unwrap();
+    assert!(config.relays.is_empty());
+}
+
+#[test]
+fn undo_of_something_else_is_refused_and_changes_nothing() {
+    let relay = View::Relay("frr".to_owned());
+    let session = session_view("198.51.100.7");
+    let table = [
+        (View::System, "undo sysname edge2", "edge2"),
+        (View::System, "undo interface-alias eth2 uplink", "eth2"),
+        (relay, "undo listen 127.0.0.1 port 5001", "127.0.0.1"),
+        (View::Bmp, "undo connect-interface 192.0.2.2", "192.0.2.2"),
+        (session.clone(), "undo tcp connect port 1", "1"),
+        (session.clone(), "undo connect-interface eth1", "eth1"),
+        (session.clone(), "undo connect-interface 192.0.2.9", "192.0.2.9"),
+        (session.clone(), "undo connect-interface eth1 192.0.2.8", "eth1"),
+        (session, "undo connect-interface eth 2 192.0.2.9", "eth"),
+    ];
+    for (view, line, word) in table {
+        let (mut config, _) = typed(&ALL);
+        let before = config.clone();
+        let mut at = view.clone();
+        let error = run(&mut config, &mut at, line).expect_err(line);
+        let marked: String = line.chars().skip(error.column - 1).take(error.length).collect();
+        assert_eq!(marked, word, "{error}");
+        assert!(error.message.contains("not what is configured"), "{error}");
+        assert_eq!((config, at), (before, view), "{line}");
+    }
+}
+
+#[test]
+fn two_sessions_to_one_station_and_port_are_refused_at_the_port() {
+    let (mut config, mut view) = typed(&[
+        "bmp",
+        "bmp-session 198.51.100.7",
+        "tcp connect port 11019",
+        "tcp connect port 11019",
+        "bmp-session 198.51.100.8",
+        "tcp connect port 11019",
+        "bmp-session 198.51.100.7 alias lab",
+        "tcp connect port 11020",
+    ]);
+    let before = config.clone();
+    let error = run(&mut config, &mut view, "tcp connect port 11019").unwrap_err();
+    assert_eq!((error.column, error.length), (18, 5));
+    assert!(error.message.contains("198.51.100.7 connects to port 11019"), "{error}");
+    assert_eq!(config, before);
+    run(&mut config, &mut view, "bmp-session 198.51.100.7").unwrap();
+    let error = run(&mut config, &mut view, "tcp connect port 11020").unwrap_err();
+    assert!(error.message.contains("198.51.100.7-lab connects"), "{error}");
+}
+
+#[test]
+fn two_inputs_on_one_address_and_port_are_refused() {
+    let (mut config, mut view) = typed(&["bmp-relay a", "listen ::1 port 5000", "bmp-relay b", "listen ::1 port 5001"]);
+    let error = run(&mut config, &mut view, "listen ::1 port 5000").unwrap_err();
+    assert!(error.message.contains("the input a listens"), "{error}");
+}
+
+#[test]
+fn a_view_whose_session_is_gone_configures_nothing() {
+    let mut config = Config::default();
+    let mut view = session_view("198.51.100.7");
+    let error = run(&mut config, &mut view, "tcp connect port 1").unwrap_err();
+    assert!(error.message.contains("enter the view again"), "{error}");
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn the_session_view_goes_before_the_bmp_view_which_is_for_ipv4_alone() {
+    let v4 = session_id("198.51.100.7");
+    let v6 = session_id("2001:db8::7");
+    let own = ConnectInterface::Interface("eth1".to_owned());
+    let plain = Session::default();
+    let pinned = Session { connect_interface: Some(own.clone()), ..Session::default() };
+    let none = Bmp::default();
+    let some = Bmp { connect_interface: Some("192.0.2.1".parse().unwrap()), ..Bmp::default() };
+    let inherited = ConnectInterface::Address("192.0.2.1".parse().unwrap());
+    let table = [
+        (&none, &v4, &plain, None, From::Default),
+        (&some, &v4, &plain, Some(inherited), From::Bmp),
+        (&some, &v6, &plain, None, From::Default),
+        (&some, &v4, &pinned, Some(own.clone()), From::Session),
+        (&none, &v6, &pinned, Some(own), From::Session),
+    ];
+    for (bmp, id, session, connect, from) in table {
+        assert_eq!(effective(bmp, id, session), Effective { connect, from });
+    }
+}

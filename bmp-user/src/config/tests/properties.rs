@@ -1,0 +1,192 @@
+//! What holds for any input.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+};
+
+use super::{super::*, session_view};
+
+fn unicast(address: IpAddr) -> bool {
+    let odd = match address {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
+    };
+    !(odd || address.is_multicast() || address.is_unspecified())
+}
+
+fn v4() -> impl Strategy<Value = IpAddr> {
+    any::<Ipv4Addr>().prop_map(IpAddr::V4).prop_filter("unicast", |address| unicast(*address))
+}
+
+fn v6() -> impl Strategy<Value = IpAddr> {
+    any::<Ipv6Addr>().prop_map(IpAddr::V6).prop_filter("unicast", |address| unicast(*address))
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let word = prop_oneof!["[!-~]{1,63}", "[a-z#é路]{1,20}", Just("alias".to_owned()), Just("undo".to_owned())];
+    word.prop_filter("a name", |name| name.parse::<IpAddr>().is_err())
+}
+
+fn kernel_name() -> impl Strategy<Value = String> {
+    "[!-.0-9;-~]{1,15}".prop_filter("a kernel name", |name| name != "." && name != "..")
+}
+
+fn source(address: impl Strategy<Value = IpAddr>) -> impl Strategy<Value = ConnectInterface> {
+    (option::of(name()), address, any::<bool>()).prop_map(|(interface, address, both)| match interface {
+        Some(interface) if both => ConnectInterface::Both { interface, address },
+        Some(interface) => ConnectInterface::Interface(interface),
+        None => ConnectInterface::Address(address),
+    })
+}
+
+fn session() -> impl Strategy<Value = (SessionId, Session)> {
+    let of = |station: IpAddr, alias, port, connect_interface| {
+        (SessionId { vpn_instance: None, station, alias }, Session { port, connect_interface })
+    };
+    let rest = || (option::of(name()), option::of(1..=u16::MAX));
+    prop_oneof![
+        (v4(), rest(), option::of(source(v4()))).prop_map(move |(s, (alias, port), c)| of(s, alias, port, c)),
+        (v6(), rest(), option::of(source(v6()))).prop_map(move |(s, (alias, port), c)| of(s, alias, port, c)),
+    ]
+}
+
+prop_compose! {
+    fn config()(
+        sysname in option::of(name()),
+        interface_aliases in btree_map(name(), kernel_name(), 0..4),
+        listens in btree_map(name(), option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), 0..4),
+        connect_interface in option::of(v4()),
+        sessions in vec(session(), 0..6),
+    ) -> Config {
+        let mut relays = BTreeMap::new();
+        for (name, listen) in listens {
+            let listen = listen.map(SocketAddr::from);
+            if relays.values().all(|relay: &Relay| relay.listen != listen || listen.is_none()) {
+                relays.insert(name, Relay { listen });
+            }
+        }
+        let mut bmp = Bmp { connect_interface: connect_interface.and_then(|a| match a {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }), ..Bmp::default() };
+        for (id, session) in sessions {
+            let same = |(other, held): (&SessionId, &Session)| other.station == id.station && held.port == session.port;
+            if !bmp.sessions.iter().any(same) {
+                // And one more session with this station, which nothing but its alias tells apart.
+                let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
+                bmp.sessions.insert(SessionId { alias, ..id.clone() }, Session { port: None, ..session.clone() });
+                bmp.sessions.insert(id, session);
+            }
+        }
+        Config { sysname, interface_aliases, relays, bmp }
+    }
+}
+
+/// A valid configuration with something done to it.
+fn mutated() -> impl Strategy<Value = String> {
+    let change = (
+        any::<prop::sample::Index>(),
+        any::<prop::sample::Index>(),
+        prop_oneof![
+            Just(String::new()),
+            any::<char>().prop_map(String::from),
+            "[ \t\n#]{1,3}",
+            Just("undo ".to_owned()),
+            Just("\nbmp-session ".to_owned()),
+            Just("\nquit\n".to_owned()),
+            "\\PC{0,8}",
+        ],
+    );
+    (config(), vec(change, 1..6)).prop_map(|(config, changes)| {
+        let mut text: Vec<char> = print(&config).chars().collect();
+        for (from, to, with) in changes {
+            let from = from.index(text.len() + 1);
+            let to = (from + to.index(12)).min(text.len());
+            text.splice(from..to, with.chars());
+        }
+        text.into_iter().collect()
+    })
+}
+
+/// Whatever came out of a parser must be in order.
+fn check(outcome: Result<Config, Vec<Error>>, text: &str) {
+    match outcome {
+        Ok(config) => {
+            assert_eq!(parse_file("f", &print(&config)), Ok(config));
+        }
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            assert!(errors.is_sorted_by_key(|error| error.line));
+            for error in errors {
+                let lines: Vec<&str> = text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').collect();
+                let line = lines[error.line - 1];
+                assert_eq!(line.strip_suffix('\r').unwrap_or(line), error.line_text);
+                assert!(error.column + error.length <= error.line_text.chars().count() + 2, "{error:?}");
+                assert!(error.length > 0 && error.to_string().lines().count() == 3, "{error}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_printed_reads_back_as_the_same(config in config()) {
+        let text = print(&config);
+        prop_assert_eq!(parse_file("f", &text).map_err(|errors| errors[0].to_string()), Ok(config.clone()));
+        prop_assert_eq!(print(&config.clone()), text);
+    }
+
+    #[test]
+    fn any_text_is_taken_or_refused(text in any::<String>()) {
+        check(parse_file("f", &text), &text);
+    }
+
+    #[test]
+    fn any_words_are_taken_or_refused(
+        words in vec(prop_oneof![
+            Just("undo"), Just("bmp"), Just("bmp-session"), Just("bmp-relay"), Just("connect-interface"), Just("tcp"),
+            Just("connect"), Just("port"), Just("alias"), Just("listen"), Just("quit"), Just("return"), Just("sysname"),
+            Just("display"), Just("session"), Just("verbose"), Just("interface-alias"), Just("\n"), Just("\n "), Just("1"),
+            Just("192.0.2.1"), Just("2001:db8::1"), Just("eth1"), Just("c"), Just("#"),
+        ], 0..60),
+    ) {
+        let text = words.join(" ");
+        check(parse_file("f", &text), &text);
+        for view in [View::User, View::System, View::Bmp, session_view("192.0.2.7"), View::Relay("r".to_owned())] {
+            for line in text.lines() {
+                for abbreviate in [false, true] {
+                    let _ = parse_line(&view, line, abbreviate);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_configuration_is_taken_or_refused(text in mutated()) {
+        check(parse_file("f", &text), &text);
+    }
+
+    #[test]
+    fn a_command_that_is_refused_changes_nothing(
+        mut config in config(),
+        lines in vec("(undo )?(tcp connect port [12]|connect-interface (eth1|192.0.2.[12]|eth [12])|bmp-session 192.0.2.[12]( alias a)?|quit)", 1..20),
+    ) {
+        let mut view = View::Bmp;
+        for line in lines {
+            let before = (config.clone(), view.clone());
+            let Ok(command) = parse_line(&view, &line, false) else { continue };
+            if apply(&mut config, &mut view, &command).is_err() {
+                prop_assert_eq!((&config, &view), (&before.0, &before.1));
+            }
+        }
+    }
+}

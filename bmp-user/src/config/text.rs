@@ -1,0 +1,203 @@
+//! A line cut into words, and the error that points at one of them.
+
+use std::{fmt, sync::Arc};
+
+/// The longest part of a line that an error shows, in characters.
+const EXCERPT: usize = 160;
+/// How much of it comes before the word that the error points at, where the line is longer.
+const EXCERPT_BEFORE: usize = 60;
+
+/// Where a word is in its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// 1-based, in characters.
+    pub(super) column: usize,
+    /// In characters.
+    pub(super) length: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Word {
+    span: Span,
+    start: usize,
+    end: usize,
+}
+
+/// One line of input, cut into words at spaces and tabs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    number: usize,
+    text: Arc<str>,
+    words: Vec<Word>,
+}
+
+impl Line {
+    /// `number` is 1-based; `text` is without its line end. A character that has no place in a command (a control
+    /// character, or white space other than space and tab) is an error at that character: it would hide in a name and come
+    /// out again on an operator's terminal. Comments may hold anything.
+    pub(super) fn new(number: usize, text: &str) -> Result<Self, Error> {
+        let mut words = Vec::new();
+        let mut open: Option<(usize, usize)> = None;
+        let mut count = 0;
+        let mut odd = None;
+        for (at, c) in text.char_indices() {
+            count += 1;
+            let blank = matches!(c, ' ' | '\t');
+            if odd.is_none() && !blank && (c.is_control() || c.is_whitespace() || c == '\u{feff}') {
+                odd = Some((count, c));
+            }
+            match (blank, open) {
+                (true, Some((start, column))) => {
+                    words.push(Word { span: Span { column, length: count - column }, start, end: at });
+                    open = None;
+                }
+                (false, None) => open = Some((at, count)),
+                _ => {}
+            }
+        }
+        if let Some((start, column)) = open {
+            words.push(Word { span: Span { column, length: count + 1 - column }, start, end: text.len() });
+        }
+        let line = Self { number, text: text.into(), words };
+        match odd {
+            Some((column, c)) if !line.is_empty() => {
+                let message = format!("the character U+{:04X} has no place in a command", u32::from(c));
+                Err(line.error_at(Span { column, length: 1 }, message))
+            }
+            _ => Ok(line),
+        }
+    }
+
+    /// Holds no command: it is blank or begins with `#`.
+    pub(super) fn is_empty(&self) -> bool {
+        self.words().next().is_none_or(|word| word.starts_with('#'))
+    }
+
+    /// The words in order.
+    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().map(|word| self.text.get(word.start..word.end).unwrap_or_default())
+    }
+
+    /// Where the word of this number (from 0) is; past the last one, the place where the next would stand.
+    pub(super) fn span(&self, index: usize) -> Span {
+        match (self.words.get(index), self.words.last()) {
+            (Some(word), _) => word.span,
+            (None, Some(last)) => Span { column: last.span.column + last.span.length, length: 1 },
+            (None, None) => Span { column: 1, length: 1 },
+        }
+    }
+
+    /// Characters before the first word.
+    pub(super) fn indent(&self) -> usize {
+        self.span(0).column - 1
+    }
+
+    pub(super) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
+        Error {
+            file: None,
+            line: self.number,
+            column: span.column,
+            length: span.length,
+            message: message.into(),
+            line_text: self.text.to_string(),
+        }
+    }
+}
+
+/// What is wrong with a command, and with which word of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Error {
+    /// The file that the line comes from; `None` where an operator typed it.
+    pub file: Option<Arc<str>>,
+    /// 1-based.
+    pub line: usize,
+    /// Where the word begins: 1-based, in characters.
+    pub column: usize,
+    /// How long the word is, in characters; at least 1.
+    pub length: usize,
+    /// What is wrong, in words, without a full stop.
+    pub message: String,
+    /// The whole line as it came, without its line end.
+    pub line_text: String,
+}
+
+/// From a file `FILE:LINE:COLUMN: error: MESSAGE`, then the line and carets under the word. Typed by an operator, the line and
+/// the carets, then `Error: MESSAGE.`, as carrier routers answer. No line end after the last line.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(file) = &self.file else {
+            return write!(f, "{}\nError: {}.", self.marked_line(), self.message);
+        };
+        write!(f, "{file}:{}:{}: error: {}\n{}", self.line, self.column, self.message, self.marked_line())
+    }
+}
+
+impl Error {
+    /// The same error, said of a line of this file.
+    pub(super) fn in_file(self, file: &Arc<str>) -> Self {
+        Self { file: Some(Arc::clone(file)), ..self }
+    }
+
+    /// The line and, below, carets under the word: two lines without a line end after the second. Tabs stay tabs in both, so
+    /// that the carets stand right whatever a tab's width is; other control characters are replaced; a long line is cut.
+    pub fn marked_line(&self) -> String {
+        let before = self.column.saturating_sub(1);
+        let length = self.length.max(1);
+        let count = self.line_text.chars().count();
+        let first = if count > EXCERPT { before.saturating_sub(EXCERPT_BEFORE) } else { 0 };
+        let mut line = String::new();
+        let mut carets = String::new();
+        if first > 0 {
+            line.push('…');
+            carets.push(' ');
+        }
+        for (at, c) in self.line_text.chars().enumerate().skip(first).take(EXCERPT) {
+            let c = if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+            line.push(c);
+            if at < before && c == '\t' {
+                carets.push('\t');
+            } else if at < before + length {
+                let mark = if at < before { ' ' } else { '^' };
+                carets.extend(std::iter::repeat_n(mark, columns(c)));
+            }
+        }
+        if count > first + EXCERPT {
+            line.push('…');
+        }
+        if before >= count {
+            carets.push('^');
+        }
+        format!("{line}\n{carets}")
+    }
+}
+
+/// How many columns a terminal gives a character: the ranges of Unicode's EastAsianWidth.txt that are Wide or Fullwidth, and
+/// the common marks that combine with what is before them.
+fn columns(c: char) -> usize {
+    match u32::from(c) {
+        0x0300..=0x036f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0x303e
+        | 0x3041..=0xa4cf
+        | 0xa960..=0xa97f
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1f64f
+        | 0x1f680..=0x1f6ff
+        | 0x1f900..=0x1f9ff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// A word in a message: between backquotes, cut where it is long.
+pub(super) fn quoted(word: &str) -> String {
+    const LONGEST: usize = 40;
+    match word.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("`{}…`", word.get(..cut).unwrap_or_default()),
+        None => format!("`{word}`"),
+    }
+}
