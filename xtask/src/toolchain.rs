@@ -1,0 +1,182 @@
+//! Which Rust toolchain compiles the kernel programs.
+//!
+//! Stable Rust has neither the BPF target's `core` nor the right to build it, so a second toolchain does: a nightly that has the
+//! standard library's source, or the distribution's own compiler linked into rustup as `bpf`. This file alone decides, both for
+//! `cargo xtask` and for bmp-user's build script, which includes it by path.
+
+use std::{
+    ffi::OsString,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+
+/// The environment variable that overrides the choice with a rustup toolchain's name.
+pub(crate) const OVERRIDE: &str = "BMPD_BPF_TOOLCHAIN";
+
+/// The name under which `cargo xtask setup` links the distribution's compiler into rustup.
+pub(crate) const LINKED: &str = "bpf";
+
+/// The oldest compiler that takes the workspace: its `rust-version`.
+pub(crate) const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
+
+/// The linker of the kernel programs, in the one version that is known to work.
+pub(crate) const BPF_LINKER: BpfLinker = BpfLinker { version: "0.13.0", llvm: 21..=23 };
+
+/// A release of bpf-linker.
+pub(crate) struct BpfLinker {
+    /// As on the crate registry.
+    pub(crate) version: &'static str,
+    /// The LLVM majors it can be built with. It reads the compiler's bitcode, so the one to take is the compiler's own.
+    pub(crate) llvm: RangeInclusive<u32>,
+}
+
+/// A compiler as `rustc --version --verbose` describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Compiler {
+    /// `1.96.0` or `1.97.0-nightly`.
+    pub(crate) release: String,
+    /// The major version of its LLVM, which bpf-linker must share.
+    pub(crate) llvm: u32,
+}
+
+/// A toolchain that rustup knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Toolchain {
+    /// As rustup calls it.
+    pub(crate) name: String,
+    /// Its compiler.
+    pub(crate) compiler: Compiler,
+    /// Whether the standard library's source is there, from which `core` is built for the BPF target.
+    pub(crate) has_source: bool,
+}
+
+impl Compiler {
+    /// Asks the compiler at `rustc`; `None` when it is absent or does not run.
+    pub(crate) fn ask(rustc: &Path) -> Option<Self> {
+        let output = Command::new(rustc).args(["--version", "--verbose"]).output().ok()?;
+        if output.status.success() { Self::parse(&String::from_utf8_lossy(&output.stdout)) } else { None }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let llvm = field("LLVM version:")?.split('.').next()?.parse().ok()?;
+        Some(Self { release: field("release:")?.to_owned(), llvm })
+    }
+
+    /// Whether the workspace's `rust-version` admits it.
+    pub(crate) fn is_recent(&self) -> bool {
+        let number = |text: &str| {
+            let mut parts = text.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+            (parts.next(), parts.next())
+        };
+        number(&self.release) >= number(OLDEST)
+    }
+
+    /// Whether it is a nightly, which takes `-Z` flags without being asked to pose as one.
+    pub(crate) fn is_nightly(&self) -> bool {
+        self.release.ends_with("-nightly")
+    }
+}
+
+impl Toolchain {
+    /// Whether it can compile the kernel programs, given the linker of [`BPF_LINKER`].
+    pub(crate) fn is_suitable(&self) -> bool {
+        self.has_source && self.compiler.is_recent() && BPF_LINKER.llvm.contains(&self.compiler.llvm)
+    }
+
+    /// The cargo of this toolchain, doing `subcommand` (`build`, `clippy`) to the kernel programs, which end up in
+    /// `target_dir/TARGET/bpf/bmp-programs`.
+    ///
+    /// `arch` is the architecture whose kernel will run them. What an outer cargo set for its own compiler is taken away, and a
+    /// compiler that is not a nightly is given the right to unstable flags, for this process only.
+    pub(crate) fn programs(&self, subcommand: &str, arch: &str, target: &str, target_dir: &Path) -> Command {
+        let mut command = Command::new("rustup");
+        command.args(["run", &self.name, "cargo", subcommand, "--quiet", "-Zbuild-std=core", "--profile=bpf"]);
+        command
+            .args(["--package=bmp-ebpf", "--bins", "--features=programs", "--target", target, "--target-dir"])
+            .arg(target_dir);
+        for outer in ["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOC", "RUSTFLAGS", "CLIPPY_ARGS"] {
+            command.env_remove(outer);
+        }
+        // aya wants to know the register layout; the linker turns full debug information into BTF.
+        let flags = [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags);
+        if !self.compiler.is_nightly() {
+            command.env("RUSTC_BOOTSTRAP", "1");
+        }
+        command
+    }
+}
+
+/// The target triple of programs for a kernel of this byte order.
+pub(crate) fn target(big_endian: bool) -> &'static str {
+    if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
+}
+
+/// The toolchain to use: the one that [`OVERRIDE`] names, else a suitable nightly, else [`LINKED`]; `None` when none is suitable.
+///
+/// # Errors
+///
+/// rustup is absent or does not answer, or the override names a toolchain that cannot do it: that is for whoever set it to mend.
+pub(crate) fn choose() -> anyhow::Result<Option<Toolchain>> {
+    let wanted = std::env::var_os(OVERRIDE).filter(|name| !name.is_empty()).map(OsString::into_string);
+    let wanted = wanted.transpose().map_err(|name| anyhow!("{OVERRIDE}={} is not UTF-8", name.display()))?;
+    let installed = installed()?;
+    pick(wanted.as_deref(), &installed).map(|choice| choice.cloned())
+}
+
+fn pick<'a>(wanted: Option<&str>, installed: &'a [Toolchain]) -> anyhow::Result<Option<&'a Toolchain>> {
+    if let Some(wanted) = wanted {
+        // A nightly's host may be left out, as everywhere in rustup.
+        let named = installed.iter().find(|toolchain| toolchain.name == wanted);
+        let named =
+            named.or_else(|| installed.iter().find(|toolchain| toolchain.name.starts_with(&format!("{wanted}-"))));
+        return match named {
+            Some(toolchain) if toolchain.is_suitable() => Ok(Some(toolchain)),
+            Some(Toolchain { compiler: Compiler { release, llvm }, has_source, .. }) => bail!(
+                "{OVERRIDE}={wanted} cannot compile the kernel programs: they need Rust {OLDEST} or later with LLVM {} to {} and the \
+                 standard library's source; it is Rust {release} with LLVM {llvm} {} the source",
+                BPF_LINKER.llvm.start(),
+                BPF_LINKER.llvm.end(),
+                if *has_source { "and has" } else { "without" },
+            ),
+            None => bail!("{OVERRIDE}={wanted}: `rustup toolchain list` has no toolchain of this name that runs"),
+        };
+    }
+    let suitable = || installed.iter().filter(|toolchain| toolchain.is_suitable());
+    // By name, plain `nightly-HOST` sorts after every dated one.
+    let nightly =
+        suitable().filter(|toolchain| toolchain.compiler.is_nightly()).max_by_key(|toolchain| &toolchain.name);
+    Ok(nightly.or_else(|| suitable().find(|toolchain| toolchain.name == LINKED)))
+}
+
+/// The toolchains that may be chosen, without those whose compiler does not run.
+fn installed() -> anyhow::Result<Vec<Toolchain>> {
+    let output = Command::new("rustup").args(["toolchain", "list", "--verbose"]).output();
+    let output = output.context("rustup does not run; it is what holds the two toolchains (https://rustup.rs)")?;
+    if !output.status.success() {
+        bail!("`rustup toolchain list` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let list = String::from_utf8_lossy(&output.stdout).into_owned();
+    let describe = |(name, root): (&str, PathBuf)| {
+        Some(Toolchain {
+            name: name.to_owned(),
+            compiler: Compiler::ask(&root.join("bin/rustc"))?,
+            has_source: root.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists(),
+        })
+    };
+    Ok(list.lines().filter_map(name_and_root).filter_map(describe).collect())
+}
+
+/// A line of `rustup toolchain list --verbose`: a name, remarks in parentheses, and the folder.
+fn name_and_root(line: &str) -> Option<(&str, PathBuf)> {
+    let (name, rest) = line.split_once(char::is_whitespace)?;
+    Some((name, rest.get(rest.find('/')?..)?.trim_end().into()))
+}
+
+#[cfg(test)]
+#[path = "toolchain/tests.rs"]
+mod tests;

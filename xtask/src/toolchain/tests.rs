@@ -1,0 +1,79 @@
+use super::*;
+
+fn toolchain(name: &str, release: &str, llvm: u32, has_source: bool) -> Toolchain {
+    Toolchain { name: name.to_owned(), compiler: Compiler { release: release.to_owned(), llvm }, has_source }
+}
+
+fn name_of(choice: anyhow::Result<Option<&Toolchain>>) -> Option<String> {
+    choice.unwrap().map(|toolchain| toolchain.name.clone())
+}
+
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
+#[test]
+fn a_nightly_with_its_source_is_preferred_to_the_linked_compiler() {
+    let nightly = format!("nightly-{HOST}");
+    let installed = [
+        toolchain(&format!("stable-{HOST}"), "1.95.0", 22, true),
+        toolchain(&format!("nightly-2026-05-01-{HOST}"), "1.97.0-nightly", 22, true),
+        toolchain(&nightly, "1.97.0-nightly", 22, true),
+        toolchain(LINKED, "1.96.0", 22, true),
+    ];
+    assert_eq!(name_of(pick(None, &installed)), Some(nightly));
+}
+
+#[test]
+fn a_nightly_that_lacks_its_source_or_is_too_old_or_too_new_for_the_linker_is_passed_over() {
+    for nightly in [
+        toolchain("nightly", "1.97.0-nightly", 22, false),
+        toolchain("nightly", "1.90.0-nightly", 22, true),
+        toolchain("nightly", "1.140.0-nightly", 40, true),
+    ] {
+        assert_eq!(name_of(pick(None, &[nightly, toolchain(LINKED, "1.96.0", 22, true)])), Some(LINKED.to_owned()));
+    }
+}
+
+#[test]
+fn a_stable_compiler_is_not_taken_unasked() {
+    assert_eq!(name_of(pick(None, &[toolchain("stable", "1.96.0", 22, true)])), None);
+}
+
+#[test]
+fn the_override_wins_and_may_leave_out_the_host() {
+    let nightly = format!("nightly-{HOST}");
+    let installed = [toolchain(&nightly, "1.97.0-nightly", 22, true), toolchain(LINKED, "1.96.0", 22, true)];
+    assert_eq!(name_of(pick(Some(LINKED), &installed)), Some(LINKED.to_owned()));
+    assert_eq!(name_of(pick(Some("nightly"), &installed)), Some(nightly));
+}
+
+#[test]
+fn an_override_that_cannot_do_it_is_refused_with_the_reason() {
+    let installed = [toolchain("nightly", "1.97.0-nightly", 22, false)];
+    let refusal = |name| pick(Some(name), &installed).unwrap_err().to_string();
+    assert!(refusal("nightly").contains("without the source"), "{}", refusal("nightly"));
+    assert!(refusal("mine").contains("no toolchain of this name"), "{}", refusal("mine"));
+}
+
+#[test]
+fn a_compiler_is_known_by_its_own_words() {
+    let text = "rustc 1.96.0 (ac68faa20 2026-05-25)\nbinary: rustc\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+    assert_eq!(Compiler::parse(text), Some(Compiler { release: "1.96.0".to_owned(), llvm: 22 }));
+    assert_eq!(Compiler::parse("no compiler"), None);
+}
+
+#[test]
+fn releases_compare_by_number_not_by_letter() {
+    let recent = |release: &str| Compiler { release: release.to_owned(), llvm: 22 }.is_recent();
+    assert!(recent(OLDEST) && recent("1.100.0") && recent("2.0.0-nightly"));
+    assert!(!recent("1.9.0") && !recent("1.94.1") && !recent("nonsense"));
+}
+
+#[test]
+fn rustup_lists_are_read_with_and_without_remarks() {
+    let bpf = ("bpf", PathBuf::from("/usr"));
+    assert_eq!(name_and_root("bpf /usr"), Some(bpf.clone()));
+    assert_eq!(name_and_root("bpf\t/usr"), Some(bpf));
+    let stable = ("stable", PathBuf::from("/root/.rustup/toolchains/my stable"));
+    assert_eq!(name_and_root("stable (active, default) /root/.rustup/toolchains/my stable"), Some(stable));
+    assert_eq!(name_and_root("no installed toolchains"), None);
+}
