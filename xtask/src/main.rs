@@ -1,3 +1,61 @@
-//! Everything a developer runs.
+//! Everything that a developer of bmpd runs, as `cargo xtask COMMAND`.
+//!
+//! It must compile where the kernel programs do not yet, so it links nothing of bmpd and starts everything as a process.
 
-fn main() {}
+mod binaries;
+mod ci;
+mod demo;
+mod packages;
+mod process;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything that a developer of bmpd runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make this machine able to compile the kernel programs (Debian 12 by itself; elsewhere it says what to install)
+    Setup,
+    /// Build bmpd and bmpctl, kernel programs included
+    Build {
+        /// As operators run it: optimised
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build bmpd and start it as root, on a small sample configuration unless told otherwise
+    Run(run::Arguments),
+    /// Watch the main job: a session that stays on its uplink, in network namespaces of its own (needs root)
+    Demo(demo::Arguments),
+    /// Install what the tests need, build everything and run all tests (needs root)
+    Test(test::Arguments),
+    /// What is run on every change: formatting, lints, dependencies' licences, then all tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Setup => setup::command().map(|()| ExitCode::SUCCESS),
+        Command::Build { release } => binaries::command(release).map(|()| ExitCode::SUCCESS),
+        Command::Run(arguments) => run::command(&arguments),
+        Command::Demo(arguments) => demo::command(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Test(arguments) => test::command(&arguments),
+        Command::Ci => ci::command(),
+    };
+    outcome.unwrap_or_else(|error| {
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

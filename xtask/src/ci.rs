@@ -1,0 +1,73 @@
+//! `cargo xtask ci`: what is run on every change.
+
+use std::{
+    env::consts::ARCH,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    packages,
+    process::{cargo, exists, run, say, target_dir, text},
+    setup::setup,
+    test, toolchain,
+};
+
+/// The cheapest check first: what fails, fails soon.
+pub(crate) fn command() -> anyhow::Result<ExitCode> {
+    formatting()?;
+    setup()?;
+    lints()?;
+    kernel_lints()?;
+    dependencies()?;
+    say("ci: tests");
+    test::command(&test::Arguments::default())
+}
+
+fn formatting() -> anyhow::Result<()> {
+    say("ci: formatting");
+    component("fmt", "rustfmt")?;
+    run(cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt --all` mends it")
+}
+
+fn lints() -> anyhow::Result<()> {
+    say("ci: lints");
+    component("clippy", "clippy")?;
+    run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+/// Adds a part of the toolchain that minimal installations leave out.
+fn component(command: &str, name: &str) -> anyhow::Result<()> {
+    if text(cargo().args([command, "--version"])).is_ok() {
+        return Ok(());
+    }
+    say(format_args!("installing the toolchain's {name}"));
+    run(Command::new("rustup").args(["component", "add", name]))
+}
+
+/// The kernel programs are compiled for another target by another toolchain, whose lints are its own.
+fn kernel_lints() -> anyhow::Result<()> {
+    let chosen = toolchain::choose()?.context("setup left no toolchain for the kernel programs")?;
+    say(format_args!("ci: lints of the kernel programs (toolchain `{}`)", chosen.name));
+    if chosen.name == toolchain::LINKED && packages::host().0 {
+        packages::require(&["rust-web-clippy"])?;
+    }
+    if text(Command::new("rustup").args(["run", &chosen.name, "cargo", "clippy", "--version"])).is_err() {
+        say("ci: not checked: this toolchain has no clippy");
+        return Ok(());
+    }
+    let target = toolchain::target(cfg!(target_endian = "big"));
+    let mut clippy = chosen.programs("clippy", ARCH, target, &target_dir()?.join("bpf"));
+    run(clippy.args(["--", "-D", "warnings"]).current_dir(crate::process::root()))
+}
+
+fn dependencies() -> anyhow::Result<()> {
+    if !exists("cargo-deny") {
+        say("ci: dependencies not checked: cargo-deny is not installed (cargo install cargo-deny --locked)");
+        return Ok(());
+    }
+    say("ci: dependencies");
+    // The list of advisories is fetched from elsewhere: that check is for whoever has the way there (`cargo deny check`).
+    run(cargo().args(["deny", "--offline", "--locked", "check", "bans", "licenses", "sources"]))
+}

@@ -1,0 +1,100 @@
+//! Debian packages: which are missing, and installing them without starting any service of theirs.
+
+use std::{collections::HashSet, fs, path::Path, process::Command};
+
+use crate::process::{as_root, run, say};
+
+/// Where Debian's packages ask whether they may start a service (invoke-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// What is written there: 101 means that the action is forbidden. The comment tells our file from the administrator's own.
+const FORBID: &str = "#!/bin/sh\n# bmpd: cargo xtask is installing packages and starts no services.\nexit 101\n";
+
+/// Whether this host installs packages as Debian does, and what it calls itself.
+pub(crate) fn host() -> (bool, String) {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let field = |name: &str| {
+        let value = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.map(|value| value.trim_matches('"').to_owned())
+    };
+    let name = field("PRETTY_NAME").unwrap_or_else(|| "an unknown system".to_owned());
+    (field("ID").is_some_and(|id| id == "debian"), name)
+}
+
+/// Those of `wanted` that are not wholly installed.
+pub(crate) fn missing(wanted: &[&str]) -> Vec<String> {
+    // It fails when one package is unknown, and still prints the others.
+    let output = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev}${Package}\n"]).args(wanted).output();
+    let installed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let installed: HashSet<&str> = installed.lines().filter_map(|line| line.strip_prefix("ii ")).collect();
+    wanted.iter().filter(|name| !installed.contains(*name)).map(|name| (*name).to_owned()).collect()
+}
+
+/// Installs those of `wanted` that are missing, and says so first.
+///
+/// # Errors
+///
+/// The installation failed.
+pub(crate) fn require(wanted: &[&str]) -> anyhow::Result<()> {
+    let (debian, name) = host();
+    if !debian {
+        // Other systems name and split them otherwise: what is not there shows when it is started.
+        say(format_args!("this is {name}: make sure that these are installed: {}", wanted.join(" ")));
+        return Ok(());
+    }
+    let missing = missing(wanted);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(format_args!("installing the Debian packages {}", missing.join(" ")));
+    install(&missing)
+}
+
+/// Installs `packages`, finishing first what an earlier installation left half done. No service of theirs is started, now or at
+/// the next boot.
+pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
+    let _quiet = NoServices::begin()?;
+    run(as_root("dpkg").args(["--configure", "-a"]))?;
+    run(apt().args(["update", "-qq"]))?;
+    run(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages))?;
+    if packages.iter().any(|name| name == "frr") && Path::new("/run/systemd/system").is_dir() {
+        run(as_root("systemctl").args(["disable", "--quiet", "frr.service"]))?;
+    }
+    Ok(())
+}
+
+/// apt-get that asks nothing, waits for another apt and tries a download again.
+fn apt() -> Command {
+    let mut command = as_root("env");
+    command.args(["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=l", "apt-get"]);
+    command.args(["-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0"]);
+    command
+}
+
+/// While it lives, packages may not start services. An administrator's own policy stays as it is.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> anyhow::Result<Self> {
+        // Ours from an installation that was interrupted counts as ours, and goes at the end of this one.
+        let ours = fs::read_to_string(POLICY).map_or(true, |text| text == FORBID);
+        if ours {
+            let draft = std::env::temp_dir().join(format!("bmpd-policy-{}", std::process::id()));
+            fs::write(&draft, FORBID)?;
+            let done = run(as_root("install").args(["-m", "755"]).arg(&draft).arg(POLICY));
+            fs::remove_file(&draft)?;
+            done?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours && run(as_root("rm").arg(POLICY)).is_err() {
+            say(format_args!("{POLICY} could not be removed: while it is there, no package starts a service"));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Starting other programs: as root or not, in the repository's root, with their failure said in one sentence.
+
+use std::{
+    ffi::OsStr,
+    fmt::Display,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, bail};
+
+/// Says one line on standard output. A reader that has gone away is no reason to stop half-way.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// `program` as root: as it is where this process is root, through sudo otherwise.
+pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg("--").arg(program);
+    command
+}
+
+/// The cargo that runs this program, or the one in the path.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest = manifest.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    manifest.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Cargo's target folder, wherever the environment or the user's configuration puts it.
+pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
+    let metadata = text(cargo().args(["metadata", "--no-deps", "--format-version=1", "--offline"]))?;
+    let quoted = metadata.split_once("\"target_directory\":\"").and_then(|(_, rest)| rest.split_once('"'));
+    let (folder, _) = quoted.context("`cargo metadata` names no target folder")?;
+    Ok(folder.into())
+}
+
+/// Runs `command` with this process's output.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.stdin(Stdio::null()).status().with_context(|| cannot_start(command))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs `command` and returns its standard output.
+pub(crate) fn text(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}: {}", line(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether `program` is in the path.
+pub(crate) fn exists(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Why `command` did not even start: nearly always that the program is not there.
+pub(crate) fn cannot_start(command: &Command) -> String {
+    format!("cannot start `{}`: is it installed and in the path?", command.get_program().display())
+}
+
+/// `command` as one would type it.
+pub(crate) fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,201 @@
+//! What the tests said, counted.
+
+use std::{fmt::Write as _, time::Duration};
+
+/// The results so far, by test program.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    programs: Vec<Program>,
+    /// The names of tests that failed.
+    failed: Vec<String>,
+    /// The name and the reason of tests that were skipped.
+    skipped: Vec<(String, String)>,
+    /// How many lines of the file of skipped tests were counted.
+    skips_seen: usize,
+}
+
+/// One test program: a crate's unit tests, or one file of integration tests.
+#[derive(Debug, Default)]
+struct Program {
+    name: String,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    seconds: f64,
+    finished: bool,
+}
+
+impl Summary {
+    /// Takes one line of what cargo and the test programs print. `skips` is called at the end of a program and returns, one a
+    /// line, what all programs so far have skipped while they ran.
+    pub(super) fn take(&mut self, line: &str, skips: impl FnOnce() -> String) {
+        let trimmed = line.trim_start();
+        if let Some(program) = program_name(trimmed) {
+            self.programs.push(Program { name: program, ..Program::default() });
+        } else if let Some((name, rest)) = trimmed.strip_prefix("test ").and_then(|test| test.split_once(" ... ")) {
+            self.take_test(name, rest);
+        } else if let Some(result) = trimmed.strip_prefix("test result: ") {
+            self.take_result(result, &skips());
+        }
+    }
+
+    fn take_test(&mut self, name: &str, outcome: &str) {
+        if outcome.starts_with("FAILED") {
+            self.failed.push(name.to_owned());
+        } else if let Some(ignored) = outcome.strip_prefix("ignored") {
+            let reason = ignored.trim_start_matches([',', ' ']);
+            let reason = if reason.is_empty() { "ignored, without a reason" } else { reason };
+            self.skipped.push((name.to_owned(), reason.to_owned()));
+        }
+    }
+
+    fn take_result(&mut self, result: &str, skips: &str) {
+        let Some(program) = self.programs.last_mut() else { return };
+        let count = |word: &str| {
+            let part = result.split([';', '.']).find(|part| part.trim_end().ends_with(word))?;
+            part.split_whitespace().next()?.parse::<usize>().ok()
+        };
+        let new: Vec<_> = skips.lines().skip(self.skips_seen).collect();
+        self.skips_seen += new.len();
+        program.passed = count("passed").unwrap_or(0).saturating_sub(new.len());
+        program.failed = count("failed").unwrap_or(0);
+        program.skipped = count("ignored").unwrap_or(0) + new.len();
+        program.seconds = result
+            .rsplit_once("finished in ")
+            .and_then(|(_, time)| time.trim_end_matches('s').parse().ok())
+            .unwrap_or(0.0);
+        program.finished = true;
+        self.skipped.extend(new.iter().map(|line| {
+            let (name, reason) = line.split_once(": ").unwrap_or((line, "without a reason"));
+            (name.to_owned(), reason.to_owned())
+        }));
+    }
+
+    /// Whether tests ran, and all that ran passed.
+    pub(super) fn is_good(&self) -> bool {
+        let total = self.total();
+        total.passed > 0 && total.failed == 0
+    }
+
+    fn total(&self) -> Program {
+        self.programs.iter().fold(Program::default(), |sum, program| Program {
+            passed: sum.passed + program.passed,
+            // One that ended without a result has crashed or was killed.
+            failed: sum.failed + program.failed + usize::from(!program.finished),
+            skipped: sum.skipped + program.skipped,
+            ..sum
+        })
+    }
+
+    /// The summary in words. Its last line is a plain `N passed, N failed, N skipped`.
+    pub(super) fn report(&self, took: Duration) -> String {
+        let mut text = String::from("\n");
+        let width = self.programs.iter().map(|program| program.name.len()).max().unwrap_or(0);
+        for Program { name, passed, failed, skipped, seconds, finished } in &self.programs {
+            let _ = match finished {
+                true if passed + failed + skipped == 0 => Ok(()),
+                true => writeln!(
+                    text,
+                    "{name:width$}  {passed:4} passed  {failed:3} failed  {skipped:3} skipped  {seconds:7.1} s"
+                ),
+                false => writeln!(text, "{name:width$}  did not finish"),
+            };
+        }
+        for (name, reason) in &self.skipped {
+            let _ = writeln!(text, "skipped: {name}: {reason}");
+        }
+        for name in &self.failed {
+            let _ = writeln!(text, "failed: {name}");
+        }
+        let Program { passed, failed, skipped, .. } = self.total();
+        if passed + failed == 0 {
+            text.push_str("no test ran\n");
+        }
+        let seconds = took.as_secs();
+        let _ = writeln!(text, "in {} min {} s", seconds / 60, seconds % 60);
+        let _ = write!(text, "{passed} passed, {failed} failed, {skipped} skipped");
+        text
+    }
+}
+
+/// The test program that cargo announces: `Running tests/pinned.rs (…/pinned-0f…)`, `Running unittests src/lib.rs (…)`,
+/// `Doc-tests bmp_user`.
+fn program_name(line: &str) -> Option<String> {
+    if let Some(library) = line.strip_prefix("Doc-tests ") {
+        return Some(format!("{library} (documentation)"));
+    }
+    let (source, path) = line.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
+    let (name, _hash) = path.rsplit('/').next()?.rsplit_once('-')?;
+    Some(match source.strip_prefix("unittests ") {
+        Some(file) => format!("{name} ({file})"),
+        None => format!("{name} ({source})"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary_of(text: &str, skips: &str) -> Summary {
+        let mut summary = Summary::default();
+        text.lines().for_each(|line| summary.take(line, || skips.to_owned()));
+        summary
+    }
+
+    const RUN: &str = "\
+    Finished `test` profile [optimized + debuginfo] target(s) in 2.01s
+     Running unittests src/lib.rs (target/debug/deps/bmp_user-0f3a)
+
+running 3 tests
+test wire::bmp::tests::a ... ok
+test wire::bmp::tests::b ... FAILED
+test wire::bmp::tests::c ... ignored, needs a week
+test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.25s
+
+     Running tests/pinned.rs (/t/debug/deps/pinned-77)
+test moves ... ok
+test stays ... ok
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 61.50s
+";
+
+    #[test]
+    fn results_are_counted_by_program_and_in_all() {
+        let summary = summary_of(RUN, "");
+        let report = summary.report(Duration::from_secs(63));
+        assert!(!summary.is_good());
+        assert!(report.contains("bmp_user (src/lib.rs)"), "{report}");
+        assert!(
+            report.contains("pinned (tests/pinned.rs)     2 passed    0 failed    0 skipped     61.5 s"),
+            "{report}"
+        );
+        assert!(report.contains("failed: wire::bmp::tests::b"), "{report}");
+        assert!(report.contains("skipped: wire::bmp::tests::c: needs a week"), "{report}");
+        assert!(report.ends_with("in 1 min 3 s\n3 passed, 1 failed, 1 skipped"), "{report}");
+    }
+
+    #[test]
+    fn a_test_that_skips_itself_is_not_counted_as_passed() {
+        let summary = summary_of(
+            "Running tests/pinned.rs (deps/pinned-77)\n\
+             test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+            "stays: this kernel has no VRF\n",
+        );
+        let report = summary.report(Duration::ZERO);
+        assert!(report.contains("skipped: stays: this kernel has no VRF"), "{report}");
+        assert!(report.ends_with("1 passed, 0 failed, 1 skipped"), "{report}");
+        assert!(summary.is_good());
+    }
+
+    #[test]
+    fn a_program_that_ends_without_a_result_has_failed() {
+        let summary = summary_of("Running tests/pinned.rs (deps/pinned-77)\ntest moves ... ok", "");
+        assert!(!summary.is_good());
+        assert!(summary.report(Duration::ZERO).contains("pinned (tests/pinned.rs)  did not finish"));
+    }
+
+    #[test]
+    fn a_run_of_no_tests_is_not_a_success() {
+        assert!(!summary_of("", "").is_good());
+        assert!(summary_of("", "").report(Duration::ZERO).contains("no test ran"));
+    }
+}
