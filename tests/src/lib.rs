@@ -1,1 +1,24 @@
 //! The lab: hosts, stations, feeders and other daemons for the integration tests.
+//!
+//! A trial is a [`topology::Topology`]: network namespaces that exist only as file descriptors, so nothing is left of them
+//! however a test ends. In them run a [`bmpd::Bmpd`], a [`station::Station`], a [`feeder::Feeder`] or somebody else's
+//! programs ([`frr`], [`pmacct`]), and [`capture::Capture`]s tell where the packets really went.
+//!
+//! Nothing here uses bmpd's own encoders or decoders: what the lab says about the bytes is a second opinion.
+//!
+//! A function of the lab that cannot do its work panics with one sentence: it is the failure of the test that called it.
+
+pub mod bgp;
+pub mod bmp;
+pub mod bmpd;
+pub mod capture;
+pub mod feeder;
+pub mod frr;
+pub mod kernel;
+pub mod netns;
+pub mod pmacct;
+pub mod process;
+pub mod speaker;
+pub mod station;
+pub mod topology;
+pub mod wait;

@@ -1,0 +1,276 @@
+//! The program under test.
+
+use std::{
+    ffi::OsString,
+    net::IpAddr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    kernel::Objects,
+    netns::Netns,
+    process::{Process, answer},
+    wait::{PATIENCE, until},
+};
+
+/// How long bmpd has for an orderly end: Termination may take 2 s.
+const ORDERLY: Duration = Duration::from_secs(5);
+
+/// The folder of the programs that cargo built: `BMPD_BIN_DIR`, or the target folder that this test is in.
+fn program(name: &str) -> PathBuf {
+    let folder = std::env::var_os("BMPD_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("a process knows its program");
+        // target/<profile>/deps/<test>
+        test.parent().and_then(Path::parent).expect("a test is in the target folder").to_owned()
+    });
+    let path = folder.join(name);
+    assert!(path.exists(), "there is no {}: build it first (`cargo xtask test` does)", path.display());
+    path
+}
+
+/// How to start bmpd, where it is not the usual way.
+#[derive(Clone, Debug, Default)]
+pub struct Options<'a> {
+    /// Further arguments.
+    pub arguments: &'a [&'a str],
+    /// A program and its arguments that start bmpd, for example `setpriv …`.
+    pub through: &'a [&'a str],
+}
+
+/// A configuration file in a folder of its own, and the command lines that go with it.
+#[derive(Debug)]
+pub struct Setup {
+    netns: Netns,
+    folder: TempDir,
+}
+
+impl Setup {
+    /// Writes `configuration` to a file.
+    pub fn new(netns: &Netns, configuration: impl AsRef<[u8]>) -> Self {
+        let folder = TempDir::with_prefix("lab-bmpd-").expect("a temporary folder can be made");
+        let setup = Self { netns: netns.clone(), folder };
+        std::fs::write(setup.file(), configuration).expect("a temporary file can be written");
+        setup
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("bmpd.conf")
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.folder.path().join("bmpd.sock")
+    }
+
+    /// What is in the folder besides the configuration file.
+    pub fn left_behind(&self) -> Vec<OsString> {
+        let entries = std::fs::read_dir(self.folder.path()).expect("the folder is there");
+        entries.flatten().map(|entry| entry.file_name()).filter(|name| name != "bmpd.conf").collect()
+    }
+
+    /// The command that runs bmpd with this configuration.
+    pub fn command(&self, options: &Options<'_>) -> Command {
+        let bmpd = program("bmpd");
+        let mut command = match options.through.split_first() {
+            Some((through, arguments)) => {
+                let mut command = self.netns.command(through);
+                command.args(arguments).arg(bmpd);
+                command
+            }
+            None => self.netns.command(bmpd),
+        };
+        command.arg("--config").arg(self.file()).arg("--control").arg(self.control()).args(options.arguments);
+        // Logs are compared with words, not with colours.
+        command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs a bmpd that ends by itself, as it does when its configuration is wrong.
+    ///
+    /// # Panics
+    /// If it does not end within [`PATIENCE`].
+    pub fn run(&self, options: &Options<'_>) -> Ended {
+        let mut process = Process::start(&mut self.command(options));
+        let status = process.wait();
+        Ended { code: status.code(), lines: process.lines() }
+    }
+}
+
+/// How a program ended and what it had said, on both outputs.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Its lines.
+    pub lines: Vec<String>,
+}
+
+/// A running bmpd. Dropped, it is terminated, and killed if that does not help.
+#[derive(Debug)]
+pub struct Bmpd {
+    process: Process,
+    setup: Setup,
+}
+
+impl Bmpd {
+    /// Starts bmpd in `netns`; its control socket answers when this returns.
+    pub fn start(netns: &Netns, configuration: &str) -> Self {
+        Self::start_with(netns, configuration, &Options::default())
+    }
+
+    /// The same, in another way than the usual.
+    pub fn start_with(netns: &Netns, configuration: &str, options: &Options<'_>) -> Self {
+        let setup = Setup::new(netns, configuration);
+        let mut process = Process::start(&mut setup.command(options));
+        until("bmpd's control socket answers", PATIENCE, || {
+            if let Some(status) = process.ended() {
+                process.wait();
+                panic!(
+                    "bmpd ended, {status}, with:\n{}\nits configuration was:\n{configuration}",
+                    process.lines().join("\n")
+                );
+            }
+            UnixStream::connect(setup.control()).ok()
+        });
+        Self { process, setup }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its configuration file and folder.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// What it has logged until now.
+    pub fn log(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
+    /// Waits for a line of its log that satisfies `wanted`, however old, and returns it.
+    pub fn wait_for_log(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.process.wait_for_line(what, 0, PATIENCE, wanted)
+    }
+
+    /// The BPF programs, tables and links that it holds.
+    pub fn objects(&self) -> Objects {
+        Objects::of(self.pid())
+    }
+
+    /// A bmpctl command line for it, for example `display bmp session`.
+    pub fn bmpctl(&self, words: &str) -> Command {
+        let mut command = self.setup.netns.command(program("bmpctl"));
+        command.arg("--control").arg(self.setup.control()).args(words.split_whitespace());
+        command
+    }
+
+    /// What a bmpctl command answers.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn display(&self, words: &str) -> String {
+        answer(&mut self.bmpctl(words))
+    }
+
+    /// How a bmpctl command ends, whichever way.
+    pub fn try_display(&self, words: &str) -> Output {
+        self.bmpctl(words).output().expect("bmpctl can be started")
+    }
+
+    /// All sessions, as `display bmp session --json` gives them.
+    pub fn sessions(&self) -> Vec<Value> {
+        let text = self.display("display bmp session --json");
+        serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("bmpctl --json printed what is no JSON array ({e}):\n{text}"))
+    }
+
+    /// The session to `station`.
+    pub fn session(&self, station: IpAddr) -> Value {
+        let sessions = self.sessions();
+        let found = sessions.iter().find(|session| session["station"] == station.to_string());
+        found.cloned().unwrap_or_else(|| panic!("no session to {station} among {sessions:#?}"))
+    }
+
+    /// Waits until the session to `station` satisfies `wanted`, and returns it.
+    pub fn wait_session(&self, station: IpAddr, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_session_for(station, what, PATIENCE, wanted)
+    }
+
+    /// The same with a patience of its own.
+    pub fn wait_session_for(
+        &self,
+        station: IpAddr,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + patience;
+        loop {
+            let known = self.process.lines().len();
+            let session = self.session(station);
+            if wanted(&session) {
+                return session;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the session to {station} is not {what} within {patience:?} but\n{session:#}"
+            );
+            // A change of state is a line of the log; counters change without one.
+            self.process.wait_for_more(known, Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the session to `station` is up.
+    pub fn wait_up(&self, station: IpAddr) -> Value {
+        self.wait_session(station, "up", |session| session["state"] == "up")
+    }
+
+    /// Waits until the session to `station` is down for `reason`.
+    pub fn wait_down(&self, station: IpAddr, reason: &str) -> Value {
+        self.wait_session(station, &format!("down, {reason}"), |session| {
+            session["state"] == "down" && session["reason"] == reason
+        })
+    }
+
+    /// SIGTERM; its end must be an orderly one. Returns its folder, to see what is left in it.
+    ///
+    /// # Panics
+    /// If its exit code is not 0.
+    pub fn terminate(mut self) -> Setup {
+        let status = self.process.terminate();
+        assert_eq!(status.code(), Some(0), "bmpd ended with {status}:\n{}", self.process.lines().join("\n"));
+        // Nothing of `self` is needed any more but the folder.
+        let netns = self.setup.netns.clone();
+        let empty = TempDir::with_prefix("lab-bmpd-").expect("a temporary folder can be made");
+        std::mem::replace(&mut self.setup, Setup { netns, folder: empty })
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) -> ExitStatus {
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait()
+    }
+}
+
+impl Drop for Bmpd {
+    fn drop(&mut self) {
+        if self.process.ended().is_none() {
+            self.process.signal(Signal::SIGTERM);
+            let deadline = Instant::now() + ORDERLY;
+            while self.process.ended().is_none() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}

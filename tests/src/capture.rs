@@ -1,0 +1,328 @@
+//! What really went over an interface: packet(7) capture, parsed by somebody else's parser.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::EventFd,
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::{netns::Netns, wait::Watched};
+
+/// Enough of a packet for its IPv6 and TCP headers with options.
+const SNAP: usize = 192;
+
+/// Which way a packet went over the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// It left the host.
+    Out,
+    /// It came to the host.
+    In,
+}
+
+/// One TCP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Which way it went.
+    pub direction: Direction,
+    /// Source address and port.
+    pub source: SocketAddr,
+    /// Destination address and port.
+    pub destination: SocketAddr,
+    /// TCP flag SYN.
+    pub syn: bool,
+    /// TCP flag FIN.
+    pub fin: bool,
+    /// TCP flag RST.
+    pub rst: bool,
+    /// TCP flag ACK.
+    pub ack: bool,
+    /// Bytes of the IP packet, headers included.
+    pub ip_bytes: u64,
+    /// Bytes of TCP payload.
+    pub payload_bytes: u64,
+}
+
+/// A running capture of the TCP packets to and from one port on one interface.
+#[derive(Debug)]
+pub struct Capture {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: Socket,
+    port: u16,
+    packets: Watched<Vec<Packet>>,
+    stop: AtomicBool,
+    wake: EventFd,
+}
+
+impl Capture {
+    /// Captures TCP packets from or to `port` on `interface`. When this returns no packet is missed any more.
+    pub fn start(netns: &Netns, interface: &str, port: u16) -> Self {
+        let index = netns.ifindex(interface);
+        let socket = netns.enter(|| open(index)).unwrap_or_else(|e| panic!("cannot capture on {interface}: {e}"));
+        let shared = Arc::new(Shared {
+            socket,
+            port,
+            packets: Watched::default(),
+            stop: AtomicBool::new(false),
+            wake: EventFd::new().expect("a descriptor is free"),
+        });
+        let thread = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run()
+        });
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// Every packet that has passed until now: the kernel hands a packet to the capture before it goes on.
+    pub fn packets(&self) -> Vec<Packet> {
+        self.shared.packets.change(|packets| {
+            self.shared.drain(packets);
+            packets.clone()
+        })
+    }
+
+    /// How many packets have passed until now.
+    pub fn count(&self) -> usize {
+        self.shared.packets.change(|packets| {
+            self.shared.drain(packets);
+            packets.len()
+        })
+    }
+
+    /// Waits until `look` finds something in the packets.
+    ///
+    /// # Panics
+    /// After `patience`, saying `what` was not seen.
+    pub fn wait_for<R>(&self, what: &str, patience: Duration, mut look: impl FnMut(&[Packet]) -> Option<R>) -> R {
+        self.shared.packets.wait_for(patience, |packets| look(packets)).unwrap_or_else(|| {
+            let packets = self.packets();
+            let last = packets.iter().rev().take(10).collect::<Vec<_>>();
+            panic!("{what} was not captured within {patience:?}; {} packets were, the last: {last:#?}", packets.len())
+        })
+    }
+
+    /// Ends the capture.
+    ///
+    /// # Panics
+    /// If the kernel had to drop packets, because then the capture proves nothing.
+    pub fn stop(mut self) -> Vec<Packet> {
+        self.halt();
+        let packets = self.packets();
+        let dropped = dropped(&self.shared.socket).expect("a packet socket has statistics");
+        assert_eq!(dropped, 0, "the capture lost packets");
+        packets
+    }
+
+    fn halt(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let _ = self.shared.wake.write(1);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut ready = [
+                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            ];
+            if poll(&mut ready, PollTimeout::NONE).is_ok() {
+                self.packets.change(|packets| self.drain(packets));
+            }
+        }
+    }
+
+    fn drain(&self, packets: &mut Vec<Packet>) {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); SNAP];
+        loop {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    // SAFETY: the kernel has written the first `length` bytes, and `recv_from` says no more than fit.
+                    let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
+                    packets.extend(parse(bytes, direction(&from)).filter(|packet| packet.concerns(self.port)));
+                }
+                // An interface that goes down or away says so once; the capture goes on.
+                Err(e) if e.kind() == io::ErrorKind::NetworkDown => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Packet {
+    fn concerns(&self, port: u16) -> bool {
+        self.source.port() == port || self.destination.port() == port
+    }
+
+    /// Whether it left this host for `destination`.
+    pub fn left_for(&self, destination: SocketAddr) -> bool {
+        self.direction == Direction::Out && self.destination == destination
+    }
+}
+
+/// Sum of IP bytes and number of those packets that `wanted` holds for.
+pub fn sum<'a>(packets: impl IntoIterator<Item = &'a Packet>, wanted: impl Fn(&Packet) -> bool) -> (u64, u64) {
+    packets
+        .into_iter()
+        .filter(|packet| wanted(packet))
+        .fold((0, 0), |(bytes, count), packet| (bytes + packet.ip_bytes, count + 1))
+}
+
+fn open(index: u32) -> io::Result<Socket> {
+    // Protocol 0: nothing is received before the bind names the interface.
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(256 << 20))?;
+    socket.set_nonblocking(true)?;
+    // SAFETY: the storage is filled as a whole sockaddr_ll, and its length is set.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            storage.cast::<libc::sockaddr_ll>().write(libc::sockaddr_ll {
+                sll_family: libc::AF_PACKET as u16,
+                sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+                sll_ifindex: index.cast_signed(),
+                sll_hatype: 0,
+                sll_pkttype: 0,
+                sll_halen: 0,
+                sll_addr: [0; 8],
+            });
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })
+    }?;
+    socket.bind(&address)?;
+    Ok(socket)
+}
+
+fn direction(from: &SockAddr) -> Direction {
+    // SAFETY: a packet socket's addresses are sockaddr_ll, and SockAddr's storage is larger than that.
+    let link = unsafe { from.as_ptr().cast::<libc::sockaddr_ll>().read_unaligned() };
+    if link.sll_pkttype == libc::PACKET_OUTGOING { Direction::Out } else { Direction::In }
+}
+
+/// Parses an IP packet that may be cut off behind its TCP header; anything but TCP is `None`.
+fn parse(bytes: &[u8], direction: Direction) -> Option<Packet> {
+    let packet = LaxSlicedPacket::from_ip(bytes).ok()?;
+    let TransportSlice::Tcp(tcp) = packet.transport? else { return None };
+    let (source, destination, ip_bytes): (IpAddr, IpAddr, u64) = match packet.net? {
+        LaxNetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            (header.source_addr().into(), header.destination_addr().into(), header.total_len().into())
+        }
+        LaxNetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            (header.source_addr().into(), header.destination_addr().into(), u64::from(header.payload_length()) + 40)
+        }
+        LaxNetSlice::Arp(_) => return None,
+    };
+    let headers = tcp.header_slice().as_ptr() as usize - bytes.as_ptr() as usize + tcp.header_slice().len();
+    Some(Packet {
+        direction,
+        source: (source, tcp.source_port()).into(),
+        destination: (destination, tcp.destination_port()).into(),
+        syn: tcp.syn(),
+        fin: tcp.fin(),
+        rst: tcp.rst(),
+        ack: tcp.ack(),
+        ip_bytes,
+        payload_bytes: ip_bytes.saturating_sub(headers as u64),
+    })
+}
+
+/// Packets the kernel could not queue since the last call (`PACKET_STATISTICS`).
+fn dropped(socket: &Socket) -> io::Result<u32> {
+    use std::os::fd::AsRawFd;
+    let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the option writes a tpacket_stats, which is what is given to it.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut stats).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(stats.tp_drops) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::topology::{STATION, STATION_PORT, STATION_V6, Topology, UP1};
+
+    fn session(topology: &Topology, station: IpAddr, payload: usize) -> SocketAddr {
+        let listener = topology.station.enter(|| TcpListener::bind((station, STATION_PORT)).unwrap());
+        let mut client = topology.router.enter(|| TcpStream::connect((station, STATION_PORT)).unwrap());
+        client.write_all(&vec![7; payload]).unwrap();
+        let local = client.local_addr().unwrap();
+        drop(client);
+        let mut received = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), payload);
+        local
+    }
+
+    #[test]
+    fn every_packet_of_a_session_is_captured_with_its_payload_and_none_on_the_other_link() {
+        let topology = Topology::without_offload();
+        for (station, overhead) in [(STATION, 40), (STATION_V6, 60)] {
+            let here = Capture::start(&topology.router, "up1", STATION_PORT);
+            let there = Capture::start(&topology.router, "up2", STATION_PORT);
+            let local = session(&topology, station, 100_000);
+            here.wait_for("FIN", crate::wait::PATIENCE, |packets| {
+                packets.iter().any(|p| p.fin && p.direction == Direction::Out).then_some(())
+            });
+            let packets = here.stop();
+            let out = |p: &Packet| p.direction == Direction::Out && p.source == local;
+            assert_eq!(packets.iter().filter(|p| out(p)).map(|p| p.payload_bytes).sum::<u64>(), 100_000);
+            let (bytes, count) = sum(&packets, out);
+            assert!(bytes >= 100_000 + count * overhead, "{bytes} bytes in {count} packets");
+            assert!(packets.iter().all(|p| p.ip_bytes <= 1500), "no packet is larger than the link's MTU");
+            assert!(packets.iter().any(|p| p.syn && p.ack && p.direction == Direction::In));
+            assert!(packets.iter().all(|p| p.left_for((station, STATION_PORT).into()) || p.destination == local));
+            assert!(there.stop().is_empty());
+        }
+    }
+
+    #[test]
+    fn other_ports_are_not_captured() {
+        let topology = Topology::new();
+        let capture = Capture::start(&topology.router, "up1", STATION_PORT + 1);
+        assert_eq!(session(&topology, STATION, 1).ip(), UP1);
+        assert!(capture.stop().is_empty());
+    }
+}

@@ -1,0 +1,91 @@
+//! A local daemon that reports over BMP: connects to a relay and sends what the test says.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::{
+    bgp::{self, Prefix},
+    bmp::{self, Peer},
+    netns::Netns,
+    wait::{PATIENCE, until},
+};
+
+/// A BMP stream into a relay. Dropped, it closes the connection without Termination.
+#[derive(Debug)]
+pub struct Feeder {
+    stream: TcpStream,
+    /// Every message sent, in order.
+    pub sent: Vec<Vec<u8>>,
+}
+
+impl Feeder {
+    /// Connects to a relay on `netns`, as soon as it listens; sends nothing yet.
+    pub fn connect(netns: &Netns, relay: SocketAddr) -> Self {
+        let stream = until(&format!("a relay listens on {relay}"), PATIENCE, || {
+            netns.enter(|| TcpStream::connect_timeout(&relay, Duration::from_secs(5))).ok()
+        });
+        stream.set_nodelay(true).expect("a TCP socket has the option");
+        Self { stream, sent: Vec::new() }
+    }
+
+    /// Connects and sends an Initiation and the Peer Up of `peer`.
+    pub fn with_peer(netns: &Netns, relay: SocketAddr, peer: &Peer) -> Self {
+        let mut feeder = Self::connect(netns, relay);
+        feeder.send(bmp::initiation("feeder"));
+        feeder.send(bmp::peer_up(peer));
+        feeder
+    }
+
+    /// Where it is connected from.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
+    }
+
+    /// Sends one message.
+    pub fn send(&mut self, message: Vec<u8>) {
+        self.raw(&message);
+        self.sent.push(message);
+    }
+
+    /// Sends bytes that may be anything.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the relay takes what it is sent");
+    }
+
+    /// Announces `routes` of `peer` in Route Monitoring messages of `per_message` routes each.
+    pub fn announce(&mut self, peer: &Peer, routes: &[Prefix], per_message: usize) {
+        for message in bmp::announcements(peer, routes, per_message) {
+            self.send(message);
+        }
+    }
+
+    /// Sends End-of-RIB of IPv4 unicast for `peer`.
+    pub fn end_of_rib(&mut self, peer: &Peer) {
+        self.send(bmp::route_monitoring(peer, bmp::PRE_POLICY, &bgp::end_of_rib()));
+    }
+
+    /// Waits until the relay closes or resets the connection.
+    ///
+    /// # Panics
+    /// If it does not, or if it sends something: a BMP receiver never does (RFC 7854 §3.2).
+    pub fn wait_closed(&mut self) {
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        match self.stream.read(&mut [0; 16]) {
+            Ok(0) => {}
+            Ok(n) => panic!("the relay sent {n} bytes"),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("the relay keeps the connection"),
+            Err(_) => {}
+        }
+    }
+
+    /// Whether the relay still holds the connection.
+    pub fn is_open(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket can be so");
+        let open = matches!(self.stream.peek(&mut [0; 1]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(false).expect("a socket can be so");
+        open
+    }
+}

@@ -1,0 +1,188 @@
+//! A host: a network namespace that only file descriptors hold.
+
+use std::{
+    fs::File,
+    io::Write,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::process::CommandExt,
+    },
+    panic::resume_unwind,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::{prctl::set_pdeathsig, signal::Signal},
+};
+
+/// A network namespace.
+///
+/// It is never given a name under `/run/netns`: the kernel takes it away with its last file descriptor, socket and process, so
+/// not even a killed test leaves one behind. Mounts are not changed: `/sys/fs/cgroup` and `/proc` are the host's own.
+#[derive(Clone, Debug)]
+pub struct Netns {
+    name: Arc<str>,
+    file: Arc<File>,
+}
+
+impl Netns {
+    /// Makes a namespace with its loopback interface up. `name` is for messages only.
+    pub fn new(name: &str) -> Self {
+        let file = on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .unwrap_or_else(|e| panic!("cannot make a network namespace ({e}); the lab needs root"));
+            File::open("/proc/thread-self/ns/net").expect("/proc is mounted")
+        });
+        let netns = Self { name: name.into(), file: Arc::new(file) };
+        netns.ip("link set lo up");
+        netns
+    }
+
+    /// A path by which other programs of this host open the namespace while this process lives (`ip … netns PATH`).
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
+    }
+
+    /// Runs `work` on a thread in the namespace, and returns what it returns. A socket keeps the namespace it was made in.
+    ///
+    /// Programs are to be started with [`Self::command`] from the outside: one that is started in here dies with this thread.
+    pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        on_a_thread(|| {
+            self.join();
+            work()
+        })
+    }
+
+    /// Runs `work` on a thread of its own in the namespace.
+    pub fn spawn<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+        let netns = self.clone();
+        thread::spawn(move || {
+            netns.join();
+            work()
+        })
+    }
+
+    fn join(&self) {
+        setns(self.as_fd(), CloneFlags::CLONE_NEWNET).unwrap_or_else(|e| panic!("cannot enter {}: {e}", self.name));
+    }
+
+    /// A program that will run in the namespace.
+    ///
+    /// It is killed when the *thread* that starts it ends (`PR_SET_PDEATHSIG` follows the forking thread, prctl(2)), which for a
+    /// test is the end of the test, also by a panic; so start it from the test's own thread, not from a helper thread.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let file = Arc::clone(&self.file);
+        let mut command = Command::new(program);
+        // SAFETY: between fork and exec only two system calls are made, on a descriptor that the closure owns.
+        unsafe {
+            command.pre_exec(move || {
+                set_pdeathsig(Signal::SIGKILL)?;
+                setns(&file, CloneFlags::CLONE_NEWNET)?;
+                Ok(())
+            });
+        }
+        command
+    }
+
+    /// Runs `ip -batch` with these commands, one a line.
+    ///
+    /// # Panics
+    /// If one of them fails, with what `ip` said.
+    pub fn ip(&self, commands: &str) {
+        let mut child = self
+            .command("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start ip: {e}{}", crate::process::INSTALL));
+        child.stdin.take().expect("stdin is piped").write_all(commands.as_bytes()).expect("ip reads its commands");
+        let output = child.wait_with_output().expect("ip is our child");
+        assert!(output.status.success(), "in {}: {}of\n{commands}", self.name, String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What an `ip` command prints.
+    pub fn ip_show(&self, arguments: &str) -> String {
+        crate::process::answer(self.command("ip").args(arguments.split_whitespace()))
+    }
+
+    /// Sets a sysctl of this namespace, for example `net/ipv4/ip_forward`.
+    pub fn sysctl(&self, name: &str, value: &str) {
+        // `/proc/sys/net` shows the namespace of the thread that opens it.
+        self.enter(|| {
+            std::fs::write(format!("/proc/sys/{name}"), value)
+                .unwrap_or_else(|e| panic!("in {}: cannot set {name} to {value}: {e}", self.name));
+        });
+    }
+
+    /// Index of an interface of this namespace.
+    pub fn ifindex(&self, interface: &str) -> u32 {
+        self.enter(|| {
+            nix::net::if_::if_nametoindex(interface)
+                .unwrap_or_else(|e| panic!("in {}: no interface {interface}: {e}", self.name))
+        })
+    }
+
+    /// Switches segmentation and receive offloads of an interface off, so that a capture sees packets as a wire would.
+    pub fn no_offload(&self, interface: &str) {
+        let features = ["tso", "off", "gso", "off", "gro", "off"];
+        crate::process::answer(self.command("ethtool").arg("-K").arg(interface).args(features));
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Runs `work` on a thread of its own, which takes its namespace with it, and passes a panic on.
+fn on_a_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| resume_unwind(panic)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_has_only_its_own_interfaces_and_is_named_nowhere() {
+        let netns = Netns::new("host");
+        netns.ip("link add there type veth peer name here");
+        assert!(netns.ip_show("link show").contains("there"));
+        assert!(std::fs::read_dir("/run/netns").map_or(true, |names| {
+            names.flatten().all(|name| !name.file_name().to_string_lossy().contains("host"))
+        }));
+        assert!(nix::net::if_::if_nametoindex("there").is_err());
+        assert!(netns.ifindex("there") > 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "Cannot find device")]
+    fn a_command_that_fails_fails_the_test() {
+        Netns::new("host").ip("link set absent up");
+    }
+
+    #[test]
+    fn a_sysctl_is_set_in_the_namespace_alone() {
+        let forward = || std::fs::read_to_string("/proc/sys/net/ipv4/conf/default/accept_local").unwrap();
+        let netns = Netns::new("host");
+        let outside = forward();
+        netns.sysctl("net/ipv4/conf/default/accept_local", "1");
+        assert_eq!(netns.enter(forward), "1\n");
+        assert_eq!(forward(), outside);
+    }
+
+    #[test]
+    fn a_program_dies_with_the_thread_that_started_it() {
+        let netns = Netns::new("host");
+        let mut child = thread::spawn(move || netns.command("sleep").arg("1000").spawn().unwrap()).join().unwrap();
+        let status = child.wait().unwrap();
+        assert!(!status.success());
+    }
+}

@@ -1,0 +1,168 @@
+//! Programs that the lab starts: their output line by line, and their end.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::wait::{PATIENCE, Watched, until};
+
+/// Ends the message about a program that is not there.
+pub const INSTALL: &str = " (`cargo xtask test` installs what the tests need)";
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// If it cannot be started or fails, with what it wrote to stderr.
+pub fn answer(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("cannot start {:?}: {e}{INSTALL}", command.get_program()));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A program that runs beside the test, killed by its process id at the latest when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Watched<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts `command`; both its outputs are read line by line.
+    pub fn start(command: &mut Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {name}: {e}{INSTALL}"));
+        let lines = Arc::<Watched<Vec<String>>>::default();
+        let mut readers = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            readers.push(read_lines(stdout, Arc::clone(&lines)));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            readers.push(read_lines(stderr, Arc::clone(&lines)));
+        }
+        Self { name, child, lines, readers }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has written until now.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().clone()
+    }
+
+    /// Waits until one of its lines from number `from` on satisfies `wanted`, and returns that line.
+    ///
+    /// # Panics
+    /// If none comes within `patience`, with all that it wrote.
+    pub fn wait_for_line(&self, what: &str, from: usize, patience: Duration, wanted: impl Fn(&str) -> bool) -> String {
+        self.lines
+            .wait_for(patience, |lines| lines.iter().skip(from).find(|line| wanted(line)).cloned())
+            .unwrap_or_else(|| {
+                panic!("{} did not say {what} within {patience:?}:\n{}", self.name, self.lines().join("\n"))
+            })
+    }
+
+    /// Waits until another line than the first `known` is there, or `patience` is over.
+    pub fn wait_for_more(&self, known: usize, patience: Duration) {
+        self.lines.wait_for(patience, |lines| (lines.len() > known).then_some(()));
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
+    /// Sends a signal to it.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id is positive");
+        kill(Pid::from_raw(pid), signal).unwrap_or_else(|e| panic!("cannot send {signal} to {}: {e}", self.name));
+    }
+
+    /// Waits for its end; all its lines are there when this returns.
+    ///
+    /// # Panics
+    /// If it does not end within [`PATIENCE`].
+    pub fn wait(&mut self) -> ExitStatus {
+        let what = format!("{} (process {}) ends", self.name, self.pid());
+        let status = until(&what, PATIENCE, || self.child.try_wait().expect("it is our child"));
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        status
+    }
+
+    /// SIGTERM, and waits.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "the test harness shows what the macro prints with the test that failed")]
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            // Only a failed test shows what its programs said.
+            let lines = self.lines().join("\n  ");
+            eprintln!("--- {} (process {}) said:\n  {lines}", self.name, self.child.id());
+        }
+    }
+}
+
+fn read_lines(output: impl Read + Send + 'static, lines: Arc<Watched<Vec<String>>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            lines.change(|lines| lines.push(text));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_both_outputs_are_read_and_waited_for() {
+        let mut shell = Process::start(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]));
+        shell.wait_for_line("out", 0, PATIENCE, |line| line == "out");
+        shell.wait_for_line("err", 0, PATIENCE, |line| line == "err");
+        assert_eq!(shell.wait().code(), Some(3));
+        assert_eq!(shell.lines().len(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "cargo xtask test")]
+    fn a_program_that_is_absent_is_named_with_what_installs_it() {
+        answer(&mut Command::new("no-such-program"));
+    }
+}

@@ -1,0 +1,115 @@
+//! A minimal BGP speaker: announces one table to one neighbour and keeps the session up.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    bgp::{self, Prefix},
+    netns::Netns,
+    wait::{PATIENCE, until},
+};
+
+/// Routes in one UPDATE: as many /24 as fit into 4,096 bytes with room for attributes.
+const PER_UPDATE: usize = 900;
+/// How often a KEEPALIVE is sent: well within any hold time that a test configures.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// The longest a reader waits before it looks whether it is to stop.
+const TURN: Duration = Duration::from_millis(100);
+
+/// A running speaker; dropped, it closes its session.
+#[derive(Debug)]
+pub struct Speaker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Speaker {
+    /// Connects from `local` to the BGP daemon at `neighbour` as soon as that listens, and announces `routes` with `local` as next hop.
+    /// The table is sent, End-of-RIB included, when this returns.
+    pub fn announce(netns: &Netns, local: Ipv4Addr, asn: u32, neighbour: SocketAddr, routes: &[Prefix]) -> Self {
+        let mut stream = until(&format!("BGP session from {local} to {neighbour}"), PATIENCE, || {
+            let stream = netns.enter(|| connect(local, neighbour)).ok()?;
+            // A daemon that is not ready yet accepts and closes.
+            open(stream, local, asn)
+        });
+        for routes in routes.chunks(PER_UPDATE) {
+            send(&mut stream, &bgp::announce(routes, asn, local));
+        }
+        send(&mut stream, &bgp::end_of_rib());
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || hold(stream, &stop)
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn connect(local: Ipv4Addr, neighbour: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((local, 0)).into())?;
+    socket.connect_timeout(&neighbour.into(), Duration::from_secs(5))?;
+    Ok(socket.into())
+}
+
+fn open(mut stream: TcpStream, local: Ipv4Addr, asn: u32) -> Option<TcpStream> {
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(&bgp::open(asn, local)).ok()?;
+    read_message(&mut stream)?;
+    stream.write_all(&bgp::keepalive()).ok()?;
+    read_message(&mut stream)?;
+    Some(stream)
+}
+
+fn read_message(stream: &mut TcpStream) -> Option<u8> {
+    let mut header = [0; 19];
+    stream.read_exact(&mut header).ok()?;
+    let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
+    stream.read_exact(&mut vec![0; length.checked_sub(19)?]).ok()?;
+    // A NOTIFICATION ends it.
+    (header[18] != 3).then_some(header[18])
+}
+
+fn send(stream: &mut TcpStream, message: &[u8]) {
+    stream.write_all(message).expect("the BGP daemon takes the table");
+}
+
+fn hold(mut stream: TcpStream, stop: &AtomicBool) {
+    let _ = stream.set_read_timeout(Some(TURN));
+    let mut told = Instant::now();
+    let mut buffer = [0; 4096];
+    while !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => return,
+        }
+        if told.elapsed() >= KEEPALIVE_EVERY {
+            told = Instant::now();
+            if stream.write_all(&bgp::keepalive()).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = stream.write_all(&bgp::notification());
+}

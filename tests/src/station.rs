@@ -1,0 +1,461 @@
+//! A monitoring station that records all it is told, and can be as unkind as real ones.
+
+use std::{
+    io::{self, ErrorKind, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::{EfdFlags, EventFd},
+};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::{
+    bmp::{self, Frame},
+    netns::Netns,
+    wait::{PATIENCE, Watched},
+};
+
+/// How a station treats its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Reads everything at once.
+    #[default]
+    Read,
+    /// Accepts and reads nothing, so that its window closes.
+    Stall,
+    /// Closes every new connection at once, with FIN.
+    Close,
+    /// Resets every new connection at once.
+    Reset,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The sender closed it, with FIN.
+    Fin,
+    /// The sender reset it, or the kernel gave it up.
+    Reset,
+    /// The station closed or reset it.
+    Ours,
+    /// What was received is not BMP, for this reason; the station closed it.
+    NotBmp(String),
+}
+
+/// One connection as the station saw it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Where it came from: the router, as a station knows it.
+    pub peer: SocketAddr,
+    /// Every whole message, in order.
+    pub frames: Vec<Frame>,
+    /// Bytes received, those of an unfinished message included.
+    pub bytes: u64,
+    /// Bytes of the message that is not whole yet.
+    pub unfinished: usize,
+    /// How it ended; `None` while it is open.
+    pub end: Option<End>,
+}
+
+impl Connection {
+    /// How many messages of `kind` have come.
+    pub fn count(&self, kind: u8) -> usize {
+        self.frames.iter().filter(|frame| frame.kind() == kind).count()
+    }
+
+    /// Whether a message of `kind` has come.
+    pub fn has(&self, kind: u8) -> bool {
+        self.frames.iter().any(|frame| frame.kind() == kind)
+    }
+
+    /// The messages without Initiation and Termination, as bytes: what the station was told of the feed.
+    pub fn feed(&self) -> Vec<&[u8]> {
+        let of_the_feed = |frame: &&Frame| !matches!(frame.kind(), bmp::INITIATION | bmp::TERMINATION);
+        self.frames.iter().filter(of_the_feed).map(|frame| &frame.0[..]).collect()
+    }
+
+    /// How many IPv4 routes have been announced, the same one twice if it was.
+    pub fn announced(&self) -> usize {
+        self.frames.iter().filter_map(|frame| Some(frame.update()?.announced.len())).sum()
+    }
+}
+
+/// A running station.
+#[derive(Debug)]
+pub struct Station {
+    netns: Netns,
+    address: SocketAddr,
+    receive_buffer: Option<usize>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Watched<State>,
+    wake: EventFd,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mode: Mode,
+    orders: Vec<Order>,
+    /// How many orders have been given and carried out.
+    given: u64,
+    done: u64,
+    connections: Vec<Connection>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Listen(TcpListener),
+    Refuse,
+    Close,
+    Reset,
+    Stop,
+}
+
+impl Station {
+    /// Listens on `address` of `netns`.
+    pub fn start(netns: &Netns, address: impl Into<SocketAddr>) -> Self {
+        Self::launch(netns, address.into(), None)
+    }
+
+    /// Listens with a receive buffer of about `bytes`, so that a station that stalls closes its window soon.
+    pub fn with_receive_buffer(netns: &Netns, address: impl Into<SocketAddr>, bytes: usize) -> Self {
+        Self::launch(netns, address.into(), Some(bytes))
+    }
+
+    fn launch(netns: &Netns, address: SocketAddr, receive_buffer: Option<usize>) -> Self {
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).expect("a descriptor is free");
+        let shared = Arc::new(Shared { state: Watched::default(), wake });
+        let thread = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || Loop { shared: &shared, listener: None, open: Vec::new() }.run()
+        });
+        let station = Self { netns: netns.clone(), address, receive_buffer, shared, thread: Some(thread) };
+        station.listen();
+        station
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens again on the same address and port. From when this returns, connections are accepted.
+    pub fn listen(&self) {
+        let listener = self
+            .netns
+            .enter(|| listener(self.address, self.receive_buffer))
+            .unwrap_or_else(|e| panic!("a station cannot listen on {}: {e}", self.address));
+        self.order(Order::Listen(listener));
+    }
+
+    /// Listens no more: new connections are refused. Those that are open stay.
+    pub fn refuse(&self) {
+        self.order(Order::Refuse);
+    }
+
+    /// From now on, treats connections so. A station that stalled reads on.
+    pub fn set_mode(&self, mode: Mode) {
+        self.shared.state.change(|state| state.mode = mode);
+        self.wake();
+    }
+
+    /// Closes all open connections with FIN.
+    pub fn close(&self) {
+        self.order(Order::Close);
+    }
+
+    /// Resets all open connections.
+    pub fn reset(&self) {
+        self.order(Order::Reset);
+    }
+
+    /// All connections since the start, in order.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.shared.state.lock().connections.clone()
+    }
+
+    /// Waits until `look` finds something in the connections.
+    ///
+    /// # Panics
+    /// After `patience`, saying that the station did not see `what`.
+    pub fn wait_for<R>(&self, what: &str, patience: Duration, mut look: impl FnMut(&[Connection]) -> Option<R>) -> R {
+        self.shared.state.wait_for(patience, |state| look(&state.connections)).unwrap_or_else(|| {
+            let seen: Vec<_> = self
+                .connections()
+                .iter()
+                .map(|c| {
+                    let kinds: Vec<_> = (0..=bmp::ROUTE_MIRRORING).map(|kind| c.count(kind)).collect();
+                    format!("from {}: {} bytes, messages by type {kinds:?}, ended {:?}", c.peer, c.bytes, c.end)
+                })
+                .collect();
+            panic!("the station {} did not see {what} within {patience:?}; it saw {seen:#?}", self.address)
+        })
+    }
+
+    /// Waits until connection number `index` (from 0) satisfies `wanted`, and returns it.
+    pub fn wait_connection(&self, index: usize, what: &str, wanted: impl Fn(&Connection) -> bool) -> Connection {
+        self.wait_for(&format!("{what} on connection {index}"), PATIENCE, |connections| {
+            connections.get(index).filter(|connection| wanted(connection)).cloned()
+        })
+    }
+
+    fn order(&self, order: Order) {
+        let number = self.shared.state.change(|state| {
+            state.orders.push(order);
+            state.given += 1;
+            state.given
+        });
+        self.wake();
+        let done = self.shared.state.wait_for(PATIENCE, |state| (state.done >= number).then_some(()));
+        assert!(done.is_some(), "the station {} does not answer", self.address);
+    }
+
+    fn wake(&self) {
+        self.shared.wake.write(1).expect("an event counter takes a one");
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        self.shared.state.change(|state| state.orders.push(Order::Stop));
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listener(address: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The station's thread.
+struct Loop<'a> {
+    shared: &'a Shared,
+    listener: Option<TcpListener>,
+    open: Vec<Open>,
+}
+
+struct Open {
+    /// Its place in `State::connections`.
+    index: usize,
+    stream: TcpStream,
+    unfinished: BytesMut,
+}
+
+impl Loop<'_> {
+    fn run(mut self) {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let mode = self.shared.state.lock().mode;
+            let (accept, ready) = self.poll(mode);
+            let orders = self.shared.state.change(|state| std::mem::take(&mut state.orders));
+            let count = orders.len() as u64;
+            for order in orders {
+                match order {
+                    Order::Listen(listener) => self.listener = Some(listener),
+                    Order::Refuse => self.listener = None,
+                    Order::Close => self.end_all(false),
+                    Order::Reset => self.end_all(true),
+                    Order::Stop => return,
+                }
+            }
+            if count > 0 {
+                self.shared.state.change(|state| state.done += count);
+            }
+            self.receive(mode, &ready, &mut buffer);
+            if accept {
+                self.accept();
+            }
+        }
+    }
+
+    /// Waits for something to do: whether to accept, and what is to be read or has failed.
+    fn poll(&self, mode: Mode) -> (bool, Vec<usize>) {
+        let reading = if mode == Mode::Stall { PollFlags::empty() } else { PollFlags::POLLIN };
+        let mut wanted = vec![PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];
+        wanted.extend(self.open.iter().map(|open| PollFd::new(open.stream.as_fd(), reading)));
+        wanted.extend(self.listener.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
+        if poll(&mut wanted, PollTimeout::NONE).is_err() {
+            return (false, Vec::new());
+        }
+        let happened = |fd: &PollFd| fd.any().unwrap_or(false);
+        let ready = self.open.iter().zip(&wanted[1..]).filter(|(_, fd)| happened(fd)).map(|(open, _)| open.index);
+        let accept = self.listener.is_some() && wanted.last().is_some_and(happened);
+        let ready = ready.collect();
+        if happened(&wanted[0]) {
+            let _ = self.shared.wake.read();
+        }
+        (accept, ready)
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            let connection = Connection { peer, frames: Vec::new(), bytes: 0, unfinished: 0, end: None };
+            let (index, mode) = self.shared.state.change(|state| {
+                state.connections.push(connection);
+                (state.connections.len() - 1, state.mode)
+            });
+            match mode {
+                Mode::Read | Mode::Stall => {
+                    if stream.set_nonblocking(true).is_ok() {
+                        self.open.push(Open { index, stream, unfinished: BytesMut::new() });
+                    }
+                }
+                Mode::Close | Mode::Reset => self.end(index, stream, mode == Mode::Reset),
+            }
+        }
+    }
+
+    fn end(&self, index: usize, stream: TcpStream, reset: bool) {
+        if reset {
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+        drop(stream);
+        self.shared.state.change(|state| state.connections[index].end = Some(End::Ours));
+    }
+
+    fn end_all(&mut self, reset: bool) {
+        for open in std::mem::take(&mut self.open) {
+            self.end(open.index, open.stream, reset);
+        }
+    }
+
+    fn receive(&mut self, mode: Mode, ready: &[usize], buffer: &mut [u8]) {
+        let shared = self.shared;
+        self.open.retain_mut(|open| {
+            if !ready.contains(&open.index) {
+                return true;
+            }
+            if mode == Mode::Stall {
+                // Only an error wakes a station that does not read.
+                shared.state.change(|state| state.connections[open.index].end = Some(End::Reset));
+                return false;
+            }
+            match open.stream.read(buffer) {
+                Ok(0) => open.finish(shared, End::Fin),
+                Ok(n) => open.take(shared, &buffer[..n]),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,
+                Err(_) => open.finish(shared, End::Reset),
+            }
+        });
+    }
+}
+
+impl Open {
+    /// Records the end; the connection is to be dropped.
+    fn finish(&self, shared: &Shared, end: End) -> bool {
+        shared.state.change(|state| state.connections[self.index].end = Some(end));
+        false
+    }
+
+    /// Records what was received, and says whether the connection is to be kept.
+    fn take(&mut self, shared: &Shared, bytes: &[u8]) -> bool {
+        self.unfinished.extend_from_slice(bytes);
+        shared.state.change(|state| {
+            let connection = &mut state.connections[self.index];
+            connection.bytes += bytes.len() as u64;
+            let result = bmp::split(&mut self.unfinished, &mut connection.frames);
+            connection.unfinished = self.unfinished.len();
+            match result {
+                Ok(()) => true,
+                Err(why) => {
+                    connection.end = Some(End::NotBmp(why));
+                    false
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, net::Ipv4Addr};
+
+    use super::*;
+
+    fn lone_station() -> (Netns, Station) {
+        let netns = Netns::new("station");
+        let station = Station::start(&netns, (Ipv4Addr::LOCALHOST, 11019));
+        (netns, station)
+    }
+
+    fn connect(netns: &Netns, station: &Station) -> io::Result<TcpStream> {
+        netns.enter(|| TcpStream::connect(station.address()))
+    }
+
+    #[test]
+    fn whole_messages_and_the_end_are_recorded() {
+        let (netns, station) = lone_station();
+        let mut stream = connect(&netns, &station).unwrap();
+        stream.write_all(&bmp::initiation("here")).unwrap();
+        stream.write_all(&bmp::termination()[..4]).unwrap();
+        let seen = station.wait_connection(0, "both writes", |c| c.unfinished == 4);
+        assert_eq!((seen.peer, seen.frames.len(), &seen.end), (stream.local_addr().unwrap(), 1, &None));
+        drop(stream);
+        station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+    }
+
+    #[test]
+    fn what_is_not_bmp_is_called_so() {
+        let (netns, station) = lone_station();
+        connect(&netns, &station).unwrap().write_all(b"GET / HTTP/1.1").unwrap();
+        station.wait_connection(0, "its end", |c| matches!(c.end, Some(End::NotBmp(_))));
+    }
+
+    #[test]
+    fn it_refuses_closes_resets_and_listens_again() {
+        let (netns, station) = lone_station();
+        station.refuse();
+        assert_eq!(connect(&netns, &station).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        station.listen();
+        let mut stream = connect(&netns, &station).unwrap();
+        station.wait_connection(0, "the connection", |_| true);
+        station.reset();
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        station.set_mode(Mode::Close);
+        assert_eq!(connect(&netns, &station).unwrap().read(&mut [0]).unwrap(), 0);
+        station.set_mode(Mode::Reset);
+        assert!(connect(&netns, &station).and_then(|mut stream| stream.read(&mut [0])).is_err());
+    }
+
+    #[test]
+    fn a_stalled_station_closes_its_window_and_reads_on_when_it_is_told() {
+        let netns = Netns::new("station");
+        let station = Station::with_receive_buffer(&netns, (Ipv4Addr::LOCALHOST, 11019), 4096);
+        station.set_mode(Mode::Stall);
+        let mut stream = connect(&netns, &station).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let message = bmp::initiation("here");
+        let mut written = 0;
+        while stream.write_all(&message).is_ok() {
+            written += message.len();
+        }
+        assert_eq!(station.connections()[0].bytes, 0);
+        station.set_mode(Mode::Read);
+        station.wait_connection(0, "all of it", |c| c.bytes >= written as u64);
+    }
+}

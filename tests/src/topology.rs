@@ -1,0 +1,226 @@
+//! The trial that most tests use: a router with two uplinks to one station.
+//!
+//! ```text
+//!   router                                   station
+//!   lo  203.0.113.1        preferred         lo  198.51.100.7, .8
+//!       2001:db8:ff::1  up1 ─────── dn1          2001:db8:7::7
+//!                       up2 ─────── dn2
+//! ```
+//!
+//! The router's best route to the station is by `up1`, its second by `up2`; the station answers an uplink's address by that
+//! uplink, and the router's loopback address by `dn1`, or by `dn2` while `dn1` has no carrier.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::{
+    netns::Netns,
+    wait::{PATIENCE, until},
+};
+
+/// The station's address.
+pub const STATION: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+/// Another address of the station.
+pub const STATION_2: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
+/// The station's IPv6 address.
+pub const STATION_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7));
+
+/// The router's address on `up1`.
+pub const UP1: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// The router's IPv6 address on `up1`.
+pub const UP1_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
+/// The router's address on `up2`.
+pub const UP2: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));
+/// The router's second address on `up2`, of another prefix.
+pub const UP2_OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 129));
+/// The router's IPv6 address on `up2`.
+pub const UP2_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1));
+/// The router's address on `lo`, which only lends it.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+/// The router's IPv6 address on `lo`.
+pub const LOOPBACK_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1));
+
+/// The port that the station listens on unless a test says otherwise.
+pub const STATION_PORT: u16 = 11019;
+
+/// The best route to the station: by `up1`.
+pub const ROUTE_BY_UP1: &str = "198.51.100.0/24 via 192.0.2.2 dev up1 metric 10";
+/// The second route to the station: by `up2`.
+pub const ROUTE_BY_UP2: &str = "198.51.100.0/24 via 192.0.2.66 dev up2 metric 20";
+/// A route to the station by `up1` that is better than any other.
+pub const BETTER_ROUTE_BY_UP1: &str = "198.51.100.7/32 via 192.0.2.2 dev up1 metric 1";
+
+/// A router and a station with two links between them.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// Where bmpd runs: `up1`, `up2` and a loopback address.
+    pub router: Netns,
+    /// Where the station runs: `dn1` and `dn2`, the far ends of the links.
+    pub station: Netns,
+}
+
+impl Topology {
+    /// Makes the hosts, links, addresses and routes; everything is usable when this returns.
+    pub fn new() -> Self {
+        let router = Netns::new("router");
+        let station = Netns::new("station");
+        for host in [&router, &station] {
+            for scope in ["all", "default"] {
+                host.sysctl(&format!("net/ipv4/conf/{scope}/rp_filter"), "0");
+                host.sysctl(&format!("net/ipv4/conf/{scope}/ignore_routes_with_linkdown"), "1");
+                host.sysctl(&format!("net/ipv6/conf/{scope}/ignore_routes_with_linkdown"), "1");
+            }
+        }
+        let far = station.path();
+        let far = far.display();
+        router.ip(&format!(
+            "link add up1 type veth peer name dn1 netns {far}
+             link add up2 type veth peer name dn2 netns {far}
+             link set up1 addrgenmode none
+             link set up2 addrgenmode none
+             addr add 203.0.113.1/32 dev lo
+             addr add 2001:db8:ff::1/128 dev lo
+             addr add 192.0.2.1/26 dev up1
+             addr add 2001:db8:1::1/64 dev up1 nodad
+             addr add 192.0.2.65/26 dev up2
+             addr add 192.0.2.129/26 dev up2
+             addr add 2001:db8:2::1/64 dev up2 nodad"
+        ));
+        station.ip("link set dn1 addrgenmode none
+             link set dn2 addrgenmode none
+             addr add 198.51.100.7/32 dev lo
+             addr add 198.51.100.8/32 dev lo
+             addr add 2001:db8:7::7/128 dev lo
+             addr add 192.0.2.2/26 dev dn1
+             addr add 2001:db8:1::2/64 dev dn1 nodad
+             addr add 192.0.2.66/26 dev dn2
+             addr add 192.0.2.130/26 dev dn2
+             addr add 2001:db8:2::2/64 dev dn2 nodad
+             link set dn1 up
+             link set dn2 up");
+        router.ip(&format!(
+            "link set up1 up
+             link set up2 up
+             route add {ROUTE_BY_UP1}
+             route add {ROUTE_BY_UP2}
+             route add 2001:db8:7::/64 via 2001:db8:1::2 dev up1 metric 10
+             route add 2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20"
+        ));
+        station.ip("route add 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10
+             route add 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20
+             route add 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1 metric 10
+             route add 2001:db8:ff::1/128 via 2001:db8:2::1 dev dn2 metric 20");
+        Self { router, station }
+    }
+
+    /// The same with every packet on the links as a wire would carry it: no segmentation offload.
+    pub fn without_offload() -> Self {
+        let topology = Self::new();
+        for (host, link) in [(&topology.router, "up"), (&topology.station, "dn")] {
+            host.no_offload(&format!("{link}1"));
+            host.no_offload(&format!("{link}2"));
+        }
+        topology
+    }
+
+    /// Takes the carrier of an uplink away at its far end: addresses and routes of the router stay.
+    ///
+    /// When this returns, the router's kernel has told it: it announces a lost carrier up to a second later (net/core/link_watch.c).
+    pub fn carrier_down(&self, uplink: &str) {
+        self.station.ip(&format!("link set {} down", far_end(uplink)));
+        self.wait_state(uplink, false);
+    }
+
+    /// Gives the carrier back. The far end's addresses, which the kernel took with the link, are there again.
+    pub fn carrier_up(&self, uplink: &str) {
+        let dn = far_end(uplink);
+        // Setting a link down removes its IPv6 addresses and its static routes.
+        self.station.ip(&match dn {
+            "dn1" => "link set dn1 up
+                 addr replace 2001:db8:1::2/64 dev dn1 nodad
+                 route replace 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10
+                 route replace 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1 metric 10"
+                .to_owned(),
+            _ => "link set dn2 up
+                 addr replace 2001:db8:2::2/64 dev dn2 nodad
+                 route replace 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20
+                 route replace 2001:db8:ff::1/128 via 2001:db8:2::1 dev dn2 metric 20"
+                .to_owned(),
+        });
+        self.wait_state(uplink, true);
+    }
+
+    /// Waits until the router's kernel says that an uplink is up, or is not.
+    fn wait_state(&self, uplink: &str, up: bool) {
+        let what = if up { "is up" } else { "has no carrier" };
+        let show = format!("-oneline link show dev {uplink}");
+        until(&format!("{uplink} {what}"), PATIENCE, || {
+            (self.router.ip_show(&show).contains(" state UP ") == up).then_some(())
+        });
+    }
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn far_end(uplink: &str) -> &'static str {
+    match uplink {
+        "up1" => "dn1",
+        "up2" => "dn2",
+        _ => panic!("the router has no uplink {uplink}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{SocketAddr, TcpListener},
+        time::Duration,
+    };
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    fn reaches(topology: &Topology, source: Option<IpAddr>, device: Option<&str>, station: IpAddr) -> SocketAddr {
+        let listener = topology.station.enter(|| TcpListener::bind((station, STATION_PORT)).unwrap());
+        let _client = topology.router.enter(|| {
+            let socket = Socket::new(Domain::for_address((station, 0).into()), Type::STREAM, None).unwrap();
+            if let Some(source) = source {
+                socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+            }
+            socket.bind_device(device.map(str::as_bytes)).unwrap();
+            socket.connect_timeout(&SocketAddr::from((station, STATION_PORT)).into(), Duration::from_secs(5)).unwrap();
+            socket
+        });
+        listener.accept().unwrap().1
+    }
+
+    #[test]
+    fn the_station_is_reached_by_the_preferred_uplink() {
+        let topology = Topology::new();
+        assert_eq!(reaches(&topology, None, None, STATION).ip(), UP1);
+        assert_eq!(reaches(&topology, None, None, STATION_V6).ip(), UP1_V6);
+    }
+
+    #[test]
+    fn the_station_is_reached_by_the_other_uplink_by_a_socket_that_is_bound_to_it() {
+        let topology = Topology::new();
+        assert_eq!(reaches(&topology, None, Some("up2"), STATION_2).ip(), UP2);
+        assert_eq!(reaches(&topology, None, Some("up2"), STATION_V6).ip(), UP2_V6);
+        assert_eq!(reaches(&topology, Some(UP2_OTHER), Some("up2"), STATION).ip(), UP2_OTHER);
+    }
+
+    #[test]
+    fn the_station_answers_the_loopback_address_by_whichever_uplink_has_a_carrier() {
+        let topology = Topology::new();
+        assert_eq!(reaches(&topology, Some(LOOPBACK), None, STATION).ip(), LOOPBACK);
+        topology.carrier_down("up1");
+        assert_eq!(reaches(&topology, Some(LOOPBACK), None, STATION).ip(), LOOPBACK);
+        assert_eq!(reaches(&topology, Some(LOOPBACK_V6), None, STATION_V6).ip(), LOOPBACK_V6);
+        topology.carrier_up("up1");
+        assert_eq!(reaches(&topology, None, Some("up1"), STATION_V6).ip(), UP1_V6);
+    }
+}
