@@ -36,7 +36,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// How to start bmpd, where it is not the usual way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     /// Further arguments.
     pub arguments: &'a [&'a str],

@@ -1,6 +1,6 @@
 //! The lab: hosts, stations, feeders and other daemons for the integration tests.
 //!
-//! A trial is a [`topology::Topology`]: network namespaces that exist only as file descriptors, so nothing is left of them
+//! A [`trial::Trial`] is played on a [`topology::Topology`]: network namespaces that exist only as file descriptors, so nothing is left of them
 //! however a test ends. In them run a [`bmpd::Bmpd`], a [`station::Station`], a [`feeder::Feeder`] or somebody else's
 //! programs ([`frr`], [`pmacct`]), and [`capture::Capture`]s tell where the packets really went.
 //!
@@ -21,4 +21,5 @@ pub mod process;
 pub mod speaker;
 pub mod station;
 pub mod topology;
+pub mod trial;
 pub mod wait;

@@ -70,13 +70,17 @@ impl Topology {
                 host.sysctl(&format!("net/ipv6/conf/{scope}/ignore_routes_with_linkdown"), "1");
             }
         }
+        // Duplicate address detection would delay every address by a second, so link-local addresses are given by hand: without
+        // them the kernel does not resolve neighbours for packets from the loopback address (ndisc_send_ns).
         let far = station.path();
         let far = far.display();
         router.ip(&format!(
             "link add up1 type veth peer name dn1 netns {far}
              link add up2 type veth peer name dn2 netns {far}
              link set up1 addrgenmode none
+             addr add fe80::1/64 dev up1 nodad
              link set up2 addrgenmode none
+             addr add fe80::1/64 dev up2 nodad
              addr add 203.0.113.1/32 dev lo
              addr add 2001:db8:ff::1/128 dev lo
              addr add 192.0.2.1/26 dev up1
@@ -86,7 +90,9 @@ impl Topology {
              addr add 2001:db8:2::1/64 dev up2 nodad"
         ));
         station.ip("link set dn1 addrgenmode none
+             addr add fe80::2/64 dev dn1 nodad
              link set dn2 addrgenmode none
+             addr add fe80::2/64 dev dn2 nodad
              addr add 198.51.100.7/32 dev lo
              addr add 198.51.100.8/32 dev lo
              addr add 2001:db8:7::7/128 dev lo
@@ -136,11 +142,13 @@ impl Topology {
         // Setting a link down removes its IPv6 addresses and its static routes.
         self.station.ip(&match dn {
             "dn1" => "link set dn1 up
+                 addr replace fe80::2/64 dev dn1 nodad
                  addr replace 2001:db8:1::2/64 dev dn1 nodad
                  route replace 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10
                  route replace 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1 metric 10"
                 .to_owned(),
             _ => "link set dn2 up
+                 addr replace fe80::2/64 dev dn2 nodad
                  addr replace 2001:db8:2::2/64 dev dn2 nodad
                  route replace 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20
                  route replace 2001:db8:ff::1/128 via 2001:db8:2::1 dev dn2 metric 20"

@@ -1,0 +1,141 @@
+//! What most tests begin with: bmpd on the router with one session, its station, and captures on both uplinks.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::{
+    bgp::{Prefix, prefixes},
+    bmp::Peer,
+    bmpd::{Bmpd, Options},
+    capture::{Capture, Direction, Packet},
+    feeder::Feeder,
+    station::{Connection, Station},
+    topology::{STATION, STATION_PORT, Topology},
+};
+
+/// Where the relay of every trial listens.
+pub const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+
+/// What a trial begins with. Views are lines of configuration; the relay and the session's port are there already.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// The station's address.
+    pub station: IpAddr,
+    /// Lines of the system view.
+    pub system: &'a str,
+    /// Lines of the BMP view.
+    pub bmp: &'a str,
+    /// Lines of the session view.
+    pub session: &'a str,
+    /// How bmpd is started.
+    pub options: Options<'a>,
+    /// Packets cross the links as on a wire, without segmentation offload.
+    pub without_offload: bool,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        let options = Options { arguments: &[], through: &[] };
+        Self { station: STATION, system: "", bmp: "", session: "", options, without_offload: false }
+    }
+}
+
+impl Plan<'_> {
+    /// A session to the usual station with these lines in its view.
+    pub fn session(session: &str) -> Plan<'_> {
+        Plan { session, ..Plan::default() }
+    }
+
+    /// The whole configuration.
+    pub fn configuration(&self) -> String {
+        let Self { station, system, bmp, session, .. } = self;
+        format!(
+            "sysname edge1
+{system}
+bmp-relay lab
+ listen {} port {}
+bmp
+{bmp}
+ bmp-session {station}
+  tcp connect port {STATION_PORT}
+{session}
+return
+",
+            RELAY.ip(),
+            RELAY.port()
+        )
+    }
+
+    /// Makes the topology and starts station, captures and bmpd. The session need not be up yet.
+    pub fn start(&self) -> Trial {
+        let topology = if self.without_offload { Topology::without_offload() } else { Topology::new() };
+        self.start_on(topology)
+    }
+
+    /// The same on a topology that the test has prepared.
+    pub fn start_on(&self, topology: Topology) -> Trial {
+        let station = Station::start(&topology.station, (self.station, STATION_PORT));
+        let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
+        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+        let bmpd = Bmpd::start_with(&topology.router, &self.configuration(), &self.options);
+        Trial { bmpd, station, up1, up2, topology }
+    }
+
+    /// The same, and waits until the session is up.
+    pub fn start_up(&self) -> Trial {
+        let trial = self.start();
+        trial.bmpd.wait_up(self.station);
+        trial
+    }
+}
+
+/// A running trial. The captures began before bmpd did.
+#[derive(Debug)]
+pub struct Trial {
+    /// The program under test.
+    pub bmpd: Bmpd,
+    /// The station.
+    pub station: Station,
+    /// Every packet from or to the station's port on `up1`.
+    pub up1: Capture,
+    /// The same on `up2`.
+    pub up2: Capture,
+    /// The hosts.
+    pub topology: Topology,
+}
+
+impl Trial {
+    /// A local daemon with one peer, connected to the relay.
+    pub fn feeder(&self) -> Feeder {
+        Feeder::with_peer(&self.topology.router, RELAY, &Peer::default())
+    }
+
+    /// Feeds `count` routes, one a message, and waits until connection `index` of the station has all of them.
+    pub fn routes_arrive(&self, feeder: &mut Feeder, count: usize, index: usize) -> Connection {
+        let before = self.station.connections().get(index).map_or(0, Connection::announced);
+        let routes: Vec<Prefix> = prefixes(count);
+        feeder.announce(&Peer::default(), &routes, 1);
+        self.station.wait_connection(index, &format!("{count} more routes"), |c| c.announced() >= before + count)
+    }
+}
+
+/// The packets that left the host.
+pub fn outgoing(packets: &[Packet]) -> Vec<&Packet> {
+    packets.iter().filter(|packet| packet.direction == Direction::Out).collect()
+}
+
+/// Asserts that a capture saw the session of `connection` leave, and that nothing left on the other link for its station.
+///
+/// # Panics
+/// If that is not so.
+pub fn assert_left_only_by(here: &Capture, there: &Capture, connection: &Connection) {
+    let (here, there) = (here.packets(), there.packets());
+    let session = here.iter().filter(|p| p.direction == Direction::Out && p.source == connection.peer);
+    let payload: u64 = session.map(|packet| packet.payload_bytes).sum();
+    assert!(
+        payload >= connection.bytes,
+        "{payload} bytes of the session from {} were captured where it should leave, the station has {}",
+        connection.peer,
+        connection.bytes
+    );
+    assert_eq!(outgoing(&there), Vec::<&Packet>::new(), "packets left by the other link");
+}
