@@ -19,7 +19,10 @@ fn main() -> anyhow::Result<()> {
         writeln!(orders, "cargo::rerun-if-changed=../{source}")?;
     }
     match compile() {
-        Ok(warnings) => warnings.lines().try_for_each(|line| writeln!(orders, "cargo::warning={line}"))?,
+        Ok(warnings) => warnings
+            .lines()
+            .filter(|line| !line.is_empty())
+            .try_for_each(|line| writeln!(orders, "cargo::warning={line}"))?,
         // Said this way cargo prints the sentence alone, not the whole of what a build script that failed had to say.
         Err(error) => format!("{error:#}").lines().try_for_each(|line| writeln!(orders, "cargo::error={line}"))?,
     }

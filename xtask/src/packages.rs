@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path, process::Command};
 
-use crate::process::{as_root, run, say};
+use crate::process::{as_root, quietly, say};
 
 /// Where Debian's packages ask whether they may start a service (invoke-rc.d(8)).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -54,11 +54,11 @@ pub(crate) fn require(wanted: &[&str]) -> anyhow::Result<()> {
 /// the next boot.
 pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
     let _quiet = NoServices::begin()?;
-    run(as_root("dpkg").args(["--configure", "-a"]))?;
-    run(apt().args(["update", "-qq"]))?;
-    run(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages))?;
+    quietly(as_root("dpkg").args(["--configure", "-a"]))?;
+    quietly(apt().args(["update", "-qq"]))?;
+    quietly(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages))?;
     if packages.iter().any(|name| name == "frr") && Path::new("/run/systemd/system").is_dir() {
-        run(as_root("systemctl").args(["disable", "--quiet", "frr.service"]))?;
+        quietly(as_root("systemctl").args(["disable", "--quiet", "frr.service"]))?;
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ impl NoServices {
         if ours {
             let draft = std::env::temp_dir().join(format!("bmpd-policy-{}", std::process::id()));
             fs::write(&draft, FORBID)?;
-            let done = run(as_root("install").args(["-m", "755"]).arg(&draft).arg(POLICY));
+            let done = quietly(as_root("install").args(["-m", "755"]).arg(&draft).arg(POLICY));
             fs::remove_file(&draft)?;
             done?;
         }
@@ -93,7 +93,7 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        if self.ours && run(as_root("rm").arg(POLICY)).is_err() {
+        if self.ours && quietly(as_root("rm").arg(POLICY)).is_err() {
             say(format_args!("{POLICY} could not be removed: while it is there, no package starts a service"));
         }
     }

@@ -61,6 +61,16 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs `command`, whose output is shown only where it fails.
+pub(crate) fn quietly(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        bail!("`{}` failed: {}:\n{}", line(command), output.status, said.trim_end());
+    }
+    Ok(())
+}
+
 /// Runs `command` and returns its standard output.
 pub(crate) fn text(command: &mut Command) -> anyhow::Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
