@@ -324,7 +324,9 @@ fn unknown(views: &[Context], line: &Line, abbreviate: bool) -> Failure {
         let message = format!("unknown command {}: in full, `{}`?", quoted(word), name(rule));
         return failure(message, Cause::Misspelt(if undo { None } else { rule.enters }));
     }
-    let near = rules().map(|rule| (distance(name(rule), word), *rule)).filter(|(distance, _)| *distance <= 2);
+    // One in four letters: `bgp` is no `bmp`.
+    let slips = (word.chars().count() / 4).min(2);
+    let near = rules().map(|rule| (distance(name(rule), word), *rule)).filter(|(distance, _)| *distance <= slips);
     match near.min_by_key(|(distance, _)| *distance) {
         Some((_, rule)) => {
             let message = format!("unknown command {}: `{}`?", quoted(word), name(rule));
@@ -338,7 +340,7 @@ fn unknown(views: &[Context], line: &Line, abbreviate: bool) -> Failure {
 /// plainly different.
 fn distance(keyword: &str, word: &str) -> usize {
     const FAR: usize = usize::MAX;
-    if keyword.len().abs_diff(word.len()) > 4 || word.chars().count() < 3 {
+    if keyword.len().abs_diff(word.len()) > 8 {
         return FAR;
     }
     let mut row: Vec<usize> = (0..=word.chars().count()).collect();

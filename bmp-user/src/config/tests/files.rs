@@ -109,7 +109,7 @@ fn a_misspelt_command_takes_what_is_in_its_view_with_it() {
         assert_errors(&text, &[(&format!("2:{column}"), "`bmp-session`?"), ("7:8", "not complete")]);
     }
     let text = "bgp 65000\n router-id 10.7.0.1\n peer 10.7.0.2 as-number 65001\n #\n ipv4-family unicast\n  peer 10.7.0.2 enable\n#\nbmp\n";
-    assert_errors(text, &[("1:1", "`bmp`?")]);
+    assert_errors(text, &[("1:1", "unknown command `bgp`")]);
     let text = "segment-routing\n mapping-server\n  prefix x\nospf 1\nbmp\n connect-interface 192.0.2.1\n";
     assert_errors(text, &[("1:1", "unknown command `segment-routing`"), ("4:1", "unknown command `ospf`")]);
     let text = "bmp\nneighbor 198.51.100.7\ntcp connect port 1\nconnect-interface eth1\nquit\nquit\n";
