@@ -97,6 +97,16 @@ pub(super) struct Rule {
     pub(super) enters: Option<ViewKind>,
 }
 
+impl Rule {
+    /// The keyword that it begins with.
+    pub(super) fn keyword(&self) -> &'static str {
+        match self.syntax.first() {
+            Some(Word(keyword, _)) => keyword,
+            _ => "",
+        }
+    }
+}
+
 use Syntax::{Choice, Optional, Value, Word};
 
 pub(super) const UNDO: &[Syntax] = &[Word("undo", "take a setting back")];

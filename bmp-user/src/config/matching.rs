@@ -119,6 +119,10 @@ pub(super) fn find(views: &[Context], line: &Line, abbreviate: bool) -> Result<M
     let heads = if abbreviate { &[Head::Whole, Head::Cut][..] } else { &[Head::Whole] };
     for head in heads {
         for view in views {
+            // Cheap, and the answer for most views: a file of nonsense is refused quickly.
+            if *head == Head::Whole && !knows(view.kind, line) {
+                continue;
+            }
             match walk(*view, line, *head, abbreviate) {
                 Ok(found) => return Ok(found),
                 Err(stop) if stop.known => {
@@ -129,6 +133,12 @@ pub(super) fn find(views: &[Context], line: &Line, abbreviate: bool) -> Result<M
         }
     }
     Err(unknown(views, line, abbreviate))
+}
+
+/// Whether the first word is the whole keyword of a command of the view; `undo` may be.
+fn knows(kind: ViewKind, line: &Line) -> bool {
+    let first = line.words().next().unwrap_or_default();
+    first == "undo" || RULES.iter().any(|rule| rule.views.contains(&kind) && rule.keyword() == first)
 }
 
 /// How the keyword that names the command may be written.
@@ -310,26 +320,22 @@ fn unknown(views: &[Context], line: &Line, abbreviate: bool) -> Failure {
     };
     let failure = |message, cause| Failure { fault: Fault { word: number, message }, cause };
     let heads = |kind| RULES.iter().filter(move |rule| rule.views.contains(&kind) && (!undo || rule.undo.is_some()));
-    let name = |rule: &Rule| match rule.syntax.first() {
-        Some(Syntax::Word(keyword, _)) => *keyword,
-        _ => "",
-    };
-    let elsewhere = ViewKind::ALL.iter().find(|kind| heads(**kind).any(|rule| name(rule) == word));
+    let elsewhere = ViewKind::ALL.iter().find(|kind| heads(**kind).any(|rule| rule.keyword() == word));
     if let (Some(kind), false) = (elsewhere, views.iter().any(|view| Some(&view.kind) == elsewhere)) {
         let message = format!("{} is a command of the {} view", quoted(word), kind.name());
         return failure(message, Cause::Elsewhere(*kind));
     }
     let rules = || views.iter().flat_map(|view| heads(view.kind));
-    if !abbreviate && let Some(rule) = rules().find(|rule| name(rule).starts_with(word)) {
-        let message = format!("unknown command {}: in full, `{}`?", quoted(word), name(rule));
+    if !abbreviate && let Some(rule) = rules().find(|rule| rule.keyword().starts_with(word)) {
+        let message = format!("unknown command {}: in full, `{}`?", quoted(word), rule.keyword());
         return failure(message, Cause::Misspelt(if undo { None } else { rule.enters }));
     }
     // One in four letters: `bgp` is no `bmp`.
     let slips = (word.chars().count() / 4).min(2);
-    let near = rules().map(|rule| (distance(name(rule), word), *rule)).filter(|(distance, _)| *distance <= slips);
+    let near = rules().map(|rule| (distance(rule.keyword(), word), *rule)).filter(|(distance, _)| *distance <= slips);
     match near.min_by_key(|(distance, _)| *distance) {
         Some((_, rule)) => {
-            let message = format!("unknown command {}: `{}`?", quoted(word), name(rule));
+            let message = format!("unknown command {}: `{}`?", quoted(word), rule.keyword());
             failure(message, Cause::Misspelt(if undo { None } else { rule.enters }))
         }
         None => failure(format!("unknown command {}", quoted(word)), Cause::Unknown),
