@@ -1,1 +1,3 @@
 //! Bytes on the wire: parsing borrows from a buffer, building writes into one, and every error says at which offset.
+
+pub mod bmp;

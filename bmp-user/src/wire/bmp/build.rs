@@ -1,0 +1,91 @@
+//! The messages that bmpd says in its own name.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{
+    COMMON_HEADER, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, PeerUp, VERSION, peer_down_reason, peer_flags,
+    tlv_type,
+};
+
+/// sysDescr and sysName are at most this long, in bytes (RFC 1213 §6).
+const SYSTEM_STRING: usize = 255;
+
+/// An Initiation (RFC 7854 §4.3): `sys_descr` and `sys_name`, cut to 255 bytes, and free text.
+pub fn initiation(out: &mut BytesMut, sys_descr: &str, sys_name: &str, text: Option<&str>) {
+    message(out, MessageType::Initiation, |out| {
+        string_tlv(out, tlv_type::SYS_DESCR, sys_descr, SYSTEM_STRING);
+        string_tlv(out, tlv_type::SYS_NAME, sys_name, SYSTEM_STRING);
+        if let Some(text) = text {
+            string_tlv(out, tlv_type::STRING, text, usize::from(u16::MAX));
+        }
+    });
+}
+
+/// A Termination (RFC 7854 §4.5): a reason of [`super::termination_reason`], and free text.
+pub fn termination(out: &mut BytesMut, reason: u16, text: Option<&str>) {
+    message(out, MessageType::Termination, |out| {
+        tlv(out, tlv_type::TERMINATION_REASON, &reason.to_be_bytes());
+        if let Some(text) = text {
+            string_tlv(out, tlv_type::STRING, text, usize::from(u16::MAX));
+        }
+    });
+}
+
+/// The Peer Down that takes back `up` when its input is gone: reason 5 without data (RFC 7854 §4.9), for a Loc-RIB peer reason
+/// 6 with the VRF/Table Name TLV of its Peer Up (RFC 9069 §5.3). Its time is zero, that is, not known (RFC 7854 §4.2).
+pub fn peer_down(out: &mut BytesMut, up: &PeerUp<'_>) {
+    let loc_rib = up.peer.key.peer_type == PeerType::LOC_RIB;
+    // A Peer Down is about the whole peer; the flags that choose one of its RIB views have no meaning in it (RFC 8671 §6.3).
+    let meant = if loc_rib { peer_flags::FILTERED } else { peer_flags::IPV6 | peer_flags::TWO_BYTE_AS };
+    let peer = PeerHeader { flags: up.peer.flags & meant, seconds: 0, microseconds: 0, ..up.peer };
+    message(out, MessageType::PeerDown, |out| {
+        peer_header(out, &peer);
+        if loc_rib {
+            out.put_u8(peer_down_reason::LOCAL_SYSTEM_CLOSED);
+            if let Some(name) = up.table_name() {
+                tlv(out, tlv_type::TABLE_NAME, name);
+            }
+        } else {
+            out.put_u8(peer_down_reason::DE_CONFIGURED);
+        }
+    });
+}
+
+/// A common header, the body, and then the length that it came to.
+fn message(out: &mut BytesMut, kind: MessageType, body: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_u8(VERSION);
+    out.put_u32(0);
+    out.put_u8(kind.code());
+    body(out);
+    // No body that is built here comes near 4 GiB: texts are at most 65,535 bytes each.
+    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    if let Some(field) = out.get_mut(start + 1..start + COMMON_HEADER - 1) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+fn peer_header(out: &mut BytesMut, peer: &PeerHeader) {
+    out.reserve(PER_PEER_HEADER);
+    out.put_u8(peer.key.peer_type.0);
+    out.put_u8(peer.flags);
+    out.put_slice(&peer.key.distinguisher);
+    out.put_slice(&peer.key.address);
+    out.put_u32(peer.asn);
+    out.put_u32(peer.bgp_id.to_bits());
+    out.put_u32(peer.seconds);
+    out.put_u32(peer.microseconds);
+}
+
+/// A text, cut to `limit` bytes between characters.
+fn string_tlv(out: &mut BytesMut, kind: u16, text: &str, limit: usize) {
+    let (kept, _cut) = text.split_at(text.floor_char_boundary(limit));
+    tlv(out, kind, kept.as_bytes());
+}
+
+fn tlv(out: &mut BytesMut, kind: u16, value: &[u8]) {
+    let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    out.put_u16(kind);
+    out.put_u16(length);
+    out.put_slice(value.get(..usize::from(length)).unwrap_or(value));
+}

@@ -1,0 +1,63 @@
+//! What can be wrong with bytes that should be BMP.
+
+use super::{MAX_FRAME, MessageType};
+
+/// Bytes that are not the BMP they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {offset}: {problem}")]
+pub struct Error {
+    /// Where, in bytes from the start of what was parsed: a frame, a buffer, or a whole stream (see [`Error::after`]).
+    pub offset: u64,
+    /// What was expected there and what was found.
+    pub problem: Problem,
+}
+
+impl Error {
+    pub(crate) fn new(offset: usize, problem: Problem) -> Self {
+        Self { offset: offset as u64, problem }
+    }
+
+    /// The same error, seen from `bytes` bytes further back.
+    #[must_use]
+    pub fn after(self, bytes: u64) -> Self {
+        Self { offset: self.offset.saturating_add(bytes), ..self }
+    }
+}
+
+/// What was expected, and what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The first byte of a frame is not 3.
+    #[error("expected BMP version 3 (RFC 7854), found {found}{hint}", found = .0, hint = version_hint(*.0))]
+    Version(u8),
+    /// A message length that no message can have.
+    #[error("expected a message length of 6 to {MAX_FRAME} bytes, found {0}")]
+    Length(u32),
+    /// A message or a field that ends before it may.
+    #[error("expected {need} bytes for {what}, found {found}")]
+    Short {
+        /// What does not fit.
+        what: &'static str,
+        /// How many bytes it takes, at least.
+        need: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A BGP message inside a Peer Up with a length that no OPEN has.
+    #[error("expected a BGP OPEN of at least 29 bytes, found a length of {0}")]
+    OpenLength(u16),
+    /// A BGP message inside a Peer Up that is not an OPEN.
+    #[error("expected a BGP OPEN (type 1), found BGP message type {0}")]
+    OpenType(u8),
+    /// A message about the BMP session itself where only messages about peers belong.
+    #[error("expected a message about a peer, found {0}")]
+    NotAboutAPeer(MessageType),
+}
+
+fn version_hint(found: u8) -> &'static str {
+    match found {
+        1 | 2 => " (a draft older than the RFC): set the sender to version 3",
+        4 => " (draft-ietf-grow-bmp-tlv): set the sender to version 3",
+        _ => ": the sender does not speak BMP, or lost its place in the stream",
+    }
+}

@@ -1,0 +1,170 @@
+//! The messages, borrowed from the frame they came in.
+
+use std::net::IpAddr;
+
+use super::{
+    COMMON_HEADER, Error, Frame, MessageType, PeerHeader, Problem, Tlvs, frame::MIN_OPEN, reader::Reader, tlv_type,
+};
+
+/// The reasons of a Peer Down that bmpd itself gives.
+pub mod peer_down_reason {
+    /// 5: information for this peer will no longer be sent, for configuration reasons; no data (RFC 7854 §4.9).
+    pub const DE_CONFIGURED: u8 = 5;
+    /// 6: the local system closed a Loc-RIB peer; TLV data follows (RFC 9069 §5.3).
+    pub const LOCAL_SYSTEM_CLOSED: u8 = 6;
+}
+
+/// The reasons of a Termination (RFC 7854 §4.5).
+pub mod termination_reason {
+    /// 0: administratively closed.
+    pub const ADMINISTRATIVELY_CLOSED: u16 = 0;
+    /// 1: unspecified.
+    pub const UNSPECIFIED: u16 = 1;
+    /// 2: out of resources.
+    pub const OUT_OF_RESOURCES: u16 = 2;
+    /// 3: redundant connection.
+    pub const REDUNDANT_CONNECTION: u16 = 3;
+    /// 4: permanently administratively closed: the sender will not come back.
+    pub const PERMANENTLY_CLOSED: u16 = 4;
+}
+
+/// Any message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Route Monitoring, the BGP UPDATE as it is (RFC 7854 §4.6).
+    RouteMonitoring(PeerHeader, &'a [u8]),
+    /// Statistics Report, the count and the counters as they are (RFC 7854 §4.8).
+    StatisticsReport(PeerHeader, &'a [u8]),
+    /// Peer Down.
+    PeerDown(PeerDown<'a>),
+    /// Peer Up.
+    PeerUp(PeerUp<'a>),
+    /// Initiation.
+    Initiation(Initiation<'a>),
+    /// Termination.
+    Termination(Termination<'a>),
+    /// Route Mirroring, the TLVs as they are (RFC 7854 §4.7).
+    RouteMirroring(PeerHeader, &'a [u8]),
+    /// A type that is not assigned, with everything behind the common header.
+    Unassigned(u8, &'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// Reads one frame. Offsets of errors are within the frame.
+    pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
+        let reader = Reader::new(frame.bytes(), COMMON_HEADER);
+        let opaque = |mut reader: Reader<'a>| Ok((PeerHeader::parse(&mut reader)?, reader.rest()));
+        Ok(match frame.message_type() {
+            Some(MessageType::RouteMonitoring) => {
+                opaque(reader).map(|(peer, update)| Self::RouteMonitoring(peer, update))?
+            }
+            Some(MessageType::StatisticsReport) => {
+                opaque(reader).map(|(peer, counters)| Self::StatisticsReport(peer, counters))?
+            }
+            Some(MessageType::RouteMirroring) => opaque(reader).map(|(peer, tlvs)| Self::RouteMirroring(peer, tlvs))?,
+            Some(MessageType::PeerDown) => Self::PeerDown(PeerDown::read(reader)?),
+            Some(MessageType::PeerUp) => Self::PeerUp(PeerUp::read(reader)?),
+            Some(MessageType::Initiation) => Self::Initiation(Initiation { information: Tlvs::parse(reader)? }),
+            Some(MessageType::Termination) => Self::Termination(Termination { information: Tlvs::parse(reader)? }),
+            None => Self::Unassigned(frame.code(), reader.rest()),
+        })
+    }
+}
+
+/// A Peer Up (RFC 7854 §4.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerUp<'a> {
+    /// Which peer.
+    pub peer: PeerHeader,
+    /// The router's end of the peering.
+    pub local_address: IpAddr,
+    /// The router's TCP port; zero if not known.
+    pub local_port: u16,
+    /// The peer's TCP port; zero if not known.
+    pub remote_port: u16,
+    /// The OPEN that the router sent, BGP header included.
+    pub sent_open: &'a [u8],
+    /// The OPEN that the router received, BGP header included.
+    pub received_open: &'a [u8],
+    /// What follows; see [`tlv_type`].
+    pub information: Tlvs<'a>,
+}
+
+impl<'a> PeerUp<'a> {
+    fn read(mut reader: Reader<'a>) -> Result<Self, Error> {
+        let peer = PeerHeader::parse(&mut reader)?;
+        Ok(Self {
+            peer,
+            local_address: peer.to_ip(reader.array("the local address")?),
+            local_port: reader.u16("the local port")?,
+            remote_port: reader.u16("the remote port")?,
+            sent_open: open(&mut reader, "the sent OPEN")?,
+            received_open: open(&mut reader, "the received OPEN")?,
+            information: Tlvs::parse(reader)?,
+        })
+    }
+
+    /// The name of the VRF or table that a Loc-RIB peer stands for (RFC 9069 §5.2.1), as bytes.
+    pub fn table_name(&self) -> Option<&'a [u8]> {
+        self.information.find(tlv_type::TABLE_NAME)
+    }
+}
+
+/// Takes a BGP message that has to be an OPEN (RFC 4271 §4.1, §4.2). Its marker says nothing and is not looked at.
+fn open<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], Error> {
+    const MARKER: usize = 16;
+    const OPEN: u8 = 1;
+    let start = reader.at();
+    let mut header = Reader::new(reader.rest(), 0);
+    let (length, kind) = header
+        .bytes(MARKER, what)
+        .and_then(|_| Ok((header.u16(what)?, header.u8(what)?)))
+        .map_err(|error| error.after(start as u64))?;
+    if usize::from(length) < MIN_OPEN {
+        return Err(Error::new(start + MARKER, Problem::OpenLength(length)));
+    }
+    if kind != OPEN {
+        return Err(Error::new(start + MARKER + 2, Problem::OpenType(kind)));
+    }
+    reader.bytes(usize::from(length), what)
+}
+
+/// A Peer Down (RFC 7854 §4.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerDown<'a> {
+    /// Which peer.
+    pub peer: PeerHeader,
+    /// Why; see [`peer_down_reason`] for those that bmpd gives itself.
+    pub reason: u8,
+    /// What belongs to the reason: a NOTIFICATION, an event code, TLVs or nothing.
+    pub data: &'a [u8],
+}
+
+impl<'a> PeerDown<'a> {
+    fn read(mut reader: Reader<'a>) -> Result<Self, Error> {
+        let peer = PeerHeader::parse(&mut reader)?;
+        Ok(Self { peer, reason: reader.u8("the reason of a Peer Down")?, data: reader.rest() })
+    }
+}
+
+/// An Initiation (RFC 7854 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Initiation<'a> {
+    /// See [`tlv_type`].
+    pub information: Tlvs<'a>,
+}
+
+/// A Termination (RFC 7854 §4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Termination<'a> {
+    /// See [`tlv_type`].
+    pub information: Tlvs<'a>,
+}
+
+impl Termination<'_> {
+    /// Why the session ends; see [`termination_reason`].
+    pub fn reason(&self) -> Option<u16> {
+        let value = self.information.find(tlv_type::TERMINATION_REASON)?;
+        value.try_into().ok().map(u16::from_be_bytes)
+    }
+}
