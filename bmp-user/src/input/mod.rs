@@ -1,1 +1,3 @@
 //! Everything that feeds.
+
+pub mod relay;

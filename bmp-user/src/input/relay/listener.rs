@@ -1,0 +1,127 @@
+//! A relay's listening socket.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tracing::{error, info, warn};
+
+use super::{
+    connection,
+    status::{RelayHandle, RelayState},
+};
+use crate::feed::Feed;
+
+/// How long to wait before trying to listen again; doubles up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long to wait when a connection cannot be accepted: what is short then (descriptors, memory) is not back at once.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// Connections that the kernel keeps for us to accept.
+const BACKLOG: i32 = 128;
+
+/// Listens and serves, for good. Dropping this closes the listener and its connections.
+pub(super) async fn run(status: RelayHandle, feed: Feed) {
+    let listener = listen(&status).await;
+    let mut connections = JoinSet::new();
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, client)) => {
+                    failing = false;
+                    if stream.local_addr().is_ok_and(|own| is_local(own.ip(), client.ip())) {
+                        connections.spawn(connection::serve(stream, feed.input(status.name()), status.connection(client)));
+                    } else {
+                        warn!(
+                            relay = status.name(), %client,
+                            "closed a connection from another host: a relay only takes BMP from daemons on this host"
+                        );
+                    }
+                }
+                Err(error) => {
+                    if !failing {
+                        error!(relay = status.name(), %error, "cannot accept a connection, trying again");
+                    }
+                    failing = true;
+                    sleep(ACCEPT_RETRY).await;
+                }
+            },
+            Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+/// Tries until it listens. Each new reason why it does not is told once.
+async fn listen(status: &RelayHandle) -> TcpListener {
+    let (mut wait, longest) = RETRY;
+    let mut told = None;
+    loop {
+        match bind(status.listen()) {
+            Ok(listener) => {
+                info!(relay = status.name(), listen = %status.listen(), "relay listening");
+                status.set_state(RelayState::Listening);
+                return listener;
+            }
+            Err(error) => {
+                if told != Some(error.kind()) {
+                    let what_to_do = remedy(&error);
+                    error!(relay = status.name(), listen = %status.listen(), %error, "cannot listen, trying again: {what_to_do}");
+                    status.set_state(RelayState::Failed(format!("{error}: {what_to_do}")));
+                }
+                told = Some(error.kind());
+                sleep(wait).await;
+                wait = (wait * 2).min(longest);
+            }
+        }
+    }
+}
+
+fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if listen.is_ipv6() {
+        // An IPv6 address means IPv6, also where it is unspecified.
+        socket.set_only_v6(true)?;
+    }
+    // Connections of the one before that are still in TIME_WAIT must not hold the port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there; stop it, or give the relay another port",
+        io::ErrorKind::AddrNotAvailable => "the address is not on this host; add it, or give the relay another one",
+        io::ErrorKind::PermissionDenied => "a port below 1024 takes root or CAP_NET_BIND_SERVICE",
+        _ => "see `listen` of the relay",
+    }
+}
+
+/// A client is on this host if it comes from loopback, or from the very address that it connected to.
+fn is_local(own: IpAddr, client: IpAddr) -> bool {
+    let client = client.to_canonical();
+    client.is_loopback() || own.to_canonical() == client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn only_loopback_and_the_address_connected_to_are_local() {
+        let local = |own: &str, client: &str| is_local(own.parse().unwrap(), client.parse().unwrap());
+        assert!(local("127.0.0.1", "127.0.0.1"));
+        assert!(local("127.0.0.1", "127.9.9.9"));
+        assert!(local("::1", "::1"));
+        assert!(local("192.0.2.1", "192.0.2.1"));
+        assert!(local("::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(!local("192.0.2.1", "192.0.2.2"));
+        assert!(!local("2001:db8::1", "2001:db8::2"));
+        assert!(!local("::ffff:192.0.2.1", "::ffff:192.0.2.2"));
+    }
+}

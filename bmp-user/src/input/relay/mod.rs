@@ -1,0 +1,81 @@
+//! `bmp-relay`: BMP from a daemon on this host.
+//!
+//! One listener for each relay of the configuration, one task for each connection. What arrives goes into the feed byte for
+//! byte, less Initiation and Termination, which are about the daemon's own session and not about its peers. A connection that
+//! sends something else is closed, and nothing else is touched.
+
+mod connection;
+mod listener;
+mod receiver;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tracing::info;
+
+use crate::{config::Config, feed::Feed};
+
+pub use status::{ConnectionStatus, RelayState, RelayStatus, Relays};
+
+/// Runs the relays that the configuration names, until its sender is gone. Dropping this closes them all.
+///
+/// Reacts to a new configuration by comparing it with what runs: a relay that is new gets a listener; one that is gone or
+/// listens elsewhere loses its listener and its connections; any other is left alone. `relays` shows how they do.
+pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: Relays) {
+    let mut running: BTreeMap<String, Running> = BTreeMap::new();
+    loop {
+        let wanted = wanted(&config.borrow_and_update());
+        let obsolete: Vec<String> = running
+            .iter()
+            .filter(|(name, relay)| wanted.get(*name) != Some(&relay.listen))
+            .map(|(n, _)| n.clone())
+            .collect();
+        // All of these first: another relay may be moving to an address that one of them holds.
+        for name in obsolete {
+            if let Some(relay) = running.remove(&name) {
+                info!(relay = name, listen = %relay.listen, "relay removed from the configuration, closed");
+                relay.stop().await;
+            }
+        }
+        for (name, listen) in wanted {
+            running.entry(name).or_insert_with_key(|name| Running::start(name, listen, &feed, &relays));
+        }
+        if config.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The relays that have a `listen`.
+fn wanted(config: &Config) -> BTreeMap<String, SocketAddr> {
+    config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), relay.listen?))).collect()
+}
+
+/// A relay's listener.
+struct Running {
+    listen: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(name: &str, listen: SocketAddr, feed: &Feed, relays: &Relays) -> Self {
+        let status = relays.register(name, listen);
+        Self { listen, task: tokio::spawn(listener::run(status, feed.clone())) }
+    }
+
+    /// Closes the listener, and its connections with it. The address is free when this returns.
+    async fn stop(mut self) {
+        self.task.abort();
+        // Aborted on purpose, or it has ended already: neither is news.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,185 @@
+//! From the bytes of one connection to frames in the feed. No sockets here.
+
+use std::fmt;
+
+use bytes::{Buf, BytesMut};
+
+use super::status::System;
+use crate::{
+    feed::Input,
+    wire::bmp::{
+        Error, Initiation, MAX_FRAME, Message, MessageType, Termination, frames, termination_reason, tlv_type,
+    },
+};
+
+/// Size in bytes of the blocks that are read into. One read of a connection that has much to say fills it; and it is below what
+/// glibc's allocator takes from the kernel each time (128 KiB).
+const BLOCK: usize = 64 * 1024;
+
+/// Reads the bytes of one connection.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    /// What has arrived and is not yet used: less than one frame, between two calls.
+    buffer: BytesMut,
+    /// Size of the allocation behind `buffer`.
+    block: usize,
+    /// How many bytes of the stream come before `buffer`.
+    offset: u64,
+    system: Option<System>,
+}
+
+/// What a daemon says when it ends its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Goodbye {
+    reason: Option<u16>,
+    text: Option<String>,
+}
+
+/// Why a run of frames for the feed ends.
+enum Stop {
+    /// With what has arrived.
+    NoMore,
+    /// With an Initiation or Termination, of so many bytes.
+    Control(usize),
+    /// With something that is no frame.
+    Invalid(Error),
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self { buffer: BytesMut::with_capacity(BLOCK), block: BLOCK, offset: 0, system: None }
+    }
+}
+
+impl Receiver {
+    /// Where the next bytes of the stream go; there is always room for some.
+    pub(super) fn room(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Puts the whole frames that have arrived into the feed. A Termination ends the stream, whatever follows it.
+    ///
+    /// # Errors
+    ///
+    /// At the first byte that is wrong, with its offset in the stream. All frames before it are in the feed.
+    pub(super) fn receive(&mut self, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+        let goodbye = self.drain(input);
+        self.make_room();
+        goodbye
+    }
+
+    /// What the Initiation said, if one has come since this was asked.
+    pub(super) fn take_system(&mut self) -> Option<System> {
+        self.system.take()
+    }
+
+    /// Bytes that belong to a message which is not whole yet.
+    pub(super) fn left(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Where in the stream that message starts, in bytes.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn drain(&mut self, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+        loop {
+            let (run, stop) = measure(&self.buffer);
+            let start = self.offset;
+            if run > 0 {
+                let appended = input.append(self.buffer.split_to(run).freeze(), self.block);
+                appended.map_err(|error| error.after(start))?;
+                self.offset += run as u64;
+            }
+            match stop {
+                Stop::NoMore => return Ok(None),
+                Stop::Invalid(error) => return Err(error.after(start)),
+                Stop::Control(length) => {
+                    let goodbye = self.control().map_err(|error| error.after(self.offset))?;
+                    self.buffer.advance(length);
+                    self.offset += length as u64;
+                    if goodbye.is_some() {
+                        return Ok(goodbye);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the Initiation or Termination that is next.
+    fn control(&mut self) -> Result<Option<Goodbye>, Error> {
+        let message = frames(&self.buffer).next().transpose()?.map(|frame| Message::parse(&frame)).transpose()?;
+        if let Some(Message::Initiation(initiation)) = &message {
+            self.system = Some(system(initiation));
+        }
+        Ok(match &message {
+            Some(Message::Termination(termination)) => Some(goodbye(termination)),
+            _ => None,
+        })
+    }
+
+    /// Leaves only what is not yet a frame, at the start of a block with room behind it. The block is a new one if the feed
+    /// kept part of this one, which is then the feed's alone; else it is used again. Blocks only grow with bytes that have
+    /// arrived, whatever a length field says.
+    fn make_room(&mut self) {
+        let left = self.buffer.len();
+        let block = if left < BLOCK / 2 { BLOCK } else { (2 * left).next_power_of_two().min(MAX_FRAME) };
+        if self.block == block && self.buffer.try_reclaim(block - left) {
+            return;
+        }
+        let mut fresh = BytesMut::with_capacity(block);
+        fresh.extend_from_slice(&self.buffer);
+        self.buffer = fresh;
+        self.block = block;
+    }
+}
+
+/// The bytes of whole frames for the feed that `buffer` starts with, and what comes then.
+fn measure(buffer: &[u8]) -> (usize, Stop) {
+    let mut whole = frames(buffer);
+    loop {
+        let run = whole.consumed();
+        match whole.next() {
+            None => return (run, Stop::NoMore),
+            Some(Err(error)) => return (run, Stop::Invalid(error)),
+            Some(Ok(frame)) => {
+                if let Some(MessageType::Initiation | MessageType::Termination) = frame.message_type() {
+                    return (run, Stop::Control(frame.bytes().len()));
+                }
+            }
+        }
+    }
+}
+
+fn system(initiation: &Initiation<'_>) -> System {
+    let text = |kind| initiation.information.find(kind).map(printable);
+    System { name: text(tlv_type::SYS_NAME), descr: text(tlv_type::SYS_DESCR) }
+}
+
+fn goodbye(termination: &Termination<'_>) -> Goodbye {
+    Goodbye { reason: termination.reason(), text: termination.information.find(tlv_type::STRING).map(printable) }
+}
+
+/// For display and for the log: no control characters, no more than a line.
+fn printable(text: &[u8]) -> String {
+    const LINE: usize = 255;
+    let text = String::from_utf8_lossy(text);
+    text.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim_end().to_owned()
+}
+
+/// As in the log line.
+impl fmt::Display for Goodbye {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Some(termination_reason::ADMINISTRATIVELY_CLOSED) => write!(f, "administratively closed")?,
+            Some(termination_reason::UNSPECIFIED) => write!(f, "unspecified reason")?,
+            Some(termination_reason::OUT_OF_RESOURCES) => write!(f, "out of resources")?,
+            Some(termination_reason::REDUNDANT_CONNECTION) => write!(f, "redundant connection")?,
+            Some(termination_reason::PERMANENTLY_CLOSED) => write!(f, "permanently administratively closed")?,
+            Some(other) => write!(f, "reason {other}")?,
+            None => write!(f, "no reason given")?,
+        }
+        self.text.iter().try_for_each(|text| write!(f, " ({text})"))
+    }
+}

@@ -1,0 +1,217 @@
+//! What `display` shows of relays.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::feed::InputTotals;
+
+/// How the relays do; clones show the same relays.
+#[derive(Clone, Debug, Default)]
+pub struct Relays(Arc<Mutex<BTreeMap<String, Arc<Relay>>>>);
+
+/// One relay at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayStatus {
+    /// `bmp-relay NAME`.
+    pub name: String,
+    /// `listen ADDR port N`.
+    pub listen: SocketAddr,
+    /// Whether it listens.
+    pub state: RelayState,
+    /// The connections that are open, oldest first.
+    pub connections: Vec<ConnectionStatus>,
+    /// How the connection that was closed last ended, with the client's address.
+    pub last_closed: Option<String>,
+}
+
+/// Whether a relay listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RelayState {
+    /// Not yet.
+    #[default]
+    Starting,
+    /// It does.
+    Listening,
+    /// It cannot, for the reason given, and is trying again.
+    Failed(String),
+}
+
+/// One connection of a relay at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// The daemon's end.
+    pub client: SocketAddr,
+    /// sysName of its Initiation.
+    pub sys_name: Option<String>,
+    /// sysDescr of its Initiation.
+    pub sys_descr: Option<String>,
+    /// Frames that went into the feed.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Route Monitoring frames among them for peers that this connection had not announced.
+    pub unannounced: u64,
+}
+
+impl Relays {
+    /// The relays that are configured, by name.
+    pub fn snapshot(&self) -> Vec<RelayStatus> {
+        let relays: Vec<Arc<Relay>> = lock(&self.0).values().cloned().collect();
+        relays.iter().map(|relay| relay.status()).collect()
+    }
+
+    /// Shows a relay for as long as the handle lives.
+    pub(super) fn register(&self, name: &str, listen: SocketAddr) -> RelayHandle {
+        let relay = Arc::new(Relay { name: name.to_owned(), listen, now: Mutex::default() });
+        lock(&self.0).insert(name.to_owned(), Arc::clone(&relay));
+        RelayHandle { relays: self.clone(), relay }
+    }
+}
+
+#[derive(Debug)]
+struct Relay {
+    name: String,
+    listen: SocketAddr,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    state: RelayState,
+    connections: Vec<Arc<Connection>>,
+    last_closed: Option<String>,
+}
+
+impl Relay {
+    fn status(&self) -> RelayStatus {
+        let now = lock(&self.now);
+        RelayStatus {
+            name: self.name.clone(),
+            listen: self.listen,
+            state: now.state.clone(),
+            connections: now.connections.iter().map(|connection| connection.status()).collect(),
+            last_closed: now.last_closed.clone(),
+        }
+    }
+}
+
+/// A relay as its listener sees it.
+#[derive(Debug)]
+pub(super) struct RelayHandle {
+    relays: Relays,
+    relay: Arc<Relay>,
+}
+
+impl RelayHandle {
+    pub(super) fn name(&self) -> &str {
+        &self.relay.name
+    }
+
+    pub(super) fn listen(&self) -> SocketAddr {
+        self.relay.listen
+    }
+
+    pub(super) fn set_state(&self, state: RelayState) {
+        lock(&self.relay.now).state = state;
+    }
+
+    /// Shows a connection for as long as the handle lives.
+    pub(super) fn connection(&self, client: SocketAddr) -> ConnectionHandle {
+        let connection = Arc::new(Connection {
+            client,
+            system: Mutex::default(),
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            unannounced: AtomicU64::new(0),
+        });
+        lock(&self.relay.now).connections.push(Arc::clone(&connection));
+        ConnectionHandle { relay: Arc::clone(&self.relay), connection }
+    }
+}
+
+impl Drop for RelayHandle {
+    fn drop(&mut self) {
+        let mut relays = lock(&self.relays.0);
+        if relays.get(&self.relay.name).is_some_and(|shown| Arc::ptr_eq(shown, &self.relay)) {
+            relays.remove(&self.relay.name);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: SocketAddr,
+    system: Mutex<System>,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    unannounced: AtomicU64,
+}
+
+/// What a daemon said of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct System {
+    pub(super) name: Option<String>,
+    pub(super) descr: Option<String>,
+}
+
+impl Connection {
+    fn status(&self) -> ConnectionStatus {
+        let System { name, descr } = lock(&self.system).clone();
+        ConnectionStatus {
+            client: self.client,
+            sys_name: name,
+            sys_descr: descr,
+            frames: self.frames.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            unannounced: self.unannounced.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A connection as its task sees it.
+#[derive(Debug)]
+pub(super) struct ConnectionHandle {
+    relay: Arc<Relay>,
+    connection: Arc<Connection>,
+}
+
+impl ConnectionHandle {
+    pub(super) fn relay_name(&self) -> &str {
+        &self.relay.name
+    }
+
+    pub(super) fn client(&self) -> SocketAddr {
+        self.connection.client
+    }
+
+    pub(super) fn set_system(&self, system: System) {
+        *lock(&self.connection.system) = system;
+    }
+
+    pub(super) fn set_totals(&self, totals: InputTotals) {
+        self.connection.frames.store(totals.frames, Ordering::Relaxed);
+        self.connection.bytes.store(totals.bytes, Ordering::Relaxed);
+        self.connection.unannounced.store(totals.unannounced, Ordering::Relaxed);
+    }
+
+    pub(super) fn closed(&self, how: &str) {
+        lock(&self.relay.now).last_closed = Some(format!("{}: {how}", self.connection.client));
+    }
+}
+
+impl Drop for ConnectionHandle {
+    fn drop(&mut self) {
+        lock(&self.relay.now).connections.retain(|shown| !Arc::ptr_eq(shown, &self.connection));
+    }
+}
+
+/// These hold values for display: a holder that panicked left one that is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
