@@ -109,6 +109,8 @@ impl Peers {
     }
 
     /// Applies what a batch of frames of `connection` said. Gives what followers have to know.
+    ///
+    /// A Peer Down counts whichever connection says it: the stations are sent it in any case, and believe it.
     pub(super) fn apply(&mut self, connection: ConnectionId, changes: Vec<Change>) -> Vec<PeerEvent> {
         let mut events = Vec::new();
         let Some(from) = self.connections.get_mut(&connection) else { return events };
