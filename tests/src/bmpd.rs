@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Output},
+    process::{Command, Output},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,14 @@ use crate::{
     process::{Process, answer},
     wait::{PATIENCE, until},
 };
+
+/// A number in bmpctl's JSON.
+///
+/// # Panics
+/// If it is not one.
+pub fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
 
 /// How long bmpd has for an orderly end: Termination may take 2 s.
 const ORDERLY: Duration = Duration::from_secs(5);
@@ -128,15 +136,18 @@ impl Bmpd {
 
     /// The same, in another way than the usual.
     pub fn start_with(netns: &Netns, configuration: &str, options: &Options<'_>) -> Self {
-        let setup = Setup::new(netns, configuration);
+        Self::start_in(Setup::new(netns, configuration), options)
+    }
+
+    /// Starts bmpd once more with a configuration that is there.
+    pub fn start_in(setup: Setup, options: &Options<'_>) -> Self {
         let mut process = Process::start(&mut setup.command(options));
         until("bmpd's control socket answers", PATIENCE, || {
             if let Some(status) = process.ended() {
                 process.wait();
-                panic!(
-                    "bmpd ended, {status}, with:\n{}\nits configuration was:\n{configuration}",
-                    process.lines().join("\n")
-                );
+                let configuration = std::fs::read_to_string(setup.file()).unwrap_or_default();
+                let lines = process.lines().join("\n");
+                panic!("bmpd ended, {status}, with:\n{lines}\nits configuration was:\n{configuration}");
             }
             UnixStream::connect(setup.control()).ok()
         });
@@ -250,16 +261,21 @@ impl Bmpd {
     pub fn terminate(mut self) -> Setup {
         let status = self.process.terminate();
         assert_eq!(status.code(), Some(0), "bmpd ended with {status}:\n{}", self.process.lines().join("\n"));
-        // Nothing of `self` is needed any more but the folder.
+        self.into_setup()
+    }
+
+    /// SIGKILL, as a crash would end it. Returns its folder with all that is in it.
+    pub fn crash(mut self) -> Setup {
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait();
+        self.into_setup()
+    }
+
+    /// The folder of a bmpd that has ended; `self` keeps an empty one, which it removes.
+    fn into_setup(mut self) -> Setup {
         let netns = self.setup.netns.clone();
         let empty = TempDir::with_prefix("lab-bmpd-").expect("a temporary folder can be made");
         std::mem::replace(&mut self.setup, Setup { netns, folder: empty })
-    }
-
-    /// SIGKILL.
-    pub fn kill(mut self) -> ExitStatus {
-        self.process.signal(Signal::SIGKILL);
-        self.process.wait()
     }
 }
 

@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use aya::{
@@ -94,15 +96,79 @@ impl Objects {
     }
 }
 
+/// A cgroup of a test's own: programs that are attached to it are bmpd's and nobody else's. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Makes a cgroup below the root of the cgroup v2 hierarchy.
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+        let root = mounts.lines().find_map(|line| mount_of(line, "cgroup2")).expect("cgroup v2 is mounted");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = root.join(format!("bmpd-lab-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap_or_else(|e| panic!("cannot make {}: {e}", path.display()));
+        Self(path)
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &str {
+        self.0.to_str().expect("the path is made of ASCII")
+    }
+
+    /// How many programs of bmpd's attach types are attached to it, by a link or without.
+    pub fn attached(&self) -> usize {
+        // enum bpf_attach_type: CGROUP_INET_INGRESS, _EGRESS, CGROUP_SOCK_OPS, CGROUP_INET4_CONNECT, CGROUP_INET6_CONNECT
+        [0, 1, 3, 10, 11].into_iter().map(|kind| query(&self.0, kind)).sum()
+    }
+}
+
+impl Default for Cgroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// `BPF_PROG_QUERY` (bpf(2)): how many programs of an attach type are attached.
+fn query(cgroup: &Path, attach_type: u32) -> usize {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Query {
+        target_fd: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        prog_cnt: u32,
+        reserved: [u32; 9],
+    }
+    const BPF_PROG_QUERY: libc::c_long = 16;
+    let folder = fs::File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
+    let mut query = Query { target_fd: folder.as_raw_fd().cast_unsigned(), attach_type, ..Query::default() };
+    // SAFETY: the structure is the query part of union bpf_attr, zeroes behind it, with its size; no array is asked for.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
+    assert_eq!(result, 0, "BPF_PROG_QUERY: {}", std::io::Error::last_os_error());
+    query.prog_cnt as usize
+}
+
 /// The host's BPF file systems, where pinned objects would be.
 pub fn bpffs() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
-    let bpf = |line: &str| {
-        let mut words = line.split(' ');
-        let target = words.nth(1)?;
-        (words.next() == Some("bpf")).then(|| Path::new(target).to_owned())
-    };
-    mounts.lines().filter_map(bpf).collect()
+    mounts.lines().filter_map(|line| mount_of(line, "bpf")).collect()
+}
+
+/// Where a line of /proc/self/mounts mounts a file system of `kind`.
+fn mount_of(line: &str, kind: &str) -> Option<PathBuf> {
+    let mut words = line.split(' ');
+    let target = words.nth(1)?;
+    (words.next() == Some(kind)).then(|| target.into())
 }
 
 #[cfg(test)]
@@ -113,5 +179,14 @@ mod tests {
     fn a_process_without_bpf_has_no_objects() {
         assert_eq!(Objects::of(std::process::id()), Objects::default());
         Objects::default().wait_gone();
+    }
+
+    #[test]
+    fn nothing_is_attached_to_a_new_cgroup() {
+        let cgroup = Cgroup::new();
+        assert_eq!(cgroup.attached(), 0);
+        let path = cgroup.path().to_owned();
+        drop(cgroup);
+        assert!(!Path::new(&path).exists());
     }
 }

@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod netns;
 pub mod pmacct;
 pub mod process;
+pub mod sockets;
 pub mod speaker;
 pub mod station;
 pub mod topology;

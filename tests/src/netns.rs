@@ -19,6 +19,9 @@ use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},
 };
 
+/// User and group of processes that may nothing.
+const NOBODY: libc::c_long = 65534;
+
 /// A network namespace.
 ///
 /// It is never given a name under `/run/netns`: the kernel takes it away with its last file descriptor, socket and process, so
@@ -53,6 +56,19 @@ impl Netns {
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         on_a_thread(|| {
             self.join();
+            work()
+        })
+    }
+
+    /// The same as [`Self::enter`] without any privilege, as user and group 65534 (nobody).
+    pub fn enter_unprivileged<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.enter(|| {
+            for call in [libc::SYS_setresgid, libc::SYS_setresuid] {
+                // SAFETY: takes three numbers. The bare system call changes this thread alone (the C library's would change all
+                // threads), and with user 0 go its capabilities (capabilities(7)).
+                let result = unsafe { libc::syscall(call, NOBODY, NOBODY, NOBODY) };
+                assert_eq!(result, 0, "a thread of root can become nobody");
+            }
             work()
         })
     }
@@ -176,6 +192,14 @@ mod tests {
         netns.sysctl("net/ipv4/conf/default/accept_local", "1");
         assert_eq!(netns.enter(forward), "1\n");
         assert_eq!(forward(), outside);
+    }
+
+    #[test]
+    fn a_thread_without_privilege_cannot_take_a_low_port_and_its_neighbour_can() {
+        let netns = Netns::new("host");
+        let bind = || std::net::TcpListener::bind("127.0.0.1:80").map(drop).map_err(|e| e.kind());
+        assert_eq!(netns.enter_unprivileged(bind), Err(std::io::ErrorKind::PermissionDenied));
+        assert_eq!(netns.enter(bind), Ok(()));
     }
 
     #[test]

@@ -1,0 +1,109 @@
+//! Sockets as an unkind process or a careless root would make them.
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::{SocketAddr, TcpStream},
+    os::fd::{FromRawFd, OwnedFd},
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::netns::Netns;
+
+/// How a foreign process makes its socket before it connects.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Foreign<'a> {
+    /// Binds this address first.
+    pub source: Option<SocketAddr>,
+    /// Binds this interface first.
+    pub device: Option<&'a str>,
+}
+
+impl Foreign<'_> {
+    /// Connects to `station` as a process without privilege on `netns`. An IPv4-mapped station makes an IPv6 socket.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn connect(&self, netns: &Netns, station: SocketAddr) -> io::Result<TcpStream> {
+        netns.enter_unprivileged(|| {
+            let socket = Socket::new(Domain::for_address(station), Type::STREAM, None)?;
+            if let Some(source) = self.source {
+                socket.bind(&source.into())?;
+            }
+            if let Some(device) = self.device {
+                socket.bind_device(Some(device.as_bytes()))?;
+            }
+            socket.connect_timeout(&station.into(), Duration::from_secs(3))?;
+            Ok(socket.into())
+        })
+    }
+}
+
+/// Sends `messages` and closes the connection.
+pub fn send_all(mut stream: TcpStream, messages: &[Vec<u8>]) {
+    stream.write_all(&messages.concat()).expect("the station reads");
+}
+
+/// A process's TCP socket that is connected to `station`, as root can take hold of it (`pidfd_getfd(2)`).
+///
+/// # Panics
+/// If the process has none.
+pub fn take(pid: u32, station: SocketAddr) -> Socket {
+    let pidfd = pidfd_open(pid).unwrap_or_else(|e| panic!("pidfd_open of {pid}: {e}"));
+    let folder = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder}: {e}")).flatten();
+    let sockets =
+        entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")));
+    sockets
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok())
+        .filter_map(|fd| pidfd_getfd(&pidfd, fd).ok())
+        .map(Socket::from)
+        .find(|socket| socket.peer_addr().is_ok_and(|peer| peer.as_socket() == Some(station)))
+        .unwrap_or_else(|| panic!("process {pid} has no socket to {station}"))
+}
+
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two numbers; the descriptor it returns is new and ours.
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
+}
+
+fn pidfd_getfd(pidfd: &OwnedFd, fd: i32) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: as above.
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0)) }
+}
+
+/// # Safety
+/// `result` is what a system call returned that makes a descriptor.
+unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(result) {
+        // SAFETY: the caller says so.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bmp,
+        station::Station,
+        topology::{STATION, STATION_PORT, Topology, UP2},
+    };
+
+    #[test]
+    fn a_foreign_process_binds_what_it_is_told_and_its_socket_can_be_taken() {
+        let topology = Topology::new();
+        let station = Station::start(&topology.station, (STATION, STATION_PORT));
+        let foreign = Foreign { source: Some((UP2, 0).into()), device: Some("up2") };
+        let stream = foreign.connect(&topology.router, station.address()).unwrap();
+        let taken = take(std::process::id(), station.address());
+        assert_eq!(taken.device().unwrap().as_deref(), Some(&b"up2"[..]));
+        taken.bind_device(None).unwrap();
+        send_all(stream, &[bmp::termination()]);
+        assert_eq!(station.wait_connection(0, "Termination", |c| c.has(bmp::TERMINATION)).peer.ip(), UP2);
+    }
+}

@@ -1,0 +1,147 @@
+//! A wrong configuration file or command line: what is said, where it points, and the exit code.
+
+use lab::{
+    bmpd::{Ended, Options, Setup},
+    netns::Netns,
+    trial::Plan,
+};
+
+fn run(configuration: impl AsRef<[u8]>, options: &Options<'_>) -> (Setup, Ended) {
+    let setup = Setup::new(&Netns::new("router"), configuration);
+    let ended = setup.run(options);
+    (setup, ended)
+}
+
+/// bmpd and `bmpd check` both refuse `configuration`, pointing at `line` and `column` with a caret under that column.
+fn is_refused(configuration: &str, line: usize, column: usize) {
+    let (setup, ended) = run(configuration, &Options::default());
+    let at = format!("{}:{line}:{column}: error: ", setup.file().display());
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    let said = ended.lines.iter().position(|said| said.starts_with(&at));
+    let said = said.unwrap_or_else(|| panic!("no line begins with {at}\n{}", ended.lines.join("\n")));
+    let source = configuration.lines().nth(line - 1).unwrap_or_default();
+    let shown = ended.lines[said..].iter().position(|shown| shown.ends_with(source) && !shown.starts_with(&at));
+    let shown = said + shown.unwrap_or_else(|| panic!("line {line} is not shown:\n{}", ended.lines.join("\n")));
+    let caret = ended.lines[shown + 1].find('^').expect("a caret is under the line");
+    let indent = ended.lines[shown].len() - source.len();
+    assert_eq!(caret, indent + column - 1, "the caret is under the word:\n{}", ended.lines.join("\n"));
+}
+
+const SESSION: &str = "bmp\n bmp-session 198.51.100.7\n  tcp connect port 11019\n";
+
+#[test]
+fn an_unknown_command_is_pointed_at() {
+    is_refused("sysname edge1\nfrobnicate all\n", 2, 1);
+}
+
+#[test]
+fn a_wrong_word_is_pointed_at() {
+    is_refused(&format!("{SESSION}  connect-interface 2001:db8::1\n"), 4, 21);
+}
+
+#[test]
+fn a_multicast_source_is_pointed_at() {
+    is_refused(&format!("{SESSION}  connect-interface up2 224.0.0.1\n"), 4, 25);
+}
+
+#[test]
+fn a_trailing_word_is_pointed_at() {
+    is_refused(&format!("{SESSION}  connect-interface up 2 192.0.2.1 more\n"), 4, 36);
+}
+
+#[test]
+fn an_interface_number_of_64_characters_is_pointed_at() {
+    is_refused(&format!("{SESSION}  connect-interface up {}\n", "2".repeat(64)), 4, 24);
+}
+
+#[test]
+fn a_port_that_is_no_port_is_pointed_at() {
+    is_refused("bmp\n bmp-session 198.51.100.7\n  tcp connect port 70000\n", 3, 20);
+}
+
+#[test]
+fn an_interface_in_the_bmp_view_is_pointed_at() {
+    is_refused("bmp\n connect-interface up2\n", 2, 20);
+}
+
+#[test]
+fn an_undo_of_something_else_is_refused() {
+    is_refused(&format!("{SESSION}  connect-interface up2\n  undo connect-interface up1\n"), 5, 26);
+}
+
+#[test]
+fn all_errors_of_a_file_are_said_at_once() {
+    let configuration =
+        "sysname edge1\nfrobnicate\nbmp\n bmp-session nowhere\n bmp-session 198.51.100.7\n  tcp connect port 0\n";
+    let (setup, ended) = run(configuration, &Options::default());
+    let file = setup.file();
+    let prefix = format!("{}:", file.display());
+    let errors: Vec<_> = ended.lines.iter().filter_map(|line| line.strip_prefix(&prefix)).collect();
+    let lines: Vec<_> = errors.iter().filter_map(|error| error.split(':').next()).collect();
+    assert_eq!(lines, ["2", "4", "6"], "{:#?}", ended.lines);
+    assert!(errors.iter().all(|error| error.contains(": error: ")));
+    assert_eq!(ended.code, Some(1));
+}
+
+#[test]
+fn a_file_that_is_not_text_is_refused_and_does_not_crash_it() {
+    let (setup, ended) = run([0x23, 0x0a, 0xff, 0xfe, 0x00, 0x80], &Options::default());
+    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    assert!(ended.lines.iter().any(|line| line.contains(&*setup.file().to_string_lossy())), "{:?}", ended.lines);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_in_one_line() {
+    let setup = Setup::new(&Netns::new("router"), "");
+    std::fs::remove_file(setup.file()).expect("the file is there");
+    let ended = setup.run(&Options::default());
+    assert_eq!((ended.code, ended.lines.len()), (Some(1), 1), "{:?}", ended.lines);
+    assert!(ended.lines[0].contains("bmpd.conf"), "{:?}", ended.lines);
+}
+
+#[test]
+fn an_empty_file_is_a_configuration() {
+    let bmpd = lab::bmpd::Bmpd::start(&Netns::new("router"), "");
+    assert_eq!(bmpd.sessions(), Vec::<serde_json::Value>::new());
+    bmpd.terminate();
+}
+
+fn check(configuration: &str) -> Ended {
+    let netns = Netns::new("router");
+    let setup = Setup::new(&netns, configuration);
+    let mut command = netns.command(setup.command(&Options::default()).get_program());
+    command.arg("check").arg("--config").arg(setup.file());
+    let mut process = lab::process::Process::start(&mut command);
+    let status = process.wait();
+    Ended { code: status.code(), lines: process.lines() }
+}
+
+#[test]
+fn check_says_0_for_a_right_file_and_1_for_a_wrong_one() {
+    let right = check(&Plan::session("connect-interface up2").configuration());
+    assert_eq!(right.code, Some(0), "{:?}", right.lines);
+    let wrong = check("bmp\n bmp-session nowhere\n");
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.lines.iter().any(|line| line.contains("bmpd.conf:2:14: error: ")), "{:?}", wrong.lines);
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    let (_, ended) = run("", &Options { arguments: &["--no-such-thing"], through: &[] });
+    assert_eq!(ended.code, Some(2), "{:?}", ended.lines);
+}
+
+#[test]
+fn without_root_one_line_says_what_is_missing() {
+    let netns = Netns::new("router");
+    let setup = Setup::new(&netns, Plan::default().configuration());
+    // Nobody must be able to read the configuration and to write beside it, so that only privilege is missing.
+    for (path, mode) in [(setup.file(), 0o644), (setup.file().with_file_name(""), 0o777)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, mode).expect("root may");
+    }
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let ended = setup.run(&Options { arguments: &[], through: &nobody });
+    assert_eq!((ended.code, ended.lines.len()), (Some(1), 1), "{:?}", ended.lines);
+    assert!(ended.lines[0].contains("root") || ended.lines[0].contains("CAP_"), "{:?}", ended.lines);
+}

@@ -1,0 +1,142 @@
+//! What the kernel counts of a session is what a capture sees of it.
+//!
+//! Packets that belong to no full socket are not counted: after the side that closed first has got the other's FIN, its last
+//! acknowledgement comes from a TIME_WAIT entry. The tests count those by themselves.
+
+use std::net::SocketAddr;
+
+use lab::{
+    bmpd::number,
+    capture::{Direction, Packet, sum},
+    station::{Connection, End},
+    topology::{STATION, STATION_V6},
+    trial::{Plan, Trial, assert_left_only_by},
+    wait::PATIENCE,
+};
+
+fn out(station: SocketAddr) -> impl Fn(&Packet) -> bool {
+    move |packet| packet.left_for(station)
+}
+
+fn back(station: SocketAddr) -> impl Fn(&Packet) -> bool {
+    move |packet| packet.direction == Direction::In && packet.source == station
+}
+
+/// Plays a session with `routes` routes until the station closes it, and returns the trial with nothing moving any more.
+fn closed_by_the_station(plan: &Plan<'_>, routes: usize) -> (Trial, Connection) {
+    let trial = Plan { without_offload: true, ..*plan }.start_up();
+    trial.routes_arrive(&mut trial.feeder(), routes, 0);
+    // No further attempt gets through: each is a SYN that is counted, and a reset that is.
+    trial.station.refuse();
+    trial.station.close();
+    trial.bmpd.wait_session(plan.station, "down", |session| session["state"] == "down");
+    trial.up2.wait_for("bmpd's FIN and the answer to it", PATIENCE, |packets| {
+        let fin = packets.iter().position(|p| p.fin && p.direction == Direction::Out)?;
+        packets[fin..].iter().any(|p| p.direction == Direction::In && p.ack).then_some(())
+    });
+    let connection = trial.station.wait_connection(0, "its end", |c| c.end == Some(End::Ours));
+    (trial, connection)
+}
+
+/// The session's JSON and the packets captured before it was asked for, none of which came meanwhile.
+fn at_rest(trial: &Trial) -> (serde_json::Value, Vec<Packet>) {
+    let station = trial.station.address().ip();
+    lab::wait::until("bmpd and capture are at rest", PATIENCE, || {
+        let before = trial.up2.packets();
+        let session = trial.bmpd.session(station);
+        (trial.up2.count() == before.len()).then_some((session, before))
+    })
+}
+
+fn counts_what_was_captured(plan: &Plan<'_>) {
+    let (trial, connection) = closed_by_the_station(plan, 2000);
+    assert_left_only_by(&trial.up2, &trial.up1, &connection);
+    let (session, packets) = at_rest(&trial);
+    let station = trial.station.address();
+    let kernel = &session["kernel"];
+
+    let (tx_bytes, tx_packets) = sum(&packets, out(station));
+    assert!(tx_packets > 20 && tx_bytes > connection.bytes, "the capture saw the session: {tx_bytes} in {tx_packets}");
+    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (tx_bytes, tx_packets), "{kernel}");
+
+    let payload: u64 = packets.iter().filter(|p| p.left_for(station)).map(|p| p.payload_bytes).sum();
+    assert_eq!(number(&kernel["tx_payload_bytes"]), payload, "{kernel}");
+    assert!(payload >= connection.bytes);
+
+    let (rx_bytes, rx_packets) = sum(&packets, back(station));
+    assert!(rx_packets > 2);
+    assert_eq!((number(&kernel["rx_bytes"]), number(&kernel["rx_packets"])), (rx_bytes, rx_packets), "{kernel}");
+
+    assert_eq!(kernel["denied"], serde_json::json!({ "interface": 0, "source": 0, "no_pin": 0 }));
+    assert_eq!(kernel["foreign"], serde_json::json!({ "tx_bytes": 0, "tx_packets": 0 }));
+}
+
+#[test]
+fn a_session_that_the_station_closed_is_counted_to_the_byte() {
+    counts_what_was_captured(&Plan::session("connect-interface up2"));
+}
+
+#[test]
+fn an_ipv6_session_that_the_station_closed_is_counted_to_the_byte() {
+    counts_what_was_captured(&Plan { station: STATION_V6, ..Plan::session("connect-interface up2") });
+}
+
+#[test]
+fn a_session_that_is_not_pinned_is_counted_too() {
+    // By routing's choice, up1.
+    let trial = Plan { without_offload: true, ..Plan::default() }.start_up();
+    let connection = trial.routes_arrive(&mut trial.feeder(), 500, 0);
+    let (bytes, packets) = sum(&trial.up1.packets(), out(trial.station.address()));
+    let kernel = trial.bmpd.session(STATION)["kernel"].clone();
+    assert!(bytes > connection.bytes);
+    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (bytes, packets), "{kernel}");
+}
+
+#[test]
+fn segments_of_large_buffers_are_counted_as_they_are_on_the_wire() {
+    // With segmentation offload programs and capture see one large buffer where a wire has many packets of one MSS each.
+    let trial = Plan::session("connect-interface up2").start_up();
+    let connection = trial.routes_arrive(&mut trial.feeder(), 5000, 0);
+    let kernel = trial.bmpd.session(STATION)["kernel"].clone();
+    let (bytes, packets) = (number(&kernel["tx_bytes"]), number(&kernel["tx_packets"]));
+    let payload = number(&kernel["tx_payload_bytes"]);
+    assert!(payload >= connection.bytes);
+    // Every packet but the SYN has a header of 20 + 32 bytes; the SYN one of 20 + 40.
+    assert_eq!(bytes, payload + packets * 52 + 8, "{kernel}");
+    let segment = 1448;
+    assert!(packets > payload / segment, "{packets} packets cannot carry {payload} bytes");
+    let captured = trial.up2.packets();
+    assert!(captured.iter().any(|p| p.ip_bytes > 1500), "there were large buffers");
+    let wire: u64 = captured
+        .iter()
+        .filter(|p| p.left_for(trial.station.address()))
+        .map(|p| p.payload_bytes.div_ceil(segment).max(1))
+        .sum();
+    assert_eq!(packets, wire);
+}
+
+#[test]
+fn a_session_that_bmpd_closed_is_counted_but_for_the_acknowledgement_without_a_socket() {
+    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    trial.routes_arrive(&mut trial.feeder(), 500, 0);
+    // The table outlives bmpd while this test holds it.
+    let objects = trial.bmpd.objects();
+    let counters = objects.counters();
+    let slots: Vec<u32> = objects.pins().iter().map(|entry| entry.expect("the table can be read").1).collect();
+    assert_eq!(slots.len(), 1);
+    trial.bmpd.terminate();
+    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+    let packets = trial.up2.wait_for("the acknowledgement of the station's FIN", PATIENCE, |packets| {
+        let fin = packets.iter().position(|p| p.fin && p.direction == Direction::In)?;
+        packets[fin..].iter().any(|p| p.direction == Direction::Out).then(|| packets.to_vec())
+    });
+    let ours = |p: &Packet| p.direction == Direction::Out && p.source == connection.peer;
+    let fin = packets.iter().position(|p| ours(p) && p.fin).expect("bmpd's FIN was captured");
+    let (bytes, count) = sum(&packets[..=fin], ours);
+    let (socketless_bytes, socketless) = sum(&packets[fin + 1..], ours);
+    let tx = counters.get(&slots[0], 0).expect("the counters can be read");
+    let counted = tx.iter().fold((0, 0), |sum, cpu| (sum.0 + cpu.own_tx.bytes, sum.1 + cpu.own_tx.packets));
+    assert!(bytes > connection.bytes);
+    assert_eq!((socketless, socketless_bytes), (1, 52), "one bare acknowledgement");
+    assert_eq!(counted, (bytes, count), "all but that one");
+}

@@ -1,0 +1,88 @@
+//! Without BPF a session is still bound to its source, and bmpd says that the kernel does not enforce it.
+
+use lab::{
+    bmpd::{Bmpd, Options, Setup},
+    kernel::Cgroup,
+    netns::Netns,
+    topology::{STATION, STATION_V6, UP2, UP2_V6},
+    trial::{Plan, Trial, assert_left_only_by},
+};
+
+/// setpriv(1): root without the capabilities that loading BPF programs needs; those for sockets stay.
+const WITHOUT_BPF: Options<'static> = Options {
+    arguments: &[],
+    through: &["setpriv", "--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
+};
+
+/// The session works, from the source and by the link it should, enforced by its socket alone.
+fn works_bound_by_its_socket(trial: &Trial) {
+    let station = trial.station.address().ip();
+    let session = trial.bmpd.wait_up(station);
+    assert_eq!(session["egress"]["enforcement"], "socket");
+    let connection = trial.routes_arrive(&mut trial.feeder(), 200, 0);
+    assert_eq!(connection.peer.ip(), if station.is_ipv4() { UP2 } else { UP2_V6 });
+    assert_left_only_by(&trial.up2, &trial.up1, &connection);
+    assert_eq!(trial.bmpd.objects(), lab::kernel::Objects::default());
+}
+
+#[test]
+fn with_datapath_socket_a_session_is_bound_by_its_socket_and_says_so() {
+    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
+    let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
+    works_bound_by_its_socket(&trial);
+    let verbose = trial.bmpd.display("display bmp session verbose");
+    assert!(verbose.contains("socket"), "{verbose}");
+}
+
+#[test]
+fn with_datapath_socket_an_ipv6_session_is_bound_too() {
+    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
+    let trial = Plan { options, station: STATION_V6, ..Plan::session("connect-interface up2") }.start();
+    works_bound_by_its_socket(&trial);
+}
+
+#[test]
+fn with_datapath_auto_and_bpf_refused_a_session_is_bound_by_its_socket_and_the_log_says_why() {
+    let trial = Plan { options: WITHOUT_BPF, ..Plan::session("connect-interface up2") }.start();
+    works_bound_by_its_socket(&trial);
+    let why = |line: &str| line.contains("permitted") || line.contains("EPERM") || line.contains("CAP_");
+    trial.bmpd.wait_for_log("why BPF is not used", why);
+    let verbose = trial.bmpd.display("display bmp session verbose");
+    assert!(verbose.lines().any(why), "display says why as well:\n{verbose}");
+}
+
+#[test]
+fn with_datapath_ebpf_and_bpf_refused_bmpd_exits_with_one_line() {
+    let netns = Netns::new("router");
+    let setup = Setup::new(&netns, Plan::default().configuration());
+    let ended = setup.run(&Options { arguments: &["--datapath", "ebpf"], ..WITHOUT_BPF });
+    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    assert!(ended.lines.iter().any(|line| line.contains("error")), "{:?}", ended.lines);
+    assert_eq!(setup.left_behind(), Vec::<std::ffi::OsString>::new());
+}
+
+#[test]
+fn with_datapath_ebpf_a_session_is_enforced_by_the_kernel() {
+    let options = Options { arguments: &["--datapath", "ebpf"], through: &[] };
+    let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
+    assert_eq!(trial.bmpd.wait_up(STATION)["egress"]["enforcement"], "kernel");
+}
+
+#[test]
+fn a_cgroup_that_is_no_cgroup_is_told_and_the_session_is_bound_by_its_socket() {
+    let options = Options { arguments: &["--cgroup", "/proc"], through: &[] };
+    let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
+    works_bound_by_its_socket(&trial);
+    trial.bmpd.wait_for_log("which cgroup it tried", |line| line.contains("/proc"));
+}
+
+#[test]
+fn programs_are_attached_to_the_cgroup_that_is_named() {
+    let cgroup = Cgroup::new();
+    let topology = lab::topology::Topology::new();
+    let options = Options { arguments: &["--cgroup", cgroup.path()], through: &[] };
+    let bmpd = Bmpd::start_with(&topology.router, &Plan::default().configuration(), &options);
+    assert!(cgroup.attached() >= 4, "connect4, connect6, egress, ingress");
+    bmpd.terminate();
+    assert_eq!(cgroup.attached(), 0);
+}

@@ -1,0 +1,192 @@
+//! Other processes' connections to a session's station and port are pinned like the session, and counted apart from it.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
+    process::Command,
+};
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::number,
+    capture::{Direction, sum},
+    process::{INSTALL, Process},
+    sockets::{Foreign, send_all},
+    station::Connection,
+    topology::{STATION, STATION_PORT, STATION_V6, UP1, UP2, UP2_OTHER, UP2_V6},
+    trial::{Plan, Trial, outgoing},
+    wait::PATIENCE,
+};
+
+/// A session pinned to `up2`, where routing prefers `up1`.
+fn pinned(session: &str) -> Trial {
+    Plan { without_offload: true, ..Plan::session(session) }.start_up()
+}
+
+/// A foreign process connects (connection 1 of the station), sends BMP and closes.
+fn foreign_session(trial: &Trial, foreign: &Foreign<'_>, station: SocketAddr) -> Connection {
+    let stream = foreign.connect(&trial.topology.router, station).expect("the pin lets it connect");
+    let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
+    messages.extend(bmp::announcements(&Peer::default(), &prefixes(300), 1));
+    send_all(stream, &messages);
+    trial.station.wait_connection(1, "its routes and its end", |c| c.announced() == 300 && c.end.is_some())
+}
+
+/// The foreign session left by `up2` alone, and was counted as foreign: what the capture saw of it, no more and no less.
+fn assert_pinned_and_counted(trial: &Trial, connection: &Connection, source: IpAddr) {
+    assert_eq!(connection.peer.ip(), source);
+    assert!(outgoing(&trial.up1.packets()).is_empty(), "something left by up1");
+    let packets = trial.up2.packets();
+    let own = trial.station.connections()[0].peer;
+    assert_ne!(connection.peer, own);
+    let left = |p: &lab::capture::Packet| p.direction == Direction::Out && p.source == connection.peer;
+    // The foreign process closed first: its socket ends in TIME_WAIT, which answers the station's FIN without a full socket.
+    let fin = packets.iter().position(|p| left(p) && p.fin).expect("its FIN was captured");
+    let (bytes, count) = sum(&packets[..=fin], left);
+    assert!(bytes > connection.bytes && count > 3, "the capture saw the session: {bytes} bytes, {count} packets");
+    let (late_bytes, late_count) = sum(&packets[fin + 1..], left);
+    assert!(late_count <= 1, "only the last acknowledgement follows a FIN");
+
+    let session = trial.bmpd.session(trial.station.address().ip());
+    let foreign = &session["kernel"]["foreign"];
+    let counted = (number(&foreign["tx_bytes"]), number(&foreign["tx_packets"]));
+    assert!(
+        counted == (bytes, count) || counted == (bytes + late_bytes, count + late_count),
+        "counted {counted:?}, captured {bytes} bytes in {count} packets, and {late_count} after the FIN"
+    );
+    let own_bytes = sum(&packets, |p| p.direction == Direction::Out && p.source == own).0;
+    assert_eq!(session["kernel"]["tx_bytes"], own_bytes, "the session's own count has nothing of it");
+}
+
+#[test]
+fn an_unprivileged_process_leaves_as_the_session_does_and_is_counted_as_foreign() {
+    let trial = pinned("connect-interface up2 192.0.2.129");
+    let connection = foreign_session(&trial, &Foreign::default(), trial.station.address());
+    assert_pinned_and_counted(&trial, &connection, UP2_OTHER);
+}
+
+#[test]
+fn an_ipv4_mapped_destination_is_the_same_destination() {
+    let trial = pinned("connect-interface up2 192.0.2.129");
+    let IpAddr::V4(station) = STATION else { unreachable!("the station's address is IPv4") };
+    let mapped = SocketAddr::from((station.to_ipv6_mapped(), STATION_PORT));
+    let connection = foreign_session(&trial, &Foreign::default(), mapped);
+    assert_pinned_and_counted(&trial, &connection, UP2_OTHER);
+}
+
+#[test]
+fn an_ipv6_process_is_pinned_to_the_ipv6_session() {
+    let plan = Plan { station: STATION_V6, without_offload: true, ..Plan::session("connect-interface up2") };
+    let trial = plan.start_up();
+    let connection = foreign_session(&trial, &Foreign::default(), trial.station.address());
+    assert_pinned_and_counted(&trial, &connection, UP2_V6);
+}
+
+#[test]
+fn a_process_that_bound_the_right_source_is_accepted_as_it_is() {
+    let trial = pinned("connect-interface up2 192.0.2.129");
+    let foreign = Foreign { source: Some((UP2_OTHER, 0).into()), device: None };
+    let connection = foreign_session(&trial, &foreign, trial.station.address());
+    assert_pinned_and_counted(&trial, &connection, UP2_OTHER);
+}
+
+#[test]
+fn a_process_that_bound_the_right_interface_is_accepted_as_it_is() {
+    let trial = pinned("connect-interface up2 192.0.2.129");
+    let foreign = Foreign { source: None, device: Some("up2") };
+    let connection = foreign_session(&trial, &foreign, trial.station.address());
+    assert_pinned_and_counted(&trial, &connection, UP2_OTHER);
+}
+
+/// The connect fails at once with EPERM; no packet of it leaves; the cause is counted.
+fn is_denied(foreign: &Foreign<'_>, cause: &str) {
+    let trial = pinned("connect-interface up2 192.0.2.129");
+    let before = number(&trial.bmpd.session(STATION)["kernel"]["denied"][cause]);
+    let connected = foreign.connect(&trial.topology.router, trial.station.address());
+    let refused = connected.expect_err("the pin denies it");
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    let denied = trial.bmpd.session(STATION)["kernel"]["denied"].clone();
+    assert_eq!(number(&denied[cause]), before + 1, "{denied}");
+    assert_eq!(trial.up1.packets(), []);
+    let own = trial.station.connections()[0].peer;
+    assert!(outgoing(&trial.up2.packets()).iter().all(|p| p.source == own));
+    assert_eq!(trial.station.connections().len(), 1);
+    // The session itself goes on.
+    trial.routes_arrive(&mut trial.feeder(), 10, 0);
+}
+
+#[test]
+fn a_process_that_bound_another_source_is_denied() {
+    is_denied(&Foreign { source: Some((UP1, 0).into()), device: None }, "source");
+}
+
+#[test]
+fn a_process_that_bound_another_source_of_the_same_interface_is_denied() {
+    is_denied(&Foreign { source: Some((UP2, 0).into()), device: None }, "source");
+}
+
+#[test]
+fn a_process_that_bound_another_interface_is_denied() {
+    is_denied(&Foreign { source: None, device: Some("up1") }, "interface");
+}
+
+#[test]
+fn a_connection_to_another_port_or_address_of_the_station_is_left_alone() {
+    let trial = pinned("connect-interface up2");
+    for (address, port) in [(STATION, STATION_PORT + 1), (lab::topology::STATION_2, STATION_PORT)] {
+        let other = lab::station::Station::start(&trial.topology.station, (address, port));
+        let stream = Foreign::default().connect(&trial.topology.router, other.address()).unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose");
+    }
+}
+
+#[test]
+fn the_same_station_address_in_another_namespace_is_left_alone() {
+    let trial = pinned("connect-interface up2");
+    let elsewhere = lab::topology::Topology::new();
+    let station = lab::station::Station::start(&elsewhere.station, (STATION, STATION_PORT));
+    let stream = Foreign::default().connect(&elsewhere.router, station.address()).unwrap();
+    assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose");
+    assert_eq!(trial.bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
+}
+
+#[test]
+fn iperf3_of_an_unprivileged_user_is_pinned_and_counted() {
+    let trial = pinned("connect-interface up2 192.0.2.129");
+    trial.routes_arrive(&mut trial.feeder(), 10, 0);
+    // The session stays connected; a server takes over the port.
+    trial.station.refuse();
+    let address = STATION.to_string();
+    let port = STATION_PORT.to_string();
+    let to_server = ["iperf3", "--forceflush", "-p", &port];
+    let in_station = |arguments: &[&str]| {
+        let mut command = trial.topology.station.command("iperf3");
+        command.args(arguments);
+        command
+    };
+    let _server = {
+        let server = Process::start(&mut in_station(&["-s", "-1", "--forceflush", "-p", &port, "-B", &address]));
+        server.wait_for_line("that it listens", 0, PATIENCE, |line| line.contains("Server listening"));
+        server
+    };
+    let bytes: u64 = 4 << 20;
+    let mut client: Command = trial.topology.router.command("setpriv");
+    client.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).args(to_server);
+    client.args(["-c", &address, "-n", &bytes.to_string()]);
+    let output = client.output().unwrap_or_else(|e| panic!("cannot start setpriv: {e}{INSTALL}"));
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), INSTALL);
+
+    assert!(outgoing(&trial.up1.packets()).is_empty(), "something left by up1");
+    let own = trial.station.connections()[0].peer;
+    let packets = trial.up2.packets();
+    let foreign = |p: &lab::capture::Packet| p.direction == Direction::Out && p.source != own;
+    assert!(packets.iter().filter(|p| foreign(p)).all(|p| p.source.ip() == UP2_OTHER));
+    let (captured, count) = sum(&packets, foreign);
+    assert!(captured > bytes, "the capture saw iperf3: {captured} bytes");
+    let counted = trial.bmpd.session(STATION)["kernel"]["foreign"].clone();
+    let (counted_bytes, counted_packets) = (number(&counted["tx_bytes"]), number(&counted["tx_packets"]));
+    // Two connections; what belongs to no full socket is at most an acknowledgement or a reset or two of each.
+    let missing = (captured.abs_diff(counted_bytes), count.abs_diff(counted_packets));
+    assert!(missing.1 <= 4 && missing.0 <= missing.1 * 60, "captured {captured} in {count}, counted {counted}");
+}

@@ -1,0 +1,143 @@
+//! Nothing of bmpd is left after SIGTERM or a failed start: not in the kernel, not in files, not in the host's network.
+
+use std::{ffi::OsString, path::Path};
+
+use lab::{
+    bmpd::{Bmpd, Options, Setup},
+    kernel::{Cgroup, Objects, bpffs},
+    netns::Netns,
+    station::{End, Station},
+    topology::{STATION, STATION_PORT, Topology},
+    trial::{Plan, RELAY},
+};
+
+/// What of the host's network a program could change and leave.
+fn network(host: &Netns) -> String {
+    let shown =
+        ["-details address show", "route show table all", "-6 route show table all", "rule show", "-6 rule show"];
+    shown.map(|arguments| host.ip_show(arguments)).join("\n---\n")
+}
+
+/// What is in a folder, if it is there.
+fn entries(folder: &str) -> Vec<OsString> {
+    let mut names: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+    names.sort();
+    names
+}
+
+fn assert_no_pinned_objects() {
+    for folder in bpffs() {
+        let pinned = folder.join("bmpd");
+        assert!(!pinned.exists(), "{} is left", pinned.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_after_sigterm() {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let cgroup = Cgroup::new();
+    let (before, run) = (network(&topology.router), entries("/run"));
+    let options = Options { arguments: &["--cgroup", cgroup.path()], through: &[] };
+    let plan = Plan { system: "interface-alias up2 GigabitEthernet0/1/0", ..Plan::session("connect-interface up2") };
+    let bmpd = Bmpd::start_with(&topology.router, &plan.configuration(), &options);
+    bmpd.wait_up(STATION);
+    let objects = bmpd.objects();
+    assert_eq!((objects.programs.len(), objects.links.len()), (4, 4), "{objects:?}");
+    assert!(objects.maps.len() >= 4, "{objects:?}");
+    assert_eq!(objects.remaining(), objects, "the list of what is loaded has them");
+    assert!(cgroup.attached() >= 4);
+    let pid = bmpd.pid();
+
+    let setup = bmpd.terminate();
+
+    assert_eq!(cgroup.attached(), 0);
+    objects.wait_gone();
+    assert_no_pinned_objects();
+    assert_eq!(setup.left_behind(), Vec::<OsString>::new());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert_eq!(network(&topology.router), before);
+    assert_eq!(entries("/run"), run);
+    station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+}
+
+#[test]
+fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let plan = Plan::session("connect-interface up2");
+    let first = Bmpd::start(&topology.router, &plan.configuration());
+    first.wait_up(STATION);
+    let objects = first.objects();
+    let setup = first.crash();
+    objects.wait_gone();
+    let second = Bmpd::start_in(setup, &Options::default());
+    second.wait_up(STATION);
+    let third = Bmpd::start_in(second.terminate(), &Options::default());
+    third.wait_up(STATION);
+    assert_eq!(station.connections().len(), 3);
+}
+
+/// Starts bmpd where it must fail, and looks for what it left.
+fn fails_and_leaves_nothing(configuration: &str, options: &Options<'_>, expected: &str) {
+    let netns = Netns::new("router");
+    let cgroup = Cgroup::new();
+    let (before, run) = (network(&netns), entries("/run"));
+    let setup = Setup::new(&netns, configuration);
+    let mut arguments = vec!["--cgroup", cgroup.path()];
+    arguments.extend(options.arguments);
+    let ended = setup.run(&Options { arguments: &arguments, through: options.through });
+    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    assert!(ended.lines.iter().any(|line| line.contains(expected)), "{expected} is not said: {:?}", ended.lines);
+    assert_eq!(cgroup.attached(), 0);
+    assert_no_pinned_objects();
+    assert_eq!(setup.left_behind(), Vec::<OsString>::new());
+    assert_eq!(network(&netns), before);
+    assert_eq!(entries("/run"), run);
+}
+
+#[test]
+fn nothing_is_left_after_a_start_with_a_wrong_configuration() {
+    fails_and_leaves_nothing("bmp\n bmp-session nowhere\n", &Options::default(), "error:");
+}
+
+#[test]
+fn nothing_is_left_after_a_start_whose_control_socket_cannot_be_made() {
+    let options = Options { arguments: &["--control", "/proc/bmpd.sock"], through: &[] };
+    fails_and_leaves_nothing(&Plan::default().configuration(), &options, "/proc/bmpd.sock");
+}
+
+#[test]
+fn nothing_is_left_after_a_start_with_bpf_refused() {
+    let options = Options {
+        arguments: &["--datapath", "ebpf"],
+        through: &["setpriv", "--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
+    };
+    fails_and_leaves_nothing(&Plan::default().configuration(), &options, "error");
+}
+
+#[test]
+fn a_second_bmpd_on_the_same_control_socket_is_refused_and_the_first_goes_on() {
+    let topology = Topology::new();
+    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let first = Bmpd::start(&topology.router, &Plan::default().configuration());
+    first.wait_up(STATION);
+    let second = first.setup().run(&Options::default());
+    assert_eq!(second.code, Some(1), "{:?}", second.lines);
+    assert!(second.lines.iter().any(|line| line.contains("bmpd.sock")), "{:?}", second.lines);
+    assert_eq!(first.session(STATION)["state"], "up");
+    let objects = first.objects();
+    first.terminate();
+    assert_eq!(objects.remaining().links, Objects::default().links);
+}
+
+#[test]
+fn a_relay_address_in_use_is_said_in_one_line() {
+    let topology = Topology::new();
+    let _taken = topology.router.enter(|| std::net::TcpListener::bind(RELAY)).expect("the port is free");
+    let setup = Setup::new(&topology.router, Plan::default().configuration());
+    let ended = setup.run(&Options::default());
+    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    assert!(ended.lines.iter().any(|line| line.contains("127.0.0.1:5000")), "{:?}", ended.lines);
+    assert_eq!(setup.left_behind(), Vec::<OsString>::new());
+}
