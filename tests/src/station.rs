@@ -1,7 +1,7 @@
 //! A monitoring station that records all it is told, and can be as unkind as real ones.
 
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     sync::Arc,
@@ -119,6 +119,7 @@ enum Order {
     Refuse,
     Close,
     Reset,
+    Send(Vec<u8>),
     Stop,
 }
 
@@ -178,6 +179,11 @@ impl Station {
     /// Resets all open connections.
     pub fn reset(&self) {
         self.order(Order::Reset);
+    }
+
+    /// Sends bytes on all open connections, which a station has no reason to do (RFC 7854 §3.2).
+    pub fn send(&self, bytes: &[u8]) {
+        self.order(Order::Send(bytes.to_vec()));
     }
 
     /// All connections since the start, in order.
@@ -279,6 +285,7 @@ impl Loop<'_> {
                     Order::Refuse => self.listener = None,
                     Order::Close => self.end_all(false),
                     Order::Reset => self.end_all(true),
+                    Order::Send(bytes) => self.send_all(&bytes),
                     Order::Stop => return,
                 }
             }
@@ -344,6 +351,14 @@ impl Loop<'_> {
         }
     }
 
+    fn send_all(&mut self, bytes: &[u8]) {
+        for open in &mut self.open {
+            // It is not told how much went: more than fits into the socket is not meant to be sent so.
+            let sent = open.stream.write(bytes).unwrap_or_default();
+            assert_eq!(sent, bytes.len(), "a station sends no more than fits into its socket");
+        }
+    }
+
     fn receive(&mut self, mode: Mode, ready: &[usize], buffer: &mut [u8]) {
         let shared = self.shared;
         self.open.retain_mut(|open| {
@@ -393,7 +408,7 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, net::Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use super::*;
 

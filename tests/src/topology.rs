@@ -157,6 +157,25 @@ impl Topology {
         self.wait_state(uplink, true);
     }
 
+    /// Makes the second uplink once more after it was deleted: the same name, addresses and route under another index.
+    pub fn recreate_uplink2(&self) {
+        let far = self.station.path();
+        self.router.ip(&format!(
+            "link add up2 type veth peer name dn2 netns {}
+             link set up2 addrgenmode none
+             addr add fe80::1/64 dev up2 nodad
+             addr add 192.0.2.65/26 dev up2
+             addr add 2001:db8:2::1/64 dev up2 nodad",
+            far.display()
+        ));
+        self.station.ip("link set dn2 addrgenmode none
+             addr add fe80::2/64 dev dn2 nodad
+             addr add 192.0.2.66/26 dev dn2
+             addr add 2001:db8:2::2/64 dev dn2 nodad
+             link set dn2 up");
+        self.router.ip(&format!("link set up2 up\nroute add {ROUTE_BY_UP2}"));
+    }
+
     /// Waits until the router's kernel says that an uplink is up, or is not.
     fn wait_state(&self, uplink: &str, up: bool) {
         let what = if up { "is up" } else { "has no carrier" };

@@ -3,6 +3,7 @@
 use lab::{
     bmpd::{Ended, Options, Setup},
     netns::Netns,
+    process::Process,
     trial::Plan,
 };
 
@@ -111,7 +112,7 @@ fn check(configuration: &str) -> Ended {
     let setup = Setup::new(&netns, configuration);
     let mut command = netns.command(setup.command(&Options::default()).get_program());
     command.arg("check").arg("--config").arg(setup.file());
-    let mut process = lab::process::Process::start(&mut command);
+    let mut process = Process::start(&mut command);
     let status = process.wait();
     Ended { code: status.code(), lines: process.lines() }
 }
@@ -135,13 +136,19 @@ fn a_wrong_command_line_is_exit_code_2() {
 fn without_root_one_line_says_what_is_missing() {
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, Plan::default().configuration());
-    // Nobody must be able to read the configuration and to write beside it, so that only privilege is missing.
-    for (path, mode) in [(setup.file(), 0o644), (setup.file().with_file_name(""), 0o777)] {
+    // Nobody must reach program and configuration, so that only privilege is missing.
+    let folder = setup.file().with_file_name("");
+    let program = folder.join("bmpd");
+    let command = setup.command(&Options::default());
+    std::fs::copy(command.get_program(), &program).expect("the program can be copied");
+    for (path, mode) in [(&folder, 0o777), (&setup.file(), 0o644), (&program, 0o755)] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(path, mode).expect("root may");
     }
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
-    let ended = setup.run(&Options { arguments: &[], through: &nobody });
-    assert_eq!((ended.code, ended.lines.len()), (Some(1), 1), "{:?}", ended.lines);
-    assert!(ended.lines[0].contains("root") || ended.lines[0].contains("CAP_"), "{:?}", ended.lines);
+    let mut as_nobody = netns.command("setpriv");
+    as_nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).args(command.get_args());
+    let mut process = Process::start(&mut as_nobody);
+    let (status, lines) = (process.wait(), process.lines());
+    assert_eq!((status.code(), lines.len()), (Some(1), 1), "{lines:?}");
+    assert!(lines[0].contains("root") || lines[0].contains("CAP_"), "{lines:?}");
 }

@@ -1,0 +1,198 @@
+//! What bmpctl answers: names and types of the JSON, the text, and how it ends.
+
+use std::collections::BTreeSet;
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::{Bmpd, Options, Setup, number},
+    netns::Netns,
+    station::Station,
+    topology::{STATION, STATION_PORT, Topology},
+    trial::Plan,
+};
+use serde_json::{Value, json};
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap_or_else(|| panic!("{value} is no object")).keys().map(String::as_str).collect()
+}
+
+fn words(text: &'static str) -> BTreeSet<&'static str> {
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn the_json_has_exactly_the_names_that_are_documented() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let session = trial.bmpd.session(STATION);
+    let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
+                    established_count retry_in_seconds connect_interface egress kernel messages feed";
+    assert_eq!(keys(&session), words(expected));
+    assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
+    assert_eq!(keys(&session["egress"]), words("interfaces enforcement"));
+    let kernel = "tx_bytes tx_packets tx_payload_bytes rx_bytes rx_packets retransmits denied foreign";
+    assert_eq!(keys(&session["kernel"]), words(kernel));
+    assert_eq!(keys(&session["kernel"]["denied"]), words("interface source no_pin"));
+    assert_eq!(keys(&session["kernel"]["foreign"]), words("tx_bytes tx_packets"));
+    let messages = "route_monitoring statistics_report peer_down peer_up initiation termination route_mirroring";
+    assert_eq!(keys(&session["messages"]), words(messages));
+    assert_eq!(keys(&session["feed"]), words("cursor head lag_bytes dumps"));
+}
+
+#[test]
+fn a_session_that_is_up_says_what_it_is() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let mut feeder = trial.feeder();
+    let connection = trial.routes_arrive(&mut feeder, 30, 0);
+    let session = trial.bmpd.wait_session(STATION, "level with the feed", |session| session["feed"]["lag_bytes"] == 0);
+    assert_eq!(session["station"], "198.51.100.7");
+    assert_eq!(session["port"], STATION_PORT);
+    assert_eq!(session["vpn_instance"], "_public_");
+    assert_eq!(session["alias"], Value::Null);
+    assert_eq!(session["owner"], "bmpd");
+    assert_eq!(session["process"], Value::Null);
+    assert_eq!((&session["state"], &session["phase"]), (&json!("up"), &json!("following")));
+    assert_eq!(session["local_address"], connection.peer.ip().to_string());
+    assert_eq!(session["local_port"], connection.peer.port());
+    assert_eq!(session["connect_interface"], json!({ "interface": "up2", "address": null, "from": "session" }));
+    assert_eq!(session["egress"], json!({ "interfaces": ["up2"], "enforcement": "kernel" }));
+    let messages = &session["messages"];
+    assert_eq!((number(&messages["route_monitoring"]), number(&messages["peer_up"])), (30, 1));
+    assert_eq!((number(&messages["initiation"]), number(&messages["termination"])), (1, 0));
+    assert_eq!(session["feed"]["cursor"], session["feed"]["head"]);
+}
+
+#[test]
+fn where_connect_interface_comes_from_is_said() {
+    let bmp_view = Plan { bmp: "connect-interface 192.0.2.65", ..Plan::default() }.start_up();
+    let session = bmp_view.bmpd.session(STATION);
+    assert_eq!(session["connect_interface"], json!({ "interface": null, "address": "192.0.2.65", "from": "bmp" }));
+    let nothing = Plan::default().start_up();
+    let session = nothing.bmpd.session(STATION);
+    assert_eq!(session["connect_interface"], json!({ "interface": null, "address": null, "from": "default" }));
+}
+
+#[test]
+fn message_counts_are_what_the_station_got() {
+    let trial = Plan::default().start_up();
+    let peer = Peer::default();
+    let mut feeder = trial.feeder();
+    feeder.announce(&peer, &prefixes(10), 1);
+    feeder.send(bmp::statistics_report(&peer, 10));
+    feeder.send(bmp::peer_down(&peer));
+    let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
+    let messages = trial.bmpd.wait_session(STATION, "counted", |s| s["messages"]["peer_down"] == 1)["messages"].clone();
+    let names = [
+        "route_monitoring",
+        "statistics_report",
+        "peer_down",
+        "peer_up",
+        "initiation",
+        "termination",
+        "route_mirroring",
+    ];
+    for (kind, name) in (0..).zip(names) {
+        assert_eq!(number(&messages[name]), connection.count(kind) as u64, "{name}");
+    }
+}
+
+#[test]
+fn the_text_has_the_layout_operators_know() {
+    let topology = Topology::new();
+    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let plan = Plan { system: "bmp\n bmp-session 198.51.100.8 alias lab", ..Plan::session("connect-interface up2") };
+    let bmpd = Bmpd::start(&topology.router, &plan.configuration());
+    bmpd.wait_up(STATION);
+    let text = bmpd.display("display bmp session");
+    let lines: Vec<_> = text.lines().collect();
+    assert!(text.contains("Total number of BMP session : 2"), "{text}");
+    assert!(text.contains("Session in up state : 1"), "{text}");
+    let heading = ["Session", "Alias", "State", "Age", "VPN"];
+    let heading = lines.iter().position(|line| heading.iter().all(|word| line.contains(word)));
+    let heading = heading.unwrap_or_else(|| panic!("no heading in\n{text}"));
+    let row = |station: &str| {
+        let row = lines[heading + 1..].iter().find(|line| line.trim_start().starts_with(station));
+        row.unwrap_or_else(|| panic!("no row for {station} in\n{text}")).to_lowercase()
+    };
+    assert!(row("198.51.100.7").contains("up"));
+    assert!(row("198.51.100.8").contains("down") && row("198.51.100.8").contains("lab"));
+    let verbose = bmpd.display("display bmp session 198.51.100.7 verbose");
+    for word in ["192.0.2.65", "up2", "11019"] {
+        assert!(verbose.contains(word), "{word} is not in\n{verbose}");
+    }
+    assert!(!verbose.contains("198.51.100.8"), "one session was asked for:\n{verbose}");
+}
+
+#[test]
+fn the_reason_of_a_session_that_is_down_is_in_text_and_json() {
+    let topology = Topology::new();
+    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface nowhere0").configuration());
+    let session = bmpd.wait_down(STATION, "interface-absent");
+    assert_eq!((&session["local_address"], &session["local_port"]), (&Value::Null, &Value::Null));
+    let verbose = bmpd.display("display bmp session verbose");
+    assert!(verbose.contains("interface-absent") && verbose.contains("nowhere0"), "{verbose}");
+}
+
+#[test]
+fn one_session_alone_can_be_asked_for_in_json() {
+    let trial = Plan::default().start_up();
+    let one: Value = serde_json::from_str(&trial.bmpd.display("display bmp session 198.51.100.7 --json"))
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((one.as_array().map(Vec::len), &one[0]["station"]), (Some(1), &json!("198.51.100.7")));
+}
+
+#[test]
+fn a_session_that_is_not_configured_is_refused_with_exit_code_1() {
+    let bmpd = Bmpd::start(&Netns::new("router"), "");
+    let output = bmpd.try_display("display bmp session 192.0.2.200");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("192.0.2.200"));
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_refused_on_stderr() {
+    let bmpd = Bmpd::start(&Netns::new("router"), "");
+    let output = bmpd.try_display("display weather");
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{output:?}");
+    assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn without_bmpd_bmpctl_says_in_one_line_where_it_looked() {
+    let topology = Topology::new();
+    let bmpd = Bmpd::start(&topology.router, "");
+    let mut bmpctl = bmpd.bmpctl("display bmp session");
+    bmpd.terminate();
+    let output = bmpctl.output().expect("bmpctl can be started");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("bmpd.sock"), "{said}");
+}
+
+#[test]
+fn the_current_configuration_is_a_configuration_that_prints_itself() {
+    let netns = Netns::new("router");
+    let plan = Plan {
+        system: "interface-alias up2 GigabitEthernet0/1/0",
+        bmp: "connect-interface 192.0.2.65",
+        ..Plan::session("connect-interface GigabitEthernet0/1/0 192.0.2.129")
+    };
+    let first = Bmpd::start(&netns, &plan.configuration());
+    let printed = first.display("display current-configuration");
+    for line in [
+        "sysname edge1",
+        "interface-alias up2 GigabitEthernet0/1/0",
+        "bmp-relay lab",
+        " listen 127.0.0.1 port 5000",
+        " connect-interface 192.0.2.65",
+        " bmp-session 198.51.100.7",
+        "  tcp connect port 11019",
+        "  connect-interface GigabitEthernet0/1/0 192.0.2.129",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line:?} is not in\n{printed}");
+    }
+    first.terminate();
+    let second = Bmpd::start_in(Setup::new(&netns, &printed), &Options::default());
+    assert_eq!(second.display("display current-configuration"), printed);
+}
