@@ -1,0 +1,246 @@
+//! cgroup/connect4 and connect6: any process's connection to a station is bound as the station's pin says and its socket tagged,
+//! or it is refused with EPERM before anything leaves.
+
+use core::mem::size_of;
+use core::ptr;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_setsockopt};
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use aya_log_ebpf::{info, warn};
+use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, TAG_OWN, Tag};
+
+use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, names_interface};
+
+/// What the kernel is told: the connect goes on, or fails with EPERM.
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+
+/// `SOCK_STREAM`, `SOL_SOCKET` and `SO_BINDTOIFINDEX` (asm-generic/socket.h).
+const SOCK_STREAM: u32 = 1;
+const SOL_SOCKET: i32 = 1;
+const SO_BINDTOIFINDEX: i32 = 62;
+
+/// `struct sockaddr_in` (linux/in.h).
+#[repr(C)]
+struct SockaddrIn {
+    family: u16,
+    port: u16,
+    address: [u32; 1],
+    zero: [u8; 8],
+}
+
+/// `struct sockaddr_in6` (linux/in6.h).
+#[repr(C)]
+struct SockaddrIn6 {
+    family: u16,
+    port: u16,
+    flowinfo: u32,
+    address: [u32; 4],
+    scope: u32,
+}
+
+/// Named in [`bmp_ebpf::program::CONNECT4`].
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
+    // SAFETY: `ctx.sock_addr` is the program's context.
+    let address = unsafe { (&raw const (*ctx.sock_addr).user_ip4).read_volatile() };
+    connect(&ctx, FAMILY_IPV4, [address, 0, 0, 0])
+}
+
+/// Named in [`bmp_ebpf::program::CONNECT6`].
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
+    // SAFETY: `ctx.sock_addr` is the program's context; each word is read by itself, as the verifier wants it.
+    let address = unsafe { words(&raw const (*ctx.sock_addr).user_ip6) };
+    match address {
+        // An IPv4-mapped destination (RFC 4291 section 2.5.5.2): what leaves is IPv4.
+        [0, 0, prefix, address] if prefix == 0xffff_u32.to_be() => connect(&ctx, FAMILY_IPV4, [address, 0, 0, 0]),
+        address => connect(&ctx, FAMILY_IPV6, address),
+    }
+}
+
+/// Reads four words one by one.
+///
+/// # Safety
+///
+/// `words` is the address of such an array in the program's context or in a `bpf_sock`.
+#[inline(always)]
+unsafe fn words(words: *const [u32; 4]) -> [u32; 4] {
+    let word = words.cast::<u32>();
+    // SAFETY: as the caller promised.
+    unsafe {
+        [word.read_volatile(), word.add(1).read_volatile(), word.add(2).read_volatile(), word.add(3).read_volatile()]
+    }
+}
+
+#[inline(always)]
+fn connect(ctx: &SockAddrContext, family: u16, address: [u32; 4]) -> i32 {
+    let sock_addr: *mut bpf_sock_addr = ctx.sock_addr;
+    // SAFETY: `sock_addr` is the program's context.
+    let (kind, port, sk) = unsafe { ((*sock_addr).type_, (*sock_addr).user_port, (*sock_addr).__bindgen_anon_1.sk) };
+    if kind != SOCK_STREAM || sk.is_null() {
+        return ALLOW;
+    }
+    let key = PinKey {
+        // SAFETY: `ctx` is the program's context.
+        netns: unsafe { bpf_get_netns_cookie(ctx.as_ptr()) },
+        vrf: 0,
+        family,
+        port: u16::from_be(port as u16),
+        station: station(address),
+    };
+    // SAFETY: the socket is alive while its owner is in `connect`.
+    let own = unsafe { TAGS.get_ptr_mut(ctx).as_ref() }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
+    let Some(slot) = slot_of(&key) else {
+        forget(ctx, sk, own);
+        return ALLOW;
+    };
+    match bind(ctx, sk, &key, slot, own) {
+        Ok(()) => ALLOW,
+        Err(cause) => {
+            refuse(ctx, &key, slot, cause);
+            REFUSE
+        }
+    }
+}
+
+/// The slot that the table names for the key.
+#[inline(always)]
+fn slot_of(key: &PinKey) -> Option<u32> {
+    // SAFETY: the value is one word: it is read whole or not at all.
+    unsafe { PINS.get(key) }.copied()
+}
+
+/// The socket goes where no pin is: a tag that an earlier, refused connect left on it must not follow it there.
+#[inline(always)]
+fn forget(ctx: &SockAddrContext, sk: *mut bpf_sock, own: bool) {
+    // SAFETY: `sk` is the context's socket.
+    unsafe {
+        if !own {
+            // There is mostly none to delete.
+            let _ = TAGS.delete(sk);
+        } else if let Some(tag) = TAGS.get_ptr_mut(ctx).as_mut() {
+            tag.slot = NO_SLOT;
+        }
+    }
+}
+
+/// Binds the socket as the pin in the slot says, and tags it.
+///
+/// The interface comes first: it is in whose VRF the kernel looks for the address. A socket with a port but no address of its own cannot
+/// be given one any more and is refused: connected as it is, it might get another source, and every packet would then be lost
+/// without a word.
+#[inline(always)]
+fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: bool) -> Result<(), Cause> {
+    let pin = SLOTS.get(slot).ok_or(Cause::NoPin)?;
+    // Read first: should the slot get another pin meanwhile, the tag is of the earlier one, and nothing leaves.
+    // SAFETY: `pin` is a reference.
+    let generation = unsafe { (&raw const pin.generation).read_volatile() };
+    if pin.flags & PIN_LIVE == 0 || pin.flags & PIN_DENY != 0 {
+        return Err(Cause::NoPin);
+    }
+    bind_device(ctx, sk, pin)?;
+    if pin.flags & PIN_SOURCE != 0 {
+        bind_source(ctx, sk, key.family, pin)?;
+    }
+    let mut tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 } };
+    // SAFETY: the socket is alive while its owner is in `connect`.
+    let stored = unsafe { TAGS.get_or_insert_ptr_mut(ctx, Some(&mut tag)).as_mut() };
+    // Without a tag nothing would hold the socket to its pin.
+    *stored.ok_or(Cause::NoPin)? = tag;
+    applied(ctx, key, pin, slot);
+    Ok(())
+}
+
+#[inline(always)]
+fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin) -> Result<(), Cause> {
+    // SAFETY: `sk` is the context's socket.
+    let bound = unsafe { (&raw const (*sk).bound_dev_if).read_volatile() };
+    if bound != 0 {
+        let fits = match (pin.device, pin.egress_count) {
+            (0, 0) => true,
+            (0, _) => names_interface(pin, bound),
+            (device, _) => bound == device,
+        };
+        return if fits { Ok(()) } else { Err(Cause::Interface) };
+    }
+    if pin.device == 0 {
+        return Ok(());
+    }
+    let mut device = pin.device;
+    let value = (&raw mut device).cast();
+    // SAFETY: `value` is the address of an integer of the given size.
+    let refused = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTOIFINDEX, value, size_of::<u32>() as i32) };
+    if refused == 0 { Ok(()) } else { Err(Cause::Interface) }
+}
+
+#[inline(always)]
+fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u16, pin: &Pin) -> Result<(), Cause> {
+    let source = pin.source.as_ptr().cast::<[u32; 4]>();
+    // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
+    let source = unsafe { words(source) };
+    let refused = if family == FAMILY_IPV4 {
+        // An IPv6 socket bound to an IPv6 address has 127.0.0.6 here (LOOPBACK4_IPV6 in net/ipv6/af_inet6.c), which is no source of ours.
+        // SAFETY: `sk` is the context's socket.
+        let bound = unsafe { (&raw const (*sk).src_ip4).read_volatile() };
+        if bound != 0 {
+            return if bound == source[0] { Ok(()) } else { Err(Cause::Source) };
+        }
+        let mut address = SockaddrIn { family, port: 0, address: [source[0]], zero: [0; 8] };
+        // SAFETY: a socket address of the given size.
+        unsafe { bpf_bind(ctx.sock_addr, ptr::from_mut(&mut address).cast(), size_of::<SockaddrIn>() as i32) }
+    } else {
+        // SAFETY: `sk` is the context's socket.
+        let bound = unsafe { words(&raw const (*sk).src_ip6) };
+        if bound != [0; 4] {
+            return if bound == source { Ok(()) } else { Err(Cause::Source) };
+        }
+        let mut address = SockaddrIn6 { family, port: 0, flowinfo: 0, address: source, scope: 0 };
+        // SAFETY: a socket address of the given size.
+        unsafe { bpf_bind(ctx.sock_addr, ptr::from_mut(&mut address).cast(), size_of::<SockaddrIn6>() as i32) }
+    };
+    if refused == 0 { Ok(()) } else { Err(Cause::Source) }
+}
+
+#[inline(always)]
+fn applied(ctx: &SockAddrContext, key: &PinKey, pin: &Pin, slot: u32) {
+    if key.family == FAMILY_IPV4 {
+        info!(
+            ctx, target: LOG,
+            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, ipv4(&key.station), key.port, pin.device, ipv4(&pin.source)
+        );
+    } else {
+        info!(
+            ctx, target: LOG,
+            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, key.station, key.port, pin.device, pin.source
+        );
+    }
+}
+
+#[inline(always)]
+fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
+    if !count_denial(slot, cause) {
+        return;
+    }
+    if key.family == FAMILY_IPV4 {
+        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, ipv4(&key.station), key.port, cause.word());
+    } else {
+        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station, key.port, cause.word());
+    }
+}
+
+/// The four words of an address as bytes, which they are in network byte order.
+#[inline(always)]
+fn station(address: [u32; 4]) -> [u8; 16] {
+    // SAFETY: same size, any bit pattern is a value.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
+}
+
+/// The IPv4 address in the first four bytes.
+#[inline(always)]
+fn ipv4(address: &[u8; 16]) -> [u8; 4] {
+    [address[0], address[1], address[2], address[3]]
+}

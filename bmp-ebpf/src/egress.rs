@@ -1,0 +1,69 @@
+//! cgroup_skb/egress: every packet of a tagged socket leaves as its pin says, or not at all.
+
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use aya_log_ebpf::warn;
+use bmp_ebpf::{NO_SLOT, PIN_DENY, PIN_SOURCE, Pin, TAG_OWN};
+
+use crate::packet::{Headers, count, headers};
+use crate::tables::{COUNTERS, Cause, LOG, count_denial, names_interface, pin_of, tag_of};
+
+/// What the kernel is told: the packet goes on, or is dropped.
+const PASS: i32 = 1;
+const DROP: i32 = 0;
+
+/// Named in [`bmp_ebpf::program::EGRESS`].
+#[cgroup_skb(egress)]
+pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
+    let skb = ctx.skb.skb;
+    let Some(tag) = tag_of(skb) else { return PASS };
+    if tag.slot == NO_SLOT {
+        return PASS;
+    }
+    let Some(pin) = pin_of(tag) else { return drop(&ctx, NO_SLOT, Cause::NoPin) };
+    let headers = headers(skb);
+    // SAFETY: `skb` is the program's context.
+    let ifindex = unsafe { (*skb).ifindex };
+    if let Err(cause) = check(pin, ifindex, headers.as_ref()) {
+        return drop(&ctx, tag.slot, cause);
+    }
+    if let Some(counters) = COUNTERS.get_ptr_mut(tag.slot) {
+        // SAFETY: the pointer is to the table's value and only its fields are named.
+        let traffic = unsafe {
+            if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_tx } else { &raw mut (*counters).foreign_tx }
+        };
+        count(traffic, skb, headers.and_then(|headers| headers.length));
+    }
+    PASS
+}
+
+/// Whether a packet with these headers may leave by the interface.
+#[inline(always)]
+fn check(pin: &Pin, ifindex: u32, headers: Option<&Headers>) -> Result<(), Cause> {
+    if pin.flags & PIN_DENY != 0 {
+        return Err(Cause::NoPin);
+    }
+    if pin.egress_count != 0 && !names_interface(pin, ifindex) {
+        return Err(Cause::Interface);
+    }
+    if pin.flags & PIN_SOURCE != 0 {
+        let source = pin.source.as_ptr().cast::<[u32; 4]>();
+        // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
+        let source = unsafe { &*source };
+        if !headers.is_some_and(|headers| headers.source == *source) {
+            return Err(Cause::Source);
+        }
+    }
+    Ok(())
+}
+
+/// Out of line, so that what leaves as it should does not carry the log's stack.
+#[inline(never)]
+fn drop(ctx: &SkBuffContext, slot: u32, cause: Cause) -> i32 {
+    if count_denial(slot, cause) {
+        // SAFETY: `ctx.skb.skb` is the program's context.
+        let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+        warn!(ctx, target: LOG, "egress: slot {}: packet by interface {} dropped: {}", slot, ifindex, cause.word());
+    }
+    DROP
+}

@@ -1,0 +1,33 @@
+//! cgroup_skb/ingress: counts what comes back, and by which interface. It drops nothing.
+
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use bmp_ebpf::{NO_SLOT, TAG_OWN};
+
+use crate::packet::{count, headers};
+use crate::tables::{COUNTERS, add, names_interface, pin_of, tag_of};
+
+/// What the kernel is told: the packet goes on.
+const PASS: i32 = 1;
+
+/// Named in [`bmp_ebpf::program::INGRESS`].
+#[cgroup_skb(ingress)]
+pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
+    let skb = ctx.skb.skb;
+    let Some(tag) = tag_of(skb) else { return PASS };
+    if tag.slot == NO_SLOT {
+        return PASS;
+    }
+    let Some(pin) = pin_of(tag) else { return PASS };
+    let Some(counters) = COUNTERS.get_ptr_mut(tag.slot) else { return PASS };
+    // SAFETY: the pointer is to the table's value and only its fields are named; `skb` is the program's context.
+    unsafe {
+        let traffic =
+            if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_rx } else { &raw mut (*counters).foreign_rx };
+        count(traffic, skb, headers(skb).and_then(|headers| headers.length));
+        if pin.egress_count != 0 && !names_interface(pin, (*skb).ifindex) {
+            add(&raw mut (*counters).rx_elsewhere_packets, u64::from((*skb).gso_segs.max(1)));
+        }
+    }
+    PASS
+}

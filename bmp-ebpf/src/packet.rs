@@ -1,0 +1,101 @@
+//! What a packet is: its source address, and what it weighs on the wire.
+
+use aya_ebpf::bindings::__sk_buff;
+use bmp_ebpf::Traffic;
+
+use crate::tables::add;
+
+/// `ETH_P_IP` and `ETH_P_IPV6` (linux/if_ether.h), as `__sk_buff.protocol` holds them: network byte order.
+const IPV4: u32 = 0x0800_u16.to_be() as u32;
+const IPV6: u32 = 0x86dd_u16.to_be() as u32;
+
+/// `IPPROTO_TCP`.
+const TCP: u8 = 6;
+
+/// Length of an IPv4 header without options (RFC 791 section 3.1), of an IPv6 header (RFC 8200 section 3) and of a TCP header without
+/// options (RFC 9293 section 3.1).
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
+
+/// The headers of a packet.
+pub(crate) struct Headers {
+    /// Source address as [`bmp_ebpf::Pin::source`] holds it.
+    pub(crate) source: [u32; 4],
+    /// Length of the IP and TCP headers, which every segment of the buffer carries; `None` where something else than TCP follows
+    /// the IP header (IPsec, IPv6 extension headers).
+    pub(crate) length: Option<u32>,
+}
+
+/// Reads the headers; `None` if they are not IP or not in the linear part of the buffer.
+#[inline(always)]
+pub(crate) fn headers(skb: *const __sk_buff) -> Option<Headers> {
+    // SAFETY: `skb` is the program's context. Packet bytes are read only below `end`, which is what the verifier asks for. Unaligned
+    // reads are fine: the kernel aligns the IP header to four bytes where the machine needs it.
+    unsafe {
+        let start = (*skb).data as usize;
+        let end = (*skb).data_end as usize;
+        let ip = start as *const u8;
+        match (*skb).protocol {
+            IPV4 => {
+                if start + IPV4_HEADER > end {
+                    return None;
+                }
+                let length = usize::from(*ip & 0x0f) * 4;
+                let source = ip.add(12).cast::<u32>().read();
+                Some(Headers { source: [source, 0, 0, 0], length: tcp(start + length, end, length, *ip.add(9)) })
+            }
+            IPV6 => {
+                if start + IPV6_HEADER > end {
+                    return None;
+                }
+                let source = ip.add(8).cast::<u32>();
+                let source = [source.read(), source.add(1).read(), source.add(2).read(), source.add(3).read()];
+                Some(Headers { source, length: tcp(start + IPV6_HEADER, end, IPV6_HEADER, *ip.add(6)) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Length of both headers, from where the TCP header starts and the IP header's length.
+#[inline(always)]
+unsafe fn tcp(start: usize, end: usize, ip_length: usize, protocol: u8) -> Option<u32> {
+    if protocol != TCP || start + TCP_HEADER > end {
+        return None;
+    }
+    // SAFETY: 20 bytes from `start` on are packet bytes.
+    let offset = unsafe { *((start + 12) as *const u8) } >> 4;
+    Some(ip_length as u32 + u32::from(offset) * 4)
+}
+
+/// Counts a socket buffer as the packets that it is on the wire.
+///
+/// `__sk_buff.len` is the buffer's IP length with one set of headers. The stack or the interface cuts the payload into `gso_segs` pieces
+/// and gives each the headers; what came in was put together the same way. Some drivers of virtual machines leave `gso_segs` 0.
+/// Without a TCP header the length is counted as one packet without payload.
+#[inline(always)]
+pub(crate) fn count(traffic: *mut Traffic, skb: *const __sk_buff, header_length: Option<u32>) {
+    // SAFETY: `skb` is the program's context and `traffic` a field of a table's value.
+    unsafe {
+        let length = (*skb).len;
+        let mut bytes = u64::from(length);
+        let mut packets = 1;
+        let mut payload = 0;
+        if let Some(header) = header_length
+            && header <= length
+        {
+            payload = length - header;
+            packets = (*skb).gso_segs;
+            if packets == 0 {
+                let size = (*skb).gso_size;
+                packets = if size == 0 { 1 } else { payload.div_ceil(size).max(1) };
+            }
+            bytes += u64::from(packets - 1) * u64::from(header);
+        }
+        add(&raw mut (*traffic).bytes, bytes);
+        add(&raw mut (*traffic).packets, u64::from(packets));
+        add(&raw mut (*traffic).buffers, 1);
+        add(&raw mut (*traffic).payload_bytes, u64::from(payload));
+    }
+}

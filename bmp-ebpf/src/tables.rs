@@ -1,0 +1,122 @@
+//! The tables, and counting in them.
+
+use core::arch::asm;
+use core::ptr;
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_get};
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use bmp_ebpf::{Counters, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag};
+
+/// See [`bmp_ebpf::table::PINS`].
+#[map]
+pub(crate) static PINS: HashMap<PinKey, u32> = HashMap::with_max_entries(SLOTS_MAX, 0);
+
+/// See [`bmp_ebpf::table::SLOTS`].
+#[map]
+pub(crate) static SLOTS: Array<Pin> = Array::with_max_entries(SLOTS_MAX, 0);
+
+/// See [`bmp_ebpf::table::COUNTERS`].
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(SLOTS_MAX, 0);
+
+/// See [`bmp_ebpf::table::TAGS`]. The kernel makes socket storage only for a table that BTF describes.
+#[btf_map]
+pub(crate) static TAGS: SkStorage<Tag> = SkStorage::new();
+
+/// The log target of the programs' own lines.
+pub(crate) const LOG: &str = "bmp_ebpf";
+
+/// How long a denial keeps later ones of its slot on its CPU out of the log, in nanoseconds.
+const LOG_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Why a connect is refused or a packet dropped.
+#[derive(Clone, Copy)]
+pub(crate) enum Cause {
+    /// The socket is bound to, or the packet leaves by, an interface that the pin does not name.
+    Interface,
+    /// The socket is bound to, or the packet carries, another source address.
+    Source,
+    /// The pin says deny, or is no longer there.
+    NoPin,
+}
+
+impl Cause {
+    /// The word for the log. All are of one length, so that the verifier sees a copy of constant size.
+    #[inline(always)]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Interface => "interface",
+            Self::Source => "source   ",
+            Self::NoPin => "no pin   ",
+        }
+    }
+}
+
+/// The tag of the socket that a packet belongs to.
+#[inline(always)]
+pub(crate) fn tag_of(skb: *const __sk_buff) -> Option<Tag> {
+    // SAFETY: `skb` is the program's context, whose fields the verifier checks.
+    let sk: *mut bpf_sock = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return None;
+    }
+    let table = (&raw const TAGS).cast_mut();
+    // SAFETY: the table is a socket storage, `sk` is not null, and no value is given because none is to be made. Sockets that
+    // are not full ones have no storage: the helper returns null for them.
+    let tag = unsafe { bpf_sk_storage_get(table.cast(), sk.cast(), ptr::null_mut(), 0) }.cast::<Tag>();
+    // SAFETY: the storage lives as long as the socket, which outlives the program's run.
+    unsafe { tag.as_ref() }.copied()
+}
+
+/// The pin that a tag was given under; `None` if it is not there any more.
+#[inline(always)]
+pub(crate) fn pin_of(tag: Tag) -> Option<&'static Pin> {
+    let pin = SLOTS.get(tag.slot)?;
+    (pin.flags & PIN_LIVE != 0 && pin.generation == tag.generation).then_some(pin)
+}
+
+/// Whether the pin names the interface as one that packets may leave by.
+#[inline(always)]
+pub(crate) fn names_interface(pin: &Pin, ifindex: u32) -> bool {
+    pin.egress.iter().zip(0..pin.egress_count).any(|(&named, _)| named == ifindex)
+}
+
+/// Adds to one counter of the running CPU.
+///
+/// The addition is atomic because a softirq, or on a preemptible kernel another task, can run the same program on the same CPU
+/// in the middle of it, for another socket of the slot.
+#[inline(always)]
+pub(crate) fn add(counter: *mut u64, amount: u64) {
+    // SAFETY: every caller passes a field of a table's value: aligned, and alive while the program runs. The target has no
+    // compare-and-swap, so the compiler offers no atomic addition of its own; the kernel has had this one since 3.18.
+    unsafe {
+        asm!("lock *(u64 *)({counter} + 0) += {amount}", counter = in(reg) counter, amount = in(reg) amount, options(nostack));
+    }
+}
+
+/// Counts a denial in the slot's counters, or in those of [`NO_SLOT`], and tells whether it is time to log one.
+#[inline(always)]
+pub(crate) fn count_denial(slot: u32, cause: Cause) -> bool {
+    let slot = if slot < SLOTS_MAX { slot } else { NO_SLOT };
+    let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return false };
+    // SAFETY: the pointer is to the table's value and only its fields are named.
+    unsafe {
+        add(
+            match cause {
+                Cause::Interface => &raw mut (*counters).denied_interface,
+                Cause::Source => &raw mut (*counters).denied_source,
+                Cause::NoPin => &raw mut (*counters).denied_no_pin,
+            },
+            1,
+        );
+        let now = bpf_ktime_get_ns();
+        let due = now.wrapping_sub((*counters).logged_ns) >= LOG_INTERVAL_NS;
+        if due {
+            (*counters).logged_ns = now;
+        }
+        due
+    }
+}
