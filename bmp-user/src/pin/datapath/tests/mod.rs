@@ -1,0 +1,6 @@
+//! What the programs do to real connections, in network namespaces. These tests need root and a cgroup v2 file system.
+
+mod connect;
+mod packets;
+mod tables;
+mod world;

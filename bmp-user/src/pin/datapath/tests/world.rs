@@ -1,0 +1,301 @@
+//! A router with two uplinks to a station, in network namespaces that go with the test.
+//!
+//! ```text
+//!            up0 198.51.100.1 2001:db8:1::1 ────── dn0 .2 ::2
+//!   router                                                    station  192.0.2.7 2001:db8:7::7 (lo)
+//!            up1 203.0.113.1  2001:db8:2::1 ────── dn1 .2 ::2
+//!            lo  192.0.2.1
+//! ```
+//!
+//! Routing prefers up0. Segmentation offload is off on the router's uplinks, so that what arrives at the station is what a wire would carry.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::process::{self, Command};
+use std::thread;
+use std::time::Duration;
+
+use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::super::{Datapath, Mode, Options};
+
+pub(super) const STATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+pub(super) const STATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
+pub(super) const UP0: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(super) const UP1: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+pub(super) const UP1_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
+
+/// How long a test waits for what must happen.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A network namespace.
+pub(super) struct Namespace(File);
+
+impl Namespace {
+    fn new() -> Self {
+        let made = thread::spawn(|| {
+            // SAFETY: changes the calling thread only, which ends here.
+            let refused = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(refused, 0, "these tests need root: {}", io::Error::last_os_error());
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        Self(made.join().unwrap())
+    }
+
+    /// Runs something on a thread inside the namespace. Sockets made there stay there.
+    pub(super) fn run<R: Send>(&self, what: impl FnOnce() -> R + Send) -> R {
+        let inside = || {
+            // SAFETY: changes the calling thread only, which ends with the closure.
+            let refused = unsafe { libc::setns(self.0.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(refused, 0, "{}", io::Error::last_os_error());
+            what()
+        };
+        thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    pub(super) fn ip(&self, commands: &str) {
+        for command in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let output = self.run(|| Command::new("ip").args(command.split_whitespace()).output().unwrap());
+            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
+    pub(super) fn ifindex(&self, name: &str) -> u32 {
+        let name = std::ffi::CString::new(name).unwrap();
+        // SAFETY: `name` is a string.
+        self.run(|| unsafe { libc::if_nametoindex(name.as_ptr()) })
+    }
+
+    /// Switches TCP segmentation offload off (`ETHTOOL_STSO`, linux/ethtool.h).
+    fn segment_in_software(&self, name: &str) {
+        #[repr(C)]
+        struct Value(u32, u32);
+        let mut value = Value(0x1f, 0);
+        // SAFETY: all zeroes is a value of this plain structure.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        let request = request;
+        let socket = self.socket(Domain::IPV4);
+        // SAFETY: `request` points to a value of the command's layout.
+        let refused = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw const request) };
+        assert_eq!(refused, 0, "{name}: {}", io::Error::last_os_error());
+    }
+
+    pub(super) fn socket(&self, domain: Domain) -> Socket {
+        self.run(|| Socket::new(domain, Type::STREAM, None).unwrap())
+    }
+}
+
+/// The two hosts, and the router's datapath.
+pub(super) struct World {
+    pub(super) router: Namespace,
+    pub(super) station: Namespace,
+    pub(super) datapath: Datapath,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let (router, station) = (Namespace::new(), Namespace::new());
+        let station_fd = format!("/proc/{}/fd/{}", process::id(), station.0.as_raw_fd());
+        router.ip(&format!(
+            "link set lo up
+             addr add 192.0.2.1/32 dev lo
+             link add up0 type veth peer name dn0 netns {station_fd}
+             link add up1 type veth peer name dn1 netns {station_fd}
+             addr add {UP0}/24 dev up0
+             addr add {UP1}/24 dev up1
+             addr add 2001:db8:1::1/64 dev up0 nodad
+             addr add {UP1_IPV6}/64 dev up1 nodad
+             link set up0 up
+             link set up1 up"
+        ));
+        station.ip(&format!(
+            "link set lo up
+             addr add {STATION4}/32 dev lo
+             addr add {STATION6}/128 dev lo nodad
+             addr add 198.51.100.2/24 dev dn0
+             addr add 203.0.113.2/24 dev dn1
+             addr add 2001:db8:1::2/64 dev dn0 nodad
+             addr add 2001:db8:2::2/64 dev dn1 nodad
+             link set dn0 up
+             link set dn1 up
+             route add 192.0.2.1/32 via 198.51.100.1"
+        ));
+        router.ip(&format!(
+            "route add {STATION4} via 198.51.100.2 metric 10
+             route add {STATION4} via 203.0.113.2 metric 20
+             route add {STATION6} via 2001:db8:1::2 metric 10
+             route add {STATION6} via 2001:db8:2::2 metric 20"
+        ));
+        for uplink in ["up0", "up1"] {
+            router.segment_in_software(uplink);
+        }
+        let datapath = router.run(|| Datapath::load(&Options { mode: Mode::Ebpf, cgroup: None }).unwrap());
+        Self { router, station, datapath }
+    }
+
+    /// A station that listens; what it is sent is read to the end by [`Session::close`].
+    pub(super) fn listen(&self, address: impl Into<IpAddr>) -> TcpListener {
+        let address = SocketAddr::new(address.into(), 0);
+        self.station.run(|| TcpListener::bind(address).unwrap())
+    }
+
+    pub(super) fn key(&self, listener: &TcpListener) -> PinKey {
+        self.datapath.key(listener.local_addr().unwrap())
+    }
+
+    /// The pin of `connect-interface up1`.
+    pub(super) fn by_up1(&self) -> Pin {
+        pin(Some(UP1.into()), self.router.ifindex("up1"))
+    }
+
+    /// Connects a socket that nobody has touched.
+    pub(super) fn connect(&self, listener: &TcpListener) -> io::Result<Session> {
+        let address = listener.local_addr().unwrap();
+        connect(self.router.socket(Domain::for_address(address)), address, listener)
+    }
+
+    /// Captures what arrives at the station on one of its links for a port.
+    pub(super) fn capture(&self, link: &str, port: u16) -> Capture {
+        Capture::new(&self.station, link, port)
+    }
+}
+
+/// A pin with a source, and a device if it is not 0.
+pub(super) fn pin(source: Option<IpAddr>, device: u32) -> Pin {
+    let mut pin = Pin { device, egress_count: u32::from(device != 0), ..Pin::default() };
+    pin.egress[0] = device;
+    pin.flags = if source.is_some() { PIN_SOURCE } else { 0 };
+    match source {
+        Some(IpAddr::V4(ip)) => pin.source[..4].copy_from_slice(&ip.octets()),
+        Some(IpAddr::V6(ip)) => pin.source = ip.octets(),
+        None => {}
+    }
+    pin
+}
+
+/// Both ends of a connection.
+pub(super) struct Session {
+    pub(super) router: TcpStream,
+    pub(super) station: TcpStream,
+}
+
+/// Connects a socket of the router's to the listener.
+pub(super) fn connect(socket: Socket, address: SocketAddr, listener: &TcpListener) -> io::Result<Session> {
+    socket.connect_timeout(&SockAddr::from(address), PATIENCE)?;
+    socket.set_nonblocking(false)?;
+    let (station, _) = listener.accept()?;
+    station.set_read_timeout(Some(PATIENCE))?;
+    Ok(Session { router: socket.into(), station })
+}
+
+impl Session {
+    /// The address that the station sees.
+    pub(super) fn source(&self) -> IpAddr {
+        self.station.peer_addr().unwrap().ip().to_canonical()
+    }
+
+    /// Sends bytes to the station and waits until it has them.
+    pub(super) fn send(&mut self, bytes: usize) {
+        let data = vec![0; bytes];
+        thread::scope(|scope| {
+            scope.spawn(|| self.router.write_all(&data).unwrap());
+            let mut received = vec![0; bytes];
+            self.station.read_exact(&mut received).unwrap();
+        });
+    }
+
+    /// Closes in order, the station's end first: no TIME_WAIT acknowledgement, which belongs to no socket, leaves the router.
+    pub(super) fn close(mut self) {
+        self.station.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(self.router.read(&mut [0]).unwrap(), 0);
+        self.router.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(self.station.read(&mut [0]).unwrap(), 0);
+    }
+}
+
+/// A packet socket on one of the station's links.
+pub(super) struct Capture {
+    socket: OwnedFd,
+    port: u16,
+}
+
+impl Capture {
+    fn new(station: &Namespace, link: &str, port: u16) -> Self {
+        let ifindex = station.ifindex(link);
+        let protocol = (libc::ETH_P_ALL as u16).to_be();
+        let socket = station.run(|| {
+            let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            // SAFETY: the descriptor is new and nobody else's; the address is of the family's layout and size.
+            unsafe {
+                let socket = OwnedFd::from_raw_fd(libc::socket(libc::AF_PACKET, kind, i32::from(protocol)));
+                let mut address: libc::sockaddr_ll = std::mem::zeroed();
+                address.sll_family = libc::AF_PACKET as u16;
+                address.sll_protocol = protocol;
+                address.sll_ifindex = ifindex as i32;
+                let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+                assert_eq!(libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length), 0);
+                let room: libc::c_int = 64 << 20;
+                let (value, size) = ((&raw const room).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+                assert_eq!(
+                    libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, value, size),
+                    0
+                );
+                socket
+            }
+        });
+        Self { socket, port }
+    }
+
+    /// What arrived so far for the port, as packets and IP bytes.
+    pub(super) fn arrived(&self) -> (u64, u64) {
+        let (mut packets, mut bytes) = (0, 0);
+        let mut buffer = [0_u8; 65_536];
+        loop {
+            // SAFETY: all zeroes is a value of this plain structure.
+            let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            let (room, flags) = (buffer.len(), libc::MSG_TRUNC);
+            // SAFETY: the buffer and the address are writable and as long as said.
+            let read = unsafe {
+                let (buffer, from) = (buffer.as_mut_ptr().cast(), (&raw mut from).cast());
+                libc::recvfrom(self.socket.as_raw_fd(), buffer, room, flags, from, &raw mut length)
+            };
+            let Ok(read) = usize::try_from(read) else { return (packets, bytes) };
+            if from.sll_pkttype != libc::PACKET_OUTGOING
+                && destination_port(&buffer[..read.min(room)]) == Some(self.port)
+            {
+                packets += 1;
+                bytes += read as u64;
+            }
+        }
+    }
+}
+
+fn destination_port(ip: &[u8]) -> Option<u16> {
+    let tcp = match (ip.first()? >> 4, ip.get(9), ip.get(6)) {
+        (4, Some(&6), _) => usize::from(ip[0] & 0x0f) * 4,
+        (6, _, Some(&6)) => 40,
+        _ => return None,
+    };
+    Some(u16::from_be_bytes([*ip.get(tcp + 2)?, *ip.get(tcp + 3)?]))
+}
+
+/// Reads counters until they say what must come, and returns the last reading.
+pub(super) fn wait_for(read: impl Fn() -> Counters, enough: impl Fn(&Counters) -> bool) -> Counters {
+    let mut counters = read();
+    for _ in 0..PATIENCE.as_millis() / 5 {
+        if enough(&counters) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+        counters = read();
+    }
+    counters
+}
