@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+#[cfg(test)]
+mod tests;
+
 /// The interfaces of this network namespace at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// By interface index.
     pub links: BTreeMap<u32, Link>,
-    /// Grows by one when any route changed: time to ask for routes again.
+    /// Grows when any route, rule, interface or address changed: time to ask for routes again. Interfaces and addresses count
+    /// because the kernel drops routes with them and says nothing of it.
     pub routes_epoch: u64,
 }
 
@@ -30,7 +34,7 @@ pub struct Link {
     pub loopback: bool,
     /// The index of the interface this one is enslaved to: a VRF, bridge, bond, ...
     pub controller: Option<u32>,
-    /// In the kernel's order.
+    /// In the kernel's order, IPv4 before IPv6.
     pub addresses: Vec<Address>,
 }
 
@@ -39,6 +43,8 @@ pub struct Link {
 pub struct Address {
     /// The address (`IFA_LOCAL`, or `IFA_ADDRESS` where that is absent).
     pub ip: IpAddr,
+    /// The far end's address (`IFA_ADDRESS` where it is another than the address): the prefix is then of this one.
+    pub peer: Option<IpAddr>,
     /// Prefix length in bits.
     pub prefix_len: u8,
     /// `RT_SCOPE_UNIVERSE`.
@@ -47,8 +53,89 @@ pub struct Address {
     pub secondary: bool,
     /// IPv6 `IFA_F_TEMPORARY`.
     pub temporary: bool,
-    /// IPv6 duplicate address detection is not done (`IFA_F_TENTATIVE`) or has failed (`IFA_F_DADFAILED`).
+    /// IPv6 duplicate address detection is not done (`IFA_F_TENTATIVE`, unless `IFA_F_OPTIMISTIC`) or has failed
+    /// (`IFA_F_DADFAILED`): no socket can be bound to it.
     pub unproven: bool,
     /// Its preferred lifetime is over (`IFA_F_DEPRECATED`).
     pub deprecated: bool,
+}
+
+impl Host {
+    /// The interface that an operator means by `name`: the one with this kernel name, else with this kernel alternative name,
+    /// else the one that `aliases` (`interface-alias KERNEL-NAME NAME`: from NAME to KERNEL-NAME) gives the name to. `LoopBack0`,
+    /// as routers call it and in any case, is the host's loopback interface unless another has that name.
+    pub fn link_named(&self, name: &str, aliases: &BTreeMap<String, String>) -> Option<&Link> {
+        self.link_with_kernel_name(name)
+            .or_else(|| self.link_with_kernel_name(aliases.get(name)?))
+            .or_else(|| self.links.values().find(|link| link.loopback && name.eq_ignore_ascii_case("LoopBack0")))
+    }
+
+    fn link_with_kernel_name(&self, name: &str) -> Option<&Link> {
+        let alternatively = |link: &&Link| link.alt_names.iter().any(|alternative| alternative == name);
+        self.links.values().find(|link| link.name == name).or_else(|| self.links.values().find(alternatively))
+    }
+
+    /// The first interface, by index, that has `address`; see [`Self::links_with_address`].
+    pub fn link_with_address(&self, address: IpAddr) -> Option<&Link> {
+        self.links_with_address(address).next()
+    }
+
+    /// The interfaces that have `address`, by index. One address may be on several. All of an IPv4 prefix on a loopback
+    /// interface is this host's (`net/ipv4/fib_frontend.c`, `fib_add_ifaddr`), so 127.0.0.2 is found on `lo`.
+    pub fn links_with_address(&self, address: IpAddr) -> impl Iterator<Item = &Link> {
+        self.links.values().filter(move |link| link.has_address(address))
+    }
+
+    /// The index of the VRF device that `link` belongs to or is; `None` is the default VRF.
+    pub fn vrf_of(&self, link: &Link) -> Option<u32> {
+        if link.is_vrf() {
+            return Some(link.index);
+        }
+        link.controller.filter(|controller| self.links.get(controller).is_some_and(Link::is_vrf))
+    }
+}
+
+impl Link {
+    /// Only lends its address: traffic never leaves by it. Loopback and dummy interfaces are donors.
+    pub fn donor(&self) -> bool {
+        self.loopback || self.kind.as_deref() == Some("dummy")
+    }
+
+    /// A port of a bridge, a bond, a team, Open vSwitch: enslaved to anything but a VRF.
+    pub fn layer2(&self, host: &Host) -> bool {
+        self.controller.is_some_and(|controller| !host.links.get(&controller).is_some_and(Link::is_vrf))
+    }
+
+    /// A session can be sourced from it: it is up and has a carrier, which a [donor](Self::donor) does not need.
+    pub fn usable(&self) -> bool {
+        self.up && (self.carrier || self.donor())
+    }
+
+    /// One of its addresses, by value.
+    pub fn address(&self, ip: IpAddr) -> Option<&Address> {
+        self.addresses.iter().find(|address| address.ip == ip)
+    }
+
+    fn has_address(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|address| {
+            address.ip == ip || (self.loopback && ip.is_ipv4() && address.peer.is_none() && address.prefix_holds(ip))
+        })
+    }
+
+    fn is_vrf(&self) -> bool {
+        self.kind.as_deref() == Some("vrf")
+    }
+}
+
+impl Address {
+    /// Whether `ip` is in the prefix that this address puts on the interface's link.
+    pub fn prefix_holds(&self, ip: IpAddr) -> bool {
+        let (differ, width) = match (self.peer.unwrap_or(self.ip), ip) {
+            (IpAddr::V4(prefix), IpAddr::V4(ip)) => (u128::from(prefix.to_bits() ^ ip.to_bits()), 32_u32),
+            (IpAddr::V6(prefix), IpAddr::V6(ip)) => (prefix.to_bits() ^ ip.to_bits(), 128),
+            _ => return false,
+        };
+        let host_bits = width.saturating_sub(u32::from(self.prefix_len));
+        differ.checked_shr(host_bits).unwrap_or(0) == 0
+    }
 }

@@ -1,5 +1,21 @@
 //! What this host has: interfaces, addresses and routes, as one table that is watched over netlink.
+//!
+//! [`watch`] keeps a [`Host`] up to date and publishes each new value of it; [`Routes`] asks the kernel whether it has a route.
+//! Both belong to the network namespace of the thread that calls [`watch`].
+//!
+//! Notifications only say *what* to ask about: every value in the table is the kernel's answer to a question asked after the
+//! notification came, so it is never older than what it replaces, and addresses are in the kernel's own order. Messages are
+//! read attribute by attribute, by need: one that this code has never heard of does not hide the interface that has it.
 
 mod host;
+mod message;
+mod netlink;
+mod routes;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use host::{Address, Host, Link};
+pub use routes::{Route, Routes};
+pub use watch::watch;

@@ -1,0 +1,118 @@
+use super::*;
+
+fn host(links: impl IntoIterator<Item = Link>) -> Host {
+    Host { links: links.into_iter().map(|link| (link.index, link)).collect(), routes_epoch: 0 }
+}
+
+fn link(index: u32, name: &str) -> Link {
+    Link { index, name: name.into(), up: true, carrier: true, ..Link::default() }
+}
+
+fn loopback() -> Link {
+    Link { loopback: true, addresses: vec![address("127.0.0.1/8")], ..link(1, "lo") }
+}
+
+fn address(text: &str) -> Address {
+    let (ip, prefix_len) = text.split_once('/').unwrap();
+    Address {
+        ip: ip.parse().unwrap(),
+        peer: None,
+        prefix_len: prefix_len.parse().unwrap(),
+        global: true,
+        secondary: false,
+        temporary: false,
+        unproven: false,
+        deprecated: false,
+    }
+}
+
+fn aliases(lines: &[(&str, &str)]) -> BTreeMap<String, String> {
+    lines.iter().map(|&(kernel_name, name)| (name.into(), kernel_name.into())).collect()
+}
+
+#[test]
+fn a_name_is_the_kernels_before_it_is_an_alternative_one_and_that_before_it_is_an_alias() {
+    let alternative = |index, name: &str, other: &str| Link { alt_names: vec![other.into()], ..link(index, name) };
+    let all = host([alternative(2, "eth0", "wan"), link(3, "wan"), alternative(4, "eth2", "lan"), link(5, "eth3")]);
+    let none = aliases(&[]);
+    let named = |name: &str, aliases: &BTreeMap<_, _>| all.link_named(name, aliases).map(|link| link.index);
+    assert_eq!(named("wan", &none), Some(3));
+    assert_eq!(named("wan", &aliases(&[("eth3", "wan")])), Some(3));
+    assert_eq!(named("lan", &aliases(&[("eth3", "lan")])), Some(4));
+    assert_eq!(named("GigabitEthernet0/1/0", &aliases(&[("eth3", "GigabitEthernet0/1/0")])), Some(5));
+    assert_eq!(named("GigabitEthernet0/1/0", &aliases(&[("lan", "GigabitEthernet0/1/0")])), Some(4));
+    assert_eq!(named("GigabitEthernet0/1/0", &none), None);
+    assert_eq!(named("ETH3", &none), None, "interface names are case-sensitive");
+}
+
+#[test]
+fn loopback0_is_the_loopback_interface_unless_another_has_the_name() {
+    let none = aliases(&[]);
+    for name in ["LoopBack0", "Loopback0", "LOOPBACK0"] {
+        assert_eq!(host([loopback()]).link_named(name, &none).unwrap().name, "lo");
+    }
+    assert_eq!(host([loopback(), link(7, "LoopBack0")]).link_named("LoopBack0", &none).unwrap().index, 7);
+    let aliased = aliases(&[("dummy0", "LoopBack0")]);
+    assert_eq!(host([loopback(), link(7, "dummy0")]).link_named("LoopBack0", &aliased).unwrap().index, 7);
+    assert!(host([loopback()]).link_named("LoopBack1", &none).is_none());
+}
+
+#[test]
+fn a_donor_is_usable_without_a_carrier_but_not_down() {
+    let dummy = |up, carrier| Link { kind: Some("dummy".into()), up, carrier, ..link(2, "dummy0") };
+    assert!(loopback().donor() && dummy(true, true).donor() && !link(2, "eth0").donor());
+    assert!(dummy(true, false).usable());
+    assert!(!dummy(false, true).usable());
+    assert!(link(2, "eth0").usable());
+    assert!(!Link { carrier: false, ..link(2, "eth0") }.usable());
+    assert!(!Link { up: false, ..link(2, "eth0") }.usable());
+}
+
+#[test]
+fn a_port_of_anything_but_a_vrf_is_layer_2() {
+    let controller = |kind: Option<&str>| Link { kind: kind.map(Into::into), ..link(9, "up") };
+    let port = Link { controller: Some(9), ..link(2, "eth0") };
+    for (kind, layer2) in [(Some("vrf"), false), (Some("bridge"), true), (Some("bond"), true), (None, true)] {
+        assert_eq!(port.layer2(&host([port.clone(), controller(kind)])), layer2, "{kind:?}");
+    }
+    assert!(port.layer2(&host([port.clone()])), "a controller that is not known is no VRF");
+    assert!(!link(2, "eth0").layer2(&host([])));
+}
+
+#[test]
+fn the_vrf_of_an_interface_is_the_vrf_device_over_it_or_itself() {
+    let vrf = Link { kind: Some("vrf".into()), ..link(9, "mgmt") };
+    let port = Link { controller: Some(9), ..link(2, "eth0") };
+    let all = host([vrf.clone(), port.clone()]);
+    assert_eq!((all.vrf_of(&port), all.vrf_of(&vrf), all.vrf_of(&link(3, "eth1"))), (Some(9), Some(9), None));
+    assert_eq!(host([Link { kind: Some("bridge".into()), ..vrf }, port.clone()]).vrf_of(&port), None);
+}
+
+#[test]
+fn all_of_an_ipv4_prefix_on_the_loopback_interface_is_this_hosts() {
+    let eth0 = Link { addresses: vec![address("192.0.2.1/24"), address("2001:db8::1/64")], ..link(2, "eth0") };
+    let mut lo = loopback();
+    lo.addresses.push(address("::1/64"));
+    let all = host([lo, eth0]);
+    let owner = |ip: &str| all.link_with_address(ip.parse().unwrap()).map(|link| link.index);
+    assert_eq!(owner("127.0.0.1"), Some(1));
+    assert_eq!(owner("127.3.2.1"), Some(1));
+    assert_eq!(owner("192.0.2.1"), Some(2));
+    assert_eq!(owner("192.0.2.2"), None);
+    assert_eq!(owner("2001:db8::1"), Some(2));
+    assert_eq!(owner("::2"), None, "of IPv6 only the address itself");
+}
+
+#[test]
+fn a_prefix_holds_its_own_addresses_and_that_of_a_far_end_where_there_is_one() {
+    let holds = |prefix: &str, ip: &str| address(prefix).prefix_holds(ip.parse().unwrap());
+    assert!(holds("192.0.2.1/24", "192.0.2.255") && !holds("192.0.2.1/24", "192.0.3.0"));
+    assert!(holds("192.0.2.1/31", "192.0.2.0") && !holds("192.0.2.1/31", "192.0.2.2"));
+    assert!(holds("192.0.2.1/32", "192.0.2.1") && !holds("192.0.2.1/32", "192.0.2.0"));
+    assert!(holds("192.0.2.1/0", "198.51.100.1") && !holds("192.0.2.1/0", "::"));
+    assert!(holds("2001:db8::1/64", "2001:db8::ffff") && !holds("2001:db8::1/64", "2001:db8:0:1::1"));
+    assert!(holds("2001:db8::1/0", "::1") && !holds("2001:db8::1/128", "2001:db8::"));
+    assert!(holds("192.0.2.1/200", "192.0.2.1"), "a prefix length out of range is the whole address");
+    let far = Address { peer: Some([198, 51, 100, 9].into()), ..address("192.0.2.1/32") };
+    assert!(far.prefix_holds([198, 51, 100, 9].into()) && !far.prefix_holds([192, 0, 2, 1].into()));
+}

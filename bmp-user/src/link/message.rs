@@ -1,0 +1,215 @@
+//! Netlink messages as bytes: what is needed of them, and nothing that a message lacks or has too much of can upset.
+//!
+//! Layouts: netlink(7), rtnetlink(7), `include/uapi/linux/if_link.h`, `if_addr.h`, `rtnetlink.h`. Integers are in host order,
+//! addresses in network order.
+
+use std::{
+    iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use super::{Address, Link};
+
+#[cfg(test)]
+mod tests;
+
+/// Length of `struct nlmsghdr`.
+const HEADER_LEN: usize = 16;
+/// `NLA_TYPE_MASK`: without the flags for nesting and byte order.
+const ATTRIBUTE_TYPE_MASK: u16 = 0x3fff;
+
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_INFO_KIND: u16 = 1;
+const RTA_VIA: u16 = 18;
+const RTNH_F_DEAD: u8 = 1;
+
+/// One message of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message<'a> {
+    /// `RTM_*` or `NLMSG_*`.
+    pub(super) kind: u16,
+    /// `NLM_F_*`.
+    pub(super) flags: u16,
+    /// The number of the request that this answers.
+    pub(super) sequence: u32,
+    /// What follows the header.
+    pub(super) payload: &'a [u8],
+}
+
+/// The messages of a datagram; of one cut off, as far as it reaches.
+pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    iter::from_fn(move || {
+        let len = u32_at(rest, 0)? as usize;
+        let message = Message {
+            kind: u16_at(rest, 4)?,
+            flags: u16_at(rest, 6)?,
+            sequence: u32_at(rest, 8)?,
+            payload: rest.get(HEADER_LEN..len.min(rest.len()))?,
+        };
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// The error number (positive, errno(3)) in the payload of `NLMSG_ERROR` and `NLMSG_DONE`; 0 where there is none.
+pub(super) fn error_number(payload: &[u8]) -> i32 {
+    u32_at(payload, 0).map_or(0, |code| code.cast_signed().saturating_neg())
+}
+
+/// The interface index of a link or address message: both have it at the same place.
+pub(super) fn interface_index(payload: &[u8]) -> Option<u32> {
+    u32_at(payload, 4)
+}
+
+/// `struct ifinfomsg` and its attributes, without addresses; `None` if it is too short to be one.
+pub(super) fn link(payload: &[u8]) -> Option<Link> {
+    let flags = u32_at(payload, 8)?;
+    let has = |flag: i32| flags & flag.cast_unsigned() != 0;
+    let mut link = Link {
+        index: interface_index(payload)?,
+        up: has(libc::IFF_UP),
+        carrier: has(libc::IFF_LOWER_UP),
+        loopback: has(libc::IFF_LOOPBACK),
+        ..Link::default()
+    };
+    for (kind, value) in attributes(payload.get(16..)?) {
+        match kind {
+            libc::IFLA_IFNAME => link.name = text(value),
+            libc::IFLA_MASTER => link.controller = u32_at(value, 0).filter(|&index| index != 0),
+            IFLA_PROP_LIST => link.alt_names.extend(nested(value, IFLA_ALT_IFNAME).map(text)),
+            libc::IFLA_LINKINFO => link.kind = nested(value, IFLA_INFO_KIND).map(text).next(),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+/// `struct ifaddrmsg` and its attributes: the interface index and the address; `None` if it is none of IPv4 or IPv6.
+pub(super) fn address(payload: &[u8]) -> Option<(u32, Address)> {
+    let &[family, prefix_len, flags, scope, ..] = payload else { return None };
+    let (mut local, mut far, mut flags) = (None, None, u32::from(flags));
+    for (kind, value) in attributes(payload.get(8..)?) {
+        match kind {
+            libc::IFA_LOCAL => local = ip(value),
+            libc::IFA_ADDRESS => far = ip(value),
+            // The header has room for the first eight flags only.
+            libc::IFA_FLAGS => flags = u32_at(value, 0).unwrap_or(flags),
+            _ => {}
+        }
+    }
+    let ipv4 = i32::from(family) == libc::AF_INET;
+    let has = |flag: u32| flags & flag != 0;
+    let ip = local.or(far).filter(|ip| ip.is_ipv4() == ipv4)?;
+    let address = Address {
+        ip,
+        peer: far.filter(|&far| far != ip && far.is_ipv4() == ipv4),
+        prefix_len,
+        global: scope == libc::RT_SCOPE_UNIVERSE,
+        // One bit, two meanings.
+        secondary: ipv4 && has(libc::IFA_F_SECONDARY),
+        temporary: !ipv4 && has(libc::IFA_F_TEMPORARY),
+        unproven: has(libc::IFA_F_DADFAILED) || (has(libc::IFA_F_TENTATIVE) && !has(libc::IFA_F_OPTIMISTIC)),
+        deprecated: has(libc::IFA_F_DEPRECATED),
+    };
+    Some((interface_index(payload)?, address))
+}
+
+/// A route as the kernel has it in a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct FibEntry {
+    /// `RTN_*`.
+    pub(super) kind: u8,
+    /// Routing table.
+    pub(super) table: u32,
+    /// Preferred source.
+    pub(super) source: Option<IpAddr>,
+    /// Where it leads, without the next hops that are dead. Empty where the entry does not say, which is so for nexthop
+    /// objects under `net.ipv4.nexthop_compat_mode=0`.
+    pub(super) next_hops: Vec<NextHop>,
+}
+
+/// One of the ways a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NextHop {
+    /// Interface index.
+    pub(super) oif: u32,
+    /// The router; none where the destination is on the link.
+    pub(super) gateway: Option<IpAddr>,
+}
+
+/// `struct rtmsg` and its attributes.
+pub(super) fn fib_entry(payload: &[u8]) -> Option<FibEntry> {
+    let &[_, _, _, _, table, _, _, kind, ..] = payload else { return None };
+    let mut entry = FibEntry { kind, table: u32::from(table), ..FibEntry::default() };
+    let attributes_of_all = payload.get(12..)?;
+    for (kind, value) in attributes(attributes_of_all) {
+        match kind {
+            libc::RTA_TABLE => entry.table = u32_at(value, 0).unwrap_or(entry.table),
+            libc::RTA_PREFSRC => entry.source = ip(value),
+            libc::RTA_OIF => {
+                entry
+                    .next_hops
+                    .extend(u32_at(value, 0).map(|oif| NextHop { oif, gateway: gateway(attributes_of_all) }));
+            }
+            libc::RTA_MULTIPATH => entry.next_hops.extend(multipath(value)),
+            _ => {}
+        }
+    }
+    Some(entry)
+}
+
+/// The `struct rtnexthop`s of `RTA_MULTIPATH` that are not dead.
+fn multipath(mut rest: &[u8]) -> impl Iterator<Item = NextHop> {
+    let all = iter::from_fn(move || {
+        let len = usize::from(u16_at(rest, 0)?);
+        let flags = *rest.get(2)?;
+        let next_hop = NextHop { oif: u32_at(rest, 4)?, gateway: gateway(rest.get(8..len)?) };
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((flags, next_hop))
+    });
+    all.filter(|(flags, _)| flags & RTNH_F_DEAD == 0).map(|(_, next_hop)| next_hop)
+}
+
+/// `RTA_GATEWAY`, or `RTA_VIA` where the router is of the other family.
+fn gateway(all: &[u8]) -> Option<IpAddr> {
+    attributes(all).find_map(|(kind, value)| match kind {
+        libc::RTA_GATEWAY => ip(value),
+        RTA_VIA => ip(value.get(2..)?),
+        _ => None,
+    })
+}
+
+/// Type and value of each attribute (`struct nlattr`), as far as they are well formed.
+fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    iter::from_fn(move || {
+        let len = usize::from(u16_at(rest, 0)?);
+        let attribute = (u16_at(rest, 2)? & ATTRIBUTE_TYPE_MASK, rest.get(4..len)?);
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(attribute)
+    })
+}
+
+/// The values of one type among the attributes that an attribute consists of.
+fn nested(value: &[u8], wanted: u16) -> impl Iterator<Item = &[u8]> {
+    attributes(value).filter(move |&(kind, _)| kind == wanted).map(|(_, value)| value)
+}
+
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(value).ok().map(|octets| Ipv4Addr::from(octets).into());
+    v4().or_else(|| <[u8; 16]>::try_from(value).ok().map(|octets| Ipv6Addr::from(octets).into()))
+}
+
+/// A name, up to its NUL. The kernel takes any bytes for a name but `/` and white space.
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|&byte| byte == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|&chunk| u16::from_ne_bytes(chunk))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|&chunk| u32::from_ne_bytes(chunk))
+}

@@ -1,0 +1,165 @@
+//! Whether the kernel has a route.
+
+use std::{io, net::IpAddr, sync::Arc};
+
+use anyhow::Context as _;
+use rtnetlink::packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAttribute, RouteFlags, RouteMessage},
+};
+use tokio::sync::Mutex;
+
+use super::{
+    message::{self, FibEntry, NextHop},
+    netlink::Client,
+};
+
+/// `LOOPBACK_IFINDEX` of `include/net/flow.h`: the loopback interface of every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// Asks the kernel for routes. Clones share one socket; dropping a question before its answer harms no other.
+#[derive(Clone)]
+pub struct Routes {
+    client: Arc<Mutex<Option<Client>>>,
+}
+
+/// A route that packets can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The index of the interface that it leaves by. Where no interface was asked for: of a multipath route the first one, and 0
+    /// where the kernel does not say (nexthop objects under `net.ipv4.nexthop_compat_mode=0`).
+    pub oif: u32,
+    /// The next router; `None` where the destination is on the interface's own link or on this host.
+    pub gateway: Option<IpAddr>,
+    /// The source that the route prefers, if it says (`src` of `ip route`).
+    pub source: Option<IpAddr>,
+    /// The routing table it is in: 254 main, 255 local.
+    pub table: u32,
+    /// The destination is this host itself: packets never leave it.
+    pub local: bool,
+}
+
+impl Routes {
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self { client: Arc::new(Mutex::new(Some(Client::open()?))) })
+    }
+
+    /// The route that the kernel's rules and tables have for TCP to `destination` by the interface with index `oif` (0: by
+    /// whichever), from `source` where that is given. `None` is no route that a packet could take: none at all, a blackhole,
+    /// unreachable or prohibit route, an interface that is gone, a source that is not on this host, and this host's own address
+    /// by any interface but the loopback one.
+    ///
+    /// The entry must really be there (`RTM_F_FIB_MATCH`, Linux 4.14): a plain lookup by interface answers "on the link" where no
+    /// route exists (`net/ipv4/route.c`, `ip_route_output_key_hash_rcu`). Rules that look at marks or ports are asked with none.
+    ///
+    /// An error is that the kernel could not be asked.
+    pub async fn to(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Option<Route>> {
+        let source = source.filter(|source| source.is_ipv4() == destination.is_ipv4());
+        match self.lookup(destination, oif, source).await? {
+            Found::Route(route) => Ok(Some(route)),
+            Found::Nothing => Ok(None),
+            // With a source and without a socket, IPv6 takes the interface for a preference only (`net/ipv6/route.c`,
+            // `ip6_route_output_flags_noref`), and its longest match may be by another. A bound socket's lookup is strict, as
+            // this one is.
+            Found::Elsewhere => match self.lookup(destination, oif, None).await? {
+                Found::Route(route) => Ok(Some(route)),
+                Found::Nothing | Found::Elsewhere => Ok(None),
+            },
+        }
+    }
+
+    async fn lookup(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Found> {
+        let mut slot = self.client.lock().await;
+        let client = match &mut *slot {
+            Some(client) => client,
+            none => none.insert(Client::open().context("cannot open a netlink socket to ask for a route")?),
+        };
+        let mut entry = None;
+        let asked = client
+            .get(request(destination, oif, source), |payload| {
+                entry = entry.take().or_else(|| message::fib_entry(payload))
+            })
+            .await;
+        match asked {
+            Ok(()) => Ok(entry.map_or(Found::Nothing, |entry| choose(&entry, oif, destination, source))),
+            Err(error) if is_no_route(&error) => Ok(Found::Nothing),
+            Err(error) => {
+                // The next question gets a new socket.
+                *slot = None;
+                Err(error).with_context(|| format!("the kernel does not say whether it has a route to {destination}"))
+            }
+        }
+    }
+}
+
+/// What came of one lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Route(Route),
+    Nothing,
+    /// A route, but by another interface than the one asked for.
+    Elsewhere,
+}
+
+fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteNetlinkMessage {
+    // Only IPv4 must be asked for the table; IPv6 always tells, and refuses to be asked.
+    let (family, bits, flags) = match destination {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32, RouteFlags::LookupTable | RouteFlags::FibMatch),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128, RouteFlags::FibMatch),
+    };
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    message.header.destination_prefix_length = bits;
+    message.header.flags = flags;
+    message.attributes.push(RouteAttribute::Destination(destination.into()));
+    message.attributes.push(RouteAttribute::IpProto(libc::IPPROTO_TCP as u8));
+    if oif != 0 {
+        message.attributes.push(RouteAttribute::Oif(oif));
+    }
+    if let Some(source) = source {
+        message.header.source_prefix_length = bits;
+        message.attributes.push(RouteAttribute::Source(source.into()));
+    }
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// Blackhole, prohibit and unreachable routes are EINVAL, EACCES and EHOSTUNREACH (`fib_props`, `net/ipv4/fib_semantics.c`);
+/// EINVAL is also a source that is not on this host, ENODEV an interface that is not there.
+fn is_no_route(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ENETUNREACH
+                | libc::EHOSTUNREACH
+                | libc::EINVAL
+                | libc::EACCES
+                | libc::ENODEV
+                | libc::ENETDOWN
+                | libc::EADDRNOTAVAIL
+                | libc::ESRCH
+                | libc::EAGAIN
+        )
+    )
+}
+
+fn choose(entry: &FibEntry, oif: u32, destination: IpAddr, source: Option<IpAddr>) -> Found {
+    let local = match entry.kind {
+        libc::RTN_UNICAST => false,
+        libc::RTN_LOCAL => true,
+        _ => return Found::Nothing,
+    };
+    // What is addressed to this host goes by the loopback interface, whatever interface has the address.
+    if local && oif != 0 && oif != LOOPBACK {
+        return Found::Nothing;
+    }
+    let found = |NextHop { oif, gateway }| {
+        Found::Route(Route { oif, gateway, source: entry.source, table: entry.table, local })
+    };
+    match entry.next_hops.as_slice() {
+        // The kernel does not say; where its lookup is strict, it is the interface that was asked for.
+        [] if oif == 0 || destination.is_ipv4() || source.is_none() => found(NextHop { oif, gateway: None }),
+        [] => Found::Elsewhere,
+        [first, ..] if oif == 0 => found(*first),
+        all => all.iter().find(|next_hop| next_hop.oif == oif).map_or(Found::Elsewhere, |&next_hop| found(next_hop)),
+    }
+}

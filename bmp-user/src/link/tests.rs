@@ -1,0 +1,6 @@
+//! The table and the routes against the kernel, in network namespaces.
+
+pub(super) mod namespace;
+mod routes;
+mod table;
+mod trouble;
