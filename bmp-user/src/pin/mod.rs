@@ -3,6 +3,8 @@
 
 mod datapath;
 mod reason;
+mod resolve;
 
 pub use datapath::{Datapath, Enforcement, Mode, Options, Slot};
 pub use reason::Reason;
+pub use resolve::{Given, Resolved, Rule, Unresolved, in_force, resolve};
