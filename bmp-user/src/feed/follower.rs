@@ -137,6 +137,11 @@ impl Follower {
         self.cursor.frames
     }
 
+    /// How many bytes of the journal are before the cursor, counted from its beginning.
+    pub fn position(&self) -> u64 {
+        self.cursor.bytes
+    }
+
     /// Sequence number of the next frame to be appended.
     pub fn head(&self) -> u64 {
         self.head.borrow().frames

@@ -57,6 +57,8 @@ pub struct FeedStats {
     pub peers: usize,
     /// Sequence number of the next frame.
     pub head: u64,
+    /// Bytes that were ever appended.
+    pub head_bytes: u64,
     /// Sequence number of the oldest frame in the journal; `head` if it is empty.
     pub tail: u64,
     /// Memory that the journal takes, in bytes: what its chunks keep alive, and what it keeps about them.
@@ -98,6 +100,7 @@ impl Feed {
         FeedStats {
             peers: state.peers.len(),
             head: state.journal.head().frames,
+            head_bytes: state.journal.head().bytes,
             tail: state.journal.tail(),
             journal_bytes: state.journal.charged(),
             journal_limit: state.journal.limit(),
