@@ -1,7 +1,8 @@
 //! What this process may not do, in words.
 
-use std::fs;
-use std::io;
+use std::{fs, io};
+
+use anyhow::bail;
 
 /// A capability and its bit (linux/capability.h).
 type Capability = (&'static str, u32);
@@ -43,6 +44,21 @@ pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
              (a seccomp filter, kernel lockdown or a user namespace may forbid BPF)",
         ),
     }
+}
+
+/// Says what is missing when this process may not do what every session needs. The kernel programs need more, and without them
+/// there is a way on: see [`super::Datapath::load`].
+///
+/// # Errors
+///
+/// One sentence, if `CAP_NET_ADMIN` is not in the effective set (capabilities(7)).
+pub fn require_privilege() -> anyhow::Result<()> {
+    if effective().is_some_and(|held| held & (1 << NET_ADMIN.1) == 0) {
+        bail!(
+            "CAP_NET_ADMIN is missing, and for enforcement in the kernel CAP_BPF and CAP_PERFMON as well: run it as root"
+        );
+    }
+    Ok(())
 }
 
 /// Refuses before anything is tried if a capability is missing.

@@ -1,11 +1,6 @@
 //! What a session's connect-interface comes to on this host. Pure: what the host has is given.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::Reason;
 use crate::{
@@ -15,44 +10,6 @@ use crate::{
 
 #[cfg(test)]
 mod tests;
-
-/// Where the connect-interface that is in force for a session was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Given {
-    /// In the session's own view.
-    Session,
-    /// In the BMP view.
-    Bmp,
-    /// Nowhere: the kernel chooses.
-    Default,
-}
-
-impl Given {
-    /// The exact string of `display` and of its JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Bmp => "bmp",
-            Self::Default => "default",
-        }
-    }
-}
-
-/// The connect-interface that is in force for a session to `station`: the session's own, else that of the BMP view, which is for
-/// IPv4 sessions only, else none.
-pub fn in_force(
-    session: Option<&ConnectInterface>,
-    bmp: Option<Ipv4Addr>,
-    station: IpAddr,
-) -> (Option<Cow<'_, ConnectInterface>>, Given) {
-    match (session, bmp) {
-        (Some(own), _) => (Some(Cow::Borrowed(own)), Given::Session),
-        (None, Some(address)) if station.is_ipv4() => {
-            (Some(Cow::Owned(ConnectInterface::Address(address.into()))), Given::Bmp)
-        }
-        (None, _) => (None, Given::Default),
-    }
-}
 
 /// What a session's connect-interface comes to on this host, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +64,7 @@ pub struct Unresolved {
     pub mend: String,
 }
 
-/// What `wanted`, the connect-interface [in force](in_force) for a session to `station`, comes to on `host`.
+/// What `wanted`, the connect-interface [in force](crate::config::effective) for a session to `station`, comes to on `host`.
 ///
 /// `aliases` are the `interface-alias` lines: from the name given to the kernel's. `keep` is the address that an earlier call
 /// chose: it is kept while it is valid on the interface. Whether there is a route to the station is another question, for

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::slots::Slots;
-use super::{Slot, cgroup, privilege, unexpected};
+use super::{super::privilege, Slot, cgroup, unexpected};
 
 /// The object file that the build script made.
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bmp-programs"));

@@ -5,7 +5,6 @@
 
 mod cgroup;
 mod kernel;
-mod privilege;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -327,24 +327,6 @@ fn a_far_ends_prefix_holds_the_station_at_the_far_end() {
 }
 
 #[test]
-fn the_session_view_beats_the_bmp_view_which_is_for_ipv4_sessions() {
-    let own = wanted("eth0");
-    let bmp = Some(Ipv4Addr::new(10, 7, 0, 1));
-    let (v4, v6): (IpAddr, IpAddr) = ("198.51.100.7".parse().unwrap(), "2001:db8:f::7".parse().unwrap());
-    for (session, bmp, station, expected, given) in [
-        (None, None, v4, None, "default"),
-        (None, bmp, v4, wanted("10.7.0.1"), "bmp"),
-        (None, bmp, v6, None, "default"),
-        (own.as_ref(), None, v4, own.clone(), "session"),
-        (own.as_ref(), bmp, v4, own.clone(), "session"),
-        (own.as_ref(), bmp, v6, own.clone(), "session"),
-    ] {
-        let (found, from) = in_force(session, bmp, station);
-        assert_eq!((found.map(Cow::into_owned), from.as_str()), (expected, given));
-    }
-}
-
-#[test]
 fn every_rule_is_displayed_in_words() {
     assert_eq!(
         resolved("eth1", "203.0.113.1", None).unwrap().rule.to_string(),
