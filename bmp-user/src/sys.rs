@@ -1,1 +1,89 @@
 //! The few socket options that no library of ours has.
+
+use std::{
+    io,
+    mem::{MaybeUninit, size_of},
+    os::fd::AsRawFd,
+    time::Duration,
+};
+
+/// `SO_BINDTOIFINDEX` of asm-generic/socket.h.
+const SO_BINDTOIFINDEX: libc::c_int = 62;
+
+/// Binds a socket to the interface with this index: it sends and receives by no other (socket(7), `SO_BINDTODEVICE`).
+pub(crate) fn bind_to_interface(socket: &impl AsRawFd, index: u32) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX, index as libc::c_int)
+}
+
+/// Lets `bind` with port 0 leave the choice of the port to `connect` (ip(7), `IP_BIND_ADDRESS_NO_PORT`), so that sessions to
+/// different stations can share one.
+pub(crate) fn bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+/// How many bytes may wait unsent in the kernel before the socket stops being writable (tcp(7), `TCP_NOTSENT_LOWAT`).
+pub(crate) fn set_not_sent_low_water(socket: &impl AsRawFd, bytes: u32) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes as libc::c_int)
+}
+
+/// What `TCP_INFO` says about progress (linux/tcp.h, `struct tcp_info`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TcpProgress {
+    /// Segments that were sent and not acknowledged.
+    pub(crate) unacknowledged: u32,
+    /// Window or keepalive probes that were not answered.
+    pub(crate) probes: u8,
+    /// Time since the last acknowledgement came in.
+    pub(crate) last_ack: Duration,
+    /// Segments sent again since the connection was opened.
+    pub(crate) retransmits: u32,
+}
+
+/// Asks the kernel how far a connection has got.
+pub(crate) fn tcp_progress(socket: &impl AsRawFd) -> io::Result<TcpProgress> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `tcp_info` holds integers alone, and zeroes stand where an older kernel wrote less.
+    let info = unsafe { info.assume_init() };
+    Ok(TcpProgress {
+        unacknowledged: info.tcpi_unacked,
+        probes: info.tcpi_probes,
+        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        retransmits: info.tcpi_total_retrans,
+    })
+}
+
+/// Bytes in the send queue that the far end has not acknowledged, sent or not (tcp(7), `SIOCOUTQ`).
+pub(crate) fn send_queue(socket: &impl AsRawFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `TIOCOUTQ`, which is `SIOCOUTQ`, writes one `int`.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.max(0) as usize) }
+}
+
+fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the option value is the `int` that is passed, with its size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

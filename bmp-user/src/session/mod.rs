@@ -1,1 +1,128 @@
-//! One station: connect, tell it what is in force, follow the journal, back off.
+//! The sessions: one task for each station, which connects from the pinned source, tells the station what is in force, follows
+//! the journal, and backs off when it must.
+
+mod backoff;
+mod connect;
+mod life;
+mod outbox;
+mod pulse;
+mod status;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+
+pub use status::{Phase, Snapshot, Status};
+
+use crate::{
+    config::{Config, SessionId},
+    feed::Feed,
+    pin::{Pins, SessionPin},
+};
+use life::Life;
+
+/// All sessions together have this long to say farewell when bmpd ends: a little more than one has.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// What this device calls itself (RFC 7854 §4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// sysName.
+    pub sys_name: String,
+    /// sysDescr.
+    pub sys_descr: String,
+}
+
+/// A session as others see it.
+#[derive(Debug)]
+pub struct Session {
+    /// What it shows of itself.
+    pub status: Arc<Status>,
+    /// Its pin.
+    pub pin: Arc<SessionPin>,
+}
+
+/// The sessions that there are. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions(Arc<Mutex<BTreeMap<SessionId, Arc<Session>>>>);
+
+impl Sessions {
+    /// One session.
+    pub fn get(&self, id: &SessionId) -> Option<Arc<Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn set(&self, id: &SessionId, session: Arc<Session>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), session);
+    }
+
+    fn remove(&self, id: &SessionId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Keeps one task for each session that is configured, until `stop` says true; then every station is told and closed.
+pub async fn run(
+    sessions: Sessions,
+    feed: Feed,
+    pins: Pins,
+    identity: watch::Receiver<Identity>,
+    mut config: watch::Receiver<Arc<Config>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut running = BTreeMap::<SessionId, Running>::new();
+    let mut ending = JoinSet::new();
+    loop {
+        let wanted = Arc::clone(&config.borrow_and_update());
+        for (id, session) in running.extract_if(.., |id, _| !wanted.bmp.sessions.contains_key(id)) {
+            session.stop.send_replace(true);
+            sessions.remove(&id);
+            ending.spawn(session.task);
+        }
+        for id in wanted.bmp.sessions.keys() {
+            if running.contains_key(id) {
+                continue;
+            }
+            let (status, pin) = (Arc::new(Status::new()), pins.session(id));
+            let (stop, stop_receiver) = watch::channel(false);
+            let life = Life {
+                id: id.clone(),
+                feed: feed.clone(),
+                pins: pins.clone(),
+                pin: Arc::clone(&pin),
+                identity: identity.clone(),
+                status: Arc::clone(&status),
+                stop: stop_receiver,
+            };
+            sessions.set(id, Arc::new(Session { status, pin }));
+            running.insert(id.clone(), Running { stop, task: tokio::spawn(life.run()) });
+        }
+        let more = tokio::select! {
+            changed = config.changed() => changed.is_ok(),
+            stopped = stop.wait_for(|stop| *stop) => { drop(stopped); false }
+            Some(_) = ending.join_next() => true,
+        };
+        if !more {
+            break;
+        }
+    }
+    for (_, session) in running {
+        session.stop.send_replace(true);
+        ending.spawn(session.task);
+    }
+    // A session that takes longer is closed by the end of its task.
+    let _ = timeout(SHUTDOWN, async { while ending.join_next().await.is_some() {} }).await;
+}

@@ -1,0 +1,49 @@
+//! How long to wait before the next attempt.
+
+use std::time::Duration;
+
+/// The first delay.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest delay.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Doubling delays with jitter, so that the sessions of a station that comes back do not return in one moment.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Self { next: FIRST }
+    }
+
+    /// The delay before the next attempt: between three and five quarters of the nominal one.
+    pub(super) fn delay(&mut self) -> Duration {
+        let nominal = self.next;
+        self.next = (nominal * 2).min(LONGEST);
+        nominal.mul_f64(0.75 + fastrand::f64() / 2.0)
+    }
+
+    /// After a success or a change of configuration.
+    pub(super) fn reset(&mut self) {
+        self.next = FIRST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_start_again_after_a_reset() {
+        let mut backoff = Backoff::new();
+        for nominal in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let delay = backoff.delay().as_secs_f64();
+            let nominal = f64::from(nominal);
+            assert!((nominal * 0.75..=nominal * 1.25).contains(&delay), "{delay} for {nominal}");
+        }
+        backoff.reset();
+        assert!(backoff.delay() <= FIRST.mul_f64(1.25));
+    }
+}

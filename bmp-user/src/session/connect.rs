@@ -1,0 +1,113 @@
+//! Opening the connection: source first, then the station.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::{
+    pin::{Datapath, Grant, Reason},
+    sys,
+};
+
+/// How long the station has to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What may wait unsent in the kernel: enough to keep a fast link busy between two writes, little enough that what a slow
+/// station gets is not old.
+const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
+
+/// An idle connection is probed, so that a vanished host is noticed without traffic.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    pub(super) why: String,
+}
+
+/// Connects to the station from the granted source.
+///
+/// The socket is bound here as well as by the kernel programs: a host without them still gets the source it was told.
+pub(super) async fn connect(grant: &Grant, datapath: &Datapath) -> Result<TcpStream, Refusal> {
+    let socket = open(grant, datapath)?;
+    let station = with_scope(grant);
+    let socket = TcpSocket::from_std_stream(socket.into());
+    match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            let reason = reason_of(&error, Reason::ConnectTimeout);
+            Err(Refusal { reason, why: format!("connect to {station}: {error}") })
+        }
+        Err(_) => {
+            let why = format!("{station} did not answer within {} s", TIMEOUT.as_secs());
+            Err(Refusal { reason: Reason::ConnectTimeout, why })
+        }
+    }
+}
+
+fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
+    let refusal = |step: String| {
+        move |error: io::Error| Refusal {
+            reason: reason_of(&error, Reason::NotPermitted),
+            why: format!("{step}: {error}"),
+        }
+    };
+    let domain = Domain::for_address(grant.station);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(refusal("open a socket".to_owned()))?;
+    datapath.claim(&socket).map_err(|error| Refusal {
+        reason: Reason::NotPermitted,
+        why: format!("tag the session's own socket: {error:#}"),
+    })?;
+    let configure = || {
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(KEEPALIVE_IDLE)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_PROBES),
+        )?;
+        sys::set_not_sent_low_water(&socket, NOT_SENT_LOW_WATER)
+    };
+    configure().map_err(refusal("set socket options".to_owned()))?;
+    if let Some((index, name)) = &grant.resolved.device {
+        sys::bind_to_interface(&socket, *index).map_err(refusal(format!("bind to interface {name}")))?;
+    }
+    if let Some(source) = grant.resolved.source {
+        sys::bind_address_no_port(&socket)
+            .and_then(|()| socket.bind(&SocketAddr::new(source, 0).into()))
+            .map_err(refusal(format!("bind to source address {source}")))?;
+    }
+    Ok(socket)
+}
+
+/// A link-local station is reached by the pinned interface: its index is the scope (RFC 4007 §6).
+fn with_scope(grant: &Grant) -> SocketAddr {
+    let mut station = grant.station;
+    if let (SocketAddr::V6(station), Some((index, _))) = (&mut station, &grant.resolved.device)
+        && station.ip().is_unicast_link_local()
+    {
+        station.set_scope_id(*index);
+    }
+    station
+}
+
+/// What an error of a socket says about the session.
+pub(super) fn reason_of(error: &io::Error, otherwise: Reason) -> Reason {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Reason::ConnectRefused,
+        Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Reason::ConnectionReset,
+        Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::NoRoute,
+        Some(libc::EADDRNOTAVAIL) => Reason::AddressAbsent,
+        Some(libc::ENODEV) => Reason::InterfaceAbsent,
+        Some(libc::ENETDOWN) => Reason::InterfaceDown,
+        // The connect programs answer a denied connect with EPERM.
+        Some(libc::EPERM) => Reason::EgressDenied,
+        Some(libc::EACCES) => Reason::NotPermitted,
+        _ => otherwise,
+    }
+}

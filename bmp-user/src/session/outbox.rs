@@ -1,0 +1,160 @@
+//! What is on its way into the socket.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::status::Status;
+use crate::{
+    feed::{Chunk, Counts},
+    wire::bmp::MessageType,
+};
+
+/// How many chunks one write takes. Past some tens the system call's own cost no longer shows.
+const SLICES: usize = 64;
+
+/// Whole frames in the order in which they leave, written with vectored I/O from where they lie.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: VecDeque<Outgoing>,
+    /// Bytes of the front entry that have left.
+    written: usize,
+}
+
+/// Some whole frames in one piece.
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Bytes,
+    counts: Counts,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Appends chunks of the journal.
+    pub(super) fn extend(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
+        self.queue.extend(chunks.into_iter().map(|chunk| Outgoing { bytes: chunk.bytes, counts: chunk.counts }));
+    }
+
+    /// Appends one frame.
+    pub(super) fn push(&mut self, frame: Bytes, message: MessageType) {
+        let mut counts = Counts::default();
+        counts.record(message.code(), 1);
+        self.queue.push_back(Outgoing { bytes: frame, counts });
+    }
+
+    /// Appends some frames that were counted together.
+    pub(super) fn push_counted(&mut self, frames: Vec<Bytes>, counts: Counts) {
+        self.queue.extend(frames.into_iter().map(|bytes| Outgoing { bytes, counts: Counts::default() }));
+        if let Some(last) = self.queue.back_mut() {
+            last.counts += counts;
+        }
+    }
+
+    /// Writes once, as much as the socket takes: how many bytes. `WouldBlock` when it takes nothing.
+    pub(super) fn write(&mut self, stream: &TcpStream, status: &Status) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut used = 0;
+        for (slice, outgoing) in slices.iter_mut().zip(&self.queue) {
+            let left = if used == 0 { self.written } else { 0 };
+            *slice = IoSlice::new(outgoing.bytes.get(left..).unwrap_or(&[]));
+            used += 1;
+        }
+        let written = stream.try_write_vectored(slices.get(..used).unwrap_or(&[]))?;
+        status.sent(self.advance(written));
+        Ok(written)
+    }
+
+    /// What has left whole.
+    fn advance(&mut self, written: usize) -> Counts {
+        let mut sent = Counts::default();
+        self.written += written;
+        while let Some(front) = self.queue.front()
+            && self.written >= front.bytes.len()
+        {
+            self.written -= front.bytes.len();
+            sent += front.counts;
+            self.queue.pop_front();
+        }
+        sent
+    }
+
+    /// Forgets all but the frame that has left in part, so that what is pushed next starts at a frame.
+    pub(super) fn cut_after_current_frame(&mut self) {
+        self.queue.truncate(usize::from(self.written > 0));
+        if let Some(front) = self.queue.front_mut() {
+            front.counts = Counts::default();
+            front.bytes.truncate(frame_end(&front.bytes, self.written));
+        }
+        if self.queue.is_empty() {
+            self.written = 0;
+        }
+    }
+}
+
+/// Where the frame ends that the byte before `position` belongs to, in a run of whole frames (RFC 7854 §4.1: one octet of
+/// version, four of length).
+fn frame_end(frames: &[u8], position: usize) -> usize {
+    let mut end = 0;
+    while end < position {
+        let Some(&[a, b, c, d]) = frames.get(end + 1..end + 5) else { return frames.len() };
+        match u32::from_be_bytes([a, b, c, d]) as usize {
+            0 => return frames.len(),
+            length => end += length,
+        }
+    }
+    end.min(frames.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(length: u8) -> Vec<u8> {
+        let mut frame = vec![3, 0, 0, 0, length, 0];
+        frame.resize(length.into(), 0xaa);
+        frame
+    }
+
+    fn outbox_of(lengths: &[u8]) -> Outbox {
+        let mut outbox = Outbox::default();
+        outbox.push(
+            lengths.iter().flat_map(|length| frame(*length)).collect::<Vec<_>>().into(),
+            MessageType::RouteMonitoring,
+        );
+        outbox
+    }
+
+    fn left(outbox: &Outbox) -> usize {
+        outbox.queue.iter().map(|outgoing| outgoing.bytes.len()).sum::<usize>() - outbox.written
+    }
+
+    #[test]
+    fn a_cut_outbox_ends_where_the_frame_in_flight_ends() {
+        for (written, expected) in [(0, 0), (1, 9), (9, 1), (10, 0), (11, 19), (29, 1), (30, 0)] {
+            let mut outbox = outbox_of(&[10, 20, 30]);
+            outbox.advance(written);
+            outbox.cut_after_current_frame();
+            assert_eq!(left(&outbox), expected, "after {written} bytes");
+        }
+    }
+
+    #[test]
+    fn a_message_counts_as_sent_when_its_last_byte_has_left() {
+        let mut outbox = outbox_of(&[10]);
+        outbox.push(frame(20).into(), MessageType::PeerUp);
+        let mut sent = Counts::default();
+        for (written, total) in [(9, 0), (1, 1), (19, 1), (1, 2)] {
+            sent += outbox.advance(written);
+            assert_eq!(sent.total(), total);
+        }
+        assert_eq!((sent.of(MessageType::RouteMonitoring), sent.of(MessageType::PeerUp)), (1, 1));
+        assert!(outbox.is_empty());
+    }
+}

@@ -1,0 +1,85 @@
+//! Telling a dead station from a slow one.
+
+use std::time::{Duration, Instant};
+
+use crate::sys::TcpProgress;
+
+/// A station that acknowledges nothing for this long, while something waits for it, is dead.
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(30);
+
+/// Watches a connection's progress.
+///
+/// A station that keeps its window closed answers window probes, so it is slow and stays. `TCP_USER_TIMEOUT` cannot tell the
+/// two apart: it counts the time since data was last acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    waiting_since: Option<Instant>,
+}
+
+impl Pulse {
+    /// Whether the station is dead, by a reading of `TCP_INFO` and whether bytes wait in the socket's send queue.
+    pub(super) fn is_dead(&mut self, progress: TcpProgress, queued: bool, now: Instant) -> bool {
+        if !queued && progress.unacknowledged == 0 && progress.probes == 0 {
+            self.waiting_since = None;
+            return false;
+        }
+        let waiting = now.duration_since(*self.waiting_since.get_or_insert(now));
+        if progress.last_ack < waiting {
+            // Something was acknowledged since: what waits now waits since then at the earliest.
+            self.waiting_since = now.checked_sub(progress.last_ack);
+            return progress.last_ack >= DEAD_AFTER;
+        }
+        waiting >= DEAD_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(unacknowledged: u32, probes: u8, last_ack_s: u64) -> TcpProgress {
+        TcpProgress { unacknowledged, probes, last_ack: Duration::from_secs(last_ack_s), retransmits: 0 }
+    }
+
+    /// The first reading, in seconds, at which the station is found dead.
+    fn dead_at(readings: impl IntoIterator<Item = (u64, TcpProgress, bool)>) -> Option<u64> {
+        let start = Instant::now();
+        let mut pulse = Pulse::default();
+        readings
+            .into_iter()
+            .find(|(second, progress, queued)| pulse.is_dead(*progress, *queued, start + Duration::from_secs(*second)))
+            .map(|(second, ..)| second)
+    }
+
+    #[test]
+    fn a_station_that_acknowledges_nothing_is_dead_after_thirty_seconds() {
+        assert_eq!(dead_at((0..100).map(|s| (s, seen(3, 0, s), true))), Some(30));
+    }
+
+    #[test]
+    fn the_time_before_there_was_something_to_acknowledge_does_not_count() {
+        let readings = (0..200).map(|s| if s < 100 { (s, seen(0, 0, s), false) } else { (s, seen(1, 0, s), true) });
+        assert_eq!(dead_at(readings), Some(130));
+    }
+
+    #[test]
+    fn a_station_with_a_closed_window_that_answers_probes_is_not_dead() {
+        assert_eq!(dead_at((0..1000).map(|s| (s, seen(0, 0, s % 25), true))), None);
+    }
+
+    #[test]
+    fn an_idle_connection_is_not_dead() {
+        assert_eq!(dead_at((0..1000).map(|s| (s, seen(0, 0, s), false))), None);
+    }
+
+    #[test]
+    fn unanswered_probes_alone_are_enough() {
+        assert_eq!(dead_at((0..100).map(|s| (s, seen(0, 1, s), false))), Some(30));
+    }
+
+    #[test]
+    fn a_station_that_acknowledged_once_and_then_vanished_is_dead_thirty_seconds_after() {
+        let readings = (0..100_u64).map(|s| (s, seen(1, 0, s.saturating_sub(20)), true));
+        assert_eq!(dead_at(readings), Some(50));
+    }
+}

@@ -1,0 +1,154 @@
+//! What a session shows of itself.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use crate::{feed::Counts, pin::Reason};
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not started.
+    Idle,
+    /// Waiting for its source and egress.
+    Resolving,
+    /// Waiting for the station to answer.
+    Connecting,
+    /// Telling the station what is in force.
+    Dumping,
+    /// Following the journal.
+    Following,
+    /// Not connected; see the reason.
+    Down,
+}
+
+impl Phase {
+    /// The string of `display` and of its JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Resolving => "resolving",
+            Self::Connecting => "connecting",
+            Self::Dumping => "dumping",
+            Self::Following => "following",
+            Self::Down => "down",
+        }
+    }
+
+    /// Whether the station is connected.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Dumping | Self::Following)
+    }
+}
+
+/// A reading of [`Status`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Where the session is in its life.
+    pub phase: Phase,
+    /// Why it is down.
+    pub reason: Option<Reason>,
+    /// The reason in a sentence.
+    pub why: Option<String>,
+    /// The command that would mend it.
+    pub mend: Option<String>,
+    /// When it last went up or down.
+    pub since: Instant,
+    /// The near end of the connection.
+    pub local: Option<SocketAddr>,
+    /// How many connections have been established.
+    pub established: u64,
+    /// When the next attempt is due.
+    pub retry_at: Option<Instant>,
+    /// Whether the station has been sent every route since its connection was established or, before that, none was missed.
+    pub complete: bool,
+    /// How many times the station was told everything in force.
+    pub dumps: u64,
+    /// Segments sent again by the connections before this one.
+    pub retransmits: u64,
+    /// Segments sent again by this one.
+    pub live_retransmits: u64,
+}
+
+/// What a session shows of itself: written by its task, read by whoever displays it.
+#[derive(Debug)]
+pub struct Status {
+    shown: Mutex<Snapshot>,
+    messages: Mutex<Counts>,
+    cursor: AtomicU64,
+    position: AtomicU64,
+    discarded: AtomicU64,
+}
+
+impl Status {
+    pub(super) fn new() -> Self {
+        Self {
+            shown: Mutex::new(Snapshot {
+                phase: Phase::Idle,
+                reason: None,
+                why: None,
+                mend: None,
+                since: Instant::now(),
+                local: None,
+                established: 0,
+                retry_at: None,
+                complete: true,
+                dumps: 0,
+                retransmits: 0,
+                live_retransmits: 0,
+            }),
+            messages: Mutex::default(),
+            cursor: AtomicU64::new(0),
+            position: AtomicU64::new(0),
+            discarded: AtomicU64::new(0),
+        }
+    }
+
+    /// A reading.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Messages sent since the session was configured.
+    pub fn messages(&self) -> Counts {
+        *self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the session has got in the journal: sequence number of the next frame, and journal bytes before it.
+    pub fn cursor(&self) -> (u64, u64) {
+        (self.cursor.load(Relaxed), self.position.load(Relaxed))
+    }
+
+    /// Bytes that the station sent, which no station has a reason to.
+    pub fn discarded(&self) -> u64 {
+        self.discarded.load(Relaxed)
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_up = shown.phase.is_up();
+        change(&mut shown);
+        if shown.phase.is_up() != was_up {
+            shown.since = Instant::now();
+        }
+    }
+
+    pub(super) fn sent(&self, counts: Counts) {
+        *self.messages.lock().unwrap_or_else(PoisonError::into_inner) += counts;
+    }
+
+    pub(super) fn moved(&self, cursor: u64, position: u64) {
+        self.cursor.store(cursor, Relaxed);
+        self.position.store(position, Relaxed);
+    }
+
+    pub(super) fn discard(&self, bytes: usize) {
+        self.discarded.fetch_add(bytes as u64, Relaxed);
+    }
+}
