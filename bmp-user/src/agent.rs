@@ -1,1 +1,124 @@
 //! The tasks of bmpd and how they are wired.
+//!
+//! ```text
+//!                                    watch<Config>: what is in force
+//!             ┌───────────────────────────┬──────────────────────┬───────────────────┐
+//!             ▼                           ▼                      ▼                   ▼
+//!   relays (1; a task a listener    sessions (1; a task    pins (1)             control (1; a task
+//!   and a connection)               a session)               │  ▲               a connection)
+//!             │ frames                 ▲   ▲  ▲              │  │ watch<Host>        │ reads
+//!             └───────▶ Feed ──────────┘   │  └─ watch<State>┘ link (1 for events)    ▼
+//!                      journal, peers      └ watch<Identity>                    Status, Pins, Feed
+//! ```
+//!
+//! A configuration is a value: each task compares it with the one before. Ending goes the way of the data: sessions say
+//! farewell first, and only then do the kernel programs go, with the last holder of the datapath.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::{self, Config},
+    control::{self, ControlSocket},
+    feed::Feed,
+    input, link,
+    pin::{self, Datapath, Enforcement, Pins},
+    session::{self, Identity, Sessions},
+};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Where the control socket is to be.
+    pub control: PathBuf,
+    /// How packets are held to their pin.
+    pub datapath: pin::Options,
+}
+
+/// Runs bmpd until it gets SIGTERM or SIGINT. SIGHUP reads the file again.
+///
+/// # Errors
+/// Whatever keeps it from starting: nothing is left behind then.
+pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let socket = ControlSocket::bind(&options.control)?;
+    let (routes, host) = link::watch().await.context("cannot watch this host's interfaces over netlink")?;
+    let datapath = Datapath::load(&options.datapath)?;
+    match datapath.enforcement() {
+        Enforcement::Kernel => info!("egress is enforced and counted by the kernel programs"),
+        Enforcement::Socket { why } => warn!("egress is not enforced by the kernel, sockets are bound only: {why}"),
+    }
+
+    let feed = Feed::new(crate::feed::DEFAULT_JOURNAL_BYTES);
+    let pins = Pins::new(datapath);
+    let sessions = Sessions::default();
+    let relays = input::relay::Relays::default();
+    let (stop, stopping) = watch::channel(false);
+    let (identity_sender, identity) = watch::channel(identity_of(&config));
+    let (config_sender, config) = watch::channel(Arc::new(config));
+
+    let pin_task = tokio::spawn(pin::run(pins.clone(), config.clone(), host, routes));
+    let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays));
+    let mut session_task =
+        tokio::spawn(session::run(sessions.clone(), feed.clone(), pins.clone(), identity, config.clone(), stopping));
+    let context = control::Context { config, sessions, pins, feed };
+    info!("ready, control socket {}", options.control.display());
+
+    {
+        let mut serving = std::pin::pin!(control::serve(&socket, context));
+        loop {
+            select! {
+                () = &mut serving => {}
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => match config::load(&options.config) {
+                    Ok(config) => {
+                        info!("read {} again", options.config.display());
+                        identity_sender.send_replace(identity_of(&config));
+                        config_sender.send_replace(Arc::new(config));
+                    }
+                    Err(error) => error!("{} stays as it was:\n{error}", options.config.display()),
+                },
+            }
+        }
+    }
+
+    info!("closing");
+    stop.send_replace(true);
+    if let Err(error) = (&mut session_task).await {
+        error!("the session task failed: {error}");
+    }
+    for task in [relay_task, pin_task] {
+        task.abort();
+        // An aborted task answers with just that.
+        let _ = task.await;
+    }
+    info!("closed");
+    Ok(())
+}
+
+/// sysName is what is configured, or the host's name; sysDescr names program and kernel.
+fn identity_of(config: &Config) -> Identity {
+    let kernel = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).map(|text| text.trim().to_owned());
+    let unknown = |_| "unknown".to_owned();
+    Identity {
+        sys_name: config.sysname.clone().unwrap_or_else(|| kernel("hostname").unwrap_or_else(unknown)),
+        sys_descr: format!(
+            "bmpd {} on Linux {}",
+            env!("CARGO_PKG_VERSION"),
+            kernel("osrelease").unwrap_or_else(unknown)
+        ),
+    }
+}

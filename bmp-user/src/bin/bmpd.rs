@@ -1,3 +1,84 @@
 //! The agent.
 
-fn main() {}
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use bmp_user::{agent, config, control, pin};
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// BMP sessions that leave this host by the interface and address the operator named, and by no other.
+#[derive(Parser)]
+#[command(name = "bmpd", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Parse and validate a configuration file, and do nothing else.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+    /// The control socket.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    control: PathBuf,
+    /// The root of the cgroup v2 hierarchy; found by itself where it is mounted.
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// How packets are held to their pin.
+    #[arg(long, value_enum, default_value_t)]
+    datapath: pin::Mode,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Check { config }) => config::load(&config).map(|_| ()).map_err(|error| error.to_string()),
+        None => run(arguments.run),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed stderr is no reason to end otherwise.
+            let _ = writeln!(std::io::stderr(), "{}", error.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Run) -> Result<(), String> {
+    // clap has seen to it that it is there, unless a subcommand is.
+    let path = arguments.config.unwrap_or_default();
+    let config = config::load(&path).map_err(|error| error.to_string())?;
+    pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let options = agent::Options {
+        config: path,
+        control: arguments.control,
+        datapath: pin::Options { mode: arguments.datapath, cgroup: arguments.cgroup },
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("bmpd: cannot start its threads: {error}"))?;
+    runtime.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"))
+}

@@ -1,0 +1,229 @@
+//! What `display bmp session` knows about a session. Field names are those of the JSON and are stable.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use bmp_ebpf::Counters;
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    config::{Config, Session as Configured, SessionId, effective},
+    feed::Counts,
+    pin::{Enforcement, State},
+    session::{Phase, Session},
+    wire::bmp::MessageType,
+};
+
+/// One session.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SessionReport {
+    pub(super) station: IpAddr,
+    pub(super) port: Option<u16>,
+    pub(super) vpn_instance: String,
+    pub(super) alias: Option<String>,
+    /// `bmpd` or `adopted`.
+    pub(super) owner: &'static str,
+    pub(super) process: Option<Process>,
+    /// `up` or `down`.
+    pub(super) state: &'static str,
+    pub(super) phase: &'static str,
+    pub(super) reason: Option<&'static str>,
+    /// The reason in a sentence.
+    pub(super) detail: Option<String>,
+    /// The command that would mend it.
+    pub(super) mend: Option<String>,
+    pub(super) age_seconds: u64,
+    pub(super) local_address: Option<IpAddr>,
+    pub(super) local_port: Option<u16>,
+    pub(super) established_count: u64,
+    pub(super) retry_in_seconds: Option<f64>,
+    pub(super) connect_interface: ConnectInterface,
+    pub(super) egress: Egress,
+    pub(super) kernel: Kernel,
+    pub(super) messages: Messages,
+    pub(super) feed: Feed,
+}
+
+/// Who owns an adopted session.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) name: String,
+}
+
+/// What was asked, and where it stands.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ConnectInterface {
+    pub(super) interface: Option<String>,
+    pub(super) address: Option<IpAddr>,
+    /// `session`, `bmp` or `default`.
+    pub(super) from: &'static str,
+}
+
+/// What it came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Egress {
+    /// Kernel names; empty is any interface.
+    pub(super) interfaces: Vec<String>,
+    /// `kernel`, `socket` or `none`.
+    pub(super) enforcement: &'static str,
+    /// Why it is not `kernel`.
+    pub(super) why: Option<String>,
+}
+
+/// What the kernel counted.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Kernel {
+    pub(super) tx_bytes: u64,
+    pub(super) tx_packets: u64,
+    pub(super) tx_payload_bytes: u64,
+    pub(super) rx_bytes: u64,
+    pub(super) rx_packets: u64,
+    pub(super) retransmits: u64,
+    pub(super) denied: Denied,
+    pub(super) foreign: Foreign,
+}
+
+/// Packets dropped and connects refused, by cause.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Denied {
+    pub(super) interface: u64,
+    pub(super) source: u64,
+    pub(super) no_pin: u64,
+}
+
+/// Other processes' connections to the same station and port.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Foreign {
+    pub(super) tx_bytes: u64,
+    pub(super) tx_packets: u64,
+}
+
+/// Messages sent, by type.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Messages {
+    pub(super) route_monitoring: u64,
+    pub(super) statistics_report: u64,
+    pub(super) peer_down: u64,
+    pub(super) peer_up: u64,
+    pub(super) initiation: u64,
+    pub(super) termination: u64,
+    pub(super) route_mirroring: u64,
+}
+
+/// How far the session has got in the journal.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Feed {
+    pub(super) cursor: u64,
+    pub(super) head: u64,
+    pub(super) lag_bytes: u64,
+    pub(super) dumps: u64,
+    /// Whether the station was sent every route that its peers have announced.
+    pub(super) complete: bool,
+}
+
+/// Every session, or those of one station, in the order of the configuration.
+pub(super) fn sessions(context: &Context, config: &Config, station: Option<IpAddr>) -> Vec<SessionReport> {
+    config
+        .bmp
+        .sessions
+        .iter()
+        .filter(|(id, _)| station.is_none_or(|station| id.station == station))
+        .filter_map(|(id, configured)| {
+            // Between a commit and the start of its task a session is not there yet.
+            let session = context.sessions.get(id)?;
+            Some(report(context, config, id, configured, &session))
+        })
+        .collect()
+}
+
+fn report(
+    context: &Context,
+    config: &Config,
+    id: &SessionId,
+    configured: &Configured,
+    session: &Session,
+) -> SessionReport {
+    let shown = session.status.snapshot();
+    let now = Instant::now();
+    let effective = effective(&config.bmp, id, configured);
+    let state = session.pin.subscribe().borrow().clone();
+    let counters = context.pins.counters(&session.pin);
+    let (interfaces, pinned) = match &state {
+        State::Ready(grant) => (grant.resolved.egress.iter().map(|(_, name)| name.clone()).collect(), true),
+        State::Down(_) => (Vec::new(), configured.port.is_some()),
+        State::Pending => (Vec::new(), false),
+    };
+    let (enforcement, why) = match context.pins.datapath().enforcement() {
+        _ if !pinned => ("none", None),
+        Enforcement::Kernel => ("kernel", None),
+        Enforcement::Socket { why } => ("socket", Some(why.clone())),
+    };
+    let stats = context.feed.stats();
+    let (cursor, position) = session.status.cursor();
+    // Without a connection there is nothing to be behind with.
+    let (cursor, lag_bytes) =
+        if shown.phase.is_up() { (cursor, stats.head_bytes.saturating_sub(position)) } else { (cursor, 0) };
+    SessionReport {
+        station: id.station,
+        port: configured.port,
+        vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| "_public_".to_owned()),
+        alias: id.alias.clone(),
+        owner: "bmpd",
+        process: None,
+        state: if shown.phase.is_up() { "up" } else { "down" },
+        phase: shown.phase.as_str(),
+        reason: shown.reason.map(|reason| reason.as_str()),
+        detail: shown.why,
+        mend: shown.mend,
+        age_seconds: now.duration_since(shown.since).as_secs(),
+        local_address: shown.local.map(|local| local.ip()),
+        local_port: shown.local.as_ref().map(SocketAddr::port),
+        established_count: shown.established,
+        retry_in_seconds: (shown.phase == Phase::Down)
+            .then_some(shown.retry_at)
+            .flatten()
+            .map(|at| (at.saturating_duration_since(now).as_secs_f64() * 10.0).round() / 10.0),
+        connect_interface: ConnectInterface {
+            interface: effective.connect.as_ref().and_then(|connect| connect.interface()).map(str::to_owned),
+            address: effective.connect.as_ref().and_then(|connect| connect.address()),
+            from: effective.from.as_str(),
+        },
+        egress: Egress { interfaces, enforcement, why },
+        kernel: kernel(&counters, shown.retransmits + shown.live_retransmits),
+        messages: messages(session.status.messages()),
+        feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps, complete: shown.complete },
+    }
+}
+
+fn kernel(counters: &Counters, retransmits: u64) -> Kernel {
+    Kernel {
+        tx_bytes: counters.own_tx.bytes,
+        tx_packets: counters.own_tx.packets,
+        tx_payload_bytes: counters.own_tx.payload_bytes,
+        rx_bytes: counters.own_rx.bytes,
+        rx_packets: counters.own_rx.packets,
+        retransmits: counters.retransmits + retransmits,
+        denied: Denied {
+            interface: counters.denied_interface,
+            source: counters.denied_source,
+            no_pin: counters.denied_no_pin,
+        },
+        foreign: Foreign { tx_bytes: counters.foreign_tx.bytes, tx_packets: counters.foreign_tx.packets },
+    }
+}
+
+fn messages(counts: Counts) -> Messages {
+    Messages {
+        route_monitoring: counts.of(MessageType::RouteMonitoring),
+        statistics_report: counts.of(MessageType::StatisticsReport),
+        peer_down: counts.of(MessageType::PeerDown),
+        peer_up: counts.of(MessageType::PeerUp),
+        initiation: counts.of(MessageType::Initiation),
+        termination: counts.of(MessageType::Termination),
+        route_mirroring: counts.of(MessageType::RouteMirroring),
+    }
+}

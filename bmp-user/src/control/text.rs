@@ -1,0 +1,142 @@
+//! The layouts that operators know.
+
+use std::fmt::Write as _;
+
+use super::report::SessionReport;
+
+/// `display bmp session`.
+pub(super) fn sessions(reports: &[SessionReport], verbose: bool) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = if verbose { write_verbose(&mut text, reports) } else { write_table(&mut text, reports) };
+    text
+}
+
+fn write_totals(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result {
+    let up = reports.iter().filter(|report| report.state == "up").count();
+    writeln!(text, " Total number of BMP session : {}", reports.len())?;
+    writeln!(text, " Session in up state : {up}")
+}
+
+fn write_table(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result {
+    write_totals(text, reports)?;
+    text.push('\n');
+    let mut rows = vec![["Session", "Alias", "State", "Age", "VPN", "Reason"].map(str::to_owned)];
+    rows.extend(reports.iter().map(|report| {
+        [
+            report.station.to_string(),
+            report.alias.clone().unwrap_or_else(|| "-".to_owned()),
+            capitalised(report.state),
+            age(report.age_seconds),
+            report.vpn_instance.clone(),
+            report.reason.unwrap_or("-").to_owned(),
+        ]
+    }));
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let line: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(text, "  {}", line.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result {
+    write_totals(text, reports)?;
+    for report in reports {
+        writeln!(text)?;
+        let alias = report.alias.as_ref().map(|alias| format!(", alias {alias}")).unwrap_or_default();
+        writeln!(text, " BMP session {}{alias}", report.station)?;
+        let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
+        line("VPN instance", report.vpn_instance.clone())?;
+        line("Station port", report.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
+        line("State", format!("{} ({}), for {}", capitalised(report.state), report.phase, age(report.age_seconds)))?;
+        if let Some(reason) = report.reason {
+            let detail = report.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            line("Reason", format!("{reason}{detail}"))?;
+        }
+        if let Some(mend) = &report.mend {
+            line("To mend it", mend.clone())?;
+        }
+        if let Some(seconds) = report.retry_in_seconds {
+            line("Next attempt in", format!("{seconds:.1} s"))?;
+        }
+        line("Established", format!("{} times", report.established_count))?;
+        let local = match (report.local_address, report.local_port) {
+            (Some(address), Some(port)) => format!("{address} port {port}"),
+            _ => "-".to_owned(),
+        };
+        line("Local address", local)?;
+        let asked = &report.connect_interface;
+        let words: Vec<_> =
+            asked.interface.iter().cloned().chain(asked.address.map(|address| address.to_string())).collect();
+        let view = match asked.from {
+            "session" => " (session view)",
+            "bmp" => " (bmp view)",
+            _ => "the kernel's choice",
+        };
+        line("Connect-interface", format!("{}{view}", words.join(" ")))?;
+        let egress = &report.egress;
+        let interfaces =
+            if egress.interfaces.is_empty() { "any interface".to_owned() } else { egress.interfaces.join(", ") };
+        let why = egress.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        line("May leave by", interfaces)?;
+        line("Enforcement", format!("{}{why}", egress.enforcement))?;
+        let kernel = &report.kernel;
+        line(
+            "Sent",
+            format!(
+                "{} bytes in {} packets, {} of payload, {} segments again",
+                kernel.tx_bytes, kernel.tx_packets, kernel.tx_payload_bytes, kernel.retransmits
+            ),
+        )?;
+        line("Received", format!("{} bytes in {} packets", kernel.rx_bytes, kernel.rx_packets))?;
+        line(
+            "Denied",
+            format!(
+                "{} by interface, {} by source, {} without a pin",
+                kernel.denied.interface, kernel.denied.source, kernel.denied.no_pin
+            ),
+        )?;
+        line("Foreign", format!("{} bytes in {} packets", kernel.foreign.tx_bytes, kernel.foreign.tx_packets))?;
+        let messages = &report.messages;
+        line(
+            "Messages",
+            format!(
+                "{} route monitoring, {} statistics, {} peer up, {} peer down, {} initiation, {} termination, {} mirroring",
+                messages.route_monitoring,
+                messages.statistics_report,
+                messages.peer_up,
+                messages.peer_down,
+                messages.initiation,
+                messages.termination,
+                messages.route_mirroring
+            ),
+        )?;
+        let feed = &report.feed;
+        line("Journal", format!("at {} of {}, {} bytes behind", feed.cursor, feed.head, feed.lag_bytes))?;
+        let routes = if feed.complete {
+            "complete"
+        } else {
+            "incomplete: some had passed before the station was connected, or while it was too slow"
+        };
+        line("Routes", routes.to_owned())?;
+    }
+    Ok(())
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// `00h01m02s`, and days before it where there are any.
+fn age(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let clock = format!("{hours:02}h{minutes:02}m{:02}s", seconds % 60);
+    if days == 0 { clock } else { format!("{days}d{clock}") }
+}
