@@ -135,12 +135,15 @@ fn forget(ctx: &SockAddrContext, sk: *mut bpf_sock, own: bool) {
 /// without a word.
 #[inline(always)]
 fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: bool) -> Result<(), Cause> {
-    let pin = SLOTS.get(slot).ok_or(Cause::NoPin)?;
+    let pin = SLOTS.get(slot).ok_or(Cause::Gone)?;
     // Read first: should the slot get another pin meanwhile, the tag is of the earlier one, and nothing leaves.
     // SAFETY: `pin` is a reference.
     let generation = unsafe { (&raw const pin.generation).read_volatile() };
-    if pin.flags & PIN_LIVE == 0 || pin.flags & PIN_DENY != 0 {
-        return Err(Cause::NoPin);
+    if pin.flags & PIN_LIVE == 0 {
+        return Err(Cause::Gone);
+    }
+    if pin.flags & PIN_DENY != 0 {
+        return Err(Cause::Denied);
     }
     bind_device(ctx, sk, pin)?;
     if pin.flags & PIN_SOURCE != 0 {
@@ -150,7 +153,7 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     // SAFETY: the socket is alive while its owner is in `connect`.
     let stored = unsafe { TAGS.get_or_insert_ptr_mut(ctx, Some(&mut tag)).as_mut() };
     // Without a tag nothing would hold the socket to its pin.
-    *stored.ok_or(Cause::NoPin)? = tag;
+    *stored.ok_or(Cause::Denied)? = tag;
     applied(ctx, key, pin, slot);
     Ok(())
 }
@@ -226,9 +229,9 @@ fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
         return;
     }
     if key.family == FAMILY_IPV4 {
-        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, ipv4(&key.station), key.port, cause.word());
+        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, ipv4(&key.station), key.port, cause.words());
     } else {
-        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station, key.port, cause.word());
+        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station, key.port, cause.words());
     }
 }
 

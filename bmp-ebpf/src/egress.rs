@@ -20,11 +20,11 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     if tag.slot == NO_SLOT {
         return PASS;
     }
-    let Some(pin) = pin_of(tag) else { return drop(&ctx, NO_SLOT, Cause::NoPin) };
+    let Some(pin) = pin_of(tag) else { return drop(&ctx, NO_SLOT, Cause::Gone) };
     let headers = headers(skb);
     // SAFETY: `skb` is the program's context.
     let ifindex = unsafe { (*skb).ifindex };
-    if let Err(cause) = check(pin, ifindex, headers.as_ref()) {
+    if let Err(cause) = check(pin, ifindex, &headers) {
         return drop(&ctx, tag.slot, cause);
     }
     if let Some(counters) = COUNTERS.get_ptr_mut(tag.slot) {
@@ -32,16 +32,16 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
         let traffic = unsafe {
             if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_tx } else { &raw mut (*counters).foreign_tx }
         };
-        count(traffic, skb, headers.and_then(|headers| headers.length));
+        count(traffic, skb, headers.length);
     }
     PASS
 }
 
 /// Whether a packet with these headers may leave by the interface.
 #[inline(always)]
-fn check(pin: &Pin, ifindex: u32, headers: Option<&Headers>) -> Result<(), Cause> {
+fn check(pin: &Pin, ifindex: u32, headers: &Headers) -> Result<(), Cause> {
     if pin.flags & PIN_DENY != 0 {
-        return Err(Cause::NoPin);
+        return Err(Cause::Denied);
     }
     if pin.egress_count != 0 && !names_interface(pin, ifindex) {
         return Err(Cause::Interface);
@@ -50,7 +50,7 @@ fn check(pin: &Pin, ifindex: u32, headers: Option<&Headers>) -> Result<(), Cause
         let source = pin.source.as_ptr().cast::<[u32; 4]>();
         // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
         let source = unsafe { &*source };
-        if !headers.is_some_and(|headers| headers.source == *source) {
+        if headers.source != *source {
             return Err(Cause::Source);
         }
     }
@@ -63,7 +63,7 @@ fn drop(ctx: &SkBuffContext, slot: u32, cause: Cause) -> i32 {
     if count_denial(slot, cause) {
         // SAFETY: `ctx.skb.skb` is the program's context.
         let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-        warn!(ctx, target: LOG, "egress: slot {}: packet by interface {} dropped: {}", slot, ifindex, cause.word());
+        warn!(ctx, target: LOG, "egress: slot {}: packet by interface {} dropped: {}", slot, ifindex, cause.words());
     }
     DROP
 }

@@ -24,7 +24,7 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     unsafe {
         let traffic =
             if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_rx } else { &raw mut (*counters).foreign_rx };
-        count(traffic, skb, headers(skb).and_then(|headers| headers.length));
+        count(traffic, skb, headers(skb).length);
         if pin.egress_count != 0 && !names_interface(pin, (*skb).ifindex) {
             add(&raw mut (*counters).rx_elsewhere_packets, u64::from((*skb).gso_segs.max(1)));
         }

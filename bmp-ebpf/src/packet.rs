@@ -18,18 +18,21 @@ const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const TCP_HEADER: usize = 20;
 
-/// The headers of a packet.
+/// The headers of a packet, with 0 for what could not be read: a pin's source is never the unspecified address.
+///
+/// No `Option`s here: older verifiers refuse the copy of a payload that the compiler knows to be unused and leaves unwritten.
 pub(crate) struct Headers {
-    /// Source address as [`bmp_ebpf::Pin::source`] holds it.
+    /// Source address as [`bmp_ebpf::Pin::source`] holds it; 0 if the packet is not IP or its header is not in the linear part of the buffer.
     pub(crate) source: [u32; 4],
-    /// Length of the IP and TCP headers, which every segment of the buffer carries; `None` where something else than TCP follows
-    /// the IP header (IPsec, IPv6 extension headers).
-    pub(crate) length: Option<u32>,
+    /// Length of the IP and TCP headers, which every segment of the buffer carries; 0 where something else than TCP follows the IP
+    /// header (IPsec, IPv6 extension headers).
+    pub(crate) length: u32,
 }
 
-/// Reads the headers; `None` if they are not IP or not in the linear part of the buffer.
+/// Reads the headers.
 #[inline(always)]
-pub(crate) fn headers(skb: *const __sk_buff) -> Option<Headers> {
+pub(crate) fn headers(skb: *const __sk_buff) -> Headers {
+    let mut headers = Headers { source: [0; 4], length: 0 };
     // SAFETY: `skb` is the program's context. Packet bytes are read only below `end`, which is what the verifier asks for. Unaligned
     // reads are fine: the kernel aligns the IP header to four bytes where the machine needs it.
     unsafe {
@@ -37,36 +40,35 @@ pub(crate) fn headers(skb: *const __sk_buff) -> Option<Headers> {
         let end = (*skb).data_end as usize;
         let ip = start as *const u8;
         match (*skb).protocol {
-            IPV4 => {
-                if start + IPV4_HEADER > end {
-                    return None;
-                }
+            IPV4 if start + IPV4_HEADER <= end => {
+                headers.source[0] = ip.add(12).cast::<u32>().read();
                 let length = usize::from(*ip & 0x0f) * 4;
-                let source = ip.add(12).cast::<u32>().read();
-                Some(Headers { source: [source, 0, 0, 0], length: tcp(start + length, end, length, *ip.add(9)) })
-            }
-            IPV6 => {
-                if start + IPV6_HEADER > end {
-                    return None;
+                if *ip.add(9) == TCP {
+                    headers.length = with_tcp(start + length, end, length as u32);
                 }
-                let source = ip.add(8).cast::<u32>();
-                let source = [source.read(), source.add(1).read(), source.add(2).read(), source.add(3).read()];
-                Some(Headers { source, length: tcp(start + IPV6_HEADER, end, IPV6_HEADER, *ip.add(6)) })
             }
-            _ => None,
+            IPV6 if start + IPV6_HEADER <= end => {
+                let source = ip.add(8).cast::<u32>();
+                headers.source = [source.read(), source.add(1).read(), source.add(2).read(), source.add(3).read()];
+                if *ip.add(6) == TCP {
+                    headers.length = with_tcp(start + IPV6_HEADER, end, IPV6_HEADER as u32);
+                }
+            }
+            _ => {}
         }
     }
+    headers
 }
 
-/// Length of both headers, from where the TCP header starts and the IP header's length.
+/// Length of both headers, from where the TCP header starts and the IP header's length; 0 if the TCP header is not there.
 #[inline(always)]
-unsafe fn tcp(start: usize, end: usize, ip_length: usize, protocol: u8) -> Option<u32> {
-    if protocol != TCP || start + TCP_HEADER > end {
-        return None;
+unsafe fn with_tcp(start: usize, end: usize, ip_length: u32) -> u32 {
+    if start + TCP_HEADER > end {
+        return 0;
     }
     // SAFETY: 20 bytes from `start` on are packet bytes.
     let offset = unsafe { *((start + 12) as *const u8) } >> 4;
-    Some(ip_length as u32 + u32::from(offset) * 4)
+    ip_length + u32::from(offset) * 4
 }
 
 /// Counts a socket buffer as the packets that it is on the wire.
@@ -75,23 +77,21 @@ unsafe fn tcp(start: usize, end: usize, ip_length: usize, protocol: u8) -> Optio
 /// and gives each the headers; what came in was put together the same way. Some drivers of virtual machines leave `gso_segs` 0.
 /// Without a TCP header the length is counted as one packet without payload.
 #[inline(always)]
-pub(crate) fn count(traffic: *mut Traffic, skb: *const __sk_buff, header_length: Option<u32>) {
+pub(crate) fn count(traffic: *mut Traffic, skb: *const __sk_buff, header_length: u32) {
     // SAFETY: `skb` is the program's context and `traffic` a field of a table's value.
     unsafe {
         let length = (*skb).len;
         let mut bytes = u64::from(length);
         let mut packets = 1;
         let mut payload = 0;
-        if let Some(header) = header_length
-            && header <= length
-        {
-            payload = length - header;
+        if header_length != 0 && header_length <= length {
+            payload = length - header_length;
             packets = (*skb).gso_segs;
             if packets == 0 {
                 let size = (*skb).gso_size;
                 packets = if size == 0 { 1 } else { payload.div_ceil(size).max(1) };
             }
-            bytes += u64::from(packets - 1) * u64::from(header);
+            bytes += u64::from(packets - 1) * u64::from(header_length);
         }
         add(&raw mut (*traffic).bytes, bytes);
         add(&raw mut (*traffic).packets, u64::from(packets));

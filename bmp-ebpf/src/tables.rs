@@ -8,7 +8,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
-use bmp_ebpf::{Counters, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag};
+use bmp_ebpf::{Counters, EGRESS_MAX, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag};
 
 /// See [`bmp_ebpf::table::PINS`].
 #[map]
@@ -39,18 +39,21 @@ pub(crate) enum Cause {
     Interface,
     /// The socket is bound to, or the packet carries, another source address.
     Source,
-    /// The pin says deny, or is no longer there.
-    NoPin,
+    /// The pin says deny.
+    Denied,
+    /// The pin that the socket was connected under is no longer there.
+    Gone,
 }
 
 impl Cause {
-    /// The word for the log. All are of one length, so that the verifier sees a copy of constant size.
+    /// The words for the log. All are of one length, so that the verifier sees a copy of constant size.
     #[inline(always)]
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
-            Self::Interface => "interface",
-            Self::Source => "source   ",
-            Self::NoPin => "no pin   ",
+            Self::Interface => "wrong interface",
+            Self::Source => "wrong source IP",
+            Self::Denied => "pin denies this",
+            Self::Gone => "pin has expired",
         }
     }
 }
@@ -79,9 +82,13 @@ pub(crate) fn pin_of(tag: Tag) -> Option<&'static Pin> {
 }
 
 /// Whether the pin names the interface as one that packets may leave by.
+///
+/// Written out, because older verifiers lose the bound of the pointer that the compiler makes of a loop over the array.
 #[inline(always)]
 pub(crate) fn names_interface(pin: &Pin, ifindex: u32) -> bool {
-    pin.egress.iter().zip(0..pin.egress_count).any(|(&named, _)| named == ifindex)
+    const { assert!(EGRESS_MAX == 8) };
+    let named = |at: usize| (at as u32) < pin.egress_count && pin.egress[at] == ifindex;
+    named(0) || named(1) || named(2) || named(3) || named(4) || named(5) || named(6) || named(7)
 }
 
 /// Adds to one counter of the running CPU.
@@ -108,7 +115,7 @@ pub(crate) fn count_denial(slot: u32, cause: Cause) -> bool {
             match cause {
                 Cause::Interface => &raw mut (*counters).denied_interface,
                 Cause::Source => &raw mut (*counters).denied_source,
-                Cause::NoPin => &raw mut (*counters).denied_no_pin,
+                Cause::Denied | Cause::Gone => &raw mut (*counters).denied_no_pin,
             },
             1,
         );

@@ -31,7 +31,7 @@ fn missing(effective: u64) -> Vec<&'static str> {
 /// Adds to an error what capability is missing, where that is why the kernel refused.
 pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
     let refused = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
-    if !refused.into_iter().any(|code| code == libc::EPERM || code == libc::EACCES) {
+    if !refused.into_iter().any(|code| code == libc::EPERM) {
         return error;
     }
     match effective().map(missing) {

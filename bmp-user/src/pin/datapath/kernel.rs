@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, SkStorage};
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -51,13 +51,13 @@ impl Kernel {
             [(program::EGRESS, CgroupSkbAttachType::Egress), (program::INGRESS, CgroupSkbAttachType::Ingress)]
         {
             let program: &mut CgroupSkb = find(ebpf.program_mut(name), name)?.try_into()?;
-            program.load().with_context(|| format!("cannot load the BPF program `{name}`"))?;
+            loaded(name, program.load())?;
             let attached = program.attach(&cgroup, attach_type, CgroupAttachMode::Single);
             attached.with_context(|| format!("cannot attach the BPF program `{name}` to the cgroup"))?;
         }
         for name in [program::CONNECT4, program::CONNECT6] {
             let program: &mut CgroupSockAddr = find(ebpf.program_mut(name), name)?.try_into()?;
-            program.load().with_context(|| format!("cannot load the BPF program `{name}`"))?;
+            loaded(name, program.load())?;
             let attached = program.attach(&cgroup, CgroupAttachMode::Single);
             attached.with_context(|| format!("cannot attach the BPF program `{name}` to the cgroup"))?;
         }
@@ -169,6 +169,26 @@ impl Drop for Kernel {
             log.abort();
         }
     }
+}
+
+/// Cuts the verifier's account of a refusal, which can be thousands of lines, down to what it says at last.
+fn loaded(name: &str, result: Result<(), ProgramError>) -> anyhow::Result<()> {
+    let Err(error) = result else { return Ok(()) };
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return Err(error).with_context(|| format!("cannot load the BPF program `{name}`"));
+    };
+    let account = verifier_log.to_string();
+    debug!("BPF program `{name}`: {account}");
+    let statistics = ["verification time", "stack depth", "processed "];
+    let reason = account
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !statistics.iter().any(|statistic| line.starts_with(statistic)));
+    Err(anyhow::Error::new(io_error).context(match reason {
+        Some(reason) => format!("this kernel's verifier refuses the BPF program `{name}`: {reason}"),
+        None => format!("cannot load the BPF program `{name}`"),
+    }))
 }
 
 /// What is in the object file under this name.

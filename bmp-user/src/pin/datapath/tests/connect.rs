@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use bmp_ebpf::{PIN_DENY, Pin};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::world::{STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, connect, pin};
+use super::world::{Arrived, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, connect, pin, stop_listening};
 
 const EPERM: Option<i32> = Some(libc::EPERM);
 
@@ -159,7 +159,7 @@ fn under_a_deny_pin_connect_fails_at_once_and_nothing_leaves() {
     assert_eq!(error_of(connect(own, listener.local_addr().unwrap(), &listener)), EPERM);
     assert_eq!(world.datapath.counters(&slot).denied_no_pin, 2);
     for capture in captures {
-        assert_eq!(capture.arrived(), (0, 0));
+        assert_eq!(capture.arrived(), Arrived::default());
     }
 }
 
@@ -185,7 +185,7 @@ fn a_socket_that_the_station_rejected_is_pinned_by_its_next_connect() {
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
-    drop(listener);
+    stop_listening(listener);
     let socket = world.router.socket(Domain::IPV4);
     let refused = socket.connect(&address.into()).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
@@ -201,7 +201,7 @@ fn a_connection_without_a_pin_is_untouched_also_on_a_socket_that_had_one() {
     let (pinned, free) = (world.listen(STATION4), world.listen(STATION4));
     let address = pinned.local_addr().unwrap();
     let slot = world.datapath.install(&world.key(&pinned), Pin::default()).unwrap();
-    drop(pinned);
+    stop_listening(pinned);
     let socket = world.router.socket(Domain::IPV4);
     socket.connect(&address.into()).unwrap_err();
     let counted = world.datapath.counters(&slot);

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::super::{Datapath, Mode, Options};
 
@@ -180,6 +180,11 @@ pub(super) fn pin(source: Option<IpAddr>, device: u32) -> Pin {
     pin
 }
 
+/// Stops listening at once. Closing alone would do so only when no process that another test is just starting holds a copy.
+pub(super) fn stop_listening(listener: TcpListener) {
+    SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
+}
+
 /// Both ends of a connection.
 pub(super) struct Session {
     pub(super) router: TcpStream,
@@ -253,38 +258,50 @@ impl Capture {
         Self { socket, port }
     }
 
-    /// What arrived so far for the port, as packets and IP bytes.
-    pub(super) fn arrived(&self) -> (u64, u64) {
-        let (mut packets, mut bytes) = (0, 0);
+    /// What arrived since the last call.
+    pub(super) fn arrived(&self) -> Arrived {
+        let mut arrived = Arrived::default();
         let mut buffer = [0_u8; 65_536];
         loop {
             // SAFETY: all zeroes is a value of this plain structure.
             let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
             let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            let (room, flags) = (buffer.len(), libc::MSG_TRUNC);
+            let room = buffer.len();
             // SAFETY: the buffer and the address are writable and as long as said.
             let read = unsafe {
                 let (buffer, from) = (buffer.as_mut_ptr().cast(), (&raw mut from).cast());
-                libc::recvfrom(self.socket.as_raw_fd(), buffer, room, flags, from, &raw mut length)
+                libc::recvfrom(self.socket.as_raw_fd(), buffer, room, 0, from, &raw mut length)
             };
-            let Ok(read) = usize::try_from(read) else { return (packets, bytes) };
-            if from.sll_pkttype != libc::PACKET_OUTGOING
-                && destination_port(&buffer[..read.min(room)]) == Some(self.port)
-            {
-                packets += 1;
-                bytes += read as u64;
+            let Ok(read) = usize::try_from(read) else { return arrived };
+            if from.sll_pkttype != libc::PACKET_OUTGOING {
+                arrived.add(&buffer[..read], self.port);
             }
         }
     }
 }
 
-fn destination_port(ip: &[u8]) -> Option<u16> {
-    let tcp = match (ip.first()? >> 4, ip.get(9), ip.get(6)) {
-        (4, Some(&6), _) => usize::from(ip[0] & 0x0f) * 4,
-        (6, _, Some(&6)) => 40,
-        _ => return None,
-    };
-    Some(u16::from_be_bytes([*ip.get(tcp + 2)?, *ip.get(tcp + 3)?]))
+/// Packets, IP bytes and TCP payload bytes of one port.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Arrived {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+    pub(super) payload_bytes: u64,
+}
+
+impl Arrived {
+    fn add(&mut self, ip: &[u8], port: u16) {
+        let start = match (ip[0] >> 4, ip[9], ip[6]) {
+            (4, 6, _) => usize::from(ip[0] & 0x0f) * 4,
+            (6, _, 6) => 40,
+            _ => return,
+        };
+        let tcp = &ip[start..];
+        if u16::from_be_bytes([tcp[2], tcp[3]]) == port {
+            self.packets += 1;
+            self.bytes += ip.len() as u64;
+            self.payload_bytes += (tcp.len() - usize::from(tcp[12] >> 4) * 4) as u64;
+        }
+    }
 }
 
 /// Reads counters until they say what must come, and returns the last reading.
