@@ -4,11 +4,13 @@ use std::{
     ffi::OsStr,
     fmt::Display,
     io::Write as _,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, bail};
+use nix::sys::signal::{SigSet, Signal};
 
 /// Says one line on standard output. A reader that has gone away is no reason to stop half-way.
 pub(crate) fn say(line: impl Display) {
@@ -50,6 +52,21 @@ pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
     let quoted = metadata.split_once("\"target_directory\":\"").and_then(|(_, rest)| rest.split_once('"'));
     let (folder, _) = quoted.context("`cargo metadata` names no target folder")?;
     Ok(folder.into())
+}
+
+/// Blocks these signals in this thread and in those that it will make, to be waited for; [`unblocked`] spares what it starts.
+pub(crate) fn block(signals: &[Signal]) -> anyhow::Result<SigSet> {
+    let set: SigSet = signals.iter().copied().collect();
+    set.thread_block().context("cannot block signals")?;
+    Ok(set)
+}
+
+/// Lets `command` start with no signal blocked: a program inherits the mask of the thread that starts it, and would not be stopped by
+/// what that thread waits for.
+pub(crate) fn unblocked(command: &mut Command) -> &mut Command {
+    let unblock = || SigSet::empty().thread_set_mask().map_err(std::io::Error::from);
+    // SAFETY: between fork and exec it makes one call that is safe there (pthread_sigmask, signal-safety(7)) and allocates nothing.
+    unsafe { command.pre_exec(unblock) }
 }
 
 /// Runs `command` with this process's output.

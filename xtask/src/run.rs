@@ -17,7 +17,7 @@ use nix::{
 
 use crate::{
     binaries,
-    process::{as_root, cannot_start, is_root, run, say, target_dir},
+    process::{as_root, block, cannot_start, is_root, run, say, target_dir, unblocked},
 };
 
 const SAMPLE: &str = include_str!("sample.conf");
@@ -43,11 +43,10 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     bmpd.args(with_configuration(&arguments.bmpd)?);
     explain(&folder, arguments);
 
-    // Blocked here, taken in `until_end`. The standard library unblocks all signals in the programs that it starts.
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
-    signals.thread_block().context("cannot block signals")?;
+    // Blocked here, taken in `until_end`.
+    let signals = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD])?;
     let station = arguments.station.then(|| Station::start(&folder)).transpose()?;
-    let started = bmpd.spawn().with_context(|| cannot_start(&bmpd));
+    let started = unblocked(&mut bmpd).spawn().with_context(|| cannot_start(&bmpd));
     let status = started.and_then(|mut bmpd| until_end(&mut bmpd, &signals));
     drop(station);
     Ok(exit_code(status?))
@@ -123,7 +122,7 @@ impl Station {
         let mut station = Command::new(folder.join("station"));
         // In a process group of its own, Ctrl-C does not reach it.
         station.args([STATION.0, STATION.1]).stdin(Stdio::null()).process_group(0);
-        Ok(Self(station.spawn().with_context(|| cannot_start(&station))?))
+        Ok(Self(unblocked(&mut station).spawn().with_context(|| cannot_start(&station))?))
     }
 }
 

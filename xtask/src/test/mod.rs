@@ -15,14 +15,14 @@ use std::{
 
 use anyhow::Context as _;
 use nix::{
-    sys::signal::{SigSet, Signal, killpg},
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 
 use self::summary::Summary;
 use crate::{
     packages,
-    process::{cannot_start, cargo, is_root, say, target_dir},
+    process::{block, cannot_start, cargo, is_root, say, target_dir, unblocked},
     setup::setup,
 };
 
@@ -87,9 +87,8 @@ fn run_tests(arguments: &Arguments, skipped: &Path, summary: &mut Summary) -> an
     tests.stdout(writer.try_clone().context("cannot make a pipe")?).stderr(writer);
 
     // Before any thread is made, so that all of them leave these signals to the one that waits for them.
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    signals.thread_block().context("cannot block signals")?;
-    let mut child = tests.spawn().with_context(|| cannot_start(&tests))?;
+    let signals = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
+    let mut child = unblocked(&mut tests).spawn().with_context(|| cannot_start(&tests))?;
     // The writing ends that this process holds would keep the pipe open.
     drop(tests);
     let group = Group::of(&child)?;
