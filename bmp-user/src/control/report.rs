@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 
@@ -132,10 +133,10 @@ pub(super) fn sessions(context: &Context, config: &Config, station: Option<IpAdd
         .sessions
         .iter()
         .filter(|(id, _)| station.is_none_or(|station| id.station == station))
-        .filter_map(|(id, configured)| {
-            // Between a commit and the start of its task a session is not there yet.
-            let session = context.sessions.get(id)?;
-            Some(report(context, config, id, configured, &session))
+        .map(|(id, configured)| {
+            // Between a commit and the start of its task a session has not begun.
+            let session = context.sessions.get(id).unwrap_or_else(|| Arc::new(Session::idle(context.pins.session(id))));
+            report(context, config, id, configured, &session)
         })
         .collect()
 }

@@ -50,6 +50,13 @@ pub struct Session {
     pub pin: Arc<SessionPin>,
 }
 
+impl Session {
+    /// A session that has not begun.
+    pub fn idle(pin: Arc<SessionPin>) -> Self {
+        Self { status: Arc::new(Status::new()), pin }
+    }
+}
+
 /// The sessions that there are. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions(Arc<Mutex<BTreeMap<SessionId, Arc<Session>>>>);
@@ -96,18 +103,18 @@ pub async fn run(
             if running.contains_key(id) {
                 continue;
             }
-            let (status, pin) = (Arc::new(Status::new()), pins.session(id));
+            let session = Session::idle(pins.session(id));
             let (stop, stop_receiver) = watch::channel(false);
             let life = Life {
                 id: id.clone(),
                 feed: feed.clone(),
                 pins: pins.clone(),
-                pin: Arc::clone(&pin),
+                pin: Arc::clone(&session.pin),
                 identity: identity.clone(),
-                status: Arc::clone(&status),
+                status: Arc::clone(&session.status),
                 stop: stop_receiver,
             };
-            sessions.set(id, Arc::new(Session { status, pin }));
+            sessions.set(id, Arc::new(session));
             running.insert(id.clone(), Running { stop, task: tokio::spawn(life.run()) });
         }
         let more = tokio::select! {
