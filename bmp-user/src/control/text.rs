@@ -54,7 +54,8 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
         let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
         line("VPN instance", report.vpn_instance.clone())?;
         line("Station port", report.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
-        line("State", format!("{} ({}), for {}", capitalised(report.state), report.phase, age(report.age_seconds)))?;
+        let phase = if report.phase == report.state { String::new() } else { format!(" ({})", report.phase) };
+        line("State", format!("{}{phase}, for {}", capitalised(report.state), age(report.age_seconds)))?;
         if let Some(reason) = report.reason {
             let detail = report.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
             line("Reason", format!("{reason}{detail}"))?;
@@ -65,7 +66,7 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
         if let Some(seconds) = report.retry_in_seconds {
             line("Next attempt in", format!("{seconds:.1} s"))?;
         }
-        line("Established", format!("{} times", report.established_count))?;
+        line("Established", format!("{} time(s)", report.established_count))?;
         let local = match (report.local_address, report.local_port) {
             (Some(address), Some(port)) => format!("{address} port {port}"),
             _ => "-".to_owned(),
