@@ -2,13 +2,15 @@
 //! that hold them, and what the kernel counted.
 
 mod datapath;
+mod keeper;
 mod privilege;
 mod reason;
 mod resolve;
 mod table;
 
 pub use datapath::{Datapath, Enforcement, Mode, Options, Slot};
+pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
 pub use reason::Reason;
-pub use resolve::{Resolved, Unresolved, resolve};
-pub use table::{Grant, LINGER, Pins, SessionPin, State, run};
+pub use resolve::{Resolved, Rule, Unresolved, resolve};
+pub use table::{Grant, Pins, SessionPin, State};

@@ -1,25 +1,16 @@
-//! The pins of all sessions: one task compares what is configured with what the host has, writes what follows into the
-//! kernel tables, and tells each session what it may use.
+//! The pins of all sessions, and what the kernel counted for each.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use bmp_ebpf::{Counters, EGRESS_MAX, PIN_DENY, PIN_SOURCE, Pin, PinKey};
-use tokio::{sync::watch, time::Instant};
-use tracing::{info, warn};
+use bmp_ebpf::Counters;
+use tokio::sync::watch;
 
-use super::{Datapath, Reason, Resolved, Slot, Unresolved, resolve};
-use crate::{
-    config::{Config, ConnectInterface, SessionId, effective},
-    link::{Host, Routes},
-};
-
-/// How long the slot of a replaced pin stays as it was, so that FIN and RST of its sockets leave by the old way.
-pub const LINGER: Duration = Duration::from_secs(10);
+use super::{Datapath, Resolved, Slot, Unresolved};
+use crate::config::SessionId;
 
 /// What a session may use now.
 #[derive(Clone, Debug)]
@@ -75,7 +66,7 @@ impl Pins {
         &self.datapath
     }
 
-    /// The pin of one session, [`State::Pending`] until [`run`] has decided about it.
+    /// The pin of one session, [`State::Pending`] until [`super::run`] has decided about it.
     pub fn session(&self, id: &SessionId) -> Arc<SessionPin> {
         Arc::clone(lock(&self.sessions).entry(id.clone()).or_insert_with(|| {
             Arc::new(SessionPin { state: watch::Sender::new(State::Pending), ledger: Mutex::default() })
@@ -92,7 +83,7 @@ impl Pins {
         sum
     }
 
-    fn forget(&self, id: &SessionId) {
+    pub(super) fn forget(&self, id: &SessionId) {
         lock(&self.sessions).remove(id);
     }
 }
@@ -102,295 +93,24 @@ impl SessionPin {
     pub fn subscribe(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
-}
 
-/// What was decided about one session, and what stands in the kernel tables for it.
-struct Tracked {
-    pin: Arc<SessionPin>,
-    wanted: Option<ConnectInterface>,
-    /// The address that the rule chose: kept while it is valid.
-    chosen: Option<IpAddr>,
-    decision: Option<Decision>,
-    /// Where `PINS` points to the newest slot of the ledger.
-    installed: Option<PinKey>,
-    route: Option<RouteVerdict>,
-}
+    pub(super) fn tell(&self, state: State) {
+        self.state.send_replace(state);
+    }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Decision {
-    Ready(Grant),
-    /// With the station where a port is configured, so that it can be denied.
-    Down(Option<SocketAddr>, Unresolved),
-}
+    /// Counts a slot among the session's, as the newest.
+    pub(super) fn add_slot(&self, slot: Slot) {
+        lock(&self.ledger).slots.push_back(slot);
+    }
 
-impl Decision {
-    /// Whether both ask the same of kernel and session. By which rule an address was chosen, and what an interface is called, may
-    /// change meanwhile.
-    fn comes_to(&self, other: &Self) -> bool {
-        fn index((index, _): &(u32, String)) -> u32 {
-            *index
-        }
-        match (self, other) {
-            (Self::Ready(one), Self::Ready(other)) => {
-                let (pin, other_pin) = (&one.resolved, &other.resolved);
-                one.station == other.station
-                    && pin.source == other_pin.source
-                    && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
-                    && pin.egress.iter().map(index).eq(other_pin.egress.iter().map(index))
-            }
-            _ => self == other,
+    /// Frees the oldest slot; what it counted stays with the session.
+    pub(super) fn free_oldest(&self, datapath: &Datapath) {
+        let mut ledger = lock(&self.ledger);
+        if let Some(slot) = ledger.slots.pop_front() {
+            let last = datapath.free(slot);
+            add(&mut ledger.freed, &last);
         }
     }
-}
-
-/// The answer to "is there a route", good until the routes or the question change.
-struct RouteVerdict {
-    epoch: u64,
-    device: u32,
-    source: Option<IpAddr>,
-    station: IpAddr,
-    found: bool,
-}
-
-/// The oldest slot of a session's ledger, whose pin was replaced.
-struct Lingering {
-    until: Instant,
-    pin: Arc<SessionPin>,
-}
-
-/// Keeps the pins in step with configuration and host until either of them is gone.
-pub async fn run(
-    pins: Pins,
-    mut config: watch::Receiver<Arc<Config>>,
-    mut host: watch::Receiver<Arc<Host>>,
-    routes: Routes,
-) {
-    let mut keeper = Keeper { pins, routes, sessions: BTreeMap::new(), lingering: VecDeque::new() };
-    loop {
-        let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
-        keeper.update(&wanted, &found).await;
-        let next = keeper.lingering.front().map(|slot| slot.until);
-        let more = tokio::select! {
-            changed = config.changed() => changed.is_ok(),
-            changed = host.changed() => changed.is_ok(),
-            () = until(next) => true,
-        };
-        keeper.free_expired();
-        if !more {
-            return;
-        }
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-struct Keeper {
-    pins: Pins,
-    routes: Routes,
-    sessions: BTreeMap<SessionId, Tracked>,
-    /// Earliest first.
-    lingering: VecDeque<Lingering>,
-}
-
-impl Keeper {
-    async fn update(&mut self, config: &Config, host: &Host) {
-        let gone: Vec<_> = self.sessions.keys().filter(|id| !config.bmp.sessions.contains_key(*id)).cloned().collect();
-        for id in gone {
-            if let Some(mut tracked) = self.sessions.remove(&id) {
-                self.uninstall(&mut tracked);
-                self.pins.forget(&id);
-            }
-        }
-        for (id, session) in &config.bmp.sessions {
-            let mut tracked = self.sessions.remove(id).unwrap_or_else(|| Tracked {
-                pin: self.pins.session(id),
-                wanted: None,
-                chosen: None,
-                decision: None,
-                installed: None,
-                route: None,
-            });
-            let wanted = effective(&config.bmp, id, session).connect;
-            if tracked.wanted != wanted {
-                tracked.chosen = None;
-                tracked.wanted = wanted;
-            }
-            let station = session.port.map(|port| SocketAddr::new(id.station, port));
-            let decision = self.decide(id, station, &mut tracked, config, host).await;
-            if !tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision)) {
-                self.apply(id, &mut tracked, decision);
-            }
-            self.sessions.insert(id.clone(), tracked);
-        }
-    }
-
-    async fn decide(
-        &self,
-        id: &SessionId,
-        station: Option<SocketAddr>,
-        tracked: &mut Tracked,
-        config: &Config,
-        host: &Host,
-    ) -> Decision {
-        let Some(station) = station else {
-            return Decision::Down(
-                None,
-                Unresolved {
-                    reason: Reason::NotConfigured,
-                    why: "no port is configured".to_owned(),
-                    mend: "tcp connect port PORT".to_owned(),
-                },
-            );
-        };
-        let aliases = &config.interface_aliases;
-        match resolve(tracked.wanted.as_ref(), id.station, host, aliases, tracked.chosen) {
-            Err(unresolved) => Decision::Down(Some(station), unresolved),
-            Ok(resolved) => {
-                tracked.chosen = resolved.source;
-                let Some((device, name)) = &resolved.device else {
-                    return Decision::Ready(Grant { station, resolved });
-                };
-                if self.has_route(id, tracked, *device, resolved.source, host.routes_epoch).await {
-                    Decision::Ready(Grant { station, resolved })
-                } else {
-                    let mend = format!("ip route add {} dev {name} via GATEWAY metric 1000", id.station);
-                    let why = format!("there is no route to {} by interface {name}", id.station);
-                    Decision::Down(Some(station), Unresolved { reason: Reason::NoRoute, why, mend })
-                }
-            }
-        }
-    }
-
-    /// Asked once for each change of the routes: a socket bound to a device that has no route to the station would take it as
-    /// a neighbour and wait for ARP in vain.
-    async fn has_route(
-        &self,
-        id: &SessionId,
-        tracked: &mut Tracked,
-        device: u32,
-        source: Option<IpAddr>,
-        epoch: u64,
-    ) -> bool {
-        let station = id.station;
-        let mut last_known = true;
-        if let Some(known) = &tracked.route
-            && (known.device, known.source, known.station) == (device, source, station)
-        {
-            if known.epoch == epoch {
-                return known.found;
-            }
-            last_known = known.found;
-        }
-        let found = match self.routes.to(station, device, source).await {
-            Ok(route) => route.is_some(),
-            Err(error) => {
-                warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
-                last_known
-            }
-        };
-        tracked.route = Some(RouteVerdict { epoch, device, source, station, found });
-        found
-    }
-
-    /// Kernel first, session after: a session that is told "ready" finds its pin in force.
-    fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, decision: Decision) {
-        let (station, pin) = match &decision {
-            Decision::Ready(grant) => (Some(grant.station), pin_of(&grant.resolved)),
-            Decision::Down(station, _) => (*station, Pin { flags: PIN_DENY, ..Pin::default() }),
-        };
-        let was_denied = matches!(tracked.decision, Some(Decision::Down(Some(_), _)));
-        let key = station.map(|station| self.pins.datapath.key(station));
-        let stays = was_denied && matches!(decision, Decision::Down(..)) && tracked.installed == key;
-        let mut refused = None;
-        if !stays {
-            match key.map(|key| self.pins.datapath.install(&key, pin).map(|slot| (key, slot))) {
-                None => self.uninstall(tracked),
-                Some(Ok((key, slot))) => {
-                    lock(&tracked.pin.ledger).slots.push_back(slot);
-                    self.replace(tracked, Some(key));
-                }
-                Some(Err(error)) => refused = Some(error),
-            }
-        }
-        let state = match (&decision, refused) {
-            (_, Some(error)) => State::Down(Arc::new(Unresolved {
-                reason: Reason::NotPermitted,
-                why: format!("the kernel tables do not take the pin: {error:#}"),
-                mend: "bmpd --datapath socket".to_owned(),
-            })),
-            (Decision::Ready(grant), None) => {
-                info!("session {id}: {}", in_words(&grant.resolved));
-                State::Ready(Arc::new(grant.clone()))
-            }
-            (Decision::Down(_, unresolved), None) => State::Down(Arc::new(unresolved.clone())),
-        };
-        tracked.decision = Some(decision);
-        tracked.pin.state.send_replace(state);
-    }
-
-    fn uninstall(&mut self, tracked: &mut Tracked) {
-        self.replace(tracked, None);
-    }
-
-    /// The slot that was in force lingers. Its key goes too, unless the new pin has the same.
-    fn replace(&mut self, tracked: &mut Tracked, new: Option<PinKey>) {
-        let Some(old) = std::mem::replace(&mut tracked.installed, new) else { return };
-        if new != Some(old)
-            && let Err(error) = self.pins.datapath.remove(&old)
-        {
-            warn!("cannot take a pin out of the kernel table: {error:#}");
-        }
-        self.lingering.push_back(Lingering { until: Instant::now() + LINGER, pin: Arc::clone(&tracked.pin) });
-    }
-
-    fn free_expired(&mut self) {
-        let now = Instant::now();
-        while let Some(Lingering { pin, .. }) = self.lingering.pop_front_if(|lingering| lingering.until <= now) {
-            let mut ledger = lock(&pin.ledger);
-            if let Some(slot) = ledger.slots.pop_front() {
-                let last = self.pins.datapath.free(slot);
-                add(&mut ledger.freed, &last);
-            }
-        }
-    }
-}
-
-/// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
-fn in_words(resolved: &Resolved) -> String {
-    let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
-    let egress =
-        if names.is_empty() { "leaves by any interface".to_owned() } else { format!("pinned to {}", names.join(", ")) };
-    match resolved.source {
-        Some(source) => format!("{egress}, from {source} ({})", resolved.rule),
-        None => egress,
-    }
-}
-
-/// What the kernel shall enforce.
-fn pin_of(resolved: &Resolved) -> Pin {
-    let mut pin = Pin { device: resolved.device.as_ref().map_or(0, |(index, _)| *index), ..Pin::default() };
-    for (index, slot) in resolved.egress.iter().zip(pin.egress.iter_mut()) {
-        *slot = index.0;
-    }
-    // At most EGRESS_MAX names can be configured.
-    pin.egress_count = resolved.egress.len().min(EGRESS_MAX) as u32;
-    match resolved.source {
-        Some(IpAddr::V4(source)) => {
-            pin.flags |= PIN_SOURCE;
-            pin.source[..4].copy_from_slice(&source.octets());
-        }
-        Some(IpAddr::V6(source)) => {
-            pin.flags |= PIN_SOURCE;
-            pin.source = source.octets();
-        }
-        None => {}
-    }
-    pin
 }
 
 /// Adds what one slot counted to a sum.

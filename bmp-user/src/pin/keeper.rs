@@ -1,0 +1,339 @@
+//! The task that keeps the pins: it compares what is configured with what the host has, writes what follows into the kernel
+//! tables, and tells each session what it may use.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, Pin, PinKey};
+use tokio::{sync::watch, time::Instant};
+use tracing::{info, warn};
+
+use super::{Grant, Pins, Reason, Resolved, SessionPin, State, Unresolved, resolve};
+use crate::{
+    config::{Config, ConnectInterface, SessionId, effective},
+    link::{Host, Routes},
+};
+
+/// How long the slot of a replaced pin stays as it was, so that FIN and RST of its sockets leave by the old way.
+pub const LINGER: Duration = Duration::from_secs(10);
+
+/// What was decided about one session, and what stands in the kernel tables for it.
+struct Tracked {
+    pin: Arc<SessionPin>,
+    wanted: Option<ConnectInterface>,
+    /// The address that the rule chose: kept while it is valid.
+    chosen: Option<IpAddr>,
+    decision: Option<Decision>,
+    /// Where `PINS` points to the newest slot of the ledger.
+    installed: Option<PinKey>,
+    route: Option<RouteVerdict>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Decision {
+    Ready(Grant),
+    /// With the station where a port is configured, so that it can be denied.
+    Down(Option<SocketAddr>, Unresolved),
+}
+
+impl Decision {
+    /// Whether both ask the same of kernel and session. By which rule an address was chosen, and what an interface is called, may
+    /// change meanwhile.
+    fn comes_to(&self, other: &Self) -> bool {
+        fn index((index, _): &(u32, String)) -> u32 {
+            *index
+        }
+        match (self, other) {
+            (Self::Ready(one), Self::Ready(other)) => {
+                let (pin, other_pin) = (&one.resolved, &other.resolved);
+                one.station == other.station
+                    && pin.source == other_pin.source
+                    && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
+                    && pin.egress.iter().map(index).eq(other_pin.egress.iter().map(index))
+            }
+            _ => self == other,
+        }
+    }
+}
+
+/// The answer to "is there a route", good until the routes or the question change.
+struct RouteVerdict {
+    epoch: u64,
+    device: u32,
+    source: Option<IpAddr>,
+    station: IpAddr,
+    found: bool,
+}
+
+/// The oldest slot of a session's ledger, whose pin was replaced.
+struct Lingering {
+    until: Instant,
+    pin: Arc<SessionPin>,
+}
+
+/// Keeps the pins in step with configuration and host until either of them is gone.
+pub async fn run(
+    pins: Pins,
+    mut config: watch::Receiver<Arc<Config>>,
+    mut host: watch::Receiver<Arc<Host>>,
+    routes: Routes,
+) {
+    let mut keeper = Keeper { pins, routes, sessions: BTreeMap::new(), lingering: VecDeque::new() };
+    loop {
+        let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
+        keeper.update(&wanted, &found).await;
+        let next = keeper.lingering.front().map(|slot| slot.until);
+        let more = tokio::select! {
+            changed = config.changed() => changed.is_ok(),
+            changed = host.changed() => changed.is_ok(),
+            () = until(next) => true,
+        };
+        keeper.free_expired();
+        if !more {
+            return;
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Keeper {
+    pins: Pins,
+    routes: Routes,
+    sessions: BTreeMap<SessionId, Tracked>,
+    /// Earliest first.
+    lingering: VecDeque<Lingering>,
+}
+
+impl Keeper {
+    async fn update(&mut self, config: &Config, host: &Host) {
+        let gone: Vec<_> = self.sessions.keys().filter(|id| !config.bmp.sessions.contains_key(*id)).cloned().collect();
+        for id in gone {
+            if let Some(mut tracked) = self.sessions.remove(&id) {
+                self.uninstall(&mut tracked);
+                self.pins.forget(&id);
+            }
+        }
+        for (id, session) in &config.bmp.sessions {
+            let mut tracked = self.sessions.remove(id).unwrap_or_else(|| Tracked {
+                pin: self.pins.session(id),
+                wanted: None,
+                chosen: None,
+                decision: None,
+                installed: None,
+                route: None,
+            });
+            let wanted = effective(&config.bmp, id, session).connect;
+            if tracked.wanted != wanted {
+                tracked.chosen = None;
+                tracked.wanted = wanted;
+            }
+            let station = session.port.map(|port| SocketAddr::new(id.station, port));
+            let decision = self.decide(id, station, &mut tracked, config, host).await;
+            if !tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision)) {
+                self.apply(id, &mut tracked, decision);
+            }
+            self.sessions.insert(id.clone(), tracked);
+        }
+    }
+
+    async fn decide(
+        &self,
+        id: &SessionId,
+        station: Option<SocketAddr>,
+        tracked: &mut Tracked,
+        config: &Config,
+        host: &Host,
+    ) -> Decision {
+        let Some(station) = station else {
+            return Decision::Down(
+                None,
+                Unresolved {
+                    reason: Reason::NotConfigured,
+                    why: "no port is configured".to_owned(),
+                    mend: "tcp connect port PORT".to_owned(),
+                },
+            );
+        };
+        let aliases = &config.interface_aliases;
+        match resolve(tracked.wanted.as_ref(), id.station, host, aliases, tracked.chosen) {
+            Err(unresolved) => Decision::Down(Some(station), unresolved),
+            Ok(resolved) => {
+                tracked.chosen = resolved.source;
+                let Some((device, name)) = &resolved.device else {
+                    return Decision::Ready(Grant { station, resolved });
+                };
+                if self.has_route(id, tracked, *device, resolved.source, host.routes_epoch).await {
+                    Decision::Ready(Grant { station, resolved })
+                } else {
+                    let mend = format!("ip route add {} dev {name} via GATEWAY metric 1000", id.station);
+                    let why = format!("there is no route to {} by interface {name}", id.station);
+                    Decision::Down(Some(station), Unresolved { reason: Reason::NoRoute, why, mend })
+                }
+            }
+        }
+    }
+
+    /// Asked once for each change of the routes: a socket bound to a device that has no route to the station would take it as
+    /// a neighbour and wait for ARP in vain.
+    async fn has_route(
+        &self,
+        id: &SessionId,
+        tracked: &mut Tracked,
+        device: u32,
+        source: Option<IpAddr>,
+        epoch: u64,
+    ) -> bool {
+        let station = id.station;
+        let mut last_known = true;
+        if let Some(known) = &tracked.route
+            && (known.device, known.source, known.station) == (device, source, station)
+        {
+            if known.epoch == epoch {
+                return known.found;
+            }
+            last_known = known.found;
+        }
+        let found = match self.routes.to(station, device, source).await {
+            Ok(route) => route.is_some(),
+            Err(error) => {
+                warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
+                last_known
+            }
+        };
+        tracked.route = Some(RouteVerdict { epoch, device, source, station, found });
+        found
+    }
+
+    /// Kernel first, session after: a session that is told "ready" finds its pin in force.
+    fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, decision: Decision) {
+        let (station, pin) = match &decision {
+            Decision::Ready(grant) => (Some(grant.station), pin_of(&grant.resolved)),
+            Decision::Down(station, _) => (*station, Pin { flags: PIN_DENY, ..Pin::default() }),
+        };
+        let was_denied = matches!(tracked.decision, Some(Decision::Down(Some(_), _)));
+        let key = station.map(|station| self.pins.datapath().key(station));
+        let stays = was_denied && matches!(decision, Decision::Down(..)) && tracked.installed == key;
+        let mut refused = None;
+        if !stays {
+            match key.map(|key| self.pins.datapath().install(&key, pin).map(|slot| (key, slot))) {
+                None => self.uninstall(tracked),
+                Some(Ok((key, slot))) => {
+                    tracked.pin.add_slot(slot);
+                    self.replace(tracked, Some(key));
+                }
+                Some(Err(error)) => refused = Some(error),
+            }
+        }
+        let state = match (&decision, refused) {
+            (_, Some(error)) => State::Down(Arc::new(Unresolved {
+                reason: Reason::NotPermitted,
+                why: format!("the kernel tables do not take the pin: {error:#}"),
+                mend: "bmpd --datapath socket".to_owned(),
+            })),
+            (Decision::Ready(grant), None) => {
+                info!("session {id}: {}", in_words(&grant.resolved));
+                State::Ready(Arc::new(grant.clone()))
+            }
+            (Decision::Down(_, unresolved), None) => State::Down(Arc::new(unresolved.clone())),
+        };
+        tracked.decision = Some(decision);
+        tracked.pin.tell(state);
+    }
+
+    fn uninstall(&mut self, tracked: &mut Tracked) {
+        self.replace(tracked, None);
+    }
+
+    /// The slot that was in force lingers. Its key goes too, unless the new pin has the same.
+    fn replace(&mut self, tracked: &mut Tracked, new: Option<PinKey>) {
+        let Some(old) = std::mem::replace(&mut tracked.installed, new) else { return };
+        if new != Some(old)
+            && let Err(error) = self.pins.datapath().remove(&old)
+        {
+            warn!("cannot take a pin out of the kernel table: {error:#}");
+        }
+        self.lingering.push_back(Lingering { until: Instant::now() + LINGER, pin: Arc::clone(&tracked.pin) });
+    }
+
+    fn free_expired(&mut self) {
+        let now = Instant::now();
+        while let Some(Lingering { pin, .. }) = self.lingering.pop_front_if(|lingering| lingering.until <= now) {
+            pin.free_oldest(self.pins.datapath());
+        }
+    }
+}
+
+/// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
+fn in_words(resolved: &Resolved) -> String {
+    let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+    let egress =
+        if names.is_empty() { "leaves by any interface".to_owned() } else { format!("pinned to {}", names.join(", ")) };
+    match resolved.source {
+        Some(source) => format!("{egress}, from {source} ({})", resolved.rule),
+        None => egress,
+    }
+}
+
+/// What the kernel shall enforce.
+fn pin_of(resolved: &Resolved) -> Pin {
+    let mut pin = Pin { device: resolved.device.as_ref().map_or(0, |(index, _)| *index), ..Pin::default() };
+    for (index, slot) in resolved.egress.iter().zip(pin.egress.iter_mut()) {
+        *slot = index.0;
+    }
+    // At most EGRESS_MAX names can be configured.
+    pin.egress_count = resolved.egress.len().min(EGRESS_MAX) as u32;
+    match resolved.source {
+        Some(IpAddr::V4(source)) => {
+            pin.flags |= PIN_SOURCE;
+            pin.source[..4].copy_from_slice(&source.octets());
+        }
+        Some(IpAddr::V6(source)) => {
+            pin.flags |= PIN_SOURCE;
+            pin.source = source.octets();
+        }
+        None => {}
+    }
+    pin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pin::Rule;
+
+    fn grant(source: &str, device: Option<(u32, &str)>, rule: Rule) -> Decision {
+        let device = device.map(|(index, name)| (index, name.to_owned()));
+        let egress = device.iter().cloned().collect();
+        let source = Some(source.parse().unwrap());
+        let station = "198.51.100.7:11019".parse().unwrap();
+        Decision::Ready(Grant { station, resolved: Resolved { source, device, egress, rule } })
+    }
+
+    #[test]
+    fn a_session_is_connected_again_for_another_source_or_interface_and_for_nothing_else() {
+        let first = grant("192.0.2.65", Some((3, "up2")), Rule::First);
+        assert!(first.comes_to(&grant("192.0.2.65", Some((3, "up2")), Rule::Kept)), "by which rule does not matter");
+        assert!(first.comes_to(&grant("192.0.2.65", Some((3, "renamed")), Rule::First)), "nor does the name");
+        assert!(!first.comes_to(&grant("192.0.2.66", Some((3, "up2")), Rule::First)));
+        assert!(!first.comes_to(&grant("192.0.2.65", Some((9, "up2")), Rule::First)), "recreated under another index");
+        assert!(!first.comes_to(&grant("192.0.2.65", None, Rule::First)));
+    }
+
+    #[test]
+    fn the_pin_names_source_device_and_egress_as_the_kernel_programs_read_them() {
+        let Decision::Ready(grant) = grant("192.0.2.65", Some((3, "up2")), Rule::First) else { unreachable!() };
+        let pin = pin_of(&grant.resolved);
+        assert_eq!((pin.flags, pin.device, pin.egress_count, pin.egress[0]), (PIN_SOURCE, 3, 1, 3));
+        assert_eq!(pin.source[..5], [192, 0, 2, 65, 0]);
+    }
+}
