@@ -57,13 +57,15 @@ pub struct Options<'a> {
 pub struct Setup {
     netns: Netns,
     folder: TempDir,
+    control: PathBuf,
 }
 
 impl Setup {
     /// Writes `configuration` to a file.
     pub fn new(netns: &Netns, configuration: impl AsRef<[u8]>) -> Self {
         let folder = TempDir::with_prefix("lab-bmpd-").expect("a temporary folder can be made");
-        let setup = Self { netns: netns.clone(), folder };
+        let control = folder.path().join("bmpd.sock");
+        let setup = Self { netns: netns.clone(), folder, control };
         std::fs::write(setup.file(), configuration).expect("a temporary file can be written");
         setup
     }
@@ -73,9 +75,15 @@ impl Setup {
         self.folder.path().join("bmpd.conf")
     }
 
+    /// The same with the control socket somewhere else.
+    #[must_use]
+    pub fn with_control(self, path: impl Into<PathBuf>) -> Self {
+        Self { control: path.into(), ..self }
+    }
+
     /// The control socket.
-    pub fn control(&self) -> PathBuf {
-        self.folder.path().join("bmpd.sock")
+    pub fn control(&self) -> &Path {
+        &self.control
     }
 
     /// What is in the folder besides the configuration file.
@@ -98,6 +106,13 @@ impl Setup {
         command.arg("--config").arg(self.file()).arg("--control").arg(self.control()).args(options.arguments);
         // Logs are compared with words, not with colours.
         command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command
+    }
+
+    /// A bmpctl command line for the bmpd that is started so.
+    pub fn bmpctl(&self, words: &str) -> Command {
+        let mut command = self.netns.command(program("bmpctl"));
+        command.arg("--control").arg(self.control()).args(words.split_whitespace());
         command
     }
 
@@ -129,7 +144,7 @@ pub struct Bmpd {
 }
 
 impl Bmpd {
-    /// Starts bmpd in `netns`; its control socket answers when this returns.
+    /// Starts bmpd in `netns`; it has answered over its control socket when this returns.
     pub fn start(netns: &Netns, configuration: &str) -> Self {
         Self::start_with(netns, configuration, &Options::default())
     }
@@ -151,7 +166,10 @@ impl Bmpd {
             }
             UnixStream::connect(setup.control()).ok()
         });
-        Self { process, setup }
+        let bmpd = Self { process, setup };
+        // A connection waits in the socket's queue while bmpd loads its programs; an answer comes when it runs.
+        bmpd.display("display current-configuration");
+        bmpd
     }
 
     /// The process id.
@@ -181,9 +199,7 @@ impl Bmpd {
 
     /// A bmpctl command line for it, for example `display bmp session`.
     pub fn bmpctl(&self, words: &str) -> Command {
-        let mut command = self.setup.netns.command(program("bmpctl"));
-        command.arg("--control").arg(self.setup.control()).args(words.split_whitespace());
-        command
+        self.setup.bmpctl(words)
     }
 
     /// What a bmpctl command answers.
@@ -207,10 +223,12 @@ impl Bmpd {
     }
 
     /// The session to `station`.
+    ///
+    /// # Panics
+    /// If there is none.
     pub fn session(&self, station: IpAddr) -> Value {
         let sessions = self.sessions();
-        let found = sessions.iter().find(|session| session["station"] == station.to_string());
-        found.cloned().unwrap_or_else(|| panic!("no session to {station} among {sessions:#?}"))
+        find(&sessions, station).unwrap_or_else(|| panic!("no session to {station} among {sessions:#?}")).clone()
     }
 
     /// Waits until the session to `station` satisfies `wanted`, and returns it.
@@ -229,13 +247,13 @@ impl Bmpd {
         let deadline = Instant::now() + patience;
         loop {
             let known = self.process.lines().len();
-            let session = self.session(station);
-            if wanted(&session) {
-                return session;
+            let sessions = self.sessions();
+            if let Some(session) = find(&sessions, station).filter(|session| wanted(session)) {
+                return session.clone();
             }
             assert!(
                 Instant::now() < deadline,
-                "the session to {station} is not {what} within {patience:?} but\n{session:#}"
+                "the session to {station} is not {what} within {patience:?}; the sessions are\n{sessions:#?}"
             );
             // A change of state is a line of the log; counters change without one.
             self.process.wait_for_more(known, Duration::from_millis(50));
@@ -274,9 +292,12 @@ impl Bmpd {
     /// The folder of a bmpd that has ended; `self` keeps an empty one, which it removes.
     fn into_setup(mut self) -> Setup {
         let netns = self.setup.netns.clone();
-        let empty = TempDir::with_prefix("lab-bmpd-").expect("a temporary folder can be made");
-        std::mem::replace(&mut self.setup, Setup { netns, folder: empty })
+        std::mem::replace(&mut self.setup, Setup::new(&netns, ""))
     }
+}
+
+fn find(sessions: &[Value], station: IpAddr) -> Option<&Value> {
+    sessions.iter().find(|session| session["station"] == station.to_string())
 }
 
 impl Drop for Bmpd {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     sync::Arc,
     thread::JoinHandle,
@@ -34,6 +34,8 @@ pub enum Mode {
     Close,
     /// Resets every new connection at once.
     Reset,
+    /// Reads, and when the sender closes keeps its own side open until [`Station::close`].
+    Linger,
 }
 
 /// How a connection ended.
@@ -139,7 +141,7 @@ impl Station {
         let shared = Arc::new(Shared { state: Watched::default(), wake });
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || Loop { shared: &shared, listener: None, open: Vec::new() }.run()
+            move || Loop { shared: &shared, listener: None, open: Vec::new(), lingering: Vec::new() }.run()
         });
         let station = Self { netns: netns.clone(), address, receive_buffer, shared, thread: Some(thread) };
         station.listen();
@@ -262,6 +264,8 @@ struct Loop<'a> {
     shared: &'a Shared,
     listener: Option<TcpListener>,
     open: Vec<Open>,
+    /// What the other side has closed and this one has not.
+    lingering: Vec<TcpStream>,
 }
 
 struct Open {
@@ -282,7 +286,7 @@ impl Loop<'_> {
             for order in orders {
                 match order {
                     Order::Listen(listener) => self.listener = Some(listener),
-                    Order::Refuse => self.listener = None,
+                    Order::Refuse => self.refuse(),
                     Order::Close => self.end_all(false),
                     Order::Reset => self.end_all(true),
                     Order::Send(bytes) => self.send_all(&bytes),
@@ -327,7 +331,7 @@ impl Loop<'_> {
                 (state.connections.len() - 1, state.mode)
             });
             match mode {
-                Mode::Read | Mode::Stall => {
+                Mode::Read | Mode::Stall | Mode::Linger => {
                     if stream.set_nonblocking(true).is_ok() {
                         self.open.push(Open { index, stream, unfinished: BytesMut::new() });
                     }
@@ -340,12 +344,25 @@ impl Loop<'_> {
     fn end(&self, index: usize, stream: TcpStream, reset: bool) {
         if reset {
             let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        } else {
+            let _ = stream.shutdown(Shutdown::Both);
         }
         drop(stream);
         self.shared.state.change(|state| state.connections[index].end = Some(End::Ours));
     }
 
+    /// Stops listening at once. Closing alone would not: a program that is being started beside this holds a copy of every
+    /// descriptor between its fork and its exec.
+    fn refuse(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
+        }
+    }
+
     fn end_all(&mut self, reset: bool) {
+        for stream in self.lingering.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         for open in std::mem::take(&mut self.open) {
             self.end(open.index, open.stream, reset);
         }
@@ -360,7 +377,7 @@ impl Loop<'_> {
     }
 
     fn receive(&mut self, mode: Mode, ready: &[usize], buffer: &mut [u8]) {
-        let shared = self.shared;
+        let (shared, lingering) = (self.shared, &mut self.lingering);
         self.open.retain_mut(|open| {
             if !ready.contains(&open.index) {
                 return true;
@@ -371,6 +388,10 @@ impl Loop<'_> {
                 return false;
             }
             match open.stream.read(buffer) {
+                Ok(0) if mode == Mode::Linger => {
+                    lingering.extend(open.stream.try_clone());
+                    open.finish(shared, End::Fin)
+                }
                 Ok(0) => open.finish(shared, End::Fin),
                 Ok(n) => open.take(shared, &buffer[..n]),
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,

@@ -82,7 +82,7 @@ impl Topology {
              link set up2 addrgenmode none
              addr add fe80::1/64 dev up2 nodad
              addr add 203.0.113.1/32 dev lo
-             addr add 2001:db8:ff::1/128 dev lo
+             addr add 2001:db8:ff::1/128 dev lo nodad
              addr add 192.0.2.1/26 dev up1
              addr add 2001:db8:1::1/64 dev up1 nodad
              addr add 192.0.2.65/26 dev up2
@@ -95,7 +95,7 @@ impl Topology {
              addr add fe80::2/64 dev dn2 nodad
              addr add 198.51.100.7/32 dev lo
              addr add 198.51.100.8/32 dev lo
-             addr add 2001:db8:7::7/128 dev lo
+             addr add 2001:db8:7::7/128 dev lo nodad
              addr add 192.0.2.2/26 dev dn1
              addr add 2001:db8:1::2/64 dev dn1 nodad
              addr add 192.0.2.66/26 dev dn2
