@@ -7,9 +7,11 @@ use lab::{
     bmp::{self, Peer},
     bmpd::{Bmpd, Options, Setup, number},
     netns::Netns,
+    process::Process,
     station::Station,
     topology::{STATION, STATION_PORT, Topology},
     trial::Plan,
+    wait::{PATIENCE, until},
 };
 use serde_json::{Value, json};
 
@@ -26,17 +28,17 @@ fn the_json_has_exactly_the_names_that_are_documented() {
     let trial = Plan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
-                    established_count retry_in_seconds connect_interface egress kernel messages feed";
+                    established_count retry_in_seconds connect_interface egress kernel messages feed detail mend";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
-    assert_eq!(keys(&session["egress"]), words("interfaces enforcement"));
+    assert_eq!(keys(&session["egress"]), words("interfaces enforcement why"));
     let kernel = "tx_bytes tx_packets tx_payload_bytes rx_bytes rx_packets retransmits denied foreign";
     assert_eq!(keys(&session["kernel"]), words(kernel));
     assert_eq!(keys(&session["kernel"]["denied"]), words("interface source no_pin"));
     assert_eq!(keys(&session["kernel"]["foreign"]), words("tx_bytes tx_packets"));
     let messages = "route_monitoring statistics_report peer_down peer_up initiation termination route_mirroring";
     assert_eq!(keys(&session["messages"]), words(messages));
-    assert_eq!(keys(&session["feed"]), words("cursor head lag_bytes dumps"));
+    assert_eq!(keys(&session["feed"]), words("cursor head lag_bytes dumps complete"));
 }
 
 #[test]
@@ -55,7 +57,7 @@ fn a_session_that_is_up_says_what_it_is() {
     assert_eq!(session["local_address"], connection.peer.ip().to_string());
     assert_eq!(session["local_port"], connection.peer.port());
     assert_eq!(session["connect_interface"], json!({ "interface": "up2", "address": null, "from": "session" }));
-    assert_eq!(session["egress"], json!({ "interfaces": ["up2"], "enforcement": "kernel" }));
+    assert_eq!(session["egress"], json!({ "interfaces": ["up2"], "enforcement": "kernel", "why": null }));
     let messages = &session["messages"];
     assert_eq!((number(&messages["route_monitoring"]), number(&messages["peer_up"])), (30, 1));
     assert_eq!((number(&messages["initiation"]), number(&messages["termination"])), (1, 0));
@@ -131,6 +133,22 @@ fn the_reason_of_a_session_that_is_down_is_in_text_and_json() {
     assert_eq!((&session["local_address"], &session["local_port"]), (&Value::Null, &Value::Null));
     let verbose = bmpd.display("display bmp session verbose");
     assert!(verbose.contains("interface-absent") && verbose.contains("nowhere0"), "{verbose}");
+}
+
+#[test]
+fn every_configured_session_is_in_the_first_answer() {
+    let netns = Netns::new("router");
+    for _ in 0..10 {
+        // Not `Bmpd::start`: that has asked already when it returns.
+        let setup = Setup::new(&netns, Plan::default().configuration());
+        let process = Process::start(&mut setup.command(&Options::default()));
+        let first = until("bmpd answers", PATIENCE, || {
+            let output = setup.bmpctl("display bmp session --json").output().expect("bmpctl can be started");
+            output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout))
+        });
+        let sessions = first.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{:#?}", process.lines());
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::{ffi::OsString, path::Path};
 
 use lab::{
+    bmp::{self, Peer},
     bmpd::{Bmpd, Options, Setup},
+    feeder::Feeder,
     kernel::{Cgroup, Objects, bpffs},
     netns::Netns,
     station::{End, Station},
@@ -79,11 +81,9 @@ fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
 }
 
 /// Starts bmpd where it must fail, and looks for what it left.
-fn fails_and_leaves_nothing(configuration: &str, options: &Options<'_>, expected: &str) {
-    let netns = Netns::new("router");
+fn fails_and_leaves_nothing(setup: &Setup, netns: &Netns, options: &Options<'_>, expected: &str) {
     let cgroup = Cgroup::new();
-    let (before, run) = (network(&netns), entries("/run"));
-    let setup = Setup::new(&netns, configuration);
+    let (before, run) = (network(netns), entries("/run"));
     let mut arguments = vec!["--cgroup", cgroup.path()];
     arguments.extend(options.arguments);
     let ended = setup.run(&Options { arguments: &arguments, through: options.through });
@@ -92,19 +92,22 @@ fn fails_and_leaves_nothing(configuration: &str, options: &Options<'_>, expected
     assert_eq!(cgroup.attached(), 0);
     assert_no_pinned_objects();
     assert_eq!(setup.left_behind(), Vec::<OsString>::new());
-    assert_eq!(network(&netns), before);
+    assert_eq!(network(netns), before);
     assert_eq!(entries("/run"), run);
 }
 
 #[test]
 fn nothing_is_left_after_a_start_with_a_wrong_configuration() {
-    fails_and_leaves_nothing("bmp\n bmp-session nowhere\n", &Options::default(), "error:");
+    let netns = Netns::new("router");
+    let setup = Setup::new(&netns, "bmp\n bmp-session nowhere\n");
+    fails_and_leaves_nothing(&setup, &netns, &Options::default(), "error:");
 }
 
 #[test]
 fn nothing_is_left_after_a_start_whose_control_socket_cannot_be_made() {
-    let options = Options { arguments: &["--control", "/proc/bmpd.sock"], through: &[] };
-    fails_and_leaves_nothing(&Plan::default().configuration(), &options, "/proc/bmpd.sock");
+    let netns = Netns::new("router");
+    let setup = Setup::new(&netns, Plan::default().configuration()).with_control("/proc/bmpd.sock");
+    fails_and_leaves_nothing(&setup, &netns, &Options::default(), "/proc/bmpd.sock");
 }
 
 #[test]
@@ -113,7 +116,9 @@ fn nothing_is_left_after_a_start_with_bpf_refused() {
         arguments: &["--datapath", "ebpf"],
         through: &["setpriv", "--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
     };
-    fails_and_leaves_nothing(&Plan::default().configuration(), &options, "error");
+    let netns = Netns::new("router");
+    let setup = Setup::new(&netns, Plan::default().configuration());
+    fails_and_leaves_nothing(&setup, &netns, &options, "error");
 }
 
 #[test]
@@ -132,12 +137,16 @@ fn a_second_bmpd_on_the_same_control_socket_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn a_relay_address_in_use_is_said_in_one_line() {
+fn a_relay_address_in_use_is_said_in_one_line_and_taken_when_it_is_free() {
     let topology = Topology::new();
-    let _taken = topology.router.enter(|| std::net::TcpListener::bind(RELAY)).expect("the port is free");
-    let setup = Setup::new(&topology.router, Plan::default().configuration());
-    let ended = setup.run(&Options::default());
-    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
-    assert!(ended.lines.iter().any(|line| line.contains("127.0.0.1:5000")), "{:?}", ended.lines);
-    assert_eq!(setup.left_behind(), Vec::<OsString>::new());
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let taken = topology.router.enter(|| std::net::TcpListener::bind(RELAY)).expect("the port is free");
+    let bmpd = Bmpd::start(&topology.router, &Plan::default().configuration());
+    let says = |line: &str| line.contains("127.0.0.1:5000") && line.contains("in use");
+    bmpd.wait_for_log("that the address is in use", says);
+    bmpd.wait_up(STATION);
+    drop(taken);
+    let _feeder = Feeder::with_peer(&topology.router, RELAY, &Peer::default());
+    station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
+    assert_eq!(bmpd.log().iter().filter(|line| says(line)).count(), 1);
 }
