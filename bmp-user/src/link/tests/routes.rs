@@ -29,7 +29,7 @@ impl Lab {
         let lab = Self { routes };
         // IPv6 has its connected routes once the kernel has noticed the carrier, and those to its own addresses a little later.
         for (destination, device) in [("2001:db8:a::9", "east"), ("2001:db8:b::9", "west"), ("2001:db8:a::1", "")] {
-            while !lab.to(destination, device).await.is_some_and(|route| route.local == device.is_empty()) {
+            while lab.to(destination, device).await.is_none_or(|route| route.local != device.is_empty()) {
                 tokio::time::timeout(PATIENCE, hosts.changed()).await.unwrap().unwrap();
             }
         }
