@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     bgp::{Prefix, prefixes},
-    bmp::Peer,
+    bmp::{self, Peer},
     bmpd::{Bmpd, Options},
     capture::{Capture, Direction, Packet},
     feeder::Feeder,
@@ -83,10 +83,11 @@ return
         Trial { bmpd, station, up1, up2, topology }
     }
 
-    /// The same, and waits until the session is up.
+    /// The same, and waits until the session is up at both ends.
     pub fn start_up(&self) -> Trial {
         let trial = self.start();
         trial.bmpd.wait_up(self.station);
+        trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
         trial
     }
 }

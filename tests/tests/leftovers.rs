@@ -77,6 +77,7 @@ fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
     second.wait_up(STATION);
     let third = Bmpd::start_in(second.terminate(), &Options::default());
     third.wait_up(STATION);
+    station.wait_connection(2, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(station.connections().len(), 3);
 }
 

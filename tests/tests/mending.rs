@@ -105,7 +105,8 @@ fn an_address_that_is_on_no_interface_is_waited_for() {
     trial.topology.station.ip("route add 203.0.113.9/32 via 192.0.2.1 dev dn1");
     trial.topology.router.ip("addr add 203.0.113.9/32 dev lo");
     trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
-    assert_eq!(trial.station.connections()[0].peer.ip(), IpAddr::from([203, 0, 113, 9]));
+    let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer.ip(), IpAddr::from([203, 0, 113, 9]));
 }
 
 /// A session that is up loses something, is Down for `reason` at once, sends nothing by the other link, and comes back.

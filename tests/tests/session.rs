@@ -38,7 +38,7 @@ fn a_station_that_refuses_is_tried_again_until_it_accepts() {
     assert!(session["retry_in_seconds"].is_number(), "{session:#}");
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     bmpd.wait_up(STATION);
-    assert_eq!(station.connections()[0].peer.ip(), UP2);
+    assert_eq!(station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2);
 }
 
 #[test]
