@@ -147,6 +147,8 @@ fn a_relay_address_in_use_is_said_in_one_line_and_taken_when_it_is_free() {
     bmpd.wait_for_log("that the address is in use", says);
     bmpd.wait_up(STATION);
     drop(taken);
+    // Not by connecting: a program that another test is starting may hold a copy of the old listener for a moment.
+    bmpd.wait_for_log("that it listens", |line| line.contains("relay listening"));
     let _feeder = Feeder::with_peer(&topology.router, RELAY, &Peer::default());
     station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     assert_eq!(bmpd.log().iter().filter(|line| says(line)).count(), 1);
