@@ -15,6 +15,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::TcpStream,
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
@@ -43,6 +44,9 @@ const TAKE_BYTES: usize = 1 << 20;
 const WRITE_BURST: usize = 4 << 20;
 /// How long a station has to take the Termination message.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How often it is looked whether the station has acknowledged the close, and how often after that whether it closes too.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const HALF_CLOSED_LOOKS: u32 = 20;
 /// How often the connection's progress is read.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
 
@@ -375,13 +379,14 @@ impl<'a> Connection<'a> {
         Ok(Some(Refusal { reason: Reason::KeepaliveTimeout, why }))
     }
 
-    /// Finishes the frame in flight, sends a Termination message (RFC 7854 §4.5) and closes.
+    /// Finishes the frame in flight, sends a Termination message (RFC 7854 §4.5) and closes. Returns when the station has
+    /// acknowledged the close, so that nothing of the session is left to be sent when its pin goes.
     async fn say_farewell(mut self) {
         self.outbox.cut_after_current_frame();
         let mut termination = BytesMut::new();
         bmp::build::termination(&mut termination, termination_reason::ADMINISTRATIVELY_CLOSED, None);
         self.outbox.push(termination.freeze(), MessageType::Termination);
-        let write = async {
+        let farewell = async {
             while !self.outbox.is_empty() {
                 self.stream.writable().await?;
                 match self.outbox.write(&self.stream, self.status) {
@@ -389,11 +394,28 @@ impl<'a> Connection<'a> {
                     _ => {}
                 }
             }
-            // Unread bytes would turn the close into a reset, and the station would lose the Termination message.
-            self.discard().map(|_| ())
+            self.stream.shutdown().await?;
+            self.closed().await
         };
         // A station that does not take it, or is gone, is closed all the same.
-        let _ = timeout(FAREWELL, write).await;
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+
+    /// Returns when the station has closed as well, or, if it leaves its half open, soon after it has acknowledged our close.
+    async fn closed(&self) -> io::Result<()> {
+        let mut acknowledged = 0;
+        while acknowledged < HALF_CLOSED_LOOKS {
+            // Unread bytes would turn the close into a reset, and the station would lose the Termination message.
+            if self.discard()?.is_some() {
+                return Ok(());
+            }
+            if sys::send_queue(&self.stream)? == 0 {
+                acknowledged += 1;
+            }
+            // No event tells that a FIN was acknowledged.
+            let _ = timeout(LOOK_EVERY, self.stream.readable()).await;
+        }
+        Ok(())
     }
 }
 
