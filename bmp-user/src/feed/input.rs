@@ -91,14 +91,20 @@ impl Drop for Input {
         while gone.peek().is_some() {
             let mut frames = BytesMut::with_capacity(PEER_DOWNS.min(gone.len() * 64));
             let mut events = Vec::new();
+            let mut counts = Counts::default();
             while frames.len() < PEER_DOWNS
                 && let Some((peer, announcement)) = gone.next()
             {
                 frames.extend_from_slice(&announcement.down);
+                counts.record(MessageType::PeerDown.code(), 1);
                 events.push(PeerEvent { peer, up: None });
+                // To a station a peer that another input still has is the same one: it is up, if without the routes of this input.
+                if let Some((peer, announcement)) = state.peers.namesake(peer) {
+                    frames.extend_from_slice(&announcement.up);
+                    counts.record(MessageType::PeerUp.code(), 1);
+                    events.push(PeerEvent { peer, up: Some(announcement.down.clone()) });
+                }
             }
-            let mut counts = Counts::default();
-            counts.record(MessageType::PeerDown.code(), events.len() as u64);
             let block = frames.capacity();
             self.push(&mut state, frames.freeze(), block, counts, events);
         }

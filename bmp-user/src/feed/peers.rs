@@ -108,6 +108,12 @@ impl Peers {
         all.into_iter().map(|(&id, peer)| (id, &peer.announcement)).collect()
     }
 
+    /// The peer in force that only its input tells from `gone`.
+    pub(super) fn namesake(&self, gone: PeerId) -> Option<(PeerId, &Announcement)> {
+        let (&peer, found) = self.peers.iter().find(|(peer, _)| peer.key == gone.key && peer.input != gone.input)?;
+        Some((peer, &found.announcement))
+    }
+
     /// Applies what a batch of frames of `connection` said. Gives what followers have to know.
     ///
     /// A Peer Down counts whichever connection says it: the stations are sent it in any case, and believe it.

@@ -117,6 +117,21 @@ fn an_input_that_goes_away_takes_its_peers_with_it() {
 }
 
 #[test]
+fn a_peer_that_another_input_has_too_is_still_up_when_one_of_them_goes_away() {
+    let feed = Feed::default();
+    let (mut one, mut other) = (feed.input("one"), feed.input("other"));
+    let mut follower = feed.attach().follower;
+    append(&mut one, &[peer_up(1, 1), peer_up(2, 1)]);
+    append(&mut other, &[peer_up(1, 5)]);
+    take_all(&mut follower).unwrap();
+    drop(one);
+    let told = bytes_of(&take_all(&mut follower).unwrap());
+    assert_eq!(told, [down_of(&peer_up(1, 1)), peer_up(1, 5), down_of(&peer_up(2, 1))].concat());
+    assert_eq!(feed.stats().peers, 1);
+    assert_eq!(follower.rejoin().opening, [down_of(&peer_up(1, 5)), peer_up(1, 5)]);
+}
+
+#[test]
 fn many_peers_of_an_input_that_goes_away_are_taken_back_in_chunks_of_bounded_size() {
     let feed = Feed::default();
     let mut input = feed.input("frr");
