@@ -10,6 +10,10 @@ use bmp_user::{agent, config, control, pin};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+/// What is logged where `RUST_LOG` does not say otherwise. The kernel programs tell each connect at info, which says little more than
+/// the session does itself.
+const LOGGED: &str = "info,bmp_ebpf=warn";
+
 /// BMP sessions that leave this host by the interface and address the operator named, and by no other.
 #[derive(Parser)]
 #[command(name = "bmpd", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -67,7 +71,7 @@ fn run(arguments: Run) -> Result<(), String> {
     let path = arguments.config.unwrap_or_default();
     let config = config::load(&path).map_err(|error| error.to_string())?;
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -168,6 +168,8 @@ fn report(
     // Without a connection there is nothing to be behind with.
     let (cursor, lag_bytes) =
         if shown.phase.is_up() { (cursor, stats.head_bytes.saturating_sub(position)) } else { (cursor, 0) };
+    // What has left the journal before the session took it will not be sent any more.
+    let complete = shown.complete && (!shown.phase.is_up() || cursor >= stats.tail);
     SessionReport {
         station: id.station,
         port: configured.port,
@@ -196,7 +198,7 @@ fn report(
         egress: Egress { interfaces, enforcement, why },
         kernel: kernel(&counters, shown.retransmits + shown.live_retransmits),
         messages: messages(session.status.messages()),
-        feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps, complete: shown.complete },
+        feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps, complete },
     }
 }
 

@@ -83,9 +83,11 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
 
 /// Answers requests, each connection in a task of its own, for as long as it is polled.
 pub async fn serve(socket: &ControlSocket, context: Context) {
+    let mut failing = false;
     loop {
         match socket.listener.accept().await {
             Ok((stream, _)) => {
+                failing = false;
                 let context = context.clone();
                 tokio::spawn(async move {
                     // A client that goes away in the middle is none of our business.
@@ -93,7 +95,9 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
                 });
             }
             Err(error) => {
-                warn!("control socket {}: {error}", socket.path.display());
+                if !std::mem::replace(&mut failing, true) {
+                    warn!("control socket {} takes no connections for now: {error}", socket.path.display());
+                }
                 // Out of file descriptors, as a rule: it does not get better by asking at once.
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }

@@ -32,6 +32,11 @@ fn main() -> ExitCode {
         Ok(Response::Refused(why)) => writeln!(io::stderr(), "{}", why.trim_end()).map(|()| ExitCode::FAILURE),
         Err(error) => writeln!(io::stderr(), "bmpctl: {error:#}").map(|()| ExitCode::FAILURE),
     };
-    // A reader that has seen enough has closed the pipe.
-    written.unwrap_or(ExitCode::FAILURE)
+    written.unwrap_or_else(|error| {
+        // A reader that has seen enough has closed the pipe.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            let _ = writeln!(io::stderr(), "bmpctl: cannot write the answer: {error}");
+        }
+        ExitCode::FAILURE
+    })
 }
