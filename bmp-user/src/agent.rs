@@ -31,6 +31,7 @@ use crate::{
     input, link,
     pin::{self, Datapath, Enforcement, Pins},
     session::{self, Identity, Sessions},
+    sys,
 };
 
 /// What the command line says.
@@ -53,6 +54,9 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
+    if let Err(error) = sys::raise_file_limit() {
+        warn!("the limit of open files stays as it is: {error}");
+    }
     let socket = ControlSocket::bind(&options.control)?;
     let (routes, host) = link::watch().await.context("cannot watch this host's interfaces over netlink")?;
     let datapath = Datapath::load(&options.datapath)?;

@@ -12,7 +12,7 @@ use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, Pin, PinKey};
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
-use super::{Grant, Pins, Reason, Resolved, SessionPin, State, Unresolved, resolve};
+use super::{Grant, Pins, Reason, Resolved, SessionPin, Slot, State, Unresolved, resolve};
 use crate::{
     config::{Config, ConnectInterface, SessionId, effective},
     link::{Host, Routes},
@@ -28,8 +28,9 @@ struct Tracked {
     /// The address that the rule chose: kept while it is valid.
     chosen: Option<IpAddr>,
     decision: Option<Decision>,
-    /// Where `PINS` points to the newest slot of the ledger.
-    installed: Option<PinKey>,
+    installed: Option<Installed>,
+    /// The slot that denies the session: it is kept, so that a session that goes down often needs no new one each time.
+    denial: Option<Slot>,
     route: Option<RouteVerdict>,
 }
 
@@ -69,11 +70,24 @@ struct RouteVerdict {
     found: bool,
 }
 
-/// The oldest slot of a session's ledger, whose pin was replaced.
+/// What a key leads to.
+struct Installed {
+    key: PinKey,
+    slot: Slot,
+    pin: Pin,
+}
+
+/// A slot to which no key leads any more.
 struct Lingering {
     until: Instant,
-    pin: Arc<SessionPin>,
+    session: Arc<SessionPin>,
+    slot: Slot,
+    pin: Pin,
 }
+
+/// What a session is denied with.
+const DENIAL: Pin =
+    Pin { generation: 0, flags: PIN_DENY, device: 0, egress_count: 0, egress: [0; EGRESS_MAX], source: [0; 16] };
 
 /// Keeps the pins in step with configuration and host until either of them is gone.
 pub async fn run(
@@ -82,7 +96,9 @@ pub async fn run(
     mut host: watch::Receiver<Arc<Host>>,
     routes: Routes,
 ) {
-    let mut keeper = Keeper { pins, routes, sessions: BTreeMap::new(), lingering: VecDeque::new() };
+    let last_resort =
+        pins.datapath().place(DENIAL).inspect_err(|error| warn!("no slot is kept in reserve: {error:#}")).ok();
+    let mut keeper = Keeper { pins, routes, sessions: BTreeMap::new(), lingering: VecDeque::new(), last_resort };
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
         keeper.update(&wanted, &found).await;
@@ -112,6 +128,8 @@ struct Keeper {
     sessions: BTreeMap<SessionId, Tracked>,
     /// Earliest first.
     lingering: VecDeque<Lingering>,
+    /// A denial that is there when no slot is free.
+    last_resort: Option<Slot>,
 }
 
 impl Keeper {
@@ -120,7 +138,9 @@ impl Keeper {
         for id in gone {
             if let Some(mut tracked) = self.sessions.remove(&id) {
                 self.uninstall(&mut tracked);
-                self.pins.forget(&id);
+                if let Some(slot) = tracked.denial.take() {
+                    self.linger(&tracked, slot, DENIAL);
+                }
             }
         }
         for (id, session) in &config.bmp.sessions {
@@ -130,6 +150,7 @@ impl Keeper {
                 chosen: None,
                 decision: None,
                 installed: None,
+                denial: None,
                 route: None,
             });
             let wanted = effective(&config.bmp, id, session).connect;
@@ -138,6 +159,7 @@ impl Keeper {
                 tracked.wanted = wanted;
             }
             let station = session.port.map(|port| SocketAddr::new(id.station, port));
+            tracked.pin.tell_routes(host.routes_epoch);
             let decision = self.decide(id, station, &mut tracked, config, host).await;
             if !tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision)) {
                 self.apply(id, &mut tracked, decision);
@@ -216,59 +238,124 @@ impl Keeper {
 
     /// Kernel first, session after: a session that is told "ready" finds its pin in force.
     fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, decision: Decision) {
-        let (station, pin) = match &decision {
-            Decision::Ready(grant) => (Some(grant.station), pin_of(&grant.resolved)),
-            Decision::Down(station, _) => (*station, Pin { flags: PIN_DENY, ..Pin::default() }),
+        let wanted = match &decision {
+            Decision::Ready(grant) => Some((grant.station, pin_of(&grant.resolved))),
+            Decision::Down(station, _) => station.map(|station| (station, DENIAL)),
         };
-        let was_denied = matches!(tracked.decision, Some(Decision::Down(Some(_), _)));
-        let key = station.map(|station| self.pins.datapath().key(station));
-        let stays = was_denied && matches!(decision, Decision::Down(..)) && tracked.installed == key;
-        let mut refused = None;
-        if !stays {
-            match key.map(|key| self.pins.datapath().install(&key, pin).map(|slot| (key, slot))) {
-                None => self.uninstall(tracked),
-                Some(Ok((key, slot))) => {
-                    tracked.pin.add_slot(slot);
-                    self.replace(tracked, Some(key));
-                }
-                Some(Err(error)) => refused = Some(error),
+        let put = match wanted {
+            None => {
+                self.uninstall(tracked);
+                Ok(())
             }
+            Some((station, pin)) => self.put(tracked, self.pins.datapath().key(station), pin),
+        };
+        if let Err(error) = put {
+            let why = format!("the kernel tables do not take the pin: {error:#}");
+            if tracked.decision.is_some() || !matches!(&*tracked.pin.subscribe().borrow(), State::Down(_)) {
+                tracked.pin.tell(State::Down(Arc::new(Unresolved {
+                    reason: Reason::NotPermitted,
+                    why,
+                    mend: String::new(),
+                })));
+            }
+            // It is tried again whenever something changes: a slot that is freed, for one.
+            tracked.decision = None;
+            return;
         }
-        let state = match (&decision, refused) {
-            (_, Some(error)) => State::Down(Arc::new(Unresolved {
-                reason: Reason::NotPermitted,
-                why: format!("the kernel tables do not take the pin: {error:#}"),
-                mend: "bmpd --datapath socket".to_owned(),
-            })),
-            (Decision::Ready(grant), None) => {
+        tracked.pin.tell(match &decision {
+            Decision::Ready(grant) => {
                 info!("session {id}: {}", in_words(&grant.resolved));
                 State::Ready(Arc::new(grant.clone()))
             }
-            (Decision::Down(_, unresolved), None) => State::Down(Arc::new(unresolved.clone())),
-        };
+            Decision::Down(_, unresolved) => State::Down(Arc::new(unresolved.clone())),
+        });
         tracked.decision = Some(decision);
-        tracked.pin.tell(state);
+    }
+
+    /// Lets the key lead to the pin. Where that fails, it leads to a denial.
+    fn put(&mut self, tracked: &mut Tracked, key: PinKey, pin: Pin) -> anyhow::Result<()> {
+        if tracked.installed.as_ref().is_some_and(|installed| installed.key == key && installed.pin == pin) {
+            return Ok(());
+        }
+        if pin == DENIAL {
+            return self.deny(tracked, key);
+        }
+        let slot = match self.revive(tracked, pin) {
+            Some(slot) => slot,
+            None => match self.pins.datapath().place(pin) {
+                Ok(slot) => {
+                    tracked.pin.add_slot(&slot);
+                    slot
+                }
+                Err(error) => {
+                    self.deny(tracked, key)?;
+                    return Err(error);
+                }
+            },
+        };
+        self.lead(tracked, Installed { key, slot, pin })
+    }
+
+    fn deny(&mut self, tracked: &mut Tracked, key: PinKey) -> anyhow::Result<()> {
+        if tracked.denial.is_none() {
+            match self.pins.datapath().place(DENIAL) {
+                Ok(slot) => {
+                    tracked.pin.add_slot(&slot);
+                    tracked.denial = Some(slot);
+                }
+                Err(error) if self.last_resort.is_none() => return Err(error),
+                // What the denial that all share counts is nobody's, but it denies.
+                Err(_) => {}
+            }
+        }
+        match tracked.denial.clone().or_else(|| self.last_resort.clone()) {
+            Some(slot) => self.lead(tracked, Installed { key, slot, pin: DENIAL }),
+            None => Ok(()),
+        }
+    }
+
+    fn lead(&mut self, tracked: &mut Tracked, new: Installed) -> anyhow::Result<()> {
+        if let Err(error) = self.pins.datapath().point(&new.key, &new.slot) {
+            if new.pin != DENIAL {
+                self.linger(tracked, new.slot, new.pin);
+            }
+            return Err(error);
+        }
+        self.replace(tracked, Some(new));
+        Ok(())
+    }
+
+    /// The slot in which this very pin lingers: a way that is lost and comes back within seconds is the same way.
+    fn revive(&mut self, tracked: &Tracked, pin: Pin) -> Option<Slot> {
+        let same = |lingering: &Lingering| Arc::ptr_eq(&lingering.session, &tracked.pin) && lingering.pin == pin;
+        let index = self.lingering.iter().position(same)?;
+        self.lingering.remove(index).map(|lingering| lingering.slot)
     }
 
     fn uninstall(&mut self, tracked: &mut Tracked) {
         self.replace(tracked, None);
     }
 
-    /// The slot that was in force lingers. Its key goes too, unless the new pin has the same.
-    fn replace(&mut self, tracked: &mut Tracked, new: Option<PinKey>) {
+    /// The slot that was in force lingers. Its key goes too, unless it leads to another slot by now.
+    fn replace(&mut self, tracked: &mut Tracked, new: Option<Installed>) {
         let Some(old) = std::mem::replace(&mut tracked.installed, new) else { return };
-        if new != Some(old)
-            && let Err(error) = self.pins.datapath().remove(&old)
-        {
+        if let Err(error) = self.pins.datapath().remove(&old.key, &old.slot) {
             warn!("cannot take a pin out of the kernel table: {error:#}");
         }
-        self.lingering.push_back(Lingering { until: Instant::now() + LINGER, pin: Arc::clone(&tracked.pin) });
+        if old.pin != DENIAL {
+            self.linger(tracked, old.slot, old.pin);
+        }
+    }
+
+    fn linger(&mut self, tracked: &Tracked, slot: Slot, pin: Pin) {
+        let (until, session) = (Instant::now() + LINGER, Arc::clone(&tracked.pin));
+        self.lingering.push_back(Lingering { until, session, slot, pin });
     }
 
     fn free_expired(&mut self) {
         let now = Instant::now();
-        while let Some(Lingering { pin, .. }) = self.lingering.pop_front_if(|lingering| lingering.until <= now) {
-            pin.free_oldest(self.pins.datapath());
+        while let Some(expired) = self.lingering.pop_front_if(|lingering| lingering.until <= now) {
+            expired.session.free_slot(&expired.slot, self.pins.datapath());
         }
     }
 }

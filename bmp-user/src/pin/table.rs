@@ -1,9 +1,9 @@
 //! The pins of all sessions, and what the kernel counted for each.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use bmp_ebpf::Counters;
@@ -36,6 +36,8 @@ pub struct Grant {
 #[derive(Debug)]
 pub struct SessionPin {
     state: watch::Sender<State>,
+    /// [`crate::link::Host::routes_epoch`] as far as it matters to the session.
+    routes: watch::Sender<u64>,
     ledger: Mutex<Ledger>,
 }
 
@@ -44,15 +46,16 @@ pub struct SessionPin {
 struct Ledger {
     /// The sum over the slots that were freed.
     freed: Counters,
-    /// The slots that still count, oldest first: those that linger, then the current one if there is one.
-    slots: VecDeque<Slot>,
+    /// The slots that still count: the current one, that of its denial, and those that linger.
+    slots: Vec<Slot>,
 }
 
 /// The pins of all sessions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pins {
     datapath: Datapath,
-    sessions: Arc<Mutex<BTreeMap<SessionId, Arc<SessionPin>>>>,
+    /// Kept alive by the session and by the task that decides about it: both have the same one, however often it is configured.
+    sessions: Arc<Mutex<BTreeMap<SessionId, Weak<SessionPin>>>>,
 }
 
 impl Pins {
@@ -68,9 +71,18 @@ impl Pins {
 
     /// The pin of one session, [`State::Pending`] until [`super::run`] has decided about it.
     pub fn session(&self, id: &SessionId) -> Arc<SessionPin> {
-        Arc::clone(lock(&self.sessions).entry(id.clone()).or_insert_with(|| {
-            Arc::new(SessionPin { state: watch::Sender::new(State::Pending), ledger: Mutex::default() })
-        }))
+        let mut sessions = lock(&self.sessions);
+        if let Some(pin) = sessions.get(id).and_then(Weak::upgrade) {
+            return pin;
+        }
+        sessions.retain(|_, pin| pin.strong_count() > 0);
+        let pin = Arc::new(SessionPin {
+            state: watch::Sender::new(State::Pending),
+            routes: watch::Sender::new(0),
+            ledger: Mutex::default(),
+        });
+        sessions.insert(id.clone(), Arc::downgrade(&pin));
+        pin
     }
 
     /// What the kernel counted for a session, over all the slots it has had.
@@ -82,10 +94,6 @@ impl Pins {
         }
         sum
     }
-
-    pub(super) fn forget(&self, id: &SessionId) {
-        lock(&self.sessions).remove(id);
-    }
 }
 
 impl SessionPin {
@@ -94,22 +102,30 @@ impl SessionPin {
         self.state.subscribe()
     }
 
+    /// Changes when a route may have appeared that a session without a pinned interface has been missing.
+    pub fn routes(&self) -> watch::Receiver<u64> {
+        self.routes.subscribe()
+    }
+
     pub(super) fn tell(&self, state: State) {
         self.state.send_replace(state);
     }
 
-    /// Counts a slot among the session's, as the newest.
-    pub(super) fn add_slot(&self, slot: Slot) {
-        lock(&self.ledger).slots.push_back(slot);
+    pub(super) fn tell_routes(&self, epoch: u64) {
+        self.routes.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
     }
 
-    /// Frees the oldest slot; what it counted stays with the session.
-    pub(super) fn free_oldest(&self, datapath: &Datapath) {
+    /// Counts a slot among the session's.
+    pub(super) fn add_slot(&self, slot: &Slot) {
+        lock(&self.ledger).slots.push(slot.clone());
+    }
+
+    /// Frees a slot; what it counted stays with the session.
+    pub(super) fn free_slot(&self, slot: &Slot, datapath: &Datapath) {
         let mut ledger = lock(&self.ledger);
-        if let Some(slot) = ledger.slots.pop_front() {
-            let last = datapath.free(slot);
-            add(&mut ledger.freed, &last);
-        }
+        ledger.slots.retain(|held| held != slot);
+        let last = datapath.free(slot.clone());
+        add(&mut ledger.freed, &last);
     }
 }
 

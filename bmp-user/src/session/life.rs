@@ -7,48 +7,28 @@
 //! ```
 
 use std::{
-    collections::VecDeque,
-    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::TcpStream,
-    sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
-};
-use tracing::{info, warn};
+use tokio::{sync::watch, task::JoinSet};
+use tracing::{debug, info, warn};
 
 use super::{
     Identity,
     backoff::Backoff,
-    connect::{Refusal, connect, reason_of},
-    outbox::Outbox,
-    pulse::{DEAD_AFTER, Pulse},
+    connect::{Refusal, connect},
+    connection::Connection,
     status::{Phase, Status},
 };
 use crate::{
     config::SessionId,
-    feed::{Chunk, Feed, Follower},
+    feed::Feed,
     pin::{Grant, Pins, Reason, SessionPin, State, Unresolved},
-    sys,
-    wire::bmp::{self, MessageType, termination_reason},
 };
 
-/// How much of the journal is taken at once.
-const TAKE_BYTES: usize = 1 << 20;
-/// How much is written before the socket's other side and the pin are looked at again.
-const WRITE_BURST: usize = 4 << 20;
-/// How long a station has to take the Termination message.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How often it is looked whether the station has acknowledged the close, and how often after that whether it closes too.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-const HALF_CLOSED_LOOKS: u32 = 20;
-/// How often the connection's progress is read.
-const PULSE_EVERY: Duration = Duration::from_secs(1);
+/// How long a connection has to last for the next failure to be the first again.
+const SUCCESS: Duration = Duration::from_secs(5);
 
 /// What one session needs.
 pub(super) struct Life {
@@ -60,6 +40,8 @@ pub(super) struct Life {
     pub(super) status: Arc<Status>,
     /// True when the session shall end.
     pub(super) stop: watch::Receiver<bool>,
+    /// Connections whose way is lost and that are still being closed.
+    pub(super) farewells: JoinSet<()>,
 }
 
 /// Why a connection is over.
@@ -93,6 +75,7 @@ impl Life {
             shown.phase = Phase::Down;
             shown.local = None;
         });
+        while self.farewells.join_next().await.is_some() {}
     }
 
     /// Waits until the session may connect. `None` when it is to end.
@@ -117,6 +100,8 @@ impl Life {
         pin: &mut watch::Receiver<State>,
         backoff: &mut Backoff,
     ) -> End {
+        // What has not been said by now is not worth waiting for: the way back is there.
+        self.farewells.abort_all();
         self.status.update(|shown| {
             shown.phase = Phase::Connecting;
             shown.retry_at = None;
@@ -131,7 +116,6 @@ impl Life {
             Ok(stream) => stream,
             Err(refusal) => return End::Failed(self.blame_denial(refusal, denied)),
         };
-        backoff.reset();
         let local = stream.local_addr().ok();
         self.status.update(|shown| {
             shown.phase = Phase::Dumping;
@@ -145,21 +129,24 @@ impl Life {
             Some(local) => info!("session {}: up from {local} to {}", self.id, grant.station),
             None => info!("session {}: up to {}", self.id, grant.station),
         }
-        let identity = self.identity.clone();
-        let status = Arc::clone(&self.status);
-        let mut connection = Connection::new(stream, &self.feed, &status, &identity);
+        let began = Instant::now();
+        let mut connection = Connection::new(self, stream);
         let end = tokio::select! {
-            refusal = connection.follow(&identity) => End::Failed(self.blame_denial(refusal, denied)),
+            refusal = connection.follow() => End::Failed(self.blame_denial(refusal, denied)),
             () = other_pin(pin, grant) => End::PinChanged,
             () = stopped(&mut self.stop) => End::Stopped,
         };
+        if began.elapsed() >= SUCCESS {
+            backoff.reset();
+        }
         self.part(connection, &end, pin).await;
         end
     }
 
-    /// Shows the session down and closes the connection: with a Termination message where there is a way for it to leave by.
-    async fn part(&self, connection: Connection<'_>, end: &End, pin: &watch::Receiver<State>) {
-        let lost_way = matches!(&*pin.borrow(), State::Down(unresolved) if unresolved.reason != Reason::NotConfigured);
+    /// Shows the session down and closes the connection, with a Termination message. A session that has lost its way does not
+    /// wait for what the station says to that: the way may be back before.
+    async fn part(&mut self, connection: Connection, end: &End, pin: &watch::Receiver<State>) {
+        let lost_way = matches!(&*pin.borrow(), State::Down(_));
         match end {
             End::Failed(_) => {}
             End::PinChanged => {
@@ -175,27 +162,38 @@ impl Life {
             }
             End::Stopped => info!("session {}: closing", self.id),
         }
-        let retransmits = sys::tcp_progress(&connection.stream).map_or(0, |progress| progress.retransmits);
+        let retransmits = connection.retransmits();
         self.status.update(|shown| {
             shown.local = None;
-            shown.retransmits += u64::from(retransmits);
+            shown.retransmits += retransmits;
             shown.live_retransmits = 0;
         });
-        if !matches!(end, End::Failed(_)) && !lost_way {
-            connection.say_farewell().await;
+        match end {
+            End::Failed(_) => {}
+            End::PinChanged if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
+            End::PinChanged | End::Stopped => connection.say_farewell().await,
         }
     }
 
     /// True when the session goes on, false when it is to end.
     async fn back_off(&mut self, refusal: Refusal, pin: &mut watch::Receiver<State>, backoff: &mut Backoff) -> bool {
         let delay = backoff.delay();
-        warn!(
+        let said = self.status.snapshot().reason == Some(refusal.reason);
+        let line = format!(
             "session {}: down: {}: {}; next attempt in {:.1} s",
             self.id,
             refusal.reason,
             refusal.why,
             delay.as_secs_f64()
         );
+        // The same again is no change of state.
+        if said {
+            debug!("{line}")
+        } else {
+            warn!("{line}")
+        }
+        let mut routes = self.pin.routes();
+        let no_route = refusal.reason == Reason::NoRoute;
         self.status.update(|shown| {
             shown.phase = Phase::Down;
             shown.reason = Some(refusal.reason);
@@ -210,6 +208,7 @@ impl Life {
                 backoff.reset();
                 changed.is_ok()
             }
+            Ok(()) = routes.changed(), if no_route => true,
             () = stopped(&mut self.stop) => false,
         }
     }
@@ -244,194 +243,6 @@ impl Life {
         let why = format!("the kernel dropped {denied} packets that would have left elsewhere ({})", refusal.why);
         Refusal { reason: Reason::EgressDenied, why }
     }
-}
-
-/// An established connection and what is on its way into it.
-struct Connection<'a> {
-    stream: TcpStream,
-    outbox: Outbox,
-    follower: Follower,
-    chunks: VecDeque<Chunk>,
-    status: &'a Status,
-    pulse: Pulse,
-}
-
-impl<'a> Connection<'a> {
-    /// Initiation and the Peer Ups in force come first; the journal from there on follows.
-    fn new(stream: TcpStream, feed: &Feed, status: &'a Status, identity: &watch::Receiver<Identity>) -> Self {
-        let attachment = feed.attach();
-        let mut outbox = Outbox::default();
-        outbox.push(initiation(&identity.borrow(), None), MessageType::Initiation);
-        outbox.push_counted(attachment.opening, attachment.counts);
-        status.update(|shown| {
-            shown.complete = attachment.complete;
-            shown.dumps += 1;
-        });
-        let connection = Self {
-            stream,
-            outbox,
-            follower: attachment.follower,
-            chunks: VecDeque::new(),
-            status,
-            pulse: Pulse::default(),
-        };
-        connection.show_cursor();
-        connection
-    }
-
-    /// Writes what there is and waits for more, until the connection fails.
-    async fn follow(&mut self, identity: &watch::Receiver<Identity>) -> Refusal {
-        let mut pulse = interval(PULSE_EVERY);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut dumping = true;
-        loop {
-            let blocked = match self.write_burst(identity) {
-                Ok(blocked) => blocked,
-                Err(error) => return failed("write to the station", &error),
-            };
-            if dumping && self.outbox.is_empty() {
-                dumping = false;
-                self.status.update(|shown| shown.phase = Phase::Following);
-            }
-            let result = tokio::select! {
-                readable = self.stream.readable() => readable.and_then(|()| self.discard()),
-                writable = self.stream.writable(), if blocked => writable.map(|()| None),
-                () = self.follower.ready(), if !blocked => Ok(None),
-                _ = pulse.tick() => self.check_pulse(),
-            };
-            match result {
-                Ok(None) => {}
-                Ok(Some(refusal)) => return refusal,
-                Err(error) => return failed("read from the station", &error),
-            }
-            // A station that always takes what there is must not keep this task from the others of its thread.
-            tokio::task::consume_budget().await;
-        }
-    }
-
-    /// Writes until the socket takes no more (true), all is written, or it is time to look up (false).
-    fn write_burst(&mut self, identity: &watch::Receiver<Identity>) -> io::Result<bool> {
-        let mut burst = 0;
-        while burst < WRITE_BURST {
-            if self.outbox.is_empty() && !self.refill(identity) {
-                return Ok(false);
-            }
-            match self.outbox.write(&self.stream, self.status) {
-                Ok(written) => burst += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
-    }
-
-    /// Takes more of the journal. False when there is nothing more.
-    fn refill(&mut self, identity: &watch::Receiver<Identity>) -> bool {
-        match self.follower.take(TAKE_BYTES, &mut self.chunks) {
-            Ok(()) => self.outbox.extend(self.chunks.drain(..)),
-            Err(lost) => {
-                warn!("session with {:?}: fell off the journal: {lost}", self.stream.peer_addr().ok());
-                let note = format!(
-                    "{lost}; routes sent before are withdrawn with their peers, and those in between are not sent"
-                );
-                let rejoined = self.follower.rejoin();
-                self.outbox.push(initiation(&identity.borrow(), Some(&note)), MessageType::Initiation);
-                self.outbox.push_counted(rejoined.opening, rejoined.counts);
-                self.status.update(|shown| {
-                    shown.complete = rejoined.complete;
-                    shown.dumps += 1;
-                });
-            }
-        }
-        self.show_cursor();
-        !self.outbox.is_empty()
-    }
-
-    fn show_cursor(&self) {
-        self.status.moved(self.follower.cursor(), self.follower.position());
-    }
-
-    /// Reads and forgets what the station sends: RFC 7854 §3.2 gives it nothing to say. Its end of the stream is an end.
-    fn discard(&self) -> io::Result<Option<Refusal>> {
-        let mut scratch = [0; 4096];
-        loop {
-            match self.stream.try_read(&mut scratch) {
-                Ok(0) => {
-                    let why = "the station closed the connection".to_owned();
-                    return Ok(Some(Refusal { reason: Reason::StationClosed, why }));
-                }
-                Ok(read) => self.status.discard(read),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn check_pulse(&mut self) -> io::Result<Option<Refusal>> {
-        let progress = sys::tcp_progress(&self.stream)?;
-        let queued = sys::send_queue(&self.stream)? > 0;
-        self.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
-        if !self.pulse.is_dead(progress, queued, Instant::now()) {
-            return Ok(None);
-        }
-        let why = format!("the station has acknowledged nothing for {} s", DEAD_AFTER.as_secs());
-        Ok(Some(Refusal { reason: Reason::KeepaliveTimeout, why }))
-    }
-
-    /// Finishes the frame in flight, sends a Termination message (RFC 7854 §4.5) and closes. Returns when the station has
-    /// acknowledged the close, so that nothing of the session is left to be sent when its pin goes.
-    async fn say_farewell(mut self) {
-        self.outbox.cut_after_current_frame();
-        let mut termination = BytesMut::new();
-        bmp::build::termination(&mut termination, termination_reason::ADMINISTRATIVELY_CLOSED, None);
-        self.outbox.push(termination.freeze(), MessageType::Termination);
-        let farewell = async {
-            while !self.outbox.is_empty() {
-                self.stream.writable().await?;
-                match self.outbox.write(&self.stream, self.status) {
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                    _ => {}
-                }
-            }
-            self.stream.shutdown().await?;
-            self.closed().await
-        };
-        // A station that does not take it, or is gone, is closed all the same.
-        let _ = timeout(FAREWELL, farewell).await;
-    }
-
-    /// Returns when the station has closed as well, or, if it leaves its half open, soon after it has acknowledged our close.
-    async fn closed(&self) -> io::Result<()> {
-        let mut acknowledged = 0;
-        while acknowledged < HALF_CLOSED_LOOKS {
-            // Unread bytes would turn the close into a reset, and the station would lose the Termination message.
-            if self.discard()?.is_some() {
-                return Ok(());
-            }
-            if sys::send_queue(&self.stream)? == 0 {
-                acknowledged += 1;
-            }
-            // No event tells that a FIN was acknowledged.
-            let _ = timeout(LOOK_EVERY, self.stream.readable()).await;
-        }
-        Ok(())
-    }
-}
-
-fn initiation(identity: &Identity, note: Option<&str>) -> Bytes {
-    let mut frame = BytesMut::new();
-    bmp::build::initiation(&mut frame, &identity.sys_descr, &identity.sys_name, note);
-    frame.freeze()
-}
-
-fn failed(what: &str, error: &io::Error) -> Refusal {
-    let reason = match error.kind() {
-        // The kernel's verdict when keepalive probes or retransmissions were not answered.
-        io::ErrorKind::TimedOut => Reason::KeepaliveTimeout,
-        _ => reason_of(error, Reason::ConnectionReset),
-    };
-    Refusal { reason, why: format!("{what}: {error}") }
 }
 
 /// Returns when another pin than `grant` is in force.

@@ -3,6 +3,7 @@
 
 mod backoff;
 mod connect;
+mod connection;
 mod life;
 mod outbox;
 mod pulse;
@@ -113,6 +114,7 @@ pub async fn run(
                 identity: identity.clone(),
                 status: Arc::clone(&session.status),
                 stop: stop_receiver,
+                farewells: JoinSet::new(),
             };
             sessions.set(id, Arc::new(session));
             running.insert(id.clone(), Running { stop, task: tokio::spawn(life.run()) });

@@ -73,19 +73,16 @@ impl Kernel {
         })
     }
 
-    /// See [`super::Datapath::install`].
-    pub(super) fn install(&mut self, key: &PinKey, pin: Pin) -> anyhow::Result<Slot> {
+    /// See [`super::Datapath::place`].
+    pub(super) fn place(&mut self, pin: Pin) -> anyhow::Result<Slot> {
         if pin.egress_count as usize > EGRESS_MAX {
             bail!("a pin names at most {EGRESS_MAX} interfaces, not {}", pin.egress_count);
         }
         let Some(slot) = self.slots.take() else {
-            bail!("all {} slots of the kernel tables are taken: shut sessions down to free some", SLOTS_MAX - 1);
+            bail!("all {} slots of the kernel tables are taken: some are free again within seconds", SLOTS_MAX - 1);
         };
-        match self.write(key, pin, &slot) {
-            Ok(()) => {
-                self.slots.lead(*key, &slot);
-                Ok(slot)
-            }
+        match self.write(pin, &slot) {
+            Ok(()) => Ok(slot),
             Err(error) => {
                 self.free(&slot);
                 Err(error)
@@ -93,7 +90,14 @@ impl Kernel {
         }
     }
 
-    fn write(&mut self, key: &PinKey, pin: Pin, slot: &Slot) -> anyhow::Result<()> {
+    /// See [`super::Datapath::point`].
+    pub(super) fn point(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+        self.pins.insert(key, slot.number, 0).context("cannot write table PINS of the kernel")?;
+        self.slots.lead(*key, slot);
+        Ok(())
+    }
+
+    fn write(&mut self, pin: Pin, slot: &Slot) -> anyhow::Result<()> {
         let refused = || format!("cannot write slot {} of the kernel tables", slot.number);
         let zero = PerCpuValues::try_from(vec![Counters::default(); nr_cpus().map_err(|(_, error)| error)?])?;
         self.counters.set(slot.number, zero, 0).with_context(refused)?;
@@ -101,13 +105,12 @@ impl Kernel {
         // yet live, and then the one bit.
         let dormant = Pin { generation: slot.generation, flags: pin.flags & !PIN_LIVE, ..pin };
         self.pin_slots.set(slot.number, dormant, 0).with_context(refused)?;
-        self.pin_slots.set(slot.number, Pin { flags: pin.flags | PIN_LIVE, ..dormant }, 0).with_context(refused)?;
-        self.pins.insert(key, slot.number, 0).context("cannot write table PINS of the kernel")
+        self.pin_slots.set(slot.number, Pin { flags: pin.flags | PIN_LIVE, ..dormant }, 0).with_context(refused)
     }
 
     /// See [`super::Datapath::remove`].
-    pub(super) fn remove(&mut self, key: &PinKey) -> anyhow::Result<()> {
-        if !self.slots.leads(key) {
+    pub(super) fn remove(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+        if !self.slots.leads(key, slot) {
             return Ok(());
         }
         match self.pins.remove(key) {
@@ -124,11 +127,11 @@ impl Kernel {
         if !self.slots.holds(slot) {
             return Counters::default();
         }
-        if let Some(key) = self.slots.key_of(slot)
-            && let Err(error) = self.remove(&key)
-        {
-            unexpected("it stays taken", slot.number, error.as_ref());
-            return self.counters(slot.number);
+        for key in self.slots.keys_of(slot) {
+            if let Err(error) = self.remove(&key, slot) {
+                unexpected("it stays taken", slot.number, error.as_ref());
+                return self.counters(slot.number);
+            }
         }
         // Not live first, then the reading: nothing is counted after it.
         let gone = Pin { generation: slot.generation, ..Pin::default() };
@@ -154,6 +157,11 @@ impl Kernel {
     pub(super) fn overwrite(&mut self, slot: &Slot, pin: Pin) {
         let pin = Pin { generation: slot.generation, flags: pin.flags | PIN_LIVE, ..pin };
         self.pin_slots.set(slot.number, pin, 0).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(super) fn slot_of(&self, key: &PinKey) -> Option<u32> {
+        self.pins.get(key, 0).ok()
     }
 
     /// See [`super::Datapath::claim`].

@@ -75,8 +75,8 @@ impl fmt::Display for Enforcement {
     }
 }
 
-/// One incarnation of a pin in the kernel tables. Whoever holds it gives it back with [`Datapath::free`].
-#[derive(Debug, PartialEq, Eq)]
+/// One incarnation of a pin in the kernel tables. Whoever has it gives it back with [`Datapath::free`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     number: u32,
     generation: u32,
@@ -173,20 +173,49 @@ impl Datapath {
     /// Every slot is taken, the pin names more interfaces than there is room for, or the kernel refuses the write; the key then has the
     /// slot that it had.
     pub fn install(&self, key: &PinKey, pin: Pin) -> anyhow::Result<Slot> {
+        let slot = self.place(pin)?;
+        match self.point(key, &slot) {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                self.free(slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a pin a slot of its own to which no key leads yet, with counters at zero and `PIN_LIVE` set.
+    ///
+    /// # Errors
+    ///
+    /// Every slot is taken, the pin names more interfaces than there is room for, or the kernel refuses the write.
+    pub fn place(&self, pin: Pin) -> anyhow::Result<Slot> {
         match self.tables() {
-            Some(mut kernel) => kernel.install(key, pin),
+            Some(mut kernel) => kernel.place(pin),
             None => Ok(Slot::NONE),
         }
     }
 
-    /// Takes a key's pin out of force: new connections of it go where they like. Slots stay, with the sockets under them.
+    /// Puts the pin of a slot in force for the connections of a key that are made from now on.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the write. A key without a pin is no error.
-    pub fn remove(&self, key: &PinKey) -> anyhow::Result<()> {
+    /// The kernel refuses the write; the key then has the slot that it had.
+    pub fn point(&self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
         match self.tables() {
-            Some(mut kernel) => kernel.remove(key),
+            Some(mut kernel) => kernel.point(key, slot),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a key's pin out of force, if it is that of this slot: new connections of it go where they like. Slots stay, with the sockets
+    /// under them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the write. A key that leads nowhere, or to another slot, is no error.
+    pub fn remove(&self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+        match self.tables() {
+            Some(mut kernel) => kernel.remove(key, slot),
             None => Ok(()),
         }
     }
@@ -225,6 +254,12 @@ impl Datapath {
     #[cfg(test)]
     fn overwrite(&self, slot: &Slot, pin: Pin) {
         self.tables().unwrap().overwrite(slot, pin);
+    }
+
+    /// The slot that the kernel's own table names for a key.
+    #[cfg(test)]
+    fn slot_of(&self, key: &PinKey) -> Option<u32> {
+        self.tables().unwrap().slot_of(key)
     }
 
     fn tables(&self) -> Option<MutexGuard<'_, Kernel>> {

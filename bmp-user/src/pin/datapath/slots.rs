@@ -60,14 +60,14 @@ impl Slots {
         self.keys.remove(key);
     }
 
-    /// Whether the key leads to a slot.
-    pub(super) fn leads(&self, key: &PinKey) -> bool {
-        self.keys.contains_key(key)
+    /// Whether the key leads to the slot.
+    pub(super) fn leads(&self, key: &PinKey, slot: &Slot) -> bool {
+        self.keys.get(key) == Some(&slot.number)
     }
 
-    /// The key that leads to the slot.
-    pub(super) fn key_of(&self, slot: &Slot) -> Option<PinKey> {
-        self.keys.iter().find(|&(_, &number)| number == slot.number).map(|(key, _)| *key)
+    /// The keys that lead to the slot.
+    pub(super) fn keys_of(&self, slot: &Slot) -> Vec<PinKey> {
+        self.keys.iter().filter(|&(_, &number)| number == slot.number).map(|(key, _)| *key).collect()
     }
 }
 

@@ -212,13 +212,7 @@ impl<'a> Story<'a> {
             Daemon::Frr(mut frr) => frr.terminate(),
             Daemon::Feeder(feeder) => drop(feeder),
         }
-        self.check(
-            stage,
-            interrupted,
-            "over both connections the counters agree to the byte",
-            PATIENCE,
-            counters_agree,
-        )?;
+        self.check(stage, interrupted, "over both connections the counters agree", PATIENCE, counters_agree)?;
         self.nothing_by_up1(stage, interrupted, "and in all this, up1 has carried nothing of the session")
     }
 

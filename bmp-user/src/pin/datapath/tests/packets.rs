@@ -161,7 +161,7 @@ fn a_replaced_pin_leaves_the_sockets_under_the_old_one_as_they_are() {
     assert_eq!(world.datapath.counters(&old_slot).foreign_tx.payload_bytes, 1000);
     assert_eq!(world.datapath.counters(&new_slot).foreign_tx.payload_bytes, 200);
 
-    world.datapath.remove(&key).unwrap();
+    world.datapath.remove(&key, &new_slot).unwrap();
     old.send(1);
     new.send(1);
     let mut untouched = world.connect(&listener).unwrap();

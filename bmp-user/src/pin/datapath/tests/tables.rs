@@ -45,7 +45,7 @@ fn when_slots_run_out_it_is_said_and_a_freed_one_helps() {
     let mut slots: Vec<_> =
         (1..SLOTS_MAX as u16).map(|port| world.datapath.install(&key(port), Pin::default()).unwrap()).collect();
     let full = world.datapath.install(&key(9999), Pin::default()).unwrap_err();
-    assert_eq!(full.to_string(), "all 1023 slots of the kernel tables are taken: shut sessions down to free some");
+    assert_eq!(full.to_string(), "all 1023 slots of the kernel tables are taken: some are free again within seconds");
     let freed = slots.swap_remove(500);
     let number = freed.number();
     world.datapath.free(freed);
@@ -63,7 +63,23 @@ fn a_pin_with_more_interfaces_than_there_is_room_for_is_refused() {
 #[test]
 fn removing_a_pin_that_is_not_there_is_no_error() {
     let world = World::new();
-    world.datapath.remove(&world.datapath.key("192.0.2.7:1".parse().unwrap())).unwrap();
+    let [one, other] = [1, 2].map(|port| world.datapath.key(([192, 0, 2, 7], port).into()));
+    let slot = world.datapath.install(&one, Pin::default()).unwrap();
+    world.datapath.remove(&other, &slot).unwrap();
+}
+
+#[test]
+fn a_key_that_leads_to_another_slot_by_now_is_not_removed_for_the_earlier_ones_sake() {
+    let world = World::new();
+    let [first, second] = [1, 2].map(|port| world.datapath.key(([192, 0, 2, 7], port).into()));
+    let [a, b] = [first, second].map(|key| world.datapath.install(&key, Pin::default()).unwrap());
+    // Two sessions exchange their ports: each leaves a key that the other has taken.
+    world.datapath.point(&second, &a).unwrap();
+    world.datapath.remove(&first, &a).unwrap();
+    world.datapath.point(&first, &b).unwrap();
+    world.datapath.remove(&second, &b).unwrap();
+    assert_eq!(world.datapath.slot_of(&first), Some(b.number()));
+    assert_eq!(world.datapath.slot_of(&second), Some(a.number()));
 }
 
 #[test]
@@ -75,7 +91,7 @@ fn with_socket_enforcement_everything_is_harmless() {
     assert_eq!(slot.number(), NO_SLOT);
     datapath.claim(&UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
     assert_eq!(datapath.counters(&slot), Counters::default());
-    datapath.remove(&key).unwrap();
+    datapath.remove(&key, &slot).unwrap();
     assert_eq!(datapath.free(slot), Counters::default());
     assert_eq!(datapath.stale(), Counters::default());
 }
