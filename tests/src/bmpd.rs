@@ -182,6 +182,14 @@ impl Bmpd {
         &self.setup
     }
 
+    /// Writes another configuration to its file and has it read: SIGHUP. Returns when bmpd has read it.
+    pub fn reload(&self, configuration: &str) {
+        let known = self.log().len();
+        std::fs::write(self.setup.file(), configuration).expect("a temporary file can be written");
+        self.process.signal(Signal::SIGHUP);
+        self.process.wait_for_line("bmpd reads its file again", known, PATIENCE, |line| line.contains("again"));
+    }
+
     /// What it has logged until now.
     pub fn log(&self) -> Vec<String> {
         self.process.lines()
