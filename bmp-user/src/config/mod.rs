@@ -22,7 +22,7 @@ pub use command::{Command, Configure, Display, Edit, View, apply, parse_line};
 pub use effective::{Effective, From, effective};
 pub use file::{LoadError, load, parse_file};
 pub use grammar::Item;
-pub use model::{Bmp, Config, ConnectInterface, Relay, Session, SessionId};
+pub use model::{Bmp, Config, ConnectInterface, Relay, Session, SessionId, Transport};
 pub use print::print;
 pub use setting::Setting;
 pub use text::Error;

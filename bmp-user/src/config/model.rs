@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 /// A whole configuration. Two that are equal ask for the same thing.
@@ -31,6 +32,8 @@ pub struct Relay {
 pub struct Bmp {
     /// `connect-interface ADDR`: the source of every IPv4 session that names none of its own.
     pub connect_interface: Option<Ipv4Addr>,
+    /// `persist`: what the kernel enforces stays when bmpd is told to end.
+    pub persist: bool,
     /// `bmp-session ...`.
     pub sessions: BTreeMap<SessionId, Session>,
 }
@@ -60,10 +63,39 @@ impl fmt::Display for SessionId {
 /// A `bmp-session` view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Session {
-    /// `tcp connect port N`.
-    pub port: Option<u16>,
+    /// `tcp connect port N` or `tcp listen port N`.
+    pub transport: Option<Transport>,
     /// `connect-interface ...`.
     pub connect_interface: Option<ConnectInterface>,
+    /// `egress-interface NAME ...`, at most 8, in the order given: what the session may leave by, whatever its source.
+    pub egress_interfaces: Vec<String>,
+    /// `next-hop ADDR`: the router that the session's packets are sent to, whatever the routing tables say.
+    pub next_hop: Option<IpAddr>,
+    /// `hold-down MILLISECONDS`: how long the session outlives the loss of its interface.
+    pub hold_down: Duration,
+    /// `adopt`: another local process opens the session; it is only pinned and counted.
+    pub adopt: bool,
+    /// `shutdown`.
+    pub shutdown: bool,
+}
+
+/// Who opens the connection, and the port that it goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `tcp connect port N`: this device, to the station's port.
+    Connect(u16),
+    /// `tcp listen port N`: the station, to this device's port.
+    Listen(u16),
+}
+
+impl Session {
+    /// The station's port, where this device (or a process on it) connects.
+    pub fn port(&self) -> Option<u16> {
+        match self.transport {
+            Some(Transport::Connect(port)) => Some(port),
+            Some(Transport::Listen(_)) | None => None,
+        }
+    }
 }
 
 /// `connect-interface` of a session view. Interface names are as the operator gave them (type and number already joined):

@@ -155,7 +155,7 @@ fn report(
     let counters = context.pins.counters(&session.pin);
     let (interfaces, pinned) = match &state {
         State::Ready(grant) => (grant.resolved.egress.iter().map(|(_, name)| name.clone()).collect(), true),
-        State::Down(_) => (Vec::new(), configured.port.is_some()),
+        State::Down(_) => (Vec::new(), configured.port().is_some()),
         State::Pending => (Vec::new(), false),
     };
     let (enforcement, why) = match context.pins.datapath().enforcement() {
@@ -172,7 +172,7 @@ fn report(
     let complete = shown.complete && (!shown.phase.is_up() || cursor >= stats.tail);
     SessionReport {
         station: id.station,
-        port: configured.port,
+        port: configured.port(),
         vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| "_public_".to_owned()),
         alias: id.alias.clone(),
         owner: "bmpd",

@@ -158,7 +158,7 @@ impl Keeper {
                 tracked.chosen = None;
                 tracked.wanted = wanted;
             }
-            let station = session.port.map(|port| SocketAddr::new(id.station, port));
+            let station = session.port().map(|port| SocketAddr::new(id.station, port));
             tracked.pin.tell_routes(host.routes_epoch);
             let decision = self.decide(id, station, &mut tracked, config, host).await;
             if !tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision)) {
