@@ -1,10 +1,12 @@
 //! A command as a value, and what it does to a configuration.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{net::IpAddr, time::Duration};
 
 use super::{
-    Config, Relay, Session, SessionId,
-    grammar::{Action, Item, VERBOSE_WORD, ViewKind},
+    Config, SessionId,
+    change::change,
+    filter::Filter,
+    grammar::{Action, Item, ViewKind, word},
     matching::{Args, Context, Fault, Match, find},
     setting::Setting,
     text::{Error, Line, Span},
@@ -12,7 +14,7 @@ use super::{
 };
 
 /// Where an operator, or the reader of a file, is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum View {
     /// Looks on and configures nothing.
     User,
@@ -70,15 +72,59 @@ pub enum Command {
     Quit,
     /// `return`: to the user view; in a file, its end.
     Return,
-    /// `display ...`: to be answered.
-    Display(Display),
+    /// `system-view`: from the user view to the system view.
+    SystemView,
+    /// `display ...`, and which lines of the answer to show: to be answered.
+    Display(Display, Option<Filter>),
+    /// `reset ...`: to be carried out.
+    Reset(Reset),
+    /// `commit`, `abort trial`, ...: what is to become of the candidate.
+    Candidate(CandidateCommand),
+}
+
+/// What is to become of the configuration that is being edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CandidateCommand {
+    /// `commit`: put in force and kept.
+    Commit,
+    /// `commit trial SECONDS`: put in force for this long.
+    CommitTrial(Duration),
+    /// `abort trial`.
+    AbortTrial,
+    /// `clear configuration candidate`.
+    Clear,
+}
+
+/// `reset bmp session [ vpn-instance V ] { ADDR [ alias A ] | all }`: which sessions to end and begin again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// In this VPN instance. `None` is the public one if a station is named, else all instances.
+    pub vpn_instance: Option<String>,
+    /// To this station; `None` is `all`.
+    pub station: Option<IpAddr>,
+    /// With this alias; `None` is any alias and none.
+    pub alias: Option<String>,
+}
+
+impl Reset {
+    /// Whether the session is meant.
+    pub fn names(&self, id: &SessionId) -> bool {
+        let Some(station) = self.station else {
+            return self.vpn_instance.is_none() || self.vpn_instance == id.vpn_instance;
+        };
+        station == id.station
+            && self.vpn_instance == id.vpn_instance
+            && (self.alias.is_none() || self.alias == id.alias)
+    }
 }
 
 /// What `display` is to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Display {
-    /// `display bmp session [ADDR] [verbose]`.
+    /// `display bmp session [vpn-instance V] [ADDR] [verbose]`.
     BmpSession {
+        /// The sessions of this VPN instance alone.
+        vpn_instance: Option<String>,
         /// The sessions to this station alone.
         station: Option<IpAddr>,
         /// In detail.
@@ -86,6 +132,15 @@ pub enum Display {
     },
     /// `display current-configuration`.
     CurrentConfiguration,
+    /// `display configuration candidate [changes]`.
+    Candidate {
+        /// Only what a commit would change.
+        changes: bool,
+    },
+    /// `display default-parameter bmp`.
+    DefaultParameterBmp,
+    /// `display interface-binding`.
+    InterfaceBinding,
 }
 
 /// A command that changes the configuration, with the line it came from, so that a refusal can point at its word.
@@ -154,14 +209,30 @@ pub(super) fn at(line: &Line, fault: Fault) -> Error {
 
 pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
     let Match { rule, undo, args } = found;
+    let display = |what| Ok(Command::Display(what, Filter::read(&args, &line)));
+    let vpn_instance = || args.text(Kind::VpnInstance);
     let item = match rule.action {
         Action::Configure(item) => item,
         Action::Quit => return Ok(Command::Quit),
         Action::Return => return Ok(Command::Return),
-        Action::DisplayCurrentConfiguration => return Ok(Command::Display(Display::CurrentConfiguration)),
+        Action::SystemView => return Ok(Command::SystemView),
+        Action::Commit => {
+            let commit = args.time(Kind::Trial).map_or(CandidateCommand::Commit, CandidateCommand::CommitTrial);
+            return Ok(Command::Candidate(commit));
+        }
+        Action::AbortTrial => return Ok(Command::Candidate(CandidateCommand::AbortTrial)),
+        Action::ClearCandidate => return Ok(Command::Candidate(CandidateCommand::Clear)),
+        Action::ResetBmpSession => {
+            let (station, alias) = (args.address(Kind::Station), args.text(Kind::Alias));
+            return Ok(Command::Reset(Reset { vpn_instance: vpn_instance(), station, alias }));
+        }
+        Action::DisplayCurrentConfiguration => return display(Display::CurrentConfiguration),
+        Action::DisplayCandidate => return display(Display::Candidate { changes: args.has(word::CHANGES) }),
+        Action::DisplayDefaultParameterBmp => return display(Display::DefaultParameterBmp),
+        Action::DisplayInterfaceBinding => return display(Display::InterfaceBinding),
         Action::DisplayBmpSession => {
-            let (station, verbose) = (args.address(Kind::Station), args.has(VERBOSE_WORD));
-            return Ok(Command::Display(Display::BmpSession { station, verbose }));
+            let (station, verbose) = (args.address(Kind::Station), args.has(word::VERBOSE));
+            return display(Display::BmpSession { vpn_instance: vpn_instance(), station, verbose });
         }
     };
     match edit(item, undo, &args) {
@@ -186,7 +257,7 @@ fn edit(item: Item, undo: bool, args: &Args) -> Result<Edit, Fault> {
     }
 }
 
-/// Does to `config` and `view` what the command says. [`Command::Nothing`] and [`Command::Display`] change nothing.
+/// Does to `config` and `view` what the command says. Commands that neither configure nor go to another view change nothing.
 ///
 /// # Errors
 ///
@@ -194,7 +265,11 @@ fn edit(item: Item, undo: bool, args: &Args) -> Result<Edit, Fault> {
 /// arguments than those configured), or was read in a view that it is not applied in. Nothing has changed then.
 pub fn apply(config: &mut Config, view: &mut View, command: &Command) -> Result<(), Error> {
     match command {
-        Command::Nothing | Command::Display(_) => Ok(()),
+        Command::Nothing | Command::Display(..) | Command::Reset(_) | Command::Candidate(_) => Ok(()),
+        Command::SystemView => {
+            *view = View::System;
+            Ok(())
+        }
         Command::Quit => {
             *view = view.parent().unwrap_or(View::User);
             Ok(())
@@ -210,144 +285,5 @@ pub fn apply(config: &mut Config, view: &mut View, command: &Command) -> Result<
             }
             Err(message) => Err(configure.line.error_at(configure.at, message)),
         },
-    }
-}
-
-/// Makes the change in the view that knows it, and says which view one is in afterwards.
-fn change(config: &mut Config, view: &View, edit: &Edit) -> Result<View, String> {
-    let views = edit.item().rule().views;
-    let mut around = std::iter::successors(Some(view.clone()), View::parent);
-    let Some(home) = around.find(|view| views.contains(&view.kind())) else {
-        return Err(format!("this is not a command of the {} view", view.kind().name()));
-    };
-    let next = match edit {
-        Edit::Set(setting) => set(config, &home, setting)?,
-        Edit::Undo(setting) => undo(config, &home, setting.item(), Some(setting))?,
-        Edit::UndoAny(item) => undo(config, &home, *item, None)?,
-        Edit::UndoInterfaceAliases { kernel } => {
-            config.interface_aliases.retain(|_, of| of != kernel);
-            None
-        }
-    };
-    Ok(next.unwrap_or(home))
-}
-
-/// Gives the view that the setting enters, if it enters one.
-fn set(config: &mut Config, home: &View, setting: &Setting) -> Result<Option<View>, String> {
-    match setting {
-        Setting::Sysname(name) => config.sysname = Some(name.clone()),
-        Setting::InterfaceAlias { kernel, name } => {
-            config.interface_aliases.insert(name.clone(), kernel.clone());
-        }
-        Setting::Relay(name) => {
-            config.relays.entry(name.clone()).or_default();
-            return Ok(Some(View::Relay(name.clone())));
-        }
-        Setting::Listen(listen) => {
-            no_other_listens(config, home, *listen)?;
-            relay(config, home)?.listen = Some(*listen);
-        }
-        Setting::Bmp => return Ok(Some(View::Bmp)),
-        Setting::BmpConnectInterface(address) => config.bmp.connect_interface = Some(*address),
-        Setting::Session(id) => {
-            config.bmp.sessions.entry(id.clone()).or_default();
-            return Ok(Some(View::Session(id.clone())));
-        }
-        Setting::TcpConnectPort(port) => {
-            no_other_connects(config, home, *port)?;
-            session(config, home)?.port = Some(*port);
-        }
-        Setting::ConnectInterface(connect) => session(config, home)?.connect_interface = Some(connect.clone()),
-    }
-    Ok(None)
-}
-
-/// `exactly` is `None` where `undo` came without arguments.
-fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>) -> Result<Option<View>, String> {
-    match item {
-        Item::Sysname => clear(&mut config.sysname, Setting::Sysname, exactly)?,
-        Item::InterfaceAlias => {
-            if let Some(Setting::InterfaceAlias { name, .. }) = exactly {
-                let of = |kernel| Setting::InterfaceAlias { kernel, name: name.clone() };
-                let mut slot = config.interface_aliases.get(name).cloned();
-                clear(&mut slot, of, exactly)?;
-                config.interface_aliases.remove(name);
-            }
-        }
-        Item::Relay => {
-            if let Some(Setting::Relay(name)) = exactly {
-                config.relays.remove(name);
-            }
-        }
-        Item::Listen => clear(&mut relay(config, home)?.listen, Setting::Listen, exactly)?,
-        Item::Bmp => config.bmp = super::Bmp::default(),
-        Item::BmpConnectInterface => {
-            clear(&mut config.bmp.connect_interface, Setting::BmpConnectInterface, exactly)?;
-        }
-        Item::Session => {
-            if let Some(Setting::Session(id)) = exactly {
-                config.bmp.sessions.remove(id);
-            }
-        }
-        Item::TcpConnectPort => clear(&mut session(config, home)?.port, Setting::TcpConnectPort, exactly)?,
-        Item::ConnectInterface => {
-            clear(&mut session(config, home)?.connect_interface, Setting::ConnectInterface, exactly)?;
-        }
-    }
-    Ok(None)
-}
-
-/// Empties the slot, unless it holds something else than what is to be taken back. Nothing may be taken back from nothing.
-fn clear<T: Clone>(slot: &mut Option<T>, of: impl Fn(T) -> Setting, exactly: Option<&Setting>) -> Result<(), String> {
-    if let (Some(value), Some(exactly)) = (slot.as_ref(), exactly) {
-        let configured = of(value.clone());
-        if configured != *exactly {
-            return Err(format!("this is not what is configured, which is `{}`", configured.line()));
-        }
-    }
-    *slot = None;
-    Ok(())
-}
-
-fn held<'a, K: Ord, V>(all: &'a mut BTreeMap<K, V>, key: &K) -> Result<&'a mut V, String> {
-    all.get_mut(key).ok_or_else(|| "what this view configures is not there any more: enter the view again".to_owned())
-}
-
-fn session<'a>(config: &'a mut Config, home: &View) -> Result<&'a mut Session, String> {
-    match home {
-        View::Session(id) => held(&mut config.bmp.sessions, id),
-        _ => Err("this is a command of the bmp-session view".to_owned()),
-    }
-}
-
-fn relay<'a>(config: &'a mut Config, home: &View) -> Result<&'a mut Relay, String> {
-    match home {
-        View::Relay(name) => held(&mut config.relays, name),
-        _ => Err("this is a command of the bmp-relay view".to_owned()),
-    }
-}
-
-/// Two sessions with one station address, port and VPN instance could not be told apart on the wire or in the kernel.
-fn no_other_connects(config: &Config, home: &View, port: u16) -> Result<(), String> {
-    let View::Session(own) = home else { return Ok(()) };
-    // In the order of the sessions, those to one station follow one another.
-    let first = SessionId { alias: None, ..own.clone() };
-    let same_station = config
-        .bmp
-        .sessions
-        .range(first..)
-        .take_while(|(id, _)| id.station == own.station && id.vpn_instance == own.vpn_instance);
-    match same_station.into_iter().find(|(id, session)| *id != own && session.port == Some(port)) {
-        Some((other, _)) => Err(format!("the session {other} connects to port {port} of this station already")),
-        None => Ok(()),
-    }
-}
-
-/// Two inputs on one address and port: the second could not be opened.
-fn no_other_listens(config: &Config, home: &View, listen: std::net::SocketAddr) -> Result<(), String> {
-    let View::Relay(own) = home else { return Ok(()) };
-    match config.relays.iter().find(|(name, relay)| *name != own && relay.listen == Some(listen)) {
-        Some((other, _)) => Err(format!("the input {other} listens on {listen} already")),
-        None => Ok(()),
     }
 }

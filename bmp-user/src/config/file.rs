@@ -183,8 +183,11 @@ impl Reader {
     fn command(&mut self, found: Match, line: Line) {
         let views = found.rule.views;
         let command = match command(found, line.clone()) {
-            Ok(Command::Display(_)) => {
+            Ok(Command::Display(..)) => {
                 return self.refuse(&line, "this shows something: it is no part of a configuration");
+            }
+            Ok(Command::Reset(_) | Command::Candidate(_) | Command::SystemView) => {
+                return self.refuse(&line, "this does something: it is no part of a configuration");
             }
             Ok(Command::Return) => {
                 self.ended = true;

@@ -1,5 +1,9 @@
-//! The grammar: one table. The parser walks it, printing fills it in, and the help of `?`, completion and abbreviation are
-//! what may come next in it.
+//! The grammar: one table ([`rules`]). The parser walks it, printing fills it in, and the help of `?`, completion and
+//! abbreviation are what may come next in it.
+
+mod rules;
+
+pub(super) use rules::{RULES, UNDO, word};
 
 use super::value::Kind;
 
@@ -51,7 +55,7 @@ pub(super) enum Syntax {
 }
 
 /// What a line of a configuration sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Item {
     /// `sysname`.
     Sysname,
@@ -65,20 +69,42 @@ pub enum Item {
     Bmp,
     /// `connect-interface` in the `bmp` view.
     BmpConnectInterface,
+    /// `persist`, in the `bmp` view.
+    Persist,
     /// `bmp-session`.
     Session,
     /// `tcp connect port`, in a `bmp-session` view.
     TcpConnectPort,
+    /// `tcp listen port`, in a `bmp-session` view.
+    TcpListenPort,
     /// `connect-interface` in a `bmp-session` view.
     ConnectInterface,
+    /// `egress-interface`, in a `bmp-session` view.
+    EgressInterface,
+    /// `next-hop`, in a `bmp-session` view.
+    NextHop,
+    /// `hold-down`, in a `bmp-session` view.
+    HoldDown,
+    /// `adopt`, in a `bmp-session` view.
+    Adopt,
+    /// `shutdown`, in a `bmp-session` view.
+    Shutdown,
 }
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Configure(Item),
+    AbortTrial,
+    ClearCandidate,
+    Commit,
     DisplayBmpSession,
+    DisplayCandidate,
     DisplayCurrentConfiguration,
+    DisplayDefaultParameterBmp,
+    DisplayInterfaceBinding,
+    ResetBmpSession,
+    SystemView,
     Quit,
     Return,
 }
@@ -108,186 +134,6 @@ impl Rule {
 }
 
 use Syntax::{Choice, Optional, Value, Word};
-
-pub(super) const UNDO: &[Syntax] = &[Word("undo", "take a setting back")];
-
-const SYSNAME_WORD: Syntax = Word("sysname", "name this device");
-const SYSNAME_VALUE: Syntax = Value(Kind::Sysname, "this device's name");
-static SYSNAME: Rule = Rule {
-    action: Action::Configure(Item::Sysname),
-    views: &[ViewKind::System],
-    syntax: &[SYSNAME_WORD, SYSNAME_VALUE],
-    undo: Some(&[SYSNAME_WORD, Optional(&[SYSNAME_VALUE])]),
-    enters: None,
-};
-
-const INTERFACE_ALIAS_WORD: Syntax = Word("interface-alias", "give an interface one more name");
-const KERNEL_NAME: Syntax = Value(Kind::KernelName, "the interface's name in the kernel");
-const ALIAS_NAME: Syntax = Value(Kind::InterfaceName, "the name it gets");
-static INTERFACE_ALIAS: Rule = Rule {
-    action: Action::Configure(Item::InterfaceAlias),
-    views: &[ViewKind::System],
-    syntax: &[INTERFACE_ALIAS_WORD, KERNEL_NAME, ALIAS_NAME],
-    undo: Some(&[INTERFACE_ALIAS_WORD, KERNEL_NAME, Optional(&[ALIAS_NAME])]),
-    enters: None,
-};
-
-const RELAY_SYNTAX: &[Syntax] =
-    &[Word("bmp-relay", "take BMP from a local daemon"), Value(Kind::InputName, "a name for this input")];
-static RELAY: Rule = Rule {
-    action: Action::Configure(Item::Relay),
-    views: &[ViewKind::System],
-    syntax: RELAY_SYNTAX,
-    undo: Some(RELAY_SYNTAX),
-    enters: Some(ViewKind::Relay),
-};
-
-const LISTEN_WORD: Syntax = Word("listen", "where the daemon connects to");
-const LISTEN_ADDRESS: Syntax = Value(Kind::Listen, "an address of this host");
-const PORT_WORD: Syntax = Word("port", "TCP port");
-const PORT_VALUE: Syntax = Value(Kind::Port, "a port from 1 to 65535");
-static LISTEN: Rule = Rule {
-    action: Action::Configure(Item::Listen),
-    views: &[ViewKind::Relay],
-    syntax: &[LISTEN_WORD, LISTEN_ADDRESS, PORT_WORD, PORT_VALUE],
-    undo: Some(&[LISTEN_WORD, Optional(&[LISTEN_ADDRESS, PORT_WORD, PORT_VALUE])]),
-    enters: None,
-};
-
-const BMP_SYNTAX: &[Syntax] = &[Word("bmp", "sessions to monitoring stations")];
-static BMP: Rule = Rule {
-    action: Action::Configure(Item::Bmp),
-    views: &[ViewKind::System],
-    syntax: BMP_SYNTAX,
-    undo: Some(BMP_SYNTAX),
-    enters: Some(ViewKind::Bmp),
-};
-
-const CONNECT_INTERFACE_WORD: Syntax = Word("connect-interface", "name the source of sessions");
-const BMP_SOURCE: Syntax = Value(Kind::Ipv4Source, "the source address of IPv4 sessions");
-static BMP_CONNECT_INTERFACE: Rule = Rule {
-    action: Action::Configure(Item::BmpConnectInterface),
-    views: &[ViewKind::Bmp],
-    syntax: &[CONNECT_INTERFACE_WORD, BMP_SOURCE],
-    undo: Some(&[CONNECT_INTERFACE_WORD, Optional(&[BMP_SOURCE])]),
-    enters: None,
-};
-
-const SESSION_SYNTAX: &[Syntax] = &[
-    Word("bmp-session", "a session to a monitoring station"),
-    Value(Kind::Station, "the station's address"),
-    Optional(&[Word("alias", "tells sessions to one station apart"), Value(Kind::Alias, "the session's alias")]),
-];
-static SESSION: Rule = Rule {
-    action: Action::Configure(Item::Session),
-    views: &[ViewKind::Bmp],
-    syntax: SESSION_SYNTAX,
-    undo: Some(SESSION_SYNTAX),
-    enters: Some(ViewKind::Session),
-};
-
-const TCP_WORD: Syntax = Word("tcp", "the session's TCP connection");
-const TCP_CONNECT_WORD: Syntax = Word("connect", "this device connects to the station");
-static TCP_CONNECT_PORT: Rule = Rule {
-    action: Action::Configure(Item::TcpConnectPort),
-    views: &[ViewKind::Session],
-    syntax: &[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, PORT_VALUE],
-    undo: Some(&[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, Optional(&[PORT_VALUE])]),
-    enters: None,
-};
-
-const SOURCE: Syntax = Value(Kind::Source, "the source address");
-const SOURCE_FORMS: Syntax = Choice(&[
-    &[SOURCE],
-    &[Value(Kind::InterfaceName, "the source interface"), Optional(&[SOURCE])],
-    &[
-        Value(Kind::InterfaceType, "the source interface's type"),
-        Value(Kind::InterfaceNumber, "the source interface's number"),
-        Optional(&[SOURCE]),
-    ],
-]);
-static CONNECT_INTERFACE: Rule = Rule {
-    action: Action::Configure(Item::ConnectInterface),
-    views: &[ViewKind::Session],
-    syntax: &[CONNECT_INTERFACE_WORD, SOURCE_FORMS],
-    undo: Some(&[CONNECT_INTERFACE_WORD, Optional(&[SOURCE_FORMS])]),
-    enters: None,
-};
-
-const DISPLAY_WORD: Syntax = Word("display", "show something");
-static DISPLAY_BMP_SESSION: Rule = Rule {
-    action: Action::DisplayBmpSession,
-    views: &ViewKind::ALL,
-    syntax: &[
-        DISPLAY_WORD,
-        Word("bmp", "about BMP"),
-        Word("session", "the sessions"),
-        Optional(&[Value(Kind::Station, "a station's address: its sessions alone")]),
-        Optional(&[VERBOSE]),
-    ],
-    undo: None,
-    enters: None,
-};
-pub(super) const VERBOSE_WORD: &str = "verbose";
-const VERBOSE: Syntax = Word(VERBOSE_WORD, "in detail");
-
-static DISPLAY_CURRENT_CONFIGURATION: Rule = Rule {
-    action: Action::DisplayCurrentConfiguration,
-    views: &ViewKind::ALL,
-    syntax: &[DISPLAY_WORD, Word("current-configuration", "the configuration in force")],
-    undo: None,
-    enters: None,
-};
-
-static QUIT: Rule = Rule {
-    action: Action::Quit,
-    views: &ViewKind::ALL,
-    syntax: &[Word("quit", "leave this view")],
-    undo: None,
-    enters: None,
-};
-
-static RETURN: Rule = Rule {
-    action: Action::Return,
-    views: &ViewKind::ALL,
-    syntax: &[Word("return", "go back to the user view")],
-    undo: None,
-    enters: None,
-};
-
-/// The whole language.
-pub(super) static RULES: [&Rule; 13] = [
-    &SYSNAME,
-    &INTERFACE_ALIAS,
-    &RELAY,
-    &LISTEN,
-    &BMP,
-    &BMP_CONNECT_INTERFACE,
-    &SESSION,
-    &TCP_CONNECT_PORT,
-    &CONNECT_INTERFACE,
-    &DISPLAY_BMP_SESSION,
-    &DISPLAY_CURRENT_CONFIGURATION,
-    &QUIT,
-    &RETURN,
-];
-
-impl Item {
-    /// The command that sets it.
-    pub(super) fn rule(self) -> &'static Rule {
-        match self {
-            Self::Sysname => &SYSNAME,
-            Self::InterfaceAlias => &INTERFACE_ALIAS,
-            Self::Relay => &RELAY,
-            Self::Listen => &LISTEN,
-            Self::Bmp => &BMP,
-            Self::BmpConnectInterface => &BMP_CONNECT_INTERFACE,
-            Self::Session => &SESSION,
-            Self::TcpConnectPort => &TCP_CONNECT_PORT,
-            Self::ConnectInterface => &CONNECT_INTERFACE,
-        }
-    }
-}
 
 /// A place in a command's form: what is still to come, innermost last.
 #[derive(Clone, Debug)]

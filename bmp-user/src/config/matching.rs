@@ -1,6 +1,6 @@
 //! Words against the grammar.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     grammar::{Position, RULES, Rule, Syntax, UNDO, ViewKind},
@@ -21,6 +21,9 @@ impl From<ViewKind> for Context {
         Self { kind, station: None }
     }
 }
+
+/// The most words that a command can have: far more than any needs.
+const WORDS_MAX: usize = 256;
 
 /// A word refused: its number in the line (past the last one: the line ends too early), and why.
 #[derive(Clone, Debug)]
@@ -47,7 +50,23 @@ impl Args {
     pub(super) fn text(&self, kind: Kind) -> Option<String> {
         match self.find(kind)?.0 {
             Value::Text(text) => Some(text.clone()),
-            Value::Address(_) | Value::Port(_) => None,
+            Value::Address(_) | Value::Port(_) | Value::Time(_) => None,
+        }
+    }
+
+    /// All names of this kind, each with the number of its word.
+    pub(super) fn texts(&self, kind: Kind) -> impl Iterator<Item = (&str, usize)> {
+        self.values.iter().filter(move |(of, ..)| *of == kind).filter_map(|(_, value, word)| match value {
+            Value::Text(text) => Some((text.as_str(), *word)),
+            Value::Address(_) | Value::Port(_) | Value::Time(_) => None,
+        })
+    }
+
+    /// The time of this kind.
+    pub(super) fn time(&self, kind: Kind) -> Option<Duration> {
+        match self.find(kind)?.0 {
+            Value::Time(time) => Some(*time),
+            Value::Text(_) | Value::Address(_) | Value::Port(_) => None,
         }
     }
 
@@ -55,7 +74,7 @@ impl Args {
     pub(super) fn address(&self, kind: Kind) -> Option<IpAddr> {
         match self.find(kind)?.0 {
             Value::Address(address) => Some(*address),
-            Value::Text(_) | Value::Port(_) => None,
+            Value::Text(_) | Value::Port(_) | Value::Time(_) => None,
         }
     }
 
@@ -63,7 +82,7 @@ impl Args {
     pub(super) fn port(&self) -> Option<u16> {
         match self.find(Kind::Port)?.0 {
             Value::Port(port) => Some(*port),
-            Value::Text(_) | Value::Address(_) => None,
+            Value::Text(_) | Value::Address(_) | Value::Time(_) => None,
         }
     }
 
@@ -176,6 +195,10 @@ fn commands(kind: ViewKind) -> impl Iterator<Item = State> {
 fn walk(view: Context, line: &Line, head: Head, abbreviate: bool) -> Result<Match, Stop> {
     let mut states: Vec<State> = commands(view.kind).collect();
     for (number, word) in line.words().enumerate() {
+        if number == WORDS_MAX {
+            let message = format!("a command has at most {WORDS_MAX} words");
+            return Err(Stop { fault: Fault { word: number, message }, known: true, enters: None });
+        }
         let in_head = is_head(number, &states);
         let stop = |fault, known| {
             let enters = states.iter().find_map(|state| if state.undo { None } else { state.rule.enters });

@@ -30,6 +30,8 @@ pub struct Relay {
 /// The `bmp` view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bmp {
+    /// `bmp` was given: the view is there, even with nothing in it. What is in it counts in any case.
+    pub enabled: bool,
     /// `connect-interface ADDR`: the source of every IPv4 session that names none of its own.
     pub connect_interface: Option<Ipv4Addr>,
     /// `persist`: what the kernel enforces stays when bmpd is told to end.
@@ -49,9 +51,12 @@ pub struct SessionId {
     pub alias: Option<String>,
 }
 
-/// As in a prompt and in logs: `198.51.100.8`, `198.51.100.8-lab`.
+/// As in a prompt and in logs: `198.51.100.8`, `198.51.100.8-lab`, `mgmt-198.51.100.8-lab` in the VPN instance `mgmt`.
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(vpn_instance) = &self.vpn_instance {
+            write!(f, "{vpn_instance}-")?;
+        }
         write!(f, "{}", self.station)?;
         if let Some(alias) = &self.alias {
             write!(f, "-{alias}")?;

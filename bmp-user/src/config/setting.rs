@@ -1,11 +1,15 @@
 //! What one line of a configuration sets, as a value; and that value as a line again.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::{
-    Config, ConnectInterface, Session, SessionId,
+    Bmp, Config, ConnectInterface, Session, SessionId, Transport,
     grammar::{Item, Syntax},
     matching::{Args, Fault},
+    text::quoted,
     value::{Kind, Value, interface_name},
 };
 
@@ -29,13 +33,30 @@ pub enum Setting {
     Bmp,
     /// `connect-interface ADDR` in the bmp view.
     BmpConnectInterface(Ipv4Addr),
-    /// `bmp-session ADDR [ alias A ]`.
+    /// `persist`.
+    Persist,
+    /// `bmp-session [ vpn-instance NAME ] ADDR [ alias A ]`.
     Session(SessionId),
     /// `tcp connect port N`.
     TcpConnectPort(u16),
+    /// `tcp listen port N`.
+    TcpListenPort(u16),
     /// `connect-interface ...` in a session view.
     ConnectInterface(ConnectInterface),
+    /// `egress-interface NAME ...`: 1 to [`EGRESS_MAX`] different names.
+    EgressInterface(Vec<String>),
+    /// `next-hop ADDR`.
+    NextHop(IpAddr),
+    /// `hold-down MILLISECONDS`.
+    HoldDown(Duration),
+    /// `adopt`.
+    Adopt,
+    /// `shutdown`.
+    Shutdown,
 }
+
+/// How many interfaces `egress-interface` takes: as many as a pin holds in the kernel.
+const EGRESS_MAX: usize = 8;
 
 impl Setting {
     /// What it sets.
@@ -47,9 +68,16 @@ impl Setting {
             Self::Listen(_) => Item::Listen,
             Self::Bmp => Item::Bmp,
             Self::BmpConnectInterface(_) => Item::BmpConnectInterface,
+            Self::Persist => Item::Persist,
             Self::Session(_) => Item::Session,
             Self::TcpConnectPort(_) => Item::TcpConnectPort,
+            Self::TcpListenPort(_) => Item::TcpListenPort,
             Self::ConnectInterface(_) => Item::ConnectInterface,
+            Self::EgressInterface(_) => Item::EgressInterface,
+            Self::NextHop(_) => Item::NextHop,
+            Self::HoldDown(_) => Item::HoldDown,
+            Self::Adopt => Item::Adopt,
+            Self::Shutdown => Item::Shutdown,
         }
     }
 
@@ -68,11 +96,16 @@ impl Setting {
                 Some(IpAddr::V4(address)) => Some(Self::BmpConnectInterface(address)),
                 Some(IpAddr::V6(_)) | None => None,
             },
-            Item::Session => args
-                .address(Kind::Station)
-                .map(|station| Self::Session(SessionId { vpn_instance: None, station, alias: args.text(Kind::Alias) })),
+            Item::Persist => Some(Self::Persist),
+            Item::Session => session_id(args).map(Self::Session),
             Item::TcpConnectPort => args.port().map(Self::TcpConnectPort),
+            Item::TcpListenPort => args.port().map(Self::TcpListenPort),
             Item::ConnectInterface => connect_interface(args)?.map(Self::ConnectInterface),
+            Item::EgressInterface => egress_interfaces(args)?.map(Self::EgressInterface),
+            Item::NextHop => args.address(Kind::NextHop).map(Self::NextHop),
+            Item::HoldDown => args.time(Kind::HoldDown).map(Self::HoldDown),
+            Item::Adopt => Some(Self::Adopt),
+            Item::Shutdown => Some(Self::Shutdown),
         };
         Ok(setting)
     }
@@ -95,13 +128,17 @@ impl Setting {
             Self::Listen(listen) => {
                 vec![(Kind::Listen, listen.ip().to_string()), (Kind::Port, listen.port().to_string())]
             }
-            Self::Bmp => Vec::new(),
+            Self::Bmp | Self::Persist | Self::Adopt | Self::Shutdown => Vec::new(),
             Self::BmpConnectInterface(address) => vec![(Kind::Ipv4Source, address.to_string())],
             Self::Session(id) => {
+                let vpn_instance = id.vpn_instance.iter().map(|name| (Kind::VpnInstance, name.clone()));
                 let alias = id.alias.iter().map(|alias| (Kind::Alias, alias.clone()));
-                std::iter::once((Kind::Station, id.station.to_string())).chain(alias).collect()
+                vpn_instance.chain([(Kind::Station, id.station.to_string())]).chain(alias).collect()
             }
-            Self::TcpConnectPort(port) => vec![(Kind::Port, port.to_string())],
+            Self::TcpConnectPort(port) | Self::TcpListenPort(port) => vec![(Kind::Port, port.to_string())],
+            Self::EgressInterface(names) => names.iter().map(|name| (Kind::EgressName, name.clone())).collect(),
+            Self::NextHop(address) => vec![(Kind::NextHop, address.to_string())],
+            Self::HoldDown(time) => vec![(Kind::HoldDown, time.as_millis().to_string())],
             Self::ConnectInterface(connect) => {
                 let interface = connect.interface().map(|name| (Kind::InterfaceName, name.to_owned()));
                 let address = connect.address().map(|address| (Kind::Source, address.to_string()));
@@ -129,31 +166,67 @@ fn connect_interface(args: &Args) -> Result<Option<ConnectInterface>, Fault> {
     })
 }
 
+/// What names a session.
+pub(super) fn session_id(args: &Args) -> Option<SessionId> {
+    let (vpn_instance, alias) = (args.text(Kind::VpnInstance), args.text(Kind::Alias));
+    args.address(Kind::Station).map(|station| SessionId { vpn_instance, station, alias })
+}
+
+/// The names, which the grammar counts no further than "one or more".
+fn egress_interfaces(args: &Args) -> Result<Option<Vec<String>>, Fault> {
+    let mut names = Vec::new();
+    for (name, word) in args.texts(Kind::EgressName) {
+        if names.len() == EGRESS_MAX {
+            return Err(Fault { word, message: format!("a session may leave by at most {EGRESS_MAX} interfaces") });
+        }
+        if names.iter().any(|known| known == name) {
+            return Err(Fault { word, message: format!("{} is named already", quoted(name)) });
+        }
+        names.push(name.to_owned());
+    }
+    Ok((!names.is_empty()).then_some(names))
+}
+
 type Given = std::iter::Peekable<std::vec::IntoIter<(Kind, String)>>;
 
-/// Puts the arguments into a command's form. What is optional is written while there are arguments for it; of several forms
-/// the one that begins with the argument at hand.
+/// Puts the arguments into a command's form. What is optional is written where the argument at hand is its first; of several
+/// forms the one that begins with the argument at hand.
 fn fill(form: &'static [Syntax], args: &mut Given, words: &mut Vec<String>) {
     for piece in form {
         match piece {
             Syntax::Word(keyword, _) => words.push((*keyword).to_owned()),
             Syntax::Value(..) => words.extend(args.next().map(|(_, text)| text)),
             Syntax::Optional(inner) => {
-                if args.peek().is_some() {
+                if begins(inner, args) {
                     fill(inner, args, words);
                 }
             }
             Syntax::Choice(forms) => {
-                let begins = |form: &&&[Syntax]| match (form.first(), args.peek()) {
-                    (Some(Syntax::Value(kind, _)), Some((given, _))) => kind == given,
-                    _ => false,
-                };
-                if let Some(form) = forms.iter().find(begins) {
+                if let Some(form) = forms.iter().find(|form| begins(form, args)) {
                     fill(form, args, words);
                 }
             }
         }
     }
+}
+
+/// Whether the argument at hand is the first that the form has.
+fn begins(form: &[Syntax], args: &mut Given) -> bool {
+    let Some((given, _)) = args.peek() else { return false };
+    let given = *given;
+    for piece in form {
+        match piece {
+            Syntax::Word(..) => {}
+            Syntax::Value(kind, _) => return *kind == given,
+            Syntax::Optional(inner) => {
+                if begins(inner, args) {
+                    return true;
+                }
+            }
+            Syntax::Choice(forms) => return forms.iter().any(|form| begins(form, args)),
+        }
+    }
+    false
 }
 
 /// One view with what it holds, as the printed configuration has them.
@@ -188,9 +261,10 @@ pub(super) fn sections(config: &Config) -> Vec<Section> {
         let inside = relay.listen.map(Setting::Listen).into_iter().collect();
         sections.push(Section { inside, ..Section::of(vec![Setting::Relay(name.clone())]) });
     }
-    if bmp.connect_interface.is_some() || !bmp.sessions.is_empty() {
+    if *bmp != Bmp::default() {
+        let persist = bmp.persist.then_some(Setting::Persist);
         sections.push(Section {
-            inside: bmp.connect_interface.map(Setting::BmpConnectInterface).into_iter().collect(),
+            inside: persist.into_iter().chain(bmp.connect_interface.map(Setting::BmpConnectInterface)).collect(),
             sections: bmp.sessions.iter().map(session).collect(),
             ..Section::of(vec![Setting::Bmp])
         });
@@ -199,11 +273,26 @@ pub(super) fn sections(config: &Config) -> Vec<Section> {
 }
 
 fn session((id, session): (&SessionId, &Session)) -> Section {
-    let Session { port, connect_interface } = session;
-    let port = port.map(Setting::TcpConnectPort);
-    let connect_interface = connect_interface.clone().map(Setting::ConnectInterface);
-    Section {
-        inside: port.into_iter().chain(connect_interface).collect(),
-        ..Section::of(vec![Setting::Session(id.clone())])
-    }
+    Section { inside: session_settings(session), ..Section::of(vec![Setting::Session(id.clone())]) }
+}
+
+fn session_settings(session: &Session) -> Vec<Setting> {
+    let Session { transport, connect_interface, egress_interfaces, next_hop, hold_down, adopt, shutdown } = session;
+    let transport = transport.map(|transport| match transport {
+        Transport::Connect(port) => Setting::TcpConnectPort(port),
+        Transport::Listen(port) => Setting::TcpListenPort(port),
+    });
+    let egress = (!egress_interfaces.is_empty()).then(|| Setting::EgressInterface(egress_interfaces.clone()));
+    [
+        transport,
+        connect_interface.clone().map(Setting::ConnectInterface),
+        egress,
+        next_hop.map(Setting::NextHop),
+        (!hold_down.is_zero()).then_some(Setting::HoldDown(*hold_down)),
+        adopt.then_some(Setting::Adopt),
+        shutdown.then_some(Setting::Shutdown),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

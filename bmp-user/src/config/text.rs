@@ -78,6 +78,14 @@ impl Line {
         self.words.iter().map(|word| self.text.get(word.start..word.end).unwrap_or_default())
     }
 
+    /// The text from the word of this number (from 0) to the end of the last word.
+    pub(super) fn rest_from(&self, index: usize) -> &str {
+        match (self.words.get(index), self.words.last()) {
+            (Some(first), Some(last)) => self.text.get(first.start..last.end).unwrap_or_default(),
+            _ => "",
+        }
+    }
+
     /// Where the word of this number (from 0) is; past the last one, the place where the next would stand.
     pub(super) fn span(&self, index: usize) -> Span {
         match (self.words.get(index), self.words.last()) {
@@ -164,7 +172,8 @@ impl Error {
         if count > first + EXCERPT {
             line.push('…');
         }
-        if before >= count {
+        // Behind the end of the line; or the word takes no room, as a mark alone that combines with what is before it.
+        if before >= count || !carets.contains('^') {
             carets.push('^');
         }
         format!("{line}\n{carets}")

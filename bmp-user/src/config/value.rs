@@ -1,8 +1,11 @@
 //! The arguments of commands: which word is which, and which are refused.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::text::quoted;
+
+/// How the instance that has no name is shown.
+pub const PUBLIC: &str = "_public_";
 
 /// What an argument is. The limits of names and numbers are those of carrier routers; those of kernel names are the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,18 @@ pub(super) enum Kind {
     InputName,
     /// What tells sessions to one station from each other: 1 to 63 characters.
     Alias,
+    /// The name of a VPN instance: that of a VRF device, so a kernel name; `_public_` is the name of none.
+    VpnInstance,
+    /// One of the interfaces that a session may leave by: a name as in [`Self::InterfaceName`].
+    EgressName,
+    /// The router that a session's packets are sent to: of its station's family.
+    NextHop,
+    /// How long a session outlives the loss of its interface: 0 to 600,000 milliseconds.
+    HoldDown,
+    /// How long a trial lasts: 1 to 65,535 seconds.
+    Trial,
+    /// A word of a text that lines are chosen by.
+    Text,
 }
 
 /// An argument, read.
@@ -39,6 +54,7 @@ pub(super) enum Value {
     Text(String),
     Address(IpAddr),
     Port(u16),
+    Time(Duration),
 }
 
 impl Kind {
@@ -47,10 +63,10 @@ impl Kind {
     pub(super) fn fits(self, word: &str) -> bool {
         let address = word.parse::<IpAddr>().is_ok();
         match self {
-            Self::Source | Self::Ipv4Source | Self::Station | Self::Listen => address,
-            Self::InterfaceName | Self::InterfaceType | Self::InterfaceNumber => !address,
-            Self::Port => word.bytes().all(|b| b.is_ascii_digit()),
-            Self::Sysname | Self::KernelName | Self::InputName | Self::Alias => true,
+            Self::Source | Self::Ipv4Source | Self::Station | Self::Listen | Self::NextHop => address,
+            Self::InterfaceName | Self::InterfaceType | Self::InterfaceNumber | Self::EgressName => !address,
+            Self::Port | Self::HoldDown | Self::Trial => word.bytes().all(|b| b.is_ascii_digit()),
+            Self::Sysname | Self::KernelName | Self::InputName | Self::Alias | Self::VpnInstance | Self::Text => true,
         }
     }
 
@@ -59,16 +75,23 @@ impl Kind {
         match self {
             Self::Sysname => text(word, "a system name", 246),
             Self::KernelName => kernel_name(word),
-            Self::InterfaceName => interface_name(word),
+            Self::InterfaceName | Self::EgressName => interface_name(word),
             Self::InterfaceType => text(word, "an interface type", 63),
             Self::InterfaceNumber => text(word, "an interface number", 63),
-            Self::Source => source(word, station).map(Value::Address),
+            Self::Source => of_family(word, "a source address", "the source address", station).map(Value::Address),
+            Self::NextHop => of_family(word, "a next hop", "the next hop", station).map(Value::Address),
             Self::Ipv4Source => ipv4_source(word).map(Value::Address),
             Self::Station => unicast(word, "a station's address").map(Value::Address),
             Self::Listen => listen(word).map(Value::Address),
             Self::Port => port(word),
             Self::InputName => text(word, "an input's name", 63),
             Self::Alias => text(word, "an alias", 63),
+            Self::VpnInstance => vpn_instance(word),
+            Self::HoldDown => number(word, 0..=600_000, "a hold-down is a number of milliseconds")
+                .map(|milliseconds| Value::Time(Duration::from_millis(milliseconds))),
+            Self::Trial => number(word, 1..=65_535, "a trial lasts a number of seconds")
+                .map(|seconds| Value::Time(Duration::from_secs(seconds))),
+            Self::Text => Ok(Value::Text(word.to_owned())),
         }
     }
 }
@@ -99,23 +122,36 @@ fn kernel_name(word: &str) -> Result<Value, String> {
     Ok(Value::Text(word.to_owned()))
 }
 
-fn port(word: &str) -> Result<Value, String> {
+fn vpn_instance(word: &str) -> Result<Value, String> {
+    if word == PUBLIC {
+        return Err(format!("{PUBLIC} is how the public instance is shown: leave `vpn-instance` out for it"));
+    }
+    kernel_name(word).map_err(|why| format!("a VPN instance has the name of its VRF device: {why}"))
+}
+
+fn number(word: &str, range: std::ops::RangeInclusive<u64>, what: &str) -> Result<u64, String> {
     // `parse` alone would take a sign.
     let digits = word.bytes().all(|b| b.is_ascii_digit());
     match word.parse() {
-        Ok(port) if digits && port > 0 => Ok(Value::Port(port)),
-        _ => Err("a port is a number from 1 to 65535".to_owned()),
+        Ok(number) if digits && range.contains(&number) => Ok(number),
+        _ => Err(format!("{what} from {} to {}", range.start(), range.end())),
     }
 }
 
-fn source(word: &str, station: Option<IpAddr>) -> Result<IpAddr, String> {
-    let address = unicast(word, "a source address")?;
+fn port(word: &str) -> Result<Value, String> {
+    let port = number(word, 1..=u16::MAX.into(), "a port is a number")?;
+    Ok(Value::Port(port.try_into().unwrap_or(u16::MAX)))
+}
+
+/// An address of the station's family. `what` it is to be with an indefinite article, and `which` with a definite one.
+fn of_family(word: &str, what: &str, which: &str, station: Option<IpAddr>) -> Result<IpAddr, String> {
+    let address = unicast(word, what)?;
     match station {
         Some(IpAddr::V4(station)) if address.is_ipv6() => {
-            Err(format!("the station {station} is IPv4, so the source address must be IPv4"))
+            Err(format!("the station {station} is IPv4, so {which} must be IPv4"))
         }
         Some(IpAddr::V6(station)) if address.is_ipv4() => {
-            Err(format!("the station {station} is IPv6, so the source address must be IPv6"))
+            Err(format!("the station {station} is IPv6, so {which} must be IPv6"))
         }
         _ => Ok(address),
     }

@@ -48,13 +48,13 @@ impl Context {
         let config = Arc::clone(&self.config.borrow());
         let command = parse_line(&View::User, &request.command, true).map_err(|error| anyhow!("{error}"))?;
         match command {
-            Command::Display(Display::BmpSession { station, verbose }) => {
+            Command::Display(Display::BmpSession { station, verbose, .. }, _) => {
                 self.display_sessions(&config, station, verbose, request.json)
             }
-            Command::Display(Display::CurrentConfiguration) if request.json => {
+            Command::Display(Display::CurrentConfiguration, _) if request.json => {
                 Err(anyhow!("display current-configuration has no JSON form: leave out --json"))
             }
-            Command::Display(Display::CurrentConfiguration) => Ok(print(&config)),
+            Command::Display(Display::CurrentConfiguration, _) => Ok(print(&config)),
             _ => Err(anyhow!("only display commands are carried out over the control socket")),
         }
     }

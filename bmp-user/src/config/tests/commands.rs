@@ -91,14 +91,15 @@ fn every_other_command_is_understood() {
 #[test]
 fn display_is_understood_in_every_view() {
     let session = |station: Option<&str>, verbose| {
-        Command::Display(Display::BmpSession { station: station.map(|a| a.parse().unwrap()), verbose })
+        let station = station.map(|a| a.parse().unwrap());
+        Command::Display(Display::BmpSession { vpn_instance: None, station, verbose }, None)
     };
     let table = [
         ("display bmp session", session(None, false)),
         ("display bmp session verbose", session(None, true)),
         ("display bmp session 198.51.100.7", session(Some("198.51.100.7"), false)),
         ("display bmp session 2001:db8::7 verbose", session(Some("2001:db8::7"), true)),
-        ("display current-configuration", Command::Display(Display::CurrentConfiguration)),
+        ("display current-configuration", Command::Display(Display::CurrentConfiguration, None)),
         ("quit", Command::Quit),
         ("return", Command::Return),
         ("", Command::Nothing),
@@ -141,7 +142,7 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&v4, "tcp connect port 65536", "65536", "1 to 65535"),
         (&v4, "tcp connect port +179", "+179", "1 to 65535"),
         (&v4, "tcp connect port 179 180", "180", "ends before"),
-        (&v4, "tcp listen port 179", "listen", "`connect`"),
+        (&v4, "tcp accept port 179", "accept", "`listen`"),
         (&v4, "tcp connect", "", "`port`"),
         (&v4, "tcp connect port", "", "a port from 1 to 65535"),
         (&v4, "connect-interface", "", "the source address"),
@@ -150,7 +151,7 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&View::Bmp, "connect-interface 2001:db8::1", "2001:db8::1", "bmp-session view"),
         (&View::Bmp, "connect-interface 192.0.2.1 eth1", "eth1", "ends before"),
         (&View::Bmp, "connect-interface 239.1.1.1", "239.1.1.1", "multicast"),
-        (&View::Bmp, "bmp-session station", "station", "not an IP address"),
+        (&View::Bmp, "bmp-session station", "station", "the station's address"),
         (&View::Bmp, "bmp-session 0.0.0.0", "0.0.0.0", "unspecified"),
         (&View::Bmp, "bmp-session ff02::1", "ff02::1", "multicast"),
         (&View::Bmp, "bmp-session 198.51.100.7 lab", "lab", "`alias`"),
@@ -204,6 +205,9 @@ fn the_caret_stands_right_behind_tabs_and_wide_characters() {
     assert_eq!(error.marked_line(), "\tsysname\t路由器 x\n\t       \t       ^");
     let error = parse_line(&View::System, "bmp 路由", false).unwrap_err();
     assert_eq!(error.marked_line(), "bmp 路由\n    ^^^^");
+    // A mark that would combine with what is before it takes no room, but is pointed at.
+    let error = parse_line(&View::System, "\u{301}", false).unwrap_err();
+    assert_eq!(error.marked_line(), "\u{301}\n^");
 }
 
 #[test]
@@ -231,7 +235,7 @@ fn a_keyword_may_be_cut_by_an_operator_while_it_is_plain_which_is_meant() {
         (&View::System, "bmp-r frr", "bmp-relay frr"),
         (&View::System, "sys edge1", "sysname edge1"),
         (&View::User, "dis bmp sess 198.51.100.7 v", "display bmp session 198.51.100.7 verbose"),
-        (&View::User, "d c", "display current-configuration"),
+        (&View::User, "d cu", "display current-configuration"),
         (&View::User, "q", "quit"),
     ];
     for (view, cut, whole) in table {
@@ -306,7 +310,7 @@ fn a_session_entered_again_keeps_what_it_has_and_without_alias_is_another() {
         "bmp-session 198.51.100.7",
     ]);
     assert_eq!(view, session_view("198.51.100.7"));
-    let ports: Vec<_> = config.bmp.sessions.values().map(|session| session.port).collect();
+    let ports: Vec<_> = config.bmp.sessions.values().map(|session| session.port()).collect();
     assert_eq!(ports, [Some(1), Some(2)]);
 }
 

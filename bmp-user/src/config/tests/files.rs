@@ -61,7 +61,7 @@ fn indentation_separators_and_line_ends_are_for_people() {
 
 #[test]
 fn an_empty_file_is_the_default_configuration() {
-    for text in ["", "#\nreturn\n", "\n\n", "return", "bmp\nquit\n"] {
+    for text in ["", "#\nreturn\n", "\n\n", "return", "bmp\nundo bmp\n"] {
         assert_eq!(parse_file("f", text), Ok(Config::default()));
     }
     assert_eq!(print(&Config::default()), "#\nreturn\n");
@@ -95,7 +95,7 @@ fn a_wrong_session_line_takes_its_commands_with_it() {
     assert_errors(text, &[("2:14", "multicast"), ("6:20", "1 to 65535")]);
     // Also where nothing is indented, and what is wrong in it by itself is still told.
     let text = "bmp\nbmp-session nowhere\ntcp connect port 1\nconnect-interface eth 1 x\nquit\nquit\nsysname a b\n";
-    assert_errors(text, &[("2:13", "not an IP address"), ("4:25", "not an IP address"), ("7:11", "ends before")]);
+    assert_errors(text, &[("2:13", "the station's address"), ("4:25", "not an IP address"), ("7:11", "ends before")]);
     assert_errors("bmp-relay\nlisten ::1 port 5000\nsysname a\n", &[("1:10", "a name for this input")]);
 }
 

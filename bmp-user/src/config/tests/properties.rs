@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
 use proptest::{
@@ -46,14 +47,38 @@ fn source(address: impl Strategy<Value = IpAddr>) -> impl Strategy<Value = Conne
     })
 }
 
+fn transport() -> impl Strategy<Value = Transport> {
+    (1..=u16::MAX, any::<bool>())
+        .prop_map(|(port, ours)| if ours { Transport::Connect(port) } else { Transport::Listen(port) })
+}
+
+/// Settings of a session that do not depend on its station's family.
+fn plain() -> impl Strategy<Value = Session> {
+    (option::of(transport()), vec(name(), 0..=8), 0_u64..=600_000, any::<bool>(), any::<bool>()).prop_map(
+        |(transport, mut egress_interfaces, hold_down, adopt, shutdown)| {
+            let mut known = std::collections::BTreeSet::new();
+            egress_interfaces.retain(|name| known.insert(name.clone()));
+            Session {
+                transport,
+                egress_interfaces,
+                hold_down: Duration::from_millis(hold_down),
+                adopt: adopt && !matches!(transport, Some(Transport::Listen(_))),
+                shutdown,
+                ..Session::default()
+            }
+        },
+    )
+}
+
 fn session() -> impl Strategy<Value = (SessionId, Session)> {
-    let of = |station: IpAddr, alias, port, connect_interface| {
-        (SessionId { vpn_instance: None, station, alias }, Session { port, connect_interface })
+    let of = |station: IpAddr, (vpn_instance, alias, plain), connect_interface, next_hop| {
+        (SessionId { vpn_instance, station, alias }, Session { connect_interface, next_hop, ..plain })
     };
-    let rest = || (option::of(name()), option::of(1..=u16::MAX));
+    let vpn_instance = || kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC);
+    let rest = move || (option::of(vpn_instance()), option::of(name()), plain());
     prop_oneof![
-        (v4(), rest(), option::of(source(v4()))).prop_map(move |(s, (alias, port), c)| of(s, alias, port, c)),
-        (v6(), rest(), option::of(source(v6()))).prop_map(move |(s, (alias, port), c)| of(s, alias, port, c)),
+        (v4(), rest(), option::of(source(v4())), option::of(v4())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
+        (v6(), rest(), option::of(source(v6())), option::of(v6())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
     ]
 }
 
@@ -63,6 +88,8 @@ prop_compose! {
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
         listens in btree_map(name(), option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), 0..4),
         connect_interface in option::of(v4()),
+        enabled in any::<bool>(),
+        persist in any::<bool>(),
         sessions in vec(session(), 0..6),
     ) -> Config {
         let mut relays = BTreeMap::new();
@@ -72,16 +99,17 @@ prop_compose! {
                 relays.insert(name, Relay { listen });
             }
         }
-        let mut bmp = Bmp { connect_interface: connect_interface.and_then(|a| match a {
+        let mut bmp = Bmp { enabled, persist: enabled && persist, connect_interface: connect_interface.and_then(|a| match a {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         }), ..Bmp::default() };
+        bmp.enabled |= bmp.connect_interface.is_some() || !sessions.is_empty();
         for (id, session) in sessions {
-            let same = |(other, held): (&SessionId, &Session)| other.station == id.station && held.port == session.port;
+            let same = |(other, held): (&SessionId, &Session)| other.station == id.station && held.transport == session.transport;
             if !bmp.sessions.iter().any(same) {
                 // And one more session with this station, which nothing but its alias tells apart.
                 let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
-                bmp.sessions.insert(SessionId { alias, ..id.clone() }, Session { port: None, ..session.clone() });
+                bmp.sessions.insert(SessionId { alias, ..id.clone() }, Session { transport: None, ..session.clone() });
                 bmp.sessions.insert(id, session);
             }
         }
@@ -155,7 +183,9 @@ proptest! {
         words in vec(prop_oneof![
             Just("undo"), Just("bmp"), Just("bmp-session"), Just("bmp-relay"), Just("connect-interface"), Just("tcp"),
             Just("connect"), Just("port"), Just("alias"), Just("listen"), Just("quit"), Just("return"), Just("sysname"),
-            Just("display"), Just("session"), Just("verbose"), Just("interface-alias"), Just("\n"), Just("\n "), Just("1"),
+            Just("display"), Just("egress-interface"), Just("next-hop"), Just("hold-down"), Just("adopt"), Just("shutdown"),
+            Just("persist"), Just("vpn-instance"), Just("reset"), Just("all"), Just("commit"), Just("trial"), Just("abort"),
+            Just("configuration"), Just("candidate"), Just("|"), Just("include"), Just("session"), Just("verbose"), Just("interface-alias"), Just("\n"), Just("\n "), Just("1"),
             Just("192.0.2.1"), Just("2001:db8::1"), Just("eth1"), Just("c"), Just("#"),
         ], 0..60),
     ) {
@@ -178,7 +208,7 @@ proptest! {
     #[test]
     fn a_command_that_is_refused_changes_nothing(
         mut config in config(),
-        lines in vec("(undo )?(tcp connect port [12]|connect-interface (eth1|192.0.2.[12]|eth [12])|bmp-session 192.0.2.[12]( alias a)?|quit)", 1..20),
+        lines in vec("(undo )?(tcp (connect|listen) port [12]|adopt|shutdown|hold-down [01]|egress-interface( eth[12]){1,3}|next-hop 192.0.2.[12]|connect-interface (eth1|192.0.2.[12]|eth [12])|bmp-session 192.0.2.[12]( alias a)?|quit)", 1..20),
     ) {
         let mut view = View::Bmp;
         for line in lines {

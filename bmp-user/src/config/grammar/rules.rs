@@ -1,0 +1,369 @@
+//! The table: every command of the language.
+
+use super::{
+    Action, Item, Rule,
+    Syntax::{self, Choice, Optional, Value, Word},
+    ViewKind,
+};
+use crate::config::value::Kind;
+
+pub(in crate::config) const UNDO: &[Syntax] = &[Word("undo", "take a setting back")];
+
+const SYSNAME_WORD: Syntax = Word("sysname", "name this device");
+const SYSNAME_VALUE: Syntax = Value(Kind::Sysname, "this device's name");
+static SYSNAME: Rule = Rule {
+    action: Action::Configure(Item::Sysname),
+    views: &[ViewKind::System],
+    syntax: &[SYSNAME_WORD, SYSNAME_VALUE],
+    undo: Some(&[SYSNAME_WORD, Optional(&[SYSNAME_VALUE])]),
+    enters: None,
+};
+
+const INTERFACE_ALIAS_WORD: Syntax = Word("interface-alias", "give an interface one more name");
+const KERNEL_NAME: Syntax = Value(Kind::KernelName, "the interface's name in the kernel");
+const ALIAS_NAME: Syntax = Value(Kind::InterfaceName, "the name it gets");
+static INTERFACE_ALIAS: Rule = Rule {
+    action: Action::Configure(Item::InterfaceAlias),
+    views: &[ViewKind::System],
+    syntax: &[INTERFACE_ALIAS_WORD, KERNEL_NAME, ALIAS_NAME],
+    undo: Some(&[INTERFACE_ALIAS_WORD, KERNEL_NAME, Optional(&[ALIAS_NAME])]),
+    enters: None,
+};
+
+const RELAY_SYNTAX: &[Syntax] =
+    &[Word("bmp-relay", "take BMP from a local daemon"), Value(Kind::InputName, "a name for this input")];
+static RELAY: Rule = Rule {
+    action: Action::Configure(Item::Relay),
+    views: &[ViewKind::System],
+    syntax: RELAY_SYNTAX,
+    undo: Some(RELAY_SYNTAX),
+    enters: Some(ViewKind::Relay),
+};
+
+const LISTEN_WORD: Syntax = Word("listen", "where the daemon connects to");
+const LISTEN_ADDRESS: Syntax = Value(Kind::Listen, "an address of this host");
+const PORT_WORD: Syntax = Word("port", "TCP port");
+const PORT_VALUE: Syntax = Value(Kind::Port, "a port from 1 to 65535");
+static LISTEN: Rule = Rule {
+    action: Action::Configure(Item::Listen),
+    views: &[ViewKind::Relay],
+    syntax: &[LISTEN_WORD, LISTEN_ADDRESS, PORT_WORD, PORT_VALUE],
+    undo: Some(&[LISTEN_WORD, Optional(&[LISTEN_ADDRESS, PORT_WORD, PORT_VALUE])]),
+    enters: None,
+};
+
+const BMP_SYNTAX: &[Syntax] = &[Word("bmp", "sessions to monitoring stations")];
+static BMP: Rule = Rule {
+    action: Action::Configure(Item::Bmp),
+    views: &[ViewKind::System],
+    syntax: BMP_SYNTAX,
+    undo: Some(BMP_SYNTAX),
+    enters: Some(ViewKind::Bmp),
+};
+
+const CONNECT_INTERFACE_WORD: Syntax = Word("connect-interface", "name the source of sessions");
+const BMP_SOURCE: Syntax = Value(Kind::Ipv4Source, "the source address of IPv4 sessions");
+static BMP_CONNECT_INTERFACE: Rule = Rule {
+    action: Action::Configure(Item::BmpConnectInterface),
+    views: &[ViewKind::Bmp],
+    syntax: &[CONNECT_INTERFACE_WORD, BMP_SOURCE],
+    undo: Some(&[CONNECT_INTERFACE_WORD, Optional(&[BMP_SOURCE])]),
+    enters: None,
+};
+
+static PERSIST: Rule = Rule {
+    action: Action::Configure(Item::Persist),
+    views: &[ViewKind::Bmp],
+    syntax: PERSIST_SYNTAX,
+    undo: Some(PERSIST_SYNTAX),
+    enters: None,
+};
+const PERSIST_SYNTAX: &[Syntax] = &[Word("persist", "keep what the kernel enforces when bmpd is told to end")];
+
+/// What names a session: everywhere the same.
+const VPN_INSTANCE: Syntax = Optional(&[
+    Word("vpn-instance", "in the VPN instance of this name"),
+    Value(Kind::VpnInstance, "the name of the VPN instance, which is that of its VRF device"),
+]);
+const ALIAS: Syntax =
+    Optional(&[Word("alias", "tells sessions to one station apart"), Value(Kind::Alias, "the session's alias")]);
+const SESSION_SYNTAX: &[Syntax] = &[
+    Word("bmp-session", "a session to a monitoring station"),
+    VPN_INSTANCE,
+    Value(Kind::Station, "the station's address"),
+    ALIAS,
+];
+static SESSION: Rule = Rule {
+    action: Action::Configure(Item::Session),
+    views: &[ViewKind::Bmp],
+    syntax: SESSION_SYNTAX,
+    undo: Some(SESSION_SYNTAX),
+    enters: Some(ViewKind::Session),
+};
+
+const TCP_WORD: Syntax = Word("tcp", "the session's TCP connection");
+const TCP_CONNECT_WORD: Syntax = Word("connect", "this device connects to the station");
+static TCP_CONNECT_PORT: Rule = Rule {
+    action: Action::Configure(Item::TcpConnectPort),
+    views: &[ViewKind::Session],
+    syntax: &[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, PORT_VALUE],
+    undo: Some(&[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, Optional(&[PORT_VALUE])]),
+    enters: None,
+};
+
+const TCP_LISTEN_WORD: Syntax = Word("listen", "the station connects to this device");
+const OWN_PORT_WORD: Syntax = Word("port", "TCP port of this device");
+static TCP_LISTEN_PORT: Rule = Rule {
+    action: Action::Configure(Item::TcpListenPort),
+    views: &[ViewKind::Session],
+    syntax: &[TCP_WORD, TCP_LISTEN_WORD, OWN_PORT_WORD, PORT_VALUE],
+    undo: Some(&[TCP_WORD, TCP_LISTEN_WORD, OWN_PORT_WORD, Optional(&[PORT_VALUE])]),
+    enters: None,
+};
+
+const SOURCE: Syntax = Value(Kind::Source, "the source address");
+const SOURCE_FORMS: Syntax = Choice(&[
+    &[SOURCE],
+    &[Value(Kind::InterfaceName, "the source interface"), Optional(&[SOURCE])],
+    &[
+        Value(Kind::InterfaceType, "the source interface's type"),
+        Value(Kind::InterfaceNumber, "the source interface's number"),
+        Optional(&[SOURCE]),
+    ],
+]);
+static CONNECT_INTERFACE: Rule = Rule {
+    action: Action::Configure(Item::ConnectInterface),
+    views: &[ViewKind::Session],
+    syntax: &[CONNECT_INTERFACE_WORD, SOURCE_FORMS],
+    undo: Some(&[CONNECT_INTERFACE_WORD, Optional(&[SOURCE_FORMS])]),
+    enters: None,
+};
+
+const EGRESS_INTERFACE_WORD: Syntax = Word("egress-interface", "name all interfaces that the session may leave by");
+/// One name or more; how many is said where they are read.
+static EGRESS_NAMES: [Syntax; 2] =
+    [Value(Kind::EgressName, "an interface that the session may leave by"), Optional(&EGRESS_NAMES)];
+static EGRESS_INTERFACE: Rule = Rule {
+    action: Action::Configure(Item::EgressInterface),
+    views: &[ViewKind::Session],
+    syntax: &[EGRESS_INTERFACE_WORD, Choice(&[&EGRESS_NAMES])],
+    undo: Some(&[EGRESS_INTERFACE_WORD, Optional(&EGRESS_NAMES)]),
+    enters: None,
+};
+
+const NEXT_HOP_WORD: Syntax = Word("next-hop", "send the session's packets to this router, whatever the routes say");
+const NEXT_HOP_VALUE: Syntax = Value(Kind::NextHop, "the router's address");
+static NEXT_HOP: Rule = Rule {
+    action: Action::Configure(Item::NextHop),
+    views: &[ViewKind::Session],
+    syntax: &[NEXT_HOP_WORD, NEXT_HOP_VALUE],
+    undo: Some(&[NEXT_HOP_WORD, Optional(&[NEXT_HOP_VALUE])]),
+    enters: None,
+};
+
+const HOLD_DOWN_WORD: Syntax = Word("hold-down", "how long the session outlives the loss of its interface");
+const HOLD_DOWN_VALUE: Syntax = Value(Kind::HoldDown, "milliseconds from 0 to 600000");
+static HOLD_DOWN: Rule = Rule {
+    action: Action::Configure(Item::HoldDown),
+    views: &[ViewKind::Session],
+    syntax: &[HOLD_DOWN_WORD, HOLD_DOWN_VALUE],
+    undo: Some(&[HOLD_DOWN_WORD, Optional(&[HOLD_DOWN_VALUE])]),
+    enters: None,
+};
+
+const ADOPT_SYNTAX: &[Syntax] = &[Word("adopt", "another local process opens the session: pin and count it only")];
+static ADOPT: Rule = Rule {
+    action: Action::Configure(Item::Adopt),
+    views: &[ViewKind::Session],
+    syntax: ADOPT_SYNTAX,
+    undo: Some(ADOPT_SYNTAX),
+    enters: None,
+};
+
+const SHUTDOWN_SYNTAX: &[Syntax] = &[Word("shutdown", "keep the session down")];
+static SHUTDOWN: Rule = Rule {
+    action: Action::Configure(Item::Shutdown),
+    views: &[ViewKind::Session],
+    syntax: SHUTDOWN_SYNTAX,
+    undo: Some(SHUTDOWN_SYNTAX),
+    enters: None,
+};
+
+/// Keywords that decide what a command does once it is understood.
+pub(in crate::config) mod word {
+    /// `display bmp session verbose`.
+    pub(in crate::config) const VERBOSE: &str = "verbose";
+    /// `display configuration candidate changes`.
+    pub(in crate::config) const CHANGES: &str = "changes";
+    /// `... | include TEXT`.
+    pub(in crate::config) const INCLUDE: &str = "include";
+    /// `... | exclude TEXT`.
+    pub(in crate::config) const EXCLUDE: &str = "exclude";
+    /// `... | begin TEXT`.
+    pub(in crate::config) const BEGIN: &str = "begin";
+}
+
+const DISPLAY_WORD: Syntax = Word("display", "show something");
+
+/// The rest of the line.
+static TEXT: [Syntax; 2] = [Value(Kind::Text, "text to look for, as it is, to the end of the line"), Optional(&TEXT)];
+/// What may stand behind every `display`.
+static FILTER: [Syntax; 2] = [
+    Word("|", "of the answer, show only some lines"),
+    Choice(&[
+        &[Word(word::INCLUDE, "those that hold a text"), Choice(&[&TEXT])],
+        &[Word(word::EXCLUDE, "those that do not"), Choice(&[&TEXT])],
+        &[Word(word::BEGIN, "those from the first one on that does"), Choice(&[&TEXT])],
+    ]),
+];
+
+static DISPLAY_BMP_SESSION: Rule = exec(
+    Action::DisplayBmpSession,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        Word("bmp", "about BMP"),
+        Word("session", "the sessions"),
+        VPN_INSTANCE,
+        Optional(&[Value(Kind::Station, "a station's address: its sessions alone")]),
+        Optional(&[Word(word::VERBOSE, "in detail")]),
+        Optional(&FILTER),
+    ],
+);
+
+static DISPLAY_CURRENT_CONFIGURATION: Rule = exec(
+    Action::DisplayCurrentConfiguration,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("current-configuration", "the configuration in force"), Optional(&FILTER)],
+);
+
+static DISPLAY_CANDIDATE: Rule = exec(
+    Action::DisplayCandidate,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        CONFIGURATION,
+        CANDIDATE,
+        Optional(&[Word(word::CHANGES, "only what a commit would change")]),
+        Optional(&FILTER),
+    ],
+);
+const CONFIGURATION: Syntax = Word("configuration", "a configuration");
+const CANDIDATE: Syntax = Word("candidate", "the one being edited, which no commit has put in force");
+
+static DISPLAY_DEFAULT_PARAMETER_BMP: Rule = exec(
+    Action::DisplayDefaultParameterBmp,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        Word("default-parameter", "what is so where nothing is configured"),
+        Word("bmp", "about BMP"),
+        Optional(&FILTER),
+    ],
+);
+
+static DISPLAY_INTERFACE_BINDING: Rule = exec(
+    Action::DisplayInterfaceBinding,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("interface-binding", "what each session's source came to, and why"), Optional(&FILTER)],
+);
+
+static RESET_BMP_SESSION: Rule = exec(
+    Action::ResetBmpSession,
+    &ViewKind::ALL,
+    &[
+        Word("reset", "end something and begin it again"),
+        Word("bmp", "about BMP"),
+        Word("session", "sessions"),
+        VPN_INSTANCE,
+        Choice(&[&[Value(Kind::Station, "a station's address: its sessions"), ALIAS], &[Word("all", "every session")]]),
+    ],
+);
+
+static SYSTEM_VIEW: Rule = exec(Action::SystemView, &[ViewKind::User], &[Word("system-view", "configure this device")]);
+
+static COMMIT: Rule = exec(
+    Action::Commit,
+    &ViewKind::ALL,
+    &[
+        Word("commit", "put the candidate in force, or confirm the trial that runs"),
+        Optional(&[
+            Word("trial", "for a time, unless it is confirmed"),
+            Value(Kind::Trial, "seconds from 1 to 65535 until the configuration returns"),
+        ]),
+    ],
+);
+
+static ABORT_TRIAL: Rule = exec(
+    Action::AbortTrial,
+    &ViewKind::ALL,
+    &[Word("abort", "give up"), Word("trial", "the trial that runs: the configuration before it returns at once")],
+);
+
+static CLEAR_CANDIDATE: Rule =
+    exec(Action::ClearCandidate, &ViewKind::ALL, &[Word("clear", "drop something"), CONFIGURATION, CANDIDATE]);
+
+static QUIT: Rule = exec(Action::Quit, &ViewKind::ALL, &[Word("quit", "leave this view")]);
+
+static RETURN: Rule = exec(Action::Return, &ViewKind::ALL, &[Word("return", "go back to the user view")]);
+
+/// A command that configures nothing.
+const fn exec(action: Action, views: &'static [ViewKind], syntax: &'static [Syntax]) -> Rule {
+    Rule { action, views, syntax, undo: None, enters: None }
+}
+
+/// The whole language.
+pub(in crate::config) static RULES: [&Rule; 28] = [
+    &SYSNAME,
+    &INTERFACE_ALIAS,
+    &RELAY,
+    &LISTEN,
+    &BMP,
+    &BMP_CONNECT_INTERFACE,
+    &PERSIST,
+    &SESSION,
+    &TCP_CONNECT_PORT,
+    &TCP_LISTEN_PORT,
+    &CONNECT_INTERFACE,
+    &EGRESS_INTERFACE,
+    &NEXT_HOP,
+    &HOLD_DOWN,
+    &ADOPT,
+    &SHUTDOWN,
+    &DISPLAY_BMP_SESSION,
+    &DISPLAY_CURRENT_CONFIGURATION,
+    &DISPLAY_CANDIDATE,
+    &DISPLAY_DEFAULT_PARAMETER_BMP,
+    &DISPLAY_INTERFACE_BINDING,
+    &RESET_BMP_SESSION,
+    &SYSTEM_VIEW,
+    &COMMIT,
+    &ABORT_TRIAL,
+    &CLEAR_CANDIDATE,
+    &QUIT,
+    &RETURN,
+];
+
+impl Item {
+    /// The command that sets it.
+    pub(in crate::config) fn rule(self) -> &'static Rule {
+        match self {
+            Self::Sysname => &SYSNAME,
+            Self::InterfaceAlias => &INTERFACE_ALIAS,
+            Self::Relay => &RELAY,
+            Self::Listen => &LISTEN,
+            Self::Bmp => &BMP,
+            Self::BmpConnectInterface => &BMP_CONNECT_INTERFACE,
+            Self::Persist => &PERSIST,
+            Self::Session => &SESSION,
+            Self::TcpConnectPort => &TCP_CONNECT_PORT,
+            Self::TcpListenPort => &TCP_LISTEN_PORT,
+            Self::ConnectInterface => &CONNECT_INTERFACE,
+            Self::EgressInterface => &EGRESS_INTERFACE,
+            Self::NextHop => &NEXT_HOP,
+            Self::HoldDown => &HOLD_DOWN,
+            Self::Adopt => &ADOPT,
+            Self::Shutdown => &SHUTDOWN,
+        }
+    }
+}
