@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{Grant, Pins, Reason, Resolved, SessionPin, Slot, State, Unresolved, resolve};
 use crate::{
-    config::{Config, ConnectInterface, SessionId, effective},
+    config::{Config, ConnectInterface, Session, SessionId, effective},
     link::{Host, Routes},
 };
 
@@ -25,6 +25,8 @@ pub const LINGER: Duration = Duration::from_secs(10);
 struct Tracked {
     pin: Arc<SessionPin>,
     wanted: Option<ConnectInterface>,
+    /// When a pin that is lost is given up, if it is not mended before.
+    held_until: Option<Instant>,
     /// The address that the rule chose: kept while it is valid.
     chosen: Option<IpAddr>,
     decision: Option<Decision>,
@@ -32,6 +34,22 @@ struct Tracked {
     /// The slot that denies the session: it is kept, so that a session that goes down often needs no new one each time.
     denial: Option<Slot>,
     route: Option<RouteVerdict>,
+}
+
+impl Tracked {
+    /// Whether the session stays as it is for now, although its way is lost: `hold-down` gives that time to be mended.
+    fn holds_on(&mut self, decision: &Decision, hold_down: Duration) -> bool {
+        let lost_way = match decision {
+            Decision::Ready(_) => false,
+            Decision::Down(_, unresolved) => unresolved.reason.is_of_the_host(),
+        };
+        if !lost_way || !matches!(self.decision, Some(Decision::Ready(_))) || hold_down.is_zero() {
+            self.held_until = None;
+            return false;
+        }
+        let now = Instant::now();
+        now < *self.held_until.get_or_insert(now + hold_down)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +82,8 @@ impl Decision {
 /// The answer to "is there a route", good until the routes or the question change.
 struct RouteVerdict {
     epoch: u64,
-    device: u32,
+    devices: Vec<u32>,
     source: Option<IpAddr>,
-    station: IpAddr,
     found: bool,
 }
 
@@ -102,7 +119,7 @@ pub async fn run(
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
         keeper.update(&wanted, &found).await;
-        let next = keeper.lingering.front().map(|slot| slot.until);
+        let next = keeper.next_deadline();
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),
             changed = host.changed() => changed.is_ok(),
@@ -133,6 +150,11 @@ struct Keeper {
 }
 
 impl Keeper {
+    fn next_deadline(&self) -> Option<Instant> {
+        let held = self.sessions.values().filter_map(|tracked| tracked.held_until);
+        held.chain(self.lingering.front().map(|lingering| lingering.until)).min()
+    }
+
     async fn update(&mut self, config: &Config, host: &Host) {
         let gone: Vec<_> = self.sessions.keys().filter(|id| !config.bmp.sessions.contains_key(*id)).cloned().collect();
         for id in gone {
@@ -147,6 +169,7 @@ impl Keeper {
             let mut tracked = self.sessions.remove(id).unwrap_or_else(|| Tracked {
                 pin: self.pins.session(id),
                 wanted: None,
+                held_until: None,
                 chosen: None,
                 decision: None,
                 installed: None,
@@ -158,9 +181,12 @@ impl Keeper {
                 tracked.chosen = None;
                 tracked.wanted = wanted;
             }
-            let station = session.port().map(|port| SocketAddr::new(id.station, port));
             tracked.pin.tell_routes(host.routes_epoch);
-            let decision = self.decide(id, station, &mut tracked, config, host).await;
+            let decision = self.decide(id, session, &mut tracked, config, host).await;
+            if tracked.holds_on(&decision, session.hold_down) {
+                self.sessions.insert(id.clone(), tracked);
+                continue;
+            }
             if !tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision)) {
                 self.apply(id, &mut tracked, decision);
             }
@@ -171,11 +197,19 @@ impl Keeper {
     async fn decide(
         &self,
         id: &SessionId,
-        station: Option<SocketAddr>,
+        session: &Session,
         tracked: &mut Tracked,
         config: &Config,
         host: &Host,
     ) -> Decision {
+        let station = session.port().map(|port| SocketAddr::new(id.station, port));
+        if session.shutdown {
+            let why = "the session is shut down by configuration".to_owned();
+            return Decision::Down(
+                station,
+                Unresolved { reason: Reason::Shutdown, why, mend: "undo shutdown".to_owned() },
+            );
+        }
         let Some(station) = station else {
             return Decision::Down(
                 None,
@@ -187,52 +221,49 @@ impl Keeper {
             );
         };
         let aliases = &config.interface_aliases;
-        match resolve(tracked.wanted.as_ref(), id.station, host, aliases, tracked.chosen) {
+        match resolve(tracked.wanted.as_ref(), &session.egress_interfaces, id.station, host, aliases, tracked.chosen) {
             Err(unresolved) => Decision::Down(Some(station), unresolved),
             Ok(resolved) => {
                 tracked.chosen = resolved.source;
-                let Some((device, name)) = &resolved.device else {
+                // Where the session may leave by any interface, the kernel finds out by itself.
+                if resolved.egress.is_empty() || self.has_route(id, tracked, &resolved, host.routes_epoch).await {
                     return Decision::Ready(Grant { station, resolved });
-                };
-                if self.has_route(id, tracked, *device, resolved.source, host.routes_epoch).await {
-                    Decision::Ready(Grant { station, resolved })
-                } else {
-                    let mend = format!("ip route add {} dev {name} via GATEWAY metric 1000", id.station);
-                    let why = format!("there is no route to {} by interface {name}", id.station);
-                    Decision::Down(Some(station), Unresolved { reason: Reason::NoRoute, why, mend })
                 }
+                let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+                let why = format!("there is no route to {} by interface {}", id.station, names.join(" or "));
+                let device = names.first().copied().unwrap_or_default();
+                let mend = format!("ip route add {} dev {device} via GATEWAY metric 1000", id.station);
+                Decision::Down(Some(station), Unresolved { reason: Reason::NoRoute, why, mend })
             }
         }
     }
 
-    /// Asked once for each change of the routes: a socket bound to a device that has no route to the station would take it as
-    /// a neighbour and wait for ARP in vain.
-    async fn has_route(
-        &self,
-        id: &SessionId,
-        tracked: &mut Tracked,
-        device: u32,
-        source: Option<IpAddr>,
-        epoch: u64,
-    ) -> bool {
-        let station = id.station;
+    /// Whether there is a route to the station by one of the interfaces. Asked once for each change of the routes: a socket bound
+    /// to a device that has no route to the station would take it as a neighbour and wait for ARP in vain.
+    async fn has_route(&self, id: &SessionId, tracked: &mut Tracked, resolved: &Resolved, epoch: u64) -> bool {
+        let devices: Vec<_> = resolved.egress.iter().map(|(index, _)| *index).collect();
+        let source = resolved.source;
         let mut last_known = true;
         if let Some(known) = &tracked.route
-            && (known.device, known.source, known.station) == (device, source, station)
+            && known.devices == devices
+            && known.source == source
         {
             if known.epoch == epoch {
                 return known.found;
             }
             last_known = known.found;
         }
-        let found = match self.routes.to(station, device, source).await {
-            Ok(route) => route.is_some(),
-            Err(error) => {
-                warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
-                last_known
+        let mut found = false;
+        for device in &devices {
+            match self.routes.to(id.station, *device, source).await {
+                Ok(route) => found |= route.is_some(),
+                Err(error) => {
+                    warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
+                    found |= last_known;
+                }
             }
-        };
-        tracked.route = Some(RouteVerdict { epoch, device, source, station, found });
+        }
+        tracked.route = Some(RouteVerdict { epoch, devices, source, found });
         found
     }
 

@@ -46,6 +46,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it is something that this host has lost and may get back: what `hold-down` is for.
+    pub fn is_of_the_host(self) -> bool {
+        matches!(
+            self,
+            Self::InterfaceAbsent | Self::InterfaceDown | Self::InterfaceLayer2 | Self::AddressAbsent | Self::NoRoute
+        )
+    }
+
     /// The exact string of `display` and of its JSON.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -66,28 +66,88 @@ pub struct Unresolved {
 
 /// What `wanted`, the connect-interface [in force](crate::config::effective) for a session to `station`, comes to on `host`.
 ///
+/// `egress_interfaces` narrows what the session may leave by to those that it names; empty, it narrows nothing. All of them that
+/// exist are in the answer, usable or not: the path may move between them while the session stays.
+///
 /// `aliases` are the `interface-alias` lines: from the name given to the kernel's. `keep` is the address that an earlier call
 /// chose: it is kept while it is valid on the interface. Whether there is a route to the station is another question, for
 /// [`Routes`](crate::link::Routes).
 pub fn resolve(
     wanted: Option<&ConnectInterface>,
+    egress_interfaces: &[String],
     station: IpAddr,
     host: &Host,
     aliases: &BTreeMap<String, String>,
     keep: Option<IpAddr>,
 ) -> Result<Resolved, Unresolved> {
-    let Some(wanted) = wanted else {
-        return Ok(Resolved { source: None, device: None, egress: Vec::new(), rule: Rule::KernelsChoice });
+    let mut resolved = match wanted {
+        Some(wanted) => source(wanted, station, host, aliases, keep)?,
+        None => Resolved { source: None, device: None, egress: Vec::new(), rule: Rule::KernelsChoice },
     };
+    if !egress_interfaces.is_empty() {
+        resolved.egress = narrowed(&resolved, egress_interfaces, host, aliases)?;
+    }
+    Ok(resolved)
+}
+
+fn source(
+    wanted: &ConnectInterface,
+    station: IpAddr,
+    host: &Host,
+    aliases: &BTreeMap<String, String>,
+    keep: Option<IpAddr>,
+) -> Result<Resolved, Unresolved> {
     let link = wanted.interface().map(|name| interface(name, host, aliases)).transpose()?;
     let (source, rule) = match (wanted.address(), link) {
         (Some(address), _) => (configured(address, station, link, host)?, Rule::Configured),
         (None, Some(link)) => choose(link, station, keep)?,
         // Not to be had: a connect-interface names at least one of the two.
-        (None, None) => return resolve(None, station, host, aliases, keep),
+        (None, None) => {
+            return Ok(Resolved { source: None, device: None, egress: Vec::new(), rule: Rule::KernelsChoice });
+        }
     };
     let device = link.filter(|link| !link.donor()).map(|link| (link.index, link.name.clone()));
     Ok(Resolved { source: Some(source), egress: device.iter().cloned().collect(), device, rule })
+}
+
+/// What is left of "may leave by" when `egress-interface` names these. At least one of them must be usable.
+fn narrowed(
+    resolved: &Resolved,
+    names: &[String],
+    host: &Host,
+    aliases: &BTreeMap<String, String>,
+) -> Result<Vec<(u32, String)>, Unresolved> {
+    let mut egress = Vec::new();
+    let mut usable = false;
+    let mut why_not = None;
+    for name in names {
+        match interface(name, host, aliases) {
+            Ok(_) => usable = true,
+            Err(unresolved) => drop(why_not.get_or_insert(unresolved)),
+        }
+        if let Some(link) = host.link_named(name, aliases)
+            && !egress.iter().any(|(index, _)| *index == link.index)
+        {
+            egress.push((link.index, link.name.clone()));
+        }
+    }
+    // In one order, whichever they are named in: the same interfaces are the same pin.
+    egress.sort();
+    if let Some((index, name)) = &resolved.device {
+        egress.retain(|(named, _)| named == index);
+        if egress.is_empty() {
+            return Err(Unresolved {
+                reason: Reason::EgressDenied,
+                why: format!("egress-interface does not name {name}, which connect-interface binds the session to"),
+                mend: format!("egress-interface {name}"),
+            });
+        }
+        return Ok(egress);
+    }
+    match why_not {
+        Some(unresolved) if !usable => Err(unresolved),
+        _ => Ok(egress),
+    }
 }
 
 /// The interface of that name, if a session can be sourced from it.

@@ -79,7 +79,7 @@ fn wanted(text: &str) -> Option<ConnectInterface> {
 
 fn resolved(text: &str, station: &str, keep: Option<&str>) -> Result<Resolved, Unresolved> {
     let keep = keep.map(|keep| keep.parse().unwrap());
-    resolve(wanted(text).as_ref(), station.parse().unwrap(), &host(), &aliases(), keep)
+    resolve(wanted(text).as_ref(), &[], station.parse().unwrap(), &host(), &aliases(), keep)
 }
 
 /// `SOURCE from DEVICE, by EGRESS`, with `-` for none and any.
@@ -326,6 +326,31 @@ fn a_far_ends_prefix_holds_the_station_at_the_far_end() {
     assert_eq!(chosen, ([10, 0, 0, 1].into(), Rule::StationsPrefix));
 }
 
+/// `egress-interface` with these names beside a connect-interface: the kernel names of what is left, or the reason.
+fn narrowed_to(text: &str, names: &[&str], host: &Host) -> String {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let station = "198.51.100.7".parse().unwrap();
+    match resolve(wanted(text).as_ref(), &names, station, host, &aliases(), None) {
+        Ok(resolved) => resolved.egress.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join(" "),
+        Err(unresolved) => unresolved.reason.to_string(),
+    }
+}
+
+#[test]
+fn egress_interfaces_narrow_what_a_session_may_leave_by_and_keep_its_source() {
+    let mut host = host();
+    assert_eq!(narrowed_to("10.7.0.1", &["eth1", "eth0"], &host), "eth0 eth1", "an address alone, by two interfaces");
+    assert_eq!(narrowed_to("", &["eth1"], &host), "eth1", "the kernel's choice, by one");
+    assert_eq!(narrowed_to("eth1", &["eth0", "eth1"], &host), "eth1", "bound to an interface, it leaves by no other");
+    assert_eq!(narrowed_to("eth1", &["eth0"], &host), "egress-denied", "and by none, if that one is not named");
+    assert_eq!(narrowed_to("10.7.0.1", &["nowhere"], &host), "interface-absent");
+    // One of two is lost: the pin is the same, the path moves. Both are lost: the session has no way.
+    host.links.values_mut().filter(|link| link.name == "eth1").for_each(|link| link.carrier = false);
+    assert_eq!(narrowed_to("10.7.0.1", &["eth1", "eth0"], &host), "eth0 eth1");
+    host.links.values_mut().filter(|link| link.name == "eth0").for_each(|link| link.up = false);
+    assert_eq!(narrowed_to("10.7.0.1", &["eth1", "eth0"], &host), "interface-down");
+}
+
 #[test]
 fn every_rule_is_displayed_in_words() {
     assert_eq!(
@@ -400,7 +425,7 @@ fn any_wanted() -> impl Strategy<Value = ConnectInterface> {
 proptest! {
     #[test]
     fn what_is_resolved_can_be_used(host in any_host(), wanted in any_wanted(), station in any_ip(), keep in proptest::option::of(any_ip())) {
-        if let Ok(found) = resolve(Some(&wanted), station, &host, &BTreeMap::new(), keep) {
+        if let Ok(found) = resolve(Some(&wanted), &[], station, &host, &BTreeMap::new(), keep) {
             let source = found.source.unwrap();
             prop_assert_eq!(source.is_ipv4(), station.is_ipv4());
             prop_assert!(host.links_with_address(source).any(|owner| owner.up));
@@ -420,7 +445,7 @@ proptest! {
     fn a_chosen_address_is_kept_while_it_is_there(host in any_host(), name in 1_u32..5, station in any_ip(), other in any_ip(), more in any_address()) {
         let wanted = ConnectInterface::Interface(format!("eth{name}"));
         let none = BTreeMap::new();
-        if let Ok(first) = resolve(Some(&wanted), station, &host, &none, None) {
+        if let Ok(first) = resolve(Some(&wanted), &[], station, &host, &none, None) {
             // Another station address, and an address more in front of all others.
             let mut later = host.clone();
             let link = later.links.get_mut(&name).unwrap();
@@ -428,12 +453,12 @@ proptest! {
                 link.addresses.insert(0, more);
             }
             let station = if other.is_ipv4() == station.is_ipv4() { other } else { station };
-            let again = resolve(Some(&wanted), station, &later, &none, first.source).unwrap();
+            let again = resolve(Some(&wanted), &[], station, &later, &none, first.source).unwrap();
             prop_assert_eq!(again.source, first.source);
             prop_assert_eq!(again.rule, Rule::Kept);
             // And once it is gone it is not used.
             later.links.get_mut(&name).unwrap().addresses.retain(|address| Some(address.ip) != first.source);
-            let gone = resolve(Some(&wanted), station, &later, &none, first.source);
+            let gone = resolve(Some(&wanted), &[], station, &later, &none, first.source);
             prop_assert!(gone.is_err() || gone.unwrap().source != first.source);
         }
     }
