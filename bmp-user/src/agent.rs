@@ -14,7 +14,7 @@
 //! A configuration is a value: each task compares it with the one before. Ending goes the way of the data: sessions say
 //! farewell first, and only then do the kernel programs go, with the last holder of the datapath.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use tokio::{
@@ -25,7 +25,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, Config},
+    config::{Config, Store},
     control::{self, ControlSocket},
     feed::Feed,
     input, link,
@@ -71,13 +71,14 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let relays = input::relay::Relays::default();
     let (stop, stopping) = watch::channel(false);
     let (identity_sender, identity) = watch::channel(identity_of(&config));
-    let (config_sender, config) = watch::channel(Arc::new(config));
+    let store = Store::new(&options.config, config);
+    let mut config = store.subscribe();
 
-    let pin_task = tokio::spawn(pin::run(pins.clone(), config.clone(), host, routes));
+    let pin_task = tokio::spawn(pin::run(pins.clone(), config.clone(), host.clone(), routes));
     let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays));
     let mut session_task =
         tokio::spawn(session::run(sessions.clone(), feed.clone(), pins.clone(), identity, config.clone(), stopping));
-    let context = control::Context { config, sessions, pins, feed };
+    let context = control::Context { store: store.clone(), host, sessions, pins, feed };
     info!("ready, control socket {}", options.control.display());
 
     {
@@ -87,13 +88,19 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
                 () = &mut serving => {}
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => match config::load(&options.config) {
-                    Ok(config) => {
-                        info!("read {} again", options.config.display());
-                        identity_sender.send_replace(identity_of(&config));
-                        config_sender.send_replace(Arc::new(config));
-                    }
-                    Err(error) => error!("{} stays as it was:\n{error}", options.config.display()),
+                // The sender is in the store, which is here.
+                Ok(()) = config.changed() => {
+                    let identity = identity_of(&config.borrow_and_update());
+                    identity_sender.send_if_modified(|known| {
+                        let differs = *known != identity;
+                        *known = identity;
+                        differs
+                    });
+                }
+                _ = hangup.recv() => match store.reload().await {
+                    Ok(true) => info!("read {} again: what it changed is in force", options.config.display()),
+                    Ok(false) => info!("read {} again: nothing in it changed", options.config.display()),
+                    Err(error) => error!("the configuration stays as it was:\n{error}"),
                 },
             }
         }
@@ -118,7 +125,7 @@ fn identity_of(config: &Config) -> Identity {
     let kernel = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).map(|text| text.trim().to_owned());
     let unknown = |_| "unknown".to_owned();
     Identity {
-        sys_name: config.sysname.clone().unwrap_or_else(|| kernel("hostname").unwrap_or_else(unknown)),
+        sys_name: config.sysname.clone().unwrap_or_else(sys::host_name),
         sys_descr: format!(
             "bmpd {} on Linux {}",
             env!("CARGO_PKG_VERSION"),

@@ -7,6 +7,12 @@ use std::{
     time::Duration,
 };
 
+/// What the host calls itself (hostname(7)).
+pub(crate) fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
 /// `SO_BINDTOIFINDEX` of asm-generic/socket.h.
 const SO_BINDTOIFINDEX: libc::c_int = 62;
 

@@ -195,31 +195,7 @@ fn commands(kind: ViewKind) -> impl Iterator<Item = State> {
 fn walk(view: Context, line: &Line, head: Head, abbreviate: bool) -> Result<Match, Stop> {
     let mut states: Vec<State> = commands(view.kind).collect();
     for (number, word) in line.words().enumerate() {
-        if number == WORDS_MAX {
-            let message = format!("a command has at most {WORDS_MAX} words");
-            return Err(Stop { fault: Fault { word: number, message }, known: true, enters: None });
-        }
-        let in_head = is_head(number, &states);
-        let stop = |fault, known| {
-            let enters = states.iter().find_map(|state| if state.undo { None } else { state.rule.enters });
-            Stop { fault, known, enters: if in_head { None } else { enters } }
-        };
-        let cut = abbreviate && !(in_head && head == Head::Whole);
-        let options = options(&states);
-        match choose(&options, word, cut) {
-            Ok(chosen) => {
-                let mut next = Vec::with_capacity(chosen.len());
-                for (token, state) in chosen {
-                    match accept(token, state, view, number, word) {
-                        Ok(state) => next.push(state),
-                        Err(message) => return Err(stop(Fault { word: number, message }, true)),
-                    }
-                }
-                states = next;
-            }
-            Err(Choice::Ambiguous(message)) => return Err(stop(Fault { word: number, message }, true)),
-            Err(Choice::None(message)) => return Err(stop(Fault { word: number, message }, !in_head)),
-        }
+        states = step(&states, view, number, word, head, abbreviate)?;
     }
     let end = line.words().count();
     match states.iter().position(|state| state.position.next().1) {
@@ -234,6 +210,60 @@ fn walk(view: Context, line: &Line, head: Head, abbreviate: bool) -> Result<Matc
             Err(Stop { fault: Fault { word: end, message }, known: !is_head(end, &states), enters })
         }
     }
+}
+
+/// The commands that may still be meant once one more word is there.
+fn step(
+    states: &[State],
+    view: Context,
+    number: usize,
+    word: &str,
+    head: Head,
+    abbreviate: bool,
+) -> Result<Vec<State>, Stop> {
+    let in_head = is_head(number, states);
+    let stop = |message, known| {
+        let enters = states.iter().find_map(|state| if state.undo { None } else { state.rule.enters });
+        Stop { fault: Fault { word: number, message }, known, enters: if in_head { None } else { enters } }
+    };
+    if number == WORDS_MAX {
+        return Err(stop(format!("a command has at most {WORDS_MAX} words"), true));
+    }
+    let cut = abbreviate && !(in_head && head == Head::Whole);
+    let options = options(states);
+    match choose(&options, word, cut) {
+        Ok(chosen) => chosen
+            .into_iter()
+            .map(|(token, state)| accept(token, state, view, number, word).map_err(|message| stop(message, true)))
+            .collect(),
+        Err(Choice::Ambiguous(message)) => Err(stop(message, true)),
+        Err(Choice::None(message)) => Err(stop(message, !in_head)),
+    }
+}
+
+/// What may come behind the words that are there: in the innermost view that understands them. A keyword may be cut. Also whether
+/// the command may end there. Without any words the commands are those of the innermost view alone.
+pub(super) fn next(views: &[Context], words: &[&str]) -> Result<(Vec<&'static Syntax>, bool), Fault> {
+    let views = if words.is_empty() { views.get(..1).unwrap_or_default() } else { views };
+    let mut refused = None;
+    for head in [Head::Whole, Head::Cut] {
+        for view in views {
+            let begin: Vec<State> = commands(view.kind).collect();
+            let after = words
+                .iter()
+                .enumerate()
+                .try_fold(begin, |states, (number, word)| step(&states, *view, number, word, head, true));
+            match after {
+                Ok(states) => {
+                    let end = states.iter().any(|state| state.position.next().1);
+                    return Ok((options(&states).into_iter().map(|(token, _)| token).collect(), end));
+                }
+                Err(stop) if stop.known => return Err(stop.fault),
+                Err(stop) => refused = refused.or(Some(stop.fault)),
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| Fault { word: 0, message: "there are no commands here".to_owned() }))
 }
 
 /// Whether the word of this number is the one that names the command: the first, or the one after `undo`.

@@ -4,29 +4,39 @@
 //! command says to a [`Config`], and a whole file ([`parse_file`], [`load`]) is its commands in order. [`print`] fills the same
 //! table in: reading what it wrote gives an equal configuration.
 
+mod candidate;
 mod change;
 mod command;
+mod difference;
 mod effective;
 mod file;
 mod filter;
 mod grammar;
+mod help;
+mod kept;
 mod matching;
 mod model;
 mod print;
 mod setting;
+mod store;
 mod text;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
+pub use candidate::Editor;
 pub use command::{CandidateCommand, Command, Configure, Display, Edit, Reset, View, apply, parse_line};
+pub use difference::{Conflict, Difference, rebase};
 pub use effective::{Effective, From, effective};
 pub use file::{LoadError, load, parse_file};
 pub use filter::Filter;
 pub use grammar::Item;
+pub use help::{Next, NextWord, Suggest, next_words};
+pub use kept::KeepError;
 pub use model::{Bmp, Config, ConnectInterface, Relay, Session, SessionId, Transport};
 pub use print::print;
 pub use setting::Setting;
+pub use store::{CommitError, Committed, OperatorId, Store};
 pub use text::Error;
 pub use value::PUBLIC;

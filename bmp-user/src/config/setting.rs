@@ -264,7 +264,7 @@ pub(super) fn sections(config: &Config) -> Vec<Section> {
     if *bmp != Bmp::default() {
         let persist = bmp.persist.then_some(Setting::Persist);
         sections.push(Section {
-            inside: persist.into_iter().chain(bmp.connect_interface.map(Setting::BmpConnectInterface)).collect(),
+            inside: bmp.connect_interface.map(Setting::BmpConnectInterface).into_iter().chain(persist).collect(),
             sections: bmp.sessions.iter().map(session).collect(),
             ..Section::of(vec![Setting::Bmp])
         });

@@ -95,6 +95,11 @@ impl Line {
         }
     }
 
+    /// Whether no blank is behind the last word.
+    pub(super) fn ends_in_word(&self) -> bool {
+        self.words.last().is_some_and(|word| word.end == self.text.len())
+    }
+
     /// Characters before the first word.
     pub(super) fn indent(&self) -> usize {
         self.span(0).column - 1
@@ -144,6 +149,12 @@ impl Error {
     /// The same error, said of a line of this file.
     pub(super) fn in_file(self, file: &Arc<str>) -> Self {
         Self { file: Some(Arc::clone(file)), ..self }
+    }
+
+    /// The same error, said of this line (1-based) of a file of commands.
+    #[must_use]
+    pub fn at_line(self, file: &str, line: usize) -> Self {
+        Self { line, ..self.in_file(&file.into()) }
     }
 
     /// The line and, below, carets under the word: two lines without a line end after the second. Tabs stay tabs in both, so

@@ -70,6 +70,22 @@ impl Kind {
         }
     }
 
+    /// What stands for it in help, with its limits.
+    pub(super) fn placeholder(self) -> &'static str {
+        match self {
+            Self::Sysname => "STRING<1-246>",
+            Self::KernelName | Self::VpnInstance => "STRING<1-15>",
+            Self::InterfaceName | Self::EgressName => "STRING<1-127>",
+            Self::InterfaceType | Self::InterfaceNumber | Self::InputName | Self::Alias => "STRING<1-63>",
+            Self::Source | Self::Station | Self::Listen | Self::NextHop => "X.X.X.X or X:X::X:X",
+            Self::Ipv4Source => "X.X.X.X",
+            Self::Port => "INTEGER<1-65535>",
+            Self::HoldDown => "INTEGER<0-600000>",
+            Self::Trial => "INTEGER<1-65535>",
+            Self::Text => "TEXT",
+        }
+    }
+
     /// Reads the word, or says why it is refused. `station` is the station of the session view that the command is in.
     pub(super) fn read(self, word: &str, station: Option<IpAddr>) -> Result<Value, String> {
         match self {

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,29 +14,58 @@ use super::{Request, Response};
 /// How long bmpd has for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends one command to the bmpd behind `path` and waits for its answer.
-pub fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
-    let mut stream = UnixStream::connect(path).with_context(|| match path.try_exists() {
-        Ok(false) => format!("no bmpd serves {}: start it, or name its socket with --control", path.display()),
-        _ => format!("cannot reach bmpd at {}", path.display()),
-    })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    let mut answer = Vec::new();
-    let mut exchange = |answer: &mut Vec<u8>| {
-        stream.write_all(&line)?;
-        BufReader::new(&stream).read_until(b'\n', answer)
-    };
-    exchange(&mut answer)
-        .with_context(|| format!("bmpd at {} does not answer within {} s", path.display(), PATIENCE.as_secs()))?;
-    if answer.is_empty() {
-        bail!(
-            "bmpd at {} closed the connection without an answer: {}",
-            path.display(),
-            std::io::Error::from(ErrorKind::UnexpectedEof)
-        );
+/// A connection to bmpd: one operator's view and candidate.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the bmpd behind `path`.
+    ///
+    /// # Errors
+    ///
+    /// Nobody serves the path, or it is not ours to use.
+    pub fn connect(path: &Path) -> anyhow::Result<Self> {
+        let stream = UnixStream::connect(path).with_context(|| match path.try_exists() {
+            Ok(false) => format!("no bmpd serves {}: start it, or name its socket with --control", path.display()),
+            _ => format!("cannot reach bmpd at {}", path.display()),
+        })?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
     }
-    serde_json::from_slice(&answer).with_context(|| format!("what {} answers is not bmpd's language", path.display()))
+
+    /// Sends one request and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost, or what answers is not bmpd.
+    pub fn ask(&mut self, request: &Request) -> anyhow::Result<Response> {
+        let path = self.path.display();
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        let mut answer = Vec::new();
+        let mut exchange = |answer: &mut Vec<u8>| {
+            self.stream.get_mut().write_all(&line)?;
+            self.stream.read_until(b'\n', answer)
+        };
+        exchange(&mut answer)
+            .with_context(|| format!("bmpd at {path} does not answer within {} s", PATIENCE.as_secs()))?;
+        if answer.is_empty() {
+            let end = std::io::Error::from(ErrorKind::UnexpectedEof);
+            bail!("bmpd at {path} closed the connection without an answer: {end}");
+        }
+        serde_json::from_slice(&answer).with_context(|| format!("what {path} answers is not bmpd's language"))
+    }
+}
+
+/// Sends one request to the bmpd behind `path` and waits for its answer.
+///
+/// # Errors
+///
+/// See [`Client::connect`] and [`Client::ask`].
+pub fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
+    Client::connect(path)?.ask(request)
 }

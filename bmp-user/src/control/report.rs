@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::{
-    config::{Config, Session as Configured, SessionId, effective},
+    config::{Config, PUBLIC, Session as Configured, SessionId, effective},
     feed::Counts,
     pin::{Enforcement, State},
     session::{Phase, Session},
@@ -126,12 +126,18 @@ pub(super) struct Feed {
     pub(super) complete: bool,
 }
 
-/// Every session, or those of one station, in the order of the configuration.
-pub(super) fn sessions(context: &Context, config: &Config, station: Option<IpAddr>) -> Vec<SessionReport> {
+/// Every session, or those of one VPN instance or station, in the order of the configuration.
+pub(super) fn sessions(
+    context: &Context,
+    config: &Config,
+    vpn_instance: Option<&str>,
+    station: Option<IpAddr>,
+) -> Vec<SessionReport> {
     config
         .bmp
         .sessions
         .iter()
+        .filter(|(id, _)| vpn_instance.is_none_or(|name| id.vpn_instance.as_deref() == Some(name)))
         .filter(|(id, _)| station.is_none_or(|station| id.station == station))
         .map(|(id, configured)| {
             // Between a commit and the start of its task a session has not begun.
@@ -173,7 +179,7 @@ fn report(
     SessionReport {
         station: id.station,
         port: configured.port(),
-        vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| "_public_".to_owned()),
+        vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
         alias: id.alias.clone(),
         owner: "bmpd",
         process: None,

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Context, LINE_MAX, Request, Response};
+use super::{Context, LINE_MAX, Operator, Request};
 
 /// The control socket of this process. It is removed when this is dropped, and its folder too if this made it.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
                 let context = context.clone();
                 tokio::spawn(async move {
                     // A client that goes away in the middle is none of our business.
-                    let _ = answer(stream, &context).await;
+                    let _ = answer(stream, Operator::new(context)).await;
                 });
             }
             Err(error) => {
@@ -105,7 +105,7 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
     }
 }
 
-async fn answer(stream: UnixStream, context: &Context) -> io::Result<()> {
+async fn answer(stream: UnixStream, mut operator: Operator) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -117,11 +117,11 @@ async fn answer(stream: UnixStream, context: &Context) -> io::Result<()> {
         }
         let too_long = line.len() > LINE_MAX;
         let response = if too_long {
-            Response::Refused(format!("a request is one line of at most {LINE_MAX} bytes"))
+            operator.refuse(format!("a request is one line of at most {LINE_MAX} bytes"))
         } else {
             match serde_json::from_slice::<Request>(&line) {
-                Ok(request) => context.execute(&request),
-                Err(error) => Response::Refused(format!("not a request: {error}")),
+                Ok(request) => operator.answer(&request).await,
+                Err(error) => operator.refuse(format!("not a request: {error}")),
             }
         };
         let mut answer = serde_json::to_vec(&response)?;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// The first delay.
-const FIRST: Duration = Duration::from_secs(1);
+pub const FIRST: Duration = Duration::from_secs(1);
 /// The longest delay.
-const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_secs(60);
 
 /// Doubling delays with jitter, so that the sessions of a station that comes back do not return in one moment.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ const WRITE_BURST: usize = 4 << 20;
 /// How often what a station sends is read before something else gets its turn.
 const DISCARD_READS: usize = 16;
 /// How long a station has to take the Termination message.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub const FAREWELL: Duration = Duration::from_secs(2);
 /// How often it is looked whether the station has acknowledged the close, and how often after that whether it closes too.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const HALF_CLOSED_LOOKS: u32 = 20;

@@ -42,6 +42,8 @@ pub(super) struct Life {
     pub(super) stop: watch::Receiver<bool>,
     /// Connections whose way is lost and that are still being closed.
     pub(super) farewells: JoinSet<()>,
+    /// Changes when an operator resets the session.
+    pub(super) reset: watch::Receiver<()>,
 }
 
 /// Why a connection is over.
@@ -50,6 +52,8 @@ enum End {
     Stopped,
     /// Another pin is in force, or none.
     PinChanged,
+    /// An operator reset the session.
+    Reset,
     /// The connection failed.
     Failed(Refusal),
 }
@@ -63,7 +67,7 @@ impl Life {
             let end = self.connect_and_follow(&grant, &mut pin, &mut backoff).await;
             match end {
                 End::Stopped => break,
-                End::PinChanged => backoff.reset(),
+                End::PinChanged | End::Reset => backoff.reset(),
                 End::Failed(refusal) => {
                     if !self.back_off(refusal, &mut pin, &mut backoff).await {
                         break;
@@ -107,9 +111,12 @@ impl Life {
             shown.retry_at = None;
         });
         let denied = self.denied();
+        // What was asked while there was nothing to reset is done.
+        self.reset.mark_unchanged();
         let connected = tokio::select! {
             connected = connect(grant, self.pins.datapath()) => connected,
             () = other_pin(pin, grant) => return End::PinChanged,
+            () = changed(&mut self.reset) => return End::Reset,
             () = stopped(&mut self.stop) => return End::Stopped,
         };
         let stream = match connected {
@@ -134,6 +141,7 @@ impl Life {
         let end = tokio::select! {
             refusal = connection.follow() => End::Failed(self.blame_denial(refusal, denied)),
             () = other_pin(pin, grant) => End::PinChanged,
+            () = changed(&mut self.reset) => End::Reset,
             () = stopped(&mut self.stop) => End::Stopped,
         };
         if began.elapsed() >= SUCCESS {
@@ -160,6 +168,11 @@ impl Life {
                 };
                 self.show_unresolved(&unresolved);
             }
+            End::Reset => self.show_unresolved(&Unresolved {
+                reason: Reason::ManualReset,
+                why: "an operator reset the session".to_owned(),
+                mend: String::new(),
+            }),
             End::Stopped => info!("session {}: closing", self.id),
         }
         let retransmits = connection.retransmits();
@@ -171,7 +184,7 @@ impl Life {
         match end {
             End::Failed(_) => {}
             End::PinChanged if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
-            End::PinChanged | End::Stopped => connection.say_farewell().await,
+            End::PinChanged | End::Reset | End::Stopped => connection.say_farewell().await,
         }
     }
 
@@ -209,6 +222,10 @@ impl Life {
                 changed.is_ok()
             }
             Ok(()) = routes.changed(), if no_route => true,
+            () = changed(&mut self.reset) => {
+                backoff.reset();
+                true
+            }
             () = stopped(&mut self.stop) => false,
         }
     }
@@ -250,6 +267,14 @@ async fn other_pin(pin: &mut watch::Receiver<State>, grant: &Arc<Grant>) {
     let same = |state: &State| matches!(state, State::Ready(now) if Arc::ptr_eq(now, grant));
     // An error means that nobody decides about pins any more: the one in force stays.
     if pin.wait_for(|state| !same(state)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when an operator resets the session.
+async fn changed(reset: &mut watch::Receiver<()>) {
+    // An error means that nobody can any more.
+    if reset.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -49,12 +49,20 @@ pub struct Session {
     pub status: Arc<Status>,
     /// Its pin.
     pub pin: Arc<SessionPin>,
+    reset: watch::Sender<()>,
+}
+
+/// What is so where nothing is configured.
+pub mod defaults {
+    pub use super::backoff::{FIRST as RETRY_FIRST, LONGEST as RETRY_LONGEST};
+    pub use super::connection::FAREWELL;
+    pub use super::pulse::DEAD_AFTER;
 }
 
 impl Session {
     /// A session that has not begun.
     pub fn idle(pin: Arc<SessionPin>) -> Self {
-        Self { status: Arc::new(Status::new()), pin }
+        Self { status: Arc::new(Status::new()), pin, reset: watch::Sender::new(()) }
     }
 }
 
@@ -66,6 +74,13 @@ impl Sessions {
     /// One session.
     pub fn get(&self, id: &SessionId) -> Option<Arc<Session>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Ends the connections of these sessions, if they have one, and has them connect again at once.
+    pub fn reset(&self, ids: &[SessionId]) {
+        for session in ids.iter().filter_map(|id| self.get(id)) {
+            session.reset.send_replace(());
+        }
     }
 
     fn set(&self, id: &SessionId, session: Arc<Session>) {
@@ -115,6 +130,7 @@ pub async fn run(
                 status: Arc::clone(&session.status),
                 stop: stop_receiver,
                 farewells: JoinSet::new(),
+                reset: session.reset.subscribe(),
             };
             sessions.set(id, Arc::new(session));
             running.insert(id.clone(), Running { stop, task: tokio::spawn(life.run()) });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::sys::TcpProgress;
 
 /// A station that acknowledges nothing for this long, while something waits for it, is dead.
-pub(super) const DEAD_AFTER: Duration = Duration::from_secs(30);
+pub const DEAD_AFTER: Duration = Duration::from_secs(30);
 
 /// Watches a connection's progress.
 ///

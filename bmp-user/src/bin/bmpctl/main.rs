@@ -1,15 +1,20 @@
 //! The command line.
 
+mod interactive;
+mod script;
+
 use std::{
-    io::{self, Write},
-    path::PathBuf,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use bmp_user::control::{self, Request, Response};
+use anyhow::Context as _;
+use bmp_user::control::{self, Client};
 use clap::Parser;
+use script::{Ended, Line, run};
 
-/// The command line of bmpd.
+/// The command line of bmpd. Without a command it is interactive, or reads commands from a standard input that is no terminal.
 #[derive(Parser)]
 #[command(name = "bmpctl", version)]
 struct Arguments {
@@ -19,24 +24,49 @@ struct Arguments {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
+    /// Carry out the commands of a file (- is standard input), and stop at the first that is refused.
+    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "commands")]
+    file: Option<PathBuf>,
+    /// Carry out this command; may be given several times, for one after another.
+    #[arg(short = 'c', long = "command", value_name = "COMMAND", conflicts_with = "words")]
+    commands: Vec<String>,
     /// A command, as `display bmp session verbose` or `display current-configuration`.
-    #[arg(required = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    #[arg(value_name = "COMMAND", conflicts_with = "file")]
+    words: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let request = Request { command: arguments.command.join(" "), json: arguments.json };
-    let written = match control::ask(&arguments.control, &request) {
-        Ok(Response::Done(answer)) => io::stdout().write_all(answer.as_bytes()).map(|()| ExitCode::SUCCESS),
-        Ok(Response::Refused(why)) => writeln!(io::stderr(), "{}", why.trim_end()).map(|()| ExitCode::FAILURE),
-        Err(error) => writeln!(io::stderr(), "bmpctl: {error:#}").map(|()| ExitCode::FAILURE),
-    };
-    written.unwrap_or_else(|error| {
-        // A reader that has seen enough has closed the pipe.
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            let _ = writeln!(io::stderr(), "bmpctl: cannot write the answer: {error}");
+    match talk(&Arguments::parse()) {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Refused) => ExitCode::FAILURE,
+        Err(error) => {
+            // A reader that has seen enough has closed the pipe: nothing is wrong then, and nobody would read it.
+            if !is_closed_pipe(&error) {
+                let _ = writeln!(io::stderr(), "bmpctl: {error:#}");
+            }
+            ExitCode::FAILURE
         }
-        ExitCode::FAILURE
-    })
+    }
+}
+
+fn talk(arguments: &Arguments) -> anyhow::Result<Ended> {
+    let plain = |text: String| Ok(Line { text, origin: None });
+    let mut client = Client::connect(&arguments.control)?;
+    if let Some(file) = &arguments.file {
+        let lines = script::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        run(&mut client, lines, arguments.json)
+    } else if !arguments.words.is_empty() {
+        run(&mut client, std::iter::once(plain(arguments.words.join(" "))), arguments.json)
+    } else if !arguments.commands.is_empty() {
+        run(&mut client, arguments.commands.iter().cloned().map(plain), arguments.json)
+    } else if io::stdin().is_terminal() {
+        interactive::run(client)
+    } else {
+        run(&mut client, script::read(Path::new("-"))?, arguments.json)
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<io::Error>().is_some_and(closed)
 }

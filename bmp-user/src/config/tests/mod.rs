@@ -3,6 +3,7 @@
 mod commands;
 mod files;
 mod properties;
+mod session_view;
 
 use super::{Command, Config, Error, SessionId, View, apply, parse_line};
 

@@ -219,4 +219,35 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn changes_of_two_operators_come_together_or_are_refused(
+        (base, mine, theirs) in (config(), config(), config(), any::<[bool; 2]>())
+            .prop_map(|(base, one, other, [near, far])| {
+                // Often the others are what there was with a little more.
+                let more = |with: Config| {
+                    let mut config = base.clone();
+                    config.interface_aliases.extend(with.interface_aliases);
+                    config.relays.extend(with.relays.into_keys().map(|name| (name, Relay::default())));
+                    config
+                };
+                let mine = if near { more(one) } else { one };
+                let theirs = if far { more(other) } else { other };
+                (base, mine, theirs)
+            }),
+    ) {
+        prop_assert_eq!(rebase(&base, &mine, &base), Ok(mine.clone()));
+        prop_assert_eq!(rebase(&base, &base, &theirs), Ok(theirs.clone()));
+        prop_assert_eq!(rebase(&base, &mine, &mine), Ok(mine.clone()));
+        prop_assert!(Difference::between(&mine, &mine).is_empty());
+        match rebase(&base, &mine, &theirs) {
+            Ok(both) => {
+                // It does not matter who came first, and it is a configuration like any other.
+                prop_assert_eq!(rebase(&base, &theirs, &mine), Ok(both.clone()));
+                check(parse_file("f", &print(&both)), "");
+            }
+            Err(Conflict::Lines(lines)) => prop_assert!(!lines.is_empty()),
+            Err(Conflict::Rule(_)) => {}
+        }
+    }
 }

@@ -1,0 +1,65 @@
+//! Commands one after another, with nobody to ask.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::Path,
+};
+
+use bmp_user::control::{Client, Mode, Origin, Outcome, Request};
+
+/// How it went.
+pub(crate) enum Ended {
+    /// Everything was carried out.
+    Well,
+    /// A command was refused, and nothing after it was carried out.
+    Refused,
+}
+
+/// A command and where it comes from.
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) origin: Option<Origin>,
+}
+
+/// The lines of a file; `-` is standard input.
+pub(crate) fn read(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Line>>> {
+    let standard = file == Path::new("-");
+    let reader: Box<dyn BufRead> =
+        if standard { Box::new(io::stdin().lock()) } else { Box::new(BufReader::new(File::open(file)?)) };
+    let name = if standard { "<stdin>".to_owned() } else { file.display().to_string() };
+    let numbered = reader.lines().enumerate();
+    Ok(numbered.map(move |(before, text)| {
+        text.map(|text| Line { text, origin: Some(Origin { file: name.clone(), line: before + 1 }) })
+    }))
+}
+
+/// Carries them out up to the first that is refused.
+pub(crate) fn run(
+    client: &mut Client,
+    lines: impl Iterator<Item = io::Result<Line>>,
+    json: bool,
+) -> anyhow::Result<Ended> {
+    let mut pending = false;
+    let mut ended = Ended::Well;
+    for line in lines {
+        let Line { text, origin } = line?;
+        let response = client.ask(&Request { command: text, json, mode: Mode::Run, origin })?;
+        pending = response.pending;
+        match response.outcome {
+            Outcome::Done(answer) => io::stdout().write_all(answer.as_bytes())?,
+            Outcome::Refused(why) => {
+                writeln!(io::stderr(), "{}", why.trim_end())?;
+                ended = Ended::Refused;
+                break;
+            }
+            Outcome::Left(_) => break,
+            // Asked for by no request of this kind.
+            Outcome::Question(_) | Outcome::Words(_) => {}
+        }
+    }
+    if pending {
+        writeln!(io::stderr(), "Warning: changes were not committed, and are gone.")?;
+    }
+    Ok(ended)
+}

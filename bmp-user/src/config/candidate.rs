@@ -1,0 +1,121 @@
+//! One operator at work: where they are, what they have changed, and what of it is not in force.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Command, CommitError, Committed, Config, Difference, Error, OperatorId, Store, View, apply};
+
+/// A candidate that one operator edits, and the view they are in.
+#[derive(Debug)]
+pub struct Editor {
+    store: Store,
+    operator: OperatorId,
+    view: View,
+    /// What was in force when the first change was made.
+    base: Arc<Config>,
+    candidate: Config,
+}
+
+impl Editor {
+    /// Begins in the user view, with what is in force.
+    pub fn new(store: Store) -> Self {
+        let base = store.running();
+        Self { operator: store.operator(), view: View::User, candidate: Config::clone(&base), base, store }
+    }
+
+    /// Where the operator is.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The configuration being edited.
+    pub fn candidate(&self) -> &Config {
+        &self.candidate
+    }
+
+    /// Whether anything was changed that is not in force.
+    pub fn is_pending(&self) -> bool {
+        self.candidate != *self.base
+    }
+
+    /// Whether the configuration in force is another than when the first change was made.
+    pub fn is_behind(&self) -> bool {
+        self.is_pending() && self.store.running() != self.base
+    }
+
+    /// What was changed and is not in force.
+    pub fn changes(&self) -> Difference {
+        Difference::between(&self.base, &self.candidate)
+    }
+
+    /// As carrier routers show where one is: `<edge1>`, `[~edge1]`, `[*edge1-bmp]`, `[*edge1-bmp-session-198.51.100.7-lab]`,
+    /// `[~edge1-bmp-session-mgmt-198.51.100.7]` in a VPN instance, `[~edge1-bmp-relay-frr]`; `*` where something is pending.
+    pub fn prompt(&self, sysname: &str) -> String {
+        let inside = match &self.view {
+            View::User => return format!("<{sysname}>"),
+            View::System => String::new(),
+            View::Bmp => "-bmp".to_owned(),
+            View::Session(id) => format!("-bmp-session-{id}"),
+            View::Relay(name) => format!("-bmp-relay-{name}"),
+        };
+        let pending = if self.is_pending() { '*' } else { '~' };
+        format!("[{pending}{sysname}{inside}]")
+    }
+
+    /// Where nothing is pending, takes up what is in force by now; a view that is gone from it is left.
+    pub fn follow(&mut self) {
+        if !self.is_pending() {
+            self.clear();
+        }
+    }
+
+    /// Does to candidate and view what the command says; see [`apply`].
+    ///
+    /// # Errors
+    ///
+    /// See [`apply`]: nothing has changed then.
+    pub fn apply(&mut self, command: &Command) -> Result<(), Error> {
+        apply(&mut self.candidate, &mut self.view, command)?;
+        self.leave_what_is_gone();
+        Ok(())
+    }
+
+    /// `clear configuration candidate`.
+    pub fn clear(&mut self) {
+        self.base = self.store.running();
+        self.candidate.clone_from(&self.base);
+        self.leave_what_is_gone();
+    }
+
+    /// `commit`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Store::commit`]: the candidate stays as it is.
+    pub async fn commit(&mut self) -> Result<Committed, CommitError> {
+        let committed = self.store.commit(self.operator, &self.base, &self.candidate).await?;
+        self.clear();
+        Ok(committed)
+    }
+
+    /// `commit trial SECONDS`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Store::commit_trial`]: the candidate stays as it is.
+    pub async fn commit_trial(&mut self, time: Duration) -> Result<Committed, CommitError> {
+        let committed = self.store.commit_trial(self.operator, &self.base, &self.candidate, time).await?;
+        self.clear();
+        Ok(committed)
+    }
+
+    fn leave_what_is_gone(&mut self) {
+        let is_there = |view: &View| match view {
+            View::User | View::System | View::Bmp => true,
+            View::Session(id) => self.candidate.bmp.sessions.contains_key(id),
+            View::Relay(name) => self.candidate.relays.contains_key(name),
+        };
+        while !is_there(&self.view) {
+            self.view = self.view.parent().unwrap_or(View::User);
+        }
+    }
+}

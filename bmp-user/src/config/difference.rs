@@ -1,0 +1,202 @@
+//! What differs between two configurations, and how the changes of two operators come together: line by line.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{
+    Config, Item, SessionId, Setting, View, change,
+    setting::{Section, sections},
+};
+
+/// Which of the things that one item can set in one view.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Which {
+    Only,
+    Named(String),
+    Session(SessionId),
+}
+
+/// Where a line stands, whatever it sets there: the lines that enter its views, outermost first, then the line itself. The order
+/// is that of the printed configuration.
+type Place = Vec<(Item, Which)>;
+
+/// A configuration as lines by place.
+type Lines = BTreeMap<Place, Setting>;
+
+/// The difference between two configurations. Printed, `-` lines go and `+` lines come, below the views that they are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference(BTreeMap<Place, Change>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    /// A view that is in both and holds a change.
+    Around(Setting),
+    Gone(Setting),
+    New(Setting),
+    Other {
+        old: Setting,
+        new: Setting,
+    },
+}
+
+impl Difference {
+    /// What must be done to `old` to make it `new`.
+    pub fn between(old: &Config, new: &Config) -> Self {
+        Self::of(&lines(old), &lines(new), |_| true)
+    }
+
+    /// Nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn of(old: &Lines, new: &Lines, of_interest: impl Fn(&Place) -> bool) -> Self {
+        let mut changes = BTreeMap::new();
+        for place in old.keys().chain(new.keys()).filter(|place| of_interest(place)) {
+            let change = match (old.get(place), new.get(place)) {
+                (Some(old), None) => Change::Gone(old.clone()),
+                (None, Some(new)) => Change::New(new.clone()),
+                (Some(old), Some(new)) if old != new => Change::Other { old: old.clone(), new: new.clone() },
+                _ => continue,
+            };
+            changes.insert(place.clone(), change);
+            for depth in 1..place.len() {
+                let view: Place = place.iter().take(depth).cloned().collect();
+                if let (Some(setting), Some(_)) = (old.get(&view), new.get(&view)) {
+                    changes.entry(view).or_insert_with(|| Change::Around(setting.clone()));
+                }
+            }
+        }
+        Self(changes)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, change) in &self.0 {
+            let indent = place.len().saturating_sub(1);
+            let mut line = |sign: char, setting: &Setting| writeln!(f, "{sign}{:indent$}{}", "", setting.line());
+            match change {
+                Change::Around(setting) => line(' ', setting)?,
+                Change::Gone(setting) => line('-', setting)?,
+                Change::New(setting) => line('+', setting)?,
+                Change::Other { old, new } => {
+                    line('-', old)?;
+                    line('+', new)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why the changes of two operators do not come together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// Both changed the same lines, or one took away the view that the other changed: what the other operator changed there.
+    #[error("the configuration in force has changed meanwhile, where the candidate changes it too:\n{0}")]
+    Lines(Difference),
+    /// The lines go together, but not what they say.
+    #[error("the configuration in force has changed meanwhile, and does not go together with the candidate: {0}")]
+    Rule(String),
+}
+
+/// Does to `running` what was done to `base` to make it `candidate`.
+///
+/// # Errors
+///
+/// Somebody else has done something else to the same lines of `base` to make it `running`; or together they break a rule of the
+/// language.
+pub fn rebase(base: &Config, candidate: &Config, running: &Config) -> Result<Config, Conflict> {
+    if base == running || candidate == running {
+        return Ok(candidate.clone());
+    }
+    let (base, mine, theirs) = (lines(base), lines(candidate), lines(running));
+    let mut merged = Lines::new();
+    let mut conflicts = Vec::new();
+    for place in base.keys().chain(mine.keys()).chain(theirs.keys()) {
+        let (was, mine, theirs) = (base.get(place), mine.get(place), theirs.get(place));
+        let setting = if mine == was || mine == theirs {
+            theirs
+        } else if theirs == was {
+            mine
+        } else {
+            conflicts.push(place.clone());
+            continue;
+        };
+        if let Some(setting) = setting {
+            merged.insert(place.clone(), setting.clone());
+        }
+    }
+    // A line whose view one of both has taken away.
+    for place in merged.keys() {
+        if let Some((_, view)) = place.split_last()
+            && !view.is_empty()
+            && !merged.contains_key(view)
+        {
+            conflicts.push(view.to_vec());
+            conflicts.push(place.clone());
+        }
+    }
+    if !conflicts.is_empty() {
+        return Err(Conflict::Lines(Difference::of(&base, &theirs, |place| conflicts.contains(place))));
+    }
+    let mut config = Config::default();
+    for (place, setting) in &merged {
+        let view = match place.split_last() {
+            Some((_, view)) => merged.get(view).and_then(Setting::view).unwrap_or(View::System),
+            None => View::System,
+        };
+        change::set(&mut config, &view, setting).map_err(Conflict::Rule)?;
+    }
+    Ok(config)
+}
+
+fn lines(config: &Config) -> Lines {
+    let mut lines = Lines::new();
+    for section in sections(config) {
+        collect(section, &Vec::new(), &mut lines);
+    }
+    lines
+}
+
+fn collect(section: Section, around: &Place, lines: &mut Lines) {
+    let at = |around: &Place, setting: &Setting| {
+        let mut place = around.clone();
+        place.push(setting.which());
+        place
+    };
+    let mut view = around.clone();
+    for setting in section.settings {
+        view = at(around, &setting);
+        lines.insert(view.clone(), setting);
+    }
+    for setting in section.inside {
+        lines.insert(at(&view, &setting), setting);
+    }
+    for section in section.sections {
+        collect(section, &view, lines);
+    }
+}
+
+impl Setting {
+    fn which(&self) -> (Item, Which) {
+        match self {
+            Self::InterfaceAlias { name, .. } => (Item::InterfaceAlias, Which::Named(name.clone())),
+            Self::Relay(name) => (Item::Relay, Which::Named(name.clone())),
+            Self::Session(id) => (Item::Session, Which::Session(id.clone())),
+            // Each replaces the other.
+            Self::TcpListenPort(_) => (Item::TcpConnectPort, Which::Only),
+            other => (other.item(), Which::Only),
+        }
+    }
+
+    /// The view that it enters.
+    fn view(&self) -> Option<View> {
+        match self {
+            Self::Bmp => Some(View::Bmp),
+            Self::Relay(name) => Some(View::Relay(name.clone())),
+            Self::Session(id) => Some(View::Session(id.clone())),
+            _ => None,
+        }
+    }
+}

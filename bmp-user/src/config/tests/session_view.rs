@@ -1,0 +1,196 @@
+//! What a session view holds beyond port and source.
+
+use std::time::Duration;
+
+use super::{super::*, run, session_id, typed};
+
+/// The settings of a session view, printed, after commands in it.
+fn held(lines: &[&str]) -> Vec<String> {
+    let (config, _) = typed(&[&["bmp", "bmp-session 198.51.100.7"], lines].concat());
+    let text = print(&config);
+    text.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
+}
+
+/// The message and the marked word of the last command, which is refused.
+fn refusal(lines: &[&str], last: &str) -> (String, String) {
+    let (mut config, mut view) = typed(&[&["bmp", "bmp-session 198.51.100.7"], lines].concat());
+    let before = (config.clone(), view.clone());
+    let error = run(&mut config, &mut view, last).expect_err(last);
+    assert_eq!((config, view), before, "{last}");
+    let word = error.line_text.chars().skip(error.column - 1).take(error.length).collect();
+    (error.message, word)
+}
+
+#[test]
+fn every_setting_is_printed_as_it_is_typed() {
+    let lines = [
+        "tcp connect port 11019",
+        "connect-interface LoopBack0",
+        "egress-interface eth1 eth2 GigabitEthernet0/1/0",
+        "next-hop 192.0.2.254",
+        "hold-down 600000",
+        "adopt",
+        "shutdown",
+    ];
+    assert_eq!(held(&lines), lines);
+    for line in lines {
+        let without: Vec<_> = lines.into_iter().filter(|other| *other != line).collect();
+        let keywords = match line {
+            "tcp connect port 11019" => "tcp connect port",
+            other => other.split(' ').next().unwrap(),
+        };
+        for undo in [format!("undo {line}"), format!("undo {keywords}")] {
+            assert_eq!(held(&[&lines[..], &[&undo, &undo]].concat()), without, "{undo}");
+        }
+    }
+}
+
+#[test]
+fn what_is_as_by_default_is_not_printed() {
+    assert_eq!(held(&["hold-down 5", "hold-down 0", "undo hold-down 0"]), [""; 0]);
+    let (config, _) = typed(&["bmp", "persist"]);
+    assert_eq!(print(&config), "#\nbmp\n persist\n#\nreturn\n");
+    let (config, _) = typed(&["bmp", "persist", "undo persist"]);
+    assert_eq!(print(&config), "#\nbmp\n#\nreturn\n");
+}
+
+#[test]
+fn connecting_and_listening_replace_each_other() {
+    assert_eq!(held(&["tcp connect port 1", "tcp listen port 2"]), ["tcp listen port 2"]);
+    assert_eq!(held(&["tcp listen port 2", "tcp connect port 1"]), ["tcp connect port 1"]);
+    // What is not there is not taken back.
+    assert_eq!(held(&["tcp listen port 2", "undo tcp connect port"]), ["tcp listen port 2"]);
+    assert_eq!(held(&["tcp listen port 2", "undo tcp listen port 2"]), [""; 0]);
+}
+
+#[test]
+fn a_wrong_word_is_refused_at_the_word() {
+    let nine = "egress-interface a b c d e f g h i";
+    let table: [(&[&str], &str, &str, &str); 14] = [
+        (&[], "egress-interface", "", "an interface that the session may leave by"),
+        (&[], "egress-interface eth1 192.0.2.1", "192.0.2.1", "is an address"),
+        (&[], "egress-interface eth1 eth2 eth1", "eth1", "named already"),
+        (&[], nine, "i", "at most 8"),
+        (&["egress-interface eth1"], "undo egress-interface eth2", "eth2", "`egress-interface eth1`"),
+        (&[], "next-hop 2001:db8::1", "2001:db8::1", "so the next hop must be IPv4"),
+        (&[], "next-hop 224.0.0.1", "224.0.0.1", "multicast"),
+        (&[], "hold-down 600001", "600001", "from 0 to 600000"),
+        (&[], "hold-down -1", "-1", "from 0 to 600000"),
+        (&[], "tcp listen port 0", "0", "1 to 65535"),
+        (&[], "adopt now", "now", "ends before"),
+        (&["tcp listen port 1"], "adopt", "adopt", "opens itself can be adopted"),
+        (&["adopt"], "tcp listen port 1", "1", "`undo adopt` first"),
+        (&["tcp connect port 1"], "undo tcp connect port 2", "2", "`tcp connect port 1`"),
+    ];
+    for (lines, last, word, message) in table {
+        let (said, at) = refusal(lines, last);
+        assert_eq!(at, word, "{last}: {said}");
+        assert!(said.contains(message), "{last}: {said}");
+    }
+}
+
+#[test]
+fn a_station_port_and_vpn_instance_belong_to_one_session() {
+    let before = ["tcp connect port 1", "bmp-session vpn-instance v 198.51.100.7", "tcp connect port 1"];
+    let (config, view) = typed(&[&["bmp", "bmp-session 198.51.100.7"], &before[..]].concat());
+    assert_eq!(config.bmp.sessions.len(), 2);
+    assert_eq!(view, View::Session(SessionId { vpn_instance: Some("v".to_owned()), ..session_id("198.51.100.7") }));
+    let again = [&before[..], &["bmp-session vpn-instance v 198.51.100.7 alias a"]].concat();
+    let (said, at) = refusal(&again, "tcp connect port 1");
+    assert_eq!(
+        (said.as_str(), at.as_str()),
+        ("the session v-198.51.100.7 connects to port 1 of this station already", "1")
+    );
+    // A port of the station and one of this device are two things.
+    let listening = [&again[..], &["tcp listen port 1", "bmp-session vpn-instance v 198.51.100.7 alias b"]].concat();
+    let (said, _) = refusal(&listening, "tcp listen port 1");
+    assert_eq!(said, "the session v-198.51.100.7-a listens on port 1 for this station already");
+}
+
+#[test]
+fn a_vpn_instance_has_the_name_of_a_device() {
+    for (name, message) in
+        [("_public_", "leave `vpn-instance` out"), ("sixteen-bytes-xx", "1 to 15 bytes"), ("a/b", "kernel")]
+    {
+        let error =
+            parse_line(&View::Bmp, &format!("bmp-session vpn-instance {name} 198.51.100.7"), false).unwrap_err();
+        assert!(error.message.contains(message), "{error}");
+        assert_eq!(error.column, 26);
+    }
+}
+
+#[test]
+fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
+    let seconds = Duration::from_secs;
+    let reset = |vpn_instance: Option<&str>, station: Option<&str>, alias: Option<&str>| {
+        Command::Reset(Reset {
+            vpn_instance: vpn_instance.map(str::to_owned),
+            station: station.map(|station| station.parse().unwrap()),
+            alias: alias.map(str::to_owned),
+        })
+    };
+    let display = |what, filter| Command::Display(what, filter);
+    let table = [
+        ("commit", "com", Command::Candidate(CandidateCommand::Commit)),
+        ("commit trial 600", "com t 600", Command::Candidate(CandidateCommand::CommitTrial(seconds(600)))),
+        ("abort trial", "ab t", Command::Candidate(CandidateCommand::AbortTrial)),
+        ("clear configuration candidate", "cl c c", Command::Candidate(CandidateCommand::Clear)),
+        ("reset bmp session all", "res b s a", reset(None, None, None)),
+        ("reset bmp session vpn-instance v all", "res b s v v a", reset(Some("v"), None, None)),
+        ("reset bmp session ::1 alias a", "res b s ::1 a a", reset(None, Some("::1"), Some("a"))),
+        ("display configuration candidate", "d co ca", display(Display::Candidate { changes: false }, None)),
+        ("display configuration candidate changes", "d co c c", display(Display::Candidate { changes: true }, None)),
+        ("display default-parameter bmp", "d d b", display(Display::DefaultParameterBmp, None)),
+        ("display interface-binding", "d i", display(Display::InterfaceBinding, None)),
+        (
+            "display current-configuration | include two  words | more",
+            "d cu | i two  words | more",
+            display(Display::CurrentConfiguration, Some(Filter::Include("two  words | more".to_owned()))),
+        ),
+        (
+            "display bmp session vpn-instance v 198.51.100.7 verbose | begin x",
+            "d b s vpn v 198.51.100.7 verb | b x",
+            display(
+                Display::BmpSession {
+                    vpn_instance: Some("v".to_owned()),
+                    station: Some("198.51.100.7".parse().unwrap()),
+                    verbose: true,
+                },
+                Some(Filter::Begin("x".to_owned())),
+            ),
+        ),
+    ];
+    for (whole, cut, expected) in table {
+        for view in [View::User, View::System, View::Bmp, View::Relay("r".to_owned()), super::session_view("::1")] {
+            assert_eq!(parse_line(&view, whole, false).as_ref(), Ok(&expected), "{whole}");
+            assert_eq!(parse_line(&view, cut, true).as_ref(), Ok(&expected), "{cut}");
+        }
+        let errors = parse_file("f", whole).unwrap_err();
+        assert!(errors[0].message.contains("no part of a configuration"), "{whole}: {}", errors[0]);
+    }
+    assert_eq!(parse_line(&View::User, "sys", true), Ok(Command::SystemView));
+    assert!(parse_line(&View::System, "system-view", true).unwrap_err().message.contains("user view"));
+    for (wrong, message) in [
+        ("commit trial", "not complete"),
+        ("commit trial 0", "from 1 to 65535"),
+        ("reset bmp session", "not complete"),
+        ("display current-configuration |", "not complete"),
+        ("display current-configuration | include", "text to look for"),
+    ] {
+        assert!(parse_line(&View::User, wrong, false).unwrap_err().message.contains(message), "{wrong}");
+    }
+}
+
+#[test]
+fn a_filter_chooses_lines() {
+    let answer = "one\ntwo\nthree\ntwo\n";
+    let table = [
+        (Filter::Include("o".to_owned()), "one\ntwo\ntwo\n"),
+        (Filter::Exclude("o".to_owned()), "three\n"),
+        (Filter::Begin("two".to_owned()), "two\nthree\ntwo\n"),
+        (Filter::Begin("four".to_owned()), ""),
+    ];
+    for (filter, expected) in table {
+        assert_eq!(filter.apply(answer), expected);
+    }
+}

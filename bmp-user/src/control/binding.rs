@@ -1,0 +1,143 @@
+//! `display interface-binding`: for every session what was asked, what it came to, by which rule, and what would change it.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
+    link::Host,
+    pin::{Resolved, State},
+};
+
+/// One session's binding. Field names are those of the JSON and are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Binding {
+    pub(super) station: IpAddr,
+    pub(super) vpn_instance: String,
+    pub(super) alias: Option<String>,
+    /// `connect-interface` as it is configured; `None` where it is not.
+    pub(super) asked: Option<String>,
+    /// The view that it is configured in: `session`, `bmp` or `default`.
+    pub(super) from: &'static str,
+    pub(super) source: Option<IpAddr>,
+    /// Kernel names; empty is any interface.
+    pub(super) egress: Vec<String>,
+    /// By which rule the source was chosen, or why there is none.
+    pub(super) rule: String,
+    /// `pending`, `ready`, or why it is down: `interface-absent`, ...
+    pub(super) state: &'static str,
+    pub(super) would_change: Vec<String>,
+}
+
+/// Every session, in the order of the configuration.
+pub(super) fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
+    let host = context.host.borrow().clone();
+    config.bmp.sessions.iter().map(|(id, session)| binding(context, config, &host, id, session)).collect()
+}
+
+fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Binding {
+    let effective = effective(&config.bmp, id, session);
+    let state = context.pins.session(id).subscribe().borrow().clone();
+    let (source, egress, rule, state, mut would_change) = match &state {
+        State::Pending => (None, Vec::new(), "not decided yet".to_owned(), "pending", Vec::new()),
+        State::Ready(grant) => {
+            let resolved = &grant.resolved;
+            let egress = resolved.egress.iter().map(|(_, name)| name.clone()).collect();
+            (resolved.source, egress, resolved.rule.to_string(), "ready", host_events(resolved, &effective.connect))
+        }
+        State::Down(unresolved) => {
+            let mend = Some(&unresolved.mend).filter(|mend| !mend.is_empty());
+            let mended = mend.map(|mend| format!("what mends it: {mend}"));
+            (None, Vec::new(), unresolved.why.clone(), unresolved.reason.as_str(), mended.into_iter().collect())
+        }
+    };
+    would_change.extend(configuration(effective.from, id));
+    if let Some(name) = effective.connect.as_ref().and_then(|connect| connect.interface())
+        && let Some(link) = host.link_named(name, &config.interface_aliases)
+        && link.name != name
+    {
+        would_change.push(format!("the name {name} given to another interface than {}", link.name));
+    }
+    Binding {
+        station: id.station,
+        vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
+        alias: id.alias.clone(),
+        asked: effective.connect.as_ref().map(asked),
+        from: effective.from.as_str(),
+        source,
+        egress,
+        rule,
+        state,
+        would_change,
+    }
+}
+
+fn asked(connect: &ConnectInterface) -> String {
+    let (interface, address) = (connect.interface(), connect.address());
+    let words = interface.map(str::to_owned).into_iter().chain(address.map(|address| address.to_string()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// What of this host would change it.
+fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>) -> Vec<String> {
+    let mut events = Vec::new();
+    let Some(source) = resolved.source else {
+        return vec!["a change of the route to the station".to_owned()];
+    };
+    match &resolved.device {
+        Some((_, name)) => {
+            events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
+            events.push(format!("{source} taken from {name}"));
+            events.push(format!("the last route to the station by {name} gone"));
+        }
+        None => match asked.as_ref().and_then(|connect| connect.interface()) {
+            Some(name) => events.push(format!("{source} taken from {name}, or {name} down or gone")),
+            None => events.push(format!("{source} taken from this host")),
+        },
+    }
+    events
+}
+
+/// What of the configuration would change it.
+fn configuration(from: From, id: &SessionId) -> Option<String> {
+    match from {
+        From::Session => None,
+        From::Bmp => Some("connect-interface in the bmp view, or one in the session view".to_owned()),
+        From::Default if id.station.is_ipv4() => Some("connect-interface in the session or the bmp view".to_owned()),
+        From::Default => Some("connect-interface in the session view".to_owned()),
+    }
+}
+
+/// As an operator reads it.
+pub(super) fn text(bindings: &[Binding]) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut text, bindings);
+    text
+}
+
+fn write(text: &mut String, bindings: &[Binding]) -> std::fmt::Result {
+    writeln!(text, " Total number of BMP session : {}", bindings.len())?;
+    for binding in bindings {
+        let alias = binding.alias.as_ref().map(|alias| format!(", alias {alias}")).unwrap_or_default();
+        writeln!(text, "\n BMP session {}{alias}", binding.station)?;
+        let mut line = |name: &str, value: &str| writeln!(text, "  {name:<20}: {value}");
+        line("VPN instance", &binding.vpn_instance)?;
+        let asked = match (&binding.asked, binding.from) {
+            (Some(asked), from) => format!("{asked} ({from} view)"),
+            (None, _) => "nothing".to_owned(),
+        };
+        line("Asked", &asked)?;
+        line("State", binding.state)?;
+        line("Source", &binding.source.map_or("-".to_owned(), |source| source.to_string()))?;
+        let egress = if binding.egress.is_empty() { "any interface".to_owned() } else { binding.egress.join(", ") };
+        line("May leave by", if binding.state == "ready" { &egress } else { "-" })?;
+        line("Rule", &binding.rule)?;
+        for (number, change) in binding.would_change.iter().enumerate() {
+            line(if number == 0 { "Would change it" } else { "" }, change)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! bmpctl over a real control socket.
+
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+
+use bmp_user::{
+    config::{Store, load},
+    control::{self, ControlSocket},
+    feed::Feed,
+    link::Host,
+    pin::{Datapath, Mode, Options, Pins},
+    session::Sessions,
+};
+use tempfile::TempDir;
+use tokio::{runtime::Runtime, sync::watch};
+
+/// The control module behind a socket, without the tasks of bmpd.
+struct Device {
+    folder: TempDir,
+    store: Store,
+    _host: watch::Sender<Arc<Host>>,
+    _runtime: Runtime,
+}
+
+impl Device {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bmpd.conf");
+        fs::write(&path, "sysname HUAWEI\n").expect("a file");
+        let store = Store::new(&path, load(&path).expect("a configuration"));
+        let (host_sender, host) = watch::channel(Arc::new(Host::default()));
+        let datapath = Datapath::load(&Options { mode: Mode::Socket, cgroup: None }).expect("nothing is loaded");
+        let context = control::Context {
+            store: store.clone(),
+            host,
+            sessions: Sessions::default(),
+            pins: Pins::new(datapath),
+            feed: Feed::default(),
+        };
+        let runtime = Runtime::new().expect("a runtime");
+        let entered = runtime.enter();
+        let socket = ControlSocket::bind(&folder.path().join("bmpd.sock")).expect("a socket");
+        drop(entered);
+        runtime.spawn(async move { control::serve(&socket, context).await });
+        Self { folder, store, _host: host_sender, _runtime: runtime }
+    }
+
+    fn bmpctl(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bmpctl"))
+            .arg("--control")
+            .arg(self.folder.path().join("bmpd.sock"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("bmpctl starts");
+        // It may have ended without reading all of it.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        child.wait_with_output().expect("bmpctl ends")
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path
+    }
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).expect("text")
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).expect("text")
+}
+
+const SETUP: &str = "# a station\nsystem-view\nbmp\n bmp-session 10.1.1.1\n  conn 10.1.1.1\n  tcp connect port 11019\n\
+                     dis conf cand ch\ncommit\nreturn\ndisplay current-configuration | include connect\n";
+
+const ANSWER: &str = "+bmp\n+ bmp-session 10.1.1.1\n+  tcp connect port 11019\n+  connect-interface 10.1.1.1\n  \
+                      tcp connect port 11019\n  connect-interface 10.1.1.1\n";
+
+#[test]
+fn a_file_of_commands_is_carried_out() {
+    let device = Device::new();
+    let file = device.file("setup", SETUP);
+    let output = device.bmpctl(&["-f", file.to_str().unwrap()], "");
+    assert_eq!((out(&output), err(&output)), (ANSWER, ""));
+    assert!(output.status.success());
+    assert_eq!(device.store.running().bmp.sessions.len(), 1);
+    assert_eq!(load(device.folder.path().join("bmpd.conf")).unwrap(), *device.store.running());
+}
+
+#[test]
+fn so_are_commands_from_standard_input_and_from_arguments() {
+    for arguments in [&["-f", "-"][..], &[]] {
+        let device = Device::new();
+        let output = device.bmpctl(arguments, SETUP);
+        assert_eq!((out(&output), err(&output)), (ANSWER, ""), "{arguments:?}");
+    }
+    let device = Device::new();
+    let commands = ["-c", "system-view", "-c", "sysname edge1", "-c", "commit", "-c", "dis cu"];
+    let output = device.bmpctl(&commands, "");
+    assert_eq!((out(&output), err(&output)), ("#\nsysname edge1\n#\nreturn\n", ""));
+    let output = device.bmpctl(&["display", "current-configuration"], "");
+    assert_eq!((out(&output), output.status.code()), ("#\nsysname edge1\n#\nreturn\n", Some(0)));
+    let output = device.bmpctl(&["display", "bmp", "session", "--json"], "");
+    assert_eq!((out(&output), output.status.code()), ("[]\n", Some(0)));
+}
+
+#[test]
+fn the_first_error_stops_the_file_and_is_told_with_its_line() {
+    let device = Device::new();
+    let file =
+        device.file("setup", "system-view\nbmp\n bmp-session 10.1.1.1\n  connect-interface eth1 2001:db8::1\ncommit\n");
+    let name = file.to_str().unwrap();
+    let output = device.bmpctl(&["-f", name], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        err(&output),
+        format!(
+            "{name}:4:26: error: the station 10.1.1.1 is IPv4, so the source address must be IPv4\n  \
+             connect-interface eth1 2001:db8::1\n                         ^^^^^^^^^^^\n\
+             Warning: changes were not committed, and are gone.\n"
+        )
+    );
+    assert!(device.store.running().bmp.sessions.is_empty());
+}
+
+#[test]
+fn a_command_as_arguments_is_refused_with_a_caret() {
+    let device = Device::new();
+    let output = device.bmpctl(&["display", "bmp", "sesion"], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).starts_with("display bmp sesion\n            ^^^^^^\nError: "), "{}", err(&output));
+    let output = device.bmpctl(&["-f", "nowhere"], "");
+    assert_eq!(
+        (err(&output), output.status.code()),
+        ("bmpctl: cannot read nowhere: No such file or directory (os error 2)\n", Some(1))
+    );
+    assert_eq!(device.bmpctl(&["-f", "x", "-c", "y"], "").status.code(), Some(2));
+}
