@@ -1,8 +1,9 @@
 //! The tasks of bmpd and how they are wired.
 //!
 //! ```text
-//!                                    watch<Config>: what is in force
-//!             ┌───────────────────────────┬──────────────────────┬───────────────────┐
+//!         Store: what is in force, its file ◀── commits ── control, SIGHUP
+//!             │ watch<Config>
+//!             ├───────────────────────────┬──────────────────────┬───────────────────┐
 //!             ▼                           ▼                      ▼                   ▼
 //!   relays (1; a task a listener    sessions (1; a task    pins (1)             control (1; a task
 //!   and a connection)               a session)               │  ▲               a connection)

@@ -45,7 +45,9 @@ impl Kept {
 
     /// Takes what is in the file now for known.
     pub(super) fn read_again(&mut self) {
-        self.known = fs::read(&self.path).ok();
+        // Of a pipe there is nothing more to be read, and it would be waited for.
+        self.known =
+            fs::metadata(&self.path).is_ok_and(|found| found.is_file()).then(|| fs::read(&self.path).ok()).flatten();
     }
 
     /// Replaces the file. What it held before is then in a file beside it, with `.previous` behind the name.
@@ -56,8 +58,9 @@ impl Kept {
         let failed = |source| KeepError::Io { path: self.path.clone(), source };
         // A symbolic link stays one: what it points to is replaced.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let found = match fs::read(&path) {
-            Ok(found) => Some(found),
+        let found = match fs::metadata(&path) {
+            Ok(found) if !found.is_file() => return Err(failed(io::Error::other("this is not a regular file"))),
+            Ok(_) => Some(fs::read(&path).map_err(failed)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
@@ -129,4 +132,68 @@ fn exchange(path: &Path, new: &Path, link: &Path, there: bool) -> io::Result<()>
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_file_before_is_kept_beside_with_its_mode_and_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real.conf"), folder.path().join("link.conf"));
+        fs::write(&real, "one\n").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o604)).unwrap();
+        symlink(&real, &link).unwrap();
+        let mut kept = Kept::new(&link);
+        kept.replace("two\n").unwrap();
+        kept.replace("three\n").unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), "three\n");
+        assert_eq!(fs::read_to_string(folder.path().join("real.conf.previous")).unwrap(), "two\n");
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o604);
+        assert_eq!(names(folder.path()), ["link.conf", "real.conf", "real.conf.previous"]);
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_left_behind_is_no_hindrance() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        for name in ["f", "f.new", "f.link", "f.previous"] {
+            fs::write(folder.path().join(name), "old\n").unwrap();
+        }
+        Kept::new(&path).replace("new\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+        assert_eq!(names(folder.path()), ["f", "f.previous"]);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_made_again_and_a_changed_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let mut kept = Kept::new(&path);
+        kept.replace("one\n").unwrap();
+        assert_eq!(names(folder.path()), ["f"]);
+        fs::write(&path, "by hand\n").unwrap();
+        assert!(matches!(kept.replace("two\n"), Err(KeepError::Changed(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "by hand\n");
+        kept.read_again();
+        kept.replace("two\n").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("f.previous")).unwrap(), "by hand\n");
+    }
+
+    #[test]
+    fn what_is_no_file_is_neither_waited_for_nor_replaced() {
+        let mut kept = Kept::new(Path::new("/dev/null"));
+        assert!(matches!(kept.replace("one\n"), Err(KeepError::Io { .. })));
+        assert!(!Path::new("/dev/null.new").exists());
+    }
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod files;
+mod grammar;
 mod properties;
 mod session_view;
 
