@@ -12,6 +12,7 @@ use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
 use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, TAG_OWN, Tag};
 
+use crate::packet::words;
 use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, names_interface};
 
 /// What the kernel is told: the connect goes on, or fails with EPERM.
@@ -62,20 +63,6 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
     }
 }
 
-/// Reads four words one by one.
-///
-/// # Safety
-///
-/// `words` is the address of such an array in the program's context or in a `bpf_sock`.
-#[inline(always)]
-unsafe fn words(words: *const [u32; 4]) -> [u32; 4] {
-    let word = words.cast::<u32>();
-    // SAFETY: as the caller promised.
-    unsafe {
-        [word.read_volatile(), word.add(1).read_volatile(), word.add(2).read_volatile(), word.add(3).read_volatile()]
-    }
-}
-
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, family: u16, address: [u32; 4]) -> i32 {
     let sock_addr: *mut bpf_sock_addr = ctx.sock_addr;
@@ -93,9 +80,9 @@ fn connect(ctx: &SockAddrContext, family: u16, address: [u32; 4]) -> i32 {
         station: station(address),
     };
     // SAFETY: the socket is alive while its owner is in `connect`.
-    let own = unsafe { TAGS.get_ptr_mut(ctx).as_ref() }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
+    let own = unsafe { TAGS.of(sk) }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
     let Some(slot) = slot_of(&key) else {
-        forget(ctx, sk, own);
+        forget(sk, own);
         return ALLOW;
     };
     match bind(ctx, sk, &key, slot, own) {
@@ -116,13 +103,12 @@ fn slot_of(key: &PinKey) -> Option<u32> {
 
 /// The socket goes where no pin is: a tag that an earlier, refused connect left on it must not follow it there.
 #[inline(always)]
-fn forget(ctx: &SockAddrContext, sk: *mut bpf_sock, own: bool) {
-    // SAFETY: `sk` is the context's socket.
+fn forget(sk: *mut bpf_sock, own: bool) {
+    // SAFETY: `sk` is the context's socket and not null.
     unsafe {
         if !own {
-            // There is mostly none to delete.
-            let _ = TAGS.delete(sk);
-        } else if let Some(tag) = TAGS.get_ptr_mut(ctx).as_mut() {
+            TAGS.delete(sk);
+        } else if let Some(tag) = TAGS.of(sk) {
             tag.slot = NO_SLOT;
         }
     }
@@ -149,11 +135,10 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     if pin.flags & PIN_SOURCE != 0 {
         bind_source(ctx, sk, key.family, pin)?;
     }
-    let mut tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 } };
-    // SAFETY: the socket is alive while its owner is in `connect`.
-    let stored = unsafe { TAGS.get_or_insert_ptr_mut(ctx, Some(&mut tag)).as_mut() };
+    let tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 } };
     // Without a tag nothing would hold the socket to its pin.
-    *stored.ok_or(Cause::Denied)? = tag;
+    // SAFETY: the socket is alive while its owner is in `connect`, and not null.
+    unsafe { TAGS.put(sk, tag) }.ok_or(Cause::Denied)?;
     applied(ctx, key, pin, slot);
     Ok(())
 }

@@ -19,6 +19,8 @@ pub mod program {
     pub const EGRESS: &str = "egress";
     /// cgroup_skb/ingress: counts what comes back to a tagged socket.
     pub const INGRESS: &str = "ingress";
+    /// sock_ops: tells of connections that tagged sockets make and lose, and counts what they send again.
+    pub const LIFECYCLE: &str = "lifecycle";
 }
 
 /// Names of the tables.
@@ -27,10 +29,16 @@ pub mod table {
     pub const PINS: &str = "PINS";
     /// Array by slot: [`Pin`](super::Pin).
     pub const SLOTS: &str = "SLOTS";
-    /// Socket storage: [`Tag`](super::Tag).
+    /// Socket storage: [`Tag`](super::Tag). An accepted socket begins with its listener's.
     pub const TAGS: &str = "TAGS";
     /// Per-CPU array by slot: [`Counters`](super::Counters).
     pub const COUNTERS: &str = "COUNTERS";
+    /// Ring buffer of [`EVENTS_BYTES`](super::EVENTS_BYTES): [`Event`](super::Event).
+    pub const EVENTS: &str = "EVENTS";
+    /// Array by slot: the [`PinKey`](super::PinKey) that the slot was given for. For bmpd alone: no program reads it.
+    pub const OWNERS: &str = "OWNERS";
+    /// Hash: [`PinKey`](super::PinKey) → [`History`](super::History). For bmpd alone.
+    pub const HISTORY: &str = "HISTORY";
 }
 
 /// How many slots there are. Slot [`NO_SLOT`] is never given to a pin.
@@ -38,6 +46,9 @@ pub const SLOTS_MAX: u32 = 1024;
 
 /// Slot 0 belongs to no pin: its counters hold what was denied to sockets whose slot has been given to another pin since.
 pub const NO_SLOT: u32 = 0;
+
+/// How many bytes of events wait to be read: with the eight bytes that the kernel puts before each, some three thousand.
+pub const EVENTS_BYTES: u32 = 1 << 18;
 
 /// How many egress interfaces one pin can name.
 pub const EGRESS_MAX: usize = 8;
@@ -144,8 +155,61 @@ pub struct Counters {
     pub denied_no_pin: u64,
     /// Segments sent again.
     pub retransmits: u64,
+    /// Events of any slot that found table `EVENTS` full: counted in slot [`NO_SLOT`] alone.
+    pub events_lost: u64,
     /// `bpf_ktime_get_ns` of the last denial that was logged: at most one a second and CPU is.
     pub logged_ns: u64,
+}
+
+/// A connection that this host opened is established.
+pub const EVENT_CONNECTED: u16 = 1;
+/// A connection that a tagged listener accepted is established.
+pub const EVENT_ACCEPTED: u16 = 2;
+/// A connection is closed, or its attempt has failed.
+pub const EVENT_CLOSED: u16 = 3;
+
+/// What became of a tagged socket: one entry of table `EVENTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// When, in nanoseconds since the host was started, without time suspended (`CLOCK_MONOTONIC`).
+    pub time_ns: u64,
+    /// The socket's cookie (`SO_COOKIE`), which sock_diag(7) knows it by too.
+    pub cookie: u64,
+    /// [`Tag::slot`].
+    pub slot: u32,
+    /// [`Tag::generation`].
+    pub generation: u32,
+    /// [`Tag::flags`].
+    pub flags: u32,
+    /// `EVENT_*`.
+    pub kind: u16,
+    /// The state that the socket was in before, as `TCP_*` of include/net/tcp_states.h number them.
+    pub state: u16,
+    /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`], of what is on the wire.
+    pub family: u16,
+    /// This host's port, in host byte order.
+    pub local_port: u16,
+    /// The station's port, in host byte order.
+    pub remote_port: u16,
+    /// Zero.
+    pub reserved: u16,
+    /// This host's address in network byte order; IPv4 in the first four bytes, the rest zero.
+    pub local: [u8; 16],
+    /// The station's address, likewise.
+    pub remote: [u8; 16],
+}
+
+/// What was counted for a key by slots that are free again: the value of table `HISTORY`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The sum over those slots and all CPUs.
+    pub counters: Counters,
+    /// The last slot that was added, so that none is added twice.
+    pub slot: u32,
+    /// Its [`Pin::generation`].
+    pub generation: u32,
 }
 
 const _: () = {
@@ -153,7 +217,9 @@ const _: () = {
     assert!(size_of::<Pin>() == 4 * 4 + 4 * EGRESS_MAX + 16);
     assert!(size_of::<Tag>() == 12);
     assert!(size_of::<Traffic>() == 4 * 8);
-    assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 6 * 8);
+    assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 7 * 8);
+    assert!(size_of::<Event>() == 2 * 8 + 3 * 4 + 6 * 2 + 2 * 16);
+    assert!(size_of::<History>() == size_of::<Counters>() + 2 * 4);
 };
 
 #[cfg(feature = "user")]
@@ -166,4 +232,8 @@ mod user {
     unsafe impl aya::Pod for super::Tag {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::History {}
 }

@@ -1,7 +1,7 @@
 //! The kernel programs, in one object file.
 //!
 //! `connect` decides where a session may go and ties its socket to a slot, `egress` holds every packet of that socket to it,
-//! and `ingress` counts what comes back. A socket of no session costs one look-up of its socket storage a packet.
+//! `ingress` counts what comes back, and `lifecycle` tells what becomes of the socket. A socket of no session costs one look-up of its socket storage a packet.
 #![no_std]
 #![no_main]
 // For the one instruction in `tables::add`. The build of this target needs unstable options anyway (`-Z build-std`).
@@ -10,6 +10,7 @@
 mod connect;
 mod egress;
 mod ingress;
+mod lifecycle;
 mod packet;
 mod tables;
 

@@ -71,6 +71,20 @@ unsafe fn with_tcp(start: usize, end: usize, ip_length: u32) -> u32 {
     ip_length + u32::from(offset) * 4
 }
 
+/// Reads four words one by one.
+///
+/// # Safety
+///
+/// `words` is the address of such an array in the program's context or in a `bpf_sock`.
+#[inline(always)]
+pub(crate) unsafe fn words(words: *const [u32; 4]) -> [u32; 4] {
+    let word = words.cast::<u32>();
+    // SAFETY: as the caller promised.
+    unsafe {
+        [word.read_volatile(), word.add(1).read_volatile(), word.add(2).read_volatile(), word.add(3).read_volatile()]
+    }
+}
+
 /// Counts a socket buffer as the packets that it is on the wire.
 ///
 /// `__sk_buff.len` is the buffer's IP length with one set of headers. The stack or the interface cuts the payload into `gso_segs` pieces

@@ -3,12 +3,12 @@
 use core::arch::asm;
 use core::ptr;
 
-use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_get};
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
-use bmp_ebpf::{Counters, EGRESS_MAX, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use bmp_ebpf::{Counters, EGRESS_MAX, EVENTS_BYTES, History, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag};
 
 /// See [`bmp_ebpf::table::PINS`].
 #[map]
@@ -22,9 +22,89 @@ pub(crate) static SLOTS: Array<Pin> = Array::with_max_entries(SLOTS_MAX, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(SLOTS_MAX, 0);
 
+/// See [`bmp_ebpf::table::EVENTS`].
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// See [`bmp_ebpf::table::OWNERS`].
+#[map]
+static OWNERS: Array<PinKey> = Array::with_max_entries(SLOTS_MAX, 0);
+
+/// See [`bmp_ebpf::table::HISTORY`].
+#[map]
+static HISTORY: HashMap<PinKey, History> = HashMap::with_max_entries(SLOTS_MAX, BPF_F_NO_PREALLOC);
+
 /// See [`bmp_ebpf::table::TAGS`]. The kernel makes socket storage only for a table that BTF describes.
 #[btf_map]
-pub(crate) static TAGS: SkStorage<Tag> = SkStorage::new();
+pub(crate) static TAGS: Tags = Tags::new();
+
+/// Socket storage that a listener hands on to the sockets it accepts.
+///
+/// Of every field only the type means something: the loader reads it in BTF. (aya has such a table without `BPF_F_CLONE` only.)
+#[repr(C)]
+pub(crate) struct Tags {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const Tag,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: nothing is ever read through the pointers.
+unsafe impl Sync for Tags {}
+
+impl Tags {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+
+    /// The tag of a socket.
+    ///
+    /// # Safety
+    ///
+    /// `sk` is a socket of the program's context and not null. Sockets that are not full ones have no tag.
+    #[inline(always)]
+    pub(crate) unsafe fn of<'a>(&'static self, sk: *mut bpf_sock) -> Option<&'a mut Tag> {
+        let table = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the table is a socket storage, and no value is given because none is to be made. What is there lives as long as the
+        // socket, which outlives the program's run.
+        unsafe { bpf_sk_storage_get(table, sk.cast(), ptr::null_mut(), 0).cast::<Tag>().as_mut() }
+    }
+
+    /// Gives a socket a tag. `None` if there is no memory for it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::of`].
+    #[inline(always)]
+    pub(crate) unsafe fn put(&'static self, sk: *mut bpf_sock, mut tag: Tag) -> Option<()> {
+        let table = ptr::from_ref(self).cast_mut().cast();
+        let value = (&raw mut tag).cast();
+        // SAFETY: as above; the value is what a new tag begins as.
+        let stored = unsafe { bpf_sk_storage_get(table, sk.cast(), value, BPF_SK_STORAGE_GET_F_CREATE.into()) };
+        // SAFETY: as above.
+        *unsafe { stored.cast::<Tag>().as_mut() }? = tag;
+        Some(())
+    }
+
+    /// Takes a socket's tag away, if it has one.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::of`].
+    #[inline(always)]
+    pub(crate) unsafe fn delete(&'static self, sk: *mut bpf_sock) {
+        let table = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the table is a socket storage. The answer says whether there was a tag.
+        let _ = unsafe { bpf_sk_storage_delete(table, sk.cast()) };
+    }
+}
 
 /// The log target of the programs' own lines.
 pub(crate) const LOG: &str = "bmp_ebpf";
@@ -66,12 +146,8 @@ pub(crate) fn tag_of(skb: *const __sk_buff) -> Option<Tag> {
     if sk.is_null() {
         return None;
     }
-    let table = (&raw const TAGS).cast_mut();
-    // SAFETY: the table is a socket storage, `sk` is not null, and no value is given because none is to be made. Sockets that
-    // are not full ones have no storage: the helper returns null for them.
-    let tag = unsafe { bpf_sk_storage_get(table.cast(), sk.cast(), ptr::null_mut(), 0) }.cast::<Tag>();
-    // SAFETY: the storage lives as long as the socket, which outlives the program's run.
-    unsafe { tag.as_ref() }.copied()
+    // SAFETY: `sk` is the context's socket and not null.
+    unsafe { TAGS.of(sk) }.copied()
 }
 
 /// The pin that a tag was given under; `None` if it is not there any more.

@@ -243,6 +243,7 @@ fn add(a: &Counters, b: &Counters) -> Counters {
         denied_source: a.denied_source + b.denied_source,
         denied_no_pin: a.denied_no_pin + b.denied_no_pin,
         retransmits: a.retransmits + b.retransmits,
+        events_lost: a.events_lost + b.events_lost,
         // Not a sum: when something was last logged on any CPU.
         logged_ns: a.logged_ns.max(b.logged_ns),
     }

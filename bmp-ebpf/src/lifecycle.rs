@@ -1,0 +1,144 @@
+//! sock_ops: tells bmpd of the connections that tagged sockets make and lose, and counts what they send again.
+//!
+//! The kernel calls it a few times in the life of every TCP socket. One without a tag costs a look-up each time, and no more is asked
+//! for.
+
+use core::ptr;
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sock_ops_cb_flags_set};
+use aya_ebpf::macros::sock_ops;
+use aya_ebpf::programs::SockOpsContext;
+use bmp_ebpf::{EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, Event, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Tag};
+
+use crate::packet::words;
+use crate::tables::{COUNTERS, EVENTS, TAGS, add, pin_of};
+
+/// What the kernel is told. No operation is answered: `reply` stays 0, with which the kernel does as without a program.
+const GO_ON: u32 = 1;
+
+/// `BPF_SOCK_OPS_*` (linux/bpf.h): what the program is called for.
+const TCP_CONNECT: u32 = 3;
+const ACTIVE_ESTABLISHED: u32 = 4;
+const PASSIVE_ESTABLISHED: u32 = 5;
+const RETRANSMIT: u32 = 9;
+const STATE: u32 = 10;
+
+/// `BPF_SOCK_OPS_RETRANS_CB_FLAG` and `BPF_SOCK_OPS_STATE_CB_FLAG` (linux/bpf.h): asks for those two.
+const WANTED: u32 = 1 << 1 | 1 << 2;
+
+/// `BPF_TCP_SYN_SENT`, `BPF_TCP_CLOSE`, `BPF_TCP_SYN_RECV` (linux/bpf.h).
+const SYN_SENT: u32 = 2;
+const SYN_RECV: u32 = 3;
+const CLOSE: u32 = 7;
+
+/// Named in [`bmp_ebpf::program::LIFECYCLE`].
+#[sock_ops]
+pub(crate) fn lifecycle(ctx: SockOpsContext) -> u32 {
+    let ops = ctx.ops;
+    // SAFETY: `ops` is the program's context, whose fields the verifier checks.
+    let operation = unsafe { (*ops).op };
+    match operation {
+        TCP_CONNECT | ACTIVE_ESTABLISHED | PASSIVE_ESTABLISHED | RETRANSMIT | STATE => follow(ops, operation),
+        _ => {}
+    }
+    GO_ON
+}
+
+#[inline(always)]
+fn follow(ops: *mut bpf_sock_ops, operation: u32) {
+    // SAFETY: as above.
+    let sk: *mut bpf_sock = unsafe { (*ops).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: `sk` is the context's socket and not null.
+    let Some(tag) = (unsafe { TAGS.of(sk) }).copied() else { return };
+    if tag.slot == NO_SLOT {
+        return;
+    }
+    // SAFETY: `ops` is the program's context.
+    let [first, second, third] = unsafe {
+        let arguments = (&raw const (*ops).__bindgen_anon_1.args).cast::<u32>();
+        [arguments.read_volatile(), arguments.add(1).read_volatile(), arguments.add(2).read_volatile()]
+    };
+    match operation {
+        // From here on, so that an attempt that fails is told too.
+        TCP_CONNECT => ask(ops),
+        ACTIVE_ESTABLISHED => {
+            ask(ops);
+            tell(ops, tag, EVENT_CONNECTED, SYN_SENT);
+        }
+        PASSIVE_ESTABLISHED => {
+            ask(ops);
+            tell(ops, tag, EVENT_ACCEPTED, SYN_RECV);
+        }
+        // The arguments: sequence number, segments, and the error with which they were not sent.
+        RETRANSMIT if third == 0 => {
+            if pin_of(tag).is_some()
+                && let Some(counters) = COUNTERS.get_ptr_mut(tag.slot)
+            {
+                // SAFETY: the pointer is to the table's value and only its field is named.
+                add(unsafe { &raw mut (*counters).retransmits }, u64::from(second));
+            }
+        }
+        // The arguments: the state before and after.
+        STATE if second == CLOSE => tell(ops, tag, EVENT_CLOSED, first),
+        _ => {}
+    }
+}
+
+/// Asks for retransmissions and changes of state of this socket, besides what somebody else may have asked for.
+#[inline(always)]
+fn ask(ops: *mut bpf_sock_ops) {
+    // SAFETY: `ops` is the program's context.
+    unsafe {
+        let flags = (&raw const (*ops).bpf_sock_ops_cb_flags).read_volatile();
+        // Only flags that this kernel does not know are refused, and it has known these since Linux 4.16.
+        let _ = bpf_sock_ops_cb_flags_set(ops, (flags | WANTED) as i32);
+    }
+}
+
+/// Puts an event into the ring.
+#[inline(always)]
+fn tell(ops: *mut bpf_sock_ops, tag: Tag, kind: u16, state: u32) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        if let Some(counters) = COUNTERS.get_ptr_mut(NO_SLOT) {
+            // SAFETY: the pointer is to the table's value and only its field is named.
+            add(unsafe { &raw mut (*counters).events_lost }, 1);
+        }
+        return;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: `ops` is the program's context, each word of it read by itself as the verifier wants it; `event` is the entry, and the first
+    // write leaves no byte of it as it was.
+    unsafe {
+        ptr::write_bytes(event.cast::<u64>(), 0, size_of::<Event>() / size_of::<u64>());
+        (*event).time_ns = bpf_ktime_get_ns();
+        (*event).cookie = bpf_get_socket_cookie(ops.cast());
+        (*event).slot = tag.slot;
+        (*event).generation = tag.generation;
+        (*event).flags = tag.flags;
+        (*event).kind = kind;
+        (*event).state = state as u16;
+        // The kernel gives this one in host byte order and the other in network byte order.
+        (*event).local_port = (&raw const (*ops).local_port).read_volatile() as u16;
+        (*event).remote_port = u32::from_be((&raw const (*ops).remote_port).read_volatile()) as u16;
+        let remote = words(&raw const (*ops).remote_ip6);
+        let mapped = remote[0] == 0 && remote[1] == 0 && remote[2] == 0xffff_u32.to_be();
+        let (to_local, to_remote) = ((&raw mut (*event).local).cast::<u32>(), (&raw mut (*event).remote).cast::<u32>());
+        if (&raw const (*ops).family).read_volatile() == u32::from(FAMILY_IPV6) && !mapped {
+            (*event).family = FAMILY_IPV6;
+            let local = words(&raw const (*ops).local_ip6);
+            for at in 0..4 {
+                to_local.add(at).write(local[at]);
+                to_remote.add(at).write(remote[at]);
+            }
+        } else {
+            (*event).family = FAMILY_IPV4;
+            to_local.write((&raw const (*ops).local_ip4).read_volatile());
+            to_remote.write((&raw const (*ops).remote_ip4).read_volatile());
+        }
+    }
+    entry.submit(0);
+}
