@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A configuration is a value: each task compares it with the one before. Ending goes the way of the data: sessions say
-//! farewell first, and only then do the kernel programs go, with the last holder of the datapath.
+//! farewell first, and only then do the kernel programs go.
 
 use std::{fs, path::PathBuf};
 
@@ -67,7 +67,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     }
 
     let feed = Feed::new(crate::feed::DEFAULT_JOURNAL_BYTES);
-    let pins = Pins::new(datapath);
+    let pins = Pins::new(datapath.clone());
     let sessions = Sessions::default();
     let relays = input::relay::Relays::default();
     let (stop, stopping) = watch::channel(false);
@@ -117,6 +117,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         // An aborted task answers with just that.
         let _ = task.await;
     }
+    datapath.detach(false).context("the kernel programs are left behind (`bmpd detach` removes them)")?;
     info!("closed");
     Ok(())
 }

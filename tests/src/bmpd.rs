@@ -6,6 +6,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -58,6 +59,35 @@ pub struct Setup {
     netns: Netns,
     folder: TempDir,
     control: PathBuf,
+    bpffs: Bpffs,
+}
+
+/// The folder of the BPF file system that the bmpd of one configuration has. Dropped, it and all that a killed bmpd left in it is removed.
+#[derive(Debug)]
+struct Bpffs(PathBuf);
+
+impl Bpffs {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("/sys/fs/bpf/bmpd-lab-{}-{number}", std::process::id()).into())
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        if self.0.exists() {
+            // Where it fails, the bmpd that did not end is what the test has to tell of.
+            let _ = detach(&self.0).output();
+        }
+    }
+}
+
+/// `bmpd detach` for a folder.
+fn detach(bpffs: &Path) -> Command {
+    let mut command = Command::new(program("bmpd"));
+    command.arg("detach").arg("--bpffs").arg(bpffs).env("NO_COLOR", "1");
+    command
 }
 
 impl Setup {
@@ -65,7 +95,7 @@ impl Setup {
     pub fn new(netns: &Netns, configuration: impl AsRef<[u8]>) -> Self {
         let folder = TempDir::with_prefix("lab-bmpd-").expect("a temporary folder can be made");
         let control = folder.path().join("bmpd.sock");
-        let setup = Self { netns: netns.clone(), folder, control };
+        let setup = Self { netns: netns.clone(), folder, control, bpffs: Bpffs::new() };
         std::fs::write(setup.file(), configuration).expect("a temporary file can be written");
         setup
     }
@@ -86,6 +116,16 @@ impl Setup {
         &self.control
     }
 
+    /// The folder of the BPF file system.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs.0
+    }
+
+    /// Runs `bmpd detach` for that folder.
+    pub fn detach(&self) -> Output {
+        detach(self.bpffs()).output().expect("bmpd can be started")
+    }
+
     /// What is in the folder besides the configuration file.
     pub fn left_behind(&self) -> Vec<OsString> {
         let entries = std::fs::read_dir(self.folder.path()).expect("the folder is there");
@@ -103,7 +143,8 @@ impl Setup {
             }
             None => self.netns.command(bmpd),
         };
-        command.arg("--config").arg(self.file()).arg("--control").arg(self.control()).args(options.arguments);
+        command.arg("--config").arg(self.file()).arg("--control").arg(self.control());
+        command.arg("--bpffs").arg(self.bpffs()).args(options.arguments);
         // Logs are compared with words, not with colours.
         command.env("NO_COLOR", "1").env_remove("RUST_LOG");
         command

@@ -158,12 +158,6 @@ fn query(cgroup: &Path, attach_type: u32) -> usize {
     query.prog_cnt as usize
 }
 
-/// The host's BPF file systems, where pinned objects would be.
-pub fn bpffs() -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
-    mounts.lines().filter_map(|line| mount_of(line, "bpf")).collect()
-}
-
 /// Where a line of /proc/self/mounts mounts a file system of `kind`.
 fn mount_of(line: &str, kind: &str) -> Option<PathBuf> {
     let mut words = line.split(' ');

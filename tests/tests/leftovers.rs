@@ -6,7 +6,7 @@ use lab::{
     bmp::{self, Peer},
     bmpd::{Bmpd, Options, Setup},
     feeder::Feeder,
-    kernel::{Cgroup, Objects, bpffs},
+    kernel::{Cgroup, Objects},
     netns::Netns,
     station::{End, Station},
     topology::{STATION, STATION_PORT, Topology},
@@ -27,11 +27,8 @@ fn entries(folder: &str) -> Vec<OsString> {
     names
 }
 
-fn assert_no_pinned_objects() {
-    for folder in bpffs() {
-        let pinned = folder.join("bmpd");
-        assert!(!pinned.exists(), "{} is left", pinned.display());
-    }
+fn assert_no_pinned_objects(setup: &Setup) {
+    assert!(!setup.bpffs().exists(), "{} is left", setup.bpffs().display());
 }
 
 #[test]
@@ -45,17 +42,17 @@ fn nothing_is_left_after_sigterm() {
     let bmpd = Bmpd::start_with(&topology.router, &plan.configuration(), &options);
     bmpd.wait_up(STATION);
     let objects = bmpd.objects();
-    assert_eq!((objects.programs.len(), objects.links.len()), (4, 4), "{objects:?}");
-    assert!(objects.maps.len() >= 4, "{objects:?}");
+    assert_eq!((objects.programs.len(), objects.links.len()), (5, 5), "{objects:?}");
+    assert!(objects.maps.len() >= 7, "{objects:?}");
     assert_eq!(objects.remaining(), objects, "the list of what is loaded has them");
-    assert!(cgroup.attached() >= 4);
+    assert!(cgroup.attached() >= 5);
     let pid = bmpd.pid();
 
     let setup = bmpd.terminate();
 
     assert_eq!(cgroup.attached(), 0);
     objects.wait_gone();
-    assert_no_pinned_objects();
+    assert_no_pinned_objects(&setup);
     assert_eq!(setup.left_behind(), Vec::<OsString>::new());
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(network(&topology.router), before);
@@ -72,13 +69,53 @@ fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
     first.wait_up(STATION);
     let objects = first.objects();
     let setup = first.crash();
-    objects.wait_gone();
+    assert_eq!(objects.remaining().links, objects.links, "what is pinned outlives it");
     let second = Bmpd::start_in(setup, &Options::default());
     second.wait_up(STATION);
+    assert_eq!(second.objects().links, objects.links);
     let third = Bmpd::start_in(second.terminate(), &Options::default());
     third.wait_up(STATION);
     station.wait_connection(2, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(station.connections().len(), 3);
+    third.terminate();
+    objects.wait_gone();
+}
+
+#[test]
+fn detach_removes_what_a_killed_bmpd_left_and_says_so() {
+    let topology = Topology::new();
+    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
+    bmpd.wait_up(STATION);
+    let objects = bmpd.objects();
+    let path = bmpd.setup().bpffs().display().to_string();
+    let refused = bmpd.setup().detach();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains(&format!("another bmpd (process {}) runs with the folder {path}", bmpd.pid())), "{said}");
+
+    let setup = bmpd.crash();
+    let done = setup.detach();
+    assert_eq!(done.status.code(), Some(0));
+    let said = format!("{path}/v1: removed 5 links, 5 programs and 7 tables\n");
+    assert_eq!(String::from_utf8_lossy(&done.stdout), said);
+    objects.wait_gone();
+    assert_no_pinned_objects(&setup);
+}
+
+#[test]
+fn a_second_bmpd_with_the_same_bpffs_folder_is_refused_and_the_first_goes_on() {
+    let topology = Topology::new();
+    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let first = Bmpd::start(&topology.router, &Plan::default().configuration());
+    first.wait_up(STATION);
+    let folder = first.setup().bpffs().display().to_string();
+    let second = Setup::new(&topology.router, Plan::default().configuration());
+    let ended = second.run(&Options { arguments: &["--bpffs", &folder], through: &[] });
+    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    let refusals = ended.lines.iter().filter(|line| line.contains("another bmpd")).count();
+    assert_eq!(refusals, 1, "{:?}", ended.lines);
+    assert_eq!(first.session(STATION)["state"], "up");
 }
 
 /// Starts bmpd where it must fail, and looks for what it left.
@@ -91,7 +128,7 @@ fn fails_and_leaves_nothing(setup: &Setup, netns: &Netns, options: &Options<'_>,
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
     assert!(ended.lines.iter().any(|line| line.contains(expected)), "{expected} is not said: {:?}", ended.lines);
     assert_eq!(cgroup.attached(), 0);
-    assert_no_pinned_objects();
+    assert_no_pinned_objects(setup);
     assert_eq!(setup.left_behind(), Vec::<OsString>::new());
     assert_eq!(network(netns), before);
     assert_eq!(entries("/run"), run);

@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -32,6 +32,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Remove everything that a bmpd which runs no more has left in the kernel.
+    Detach {
+        /// The folder of the BPF file system that it had.
+        #[arg(long, value_name = "PATH")]
+        bpffs: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -45,6 +51,9 @@ struct Run {
     /// The root of the cgroup v2 hierarchy; found by itself where it is mounted.
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
+    /// The folder of a BPF file system that is this bmpd's own, in which its pins outlive it; /sys/fs/bpf/bmpd by default.
+    #[arg(long, value_name = "PATH")]
+    bpffs: Option<PathBuf>,
     /// How packets are held to their pin.
     #[arg(long, value_enum, default_value_t)]
     datapath: pin::Mode,
@@ -54,6 +63,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Check { config }) => config::load(&config).map(|_| ()).map_err(|error| error.to_string()),
+        Some(Command::Detach { bpffs }) => detach(bpffs.as_deref()),
         None => run(arguments.run),
     };
     match outcome {
@@ -64,6 +74,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn detach(bpffs: Option<&Path>) -> Result<(), String> {
+    let said = pin::detach(bpffs).map_err(|error| format!("bmpd: {error:#}"))?;
+    // A closed stdout is no reason to end otherwise: it is done.
+    let _ = writeln!(std::io::stdout(), "{}", said.join("\n"));
+    Ok(())
 }
 
 fn run(arguments: Run) -> Result<(), String> {
@@ -81,7 +98,7 @@ fn run(arguments: Run) -> Result<(), String> {
     let options = agent::Options {
         config: path,
         control: arguments.control,
-        datapath: pin::Options { mode: arguments.datapath, cgroup: arguments.cgroup },
+        datapath: pin::Options { mode: arguments.datapath, cgroup: arguments.cgroup, bpffs: arguments.bpffs },
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("bmpd: cannot start its threads: {error}"))?;
     runtime.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"))

@@ -8,7 +8,10 @@ mod reason;
 mod resolve;
 mod table;
 
-pub use datapath::{Datapath, Enforcement, Mode, Options, Slot};
+pub use datapath::{
+    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Inherited, Mode, Occurrence, Options, Slot, SocketEvent,
+    detach,
+};
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
 pub use reason::Reason;

@@ -1,14 +1,15 @@
 //! Where the programs are attached: the root of the cgroup v2 hierarchy, under which every process of the host is.
 
-use std::ffi::{CStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::ffi::CStr;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
+
+use super::mounts;
 
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
 const CGROUP2_MAGIC: u32 = 0x6367_7270;
@@ -27,8 +28,7 @@ pub(super) fn open(given: Option<&Path>) -> anyhow::Result<File> {
         return Ok(folder);
     }
     // A mount can be hidden by one above it: what opens there is then something else.
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("/proc/thread-self/mountinfo")?;
-    let seen = roots(&mounts).into_iter().filter_map(|path| folder(&path).ok());
+    let seen = mounts::roots("cgroup2")?.into_iter().filter_map(|path| folder(&path).ok());
     for folder in seen {
         if is_cgroup2(&folder)? {
             return Ok(folder);
@@ -45,39 +45,7 @@ fn folder(path: &Path) -> io::Result<File> {
 }
 
 fn is_cgroup2(folder: &File) -> io::Result<bool> {
-    // SAFETY: all zeroes is a value of this plain structure.
-    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open and `about` is writable.
-    if unsafe { libc::fstatfs(folder.as_raw_fd(), &raw mut about) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // The field's type differs between machines; the magic number fits all of them.
-    Ok(about.f_type as u32 == CGROUP2_MAGIC)
-}
-
-/// The mount points of cgroup v2 roots in a mountinfo (proc_pid_mountinfo(5)): field 4 is the folder of the file system that is mounted,
-/// field 5 where, and the file system's type follows the hyphen.
-fn roots(mountinfo: &str) -> Vec<PathBuf> {
-    let root = |line: &str| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        (root == "/" && file_system.split(' ').next()? == "cgroup2").then(|| unescape(point))
-    };
-    mountinfo.lines().filter_map(root).collect()
-}
-
-/// Undoes the octal escapes of space, tab, newline and backslash.
-fn unescape(field: &str) -> PathBuf {
-    let mut path = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let escaped = after.get(..3).filter(|_| byte == b'\\');
-        let escaped = escaped.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        path.push(escaped.unwrap_or(byte));
-        rest = if escaped.is_some() { after.get(3..).unwrap_or_default() } else { after };
-    }
-    OsString::from_vec(path).into()
+    Ok(mounts::magic(folder)? == CGROUP2_MAGIC)
 }
 
 /// Mounts cgroup v2 nowhere (fsopen(2), fsmount(2)): the mount has no place in the file tree and goes with its descriptor.
@@ -108,18 +76,6 @@ fn mount() -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_whole_cgroup_v2_file_systems_are_roots() {
-        let mountinfo = "\
-            24 1 0:22 / /sys rw,relatime - sysfs sysfs rw\n\
-            30 24 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n\
-            31 24 0:27 / /sys/fs/cgroup/cpu rw shared:10 - cgroup cgroup rw,cpu\n\
-            32 24 0:26 /system.slice /bound rw - cgroup2 cgroup2 rw\n\
-            33 24 0:26 / /with\\040a\\134space rw - cgroup2 cgroup2 rw\n\
-            garbage\n";
-        assert_eq!(roots(mountinfo), [Path::new("/sys/fs/cgroup/unified"), Path::new("/with a\\space")]);
-    }
 
     #[test]
     fn a_folder_that_is_not_cgroup_v2_is_refused_by_name() {

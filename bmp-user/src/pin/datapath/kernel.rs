@@ -1,76 +1,187 @@
-//! The programs and tables themselves.
+//! The tables of the programs: written, read, and found again.
 
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::collections::HashMap as Book;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use anyhow::{Context as _, anyhow, bail};
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, SkStorage};
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError};
+use anyhow::{Context as _, bail};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, SkStorage};
 use aya::util::nr_cpus;
-use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use bmp_ebpf::{
-    Counters, EGRESS_MAX, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, TAG_OWN, Tag, Traffic, program, table,
-};
+use bmp_ebpf::{Counters, EGRESS_MAX, History, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, TAG_OWN, Tag, table};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::counters::add;
+use super::home::{Home, Refused};
+use super::load::{Loaded, find, load};
 use super::slots::Slots;
-use super::{super::privilege, Slot, cgroup, unexpected};
+use super::{super::privilege, Inherited, Options, Slot, bpf, cgroup, unexpected};
 
-/// The object file that the build script made.
-static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bmp-programs"));
+/// The owner of a slot that is free.
+const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, port: 0, station: [0; 16] };
 
 /// The loaded programs, their tables, and the book of slots.
 pub(super) struct Kernel {
-    /// Holds the programs and their links, which end with it.
+    /// Holds the programs.
     _programs: Ebpf,
+    links: Vec<OwnedFd>,
+    home: Option<Home>,
     pins: HashMap<MapData, PinKey, u32>,
     pin_slots: Array<MapData, Pin>,
     tags: SkStorage<MapData, Tag>,
     counters: PerCpuArray<MapData, Counters>,
+    owners: Array<MapData, PinKey>,
+    history: HashMap<MapData, PinKey, History>,
+    events: Option<RingBuf<MapData>>,
     slots: Slots,
+    /// What an earlier bmpd left and nobody has decided about yet, by slot number.
+    inherited: Book<u32, Inherited>,
+    taken_over: bool,
     log: Option<AbortHandle>,
 }
 
 impl Kernel {
-    /// Loads the programs and attaches them.
-    pub(super) fn load(cgroup: Option<&Path>) -> anyhow::Result<Self> {
+    /// Loads the programs and attaches them, or takes over from an earlier bmpd.
+    pub(super) fn load(options: &Options) -> anyhow::Result<Self> {
         privilege::check()?;
-        Self::try_load(cgroup).map_err(privilege::explain)
+        Self::try_load(options).map_err(|error| if error.is::<Refused>() { error } else { privilege::explain(error) })
     }
 
-    fn try_load(cgroup: Option<&Path>) -> anyhow::Result<Self> {
-        let cgroup = cgroup::open(cgroup)?;
-        let mut ebpf = EbpfLoader::new().load(PROGRAMS).context("cannot make the BPF tables")?;
-        // `connect` comes last: no socket is tagged before its packets are looked at.
-        for (name, attach_type) in
-            [(program::EGRESS, CgroupSkbAttachType::Egress), (program::INGRESS, CgroupSkbAttachType::Ingress)]
-        {
-            let program: &mut CgroupSkb = find(ebpf.program_mut(name), name)?.try_into()?;
-            loaded(name, program.load())?;
-            let attached = program.attach(&cgroup, attach_type, CgroupAttachMode::Single);
-            attached.with_context(|| format!("cannot attach the BPF program `{name}` to the cgroup"))?;
+    fn try_load(options: &Options) -> anyhow::Result<Self> {
+        let cgroup = cgroup::open(options.cgroup.as_deref())?;
+        let home = Home::open(options.bpffs.as_deref())?;
+        let result = load(&cgroup, home.as_ref()).and_then(|loaded| {
+            let fresh = !loaded.taken_over;
+            let kernel = Self::assemble(loaded);
+            if kernel.is_err()
+                && fresh
+                && let Some(home) = &home
+            {
+                // The error to tell is the first one.
+                let _ = Home::remove(home.layout().path());
+            }
+            kernel
+        });
+        let mut kernel = match result {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                if let Some(home) = home {
+                    home.give_up();
+                }
+                return Err(error);
+            }
+        };
+        kernel.home = home;
+        if kernel.taken_over {
+            kernel
+                .restore()
+                .context("cannot read the tables that an earlier bmpd left (`bmpd detach` removes them)")?;
         }
-        for name in [program::CONNECT4, program::CONNECT6] {
-            let program: &mut CgroupSockAddr = find(ebpf.program_mut(name), name)?.try_into()?;
-            loaded(name, program.load())?;
-            let attached = program.attach(&cgroup, CgroupAttachMode::Single);
-            attached.with_context(|| format!("cannot attach the BPF program `{name}` to the cgroup"))?;
-        }
+        Ok(kernel)
+    }
+
+    fn assemble(loaded: Loaded) -> anyhow::Result<Self> {
+        let mut ebpf = loaded.ebpf;
         let log = forward_log(&mut ebpf);
         Ok(Self {
             pins: find(ebpf.take_map(table::PINS), table::PINS)?.try_into()?,
             pin_slots: find(ebpf.take_map(table::SLOTS), table::SLOTS)?.try_into()?,
             tags: find(ebpf.take_map(table::TAGS), table::TAGS)?.try_into()?,
             counters: find(ebpf.take_map(table::COUNTERS), table::COUNTERS)?.try_into()?,
+            owners: find(ebpf.take_map(table::OWNERS), table::OWNERS)?.try_into()?,
+            history: find(ebpf.take_map(table::HISTORY), table::HISTORY)?.try_into()?,
+            events: Some(find(ebpf.take_map(table::EVENTS), table::EVENTS)?.try_into()?),
             slots: Slots::new(),
+            inherited: Book::new(),
+            taken_over: loaded.taken_over,
             log,
+            links: loaded.links,
+            home: None,
             _programs: ebpf,
         })
+    }
+
+    /// Finds the slots that an earlier bmpd left.
+    fn restore(&mut self) -> anyhow::Result<()> {
+        for entry in self.pins.iter() {
+            let (key, number) = entry?;
+            self.slots.lead(key, number);
+        }
+        for number in NO_SLOT + 1..SLOTS_MAX {
+            let (pin, key) = (self.pin_slots.get(&number, 0)?, self.owners.get(&number, 0)?);
+            let live = pin.flags & PIN_LIVE != 0;
+            let slot = self.slots.restore(number, pin.generation, live);
+            if live {
+                let in_force = self.slots.number_of(&key) == Some(number);
+                let counters = self.counters(number);
+                self.inherited.insert(number, Inherited { key, number, pin, in_force, counters });
+            } else if let Some(slot) = slot {
+                // Between the end of its pin and the entry in the history there is a moment in which bmpd can die.
+                self.remember(&key, &slot);
+            }
+        }
+        for key in self.slots.keys_to_no_pin() {
+            warn!("a key of table PINS leads to an empty slot: it is removed");
+            self.forget(&key)?;
+        }
+        let forgotten = |key: &Result<PinKey, _>| key.as_ref().is_ok_and(|key| self.slots.number_of(key).is_none());
+        let forgotten: Vec<_> = self.history.keys().filter(forgotten).collect();
+        for key in forgotten {
+            self.history.remove(&key?)?;
+        }
+        if let Some(home) = &self.home {
+            info!(
+                "took over {} from an earlier bmpd: {} slots are in use",
+                home.layout().path().display(),
+                self.inherited.len()
+            );
+        }
+        Ok(())
+    }
+
+    /// See [`super::Datapath::inherited`].
+    pub(super) fn inherited(&self) -> Vec<Inherited> {
+        let mut all: Vec<_> = self.inherited.values().cloned().collect();
+        all.sort_by_key(|inherited| inherited.number);
+        all
+    }
+
+    /// See [`super::Datapath::taken_over`].
+    pub(super) fn taken_over(&self) -> bool {
+        self.taken_over
+    }
+
+    /// See [`super::Datapath::adopt`].
+    pub(super) fn adopt(&mut self, key: &PinKey, pin: &Pin) -> Option<Slot> {
+        let plain = |pin: &Pin| Pin { generation: 0, flags: pin.flags & !PIN_LIVE, ..*pin };
+        let number = self.slots.number_of(key)?;
+        self.inherited.get(&number).filter(|found| plain(&found.pin) == plain(pin))?;
+        self.inherited.remove(&number)?;
+        self.slots.held(number)
+    }
+
+    /// See [`super::Datapath::retire`].
+    pub(super) fn retire(&mut self) -> Vec<(PinKey, Slot)> {
+        let mut retired = Vec::with_capacity(self.inherited.len());
+        for (number, inherited) in std::mem::take(&mut self.inherited) {
+            if self.slots.number_of(&inherited.key) == Some(number)
+                && let Err(error) = self.forget(&inherited.key)
+            {
+                unexpected("its pin stays in force", number, error.as_ref());
+            }
+            retired.extend(self.slots.held(number).map(|slot| (inherited.key, slot)));
+        }
+        for folder in self.home.iter().flat_map(Home::others) {
+            match Home::remove(&folder) {
+                Ok(removed) => info!("{} is replaced: removed its {removed}", folder.display()),
+                Err(error) => warn!("what another version of bmpd left stays in force: {error:#}"),
+            }
+        }
+        retired
     }
 
     /// See [`super::Datapath::place`].
@@ -92,8 +203,9 @@ impl Kernel {
 
     /// See [`super::Datapath::point`].
     pub(super) fn point(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+        self.owners.set(slot.number, *key, 0).context("cannot write table OWNERS of the kernel")?;
         self.pins.insert(key, slot.number, 0).context("cannot write table PINS of the kernel")?;
-        self.slots.lead(*key, slot);
+        self.slots.lead(*key, slot.number);
         Ok(())
     }
 
@@ -101,6 +213,7 @@ impl Kernel {
         let refused = || format!("cannot write slot {} of the kernel tables", slot.number);
         let zero = PerCpuValues::try_from(vec![Counters::default(); nr_cpus().map_err(|(_, error)| error)?])?;
         self.counters.set(slot.number, zero, 0).with_context(refused)?;
+        self.owners.set(slot.number, NOBODY, 0).with_context(refused)?;
         // The kernel copies a value piece by piece. A socket of the slot's earlier pin must not see a live mixture: so the whole pin first, not
         // yet live, and then the one bit.
         let dormant = Pin { generation: slot.generation, flags: pin.flags & !PIN_LIVE, ..pin };
@@ -110,12 +223,16 @@ impl Kernel {
 
     /// See [`super::Datapath::remove`].
     pub(super) fn remove(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
-        if !self.slots.leads(key, slot) {
-            return Ok(());
-        }
+        if self.slots.leads(key, slot) { self.forget(key) } else { Ok(()) }
+    }
+
+    /// Takes a key out of the table, and its history.
+    fn forget(&mut self, key: &PinKey) -> anyhow::Result<()> {
         match self.pins.remove(key) {
             Ok(()) | Err(MapError::KeyNotFound) => {
                 self.slots.forget(key);
+                // There is mostly none.
+                let _ = self.history.remove(key);
                 Ok(())
             }
             Err(error) => Err(error).context("cannot write table PINS of the kernel"),
@@ -128,18 +245,49 @@ impl Kernel {
             return Counters::default();
         }
         for key in self.slots.keys_of(slot) {
-            if let Err(error) = self.remove(&key, slot) {
+            if let Err(error) = self.forget(&key) {
                 unexpected("it stays taken", slot.number, error.as_ref());
                 return self.counters(slot.number);
             }
         }
         // Not live first, then the reading: nothing is counted after it.
         let gone = Pin { generation: slot.generation, ..Pin::default() };
-        match self.pin_slots.set(slot.number, gone, 0) {
-            Ok(()) => self.slots.give_back(slot),
-            Err(error) => unexpected("it stays taken", slot.number, &error),
+        if let Err(error) = self.pin_slots.set(slot.number, gone, 0) {
+            unexpected("it stays taken", slot.number, &error);
+            return self.counters(slot.number);
         }
+        match self.owners.get(&slot.number, 0) {
+            Ok(key) => self.remember(&key, slot),
+            Err(error) => unexpected("its counters are not remembered", slot.number, &error),
+        }
+        self.slots.give_back(slot);
         self.counters(slot.number)
+    }
+
+    /// Adds the last reading of a slot to the history of its key, once, if the key still has a pin; and ends the slot's ownership.
+    fn remember(&mut self, key: &PinKey, slot: &Slot) {
+        let failed = |error| unexpected("its counters are not remembered", slot.number, &error);
+        if *key == NOBODY {
+            return;
+        }
+        if self.slots.number_of(key).is_some() {
+            let mut history = self.history.get(key, 0).unwrap_or_default();
+            if (history.slot, history.generation) != (slot.number, slot.generation) {
+                let counters = add(&history.counters, &self.counters(slot.number));
+                history = History { counters, slot: slot.number, generation: slot.generation };
+                if let Err(error) = self.history.insert(key, history, 0) {
+                    return failed(error);
+                }
+            }
+        }
+        if let Err(error) = self.owners.set(slot.number, NOBODY, 0) {
+            failed(error);
+        }
+    }
+
+    /// See [`super::Datapath::history`].
+    pub(super) fn history(&self, key: &PinKey) -> Counters {
+        self.history.get(key, 0).map(|history| history.counters).unwrap_or_default()
     }
 
     /// A slot's counters, summed over CPUs.
@@ -169,6 +317,34 @@ impl Kernel {
         let tag = Tag { slot: NO_SLOT, generation: 0, flags: TAG_OWN };
         self.tags.insert(socket, tag, 0).context("cannot mark the socket as bmpd's own")
     }
+
+    /// See [`super::Datapath::tag`].
+    pub(super) fn tag(&mut self, socket: &impl AsRawFd, slot: &Slot, own: bool) -> anyhow::Result<()> {
+        if !self.slots.holds(slot) {
+            bail!("slot {} is free: no socket can be put under it", slot.number);
+        }
+        let tag = Tag { slot: slot.number, generation: slot.generation, flags: if own { TAG_OWN } else { 0 } };
+        self.tags.insert(socket, tag, 0).with_context(|| format!("cannot put the socket under slot {}", slot.number))
+    }
+
+    /// The ring of events, for the first who asks.
+    pub(super) fn take_events(&mut self) -> Option<RingBuf<MapData>> {
+        self.events.take()
+    }
+
+    /// See [`super::Datapath::detach`].
+    pub(super) fn detach(mut self) -> anyhow::Result<()> {
+        // Also where links are pinned and somebody holds them open.
+        for link in self.links.drain(..) {
+            bpf::detach(&link).context("cannot detach a BPF program from the cgroup")?;
+        }
+        let Some(home) = self.home.take() else { return Ok(()) };
+        for folder in home.all() {
+            Home::remove(&folder)?;
+        }
+        home.give_up();
+        Ok(())
+    }
 }
 
 impl Drop for Kernel {
@@ -177,31 +353,6 @@ impl Drop for Kernel {
             log.abort();
         }
     }
-}
-
-/// Cuts the verifier's account of a refusal, which can be thousands of lines, down to what it says at last.
-fn loaded(name: &str, result: Result<(), ProgramError>) -> anyhow::Result<()> {
-    let Err(error) = result else { return Ok(()) };
-    let ProgramError::LoadError { io_error, verifier_log } = error else {
-        return Err(error).with_context(|| format!("cannot load the BPF program `{name}`"));
-    };
-    let account = verifier_log.to_string();
-    debug!("BPF program `{name}`: {account}");
-    let statistics = ["verification time", "stack depth", "processed "];
-    let reason = account
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty() && !statistics.iter().any(|statistic| line.starts_with(statistic)));
-    Err(anyhow::Error::new(io_error).context(match reason {
-        Some(reason) => format!("this kernel's verifier refuses the BPF program `{name}`: {reason}"),
-        None => format!("cannot load the BPF program `{name}`"),
-    }))
-}
-
-/// What is in the object file under this name.
-fn find<T>(found: Option<T>, name: &str) -> anyhow::Result<T> {
-    found.ok_or_else(|| anyhow!("the BPF object has no `{name}`: bmpd was built with other programs than its own"))
 }
 
 /// Hands what the programs log on to `log`, until the task is aborted.
@@ -230,30 +381,4 @@ fn forward_log(ebpf: &mut Ebpf) -> Option<AbortHandle> {
         }
     });
     Some(task.abort_handle())
-}
-
-fn add(a: &Counters, b: &Counters) -> Counters {
-    Counters {
-        own_tx: add_traffic(&a.own_tx, &b.own_tx),
-        own_rx: add_traffic(&a.own_rx, &b.own_rx),
-        foreign_tx: add_traffic(&a.foreign_tx, &b.foreign_tx),
-        foreign_rx: add_traffic(&a.foreign_rx, &b.foreign_rx),
-        rx_elsewhere_packets: a.rx_elsewhere_packets + b.rx_elsewhere_packets,
-        denied_interface: a.denied_interface + b.denied_interface,
-        denied_source: a.denied_source + b.denied_source,
-        denied_no_pin: a.denied_no_pin + b.denied_no_pin,
-        retransmits: a.retransmits + b.retransmits,
-        events_lost: a.events_lost + b.events_lost,
-        // Not a sum: when something was last logged on any CPU.
-        logged_ns: a.logged_ns.max(b.logged_ns),
-    }
-}
-
-fn add_traffic(a: &Traffic, b: &Traffic) -> Traffic {
-    Traffic {
-        bytes: a.bytes + b.bytes,
-        packets: a.packets + b.packets,
-        buffers: a.buffers + b.buffers,
-        payload_bytes: a.payload_bytes + b.payload_bytes,
-    }
 }

@@ -2,9 +2,18 @@
 //!
 //! A [`Datapath`] is all that the rest of bmpd sees of them. Where the kernel does not let bmpd have them, it is a `Datapath` that does
 //! nothing: sessions are then bound from user space alone, and `display` says so.
+//!
+//! What is loaded is pinned in a BPF file system and outlives bmpd, unless [`Datapath::detach`] takes it out: a bmpd that is killed leaves
+//! its pins in force, and the next one takes them over in place.
 
+mod bpf;
 mod cgroup;
+mod counters;
+mod events;
+mod home;
 mod kernel;
+mod load;
+mod mounts;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -14,14 +23,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use bmp_ebpf::{Counters, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey};
 use tracing::warn;
 
+use home::{Home, Refused};
 use kernel::Kernel;
+
+pub use events::{Change, Events, Occurrence, SocketEvent};
+pub use home::DEFAULT_BPFFS;
 
 /// What `--datapath` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -42,6 +55,9 @@ pub struct Options {
     pub mode: Mode,
     /// `--cgroup`: the cgroup v2 folder to attach to, whose processes alone are then pinned; `None` finds the root.
     pub cgroup: Option<PathBuf>,
+    /// `--bpffs`: the folder in a BPF file system that is this bmpd's alone; `None` is [`DEFAULT_BPFFS`], or `bmpd` in the BPF file system
+    /// that is mounted elsewhere.
+    pub bpffs: Option<PathBuf>,
 }
 
 /// Who holds a session to its pin.
@@ -92,7 +108,25 @@ impl Slot {
     }
 }
 
-/// The kernel programs and tables of this bmpd. Clones share them; when the last one goes, the programs are detached.
+/// A slot that an earlier bmpd left, with the sockets under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// The key that led to it last; all zeroes if none ever did.
+    pub key: PinKey,
+    /// The slot's number.
+    pub number: u32,
+    /// What it enforces.
+    pub pin: Pin,
+    /// Whether the key still leads to it; else its pin had been replaced, and it was about to be freed.
+    pub in_force: bool,
+    /// What it had counted when it was found.
+    pub counters: Counters,
+}
+
+/// The kernel programs and tables of this bmpd. Clones share them.
+///
+/// When the last clone goes, what is pinned stays in force, as when bmpd is killed; [`Self::detach`] ends it. Where there is no BPF file
+/// system to pin in, it ends with the last clone.
 #[derive(Clone)]
 pub struct Datapath {
     inner: Arc<Inner>,
@@ -102,24 +136,27 @@ struct Inner {
     /// `SO_NETNS_COOKIE` of the namespace that the datapath was loaded in; 0 without kernel enforcement.
     netns: u64,
     enforcement: Enforcement,
-    kernel: Option<Mutex<Kernel>>,
+    kernel: Mutex<Option<Kernel>>,
 }
 
 impl Datapath {
-    /// Loads the programs and attaches them to the cgroup v2 root.
+    /// Loads the programs and attaches them to the cgroup v2 root; or puts them in the place of those of an earlier bmpd, whose pins and
+    /// counters go on without a gap. See [`Self::inherited`] for what to do with them.
     ///
     /// The network namespace that the calling thread is in is the one whose connections are pinned. What the programs log goes to `log`
     /// by a task of the calling thread's tokio runtime; without a runtime it is not read.
     ///
     /// # Errors
     ///
-    /// With [`Mode::Ebpf`], what was refused and what to do about it. [`Mode::Auto`] falls back to [`Enforcement::Socket`] instead.
+    /// With [`Mode::Ebpf`], what was refused and what to do about it. [`Mode::Auto`] falls back to [`Enforcement::Socket`] instead. In both
+    /// modes: the folder is another bmpd's that runs, or the one that was named is not in a BPF file system.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
         if options.mode == Mode::Socket {
             return Ok(Self::socket("--datapath socket".to_owned()));
         }
         match Self::kernel(options) {
             Ok(datapath) => Ok(datapath),
+            Err(error) if error.is::<Refused>() => Err(error),
             Err(error) if options.mode == Mode::Auto => Ok(Self::socket(format!("{error:#}"))),
             Err(error) => {
                 Err(error
@@ -131,14 +168,13 @@ impl Datapath {
     fn kernel(options: &Options) -> anyhow::Result<Self> {
         let netns =
             netns_cookie().context("cannot read this network namespace's cookie (Linux 5.14 or later has it)")?;
-        let kernel = Kernel::load(options.cgroup.as_deref())?;
-        Ok(Self {
-            inner: Arc::new(Inner { netns, enforcement: Enforcement::Kernel, kernel: Some(Mutex::new(kernel)) }),
-        })
+        let kernel = Mutex::new(Some(Kernel::load(options)?));
+        Ok(Self { inner: Arc::new(Inner { netns, enforcement: Enforcement::Kernel, kernel }) })
     }
 
     fn socket(why: String) -> Self {
-        Self { inner: Arc::new(Inner { netns: 0, enforcement: Enforcement::Socket { why }, kernel: None }) }
+        let enforcement = Enforcement::Socket { why };
+        Self { inner: Arc::new(Inner { netns: 0, enforcement, kernel: Mutex::new(None) }) }
     }
 
     /// Who holds sessions to their pins.
@@ -189,10 +225,7 @@ impl Datapath {
     ///
     /// Every slot is taken, the pin names more interfaces than there is room for, or the kernel refuses the write.
     pub fn place(&self, pin: Pin) -> anyhow::Result<Slot> {
-        match self.tables() {
-            Some(mut kernel) => kernel.place(pin),
-            None => Ok(Slot::NONE),
-        }
+        self.with(|kernel| kernel.place(pin)).unwrap_or(Ok(Slot::NONE))
     }
 
     /// Puts the pin of a slot in force for the connections of a key that are made from now on.
@@ -201,10 +234,7 @@ impl Datapath {
     ///
     /// The kernel refuses the write; the key then has the slot that it had.
     pub fn point(&self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
-        match self.tables() {
-            Some(mut kernel) => kernel.point(key, slot),
-            None => Ok(()),
-        }
+        self.with(|kernel| kernel.point(key, slot)).unwrap_or(Ok(()))
     }
 
     /// Takes a key's pin out of force, if it is that of this slot: new connections of it go where they like. Slots stay, with the sockets
@@ -214,10 +244,7 @@ impl Datapath {
     ///
     /// The kernel refuses the write. A key that leads nowhere, or to another slot, is no error.
     pub fn remove(&self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
-        match self.tables() {
-            Some(mut kernel) => kernel.remove(key, slot),
-            None => Ok(()),
-        }
+        self.with(|kernel| kernel.remove(key, slot)).unwrap_or(Ok(()))
     }
 
     /// Gives a slot back and returns the last reading of its counters.
@@ -225,17 +252,17 @@ impl Datapath {
     /// A socket that is still under it can send nothing any more; what it tries to send is counted in [`Self::stale`]. A key that still leads
     /// to the slot has no pin any more.
     pub fn free(&self, slot: Slot) -> Counters {
-        self.tables().map(|mut kernel| kernel.free(&slot)).unwrap_or_default()
+        self.with(|kernel| kernel.free(&slot)).unwrap_or_default()
     }
 
     /// What was counted for a slot so far, on all CPUs.
     pub fn counters(&self, slot: &Slot) -> Counters {
-        self.tables().map(|kernel| kernel.counters(slot.number)).unwrap_or_default()
+        self.with(|kernel| kernel.counters(slot.number)).unwrap_or_default()
     }
 
     /// What was denied to sockets whose slot has been freed since, on all CPUs.
     pub fn stale(&self) -> Counters {
-        self.tables().map(|kernel| kernel.counters(NO_SLOT)).unwrap_or_default()
+        self.with(|kernel| kernel.counters(NO_SLOT)).unwrap_or_default()
     }
 
     /// Marks a socket as opened by bmpd itself, so that its traffic counts as the session's own. Call it before `connect`.
@@ -244,28 +271,128 @@ impl Datapath {
     ///
     /// The descriptor is not a socket, or the kernel has no memory for the mark.
     pub fn claim(&self, socket: &impl AsRawFd) -> anyhow::Result<()> {
-        match self.tables() {
-            Some(mut kernel) => kernel.claim(socket),
-            None => Ok(()),
+        self.with(|kernel| kernel.claim(socket)).unwrap_or(Ok(()))
+    }
+
+    /// Puts a socket under a slot from user space: a listener, whose accepted sockets then begin under it too, or a connection that was
+    /// there before its pin. The pin holds from the next packet on. `own` as in [`Self::claim`].
+    ///
+    /// A connection that is established already is counted, but makes no [`Events`] and its retransmissions are not counted: the kernel lets
+    /// only a program that is called for the socket ask for them.
+    ///
+    /// # Errors
+    ///
+    /// The slot is free, the descriptor is not a socket, or the kernel has no memory for the tag.
+    pub fn tag(&self, socket: &impl AsRawFd, slot: &Slot, own: bool) -> anyhow::Result<()> {
+        self.with(|kernel| kernel.tag(socket, slot, own)).unwrap_or(Ok(()))
+    }
+
+    /// Whether an earlier bmpd's tables go on, so that a start that fails now must leave them: see [`Self::detach`].
+    pub fn taken_over(&self) -> bool {
+        self.with(|kernel| kernel.taken_over()).unwrap_or_default()
+    }
+
+    /// The slots that an earlier bmpd left and that are neither adopted nor retired yet, by number. All of them are in force.
+    pub fn inherited(&self) -> Vec<Inherited> {
+        self.with(|kernel| kernel.inherited()).unwrap_or_default()
+    }
+
+    /// Takes the slot that an earlier bmpd left in force for a key, if it enforces the very same (generation and `PIN_LIVE` apart). It keeps its
+    /// number, its counters and its sockets, none of which notices. `None`: [`Self::install`] puts the pin in force.
+    pub fn adopt(&self, key: &PinKey, pin: &Pin) -> Option<Slot> {
+        self.with(|kernel| kernel.adopt(key, pin)).flatten()
+    }
+
+    /// Ends what an earlier bmpd left and nobody adopted. Call it once, when every session has its pin.
+    ///
+    /// Keys that still lead to such a slot have no pin any more. Each slot, with the key that it was given for, stays live for the sockets under it
+    /// until it is freed, as if it had just been replaced. What an earlier bmpd left in folders of other layouts is removed at once.
+    pub fn retire(&self) -> Vec<(PinKey, Slot)> {
+        self.with(Kernel::retire).unwrap_or_default()
+    }
+
+    /// What the slots counted that were given for a key and are freed, also by an earlier bmpd, as long as the key has a pin: with the
+    /// counters of the slots that are not freed, the whole of what was counted for it.
+    pub fn history(&self, key: &PinKey) -> Counters {
+        self.with(|kernel| kernel.history(key)).unwrap_or_default()
+    }
+
+    /// The events of all tagged sockets, for one reader. Those that happened while no bmpd ran come first. Without kernel enforcement there
+    /// are none.
+    ///
+    /// # Errors
+    ///
+    /// They have been asked for before, or the ring cannot be waited for.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn events(&self) -> anyhow::Result<Events> {
+        let ring = match self.with(Kernel::take_events) {
+            None => None,
+            Some(None) => anyhow::bail!("the events of the kernel programs have one reader, which is there already"),
+            Some(ring) => ring,
+        };
+        Events::new(ring, self.clone()).context("the events of the kernel programs cannot be waited for")
+    }
+
+    /// Ends the kernel's part: takes programs, tables and links out of the kernel and of the BPF file system; or, with `keep`, leaves what
+    /// is in force to the next bmpd. Other clones do nothing from then on.
+    ///
+    /// # Errors
+    ///
+    /// What could not be removed.
+    pub fn detach(self, keep: bool) -> anyhow::Result<()> {
+        let kernel = self.tables().take();
+        match kernel {
+            Some(kernel) if !keep => kernel.detach(),
+            _ => Ok(()),
         }
     }
 
     /// Changes a pin in place, as nothing but a test would.
     #[cfg(test)]
     fn overwrite(&self, slot: &Slot, pin: Pin) {
-        self.tables().unwrap().overwrite(slot, pin);
+        self.with(|kernel| kernel.overwrite(slot, pin)).unwrap();
     }
 
     /// The slot that the kernel's own table names for a key.
     #[cfg(test)]
     fn slot_of(&self, key: &PinKey) -> Option<u32> {
-        self.tables().unwrap().slot_of(key)
+        self.with(|kernel| kernel.slot_of(key)).unwrap()
     }
 
-    fn tables(&self) -> Option<MutexGuard<'_, Kernel>> {
-        // Nothing under this lock leaves the tables half written by a panic.
-        Some(self.inner.kernel.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<R>(&self, what: impl FnOnce(&mut Kernel) -> R) -> Option<R> {
+        self.tables().as_mut().map(what)
     }
+
+    fn tables(&self) -> MutexGuard<'_, Option<Kernel>> {
+        // Nothing under this lock leaves the tables half written by a panic.
+        self.inner.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes everything that a bmpd left in the kernel, whatever its version, and says what in one line for each folder.
+///
+/// `bpffs` as in [`Options::bpffs`].
+///
+/// # Errors
+///
+/// A bmpd runs with the folder, or something could not be removed.
+pub fn detach(bpffs: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let Some(home) = Home::find(bpffs)? else {
+        let folder = bpffs.unwrap_or(Path::new(DEFAULT_BPFFS));
+        return Ok(vec![format!("nothing to remove: there is no {}", folder.display())]);
+    };
+    let mut said = Vec::new();
+    for folder in home.all() {
+        said.push(format!("{}: removed {}", folder.display(), Home::remove(&folder)?));
+    }
+    if said.is_empty() {
+        said.push(format!("nothing to remove: {} is empty", home.path().display()));
+    }
+    home.give_up();
+    Ok(said)
 }
 
 impl fmt::Debug for Datapath {

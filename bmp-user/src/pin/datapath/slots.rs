@@ -50,9 +50,24 @@ impl Slots {
         }
     }
 
-    /// Notes that the key leads to the slot.
-    pub(super) fn lead(&mut self, key: PinKey, slot: &Slot) {
-        self.keys.insert(key, slot.number);
+    /// Enters what an earlier bmpd left in a slot, and returns the slot as it was handed out.
+    pub(super) fn restore(&mut self, number: u32, generation: u32, taken: bool) -> Option<Slot> {
+        *self.slots.get_mut(number as usize)? = (generation, taken);
+        if taken {
+            self.free.retain(|&free| free != number);
+        }
+        Some(Slot { number, generation })
+    }
+
+    /// The slot of this number, if it is taken.
+    pub(super) fn held(&self, number: u32) -> Option<Slot> {
+        let &(generation, taken) = self.slots.get(number as usize)?;
+        taken.then_some(Slot { number, generation })
+    }
+
+    /// Notes that the key leads to the slot of this number.
+    pub(super) fn lead(&mut self, key: PinKey, number: u32) {
+        self.keys.insert(key, number);
     }
 
     /// Notes that the key leads nowhere.
@@ -60,9 +75,20 @@ impl Slots {
         self.keys.remove(key);
     }
 
+    /// The slot that the key leads to.
+    pub(super) fn number_of(&self, key: &PinKey) -> Option<u32> {
+        self.keys.get(key).copied()
+    }
+
+    /// The keys that lead to slots that are not taken: no order of writing leaves any.
+    pub(super) fn keys_to_no_pin(&self) -> Vec<PinKey> {
+        let empty = |&(_, &number): &(&PinKey, &u32)| self.held(number).is_none();
+        self.keys.iter().filter(empty).map(|(key, _)| *key).collect()
+    }
+
     /// Whether the key leads to the slot.
     pub(super) fn leads(&self, key: &PinKey, slot: &Slot) -> bool {
-        self.keys.get(key) == Some(&slot.number)
+        self.number_of(key) == Some(slot.number)
     }
 
     /// The keys that lead to the slot.

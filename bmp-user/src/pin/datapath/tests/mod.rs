@@ -1,6 +1,8 @@
 //! What the programs do to real connections, in network namespaces. These tests need root and a cgroup v2 file system.
 
 mod connect;
+mod events;
 mod packets;
+mod persistence;
 mod tables;
 mod world;

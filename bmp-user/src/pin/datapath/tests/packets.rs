@@ -7,7 +7,7 @@ use bmp_ebpf::{Counters, Pin, Traffic};
 use socket2::{Domain, SockRef};
 
 use super::world::{
-    Arrived, PATIENCE, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, connect, pin, stop_listening, wait_for,
+    Arrived, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, connect, pin, stop_listening, wait_for,
 };
 
 /// Bytes that take several segments, and several buffers.
@@ -209,23 +209,4 @@ fn a_slot_that_is_used_again_does_not_take_the_sockets_of_its_earlier_pin() {
     let stale = wait_for(|| world.datapath.stale(), |counters| counters.denied_no_pin > before.denied_no_pin);
     assert!(stale.denied_no_pin > before.denied_no_pin);
     assert_eq!(world.datapath.counters(&again), Counters::default());
-}
-
-#[test]
-fn dropping_the_datapath_takes_the_programs_out() {
-    let world = World::new();
-    let listener = world.listen(STATION4);
-    let clone = world.datapath.clone();
-    world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
-    let World { router, station, datapath } = world;
-    drop(datapath);
-    let address = listener.local_addr().unwrap();
-    assert_eq!(connect(router.socket(Domain::IPV4), address, &listener).unwrap().source(), UP1);
-    drop(clone);
-    // The links end with their descriptors, a moment after.
-    let gone = std::time::Instant::now() + PATIENCE;
-    while connect(router.socket(Domain::IPV4), address, &listener).unwrap().source() != UP0 {
-        assert!(std::time::Instant::now() < gone);
-    }
-    drop(station);
 }

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use bmp_ebpf::{Counters, EGRESS_MAX, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, SLOTS_MAX};
 
 use super::super::{Datapath, Enforcement, Mode, Options};
-use super::world::World;
+use super::world::{Folder, World};
 
 /// Runs on a thread of its own, whose capabilities and mounts are then its own.
 fn alone<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
@@ -84,7 +84,7 @@ fn a_key_that_leads_to_another_slot_by_now_is_not_removed_for_the_earlier_ones_s
 
 #[test]
 fn with_socket_enforcement_everything_is_harmless() {
-    let datapath = Datapath::load(&Options { mode: Mode::Socket, cgroup: None }).unwrap();
+    let datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
     assert_eq!(*datapath.enforcement(), Enforcement::Socket { why: "--datapath socket".to_owned() });
     let key = datapath.key("192.0.2.7:1".parse().unwrap());
     let slot = datapath.install(&key, Pin::default()).unwrap();
@@ -98,27 +98,36 @@ fn with_socket_enforcement_everything_is_harmless() {
 
 #[test]
 fn a_missing_capability_is_named_and_auto_goes_on_without_the_kernel() {
-    let (auto, ebpf) = alone(|| {
+    let folder = Folder::new();
+    let options = folder.options();
+    let (auto, ebpf) = alone(move || {
         keep_capabilities(1 << 12 | 1 << 38);
-        let load = |mode| Datapath::load(&Options { mode, cgroup: None });
+        let load = |mode| Datapath::load(&Options { mode, ..options.clone() });
         (load(Mode::Auto).unwrap().enforcement().clone(), format!("{:#}", load(Mode::Ebpf).unwrap_err()))
     });
     let Enforcement::Socket { why } = auto else { panic!("{auto:?}") };
     assert!(why.starts_with("bmpd lacks CAP_BPF (run it as root"), "{why}");
     assert!(ebpf.contains("bmpd lacks CAP_BPF") && ebpf.contains("--datapath socket"), "{ebpf}");
+    assert!(!folder.path().exists());
 }
 
 #[test]
 fn three_capabilities_are_enough() {
-    let enforcement = alone(|| {
+    let folder = Folder::new();
+    let options = folder.options();
+    let enforcement = alone(move || {
         keep_capabilities(1 << 12 | 1 << 38 | 1 << 39);
-        Datapath::load(&Options { mode: Mode::Ebpf, cgroup: None }).unwrap().enforcement().clone()
+        let datapath = Datapath::load(&options).unwrap();
+        let enforcement = datapath.enforcement().clone();
+        datapath.detach(false).unwrap();
+        enforcement
     });
     assert_eq!(enforcement, Enforcement::Kernel);
+    assert!(!folder.path().exists());
 }
 
 #[test]
-fn where_no_cgroup_root_is_mounted_bmpd_has_one_of_its_own() {
+fn where_neither_cgroup_nor_bpf_file_system_is_mounted_the_kernel_enforces_as_long_as_bmpd_runs() {
     let enforcement = alone(|| {
         // SAFETY: changes the calling thread only; the strings live through the calls.
         unsafe {
@@ -129,7 +138,7 @@ fn where_no_cgroup_root_is_mounted_bmpd_has_one_of_its_own() {
         }
         let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         assert!(!mounts.contains("cgroup2"));
-        let datapath = Datapath::load(&Options { mode: Mode::Ebpf, cgroup: None }).unwrap();
+        let datapath = Datapath::load(&Options { mode: Mode::Ebpf, ..Options::default() }).unwrap();
         assert_eq!(
             std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap(),
             mounts,

@@ -13,14 +13,16 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::super::{Datapath, Mode, Options};
+use super::super::{Datapath, Mode, Options, home};
 
 pub(super) const STATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub(super) const STATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
@@ -92,11 +94,41 @@ impl Namespace {
     }
 }
 
+/// A folder for pinned objects that is the test's own. Dropped, everything in it is removed, whoever holds it.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        home::mount().unwrap();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("/sys/fs/bpf/bmpd-test-{}-{number}", process::id()).into())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// How to load with it.
+    pub(super) fn options(&self) -> Options {
+        Options { mode: Mode::Ebpf, cgroup: None, bpffs: Some(self.0.clone()) }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.0.exists() {
+            home::Home::remove(&self.0).unwrap();
+        }
+    }
+}
+
 /// The two hosts, and the router's datapath.
 pub(super) struct World {
     pub(super) router: Namespace,
     pub(super) station: Namespace,
     pub(super) datapath: Datapath,
+    pub(super) folder: Folder,
 }
 
 impl World {
@@ -136,8 +168,20 @@ impl World {
         for uplink in ["up0", "up1"] {
             router.segment_in_software(uplink);
         }
-        let datapath = router.run(|| Datapath::load(&Options { mode: Mode::Ebpf, cgroup: None }).unwrap());
-        Self { router, station, datapath }
+        let folder = Folder::new();
+        let datapath = router.run(|| Datapath::load(&folder.options()).unwrap());
+        Self { router, station, datapath, folder }
+    }
+
+    /// Lets the datapath go as a bmpd that is killed does, and loads another in its place.
+    pub(super) fn crash_and_restart(&mut self) {
+        self.datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
+        self.restart();
+    }
+
+    /// Loads a datapath after the earlier one was detached.
+    pub(super) fn restart(&mut self) {
+        self.datapath = self.router.run(|| Datapath::load(&self.folder.options()).unwrap());
     }
 
     /// A station that listens; what it is sent is read to the end by [`Session::close`].

@@ -1,0 +1,130 @@
+//! The commands of bpf(2) for pinned objects and cgroup links that aya has no functions for.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// `enum bpf_cmd` (linux/bpf.h).
+const OBJ_PIN: libc::c_long = 6;
+const OBJ_GET: libc::c_long = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const LINK_CREATE: libc::c_long = 28;
+const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
+
+/// `BPF_LINK_TYPE_CGROUP` (linux/bpf.h).
+pub(super) const LINK_TYPE_CGROUP: u32 = 3;
+
+/// What a descriptor of BPF is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Link,
+    Program,
+    Table,
+}
+
+/// `struct bpf_link_info` (linux/bpf.h) of a cgroup link.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LinkInfo {
+    pub(super) kind: u32,
+    pub(super) id: u32,
+    pub(super) program: u32,
+    reserved: u32,
+    /// 0 when the cgroup is gone.
+    pub(super) cgroup: u64,
+    pub(super) attach_type: u32,
+    rest: [u32; 9],
+}
+
+/// `bpf(2)` with the part of `union bpf_attr` that a command reads.
+fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: every caller gives the part of the union that its command reads, with its size; the kernel takes the rest as zero.
+    let returned = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    match libc::c_int::try_from(returned) {
+        Ok(value) if value >= 0 => Ok(value),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[repr(C)]
+struct Object {
+    path: u64,
+    descriptor: i32,
+    flags: u32,
+}
+
+fn object(command: libc::c_long, path: &Path, descriptor: i32) -> io::Result<libc::c_int> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    call(command, &mut Object { path: path.as_ptr() as u64, descriptor, flags: 0 })
+}
+
+/// Pins an object in a BPF file system.
+pub(super) fn pin(path: &Path, object_: BorrowedFd<'_>) -> io::Result<()> {
+    object(OBJ_PIN, path, object_.as_raw_fd()).map(drop)
+}
+
+/// Opens a pinned object.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let descriptor = object(OBJ_GET, path, 0)?;
+    // SAFETY: the kernel has just opened it, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// What kind of object a descriptor is of: by what proc_pid_fdinfo(5) shows, which differs less between kernels than their names do.
+pub(super) fn kind(object: &OwnedFd) -> Option<Kind> {
+    let shown = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", object.as_raw_fd())).ok()?;
+    // A link shows its program too.
+    let kinds = [("link_id:", Kind::Link), ("prog_id:", Kind::Program), ("map_id:", Kind::Table)];
+    kinds.into_iter().find(|(field, _)| shown.lines().any(|line| line.starts_with(field))).map(|(_, kind)| kind)
+}
+
+/// Attaches a program to a cgroup by a link.
+pub(super) fn attach(program: BorrowedFd<'_>, cgroup: &File, attach_type: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Create {
+        program: i32,
+        target: i32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let (program, target) = (program.as_raw_fd(), cgroup.as_raw_fd());
+    let descriptor = call(LINK_CREATE, &mut Create { program, target, attach_type, flags: 0 })?;
+    // SAFETY: the kernel has just opened it, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Puts another program under a link, with no packet or connect between the two. **The kernel does not compare attach types.**
+pub(super) fn replace(link: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Update {
+        link: i32,
+        program: i32,
+        flags: u32,
+        old: i32,
+    }
+    let (link, program) = (link.as_raw_fd(), program.as_raw_fd());
+    call(LINK_UPDATE, &mut Update { link, program, flags: 0, old: 0 }).map(drop)
+}
+
+/// Takes a link's program off, whoever else holds the link.
+pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
+    call(LINK_DETACH, &mut link.as_raw_fd()).map(drop)
+}
+
+/// What the kernel knows about a link.
+pub(super) fn link_info(link: &OwnedFd) -> io::Result<LinkInfo> {
+    #[repr(C)]
+    struct Get {
+        descriptor: i32,
+        length: u32,
+        info: u64,
+    }
+    let mut info = LinkInfo::default();
+    let length = size_of::<LinkInfo>() as u32;
+    call(OBJ_GET_INFO_BY_FD, &mut Get { descriptor: link.as_raw_fd(), length, info: (&raw mut info) as u64 })?;
+    Ok(info)
+}

@@ -1,0 +1,299 @@
+//! The folder of a BPF file system in which programs, tables and links outlive bmpd.
+//!
+//! ```text
+//! /sys/fs/bpf/bmpd/            locked by the bmpd that runs
+//!   v1/                        the layout, bmp_ebpf::VERSION
+//!     links/    connect4 …     hold the programs to the cgroup
+//!     programs/ connect4 …     the same programs, for bpftool and whoever looks
+//!     tables/   PINS …
+//!   v1-replaced/, v2/ …        other layouts, until their successor is in force
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bmp_ebpf::VERSION;
+use tracing::{info, warn};
+
+use super::{bpf, mounts};
+
+/// `--bpffs` when it is not given.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/bmpd";
+
+/// Where the BPF file system is by convention.
+const MOUNT_POINT: &str = "/sys/fs/bpf";
+
+/// `BPF_FS_MAGIC` (linux/magic.h).
+const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+
+/// Why bmpd does not start although it could do without the kernel: the operator meant something else.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refused(String);
+
+/// The folder of this bmpd, locked.
+#[derive(Debug)]
+pub(super) struct Home {
+    path: PathBuf,
+    /// Holds the lock (flock(2)), which ends with the process whatever ends it.
+    lock: File,
+}
+
+impl Home {
+    /// Opens and locks the folder, and makes it where it is missing. `None`, with a warning, if this host has no BPF file system and bmpd may
+    /// not mount one: what it loads then ends with it.
+    pub(super) fn open(given: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        let path = match given {
+            Some(path) => {
+                let there = is_within_bpffs(path) || (path.starts_with(MOUNT_POINT) && mount().is_ok());
+                if !there {
+                    return Err(Refused(format!(
+                        "--bpffs {}: not in a BPF file system (`mount -t bpf bpf {MOUNT_POINT}` mounts one)",
+                        path.display()
+                    ))
+                    .into());
+                }
+                path.to_owned()
+            }
+            None => match find()?.map_or_else(|| mount().map(|()| PathBuf::from(DEFAULT_BPFFS)), Ok) {
+                Ok(path) => path,
+                Err(error) => {
+                    warn!(
+                        "enforcement in the kernel ends with bmpd: there is no BPF file system, and bmpd cannot mount one on {MOUNT_POINT}: \
+                         {error}"
+                    );
+                    return Ok(None);
+                }
+            },
+        };
+        Self::lock(path).map(Some)
+    }
+
+    /// Opens and locks the folder where there is one.
+    pub(super) fn find(given: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        let Some(path) = given.map_or_else(find, |path| Ok(Some(path.to_owned())))? else { return Ok(None) };
+        if !path.exists() {
+            return Ok(None);
+        }
+        if !is_within_bpffs(&path) {
+            return Err(Refused(format!("{}: not in a BPF file system", path.display())).into());
+        }
+        Self::lock(path).map(Some)
+    }
+
+    fn lock(path: PathBuf) -> anyhow::Result<Self> {
+        loop {
+            make(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+            let lock = match folder(&path) {
+                // Whoever held it has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                lock => lock.with_context(|| path.display().to_string())?,
+            };
+            // SAFETY: the descriptor is open.
+            if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+                let holder = holder(&lock).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                return Err(Refused(format!(
+                    "another bmpd{holder} runs with the folder {}: give this one its own with --bpffs PATH",
+                    path.display()
+                ))
+                .into());
+            }
+            let locked = lock.metadata()?;
+            if fs::metadata(&path).is_ok_and(|there| there.ino() == locked.ino() && there.dev() == locked.dev()) {
+                return Ok(Self { path, lock });
+            }
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of the layout that this bmpd has.
+    pub(super) fn layout(&self) -> Layout {
+        Layout(self.path.join(format!("v{VERSION}")))
+    }
+
+    /// Moves the folder of a layout aside, which bears the right number and is another all the same. What is in it stays in force.
+    pub(super) fn set_aside(&self, layout: &Layout) -> anyhow::Result<()> {
+        let aside = (1..).map(|number| self.path.join(format!("v{VERSION}-replaced-{number}")));
+        let aside = aside.into_iter().find(|path| !path.exists()).unwrap_or_default();
+        fs::rename(&layout.0, &aside).with_context(|| format!("cannot move {} aside", layout.0.display()))
+    }
+
+    /// The folders of all layouts.
+    pub(super) fn all(&self) -> Vec<PathBuf> {
+        entries(&self.path)
+    }
+
+    /// The folders of other layouts.
+    pub(super) fn others(&self) -> Vec<PathBuf> {
+        let own = self.layout().0;
+        self.all().into_iter().filter(|path| *path != own).collect()
+    }
+
+    /// Removes one folder with all that is in it.
+    pub(super) fn remove(folder: &Path) -> anyhow::Result<Removed> {
+        let mut removed = Removed::default();
+        remove(folder, &mut removed)?;
+        Ok(removed)
+    }
+
+    /// Removes the folder itself, if nothing is in it any more.
+    pub(super) fn give_up(self) {
+        // Something else in it is somebody else's.
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // At once: a process that was just forked may hold a copy of the descriptor for a moment more.
+        // SAFETY: the descriptor is open.
+        unsafe { libc::flock(self.lock.as_raw_fd(), libc::LOCK_UN) };
+    }
+}
+
+/// The folder of one layout.
+#[derive(Clone, Debug)]
+pub(super) struct Layout(PathBuf);
+
+impl Layout {
+    pub(super) fn exists(&self) -> bool {
+        self.0.exists()
+    }
+
+    pub(super) fn make(&self) -> io::Result<()> {
+        ["links", "programs", "tables"].iter().try_for_each(|folder| make(&self.0.join(folder)))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.0.join("links").join(name)
+    }
+
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.0.join("programs").join(name)
+    }
+
+    pub(super) fn table(&self, name: &str) -> PathBuf {
+        self.0.join("tables").join(name)
+    }
+}
+
+/// How many pinned objects were removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    pub(super) links: usize,
+    pub(super) programs: usize,
+    pub(super) tables: usize,
+}
+
+impl std::fmt::Display for Removed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} links, {} programs and {} tables", self.links, self.programs, self.tables)
+    }
+}
+
+/// Links are detached first of all, because a link that somebody still holds open would go on without its name.
+fn remove(folder: &Path, removed: &mut Removed) -> anyhow::Result<()> {
+    for path in entries(folder) {
+        let context = || format!("cannot remove {}", path.display());
+        if path.is_dir() {
+            remove(&path, removed)?;
+            continue;
+        }
+        let object = bpf::open(&path).with_context(context)?;
+        match bpf::kind(&object) {
+            Some(bpf::Kind::Link) => {
+                bpf::detach(&object).with_context(context)?;
+                removed.links += 1;
+            }
+            Some(bpf::Kind::Program) => removed.programs += 1,
+            Some(bpf::Kind::Table) => removed.tables += 1,
+            None => {}
+        }
+        fs::remove_file(&path).with_context(context)?;
+    }
+    fs::remove_dir(folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// What is in a folder, in the order of names.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+fn folder(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Whether a path, or that part of it which exists, is on a BPF file system.
+fn is_within_bpffs(path: &Path) -> bool {
+    let existing = path.ancestors().find_map(|ancestor| File::open(ancestor).ok());
+    existing.is_some_and(|file| mounts::magic(&file).is_ok_and(|magic| magic == BPF_FS_MAGIC))
+}
+
+/// bmpd's folder in the BPF file system that is mounted where it should be, or else in one that is mounted elsewhere.
+fn find() -> anyhow::Result<Option<PathBuf>> {
+    let usual = Path::new(MOUNT_POINT).to_owned();
+    let mut seen = std::iter::once(usual).chain(mounts::roots("bpf")?);
+    Ok(seen.find(|path| path.exists() && is_within_bpffs(path)).map(|path| path.join("bmpd")))
+}
+
+/// Mounts a BPF file system where everybody looks for it, as iproute2 and bpftool do.
+pub(super) fn mount() -> io::Result<()> {
+    // Whoever has the folder below the mount locked is alone: of two mounts one would hide the other.
+    let below = folder(Path::new(MOUNT_POINT))?;
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::flock(below.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if is_within_bpffs(Path::new(MOUNT_POINT)) {
+        return Ok(());
+    }
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RELATIME;
+    // SAFETY: the strings live through the call.
+    let refused = unsafe {
+        libc::mount(c"bpf".as_ptr(), c"/sys/fs/bpf".as_ptr(), c"bpf".as_ptr(), flags, c"mode=0700".as_ptr().cast())
+    };
+    if refused != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    info!("mounted a BPF file system on {MOUNT_POINT}");
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    if of("thread-self") != of("1") {
+        warn!(
+            "this mount namespace is not the host's: what bmpd pins on {MOUNT_POINT} is gone with the namespace's last process"
+        );
+    }
+    Ok(())
+}
+
+/// Which process has locked the file: in /proc/locks (proc_locks(5)), process id and device:device:inode are fields 5 and 6.
+fn holder(file: &File) -> Option<u32> {
+    let inode = format!(":{}", file.metadata().ok()?.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(4);
+        let (process, place) = (fields.next()?, fields.next()?);
+        if place.ends_with(&inode) { process.parse().ok() } else { None }
+    })
+}

@@ -1,0 +1,221 @@
+//! Loading the programs, and putting them under the links that hold them to the cgroup: new links, or those that an earlier bmpd left.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use aya::maps::{MapInfo, MapType};
+use aya::programs::{Program, ProgramError};
+use aya::{Ebpf, EbpfLoader};
+use bmp_ebpf::{Counters, EVENTS_BYTES, History, Pin, PinKey, SLOTS_MAX, Tag, program, table};
+use tracing::{debug, info};
+
+use super::bpf;
+use super::home::{Home, Layout};
+
+/// The object file that the build script made.
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bmp-programs"));
+
+/// The programs and their attach types (`enum bpf_attach_type`, linux/bpf.h), in the order in which they are attached: `connect` comes
+/// last, so that no socket is tagged before its packets are looked at.
+const HOOKS: [(&str, u32); 5] = [
+    (program::EGRESS, 1),
+    (program::INGRESS, 0),
+    (program::LIFECYCLE, 3),
+    (program::CONNECT4, 10),
+    (program::CONNECT6, 11),
+];
+
+/// `BPF_F_NO_PREALLOC` and `BPF_F_CLONE` (linux/bpf.h).
+const NO_PREALLOC: u32 = 1 << 0;
+const CLONE: u32 = 1 << 9;
+
+/// A table that outlives bmpd: name, type, sizes of key and value, entries and flags.
+type Shape = (&'static str, MapType, usize, usize, u32, u32);
+
+const TABLES: [Shape; 7] = [
+    (table::PINS, MapType::Hash, size_of::<PinKey>(), size_of::<u32>(), SLOTS_MAX, 0),
+    (table::SLOTS, MapType::Array, size_of::<u32>(), size_of::<Pin>(), SLOTS_MAX, 0),
+    (table::TAGS, MapType::SkStorage, size_of::<u32>(), size_of::<Tag>(), 0, NO_PREALLOC | CLONE),
+    (table::COUNTERS, MapType::PerCpuArray, size_of::<u32>(), size_of::<Counters>(), SLOTS_MAX, 0),
+    (table::EVENTS, MapType::RingBuf, 0, 0, EVENTS_BYTES, 0),
+    (table::OWNERS, MapType::Array, size_of::<u32>(), size_of::<PinKey>(), SLOTS_MAX, 0),
+    (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<History>(), SLOTS_MAX, NO_PREALLOC),
+];
+
+/// What is in the kernel now.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    /// The links, which end with these if they are not pinned.
+    pub(super) links: Vec<OwnedFd>,
+    /// Whether tables of an earlier bmpd go on.
+    pub(super) taken_over: bool,
+}
+
+/// Loads and attaches. What this call made itself is gone again if it fails; what it found stays.
+pub(super) fn load(cgroup: &File, home: Option<&Home>) -> anyhow::Result<Loaded> {
+    let Some(home) = home else { return load_into(cgroup, None, false) };
+    let layout = home.layout();
+    let mut found = layout.exists();
+    if found && let Err(difference) = compare(&layout) {
+        info!(
+            "{} is of another bmpd, whose tables have another layout ({difference:#}): it is replaced",
+            layout.path().display()
+        );
+        home.set_aside(&layout)?;
+        found = false;
+    }
+    let made = layout.make().with_context(|| format!("cannot make {}", layout.path().display()));
+    let result = made.and_then(|()| load_into(cgroup, Some(&layout), found));
+    if result.is_err() && !found {
+        // The error to tell is the first one.
+        let _ = Home::remove(layout.path());
+    }
+    result.with_context(|| match found {
+        true => {
+            format!("cannot take over {}, which stays in force (`bmpd detach` removes it)", layout.path().display())
+        }
+        false => "cannot load the kernel programs".to_owned(),
+    })
+}
+
+/// Says where the tables in a folder are not what the programs expect: neither the kernel nor aya would.
+fn compare(layout: &Layout) -> anyhow::Result<()> {
+    for (name, kind, key, value, entries, flags) in TABLES {
+        let path = layout.table(name);
+        if !path.exists() {
+            // The start of that bmpd was cut short: nothing was ever written.
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).with_context(|| path.display().to_string())?;
+        // Flags as they are given: some kernels add their own to arrays.
+        let same = info.map_type().is_ok_and(|found| found == kind)
+            && (info.key_size() as usize, info.value_size() as usize) == (key, value)
+            && info.max_entries() == entries
+            && info.map_flags() & (NO_PREALLOC | CLONE) == flags;
+        if !same {
+            bail!("table {name} has other sizes");
+        }
+    }
+    Ok(())
+}
+
+fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool) -> anyhow::Result<Loaded> {
+    let mut loader = EbpfLoader::new();
+    for (name, ..) in TABLES {
+        if let Some(layout) = layout {
+            loader.map_pin_path(name, layout.table(name));
+        }
+    }
+    let mut ebpf = loader.load(PROGRAMS).context("cannot make the BPF tables")?;
+    // All of them first: a program that the verifier refuses is told before anything is touched.
+    for (name, _) in HOOKS {
+        verify(name, find(ebpf.program_mut(name), name)?)?;
+    }
+    let mut links = Vec::with_capacity(HOOKS.len());
+    let mut taken_over = false;
+    for (name, attach_type) in HOOKS {
+        let program = find(ebpf.program_mut(name), name)?;
+        let path = layout.map(|layout| layout.link(name));
+        let (link, was_there) = hold(program, attach_type, cgroup, path.as_deref())
+            .with_context(|| format!("cannot attach the BPF program `{name}` to the cgroup"))?;
+        links.push(link);
+        taken_over |= was_there;
+        if let Some(layout) = layout {
+            pin_program(program, &layout.program(name))
+                .with_context(|| format!("cannot pin the BPF program `{name}`"))?;
+        }
+    }
+    Ok(Loaded { ebpf, links, taken_over: taken_over || found })
+}
+
+fn verify(name: &str, program: &mut Program) -> anyhow::Result<()> {
+    loaded(
+        name,
+        match program {
+            Program::CgroupSkb(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::SockOps(program) => program.load(),
+            _ => bail!("the BPF object's `{name}` is of another type: bmpd was built with other programs than its own"),
+        },
+    )
+}
+
+/// Cuts the verifier's account of a refusal, which can be thousands of lines, down to what it says at last.
+fn loaded(name: &str, result: Result<(), ProgramError>) -> anyhow::Result<()> {
+    let Err(error) = result else { return Ok(()) };
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return Err(error).with_context(|| format!("cannot load the BPF program `{name}`"));
+    };
+    let account = verifier_log.to_string();
+    debug!("BPF program `{name}`: {account}");
+    let statistics = ["verification time", "stack depth", "processed "];
+    let reason = account
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !statistics.iter().any(|statistic| line.starts_with(statistic)));
+    Err(anyhow::Error::new(io_error).context(match reason {
+        Some(reason) => format!("this kernel's verifier refuses the BPF program `{name}`: {reason}"),
+        None => format!("cannot load the BPF program `{name}`"),
+    }))
+}
+
+/// Puts a program in force, under the link that is pinned if it is one for this program and cgroup, else under a new one. Returns the
+/// link, and whether it was there.
+fn hold(program: &Program, attach_type: u32, cgroup: &File, path: Option<&Path>) -> anyhow::Result<(OwnedFd, bool)> {
+    let code = program.fd()?.as_fd();
+    let Some(path) = path else { return Ok((bpf::attach(code, cgroup, attach_type)?, false)) };
+    let old = match bpf::open(path) {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let link = bpf::attach(code, cgroup, attach_type)?;
+            bpf::pin(path, link.as_fd())?;
+            return Ok((link, false));
+        }
+        Err(error) => return Err(error).context("what is pinned does not open"),
+    };
+    // The kernel compares nothing: a connect6 program under a connect4 link would let everything through.
+    let belongs = |info: &bpf::LinkInfo, cgroup: u64| {
+        (info.kind, info.cgroup, info.attach_type) == (bpf::LINK_TYPE_CGROUP, cgroup, attach_type)
+    };
+    // The number of a cgroup's folder is the cgroup's.
+    let cgroup_id = cgroup.metadata()?.ino();
+    if bpf::kind(&old) == Some(bpf::Kind::Link) && belongs(&bpf::link_info(&old)?, cgroup_id) {
+        bpf::replace(&old, code)?;
+        let info = bpf::link_info(&old)?;
+        if !belongs(&info, cgroup_id) || info.program != program.info()?.id() {
+            bail!("the kernel has put another program under the link than it was given");
+        }
+        return Ok((old, true));
+    }
+    // For another cgroup, or one that is gone: the new one is attached before the old one goes.
+    let link = bpf::attach(code, cgroup, attach_type)?;
+    let beside = path.with_file_name(format!("{}-new", file_name(path)));
+    // Left by a start that was cut short just here.
+    let _ = fs::remove_file(&beside);
+    bpf::pin(&beside, link.as_fd())?;
+    fs::rename(&beside, path)?;
+    Ok((link, false))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Pins a program, in the place of an earlier one. It is the link that keeps it in force.
+fn pin_program(program: &Program, path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    Ok(bpf::pin(path, program.fd()?.as_fd())?)
+}
+
+/// What is in the object file under this name.
+pub(super) fn find<T>(found: Option<T>, name: &str) -> anyhow::Result<T> {
+    found.ok_or_else(|| anyhow!("the BPF object has no `{name}`: bmpd was built with other programs than its own"))
+}

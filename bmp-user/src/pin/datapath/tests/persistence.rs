@@ -1,0 +1,366 @@
+//! What outlives bmpd, and how the next one takes it over.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{fs, thread};
+
+use aya::maps::{Map, MapData};
+use bmp_ebpf::{PIN_DENY, Pin};
+use socket2::{Domain, SockAddr};
+
+use super::super::{Datapath, Mode, Options, bpf, detach, mounts};
+use super::world::{Folder, STATION4, UP0, UP1, World, pin};
+
+/// Tells a process of this test program that it is to be a bmpd: the folder and the station.
+const CHILD: &str = "BMPD_TEST_CHILD";
+
+fn deny() -> Pin {
+    Pin { flags: PIN_DENY, ..Pin::default() }
+}
+
+/// What is attached to the cgroup and pinned in the folder, by name.
+fn pinned(folder: &Path, kind: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("v1").join(kind)).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn programs_tables_and_links_are_pinned_under_the_layouts_version() {
+    let world = World::new();
+    let programs = ["connect4", "connect6", "egress", "ingress", "lifecycle"];
+    assert_eq!(pinned(world.folder.path(), "links"), programs);
+    assert_eq!(pinned(world.folder.path(), "programs"), programs);
+    let tables = ["COUNTERS", "EVENTS", "HISTORY", "OWNERS", "PINS", "SLOTS", "TAGS"];
+    assert_eq!(pinned(world.folder.path(), "tables"), tables);
+}
+
+/// The identifiers of the links in the folder.
+fn link_ids(folder: &Path) -> Vec<u32> {
+    let link = |name: &String| bpf::link_info(&bpf::open(&folder.join("v1/links").join(name)).unwrap()).unwrap().id;
+    pinned(folder, "links").iter().map(link).collect()
+}
+
+#[test]
+fn links_are_taken_over_in_place_and_those_of_another_cgroup_are_not() {
+    let mut world = World::new();
+    let links = link_ids(world.folder.path());
+    world.crash_and_restart();
+    assert_eq!(link_ids(world.folder.path()), links);
+
+    let mut cgroup = mounts::roots("cgroup2").unwrap().remove(0);
+    cgroup.push(format!("bmpd-test-{}", std::process::id()));
+    fs::create_dir(&cgroup).unwrap();
+    world.datapath.clone().detach(true).unwrap();
+    let elsewhere = Options { cgroup: Some(cgroup.clone()), ..world.folder.options() };
+    world.datapath = world.router.run(|| Datapath::load(&elsewhere).unwrap());
+    assert!(link_ids(world.folder.path()).iter().all(|link| !links.contains(link)));
+    world.datapath.clone().detach(true).unwrap();
+    fs::remove_dir(&cgroup).unwrap();
+    // Their cgroup is gone: they hold nothing any more.
+    world.restart();
+    let listener = world.listen(STATION4);
+    world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1);
+}
+
+#[test]
+fn an_adopted_slot_keeps_its_number_its_counters_and_its_sockets() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    let key = world.key(&listener);
+    let before = world.datapath.install(&key, world.by_up1()).unwrap();
+    let mut session = world.connect(&listener).unwrap();
+    session.send(1000);
+
+    world.crash_and_restart();
+    session.send(200);
+    let mut between = world.connect(&listener).unwrap();
+    between.send(30);
+    assert_eq!(between.source(), UP1);
+
+    assert!(world.datapath.taken_over());
+    let inherited = world.datapath.inherited();
+    let [found] = inherited.as_slice() else { panic!("{inherited:?}") };
+    assert_eq!((found.key, found.number, found.in_force), (key, before.number(), true));
+    assert_eq!(found.counters.foreign_tx.payload_bytes, 1000);
+    assert_eq!(world.datapath.adopt(&key, &deny()), None, "another pin");
+    let slot = world.datapath.adopt(&key, &world.by_up1()).unwrap();
+    assert_eq!(slot, before);
+    assert_eq!(world.datapath.adopt(&key, &world.by_up1()), None, "once");
+    assert_eq!(world.datapath.retire(), []);
+    session.send(4);
+    assert_eq!(world.datapath.counters(&slot).foreign_tx.payload_bytes, 1234);
+}
+
+#[test]
+fn a_slot_that_nobody_adopts_stays_for_its_sockets_until_it_is_freed() {
+    let mut world = World::new();
+    let (listener, gone) = (world.listen(STATION4), world.listen(STATION4));
+    let key = world.key(&listener);
+    world.datapath.install(&key, world.by_up1()).unwrap();
+    world.datapath.install(&world.key(&gone), world.by_up1()).unwrap();
+    let (mut old, mut left) = (world.connect(&listener).unwrap(), world.connect(&gone).unwrap());
+    old.send(1000);
+
+    world.crash_and_restart();
+    let slot = world.datapath.install(&key, pin(Some(UP0.into()), 0)).unwrap();
+    assert_eq!(world.connect(&gone).unwrap().source(), UP1, "until it is known that nobody wants it");
+    let retired = world.datapath.retire();
+    assert_eq!(retired.len(), 2);
+    assert_eq!(world.connect(&listener).unwrap().source(), UP0);
+    assert_eq!(world.connect(&gone).unwrap().source(), UP0, "no pin any more");
+    old.send(200);
+    left.send(1);
+    assert!(world.datapath.inherited().is_empty());
+    for (_, slot) in retired {
+        world.datapath.free(slot);
+    }
+    assert_eq!(world.datapath.history(&key).foreign_tx.payload_bytes, 1200);
+    assert_eq!(world.datapath.history(&world.key(&gone)), Default::default());
+    assert_eq!(world.datapath.counters(&slot).foreign_tx.payload_bytes, 0);
+}
+
+#[test]
+fn what_freed_slots_counted_is_known_after_a_crash_and_counted_once() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    let key = world.key(&listener);
+    for bytes in [1000, 200, 30] {
+        let slot = world.datapath.install(&key, world.by_up1()).unwrap();
+        world.connect(&listener).unwrap().send(bytes);
+        let next = world.datapath.install(&key, world.by_up1()).unwrap();
+        world.datapath.free(slot);
+        world.crash_and_restart();
+        assert_eq!(world.datapath.adopt(&key, &world.by_up1()), Some(next));
+    }
+    assert_eq!(world.datapath.history(&key).foreign_tx.payload_bytes, 1230);
+    let slot = world.datapath.install(&key, world.by_up1()).unwrap();
+    world.datapath.remove(&key, &slot).unwrap();
+    assert_eq!(world.datapath.history(&key), Default::default(), "it goes with the pin");
+}
+
+#[test]
+fn slot_numbers_and_generations_go_on_after_a_crash() {
+    let mut world = World::new();
+    let key = world.datapath.key("192.0.2.99:1".parse().unwrap());
+    let freed = world.datapath.install(&key, Pin::default()).unwrap();
+    let (number, generation) = (freed.number, freed.generation);
+    world.datapath.free(freed);
+    world.crash_and_restart();
+    let again = loop {
+        let slot = world.datapath.install(&key, Pin::default()).unwrap();
+        if slot.number == number {
+            break slot;
+        }
+        world.datapath.free(slot);
+    };
+    assert_eq!(again.generation, generation + 1);
+}
+
+#[test]
+fn no_connect_gets_through_while_one_bmpd_takes_over_from_another() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    world.datapath.install(&world.key(&listener), deny()).unwrap();
+    let address = SockAddr::from(listener.local_addr().unwrap());
+    let (stop, tried, through) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let attempts = world.router.socket(Domain::IPV4);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let refused = attempts.connect(&address).unwrap_err().raw_os_error() == Some(libc::EPERM);
+                tried.fetch_add(1, Ordering::Relaxed);
+                through.fetch_add(usize::from(!refused), Ordering::Relaxed);
+            }
+        });
+        for _ in 0..5 {
+            let before = tried.load(Ordering::Relaxed);
+            world.crash_and_restart();
+            while tried.load(Ordering::Relaxed) == before {
+                thread::yield_now();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(through.load(Ordering::Relaxed), 0, "of {tried:?}");
+    let slot = world.datapath.adopt(&world.key(&listener), &deny()).unwrap();
+    assert_eq!(world.datapath.counters(&slot).denied_no_pin as usize, tried.into_inner(), "and each was counted");
+}
+
+#[test]
+fn a_link_of_another_attach_type_is_not_given_the_program() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+    let links = world.folder.path().join("v1/links");
+    for (from, to) in [("connect4", "aside"), ("connect6", "connect4"), ("aside", "connect6")] {
+        fs::rename(links.join(from), links.join(to)).unwrap();
+    }
+    world.crash_and_restart();
+    assert_eq!(pinned(world.folder.path(), "links").len(), 5);
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1);
+    let mapped = std::net::SocketAddr::new(STATION4.to_ipv6_mapped().into(), listener.local_addr().unwrap().port());
+    let session = super::world::connect(world.router.socket(Domain::IPV6), mapped, &listener).unwrap();
+    assert_eq!(session.source(), UP1);
+}
+
+#[test]
+fn another_layout_stays_in_force_until_its_successor_is() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+    let other = world.folder.path().join("v0");
+    fs::rename(world.folder.path().join("v1"), &other).unwrap();
+    world.crash_and_restart();
+    assert!(!world.datapath.taken_over());
+    assert!(world.datapath.inherited().is_empty());
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1, "by what the earlier one left");
+    let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+    assert_eq!(world.datapath.retire(), []);
+    assert!(!other.exists());
+    let mut session = world.connect(&listener).unwrap();
+    session.send(10);
+    assert_eq!(session.source(), UP1);
+    assert!(world.datapath.counters(&slot).foreign_tx.payload_bytes >= 10);
+}
+
+#[test]
+fn tables_of_other_sizes_are_another_layout_whatever_the_folder_is_called() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+    let tables = world.folder.path().join("v1/tables");
+    fs::remove_file(tables.join("COUNTERS")).unwrap();
+    Map::PerCpuArray(MapData::from_pin(tables.join("SLOTS")).unwrap()).pin(tables.join("COUNTERS")).unwrap();
+    world.crash_and_restart();
+    assert!(!world.datapath.taken_over());
+    let aside = world.folder.path().join("v1-replaced-1");
+    assert!(aside.exists());
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1);
+    world.datapath.retire();
+    assert!(!aside.exists());
+    assert_eq!(world.connect(&listener).unwrap().source(), UP0);
+}
+
+#[test]
+fn detaching_leaves_nothing_and_clones_do_nothing_from_then_on() {
+    let world = World::new();
+    let listener = world.listen(STATION4);
+    let key = world.key(&listener);
+    let clone = world.datapath.clone();
+    let slot = clone.install(&key, world.by_up1()).unwrap();
+    world.datapath.clone().detach(false).unwrap();
+    assert!(!world.folder.path().exists());
+    assert_eq!(world.connect(&listener).unwrap().source(), UP0);
+    assert_eq!(clone.counters(&slot), Default::default());
+    clone.free(slot);
+    clone.detach(false).unwrap();
+}
+
+#[test]
+fn what_is_kept_is_there_for_the_next_and_detach_of_the_folder_removes_it() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+    world.datapath.clone().detach(true).unwrap();
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1);
+    world.restart();
+    assert_eq!(world.datapath.inherited().len(), 1);
+
+    let path = world.folder.path();
+    let held = detach(Some(path)).unwrap_err().to_string();
+    let holder = format!("another bmpd (process {}) runs with the folder {}", std::process::id(), path.display());
+    assert!(held.starts_with(&holder), "{held}");
+    world.datapath.clone().detach(true).unwrap();
+    let said = format!("{}/v1: removed 5 links, 5 programs and 7 tables", path.display());
+    assert_eq!(detach(Some(path)).unwrap(), [said]);
+    assert_eq!(world.connect(&listener).unwrap().source(), UP0);
+    assert_eq!(detach(Some(path)).unwrap(), [format!("nothing to remove: there is no {}", path.display())]);
+}
+
+#[test]
+fn a_second_bmpd_with_the_same_folder_is_refused_in_one_line_whatever_the_mode() {
+    let world = World::new();
+    for mode in [Mode::Auto, Mode::Ebpf] {
+        let options = Options { mode, ..world.folder.options() };
+        let error = format!("{:#}", Datapath::load(&options).unwrap_err());
+        let process = std::process::id();
+        let path = world.folder.path().display();
+        assert!(error.contains(&format!(
+            "another bmpd (process {process}) runs with the folder {path}: give this one its own with --bpffs PATH"
+        )));
+        assert!(!error.contains('\n'));
+    }
+    let listener = world.listen(STATION4);
+    world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1, "the first goes on");
+}
+
+#[test]
+fn a_folder_outside_of_bpf_file_systems_is_refused() {
+    let options = Options { bpffs: Some("/proc/bmpd".into()), ..Folder::new().options() };
+    let error = Datapath::load(&Options { mode: Mode::Auto, ..options }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "--bpffs /proc/bmpd: not in a BPF file system (`mount -t bpf bpf /sys/fs/bpf` mounts one)"
+    );
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing() {
+    let folder = Folder::new();
+    // The folder of the layout cannot be made: its name is taken.
+    let options = Options { cgroup: Some("/proc".into()), ..folder.options() };
+    Datapath::load(&options).unwrap_err();
+    assert!(!folder.path().exists());
+}
+
+#[test]
+fn a_bmpd_that_is_killed_leaves_its_pins_in_force_for_the_next() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    let address = listener.local_addr().unwrap();
+    world.datapath.clone().detach(false).unwrap();
+    let mut child = world.router.run(|| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "pin::datapath::tests::persistence::be_a_bmpd", "--ignored", "--nocapture"])
+            .env(CHILD, format!("{} {address}", world.folder.path().display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    said.find(|line| line.as_ref().unwrap().contains("ready")).unwrap().unwrap();
+    let mut session = world.connect(&listener).unwrap();
+    session.send(1000);
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    session.send(200);
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1);
+    world.restart();
+    let key = world.key(&listener);
+    let slot = world.datapath.adopt(&key, &world.by_up1()).unwrap();
+    session.send(30);
+    assert_eq!(world.datapath.counters(&slot).foreign_tx.payload_bytes, 1230);
+}
+
+#[test]
+#[ignore = "the process that another test kills"]
+fn be_a_bmpd() {
+    let order = std::env::var(CHILD).unwrap();
+    let (folder, station) = order.split_once(' ').unwrap();
+    let options = Options { mode: Mode::Ebpf, cgroup: None, bpffs: Some(folder.into()) };
+    let datapath = Datapath::load(&options).unwrap();
+    // SAFETY: the name is a string.
+    let up1 = unsafe { libc::if_nametoindex(c"up1".as_ptr()) };
+    datapath.install(&datapath.key(station.parse().unwrap()), pin(Some(UP1.into()), up1)).unwrap();
+    std::io::Write::write_all(&mut std::io::stdout(), b"ready\n").unwrap();
+    // Until it is killed, or the test that started it is gone.
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
