@@ -82,7 +82,8 @@ fn programs_are_attached_to_the_cgroup_that_is_named() {
     let topology = lab::topology::Topology::new();
     let options = Options { arguments: &["--cgroup", cgroup.path()], through: &[] };
     let bmpd = Bmpd::start_with(&topology.router, &Plan::default().configuration(), &options);
-    assert!(cgroup.attached() >= 4, "connect4, connect6, egress, ingress");
+    bmpd.wait_for_log("all is loaded", |line| line.contains("ready"));
+    assert_eq!(cgroup.attached(), 5, "connect4, connect6, egress, ingress, lifecycle");
     bmpd.terminate();
     assert_eq!(cgroup.attached(), 0);
 }

@@ -16,7 +16,13 @@ const LOGGED: &str = "info,bmp_ebpf=warn";
 
 /// BMP sessions that leave this host by the interface and address the operator named, and by no other.
 #[derive(Parser)]
-#[command(name = "bmpd", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "bmpd",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    args_override_self = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
