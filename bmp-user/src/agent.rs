@@ -117,7 +117,11 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         // An aborted task answers with just that.
         let _ = task.await;
     }
-    datapath.detach(false).context("the kernel programs are left behind (`bmpd detach` removes them)")?;
+    let persist = store.running().bmp.persist;
+    if persist {
+        info!("what the kernel enforces stays: persist is configured");
+    }
+    datapath.detach(persist).context("the kernel programs are left behind (`bmpd detach` removes them)")?;
     info!("closed");
     Ok(())
 }

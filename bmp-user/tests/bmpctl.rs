@@ -34,7 +34,8 @@ impl Device {
         fs::write(&path, "sysname HUAWEI\n").expect("a file");
         let store = Store::new(&path, load(&path).expect("a configuration"));
         let (host_sender, host) = watch::channel(Arc::new(Host::default()));
-        let datapath = Datapath::load(&Options { mode: Mode::Socket, cgroup: None }).expect("nothing is loaded");
+        let datapath =
+            Datapath::load(&Options { mode: Mode::Socket, cgroup: None, bpffs: None }).expect("nothing is loaded");
         let context = control::Context {
             store: store.clone(),
             host,

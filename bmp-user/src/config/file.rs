@@ -30,13 +30,13 @@ pub enum LoadError {
         source: io::Error,
     },
     /// It is larger than 1 MiB: not a configuration.
-    #[error("{}: error: larger than {LARGEST} bytes: this is not a configuration file", .path.display())]
+    #[error("{}:1:1: error: larger than {LARGEST} bytes: this is not a configuration file", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
     /// It has a NUL byte.
-    #[error("{}:{line}: error: NUL byte: this is not a text file", .path.display())]
+    #[error("{}:{line}:1: error: NUL byte: this is not a text file", .path.display())]
     Nul {
         /// The file.
         path: PathBuf,
@@ -44,12 +44,20 @@ pub enum LoadError {
         line: usize,
     },
     /// It is not UTF-8.
-    #[error("{}:{line}: error: not UTF-8: save the file in this encoding", .path.display())]
+    #[error("{}:{line}:1: error: not UTF-8: save the file in this encoding", .path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
         /// The first line that is not, 1-based.
         line: usize,
+    },
+    /// A command in it is not carried out by this version.
+    #[error("{}: error: {what}", .path.display())]
+    NotCarriedOut {
+        /// The file.
+        path: PathBuf,
+        /// Which, in a sentence.
+        what: String,
     },
     /// Commands in it are wrong: all of them, in order, one after another when printed.
     #[error("{}", all(.0))]
@@ -82,7 +90,13 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
         return Err(LoadError::Nul { path: own(), line: line_of(nul) });
     }
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse_file(&path.to_string_lossy(), text).map_err(LoadError::Wrong),
+        Ok(text) => {
+            let config = parse_file(&path.to_string_lossy(), text).map_err(LoadError::Wrong)?;
+            match config.not_carried_out() {
+                Some(what) => Err(LoadError::NotCarriedOut { path: own(), what }),
+                None => Ok(config),
+            }
+        }
         Err(error) => Err(LoadError::NotUtf8 { path: own(), line: line_of(error.valid_up_to()) }),
     }
 }

@@ -30,7 +30,7 @@ impl Device {
         let port = Link { index: 9, name: "eth2".to_owned(), controller: Some(7), ..link.clone() };
         let links = [(7, link), (9, port)].into();
         let (host_sender, host) = watch::channel(Arc::new(Host { links, routes_epoch: 0 }));
-        let datapath = Datapath::load(&pin::Options { mode: pin::Mode::Socket, cgroup: None }).unwrap();
+        let datapath = Datapath::load(&pin::Options { mode: pin::Mode::Socket, cgroup: None, bpffs: None }).unwrap();
         let context = Context {
             store: Store::new(&path, load(&path).unwrap()),
             host,
@@ -111,8 +111,10 @@ async fn the_prompt_says_where_one_is_and_whether_something_is_pending() {
         ("bmp", "[*edge1-bmp]"),
         ("bmp-session 198.51.100.7 alias lab", "[*edge1-bmp-session-198.51.100.7-lab]"),
         ("bmp-session vpn-instance mgmt 2001:db8::7 al lab", "[*edge1-bmp-session-mgmt-2001:db8::7-lab]"),
-        ("commit", "[~edge1-bmp-session-mgmt-2001:db8::7-lab]"),
         ("undo bmp-session vpn-instance mgmt 2001:db8::7 alias lab", "[*edge1-bmp]"),
+        ("bmp-session 2001:db8::7 al lab", "[*edge1-bmp-session-2001:db8::7-lab]"),
+        ("commit", "[~edge1-bmp-session-2001:db8::7-lab]"),
+        ("undo bmp-session 2001:db8::7 alias lab", "[*edge1-bmp]"),
         ("quit", "[*edge1]"),
         ("commit", "[~edge1]"),
         ("return", "<edge1>"),

@@ -33,6 +33,8 @@ struct Tracked {
     installed: Option<Installed>,
     /// The slot that denies the session: it is kept, so that a session that goes down often needs no new one each time.
     denial: Option<Slot>,
+    /// Whether it has had a key yet.
+    begun: bool,
     route: Option<RouteVerdict>,
 }
 
@@ -97,7 +99,8 @@ struct Installed {
 /// A slot to which no key leads any more.
 struct Lingering {
     until: Instant,
-    session: Arc<SessionPin>,
+    /// Absent for what an earlier bmpd left for a session that is no more.
+    session: Option<Arc<SessionPin>>,
     slot: Slot,
     pin: Pin,
 }
@@ -116,9 +119,13 @@ pub async fn run(
     let last_resort =
         pins.datapath().place(DENIAL).inspect_err(|error| warn!("no slot is kept in reserve: {error:#}")).ok();
     let mut keeper = Keeper { pins, routes, sessions: BTreeMap::new(), lingering: VecDeque::new(), last_resort };
+    let mut first = true;
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
         keeper.update(&wanted, &found).await;
+        if std::mem::take(&mut first) {
+            keeper.retire_inherited();
+        }
         let next = keeper.next_deadline();
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),
@@ -174,12 +181,16 @@ impl Keeper {
                 decision: None,
                 installed: None,
                 denial: None,
+                begun: false,
                 route: None,
             });
             let wanted = effective(&config.bmp, id, session).connect;
             if tracked.wanted != wanted {
                 tracked.chosen = None;
                 tracked.wanted = wanted;
+            }
+            if !tracked.begun && tracked.chosen.is_none() {
+                tracked.chosen = self.inherited_source(id, session);
             }
             tracked.pin.tell_routes(host.routes_epoch);
             let decision = self.decide(id, session, &mut tracked, config, host).await;
@@ -192,6 +203,18 @@ impl Keeper {
             }
             self.sessions.insert(id.clone(), tracked);
         }
+    }
+
+    /// The source that an earlier bmpd left in force: an address that was chosen is kept over restarts.
+    fn inherited_source(&self, id: &SessionId, session: &Session) -> Option<IpAddr> {
+        let key = self.pins.datapath().key(SocketAddr::new(id.station, session.port()?));
+        let inherited = self.pins.datapath().inherited();
+        let pin = inherited.iter().find(|slot| slot.in_force && slot.key == key)?.pin;
+        let [a, b, c, d, ..] = pin.source;
+        (pin.flags & PIN_SOURCE != 0).then(|| match id.station {
+            IpAddr::V4(_) => IpAddr::from([a, b, c, d]),
+            IpAddr::V6(_) => IpAddr::from(pin.source),
+        })
     }
 
     async fn decide(
@@ -303,9 +326,35 @@ impl Keeper {
         tracked.decision = Some(decision);
     }
 
+    /// What an earlier bmpd left and no session has taken over lingers, as if it had just been replaced. What it counted stays with
+    /// the session that has its key.
+    fn retire_inherited(&mut self) {
+        for (key, slot) in self.pins.datapath().retire() {
+            let has_key = |tracked: &&Tracked| tracked.installed.as_ref().is_some_and(|installed| installed.key == key);
+            let session = self.sessions.values().find(has_key).map(|tracked| Arc::clone(&tracked.pin));
+            if let Some(session) = &session {
+                session.add_slot(&slot);
+            }
+            let until = Instant::now() + LINGER;
+            self.lingering.push_back(Lingering { until, session, slot, pin: Pin::default() });
+        }
+    }
+
     /// Lets the key lead to the pin. Where that fails, it leads to a denial.
     fn put(&mut self, tracked: &mut Tracked, key: PinKey, pin: Pin) -> anyhow::Result<()> {
         if tracked.installed.as_ref().is_some_and(|installed| installed.key == key && installed.pin == pin) {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut tracked.begun, true) {
+            tracked.pin.add_counted(&self.pins.datapath().history(&key));
+        }
+        // An earlier bmpd may have left this very pin in force: it goes on, with its sockets and counters.
+        if let Some(slot) = self.pins.datapath().adopt(&key, &pin) {
+            tracked.pin.add_slot(&slot);
+            if pin == DENIAL {
+                tracked.denial = Some(slot.clone());
+            }
+            self.replace(tracked, Some(Installed { key, slot, pin }));
             return Ok(());
         }
         if pin == DENIAL {
@@ -358,7 +407,8 @@ impl Keeper {
 
     /// The slot in which this very pin lingers: a way that is lost and comes back within seconds is the same way.
     fn revive(&mut self, tracked: &Tracked, pin: Pin) -> Option<Slot> {
-        let same = |lingering: &Lingering| Arc::ptr_eq(&lingering.session, &tracked.pin) && lingering.pin == pin;
+        let ours = |session: &Arc<SessionPin>| Arc::ptr_eq(session, &tracked.pin);
+        let same = |lingering: &Lingering| lingering.pin == pin && lingering.session.as_ref().is_some_and(ours);
         let index = self.lingering.iter().position(same)?;
         self.lingering.remove(index).map(|lingering| lingering.slot)
     }
@@ -379,14 +429,17 @@ impl Keeper {
     }
 
     fn linger(&mut self, tracked: &Tracked, slot: Slot, pin: Pin) {
-        let (until, session) = (Instant::now() + LINGER, Arc::clone(&tracked.pin));
+        let (until, session) = (Instant::now() + LINGER, Some(Arc::clone(&tracked.pin)));
         self.lingering.push_back(Lingering { until, session, slot, pin });
     }
 
     fn free_expired(&mut self) {
         let now = Instant::now();
         while let Some(expired) = self.lingering.pop_front_if(|lingering| lingering.until <= now) {
-            expired.session.free_slot(&expired.slot, self.pins.datapath());
+            match expired.session {
+                Some(session) => session.free_slot(&expired.slot, self.pins.datapath()),
+                None => drop(self.pins.datapath().free(expired.slot)),
+            }
         }
     }
 }

@@ -120,6 +120,11 @@ impl SessionPin {
         lock(&self.ledger).slots.push(slot.clone());
     }
 
+    /// Counts what slots of an earlier bmpd counted for the session.
+    pub(super) fn add_counted(&self, counted: &Counters) {
+        add(&mut lock(&self.ledger).freed, counted);
+    }
+
     /// Frees a slot; what it counted stays with the session.
     pub(super) fn free_slot(&self, slot: &Slot, datapath: &Datapath) {
         let mut ledger = lock(&self.ledger);

@@ -144,6 +144,22 @@ fn a_file_configures_and_does_nothing_else() {
 }
 
 #[test]
+fn what_this_version_does_not_carry_out_is_refused_and_not_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bmpd.conf");
+    for (view, command, named) in [
+        ("bmp-session 198.51.100.7", "adopt", "`adopt`"),
+        ("bmp-session 198.51.100.7", "next-hop 192.0.2.2", "`next-hop`"),
+        ("bmp-session 198.51.100.7", "tcp listen port 11019", "`tcp listen port`"),
+        ("bmp-session vpn-instance mgmt 198.51.100.7", "tcp connect port 11019", "`bmp-session vpn-instance`"),
+    ] {
+        fs::write(&path, format!("bmp\n{view}\n{command}\n")).unwrap();
+        let said = load(&path).unwrap_err().to_string();
+        assert!(said.contains(named) && said.contains("does not carry out"), "{said}");
+    }
+}
+
+#[test]
 fn a_file_is_loaded_or_told_what_is_wrong_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bmpd.conf");
@@ -156,8 +172,8 @@ fn a_file_is_loaded_or_told_what_is_wrong_with_it() {
         assert!(said.starts_with(&format!("{}:", path.display())) && said.contains(text), "{said}");
     };
     assert_eq!(load_bytes(DESIGN.as_bytes()).unwrap(), parse_file("f", DESIGN).unwrap());
-    says(load_bytes(b"sysname a\nsysname \xff\n"), ":2: error: not UTF-8");
-    says(load_bytes(b"sysname a\n\nsys\0name\n"), ":3: error: NUL byte");
+    says(load_bytes(b"sysname a\nsysname \xff\n"), ":2:1: error: not UTF-8");
+    says(load_bytes(b"sysname a\n\nsys\0name\n"), ":3:1: error: NUL byte");
     says(load_bytes(&vec![b'#'; (1 << 20) + 1]), "larger than 1048576 bytes");
     assert_eq!(load_bytes(&vec![b'#'; 1 << 20]).unwrap(), Config::default());
     says(load_bytes(b"bmp x\nsysname\n"), ":2:8: error: ");
