@@ -1,0 +1,109 @@
+//! The command language, typed into bmpctl against a running bmpd.
+
+use std::{io::Write, process::Stdio, time::Duration};
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, number},
+    station::{End, Station},
+    topology::{LOOPBACK, STATION, STATION_PORT, Topology, UP2, UP2_OTHER},
+    trial::{Plan, outgoing},
+};
+
+/// Feeds `bmpctl -f -` with these lines; what it prints, and whether it took them all.
+fn typed(bmpd: &Bmpd, lines: &str) -> (bool, String) {
+    let mut bmpctl = bmpd.bmpctl("-f -");
+    bmpctl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
+    bmpctl.stdin.take().expect("it is piped").write_all(lines.as_bytes()).expect("bmpctl reads");
+    let output = bmpctl.wait_with_output().expect("bmpctl ends");
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (output.status.success(), said)
+}
+
+#[test]
+fn a_commit_moves_the_session_and_is_in_the_file() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2 192.0.2.129\ncommit\n");
+    assert_eq!(typed(&trial.bmpd, &lines), (true, String::new()));
+    assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2_OTHER);
+    let file = std::fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
+    assert!(file.contains("connect-interface up2 192.0.2.129"), "{file}");
+    assert_eq!(file, trial.bmpd.display("display current-configuration"));
+}
+
+#[test]
+fn what_is_not_committed_changes_nothing_and_an_error_points_at_its_word() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let (_, said) = typed(&trial.bmpd, &format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
+    assert!(said.contains("commit"), "it is said that something is pending: {said}");
+    let (taken, said) =
+        typed(&trial.bmpd, &format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface 224.0.0.1\n"));
+    assert!(!taken && said.contains("<stdin>:4:19: error: ") && said.contains("^^^^^^^^^"), "{said}");
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn reset_connects_the_session_again_at_once_and_tells_the_station() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+    assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2);
+}
+
+#[test]
+fn shutdown_ends_a_session_and_undo_shutdown_brings_it_back() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
+    assert_eq!(typed(&trial.bmpd, &format!("{view}shutdown\ncommit\n")), (true, String::new()));
+    trial.bmpd.wait_down(STATION, "shutdown");
+    assert!(trial.station.wait_connection(0, "its end", |c| c.end.is_some()).has(bmp::TERMINATION));
+    assert_eq!(typed(&trial.bmpd, &format!("{view}undo shutdown\ncommit\n")), (true, String::new()));
+    trial.bmpd.wait_up(STATION);
+}
+
+#[test]
+fn egress_interface_lets_a_loopback_source_leave_by_the_links_it_names_and_by_no_other() {
+    // Routing prefers up1, and the session may not use it: what it sends is dropped, not diverted.
+    let trial = Plan::session("connect-interface 203.0.113.1\n egress-interface up2").start();
+    trial
+        .bmpd
+        .wait_session(STATION, "denied by the kernel", |session| number(&session["kernel"]["denied"]["interface"]) > 0);
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
+    // With both it goes where routing says, from the same address, and moves with it unbroken.
+    let both = Plan::session("connect-interface 203.0.113.1\n egress-interface up1 up2").configuration();
+    trial.bmpd.reload(&both);
+    trial.bmpd.wait_up(STATION);
+    assert_eq!(trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), LOOPBACK);
+    trial.topology.carrier_down("up1");
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 20, 0);
+    assert!(!outgoing(&trial.up2.packets()).is_empty(), "it leaves by up2 now");
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn a_loss_that_is_mended_within_the_hold_down_does_not_break_the_session() {
+    let trial = Plan::session("connect-interface up2\n hold-down 20000").start_up();
+    trial.topology.carrier_down("up2");
+    trial.topology.carrier_up("up2");
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 20, 0);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn a_loss_that_outlives_the_hold_down_takes_the_session_down_with_its_reason() {
+    let topology = Topology::new();
+    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let configuration = Plan::session("connect-interface up2\n hold-down 300").configuration();
+    let bmpd = Bmpd::start(&topology.router, &configuration);
+    bmpd.wait_up(STATION);
+    let lost = std::time::Instant::now();
+    topology.carrier_down("up2");
+    bmpd.wait_down(STATION, "interface-down");
+    assert!(lost.elapsed() >= Duration::from_millis(300), "after {:?}", lost.elapsed());
+    topology.carrier_up("up2");
+    bmpd.wait_up(STATION);
+}

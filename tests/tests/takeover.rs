@@ -1,0 +1,77 @@
+//! What the kernel enforces outlives bmpd: after a crash everything stays pinned, and the next bmpd takes over in place.
+
+use std::net::SocketAddr;
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, Options, number},
+    sockets::Foreign,
+    topology::{STATION, STATION_PORT, UP2},
+    trial::{Plan, outgoing, strays},
+};
+
+/// Somebody else's connection to the session's station and port.
+const FOREIGN: Foreign<'static> = Foreign { source: None, device: None };
+
+#[test]
+fn after_a_crash_other_processes_are_pinned_until_the_next_bmpd_takes_over_and_counters_go_on() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 200, 0);
+    let (before, _) = trial.at_rest(&trial.up2);
+    let (topology, station, up1) = (trial.topology, trial.station, trial.up1);
+
+    let setup = trial.bmpd.crash();
+    let address = SocketAddr::new(STATION, STATION_PORT);
+    let _meanwhile = FOREIGN.connect(&topology.router, address).expect("the pin that stayed lets it connect");
+    assert_eq!(station.wait_connection(1, "the foreign one", |_| true).peer.ip(), UP2);
+
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    bmpd.wait_up(STATION);
+    assert_eq!(station.wait_connection(2, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2);
+    let after = bmpd.session(STATION);
+    for name in ["tx_bytes", "tx_packets", "tx_payload_bytes", "rx_packets"] {
+        let (was, is) = (number(&before["kernel"][name]), number(&after["kernel"][name]));
+        assert!(is > was && was > 0, "{name} went from {was} to {is}");
+    }
+    assert!(number(&after["kernel"]["foreign"]["tx_packets"]) >= 2, "{after:#}");
+    assert_eq!(strays(&up1.packets()), Vec::<&lab::capture::Packet>::new());
+}
+
+#[test]
+fn a_bmpd_that_is_killed_again_and_again_lets_nothing_leave_by_another_link() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let (topology, station, up1, up2) = (trial.topology, trial.station, trial.up1, trial.up2);
+    // Routing prefers up1 all the while.
+    let mut bmpd = trial.bmpd;
+    for round in 0..10 {
+        let sent = number(&bmpd.session(STATION)["kernel"]["tx_packets"]);
+        let setup = bmpd.crash();
+        let stream = FOREIGN.connect(&topology.router, SocketAddr::new(STATION, STATION_PORT)).expect("it is pinned");
+        drop(stream);
+        bmpd = Bmpd::start_in(setup, &Options::default());
+        bmpd.wait_up(STATION);
+        let now = number(&bmpd.session(STATION)["kernel"]["tx_packets"]);
+        assert!(now > sent, "round {round}: {now} packets after {sent}");
+    }
+    assert!(station.connections().iter().all(|connection| connection.peer.ip() == UP2));
+    assert!(outgoing(&up2.packets()).len() > 50, "the capture saw them");
+    assert_eq!(strays(&up1.packets()), Vec::<&lab::capture::Packet>::new());
+}
+
+#[test]
+fn with_persist_what_is_enforced_stays_after_sigterm_until_it_is_detached() {
+    let plan = Plan { bmp: " persist", ..Plan::session("connect-interface up2") };
+    let trial = plan.start_up();
+    let setup = trial.bmpd.terminate();
+    let _pinned =
+        FOREIGN.connect(&trial.topology.router, SocketAddr::new(STATION, STATION_PORT)).expect("it is pinned");
+    assert_eq!(trial.station.wait_connection(1, "the foreign one", |_| true).peer.ip(), UP2);
+    // The next one takes it over, and without persist leaves nothing.
+    std::fs::write(setup.file(), Plan::session("connect-interface up2").configuration()).expect("it can be written");
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    bmpd.wait_up(STATION);
+    let objects = bmpd.objects();
+    bmpd.terminate();
+    objects.wait_gone();
+}
