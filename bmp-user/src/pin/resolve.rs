@@ -84,6 +84,13 @@ pub fn resolve(
         Some(wanted) => source(wanted, station, host, aliases, keep)?,
         None => Resolved { source: None, device: None, egress: Vec::new(), rule: Rule::KernelsChoice },
     };
+    if resolved.device.is_none() && link_local(station) {
+        return Err(Unresolved {
+            reason: Reason::NoRoute,
+            why: format!("station {station} is link-local, and connect-interface names no interface that leads to it"),
+            mend: "connect-interface INTERFACE".to_owned(),
+        });
+    }
     if !egress_interfaces.is_empty() {
         resolved.egress = narrowed(&resolved, egress_interfaces, host, aliases)?;
     }
@@ -273,7 +280,13 @@ fn eligible(address: &Address, station: IpAddr) -> bool {
         (IpAddr::V6(_), IpAddr::V6(_)) => !address.temporary && !address.unproven && !address.deprecated,
         _ => false,
     };
-    family && address.global
+    // A station that is on the link alone is answered from an address of the link (RFC 6724 §5, rule 2).
+    family && if link_local(station) { link_local(address.ip) } else { address.global }
+}
+
+/// Whether an address means something on one link only (RFC 4291 §2.5.6).
+fn link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 /// The name the operator used, and the kernel's where it is another.

@@ -326,6 +326,23 @@ fn a_far_ends_prefix_holds_the_station_at_the_far_end() {
     assert_eq!(chosen, ([10, 0, 0, 1].into(), Rule::StationsPrefix));
 }
 
+#[test]
+fn a_link_local_station_is_reached_by_a_named_interface_from_an_address_of_its_link() {
+    let mut host = Host::default();
+    let addresses = ["2001:db8:1::1/64", "fe80::1/64 link"];
+    host.links.insert(3, link(3, "eth1", &addresses));
+    let to = |text: &str| {
+        resolve(wanted(text).as_ref(), &[], "fe80::7".parse().unwrap(), &host, &BTreeMap::new(), None)
+            .map(|resolved| resolved.source.unwrap().to_string())
+            .map_err(|unresolved| unresolved.reason)
+    };
+    assert_eq!(to("eth1"), Ok("fe80::1".to_owned()));
+    assert_eq!(to("eth1 fe80::1"), Ok("fe80::1".to_owned()));
+    for without_interface in ["", "fe80::1"] {
+        assert_eq!(to(without_interface), Err(Reason::NoRoute));
+    }
+}
+
 /// `egress-interface` with these names beside a connect-interface: the kernel names of what is left, or the reason.
 fn narrowed_to(text: &str, names: &[&str], host: &Host) -> String {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
