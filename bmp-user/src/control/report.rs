@@ -202,7 +202,11 @@ fn report(
             from: effective.from.as_str(),
         },
         egress: Egress { interfaces, enforcement, why },
-        kernel: kernel(&counters, shown.retransmits + shown.live_retransmits),
+        // Where no program counts them, the connections' own `TCP_INFO` does.
+        kernel: match context.pins.datapath().enforcement() {
+            Enforcement::Kernel => kernel(&counters, counters.retransmits),
+            Enforcement::Socket { .. } => kernel(&counters, shown.retransmits + shown.live_retransmits),
+        },
         messages: messages(session.status.messages()),
         feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps, complete },
     }
@@ -215,7 +219,7 @@ fn kernel(counters: &Counters, retransmits: u64) -> Kernel {
         tx_payload_bytes: counters.own_tx.payload_bytes,
         rx_bytes: counters.own_rx.bytes,
         rx_packets: counters.own_rx.packets,
-        retransmits: counters.retransmits + retransmits,
+        retransmits,
         denied: Denied {
             interface: counters.denied_interface,
             source: counters.denied_source,
