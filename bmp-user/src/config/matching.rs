@@ -232,10 +232,15 @@ fn step(
     let cut = abbreviate && !(in_head && head == Head::Whole);
     let options = options(states);
     match choose(&options, word, cut) {
-        Ok(chosen) => chosen
-            .into_iter()
-            .map(|(token, state)| accept(token, state, view, number, word).map_err(|message| stop(message, true)))
-            .collect(),
+        Ok(chosen) => {
+            // A word that is too long for one of the forms may be right for another.
+            let accepted = chosen.into_iter().map(|(token, state)| accept(token, state, view, number, word));
+            let (accepted, refused): (Vec<_>, Vec<_>) = accepted.partition(Result::is_ok);
+            match refused.into_iter().find_map(Result::err) {
+                Some(message) if accepted.is_empty() => Err(stop(message, true)),
+                _ => Ok(accepted.into_iter().flatten().collect()),
+            }
+        }
         Err(Choice::Ambiguous(message)) => Err(stop(message, true)),
         Err(Choice::None(message)) => Err(stop(message, !in_head)),
     }

@@ -463,3 +463,16 @@ fn the_session_view_goes_before_the_bmp_view_which_is_for_ipv4_alone() {
         assert_eq!(effective(bmp, id, session), Effective { connect, from });
     }
 }
+
+#[test]
+fn an_interface_name_may_be_longer_than_its_type_alone() {
+    let session = View::Session(SessionId { vpn_instance: None, station: [198, 51, 100, 7].into(), alias: None });
+    // Spelt in two words it is one of up to 126 characters, and that is how it is printed.
+    for length in [63, 64, 126, 127] {
+        let name = "e".repeat(length);
+        let command = parse_line(&session, &format!("connect-interface {name}"), false).unwrap();
+        let Command::Configure(configure) = command else { panic!("it configures") };
+        assert_eq!(*configure.edit(), Edit::Set(Setting::ConnectInterface(ConnectInterface::Interface(name))));
+    }
+    assert!(parse_line(&session, &format!("connect-interface {}", "e".repeat(128)), false).is_err());
+}
