@@ -10,18 +10,21 @@ use aya_ebpf::helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_setsockop
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
-use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, TAG_OWN, Tag};
+use bmp_ebpf::{
+    FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT, TAG_OWN, Tag,
+};
 
 use crate::packet::words;
-use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, names_interface};
+use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, names_interface, vrf_of};
 
 /// What the kernel is told: the connect goes on, or fails with EPERM.
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
 
-/// `SOCK_STREAM`, `SOL_SOCKET` and `SO_BINDTOIFINDEX` (asm-generic/socket.h).
+/// `SOCK_STREAM`, `SOL_SOCKET`, `SO_MARK` and `SO_BINDTOIFINDEX` (asm-generic/socket.h).
 const SOCK_STREAM: u32 = 1;
 const SOL_SOCKET: i32 = 1;
+const SO_MARK: i32 = 36;
 const SO_BINDTOIFINDEX: i32 = 62;
 
 /// `struct sockaddr_in` (linux/in.h).
@@ -64,18 +67,21 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, family: u16, address: [u32; 4]) -> i32 {
+fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
     let sock_addr: *mut bpf_sock_addr = ctx.sock_addr;
     // SAFETY: `sock_addr` is the program's context.
     let (kind, port, sk) = unsafe { ((*sock_addr).type_, (*sock_addr).user_port, (*sock_addr).__bindgen_anon_1.sk) };
     if kind != SOCK_STREAM || sk.is_null() {
         return ALLOW;
     }
+    // SAFETY: `ctx` is the program's context, and `sk` the context's socket.
+    let (netns, bound) =
+        unsafe { (bpf_get_netns_cookie(ctx.as_ptr()), (&raw const (*sk).bound_dev_if).read_volatile()) };
     let key = PinKey {
-        // SAFETY: `ctx` is the program's context.
-        netns: unsafe { bpf_get_netns_cookie(ctx.as_ptr()) },
-        vrf: 0,
+        netns,
+        vrf: vrf_of(netns, bound),
         family,
+        role: ROLE_CONNECT,
         port: u16::from_be(port as u16),
         station: station(address),
     };
@@ -132,6 +138,7 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
         return Err(Cause::Denied);
     }
     bind_device(ctx, sk, pin)?;
+    mark(ctx, pin)?;
     if pin.flags & PIN_SOURCE != 0 {
         bind_source(ctx, sk, key.family, pin)?;
     }
@@ -165,8 +172,21 @@ fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin) -> Result<()
     if refused == 0 { Ok(()) } else { Err(Cause::Interface) }
 }
 
+/// Puts the pin's mark on the socket, by which a rule leads to the session's own route.
 #[inline(always)]
-fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u16, pin: &Pin) -> Result<(), Cause> {
+fn mark(ctx: &SockAddrContext, pin: &Pin) -> Result<(), Cause> {
+    if pin.mark == 0 {
+        return Ok(());
+    }
+    let mut mark = pin.mark;
+    let value = (&raw mut mark).cast();
+    // SAFETY: `value` is the address of an integer of the given size.
+    let refused = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, value, size_of::<u32>() as i32) };
+    if refused == 0 { Ok(()) } else { Err(Cause::Interface) }
+}
+
+#[inline(always)]
+fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u8, pin: &Pin) -> Result<(), Cause> {
     let source = pin.source.as_ptr().cast::<[u32; 4]>();
     // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
     let source = unsafe { words(source) };
@@ -177,7 +197,7 @@ fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u16, pin: &Pin)
         if bound != 0 {
             return if bound == source[0] { Ok(()) } else { Err(Cause::Source) };
         }
-        let mut address = SockaddrIn { family, port: 0, address: [source[0]], zero: [0; 8] };
+        let mut address = SockaddrIn { family: family.into(), port: 0, address: [source[0]], zero: [0; 8] };
         // SAFETY: a socket address of the given size.
         unsafe { bpf_bind(ctx.sock_addr, ptr::from_mut(&mut address).cast(), size_of::<SockaddrIn>() as i32) }
     } else {
@@ -186,7 +206,7 @@ fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u16, pin: &Pin)
         if bound != [0; 4] {
             return if bound == source { Ok(()) } else { Err(Cause::Source) };
         }
-        let mut address = SockaddrIn6 { family, port: 0, flowinfo: 0, address: source, scope: 0 };
+        let mut address = SockaddrIn6 { family: family.into(), port: 0, flowinfo: 0, address: source, scope: 0 };
         // SAFETY: a socket address of the given size.
         unsafe { bpf_bind(ctx.sock_addr, ptr::from_mut(&mut address).cast(), size_of::<SockaddrIn6>() as i32) }
     };

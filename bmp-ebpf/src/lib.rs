@@ -39,6 +39,9 @@ pub mod table {
     pub const OWNERS: &str = "OWNERS";
     /// Hash: [`PinKey`](super::PinKey) → [`History`](super::History). For bmpd alone.
     pub const HISTORY: &str = "HISTORY";
+    /// Hash: [`LinkKey`](super::LinkKey) → interface index (`u32`) of the VRF device that the interface is or belongs to. An interface
+    /// that is not there is in the default VRF.
+    pub const VRFS: &str = "VRFS";
 }
 
 /// How many slots there are. Slot [`NO_SLOT`] is never given to a pin.
@@ -53,12 +56,20 @@ pub const EVENTS_BYTES: u32 = 1 << 18;
 /// How many egress interfaces one pin can name.
 pub const EGRESS_MAX: usize = 8;
 
-/// `AF_INET` and `AF_INET6` as Linux numbers them, the values of [`PinKey::family`].
-pub const FAMILY_IPV4: u16 = 2;
-/// See [`FAMILY_IPV4`].
-pub const FAMILY_IPV6: u16 = 10;
+/// How many interfaces can be in a VRF.
+pub const VRF_LINKS_MAX: u32 = 4096;
 
-/// Where a session goes: the key of table `PINS`.
+/// `AF_INET` and `AF_INET6` as Linux numbers them, the values of [`PinKey::family`].
+pub const FAMILY_IPV4: u8 = 2;
+/// See [`FAMILY_IPV4`].
+pub const FAMILY_IPV6: u8 = 10;
+
+/// This host connects to the station's port: a value of [`PinKey::role`].
+pub const ROLE_CONNECT: u8 = 0;
+/// The station connects to this host's port.
+pub const ROLE_LISTEN: u8 = 1;
+
+/// Where a session goes, or comes from: the key of table `PINS`.
 ///
 /// An interface index means something in one network namespace only, and the programs see the sockets of all of them; so the
 /// namespace's cookie (`SO_NETNS_COOKIE`) is part of the key.
@@ -70,11 +81,25 @@ pub struct PinKey {
     /// Interface index of the VRF device; 0 is the default VRF.
     pub vrf: u32,
     /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`]; an IPv4-mapped IPv6 destination is [`FAMILY_IPV4`].
-    pub family: u16,
-    /// The station's TCP port, in host byte order.
+    pub family: u8,
+    /// [`ROLE_CONNECT`] or [`ROLE_LISTEN`].
+    pub role: u8,
+    /// The TCP port of the side that is connected to, in host byte order: the station's, or this host's.
     pub port: u16,
     /// The station's address in network byte order; IPv4 in the first four bytes, the rest zero.
     pub station: [u8; 16],
+}
+
+/// One interface: the key of table `VRFS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LinkKey {
+    /// Cookie of the network namespace.
+    pub netns: u64,
+    /// Interface index.
+    pub ifindex: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The slot holds a pin. A slot without it is free.
@@ -96,6 +121,8 @@ pub struct Pin {
     pub flags: u32,
     /// Interface index that a socket is bound to at connect; 0 binds none.
     pub device: u32,
+    /// The mark (`SO_MARK`) that a socket gets at connect, by which a rule finds the session's own route; 0 sets none.
+    pub mark: u32,
     /// How many of [`Self::egress`] are set; 0 lets packets leave by any interface.
     pub egress_count: u32,
     /// The interface indexes that packets may leave by.
@@ -187,7 +214,9 @@ pub struct Event {
     /// The state that the socket was in before, as `TCP_*` of include/net/tcp_states.h number them.
     pub state: u16,
     /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`], of what is on the wire.
-    pub family: u16,
+    pub family: u8,
+    /// Zero.
+    pub padding: u8,
     /// This host's port, in host byte order.
     pub local_port: u16,
     /// The station's port, in host byte order.
@@ -214,7 +243,8 @@ pub struct History {
 
 const _: () = {
     assert!(size_of::<PinKey>() == 8 + 4 + 2 + 2 + 16);
-    assert!(size_of::<Pin>() == 4 * 4 + 4 * EGRESS_MAX + 16);
+    assert!(size_of::<LinkKey>() == 8 + 2 * 4);
+    assert!(size_of::<Pin>() == 5 * 4 + 4 * EGRESS_MAX + 16);
     assert!(size_of::<Tag>() == 12);
     assert!(size_of::<Traffic>() == 4 * 8);
     assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 7 * 8);
@@ -226,6 +256,8 @@ const _: () = {
 mod user {
     // SAFETY: `repr(C)`, `Copy`, no padding (asserted by size above), any bit pattern is a value.
     unsafe impl aya::Pod for super::PinKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::LinkKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Pin {}
     // SAFETY: as above.

@@ -119,6 +119,7 @@ fn tell(ops: *mut bpf_sock_ops, tag: Tag, kind: u16, state: u32) {
         (*event).slot = tag.slot;
         (*event).generation = tag.generation;
         (*event).flags = tag.flags;
+        (*event).padding = 0;
         (*event).kind = kind;
         (*event).state = state as u16;
         // The kernel gives this one in host byte order and the other in network byte order.

@@ -8,7 +8,9 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORA
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use bmp_ebpf::{Counters, EGRESS_MAX, EVENTS_BYTES, History, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag};
+use bmp_ebpf::{
+    Counters, EGRESS_MAX, EVENTS_BYTES, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag, VRF_LINKS_MAX,
+};
 
 /// See [`bmp_ebpf::table::PINS`].
 #[map]
@@ -33,6 +35,10 @@ static OWNERS: Array<PinKey> = Array::with_max_entries(SLOTS_MAX, 0);
 /// See [`bmp_ebpf::table::HISTORY`].
 #[map]
 static HISTORY: HashMap<PinKey, History> = HashMap::with_max_entries(SLOTS_MAX, BPF_F_NO_PREALLOC);
+
+/// See [`bmp_ebpf::table::VRFS`].
+#[map]
+pub(crate) static VRFS: HashMap<LinkKey, u32> = HashMap::with_max_entries(VRF_LINKS_MAX, BPF_F_NO_PREALLOC);
 
 /// See [`bmp_ebpf::table::TAGS`]. The kernel makes socket storage only for a table that BTF describes.
 #[btf_map]
@@ -148,6 +154,16 @@ pub(crate) fn tag_of(skb: *const __sk_buff) -> Option<Tag> {
     }
     // SAFETY: `sk` is the context's socket and not null.
     unsafe { TAGS.of(sk) }.copied()
+}
+
+/// The interface index of the VRF that a socket is in which is bound to this interface; 0 is the default VRF.
+#[inline(always)]
+pub(crate) fn vrf_of(netns: u64, bound: u32) -> u32 {
+    if bound == 0 {
+        return 0;
+    }
+    // SAFETY: the value is one word: it is read whole or not at all.
+    unsafe { VRFS.get(&LinkKey { netns, ifindex: bound, reserved: 0 }) }.copied().unwrap_or(0)
 }
 
 /// The pin that a tag was given under; `None` if it is not there any more.

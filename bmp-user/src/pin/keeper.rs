@@ -12,7 +12,7 @@ use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, Pin, PinKey};
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
-use super::{Grant, Pins, Reason, Resolved, SessionPin, Slot, State, Unresolved, resolve};
+use super::{Grant, Pins, Reason, Resolved, Role, SessionPin, Slot, State, Target, Unresolved, resolve};
 use crate::{
     config::{Config, ConnectInterface, Session, SessionId, effective},
     link::{Host, Routes},
@@ -57,8 +57,8 @@ impl Tracked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Decision {
     Ready(Grant),
-    /// With the station where a port is configured, so that it can be denied.
-    Down(Option<SocketAddr>, Unresolved),
+    /// With what can be denied: nothing where no port is configured.
+    Down(Option<Target>, Unresolved),
 }
 
 impl Decision {
@@ -71,7 +71,7 @@ impl Decision {
         match (self, other) {
             (Self::Ready(one), Self::Ready(other)) => {
                 let (pin, other_pin) = (&one.resolved, &other.resolved);
-                one.station == other.station
+                one.target == other.target
                     && pin.source == other_pin.source
                     && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
                     && pin.egress.iter().map(index).eq(other_pin.egress.iter().map(index))
@@ -106,8 +106,15 @@ struct Lingering {
 }
 
 /// What a session is denied with.
-const DENIAL: Pin =
-    Pin { generation: 0, flags: PIN_DENY, device: 0, egress_count: 0, egress: [0; EGRESS_MAX], source: [0; 16] };
+const DENIAL: Pin = Pin {
+    generation: 0,
+    flags: PIN_DENY,
+    device: 0,
+    mark: 0,
+    egress_count: 0,
+    egress: [0; EGRESS_MAX],
+    source: [0; 16],
+};
 
 /// Keeps the pins in step with configuration and host until either of them is gone.
 pub async fn run(
@@ -207,7 +214,7 @@ impl Keeper {
 
     /// The source that an earlier bmpd left in force: an address that was chosen is kept over restarts.
     fn inherited_source(&self, id: &SessionId, session: &Session) -> Option<IpAddr> {
-        let key = self.pins.datapath().key(SocketAddr::new(id.station, session.port()?));
+        let key = self.pins.datapath().key(&target(id, session)?);
         let inherited = self.pins.datapath().inherited();
         let pin = inherited.iter().find(|slot| slot.in_force && slot.key == key)?.pin;
         let [a, b, c, d, ..] = pin.source;
@@ -225,15 +232,15 @@ impl Keeper {
         config: &Config,
         host: &Host,
     ) -> Decision {
-        let station = session.port().map(|port| SocketAddr::new(id.station, port));
+        let target = target(id, session);
         if session.shutdown {
             let why = "the session is shut down by configuration".to_owned();
             return Decision::Down(
-                station,
+                target,
                 Unresolved { reason: Reason::Shutdown, why, mend: "undo shutdown".to_owned() },
             );
         }
-        let Some(station) = station else {
+        let Some(target) = target else {
             return Decision::Down(
                 None,
                 Unresolved {
@@ -245,18 +252,18 @@ impl Keeper {
         };
         let aliases = &config.interface_aliases;
         match resolve(tracked.wanted.as_ref(), &session.egress_interfaces, id.station, host, aliases, tracked.chosen) {
-            Err(unresolved) => Decision::Down(Some(station), unresolved),
+            Err(unresolved) => Decision::Down(Some(target), unresolved),
             Ok(resolved) => {
                 tracked.chosen = resolved.source;
                 // Where the session may leave by any interface, the kernel finds out by itself.
                 if resolved.egress.is_empty() || self.has_route(id, tracked, &resolved, host.routes_epoch).await {
-                    return Decision::Ready(Grant { station, resolved });
+                    return Decision::Ready(Grant { target, resolved });
                 }
                 let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
                 let why = format!("there is no route to {} by interface {}", id.station, names.join(" or "));
                 let device = names.first().copied().unwrap_or_default();
                 let mend = format!("ip route add {} dev {device} via GATEWAY metric 1000", id.station);
-                Decision::Down(Some(station), Unresolved { reason: Reason::NoRoute, why, mend })
+                Decision::Down(Some(target), Unresolved { reason: Reason::NoRoute, why, mend })
             }
         }
     }
@@ -293,15 +300,15 @@ impl Keeper {
     /// Kernel first, session after: a session that is told "ready" finds its pin in force.
     fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, decision: Decision) {
         let wanted = match &decision {
-            Decision::Ready(grant) => Some((grant.station, pin_of(&grant.resolved))),
-            Decision::Down(station, _) => station.map(|station| (station, DENIAL)),
+            Decision::Ready(grant) => Some((grant.target, pin_of(&grant.resolved))),
+            Decision::Down(target, _) => target.map(|target| (target, DENIAL)),
         };
         let put = match wanted {
             None => {
                 self.uninstall(tracked);
                 Ok(())
             }
-            Some((station, pin)) => self.put(tracked, self.pins.datapath().key(station), pin),
+            Some((target, pin)) => self.put(tracked, self.pins.datapath().key(&target), pin),
         };
         if let Err(error) = put {
             let why = format!("the kernel tables do not take the pin: {error:#}");
@@ -444,6 +451,12 @@ impl Keeper {
     }
 }
 
+/// Which connections a session is made of; `None` where no port is configured.
+fn target(id: &SessionId, session: &Session) -> Option<Target> {
+    let port = session.port()?;
+    Some(Target { role: Role::Connect, vrf: 0, station: SocketAddr::new(id.station, port) })
+}
+
 /// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
 fn in_words(resolved: &Resolved) -> String {
     let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
@@ -486,8 +499,8 @@ mod tests {
         let device = device.map(|(index, name)| (index, name.to_owned()));
         let egress = device.iter().cloned().collect();
         let source = Some(source.parse().unwrap());
-        let station = "198.51.100.7:11019".parse().unwrap();
-        Decision::Ready(Grant { station, resolved: Resolved { source, device, egress, rule } })
+        let target = Target { role: Role::Connect, vrf: 0, station: "198.51.100.7:11019".parse().unwrap() };
+        Decision::Ready(Grant { target, resolved: Resolved { source, device, egress, rule } })
     }
 
     #[test]

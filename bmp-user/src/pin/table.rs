@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use bmp_ebpf::Counters;
 use tokio::sync::watch;
 
-use super::{Datapath, Resolved, Slot, Unresolved};
+use super::{Datapath, Resolved, Slot, Target, Unresolved};
 use crate::config::SessionId;
 
 /// What a session may use now.
@@ -26,8 +25,8 @@ pub enum State {
 /// A resolved connect-interface that the kernel tables hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The station.
-    pub station: SocketAddr,
+    /// The connections that it is for.
+    pub target: Target,
     /// Source and egress.
     pub resolved: Resolved,
 }

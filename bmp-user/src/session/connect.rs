@@ -56,7 +56,7 @@ fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
             why: format!("{step}: {error}"),
         }
     };
-    let domain = Domain::for_address(grant.station);
+    let domain = Domain::for_address(grant.target.station);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(refusal("open a socket".to_owned()))?;
     datapath.claim(&socket).map_err(|error| Refusal {
         reason: Reason::NotPermitted,
@@ -87,7 +87,7 @@ fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
 
 /// A link-local station is reached by the pinned interface: its index is the scope (RFC 4007 §6).
 fn with_scope(grant: &Grant) -> SocketAddr {
-    let mut station = grant.station;
+    let mut station = grant.target.station;
     if let (SocketAddr::V6(station), Some((index, _))) = (&mut station, &grant.resolved.device)
         && station.ip().is_unicast_link_local()
     {

@@ -133,8 +133,8 @@ impl Life {
             shown.established += 1;
         });
         match local {
-            Some(local) => info!("session {}: up from {local} to {}", self.id, grant.station),
-            None => info!("session {}: up to {}", self.id, grant.station),
+            Some(local) => info!("session {}: up from {local} to {}", self.id, grant.target.station),
+            None => info!("session {}: up to {}", self.id, grant.target.station),
         }
         let began = Instant::now();
         let mut connection = Connection::new(self, stream);

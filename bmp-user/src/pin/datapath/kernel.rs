@@ -1,6 +1,6 @@
 //! The tables of the programs: written, read, and found again.
 
-use std::collections::HashMap as Book;
+use std::collections::{BTreeMap, HashMap as Book};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context as _, bail};
@@ -8,7 +8,9 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, SkStorage};
 use aya::util::nr_cpus;
 use aya_log::EbpfLogger;
-use bmp_ebpf::{Counters, EGRESS_MAX, History, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, TAG_OWN, Tag, table};
+use bmp_ebpf::{
+    Counters, EGRESS_MAX, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, TAG_OWN, Tag, table,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -22,7 +24,7 @@ use super::slots::Slots;
 use super::{super::privilege, Inherited, Options, Slot, bpf, cgroup, unexpected};
 
 /// The owner of a slot that is free.
-const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, port: 0, station: [0; 16] };
+const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, station: [0; 16] };
 
 /// The loaded programs, their tables, and the book of slots.
 pub(super) struct Kernel {
@@ -36,6 +38,7 @@ pub(super) struct Kernel {
     counters: PerCpuArray<MapData, Counters>,
     owners: Array<MapData, PinKey>,
     history: HashMap<MapData, PinKey, History>,
+    vrfs: HashMap<MapData, LinkKey, u32>,
     events: Option<RingBuf<MapData>>,
     slots: Slots,
     /// What an earlier bmpd left and nobody has decided about yet, by slot number.
@@ -94,6 +97,7 @@ impl Kernel {
             counters: find(ebpf.take_map(table::COUNTERS), table::COUNTERS)?.try_into()?,
             owners: find(ebpf.take_map(table::OWNERS), table::OWNERS)?.try_into()?,
             history: find(ebpf.take_map(table::HISTORY), table::HISTORY)?.try_into()?,
+            vrfs: find(ebpf.take_map(table::VRFS), table::VRFS)?.try_into()?,
             events: Some(find(ebpf.take_map(table::EVENTS), table::EVENTS)?.try_into()?),
             slots: Slots::new(),
             inherited: Book::new(),
@@ -310,6 +314,19 @@ impl Kernel {
     #[cfg(test)]
     pub(super) fn slot_of(&self, key: &PinKey) -> Option<u32> {
         self.pins.get(key, 0).ok()
+    }
+
+    /// See [`super::Datapath::set_vrfs`].
+    pub(super) fn set_vrfs(&mut self, netns: u64, vrfs: &BTreeMap<u32, u32>) -> anyhow::Result<()> {
+        let refused = "cannot write table VRFS of the kernel";
+        for (&ifindex, vrf) in vrfs {
+            self.vrfs.insert(LinkKey { netns, ifindex, reserved: 0 }, vrf, 0).context(refused)?;
+        }
+        let known: Vec<_> = self.vrfs.keys().collect::<Result<_, _>>().context("cannot read table VRFS")?;
+        for key in known.iter().filter(|key| key.netns == netns && !vrfs.contains_key(&key.ifindex)) {
+            self.vrfs.remove(key).context(refused)?;
+        }
+        Ok(())
     }
 
     /// See [`super::Datapath::claim`].

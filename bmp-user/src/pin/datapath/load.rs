@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use aya::maps::{MapInfo, MapType};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use bmp_ebpf::{Counters, EVENTS_BYTES, History, Pin, PinKey, SLOTS_MAX, Tag, program, table};
+use bmp_ebpf::{Counters, EVENTS_BYTES, History, LinkKey, Pin, PinKey, SLOTS_MAX, Tag, VRF_LINKS_MAX, program, table};
 use tracing::{debug, info};
 
 use super::bpf;
@@ -36,13 +36,14 @@ const CLONE: u32 = 1 << 9;
 /// A table that outlives bmpd: name, type, sizes of key and value, entries and flags.
 type Shape = (&'static str, MapType, usize, usize, u32, u32);
 
-const TABLES: [Shape; 7] = [
+const TABLES: [Shape; 8] = [
     (table::PINS, MapType::Hash, size_of::<PinKey>(), size_of::<u32>(), SLOTS_MAX, 0),
     (table::SLOTS, MapType::Array, size_of::<u32>(), size_of::<Pin>(), SLOTS_MAX, 0),
     (table::TAGS, MapType::SkStorage, size_of::<u32>(), size_of::<Tag>(), 0, NO_PREALLOC | CLONE),
     (table::COUNTERS, MapType::PerCpuArray, size_of::<u32>(), size_of::<Counters>(), SLOTS_MAX, 0),
     (table::EVENTS, MapType::RingBuf, 0, 0, EVENTS_BYTES, 0),
     (table::OWNERS, MapType::Array, size_of::<u32>(), size_of::<PinKey>(), SLOTS_MAX, 0),
+    (table::VRFS, MapType::Hash, size_of::<LinkKey>(), size_of::<u32>(), VRF_LINKS_MAX, NO_PREALLOC),
     (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<History>(), SLOTS_MAX, NO_PREALLOC),
 ];
 

@@ -18,6 +18,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use bmp_ebpf::{Counters, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey};
+use bmp_ebpf::{Counters, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN};
 use tracing::warn;
 
 use home::{Home, Refused};
@@ -89,6 +90,26 @@ impl fmt::Display for Enforcement {
             Self::Socket { why } => write!(f, "{} ({why})", self.as_str()),
         }
     }
+}
+
+/// Who opens the connections of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// This host, to the station's port.
+    Connect,
+    /// The station, to this host's port.
+    Listen,
+}
+
+/// Which connections a pin is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Who opens them.
+    pub role: Role,
+    /// Interface index of the VRF device; 0 is the default VRF.
+    pub vrf: u32,
+    /// The station's address, and the port that is connected to: the station's or, for [`Role::Listen`], this host's.
+    pub station: SocketAddr,
 }
 
 /// One incarnation of a pin in the kernel tables. Whoever has it gives it back with [`Datapath::free`].
@@ -182,10 +203,10 @@ impl Datapath {
         &self.inner.enforcement
     }
 
-    /// The key of a session to this station in the datapath's namespace, outside any VRF. An IPv4-mapped address is an IPv4 one.
-    pub fn key(&self, station: SocketAddr) -> PinKey {
+    /// The key of these connections in the datapath's namespace. An IPv4-mapped address is an IPv4 one.
+    pub fn key(&self, target: &Target) -> PinKey {
         let mut address = [0; 16];
-        let family = match station.ip().to_canonical() {
+        let family = match target.station.ip().to_canonical() {
             IpAddr::V4(ip) => {
                 let [a, b, c, d] = ip.octets();
                 address[..4].copy_from_slice(&[a, b, c, d]);
@@ -196,7 +217,12 @@ impl Datapath {
                 FAMILY_IPV6
             }
         };
-        PinKey { netns: self.inner.netns, vrf: 0, family, port: station.port(), station: address }
+        let role = match target.role {
+            Role::Connect => ROLE_CONNECT,
+            Role::Listen => ROLE_LISTEN,
+        };
+        let port = target.station.port();
+        PinKey { netns: self.inner.netns, vrf: target.vrf, family, role, port, station: address }
     }
 
     /// Puts a pin in force for the connections of a key that are made from now on.
@@ -263,6 +289,16 @@ impl Datapath {
     /// What was denied to sockets whose slot has been freed since, on all CPUs.
     pub fn stale(&self) -> Counters {
         self.with(|kernel| kernel.counters(NO_SLOT)).unwrap_or_default()
+    }
+
+    /// Tells the programs which interfaces of the datapath's namespace are in a VRF: from an interface's index to the VRF device's. What
+    /// was told before is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the write; the interfaces that could be written are.
+    pub fn set_vrfs(&self, vrfs: &BTreeMap<u32, u32>) -> anyhow::Result<()> {
+        self.with(|kernel| kernel.set_vrfs(self.inner.netns, vrfs)).unwrap_or(Ok(()))
     }
 
     /// Marks a socket as opened by bmpd itself, so that its traffic counts as the session's own. Call it before `connect`.

@@ -179,7 +179,7 @@ fn accepted_sockets_are_under_their_listeners_slot() {
     let world = World::new();
     let mut reader = Reader::new(&world);
     let listener = listen_at_router(&world);
-    let key = world.datapath.key(SocketAddr::new(STATION4.into(), 1));
+    let key = world.key_of(SocketAddr::new(STATION4.into(), 1));
     let slot = world.datapath.install(&key, world.by_up1()).unwrap();
     world.datapath.tag(&listener, &slot, true).unwrap();
     world.router.ip(&format!("route del {STATION4} via 198.51.100.2"));

@@ -196,7 +196,7 @@ fn a_slot_that_is_used_again_does_not_take_the_sockets_of_its_earlier_pin() {
     let number = slot.number();
     let mut session = world.connect(&listener).unwrap();
     world.datapath.free(slot);
-    let elsewhere = world.datapath.key("192.0.2.99:1".parse().unwrap());
+    let elsewhere = world.key_of("192.0.2.99:1".parse().unwrap());
     let again = loop {
         let slot = world.datapath.install(&elsewhere, world.by_up1()).unwrap();
         if slot.number() == number {

@@ -11,7 +11,7 @@ use bmp_ebpf::{PIN_DENY, Pin};
 use socket2::{Domain, SockAddr};
 
 use super::super::{Datapath, Mode, Options, bpf, detach, mounts};
-use super::world::{Folder, STATION4, UP0, UP1, World, pin};
+use super::world::{Folder, STATION4, UP0, UP1, World, pin, to};
 
 /// Tells a process of this test program that it is to be a bmpd: the folder and the station.
 const CHILD: &str = "BMPD_TEST_CHILD";
@@ -34,7 +34,7 @@ fn programs_tables_and_links_are_pinned_under_the_layouts_version() {
     let programs = ["connect4", "connect6", "egress", "ingress", "lifecycle"];
     assert_eq!(pinned(world.folder.path(), "links"), programs);
     assert_eq!(pinned(world.folder.path(), "programs"), programs);
-    let tables = ["COUNTERS", "EVENTS", "HISTORY", "OWNERS", "PINS", "SLOTS", "TAGS"];
+    let tables = ["COUNTERS", "EVENTS", "HISTORY", "OWNERS", "PINS", "SLOTS", "TAGS", "VRFS"];
     assert_eq!(pinned(world.folder.path(), "tables"), tables);
 }
 
@@ -146,7 +146,7 @@ fn what_freed_slots_counted_is_known_after_a_crash_and_counted_once() {
 #[test]
 fn slot_numbers_and_generations_go_on_after_a_crash() {
     let mut world = World::new();
-    let key = world.datapath.key("192.0.2.99:1".parse().unwrap());
+    let key = world.key_of("192.0.2.99:1".parse().unwrap());
     let freed = world.datapath.install(&key, Pin::default()).unwrap();
     let (number, generation) = (freed.number, freed.generation);
     world.datapath.free(freed);
@@ -276,7 +276,7 @@ fn what_is_kept_is_there_for_the_next_and_detach_of_the_folder_removes_it() {
     let holder = format!("another bmpd (process {}) runs with the folder {}", std::process::id(), path.display());
     assert!(held.starts_with(&holder), "{held}");
     world.datapath.clone().detach(true).unwrap();
-    let said = format!("{}/v1: removed 5 links, 5 programs and 7 tables", path.display());
+    let said = format!("{}/v1: removed 5 links, 5 programs and 8 tables", path.display());
     assert_eq!(detach(Some(path)).unwrap(), [said]);
     assert_eq!(world.connect(&listener).unwrap().source(), UP0);
     assert_eq!(detach(Some(path)).unwrap(), [format!("nothing to remove: there is no {}", path.display())]);
@@ -359,7 +359,7 @@ fn be_a_bmpd() {
     let datapath = Datapath::load(&options).unwrap();
     // SAFETY: the name is a string.
     let up1 = unsafe { libc::if_nametoindex(c"up1".as_ptr()) };
-    datapath.install(&datapath.key(station.parse().unwrap()), pin(Some(UP1.into()), up1)).unwrap();
+    datapath.install(&datapath.key(&to(station.parse().unwrap())), pin(Some(UP1.into()), up1)).unwrap();
     std::io::Write::write_all(&mut std::io::stdout(), b"ready\n").unwrap();
     // Until it is killed, or the test that started it is gone.
     let _ = std::io::stdin().read_line(&mut String::new());

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use bmp_ebpf::{Counters, EGRESS_MAX, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, SLOTS_MAX};
 
 use super::super::{Datapath, Enforcement, Mode, Options};
-use super::world::{Folder, World};
+use super::world::{Folder, World, to};
 
 /// Runs on a thread of its own, whose capabilities and mounts are then its own.
 fn alone<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
@@ -31,17 +31,17 @@ fn keep_capabilities(bits: u64) {
 #[test]
 fn keys_tell_families_ports_and_namespaces_apart() {
     let (one, other) = (World::new(), World::new());
-    let key = one.datapath.key("192.0.2.7:11019".parse().unwrap());
+    let key = one.key_of("192.0.2.7:11019".parse().unwrap());
     assert_eq!((key.family, key.port, &key.station[..4]), (FAMILY_IPV4, 11019, &[192, 0, 2, 7][..]));
-    assert_eq!(key, one.datapath.key("[::ffff:192.0.2.7]:11019".parse().unwrap()));
-    assert_eq!(one.datapath.key("[2001:db8::7]:1".parse().unwrap()).family, FAMILY_IPV6);
-    assert_ne!(key, other.datapath.key("192.0.2.7:11019".parse().unwrap()));
+    assert_eq!(key, one.key_of("[::ffff:192.0.2.7]:11019".parse().unwrap()));
+    assert_eq!(one.key_of("[2001:db8::7]:1".parse().unwrap()).family, FAMILY_IPV6);
+    assert_ne!(key, other.key_of("192.0.2.7:11019".parse().unwrap()));
 }
 
 #[test]
 fn when_slots_run_out_it_is_said_and_a_freed_one_helps() {
     let world = World::new();
-    let key = |port| world.datapath.key(([192, 0, 2, 7], port).into());
+    let key = |port| world.key_of(([192, 0, 2, 7], port).into());
     let mut slots: Vec<_> =
         (1..SLOTS_MAX as u16).map(|port| world.datapath.install(&key(port), Pin::default()).unwrap()).collect();
     let full = world.datapath.install(&key(9999), Pin::default()).unwrap_err();
@@ -56,14 +56,14 @@ fn when_slots_run_out_it_is_said_and_a_freed_one_helps() {
 fn a_pin_with_more_interfaces_than_there_is_room_for_is_refused() {
     let world = World::new();
     let pin = Pin { egress_count: EGRESS_MAX as u32 + 1, ..Pin::default() };
-    let key = world.datapath.key("192.0.2.7:1".parse().unwrap());
+    let key = world.key_of("192.0.2.7:1".parse().unwrap());
     assert_eq!(world.datapath.install(&key, pin).unwrap_err().to_string(), "a pin names at most 8 interfaces, not 9");
 }
 
 #[test]
 fn removing_a_pin_that_is_not_there_is_no_error() {
     let world = World::new();
-    let [one, other] = [1, 2].map(|port| world.datapath.key(([192, 0, 2, 7], port).into()));
+    let [one, other] = [1, 2].map(|port| world.key_of(([192, 0, 2, 7], port).into()));
     let slot = world.datapath.install(&one, Pin::default()).unwrap();
     world.datapath.remove(&other, &slot).unwrap();
 }
@@ -71,7 +71,7 @@ fn removing_a_pin_that_is_not_there_is_no_error() {
 #[test]
 fn a_key_that_leads_to_another_slot_by_now_is_not_removed_for_the_earlier_ones_sake() {
     let world = World::new();
-    let [first, second] = [1, 2].map(|port| world.datapath.key(([192, 0, 2, 7], port).into()));
+    let [first, second] = [1, 2].map(|port| world.key_of(([192, 0, 2, 7], port).into()));
     let [a, b] = [first, second].map(|key| world.datapath.install(&key, Pin::default()).unwrap());
     // Two sessions exchange their ports: each leaves a key that the other has taken.
     world.datapath.point(&second, &a).unwrap();
@@ -86,7 +86,7 @@ fn a_key_that_leads_to_another_slot_by_now_is_not_removed_for_the_earlier_ones_s
 fn with_socket_enforcement_everything_is_harmless() {
     let datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
     assert_eq!(*datapath.enforcement(), Enforcement::Socket { why: "--datapath socket".to_owned() });
-    let key = datapath.key("192.0.2.7:1".parse().unwrap());
+    let key = datapath.key(&to("192.0.2.7:1".parse().unwrap()));
     let slot = datapath.install(&key, Pin::default()).unwrap();
     assert_eq!(slot.number(), NO_SLOT);
     datapath.claim(&UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();

@@ -22,7 +22,7 @@ use std::time::Duration;
 use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::super::{Datapath, Mode, Options, home};
+use super::super::{Datapath, Mode, Options, Role, Target, home};
 
 pub(super) const STATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub(super) const STATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
@@ -190,8 +190,13 @@ impl World {
         self.station.run(|| TcpListener::bind(address).unwrap())
     }
 
+    /// The key of connections to a station.
+    pub(super) fn key_of(&self, station: SocketAddr) -> PinKey {
+        self.datapath.key(&to(station))
+    }
+
     pub(super) fn key(&self, listener: &TcpListener) -> PinKey {
-        self.datapath.key(listener.local_addr().unwrap())
+        self.key_of(listener.local_addr().unwrap())
     }
 
     /// The pin of `connect-interface up1`.
@@ -233,6 +238,11 @@ pub(super) fn stop_listening(listener: TcpListener) {
 pub(super) struct Session {
     pub(super) router: TcpStream,
     pub(super) station: TcpStream,
+}
+
+/// Connections from here to a station, outside any VRF.
+pub(super) fn to(station: SocketAddr) -> Target {
+    Target { role: Role::Connect, vrf: 0, station }
 }
 
 /// Connects a socket of the router's to the listener.
