@@ -6,16 +6,18 @@ use core::ptr;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_setsockopt};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
 use bmp_ebpf::{
-    FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT, TAG_OWN, Tag,
+    EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT,
+    TAG_OWN, Tag,
 };
 
 use crate::packet::words;
-use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, names_interface, vrf_of};
+use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, event, names_interface, vrf_of};
 
 /// What the kernel is told: the connect goes on, or fails with EPERM.
 const ALLOW: i32 = 1;
@@ -142,7 +144,7 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     if pin.flags & PIN_SOURCE != 0 {
         bind_source(ctx, sk, key.family, pin)?;
     }
-    let tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 } };
+    let tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 }, process: process() };
     // Without a tag nothing would hold the socket to its pin.
     // SAFETY: the socket is alive while its owner is in `connect`, and not null.
     unsafe { TAGS.put(sk, tag) }.ok_or(Cause::Denied)?;
@@ -233,11 +235,39 @@ fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
     if !count_denial(slot, cause) {
         return;
     }
+    tell(ctx, key, slot, cause);
     if key.family == FAMILY_IPV4 {
         warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, ipv4(&key.station), key.port, cause.words());
     } else {
         warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station, key.port, cause.words());
     }
+}
+
+/// The process that connects: this program runs in its system call.
+#[inline(always)]
+fn process() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Puts a refusal into the ring.
+#[inline(always)]
+fn tell(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
+    let generation = SLOTS.get(slot).map_or(0, |pin| pin.generation);
+    let Some(mut entry) = event() else { return };
+    let event = entry.as_mut_ptr();
+    // SAFETY: `event` is the entry, and `ctx` the program's context.
+    unsafe {
+        (*event).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+        (*event).slot = slot;
+        (*event).generation = generation;
+        (*event).process = process();
+        (*event).cause = cause.code();
+        (*event).kind = EVENT_REFUSED;
+        (*event).family = key.family;
+        (*event).remote_port = key.port;
+        (*event).remote = key.station;
+    }
+    entry.submit(0);
 }
 
 /// The four words of an address as bytes, which they are in network byte order.

@@ -144,6 +144,8 @@ pub struct Tag {
     pub generation: u32,
     /// `TAG_*`.
     pub flags: u32,
+    /// Id of the process that connected the socket, as the host's first pid namespace counts.
+    pub process: u32,
 }
 
 /// One direction of traffic.
@@ -194,6 +196,15 @@ pub const EVENT_CONNECTED: u16 = 1;
 pub const EVENT_ACCEPTED: u16 = 2;
 /// A connection is closed, or its attempt has failed.
 pub const EVENT_CLOSED: u16 = 3;
+/// A connect was refused, for [`Event::cause`]: of those that follow each other, at most one a second and CPU is told.
+pub const EVENT_REFUSED: u16 = 4;
+
+/// The socket was bound to an interface that the pin does not name: a value of [`Event::cause`].
+pub const CAUSE_INTERFACE: u32 = 1;
+/// The socket was bound to another source address than the pin's, or to none but a port.
+pub const CAUSE_SOURCE: u32 = 2;
+/// The pin says deny, or is no longer there.
+pub const CAUSE_NO_PIN: u32 = 3;
 
 /// What became of a tagged socket: one entry of table `EVENTS`.
 #[repr(C)]
@@ -209,6 +220,10 @@ pub struct Event {
     pub generation: u32,
     /// [`Tag::flags`].
     pub flags: u32,
+    /// [`Tag::process`].
+    pub process: u32,
+    /// `CAUSE_*` of a refusal, else 0.
+    pub cause: u32,
     /// `EVENT_*`.
     pub kind: u16,
     /// The state that the socket was in before, as `TCP_*` of include/net/tcp_states.h number them.
@@ -245,10 +260,10 @@ const _: () = {
     assert!(size_of::<PinKey>() == 8 + 4 + 2 + 2 + 16);
     assert!(size_of::<LinkKey>() == 8 + 2 * 4);
     assert!(size_of::<Pin>() == 5 * 4 + 4 * EGRESS_MAX + 16);
-    assert!(size_of::<Tag>() == 12);
+    assert!(size_of::<Tag>() == 4 * 4);
     assert!(size_of::<Traffic>() == 4 * 8);
     assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 7 * 8);
-    assert!(size_of::<Event>() == 2 * 8 + 3 * 4 + 6 * 2 + 2 * 16);
+    assert!(size_of::<Event>() == 2 * 8 + 5 * 4 + 6 * 2 + 2 * 16);
     assert!(size_of::<History>() == size_of::<Counters>() + 2 * 4);
 };
 

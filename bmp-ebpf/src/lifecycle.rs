@@ -3,16 +3,14 @@
 //! The kernel calls it a few times in the life of every TCP socket. One without a tag costs a look-up each time, and no more is asked
 //! for.
 
-use core::ptr;
-
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sock_ops_cb_flags_set};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use bmp_ebpf::{EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, Event, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Tag};
+use bmp_ebpf::{EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Tag};
 
 use crate::packet::words;
-use crate::tables::{COUNTERS, EVENTS, TAGS, add, pin_of};
+use crate::tables::{COUNTERS, TAGS, add, event, pin_of};
 
 /// What the kernel is told. No operation is answered: `reply` stays 0, with which the kernel does as without a program.
 const GO_ON: u32 = 1;
@@ -102,24 +100,15 @@ fn ask(ops: *mut bpf_sock_ops) {
 /// Puts an event into the ring.
 #[inline(always)]
 fn tell(ops: *mut bpf_sock_ops, tag: Tag, kind: u16, state: u32) {
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        if let Some(counters) = COUNTERS.get_ptr_mut(NO_SLOT) {
-            // SAFETY: the pointer is to the table's value and only its field is named.
-            add(unsafe { &raw mut (*counters).events_lost }, 1);
-        }
-        return;
-    };
+    let Some(mut entry) = event() else { return };
     let event = entry.as_mut_ptr();
-    // SAFETY: `ops` is the program's context, each word of it read by itself as the verifier wants it; `event` is the entry, and the first
-    // write leaves no byte of it as it was.
+    // SAFETY: `ops` is the program's context, each word of it read by itself as the verifier wants it; `event` is the entry.
     unsafe {
-        ptr::write_bytes(event.cast::<u64>(), 0, size_of::<Event>() / size_of::<u64>());
-        (*event).time_ns = bpf_ktime_get_ns();
         (*event).cookie = bpf_get_socket_cookie(ops.cast());
         (*event).slot = tag.slot;
         (*event).generation = tag.generation;
         (*event).flags = tag.flags;
-        (*event).padding = 0;
+        (*event).process = tag.process;
         (*event).kind = kind;
         (*event).state = state as u16;
         // The kernel gives this one in host byte order and the other in network byte order.

@@ -7,9 +7,11 @@ use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use bmp_ebpf::{
-    Counters, EGRESS_MAX, EVENTS_BYTES, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag, VRF_LINKS_MAX,
+    CAUSE_INTERFACE, CAUSE_NO_PIN, CAUSE_SOURCE, Counters, EGRESS_MAX, EVENTS_BYTES, Event, History, LinkKey, NO_SLOT,
+    PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag, VRF_LINKS_MAX,
 };
 
 /// See [`bmp_ebpf::table::PINS`].
@@ -132,6 +134,16 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// See `CAUSE_*` in [`bmp_ebpf`].
+    #[inline(always)]
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            Self::Interface => CAUSE_INTERFACE,
+            Self::Source => CAUSE_SOURCE,
+            Self::Denied | Self::Gone => CAUSE_NO_PIN,
+        }
+    }
+
     /// The words for the log. All are of one length, so that the verifier sees a copy of constant size.
     #[inline(always)]
     pub(crate) fn words(self) -> &'static str {
@@ -194,6 +206,25 @@ pub(crate) fn add(counter: *mut u64, amount: u64) {
     unsafe {
         asm!("lock *(u64 *)({counter} + 0) += {amount}", counter = in(reg) counter, amount = in(reg) amount, options(nostack));
     }
+}
+
+/// Room for an event in the ring, all zeroes but the time. Where there is none, that is counted.
+#[inline(always)]
+pub(crate) fn event() -> Option<RingBufEntry<Event>> {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        if let Some(counters) = COUNTERS.get_ptr_mut(NO_SLOT) {
+            // SAFETY: the pointer is to the table's value and only its field is named.
+            add(unsafe { &raw mut (*counters).events_lost }, 1);
+        }
+        return None;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: `event` is the entry.
+    unsafe {
+        ptr::write_bytes(event.cast::<u64>(), 0, size_of::<Event>() / size_of::<u64>());
+        (*event).time_ns = bpf_ktime_get_ns();
+    }
+    Some(entry)
 }
 
 /// Counts a denial in the slot's counters, or in those of [`NO_SLOT`], and tells whether it is time to log one.

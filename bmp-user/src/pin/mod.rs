@@ -9,8 +9,8 @@ mod resolve;
 mod table;
 
 pub use datapath::{
-    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Inherited, Mode, Occurrence, Options, Role, Slot,
-    SocketEvent, Target, detach,
+    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Inherited, Mode, Occurrence, Options, Owner, Refused, Role,
+    Slot, SocketEvent, Target, detach,
 };
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;

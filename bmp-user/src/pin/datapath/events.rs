@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use bmp_ebpf::{EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, Event, FAMILY_IPV4, FAMILY_IPV6, TAG_OWN};
+use bmp_ebpf::{
+    CAUSE_INTERFACE, CAUSE_SOURCE, EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, EVENT_REFUSED, Event, FAMILY_IPV4,
+    FAMILY_IPV6, TAG_OWN,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
@@ -24,6 +27,19 @@ pub enum Change {
         /// Whether it had been established; else the attempt failed.
         established: bool,
     },
+    /// Its connect was refused. Of refusals that follow each other at most one a second and CPU is told.
+    Refused(Refused),
+}
+
+/// Why the kernel refused a connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The socket was bound to an interface that the pin does not name.
+    Interface,
+    /// The socket was bound to another source address than the pin's, or to none but a port.
+    Source,
+    /// The pin says deny, or is no longer there.
+    NoPin,
 }
 
 /// What happened to one tagged socket.
@@ -33,11 +49,13 @@ pub struct SocketEvent {
     generation: u32,
     /// Whether bmpd itself opened the socket.
     pub own: bool,
+    /// Id of the process that connected the socket; 0 where that is not known.
+    pub process: u32,
     /// What happened.
     pub change: Change,
     /// The state that the socket was in before, as include/net/tcp_states.h numbers them.
     pub tcp_state: u16,
-    /// This host's end, of the family that is on the wire.
+    /// This host's end (unspecified for [`Change::Refused`]), of the family that is on the wire.
     pub local: SocketAddr,
     /// The station's end.
     pub remote: SocketAddr,
@@ -82,12 +100,18 @@ impl SocketEvent {
             EVENT_CONNECTED => Change::Connected,
             EVENT_ACCEPTED => Change::Accepted,
             EVENT_CLOSED => Change::Closed { established: !HALF_OPEN.contains(&event.state) },
+            EVENT_REFUSED => Change::Refused(match event.cause {
+                CAUSE_INTERFACE => Refused::Interface,
+                CAUSE_SOURCE => Refused::Source,
+                _ => Refused::NoPin,
+            }),
             _ => return None,
         };
         Some(Self {
             slot: event.slot,
             generation: event.generation,
             own: event.flags & TAG_OWN != 0,
+            process: event.process,
             change,
             tcp_state: event.state,
             local: address(event.local, event.local_port)?,

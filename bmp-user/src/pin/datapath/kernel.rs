@@ -21,7 +21,7 @@ use super::counters::add;
 use super::home::{Home, Refused};
 use super::load::{Loaded, find, load};
 use super::slots::Slots;
-use super::{super::privilege, Inherited, Options, Slot, bpf, cgroup, unexpected};
+use super::{super::privilege, Inherited, Options, Owner, Slot, bpf, cgroup, unexpected};
 
 /// The owner of a slot that is free.
 const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, station: [0; 16] };
@@ -331,16 +331,20 @@ impl Kernel {
 
     /// See [`super::Datapath::claim`].
     pub(super) fn claim(&mut self, socket: &impl AsRawFd) -> anyhow::Result<()> {
-        let tag = Tag { slot: NO_SLOT, generation: 0, flags: TAG_OWN };
+        let tag = Tag { slot: NO_SLOT, generation: 0, flags: TAG_OWN, process: std::process::id() };
         self.tags.insert(socket, tag, 0).context("cannot mark the socket as bmpd's own")
     }
 
     /// See [`super::Datapath::tag`].
-    pub(super) fn tag(&mut self, socket: &impl AsRawFd, slot: &Slot, own: bool) -> anyhow::Result<()> {
+    pub(super) fn tag(&mut self, socket: &impl AsRawFd, slot: &Slot, owner: Owner) -> anyhow::Result<()> {
         if !self.slots.holds(slot) {
             bail!("slot {} is free: no socket can be put under it", slot.number);
         }
-        let tag = Tag { slot: slot.number, generation: slot.generation, flags: if own { TAG_OWN } else { 0 } };
+        let (flags, process) = match owner {
+            Owner::Bmpd => (TAG_OWN, std::process::id()),
+            Owner::Process(id) => (0, id),
+        };
+        let tag = Tag { slot: slot.number, generation: slot.generation, flags, process };
         self.tags.insert(socket, tag, 0).with_context(|| format!("cannot put the socket under slot {}", slot.number))
     }
 

@@ -31,10 +31,10 @@ use anyhow::Context as _;
 use bmp_ebpf::{Counters, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN};
 use tracing::warn;
 
-use home::{Home, Refused};
+use home::Home;
 use kernel::Kernel;
 
-pub use events::{Change, Events, Occurrence, SocketEvent};
+pub use events::{Change, Events, Occurrence, Refused, SocketEvent};
 pub use home::DEFAULT_BPFFS;
 
 /// What `--datapath` asks for.
@@ -90,6 +90,15 @@ impl fmt::Display for Enforcement {
             Self::Socket { why } => write!(f, "{} ({why})", self.as_str()),
         }
     }
+}
+
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// bmpd's own: its traffic counts as the session's.
+    Bmpd,
+    /// Another process's, with this id: its traffic counts as foreign.
+    Process(u32),
 }
 
 /// Who opens the connections of a session.
@@ -177,7 +186,7 @@ impl Datapath {
         }
         match Self::kernel(options) {
             Ok(datapath) => Ok(datapath),
-            Err(error) if error.is::<Refused>() => Err(error),
+            Err(error) if error.is::<home::Refused>() => Err(error),
             Err(error) if options.mode == Mode::Auto => Ok(Self::socket(format!("{error:#}"))),
             Err(error) => {
                 Err(error
@@ -311,7 +320,7 @@ impl Datapath {
     }
 
     /// Puts a socket under a slot from user space: a listener, whose accepted sockets then begin under it too, or a connection that was
-    /// there before its pin. The pin holds from the next packet on. `own` as in [`Self::claim`].
+    /// there before its pin. The pin holds from the next packet on.
     ///
     /// A connection that is established already is counted, but makes no [`Events`] and its retransmissions are not counted: the kernel lets
     /// only a program that is called for the socket ask for them.
@@ -319,8 +328,8 @@ impl Datapath {
     /// # Errors
     ///
     /// The slot is free, the descriptor is not a socket, or the kernel has no memory for the tag.
-    pub fn tag(&self, socket: &impl AsRawFd, slot: &Slot, own: bool) -> anyhow::Result<()> {
-        self.with(|kernel| kernel.tag(socket, slot, own)).unwrap_or(Ok(()))
+    pub fn tag(&self, socket: &impl AsRawFd, slot: &Slot, owner: Owner) -> anyhow::Result<()> {
+        self.with(|kernel| kernel.tag(socket, slot, owner)).unwrap_or(Ok(()))
     }
 
     /// Whether an earlier bmpd's tables go on, so that a start that fails now must leave them: see [`Self::detach`].

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use bmp_ebpf::{EVENTS_BYTES, Pin};
 use socket2::{Domain, SockRef};
 
-use super::super::{Change, Events, Occurrence, SocketEvent};
+use super::super::{Change, Events, Occurrence, Owner, SocketEvent};
 use super::world::{PATIENCE, STATION4, STATION6, UP0, UP1, UP1_IPV6, World, connect, pin, stop_listening, wait_for};
 
 /// Reads events with a runtime of its own.
@@ -181,7 +181,7 @@ fn accepted_sockets_are_under_their_listeners_slot() {
     let listener = listen_at_router(&world);
     let key = world.key_of(SocketAddr::new(STATION4.into(), 1));
     let slot = world.datapath.install(&key, world.by_up1()).unwrap();
-    world.datapath.tag(&listener, &slot, true).unwrap();
+    world.datapath.tag(&listener, &slot, Owner::Bmpd).unwrap();
     world.router.ip(&format!("route del {STATION4} via 198.51.100.2"));
     let connecting = world.station.socket(Domain::IPV4);
     let source = SocketAddr::new(STATION4.into(), 0);
@@ -220,7 +220,7 @@ fn a_connection_that_was_there_first_can_be_put_under_a_slot() {
     session.send(1000);
     let pin = pin(Some(UP0.into()), world.router.ifindex("up0"));
     let slot = world.datapath.install(&world.key(&listener), pin).unwrap();
-    world.datapath.tag(&session.router, &slot, false).unwrap();
+    world.datapath.tag(&session.router, &slot, Owner::Process(0)).unwrap();
     session.send(200);
     assert_eq!(world.datapath.counters(&slot).foreign_tx.payload_bytes, 200);
 
@@ -228,6 +228,6 @@ fn a_connection_that_was_there_first_can_be_put_under_a_slot() {
     let number = freed.number();
     let copy = super::super::Slot { number, generation: freed.generation };
     world.datapath.free(freed);
-    let error = world.datapath.tag(&session.router, &copy, false).unwrap_err();
+    let error = world.datapath.tag(&session.router, &copy, Owner::Process(0)).unwrap_err();
     assert_eq!(error.to_string(), format!("slot {number} is free: no socket can be put under it"));
 }
