@@ -30,7 +30,7 @@ use crate::{
     control::{self, ControlSocket},
     feed::Feed,
     input, link,
-    pin::{self, Datapath, Enforcement, Pins},
+    pin::{self, Datapath, Enforcement, Foreign, Pins},
     session::{self, Identity, Sessions},
     sys,
 };
@@ -75,10 +75,19 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let store = Store::new(&options.config, config);
     let mut config = store.subscribe();
 
+    let foreign = Foreign::new(pins.clone(), routes.clone(), host.clone());
     let pin_task = tokio::spawn(pin::run(pins.clone(), config.clone(), host.clone(), routes));
+    let event_task = tokio::spawn(follow_events(pins.clone()));
     let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays));
-    let mut session_task =
-        tokio::spawn(session::run(sessions.clone(), feed.clone(), pins.clone(), identity, config.clone(), stopping));
+    let mut session_task = tokio::spawn(session::run(
+        sessions.clone(),
+        feed.clone(),
+        pins.clone(),
+        foreign,
+        identity,
+        config.clone(),
+        stopping,
+    ));
     let context = control::Context { store: store.clone(), host, sessions, pins, feed };
     info!("ready, control socket {}", options.control.display());
 
@@ -112,18 +121,27 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     if let Err(error) = (&mut session_task).await {
         error!("the session task failed: {error}");
     }
-    for task in [relay_task, pin_task] {
+    for task in [relay_task, pin_task, event_task] {
         task.abort();
         // An aborted task answers with just that.
         let _ = task.await;
     }
-    let persist = store.running().bmp.persist;
+    let running = store.running();
+    let adopted = running.bmp.sessions.values().any(|session| session.adopt);
+    let persist = running.bmp.persist || adopted;
     if persist {
-        info!("what the kernel enforces stays: persist is configured");
+        let why = if adopted { "a session is adopted" } else { "persist is configured" };
+        info!("what the kernel enforces stays: {why} (`bmpd detach` removes it)");
     }
     datapath.detach(persist).context("the kernel programs are left behind (`bmpd detach` removes them)")?;
     info!("closed");
     Ok(())
+}
+
+async fn follow_events(pins: Pins) {
+    if let Err(error) = pin::follow(pins).await {
+        error!("what the kernel tells of connections is not followed: {error:#}");
+    }
 }
 
 /// sysName is what is configured, or the host's name; sysDescr names program and kernel.

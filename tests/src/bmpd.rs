@@ -2,10 +2,11 @@
 
 use std::{
     ffi::OsString,
+    io::Write,
     net::IpAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -307,6 +308,26 @@ impl Bmpd {
             // A change of state is a line of the log; counters change without one.
             self.process.wait_for_more(known, Duration::from_millis(50));
         }
+    }
+
+    /// Feeds `bmpctl -f -` with these lines; what it prints, and whether it took them all.
+    pub fn typed(&self, lines: &str) -> (bool, String) {
+        let mut bmpctl = self.bmpctl("-f -");
+        bmpctl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
+        bmpctl.stdin.take().expect("it is piped").write_all(lines.as_bytes()).expect("bmpctl reads");
+        let output = bmpctl.wait_with_output().expect("bmpctl ends");
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        (output.status.success(), said)
+    }
+
+    /// Commits these lines of the view of the session to `station`.
+    ///
+    /// # Panics
+    /// If one is not taken.
+    pub fn commit(&self, station: IpAddr, lines: &str) {
+        let (taken, said) = self.typed(&format!("system-view\nbmp\nbmp-session {station}\n{lines}\ncommit\n"));
+        assert!(taken, "{said}");
     }
 
     /// Waits until the session to `station` is up.

@@ -115,6 +115,11 @@ exit
         })
     }
 
+    /// bgpd's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Ends bgpd.
     pub fn terminate(&mut self) {
         self.process.terminate();

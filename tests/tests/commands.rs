@@ -1,6 +1,6 @@
 //! The command language, typed into bmpctl against a running bmpd.
 
-use std::{io::Write, process::Stdio, time::Duration};
+use std::time::Duration;
 
 use lab::{
     bmp,
@@ -10,22 +10,11 @@ use lab::{
     trial::{Plan, outgoing},
 };
 
-/// Feeds `bmpctl -f -` with these lines; what it prints, and whether it took them all.
-fn typed(bmpd: &Bmpd, lines: &str) -> (bool, String) {
-    let mut bmpctl = bmpd.bmpctl("-f -");
-    bmpctl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
-    bmpctl.stdin.take().expect("it is piped").write_all(lines.as_bytes()).expect("bmpctl reads");
-    let output = bmpctl.wait_with_output().expect("bmpctl ends");
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    (output.status.success(), said)
-}
-
 #[test]
 fn a_commit_moves_the_session_and_is_in_the_file() {
     let trial = Plan::session("connect-interface up2").start_up();
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2 192.0.2.129\ncommit\n");
-    assert_eq!(typed(&trial.bmpd, &lines), (true, String::new()));
+    assert_eq!(trial.bmpd.typed(&lines), (true, String::new()));
     assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2_OTHER);
     let file = std::fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
     assert!(file.contains("connect-interface up2 192.0.2.129"), "{file}");
@@ -35,10 +24,10 @@ fn a_commit_moves_the_session_and_is_in_the_file() {
 #[test]
 fn what_is_not_committed_changes_nothing_and_an_error_points_at_its_word() {
     let trial = Plan::session("connect-interface up2").start_up();
-    let (_, said) = typed(&trial.bmpd, &format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
+    let (_, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
     assert!(said.contains("commit"), "it is said that something is pending: {said}");
     let (taken, said) =
-        typed(&trial.bmpd, &format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface 224.0.0.1\n"));
+        trial.bmpd.typed(&format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface 224.0.0.1\n"));
     assert!(!taken && said.contains("<stdin>:4:19: error: ") && said.contains("^^^^^^^^^"), "{said}");
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
@@ -56,10 +45,10 @@ fn reset_connects_the_session_again_at_once_and_tells_the_station() {
 fn shutdown_ends_a_session_and_undo_shutdown_brings_it_back() {
     let trial = Plan::session("connect-interface up2").start_up();
     let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
-    assert_eq!(typed(&trial.bmpd, &format!("{view}shutdown\ncommit\n")), (true, String::new()));
+    assert_eq!(trial.bmpd.typed(&format!("{view}shutdown\ncommit\n")), (true, String::new()));
     trial.bmpd.wait_down(STATION, "shutdown");
     assert!(trial.station.wait_connection(0, "its end", |c| c.end.is_some()).has(bmp::TERMINATION));
-    assert_eq!(typed(&trial.bmpd, &format!("{view}undo shutdown\ncommit\n")), (true, String::new()));
+    assert_eq!(trial.bmpd.typed(&format!("{view}undo shutdown\ncommit\n")), (true, String::new()));
     trial.bmpd.wait_up(STATION);
 }
 

@@ -57,8 +57,10 @@ pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
     quietly(as_root("dpkg").args(["--configure", "-a"]))?;
     quietly(apt().args(["update", "-qq"]))?;
     quietly(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages))?;
-    if packages.iter().any(|name| name == "frr") && Path::new("/run/systemd/system").is_dir() {
-        quietly(as_root("systemctl").args(["disable", "--quiet", "frr.service"]))?;
+    for name in ["frr", "gobgpd"] {
+        if packages.iter().any(|installed| installed == name) && Path::new("/run/systemd/system").is_dir() {
+            quietly(as_root("systemctl").args(["disable", "--quiet", &format!("{name}.service")]))?;
+        }
     }
     Ok(())
 }

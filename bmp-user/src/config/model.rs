@@ -27,8 +27,6 @@ impl Config {
         self.bmp.sessions.iter().find_map(|(id, session)| {
             let command = if id.vpn_instance.is_some() {
                 "bmp-session vpn-instance"
-            } else if session.adopt {
-                "adopt"
             } else if session.next_hop.is_some() {
                 "next-hop"
             } else if matches!(session.transport, Some(Transport::Listen(_))) {

@@ -44,6 +44,8 @@ pub(super) struct SessionReport {
     pub(super) connect_interface: ConnectInterface,
     pub(super) egress: Egress,
     pub(super) kernel: Kernel,
+    /// What the kernel tells of the connections; `None` where no program does.
+    pub(super) connections: Option<Connections>,
     pub(super) messages: Messages,
     pub(super) feed: Feed,
 }
@@ -86,6 +88,16 @@ pub(super) struct Kernel {
     pub(super) retransmits: u64,
     pub(super) denied: Denied,
     pub(super) foreign: Foreign,
+}
+
+/// What the kernel tells of the connections under the session's pin, bmpd's own and other processes'.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Connections {
+    pub(super) open: usize,
+    pub(super) established: u64,
+    pub(super) closed: u64,
+    /// Attempts that failed.
+    pub(super) failed: u64,
 }
 
 /// Packets dropped and connects refused, by cause.
@@ -181,8 +193,8 @@ fn report(
         port: configured.port(),
         vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
         alias: id.alias.clone(),
-        owner: "bmpd",
-        process: None,
+        owner: if configured.adopt { "adopted" } else { "bmpd" },
+        process: shown.process.map(|process| Process { pid: process.id, name: process.name }),
         state: if shown.phase.is_up() { "up" } else { "down" },
         phase: shown.phase.as_str(),
         reason: shown.reason.map(|reason| reason.as_str()),
@@ -204,11 +216,33 @@ fn report(
         egress: Egress { interfaces, enforcement, why },
         // Where no program counts them, the connections' own `TCP_INFO` does.
         kernel: match context.pins.datapath().enforcement() {
+            Enforcement::Kernel if configured.adopt => kernel(&adopted(&counters), counters.retransmits),
             Enforcement::Kernel => kernel(&counters, counters.retransmits),
             Enforcement::Socket { .. } => kernel(&counters, shown.retransmits + shown.live_retransmits),
         },
+        connections: matches!(context.pins.datapath().enforcement(), Enforcement::Kernel).then(|| {
+            let told = session.pin.connections();
+            let told = told.borrow();
+            Connections {
+                open: told.open.len(),
+                established: told.established,
+                closed: told.closed,
+                failed: told.failed,
+            }
+        }),
         messages: messages(session.status.messages()),
         feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps, complete },
+    }
+}
+
+/// The traffic of another process is what an adopted session consists of.
+fn adopted(counters: &Counters) -> Counters {
+    Counters {
+        own_tx: counters.foreign_tx,
+        own_rx: counters.foreign_rx,
+        foreign_tx: counters.own_tx,
+        foreign_rx: counters.own_rx,
+        ..*counters
     }
 }
 

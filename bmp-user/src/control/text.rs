@@ -66,6 +66,10 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
         if let Some(seconds) = report.retry_in_seconds {
             line("Next attempt in", format!("{seconds:.1} s"))?;
         }
+        if report.owner == "adopted" {
+            let process = report.process.as_ref().map(|process| format!("{} (process {})", process.name, process.pid));
+            line("Opened by", process.unwrap_or_else(|| "another process, which has not connected".to_owned()))?;
+        }
         line("Established", format!("{} time(s)", report.established_count))?;
         let local = match (report.local_address, report.local_port) {
             (Some(address), Some(port)) => format!("{address} port {port}"),
@@ -104,6 +108,18 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
             ),
         )?;
         line("Foreign", format!("{} bytes in {} packets", kernel.foreign.tx_bytes, kernel.foreign.tx_packets))?;
+        if let Some(told) = &report.connections {
+            line(
+                "Connections",
+                format!(
+                    "{} open, {} established, {} closed, {} failed",
+                    told.open, told.established, told.closed, told.failed
+                ),
+            )?;
+        }
+        if report.owner == "adopted" {
+            continue;
+        }
         let messages = &report.messages;
         line(
             "Messages",

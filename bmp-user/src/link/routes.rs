@@ -39,6 +39,12 @@ pub struct Route {
     pub local: bool,
 }
 
+impl std::fmt::Debug for Routes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
+    }
+}
+
 impl Routes {
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self { client: Arc::new(Mutex::new(Some(Client::open()?))) })

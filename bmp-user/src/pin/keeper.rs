@@ -12,7 +12,7 @@ use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, Pin, PinKey};
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
-use super::{Grant, Pins, Reason, Resolved, Role, SessionPin, Slot, State, Target, Unresolved, resolve};
+use super::{Current, Grant, Pins, Reason, Resolved, Role, SessionPin, Slot, State, Target, Unresolved, resolve};
 use crate::{
     config::{Config, ConnectInterface, Session, SessionId, effective},
     link::{Host, Routes},
@@ -91,6 +91,7 @@ struct RouteVerdict {
 
 /// What a key leads to.
 struct Installed {
+    target: Target,
     key: PinKey,
     slot: Slot,
     pin: Pin,
@@ -132,6 +133,7 @@ pub async fn run(
         keeper.update(&wanted, &found).await;
         if std::mem::take(&mut first) {
             keeper.retire_inherited();
+            keeper.pins.tell_settled();
         }
         let next = keeper.next_deadline();
         let more = tokio::select! {
@@ -308,7 +310,7 @@ impl Keeper {
                 self.uninstall(tracked);
                 Ok(())
             }
-            Some((target, pin)) => self.put(tracked, self.pins.datapath().key(&target), pin),
+            Some((target, pin)) => self.put(tracked, target, pin),
         };
         if let Err(error) = put {
             let why = format!("the kernel tables do not take the pin: {error:#}");
@@ -348,7 +350,8 @@ impl Keeper {
     }
 
     /// Lets the key lead to the pin. Where that fails, it leads to a denial.
-    fn put(&mut self, tracked: &mut Tracked, key: PinKey, pin: Pin) -> anyhow::Result<()> {
+    fn put(&mut self, tracked: &mut Tracked, target: Target, pin: Pin) -> anyhow::Result<()> {
+        let key = self.pins.datapath().key(&target);
         if tracked.installed.as_ref().is_some_and(|installed| installed.key == key && installed.pin == pin) {
             return Ok(());
         }
@@ -361,11 +364,11 @@ impl Keeper {
             if pin == DENIAL {
                 tracked.denial = Some(slot.clone());
             }
-            self.replace(tracked, Some(Installed { key, slot, pin }));
+            self.replace(tracked, Some(Installed { target, key, slot, pin }));
             return Ok(());
         }
         if pin == DENIAL {
-            return self.deny(tracked, key);
+            return self.deny(tracked, target);
         }
         let slot = match self.revive(tracked, pin) {
             Some(slot) => slot,
@@ -375,15 +378,16 @@ impl Keeper {
                     slot
                 }
                 Err(error) => {
-                    self.deny(tracked, key)?;
+                    self.deny(tracked, target)?;
                     return Err(error);
                 }
             },
         };
-        self.lead(tracked, Installed { key, slot, pin })
+        self.lead(tracked, Installed { target, key, slot, pin })
     }
 
-    fn deny(&mut self, tracked: &mut Tracked, key: PinKey) -> anyhow::Result<()> {
+    fn deny(&mut self, tracked: &mut Tracked, target: Target) -> anyhow::Result<()> {
+        let key = self.pins.datapath().key(&target);
         if tracked.denial.is_none() {
             match self.pins.datapath().place(DENIAL) {
                 Ok(slot) => {
@@ -396,7 +400,7 @@ impl Keeper {
             }
         }
         match tracked.denial.clone().or_else(|| self.last_resort.clone()) {
-            Some(slot) => self.lead(tracked, Installed { key, slot, pin: DENIAL }),
+            Some(slot) => self.lead(tracked, Installed { target, key, slot, pin: DENIAL }),
             None => Ok(()),
         }
     }
@@ -426,7 +430,10 @@ impl Keeper {
 
     /// The slot that was in force lingers. Its key goes too, unless it leads to another slot by now.
     fn replace(&mut self, tracked: &mut Tracked, new: Option<Installed>) {
-        let Some(old) = std::mem::replace(&mut tracked.installed, new) else { return };
+        let current = new.as_ref().map(|new| Current { target: new.target, slot: new.slot.clone() });
+        let old = std::mem::replace(&mut tracked.installed, new);
+        tracked.pin.set_current(current);
+        let Some(old) = old else { return };
         if let Err(error) = self.pins.datapath().remove(&old.key, &old.slot) {
             warn!("cannot take a pin out of the kernel table: {error:#}");
         }

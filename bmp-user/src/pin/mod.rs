@@ -1,19 +1,24 @@
 //! From `connect-interface` to what the kernel enforces: the effective source and egress of each session, the kernel tables
 //! that hold them, and what the kernel counted.
 
+mod connections;
 mod datapath;
+mod foreign;
 mod keeper;
 mod privilege;
 mod reason;
 mod resolve;
 mod table;
 
+pub use connections::{Connection, Connections, Ended, Refusal, follow};
 pub use datapath::{
     Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Inherited, Mode, Occurrence, Options, Owner, Refused, Role,
     Slot, SocketEvent, Target, detach,
 };
+pub use foreign::Foreign;
+pub(crate) use foreign::name_of;
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
 pub use reason::Reason;
 pub use resolve::{Resolved, Rule, Unresolved, resolve};
-pub use table::{Grant, Pins, SessionPin, State};
+pub use table::{Current, Grant, Pins, SessionPin, Standing, State};

@@ -8,7 +8,7 @@ use std::{
 use bmp_ebpf::Counters;
 use tokio::sync::watch;
 
-use super::{Datapath, Resolved, Slot, Target, Unresolved};
+use super::{Connection, Connections, Datapath, Resolved, Slot, SocketEvent, Target, Unresolved};
 use crate::config::SessionId;
 
 /// What a session may use now.
@@ -38,6 +38,27 @@ pub struct SessionPin {
     /// [`crate::link::Host::routes_epoch`] as far as it matters to the session.
     routes: watch::Sender<u64>,
     ledger: Mutex<Ledger>,
+    connections: watch::Sender<Connections>,
+    current: Mutex<Option<Current>>,
+    standing: watch::Sender<Standing>,
+}
+
+/// What was decided about a session together with what the kernel enforces for it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What the session may use.
+    pub state: State,
+    /// What the kernel enforces for its new connections, a denial included; `None` where nothing is.
+    pub current: Option<Current>,
+}
+
+/// What the kernel enforces for new connections of a session, a denial included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// The connections that it is for.
+    pub target: Target,
+    /// The slot that holds the pin.
+    pub slot: Slot,
 }
 
 /// What the kernel counted for one session.
@@ -55,12 +76,15 @@ pub struct Pins {
     datapath: Datapath,
     /// Kept alive by the session and by the task that decides about it: both have the same one, however often it is configured.
     sessions: Arc<Mutex<BTreeMap<SessionId, Weak<SessionPin>>>>,
+    settled: Arc<watch::Sender<bool>>,
+    late: Arc<watch::Sender<bool>>,
 }
 
 impl Pins {
     /// No pins yet; they are written through `datapath`.
     pub fn new(datapath: Datapath) -> Self {
-        Self { datapath, sessions: Arc::default() }
+        let no = || Arc::new(watch::Sender::new(false));
+        Self { datapath, sessions: Arc::default(), settled: no(), late: no() }
     }
 
     /// The kernel side.
@@ -79,9 +103,57 @@ impl Pins {
             state: watch::Sender::new(State::Pending),
             routes: watch::Sender::new(0),
             ledger: Mutex::default(),
+            connections: watch::Sender::default(),
+            current: Mutex::default(),
+            standing: watch::Sender::new(Standing { state: State::Pending, current: None }),
         });
         sessions.insert(id.clone(), Arc::downgrade(&pin));
         pin
+    }
+
+    /// Returns when every session of the first configuration has its pin.
+    pub(super) async fn settled(&self) {
+        // An error means that nobody decides any more, with which it stays as it is.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    pub(super) fn tell_settled(&self) {
+        self.settled.send_replace(true);
+    }
+
+    /// Becomes true when a connection is held to a pin that was there before it.
+    pub(super) fn late(&self) -> watch::Receiver<bool> {
+        self.late.subscribe()
+    }
+
+    pub(super) fn tell_late(&self) {
+        self.late.send_replace(true);
+    }
+
+    /// Adds what the kernel tells to the connections of the session that it is about.
+    pub(super) fn tell_event(&self, event: &SocketEvent) {
+        let pins = self.all();
+        let slot = event.under();
+        // A slot can be gone before the last of its connections is.
+        let by_cookie = pins.iter().find(|pin| pin.connections.borrow().open.contains_key(&event.cookie));
+        let session = by_cookie.or_else(|| pins.iter().find(|pin| lock(&pin.ledger).slots.contains(&slot)));
+        if let Some(session) = session {
+            session.connections.send_modify(|connections| connections.record(event));
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn tell_gone(&self, cookie: u64) {
+        self.all().iter().for_each(|pin| pin.tell_gone(cookie));
+    }
+
+    /// Events were lost.
+    pub(super) fn tell_lost(&self) {
+        self.all().iter().for_each(|pin| pin.connections.send_modify(|connections| connections.lost += 1));
+    }
+
+    fn all(&self) -> Vec<Arc<SessionPin>> {
+        lock(&self.sessions).values().filter_map(Weak::upgrade).collect()
     }
 
     /// What the kernel counted for a session, over all the slots it has had.
@@ -106,7 +178,31 @@ impl SessionPin {
         self.routes.subscribe()
     }
 
+    /// Follows what the kernel tells of the session's connections.
+    pub fn connections(&self) -> watch::Receiver<Connections> {
+        self.connections.subscribe()
+    }
+
+    /// Follows what was decided together with what the kernel enforces.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// What is told with the next [`Self::tell`].
+    pub(super) fn set_current(&self, current: Option<Current>) {
+        *lock(&self.current) = current;
+    }
+
+    pub(super) fn tell_open(&self, cookie: u64, connection: Connection) {
+        self.connections.send_modify(|connections| connections.open(cookie, connection));
+    }
+
+    pub(super) fn tell_gone(&self, cookie: u64) {
+        self.connections.send_if_modified(|connections| connections.gone(cookie));
+    }
+
     pub(super) fn tell(&self, state: State) {
+        self.standing.send_replace(Standing { state: state.clone(), current: lock(&self.current).clone() });
         self.state.send_replace(state);
     }
 

@@ -272,7 +272,7 @@ async fn other_pin(pin: &mut watch::Receiver<State>, grant: &Arc<Grant>) {
 }
 
 /// Returns when an operator resets the session.
-async fn changed(reset: &mut watch::Receiver<()>) {
+pub(super) async fn changed(reset: &mut watch::Receiver<()>) {
     // An error means that nobody can any more.
     if reset.changed().await.is_err() {
         std::future::pending::<()>().await;
@@ -280,7 +280,7 @@ async fn changed(reset: &mut watch::Receiver<()>) {
 }
 
 /// Returns when the session is to end.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the owner is gone, which is an end as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }

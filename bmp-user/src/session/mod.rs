@@ -1,6 +1,7 @@
 //! The sessions: one task for each station, which connects from the pinned source, tells the station what is in force, follows
 //! the journal, and backs off when it must.
 
+mod adopted;
 mod backoff;
 mod connect;
 mod connection;
@@ -21,13 +22,14 @@ use tokio::{
     time::timeout,
 };
 
-pub use status::{Phase, Snapshot, Status};
+pub use status::{Phase, Process, Snapshot, Status};
 
 use crate::{
     config::{Config, SessionId},
     feed::Feed,
-    pin::{Pins, SessionPin},
+    pin::{Foreign, Pins, SessionPin},
 };
+use adopted::Adopted;
 use life::Life;
 
 /// All sessions together have this long to say farewell when bmpd ends: a little more than one has.
@@ -93,6 +95,8 @@ impl Sessions {
 }
 
 struct Running {
+    /// Whether another process opens it.
+    adopted: bool,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -102,6 +106,7 @@ pub async fn run(
     sessions: Sessions,
     feed: Feed,
     pins: Pins,
+    foreign: Foreign,
     identity: watch::Receiver<Identity>,
     mut config: watch::Receiver<Arc<Config>>,
     mut stop: watch::Receiver<bool>,
@@ -110,30 +115,50 @@ pub async fn run(
     let mut ending = JoinSet::new();
     loop {
         let wanted = Arc::clone(&config.borrow_and_update());
-        for (id, session) in running.extract_if(.., |id, _| !wanted.bmp.sessions.contains_key(id)) {
+        let other = |id: &SessionId, running: &Running| {
+            wanted.bmp.sessions.get(id).is_none_or(|session| session.adopt != running.adopted)
+        };
+        for (id, session) in running.extract_if(.., |id, running| other(id, running)) {
             session.stop.send_replace(true);
             sessions.remove(&id);
             ending.spawn(session.task);
         }
-        for id in wanted.bmp.sessions.keys() {
+        for (id, configured) in &wanted.bmp.sessions {
             if running.contains_key(id) {
                 continue;
             }
             let session = Session::idle(pins.session(id));
             let (stop, stop_receiver) = watch::channel(false);
-            let life = Life {
-                id: id.clone(),
-                feed: feed.clone(),
-                pins: pins.clone(),
-                pin: Arc::clone(&session.pin),
-                identity: identity.clone(),
-                status: Arc::clone(&session.status),
-                stop: stop_receiver,
-                farewells: JoinSet::new(),
-                reset: session.reset.subscribe(),
+            let (pin, status, reset) =
+                (Arc::clone(&session.pin), Arc::clone(&session.status), session.reset.subscribe());
+            let task = if configured.adopt {
+                let adopted = Adopted {
+                    id: id.clone(),
+                    pins: pins.clone(),
+                    pin,
+                    foreign: foreign.clone(),
+                    status,
+                    config: config.clone(),
+                    stop: stop_receiver,
+                    reset,
+                };
+                tokio::spawn(adopted.run())
+            } else {
+                let life = Life {
+                    id: id.clone(),
+                    feed: feed.clone(),
+                    pins: pins.clone(),
+                    pin,
+                    identity: identity.clone(),
+                    status,
+                    stop: stop_receiver,
+                    farewells: JoinSet::new(),
+                    reset,
+                };
+                tokio::spawn(life.run())
             };
             sessions.set(id, Arc::new(session));
-            running.insert(id.clone(), Running { stop, task: tokio::spawn(life.run()) });
+            running.insert(id.clone(), Running { adopted: configured.adopt, stop, task });
         }
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),

@@ -47,6 +47,15 @@ impl Phase {
     }
 }
 
+/// The process that owns an adopted session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub id: u32,
+    /// What it calls itself.
+    pub name: String,
+}
+
 /// A reading of [`Status`].
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -62,6 +71,8 @@ pub struct Snapshot {
     pub since: Instant,
     /// The near end of the connection.
     pub local: Option<SocketAddr>,
+    /// Of an adopted session that is up, whose connection it is.
+    pub process: Option<Process>,
     /// How many connections have been established.
     pub established: u64,
     /// When the next attempt is due.
@@ -96,6 +107,7 @@ impl Status {
                 mend: None,
                 since: Instant::now(),
                 local: None,
+                process: None,
                 established: 0,
                 retry_at: None,
                 complete: true,

@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// What the tests start: other daemons, a decoder that is not ours, and what makes hosts and links of namespaces.
-const PACKAGES: [&str; 9] =
-    ["ethtool", "frr", "iperf3", "iproute2", "nftables", "pmacct", "procps", "tshark", "util-linux"];
+const PACKAGES: [&str; 10] =
+    ["ethtool", "frr", "gobgpd", "iperf3", "iproute2", "nftables", "pmacct", "procps", "tshark", "util-linux"];
 
 /// Asks the tests for their long campaigns.
 const SOAK: &str = "BMPD_SOAK";

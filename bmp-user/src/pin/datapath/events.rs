@@ -71,6 +71,11 @@ impl SocketEvent {
         (self.slot, self.generation) == (slot.number, slot.generation)
     }
 
+    /// The slot that the socket was under.
+    pub fn under(&self) -> Slot {
+        Slot { number: self.slot, generation: self.generation }
+    }
+
     /// The number of the slot that the socket was under.
     pub fn slot(&self) -> u32 {
         self.slot

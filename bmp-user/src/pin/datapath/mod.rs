@@ -395,6 +395,12 @@ impl Datapath {
         }
     }
 
+    /// The slot of no pin.
+    #[cfg(test)]
+    pub(in crate::pin) fn no_slot() -> Slot {
+        Slot::NONE
+    }
+
     /// Changes a pin in place, as nothing but a test would.
     #[cfg(test)]
     fn overwrite(&self, slot: &Slot, pin: Pin) {

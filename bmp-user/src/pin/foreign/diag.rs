@@ -1,0 +1,183 @@
+//! TCP sockets as sock_diag(7) has them: found, closed, and watched until they are gone.
+//!
+//! Everything here belongs to the network namespace of the calling thread, and waits for the kernel in place: call it where waiting
+//! is allowed.
+
+use std::{io, net::SocketAddr};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_sock_diag::{
+    AF_INET, AF_INET6, IPPROTO_TCP, SockDiagDestroy, SockDiagMessage,
+    inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
+};
+use netlink_sys::{
+    AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr as KernelAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
+};
+
+/// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY` (linux/sock_diag.h).
+const DESTROYED_GROUPS: [u32; 2] = [1, 3];
+
+/// Larger than any datagram the kernel sends in answer: dumps end at 32 KiB.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// One TCP socket with a far end.
+#[derive(Clone, Debug)]
+pub(super) struct TcpSocket {
+    id: SocketId,
+    family: u8,
+    /// Number of its inode: how its owners name it in /proc/PID/fd. 0 when no process holds it any more.
+    pub(super) inode: u32,
+    /// Interface index that it is bound to; 0 is none.
+    pub(super) device: u32,
+}
+
+impl TcpSocket {
+    fn new(header: InetResponseHeader) -> Self {
+        Self { device: header.socket_id.interface_id, id: header.socket_id, family: header.family, inode: header.inode }
+    }
+
+    /// `SO_COOKIE`.
+    pub(super) fn cookie(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h] = self.id.cookie;
+        // Two words, the lower first, each in host order (linux/inet_diag.h, `idiag_cookie`).
+        u64::from(u32::from_ne_bytes([e, f, g, h])) << 32 | u64::from(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    /// This host's end, of the family that is on the wire.
+    pub(super) fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.id.source_address.to_canonical(), self.id.source_port)
+    }
+
+    /// The far end, likewise.
+    pub(super) fn remote(&self) -> SocketAddr {
+        SocketAddr::new(self.id.destination_address.to_canonical(), self.id.destination_port)
+    }
+}
+
+/// The TCP sockets that are connected to `station`, or are about to be. IPv4-mapped ones of IPv6 sockets are among them.
+pub(super) fn connected_to(station: SocketAddr) -> io::Result<Vec<TcpSocket>> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        if family == AF_INET && station.is_ipv6() {
+            continue;
+        }
+        let mut id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+        // The kernel compares ports alone.
+        id.destination_port = station.port();
+        let request = InetRequest {
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::all() - StateFlags::LISTEN - StateFlags::TIME_WAIT - StateFlags::CLOSE,
+            socket_id: id,
+        };
+        ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | NLM_F_DUMP, |header| {
+            let socket = TcpSocket::new(header);
+            if socket.remote().ip() == station.ip().to_canonical() && socket.remote().port() == station.port() {
+                found.push(socket);
+            }
+        })?;
+    }
+    Ok(found)
+}
+
+/// Closes a socket, whoever has it: the owner gets `ECONNABORTED`, the far end a reset. One that is gone meanwhile is no error.
+///
+/// `EOPNOTSUPP`: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
+pub(super) fn destroy(socket: &TcpSocket) -> io::Result<()> {
+    let request = InetRequest {
+        family: socket.family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id: socket.id.clone(),
+    };
+    let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
+    match ask(request, NLM_F_REQUEST | NLM_F_ACK, |_| {}) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done,
+    }
+}
+
+/// Sends one request and calls `each` with every socket of the answer.
+fn ask(request: impl NetlinkSerializable, flags: u16, mut each: impl FnMut(InetResponseHeader)) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    header.sequence_number = 1;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+
+    let mut netlink = Socket::new(NETLINK_SOCK_DIAG)?;
+    netlink.bind_auto()?;
+    netlink.send_to(&bytes, &KernelAddr::new(0, 0), 0)?;
+    let mut buffer = Vec::with_capacity(ANSWER_MAX);
+    loop {
+        buffer.clear();
+        netlink.recv(&mut buffer, 0)?;
+        let mut rest = buffer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
+            let length = (message.header.length as usize).next_multiple_of(4);
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => {
+                    return match error.code {
+                        None => Ok(()),
+                        Some(_) => Err(error.to_io()),
+                    };
+                }
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(response.header),
+                _ => {}
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+/// Tells of every TCP socket of the namespace that is gone.
+pub(in crate::pin) struct Destroyed {
+    socket: TokioSocket,
+    buffer: bytes::BytesMut,
+}
+
+impl Destroyed {
+    pub(in crate::pin) fn watch() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_SOCK_DIAG)?;
+        socket.socket_mut().bind_auto()?;
+        for group in DESTROYED_GROUPS {
+            socket.socket_mut().add_membership(group)?;
+        }
+        Ok(Self { socket, buffer: bytes::BytesMut::with_capacity(ANSWER_MAX) })
+    }
+
+    /// The cookies of the next sockets that are gone; `None` where some were and are not told.
+    pub(in crate::pin) async fn next(&mut self) -> io::Result<Option<Vec<u64>>> {
+        self.buffer.clear();
+        match self.socket.recv(&mut self.buffer).await {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let mut cookies = Vec::new();
+        let mut rest = self.buffer.as_ref();
+        while !rest.is_empty() {
+            let Ok(message) = NetlinkMessage::<SockDiagMessage>::deserialize(rest) else { return Ok(None) };
+            let length = (message.header.length as usize).next_multiple_of(4);
+            if let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) = message.payload {
+                cookies.push(TcpSocket::new(response.header).cookie());
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        Ok(Some(cookies))
+    }
+}
+
+impl std::fmt::Debug for Destroyed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Destroyed").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,194 @@
+//! Other processes' sockets that a session's pin is about: those that were connected before it was in force, and those that must
+//! connect again because another is.
+
+mod diag;
+mod owner;
+
+use std::{io, os::fd::AsRawFd as _, sync::Arc, time::Instant};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::{Connection, Grant, Owner, Pins, Resolved, SessionPin, Slot, Target};
+use crate::{
+    link::{Host, Routes},
+    sys,
+};
+pub(super) use diag::Destroyed;
+use diag::TcpSocket;
+pub(crate) use owner::name_of;
+
+/// Finds, holds and closes other processes' sockets. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    pins: Pins,
+    routes: Routes,
+    host: watch::Receiver<Arc<Host>>,
+}
+
+impl Foreign {
+    /// For the sockets of the network namespace that this process is in.
+    pub fn new(pins: Pins, routes: Routes, host: watch::Receiver<Arc<Host>>) -> Self {
+        Self { pins, routes, host }
+    }
+
+    /// Looks at the sockets that other processes have connected to the target. Those that were there before the pin of `grant` and
+    /// keep to it are held to it from now on, as if they had been connected under it; those that do not are closed.
+    ///
+    /// What `pin` knows of connections is as the kernel has it when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The kernel cannot be asked for its sockets.
+    pub async fn take_in(&self, pin: &SessionPin, grant: &Grant, slot: &Slot) -> anyhow::Result<()> {
+        let sockets = self.connected_to(grant.target).await?;
+        let known = pin.connections().borrow().clone();
+        for (&cookie, connection) in &known.open {
+            if !connection.own && !sockets.iter().any(|socket| socket.cookie() == cookie) {
+                pin.tell_gone(cookie);
+            }
+        }
+        let is_held = |socket: &&TcpSocket| known.open.get(&socket.cookie()).is_some_and(|known| known.slot == *slot);
+        let news: Vec<_> = sockets.iter().filter(|socket| !is_held(socket)).collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        let inodes: Vec<_> = news.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
+        let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
+        for socket in news {
+            let owner = owners.get(&socket.inode).copied();
+            if owner.is_some_and(|owner| owner.process == std::process::id()) {
+                continue;
+            }
+            let keeps = self.keeps(socket, &grant.resolved).await;
+            let held = match owner {
+                Some(owner) if keeps => self.hold(socket, owner, grant, slot),
+                // Nobody has it any more: it is on its way out.
+                _ => Err(io::ErrorKind::NotFound.into()),
+            };
+            match held {
+                Ok(connection) => {
+                    info!(
+                        "took in the connection from {} to {} of process {}, which was there before",
+                        connection.local, connection.remote, connection.process
+                    );
+                    pin.tell_open(socket.cookie(), connection);
+                    self.pins.tell_late();
+                }
+                Err(error) => {
+                    if keeps && owner.is_some() {
+                        warn!("the connection from {} cannot be held to its pin: {error}", socket.local());
+                    }
+                    self.close(socket, owner).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the sockets that other processes have connected to the target, but those that are held to `but`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel cannot be asked for its sockets.
+    pub async fn close_all(&self, pin: &SessionPin, target: Target, but: Option<&Slot>) -> anyhow::Result<()> {
+        let sockets = self.connected_to(target).await?;
+        let known = pin.connections().borrow().clone();
+        let inodes: Vec<_> = sockets.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
+        if sockets.is_empty() {
+            return Ok(());
+        }
+        let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
+        for socket in &sockets {
+            let owner = owners.get(&socket.inode).copied();
+            let held = known.open.get(&socket.cookie()).is_some_and(|known| Some(&known.slot) == but);
+            if !held && owner.is_none_or(|owner| owner.process != std::process::id()) {
+                self.close(socket, owner).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn connected_to(&self, target: Target) -> anyhow::Result<Vec<TcpSocket>> {
+        let station = target.station;
+        let all = blocking(move || diag::connected_to(station)).await;
+        let all = all.context("cannot ask the kernel for its TCP sockets (sock_diag)")?;
+        let host = self.host.borrow().clone();
+        let vrf = |device: u32| host.links.get(&device).and_then(|link| host.vrf_of(link)).unwrap_or(0);
+        Ok(all.into_iter().filter(|socket| vrf(socket.device) == target.vrf).collect())
+    }
+
+    /// Whether a socket that is not held to the pin does what it asks all the same: it has the source, and it is bound to what it may
+    /// leave by, or is not bound and leaves by it now.
+    async fn keeps(&self, socket: &TcpSocket, resolved: &Resolved) -> bool {
+        if resolved.source.is_some_and(|source| source != socket.local().ip()) {
+            return false;
+        }
+        let allowed = |index: u32| {
+            let device = resolved.device.as_ref().map(|(device, _)| *device);
+            device == Some(index) || resolved.egress.iter().any(|(egress, _)| *egress == index)
+        };
+        if socket.device != 0 {
+            return (resolved.device.is_none() && resolved.egress.is_empty()) || allowed(socket.device);
+        }
+        if resolved.egress.is_empty() {
+            return true;
+        }
+        let route = self.routes.to(socket.remote().ip(), 0, Some(socket.local().ip())).await;
+        matches!(route, Ok(Some(route)) if allowed(route.oif))
+    }
+
+    /// Puts a socket under a slot, bound as if it had been connected under it.
+    fn hold(&self, socket: &TcpSocket, owner: owner::Owner, grant: &Grant, slot: &Slot) -> io::Result<Connection> {
+        let copy = owner::socket_of(owner, socket.cookie())?;
+        let tagged = self.pins.datapath().tag(&copy, slot, Owner::Process(owner.process));
+        tagged.map_err(|error| io::Error::other(format!("{error:#}")))?;
+        if let Some((device, _)) = &grant.resolved.device
+            && socket.device == 0
+        {
+            sys::bind_to_interface(&copy, *device)?;
+        }
+        let process = owner.process;
+        Ok(Connection {
+            local: socket.local(),
+            remote: socket.remote(),
+            own: false,
+            process,
+            since: Instant::now(),
+            slot: slot.clone(),
+        })
+    }
+
+    async fn close(&self, socket: &TcpSocket, owner: Option<owner::Owner>) {
+        let (local, remote) = (socket.local(), socket.remote());
+        let closing = socket.clone();
+        let closed = blocking(move || match diag::destroy(&closing) {
+            // A kernel without CONFIG_INET_DIAG_DESTROY: what its owner could do, we do with its socket.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => match owner {
+                Some(owner) => shut_down(owner, closing.cookie()),
+                None => Err(error),
+            },
+            done => done,
+        });
+        match closed.await {
+            Ok(()) => debug!("closed the connection from {local} to {remote}"),
+            Err(error) => warn!("cannot close the connection from {local} to {remote}: {error}"),
+        }
+    }
+}
+
+/// Ends both directions of another process's connection: it is told that the far end has closed.
+fn shut_down(owner: owner::Owner, cookie: u64) -> io::Result<()> {
+    let copy = owner::socket_of(owner, cookie)?;
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::shutdown(copy.as_raw_fd(), libc::SHUT_RDWR) } == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Waits for the kernel where that holds nobody up.
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(what).await.map_err(io::Error::other)?
+}

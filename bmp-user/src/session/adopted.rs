@@ -1,0 +1,298 @@
+//! A session that another local process opens: bmpd pins it, counts it, shows it, and closes it where it must connect again (one task a
+//! session).
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{
+    life::{changed, stopped},
+    status::{Phase, Process, Status},
+};
+use crate::{
+    config::{Config, SessionId},
+    pin::{
+        self, Connection, Connections, Current, Ended, Foreign, Grant, Pins, Reason, Refused, SessionPin, Standing,
+        State, Unresolved,
+    },
+};
+
+/// States of a TCP connection as include/net/tcp_states.h numbers them.
+const SYN_SENT: u16 = 2;
+const CLOSE_WAIT: u16 = 8;
+const LAST_ACK: u16 = 9;
+const BY_OWNER: [u16; 4] = [4, 5, 6, 11];
+
+/// What one adopted session needs.
+pub(super) struct Adopted {
+    pub(super) id: SessionId,
+    pub(super) pins: Pins,
+    pub(super) pin: Arc<SessionPin>,
+    pub(super) foreign: Foreign,
+    pub(super) status: Arc<Status>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    /// True when the task shall end.
+    pub(super) stop: watch::Receiver<bool>,
+    /// Changes when an operator resets the session.
+    pub(super) reset: watch::Receiver<()>,
+}
+
+/// What the task has seen of the connections so far.
+struct Seen {
+    established: u64,
+    ends: u64,
+    refusals: u64,
+    lost: u64,
+    received: u64,
+    up: Option<u64>,
+    /// The connection was closed from here, for this reason, which its end does not know.
+    closed_for: Option<Unresolved>,
+}
+
+impl Seen {
+    /// What there was before is not the session's, unless it goes on.
+    fn from(told: &Connections, received: u64) -> Self {
+        Self {
+            established: told.established,
+            ends: told.closed + told.failed,
+            refusals: told.refusals,
+            lost: told.lost,
+            received,
+            up: None,
+            closed_for: None,
+        }
+    }
+
+    /// A connection that is up is about to be closed from here.
+    fn close_for(&mut self, why: Unresolved) {
+        if self.up.is_some() {
+            self.closed_for = Some(why);
+        }
+    }
+}
+
+impl Adopted {
+    pub(super) async fn run(mut self) {
+        if let pin::Enforcement::Socket { why } = self.pins.datapath().enforcement() {
+            let why = format!("only the kernel programs can hold an adopted session, and they are not there: {why}");
+            self.down(Reason::NotPermitted, &why, None);
+            return stopped(&mut self.stop).await;
+        }
+        let (mut standing, mut connections) = (self.pin.standing(), self.pin.connections());
+        let mut seen = Seen::from(&connections.borrow_and_update(), self.received());
+        let mut before = Standing { state: State::Pending, current: None };
+        loop {
+            let now = standing.borrow_and_update().clone();
+            if now.current != before.current {
+                self.change(&before, &now, &mut seen).await;
+            }
+            before = now;
+            let told = connections.borrow_and_update().clone();
+            match &before.state {
+                State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
+                State::Down(unresolved) => {
+                    self.down(unresolved.reason, &unresolved.why, Some(unresolved.mend.as_str()));
+                    // What was closed for this has ended for this, whatever its end looks like.
+                    seen = Seen::from(&told, self.received());
+                }
+                State::Ready(grant) => {
+                    if std::mem::replace(&mut seen.lost, told.lost) != told.lost {
+                        self.take_in(grant, before.current.as_ref()).await;
+                        continue;
+                    }
+                    self.show(grant, &told, &mut seen);
+                }
+            }
+            tokio::select! {
+                changed = standing.changed() => if changed.is_err() { break },
+                _ = connections.changed() => {}
+                () = changed(&mut self.reset) => {
+                    seen.close_for(Unresolved {
+                        reason: Reason::ManualReset,
+                        why: "an operator reset the session".to_owned(),
+                        mend: String::new(),
+                    });
+                    if let Some(current) = &before.current {
+                        self.close(current, None).await;
+                    }
+                }
+                () = stopped(&mut self.stop) => break,
+            }
+        }
+        // What was held to a pin that is no more could send nothing any more.
+        if let Some(current) = before.current
+            && !self.config.borrow().bmp.sessions.contains_key(&self.id)
+        {
+            self.close(&current, None).await;
+        }
+        self.status.update(|shown| {
+            shown.phase = Phase::Down;
+            shown.local = None;
+            shown.process = None;
+        });
+    }
+
+    /// Another pin is in force: what was connected under the one before connects again. At first there was none: what was connected
+    /// before stays if it keeps to it.
+    async fn change(&self, before: &Standing, now: &Standing, seen: &mut Seen) {
+        if let (State::Ready(_), State::Ready(_)) = (&before.state, &now.state) {
+            seen.close_for(Unresolved {
+                reason: Reason::ConfigurationChanged,
+                why: "what is in force for the session changed".to_owned(),
+                mend: String::new(),
+            });
+        }
+        if let Some(old) = &before.current
+            && now.current.as_ref().is_none_or(|current| current.target != old.target)
+        {
+            self.close(old, None).await;
+        }
+        let Some(current) = &now.current else { return };
+        match &now.state {
+            State::Ready(grant) if before.current.is_none() => self.take_in(grant, Some(current)).await,
+            State::Ready(_) => self.close(current, Some(current)).await,
+            State::Pending | State::Down(_) => self.close(current, None).await,
+        }
+    }
+
+    async fn take_in(&self, grant: &Grant, current: Option<&Current>) {
+        let Some(current) = current else { return };
+        if let Err(error) = self.foreign.take_in(&self.pin, grant, &current.slot).await {
+            warn!("session {}: connections that were there before are not held to the pin: {error:#}", self.id);
+        }
+    }
+
+    async fn close(&self, of: &Current, but: Option<&Current>) {
+        let but = but.map(|current| &current.slot);
+        if let Err(error) = self.foreign.close_all(&self.pin, of.target, but).await {
+            warn!("session {}: its connections are not closed: {error:#}", self.id);
+        }
+    }
+
+    /// Shows what the kernel tells of the session's connections.
+    fn show(&self, grant: &Grant, told: &Connections, seen: &mut Seen) {
+        let news = told.established.saturating_sub(std::mem::replace(&mut seen.established, told.established));
+        let ends = told.closed + told.failed;
+        let ended = std::mem::replace(&mut seen.ends, ends) != ends;
+        let refused = std::mem::replace(&mut seen.refusals, told.refusals) != told.refusals;
+        let received = self.received();
+        let heard = std::mem::replace(&mut seen.received, received) != received;
+        if let Some((&cookie, connection)) =
+            told.open.iter().filter(|(_, one)| !one.own).max_by_key(|(_, one)| one.since)
+        {
+            if seen.up.replace(cookie) != Some(cookie) {
+                seen.closed_for = None;
+                self.up(grant, connection, news.max(1));
+            }
+            return;
+        }
+        let was_up = seen.up.take().is_some();
+        match (&told.last_end, &told.last_refusal) {
+            _ if (was_up || ended) && seen.closed_for.is_some() => {
+                if let Some(closed) = seen.closed_for.take() {
+                    self.down(closed.reason, &closed.why, None);
+                }
+            }
+            (_, Some(refusal)) if refused && !refusal.own => self.conflict(grant, refusal.refused, refusal.process),
+            (Some(end), _) if (was_up || ended) && !end.own => {
+                let (reason, why) = why_ended(grant, end, heard);
+                self.down(reason, &why, None);
+            }
+            _ if self.status.snapshot().reason.is_none() || self.is_mended() => {
+                self.status.update(|shown| {
+                    shown.phase = Phase::Connecting;
+                    shown.reason = None;
+                    shown.why = None;
+                    shown.mend = None;
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// What was shown is a reason of the pin's, and the pin is in force again.
+    fn is_mended(&self) -> bool {
+        let shown = self.status.snapshot().reason;
+        shown.is_some_and(|reason| {
+            reason.is_of_the_host()
+                || matches!(reason, Reason::Shutdown | Reason::NotConfigured | Reason::VpnInstanceAbsent)
+        })
+    }
+
+    fn up(&self, grant: &Grant, connection: &Connection, times: u64) {
+        let process = (connection.process != 0).then(|| Process {
+            id: connection.process,
+            name: pin::name_of(connection.process).unwrap_or_else(|| "?".to_owned()),
+        });
+        let by = process.as_ref().map(|process| format!(" by {} ({})", process.name, process.id)).unwrap_or_default();
+        info!("session {}: up from {} to {}, opened{by}", self.id, connection.local, grant.target.station);
+        let local = connection.local;
+        self.status.update(|shown| {
+            shown.phase = Phase::Following;
+            shown.reason = None;
+            shown.why = None;
+            shown.mend = None;
+            shown.local = Some(local);
+            shown.process = process;
+            shown.established += times;
+            // Another connection, though there was no moment without one.
+            shown.since = Instant::now();
+        });
+    }
+
+    /// The process has bound its socket to something else than the pin, and the kernel refused it.
+    fn conflict(&self, grant: &Grant, refused: Refused, process: u32) {
+        let name = pin::name_of(process).unwrap_or_else(|| "a process".to_owned());
+        let resolved = &grant.resolved;
+        let source = resolved.source.map_or("any source".to_owned(), |source| source.to_string());
+        let why = match refused {
+            Refused::Source => format!("{name} ({process}) binds its socket to another source than {source}"),
+            Refused::Interface => {
+                let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+                format!("{name} ({process}) binds its socket to another interface than {}", names.join(" or "))
+            }
+            Refused::NoPin => return,
+        };
+        self.down(
+            Reason::SourceConflict,
+            &why,
+            Some("take source and interface out of that process's own configuration"),
+        );
+    }
+
+    fn down(&self, reason: Reason, why: &str, mend: Option<&str>) {
+        let shown = self.status.snapshot();
+        if shown.phase != Phase::Down || shown.why.as_deref() != Some(why) {
+            warn!("session {}: down: {reason}: {why}", self.id);
+        }
+        self.status.update(|shown| {
+            shown.phase = Phase::Down;
+            shown.reason = Some(reason);
+            shown.why = Some(why.to_owned());
+            shown.mend = mend.filter(|mend| !mend.is_empty()).map(str::to_owned);
+            shown.local = None;
+            shown.process = None;
+        });
+    }
+
+    fn received(&self) -> u64 {
+        self.pins.counters(&self.pin).foreign_rx.packets
+    }
+}
+
+/// What an end says about the session. `heard`: something has come from the station since the last one.
+fn why_ended(grant: &Grant, end: &Ended, heard: bool) -> (Reason, String) {
+    let station = grant.target.station;
+    let owner = pin::name_of(end.process).map_or("its owner".to_owned(), |name| format!("{name} ({})", end.process));
+    match (end.established, end.tcp_state) {
+        (true, CLOSE_WAIT | LAST_ACK) => (Reason::StationClosed, "the station closed the connection".to_owned()),
+        (true, state) if BY_OWNER.contains(&state) => {
+            (Reason::ConnectionReset, format!("{owner} closed the connection"))
+        }
+        (true, 0) => (Reason::ConnectionReset, "the connection is gone".to_owned()),
+        (true, _) => (Reason::ConnectionReset, "the connection was reset".to_owned()),
+        (false, SYN_SENT) if heard => (Reason::ConnectRefused, format!("{station} refused the connection of {owner}")),
+        (false, _) => (Reason::ConnectTimeout, format!("{station} did not answer {owner}")),
+    }
+}

@@ -1,0 +1,327 @@
+//! Sessions that another local daemon opens: bmpd pins and counts them, shows them, and has them connect again where that is due.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use lab::{
+    bgp::prefixes,
+    bmp,
+    bmpd::{Bmpd, Options, number},
+    capture::{Capture, Packet},
+    frr::Frr,
+    gobgp::Gobgp,
+    sockets::Foreign,
+    station::{Connection, End, Station},
+    topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_OTHER, UP2_V6},
+    trial::{Plan, Trial, outgoing, strays},
+};
+
+/// A session that is adopted, and pinned to `up2` where routing prefers `up1`.
+fn adopted(session: &str) -> Trial {
+    let trial = Plan::session(&format!("adopt\n{session}")).start();
+    wait_for_daemon(&trial);
+    trial
+}
+
+/// The pin is in force, and bmpd waits for the daemon to connect.
+fn wait_for_daemon(trial: &Trial) {
+    let station = trial.station.address().ip();
+    trial.bmpd.wait_session(station, "waiting for its daemon", |session| session["phase"] == "connecting");
+}
+
+/// A socket of this process without any configuration, connected to the trial's station.
+fn connect(trial: &Trial) -> TcpStream {
+    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect")
+}
+
+/// The process's connection is closed: reading from it fails or ends.
+fn is_closed(mut stream: &TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+    !matches!(stream.read(&mut [0]), Ok(1..))
+}
+
+/// The process's connection is open both ways.
+fn is_open(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("the socket is open");
+    let open = matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).expect("the socket is open");
+    open
+}
+
+fn assert_nothing_by(link: &Capture) {
+    assert_eq!(strays(&link.packets()), Vec::<&Packet>::new(), "packets left by the other link");
+}
+
+/// The daemon's connection as bmpd and the station have it.
+fn assert_shown(trial: &Trial, pid: u32, name: &str, connection: &Connection, times: u64) {
+    let session = trial.bmpd.wait_session(STATION, "up over that connection", |session| {
+        session["state"] == "up" && session["local_port"] == connection.peer.port()
+    });
+    assert_eq!((session["owner"].as_str(), session["phase"].as_str()), (Some("adopted"), Some("following")));
+    assert_eq!(session["process"]["pid"], pid);
+    assert_eq!(session["process"]["name"], name);
+    assert_eq!(session["local_address"], connection.peer.ip().to_string());
+    assert_eq!(session["established_count"], times);
+    assert_eq!(session["egress"]["interfaces"][0], "up2");
+    assert!(number(&session["kernel"]["tx_payload_bytes"]) >= connection.bytes, "{session:#}");
+    assert_eq!(session["kernel"]["foreign"]["tx_packets"], 0);
+}
+
+#[test]
+fn gobgp_is_pinned_from_its_first_syn_and_a_commit_moves_it() {
+    let trial = adopted("connect-interface up2");
+    let mut gobgp = Gobgp::start(&trial.topology.router, trial.station.address());
+    gobgp.announce(&prefixes(500));
+    let first = trial.station.wait_connection(0, "500 routes", |c| c.announced() >= 500);
+    assert_eq!(first.peer.ip(), UP2);
+    assert_shown(&trial, gobgp.pid(), "gobgpd", &first, 1);
+
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
+    assert_eq!(old.end, Some(End::Reset), "the old connection is closed to the station by the old way");
+    // GoBGP looks at its connection when it has something to say.
+    gobgp.announce(&prefixes(500));
+    let moved = trial.station.wait_connection(1, "500 routes", |c| c.announced() >= 500);
+    assert_eq!(moved.peer.ip(), UP2_OTHER);
+    assert_shown(&trial, gobgp.pid(), "gobgpd", &moved, 2);
+    assert_nothing_by(&trial.up1);
+    assert!(trial.up2.packets().iter().any(|p| p.rst && p.source.ip() == UP2), "the reset left by the old way");
+}
+
+#[test]
+fn frr_is_pinned_from_its_first_syn_and_a_commit_moves_it() {
+    let trial = adopted("connect-interface up2");
+    let frr = Frr::start(&trial.topology.router, trial.station.address(), &prefixes(500));
+    let first = trial.station.wait_connection(0, "500 routes", |c| c.announced() >= 500);
+    assert_eq!(first.peer.ip(), UP2);
+    assert_shown(&trial, frr.pid(), "bgpd", &first, 1);
+
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    let moved = trial.station.wait_connection(1, "500 routes", |c| c.announced() >= 500);
+    assert_eq!(moved.peer.ip(), UP2_OTHER);
+    assert_shown(&trial, frr.pid(), "bgpd", &moved, 2);
+    assert_nothing_by(&trial.up1);
+}
+
+#[test]
+fn an_ipv6_daemon_and_an_ipv4_mapped_socket_are_adopted_alike() {
+    let plan = Plan { station: STATION_V6, ..Plan::session("adopt\nconnect-interface up2") };
+    let trial = plan.start();
+    wait_for_daemon(&trial);
+    let _stream = connect(&trial);
+    let session = trial.bmpd.wait_up(STATION_V6);
+    assert_eq!(session["local_address"], UP2_V6.to_string());
+
+    let trial = adopted("connect-interface up2");
+    let IpAddr::V4(station) = STATION else { unreachable!("the station's address is IPv4") };
+    let mapped = SocketAddr::from((station.to_ipv6_mapped(), STATION_PORT));
+    let stream = Foreign::default().connect(&trial.topology.router, mapped).expect("the pin lets it connect");
+    assert_eq!(trial.bmpd.wait_up(STATION)["local_address"], UP2.to_string());
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    assert!(is_closed(&stream), "it is found among the IPv6 sockets and closed");
+}
+
+#[test]
+fn a_connection_that_was_there_before_and_keeps_the_pin_is_taken_in_without_a_break() {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    // No pin is there yet: routing prefers up1.
+    let mut stream = Foreign::default().connect(&topology.router, station.address()).unwrap();
+    let plan = Plan::session("adopt\nconnect-interface up1");
+    let bmpd = Bmpd::start(&topology.router, &plan.configuration());
+    let session = bmpd.wait_up(STATION);
+    assert_eq!(session["local_port"], stream.local_addr().unwrap().port());
+    assert_eq!(session["process"]["pid"], std::process::id());
+    let before = number(&session["kernel"]["tx_payload_bytes"]);
+    stream.write_all(&bmp::initiation("foreign")).unwrap();
+    let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!((connection.peer.ip(), station.connections().len()), (UP1, 1));
+    bmpd.wait_session(STATION, "counted", |session| {
+        number(&session["kernel"]["tx_payload_bytes"]) == before + connection.bytes
+    });
+    // It is held as well as counted: bound to up1, whatever routing prefers from now on.
+    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    topology.router.ip("route replace 198.51.100.7/32 via 192.0.2.66 dev up2 metric 1");
+    stream.write_all(&bmp::termination()).unwrap();
+    station.wait_connection(0, "Termination", |c| c.has(bmp::TERMINATION));
+    assert_nothing_by(&up2);
+    // Its end is seen, though no program was there when it was connected.
+    drop(stream);
+    bmpd.wait_session(STATION, "down", |session| session["state"] == "down");
+}
+
+#[test]
+fn a_connection_that_was_there_before_and_breaks_the_pin_is_closed() {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let by_up1 = Foreign::default().connect(&topology.router, station.address()).unwrap();
+    let bmpd = Bmpd::start(&topology.router, &Plan::session("adopt\nconnect-interface up2").configuration());
+    assert!(is_closed(&by_up1));
+    assert_eq!(station.wait_connection(0, "its end", |c| c.end.is_some()).end, Some(End::Reset));
+    let _again = Foreign::default().connect(&topology.router, station.address()).unwrap();
+    assert_eq!(bmpd.wait_up(STATION)["local_address"], UP2.to_string());
+}
+
+#[test]
+fn other_sockets_of_the_process_are_never_touched() {
+    let trial = adopted("connect-interface up2");
+    let other_port = Station::start(&trial.topology.station, (STATION, STATION_PORT + 1));
+    let other_station = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
+    let session = connect(&trial);
+    let others = [&other_port, &other_station].map(|station| {
+        let stream = Foreign::default().connect(&trial.topology.router, station.address()).unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose");
+        stream
+    });
+    trial.bmpd.wait_up(STATION);
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    assert!(is_closed(&session));
+    assert!(others.iter().all(is_open));
+}
+
+#[test]
+fn a_process_that_binds_another_source_is_a_source_conflict_until_it_no_longer_does() {
+    let trial = adopted("connect-interface up2");
+    let elsewhere = Foreign { source: Some((UP1, 0).into()), device: None };
+    elsewhere.connect(&trial.topology.router, trial.station.address()).expect_err("it is refused");
+    let session = trial.bmpd.wait_down(STATION, "source-conflict");
+    assert!(session["detail"].as_str().is_some_and(|detail| detail.contains(&UP2.to_string())), "{session:#}");
+    assert!(session["mend"].is_string());
+    let _stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    let elsewhere = Foreign { source: None, device: Some("up1") };
+    elsewhere.connect(&trial.topology.router, trial.station.address()).expect_err("it is refused");
+    assert_eq!(trial.bmpd.session(STATION)["state"], "up", "the session has its connection all the same");
+}
+
+#[test]
+fn a_lost_interface_closes_the_connection_and_denies_the_daemon_until_it_is_mended() {
+    let trial = adopted("connect-interface up2");
+    let stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    trial.topology.carrier_down("up2");
+    trial.bmpd.wait_down(STATION, "interface-down");
+    assert!(is_closed(&stream));
+    let denied = Foreign::default().connect(&trial.topology.router, trial.station.address());
+    assert_eq!(denied.expect_err("nothing leaves").kind(), std::io::ErrorKind::PermissionDenied);
+    trial.topology.carrier_up("up2");
+    wait_for_daemon(&trial);
+    let _stream = connect(&trial);
+    assert_eq!(trial.bmpd.wait_up(STATION)["established_count"], 2);
+    assert_nothing_by(&trial.up1);
+}
+
+#[test]
+fn why_a_connection_ended_is_shown() {
+    let trial = adopted("connect-interface up2");
+    let stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    trial.station.close();
+    assert!(is_closed(&stream));
+    drop(stream);
+    trial.bmpd.wait_down(STATION, "station-closed");
+
+    let stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    trial.station.reset();
+    assert!(is_closed(&stream));
+    trial.bmpd.wait_down(STATION, "connection-reset");
+
+    let stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    assert!(is_closed(&stream));
+    trial.bmpd.wait_down(STATION, "manual-reset");
+
+    trial.station.refuse();
+    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("nobody listens");
+    trial.bmpd.wait_down(STATION, "connect-refused");
+}
+
+#[test]
+fn shutdown_closes_and_denies_and_without_the_session_the_daemon_is_free() {
+    let trial = adopted("connect-interface up2");
+    let stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    trial.bmpd.commit(STATION, "shutdown");
+    assert!(is_closed(&stream));
+    trial.bmpd.wait_down(STATION, "shutdown");
+    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("it is denied");
+    trial.bmpd.commit(STATION, "undo shutdown");
+    wait_for_daemon(&trial);
+    let stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\ncommit\n"));
+    assert!(taken, "{said}");
+    assert!(is_closed(&stream), "what was held to its pin connects anew");
+    assert_eq!(connect(&trial).local_addr().unwrap().ip(), UP1, "routing chose");
+}
+
+#[test]
+fn a_session_changes_hands_both_ways() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    trial.bmpd.commit(STATION, "adopt");
+    wait_for_daemon(&trial);
+    assert!(trial.station.wait_connection(0, "its end", |c| c.end.is_some()).has(bmp::TERMINATION));
+    let stream = connect(&trial);
+    let session = trial.bmpd.wait_session(STATION, "up for its process", |session| session["process"].is_object());
+    assert_eq!(session["owner"], "adopted");
+    trial.bmpd.commit(STATION, "undo adopt");
+    let session = trial
+        .bmpd
+        .wait_session(STATION, "bmpd's own and up", |session| session["owner"] == "bmpd" && session["state"] == "up");
+    assert!(session["process"].is_null());
+    assert!(is_open(&stream), "the process's own connection is under the same pin, and stays");
+}
+
+#[test]
+fn after_sigterm_an_adopted_daemon_stays_pinned_until_it_is_detached() {
+    let trial = adopted("connect-interface up2");
+    let stream = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    let (topology, station) = (trial.topology, trial.station);
+    let setup = trial.bmpd.terminate();
+    assert!(is_open(&stream));
+    let address = SocketAddr::new(STATION, STATION_PORT);
+    let again = Foreign::default().connect(&topology.router, address).expect("the pin that stayed lets it connect");
+    assert_eq!(again.local_addr().unwrap().ip(), UP2);
+    assert!(setup.detach().status.success());
+    let free = Foreign::default().connect(&topology.router, address).unwrap();
+    assert_eq!(free.local_addr().unwrap().ip(), UP1, "routing chose");
+    station.wait_connection(2, "the free one", |_| true);
+}
+
+#[test]
+fn a_crash_and_a_restart_under_traffic_neither_break_nor_free_the_daemon() {
+    let trial = adopted("connect-interface up2");
+    let mut gobgp = Gobgp::start(&trial.topology.router, trial.station.address());
+    gobgp.announce(&prefixes(100));
+    trial.station.wait_connection(0, "100 routes", |c| c.announced() >= 100);
+    let (up1, up2, station) = (trial.up1, trial.up2, trial.station);
+    let mut bmpd = trial.bmpd;
+    let mut before = bmpd.wait_up(STATION);
+    let rounds = lab::soak::times(10, 100);
+    for round in 0..rounds {
+        let setup = bmpd.crash();
+        // Traffic while nobody is there, and while the next one takes over.
+        gobgp.announce(&prefixes(100));
+        bmpd = Bmpd::start_in(setup, &Options::default());
+        let now = bmpd.wait_up(STATION);
+        assert_eq!(now["local_port"], before["local_port"], "round {round}: the same connection");
+        assert_eq!(now["process"]["pid"], gobgp.pid());
+        for name in ["tx_bytes", "tx_packets", "tx_payload_bytes", "rx_packets"] {
+            let (was, is) = (number(&before["kernel"][name]), number(&now["kernel"][name]));
+            assert!(is >= was && was > 0, "round {round}: {name} went from {was} to {is}");
+        }
+        before = now;
+    }
+    let connection = station.wait_connection(0, "all that was announced", |c| c.announced() >= 100 * (rounds + 1));
+    assert_eq!((connection.end, station.connections().len()), (None, 1));
+    let session = bmpd.session(STATION);
+    assert!(number(&session["kernel"]["tx_payload_bytes"]) >= connection.bytes, "{session:#}");
+    assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw it");
+    assert_nothing_by(&up1);
+}
