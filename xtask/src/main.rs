@@ -11,6 +11,8 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Install what the tests need, build everything and run all tests (needs root)
     Test(test::Arguments),
+    /// Run the tests that need another kernel than this host's, or all, on Debian's own in QEMU
+    Vm(vm::Arguments),
     /// What is run on every change: formatting, lints, dependencies' licences, then all tests
     Ci,
 }
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::command(&arguments),
+        Command::Vm(arguments) => vm::command(&arguments),
         Command::Ci => ci::command(),
     };
     outcome.unwrap_or_else(|error| {

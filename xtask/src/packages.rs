@@ -66,7 +66,7 @@ pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
 }
 
 /// apt-get that asks nothing, waits for another apt and tries a download again.
-fn apt() -> Command {
+pub(crate) fn apt() -> Command {
     let mut command = as_root("env");
     command.args(["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=l", "apt-get"]);
     command.args(["-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0"]);

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 /// The results so far, by test program.
 #[derive(Debug, Default)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     programs: Vec<Program>,
     /// The names of tests that failed.
     failed: Vec<String>,
@@ -12,6 +12,10 @@ pub(super) struct Summary {
     skipped: Vec<(String, String)>,
     /// How many lines of the file of skipped tests were counted.
     skips_seen: usize,
+    /// How the names of programs begin whose tests are run, and counted, later and elsewhere.
+    elsewhere: Option<&'static str>,
+    /// Whether the lines are those of such a program.
+    leaving_out: bool,
 }
 
 /// One test program: a crate's unit tests, or one file of integration tests.
@@ -26,12 +30,27 @@ struct Program {
 }
 
 impl Summary {
+    /// Leaves out the programs whose names begin with `elsewhere`, until [`Self::take_all`].
+    pub(crate) fn without(elsewhere: &'static str) -> Self {
+        Self { elsewhere: Some(elsewhere), ..Self::default() }
+    }
+
+    /// Counts every program from here on.
+    pub(crate) fn take_all(&mut self) {
+        (self.elsewhere, self.leaving_out) = (None, false);
+    }
+
     /// Takes one line of what cargo and the test programs print. `skips` is called at the end of a program and returns, one a
     /// line, what all programs so far have skipped while they ran.
-    pub(super) fn take(&mut self, line: &str, skips: impl FnOnce() -> String) {
+    pub(crate) fn take(&mut self, line: &str, skips: impl FnOnce() -> String) {
         let trimmed = line.trim_start();
         if let Some(program) = program_name(trimmed) {
-            self.programs.push(Program { name: program, ..Program::default() });
+            self.leaving_out = self.elsewhere.is_some_and(|prefix| program.starts_with(prefix));
+            if !self.leaving_out {
+                self.programs.push(Program { name: program, ..Program::default() });
+            }
+        } else if self.leaving_out {
+            // Nothing of it counts.
         } else if let Some((name, rest)) = trimmed.strip_prefix("test ").and_then(|test| test.split_once(" ... ")) {
             self.take_test(name, rest);
         } else if let Some(result) = trimmed.strip_prefix("test result: ") {
@@ -72,7 +91,7 @@ impl Summary {
     }
 
     /// Whether tests ran, and all that ran passed.
-    pub(super) fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         let total = self.total();
         total.passed > 0 && total.failed == 0
     }
@@ -88,7 +107,7 @@ impl Summary {
     }
 
     /// The summary in words. Its last line is a plain `N passed, N failed, N skipped`.
-    pub(super) fn report(&self, took: Duration) -> String {
+    pub(crate) fn report(&self, took: Duration) -> String {
         let mut text = String::from("\n");
         let width = self.programs.iter().map(|program| program.name.len()).max().unwrap_or(0);
         for Program { name, passed, failed, skipped, seconds, finished } in &self.programs {
@@ -191,6 +210,25 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let summary = summary_of("Running tests/pinned.rs (deps/pinned-77)\ntest moves ... ok", "");
         assert!(!summary.is_good());
         assert!(summary.report(Duration::ZERO).contains("pinned (tests/pinned.rs)  did not finish"));
+    }
+
+    #[test]
+    fn programs_that_are_run_elsewhere_are_counted_there() {
+        let mut summary = Summary::without("vm_");
+        let run = |name: &str, test: &str, result: &str| {
+            format!("Running tests/{name}.rs (deps/{name}-77)\ntest {test}\ntest result: {result}; 0 measured")
+        };
+        let here = run("vm_bond", "b ... ignored, cargo xtask vm", "ok. 0 passed; 0 failed; 1 ignored");
+        let other = run("session", "s ... ok", "ok. 1 passed; 0 failed; 0 ignored");
+        for line in here.lines().chain(other.lines()) {
+            summary.take(line, String::new);
+        }
+        assert!(summary.report(Duration::ZERO).ends_with("\n1 passed, 0 failed, 0 skipped"));
+        summary.take_all();
+        run("vm_bond", "b ... ok", "ok. 1 passed; 0 failed; 0 ignored")
+            .lines()
+            .for_each(|l| summary.take(l, String::new));
+        assert!(summary.report(Duration::ZERO).ends_with("\n2 passed, 0 failed, 0 skipped"));
     }
 
     #[test]

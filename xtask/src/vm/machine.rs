@@ -1,0 +1,110 @@
+//! The command line of QEMU.
+
+use std::{fmt, os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::bail;
+use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+
+use super::{guest::Guest, kernel::Kernel};
+
+/// Names the accelerator.
+const OVERRIDE: &str = "BMPD_VM_ACCEL";
+
+/// What runs the machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    /// Emulation: it works everywhere.
+    Tcg,
+    /// The processor itself. Not chosen because `/dev/kvm` is there: in a machine that is virtual itself it may well hang.
+    Kvm,
+}
+
+impl Accelerator {
+    pub(super) fn chosen() -> anyhow::Result<Self> {
+        let wanted = std::env::var(OVERRIDE).unwrap_or_default();
+        match wanted.as_str() {
+            "" | "tcg" => Ok(Self::Tcg),
+            "kvm" => Ok(Self::Kvm),
+            _ => bail!("{OVERRIDE}={wanted}: it is `tcg` or `kvm`"),
+        }
+    }
+
+    /// How many times longer things take than on this host, at the most.
+    pub(super) fn slowness(self) -> u32 {
+        match self {
+            Self::Tcg => 6,
+            Self::Kvm => 1,
+        }
+    }
+
+    /// The processor. With five levels of page tables, emulation takes half as long again for a system call.
+    fn processor(self) -> &'static str {
+        match self {
+            Self::Tcg => "max,la57=off",
+            Self::Kvm => "host",
+        }
+    }
+
+    fn arguments(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg,thread=multi",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcg => "emulated",
+            Self::Kvm => "kvm",
+        })
+    }
+}
+
+/// For the kernel: an end at the first trouble, and nothing that costs an emulated processor time and gains a test nothing.
+const KERNEL: &str =
+    "console=ttyS0 quiet oops=panic panic=-1 mitigations=off nokaslr tsc=reliable rcupdate.rcu_expedited=1";
+
+/// The machine; it says on its standard output what the guest writes to its serial port. It ends with this process, however that ends.
+pub(super) fn command(kernel: &Kernel, guest: &Guest, accelerator: Accelerator) -> Command {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "2048"]);
+    qemu.args(["-accel", accelerator.arguments(), "-cpu", accelerator.processor(), "-smp", "2"]);
+    qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(guest.first()).args(["-append", KERNEL]);
+    qemu.arg("-serial").arg(format!("file:{}", escaped(&guest.console().to_string_lossy())));
+    share(&mut qemu, "host", "/", ",readonly=on");
+    share(&mut qemu, "share", &guest.share().to_string_lossy(), "");
+    // A guest's writing waits while nothing is connected to the port: a file always is, standard input may have ended.
+    qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=out"]);
+    qemu.args(["-chardev", "file,id=out,path=/dev/fd/1,append=on"]).stdin(std::process::Stdio::null());
+    let die_with_parent = || set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from);
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
+    unsafe { qemu.pre_exec(die_with_parent) };
+    qemu
+}
+
+/// A folder that the guest may mount by `name`.
+fn share(qemu: &mut Command, name: &str, path: &str, options: &str) {
+    let path = escaped(path);
+    qemu.arg("-fsdev").arg(format!("local,id={name},path={path},security_model=none,multidevs=remap{options}"));
+    qemu.arg("-device").arg(format!("virtio-9p-pci,fsdev={name},mount_tag={name}"));
+}
+
+/// A value among QEMU's options: a comma is doubled.
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_it() {
+        let mut qemu = Command::new("qemu");
+        share(&mut qemu, "share", "/a,b", "");
+        let arguments: Vec<_> = qemu.get_args().map(|word| word.to_string_lossy()).collect();
+        assert!(arguments[1].contains("path=/a,,b,"), "{arguments:?}");
+    }
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask vm`: tests on Debian's own kernel in QEMU, which has the VRF, bond, VLAN, dummy and netem that the kernel of a
+//! container or a cloud machine often lacks.
+//!
+//! The machine has no disk and no network. It sees this host's files, read-only below an overlay, so the programs that cargo has
+//! built and the daemons that the tests start are there as they are here; what it writes is gone with it. It is emulated unless
+//! told otherwise: slower, and it runs everywhere.
+
+mod guest;
+mod kernel;
+mod machine;
+mod programs;
+
+use std::{
+    env::consts::ARCH,
+    fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+pub(crate) use self::programs::PREFIX;
+use self::{guest::Guest, kernel::Kernel, machine::Accelerator};
+use crate::{
+    packages,
+    process::{say, target_dir},
+    setup::setup,
+    test::{self, Summary},
+    watch::{End, Run, Watcher},
+};
+
+/// The emulator, and what puts the kernel together.
+const PACKAGES: [&str; 5] = ["kmod", "qemu-system-x86", "tar", "util-linux", "xz-utils"];
+
+/// It has booted long before; a test that takes so long without a word hangs.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// What `cargo xtask vm` can be told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// All tests of bmpd, not only those that need the machine
+    #[arg(long)]
+    all: bool,
+    /// Only the tests whose name contains one of these
+    #[arg(value_name = "TEST-FILTER")]
+    filters: Vec<String>,
+}
+
+/// Which tests are run, and how.
+pub(crate) struct Choice<'a> {
+    /// Also those that need no machine of their own.
+    pub(crate) all: bool,
+    /// Only those whose name contains one of these; all where there are none.
+    pub(crate) filters: &'a [String],
+    /// The long campaigns too.
+    pub(crate) soak: bool,
+}
+
+/// Fails where a test failed, did not finish, or none ran at all.
+pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let start = Instant::now();
+    if let Some(reason) = impossible() {
+        bail!("{reason}");
+    }
+    setup()?;
+    packages::require(&test::PACKAGES)?;
+    let watcher = Watcher::new()?;
+    let mut summary = Summary::default();
+    let choice = Choice { all: arguments.all, filters: &arguments.filters, soak: false };
+    let end = run(&choice, &watcher, &mut summary, "")?;
+    say(summary.report(start.elapsed()));
+    Ok(test::exit_code(&[end], &summary))
+}
+
+/// Why there can be no such machine here.
+pub(crate) fn impossible() -> Option<String> {
+    let (debian, name) = packages::host();
+    match (debian, ARCH) {
+        (true, "x86_64") => None,
+        (false, _) => Some(format!("the virtual machine is made of Debian's packages, and this is {name}")),
+        (true, _) => Some(format!("the virtual machine is an x86_64 one, and this is {ARCH}")),
+    }
+}
+
+/// Runs the chosen tests in the machine and counts them. `skipped` is what other tests have put on record as skipped.
+pub(crate) fn run(choice: &Choice<'_>, watcher: &Watcher, summary: &mut Summary, skipped: &str) -> anyhow::Result<End> {
+    let Some(programs) = programs::choose(choice, watcher)? else { return Ok(End::Stopped) };
+    if programs.is_empty() {
+        return Ok(End::Success);
+    }
+    packages::require(&PACKAGES)?;
+    let accelerator = Accelerator::chosen()?;
+    let folder = target_dir()?.join("vm");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let _alone = lock(&folder)?;
+    let kernel = Kernel::get(&folder)?;
+    let guest = Guest::prepare(&folder, &kernel, &programs, choice, accelerator.slowness())?;
+    let mut machine = machine::command(&kernel, &guest, accelerator);
+    say(format_args!("booting Linux {} in QEMU ({accelerator}), for {} test programs", kernel.release, programs.len()));
+
+    let mut finished = false;
+    let run = Run { what: "the virtual machine", group: true, silence: SILENCE };
+    let end = watcher.run(&mut machine, &run, |line| {
+        if line == guest::FINISHED {
+            finished = true;
+            return;
+        }
+        say(line);
+        summary.take(line, || format!("{skipped}{}", guest.skipped()));
+    })?;
+    if !finished && end != End::Stopped {
+        let console = fs::read(guest.console()).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let last: Vec<_> = console.lines().rev().take(20).collect();
+        say("the virtual machine ended before its tests did; the last lines of its console:");
+        last.iter().rev().for_each(|line| say(format_args!("    {line}")));
+        return Ok(End::Failure);
+    }
+    Ok(end)
+}
+
+/// Two machines would write into one folder.
+fn lock(folder: &std::path::Path) -> anyhow::Result<fs::File> {
+    let path = folder.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.try_lock().with_context(|| format!("another `cargo xtask vm` runs in {}", folder.display()))?;
+    Ok(file)
+}
