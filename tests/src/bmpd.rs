@@ -19,7 +19,7 @@ use crate::{
     kernel::Objects,
     netns::Netns,
     process::{Process, answer},
-    wait::{PATIENCE, until},
+    wait::{PATIENCE, patience, until},
 };
 
 /// A number in bmpctl's JSON.
@@ -291,9 +291,10 @@ impl Bmpd {
         &self,
         station: IpAddr,
         what: &str,
-        patience: Duration,
+        usual: Duration,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
+        let patience = patience(usual);
         let deadline = Instant::now() + patience;
         loop {
             let known = self.process.lines().len();
@@ -374,7 +375,7 @@ impl Drop for Bmpd {
     fn drop(&mut self) {
         if self.process.ended().is_none() {
             self.process.signal(Signal::SIGTERM);
-            let deadline = Instant::now() + ORDERLY;
+            let deadline = Instant::now() + patience(ORDERLY);
             while self.process.ended().is_none() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -6,12 +6,16 @@
 //!
 //! Nothing here uses bmpd's own encoders or decoders: what the lab says about the bytes is a second opinion.
 //!
+//! What not every kernel has ([`devices`]: VRF, bond, VLAN, dummy, netem) is for the tests of the files `tests/vm_*.rs`. Each of them
+//! is marked `#[ignore = "needs …: cargo xtask vm"]` with what it needs.
+//!
 //! A function of the lab that cannot do its work panics with one sentence: it is the failure of the test that called it.
 
 pub mod bgp;
 pub mod bmp;
 pub mod bmpd;
 pub mod capture;
+pub mod devices;
 pub mod feeder;
 pub mod frr;
 pub mod gobgp;

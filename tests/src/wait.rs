@@ -1,12 +1,22 @@
 //! Waiting for what must come, with an end.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 /// How long a test waits for something that must happen. Long enough for a loaded machine: only a failing test waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Multiplies every patience: `cargo xtask vm` sets it for an emulated processor.
+const FACTOR: &str = "BMPD_PATIENCE";
+
+/// A patience that is right for a usual machine, made right for this one.
+pub fn patience(usual: Duration) -> Duration {
+    static BY: LazyLock<u32> =
+        LazyLock::new(|| std::env::var(FACTOR).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1));
+    usual * *BY
+}
 
 /// How often something is looked at that cannot announce itself (a kernel table, another program's answer).
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -14,8 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Looks until `look` finds something.
 ///
 /// # Panics
-/// After `patience`, saying `what` did not happen.
-pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+/// After the [`patience`] `usual`, saying `what` did not happen.
+pub fn until<T>(what: &str, usual: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let patience = patience(usual);
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
@@ -51,9 +62,9 @@ impl<T> Watched<T> {
         result
     }
 
-    /// Waits until `look` finds something in the value; `None` after `patience`.
-    pub fn wait_for<R>(&self, patience: Duration, mut look: impl FnMut(&T) -> Option<R>) -> Option<R> {
-        let deadline = Instant::now() + patience;
+    /// Waits until `look` finds something in the value; `None` after the [`patience`] `usual`.
+    pub fn wait_for<R>(&self, usual: Duration, mut look: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let deadline = Instant::now() + patience(usual);
         let mut value = self.lock();
         loop {
             if let Some(found) = look(&value) {

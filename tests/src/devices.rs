@@ -1,0 +1,97 @@
+//! Kinds of interfaces and queues that not every kernel has, for the tests that `cargo xtask vm` runs.
+//!
+//! Each is made on a [`Topology`] that is there already and leaves it usable when it returns.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::{
+    netns::Netns,
+    process::answer,
+    topology::{ROUTE_BY_UP2, Topology},
+};
+
+/// The address of the router's dummy interface.
+pub const DUMMY: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+/// The router's address in the VLAN.
+pub const VLAN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 193));
+/// The routing table of the router's VRF.
+pub const VRF_TABLE: u32 = 100;
+
+/// Makes the dummy interface `name` on the router, with the address [`DUMMY`], which the station answers by `dn1`, or by `dn2` while
+/// `dn1` has no carrier.
+pub fn dummy(topology: &Topology, name: &str) {
+    topology.router.ip(&format!("link add {name} type dummy\naddr add {DUMMY}/32 dev {name}\nlink set {name} up"));
+    topology.station.ip(&format!(
+        "route add {DUMMY}/32 via 192.0.2.1 dev dn1 metric 10\nroute add {DUMMY}/32 via 192.0.2.65 dev dn2 metric 20"
+    ));
+}
+
+/// Makes `name` of `kind` (`bond` or `team`) on the router, without ports, and sets it up.
+pub fn aggregate(topology: &Topology, name: &str, kind: &str) {
+    topology.router.ip(&format!("link add {name} type {kind}\nlink set {name} up"));
+}
+
+/// Makes `up2` a port of `aggregate`. The kernel takes only an interface that is down; the port itself sets it up again.
+pub fn enslave_uplink2(topology: &Topology, aggregate: &str) {
+    topology.router.ip(&format!("link set up2 down\nlink set up2 master {aggregate}"));
+}
+
+/// Makes `up2` an interface of its own again, with its route.
+pub fn release_uplink2(topology: &Topology) {
+    topology.router.ip(&format!("link set up2 nomaster\nlink set up2 up\nroute replace {ROUTE_BY_UP2}"));
+}
+
+/// Makes VLAN `id` over the second link: `up2.ID` with the address [`VLAN`] on the router, `dn2.ID` at the station, and a route by it that
+/// is worse than those by the uplinks.
+pub fn vlan(topology: &Topology, id: u16) {
+    topology.station.ip(&format!(
+        "link add link dn2 name dn2.{id} type vlan id {id}\naddr add 192.0.2.194/26 dev dn2.{id}\nlink set dn2.{id} up"
+    ));
+    topology.router.ip(&format!(
+        "link add link up2 name up2.{id} type vlan id {id}
+         addr add {VLAN}/26 dev up2.{id}
+         link set up2.{id} up
+         route add {}",
+        route_by_vlan(id)
+    ));
+}
+
+/// The route to the station by the VLAN.
+pub fn route_by_vlan(id: u16) -> String {
+    format!("198.51.100.0/24 via 192.0.2.194 dev up2.{id} metric 30")
+}
+
+/// Makes the VRF `name` on the router and puts `up2` into it: its addresses stay, its route to the station moves to the VRF's table
+/// ([`VRF_TABLE`]). The default VRF keeps `up1`.
+///
+/// A socket that is bound to the VRF's device, or to `up2`, gets [`UP2`](crate::topology::UP2) as its source.
+pub fn vrf(topology: &Topology, name: &str) {
+    // Entering or leaving a VRF removes an interface's static routes and its IPv6 addresses.
+    topology.router.ip(&format!(
+        "link add {name} type vrf table {VRF_TABLE}
+         link set {name} up
+         link set up2 master {name}
+         addr replace fe80::1/64 dev up2 nodad
+         addr replace 2001:db8:2::1/64 dev up2 nodad
+         route replace {ROUTE_BY_UP2} table {VRF_TABLE}
+         route replace 2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20 table {VRF_TABLE}"
+    ));
+}
+
+/// What happens to packets on their way to a host over `interface` of it: `conditions` of netem, for example `delay 5ms loss 5%`.
+///
+/// They are lost *after* they have left the other end, where its captures have seen them: a queue at that end would lose them before.
+pub fn impair_arrivals(host: &Netns, interface: &str, conditions: &str) {
+    host.ip("link add ifb0 type ifb\nlink set ifb0 up");
+    tc(host, &format!("qdisc add dev {interface} ingress"));
+    tc(host, &format!("filter add dev {interface} ingress matchall action mirred egress redirect dev ifb0"));
+    tc(host, &format!("qdisc add dev ifb0 root netem {conditions}"));
+}
+
+/// Runs `tc` on a host.
+///
+/// # Panics
+/// If it fails.
+pub fn tc(host: &Netns, arguments: &str) {
+    answer(host.command("tc").args(arguments.split_whitespace()));
+}

@@ -1,0 +1,36 @@
+//! The lab's own devices are what their tests take them for.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use lab::{
+    devices::vrf,
+    topology::{STATION, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_V6},
+};
+use socket2::{Domain, Socket, Type};
+
+/// Whom the station sees when the router connects to it with a socket that is bound to `device`.
+fn seen(topology: &Topology, device: Option<&str>, station: IpAddr) -> IpAddr {
+    let listener = topology.station.enter(|| TcpListener::bind((station, STATION_PORT)).expect("the port is free"));
+    let _client = topology.router.enter(|| {
+        let socket = Socket::new(Domain::for_address((station, 0).into()), Type::STREAM, None).expect("a socket");
+        socket.bind_device(device.map(str::as_bytes)).expect("the device is there");
+        let station = SocketAddr::from((station, STATION_PORT));
+        socket.connect_timeout(&station.into(), Duration::from_secs(20)).expect("the station is reached");
+        socket
+    });
+    listener.accept().expect("it has connected").1.ip()
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn the_station_is_reached_out_of_the_vrf_by_the_uplink_that_is_in_it() {
+    let topology = Topology::new();
+    vrf(&topology, "mgmt");
+    assert_eq!(seen(&topology, Some("mgmt"), STATION), UP2);
+    assert_eq!(seen(&topology, Some("up2"), STATION), UP2);
+    assert_eq!(seen(&topology, Some("mgmt"), STATION_V6), UP2_V6);
+    assert_eq!(seen(&topology, None, STATION), UP1);
+}
