@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The emulator, and what puts the kernel together.
-const PACKAGES: [&str; 5] = ["kmod", "qemu-system-x86", "tar", "util-linux", "xz-utils"];
+pub(crate) const PACKAGES: [&str; 5] = ["kmod", "qemu-system-x86", "tar", "util-linux", "xz-utils"];
 
 /// It has booted long before; a test that takes so long without a word hangs.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -64,6 +64,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     setup()?;
     packages::require(&test::PACKAGES)?;
+    packages::require(&PACKAGES)?;
     let watcher = Watcher::new()?;
     let mut summary = Summary::default();
     let choice = Choice { all: arguments.all, filters: &arguments.filters, soak: false };
@@ -88,7 +89,6 @@ pub(crate) fn run(choice: &Choice<'_>, watcher: &Watcher, summary: &mut Summary,
     if programs.is_empty() {
         return Ok(End::Success);
     }
-    packages::require(&PACKAGES)?;
     let accelerator = Accelerator::chosen()?;
     let folder = target_dir()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
