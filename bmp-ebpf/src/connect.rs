@@ -139,7 +139,7 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     if pin.flags & PIN_DENY != 0 {
         return Err(Cause::Denied);
     }
-    bind_device(ctx, sk, pin)?;
+    bind_device(ctx, sk, pin, key.vrf)?;
     mark(ctx, pin)?;
     if pin.flags & PIN_SOURCE != 0 {
         bind_source(ctx, sk, key.family, pin)?;
@@ -152,11 +152,15 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     Ok(())
 }
 
+/// Binds the socket to the pin's interface. One that is bound to an interface which the pin names stays as it is.
+///
+/// So does one that is bound to the VRF's own device by a process without privilege, as `ip vrf exec` leaves it: the kernel lets nobody
+/// bind that anew (`sock_bindtoindex_locked`). It is in the right VRF, and egress holds it to the pin.
 #[inline(always)]
-fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin) -> Result<(), Cause> {
+fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin, vrf: u32) -> Result<(), Cause> {
     // SAFETY: `sk` is the context's socket.
     let bound = unsafe { (&raw const (*sk).bound_dev_if).read_volatile() };
-    if bound != 0 {
+    if bound != 0 && bound != vrf {
         let fits = match (pin.device, pin.egress_count) {
             (0, 0) => true,
             (0, _) => names_interface(pin, bound),
@@ -171,7 +175,7 @@ fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin) -> Result<()
     let value = (&raw mut device).cast();
     // SAFETY: `value` is the address of an integer of the given size.
     let refused = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTOIFINDEX, value, size_of::<u32>() as i32) };
-    if refused == 0 { Ok(()) } else { Err(Cause::Interface) }
+    if refused == 0 || bound != 0 { Ok(()) } else { Err(Cause::Interface) }
 }
 
 /// Puts the pin's mark on the socket, by which a rule leads to the session's own route.

@@ -3,10 +3,10 @@
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::warn;
-use bmp_ebpf::{NO_SLOT, PIN_DENY, PIN_SOURCE, Pin, TAG_OWN};
+use bmp_ebpf::{NO_SLOT, PIN_DENY, PIN_SOURCE, PIN_VRF, Pin, TAG_OWN, Tag};
 
 use crate::packet::{Headers, count, headers};
-use crate::tables::{COUNTERS, Cause, LOG, count_denial, names_interface, pin_of, tag_of};
+use crate::tables::{COUNTERS, Cause, LOG, Whereabouts, count_denial, names_interface, pin_of, tag_of, whereabouts};
 
 /// What the kernel is told: the packet goes on, or is dropped.
 const PASS: i32 = 1;
@@ -24,8 +24,10 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     let headers = headers(skb);
     // SAFETY: `skb` is the program's context.
     let ifindex = unsafe { (*skb).ifindex };
-    if let Err(cause) = check(pin, ifindex, &headers) {
-        return drop(&ctx, tag.slot, cause);
+    match check(pin, tag, ifindex, &headers) {
+        Ok(Leaves::Here) => {}
+        Ok(Leaves::Later) => return PASS,
+        Err(cause) => return drop(&ctx, tag.slot, cause),
     }
     if let Some(counters) = COUNTERS.get_ptr_mut(tag.slot) {
         // SAFETY: the pointer is to the table's value and only its fields are named.
@@ -37,13 +39,26 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     PASS
 }
 
+/// Where a packet leaves that may go on.
+enum Leaves {
+    /// By this interface.
+    Here,
+    /// This is its VRF's device, which routes it once more: then it is checked again, and counted.
+    Later,
+}
+
 /// Whether a packet with these headers may leave by the interface.
 #[inline(always)]
-fn check(pin: &Pin, ifindex: u32, headers: &Headers) -> Result<(), Cause> {
+fn check(pin: &Pin, tag: Tag, ifindex: u32, headers: &Headers) -> Result<Leaves, Cause> {
     if pin.flags & PIN_DENY != 0 {
         return Err(Cause::Denied);
     }
-    if pin.egress_count != 0 && !names_interface(pin, ifindex) {
+    // Where the VRF's own table has no route, the kernel goes on to those of the default VRF.
+    let place = if pin.flags & PIN_VRF != 0 { whereabouts(tag.slot, ifindex) } else { Whereabouts::Inside };
+    if place == Whereabouts::Outside {
+        return Err(Cause::Interface);
+    }
+    if place == Whereabouts::Inside && pin.egress_count != 0 && !names_interface(pin, ifindex) {
         return Err(Cause::Interface);
     }
     if pin.flags & PIN_SOURCE != 0 {
@@ -54,7 +69,7 @@ fn check(pin: &Pin, ifindex: u32, headers: &Headers) -> Result<(), Cause> {
             return Err(Cause::Source);
         }
     }
-    Ok(())
+    Ok(if place == Whereabouts::Device { Leaves::Later } else { Leaves::Here })
 }
 
 /// Out of line, so that what leaves as it should does not carry the log's stack.

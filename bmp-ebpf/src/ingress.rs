@@ -2,10 +2,10 @@
 
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use bmp_ebpf::{NO_SLOT, TAG_OWN};
+use bmp_ebpf::{NO_SLOT, PIN_VRF, Pin, TAG_OWN};
 
 use crate::packet::{count, headers};
-use crate::tables::{COUNTERS, add, names_interface, pin_of, tag_of};
+use crate::tables::{COUNTERS, Whereabouts, add, names_interface, pin_of, tag_of, whereabouts};
 
 /// What the kernel is told: the packet goes on.
 const PASS: i32 = 1;
@@ -25,9 +25,16 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
         let traffic =
             if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_rx } else { &raw mut (*counters).foreign_rx };
         count(traffic, skb, headers(skb).length);
-        if pin.egress_count != 0 && !names_interface(pin, (*skb).ifindex) {
+        if elsewhere(pin, tag.slot, (*skb).ifindex) {
             add(&raw mut (*counters).rx_elsewhere_packets, u64::from((*skb).gso_segs.max(1)));
         }
     }
     PASS
+}
+
+/// Whether a packet came in by an interface that the pin does not name. In a VRF only the VRF device is to be seen.
+#[inline(always)]
+fn elsewhere(pin: &Pin, slot: u32, ifindex: u32) -> bool {
+    let by_vrf = || pin.flags & PIN_VRF != 0 && whereabouts(slot, ifindex) == Whereabouts::Device;
+    pin.egress_count != 0 && !names_interface(pin, ifindex) && !by_vrf()
 }

@@ -35,7 +35,8 @@ pub mod table {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`EVENTS_BYTES`](super::EVENTS_BYTES): [`Event`](super::Event).
     pub const EVENTS: &str = "EVENTS";
-    /// Array by slot: the [`PinKey`](super::PinKey) that the slot was given for. For bmpd alone: no program reads it.
+    /// Array by slot: the [`PinKey`](super::PinKey) that the slot was given for. The programs read it for pins of a VRF
+    /// ([`PIN_VRF`](super::PIN_VRF)) alone.
     pub const OWNERS: &str = "OWNERS";
     /// Hash: [`PinKey`](super::PinKey) → [`History`](super::History). For bmpd alone.
     pub const HISTORY: &str = "HISTORY";
@@ -108,6 +109,8 @@ pub const PIN_LIVE: u32 = 1 << 0;
 pub const PIN_DENY: u32 = 1 << 1;
 /// [`Pin::source`] is bound at connect and required of every packet.
 pub const PIN_SOURCE: u32 = 1 << 2;
+/// Packets leave by interfaces of the VRF of the pin's key alone, [`Pin::egress`] or not.
+pub const PIN_VRF: u32 = 1 << 3;
 
 /// What the kernel enforces for the sockets of one slot: the value of table `SLOTS`.
 ///

@@ -32,7 +32,7 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 /// See [`bmp_ebpf::table::OWNERS`].
 #[map]
-static OWNERS: Array<PinKey> = Array::with_max_entries(SLOTS_MAX, 0);
+pub(crate) static OWNERS: Array<PinKey> = Array::with_max_entries(SLOTS_MAX, 0);
 
 /// See [`bmp_ebpf::table::HISTORY`].
 #[map]
@@ -176,6 +176,31 @@ pub(crate) fn vrf_of(netns: u64, bound: u32) -> u32 {
     }
     // SAFETY: the value is one word: it is read whole or not at all.
     unsafe { VRFS.get(&LinkKey { netns, ifindex: bound, reserved: 0 }) }.copied().unwrap_or(0)
+}
+
+/// Where an interface is, seen from a pin of a VRF.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// It is the VRF device itself: a packet that leaves by it is routed once more (`vrf_xmit` of drivers/net/vrf.c), where the device has
+    /// a queueing discipline; one that comes in seems to come in by it.
+    Device,
+    /// It is one of the VRF's.
+    Inside,
+    /// It is none of them.
+    Outside,
+}
+
+/// Where an interface is, seen from the VRF of the key that a slot was given for.
+#[inline(always)]
+pub(crate) fn whereabouts(slot: u32, ifindex: u32) -> Whereabouts {
+    let Some(key) = OWNERS.get(slot) else { return Whereabouts::Outside };
+    if key.vrf == ifindex {
+        Whereabouts::Device
+    } else if vrf_of(key.netns, ifindex) == key.vrf {
+        Whereabouts::Inside
+    } else {
+        Whereabouts::Outside
+    }
 }
 
 /// The pin that a tag was given under; `None` if it is not there any more.

@@ -86,7 +86,8 @@ fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>) -> Vec<Str
     let Some(source) = resolved.source else {
         return vec!["a change of the route to the station".to_owned()];
     };
-    match &resolved.device {
+    // Without an interface of its own a session in a VRF is bound to the VRF's device.
+    match resolved.device.as_ref().filter(|device| resolved.egress.contains(device)) {
         Some((_, name)) => {
             events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
             events.push(format!("{source} taken from {name}"));

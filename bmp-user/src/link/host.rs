@@ -86,6 +86,16 @@ impl Host {
         self.links.values().filter(move |link| link.has_address(address))
     }
 
+    /// The VRF device with this kernel name, or else this kernel alternative name.
+    pub fn vrf_named(&self, name: &str) -> Option<&Link> {
+        self.link_with_kernel_name(name).filter(|link| link.is_vrf())
+    }
+
+    /// The VRF that each interface which is in one belongs to or is: from the interface's index to the VRF device's.
+    pub fn vrfs(&self) -> BTreeMap<u32, u32> {
+        self.links.values().filter_map(|link| Some((link.index, self.vrf_of(link)?))).collect()
+    }
+
     /// The index of the VRF device that `link` belongs to or is; `None` is the default VRF.
     pub fn vrf_of(&self, link: &Link) -> Option<u32> {
         if link.is_vrf() {
@@ -96,9 +106,10 @@ impl Host {
 }
 
 impl Link {
-    /// Only lends its address: traffic never leaves by it. Loopback and dummy interfaces are donors.
+    /// Only lends its address: traffic never leaves by it. Loopback and dummy interfaces are donors, and VRF devices, which are the
+    /// loopback interfaces of their VRFs.
     pub fn donor(&self) -> bool {
-        self.loopback || self.kind.as_deref() == Some("dummy")
+        self.loopback || self.is_vrf() || self.kind.as_deref() == Some("dummy")
     }
 
     /// A port of a bridge, a bond, a team, Open vSwitch: enslaved to anything but a VRF.

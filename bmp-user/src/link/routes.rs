@@ -74,7 +74,32 @@ impl Routes {
         }
     }
 
+    /// The route that a socket takes which is bound to the VRF device with index `vrf`, by whichever interface; otherwise as [`Self::to`].
+    ///
+    /// The interface need not be one of the VRF: where its table has no route, the kernel goes on to those of the default VRF.
+    pub async fn from_vrf(
+        &self,
+        destination: IpAddr,
+        vrf: u32,
+        source: Option<IpAddr>,
+    ) -> anyhow::Result<Option<Route>> {
+        let source = source.filter(|source| source.is_ipv4() == destination.is_ipv4());
+        match self.ask(destination, vrf, source).await? {
+            Some(entry) => match choose(&entry, 0, destination, source) {
+                Found::Route(route) => Ok(Some(route)),
+                Found::Nothing | Found::Elsewhere => Ok(None),
+            },
+            None => Ok(None),
+        }
+    }
+
     async fn lookup(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Found> {
+        let entry = self.ask(destination, oif, source).await?;
+        Ok(entry.map_or(Found::Nothing, |entry| choose(&entry, oif, destination, source)))
+    }
+
+    /// What the kernel's tables have; `None` is nothing that packets can take.
+    async fn ask(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Option<FibEntry>> {
         let mut slot = self.client.lock().await;
         let client = match &mut *slot {
             Some(client) => client,
@@ -87,8 +112,8 @@ impl Routes {
             })
             .await;
         match asked {
-            Ok(()) => Ok(entry.map_or(Found::Nothing, |entry| choose(&entry, oif, destination, source))),
-            Err(error) if is_no_route(&error) => Ok(Found::Nothing),
+            Ok(()) => Ok(entry),
+            Err(error) if is_no_route(&error) => Ok(None),
             Err(error) => {
                 // The next question gets a new socket.
                 *slot = None;

@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, Pin, PinKey};
+use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, PIN_VRF, Pin, PinKey};
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
-use super::{Current, Grant, Pins, Reason, Resolved, Role, SessionPin, Slot, State, Target, Unresolved, resolve};
+use super::{
+    Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Target, Unresolved, resolve,
+    vrfs::Vrfs,
+};
 use crate::{
     config::{Config, ConnectInterface, Session, SessionId, effective},
-    link::{Host, Routes},
+    link::{Host, Route, Routes},
 };
 
 /// How long the slot of a replaced pin stays as it was, so that FIN and RST of its sockets leave by the old way.
@@ -126,7 +129,8 @@ pub async fn run(
 ) {
     let last_resort =
         pins.datapath().place(DENIAL).inspect_err(|error| warn!("no slot is kept in reserve: {error:#}")).ok();
-    let mut keeper = Keeper { pins, routes, sessions: BTreeMap::new(), lingering: VecDeque::new(), last_resort };
+    let (sessions, lingering) = (BTreeMap::new(), VecDeque::new());
+    let mut keeper = Keeper { pins, routes, vrfs: Vrfs::default(), sessions, lingering, last_resort };
     let mut first = true;
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
@@ -158,6 +162,7 @@ async fn until(deadline: Option<Instant>) {
 struct Keeper {
     pins: Pins,
     routes: Routes,
+    vrfs: Vrfs,
     sessions: BTreeMap<SessionId, Tracked>,
     /// Earliest first.
     lingering: VecDeque<Lingering>,
@@ -172,6 +177,7 @@ impl Keeper {
     }
 
     async fn update(&mut self, config: &Config, host: &Host) {
+        self.vrfs.keep(host, self.pins.datapath());
         let gone: Vec<_> = self.sessions.keys().filter(|id| !config.bmp.sessions.contains_key(*id)).cloned().collect();
         for id in gone {
             if let Some(mut tracked) = self.sessions.remove(&id) {
@@ -199,7 +205,7 @@ impl Keeper {
                 tracked.wanted = wanted;
             }
             if !tracked.begun && tracked.chosen.is_none() {
-                tracked.chosen = self.inherited_source(id, session);
+                tracked.chosen = self.inherited_source(id, session, host);
             }
             tracked.pin.tell_routes(host.routes_epoch);
             let decision = self.decide(id, session, &mut tracked, config, host).await;
@@ -215,8 +221,8 @@ impl Keeper {
     }
 
     /// The source that an earlier bmpd left in force: an address that was chosen is kept over restarts.
-    fn inherited_source(&self, id: &SessionId, session: &Session) -> Option<IpAddr> {
-        let key = self.pins.datapath().key(&target(id, session)?);
+    fn inherited_source(&self, id: &SessionId, session: &Session, host: &Host) -> Option<IpAddr> {
+        let key = self.pins.datapath().key(&target(id, session, host)?);
         let inherited = self.pins.datapath().inherited();
         let pin = inherited.iter().find(|slot| slot.in_force && slot.key == key)?.pin;
         let [a, b, c, d, ..] = pin.source;
@@ -234,7 +240,7 @@ impl Keeper {
         config: &Config,
         host: &Host,
     ) -> Decision {
-        let target = target(id, session);
+        let target = target(id, session, host);
         if session.shutdown {
             let why = "the session is shut down by configuration".to_owned();
             return Decision::Down(
@@ -242,7 +248,7 @@ impl Keeper {
                 Unresolved { reason: Reason::Shutdown, why, mend: "undo shutdown".to_owned() },
             );
         }
-        let Some(target) = target else {
+        if session.port().is_none() {
             return Decision::Down(
                 None,
                 Unresolved {
@@ -251,30 +257,50 @@ impl Keeper {
                     mend: "tcp connect port PORT".to_owned(),
                 },
             );
+        }
+        let question = Question {
+            connect: tracked.wanted.as_ref(),
+            vpn_instance: id.vpn_instance.as_deref(),
+            egress_interfaces: &session.egress_interfaces,
+            station: id.station,
+            aliases: &config.interface_aliases,
+            keep: tracked.chosen,
         };
-        let aliases = &config.interface_aliases;
-        match resolve(tracked.wanted.as_ref(), &session.egress_interfaces, id.station, host, aliases, tracked.chosen) {
-            Err(unresolved) => Decision::Down(Some(target), unresolved),
-            Ok(resolved) => {
-                tracked.chosen = resolved.source;
-                // Where the session may leave by any interface, the kernel finds out by itself.
-                if resolved.egress.is_empty() || self.has_route(id, tracked, &resolved, host.routes_epoch).await {
-                    return Decision::Ready(Grant { target, resolved });
-                }
-                let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
-                let why = format!("there is no route to {} by interface {}", id.station, names.join(" or "));
-                let device = names.first().copied().unwrap_or_default();
-                let mend = format!("ip route add {} dev {device} via GATEWAY metric 1000", id.station);
-                Decision::Down(Some(target), Unresolved { reason: Reason::NoRoute, why, mend })
-            }
+        let resolved = match resolve(&question, host) {
+            Err(unresolved) => return Decision::Down(target, unresolved),
+            Ok(resolved) => resolved,
+        };
+        // Without a target there is no port or no VRF, and then there is no answer either.
+        let Some(target) = target else { return Decision::Down(None, no_route(id, &resolved)) };
+        tracked.chosen = resolved.source;
+        // Where the session may leave by any interface, the kernel finds out by itself.
+        let found = resolved.egress.is_empty() && target.vrf == 0
+            || self.has_route(id, tracked, &target, &resolved, host).await;
+        if found {
+            Decision::Ready(Grant { target, resolved })
+        } else {
+            Decision::Down(Some(target), no_route(id, &resolved))
         }
     }
 
     /// Whether there is a route to the station by one of the interfaces. Asked once for each change of the routes: a socket bound
-    /// to a device that has no route to the station would take it as a neighbour and wait for ARP in vain.
-    async fn has_route(&self, id: &SessionId, tracked: &mut Tracked, resolved: &Resolved, epoch: u64) -> bool {
-        let devices: Vec<_> = resolved.egress.iter().map(|(index, _)| *index).collect();
+    /// to a device that has no route to the station would take it as a neighbour and wait for ARP in vain. One that is bound to a VRF device
+    /// would leave by the default VRF where its own has none.
+    async fn has_route(
+        &self,
+        id: &SessionId,
+        tracked: &mut Tracked,
+        target: &Target,
+        resolved: &Resolved,
+        host: &Host,
+    ) -> bool {
+        let epoch = host.routes_epoch;
+        let of_vrf = resolved.egress.is_empty();
+        let device = resolved.device.iter().filter(|_| of_vrf);
+        let devices: Vec<_> = resolved.egress.iter().chain(device).map(|(index, _)| *index).collect();
         let source = resolved.source;
+        let in_vrf =
+            |route: &Route| host.links.get(&route.oif).is_none_or(|link| host.vrf_of(link) == Some(target.vrf));
         let mut last_known = true;
         if let Some(known) = &tracked.route
             && known.devices == devices
@@ -287,7 +313,11 @@ impl Keeper {
         }
         let mut found = false;
         for device in &devices {
-            match self.routes.to(id.station, *device, source).await {
+            let asked = match of_vrf {
+                true => self.routes.from_vrf(id.station, *device, source).await.map(|route| route.filter(in_vrf)),
+                false => self.routes.to(id.station, *device, source).await,
+            };
+            match asked {
                 Ok(route) => found |= route.is_some(),
                 Err(error) => {
                     warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
@@ -302,7 +332,7 @@ impl Keeper {
     /// Kernel first, session after: a session that is told "ready" finds its pin in force.
     fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, decision: Decision) {
         let wanted = match &decision {
-            Decision::Ready(grant) => Some((grant.target, pin_of(&grant.resolved))),
+            Decision::Ready(grant) => Some((grant.target, pin_of(grant))),
             Decision::Down(target, _) => target.map(|target| (target, DENIAL)),
         };
         let put = match wanted {
@@ -458,10 +488,34 @@ impl Keeper {
     }
 }
 
-/// Which connections a session is made of; `None` where no port is configured.
-fn target(id: &SessionId, session: &Session) -> Option<Target> {
+/// Which connections a session is made of; `None` where no port is configured, or there is no VRF device for its VPN instance.
+fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
     let port = session.port()?;
-    Some(Target { role: Role::Connect, vrf: 0, station: SocketAddr::new(id.station, port) })
+    let vrf = match &id.vpn_instance {
+        Some(name) => host.vrf_named(name)?.index,
+        None => 0,
+    };
+    Some(Target { role: Role::Connect, vrf, station: SocketAddr::new(id.station, port) })
+}
+
+fn no_route(id: &SessionId, resolved: &Resolved) -> Unresolved {
+    let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+    let station = id.station;
+    let (by, to) = match (names.first(), &id.vpn_instance) {
+        (Some(device), vrf) => {
+            let vrf = vrf.as_ref().map(|vrf| format!("vrf {vrf} ")).unwrap_or_default();
+            (format!("by interface {}", names.join(" or ")), format!("{vrf}dev {device} via GATEWAY metric 1000"))
+        }
+        (None, vrf) => {
+            let vrf = vrf.as_deref().unwrap_or_default();
+            (format!("in VRF {vrf}"), format!("vrf {vrf} via GATEWAY"))
+        }
+    };
+    Unresolved {
+        reason: Reason::NoRoute,
+        why: format!("there is no route to {station} {by}"),
+        mend: format!("ip route add {station} {to}"),
+    }
 }
 
 /// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
@@ -476,8 +530,13 @@ fn in_words(resolved: &Resolved) -> String {
 }
 
 /// What the kernel shall enforce.
-fn pin_of(resolved: &Resolved) -> Pin {
-    let mut pin = Pin { device: resolved.device.as_ref().map_or(0, |(index, _)| *index), ..Pin::default() };
+fn pin_of(Grant { target, resolved }: &Grant) -> Pin {
+    let mut pin = Pin::default();
+    if target.vrf != 0 {
+        pin.flags |= PIN_VRF;
+    }
+    // A socket comes to the pin by the key of its VRF, so it is bound in that VRF already.
+    pin.device = resolved.device.as_ref().map(|(index, _)| *index).filter(|index| *index != target.vrf).unwrap_or(0);
     for (index, slot) in resolved.egress.iter().zip(pin.egress.iter_mut()) {
         *slot = index.0;
     }
@@ -523,7 +582,7 @@ mod tests {
     #[test]
     fn the_pin_names_source_device_and_egress_as_the_kernel_programs_read_them() {
         let Decision::Ready(grant) = grant("192.0.2.65", Some((3, "up2")), Rule::First) else { unreachable!() };
-        let pin = pin_of(&grant.resolved);
+        let pin = pin_of(&grant);
         assert_eq!((pin.flags, pin.device, pin.egress_count, pin.egress[0]), (PIN_SOURCE, 3, 1, 3));
         assert_eq!(pin.source[..5], [192, 0, 2, 65, 0]);
     }

@@ -9,6 +9,7 @@ mod privilege;
 mod reason;
 mod resolve;
 mod table;
+mod vrfs;
 
 pub use connections::{Connection, Connections, Ended, Refusal, follow};
 pub use datapath::{
@@ -20,5 +21,5 @@ pub(crate) use foreign::name_of;
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
 pub use reason::Reason;
-pub use resolve::{Resolved, Rule, Unresolved, resolve};
+pub use resolve::{Question, Resolved, Rule, Unresolved, resolve};
 pub use table::{Current, Grant, Pins, SessionPin, Standing, State};

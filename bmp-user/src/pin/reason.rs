@@ -50,7 +50,12 @@ impl Reason {
     pub fn is_of_the_host(self) -> bool {
         matches!(
             self,
-            Self::InterfaceAbsent | Self::InterfaceDown | Self::InterfaceLayer2 | Self::AddressAbsent | Self::NoRoute
+            Self::InterfaceAbsent
+                | Self::InterfaceDown
+                | Self::InterfaceLayer2
+                | Self::AddressAbsent
+                | Self::NoRoute
+                | Self::VpnInstanceAbsent
         )
     }
 

@@ -7,19 +7,38 @@ use crate::{
     config::ConnectInterface,
     link::{Address, Host, Link},
 };
+use place::Place;
 
+mod place;
 #[cfg(test)]
 mod tests;
+
+/// What is asked about a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The connect-interface [in force](crate::config::effective).
+    pub connect: Option<&'a ConnectInterface>,
+    /// The session's VPN instance, which is the VRF device of that name; `None` is the default VRF.
+    pub vpn_instance: Option<&'a str>,
+    /// Narrows what the session may leave by to those that it names; empty, it narrows nothing.
+    pub egress_interfaces: &'a [String],
+    /// The station's address.
+    pub station: IpAddr,
+    /// The `interface-alias` lines: from the name given to the kernel's.
+    pub aliases: &'a BTreeMap<String, String>,
+    /// The address that an earlier answer chose: it is kept while it is valid on the interface.
+    pub keep: Option<IpAddr>,
+}
 
 /// What a session's connect-interface comes to on this host, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The source address; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
-    /// Index and kernel name of the interface that the socket is bound to. `None` where only an address is named, and for donor
-    /// interfaces.
+    /// Index and kernel name of the interface that the socket is bound to. Where only an address or a donor interface is named, or
+    /// nothing: the VRF device, by which it reaches any interface of its VRF; in the default VRF `None`.
     pub device: Option<(u32, String)>,
-    /// Index and kernel name of the interfaces that the session may leave by; empty is any.
+    /// Index and kernel name of the interfaces that the session may leave by; empty is any of its VRF.
     pub egress: Vec<(u32, String)>,
     /// By which rule the address was chosen.
     pub rule: Rule,
@@ -56,7 +75,7 @@ impl fmt::Display for Rule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Unresolved {
-    /// One of `interface-absent`, `interface-layer2`, `interface-down`, `address-absent`.
+    /// One of `vpn-instance-absent`, `interface-absent`, `interface-layer2`, `interface-down`, `address-absent`.
     pub reason: Reason,
     /// What is missing, as a sentence without its full stop.
     pub why: String,
@@ -64,35 +83,30 @@ pub struct Unresolved {
     pub mend: String,
 }
 
-/// What `wanted`, the connect-interface [in force](crate::config::effective) for a session to `station`, comes to on `host`.
+/// What a session's connect-interface comes to on `host`.
 ///
-/// `egress_interfaces` narrows what the session may leave by to those that it names; empty, it narrows nothing. All of them that
-/// exist are in the answer, usable or not: the path may move between them while the session stays.
+/// All interfaces of `egress_interfaces` that are in the session's VRF are in the answer, usable or not: the path may move between them
+/// while the session stays. Whether there is a route to the station is another question, for [`Routes`](crate::link::Routes).
 ///
-/// `aliases` are the `interface-alias` lines: from the name given to the kernel's. `keep` is the address that an earlier call
-/// chose: it is kept while it is valid on the interface. Whether there is a route to the station is another question, for
-/// [`Routes`](crate::link::Routes).
-pub fn resolve(
-    wanted: Option<&ConnectInterface>,
-    egress_interfaces: &[String],
-    station: IpAddr,
-    host: &Host,
-    aliases: &BTreeMap<String, String>,
-    keep: Option<IpAddr>,
-) -> Result<Resolved, Unresolved> {
-    let mut resolved = match wanted {
-        Some(wanted) => source(wanted, station, host, aliases, keep)?,
-        None => Resolved { source: None, device: None, egress: Vec::new(), rule: Rule::KernelsChoice },
+/// # Errors
+///
+/// What the host lacks for it, and the command that would mend that.
+pub fn resolve(question: &Question<'_>, host: &Host) -> Result<Resolved, Unresolved> {
+    let Question { station, .. } = *question;
+    let place = Place::find(question, host)?;
+    let mut resolved = match question.connect {
+        Some(wanted) => source(wanted, station, &place, question.keep)?,
+        None => Resolved { source: None, device: place.device(), egress: Vec::new(), rule: Rule::KernelsChoice },
     };
-    if resolved.device.is_none() && link_local(station) {
+    if resolved.egress.is_empty() && link_local(station) {
         return Err(Unresolved {
             reason: Reason::NoRoute,
             why: format!("station {station} is link-local, and connect-interface names no interface that leads to it"),
             mend: "connect-interface INTERFACE".to_owned(),
         });
     }
-    if !egress_interfaces.is_empty() {
-        resolved.egress = narrowed(&resolved, egress_interfaces, host, aliases)?;
+    if !question.egress_interfaces.is_empty() {
+        resolved.egress = narrowed(&resolved, question.egress_interfaces, &place)?;
     }
     Ok(resolved)
 }
@@ -100,39 +114,36 @@ pub fn resolve(
 fn source(
     wanted: &ConnectInterface,
     station: IpAddr,
-    host: &Host,
-    aliases: &BTreeMap<String, String>,
+    place: &Place<'_>,
     keep: Option<IpAddr>,
 ) -> Result<Resolved, Unresolved> {
-    let link = wanted.interface().map(|name| interface(name, host, aliases)).transpose()?;
+    let link = wanted.interface().map(|name| place.interface(name)).transpose()?;
     let (source, rule) = match (wanted.address(), link) {
-        (Some(address), _) => (configured(address, station, link, host)?, Rule::Configured),
+        (Some(address), _) => (configured(address, station, link, place)?, Rule::Configured),
         (None, Some(link)) => choose(link, station, keep)?,
         // Not to be had: a connect-interface names at least one of the two.
         (None, None) => {
-            return Ok(Resolved { source: None, device: None, egress: Vec::new(), rule: Rule::KernelsChoice });
+            let device = place.device();
+            return Ok(Resolved { source: None, device, egress: Vec::new(), rule: Rule::KernelsChoice });
         }
     };
-    let device = link.filter(|link| !link.donor()).map(|link| (link.index, link.name.clone()));
-    Ok(Resolved { source: Some(source), egress: device.iter().cloned().collect(), device, rule })
+    let named = link.filter(|link| !link.donor()).map(|link| (link.index, link.name.clone()));
+    let egress = named.iter().cloned().collect();
+    Ok(Resolved { source: Some(source), egress, device: named.or_else(|| place.device()), rule })
 }
 
 /// What is left of "may leave by" when `egress-interface` names these. At least one of them must be usable.
-fn narrowed(
-    resolved: &Resolved,
-    names: &[String],
-    host: &Host,
-    aliases: &BTreeMap<String, String>,
-) -> Result<Vec<(u32, String)>, Unresolved> {
+fn narrowed(resolved: &Resolved, names: &[String], place: &Place<'_>) -> Result<Vec<(u32, String)>, Unresolved> {
     let mut egress = Vec::new();
     let mut usable = false;
     let mut why_not = None;
     for name in names {
-        match interface(name, host, aliases) {
+        match place.interface(name) {
             Ok(_) => usable = true,
             Err(unresolved) => drop(why_not.get_or_insert(unresolved)),
         }
-        if let Some(link) = host.link_named(name, aliases)
+        if let Some(link) = place.named(name)
+            && place.holds(link)
             && !egress.iter().any(|(index, _)| *index == link.index)
         {
             egress.push((link.index, link.name.clone()));
@@ -140,7 +151,7 @@ fn narrowed(
     }
     // In one order, whichever they are named in: the same interfaces are the same pin.
     egress.sort();
-    if let Some((index, name)) = &resolved.device {
+    if let [(index, name)] = resolved.egress.as_slice() {
         egress.retain(|(named, _)| named == index);
         if egress.is_empty() {
             return Err(Unresolved {
@@ -157,52 +168,8 @@ fn narrowed(
     }
 }
 
-/// The interface of that name, if a session can be sourced from it.
-fn interface<'a>(name: &str, host: &'a Host, aliases: &BTreeMap<String, String>) -> Result<&'a Link, Unresolved> {
-    let Some(link) = host.link_named(name, aliases) else {
-        return Err(match aliases.get(name) {
-            Some(kernel_name) => Unresolved {
-                reason: Reason::InterfaceAbsent,
-                why: format!("interface {name} is an alias of {kernel_name}, which does not exist"),
-                mend: format!("interface-alias KERNEL-NAME {name}"),
-            },
-            None => Unresolved {
-                reason: Reason::InterfaceAbsent,
-                why: format!("interface {name} does not exist"),
-                mend: format!("interface-alias KERNEL-NAME {name}"),
-            },
-        });
-    };
-    let called = called(name, link);
-    if link.layer2(host) {
-        let controller = link.controller.and_then(|index| host.links.get(&index));
-        let of = controller.map_or_else(|| "another interface".into(), |controller| controller.name.clone());
-        return Err(Unresolved {
-            reason: Reason::InterfaceLayer2,
-            why: format!("interface {called} is a layer 2 port of {of}"),
-            mend: format!("ip link set dev {} nomaster", link.name),
-        });
-    }
-    if !link.up {
-        return Err(Unresolved {
-            reason: Reason::InterfaceDown,
-            why: format!("interface {called} is down"),
-            mend: set_up(link),
-        });
-    }
-    if !link.usable() {
-        return Err(Unresolved {
-            reason: Reason::InterfaceDown,
-            why: format!("interface {called} is up but has no carrier: its cable or its far end is down"),
-            mend: format!("ip link show dev {}", link.name),
-        });
-    }
-    Ok(link)
-}
-
-/// The address that is configured, if a socket can be bound to it: any address that is on this host, whatever its scope. With
-/// an interface it must be in the interface's VRF.
-fn configured(address: IpAddr, station: IpAddr, link: Option<&Link>, host: &Host) -> Result<IpAddr, Unresolved> {
+/// The address that is configured, if a socket can be bound to it: any address of the session's VRF, whatever its scope.
+fn configured(address: IpAddr, station: IpAddr, link: Option<&Link>, place: &Place<'_>) -> Result<IpAddr, Unresolved> {
     let absent = |why: String, mend: String| Unresolved { reason: Reason::AddressAbsent, why, mend };
     if address.is_ipv4() != station.is_ipv4() {
         return Err(absent(
@@ -210,13 +177,12 @@ fn configured(address: IpAddr, station: IpAddr, link: Option<&Link>, host: &Host
             format!("connect-interface {}-SOURCE-ADDRESS", family(station).to_uppercase()),
         ));
     }
-    let vrf = link.map(|link| host.vrf_of(link));
     let mut why_not = None;
-    for owner in host.links_with_address(address) {
-        if vrf.is_some_and(|vrf| vrf != host.vrf_of(owner)) {
-            continue;
-        }
-        if !owner.up {
+    let mut elsewhere = None;
+    for owner in place.host.links_with_address(address) {
+        if !place.holds(owner) {
+            elsewhere.get_or_insert(owner);
+        } else if !owner.up {
             // The kernel takes the addresses of such an interface for no addresses of its own.
             why_not.get_or_insert(Unresolved {
                 reason: Reason::InterfaceDown,
@@ -233,11 +199,21 @@ fn configured(address: IpAddr, station: IpAddr, link: Option<&Link>, host: &Host
         }
     }
     Err(why_not.unwrap_or_else(|| {
-        let device = link.map_or("INTERFACE", |link| &link.name);
-        let place = link.and_then(|link| host.links.get(&host.vrf_of(link)?));
-        let place = place.map_or_else(|| "this host".into(), |vrf| format!("this host in VRF {}", vrf.name));
+        let device = link.or(place.vrf).map_or("INTERFACE", |link| &link.name);
         let bits = if address.is_ipv4() { 32 } else { 128 };
-        absent(format!("address {address} is not on {place}"), format!("ip address add {address}/{bits} dev {device}"))
+        let mend = format!("ip address add {address}/{bits} dev {device}");
+        match elsewhere {
+            None => absent(format!("address {address} is not on this host{}", place.suffix()), mend),
+            Some(owner) => absent(
+                format!(
+                    "address {address} is on interface {}, which is in {}, and not in {}",
+                    owner.name,
+                    place::words(place.host.vrf_of(owner), place.host),
+                    place.words()
+                ),
+                place.mend(owner),
+            ),
+        }
     }))
 }
 

@@ -150,7 +150,6 @@ fn what_this_version_does_not_carry_out_is_refused_and_not_ignored() {
     for (view, command, named) in [
         ("bmp-session 198.51.100.7", "next-hop 192.0.2.2", "`next-hop`"),
         ("bmp-session 198.51.100.7", "tcp listen port 11019", "`tcp listen port`"),
-        ("bmp-session vpn-instance mgmt 198.51.100.7", "tcp connect port 11019", "`bmp-session vpn-instance`"),
     ] {
         fs::write(&path, format!("bmp\n{view}\n{command}\n")).unwrap();
         let said = load(&path).unwrap_err().to_string();

@@ -45,7 +45,7 @@ fn host() -> Host {
         Link { carrier: false, ..kind("dummy", link(4, "dummy0", &["10.8.0.1/32"])) },
         kind("bridge", link(5, "br0", &[])),
         Link { controller: Some(5), ..link(6, "port0", &["10.9.0.1/24"]) },
-        kind("vrf", link(7, "mgmt", &[])),
+        kind("vrf", link(7, "mgmt", &["10.7.7.7/32"])),
         Link { controller: Some(7), ..link(8, "eth2", &["10.10.0.1/24"]) },
         Link { up: false, ..link(9, "eth3", &["10.11.0.1/24"]) },
         Link { carrier: false, ..link(10, "eth4", &["10.12.0.1/24"]) },
@@ -77,14 +77,38 @@ fn wanted(text: &str) -> Option<ConnectInterface> {
     })
 }
 
+/// A session in the default VRF, as `resolve` is asked about it.
+fn ask(
+    connect: Option<&ConnectInterface>,
+    egress_interfaces: &[String],
+    station: IpAddr,
+    host: &Host,
+    aliases: &BTreeMap<String, String>,
+    keep: Option<IpAddr>,
+) -> Result<Resolved, Unresolved> {
+    resolve(&Question { connect, vpn_instance: None, egress_interfaces, station, aliases, keep }, host)
+}
+
 fn resolved(text: &str, station: &str, keep: Option<&str>) -> Result<Resolved, Unresolved> {
     let keep = keep.map(|keep| keep.parse().unwrap());
-    resolve(wanted(text).as_ref(), &[], station.parse().unwrap(), &host(), &aliases(), keep)
+    ask(wanted(text).as_ref(), &[], station.parse().unwrap(), &host(), &aliases(), keep)
+}
+
+/// A session in a VPN instance.
+fn resolved_in(vpn_instance: &str, text: &str, station: &str, host: &Host) -> Result<Resolved, Unresolved> {
+    let (connect, aliases) = (wanted(text), aliases());
+    let station = station.parse().unwrap();
+    let (connect, vpn_instance) = (connect.as_ref(), Some(vpn_instance));
+    resolve(&Question { connect, vpn_instance, egress_interfaces: &[], station, aliases: &aliases, keep: None }, host)
 }
 
 /// `SOURCE from DEVICE, by EGRESS`, with `-` for none and any.
 fn outcome(text: &str, station: &str) -> String {
-    match resolved(text, station, None) {
+    in_words(resolved(text, station, None))
+}
+
+fn in_words(resolved: Result<Resolved, Unresolved>) -> String {
+    match resolved {
         Ok(Resolved { source, device, egress, .. }) => {
             let source = source.map_or("-".into(), |source| source.to_string());
             let device = device.map_or("-".into(), |(index, name)| format!("{name}#{index}"));
@@ -112,7 +136,6 @@ fn each_form_comes_to_its_source_and_egress() {
         ("eth1", "198.51.100.7", "203.0.113.9 from eth1#3, by eth1#3"),
         ("GigabitEthernet0/1/0", "198.51.100.7", "203.0.113.9 from eth1#3, by eth1#3"),
         ("eth0", "2001:db8:f::7", "2001:db8::1 from eth0#2, by eth0#2"),
-        ("eth2", "198.51.100.7", "10.10.0.1 from eth2#8, by eth2#8"),
         // A donor interface: its address, any interface.
         ("lo", "198.51.100.7", "10.7.0.1 from -, by any"),
         ("LoopBack0", "2001:db8:f::7", "2001:db8:ff::1 from -, by any"),
@@ -212,18 +235,32 @@ fn what_is_missing_is_named_with_what_would_mend_it() {
             "ip address add 10.99.0.1/32 dev eth1",
         ),
         (
-            "eth2 192.0.2.1",
+            "eth2",
             "198.51.100.7",
-            "address-absent",
-            "address 192.0.2.1 is not on this host in VRF mgmt",
-            "ip address add 192.0.2.1/32 dev eth2",
+            "interface-absent",
+            "interface eth2 is in VRF mgmt, and the session in the default VRF",
+            "ip link set dev eth2 nomaster",
+        ),
+        (
+            "mgmt",
+            "198.51.100.7",
+            "interface-absent",
+            "interface mgmt is in VRF mgmt, and the session in the default VRF",
+            "bmp-session vpn-instance mgmt STATION",
         ),
         (
             "eth1 10.10.0.1",
             "198.51.100.7",
             "address-absent",
-            "address 10.10.0.1 is not on this host",
-            "ip address add 10.10.0.1/32 dev eth1",
+            "address 10.10.0.1 is on interface eth2, which is in VRF mgmt, and not in the default VRF",
+            "ip link set dev eth2 nomaster",
+        ),
+        (
+            "10.10.0.1",
+            "198.51.100.7",
+            "address-absent",
+            "address 10.10.0.1 is on interface eth2, which is in VRF mgmt, and not in the default VRF",
+            "ip link set dev eth2 nomaster",
         ),
         (
             "br0",
@@ -265,6 +302,73 @@ fn what_is_missing_is_named_with_what_would_mend_it() {
         assert_eq!((error.reason.as_str(), error.why.as_str(), error.mend.as_str()), (reason, why, mend), "{text}");
         assert_eq!(error.to_string(), why);
     }
+}
+
+#[test]
+fn a_session_in_a_vrf_has_the_interfaces_and_addresses_of_that_vrf_and_no_others() {
+    let host = host();
+    for (text, expected) in [
+        // Without an interface the socket is bound to the VRF device, which leads to any interface of the VRF.
+        ("", "- from mgmt#7, by any"),
+        ("10.10.0.1", "10.10.0.1 from mgmt#7, by any"),
+        ("10.7.7.7", "10.7.7.7 from mgmt#7, by any"),
+        // The VRF device is the VRF's loopback interface.
+        ("mgmt", "10.7.7.7 from mgmt#7, by any"),
+        ("mgmt 10.10.0.1", "10.10.0.1 from mgmt#7, by any"),
+        ("eth2", "10.10.0.1 from eth2#8, by eth2#8"),
+        ("eth2 10.7.7.7", "10.7.7.7 from eth2#8, by eth2#8"),
+    ] {
+        assert_eq!(in_words(resolved_in("mgmt", text, "198.51.100.7", &host)), expected, "connect-interface {text}");
+    }
+    for (text, reason, why, mend) in [
+        (
+            "eth1",
+            "interface-absent",
+            "interface eth1 is in the default VRF, and the session in VRF mgmt",
+            "ip link set dev eth1 master mgmt",
+        ),
+        (
+            "LoopBack0",
+            "interface-absent",
+            "interface LoopBack0 (lo) is in the default VRF, and the session in VRF mgmt",
+            "connect-interface mgmt",
+        ),
+        (
+            "dummy0",
+            "interface-absent",
+            "interface dummy0 is in the default VRF, and the session in VRF mgmt",
+            "ip link set dev dummy0 master mgmt",
+        ),
+        (
+            "eth2 192.0.2.1",
+            "address-absent",
+            "address 192.0.2.1 is on interface eth0, which is in the default VRF, and not in VRF mgmt",
+            "ip link set dev eth0 master mgmt",
+        ),
+        (
+            "10.99.0.1",
+            "address-absent",
+            "address 10.99.0.1 is not on this host in VRF mgmt",
+            "ip address add 10.99.0.1/32 dev mgmt",
+        ),
+    ] {
+        let error = resolved_in("mgmt", text, "198.51.100.7", &host).unwrap_err();
+        assert_eq!((error.reason.as_str(), error.why.as_str(), error.mend.as_str()), (reason, why, mend), "{text}");
+    }
+}
+
+#[test]
+fn a_vpn_instance_is_a_vrf_device_that_is_there_and_up() {
+    let mut host = host();
+    for (name, why) in [("blue", "there is no VRF device blue"), ("eth1", "interface eth1 is no VRF device")] {
+        let error = resolved_in(name, "", "198.51.100.7", &host).unwrap_err();
+        assert_eq!((error.reason, error.why.as_str()), (Reason::VpnInstanceAbsent, why));
+        assert_eq!(error.mend, format!("ip link add {name} type vrf table N"));
+    }
+    host.links.values_mut().filter(|link| link.name == "mgmt").for_each(|link| link.up = false);
+    let error = resolved_in("mgmt", "eth2", "198.51.100.7", &host).unwrap_err();
+    assert_eq!((error.reason, error.why.as_str()), (Reason::InterfaceDown, "VRF device mgmt is down"));
+    assert_eq!(error.mend, "ip link set dev mgmt up");
 }
 
 #[test]
@@ -332,7 +436,7 @@ fn a_link_local_station_is_reached_by_a_named_interface_from_an_address_of_its_l
     let addresses = ["2001:db8:1::1/64", "fe80::1/64 link"];
     host.links.insert(3, link(3, "eth1", &addresses));
     let to = |text: &str| {
-        resolve(wanted(text).as_ref(), &[], "fe80::7".parse().unwrap(), &host, &BTreeMap::new(), None)
+        ask(wanted(text).as_ref(), &[], "fe80::7".parse().unwrap(), &host, &BTreeMap::new(), None)
             .map(|resolved| resolved.source.unwrap().to_string())
             .map_err(|unresolved| unresolved.reason)
     };
@@ -347,7 +451,7 @@ fn a_link_local_station_is_reached_by_a_named_interface_from_an_address_of_its_l
 fn narrowed_to(text: &str, names: &[&str], host: &Host) -> String {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let station = "198.51.100.7".parse().unwrap();
-    match resolve(wanted(text).as_ref(), &names, station, host, &aliases(), None) {
+    match ask(wanted(text).as_ref(), &names, station, host, &aliases(), None) {
         Ok(resolved) => resolved.egress.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join(" "),
         Err(unresolved) => unresolved.reason.to_string(),
     }
@@ -442,7 +546,7 @@ fn any_wanted() -> impl Strategy<Value = ConnectInterface> {
 proptest! {
     #[test]
     fn what_is_resolved_can_be_used(host in any_host(), wanted in any_wanted(), station in any_ip(), keep in proptest::option::of(any_ip())) {
-        if let Ok(found) = resolve(Some(&wanted), &[], station, &host, &BTreeMap::new(), keep) {
+        if let Ok(found) = ask(Some(&wanted), &[], station, &host, &BTreeMap::new(), keep) {
             let source = found.source.unwrap();
             prop_assert_eq!(source.is_ipv4(), station.is_ipv4());
             prop_assert!(host.links_with_address(source).any(|owner| owner.up));
@@ -462,7 +566,7 @@ proptest! {
     fn a_chosen_address_is_kept_while_it_is_there(host in any_host(), name in 1_u32..5, station in any_ip(), other in any_ip(), more in any_address()) {
         let wanted = ConnectInterface::Interface(format!("eth{name}"));
         let none = BTreeMap::new();
-        if let Ok(first) = resolve(Some(&wanted), &[], station, &host, &none, None) {
+        if let Ok(first) = ask(Some(&wanted), &[], station, &host, &none, None) {
             // Another station address, and an address more in front of all others.
             let mut later = host.clone();
             let link = later.links.get_mut(&name).unwrap();
@@ -470,12 +574,12 @@ proptest! {
                 link.addresses.insert(0, more);
             }
             let station = if other.is_ipv4() == station.is_ipv4() { other } else { station };
-            let again = resolve(Some(&wanted), &[], station, &later, &none, first.source).unwrap();
+            let again = ask(Some(&wanted), &[], station, &later, &none, first.source).unwrap();
             prop_assert_eq!(again.source, first.source);
             prop_assert_eq!(again.rule, Rule::Kept);
             // And once it is gone it is not used.
             later.links.get_mut(&name).unwrap().addresses.retain(|address| Some(address.ip) != first.source);
-            let gone = resolve(Some(&wanted), &[], station, &later, &none, first.source);
+            let gone = ask(Some(&wanted), &[], station, &later, &none, first.source);
             prop_assert!(gone.is_err() || gone.unwrap().source != first.source);
         }
     }

@@ -1,0 +1,138 @@
+//! Where on the host a session is: its VRF, and the interfaces that it can have there.
+
+use std::collections::BTreeMap;
+
+use super::{Question, Reason, Unresolved, called, set_up};
+use crate::link::{Host, Link};
+
+/// The host as a session of one VRF sees it.
+pub(super) struct Place<'a> {
+    pub(super) host: &'a Host,
+    /// The session's VRF device; `None` is the default VRF.
+    pub(super) vrf: Option<&'a Link>,
+    aliases: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Place<'a> {
+    /// Finds the VRF that the session's VPN instance names.
+    pub(super) fn find(question: &Question<'a>, host: &'a Host) -> Result<Self, Unresolved> {
+        let Question { vpn_instance, aliases, .. } = *question;
+        let Some(name) = vpn_instance else { return Ok(Self { host, vrf: None, aliases }) };
+        let Some(vrf) = host.vrf_named(name) else {
+            return Err(Unresolved {
+                reason: Reason::VpnInstanceAbsent,
+                why: match host.link_named(name, &BTreeMap::new()) {
+                    Some(link) if link.name == name => format!("interface {name} is no VRF device"),
+                    _ => format!("there is no VRF device {name}"),
+                },
+                mend: format!("ip link add {name} type vrf table N"),
+            });
+        };
+        if !vrf.up {
+            return Err(Unresolved {
+                reason: Reason::InterfaceDown,
+                why: format!("VRF device {} is down", vrf.name),
+                mend: set_up(vrf),
+            });
+        }
+        Ok(Self { host, vrf: Some(vrf), aliases })
+    }
+
+    /// The interface that an operator means by a name, wherever it is.
+    pub(super) fn named(&self, name: &str) -> Option<&'a Link> {
+        self.host.link_named(name, self.aliases)
+    }
+
+    /// Whether the interface is in the session's VRF.
+    pub(super) fn holds(&self, link: &Link) -> bool {
+        self.host.vrf_of(link) == self.vrf.map(|vrf| vrf.index)
+    }
+
+    /// What a socket is bound to that may leave by any interface here.
+    pub(super) fn device(&self) -> Option<(u32, String)> {
+        self.vrf.map(|vrf| (vrf.index, vrf.name.clone()))
+    }
+
+    /// The session's VRF: `VRF mgmt`, `the default VRF`.
+    pub(super) fn words(&self) -> String {
+        words(self.vrf.map(|vrf| vrf.index), self.host)
+    }
+
+    /// ` in VRF mgmt`, or nothing for the default VRF.
+    pub(super) fn suffix(&self) -> String {
+        self.vrf.map(|vrf| format!(" in VRF {}", vrf.name)).unwrap_or_default()
+    }
+
+    /// The command that brings an interface of another VRF into the session's.
+    pub(super) fn mend(&self, link: &Link) -> String {
+        match self.vrf {
+            // The loopback interface and VRF devices stay where they are.
+            Some(vrf) if link.donor() && link.controller.is_none() && link.kind.as_deref() != Some("dummy") => {
+                format!("connect-interface {}", vrf.name)
+            }
+            Some(vrf) => format!("ip link set dev {} master {}", link.name, vrf.name),
+            None if link.controller.is_none() => format!("bmp-session vpn-instance {} STATION", link.name),
+            None => format!("ip link set dev {} nomaster", link.name),
+        }
+    }
+
+    /// The interface of that name, if a session can be sourced from it.
+    pub(super) fn interface(&self, name: &str) -> Result<&'a Link, Unresolved> {
+        let Some(link) = self.named(name) else {
+            return Err(Unresolved {
+                reason: Reason::InterfaceAbsent,
+                why: match self.aliases.get(name) {
+                    Some(kernel_name) => {
+                        format!("interface {name} is an alias of {kernel_name}, which does not exist")
+                    }
+                    None => format!("interface {name} does not exist"),
+                },
+                mend: format!("interface-alias KERNEL-NAME {name}"),
+            });
+        };
+        let called = called(name, link);
+        if link.layer2(self.host) {
+            let controller = link.controller.and_then(|index| self.host.links.get(&index));
+            let of = controller.map_or_else(|| "another interface".into(), |controller| controller.name.clone());
+            return Err(Unresolved {
+                reason: Reason::InterfaceLayer2,
+                why: format!("interface {called} is a layer 2 port of {of}"),
+                mend: format!("ip link set dev {} nomaster", link.name),
+            });
+        }
+        if !self.holds(link) {
+            let there = words(self.host.vrf_of(link), self.host);
+            return Err(Unresolved {
+                reason: Reason::InterfaceAbsent,
+                why: format!("interface {called} is in {there}, and the session in {}", self.words()),
+                mend: self.mend(link),
+            });
+        }
+        if !link.up {
+            return Err(Unresolved {
+                reason: Reason::InterfaceDown,
+                why: format!("interface {called} is down"),
+                mend: set_up(link),
+            });
+        }
+        if !link.usable() {
+            return Err(Unresolved {
+                reason: Reason::InterfaceDown,
+                why: format!("interface {called} is up but has no carrier: its cable or its far end is down"),
+                mend: format!("ip link show dev {}", link.name),
+            });
+        }
+        Ok(link)
+    }
+}
+
+/// `VRF mgmt` for the index of a VRF device, `the default VRF` for none.
+pub(super) fn words(vrf: Option<u32>, host: &Host) -> String {
+    match vrf {
+        None => "the default VRF".to_owned(),
+        Some(index) => match host.links.get(&index) {
+            Some(vrf) => format!("VRF {}", vrf.name),
+            None => format!("VRF #{index}"),
+        },
+    }
+}

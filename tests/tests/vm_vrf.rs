@@ -1,0 +1,351 @@
+//! A session in a VPN instance is a session in the VRF device of that name: it has that VRF's interfaces, addresses and routes, and no others.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::{Bmpd, Options, number},
+    capture::{Capture, Direction, Packet, sum},
+    devices::{VRF_TABLE, tc, vrf},
+    feeder::Feeder,
+    sockets::{Foreign, send_all},
+    station::{Connection, Station},
+    topology::{ROUTE_BY_UP1, ROUTE_BY_UP2, STATION, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_V6},
+    trial::{RELAY, assert_left_only_by, outgoing, strays},
+    wait::{PATIENCE, until},
+};
+use serde_json::Value;
+
+/// Long after the kernel has told, and far less than any back-off that has grown.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// The address of the VRF's own device.
+const VRF_LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+
+/// A bmpd with one session in the VRF `mgmt`, in which `up2` is.
+struct Trial {
+    bmpd: Bmpd,
+    station: Station,
+    up1: Capture,
+    up2: Capture,
+    topology: Topology,
+}
+
+fn configuration(instance: &str, station: IpAddr, session: &str) -> String {
+    let (address, port) = (RELAY.ip(), RELAY.port());
+    format!(
+        "bmp-relay lab\n listen {address} port {port}\nbmp\n bmp-session {instance} {station}\n  tcp connect port {STATION_PORT}\n{session}\n"
+    )
+}
+
+impl Trial {
+    fn start(station: IpAddr, session: &str) -> Self {
+        let topology = Topology::without_offload();
+        vrf(&topology, "mgmt");
+        Self::start_on(topology, station, session, &Options::default())
+    }
+
+    fn start_on(topology: Topology, station: IpAddr, session: &str, options: &Options<'_>) -> Self {
+        let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
+        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+        let configuration = configuration("vpn-instance mgmt", station, session);
+        let station = Station::start(&topology.station, (station, STATION_PORT));
+        let bmpd = Bmpd::start_with(&topology.router, &configuration, options);
+        Self { bmpd, station, up1, up2, topology }
+    }
+
+    fn address(&self) -> IpAddr {
+        self.station.address().ip()
+    }
+
+    fn up(&self) -> Value {
+        self.bmpd.wait_session_for(self.address(), "up", AT_ONCE, |session| session["state"] == "up")
+    }
+
+    fn down(&self, reason: &str) -> Value {
+        self.bmpd.wait_down(self.address(), reason)
+    }
+
+    /// Feeds some routes over connection `index` and asserts that it left by `up2` from `source`, all of it counted.
+    fn leaves_by_uplink2(&self, index: usize, source: IpAddr) {
+        self.bmpd.wait_up(self.address());
+        self.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
+        let mut feeder = Feeder::with_peer(&self.topology.router, RELAY, &Peer::default());
+        feeder.announce(&Peer::default(), &prefixes(100), 1);
+        let connection = self.station.wait_connection(index, "100 routes", |c| c.announced() >= 100);
+        assert_eq!(connection.peer.ip(), source);
+        assert_left_only_by(&self.up2, &self.up1, &connection);
+        let (session, packets) = self.at_rest();
+        assert_eq!(session["egress"]["enforcement"], "kernel");
+        assert_eq!(session["kernel"]["denied"]["interface"], 0, "{session:#}");
+        if index == 0 {
+            let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+            let kernel = &session["kernel"];
+            assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
+        }
+    }
+
+    fn at_rest(&self) -> (Value, Vec<Packet>) {
+        until("bmpd and capture are at rest", PATIENCE, || {
+            let before = self.up2.packets();
+            let session = self.bmpd.session(self.address());
+            (self.up2.count() == before.len()).then_some((session, before))
+        })
+    }
+}
+
+/// Gives the VRF's own device an address that the station answers by `dn2`.
+fn loopback(topology: &Topology) {
+    topology.router.ip(&format!("addr add {VRF_LOOPBACK}/32 dev mgmt"));
+    topology.station.ip(&format!("route add {VRF_LOOPBACK}/32 via 192.0.2.65 dev dn2"));
+}
+
+/// Puts `up1` into the VRF too, with the better route.
+fn both_in_the_vrf(topology: &Topology) {
+    vrf(topology, "mgmt");
+    topology.router.ip(&format!("link set up1 master mgmt\nroute replace {ROUTE_BY_UP1} table {VRF_TABLE}"));
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn every_form_leaves_by_the_vrf_from_its_source() {
+    for (form, source) in [
+        ("", UP2),
+        ("connect-interface up2", UP2),
+        ("connect-interface 192.0.2.65", UP2),
+        ("connect-interface mgmt", VRF_LOOPBACK),
+        ("connect-interface up2 203.0.113.7", VRF_LOOPBACK),
+        ("connect-interface mgmt\n  egress-interface up2", VRF_LOOPBACK),
+    ] {
+        let topology = Topology::without_offload();
+        vrf(&topology, "mgmt");
+        loopback(&topology);
+        Trial::start_on(topology, STATION, form, &Options::default()).leaves_by_uplink2(0, source);
+    }
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn an_ipv6_session_leaves_by_the_vrf() {
+    for form in ["", "connect-interface up2", "connect-interface 2001:db8:2::1"] {
+        Trial::start(STATION_V6, form).leaves_by_uplink2(0, UP2_V6);
+    }
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_queue_on_the_vrf_device_routes_packets_twice_and_they_are_counted_once() {
+    for form in ["connect-interface up2", "connect-interface 192.0.2.65"] {
+        let topology = Topology::without_offload();
+        vrf(&topology, "mgmt");
+        tc(&topology.router, "qdisc add dev mgmt root pfifo");
+        Trial::start_on(topology, STATION, form, &Options::default()).leaves_by_uplink2(0, UP2);
+    }
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn sockets_alone_hold_a_session_in_the_vrf() {
+    let topology = Topology::without_offload();
+    vrf(&topology, "mgmt");
+    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
+    let trial = Trial::start_on(topology, STATION, "connect-interface up2", &options);
+    trial.bmpd.wait_up(STATION);
+    let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer.ip(), UP2);
+    assert_left_only_by(&trial.up2, &trial.up1, &connection);
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_vrf_that_is_not_there_is_waited_for_and_one_that_is_made_again_is_the_vrf() {
+    let topology = Topology::new();
+    let trial = Trial::start_on(topology, STATION, "connect-interface up2", &Options::default());
+    let session = trial.down("vpn-instance-absent");
+    assert_eq!(session["mend"], "ip link add mgmt type vrf table N");
+    assert_eq!(session["vpn_instance"], "mgmt");
+    assert_eq!(trial.up2.packets(), []);
+
+    vrf(&trial.topology, "mgmt");
+    trial.up();
+    trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+
+    // Its ports are interfaces of the default VRF then, where the session is not.
+    trial.topology.router.ip("link del mgmt");
+    trial.down("vpn-instance-absent");
+    trial.topology.router.ip("link add spare type dummy");
+    vrf(&trial.topology, "mgmt");
+    let session = trial.up();
+    assert!(session["retry_in_seconds"].is_null(), "{session:#}");
+    let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(again.peer.ip(), UP2);
+
+    trial.topology.router.ip("link set mgmt down");
+    trial.down("interface-down");
+    vrf_up_again(&trial.topology);
+    trial.up();
+    trial.station.wait_connection(2, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+/// The kernel takes the routes of a VRF's table away when its device goes down.
+fn vrf_up_again(topology: &Topology) {
+    topology.router.ip(&format!("link set mgmt up\nroute replace {ROUTE_BY_UP2} table {VRF_TABLE}"));
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn an_interface_that_is_in_another_vrf_is_none_of_the_sessions() {
+    let trial = Trial::start(STATION, "connect-interface up2");
+    trial.up();
+    trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    for (there, says, mend) in [
+        (
+            "nomaster",
+            "interface up2 is in the default VRF, and the session in VRF mgmt",
+            "ip link set dev up2 master mgmt",
+        ),
+        ("master blue", "interface up2 is in VRF blue, and the session in VRF mgmt", "ip link set dev up2 master mgmt"),
+    ] {
+        if there == "master blue" {
+            trial.topology.router.ip("link add blue type vrf table 200\nlink set blue up");
+        }
+        trial.topology.router.ip(&format!("link set up2 {there}"));
+        let session = trial.bmpd.wait_session(STATION, says, |session| session["detail"] == says);
+        assert_eq!((&session["reason"], &session["mend"]), (&"interface-absent".into(), &mend.into()));
+    }
+    trial.topology.router.ip(&format!("link set up2 master mgmt\nroute replace {ROUTE_BY_UP2} table {VRF_TABLE}"));
+    trial.up();
+    let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(again.peer.ip(), UP2);
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_session_of_the_default_vrf_has_no_interface_and_no_address_of_another() {
+    let topology = Topology::new();
+    vrf(&topology, "mgmt");
+    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let bmpd = Bmpd::start(&topology.router, &configuration("", STATION, "connect-interface up2"));
+    let session = bmpd.wait_down(STATION, "interface-absent");
+    assert_eq!(session["detail"], "interface up2 is in VRF mgmt, and the session in the default VRF");
+    assert_eq!(session["mend"], "ip link set dev up2 nomaster");
+    bmpd.reload(&configuration("", STATION, "connect-interface 192.0.2.65"));
+    bmpd.wait_down(STATION, "address-absent");
+    assert_eq!(up2.packets(), []);
+    topology.router.ip(&format!("link set up2 nomaster\nroute replace {ROUTE_BY_UP2}"));
+    bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
+    let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer.ip(), UP2);
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_vrf_without_a_route_to_the_station_does_not_lend_one_of_the_default_vrf() {
+    // The kernel goes on to the default VRF's tables, which lead to the station by `up1`.
+    for form in ["", "connect-interface 192.0.2.65", "connect-interface up2"] {
+        let trial = Trial::start(STATION, form);
+        trial.up();
+        trial.topology.router.ip(&format!("route del {ROUTE_BY_UP2} table {VRF_TABLE}"));
+        trial.bmpd.wait_session_for(STATION, "down", AT_ONCE, |session| session["reason"] == "no-route");
+        trial.topology.router.ip(&format!("route add {ROUTE_BY_UP2} table {VRF_TABLE}"));
+        trial.up();
+        assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    }
+}
+
+/// A foreign process connects (connection 1 of the station), sends BMP and closes.
+fn foreign_session(trial: &Trial, foreign: &Foreign<'_>) -> Connection {
+    let stream =
+        foreign.connect(&trial.topology.router, trial.station.address()).expect("the pin lets the process connect");
+    let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
+    messages.extend(bmp::announcements(&Peer::default(), &prefixes(300), 1));
+    send_all(stream, &messages);
+    trial.station.wait_connection(1, "its routes and its end", |c| c.announced() == 300 && c.end.is_some())
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_foreign_socket_that_is_bound_in_the_vrf_is_pinned_and_counted() {
+    for device in ["mgmt", "up2"] {
+        let topology = Topology::without_offload();
+        vrf(&topology, "mgmt");
+        loopback(&topology);
+        let trial = Trial::start_on(topology, STATION, "connect-interface up2 203.0.113.7", &Options::default());
+        trial.up();
+        trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+        // As `ip vrf exec` leaves the sockets of a process, and as a process binds its own.
+        let connection = foreign_session(&trial, &Foreign { source: None, device: Some(device) });
+        assert_eq!(connection.peer.ip(), VRF_LOOPBACK, "bound to {device}");
+        let (session, _) = trial.at_rest();
+        assert!(number(&session["kernel"]["foreign"]["tx_bytes"]) > connection.bytes, "{session:#}");
+    }
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_socket_of_the_default_vrf_is_none_of_the_session_in_the_vrf() {
+    let trial = Trial::start(STATION, "connect-interface up2");
+    trial.up();
+    trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    let connection = foreign_session(&trial, &Foreign::default());
+    assert_eq!(connection.peer.ip(), UP1, "routing chose");
+    assert_eq!(trial.bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_foreign_socket_bound_to_the_vrf_leaves_by_the_pinned_port_or_not_at_all() {
+    let topology = Topology::without_offload();
+    both_in_the_vrf(&topology);
+    let trial = Trial::start_on(topology, STATION, "connect-interface up2", &Options::default());
+    trial.leaves_by_uplink2(0, UP2);
+    // What a process without privilege has bound stays bound: routing prefers `up1`, where egress drops it.
+    let unprivileged = Foreign { source: None, device: Some("mgmt") };
+    let refused = unprivileged.connect(&trial.topology.router, trial.station.address());
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(number(&trial.bmpd.session(STATION)["kernel"]["denied"]["interface"]) > 0);
+    // Root's is bound to the port instead.
+    let station = trial.station.address();
+    let stream = trial.topology.router.enter(|| bound_to(station, "mgmt"));
+    assert_eq!(stream.local_addr().unwrap().ip(), UP2);
+    trial.station.wait_connection(1, "that it is there", |_| true);
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+fn bound_to(station: SocketAddr, device: &str) -> std::net::TcpStream {
+    let domain = socket2::Domain::for_address(station);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind_device(Some(device.as_bytes())).expect("the device is there");
+    socket.connect_timeout(&station.into(), PATIENCE).expect("the station is reached");
+    socket.into()
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn one_station_is_one_session_in_each_vrf_and_each_is_displayed_and_reset_by_itself() {
+    let topology = Topology::new();
+    vrf(&topology, "mgmt");
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let both = format!(
+        "{} bmp-session vpn-instance mgmt {STATION}\n  tcp connect port {STATION_PORT}\n",
+        configuration("", STATION, "")
+    );
+    let bmpd = Bmpd::start(&topology.router, &both);
+    let sources = |connections: &[Connection]| {
+        let mut sources: Vec<_> = connections.iter().map(|connection| connection.peer.ip()).collect();
+        sources.sort();
+        sources
+    };
+    station.wait_for("both sessions", PATIENCE, |c| (sources(c) == [UP1, UP2]).then_some(()));
+    let shown = bmpd.display("display bmp session vpn-instance mgmt");
+    assert!(shown.contains("Total number of BMP session : 1") && shown.contains("mgmt"), "{shown}");
+    bmpd.display("reset bmp session vpn-instance mgmt all");
+    station.wait_for("the session of the VRF again", PATIENCE, |c| (sources(c) == [UP1, UP2, UP2]).then_some(()));
+}
