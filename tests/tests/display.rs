@@ -28,7 +28,7 @@ fn the_json_has_exactly_the_names_that_are_documented() {
     let trial = Plan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
-                    established_count retry_in_seconds connect_interface egress kernel messages feed detail mend";
+                    established_count retry_in_seconds connect_interface egress kernel messages feed detail mend connections";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
     assert_eq!(keys(&session["egress"]), words("interfaces enforcement why"));

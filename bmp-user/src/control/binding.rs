@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, warnings};
 use crate::{
     config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
     link::Host,
@@ -28,6 +28,8 @@ pub(super) struct Binding {
     pub(super) rule: String,
     /// `pending`, `ready`, or why it is down: `interface-absent`, ...
     pub(super) state: &'static str,
+    /// What the operator should know although nothing is refused for it.
+    pub(super) warnings: Vec<String>,
     pub(super) would_change: Vec<String>,
 }
 
@@ -70,6 +72,7 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
         egress,
         rule,
         state,
+        warnings: warnings::of(config, id, session, host),
         would_change,
     }
 }
@@ -136,6 +139,9 @@ fn write(text: &mut String, bindings: &[Binding]) -> std::fmt::Result {
         let egress = if binding.egress.is_empty() { "any interface".to_owned() } else { binding.egress.join(", ") };
         line("May leave by", if binding.state == "ready" { &egress } else { "-" })?;
         line("Rule", &binding.rule)?;
+        for warning in &binding.warnings {
+            line("Warning", warning)?;
+        }
         for (number, change) in binding.would_change.iter().enumerate() {
             line(if number == 0 { "Would change it" } else { "" }, change)?;
         }

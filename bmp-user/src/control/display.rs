@@ -1,10 +1,10 @@
 //! What `display` answers, and what a commit warns of.
 
-use std::{fs, net::IpAddr};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Context, binding, defaults, report, text};
+use super::{Context, binding, defaults, report, text, warnings};
 use crate::config::{Config, Display, Editor, effective, print};
 
 impl Context {
@@ -62,36 +62,14 @@ impl Context {
         for (id, session) in &now.bmp.sessions {
             let wanted = effective(&now.bmp, id, session).connect;
             let was = before.bmp.sessions.get(id).and_then(|session| effective(&before.bmp, id, session).connect);
-            let Some(name) = wanted.as_ref().filter(|_| wanted != was).and_then(|connect| connect.interface()) else {
-                continue;
-            };
-            let Some(link) = host.link_named(name, &now.interface_aliases) else { continue };
-            if link.layer2(&host) {
-                text.push_str(&format!(
-                    "Warning: interface {name} is a layer 2 port: session {id} stays down while it is.\n"
-                ));
-            }
-            // The session's socket takes replies on that interface alone; with a next hop it is not bound to it.
-            if id.station.is_ipv4() && !link.donor() && session.next_hop.is_none() && strict_rp_filter(&link.name) {
-                text.push_str(&format!(
-                    "Warning: rp_filter is strict on interface {name}: replies to session {id} are dropped there where \
-                     another interface has the better route to the station (sysctl net.ipv4.conf.{}.rp_filter=2).\n",
-                    link.name
-                ));
+            if wanted != was {
+                text.extend(
+                    warnings::of(now, id, session, &host).into_iter().map(|said| format!("Warning: {said}.\n")),
+                );
             }
         }
         text
     }
-}
-
-/// Strict reverse path filtering (ip-sysctl of the kernel's documentation): the higher of the interface's value and that of `all`
-/// counts, and 1 is strict.
-fn strict_rp_filter(interface: &str) -> bool {
-    let value = |name: &str| {
-        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"));
-        text.ok().and_then(|text| text.trim().parse::<u8>().ok()).unwrap_or(0)
-    };
-    value("all").max(value(interface)) == 1
 }
 
 fn as_json(answer: &impl serde::Serialize) -> anyhow::Result<String> {

@@ -9,6 +9,7 @@ mod protocol;
 mod report;
 mod server;
 mod text;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
