@@ -331,6 +331,14 @@ impl Bmpd {
         assert!(taken, "{said}");
     }
 
+    /// Does this while bmpd cannot run (SIGSTOP).
+    pub fn halted<R>(&self, meanwhile: impl FnOnce() -> R) -> R {
+        self.process.signal(Signal::SIGSTOP);
+        let result = meanwhile();
+        self.process.signal(Signal::SIGCONT);
+        result
+    }
+
     /// Waits until the session to `station` is up.
     pub fn wait_up(&self, station: IpAddr) -> Value {
         self.wait_session(station, "up", |session| session["state"] == "up")

@@ -170,6 +170,33 @@ fn an_ipv6_session_takes_the_ipv6_address_of_the_loopback_interface() {
 }
 
 #[test]
+fn an_ipv6_session_takes_the_loopback_interface_and_its_ipv6_address() {
+    leaves(&v6("connect-interface lo 2001:db8:ff::1"), LOOPBACK_V6, Up1);
+}
+
+#[test]
+fn the_bmp_view_is_nothing_to_a_session_that_has_a_source_of_its_own() {
+    let bmp = "connect-interface 192.0.2.1";
+    leaves(&Plan { bmp, ..Plan::session("connect-interface up2 192.0.2.129") }, UP2_OTHER, Up2);
+    leaves(&Plan { bmp, ..Plan::session("connect-interface lo") }, LOOPBACK, Up1);
+    leaves(&Plan { bmp, ..v6("connect-interface up2") }, UP2_V6, Up2);
+}
+
+#[test]
+fn an_interface_and_an_address_of_another_one_give_that_address_and_only_that_link() {
+    for (plan, source) in [
+        (Plan::session("connect-interface up2 203.0.113.1"), LOOPBACK),
+        (v6("connect-interface up2 2001:db8:ff::1"), LOOPBACK_V6),
+    ] {
+        let topology = Topology::new();
+        // What the station answers must come back by the interface that the session is bound to.
+        topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1
+             route del 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1");
+        leaves_on(topology, &plan, source, Up2);
+    }
+}
+
+#[test]
 fn an_interface_has_the_address_whose_prefix_holds_the_station_before_its_first() {
     let topology = Topology::new();
     // The station is on the link of up2 as well, in the prefix of the interface's last address.

@@ -1,14 +1,13 @@
-//! A session that cannot be what it was told to be is Down with the reason, sends nothing anywhere else, and mends by itself.
+//! A session that cannot be what it was told to be from the start is Down with the reason, sends nothing anywhere else, and mends
+//! by itself.
 
 use std::{net::IpAddr, time::Duration};
 
 use lab::{
     bmp,
-    bmpd::Bmpd,
-    capture::{Capture, Packet},
-    station::Station,
-    topology::{ROUTE_BY_UP2, STATION, STATION_PORT, STATION_V6, Topology, UP2, UP2_OTHER, UP2_V6},
-    trial::{Plan, Trial, outgoing, strays},
+    capture::Packet,
+    topology::{ROUTE_BY_UP2, STATION, Topology, UP2, UP2_OTHER},
+    trial::{Plan, strays},
 };
 
 /// Long after the kernel has told, and far less than any back-off that has grown.
@@ -107,88 +106,6 @@ fn an_address_that_is_on_no_interface_is_waited_for() {
     trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
     let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(connection.peer.ip(), IpAddr::from([203, 0, 113, 9]));
-}
-
-/// A session that is up loses something, is Down for `reason` at once, sends nothing by the other link, and comes back.
-fn goes_down_and_comes_back(
-    station: IpAddr,
-    source: IpAddr,
-    lose: impl Fn(&Trial),
-    reason: &str,
-    mend: impl Fn(&Trial),
-) {
-    let trial = Plan { station, ..Plan::session("connect-interface up2") }.start_up();
-    let mut feeder = trial.feeder();
-    trial.routes_arrive(&mut feeder, 20, 0);
-    lose(&trial);
-    trial.bmpd.wait_session_for(station, &format!("down, {reason}"), AT_ONCE, |session| {
-        session["state"] == "down" && session["reason"] == reason
-    });
-    // What is fed meanwhile must not find another way.
-    feeder.announce(&bmp::Peer::default(), &lab::bgp::prefixes(20), 1);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
-    assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw the session");
-    mend(&trial);
-    trial.bmpd.wait_session_for(station, "up", AT_ONCE, |session| session["state"] == "up");
-    let connection = trial.routes_arrive(&mut feeder, 20, 1);
-    assert_eq!(connection.peer.ip(), source);
-    assert_eq!(trial.bmpd.session(station)["established_count"], 2);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
-}
-
-#[test]
-fn a_link_that_loses_its_carrier_takes_the_session_down_and_brings_it_back_from_the_same_source() {
-    let (lose, mend) = (|t: &Trial| t.topology.carrier_down("up2"), |t: &Trial| t.topology.carrier_up("up2"));
-    goes_down_and_comes_back(STATION, UP2, lose, "interface-down", mend);
-}
-
-#[test]
-fn an_ipv6_session_goes_down_with_the_carrier_and_comes_back_with_it() {
-    let (lose, mend) = (|t: &Trial| t.topology.carrier_down("up2"), |t: &Trial| t.topology.carrier_up("up2"));
-    goes_down_and_comes_back(STATION_V6, UP2_V6, lose, "interface-down", mend);
-}
-
-#[test]
-fn the_last_route_by_the_interface_takes_the_session_down_and_brings_it_back() {
-    let lose = |t: &Trial| t.topology.router.ip(&format!("route del {ROUTE_BY_UP2}"));
-    let mend = |t: &Trial| t.topology.router.ip(&format!("route add {ROUTE_BY_UP2}"));
-    goes_down_and_comes_back(STATION, UP2, lose, "no-route", mend);
-}
-
-#[test]
-fn an_address_that_goes_takes_the_session_down_and_brings_it_back() {
-    let lose = |t: &Trial| t.topology.router.ip("addr del 192.0.2.129/26 dev up2");
-    let mend = |t: &Trial| t.topology.router.ip("addr add 192.0.2.129/26 dev up2");
-    let trial = Plan::session("connect-interface up2 192.0.2.129").start_up();
-    trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
-    lose(&trial);
-    trial.bmpd.wait_session_for(STATION, "down", AT_ONCE, |s| s["reason"] == "address-absent");
-    mend(&trial);
-    trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |s| s["state"] == "up");
-    let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
-    assert_eq!(again.peer.ip(), UP2_OTHER);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
-}
-
-#[test]
-fn an_interface_that_comes_back_under_another_index_is_the_interface() {
-    let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
-    bmpd.wait_up(STATION);
-    let before = topology.router.ifindex("up2");
-    topology.router.ip("link del up2");
-    bmpd.wait_down(STATION, "interface-absent");
-    topology.router.ip("link add spare type veth peer name spare2");
-    topology.recreate_uplink2();
-    assert_ne!(topology.router.ifindex("up2"), before);
-    let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
-    bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
-    let again = station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
-    assert_eq!(again.peer.ip(), UP2);
-    assert_eq!(strays(&up1.packets()), Vec::<&Packet>::new());
-    // An interface that is there twice would have been pinned by its old index.
-    assert_eq!(bmpd.session(STATION)["kernel"]["denied"]["interface"], 0);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! A session for each family that something is to happen to, in the company of others that are not to notice.
+//!
+//! The subjects are the sessions to the usual stations. The others leave by `up1`: one pinned to it for each family, and one
+//! from the loopback address, which routing sends there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde_json::Value;
+
+use crate::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::Bmpd,
+    capture::{Capture, Packet},
+    feeder::Feeder,
+    station::{Connection, End, Station},
+    topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology},
+    trial::{RELAY, outgoing, strays},
+    wait::PATIENCE,
+};
+
+/// The station of the other session that leaves from the loopback address.
+const STATION_LO: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 9));
+/// The station of the other IPv6 session.
+const STATION_V6_2: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 8));
+
+/// The other sessions, and what each has in its view.
+const OTHERS: [(IpAddr, &str); 3] = [
+    (STATION_2, "connect-interface up1"),
+    (STATION_V6_2, "connect-interface up1"),
+    (STATION_LO, "connect-interface 203.0.113.1"),
+];
+
+/// Two subjects and their company, all up.
+#[derive(Debug)]
+pub struct Company {
+    /// The program under test.
+    pub bmpd: Bmpd,
+    /// The subjects' stations, IPv4 first.
+    pub subjects: [Station; 2],
+    others: Vec<Station>,
+    /// Every packet from or to the usual port on `up1`.
+    pub up1: Capture,
+    /// The same on `up2`.
+    pub up2: Capture,
+    feeder: Feeder,
+    /// The hosts.
+    pub topology: Topology,
+}
+
+impl Company {
+    /// The subjects have these lines in their views, and the BMP view has those of `bmp`; everybody is up when this returns.
+    pub fn start(bmp: &str, subjects: [&str; 2]) -> Self {
+        Self::start_on(Topology::new(), bmp, subjects)
+    }
+
+    /// The same on a topology that the test has prepared.
+    pub fn start_on(topology: Topology, bmp: &str, subjects: [&str; 2]) -> Self {
+        topology.station.ip(&format!("addr add {STATION_LO}/32 dev lo\naddr add {STATION_V6_2}/128 dev lo nodad"));
+        let station = |address: IpAddr| Station::start(&topology.station, (address, STATION_PORT));
+        let (stations, others) = ([STATION, STATION_V6].map(station), OTHERS.map(|(address, _)| station(address)));
+        let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
+        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+        let (relay, port) = (RELAY.ip(), RELAY.port());
+        let sessions = [(STATION, subjects[0]), (STATION_V6, subjects[1])].into_iter().chain(OTHERS);
+        let sessions = sessions
+            .map(|(address, lines)| format!(" bmp-session {address}\n  tcp connect port {STATION_PORT}\n  {lines}\n"));
+        let sessions = sessions.collect::<String>();
+        let configuration =
+            format!("sysname edge1\nbmp-relay lab\n listen {relay} port {port}\nbmp\n {bmp}\n{sessions}return\n");
+        let bmpd = Bmpd::start(&topology.router, &configuration);
+        let feeder = Feeder::with_peer(&topology.router, RELAY, &Peer::default());
+        let company = Self { bmpd, subjects: stations, others: others.into(), up1, up2, feeder, topology };
+        for station in company.subjects.iter().chain(&company.others) {
+            station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+            company.bmpd.wait_up(station.address().ip());
+        }
+        company
+    }
+
+    /// What bmpd shows of a subject.
+    pub fn session(&self, subject: usize) -> Value {
+        self.bmpd.session(self.address(subject))
+    }
+
+    /// The address of a subject's station.
+    pub fn address(&self, subject: usize) -> IpAddr {
+        self.subjects[subject].address().ip()
+    }
+
+    /// Waits until connection `index` of a subject has begun, and returns it.
+    pub fn connected(&self, subject: usize, index: usize) -> Connection {
+        self.bmpd.wait_up(self.address(subject));
+        self.subjects[subject].wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION))
+    }
+
+    /// Asserts that connection `index` of a subject was ended as it should be: Termination and FIN, all by `here` and nothing by
+    /// `there`.
+    ///
+    /// # Panics
+    /// If that is not so.
+    pub fn assert_told(&self, subject: usize, index: usize, here: &Capture, there: &Capture) {
+        let old = self.subjects[subject].wait_connection(index, "its end", |c| c.end.is_some());
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+        let of_it =
+            |packets: &[&Packet]| packets.iter().filter(|p| p.source == old.peer).map(|p| (*p).clone()).collect();
+        let (left, strayed): (Vec<Packet>, Vec<Packet>) =
+            (of_it(&outgoing(&here.packets())), of_it(&strays(&there.packets())));
+        assert!(left.iter().any(|packet| packet.fin), "its FIN left by the old way: {left:#?}");
+        assert_eq!(strayed, [], "nothing of it left by the other link");
+    }
+
+    /// Asserts that a subject is up over its first connection, as it was from the start.
+    ///
+    /// # Panics
+    /// If that is not so.
+    pub fn assert_stayed(&self, subject: usize) {
+        self.stayed(&self.subjects[subject]);
+    }
+
+    /// Asserts that none of the others has noticed anything: each has one connection from the start until now, and gets what is
+    /// fed now over it.
+    ///
+    /// # Panics
+    /// If that is not so.
+    pub fn assert_others_stayed(&mut self) {
+        let routes = prefixes(3);
+        let before: Vec<_> = self.others.iter().map(|station| station.connections()[0].announced()).collect();
+        self.feeder.announce(&Peer::default(), &routes, 1);
+        for (station, before) in self.others.iter().zip(before) {
+            station.wait_for("what was fed", PATIENCE, |connections| {
+                (connections.last()?.announced() >= before + routes.len()).then_some(())
+            });
+            self.stayed(station);
+        }
+    }
+
+    fn stayed(&self, station: &Station) {
+        let session = self.bmpd.session(station.address().ip());
+        assert_eq!((&session["established_count"], &session["state"]), (&1.into(), &"up".into()), "{session:#}");
+        let connections = station.connections();
+        assert_eq!((connections.len(), &connections[0].end), (1, &None), "{session:#}");
+    }
+}

@@ -1,0 +1,189 @@
+//! A program at a terminal: keys go in, and a screen can be read.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    num::NonZero,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use nix::{
+    pty::{Winsize, openpty},
+    unistd::setsid,
+};
+
+use crate::wait::{PATIENCE, Watched, until};
+
+/// Ctrl-C.
+pub const INTERRUPT: &str = "\x03";
+/// Ctrl-D.
+pub const END: &str = "\x04";
+/// The Enter key.
+pub const ENTER: &str = "\r";
+/// The Tab key.
+pub const TAB: &str = "\t";
+/// The arrow up.
+pub const UP: &str = "\x1b[A";
+
+const ROWS: NonZero<u16> = NonZero::new(60).expect("not 0");
+const COLUMNS: NonZero<u16> = NonZero::new(160).expect("not 0");
+
+/// A terminal with a program in it, which is killed at the latest when this is dropped.
+#[derive(Debug)]
+pub struct Terminal {
+    child: Child,
+    keys: File,
+    screen: Arc<Watched<Screen>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+struct Screen(vt100::Parser);
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self(vt100::Parser::new(ROWS, COLUMNS, 0))
+    }
+
+    /// All lines down to the last that is not blank.
+    fn text(&self) -> String {
+        self.0.screen().contents().trim_end().to_owned()
+    }
+
+    /// The line that the cursor is in, up to the cursor.
+    fn line(&self) -> String {
+        let (row, column) = self.0.screen().cursor_position();
+        self.0.screen().contents_between(row, 0, row, column)
+    }
+}
+
+impl Terminal {
+    /// Starts `command` with a new terminal as its own.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn start(mut command: Command) -> Self {
+        let size = Winsize { ws_row: ROWS.get(), ws_col: COLUMNS.get(), ws_xpixel: 0, ws_ypixel: 0 };
+        let pair = openpty(&size, None).expect("a terminal can be made");
+        let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor is free"));
+        command.stdin(end(&pair.slave)).stdout(end(&pair.slave)).stderr(end(&pair.slave)).env("TERM", "xterm");
+        // SAFETY: between fork and exec only two system calls are made. Standard input is the terminal by then.
+        unsafe {
+            command.pre_exec(|| {
+                setsid()?;
+                match libc::ioctl(0, libc::TIOCSCTTY, 0) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {:?}: {e}", command.get_program()));
+        // The command holds the program's end of the terminal, and with it open the reader would not see the end.
+        drop((command, pair.slave));
+        let keys = File::from(pair.master);
+        let screen = Arc::new(Watched::new(Screen::new()));
+        let reader = thread::spawn({
+            let (shown, screen) = (keys.try_clone().expect("a descriptor is free"), Arc::clone(&screen));
+            move || show(shown, &screen)
+        });
+        Self { child, keys, screen, reader: Some(reader) }
+    }
+
+    /// Presses keys.
+    pub fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
+    }
+
+    /// Types a line and presses Enter.
+    pub fn enter(&mut self, line: &str) {
+        self.press(line);
+        self.wait_line(&format!("…{line}"), |shown| shown.ends_with(line));
+        self.press(ENTER);
+    }
+
+    /// Waits until the line that the cursor is in, up to the cursor, is this one.
+    pub fn wait_prompt(&self, prompt: &str) {
+        self.wait_line(prompt, |shown| shown.trim_end() == prompt);
+    }
+
+    /// Types a line, presses Enter, and waits until a new line begins with this prompt and nothing else.
+    pub fn answers(&mut self, line: &str, prompt: &str) {
+        self.enter(line);
+        // The old prompt has the line behind it until Enter has been taken.
+        self.wait_prompt(prompt);
+    }
+
+    /// Waits until the screen has this text somewhere, and returns all of it.
+    pub fn wait_text(&self, text: &str) -> String {
+        self.wait(&format!("`{text}` is on the screen"), |screen| screen.text().contains(text))
+    }
+
+    /// Waits for the end of the program.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let status =
+            until("the program at the terminal ends", PATIENCE, || self.child.try_wait().expect("it is our child"));
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        status
+    }
+
+    /// The screen now.
+    pub fn text(&self) -> String {
+        self.screen.lock().text()
+    }
+
+    fn wait_line(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        self.wait(&format!("the cursor is behind `{what}`"), |screen| wanted(&screen.line()));
+    }
+
+    fn wait(&self, what: &str, wanted: impl Fn(&Screen) -> bool) -> String {
+        let found = self.screen.wait_for(PATIENCE, |screen| wanted(screen).then(|| screen.text()));
+        found.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}; the screen is\n{}", self.text()))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// Until the program's end is closed everywhere, which is an error (EIO) to the reader.
+fn show(mut shown: File, screen: &Watched<Screen>) {
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = shown.read(&mut buffer) {
+        screen.change(|screen| screen.0.process(&buffer[..n]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_has_the_terminal_as_its_own() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "stty -echo; printf '<it> '; read line; echo \"got $line on $(stty size < /dev/tty)\"; exit 3",
+        ]);
+        let mut terminal = Terminal::start(command);
+        terminal.wait_prompt("<it>");
+        terminal.press("something\r");
+        terminal.wait_text(&format!("got something on {ROWS} {COLUMNS}"));
+        assert_eq!(terminal.wait_end().code(), Some(3));
+    }
+}

@@ -1,0 +1,280 @@
+//! The host changes under sessions that are up and pinned to `up2`, and bmpd follows: the right reason at once, nothing of them
+//! anywhere else, back at once and from the same source, and no other session notices.
+
+use std::{net::IpAddr, time::Duration};
+
+use lab::{
+    capture::Packet,
+    company::Company,
+    netns::Netns,
+    topology::{ROUTE_BY_UP2, STATION_2, Topology, UP2, UP2_V6},
+    trial::strays,
+};
+
+/// Long after the kernel has told, and far less than any back-off that has grown.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+const SOURCES: [IpAddr; 2] = [UP2, UP2_V6];
+const IPV4: &[usize] = &[0];
+const IPV6: &[usize] = &[1];
+const BOTH: &[usize] = &[0, 1];
+
+const ROUTE_V6_BY_UP2: &str = "2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20";
+/// What the kernel takes away with a link that is set down.
+const WHAT_DOWN_TAKES: &str = "addr replace fe80::1/64 dev up2 nodad
+     addr replace 2001:db8:2::1/64 dev up2 nodad
+     route replace 198.51.100.0/24 via 192.0.2.66 dev up2 metric 20
+     route replace 2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20";
+
+fn pinned() -> Company {
+    Company::start("", ["connect-interface up2"; 2])
+}
+
+/// Waits until a subject is down for `reason`, and is not going to wait for a back-off.
+fn down(company: &Company, subject: usize, reason: &str) {
+    let is_down = |session: &serde_json::Value| session["state"] == "down" && session["reason"] == reason;
+    let what = format!("down, {reason}");
+    let session = company.bmpd.wait_session_for(company.address(subject), &what, AT_ONCE, is_down);
+    assert!(session["retry_in_seconds"].is_null() && session["detail"].is_string(), "{session:#}");
+}
+
+/// `lose` takes `subjects` down for `reason` and nobody else, and `mend` brings them back.
+fn goes_down_and_comes_back(
+    subjects: &[usize],
+    lose: impl Fn(&Topology),
+    reason: &str,
+    mend: impl Fn(&Topology),
+) -> Company {
+    let mut company = pinned();
+    lose(&company.topology);
+    for subject in subjects {
+        down(&company, *subject, reason);
+    }
+    // What is fed meanwhile must not find another way.
+    company.assert_others_stayed();
+    mend(&company.topology);
+    for subject in [0, 1] {
+        if !subjects.contains(&subject) {
+            company.assert_stayed(subject);
+            continue;
+        }
+        let up = |session: &serde_json::Value| session["state"] == "up";
+        company.bmpd.wait_session_for(company.address(subject), "up", AT_ONCE, up);
+        assert_eq!(company.connected(subject, 1).peer.ip(), SOURCES[subject]);
+        assert_eq!(company.session(subject)["established_count"], 2);
+    }
+    company.assert_others_stayed();
+    assert_kept_to_up2(&company);
+    company
+}
+
+/// Nothing from the sources of the subjects left by `up1`.
+fn assert_kept_to_up2(company: &Company) {
+    let packets = company.up1.packets();
+    let astray: Vec<&Packet> = strays(&packets).into_iter().filter(|p| SOURCES.contains(&p.source.ip())).collect();
+    assert_eq!(astray, Vec::<&Packet>::new());
+}
+
+/// Something that happens to the host is none of anybody's business.
+fn nobody_notices(session: &str, happens: &[&str]) {
+    let mut company = Company::start("", [session; 2]);
+    for event in happens {
+        company.topology.router.ip(event);
+        company.assert_others_stayed();
+    }
+    for subject in [0, 1] {
+        company.assert_stayed(subject);
+    }
+}
+
+#[test]
+fn a_link_that_loses_its_carrier_takes_its_sessions_down_and_brings_them_back() {
+    let (lose, mend) = (|t: &Topology| t.carrier_down("up2"), |t: &Topology| t.carrier_up("up2"));
+    goes_down_and_comes_back(BOTH, lose, "interface-down", mend);
+}
+
+#[test]
+fn a_link_that_is_set_down_takes_its_sessions_down_and_brings_them_back() {
+    let lose = |t: &Topology| t.router.ip("link set up2 down");
+    let mend = |t: &Topology| t.router.ip(&format!("link set up2 up\n{WHAT_DOWN_TAKES}"));
+    goes_down_and_comes_back(BOTH, lose, "interface-down", mend);
+}
+
+#[test]
+fn the_last_route_by_the_interface_takes_the_session_down_and_brings_it_back() {
+    let lose = |t: &Topology| t.router.ip(&format!("route del {ROUTE_BY_UP2}"));
+    let mend = |t: &Topology| t.router.ip(&format!("route add {ROUTE_BY_UP2}"));
+    goes_down_and_comes_back(IPV4, lose, "no-route", mend);
+}
+
+#[test]
+fn the_last_ipv6_route_by_the_interface_takes_the_session_down_and_brings_it_back() {
+    let lose = |t: &Topology| t.router.ip(&format!("route del {ROUTE_V6_BY_UP2}"));
+    let mend = |t: &Topology| t.router.ip(&format!("route add {ROUTE_V6_BY_UP2}"));
+    goes_down_and_comes_back(IPV6, lose, "no-route", mend);
+}
+
+#[test]
+fn a_route_that_is_not_the_last_is_nobodys_business() {
+    nobody_notices(
+        "connect-interface up2",
+        &[
+            "route add 198.51.100.0/25 via 192.0.2.66 dev up2\nroute add 2001:db8:7::/72 via 2001:db8:2::2 dev up2",
+            "route del 198.51.100.0/24 metric 20\nroute del 2001:db8:7::/64 metric 20",
+        ],
+    );
+}
+
+#[test]
+fn the_addresses_of_the_interface_take_the_session_down_and_bring_it_back() {
+    let lose = |t: &Topology| t.router.ip("addr del 192.0.2.129/26 dev up2\naddr del 192.0.2.65/26 dev up2");
+    let mend = |t: &Topology| t.router.ip(&format!("addr add 192.0.2.65/26 dev up2\nroute add {ROUTE_BY_UP2}"));
+    goes_down_and_comes_back(IPV4, lose, "address-absent", mend);
+}
+
+#[test]
+fn the_ipv6_address_of_the_interface_takes_the_session_down_and_brings_it_back() {
+    let lose = |t: &Topology| t.router.ip("addr del 2001:db8:2::1/64 dev up2");
+    let mend = |t: &Topology| {
+        t.router.ip(&format!("addr add 2001:db8:2::1/64 dev up2 nodad\nroute replace {ROUTE_V6_BY_UP2}"));
+    };
+    goes_down_and_comes_back(IPV6, lose, "address-absent", mend);
+}
+
+#[test]
+fn an_address_that_is_named_takes_the_sessions_down_and_brings_them_back() {
+    let mut company = Company::start("", ["connect-interface up2 192.0.2.129", "connect-interface up2 2001:db8:2::1"]);
+    company.topology.router.ip("addr del 192.0.2.129/26 dev up2\naddr del 2001:db8:2::1/64 dev up2");
+    for subject in [0, 1] {
+        down(&company, subject, "address-absent");
+    }
+    company.topology.router.ip(&format!("addr add 192.0.2.129/26 dev up2\n{WHAT_DOWN_TAKES}"));
+    for subject in [0, 1] {
+        let (old, new) = (company.connected(subject, 0), company.connected(subject, 1));
+        assert_eq!(old.peer.ip(), new.peer.ip());
+    }
+    company.assert_others_stayed();
+}
+
+#[test]
+fn an_address_that_becomes_deprecated_stays_the_sessions_address_while_it_is_there() {
+    let better = "addr add 2001:db8:2::9/64 dev up2 nodad\naddr change 2001:db8:2::1/64 dev up2 preferred_lft 0";
+    let again = "addr change 2001:db8:2::1/64 dev up2 preferred_lft forever";
+    nobody_notices("connect-interface up2", &[better, again]);
+}
+
+#[test]
+fn an_address_that_is_deprecated_already_is_not_chosen_until_it_is_preferred() {
+    let topology = Topology::new();
+    topology.router.ip("addr change 2001:db8:2::1/64 dev up2 preferred_lft 0");
+    let plan =
+        lab::trial::Plan { station: lab::topology::STATION_V6, ..lab::trial::Plan::session("connect-interface up2") };
+    let trial = plan.start_on(topology);
+    trial.bmpd.wait_down(plan.station, "address-absent");
+    trial.topology.router.ip("addr change 2001:db8:2::1/64 dev up2 preferred_lft forever");
+    trial.bmpd.wait_session_for(plan.station, "up", AT_ONCE, |session| session["state"] == "up");
+    assert_eq!(trial.station.wait_connection(0, "it", |_| true).peer.ip(), UP2_V6);
+}
+
+#[test]
+fn further_addresses_of_the_interface_are_nobodys_business() {
+    nobody_notices(
+        "connect-interface up2",
+        // One of them is in the station's prefix: it would be chosen first, but the choice is made.
+        &[
+            "addr add 198.51.100.200/24 dev up2 noprefixroute\naddr add 2001:db8:7::99/64 dev up2 nodad noprefixroute",
+            "addr del 198.51.100.200/24 dev up2",
+        ],
+    );
+}
+
+#[test]
+fn an_interface_that_is_deleted_and_made_again_under_another_index_is_the_interface() {
+    let index = std::cell::Cell::new(0);
+    let lose = |t: &Topology| {
+        index.set(t.router.ifindex("up2"));
+        t.router.ip("link del up2");
+    };
+    let mend = |t: &Topology| {
+        t.router.ip("link add spare type veth peer name spare2");
+        t.recreate_uplink2();
+        t.router.ip(&format!("route add {ROUTE_V6_BY_UP2}"));
+        assert_ne!(t.router.ifindex("up2"), index.get());
+    };
+    let company = goes_down_and_comes_back(BOTH, lose, "interface-absent", mend);
+    // An interface that is there twice would have been pinned by its old index.
+    for subject in [0, 1] {
+        assert_eq!(company.session(subject)["kernel"]["denied"]["interface"], 0);
+    }
+}
+
+#[test]
+fn an_interface_that_is_renamed_is_absent_until_it_has_its_name_again() {
+    let lose = |t: &Topology| t.router.ip("link set up2 name north0");
+    let mend = |t: &Topology| t.router.ip("link set north0 name up2");
+    goes_down_and_comes_back(BOTH, lose, "interface-absent", mend);
+}
+
+#[test]
+fn an_interface_that_is_renamed_is_back_when_its_name_is_an_alternative_one() {
+    let lose = |t: &Topology| t.router.ip("link set up2 name north0");
+    let mend = |t: &Topology| t.router.ip("link property add dev north0 altname up2");
+    goes_down_and_comes_back(BOTH, lose, "interface-absent", mend);
+}
+
+#[test]
+fn an_interface_that_is_named_by_an_alternative_name_may_be_renamed() {
+    let topology = Topology::new();
+    topology.router.ip("link property add dev up2 altname uplink-to-the-north");
+    let mut company = Company::start_on(topology, "", ["connect-interface uplink-to-the-north"; 2]);
+    company.topology.router.ip("link set up2 name north0");
+    company.assert_others_stayed();
+    company.topology.router.ip("link set north0 name up2");
+    company.assert_others_stayed();
+    for subject in [0, 1] {
+        company.assert_stayed(subject);
+    }
+}
+
+#[test]
+fn an_interface_that_becomes_a_port_of_a_bridge_takes_its_sessions_down_until_it_is_none() {
+    let lose = |t: &Topology| t.router.ip("link add br0 type bridge\nlink set up2 master br0");
+    let mend = |t: &Topology| t.router.ip("link set up2 nomaster");
+    goes_down_and_comes_back(BOTH, lose, "interface-layer2", mend);
+}
+
+#[test]
+fn an_interface_that_is_moved_into_another_namespace_is_absent_until_it_is_back() {
+    let elsewhere = Netns::new("elsewhere");
+    let to = |netns: &Netns| format!("link set up2 netns {}", netns.path().display());
+    let lose = |t: &Topology| t.router.ip(&to(&elsewhere));
+    let mend = |t: &Topology| {
+        elsewhere.ip(&to(&t.router));
+        t.router.ip(&format!(
+            "link set up2 addrgenmode none\naddr add 192.0.2.65/26 dev up2\nlink set up2 up\n{WHAT_DOWN_TAKES}"
+        ));
+    };
+    goes_down_and_comes_back(BOTH, lose, "interface-absent", mend);
+}
+
+#[test]
+fn what_happens_to_another_interface_is_nobodys_business() {
+    let mut company = pinned();
+    for event in [
+        "link add spare type veth peer name spare2\nlink set spare up\nlink set spare2 up",
+        "addr add 192.0.2.66/32 dev spare\naddr add 2001:db8:2::77/128 dev spare nodad",
+        "link add br0 type bridge\nlink set spare master br0",
+        "link set spare name up3",
+        "link del up3\nlink del br0",
+        "route add 198.51.100.7/32 via 192.0.2.2 dev up1 metric 1\nroute add 2001:db8:7::7/128 via 2001:db8:1::2 dev up1",
+    ] {
+        company.topology.router.ip(event);
+        company.assert_others_stayed();
+    }
+    // And the other uplink goes, with the sessions that are pinned to it.
+    company.topology.router.ip("link set up1 down");
+    company.bmpd.wait_down(STATION_2, "interface-down");
+    for subject in [0, 1] {
+        company.assert_stayed(subject);
+    }
+}

@@ -1,0 +1,194 @@
+//! What a commit re-establishes, and what it leaves alone (the table "When a session is re-established"): the session that it is
+//! about is told, by the old way, and connects again; nobody else notices.
+
+use std::net::IpAddr;
+
+use lab::{
+    bmp,
+    capture::Capture,
+    company::Company,
+    station::Station,
+    topology::{LOOPBACK, LOOPBACK_V6, STATION_PORT, UP1, UP1_V6, UP2, UP2_OTHER, UP2_V6},
+};
+
+/// A source address for each family.
+type Sources = [IpAddr; 2];
+
+const ON_UP1: Sources = [UP1, UP1_V6];
+const ON_UP2: Sources = [UP2, UP2_V6];
+const ON_LO: Sources = [LOOPBACK, LOOPBACK_V6];
+const BOTH: [usize; 2] = [0, 1];
+
+#[derive(Clone, Copy)]
+enum Link {
+    Up1,
+    Up2,
+}
+use Link::{Up1, Up2};
+
+impl Link {
+    /// The capture on this link, and that on the other.
+    fn captures(self, company: &Company) -> (&Capture, &Capture) {
+        match self {
+            Up1 => (&company.up1, &company.up2),
+            Up2 => (&company.up2, &company.up1),
+        }
+    }
+}
+
+/// Subjects with these lines are connected again by a commit of these others, one subject after the other: from the old sources
+/// by the old link before, from the new ones after it.
+fn reconnects_each(before: [&str; 2], commit: [&str; 2], (old, old_link): (Sources, Link), new: Sources) {
+    let mut company = Company::start("", before);
+    for subject in BOTH {
+        assert_eq!(company.connected(subject, 0).peer.ip(), old[subject]);
+        company.bmpd.commit(company.address(subject), commit[subject]);
+        assert_eq!(company.connected(subject, 1).peer.ip(), new[subject]);
+        let (here, there) = old_link.captures(&company);
+        company.assert_told(subject, 0, here, there);
+        assert_eq!(company.session(subject)["established_count"], 2);
+        if subject == 0 {
+            company.assert_stayed(1);
+        }
+    }
+    company.assert_others_stayed();
+}
+
+fn reconnects(before: &str, commit: &str, old: (Sources, Link), new: Sources) {
+    reconnects_each([before; 2], [commit; 2], old, new);
+}
+
+#[test]
+fn connect_interface_that_is_set_reconnects_its_session_alone() {
+    reconnects("", "connect-interface up2", (ON_UP1, Up1), ON_UP2);
+}
+
+#[test]
+fn connect_interface_that_is_replaced_by_another_interface_reconnects_its_session_alone() {
+    reconnects("connect-interface up2", "connect-interface up1", (ON_UP2, Up2), ON_UP1);
+}
+
+#[test]
+fn connect_interface_that_is_replaced_by_a_donor_reconnects_its_session_alone() {
+    reconnects("connect-interface up2", "connect-interface lo", (ON_UP2, Up2), ON_LO);
+}
+
+#[test]
+fn connect_interface_that_is_removed_reconnects_its_session_alone() {
+    reconnects("connect-interface up2", "undo connect-interface", (ON_UP2, Up2), ON_UP1);
+}
+
+#[test]
+fn the_same_address_with_an_interface_to_leave_by_reconnects_its_session_alone() {
+    let (before, after) = (
+        ["connect-interface 192.0.2.65", "connect-interface 2001:db8:2::1"],
+        ["connect-interface up2 192.0.2.65", "connect-interface up2 2001:db8:2::1"],
+    );
+    reconnects_each(before, after, (ON_UP2, Up1), ON_UP2);
+}
+
+#[test]
+fn egress_interfaces_that_are_set_reconnect_their_session_alone() {
+    reconnects("connect-interface lo", "egress-interface up1 up2", (ON_LO, Up1), ON_LO);
+}
+
+#[test]
+fn egress_interfaces_that_are_replaced_reconnect_their_session_alone() {
+    reconnects("connect-interface lo\n  egress-interface up1 up2", "egress-interface up1", (ON_LO, Up1), ON_LO);
+}
+
+#[test]
+fn egress_interfaces_that_are_removed_reconnect_their_session_alone() {
+    reconnects("connect-interface lo\n  egress-interface up1", "undo egress-interface", (ON_LO, Up1), ON_LO);
+}
+
+#[test]
+fn a_port_that_is_replaced_reconnects_its_session_alone() {
+    let mut company = Company::start("", ["connect-interface up2"; 2]);
+    for subject in BOTH {
+        let address = company.address(subject);
+        let other = Station::start(&company.topology.station, (address, STATION_PORT + 1));
+        company.bmpd.commit(address, &format!("tcp connect port {}", STATION_PORT + 1));
+        assert_eq!(other.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), ON_UP2[subject]);
+        company.assert_told(subject, 0, &company.up2, &company.up1);
+        assert_eq!(company.session(subject)["established_count"], 2);
+    }
+    company.assert_others_stayed();
+}
+
+#[test]
+fn a_port_that_is_removed_ends_its_session_alone_and_one_that_is_set_begins_it() {
+    let mut company = Company::start("", ["connect-interface up2"; 2]);
+    for subject in BOTH {
+        let address = company.address(subject);
+        company.bmpd.commit(address, "undo tcp connect port");
+        company.bmpd.wait_down(address, "not-configured");
+        company.assert_told(subject, 0, &company.up2, &company.up1);
+        company.bmpd.commit(address, &format!("tcp connect port {STATION_PORT}"));
+        assert_eq!(company.connected(subject, 1).peer.ip(), ON_UP2[subject]);
+    }
+    company.assert_others_stayed();
+}
+
+#[test]
+fn another_form_that_comes_to_the_same_reconnects_nobody() {
+    let mut company = Company::start("", ["connect-interface up2"; 2]);
+    let forms = [
+        ["connect-interface up 2"; 2],
+        ["connect-interface up2 192.0.2.65", "connect-interface up2 2001:db8:2::1"],
+        ["egress-interface up2"; 2],
+    ];
+    for form in forms {
+        for subject in BOTH {
+            company.bmpd.commit(company.address(subject), form[subject]);
+            company.assert_stayed(subject);
+        }
+    }
+    company.assert_others_stayed();
+}
+
+#[test]
+fn the_same_value_committed_again_reconnects_nobody() {
+    let mut company =
+        Company::start("connect-interface 192.0.2.1", ["connect-interface up2\n  egress-interface up2"; 2]);
+    for subject in BOTH {
+        let same = format!("connect-interface up2\negress-interface up2\ntcp connect port {STATION_PORT}");
+        company.bmpd.commit(company.address(subject), &same);
+        company.bmpd.commit(company.address(subject), &format!("undo connect-interface\n{same}"));
+    }
+    let (taken, said) = company.bmpd.typed("system-view\nbmp\nconnect-interface 192.0.2.1\ncommit\n");
+    assert!(taken && said.contains("nothing to commit"), "{said}");
+    for subject in BOTH {
+        company.assert_stayed(subject);
+    }
+    company.assert_others_stayed();
+}
+
+/// The IPv4 subject has neither address nor interface of its own: it alone is connected again, from another address.
+fn the_bmp_view_reconnects(before: &str, commit: &str, old: IpAddr, new: IpAddr) {
+    let mut company = Company::start(before, [""; 2]);
+    assert_eq!(company.connected(0, 0).peer.ip(), old);
+    let (taken, said) = company.bmpd.typed(&format!("system-view\nbmp\n{commit}\ncommit\n"));
+    assert!(taken, "{said}");
+    assert_eq!(company.connected(0, 1).peer.ip(), new);
+    company.assert_told(0, 0, &company.up1, &company.up2);
+    assert_eq!(company.session(0)["established_count"], 2);
+    // IPv6 has nothing to do with it.
+    company.assert_stayed(1);
+    company.assert_others_stayed();
+}
+
+#[test]
+fn a_bmp_view_address_that_is_set_reconnects_the_ipv4_sessions_without_a_source_of_their_own_alone() {
+    the_bmp_view_reconnects("", "connect-interface 192.0.2.65", UP1, UP2);
+}
+
+#[test]
+fn a_bmp_view_address_that_is_replaced_reconnects_the_ipv4_sessions_without_a_source_of_their_own_alone() {
+    the_bmp_view_reconnects("connect-interface 192.0.2.65", "connect-interface 192.0.2.129", UP2, UP2_OTHER);
+}
+
+#[test]
+fn a_bmp_view_address_that_is_removed_reconnects_the_ipv4_sessions_without_a_source_of_their_own_alone() {
+    the_bmp_view_reconnects("connect-interface 192.0.2.65", "undo connect-interface", UP2, UP1);
+}
