@@ -1,7 +1,6 @@
 //! Input of every kind, and much of it: bmpd goes on, forgets nobody and keeps nothing.
 
 use std::{
-    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
@@ -10,17 +9,12 @@ use std::{
 use lab::{
     bgp::prefixes,
     bmp::{self, Peer},
-    bmpd::Bmpd,
     feeder::Feeder,
-    topology::{STATION, UP2},
-    trial::{Plan, RELAY, strays},
+    footprint::descriptors,
+    topology::STATION,
+    trial::{Plan, RELAY},
     wait::{PATIENCE, until},
 };
-
-/// How many file descriptors bmpd has open.
-fn descriptors(bmpd: &Bmpd) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", bmpd.pid())).expect("bmpd runs").count()
-}
 
 #[test]
 fn messages_that_come_byte_by_byte_are_relayed_whole() {
@@ -76,19 +70,19 @@ fn daemons_that_come_and_go_leave_nothing_open() {
     let trial = Plan::default().start_up();
     let mut good = trial.feeder();
     trial.routes_arrive(&mut good, 10, 0);
-    let before = descriptors(&trial.bmpd);
+    let before = descriptors(trial.bmpd.pid());
     for _ in 0..20 {
         let connect = || TcpStream::connect(RELAY).expect("the relay accepts");
         let _crowd: Vec<_> = trial.topology.router.enter(|| (0..50).map(|_| connect()).collect());
     }
-    until("every descriptor is closed again", PATIENCE, || (descriptors(&trial.bmpd) <= before).then_some(()));
+    until("every descriptor is closed again", PATIENCE, || (descriptors(trial.bmpd.pid()) <= before).then_some(()));
     trial.routes_arrive(&mut good, 10, 0);
 }
 
 #[test]
 fn rubbish_on_the_control_socket_hinders_nobody() {
     let trial = Plan::default().start_up();
-    let before = descriptors(&trial.bmpd);
+    let before = descriptors(trial.bmpd.pid());
     let mut held = Vec::new();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"\n\n\n", b"{", b"display bmp session"] {
         let mut stream = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
@@ -110,63 +104,5 @@ fn rubbish_on_the_control_socket_hinders_nobody() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     drop(endless);
-    until("every descriptor is closed again", PATIENCE, || (descriptors(&trial.bmpd) <= before).then_some(()));
-}
-
-#[test]
-fn a_link_that_flaps_gives_the_station_one_source_and_no_half_session_and_bmpd_no_leak() {
-    let trial = Plan::session("connect-interface up2").start_up();
-    let mut feeder = trial.feeder();
-    trial.routes_arrive(&mut feeder, 10, 0);
-    let (descriptors_before, objects) = (descriptors(&trial.bmpd), trial.bmpd.objects());
-    for flap in 1..=8 {
-        trial.topology.carrier_down("up2");
-        trial.bmpd.wait_down(STATION, "interface-down");
-        trial.topology.carrier_up("up2");
-        trial.bmpd.wait_up(STATION);
-        trial.station.wait_for("another connection", PATIENCE, |c| (c.len() > flap).then_some(()));
-    }
-    trial.station.wait_for("the last one's Initiation", PATIENCE, |c| c.last()?.has(bmp::INITIATION).then_some(()));
-    trial.station.wait_for("the end of every connection but the last", PATIENCE, |connections| {
-        let (_, earlier) = connections.split_last()?;
-        earlier.iter().all(|c| c.end.is_some()).then_some(())
-    });
-    let sources: BTreeSet<_> = trial.station.connections().iter().map(|c| c.peer.ip()).collect();
-    assert_eq!(sources, BTreeSet::from([UP2]));
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
-    assert_eq!(trial.bmpd.objects(), objects);
-    until("no more descriptors than before", PATIENCE, || {
-        (descriptors(&trial.bmpd) <= descriptors_before).then_some(())
-    });
-}
-
-#[test]
-fn a_hundred_sessions_come_up_and_are_displayed() {
-    let netns_topology = lab::topology::Topology::new();
-    let addresses: Vec<std::net::IpAddr> = (100..200).map(|n| [198, 51, 100, n].into()).collect();
-    let add: Vec<_> = addresses.iter().map(|address| format!("addr add {address}/32 dev lo")).collect();
-    netns_topology.station.ip(&add.join("\n"));
-    let stations: Vec<_> = addresses
-        .iter()
-        .map(|address| lab::station::Station::start(&netns_topology.station, (*address, 11019)))
-        .collect();
-    let sessions: Vec<_> = addresses
-        .iter()
-        .map(|address| format!(" bmp-session {address}\n  tcp connect port 11019\n  connect-interface up2\n"))
-        .collect();
-    let bmpd = Bmpd::start(&netns_topology.router, &format!("bmp\n{}", sessions.concat()));
-    for address in &addresses {
-        bmpd.wait_up(*address);
-    }
-    for station in &stations {
-        assert_eq!(station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2);
-    }
-    let asked = std::time::Instant::now();
-    assert_eq!(bmpd.sessions().len(), 100);
-    assert!(asked.elapsed() < std::time::Duration::from_secs(1), "display took {:?}", asked.elapsed());
-    bmpd.terminate();
-    for station in &stations {
-        let connection = station.wait_connection(0, "Termination and FIN", |c| c.end.is_some());
-        assert!(connection.has(bmp::TERMINATION));
-    }
+    until("every descriptor is closed again", PATIENCE, || (descriptors(trial.bmpd.pid()) <= before).then_some(()));
 }

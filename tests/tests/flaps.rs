@@ -1,0 +1,83 @@
+//! Links that flap again and again: 50 times usually, 1,000 times in a long campaign (`BMPD_SOAK=1`).
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use lab::{
+    bmp,
+    capture::Packet,
+    footprint::Footprint,
+    soak,
+    topology::{BETTER_ROUTE_BY_UP1, STATION, STATION_V6, UP2, UP2_V6},
+    trial::{Plan, Trial, strays},
+    wait::PATIENCE,
+};
+
+fn pinned(station: IpAddr) -> (Trial, lab::feeder::Feeder) {
+    let trial = Plan { station, ..Plan::session("connect-interface up2") }.start_up();
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 0);
+    (trial, feeder)
+}
+
+/// The station saw this source and no other, no half session is left with it, and nothing left by the other link.
+fn assert_one_source(trial: &Trial, source: IpAddr) {
+    trial.station.wait_for("the end of every connection but the last", PATIENCE, |connections| {
+        let (last, earlier) = connections.split_last()?;
+        (last.end.is_none() && earlier.iter().all(|c| c.end.is_some())).then_some(())
+    });
+    let sources: BTreeSet<_> = trial.station.connections().iter().map(|c| c.peer.ip()).collect();
+    assert_eq!(sources, BTreeSet::from([source]));
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+/// The pinned link loses its carrier and gets it back.
+fn the_pinned_link_flaps(station: IpAddr, source: IpAddr) {
+    let (trial, mut feeder) = pinned(station);
+    // With its carrier a link loses its IPv6 neighbours, and who asks for one in vain asks again after a second. That is the time
+    // that each flap would take.
+    trial.topology.router.sysctl("net/ipv6/neigh/up2/retrans_time_ms", "20");
+    let flap = |number: usize| {
+        trial.topology.carrier_down("up2");
+        trial.bmpd.wait_down(station, "interface-down");
+        trial.topology.carrier_up("up2");
+        trial.station.wait_connection(number, "Initiation", |c| c.has(bmp::INITIATION));
+    };
+    // What the first flap makes bmpd keep (a slot that denies, memory) is no leak.
+    flap(1);
+    let before = Footprint::of(&trial.bmpd);
+    let flaps = soak::times(50, 1000);
+    (2..=flaps).for_each(flap);
+    assert_one_source(&trial, source);
+    trial.routes_arrive(&mut feeder, 10, flaps);
+    assert_eq!(trial.bmpd.session(station)["established_count"], flaps + 1);
+    before.wait_no_more(&trial.bmpd);
+}
+
+#[test]
+fn flaps_of_the_pinned_link_give_the_station_one_source_and_no_half_session_and_bmpd_no_leak() {
+    the_pinned_link_flaps(STATION, UP2);
+}
+
+#[test]
+fn flaps_of_the_pinned_link_of_an_ipv6_session_do_neither() {
+    the_pinned_link_flaps(STATION_V6, UP2_V6);
+}
+
+#[test]
+fn flaps_of_the_better_link_and_of_its_route_are_nothing_to_the_session() {
+    let (trial, mut feeder) = pinned(STATION);
+    let flap = || {
+        trial.topology.router.ip(&format!("route add {BETTER_ROUTE_BY_UP1}"));
+        trial.topology.carrier_down("up1");
+        trial.topology.carrier_up("up1");
+        trial.topology.router.ip(&format!("route del {BETTER_ROUTE_BY_UP1}"));
+    };
+    flap();
+    let before = Footprint::of(&trial.bmpd);
+    (1..soak::times(50, 1000)).for_each(|_| flap());
+    let connection = trial.routes_arrive(&mut feeder, 10, 0);
+    assert_eq!((connection.peer.ip(), connection.end), (UP2, None));
+    assert_one_source(&trial, UP2);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+    before.wait_no_more(&trial.bmpd);
+}

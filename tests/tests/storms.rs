@@ -1,0 +1,107 @@
+//! More events than anybody can follow: bmpd comes to the right end, keeps nothing, and breaks a session only where its own
+//! interface really changed.
+
+use std::{fmt::Write as _, time::Duration};
+
+use lab::{company::Company, footprint::Footprint, netns::Netns, soak, topology::STATION};
+
+/// Long after everything has been read, and far less than any back-off that has grown.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// What the kernel takes away with `up2` when it is set down, and the link itself, are there again.
+const UP2_AGAIN: &str = "link set up2 up
+addr replace fe80::1/64 dev up2 nodad
+addr replace 2001:db8:2::1/64 dev up2 nodad
+route replace 198.51.100.0/24 via 192.0.2.66 dev up2 metric 20
+route replace 2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20
+";
+
+/// A company whose subjects are pinned to `up2`, with one more pair of links for things to happen to.
+fn pinned() -> Company {
+    let company = Company::start("", ["connect-interface up2"; 2]);
+    company.topology.router.ip("link add spare type veth peer name spare2\nlink set spare up");
+    company
+}
+
+/// Commands that make at least as many link events, none of which changes anything for a session.
+fn noise(events: usize) -> String {
+    let mut commands = String::new();
+    for round in 0..events / 4 {
+        let (number, spare2) = (round % 100, if round % 2 == 0 { "up" } else { "down" });
+        writeln!(commands, "link set spare mtu {}\nlink set spare2 {spare2}", 1400 + number).expect("it is a string");
+        writeln!(commands, "link set up2 alias n{number}\nlink set up1 txqueuelen {}", 500 + number)
+            .expect("it is a string");
+    }
+    commands
+}
+
+#[test]
+fn a_storm_of_10_000_link_events_neither_leaks_nor_breaks_a_session_more_often_than_its_interface_changed() {
+    let mut company = pinned();
+    let mut changes = 0;
+    let mut storm = |company: &Company, events: usize| {
+        changes += 1;
+        let noise = noise(events / 2);
+        company.topology.router.ip(&format!("{noise}link set up2 down\n{UP2_AGAIN}{noise}"));
+        for subject in [0, 1] {
+            company.bmpd.wait_up(company.address(subject));
+        }
+        changes
+    };
+    // What the first events make bmpd keep is no leak.
+    storm(&company, 400);
+    let before = Footprint::of(&company.bmpd);
+    for _ in 0..soak::times(1, 100) {
+        for _ in 0..5 {
+            let changes = storm(&company, 2000);
+            for subject in [0, 1] {
+                let session = company.session(subject);
+                let established = lab::bmpd::number(&session["established_count"]);
+                assert!(established <= 1 + changes, "{changes} changes of its interface: {session:#}");
+            }
+        }
+    }
+    company.assert_others_stayed();
+    before.wait_no_more(&company.bmpd);
+}
+
+/// How many link events bmpd could not take, because the receive buffer of its socket was full.
+fn lost(router: &Netns) -> u64 {
+    // Of all sockets here that are told of links (RTMGRP_LINK); proc_pid_net(5) does not name the columns, the file does.
+    let table = router.enter(|| std::fs::read_to_string("/proc/thread-self/net/netlink").expect("it can be read"));
+    let drops = table.lines().skip(1).filter_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let groups = u32::from_str_radix(columns.get(3)?, 16).ok()?;
+        (groups & 1 != 0).then_some(columns.get(8)?.parse::<u64>().ok()?)
+    });
+    drops.sum()
+}
+
+/// Makes bmpd lose events, and then this one.
+fn lose_the_event(company: &Company, event: &str) {
+    company.bmpd.halted(|| {
+        let (router, before) = (&company.topology.router, lost(&company.topology.router));
+        for _ in 0..40 {
+            if lost(router) > before {
+                break;
+            }
+            router.ip(&noise(1000));
+        }
+        assert!(lost(router) > before, "the receive buffer is full");
+        router.ip(event);
+    });
+}
+
+#[test]
+fn what_happened_among_events_that_were_lost_is_found_out_at_once() {
+    let mut company = pinned();
+    lose_the_event(&company, "link set up2 down");
+    company.bmpd.wait_session_for(STATION, "down, interface-down", AT_ONCE, |s| s["reason"] == "interface-down");
+    lose_the_event(&company, UP2_AGAIN);
+    for subject in [0, 1] {
+        company.bmpd.wait_session_for(company.address(subject), "up", AT_ONCE, |session| session["state"] == "up");
+        company.connected(subject, 1);
+        assert_eq!(company.session(subject)["established_count"], 2);
+    }
+    company.assert_others_stayed();
+}
