@@ -10,6 +10,8 @@ use bmp_ebpf::Counters;
 use lab::{
     bmpd::number,
     capture::{Direction, Packet, sum},
+    netns::Netns,
+    process::answer,
     station::{Connection, End, Mode},
     topology::STATION_V6,
     trial::{Plan, Trial, assert_left_only_by},
@@ -109,6 +111,40 @@ fn segments_of_large_buffers_are_counted_as_they_are_on_the_wire() {
         .map(|p| p.payload_bytes.div_ceil(segment).max(1))
         .sum();
     assert_eq!(packets, wire);
+}
+
+/// How many segments TCP has sent again on a host (`RetransSegs`, RFC 4022).
+fn sent_again(host: &Netns) -> u64 {
+    let table = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp").expect("it can be read"));
+    let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = lines.next().zip(lines.next()).expect("TCP has its two lines");
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let (_, value) = pairs.find(|(name, _)| *name == "RetransSegs").expect("it is counted");
+    value.parse().expect("it is a number")
+}
+
+#[test]
+fn segments_that_are_sent_again_are_counted_as_tcp_itself_counts_them() {
+    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    let before = sent_again(&trial.topology.router);
+    // Every tenth segment does not arrive.
+    let rules = "table inet lossy {
+ chain in {
+  type filter hook input priority 0
+  tcp dport 11019 numgen inc mod 10 == 0 drop
+ }
+}";
+    answer(trial.topology.station.command("nft").arg(rules));
+    trial.routes_arrive(&mut trial.feeder(), 3000, 0);
+    answer(trial.topology.station.command("nft").arg("flush ruleset"));
+    let (session, packets) = trial.at_rest(&trial.up2);
+    let again = sent_again(&trial.topology.router) - before;
+    assert!(again >= 3, "some of {} packets were sent again: {again}", packets.len());
+    let kernel = &session["kernel"];
+    assert_eq!(number(&kernel["retransmits"]), again, "{kernel}");
+    // And everything that left was counted, the first time and again.
+    let (bytes, count) = sum(&packets, out(trial.station.address()));
+    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (bytes, count), "{kernel}");
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! Several operators, trials, and a bmpd that is killed amid commits: no commit is lost, and none is half kept.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, Options},
+    netns::Netns,
+    soak,
+    station::End,
+    topology::{STATION, UP2, UP2_OTHER},
+    trial::Plan,
+    wait::{PATIENCE, until},
+};
+
+/// Nothing of this needs the kernel's programs.
+const SOCKET: Options<'static> = Options { arguments: &["--datapath", "socket"], through: &[] };
+
+#[test]
+fn two_operators_at_once_do_not_lose_each_others_commits() {
+    let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\nbmp\n", &SOCKET);
+    // Each types commits as fast as they are answered.
+    let commits = |operator: u8| {
+        let one =
+            |n: u8| format!("bmp-session 10.30.{operator}.{n}\ntcp connect port {}\ncommit\n", 1000 + u16::from(n));
+        let lines: String = (1..=50).map(one).collect();
+        bmpd.typed(&format!("system-view\nbmp\n{lines}"))
+    };
+    std::thread::scope(|scope| {
+        let operators = [1, 2].map(|operator| scope.spawn(move || commits(operator)));
+        for operator in operators {
+            assert_eq!(operator.join().expect("it does not panic"), (true, String::new()));
+        }
+    });
+    assert_eq!(bmpd.sessions().len(), 100);
+    let running = bmpd.display("display current-configuration");
+    assert_eq!(running.matches("tcp connect port").count(), 100);
+    assert_eq!(fs::read_to_string(bmpd.setup().file()).expect("the file is there"), running);
+}
+
+#[test]
+fn a_trial_that_nobody_confirms_moves_the_session_and_moves_it_back() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let file = fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
+    let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
+    // The operator is gone the moment after.
+    let (taken, said) = trial.bmpd.typed(&format!("{view}connect-interface up2 192.0.2.129\ncommit trial 1\n"));
+    assert!(taken && said.contains("for 1 s"), "{said}");
+    for (index, source) in [(1, UP2_OTHER), (2, UP2)] {
+        let old = trial.station.wait_connection(index - 1, "its end", |c| c.end.is_some());
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+        let new = trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
+        assert_eq!(new.peer.ip(), source);
+    }
+    assert_eq!(fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there"), file);
+}
+
+#[test]
+fn a_bmpd_that_is_killed_during_a_trial_comes_back_as_it_was_before_it() {
+    let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\n", &SOCKET);
+    let (taken, said) = bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n");
+    assert!(taken, "{said}");
+    assert!(bmpd.display("display current-configuration").contains("sysname edge2"));
+    let bmpd = Bmpd::start_in(bmpd.crash(), &SOCKET);
+    assert!(bmpd.display("display current-configuration").contains("sysname edge1"));
+}
+
+/// The number in the name of the device in the last line that has one.
+fn edge(path: &Path) -> Option<usize> {
+    let text = fs::read_to_string(path).ok()?;
+    // A line that is being written is not there yet.
+    let whole = text.rsplit_once('\n')?.0;
+    whole.lines().rev().find_map(|line| line.strip_prefix("sysname edge")?.parse().ok())
+}
+
+#[test]
+fn a_bmpd_that_is_killed_amid_commits_leaves_a_whole_file_with_every_commit_that_was_answered() {
+    // Long enough that it is not written at one go.
+    let sessions: String =
+        (0..=255).map(|n| format!(" bmp-session 10.30.0.{n} alias {}\n  hold-down 1\n", "a".repeat(60))).collect();
+    let mut bmpd = Bmpd::start_with(&Netns::new("router"), &format!("sysname edge0\nbmp\n{sessions}"), &SOCKET);
+    // From here on the file is as bmpd writes it.
+    assert!(bmpd.typed("system-view\nsysname edge1\ncommit\n").0);
+    let first = bmpd.display("display current-configuration");
+    let whole = |number: usize| first.replace("sysname edge1", &format!("sysname edge{number}"));
+    let mut number = 1;
+    for round in 0..soak::times(16, 1000) {
+        let file = bmpd.setup().file();
+        let (typed, answered) = (file.with_extension("typed"), file.with_extension("answered"));
+        let commit = |n: usize| format!("sysname edge{n}\ncommit\ndisplay current-configuration | include sysname\n");
+        let lines: String = (number + 1..number + 1000).map(commit).collect();
+        fs::write(&typed, format!("system-view\n{lines}")).expect("it can be written");
+        let mut bmpctl = bmpd.bmpctl(&format!("-f {}", typed.display()));
+        bmpctl.stdout(File::create(&answered).expect("it can be made")).stderr(Stdio::null());
+        let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
+        // The first commit of a round is not enough: what it left of the last one would not be told apart.
+        until("some commits are answered", PATIENCE, || edge(&answered).filter(|n| *n >= number + 2 + round % 3));
+        // Not a wait for anything: each round kills it at another moment of a commit.
+        std::thread::sleep(Duration::from_micros(round as u64 * 211 % 4000));
+        let setup = bmpd.crash();
+        bmpctl.wait().expect("it is our child");
+
+        let answered = edge(&answered).expect("commits were answered");
+        let kept = fs::read_to_string(&file).expect("the file is there");
+        number = [answered, answered + 1].into_iter().find(|n| kept == whole(*n)).unwrap_or_else(|| {
+            panic!("edge{answered} was answered last; the file is neither that nor the next:\n{kept}")
+        });
+        let previous = fs::read_to_string(file.with_extension("conf.previous")).expect("it is there");
+        assert!(
+            [number - 1, number].into_iter().any(|n| previous == whole(n)),
+            "the file before is whole:\n{previous}"
+        );
+        bmpd = Bmpd::start_in(setup, &SOCKET);
+        assert_eq!(bmpd.display("display current-configuration"), kept);
+    }
+    // The next commit takes away what the last ones left half done.
+    assert!(bmpd.typed("system-view\nsysname edge\ncommit\n").0);
+    let left = bmpd.setup().left_behind();
+    let half = |name: &std::ffi::OsString| {
+        name.to_string_lossy().ends_with(".new") || name.to_string_lossy().ends_with(".link")
+    };
+    assert!(!left.iter().any(half), "{left:?}");
+}
