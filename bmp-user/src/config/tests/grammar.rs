@@ -117,11 +117,90 @@ fn every_keyword_may_be_cut_while_it_is_plain_which_is_meant() {
                         let word: String = line.chars().skip(error.column - 1).take(error.length).collect();
                         assert!(!plain && word == cut[at].0 && error.message.contains(" may be "), "{error}");
                         assert!(error.message.contains(&format!("`{keyword}`")), "{error}");
+                        // Of the words that name a command, help knows those of the innermost view alone.
+                        let head = at == 0 || (at == 1 && words[0].0 == "undo");
+                        let others = next_words(&view, &text(&cut[..=at])).unwrap().words;
+                        for other in others.iter().filter(|other| !head && !other.argument) {
+                            assert!(error.message.contains(&format!("`{}`", other.text)), "{error}");
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// The view and those around it, innermost first.
+fn around(kind: ViewKind) -> impl Iterator<Item = ViewKind> {
+    std::iter::successors(Some(kind), |kind| kind.parent())
+}
+
+#[test]
+fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhere_else() {
+    let mut refused = 0;
+    for (home, words) in lines() {
+        let undo = words[0].0 == "undo";
+        let name = words[usize::from(undo)].0;
+        let knows = |kind: ViewKind| {
+            RULES
+                .iter()
+                .any(|rule| rule.keyword() == name && rule.views.contains(&kind) && (!undo || rule.undo.is_some()))
+        };
+        let line = text(&words);
+        let meant = meaning(parse_line(&home, &line, false).unwrap());
+        for kind in ViewKind::ALL {
+            for abbreviate in [false, true] {
+                let found = parse_line(&view(kind), &line, abbreviate);
+                match around(kind).find(|kind| knows(*kind)) {
+                    Some(at) if view(at) == home => assert_eq!(meaning(found.unwrap()), meant, "{line} in {kind:?}"),
+                    // Another command of that name is nearer.
+                    Some(_) => {}
+                    None => {
+                        let error = found.expect_err(&line);
+                        let word: String = line.chars().skip(error.column - 1).take(error.length).collect();
+                        assert_eq!((word.as_str(), error.column), (name, if undo { 6 } else { 1 }), "{error}");
+                        assert!(error.message.contains(" is a command of the "), "in {kind:?}: {error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 200, "{refused}");
+}
+
+#[test]
+fn a_cut_name_of_a_command_is_taken_where_one_begins_so_and_else_refused_with_all_of_them() {
+    let names = |kind: ViewKind| {
+        let rules = || RULES.iter().filter(move |rule| rule.views.contains(&kind));
+        let undo = rules().any(|rule| rule.undo.is_some()).then_some("undo");
+        rules().map(|rule| rule.keyword()).chain(undo).collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut ambiguous = 0;
+    for kind in ViewKind::ALL {
+        for name in around(kind).flat_map(names) {
+            for cut in (1..name.len()).map(|length| &name[..length]) {
+                if around(kind).any(|kind| names(kind).contains(cut)) {
+                    continue;
+                }
+                let begin_so = |kind| names(kind).into_iter().filter(|name| name.starts_with(cut)).collect::<Vec<_>>();
+                let meant = around(kind).map(begin_so).find(|names| !names.is_empty()).unwrap();
+                match (parse_line(&view(kind), cut, true), &meant[..]) {
+                    (Ok(_), [_]) => {}
+                    (Err(error), [_]) => assert!(error.message.contains("not complete"), "{cut} in {kind:?}: {error}"),
+                    (Ok(command), _) => panic!("{cut} in {kind:?} was taken: {command:?}"),
+                    (Err(error), _) => {
+                        assert_eq!((error.column, error.length), (1, cut.len()), "{error}");
+                        for name in meant {
+                            assert!(error.message.contains(&format!("`{name}`")), "{cut} in {kind:?}: {error}");
+                        }
+                        ambiguous += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(ambiguous > 10, "{ambiguous}");
 }
 
 #[test]
