@@ -1,7 +1,7 @@
 //! The other end of the control socket.
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -47,15 +47,18 @@ impl Client {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         let mut answer = Vec::new();
-        let mut exchange = |answer: &mut Vec<u8>| {
+        let mut exchange = |answer: &mut Vec<u8>| -> io::Result<usize> {
             self.stream.get_mut().write_all(&line)?;
             self.stream.read_until(b'\n', answer)
         };
-        exchange(&mut answer)
-            .with_context(|| format!("bmpd at {path} does not answer within {} s", PATIENCE.as_secs()))?;
-        if answer.is_empty() {
-            let end = std::io::Error::from(ErrorKind::UnexpectedEof);
-            bail!("bmpd at {path} closed the connection without an answer: {end}");
+        // The words of an error alone, not the error: a pipe that is broken here is no output that nobody reads any more.
+        match exchange(&mut answer) {
+            Ok(0) => bail!("bmpd at {path} closed the connection without an answer: it has ended"),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                bail!("bmpd at {path} does not answer within {} s: {error}", PATIENCE.as_secs())
+            }
+            Err(error) => bail!("bmpd at {path} closed the connection without an answer: {error}"),
         }
         serde_json::from_slice(&answer).with_context(|| format!("what {path} answers is not bmpd's language"))
     }
