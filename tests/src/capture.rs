@@ -4,6 +4,7 @@ use std::{
     io,
     mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     os::fd::AsFd,
     sync::{
         Arc,
@@ -57,7 +58,7 @@ pub struct Packet {
     pub payload_bytes: u64,
 }
 
-/// A running capture of the TCP packets to and from one port on one interface.
+/// A running capture of the TCP packets to and from some ports on one interface.
 #[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
@@ -67,7 +68,7 @@ pub struct Capture {
 #[derive(Debug)]
 struct Shared {
     socket: Socket,
-    port: u16,
+    ports: RangeInclusive<u16>,
     packets: Watched<Vec<Packet>>,
     stop: AtomicBool,
     wake: EventFd,
@@ -76,11 +77,16 @@ struct Shared {
 impl Capture {
     /// Captures TCP packets from or to `port` on `interface`. When this returns no packet is missed any more.
     pub fn start(netns: &Netns, interface: &str, port: u16) -> Self {
+        Self::of_ports(netns, interface, port..=port)
+    }
+
+    /// The same for several ports.
+    pub fn of_ports(netns: &Netns, interface: &str, ports: RangeInclusive<u16>) -> Self {
         let index = netns.ifindex(interface);
         let socket = netns.enter(|| open(index)).unwrap_or_else(|e| panic!("cannot capture on {interface}: {e}"));
         let shared = Arc::new(Shared {
             socket,
-            port,
+            ports,
             packets: Watched::default(),
             stop: AtomicBool::new(false),
             wake: EventFd::new().expect("a descriptor is free"),
@@ -97,6 +103,14 @@ impl Capture {
         self.shared.packets.change(|packets| {
             self.shared.drain(packets);
             packets.clone()
+        })
+    }
+
+    /// The same, and forgets them.
+    pub fn take(&self) -> Vec<Packet> {
+        self.shared.packets.change(|packets| {
+            self.shared.drain(packets);
+            std::mem::take(packets)
         })
     }
 
@@ -167,7 +181,7 @@ impl Shared {
                 Ok((length, from)) => {
                     // SAFETY: the kernel has written the first `length` bytes, and `recv_from` says no more than fit.
                     let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
-                    packets.extend(parse(bytes, direction(&from)).filter(|packet| packet.concerns(self.port)));
+                    packets.extend(parse(bytes, direction(&from)).filter(|packet| packet.concerns(&self.ports)));
                 }
                 // An interface that goes down or away says so once; the capture goes on.
                 Err(e) if e.kind() == io::ErrorKind::NetworkDown => {}
@@ -178,8 +192,8 @@ impl Shared {
 }
 
 impl Packet {
-    fn concerns(&self, port: u16) -> bool {
-        self.source.port() == port || self.destination.port() == port
+    fn concerns(&self, ports: &RangeInclusive<u16>) -> bool {
+        ports.contains(&self.source.port()) || ports.contains(&self.destination.port())
     }
 
     /// Whether it left this host for `destination`.

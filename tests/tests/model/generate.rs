@@ -1,0 +1,248 @@
+//! Draws what happens next, among what can.
+
+use std::net::IpAddr;
+
+use fastrand::Rng;
+
+use super::{
+    configuration::{Configuration, Edit, Id, Session, Source},
+    host::Host,
+    operation::Operation,
+    play::Play,
+    world::{LINKS, LOOPBACK, Link, PORTS, STATIONS},
+};
+
+const ALIASES: [&str; 3] = ["a", "b", "c"];
+
+fn parsed(text: &str) -> IpAddr {
+    let address = text.split('/').next().unwrap_or(text);
+    address.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+fn pick<T: Clone>(rng: &mut Rng, from: &[T]) -> T {
+    rng.choice(from).cloned().expect("there is something to choose from")
+}
+
+/// A configuration to begin with.
+pub(crate) fn configuration(rng: &mut Rng) -> Configuration {
+    let mut configuration = Configuration::default();
+    configuration.aliases.insert("GigabitEthernet0/1/2".to_owned(), "up2".to_owned());
+    while configuration.sessions.len() < 5 {
+        if let Some(changed) = configuration.replaced(&[edit_add(rng)]) {
+            configuration = changed;
+        }
+    }
+    configuration
+}
+
+/// The next operation.
+pub(crate) fn operation(rng: &mut Rng, play: &Play) -> Operation {
+    let unsteady: Vec<_> = play.unsteady().collect();
+    // A session of which nothing is certain any more is one again when it was down.
+    if !unsteady.is_empty() && rng.u8(..4) == 0 {
+        let id = pick(rng, &unsteady);
+        return Operation::Commit(vec![Edit::Shutdown(id, true)]);
+    }
+    match rng.u8(..100) {
+        0..40 => change(rng, &play.configuration),
+        40..44 => match play.configuration.sessions.keys().copied().collect::<Vec<_>>() {
+            ids if ids.is_empty() => change(rng, &play.configuration),
+            ids => Operation::Reset(pick(rng, &ids)),
+        },
+        44..50 => Operation::Crash((rng.bool()).then(|| Box::new(event(rng, play)))),
+        _ => event(rng, play),
+    }
+}
+
+/// Something that the host can do now.
+fn event(rng: &mut Rng, play: &Play) -> Operation {
+    loop {
+        if let Some(operation) = possible_event(rng, play) {
+            return operation;
+        }
+    }
+}
+
+fn possible_event(rng: &mut Rng, play: &Play) -> Option<Operation> {
+    let host = &play.host;
+    let link = pick(rng, &LINKS);
+    let Some(interface) = play.world.name(host, link).and_then(|name| host.interface(&name)) else {
+        return Some(Operation::Create(link));
+    };
+    Some(match rng.u8(..16) {
+        0..3 if interface.up => Operation::Down(link),
+        0..3 => Operation::Up(link, rng.u8(..4) > 0),
+        3..5 if !play.world.is_far_up(link) => Operation::CarrierUp(link),
+        3..5 if interface.up => Operation::CarrierDown(link),
+        // A link that is down has lost what it is given back when it is set up again.
+        _ if !interface.up => Operation::Up(link, true),
+        5..8 => {
+            let number = rng.usize(..link.addresses().len());
+            let there = interface.has(parsed(&link.addresses()[number]));
+            Operation::LinkAddress(link, number, !there)
+        }
+        8..9 => {
+            let address = pick(rng, &LOOPBACK);
+            let there = host.interface("lo").is_some_and(|lo| lo.has(parsed(address)));
+            Operation::Address("lo".to_owned(), address, !there)
+        }
+        9..12 => {
+            let number = rng.usize(..link.routes().len());
+            Operation::Route(link, number, !has_route(host, &interface.name, &link.routes()[number]))
+        }
+        12..14 if interface.layer2 => Operation::Release(link),
+        12..13 => Operation::Enslave(link),
+        13..14 => Operation::Rename(link),
+        14..15 => Operation::Delete(link),
+        _ => return None,
+    })
+}
+
+fn has_route(host: &Host, name: &str, route: &str) -> bool {
+    let (prefix, metric) = (parsed(route.split(' ').next().unwrap_or_default()), route.rsplit(' ').next());
+    let mut routes = host.routes.iter().filter(|route| route.interface == name && route.prefix == prefix);
+    routes.any(|route| metric == Some(route.metric.to_string().as_str()))
+}
+
+/// One to three changes of the configuration at once.
+fn change(rng: &mut Rng, configuration: &Configuration) -> Operation {
+    loop {
+        let mut edits: Vec<Edit> = Vec::new();
+        let mut now = configuration.clone();
+        for _ in 0..1 + rng.u8(..6) / 3 {
+            let edit = edit(rng, &now);
+            // A file may pass through what no candidate may.
+            if let Some(next) = now.replaced(std::slice::from_ref(&edit)) {
+                now = next;
+                edits.push(edit);
+            }
+        }
+        if rng.u8(..8) == 0 {
+            edits.extend(exchange(rng, &now));
+        }
+        if edits.is_empty() {
+            continue;
+        }
+        if rng.u8(..3) > 0 && configuration.edited(&edits).is_some() {
+            return Operation::Commit(edits);
+        }
+        if configuration.replaced(&edits).is_some() {
+            return Operation::Reload(edits);
+        }
+    }
+}
+
+/// Two sessions to one station exchange their ports.
+fn exchange(rng: &mut Rng, configuration: &Configuration) -> Vec<Edit> {
+    let station = parsed(pick(rng, &STATIONS));
+    let ports = configuration.sessions.iter().filter(|(id, _)| id.station == station);
+    let ports: Vec<_> = ports.map(|(id, session)| (*id, session.port)).collect();
+    match ports[..] {
+        [(one, port), (other, other_port), ..] => vec![Edit::Port(one, other_port), Edit::Port(other, port)],
+        _ => Vec::new(),
+    }
+}
+
+fn edit(rng: &mut Rng, configuration: &Configuration) -> Edit {
+    let ids: Vec<_> = configuration.sessions.keys().copied().collect();
+    if ids.is_empty() {
+        return edit_add(rng);
+    }
+    let id = pick(rng, &ids);
+    let session = &configuration.sessions[&id];
+    match rng.u8(..20) {
+        0..2 => Edit::BmpAddress(match pick(rng, &[0, 1, 2, 3]) {
+            0 => None,
+            1 => configuration.address,
+            _ => match address(rng, false) {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            },
+        }),
+        2..3 => {
+            let name = format!("GigabitEthernet0/1/{}", pick(rng, &LINKS).0);
+            let there = configuration.aliases.contains_key(&name) && rng.bool();
+            Edit::Alias(name, (!there).then(|| any_name(rng)))
+        }
+        3..5 if ids.len() < 8 => {
+            let new = edit_add(rng);
+            match &new {
+                Edit::Add(id, _) if configuration.sessions.contains_key(id) => Edit::Remove(*id),
+                _ => new,
+            }
+        }
+        3..5 => Edit::Remove(id),
+        5..7 => Edit::Port(id, (rng.u8(..5) > 0).then(|| pick(rng, &PORTS))),
+        7..8 => Edit::Shutdown(id, !session.shutdown),
+        8..9 if session.shutdown => Edit::Shutdown(id, false),
+        8..11 => Edit::Egress(id, egress(rng)),
+        11..12 => Edit::Source(id, session.source.clone()),
+        12..14 => Edit::Source(id, None),
+        _ => Edit::Source(id, Some(source(rng, id.station.is_ipv6()))),
+    }
+}
+
+fn edit_add(rng: &mut Rng) -> Edit {
+    let id = Id { station: parsed(pick(rng, &STATIONS)), alias: pick(rng, &ALIASES) };
+    let source = (rng.u8(..4) > 0).then(|| source(rng, id.station.is_ipv6()));
+    let egress = if rng.u8(..4) == 0 { egress(rng) } else { Vec::new() };
+    Edit::Add(id, Session { port: Some(pick(rng, &PORTS)), source, egress, shutdown: false })
+}
+
+fn any_name(rng: &mut Rng) -> String {
+    let link = pick(rng, &LINKS);
+    if rng.u8(..6) == 0 { link.other_name() } else { link.name() }
+}
+
+fn egress(rng: &mut Rng) -> Vec<String> {
+    let mut names: Vec<String> = (0..rng.u8(..4)).map(|_| any_name(rng)).collect();
+    names.sort_unstable();
+    names.dedup();
+    rng.shuffle(&mut names);
+    names
+}
+
+/// A `connect-interface` in any of its forms.
+fn source(rng: &mut Rng, ipv6: bool) -> Source {
+    let link = pick(rng, &LINKS);
+    let interface = match rng.u8(..10) {
+        0 => Source::interface(pick(rng, &["lo", "LoopBack0", "nowhere0"])),
+        1 => Source::spelled("LoopBack", "0"),
+        2 => Source::interface(&format!("GigabitEthernet0/1/{}", link.0)),
+        3 => Source::spelled("GigabitEthernet", &format!("0/1/{}", link.0)),
+        4 => Source::interface(&link.other_name()),
+        5 => Source::spelled("up", &link.0.to_string()),
+        _ => Source::interface(&link.name()),
+    };
+    match rng.u8(..4) {
+        0 => Source::address(address(rng, ipv6)),
+        1 => {
+            // Mostly an address of the interface's own.
+            let own = own_address(rng, link, ipv6);
+            interface.with(if rng.u8(..4) == 0 { address(rng, ipv6) } else { own })
+        }
+        _ => interface,
+    }
+}
+
+fn own_address(rng: &mut Rng, link: Link, ipv6: bool) -> IpAddr {
+    let of_family: Vec<_> =
+        link.addresses().iter().map(|address| parsed(address)).filter(|ip| ip.is_ipv6() == ipv6).collect();
+    pick(rng, &of_family)
+}
+
+/// An address that is on this host, or may be, or never is.
+fn address(rng: &mut Rng, ipv6: bool) -> IpAddr {
+    match rng.u8(..8) {
+        0 => parsed(if ipv6 { "2001:db8:ff::9" } else { "203.0.113.9" }),
+        1..4 => {
+            let link = pick(rng, &LINKS);
+            own_address(rng, link, ipv6)
+        }
+        _ => {
+            let of_family: Vec<_> = LOOPBACK.iter().map(|address| parsed(address)).collect();
+            let of_family: Vec<_> = of_family.into_iter().filter(|ip| ip.is_ipv6() == ipv6).collect();
+            pick(rng, &of_family)
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What the host has, as ip(8) tells it: a second opinion on what bmpd reads over netlink.
+
+use std::net::IpAddr;
+
+use lab::netns::Netns;
+use serde_json::Value;
+
+/// The interfaces and routes of a host that is at rest.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) interfaces: Vec<Interface>,
+    pub(crate) routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Interface {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// Alternative names.
+    pub(crate) also: Vec<String>,
+    pub(crate) up: bool,
+    pub(crate) carrier: bool,
+    /// It only lends its address.
+    pub(crate) donor: bool,
+    /// It is a port of a bridge or the like.
+    pub(crate) layer2: bool,
+    /// In the kernel's order.
+    pub(crate) addresses: Vec<Address>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Address {
+    pub(crate) ip: IpAddr,
+    pub(crate) bits: u8,
+    /// A session may be sourced from it without naming it.
+    pub(crate) eligible: bool,
+    /// A socket can be bound to it.
+    pub(crate) usable: bool,
+}
+
+/// A route of the main table.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) prefix: IpAddr,
+    pub(crate) bits: u8,
+    pub(crate) interface: String,
+    pub(crate) metric: u64,
+    /// Its link has a carrier.
+    pub(crate) alive: bool,
+}
+
+impl Host {
+    pub(crate) fn read(netns: &Netns) -> Self {
+        let interfaces = list(&netns.ip_show("-json -details address show")).iter().map(interface).collect();
+        let routes = [4, 6].map(|family| list(&netns.ip_show(&format!("-{family} -json route show table main"))));
+        Self { interfaces, routes: routes.concat().iter().filter_map(route).collect() }
+    }
+
+    pub(crate) fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+}
+
+impl Interface {
+    pub(crate) fn has(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|address| address.ip == ip)
+    }
+
+    /// Packets can leave by it.
+    pub(crate) fn works(&self) -> bool {
+        self.up && self.carrier && !self.layer2
+    }
+}
+
+/// Whether a prefix holds an address.
+pub(crate) fn holds(prefix: IpAddr, bits: u8, ip: IpAddr) -> bool {
+    let (one, other, width) = match (prefix, ip) {
+        (IpAddr::V4(prefix), IpAddr::V4(ip)) => (prefix.to_bits().into(), ip.to_bits().into(), 32),
+        (IpAddr::V6(prefix), IpAddr::V6(ip)) => (prefix.to_bits(), ip.to_bits(), 128),
+        _ => return false,
+    };
+    let host_bits = width - u32::from(bits);
+    // Shifting all bits out is what a default route does.
+    u128::checked_shr(one ^ other, host_bits).unwrap_or(0) == 0
+}
+
+fn list(json: &str) -> Vec<Value> {
+    serde_json::from_str(json).unwrap_or_else(|e| panic!("ip --json printed what is no JSON array ({e}):\n{json}"))
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn interface(value: &Value) -> Interface {
+    let flag = |name: &str| value["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == name));
+    let also = value["altnames"].as_array().into_iter().flatten();
+    Interface {
+        index: value["ifindex"].as_u64().and_then(|index| index.try_into().ok()).expect("an interface has an index"),
+        name: text(value, "ifname").to_owned(),
+        also: also.filter_map(Value::as_str).map(str::to_owned).collect(),
+        up: flag("UP"),
+        carrier: flag("LOWER_UP"),
+        donor: flag("LOOPBACK") || text(&value["linkinfo"], "info_kind") == "dummy",
+        layer2: value["master"].is_string() && text(&value["linkinfo"], "info_slave_kind") != "vrf",
+        addresses: value["addr_info"].as_array().into_iter().flatten().map(address).collect(),
+    }
+}
+
+fn address(value: &Value) -> Address {
+    let ip: IpAddr = text(value, "local").parse().expect("an address is one");
+    let is = |name: &str| value[name] == true;
+    let usable = !is("tentative") && !is("dadfailed");
+    let lasting = if ip.is_ipv4() { !is("secondary") } else { !is("temporary") && !is("deprecated") && usable };
+    let bits = value["prefixlen"].as_u64().and_then(|bits| bits.try_into().ok()).expect("a prefix has a length");
+    Address { ip, bits, eligible: lasting && text(value, "scope") == "global", usable }
+}
+
+fn route(value: &Value) -> Option<Route> {
+    // A route without a type is an ordinary one; blackholes and the like lead nowhere.
+    if value["type"].is_string() && value["type"] != "unicast" {
+        return None;
+    }
+    let mut flags = value["flags"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let (prefix, bits) = match text(value, "dst") {
+        "default" => return None,
+        prefix => prefix.split_once('/').map_or((prefix, None), |(prefix, bits)| (prefix, bits.parse().ok())),
+    };
+    let prefix: IpAddr = prefix.parse().expect("a route's destination is a prefix");
+    let bits = bits.unwrap_or(if prefix.is_ipv4() { 32 } else { 128 });
+    Some(Route {
+        prefix,
+        bits,
+        interface: text(value, "dev").to_owned(),
+        metric: value["metric"].as_u64().unwrap_or_default(),
+        alive: !flags.any(|flag| matches!(flag, "dead" | "linkdown")),
+    })
+}

@@ -1,0 +1,118 @@
+//! What bmpd shows, and what stands in the kernel tables, brought into the model's terms.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use aya::maps::{Array, HashMap, Map, MapData};
+use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, VERSION, table};
+use lab::bmpd::{Bmpd, number};
+use serde_json::Value;
+
+use super::{
+    configuration::{Configuration, Id},
+    reference::{Grant, Outcome},
+};
+
+/// One session as `display bmp session` and `display interface-binding` show it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) state: String,
+    pub(crate) phase: String,
+    pub(crate) reason: String,
+    pub(crate) established: u64,
+    pub(crate) local: Option<SocketAddr>,
+    /// `ready`, or why it is not.
+    pub(crate) binding: String,
+    pub(crate) source: Option<IpAddr>,
+    /// Of both answers, which are to say the same.
+    pub(crate) egress: [BTreeSet<String>; 2],
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+fn names(value: &Value) -> BTreeSet<String> {
+    value.as_array().into_iter().flatten().map(text).collect()
+}
+
+/// All sessions of the configuration; those of them that are not shown, or twice, are said in an error.
+pub(crate) fn shown(bmpd: &Bmpd, configuration: &Configuration) -> Result<BTreeMap<Id, Shown>, String> {
+    let bindings: Vec<Value> = serde_json::from_str(&bmpd.display("display interface-binding --json"))
+        .map_err(|e| format!("display interface-binding --json is no JSON array: {e}"))?;
+    let sessions = bmpd.sessions();
+    if sessions.len() != configuration.sessions.len() || bindings.len() != sessions.len() {
+        return Err(format!("{} sessions and {} bindings are shown", sessions.len(), bindings.len()));
+    }
+    configuration.sessions.keys().map(|id| Ok((*id, one(id, &sessions, &bindings)?))).collect()
+}
+
+fn one(id: &Id, sessions: &[Value], bindings: &[Value]) -> Result<Shown, String> {
+    let is = |value: &&Value| value["station"] == id.station.to_string() && value["alias"] == id.alias;
+    let find = |values: &[Value]| values.iter().find(is).cloned().ok_or_else(|| format!("{id:?} is not shown"));
+    let (session, binding) = (find(sessions)?, find(bindings)?);
+    let address = |value: &Value| value.as_str().and_then(|address| address.parse::<IpAddr>().ok());
+    let port = session["local_port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    Ok(Shown {
+        state: text(&session["state"]),
+        phase: text(&session["phase"]),
+        reason: text(&session["reason"]),
+        established: number(&session["established_count"]),
+        local: address(&session["local_address"]).zip(port).map(SocketAddr::from),
+        binding: text(&binding["state"]),
+        source: address(&binding["source"]),
+        egress: [names(&session["egress"]["interfaces"]), names(&binding["egress"])],
+    })
+}
+
+/// The kernel tables, read from their files in the BPF file system: from a station's address and port to the pin that its key leads to.
+pub(crate) fn pins(bpffs: &Path) -> Result<BTreeMap<SocketAddr, Pin>, String> {
+    let folder = bpffs.join(format!("v{VERSION}/tables"));
+    let open = |name: &str| MapData::from_pin(folder.join(name)).map_err(|e| format!("table {name}: {e}"));
+    let keys: HashMap<_, PinKey, u32> =
+        Map::HashMap(open(table::PINS)?).try_into().map_err(|e| format!("table PINS: {e}"))?;
+    let slots: Array<_, Pin> = Map::Array(open(table::SLOTS)?).try_into().map_err(|e| format!("table SLOTS: {e}"))?;
+    let mut pins = BTreeMap::new();
+    for entry in keys.iter() {
+        let (key, slot) = entry.map_err(|e| format!("table PINS: {e}"))?;
+        let pin = slots.get(&slot, 0).map_err(|e| format!("slot {slot}: {e}"))?;
+        let station = SocketAddr::new(address(&key)?, key.port);
+        if pins.insert(station, pin).is_some() {
+            return Err(format!("{station} has two keys"));
+        }
+    }
+    Ok(pins)
+}
+
+fn address(key: &PinKey) -> Result<IpAddr, String> {
+    let [a, b, c, d, ..] = key.station;
+    match key.family {
+        FAMILY_IPV4 => Ok(IpAddr::from([a, b, c, d])),
+        FAMILY_IPV6 => Ok(IpAddr::from(key.station)),
+        family => Err(format!("a key of family {family}")),
+    }
+}
+
+/// The pin that the outcome comes to. Which generation its slot has is not the model's business.
+pub(crate) fn pin(outcome: &Outcome, generation: u32) -> Pin {
+    let empty = Pin { generation, flags: PIN_LIVE, ..Pin::default() };
+    match outcome {
+        Outcome::Down(_) => Pin { flags: PIN_LIVE | PIN_DENY, ..empty },
+        Outcome::Up(Grant { source, device, egress, .. }) => {
+            let mut pin = Pin { device: device.unwrap_or(0), egress_count: egress.len() as u32, ..empty };
+            for (place, index) in pin.egress.iter_mut().zip(egress) {
+                *place = *index;
+            }
+            match source {
+                Some(IpAddr::V4(ip)) => pin.source[..4].copy_from_slice(&ip.octets()),
+                Some(IpAddr::V6(ip)) => pin.source = ip.octets(),
+                None => return pin,
+            }
+            pin.flags |= PIN_SOURCE;
+            pin
+        }
+    }
+}

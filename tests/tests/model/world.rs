@@ -1,0 +1,309 @@
+//! The hosts that the model is played on, and what happens to them.
+//!
+//! ```text
+//!   router                                    station
+//!   lo  203.0.113.1, .2      up1 ─── dn1      lo  198.51.100.7, .8
+//!       2001:db8:ff::1, ::2  up2 ─── dn2          2001:db8:7::7
+//!                            up3 ─── dn3
+//! ```
+//!
+//! The station answers a connection by the link that it came by, while that works, and else by another; neighbours are given by
+//! hand: so whatever addresses and routes the router has or loses, the network carries what the router sends by a link that works.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use lab::{
+    bmp,
+    capture::{Capture, Packet},
+    netns::Netns,
+    process::answer,
+    station::Station,
+    wait::{PATIENCE, until},
+};
+
+use super::host::Host;
+
+pub(crate) const STATIONS: [&str; 3] = ["198.51.100.7", "198.51.100.8", "2001:db8:7::7"];
+pub(crate) const PORTS: [u16; 3] = [11019, 11020, 11021];
+
+/// Addresses that come and go on the loopback interface.
+pub(crate) const LOOPBACK: [&str; 4] = ["203.0.113.1/32", "203.0.113.2/32", "2001:db8:ff::1/128", "2001:db8:ff::2/128"];
+
+/// One of the links, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Link(pub(crate) u8);
+
+pub(crate) const LINKS: [Link; 3] = [Link(1), Link(2), Link(3)];
+
+impl Link {
+    /// Its name at the router, unless it was renamed.
+    pub(crate) fn name(self) -> String {
+        format!("up{}", self.0)
+    }
+
+    /// The name that it gets when it is renamed.
+    pub(crate) fn other_name(self) -> String {
+        format!("north{}", self.0)
+    }
+
+    fn far(self) -> String {
+        format!("dn{}", self.0)
+    }
+
+    fn bridge(self) -> String {
+        format!("br{}", self.0)
+    }
+
+    /// Addresses that come and go: the first in its prefix, one that is secondary to it, one of another prefix, one whose prefix
+    /// holds the station; and the like of IPv6.
+    pub(crate) fn addresses(self) -> Vec<String> {
+        let (n, net) = (self.0, 64 * (u16::from(self.0) - 1));
+        vec![
+            format!("192.0.2.{}/26", net + 1),
+            format!("192.0.2.{}/26", net + 3),
+            format!("198.18.{n}.1/24"),
+            format!("198.51.100.{}/24", 100 + n),
+            format!("2001:db8:{n}::1/64"),
+            format!("2001:db8:{n}::3/64"),
+            format!("2001:db8:7::{n}00/64"),
+        ]
+    }
+
+    /// The station as the router's next hop.
+    fn gateway(self) -> String {
+        format!("192.0.2.{}", 64 * (u16::from(self.0) - 1) + 2)
+    }
+
+    /// The router as the station's: an address that it has only by the neighbour that is given.
+    fn back(self) -> String {
+        format!("192.0.3.{}", self.0)
+    }
+
+    /// Routes to the station that come and go, without the interface: one of each family, and a better one.
+    pub(crate) fn routes(self) -> Vec<String> {
+        let (gateway, metric) = (self.gateway(), 10 * u16::from(self.0));
+        vec![
+            format!("198.51.100.0/24 via {gateway} onlink metric {metric}"),
+            format!("2001:db8:7::/64 via fe80::2 metric {metric}"),
+            format!("198.51.100.7/32 via {gateway} onlink metric {metric}"),
+            format!("2001:db8:7::7/128 via fe80::2 metric {metric}"),
+        ]
+    }
+}
+
+/// The hosts, and everything that was done to them.
+pub(crate) struct World {
+    pub(crate) router: Netns,
+    station: Netns,
+    pub(crate) stations: BTreeMap<SocketAddr, Station>,
+    /// By interface index.
+    captures: BTreeMap<u32, Capture>,
+    /// The far ends that are up.
+    far_up: BTreeMap<Link, bool>,
+    /// Commands, as one types them to do it again.
+    pub(crate) log: Vec<String>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let (router, station) = (Netns::new("router"), Netns::new("station"));
+        for host in [&router, &station] {
+            for scope in ["all", "default"] {
+                host.sysctl(&format!("net/ipv4/conf/{scope}/rp_filter"), "0");
+                host.sysctl(&format!("net/ipv4/conf/{scope}/ignore_routes_with_linkdown"), "1");
+                host.sysctl(&format!("net/ipv6/conf/{scope}/ignore_routes_with_linkdown"), "1");
+            }
+        }
+        station.sysctl("net/ipv4/tcp_fwmark_accept", "1");
+        let (stations, captures, far_up) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut world = Self { router, station, stations, captures, far_up, log: Vec::new() };
+        let mut marks =
+            "add table inet lab; add chain inet lab pre { type filter hook prerouting priority -150; }".to_owned();
+        for link in LINKS {
+            let (number, far) = (link.0, link.far());
+            marks.push_str(&format!("; add rule inet lab pre iifname {far} meta mark set {number}"));
+            for family in ["-4", "-6"] {
+                let words = format!("{family} rule add fwmark {number} table {number}00");
+                world.station.ip_show(&words);
+                world.log.push(format!("station# ip {words}"));
+            }
+        }
+        answer(world.station.command("nft").arg(&marks));
+        world.log.push(format!("station# nft '{marks}'"));
+        for station in STATIONS {
+            world.at_station(&format!("addr add {station} dev lo {}", nodad(station)));
+        }
+        for address in LOOPBACK {
+            world.at_router(&format!("addr add {address} dev lo {}", nodad(address)));
+        }
+        for link in LINKS {
+            let bridge = link.bridge();
+            world.at_router(&format!(
+                "link add {bridge} type bridge\nlink set {bridge} addrgenmode none\nlink set {bridge} up"
+            ));
+            world.create(link);
+        }
+        for station in STATIONS {
+            for port in PORTS {
+                let address = SocketAddr::new(station.parse().expect("an address"), port);
+                world.stations.insert(address, Station::start(&world.station, address));
+            }
+        }
+        world
+    }
+
+    pub(crate) fn at_router(&mut self, commands: &str) {
+        self.log.extend(commands.lines().map(|command| format!("router# ip {}", command.trim())));
+        self.router.ip(commands);
+    }
+
+    fn at_station(&mut self, commands: &str) {
+        self.log.extend(commands.lines().map(|command| format!("station# ip {}", command.trim())));
+        self.station.ip(commands);
+    }
+
+    /// What the link is called now; `None` while it is deleted.
+    pub(crate) fn name(&self, host: &Host, link: Link) -> Option<String> {
+        [link.name(), link.other_name()].into_iter().find(|name| host.interface(name).is_some())
+    }
+
+    pub(crate) fn is_far_up(&self, link: Link) -> bool {
+        self.far_up[&link]
+    }
+
+    /// Makes a link, with the addresses and routes that it begins with.
+    pub(crate) fn create(&mut self, link: Link) {
+        let (name, far, n) = (link.name(), link.far(), link.0);
+        let netns = self.station.path();
+        // In the log it is `station`, as one names it by hand.
+        self.router.ip(&format!(
+            "link add {name} address 02:00:00:00:0{n}:01 type veth peer name {far} address 02:00:00:00:0{n}:02 netns {}",
+            netns.display()
+        ));
+        self.log.push(format!("router# ip link add {name} address 02:00:00:00:0{n}:01 type veth peer name {far} address 02:00:00:00:0{n}:02 netns station"));
+        self.at_station(&format!("link set {far} addrgenmode none"));
+        let addresses = link.addresses();
+        self.at_router(&format!(
+            "link set {name} addrgenmode none\naddr add {} dev {name}\naddr add {} dev {name}",
+            addresses[0], addresses[2]
+        ));
+        self.far_up.insert(link, false);
+        let capture = Capture::of_ports(&self.router, &name, PORTS[0]..=PORTS[2]);
+        self.captures.insert(self.router.ifindex(&name), capture);
+        self.set_up(link, &name, true);
+        self.carrier_up(link, &name);
+    }
+
+    /// Sets the link up at the router. The kernel took its IPv6 addresses and its routes when it was set down: addresses are given back
+    /// before, so that there is no moment in which the link works without, routes if that is wanted.
+    pub(crate) fn set_up(&mut self, link: Link, name: &str, routes: bool) {
+        let (addresses, gateway, n) = (link.addresses(), link.gateway(), link.0);
+        let mut commands = format!(
+            "addr replace fe80::1/64 dev {name} nodad\naddr replace {} dev {name} nodad\nlink set {name} up\n",
+            addresses[4]
+        );
+        for neighbour in [gateway.as_str(), "fe80::2"].into_iter().chain(STATIONS) {
+            commands += &format!("neigh replace {neighbour} lladdr 02:00:00:00:0{n}:02 dev {name} nud permanent\n");
+        }
+        if routes {
+            for route in &link.routes()[..2] {
+                commands += &format!("route replace {route} dev {name}\n");
+            }
+        }
+        self.at_router(commands.trim_end());
+        self.wait_carrier(name, self.far_up[&link]);
+    }
+
+    /// Gives the link its carrier, and the far end what the kernel took with it.
+    pub(crate) fn carrier_up(&mut self, link: Link, name: &str) {
+        let (far, n) = (link.far(), link.0);
+        let mut commands = format!("link set {far} up\naddr replace fe80::2/64 dev {far} nodad\n");
+        let back = [(link.back(), "0.0.0.0/0"), ("fe80::1".to_owned(), "::/0")];
+        for (neighbour, default) in back {
+            commands += &format!("neigh replace {neighbour} lladdr 02:00:00:00:0{n}:01 dev {far} nud permanent\n");
+            for (table, metric) in [(format!("{n}00"), 1), ("main".to_owned(), u16::from(n))] {
+                commands += &format!(
+                    "route replace {default} via {neighbour} dev {far} onlink table {table} metric {metric}\n"
+                );
+            }
+        }
+        self.at_station(commands.trim_end());
+        self.far_up.insert(link, true);
+        self.wait_carrier(name, true);
+    }
+
+    pub(crate) fn carrier_down(&mut self, link: Link, name: &str) {
+        self.at_station(&format!("link set {} down", link.far()));
+        self.far_up.insert(link, false);
+        self.wait_carrier(name, false);
+    }
+
+    /// Waits until the router's kernel has told of the carrier: it announces a lost one up to a second later.
+    fn wait_carrier(&self, name: &str, there: bool) {
+        until(&format!("the carrier of {name} is {there}"), PATIENCE, || {
+            let interface = Host::read(&self.router).interface(name).cloned()?;
+            (!interface.up || interface.carrier == there).then_some(())
+        });
+    }
+
+    pub(crate) fn enslave(&mut self, link: Link, name: &str) {
+        self.at_router(&format!("link set {name} master {}", link.bridge()));
+    }
+
+    /// Renames the link, for which it has to be down on older kernels.
+    pub(crate) fn rename(&mut self, link: Link, from: &str, to: &str) {
+        self.at_router(&format!("link set {from} down\nlink set {from} name {to}"));
+        self.set_up(link, to, true);
+    }
+
+    pub(crate) fn delete(&mut self, link: Link, name: &str) {
+        self.at_router(&format!("link del {name}"));
+        self.far_up.insert(link, false);
+    }
+
+    /// What has left the router since the last call, with the index of the interface.
+    pub(crate) fn left(&mut self) -> Vec<(u32, Packet)> {
+        let packets = self
+            .captures
+            .iter()
+            .flat_map(|(index, capture)| capture.take().into_iter().map(|packet| (*index, packet)).collect::<Vec<_>>());
+        let mut packets: Vec<_> = packets.collect();
+        let there = Host::read(&self.router);
+        let gone: Vec<_> = self.captures.keys().copied().collect();
+        for index in gone.into_iter().filter(|index| !there.interfaces.iter().any(|i| i.index == *index)) {
+            let Some(capture) = self.captures.remove(&index) else { continue };
+            packets.extend(capture.stop().into_iter().map(|packet| (index, packet)));
+        }
+        packets.retain(|(_, packet)| lab::trial::strays(std::slice::from_ref(packet)).len() == 1);
+        packets
+    }
+
+    /// By which interface the router would send to the station, by the kernel's own word.
+    pub(crate) fn way(&self, station: IpAddr, source: Option<IpAddr>) -> Option<String> {
+        let from = source.map(|source| format!("from {source}")).unwrap_or_default();
+        let mut ip = self.router.command("ip");
+        ip.args(format!("-json route get {station} {from}").split_whitespace());
+        let output = ip.output().expect("ip can be started");
+        let routes: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        routes[0]["dev"].as_str().map(str::to_owned)
+    }
+
+    /// Whether the station has this connection, open, and was told who it is.
+    pub(crate) fn has(&self, station: SocketAddr, from: SocketAddr) -> bool {
+        let connections = self.stations[&station].connections();
+        connections.iter().rev().any(|c| c.peer == from && c.end.is_none() && c.has(bmp::INITIATION))
+    }
+}
+
+/// IPv6 addresses are usable at once, without duplicate address detection.
+fn nodad(address: &str) -> &'static str {
+    if address.contains(':') { "nodad" } else { "" }
+}
+
+/// The command that adds an address.
+pub(crate) fn add(address: &str, name: &str) -> String {
+    format!("addr add {address} dev {name} {}", nodad(address))
+}
