@@ -106,7 +106,8 @@ struct Lingering {
     /// Absent for what an earlier bmpd left for a session that is no more.
     session: Option<Arc<SessionPin>>,
     slot: Slot,
-    pin: Pin,
+    /// Absent for what an earlier bmpd left: nobody goes back to that.
+    pin: Option<Pin>,
 }
 
 /// What a session is denied with.
@@ -375,7 +376,7 @@ impl Keeper {
                 session.add_slot(&slot);
             }
             let until = Instant::now() + LINGER;
-            self.lingering.push_back(Lingering { until, session, slot, pin: Pin::default() });
+            self.lingering.push_back(Lingering { until, session, slot, pin: None });
         }
     }
 
@@ -449,7 +450,7 @@ impl Keeper {
     /// The slot in which this very pin lingers: a way that is lost and comes back within seconds is the same way.
     fn revive(&mut self, tracked: &Tracked, pin: Pin) -> Option<Slot> {
         let ours = |session: &Arc<SessionPin>| Arc::ptr_eq(session, &tracked.pin);
-        let same = |lingering: &Lingering| lingering.pin == pin && lingering.session.as_ref().is_some_and(ours);
+        let same = |lingering: &Lingering| lingering.pin == Some(pin) && lingering.session.as_ref().is_some_and(ours);
         let index = self.lingering.iter().position(same)?;
         self.lingering.remove(index).map(|lingering| lingering.slot)
     }
@@ -474,7 +475,7 @@ impl Keeper {
 
     fn linger(&mut self, tracked: &Tracked, slot: Slot, pin: Pin) {
         let (until, session) = (Instant::now() + LINGER, Some(Arc::clone(&tracked.pin)));
-        self.lingering.push_back(Lingering { until, session, slot, pin });
+        self.lingering.push_back(Lingering { until, session, slot, pin: Some(pin) });
     }
 
     fn free_expired(&mut self) {
