@@ -46,8 +46,8 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
         State::Pending => (None, Vec::new(), "not decided yet".to_owned(), "pending", Vec::new()),
         State::Ready(grant) => {
             let resolved = &grant.resolved;
-            let egress = resolved.egress.iter().map(|(_, name)| name.clone()).collect();
-            (resolved.source, egress, resolved.rule.to_string(), "ready", host_events(resolved, &effective.connect))
+            let events = host_events(resolved, &effective.connect, host);
+            (resolved.source, egress_names(resolved, host), resolved.rule.to_string(), "ready", events)
         }
         State::Down(unresolved) => {
             let mend = Some(&unresolved.mend).filter(|mend| !mend.is_empty());
@@ -77,6 +77,15 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
     }
 }
 
+/// What the interfaces that a session may leave by are called now: one that is renamed is the same interface, and the same pin.
+pub(super) fn egress_names(resolved: &Resolved, host: &Host) -> Vec<String> {
+    resolved.egress.iter().map(|interface| name_now(interface, host)).collect()
+}
+
+fn name_now((index, name): &(u32, String), host: &Host) -> String {
+    host.links.get(index).map_or(name, |link| &link.name).clone()
+}
+
 fn asked(connect: &ConnectInterface) -> String {
     let (interface, address) = (connect.interface(), connect.address());
     let words = interface.map(str::to_owned).into_iter().chain(address.map(|address| address.to_string()));
@@ -84,14 +93,15 @@ fn asked(connect: &ConnectInterface) -> String {
 }
 
 /// What of this host would change it.
-fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>) -> Vec<String> {
+fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, host: &Host) -> Vec<String> {
     let mut events = Vec::new();
     let Some(source) = resolved.source else {
         return vec!["a change of the route to the station".to_owned()];
     };
     // Without an interface of its own a session in a VRF is bound to the VRF's device.
     match resolved.device.as_ref().filter(|device| resolved.egress.contains(device)) {
-        Some((_, name)) => {
+        Some(interface) => {
+            let name = name_now(interface, host);
             events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
             events.push(format!("{source} taken from {name}"));
             events.push(format!("the last route to the station by {name} gone"));

@@ -9,7 +9,7 @@ use std::{
 use bmp_ebpf::Counters;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, binding::egress_names};
 use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, effective},
     feed::Counts,
@@ -172,7 +172,7 @@ fn report(
     let state = session.pin.subscribe().borrow().clone();
     let counters = context.pins.counters(&session.pin);
     let (interfaces, pinned) = match &state {
-        State::Ready(grant) => (grant.resolved.egress.iter().map(|(_, name)| name.clone()).collect(), true),
+        State::Ready(grant) => (egress_names(&grant.resolved, &context.host.borrow()), true),
         State::Down(_) => (Vec::new(), configured.port().is_some()),
         State::Pending => (Vec::new(), false),
     };
