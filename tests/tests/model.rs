@@ -15,7 +15,13 @@ mod model {
 }
 
 use fastrand::Rng;
-use model::{generate, play::Play};
+use model::{
+    configuration::{Configuration, Edit, Id, Session, Source},
+    generate,
+    operation::Operation,
+    play::Play,
+    world::{Link, PORTS},
+};
 
 /// How many things happen in one game.
 const STEPS: usize = 30;
@@ -34,6 +40,33 @@ fn play(seed: u64) {
         let operation = generate::operation(&mut rng, &game);
         game.step(&operation);
     }
+}
+
+/// One session, its `connect-interface` and `egress-interface`, and what happens to it.
+fn case(station: &str, source: Option<Source>, egress: &[&str], operations: impl Fn(Id) -> Vec<Operation>) {
+    let id = Id { station: station.parse().expect("an address"), alias: "a" };
+    let egress = egress.iter().map(|name| (*name).to_owned()).collect();
+    let mut configuration = Configuration::default();
+    configuration.sessions.insert(id, Session { port: Some(PORTS[0]), source, egress, shutdown: false });
+    let mut game = Play::begin("a sequence that was lost once".to_owned(), configuration);
+    for operation in operations(id) {
+        game.step(&operation);
+    }
+}
+
+#[test]
+fn what_an_earlier_bmpd_left_is_no_pin_to_go_back_to() {
+    case("198.51.100.7", Some(Source::interface("up2")), &[], |id| {
+        vec![
+            Operation::Crash(Some(Box::new(Operation::CarrierDown(Link(2))))),
+            Operation::Commit(vec![Edit::Source(id, None)]),
+        ]
+    });
+}
+
+#[test]
+fn an_interface_that_is_renamed_is_shown_with_its_name() {
+    case("198.51.100.7", None, &["up1", "up3", "north3"], |_| vec![Operation::Rename(Link(3))]);
 }
 
 #[test]

@@ -246,10 +246,14 @@ impl Play {
     fn look_at_what_left(&mut self) {
         let mut strays: Vec<String> = Vec::new();
         for (index, packet) in self.world.left() {
+            // A reset without an acknowledgement is the kernel's own answer to a packet of a connection that it does not know, or that
+            // came in by another interface than the socket's: it has the session's source and goes as routing chooses.
+            let stateless = packet.rst && !packet.ack;
             let may = |allowed: &Allowed| {
+                let egress = &allowed.grant.egress;
                 allowed.station == packet.destination
                     && allowed.grant.source.is_none_or(|source| source == packet.source.ip())
-                    && (allowed.grant.egress.is_empty() || allowed.grant.egress.contains(&index))
+                    && (stateless || egress.is_empty() || egress.contains(&index))
             };
             if !self.allowed.iter().any(may) {
                 strays.push(self.stray(index, &packet));
