@@ -370,14 +370,20 @@ fn alternatives(keywords: &[&str]) -> String {
 
 /// Says what may be meant by a command that none of the views knows.
 fn unknown(views: &[Context], line: &Line, abbreviate: bool) -> Failure {
-    let undo = line.words().next() == Some("undo");
+    let rules_of = |kind| RULES.iter().filter(move |rule| rule.views.contains(&kind));
+    let begins =
+        |first: &str| views.iter().flat_map(|view| rules_of(view.kind)).any(|rule| rule.keyword().starts_with(first));
+    let undo = line
+        .words()
+        .next()
+        .is_some_and(|first| first == "undo" || (abbreviate && "undo".starts_with(first) && !begins(first)));
     let number = usize::from(undo);
     let Some(word) = line.words().nth(number) else {
         let message = "the command is not complete: expected what is to be undone".to_owned();
         return Failure { fault: Fault { word: number, message }, cause: Cause::Unknown };
     };
     let failure = |message, cause| Failure { fault: Fault { word: number, message }, cause };
-    let heads = |kind| RULES.iter().filter(move |rule| rule.views.contains(&kind) && (!undo || rule.undo.is_some()));
+    let heads = |kind| rules_of(kind).filter(move |rule| !undo || rule.undo.is_some());
     let elsewhere = ViewKind::ALL.iter().find(|kind| heads(**kind).any(|rule| rule.keyword() == word));
     if let (Some(kind), false) = (elsewhere, views.iter().any(|view| Some(&view.kind) == elsewhere)) {
         let message = format!("{} is a command of the {} view", quoted(word), kind.name());

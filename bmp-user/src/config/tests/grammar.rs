@@ -204,6 +204,20 @@ fn a_cut_name_of_a_command_is_taken_where_one_begins_so_and_else_refused_with_al
 }
 
 #[test]
+fn a_cut_undo_is_undo_also_where_what_follows_it_is_refused() {
+    for (line, word, message) in [
+        ("un", "", "not complete"),
+        ("un nonsense", "nonsense", "unknown command `nonsense`"),
+        ("u tcp connect port", "tcp", "`tcp` is a command of the bmp-session view"),
+        ("und connect-interface 192.0.2.1 x", "x", "ends before"),
+    ] {
+        let error = parse_line(&View::Bmp, line, true).unwrap_err();
+        let marked: String = line.chars().skip(error.column - 1).take(error.length).collect();
+        assert!(marked == word && error.message.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn a_line_that_ends_too_early_says_so_behind_its_end_and_one_too_long_at_the_word() {
     for (view, words) in lines() {
         for length in 1..words.len() {
