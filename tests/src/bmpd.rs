@@ -209,8 +209,11 @@ impl Bmpd {
             UnixStream::connect(setup.control()).ok()
         });
         let bmpd = Self { process, setup };
-        // A connection waits in the socket's queue while bmpd loads its programs; an answer comes when it runs.
-        bmpd.display("display current-configuration");
+        // A connection waits in the socket's queue while bmpd loads its programs; an answer comes when it runs. bmpctl's own patience may
+        // be too short for that on an emulated processor.
+        until("bmpd answers", PATIENCE, || {
+            bmpd.try_display("display current-configuration").status.success().then_some(())
+        });
         bmpd
     }
 
