@@ -130,7 +130,8 @@ pub struct Pin {
     pub egress_count: u32,
     /// The interface indexes that packets may leave by.
     pub egress: [u32; EGRESS_MAX],
-    /// The source address in network byte order, of the family of the pin's key, IPv4 in the first four bytes.
+    /// The source address in network byte order, of the family of the pin's key, IPv4 in the first four bytes. Without [`PIN_SOURCE`] no
+    /// program reads it: with [`PIN_DENY`] it is the address that bmpd had chosen, all zeroes if none.
     pub source: [u8; 16],
 }
 

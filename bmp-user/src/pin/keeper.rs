@@ -34,8 +34,8 @@ struct Tracked {
     chosen: Option<IpAddr>,
     decision: Option<Decision>,
     installed: Option<Installed>,
-    /// The slot that denies the session: it is kept, so that a session that goes down often needs no new one each time.
-    denial: Option<Slot>,
+    /// The slot that denies the session, and how: it is kept, so that a session that goes down often needs no new one each time.
+    denial: Option<(Slot, Pin)>,
     /// Whether it has had a key yet.
     begun: bool,
     route: Option<RouteVerdict>,
@@ -54,6 +54,11 @@ impl Tracked {
         }
         let now = Instant::now();
         now < *self.held_until.get_or_insert(now + hold_down)
+    }
+
+    /// Whether what denies the session says another address than the one that is to be kept.
+    fn denied_as_before(&self) -> bool {
+        self.installed.as_ref().is_some_and(|installed| denies(&installed.pin) && installed.pin != denial(self.chosen))
     }
 }
 
@@ -183,8 +188,8 @@ impl Keeper {
         for id in gone {
             if let Some(mut tracked) = self.sessions.remove(&id) {
                 self.uninstall(&mut tracked);
-                if let Some(slot) = tracked.denial.take() {
-                    self.linger(&tracked, slot, DENIAL);
+                if let Some((slot, pin)) = tracked.denial.take() {
+                    self.linger(&tracked, slot, pin);
                 }
             }
         }
@@ -214,20 +219,22 @@ impl Keeper {
                 self.sessions.insert(id.clone(), tracked);
                 continue;
             }
-            if !tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision)) {
+            let same = tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision));
+            if !same || tracked.denied_as_before() {
                 self.apply(id, &mut tracked, decision);
             }
             self.sessions.insert(id.clone(), tracked);
         }
     }
 
-    /// The source that an earlier bmpd left in force: an address that was chosen is kept over restarts.
+    /// The source that an earlier bmpd left in force, or in the denial of a session that was down: an address that was chosen is kept
+    /// over restarts.
     fn inherited_source(&self, id: &SessionId, session: &Session, host: &Host) -> Option<IpAddr> {
         let key = self.pins.datapath().key(&target(id, session, host)?);
         let inherited = self.pins.datapath().inherited();
         let pin = inherited.iter().find(|slot| slot.in_force && slot.key == key)?.pin;
         let [a, b, c, d, ..] = pin.source;
-        (pin.flags & PIN_SOURCE != 0).then(|| match id.station {
+        (pin.source != [0; 16]).then(|| match id.station {
             IpAddr::V4(_) => IpAddr::from([a, b, c, d]),
             IpAddr::V6(_) => IpAddr::from(pin.source),
         })
@@ -334,7 +341,7 @@ impl Keeper {
     fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, decision: Decision) {
         let wanted = match &decision {
             Decision::Ready(grant) => Some((grant.target, pin_of(grant))),
-            Decision::Down(target, _) => target.map(|target| (target, DENIAL)),
+            Decision::Down(target, _) => target.map(|target| (target, denial(tracked.chosen))),
         };
         let put = match wanted {
             None => {
@@ -392,13 +399,13 @@ impl Keeper {
         // An earlier bmpd may have left this very pin in force: it goes on, with its sockets and counters.
         if let Some(slot) = self.pins.datapath().adopt(&key, &pin) {
             tracked.pin.add_slot(&slot);
-            if pin == DENIAL {
-                tracked.denial = Some(slot.clone());
+            if denies(&pin) {
+                tracked.denial = Some((slot.clone(), pin));
             }
             self.replace(tracked, Some(Installed { target, key, slot, pin }));
             return Ok(());
         }
-        if pin == DENIAL {
+        if denies(&pin) {
             return self.deny(tracked, target);
         }
         let slot = match self.revive(tracked, pin) {
@@ -419,26 +426,33 @@ impl Keeper {
 
     fn deny(&mut self, tracked: &mut Tracked, target: Target) -> anyhow::Result<()> {
         let key = self.pins.datapath().key(&target);
-        if tracked.denial.is_none() {
-            match self.pins.datapath().place(DENIAL) {
+        let pin = denial(tracked.chosen);
+        if tracked.denial.as_ref().is_none_or(|(_, denied_so)| *denied_so != pin) {
+            let placed = match self.revive(tracked, pin) {
+                Some(slot) => Ok(slot),
+                None => self.pins.datapath().place(pin).inspect(|slot| tracked.pin.add_slot(slot)),
+            };
+            match placed {
                 Ok(slot) => {
-                    tracked.pin.add_slot(&slot);
-                    tracked.denial = Some(slot);
+                    if let Some((slot, pin)) = tracked.denial.replace((slot, pin)) {
+                        self.linger(tracked, slot, pin);
+                    }
                 }
-                Err(error) if self.last_resort.is_none() => return Err(error),
+                Err(error) if tracked.denial.is_none() && self.last_resort.is_none() => return Err(error),
                 // What the denial that all share counts is nobody's, but it denies.
                 Err(_) => {}
             }
         }
-        match tracked.denial.clone().or_else(|| self.last_resort.clone()) {
-            Some(slot) => self.lead(tracked, Installed { target, key, slot, pin: DENIAL }),
+        let own = tracked.denial.as_ref().map(|(slot, _)| slot.clone());
+        match own.or_else(|| self.last_resort.clone()) {
+            Some(slot) => self.lead(tracked, Installed { target, key, slot, pin }),
             None => Ok(()),
         }
     }
 
     fn lead(&mut self, tracked: &mut Tracked, new: Installed) -> anyhow::Result<()> {
         if let Err(error) = self.pins.datapath().point(&new.key, &new.slot) {
-            if new.pin != DENIAL {
+            if !denies(&new.pin) {
                 self.linger(tracked, new.slot, new.pin);
             }
             return Err(error);
@@ -468,7 +482,7 @@ impl Keeper {
         if let Err(error) = self.pins.datapath().remove(&old.key, &old.slot) {
             warn!("cannot take a pin out of the kernel table: {error:#}");
         }
-        if old.pin != DENIAL {
+        if !denies(&old.pin) {
             self.linger(tracked, old.slot, old.pin);
         }
     }
@@ -486,6 +500,26 @@ impl Keeper {
                 None => drop(self.pins.datapath().free(expired.slot)),
             }
         }
+    }
+}
+
+/// What a session is denied with for which `chosen` was chosen: there it is found again after a crash.
+fn denial(chosen: Option<IpAddr>) -> Pin {
+    Pin { source: chosen.map_or([0; 16], in_bytes), ..DENIAL }
+}
+
+fn denies(pin: &Pin) -> bool {
+    pin.flags & PIN_DENY != 0
+}
+
+/// As [`Pin::source`] has it.
+fn in_bytes(source: IpAddr) -> [u8; 16] {
+    match source {
+        IpAddr::V4(source) => {
+            let [a, b, c, d] = source.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(source) => source.octets(),
     }
 }
 
@@ -543,16 +577,9 @@ fn pin_of(Grant { target, resolved }: &Grant) -> Pin {
     }
     // At most EGRESS_MAX names can be configured.
     pin.egress_count = resolved.egress.len().min(EGRESS_MAX) as u32;
-    match resolved.source {
-        Some(IpAddr::V4(source)) => {
-            pin.flags |= PIN_SOURCE;
-            pin.source[..4].copy_from_slice(&source.octets());
-        }
-        Some(IpAddr::V6(source)) => {
-            pin.flags |= PIN_SOURCE;
-            pin.source = source.octets();
-        }
-        None => {}
+    if let Some(source) = resolved.source {
+        pin.flags |= PIN_SOURCE;
+        pin.source = in_bytes(source);
     }
     pin
 }
