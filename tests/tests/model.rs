@@ -65,8 +65,23 @@ fn what_an_earlier_bmpd_left_is_no_pin_to_go_back_to() {
 }
 
 #[test]
+fn a_chosen_address_is_kept_over_a_crash_of_a_session_that_was_down() {
+    case("198.51.100.7", Some(Source::interface("up2")), &[], |_| {
+        vec![
+            // An address that would have been chosen, had it been there.
+            Operation::LinkAddress(Link(2), 3, true),
+            Operation::CarrierDown(Link(2)),
+            Operation::Crash(None),
+            Operation::CarrierUp(Link(2)),
+        ]
+    });
+}
+
+#[test]
 fn an_interface_that_is_renamed_is_shown_with_its_name() {
-    case("198.51.100.7", None, &["up1", "up3", "north3"], |_| vec![Operation::Rename(Link(3))]);
+    case("198.51.100.7", None, &["up1", "up3", "north3"], |_| {
+        vec![Operation::Down(Link(3)), Operation::Rename(Link(3))]
+    });
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn possible_event(rng: &mut Rng, play: &Play) -> Option<Operation> {
         0..3 => Operation::Up(link, rng.u8(..4) > 0),
         3..5 if !play.world.is_far_up(link) => Operation::CarrierUp(link),
         3..5 if interface.up => Operation::CarrierDown(link),
+        _ if !interface.up && rng.u8(..3) == 0 => Operation::Rename(link),
         // A link that is down has lost what it is given back when it is set up again.
         _ if !interface.up => Operation::Up(link, true),
         5..8 => {
@@ -91,8 +92,7 @@ fn possible_event(rng: &mut Rng, play: &Play) -> Option<Operation> {
             Operation::Route(link, number, !has_route(host, &interface.name, &link.routes()[number]))
         }
         12..14 if interface.layer2 => Operation::Release(link),
-        12..13 => Operation::Enslave(link),
-        13..14 => Operation::Rename(link),
+        12..14 => Operation::Enslave(link),
         14..15 => Operation::Delete(link),
         _ => return None,
     })

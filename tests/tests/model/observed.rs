@@ -96,11 +96,12 @@ fn address(key: &PinKey) -> Result<IpAddr, String> {
     }
 }
 
-/// The pin that the outcome comes to. Which generation its slot has is not the model's business.
-pub(crate) fn pin(outcome: &Outcome, generation: u32) -> Pin {
-    let empty = Pin { generation, flags: PIN_LIVE, ..Pin::default() };
+/// The pin that the outcome comes to, beside the one that is there. Which generation its slot has is not the model's business, nor what is
+/// noted in one that denies.
+pub(crate) fn pin(outcome: &Outcome, there: &Pin) -> Pin {
+    let empty = Pin { generation: there.generation, flags: PIN_LIVE, ..Pin::default() };
     match outcome {
-        Outcome::Down(_) => Pin { flags: PIN_LIVE | PIN_DENY, ..empty },
+        Outcome::Down(_) => Pin { flags: PIN_LIVE | PIN_DENY, source: there.source, ..empty },
         Outcome::Up(Grant { source, device, egress, .. }) => {
             let mut pin = Pin { device: device.unwrap_or(0), egress_count: egress.len() as u32, ..empty };
             for (place, index) in pin.egress.iter_mut().zip(egress) {

@@ -30,7 +30,7 @@ pub(crate) enum Operation {
     /// Into a bridge, and out again.
     Enslave(Link),
     Release(Link),
-    /// To its other name, or back.
+    /// To its other name, or back, while it is down: older kernels rename no other.
     Rename(Link),
     Delete(Link),
     Create(Link),
@@ -80,7 +80,7 @@ impl Operation {
             Self::Rename(link) => {
                 let from = name(world, *link);
                 let to = if from == link.name() { link.other_name() } else { link.name() };
-                world.rename(*link, &from, &to);
+                world.at_router(&format!("link set {from} name {to}"));
             }
             Self::Delete(link) => {
                 let name = name(world, *link);

@@ -3,9 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     net::{IpAddr, SocketAddr},
-    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -16,7 +14,7 @@ use lab::{
     capture::Packet,
     feeder::Feeder,
     trial::RELAY,
-    wait::PATIENCE,
+    wait::{PATIENCE, patience},
 };
 
 use super::{
@@ -24,7 +22,7 @@ use super::{
     host::Host,
     observed::{self, Shown},
     operation::Operation,
-    reference::{Grant, Outcome, choice, in_force, named, outcome},
+    reference::{Grant, Outcome, choice, in_force, outcome},
     world::World,
 };
 
@@ -128,9 +126,8 @@ impl Play {
         if let Some(feeder) = &mut self.feeder {
             feeder.announce(&Peer::default(), &prefixes(1 + self.steps % 50), 100);
         }
-        let there = Host::read(&self.world.router);
-        self.forget(&before, &there);
-        self.host = there;
+        self.forget(&before);
+        self.host = Host::read(&self.world.router);
         self.settle(restarted, &reset);
     }
 
@@ -140,34 +137,23 @@ impl Play {
 
     fn typed(&mut self, lines: &str) {
         self.world.log.push(format!("router# bmpctl -f - <<END\n{lines}END"));
-        let mut bmpctl = self.bmpd().bmpctl("-f -");
-        bmpctl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
-        bmpctl.stdin.take().expect("it is piped").write_all(lines.as_bytes()).expect("bmpctl reads");
-        let output = bmpctl.wait_with_output().expect("bmpctl ends");
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (taken, said) = self.bmpd().typed(lines);
+        if !taken {
             self.lost(&[format!("a commit was refused: {said}")]);
         }
     }
 
-    /// A chosen address is forgotten with the command that it was chosen for. One that names the same interface in other words is
-    /// the same.
-    fn forget(&mut self, before: &Configuration, there: &Host) {
-        let (now, host) = (&self.configuration, &self.host);
+    /// A chosen address is forgotten with the command that it was chosen for. The same in other words is the same.
+    fn forget(&mut self, before: &Configuration) {
+        let now = &self.configuration;
+        self.past.retain(|id, _| now.sessions.contains_key(id));
         for (id, past) in &mut self.past {
             let (Some(old), Some(new)) = (before.sessions.get(id), now.sessions.get(id)) else { continue };
-            let (old, new) = (in_force(before, id, old), in_force(now, id, new));
-            let interface = |configuration, host, source: &Option<Source>| {
-                let source = source.as_ref().filter(|source| source.address.is_none())?;
-                Some(named(host, configuration, source.interface.as_ref()?)?.index)
-            };
-            let (was, is) = (interface(before, host, &old), interface(now, there, &new));
-            if old != new && (was.is_none() || was != is) {
+            let meaning = |source: Option<Source>| source.map(|source| (source.interface, source.address));
+            if meaning(in_force(before, id, old)) != meaning(in_force(now, id, new)) {
                 past.chosen = None;
             }
         }
-        self.past.retain(|id, _| now.sessions.contains_key(id));
     }
 
     /// Waits for the quiet moment: when all is as the model says.
@@ -195,7 +181,7 @@ impl Play {
             next.insert(*id, Past { outcome: now, chosen, established, local: None });
         }
         self.allow(&next);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             let shown = observed::shown(self.bmpd(), &self.configuration);
             let wrong = match &shown {
@@ -302,7 +288,7 @@ impl Play {
                 for (station, outcome) in keys {
                     match pins.remove(&station) {
                         None => wrong.push(format!("{station} has no key in the kernel tables")),
-                        Some(pin) if pin != observed::pin(outcome, pin.generation) => {
+                        Some(pin) if pin != observed::pin(outcome, &pin) => {
                             wrong.push(format!("{station} has another pin in the kernel tables: {pin:?}"));
                         }
                         Some(_) => {}

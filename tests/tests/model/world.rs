@@ -253,12 +253,6 @@ impl World {
         self.at_router(&format!("link set {name} master {}", link.bridge()));
     }
 
-    /// Renames the link, for which it has to be down on older kernels.
-    pub(crate) fn rename(&mut self, link: Link, from: &str, to: &str) {
-        self.at_router(&format!("link set {from} down\nlink set {from} name {to}"));
-        self.set_up(link, to, true);
-    }
-
     pub(crate) fn delete(&mut self, link: Link, name: &str) {
         self.at_router(&format!("link del {name}"));
         self.far_up.insert(link, false);
