@@ -30,7 +30,7 @@ use crate::{
     control::{self, ControlSocket},
     feed::Feed,
     input, link,
-    pin::{self, Datapath, Enforcement, Foreign, Pins},
+    pin::{self, Datapath, Enforcement, Foreign, Pins, Steers},
     session::{self, Identity, Sessions},
     sys,
 };
@@ -67,7 +67,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     }
 
     let feed = Feed::new(crate::feed::DEFAULT_JOURNAL_BYTES);
-    let pins = Pins::new(datapath.clone());
+    let (pins, steers) = (Pins::new(datapath.clone()), Steers::default());
     let sessions = Sessions::default();
     let relays = input::relay::Relays::default();
     let (stop, stopping) = watch::channel(false);
@@ -76,7 +76,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let mut config = store.subscribe();
 
     let foreign = Foreign::new(pins.clone(), routes.clone(), host.clone());
-    let pin_task = tokio::spawn(pin::run(pins.clone(), config.clone(), host.clone(), routes));
+    let pin_task = tokio::spawn(pin::run(pins.clone(), steers.clone(), config.clone(), host.clone(), routes));
     let event_task = tokio::spawn(follow_events(pins.clone()));
     let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays));
     let mut session_task = tokio::spawn(session::run(
@@ -132,6 +132,8 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     if persist {
         let why = if adopted { "a session is adopted" } else { "persist is configured" };
         info!("what the kernel enforces stays: {why} (`bmpd detach` removes it)");
+    } else {
+        steers.end().await;
     }
     datapath.detach(persist).context("the kernel programs are left behind (`bmpd detach` removes them)")?;
     info!("closed");

@@ -21,6 +21,11 @@ pub(crate) fn bind_to_interface(socket: &impl AsRawFd, index: u32) -> io::Result
     set(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX, index as libc::c_int)
 }
 
+/// Marks what a socket sends (socket(7), `SO_MARK`), so that a rule of the routing tables finds it.
+pub(crate) fn set_mark(socket: &impl AsRawFd, mark: u32) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())
+}
+
 /// Lets `bind` with port 0 leave the choice of the port to `connect` (ip(7), `IP_BIND_ADDRESS_NO_PORT`), so that sessions to
 /// different stations can share one.
 pub(crate) fn bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {

@@ -79,14 +79,13 @@ impl Drop for Bpffs {
     fn drop(&mut self) {
         if self.0.exists() {
             // Where it fails, the bmpd that did not end is what the test has to tell of.
-            let _ = detach(&self.0).output();
+            let _ = detach(Command::new(program("bmpd")), &self.0).output();
         }
     }
 }
 
 /// `bmpd detach` for a folder.
-fn detach(bpffs: &Path) -> Command {
-    let mut command = Command::new(program("bmpd"));
+fn detach(mut command: Command, bpffs: &Path) -> Command {
     command.arg("detach").arg("--bpffs").arg(bpffs).env("NO_COLOR", "1");
     command
 }
@@ -122,9 +121,9 @@ impl Setup {
         &self.bpffs.0
     }
 
-    /// Runs `bmpd detach` for that folder.
+    /// Runs `bmpd detach` for that folder, on the host where bmpd ran.
     pub fn detach(&self) -> Output {
-        detach(self.bpffs()).output().expect("bmpd can be started")
+        detach(self.netns.command(program("bmpd")), self.bpffs()).output().expect("bmpd can be started")
     }
 
     /// What is in the folder besides the configuration file.

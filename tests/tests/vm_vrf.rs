@@ -260,6 +260,21 @@ fn a_vrf_without_a_route_to_the_station_does_not_lend_one_of_the_default_vrf() {
     }
 }
 
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_next_hop_routes_a_session_of_a_vrf_whose_table_has_no_route() {
+    for (form, source) in [("connect-interface up2", UP2), ("connect-interface mgmt", VRF_LOOPBACK)] {
+        let topology = Topology::without_offload();
+        vrf(&topology, "mgmt");
+        loopback(&topology);
+        topology.router.ip(&format!("route del {ROUTE_BY_UP2} table {VRF_TABLE}"));
+        let session = format!("{form}\n  next-hop 192.0.2.66");
+        Trial::start_on(topology, STATION, &session, &Options::default()).leaves_by_uplink2(0, source);
+    }
+    let session = "connect-interface up2\n  next-hop 2001:db8:2::2";
+    Trial::start(STATION_V6, session).leaves_by_uplink2(0, UP2_V6);
+}
+
 /// A foreign process connects (connection 1 of the station), sends BMP and closes.
 fn foreign_session(trial: &Trial, foreign: &Foreign<'_>) -> Connection {
     let stream =

@@ -38,7 +38,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Remove everything that a bmpd which runs no more has left in the kernel.
+    /// Remove everything that a bmpd which runs no more has left in the kernel: programs and tables, and the rules and routes of sessions
+    /// with a next hop in this network namespace.
     Detach {
         /// The folder of the BPF file system that it had.
         #[arg(long, value_name = "PATH")]
@@ -83,7 +84,9 @@ fn main() -> ExitCode {
 }
 
 fn detach(bpffs: Option<&Path>) -> Result<(), String> {
-    let said = pin::detach(bpffs).map_err(|error| format!("bmpd: {error:#}"))?;
+    let told = |error: anyhow::Error| format!("bmpd: {error:#}");
+    let mut said = pin::detach(bpffs).map_err(told)?;
+    said.extend(runtime()?.block_on(pin::unsteer()).map_err(told)?);
     // A closed stdout is no reason to end otherwise: it is done.
     let _ = writeln!(std::io::stdout(), "{}", said.join("\n"));
     Ok(())
@@ -106,6 +109,9 @@ fn run(arguments: Run) -> Result<(), String> {
         control: arguments.control,
         datapath: pin::Options { mode: arguments.datapath, cgroup: arguments.cgroup, bpffs: arguments.bpffs },
     };
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("bmpd: cannot start its threads: {error}"))?;
-    runtime.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"))
+    runtime()?.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Runtime::new().map_err(|error| format!("bmpd: cannot start its threads: {error}"))
 }

@@ -25,9 +25,7 @@ impl Config {
     /// would be worse than to refuse it: an operator who adopts a session counts on it.
     pub fn not_carried_out(&self) -> Option<String> {
         self.bmp.sessions.iter().find_map(|(id, session)| {
-            let command = if session.next_hop.is_some() {
-                "next-hop"
-            } else if matches!(session.transport, Some(Transport::Listen(_))) {
+            let command = if matches!(session.transport, Some(Transport::Listen(_))) {
                 "tcp listen port"
             } else {
                 return None;

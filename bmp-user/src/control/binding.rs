@@ -24,6 +24,8 @@ pub(super) struct Binding {
     pub(super) source: Option<IpAddr>,
     /// Kernel names; empty is any interface.
     pub(super) egress: Vec<String>,
+    /// The router that its packets are sent to, and the interface that this one is on.
+    pub(super) next_hop: Option<NextHop>,
     /// By which rule the source was chosen, or why there is none.
     pub(super) rule: String,
     /// `pending`, `ready`, or why it is down: `interface-absent`, ...
@@ -31,6 +33,14 @@ pub(super) struct Binding {
     /// What the operator should know although nothing is refused for it.
     pub(super) warnings: Vec<String>,
     pub(super) would_change: Vec<String>,
+}
+
+/// `next-hop`, and what it came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct NextHop {
+    pub(super) address: IpAddr,
+    /// `None` where the session is down.
+    pub(super) interface: Option<String>,
 }
 
 /// Every session, in the order of the configuration.
@@ -41,8 +51,8 @@ pub(super) fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
 
 fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Binding {
     let effective = effective(&config.bmp, id, session);
-    let state = context.pins.session(id).subscribe().borrow().clone();
-    let (source, egress, rule, state, mut would_change) = match &state {
+    let state_of = context.pins.session(id).subscribe().borrow().clone();
+    let (source, egress, rule, state, mut would_change) = match &state_of {
         State::Pending => (None, Vec::new(), "not decided yet".to_owned(), "pending", Vec::new()),
         State::Ready(grant) => {
             let resolved = &grant.resolved;
@@ -70,6 +80,7 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
         from: effective.from.as_str(),
         source,
         egress,
+        next_hop: session.next_hop.map(|address| NextHop { address, interface: interface_of_next_hop(&state_of) }),
         rule,
         state,
         warnings: warnings::of(config, id, session, host),
@@ -84,6 +95,13 @@ pub(super) fn egress_names(resolved: &Resolved, host: &Host) -> Vec<String> {
 
 fn name_now((index, name): &(u32, String), host: &Host) -> String {
     host.links.get(index).map_or(name, |link| &link.name).clone()
+}
+
+fn interface_of_next_hop(state: &State) -> Option<String> {
+    match state {
+        State::Ready(grant) => grant.resolved.way.as_ref().map(|way| way.interface.1.clone()),
+        State::Pending | State::Down(_) => None,
+    }
 }
 
 fn asked(connect: &ConnectInterface) -> String {
@@ -148,6 +166,10 @@ fn write(text: &mut String, bindings: &[Binding]) -> std::fmt::Result {
         line("Source", &binding.source.map_or("-".to_owned(), |source| source.to_string()))?;
         let egress = if binding.egress.is_empty() { "any interface".to_owned() } else { binding.egress.join(", ") };
         line("May leave by", if binding.state == "ready" { &egress } else { "-" })?;
+        if let Some(NextHop { address, interface }) = &binding.next_hop {
+            let by = interface.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
+            line("Next hop", &format!("{address}{by}"))?;
+        }
         line("Rule", &binding.rule)?;
         for warning in &binding.warnings {
             line("Warning", warning)?;

@@ -61,8 +61,10 @@ impl Context {
         let mut text = String::new();
         for (id, session) in &now.bmp.sessions {
             let wanted = effective(&now.bmp, id, session).connect;
-            let was = before.bmp.sessions.get(id).and_then(|session| effective(&before.bmp, id, session).connect);
-            if wanted != was {
+            let changed = before.bmp.sessions.get(id).is_none_or(|was| {
+                effective(&before.bmp, id, was).connect != wanted || was.next_hop != session.next_hop
+            });
+            if changed {
                 text.extend(
                     warnings::of(now, id, session, &host).into_iter().map(|said| format!("Warning: {said}.\n")),
                 );

@@ -17,9 +17,10 @@ pub(super) fn of(config: &Config, id: &SessionId, session: &Session, host: &Host
         warnings.push(format!("interface {name} is a layer 2 port: session {id} stays down while it is"));
     }
     // The session's socket takes replies on that interface alone; with a next hop it is not bound to it.
-    if id.station.is_ipv4() && !link.donor() && session.next_hop.is_none() && strict_rp_filter(&link.name) {
+    let of_those = if session.next_hop.is_some() { " that come back by it" } else { "" };
+    if id.station.is_ipv4() && !link.donor() && strict_rp_filter(&link.name) {
         warnings.push(format!(
-            "rp_filter is strict on interface {name}: replies to session {id} are dropped there where another interface has the \
+            "rp_filter is strict on interface {name}: replies to session {id}{of_those} are dropped there where another interface has the \
              better route to the station (sysctl net.ipv4.conf.{}.rp_filter=2)",
             link.name
         ));

@@ -23,6 +23,11 @@ const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 const RTA_VIA: u16 = 18;
 const RTNH_F_DEAD: u8 = 1;
+const FRA_PRIORITY: u16 = 6;
+const FRA_FWMARK: u16 = 10;
+const FRA_TABLE: u16 = 15;
+const FRA_FWMASK: u16 = 16;
+const FRA_PROTOCOL: u16 = 21;
 
 /// One message of a datagram.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +127,12 @@ pub(super) struct FibEntry {
     pub(super) kind: u8,
     /// Routing table.
     pub(super) table: u32,
+    /// `RTPROT_*`: who put it there.
+    pub(super) protocol: u8,
+    /// Length of the destination's prefix; 0 is a default route.
+    pub(super) prefix_len: u8,
+    /// Metric, where it has one.
+    pub(super) metric: Option<u32>,
     /// Preferred source.
     pub(super) source: Option<IpAddr>,
     /// Where it leads, without the next hops that are dead. Empty where the entry does not say, which is so for nexthop
@@ -140,13 +151,14 @@ pub(super) struct NextHop {
 
 /// `struct rtmsg` and its attributes.
 pub(super) fn fib_entry(payload: &[u8]) -> Option<FibEntry> {
-    let &[_, _, _, _, table, _, _, kind, ..] = payload else { return None };
-    let mut entry = FibEntry { kind, table: u32::from(table), ..FibEntry::default() };
+    let &[_, prefix_len, _, _, table, protocol, _, kind, ..] = payload else { return None };
+    let mut entry = FibEntry { kind, table: u32::from(table), protocol, prefix_len, ..FibEntry::default() };
     let attributes_of_all = payload.get(12..)?;
     for (kind, value) in attributes(attributes_of_all) {
         match kind {
             libc::RTA_TABLE => entry.table = u32_at(value, 0).unwrap_or(entry.table),
             libc::RTA_PREFSRC => entry.source = ip(value),
+            libc::RTA_PRIORITY => entry.metric = u32_at(value, 0),
             libc::RTA_OIF => {
                 entry
                     .next_hops
@@ -157,6 +169,39 @@ pub(super) fn fib_entry(payload: &[u8]) -> Option<FibEntry> {
         }
     }
     Some(entry)
+}
+
+/// A rule that says which table is looked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// `RTPROT_*`: who put it there.
+    pub(super) protocol: u8,
+    /// The lowest is looked at first.
+    pub(super) priority: u32,
+    /// The mark that it looks for.
+    pub(super) mark: u32,
+    /// The bits of the mark that it looks at; 0 where it looks at none.
+    pub(super) mask: u32,
+    /// The table that it leads to.
+    pub(super) table: u32,
+}
+
+/// `struct fib_rule_hdr` (`include/uapi/linux/fib_rules.h`) and its attributes.
+pub(super) fn rule(payload: &[u8]) -> Option<Rule> {
+    let &[_, _, _, _, table, ..] = payload else { return None };
+    let mut rule = Rule { table: u32::from(table), ..Rule::default() };
+    for (kind, value) in attributes(payload.get(12..)?) {
+        let number = || u32_at(value, 0).unwrap_or_default();
+        match kind {
+            FRA_PRIORITY => rule.priority = number(),
+            FRA_FWMARK => rule.mark = number(),
+            FRA_FWMASK => rule.mask = number(),
+            FRA_TABLE => rule.table = number(),
+            FRA_PROTOCOL => rule.protocol = value.first().copied().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    Some(rule)
 }
 
 /// The `struct rtnexthop`s of `RTA_MULTIPATH` that are not dead.

@@ -1,7 +1,8 @@
 //! What this host has: interfaces, addresses and routes, as one table that is watched over netlink.
 //!
-//! [`watch`] keeps a [`Host`] up to date and publishes each new value of it; [`Routes`] asks the kernel whether it has a route.
-//! Both belong to the network namespace of the thread that calls [`watch`].
+//! [`watch`] keeps a [`Host`] up to date and publishes each new value of it; [`Routes`] asks the kernel whether it has a route;
+//! [`Steering`] gives it routes of sessions' own. All belong to the network namespace of the thread that calls
+//! [`watch`], or opens it.
 //!
 //! Notifications only say *what* to ask about: every value in the table is the kernel's answer to a question asked after the
 //! notification came, so it is never older than what it replaces, and addresses are in the kernel's own order. Messages are
@@ -11,6 +12,7 @@ mod host;
 mod message;
 mod netlink;
 mod routes;
+mod steering;
 mod watch;
 
 #[cfg(test)]
@@ -18,4 +20,5 @@ mod tests;
 
 pub use host::{Address, Host, Link};
 pub use routes::{Route, Routes};
+pub use steering::{Found, MARKS, Owned, PRIORITY, PROTOCOL, Steer, Steering};
 pub use watch::watch;

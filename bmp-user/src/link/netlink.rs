@@ -8,7 +8,7 @@ use std::{
 
 use rtnetlink::{
     MulticastGroup,
-    packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage},
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage},
     packet_route::RouteNetlinkMessage,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -72,6 +72,11 @@ impl Client {
     /// Asks for all objects and calls `each` with the payload of every one. Errors as for [`Self::get`].
     pub(super) async fn dump(&mut self, request: RouteNetlinkMessage, each: impl FnMut(&[u8])) -> io::Result<Answer> {
         self.ask(request, NLM_F_REQUEST | NLM_F_DUMP, each).await
+    }
+
+    /// Has the kernel change something. `flags` are those of `NLM_F_CREATE` and its like. Errors as for [`Self::get`].
+    pub(super) async fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.ask(request, NLM_F_REQUEST | NLM_F_ACK | flags, |_| {}).await.map(|_| ())
     }
 
     async fn ask(&mut self, request: RouteNetlinkMessage, flags: u16, each: impl FnMut(&[u8])) -> io::Result<Answer> {

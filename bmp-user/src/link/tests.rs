@@ -2,5 +2,6 @@
 
 pub(super) mod namespace;
 mod routes;
+mod steering;
 mod table;
 mod trouble;

@@ -13,8 +13,8 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Target, Unresolved, resolve,
-    vrfs::Vrfs,
+    Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Steers, Target, Unresolved,
+    resolve, vrfs::Vrfs,
 };
 use crate::{
     config::{Config, ConnectInterface, Session, SessionId, effective},
@@ -70,6 +70,14 @@ enum Decision {
 }
 
 impl Decision {
+    /// What marks the session's packets, if anything does.
+    fn mark(&self) -> Option<u32> {
+        match self {
+            Self::Ready(grant) => Some(grant.mark).filter(|mark| *mark != 0),
+            Self::Down(..) => None,
+        }
+    }
+
     /// Whether both ask the same of kernel and session. By which rule an address was chosen, and what an interface is called, may
     /// change meanwhile.
     fn comes_to(&self, other: &Self) -> bool {
@@ -80,6 +88,7 @@ impl Decision {
             (Self::Ready(one), Self::Ready(other)) => {
                 let (pin, other_pin) = (&one.resolved, &other.resolved);
                 one.target == other.target
+                    && one.mark == other.mark
                     && pin.source == other_pin.source
                     && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
                     && pin.egress.iter().map(index).eq(other_pin.egress.iter().map(index))
@@ -126,9 +135,10 @@ const DENIAL: Pin = Pin {
     source: [0; 16],
 };
 
-/// Keeps the pins in step with configuration and host until either of them is gone.
+/// Keeps the pins, and the routes of sessions with a next hop, in step with configuration and host until either of them is gone.
 pub async fn run(
     pins: Pins,
+    steers: Steers,
     mut config: watch::Receiver<Arc<Config>>,
     mut host: watch::Receiver<Arc<Host>>,
     routes: Routes,
@@ -136,7 +146,8 @@ pub async fn run(
     let last_resort =
         pins.datapath().place(DENIAL).inspect_err(|error| warn!("no slot is kept in reserve: {error:#}")).ok();
     let (sessions, lingering) = (BTreeMap::new(), VecDeque::new());
-    let mut keeper = Keeper { pins, routes, vrfs: Vrfs::default(), sessions, lingering, last_resort };
+    steers.begin().await;
+    let mut keeper = Keeper { pins, steers, routes, vrfs: Vrfs::default(), sessions, lingering, last_resort };
     let mut first = true;
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
@@ -145,13 +156,14 @@ pub async fn run(
             keeper.retire_inherited();
             keeper.pins.tell_settled();
         }
-        let next = keeper.next_deadline();
+        let next = keeper.next_deadline().into_iter().chain(keeper.steers.deadline().await).min();
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),
             changed = host.changed() => changed.is_ok(),
             () = until(next) => true,
         };
         keeper.free_expired();
+        keeper.steers.expire().await;
         if !more {
             return;
         }
@@ -167,6 +179,7 @@ async fn until(deadline: Option<Instant>) {
 
 struct Keeper {
     pins: Pins,
+    steers: Steers,
     routes: Routes,
     vrfs: Vrfs,
     sessions: BTreeMap<SessionId, Tracked>,
@@ -184,10 +197,12 @@ impl Keeper {
 
     async fn update(&mut self, config: &Config, host: &Host) {
         self.vrfs.keep(host, self.pins.datapath());
+        self.steers.keep(host.routes_epoch).await;
         let gone: Vec<_> = self.sessions.keys().filter(|id| !config.bmp.sessions.contains_key(*id)).cloned().collect();
         for id in gone {
             if let Some(mut tracked) = self.sessions.remove(&id) {
                 self.uninstall(&mut tracked);
+                self.steers.settle(&id, None).await;
                 if let Some((slot, pin)) = tracked.denial.take() {
                     self.linger(&tracked, slot, pin);
                 }
@@ -223,16 +238,21 @@ impl Keeper {
             if !same || tracked.denied_as_before() {
                 self.apply(id, &mut tracked, decision);
             }
+            self.steers.settle(id, tracked.decision.as_ref().and_then(Decision::mark)).await;
             self.sessions.insert(id.clone(), tracked);
         }
     }
 
-    /// The source that an earlier bmpd left in force, or in the denial of a session that was down: an address that was chosen is kept
-    /// over restarts.
-    fn inherited_source(&self, id: &SessionId, session: &Session, host: &Host) -> Option<IpAddr> {
+    /// The pin that an earlier bmpd left in force.
+    fn inherited(&self, id: &SessionId, session: &Session, host: &Host) -> Option<Pin> {
         let key = self.pins.datapath().key(&target(id, session, host)?);
         let inherited = self.pins.datapath().inherited();
-        let pin = inherited.iter().find(|slot| slot.in_force && slot.key == key)?.pin;
+        Some(inherited.iter().find(|slot| slot.in_force && slot.key == key)?.pin)
+    }
+
+    /// The source of that pin: an address that was chosen is kept over restarts.
+    fn inherited_source(&self, id: &SessionId, session: &Session, host: &Host) -> Option<IpAddr> {
+        let pin = self.inherited(id, session, host)?;
         let [a, b, c, d, ..] = pin.source;
         (pin.source != [0; 16]).then(|| match id.station {
             IpAddr::V4(_) => IpAddr::from([a, b, c, d]),
@@ -270,6 +290,7 @@ impl Keeper {
             connect: tracked.wanted.as_ref(),
             vpn_instance: id.vpn_instance.as_deref(),
             egress_interfaces: &session.egress_interfaces,
+            next_hop: session.next_hop,
             station: id.station,
             aliases: &config.interface_aliases,
             keep: tracked.chosen,
@@ -281,11 +302,18 @@ impl Keeper {
         // Without a target there is no port or no VRF, and then there is no answer either.
         let Some(target) = target else { return Decision::Down(None, no_route(id, &resolved)) };
         tracked.chosen = resolved.source;
+        if let Some(way) = &resolved.way {
+            let left = self.inherited(id, session, host).map(|pin| pin.mark);
+            return match self.steers.route(id, way, left, host, &self.routes).await {
+                Ok(mark) => Decision::Ready(Grant { target, resolved, mark }),
+                Err(unresolved) => Decision::Down(Some(target), unresolved),
+            };
+        }
         // Where the session may leave by any interface, the kernel finds out by itself.
         let found = resolved.egress.is_empty() && target.vrf == 0
             || self.has_route(id, tracked, &target, &resolved, host).await;
         if found {
-            Decision::Ready(Grant { target, resolved })
+            Decision::Ready(Grant { target, resolved, mark: 0 })
         } else {
             Decision::Down(Some(target), no_route(id, &resolved))
         }
@@ -558,15 +586,16 @@ fn in_words(resolved: &Resolved) -> String {
     let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
     let egress =
         if names.is_empty() { "leaves by any interface".to_owned() } else { format!("pinned to {}", names.join(", ")) };
+    let next_hop = resolved.way.as_ref().map(|way| format!(", to next hop {}", way.next_hop)).unwrap_or_default();
     match resolved.source {
-        Some(source) => format!("{egress}, from {source} ({})", resolved.rule),
-        None => egress,
+        Some(source) => format!("{egress}, from {source} ({}){next_hop}", resolved.rule),
+        None => format!("{egress}{next_hop}"),
     }
 }
 
 /// What the kernel shall enforce.
-fn pin_of(Grant { target, resolved }: &Grant) -> Pin {
-    let mut pin = Pin::default();
+fn pin_of(Grant { target, resolved, mark }: &Grant) -> Pin {
+    let mut pin = Pin { mark: *mark, ..Pin::default() };
     if target.vrf != 0 {
         pin.flags |= PIN_VRF;
     }
@@ -594,7 +623,7 @@ mod tests {
         let egress = device.iter().cloned().collect();
         let source = Some(source.parse().unwrap());
         let target = Target { role: Role::Connect, vrf: 0, station: "198.51.100.7:11019".parse().unwrap() };
-        Decision::Ready(Grant { target, resolved: Resolved { source, device, egress, rule } })
+        Decision::Ready(Grant { target, resolved: Resolved { source, device, egress, way: None, rule }, mark: 0 })
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod keeper;
 mod privilege;
 mod reason;
 mod resolve;
+mod steer;
 mod table;
 mod vrfs;
 
@@ -21,5 +22,6 @@ pub(crate) use foreign::name_of;
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
 pub use reason::Reason;
-pub use resolve::{Question, Resolved, Rule, Unresolved, resolve};
+pub use resolve::{Question, Resolved, Rule, Unresolved, Way, resolve};
+pub use steer::{Steers, unsteer};
 pub use table::{Current, Grant, Pins, SessionPin, Standing, State};

@@ -9,9 +9,12 @@ use crate::{
 };
 use place::Place;
 
+pub use way::Way;
+
 mod place;
 #[cfg(test)]
 mod tests;
+mod way;
 
 /// What is asked about a session.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,8 @@ pub struct Question<'a> {
     pub vpn_instance: Option<&'a str>,
     /// Narrows what the session may leave by to those that it names; empty, it narrows nothing.
     pub egress_interfaces: &'a [String],
+    /// The router that the session's packets are sent to; `None` leaves that to the routing tables.
+    pub next_hop: Option<IpAddr>,
     /// The station's address.
     pub station: IpAddr,
     /// The `interface-alias` lines: from the name given to the kernel's.
@@ -36,10 +41,12 @@ pub struct Resolved {
     /// The source address; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
     /// Index and kernel name of the interface that the socket is bound to. Where only an address or a donor interface is named, or
-    /// nothing: the VRF device, by which it reaches any interface of its VRF; in the default VRF `None`.
+    /// nothing, and with a next hop: the VRF device, by which it reaches any interface of its VRF; in the default VRF `None`.
     pub device: Option<(u32, String)>,
     /// Index and kernel name of the interfaces that the session may leave by; empty is any of its VRF.
     pub egress: Vec<(u32, String)>,
+    /// Where its packets go, whatever the routing tables say.
+    pub way: Option<Way>,
     /// By which rule the address was chosen.
     pub rule: Rule,
 }
@@ -96,7 +103,9 @@ pub fn resolve(question: &Question<'_>, host: &Host) -> Result<Resolved, Unresol
     let place = Place::find(question, host)?;
     let mut resolved = match question.connect {
         Some(wanted) => source(wanted, station, &place, question.keep)?,
-        None => Resolved { source: None, device: place.device(), egress: Vec::new(), rule: Rule::KernelsChoice },
+        None => {
+            Resolved { source: None, device: place.device(), egress: Vec::new(), way: None, rule: Rule::KernelsChoice }
+        }
     };
     if resolved.egress.is_empty() && link_local(station) {
         return Err(Unresolved {
@@ -107,6 +116,11 @@ pub fn resolve(question: &Question<'_>, host: &Host) -> Result<Resolved, Unresol
     }
     if !question.egress_interfaces.is_empty() {
         resolved.egress = narrowed(&resolved, question.egress_interfaces, &place)?;
+    }
+    if let Some(next_hop) = question.next_hop {
+        resolved.way = Some(way::find(next_hop, station, &resolved, &place)?);
+        // A socket that is bound to one interface would take replies from no other.
+        resolved.device = place.device();
     }
     Ok(resolved)
 }
@@ -124,12 +138,12 @@ fn source(
         // Not to be had: a connect-interface names at least one of the two.
         (None, None) => {
             let device = place.device();
-            return Ok(Resolved { source: None, device, egress: Vec::new(), rule: Rule::KernelsChoice });
+            return Ok(Resolved { source: None, device, egress: Vec::new(), way: None, rule: Rule::KernelsChoice });
         }
     };
     let named = link.filter(|link| !link.donor()).map(|link| (link.index, link.name.clone()));
     let egress = named.iter().cloned().collect();
-    Ok(Resolved { source: Some(source), egress, device: named.or_else(|| place.device()), rule })
+    Ok(Resolved { source: Some(source), egress, device: named.or_else(|| place.device()), way: None, rule })
 }
 
 /// What is left of "may leave by" when `egress-interface` names these. At least one of them must be usable.

@@ -29,6 +29,8 @@ pub struct Grant {
     pub target: Target,
     /// Source and egress.
     pub resolved: Resolved,
+    /// What marks its packets, so that the session's own route is found; 0 where it has none.
+    pub mark: u32,
 }
 
 /// The pin of one session over all its changes.

@@ -74,6 +74,9 @@ fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
         sys::set_not_sent_low_water(&socket, NOT_SENT_LOW_WATER)
     };
     configure().map_err(refusal("set socket options".to_owned()))?;
+    if grant.mark != 0 {
+        sys::set_mark(&socket, grant.mark).map_err(refusal("mark the socket for its next hop".to_owned()))?;
+    }
     if let Some((index, name)) = &grant.resolved.device {
         sys::bind_to_interface(&socket, *index).map_err(refusal(format!("bind to interface {name}")))?;
     }

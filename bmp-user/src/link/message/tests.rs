@@ -133,7 +133,7 @@ proptest! {
         // Each message takes up at least its header, so that reading comes to an end.
         prop_assert!(messages(&bytes).count() <= bytes.len().div_ceil(HEADER_LEN));
         prop_assert!(attributes(&bytes).count() <= bytes.len() / 4);
-        let _ = (link(&bytes), address(&bytes), fib_entry(&bytes), error_number(&bytes), interface_index(&bytes));
+        let _ = (link(&bytes), address(&bytes), fib_entry(&bytes), rule(&bytes), error_number(&bytes), interface_index(&bytes));
     }
 
     #[test]

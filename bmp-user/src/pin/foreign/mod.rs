@@ -7,6 +7,7 @@ mod owner;
 use std::{io, os::fd::AsRawFd as _, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
+use socket2::SockRef;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -144,6 +145,9 @@ impl Foreign {
         let copy = owner::socket_of(owner, socket.cookie())?;
         let tagged = self.pins.datapath().tag(&copy, slot, Owner::Process(owner.process));
         tagged.map_err(|error| io::Error::other(format!("{error:#}")))?;
+        if grant.mark != 0 {
+            SockRef::from(&copy).set_mark(grant.mark)?;
+        }
         if let Some((device, _)) = &grant.resolved.device
             && socket.device == 0
         {

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod next_hop;
+
 /// An address in words: `192.0.2.1/24 secondary`.
 fn address(text: &str) -> Address {
     let mut words = text.split(' ');
@@ -86,7 +88,7 @@ fn ask(
     aliases: &BTreeMap<String, String>,
     keep: Option<IpAddr>,
 ) -> Result<Resolved, Unresolved> {
-    resolve(&Question { connect, vpn_instance: None, egress_interfaces, station, aliases, keep }, host)
+    resolve(&Question { connect, vpn_instance: None, egress_interfaces, next_hop: None, station, aliases, keep }, host)
 }
 
 fn resolved(text: &str, station: &str, keep: Option<&str>) -> Result<Resolved, Unresolved> {
@@ -99,7 +101,16 @@ fn resolved_in(vpn_instance: &str, text: &str, station: &str, host: &Host) -> Re
     let (connect, aliases) = (wanted(text), aliases());
     let station = station.parse().unwrap();
     let (connect, vpn_instance) = (connect.as_ref(), Some(vpn_instance));
-    resolve(&Question { connect, vpn_instance, egress_interfaces: &[], station, aliases: &aliases, keep: None }, host)
+    let question = Question {
+        connect,
+        vpn_instance,
+        egress_interfaces: &[],
+        next_hop: None,
+        station,
+        aliases: &aliases,
+        keep: None,
+    };
+    resolve(&question, host)
 }
 
 /// `SOURCE from DEVICE, by EGRESS`, with `-` for none and any.

@@ -1,0 +1,120 @@
+use super::namespace::{in_namespace, ip};
+use crate::link::{Found, MARKS, Owned, PRIORITY, PROTOCOL, Steer, Steering};
+
+const LAB: &str = "
+    link set lo up
+    link add east type veth peer name east-far
+    link set east up
+    link set east-far up
+    addr add 192.0.2.1/24 dev east
+    addr add 2001:db8:a::1/64 dev east nodad
+    ";
+
+const MARK: u32 = 0x626d_0001;
+
+/// What ip(8) shows of bmpd's rules and routes, families together, a line each.
+fn shown() -> Vec<String> {
+    let protocol = format!("proto {PROTOCOL}");
+    let all = ["-4 rule", "-6 rule", "-4 route show table all", "-6 route show table all"].map(|command| {
+        let output = std::process::Command::new("ip").args(command.split(' ')).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    });
+    let lines = all.iter().flat_map(|text| text.lines()).filter(|line| line.contains(&protocol));
+    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn east() -> u32 {
+    // SAFETY: a string that ends with NUL.
+    unsafe { libc::if_nametoindex(c"east".as_ptr()) }
+}
+
+fn steer(next_hop: &str) -> Steer {
+    Steer { mark: MARK, next_hop: next_hop.parse().unwrap(), oif: east() }
+}
+
+#[test]
+fn a_mark_is_routed_until_it_is_removed() {
+    in_namespace(|| async {
+        ip(LAB);
+        let mut steering = Steering::open().unwrap();
+        for (next_hop, other) in [("192.0.2.2", "192.0.2.3"), ("2001:db8:a::2", "2001:db8:a::3")] {
+            assert_eq!(steering.found().await.unwrap(), []);
+            assert!(steering.is_free(MARK).await.unwrap());
+            assert!(steering.add(&steer(next_hop)).await.unwrap());
+            assert!(!steering.add(&steer(next_hop)).await.unwrap(), "it is all there");
+            assert!(!steering.is_free(MARK).await.unwrap());
+            let [rule, routes @ ..] = &shown()[..] else { panic!("{:?}", shown()) };
+            assert_eq!(rule, &format!("{PRIORITY}: from all fwmark {MARK:#x} lookup {MARK} proto {PROTOCOL}"));
+            let [way, last] = routes else { panic!("{routes:?}") };
+            assert!(way.starts_with(&format!("default via {next_hop} dev east table {MARK}")), "{way}");
+            assert!(last.starts_with("unreachable default") && last.contains("metric 4278198272"), "{last}");
+            let found = Found { mark: MARK, way: Some((next_hop.parse().unwrap(), east())) };
+            assert_eq!(steering.found().await.unwrap(), [found]);
+
+            // What somebody takes away is put back, and a next hop replaced.
+            let family = if next_hop.contains(':') { "-6 " } else { "" };
+            ip(&format!("{family}rule del priority {PRIORITY}\n{family}route flush table {MARK}"));
+            assert!(steering.add(&steer(next_hop)).await.unwrap());
+            assert_eq!(shown().len(), 3);
+            assert!(steering.add(&steer(other)).await.unwrap());
+            let now = shown();
+            assert!(now.len() == 3 && now[1].starts_with(&format!("default via {other} ")), "{now:?}");
+
+            steering.remove(MARK).await.unwrap();
+            assert_eq!(shown(), Vec::<String>::new());
+            steering.remove(MARK).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn rules_and_tables_of_others_are_heeded_and_left_alone() {
+    in_namespace(|| async {
+        ip(LAB);
+        let mut steering = Steering::open().unwrap();
+        let last = *MARKS.end();
+        ip(&format!(
+            "rule add fwmark {MARK:#x} lookup 7 priority 100
+             rule add fwmark 0x2/0x2 lookup 7 priority 100
+             rule add fwmark 0x4/0x4 lookup 7 priority 1000
+             -6 rule add fwmark {last:#x} lookup 7 priority 100
+             route add 203.0.113.0/24 via 192.0.2.9 table {}",
+            MARK + 7
+        ));
+        for (mark, free) in [(MARK, false), (MARK + 1, false), (MARK + 3, true), (MARK + 7, false), (last, false)] {
+            assert_eq!(steering.is_free(mark).await.unwrap(), free, "{mark:#x}");
+        }
+        assert_eq!(steering.found().await.unwrap(), []);
+        steering.add(&Steer { mark: MARK + 7, ..steer("192.0.2.2") }).await.unwrap();
+        steering.remove(MARK + 7).await.unwrap();
+        let output =
+            std::process::Command::new("ip").args(["route", "show", "table", &(MARK + 7).to_string()]).output();
+        assert!(String::from_utf8(output.unwrap().stdout).unwrap().contains("203.0.113.0/24"));
+    });
+}
+
+#[test]
+fn what_the_kernel_does_not_take_is_told() {
+    in_namespace(|| async {
+        ip(LAB);
+        let mut steering = Steering::open().unwrap();
+        let refused = steering.add(&Steer { oif: 999, ..steer("192.0.2.2") }).await.unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENODEV));
+        // What was begun is found and removed.
+        assert_eq!(steering.found().await.unwrap(), [Found { mark: MARK, way: None }]);
+        steering.remove(MARK).await.unwrap();
+        assert_eq!(shown(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_mark_has_one_owner_in_a_namespace() {
+    in_namespace(|| async {
+        let owned = Owned::take(MARK).unwrap().unwrap();
+        assert!(Owned::take(MARK).unwrap().is_none());
+        assert!(Owned::take(MARK + 1).unwrap().is_some());
+        in_namespace(|| async { assert!(Owned::take(MARK).unwrap().is_some()) });
+        drop(owned);
+        assert!(Owned::take(MARK).unwrap().is_some());
+    });
+}

@@ -1,0 +1,67 @@
+//! The router that a session's packets are sent to, and the interface that it is on.
+
+use std::net::IpAddr;
+
+use super::{Place, Reason, Resolved, Unresolved, link_local};
+use crate::link::{Address, Link};
+
+/// Where a session's packets go, whatever the routing tables say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The router.
+    pub next_hop: IpAddr,
+    /// Index and kernel name of the interface by which it is reached.
+    pub interface: (u32, String),
+}
+
+/// The interface for a next hop: the one that connect-interface names, whether the next hop is on its link or not; else the one whose prefix
+/// holds the next hop, among those that `egress-interface` leaves.
+pub(super) fn find(
+    next_hop: IpAddr,
+    station: IpAddr,
+    resolved: &Resolved,
+    place: &Place<'_>,
+) -> Result<Way, Unresolved> {
+    let no_route = |why: String, mend: String| Unresolved { reason: Reason::NoRoute, why, mend };
+    if link_local(station) {
+        return Err(no_route(
+            format!("station {station} is on the link itself, where next hop {next_hop} does not lead"),
+            "undo next-hop".to_owned(),
+        ));
+    }
+    if place.host.links_with_address(next_hop).any(|owner| place.holds(owner)) {
+        let why = format!("next hop {next_hop} is an address of this host");
+        return Err(no_route(why, "next-hop ADDRESS".to_owned()));
+    }
+    if let ([named], Some(device)) = (resolved.egress.as_slice(), &resolved.device)
+        && named == device
+    {
+        return Ok(Way { next_hop, interface: named.clone() });
+    }
+    let may_leave = |link: &&Link| {
+        let all = resolved.egress.is_empty();
+        let usable = link.usable() && !link.donor() && !link.layer2(place.host) && place.holds(link);
+        usable && (all || resolved.egress.iter().any(|(index, _)| *index == link.index))
+    };
+    let nearest = |link: &Link| {
+        let on_link = link.addresses.iter().filter(|address| address.prefix_holds(next_hop));
+        on_link.map(|Address { prefix_len, .. }| *prefix_len).max()
+    };
+    let all = place.host.links.values().filter(may_leave);
+    let candidates: Vec<_> = all.filter_map(|link| Some((nearest(link)?, link))).collect();
+    if link_local(next_hop) && candidates.len() > 1 {
+        let names: Vec<_> = candidates.iter().map(|(_, link)| link.name.as_str()).collect();
+        return Err(no_route(
+            format!("next hop {next_hop} is link-local, and may be on any of {}", names.join(", ")),
+            "egress-interface INTERFACE".to_owned(),
+        ));
+    }
+    // Of several the longest prefix, as a route would be; of equal ones the first.
+    match candidates.iter().rev().max_by_key(|(prefix_len, _)| *prefix_len) {
+        Some((_, link)) => Ok(Way { next_hop, interface: (link.index, link.name.clone()) }),
+        None => Err(no_route(
+            format!("next hop {next_hop} is on the link of no interface that the session may leave by"),
+            "ip address add ADDRESS/PREFIX dev INTERFACE".to_owned(),
+        )),
+    }
+}

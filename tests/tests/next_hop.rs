@@ -1,0 +1,299 @@
+//! `next-hop`: a session is routed by itself, where the routing tables lead elsewhere or nowhere.
+
+use std::{net::IpAddr, time::Duration};
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::{Bmpd, Options, number},
+    capture::{Direction, Packet, sum},
+    netns::Netns,
+    sockets::{Foreign, send_all},
+    station::Station,
+    topology::{LOOPBACK, ROUTE_BY_UP2, STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP2, UP2_V6},
+    trial::{Plan, Trial, assert_left_only_by, outgoing, strays},
+    wait::{PATIENCE, until},
+};
+
+/// Long after the kernel has told, and far less than any back-off that has grown.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// What a session leaves stays for ten seconds, so that its last packets leave as the others did.
+const LINGER: Duration = Duration::from_secs(20);
+
+const BY_UP2: &str = "connect-interface up2\n  next-hop 192.0.2.66";
+
+/// The first mark that bmpd takes, and its table.
+const MARK: u32 = 0x626d_0001;
+
+/// bmpd's rules and routes on a host, a line each.
+fn private(host: &Netns) -> Vec<String> {
+    let commands = ["-4 rule show", "-6 rule show", "-4 route show table all", "-6 route show table all"];
+    let shown = commands.map(|command| host.ip_show(command));
+    let lines = shown.iter().flat_map(|text| text.lines()).filter(|line| line.contains("proto 98"));
+    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// What they are for one session: a rule, a way and an end.
+fn assert_private(host: &Netns, mark: u32, next_hop: &str) {
+    let now = private(host);
+    assert_eq!(now.len(), 3, "{now:#?}");
+    assert_eq!(now[0], format!("900: from all fwmark {mark:#x} lookup {mark} proto 98"));
+    assert!(now[1].starts_with(&format!("default via {next_hop} dev up2 table {mark} ")), "{now:#?}");
+    assert!(now[2].starts_with("unreachable default") && now[2].contains(&format!("table {mark}")), "{now:#?}");
+}
+
+fn wait_nothing_private(host: &Netns) {
+    until("rules and tables are removed", LINGER, || private(host).is_empty().then_some(()));
+}
+
+/// Two uplinks, of which `up2` has no route to the station.
+fn without_a_route_by_uplink2() -> Topology {
+    let topology = Topology::without_offload();
+    topology
+        .router
+        .ip(&format!("route del {ROUTE_BY_UP2}\nroute del 2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20"));
+    topology
+}
+
+fn start(plan: &Plan<'_>) -> Trial {
+    let trial = plan.start_on(without_a_route_by_uplink2());
+    trial.bmpd.wait_up(plan.station);
+    trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    trial
+}
+
+/// Connection 0 of the station has come from `source`, by `up2` alone, and was counted to the byte.
+fn leaves_by_uplink2(trial: &Trial, source: IpAddr) {
+    let connection = trial.routes_arrive(&mut trial.feeder(), 200, 0);
+    assert_eq!(connection.peer.ip(), source);
+    assert_left_only_by(&trial.up2, &trial.up1, &connection);
+    let (session, packets) = trial.at_rest(&trial.up2);
+    let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+    let kernel = &session["kernel"];
+    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
+    assert_eq!(kernel["denied"]["interface"], 0);
+}
+
+#[test]
+fn a_session_is_up_by_an_interface_that_has_no_route_to_the_station() {
+    let trial = Plan::session("connect-interface up2").start_on(without_a_route_by_uplink2());
+    trial.bmpd.wait_down(STATION, "no-route");
+    trial.bmpd.reload(&Plan::session(BY_UP2).configuration());
+    trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
+    leaves_by_uplink2(&trial, UP2);
+    assert_private(&trial.topology.router, MARK, "192.0.2.66");
+    let binding = trial.bmpd.display("display interface-binding");
+    assert!(binding.contains("192.0.2.66 by up2"), "{binding}");
+}
+
+#[test]
+fn an_ipv6_session_is_routed_by_its_next_hop() {
+    for next_hop in ["2001:db8:2::2", "fe80::2"] {
+        let session = format!("connect-interface up2\n  next-hop {next_hop}");
+        let trial = start(&Plan { station: STATION_V6, ..Plan::session(&session) });
+        leaves_by_uplink2(&trial, UP2_V6);
+        assert_private(&trial.topology.router, MARK, next_hop);
+    }
+}
+
+#[test]
+fn replies_may_come_back_by_another_interface() {
+    let topology = without_a_route_by_uplink2();
+    topology.station.ip("route add 192.0.2.65/32 via 192.0.2.1 dev dn1");
+    let trial = Plan::session(BY_UP2).start_on(topology);
+    trial.bmpd.wait_up(STATION);
+    leaves_by_uplink2(&trial, UP2);
+    let came_in = |packets: Vec<Packet>| packets.iter().filter(|p| p.direction == Direction::In).count();
+    assert_eq!(came_in(trial.up2.packets()), 0);
+    assert!(came_in(trial.up1.packets()) > 0);
+}
+
+#[test]
+fn a_lent_address_leaves_by_the_link_that_the_next_hop_is_on() {
+    for form in ["connect-interface lo", "connect-interface 203.0.113.1"] {
+        let session = format!("{form}\n  next-hop 192.0.2.66");
+        let trial = start(&Plan::session(&session));
+        leaves_by_uplink2(&trial, LOOPBACK);
+    }
+}
+
+#[test]
+fn a_lent_address_never_falls_through_to_the_main_table() {
+    let trial = start(&Plan::session("connect-interface lo\n  next-hop 192.0.2.66"));
+    trial.topology.carrier_down("up2");
+    trial.bmpd.wait_down(STATION, "no-route");
+    // Nobody else goes another way in its stead.
+    assert!(Foreign::default().connect(&trial.topology.router, trial.station.address()).is_err());
+    trial.topology.carrier_up("up2");
+    trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
+    let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(again.peer.ip(), LOOPBACK);
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+fn a_foreign_process_is_routed_as_the_session_is() {
+    for device in [None, Some("up2")] {
+        let trial = start(&Plan::session(BY_UP2));
+        let foreign = Foreign { source: None, device };
+        let stream = foreign.connect(&trial.topology.router, trial.station.address()).expect("it is routed");
+        let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
+        messages.extend(bmp::announcements(&Peer::default(), &prefixes(100), 1));
+        send_all(stream, &messages);
+        let connection = trial.station.wait_connection(1, "its end", |c| c.announced() == 100 && c.end.is_some());
+        assert_eq!(connection.peer.ip(), UP2);
+        assert_left_only_by(&trial.up2, &trial.up1, &connection);
+        let session = trial.bmpd.session(STATION);
+        assert!(number(&session["kernel"]["foreign"]["tx_bytes"]) > connection.bytes, "{session:#}");
+    }
+}
+
+#[test]
+fn sockets_alone_are_routed_too() {
+    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
+    let trial = start(&Plan { options, ..Plan::session(BY_UP2) });
+    let connection = trial.routes_arrive(&mut trial.feeder(), 20, 0);
+    assert_eq!(connection.peer.ip(), UP2);
+    assert_left_only_by(&trial.up2, &trial.up1, &connection);
+    let router = trial.topology.router.clone();
+    trial.bmpd.terminate();
+    assert_eq!(private(&router), Vec::<String>::new());
+}
+
+#[test]
+fn another_next_hop_is_another_table_and_none_is_none() {
+    let trial = start(&Plan::session(BY_UP2));
+    let router = &trial.topology.router;
+    // Another router on the same link.
+    trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
+    let other = BY_UP2.replace(".66", ".67");
+    trial.bmpd.reload(&Plan::session(&other).configuration());
+    trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    let both = private(router);
+    assert!(both.iter().any(|line| line.contains("via 192.0.2.66")), "the old one lingers: {both:#?}");
+    until("the old table is removed", LINGER, || (private(router).len() == 3).then_some(()));
+    assert_private(router, MARK + 1, "192.0.2.67");
+    // The first connection's farewell has left by the old way.
+    assert!(trial.station.connections()[0].end.is_some());
+
+    trial.bmpd.reload(&Plan::session("connect-interface up2").configuration());
+    trial.bmpd.wait_down(STATION, "no-route");
+    wait_nothing_private(router);
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+fn what_a_session_had_goes_with_it() {
+    let trial = start(&Plan::session(BY_UP2));
+    trial.bmpd.reload("bmp\n");
+    trial.station.wait_connection(0, "its end", |c| c.end.is_some());
+    wait_nothing_private(&trial.topology.router);
+}
+
+#[test]
+fn sigterm_removes_it_at_once_unless_persist_is_configured() {
+    for persist in [false, true] {
+        let plan = Plan { bmp: if persist { " persist" } else { "" }, ..Plan::session(BY_UP2) };
+        let trial = start(&plan);
+        let setup = trial.bmpd.terminate();
+        let router = &trial.topology.router;
+        assert_eq!(!private(router).is_empty(), persist);
+        if persist {
+            let foreign = Foreign::default().connect(router, trial.station.address());
+            assert!(foreign.is_ok(), "what stays routes still: {foreign:?}");
+            let said = setup.detach();
+            assert!(said.status.success());
+            assert_eq!(private(router), Vec::<String>::new(), "{}", String::from_utf8_lossy(&said.stdout));
+        }
+    }
+}
+
+#[test]
+fn after_a_crash_it_is_taken_over_or_removed() {
+    let trial = start(&Plan::session(BY_UP2));
+    let router = trial.topology.router.clone();
+    let setup = trial.bmpd.crash();
+    assert_private(&router, MARK, "192.0.2.66");
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    bmpd.wait_up(STATION);
+    trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_private(&router, MARK, "192.0.2.66");
+    assert!(number(&bmpd.session(STATION)["kernel"]["tx_packets"]) > 6, "its counters went on");
+
+    let setup = bmpd.crash();
+    std::fs::write(setup.file(), "bmp\n").expect("it can be written");
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    wait_nothing_private(&router);
+    drop(bmpd);
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+fn what_another_bmpd_has_is_left_alone() {
+    let trial = start(&Plan::session(BY_UP2));
+    let router = &trial.topology.router;
+    let station = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
+    let second = format!("bmp\n bmp-session {STATION_2}\n  tcp connect port {STATION_PORT}\n  {BY_UP2}\n");
+    let second = Bmpd::start(router, &second);
+    second.wait_up(STATION_2);
+    station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(private(router).len(), 6);
+    let setup = second.terminate();
+    assert_private(router, MARK, "192.0.2.66");
+    setup.detach();
+    assert_private(router, MARK, "192.0.2.66");
+}
+
+#[test]
+fn what_somebody_takes_away_is_put_back() {
+    let trial = start(&Plan::session(BY_UP2));
+    let router = &trial.topology.router;
+    let table = format!("route flush table {MARK}");
+    for damage in ["rule del priority 900", &table, &format!("rule del priority 900\n{table}")] {
+        router.ip(damage);
+        until("rule and table are whole again", PATIENCE, || (private(router).len() == 3).then_some(()));
+        assert_private(router, MARK, "192.0.2.66");
+    }
+    trial.routes_arrive(&mut trial.feeder(), 20, 0);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+fn a_mark_that_somebody_else_looks_for_is_not_taken() {
+    let topology = without_a_route_by_uplink2();
+    topology.router.ip(&format!("rule add fwmark {MARK:#x} lookup 7 priority 100"));
+    let trial = Plan::session(BY_UP2).start_on(topology);
+    trial.bmpd.wait_up(STATION);
+    assert_private(&trial.topology.router, MARK + 1, "192.0.2.66");
+}
+
+#[test]
+fn a_next_hop_that_is_not_on_the_link_is_waited_for() {
+    let topology = without_a_route_by_uplink2();
+    topology.station.ip("addr add 203.0.113.66/32 dev dn2");
+    let trial = Plan::session("connect-interface up2\n  next-hop 203.0.113.66").start_on(topology);
+    let session = trial.bmpd.wait_down(STATION, "no-route");
+    assert_eq!(session["detail"], "next hop 203.0.113.66 is not on the link of interface up2");
+    assert_eq!(session["mend"], "ip route add 203.0.113.66 dev up2");
+    assert_eq!(private(&trial.topology.router), Vec::<String>::new());
+    trial.topology.router.ip("route add 203.0.113.66 dev up2");
+    trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
+    assert_private(&trial.topology.router, MARK, "203.0.113.66");
+}
+
+#[test]
+fn a_link_that_is_lost_and_comes_back_is_the_way_again() {
+    let trial = start(&Plan::session(BY_UP2));
+    let router = &trial.topology.router;
+    // Setting the interface down takes its routes out of every table.
+    router.ip("link set up2 down");
+    trial.bmpd.wait_down(STATION, "interface-down");
+    router.ip("link set up2 up");
+    trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
+    let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(again.peer.ip(), UP2);
+    assert_private(router, MARK, "192.0.2.66");
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
