@@ -16,7 +16,7 @@ use bmp_ebpf::{
     TAG_OWN, Tag,
 };
 
-use crate::packet::words;
+use crate::packet::{octets, words};
 use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, event, names_interface, vrf_of};
 
 /// What the kernel is told: the connect goes on, or fails with EPERM.
@@ -85,7 +85,7 @@ fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
         family,
         role: ROLE_CONNECT,
         port: u16::from_be(port as u16),
-        station: station(address),
+        station: octets(address),
     };
     // SAFETY: the socket is alive while its owner is in `connect`.
     let own = unsafe { TAGS.of(sk) }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
@@ -144,7 +144,7 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     if pin.flags & PIN_SOURCE != 0 {
         bind_source(ctx, sk, key.family, pin)?;
     }
-    let tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 }, process: process() };
+    let tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 }, process: process(), netns: 0 };
     // Without a tag nothing would hold the socket to its pin.
     // SAFETY: the socket is alive while its owner is in `connect`, and not null.
     unsafe { TAGS.put(sk, tag) }.ok_or(Cause::Denied)?;
@@ -272,13 +272,6 @@ fn tell(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
         (*event).remote = key.station;
     }
     entry.submit(0);
-}
-
-/// The four words of an address as bytes, which they are in network byte order.
-#[inline(always)]
-fn station(address: [u32; 4]) -> [u8; 16] {
-    // SAFETY: same size, any bit pattern is a value.
-    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
 }
 
 /// The IPv4 address in the first four bytes.

@@ -3,8 +3,9 @@
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::warn;
-use bmp_ebpf::{NO_SLOT, PIN_DENY, PIN_SOURCE, PIN_VRF, Pin, TAG_OWN, Tag};
+use bmp_ebpf::{NO_SLOT, PIN_DENY, PIN_SOURCE, PIN_VRF, Pin, TAG_LISTENER, TAG_OWN, Tag};
 
+use crate::listener;
 use crate::packet::{Headers, count, headers};
 use crate::tables::{COUNTERS, Cause, LOG, Whereabouts, count_denial, names_interface, pin_of, tag_of, whereabouts};
 
@@ -16,7 +17,13 @@ const DROP: i32 = 0;
 #[cgroup_skb(egress)]
 pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
-    let Some(tag) = tag_of(skb) else { return PASS };
+    let Some(mut tag) = tag_of(skb) else { return PASS };
+    if tag.flags & TAG_LISTENER != 0 {
+        tag = listener::answering(skb, tag);
+        if tag.slot == NO_SLOT {
+            return drop(&ctx, NO_SLOT, Cause::Stranger);
+        }
+    }
     if tag.slot == NO_SLOT {
         return PASS;
     }

@@ -1,9 +1,11 @@
-//! cgroup_skb/ingress: counts what comes back, and by which interface. It drops nothing.
+//! cgroup_skb/ingress: counts what comes back, and by which interface. It drops only what comes to a listener from somebody who is no
+//! station, or by another way than the station's session has.
 
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use bmp_ebpf::{NO_SLOT, PIN_VRF, Pin, TAG_OWN};
+use bmp_ebpf::{NO_SLOT, PIN_VRF, Pin, TAG_LISTENER, TAG_OWN};
 
+use crate::listener;
 use crate::packet::{count, headers};
 use crate::tables::{COUNTERS, Whereabouts, add, names_interface, pin_of, tag_of, whereabouts};
 
@@ -15,6 +17,9 @@ const PASS: i32 = 1;
 pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     let Some(tag) = tag_of(skb) else { return PASS };
+    if tag.flags & TAG_LISTENER != 0 {
+        return listener::receive(&ctx, tag.netns);
+    }
     if tag.slot == NO_SLOT {
         return PASS;
     }
@@ -34,7 +39,7 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
 
 /// Whether a packet came in by an interface that the pin does not name. In a VRF only the VRF device is to be seen.
 #[inline(always)]
-fn elsewhere(pin: &Pin, slot: u32, ifindex: u32) -> bool {
+pub(crate) fn elsewhere(pin: &Pin, slot: u32, ifindex: u32) -> bool {
     let by_vrf = || pin.flags & PIN_VRF != 0 && whereabouts(slot, ifindex) == Whereabouts::Device;
     pin.egress_count != 0 && !names_interface(pin, ifindex) && !by_vrf()
 }

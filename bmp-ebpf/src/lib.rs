@@ -17,10 +17,12 @@ pub mod program {
     pub const CONNECT6: &str = "connect6";
     /// cgroup_skb/egress: lets a tagged socket's packet leave as its pin says, and counts it; or drops it, and counts that.
     pub const EGRESS: &str = "egress";
-    /// cgroup_skb/ingress: counts what comes back to a tagged socket.
+    /// cgroup_skb/ingress: counts what comes back to a tagged socket, and lets nobody but stations reach a listener.
     pub const INGRESS: &str = "ingress";
     /// sock_ops: tells of connections that tagged sockets make and lose, and counts what they send again.
     pub const LIFECYCLE: &str = "lifecycle";
+    /// xdp: drops what comes to a listener from anybody but its stations, before the stack sees it.
+    pub const GUARD: &str = "guard";
 }
 
 /// Names of the tables.
@@ -43,6 +45,10 @@ pub mod table {
     /// Hash: [`LinkKey`](super::LinkKey) → interface index (`u32`) of the VRF device that the interface is or belongs to. An interface
     /// that is not there is in the default VRF.
     pub const VRFS: &str = "VRFS";
+    /// Hash: [`GuardKey`](super::GuardKey) → [`Guarded`](super::Guarded). What program `guard` watches over.
+    pub const GUARDED: &str = "GUARDED";
+    /// Per-CPU hash: [`GuardKey`](super::GuardKey) → [`Refused`](super::Refused).
+    pub const REFUSED: &str = "REFUSED";
 }
 
 /// How many slots there are. Slot [`NO_SLOT`] is never given to a pin.
@@ -59,6 +65,9 @@ pub const EGRESS_MAX: usize = 8;
 
 /// How many interfaces can be in a VRF.
 pub const VRF_LINKS_MAX: u32 = 4096;
+
+/// How many addresses and ports of interfaces can be guarded.
+pub const GUARDED_MAX: u32 = 4096;
 
 /// `AF_INET` and `AF_INET6` as Linux numbers them, the values of [`PinKey::family`].
 pub const FAMILY_IPV4: u8 = 2;
@@ -137,12 +146,15 @@ pub struct Pin {
 
 /// The socket was opened by bmpd itself: its traffic counts as the session's own, every other socket's as foreign.
 pub const TAG_OWN: u32 = 1 << 0;
+/// The socket is a listener that sessions share, or was accepted by one and belongs to no session: the slot is found for each packet,
+/// by the station that it comes from or goes to.
+pub const TAG_LISTENER: u32 = 1 << 1;
 
 /// What ties a socket to its pin: the value of table `TAGS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
-    /// The slot, or [`NO_SLOT`] on a socket that bmpd has opened and not yet connected.
+    /// The slot, or [`NO_SLOT`] on a listener and on a socket that bmpd has opened and not yet connected.
     pub slot: u32,
     /// [`Pin::generation`] of the slot when the tag was given.
     pub generation: u32,
@@ -150,6 +162,46 @@ pub struct Tag {
     pub flags: u32,
     /// Id of the process that connected the socket, as the host's first pid namespace counts.
     pub process: u32,
+    /// With [`TAG_LISTENER`], the cookie of the network namespace, which not every kernel tells a program that sees packets; else 0.
+    pub netns: u64,
+}
+
+/// What is guarded, and where: the key of tables `GUARDED` and `REFUSED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GuardKey {
+    /// Index of the interface that packets come in by; 0, in table `REFUSED` alone, is whichever: what got as far as the listener.
+    pub ifindex: u32,
+    /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`].
+    pub family: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// The port that is listened on, in host byte order.
+    pub port: u16,
+    /// This host's address in network byte order; IPv4 in the first four bytes, the rest zero.
+    pub local: [u8; 16],
+}
+
+/// Where the sessions of a listener are found in table `PINS`: the value of table `GUARDED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guarded {
+    /// [`PinKey::netns`].
+    pub netns: u64,
+    /// [`PinKey::vrf`].
+    pub vrf: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What was dropped on one CPU because it came from no station: the value of table `REFUSED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Packets.
+    pub packets: u64,
+    /// Their IP bytes.
+    pub bytes: u64,
 }
 
 /// One direction of traffic.
@@ -264,7 +316,10 @@ const _: () = {
     assert!(size_of::<PinKey>() == 8 + 4 + 2 + 2 + 16);
     assert!(size_of::<LinkKey>() == 8 + 2 * 4);
     assert!(size_of::<Pin>() == 5 * 4 + 4 * EGRESS_MAX + 16);
-    assert!(size_of::<Tag>() == 4 * 4);
+    assert!(size_of::<Tag>() == 4 * 4 + 8);
+    assert!(size_of::<GuardKey>() == 4 + 2 + 2 + 16);
+    assert!(size_of::<Guarded>() == 8 + 2 * 4);
+    assert!(size_of::<Refused>() == 2 * 8);
     assert!(size_of::<Traffic>() == 4 * 8);
     assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 7 * 8);
     assert!(size_of::<Event>() == 2 * 8 + 5 * 4 + 6 * 2 + 2 * 16);
@@ -287,4 +342,10 @@ mod user {
     unsafe impl aya::Pod for super::Event {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::History {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::GuardKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Guarded {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Refused {}
 }

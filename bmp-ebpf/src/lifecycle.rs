@@ -7,10 +7,14 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use bmp_ebpf::{EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Tag};
+use bmp_ebpf::{
+    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, TAG_LISTENER,
+    TAG_OWN, Tag,
+};
 
+use crate::listener;
 use crate::packet::words;
-use crate::tables::{COUNTERS, TAGS, add, event, pin_of};
+use crate::tables::{COUNTERS, SLOTS, TAGS, add, event, pin_of};
 
 /// What the kernel is told. No operation is answered: `reply` stays 0, with which the kernel does as without a program.
 const GO_ON: u32 = 1;
@@ -51,7 +55,11 @@ fn follow(ops: *mut bpf_sock_ops, operation: u32) {
         return;
     }
     // SAFETY: `sk` is the context's socket and not null.
-    let Some(tag) = (unsafe { TAGS.of(sk) }).copied() else { return };
+    let Some(entry) = (unsafe { TAGS.of(sk) }) else { return };
+    if operation == PASSIVE_ESTABLISHED && entry.flags & TAG_LISTENER != 0 {
+        belongs(ops, sk, entry);
+    }
+    let tag = *entry;
     if tag.slot == NO_SLOT {
         return;
     }
@@ -83,6 +91,35 @@ fn follow(ops: *mut bpf_sock_ops, operation: u32) {
         // The arguments: the state before and after.
         STATE if second == CLOSE => tell(ops, tag, EVENT_CLOSED, first),
         _ => {}
+    }
+}
+
+/// A listener has accepted the socket: from here on it is its session's, before anything of it leaves. One that belongs to no session
+/// stays as it is, and nothing of it ever leaves.
+#[inline(always)]
+fn belongs(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, tag: &mut Tag) {
+    // SAFETY: `ops` is the program's context, each word of it read by itself, and `sk` the context's socket.
+    let (bound, port, family, remote) = unsafe {
+        let remote = words(&raw const (*ops).remote_ip6);
+        let (family, remote) = if (&raw const (*ops).family).read_volatile() == u32::from(FAMILY_IPV6) {
+            (FAMILY_IPV6, remote)
+        } else {
+            (FAMILY_IPV4, [(&raw const (*ops).remote_ip4).read_volatile(), 0, 0, 0])
+        };
+        let bound = (&raw const (*sk).bound_dev_if).read_volatile();
+        (bound, (&raw const (*ops).local_port).read_volatile() as u16, family, remote)
+    };
+    let slot = listener::slot_of(tag.netns, bound, family, port, remote);
+    if slot == NO_SLOT {
+        return;
+    }
+    if let Some(pin) = SLOTS.get(slot)
+        && pin.flags & (PIN_LIVE | PIN_DENY) == PIN_LIVE
+    {
+        // SAFETY: `pin` is a reference.
+        tag.generation = unsafe { (&raw const pin.generation).read_volatile() };
+        tag.slot = slot;
+        tag.flags = TAG_OWN;
     }
 }
 

@@ -1,7 +1,9 @@
 //! The kernel programs, in one object file.
 //!
 //! `connect` decides where a session may go and ties its socket to a slot, `egress` holds every packet of that socket to it,
-//! `ingress` counts what comes back, and `lifecycle` tells what becomes of the socket. A socket of no session costs one look-up of its socket storage a packet.
+//! `ingress` counts what comes back, and `lifecycle` tells what becomes of the socket. A socket of no session costs one look-up of its socket
+//! storage a packet. Where stations connect to this host, `listener` finds the session of each packet, and `guard` keeps everybody else
+//! away before the stack sees them.
 #![no_std]
 #![no_main]
 // For the one instruction in `tables::add`. The build of this target needs unstable options anyway (`-Z build-std`).
@@ -9,8 +11,10 @@
 
 mod connect;
 mod egress;
+mod guard;
 mod ingress;
 mod lifecycle;
+mod listener;
 mod packet;
 mod tables;
 

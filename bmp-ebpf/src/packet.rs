@@ -6,8 +6,9 @@ use bmp_ebpf::Traffic;
 use crate::tables::add;
 
 /// `ETH_P_IP` and `ETH_P_IPV6` (linux/if_ether.h), as `__sk_buff.protocol` holds them: network byte order.
-const IPV4: u32 = 0x0800_u16.to_be() as u32;
-const IPV6: u32 = 0x86dd_u16.to_be() as u32;
+pub(crate) const IPV4: u32 = 0x0800_u16.to_be() as u32;
+/// See [`IPV4`].
+pub(crate) const IPV6: u32 = 0x86dd_u16.to_be() as u32;
 
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
@@ -58,6 +59,34 @@ pub(crate) fn headers(skb: *const __sk_buff) -> Headers {
         }
     }
     headers
+}
+
+/// The destination address as [`Headers::source`] holds the source; only a listener's packets are asked for it.
+#[inline(always)]
+pub(crate) fn destination(skb: *const __sk_buff) -> [u32; 4] {
+    let mut destination = [0; 4];
+    // SAFETY: as in `headers`.
+    unsafe {
+        let start = (*skb).data as usize;
+        let end = (*skb).data_end as usize;
+        let ip = start as *const u8;
+        match (*skb).protocol {
+            IPV4 if start + IPV4_HEADER <= end => destination[0] = ip.add(16).cast::<u32>().read(),
+            IPV6 if start + IPV6_HEADER <= end => {
+                let word = ip.add(24).cast::<u32>();
+                destination = [word.read(), word.add(1).read(), word.add(2).read(), word.add(3).read()];
+            }
+            _ => {}
+        }
+    }
+    destination
+}
+
+/// The four words of an address as bytes, which they are in network byte order.
+#[inline(always)]
+pub(crate) fn octets(address: [u32; 4]) -> [u8; 16] {
+    // SAFETY: same size, any bit pattern is a value.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
 }
 
 /// Length of both headers, from where the TCP header starts and the IP header's length; 0 if the TCP header is not there.

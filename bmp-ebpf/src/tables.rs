@@ -8,10 +8,10 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORA
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use bmp_ebpf::{
-    CAUSE_INTERFACE, CAUSE_NO_PIN, CAUSE_SOURCE, Counters, EGRESS_MAX, EVENTS_BYTES, Event, History, LinkKey, NO_SLOT,
-    PIN_LIVE, Pin, PinKey, SLOTS_MAX, Tag, VRF_LINKS_MAX,
+    CAUSE_INTERFACE, CAUSE_NO_PIN, CAUSE_SOURCE, Counters, EGRESS_MAX, EVENTS_BYTES, Event, GUARDED_MAX, GuardKey,
+    Guarded, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, Refused, SLOTS_MAX, Tag, VRF_LINKS_MAX,
 };
 
 /// See [`bmp_ebpf::table::PINS`].
@@ -41,6 +41,15 @@ static HISTORY: HashMap<PinKey, History> = HashMap::with_max_entries(SLOTS_MAX, 
 /// See [`bmp_ebpf::table::VRFS`].
 #[map]
 pub(crate) static VRFS: HashMap<LinkKey, u32> = HashMap::with_max_entries(VRF_LINKS_MAX, BPF_F_NO_PREALLOC);
+
+/// See [`bmp_ebpf::table::GUARDED`].
+#[map]
+pub(crate) static GUARDED: HashMap<GuardKey, Guarded> = HashMap::with_max_entries(GUARDED_MAX, BPF_F_NO_PREALLOC);
+
+/// See [`bmp_ebpf::table::REFUSED`].
+#[map]
+pub(crate) static REFUSED: PerCpuHashMap<GuardKey, Refused> =
+    PerCpuHashMap::with_max_entries(GUARDED_MAX, BPF_F_NO_PREALLOC);
 
 /// See [`bmp_ebpf::table::TAGS`]. The kernel makes socket storage only for a table that BTF describes.
 #[btf_map]
@@ -131,6 +140,8 @@ pub(crate) enum Cause {
     Denied,
     /// The pin that the socket was connected under is no longer there.
     Gone,
+    /// It comes to a listener from, or would leave one for, somebody who is no station.
+    Stranger,
 }
 
 impl Cause {
@@ -140,7 +151,7 @@ impl Cause {
         match self {
             Self::Interface => CAUSE_INTERFACE,
             Self::Source => CAUSE_SOURCE,
-            Self::Denied | Self::Gone => CAUSE_NO_PIN,
+            Self::Denied | Self::Gone | Self::Stranger => CAUSE_NO_PIN,
         }
     }
 
@@ -152,6 +163,7 @@ impl Cause {
             Self::Source => "wrong source IP",
             Self::Denied => "pin denies this",
             Self::Gone => "pin has expired",
+            Self::Stranger => "no such station",
         }
     }
 }
@@ -220,6 +232,18 @@ pub(crate) fn names_interface(pin: &Pin, ifindex: u32) -> bool {
     named(0) || named(1) || named(2) || named(3) || named(4) || named(5) || named(6) || named(7)
 }
 
+/// Counts a packet from no station, where there is an entry for it.
+#[inline(always)]
+pub(crate) fn count_refused(key: &GuardKey, bytes: u64) {
+    if let Some(refused) = REFUSED.get_ptr_mut(key) {
+        // SAFETY: the pointer is to the table's value and only its fields are named.
+        unsafe {
+            add(&raw mut (*refused).packets, 1);
+            add(&raw mut (*refused).bytes, bytes);
+        }
+    }
+}
+
 /// Adds to one counter of the running CPU.
 ///
 /// The addition is atomic because a softirq, or on a preemptible kernel another task, can run the same program on the same CPU
@@ -263,7 +287,7 @@ pub(crate) fn count_denial(slot: u32, cause: Cause) -> bool {
             match cause {
                 Cause::Interface => &raw mut (*counters).denied_interface,
                 Cause::Source => &raw mut (*counters).denied_source,
-                Cause::Denied | Cause::Gone => &raw mut (*counters).denied_no_pin,
+                Cause::Denied | Cause::Gone | Cause::Stranger => &raw mut (*counters).denied_no_pin,
             },
             1,
         );

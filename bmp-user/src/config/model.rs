@@ -109,12 +109,9 @@ pub enum Transport {
 }
 
 impl Session {
-    /// The station's port, where this device (or a process on it) connects.
+    /// The port that is connected to: the station's, or this device's where the station connects.
     pub fn port(&self) -> Option<u16> {
-        match self.transport {
-            Some(Transport::Connect(port)) => Some(port),
-            Some(Transport::Listen(_)) | None => None,
-        }
+        self.transport.map(|(Transport::Connect(port) | Transport::Listen(port))| port)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Link {
     pub carrier: bool,
     /// A loopback interface (`IFF_LOOPBACK`).
     pub loopback: bool,
+    /// Its packets are in Ethernet frames (`ARPHRD_ETHER`).
+    pub ethernet: bool,
     /// The index of the interface this one is enslaved to: a VRF, bridge, bond, ...
     pub controller: Option<u32>,
     /// In the kernel's order, IPv4 before IPv6.

@@ -76,6 +76,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
         up: has(libc::IFF_UP),
         carrier: has(libc::IFF_LOWER_UP),
         loopback: has(libc::IFF_LOOPBACK),
+        ethernet: u16_at(payload, 2) == Some(libc::ARPHRD_ETHER),
         ..Link::default()
     };
     for (kind, value) in attributes(payload.get(16..)?) {

@@ -14,10 +14,10 @@ use tracing::{info, warn};
 
 use super::{
     Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Steers, Target, Unresolved,
-    resolve, vrfs::Vrfs,
+    guard::Guard, resolve, vrfs::Vrfs,
 };
 use crate::{
-    config::{Config, ConnectInterface, Session, SessionId, effective},
+    config::{Config, ConnectInterface, Session, SessionId, Transport, effective},
     link::{Host, Route, Routes},
 };
 
@@ -148,6 +148,7 @@ pub async fn run(
     let (sessions, lingering) = (BTreeMap::new(), VecDeque::new());
     steers.begin().await;
     let mut keeper = Keeper { pins, steers, routes, vrfs: Vrfs::default(), sessions, lingering, last_resort };
+    let mut guard = Guard::default();
     let mut first = true;
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
@@ -156,11 +157,13 @@ pub async fn run(
             keeper.retire_inherited();
             keeper.pins.tell_settled();
         }
+        guard.update(keeper.pins.datapath(), &found, keeper.passive(&wanted));
         let next = keeper.next_deadline().into_iter().chain(keeper.steers.deadline().await).min();
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),
             changed = host.changed() => changed.is_ok(),
             () = until(next) => true,
+            () = keeper.pins.listening_told() => true,
         };
         keeper.free_expired();
         keeper.steers.expire().await;
@@ -241,6 +244,21 @@ impl Keeper {
             self.steers.settle(id, tracked.decision.as_ref().and_then(Decision::mark)).await;
             self.sessions.insert(id.clone(), tracked);
         }
+    }
+
+    /// The passive sessions, with what is in force for those that are ready.
+    fn passive<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> impl Iterator<Item = (&'a Arc<SessionPin>, Option<&'a Grant>)> + 'a {
+        self.sessions.iter().filter_map(|(id, tracked)| {
+            let session = config.bmp.sessions.get(id)?;
+            let grant = match &tracked.decision {
+                Some(Decision::Ready(grant)) => Some(grant),
+                _ => None,
+            };
+            matches!(session.transport, Some(Transport::Listen(_))).then_some((&tracked.pin, grant))
+        })
     }
 
     /// The pin that an earlier bmpd left in force.
@@ -553,12 +571,15 @@ fn in_bytes(source: IpAddr) -> [u8; 16] {
 
 /// Which connections a session is made of; `None` where no port is configured, or there is no VRF device for its VPN instance.
 fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
-    let port = session.port()?;
+    let (role, port) = match session.transport? {
+        Transport::Connect(port) => (Role::Connect, port),
+        Transport::Listen(port) => (Role::Listen, port),
+    };
     let vrf = match &id.vpn_instance {
         Some(name) => host.vrf_named(name)?.index,
         None => 0,
     };
-    Some(Target { role: Role::Connect, vrf, station: SocketAddr::new(id.station, port) })
+    Some(Target { role, vrf, station: SocketAddr::new(id.station, port) })
 }
 
 fn no_route(id: &SessionId, resolved: &Resolved) -> Unresolved {

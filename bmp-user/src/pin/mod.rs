@@ -4,6 +4,7 @@
 mod connections;
 mod datapath;
 mod foreign;
+mod guard;
 mod keeper;
 mod privilege;
 mod reason;
@@ -14,11 +15,12 @@ mod vrfs;
 
 pub use connections::{Connection, Connections, Ended, Refusal, follow};
 pub use datapath::{
-    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Inherited, Mode, Occurrence, Options, Owner, Refused, Role,
-    Slot, SocketEvent, Target, detach,
+    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Mode, NoGuard, Occurrence, Options, Owner,
+    Refused, Role, Slot, SocketEvent, Target, detach,
 };
 pub use foreign::Foreign;
 pub(crate) use foreign::name_of;
+pub use guard::{GuardReport, GuardedInterface, Listening};
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
 pub use reason::Reason;

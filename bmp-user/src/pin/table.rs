@@ -6,9 +6,12 @@ use std::{
 };
 
 use bmp_ebpf::Counters;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::{Connection, Connections, Datapath, Resolved, Slot, SocketEvent, Target, Unresolved};
+use super::{
+    Connection, Connections, Datapath, Resolved, Slot, SocketEvent, Target, Unresolved,
+    guard::{GuardReport, Listening, SessionGuard},
+};
 use crate::config::SessionId;
 
 /// What a session may use now.
@@ -43,6 +46,7 @@ pub struct SessionPin {
     connections: watch::Sender<Connections>,
     current: Mutex<Option<Current>>,
     standing: watch::Sender<Standing>,
+    guard: SessionGuard,
 }
 
 /// What was decided about a session together with what the kernel enforces for it.
@@ -80,13 +84,15 @@ pub struct Pins {
     sessions: Arc<Mutex<BTreeMap<SessionId, Weak<SessionPin>>>>,
     settled: Arc<watch::Sender<bool>>,
     late: Arc<watch::Sender<bool>>,
+    /// Wakes the task that decides: a session has its listener, or has it no more.
+    listening: Arc<Notify>,
 }
 
 impl Pins {
     /// No pins yet; they are written through `datapath`.
     pub fn new(datapath: Datapath) -> Self {
         let no = || Arc::new(watch::Sender::new(false));
-        Self { datapath, sessions: Arc::default(), settled: no(), late: no() }
+        Self { datapath, sessions: Arc::default(), settled: no(), late: no(), listening: Arc::default() }
     }
 
     /// The kernel side.
@@ -108,6 +114,7 @@ impl Pins {
             connections: watch::Sender::default(),
             current: Mutex::default(),
             standing: watch::Sender::new(Standing { state: State::Pending, current: None }),
+            guard: SessionGuard::default(),
         });
         sessions.insert(id.clone(), Arc::downgrade(&pin));
         pin
@@ -158,6 +165,22 @@ impl Pins {
         lock(&self.sessions).values().filter_map(Weak::upgrade).collect()
     }
 
+    /// A passive session says whether it has its listener: the guard keeps strangers from it only then.
+    pub fn tell_listening(&self, pin: &SessionPin, listening: Listening) {
+        pin.guard.set_listening(listening);
+        self.listening.notify_one();
+    }
+
+    /// Returns when a session has told so.
+    pub(super) async fn listening_told(&self) {
+        self.listening.notified().await;
+    }
+
+    /// Where the guard stands for a passive session, and what it dropped.
+    pub fn guard(&self, pin: &SessionPin) -> GuardReport {
+        pin.guard.report(&self.datapath)
+    }
+
     /// What the kernel counted for a session, over all the slots it has had.
     pub fn counters(&self, pin: &SessionPin) -> Counters {
         let ledger = lock(&pin.ledger);
@@ -201,6 +224,10 @@ impl SessionPin {
 
     pub(super) fn tell_gone(&self, cookie: u64) {
         self.connections.send_if_modified(|connections| connections.gone(cookie));
+    }
+
+    pub(super) fn guard(&self) -> &SessionGuard {
+        &self.guard
     }
 
     pub(super) fn tell(&self, state: State) {

@@ -20,6 +20,8 @@ pub enum Phase {
     Resolving,
     /// Waiting for the station to answer.
     Connecting,
+    /// Waiting for the station to connect.
+    Listening,
     /// Telling the station what is in force.
     Dumping,
     /// Following the journal.
@@ -35,6 +37,7 @@ impl Phase {
             Self::Idle => "idle",
             Self::Resolving => "resolving",
             Self::Connecting => "connecting",
+            Self::Listening => "listening",
             Self::Dumping => "dumping",
             Self::Following => "following",
             Self::Down => "down",

@@ -17,6 +17,8 @@ const LINK_DETACH: libc::c_long = 34;
 
 /// `BPF_LINK_TYPE_CGROUP` (linux/bpf.h).
 pub(super) const LINK_TYPE_CGROUP: u32 = 3;
+/// `BPF_LINK_TYPE_XDP`.
+pub(super) const LINK_TYPE_XDP: u32 = 6;
 
 /// What a descriptor of BPF is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub(super) enum Kind {
     Table,
 }
 
-/// `struct bpf_link_info` (linux/bpf.h) of a cgroup link.
+/// `struct bpf_link_info` (linux/bpf.h): what follows the program is of a cgroup link, or else read by a method.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LinkInfo {
@@ -38,6 +40,14 @@ pub(super) struct LinkInfo {
     pub(super) cgroup: u64,
     pub(super) attach_type: u32,
     rest: [u32; 9],
+}
+
+impl LinkInfo {
+    /// Of an XDP link: the interface's index; 0 when the interface is gone.
+    pub(super) fn xdp_ifindex(&self) -> u32 {
+        let [a, b, c, d, ..] = self.cgroup.to_ne_bytes();
+        u32::from_ne_bytes([a, b, c, d])
+    }
 }
 
 /// `bpf(2)` with the part of `union bpf_attr` that a command reads.
@@ -84,6 +94,17 @@ pub(super) fn kind(object: &OwnedFd) -> Option<Kind> {
 
 /// Attaches a program to a cgroup by a link.
 pub(super) fn attach(program: BorrowedFd<'_>, cgroup: &File, attach_type: u32) -> io::Result<OwnedFd> {
+    create(program, cgroup.as_raw_fd(), attach_type, 0)
+}
+
+/// Attaches a program to an interface of this namespace by a link. `flags` are `XDP_FLAGS_*_MODE` (linux/if_link.h).
+pub(super) fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
+    /// `BPF_XDP` of `enum bpf_attach_type` (linux/bpf.h).
+    const XDP: u32 = 37;
+    create(program, ifindex.cast_signed(), XDP, flags)
+}
+
+fn create(program: BorrowedFd<'_>, target: i32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Create {
         program: i32,
@@ -91,8 +112,8 @@ pub(super) fn attach(program: BorrowedFd<'_>, cgroup: &File, attach_type: u32) -
         attach_type: u32,
         flags: u32,
     }
-    let (program, target) = (program.as_raw_fd(), cgroup.as_raw_fd());
-    let descriptor = call(LINK_CREATE, &mut Create { program, target, attach_type, flags: 0 })?;
+    let program = program.as_raw_fd();
+    let descriptor = call(LINK_CREATE, &mut Create { program, target, attach_type, flags })?;
     // SAFETY: the kernel has just opened it, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! /sys/fs/bpf/bmpd/            locked by the bmpd that runs
 //!   v1/                        the layout, bmp_ebpf::VERSION
-//!     links/    connect4 …     hold the programs to the cgroup
+//!     links/    connect4 …     hold the programs to the cgroup, guard-… to interfaces
 //!     programs/ connect4 …     the same programs, for bpftool and whoever looks
 //!     tables/   PINS …
 //!   v1-replaced/, v2/ …        other layouts, until their successor is in force
@@ -182,6 +182,11 @@ impl Layout {
 
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.0.join("links").join(name)
+    }
+
+    /// All that is in the folder of links.
+    pub(super) fn links(&self) -> Vec<PathBuf> {
+        entries(&self.0.join("links"))
     }
 
     pub(super) fn program(&self, name: &str) -> PathBuf {

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 use super::counters::add;
+use super::guard::{Guards, guard};
 use super::home::{Home, Refused};
 use super::load::{Loaded, find, load};
 use super::slots::Slots;
@@ -28,19 +29,19 @@ const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, s
 
 /// The loaded programs, their tables, and the book of slots.
 pub(super) struct Kernel {
-    /// Holds the programs.
-    _programs: Ebpf,
+    pub(super) programs: Ebpf,
     links: Vec<OwnedFd>,
-    home: Option<Home>,
+    pub(super) home: Option<Home>,
+    pub(super) guards: Guards,
     pins: HashMap<MapData, PinKey, u32>,
-    pin_slots: Array<MapData, Pin>,
+    pub(super) pin_slots: Array<MapData, Pin>,
     tags: SkStorage<MapData, Tag>,
     counters: PerCpuArray<MapData, Counters>,
     owners: Array<MapData, PinKey>,
     history: HashMap<MapData, PinKey, History>,
     vrfs: HashMap<MapData, LinkKey, u32>,
     events: Option<RingBuf<MapData>>,
-    slots: Slots,
+    pub(super) slots: Slots,
     /// What an earlier bmpd left and nobody has decided about yet, by slot number.
     inherited: Book<u32, Inherited>,
     taken_over: bool,
@@ -49,17 +50,18 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Loads the programs and attaches them, or takes over from an earlier bmpd.
-    pub(super) fn load(options: &Options) -> anyhow::Result<Self> {
+    pub(super) fn load(options: &Options, netns: u64) -> anyhow::Result<Self> {
         privilege::check()?;
-        Self::try_load(options).map_err(|error| if error.is::<Refused>() { error } else { privilege::explain(error) })
+        Self::try_load(options, netns)
+            .map_err(|error| if error.is::<Refused>() { error } else { privilege::explain(error) })
     }
 
-    fn try_load(options: &Options) -> anyhow::Result<Self> {
+    fn try_load(options: &Options, netns: u64) -> anyhow::Result<Self> {
         let cgroup = cgroup::open(options.cgroup.as_deref())?;
         let home = Home::open(options.bpffs.as_deref())?;
         let result = load(&cgroup, home.as_ref()).and_then(|loaded| {
             let fresh = !loaded.taken_over;
-            let kernel = Self::assemble(loaded);
+            let kernel = Self::assemble(loaded, netns);
             if kernel.is_err()
                 && fresh
                 && let Some(home) = &home
@@ -83,11 +85,14 @@ impl Kernel {
             kernel
                 .restore()
                 .context("cannot read the tables that an earlier bmpd left (`bmpd detach` removes them)")?;
+            if let Some(home) = &kernel.home {
+                kernel.guards.inherit(guard(&kernel.programs)?, &home.layout())?;
+            }
         }
         Ok(kernel)
     }
 
-    fn assemble(loaded: Loaded) -> anyhow::Result<Self> {
+    fn assemble(loaded: Loaded, netns: u64) -> anyhow::Result<Self> {
         let mut ebpf = loaded.ebpf;
         let log = forward_log(&mut ebpf);
         Ok(Self {
@@ -105,7 +110,8 @@ impl Kernel {
             log,
             links: loaded.links,
             home: None,
-            _programs: ebpf,
+            guards: Guards::new(&mut ebpf, netns)?,
+            programs: ebpf,
         })
     }
 
@@ -331,8 +337,8 @@ impl Kernel {
 
     /// See [`super::Datapath::claim`].
     pub(super) fn claim(&mut self, socket: &impl AsRawFd) -> anyhow::Result<()> {
-        let tag = Tag { slot: NO_SLOT, generation: 0, flags: TAG_OWN, process: std::process::id() };
-        self.tags.insert(socket, tag, 0).context("cannot mark the socket as bmpd's own")
+        let tag = Tag { slot: NO_SLOT, flags: TAG_OWN, process: std::process::id(), ..Tag::default() };
+        self.set_tag(socket, tag).context("cannot mark the socket as bmpd's own")
     }
 
     /// See [`super::Datapath::tag`].
@@ -344,8 +350,12 @@ impl Kernel {
             Owner::Bmpd => (TAG_OWN, std::process::id()),
             Owner::Process(id) => (0, id),
         };
-        let tag = Tag { slot: slot.number, generation: slot.generation, flags, process };
-        self.tags.insert(socket, tag, 0).with_context(|| format!("cannot put the socket under slot {}", slot.number))
+        let tag = Tag { slot: slot.number, generation: slot.generation, flags, process, netns: 0 };
+        self.set_tag(socket, tag).with_context(|| format!("cannot put the socket under slot {}", slot.number))
+    }
+
+    pub(super) fn set_tag(&mut self, socket: &impl AsRawFd, tag: Tag) -> anyhow::Result<()> {
+        Ok(self.tags.insert(socket, tag, 0)?)
     }
 
     /// The ring of events, for the first who asks.
@@ -359,6 +369,7 @@ impl Kernel {
         for link in self.links.drain(..) {
             bpf::detach(&link).context("cannot detach a BPF program from the cgroup")?;
         }
+        self.guards.detach_all()?;
         let Some(home) = self.home.take() else { return Ok(()) };
         for folder in home.all() {
             Home::remove(&folder)?;

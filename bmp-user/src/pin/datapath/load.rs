@@ -10,10 +10,14 @@ use anyhow::{Context as _, anyhow, bail};
 use aya::maps::{MapInfo, MapType};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use bmp_ebpf::{Counters, EVENTS_BYTES, History, LinkKey, Pin, PinKey, SLOTS_MAX, Tag, VRF_LINKS_MAX, program, table};
+use bmp_ebpf::{
+    Counters, EVENTS_BYTES, GUARDED_MAX, GuardKey, Guarded, History, LinkKey, Pin, PinKey, Refused, SLOTS_MAX, Tag,
+    VRF_LINKS_MAX, program, table,
+};
 use tracing::{debug, info};
 
 use super::bpf;
+use super::guard::guard;
 use super::home::{Home, Layout};
 
 /// The object file that the build script made.
@@ -36,7 +40,7 @@ const CLONE: u32 = 1 << 9;
 /// A table that outlives bmpd: name, type, sizes of key and value, entries and flags.
 type Shape = (&'static str, MapType, usize, usize, u32, u32);
 
-const TABLES: [Shape; 8] = [
+const TABLES: [Shape; 10] = [
     (table::PINS, MapType::Hash, size_of::<PinKey>(), size_of::<u32>(), SLOTS_MAX, 0),
     (table::SLOTS, MapType::Array, size_of::<u32>(), size_of::<Pin>(), SLOTS_MAX, 0),
     (table::TAGS, MapType::SkStorage, size_of::<u32>(), size_of::<Tag>(), 0, NO_PREALLOC | CLONE),
@@ -44,6 +48,8 @@ const TABLES: [Shape; 8] = [
     (table::EVENTS, MapType::RingBuf, 0, 0, EVENTS_BYTES, 0),
     (table::OWNERS, MapType::Array, size_of::<u32>(), size_of::<PinKey>(), SLOTS_MAX, 0),
     (table::VRFS, MapType::Hash, size_of::<LinkKey>(), size_of::<u32>(), VRF_LINKS_MAX, NO_PREALLOC),
+    (table::GUARDED, MapType::Hash, size_of::<GuardKey>(), size_of::<Guarded>(), GUARDED_MAX, NO_PREALLOC),
+    (table::REFUSED, MapType::PerCpuHash, size_of::<GuardKey>(), size_of::<Refused>(), GUARDED_MAX, NO_PREALLOC),
     (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<History>(), SLOTS_MAX, NO_PREALLOC),
 ];
 
@@ -113,7 +119,7 @@ fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool) -> anyhow::Res
     }
     let mut ebpf = loader.load(PROGRAMS).context("cannot make the BPF tables")?;
     // All of them first: a program that the verifier refuses is told before anything is touched.
-    for (name, _) in HOOKS {
+    for name in HOOKS.iter().map(|(name, _)| *name).chain([program::GUARD]) {
         verify(name, find(ebpf.program_mut(name), name)?)?;
     }
     let mut links = Vec::with_capacity(HOOKS.len());
@@ -130,6 +136,10 @@ fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool) -> anyhow::Res
                 .with_context(|| format!("cannot pin the BPF program `{name}`"))?;
         }
     }
+    // Where it is attached is decided when there is something to guard.
+    if let Some(layout) = layout {
+        pin_program(guard(&ebpf)?, &layout.program(program::GUARD)).context("cannot pin the BPF program `guard`")?;
+    }
     Ok(Loaded { ebpf, links, taken_over: taken_over || found })
 }
 
@@ -140,6 +150,7 @@ fn verify(name: &str, program: &mut Program) -> anyhow::Result<()> {
             Program::CgroupSkb(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
             Program::SockOps(program) => program.load(),
+            Program::Xdp(program) => program.load(),
             _ => bail!("the BPF object's `{name}` is of another type: bmpd was built with other programs than its own"),
         },
     )

@@ -10,6 +10,7 @@ mod bpf;
 mod cgroup;
 mod counters;
 mod events;
+mod guard;
 mod home;
 mod kernel;
 mod load;
@@ -35,6 +36,7 @@ use home::Home;
 use kernel::Kernel;
 
 pub use events::{Change, Events, Occurrence, Refused, SocketEvent};
+pub use guard::{Hook, NoGuard};
 pub use home::DEFAULT_BPFFS;
 
 /// What `--datapath` asks for.
@@ -198,7 +200,7 @@ impl Datapath {
     fn kernel(options: &Options) -> anyhow::Result<Self> {
         let netns =
             netns_cookie().context("cannot read this network namespace's cookie (Linux 5.14 or later has it)")?;
-        let kernel = Mutex::new(Some(Kernel::load(options)?));
+        let kernel = Mutex::new(Some(Kernel::load(options, netns)?));
         Ok(Self { inner: Arc::new(Inner { netns, enforcement: Enforcement::Kernel, kernel }) })
     }
 
