@@ -4,6 +4,7 @@ mod binding;
 mod client;
 mod defaults;
 mod display;
+mod guard;
 mod operator;
 mod protocol;
 mod report;

@@ -9,9 +9,13 @@ use std::{
 use bmp_ebpf::Counters;
 use serde::Serialize;
 
-use super::{Context, binding::egress_names};
+use super::{
+    Context,
+    binding::egress_names,
+    guard::{self, Guard},
+};
 use crate::{
-    config::{Config, PUBLIC, Session as Configured, SessionId, effective},
+    config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
     feed::Counts,
     pin::{Enforcement, State},
     session::{Phase, Session},
@@ -23,6 +27,8 @@ use crate::{
 pub(super) struct SessionReport {
     pub(super) station: IpAddr,
     pub(super) port: Option<u16>,
+    /// `connect`, `listen`, or nothing where no port is configured.
+    pub(super) role: Option<&'static str>,
     pub(super) vpn_instance: String,
     pub(super) alias: Option<String>,
     /// `bmpd` or `adopted`.
@@ -46,6 +52,8 @@ pub(super) struct SessionReport {
     pub(super) kernel: Kernel,
     /// What the kernel tells of the connections; `None` where no program does.
     pub(super) connections: Option<Connections>,
+    /// Absent where this host connects.
+    pub(super) guard: Option<Guard>,
     pub(super) messages: Messages,
     pub(super) feed: Feed,
 }
@@ -191,6 +199,10 @@ fn report(
     SessionReport {
         station: id.station,
         port: configured.port(),
+        role: configured.transport.map(|transport| match transport {
+            Transport::Connect(_) => "connect",
+            Transport::Listen(_) => "listen",
+        }),
         vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
         alias: id.alias.clone(),
         owner: if configured.adopt { "adopted" } else { "bmpd" },
@@ -230,6 +242,7 @@ fn report(
                 failed: told.failed,
             }
         }),
+        guard: guard::report(context, configured, session),
         messages: messages(session.status.messages()),
         feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps, complete },
     }

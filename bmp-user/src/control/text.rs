@@ -53,7 +53,8 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
         writeln!(text, " BMP session {}{alias}", report.station)?;
         let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
         line("VPN instance", report.vpn_instance.clone())?;
-        line("Station port", report.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
+        let name = if report.role == Some("listen") { "Listening port" } else { "Station port" };
+        line(name, report.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
         let phase = if report.phase == report.state { String::new() } else { format!(" ({})", report.phase) };
         line("State", format!("{}{phase}, for {}", capitalised(report.state), age(report.age_seconds)))?;
         if let Some(reason) = report.reason {
@@ -107,6 +108,10 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
                 kernel.denied.interface, kernel.denied.source, kernel.denied.no_pin
             ),
         )?;
+        if let Some(guard) = &report.guard {
+            line("Guard", guard.in_words())?;
+            line("Strangers", guard.strangers())?;
+        }
         line("Foreign", format!("{} bytes in {} packets", kernel.foreign.tx_bytes, kernel.foreign.tx_packets))?;
         if let Some(told) = &report.connections {
             line(

@@ -21,7 +21,7 @@ pub enum Reason {
     NoRoute,
     /// The VPN instance's VRF device is not there.
     VpnInstanceAbsent,
-    /// An adopted socket is bound to something else.
+    /// An adopted socket is bound to something else, or another process listens on a passive session's address and port.
     SourceConflict,
     /// The kernel dropped the session's packets: they would have left elsewhere.
     EgressDenied,

@@ -62,18 +62,7 @@ fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
         reason: Reason::NotPermitted,
         why: format!("tag the session's own socket: {error:#}"),
     })?;
-    let configure = || {
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(
-            &TcpKeepalive::new()
-                .with_time(KEEPALIVE_IDLE)
-                .with_interval(KEEPALIVE_INTERVAL)
-                .with_retries(KEEPALIVE_PROBES),
-        )?;
-        sys::set_not_sent_low_water(&socket, NOT_SENT_LOW_WATER)
-    };
-    configure().map_err(refusal("set socket options".to_owned()))?;
+    socket.set_nonblocking(true).and_then(|()| tune(&socket)).map_err(refusal("set socket options".to_owned()))?;
     if grant.mark != 0 {
         sys::set_mark(&socket, grant.mark).map_err(refusal("mark the socket for its next hop".to_owned()))?;
     }
@@ -86,6 +75,15 @@ fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
             .map_err(refusal(format!("bind to source address {source}")))?;
     }
     Ok(socket)
+}
+
+/// What every session's socket is set to, whoever opened the connection.
+pub(super) fn tune(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES),
+    )?;
+    sys::set_not_sent_low_water(socket, NOT_SENT_LOW_WATER)
 }
 
 /// A link-local station is reached by the pinned interface: its index is the scope (RFC 4007 §6).
@@ -106,6 +104,8 @@ pub(super) fn reason_of(error: &io::Error, otherwise: Reason) -> Reason {
         Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Reason::ConnectionReset,
         Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::NoRoute,
         Some(libc::EADDRNOTAVAIL) => Reason::AddressAbsent,
+        // Of a listener: it is somebody else's.
+        Some(libc::EADDRINUSE) => Reason::SourceConflict,
         Some(libc::ENODEV) => Reason::InterfaceAbsent,
         Some(libc::ENETDOWN) => Reason::InterfaceDown,
         // The connect programs answer a denied connect with EPERM.

@@ -5,13 +5,15 @@
 //!     ▲          └──── back off ◀────────┤ failed
 //!     └──────────────────────────────────┘ pin changed: at once
 //! ```
+//!
+//! Where the station connects, `connect` is to listen, and there is nothing to back off from: it is the station that tries again.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{net::TcpStream, sync::watch, task::JoinSet};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -19,12 +21,13 @@ use super::{
     backoff::Backoff,
     connect::{Refusal, connect},
     connection::Connection,
+    listen::{Listeners, Seat},
     status::{Phase, Status},
 };
 use crate::{
     config::SessionId,
     feed::Feed,
-    pin::{Grant, Pins, Reason, SessionPin, State, Unresolved},
+    pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved},
 };
 
 /// How long a connection has to last for the next failure to be the first again.
@@ -42,6 +45,8 @@ pub(super) struct Life {
     pub(super) stop: watch::Receiver<bool>,
     /// Connections whose way is lost and that are still being closed.
     pub(super) farewells: JoinSet<()>,
+    /// Where stations connect to this host.
+    pub(super) listeners: Listeners,
     /// Changes when an operator resets the session.
     pub(super) reset: watch::Receiver<()>,
 }
@@ -56,6 +61,8 @@ enum End {
     Reset,
     /// The connection failed.
     Failed(Refusal),
+    /// The station has connected anew.
+    Replaced(TcpStream),
 }
 
 impl Life {
@@ -64,10 +71,13 @@ impl Life {
         let mut backoff = Backoff::new();
         loop {
             let Some(grant) = self.resolve(&mut pin).await else { break };
-            let end = self.connect_and_follow(&grant, &mut pin, &mut backoff).await;
+            let end = match grant.target.role {
+                Role::Connect => self.connect_and_follow(&grant, &mut pin, &mut backoff).await,
+                Role::Listen => self.listen_and_follow(&grant, &mut pin).await,
+            };
             match end {
                 End::Stopped => break,
-                End::PinChanged | End::Reset => backoff.reset(),
+                End::PinChanged | End::Reset | End::Replaced(_) => backoff.reset(),
                 End::Failed(refusal) => {
                     if !self.back_off(refusal, &mut pin, &mut backoff).await {
                         break;
@@ -123,7 +133,69 @@ impl Life {
             Ok(stream) => stream,
             Err(refusal) => return End::Failed(self.blame_denial(refusal, denied)),
         };
-        let local = stream.local_addr().ok();
+        let began = Instant::now();
+        let end = self.follow(stream, grant, pin, denied, None).await;
+        if began.elapsed() >= SUCCESS {
+            backoff.reset();
+        }
+        end
+    }
+
+    /// Waits for the station, again and again, as long as what is granted is in force.
+    async fn listen_and_follow(&mut self, grant: &Arc<Grant>, pin: &mut watch::Receiver<State>) -> End {
+        self.farewells.abort_all();
+        let seat = match self.listeners.seat(grant, self.pins.datapath()) {
+            Ok(seat) => seat,
+            Err(refusal) => {
+                self.pins.tell_listening(&self.pin, Listening::No);
+                return End::Failed(refusal);
+            }
+        };
+        // Strangers are kept away from now on, and the station is not.
+        self.pins.tell_listening(&self.pin, Listening::As(Arc::clone(grant)));
+        info!("session {}: listening on {seat} for {}", self.id, self.id.station);
+        let mut anew = None;
+        let end = loop {
+            self.status.update(|shown| {
+                shown.phase = Phase::Listening;
+                shown.retry_at = None;
+            });
+            let denied = self.denied();
+            // What was asked while there was nothing to reset is done.
+            self.reset.mark_unchanged();
+            let stream = match anew.take() {
+                Some(stream) => stream,
+                None => tokio::select! {
+                    stream = seat.connected() => stream,
+                    () = other_pin(pin, grant) => break End::PinChanged,
+                    () = stopped(&mut self.stop) => break End::Stopped,
+                },
+            };
+            match self.follow(stream, grant, pin, denied, Some(&seat)).await {
+                End::Replaced(stream) => anew = Some(stream),
+                // It is told, and may come back at once.
+                End::Reset => {}
+                End::Failed(refusal) => self.show_failed(&refusal),
+                end => break end,
+            }
+        };
+        // What persists when bmpd ends is guarded on.
+        if !matches!(end, End::Stopped) {
+            self.pins.tell_listening(&self.pin, Listening::No);
+        }
+        end
+    }
+
+    /// Follows a connection until it ends, whyever. `seat` is where the station may connect anew.
+    async fn follow(
+        &mut self,
+        stream: TcpStream,
+        grant: &Arc<Grant>,
+        pin: &mut watch::Receiver<State>,
+        denied: u64,
+        seat: Option<&Seat>,
+    ) -> End {
+        let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().unwrap_or(grant.target.station));
         self.status.update(|shown| {
             shown.phase = Phase::Dumping;
             shown.reason = None;
@@ -133,20 +205,17 @@ impl Life {
             shown.established += 1;
         });
         match local {
-            Some(local) => info!("session {}: up from {local} to {}", self.id, grant.target.station),
-            None => info!("session {}: up to {}", self.id, grant.target.station),
+            Some(local) => info!("session {}: up from {local} to {peer}", self.id),
+            None => info!("session {}: up to {peer}", self.id),
         }
-        let began = Instant::now();
         let mut connection = Connection::new(self, stream);
         let end = tokio::select! {
             refusal = connection.follow() => End::Failed(self.blame_denial(refusal, denied)),
             () = other_pin(pin, grant) => End::PinChanged,
             () = changed(&mut self.reset) => End::Reset,
             () = stopped(&mut self.stop) => End::Stopped,
+            stream = another(seat) => End::Replaced(stream),
         };
-        if began.elapsed() >= SUCCESS {
-            backoff.reset();
-        }
         self.part(connection, &end, pin).await;
         end
     }
@@ -174,6 +243,9 @@ impl Life {
                 mend: String::new(),
             }),
             End::Stopped => info!("session {}: closing", self.id),
+            End::Replaced(_) => {
+                info!("session {}: the station has connected anew, which ends the connection before", self.id);
+            }
         }
         let retransmits = connection.retransmits();
         self.status.update(|shown| {
@@ -184,6 +256,8 @@ impl Life {
         match end {
             End::Failed(_) => {}
             End::PinChanged if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
+            // A station that was started again knows nothing of the old one and answers nothing there.
+            End::Replaced(_) => drop(self.farewells.spawn(connection.say_farewell())),
             End::PinChanged | End::Reset | End::Stopped => connection.say_farewell().await,
         }
     }
@@ -230,6 +304,15 @@ impl Life {
         }
     }
 
+    /// A connection that the station made is over, and the session waits for the next.
+    fn show_failed(&self, refusal: &Refusal) {
+        warn!("session {}: down: {}: {}; listening", self.id, refusal.reason, refusal.why);
+        self.status.update(|shown| {
+            shown.reason = Some(refusal.reason);
+            shown.why = Some(refusal.why.clone());
+        });
+    }
+
     /// Logged once for each change.
     fn show_unresolved(&self, unresolved: &Unresolved) {
         let shown = self.status.snapshot();
@@ -268,6 +351,14 @@ async fn other_pin(pin: &mut watch::Receiver<State>, grant: &Arc<Grant>) {
     // An error means that nobody decides about pins any more: the one in force stays.
     if pin.wait_for(|state| !same(state)).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when the station has connected anew.
+async fn another(seat: Option<&Seat>) -> TcpStream {
+    match seat {
+        Some(seat) => seat.connected().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,11 +1,12 @@
-//! The sessions: one task for each station, which connects from the pinned source, tells the station what is in force, follows
-//! the journal, and backs off when it must.
+//! The sessions: one task for each station, which connects from the pinned source or waits there for the station to connect, tells the
+//! station what is in force, follows the journal, and backs off when it must.
 
 mod adopted;
 mod backoff;
 mod connect;
 mod connection;
 mod life;
+mod listen;
 mod outbox;
 mod pulse;
 mod status;
@@ -31,6 +32,7 @@ use crate::{
 };
 use adopted::Adopted;
 use life::Life;
+use listen::Listeners;
 
 /// All sessions together have this long to say farewell when bmpd ends: a little more than one has.
 const SHUTDOWN: Duration = Duration::from_secs(3);
@@ -113,6 +115,7 @@ pub async fn run(
 ) {
     let mut running = BTreeMap::<SessionId, Running>::new();
     let mut ending = JoinSet::new();
+    let listeners = Listeners::default();
     loop {
         let wanted = Arc::clone(&config.borrow_and_update());
         let other = |id: &SessionId, running: &Running| {
@@ -153,6 +156,7 @@ pub async fn run(
                     status,
                     stop: stop_receiver,
                     farewells: JoinSet::new(),
+                    listeners: listeners.clone(),
                     reset,
                 };
                 tokio::spawn(life.run())

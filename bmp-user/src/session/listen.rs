@@ -1,0 +1,277 @@
+//! Where stations connect to this host. Sessions whose stations connect to one address and port share a listener; a connection is its
+//! session's by the address that it comes from.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use bmp_ebpf::PinKey;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::AbortHandle,
+};
+use tracing::{debug, warn};
+
+use super::connect::{Refusal, reason_of, tune};
+use crate::{
+    pin::{Datapath, Grant, Reason},
+    sys,
+};
+
+/// Connections that wait to be accepted, which each is at once.
+const BACKLOG: i32 = 128;
+
+/// How long no connection is accepted after the kernel had no descriptor or memory for one.
+const SHORTAGE: Duration = Duration::from_secs(1);
+
+/// What one listener is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    vrf: u32,
+    /// Interface index; 0 is any interface of the VRF.
+    device: u32,
+    /// The unspecified address is all of the VRF's.
+    address: IpAddr,
+    port: u16,
+}
+
+/// Who connects to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Caller {
+    vrf: u32,
+    port: u16,
+    station: IpAddr,
+}
+
+/// The listeners that there are, and the sessions that wait at them. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Listeners(Arc<Mutex<Registry>>);
+
+#[derive(Default)]
+struct Registry {
+    open: BTreeMap<Place, Weak<Listener>>,
+    waiting: BTreeMap<Caller, Arc<Waiting>>,
+}
+
+/// A session that waits for its station.
+struct Waiting {
+    /// As in [`Place`].
+    device: u32,
+    source: Option<IpAddr>,
+    key: PinKey,
+    datapath: Datapath,
+    /// The latest connection, until the session takes it.
+    latest: Mutex<Option<TcpStream>>,
+    news: Notify,
+}
+
+/// Ends with the last session that waits at it.
+struct Listener {
+    socket: Arc<TcpListener>,
+    task: AbortHandle,
+}
+
+/// A session's part in a listener: as long as it is there, the station is let in.
+pub(super) struct Seat {
+    listeners: Listeners,
+    place: Place,
+    caller: Caller,
+    waiting: Arc<Waiting>,
+    _listener: Arc<Listener>,
+}
+
+impl Listeners {
+    /// Waits for the station of a grant, at a listener that is there or is opened for it.
+    ///
+    /// The socket is bound to source and device here: a host without the kernel programs still lets the station connect there alone.
+    pub(super) fn seat(&self, grant: &Grant, datapath: &Datapath) -> Result<Seat, Refusal> {
+        let station = grant.target.station;
+        let device = grant.resolved.device.as_ref().map_or(0, |(index, _)| *index);
+        let unspecified: IpAddr =
+            if station.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let (vrf, port) = (grant.target.vrf, station.port());
+        let place = Place { vrf, device, address: grant.resolved.source.unwrap_or(unspecified), port };
+        let listener = self.listener(place, datapath).map_err(|error| Refusal {
+            reason: reason_of(&error, Reason::NotPermitted),
+            why: format!("listen on {place}: {error}"),
+        })?;
+        let waiting = Arc::new(Waiting {
+            device,
+            source: grant.resolved.source,
+            key: datapath.key(&grant.target),
+            datapath: datapath.clone(),
+            latest: Mutex::default(),
+            news: Notify::new(),
+        });
+        let caller = Caller { vrf, port, station: station.ip() };
+        self.registry().waiting.insert(caller, Arc::clone(&waiting));
+        Ok(Seat { listeners: self.clone(), place, caller, waiting, _listener: listener })
+    }
+
+    fn listener(&self, place: Place, datapath: &Datapath) -> io::Result<Arc<Listener>> {
+        let mut registry = self.registry();
+        if let Some(listener) = registry.open.get(&place).and_then(Weak::upgrade) {
+            return Ok(listener);
+        }
+        registry.open.retain(|_, listener| listener.strong_count() > 0);
+        // The kernel takes two listeners that one packet could reach only if both allow it. Ours do, for as long as this takes: a connection
+        // is its session's whichever of them it comes to. Nobody else's are let in.
+        let same_port = registry.open.iter().filter(|(other, _)| other.port == place.port);
+        let others: Vec<_> = same_port.filter_map(|(_, listener)| listener.upgrade()).collect();
+        let allow =
+            |allowed: bool| others.iter().try_for_each(|other| SockRef::from(&*other.socket).set_reuse_port(allowed));
+        allow(true)?;
+        let opened = open(place, datapath, !others.is_empty());
+        allow(false)?;
+        let socket = Arc::new(TcpListener::from_std(opened?.into())?);
+        let task = tokio::spawn(accept(Arc::clone(&socket), place, Arc::downgrade(&self.0))).abort_handle();
+        let listener = Arc::new(Listener { socket, task });
+        registry.open.insert(place, Arc::downgrade(&listener));
+        Ok(listener)
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        lock(&self.0)
+    }
+}
+
+fn open(place: Place, datapath: &Datapath, beside_others: bool) -> io::Result<Socket> {
+    let address = SocketAddr::new(place.address, place.port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    datapath.claim_listener(&socket).map_err(|error| io::Error::other(format!("{error:#}")))?;
+    socket.set_nonblocking(true)?;
+    // Connections of an earlier bmpd that are not quite over do not keep the next one from listening.
+    socket.set_reuse_address(true)?;
+    if place.address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Outside the default VRF it is the VRF's device that a socket is bound to if nothing narrower is asked for.
+    let device = if place.device == 0 { place.vrf } else { place.device };
+    if device != 0 {
+        sys::bind_to_interface(&socket, device)?;
+    }
+    socket.set_reuse_port(beside_others)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
+    Ok(socket)
+}
+
+/// Accepts whoever connects, until the listener ends.
+async fn accept(socket: Arc<TcpListener>, place: Place, registry: Weak<Mutex<Registry>>) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                let Some(registry) = registry.upgrade() else { return };
+                hand_on(stream, peer, place, &registry);
+            }
+            // The far end has given up, or the listener was shut down.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                warn!("listener {place}: cannot accept a connection: {error}");
+                tokio::time::sleep(SHORTAGE).await;
+            }
+        }
+    }
+}
+
+/// Gives a connection to the session whose station it comes from.
+fn hand_on(stream: TcpStream, peer: SocketAddr, place: Place, registry: &Mutex<Registry>) {
+    let caller = Caller { vrf: place.vrf, port: place.port, station: peer.ip().to_canonical() };
+    let waiting = lock(registry).waiting.get(&caller).cloned();
+    let taken = match &waiting {
+        Some(waiting) => waiting.take_in(&stream, place),
+        None => Err("no session has it as its station".to_owned()),
+    };
+    match (waiting, taken) {
+        (Some(waiting), Ok(())) => {
+            // One that was not taken yet is one that the station has given up.
+            *lock(&waiting.latest) = Some(stream);
+            waiting.news.notify_one();
+        }
+        (_, Err(why)) => {
+            debug!("listener {place}: {peer} is refused: {why}");
+            // A reset tells it at once, and leaves nothing behind.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+        (None, Ok(())) => {}
+    }
+}
+
+impl Waiting {
+    /// Makes a connection the session's, or says why it is not. The kernel programs see to all this where they are; elsewhere nobody does.
+    fn take_in(&self, stream: &TcpStream, place: Place) -> Result<(), String> {
+        let local = stream.local_addr().map_err(|error| error.to_string())?.ip().to_canonical();
+        if self.source.is_some_and(|source| source != local) {
+            return Err(format!("its session is not at {local}"));
+        }
+        if self.device != 0 && self.device != place.device {
+            return Err("it came by another interface than its session's".to_owned());
+        }
+        self.datapath.admit(stream, &self.key).map_err(|error| format!("{error:#}"))?;
+        let socket = SockRef::from(stream);
+        if self.device == 0 && place.device != 0 {
+            // It came to a listener that is bound more narrowly than its session is.
+            let _ = sys::bind_to_interface(stream, place.vrf);
+        }
+        tune(&socket).map_err(|error| error.to_string())
+    }
+}
+
+impl Seat {
+    /// The station's next connection. Of several the latest: a station that was started again must not wait until the connection before is
+    /// found dead. Nothing is lost when the future is dropped.
+    pub(super) async fn connected(&self) -> TcpStream {
+        loop {
+            if let Some(stream) = lock(&self.waiting.latest).take() {
+                return stream;
+            }
+            self.waiting.news.notified().await;
+        }
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.place.fmt(f)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address.is_unspecified() {
+            true => write!(f, "port {} of any address", self.port),
+            false => write!(f, "{} port {}", self.address, self.port),
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut registry = self.listeners.registry();
+        // The same station's next session may have taken the seat.
+        if registry.waiting.get(&self.caller).is_some_and(|waiting| Arc::ptr_eq(waiting, &self.waiting)) {
+            registry.waiting.remove(&self.caller);
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // At once, so that another can listen there: the task lets its socket go a little later.
+        let _ = SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Both);
+        self.task.abort();
+    }
+}
+
+/// Nothing that holds these locks can panic half-way through a change, so a poisoned one is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
