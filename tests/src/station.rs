@@ -54,7 +54,7 @@ pub enum End {
 /// One connection as the station saw it.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Where it came from: the router, as a station knows it.
+    /// Where it came from, or went where the station opened it: the router, as a station knows it.
     pub peer: SocketAddr,
     /// Every whole message, in order.
     pub frames: Vec<Frame>,
@@ -118,6 +118,8 @@ struct State {
 #[derive(Debug)]
 enum Order {
     Listen(TcpListener),
+    /// A connection that the station opened.
+    Follow(TcpStream, SocketAddr),
     Refuse,
     Close,
     Reset,
@@ -165,6 +167,24 @@ impl Station {
     /// Listens no more: new connections are refused. Those that are open stay.
     pub fn refuse(&self) {
         self.order(Order::Refuse);
+    }
+
+    /// Connects to a passive session at `to`, from the station's address, and treats the connection like one that it accepted. Returns its
+    /// number among [`Self::connections`].
+    ///
+    /// # Errors
+    /// What the kernel says; that nobody answered within `patience` is [`ErrorKind::TimedOut`].
+    pub fn call(&self, to: impl Into<SocketAddr>, patience: Duration) -> io::Result<usize> {
+        let to = to.into();
+        let stream = self.netns.enter(|| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(self.address.ip(), 0).into())?;
+            socket.connect_timeout(&to.into(), patience)?;
+            io::Result::Ok(TcpStream::from(socket))
+        })?;
+        let index = self.connections().len();
+        self.order(Order::Follow(stream, to));
+        Ok(index)
     }
 
     /// From now on, treats connections so. A station that stalled reads on.
@@ -286,6 +306,7 @@ impl Loop<'_> {
             for order in orders {
                 match order {
                     Order::Listen(listener) => self.listener = Some(listener),
+                    Order::Follow(stream, peer) => self.take(stream, peer, mode),
                     Order::Refuse => self.refuse(),
                     Order::Close => self.end_all(false),
                     Order::Reset => self.end_all(true),
@@ -323,21 +344,25 @@ impl Loop<'_> {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = &self.listener else { return };
-        while let Ok((stream, peer)) = listener.accept() {
-            let connection = Connection { peer, frames: Vec::new(), bytes: 0, unfinished: 0, end: None };
-            let (index, mode) = self.shared.state.change(|state| {
-                state.connections.push(connection);
-                (state.connections.len() - 1, state.mode)
-            });
-            match mode {
-                Mode::Read | Mode::Stall | Mode::Linger => {
-                    if stream.set_nonblocking(true).is_ok() {
-                        self.open.push(Open { index, stream, unfinished: BytesMut::new() });
-                    }
+        while let Some(Ok((stream, peer))) = self.listener.as_ref().map(TcpListener::accept) {
+            let mode = self.shared.state.lock().mode;
+            self.take(stream, peer, mode);
+        }
+    }
+
+    fn take(&mut self, stream: TcpStream, peer: SocketAddr, mode: Mode) {
+        let connection = Connection { peer, frames: Vec::new(), bytes: 0, unfinished: 0, end: None };
+        let index = self.shared.state.change(|state| {
+            state.connections.push(connection);
+            state.connections.len() - 1
+        });
+        match mode {
+            Mode::Read | Mode::Stall | Mode::Linger => {
+                if stream.set_nonblocking(true).is_ok() {
+                    self.open.push(Open { index, stream, unfinished: BytesMut::new() });
                 }
-                Mode::Close | Mode::Reset => self.end(index, stream, mode == Mode::Reset),
             }
+            Mode::Close | Mode::Reset => self.end(index, stream, mode == Mode::Reset),
         }
     }
 
@@ -453,6 +478,19 @@ mod tests {
         assert_eq!((seen.peer, seen.frames.len(), &seen.end), (stream.local_addr().unwrap(), 1, &None));
         drop(stream);
         station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+    }
+
+    #[test]
+    fn a_station_that_calls_records_as_one_that_is_called() {
+        let (netns, station) = lone_station();
+        let router = netns.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let index = station.call(router.local_addr().unwrap(), PATIENCE).unwrap();
+        let (mut stream, from) = router.accept().unwrap();
+        assert_eq!(from.ip(), station.address().ip());
+        stream.write_all(&bmp::initiation("here")).unwrap();
+        station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
+        drop((stream, router));
+        station.wait_connection(index, "FIN", |c| c.end == Some(End::Fin));
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn nothing_is_left_after_sigterm() {
     let bmpd = Bmpd::start_with(&topology.router, &plan.configuration(), &options);
     bmpd.wait_up(STATION);
     let objects = bmpd.objects();
-    assert_eq!((objects.programs.len(), objects.links.len()), (5, 5), "{objects:?}");
+    assert_eq!((objects.programs.len(), objects.links.len()), (6, 5), "{objects:?}");
     assert!(objects.maps.len() >= 7, "{objects:?}");
     assert_eq!(objects.remaining(), objects, "the list of what is loaded has them");
     assert!(cgroup.attached() >= 5);
@@ -97,7 +97,7 @@ fn detach_removes_what_a_killed_bmpd_left_and_says_so() {
     let setup = bmpd.crash();
     let done = setup.detach();
     assert_eq!(done.status.code(), Some(0));
-    let said = format!("{path}/v1: removed 5 links, 5 programs and 7 tables\n");
+    let said = format!("{path}/v1: removed 5 links, 6 programs and 10 tables\n");
     assert_eq!(String::from_utf8_lossy(&done.stdout), said);
     objects.wait_gone();
     assert_no_pinned_objects(&setup);

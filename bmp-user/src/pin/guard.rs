@@ -184,7 +184,7 @@ fn gains_by_native(link: &Link) -> bool {
 /// The interfaces that the station may connect by: those that the session may leave by.
 fn ways<'a>(grant: &Grant, host: &'a Host) -> Vec<&'a Link> {
     let resolved = &grant.resolved;
-    if let Some((index, _)) = &resolved.device {
+    if let Some((index, _)) = resolved.device.as_ref().filter(|(index, _)| *index != grant.target.vrf) {
         return host.links.get(index).into_iter().collect();
     }
     let may =

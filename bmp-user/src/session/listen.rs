@@ -92,7 +92,9 @@ impl Listeners {
     /// The socket is bound to source and device here: a host without the kernel programs still lets the station connect there alone.
     pub(super) fn seat(&self, grant: &Grant, datapath: &Datapath) -> Result<Seat, Refusal> {
         let station = grant.target.station;
+        // Where nothing narrower is meant, a session in a VRF is bound to the VRF's device.
         let device = grant.resolved.device.as_ref().map_or(0, |(index, _)| *index);
+        let device = if device == grant.target.vrf { 0 } else { device };
         let unspecified: IpAddr =
             if station.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let (vrf, port) = (grant.target.vrf, station.port());
@@ -151,7 +153,6 @@ fn open(place: Place, datapath: &Datapath, beside_others: bool) -> io::Result<So
     if place.address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Outside the default VRF it is the VRF's device that a socket is bound to if nothing narrower is asked for.
     let device = if place.device == 0 { place.vrf } else { place.device };
     if device != 0 {
         sys::bind_to_interface(&socket, device)?;

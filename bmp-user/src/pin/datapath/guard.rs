@@ -124,6 +124,17 @@ impl Datapath {
         self.with(|kernel| kernel.guards.forget(wanted));
     }
 
+    /// What the program says to a frame that comes in by the interface of index 1.
+    #[cfg(test)]
+    pub(super) fn run_guard(&self, frame: &[u8]) -> u32 {
+        use aya::programs::{TestRun as _, TestRunOptions};
+        let run = |kernel: &mut Kernel| {
+            let Ok(Program::Xdp(program)) = guard(&kernel.programs) else { panic!("it is an XDP program") };
+            program.test_run(TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() }).unwrap()
+        };
+        self.with(run).unwrap().return_value
+    }
+
     /// Marks a socket as a listener of bmpd's. Call it before `listen`.
     ///
     /// # Errors

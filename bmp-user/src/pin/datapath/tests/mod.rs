@@ -2,6 +2,9 @@
 
 mod connect;
 mod events;
+mod frames;
+mod guard;
+mod listener;
 mod packets;
 mod persistence;
 mod tables;

@@ -21,7 +21,7 @@ fn deny() -> Pin {
 }
 
 /// What is attached to the cgroup and pinned in the folder, by name.
-fn pinned(folder: &Path, kind: &str) -> Vec<String> {
+pub(super) fn pinned(folder: &Path, kind: &str) -> Vec<String> {
     let entries = fs::read_dir(folder.join("v1").join(kind)).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -31,15 +31,16 @@ fn pinned(folder: &Path, kind: &str) -> Vec<String> {
 #[test]
 fn programs_tables_and_links_are_pinned_under_the_layouts_version() {
     let world = World::new();
-    let programs = ["connect4", "connect6", "egress", "ingress", "lifecycle"];
-    assert_eq!(pinned(world.folder.path(), "links"), programs);
+    let links = ["connect4", "connect6", "egress", "ingress", "lifecycle"];
+    assert_eq!(pinned(world.folder.path(), "links"), links);
+    let programs = ["connect4", "connect6", "egress", "guard", "ingress", "lifecycle"];
     assert_eq!(pinned(world.folder.path(), "programs"), programs);
-    let tables = ["COUNTERS", "EVENTS", "HISTORY", "OWNERS", "PINS", "SLOTS", "TAGS", "VRFS"];
+    let tables = ["COUNTERS", "EVENTS", "GUARDED", "HISTORY", "OWNERS", "PINS", "REFUSED", "SLOTS", "TAGS", "VRFS"];
     assert_eq!(pinned(world.folder.path(), "tables"), tables);
 }
 
 /// The identifiers of the links in the folder.
-fn link_ids(folder: &Path) -> Vec<u32> {
+pub(super) fn link_ids(folder: &Path) -> Vec<u32> {
     let link = |name: &String| bpf::link_info(&bpf::open(&folder.join("v1/links").join(name)).unwrap()).unwrap().id;
     pinned(folder, "links").iter().map(link).collect()
 }
@@ -276,7 +277,7 @@ fn what_is_kept_is_there_for_the_next_and_detach_of_the_folder_removes_it() {
     let holder = format!("another bmpd (process {}) runs with the folder {}", std::process::id(), path.display());
     assert!(held.starts_with(&holder), "{held}");
     world.datapath.clone().detach(true).unwrap();
-    let said = format!("{}/v1: removed 5 links, 5 programs and 8 tables", path.display());
+    let said = format!("{}/v1: removed 5 links, 6 programs and 10 tables", path.display());
     assert_eq!(detach(Some(path)).unwrap(), [said]);
     assert_eq!(world.connect(&listener).unwrap().source(), UP0);
     assert_eq!(detach(Some(path)).unwrap(), [format!("nothing to remove: there is no {}", path.display())]);

@@ -245,6 +245,11 @@ pub(super) fn to(station: SocketAddr) -> Target {
     Target { role: Role::Connect, vrf: 0, station }
 }
 
+/// Connections from a station to a port of this host, outside any VRF.
+pub(super) fn from(station: impl Into<IpAddr>, port: u16) -> Target {
+    Target { role: Role::Listen, vrf: 0, station: SocketAddr::new(station.into(), port) }
+}
+
 /// Connects a socket of the router's to the listener.
 pub(super) fn connect(socket: Socket, address: SocketAddr, listener: &TcpListener) -> io::Result<Session> {
     socket.connect_timeout(&SockAddr::from(address), PATIENCE)?;

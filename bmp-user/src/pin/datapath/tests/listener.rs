@@ -1,0 +1,195 @@
+//! Listeners that stations share: whose a packet is, and who gets no answer.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use bmp_ebpf::{Counters, PIN_DENY, Pin, Refused};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::super::{Change, Datapath, Occurrence, Slot};
+use super::world::{PATIENCE, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, from, pin, wait_for};
+
+/// Another address of the station's host.
+const STRANGER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
+
+/// How long a station tries that is to get no answer: for one SYN, and one more after a second.
+const BRIEFLY: Duration = Duration::from_millis(1300);
+
+/// A world in which the station's hosts can be told apart, and a listener at an address of the router's.
+struct Trial {
+    world: World,
+    listener: TcpListener,
+    port: u16,
+}
+
+impl Trial {
+    fn new(local: impl Into<IpAddr>) -> Self {
+        let world = World::new();
+        world.station.ip(&format!("addr add {STRANGER4}/32 dev lo"));
+        // Back by up1 alone, as from a socket that is bound to it.
+        world.router.ip(&format!(
+            "route del {STATION4} via 198.51.100.2
+             route add {STRANGER4} via 203.0.113.2
+             route del {STATION6} via 2001:db8:1::2"
+        ));
+        let address = SocketAddr::new(local.into(), 0);
+        let socket = world.router.socket(Domain::for_address(address));
+        world.datapath.claim_listener(&socket).unwrap();
+        world.router.run(|| socket.bind(&address.into()).unwrap());
+        socket.listen(16).unwrap();
+        let listener = TcpListener::from(socket);
+        let port = listener.local_addr().unwrap().port();
+        Self { world, listener, port }
+    }
+
+    fn install(&self, station: impl Into<IpAddr>, pin: Pin) -> Slot {
+        self.world.datapath.install(&self.world.datapath.key(&from(station, self.port)), pin).unwrap()
+    }
+
+    fn counters(&self, slot: &Slot) -> Counters {
+        self.world.datapath.counters(slot)
+    }
+
+    fn connect(&self, station: impl Into<IpAddr>, to: impl Into<IpAddr>, patience: Duration) -> io::Result<Session> {
+        let (from, to) = (SocketAddr::new(station.into(), 0), SocketAddr::new(to.into(), self.port));
+        let station = self.world.station.run(|| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.bind(&from.into())?;
+            socket.connect_timeout(&to.into(), patience)?;
+            socket.set_nonblocking(false)?;
+            Ok::<_, io::Error>(TcpStream::from(socket))
+        })?;
+        station.set_read_timeout(Some(PATIENCE))?;
+        let (router, _) = self.listener.accept()?;
+        Ok(Session { router, station })
+    }
+
+    /// Fails to connect, and not because it is told so.
+    fn gets_no_answer(&self, station: impl Into<IpAddr>, to: impl Into<IpAddr>) {
+        let refused = self.connect(station, to, BRIEFLY).err().expect("it does not get in");
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+    }
+
+    fn by_up1(&self) -> Pin {
+        self.world.by_up1()
+    }
+}
+
+#[test]
+fn each_packet_counts_for_the_session_whose_station_it_is_from_the_first_on() {
+    let trial = Trial::new(UP1);
+    let station = trial.install(STATION4, trial.by_up1());
+    let other = trial.install(STRANGER4, trial.by_up1());
+    for (address, slot) in [(STATION4, &station), (STRANGER4, &other)] {
+        let mut session = trial.connect(address, UP1, PATIENCE).unwrap();
+        session.send(100_000);
+        session.close();
+        let counters = trial.counters(slot);
+        assert!(counters.own_tx.payload_bytes >= 100_000, "{counters:?}");
+        // SYN, third ACK, ACKs, FIN; SYN-ACK is among what was sent.
+        assert!(counters.own_rx.packets >= 4, "{counters:?}");
+        let headers = counters.own_tx.bytes - counters.own_tx.payload_bytes;
+        // 52 for each packet, and 8 more for the SYN-ACK: it is counted.
+        assert_eq!(headers, counters.own_tx.packets * 52 + 8, "{counters:?}");
+        let rx_headers = counters.own_rx.bytes - counters.own_rx.payload_bytes;
+        assert_eq!(rx_headers, counters.own_rx.packets * 52 + 8, "{counters:?}");
+        assert_eq!(counters.foreign_tx.packets + counters.foreign_rx.packets, 0);
+    }
+    assert_eq!(trial.world.datapath.stale(), Counters::default());
+}
+
+#[test]
+fn an_ipv6_station_is_known_too() {
+    let trial = Trial::new(UP1_IPV6);
+    let slot = trial.install(STATION6, pin(Some(UP1_IPV6.into()), trial.world.router.ifindex("up1")));
+    let mut session = trial.connect(STATION6, UP1_IPV6, PATIENCE).unwrap();
+    session.send(1000);
+    session.close();
+    let counters = trial.counters(&slot);
+    assert_eq!(counters.own_tx.bytes, counters.own_tx.payload_bytes + counters.own_tx.packets * 72 + 8);
+}
+
+#[test]
+fn a_stranger_gets_no_answer_and_is_counted() {
+    let trial = Trial::new(UP1);
+    trial.install(STATION4, trial.by_up1());
+    let key = Datapath::guard_key(trial.world.router.ifindex("up1"), UP1.into(), trial.port);
+    trial.world.datapath.set_guarded(&BTreeMap::from([(key, 0)])).unwrap();
+    let capture = trial.world.capture("dn1", trial.port);
+    trial.gets_no_answer(STRANGER4, UP1);
+    let refused = trial.world.datapath.refused(|key| key.ifindex == 0);
+    assert!(refused.packets >= 1, "{refused:?}");
+    assert_eq!(refused.bytes, refused.packets * 60, "SYNs");
+    assert_eq!(trial.world.datapath.stale().denied_no_pin, refused.packets);
+    assert_eq!(trial.world.datapath.refused(|key| key.ifindex != 0), Refused::default());
+    assert_eq!(capture.arrived(), Default::default());
+}
+
+#[test]
+fn a_denied_station_gets_no_answer_and_is_counted_in_its_own_slot() {
+    let trial = Trial::new(UP1);
+    let slot = trial.install(STATION4, Pin { flags: PIN_DENY, ..Pin::default() });
+    trial.gets_no_answer(STATION4, UP1);
+    assert!(trial.counters(&slot).denied_no_pin >= 1);
+    assert_eq!(trial.world.datapath.stale(), Counters::default());
+}
+
+#[test]
+fn a_station_that_comes_by_another_interface_or_means_another_address_gets_no_answer() {
+    let trial = Trial::new(Ipv4Addr::UNSPECIFIED);
+    let slot = trial.install(STATION4, trial.by_up1());
+    trial.gets_no_answer(STATION4, UP0);
+    assert!(trial.counters(&slot).denied_interface >= 1);
+    let slot = trial.install(STATION4, pin(Some(UP1.into()), 0));
+    trial.gets_no_answer(STATION4, UP0);
+    assert!(trial.counters(&slot).denied_source >= 1);
+    trial.connect(STATION4, UP1, PATIENCE).unwrap().send(10);
+}
+
+#[test]
+fn an_accepted_connection_is_held_to_its_pin() {
+    let trial = Trial::new(UP1);
+    let slot = trial.install(STATION4, trial.by_up1());
+    let mut session = trial.connect(STATION4, UP1, PATIENCE).unwrap();
+    session.send(10);
+    trial.world.datapath.overwrite(&slot, pin(Some(UP1.into()), trial.world.router.ifindex("up0")));
+    session.router.write_all(&[0; 10]).unwrap();
+    let denied = |counters: &Counters| counters.denied_interface > 0;
+    assert!(denied(&wait_for(|| trial.counters(&slot), denied)));
+}
+
+#[test]
+fn a_connection_whose_key_leads_elsewhere_by_the_time_it_is_accepted_is_put_there() {
+    let trial = Trial::new(UP1);
+    let old = trial.install(STATION4, trial.by_up1());
+    let mut session = trial.connect(STATION4, UP1, PATIENCE).unwrap();
+    session.send(10);
+    let new = trial.install(STATION4, trial.by_up1());
+    let key = trial.world.datapath.key(&from(STATION4, trial.port));
+    trial.world.datapath.admit(&session.router, &key).unwrap();
+    session.send(200);
+    assert_eq!(trial.counters(&old).own_tx.payload_bytes, 10);
+    assert_eq!(trial.counters(&new).own_tx.payload_bytes, 200);
+    trial.install(STATION4, Pin { flags: PIN_DENY, ..Pin::default() });
+    let denied = trial.world.datapath.admit(&session.router, &key).unwrap_err();
+    assert_eq!(denied.to_string(), "the session is denied");
+}
+
+#[test]
+fn events_of_accepted_connections_are_their_sessions() {
+    let trial = Trial::new(UP1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut events = runtime.block_on(async { trial.world.datapath.events().unwrap() });
+    let slot = trial.install(STATION4, trial.by_up1());
+    let session = trial.connect(STATION4, UP1, PATIENCE).unwrap();
+    let cookie = SockRef::from(&session.router).cookie().unwrap();
+    session.close();
+    for expected in [Change::Accepted, Change::Closed { established: true }] {
+        let next = runtime.block_on(async { tokio::time::timeout(PATIENCE, events.next()).await });
+        let Occurrence::Socket(event) = next.expect("an event").unwrap() else { panic!("none is lost") };
+        assert_eq!((event.change, event.own, event.cookie), (expected, true, cookie));
+        assert!(event.is_under(&slot));
+    }
+}
