@@ -7,6 +7,9 @@ use super::{Bmp, Config, Edit, Item, Relay, Session, SessionId, Setting, Transpo
 /// Why `adopt` and `tcp listen` do not go together.
 const ADOPTED_CONNECTS: &str = "only a session that another process of this device opens itself can be adopted";
 
+/// Why `next-hop` and `tcp listen` do not go together: one listener serves many stations, and its answers go by the routing tables.
+const ROUTED_CONNECTS: &str = "a next hop is for connections that this device opens";
+
 /// Makes the change in the view that knows it, and says which view one is in afterwards.
 pub(super) fn change(config: &mut Config, view: &View, edit: &Edit) -> Result<View, String> {
     let views = edit.item().rule().views;
@@ -64,11 +67,20 @@ pub(super) fn set(config: &mut Config, home: &View, setting: &Setting) -> Result
             if session.adopt {
                 return Err(format!("the session is adopted, and {ADOPTED_CONNECTS}: `undo adopt` first"));
             }
+            if session.next_hop.is_some() {
+                return Err(format!("the session has `next-hop`, and {ROUTED_CONNECTS}: `undo next-hop` first"));
+            }
             session.transport = Some(transport);
         }
         Setting::ConnectInterface(connect) => session(config, home)?.connect_interface = Some(connect.clone()),
         Setting::EgressInterface(names) => session(config, home)?.egress_interfaces.clone_from(names),
-        Setting::NextHop(address) => session(config, home)?.next_hop = Some(*address),
+        Setting::NextHop(address) => {
+            let session = session(config, home)?;
+            if matches!(session.transport, Some(Transport::Listen(_))) {
+                return Err(format!("the session has `tcp listen port`, but {ROUTED_CONNECTS}"));
+            }
+            session.next_hop = Some(*address);
+        }
         Setting::HoldDown(time) => session(config, home)?.hold_down = *time,
         Setting::Adopt => {
             let session = session(config, home)?;

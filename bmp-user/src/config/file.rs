@@ -51,14 +51,6 @@ pub enum LoadError {
         /// The first line that is not, 1-based.
         line: usize,
     },
-    /// A command in it is not carried out by this version.
-    #[error("{}: error: {what}", .path.display())]
-    NotCarriedOut {
-        /// The file.
-        path: PathBuf,
-        /// Which, in a sentence.
-        what: String,
-    },
     /// Commands in it are wrong: all of them, in order, one after another when printed.
     #[error("{}", all(.0))]
     Wrong(Vec<Error>),
@@ -90,13 +82,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
         return Err(LoadError::Nul { path: own(), line: line_of(nul) });
     }
     match std::str::from_utf8(&bytes) {
-        Ok(text) => {
-            let config = parse_file(&path.to_string_lossy(), text).map_err(LoadError::Wrong)?;
-            match config.not_carried_out() {
-                Some(what) => Err(LoadError::NotCarriedOut { path: own(), what }),
-                None => Ok(config),
-            }
-        }
+        Ok(text) => parse_file(&path.to_string_lossy(), text).map_err(LoadError::Wrong),
         Err(error) => Err(LoadError::NotUtf8 { path: own(), line: line_of(error.valid_up_to()) }),
     }
 }

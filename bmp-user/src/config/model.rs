@@ -20,21 +20,6 @@ pub struct Config {
     pub bmp: Bmp,
 }
 
-impl Config {
-    /// A command of it that is understood but that nothing in this version carries out, in a sentence. To take it without a word
-    /// would be worse than to refuse it: an operator who adopts a session counts on it.
-    pub fn not_carried_out(&self) -> Option<String> {
-        self.bmp.sessions.iter().find_map(|(id, session)| {
-            let command = if matches!(session.transport, Some(Transport::Listen(_))) {
-                "tcp listen port"
-            } else {
-                return None;
-            };
-            Some(format!("bmp-session {id}: this version of bmpd does not carry out `{command}`: take it out"))
-        })
-    }
-}
-
 /// A `bmp-relay NAME` view: an input that takes BMP from a local daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relay {

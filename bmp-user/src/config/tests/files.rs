@@ -144,15 +144,6 @@ fn a_file_configures_and_does_nothing_else() {
 }
 
 #[test]
-fn what_this_version_does_not_carry_out_is_refused_and_not_ignored() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bmpd.conf");
-    fs::write(&path, "bmp\nbmp-session 198.51.100.7\ntcp listen port 11019\n").unwrap();
-    let said = load(&path).unwrap_err().to_string();
-    assert!(said.contains("`tcp listen port`") && said.contains("does not carry out"), "{said}");
-}
-
-#[test]
 fn a_file_is_loaded_or_told_what_is_wrong_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bmpd.conf");

@@ -71,7 +71,11 @@ fn plain() -> impl Strategy<Value = Session> {
 }
 
 fn session() -> impl Strategy<Value = (SessionId, Session)> {
-    let of = |station: IpAddr, (vpn_instance, alias, plain), connect_interface, next_hop| {
+    let of = |station: IpAddr,
+              (vpn_instance, alias, plain): (_, _, Session),
+              connect_interface,
+              next_hop: Option<IpAddr>| {
+        let next_hop = next_hop.filter(|_| !matches!(plain.transport, Some(Transport::Listen(_))));
         (SessionId { vpn_instance, station, alias }, Session { connect_interface, next_hop, ..plain })
     };
     let vpn_instance = || kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC);

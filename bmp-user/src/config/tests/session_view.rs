@@ -66,7 +66,7 @@ fn connecting_and_listening_replace_each_other() {
 #[test]
 fn a_wrong_word_is_refused_at_the_word() {
     let nine = "egress-interface a b c d e f g h i";
-    let table: [(&[&str], &str, &str, &str); 14] = [
+    let table: [(&[&str], &str, &str, &str); 16] = [
         (&[], "egress-interface", "", "an interface that the session may leave by"),
         (&[], "egress-interface eth1 192.0.2.1", "192.0.2.1", "is an address"),
         (&[], "egress-interface eth1 eth2 eth1", "eth1", "named already"),
@@ -80,6 +80,8 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&[], "adopt now", "now", "ends before"),
         (&["tcp listen port 1"], "adopt", "adopt", "opens itself can be adopted"),
         (&["adopt"], "tcp listen port 1", "1", "`undo adopt` first"),
+        (&["tcp listen port 1"], "next-hop 192.0.2.2", "192.0.2.2", "connections that this device opens"),
+        (&["next-hop 192.0.2.2"], "tcp listen port 1", "1", "`undo next-hop` first"),
         (&["tcp connect port 1"], "undo tcp connect port 2", "2", "`tcp connect port 1`"),
     ];
     for (lines, last, word, message) in table {
