@@ -115,6 +115,11 @@ impl Topology {
              route add 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20
              route add 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1 metric 10
              route add 2001:db8:ff::1/128 via 2001:db8:2::1 dev dn2 metric 20");
+        // The kernel tells of a carrier some time after it is there, and it is then that an interface gets the last of its routes.
+        until("both uplinks are up", PATIENCE, || {
+            let shown = router.ip_show("-oneline link show type veth");
+            (shown.matches(" state UP ").count() == 2).then_some(())
+        });
         Self { router, station }
     }
 

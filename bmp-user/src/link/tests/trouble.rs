@@ -10,6 +10,12 @@ use crate::link::{
     watch::{Settings, watch, watch_with},
 };
 
+/// How many times slower than usual the processor is: `cargo xtask vm` says it of an emulated one. A storm that takes longer is told in
+/// more steps.
+fn slowness() -> usize {
+    std::env::var("BMPD_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// Counts what is published until there has been nothing new for a while.
 fn count(mut hosts: Receiver<Arc<Host>>) -> JoinHandle<usize> {
     tokio::spawn(async move {
@@ -55,7 +61,7 @@ fn a_storm_of_10_000_link_events_settles_to_the_right_table_in_few_steps() {
         let (host, a) = until_link(&mut hosts, "near", |a| a.usable() && a.ips() == ["192.0.2.77"]).await;
         assert!(a.controller.is_none() && host.named("far").unwrap().usable() && host.named("moved").is_none());
         let published = published.await.unwrap();
-        assert!(published < 500, "{published} tables for 10,000 events");
+        assert!(published < 500 * slowness(), "{published} tables for 10,000 events");
     });
 }
 
@@ -77,7 +83,7 @@ fn a_storm_of_routes_is_a_few_steps_of_the_epoch() {
         let after = until(&mut hosts, |host| host.routes_epoch > before.routes_epoch).await;
         assert_eq!(after.named("near").unwrap().ips(), before.named("near").unwrap().ips());
         let published = published.await.unwrap();
-        assert!(published < 200, "{published} tables for 20,000 routes");
+        assert!(published < 200 * slowness(), "{published} tables for 20,000 routes");
     });
 }
 
