@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf};
 
+use bmp_ebpf::PIN_LIVE;
+
 use crate::{
     bmpd::Bmpd,
     kernel::Objects,
@@ -22,6 +24,8 @@ pub struct Footprint {
     pub objects: Objects,
     /// Entries of the table of pins.
     pub pins: usize,
+    /// Slots that are not free.
+    pub slots: usize,
 }
 
 impl Footprint {
@@ -29,18 +33,18 @@ impl Footprint {
     pub fn of(bmpd: &Bmpd) -> Self {
         let objects = bmpd.objects();
         let pins = objects.pins().keys().count();
-        Self { resident: resident(bmpd.pid()), descriptors: descriptors(bmpd.pid()), objects, pins }
+        let slots = objects.slots().iter().flatten().filter(|pin| pin.flags & PIN_LIVE != 0).count();
+        Self { resident: resident(bmpd.pid()), descriptors: descriptors(bmpd.pid()), objects, pins, slots }
     }
 
     /// Waits until bmpd has no more than it had then: some things go a moment after what needed them.
     pub fn wait_no_more(&self, bmpd: &Bmpd) {
-        let mut now = self.clone();
-        let what = || {
-            now = Self::of(bmpd);
-            let same = now.objects == self.objects && now.pins == self.pins;
+        let what = format!("bmpd has no more than {self:?}; when the waiting began it had {:?}", Self::of(bmpd));
+        until(&what, PATIENCE, || {
+            let now = Self::of(bmpd);
+            let same = now.objects == self.objects && now.pins == self.pins && now.slots <= self.slots;
             (same && now.descriptors <= self.descriptors && now.resident <= self.resident + SLACK).then_some(())
-        };
-        until(&format!("bmpd has no more than {self:?}"), PATIENCE, what);
+        });
     }
 }
 
