@@ -30,7 +30,7 @@ use crate::{
     control::{self, ControlSocket},
     feed::Feed,
     input, link,
-    pin::{self, Datapath, Enforcement, Foreign, Pins, Steers},
+    pin::{self, Chosen, Datapath, Enforcement, Foreign, Pins, Steers},
     session::{self, Identity, Sessions},
     sys,
 };
@@ -76,7 +76,14 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let mut config = store.subscribe();
 
     let foreign = Foreign::new(pins.clone(), routes.clone(), host.clone());
-    let pin_task = tokio::spawn(pin::run(pins.clone(), steers.clone(), config.clone(), host.clone(), routes));
+    let pin_task = tokio::spawn(pin::run(
+        pins.clone(),
+        steers.clone(),
+        Chosen::beside(&options.config),
+        config.clone(),
+        host.clone(),
+        routes,
+    ));
     let event_task = tokio::spawn(follow_events(pins.clone()));
     let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays));
     let mut session_task = tokio::spawn(session::run(

@@ -13,8 +13,8 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Steers, Target, Unresolved,
-    guard::Guard, resolve, vrfs::Vrfs,
+    Chosen, Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Steers, Target,
+    Unresolved, chosen::Choice, guard::Guard, resolve, vrfs::Vrfs,
 };
 use crate::{
     config::{Config, ConnectInterface, Session, SessionId, Transport, effective},
@@ -139,6 +139,7 @@ const DENIAL: Pin = Pin {
 pub async fn run(
     pins: Pins,
     steers: Steers,
+    chosen: Chosen,
     mut config: watch::Receiver<Arc<Config>>,
     mut host: watch::Receiver<Arc<Host>>,
     routes: Routes,
@@ -147,7 +148,7 @@ pub async fn run(
         pins.datapath().place(DENIAL).inspect_err(|error| warn!("no slot is kept in reserve: {error:#}")).ok();
     let (sessions, lingering) = (BTreeMap::new(), VecDeque::new());
     steers.begin().await;
-    let mut keeper = Keeper { pins, steers, routes, vrfs: Vrfs::default(), sessions, lingering, last_resort };
+    let mut keeper = Keeper { pins, steers, chosen, routes, vrfs: Vrfs::default(), sessions, lingering, last_resort };
     let mut guard = Guard::default();
     let mut first = true;
     loop {
@@ -183,6 +184,7 @@ async fn until(deadline: Option<Instant>) {
 struct Keeper {
     pins: Pins,
     steers: Steers,
+    chosen: Chosen,
     routes: Routes,
     vrfs: Vrfs,
     sessions: BTreeMap<SessionId, Tracked>,
@@ -229,7 +231,8 @@ impl Keeper {
                 tracked.wanted = wanted;
             }
             if !tracked.begun && tracked.chosen.is_none() {
-                tracked.chosen = self.inherited_source(id, session, host);
+                let before = self.chosen.before(id, tracked.wanted.as_ref());
+                tracked.chosen = before.or_else(|| self.inherited_source(id, session, host));
             }
             tracked.pin.tell_routes(host.routes_epoch);
             let decision = self.decide(id, session, &mut tracked, config, host).await;
@@ -244,6 +247,9 @@ impl Keeper {
             self.steers.settle(id, tracked.decision.as_ref().and_then(Decision::mark)).await;
             self.sessions.insert(id.clone(), tracked);
         }
+        let choice = |tracked: &Tracked| Choice::of(tracked.wanted.as_ref(), tracked.chosen);
+        let choices = self.sessions.iter().filter_map(|(id, tracked)| Some((id.clone(), choice(tracked)?)));
+        self.chosen.keep(choices.collect()).await;
     }
 
     /// The passive sessions, with what is in force for those that are ready.

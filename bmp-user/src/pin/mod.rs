@@ -1,6 +1,7 @@
 //! From `connect-interface` to what the kernel enforces: the effective source and egress of each session, the kernel tables
 //! that hold them, and what the kernel counted.
 
+mod chosen;
 mod connections;
 mod datapath;
 mod foreign;
@@ -13,6 +14,7 @@ mod steer;
 mod table;
 mod vrfs;
 
+pub use chosen::Chosen;
 pub use connections::{Connection, Connections, Ended, Refusal, follow};
 pub use datapath::{
     Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Mode, NoGuard, Occurrence, Options, Owner,

@@ -1,0 +1,95 @@
+//! An address that was chosen is kept, over reconnects and restarts, while it is valid on the interface.
+
+use std::fs;
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, Options, Setup},
+    topology::{ROUTE_BY_UP2, STATION, Topology, UP2, UP2_OTHER},
+    trial::{Plan, Trial},
+};
+
+/// Gives `up2` these addresses, in this order.
+fn addresses(topology: &Topology, all: [&str; 2]) {
+    let add = all.map(|address| format!("addr add {address}/26 dev up2")).join("\n");
+    topology.router.ip(&format!(
+        "addr del 192.0.2.65/26 dev up2\naddr del 192.0.2.129/26 dev up2\n{add}\nroute replace {ROUTE_BY_UP2}"
+    ));
+}
+
+/// Starts bmpd again; its connection is number `index` of the station.
+fn again(trial: &Trial, setup: Setup, index: usize) -> (Bmpd, std::net::IpAddr) {
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    bmpd.wait_up(STATION);
+    let connection = trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
+    (bmpd, connection.peer.ip())
+}
+
+/// A trial with its bmpd apart, so that it can be ended.
+fn apart(plan: &Plan<'_>) -> (Trial, Bmpd) {
+    let mut trial = plan.start_up();
+    let bmpd = std::mem::replace(&mut trial.bmpd, Bmpd::start(&lab::netns::Netns::new("spare"), ""));
+    (trial, bmpd)
+}
+
+#[test]
+fn a_chosen_address_is_kept_over_an_orderly_restart_and_a_crash_until_it_is_gone() {
+    let (trial, bmpd) = apart(&Plan::session("connect-interface up2"));
+    assert_eq!(trial.station.connections()[0].peer.ip(), UP2, "the first one");
+
+    // Another one is first meanwhile.
+    let setup = bmpd.terminate();
+    addresses(&trial.topology, ["192.0.2.129", "192.0.2.65"]);
+    let (bmpd, source) = again(&trial, setup, 1);
+    assert_eq!(source, UP2, "in order");
+    let binding = bmpd.display("display interface-binding");
+    assert!(binding.contains("chosen before and still on the interface"), "{binding}");
+
+    let (bmpd, source) = again(&trial, bmpd.crash(), 2);
+    assert_eq!(source, UP2, "after a crash");
+
+    // It goes: the rule chooses anew, and that is kept in turn.
+    trial.topology.router.ip("addr del 192.0.2.65/26 dev up2");
+    let connection = trial.station.wait_connection(3, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer.ip(), UP2_OTHER);
+    let setup = bmpd.terminate();
+    trial.topology.router.ip("addr add 192.0.2.65/26 dev up2");
+    addresses(&trial.topology, ["192.0.2.65", "192.0.2.129"]);
+    let (_bmpd, source) = again(&trial, setup, 4);
+    assert_eq!(source, UP2_OTHER);
+}
+
+#[test]
+fn it_is_kept_for_the_interface_that_it_was_chosen_for_alone() {
+    let (trial, bmpd) = apart(&Plan::session("connect-interface up2"));
+    let setup = bmpd.terminate();
+    addresses(&trial.topology, ["192.0.2.129", "192.0.2.65"]);
+    let alias = Plan {
+        system: "interface-alias up2 GigabitEthernet0/1/0",
+        ..Plan::session("connect-interface GigabitEthernet0/1/0")
+    };
+    fs::write(setup.file(), alias.configuration()).expect("it can be written");
+    let (bmpd, source) = again(&trial, setup, 1);
+    assert_eq!(source, UP2_OTHER, "another connect-interface");
+    // An address that is configured is no choice, and nothing is kept of it.
+    let setup = bmpd.terminate();
+    fs::write(setup.file(), Plan::session("connect-interface up2 192.0.2.65").configuration())
+        .expect("it can be written");
+    let (bmpd, source) = again(&trial, setup, 2);
+    assert_eq!(source, UP2);
+    assert!(!bmpd.terminate().left_behind().iter().any(|name| name == "bmpd.conf.sources"));
+}
+
+#[test]
+fn a_file_that_can_be_neither_read_nor_written_is_warned_of_once_and_the_session_is_up() {
+    let topology = Topology::new();
+    let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
+    let sources = setup.file().with_file_name("bmpd.conf.sources");
+    fs::create_dir_all(sources.join("taken")).expect("it can be made");
+    let station = lab::station::Station::start(&topology.station, (STATION, lab::topology::STATION_PORT));
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    bmpd.wait_up(STATION);
+    station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    let warnings = bmpd.log().iter().filter(|line| line.contains("bmpd.conf.sources")).count();
+    assert_eq!(warnings, 1, "{:#?}", bmpd.log());
+}
