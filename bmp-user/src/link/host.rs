@@ -34,6 +34,8 @@ pub struct Link {
     pub loopback: bool,
     /// Its packets are in Ethernet frames (`ARPHRD_ETHER`).
     pub ethernet: bool,
+    /// Of a VLAN interface: the index of the interface that it stands on.
+    pub below: Option<u32>,
     /// The index of the interface this one is enslaved to: a VRF, bridge, bond, ...
     pub controller: Option<u32>,
     /// In the kernel's order, IPv4 before IPv6.

@@ -82,12 +82,15 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
     for (kind, value) in attributes(payload.get(16..)?) {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
+            libc::IFLA_LINK => link.below = u32_at(value, 0).filter(|&index| index != 0),
             libc::IFLA_MASTER => link.controller = u32_at(value, 0).filter(|&index| index != 0),
             IFLA_PROP_LIST => link.alt_names.extend(nested(value, IFLA_ALT_IFNAME).map(text)),
             libc::IFLA_LINKINFO => link.kind = nested(value, IFLA_INFO_KIND).map(text).next(),
             _ => {}
         }
     }
+    // Others have it too: of a veth it is the far end, which may be in another namespace and mean nothing here.
+    link.below = link.below.filter(|_| link.kind.as_deref() == Some("vlan"));
     Some(link)
 }
 

@@ -106,7 +106,7 @@ impl Guard {
                 continue;
             };
             let ways = ways(grant, host);
-            let keys: Vec<_> = keys(grant, host, &ways).collect();
+            let keys = keys(grant, host, &ways);
             let listening = pin.guard().shown().listening.clone();
             let guarded = match listening {
                 Listening::As(known) => same_place(&known, grant),
@@ -118,9 +118,13 @@ impl Guard {
             shown.places.extend(keys.iter().map(|key| GuardKey { ifindex: 0, ..*key }));
             remembered.extend(shown.places.iter().copied());
             drop(shown);
-            ready.push((pin, ways.iter().map(|link| link.index).collect::<Vec<_>>()));
+            let ways: Vec<_> = ways.into_iter().map(|link| (link, twin(grant, host, link))).collect();
+            ready.push((pin, ways.iter().map(|(link, _)| link.index).collect::<Vec<_>>()));
             if guarded {
-                interfaces.extend(ways.into_iter().map(|link| (link.index, link)));
+                for (link, twin) in ways {
+                    let known = interfaces.entry(link.index).or_insert((link, None));
+                    known.1 = known.1.or(twin);
+                }
                 wanted.extend(keys.into_iter().map(|key| (key, grant.target.vrf)));
             }
         }
@@ -138,13 +142,19 @@ impl Guard {
         }
     }
 
-    fn attach(&mut self, datapath: &Datapath, interfaces: &BTreeMap<u32, &Link>) {
-        if let Err(error) = datapath.keep_guards(&interfaces.keys().copied().collect()) {
+    /// With the VLAN interface that rules it out, if there is one.
+    fn attach(&mut self, datapath: &Datapath, interfaces: &BTreeMap<u32, (&Link, Option<&Link>)>) {
+        let can = |(index, (_, twin)): (&u32, &(&Link, Option<&Link>))| twin.is_none().then_some(*index);
+        if let Err(error) = datapath.keep_guards(&interfaces.iter().filter_map(can).collect()) {
             warn!("guard: {error:#}");
         }
         self.tried.retain(|index, _| interfaces.contains_key(index));
-        for (index, link) in interfaces {
-            let now = GuardedInterface { name: link.name.clone(), hook: hook(datapath, link) };
+        for (index, (link, twin)) in interfaces {
+            let hook = match twin {
+                Some(twin) => Err(format!("VLAN interface {} on it has the same address", twin.name)),
+                None => hook(datapath, link),
+            };
+            let now = GuardedInterface { name: link.name.clone(), hook };
             if self.tried.get(index) == Some(&now) {
                 continue;
             }
@@ -195,22 +205,33 @@ fn ways<'a>(grant: &Grant, host: &'a Host) -> Vec<&'a Link> {
     host.links.values().filter(may).filter(can).filter(here).collect()
 }
 
-/// What the listener is reached by: its address, or all that this host has in the VRF.
-fn keys(grant: &Grant, host: &Host, ways: &[&Link]) -> impl Iterator<Item = GuardKey> {
-    let port = grant.target.station.port();
-    let ipv4 = grant.target.station.is_ipv4();
-    let addresses: Vec<IpAddr> = match grant.resolved.source {
-        Some(source) => vec![source],
-        None => {
-            let here = host.links.values().filter(|link| host.vrf_of(link).unwrap_or(0) == grant.target.vrf);
-            here.flat_map(|link| &link.addresses).map(|address| address.ip).filter(|ip| ip.is_ipv4() == ipv4).collect()
-        }
-    };
-    let of = |link: &&Link| {
+/// A VLAN interface that stands on this one and has an address that is listened on, for another VRF. Most often the tag is taken off a
+/// frame before XDP sees it, and what is for the one cannot be told from what is for the other.
+fn twin<'a>(grant: &Grant, host: &'a Host, link: &Link) -> Option<&'a Link> {
+    let addresses = addresses(grant, host);
+    let has = |vlan: &&Link| addresses.iter().any(|ip| vlan.address(*ip).is_some());
+    let elsewhere = |vlan: &&Link| host.vrf_of(vlan).unwrap_or(0) != grant.target.vrf;
+    host.links.values().filter(|vlan| vlan.below == Some(link.index)).filter(elsewhere).find(has)
+}
+
+/// The addresses and ports that the listener is reached by.
+fn keys(grant: &Grant, host: &Host, ways: &[&Link]) -> Vec<GuardKey> {
+    let (addresses, port) = (addresses(grant, host), grant.target.station.port());
+    let on = |link: &&Link| {
         let index = link.index;
-        addresses.iter().map(move |ip| Datapath::guard_key(index, *ip, port)).collect::<Vec<_>>()
+        addresses.iter().map(move |ip| Datapath::guard_key(index, *ip, port))
     };
-    ways.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    ways.iter().flat_map(on).collect()
+}
+
+/// The session's own address or, where it has none, all that this host has in the VRF.
+fn addresses(grant: &Grant, host: &Host) -> Vec<IpAddr> {
+    if let Some(source) = grant.resolved.source {
+        return vec![source];
+    }
+    let ipv4 = grant.target.station.is_ipv4();
+    let here = host.links.values().filter(|link| host.vrf_of(link).unwrap_or(0) == grant.target.vrf);
+    here.flat_map(|link| &link.addresses).map(|address| address.ip).filter(|ip| ip.is_ipv4() == ipv4).collect()
 }
 
 /// Whether one listener is both.

@@ -1,0 +1,145 @@
+//! Passive sessions where there are VLANs and VRFs.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, TcpListener},
+    time::Duration,
+};
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, number},
+    capture::{Capture, Direction, Packet, sum},
+    devices::{VLAN, vlan, vrf},
+    station::Station,
+    topology::{STATION, STATION_2, STATION_PORT, Topology, UP2},
+    trial::{Plan, outgoing},
+    wait::PATIENCE,
+};
+use serde_json::json;
+
+const PORT: u16 = STATION_PORT;
+
+/// How long somebody tries who is to get no answer: one SYN, and another after a second.
+const BRIEFLY: Duration = Duration::from_millis(1500);
+
+fn gets_no_answer(topology: &Topology, to: IpAddr) {
+    let stranger = Station::start(&topology.station, (STATION_2, PORT));
+    let refused = stranger.call((to, PORT), BRIEFLY).expect_err("nobody lets it in");
+    assert_eq!(refused.kind(), ErrorKind::TimedOut, "{refused}");
+}
+
+#[test]
+#[ignore = "needs a VLAN interface: cargo xtask vm"]
+fn a_station_connects_in_a_vlan_and_a_stranger_is_kept_away_there() {
+    let topology = Topology::without_offload();
+    vlan(&topology, 7);
+    topology.router.ip("route add 198.51.100.8/32 via 192.0.2.194 dev up2.7");
+    let trial = Plan::session("tcp listen port 11019\nconnect-interface up2.7").start_on(topology);
+    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
+    let session = trial.bmpd.wait_session(STATION, "guarded", stands);
+    assert_eq!(session["guard"]["interfaces"][0]["name"], "up2.7", "{session:#}");
+    let index = trial.station.call((VLAN, PORT), PATIENCE).expect("it is let in");
+    trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
+    trial.bmpd.wait_up(STATION);
+    trial.routes_arrive(&mut trial.feeder(), 50, index);
+    gets_no_answer(&trial.topology, VLAN);
+    assert!(number(&trial.bmpd.session(STATION)["guard"]["dropped_packets"]) > 0);
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+#[ignore = "needs a VLAN interface: cargo xtask vm"]
+fn the_guard_of_an_interface_leaves_the_vlans_on_it_alone() {
+    let topology = Topology::new();
+    vlan(&topology, 7);
+    let trial = Plan::session("tcp listen port 11019\nconnect-interface up2").start_on(topology);
+    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
+    trial.bmpd.wait_session(STATION, "guarded", stands);
+    let other = trial.topology.router.enter(|| TcpListener::bind((VLAN, PORT))).expect("the address is another");
+    let stranger = Station::start(&trial.topology.station, (STATION_2, PORT));
+    stranger.call((VLAN, PORT), PATIENCE).expect("the VLAN's address is not guarded");
+    drop(other);
+    gets_no_answer(&trial.topology, UP2);
+}
+
+#[test]
+#[ignore = "needs a VLAN interface and a VRF: cargo xtask vm"]
+fn there_is_no_guard_where_a_vlan_of_another_vrf_has_the_same_address() {
+    let topology = Topology::new();
+    vlan(&topology, 7);
+    topology.router.ip(&format!(
+        "link add other type vrf table 200
+         link set other up
+         link set up2.7 master other
+         addr add {UP2}/26 dev up2.7"
+    ));
+    let trial = Plan::session("tcp listen port 11019\nconnect-interface up2").start_on(topology);
+    let why = "VLAN interface up2.7 on it has the same address";
+    let expected = json!([{ "name": "up2", "mode": "none", "why": why }]);
+    trial.bmpd.wait_session(STATION, "without a guard", |session| session["guard"]["interfaces"] == expected);
+    gets_no_answer(&trial.topology, UP2);
+    assert!(number(&trial.bmpd.session(STATION)["guard"]["refused_packets"]) > 0);
+    trial.topology.router.ip("link del up2.7");
+    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
+    trial.bmpd.wait_session(STATION, "guarded", stands);
+}
+
+/// A passive session in the VRF `mgmt`, in which `up2` is; and one in the default VRF on the same port.
+fn in_a_vrf(session: &str) {
+    let topology = Topology::without_offload();
+    vrf(&topology, "mgmt");
+    topology.router.ip("route replace 198.51.100.8/32 via 192.0.2.66 dev up2 table 100");
+    let (up1, up2) = (Capture::start(&topology.router, "up1", PORT), Capture::start(&topology.router, "up2", PORT));
+    let configuration = format!(
+        "bmp
+ bmp-session vpn-instance mgmt {STATION}
+  tcp listen port {PORT}
+{session}
+ bmp-session {STATION_2}
+  tcp listen port {PORT}
+  connect-interface up1
+"
+    );
+    let bmpd = Bmpd::start(&topology.router, &configuration);
+    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
+    let shown = bmpd.wait_session(STATION, "guarded", stands);
+    assert_eq!(shown["guard"]["interfaces"], json!([{ "name": "up2", "mode": "generic", "why": null }]), "{shown:#}");
+    let station = Station::start(&topology.station, (STATION, PORT));
+    station.call((UP2, PORT), PATIENCE).expect("it is let in");
+    let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    bmpd.wait_up(STATION);
+    // The station of the other VRF's session is a stranger here.
+    gets_no_answer(&topology, UP2);
+    assert!(number(&bmpd.session(STATION)["guard"]["dropped_packets"]) > 0);
+    station.close();
+    let session = bmpd.wait_session(STATION, "listening", |session| session["phase"] == "listening");
+    let packets = up2.wait_for("the end", PATIENCE, |packets| {
+        let fin = packets.iter().position(|p| p.fin && p.direction == Direction::Out)?;
+        packets[fin..].iter().any(|p| p.direction == Direction::In && p.ack).then(|| packets.to_vec())
+    });
+    let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+    let kernel = bmpd.wait_session(STATION, "at rest", |session| number(&session["kernel"]["tx_packets"]) >= left.1);
+    let kernel = &kernel["kernel"];
+    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
+    assert_eq!(kernel["denied"], json!({ "interface": 0, "source": 0, "no_pin": 0 }));
+    assert_eq!(outgoing(&up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_station_connects_in_a_vrf_to_the_interface_that_its_session_is_pinned_to() {
+    in_a_vrf("  connect-interface up2");
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_station_connects_in_a_vrf_to_a_session_that_is_not_pinned() {
+    in_a_vrf("");
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn a_station_connects_in_a_vrf_to_a_session_with_egress_interfaces() {
+    in_a_vrf("  connect-interface 192.0.2.65\n  egress-interface up2");
+}
