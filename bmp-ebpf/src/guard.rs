@@ -63,7 +63,7 @@ pub(crate) fn guard(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     }
     // SAFETY: bmpd writes an entry once, before any key leads to what it names, and removes it; a mixture would name no pin.
-    let Some(guarded) = (unsafe { GUARDED.get(&segment.key) }) else { return xdp_action::XDP_PASS };
+    let Some(guarded) = (unsafe { GUARDED.get(segment.key) }) else { return xdp_action::XDP_PASS };
     if is_station(guarded, &segment) {
         return xdp_action::XDP_PASS;
     }
@@ -83,7 +83,7 @@ fn is_station(guarded: &Guarded, segment: &Segment) -> bool {
         station: octets(segment.station),
     };
     // SAFETY: the value is one word: it is read whole or not at all.
-    let slot = unsafe { PINS.get(&key) }.copied();
+    let slot = unsafe { PINS.get(key) }.copied();
     slot.and_then(|slot| SLOTS.get(slot)).is_some_and(|pin| pin.flags & (PIN_LIVE | PIN_DENY) == PIN_LIVE)
 }
 

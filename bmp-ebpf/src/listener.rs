@@ -50,7 +50,7 @@ fn place(skb: *const __sk_buff) -> Place {
 pub(crate) fn slot_of(netns: u64, bound: u32, family: u8, port: u16, station: [u32; 4]) -> u32 {
     let key = PinKey { netns, vrf: vrf_of(netns, bound), family, role: ROLE_LISTEN, port, station: octets(station) };
     // SAFETY: the value is one word: it is read whole or not at all.
-    unsafe { PINS.get(&key) }.copied().unwrap_or(NO_SLOT)
+    unsafe { PINS.get(key) }.copied().unwrap_or(NO_SLOT)
 }
 
 /// The tag of the session that an answer of a listener belongs to, by where it goes; of slot [`NO_SLOT`] if it belongs to none.

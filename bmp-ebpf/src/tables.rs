@@ -187,7 +187,7 @@ pub(crate) fn vrf_of(netns: u64, bound: u32) -> u32 {
         return 0;
     }
     // SAFETY: the value is one word: it is read whole or not at all.
-    unsafe { VRFS.get(&LinkKey { netns, ifindex: bound, reserved: 0 }) }.copied().unwrap_or(0)
+    unsafe { VRFS.get(LinkKey { netns, ifindex: bound, reserved: 0 }) }.copied().unwrap_or(0)
 }
 
 /// Where an interface is, seen from a pin of a VRF.
