@@ -4,9 +4,11 @@
 //! `BMPD_MODEL_SEED=N` plays the sequence of one seed again, `BMPD_MODEL_STEPS=N` makes it longer or shorter; `BMPD_SOAK=1` plays many.
 
 mod model {
+    pub(crate) mod compare;
     pub(crate) mod configuration;
     pub(crate) mod generate;
     pub(crate) mod host;
+    pub(crate) mod ledger;
     pub(crate) mod observed;
     pub(crate) mod operation;
     pub(crate) mod play;
@@ -18,7 +20,7 @@ use fastrand::Rng;
 use model::{
     configuration::{Configuration, Edit, Id, Session, Source},
     generate,
-    operation::Operation,
+    operation::{Event, Meanwhile, Operation},
     play::Play,
     world::{Link, PORTS},
 };
@@ -58,7 +60,7 @@ fn case(station: &str, source: Option<Source>, egress: &[&str], operations: impl
 fn what_an_earlier_bmpd_left_is_no_pin_to_go_back_to() {
     case("198.51.100.7", Some(Source::interface("up2")), &[], |id| {
         vec![
-            Operation::Crash(Some(Box::new(Operation::CarrierDown(Link(2))))),
+            Operation::Crash(Meanwhile::Host(Event::CarrierDown(Link(2)))),
             Operation::Commit(vec![Edit::Source(id, None)]),
         ]
     });
@@ -69,18 +71,29 @@ fn a_chosen_address_is_kept_over_a_crash_of_a_session_that_was_down() {
     case("198.51.100.7", Some(Source::interface("up2")), &[], |_| {
         vec![
             // An address that would have been chosen, had it been there.
-            Operation::LinkAddress(Link(2), 3, true),
-            Operation::CarrierDown(Link(2)),
-            Operation::Crash(None),
-            Operation::CarrierUp(Link(2)),
+            Operation::Host(Event::Address(Link(2), 3, true)),
+            Operation::Host(Event::CarrierDown(Link(2))),
+            Operation::Crash(Meanwhile::Nothing),
+            Operation::Host(Event::CarrierUp(Link(2))),
         ]
+    });
+}
+
+#[test]
+fn a_session_that_is_removed_and_made_again_does_not_begin_with_the_pin_of_before() {
+    case("198.51.100.7", None, &[], |id| {
+        let again = Session { port: Some(PORTS[0]), source: Some(Source::interface("lo")), ..Session::default() };
+        let round = [Operation::Commit(vec![Edit::Remove(id)]), Operation::Commit(vec![Edit::Add(id, again)])];
+        // It is a race: whoever is told first of the new session.
+        let back = [Operation::Commit(vec![Edit::Source(id, None)])];
+        std::iter::repeat_n([&round[..], &back[..]].concat(), 6).flatten().collect()
     });
 }
 
 #[test]
 fn an_interface_that_is_renamed_is_shown_with_its_name() {
     case("198.51.100.7", None, &["up1", "up3", "north3"], |_| {
-        vec![Operation::Down(Link(3)), Operation::Rename(Link(3))]
+        vec![Operation::Host(Event::Down(Link(3))), Operation::Host(Event::Rename(Link(3)))]
     });
 }
 

@@ -129,7 +129,7 @@ impl Configuration {
         self.sessions.get_mut(id).expect("only a session that is there is changed")
     }
 
-    /// The configuration after these edits and what is typed to make them; `None` where that is an error on the way, because two
+    /// The configuration after these edits and what is typed to make them, a commit aside; `None` where that is an error on the way, because two
     /// sessions would have one station address and port.
     pub(crate) fn edited(&self, edits: &[Edit]) -> Option<(Self, String)> {
         let (mut configuration, mut typed) = (self.clone(), "system-view\n".to_owned());
@@ -140,7 +140,6 @@ impl Configuration {
                 return None;
             }
         }
-        typed.push_str("commit\n");
         Some((configuration, typed))
     }
 

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::{
     configuration::{Configuration, Edit, Id, Session, Source},
     host::Host,
-    operation::Operation,
+    operation::{Event, Meanwhile, Operation},
     play::Play,
     world::{LINKS, LOOPBACK, Link, PORTS, STATIONS},
 };
@@ -43,57 +43,97 @@ pub(crate) fn operation(rng: &mut Rng, play: &Play) -> Operation {
         let id = pick(rng, &unsteady);
         return Operation::Commit(vec![Edit::Shutdown(id, true)]);
     }
+    let ids: Vec<_> = play.configuration.sessions.keys().copied().collect();
     match rng.u8(..100) {
-        0..40 => change(rng, &play.configuration),
-        40..44 => match play.configuration.sessions.keys().copied().collect::<Vec<_>>() {
-            ids if ids.is_empty() => change(rng, &play.configuration),
-            ids => Operation::Reset(pick(rng, &ids)),
-        },
-        44..50 => Operation::Crash((rng.bool()).then(|| Box::new(event(rng, play)))),
-        _ => event(rng, play),
+        0..38 => change(rng, &play.configuration),
+        38..41 => refused(rng, &play.configuration),
+        41..48 if !ids.is_empty() => {
+            let id = pick(rng, &ids);
+            if rng.u8(..3) == 0 { Operation::Reset(id) } else { Operation::Foreign(id) }
+        }
+        48..54 => Operation::Crash(match rng.u8(..3) {
+            0 => Meanwhile::Nothing,
+            1 => Meanwhile::Host(event(rng, play)),
+            _ => match change(rng, &play.configuration) {
+                Operation::Commit(edits) | Operation::Reload(edits) if edits.iter().all(is_known_again) => {
+                    Meanwhile::Edited(edits)
+                }
+                _ => Meanwhile::Nothing,
+            },
+        }),
+        _ => Operation::Host(event(rng, play)),
     }
 }
 
+/// Whether a bmpd that did not see the change finds what it needs to know of the time before: it knows a session by its station and port
+/// alone, and its source by the pin.
+fn is_known_again(edit: &Edit) -> bool {
+    matches!(edit, Edit::BmpAddress(_) | Edit::Alias(..) | Edit::Remove(_) | Edit::Egress(..) | Edit::Shutdown(..))
+}
+
+/// Some changes, and a line that is wrong.
+fn refused(rng: &mut Rng, configuration: &Configuration) -> Operation {
+    let edits = match change(rng, configuration) {
+        Operation::Commit(edits) => edits,
+        _ => Vec::new(),
+    };
+    // What is wrong must still be so after the changes before it.
+    let id = configuration.sessions.keys().next().filter(|_| edits.is_empty());
+    let wrong = match id.map(|id| (id, &configuration.sessions[id])) {
+        // Two sessions with one station address and port.
+        Some((id, Session { port: Some(port), .. })) if rng.bool() => {
+            format!("bmp\nbmp-session {} alias other\ntcp connect port {port}", id.station)
+        }
+        Some((id, Session { source: Some(_), .. })) if rng.bool() => {
+            format!("bmp\nbmp-session {} alias {}\nundo connect-interface never0", id.station, id.alias)
+        }
+        _ => pick(rng, &["bmp\nconnect-interface up2", "bmp\nconnect-interface 224.0.0.1", "interface-alias up2"])
+            .to_owned(),
+    };
+    Operation::Refused(edits, wrong)
+}
+
 /// Something that the host can do now.
-fn event(rng: &mut Rng, play: &Play) -> Operation {
+fn event(rng: &mut Rng, play: &Play) -> Event {
     loop {
-        if let Some(operation) = possible_event(rng, play) {
-            return operation;
+        if let Some(event) = possible_event(rng, play) {
+            return event;
         }
     }
 }
 
-fn possible_event(rng: &mut Rng, play: &Play) -> Option<Operation> {
+fn possible_event(rng: &mut Rng, play: &Play) -> Option<Event> {
     let host = &play.host;
     let link = pick(rng, &LINKS);
     let Some(interface) = play.world.name(host, link).and_then(|name| host.interface(&name)) else {
-        return Some(Operation::Create(link));
+        return Some(Event::Create(link));
     };
     Some(match rng.u8(..16) {
-        0..3 if interface.up => Operation::Down(link),
-        0..3 => Operation::Up(link, rng.u8(..4) > 0),
-        3..5 if !play.world.is_far_up(link) => Operation::CarrierUp(link),
-        3..5 if interface.up => Operation::CarrierDown(link),
-        _ if !interface.up && rng.u8(..3) == 0 => Operation::Rename(link),
+        0..3 if interface.up => Event::Down(link),
+        0..3 => Event::Up(link, rng.u8(..4) > 0),
+        3..5 if !play.world.is_far_up(link) => Event::CarrierUp(link),
+        3..5 if interface.up => Event::CarrierDown(link),
+        _ if !interface.up && rng.u8(..3) == 0 => Event::Rename(link),
         // A link that is down has lost what it is given back when it is set up again.
-        _ if !interface.up => Operation::Up(link, true),
+        _ if !interface.up => Event::Up(link, true),
         5..8 => {
             let number = rng.usize(..link.addresses().len());
             let there = interface.has(parsed(&link.addresses()[number]));
-            Operation::LinkAddress(link, number, !there)
+            Event::Address(link, number, !there)
         }
         8..9 => {
             let address = pick(rng, &LOOPBACK);
             let there = host.interface("lo").is_some_and(|lo| lo.has(parsed(address)));
-            Operation::Address("lo".to_owned(), address, !there)
+            Event::Loopback(address, !there)
         }
         9..12 => {
             let number = rng.usize(..link.routes().len());
-            Operation::Route(link, number, !has_route(host, &interface.name, &link.routes()[number]))
+            Event::Route(link, number, !has_route(host, &interface.name, &link.routes()[number]))
         }
-        12..14 if interface.layer2 => Operation::Release(link),
-        12..14 => Operation::Enslave(link),
-        14..15 => Operation::Delete(link),
+        12..14 if interface.layer2 => Event::Release(link),
+        12..14 => Event::Enslave(link),
+        14..15 => Event::Delete(link),
+        15..16 if !interface.layer2 => Event::Also(link, !interface.also.contains(&link.also())),
         _ => return None,
     })
 }
@@ -151,6 +191,8 @@ fn edit(rng: &mut Rng, configuration: &Configuration) -> Edit {
     let id = pick(rng, &ids);
     let session = &configuration.sessions[&id];
     match rng.u8(..20) {
+        // What was shut down to be sure of it comes back.
+        _ if session.shutdown && rng.bool() => Edit::Shutdown(id, false),
         0..2 => Edit::BmpAddress(match pick(rng, &[0, 1, 2, 3]) {
             0 => None,
             1 => configuration.address,
@@ -162,7 +204,7 @@ fn edit(rng: &mut Rng, configuration: &Configuration) -> Edit {
         2..3 => {
             let name = format!("GigabitEthernet0/1/{}", pick(rng, &LINKS).0);
             let there = configuration.aliases.contains_key(&name) && rng.bool();
-            Edit::Alias(name, (!there).then(|| any_name(rng)))
+            Edit::Alias(name, (!there).then(|| kernel_name(rng)))
         }
         3..5 if ids.len() < 8 => {
             let new = edit_add(rng);
@@ -174,7 +216,6 @@ fn edit(rng: &mut Rng, configuration: &Configuration) -> Edit {
         3..5 => Edit::Remove(id),
         5..7 => Edit::Port(id, (rng.u8(..5) > 0).then(|| pick(rng, &PORTS))),
         7..8 => Edit::Shutdown(id, !session.shutdown),
-        8..9 if session.shutdown => Edit::Shutdown(id, false),
         8..11 => Edit::Egress(id, egress(rng)),
         11..12 => Edit::Source(id, session.source.clone()),
         12..14 => Edit::Source(id, None),
@@ -189,9 +230,13 @@ fn edit_add(rng: &mut Rng) -> Edit {
     Edit::Add(id, Session { port: Some(pick(rng, &PORTS)), source, egress, shutdown: false })
 }
 
-fn any_name(rng: &mut Rng) -> String {
+fn kernel_name(rng: &mut Rng) -> String {
     let link = pick(rng, &LINKS);
     if rng.u8(..6) == 0 { link.other_name() } else { link.name() }
+}
+
+fn any_name(rng: &mut Rng) -> String {
+    if rng.u8(..8) == 0 { pick(rng, &LINKS).also() } else { kernel_name(rng) }
 }
 
 fn egress(rng: &mut Rng) -> Vec<String> {
@@ -210,7 +255,7 @@ fn source(rng: &mut Rng, ipv6: bool) -> Source {
         1 => Source::spelled("LoopBack", "0"),
         2 => Source::interface(&format!("GigabitEthernet0/1/{}", link.0)),
         3 => Source::spelled("GigabitEthernet", &format!("0/1/{}", link.0)),
-        4 => Source::interface(&link.other_name()),
+        4 => Source::interface(&if rng.bool() { link.other_name() } else { link.also() }),
         5 => Source::spelled("up", &link.0.to_string()),
         _ => Source::interface(&link.name()),
     };

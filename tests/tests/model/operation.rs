@@ -6,90 +6,107 @@ use super::{
     world::{Link, World, add},
 };
 
-/// One thing that happens. To add another: a variant, what it does, and when the generator draws it.
+/// One thing that happens. To add another: a variant, what `Play::step` does for it, and when the generator draws it.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     /// Typed into bmpctl and committed at once.
     Commit(Vec<Edit>),
     /// Written to the file, and SIGHUP.
     Reload(Vec<Edit>),
+    /// Typed, and then a line of the system view that is wrong: nothing changes.
+    Refused(Vec<Edit>, String),
     /// `reset bmp session`.
     Reset(Id),
-    /// kill -9, perhaps something else meanwhile, and a new bmpd.
-    Crash(Option<Box<Operation>>),
+    /// Another process connects where the session does.
+    Foreign(Id),
+    /// kill -9, and a new bmpd.
+    Crash(Meanwhile),
+    Host(Event),
+}
+
+/// What happens while no bmpd runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Meanwhile {
+    Nothing,
+    Host(Event),
+    /// In the file.
+    Edited(Vec<Edit>),
+}
+
+/// What happens to the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
     /// `ip link set down` and `up` at the router; the routes are there again, or are not.
     Down(Link),
     Up(Link, bool),
     /// The same at the far end: the carrier.
     CarrierDown(Link),
     CarrierUp(Link),
-    /// An address of an interface comes or goes.
-    Address(String, &'static str, bool),
-    LinkAddress(Link, usize, bool),
+    /// An address of the loopback interface or of a link comes or goes.
+    Loopback(&'static str, bool),
+    Address(Link, usize, bool),
     Route(Link, usize, bool),
     /// Into a bridge, and out again.
     Enslave(Link),
     Release(Link),
     /// To its other name, or back, while it is down: older kernels rename no other.
     Rename(Link),
+    /// A name beside its own comes or goes.
+    Also(Link, bool),
     Delete(Link),
     Create(Link),
 }
 
-impl Operation {
-    /// Does to the hosts what it says; the rest is not for the hosts.
-    pub(crate) fn happen(&self, world: &mut World, host: &Host) {
-        let name = |world: &World, link: Link| world.name(host, link).expect("a deleted link is only made again");
+impl Event {
+    fn link(self) -> Option<Link> {
         match self {
-            Self::Down(link) => {
-                let name = name(world, *link);
-                world.at_router(&format!("link set {name} down"));
-            }
-            Self::Up(link, routes) => {
-                let name = name(world, *link);
-                world.set_up(*link, &name, *routes);
-            }
-            Self::CarrierDown(link) => {
-                let name = name(world, *link);
-                world.carrier_down(*link, &name);
-            }
-            Self::CarrierUp(link) => {
-                let name = name(world, *link);
-                world.carrier_up(*link, &name);
-            }
-            Self::Address(name, address, true) => world.at_router(&add(address, name)),
-            Self::Address(name, address, false) => world.at_router(&format!("addr del {address} dev {name}")),
-            Self::LinkAddress(link, number, there) => {
-                let (name, address) = (name(world, *link), link.addresses().swap_remove(*number));
-                let command = if *there { add(&address, &name) } else { format!("addr del {address} dev {name}") };
-                world.at_router(&command);
+            Self::Loopback(..) => None,
+            Self::Down(link)
+            | Self::Up(link, _)
+            | Self::CarrierDown(link)
+            | Self::CarrierUp(link)
+            | Self::Address(link, ..)
+            | Self::Route(link, ..)
+            | Self::Enslave(link)
+            | Self::Release(link)
+            | Self::Rename(link)
+            | Self::Also(link, _)
+            | Self::Delete(link)
+            | Self::Create(link) => Some(link),
+        }
+    }
+
+    /// Does to the hosts what it says.
+    pub(crate) fn happen(self, world: &mut World, host: &Host) {
+        let name =
+            self.link().map_or_else(|| "lo".to_owned(), |link| world.name(host, link).unwrap_or_else(|| link.name()));
+        match self {
+            Self::Down(_) => world.at_router(&format!("link set {name} down")),
+            Self::Up(link, routes) => world.set_up(link, &name, routes),
+            Self::CarrierDown(link) => world.carrier_down(link, &name),
+            Self::CarrierUp(link) => world.carrier_up(link, &name),
+            Self::Loopback(address, true) => world.at_router(&add(address, &name)),
+            Self::Loopback(address, false) => world.at_router(&format!("addr del {address} dev {name}")),
+            Self::Address(link, number, true) => world.at_router(&add(&link.addresses()[number], &name)),
+            Self::Address(link, number, false) => {
+                world.at_router(&format!("addr del {} dev {name}", link.addresses()[number]));
             }
             Self::Route(link, number, there) => {
-                let (name, route) = (name(world, *link), link.routes().swap_remove(*number));
-                let verb = if *there { "add" } else { "del" };
-                world.at_router(&format!("route {verb} {route} dev {name}"));
+                let verb = if there { "add" } else { "del" };
+                world.at_router(&format!("route {verb} {} dev {name}", link.routes()[number]));
             }
-            Self::Enslave(link) => {
-                let name = name(world, *link);
-                world.enslave(*link, &name);
-            }
-            Self::Release(link) => {
-                let name = name(world, *link);
-                world.at_router(&format!("link set {name} nomaster"));
-            }
+            Self::Enslave(link) => world.at_router(&format!("link set {name} master {}", link.bridge())),
+            Self::Release(_) => world.at_router(&format!("link set {name} nomaster")),
             Self::Rename(link) => {
-                let from = name(world, *link);
-                let to = if from == link.name() { link.other_name() } else { link.name() };
-                world.at_router(&format!("link set {from} name {to}"));
+                let to = if name == link.name() { link.other_name() } else { link.name() };
+                world.at_router(&format!("link set {name} name {to}"));
             }
-            Self::Delete(link) => {
-                let name = name(world, *link);
-                world.delete(*link, &name);
+            Self::Also(link, there) => {
+                let verb = if there { "add" } else { "del" };
+                world.at_router(&format!("link property {verb} dev {name} altname {}", link.also()));
             }
-            Self::Create(link) => world.create(*link),
-            Self::Commit(_) | Self::Reload(_) | Self::Reset(_) | Self::Crash(_) => {
-                panic!("{self:?} does not happen to the hosts")
-            }
+            Self::Delete(link) => world.delete(link, &name),
+            Self::Create(link) => world.create(link),
         }
     }
 }

@@ -2,53 +2,39 @@
 //! the model says.
 
 use std::{
-    collections::BTreeMap,
+    io::ErrorKind,
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use lab::{
     bgp::prefixes,
     bmp::Peer,
     bmpd::{Bmpd, Options},
-    capture::Packet,
     feeder::Feeder,
+    sockets::Foreign,
     trial::RELAY,
     wait::{PATIENCE, patience},
 };
 
 use super::{
-    configuration::{Configuration, Id, Source},
+    compare::{All, Known},
+    configuration::{Configuration, Edit, Id, Source},
     host::Host,
-    observed::{self, Shown},
-    operation::Operation,
+    ledger::Ledger,
+    observed,
+    operation::{Meanwhile, Operation},
     reference::{Grant, Outcome, choice, in_force, outcome},
     world::World,
 };
 
-/// How long the slot of a replaced pin stays as it was (10 s), and a little for its end to be noticed.
-const LINGER: Duration = Duration::from_secs(12);
-
-/// What the model remembers of one session.
-#[derive(Clone, Debug)]
-struct Past {
-    outcome: Outcome,
-    /// The address that was chosen.
-    chosen: Option<IpAddr>,
-    /// How often it has been established; `None` where the network did not carry it all the while, so that its connection may have
-    /// failed of itself.
-    established: Option<u64>,
-    /// Where its connection comes from.
-    local: Option<IpAddr>,
-}
-
-/// What packets of a session may look like, until when.
-#[derive(Clone, Debug)]
-struct Allowed {
-    station: SocketAddr,
-    grant: Grant,
-    /// `None` while it is in force.
-    until: Option<Instant>,
+/// What a step names as a reason for sessions to be established once more.
+#[derive(Debug, Default)]
+struct Named {
+    /// bmpd was started: it counts from nothing.
+    started: bool,
+    /// The session that was reset.
+    reset: Option<Id>,
 }
 
 pub(crate) struct Play {
@@ -60,8 +46,8 @@ pub(crate) struct Play {
     /// Absent while it is dead.
     bmpd: Option<Bmpd>,
     feeder: Option<Feeder>,
-    past: BTreeMap<Id, Past>,
-    allowed: Vec<Allowed>,
+    known: All,
+    ledger: Ledger,
     steps: usize,
 }
 
@@ -71,16 +57,20 @@ impl Play {
         let bmpd = Bmpd::start(&world.router, &configuration.text());
         let feeder = Feeder::with_peer(&world.router, RELAY, &Peer::default());
         let host = Host::read(&world.router);
-        world.log.push(format!("router# cat > bmpd.conf <<END; bmpd --config bmpd.conf\n{}END", configuration.text()));
-        let (past, allowed, bmpd, feeder) = (BTreeMap::new(), Vec::new(), Some(bmpd), Some(feeder));
-        let mut play = Self { world, configuration, host, title, bmpd, feeder, past, allowed, steps: 0 };
-        play.settle(false, &[]);
+        world.note_file(&configuration.text(), "bmpd --config bmpd.conf");
+        let (known, ledger, bmpd, feeder) = (All::new(), Ledger::default(), Some(bmpd), Some(feeder));
+        let mut play = Self { world, configuration, host, title, bmpd, feeder, known, ledger, steps: 0 };
+        play.settle(&Named { started: true, reset: None });
         play
     }
 
     /// Sessions that the network does not carry, or did not all the while.
     pub(crate) fn unsteady(&self) -> impl Iterator<Item = Id> {
-        self.past.iter().filter(|(_, past)| past.established.is_none()).map(|(id, _)| *id)
+        self.known.iter().filter(|(_, known)| known.established.is_none()).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn bmpd(&self) -> &Bmpd {
+        self.bmpd.as_ref().expect("it runs")
     }
 
     /// Carries out one operation and compares.
@@ -88,39 +78,33 @@ impl Play {
         self.steps += 1;
         self.world.log.push(format!("# step {}: {operation:?}", self.steps));
         let before = self.configuration.clone();
-        let mut restarted = false;
-        let mut reset = Vec::new();
+        let mut named = Named::default();
         match operation {
             Operation::Commit(edits) => {
                 let (configuration, typed) = before.edited(edits).expect("the generator makes no wrong commit");
                 self.configuration = configuration;
-                self.typed(&typed);
+                self.typed(&format!("{typed}commit\n"), true);
             }
             Operation::Reload(edits) => {
-                self.configuration = before.replaced(edits).expect("the generator makes no wrong file");
-                let text = self.configuration.text();
-                self.world.log.push(format!("router# cat > bmpd.conf <<END; kill -HUP $(pidof bmpd)\n{text}END"));
+                let text = self.rewritten(edits, "kill -HUP $(pidof bmpd)");
                 self.bmpd().reload(&text);
+            }
+            Operation::Refused(edits, wrong) => {
+                let (_, typed) = before.edited(edits).expect("the generator makes no wrong commit");
+                self.typed(&format!("{typed}{wrong}\ncommit\n"), false);
             }
             Operation::Reset(id) => {
                 let words = format!("reset bmp session {} alias {}", id.station, id.alias);
                 self.world.log.push(format!("router# bmpctl {words}"));
                 self.bmpd().display(&words);
-                reset.push(*id);
+                named.reset = Some(*id);
             }
+            Operation::Foreign(id) => self.foreign(id),
             Operation::Crash(meanwhile) => {
-                restarted = true;
-                self.world.log.push("router# kill -9 $(pidof bmpd)".to_owned());
-                self.feeder = None;
-                let setup = self.bmpd.take().expect("it runs").crash();
-                if let Some(operation) = meanwhile {
-                    operation.happen(&mut self.world, &self.host);
-                }
-                self.world.log.push("router# bmpd --config bmpd.conf".to_owned());
-                self.bmpd = Some(Bmpd::start_in(setup, &Options::default()));
-                self.feeder = Some(Feeder::with_peer(&self.world.router, RELAY, &Peer::default()));
+                named.started = true;
+                self.crash(meanwhile);
             }
-            event => event.happen(&mut self.world, &self.host),
+            Operation::Host(event) => event.happen(&mut self.world, &self.host),
         }
         // Something to send, for every session that is up: not by a way that is no more.
         if let Some(feeder) = &mut self.feeder {
@@ -128,132 +112,133 @@ impl Play {
         }
         self.forget(&before);
         self.host = Host::read(&self.world.router);
-        self.settle(restarted, &reset);
+        self.settle(&named);
     }
 
-    fn bmpd(&self) -> &Bmpd {
-        self.bmpd.as_ref().expect("it runs")
-    }
-
-    fn typed(&mut self, lines: &str) {
+    fn typed(&mut self, lines: &str, right: bool) {
         self.world.log.push(format!("router# bmpctl -f - <<END\n{lines}END"));
         let (taken, said) = self.bmpd().typed(lines);
-        if !taken {
-            self.lost(&[format!("a commit was refused: {said}")]);
+        if taken != right {
+            self.lost(&[format!("bmpctl took it: {taken}; it said: {said}")]);
+        }
+    }
+
+    /// Makes the edits in the model's configuration; returns the file.
+    fn rewritten(&mut self, edits: &[Edit], and_then: &str) -> String {
+        self.configuration = self.configuration.replaced(edits).expect("the generator makes no wrong file");
+        let text = self.configuration.text();
+        self.world.note_file(&text, and_then);
+        text
+    }
+
+    /// kill -9, what happens while nobody minds the pins, and a new bmpd.
+    fn crash(&mut self, meanwhile: &Meanwhile) {
+        self.world.log.push("router# kill -9 $(pidof bmpd)".to_owned());
+        self.feeder = None;
+        let setup = self.bmpd.take().expect("it runs").crash();
+        match meanwhile {
+            Meanwhile::Nothing => {}
+            Meanwhile::Host(event) => event.happen(&mut self.world, &self.host),
+            Meanwhile::Edited(edits) => {
+                let text = self.rewritten(edits, "");
+                std::fs::write(setup.file(), text).expect("a temporary file can be written");
+            }
+        }
+        self.world.log.push("router# bmpd --config bmpd.conf".to_owned());
+        self.bmpd = Some(Bmpd::start_in(setup, &Options::default()));
+        self.feeder = Some(Feeder::with_peer(&self.world.router, RELAY, &Peer::default()));
+    }
+
+    /// Another process connects to the session's station and port: it is held to the session's pin.
+    fn foreign(&mut self, id: &Id) {
+        let (Some(port), Some(known)) = (self.configuration.sessions[id].port, self.known.get(id)) else { return };
+        let station = SocketAddr::new(id.station, port);
+        self.world.log.push(format!("router# nc {} {port}", id.station));
+        let connected = Foreign::default().connect(&self.world.router, station);
+        let wrong = match (&known.outcome, connected) {
+            (Outcome::Down(_), Err(error)) if error.kind() == ErrorKind::PermissionDenied => None,
+            (Outcome::Down(_), connected) => Some(format!("a foreign process was not denied: {connected:?}")),
+            (Outcome::Up(_), _) if !known.carried => None,
+            (Outcome::Up(_), Err(error)) => Some(format!("a foreign process was not let through: {error}")),
+            (Outcome::Up(grant), Ok(stream)) => {
+                let local = stream.local_addr().expect("it is connected").ip();
+                let right = grant.source.is_none_or(|source| source == local);
+                (!right).then(|| format!("a foreign process came from {local}"))
+            }
+        };
+        if let Some(wrong) = wrong {
+            self.lost(&[wrong, format!("{known:?}")]);
         }
     }
 
     /// A chosen address is forgotten with the command that it was chosen for. The same in other words is the same.
     fn forget(&mut self, before: &Configuration) {
         let now = &self.configuration;
-        self.past.retain(|id, _| now.sessions.contains_key(id));
-        for (id, past) in &mut self.past {
+        self.known.retain(|id, _| now.sessions.contains_key(id));
+        for (id, known) in &mut self.known {
             let (Some(old), Some(new)) = (before.sessions.get(id), now.sessions.get(id)) else { continue };
             let meaning = |source: Option<Source>| source.map(|source| (source.interface, source.address));
             if meaning(in_force(before, id, old)) != meaning(in_force(now, id, new)) {
-                past.chosen = None;
+                known.chosen = None;
             }
         }
     }
 
     /// Waits for the quiet moment: when all is as the model says.
-    fn settle(&mut self, restarted: bool, reset: &[Id]) {
-        let mut next = BTreeMap::new();
-        let mut carried = BTreeMap::new();
-        for (id, session) in &self.configuration.sessions {
-            let past = self.past.get(id);
-            let kept = past.and_then(|past| past.chosen);
-            let now = outcome(&self.configuration, &self.host, id, session, kept);
-            let chosen = choice(&self.configuration, &self.host, id, session, kept);
-            // What the kernel chose stays with the connection.
-            let local = past
-                .filter(|past| past.outcome == now && !restarted && !reset.contains(id))
-                .and_then(|past| past.local);
-            let is_carried = matches!(&now, Outcome::Up(grant) if self.is_carried(id, grant, local));
-            let before = if restarted { Some(0) } else { past.map_or(Some(0), |past| past.established) };
-            let established = match (&now, past.map(|past| &past.outcome)) {
-                (Outcome::Down(_), _) => before,
-                (Outcome::Up(_), _) if !is_carried => None,
-                (now, Some(was)) if now == was && !restarted && !reset.contains(id) => before,
-                (Outcome::Up(_), _) => before.map(|count| count + 1),
-            };
-            carried.insert(*id, is_carried);
-            next.insert(*id, Past { outcome: now, chosen, established, local: None });
-        }
-        self.allow(&next);
+    fn settle(&mut self, named: &Named) {
+        let mut next: All = self.configuration.sessions.keys().map(|id| (*id, self.model(id, named))).collect();
+        let granted = next.iter().filter_map(|(id, known)| match &known.outcome {
+            Outcome::Up(grant) => Some((SocketAddr::new(id.station, grant.port), grant.clone())),
+            Outcome::Down(_) => None,
+        });
+        self.ledger.note(granted.collect(), named.started);
         let deadline = Instant::now() + patience(PATIENCE);
-        loop {
+        let shown = loop {
             let shown = observed::shown(self.bmpd(), &self.configuration);
             let wrong = match &shown {
-                Ok(shown) => self.differences(&next, &carried, shown),
+                Ok(shown) => self.differences(&next, shown),
                 Err(error) => vec![error.clone()],
             };
-            if let (Ok(shown), true) = (&shown, wrong.is_empty()) {
-                // A session that is down has not been up meanwhile: however often it was, that is where it goes on from.
-                for (id, past) in &mut next {
-                    past.local = shown[id].local.map(|local| local.ip());
-                    if matches!(past.outcome, Outcome::Down(_)) {
-                        past.established = Some(shown[id].established);
-                    }
+            match shown {
+                Ok(shown) if wrong.is_empty() => break shown,
+                shown if Instant::now() > deadline => {
+                    let both = self.sides(&next, shown.as_ref().ok());
+                    self.lost(&[wrong, both].concat());
                 }
-                break;
+                _ => {}
             }
-            if Instant::now() > deadline {
-                let both = self.sides(&next, shown.as_ref().ok());
-                self.lost(&[wrong, both].concat());
+        };
+        for (id, known) in &mut next {
+            known.local = shown[id].local.map(|local| local.ip());
+            // However often a session was up that is down now: that is where it goes on from.
+            if matches!(known.outcome, Outcome::Down(_)) {
+                known.established = Some(shown[id].established);
             }
         }
-        self.past = next;
+        self.known = next;
         self.look_at_what_left();
     }
 
-    /// Notes what packets may look like from now on, and that others may no longer for long.
-    fn allow(&mut self, next: &BTreeMap<Id, Past>) {
-        let now = Instant::now();
-        let mut granted = Vec::new();
-        for (id, past) in next {
-            if let Outcome::Up(grant) = &past.outcome {
-                granted.push((SocketAddr::new(id.station, grant.port), grant.clone()));
-            }
-        }
-        self.allowed.retain(|allowed| allowed.until.is_none_or(|until| until > now));
-        for allowed in &mut self.allowed {
-            let same = granted.iter().position(|(station, grant)| {
-                allowed.until.is_none() && *station == allowed.station && *grant == allowed.grant
-            });
-            match same {
-                Some(index) => drop(granted.swap_remove(index)),
-                None => drop(allowed.until.get_or_insert(now + LINGER)),
-            }
-        }
-        self.allowed.extend(granted.into_iter().map(|(station, grant)| Allowed { station, grant, until: None }));
-    }
-
-    fn look_at_what_left(&mut self) {
-        let mut strays: Vec<String> = Vec::new();
-        for (index, packet) in self.world.left() {
-            // A reset without an acknowledgement is the kernel's own answer to a packet of a connection that it does not know, or that
-            // came in by another interface than the socket's: it has the session's source and goes as routing chooses.
-            let stateless = packet.rst && !packet.ack;
-            let may = |allowed: &Allowed| {
-                let egress = &allowed.grant.egress;
-                allowed.station == packet.destination
-                    && allowed.grant.source.is_none_or(|source| source == packet.source.ip())
-                    && (stateless || egress.is_empty() || egress.contains(&index))
-            };
-            if !self.allowed.iter().any(may) {
-                strays.push(self.stray(index, &packet));
-            }
-        }
-        if !strays.is_empty() {
-            strays.extend(self.allowed.iter().map(|allowed| format!("allowed: {allowed:?}")));
-            self.lost(&strays);
-        }
-    }
-
-    fn stray(&self, index: u32, packet: &Packet) -> String {
-        let name = self.host.interfaces.iter().find(|i| i.index == index).map_or("gone", |i| &i.name);
-        format!("left by interface {index} ({name}): {packet:?}")
+    /// What the session must be now, and how often it must have been established: once more if something else is in force than before,
+    /// or if it was named.
+    fn model(&self, id: &Id, named: &Named) -> Known {
+        let (session, past) = (&self.configuration.sessions[id], self.known.get(id));
+        let kept = past.and_then(|past| past.chosen);
+        let now = outcome(&self.configuration, &self.host, id, session, kept);
+        let chosen = choice(&self.configuration, &self.host, id, session, kept);
+        let same = past.filter(|past| past.outcome == now && !named.started && named.reset != Some(*id));
+        // What the kernel chose stays with the connection.
+        let carried = match &now {
+            Outcome::Up(grant) => self.is_carried(id, grant, same.and_then(|past| past.local)),
+            Outcome::Down(_) => false,
+        };
+        let before = if named.started { Some(0) } else { past.map_or(Some(0), |past| past.established) };
+        let established = match &now {
+            Outcome::Down(_) => before,
+            Outcome::Up(_) if !carried => None,
+            Outcome::Up(_) => before.map(|count| if same.is_some() { count } else { count + 1 }),
+        };
+        Known { outcome: now, chosen, carried, established, local: None }
     }
 
     /// Whether the network carries the session where it would go. Where the kernel chooses the way and its choice is not one that the
@@ -262,96 +247,23 @@ impl Play {
         if grant.device.is_some() {
             return true;
         }
-        let interface =
+        let way =
             self.world.way(id.station, grant.source.or(local)).and_then(|name| self.host.interface(&name).cloned());
-        interface.is_some_and(|i| i.works() && (grant.egress.is_empty() || grant.egress.contains(&i.index)))
+        way.is_some_and(|way| way.works() && (grant.egress.is_empty() || grant.egress.contains(&way.index)))
     }
 
-    fn differences(
-        &self,
-        next: &BTreeMap<Id, Past>,
-        carried: &BTreeMap<Id, bool>,
-        shown: &BTreeMap<Id, Shown>,
-    ) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for (id, past) in next {
-            let found = self.difference(id, past, carried[id], &shown[id]);
-            wrong.extend(found.map(|what| format!("{} {}: {what}", id.station, id.alias)));
-        }
-        match observed::pins(self.bmpd().setup().bpffs()) {
-            Ok(pins) => {
-                let keys = next.iter().filter_map(|(id, past)| {
-                    let port = self.configuration.sessions[id].port?;
-                    Some((SocketAddr::new(id.station, port), &past.outcome))
-                });
-                let mut pins = pins;
-                for (station, outcome) in keys {
-                    match pins.remove(&station) {
-                        None => wrong.push(format!("{station} has no key in the kernel tables")),
-                        Some(pin) if pin != observed::pin(outcome, &pin) => {
-                            wrong.push(format!("{station} has another pin in the kernel tables: {pin:?}"));
-                        }
-                        Some(_) => {}
-                    }
-                }
-                wrong.extend(
-                    pins.keys().map(|station| format!("{station} has a key in the kernel tables and no session")),
-                );
+    fn look_at_what_left(&mut self) {
+        let mut strays = Vec::new();
+        for (index, packet) in self.world.left() {
+            if !self.ledger.allows(index, &packet) {
+                let name = self.host.interfaces.iter().find(|i| i.index == index).map_or("gone", |i| &i.name);
+                strays.push(format!("left by interface {index} ({name}): {packet:?}"));
             }
-            Err(error) => wrong.push(error),
         }
-        wrong
-    }
-
-    /// The first difference between a session as it must be and as it is shown.
-    fn difference(&self, id: &Id, past: &Past, carried: bool, shown: &Shown) -> Option<String> {
-        let is = |yes: bool, what: String| (!yes).then_some(what);
-        if let Some(count) = past.established.filter(|count| *count != shown.established) {
-            return Some(format!("established {} times, not {count}", shown.established));
+        if !strays.is_empty() {
+            strays.extend(self.ledger.lines());
+            self.lost(&strays);
         }
-        let grant = match &past.outcome {
-            Outcome::Down(reasons) => {
-                let told = reasons.contains(shown.reason.as_str()) && shown.binding == shown.reason;
-                return is(told && shown.state == "down", format!("is not down for one of {reasons:?}"))
-                    .or_else(|| is(shown.egress.iter().all(|e| e.is_empty()), "is down and has egress".to_owned()));
-            }
-            Outcome::Up(grant) => grant,
-        };
-        let egress = grant.egress.iter().filter_map(|index| self.host.interfaces.iter().find(|i| i.index == *index));
-        let egress = egress.map(|interface| interface.name.clone()).collect();
-        is(shown.binding == "ready", "has no binding".to_owned())
-            .or_else(|| is(shown.source == grant.source, format!("its source is not {:?}", grant.source)))
-            .or_else(|| is(shown.egress.iter().all(|e| *e == egress), format!("its egress is not {egress:?}")))
-            .or_else(|| {
-                // Whether it comes about and stays is known where the network carries it and always has.
-                past.established.filter(|_| carried)?;
-                self.not_following(id, grant, shown)
-            })
-    }
-
-    fn not_following(&self, id: &Id, grant: &Grant, shown: &Shown) -> Option<String> {
-        if (shown.state.as_str(), shown.phase.as_str(), shown.reason.as_str()) != ("up", "following", "-") {
-            return Some("is not up and following".to_owned());
-        }
-        let Some(local) = shown.local else { return Some("is up from nowhere".to_owned()) };
-        if grant.source.is_some_and(|source| source != local.ip()) {
-            return Some(format!("is up from another source than {:?}", grant.source));
-        }
-        let station = SocketAddr::new(id.station, grant.port);
-        (!self.world.has(station, local)).then(|| format!("the station {station} has no connection from {local}"))
-    }
-
-    fn sides(&self, next: &BTreeMap<Id, Past>, shown: Option<&BTreeMap<Id, Shown>>) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (id, past) in next {
-            let asked = in_force(&self.configuration, id, &self.configuration.sessions[id]);
-            lines.push(format!("{} {}, asked {asked:?}:", id.station, id.alias));
-            lines.push(format!("  model: {past:?}"));
-            lines.push(format!("  bmpd:  {:?}", shown.map(|shown| &shown[id])));
-        }
-        lines.extend(self.host.interfaces.iter().map(|interface| format!("{interface:?}")));
-        lines.extend(self.host.routes.iter().map(|route| format!("{route:?}")));
-        lines
     }
 
     /// The game is lost: says how to play it again, and what was wrong.

@@ -49,11 +49,16 @@ impl Link {
         format!("north{}", self.0)
     }
 
+    /// An alternative name that it may have.
+    pub(crate) fn also(self) -> String {
+        format!("uplink-to-the-north-{}", self.0)
+    }
+
     fn far(self) -> String {
         format!("dn{}", self.0)
     }
 
-    fn bridge(self) -> String {
+    pub(crate) fn bridge(self) -> String {
         format!("br{}", self.0)
     }
 
@@ -165,6 +170,11 @@ impl World {
         self.station.ip(commands);
     }
 
+    /// Notes that the file holds this, and what is done then.
+    pub(crate) fn note_file(&mut self, text: &str, and_then: &str) {
+        self.log.push(format!("router# cat > bmpd.conf <<END; {and_then}\n{text}END"));
+    }
+
     /// What the link is called now; `None` while it is deleted.
     pub(crate) fn name(&self, host: &Host, link: Link) -> Option<String> {
         [link.name(), link.other_name()].into_iter().find(|name| host.interface(name).is_some())
@@ -247,10 +257,6 @@ impl World {
             let interface = Host::read(&self.router).interface(name).cloned()?;
             (!interface.up || interface.carrier == there).then_some(())
         });
-    }
-
-    pub(crate) fn enslave(&mut self, link: Link, name: &str) {
-        self.at_router(&format!("link set {name} master {}", link.bridge()));
     }
 
     pub(crate) fn delete(&mut self, link: Link, name: &str) {

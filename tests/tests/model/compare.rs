@@ -1,0 +1,114 @@
+//! The model's side beside bmpd's and the kernel's.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    configuration::Id,
+    observed::{self, Shown},
+    play::Play,
+    reference::{Grant, Outcome, in_force},
+};
+
+/// What the model knows of one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) outcome: Outcome,
+    /// The address that was chosen.
+    pub(crate) chosen: Option<IpAddr>,
+    /// The network carries it where it goes.
+    pub(crate) carried: bool,
+    /// How often it has been established; `None` where the network did not carry it all the while, so that its connection may have
+    /// failed of itself.
+    pub(crate) established: Option<u64>,
+    /// Where its connection comes from.
+    pub(crate) local: Option<IpAddr>,
+}
+
+pub(crate) type All = BTreeMap<Id, Known>;
+
+impl Play {
+    /// What is not as the model says; nothing when all is quiet.
+    pub(crate) fn differences(&self, known: &All, shown: &BTreeMap<Id, Shown>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (id, known) in known {
+            let found = self.difference(id, known, &shown[id]);
+            wrong.extend(found.map(|what| format!("{} {}: {what}", id.station, id.alias)));
+        }
+        match observed::pins(self.bmpd().setup().bpffs()) {
+            Ok(mut pins) => {
+                for (id, known) in known {
+                    let Some(port) = self.configuration.sessions[id].port else { continue };
+                    let station = SocketAddr::new(id.station, port);
+                    match pins.remove(&station) {
+                        None => wrong.push(format!("{station} has no key in the kernel tables")),
+                        Some(pin) if pin != observed::pin(&known.outcome, &pin) => {
+                            wrong.push(format!("{station} has another pin in the kernel tables: {pin:?}"));
+                        }
+                        Some(_) => {}
+                    }
+                }
+                let left_over = |station| format!("{station} has a key in the kernel tables and no session");
+                wrong.extend(pins.keys().map(left_over));
+            }
+            Err(error) => wrong.push(error),
+        }
+        wrong
+    }
+
+    /// The first difference between a session as it must be and as it is shown.
+    fn difference(&self, id: &Id, known: &Known, shown: &Shown) -> Option<String> {
+        let unless = |yes: bool, what: String| (!yes).then_some(what);
+        if let Some(count) = known.established.filter(|count| *count != shown.established) {
+            return Some(format!("established {} times, not {count}", shown.established));
+        }
+        let grant = match &known.outcome {
+            Outcome::Down(reasons) => {
+                let told = reasons.contains(shown.reason.as_str()) && shown.binding == shown.reason;
+                return unless(told && shown.state == "down", format!("is not down for one of {reasons:?}")).or_else(
+                    || unless(shown.egress.iter().all(|e| e.is_empty()), "is down and has egress".to_owned()),
+                );
+            }
+            Outcome::Up(grant) => grant,
+        };
+        let named = |index: &u32| self.host.interfaces.iter().find(|i| i.index == *index).map(|i| i.name.clone());
+        let egress = grant.egress.iter().filter_map(named).collect();
+        unless(shown.binding == "ready", "has no binding".to_owned())
+            .or_else(|| unless(shown.source == grant.source, format!("its source is not {:?}", grant.source)))
+            .or_else(|| unless(shown.egress.iter().all(|e| *e == egress), format!("its egress is not {egress:?}")))
+            .or_else(|| {
+                // Whether it comes about and stays is known where the network carries it and always has.
+                known.established.filter(|_| known.carried)?;
+                self.not_following(id, grant, shown)
+            })
+    }
+
+    fn not_following(&self, id: &Id, grant: &Grant, shown: &Shown) -> Option<String> {
+        if (shown.state.as_str(), shown.phase.as_str(), shown.reason.as_str()) != ("up", "following", "-") {
+            return Some("is not up and following".to_owned());
+        }
+        let Some(local) = shown.local else { return Some("is up from nowhere".to_owned()) };
+        if grant.source.is_some_and(|source| source != local.ip()) {
+            return Some(format!("is up from another source than {:?}", grant.source));
+        }
+        let station = SocketAddr::new(id.station, grant.port);
+        (!self.world.has(station, local)).then(|| format!("the station {station} has no connection from {local}"))
+    }
+
+    /// Both sides, for whoever has to find out.
+    pub(crate) fn sides(&self, known: &All, shown: Option<&BTreeMap<Id, Shown>>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (id, known) in known {
+            let session = &self.configuration.sessions[id];
+            let asked = in_force(&self.configuration, id, session).map(|source| source.words);
+            lines.push(format!("{} {}, asked {asked:?}, egress {:?}:", id.station, id.alias, session.egress));
+            lines.push(format!("  model: {known:?}"));
+            lines.push(format!("  bmpd:  {:?}", shown.map(|shown| &shown[id])));
+        }
+        lines.extend(self.host.interfaces.iter().map(|interface| format!("{interface:?}")));
+        lines.extend(self.host.routes.iter().map(|route| format!("{route:?}")));
+        lines
+    }
+}
