@@ -211,6 +211,8 @@ impl Keeper {
                 if let Some((slot, pin)) = tracked.denial.take() {
                     self.linger(&tracked, slot, pin);
                 }
+                // One that is configured again soon has the same `SessionPin`, and must not connect under what it finds in it.
+                tracked.pin.tell(State::Pending);
             }
         }
         for (id, session) in &config.bmp.sessions {
