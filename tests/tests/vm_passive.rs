@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     time::Duration,
 };
 
@@ -24,8 +24,8 @@ const PORT: u16 = STATION_PORT;
 const BRIEFLY: Duration = Duration::from_millis(1500);
 
 fn gets_no_answer(topology: &Topology, to: IpAddr) {
-    let stranger = Station::start(&topology.station, (STATION_2, PORT));
-    let refused = stranger.call((to, PORT), BRIEFLY).expect_err("nobody lets it in");
+    let address = SocketAddr::new(STATION_2, 0);
+    let refused = Station::start(&topology.station, address).call((to, PORT), BRIEFLY).expect_err("nobody lets it in");
     assert_eq!(refused.kind(), ErrorKind::TimedOut, "{refused}");
 }
 
@@ -57,7 +57,7 @@ fn the_guard_of_an_interface_leaves_the_vlans_on_it_alone() {
     let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
     trial.bmpd.wait_session(STATION, "guarded", stands);
     let other = trial.topology.router.enter(|| TcpListener::bind((VLAN, PORT))).expect("the address is another");
-    let stranger = Station::start(&trial.topology.station, (STATION_2, PORT));
+    let stranger = Station::start(&trial.topology.station, (STATION_2, 0));
     stranger.call((VLAN, PORT), PATIENCE).expect("the VLAN's address is not guarded");
     drop(other);
     gets_no_answer(&trial.topology, UP2);
