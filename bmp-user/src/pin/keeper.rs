@@ -14,11 +14,16 @@ use tracing::{info, warn};
 
 use super::{
     Chosen, Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Steers, Target,
-    Unresolved, chosen::Choice, guard::Guard, resolve, vrfs::Vrfs,
+    Unresolved,
+    chosen::Choice,
+    guard::Guard,
+    reach::{Verdict, has_route, no_route},
+    resolve,
+    vrfs::Vrfs,
 };
 use crate::{
     config::{Config, ConnectInterface, Session, SessionId, Transport, effective},
-    link::{Host, Route, Routes},
+    link::{Host, Routes},
 };
 
 /// How long the slot of a replaced pin stays as it was, so that FIN and RST of its sockets leave by the old way.
@@ -38,7 +43,7 @@ struct Tracked {
     denial: Option<(Slot, Pin)>,
     /// Whether it has had a key yet.
     begun: bool,
-    route: Option<RouteVerdict>,
+    route: Option<Verdict>,
 }
 
 impl Tracked {
@@ -96,14 +101,6 @@ impl Decision {
             _ => self == other,
         }
     }
-}
-
-/// The answer to "is there a route", good until the routes or the question change.
-struct RouteVerdict {
-    epoch: u64,
-    devices: Vec<u32>,
-    source: Option<IpAddr>,
-    found: bool,
 }
 
 /// What a key leads to.
@@ -337,58 +334,12 @@ impl Keeper {
         }
         // Where the session may leave by any interface, the kernel finds out by itself.
         let found = resolved.egress.is_empty() && target.vrf == 0
-            || self.has_route(id, tracked, &target, &resolved, host).await;
+            || has_route(id, &target, &resolved, host, &self.routes, &mut tracked.route).await;
         if found {
             Decision::Ready(Grant { target, resolved, mark: 0 })
         } else {
             Decision::Down(Some(target), no_route(id, &resolved))
         }
-    }
-
-    /// Whether there is a route to the station by one of the interfaces. Asked once for each change of the routes: a socket bound
-    /// to a device that has no route to the station would take it as a neighbour and wait for ARP in vain. One that is bound to a VRF device
-    /// would leave by the default VRF where its own has none.
-    async fn has_route(
-        &self,
-        id: &SessionId,
-        tracked: &mut Tracked,
-        target: &Target,
-        resolved: &Resolved,
-        host: &Host,
-    ) -> bool {
-        let epoch = host.routes_epoch;
-        let of_vrf = resolved.egress.is_empty();
-        let device = resolved.device.iter().filter(|_| of_vrf);
-        let devices: Vec<_> = resolved.egress.iter().chain(device).map(|(index, _)| *index).collect();
-        let source = resolved.source;
-        let in_vrf =
-            |route: &Route| host.links.get(&route.oif).is_none_or(|link| host.vrf_of(link) == Some(target.vrf));
-        let mut last_known = true;
-        if let Some(known) = &tracked.route
-            && known.devices == devices
-            && known.source == source
-        {
-            if known.epoch == epoch {
-                return known.found;
-            }
-            last_known = known.found;
-        }
-        let mut found = false;
-        for device in &devices {
-            let asked = match of_vrf {
-                true => self.routes.from_vrf(id.station, *device, source).await.map(|route| route.filter(in_vrf)),
-                false => self.routes.to(id.station, *device, source).await,
-            };
-            match asked {
-                Ok(route) => found |= route.is_some(),
-                Err(error) => {
-                    warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
-                    found |= last_known;
-                }
-            }
-        }
-        tracked.route = Some(RouteVerdict { epoch, devices, source, found });
-        found
     }
 
     /// Kernel first, session after: a session that is told "ready" finds its pin in force.
@@ -588,26 +539,6 @@ fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
         None => 0,
     };
     Some(Target { role, vrf, station: SocketAddr::new(id.station, port) })
-}
-
-fn no_route(id: &SessionId, resolved: &Resolved) -> Unresolved {
-    let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
-    let station = id.station;
-    let (by, to) = match (names.first(), &id.vpn_instance) {
-        (Some(device), vrf) => {
-            let vrf = vrf.as_ref().map(|vrf| format!("vrf {vrf} ")).unwrap_or_default();
-            (format!("by interface {}", names.join(" or ")), format!("{vrf}dev {device} via GATEWAY metric 1000"))
-        }
-        (None, vrf) => {
-            let vrf = vrf.as_deref().unwrap_or_default();
-            (format!("in VRF {vrf}"), format!("vrf {vrf} via GATEWAY"))
-        }
-    };
-    Unresolved {
-        reason: Reason::NoRoute,
-        why: format!("there is no route to {station} {by}"),
-        mend: format!("ip route add {station} {to}"),
-    }
 }
 
 /// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.

@@ -8,6 +8,7 @@ mod foreign;
 mod guard;
 mod keeper;
 mod privilege;
+mod reach;
 mod reason;
 mod resolve;
 mod steer;

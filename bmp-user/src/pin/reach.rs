@@ -1,0 +1,88 @@
+//! Whether a session has a route to its station, as far as that must be asked.
+
+use std::net::IpAddr;
+
+use tracing::warn;
+
+use super::{Reason, Resolved, Target, Unresolved};
+use crate::{
+    config::SessionId,
+    link::{Host, Route, Routes},
+};
+
+/// The answer to "is there a route", good until the routes or the question change.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    epoch: u64,
+    devices: Vec<u32>,
+    source: Option<IpAddr>,
+    found: bool,
+}
+
+/// Whether there is a route to the station by one of the interfaces. Asked once for each change of the routes: a socket bound
+/// to a device that has no route to the station would take it as a neighbour and wait for ARP in vain. One that is bound to a VRF device
+/// would leave by the default VRF where its own has none.
+///
+/// `last` is the answer before this one.
+pub(super) async fn has_route(
+    id: &SessionId,
+    target: &Target,
+    resolved: &Resolved,
+    host: &Host,
+    routes: &Routes,
+    last: &mut Option<Verdict>,
+) -> bool {
+    let epoch = host.routes_epoch;
+    let of_vrf = resolved.egress.is_empty();
+    let device = resolved.device.iter().filter(|_| of_vrf);
+    let devices: Vec<_> = resolved.egress.iter().chain(device).map(|(index, _)| *index).collect();
+    let source = resolved.source;
+    let in_vrf = |route: &Route| host.links.get(&route.oif).is_none_or(|link| host.vrf_of(link) == Some(target.vrf));
+    let mut last_known = true;
+    if let Some(known) = last
+        && known.devices == devices
+        && known.source == source
+    {
+        if known.epoch == epoch {
+            return known.found;
+        }
+        last_known = known.found;
+    }
+    let mut found = false;
+    for device in &devices {
+        let asked = match of_vrf {
+            true => routes.from_vrf(id.station, *device, source).await.map(|route| route.filter(in_vrf)),
+            false => routes.to(id.station, *device, source).await,
+        };
+        match asked {
+            Ok(route) => found |= route.is_some(),
+            Err(error) => {
+                warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
+                found |= last_known;
+            }
+        }
+    }
+    *last = Some(Verdict { epoch, devices, source, found });
+    found
+}
+
+/// What a session is told that has no route.
+pub(super) fn no_route(id: &SessionId, resolved: &Resolved) -> Unresolved {
+    let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+    let station = id.station;
+    let (by, to) = match (names.first(), &id.vpn_instance) {
+        (Some(device), vrf) => {
+            let vrf = vrf.as_ref().map(|vrf| format!("vrf {vrf} ")).unwrap_or_default();
+            (format!("by interface {}", names.join(" or ")), format!("{vrf}dev {device} via GATEWAY metric 1000"))
+        }
+        (None, vrf) => {
+            let vrf = vrf.as_deref().unwrap_or_default();
+            (format!("in VRF {vrf}"), format!("vrf {vrf} via GATEWAY"))
+        }
+    };
+    Unresolved {
+        reason: Reason::NoRoute,
+        why: format!("there is no route to {station} {by}"),
+        mend: format!("ip route add {station} {to}"),
+    }
+}
