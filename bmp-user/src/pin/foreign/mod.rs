@@ -131,7 +131,8 @@ impl Foreign {
             device == Some(index) || resolved.egress.iter().any(|(egress, _)| *egress == index)
         };
         if socket.device != 0 {
-            return (resolved.device.is_none() && resolved.egress.is_empty()) || allowed(socket.device);
+            // Where the session may leave by any interface of its VRF, it may by each: sockets of other VRFs are not looked at.
+            return resolved.egress.is_empty() || allowed(socket.device);
         }
         if resolved.egress.is_empty() {
             return true;
