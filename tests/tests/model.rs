@@ -1,7 +1,8 @@
 //! Random sequences of configuration changes and host events against a model that is as simple as the two tables of
 //! connect-interface: after each, sessions, kernel tables and what has left the links are what the model says.
 //!
-//! `BMPD_MODEL_SEED=N` plays the sequence of one seed again, `BMPD_MODEL_STEPS=N` makes it longer or shorter; `BMPD_SOAK=1` plays many.
+//! A game that is lost says its seed and every command of it. `BMPD_MODEL_SEED=N BMPD_MODEL_STEPS=N` plays it again; `BMPD_SOAK=1` plays
+//! a hundred long ones.
 
 mod model {
     pub(crate) mod compare;
@@ -17,6 +18,7 @@ mod model {
 }
 
 use fastrand::Rng;
+use lab::soak;
 use model::{
     configuration::{Configuration, Edit, Id, Session, Source},
     generate,
@@ -25,8 +27,8 @@ use model::{
     world::{Link, PORTS},
 };
 
-/// How many things happen in one game.
-const STEPS: usize = 30;
+/// How many things happen in one game, and in one of a long campaign.
+const STEPS: [usize; 2] = [30, 120];
 
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -34,7 +36,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 fn play(seed: u64) {
-    let steps = setting("BMPD_MODEL_STEPS").map_or(STEPS, |steps| steps as usize);
+    let steps = setting("BMPD_MODEL_STEPS").map_or(soak::times(STEPS[0], STEPS[1]), |steps| steps as usize);
     let mut rng = Rng::with_seed(seed);
     let title = format!("BMPD_MODEL_SEED={seed} BMPD_MODEL_STEPS={steps}");
     let mut game = Play::begin(title, generate::configuration(&mut rng));
@@ -98,6 +100,19 @@ fn an_interface_that_is_renamed_is_shown_with_its_name() {
 }
 
 #[test]
-fn a_sequence_that_nobody_has_played_before() {
-    play(setting("BMPD_MODEL_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32)));
+fn the_same_sequence_each_time() {
+    play(1);
+}
+
+#[test]
+fn another_sequence_each_time() {
+    play(104);
+}
+
+#[test]
+fn sequences_that_nobody_has_played_before() {
+    match setting("BMPD_MODEL_SEED") {
+        Some(seed) => play(seed),
+        None => (0..soak::times(1, 100)).for_each(|_| play(fastrand::u64(..1 << 32))),
+    }
 }
