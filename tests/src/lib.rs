@@ -23,6 +23,7 @@ pub mod frr;
 pub mod gobgp;
 pub mod kernel;
 pub mod netns;
+pub mod passive;
 pub mod pmacct;
 pub mod process;
 pub mod soak;

@@ -1,77 +1,22 @@
-//! `tcp listen port`: the station connects, and nobody else does.
+//! `tcp listen port`: the station connects, and is told what one that is connected to is told.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    time::Duration,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
 };
 
 use lab::{
     bgp::prefixes,
     bmp::{self, Peer},
-    bmpd::{Bmpd, Options, number},
-    capture::{Capture, Direction, Packet, sum},
+    bmpd::{Bmpd, number},
+    capture::{Direction, Packet, sum},
+    passive::{BY_UP2, PORT, call, connected, gets_no_answer, guarded, listening, nothing, stranger},
     station::{End, Station},
-    topology::{LOOPBACK, STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP2, UP2_OTHER, UP2_V6},
-    trial::{Plan, Trial, outgoing, strays},
+    topology::{STATION, STATION_2, STATION_V6, Topology, UP2, UP2_OTHER, UP2_V6},
+    trial::{Plan, outgoing, strays},
     wait::{PATIENCE, until},
 };
 use serde_json::{Value, json};
-use socket2::{Domain, Protocol, Socket, Type};
-
-/// Where the sessions here listen.
-const PORT: u16 = STATION_PORT;
-
-/// A passive session that is pinned to `up2`.
-const BY_UP2: &str = "tcp listen port 11019\nconnect-interface up2";
-
-/// How long somebody tries who is to get no answer: one SYN, and another after a second.
-const BRIEFLY: Duration = Duration::from_millis(1500);
-
-fn listening(bmpd: &Bmpd, station: IpAddr) -> Value {
-    bmpd.wait_session(station, "listening", |session| session["phase"] == "listening")
-}
-
-/// Waits until the guard stands before the session's listener.
-fn guarded(bmpd: &Bmpd, station: IpAddr) -> Value {
-    let stands = |session: &Value| session["guard"]["interfaces"].as_array().is_some_and(|all| !all.is_empty());
-    bmpd.wait_session(station, "guarded", |session| session["phase"] == "listening" && stands(session))
-}
-
-/// Starts a trial whose station has connected to `to`.
-fn connected(plan: &Plan<'_>, to: IpAddr) -> Trial {
-    let trial = plan.start();
-    listening(&trial.bmpd, plan.station);
-    call(&trial, to);
-    trial
-}
-
-/// The station connects and is told who speaks. Returns the connection's number.
-fn call(trial: &Trial, to: IpAddr) -> usize {
-    let index = trial.station.call((to, PORT), PATIENCE).expect("the station is let in");
-    trial.bmpd.wait_up(trial.station.address().ip());
-    trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
-    index
-}
-
-/// Somebody at the station's end who is not the station.
-fn stranger(topology: &Topology) -> Station {
-    Station::start(&topology.station, (STATION_2, PORT))
-}
-
-fn gets_no_answer(caller: &Station, to: IpAddr) {
-    let refused = caller.call((to, PORT), BRIEFLY).expect_err("nobody lets it in");
-    assert_eq!(refused.kind(), ErrorKind::TimedOut, "{refused}");
-}
-
-fn nothing(packets: &[Packet]) {
-    assert_eq!(packets, Vec::<Packet>::new());
-}
-
-/// The packets that came to the station's end for this address.
-fn answers(packets: &[Packet], to: IpAddr) -> Vec<Packet> {
-    packets.iter().filter(|p| p.direction == Direction::In && p.destination.ip() == to).cloned().collect()
-}
 
 #[test]
 fn a_station_that_connects_gets_what_one_that_is_connected_to_gets() {
@@ -121,7 +66,10 @@ fn counts_what_was_captured(plan: &Plan<'_>, at: IpAddr) {
     let (bytes, count) = sum(&packets, out);
     assert!(count > 20 && bytes > connection.bytes, "the capture saw the session: {bytes} in {count}");
     assert!(packets.iter().any(|p| out(p) && p.syn), "its SYN-ACK too");
-    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (bytes, count), "{kernel}");
+    let counted = (number(&kernel["tx_bytes"]), number(&kernel["tx_packets"]));
+    // Linux 6.1 shows no program the SYN-ACK of an IPv6 listener.
+    let without = sum(&packets, |p| out(p) && !p.syn);
+    assert!(counted == (bytes, count) || (at.is_ipv6() && counted == without), "{kernel}, captured {bytes} in {count}");
     let payload: u64 = packets.iter().filter(|p| out(p)).map(|p| p.payload_bytes).sum();
     assert_eq!(number(&kernel["tx_payload_bytes"]), payload, "{kernel}");
     let (bytes, count) = sum(&packets, back);
@@ -139,94 +87,6 @@ fn a_passive_session_is_counted_to_the_byte_from_the_stations_syn_on() {
 #[test]
 fn an_ipv6_passive_session_is_counted_to_the_byte_from_the_stations_syn_on() {
     counts_what_was_captured(&Plan { station: STATION_V6, ..Plan::session(BY_UP2) }, UP2_V6);
-}
-
-#[test]
-fn a_stranger_gets_no_answer_from_the_guard_and_is_counted() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
-    let stranger = stranger(&trial.topology);
-    let there = Capture::start(&trial.topology.station, "dn2", PORT);
-    let before = trial.bmpd.session(STATION);
-    assert_eq!(before["guard"]["interfaces"], json!([{ "name": "up2", "mode": "generic", "why": null }]));
-    gets_no_answer(&stranger, UP2);
-    let seen = there.packets();
-    assert_eq!(answers(&seen, STATION_2), [], "not a SYN-ACK, not a reset");
-    let (bytes, packets) = sum(&seen, |p| p.source.ip() == STATION_2);
-    assert!(packets >= 1);
-    let guard = &trial.bmpd.session(STATION)["guard"];
-    assert_eq!((number(&guard["dropped_packets"]), number(&guard["dropped_bytes"])), (packets, bytes), "{guard}");
-    assert_eq!(guard["refused_packets"], 0);
-    // And the session has not noticed.
-    trial.routes_arrive(&mut trial.feeder(), 10, 0);
-}
-
-#[test]
-fn where_xdp_is_taken_a_stranger_gets_no_answer_from_the_listener_and_is_counted() {
-    let topology = Topology::new();
-    let other = format!("bmp\n bmp-session {STATION}\n  tcp listen port 12000\n  connect-interface up2\n");
-    let first = Bmpd::start(&topology.router, &other);
-    guarded(&first, STATION);
-    let trial = Plan::session(BY_UP2).start_on(topology);
-    listening(&trial.bmpd, STATION);
-    trial.bmpd.wait_for_log("that the guard is not to be had", |line| {
-        line.contains("not on interface up2: another XDP program is there")
-    });
-    let stranger = stranger(&trial.topology);
-    let there = Capture::start(&trial.topology.station, "dn2", PORT);
-    gets_no_answer(&stranger, UP2);
-    let seen = there.packets();
-    assert_eq!(answers(&seen, STATION_2), []);
-    let (bytes, packets) = sum(&seen, |p| p.source.ip() == STATION_2);
-    let guard = trial.bmpd.session(STATION)["guard"].clone();
-    assert_eq!(guard["interfaces"], json!([{ "name": "up2", "mode": "none", "why": "another XDP program is there" }]));
-    assert_eq!((number(&guard["refused_packets"]), number(&guard["refused_bytes"])), (packets, bytes), "{guard}");
-    assert_eq!(guard["dropped_packets"], 0);
-    call(&trial, UP2);
-    // It is had as soon as the other is gone, and something changes.
-    drop(first);
-    trial.topology.router.ip("addr add 192.0.2.50/32 dev up1");
-    trial.bmpd.wait_for_log("that the guard is there", |line| line.contains("guard: on interface up2 (generic)"));
-}
-
-#[test]
-fn a_station_that_comes_by_another_interface_is_not_let_in() {
-    let trial = Plan::session(BY_UP2).start();
-    guarded(&trial.bmpd, STATION);
-    trial.topology.station.ip(&format!("route add {UP2}/32 via 192.0.2.1 dev dn1"));
-    // Nobody listens there.
-    let refused = trial.station.call((UP2, PORT), PATIENCE).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    assert!(trial.up1.packets().iter().all(|p| !(p.syn && p.direction == Direction::Out)), "no SYN-ACK left");
-    assert_eq!(trial.bmpd.session(STATION)["established_count"], 0);
-    trial.topology.station.ip(&format!("route del {UP2}/32"));
-    call(&trial, UP2);
-}
-
-#[test]
-fn with_egress_interfaces_a_station_is_let_in_by_these_alone() {
-    let session = format!("tcp listen port {PORT}\nconnect-interface {LOOPBACK}\negress-interface up2");
-    let trial = Plan::session(&session).start();
-    let session = guarded(&trial.bmpd, STATION);
-    assert_eq!(session["guard"]["interfaces"][0]["name"], "up2", "{session:#}");
-    // The station prefers dn1 to this address.
-    gets_no_answer(&trial.station, LOOPBACK);
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
-    assert!(number(&trial.bmpd.session(STATION)["kernel"]["denied"]["interface"]) > 0);
-    trial.topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10");
-    trial.topology.router.ip("route del 198.51.100.0/24 via 192.0.2.2 dev up1 metric 10");
-    call(&trial, LOOPBACK);
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
-}
-
-#[test]
-fn at_another_address_of_the_host_nobody_listens() {
-    let trial = Plan::session(&format!("tcp listen port {PORT}\nconnect-interface {UP2}")).start();
-    guarded(&trial.bmpd, STATION);
-    for address in [UP2_OTHER, LOOPBACK] {
-        let refused = trial.station.call((address, PORT), PATIENCE).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    }
-    assert_eq!(trial.bmpd.session(STATION)["established_count"], 0);
 }
 
 /// Two sessions on one port, to both of the station's addresses.
@@ -371,114 +231,6 @@ fn a_station_that_closes_is_waited_for_again() {
     let session = listening(&trial.bmpd, STATION);
     assert_eq!((&session["state"], &session["reason"]), (&json!("down"), &json!("station-closed")));
     call(&trial, UP2);
-}
-
-#[test]
-fn after_a_crash_strangers_are_kept_away_and_the_next_bmpd_goes_on_counting() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
-    trial.routes_arrive(&mut trial.feeder(), 100, 0);
-    let stranger = stranger(&trial.topology);
-    gets_no_answer(&stranger, UP2);
-    let before = trial.bmpd.session(STATION);
-    let Trial { bmpd, station, up1, topology, .. } = trial;
-    let setup = bmpd.crash();
-    gets_no_answer(&stranger, UP2);
-    let bmpd = Bmpd::start_in(setup, &Options::default());
-    let after = guarded(&bmpd, STATION);
-    let dropped = |session: &Value| number(&session["guard"]["dropped_packets"]);
-    assert!(dropped(&before) > 0 && dropped(&after) > dropped(&before), "{before:#} {after:#}");
-    station.call((UP2, PORT), PATIENCE).expect("the station is let in");
-    let sent = number(&before["kernel"]["tx_packets"]);
-    bmpd.wait_session(STATION, "counted on", |session| number(&session["kernel"]["tx_packets"]) > sent);
-    gets_no_answer(&stranger, UP2);
-    assert!(dropped(&bmpd.session(STATION)) > dropped(&after));
-    nothing(&up1.packets());
-    bmpd.terminate();
-    let shown = topology.router.ip_show("-details link show dev up2");
-    assert!(!shown.contains("xdp"), "{shown}");
-}
-
-#[test]
-fn with_persist_the_guard_stays_until_it_is_detached() {
-    let trial = connected(&Plan { bmp: " persist", ..Plan::session(BY_UP2) }, UP2);
-    let stranger = stranger(&trial.topology);
-    let setup = trial.bmpd.terminate();
-    gets_no_answer(&stranger, UP2);
-    assert!(setup.detach().status.success());
-    let refused = stranger.call((UP2, PORT), PATIENCE).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "the port is closed, and that is all");
-}
-
-#[test]
-fn without_the_kernel_programs_a_stranger_is_reset_and_the_station_let_in() {
-    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
-    let trial = connected(&Plan { options, ..Plan::session(BY_UP2) }, UP2);
-    let stranger = stranger(&trial.topology);
-    match stranger.call((UP2, PORT), PATIENCE) {
-        Ok(index) => {
-            stranger.wait_connection(index, "a reset", |c| c.end == Some(End::Reset) && c.bytes == 0);
-        }
-        // It was reset before this was asked.
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
-    }
-    trial.routes_arrive(&mut trial.feeder(), 10, 0);
-    let guard = &trial.bmpd.session(STATION)["guard"];
-    assert_eq!(guard["interfaces"][0]["mode"], "none", "{guard}");
-    nothing(&trial.up1.packets());
-}
-
-#[test]
-fn a_port_that_another_process_has_is_said_and_its_callers_are_let_through() {
-    let topology = Topology::new();
-    let taken = topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
-    let trial = Plan::session(BY_UP2).start_on(topology);
-    let session = trial.bmpd.wait_down(STATION, "source-conflict");
-    assert!(
-        session["detail"].as_str().is_some_and(|why| why.contains("listen on 192.0.2.65 port 11019")),
-        "{session:#}"
-    );
-    let stranger = stranger(&trial.topology);
-    stranger.call((UP2, PORT), PATIENCE).expect("the other process answers whom it likes");
-    drop(taken);
-    listening(&trial.bmpd, STATION);
-    gets_no_answer(&stranger, UP2);
-}
-
-#[test]
-fn other_traffic_on_a_guarded_interface_is_not_touched() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
-    let Topology { router, station } = &trial.topology;
-    // A long ping, in fragments: an echo request of zeroes with its checksum (RFC 792), sent by the stranger.
-    let ping = station.enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))).expect("root may");
-    ping.bind(&SocketAddr::new(STATION_2, 0).into()).expect("the address is there");
-    ping.set_read_timeout(Some(PATIENCE)).expect("it can be set");
-    let mut request = vec![0; 6000];
-    request[..4].copy_from_slice(&[8, 0, 0xf7, 0xff]);
-    ping.send_to(&request, &SocketAddr::new(UP2, 0).into()).expect("it is sent");
-    let mut answer = vec![0; 7000];
-    assert_eq!((&ping).read(&mut answer).expect("it is answered"), 20 + 6000);
-    // UDP to the same port, in fragments too.
-    let receiver = router.enter(|| UdpSocket::bind((UP2, PORT))).expect("the port is free for UDP");
-    receiver.set_read_timeout(Some(PATIENCE)).expect("it can be set");
-    let sender = station.enter(|| UdpSocket::bind((STATION_2, 0))).expect("a port is free");
-    sender.send_to(&[7; 5000], (UP2, PORT)).expect("it is sent");
-    assert_eq!(receiver.recv(&mut [0; 6000]).expect("it arrives"), 5000);
-    // TCP to another port, both ways and much of it.
-    let other = router.enter(|| TcpListener::bind((UP2, PORT + 1))).expect("the port is free");
-    let mut there = station.enter(|| TcpStream::connect((UP2, PORT + 1))).expect("another port is open to anybody");
-    let (mut here, _) = other.accept().expect("it has connected");
-    let bytes = vec![7; 4 << 20];
-    std::thread::scope(|scope| {
-        scope.spawn(|| there.write_all(&bytes).expect("it is sent"));
-        let mut received = vec![0; bytes.len()];
-        here.read_exact(&mut received).expect("it arrives");
-    });
-    // A connection of the router's own from the guarded address.
-    let far = station.enter(|| TcpListener::bind((STATION_2, 0))).expect("a port is free");
-    let address = far.local_addr().expect("it is bound");
-    router.enter(|| TcpStream::connect(address)).expect("it gets its answers");
-    assert_eq!(number(&trial.bmpd.session(STATION)["guard"]["dropped_packets"]), 0);
-    trial.routes_arrive(&mut trial.feeder(), 10, 0);
 }
 
 #[test]

@@ -1,33 +1,19 @@
 //! Passive sessions where there are VLANs and VRFs.
 
-use std::{
-    io::ErrorKind,
-    net::{IpAddr, SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::net::TcpListener;
 
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
     capture::{Capture, Direction, Packet, sum},
     devices::{VLAN, vlan, vrf},
+    passive::{BY_UP2, PORT, gets_no_answer, guarded, stranger},
     station::Station,
-    topology::{STATION, STATION_2, STATION_PORT, Topology, UP2},
+    topology::{STATION, STATION_2, Topology, UP2},
     trial::{Plan, outgoing},
     wait::PATIENCE,
 };
 use serde_json::json;
-
-const PORT: u16 = STATION_PORT;
-
-/// How long somebody tries who is to get no answer: one SYN, and another after a second.
-const BRIEFLY: Duration = Duration::from_millis(1500);
-
-fn gets_no_answer(topology: &Topology, to: IpAddr) {
-    let address = SocketAddr::new(STATION_2, 0);
-    let refused = Station::start(&topology.station, address).call((to, PORT), BRIEFLY).expect_err("nobody lets it in");
-    assert_eq!(refused.kind(), ErrorKind::TimedOut, "{refused}");
-}
 
 #[test]
 #[ignore = "needs a VLAN interface: cargo xtask vm"]
@@ -36,14 +22,13 @@ fn a_station_connects_in_a_vlan_and_a_stranger_is_kept_away_there() {
     vlan(&topology, 7);
     topology.router.ip("route add 198.51.100.8/32 via 192.0.2.194 dev up2.7");
     let trial = Plan::session("tcp listen port 11019\nconnect-interface up2.7").start_on(topology);
-    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
-    let session = trial.bmpd.wait_session(STATION, "guarded", stands);
+    let session = guarded(&trial.bmpd, STATION);
     assert_eq!(session["guard"]["interfaces"][0]["name"], "up2.7", "{session:#}");
     let index = trial.station.call((VLAN, PORT), PATIENCE).expect("it is let in");
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     trial.bmpd.wait_up(STATION);
     trial.routes_arrive(&mut trial.feeder(), 50, index);
-    gets_no_answer(&trial.topology, VLAN);
+    gets_no_answer(&stranger(&trial.topology), VLAN);
     assert!(number(&trial.bmpd.session(STATION)["guard"]["dropped_packets"]) > 0);
     assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
 }
@@ -53,14 +38,13 @@ fn a_station_connects_in_a_vlan_and_a_stranger_is_kept_away_there() {
 fn the_guard_of_an_interface_leaves_the_vlans_on_it_alone() {
     let topology = Topology::new();
     vlan(&topology, 7);
-    let trial = Plan::session("tcp listen port 11019\nconnect-interface up2").start_on(topology);
-    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
-    trial.bmpd.wait_session(STATION, "guarded", stands);
+    let trial = Plan::session(BY_UP2).start_on(topology);
+    guarded(&trial.bmpd, STATION);
     let other = trial.topology.router.enter(|| TcpListener::bind((VLAN, PORT))).expect("the address is another");
-    let stranger = Station::start(&trial.topology.station, (STATION_2, 0));
+    let stranger = stranger(&trial.topology);
     stranger.call((VLAN, PORT), PATIENCE).expect("the VLAN's address is not guarded");
     drop(other);
-    gets_no_answer(&trial.topology, UP2);
+    gets_no_answer(&stranger, UP2);
 }
 
 #[test]
@@ -74,15 +58,14 @@ fn there_is_no_guard_where_a_vlan_of_another_vrf_has_the_same_address() {
          link set up2.7 master other
          addr add {UP2}/26 dev up2.7"
     ));
-    let trial = Plan::session("tcp listen port 11019\nconnect-interface up2").start_on(topology);
+    let trial = Plan::session(BY_UP2).start_on(topology);
     let why = "VLAN interface up2.7 on it has the same address";
     let expected = json!([{ "name": "up2", "mode": "none", "why": why }]);
     trial.bmpd.wait_session(STATION, "without a guard", |session| session["guard"]["interfaces"] == expected);
-    gets_no_answer(&trial.topology, UP2);
+    gets_no_answer(&stranger(&trial.topology), UP2);
     assert!(number(&trial.bmpd.session(STATION)["guard"]["refused_packets"]) > 0);
     trial.topology.router.ip("link del up2.7");
-    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
-    trial.bmpd.wait_session(STATION, "guarded", stands);
+    guarded(&trial.bmpd, STATION);
 }
 
 /// A passive session in the VRF `mgmt`, in which `up2` is; and one in the default VRF on the same port.
@@ -102,15 +85,14 @@ fn in_a_vrf(session: &str) {
 "
     );
     let bmpd = Bmpd::start(&topology.router, &configuration);
-    let stands = |session: &serde_json::Value| session["guard"]["interfaces"][0]["mode"] == "generic";
-    let shown = bmpd.wait_session(STATION, "guarded", stands);
+    let shown = guarded(&bmpd, STATION);
     assert_eq!(shown["guard"]["interfaces"], json!([{ "name": "up2", "mode": "generic", "why": null }]), "{shown:#}");
     let station = Station::start(&topology.station, (STATION, PORT));
     station.call((UP2, PORT), PATIENCE).expect("it is let in");
     let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     bmpd.wait_up(STATION);
     // The station of the other VRF's session is a stranger here.
-    gets_no_answer(&topology, UP2);
+    gets_no_answer(&stranger(&topology), UP2);
     assert!(number(&bmpd.session(STATION)["guard"]["dropped_packets"]) > 0);
     station.close();
     let session = bmpd.wait_session(STATION, "listening", |session| session["phase"] == "listening");

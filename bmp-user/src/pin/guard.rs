@@ -52,6 +52,8 @@ struct Shown {
     interfaces: Vec<GuardedInterface>,
     /// Addresses and ports that it has listened on: keys without an interface.
     places: BTreeSet<GuardKey>,
+    /// The interfaces that were guarded for it last.
+    ways: BTreeSet<u32>,
 }
 
 impl SessionGuard {
@@ -96,58 +98,58 @@ impl Guard {
     ) {
         let inherited = datapath.guarded();
         let (mut interfaces, mut wanted) = (BTreeMap::new(), BTreeMap::new());
-        let (mut ready, mut remembered, mut undecided) = (Vec::new(), BTreeSet::new(), false);
+        let (mut kept, mut remembered, mut undecided, mut guarding) =
+            (BTreeSet::new(), BTreeSet::new(), false, Vec::new());
         for (pin, grant) in sessions {
-            let Some(grant) = grant else {
-                let mut shown = pin.guard().shown();
-                shown.interfaces.clear();
-                undecided |= shown.places.is_empty();
-                remembered.extend(shown.places.iter().copied());
-                continue;
-            };
-            let ways = ways(grant, host);
-            let keys = keys(grant, host, &ways);
-            let listening = pin.guard().shown().listening.clone();
-            let guarded = match listening {
-                Listening::As(known) => same_place(&known, grant),
-                // Nobody is kept from a port where this bmpd does not listen, unless an earlier one did.
-                Listening::Untried => keys.iter().any(|key| inherited.contains(key)),
-                Listening::No => false,
-            };
             let mut shown = pin.guard().shown();
-            shown.places.extend(keys.iter().map(|key| GuardKey { ifindex: 0, ..*key }));
-            remembered.extend(shown.places.iter().copied());
-            drop(shown);
-            let ways: Vec<_> = ways.into_iter().map(|link| (link, twin(grant, host, link))).collect();
-            ready.push((pin, ways.iter().map(|(link, _)| link.index).collect::<Vec<_>>()));
-            if guarded {
-                for (link, twin) in ways {
-                    let known = interfaces.entry(link.index).or_insert((link, None));
-                    known.1 = known.1.or(twin);
+            shown.interfaces.clear();
+            if let Some(grant) = grant {
+                let ways = ways(grant, host);
+                let keys = keys(grant, host, &ways);
+                let guarded = match &shown.listening {
+                    Listening::As(known) => same_place(known, grant),
+                    // Nobody is kept from a port where this bmpd does not listen, unless an earlier one did.
+                    Listening::Untried => keys.iter().any(|key| inherited.contains(key)),
+                    Listening::No => false,
+                };
+                shown.places.extend(keys.iter().map(|key| GuardKey { ifindex: 0, ..*key }));
+                if guarded {
+                    shown.ways = ways.iter().map(|link| link.index).collect();
+                    for link in ways {
+                        let known = interfaces.entry(link.index).or_insert((link, None));
+                        known.1 = known.1.or(twin(grant, host, link));
+                    }
+                    wanted.extend(keys.into_iter().map(|key| (key, grant.target.vrf)));
+                    guarding.push(pin);
                 }
-                wanted.extend(keys.into_iter().map(|key| (key, grant.target.vrf)));
             }
+            undecided |= shown.places.is_empty();
+            kept.extend(shown.ways.iter().copied());
+            remembered.extend(shown.places.iter().copied());
         }
         if let Err(error) = datapath.set_guarded(&wanted) {
             warn!("guard: {error:#}");
         }
-        // A session that is down since bmpd began has not said yet which numbers are its own.
+        // A session that is down since bmpd began has not said yet which numbers and interfaces are its own.
         if !undecided {
             datapath.forget_refused(|key| remembered.contains(&GuardKey { ifindex: 0, ..*key }));
+            let twins = interfaces.iter().filter(|(_, (_, twin))| twin.is_some()).map(|(index, _)| *index).collect();
+            // Where there was a guard there stays one as long as the session is configured, with nothing to guard meanwhile: some drivers take
+            // the link down for a moment when XDP comes or goes, and with the link the session.
+            kept.retain(|index| host.links.contains_key(index));
+            if let Err(error) = datapath.keep_guards(&(&kept - &twins)) {
+                warn!("guard: {error:#}");
+            }
         }
         self.attach(datapath, &interfaces);
-        for (pin, ways) in ready {
-            let shown = ways.iter().filter_map(|index| self.tried.get(index).cloned()).collect();
-            pin.guard().shown().interfaces = shown;
+        for pin in guarding {
+            let mut shown = pin.guard().shown();
+            shown.interfaces = shown.ways.iter().filter_map(|index| self.tried.get(index).cloned()).collect();
         }
     }
 
     /// With the VLAN interface that rules it out, if there is one.
     fn attach(&mut self, datapath: &Datapath, interfaces: &BTreeMap<u32, (&Link, Option<&Link>)>) {
-        let can = |(index, (_, twin)): (&u32, &(&Link, Option<&Link>))| twin.is_none().then_some(*index);
-        if let Err(error) = datapath.keep_guards(&interfaces.iter().filter_map(can).collect()) {
-            warn!("guard: {error:#}");
-        }
         self.tried.retain(|index, _| interfaces.contains_key(index));
         for (index, (link, twin)) in interfaces {
             let hook = match twin {
@@ -241,4 +243,103 @@ fn same_place(one: &Grant, other: &Grant) -> bool {
         (grant.target, grant.resolved.source, device)
     };
     one.target.role == Role::Listen && place(one) == place(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::link::Address;
+    use crate::pin::{Resolved, Rule, Target};
+
+    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));
+
+    fn link(index: u32, name: &str, kind: &str, address: Option<IpAddr>) -> Link {
+        let address = address.map(|ip| Address {
+            ip,
+            peer: None,
+            prefix_len: 26,
+            global: true,
+            secondary: false,
+            temporary: false,
+            unproven: false,
+            deprecated: false,
+        });
+        Link {
+            index,
+            name: name.into(),
+            kind: Some(kind.into()),
+            up: true,
+            carrier: true,
+            ethernet: true,
+            addresses: address.into_iter().collect(),
+            ..Link::default()
+        }
+    }
+
+    /// `up1`, `up2` and a dummy in the default VRF, `in` in the VRF 9, `port` in a bridge, `down` down.
+    fn host() -> Host {
+        let links = [
+            link(2, "up1", "veth", Some([192, 0, 2, 1].into())),
+            link(3, "up2", "veth", Some(SOURCE)),
+            link(4, "dum0", "dummy", Some([203, 0, 113, 1].into())),
+            Link { controller: Some(9), ..link(5, "in", "veth", Some([192, 0, 2, 129].into())) },
+            Link { controller: Some(8), ..link(6, "port", "veth", None) },
+            Link { up: false, ..link(7, "down", "veth", Some([192, 0, 2, 200].into())) },
+            link(8, "br0", "bridge", None),
+            link(9, "mgmt", "vrf", None),
+        ];
+        Host { links: links.into_iter().map(|link| (link.index, link)).collect(), routes_epoch: 0 }
+    }
+
+    fn grant(vrf: u32, source: Option<IpAddr>, device: Option<u32>, egress: &[u32]) -> Grant {
+        let named = |index: &u32| (*index, String::new());
+        Grant {
+            target: Target { role: Role::Listen, vrf, station: "198.51.100.7:11019".parse().unwrap() },
+            mark: 0,
+            resolved: Resolved {
+                source,
+                device: device.as_ref().map(named),
+                egress: egress.iter().map(named).collect(),
+                way: None,
+                rule: Rule::Configured,
+            },
+        }
+    }
+
+    fn names(grant: &Grant) -> Vec<String> {
+        ways(grant, &host()).iter().map(|link| link.name.clone()).collect()
+    }
+
+    #[test]
+    fn it_stands_on_the_pinned_interface_or_those_that_are_named_or_all_of_the_vrf() {
+        assert_eq!(names(&grant(0, Some(SOURCE), Some(3), &[3])), ["up2"]);
+        assert_eq!(names(&grant(0, Some(SOURCE), None, &[2, 7])), ["up1"], "one that is down has nothing to guard");
+        assert_eq!(names(&grant(0, Some(SOURCE), None, &[])), ["up1", "up2", "br0"]);
+        assert_eq!(names(&grant(9, None, Some(9), &[])), ["in"], "the VRF's device is none of its interfaces");
+    }
+
+    #[test]
+    fn a_session_without_a_source_is_guarded_at_every_address_of_its_vrf() {
+        let keys_of = |grant: &Grant| keys(grant, &host(), &ways(grant, &host()));
+        assert_eq!(keys_of(&grant(0, Some(SOURCE), Some(3), &[3])), [Datapath::guard_key(3, SOURCE, 11019)]);
+        assert_eq!(keys_of(&grant(0, None, None, &[])).len(), 3 * 4, "three interfaces, four addresses");
+        assert_eq!(keys_of(&grant(9, None, Some(9), &[])).len(), 1);
+    }
+
+    #[test]
+    fn a_vlan_of_another_vrf_with_the_same_address_rules_it_out_below() {
+        let mut host = host();
+        let grant = grant(0, Some(SOURCE), Some(3), &[3]);
+        let vlan = Link { below: Some(3), ..link(10, "up2.7", "vlan", Some(SOURCE)) };
+        let mut twin_of = |vlan: Link| {
+            host.links.insert(10, vlan);
+            twin(&grant, &host, &host.links[&3]).is_some()
+        };
+        assert!(twin_of(Link { controller: Some(9), ..vlan.clone() }));
+        assert!(!twin_of(vlan.clone()), "in the same VRF it is the same listener's");
+        assert!(!twin_of(Link { controller: Some(9), below: Some(2), ..vlan.clone() }));
+        assert!(!twin_of(Link { controller: Some(9), addresses: Vec::new(), ..vlan }));
+    }
 }

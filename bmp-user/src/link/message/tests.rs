@@ -57,6 +57,25 @@ fn a_link_has_its_name_alternative_names_kind_and_controller() {
 }
 
 #[test]
+fn a_vlan_has_the_interface_below_it_and_a_veth_none() {
+    let below = |kind: &[u8]| {
+        let kind = attribute(IFLA_INFO_KIND, kind);
+        let link_of = attribute(libc::IFLA_LINK, &3_u32.to_ne_bytes());
+        link(&link_message(0, &[link_of, attribute(libc::IFLA_LINKINFO, &kind)])).unwrap().below
+    };
+    assert_eq!((below(b"vlan\0"), below(b"veth\0")), (Some(3), None));
+}
+
+#[test]
+fn what_is_not_ethernet_is_told_apart() {
+    let mut message = link_message(0, &[]);
+    for (kind, ethernet) in [(libc::ARPHRD_ETHER, true), (libc::ARPHRD_NONE, false), (libc::ARPHRD_LOOPBACK, false)] {
+        message[2..4].copy_from_slice(&kind.to_ne_bytes());
+        assert_eq!(link(&message).unwrap().ethernet, ethernet);
+    }
+}
+
+#[test]
 fn a_name_that_is_not_utf_8_does_not_hide_the_link() {
     let message = link_message(0, &[attribute(libc::IFLA_IFNAME, b"e\xff0\0")]);
     assert_eq!(link(&message).unwrap().name, "e\u{fffd}0");

@@ -108,7 +108,10 @@ fn an_ipv6_station_is_known_too() {
     session.send(1000);
     session.close();
     let counters = trial.counters(&slot);
-    assert_eq!(counters.own_tx.bytes, counters.own_tx.payload_bytes + counters.own_tx.packets * 72 + 8);
+    let options = counters.own_tx.bytes - counters.own_tx.payload_bytes - counters.own_tx.packets * 72;
+    // Linux 6.1 shows no program the SYN-ACK of an IPv6 listener.
+    assert!([0, 8].contains(&options), "{counters:?}");
+    assert_eq!(counters.own_rx.bytes, counters.own_rx.payload_bytes + counters.own_rx.packets * 72 + 8);
 }
 
 #[test]
