@@ -41,10 +41,13 @@ pub fn guarded(bmpd: &Bmpd, station: IpAddr) -> Value {
     bmpd.wait_session(station, "guarded", |session| session["phase"] == "listening" && stands(session))
 }
 
-/// Starts a trial whose station has connected to `to`.
+/// Starts a trial whose station has connected to `to`. The guard stands by then, or is known not to be had.
 pub fn connected(plan: &Plan<'_>, to: IpAddr) -> Trial {
     let trial = plan.start();
-    listening(&trial.bmpd, plan.station);
+    trial.bmpd.wait_session(plan.station, "listening, the guard decided about", |session| {
+        let interfaces = session["guard"]["interfaces"].as_array();
+        session["phase"] == "listening" && interfaces.is_some_and(|all| !all.is_empty())
+    });
     call(&trial, to);
     trial
 }
