@@ -3,19 +3,19 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, PIN_VRF, Pin, PinKey};
+use bmp_ebpf::{Pin, PinKey};
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Chosen, Current, Grant, Pins, Question, Reason, Resolved, Role, SessionPin, Slot, State, Steers, Target,
-    Unresolved,
+    Chosen, Current, Grant, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target, Unresolved,
     chosen::Choice,
+    decision::{DENIAL, Decision, denial, denies, in_words, pin_of, target},
     guard::Guard,
     reach::{Verdict, has_route, no_route},
     resolve,
@@ -67,42 +67,6 @@ impl Tracked {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Decision {
-    Ready(Grant),
-    /// With what can be denied: nothing where no port is configured.
-    Down(Option<Target>, Unresolved),
-}
-
-impl Decision {
-    /// What marks the session's packets, if anything does.
-    fn mark(&self) -> Option<u32> {
-        match self {
-            Self::Ready(grant) => Some(grant.mark).filter(|mark| *mark != 0),
-            Self::Down(..) => None,
-        }
-    }
-
-    /// Whether both ask the same of kernel and session. By which rule an address was chosen, and what an interface is called, may
-    /// change meanwhile.
-    fn comes_to(&self, other: &Self) -> bool {
-        fn index((index, _): &(u32, String)) -> u32 {
-            *index
-        }
-        match (self, other) {
-            (Self::Ready(one), Self::Ready(other)) => {
-                let (pin, other_pin) = (&one.resolved, &other.resolved);
-                one.target == other.target
-                    && one.mark == other.mark
-                    && pin.source == other_pin.source
-                    && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
-                    && pin.egress.iter().map(index).eq(other_pin.egress.iter().map(index))
-            }
-            _ => self == other,
-        }
-    }
-}
-
 /// What a key leads to.
 struct Installed {
     target: Target,
@@ -120,17 +84,6 @@ struct Lingering {
     /// Absent for what an earlier bmpd left: nobody goes back to that.
     pin: Option<Pin>,
 }
-
-/// What a session is denied with.
-const DENIAL: Pin = Pin {
-    generation: 0,
-    flags: PIN_DENY,
-    device: 0,
-    mark: 0,
-    egress_count: 0,
-    egress: [0; EGRESS_MAX],
-    source: [0; 16],
-};
 
 /// Keeps the pins, and the routes of sessions with a next hop, in step with configuration and host until either of them is gone.
 pub async fn run(
@@ -505,102 +458,5 @@ impl Keeper {
                 None => drop(self.pins.datapath().free(expired.slot)),
             }
         }
-    }
-}
-
-/// What a session is denied with for which `chosen` was chosen: there it is found again after a crash.
-fn denial(chosen: Option<IpAddr>) -> Pin {
-    Pin { source: chosen.map_or([0; 16], in_bytes), ..DENIAL }
-}
-
-fn denies(pin: &Pin) -> bool {
-    pin.flags & PIN_DENY != 0
-}
-
-/// As [`Pin::source`] has it.
-fn in_bytes(source: IpAddr) -> [u8; 16] {
-    match source {
-        IpAddr::V4(source) => {
-            let [a, b, c, d] = source.octets();
-            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-        }
-        IpAddr::V6(source) => source.octets(),
-    }
-}
-
-/// Which connections a session is made of; `None` where no port is configured, or there is no VRF device for its VPN instance.
-fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
-    let (role, port) = match session.transport? {
-        Transport::Connect(port) => (Role::Connect, port),
-        Transport::Listen(port) => (Role::Listen, port),
-    };
-    let vrf = match &id.vpn_instance {
-        Some(name) => host.vrf_named(name)?.index,
-        None => 0,
-    };
-    Some(Target { role, vrf, station: SocketAddr::new(id.station, port) })
-}
-
-/// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
-fn in_words(resolved: &Resolved) -> String {
-    let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
-    let egress =
-        if names.is_empty() { "leaves by any interface".to_owned() } else { format!("pinned to {}", names.join(", ")) };
-    let next_hop = resolved.way.as_ref().map(|way| format!(", to next hop {}", way.next_hop)).unwrap_or_default();
-    match resolved.source {
-        Some(source) => format!("{egress}, from {source} ({}){next_hop}", resolved.rule),
-        None => format!("{egress}{next_hop}"),
-    }
-}
-
-/// What the kernel shall enforce.
-fn pin_of(Grant { target, resolved, mark }: &Grant) -> Pin {
-    let mut pin = Pin { mark: *mark, ..Pin::default() };
-    if target.vrf != 0 {
-        pin.flags |= PIN_VRF;
-    }
-    // A socket comes to the pin by the key of its VRF, so it is bound in that VRF already.
-    pin.device = resolved.device.as_ref().map(|(index, _)| *index).filter(|index| *index != target.vrf).unwrap_or(0);
-    for (index, slot) in resolved.egress.iter().zip(pin.egress.iter_mut()) {
-        *slot = index.0;
-    }
-    // At most EGRESS_MAX names can be configured.
-    pin.egress_count = resolved.egress.len().min(EGRESS_MAX) as u32;
-    if let Some(source) = resolved.source {
-        pin.flags |= PIN_SOURCE;
-        pin.source = in_bytes(source);
-    }
-    pin
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pin::Rule;
-
-    fn grant(source: &str, device: Option<(u32, &str)>, rule: Rule) -> Decision {
-        let device = device.map(|(index, name)| (index, name.to_owned()));
-        let egress = device.iter().cloned().collect();
-        let source = Some(source.parse().unwrap());
-        let target = Target { role: Role::Connect, vrf: 0, station: "198.51.100.7:11019".parse().unwrap() };
-        Decision::Ready(Grant { target, resolved: Resolved { source, device, egress, way: None, rule }, mark: 0 })
-    }
-
-    #[test]
-    fn a_session_is_connected_again_for_another_source_or_interface_and_for_nothing_else() {
-        let first = grant("192.0.2.65", Some((3, "up2")), Rule::First);
-        assert!(first.comes_to(&grant("192.0.2.65", Some((3, "up2")), Rule::Kept)), "by which rule does not matter");
-        assert!(first.comes_to(&grant("192.0.2.65", Some((3, "renamed")), Rule::First)), "nor does the name");
-        assert!(!first.comes_to(&grant("192.0.2.66", Some((3, "up2")), Rule::First)));
-        assert!(!first.comes_to(&grant("192.0.2.65", Some((9, "up2")), Rule::First)), "recreated under another index");
-        assert!(!first.comes_to(&grant("192.0.2.65", None, Rule::First)));
-    }
-
-    #[test]
-    fn the_pin_names_source_device_and_egress_as_the_kernel_programs_read_them() {
-        let Decision::Ready(grant) = grant("192.0.2.65", Some((3, "up2")), Rule::First) else { unreachable!() };
-        let pin = pin_of(&grant);
-        assert_eq!((pin.flags, pin.device, pin.egress_count, pin.egress[0]), (PIN_SOURCE, 3, 1, 3));
-        assert_eq!(pin.source[..5], [192, 0, 2, 65, 0]);
     }
 }

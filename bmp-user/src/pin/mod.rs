@@ -4,6 +4,7 @@
 mod chosen;
 mod connections;
 mod datapath;
+mod decision;
 mod foreign;
 mod guard;
 mod keeper;

@@ -13,16 +13,13 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::programs::Program;
 use aya::util::nr_cpus;
-use bmp_ebpf::{
-    FAMILY_IPV4, FAMILY_IPV6, GuardKey, Guarded, NO_SLOT, PIN_DENY, PinKey, Refused, TAG_LISTENER, TAG_OWN, Tag,
-    program, table,
-};
+use bmp_ebpf::{GuardKey, Guarded, NO_SLOT, PIN_DENY, PinKey, Refused, TAG_LISTENER, TAG_OWN, Tag, program, table};
 use tracing::{info, warn};
 
 use super::home::Layout;
 use super::kernel::Kernel;
 use super::load::find;
-use super::{Datapath, Owner, bpf};
+use super::{Datapath, Owner, bpf, family, in_bytes};
 
 /// How program `guard` sees an interface's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,19 +62,7 @@ pub enum NoGuard {
 impl Datapath {
     /// The key of an address and port of this host in tables `GUARDED` and `REFUSED`.
     pub fn guard_key(ifindex: u32, local: IpAddr, port: u16) -> GuardKey {
-        let mut address = [0; 16];
-        let family = match local {
-            IpAddr::V4(ip) => {
-                let [a, b, c, d] = ip.octets();
-                address[..4].copy_from_slice(&[a, b, c, d]);
-                FAMILY_IPV4
-            }
-            IpAddr::V6(ip) => {
-                address = ip.octets();
-                FAMILY_IPV6
-            }
-        };
-        GuardKey { ifindex, family, reserved: 0, port, local: address }
+        GuardKey { ifindex, family: family(local), reserved: 0, port, local: in_bytes(local) }
     }
 
     /// Puts program `guard` on an interface of the calling thread's namespace, in the driver where that is wanted and can be had. One that is

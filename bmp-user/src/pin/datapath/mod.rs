@@ -216,24 +216,14 @@ impl Datapath {
 
     /// The key of these connections in the datapath's namespace. An IPv4-mapped address is an IPv4 one.
     pub fn key(&self, target: &Target) -> PinKey {
-        let mut address = [0; 16];
-        let family = match target.station.ip().to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, c, d] = ip.octets();
-                address[..4].copy_from_slice(&[a, b, c, d]);
-                FAMILY_IPV4
-            }
-            IpAddr::V6(ip) => {
-                address = ip.octets();
-                FAMILY_IPV6
-            }
-        };
+        let station = target.station.ip().to_canonical();
         let role = match target.role {
             Role::Connect => ROLE_CONNECT,
             Role::Listen => ROLE_LISTEN,
         };
         let port = target.station.port();
-        PinKey { netns: self.inner.netns, vrf: target.vrf, family, role, port, station: address }
+        let (family, station) = (family(station), in_bytes(station));
+        PinKey { netns: self.inner.netns, vrf: target.vrf, family, role, port, station }
     }
 
     /// Puts a pin in force for the connections of a key that are made from now on.
@@ -455,6 +445,22 @@ impl fmt::Debug for Datapath {
             .field("enforcement", &self.inner.enforcement)
             .finish()
     }
+}
+
+/// An address as keys and pins have it: in network byte order, IPv4 in the first four bytes.
+pub(super) fn in_bytes(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+/// Its family, as keys have it.
+fn family(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { FAMILY_IPV4 } else { FAMILY_IPV6 }
 }
 
 /// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, asm-generic/socket.h).

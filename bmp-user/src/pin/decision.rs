@@ -1,0 +1,144 @@
+//! What is decided about a session, and the pin that follows from it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, PIN_VRF, Pin};
+
+use super::{Grant, Resolved, Role, Target, Unresolved, datapath::in_bytes};
+use crate::{
+    config::{Session, SessionId, Transport},
+    link::Host,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Ready(Grant),
+    /// With what can be denied: nothing where no port is configured.
+    Down(Option<Target>, Unresolved),
+}
+
+impl Decision {
+    /// What marks the session's packets, if anything does.
+    pub(super) fn mark(&self) -> Option<u32> {
+        match self {
+            Self::Ready(grant) => Some(grant.mark).filter(|mark| *mark != 0),
+            Self::Down(..) => None,
+        }
+    }
+
+    /// Whether both ask the same of kernel and session. By which rule an address was chosen, and what an interface is called, may
+    /// change meanwhile.
+    pub(super) fn comes_to(&self, other: &Self) -> bool {
+        fn index((index, _): &(u32, String)) -> u32 {
+            *index
+        }
+        match (self, other) {
+            (Self::Ready(one), Self::Ready(other)) => {
+                let (pin, other_pin) = (&one.resolved, &other.resolved);
+                one.target == other.target
+                    && one.mark == other.mark
+                    && pin.source == other_pin.source
+                    && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
+                    && pin.egress.iter().map(index).eq(other_pin.egress.iter().map(index))
+            }
+            _ => self == other,
+        }
+    }
+}
+
+/// What a session is denied with.
+pub(super) const DENIAL: Pin = Pin {
+    generation: 0,
+    flags: PIN_DENY,
+    device: 0,
+    mark: 0,
+    egress_count: 0,
+    egress: [0; EGRESS_MAX],
+    source: [0; 16],
+};
+
+/// What a session is denied with for which `chosen` was chosen: there it is found again after a crash.
+pub(super) fn denial(chosen: Option<IpAddr>) -> Pin {
+    Pin { source: chosen.map_or([0; 16], in_bytes), ..DENIAL }
+}
+
+pub(super) fn denies(pin: &Pin) -> bool {
+    pin.flags & PIN_DENY != 0
+}
+
+/// Which connections a session is made of; `None` where no port is configured, or there is no VRF device for its VPN instance.
+pub(super) fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
+    let (role, port) = match session.transport? {
+        Transport::Connect(port) => (Role::Connect, port),
+        Transport::Listen(port) => (Role::Listen, port),
+    };
+    let vrf = match &id.vpn_instance {
+        Some(name) => host.vrf_named(name)?.index,
+        None => 0,
+    };
+    Some(Target { role, vrf, station: SocketAddr::new(id.station, port) })
+}
+
+/// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
+pub(super) fn in_words(resolved: &Resolved) -> String {
+    let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+    let egress =
+        if names.is_empty() { "leaves by any interface".to_owned() } else { format!("pinned to {}", names.join(", ")) };
+    let next_hop = resolved.way.as_ref().map(|way| format!(", to next hop {}", way.next_hop)).unwrap_or_default();
+    match resolved.source {
+        Some(source) => format!("{egress}, from {source} ({}){next_hop}", resolved.rule),
+        None => format!("{egress}{next_hop}"),
+    }
+}
+
+/// What the kernel shall enforce.
+pub(super) fn pin_of(Grant { target, resolved, mark }: &Grant) -> Pin {
+    let mut pin = Pin { mark: *mark, ..Pin::default() };
+    if target.vrf != 0 {
+        pin.flags |= PIN_VRF;
+    }
+    // A socket comes to the pin by the key of its VRF, so it is bound in that VRF already.
+    pin.device = resolved.device.as_ref().map(|(index, _)| *index).filter(|index| *index != target.vrf).unwrap_or(0);
+    for (index, slot) in resolved.egress.iter().zip(pin.egress.iter_mut()) {
+        *slot = index.0;
+    }
+    // At most EGRESS_MAX names can be configured.
+    pin.egress_count = resolved.egress.len().min(EGRESS_MAX) as u32;
+    if let Some(source) = resolved.source {
+        pin.flags |= PIN_SOURCE;
+        pin.source = in_bytes(source);
+    }
+    pin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pin::Rule;
+
+    fn grant(source: &str, device: Option<(u32, &str)>, rule: Rule) -> Decision {
+        let device = device.map(|(index, name)| (index, name.to_owned()));
+        let egress = device.iter().cloned().collect();
+        let source = Some(source.parse().unwrap());
+        let target = Target { role: Role::Connect, vrf: 0, station: "198.51.100.7:11019".parse().unwrap() };
+        Decision::Ready(Grant { target, resolved: Resolved { source, device, egress, way: None, rule }, mark: 0 })
+    }
+
+    #[test]
+    fn a_session_is_connected_again_for_another_source_or_interface_and_for_nothing_else() {
+        let first = grant("192.0.2.65", Some((3, "up2")), Rule::First);
+        assert!(first.comes_to(&grant("192.0.2.65", Some((3, "up2")), Rule::Kept)), "by which rule does not matter");
+        assert!(first.comes_to(&grant("192.0.2.65", Some((3, "renamed")), Rule::First)), "nor does the name");
+        assert!(!first.comes_to(&grant("192.0.2.66", Some((3, "up2")), Rule::First)));
+        assert!(!first.comes_to(&grant("192.0.2.65", Some((9, "up2")), Rule::First)), "recreated under another index");
+        assert!(!first.comes_to(&grant("192.0.2.65", None, Rule::First)));
+    }
+
+    #[test]
+    fn the_pin_names_source_device_and_egress_as_the_kernel_programs_read_them() {
+        let Decision::Ready(grant) = grant("192.0.2.65", Some((3, "up2")), Rule::First) else { unreachable!() };
+        let pin = pin_of(&grant);
+        assert_eq!((pin.flags, pin.device, pin.egress_count, pin.egress[0]), (PIN_SOURCE, 3, 1, 3));
+        assert_eq!(pin.source[..5], [192, 0, 2, 65, 0]);
+    }
+}
