@@ -80,6 +80,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         pins.clone(),
         steers.clone(),
         Chosen::beside(&options.config),
+        foreign.clone(),
         config.clone(),
         host.clone(),
         routes,

@@ -118,6 +118,13 @@ impl Connections {
         }
     }
 
+    /// Notes that a connection is held to another slot. False if it is not known.
+    pub(super) fn moved(&mut self, cookie: u64, to: &Slot) -> bool {
+        let Some(connection) = self.open.get_mut(&cookie) else { return false };
+        connection.slot = to.clone();
+        true
+    }
+
     /// Notes that a connection is gone, of which no event told how. False if it is not known.
     pub(super) fn gone(&mut self, cookie: u64) -> bool {
         let Some(connection) = self.open.remove(&cookie) else { return false };

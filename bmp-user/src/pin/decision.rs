@@ -29,21 +29,28 @@ impl Decision {
     /// Whether both ask the same of kernel and session. By which rule an address was chosen, and what an interface is called, may
     /// change meanwhile.
     pub(super) fn comes_to(&self, other: &Self) -> bool {
-        fn index((index, _): &(u32, String)) -> u32 {
-            *index
-        }
         match (self, other) {
-            (Self::Ready(one), Self::Ready(other)) => {
-                let (pin, other_pin) = (&one.resolved, &other.resolved);
-                one.target == other.target
-                    && one.mark == other.mark
-                    && pin.source == other_pin.source
-                    && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
-                    && pin.egress.iter().map(index).eq(other_pin.egress.iter().map(index))
+            (Self::Ready(one), Self::Ready(two)) => {
+                let (egress, other_egress) = (&one.resolved.egress, &two.resolved.egress);
+                self.differs_in_egress_at_most(other) && egress.iter().map(index).eq(other_egress.iter().map(index))
             }
             _ => self == other,
         }
     }
+
+    /// Whether both give the session the same way out of this host, but for the interfaces that it may leave by.
+    pub(super) fn differs_in_egress_at_most(&self, other: &Self) -> bool {
+        let (Self::Ready(one), Self::Ready(other)) = (self, other) else { return false };
+        let (pin, other_pin) = (&one.resolved, &other.resolved);
+        one.target == other.target
+            && one.mark == other.mark
+            && pin.source == other_pin.source
+            && pin.device.as_ref().map(index) == other_pin.device.as_ref().map(index)
+    }
+}
+
+fn index((index, _): &(u32, String)) -> u32 {
+    *index
 }
 
 /// What a session is denied with.
@@ -92,7 +99,7 @@ pub(super) fn in_words(resolved: &Resolved) -> String {
 }
 
 /// What the kernel shall enforce.
-pub(super) fn pin_of(Grant { target, resolved, mark }: &Grant) -> Pin {
+pub(super) fn pin_of(Grant { target, resolved, mark, .. }: &Grant) -> Pin {
     let mut pin = Pin { mark: *mark, ..Pin::default() };
     if target.vrf != 0 {
         pin.flags |= PIN_VRF;
@@ -121,7 +128,12 @@ mod tests {
         let egress = device.iter().cloned().collect();
         let source = Some(source.parse().unwrap());
         let target = Target { role: Role::Connect, vrf: 0, station: "198.51.100.7:11019".parse().unwrap() };
-        Decision::Ready(Grant { target, resolved: Resolved { source, device, egress, way: None, rule }, mark: 0 })
+        Decision::Ready(Grant {
+            target,
+            resolved: Resolved { source, device, egress, way: None, rule },
+            mark: 0,
+            line: 0,
+        })
     }
 
     #[test]

@@ -297,6 +297,7 @@ mod tests {
         let named = |index: &u32| (*index, String::new());
         Grant {
             target: Target { role: Role::Listen, vrf, station: "198.51.100.7:11019".parse().unwrap() },
+            line: 0,
             mark: 0,
             resolved: Resolved {
                 source,

@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Chosen, Current, Grant, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target, Unresolved,
+    Chosen, Current, Foreign, Grant, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target, Unresolved,
     chosen::Choice,
     decision::{DENIAL, Decision, denial, denies, in_words, pin_of, target},
     guard::Guard,
@@ -33,6 +33,10 @@ pub const LINGER: Duration = Duration::from_secs(10);
 struct Tracked {
     pin: Arc<SessionPin>,
     wanted: Option<ConnectInterface>,
+    /// `egress-interface` as it was configured when the last decision was put in force.
+    egress_interfaces: Vec<String>,
+    /// [`Grant::line`] of the last grant.
+    line: u64,
     /// When a pin that is lost is given up, if it is not mended before.
     held_until: Option<Instant>,
     /// The address that the rule chose: kept while it is valid.
@@ -90,6 +94,7 @@ pub async fn run(
     pins: Pins,
     steers: Steers,
     chosen: Chosen,
+    foreign: Foreign,
     mut config: watch::Receiver<Arc<Config>>,
     mut host: watch::Receiver<Arc<Host>>,
     routes: Routes,
@@ -98,7 +103,18 @@ pub async fn run(
         pins.datapath().place(DENIAL).inspect_err(|error| warn!("no slot is kept in reserve: {error:#}")).ok();
     let (sessions, lingering) = (BTreeMap::new(), VecDeque::new());
     steers.begin().await;
-    let mut keeper = Keeper { pins, steers, chosen, routes, vrfs: Vrfs::default(), sessions, lingering, last_resort };
+    let mut keeper = Keeper {
+        pins,
+        steers,
+        chosen,
+        foreign,
+        lines: 0,
+        routes,
+        vrfs: Vrfs::default(),
+        sessions,
+        lingering,
+        last_resort,
+    };
     let mut guard = Guard::default();
     let mut first = true;
     loop {
@@ -133,6 +149,10 @@ async fn until(deadline: Option<Instant>) {
 
 struct Keeper {
     pins: Pins,
+    /// The last [`Grant::line`] that was given. None is given twice, also not to a session that is removed and made again.
+    lines: u64,
+    /// Moves connections from one slot to another, whoever has them.
+    foreign: Foreign,
     steers: Steers,
     chosen: Chosen,
     routes: Routes,
@@ -169,6 +189,8 @@ impl Keeper {
             let mut tracked = self.sessions.remove(id).unwrap_or_else(|| Tracked {
                 pin: self.pins.session(id),
                 wanted: None,
+                egress_interfaces: Vec::new(),
+                line: 0,
                 held_until: None,
                 chosen: None,
                 decision: None,
@@ -194,7 +216,11 @@ impl Keeper {
             }
             let same = tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision));
             if !same || tracked.denied_as_before() {
-                self.apply(id, &mut tracked, decision);
+                // An interface that the session may leave by comes or goes: that is no reason to connect again. To name others is.
+                let goes_on = tracked.egress_interfaces == session.egress_interfaces
+                    && tracked.decision.as_ref().is_some_and(|known| known.differs_in_egress_at_most(&decision));
+                tracked.egress_interfaces.clone_from(&session.egress_interfaces);
+                self.apply(id, &mut tracked, decision, goes_on).await;
             }
             self.steers.settle(id, tracked.decision.as_ref().and_then(Decision::mark)).await;
             self.sessions.insert(id.clone(), tracked);
@@ -281,7 +307,7 @@ impl Keeper {
         if let Some(way) = &resolved.way {
             let left = self.inherited(id, session, host).map(|pin| pin.mark);
             return match self.steers.route(id, way, left, host, &self.routes).await {
-                Ok(mark) => Decision::Ready(Grant { target, resolved, mark }),
+                Ok(mark) => Decision::Ready(Grant { target, resolved, mark, line: 0 }),
                 Err(unresolved) => Decision::Down(Some(target), unresolved),
             };
         }
@@ -289,14 +315,17 @@ impl Keeper {
         let found = resolved.egress.is_empty() && target.vrf == 0
             || has_route(id, &target, &resolved, host, &self.routes, &mut tracked.route).await;
         if found {
-            Decision::Ready(Grant { target, resolved, mark: 0 })
+            Decision::Ready(Grant { target, resolved, mark: 0, line: 0 })
         } else {
             Decision::Down(Some(target), no_route(id, &resolved))
         }
     }
 
-    /// Kernel first, session after: a session that is told "ready" finds its pin in force.
-    fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, decision: Decision) {
+    /// Kernel first, session after: a session that is told "ready" finds its pin in force. With `goes_on`, so do the connections that
+    /// there are.
+    async fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, mut decision: Decision, goes_on: bool) {
+        let place = |tracked: &Tracked| tracked.installed.as_ref().map(|now| (now.target, now.slot.clone()));
+        let before = place(tracked);
         let wanted = match &decision {
             Decision::Ready(grant) => Some((grant.target, pin_of(grant))),
             Decision::Down(target, _) => target.map(|target| (target, denial(tracked.chosen))),
@@ -320,6 +349,25 @@ impl Keeper {
             // It is tried again whenever something changes: a slot that is freed, for one.
             tracked.decision = None;
             return;
+        }
+        let moved = match (before, place(tracked)) {
+            (Some((_, before)), Some((target, now))) if goes_on => {
+                match self.foreign.move_all(&tracked.pin, target, &before, &now).await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        warn!("session {id}: its connection does not go on under its new pin: {error:#}");
+                        false
+                    }
+                }
+            }
+            _ => false,
+        };
+        if let Decision::Ready(grant) = &mut decision {
+            if !moved {
+                self.lines += 1;
+                tracked.line = self.lines;
+            }
+            grant.line = tracked.line;
         }
         tracked.pin.tell(match &decision {
             Decision::Ready(grant) => {

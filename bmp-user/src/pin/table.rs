@@ -19,7 +19,7 @@ use crate::config::SessionId;
 pub enum State {
     /// Not decided yet.
     Pending,
-    /// Connect, from this source. Another `Arc` is another pin: the session connects again.
+    /// Connect, from this source. Under another [`Grant::line`] the session connects again.
     Ready(Arc<Grant>),
     /// The session cannot be what it was told to be; the kernel denies it until this is mended.
     Down(Arc<Unresolved>),
@@ -32,6 +32,8 @@ pub struct Grant {
     pub target: Target,
     /// Source and egress.
     pub resolved: Resolved,
+    /// Connections that were made under a grant go on under a later one of the same number: they have been moved to its pin.
+    pub line: u64,
     /// What marks its packets, so that the session's own route is found; 0 where it has none.
     pub mark: u32,
 }
@@ -220,6 +222,10 @@ impl SessionPin {
 
     pub(super) fn tell_open(&self, cookie: u64, connection: Connection) {
         self.connections.send_modify(|connections| connections.open(cookie, connection));
+    }
+
+    pub(super) fn tell_moved(&self, cookie: u64, to: &Slot) {
+        self.connections.send_if_modified(|connections| connections.moved(cookie, to));
     }
 
     pub(super) fn tell_gone(&self, cookie: u64) {

@@ -136,6 +136,11 @@ impl Adopted {
     /// Another pin is in force: what was connected under the one before connects again. At first there was none: what was connected
     /// before stays if it keeps to it.
     async fn change(&self, before: &Standing, now: &Standing, seen: &mut Seen) {
+        if let (State::Ready(before), State::Ready(now)) = (&before.state, &now.state)
+            && before.line == now.line
+        {
+            return;
+        }
         if let (State::Ready(_), State::Ready(_)) = (&before.state, &now.state) {
             seen.close_for(Unresolved {
                 reason: Reason::ConfigurationChanged,

@@ -347,7 +347,7 @@ impl Life {
 
 /// Returns when another pin than `grant` is in force.
 async fn other_pin(pin: &mut watch::Receiver<State>, grant: &Arc<Grant>) {
-    let same = |state: &State| matches!(state, State::Ready(now) if Arc::ptr_eq(now, grant));
+    let same = |state: &State| matches!(state, State::Ready(now) if now.line == grant.line);
     // An error means that nobody decides about pins any more: the one in force stays.
     if pin.wait_for(|state| !same(state)).await.is_err() {
         std::future::pending::<()>().await;

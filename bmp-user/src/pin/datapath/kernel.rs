@@ -358,6 +358,22 @@ impl Kernel {
         Ok(self.tags.insert(socket, tag, 0)?)
     }
 
+    /// See [`super::Datapath::retag`].
+    pub(super) fn retag(&mut self, socket: &impl AsRawFd, from: &Slot, to: &Slot) -> anyhow::Result<bool> {
+        let under = match self.tags.get(socket, 0) {
+            Ok(tag) => Some(tag).filter(|tag| (tag.slot, tag.generation) == (from.number, from.generation)),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => return Err(error).context("cannot read a socket's tag"),
+        };
+        let Some(tag) = under else { return Ok(false) };
+        if !self.slots.holds(to) {
+            bail!("slot {} is free: no socket can be put under it", to.number);
+        }
+        let tag = Tag { slot: to.number, generation: to.generation, ..tag };
+        self.tags.insert(socket, tag, 0).with_context(|| format!("cannot put a socket under slot {}", to.number))?;
+        Ok(true)
+    }
+
     /// The ring of events, for the first who asks.
     pub(super) fn take_events(&mut self) -> Option<RingBuf<MapData>> {
         self.events.take()

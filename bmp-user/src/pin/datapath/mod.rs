@@ -324,6 +324,15 @@ impl Datapath {
         self.with(|kernel| kernel.tag(socket, slot, owner)).unwrap_or(Ok(()))
     }
 
+    /// Moves a socket that is under one slot to another, whoever has it. False if it is not under that slot.
+    ///
+    /// # Errors
+    ///
+    /// The slot to move to is free, or the kernel does not write the tag.
+    pub(super) fn retag(&self, socket: &impl AsRawFd, from: &Slot, to: &Slot) -> anyhow::Result<bool> {
+        self.with(|kernel| kernel.retag(socket, from, to)).unwrap_or(Ok(false))
+    }
+
     /// Whether an earlier bmpd's tables go on, so that a start that fails now must leave them: see [`Self::detach`].
     pub fn taken_over(&self) -> bool {
         self.with(|kernel| kernel.taken_over()).unwrap_or_default()

@@ -16,6 +16,8 @@ use netlink_sys::{
     AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr as KernelAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
 };
 
+use crate::pin::{Role, Target};
+
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY` (linux/sock_diag.h).
 const DESTROYED_GROUPS: [u32; 2] = [1, 3];
 
@@ -56,8 +58,10 @@ impl TcpSocket {
     }
 }
 
-/// The TCP sockets that are connected to `station`, or are about to be. IPv4-mapped ones of IPv6 sockets are among them.
-pub(super) fn connected_to(station: SocketAddr) -> io::Result<Vec<TcpSocket>> {
+/// The TCP sockets of these connections, established or about to be. IPv4-mapped ones of IPv6 sockets are among them. Which VRF they are
+/// in is not looked at.
+pub(super) fn connections_of(target: &Target) -> io::Result<Vec<TcpSocket>> {
+    let station = target.station;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         if family == AF_INET && station.is_ipv6() {
@@ -65,7 +69,10 @@ pub(super) fn connected_to(station: SocketAddr) -> io::Result<Vec<TcpSocket>> {
         }
         let mut id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
         // The kernel compares ports alone.
-        id.destination_port = station.port();
+        match target.role {
+            Role::Connect => id.destination_port = station.port(),
+            Role::Listen => id.source_port = station.port(),
+        }
         let request = InetRequest {
             family,
             protocol: IPPROTO_TCP,
@@ -75,7 +82,11 @@ pub(super) fn connected_to(station: SocketAddr) -> io::Result<Vec<TcpSocket>> {
         };
         ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | NLM_F_DUMP, |header| {
             let socket = TcpSocket::new(header);
-            if socket.remote().ip() == station.ip().to_canonical() && socket.remote().port() == station.port() {
+            let port = match target.role {
+                Role::Connect => socket.remote().port(),
+                Role::Listen => socket.local().port(),
+            };
+            if (socket.remote().ip(), port) == (station.ip().to_canonical(), station.port()) {
                 found.push(socket);
             }
         })?;

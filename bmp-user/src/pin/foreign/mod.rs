@@ -111,9 +111,41 @@ impl Foreign {
         Ok(())
     }
 
+    /// Moves the connections that are held to one slot to another, in place: bmpd's own and everybody else's.
+    ///
+    /// # Errors
+    ///
+    /// The kernel cannot be asked for its sockets, or does not let one be moved.
+    pub(super) async fn move_all(
+        &self,
+        pin: &SessionPin,
+        target: Target,
+        from: &Slot,
+        to: &Slot,
+    ) -> anyhow::Result<()> {
+        let sockets = self.connected_to(target).await?;
+        let inodes: Vec<_> = sockets.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
+        if inodes.is_empty() {
+            return Ok(());
+        }
+        let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
+        for socket in &sockets {
+            // One that nobody has any more only says farewell, for which its slot stays long enough.
+            let Some(&owner) = owners.get(&socket.inode) else { continue };
+            let copy = match owner::socket_of(owner, socket.cookie()) {
+                Ok(copy) => copy,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).context("cannot take hold of a connection"),
+            };
+            if self.pins.datapath().retag(&copy, from, to)? {
+                pin.tell_moved(socket.cookie(), to);
+            }
+        }
+        Ok(())
+    }
+
     async fn connected_to(&self, target: Target) -> anyhow::Result<Vec<TcpSocket>> {
-        let station = target.station;
-        let all = blocking(move || diag::connected_to(station)).await;
+        let all = blocking(move || diag::connections_of(&target)).await;
         let all = all.context("cannot ask the kernel for its TCP sockets (sock_diag)")?;
         let host = self.host.borrow().clone();
         let vrf = |device: u32| host.links.get(&device).and_then(|link| host.vrf_of(link)).unwrap_or(0);

@@ -1,0 +1,93 @@
+//! An interface that `egress-interface` names goes, and comes back under another index: no session connects again for it, and each may leave
+//! by it as soon as it is there.
+
+use std::{io::Write as _, net::TcpStream};
+
+use lab::{
+    bmp,
+    bmpd::number,
+    capture::Capture,
+    passive,
+    sockets::Foreign,
+    topology::{LOOPBACK, STATION, STATION_PORT, Topology},
+    trial::{Plan, Trial, outgoing},
+    wait::{PATIENCE, until},
+};
+
+/// Its identity is the loopback address; it leaves by either uplink, of which routing prefers `up1`.
+const LENT: &str = "connect-interface 203.0.113.1\negress-interface up1 up2";
+
+/// The second uplink is deleted and made again, with all that leads by it.
+fn make_anew(topology: &Topology) {
+    topology.router.ip("link del up2");
+    topology.recreate_uplink2();
+    topology.station.ip("route replace 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20");
+}
+
+fn egress(trial: &Trial) -> Vec<String> {
+    let session = trial.bmpd.session(STATION);
+    let names = session["egress"]["interfaces"].as_array().expect("it is a list").iter();
+    names.filter_map(|name| name.as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_session_goes_on_without_an_interface_that_it_does_not_use_and_moves_to_the_new_one() {
+    let trial = Plan::session(LENT).start_up();
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 0);
+    trial.topology.router.ip("link del up2");
+    until("the session may leave by up1 alone", PATIENCE, || (egress(&trial) == ["up1"]).then_some(()));
+    trial.routes_arrive(&mut feeder, 10, 0);
+
+    trial.topology.recreate_uplink2();
+    trial.topology.station.ip("route replace 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20");
+    until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
+    let up2 = Capture::start(&trial.topology.router, "up2", STATION_PORT);
+    trial.topology.carrier_down("up1");
+    trial.routes_arrive(&mut feeder, 500, 0);
+    assert!(outgoing(&up2.packets()).iter().any(|packet| packet.payload_bytes > 0), "it leaves by the new interface");
+
+    let session = trial.bmpd.session(STATION);
+    assert_eq!((session["state"].as_str(), session["established_count"].as_u64()), (Some("up"), Some(1)));
+    let connections = trial.station.connections();
+    assert_eq!((connections.len(), connections[0].peer.ip(), &connections[0].end), (1, LOOPBACK, &None));
+    assert_eq!(number(&session["kernel"]["denied"]["interface"]), 0, "nothing of it was dropped on the way");
+}
+
+#[test]
+fn an_adopted_connection_goes_on_too() {
+    let trial = Plan::session(&format!("adopt\n{LENT}")).start();
+    trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
+    let mut stream: TcpStream =
+        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
+    trial.bmpd.wait_up(STATION);
+    make_anew(&trial.topology);
+    until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
+    trial.topology.carrier_down("up1");
+    stream.write_all(&bmp::initiation("foreign")).expect("it is open");
+    let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!((connection.peer.ip(), connection.end), (LOOPBACK, None));
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn so_does_one_that_the_station_has_opened() {
+    let lines = format!("tcp listen port {}\n{LENT}", passive::PORT);
+    let trial = passive::connected(&Plan::session(&lines), LOOPBACK);
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 0);
+    make_anew(&trial.topology);
+    until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
+    trial.topology.carrier_down("up1");
+    trial.routes_arrive(&mut feeder, 100, 0);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn to_name_other_interfaces_is_another_matter() {
+    let trial = Plan::session(LENT).start_up();
+    trial.bmpd.commit(STATION, "egress-interface up1");
+    let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
+    assert!(old.has(bmp::TERMINATION));
+    trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+}
