@@ -100,6 +100,13 @@ fn an_interface_that_is_renamed_is_shown_with_its_name() {
 }
 
 #[test]
+fn an_interface_that_a_session_may_leave_by_comes_and_goes_and_it_stays() {
+    case("198.51.100.7", Some(Source::interface("lo")), &["up1", "up2"], |_| {
+        vec![Operation::Host(Event::Delete(Link(2))), Operation::Host(Event::Create(Link(2)))]
+    });
+}
+
+#[test]
 fn the_same_sequence_each_time() {
     play(1);
 }

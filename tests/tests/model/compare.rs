@@ -16,6 +16,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) outcome: Outcome,
+    /// What `egress-interface` names.
+    pub(crate) egress: Vec<String>,
     /// The address that was chosen.
     pub(crate) chosen: Option<IpAddr>,
     /// The network carries it where it goes.

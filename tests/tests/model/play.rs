@@ -226,7 +226,14 @@ impl Play {
         let kept = past.and_then(|past| past.chosen);
         let now = outcome(&self.configuration, &self.host, id, session, kept);
         let chosen = choice(&self.configuration, &self.host, id, session, kept);
-        let same = past.filter(|past| past.outcome == now && !named.started && named.reset != Some(*id));
+        // That an interface which it may leave by comes or goes is no reason to connect again.
+        let goes_on = |past: &&Known| match (&past.outcome, &now) {
+            (Outcome::Up(before), Outcome::Up(now)) if past.egress == session.egress => {
+                Grant { egress: now.egress.clone(), ..before.clone() } == *now
+            }
+            (before, now) => before == now,
+        };
+        let same = past.filter(goes_on).filter(|_| !named.started && named.reset != Some(*id));
         // What the kernel chose stays with the connection.
         let carried = match &now {
             Outcome::Up(grant) => self.is_carried(id, grant, same.and_then(|past| past.local)),
@@ -238,7 +245,7 @@ impl Play {
             Outcome::Up(_) if !carried => None,
             Outcome::Up(_) => before.map(|count| if same.is_some() { count } else { count + 1 }),
         };
-        Known { outcome: now, chosen, carried, established, local: None }
+        Known { outcome: now, egress: session.egress.clone(), chosen, carried, established, local: None }
     }
 
     /// Whether the network carries the session where it would go. Where the kernel chooses the way and its choice is not one that the
