@@ -34,6 +34,9 @@ impl Trial {
              route add {STRANGER4} via 203.0.113.2
              route del {STATION6} via 2001:db8:1::2"
         ));
+        for host in [&world.router, &world.station] {
+            host.wait_until_up();
+        }
         let address = SocketAddr::new(local.into(), 0);
         let socket = world.router.socket(Domain::for_address(address));
         world.datapath.claim_listener(&socket).unwrap();

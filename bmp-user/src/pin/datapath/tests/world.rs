@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -62,6 +62,20 @@ impl Namespace {
         for command in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let output = self.run(|| Command::new("ip").args(command.split_whitespace()).output().unwrap());
             assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
+    /// The kernel tells of a carrier some time after it is there, and what asks for a neighbour before that is lost.
+    pub(super) fn wait_until_up(&self) {
+        let up = || {
+            let shown =
+                self.run(|| Command::new("ip").args(["-oneline", "link", "show", "type", "veth"]).output().unwrap());
+            String::from_utf8_lossy(&shown.stdout).matches(" state UP ").count() == 2
+        };
+        let begun = Instant::now();
+        while !up() {
+            assert!(begun.elapsed() < PATIENCE, "the links are not up");
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -135,11 +149,17 @@ impl World {
     pub(super) fn new() -> Self {
         let (router, station) = (Namespace::new(), Namespace::new());
         let station_fd = format!("/proc/{}/fd/{}", process::id(), station.0.as_raw_fd());
+        // Link-local addresses are given by hand: the kernel's own pass duplicate address detection a second later, and until then no
+        // neighbour is asked for on behalf of a loopback address (net/ipv6/ndisc.c, `ndisc_solicit`).
         router.ip(&format!(
             "link set lo up
              addr add 192.0.2.1/32 dev lo
              link add up0 type veth peer name dn0 netns {station_fd}
              link add up1 type veth peer name dn1 netns {station_fd}
+             link set up0 addrgenmode none
+             link set up1 addrgenmode none
+             addr add fe80::1/64 dev up0 nodad
+             addr add fe80::1/64 dev up1 nodad
              addr add {UP0}/24 dev up0
              addr add {UP1}/24 dev up1
              addr add 2001:db8:1::1/64 dev up0 nodad
@@ -149,6 +169,10 @@ impl World {
         ));
         station.ip(&format!(
             "link set lo up
+             link set dn0 addrgenmode none
+             link set dn1 addrgenmode none
+             addr add fe80::2/64 dev dn0 nodad
+             addr add fe80::2/64 dev dn1 nodad
              addr add {STATION4}/32 dev lo
              addr add {STATION6}/128 dev lo nodad
              addr add 198.51.100.2/24 dev dn0
