@@ -26,6 +26,7 @@ pub mod netns;
 pub mod passive;
 pub mod pmacct;
 pub mod process;
+pub mod skip;
 pub mod soak;
 pub mod sockets;
 pub mod speaker;

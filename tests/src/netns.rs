@@ -109,6 +109,14 @@ impl Netns {
     /// # Panics
     /// If one of them fails, with what `ip` said.
     pub fn ip(&self, commands: &str) {
+        self.try_ip(commands).unwrap_or_else(|said| panic!("in {}: {said}of\n{commands}", self.name));
+    }
+
+    /// The same, for what a kernel may refuse.
+    ///
+    /// # Errors
+    /// What `ip` said of the first command that failed.
+    pub fn try_ip(&self, commands: &str) -> Result<(), String> {
         let mut child = self
             .command("ip")
             .args(["-batch", "-"])
@@ -119,7 +127,7 @@ impl Netns {
             .unwrap_or_else(|e| panic!("cannot start ip: {e}{}", crate::process::INSTALL));
         child.stdin.take().expect("stdin is piped").write_all(commands.as_bytes()).expect("ip reads its commands");
         let output = child.wait_with_output().expect("ip is our child");
-        assert!(output.status.success(), "in {}: {}of\n{commands}", self.name, String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     /// What an `ip` command prints.
