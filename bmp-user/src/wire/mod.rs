@@ -1,3 +1,5 @@
 //! Bytes on the wire: parsing borrows from a buffer, building writes into one, and every error says at which offset.
 
+pub mod bgp;
 pub mod bmp;
+mod reader;

@@ -1,0 +1,124 @@
+//! What can be wrong with bytes that should be BGP.
+
+use super::{HEADER, MessageType, notification::code};
+use crate::wire::reader::Short;
+
+/// Bytes that are not the BGP they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {offset}: {problem}")]
+pub struct Error {
+    /// Where, in bytes from the start of what was parsed: a frame, a buffer, or a whole stream (see [`Error::after`]).
+    pub offset: u64,
+    /// What was expected there and what was found.
+    pub problem: Problem,
+}
+
+impl Error {
+    pub(crate) fn new(offset: usize, problem: Problem) -> Self {
+        Self { offset: offset as u64, problem }
+    }
+
+    /// The same error, seen from `bytes` bytes further back.
+    #[must_use]
+    pub fn after(self, bytes: u64) -> Self {
+        Self { offset: self.offset.saturating_add(bytes), ..self }
+    }
+}
+
+impl From<Short> for Error {
+    fn from(short: Short) -> Self {
+        let Short { at, what, need, found } = short;
+        Self::new(at, Problem::Short { what, need, found })
+    }
+}
+
+/// What was expected, and what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A marker that is not all ones (RFC 4271 §4.1).
+    #[error("expected a marker of 16 bytes 0xff, found 0x{0:02x}: the sender does not speak BGP, or lost its place")]
+    Marker(u8),
+    /// A message type that is not assigned.
+    #[error("expected a BGP message type of 1 to 5, found {0}")]
+    Type(u8),
+    /// A message length that no message of the type can have.
+    #[error("expected a length of {least} to {most} bytes for {what}, found {found}")]
+    Length {
+        /// What is of this length; "a message" if its type is not known yet.
+        what: &'static str,
+        /// The shortest that there is.
+        least: usize,
+        /// The longest that there is.
+        most: usize,
+        /// The message length, header included.
+        found: u16,
+    },
+    /// A message or a field that ends before it may.
+    #[error("expected {need} bytes for {what}, found {found}")]
+    Short {
+        /// What does not fit.
+        what: &'static str,
+        /// How many bytes it takes, at least.
+        need: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// Bytes behind the last field.
+    #[error("expected the end of {what}, found {found} bytes more")]
+    Trailing {
+        /// What should have ended.
+        what: &'static str,
+        /// How many bytes are left.
+        found: usize,
+    },
+    /// Something that was to be built and does not fit its length field.
+    #[error("{what} would take {found} bytes, and at most {most} fit")]
+    TooLong {
+        /// What does not fit.
+        what: &'static str,
+        /// How many bytes there may be.
+        most: usize,
+        /// How many there would be.
+        found: usize,
+    },
+    /// An OPEN with a version other than 4 (RFC 4271 §6.2).
+    #[error("expected BGP version 4, found {0}")]
+    Version(u8),
+    /// An OPEN whose hold time is 1 or 2 seconds (RFC 4271 §6.2).
+    #[error("expected a hold time of 0, or 3 seconds or more, found {0}")]
+    HoldTime(u16),
+    /// An OPEN whose BGP identifier is zero (RFC 6286 §2.1).
+    #[error("expected a BGP identifier, found 0.0.0.0")]
+    Identifier,
+    /// An OPEN of AS number zero (RFC 7607).
+    #[error("expected an AS number, found 0")]
+    AsNumber,
+    /// An optional parameter of an OPEN other than Capabilities (RFC 4271 §6.2).
+    #[error("expected an optional parameter of type 2 (Capabilities), found type {0}")]
+    Parameter(u8),
+}
+
+impl Problem {
+    /// The error code and subcode of the NOTIFICATION that answers such a message of type `message`, or of one whose type is
+    /// not known yet (RFC 4271 §6.1, §6.2; RFC 7313 §5).
+    pub fn notification(&self, message: Option<MessageType>) -> (u8, u8) {
+        use super::notification::{header_error, open_error, route_refresh_error};
+        match (self, message) {
+            (Self::Marker(_), _) => (code::MESSAGE_HEADER, header_error::NOT_SYNCHRONIZED),
+            (Self::Type(_), _) => (code::MESSAGE_HEADER, header_error::BAD_TYPE),
+            (Self::Version(_), _) => (code::OPEN, open_error::UNSUPPORTED_VERSION),
+            (Self::HoldTime(_), _) => (code::OPEN, open_error::UNACCEPTABLE_HOLD_TIME),
+            (Self::Identifier, _) => (code::OPEN, open_error::BAD_IDENTIFIER),
+            (Self::AsNumber, _) => (code::OPEN, open_error::BAD_PEER_AS),
+            (Self::Parameter(_), _) => (code::OPEN, open_error::UNSUPPORTED_PARAMETER),
+            (_, Some(MessageType::RouteRefresh)) => (code::ROUTE_REFRESH, route_refresh_error::INVALID_LENGTH),
+            (Self::Length { .. }, _) => (code::MESSAGE_HEADER, header_error::BAD_LENGTH),
+            (_, Some(MessageType::Open)) => (code::OPEN, 0),
+            (_, Some(MessageType::Update)) => (code::UPDATE, 1),
+            _ => (code::MESSAGE_HEADER, header_error::BAD_LENGTH),
+        }
+    }
+}
+
+/// The offset of the length field in a header.
+pub(super) const LENGTH_AT: usize = HEADER - 3;

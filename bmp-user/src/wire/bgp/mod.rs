@@ -1,0 +1,22 @@
+//! BGP-4 (RFC 4271), as far as it is needed to receive routes and to pass them on.
+//!
+//! A message as it stands in the stream, header included, is called a frame here. [`frames`] finds the whole ones in a buffer,
+//! [`Message::parse`] reads one. Each message has a `build` beside it that appends a whole frame to a buffer.
+
+pub mod capability;
+mod error;
+mod family;
+mod message;
+pub mod notification;
+pub mod open;
+pub mod route_refresh;
+#[cfg(test)]
+mod tests;
+
+pub use capability::{Capabilities, Capability};
+pub use error::{Error, Problem};
+pub use family::Family;
+pub use message::{Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive};
+pub use notification::Notification;
+pub use open::Open;
+pub use route_refresh::RouteRefresh;
