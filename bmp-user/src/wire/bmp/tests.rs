@@ -169,7 +169,7 @@ fn a_termination_gives_its_reason() {
 fn taken_back(up: &[u8]) -> (PeerHeader, u8, Vec<u8>) {
     let Message::PeerUp(up) = Message::parse(&only(up)).unwrap() else { panic!("a Peer Up") };
     let mut out = BytesMut::new();
-    build::peer_down(&mut out, &up);
+    build::peer_down(&mut out, &up.peer, up.table_name());
     let Message::PeerDown(down) = Message::parse(&only(&out)).unwrap() else { panic!("a Peer Down") };
     assert_eq!((down.peer.key, down.peer.asn, down.peer.bgp_id), (up.peer.key, up.peer.asn, up.peer.bgp_id));
     (down.peer, down.reason, down.data.to_vec())
