@@ -16,7 +16,9 @@ mod tests;
 pub use capability::{Capabilities, Capability};
 pub use error::{Error, Problem};
 pub use family::Family;
-pub use message::{Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive};
+pub use message::{
+    Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive, update_header,
+};
 pub use notification::Notification;
 pub use open::Open;
 pub use route_refresh::RouteRefresh;

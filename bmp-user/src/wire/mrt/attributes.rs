@@ -1,6 +1,6 @@
 //! The path attributes of a route in a table dump.
 
-use super::{Error, Problem};
+use super::Error;
 use crate::wire::{bgp::Family, reader::Reader};
 
 /// Types of path attributes that say where a route leads.
@@ -36,7 +36,7 @@ pub struct Attribute<'a> {
 pub struct NextHop<'a> {
     /// The family, if the attribute is there as it was in an UPDATE (RFC 4760 §3), and not in its short form.
     pub family: Option<Family>,
-    /// The next hop, as it stands in the attribute.
+    /// The next hop, as it stands in the attribute; empty for routes that have none, such as flow specifications.
     pub next_hop: &'a [u8],
 }
 
@@ -93,18 +93,13 @@ impl<'a> Attributes<'a> {
         let Some(Attribute { value, .. }) = self.find(attribute_type::MP_REACH_NLRI) else { return Ok(None) };
         if let Some((&length, next_hop)) = value.split_first()
             && usize::from(length) == next_hop.len()
-            && length != 0
         {
             return Ok(Some(NextHop { family: None, next_hop }));
         }
         let mut reader = Reader::new(value, 0);
         let family = Family::new(reader.u16("the AFI")?, reader.u8("the SAFI")?);
-        let at = reader.at();
         let length = reader.u8("the length of the next hop")?;
         let next_hop = reader.bytes(usize::from(length), "the next hop")?;
-        if next_hop.is_empty() {
-            return Err(Error::new(at, Problem::Short { what: "the next hop", need: 4, found: 0 }));
-        }
         Ok(Some(NextHop { family: Some(family), next_hop }))
     }
 }

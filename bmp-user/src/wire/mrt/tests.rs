@@ -178,7 +178,9 @@ fn the_next_hop_is_found_in_both_forms() {
     assert_eq!(next_hop(&[0x80, 14, 5, 4, 192, 0, 2, 1]), Ok(Some((None, vec![192, 0, 2, 1]))));
     let full = [0x80, 14, 11, 0, 1, 1, 4, 192, 0, 2, 1, 0, 8, 10];
     assert_eq!(next_hop(&full), Ok(Some((Some(Family::IPV4_UNICAST), vec![192, 0, 2, 1]))));
-    for bad in [&[0x80, 14, 0][..], &[0x80, 14, 1, 0], &[0x80, 14, 4, 0, 1, 1, 0], &[0x80, 14, 4, 0, 1, 1, 9]] {
+    assert_eq!(next_hop(&[0x80, 14, 1, 0]), Ok(Some((None, vec![]))));
+    assert_eq!(next_hop(&[0x80, 14, 5, 0, 1, 133, 0, 0]), Ok(Some((Some(Family::IPV4_FLOW), vec![]))));
+    for bad in [&[0x80, 14, 0][..], &[0x80, 14, 2, 0, 1], &[0x80, 14, 4, 0, 1, 1, 9]] {
         assert!(next_hop(bad).is_err(), "{bad:?}");
     }
 }
