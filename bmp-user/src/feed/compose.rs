@@ -82,7 +82,7 @@ impl Frames {
     }
 
     fn update(&mut self, peer: &PeerHeader, update: impl FnOnce(&mut BytesMut)) {
-        bmp::route_monitoring(&mut self.bytes, peer, update);
+        bmp::route_monitoring_of(&mut self.bytes, peer, update);
         self.counts.record(MessageType::RouteMonitoring.code(), 1);
     }
 }

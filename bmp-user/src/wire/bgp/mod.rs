@@ -21,7 +21,9 @@ pub use attribute::{Attribute, Attributes, attribute_flags, attribute_type, attr
 pub use capability::{Capabilities, Capability};
 pub use error::{Error, Problem};
 pub use family::Family;
-pub use message::{Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive};
+pub use message::{
+    Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive, update_header,
+};
 pub use nlri::{
     Form, Identity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, without_trailing_bits,
 };

@@ -1,5 +1,7 @@
 //! The messages that bmpd says in its own name.
 
+use std::net::IpAddr;
+
 use bytes::{BufMut, BytesMut};
 
 use super::{
@@ -50,8 +52,13 @@ pub fn peer_down(out: &mut BytesMut, peer: &PeerHeader, table_name: Option<&[u8]
     });
 }
 
-/// A Route Monitoring message (RFC 7854 §4.6); `update` writes the BGP UPDATE, header included.
-pub fn route_monitoring(out: &mut BytesMut, peer: &PeerHeader, update: impl FnOnce(&mut BytesMut)) {
+/// A Route Monitoring (RFC 7854 §4.6) of a whole UPDATE, BGP header included.
+pub fn route_monitoring(out: &mut BytesMut, peer: &PeerHeader, update: &[u8]) {
+    route_monitoring_of(out, peer, |out| out.put_slice(update));
+}
+
+/// A Route Monitoring of an UPDATE that `update` writes, BGP header included.
+pub fn route_monitoring_of(out: &mut BytesMut, peer: &PeerHeader, update: impl FnOnce(&mut BytesMut)) {
     message(out, MessageType::RouteMonitoring, |out| {
         peer_header(out, peer);
         update(out);
@@ -66,6 +73,42 @@ pub fn mirrored_messages_lost(out: &mut BytesMut, peer: &PeerHeader) {
         peer_header(out, peer);
         tlv(out, INFORMATION, &MESSAGES_LOST.to_be_bytes());
     });
+}
+
+/// A Peer Up without information TLVs (RFC 7854 §4.10). The OPENs are whole BGP messages; a port that is not known is zero.
+pub fn peer_up(
+    out: &mut BytesMut,
+    peer: &PeerHeader,
+    local_address: IpAddr,
+    [local_port, remote_port]: [u16; 2],
+    sent_open: &[u8],
+    received_open: &[u8],
+) {
+    message(out, MessageType::PeerUp, |out| {
+        peer_header(out, peer);
+        out.put_slice(&address_field(local_address));
+        out.put_u16(local_port);
+        out.put_u16(remote_port);
+        out.put_slice(sent_open);
+        out.put_slice(received_open);
+    });
+}
+
+/// A Peer Down (RFC 7854 §4.9) with a reason of [`peer_down_reason`] and what belongs to it.
+pub fn peer_down_because(out: &mut BytesMut, peer: &PeerHeader, reason: u8, data: &[u8]) {
+    message(out, MessageType::PeerDown, |out| {
+        peer_header(out, peer);
+        out.put_u8(reason);
+        out.put_slice(data);
+    });
+}
+
+/// An address as the per-peer header and the Peer Up hold it: IPv4 in the last four bytes (RFC 7854 §4.2).
+pub fn address_field(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => (u128::from(address.to_bits())).to_be_bytes(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// A common header, the body, and then the length that it came to.

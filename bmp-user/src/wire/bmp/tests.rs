@@ -192,6 +192,22 @@ fn a_loc_rib_peer_is_taken_back_with_reason_6_and_its_table_name() {
     assert_eq!(peer.flags, peer_flags::FILTERED);
 }
 
+#[test]
+fn messages_about_peers_are_built_as_they_are_read() {
+    let bytes = peer_up_of(&peer_header(7, PeerType::GLOBAL, 0), 40000, &[]);
+    let Message::PeerUp(up) = Message::parse(&only(&bytes)).unwrap() else { panic!("a Peer Up") };
+    assert_eq!(build::address_field(up.peer.address()), up.peer.key.address);
+    let mut out = BytesMut::new();
+    build::peer_up(&mut out, &up.peer, up.local_address, [40000, 179], up.sent_open, up.received_open);
+    assert_eq!(out, bytes);
+    out.clear();
+    build::peer_down_because(&mut out, &up.peer, peer_down_reason::REMOTE_CLOSED, &[]);
+    assert_eq!(out, peer_down(7));
+    out.clear();
+    build::route_monitoring(&mut out, &up.peer, &bgp(2, &[0; 4]));
+    assert_eq!(out, route(7, 0));
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
