@@ -44,7 +44,9 @@ impl Lab {
     }
 
     fn config(relays: &[(&str, SocketAddr)]) -> Config {
-        let relay = |&(name, listen): &(&str, SocketAddr)| (name.to_owned(), config::Relay { listen: Some(listen) });
+        let relay = |&(name, listen): &(&str, SocketAddr)| {
+            (name.to_owned(), config::Relay { listen: Some(listen), ..config::Relay::default() })
+        };
         Config { relays: relays.iter().map(relay).collect(), ..Config::default() }
     }
 
