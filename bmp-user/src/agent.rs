@@ -86,7 +86,9 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         routes,
     ));
     let event_task = tokio::spawn(follow_events(pins.clone()));
-    let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays));
+    let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays.clone()));
+    let replays = input::mrt::Replays::default();
+    let replay_task = tokio::spawn(input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
     let mut session_task = tokio::spawn(session::run(
         sessions.clone(),
         feed.clone(),
@@ -96,7 +98,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         config.clone(),
         stopping,
     ));
-    let context = control::Context { store: store.clone(), host, sessions, pins, feed };
+    let context = control::Context { store: store.clone(), host, sessions, pins, feed, relays, replays };
     info!("ready, control socket {}", options.control.display());
 
     {
@@ -129,7 +131,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     if let Err(error) = (&mut session_task).await {
         error!("the session task failed: {error}");
     }
-    for task in [relay_task, pin_task, event_task] {
+    for task in [relay_task, replay_task, pin_task, event_task] {
         task.abort();
         // An aborted task answers with just that.
         let _ = task.await;

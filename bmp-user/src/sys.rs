@@ -3,9 +3,12 @@
 use std::{
     io,
     mem::{MaybeUninit, size_of},
+    net::SocketAddr,
     os::fd::AsRawFd,
     time::Duration,
 };
+
+use socket2::{SockAddr, SockAddrStorage, Socket};
 
 /// What the host calls itself (hostname(7)).
 pub(crate) fn host_name() -> String {
@@ -35,6 +38,49 @@ pub(crate) fn bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
 /// How many bytes may wait unsent in the kernel before the socket stops being writable (tcp(7), `TCP_NOTSENT_LOWAT`).
 pub(crate) fn set_not_sent_low_water(socket: &impl AsRawFd, bytes: u32) -> io::Result<()> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes as libc::c_int)
+}
+
+/// The longest segment that is sent (tcp(7), `TCP_MAXSEG`), in bytes.
+pub(crate) fn set_maximum_segment(socket: &impl AsRawFd, bytes: u16) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, bytes.into())
+}
+
+/// `struct tcp_md5sig` of linux/tcp.h.
+#[repr(C)]
+struct TcpMd5Sig {
+    address: libc::sockaddr_storage,
+    flags: u8,
+    prefix_length: u8,
+    key_length: u16,
+    interface: libc::c_int,
+    key: [u8; MD5_KEY],
+}
+
+/// `TCP_MD5SIG_MAXKEYLEN` of linux/tcp.h.
+const MD5_KEY: usize = 80;
+
+/// Signs what is sent to an address, and takes nothing from it that is not signed with the same secret (tcp(7), `TCP_MD5SIG`; RFC 2385). The
+/// port does not matter. A secret of more than 80 bytes is refused.
+pub(crate) fn set_md5_secret(socket: &Socket, address: SocketAddr, secret: &str) -> io::Result<()> {
+    let mut key = [0; MD5_KEY];
+    let place = key.get_mut(..secret.len()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    place.copy_from_slice(secret.as_bytes());
+    let length = u16::try_from(secret.len()).unwrap_or_default();
+    let address = SockAddr::from(address).as_storage();
+    // SAFETY: both are of the same size and hold plain bytes: `SockAddrStorage` is what the kernel calls `sockaddr_storage`.
+    let address = unsafe { std::mem::transmute_copy::<SockAddrStorage, libc::sockaddr_storage>(&address) };
+    let option = TcpMd5Sig { address, flags: 0, prefix_length: 0, key_length: length, interface: 0, key };
+    // SAFETY: the kernel reads `option`, which is of the size that it is told.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MD5SIG,
+            (&raw const option).cast(),
+            size_of::<TcpMd5Sig>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// What `TCP_INFO` says about progress (linux/tcp.h, `struct tcp_info`).

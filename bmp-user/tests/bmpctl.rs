@@ -42,6 +42,8 @@ impl Device {
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),
+            relays: bmp_user::input::relay::Relays::default(),
+            replays: bmp_user::input::mrt::Replays::default(),
         };
         let runtime = Runtime::new().expect("a runtime");
         let entered = runtime.enter();

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Command, CommitError, Committed, Config, Difference, Error, OperatorId, Store, View, apply};
+use super::{
+    Command, CommitError, Committed, Config, Difference, Error, OperatorId, Store, View, apply, setting::family_words,
+};
 
 /// A candidate that one operator edits, and the view they are in.
 #[derive(Debug)]
@@ -55,7 +57,13 @@ impl Editor {
             View::System => String::new(),
             View::Bmp => "-bmp".to_owned(),
             View::Session(id) => format!("-bmp-session-{id}"),
+            View::Monitor(id, monitor) => {
+                format!("-bmp-session-{id}-monitor-{}", monitor.to_string().replace(' ', "-"))
+            }
             View::Relay(name) => format!("-bmp-relay-{name}"),
+            View::Replay(name) => format!("-mrt-replay-{name}"),
+            View::Bgp => "-bgp".to_owned(),
+            View::BgpFamily(family) => format!("-bgp-{}", family_words(*family).join("-")),
         };
         let pending = if self.is_pending() { '*' } else { '~' };
         format!("[{pending}{sysname}{inside}]")
@@ -111,7 +119,12 @@ impl Editor {
     fn leave_what_is_gone(&mut self) {
         let is_there = |view: &View| match view {
             View::User | View::System | View::Bmp => true,
+            View::Bgp | View::BgpFamily(_) => self.candidate.bgp.is_some(),
             View::Session(id) => self.candidate.bmp.sessions.contains_key(id),
+            View::Monitor(id, monitor) => {
+                self.candidate.bmp.sessions.get(id).is_some_and(|session| session.monitors.contains_key(monitor))
+            }
+            View::Replay(name) => self.candidate.replays.contains_key(name),
             View::Relay(name) => self.candidate.relays.contains_key(name),
         };
         while !is_there(&self.view) {

@@ -1,8 +1,15 @@
 //! What a command does to a configuration.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
-use super::{Bmp, Config, Edit, Item, Relay, Session, SessionId, Setting, Transport, View};
+use super::{
+    Bgp, BgpPeer, Bmp, Config, Edit, Item, MonitorId, Pace, Relay, Replay, RouteMode, Session, SessionId, Setting,
+    Transport, View,
+};
 
 /// Why `adopt` and `tcp listen` do not go together.
 const ADOPTED_CONNECTS: &str = "only a session that another process of this device opens itself can be adopted";
@@ -21,6 +28,10 @@ pub(super) fn change(config: &mut Config, view: &View, edit: &Edit) -> Result<Vi
         Edit::Set(setting) => set(config, &home, setting)?,
         Edit::Undo(setting) => undo(config, &home, setting.item(), Some(setting))?,
         Edit::UndoAny(item) => undo(config, &home, *item, None)?,
+        Edit::UndoOfPeer(item, peer) => {
+            undo_of_peer(bgp(config)?, &home, *item, *peer, None)?;
+            None
+        }
         Edit::UndoInterfaceAliases { kernel } => {
             config.interface_aliases.retain(|_, of| of != kernel);
             None
@@ -36,7 +47,67 @@ pub(super) fn set(config: &mut Config, home: &View, setting: &Setting) -> Result
         Setting::InterfaceAlias { kernel, name } => {
             config.interface_aliases.insert(name.clone(), kernel.clone());
         }
+        Setting::Bgp(asn) => {
+            match &config.bgp {
+                Some(bgp) if bgp.asn != *asn => {
+                    return Err(format!("BGP is configured with AS {} already: `undo bgp` first", bgp.asn));
+                }
+                Some(_) => {}
+                None => {
+                    let bgp = Bgp { asn: *asn, router_id: None, listen_port: None, peers: BTreeMap::new() };
+                    config.bgp = Some(bgp);
+                }
+            }
+            return Ok(Some(View::Bgp));
+        }
+        Setting::RouterId(id) => bgp(config)?.router_id = Some(*id),
+        Setting::ListenPort(port) => bgp(config)?.listen_port = Some(*port),
+        Setting::PeerAsNumber(peer, asn) => bgp(config)?.peers.entry(*peer).or_default().asn = Some(*asn),
+        Setting::PeerPort(peer, port) => peer_of(config, *peer)?.port = Some(*port),
+        Setting::PeerPassword(peer, password) => peer_of(config, *peer)?.password = Some(password.clone()),
+        Setting::PeerListenOnly(peer) => peer_of(config, *peer)?.listen_only = true,
+        Setting::PeerConnectInterface(peer, connect) => {
+            peer_of(config, *peer)?.connect_interface = Some(connect.clone());
+        }
+        Setting::PeerTimer(peer, timer) => peer_of(config, *peer)?.timer = Some(*timer),
+        Setting::BgpFamily(family) => {
+            bgp(config)?;
+            return Ok(Some(View::BgpFamily(*family)));
+        }
+        Setting::PeerEnable(peer) => {
+            let View::BgpFamily(family) = home else { return Err("this is a command of a family's view".to_owned()) };
+            peer_of(config, *peer)?.families.insert(*family);
+        }
+        Setting::Allow(prefix) => {
+            relay(config, home)?.allow.insert(*prefix);
+        }
+        Setting::RelayHold(time) => relay(config, home)?.hold = *time,
+        Setting::Replay(name) => {
+            no_other_input(config.relays.contains_key(name), name)?;
+            config.replays.entry(name.clone()).or_default();
+            return Ok(Some(View::Replay(name.clone())));
+        }
+        Setting::ReplayFile(path) => replay(config, home)?.file = Some(path.clone()),
+        Setting::ReplayPace(pace) => replay(config, home)?.pace = *pace,
+        Setting::ReplayLoop => replay(config, home)?.looped = true,
+        Setting::StatisticsTimer(time) => enabled(config).statistics_timer = Some(*time),
+        Setting::TcpMss(mss) => session(config, home)?.mss = Some(*mss),
+        Setting::Dscp(dscp) => session(config, home)?.dscp = Some(*dscp),
+        Setting::TcpKeepalive(time) => session(config, home)?.keepalive = Some(*time),
+        Setting::ConnectRetry(retry) => session(config, home)?.connect_retry = Some(*retry),
+        Setting::InitialDelay(time) => session(config, home)?.initial_delay = *time,
+        Setting::FlapDamping(time) => session(config, home)?.flap_damping = *time,
+        Setting::Monitor(monitor) => {
+            let View::Session(id) = home else { return Err("this is a command of the bmp-session view".to_owned()) };
+            session(config, home)?.monitors.entry(monitor.clone()).or_default();
+            return Ok(Some(View::Monitor(id.clone(), monitor.clone())));
+        }
+        Setting::RouteMode(mode) => {
+            monitor(config, home)?.insert(*mode);
+        }
+        Setting::RouteMirroring => session(config, home)?.route_mirroring = true,
         Setting::Relay(name) => {
+            no_other_input(config.replays.contains_key(name), name)?;
             config.relays.entry(name.clone()).or_default();
             return Ok(Some(View::Relay(name.clone())));
         }
@@ -55,10 +126,12 @@ pub(super) fn set(config: &mut Config, home: &View, setting: &Setting) -> Result
             config.bmp.sessions.entry(id.clone()).or_default();
             return Ok(Some(View::Session(id.clone())));
         }
-        Setting::TcpConnectPort(port) => {
+        Setting::TcpConnectPort { port, password } => {
             let transport = Transport::Connect(*port);
             no_other_has(config, home, transport)?;
-            session(config, home)?.transport = Some(transport);
+            let session = session(config, home)?;
+            session.transport = Some(transport);
+            session.password.clone_from(password);
         }
         Setting::TcpListenPort(port) => {
             let transport = Transport::Listen(*port);
@@ -71,6 +144,7 @@ pub(super) fn set(config: &mut Config, home: &View, setting: &Setting) -> Result
                 return Err(format!("the session has `next-hop`, and {ROUTED_CONNECTS}: `undo next-hop` first"));
             }
             session.transport = Some(transport);
+            session.password = None;
         }
         Setting::ConnectInterface(connect) => session(config, home)?.connect_interface = Some(connect.clone()),
         Setting::EgressInterface(names) => session(config, home)?.egress_interfaces.clone_from(names),
@@ -106,6 +180,66 @@ fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>)
                 config.interface_aliases.remove(name);
             }
         }
+        Item::Bgp => {
+            clear(&mut config.bgp.as_ref().map(|bgp| bgp.asn), Setting::Bgp, exactly)?;
+            config.bgp = None;
+        }
+        Item::RouterId => clear(&mut bgp(config)?.router_id, Setting::RouterId, exactly)?,
+        Item::ListenPort => clear(&mut bgp(config)?.listen_port, Setting::ListenPort, exactly)?,
+        Item::PeerAsNumber
+        | Item::PeerPort
+        | Item::PeerPassword
+        | Item::PeerListenOnly
+        | Item::PeerConnectInterface
+        | Item::PeerTimer
+        | Item::PeerEnable => {
+            if let Some(peer) = exactly.and_then(Setting::peer) {
+                undo_of_peer(bgp(config)?, home, item, peer, exactly)?;
+            }
+        }
+        Item::BgpFamily => {
+            if let Some(Setting::BgpFamily(family)) = exactly {
+                for peer in bgp(config)?.peers.values_mut() {
+                    peer.families.remove(family);
+                }
+            }
+        }
+        Item::Allow => {
+            if let Some(Setting::Allow(prefix)) = exactly {
+                relay(config, home)?.allow.remove(prefix);
+            }
+        }
+        Item::RelayHold => clear_time(&mut relay(config, home)?.hold, Setting::RelayHold, exactly)?,
+        Item::Replay => {
+            if let Some(Setting::Replay(name)) = exactly {
+                config.replays.remove(name);
+            }
+        }
+        Item::ReplayFile => clear(&mut replay(config, home)?.file, Setting::ReplayFile, exactly)?,
+        Item::ReplayPace => {
+            let pace = &mut replay(config, home)?.pace;
+            clear(&mut (*pace != Pace::default()).then_some(*pace), Setting::ReplayPace, exactly)?;
+            *pace = Pace::default();
+        }
+        Item::ReplayLoop => replay(config, home)?.looped = false,
+        Item::StatisticsTimer => clear(&mut config.bmp.statistics_timer, Setting::StatisticsTimer, exactly)?,
+        Item::TcpMss => clear(&mut session(config, home)?.mss, Setting::TcpMss, exactly)?,
+        Item::Dscp => clear(&mut session(config, home)?.dscp, Setting::Dscp, exactly)?,
+        Item::TcpKeepalive => clear(&mut session(config, home)?.keepalive, Setting::TcpKeepalive, exactly)?,
+        Item::ConnectRetry => clear(&mut session(config, home)?.connect_retry, Setting::ConnectRetry, exactly)?,
+        Item::InitialDelay => clear_time(&mut session(config, home)?.initial_delay, Setting::InitialDelay, exactly)?,
+        Item::FlapDamping => clear_time(&mut session(config, home)?.flap_damping, Setting::FlapDamping, exactly)?,
+        Item::Monitor => {
+            if let Some(Setting::Monitor(monitor)) = exactly {
+                session(config, home)?.monitors.remove(monitor);
+            }
+        }
+        Item::RouteMode => {
+            if let Some(Setting::RouteMode(mode)) = exactly {
+                monitor(config, home)?.remove(mode);
+            }
+        }
+        Item::RouteMirroring => session(config, home)?.route_mirroring = false,
         Item::Relay => {
             if let Some(Setting::Relay(name)) = exactly {
                 config.relays.remove(name);
@@ -124,8 +258,17 @@ fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>)
         }
         Item::TcpConnectPort | Item::TcpListenPort => {
             let session = session(config, home)?;
-            if session.transport.is_some_and(|transport| setting_of(transport).item() == item) {
-                clear(&mut session.transport, setting_of, exactly)?;
+            let configured = session.transport.map(|transport| setting_of(transport, &session.password));
+            if configured.as_ref().is_some_and(|configured| configured.item() == item) {
+                // The secret need not be said to take the port back.
+                let named = match exactly {
+                    Some(Setting::TcpConnectPort { port, password: None }) => {
+                        Some(Setting::TcpConnectPort { port: *port, password: session.password.clone() })
+                    }
+                    other => other.cloned(),
+                };
+                clear(&mut configured.clone(), |configured| configured, named.as_ref())?;
+                (session.transport, session.password) = (None, None);
             }
         }
         Item::ConnectInterface => {
@@ -137,11 +280,7 @@ fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>)
             names.clear();
         }
         Item::NextHop => clear(&mut session(config, home)?.next_hop, Setting::NextHop, exactly)?,
-        Item::HoldDown => {
-            let time = &mut session(config, home)?.hold_down;
-            clear(&mut (!time.is_zero()).then_some(*time), Setting::HoldDown, exactly)?;
-            *time = Duration::ZERO;
-        }
+        Item::HoldDown => clear_time(&mut session(config, home)?.hold_down, Setting::HoldDown, exactly)?,
         Item::Adopt => session(config, home)?.adopt = false,
         Item::Shutdown => session(config, home)?.shutdown = false,
     }
@@ -157,6 +296,47 @@ fn clear<T: Clone>(slot: &mut Option<T>, of: impl Fn(T) -> Setting, exactly: Opt
         }
     }
     *slot = None;
+    Ok(())
+}
+
+/// The same for a time that is zero where nothing is configured.
+fn clear_time(time: &mut Duration, of: impl Fn(Duration) -> Setting, exactly: Option<&Setting>) -> Result<(), String> {
+    clear(&mut (!time.is_zero()).then_some(*time), of, exactly)?;
+    *time = Duration::ZERO;
+    Ok(())
+}
+
+/// What one item says of a peer is taken back; without an AS number there is no peer.
+fn undo_of_peer(
+    bgp: &mut Bgp,
+    home: &View,
+    item: Item,
+    address: IpAddr,
+    exactly: Option<&Setting>,
+) -> Result<(), String> {
+    let Some(peer) = bgp.peers.get_mut(&address) else { return Ok(()) };
+    match item {
+        Item::PeerAsNumber => {
+            clear(&mut peer.asn, |asn| Setting::PeerAsNumber(address, asn), exactly)?;
+            bgp.peers.remove(&address);
+        }
+        Item::PeerPort => clear(&mut peer.port, |port| Setting::PeerPort(address, port), exactly)?,
+        Item::PeerPassword => {
+            clear(&mut peer.password, |password| Setting::PeerPassword(address, password), exactly)?;
+        }
+        Item::PeerListenOnly => peer.listen_only = false,
+        Item::PeerConnectInterface => {
+            let of = |connect| Setting::PeerConnectInterface(address, connect);
+            clear(&mut peer.connect_interface, of, exactly)?;
+        }
+        Item::PeerTimer => clear(&mut peer.timer, |timer| Setting::PeerTimer(address, timer), exactly)?,
+        Item::PeerEnable => {
+            if let View::BgpFamily(family) = home {
+                peer.families.remove(family);
+            }
+        }
+        _ => {}
+    }
     Ok(())
 }
 
@@ -176,6 +356,35 @@ fn relay<'a>(config: &'a mut Config, home: &View) -> Result<&'a mut Relay, Strin
         View::Relay(name) => held(&mut config.relays, name),
         _ => Err("this is a command of the bmp-relay view".to_owned()),
     }
+}
+
+fn replay<'a>(config: &'a mut Config, home: &View) -> Result<&'a mut Replay, String> {
+    match home {
+        View::Replay(name) => held(&mut config.replays, name),
+        _ => Err("this is a command of the mrt-replay view".to_owned()),
+    }
+}
+
+fn monitor<'a>(config: &'a mut Config, home: &View) -> Result<&'a mut BTreeSet<RouteMode>, String> {
+    let modes = |monitors: &'a mut BTreeMap<MonitorId, _>, monitor| held(monitors, monitor);
+    match home {
+        View::Monitor(id, monitor) => modes(&mut held(&mut config.bmp.sessions, id)?.monitors, monitor),
+        _ => Err("this is a command of the monitor view".to_owned()),
+    }
+}
+
+fn bgp(config: &mut Config) -> Result<&mut Bgp, String> {
+    config.bgp.as_mut().ok_or_else(|| "BGP is not configured any more: enter the bgp view again".to_owned())
+}
+
+fn peer_of(config: &mut Config, address: IpAddr) -> Result<&mut BgpPeer, String> {
+    let missing = || format!("there is no peer {address}: say its AS first, `peer {address} as-number N`");
+    bgp(config)?.peers.get_mut(&address).ok_or_else(missing)
+}
+
+/// Stations are told peers by their input, so that no two may have one name.
+fn no_other_input(taken: bool, name: &str) -> Result<(), String> {
+    if taken { Err(format!("another input has the name {name} already")) } else { Ok(()) }
 }
 
 /// Two sessions of one VPN instance that connect to one station and port could not be told apart on the wire or in the kernel;
@@ -198,9 +407,9 @@ fn no_other_has(config: &Config, home: &View, transport: Transport) -> Result<()
     })
 }
 
-fn setting_of(transport: Transport) -> Setting {
+fn setting_of(transport: Transport, password: &Option<String>) -> Setting {
     match transport {
-        Transport::Connect(port) => Setting::TcpConnectPort(port),
+        Transport::Connect(port) => Setting::TcpConnectPort { port, password: password.clone() },
         Transport::Listen(port) => Setting::TcpListenPort(port),
     }
 }

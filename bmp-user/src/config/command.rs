@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    Config, SessionId,
+    Config, MonitorId, SessionId,
     change::change,
     filter::Filter,
     grammar::{Action, Item, ViewKind, word},
@@ -12,6 +12,7 @@ use super::{
     text::{Error, Line, Span},
     value::Kind,
 };
+use crate::wire::bgp::Family;
 
 /// Where an operator, or the reader of a file, is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +25,16 @@ pub enum View {
     Bmp,
     /// `bmp-session ...`.
     Session(SessionId),
+    /// `monitor ...` in a session.
+    Monitor(SessionId, MonitorId),
     /// `bmp-relay NAME`.
     Relay(String),
+    /// `mrt-replay NAME`.
+    Replay(String),
+    /// `bgp AS-NUMBER`.
+    Bgp,
+    /// `ipv4-family unicast` and its like.
+    BgpFamily(Family),
 }
 
 impl View {
@@ -35,7 +44,11 @@ impl View {
             Self::System => ViewKind::System,
             Self::Bmp => ViewKind::Bmp,
             Self::Session(_) => ViewKind::Session,
+            Self::Monitor(..) => ViewKind::Monitor,
             Self::Relay(_) => ViewKind::Relay,
+            Self::Replay(_) => ViewKind::Replay,
+            Self::Bgp => ViewKind::Bgp,
+            Self::BgpFamily(_) => ViewKind::BgpFamily,
         }
     }
 
@@ -44,20 +57,22 @@ impl View {
         match self {
             Self::User => None,
             Self::System => Some(Self::User),
-            Self::Bmp | Self::Relay(_) => Some(Self::System),
+            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Bgp => Some(Self::System),
             Self::Session(_) => Some(Self::Bmp),
+            Self::Monitor(id, _) => Some(Self::Session(id.clone())),
+            Self::BgpFamily(_) => Some(Self::Bgp),
         }
     }
 
     /// This view and those around it that a command is looked up in, innermost first.
     pub(super) fn contexts(&self) -> Vec<Context> {
-        let station = match self {
-            Self::Session(id) => Some(id.station),
-            _ => None,
+        let context = |view: &Self| match view {
+            Self::Session(id) => Context { kind: view.kind(), station: Some(id.station) },
+            _ => Context::from(view.kind()),
         };
-        let own = Context { kind: self.kind(), station };
-        let around = std::iter::successors(self.kind().parent(), |kind| kind.parent()).map(Context::from);
-        std::iter::once(own).chain(around).collect()
+        // The user view is around nothing that configures.
+        let around = std::iter::successors(Some(self.clone()), Self::parent);
+        around.take_while(|view| *view != Self::User || *self == Self::User).map(|view| context(&view)).collect()
     }
 }
 
@@ -141,6 +156,12 @@ pub enum Display {
     DefaultParameterBmp,
     /// `display interface-binding`.
     InterfaceBinding,
+    /// `display bmp feed`.
+    BmpFeed,
+    /// `display bmp relay`.
+    BmpRelay,
+    /// `display mrt-replay`.
+    MrtReplay,
 }
 
 /// A command that changes the configuration, with the line it came from, so that a refusal can point at its word.
@@ -166,6 +187,8 @@ pub enum Edit {
         /// The interface's name in the kernel.
         kernel: String,
     },
+    /// `undo peer ADDR ...`: what one item says of a peer, whatever it is.
+    UndoOfPeer(Item, IpAddr),
 }
 
 impl Edit {
@@ -173,7 +196,7 @@ impl Edit {
     pub fn item(&self) -> Item {
         match self {
             Self::Set(setting) | Self::Undo(setting) => setting.item(),
-            Self::UndoAny(item) => *item,
+            Self::UndoAny(item) | Self::UndoOfPeer(item, _) => *item,
             Self::UndoInterfaceAliases { .. } => Item::InterfaceAlias,
         }
     }
@@ -230,6 +253,9 @@ pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
         Action::DisplayCandidate => return display(Display::Candidate { changes: args.has(word::CHANGES) }),
         Action::DisplayDefaultParameterBmp => return display(Display::DefaultParameterBmp),
         Action::DisplayInterfaceBinding => return display(Display::InterfaceBinding),
+        Action::DisplayBmpFeed => return display(Display::BmpFeed),
+        Action::DisplayBmpRelay => return display(Display::BmpRelay),
+        Action::DisplayMrtReplay => return display(Display::MrtReplay),
         Action::DisplayBmpSession => {
             let (station, verbose) = (args.address(Kind::Station), args.has(word::VERBOSE));
             return display(Display::BmpSession { vpn_instance: vpn_instance(), station, verbose });
@@ -248,10 +274,11 @@ fn edit(item: Item, undo: bool, args: &Args) -> Result<Edit, Fault> {
     match (undo, Setting::read(item, args)?) {
         (false, Some(setting)) => Ok(Edit::Set(setting)),
         (true, Some(setting)) => Ok(Edit::Undo(setting)),
-        (true, None) => match args.text(Kind::KernelName) {
-            Some(kernel) => Ok(Edit::UndoInterfaceAliases { kernel }),
-            None => Ok(Edit::UndoAny(item)),
-        },
+        (true, None) => Ok(match (args.text(Kind::KernelName), args.address(Kind::Peer)) {
+            (Some(kernel), _) => Edit::UndoInterfaceAliases { kernel },
+            (None, Some(peer)) => Edit::UndoOfPeer(item, peer),
+            (None, None) => Edit::UndoAny(item),
+        }),
         // The grammar does not let it come to this.
         (false, None) => Err(Fault { word: args.word(Kind::Port), message: "the command is not complete".to_owned() }),
     }

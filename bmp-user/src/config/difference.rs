@@ -1,6 +1,6 @@
 //! What differs between two configurations, and how the changes of two operators come together: line by line.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::{
     Config, Item, SessionId, Setting, View, change,
@@ -13,6 +13,7 @@ enum Which {
     Only,
     Named(String),
     Session(SessionId),
+    Peer(IpAddr),
 }
 
 /// Where a line stands, whatever it sets there: the lines that enter its views, outermost first, then the line itself. The order
@@ -142,10 +143,8 @@ pub fn rebase(base: &Config, candidate: &Config, running: &Config) -> Result<Con
     }
     let mut config = Config::default();
     for (place, setting) in &merged {
-        let view = match place.split_last() {
-            Some((_, view)) => merged.get(view).and_then(Setting::view).unwrap_or(View::System),
-            None => View::System,
-        };
+        let views = (1..place.len()).filter_map(|depth| merged.get(place.get(..depth)?));
+        let view = views.fold(View::System, |around, setting| setting.view(&around).unwrap_or(around));
         change::set(&mut config, &view, setting).map_err(Conflict::Rule)?;
     }
     Ok(config)
@@ -184,15 +183,26 @@ impl Setting {
             Self::InterfaceAlias { name, .. } => (Item::InterfaceAlias, Which::Named(name.clone())),
             Self::Relay(name) => (Item::Relay, Which::Named(name.clone())),
             Self::Session(id) => (Item::Session, Which::Session(id.clone())),
+            Self::Replay(name) => (Item::Replay, Which::Named(name.clone())),
+            Self::Allow(prefix) => (Item::Allow, Which::Named(prefix.to_string())),
+            Self::Monitor(monitor) => (Item::Monitor, Which::Named(monitor.to_string())),
+            Self::RouteMode(_) | Self::BgpFamily(_) => (self.item(), Which::Named(self.line())),
             // Each replaces the other.
             Self::TcpListenPort(_) => (Item::TcpConnectPort, Which::Only),
-            other => (other.item(), Which::Only),
+            other => (other.item(), other.peer().map_or(Which::Only, Which::Peer)),
         }
     }
 
-    /// The view that it enters.
-    fn view(&self) -> Option<View> {
+    /// The view that it enters from another one.
+    fn view(&self, around: &View) -> Option<View> {
         match self {
+            Self::Bgp(_) => Some(View::Bgp),
+            Self::BgpFamily(family) => Some(View::BgpFamily(*family)),
+            Self::Replay(name) => Some(View::Replay(name.clone())),
+            Self::Monitor(monitor) => match around {
+                View::Session(id) => Some(View::Monitor(id.clone(), monitor.clone())),
+                _ => None,
+            },
             Self::Bmp => Some(View::Bmp),
             Self::Relay(name) => Some(View::Relay(name.clone())),
             Self::Session(id) => Some(View::Session(id.clone())),

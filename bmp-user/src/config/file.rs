@@ -200,7 +200,11 @@ impl Reader {
             if command != Command::Quit && views.contains(&kind) {
                 return;
             }
-            self.place = Place::In(if kind == ViewKind::Session { View::Bmp } else { View::System });
+            self.place = Place::In(match kind {
+                ViewKind::Session => View::Bmp,
+                ViewKind::BgpFamily => View::Bgp,
+                _ => View::System,
+            });
             if command == Command::Quit {
                 return;
             }
@@ -228,7 +232,12 @@ impl Reader {
                 self.place = match kind {
                     ViewKind::User | ViewKind::System => Place::In(View::System),
                     ViewKind::Bmp => Place::In(View::Bmp),
-                    ViewKind::Session | ViewKind::Relay => Place::Lost(*kind),
+                    ViewKind::Session
+                    | ViewKind::Monitor
+                    | ViewKind::Relay
+                    | ViewKind::Replay
+                    | ViewKind::Bgp
+                    | ViewKind::BgpFamily => Place::Lost(*kind),
                 };
             }
             Cause::Wrong(None) | Cause::Misspelt(None) => {}

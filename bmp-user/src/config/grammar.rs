@@ -3,7 +3,7 @@
 
 mod rules;
 
-pub(super) use rules::{RULES, UNDO, word};
+pub(super) use rules::{FAMILIES, RULES, UNDO, family_rule, word};
 
 use super::value::Kind;
 
@@ -14,18 +14,34 @@ pub(super) enum ViewKind {
     System,
     Bmp,
     Session,
+    Monitor,
     Relay,
+    Replay,
+    Bgp,
+    BgpFamily,
 }
 
 impl ViewKind {
-    pub(super) const ALL: [Self; 5] = [Self::User, Self::System, Self::Bmp, Self::Session, Self::Relay];
+    pub(super) const ALL: [Self; 9] = [
+        Self::User,
+        Self::System,
+        Self::Bmp,
+        Self::Session,
+        Self::Monitor,
+        Self::Relay,
+        Self::Replay,
+        Self::Bgp,
+        Self::BgpFamily,
+    ];
 
     /// The view around it. The user view is around nothing: it configures nothing.
     pub(super) fn parent(self) -> Option<Self> {
         match self {
             Self::User | Self::System => None,
-            Self::Bmp | Self::Relay => Some(Self::System),
+            Self::Bmp | Self::Relay | Self::Replay | Self::Bgp => Some(Self::System),
             Self::Session => Some(Self::Bmp),
+            Self::Monitor => Some(Self::Session),
+            Self::BgpFamily => Some(Self::Bgp),
         }
     }
 
@@ -36,7 +52,11 @@ impl ViewKind {
             Self::System => "system",
             Self::Bmp => "bmp",
             Self::Session => "bmp-session",
+            Self::Monitor => "monitor",
             Self::Relay => "bmp-relay",
+            Self::Replay => "mrt-replay",
+            Self::Bgp => "bgp",
+            Self::BgpFamily => "bgp family",
         }
     }
 }
@@ -61,12 +81,48 @@ pub enum Item {
     Sysname,
     /// `interface-alias`.
     InterfaceAlias,
+    /// `bgp`.
+    Bgp,
+    /// `router-id`, in the `bgp` view.
+    RouterId,
+    /// `listen-port`, in the `bgp` view.
+    ListenPort,
+    /// `peer ADDR as-number`, in the `bgp` view.
+    PeerAsNumber,
+    /// `peer ADDR port`, in the `bgp` view.
+    PeerPort,
+    /// `peer ADDR password`, in the `bgp` view.
+    PeerPassword,
+    /// `peer ADDR listen-only`, in the `bgp` view.
+    PeerListenOnly,
+    /// `peer ADDR connect-interface`, in the `bgp` view.
+    PeerConnectInterface,
+    /// `peer ADDR timer`, in the `bgp` view.
+    PeerTimer,
+    /// `ipv4-family`, `ipv6-family`, ..., in the `bgp` view.
+    BgpFamily,
+    /// `peer ADDR enable`, in the view of a family.
+    PeerEnable,
     /// `bmp-relay`.
     Relay,
     /// `listen`, in a `bmp-relay` view.
     Listen,
+    /// `allow`, in a `bmp-relay` view.
+    Allow,
+    /// `hold`, in a `bmp-relay` view.
+    RelayHold,
+    /// `mrt-replay`.
+    Replay,
+    /// `file`, in a `mrt-replay` view.
+    ReplayFile,
+    /// `pace`, in a `mrt-replay` view.
+    ReplayPace,
+    /// `loop`, in a `mrt-replay` view.
+    ReplayLoop,
     /// `bmp`.
     Bmp,
+    /// `statistics-timer`, in the `bmp` view.
+    StatisticsTimer,
     /// `connect-interface` in the `bmp` view.
     BmpConnectInterface,
     /// `persist`, in the `bmp` view.
@@ -85,10 +141,28 @@ pub enum Item {
     NextHop,
     /// `hold-down`, in a `bmp-session` view.
     HoldDown,
+    /// `tcp mss`, in a `bmp-session` view.
+    TcpMss,
+    /// `dscp`, in a `bmp-session` view.
+    Dscp,
+    /// `keepalive`, in a `bmp-session` view.
+    TcpKeepalive,
+    /// `connect-retry`, in a `bmp-session` view.
+    ConnectRetry,
+    /// `initial-delay`, in a `bmp-session` view.
+    InitialDelay,
+    /// `flap-damping`, in a `bmp-session` view.
+    FlapDamping,
+    /// `route-mirroring`, in a `bmp-session` view.
+    RouteMirroring,
     /// `adopt`, in a `bmp-session` view.
     Adopt,
     /// `shutdown`, in a `bmp-session` view.
     Shutdown,
+    /// `monitor`, in a `bmp-session` view.
+    Monitor,
+    /// `route-mode`, in a `monitor` view.
+    RouteMode,
 }
 
 /// What a command does.
@@ -98,11 +172,14 @@ pub(super) enum Action {
     AbortTrial,
     ClearCandidate,
     Commit,
+    DisplayBmpFeed,
+    DisplayBmpRelay,
     DisplayBmpSession,
     DisplayCandidate,
     DisplayCurrentConfiguration,
     DisplayDefaultParameterBmp,
     DisplayInterfaceBinding,
+    DisplayMrtReplay,
     ResetBmpSession,
     SystemView,
     Quit,

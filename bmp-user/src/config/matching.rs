@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     grammar::{Position, RULES, Rule, Syntax, UNDO, ViewKind},
+    model::Prefix,
     text::{Line, quoted},
     value::{Kind, Value},
 };
@@ -50,7 +51,7 @@ impl Args {
     pub(super) fn text(&self, kind: Kind) -> Option<String> {
         match self.find(kind)?.0 {
             Value::Text(text) => Some(text.clone()),
-            Value::Address(_) | Value::Port(_) | Value::Time(_) => None,
+            _ => None,
         }
     }
 
@@ -58,7 +59,7 @@ impl Args {
     pub(super) fn texts(&self, kind: Kind) -> impl Iterator<Item = (&str, usize)> {
         self.values.iter().filter(move |(of, ..)| *of == kind).filter_map(|(_, value, word)| match value {
             Value::Text(text) => Some((text.as_str(), *word)),
-            Value::Address(_) | Value::Port(_) | Value::Time(_) => None,
+            _ => None,
         })
     }
 
@@ -66,7 +67,7 @@ impl Args {
     pub(super) fn time(&self, kind: Kind) -> Option<Duration> {
         match self.find(kind)?.0 {
             Value::Time(time) => Some(*time),
-            Value::Text(_) | Value::Address(_) | Value::Port(_) => None,
+            _ => None,
         }
     }
 
@@ -74,7 +75,23 @@ impl Args {
     pub(super) fn address(&self, kind: Kind) -> Option<IpAddr> {
         match self.find(kind)?.0 {
             Value::Address(address) => Some(*address),
-            Value::Text(_) | Value::Port(_) | Value::Time(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The number of this kind.
+    pub(super) fn number(&self, kind: Kind) -> Option<u32> {
+        match self.find(kind)?.0 {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The prefix.
+    pub(super) fn prefix(&self) -> Option<Prefix> {
+        match self.find(Kind::Prefix)?.0 {
+            Value::Prefix(prefix) => Some(*prefix),
+            _ => None,
         }
     }
 
@@ -82,7 +99,7 @@ impl Args {
     pub(super) fn port(&self) -> Option<u16> {
         match self.find(Kind::Port)?.0 {
             Value::Port(port) => Some(*port),
-            Value::Text(_) | Value::Address(_) | Value::Time(_) => None,
+            _ => None,
         }
     }
 
@@ -292,6 +309,12 @@ enum Choice {
     Ambiguous(String),
 }
 
+/// How many letters of a keyword there have to be: so many that the one which everybody cuts is never meant by it.
+fn least(keyword: &str) -> usize {
+    // `conn eth1` is `connect-interface eth1`.
+    if keyword == "connect-retry" { "connect-r".len() } else { 1 }
+}
+
 /// Which of the options the word is: a whole keyword goes before a cut one, and that before an argument.
 fn choose<'a>(options: &'a Options<'_>, word: &str, cut: bool) -> Result<Vec<&'a (&'static Syntax, State)>, Choice> {
     let pick = |wanted: &dyn Fn(&Syntax) -> bool| options.iter().filter(|option| wanted(option.0)).collect::<Vec<_>>();
@@ -300,7 +323,8 @@ fn choose<'a>(options: &'a Options<'_>, word: &str, cut: bool) -> Result<Vec<&'a
         return Ok(whole);
     }
     if cut && !word.is_empty() {
-        let begun = pick(&|token| matches!(token, Syntax::Word(keyword, _) if keyword.starts_with(word)));
+        let is_begun = |keyword: &str| keyword.starts_with(word) && word.len() >= least(keyword);
+        let begun = pick(&|token| matches!(token, Syntax::Word(keyword, _) if is_begun(keyword)));
         let keywords = keywords(begun.iter().map(|option| option.0));
         if keywords.len() > 1 {
             return Err(Choice::Ambiguous(format!("{} may be {}", quoted(word), alternatives(&keywords))));
@@ -330,7 +354,11 @@ fn accept(token: &'static Syntax, state: &State, view: Context, number: usize, w
     let mut state = state.clone();
     match token {
         Syntax::Word(keyword, _) => state.args.keywords.push(keyword),
-        Syntax::Value(kind, _) => state.args.values.push((*kind, kind.read(word, view.station)?, number)),
+        Syntax::Value(kind, _) => {
+            // Whose source an address is to be: that of the view's station, or of the peer that the command is about.
+            let far_end = view.station.or_else(|| state.args.address(Kind::Peer));
+            state.args.values.push((*kind, kind.read(word, far_end)?, number));
+        }
         Syntax::Optional(_) | Syntax::Choice(_) => {}
     }
     Ok(state)

@@ -35,7 +35,8 @@ pub use grammar::Item;
 pub use help::{Next, NextWord, Suggest, next_words};
 pub use kept::KeepError;
 pub use model::{
-    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, Pace, Prefix, Relay, Replay, Session, SessionId, Transport,
+    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MonitorId, Pace, Prefix, Relay, Replay,
+    RibView, RouteMode, Session, SessionId, Transport,
 };
 pub use print::print;
 pub use setting::Setting;

@@ -153,10 +153,17 @@ pub struct Bmp {
     pub enabled: bool,
     /// `connect-interface ADDR`: the source of every IPv4 session that names none of its own.
     pub connect_interface: Option<Ipv4Addr>,
+    /// `statistics-timer SECONDS`: how often BGP peers are reported on; zero is never. See [`Bmp::STATISTICS_TIMER`].
+    pub statistics_timer: Option<Duration>,
     /// `persist`: what the kernel enforces stays when bmpd is told to end.
     pub persist: bool,
     /// `bmp-session ...`.
     pub sessions: BTreeMap<SessionId, Session>,
+}
+
+impl Bmp {
+    /// What is so without `statistics-timer`.
+    pub const STATISTICS_TIMER: Duration = Duration::from_secs(3600);
 }
 
 /// What tells one `bmp-session` of the configuration from another.
@@ -197,10 +204,95 @@ pub struct Session {
     pub next_hop: Option<IpAddr>,
     /// `hold-down MILLISECONDS`: how long the session outlives the loss of its interface.
     pub hold_down: Duration,
+    /// `password md5 TEXT` behind `tcp connect port N`: TCP MD5 (RFC 2385).
+    pub password: Option<String>,
+    /// `tcp mss N`: the longest segment that the station is sent, in bytes.
+    pub mss: Option<u16>,
+    /// `dscp N`: of the session's packets (RFC 2474).
+    pub dscp: Option<u8>,
+    /// `keepalive SECONDS`: how long the connection is silent before TCP asks whether the station is there; zero is never.
+    pub keepalive: Option<Duration>,
+    /// `connect-retry MIN MAX`: between which waits attempts to connect are spread.
+    pub connect_retry: Option<ConnectRetry>,
+    /// `initial-delay SECONDS`: how long the first attempt to connect waits.
+    pub initial_delay: Duration,
+    /// `flap-damping SECONDS`: how long an attempt to connect waits at least after a connection was lost.
+    pub flap_damping: Duration,
+    /// `monitor ...`: what the station is told, with the RIBs of `route-mode`; all of them where there are none. Everything without any.
+    pub monitors: BTreeMap<MonitorId, BTreeSet<RouteMode>>,
+    /// `route-mirroring`: mirrored messages too where there are monitors.
+    pub route_mirroring: bool,
     /// `adopt`: another local process opens the session; it is only pinned and counted.
     pub adopt: bool,
     /// `shutdown`.
     pub shutdown: bool,
+}
+
+/// `connect-retry MIN MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectRetry {
+    /// The first wait.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+/// `monitor ...`: which peers the station is told of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MonitorId {
+    /// `public`: those of no VPN instance.
+    Public,
+    /// `all-vpn-instance`: those of every VPN instance.
+    AllVpnInstances,
+    /// `vpn-instance NAME`: by table name or route distinguisher.
+    VpnInstance(String),
+    /// `[ vpn-instance NAME ] peer ADDR`.
+    Peer {
+        /// In this VPN instance; in none if absent.
+        vpn_instance: Option<String>,
+        /// The peer's address.
+        address: IpAddr,
+    },
+    /// `relay NAME`: those of one relay.
+    Relay(String),
+}
+
+/// As in the command, and in a prompt with `-` for blanks.
+impl fmt::Display for MonitorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("public"),
+            Self::AllVpnInstances => f.write_str("all-vpn-instance"),
+            Self::VpnInstance(name) => write!(f, "vpn-instance {name}"),
+            Self::Peer { vpn_instance: None, address } => write!(f, "peer {address}"),
+            Self::Peer { vpn_instance: Some(name), address } => write!(f, "vpn-instance {name} peer {address}"),
+            Self::Relay(name) => write!(f, "relay {name}"),
+        }
+    }
+}
+
+/// `route-mode FAMILY RIB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteMode {
+    /// `ipv4-family unicast`.
+    pub family: Family,
+    /// `adj-rib-in pre-policy`.
+    pub view: RibView,
+}
+
+/// One RIB of a peer (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RibView {
+    /// `adj-rib-in pre-policy`.
+    AdjRibInPre,
+    /// `adj-rib-in post-policy`.
+    AdjRibInPost,
+    /// `adj-rib-out pre-policy`.
+    AdjRibOutPre,
+    /// `adj-rib-out post-policy`.
+    AdjRibOutPost,
+    /// `local-rib`.
+    LocalRib,
 }
 
 /// Who opens the connection, and the port that it goes to.

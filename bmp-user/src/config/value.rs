@@ -1,8 +1,12 @@
 //! The arguments of commands: which word is which, and which are refused.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
-use super::text::quoted;
+use super::{model::Prefix, text::quoted};
 
 /// How the instance that has no name is shown.
 pub const PUBLIC: &str = "_public_";
@@ -46,6 +50,44 @@ pub(super) enum Kind {
     Trial,
     /// A word of a text that lines are chosen by.
     Text,
+    /// An AS number: 1 to 4,294,967,295, also as two numbers with a dot (RFC 5396).
+    AsNumber,
+    /// A BGP identifier: an IPv4 address that is not zero.
+    RouterId,
+    /// A BGP peer's address.
+    Peer,
+    /// A secret of TCP MD5: 1 to 80 characters (tcp(7), `TCP_MD5SIG_MAXKEYLEN`).
+    Password,
+    /// Seconds between BGP keepalives: 0 to 21,845.
+    KeepaliveTime,
+    /// Seconds of a BGP hold time: 0, or 3 to 65,535 (RFC 4271 §4.2).
+    HoldTime,
+    /// Who may connect: an IP prefix, or an address.
+    Prefix,
+    /// How long the peers of a relay that went away are held: 0 to 3,600 seconds.
+    RelayHold,
+    /// The path of a file: 1 to 4,095 bytes.
+    Path,
+    /// Updates per second: 1 to 10,000,000.
+    Rate,
+    /// A table's name or a route distinguisher: 1 to 255 characters.
+    TableName,
+    /// A DSCP: 0 to 63.
+    Dscp,
+    /// A TCP maximum segment size: 88 to 32,767 bytes (tcp(7)).
+    Mss,
+    /// Seconds between reports: 0 to 65,535.
+    StatisticsTime,
+    /// Seconds that a connection is silent: 0 to 32,767 (tcp(7)).
+    TcpKeepalive,
+    /// Seconds of the first wait: 1 to 3,600.
+    RetryFirst,
+    /// Seconds of the longest wait: 1 to 3,600.
+    RetryLongest,
+    /// Seconds that a session waits: 0 to 3,600.
+    Wait,
+    /// Not an argument but a keyword that one of several forms begins with. Of no rule.
+    Keyword,
 }
 
 /// An argument, read.
@@ -55,6 +97,8 @@ pub(super) enum Value {
     Address(IpAddr),
     Port(u16),
     Time(Duration),
+    Number(u32),
+    Prefix(Prefix),
 }
 
 impl Kind {
@@ -63,10 +107,40 @@ impl Kind {
     pub(super) fn fits(self, word: &str) -> bool {
         let address = word.parse::<IpAddr>().is_ok();
         match self {
-            Self::Source | Self::Ipv4Source | Self::Station | Self::Listen | Self::NextHop => address,
+            Self::Source
+            | Self::Ipv4Source
+            | Self::Station
+            | Self::Listen
+            | Self::NextHop
+            | Self::RouterId
+            | Self::Peer => address,
+            Self::Prefix => address || word.contains('/'),
             Self::InterfaceName | Self::InterfaceType | Self::InterfaceNumber | Self::EgressName => !address,
-            Self::Port | Self::HoldDown | Self::Trial => word.bytes().all(|b| b.is_ascii_digit()),
-            Self::Sysname | Self::KernelName | Self::InputName | Self::Alias | Self::VpnInstance | Self::Text => true,
+            Self::AsNumber => word.bytes().all(|b| b.is_ascii_digit() || b == b'.'),
+            Self::Port
+            | Self::HoldDown
+            | Self::Trial
+            | Self::KeepaliveTime
+            | Self::HoldTime
+            | Self::RelayHold
+            | Self::Rate
+            | Self::Dscp
+            | Self::Mss
+            | Self::StatisticsTime
+            | Self::TcpKeepalive
+            | Self::RetryFirst
+            | Self::RetryLongest
+            | Self::Wait => word.bytes().all(|b| b.is_ascii_digit()),
+            Self::Sysname
+            | Self::KernelName
+            | Self::InputName
+            | Self::Alias
+            | Self::VpnInstance
+            | Self::Text
+            | Self::Password
+            | Self::Path
+            | Self::TableName => true,
+            Self::Keyword => false,
         }
     }
 
@@ -77,12 +151,27 @@ impl Kind {
             Self::KernelName | Self::VpnInstance => "STRING<1-15>",
             Self::InterfaceName | Self::EgressName => "STRING<1-127>",
             Self::InterfaceType | Self::InterfaceNumber | Self::InputName | Self::Alias => "STRING<1-63>",
-            Self::Source | Self::Station | Self::Listen | Self::NextHop => "X.X.X.X or X:X::X:X",
-            Self::Ipv4Source => "X.X.X.X",
+            Self::Source | Self::Station | Self::Listen | Self::NextHop | Self::Peer => "X.X.X.X or X:X::X:X",
+            Self::Ipv4Source | Self::RouterId => "X.X.X.X",
             Self::Port => "INTEGER<1-65535>",
             Self::HoldDown => "INTEGER<0-600000>",
             Self::Trial => "INTEGER<1-65535>",
             Self::Text => "TEXT",
+            Self::AsNumber => "INTEGER<1-4294967295>",
+            Self::Password => "STRING<1-80>",
+            Self::KeepaliveTime => "INTEGER<0-21845>",
+            Self::HoldTime => "INTEGER<0,3-65535>",
+            Self::Prefix => "X.X.X.X/M or X:X::X:X/M",
+            Self::RelayHold | Self::Wait => "INTEGER<0-3600>",
+            Self::Path => "PATH",
+            Self::Rate => "INTEGER<1-10000000>",
+            Self::TableName => "STRING<1-255>",
+            Self::Dscp => "INTEGER<0-63>",
+            Self::Mss => "INTEGER<88-32767>",
+            Self::StatisticsTime => "INTEGER<0-65535>",
+            Self::TcpKeepalive => "INTEGER<0-32767>",
+            Self::RetryFirst | Self::RetryLongest => "INTEGER<1-3600>",
+            Self::Keyword => "",
         }
     }
 
@@ -108,6 +197,40 @@ impl Kind {
             Self::Trial => number(word, 1..=65_535, "a trial lasts a number of seconds")
                 .map(|seconds| Value::Time(Duration::from_secs(seconds))),
             Self::Text => Ok(Value::Text(word.to_owned())),
+            Self::AsNumber => as_number(word),
+            Self::RouterId => match word.parse::<Ipv4Addr>() {
+                Ok(id) if !id.is_unspecified() => Ok(Value::Address(id.into())),
+                _ => Err(format!(
+                    "{} is not a BGP identifier, which is an IPv4 address other than 0.0.0.0",
+                    quoted(word)
+                )),
+            },
+            Self::Peer => unicast(word, "a peer's address").map(Value::Address),
+            Self::Password => text(word, "a TCP MD5 secret", 80),
+            Self::KeepaliveTime => seconds(word, 0..=21_845, "a keepalive time is a number of seconds"),
+            Self::HoldTime => match seconds(word, 0..=65_535, "a hold time is a number of seconds") {
+                Ok(Value::Time(time)) if (1..=2).contains(&time.as_secs()) => {
+                    Err("a hold time is zero, or at least 3 seconds (RFC 4271)".to_owned())
+                }
+                read => read,
+            },
+            Self::Prefix => prefix(word),
+            Self::RelayHold => seconds(word, 0..=3600, "peers are held for a number of seconds"),
+            Self::Path => match word.len() {
+                1..=4095 => Ok(Value::Text(word.to_owned())),
+                length => Err(format!("a path has 1 to 4095 bytes, this has {length}")),
+            },
+            Self::Rate => integer(word, 1..=10_000_000, "a pace is a number of updates per second"),
+            Self::TableName => text(word, "the name of a VPN instance", 255),
+            Self::Dscp => integer(word, 0..=63, "a DSCP is a number"),
+            Self::Mss => integer(word, 88..=32_767, "a maximum segment size is a number of bytes"),
+            Self::StatisticsTime => seconds(word, 0..=65_535, "reports are a number of seconds apart"),
+            Self::TcpKeepalive => seconds(word, 0..=32_767, "a keepalive is a number of seconds"),
+            Self::RetryFirst => seconds(word, 1..=3600, "the first wait is a number of seconds"),
+            Self::RetryLongest => seconds(word, 1..=3600, "the longest wait is a number of seconds"),
+            Self::Wait => seconds(word, 0..=3600, "a session waits a number of seconds"),
+            // Of no rule, so that no word is ever read as one.
+            Self::Keyword => Err("a keyword".to_owned()),
         }
     }
 }
@@ -145,12 +268,49 @@ fn vpn_instance(word: &str) -> Result<Value, String> {
     kernel_name(word).map_err(|why| format!("a VPN instance has the name of its VRF device: {why}"))
 }
 
-fn number(word: &str, range: std::ops::RangeInclusive<u64>, what: &str) -> Result<u64, String> {
+fn number(word: &str, range: RangeInclusive<u64>, what: &str) -> Result<u64, String> {
     // `parse` alone would take a sign.
     let digits = word.bytes().all(|b| b.is_ascii_digit());
     match word.parse() {
         Ok(number) if digits && range.contains(&number) => Ok(number),
         _ => Err(format!("{what} from {} to {}", range.start(), range.end())),
+    }
+}
+
+fn seconds(word: &str, range: RangeInclusive<u64>, what: &str) -> Result<Value, String> {
+    number(word, range, what).map(|seconds| Value::Time(Duration::from_secs(seconds)))
+}
+
+fn integer(word: &str, range: RangeInclusive<u32>, what: &str) -> Result<Value, String> {
+    let range = u64::from(*range.start())..=u64::from(*range.end());
+    number(word, range, what).map(|number| Value::Number(number.try_into().unwrap_or(u32::MAX)))
+}
+
+/// Plain, or as RFC 5396 §2 has it: `65001`, `1.10`.
+fn as_number(word: &str) -> Result<Value, String> {
+    const WHAT: &str = "an AS number is a number";
+    let Some((high, low)) = word.split_once('.') else { return integer(word, 1..=u32::MAX, WHAT) };
+    let part = |part| number(part, 0..=u16::MAX.into(), "each part of an AS number is a number");
+    match (part(high)? << 16 | part(low)?).try_into() {
+        Ok(asn) if asn > 0 => Ok(Value::Number(asn)),
+        _ => Err(format!("{WHAT} from 1 to {}", u32::MAX)),
+    }
+}
+
+fn prefix(word: &str) -> Result<Value, String> {
+    let (address, length) = word.split_once('/').unwrap_or((word, ""));
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Err(format!("{} is not an IP prefix", quoted(word)));
+    };
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let length = if word.contains('/') {
+        number(length, 0..=width, "the length of a prefix of this family is a number")?
+    } else {
+        width
+    };
+    match Prefix::new(address, length.try_into().unwrap_or(u8::MAX)) {
+        Some(prefix) => Ok(Value::Prefix(prefix)),
+        None => Err(format!("{} has bits behind its length", quoted(word))),
     }
 }
 

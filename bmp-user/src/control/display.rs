@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Context, binding, defaults, report, text, warnings};
+use super::{Context, binding, defaults, inputs, report, text, warnings};
 use crate::config::{Config, Display, Editor, effective, print};
 
 impl Context {
@@ -17,6 +17,18 @@ impl Context {
             Display::InterfaceBinding => {
                 let bindings = binding::bindings(self, &config);
                 if json { as_json(&bindings) } else { Ok(binding::text(&bindings)) }
+            }
+            Display::BmpFeed => {
+                let feed = inputs::Feed::of(&self.feed.stats());
+                if json { as_json(&feed) } else { Ok(feed.text()) }
+            }
+            Display::BmpRelay => {
+                let relays = inputs::relays(self);
+                if json { as_json(&relays) } else { Ok(inputs::relays_text(&relays)) }
+            }
+            Display::MrtReplay => {
+                let replays = inputs::replays(self);
+                if json { as_json(&replays) } else { Ok(inputs::replays_text(&replays)) }
             }
             _ if json => Err(anyhow!("this has no JSON form: leave out --json")),
             Display::CurrentConfiguration => Ok(print(&config)),

@@ -5,6 +5,7 @@ mod client;
 mod defaults;
 mod display;
 mod guard;
+mod inputs;
 mod operator;
 mod protocol;
 mod report;
@@ -24,7 +25,14 @@ pub use operator::Operator;
 pub use protocol::{DEFAULT_PATH, LINE_MAX, Mode, Origin, Outcome, Request, Response};
 pub use server::{ControlSocket, serve};
 
-use crate::{config::Store, feed::Feed, link::Host, pin::Pins, session::Sessions};
+use crate::{
+    config::Store,
+    feed::Feed,
+    input::{mrt::Replays, relay::Relays},
+    link::Host,
+    pin::Pins,
+    session::Sessions,
+};
 
 /// What a command can see and change.
 #[derive(Clone, Debug)]
@@ -39,4 +47,8 @@ pub struct Context {
     pub pins: Pins,
     /// The feed.
     pub feed: Feed,
+    /// The relays.
+    pub relays: Relays,
+    /// The replays of files.
+    pub replays: Replays,
 }

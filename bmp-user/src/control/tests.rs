@@ -37,6 +37,8 @@ impl Device {
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),
+            relays: Relays::default(),
+            replays: Replays::default(),
         };
         Self { context, folder, _host: host_sender }
     }
@@ -341,7 +343,7 @@ async fn help_and_completion_come_from_the_grammar_and_the_host() {
     };
     assert_eq!(
         help(&mut operator, "tcp ").await,
-        "  connect  this device connects to the station\n  listen   the station connects to this device\n"
+        "  connect  this device connects to the station\n  listen   the station connects to this device\n  mss      the longest segment that is sent\n"
     );
     assert_eq!(help(&mut operator, "t l p ").await, "  INTEGER<1-65535>  a port from 1 to 65535\n");
     assert_eq!(help(&mut operator, "adopt ").await, "  <cr>\n");
@@ -360,9 +362,9 @@ async fn help_and_completion_come_from_the_grammar_and_the_host() {
         other => panic!("{line}: {other:?}"),
     };
     let table = [
-        ("con", "connect-interface"),
+        ("con", "connect-interface connect-retry"),
         ("dis", "display"),
-        ("display ", "bmp configuration current-configuration default-parameter interface-binding"),
+        ("display ", "bmp configuration current-configuration default-parameter interface-binding mrt-replay"),
         ("conn e", "eth1 eth2"),
         ("conn Gig", "GigabitEthernet0/1/0"),
         ("reset bmp session ", "198.51.100.7 all vpn-instance"),

@@ -10,24 +10,33 @@ pub const LONGEST: Duration = Duration::from_secs(60);
 /// Doubling delays with jitter, so that the sessions of a station that comes back do not return in one moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
     next: Duration,
 }
 
 impl Backoff {
     pub(super) fn new() -> Self {
-        Self { next: FIRST }
+        Self { first: FIRST, longest: LONGEST, next: FIRST }
+    }
+
+    /// Between which waits the attempts are.
+    pub(super) fn within(&mut self, first: Duration, longest: Duration) {
+        if (self.first, self.longest) != (first, longest) {
+            *self = Self { first, longest, next: first };
+        }
     }
 
     /// The delay before the next attempt: between three and five quarters of the nominal one.
     pub(super) fn delay(&mut self) -> Duration {
         let nominal = self.next;
-        self.next = (nominal * 2).min(LONGEST);
+        self.next = (nominal * 2).min(self.longest);
         nominal.mul_f64(0.75 + fastrand::f64() / 2.0)
     }
 
     /// After a success or a change of configuration.
     pub(super) fn reset(&mut self) {
-        self.next = FIRST;
+        self.next = self.first;
     }
 }
 

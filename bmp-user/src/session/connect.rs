@@ -6,6 +6,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
+    config::Session,
     pin::{Datapath, Grant, Reason},
     sys,
 };
@@ -32,8 +33,8 @@ pub(super) struct Refusal {
 /// Connects to the station from the granted source.
 ///
 /// The socket is bound here as well as by the kernel programs: a host without them still gets the source it was told.
-pub(super) async fn connect(grant: &Grant, datapath: &Datapath) -> Result<TcpStream, Refusal> {
-    let socket = open(grant, datapath)?;
+pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<TcpStream, Refusal> {
+    let socket = open(grant, datapath, session)?;
     let station = with_scope(grant);
     let socket = TcpSocket::from_std_stream(socket.into());
     match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
@@ -49,7 +50,7 @@ pub(super) async fn connect(grant: &Grant, datapath: &Datapath) -> Result<TcpStr
     }
 }
 
-fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
+fn open(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<Socket, Refusal> {
     let refusal = |step: String| {
         move |error: io::Error| Refusal {
             reason: reason_of(&error, Reason::NotPermitted),
@@ -63,6 +64,11 @@ fn open(grant: &Grant, datapath: &Datapath) -> Result<Socket, Refusal> {
         why: format!("tag the session's own socket: {error:#}"),
     })?;
     socket.set_nonblocking(true).and_then(|()| tune(&socket)).map_err(refusal("set socket options".to_owned()))?;
+    as_configured(&socket, session).map_err(refusal("set what is configured of the connection".to_owned()))?;
+    if let Some(secret) = &session.password {
+        sys::set_md5_secret(&socket, grant.target.station, secret)
+            .map_err(refusal("sign with TCP MD5, which the kernel must be built with".to_owned()))?;
+    }
     if grant.mark != 0 {
         sys::set_mark(&socket, grant.mark).map_err(refusal("mark the socket for its next hop".to_owned()))?;
     }
@@ -84,6 +90,24 @@ pub(super) fn tune(socket: &Socket) -> io::Result<()> {
         &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES),
     )?;
     sys::set_not_sent_low_water(socket, NOT_SENT_LOW_WATER)
+}
+
+/// `keepalive`, `dscp` and `tcp mss`.
+pub(super) fn as_configured(socket: &Socket, session: &Session) -> io::Result<()> {
+    match session.keepalive {
+        None => {}
+        Some(Duration::ZERO) => socket.set_keepalive(false)?,
+        Some(idle) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?,
+    }
+    if let Some(mss) = session.mss {
+        sys::set_maximum_segment(socket, mss)?;
+    }
+    if let Some(dscp) = session.dscp {
+        // The upper six bits of the octet (RFC 2474 §3).
+        let class = u32::from(dscp) << 2;
+        if socket.domain()? == Domain::IPV6 { socket.set_tclass_v6(class)? } else { socket.set_tos_v4(class)? }
+    }
+    Ok(())
 }
 
 /// A link-local station is reached by the pinned interface: its index is the scope (RFC 4007 §6).

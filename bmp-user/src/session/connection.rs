@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
+    sync::watch,
     time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::info;
@@ -20,11 +21,12 @@ use super::{
     life::Life,
     outbox::Outbox,
     pulse::{DEAD_AFTER, Pulse},
+    selection::selection,
     status::{Phase, Status},
 };
 use crate::{
-    config::SessionId,
-    feed::{Follower, Selection},
+    config::{Config, SessionId},
+    feed::Follower,
     pin::Reason,
     sys,
     wire::bmp::{self, MessageType, termination_reason},
@@ -47,6 +49,7 @@ const PULSE_EVERY: Duration = Duration::from_secs(1);
 /// An established connection and what is on its way into it.
 pub(super) struct Connection {
     id: SessionId,
+    config: watch::Receiver<Arc<Config>>,
     stream: TcpStream,
     outbox: Outbox,
     follower: Follower,
@@ -61,11 +64,12 @@ pub(super) struct Connection {
 impl Connection {
     /// Initiation comes first; what the feed has follows.
     pub(super) fn new(life: &Life, stream: TcpStream) -> Self {
-        let follower = life.feed.attach(Selection::default());
+        let follower = life.feed.attach(selection(&life.configured()));
         let status = Arc::clone(&life.status);
         let mut outbox = Outbox::default();
         outbox.push(initiation(&life.identity.borrow(), None), MessageType::Initiation);
-        Self { id: life.id.clone(), stream, outbox, follower, dumps: 0, dumping: true, status, pulse: Pulse::default() }
+        let (id, config) = (life.id.clone(), life.config.clone());
+        Self { id, config, stream, outbox, follower, dumps: 0, dumping: true, status, pulse: Pulse::default() }
     }
 
     /// Writes what there is and waits for more, until the connection fails.
@@ -85,6 +89,11 @@ impl Connection {
                 readable = self.stream.readable() => readable.and_then(|()| self.discard()),
                 writable = self.stream.writable(), if blocked => writable.map(|()| None),
                 () = self.follower.ready(), if !blocked => Ok(None),
+                changed = self.config.changed() => {
+                    self.select();
+                    // The sender goes with bmpd itself; until then there is nothing to be told of.
+                    if changed.is_err() { std::future::pending().await } else { Ok(None) }
+                }
                 _ = pulse.tick() => self.check_pulse(),
             };
             match result {
@@ -131,6 +140,14 @@ impl Connection {
         }
         self.show_cursor();
         !self.outbox.is_empty()
+    }
+
+    /// Tells the station what it is to be told by now.
+    fn select(&mut self) {
+        let config = self.config.borrow_and_update();
+        if let Some(session) = config.bmp.sessions.get(&self.id) {
+            self.follower.select(selection(session));
+        }
     }
 
     fn show_cursor(&self) {

@@ -13,19 +13,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use tokio::{net::TcpStream, sync::watch, task::JoinSet};
 use tracing::{debug, info, warn};
 
 use super::{
     Identity,
-    backoff::Backoff,
-    connect::{Refusal, connect},
+    backoff::{Backoff, FIRST, LONGEST},
+    connect::{Refusal, as_configured, connect},
     connection::Connection,
     listen::{Listeners, Seat},
     status::{Phase, Status},
 };
 use crate::{
-    config::SessionId,
+    config::{self, Config, SessionId},
     feed::Feed,
     pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved},
 };
@@ -36,6 +37,7 @@ const SUCCESS: Duration = Duration::from_secs(5);
 /// What one session needs.
 pub(super) struct Life {
     pub(super) id: SessionId,
+    pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) feed: Feed,
     pub(super) pins: Pins,
     pub(super) pin: Arc<SessionPin>,
@@ -47,6 +49,8 @@ pub(super) struct Life {
     pub(super) farewells: JoinSet<()>,
     /// Where stations connect to this host.
     pub(super) listeners: Listeners,
+    /// Whether what ended last was a connection, and not an attempt to have one.
+    pub(super) lost: bool,
     /// Changes when an operator resets the session.
     pub(super) reset: watch::Receiver<()>,
 }
@@ -69,19 +73,18 @@ impl Life {
     pub(super) async fn run(mut self) {
         let mut pin = self.pin.subscribe();
         let mut backoff = Backoff::new();
-        loop {
+        let mut begin = self.wait_at_first().await;
+        while begin {
             let Some(grant) = self.resolve(&mut pin).await else { break };
             let end = match grant.target.role {
                 Role::Connect => self.connect_and_follow(&grant, &mut pin, &mut backoff).await,
                 Role::Listen => self.listen_and_follow(&grant, &mut pin).await,
             };
             match end {
-                End::Stopped => break,
+                End::Stopped => begin = false,
                 End::PinChanged | End::Reset | End::Replaced(_) => backoff.reset(),
                 End::Failed(refusal) => {
-                    if !self.back_off(refusal, &mut pin, &mut backoff).await {
-                        break;
-                    }
+                    begin = self.back_off(refusal, &mut pin, &mut backoff).await;
                 }
             }
         }
@@ -90,6 +93,11 @@ impl Life {
             shown.local = None;
         });
         while self.farewells.join_next().await.is_some() {}
+    }
+
+    /// The session as it is configured now; as by default when it is not any more.
+    pub(super) fn configured(&self) -> config::Session {
+        self.config.borrow().bmp.sessions.get(&self.id).cloned().unwrap_or_default()
     }
 
     /// Waits until the session may connect. `None` when it is to end.
@@ -121,17 +129,23 @@ impl Life {
             shown.retry_at = None;
         });
         let denied = self.denied();
+        let configured = self.configured();
+        let retry = configured.connect_retry;
+        backoff.within(retry.map_or(FIRST, |retry| retry.first), retry.map_or(LONGEST, |retry| retry.longest));
         // What was asked while there was nothing to reset is done.
         self.reset.mark_unchanged();
         let connected = tokio::select! {
-            connected = connect(grant, self.pins.datapath()) => connected,
+            connected = connect(grant, self.pins.datapath(), &configured) => connected,
             () = other_pin(pin, grant) => return End::PinChanged,
             () = changed(&mut self.reset) => return End::Reset,
             () = stopped(&mut self.stop) => return End::Stopped,
         };
         let stream = match connected {
             Ok(stream) => stream,
-            Err(refusal) => return End::Failed(self.blame_denial(refusal, denied)),
+            Err(refusal) => {
+                self.lost = false;
+                return End::Failed(self.blame_denial(refusal, denied));
+            }
         };
         let began = Instant::now();
         let end = self.follow(stream, grant, pin, denied, None).await;
@@ -208,6 +222,11 @@ impl Life {
             Some(local) => info!("session {}: up from {local} to {peer}", self.id),
             None => info!("session {}: up to {peer}", self.id),
         }
+        if seat.is_some()
+            && let Err(error) = as_configured(&SockRef::from(&stream), &self.configured())
+        {
+            warn!("session {}: what is configured of the connection cannot be set: {error}", self.id);
+        }
         let mut connection = Connection::new(self, stream);
         let end = tokio::select! {
             refusal = connection.follow() => End::Failed(self.blame_denial(refusal, denied)),
@@ -217,6 +236,7 @@ impl Life {
             stream = another(seat) => End::Replaced(stream),
         };
         self.part(connection, &end, pin).await;
+        self.lost = true;
         end
     }
 
@@ -262,9 +282,27 @@ impl Life {
         }
     }
 
+    /// `initial-delay`. False when the session is to end.
+    async fn wait_at_first(&mut self) -> bool {
+        let delay = self.configured().initial_delay;
+        if delay.is_zero() {
+            return true;
+        }
+        self.status.update(|shown| {
+            shown.phase = Phase::Down;
+            shown.retry_at = Some(Instant::now() + delay);
+        });
+        tokio::select! {
+            () = tokio::time::sleep(delay) => true,
+            () = changed(&mut self.reset) => true,
+            () = stopped(&mut self.stop) => false,
+        }
+    }
+
     /// True when the session goes on, false when it is to end.
     async fn back_off(&mut self, refusal: Refusal, pin: &mut watch::Receiver<State>, backoff: &mut Backoff) -> bool {
-        let delay = backoff.delay();
+        let least = if self.lost { self.configured().flap_damping } else { Duration::ZERO };
+        let delay = backoff.delay().max(least);
         let said = self.status.snapshot().reason == Some(refusal.reason);
         let line = format!(
             "session {}: down: {}: {}; next attempt in {:.1} s",

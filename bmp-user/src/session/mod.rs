@@ -9,6 +9,7 @@ mod life;
 mod listen;
 mod outbox;
 mod pulse;
+mod selection;
 mod status;
 
 use std::{
@@ -149,6 +150,7 @@ pub async fn run(
             } else {
                 let life = Life {
                     id: id.clone(),
+                    config: config.clone(),
                     feed: feed.clone(),
                     pins: pins.clone(),
                     pin,
@@ -157,6 +159,7 @@ pub async fn run(
                     stop: stop_receiver,
                     farewells: JoinSet::new(),
                     listeners: listeners.clone(),
+                    lost: false,
                     reset,
                 };
                 tokio::spawn(life.run())

@@ -1,11 +1,23 @@
 //! The table: every command of the language.
 
+mod families;
+mod inputs;
+mod monitors;
+
+pub(in crate::config) use families::FAMILIES;
+
 use super::{
     Action, Item, Rule,
     Syntax::{self, Choice, Optional, Value, Word},
     ViewKind,
 };
 use crate::config::value::Kind;
+use inputs::{
+    ALLOW, BGP, BGP_IPV4_FAMILY, BGP_IPV6_FAMILY, BGP_L2VPN_FAMILY, BGP_LINK_STATE_FAMILY, LISTEN, LISTEN_PORT,
+    PEER_AS_NUMBER, PEER_CONNECT_INTERFACE, PEER_ENABLE, PEER_LISTEN_ONLY, PEER_PASSWORD, PEER_PORT, PEER_TIMER, RELAY,
+    RELAY_HOLD, REPLAY, REPLAY_FILE, REPLAY_LOOP, REPLAY_PACE, ROUTER_ID,
+};
+use monitors::{MONITOR, ROUTE_MIRRORING, ROUTE_MODE};
 
 pub(in crate::config) const UNDO: &[Syntax] = &[Word("undo", "take a setting back")];
 
@@ -30,28 +42,10 @@ static INTERFACE_ALIAS: Rule = Rule {
     enters: None,
 };
 
-const RELAY_SYNTAX: &[Syntax] =
-    &[Word("bmp-relay", "take BMP from a local daemon"), Value(Kind::InputName, "a name for this input")];
-static RELAY: Rule = Rule {
-    action: Action::Configure(Item::Relay),
-    views: &[ViewKind::System],
-    syntax: RELAY_SYNTAX,
-    undo: Some(RELAY_SYNTAX),
-    enters: Some(ViewKind::Relay),
-};
-
 const LISTEN_WORD: Syntax = Word("listen", "where the daemon connects to");
 const LISTEN_ADDRESS: Syntax = Value(Kind::Listen, "an address of this host");
 const PORT_WORD: Syntax = Word("port", "TCP port");
 const PORT_VALUE: Syntax = Value(Kind::Port, "a port from 1 to 65535");
-static LISTEN: Rule = Rule {
-    action: Action::Configure(Item::Listen),
-    views: &[ViewKind::Relay],
-    syntax: &[LISTEN_WORD, LISTEN_ADDRESS, PORT_WORD, PORT_VALUE],
-    undo: Some(&[LISTEN_WORD, Optional(&[LISTEN_ADDRESS, PORT_WORD, PORT_VALUE])]),
-    enters: None,
-};
-
 const BMP_SYNTAX: &[Syntax] = &[Word("bmp", "sessions to monitoring stations")];
 static BMP: Rule = Rule {
     action: Action::Configure(Item::Bmp),
@@ -68,6 +62,16 @@ static BMP_CONNECT_INTERFACE: Rule = Rule {
     views: &[ViewKind::Bmp],
     syntax: &[CONNECT_INTERFACE_WORD, BMP_SOURCE],
     undo: Some(&[CONNECT_INTERFACE_WORD, Optional(&[BMP_SOURCE])]),
+    enters: None,
+};
+
+const STATISTICS_TIMER_WORD: Syntax = Word("statistics-timer", "how often BGP peers are reported on");
+const STATISTICS_TIMER_VALUE: Syntax = Value(Kind::StatisticsTime, "seconds; 0 is never");
+static STATISTICS_TIMER: Rule = Rule {
+    action: Action::Configure(Item::StatisticsTimer),
+    views: &[ViewKind::Bmp],
+    syntax: &[STATISTICS_TIMER_WORD, STATISTICS_TIMER_VALUE],
+    undo: Some(&[STATISTICS_TIMER_WORD, Optional(&[STATISTICS_TIMER_VALUE])]),
     enters: None,
 };
 
@@ -103,11 +107,16 @@ static SESSION: Rule = Rule {
 
 const TCP_WORD: Syntax = Word("tcp", "the session's TCP connection");
 const TCP_CONNECT_WORD: Syntax = Word("connect", "this device connects to the station");
+const MD5: Syntax = Optional(&[
+    Word("password", "sign what is sent"),
+    Word("md5", "with TCP MD5"),
+    Value(Kind::Password, "a secret that the station has too"),
+]);
 static TCP_CONNECT_PORT: Rule = Rule {
     action: Action::Configure(Item::TcpConnectPort),
     views: &[ViewKind::Session],
-    syntax: &[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, PORT_VALUE],
-    undo: Some(&[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, Optional(&[PORT_VALUE])]),
+    syntax: &[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, PORT_VALUE, MD5],
+    undo: Some(&[TCP_WORD, TCP_CONNECT_WORD, PORT_WORD, Optional(&[PORT_VALUE, MD5])]),
     enters: None,
 };
 
@@ -168,6 +177,68 @@ static HOLD_DOWN: Rule = Rule {
     views: &[ViewKind::Session],
     syntax: &[HOLD_DOWN_WORD, HOLD_DOWN_VALUE],
     undo: Some(&[HOLD_DOWN_WORD, Optional(&[HOLD_DOWN_VALUE])]),
+    enters: None,
+};
+
+const MSS_WORD: Syntax = Word("mss", "the longest segment that is sent");
+const MSS_VALUE: Syntax = Value(Kind::Mss, "bytes");
+static TCP_MSS: Rule = Rule {
+    action: Action::Configure(Item::TcpMss),
+    views: &[ViewKind::Session],
+    syntax: &[TCP_WORD, MSS_WORD, MSS_VALUE],
+    undo: Some(&[TCP_WORD, MSS_WORD, Optional(&[MSS_VALUE])]),
+    enters: None,
+};
+
+const DSCP_WORD: Syntax = Word("dscp", "the class of the session's packets");
+const DSCP_VALUE: Syntax = Value(Kind::Dscp, "a DSCP");
+static DSCP: Rule = Rule {
+    action: Action::Configure(Item::Dscp),
+    views: &[ViewKind::Session],
+    syntax: &[DSCP_WORD, DSCP_VALUE],
+    undo: Some(&[DSCP_WORD, Optional(&[DSCP_VALUE])]),
+    enters: None,
+};
+
+const TCP_KEEPALIVE_WORD: Syntax =
+    Word("keepalive", "how long the connection is silent before TCP asks whether the station is there");
+const TCP_KEEPALIVE_VALUE: Syntax = Value(Kind::TcpKeepalive, "seconds; 0 is never");
+static TCP_KEEPALIVE: Rule = Rule {
+    action: Action::Configure(Item::TcpKeepalive),
+    views: &[ViewKind::Session],
+    syntax: &[TCP_KEEPALIVE_WORD, TCP_KEEPALIVE_VALUE],
+    undo: Some(&[TCP_KEEPALIVE_WORD, Optional(&[TCP_KEEPALIVE_VALUE])]),
+    enters: None,
+};
+
+const INITIAL_DELAY_WORD: Syntax = Word("initial-delay", "how long the first attempt to connect waits");
+const INITIAL_DELAY_VALUE: Syntax = Value(Kind::Wait, "seconds");
+static INITIAL_DELAY: Rule = Rule {
+    action: Action::Configure(Item::InitialDelay),
+    views: &[ViewKind::Session],
+    syntax: &[INITIAL_DELAY_WORD, INITIAL_DELAY_VALUE],
+    undo: Some(&[INITIAL_DELAY_WORD, Optional(&[INITIAL_DELAY_VALUE])]),
+    enters: None,
+};
+
+const FLAP_DAMPING_WORD: Syntax = Word("flap-damping", "how long to wait at least when a connection was lost");
+const FLAP_DAMPING_VALUE: Syntax = Value(Kind::Wait, "seconds");
+static FLAP_DAMPING: Rule = Rule {
+    action: Action::Configure(Item::FlapDamping),
+    views: &[ViewKind::Session],
+    syntax: &[FLAP_DAMPING_WORD, FLAP_DAMPING_VALUE],
+    undo: Some(&[FLAP_DAMPING_WORD, Optional(&[FLAP_DAMPING_VALUE])]),
+    enters: None,
+};
+
+const CONNECT_RETRY_WORD: Syntax = Word("connect-retry", "how long to wait between attempts to connect");
+const RETRY_TIMES: [Syntax; 2] =
+    [Value(Kind::RetryFirst, "seconds at first"), Value(Kind::RetryLongest, "seconds at most")];
+static CONNECT_RETRY: Rule = Rule {
+    action: Action::Configure(Item::ConnectRetry),
+    views: &[ViewKind::Session],
+    syntax: &[CONNECT_RETRY_WORD, Choice(&[&RETRY_TIMES])],
+    undo: Some(&[CONNECT_RETRY_WORD, Optional(&RETRY_TIMES)]),
     enters: None,
 };
 
@@ -268,6 +339,24 @@ static DISPLAY_INTERFACE_BINDING: Rule = exec(
     &[DISPLAY_WORD, Word("interface-binding", "what each session's source came to, and why"), Optional(&FILTER)],
 );
 
+static DISPLAY_BMP_FEED: Rule = exec(
+    Action::DisplayBmpFeed,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("bmp", "about BMP"), Word("feed", "what there is to tell stations"), Optional(&FILTER)],
+);
+
+static DISPLAY_BMP_RELAY: Rule = exec(
+    Action::DisplayBmpRelay,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("bmp", "about BMP"), Word("relay", "the daemons that send BMP"), Optional(&FILTER)],
+);
+
+static DISPLAY_MRT_REPLAY: Rule = exec(
+    Action::DisplayMrtReplay,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("mrt-replay", "how far files are replayed"), Optional(&FILTER)],
+);
+
 static RESET_BMP_SESSION: Rule = exec(
     Action::ResetBmpSession,
     &ViewKind::ALL,
@@ -313,11 +402,17 @@ const fn exec(action: Action, views: &'static [ViewKind], syntax: &'static [Synt
 }
 
 /// The whole language.
-pub(in crate::config) static RULES: [&Rule; 28] = [
+pub(in crate::config) static RULES: [&Rule; 46] = [
     &SYSNAME,
     &INTERFACE_ALIAS,
     &RELAY,
     &LISTEN,
+    &ALLOW,
+    &RELAY_HOLD,
+    &REPLAY,
+    &REPLAY_FILE,
+    &REPLAY_PACE,
+    &REPLAY_LOOP,
     &BMP,
     &BMP_CONNECT_INTERFACE,
     &PERSIST,
@@ -328,6 +423,15 @@ pub(in crate::config) static RULES: [&Rule; 28] = [
     &EGRESS_INTERFACE,
     &NEXT_HOP,
     &HOLD_DOWN,
+    &TCP_MSS,
+    &DSCP,
+    &TCP_KEEPALIVE,
+    &CONNECT_RETRY,
+    &INITIAL_DELAY,
+    &FLAP_DAMPING,
+    &MONITOR,
+    &ROUTE_MODE,
+    &ROUTE_MIRRORING,
     &ADOPT,
     &SHUTDOWN,
     &DISPLAY_BMP_SESSION,
@@ -335,6 +439,9 @@ pub(in crate::config) static RULES: [&Rule; 28] = [
     &DISPLAY_CANDIDATE,
     &DISPLAY_DEFAULT_PARAMETER_BMP,
     &DISPLAY_INTERFACE_BINDING,
+    &DISPLAY_BMP_FEED,
+    &DISPLAY_BMP_RELAY,
+    &DISPLAY_MRT_REPLAY,
     &RESET_BMP_SESSION,
     &SYSTEM_VIEW,
     &COMMIT,
@@ -362,8 +469,41 @@ impl Item {
             Self::EgressInterface => &EGRESS_INTERFACE,
             Self::NextHop => &NEXT_HOP,
             Self::HoldDown => &HOLD_DOWN,
+            Self::Bgp => &BGP,
+            Self::RouterId => &ROUTER_ID,
+            Self::ListenPort => &LISTEN_PORT,
+            Self::PeerAsNumber => &PEER_AS_NUMBER,
+            Self::PeerPort => &PEER_PORT,
+            Self::PeerPassword => &PEER_PASSWORD,
+            Self::PeerListenOnly => &PEER_LISTEN_ONLY,
+            Self::PeerConnectInterface => &PEER_CONNECT_INTERFACE,
+            Self::PeerTimer => &PEER_TIMER,
+            Self::BgpFamily => &BGP_IPV4_FAMILY,
+            Self::PeerEnable => &PEER_ENABLE,
+            Self::Allow => &ALLOW,
+            Self::RelayHold => &RELAY_HOLD,
+            Self::Replay => &REPLAY,
+            Self::ReplayFile => &REPLAY_FILE,
+            Self::ReplayPace => &REPLAY_PACE,
+            Self::ReplayLoop => &REPLAY_LOOP,
+            Self::StatisticsTimer => &STATISTICS_TIMER,
+            Self::TcpMss => &TCP_MSS,
+            Self::Dscp => &DSCP,
+            Self::TcpKeepalive => &TCP_KEEPALIVE,
+            Self::ConnectRetry => &CONNECT_RETRY,
+            Self::InitialDelay => &INITIAL_DELAY,
+            Self::FlapDamping => &FLAP_DAMPING,
+            Self::Monitor => &MONITOR,
+            Self::RouteMode => &ROUTE_MODE,
+            Self::RouteMirroring => &ROUTE_MIRRORING,
             Self::Adopt => &ADOPT,
             Self::Shutdown => &SHUTDOWN,
         }
     }
+}
+
+/// The rule that a family's view is entered by.
+pub(in crate::config) fn family_rule(first: &str) -> &'static Rule {
+    let rules = [&BGP_IPV4_FAMILY, &BGP_IPV6_FAMILY, &BGP_L2VPN_FAMILY, &BGP_LINK_STATE_FAMILY];
+    rules.into_iter().find(|rule| rule.keyword() == first).unwrap_or(&BGP_IPV4_FAMILY)
 }

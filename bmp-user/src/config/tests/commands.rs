@@ -81,7 +81,11 @@ fn every_other_command_is_understood() {
         (View::Bmp, "bmp-session 2001:db8::7", Setting::Session(session_id("2001:db8::7"))),
         (View::Bmp, "bmp-session 198.51.100.7 alias lab", Setting::Session(id("198.51.100.7", "lab"))),
         (View::Bmp, "bmp-session 198.51.100.7 alias alias", Setting::Session(id("198.51.100.7", "alias"))),
-        (session_view("198.51.100.7"), "tcp connect port 11019", Setting::TcpConnectPort(11019)),
+        (
+            session_view("198.51.100.7"),
+            "tcp connect port 11019",
+            Setting::TcpConnectPort { port: 11019, password: None },
+        ),
     ];
     for (view, line, expected) in table {
         assert_eq!(set(&view, line), expected);
@@ -141,7 +145,7 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&v4, "tcp connect port 0", "0", "1 to 65535"),
         (&v4, "tcp connect port 65536", "65536", "1 to 65535"),
         (&v4, "tcp connect port +179", "+179", "1 to 65535"),
-        (&v4, "tcp connect port 179 180", "180", "ends before"),
+        (&v4, "tcp connect port 179 180", "180", "expected `password`"),
         (&v4, "tcp accept port 179", "accept", "`listen`"),
         (&v4, "tcp connect", "", "`port`"),
         (&v4, "tcp connect port", "", "a port from 1 to 65535"),

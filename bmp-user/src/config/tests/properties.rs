@@ -1,13 +1,13 @@
 //! What holds for any input.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use proptest::{
-    collection::{btree_map, vec},
+    collection::{btree_map, btree_set, vec},
     option,
     prelude::*,
 };
@@ -56,7 +56,7 @@ fn transport() -> impl Strategy<Value = Transport> {
 fn plain() -> impl Strategy<Value = Session> {
     (option::of(transport()), vec(name(), 0..=8), 0_u64..=600_000, any::<bool>(), any::<bool>()).prop_map(
         |(transport, mut egress_interfaces, hold_down, adopt, shutdown)| {
-            let mut known = std::collections::BTreeSet::new();
+            let mut known = BTreeSet::new();
             egress_interfaces.retain(|name| known.insert(name.clone()));
             Session {
                 transport,
@@ -70,6 +70,77 @@ fn plain() -> impl Strategy<Value = Session> {
     )
 }
 
+/// What of a session depends on nothing else.
+type More = (
+    Option<u16>,
+    Option<u8>,
+    Option<String>,
+    Option<(u16, u16)>,
+    (Option<u16>, u16, u16),
+    BTreeMap<MonitorId, BTreeSet<RouteMode>>,
+    bool,
+);
+
+fn more() -> impl Strategy<Value = More> {
+    let waits = || (option::of(0u16..32_768), 0u16..3601, 0u16..3601);
+    (
+        option::of(88u16..32_768),
+        option::of(0u8..64),
+        option::of(name()),
+        option::of((1u16..100, 0u16..100)),
+        waits(),
+        btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
+        any::<bool>(),
+    )
+}
+
+fn monitor() -> impl Strategy<Value = MonitorId> {
+    prop_oneof![
+        Just(MonitorId::Public),
+        Just(MonitorId::AllVpnInstances),
+        name().prop_map(MonitorId::VpnInstance),
+        (option::of(name()), prop_oneof![v4(), v6()])
+            .prop_map(|(vpn_instance, address)| MonitorId::Peer { vpn_instance, address }),
+        name().prop_map(MonitorId::Relay),
+    ]
+}
+
+fn route_mode() -> impl Strategy<Value = RouteMode> {
+    use crate::wire::bgp::Family;
+    let families = [
+        Family::IPV4_UNICAST,
+        Family::IPV4_FLOW,
+        Family::VPNV6,
+        Family::IPV6_LABELED,
+        Family::L2VPN_EVPN,
+        Family::LINK_STATE,
+    ];
+    let views =
+        [RibView::AdjRibInPre, RibView::AdjRibInPost, RibView::AdjRibOutPre, RibView::AdjRibOutPost, RibView::LocalRib];
+    (prop::sample::select(families.to_vec()), prop::sample::select(views.to_vec()))
+        .prop_map(|(family, view)| RouteMode { family, view })
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (prop_oneof![v4(), v6()], 0u8..=128).prop_filter_map("bits behind the length", |(address, length)| {
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        Prefix::new(address, length.min(width)).or(Prefix::new(address, width))
+    })
+}
+
+fn replay() -> impl Strategy<Value = Replay> {
+    let pace = prop_oneof![
+        Just(Pace::Recorded),
+        Just(Pace::Maximum),
+        (1u32..10_000_001).prop_map(|rate| Pace::UpdatesPerSecond(rate.try_into().unwrap())),
+    ];
+    (option::of(name()), pace, any::<bool>()).prop_map(|(file, pace, looped)| Replay {
+        file: file.map(Into::into),
+        pace,
+        looped,
+    })
+}
+
 fn session() -> impl Strategy<Value = (SessionId, Session)> {
     let of = |station: IpAddr,
               (vpn_instance, alias, plain): (_, _, Session),
@@ -78,8 +149,28 @@ fn session() -> impl Strategy<Value = (SessionId, Session)> {
         let next_hop = next_hop.filter(|_| !matches!(plain.transport, Some(Transport::Listen(_))));
         (SessionId { vpn_instance, station, alias }, Session { connect_interface, next_hop, ..plain })
     };
+    let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
+        let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
+        let (mss, dscp, password, retry, waits, monitors, route_mirroring) = more;
+        let connects = matches!(session.transport, Some(Transport::Connect(_)));
+        let seconds = |seconds: u16| Duration::from_secs(seconds.into());
+        let session = Session {
+            mss,
+            dscp,
+            password: password.filter(|_| connects),
+            connect_retry: retry
+                .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
+            keepalive: waits.0.map(seconds),
+            initial_delay: seconds(waits.1),
+            flap_damping: seconds(waits.2),
+            monitors,
+            route_mirroring,
+            ..session
+        };
+        (id, session)
+    };
     let vpn_instance = || kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC);
-    let rest = move || (option::of(vpn_instance()), option::of(name()), plain());
+    let rest = move || (option::of(vpn_instance()), option::of(name()), plain(), more());
     prop_oneof![
         (v4(), rest(), option::of(source(v4())), option::of(v4())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
         (v6(), rest(), option::of(source(v6())), option::of(v6())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
@@ -90,19 +181,21 @@ prop_compose! {
     fn config()(
         sysname in option::of(name()),
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
-        listens in btree_map(name(), option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), 0..4),
+        listens in btree_map(name(), (option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), btree_set(prefix(), 0..3), 0u64..3601), 0..4),
+        mut replays in btree_map(name(), replay(), 0..3),
         connect_interface in option::of(v4()),
         enabled in any::<bool>(),
         persist in any::<bool>(),
         sessions in vec(session(), 0..6),
     ) -> Config {
         let mut relays = BTreeMap::new();
-        for (name, listen) in listens {
+        for (name, (listen, allow, hold)) in listens {
             let listen = listen.map(SocketAddr::from);
             if relays.values().all(|relay: &Relay| relay.listen != listen || listen.is_none()) {
-                relays.insert(name, Relay { listen, ..Relay::default() });
+                relays.insert(name, Relay { listen, allow, hold: Duration::from_secs(hold) });
             }
         }
+        replays.retain(|name, _| !relays.contains_key(name));
         let mut bmp = Bmp { enabled, persist: enabled && persist, connect_interface: connect_interface.and_then(|a| match a {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
@@ -113,11 +206,11 @@ prop_compose! {
             if !bmp.sessions.iter().any(same) {
                 // And one more session with this station, which nothing but its alias tells apart.
                 let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
-                bmp.sessions.insert(SessionId { alias, ..id.clone() }, Session { transport: None, ..session.clone() });
+                bmp.sessions.insert(SessionId { alias, ..id.clone() }, Session { transport: None, password: None, ..session.clone() });
                 bmp.sessions.insert(id, session);
             }
         }
-        Config { sysname, interface_aliases, relays, bmp, ..Config::default() }
+        Config { sysname, interface_aliases, relays, replays, bmp, ..Config::default() }
     }
 }
 
@@ -188,6 +281,8 @@ proptest! {
             Just("undo"), Just("bmp"), Just("bmp-session"), Just("bmp-relay"), Just("connect-interface"), Just("tcp"),
             Just("connect"), Just("port"), Just("alias"), Just("listen"), Just("quit"), Just("return"), Just("sysname"),
             Just("display"), Just("egress-interface"), Just("next-hop"), Just("hold-down"), Just("adopt"), Just("shutdown"),
+            Just("persist"), Just("monitor"), Just("peer"), Just("relay"), Just("route-mode"), Just("ipv4-family"), Just("unicast"), Just("adj-rib-in"),
+            Just("pre-policy"), Just("mrt-replay"), Just("pace"), Just("allow"), Just("dscp"), Just("mss"), Just("hold"),
             Just("persist"), Just("vpn-instance"), Just("reset"), Just("all"), Just("commit"), Just("trial"), Just("abort"),
             Just("configuration"), Just("candidate"), Just("|"), Just("include"), Just("session"), Just("verbose"), Just("interface-alias"), Just("\n"), Just("\n "), Just("1"),
             Just("192.0.2.1"), Just("2001:db8::1"), Just("eth1"), Just("c"), Just("#"),
@@ -232,7 +327,9 @@ proptest! {
                 let more = |with: Config| {
                     let mut config = base.clone();
                     config.interface_aliases.extend(with.interface_aliases);
-                    config.relays.extend(with.relays.into_keys().map(|name| (name, Relay::default())));
+                    let free = |name: &String| !base.replays.contains_key(name);
+                    let names = with.relays.into_keys().filter(free);
+                    config.relays.extend(names.map(|name| (name, Relay::default())));
                     config
                 };
                 let mine = if near { more(one) } else { one };

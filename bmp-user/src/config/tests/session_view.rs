@@ -140,18 +140,18 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
         ("reset bmp session all", "res b s a", reset(None, None, None)),
         ("reset bmp session vpn-instance v all", "res b s v v a", reset(Some("v"), None, None)),
         ("reset bmp session ::1 alias a", "res b s ::1 a a", reset(None, Some("::1"), Some("a"))),
-        ("display configuration candidate", "d co ca", display(Display::Candidate { changes: false }, None)),
-        ("display configuration candidate changes", "d co c c", display(Display::Candidate { changes: true }, None)),
-        ("display default-parameter bmp", "d d b", display(Display::DefaultParameterBmp, None)),
-        ("display interface-binding", "d i", display(Display::InterfaceBinding, None)),
+        ("display configuration candidate", "di co ca", display(Display::Candidate { changes: false }, None)),
+        ("display configuration candidate changes", "di co c c", display(Display::Candidate { changes: true }, None)),
+        ("display default-parameter bmp", "di d b", display(Display::DefaultParameterBmp, None)),
+        ("display interface-binding", "di i", display(Display::InterfaceBinding, None)),
         (
             "display current-configuration | include two  words | more",
-            "d cu | i two  words | more",
+            "di cu | i two  words | more",
             display(Display::CurrentConfiguration, Some(Filter::Include("two  words | more".to_owned()))),
         ),
         (
             "display bmp session vpn-instance v 198.51.100.7 verbose | begin x",
-            "d b s vpn v 198.51.100.7 verb | b x",
+            "di b s vpn v 198.51.100.7 verb | b x",
             display(
                 Display::BmpSession {
                     vpn_instance: Some("v".to_owned()),

@@ -24,12 +24,18 @@ mod tests;
 mod translate;
 mod update;
 
-use std::{num::NonZeroU32, path::PathBuf, thread};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, sync::Arc, thread};
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tracing::{info, warn};
 
-use crate::feed::Feed;
+use crate::{
+    config::{self, Config},
+    feed::Feed,
+};
 use batch::{Event, read};
 use pace::Metronome;
 
@@ -61,6 +67,40 @@ pub enum Pace {
     Maximum,
     /// `N updates-per-second`.
     PerSecond(NonZeroU32),
+}
+
+/// Runs the replays that the configuration names, until its sender is gone. Dropping this ends them all. A replay that is changed begins
+/// again; one that is not is left alone.
+pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, replays: Replays) {
+    let mut running: BTreeMap<String, (Replay, JoinSet<()>)> = BTreeMap::new();
+    loop {
+        let wanted = wanted(&config.borrow_and_update());
+        running.retain(|name, (replay, _)| wanted.get(name) == Some(replay));
+        for (name, replay) in wanted {
+            running.entry(name).or_insert_with(|| {
+                let mut task = JoinSet::new();
+                task.spawn(run(replay.clone(), feed.clone(), replays.clone()));
+                (replay, task)
+            });
+        }
+        if config.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The replays that have a file.
+fn wanted(config: &Config) -> BTreeMap<String, Replay> {
+    let replay = |(name, replay): (&String, &config::Replay)| {
+        let pace = match replay.pace {
+            config::Pace::Recorded => Pace::Recorded,
+            config::Pace::Maximum => Pace::Maximum,
+            config::Pace::UpdatesPerSecond(rate) => Pace::PerSecond(rate),
+        };
+        let file = replay.file.clone()?;
+        Some((name.clone(), Replay { name: name.clone(), file, pace, looped: replay.looped }))
+    };
+    config.replays.iter().filter_map(replay).collect()
 }
 
 /// Replays a file into the feed. Does not end by itself: dropping this ends it, and takes its peers down.

@@ -1,11 +1,16 @@
 //! One connection of a daemon.
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::watch,
+    time::sleep,
+};
 use tracing::{info, warn};
 
 use super::{
+    Terms,
     receiver::{Goodbye, Receiver},
     status::ConnectionHandle,
 };
@@ -47,20 +52,33 @@ impl fmt::Display for End {
     }
 }
 
-/// Feeds what `stream` sends until it ends.
-pub(super) async fn serve(stream: impl AsyncRead + Unpin, input: Input, status: ConnectionHandle) {
-    let (relay, client) = (status.relay_name(), status.client());
+/// Feeds what `stream` sends until it ends, and holds its peers for as long as the terms say at that moment.
+pub(super) async fn serve(
+    stream: impl AsyncRead + Unpin,
+    mut input: Input,
+    status: ConnectionHandle,
+    terms: watch::Receiver<Arc<Terms>>,
+) {
+    let (relay, client) = (status.relay_name().to_owned(), status.client());
     info!(relay, %client, "daemon connected");
-    let end = feed(stream, input, &status).await;
+    let end = feed(stream, &mut input, &status).await;
     if end.is_orderly() {
         info!(relay, %client, "{end}");
     } else {
         warn!(relay, %client, "{end}");
     }
     status.closed(&end.to_string());
+    let hold = terms.borrow().hold;
+    if !hold.is_zero() {
+        let held = input.hold();
+        // What is shown is not of a connection any more.
+        drop(status);
+        sleep(hold).await;
+        drop(held);
+    }
 }
 
-async fn feed(mut stream: impl AsyncRead + Unpin, mut input: Input, status: &ConnectionHandle) -> End {
+async fn feed(mut stream: impl AsyncRead + Unpin, input: &mut Input, status: &ConnectionHandle) -> End {
     let mut receiver = Receiver::default();
     loop {
         match stream.read_buf(receiver.room()).await {
@@ -73,7 +91,7 @@ async fn feed(mut stream: impl AsyncRead + Unpin, mut input: Input, status: &Con
             Ok(_) => {}
             Err(error) => return End::Broken(error),
         }
-        let received = receiver.receive(&mut input);
+        let received = receiver.receive(input);
         status.set_totals(input.totals());
         if let Some(system) = receiver.take_system() {
             status.set_system(system);

@@ -3,15 +3,16 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
-    connection,
+    Terms, connection,
     status::{RelayHandle, RelayState},
 };
 use crate::feed::Feed;
@@ -24,7 +25,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 const BACKLOG: i32 = 128;
 
 /// Listens and serves, for good. Dropping this closes the listener and its connections.
-pub(super) async fn run(status: RelayHandle, feed: Feed) {
+pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<Terms>>) {
     let listener = listen(&status).await;
     let mut connections = JoinSet::new();
     let mut failing = false;
@@ -33,12 +34,14 @@ pub(super) async fn run(status: RelayHandle, feed: Feed) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
                     failing = false;
-                    if stream.local_addr().is_ok_and(|own| is_local(own.ip(), client.ip())) {
-                        connections.spawn(connection::serve(stream, feed.input(status.name()), status.connection(client)));
+                    let local = stream.local_addr().is_ok_and(|own| is_local(own.ip(), client.ip()));
+                    if local || terms.borrow().allow.iter().any(|prefix| prefix.contains(client.ip())) {
+                        let input = feed.input(status.name());
+                        connections.spawn(connection::serve(stream, input, status.connection(client), terms.clone()));
                     } else {
                         warn!(
                             relay = status.name(), %client,
-                            "closed a connection from another host: a relay only takes BMP from daemons on this host"
+                            "closed a connection from another host: a relay takes BMP from daemons on this host, and from where `allow` says"
                         );
                     }
                 }

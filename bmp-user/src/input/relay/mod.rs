@@ -1,4 +1,4 @@
-//! `bmp-relay`: BMP from a daemon on this host.
+//! `bmp-relay`: BMP from a daemon, on this host if nothing else is allowed.
 //!
 //! One listener for each relay of the configuration, one task for each connection. What arrives goes into the feed byte for
 //! byte, less Initiation and Termination, which are about the daemon's own session and not about its peers. A connection that
@@ -11,12 +11,20 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::watch, task::JoinHandle};
 use tracing::info;
 
-use crate::{config::Config, feed::Feed};
+use crate::{
+    config::{self, Config, Prefix},
+    feed::Feed,
+};
 
 pub use status::{ConnectionStatus, RelayState, RelayStatus, Relays};
 
@@ -30,7 +38,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
         let wanted = wanted(&config.borrow_and_update());
         let obsolete: Vec<String> = running
             .iter()
-            .filter(|(name, relay)| wanted.get(*name) != Some(&relay.listen))
+            .filter(|(name, relay)| wanted.get(*name).is_none_or(|wanted| wanted.listen != relay.listen))
             .map(|(n, _)| n.clone())
             .collect();
         // All of these first: another relay may be moving to an address that one of them holds.
@@ -40,8 +48,20 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
                 relay.stop().await;
             }
         }
-        for (name, listen) in wanted {
-            running.entry(name).or_insert_with_key(|name| Running::start(name, listen, &feed, &relays));
+        for (name, wanted) in wanted {
+            match running.get(&name) {
+                Some(relay) => {
+                    relay.terms.send_if_modified(|terms| {
+                        let differ = *terms != wanted.terms;
+                        terms.clone_from(&wanted.terms);
+                        differ
+                    });
+                }
+                None => {
+                    let relay = Running::start(&name, wanted, &feed, &relays);
+                    running.insert(name, relay);
+                }
+            }
         }
         if config.changed().await.is_err() {
             return;
@@ -50,20 +70,40 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
 }
 
 /// The relays that have a `listen`.
-fn wanted(config: &Config) -> BTreeMap<String, SocketAddr> {
-    config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), relay.listen?))).collect()
+fn wanted(config: &Config) -> BTreeMap<String, Wanted> {
+    let wanted = |relay: &config::Relay| {
+        let terms = Terms { allow: relay.allow.clone(), hold: relay.hold };
+        Some(Wanted { listen: relay.listen?, terms: Arc::new(terms) })
+    };
+    config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
+}
+
+struct Wanted {
+    listen: SocketAddr,
+    terms: Arc<Terms>,
+}
+
+/// What may change while a relay listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Terms {
+    /// Who may connect besides this host.
+    allow: BTreeSet<Prefix>,
+    /// How long the peers of a daemon that went away stay up.
+    hold: Duration,
 }
 
 /// A relay's listener.
 struct Running {
     listen: SocketAddr,
+    terms: watch::Sender<Arc<Terms>>,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    fn start(name: &str, listen: SocketAddr, feed: &Feed, relays: &Relays) -> Self {
+    fn start(name: &str, Wanted { listen, terms }: Wanted, feed: &Feed, relays: &Relays) -> Self {
         let status = relays.register(name, listen);
-        Self { listen, task: tokio::spawn(listener::run(status, feed.clone())) }
+        let (terms, receiver) = watch::channel(terms);
+        Self { listen, terms, task: tokio::spawn(listener::run(status, feed.clone(), receiver)) }
     }
 
     /// Closes the listener, and its connections with it. The address is free when this returns.

@@ -1,0 +1,268 @@
+//! `display bmp feed`, `display bmp relay`, `display mrt-replay`: what comes in, and what is kept of it.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    feed::FeedStats,
+    input::{
+        mrt::{Pace, ReplayState, ReplayStatus},
+        relay::{RelayState, RelayStatus},
+    },
+};
+
+/// The feed. Field names are those of the JSON and are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Feed {
+    peers: usize,
+    ribs: usize,
+    routes: usize,
+    attribute_sets: usize,
+    withdrawals: usize,
+    journal: Journal,
+    memory: Memory,
+    frames: u64,
+    unannounced: u64,
+    malformed: u64,
+    treated_as_withdrawn: u64,
+    unknown_family: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Journal {
+    tail: u64,
+    head: u64,
+    bytes: usize,
+    limit: usize,
+}
+
+/// In bytes.
+#[derive(Clone, Debug, Serialize)]
+struct Memory {
+    routes: usize,
+    groups: usize,
+    attribute_sets: usize,
+    withdrawals: usize,
+    journal: usize,
+}
+
+impl Feed {
+    pub(super) fn of(stats: &FeedStats) -> Self {
+        Self {
+            peers: stats.peers,
+            ribs: stats.ribs,
+            routes: stats.routes,
+            attribute_sets: stats.attribute_sets,
+            withdrawals: stats.withdrawals,
+            journal: Journal {
+                tail: stats.tail,
+                head: stats.head,
+                bytes: stats.journal_bytes,
+                limit: stats.journal_limit,
+            },
+            memory: Memory {
+                routes: stats.route_bytes,
+                groups: stats.group_bytes,
+                attribute_sets: stats.attribute_bytes,
+                withdrawals: stats.withdrawal_bytes,
+                journal: stats.journal_bytes,
+            },
+            frames: stats.frames.total(),
+            unannounced: stats.trouble.unannounced,
+            malformed: stats.trouble.malformed,
+            treated_as_withdrawn: stats.trouble.treated_as_withdrawn,
+            unknown_family: stats.trouble.unknown_family,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let Self { journal, memory, .. } = self;
+        let bytes = |bytes: usize| format!("{} KiB", bytes.div_ceil(1024));
+        rows(
+            " What there is to tell stations\n",
+            &[
+                ("Peers up", self.peers.to_string()),
+                ("RIBs", self.ribs.to_string()),
+                ("Routes", self.routes.to_string()),
+                ("Attribute sets", self.attribute_sets.to_string()),
+                ("Withdrawals kept", self.withdrawals.to_string()),
+                (
+                    "Journal",
+                    format!(
+                        "messages {} to {}, {} of {}",
+                        journal.tail,
+                        journal.head,
+                        bytes(journal.bytes),
+                        bytes(journal.limit)
+                    ),
+                ),
+                ("Memory of routes", bytes(memory.routes)),
+                ("  of groups", bytes(memory.groups)),
+                ("  of attributes", bytes(memory.attribute_sets)),
+                ("  of withdrawals", format!("{} (of that of routes)", bytes(memory.withdrawals))),
+                ("Messages", self.frames.to_string()),
+                ("  of unknown peers", self.unannounced.to_string()),
+                ("  malformed", self.malformed.to_string()),
+                ("  as withdrawn", self.treated_as_withdrawn.to_string()),
+                ("  unknown family", self.unknown_family.to_string()),
+            ],
+        )
+    }
+}
+
+/// One relay. Field names are those of the JSON and are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Relay {
+    name: String,
+    listen: String,
+    /// `starting`, `listening` or `failed`.
+    state: &'static str,
+    why: Option<String>,
+    connections: Vec<Connection>,
+    last_closed: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Connection {
+    client: String,
+    sys_name: Option<String>,
+    sys_descr: Option<String>,
+    messages: u64,
+    bytes: u64,
+    unannounced: u64,
+}
+
+impl Relay {
+    fn of(status: RelayStatus) -> Self {
+        let (state, why) = match status.state {
+            RelayState::Starting => ("starting", None),
+            RelayState::Listening => ("listening", None),
+            RelayState::Failed(why) => ("failed", Some(why)),
+        };
+        let connection = |connection: crate::input::relay::ConnectionStatus| Connection {
+            client: connection.client.to_string(),
+            sys_name: connection.sys_name,
+            sys_descr: connection.sys_descr,
+            messages: connection.frames,
+            bytes: connection.bytes,
+            unannounced: connection.unannounced,
+        };
+        Self {
+            name: status.name,
+            listen: status.listen.to_string(),
+            state,
+            why,
+            connections: status.connections.into_iter().map(connection).collect(),
+            last_closed: status.last_closed,
+        }
+    }
+
+    fn text(&self) -> String {
+        let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let mut text = format!(" Relay {}, {}, {}{why}\n", self.name, self.listen, self.state);
+        for Connection { client, sys_name, messages, bytes, .. } in &self.connections {
+            let name = sys_name.as_deref().unwrap_or("no name");
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {client} ({name}): {messages} messages, {bytes} bytes");
+        }
+        if let Some(last) = &self.last_closed {
+            let _ = writeln!(text, "  Last closed: {last}");
+        }
+        text
+    }
+}
+
+/// One replay. Field names are those of the JSON and are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Replay {
+    name: String,
+    file: String,
+    pace: String,
+    #[serde(rename = "loop")]
+    looped: bool,
+    /// `surveying`, `reading`, `done` or `failed`.
+    state: &'static str,
+    why: Option<String>,
+    rounds: u64,
+    bytes_read: u64,
+    file_bytes: u64,
+    records: u64,
+    updates: u64,
+    errors: u64,
+    last_error: Option<String>,
+}
+
+impl Replay {
+    fn of(status: ReplayStatus) -> Self {
+        let (state, why) = match status.state {
+            ReplayState::Surveying => ("surveying", None),
+            ReplayState::Reading => ("reading", None),
+            ReplayState::Done => ("done", None),
+            ReplayState::Failed(why) => ("failed", Some(why)),
+        };
+        Self {
+            name: status.name,
+            file: status.file.display().to_string(),
+            pace: match status.pace {
+                Pace::Recorded => "recorded".to_owned(),
+                Pace::Maximum => "maximum".to_owned(),
+                Pace::PerSecond(rate) => format!("{rate} updates-per-second"),
+            },
+            looped: status.looped,
+            state,
+            why,
+            rounds: status.rounds,
+            bytes_read: status.bytes_read,
+            file_bytes: status.file_bytes,
+            records: status.records,
+            updates: status.updates,
+            errors: status.errors,
+            last_error: status.last_error,
+        }
+    }
+
+    fn text(&self) -> String {
+        let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let percent = (self.bytes_read * 100).checked_div(self.file_bytes).unwrap_or(0);
+        let last = self.last_error.as_ref().map(|error| format!(", the last: {error}")).unwrap_or_default();
+        rows(
+            &format!(" Replay {}, {}{why}\n", self.name, self.state),
+            &[
+                ("File", self.file.clone()),
+                ("Pace", format!("{}{}", self.pace, if self.looped { ", again and again" } else { "" })),
+                ("Round", self.rounds.to_string()),
+                ("Progress", format!("{percent} %, {} of {} bytes", self.bytes_read, self.file_bytes)),
+                ("Records", self.records.to_string()),
+                ("Updates", self.updates.to_string()),
+                ("Passed over", format!("{}{last}", self.errors)),
+            ],
+        )
+    }
+}
+
+pub(super) fn relays(context: &Context) -> Vec<Relay> {
+    context.relays.snapshot().into_iter().map(Relay::of).collect()
+}
+
+pub(super) fn replays(context: &Context) -> Vec<Replay> {
+    context.replays.snapshot().into_iter().map(Replay::of).collect()
+}
+
+pub(super) fn relays_text(relays: &[Relay]) -> String {
+    format!("Total number of relays : {}\n{}", relays.len(), relays.iter().map(Relay::text).collect::<String>())
+}
+
+pub(super) fn replays_text(replays: &[Replay]) -> String {
+    format!("Total number of replays : {}\n{}", replays.len(), replays.iter().map(Replay::text).collect::<String>())
+}
+
+fn rows(title: &str, rows: &[(&str, String)]) -> String {
+    let mut text = title.to_owned();
+    for (name, value) in rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name:<20}: {value}");
+    }
+    text
+}

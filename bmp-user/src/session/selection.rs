@@ -1,0 +1,39 @@
+//! What the configuration says that a station is told, as the feed understands it.
+
+use crate::{
+    config::{MonitorId, RibView, Session},
+    feed::{Mirroring, Monitor, Peers, Selection, View},
+};
+
+/// Everything where nothing is said. With `monitor`, mirrored messages only with `route-mirroring`.
+pub(super) fn selection(session: &Session) -> Selection {
+    let monitor = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| Monitor {
+        peers: peers(id),
+        ribs: modes.iter().map(|mode: &crate::config::RouteMode| (mode.family, view(mode.view))).collect(),
+    };
+    let monitors: Vec<_> = session.monitors.iter().map(monitor).collect();
+    let mirroring = if monitors.is_empty() || session.route_mirroring { Mirroring::Passed } else { Mirroring::LeftOut };
+    Selection { monitors, mirroring }
+}
+
+fn peers(id: &MonitorId) -> Peers {
+    match id {
+        MonitorId::Public => Peers::Public,
+        MonitorId::AllVpnInstances => Peers::AllVpnInstances,
+        MonitorId::VpnInstance(name) => Peers::VpnInstance(name.clone()),
+        MonitorId::Peer { vpn_instance, address } => {
+            Peers::Peer { vpn_instance: vpn_instance.clone(), address: *address }
+        }
+        MonitorId::Relay(name) => Peers::Input(name.clone()),
+    }
+}
+
+fn view(view: RibView) -> View {
+    match view {
+        RibView::AdjRibInPre => View::AdjRibInPre,
+        RibView::AdjRibInPost => View::AdjRibInPost,
+        RibView::AdjRibOutPre => View::AdjRibOutPre,
+        RibView::AdjRibOutPost => View::AdjRibOutPost,
+        RibView::LocalRib => View::LocRib,
+    }
+}
