@@ -30,4 +30,4 @@ pub use privilege::require_privilege;
 pub use reason::Reason;
 pub use resolve::{Question, Resolved, Rule, Unresolved, Way, resolve};
 pub use steer::{Steers, unsteer};
-pub use table::{Current, Grant, Pins, SessionPin, Standing, State};
+pub use table::{Current, Grant, Held, Pins, SessionPin, Standing, State};

@@ -80,6 +80,7 @@ impl Adopted {
             return stopped(&mut self.stop).await;
         }
         let (mut standing, mut connections) = (self.pin.standing(), self.pin.connections());
+        let mut held = self.pin.held();
         let mut seen = Seen::from(&connections.borrow_and_update(), self.received());
         let mut before = Standing { state: State::Pending, current: None };
         loop {
@@ -102,12 +103,22 @@ impl Adopted {
                         continue;
                     }
                     self.show(grant, &told, &mut seen);
+                    // Nothing is held for a connection that is not there; its daemon is denied the next one.
+                    if held.borrow_and_update().is_some() && told.foreign().is_none() {
+                        self.pins.give_up(&self.pin);
+                    }
                 }
             }
             tokio::select! {
                 changed = standing.changed() => if changed.is_err() { break },
                 _ = connections.changed() => {}
+                changed = held.changed() => if changed.is_err() { break },
                 () = changed(&mut self.reset) => {
+                    // Denied first: its daemon is not to find the way open that is lost.
+                    if held.borrow().is_some() {
+                        self.pins.give_up(&self.pin);
+                        continue;
+                    }
                     seen.close_for(Unresolved {
                         reason: Reason::ManualReset,
                         why: "an operator reset the session".to_owned(),

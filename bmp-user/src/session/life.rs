@@ -94,15 +94,19 @@ impl Life {
 
     /// Waits until the session may connect. `None` when it is to end.
     async fn resolve(&mut self, pin: &mut watch::Receiver<State>) -> Option<Arc<Grant>> {
+        let mut held = self.pin.held();
         loop {
-            let state = pin.borrow_and_update().clone();
+            let (state, is_held) = (pin.borrow_and_update().clone(), held.borrow_and_update().is_some());
             match state {
+                // What there was to hold is gone, so that it is told to be down soon.
+                State::Ready(_) if is_held => self.pins.give_up(&self.pin),
                 State::Ready(grant) => return Some(grant),
                 State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
                 State::Down(unresolved) => self.show_unresolved(&unresolved),
             }
             tokio::select! {
                 changed = pin.changed() => changed.ok()?,
+                changed = held.changed() => changed.ok()?,
                 () = stopped(&mut self.stop) => return None,
             }
         }
@@ -126,6 +130,7 @@ impl Life {
         let connected = tokio::select! {
             connected = connect(grant, self.pins.datapath()) => connected,
             () = other_pin(pin, grant) => return End::PinChanged,
+            () = way_lost(&self.pin) => return End::PinChanged,
             () = changed(&mut self.reset) => return End::Reset,
             () = stopped(&mut self.stop) => return End::Stopped,
         };
@@ -168,6 +173,7 @@ impl Life {
                 None => tokio::select! {
                     stream = seat.connected() => stream,
                     () = other_pin(pin, grant) => break End::PinChanged,
+                    () = way_lost(&self.pin) => break End::PinChanged,
                     () = stopped(&mut self.stop) => break End::Stopped,
                 },
             };
@@ -223,7 +229,7 @@ impl Life {
     /// Shows the session down and closes the connection, with a Termination message. A session that has lost its way does not
     /// wait for what the station says to that: the way may be back before.
     async fn part(&mut self, connection: Connection, end: &End, pin: &watch::Receiver<State>) {
-        let lost_way = matches!(&*pin.borrow(), State::Down(_));
+        let lost_way = matches!(&*pin.borrow(), State::Down(_)) || self.pin.held().borrow().is_some();
         match end {
             End::Failed(_) => {}
             End::PinChanged => {
@@ -255,7 +261,7 @@ impl Life {
         });
         match end {
             End::Failed(_) => {}
-            End::PinChanged if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
+            End::PinChanged | End::Reset if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
             // A station that was started again knows nothing of the old one and answers nothing there.
             End::Replaced(_) => drop(self.farewells.spawn(connection.say_farewell())),
             End::PinChanged | End::Reset | End::Stopped => connection.say_farewell().await,
@@ -294,6 +300,10 @@ impl Life {
             changed = pin.changed() => {
                 backoff.reset();
                 changed.is_ok()
+            }
+            () = way_lost(&self.pin) => {
+                backoff.reset();
+                true
             }
             Ok(()) = routes.changed(), if no_route => true,
             () = changed(&mut self.reset) => {
@@ -350,6 +360,14 @@ async fn other_pin(pin: &mut watch::Receiver<State>, grant: &Arc<Grant>) {
     let same = |state: &State| matches!(state, State::Ready(now) if now.line == grant.line);
     // An error means that nobody decides about pins any more: the one in force stays.
     if pin.wait_for(|state| !same(state)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when the session is held although its way is lost: no connection is opened by it then.
+async fn way_lost(pin: &SessionPin) {
+    // An error means that nobody decides about pins any more.
+    if pin.held().wait_for(Option::is_some).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
