@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{
-    life::{changed, stopped},
+    life::{changed, changed_for, stopped},
     status::{Phase, Process, Status},
 };
 use crate::{
@@ -76,7 +76,7 @@ impl Adopted {
     pub(super) async fn run(mut self) {
         if let pin::Enforcement::Socket { why } = self.pins.datapath().enforcement() {
             let why = format!("only the kernel programs can hold an adopted session, and they are not there: {why}");
-            self.down(Reason::NotPermitted, &why, None);
+            self.down(&Unresolved { reason: Reason::NotPermitted, why, mend: String::new() }, true);
             return stopped(&mut self.stop).await;
         }
         let (mut standing, mut connections) = (self.pin.standing(), self.pin.connections());
@@ -93,7 +93,7 @@ impl Adopted {
             match &before.state {
                 State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
                 State::Down(unresolved) => {
-                    self.down(unresolved.reason, &unresolved.why, Some(unresolved.mend.as_str()));
+                    self.down(unresolved, true);
                     // What was closed for this has ended for this, whatever its end looks like.
                     seen = Seen::from(&told, self.received());
                 }
@@ -119,11 +119,7 @@ impl Adopted {
                         self.pins.give_up(&self.pin);
                         continue;
                     }
-                    seen.close_for(Unresolved {
-                        reason: Reason::ManualReset,
-                        why: "an operator reset the session".to_owned(),
-                        mend: String::new(),
-                    });
+                    seen.close_for(changed_for(Reason::ManualReset));
                     if let Some(current) = &before.current {
                         self.close(current, None).await;
                     }
@@ -153,11 +149,7 @@ impl Adopted {
             return;
         }
         if let (State::Ready(_), State::Ready(_)) = (&before.state, &now.state) {
-            seen.close_for(Unresolved {
-                reason: Reason::ConfigurationChanged,
-                why: "what is in force for the session changed".to_owned(),
-                mend: String::new(),
-            });
+            seen.close_for(changed_for(Reason::ConfigurationChanged));
         }
         if let Some(old) = &before.current
             && now.current.as_ref().is_none_or(|current| current.target != old.target)
@@ -207,33 +199,23 @@ impl Adopted {
         match (&told.last_end, &told.last_refusal) {
             _ if (was_up || ended) && seen.closed_for.is_some() => {
                 if let Some(closed) = seen.closed_for.take() {
-                    self.down(closed.reason, &closed.why, None);
+                    self.down(&closed, false);
                 }
             }
             (_, Some(refusal)) if refused && !refusal.own => self.conflict(grant, refusal.refused, refusal.process),
             (Some(end), _) if (was_up || ended) && !end.own => {
                 let (reason, why) = why_ended(grant, end, heard);
-                self.down(reason, &why, None);
+                self.down(&Unresolved { reason, why, mend: String::new() }, false);
             }
-            _ if self.status.snapshot().reason.is_none() || self.is_mended() => {
+            _ => {
+                self.status.mended();
                 self.status.update(|shown| {
-                    shown.phase = Phase::Connecting;
-                    shown.reason = None;
-                    shown.why = None;
-                    shown.mend = None;
+                    if shown.reason.is_none() {
+                        shown.phase = Phase::Connecting;
+                    }
                 });
             }
-            _ => {}
         }
-    }
-
-    /// What was shown is a reason of the pin's, and the pin is in force again.
-    fn is_mended(&self) -> bool {
-        let shown = self.status.snapshot().reason;
-        shown.is_some_and(|reason| {
-            reason.is_of_the_host()
-                || matches!(reason, Reason::Shutdown | Reason::NotConfigured | Reason::VpnInstanceAbsent)
-        })
     }
 
     fn up(&self, grant: &Grant, connection: &Connection, times: u64) {
@@ -246,9 +228,7 @@ impl Adopted {
         let local = connection.local;
         self.status.update(|shown| {
             shown.phase = Phase::Following;
-            shown.reason = None;
-            shown.why = None;
-            shown.mend = None;
+            shown.no_reason();
             shown.local = Some(local);
             shown.process = process;
             shown.established += times;
@@ -270,23 +250,19 @@ impl Adopted {
             }
             Refused::NoPin => return,
         };
-        self.down(
-            Reason::SourceConflict,
-            &why,
-            Some("take source and interface out of that process's own configuration"),
-        );
+        let mend = "take source and interface out of that process's own configuration".to_owned();
+        self.down(&Unresolved { reason: Reason::SourceConflict, why, mend }, false);
     }
 
-    fn down(&self, reason: Reason, why: &str, mend: Option<&str>) {
+    /// `of_pin`: it is what keeps the pin from being in force.
+    fn down(&self, unresolved: &Unresolved, of_pin: bool) {
         let shown = self.status.snapshot();
-        if shown.phase != Phase::Down || shown.why.as_deref() != Some(why) {
-            warn!("session {}: down: {reason}: {why}", self.id);
+        if shown.phase != Phase::Down || shown.why.as_ref() != Some(&unresolved.why) {
+            warn!("session {}: down: {}: {}", self.id, unresolved.reason, unresolved.why);
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;
-            shown.reason = Some(reason);
-            shown.why = Some(why.to_owned());
-            shown.mend = mend.filter(|mend| !mend.is_empty()).map(str::to_owned);
+            shown.for_unresolved(unresolved, of_pin);
             shown.local = None;
             shown.process = None;
         });

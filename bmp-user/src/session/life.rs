@@ -100,9 +100,12 @@ impl Life {
             match state {
                 // What there was to hold is gone, so that it is told to be down soon.
                 State::Ready(_) if is_held => self.pins.give_up(&self.pin),
-                State::Ready(grant) => return Some(grant),
+                State::Ready(grant) => {
+                    self.status.mended();
+                    return Some(grant);
+                }
                 State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
-                State::Down(unresolved) => self.show_unresolved(&unresolved),
+                State::Down(unresolved) => self.show_unresolved(&unresolved, true),
             }
             tokio::select! {
                 changed = pin.changed() => changed.ok()?,
@@ -204,9 +207,7 @@ impl Life {
         let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().unwrap_or(grant.target.station));
         self.status.update(|shown| {
             shown.phase = Phase::Dumping;
-            shown.reason = None;
-            shown.why = None;
-            shown.mend = None;
+            shown.no_reason();
             shown.local = local;
             shown.established += 1;
         });
@@ -233,21 +234,13 @@ impl Life {
         match end {
             End::Failed(_) => {}
             End::PinChanged => {
-                let unresolved = match &*pin.borrow() {
-                    State::Down(unresolved) => Arc::clone(unresolved),
-                    _ => Arc::new(Unresolved {
-                        reason: Reason::ConfigurationChanged,
-                        why: "what is in force for the session changed".to_owned(),
-                        mend: String::new(),
-                    }),
+                let (unresolved, of_pin) = match &*pin.borrow() {
+                    State::Down(unresolved) => (Arc::clone(unresolved), true),
+                    _ => (Arc::new(changed_for(Reason::ConfigurationChanged)), false),
                 };
-                self.show_unresolved(&unresolved);
+                self.show_unresolved(&unresolved, of_pin);
             }
-            End::Reset => self.show_unresolved(&Unresolved {
-                reason: Reason::ManualReset,
-                why: "an operator reset the session".to_owned(),
-                mend: String::new(),
-            }),
+            End::Reset => self.show_unresolved(&changed_for(Reason::ManualReset), false),
             End::Stopped => info!("session {}: closing", self.id),
             End::Replaced(_) => {
                 info!("session {}: the station has connected anew, which ends the connection before", self.id);
@@ -289,9 +282,7 @@ impl Life {
         let no_route = refusal.reason == Reason::NoRoute;
         self.status.update(|shown| {
             shown.phase = Phase::Down;
-            shown.reason = Some(refusal.reason);
-            shown.why = Some(refusal.why);
-            shown.mend = None;
+            shown.for_reason(refusal.reason, refusal.why, None);
             shown.retry_at = Some(Instant::now() + delay);
         });
         tokio::select! {
@@ -317,23 +308,18 @@ impl Life {
     /// A connection that the station made is over, and the session waits for the next.
     fn show_failed(&self, refusal: &Refusal) {
         warn!("session {}: down: {}: {}; listening", self.id, refusal.reason, refusal.why);
-        self.status.update(|shown| {
-            shown.reason = Some(refusal.reason);
-            shown.why = Some(refusal.why.clone());
-        });
+        self.status.update(|shown| shown.for_reason(refusal.reason, refusal.why.clone(), None));
     }
 
-    /// Logged once for each change.
-    fn show_unresolved(&self, unresolved: &Unresolved) {
+    /// Logged once for each change. `of_pin`: it is what keeps the pin from being in force.
+    fn show_unresolved(&self, unresolved: &Unresolved, of_pin: bool) {
         let shown = self.status.snapshot();
         if shown.phase != Phase::Down || shown.why.as_ref() != Some(&unresolved.why) {
             warn!("session {}: down: {}: {}", self.id, unresolved.reason, unresolved.why);
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;
-            shown.reason = Some(unresolved.reason);
-            shown.why = Some(unresolved.why.clone());
-            shown.mend = (!unresolved.mend.is_empty()).then(|| unresolved.mend.clone());
+            shown.for_unresolved(unresolved, of_pin);
             shown.retry_at = None;
         });
     }
@@ -353,6 +339,15 @@ impl Life {
         let why = format!("the kernel dropped {denied} packets that would have left elsewhere ({})", refusal.why);
         Refusal { reason: Reason::EgressDenied, why }
     }
+}
+
+/// Why a connection is closed that nothing was the matter with.
+pub(super) fn changed_for(reason: Reason) -> Unresolved {
+    let why = match reason {
+        Reason::ManualReset => "an operator reset the session",
+        _ => "what is in force for the session changed",
+    };
+    Unresolved { reason, why: why.to_owned(), mend: String::new() }
 }
 
 /// Returns when another pin than `grant` is in force.
