@@ -162,7 +162,7 @@ pub async fn run(
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
         keeper.update(&wanted, &found).await;
         if std::mem::take(&mut first) {
-            keeper.retire_inherited();
+            keeper.retire_inherited(&wanted).await;
             keeper.pins.tell_settled();
         }
         guard.update(keeper.pins.datapath(), &found, keeper.passive(&wanted));
@@ -428,13 +428,21 @@ impl Keeper {
     }
 
     /// What an earlier bmpd left and no session has taken over lingers, as if it had just been replaced. What it counted stays with
-    /// the session that has its key.
-    fn retire_inherited(&mut self) {
+    /// the session that has its key. The connections under it that other processes have are closed while it is there; of an adopted session its own
+    /// task sees to them, and may take them in.
+    async fn retire_inherited(&mut self, config: &Config) {
         for (key, slot) in self.pins.datapath().retire() {
-            let has_key = |tracked: &&Tracked| tracked.installed.as_ref().is_some_and(|installed| installed.key == key);
-            let session = self.sessions.values().find(has_key).map(|tracked| Arc::clone(&tracked.pin));
+            let has_key = |tracked: &Tracked| tracked.installed.as_ref().is_some_and(|installed| installed.key == key);
+            let found = self.sessions.iter().find(|(_, tracked)| has_key(tracked));
+            let is_adopted = |id| config.bmp.sessions.get(id).is_some_and(|session| session.adopt);
+            let session = found.map(|(_, tracked)| Arc::clone(&tracked.pin));
             if let Some(session) = &session {
                 session.add_slot(&slot);
+            }
+            if let Some(target) = self.pins.datapath().target(&key)
+                && !found.is_some_and(|(id, _)| is_adopted(id))
+            {
+                self.foreign.close_under(&slot, target).await;
             }
             let until = Instant::now() + LINGER;
             self.lingering.push_back(Lingering { until, session, slot, pin: None });

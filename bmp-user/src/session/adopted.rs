@@ -121,7 +121,7 @@ impl Adopted {
                     }
                     seen.close_for(changed_for(Reason::ManualReset));
                     if let Some(current) = &before.current {
-                        self.close(current, None).await;
+                        self.close(current, None, "an operator reset the session").await;
                     }
                 }
                 () = stopped(&mut self.stop) => break,
@@ -131,7 +131,7 @@ impl Adopted {
         if let Some(current) = before.current
             && !self.config.borrow().bmp.sessions.contains_key(&self.id)
         {
-            self.close(&current, None).await;
+            self.close(&current, None, "the session is not configured any more").await;
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;
@@ -151,29 +151,41 @@ impl Adopted {
         if let (State::Ready(_), State::Ready(_)) = (&before.state, &now.state) {
             seen.close_for(changed_for(Reason::ConfigurationChanged));
         }
+        let why = match &now.state {
+            State::Down(unresolved) => unresolved.why.clone(),
+            State::Ready(_) | State::Pending => changed_for(Reason::ConfigurationChanged).why,
+        };
         if let Some(old) = &before.current
             && now.current.as_ref().is_none_or(|current| current.target != old.target)
         {
-            self.close(old, None).await;
+            self.close(old, None, &why).await;
         }
         let Some(current) = &now.current else { return };
         match &now.state {
             State::Ready(grant) if before.current.is_none() => self.take_in(grant, Some(current)).await,
-            State::Ready(_) => self.close(current, Some(current)).await,
-            State::Pending | State::Down(_) => self.close(current, None).await,
+            State::Ready(_) => self.close(current, Some(current), &why).await,
+            State::Pending | State::Down(_) => self.close(current, None, &why).await,
         }
     }
 
     async fn take_in(&self, grant: &Grant, current: Option<&Current>) {
         let Some(current) = current else { return };
-        if let Err(error) = self.foreign.take_in(&self.pin, grant, &current.slot).await {
-            warn!("session {}: connections that were there before are not held to the pin: {error:#}", self.id);
+        match self.foreign.take_in(&self.id, &self.pin, grant, &current.slot).await {
+            Ok(None) => {}
+            // Its daemon has not connected as it is to, and this is why.
+            Ok(Some(closed)) => self.status.update(|shown| {
+                shown.phase = Phase::Connecting;
+                shown.for_reason(Reason::ConfigurationChanged, closed, None);
+            }),
+            Err(error) => {
+                warn!("session {}: connections that were there before are not held to the pin: {error:#}", self.id);
+            }
         }
     }
 
-    async fn close(&self, of: &Current, but: Option<&Current>) {
+    async fn close(&self, of: &Current, but: Option<&Current>, why: &str) {
         let but = but.map(|current| &current.slot);
-        if let Err(error) = self.foreign.close_all(&self.pin, of.target, but).await {
+        if let Err(error) = self.foreign.close_all(&self.id, &self.pin, of.target, but, why).await {
             warn!("session {}: its connections are not closed: {error:#}", self.id);
         }
     }

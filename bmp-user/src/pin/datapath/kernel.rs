@@ -360,18 +360,22 @@ impl Kernel {
 
     /// See [`super::Datapath::retag`].
     pub(super) fn retag(&mut self, socket: &impl AsRawFd, from: &Slot, to: &Slot) -> anyhow::Result<bool> {
-        let under = match self.tags.get(socket, 0) {
-            Ok(tag) => Some(tag).filter(|tag| (tag.slot, tag.generation) == (from.number, from.generation)),
-            Err(MapError::KeyNotFound) => None,
-            Err(error) => return Err(error).context("cannot read a socket's tag"),
-        };
-        let Some(tag) = under else { return Ok(false) };
+        let Some(tag) = self.tag_under(socket, from)? else { return Ok(false) };
         if !self.slots.holds(to) {
             bail!("slot {} is free: no socket can be put under it", to.number);
         }
         let tag = Tag { slot: to.number, generation: to.generation, ..tag };
         self.tags.insert(socket, tag, 0).with_context(|| format!("cannot put a socket under slot {}", to.number))?;
         Ok(true)
+    }
+
+    /// The tag of a socket that is under a slot.
+    pub(super) fn tag_under(&self, socket: &impl AsRawFd, slot: &Slot) -> anyhow::Result<Option<Tag>> {
+        match self.tags.get(socket, 0) {
+            Ok(tag) => Ok(Some(tag).filter(|tag| (tag.slot, tag.generation) == (slot.number, slot.generation))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("cannot read a socket's tag"),
+        }
     }
 
     /// The ring of events, for the first who asks.

@@ -226,6 +226,25 @@ impl Datapath {
         PinKey { netns: self.inner.netns, vrf: target.vrf, family, role, port, station }
     }
 
+    /// The connections of a key; `None` if it is of another network namespace.
+    pub(super) fn target(&self, key: &PinKey) -> Option<Target> {
+        let role = match key.role {
+            ROLE_CONNECT => Role::Connect,
+            ROLE_LISTEN => Role::Listen,
+            _ => return None,
+        };
+        let station = match key.family {
+            FAMILY_IPV4 => {
+                let [a, b, c, d, ..] = key.station;
+                IpAddr::from([a, b, c, d])
+            }
+            FAMILY_IPV6 => IpAddr::from(key.station),
+            _ => return None,
+        };
+        let target = Target { role, vrf: key.vrf, station: SocketAddr::new(station, key.port) };
+        (key.netns == self.inner.netns).then_some(target)
+    }
+
     /// Puts a pin in force for the connections of a key that are made from now on.
     ///
     /// The pin gets a slot of its own, with counters at zero and `PIN_LIVE` set. The slot that the key had before stays live for the sockets
@@ -331,6 +350,15 @@ impl Datapath {
     /// The slot to move to is free, or the kernel does not write the tag.
     pub(super) fn retag(&self, socket: &impl AsRawFd, from: &Slot, to: &Slot) -> anyhow::Result<bool> {
         self.with(|kernel| kernel.retag(socket, from, to)).unwrap_or(Ok(false))
+    }
+
+    /// Whether a socket is under that slot, whoever has it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell its tag.
+    pub(super) fn is_under(&self, socket: &impl AsRawFd, slot: &Slot) -> anyhow::Result<bool> {
+        self.with(|kernel| Ok(kernel.tag_under(socket, slot)?.is_some())).unwrap_or(Ok(false))
     }
 
     /// Whether an earlier bmpd's tables go on, so that a start that fails now must leave them: see [`Self::detach`].
