@@ -188,10 +188,7 @@ impl Life {
                 end => break end,
             }
         };
-        // What persists when bmpd ends is guarded on.
-        if !matches!(end, End::Stopped) {
-            self.pins.tell_listening(&self.pin, Listening::No);
-        }
+        self.pins.tell_listening(&self.pin, Listening::No);
         end
     }
 

@@ -383,6 +383,11 @@ impl Kernel {
         self.events.take()
     }
 
+    /// See [`super::Datapath::detach`]: what is in force stays, but for the guards of listeners, which end with this process.
+    pub(super) fn leave(mut self) -> anyhow::Result<()> {
+        self.guards.leave()
+    }
+
     /// See [`super::Datapath::detach`].
     pub(super) fn detach(mut self) -> anyhow::Result<()> {
         // Also where links are pinned and somebody holds them open.

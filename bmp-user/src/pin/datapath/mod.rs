@@ -411,7 +411,7 @@ impl Datapath {
     }
 
     /// Ends the kernel's part: takes programs, tables and links out of the kernel and of the BPF file system; or, with `keep`, leaves what
-    /// is in force to the next bmpd. Other clones do nothing from then on.
+    /// is in force to the next bmpd, but for the guards: the listeners end with this one. Other clones do nothing from then on.
     ///
     /// # Errors
     ///
@@ -419,8 +419,9 @@ impl Datapath {
     pub fn detach(self, keep: bool) -> anyhow::Result<()> {
         let kernel = self.tables().take();
         match kernel {
-            Some(kernel) if !keep => kernel.detach(),
-            _ => Ok(()),
+            Some(kernel) if keep => kernel.leave(),
+            Some(kernel) => kernel.detach(),
+            None => Ok(()),
         }
     }
 
