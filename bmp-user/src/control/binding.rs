@@ -58,11 +58,17 @@ pub(super) struct Held {
 }
 
 /// Every session, in the order of the configuration.
-pub(super) fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
+pub(super) async fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
     let host = context.host.borrow().clone();
-    config.bmp.sessions.iter().map(|(id, session)| binding(context, config, &host, id, session)).collect()
+    let mut bindings = Vec::with_capacity(config.bmp.sessions.len());
+    for (id, session) in &config.bmp.sessions {
+        let warnings = warnings::of(config, id, session, &host, &context.routes).await;
+        bindings.push(Binding { warnings, ..binding(context, config, &host, id, session) });
+    }
+    bindings
 }
 
+/// Without its warnings.
 fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Binding {
     let effective = effective(&config.bmp, id, session);
     let pin = context.pins.session(id);
@@ -107,7 +113,7 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
             detail: held.unresolved.why.clone(),
             for_seconds: tenths(held.until.saturating_duration_since(Instant::now())),
         }),
-        warnings: warnings::of(config, id, session, host),
+        warnings: Vec::new(),
         would_change,
     }
 }
@@ -157,6 +163,17 @@ fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, host: &Hos
             events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
             events.push(format!("{source} taken from {name}"));
             events.push(format!("the last route to the station by {name} gone"));
+        }
+        None if !resolved.egress.is_empty() => {
+            let names = egress_names(resolved, host).join(" or ");
+            events.push(match asked.as_ref().and_then(|connect| connect.interface()) {
+                Some(name) => format!("{source} taken from {name}, or {name} down or gone"),
+                None => format!("{source} taken from this host"),
+            });
+            if resolved.way.is_none() {
+                events.push(format!("the last route to the station by {names} gone"));
+                events.push(format!("the best route to the station, where it is not by {names}: nothing leaves then"));
+            }
         }
         None => match asked.as_ref().and_then(|connect| connect.interface()) {
             Some(name) => events.push(format!("{source} taken from {name}, or {name} down or gone")),

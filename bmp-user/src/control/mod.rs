@@ -24,7 +24,13 @@ pub use operator::Operator;
 pub use protocol::{DEFAULT_PATH, LINE_MAX, Mode, Origin, Outcome, Request, Response};
 pub use server::{ControlSocket, serve};
 
-use crate::{config::Store, feed::Feed, link::Host, pin::Pins, session::Sessions};
+use crate::{
+    config::Store,
+    feed::Feed,
+    link::{Host, Routes},
+    pin::Pins,
+    session::Sessions,
+};
 
 /// What a command can see and change.
 #[derive(Clone, Debug)]
@@ -33,6 +39,8 @@ pub struct Context {
     pub store: Store,
     /// What this host has.
     pub host: watch::Receiver<Arc<Host>>,
+    /// Its routes.
+    pub routes: Routes,
     /// The sessions.
     pub sessions: Sessions,
     /// Their pins.

@@ -34,6 +34,7 @@ impl Device {
         let context = Context {
             store: Store::new(&path, load(&path).unwrap()),
             host,
+            routes: Routes::default(),
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),

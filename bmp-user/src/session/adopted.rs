@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bmp_ebpf::Counters;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -14,7 +15,7 @@ use crate::{
     config::{Config, SessionId},
     pin::{
         self, Connection, Connections, Current, Ended, Foreign, Grant, Pins, Reason, Refused, SessionPin, Standing,
-        State, Unresolved,
+        State, Unresolved, back_on_its_way,
     },
 };
 
@@ -45,6 +46,7 @@ struct Seen {
     refusals: u64,
     lost: u64,
     received: u64,
+    denied: u64,
     up: Option<u64>,
     /// The connection was closed from here, for this reason, which its end does not know.
     closed_for: Option<Unresolved>,
@@ -52,13 +54,14 @@ struct Seen {
 
 impl Seen {
     /// What there was before is not the session's, unless it goes on.
-    fn from(told: &Connections, received: u64) -> Self {
+    fn from(told: &Connections, counters: &Counters) -> Self {
         Self {
             established: told.established,
             ends: told.closed + told.failed,
             refusals: told.refusals,
             lost: told.lost,
-            received,
+            received: received(counters),
+            denied: counters.denied_interface,
             up: None,
             closed_for: None,
         }
@@ -81,7 +84,7 @@ impl Adopted {
         }
         let (mut standing, mut connections) = (self.pin.standing(), self.pin.connections());
         let mut held = self.pin.held();
-        let mut seen = Seen::from(&connections.borrow_and_update(), self.received());
+        let mut seen = Seen::from(&connections.borrow_and_update(), &self.counters());
         let mut before = Standing { state: State::Pending, current: None };
         loop {
             let now = standing.borrow_and_update().clone();
@@ -95,7 +98,7 @@ impl Adopted {
                 State::Down(unresolved) => {
                     self.down(unresolved, true);
                     // What was closed for this has ended for this, whatever its end looks like.
-                    seen = Seen::from(&told, self.received());
+                    seen = Seen::from(&told, &self.counters());
                 }
                 State::Ready(grant) => {
                     if std::mem::replace(&mut seen.lost, told.lost) != told.lost {
@@ -196,7 +199,8 @@ impl Adopted {
         let ends = told.closed + told.failed;
         let ended = std::mem::replace(&mut seen.ends, ends) != ends;
         let refused = std::mem::replace(&mut seen.refusals, told.refusals) != told.refusals;
-        let received = self.received();
+        let counters = self.counters();
+        let received = received(&counters);
         let heard = std::mem::replace(&mut seen.received, received) != received;
         if let Some((&cookie, connection)) =
             told.open.iter().filter(|(_, one)| !one.own).max_by_key(|(_, one)| one.since)
@@ -217,7 +221,18 @@ impl Adopted {
             (_, Some(refusal)) if refused && !refusal.own => self.conflict(grant, refusal.refused, refusal.process),
             (Some(end), _) if (was_up || ended) && !end.own => {
                 let (reason, why) = why_ended(grant, end, heard);
-                self.down(&Unresolved { reason, why, mend: String::new() }, false);
+                let before = std::mem::replace(&mut seen.denied, counters.denied_interface);
+                let denied = counters.denied_interface.saturating_sub(before);
+                let unresolved = match reason {
+                    // Silence has a better explanation.
+                    Reason::ConnectTimeout if denied > 0 => Unresolved {
+                        reason: Reason::EgressDenied,
+                        why: format!("the kernel dropped {denied} packets that would have left elsewhere ({why})"),
+                        mend: back_on_its_way(&grant.target, &grant.resolved).unwrap_or_default(),
+                    },
+                    _ => Unresolved { reason, why, mend: String::new() },
+                };
+                self.down(&unresolved, false);
             }
             _ => {
                 self.status.mended();
@@ -280,9 +295,14 @@ impl Adopted {
         });
     }
 
-    fn received(&self) -> u64 {
-        self.pins.counters(&self.pin).foreign_rx.packets
+    fn counters(&self) -> Counters {
+        self.pins.counters(&self.pin)
     }
+}
+
+/// What has come from the station.
+fn received(counters: &Counters) -> u64 {
+    counters.foreign_rx.packets
 }
 
 /// What an end says about the session. `heard`: something has come from the station since the last one.

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::SessionId,
     feed::Feed,
-    pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved},
+    pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved, back_on_its_way},
 };
 
 /// How long a connection has to last for the next failure to be the first again.
@@ -59,8 +59,8 @@ enum End {
     PinChanged,
     /// An operator reset the session.
     Reset,
-    /// The connection failed.
-    Failed(Refusal),
+    /// The connection failed; with what would mend that, if it is known.
+    Failed(Refusal, Option<String>),
     /// The station has connected anew.
     Replaced(TcpStream),
 }
@@ -78,8 +78,8 @@ impl Life {
             match end {
                 End::Stopped => break,
                 End::PinChanged | End::Reset | End::Replaced(_) => backoff.reset(),
-                End::Failed(refusal) => {
-                    if !self.back_off(refusal, &mut pin, &mut backoff).await {
+                End::Failed(refusal, mend) => {
+                    if !self.back_off(refusal, mend, &mut pin, &mut backoff).await {
                         break;
                     }
                 }
@@ -139,7 +139,7 @@ impl Life {
         };
         let stream = match connected {
             Ok(stream) => stream,
-            Err(refusal) => return End::Failed(self.blame_denial(refusal, denied)),
+            Err(refusal) => return self.failed(refusal, denied, grant),
         };
         let began = Instant::now();
         let end = self.follow(stream, grant, pin, denied, None).await;
@@ -156,7 +156,7 @@ impl Life {
             Ok(seat) => seat,
             Err(refusal) => {
                 self.pins.tell_listening(&self.pin, Listening::No);
-                return End::Failed(refusal);
+                return End::Failed(refusal, None);
             }
         };
         // Strangers are kept away from now on, and the station is not.
@@ -184,7 +184,7 @@ impl Life {
                 End::Replaced(stream) => anew = Some(stream),
                 // It is told, and may come back at once.
                 End::Reset => {}
-                End::Failed(refusal) => self.show_failed(&refusal),
+                End::Failed(refusal, mend) => self.show_failed(&refusal, mend),
                 end => break end,
             }
         };
@@ -214,7 +214,7 @@ impl Life {
         }
         let mut connection = Connection::new(self, stream);
         let end = tokio::select! {
-            refusal = connection.follow() => End::Failed(self.blame_denial(refusal, denied)),
+            refusal = connection.follow() => self.failed(refusal, denied, grant),
             () = other_pin(pin, grant) => End::PinChanged,
             () = changed(&mut self.reset) => End::Reset,
             () = stopped(&mut self.stop) => End::Stopped,
@@ -229,7 +229,7 @@ impl Life {
     async fn part(&mut self, connection: Connection, end: &End, pin: &watch::Receiver<State>) {
         let lost_way = matches!(&*pin.borrow(), State::Down(_)) || self.pin.held().borrow().is_some();
         match end {
-            End::Failed(_) => {}
+            End::Failed(..) => {}
             End::PinChanged => {
                 let (unresolved, of_pin) = match &*pin.borrow() {
                     State::Down(unresolved) => (Arc::clone(unresolved), true),
@@ -250,7 +250,7 @@ impl Life {
             shown.live_retransmits = 0;
         });
         match end {
-            End::Failed(_) => {}
+            End::Failed(..) => {}
             End::PinChanged | End::Reset if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
             // A station that was started again knows nothing of the old one and answers nothing there.
             End::Replaced(_) => drop(self.farewells.spawn(connection.say_farewell())),
@@ -259,7 +259,13 @@ impl Life {
     }
 
     /// True when the session goes on, false when it is to end.
-    async fn back_off(&mut self, refusal: Refusal, pin: &mut watch::Receiver<State>, backoff: &mut Backoff) -> bool {
+    async fn back_off(
+        &mut self,
+        refusal: Refusal,
+        mend: Option<String>,
+        pin: &mut watch::Receiver<State>,
+        backoff: &mut Backoff,
+    ) -> bool {
         let delay = backoff.delay();
         let said = self.status.snapshot().reason == Some(refusal.reason);
         let line = format!(
@@ -279,7 +285,7 @@ impl Life {
         let no_route = refusal.reason == Reason::NoRoute;
         self.status.update(|shown| {
             shown.phase = Phase::Down;
-            shown.for_reason(refusal.reason, refusal.why, None);
+            shown.for_reason(refusal.reason, refusal.why, mend);
             shown.retry_at = Some(Instant::now() + delay);
         });
         tokio::select! {
@@ -303,9 +309,9 @@ impl Life {
     }
 
     /// A connection that the station made is over, and the session waits for the next.
-    fn show_failed(&self, refusal: &Refusal) {
+    fn show_failed(&self, refusal: &Refusal, mend: Option<String>) {
         warn!("session {}: down: {}: {}; listening", self.id, refusal.reason, refusal.why);
-        self.status.update(|shown| shown.for_reason(refusal.reason, refusal.why.clone(), None));
+        self.status.update(|shown| shown.for_reason(refusal.reason, refusal.why.clone(), mend));
     }
 
     /// Logged once for each change. `of_pin`: it is what keeps the pin from being in force.
@@ -327,14 +333,15 @@ impl Life {
     }
 
     /// Silence has a better explanation where the kernel dropped the session's packets.
-    fn blame_denial(&self, refusal: Refusal, denied_before: u64) -> Refusal {
+    fn failed(&self, refusal: Refusal, denied_before: u64, grant: &Grant) -> End {
         let denied = self.denied().saturating_sub(denied_before);
         let silent = matches!(refusal.reason, Reason::ConnectTimeout | Reason::KeepaliveTimeout);
         if !silent || denied == 0 {
-            return refusal;
+            return End::Failed(refusal, None);
         }
         let why = format!("the kernel dropped {denied} packets that would have left elsewhere ({})", refusal.why);
-        Refusal { reason: Reason::EgressDenied, why }
+        let mend = back_on_its_way(&grant.target, &grant.resolved);
+        End::Failed(Refusal { reason: Reason::EgressDenied, why }, mend)
     }
 }
 
