@@ -118,7 +118,8 @@ impl Setting {
         words.join(" ")
     }
 
-    fn args(&self) -> Vec<(Kind, String)> {
+    /// The arguments, each with what it is.
+    pub(super) fn args(&self) -> Vec<(Kind, String)> {
         match self {
             Self::Sysname(name) => vec![(Kind::Sysname, name.clone())],
             Self::InterfaceAlias { kernel, name } => {
