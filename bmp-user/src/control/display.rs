@@ -23,7 +23,10 @@ impl Context {
             Display::Candidate { changes: false } => Ok(print(editor.candidate())),
             Display::Candidate { changes: true } => {
                 let mut text = editor.changes().to_string();
-                if editor.is_behind() {
+                if let Some(conflict) = editor.conflict() {
+                    // With line ends of its own where it shows what the other operator did.
+                    text.push_str(&format!("Warning: a commit will be refused: {}\n", conflict.to_string().trim_end()));
+                } else if editor.is_behind() {
                     text.push_str(
                         "Info: another configuration is in force than when this candidate was begun: \
                          a commit puts these changes on top of it.\n",
