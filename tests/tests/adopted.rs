@@ -199,6 +199,7 @@ fn other_sockets_of_the_process_are_never_touched() {
         &session,
         "what is in force for the session changed",
     );
+    trial.bmpd.wait_down(STATION, "configuration-changed");
     assert!(others.iter().all(is_open));
 }
 
