@@ -66,7 +66,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         Enforcement::Socket { why } => warn!("egress is not enforced by the kernel, sockets are bound only: {why}"),
     }
 
-    let feed = Feed::new(crate::feed::DEFAULT_JOURNAL_BYTES);
+    let feed = Feed::default();
     let (pins, steers) = (Pins::new(datapath.clone()), Steers::default());
     let sessions = Sessions::default();
     let relays = input::relay::Relays::default();

@@ -86,7 +86,8 @@ return
     /// The same, and waits until the session is up at both ends.
     pub fn start_up(&self) -> Trial {
         let trial = self.start();
-        trial.bmpd.wait_up(self.station);
+        // What is fed from now on is passed on as it comes, and not in a dump.
+        trial.bmpd.wait_session(self.station, "following", |session| session["phase"] == "following");
         trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
         trial
     }

@@ -34,7 +34,9 @@ pub use filter::Filter;
 pub use grammar::Item;
 pub use help::{Next, NextWord, Suggest, next_words};
 pub use kept::KeepError;
-pub use model::{Bmp, Config, ConnectInterface, Relay, Session, SessionId, Transport};
+pub use model::{
+    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, Pace, Prefix, Relay, Replay, Session, SessionId, Transport,
+};
 pub use print::print;
 pub use setting::Setting;
 pub use store::{CommitError, Committed, OperatorId, Store};

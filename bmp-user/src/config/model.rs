@@ -1,11 +1,15 @@
 //! The configuration as a value: what is in a file, and what every module compares with the value before.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
     time::Duration,
 };
+
+use crate::wire::bgp::Family;
 
 /// A whole configuration. Two that are equal ask for the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,10 +18,60 @@ pub struct Config {
     pub sysname: Option<String>,
     /// `interface-alias KERNEL-NAME NAME`: from the name given here to the kernel's.
     pub interface_aliases: BTreeMap<String, String>,
+    /// `bgp AS-NUMBER`.
+    pub bgp: Option<Bgp>,
     /// `bmp-relay NAME`.
     pub relays: BTreeMap<String, Relay>,
+    /// `mrt-replay NAME`.
+    pub replays: BTreeMap<String, Replay>,
     /// The `bmp` view.
     pub bmp: Bmp,
+}
+
+/// The `bgp AS-NUMBER` view: an input that takes routes over BGP and says nothing itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bgp {
+    /// The AS number of this device.
+    pub asn: u32,
+    /// `router-id ADDR`.
+    pub router_id: Option<Ipv4Addr>,
+    /// `listen-port N`: where peers connect to; none without it.
+    pub listen_port: Option<u16>,
+    /// `peer ADDR ...`.
+    pub peers: BTreeMap<IpAddr, BgpPeer>,
+}
+
+/// What is configured of a BGP peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BgpPeer {
+    /// `as-number N`: without it the peer is not spoken to.
+    pub asn: Option<u32>,
+    /// `port N`: the peer's; 179 if absent.
+    pub port: Option<u16>,
+    /// `password TEXT`: TCP MD5 (RFC 2385).
+    pub password: Option<String>,
+    /// `listen-only`: the peer connects, this device does not.
+    pub listen_only: bool,
+    /// `connect-interface ...`.
+    pub connect_interface: Option<ConnectInterface>,
+    /// `timer keepalive K hold H`; see [`BgpPeer::TIMER`].
+    pub timer: Option<BgpTimer>,
+    /// `peer ADDR enable` in the views of families.
+    pub families: BTreeSet<Family>,
+}
+
+/// `timer keepalive K hold H`, in seconds; both zero: neither keepalives nor an end without them (RFC 4271 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BgpTimer {
+    /// Seconds between keepalives.
+    pub keepalive: u16,
+    /// Seconds without any message after which the peer is gone.
+    pub hold: u16,
+}
+
+impl BgpPeer {
+    /// What is so without `timer`.
+    pub const TIMER: BgpTimer = BgpTimer { keepalive: 60, hold: 180 };
 }
 
 /// A `bmp-relay NAME` view: an input that takes BMP from a local daemon.
@@ -25,6 +79,71 @@ pub struct Config {
 pub struct Relay {
     /// `listen ADDR port N`.
     pub listen: Option<SocketAddr>,
+    /// `allow PREFIX ...`: who may connect; only this host if empty.
+    pub allow: BTreeSet<Prefix>,
+    /// `hold SECONDS`: how long the peers of a daemon that went away stay up.
+    pub hold: Duration,
+}
+
+/// An IP prefix without bits behind its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The address, its bits behind the length zero.
+    pub address: IpAddr,
+    /// Length in bits.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// `None` if the length is too much for the address, or bits are set behind it.
+    pub fn new(address: IpAddr, length: u8) -> Option<Self> {
+        let (bits, width) = bits_of(address);
+        let whole = length <= width && (length == width || (bits << (128 - u32::from(width)) << length) == 0);
+        whole.then_some(Self { address, length })
+    }
+
+    /// Whether an address is in it. An IPv4 address that is written as IPv6 is the IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let ((own, width), (other, its)) = (bits_of(self.address), bits_of(address.to_canonical()));
+        width == its && (self.length == 0 || (own ^ other) >> (width - self.length) == 0)
+    }
+}
+
+fn bits_of(address: IpAddr) -> (u128, u8) {
+    match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    }
+}
+
+/// `192.0.2.0/24`.
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// A `mrt-replay NAME` view: an input that takes routes from a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// `file PATH`.
+    pub file: Option<PathBuf>,
+    /// `pace ...`.
+    pub pace: Pace,
+    /// `loop`: begin again at the end.
+    pub looped: bool,
+}
+
+/// `pace ...`: how fast a file is replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// `recorded`: as it was recorded.
+    #[default]
+    Recorded,
+    /// `maximum`: as fast as it can be read.
+    Maximum,
+    /// `N updates-per-second`.
+    UpdatesPerSecond(NonZeroU32),
 }
 
 /// The `bmp` view.

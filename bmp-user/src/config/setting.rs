@@ -248,7 +248,7 @@ impl Section {
 
 /// All settings of a configuration that are not defaults, in the order in which they are printed.
 pub(super) fn sections(config: &Config) -> Vec<Section> {
-    let Config { sysname, interface_aliases, relays, bmp } = config;
+    let Config { sysname, interface_aliases, relays, bmp, .. } = config;
     let mut sections = Vec::new();
     if let Some(name) = sysname {
         sections.push(Section::of(vec![Setting::Sysname(name.clone())]));

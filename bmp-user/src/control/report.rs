@@ -142,8 +142,6 @@ pub(super) struct Feed {
     pub(super) head: u64,
     pub(super) lag_bytes: u64,
     pub(super) dumps: u64,
-    /// Whether the station was sent every route that its peers have announced.
-    pub(super) complete: bool,
 }
 
 /// Every session, or those of one VPN instance or station, in the order of the configuration.
@@ -194,8 +192,6 @@ fn report(
     // Without a connection there is nothing to be behind with.
     let (cursor, lag_bytes) =
         if shown.phase.is_up() { (cursor, stats.head_bytes.saturating_sub(position)) } else { (cursor, 0) };
-    // What has left the journal before the session took it will not be sent any more.
-    let complete = shown.complete && (!shown.phase.is_up() || cursor >= stats.tail);
     SessionReport {
         station: id.station,
         port: configured.port(),
@@ -244,7 +240,7 @@ fn report(
         }),
         guard: guard::report(context, configured, session),
         messages: messages(session.status.messages()),
-        feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps, complete },
+        feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps },
     }
 }
 

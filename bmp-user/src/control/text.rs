@@ -141,12 +141,6 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
         )?;
         let feed = &report.feed;
         line("Journal", format!("at {} of {}, {} bytes behind", feed.cursor, feed.head, feed.lag_bytes))?;
-        let routes = if feed.complete {
-            "complete"
-        } else {
-            "incomplete: some had passed before the station was connected, or while it was too slow"
-        };
-        line("Routes", routes.to_owned())?;
     }
     Ok(())
 }

@@ -1,138 +1,144 @@
-//! How a session reads the journal.
+//! How a session is told what the feed has.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Chunk, Counts, Shared, State,
-    journal::Position,
-    peers::{PeerEvent, PeerId},
+    Counts, Shared,
+    compose::Frames,
+    journal::{About, Chunk, Position, Run},
+    pass::{Pass, Plan},
+    peers::{Incarnation, PeerId},
+    selection::{Mirroring, Selection},
+    state::State,
 };
-use crate::wire::bmp::MessageType;
+use crate::wire::bmp::{MessageType, PeerKey};
 
-/// What [`super::Feed::attach`] gives.
-#[derive(Debug)]
-pub struct Attachment {
-    /// The Peer Ups in force, each as it was received, in the order in which the peers came up.
-    pub opening: Vec<Bytes>,
-    /// The messages of `opening`.
+/// How much of a dump is made under one lock, in bytes: long enough to be worth the lock, short enough for who waits for it.
+const STEP: usize = 64 * 1024;
+
+/// Whole frames that are to be sent as they are.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The frames, one behind the other.
+    pub bytes: Bytes,
+    /// How many there are of each type.
     pub counts: Counts,
-    /// Follows the journal from here on.
-    pub follower: Follower,
-    /// False if routes have already passed that are still in force as far as the feed knows.
-    pub complete: bool,
 }
 
-/// What [`Follower::rejoin`] gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejoined {
-    /// A Peer Down for every peer that the station was told of, then the Peer Ups in force.
-    pub opening: Vec<Bytes>,
-    /// The messages of `opening`.
-    pub counts: Counts,
-    /// See [`Attachment::complete`].
-    pub complete: bool,
-}
-
-/// The journal has dropped frames that the follower had not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the journal begins with frame {tail}, past frame {cursor} that is needed next: the station is too slow for it"
-)]
-pub struct Lost {
-    /// The follower's cursor.
-    pub cursor: u64,
-    /// Sequence number of the oldest frame that is still there.
-    pub tail: u64,
-}
-
-/// One session's place in the journal, and what its station knows of peers if it is sent all that was taken, in order.
+/// One session's way through the feed, and what its station knows if it is sent all that was taken, in order.
+///
+/// It follows the journal where it can. Where the journal does not have what it needs (a new station, one that was too slow, another
+/// selection), it dumps: see [`super`].
 #[derive(Debug)]
 pub struct Follower {
     shared: Arc<Shared>,
     head: watch::Receiver<Position>,
+    number: u64,
+    /// The state needs to keep withdrawals from here on.
+    needs: Arc<AtomicU64>,
     cursor: Position,
-    /// The peers that the station was told of, each with the Peer Down that takes it back.
-    told: HashMap<PeerId, Bytes>,
+    selection: Arc<Selection>,
+    /// What is to be selected from the next pass on.
+    selected: Option<Arc<Selection>>,
+    /// What the station was told of.
+    told: HashMap<PeerKey, Arc<Incarnation>>,
+    /// Peers that the station could not tell from others that it was told of.
+    refused: HashSet<PeerId>,
+    pass: Option<Pass>,
+    /// A pass is to be made even if the journal has what is needed.
+    due: bool,
+    dumps: u64,
+    chunks: Vec<Chunk>,
 }
 
 impl Follower {
-    pub(super) fn attach(shared: Arc<Shared>) -> Attachment {
+    pub(super) fn attach(shared: Arc<Shared>, selection: Selection) -> Self {
         let head = shared.head.subscribe();
-        let mut follower = Self { shared, head, cursor: Position::default(), told: HashMap::new() };
-        let Rejoined { opening, counts, complete } = follower.rejoin();
-        Attachment { opening, counts, follower, complete }
+        let (number, needs) = {
+            let mut state = shared.state();
+            let since = shared.journal().head().frames;
+            state.follow(since)
+        };
+        Self {
+            shared,
+            head,
+            number,
+            needs,
+            cursor: Position::default(),
+            selection: Arc::new(selection),
+            selected: None,
+            told: HashMap::new(),
+            refused: HashSet::new(),
+            pass: None,
+            due: true,
+            dumps: 0,
+            chunks: Vec::new(),
+        }
     }
 
-    /// Puts the chunks from the cursor on behind those in `out`, up to about `max_bytes`, and moves the cursor past them. At
-    /// least one if there is one; none, without waiting, if there is none. The bytes are shared, not copied, and stay whole
-    /// however long they are held.
-    ///
-    /// # Errors
-    ///
-    /// If the next frame is no longer in the journal. Nothing has changed then; [`Self::rejoin`] is what helps.
-    pub fn take(&mut self, max_bytes: usize, out: &mut VecDeque<Chunk>) -> Result<(), Lost> {
-        let shared = Arc::clone(&self.shared);
+    /// Selects something else: what is added is dumped, what is left out is withdrawn, the rest is left alone.
+    pub fn select(&mut self, selection: Selection) {
+        if *self.selected.as_deref().unwrap_or(&self.selection) != selection {
+            self.selected = Some(Arc::new(selection));
+            self.due = true;
+        }
+    }
+
+    /// Puts what comes next behind what is in `out`, about `max_bytes` of it. Nothing, without waiting, if the station knows all there is to
+    /// know. What comes from the journal is shared, not copied, and stays whole however long it is held.
+    pub fn take(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
         let already = out.len();
-        {
-            let state = shared.lock();
-            let Some(chunks) = state.journal.from(self.cursor.frames) else {
-                return Err(Lost { cursor: self.cursor.frames, tail: state.journal.tail() });
-            };
-            let mut room = max_bytes;
-            for (index, chunk) in chunks.enumerate() {
-                if index > 0 && chunk.bytes.len() > room {
-                    break;
+        while out.len() == already {
+            if self.pass.is_some() {
+                self.dump(max_bytes, out);
+            } else if self.due {
+                self.begin();
+            } else {
+                match self.follow(max_bytes, out) {
+                    Some(0) => return,
+                    Some(_) => {}
+                    None => self.due = true,
                 }
-                room = room.saturating_sub(chunk.bytes.len());
-                out.push_back(chunk.clone());
             }
         }
-        for chunk in out.range(already..) {
-            self.cursor.frames = chunk.first + u64::from(chunk.frames);
-            self.cursor.bytes += chunk.bytes.len() as u64;
-            for PeerEvent { peer, up } in chunk.events.iter().flat_map(|events| events.iter()) {
-                match up {
-                    Some(down) => self.told.insert(*peer, down.clone()),
-                    None => self.told.remove(peer),
-                };
-            }
-        }
-        Ok(())
     }
 
-    /// Waits until there is something past the cursor. May be dropped at any time.
+    /// Waits until there is something to be taken. May be dropped at any time.
     pub async fn ready(&mut self) {
+        if self.pass.is_some() || self.due {
+            return;
+        }
         let cursor = self.cursor.frames;
         // The only error is that the sender is gone, and `self.shared` holds it.
         let _ = self.head.wait_for(|head| head.frames > cursor).await;
     }
 
-    /// After [`Lost`]: what brings the station back to the truth about peers. The cursor moves to the head.
-    pub fn rejoin(&mut self) -> Rejoined {
-        let shared = Arc::clone(&self.shared);
-        let state = shared.lock();
-        let mut counts = Counts::default();
-        // A station knows nothing of inputs: peers that only differ in theirs are one to it, and are taken back once.
-        let downs: BTreeMap<_, _> = self.told.drain().map(|(peer, down)| (peer.key, down)).collect();
-        counts.record(MessageType::PeerDown.code(), downs.len() as u64);
-        let mut opening: Vec<Bytes> = downs.into_values().collect();
-        let State { journal, peers, .. } = &*state;
-        for (peer, announcement) in peers.in_force() {
-            counts.record(MessageType::PeerUp.code(), 1);
-            opening.push(announcement.up.clone());
-            self.told.insert(peer, announcement.down.clone());
-        }
-        self.cursor = journal.head();
-        Rejoined { opening, counts, complete: peers.no_routes_passed() }
+    /// Whether state is being dumped, or is about to be.
+    pub fn is_dumping(&self) -> bool {
+        self.pass.is_some() || self.due
     }
 
-    /// Sequence number of the next frame to be taken.
+    /// How often state was dumped, or what had changed of it.
+    pub fn dumps(&self) -> u64 {
+        self.dumps
+    }
+
+    /// How many peers the station is not told of because it could not tell them from those of another input.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Sequence number of the next frame of the journal to be taken.
     pub fn cursor(&self) -> u64 {
         self.cursor.frames
     }
@@ -150,5 +156,192 @@ impl Follower {
     /// How many bytes have been appended and not taken, whether or not the journal still has them.
     pub fn lag_bytes(&self) -> u64 {
         self.head.borrow().bytes.saturating_sub(self.cursor.bytes)
+    }
+
+    /// Begins a pass for the state as it is now.
+    fn begin(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let state = shared.state();
+        // Nothing is appended while the state is locked.
+        let end = shared.journal().head();
+        let selection = self.selected.take().unwrap_or_else(|| Arc::clone(&self.selection));
+        let since = self.cursor.frames;
+        if self.told.is_empty() {
+            self.needs.store(end.frames, Ordering::Relaxed);
+        }
+        let plan = self.plan(&state, &selection, since);
+        self.selection = selection;
+        self.pass = Some(Pass::new(&state, end, &self.selection, plan));
+        self.due = false;
+        self.dumps += 1;
+    }
+
+    fn plan(&mut self, state: &State, selection: &Arc<Selection>, since: u64) -> Plan {
+        let mut plan = Plan { since, ..Plan::default() };
+        let mut told: Vec<_> = mem::take(&mut self.told).into_iter().collect();
+        told.sort_unstable_by_key(|(_, life)| life.number);
+        for (key, life) in told {
+            if state.peer(&life).is_none() {
+                let gone = state.slot(life.peer).and_then(|slot| slot.gone.as_ref());
+                let down = gone.filter(|gone| gone.number == life.number).map_or(&life.down, |gone| &gone.down);
+                plan.gone.push(down.clone());
+            } else if selection.peer(&life) {
+                plan.told.push((Arc::clone(&life), Arc::clone(&self.selection)));
+                self.told.insert(key, life);
+            } else {
+                plan.gone.push(life.down.clone());
+            }
+        }
+        self.refused.clear();
+        for peer in state.peers() {
+            if !selection.peer(&peer.life) {
+                continue;
+            }
+            let id = peer.life.peer;
+            match self.told.get(&id.key) {
+                Some(told) if told.peer == id => {}
+                Some(_) => {
+                    self.refused.insert(id);
+                }
+                None => {
+                    self.told.insert(id.key, Arc::clone(&peer.life));
+                    plan.new.push(Arc::clone(&peer.life));
+                }
+            }
+        }
+        plan
+    }
+
+    /// Takes more of the pass.
+    fn dump(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
+        let Some(pass) = &mut self.pass else { return };
+        let already = out.len();
+        pass.open(max_bytes, out);
+        if out.len() == already && !pass.is_over() {
+            let step = max_bytes.clamp(1, STEP);
+            let mut frames = Frames::with_capacity(step + step / 4);
+            pass.step(&mut self.shared.state(), step, &mut frames);
+            if !frames.is_empty() {
+                let (bytes, counts) = frames.finish();
+                out.push_back(Piece { bytes, counts });
+            }
+        }
+        if pass.is_over() {
+            self.cursor = pass.end;
+            self.needs.store(self.cursor.frames, Ordering::Relaxed);
+            self.pass = None;
+        }
+    }
+
+    /// Takes from the journal: how many chunks; `None` if what is needed is no longer there, or has to come from the state.
+    fn follow(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) -> Option<usize> {
+        let mut chunks = mem::take(&mut self.chunks);
+        {
+            let journal = self.shared.journal();
+            let mut room = max_bytes;
+            for (index, chunk) in journal.from(self.cursor.frames)?.enumerate() {
+                if index > 0 && chunk.bytes.len() > room {
+                    break;
+                }
+                room = room.saturating_sub(chunk.bytes.len());
+                chunks.push(chunk.clone());
+            }
+        }
+        let taken = chunks.len();
+        let mut told = Some(());
+        for chunk in chunks.drain(..) {
+            told = told.and_then(|()| self.tell(&chunk, out));
+        }
+        self.chunks = chunks;
+        self.needs.store(self.cursor.frames, Ordering::Relaxed);
+        told.map(|()| taken)
+    }
+
+    /// Passes on what is selected of a chunk. `None` if that takes a look at the state, from before the chunk on or from behind it.
+    fn tell(&mut self, chunk: &Chunk, out: &mut VecDeque<Piece>) -> Option<()> {
+        if chunk.runs.iter().any(|run| self.is_partly_selected(run)) {
+            return None;
+        }
+        let mut at = 0;
+        // What is wanted and not yet passed on.
+        let (mut start, mut counts) = (0, Counts::default());
+        for run in chunk.runs.iter() {
+            let next = at + run.bytes as usize;
+            if self.wants(run) {
+                counts.record(run.code, run.frames.into());
+            } else {
+                push(&chunk.bytes, start, at, mem::take(&mut counts), out);
+                start = next;
+            }
+            at = next;
+        }
+        push(&chunk.bytes, start, at, counts, out);
+        self.cursor.frames = chunk.first + chunk.frames;
+        self.cursor.bytes += chunk.bytes.len() as u64;
+        if self.due { None } else { Some(()) }
+    }
+
+    /// Whether a run has frames of which a part is selected.
+    fn is_partly_selected(&self, run: &Run) -> bool {
+        match &run.about {
+            About::Mixed(life, _) => self.selection.peer(life) && !self.selection.all_ribs(life),
+            _ => false,
+        }
+    }
+
+    /// Whether the station is sent a run; and keeps in mind what it is told of.
+    fn wants(&mut self, run: &Run) -> bool {
+        match &run.about {
+            About::Routes(life, view, family) => self.is_told(life) && self.selection.rib(life, *view, *family),
+            About::Mixed(life, _) => self.is_told(life),
+            About::Peer(life) => {
+                let mirrored = run.code == MessageType::RouteMirroring.code();
+                self.is_told(life) && (!mirrored || self.selection.mirroring == Mirroring::Passed)
+            }
+            About::Nobody => self.selection.is_everything(),
+            About::Up(life) | About::Heard(life) => {
+                if !self.selection.peer(life) {
+                    return false;
+                }
+                let told = self.told.get(&life.peer.key);
+                if told.is_some_and(|told| told.peer != life.peer) {
+                    self.refused.insert(life.peer);
+                    return false;
+                }
+                self.told.insert(life.peer.key, Arc::clone(life));
+                true
+            }
+            About::Down(life) => {
+                let told = self.is_told(life);
+                if told {
+                    self.told.remove(&life.peer.key);
+                    // Another input's peer that could not be told from it now can.
+                    self.due |= self.refused.iter().any(|refused| refused.key == life.peer.key);
+                } else {
+                    self.refused.remove(&life.peer);
+                }
+                told
+            }
+        }
+    }
+
+    fn is_told(&self, life: &Incarnation) -> bool {
+        self.told.get(&life.peer.key).is_some_and(|told| told.number == life.number)
+    }
+}
+
+fn push(bytes: &Bytes, start: usize, end: usize, counts: Counts, out: &mut VecDeque<Piece>) {
+    if start < end {
+        out.push_back(Piece { bytes: bytes.slice(start..end), counts });
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        if let Some(pass) = self.pass.take() {
+            pass.abandon(&mut state);
+        }
+        state.unfollow(self.number);
     }
 }

@@ -4,7 +4,8 @@ use std::{collections::VecDeque, mem::size_of, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Counts, peers::PeerEvent};
+use super::{peers::Incarnation, rib::View};
+use crate::wire::bgp::Family;
 
 /// A place in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,16 +18,61 @@ pub(super) struct Position {
 
 /// What one read of an input gave: whole frames, one behind the other. Clones share the bytes.
 #[derive(Clone, Debug)]
-pub struct Chunk {
+pub(super) struct Chunk {
     /// The frames, ready to be written.
-    pub bytes: Bytes,
+    pub(super) bytes: Bytes,
     /// Sequence number of the first frame; the others follow on from it.
-    pub first: u64,
+    pub(super) first: u64,
     /// How many frames there are.
-    pub frames: u32,
-    /// How many there are of each type.
-    pub counts: Counts,
-    pub(super) events: Option<Arc<[PeerEvent]>>,
+    pub(super) frames: u64,
+    /// What they are, in order.
+    pub(super) runs: Arc<[Run]>,
+}
+
+/// Frames of a chunk that follow one another and are alike.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) bytes: u32,
+    pub(super) frames: u32,
+    /// The type byte of the frames.
+    pub(super) code: u8,
+    pub(super) about: About,
+}
+
+/// What the frames of a run are about.
+#[derive(Clone, Debug)]
+pub(super) enum About {
+    /// Routes of one RIB of a peer.
+    Routes(Arc<Incarnation>, View, Family),
+    /// Routes of a peer in one view, but of several families at once, or of none that could be told.
+    Mixed(Arc<Incarnation>, View),
+    /// It comes up.
+    Up(Arc<Incarnation>),
+    /// It was not announced and is first heard of: the run has no frames.
+    Heard(Arc<Incarnation>),
+    /// It goes down.
+    Down(Arc<Incarnation>),
+    /// It is counted or mirrored.
+    Peer(Arc<Incarnation>),
+    /// Nobody that is known.
+    Nobody,
+}
+
+impl About {
+    /// Whether two frames can be in one run.
+    pub(super) fn joins(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Routes(mine, view, family), Self::Routes(theirs, other_view, other_family)) => {
+                Arc::ptr_eq(mine, theirs) && view == other_view && family == other_family
+            }
+            (Self::Mixed(mine, view), Self::Mixed(theirs, other_view)) => {
+                Arc::ptr_eq(mine, theirs) && view == other_view
+            }
+            (Self::Peer(mine), Self::Peer(theirs)) => Arc::ptr_eq(mine, theirs),
+            (Self::Nobody, Self::Nobody) => true,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,9 +84,7 @@ struct Entry {
 
 /// What an entry takes besides its bytes: its place in a queue that grows by doubling, and the bookkeeping of [`Bytes`] and of
 /// the allocator.
-const ENTRY_OVERHEAD: usize = 2 * size_of::<Entry>() + 64;
-/// The same for an event, besides the Peer Down it holds.
-const EVENT_OVERHEAD: usize = size_of::<PeerEvent>() + 64;
+const ENTRY_OVERHEAD: usize = 2 * size_of::<Entry>() + 96;
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -74,15 +118,14 @@ impl Journal {
 
     /// Appends a chunk whose bytes keep `block` bytes of memory alive, and drops the oldest ones that are now too much. The
     /// newest chunk stays in any case: a follower at the head must be able to go on.
-    pub(super) fn push(&mut self, bytes: Bytes, block: usize, counts: Counts, events: Vec<PeerEvent>) {
-        let frames = u32::try_from(counts.total()).unwrap_or(u32::MAX);
-        let told: usize =
-            events.iter().map(|event| EVENT_OVERHEAD + event.up.as_ref().map_or(0, |down| down.len())).sum();
-        let charge = block + told + ENTRY_OVERHEAD;
+    pub(super) fn push(&mut self, bytes: Bytes, block: usize, runs: Vec<Run>) {
+        let frames = runs.iter().map(|run| u64::from(run.frames)).sum();
+        // Peer Ups and Peer Downs are kept with their peer; a chunk that tells of one keeps them alive once more.
+        let told: usize = runs.iter().filter_map(|run| run.about.told()).map(Incarnation::memory).sum();
+        let charge = block + told + runs.len() * size_of::<Run>() + ENTRY_OVERHEAD;
         let start = self.head;
-        self.head = Position { frames: start.frames + u64::from(frames), bytes: start.bytes + bytes.len() as u64 };
-        let events = (!events.is_empty()).then(|| events.into());
-        let chunk = Chunk { bytes, first: start.frames, frames, counts, events };
+        self.head = Position { frames: start.frames + frames, bytes: start.bytes + bytes.len() as u64 };
+        let chunk = Chunk { bytes, first: start.frames, frames, runs: runs.into() };
         self.entries.push_back(Entry { chunk, charge });
         self.charged += charge;
         while self.charged > self.limit && self.entries.len() > 1 {
@@ -97,7 +140,24 @@ impl Journal {
         if cursor < self.tail() {
             return None;
         }
-        let index = self.entries.partition_point(|entry| entry.chunk.first < cursor);
-        Some(self.entries.range(index..).map(|entry| &entry.chunk))
+        let start = self.entries.partition_point(|entry| entry.chunk.first < cursor);
+        Some(self.entries.range(start..).map(|entry| &entry.chunk))
+    }
+}
+
+impl About {
+    /// The peer that comes or goes with it.
+    fn told(&self) -> Option<&Incarnation> {
+        match self {
+            Self::Up(life) | Self::Heard(life) | Self::Down(life) => Some(life),
+            _ => None,
+        }
+    }
+}
+
+impl Incarnation {
+    /// About how much memory it takes, in bytes.
+    fn memory(&self) -> usize {
+        size_of::<Self>() + self.up.as_ref().map_or(0, Bytes::len) + self.down.len() + 64
     }
 }

@@ -1,18 +1,29 @@
-//! All that the device knows and has to tell: its peers, and the journal of BMP frames that every session follows.
+//! All that the device knows and has to tell: its peers, their RIBs, and the journal of BMP frames that every session follows.
 //!
-//! An input appends whole frames through its [`Input`]; they go into a bounded journal once, whatever the number of sessions. A
-//! session [attaches](Feed::attach), is given the Peer Ups in force, and then takes [`Chunk`]s from the journal with its
-//! [`Follower`], at its own pace and without copies. One that is too slow is told that it is [`Lost`] and
-//! [rejoins](Follower::rejoin); it never makes an input wait, and never makes the journal grow.
+//! An input appends whole frames through its [`Input`]. They go into a bounded journal once, whatever the number of sessions, and what they say
+//! is kept beside it: the routes of every RIB with when they last changed. A session takes [`Piece`]s with its [`Follower`], at its own pace.
+//! Whoever is at the journal follows it, without copies. Whoever is not (a station that is new, one that was too slow for the journal, one
+//! that is to be told something else from now on) is told the state instead: what changed after its cursor, withdrawals included. Neither makes an
+//! input wait, or memory grow: withdrawals that a slow station still needs are kept within a budget, and past that the peers
+//! concerned are taken down and brought up again for it.
 //!
-//! Everything is under one lock, which is taken once for a batch of frames, not for a frame.
+//! Two locks, taken for a batch of frames and not for a frame: one for the state, and within it one for the journal. Who follows needs
+//! the second only.
 
+mod attributes;
+mod blocks;
+mod compose;
 mod counts;
 mod follower;
 mod input;
 mod journal;
+mod nlri;
+mod pass;
 mod peers;
+mod rib;
 mod scan;
+mod selection;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -21,15 +32,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 pub use counts::Counts;
-pub use follower::{Attachment, Follower, Lost, Rejoined};
-pub use input::{Input, InputTotals};
-pub use journal::Chunk;
+pub use follower::{Follower, Piece};
+pub use input::{Held, Input, InputTotals};
+pub use rib::View;
+pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
+pub use state::Trouble;
 
 use journal::{Journal, Position};
-use peers::Peers;
+use state::State;
 
 /// How much memory the journal may take if nothing else is said, in bytes.
 pub const DEFAULT_JOURNAL_BYTES: usize = 64 * 1024 * 1024;
+/// How much memory withdrawals may take that stations still need, if nothing else is said, in bytes.
+pub const DEFAULT_WITHDRAWAL_BYTES: usize = 16 * 1024 * 1024;
 
 /// The feed; clones are the same feed.
 #[derive(Clone, Debug)]
@@ -37,17 +52,12 @@ pub struct Feed(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Locked before the journal, where both are.
     state: Mutex<State>,
-    /// The journal's head, for those who wait for it to move. Sent while `state` is locked, so that it never goes back.
+    /// Changes only while `state` is locked as well.
+    journal: Mutex<Journal>,
+    /// The journal's head, for those who wait for it to move.
     head: watch::Sender<Position>,
-}
-
-#[derive(Debug)]
-struct State {
-    journal: Journal,
-    peers: Peers,
-    received: Counts,
-    unannounced: u64,
 }
 
 /// The feed in numbers, at one moment.
@@ -55,6 +65,14 @@ struct State {
 pub struct FeedStats {
     /// Peers in force.
     pub peers: usize,
+    /// RIBs of them, and of peers that were never announced.
+    pub ribs: usize,
+    /// Routes in them.
+    pub routes: usize,
+    /// Distinct attribute sets of the routes.
+    pub attribute_sets: usize,
+    /// Withdrawals that are kept because a station may need them.
+    pub withdrawals: usize,
     /// Sequence number of the next frame.
     pub head: u64,
     /// Bytes that were ever appended.
@@ -65,23 +83,26 @@ pub struct FeedStats {
     pub journal_bytes: usize,
     /// What `journal_bytes` may be. One chunk always fits, however large.
     pub journal_limit: usize,
+    /// Memory that routes take, in bytes.
+    pub route_bytes: usize,
+    /// Memory that what routes have in common takes, in bytes.
+    pub group_bytes: usize,
+    /// Memory that attribute sets take, in bytes.
+    pub attribute_bytes: usize,
+    /// Memory that withdrawals take, in bytes: a part of `route_bytes`.
+    pub withdrawal_bytes: usize,
     /// Frames that were ever appended, by type.
     pub frames: Counts,
-    /// Route Monitoring frames among them whose peer their connection had not announced.
-    pub unannounced: u64,
+    /// What could not be taken for what it should be.
+    pub trouble: Trouble,
 }
 
 impl Feed {
-    /// A feed whose journal takes at most `journal_bytes` of memory.
-    pub fn new(journal_bytes: usize) -> Self {
+    /// A feed whose journal takes at most `journal_bytes` of memory, and withdrawals that stations still need at most `withdrawal_bytes`.
+    pub fn new(journal_bytes: usize, withdrawal_bytes: usize) -> Self {
         let (head, _) = watch::channel(Position::default());
-        let state = State {
-            journal: Journal::new(journal_bytes),
-            peers: Peers::default(),
-            received: Counts::default(),
-            unannounced: 0,
-        };
-        Self(Arc::new(Shared { state: Mutex::new(state), head }))
+        let (state, journal) = (State::new(withdrawal_bytes), Journal::new(journal_bytes));
+        Self(Arc::new(Shared { state: Mutex::new(state), journal: Mutex::new(journal), head }))
     }
 
     /// A new connection of the input `name`. What is dropped is gone: the stations are told Peer Down for every peer it owns.
@@ -89,37 +110,55 @@ impl Feed {
         Input::new(Arc::clone(&self.0), name)
     }
 
-    /// A new follower at the journal's head, and what a station has to be told before it follows. No append comes between.
-    pub fn attach(&self) -> Attachment {
-        Follower::attach(Arc::clone(&self.0))
+    /// A new follower, whose station knows nothing.
+    pub fn attach(&self, selection: Selection) -> Follower {
+        Follower::attach(Arc::clone(&self.0), selection)
     }
 
     /// The feed in numbers.
     pub fn stats(&self) -> FeedStats {
-        let state = self.0.lock();
+        let state = self.0.state();
+        let journal = self.0.journal();
+        let peers = state.peers();
+        let ribs = || peers.iter().flat_map(|peer| &peer.ribs);
+        let (route_bytes, group_bytes) =
+            ribs().map(|rib| rib.memory()).fold((0, 0), |sum, memory| (sum.0 + memory.0, sum.1 + memory.1));
+        let (withdrawals, withdrawal_bytes) = state.withdrawals();
         FeedStats {
-            peers: state.peers.len(),
-            head: state.journal.head().frames,
-            head_bytes: state.journal.head().bytes,
-            tail: state.journal.tail(),
-            journal_bytes: state.journal.charged(),
-            journal_limit: state.journal.limit(),
+            peers: peers.iter().filter(|peer| peer.life.up.is_some()).count(),
+            ribs: ribs().count(),
+            routes: ribs().map(|rib| rib.len()).sum(),
+            attribute_sets: state.attributes.len(),
+            withdrawals,
+            head: journal.head().frames,
+            head_bytes: journal.head().bytes,
+            tail: journal.tail(),
+            journal_bytes: journal.charged(),
+            journal_limit: journal.limit(),
+            route_bytes,
+            group_bytes,
+            attribute_bytes: state.attributes.memory(),
+            withdrawal_bytes,
             frames: state.received,
-            unannounced: state.unannounced,
+            trouble: state.trouble,
         }
     }
 }
 
-/// A feed with a journal of [`DEFAULT_JOURNAL_BYTES`].
+/// A feed with the limits that are so if nothing else is said.
 impl Default for Feed {
     fn default() -> Self {
-        Self::new(DEFAULT_JOURNAL_BYTES)
+        Self::new(DEFAULT_JOURNAL_BYTES, DEFAULT_WITHDRAWAL_BYTES)
     }
 }
 
 impl Shared {
     /// A holder that panicked is no reason for all others to: each change is complete before the next can fail.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,15 +1,19 @@
-//! The peers in force: what the frames in the journal, up to its head, have said about peers.
+//! Who the routes are of: peers, and each of their lives from Peer Up to Peer Down.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::wire::bmp::PeerKey;
+use super::rib::{Rib, View};
+use crate::wire::{
+    bgp::{self, Family, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Open, capability::AddPath},
+    bmp::{Frame, Message, PeerHeader, PeerKey, PeerType, PeerUp, build, frames, peer_flags},
+};
 
 /// A peer of the feed: peers of different inputs are different peers even if a station could not tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PeerId {
-    /// See [`Peers::input_id`].
+    /// See [`super::state::State::connect`].
     pub(super) input: u32,
     pub(super) key: PeerKey,
 }
@@ -17,174 +21,136 @@ pub(super) struct PeerId {
 /// Counts connections; a newer one has the greater number.
 pub(super) type ConnectionId = u64;
 
-/// The bytes that tell a station about a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Announcement {
-    /// Its Peer Up as it was received.
-    pub(super) up: Bytes,
-    /// The Peer Down that takes it back.
+/// One life of a peer: what a station is told of it, and what tells it from others. Never changes.
+#[derive(Debug)]
+pub(super) struct Incarnation {
+    /// No two have the same; a later one has a greater number.
+    pub(super) number: u64,
+    pub(super) peer: PeerId,
+    pub(super) input: Arc<str>,
+    /// The Peer Up as it was received. None for a peer that was never announced: its routes pass without (the RFC does not say what else).
+    pub(super) up: Option<Bytes>,
+    /// The Peer Down that takes it back in bmpd's own name.
+    pub(super) down: Bytes,
+    /// Name of its VRF or table (RFC 9069 §5.2.1, RFC 9736 §4.2).
+    pub(super) table: Option<String>,
+    /// The per-peer header that it was first heard of with.
+    pub(super) header: PeerHeader,
+}
+
+impl Incarnation {
+    /// An announced peer: `up` is its Peer Up, parsed from `frame`. Copies: what is kept for as long as the peer is up must not keep a
+    /// whole read buffer.
+    pub(super) fn announced(number: u64, peer: PeerId, input: &Arc<str>, frame: &Frame<'_>, up: &PeerUp<'_>) -> Self {
+        let mut down = BytesMut::new();
+        build::peer_down(&mut down, &up.peer, up.table_name());
+        Self {
+            number,
+            peer,
+            input: Arc::clone(input),
+            up: Some(Bytes::copy_from_slice(frame.bytes())),
+            down: Bytes::copy_from_slice(&down),
+            table: up.table_name().map(|name| String::from_utf8_lossy(name).into_owned()),
+            header: up.peer,
+        }
+    }
+
+    /// A peer that was not announced.
+    pub(super) fn unannounced(number: u64, peer: PeerId, input: &Arc<str>, header: PeerHeader) -> Self {
+        let mut down = BytesMut::new();
+        build::peer_down(&mut down, &header, None);
+        let down = Bytes::copy_from_slice(&down);
+        Self { number, peer, input: Arc::clone(input), up: None, down, table: None, header }
+    }
+
+    /// Whether a Peer Up says nothing new: the same session of the same peer (its time, ends and OPENs).
+    pub(super) fn is_restated_by(&self, frame: &Frame<'_>) -> bool {
+        self.up.as_ref().is_some_and(|up| up == frame.bytes())
+    }
+
+    /// Whether routes of a RIB have path identifiers (RFC 7911 §4), and the longest BGP message of the peer in bytes (RFC 8654 §4).
+    pub(super) fn negotiated(&self, view: View, family: Family) -> (bool, usize) {
+        let plain = (false, MAX_MESSAGE);
+        let Some(up) = &self.up else { return plain };
+        let Some(Ok(frame)) = frames(up).next() else { return plain };
+        let Ok(Message::PeerUp(up)) = Message::parse(&frame) else { return plain };
+        let open = |bytes| bgp::Frame::parse(bytes).and_then(|frame| Open::parse(&frame)).ok();
+        let Some((sent, received)) = open(up.sent_open).zip(open(up.received_open)) else { return plain };
+        let sends = |open: &Open<'_>| open.add_path().is_some_and(|add_path: AddPath<'_>| add_path.sends(family));
+        let receives = |open: &Open<'_>| open.add_path().is_some_and(|add_path| add_path.receives(family));
+        let path_ids = match view {
+            // What the router receives from the peer.
+            View::AdjRibInPre | View::AdjRibInPost => receives(&sent) && sends(&received),
+            // What it sends to the peer.
+            View::AdjRibOutPre | View::AdjRibOutPost => sends(&sent) && receives(&received),
+            // Both OPENs are made up to say what the routes look like (RFC 9069 §5.2).
+            View::LocRib => (sends(&sent) || receives(&sent)) && (sends(&received) || receives(&received)),
+        };
+        let extended = [sent, received].iter().all(|open| open.has(bgp::Capability::ExtendedMessage));
+        (path_ids, if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE })
+    }
+}
+
+/// The view that a per-peer header speaks of (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
+#[inline]
+pub(super) fn view_of(peer_type: PeerType, flags: u8) -> View {
+    let post = flags & peer_flags::POST_POLICY != 0;
+    match (peer_type, flags & peer_flags::ADJ_RIB_OUT != 0) {
+        (PeerType::LOC_RIB, _) => View::LocRib,
+        (_, false) if post => View::AdjRibInPost,
+        (_, false) => View::AdjRibInPre,
+        (_, true) if post => View::AdjRibOutPost,
+        (_, true) => View::AdjRibOutPre,
+    }
+}
+
+/// A peer that is up, or has routes without ever having been announced.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) life: Arc<Incarnation>,
+    /// Whose it is.
+    pub(super) owner: ConnectionId,
+    /// Whether its input went away, or came back and is saying again what it said before.
+    pub(super) hold: Hold,
+    pub(super) ribs: Vec<Rib>,
+    /// The latest Statistics Report.
+    pub(super) statistics: Option<Latest>,
+    /// When the last mirrored message passed, and its header.
+    pub(super) mirrored: Option<(u64, PeerHeader)>,
+}
+
+/// See [`super::Held`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Neither.
+    #[default]
+    No,
+    /// It went away.
+    Away,
+    /// It came back after this connection went away.
+    Back(ConnectionId),
+}
+
+/// The latest frame of a kind.
+#[derive(Debug)]
+pub(super) struct Latest {
+    /// Sequence number after it.
+    pub(super) changed: u64,
+    pub(super) frame: Bytes,
+}
+
+/// How the last life of a peer ended.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) number: u64,
+    /// The Peer Down.
     pub(super) down: Bytes,
 }
 
-/// What a batch of frames says about peers, besides being passed on. Rare beside routes.
-#[derive(Clone, Debug)]
-pub(super) enum Change {
-    Up(PeerKey, Announcement),
-    Down(PeerKey),
-    /// The first routes since it was announced.
-    Routes(PeerKey),
-    /// The first routes for a peer that the connection did not announce.
-    StrayRoutes,
-}
-
-/// What a chunk changes in the set of peers that a station was told. Rides on the chunk, so that a follower knows exactly.
-#[derive(Clone, Debug)]
-pub(super) struct PeerEvent {
-    pub(super) peer: PeerId,
-    /// The Peer Down that would take it back; `None` if the chunk itself does.
-    pub(super) up: Option<Bytes>,
-}
-
-/// The peers in force, by their connections.
-#[derive(Debug, Default)]
-pub(super) struct Peers {
-    peers: HashMap<PeerId, Peer>,
-    /// How many of `peers` have routes that a station who comes now has missed.
-    with_routes: usize,
-    connections: HashMap<ConnectionId, Connection>,
-    connections_with_strays: usize,
-    last_connection: ConnectionId,
-    input_ids: HashMap<String, u32>,
-    announcements: u64,
-}
-
+/// All that is known of a peer.
 #[derive(Debug)]
-struct Peer {
-    owner: ConnectionId,
-    announcement: Announcement,
-    /// Orders peers by when they came up.
-    order: u64,
-    routes: bool,
-}
-
-#[derive(Debug)]
-struct Connection {
-    input: u32,
-    strays: bool,
-}
-
-impl Peers {
-    /// Opens a connection of the input `name`.
-    pub(super) fn connect(&mut self, name: &str) -> ConnectionId {
-        let input = self.input_id(name);
-        self.last_connection += 1;
-        self.connections.insert(self.last_connection, Connection { input, strays: false });
-        self.last_connection
-    }
-
-    /// One number a name, for good: there are only as many as an operator ever configured.
-    fn input_id(&mut self, name: &str) -> u32 {
-        if let Some(&id) = self.input_ids.get(name) {
-            return id;
-        }
-        let id = u32::try_from(self.input_ids.len()).unwrap_or(u32::MAX);
-        self.input_ids.insert(name.to_owned(), id);
-        id
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.peers.len()
-    }
-
-    /// Whether a station that is told all announcements now has missed no routes.
-    pub(super) fn no_routes_passed(&self) -> bool {
-        self.with_routes == 0 && self.connections_with_strays == 0
-    }
-
-    /// Every peer in force with its announcement, in the order in which they came up.
-    pub(super) fn in_force(&self) -> Vec<(PeerId, &Announcement)> {
-        let mut all: Vec<_> = self.peers.iter().collect();
-        all.sort_unstable_by_key(|(_, peer)| peer.order);
-        all.into_iter().map(|(&id, peer)| (id, &peer.announcement)).collect()
-    }
-
-    /// The peer in force that only its input tells from `gone`.
-    pub(super) fn namesake(&self, gone: PeerId) -> Option<(PeerId, &Announcement)> {
-        let (&peer, found) = self.peers.iter().find(|(peer, _)| peer.key == gone.key && peer.input != gone.input)?;
-        Some((peer, &found.announcement))
-    }
-
-    /// Applies what a batch of frames of `connection` said. Gives what followers have to know.
-    ///
-    /// A Peer Down counts whichever connection says it: the stations are sent it in any case, and believe it.
-    pub(super) fn apply(&mut self, connection: ConnectionId, changes: Vec<Change>) -> Vec<PeerEvent> {
-        let mut events = Vec::new();
-        let Some(from) = self.connections.get_mut(&connection) else { return events };
-        let input = from.input;
-        for change in changes {
-            match change {
-                Change::Up(key, announcement) => {
-                    let peer = PeerId { input, key };
-                    events.push(PeerEvent { peer, up: Some(announcement.down.clone()) });
-                    self.announce(peer, connection, announcement);
-                }
-                Change::Down(key) => {
-                    let peer = PeerId { input, key };
-                    events.push(PeerEvent { peer, up: None });
-                    self.remove(peer);
-                }
-                Change::Routes(key) => {
-                    if let Some(peer) = self.peers.get_mut(&PeerId { input, key })
-                        && !std::mem::replace(&mut peer.routes, true)
-                    {
-                        self.with_routes += 1;
-                    }
-                }
-                Change::StrayRoutes => {
-                    if let Some(from) = self.connections.get_mut(&connection)
-                        && !std::mem::replace(&mut from.strays, true)
-                    {
-                        self.connections_with_strays += 1;
-                    }
-                }
-            }
-        }
-        events
-    }
-
-    /// Closes a connection. Gives the peers it owned, which are no longer in force, in the order in which they came up.
-    pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<(PeerId, Announcement)> {
-        if self.connections.remove(&connection).is_some_and(|gone| gone.strays) {
-            self.connections_with_strays -= 1;
-        }
-        let mut owned: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.owner == connection)
-            .map(|(&id, peer)| (peer.order, id))
-            .collect();
-        owned.sort_unstable();
-        owned.into_iter().filter_map(|(_, id)| Some((id, self.remove(id)?))).collect()
-    }
-
-    /// A repeated Peer Up replaces what is stored; routes that have passed have passed. The newest connection that announced
-    /// a peer owns it: an older one may still have a Peer Up in its buffers, but its end says nothing about the peer.
-    fn announce(&mut self, id: PeerId, connection: ConnectionId, announcement: Announcement) {
-        self.announcements += 1;
-        let order = self.announcements;
-        let peer = self.peers.entry(id).or_insert_with(|| Peer {
-            owner: connection,
-            announcement: announcement.clone(),
-            order,
-            routes: false,
-        });
-        peer.owner = peer.owner.max(connection);
-        peer.announcement = announcement;
-    }
-
-    fn remove(&mut self, id: PeerId) -> Option<Announcement> {
-        let peer = self.peers.remove(&id)?;
-        self.with_routes -= usize::from(peer.routes);
-        Some(peer.announcement)
-    }
+pub(super) struct Slot {
+    pub(super) id: PeerId,
+    pub(super) peer: Option<Peer>,
+    pub(super) gone: Option<Gone>,
 }

@@ -1,3 +1,4 @@
 //! Everything that feeds.
 
+pub mod mrt;
 pub mod relay;

@@ -1,7 +1,6 @@
-//! An established connection: what is in force first, then the journal, and a farewell.
+//! An established connection: what is in force first, then what changes, and a farewell.
 
 use std::{
-    collections::VecDeque,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,10 +10,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
-    sync::watch,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::warn;
+use tracing::info;
 
 use super::{
     Identity,
@@ -26,13 +24,13 @@ use super::{
 };
 use crate::{
     config::SessionId,
-    feed::{Chunk, Follower},
+    feed::{Follower, Selection},
     pin::Reason,
     sys,
     wire::bmp::{self, MessageType, termination_reason},
 };
 
-/// How much of the journal is taken at once.
+/// How much of the feed is taken at once, in bytes.
 const TAKE_BYTES: usize = 1 << 20;
 /// How much is written before the socket's other side and the pin are looked at again.
 const WRITE_BURST: usize = 4 << 20;
@@ -49,53 +47,38 @@ const PULSE_EVERY: Duration = Duration::from_secs(1);
 /// An established connection and what is on its way into it.
 pub(super) struct Connection {
     id: SessionId,
-    identity: watch::Receiver<Identity>,
     stream: TcpStream,
     outbox: Outbox,
     follower: Follower,
-    chunks: VecDeque<Chunk>,
+    /// How many dumps have been shown.
+    dumps: u64,
+    /// Whether a dump is on its way.
+    dumping: bool,
     status: Arc<Status>,
     pulse: Pulse,
 }
 
 impl Connection {
-    /// Initiation and the Peer Ups in force come first; the journal from there on follows.
+    /// Initiation comes first; what the feed has follows.
     pub(super) fn new(life: &Life, stream: TcpStream) -> Self {
-        let attachment = life.feed.attach();
+        let follower = life.feed.attach(Selection::default());
         let status = Arc::clone(&life.status);
         let mut outbox = Outbox::default();
         outbox.push(initiation(&life.identity.borrow(), None), MessageType::Initiation);
-        outbox.push_counted(attachment.opening, attachment.counts);
-        status.update(|shown| {
-            shown.complete = attachment.complete;
-            shown.dumps += 1;
-        });
-        let connection = Self {
-            id: life.id.clone(),
-            identity: life.identity.clone(),
-            stream,
-            outbox,
-            follower: attachment.follower,
-            chunks: VecDeque::new(),
-            status,
-            pulse: Pulse::default(),
-        };
-        connection.show_cursor();
-        connection
+        Self { id: life.id.clone(), stream, outbox, follower, dumps: 0, dumping: true, status, pulse: Pulse::default() }
     }
 
     /// Writes what there is and waits for more, until the connection fails.
     pub(super) async fn follow(&mut self) -> Refusal {
         let mut pulse = interval(PULSE_EVERY);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut dumping = true;
         loop {
             let blocked = match self.write_burst() {
                 Ok(blocked) => blocked,
                 Err(error) => return failed("write to the station", &error),
             };
-            if dumping && self.outbox.is_empty() {
-                dumping = false;
+            if self.dumping && self.outbox.is_empty() && !self.follower.is_dumping() {
+                self.dumping = false;
                 self.status.update(|shown| shown.phase = Phase::Following);
             }
             let result = tokio::select! {
@@ -131,23 +114,20 @@ impl Connection {
         Ok(!self.outbox.is_empty())
     }
 
-    /// Takes more of the journal. False when there is nothing more.
+    /// Takes more of the feed. False when there is nothing more.
     fn refill(&mut self) -> bool {
-        match self.follower.take(TAKE_BYTES, &mut self.chunks) {
-            Ok(()) => self.outbox.extend(self.chunks.drain(..)),
-            Err(lost) => {
-                warn!("session {}: fell off the journal: {lost}", self.id);
-                let note = format!(
-                    "{lost}; routes sent before are withdrawn with their peers, and those in between are not sent"
-                );
-                let rejoined = self.follower.rejoin();
-                self.outbox.push(initiation(&self.identity.borrow(), Some(&note)), MessageType::Initiation);
-                self.outbox.push_counted(rejoined.opening, rejoined.counts);
-                self.status.update(|shown| {
-                    shown.complete = rejoined.complete;
-                    shown.dumps += 1;
-                });
+        self.follower.take(TAKE_BYTES, self.outbox.queue());
+        let dumps = self.follower.dumps();
+        if dumps > self.dumps {
+            if self.dumps > 0 {
+                info!("session {}: was too slow for the journal, and is sent what has changed instead", self.id);
             }
+            self.dumps = dumps;
+            self.dumping = true;
+            self.status.update(|shown| {
+                shown.dumps += 1;
+                shown.phase = Phase::Dumping;
+            });
         }
         self.show_cursor();
         !self.outbox.is_empty()

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::status::Status;
 use crate::{
-    feed::{Chunk, Counts},
+    feed::{Counts, Piece},
     wire::bmp::MessageType,
 };
 
@@ -20,16 +20,9 @@ const SLICES: usize = 64;
 /// Whole frames in the order in which they leave, written with vectored I/O from where they lie.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    queue: VecDeque<Outgoing>,
+    queue: VecDeque<Piece>,
     /// Bytes of the front entry that have left.
     written: usize,
-}
-
-/// Some whole frames in one piece.
-#[derive(Debug)]
-struct Outgoing {
-    bytes: Bytes,
-    counts: Counts,
 }
 
 impl Outbox {
@@ -37,24 +30,16 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Appends chunks of the journal.
-    pub(super) fn extend(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
-        self.queue.extend(chunks.into_iter().map(|chunk| Outgoing { bytes: chunk.bytes, counts: chunk.counts }));
+    /// Where the feed puts what comes next.
+    pub(super) fn queue(&mut self) -> &mut VecDeque<Piece> {
+        &mut self.queue
     }
 
     /// Appends one frame.
     pub(super) fn push(&mut self, frame: Bytes, message: MessageType) {
         let mut counts = Counts::default();
         counts.record(message.code(), 1);
-        self.queue.push_back(Outgoing { bytes: frame, counts });
-    }
-
-    /// Appends some frames that were counted together.
-    pub(super) fn push_counted(&mut self, frames: Vec<Bytes>, counts: Counts) {
-        self.queue.extend(frames.into_iter().map(|bytes| Outgoing { bytes, counts: Counts::default() }));
-        if let Some(last) = self.queue.back_mut() {
-            last.counts += counts;
-        }
+        self.queue.push_back(Piece { bytes: frame, counts });
     }
 
     /// Writes once, as much as the socket takes: how many bytes. `WouldBlock` when it takes nothing.

@@ -85,9 +85,7 @@ pub struct Snapshot {
     pub established: u64,
     /// When the next attempt is due.
     pub retry_at: Option<Instant>,
-    /// Whether the station has been sent every route since its connection was established or, before that, none was missed.
-    pub complete: bool,
-    /// How many times the station was told everything in force.
+    /// How many times a station was told the state, or what had changed of it, instead of following the journal.
     pub dumps: u64,
     /// Segments sent again by the connections before this one.
     pub retransmits: u64,
@@ -138,7 +136,6 @@ impl Status {
                 process: None,
                 established: 0,
                 retry_at: None,
-                complete: true,
                 dumps: 0,
                 retransmits: 0,
                 live_retransmits: 0,

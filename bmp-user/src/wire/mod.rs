@@ -2,4 +2,5 @@
 
 pub mod bgp;
 pub mod bmp;
+pub mod mrt;
 mod reader;

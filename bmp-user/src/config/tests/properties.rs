@@ -100,7 +100,7 @@ prop_compose! {
         for (name, listen) in listens {
             let listen = listen.map(SocketAddr::from);
             if relays.values().all(|relay: &Relay| relay.listen != listen || listen.is_none()) {
-                relays.insert(name, Relay { listen });
+                relays.insert(name, Relay { listen, ..Relay::default() });
             }
         }
         let mut bmp = Bmp { enabled, persist: enabled && persist, connect_interface: connect_interface.and_then(|a| match a {
@@ -117,7 +117,7 @@ prop_compose! {
                 bmp.sessions.insert(id, session);
             }
         }
-        Config { sysname, interface_aliases, relays, bmp }
+        Config { sysname, interface_aliases, relays, bmp, ..Config::default() }
     }
 }
 

@@ -165,8 +165,6 @@ fn take<'a>(reader: &mut Reader<'a>) -> Result<Capability<'a>, Short> {
 }
 
 /// Capabilities that are to be sent: a list that is being built.
-///
-/// Clones share what is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     bytes: BytesMut,

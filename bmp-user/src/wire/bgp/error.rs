@@ -96,6 +96,26 @@ pub enum Problem {
     /// An optional parameter of an OPEN other than Capabilities (RFC 4271 §6.2).
     #[error("expected an optional parameter of type 2 (Capabilities), found type {0}")]
     Parameter(u8),
+    /// A message that is not an UPDATE where one belongs.
+    #[error("expected a BGP UPDATE (type 2), found BGP message type {0}")]
+    NotAnUpdate(u8),
+    /// A prefix longer than an address of its family.
+    #[error("expected a prefix of at most {most} bits, found {found}")]
+    PrefixLength {
+        /// What the family allows, in bits.
+        most: u16,
+        /// What the NLRI says, in bits.
+        found: u16,
+    },
+    /// A path attribute that may be there once and is there twice.
+    #[error("expected one path attribute of type {0}, found two")]
+    Twice(u8),
+    /// A path attribute whose value or flags are not what its type says (RFC 7606 §7).
+    #[error("the path attribute of type {0} is malformed")]
+    Attribute(u8),
+    /// A path attribute that must be there (RFC 7606 §3 (d)).
+    #[error("expected a path attribute of type {0}, found none")]
+    Missing(u8),
 }
 
 impl Problem {

@@ -233,6 +233,11 @@ pub fn keepalive(out: &mut BytesMut) {
     header(out, MessageType::Keepalive, 0);
 }
 
+/// Appends the header of an UPDATE, of which the caller appends the rest: `body` bytes, which have to fit.
+pub fn update_header(out: &mut BytesMut, body: usize) {
+    header(out, MessageType::Update, body);
+}
+
 /// Appends a header for a body of `body` bytes, which has to fit.
 pub(super) fn header(out: &mut BytesMut, kind: MessageType, body: usize) {
     out.reserve(HEADER + body);

@@ -3,20 +3,31 @@
 //! A message as it stands in the stream, header included, is called a frame here. [`frames`] finds the whole ones in a buffer,
 //! [`Message::parse`] reads one. Each message has a `build` beside it that appends a whole frame to a buffer.
 
+mod attribute;
+pub mod build;
 pub mod capability;
 mod error;
 mod family;
 mod message;
+mod nlri;
 pub mod notification;
 pub mod open;
 pub mod route_refresh;
 #[cfg(test)]
 mod tests;
+mod update;
 
+pub use attribute::{Attribute, Attributes, attribute_flags, attribute_type, attributes};
 pub use capability::{Capabilities, Capability};
 pub use error::{Error, Problem};
 pub use family::Family;
-pub use message::{Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive};
+pub use message::{
+    Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive, update_header,
+};
+pub use nlri::{
+    Form, Identity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, without_trailing_bits,
+};
 pub use notification::Notification;
 pub use open::Open;
 pub use route_refresh::RouteRefresh;
+pub use update::{Reach, Unreach, Update};

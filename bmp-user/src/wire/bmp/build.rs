@@ -1,10 +1,11 @@
 //! The messages that bmpd says in its own name.
 
+use std::net::IpAddr;
+
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    COMMON_HEADER, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, PeerUp, VERSION, peer_down_reason, peer_flags,
-    tlv_type,
+    COMMON_HEADER, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, VERSION, peer_down_reason, peer_flags, tlv_type,
 };
 
 /// sysDescr and sysName are at most this long, in bytes (RFC 1213 §6).
@@ -31,24 +32,83 @@ pub fn termination(out: &mut BytesMut, reason: u16, text: Option<&str>) {
     });
 }
 
-/// The Peer Down that takes back `up` when its input is gone: reason 5 without data (RFC 7854 §4.9), for a Loc-RIB peer reason
-/// 6 with the VRF/Table Name TLV of its Peer Up (RFC 9069 §5.3). Its time is zero, that is, not known (RFC 7854 §4.2).
-pub fn peer_down(out: &mut BytesMut, up: &PeerUp<'_>) {
-    let loc_rib = up.peer.key.peer_type == PeerType::LOC_RIB;
+/// The Peer Down that takes back a peer which `peer` was the per-peer header of: reason 5 without data (RFC 7854 §4.9), for a Loc-RIB
+/// peer reason 6 with the VRF/Table Name TLV of its Peer Up (RFC 9069 §5.3). Its time is zero, that is, not known (RFC 7854 §4.2).
+pub fn peer_down(out: &mut BytesMut, peer: &PeerHeader, table_name: Option<&[u8]>) {
+    let loc_rib = peer.key.peer_type == PeerType::LOC_RIB;
     // A Peer Down is about the whole peer; the flags that choose one of its RIB views have no meaning in it (RFC 8671 §6.3).
     let meant = if loc_rib { peer_flags::FILTERED } else { peer_flags::IPV6 | peer_flags::TWO_BYTE_AS };
-    let peer = PeerHeader { flags: up.peer.flags & meant, seconds: 0, microseconds: 0, ..up.peer };
+    let peer = PeerHeader { flags: peer.flags & meant, seconds: 0, microseconds: 0, ..*peer };
     message(out, MessageType::PeerDown, |out| {
         peer_header(out, &peer);
         if loc_rib {
             out.put_u8(peer_down_reason::LOCAL_SYSTEM_CLOSED);
-            if let Some(name) = up.table_name() {
+            if let Some(name) = table_name {
                 tlv(out, tlv_type::TABLE_NAME, name);
             }
         } else {
             out.put_u8(peer_down_reason::DE_CONFIGURED);
         }
     });
+}
+
+/// A Route Monitoring (RFC 7854 §4.6) of a whole UPDATE, BGP header included.
+pub fn route_monitoring(out: &mut BytesMut, peer: &PeerHeader, update: &[u8]) {
+    route_monitoring_of(out, peer, |out| out.put_slice(update));
+}
+
+/// A Route Monitoring of an UPDATE that `update` writes, BGP header included.
+pub fn route_monitoring_of(out: &mut BytesMut, peer: &PeerHeader, update: impl FnOnce(&mut BytesMut)) {
+    message(out, MessageType::RouteMonitoring, |out| {
+        peer_header(out, peer);
+        update(out);
+    });
+}
+
+/// A Route Mirroring message that says that mirrored messages were lost (RFC 7854 §4.7: Information TLV, code 1).
+pub fn mirrored_messages_lost(out: &mut BytesMut, peer: &PeerHeader) {
+    const INFORMATION: u16 = 1;
+    const MESSAGES_LOST: u16 = 1;
+    message(out, MessageType::RouteMirroring, |out| {
+        peer_header(out, peer);
+        tlv(out, INFORMATION, &MESSAGES_LOST.to_be_bytes());
+    });
+}
+
+/// A Peer Up without information TLVs (RFC 7854 §4.10). The OPENs are whole BGP messages; a port that is not known is zero.
+pub fn peer_up(
+    out: &mut BytesMut,
+    peer: &PeerHeader,
+    local_address: IpAddr,
+    [local_port, remote_port]: [u16; 2],
+    sent_open: &[u8],
+    received_open: &[u8],
+) {
+    message(out, MessageType::PeerUp, |out| {
+        peer_header(out, peer);
+        out.put_slice(&address_field(local_address));
+        out.put_u16(local_port);
+        out.put_u16(remote_port);
+        out.put_slice(sent_open);
+        out.put_slice(received_open);
+    });
+}
+
+/// A Peer Down (RFC 7854 §4.9) with a reason of [`peer_down_reason`] and what belongs to it.
+pub fn peer_down_because(out: &mut BytesMut, peer: &PeerHeader, reason: u8, data: &[u8]) {
+    message(out, MessageType::PeerDown, |out| {
+        peer_header(out, peer);
+        out.put_u8(reason);
+        out.put_slice(data);
+    });
+}
+
+/// An address as the per-peer header and the Peer Up hold it: IPv4 in the last four bytes (RFC 7854 §4.2).
+pub fn address_field(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => (u128::from(address.to_bits())).to_be_bytes(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// A common header, the body, and then the length that it came to.

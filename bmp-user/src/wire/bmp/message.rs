@@ -8,6 +8,12 @@ use super::{
 
 /// The reasons of a Peer Down that bmpd itself gives.
 pub mod peer_down_reason {
+    /// 1: the local system closed the session; the NOTIFICATION that it sent follows (RFC 7854 §4.9).
+    pub const LOCAL_NOTIFICATION: u8 = 1;
+    /// 3: the remote system closed the session; the NOTIFICATION that came follows (RFC 7854 §4.9).
+    pub const REMOTE_NOTIFICATION: u8 = 3;
+    /// 4: the remote system closed the session without a NOTIFICATION; no data (RFC 7854 §4.9).
+    pub const REMOTE_CLOSED: u8 = 4;
     /// 5: information for this peer will no longer be sent, for configuration reasons; no data (RFC 7854 §4.9).
     pub const DE_CONFIGURED: u8 = 5;
     /// 6: the local system closed a Loc-RIB peer; TLV data follows (RFC 9069 §5.3).

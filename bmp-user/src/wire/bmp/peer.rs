@@ -99,6 +99,14 @@ impl PeerHeader {
         })
     }
 
+    /// The per-peer header of a frame; `None` for Initiation, Termination and types that are not assigned.
+    pub fn of(frame: &Frame<'_>) -> Option<Self> {
+        match frame.message_type()? {
+            MessageType::Initiation | MessageType::Termination => None,
+            _ => Self::parse(&mut Reader::new(frame.bytes(), COMMON_HEADER)).ok(),
+        }
+    }
+
     /// The peer's address. That of a Loc-RIB peer is zero (RFC 9069 §5.1).
     pub fn address(&self) -> IpAddr {
         self.to_ip(self.key.address)

@@ -169,7 +169,7 @@ fn a_termination_gives_its_reason() {
 fn taken_back(up: &[u8]) -> (PeerHeader, u8, Vec<u8>) {
     let Message::PeerUp(up) = Message::parse(&only(up)).unwrap() else { panic!("a Peer Up") };
     let mut out = BytesMut::new();
-    build::peer_down(&mut out, &up);
+    build::peer_down(&mut out, &up.peer, up.table_name());
     let Message::PeerDown(down) = Message::parse(&only(&out)).unwrap() else { panic!("a Peer Down") };
     assert_eq!((down.peer.key, down.peer.asn, down.peer.bgp_id), (up.peer.key, up.peer.asn, up.peer.bgp_id));
     (down.peer, down.reason, down.data.to_vec())
@@ -190,6 +190,22 @@ fn a_loc_rib_peer_is_taken_back_with_reason_6_and_its_table_name() {
     let (peer, reason, data) = taken_back(&peer_up_of(&header, 1, &[(0, b"note"), (3, b"vrf1")]));
     assert_eq!((reason, data.as_slice()), (6, &b"\0\x03\0\x04vrf1"[..]));
     assert_eq!(peer.flags, peer_flags::FILTERED);
+}
+
+#[test]
+fn messages_about_peers_are_built_as_they_are_read() {
+    let bytes = peer_up_of(&peer_header(7, PeerType::GLOBAL, 0), 40000, &[]);
+    let Message::PeerUp(up) = Message::parse(&only(&bytes)).unwrap() else { panic!("a Peer Up") };
+    assert_eq!(build::address_field(up.peer.address()), up.peer.key.address);
+    let mut out = BytesMut::new();
+    build::peer_up(&mut out, &up.peer, up.local_address, [40000, 179], up.sent_open, up.received_open);
+    assert_eq!(out, bytes);
+    out.clear();
+    build::peer_down_because(&mut out, &up.peer, peer_down_reason::REMOTE_CLOSED, &[]);
+    assert_eq!(out, peer_down(7));
+    out.clear();
+    build::route_monitoring(&mut out, &up.peer, &bgp(2, &[0; 4]));
+    assert_eq!(out, route(7, 0));
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Relays over loopback sockets.
 
 use std::{
+    collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::{
     config::{self, Config},
-    feed::{Feed, Follower},
+    feed::{Feed, Follower, Selection},
     input::relay::{self, RelayState, RelayStatus, Relays},
     wire::bmp::{MessageType, samples::*},
 };
@@ -43,7 +44,9 @@ impl Lab {
     }
 
     fn config(relays: &[(&str, SocketAddr)]) -> Config {
-        let relay = |&(name, listen): &(&str, SocketAddr)| (name.to_owned(), config::Relay { listen: Some(listen) });
+        let relay = |&(name, listen): &(&str, SocketAddr)| {
+            (name.to_owned(), config::Relay { listen: Some(listen), ..config::Relay::default() })
+        };
         Config { relays: relays.iter().map(relay).collect(), ..Config::default() }
     }
 
@@ -95,15 +98,22 @@ fn own_address() -> SocketAddr {
     (Ipv4Addr::new(127, high, low, 1 + LAST.fetch_add(1, Ordering::Relaxed)), 21790).into()
 }
 
+/// A follower that has told all that there is, and follows the journal from here on.
+fn following(feed: &Feed) -> Follower {
+    let mut follower = feed.attach(Selection::default());
+    follower.take(usize::MAX, &mut VecDeque::new());
+    follower
+}
+
 /// Takes from the journal until there are so many frames.
 async fn fed(follower: &mut Follower, frames: u64) -> Vec<u8> {
-    let mut chunks = std::collections::VecDeque::new();
+    let mut pieces = VecDeque::new();
     let start = follower.cursor();
     while follower.cursor() < start + frames {
         timeout(LIMIT, follower.ready()).await.expect("frames");
-        follower.take(usize::MAX, &mut chunks).unwrap();
+        follower.take(usize::MAX, &mut pieces);
     }
-    chunks.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect()
+    pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect()
 }
 
 async fn is_closed(daemon: &mut TcpStream) {
@@ -116,7 +126,7 @@ async fn what_a_daemon_sends_is_fed_and_shown() {
     let address = own_address();
     let lab = Lab::start(&[("frr", address)]);
     lab.listening().await;
-    let mut follower = lab.feed.attach().follower;
+    let mut follower = following(&lab.feed);
     let mut daemon = TcpStream::connect(address).await.unwrap();
     let frames = [peer_up(1, 1), route(1, 0), route(2, 10)].concat();
     daemon.write_all(&[initiation(), frames.clone()].concat()).await.unwrap();
@@ -137,7 +147,7 @@ async fn a_client_that_speaks_something_else_is_closed_and_no_other() {
     let address = own_address();
     let lab = Lab::start(&[("frr", address)]);
     lab.listening().await;
-    let mut follower = lab.feed.attach().follower;
+    let mut follower = following(&lab.feed);
     let mut good = TcpStream::connect(address).await.unwrap();
     good.write_all(&peer_up(1, 1)).await.unwrap();
     fed(&mut follower, 1).await;
@@ -177,7 +187,7 @@ async fn a_relay_that_is_removed_or_moved_goes_with_its_connections_and_others_s
     lab.listening().await;
     let mut frr = TcpStream::connect(first).await.unwrap();
     let mut gobgp = TcpStream::connect(second).await.unwrap();
-    let mut follower = lab.feed.attach().follower;
+    let mut follower = following(&lab.feed);
     frr.write_all(&peer_up(1, 1)).await.unwrap();
     gobgp.write_all(&peer_up(2, 1)).await.unwrap();
     fed(&mut follower, 2).await;

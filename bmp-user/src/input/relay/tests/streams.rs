@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use crate::{
-    feed::Feed,
+    feed::{Feed, Selection},
     input::relay::{
         receiver::{Goodbye, Receiver},
         status::System,
@@ -27,7 +27,9 @@ struct Outcome {
 fn receive(stream: &[u8], reads: &[usize]) -> Outcome {
     let feed = Feed::default();
     let mut input = feed.input("frr");
-    let mut follower = feed.attach().follower;
+    let mut follower = feed.attach(Selection::default());
+    // It has told all that there is, which is nothing, and follows the journal from the first frame on.
+    follower.take(usize::MAX, &mut VecDeque::new());
     let mut receiver = Receiver::default();
     let mut reads = reads.iter().copied().cycle();
     let mut rest = stream;
@@ -43,9 +45,9 @@ fn receive(stream: &[u8], reads: &[usize]) -> Outcome {
         end = receiver.receive(&mut input);
         system = receiver.take_system().or(system);
     }
-    let mut chunks = VecDeque::new();
-    follower.take(usize::MAX, &mut chunks).unwrap();
-    let fed = chunks.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect();
+    let mut pieces = VecDeque::new();
+    follower.take(usize::MAX, &mut pieces);
+    let fed = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
     let left = if end == Ok(None) { (receiver.offset(), receiver.left()) } else { (0, 0) };
     Outcome { fed, system, end, left }
 }
@@ -83,7 +85,7 @@ fn the_peers_and_routes_of_the_captures_are_those_that_are_known_of_them() {
         let bytes = bytes::Bytes::from(about_peers(&stream));
         let block = bytes.len();
         input.append(bytes, block).unwrap();
-        let in_force = feed.attach().opening.len();
+        let in_force = feed.stats().peers;
         let expected = match name.as_str() {
             "cisco-rd-instances.bmp" => (42, 0),
             "frr-peer-down.bmp" => (5, 90),

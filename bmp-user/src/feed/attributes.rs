@@ -1,0 +1,181 @@
+//! Attribute sets, each kept once.
+
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::blocks::Blocks;
+use crate::wire::bgp::{Reach, Unreach, Update};
+
+/// Attribute sets by number, with how often each is used.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    sets: Blocks<Set>,
+    index: HashTable<u32>,
+    hasher: RandomState,
+    /// Bytes of all sets.
+    bytes: usize,
+    scratch: Vec<u8>,
+    /// The set that was asked for last: routes come in runs.
+    last: Option<u32>,
+}
+
+/// The path attributes of a route as they were received, but for the routes in MP_REACH_NLRI and all of MP_UNREACH_NLRI.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    bytes: Box<[u8]>,
+    /// Where MP_REACH_NLRI is, if there is one: from its flags to the reserved octet, with the length it had.
+    reach: Option<(u16, u16)>,
+    /// AS numbers have two octets (the A flag, RFC 7854 §4.2): the same bytes mean something else then.
+    two_byte: bool,
+    uses: u32,
+    hash: u32,
+}
+
+impl Set {
+    /// The attributes, in three parts: those before MP_REACH_NLRI, its value up to the routes, and those after it.
+    pub(super) fn parts(&self) -> (&[u8], Option<&[u8]>, &[u8]) {
+        let Some((start, end)) = self.reach else { return (&self.bytes, None, &[]) };
+        let (before, rest) = self.bytes.split_at(start.into());
+        let (reach, after) = rest.split_at(usize::from(end - start));
+        (before, Some(reach), after)
+    }
+
+    /// Bytes of all of them.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// The index looks at the upper bits of a hash as well, which 32 bits do not have.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// What an entry of the index takes, at the load that it has on average.
+const INDEX_ENTRY: usize = 7;
+/// What the allocator keeps about a piece of memory.
+const ALLOCATION: usize = 16;
+
+impl Attributes {
+    pub(super) fn new() -> Self {
+        Self {
+            sets: Blocks::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            bytes: 0,
+            scratch: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// How many distinct sets there are.
+    pub(super) fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Memory, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.sets.memory() + self.bytes + self.sets.len() * (ALLOCATION + INDEX_ENTRY)
+    }
+
+    pub(super) fn get(&self, set: u32) -> &Set {
+        self.sets.get(set)
+    }
+
+    /// The number of the set that the routes in the IPv4 unicast field of an UPDATE have. One more use of it.
+    pub(super) fn of_nlri(&mut self, update: &Update<'_>, two_byte: bool) -> u32 {
+        let cuts =
+            [update.reach.map(|reach| (reach.at, reach.end)), update.unreach.map(|unreach| (unreach.at, unreach.end))];
+        if cuts == [None; 2] {
+            return self.intern(update.attributes, None, two_byte);
+        }
+        let mut cuts: Vec<_> = cuts.into_iter().flatten().collect();
+        cuts.sort_unstable();
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        let mut from = 0;
+        for (start, end) in cuts {
+            bytes.extend_from_slice(update.attributes.get(from..start).unwrap_or_default());
+            from = end;
+        }
+        bytes.extend_from_slice(update.attributes.get(from..).unwrap_or_default());
+        let set = self.intern(&bytes, None, two_byte);
+        self.scratch = bytes;
+        set
+    }
+
+    /// The number of the set that the routes in MP_REACH_NLRI have. One more use of it.
+    pub(super) fn of_reach(&mut self, update: &Update<'_>, reach: &Reach<'_>, two_byte: bool) -> u32 {
+        let all = update.attributes;
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        let skip = |from: usize, to: usize, bytes: &mut Vec<u8>| match update.unreach {
+            Some(Unreach { at, end, .. }) if from <= at && end <= to => {
+                bytes.extend_from_slice(all.get(from..at).unwrap_or_default());
+                bytes.extend_from_slice(all.get(end..to).unwrap_or_default());
+            }
+            _ => bytes.extend_from_slice(all.get(from..to).unwrap_or_default()),
+        };
+        skip(0, reach.at, &mut bytes);
+        let start = bytes.len();
+        // The header is written anew with every message, because the length is another one. What is kept starts with the flags.
+        bytes.push(all.get(reach.at).copied().unwrap_or_default());
+        let value = reach.end - reach.at - reach.nlri.len();
+        let header = value - (5 + reach.next_hop.len());
+        bytes.extend_from_slice(all.get(reach.at + header..reach.at + value).unwrap_or_default());
+        let end = bytes.len();
+        skip(reach.end, all.len(), &mut bytes);
+        let place = u16::try_from(start).ok().zip(u16::try_from(end).ok());
+        let set = self.intern(&bytes, place, two_byte);
+        self.scratch = bytes;
+        set
+    }
+
+    fn intern(&mut self, bytes: &[u8], reach: Option<(u16, u16)>, two_byte: bool) -> u32 {
+        let same = |set: &Set| *set.bytes == *bytes && set.reach == reach && set.two_byte == two_byte;
+        if let Some(last) = self.last
+            && same(self.sets.get(last))
+        {
+            self.sets.get_mut(last).uses += 1;
+            return last;
+        }
+        let hash = self.hasher.hash_one((bytes, two_byte)) as u32;
+        let number = match self.index.find(spread(hash), |number| same(self.sets.get(*number))) {
+            Some(number) => *number,
+            None => {
+                self.bytes += bytes.len();
+                let number = self.sets.insert(Set { bytes: bytes.into(), reach, two_byte, uses: 0, hash });
+                let sets = &self.sets;
+                self.index.insert_unique(spread(hash), number, |number| spread(sets.get(*number).hash));
+                number
+            }
+        };
+        self.sets.get_mut(number).uses += 1;
+        self.last = Some(number);
+        number
+    }
+
+    /// One more use.
+    pub(super) fn retain(&mut self, number: u32) {
+        self.sets.get_mut(number).uses += 1;
+    }
+
+    /// One use less; what nobody uses is gone.
+    pub(super) fn release(&mut self, number: u32) {
+        let set = self.sets.get_mut(number);
+        set.uses -= 1;
+        if set.uses > 0 {
+            return;
+        }
+        let hash = set.hash;
+        if let Ok(entry) = self.index.find_entry(spread(hash), |other| *other == number) {
+            entry.remove();
+        }
+        if self.last == Some(number) {
+            self.last = None;
+        }
+        self.bytes -= self.sets.remove(number).bytes.len();
+    }
+}

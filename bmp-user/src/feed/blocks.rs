@@ -1,0 +1,79 @@
+//! Many small values of one kind, each with a number, that grow without being moved.
+
+use std::mem;
+
+/// Values of a block: so that a large table is made of blocks that the allocator gives and takes one by one, and growing copies nothing.
+const BLOCK: usize = 128;
+
+/// No value: the end of a list.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Values by number. A number that was given back is given out again.
+///
+/// Numbers come from [`Blocks::insert`] alone; one that did not, or that was given back, is a mistake of the caller and panics or
+/// gives another value.
+#[derive(Debug)]
+pub(super) struct Blocks<T> {
+    blocks: Vec<Box<[T]>>,
+    used: u32,
+    free: Vec<u32>,
+}
+
+impl<T: Default> Blocks<T> {
+    pub(super) fn new() -> Self {
+        Self { blocks: Vec::new(), used: 0, free: Vec::new() }
+    }
+
+    pub(super) fn insert(&mut self, value: T) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            let index = self.used;
+            if index as usize / BLOCK == self.blocks.len() {
+                self.blocks.push((0..BLOCK).map(|_| T::default()).collect());
+            }
+            self.used += 1;
+            index
+        });
+        *self.get_mut(index) = value;
+        index
+    }
+
+    pub(super) fn remove(&mut self, index: u32) -> T {
+        self.free.push(index);
+        mem::take(self.get_mut(index))
+    }
+
+    #[inline]
+    pub(super) fn get(&self, index: u32) -> &T {
+        &self.blocks[index as usize / BLOCK][index as usize % BLOCK]
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut T {
+        &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
+    }
+
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.used as usize - self.free.len()
+    }
+
+    /// Memory in bytes, without what the values themselves point to.
+    pub(super) fn memory(&self) -> usize {
+        self.blocks.len() * (BLOCK * size_of::<T>() + size_of::<Box<[T]>>()) + self.free.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_were_given_back_are_given_out_again_and_values_stay_where_they_are() {
+        let mut blocks = Blocks::new();
+        let numbers: Vec<u32> = (0..3000u32).map(|value| blocks.insert(value)).collect();
+        assert_eq!((blocks.len(), blocks.memory() >= 3000 * 4), (3000, true));
+        assert_eq!(blocks.remove(numbers[1500]), 1500);
+        assert_eq!(blocks.insert(7), numbers[1500]);
+        assert!((0..3000u32).filter(|value| *value != 1500).all(|value| *blocks.get(numbers[value as usize]) == value));
+    }
+}

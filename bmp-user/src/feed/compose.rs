@@ -1,0 +1,92 @@
+//! Frames that are made of what the feed keeps.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    Counts,
+    attributes::Attributes,
+    blocks::NONE,
+    rib::{Common, Rib, Time},
+};
+use crate::wire::{
+    bgp::build as bgp,
+    bmp::{Frame, MessageType, PeerHeader, build as bmp},
+};
+
+/// Whole frames, with how many of each type.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    bytes: BytesMut,
+    counts: Counts,
+}
+
+impl Frames {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: BytesMut::with_capacity(bytes), counts: Counts::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn finish(self) -> (Bytes, Counts) {
+        (self.bytes.freeze(), self.counts)
+    }
+
+    /// A frame as it is.
+    pub(super) fn put(&mut self, message: MessageType, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+        self.counts.record(message.code(), 1);
+    }
+
+    /// A frame of a type that is not assigned.
+    pub(super) fn put_unassigned(&mut self, frame: &Frame<'_>) {
+        self.bytes.extend_from_slice(frame.bytes());
+        self.counts.record(frame.code(), 1);
+    }
+
+    /// Routes of a RIB that have `common` in common, as an announcement or a withdrawal.
+    pub(super) fn routes<'a>(
+        &mut self,
+        rib: &Rib,
+        common: Common,
+        attributes: &Attributes,
+        items: impl Iterator<Item = &'a [u8]>,
+    ) {
+        if common.attributes == NONE {
+            self.withdrawal(rib, common.time, common.flags, items);
+            return;
+        }
+        let (before, reach, after) = attributes.get(common.attributes).parts();
+        self.update(&header(rib, common.time, common.flags), |out| bgp::announcement(out, before, reach, after, items));
+    }
+
+    /// Routes of a RIB that are withdrawn.
+    pub(super) fn withdrawal<'a>(&mut self, rib: &Rib, time: Time, flags: u8, items: impl Iterator<Item = &'a [u8]>) {
+        self.update(&header(rib, time, flags), |out| bgp::withdrawal(out, rib.family, rib.form, rib.path_ids, items));
+    }
+
+    /// The End-of-RIB marker of a RIB.
+    pub(super) fn end_of_rib(&mut self, rib: &Rib, time: Time, flags: u8) {
+        self.update(&header(rib, time, flags), |out| bgp::end_of_rib(out, rib.family));
+    }
+
+    /// Mirrored messages of a peer were lost.
+    pub(super) fn mirrored_messages_lost(&mut self, peer: &PeerHeader) {
+        bmp::mirrored_messages_lost(&mut self.bytes, peer);
+        self.counts.record(MessageType::RouteMirroring.code(), 1);
+    }
+
+    fn update(&mut self, peer: &PeerHeader, update: impl FnOnce(&mut BytesMut)) {
+        bmp::route_monitoring_of(&mut self.bytes, peer, update);
+        self.counts.record(MessageType::RouteMonitoring.code(), 1);
+    }
+}
+
+fn header(rib: &Rib, time: Time, flags: u8) -> PeerHeader {
+    PeerHeader { flags, seconds: time.seconds, microseconds: time.microseconds, ..rib.header }
+}

@@ -1,0 +1,79 @@
+//! The bytes of a route, in sixteen bytes of memory where they fit.
+
+use super::blocks::Blocks;
+
+/// How many bytes fit: every IPv4 prefix with path identifier and every IPv6 prefix that is usually seen.
+const INLINE: usize = 15;
+/// Says that the bytes are elsewhere.
+const ELSEWHERE: u8 = u8::MAX;
+
+/// An NLRI: its bytes, and in the last byte their number; or where they are among [`Long`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Nlri([u8; INLINE + 1]);
+
+/// The bytes of those that do not fit.
+#[derive(Debug)]
+pub(super) struct Long {
+    values: Blocks<Box<[u8]>>,
+    bytes: usize,
+}
+
+/// What the allocator keeps about a piece of memory.
+const ALLOCATION: usize = 16;
+
+impl Long {
+    pub(super) fn new() -> Self {
+        Self { values: Blocks::new(), bytes: 0 }
+    }
+
+    /// Memory, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.values.memory() + self.bytes + self.values.len() * ALLOCATION
+    }
+
+    pub(super) fn insert(&mut self, bytes: &[u8]) -> Nlri {
+        let mut nlri = [0; INLINE + 1];
+        if let Some(inline) = nlri.get_mut(..bytes.len())
+            && bytes.len() <= INLINE
+        {
+            inline.copy_from_slice(bytes);
+            nlri[INLINE] = bytes.len() as u8;
+        } else {
+            let [a, b, c, d, ..] = &mut nlri;
+            [*a, *b, *c, *d] = self.values.insert(bytes.into()).to_ne_bytes();
+            nlri[INLINE] = ELSEWHERE;
+            self.bytes += bytes.len();
+        }
+        Nlri(nlri)
+    }
+
+    #[inline]
+    pub(super) fn get<'a>(&'a self, nlri: &'a Nlri) -> &'a [u8] {
+        match nlri.0 {
+            [a, b, c, d, .., ELSEWHERE] => self.values.get(u32::from_ne_bytes([a, b, c, d])),
+            [.., length] => nlri.0.get(..length.into()).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn remove(&mut self, nlri: Nlri) {
+        if let [a, b, c, d, .., ELSEWHERE] = nlri.0 {
+            self.bytes -= self.values.remove(u32::from_ne_bytes([a, b, c, d])).len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_comes_back_as_it_was() {
+        let mut long = Long::new();
+        let values: Vec<Vec<u8>> = (0..300u16).map(|length| (0..length).map(|byte| byte as u8).collect()).collect();
+        let kept: Vec<Nlri> = values.iter().map(|value| long.insert(value)).collect();
+        assert!(kept.iter().zip(&values).all(|(nlri, value)| long.get(nlri) == value.as_slice()));
+        assert_eq!(size_of::<Nlri>(), 16);
+        kept.into_iter().for_each(|nlri| long.remove(nlri));
+        assert_eq!((long.bytes, long.values.len()), (0, 0));
+    }
+}

@@ -1,0 +1,326 @@
+//! One pass over what the feed knows: what a station is told that is new to it, or that it was too slow to read in the journal.
+//!
+//! A pass is made for one moment, its *end*. What changed after the follower's cursor and up to there is sent; what changes later is left
+//! to the journal, or to the next pass. It goes along the lists of the RIBs, which are in the order of change, in small steps between
+//! which the RIBs go on changing: a route that changes meanwhile moves behind the end.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    Counts, Piece,
+    attributes::Attributes,
+    blocks::NONE,
+    compose::Frames,
+    journal::Position,
+    peers::{Incarnation, Peer},
+    rib::{Mark, Rib, Time},
+    selection::{Mirroring, Selection},
+    state::State,
+};
+use crate::wire::{bgp::MAX_MESSAGE, bmp::MessageType};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) end: Position,
+    selection: Arc<Selection>,
+    /// Peer Downs and Peer Ups, which come first.
+    opening: VecDeque<Piece>,
+    work: VecDeque<Work>,
+}
+
+/// What there is to do for a peer.
+#[derive(Debug)]
+struct Work {
+    life: Arc<Incarnation>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// Send what changed in a RIB after `walk.since`.
+    Send { rib: usize, walk: Walk },
+    /// Withdraw all that the station may have of a RIB.
+    TakeBack { rib: usize, walk: Walk },
+    /// Send its statistics, and say whether mirrored messages were lost, if they are newer.
+    Latest { since: u64 },
+}
+
+/// A way along the list of a RIB.
+#[derive(Debug)]
+struct Walk {
+    /// What the station knows already: what changed up to here.
+    since: u64,
+    /// Where the walk is; `None` before it begins.
+    mark: Option<Mark>,
+    /// When the last route that it met changed.
+    position: u64,
+}
+
+impl Walk {
+    fn new(since: u64) -> Self {
+        Self { since, mark: None, position: 0 }
+    }
+
+    /// Whether withdrawals that the station needs are no longer known: later ones than it knows of, and not yet met.
+    fn misses(&self, rib: &Rib) -> bool {
+        rib.forgotten > self.since.max(self.position)
+    }
+}
+
+/// How far a piece of work got.
+enum Progress {
+    Done,
+    More,
+    /// What the station has of the peer cannot be mended.
+    Lost,
+}
+
+/// What a pass begins with.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What the station was told of and is still up, with the selection under which it was told.
+    pub(super) told: Vec<(Arc<Incarnation>, Arc<Selection>)>,
+    /// What it is told of now.
+    pub(super) new: Vec<Arc<Incarnation>>,
+    /// The Peer Downs of what it was told of and is not up any more, or not selected.
+    pub(super) gone: Vec<Bytes>,
+    /// What the station knows: what changed up to here.
+    pub(super) since: u64,
+}
+
+impl Pass {
+    pub(super) fn new(state: &State, end: Position, selection: &Arc<Selection>, plan: Plan) -> Self {
+        let ups = plan.new.iter().filter_map(|life| Some((MessageType::PeerUp, life.up.clone()?)));
+        let downs = plan.gone.into_iter().map(|down| (MessageType::PeerDown, down));
+        let opening = downs.chain(ups).map(|(message, bytes)| Piece::of(message, bytes)).collect();
+        let mut work = VecDeque::new();
+        let told = plan.told.into_iter().map(|(life, selection)| (life, Some(selection)));
+        let mut peers: Vec<_> = told.chain(plan.new.into_iter().map(|life| (life, None))).collect();
+        peers.sort_unstable_by_key(|(life, _)| life.number);
+        for (life, told) in peers {
+            let Some(peer) = state.peer(&life) else { continue };
+            for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate() {
+                let had = told.as_ref().is_some_and(|told| told.rib(&life, *view, *family));
+                let what = match (had, selection.rib(&life, *view, *family)) {
+                    (false, false) => continue,
+                    (false, true) => What::Send { rib, walk: Walk::new(0) },
+                    (true, true) => What::Send { rib, walk: Walk::new(plan.since) },
+                    (true, false) => What::TakeBack { rib, walk: Walk::new(plan.since) },
+                };
+                work.push_back(Work { life: Arc::clone(&life), what });
+            }
+            let since = if told.is_some() { plan.since } else { 0 };
+            work.push_back(Work { life, what: What::Latest { since } });
+        }
+        Self { end, selection: Arc::clone(selection), opening, work }
+    }
+
+    /// Whether all is sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.work.is_empty() && self.opening.is_empty()
+    }
+
+    /// Sends of what comes first about `max_bytes`. That needs no look at the state.
+    pub(super) fn open(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
+        let mut room = max_bytes;
+        while let Some(piece) = self.opening.front()
+            && room > 0
+        {
+            room = room.saturating_sub(piece.bytes.len());
+            out.extend(self.opening.pop_front());
+        }
+    }
+
+    /// Sends more, about `max_bytes`.
+    pub(super) fn step(&mut self, state: &mut State, max_bytes: usize, out: &mut Frames) {
+        while out.len() < max_bytes
+            && let Some(mut work) = self.work.pop_front()
+        {
+            // A peer that went down took its RIBs with it, and the marks in them. The journal has its Peer Down.
+            let Some((peer, attributes)) = state.peer_mut(&work.life) else { continue };
+            match self.work_on(peer, attributes, &mut work.what, max_bytes, out) {
+                Progress::Done => {}
+                Progress::More => self.work.push_front(work),
+                Progress::Lost => self.start_over(peer, out),
+            }
+        }
+    }
+
+    fn work_on(
+        &self,
+        peer: &mut Peer,
+        attributes: &Attributes,
+        what: &mut What,
+        max_bytes: usize,
+        out: &mut Frames,
+    ) -> Progress {
+        match what {
+            What::Latest { since } => {
+                self.put_latest(peer, *since, out);
+                Progress::Done
+            }
+            What::Send { rib, walk } => match peer.ribs.get_mut(*rib) {
+                Some(rib) => self.send(rib, walk, attributes, max_bytes, out),
+                None => Progress::Done,
+            },
+            What::TakeBack { rib, walk } => match peer.ribs.get_mut(*rib) {
+                Some(rib) => self.take_back(rib, walk, max_bytes, out),
+                None => Progress::Done,
+            },
+        }
+    }
+
+    fn send(
+        &self,
+        rib: &mut Rib,
+        walk: &mut Walk,
+        attributes: &Attributes,
+        max_bytes: usize,
+        out: &mut Frames,
+    ) -> Progress {
+        // Who knows nothing has nothing to be withdrawn.
+        let whole = walk.since == 0;
+        if !whole && walk.misses(rib) {
+            walk.mark.take().into_iter().for_each(|mark| rib.unmark(mark));
+            return Progress::Lost;
+        }
+        let mark = walk.mark.take().unwrap_or_else(|| rib.mark(walk.since));
+        while out.len() < max_bytes {
+            let Some(route) = rib.advance(&mark, self.end.frames) else {
+                rib.unmark(mark);
+                if let Some(end) =
+                    rib.end_of_rib.filter(|end| (walk.since + 1..=self.end.frames).contains(&end.changed))
+                {
+                    out.end_of_rib(rib, end.time, end.flags);
+                }
+                return Progress::Done;
+            };
+            walk.position = rib.changed(route);
+            if let Some((common, items)) = rib.group_from(route, walk.since, self.end.frames)
+                && (common.attributes != NONE || !whole)
+            {
+                out.routes(rib, common, attributes, items);
+            }
+        }
+        walk.mark = Some(mark);
+        Progress::More
+    }
+
+    fn take_back(&self, rib: &mut Rib, walk: &mut Walk, max_bytes: usize, out: &mut Frames) -> Progress {
+        if walk.misses(rib) {
+            walk.mark.take().into_iter().for_each(|mark| rib.unmark(mark));
+            return Progress::Lost;
+        }
+        // All of them: also those that were withdrawn meanwhile, which the station still has.
+        let mark = walk.mark.take().unwrap_or_else(|| rib.mark(0));
+        let (mut batch, mut bytes, mut flags) = (Vec::new(), 0, 0);
+        // What has changed since the pass began is behind its end, and nobody will speak of it later: it is taken back at one go, or the
+        // walk would run after routes that keep changing.
+        let mut last = false;
+        let over = loop {
+            if !last && out.len() + bytes >= max_bytes {
+                break false;
+            }
+            let until = if last { u64::MAX } else { self.end.frames };
+            let Some(route) = rib.advance(&mark, until) else {
+                if last {
+                    break true;
+                }
+                last = true;
+                continue;
+            };
+            walk.position = rib.changed(route);
+            // A withdrawal with labels may be longer than what it withdraws.
+            let length = rib.nlri(route).len() + 3;
+            let room = MAX_MESSAGE - 64;
+            if bytes + length > room || rib.common(route).flags != flags {
+                put_withdrawals(rib, &mut batch, flags, out);
+                bytes = 0;
+            }
+            flags = rib.common(route).flags;
+            bytes += length;
+            batch.push(route);
+        };
+        put_withdrawals(rib, &mut batch, flags, out);
+        if over {
+            rib.unmark(mark);
+            return Progress::Done;
+        }
+        walk.mark = Some(mark);
+        Progress::More
+    }
+
+    fn put_latest(&self, peer: &Peer, since: u64, out: &mut Frames) {
+        let is_new = |changed: u64| (since + 1..=self.end.frames).contains(&changed);
+        if let Some(latest) = &peer.statistics
+            && is_new(latest.changed)
+        {
+            out.put(MessageType::StatisticsReport, &latest.frame);
+        }
+        // Who was not told of the peer was not promised them.
+        if let Some((changed, header)) = &peer.mirrored
+            && since > 0
+            && is_new(*changed)
+            && self.selection.mirroring == Mirroring::Passed
+        {
+            out.mirrored_messages_lost(header);
+        }
+    }
+
+    /// Tells the station that a peer is down and up again, and then all its routes.
+    fn start_over(&mut self, peer: &mut Peer, out: &mut Frames) {
+        out.put(MessageType::PeerDown, &peer.life.down);
+        if let Some(up) = &peer.life.up {
+            out.put(MessageType::PeerUp, up);
+        }
+        let life = &peer.life;
+        let (its, others) = mem::take(&mut self.work).into_iter().partition(|work| Arc::ptr_eq(&work.life, life));
+        self.work = others;
+        let its: VecDeque<Work> = its;
+        for work in its {
+            if let What::Send { rib, walk } | What::TakeBack { rib, walk } = work.what
+                && let (Some(mark), Some(rib)) = (walk.mark, peer.ribs.get_mut(rib))
+            {
+                rib.unmark(mark);
+            }
+        }
+        self.work.push_front(Work { life: Arc::clone(life), what: What::Latest { since: 0 } });
+        for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate().rev() {
+            if self.selection.rib(life, *view, *family) {
+                let what = What::Send { rib, walk: Walk::new(0) };
+                self.work.push_front(Work { life: Arc::clone(life), what });
+            }
+        }
+    }
+
+    /// Takes the marks out of the RIBs: the pass will not be finished.
+    pub(super) fn abandon(self, state: &mut State) {
+        for work in self.work {
+            if let What::Send { rib, walk } | What::TakeBack { rib, walk } = work.what
+                && let (Some(mark), Some((peer, _))) = (walk.mark, state.peer_mut(&work.life))
+                && let Some(rib) = peer.ribs.get_mut(rib)
+            {
+                rib.unmark(mark);
+            }
+        }
+    }
+}
+
+fn put_withdrawals(rib: &Rib, batch: &mut Vec<u32>, flags: u8, out: &mut Frames) {
+    if !batch.is_empty() {
+        // When is not known: the routes were not withdrawn by their peer.
+        out.withdrawal(rib, Time::default(), flags, batch.iter().map(|route| rib.nlri(*route)));
+        batch.clear();
+    }
+}
+
+impl Piece {
+    pub(super) fn of(message: MessageType, bytes: Bytes) -> Self {
+        let mut counts = Counts::default();
+        counts.record(message.code(), 1);
+        Self { bytes, counts }
+    }
+}

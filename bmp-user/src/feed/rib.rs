@@ -1,0 +1,571 @@
+//! One RIB: the routes of one view of one peer in one family, as they were last announced or withdrawn.
+//!
+//! A route is in two lists. The list of the RIB is in the order in which routes last changed: what a station has missed is its
+//! end. The list of its *group* holds the routes that have attributes and a receive time in common, as many as fit into one UPDATE, in the
+//! same order: a walk along the first list sends a group whole where it meets the first of its routes, and passes the others by.
+
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::{
+    attributes::Attributes,
+    blocks::{Blocks, NONE},
+    nlri::{Long, Nlri},
+};
+use crate::wire::{
+    bgp::{self, Family, Form, HEADER},
+    bmp::PeerHeader,
+};
+
+/// One RIB of a peer (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum View {
+    /// Adj-RIB-In before policy.
+    AdjRibInPre,
+    /// Adj-RIB-In after policy.
+    AdjRibInPost,
+    /// Adj-RIB-Out before policy.
+    AdjRibOutPre,
+    /// Adj-RIB-Out after policy.
+    AdjRibOutPost,
+    /// Loc-RIB.
+    LocRib,
+}
+
+/// When something was received, as the per-peer header says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Time {
+    pub(super) seconds: u32,
+    pub(super) microseconds: u32,
+}
+
+/// What routes have in common that leave in one UPDATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Common {
+    /// The attribute set; `NONE` for routes that are withdrawn.
+    pub(super) attributes: u32,
+    pub(super) time: Time,
+    /// Of the per-peer header.
+    pub(super) flags: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Route {
+    nlri: Nlri,
+    /// `NONE` for a [`Mark`].
+    group: u32,
+    before: u32,
+    after: u32,
+    before_in_group: u32,
+    after_in_group: u32,
+    /// In two parts, so that a route has 44 bytes.
+    changed: [u32; 2],
+}
+
+impl Route {
+    fn changed(&self) -> u64 {
+        let [high, low] = self.changed;
+        u64::from(high & !STALE) << 32 | u64::from(low)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.changed[0] & STALE != 0
+    }
+}
+
+/// A route that was not heard of again since its input went away. No feed gets to 2^63 frames.
+const STALE: u32 = 1 << 31;
+
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    common: Common,
+    first: u32,
+    last: u32,
+    /// Bytes of the NLRI in it.
+    bytes: u32,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { common: Common { attributes: NONE, time: Time::default(), flags: 0 }, first: NONE, last: NONE, bytes: 0 }
+    }
+}
+
+/// A place in a RIB's list that stays where it is when routes come and go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mark(u32);
+
+/// An End-of-RIB marker that the input sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndOfRib {
+    pub(super) changed: u64,
+    pub(super) time: Time,
+    pub(super) flags: u8,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Rib {
+    pub(super) view: View,
+    pub(super) family: Family,
+    pub(super) form: Form,
+    pub(super) path_ids: bool,
+    /// The per-peer header of the first frame; flags and time are each group's own.
+    pub(super) header: PeerHeader,
+    pub(super) end_of_rib: Option<EndOfRib>,
+    /// When the newest withdrawal changed that is no longer known.
+    pub(super) forgotten: u64,
+    routes: Blocks<Route>,
+    index: HashTable<u32>,
+    long: Long,
+    groups: Blocks<Group>,
+    groups_index: HashTable<u32>,
+    first: u32,
+    last: u32,
+    /// The longest message of the peer, in bytes (RFC 8654).
+    max_message: usize,
+    announced: usize,
+    marks: usize,
+    stale: usize,
+    hasher: RandomState,
+}
+
+/// What became of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is as it was, but for its time.
+    Same,
+    /// It is new, or another one.
+    Changed,
+    /// It is gone: a withdrawal is kept under this number.
+    Withdrawn(u32),
+}
+
+/// What a withdrawal takes that is kept: the route, its place in the index, and in the queue of those that are kept.
+pub(super) const TOMBSTONE: usize = size_of::<Route>() + 8 + 24;
+const INDEX_ENTRY: usize = 7;
+
+impl Rib {
+    pub(super) fn new(
+        view: View,
+        family: Family,
+        form: Form,
+        path_ids: bool,
+        header: PeerHeader,
+        max_message: usize,
+        hasher: RandomState,
+    ) -> Self {
+        Self {
+            view,
+            family,
+            form,
+            path_ids,
+            header,
+            end_of_rib: None,
+            forgotten: 0,
+            routes: Blocks::new(),
+            index: HashTable::new(),
+            long: Long::new(),
+            groups: Blocks::new(),
+            groups_index: HashTable::new(),
+            first: NONE,
+            last: NONE,
+            max_message,
+            announced: 0,
+            marks: 0,
+            stale: 0,
+            hasher,
+        }
+    }
+
+    /// Routes that are announced.
+    pub(super) fn len(&self) -> usize {
+        self.announced
+    }
+
+    /// Memory in bytes: of routes, and of groups.
+    pub(super) fn memory(&self) -> (usize, usize) {
+        let routes = self.routes.memory() + self.long.memory() + self.index.capacity() * INDEX_ENTRY;
+        (routes, self.groups.memory() + self.groups_index.capacity() * INDEX_ENTRY)
+    }
+
+    /// A route is announced. `attributes` are the sets of the whole feed. `again` is true if its peer is saying again what it said before:
+    /// nothing becomes of a route then that is as it was, and its frame is not passed on.
+    pub(super) fn announce(
+        &mut self,
+        item: &[u8],
+        common: Common,
+        changed: u64,
+        again: bool,
+        attributes: &mut Attributes,
+    ) -> Outcome {
+        with_meaning(self.form, self.path_ids, item, |item| {
+            let hash = self.hash(item);
+            let Some(number) = self.find(hash, item) else {
+                let nlri = self.long.insert(item);
+                let number = self.routes.insert(Route { nlri, ..Route::default() });
+                self.insert_into_index(hash, number);
+                self.put(number, common, changed, attributes);
+                self.announced += 1;
+                return Outcome::Changed;
+            };
+            let before = self.groups.get(self.routes.get(number).group).common.attributes;
+            let same = before == common.attributes && self.long.get(&self.routes.get(number).nlri) == item;
+            if self.routes.get(number).is_stale() {
+                self.stale -= 1;
+                self.routes.get_mut(number).changed[0] &= !STALE;
+            }
+            if same && again {
+                return Outcome::Same;
+            }
+            if before == NONE {
+                self.announced += 1;
+            }
+            self.take_out(number, attributes);
+            if self.long.get(&self.routes.get(number).nlri) != item {
+                let nlri = self.long.insert(item);
+                let old = std::mem::replace(&mut self.routes.get_mut(number).nlri, nlri);
+                self.long.remove(old);
+            }
+            self.put(number, common, changed, attributes);
+            if same { Outcome::Same } else { Outcome::Changed }
+        })
+    }
+
+    /// A route is withdrawn. What is not there is nothing to withdraw.
+    pub(super) fn withdraw(
+        &mut self,
+        item: &[u8],
+        time: Time,
+        flags: u8,
+        changed: u64,
+        attributes: &mut Attributes,
+    ) -> Outcome {
+        with_meaning(self.form, self.path_ids, item, |item| {
+            let Some(number) = self.find(self.hash(item), item) else { return Outcome::Same };
+            self.withdraw_number(number, time, flags, changed, attributes)
+        })
+    }
+
+    fn withdraw_number(
+        &mut self,
+        number: u32,
+        time: Time,
+        flags: u8,
+        changed: u64,
+        attributes: &mut Attributes,
+    ) -> Outcome {
+        let route = self.routes.get(number);
+        if self.groups.get(route.group).common.attributes == NONE {
+            return Outcome::Same;
+        }
+        self.stale -= usize::from(route.is_stale());
+        self.take_out(number, attributes);
+        self.put(number, Common { attributes: NONE, time, flags }, changed, attributes);
+        self.announced -= 1;
+        Outcome::Withdrawn(number)
+    }
+
+    /// Forgets a withdrawal, if it is still the one that was kept at `changed`. True if it was.
+    pub(super) fn forget(&mut self, number: u32, changed: u64, attributes: &mut Attributes) -> bool {
+        let route = self.routes.get(number);
+        if route.group == NONE || route.changed() != changed || self.groups.get(route.group).common.attributes != NONE {
+            return false;
+        }
+        let hash = self.hash(self.long.get(&route.nlri));
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == number) {
+            entry.remove();
+        }
+        self.take_out(number, attributes);
+        let route = self.routes.remove(number);
+        self.long.remove(route.nlri);
+        true
+    }
+
+    /// Gives the attribute sets back. The RIB is of no use after that.
+    pub(super) fn release(&mut self, attributes: &mut Attributes) {
+        let mut at = self.first;
+        while at != NONE {
+            let route = *self.routes.get(at);
+            if route.group != NONE && route.before_in_group == NONE {
+                let set = self.groups.get(route.group).common.attributes;
+                if set != NONE {
+                    attributes.release(set);
+                }
+            }
+            at = route.after;
+        }
+    }
+
+    /// The input of the routes went away, and may come back: what it does not announce again is to go.
+    pub(super) fn set_stale(&mut self) {
+        let mut at = self.first;
+        while at != NONE {
+            let route = self.routes.get_mut(at);
+            let (next, group) = (route.after, route.group);
+            if group != NONE && !route.is_stale() && self.groups.get(group).common.attributes != NONE {
+                self.routes.get_mut(at).changed[0] |= STALE;
+                self.stale += 1;
+            }
+            at = next;
+        }
+    }
+
+    /// Routes that were not announced again since [`Rib::set_stale`], as many as fit into one message: their numbers.
+    pub(super) fn stale(&self) -> Vec<u32> {
+        // A withdrawal with labels may be longer than what it withdraws.
+        const LABEL: usize = 3;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let mut at = if self.stale == 0 { NONE } else { self.first };
+        while at != NONE && found.len() < self.stale {
+            let route = self.routes.get(at);
+            if route.group != NONE && route.is_stale() {
+                bytes += self.long.get(&route.nlri).len() + LABEL;
+                if !self.fits(0, bytes) && !found.is_empty() {
+                    break;
+                }
+                found.push(at);
+            }
+            at = route.after;
+        }
+        found
+    }
+
+    /// The NLRI of a route.
+    pub(super) fn nlri(&self, number: u32) -> &[u8] {
+        self.long.get(&self.routes.get(number).nlri)
+    }
+
+    fn hash(&self, item: &[u8]) -> u64 {
+        hash(&self.hasher, self.form, self.path_ids, item)
+    }
+
+    fn find(&self, hash: u64, item: &[u8]) -> Option<u32> {
+        let wanted = bgp::identity(self.form, self.path_ids, item);
+        let same = |number: &u32| {
+            let kept = self.long.get(&self.routes.get(*number).nlri);
+            bgp::identity(self.form, self.path_ids, kept) == wanted
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    fn insert_into_index(&mut self, hash_of_number: u64, number: u32) {
+        let Self { index, routes, long, hasher, form, path_ids, .. } = self;
+        let rehash = |number: &u32| hash(hasher, *form, *path_ids, long.get(&routes.get(*number).nlri));
+        index.insert_unique(hash_of_number, number, rehash);
+    }
+
+    /// Puts a route at the end of the list, and of that of a group that has room.
+    fn put(&mut self, number: u32, common: Common, changed: u64, attributes: &mut Attributes) {
+        let bytes = self.long.get(&self.routes.get(number).nlri).len();
+        let group = self.group_for(common, bytes, attributes);
+        let last_in_group = self.groups.get(group).last;
+        let before = self.last;
+        let route = self.routes.get_mut(number);
+        route.group = group;
+        (route.before, route.after) = (before, NONE);
+        (route.before_in_group, route.after_in_group) = (last_in_group, NONE);
+        route.changed = [(changed >> 32) as u32 & !STALE, changed as u32];
+        match before {
+            NONE => self.first = number,
+            before => self.routes.get_mut(before).after = number,
+        }
+        self.last = number;
+        match last_in_group {
+            NONE => self.groups.get_mut(group).first = number,
+            last => self.routes.get_mut(last).after_in_group = number,
+        }
+        let group = self.groups.get_mut(group);
+        group.last = number;
+        group.bytes += bytes as u32;
+    }
+
+    fn group_for(&mut self, common: Common, bytes: usize, attributes: &mut Attributes) -> u32 {
+        let hash = self.hasher.hash_one(common);
+        let found = self.groups_index.find(hash, |group| self.groups.get(*group).common == common).copied();
+        if let Some(group) = found {
+            let set = if common.attributes == NONE { 0 } else { attributes.get(common.attributes).len() };
+            if self.fits(set, self.groups.get(group).bytes as usize + bytes) {
+                return group;
+            }
+        }
+        if common.attributes != NONE {
+            attributes.retain(common.attributes);
+        }
+        let Self { groups, groups_index, hasher, .. } = self;
+        let group = groups.insert(Group { common, ..Group::default() });
+        // A full group is left alone: the index leads to the one that has room.
+        match groups_index.find_mut(hash, |other| Some(*other) == found) {
+            Some(entry) => *entry = group,
+            None => {
+                groups_index.insert_unique(hash, group, |group| hasher.hash_one(groups.get(*group).common));
+            }
+        }
+        group
+    }
+
+    /// Whether so many bytes of attributes and of NLRI fit into one message, which has two length fields, and in the worst case
+    /// another attribute's header.
+    fn fits(&self, attributes: usize, nlri: usize) -> bool {
+        HEADER + 4 + 7 + attributes + nlri <= self.max_message
+    }
+
+    /// Takes a route out of both lists. A group without routes is gone.
+    fn take_out(&mut self, number: u32, attributes: &mut Attributes) {
+        let route = *self.routes.get(number);
+        self.unlink(&route);
+        let bytes = self.long.get(&route.nlri).len() as u32;
+        match route.before_in_group {
+            NONE => self.groups.get_mut(route.group).first = route.after_in_group,
+            before => self.routes.get_mut(before).after_in_group = route.after_in_group,
+        }
+        match route.after_in_group {
+            NONE => self.groups.get_mut(route.group).last = route.before_in_group,
+            after => self.routes.get_mut(after).before_in_group = route.before_in_group,
+        }
+        let group = self.groups.get_mut(route.group);
+        group.bytes -= bytes;
+        if group.first != NONE {
+            return;
+        }
+        let common = group.common;
+        self.groups.remove(route.group);
+        let hash = self.hasher.hash_one(common);
+        if let Ok(entry) = self.groups_index.find_entry(hash, |other| *other == route.group) {
+            entry.remove();
+        }
+        if common.attributes != NONE {
+            attributes.release(common.attributes);
+        }
+    }
+
+    fn unlink(&mut self, route: &Route) {
+        match route.before {
+            NONE => self.first = route.after,
+            before => self.routes.get_mut(before).after = route.after,
+        }
+        match route.after {
+            NONE => self.last = route.before,
+            after => self.routes.get_mut(after).before = route.before,
+        }
+    }
+
+    /// A mark before the first route that changed after `since`.
+    pub(super) fn mark(&mut self, since: u64) -> Mark {
+        let mut after = NONE;
+        if since == 0 {
+            after = self.first;
+        } else {
+            let mut at = self.last;
+            while at != NONE {
+                let route = self.routes.get(at);
+                if route.group != NONE && route.changed() <= since {
+                    break;
+                }
+                after = at;
+                at = route.before;
+            }
+        }
+        let before = if after == NONE { self.last } else { self.routes.get(after).before };
+        let mark = self.routes.insert(Route { group: NONE, ..Route::default() });
+        self.marks += 1;
+        self.link_mark(mark, before, after);
+        Mark(mark)
+    }
+
+    fn link_mark(&mut self, mark: u32, before: u32, after: u32) {
+        let route = self.routes.get_mut(mark);
+        (route.before, route.after) = (before, after);
+        match before {
+            NONE => self.first = mark,
+            before => self.routes.get_mut(before).after = mark,
+        }
+        match after {
+            NONE => self.last = mark,
+            after => self.routes.get_mut(after).before = mark,
+        }
+    }
+
+    /// Takes a mark away.
+    pub(super) fn unmark(&mut self, mark: Mark) {
+        let route = self.routes.remove(mark.0);
+        self.unlink(&route);
+        self.marks -= 1;
+    }
+
+    /// The next route behind a mark that changed no later than `until`, and the mark is behind it then.
+    pub(super) fn advance(&mut self, mark: &Mark, until: u64) -> Option<u32> {
+        let mut at = self.routes.get(mark.0).after;
+        while at != NONE && self.routes.get(at).group == NONE {
+            at = self.routes.get(at).after;
+        }
+        if at == NONE || self.routes.get(at).changed() > until {
+            return None;
+        }
+        let here = *self.routes.get(mark.0);
+        self.unlink(&here);
+        let after = self.routes.get(at).after;
+        self.link_mark(mark.0, at, after);
+        Some(at)
+    }
+
+    /// When a route changed: the sequence number after the frame that changed it.
+    pub(super) fn changed(&self, number: u32) -> u64 {
+        self.routes.get(number).changed()
+    }
+
+    /// What a route has in common with its group, and the group's routes from it on, up to those that changed at `until`; `None` if
+    /// one before it changed after `since`: it has been met already.
+    pub(super) fn group_from(
+        &self,
+        number: u32,
+        since: u64,
+        until: u64,
+    ) -> Option<(Common, impl Iterator<Item = &[u8]> + Clone)> {
+        let route = self.routes.get(number);
+        if route.before_in_group != NONE && self.routes.get(route.before_in_group).changed() > since {
+            return None;
+        }
+        let mut at = number;
+        let items = std::iter::from_fn(move || {
+            if at == NONE {
+                return None;
+            }
+            let route = self.routes.get(at);
+            at = route.after_in_group;
+            (route.changed() <= until).then(|| self.long.get(&route.nlri))
+        });
+        Some((self.groups.get(route.group).common, items))
+    }
+
+    /// What a route has in common with its group.
+    pub(super) fn common(&self, number: u32) -> Common {
+        self.groups.get(self.routes.get(number).group).common
+    }
+
+    /// Withdraws a route by its number, in bmpd's own name.
+    pub(super) fn withdraw_stale(&mut self, number: u32, changed: u64, attributes: &mut Attributes) -> Outcome {
+        let flags = self.common(number).flags;
+        self.withdraw_number(number, Time::default(), flags, changed, attributes)
+    }
+}
+
+fn hash(hasher: &RandomState, form: Form, path_ids: bool, item: &[u8]) -> u64 {
+    hasher.hash_one(bgp::identity(form, path_ids, item))
+}
+
+/// Calls `then` with the NLRI without bits that mean nothing, so that equal routes are equal bytes.
+fn with_meaning<T>(form: Form, path_ids: bool, item: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
+    match bgp::without_trailing_bits(form, path_ids, item) {
+        None => then(item),
+        Some(last) => {
+            let mut copy = item.to_vec();
+            if let Some(byte) = copy.last_mut() {
+                *byte = last;
+            }
+            then(&copy)
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! What the feed knows: the peers, their RIBs, and the withdrawals that somebody may still need.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+
+use super::{
+    Counts,
+    attributes::Attributes,
+    blocks::NONE,
+    journal::About,
+    peers::{ConnectionId, Gone, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
+    rib::{Common, EndOfRib, Outcome, Rib, TOMBSTONE, Time, View},
+};
+use crate::wire::{
+    bgp::{Family, Form, Update, nlri},
+    bmp::{COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerKey, peer_flags},
+};
+
+/// How often something came in that could not be taken for what it should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// Route Monitoring frames of peers that were never announced.
+    pub unannounced: u64,
+    /// UPDATEs in which the routes could not be told, or not all (RFC 7606 §5.3): they are passed on, and what could not be told is not stored.
+    pub malformed: u64,
+    /// UPDATEs whose attributes are malformed: they are passed on, their routes are treated as withdrawn (RFC 7606 §2).
+    pub treated_as_withdrawn: u64,
+    /// UPDATEs with routes of a family whose NLRI have a form that is not known: they are passed on, but not stored.
+    pub unknown_family: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) slots: Vec<Slot>,
+    by_id: HashMap<PeerId, u32, RandomState>,
+    pub(super) attributes: Attributes,
+    connections: HashMap<ConnectionId, (u32, Arc<str>)>,
+    inputs: HashMap<String, u32>,
+    last_connection: ConnectionId,
+    incarnations: u64,
+    withdrawals: VecDeque<Withdrawal>,
+    withdrawal_bytes: usize,
+    withdrawal_limit: usize,
+    /// Peers whose input is away, or has come back and may not have said all again.
+    held: usize,
+    followers: HashMap<u64, Arc<AtomicU64>>,
+    last_follower: u64,
+    hasher: RandomState,
+    pub(super) received: Counts,
+    pub(super) trouble: Trouble,
+    /// Whom the last frame was about: frames come in runs.
+    last: Option<(ConnectionId, PeerKey, u32)>,
+}
+
+/// A withdrawal that a station which is behind has to be told.
+#[derive(Clone, Copy, Debug)]
+struct Withdrawal {
+    slot: u32,
+    rib: u32,
+    route: u32,
+    life: u64,
+    changed: u64,
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) about: About,
+    /// False if no station learns anything from it: the peer only says again what it said before its input went away.
+    pub(super) news: bool,
+    /// What has to be said before it: that a life of the peer is over.
+    pub(super) before: Option<(Arc<Incarnation>, Bytes)>,
+    /// The RIB of which the peer has said all again: what it did not is to be withdrawn.
+    pub(super) complete: Option<(u32, usize)>,
+}
+
+impl Applied {
+    fn new(about: About, news: bool) -> Self {
+        Self { about, news, before: None, complete: None }
+    }
+}
+
+impl State {
+    pub(super) fn new(withdrawal_limit: usize) -> Self {
+        let hasher = RandomState::default();
+        Self {
+            slots: Vec::new(),
+            by_id: HashMap::with_hasher(hasher.clone()),
+            attributes: Attributes::new(),
+            connections: HashMap::new(),
+            inputs: HashMap::new(),
+            last_connection: 0,
+            incarnations: 0,
+            withdrawals: VecDeque::new(),
+            withdrawal_bytes: 0,
+            withdrawal_limit,
+            held: 0,
+            followers: HashMap::new(),
+            last_follower: 0,
+            hasher,
+            received: Counts::default(),
+            trouble: Trouble::default(),
+            last: None,
+        }
+    }
+
+    /// Opens a connection of the input `name`.
+    pub(super) fn connect(&mut self, name: &str) -> ConnectionId {
+        // One number a name, for good: there are only as many as an operator ever configured.
+        let next = u32::try_from(self.inputs.len()).unwrap_or(u32::MAX);
+        let input = *self.inputs.entry(name.to_owned()).or_insert(next);
+        self.last_connection += 1;
+        self.connections.insert(self.last_connection, (input, name.into()));
+        self.last_connection
+    }
+
+    /// Closes a connection. Its peers that are up go with [`State::end`].
+    pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<u32> {
+        self.last = None;
+        self.connections.remove(&connection);
+        let owned =
+            |slot: &Slot| slot.peer.as_ref().filter(|peer| peer.owner == connection).map(|peer| peer.life.number);
+        let mut slots: Vec<_> =
+            self.slots.iter().enumerate().filter_map(|(number, slot)| Some((owned(slot)?, number as u32))).collect();
+        slots.sort_unstable();
+        slots.into_iter().map(|(_, slot)| slot).collect()
+    }
+
+    /// Peers whose input went away stay as they are, until they are ended or come back.
+    pub(super) fn hold(&mut self, slots: &[u32]) {
+        for slot in slots {
+            if let Some(peer) = &mut self.slots[*slot as usize].peer {
+                self.held += usize::from(peer.hold == Hold::No);
+                peer.hold = Hold::Away;
+                peer.ribs.iter_mut().for_each(Rib::set_stale);
+            }
+        }
+    }
+
+    /// Whether an input is away or saying again what it said before.
+    pub(super) fn holds(&self) -> bool {
+        self.held > 0
+    }
+
+    /// The time is over for peers that were held when a connection went away: those that did not come back, and those that did.
+    pub(super) fn release(&mut self, connection: ConnectionId) -> (Vec<u32>, Vec<u32>) {
+        let with = |state: &Self, wanted: &dyn Fn(&Peer) -> bool| -> Vec<u32> {
+            let numbered = state.slots.iter().enumerate();
+            numbered
+                .filter(|(_, slot)| slot.peer.as_ref().is_some_and(wanted))
+                .map(|(number, _)| number as u32)
+                .collect()
+        };
+        let away = with(self, &|peer| peer.owner == connection && peer.hold == Hold::Away);
+        let back = with(self, &|peer| peer.hold == Hold::Back(connection));
+        for slot in &back {
+            if let Some(peer) = &mut self.slots[*slot as usize].peer {
+                peer.hold = Hold::No;
+            }
+        }
+        self.held -= back.len();
+        (away, back)
+    }
+
+    /// Withdraws routes that were not announced again since their input came back, as many as fit into one message: their numbers.
+    pub(super) fn withdraw_stale(&mut self, slot: u32, number: usize, changed: u64) -> Vec<u32> {
+        let Some(peer) = self.slots[slot as usize].peer.as_mut() else { return Vec::new() };
+        let life = peer.life.number;
+        let Some(rib) = peer.ribs.get_mut(number) else { return Vec::new() };
+        let stale = rib.stale();
+        for &route in &stale {
+            if rib.withdraw_stale(route, changed, &mut self.attributes) != Outcome::Same {
+                self.withdrawal_bytes += TOMBSTONE;
+                self.withdrawals.push_back(Withdrawal { slot, rib: number as u32, route, life, changed });
+            }
+        }
+        stale
+    }
+
+    /// A follower that needs withdrawals from the number on that is in what this gives.
+    pub(super) fn follow(&mut self, since: u64) -> (u64, Arc<AtomicU64>) {
+        self.last_follower += 1;
+        let needs = Arc::new(AtomicU64::new(since));
+        self.followers.insert(self.last_follower, Arc::clone(&needs));
+        (self.last_follower, needs)
+    }
+
+    pub(super) fn unfollow(&mut self, follower: u64) {
+        self.followers.remove(&follower);
+    }
+
+    /// The peers that are up, or have routes, in the order in which they came up.
+    pub(super) fn peers(&self) -> Vec<&Peer> {
+        let mut peers: Vec<_> = self.slots.iter().filter_map(|slot| slot.peer.as_ref()).collect();
+        peers.sort_unstable_by_key(|peer| peer.life.number);
+        peers
+    }
+
+    pub(super) fn slot(&self, id: PeerId) -> Option<&Slot> {
+        self.slots.get(*self.by_id.get(&id)? as usize)
+    }
+
+    /// A life that is not over.
+    pub(super) fn peer(&self, life: &Incarnation) -> Option<&Peer> {
+        self.slot(life.peer)?.peer.as_ref().filter(|peer| peer.life.number == life.number)
+    }
+
+    /// A life that is not over, and the attribute sets of its routes.
+    pub(super) fn peer_mut(&mut self, life: &Incarnation) -> Option<(&mut Peer, &Attributes)> {
+        let slot = self.slots.get_mut(*self.by_id.get(&life.peer)? as usize)?;
+        let peer = slot.peer.as_mut().filter(|peer| peer.life.number == life.number)?;
+        Some((peer, &self.attributes))
+    }
+
+    /// A RIB by its place.
+    pub(super) fn rib(&self, slot: u32, number: usize) -> Option<(&Arc<Incarnation>, &Rib)> {
+        let peer = self.slots.get(slot as usize)?.peer.as_ref()?;
+        Some((&peer.life, peer.ribs.get(number)?))
+    }
+
+    /// Withdrawals that are kept, and what they take in bytes.
+    pub(super) fn withdrawals(&self) -> (usize, usize) {
+        (self.withdrawals.len(), self.withdrawal_bytes)
+    }
+
+    fn slot_for(&mut self, connection: ConnectionId, key: PeerKey) -> Option<u32> {
+        if let Some((last_connection, last_key, slot)) = self.last
+            && last_connection == connection
+            && last_key == key
+        {
+            return Some(slot);
+        }
+        let (input, _) = self.connections.get(&connection)?;
+        let id = PeerId { input: *input, key };
+        let next = self.slots.len() as u32;
+        let slot = *self.by_id.entry(id).or_insert(next);
+        if slot == next {
+            self.slots.push(Slot { id, peer: None, gone: None });
+        }
+        self.last = Some((connection, key, slot));
+        Some(slot)
+    }
+
+    /// Applies a frame that the scanner found good. `changed` is the sequence number after it. What is heard of for the first time without having
+    /// been announced is told to `heard` before.
+    pub(super) fn apply(
+        &mut self,
+        connection: ConnectionId,
+        frame: &Frame<'_>,
+        changed: u64,
+        heard: &mut dyn FnMut(Arc<Incarnation>),
+    ) -> Applied {
+        let nobody = || Applied::new(About::Nobody, true);
+        let Some(slot) = PeerKey::of(frame).and_then(|key| self.slot_for(connection, key)) else { return nobody() };
+        match frame.message_type() {
+            Some(MessageType::RouteMonitoring) => {
+                self.routes(connection, slot, frame, changed, heard).unwrap_or_else(nobody)
+            }
+            Some(MessageType::PeerUp) => self.up(connection, slot, frame).unwrap_or_else(nobody),
+            Some(MessageType::PeerDown) => {
+                let life = self.down(slot, Bytes::copy_from_slice(frame.bytes()));
+                Applied::new(life.map_or(About::Nobody, About::Down), true)
+            }
+            Some(about @ (MessageType::StatisticsReport | MessageType::RouteMirroring)) => {
+                let Some(peer) = self.slots[slot as usize].peer.as_mut() else { return nobody() };
+                if about == MessageType::StatisticsReport {
+                    peer.statistics = Some(Latest { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
+                } else {
+                    peer.mirrored = Some((changed, peer.life.header));
+                }
+                Applied::new(About::Peer(Arc::clone(&peer.life)), true)
+            }
+            Some(MessageType::Initiation | MessageType::Termination) | None => nobody(),
+        }
+    }
+
+    fn up(&mut self, connection: ConnectionId, slot: u32, frame: &Frame<'_>) -> Option<Applied> {
+        let known = &mut self.slots[slot as usize];
+        if let Some(peer) = &mut known.peer
+            && peer.life.is_restated_by(frame)
+        {
+            let news = !peer.comes_back(connection);
+            return Some(Applied::new(About::Up(Arc::clone(&peer.life)), news));
+        }
+        let Ok(Message::PeerUp(up)) = Message::parse(frame) else { return None };
+        let id = known.id;
+        let mut before = None;
+        if let Some(peer) = &known.peer {
+            // A station takes another Peer Up for the start of another life; but not if it does not come from who sent the first.
+            let (held, down) = (peer.hold == Hold::Away, peer.life.down.clone());
+            let life = self.down(slot, down.clone());
+            before = life.filter(|_| held).map(|life| (life, down));
+        }
+        self.incarnations += 1;
+        let (_, input) = self.connections.get(&connection)?;
+        let life = Arc::new(Incarnation::announced(self.incarnations, id, input, frame, &up));
+        self.start(slot, Arc::clone(&life), connection);
+        Some(Applied { before, ..Applied::new(About::Up(life), true) })
+    }
+
+    fn start(&mut self, slot: u32, life: Arc<Incarnation>, connection: ConnectionId) {
+        let peer = Peer { life, owner: connection, hold: Hold::No, ribs: Vec::new(), statistics: None, mirrored: None };
+        self.slots[slot as usize].peer = Some(peer);
+    }
+
+    /// Ends the life of a peer, if it has one. `down` is its Peer Down.
+    pub(super) fn down(&mut self, slot: u32, down: Bytes) -> Option<Arc<Incarnation>> {
+        let known = &mut self.slots[slot as usize];
+        let mut peer = known.peer.take()?;
+        known.gone = Some(Gone { number: peer.life.number, down });
+        self.held -= usize::from(peer.hold != Hold::No);
+        for rib in &mut peer.ribs {
+            rib.release(&mut self.attributes);
+        }
+        Some(peer.life)
+    }
+
+    fn routes(
+        &mut self,
+        connection: ConnectionId,
+        slot: u32,
+        frame: &Frame<'_>,
+        changed: u64,
+        heard: &mut dyn FnMut(Arc<Incarnation>),
+    ) -> Option<Applied> {
+        let header = PeerHeader::of(frame)?;
+        if self.slots[slot as usize].peer.is_none() {
+            self.incarnations += 1;
+            let (_, input) = self.connections.get(&connection)?;
+            let id = self.slots[slot as usize].id;
+            let life = Arc::new(Incarnation::unannounced(self.incarnations, id, input, header));
+            heard(Arc::clone(&life));
+            self.start(slot, life, connection);
+        }
+        let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, .. } = self;
+        let peer = slots[slot as usize].peer.as_mut()?;
+        let life = Arc::clone(&peer.life);
+        if life.up.is_none() {
+            trouble.unannounced += 1;
+            peer.comes_back(connection);
+        }
+        let again = matches!(peer.hold, Hold::Back(_));
+        let view = view_of(header.key.peer_type, header.flags);
+        let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
+        let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
+        let Ok(update) = Update::parse(message, if two_byte { 2 } else { 4 }) else {
+            trouble.malformed += 1;
+            return Some(Applied::new(About::Mixed(life, view), true));
+        };
+        let time = Time { seconds: header.seconds, microseconds: header.microseconds };
+        let mut hand = Hand {
+            ribs: &mut peer.ribs,
+            life: &life,
+            slot,
+            view,
+            header,
+            time,
+            changed,
+            attributes,
+            trouble,
+            withdrawals,
+            withdrawal_bytes,
+            hasher,
+            families: None,
+            again,
+            news: false,
+        };
+        if let Some(family) = update.end_of_rib() {
+            let rib = hand.end_of_rib(family);
+            let complete = rib.filter(|_| again).map(|rib| (slot, rib));
+            let news = hand.news || !again;
+            return Some(Applied { complete, ..Applied::new(About::Routes(life, view, family), news) });
+        }
+        if update.malformed.is_some() {
+            hand.trouble.treated_as_withdrawn += 1;
+        }
+        if !update.withdrawn.is_empty() {
+            hand.withdraw(Family::IPV4_UNICAST, update.withdrawn);
+        }
+        if let Some(unreach) = update.unreach {
+            hand.withdraw(unreach.family, unreach.nlri);
+        }
+        let well_formed = update.malformed.is_none();
+        if !update.nlri.is_empty() {
+            let set = well_formed.then(|| hand.attributes.of_nlri(&update, two_byte));
+            hand.announce(Family::IPV4_UNICAST, update.nlri, set);
+        }
+        if let Some(reach) = update.reach {
+            let set = well_formed.then(|| hand.attributes.of_reach(&update, &reach, two_byte));
+            hand.announce(reach.family, reach.nlri, set);
+        }
+        let Hand { families, news, .. } = hand;
+        let about = match families {
+            Some(Some(family)) => About::Routes(life, view, family),
+            None | Some(None) => About::Mixed(life, view),
+        };
+        Some(Applied::new(about, news || !again))
+    }
+
+    /// Forgets withdrawals that nobody needs any more, and the oldest of those that somebody does if they are too many.
+    pub(super) fn forget(&mut self) {
+        if self.withdrawals.is_empty() {
+            return;
+        }
+        let needed = self.followers.values().map(|needs| needs.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
+        while let Some(&Withdrawal { slot, rib, route, life, changed }) = self.withdrawals.front() {
+            let too_many = self.withdrawal_bytes > self.withdrawal_limit;
+            if changed > needed && !too_many {
+                break;
+            }
+            self.withdrawals.pop_front();
+            self.withdrawal_bytes -= TOMBSTONE;
+            let peer = self.slots.get_mut(slot as usize).and_then(|slot| slot.peer.as_mut());
+            let Some(rib) =
+                peer.filter(|peer| peer.life.number == life).and_then(|peer| peer.ribs.get_mut(rib as usize))
+            else {
+                continue;
+            };
+            if rib.forget(route, changed, &mut self.attributes) {
+                rib.forgotten = rib.forgotten.max(changed);
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// A connection speaks of it. True if it was away.
+    fn comes_back(&mut self, connection: ConnectionId) -> bool {
+        let before = std::mem::replace(&mut self.owner, connection);
+        let away = self.hold == Hold::Away;
+        if away {
+            self.hold = Hold::Back(before);
+        }
+        away
+    }
+}
+
+/// What one UPDATE does.
+struct Hand<'a> {
+    ribs: &'a mut Vec<Rib>,
+    life: &'a Arc<Incarnation>,
+    slot: u32,
+    view: View,
+    header: PeerHeader,
+    time: Time,
+    changed: u64,
+    attributes: &'a mut Attributes,
+    trouble: &'a mut Trouble,
+    withdrawals: &'a mut VecDeque<Withdrawal>,
+    withdrawal_bytes: &'a mut usize,
+    hasher: &'a RandomState,
+    /// None yet, one, or several.
+    families: Option<Option<Family>>,
+    /// The peer says again what it said before its input went away.
+    again: bool,
+    news: bool,
+}
+
+impl Hand<'_> {
+    fn saw(&mut self, family: Family) {
+        self.families = match self.families {
+            None => Some(Some(family)),
+            Some(Some(other)) if other == family => return,
+            _ => Some(None),
+        };
+    }
+
+    /// The RIB of a family: its place, made if there is none and if `make` says so. `None` if its routes cannot be told from one another.
+    fn rib(&mut self, family: Family, make: bool) -> Option<usize> {
+        self.saw(family);
+        let found = self.ribs.iter().position(|rib| rib.family == family && rib.view == self.view);
+        if found.is_some() || !make {
+            return found;
+        }
+        let Some(form) = Form::of(family) else {
+            self.trouble.unknown_family += 1;
+            return None;
+        };
+        let (path_ids, max_message) = self.life.negotiated(self.view, family);
+        let rib = Rib::new(self.view, family, form, path_ids, self.header, max_message, self.hasher.clone());
+        self.ribs.push(rib);
+        Some(self.ribs.len() - 1)
+    }
+
+    fn end_of_rib(&mut self, family: Family) -> Option<usize> {
+        let number = self.rib(family, true)?;
+        let Self { ribs, changed, time, header, .. } = self;
+        self.news = !self.again || ribs[number].end_of_rib.is_none();
+        if self.news {
+            ribs[number].end_of_rib = Some(EndOfRib { changed: *changed, time: *time, flags: header.flags });
+        }
+        Some(number)
+    }
+
+    /// Whether every NLRI is what it should be. If not, nothing of them is stored.
+    fn is_well_formed(&mut self, number: usize, items: &[u8]) -> bool {
+        let rib = &self.ribs[number];
+        let good = nlri(rib.form, rib.path_ids, items).all(|item| item.is_ok());
+        self.trouble.malformed += u64::from(!good);
+        self.news |= !good;
+        good
+    }
+
+    fn withdraw(&mut self, family: Family, items: &[u8]) {
+        let Some(number) = self.rib(family, false) else { return };
+        if !self.is_well_formed(number, items) {
+            return;
+        }
+        let rib = &self.ribs[number];
+        for item in nlri(rib.form, rib.path_ids, items).flatten() {
+            let outcome = self.ribs[number].withdraw(item, self.time, self.header.flags, self.changed, self.attributes);
+            self.keep(number, outcome);
+        }
+    }
+
+    fn keep(&mut self, number: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Same => {}
+            Outcome::Changed => self.news = true,
+            Outcome::Withdrawn(route) => {
+                self.news = true;
+                *self.withdrawal_bytes += TOMBSTONE;
+                let (life, changed) = (self.life.number, self.changed);
+                self.withdrawals.push_back(Withdrawal { slot: self.slot, rib: number as u32, route, life, changed });
+            }
+        }
+    }
+
+    /// Announces routes with a set that has one use for them, which is given back; without one they are treated as withdrawn.
+    fn announce(&mut self, family: Family, items: &[u8], set: Option<u32>) {
+        let number = self.rib(family, set.is_some()).filter(|number| self.is_well_formed(*number, items));
+        match (number, set) {
+            (None, None) => {}
+            (None, Some(set)) => self.attributes.release(set),
+            (Some(_), None) => self.withdraw(family, items),
+            (Some(number), Some(set)) => {
+                let common = Common { attributes: set, time: self.time, flags: self.header.flags };
+                let rib = &self.ribs[number];
+                for item in nlri(rib.form, rib.path_ids, items).flatten() {
+                    let outcome = self.ribs[number].announce(item, common, self.changed, self.again, self.attributes);
+                    self.keep(number, outcome);
+                }
+                self.attributes.release(set);
+            }
+        }
+        debug_assert_ne!(set, Some(NONE));
+    }
+}

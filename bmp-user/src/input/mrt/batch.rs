@@ -1,0 +1,171 @@
+//! The thread that reads a file, and what it hands over.
+
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc::Sender;
+
+use super::{
+    Pace, Replay, ReplayState,
+    file::{Failure, Source},
+    status::Progress,
+    survey::Survey,
+    translate::{Refused, Translator},
+};
+use crate::wire::mrt::Record;
+
+/// Frames are handed over when there are about so many bytes of them.
+const BLOCK: usize = 64 * 1024;
+/// Space for one more frame of the usual size at the end of a block.
+const MARGIN: usize = 8 * 1024;
+
+/// How often in a second frames are handed over at a pace of updates per second.
+const TICKS: u32 = 50;
+
+/// What the thread tells.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The file is read from its beginning.
+    Begin,
+    /// Frames.
+    Batch(Batch),
+    /// The end of the file, and of the replay.
+    Done,
+    /// The end of the replay: in words, with the name of the file.
+    Failed(String),
+}
+
+/// Whole BMP frames that are due at one time.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) frames: Bytes,
+    /// Bytes of memory that they keep alive.
+    pub(super) block: usize,
+    /// The time of the record that they came from, in microseconds since the epoch.
+    pub(super) time: u64,
+    /// Route Monitoring frames among them.
+    pub(super) updates: u32,
+}
+
+/// Reads a file until its end, or again and again, or until nobody listens any more.
+pub(super) fn read(replay: &Replay, progress: &Progress, events: &Sender<Event>) {
+    let end = loop {
+        match pass(replay, progress, events) {
+            Ok(Pass::Done { frames }) if replay.looped && frames => {}
+            Ok(Pass::Done { .. }) => break Event::Done,
+            Ok(Pass::Dropped) => return,
+            Err(failure) => break Event::Failed(format!("{}: {failure}", replay.file.display())),
+        }
+    };
+    // If nobody listens, nobody wants to know.
+    let _ = events.blocking_send(end);
+}
+
+enum Pass {
+    /// The end of the file; whether there were any frames.
+    Done { frames: bool },
+    /// Nobody listens.
+    Dropped,
+}
+
+/// Reads a file once.
+fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>) -> Result<Pass, Failure> {
+    progress.begin(ReplayState::Surveying);
+    let open = || Source::open(&replay.file, &progress.position, &progress.size);
+    let survey = Survey::take(&mut open()?, || !events.is_closed())?;
+    progress.begin(ReplayState::Reading);
+    if events.blocking_send(Event::Begin).is_err() {
+        return Ok(Pass::Dropped);
+    }
+    let mut writer = Writer::new(replay.pace, survey, events, progress);
+    let whole = open()?.each(|record, offset| writer.record(record, offset).is_some());
+    // What is good before what is bad goes out in any case.
+    let flushed = match whole {
+        Ok(true) => writer.finish(replay.looped),
+        _ => writer.hand_over(),
+    };
+    match (whole?, flushed) {
+        (true, Some(())) => Ok(Pass::Done { frames: writer.frames }),
+        _ => Ok(Pass::Dropped),
+    }
+}
+
+/// Collects frames until they are to be handed over.
+struct Writer<'a> {
+    pace: Pace,
+    translator: Translator,
+    events: &'a Sender<Event>,
+    progress: &'a Progress,
+    /// The time of the last record, in seconds and microseconds.
+    time: (u32, u32),
+    /// Updates that were handed over.
+    updates: u64,
+    /// Whether any frame was handed over.
+    frames: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(pace: Pace, survey: Survey, events: &'a Sender<Event>, progress: &'a Progress) -> Self {
+        let translator = Translator::new(survey);
+        Self { pace, translator, events, progress, time: (0, 0), updates: 0, frames: false }
+    }
+
+    /// `None` if nobody listens.
+    fn record(&mut self, record: &Record<'_>, offset: u64) -> Option<()> {
+        let time = (record.seconds, record.microseconds);
+        if self.pace == Pace::Recorded && time != self.time {
+            self.hand_over()?;
+        }
+        self.time = time;
+        let outcome = self.translator.record(record);
+        self.progress.records.fetch_add(1, Ordering::Relaxed);
+        self.note(outcome, offset);
+        let full = match self.pace {
+            Pace::PerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
+            Pace::Recorded | Pace::Maximum => false,
+        };
+        if full || self.translator.out.len() > BLOCK - MARGIN { self.hand_over() } else { Some(()) }
+    }
+
+    /// The end of the file.
+    fn finish(&mut self, take_down: bool) -> Option<()> {
+        let outcome = self.translator.end_snapshot(self.time);
+        self.note(outcome, 0);
+        if take_down {
+            self.translator.take_down_all(self.time);
+        }
+        self.hand_over()
+    }
+
+    fn note(&self, outcome: Result<(), Refused>, offset: u64) {
+        if let Err(refused) = outcome {
+            self.progress.refused(|| format!("record at byte {offset} (unpacked): {refused}"));
+        }
+    }
+
+    fn fresh_updates(&self) -> u64 {
+        self.translator.updates - self.updates
+    }
+
+    fn hand_over(&mut self) -> Option<()> {
+        if self.translator.out.is_empty() {
+            return Some(());
+        }
+        let room = match self.pace {
+            Pace::Maximum => BytesMut::with_capacity(BLOCK),
+            Pace::Recorded | Pace::PerSecond(_) => BytesMut::new(),
+        };
+        let frames = std::mem::replace(&mut self.translator.out, room);
+        let (seconds, microseconds) = self.time;
+        let batch = Batch {
+            block: frames.capacity(),
+            frames: frames.freeze(),
+            time: u64::from(seconds) * 1_000_000 + u64::from(microseconds),
+            updates: u32::try_from(self.fresh_updates()).unwrap_or(u32::MAX),
+        };
+        self.updates = self.translator.updates;
+        self.frames = true;
+        self.progress.updates.fetch_add(u64::from(batch.updates), Ordering::Relaxed);
+        self.events.blocking_send(Event::Batch(batch)).ok()
+    }
+}

@@ -1,0 +1,111 @@
+//! `mrt-replay`: the peers and routes that an MRT file holds, as if they came in now.
+//!
+//! A thread reads the file, unpacks it and turns its records into BMP frames; [`run`] hands those to the feed at the pace that is
+//! wanted. The file is read twice: first to survey which peers it has, of which families and with which capabilities, because a
+//! Peer Up has to say so before the first route; then to replay it.
+//!
+//! UPDATEs are passed on byte for byte. Routes of table dumps are put into UPDATEs again, several with one set of attributes
+//! together where they follow each other.
+//!
+//! Peer Ups are fabricated, except for OPENs that the file holds: from AS numbers, BGP identifiers and addresses in the file, with
+//! the capabilities without which its routes could not be as they are. What the file does not say is told so that it cannot be
+//! mistaken: the AS of the collector of a table dump is AS_TRANS, addresses and ports that are not known are zero.
+
+mod batch;
+mod file;
+mod opening;
+mod pace;
+mod peers;
+mod snapshot;
+mod status;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod translate;
+mod update;
+
+use std::{num::NonZeroU32, path::PathBuf, thread};
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::feed::Feed;
+use batch::{Event, read};
+use pace::Metronome;
+
+pub use status::{ReplayState, ReplayStatus, Replays};
+
+/// How many batches may wait between the thread and the task.
+const QUEUE: usize = 4;
+
+/// `mrt-replay NAME`, as the configuration has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// `mrt-replay NAME`.
+    pub name: String,
+    /// `file PATH`: plain, gzip or bzip2, which its first bytes tell.
+    pub file: PathBuf,
+    /// `pace …`.
+    pub pace: Pace,
+    /// `loop`: start over at the end.
+    pub looped: bool,
+}
+
+/// How fast a file is replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// `recorded`: with the gaps between the times of the records. All records of a table dump usually have one time.
+    Recorded,
+    /// `maximum`: as fast as it can be read.
+    #[default]
+    Maximum,
+    /// `N updates-per-second`.
+    PerSecond(NonZeroU32),
+}
+
+/// Replays a file into the feed. Does not end by itself: dropping this ends it, and takes its peers down.
+///
+/// At the end of the file its peers stay up. With `loop` they are taken down, and it begins again. A file that is not MRT, or
+/// is cut or damaged so that its next record cannot be found, ends the replay as failed, and takes its peers down: what
+/// they have is not what they had. A record that can be found but not read is counted and passed over. `replays` shows how it
+/// does for as long as this lives.
+pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
+    let status = replays.register(&replay);
+    let name = replay.name.as_str();
+    let file = replay.file.display();
+    info!(replay = name, %file, "replay begins");
+    let (sender, mut events) = mpsc::channel(QUEUE);
+    let (thread_replay, thread_status) = (replay.clone(), status.progress());
+    let spawned =
+        thread::Builder::new().name("mrt".to_owned()).spawn(move || read(&thread_replay, &thread_status, &sender));
+    if let Err(error) = spawned {
+        status.set_state(ReplayState::Failed(format!("no thread to read the file: {error}")));
+        return std::future::pending().await;
+    }
+    let mut input = Some(feed.input(name));
+    let mut metronome = Metronome::new(replay.pace);
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Begin => metronome.restart(),
+            Event::Batch(batch) => {
+                metronome.wait(batch.time, batch.updates).await;
+                let Some(input) = &mut input else { break };
+                if let Err(error) = input.append(batch.frames, batch.block) {
+                    // What was built here is whole frames about peers. If it is not, that is told and the rest goes on.
+                    warn!(replay = name, "a frame that was built is refused: {error}");
+                }
+            }
+            Event::Done => {
+                info!(replay = name, %file, "replay done");
+                status.set_state(ReplayState::Done);
+            }
+            Event::Failed(reason) => {
+                warn!(replay = name, "replay failed: {reason}");
+                input = None;
+                status.set_state(ReplayState::Failed(reason));
+            }
+        }
+    }
+    // The peers stay up: the input is dropped with this future.
+    std::future::pending().await
+}

@@ -1,0 +1,156 @@
+//! The peers of a file while it is replayed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    opening::{End, fabricate, identifier},
+    snapshot::Pending,
+    survey::{Identity, Survey, Traits},
+};
+use crate::wire::{
+    bgp::{self, Family, open::AS_TRANS},
+    bmp::{PeerHeader, PeerKey, PeerType, build, peer_flags},
+};
+
+/// A time in a record: seconds and microseconds.
+pub(super) type Time = (u32, u32);
+
+/// The collector's end, as far as a record tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Collector {
+    pub(super) asn: Option<u32>,
+    pub(super) bgp_id: Option<Ipv4Addr>,
+    pub(super) address: Option<IpAddr>,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    identity: Identity,
+    key: PeerKey,
+    bgp_id: Ipv4Addr,
+    pub(super) traits: Traits,
+    pub(super) up: bool,
+    /// OPENs of a session that is not up yet, as they were recorded: the collector's and the peer's.
+    pub(super) sent_open: Option<Bytes>,
+    pub(super) received_open: Option<Bytes>,
+    /// A route of a table dump that is not yet in an UPDATE, with those that share its attributes.
+    pub(super) pending: Pending,
+    /// The families of the table dump so far.
+    pub(super) dumped: BTreeSet<Family>,
+}
+
+impl Peer {
+    /// The per-peer header of a message of this time about this peer.
+    pub(super) fn header(&self, as4: bool, (seconds, microseconds): Time) -> PeerHeader {
+        let family = if self.identity.address.is_ipv6() { peer_flags::IPV6 } else { 0 };
+        let width = if as4 { 0 } else { peer_flags::TWO_BYTE_AS };
+        PeerHeader {
+            key: self.key,
+            flags: family | width,
+            asn: self.identity.asn,
+            bgp_id: self.bgp_id,
+            seconds,
+            microseconds,
+        }
+    }
+
+    /// Appends the Peer Up, if the peer is not up.
+    ///
+    /// # Errors
+    ///
+    /// If an OPEN would be too long: so many families cannot be.
+    pub(super) fn bring_up(&mut self, out: &mut BytesMut, collector: &Collector, time: Time) -> Result<(), bgp::Error> {
+        if self.up {
+            return Ok(());
+        }
+        let unknown = match self.identity.address {
+            IpAddr::V4(_) => IpAddr::from([0; 4]),
+            IpAddr::V6(_) => IpAddr::from([0; 16]),
+        };
+        let local = collector.address.unwrap_or(unknown);
+        if let Some(open) = &self.received_open
+            && let Ok(bgp::Message::Open(open)) = bgp::Frame::parse(open).and_then(|frame| bgp::Message::parse(&frame))
+        {
+            self.bgp_id = open.bgp_id;
+        }
+        let sent = match self.sent_open.take() {
+            Some(open) => open,
+            None => {
+                let asn = collector.asn.filter(|&asn| asn != 0).unwrap_or(AS_TRANS.into());
+                let bgp_id = collector.bgp_id.unwrap_or_else(|| identifier(local));
+                fabricate(End::Collector, asn, bgp_id, &self.traits)?.freeze()
+            }
+        };
+        let received = match self.received_open.take() {
+            Some(open) => open,
+            None => fabricate(End::Peer, self.identity.asn, self.bgp_id, &self.traits)?.freeze(),
+        };
+        build::peer_up(out, &self.header(self.traits.as4, time), local, [0, 0], &sent, &received);
+        self.up = true;
+        Ok(())
+    }
+
+    /// Appends a Peer Down, if the peer is up.
+    pub(super) fn take_down(&mut self, out: &mut BytesMut, time: Time, reason: u8, data: &[u8]) {
+        if std::mem::take(&mut self.up) {
+            self.dumped.clear();
+            build::peer_down_because(out, &self.header(self.traits.as4, time), reason, data);
+        }
+    }
+}
+
+/// All of them, by index.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    all: Vec<Peer>,
+    index: HashMap<Identity, usize>,
+    /// How many there are of an address.
+    of_address: HashMap<IpAddr, u64>,
+}
+
+impl Peers {
+    /// The peer with this identity. How many there can be is bounded by the survey, which has seen them all.
+    pub(super) fn get(&mut self, identity: Identity, survey: &Survey) -> Option<&mut Peer> {
+        let index = match self.index.get(&identity) {
+            Some(&index) => index,
+            None => {
+                let index = self.all.len();
+                let key = self.key(identity.address);
+                self.all.push(Peer {
+                    identity,
+                    key,
+                    bgp_id: identity.bgp_id.unwrap_or_else(|| identifier(identity.address)),
+                    traits: survey.of(&identity),
+                    up: false,
+                    sent_open: None,
+                    received_open: None,
+                    pending: Pending::default(),
+                    dumped: BTreeSet::new(),
+                });
+                self.index.insert(identity, index);
+                index
+            }
+        };
+        self.all.get_mut(index)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.all.iter_mut()
+    }
+
+    /// BMP tells peers by their addresses. Where a collector has several sessions with one address, all but the first are peers of
+    /// a local instance, with a distinguisher that counts (RFC 7854 §4.2).
+    fn key(&mut self, address: IpAddr) -> PeerKey {
+        let before = self.of_address.entry(address).or_default();
+        let peer_type = if *before == 0 { PeerType::GLOBAL } else { PeerType::LOCAL };
+        let key = PeerKey { peer_type, distinguisher: before.to_be_bytes(), address: build::address_field(address) };
+        *before += 1;
+        key
+    }
+}

@@ -1,0 +1,156 @@
+//! Routes of a table dump, in UPDATEs again.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::wire::{
+    bgp::{Family, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, update_header},
+    mrt::{self, Attributes, attribute_type},
+};
+
+/// Why a route cannot be in an UPDATE.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    /// It leads nowhere.
+    #[error("a route without next hop")]
+    NextHop,
+    /// Its MP_REACH_NLRI has neither of the forms it may have.
+    #[error("MP_REACH_NLRI: {0}")]
+    MpReach(mrt::Error),
+    /// No UPDATE is so long.
+    #[error("a route with attributes of {0} bytes")]
+    TooLong(usize),
+}
+
+/// A route of a table dump.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route<'a> {
+    pub(super) family: Family,
+    pub(super) path_id: Option<u32>,
+    /// The prefix as an UPDATE holds it, without path identifier.
+    pub(super) nlri: &'a [u8],
+    pub(super) attributes: Attributes<'a>,
+    /// When it was heard, in seconds since the epoch.
+    pub(super) originated: u32,
+}
+
+/// Routes of one peer that can be in one UPDATE.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    family: Option<Family>,
+    add_path: bool,
+    attributes: Vec<u8>,
+    pub(super) originated: u32,
+    nlri: BytesMut,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.nlri.is_empty()
+    }
+
+    /// Whether a route can be with those that are here, if there are any.
+    pub(super) fn takes(&self, route: &Route<'_>) -> bool {
+        // What an UPDATE has besides attributes and NLRI: two lengths, and most of MP_REACH_NLRI.
+        const FRAME: usize = HEADER + 4 + 9;
+        self.is_empty()
+            || (self.family == Some(route.family)
+                && self.add_path == route.path_id.is_some()
+                && self.originated == route.originated
+                && self.attributes == route.attributes.bytes()
+                && FRAME + self.attributes.len() + self.nlri.len() + 4 + route.nlri.len() <= MAX_MESSAGE)
+    }
+
+    /// Adds a route that it [takes](Self::takes).
+    pub(super) fn add(&mut self, route: &Route<'_>) {
+        if self.is_empty() {
+            self.family = Some(route.family);
+            self.add_path = route.path_id.is_some();
+            self.originated = route.originated;
+            self.attributes.clear();
+            self.attributes.extend_from_slice(route.attributes.bytes());
+        }
+        if let Some(path_id) = route.path_id {
+            self.nlri.put_u32(path_id);
+        }
+        self.nlri.put_slice(route.nlri);
+    }
+
+    /// The UPDATE of all that is here, which is then empty. Nothing if it is.
+    pub(super) fn take(&mut self, out: &mut BytesMut) -> Result<(), Unfit> {
+        let Some(family) = self.family.take() else { return Ok(()) };
+        let outcome = Attributes::parse(&self.attributes)
+            .map_err(Unfit::MpReach)
+            .and_then(|attributes| update(out, family, &attributes, &self.nlri));
+        self.nlri.clear();
+        outcome
+    }
+}
+
+/// Appends an UPDATE that announces these NLRI.
+///
+/// IPv4 unicast routes with a NEXT_HOP go where they always went (RFC 4271 §4.3), all others into an MP_REACH_NLRI (RFC 4760
+/// §3), which comes first (RFC 7606 §5.1). All other attributes stay as they are.
+fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri: &[u8]) -> Result<(), Unfit> {
+    let old_next_hop = attributes.find(attribute_type::NEXT_HOP).map(|attribute| attribute.value);
+    let classic = family == Family::IPV4_UNICAST && old_next_hop.is_some();
+    let mut encoded = BytesMut::with_capacity(attributes.bytes().len() + nlri.len() + 16);
+    if !classic {
+        let short = attributes.mp_next_hop().map_err(Unfit::MpReach)?.map(|found| found.next_hop);
+        mp_reach(&mut encoded, family, short.or(old_next_hop).ok_or(Unfit::NextHop)?, nlri)?;
+    }
+    for attribute in attributes.iter() {
+        match attribute.kind {
+            attribute_type::MP_REACH_NLRI | attribute_type::MP_UNREACH_NLRI => {}
+            attribute_type::NEXT_HOP if !classic => {}
+            _ => encoded.put_slice(attribute.bytes),
+        }
+    }
+    let (announced, length) = if classic { (nlri, encoded.len() + nlri.len()) } else { (&[][..], encoded.len()) };
+    let body = 4 + length;
+    let Ok(attributes_length) = u16::try_from(encoded.len()) else { return Err(Unfit::TooLong(encoded.len())) };
+    if HEADER + body > MAX_EXTENDED_MESSAGE {
+        return Err(Unfit::TooLong(encoded.len()));
+    }
+    update_header(out, body);
+    out.put_u16(0);
+    out.put_u16(attributes_length);
+    out.put_slice(&encoded);
+    out.put_slice(announced);
+    Ok(())
+}
+
+fn mp_reach(out: &mut BytesMut, Family { afi, safi }: Family, next_hop: &[u8], nlri: &[u8]) -> Result<(), Unfit> {
+    const OPTIONAL_EXTENDED: u8 = 0x90;
+    let length = 3 + 1 + next_hop.len() + 1 + nlri.len();
+    let (Ok(length), Ok(next_hop_length)) = (u16::try_from(length), u8::try_from(next_hop.len())) else {
+        return Err(Unfit::TooLong(length));
+    };
+    out.put_u8(OPTIONAL_EXTENDED);
+    out.put_u8(attribute_type::MP_REACH_NLRI);
+    out.put_u16(length);
+    out.put_u16(afi);
+    out.put_u8(safi);
+    out.put_u8(next_hop_length);
+    out.put_slice(next_hop);
+    out.put_u8(0);
+    out.put_slice(nlri);
+    Ok(())
+}
+
+/// Appends an End-of-RIB (RFC 4724 §2).
+pub(super) fn end_of_rib(out: &mut BytesMut, family: Family) {
+    const OPTIONAL: u8 = 0x80;
+    if family == Family::IPV4_UNICAST {
+        update_header(out, 4);
+        out.put_u32(0);
+        return;
+    }
+    update_header(out, 4 + 6);
+    out.put_u16(0);
+    out.put_u16(6);
+    out.put_u8(OPTIONAL);
+    out.put_u8(attribute_type::MP_UNREACH_NLRI);
+    out.put_u8(3);
+    out.put_u16(family.afi);
+    out.put_u8(family.safi);
+}

@@ -1,0 +1,148 @@
+//! What a file says about its peers, before any of it is replayed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use super::{
+    file::{Failure, Source},
+    update::families,
+};
+use crate::wire::{
+    bgp::{self, Family, MessageType},
+    mrt::{Body, Peer, Session},
+};
+
+/// More peers than any collector has, and no more than memory stands.
+const MAX_PEERS: usize = 65_536;
+
+/// Which peer of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) address: IpAddr,
+    pub(super) asn: u32,
+    /// Of peers that a PEER_INDEX_TABLE names.
+    pub(super) bgp_id: Option<Ipv4Addr>,
+}
+
+impl From<&Peer> for Identity {
+    fn from(peer: &Peer) -> Self {
+        Self { address: peer.address, asn: peer.asn, bgp_id: Some(peer.bgp_id) }
+    }
+}
+
+impl From<&Session> for Identity {
+    fn from(session: &Session) -> Self {
+        Self { address: session.peer_address, asn: session.peer_as, bgp_id: None }
+    }
+}
+
+/// Which way messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the peer.
+    In,
+    /// To the peer.
+    Out,
+}
+
+/// What both ends of a session must have agreed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Traits {
+    /// AS paths have 4-octet numbers.
+    pub(super) as4: bool,
+    /// The families that occur, each with whether there are path identifiers from the peer, and to it.
+    pub(super) families: BTreeMap<Family, [bool; 2]>,
+}
+
+impl Traits {
+    /// Whether routes of a family that go this way have path identifiers.
+    pub(super) fn add_path(&self, family: Family, direction: Direction) -> bool {
+        let [from_peer, to_peer] = self.families.get(&family).copied().unwrap_or_default();
+        match direction {
+            Direction::In => from_peer,
+            Direction::Out => to_peer,
+        }
+    }
+
+    fn note(&mut self, family: Family, direction: Direction, add_path: bool) {
+        let [from_peer, to_peer] = self.families.entry(family).or_default();
+        *match direction {
+            Direction::In => from_peer,
+            Direction::Out => to_peer,
+        } |= add_path;
+    }
+}
+
+/// The peers of a file.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    peers: HashMap<Identity, Traits>,
+}
+
+impl Survey {
+    /// What is known of a peer.
+    pub(super) fn of(&self, peer: &Identity) -> Traits {
+        self.peers.get(peer).cloned().unwrap_or_default()
+    }
+
+    /// Reads a file to its end, or to where it cannot be read further: that is for the replay itself to tell.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many peers. `go_on` may give false to end it early.
+    pub(super) fn take(source: &mut Source<'_>, mut go_on: impl FnMut() -> bool) -> Result<Self, Failure> {
+        let mut survey = Self::default();
+        let mut table = Vec::new();
+        let _ = source.each(|record, _| {
+            if let Ok(body) = Body::parse(record) {
+                survey.note(&body, &mut table);
+            }
+            survey.peers.len() <= MAX_PEERS && go_on()
+        });
+        if survey.peers.len() > MAX_PEERS {
+            return Err(Failure::TooManyPeers(MAX_PEERS));
+        }
+        Ok(survey)
+    }
+
+    fn note(&mut self, body: &Body<'_>, table: &mut Vec<Identity>) {
+        match body {
+            Body::TableDump(route) => {
+                let identity = Identity { address: route.peer_address, asn: route.peer_as.into(), bgp_id: None };
+                self.peer(identity).note(route.family, Direction::In, false);
+            }
+            Body::PeerIndexTable(peers) => {
+                table.clear();
+                table.extend(peers.iter().map(|peer| Identity::from(&peer)));
+            }
+            Body::Rib(rib) => {
+                for entry in rib.iter() {
+                    if let Some(&identity) = table.get(usize::from(entry.peer)) {
+                        let traits = self.peer(identity);
+                        traits.as4 = true;
+                        traits.note(rib.family, Direction::In, rib.add_path);
+                    }
+                }
+            }
+            Body::Message(message) => {
+                let Ok(frame) = bgp::Frame::parse(message.message) else { return };
+                let traits = self.peer(Identity::from(&message.session));
+                if frame.message_type() == MessageType::Update {
+                    traits.as4 |= message.as4;
+                    let direction = if message.local { Direction::Out } else { Direction::In };
+                    families(frame.body(), |family, nlri| traits.note(family, direction, nlri && message.add_path));
+                }
+            }
+            Body::StateChange(change) => {
+                self.peer(Identity::from(&change.session));
+            }
+            Body::Other => {}
+        }
+    }
+
+    fn peer(&mut self, identity: Identity) -> &mut Traits {
+        self.peers.entry(identity).or_default()
+    }
+}

@@ -1,0 +1,100 @@
+//! When frames come, and how often.
+
+use std::{io::Write, num::NonZeroU32, time::Duration};
+
+use tempfile::NamedTempFile;
+use tokio::time::{Instant, timeout};
+
+use super::samples::*;
+use crate::{
+    feed::{Feed, Selection},
+    input::mrt::{Pace, ReplayState, Replays, run},
+    wire::mrt::samples::record,
+};
+
+fn file(records: &[Vec<u8>]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(&records.concat()).unwrap();
+    file
+}
+
+/// A BGP4MP_ET record of the usual update.
+fn extended(seconds: u32, microseconds: u32) -> Vec<u8> {
+    let plain = bgp4mp(seconds, 4, &update());
+    record(seconds, 17, 4, &[&microseconds.to_be_bytes()[..], &plain[12..]].concat())
+}
+
+/// After how many milliseconds each message came, until there are `count`.
+async fn arrivals(file: &NamedTempFile, pace: Pace, looped: bool, count: usize) -> Vec<(u64, String)> {
+    let feed = Feed::default();
+    let mut follower = feed.attach(Selection::default());
+    // It has told all that there is, which is nothing, and follows the journal from the first frame on.
+    follower.take(usize::MAX, &mut std::collections::VecDeque::new());
+    let replays = Replays::default();
+    let task = tokio::spawn(run(replay(file.path(), pace, looped), feed, replays.clone()));
+    let mut all: Vec<(u64, String)> = Vec::new();
+    let mut start = None;
+    while all.len() < count {
+        follower.ready().await;
+        let start = *start.get_or_insert_with(Instant::now);
+        let at = u64::try_from(start.elapsed().as_millis()).unwrap();
+        all.extend(told(&take_all(&mut follower)).into_iter().map(|message| (at, message)));
+    }
+    assert_eq!(replays.snapshot()[0].rounds > 1, looped);
+    task.abort();
+    all
+}
+
+fn times(arrivals: &[(u64, String)]) -> Vec<u64> {
+    arrivals.iter().map(|(at, _)| *at).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gaps_are_those_that_were_recorded() {
+    let file = file(&[
+        extended(100, 500_000),
+        extended(100, 500_000),
+        extended(100, 750_000),
+        bgp4mp(99, 4, &update()),
+        bgp4mp(3700, 4, &update()),
+    ]);
+    let all = arrivals(&file, Pace::Recorded, false, 6).await;
+    assert_eq!(times(&all), [0, 0, 0, 250, 250, 3_599_500]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_updates_come_in_a_second() {
+    let file = file(&vec![bgp4mp(1, 4, &update()); 1000]);
+    let all = arrivals(&file, Pace::PerSecond(NonZeroU32::new(100).unwrap()), false, 1001).await;
+    let times = times(&all);
+    // Two at a time, and the Peer Up with the first two.
+    assert_eq!(times[..5], [0, 0, 0, 20, 20]);
+    assert_eq!(times.last(), Some(&9980));
+    let slow = arrivals(&file, Pace::PerSecond(NonZeroU32::MIN), false, 4).await;
+    assert_eq!(slow.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 0, 1000, 2000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_takes_peers_down_and_begins_again() {
+    let file = file(&[bgp4mp(10, 4, &update()), bgp4mp(11, 4, &update())]);
+    let all = arrivals(&file, Pace::Recorded, true, 8).await;
+    let round = ["up 192.0.2.1 10.000000", "route 192.0.2.1 10.000000", "route 192.0.2.1 11.000000"];
+    let down = "down 192.0.2.1 11.000000 for 5";
+    let expected: Vec<_> = round.into_iter().chain([down]).cycle().take(8).collect();
+    assert_eq!(all.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>()[..8], expected);
+    assert_eq!(times(&all)[..8], [0, 0, 1000, 1000, 1000, 1000, 2000, 2000]);
+}
+
+#[tokio::test]
+async fn an_empty_file_is_done_even_in_a_loop() {
+    let file = file(&[]);
+    let replays = Replays::default();
+    let task = tokio::spawn(run(replay(file.path(), Pace::Maximum, true), Feed::default(), replays.clone()));
+    let done = async {
+        while replays.snapshot().first().is_none_or(|status| status.state != ReplayState::Done) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), done).await.unwrap();
+    task.abort();
+}

@@ -1,0 +1,139 @@
+//! What the tests of replays share.
+
+use std::{collections::VecDeque, path::Path, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    feed::{Feed, Follower, Selection},
+    input::mrt::{
+        Pace, Replay, ReplayState, ReplayStatus, Replays, file::Source, run, survey::Survey, translate::Translator,
+    },
+    wire::{
+        bgp,
+        bmp::{Message, PeerHeader, PeerUp, frames, samples::bgp},
+        mrt::samples::{record, session},
+    },
+};
+
+/// BMP frames that a file of these bytes comes to, and what was passed over, without tasks and threads.
+pub(super) fn translate(file: &[u8]) -> (Vec<u8>, Vec<String>) {
+    let survey = Survey::take(&mut Source::new(file).unwrap(), || true).unwrap();
+    let mut translator = Translator::new(survey);
+    let mut refused = Vec::new();
+    let mut last = (0, 0);
+    let _ = Source::new(file).unwrap().each(|record, _| {
+        last = (record.seconds, record.microseconds);
+        refused.extend(translator.record(record).err().map(|error| error.to_string()));
+        true
+    });
+    refused.extend(translator.end_snapshot(last).err().map(|error| error.to_string()));
+    (translator.out.to_vec(), refused)
+}
+
+/// As [`translate`], of a file of which nothing is passed over.
+pub(super) fn translated(records: &[Vec<u8>]) -> Vec<u8> {
+    let (stream, refused) = translate(&records.concat());
+    assert_eq!(refused, Vec::<String>::new());
+    stream
+}
+
+/// The messages of a stream, which is whole.
+pub(super) fn messages(stream: &[u8]) -> Vec<Message<'_>> {
+    let mut whole = frames(stream);
+    let all = (&mut whole).map(|frame| Message::parse(&frame.unwrap()).unwrap()).collect();
+    assert_eq!(whole.consumed(), stream.len());
+    all
+}
+
+/// Each message in a word or two.
+pub(super) fn told(stream: &[u8]) -> Vec<String> {
+    let of = |peer: &PeerHeader| format!("{} {}.{:06}", peer.address(), peer.seconds, peer.microseconds);
+    messages(stream)
+        .iter()
+        .map(|message| match message {
+            Message::PeerUp(up) => format!("up {}", of(&up.peer)),
+            Message::PeerDown(down) => format!("down {} for {}", of(&down.peer), down.reason),
+            Message::RouteMonitoring(peer, update) => {
+                let update = bgp::Frame::parse(update).unwrap();
+                let end = update.body() == [0; 4] || update.body().starts_with(&[0, 0, 0, 6, 0x80, 15, 3]);
+                format!("{} {}", if end { "end-of-rib" } else { "route" }, of(peer))
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+/// The OPENs of a Peer Up: sent and received.
+pub(super) fn opens<'a>(up: &PeerUp<'a>) -> [bgp::Open<'a>; 2] {
+    [up.sent_open, up.received_open].map(|open| {
+        let frame = bgp::Frame::parse(open).unwrap();
+        let Ok(bgp::Message::Open(open)) = bgp::Message::parse(&frame) else { panic!("an OPEN") };
+        open
+    })
+}
+
+/// A BGP4MP record of a message from 192.0.2.1, AS 65001, to 192.0.2.254, AS 65000.
+pub(super) fn bgp4mp(seconds: u32, subtype: u16, message: &[u8]) -> Vec<u8> {
+    let as4 = matches!(subtype, 4 | 7 | 9 | 11);
+    let ends = session(as4, (65001, "192.0.2.1"), (65000, "192.0.2.254"));
+    record(seconds, 16, subtype, &[&ends, message].concat())
+}
+
+/// A BGP4MP record of a state change of the same peer.
+pub(super) fn state_change(seconds: u32, old: u16, new: u16) -> Vec<u8> {
+    let states = [old.to_be_bytes(), new.to_be_bytes()].concat();
+    let ends = session(false, (65001, "192.0.2.1"), (65000, "192.0.2.254"));
+    record(seconds, 16, 0, &[&ends[..], &states].concat())
+}
+
+/// An UPDATE that announces 10.0.0.0/8.
+pub(super) fn update() -> Vec<u8> {
+    bgp(2, &[0, 0, 0, 11, 0x40, 1, 1, 0, 0x40, 3, 4, 192, 0, 2, 1, 8, 10])
+}
+
+/// An UPDATE that announces 2001:db8::/32.
+pub(super) fn update_ipv6() -> Vec<u8> {
+    let mut body = vec![0, 0, 0, 33, 0x40, 1, 1, 0, 0x80, 14, 26, 0, 2, 1, 16];
+    body.extend("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    body.extend([0, 32, 0x20, 0x01, 0x0d, 0xb8]);
+    body[3] = u8::try_from(body.len() - 4).unwrap();
+    bgp(2, &body)
+}
+
+/// A replay of a file.
+pub(super) fn replay(file: &Path, pace: Pace, looped: bool) -> Replay {
+    Replay { name: "file".to_owned(), file: file.to_owned(), pace, looped }
+}
+
+/// Everything that a follower has not taken.
+pub(super) fn take_all(follower: &mut Follower) -> Vec<u8> {
+    let mut chunks = VecDeque::new();
+    follower.take(usize::MAX, &mut chunks);
+    chunks.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect()
+}
+
+/// Replays a file at maximum pace until its end, and gives what a station would be sent, and the status.
+pub(super) async fn replayed(file: &Path) -> (Vec<u8>, ReplayStatus) {
+    let feed = Feed::new(1 << 30, 1 << 20);
+    let mut follower = feed.attach(Selection::default());
+    // It has told all that there is, which is nothing, and follows the journal from the first frame on.
+    follower.take(usize::MAX, &mut VecDeque::new());
+    let replays = Replays::default();
+    let task = tokio::spawn(run(replay(file, Pace::Maximum, false), feed.clone(), replays.clone()));
+    let end = async {
+        loop {
+            match replays.snapshot().pop() {
+                Some(status) if matches!(status.state, ReplayState::Done | ReplayState::Failed(_)) => return status,
+                _ => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let status = timeout(Duration::from_secs(300), end).await.expect("the replay ends");
+    let stream = take_all(&mut follower);
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert_eq!(feed.stats().peers, 0, "what is dropped takes its peers down");
+    assert_eq!(replays.snapshot(), [], "and is not shown");
+    (stream, status)
+}

@@ -1,0 +1,167 @@
+//! Files that are packed, absent, damaged, or no MRT at all.
+
+use std::{
+    io::{Read, Write},
+    path::Path,
+};
+
+use proptest::prelude::*;
+use tempfile::NamedTempFile;
+
+use super::samples::*;
+use crate::{
+    input::mrt::ReplayState,
+    wire::{
+        bmp::samples::bgp,
+        mrt::samples::{Entry, ipv4_attributes, ipv6_attributes, peer_index_table, real_files, rib, unpacked},
+    },
+};
+
+fn file(bytes: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut out).unwrap();
+    out
+}
+
+fn bzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    bzip2::read::BzEncoder::new(bytes, bzip2::Compression::fast()).read_to_end(&mut out).unwrap();
+    out
+}
+
+/// Something of everything.
+fn some_records() -> Vec<u8> {
+    let (four, six) = (ipv4_attributes(65001), ipv6_attributes(65001));
+    let route = |path_id| [Entry { peer: 0, originated: 3, path_id, attributes: &four }];
+    [
+        peer_index_table(1, "v", &[([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "::2", 70_000)]),
+        rib(1, 2, 0, &[8, 10], &route(None)),
+        rib(1, 8, 1, &[8, 10], &route(Some(1))),
+        rib(1, 4, 2, &[16, 0x20, 1], &[Entry { peer: 1, originated: 3, path_id: None, attributes: &six }]),
+        bgp4mp(2, 4, &bgp(1, &[4, 0xfd, 0xe9, 0, 180, 192, 0, 2, 1, 4, 2, 2, 2, 0])),
+        bgp4mp(3, 4, &update()),
+        bgp4mp(4, 11, &update_ipv6()),
+        bgp4mp(5, 4, &bgp(3, &[6, 2])),
+        state_change(6, 5, 6),
+        state_change(7, 6, 1),
+    ]
+    .concat()
+}
+
+async fn failure(path: &Path) -> String {
+    let (stream, status) = replayed(path).await;
+    let ReplayState::Failed(reason) = status.state else { panic!("{:?}", status.state) };
+    let told = told(&stream);
+    let count = |what| told.iter().filter(|message| message.starts_with(what)).count();
+    assert_eq!(count("up"), count("down"), "its peers are down");
+    let path = path.display().to_string();
+    reason.strip_prefix(&path).unwrap_or_else(|| panic!("{reason} names {path}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_file_is_unpacked_as_its_first_bytes_tell() {
+    let plain = [bgp4mp(1, 4, &update()), bgp4mp(2, 4, &update_ipv6())].concat();
+    let (first, second) = plain.split_at(50);
+    let packed = [
+        plain.clone(),
+        gzipped(&plain),
+        bzipped(&plain),
+        [gzipped(first), gzipped(second)].concat(),
+        [bzipped(first), bzipped(second)].concat(),
+    ];
+    for bytes in packed {
+        let (stream, status) = replayed(file(&bytes).path()).await;
+        assert_eq!(told(&stream), ["up 192.0.2.1 1.000000", "route 192.0.2.1 1.000000", "route 192.0.2.1 2.000000"]);
+        assert_eq!((status.records, status.updates, status.errors), (2, 2, 0));
+        assert_eq!((status.bytes_read, status.file_bytes), (bytes.len() as u64, bytes.len() as u64));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_fails_with_its_name_and_the_place() {
+    let good = bgp4mp(1, 4, &update());
+    let end = good.len();
+    assert_eq!(
+        failure(file(b"GET / HTTP/1.1\r\n").path()).await,
+        ": at byte 4: expected a type of MRT record (RFC 6396 §4), found 12064: this is no MRT, or a record before it is damaged"
+    );
+    let behind = failure(file(&[&good[..], b"GET / HTTP/1.1\r\n"].concat()).path()).await;
+    assert!(behind.starts_with(&format!(": at byte {}: expected a type", end + 4)), "{behind}");
+    let cut = failure(file(&[&good[..], &good[..20]].concat()).path()).await;
+    assert_eq!(cut, format!(": ends 20 bytes into the record at byte {end} (unpacked)"));
+    let packed = gzipped(&[&good[..]; 1].concat());
+    let cut = failure(file(&packed[..packed.len() - 9]).path()).await;
+    assert!(cut.contains(" bytes (unpacked): "), "{cut}");
+    let mut damaged = bzipped(&good);
+    damaged[20] ^= 0xff;
+    let damaged = failure(file(&damaged).path()).await;
+    assert!(damaged.starts_with(": after 0 bytes (unpacked): "), "{damaged}");
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(failure(folder.path()).await, ": not a regular file");
+    let absent = failure(&folder.path().join("absent.mrt")).await;
+    assert!(absent.starts_with(": cannot be opened: No such file"), "{absent}");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_counted_and_passed_over() {
+    let good = bgp4mp(1, 4, &update());
+    let mut bad = good.clone();
+    bad[12 + 8 + 3] = 9;
+    let mut worse = good.clone();
+    worse[12 + 20] = 0;
+    let (stream, status) = replayed(file(&[&good[..], &bad, &worse, &good].concat()).path()).await;
+    assert_eq!(told(&stream).len(), 3);
+    assert_eq!((status.state, status.records, status.errors), (ReplayState::Done, 4, 2));
+    let place = 2 * good.len();
+    let expected = format!("record at byte {place} (unpacked): the BGP message: at byte 0: expected a marker");
+    let error = status.last_error.unwrap();
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
+fn real_files_that_are_damaged_or_cut_give_whole_frames() {
+    for path in real_files() {
+        let whole = unpacked(&path);
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..60 {
+            let mut piece = whole[..random.usize(..100_000)].to_vec();
+            for _ in 0..random.usize(..20) {
+                if !piece.is_empty() {
+                    let at = random.usize(..piece.len());
+                    piece[at] ^= 1 << random.u8(..8);
+                }
+            }
+            messages(&translate(&piece).0);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn records_that_are_damaged_or_cut_give_whole_frames(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = some_records();
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        messages(&translate(&bytes).0);
+        messages(&translate(&bytes[..cut.index(bytes.len())]).0);
+    }
+
+    #[test]
+    fn a_packed_file_that_is_damaged_is_read_or_refused(at in any::<prop::sample::Index>(), value: u8, bzip: bool) {
+        let mut bytes = if bzip { bzipped(&some_records()) } else { gzipped(&some_records()) };
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        messages(&translate(&bytes).0);
+    }
+}

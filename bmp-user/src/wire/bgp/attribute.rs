@@ -1,0 +1,148 @@
+//! Path attributes (RFC 4271 §4.3, §5), as bytes.
+
+use super::{Error, Problem};
+
+/// The types of path attributes that are looked at.
+pub mod attribute_type {
+    /// ORIGIN (RFC 4271 §5.1.1).
+    pub const ORIGIN: u8 = 1;
+    /// AS_PATH (RFC 4271 §5.1.2).
+    pub const AS_PATH: u8 = 2;
+    /// NEXT_HOP (RFC 4271 §5.1.3).
+    pub const NEXT_HOP: u8 = 3;
+    /// MULTI_EXIT_DISC (RFC 4271 §5.1.4).
+    pub const MULTI_EXIT_DISC: u8 = 4;
+    /// LOCAL_PREF (RFC 4271 §5.1.5).
+    pub const LOCAL_PREF: u8 = 5;
+    /// ATOMIC_AGGREGATE (RFC 4271 §5.1.6).
+    pub const ATOMIC_AGGREGATE: u8 = 6;
+    /// AGGREGATOR (RFC 4271 §5.1.7).
+    pub const AGGREGATOR: u8 = 7;
+    /// COMMUNITIES (RFC 1997).
+    pub const COMMUNITIES: u8 = 8;
+    /// ORIGINATOR_ID (RFC 4456).
+    pub const ORIGINATOR_ID: u8 = 9;
+    /// CLUSTER_LIST (RFC 4456).
+    pub const CLUSTER_LIST: u8 = 10;
+    /// MP_REACH_NLRI (RFC 4760 §3).
+    pub const MP_REACH_NLRI: u8 = 14;
+    /// MP_UNREACH_NLRI (RFC 4760 §4).
+    pub const MP_UNREACH_NLRI: u8 = 15;
+    /// EXTENDED COMMUNITIES (RFC 4360).
+    pub const EXTENDED_COMMUNITIES: u8 = 16;
+    /// LARGE_COMMUNITY (RFC 8092).
+    pub const LARGE_COMMUNITY: u8 = 32;
+}
+
+/// The flags of a path attribute (RFC 4271 §4.3).
+pub mod attribute_flags {
+    /// The attribute is optional, not well-known.
+    pub const OPTIONAL: u8 = 0x80;
+    /// The attribute is passed on by who does not know it.
+    pub const TRANSITIVE: u8 = 0x40;
+    /// The length has two octets.
+    pub const EXTENDED_LENGTH: u8 = 0x10;
+}
+
+/// One path attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute<'a> {
+    /// See [`attribute_flags`].
+    pub flags: u8,
+    /// See [`attribute_type`].
+    pub kind: u8,
+    /// What it says.
+    pub value: &'a [u8],
+    /// Where it starts, in bytes from the start of the attributes.
+    pub at: usize,
+    /// Where it ends.
+    pub end: usize,
+}
+
+/// The attributes that follow one another in `bytes`. The first that is not whole is an error, and the end.
+pub fn attributes(bytes: &[u8]) -> Attributes<'_> {
+    Attributes { bytes, at: 0 }
+}
+
+/// See [`attributes`].
+#[derive(Clone, Debug)]
+pub struct Attributes<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<Attribute<'a>, Error>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let at = self.at;
+        let header = match *rest {
+            [flags, kind, high, low, ..] if flags & attribute_flags::EXTENDED_LENGTH != 0 => {
+                Some((flags, kind, usize::from(u16::from_be_bytes([high, low])), 4))
+            }
+            [flags, kind, length, ..] if flags & attribute_flags::EXTENDED_LENGTH == 0 => {
+                Some((flags, kind, usize::from(length), 3))
+            }
+            _ => None,
+        };
+        let short = |what, need, found| Some(Err(Error::new(at, Problem::Short { what, need, found })));
+        let Some((flags, kind, length, start)) = header else {
+            self.at = self.bytes.len();
+            return short("the header of a path attribute", rest.len() + 1, rest.len());
+        };
+        let Some(value) = rest.get(start..start + length) else {
+            self.at = self.bytes.len();
+            return short("the value of a path attribute", start + length, rest.len());
+        };
+        self.at = at + start + length;
+        Some(Ok(Attribute { flags, kind, value, at, end: self.at }))
+    }
+}
+
+/// Whether an attribute is what RFC 7606 §7 demands of it; else its routes are to be treated as withdrawn. `as_size` is the
+/// size of an AS number in AS_PATH and AGGREGATOR, in bytes.
+///
+/// Only what leads to treat-as-withdraw is looked at: what would be discarded is kept, because what is stored here is passed on
+/// and not acted on.
+pub(super) fn is_well_formed(attribute: &Attribute<'_>, as_size: usize) -> bool {
+    use attribute_type as t;
+    let &Attribute { flags, kind, value, .. } = attribute;
+    // §3 (c): the Optional and Transitive bits must be those of a well-known attribute. That of an optional one may be
+    // wrong in its Partial bit only; non-transitive ones have neither.
+    let class = flags & (attribute_flags::OPTIONAL | attribute_flags::TRANSITIVE);
+    let expected = match kind {
+        t::ORIGIN | t::AS_PATH | t::NEXT_HOP | t::LOCAL_PREF => Some(attribute_flags::TRANSITIVE),
+        t::MULTI_EXIT_DISC | t::ORIGINATOR_ID | t::CLUSTER_LIST => Some(attribute_flags::OPTIONAL),
+        t::COMMUNITIES | t::EXTENDED_COMMUNITIES | t::LARGE_COMMUNITY => {
+            Some(attribute_flags::OPTIONAL | attribute_flags::TRANSITIVE)
+        }
+        _ => None,
+    };
+    if expected.is_some_and(|expected| expected != class) {
+        return false;
+    }
+    match kind {
+        t::ORIGIN => matches!(value, [0..=2]),
+        t::AS_PATH => is_as_path(value, as_size),
+        t::NEXT_HOP | t::MULTI_EXIT_DISC | t::LOCAL_PREF | t::ORIGINATOR_ID => value.len() == 4,
+        t::CLUSTER_LIST | t::COMMUNITIES => !value.is_empty() && value.len().is_multiple_of(4),
+        t::EXTENDED_COMMUNITIES => !value.is_empty() && value.len().is_multiple_of(8),
+        t::LARGE_COMMUNITY => !value.is_empty() && value.len().is_multiple_of(12),
+        _ => true,
+    }
+}
+
+/// RFC 7606 §7.2: segments of known types, none of them empty, and they fill the attribute.
+fn is_as_path(mut path: &[u8], as_size: usize) -> bool {
+    while let [kind, count, rest @ ..] = path {
+        let Some(rest) = rest.get(usize::from(*count) * as_size..) else { return false };
+        // AS_SET, AS_SEQUENCE, AS_CONFED_SEQUENCE, AS_CONFED_SET (RFC 4271 §4.3, RFC 5065 §3).
+        if !(1..=4).contains(kind) || *count == 0 {
+            return false;
+        }
+        path = rest;
+    }
+    path.is_empty()
+}

@@ -1,0 +1,115 @@
+//! UPDATEs (RFC 4271 §4.3) made of parts as they were received.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{
+    Family, Form, HEADER,
+    attribute::{attribute_flags, attribute_type},
+    nlri::put_withdrawal,
+};
+
+const UPDATE: u8 = 2;
+const MARKER: usize = 16;
+
+/// An UPDATE that announces `items` with the attributes `before`, MP_REACH_NLRI, and `after`. `reach` is MP_REACH_NLRI without the header
+/// and the routes: its flags, AFI, SAFI, next hop and reserved octet. Without it the routes go into the field for IPv4 unicast.
+///
+/// It has to fit: two octets are all there is for each length.
+pub fn announcement<'a>(
+    out: &mut BytesMut,
+    before: &[u8],
+    reach: Option<&[u8]>,
+    after: &[u8],
+    items: impl Iterator<Item = &'a [u8]>,
+) {
+    message(out, |out| {
+        out.put_u16(0);
+        let attributes = out.len();
+        out.put_u16(0);
+        out.put_slice(before);
+        let Some((flags, reach)) = reach.and_then(<[u8]>::split_first) else {
+            out.put_slice(after);
+            put_length(out, attributes);
+            items.for_each(|item| out.put_slice(item));
+            return;
+        };
+        out.put_u8(flags | attribute_flags::EXTENDED_LENGTH);
+        out.put_u8(attribute_type::MP_REACH_NLRI);
+        let length = out.len();
+        out.put_u16(0);
+        out.put_slice(reach);
+        items.for_each(|item| out.put_slice(item));
+        put_length(out, length);
+        out.put_slice(after);
+        put_length(out, attributes);
+    });
+}
+
+/// An UPDATE that withdraws what was announced with `items`. It has to fit.
+pub fn withdrawal<'a>(
+    out: &mut BytesMut,
+    family: Family,
+    form: Form,
+    path_ids: bool,
+    items: impl Iterator<Item = &'a [u8]>,
+) {
+    message(out, |out| {
+        let put_items = |out: &mut BytesMut| items.for_each(|item| put_withdrawal(form, path_ids, item, out));
+        let start = out.len();
+        out.put_u16(0);
+        if family == Family::IPV4_UNICAST {
+            put_items(out);
+            put_length(out, start);
+            out.put_u16(0);
+            return;
+        }
+        let attributes = out.len();
+        out.put_u16(0);
+        put_unreach(out, family, put_items);
+        put_length(out, attributes);
+    });
+}
+
+/// The End-of-RIB marker of a family (RFC 4724 §2).
+pub fn end_of_rib(out: &mut BytesMut, family: Family) {
+    message(out, |out| {
+        out.put_u16(0);
+        let attributes = out.len();
+        out.put_u16(0);
+        if family != Family::IPV4_UNICAST {
+            put_unreach(out, family, |_| {});
+            put_length(out, attributes);
+        }
+    });
+}
+
+fn put_unreach(out: &mut BytesMut, family: Family, items: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(attribute_flags::OPTIONAL | attribute_flags::EXTENDED_LENGTH);
+    out.put_u8(attribute_type::MP_UNREACH_NLRI);
+    let length = out.len();
+    out.put_u16(0);
+    out.put_u16(family.afi);
+    out.put_u8(family.safi);
+    items(out);
+    put_length(out, length);
+}
+
+fn message(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_bytes(0xff, MARKER);
+    out.put_u16(0);
+    out.put_u8(UPDATE);
+    body(out);
+    let length = u16::try_from(out.len() - start).unwrap_or(u16::MAX);
+    if let Some(field) = out.get_mut(start + MARKER..start + HEADER - 1) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Fills in the length field at `at` with what has been written behind it.
+fn put_length(out: &mut BytesMut, at: usize) {
+    let length = u16::try_from(out.len() - at - 2).unwrap_or(u16::MAX);
+    if let Some(field) = out.get_mut(at..at + 2) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}

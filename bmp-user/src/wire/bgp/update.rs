@@ -1,0 +1,175 @@
+//! UPDATE messages (RFC 4271 §4.3), split into what they withdraw, the attributes, and what they announce.
+
+use super::{
+    Error, Family, HEADER, Problem,
+    attribute::{attribute_type, attributes, is_well_formed},
+};
+
+/// The type of an UPDATE (RFC 4271 §4.1).
+const UPDATE: u8 = 2;
+
+/// An UPDATE. What it says of each family is in its own part; all borrow from the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update<'a> {
+    /// IPv4 unicast routes that are withdrawn, in the field of their own.
+    pub withdrawn: &'a [u8],
+    /// The path attributes.
+    pub attributes: &'a [u8],
+    /// IPv4 unicast routes that are announced, in the field of their own.
+    pub nlri: &'a [u8],
+    /// MP_REACH_NLRI.
+    pub reach: Option<Reach<'a>>,
+    /// MP_UNREACH_NLRI.
+    pub unreach: Option<Unreach<'a>>,
+    /// What is wrong with the attributes: what is announced with them is to be treated as withdrawn (RFC 7606 §2).
+    pub malformed: Option<Error>,
+}
+
+/// An MP_REACH_NLRI attribute (RFC 4760 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach<'a> {
+    /// What its routes are.
+    pub family: Family,
+    /// The next hop, as it stands.
+    pub next_hop: &'a [u8],
+    /// The routes.
+    pub nlri: &'a [u8],
+    /// Where the attribute starts, in bytes from the start of the attributes.
+    pub at: usize,
+    /// Where it ends: the routes are the last of it.
+    pub end: usize,
+}
+
+/// An MP_UNREACH_NLRI attribute (RFC 4760 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreach<'a> {
+    /// What its routes are.
+    pub family: Family,
+    /// The routes.
+    pub nlri: &'a [u8],
+    /// Where the attribute starts, in bytes from the start of the attributes.
+    pub at: usize,
+    /// Where it ends.
+    pub end: usize,
+}
+
+impl<'a> Update<'a> {
+    /// Splits an UPDATE, BGP header included. `as_size` is the size of an AS number in its AS_PATH, in bytes: 2 or 4.
+    ///
+    /// # Errors
+    /// If it is not an UPDATE, or where its routes are cannot be told: what RFC 7606 §3 and §5.3 call a session reset. Offsets are
+    /// from the start of the message.
+    pub fn parse(message: &'a [u8], as_size: usize) -> Result<Self, Error> {
+        let short = |offset, what, need, found| Error::new(offset, Problem::Short { what, need, found });
+        let &[.., high, low, kind] = message
+            .first_chunk::<HEADER>()
+            .ok_or_else(|| short(0, "the header of a BGP message", HEADER, message.len()))?;
+        if kind != UPDATE {
+            return Err(Error::new(HEADER - 1, Problem::NotAnUpdate(kind)));
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let body = message
+            .get(HEADER..length)
+            .ok_or_else(|| short(HEADER - 3, "a BGP message", length.max(HEADER), message.len()))?;
+        let mut at = HEADER;
+        let mut field = |rest: &'a [u8], what| {
+            let (size, rest) = rest.split_first_chunk::<2>().ok_or_else(|| short(at, what, 2, rest.len()))?;
+            let size = usize::from(u16::from_be_bytes(*size));
+            let taken = rest.split_at_checked(size).ok_or_else(|| short(at, what, 2 + size, 2 + rest.len()))?;
+            at += 2 + size;
+            Ok::<_, Error>(taken)
+        };
+        let (withdrawn, rest) = field(body, "the withdrawn routes")?;
+        let (all, nlri) = field(rest, "the path attributes")?;
+        let offset = (HEADER + 4 + withdrawn.len()) as u64;
+        let mut update = Self { withdrawn, attributes: all, nlri, reach: None, unreach: None, malformed: None };
+        update.read_attributes(as_size).map_err(|error| error.after(offset))?;
+        update.malformed = update.malformed.map(|error| error.after(offset));
+        Ok(update)
+    }
+
+    fn read_attributes(&mut self, as_size: usize) -> Result<(), Error> {
+        let mut present = 0u64;
+        for attribute in attributes(self.attributes) {
+            let attribute = match attribute {
+                Ok(attribute) => attribute,
+                // RFC 7606 §4: the routes in fields of their own can still be told.
+                Err(error) => {
+                    self.malformed.get_or_insert(error);
+                    break;
+                }
+            };
+            let (kind, at, end, value) = (attribute.kind, attribute.at, attribute.end, attribute.value);
+            let bit = 1u64.checked_shl(kind.into()).unwrap_or(0);
+            match kind {
+                // RFC 7606 §3 (g).
+                attribute_type::MP_REACH_NLRI | attribute_type::MP_UNREACH_NLRI if present & bit != 0 => {
+                    return Err(Error::new(at, Problem::Twice(kind)));
+                }
+                attribute_type::MP_REACH_NLRI => {
+                    let (family, next_hop, nlri) = reach(value).map_err(|problem| Error::new(at, problem))?;
+                    self.reach = Some(Reach { family, next_hop, nlri, at, end });
+                }
+                attribute_type::MP_UNREACH_NLRI => {
+                    let (family, nlri) = unreach(value).map_err(|problem| Error::new(at, problem))?;
+                    self.unreach = Some(Unreach { family, nlri, at, end });
+                }
+                // Of any other only the first counts (RFC 7606 §3 (g)).
+                _ if present & bit != 0 => {}
+                _ if !is_well_formed(&attribute, as_size) => {
+                    self.malformed.get_or_insert(Error::new(at, Problem::Attribute(kind)));
+                }
+                _ => {}
+            }
+            present |= bit;
+        }
+        // RFC 7606 §3 (d).
+        let missing = |kind: u8| present & 1 << kind == 0;
+        let announces = !self.nlri.is_empty() || self.reach.is_some_and(|reach| !reach.nlri.is_empty());
+        let needed = [
+            (announces, attribute_type::ORIGIN),
+            (announces, attribute_type::AS_PATH),
+            (!self.nlri.is_empty(), attribute_type::NEXT_HOP),
+        ];
+        for (needed, kind) in needed {
+            if needed && missing(kind) {
+                self.malformed.get_or_insert(Error::new(0, Problem::Missing(kind)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The family whose End-of-RIB marker this is (RFC 4724 §2), if it is one.
+    pub fn end_of_rib(&self) -> Option<Family> {
+        if !self.withdrawn.is_empty() || !self.nlri.is_empty() || self.reach.is_some() {
+            return None;
+        }
+        match self.unreach {
+            None => self.attributes.is_empty().then_some(Family::IPV4_UNICAST),
+            Some(unreach) => (unreach.nlri.is_empty() && unreach.at == 0 && unreach.end == self.attributes.len())
+                .then_some(unreach.family),
+        }
+    }
+}
+
+fn family_of(value: &[u8]) -> Option<(Family, &[u8])> {
+    let (&[high, low, safi], rest) = value.split_first_chunk::<3>()?;
+    Some((Family::new(u16::from_be_bytes([high, low]), safi), rest))
+}
+
+fn reach(value: &[u8]) -> Result<(Family, &[u8], &[u8]), Problem> {
+    let parts = || {
+        let (family, rest) = family_of(value)?;
+        let (&length, rest) = rest.split_first()?;
+        let (next_hop, rest) = rest.split_at_checked(usize::from(length))?;
+        // The reserved octet was once a number of SNPAs (RFC 2858 §2); nobody sends any.
+        let (_reserved, nlri) = rest.split_first()?;
+        Some((family, next_hop, nlri))
+    };
+    let need = 5 + value.get(3).copied().map_or(0, usize::from);
+    parts().ok_or(Problem::Short { what: "MP_REACH_NLRI", need, found: value.len() })
+}
+
+fn unreach(value: &[u8]) -> Result<(Family, &[u8]), Problem> {
+    family_of(value).ok_or(Problem::Short { what: "MP_UNREACH_NLRI", need: 3, found: value.len() })
+}

@@ -1,0 +1,76 @@
+//! What can be wrong with bytes that should be MRT.
+
+use super::MAX_RECORD;
+use crate::wire::{bgp::Family, reader::Short};
+
+/// Bytes that are not the MRT they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {offset}: {problem}")]
+pub struct Error {
+    /// Where, in bytes from the start of what was parsed: a record, a buffer, or a whole file (see [`Error::after`]).
+    pub offset: u64,
+    /// What was expected there and what was found.
+    pub problem: Problem,
+}
+
+impl Error {
+    pub(crate) fn new(offset: usize, problem: Problem) -> Self {
+        Self { offset: offset as u64, problem }
+    }
+
+    /// The same error, seen from `bytes` bytes further back.
+    #[must_use]
+    pub fn after(self, bytes: u64) -> Self {
+        Self { offset: self.offset.saturating_add(bytes), ..self }
+    }
+}
+
+impl From<Short> for Error {
+    fn from(short: Short) -> Self {
+        let Short { at, what, need, found } = short;
+        Self::new(at, Problem::Short { what, need, found })
+    }
+}
+
+/// What was expected, and what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A type that no record has.
+    #[error("expected a type of MRT record (RFC 6396 §4), found {0}: this is no MRT, or a record before it is damaged")]
+    Type(u16),
+    /// A record longer than any that makes sense.
+    #[error("expected a record of at most {MAX_RECORD} bytes, found a length of {0}")]
+    Length(u32),
+    /// A record or a field that ends before it may.
+    #[error("expected {need} bytes for {what}, found {found}")]
+    Short {
+        /// What does not fit.
+        what: &'static str,
+        /// How many bytes it takes, at least.
+        need: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// Bytes behind the last field.
+    #[error("expected the end of {what}, found {found} bytes more")]
+    Trailing {
+        /// What should have ended.
+        what: &'static str,
+        /// How many bytes are left.
+        found: usize,
+    },
+    /// An address family that addresses of peers cannot have.
+    #[error("expected AFI 1 (IPv4) or 2 (IPv6), found {0}")]
+    AddressFamily(u16),
+    /// A prefix longer than an address.
+    #[error("expected a prefix length of at most {most} bits, found {found}")]
+    PrefixLength {
+        /// The length of an address.
+        most: u8,
+        /// The length of the prefix.
+        found: u8,
+    },
+    /// Routes of a family whose NLRI have a form that is not known here.
+    #[error("the form of {0} routes is not known")]
+    Family(Family),
+}
