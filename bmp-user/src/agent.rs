@@ -83,7 +83,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         foreign.clone(),
         config.clone(),
         host.clone(),
-        routes,
+        routes.clone(),
     ));
     let event_task = tokio::spawn(follow_events(pins.clone()));
     let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays.clone()));
@@ -98,7 +98,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         config.clone(),
         stopping,
     ));
-    let context = control::Context { store: store.clone(), host, sessions, pins, feed, relays, replays };
+    let context = control::Context { store: store.clone(), host, routes, sessions, pins, feed, relays, replays };
     info!("ready, control socket {}", options.control.display());
 
     {

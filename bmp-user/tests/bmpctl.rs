@@ -12,7 +12,7 @@ use bmp_user::{
     config::{Store, load},
     control::{self, ControlSocket},
     feed::Feed,
-    link::Host,
+    link::{Host, Routes},
     pin::{Datapath, Mode, Options, Pins},
     session::Sessions,
 };
@@ -39,6 +39,7 @@ impl Device {
         let context = control::Context {
             store: store.clone(),
             host,
+            routes: Routes::default(),
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),

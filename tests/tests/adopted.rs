@@ -51,6 +51,15 @@ fn is_open(mut stream: &TcpStream) -> bool {
     open
 }
 
+/// A line of the log names session, connection and process, and says why.
+fn says_why_it_closed(bmpd: &Bmpd, of: &str, stream: &TcpStream, why: &str) {
+    let (local, pid) = (stream.local_addr().expect("it had one"), std::process::id());
+    bmpd.wait_for_log("that the connection is closed, and why", |line| {
+        let ends = format!("{of}: closed the connection from {local} to {STATION}:{STATION_PORT}");
+        line.contains(&ends) && line.contains(&format!("({pid})")) && line.contains(why)
+    });
+}
+
 fn assert_nothing_by(link: &Capture) {
     assert_eq!(strays(&link.packets()), Vec::<&Packet>::new(), "packets left by the other link");
 }
@@ -161,8 +170,13 @@ fn a_connection_that_was_there_before_and_breaks_the_pin_is_closed() {
     let bmpd = Bmpd::start(&topology.router, &Plan::session("adopt\nconnect-interface up2").configuration());
     assert!(is_closed(&by_up1));
     assert_eq!(station.wait_connection(0, "its end", |c| c.end.is_some()).end, Some(End::Reset));
+    says_why_it_closed(&bmpd, &format!("session {STATION}"), &by_up1, "does not come from 192.0.2.65");
+    let session = bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
+    assert_eq!(session["reason"], "configuration-changed");
+    assert!(session["detail"].as_str().is_some_and(|detail| detail.contains("does not come from")), "{session:#}");
     let _again = Foreign::default().connect(&topology.router, station.address()).unwrap();
-    assert_eq!(bmpd.wait_up(STATION)["local_address"], UP2.to_string());
+    let session = bmpd.wait_up(STATION);
+    assert_eq!((session["local_address"].as_str(), session["reason"].as_str()), (Some("192.0.2.65"), None));
 }
 
 #[test]
@@ -179,6 +193,13 @@ fn other_sockets_of_the_process_are_never_touched() {
     trial.bmpd.wait_up(STATION);
     trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
     assert!(is_closed(&session));
+    says_why_it_closed(
+        &trial.bmpd,
+        &format!("session {STATION}"),
+        &session,
+        "what is in force for the session changed",
+    );
+    trial.bmpd.wait_down(STATION, "configuration-changed");
     assert!(others.iter().all(is_open));
 }
 
@@ -257,6 +278,8 @@ fn shutdown_closes_and_denies_and_without_the_session_the_daemon_is_free() {
     let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\ncommit\n"));
     assert!(taken, "{said}");
     assert!(is_closed(&stream), "what was held to its pin connects anew");
+    // Whichever comes first: that the session is gone, or that its pin is.
+    says_why_it_closed(&trial.bmpd, &format!("session {STATION}"), &stream, "");
     assert_eq!(connect(&trial).local_addr().unwrap().ip(), UP1, "routing chose");
 }
 
@@ -324,4 +347,32 @@ fn a_crash_and_a_restart_under_traffic_neither_break_nor_free_the_daemon() {
     assert!(number(&session["kernel"]["tx_payload_bytes"]) >= connection.bytes, "{session:#}");
     assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw it");
     assert_nothing_by(&up1);
+}
+
+/// A connection is up under the pin of an adopted session, bmpd is killed, and the next one finds another configuration.
+fn is_closed_when_the_file_says_otherwise(edit: impl Fn(&str) -> String) {
+    let Trial { bmpd, station, topology, .. } = adopted("connect-interface up2");
+    let connect = || Foreign::default().connect(&topology.router, station.address()).expect("nobody denies it");
+    let stream = connect();
+    bmpd.wait_up(STATION);
+    let setup = bmpd.crash();
+    let before = std::fs::read_to_string(setup.file()).expect("it is there");
+    std::fs::write(setup.file(), edit(&before)).expect("it can be written");
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let end = station.wait_connection(0, "its end", |c| c.end.is_some()).end;
+    assert_eq!(end, Some(End::Reset), "the reset leaves by the old way");
+    assert!(is_closed(&stream));
+    says_why_it_closed(&bmpd, &format!("station {STATION} port {STATION_PORT}"), &stream, "no session");
+    assert!(!bmpd.log().iter().any(|line| line.contains("expired")), "{:?}", bmpd.log());
+    assert_eq!(connect().local_addr().expect("it is open").ip(), UP1, "routing chose");
+}
+
+#[test]
+fn a_daemon_whose_session_is_removed_from_the_file_while_nobody_is_there_is_not_left_in_the_dark() {
+    is_closed_when_the_file_says_otherwise(|_| "sysname edge1\n".to_owned());
+}
+
+#[test]
+fn nor_is_one_whose_session_is_given_another_port_there() {
+    is_closed_when_the_file_says_otherwise(|before| before.replace("port 11019", "port 11020"));
 }

@@ -2,6 +2,7 @@
 
 use lab::{
     bmpd::Bmpd,
+    sockets::Foreign,
     topology::{STATION, Topology},
     trial::Plan,
 };
@@ -44,4 +45,34 @@ fn what_was_asked_what_it_came_to_and_what_would_change_it_are_shown() {
     let down = binding(&trial.bmpd);
     assert_eq!((down["state"].as_str(), down["source"].as_str()), (Some("interface-down"), None));
     assert!(down["would_change"].to_string().contains("what mends it"), "{down:#}");
+}
+
+#[test]
+fn a_route_by_an_interface_that_the_session_may_not_leave_by_is_warned_of_and_is_the_reason() {
+    let trial = Plan::session("connect-interface lo").start_up();
+    let lines = format!("system-view\nbmp\nbmp-session {STATION}\negress-interface up2\ncommit\n");
+    let (taken, said) = trial.bmpd.typed(&lines);
+    let warning = "the route to its station leaves by up1";
+    assert!(taken && said.contains("Warning: ") && said.contains(warning) && said.contains("next-hop"), "{said}");
+    let shown = binding(&trial.bmpd);
+    assert!(shown["warnings"].to_string().contains(warning), "{shown:#}");
+    assert!(
+        shown["would_change"].to_string().contains("the best route to the station, where it is not by up2"),
+        "{shown:#}"
+    );
+    let session = trial.bmpd.wait_down(STATION, "egress-denied");
+    let mend = session["mend"].as_str().unwrap_or_default();
+    assert!(mend.starts_with("ip route add 198.51.100.7 via GATEWAY dev up2"), "{session:#}");
+    trial.topology.router.ip("route add 198.51.100.7 via 192.0.2.66 dev up2");
+    trial.bmpd.wait_up(STATION);
+    assert_eq!(binding(&trial.bmpd)["warnings"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn where_a_daemon_opens_the_session_it_is_the_reason_too() {
+    let trial = Plan::session("adopt\nconnect-interface lo\negress-interface up2").start();
+    trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
+    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("its SYN is dropped");
+    let session = trial.bmpd.wait_down(STATION, "egress-denied");
+    assert!(session["mend"].as_str().is_some_and(|mend| mend.contains("dev up2")), "{session:#}");
 }

@@ -1,13 +1,17 @@
 //! A session that cannot be what it was told to be from the start is Down with the reason, sends nothing anywhere else, and mends
 //! by itself.
 
+//!
+//! When it is mended, what was the matter is not shown any more, whether or not the session is up by then.
+
 use std::{net::IpAddr, time::Duration};
 
 use lab::{
     bmp,
     capture::Packet,
+    passive::{self, BY_UP2},
     topology::{ROUTE_BY_UP2, STATION, Topology, UP2, UP2_OTHER},
-    trial::{Plan, strays},
+    trial::{Plan, Trial, strays},
 };
 
 /// Long after the kernel has told, and far less than any back-off that has grown.
@@ -117,4 +121,63 @@ fn a_foreign_process_is_denied_while_the_session_cannot_be() {
     let refused = foreign.connect(&trial.topology.router, trial.station.address());
     assert_eq!(refused.expect_err("the pin denies").kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+/// The session waits for its station, and nothing is the matter.
+fn waits_without_a_reason(trial: &Trial, phase: &str) {
+    let session = trial.bmpd.wait_session_for(STATION, phase, AT_ONCE, |session| session["phase"] == phase);
+    for name in ["reason", "detail", "mend"] {
+        assert!(session[name].is_null(), "{session:#}");
+    }
+}
+
+#[test]
+fn what_kept_a_session_from_listening_is_not_shown_when_it_listens_again() {
+    let trial = Plan::session(BY_UP2).start();
+    waits_without_a_reason(&trial, "listening");
+    trial.bmpd.commit(STATION, "shutdown");
+    trial.bmpd.wait_down(STATION, "shutdown");
+    trial.bmpd.commit(STATION, "undo shutdown");
+    waits_without_a_reason(&trial, "listening");
+    trial.topology.carrier_down("up2");
+    trial.bmpd.wait_down(STATION, "interface-down");
+    trial.topology.carrier_up("up2");
+    waits_without_a_reason(&trial, "listening");
+    trial.bmpd.commit(STATION, "undo tcp listen port");
+    trial.bmpd.wait_down(STATION, "not-configured");
+    trial.bmpd.commit(STATION, &format!("tcp listen port {}", passive::PORT));
+    waits_without_a_reason(&trial, "listening");
+}
+
+#[test]
+fn what_kept_a_session_from_connecting_is_not_shown_while_its_station_is_silent() {
+    let topology = Topology::new();
+    // The station has no way back, and so no answer.
+    topology.station.ip("route add blackhole 192.0.2.65/32");
+    let trial = Plan::session("connect-interface up2").start_on(topology);
+    waits_without_a_reason(&trial, "connecting");
+    let add = format!("route add {ROUTE_BY_UP2}");
+    let renamed = format!("link set north0 name up2\nlink set up2 up\n{add}");
+    for (lose, reason, mend) in [
+        (format!("route del {ROUTE_BY_UP2}"), "no-route", add.clone()),
+        ("link set up2 down".to_owned(), "interface-down", format!("link set up2 up\n{add}")),
+        ("link set up2 down\nlink set up2 name north0".to_owned(), "interface-absent", renamed),
+    ] {
+        trial.topology.router.ip(&lose);
+        trial.bmpd.wait_down(STATION, reason);
+        trial.topology.router.ip(&mend);
+        waits_without_a_reason(&trial, "connecting");
+    }
+}
+
+#[test]
+fn why_the_last_connection_ended_is_shown_until_there_is_another() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    trial.topology.station.ip("route add blackhole 192.0.2.65/32");
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    let again = |session: &serde_json::Value| session["phase"] == "connecting";
+    assert_eq!(trial.bmpd.wait_session(STATION, "connecting", again)["reason"], "manual-reset");
+    let failed = trial.bmpd.wait_down(STATION, "connect-timeout");
+    assert_eq!(failed["phase"], "down", "{failed:#}");
+    assert_eq!(trial.bmpd.wait_session(STATION, "connecting", again)["reason"], "connect-timeout");
 }

@@ -130,15 +130,34 @@ fn after_a_crash_strangers_are_kept_away_and_the_next_bmpd_goes_on_counting() {
     assert!(!shown.contains("xdp"), "{shown}");
 }
 
-#[test]
-fn with_persist_the_guard_stays_until_it_is_detached() {
-    let trial = connected(&Plan { bmp: " persist", ..Plan::session(BY_UP2) }, UP2);
+/// bmpd ends in order while something of it stays in the kernel: with its listeners its guards are gone, and who listens there is reached by anybody.
+fn the_guard_ends_with_the_listener(plan: &Plan<'_>) {
+    let trial = plan.start();
+    guarded(&trial.bmpd, STATION);
     let stranger = stranger(&trial.topology);
-    let setup = trial.bmpd.terminate();
     gets_no_answer(&stranger, UP2);
-    assert!(setup.detach().status.success());
-    let refused = stranger.call((UP2, PORT), PATIENCE).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "the port is closed, and that is all");
+    let setup = trial.bmpd.terminate();
+    assert!(setup.bpffs().exists(), "the pins stay");
+    let shown = trial.topology.router.ip_show("-details link show dev up2");
+    assert!(!shown.contains("xdp"), "{shown}");
+    let listener = trial.topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
+    stranger.call((UP2, PORT), PATIENCE).expect("nobody keeps it from another process's listener");
+    drop(listener);
+    let bmpd = Bmpd::start_in(setup, &Options::default());
+    guarded(&bmpd, STATION);
+    gets_no_answer(&stranger, UP2);
+}
+
+#[test]
+fn after_sigterm_the_guard_is_gone_where_persist_keeps_the_pins() {
+    the_guard_ends_with_the_listener(&Plan { bmp: " persist", ..Plan::session(BY_UP2) });
+}
+
+#[test]
+fn after_sigterm_the_guard_is_gone_where_an_adopted_session_keeps_the_pins() {
+    let adopted =
+        format!(" bmp-session {STATION} alias daemon\n  tcp connect port 11020\n  connect-interface up2\n  adopt");
+    the_guard_ends_with_the_listener(&Plan { bmp: &adopted, ..Plan::session(BY_UP2) });
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Command, CommitError, Committed, Config, Difference, Error, OperatorId, Store, View, apply, setting::family_words,
+    Command, CommitError, Committed, Config, Conflict, Difference, Error, OperatorId, Store, View, apply, rebase,
+    setting::family_words,
 };
 
 /// A candidate that one operator edits, and the view they are in.
@@ -42,6 +43,11 @@ impl Editor {
     /// Whether the configuration in force is another than when the first change was made.
     pub fn is_behind(&self) -> bool {
         self.is_pending() && self.store.running() != self.base
+    }
+
+    /// Why the changes cannot be put on top of what is in force by now, if they cannot.
+    pub fn conflict(&self) -> Option<Conflict> {
+        rebase(&self.base, &self.candidate, &self.store.running()).err()
     }
 
     /// What was changed and is not in force.

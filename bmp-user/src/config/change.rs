@@ -17,12 +17,26 @@ const ADOPTED_CONNECTS: &str = "only a session that another process of this devi
 /// Why `next-hop` and `tcp listen` do not go together: one listener serves many stations, and its answers go by the routing tables.
 const ROUTED_CONNECTS: &str = "a next hop is for connections that this device opens";
 
+/// Why a change is refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) message: String,
+    /// The argument that is the wrong one, as many from the last; `None` where it is the first, or all of it.
+    pub(super) from_last: Option<usize>,
+}
+
+impl From<String> for Refused {
+    fn from(message: String) -> Self {
+        Self { message, from_last: None }
+    }
+}
+
 /// Makes the change in the view that knows it, and says which view one is in afterwards.
-pub(super) fn change(config: &mut Config, view: &View, edit: &Edit) -> Result<View, String> {
+pub(super) fn change(config: &mut Config, view: &View, edit: &Edit) -> Result<View, Refused> {
     let views = edit.item().rule().views;
     let mut around = std::iter::successors(Some(view.clone()), View::parent);
     let Some(home) = around.find(|view| views.contains(&view.kind())) else {
-        return Err(format!("this is not a command of the {} view", view.kind().name()));
+        return Err(format!("this is not a command of the {} view", view.kind().name()).into());
     };
     let next = match edit {
         Edit::Set(setting) => set(config, &home, setting)?,
@@ -169,7 +183,7 @@ pub(super) fn set(config: &mut Config, home: &View, setting: &Setting) -> Result
 }
 
 /// `exactly` is `None` where `undo` came without arguments.
-fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>) -> Result<Option<View>, String> {
+fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>) -> Result<Option<View>, Refused> {
     match item {
         Item::Sysname => clear(&mut config.sysname, Setting::Sysname, exactly)?,
         Item::InterfaceAlias => {
@@ -288,11 +302,17 @@ fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>)
 }
 
 /// Empties the slot, unless it holds something else than what is to be taken back. Nothing may be taken back from nothing.
-fn clear<T: Clone>(slot: &mut Option<T>, of: impl Fn(T) -> Setting, exactly: Option<&Setting>) -> Result<(), String> {
+fn clear<T: Clone>(slot: &mut Option<T>, of: impl Fn(T) -> Setting, exactly: Option<&Setting>) -> Result<(), Refused> {
     if let (Some(value), Some(exactly)) = (slot.as_ref(), exactly) {
         let configured = of(value.clone());
         if configured != *exactly {
-            return Err(format!("this is not what is configured, which is `{}`", configured.line()));
+            let (have, said) = (configured.args(), exactly.args());
+            let differs = said.iter().enumerate().position(|(at, argument)| have.get(at) != Some(argument));
+            return Err(Refused {
+                message: format!("this is not what is configured, which is `{}`", configured.line()),
+                // An interface may have been said in two words, so that what comes after it is counted from the end.
+                from_last: differs.filter(|at| *at > 0).map(|at| said.len() - 1 - at),
+            });
         }
     }
     *slot = None;
@@ -300,7 +320,7 @@ fn clear<T: Clone>(slot: &mut Option<T>, of: impl Fn(T) -> Setting, exactly: Opt
 }
 
 /// The same for a time that is zero where nothing is configured.
-fn clear_time(time: &mut Duration, of: impl Fn(Duration) -> Setting, exactly: Option<&Setting>) -> Result<(), String> {
+fn clear_time(time: &mut Duration, of: impl Fn(Duration) -> Setting, exactly: Option<&Setting>) -> Result<(), Refused> {
     clear(&mut (!time.is_zero()).then_some(*time), of, exactly)?;
     *time = Duration::ZERO;
     Ok(())
@@ -313,7 +333,7 @@ fn undo_of_peer(
     item: Item,
     address: IpAddr,
     exactly: Option<&Setting>,
-) -> Result<(), String> {
+) -> Result<(), Refused> {
     let Some(peer) = bgp.peers.get_mut(&address) else { return Ok(()) };
     match item {
         Item::PeerAsNumber => {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     Config, MonitorId, SessionId,
-    change::change,
+    change::{Refused, change},
     filter::Filter,
     grammar::{Action, Item, ViewKind, word},
     matching::{Args, Context, Fault, Match, find},
@@ -169,8 +169,8 @@ pub enum Display {
 pub struct Configure {
     edit: Edit,
     line: Line,
-    /// The argument that a refusal is about.
-    at: Span,
+    /// The arguments, one of which a refusal is about; where there is none, the command.
+    arguments: Vec<Span>,
 }
 
 /// A change of the configuration.
@@ -206,6 +206,12 @@ impl Configure {
     /// What is to change.
     pub fn edit(&self) -> &Edit {
         &self.edit
+    }
+
+    fn refused(&self, Refused { message, from_last }: Refused) -> Error {
+        let wrong = from_last.and_then(|after| self.arguments.iter().nth_back(after));
+        let at = wrong.or(self.arguments.first()).copied().unwrap_or_else(|| self.line.span(0));
+        self.line.error_at(at, message)
     }
 }
 
@@ -263,8 +269,11 @@ pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
     };
     match edit(item, undo, &args) {
         Ok(edit) => {
-            let at = line.span(args.first_word().unwrap_or(usize::from(undo)));
-            Ok(Command::Configure(Configure { edit, line, at }))
+            let mut arguments: Vec<_> = args.words().map(|word| line.span(word)).collect();
+            if arguments.is_empty() {
+                arguments.push(line.span(usize::from(undo)));
+            }
+            Ok(Command::Configure(Configure { edit, line, arguments }))
         }
         Err(fault) => Err(at(&line, fault)),
     }
@@ -310,7 +319,7 @@ pub fn apply(config: &mut Config, view: &mut View, command: &Command) -> Result<
                 *view = next;
                 Ok(())
             }
-            Err(message) => Err(configure.line.error_at(configure.at, message)),
+            Err(refused) => Err(configure.refused(refused)),
         },
     }
 }

@@ -94,10 +94,16 @@ impl fmt::Display for Difference {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// Both changed the same lines, or one took away the view that the other changed: what the other operator changed there.
-    #[error("the configuration in force has changed meanwhile, where the candidate changes it too:\n{0}")]
+    #[error(
+        "the configuration in force has changed meanwhile, where the candidate changes it too (`clear configuration candidate` gives the \
+         candidate up):\n{0}"
+    )]
     Lines(Difference),
     /// The lines go together, but not what they say.
-    #[error("the configuration in force has changed meanwhile, and does not go together with the candidate: {0}")]
+    #[error(
+        "the configuration in force has changed meanwhile, and does not go together with the candidate: {0} (`clear configuration candidate` \
+         gives the candidate up)"
+    )]
     Rule(String),
 }
 

@@ -113,9 +113,9 @@ impl Args {
         self.find(kind).map_or(self.end, |(_, word)| word)
     }
 
-    /// The number of the first argument's word, if the command has arguments.
-    pub(super) fn first_word(&self) -> Option<usize> {
-        self.values.first().map(|(.., word)| *word)
+    /// The numbers of the arguments' words.
+    pub(super) fn words(&self) -> impl Iterator<Item = usize> {
+        self.values.iter().map(|(.., word)| *word)
     }
 }
 

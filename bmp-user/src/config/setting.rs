@@ -272,7 +272,8 @@ impl Setting {
         }
     }
 
-    fn args(&self) -> Vec<(Kind, String)> {
+    /// The arguments, each with what it is.
+    pub(super) fn args(&self) -> Vec<(Kind, String)> {
         match self {
             Self::Sysname(name) => vec![(Kind::Sysname, name.clone())],
             Self::InterfaceAlias { kernel, name } => {

@@ -1,14 +1,15 @@
 //! `display interface-binding`: for every session what was asked, what it came to, by which rule, and what would change it.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{Context, warnings};
 use crate::{
     config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
     link::Host,
-    pin::{Resolved, State},
+    pin::{Resolved, State, Unresolved},
 };
 
 /// One session's binding. Field names are those of the JSON and are stable.
@@ -28,8 +29,10 @@ pub(super) struct Binding {
     pub(super) next_hop: Option<NextHop>,
     /// By which rule the source was chosen, or why there is none.
     pub(super) rule: String,
-    /// `pending`, `ready`, or why it is down: `interface-absent`, ...
+    /// `pending`, `ready`, `held`, or why it is down: `interface-absent`, ...
     pub(super) state: &'static str,
+    /// Of a session whose way is lost and that `hold-down` holds all the same.
+    pub(super) held: Option<Held>,
     /// What the operator should know although nothing is refused for it.
     pub(super) warnings: Vec<String>,
     pub(super) would_change: Vec<String>,
@@ -43,16 +46,35 @@ pub(super) struct NextHop {
     pub(super) interface: Option<String>,
 }
 
-/// Every session, in the order of the configuration.
-pub(super) fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
-    let host = context.host.borrow().clone();
-    config.bmp.sessions.iter().map(|(id, session)| binding(context, config, &host, id, session)).collect()
+/// Why a session is held, and how long still.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Held {
+    /// What it will be down for.
+    pub(super) reason: &'static str,
+    /// That in a sentence.
+    pub(super) detail: String,
+    /// When, if it is not mended before.
+    pub(super) for_seconds: f64,
 }
 
+/// Every session, in the order of the configuration.
+pub(super) async fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
+    let host = context.host.borrow().clone();
+    let mut bindings = Vec::with_capacity(config.bmp.sessions.len());
+    for (id, session) in &config.bmp.sessions {
+        let warnings = warnings::of(config, id, session, &host, &context.routes).await;
+        bindings.push(Binding { warnings, ..binding(context, config, &host, id, session) });
+    }
+    bindings
+}
+
+/// Without its warnings.
 fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Binding {
     let effective = effective(&config.bmp, id, session);
-    let state_of = context.pins.session(id).subscribe().borrow().clone();
-    let (source, egress, rule, state, mut would_change) = match &state_of {
+    let pin = context.pins.session(id);
+    let state_of = pin.subscribe().borrow().clone();
+    let held = pin.held().borrow().clone().filter(|_| matches!(state_of, State::Ready(_)));
+    let (source, egress, rule, mut state, mut would_change) = match &state_of {
         State::Pending => (None, Vec::new(), "not decided yet".to_owned(), "pending", Vec::new()),
         State::Ready(grant) => {
             let resolved = &grant.resolved;
@@ -60,11 +82,14 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
             (resolved.source, egress_names(resolved, host), resolved.rule.to_string(), "ready", events)
         }
         State::Down(unresolved) => {
-            let mend = Some(&unresolved.mend).filter(|mend| !mend.is_empty());
-            let mended = mend.map(|mend| format!("what mends it: {mend}"));
-            (None, Vec::new(), unresolved.why.clone(), unresolved.reason.as_str(), mended.into_iter().collect())
+            let mended = mends(unresolved).into_iter().collect();
+            (None, Vec::new(), unresolved.why.clone(), unresolved.reason.as_str(), mended)
         }
     };
+    if let Some(held) = &held {
+        state = "held";
+        would_change = mends(&held.unresolved).into_iter().collect();
+    }
     would_change.extend(configuration(effective.from, id));
     if let Some(name) = effective.connect.as_ref().and_then(|connect| connect.interface())
         && let Some(link) = host.link_named(name, &config.interface_aliases)
@@ -83,7 +108,12 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
         next_hop: session.next_hop.map(|address| NextHop { address, interface: interface_of_next_hop(&state_of) }),
         rule,
         state,
-        warnings: warnings::of(config, id, session, host),
+        held: held.map(|held| Held {
+            reason: held.unresolved.reason.as_str(),
+            detail: held.unresolved.why.clone(),
+            for_seconds: tenths(held.until.saturating_duration_since(Instant::now())),
+        }),
+        warnings: Vec::new(),
         would_change,
     }
 }
@@ -102,6 +132,16 @@ fn interface_of_next_hop(state: &State) -> Option<String> {
         State::Ready(grant) => grant.resolved.way.as_ref().map(|way| way.interface.1.clone()),
         State::Pending | State::Down(_) => None,
     }
+}
+
+fn mends(unresolved: &Unresolved) -> Option<String> {
+    let mend = Some(&unresolved.mend).filter(|mend| !mend.is_empty())?;
+    Some(format!("what mends it: {mend}"))
+}
+
+/// In seconds, to a tenth.
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
 fn asked(connect: &ConnectInterface) -> String {
@@ -123,6 +163,17 @@ fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, host: &Hos
             events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
             events.push(format!("{source} taken from {name}"));
             events.push(format!("the last route to the station by {name} gone"));
+        }
+        None if !resolved.egress.is_empty() => {
+            let names = egress_names(resolved, host).join(" or ");
+            events.push(match asked.as_ref().and_then(|connect| connect.interface()) {
+                Some(name) => format!("{source} taken from {name}, or {name} down or gone"),
+                None => format!("{source} taken from this host"),
+            });
+            if resolved.way.is_none() {
+                events.push(format!("the last route to the station by {names} gone"));
+                events.push(format!("the best route to the station, where it is not by {names}: nothing leaves then"));
+            }
         }
         None => match asked.as_ref().and_then(|connect| connect.interface()) {
             Some(name) => events.push(format!("{source} taken from {name}, or {name} down or gone")),
@@ -163,9 +214,12 @@ fn write(text: &mut String, bindings: &[Binding]) -> std::fmt::Result {
         };
         line("Asked", &asked)?;
         line("State", binding.state)?;
+        if let Some(Held { reason, detail, for_seconds }) = &binding.held {
+            line("Held", &format!("{reason}: {detail}; down in {for_seconds:.1} s unless that is mended (hold-down)"))?;
+        }
         line("Source", &binding.source.map_or("-".to_owned(), |source| source.to_string()))?;
         let egress = if binding.egress.is_empty() { "any interface".to_owned() } else { binding.egress.join(", ") };
-        line("May leave by", if binding.state == "ready" { &egress } else { "-" })?;
+        line("May leave by", if matches!(binding.state, "ready" | "held") { &egress } else { "-" })?;
         if let Some(NextHop { address, interface }) = &binding.next_hop {
             let by = interface.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
             line("Next hop", &format!("{address}{by}"))?;

@@ -8,14 +8,14 @@ use super::{Context, binding, defaults, inputs, report, text, warnings};
 use crate::config::{Config, Display, Editor, effective, print};
 
 impl Context {
-    pub(super) fn display(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
+    pub(super) async fn display(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
         let config = self.store.running();
         match what {
             Display::BmpSession { vpn_instance, station, verbose } => {
                 self.display_sessions(&config, vpn_instance.as_deref(), *station, *verbose, json)
             }
             Display::InterfaceBinding => {
-                let bindings = binding::bindings(self, &config);
+                let bindings = binding::bindings(self, &config).await;
                 if json { as_json(&bindings) } else { Ok(binding::text(&bindings)) }
             }
             Display::BmpFeed => {
@@ -35,7 +35,10 @@ impl Context {
             Display::Candidate { changes: false } => Ok(print(editor.candidate())),
             Display::Candidate { changes: true } => {
                 let mut text = editor.changes().to_string();
-                if editor.is_behind() {
+                if let Some(conflict) = editor.conflict() {
+                    // With line ends of its own where it shows what the other operator did.
+                    text.push_str(&format!("Warning: a commit will be refused: {}\n", conflict.to_string().trim_end()));
+                } else if editor.is_behind() {
                     text.push_str(
                         "Info: another configuration is in force than when this candidate was begun: \
                          a commit puts these changes on top of it.\n",
@@ -68,18 +71,19 @@ impl Context {
     }
 
     /// What an operator should know about sessions whose source a commit has changed; a line each.
-    pub(super) fn warnings(&self, before: &Config, now: &Config) -> String {
-        let host = self.host.borrow();
+    pub(super) async fn warnings(&self, before: &Config, now: &Config) -> String {
+        let host = self.host.borrow().clone();
         let mut text = String::new();
         for (id, session) in &now.bmp.sessions {
             let wanted = effective(&now.bmp, id, session).connect;
             let changed = before.bmp.sessions.get(id).is_none_or(|was| {
-                effective(&before.bmp, id, was).connect != wanted || was.next_hop != session.next_hop
+                effective(&before.bmp, id, was).connect != wanted
+                    || was.next_hop != session.next_hop
+                    || was.egress_interfaces != session.egress_interfaces
             });
             if changed {
-                text.extend(
-                    warnings::of(now, id, session, &host).into_iter().map(|said| format!("Warning: {said}.\n")),
-                );
+                let said = warnings::of(now, id, session, &host, &self.routes).await;
+                text.extend(said.into_iter().map(|said| format!("Warning: {said}.\n")));
             }
         }
         text

@@ -29,7 +29,7 @@ use crate::{
     config::Store,
     feed::Feed,
     input::{mrt::Replays, relay::Relays},
-    link::Host,
+    link::{Host, Routes},
     pin::Pins,
     session::Sessions,
 };
@@ -41,6 +41,8 @@ pub struct Context {
     pub store: Store,
     /// What this host has.
     pub host: watch::Receiver<Arc<Host>>,
+    /// Its routes.
+    pub routes: Routes,
     /// The sessions.
     pub sessions: Sessions,
     /// Their pins.

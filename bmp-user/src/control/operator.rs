@@ -73,7 +73,7 @@ impl Operator {
             }
             Command::Quit | Command::Return => return self.go_out(command, request.mode == Mode::Interactive),
             Command::Display(what, filter) => {
-                self.context.display(&self.editor, &what, request.json).map(|answer| match &filter {
+                self.context.display(&self.editor, &what, request.json).await.map(|answer| match &filter {
                     Some(filter) => filter.apply(&answer),
                     None => answer,
                 })
@@ -144,7 +144,7 @@ impl Operator {
                 return Ok(String::new());
             }
         };
-        let mut said = self.context.warnings(&before, &self.context.store.running());
+        let mut said = self.context.warnings(&before, &self.context.store.running()).await;
         match (committed, command) {
             (Committed::Nothing, _) => said.push_str("Info: there is nothing to commit.\n"),
             (Committed::Trial, _) => said.push_str("Info: the trial is confirmed and kept.\n"),

@@ -34,6 +34,7 @@ impl Device {
         let context = Context {
             store: Store::new(&path, load(&path).unwrap()),
             host,
+            routes: Routes::default(),
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),
@@ -202,7 +203,10 @@ async fn two_operators_do_not_lose_each_others_commits() {
     run(&mut other, "bmp-session 198.51.100.7").await;
     run(&mut other, "tcp connect port 12").await;
     run(&mut one, "commit").await;
+    let changes = run(&mut other, "display configuration candidate changes").await;
+    assert!(changes.contains("Warning: a commit will be refused") && !changes.contains("on top of it"), "{changes}");
     let said = refused(&mut other, "commit").await;
+    assert!(said.contains("`clear configuration candidate`"), "{said}");
     assert!(
         said.ends_with("\n bmp\n  bmp-session 198.51.100.7\n-  tcp connect port 1\n+  tcp connect port 11"),
         "{said}"

@@ -17,8 +17,9 @@ use super::{
 /// `LOOPBACK_IFINDEX` of `include/net/flow.h`: the loopback interface of every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// Asks the kernel for routes. Clones share one socket; dropping a question before its answer harms no other.
-#[derive(Clone)]
+/// Asks the kernel for routes. Clones share one socket, which the first question opens where none is there; dropping a question before its answer
+/// harms no other.
+#[derive(Clone, Default)]
 pub struct Routes {
     client: Arc<Mutex<Option<Client>>>,
 }

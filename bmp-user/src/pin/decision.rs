@@ -74,7 +74,7 @@ pub(super) fn denies(pin: &Pin) -> bool {
 }
 
 /// Which connections a session is made of; `None` where no port is configured, or there is no VRF device for its VPN instance.
-pub(super) fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
+pub fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
     let (role, port) = match session.transport? {
         Transport::Connect(port) => (Role::Connect, port),
         Transport::Listen(port) => (Role::Listen, port),

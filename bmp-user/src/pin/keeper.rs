@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Chosen, Current, Foreign, Grant, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target, Unresolved,
+    Chosen, Current, Foreign, Grant, Held, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target, Unresolved,
     chosen::Choice,
     decision::{DENIAL, Decision, denial, denies, in_words, pin_of, target},
     guard::Guard,
@@ -37,6 +37,10 @@ struct Tracked {
     egress_interfaces: Vec<String>,
     /// [`Grant::line`] of the last grant.
     line: u64,
+    /// What was configured when the last decision was put in force.
+    asked: Option<Asked>,
+    /// Since when the way of a session that is held has been lost.
+    lost_since: Option<Instant>,
     /// When a pin that is lost is given up, if it is not mended before.
     held_until: Option<Instant>,
     /// The address that the rule chose: kept while it is valid.
@@ -51,23 +55,60 @@ struct Tracked {
 }
 
 impl Tracked {
-    /// Whether the session stays as it is for now, although its way is lost: `hold-down` gives that time to be mended.
-    fn holds_on(&mut self, decision: &Decision, hold_down: Duration) -> bool {
+    /// Whether the session stays as it is for now, although its way is lost: `hold-down` gives the host that time to mend it. It is not for what
+    /// an operator changes, nor for a session that has no connection any more.
+    fn holds_on(&mut self, decision: &Decision, asked: &Asked, hold_down: Duration) -> bool {
         let lost_way = match decision {
-            Decision::Ready(_) => false,
-            Decision::Down(_, unresolved) => unresolved.reason.is_of_the_host(),
+            Decision::Down(_, unresolved) if unresolved.reason.is_of_the_host() => Some(unresolved),
+            Decision::Ready(_) | Decision::Down(..) => None,
         };
-        if !lost_way || !matches!(self.decision, Some(Decision::Ready(_))) || hold_down.is_zero() {
-            self.held_until = None;
-            return false;
-        }
+        let in_force = matches!(self.decision, Some(Decision::Ready(_))) && self.asked.as_ref() == Some(asked);
         let now = Instant::now();
-        now < *self.held_until.get_or_insert(now + hold_down)
+        if let Some(unresolved) = lost_way.filter(|_| in_force) {
+            let first = self.lost_since.is_none();
+            // As it is configured by now: the time that has passed counts.
+            let until = *self.lost_since.get_or_insert(now) + hold_down;
+            if now < until && (first || !self.pin.is_given_up()) {
+                self.held_until = Some(until);
+                self.pin.tell_held(Some(Held { unresolved: unresolved.clone(), until }));
+                return true;
+            }
+        }
+        (self.lost_since, self.held_until) = (None, None);
+        false
     }
 
     /// Whether what denies the session says another address than the one that is to be kept.
     fn denied_as_before(&self) -> bool {
         self.installed.as_ref().is_some_and(|installed| denies(&installed.pin) && installed.pin != denial(self.chosen))
+    }
+}
+
+/// What of the configuration decides about a session.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    connect: Option<ConnectInterface>,
+    transport: Option<Transport>,
+    egress_interfaces: Vec<String>,
+    next_hop: Option<IpAddr>,
+    shutdown: bool,
+    /// What the names among these stand for, where they are `interface-alias` names.
+    aliases: BTreeMap<String, String>,
+}
+
+impl Asked {
+    fn of(config: &Config, session: &Session, connect: Option<&ConnectInterface>) -> Self {
+        let named = connect.and_then(ConnectInterface::interface).into_iter();
+        let names = named.chain(session.egress_interfaces.iter().map(String::as_str));
+        let alias = |name: &str| Some((name.to_owned(), config.interface_aliases.get(name)?.clone()));
+        Self {
+            connect: connect.cloned(),
+            transport: session.transport,
+            egress_interfaces: session.egress_interfaces.clone(),
+            next_hop: session.next_hop,
+            shutdown: session.shutdown,
+            aliases: names.filter_map(alias).collect(),
+        }
     }
 }
 
@@ -121,7 +162,7 @@ pub async fn run(
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
         keeper.update(&wanted, &found).await;
         if std::mem::take(&mut first) {
-            keeper.retire_inherited();
+            keeper.retire_inherited(&wanted).await;
             keeper.pins.tell_settled();
         }
         guard.update(keeper.pins.datapath(), &found, keeper.passive(&wanted));
@@ -130,7 +171,7 @@ pub async fn run(
             changed = config.changed() => changed.is_ok(),
             changed = host.changed() => changed.is_ok(),
             () = until(next) => true,
-            () = keeper.pins.listening_told() => true,
+            () = keeper.pins.told() => true,
         };
         keeper.free_expired();
         keeper.steers.expire().await;
@@ -183,6 +224,7 @@ impl Keeper {
                 }
                 // One that is configured again soon has the same `SessionPin`, and must not connect under what it finds in it.
                 tracked.pin.tell(State::Pending);
+                tracked.pin.tell_held(None);
             }
         }
         for (id, session) in &config.bmp.sessions {
@@ -191,6 +233,8 @@ impl Keeper {
                 wanted: None,
                 egress_interfaces: Vec::new(),
                 line: 0,
+                asked: None,
+                lost_since: None,
                 held_until: None,
                 chosen: None,
                 decision: None,
@@ -210,10 +254,12 @@ impl Keeper {
             }
             tracked.pin.tell_routes(host.routes_epoch);
             let decision = self.decide(id, session, &mut tracked, config, host).await;
-            if tracked.holds_on(&decision, session.hold_down) {
+            let asked = Asked::of(config, session, tracked.wanted.as_ref());
+            if tracked.holds_on(&decision, &asked, session.hold_down) {
                 self.sessions.insert(id.clone(), tracked);
                 continue;
             }
+            tracked.asked = Some(asked);
             let same = tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision));
             if !same || tracked.denied_as_before() {
                 // An interface that the session may leave by comes or goes: that is no reason to connect again. To name others is.
@@ -222,6 +268,8 @@ impl Keeper {
                 tracked.egress_interfaces.clone_from(&session.egress_interfaces);
                 self.apply(id, &mut tracked, decision, goes_on).await;
             }
+            // A session that is down by now is told so first: it must not take its way for one that is back.
+            tracked.pin.tell_held(None);
             self.steers.settle(id, tracked.decision.as_ref().and_then(Decision::mark)).await;
             self.sessions.insert(id.clone(), tracked);
         }
@@ -380,13 +428,21 @@ impl Keeper {
     }
 
     /// What an earlier bmpd left and no session has taken over lingers, as if it had just been replaced. What it counted stays with
-    /// the session that has its key.
-    fn retire_inherited(&mut self) {
+    /// the session that has its key. The connections under it that other processes have are closed while it is there; of an adopted session its own
+    /// task sees to them, and may take them in.
+    async fn retire_inherited(&mut self, config: &Config) {
         for (key, slot) in self.pins.datapath().retire() {
-            let has_key = |tracked: &&Tracked| tracked.installed.as_ref().is_some_and(|installed| installed.key == key);
-            let session = self.sessions.values().find(has_key).map(|tracked| Arc::clone(&tracked.pin));
+            let has_key = |tracked: &Tracked| tracked.installed.as_ref().is_some_and(|installed| installed.key == key);
+            let found = self.sessions.iter().find(|(_, tracked)| has_key(tracked));
+            let is_adopted = |id| config.bmp.sessions.get(id).is_some_and(|session| session.adopt);
+            let session = found.map(|(_, tracked)| Arc::clone(&tracked.pin));
             if let Some(session) = &session {
                 session.add_slot(&slot);
+            }
+            if let Some(target) = self.pins.datapath().target(&key)
+                && !found.is_some_and(|(id, _)| is_adopted(id))
+            {
+                self.foreign.close_under(&slot, target).await;
             }
             let until = Instant::now() + LINGER;
             self.lingering.push_back(Lingering { until, session, slot, pin: None });

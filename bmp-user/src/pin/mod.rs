@@ -22,12 +22,14 @@ pub use datapath::{
     Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Mode, NoGuard, Occurrence, Options, Owner,
     Refused, Role, Slot, SocketEvent, Target, detach,
 };
+pub use decision::target;
 pub use foreign::Foreign;
 pub(crate) use foreign::name_of;
 pub use guard::{GuardReport, GuardedInterface, Listening};
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
+pub use reach::{back_on_its_way, led_astray};
 pub use reason::Reason;
 pub use resolve::{Question, Resolved, Rule, Unresolved, Way, resolve};
 pub use steer::{Steers, unsteer};
-pub use table::{Current, Grant, Pins, SessionPin, Standing, State};
+pub use table::{Current, Grant, Held, Pins, SessionPin, Standing, State};

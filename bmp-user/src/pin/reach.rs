@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::{Reason, Resolved, Target, Unresolved};
+use super::{Reason, Resolved, Role, Target, Unresolved};
 use crate::{
     config::SessionId,
     link::{Host, Route, Routes},
@@ -85,4 +85,41 @@ pub(super) fn no_route(id: &SessionId, resolved: &Resolved) -> Unresolved {
         why: format!("there is no route to {station} {by}"),
         mend: format!("ip route add {station} {to}"),
     }
+}
+
+/// The interface by which the routing tables send a session to its station, where that is none of those that it may leave by: the kernel drops every
+/// packet of it then. A session that is bound to its interface, or has a route of its own, goes by no such table.
+pub async fn led_astray(id: &SessionId, resolved: &Resolved, host: &Host, routes: &Routes) -> Option<String> {
+    if !goes_by_tables(resolved) {
+        return None;
+    }
+    let asked = match &resolved.device {
+        Some((vrf, _)) => routes.from_vrf(id.station, *vrf, resolved.source).await,
+        None => routes.to(id.station, 0, resolved.source).await,
+    };
+    let route = asked
+        .inspect_err(|error| warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}"))
+        .ok()??;
+    // Of nexthop objects the kernel may not say by which interface they lead.
+    let elsewhere = route.oif != 0 && !resolved.egress.iter().any(|(index, _)| *index == route.oif);
+    let name =
+        || host.links.get(&route.oif).map_or_else(|| format!("interface {}", route.oif), |link| link.name.clone());
+    elsewhere.then(name)
+}
+
+/// What brings the packets of such a session back.
+pub fn back_on_its_way(target: &Target, resolved: &Resolved) -> Option<String> {
+    let (_, device) = resolved.egress.first().filter(|_| goes_by_tables(resolved))?;
+    let vrf = resolved.device.as_ref().map(|(_, vrf)| format!(" vrf {vrf}")).unwrap_or_default();
+    let route = format!("ip route add {} via GATEWAY dev {device}{vrf}", target.station.ip());
+    Some(match target.role {
+        Role::Connect => format!("{route}, or next-hop GATEWAY in the session view"),
+        Role::Listen => route,
+    })
+}
+
+/// Whether it is the routing tables that choose among the interfaces which a session may leave by.
+fn goes_by_tables(resolved: &Resolved) -> bool {
+    let bound = resolved.device.as_ref().is_some_and(|device| resolved.egress.contains(device));
+    resolved.way.is_none() && !resolved.egress.is_empty() && !bound
 }

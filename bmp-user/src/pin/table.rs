@@ -2,11 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bmp_ebpf::Counters;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     Connection, Connections, Datapath, Resolved, Slot, SocketEvent, Target, Unresolved,
@@ -48,7 +54,19 @@ pub struct SessionPin {
     connections: watch::Sender<Connections>,
     current: Mutex<Option<Current>>,
     standing: watch::Sender<Standing>,
+    held: watch::Sender<Option<Held>>,
+    /// The session has no connection that its way could be held for.
+    given_up: AtomicBool,
     guard: SessionGuard,
+}
+
+/// Why a session whose way is lost is not down yet: `hold-down`.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// What it will be down for.
+    pub unresolved: Unresolved,
+    /// When, if that is not mended before.
+    pub until: Instant,
 }
 
 /// What was decided about a session together with what the kernel enforces for it.
@@ -86,15 +104,15 @@ pub struct Pins {
     sessions: Arc<Mutex<BTreeMap<SessionId, Weak<SessionPin>>>>,
     settled: Arc<watch::Sender<bool>>,
     late: Arc<watch::Sender<bool>>,
-    /// Wakes the task that decides: a session has its listener, or has it no more.
-    listening: Arc<Notify>,
+    /// Wakes the task that decides: a session has its listener, or has it no more, or has no connection to hold.
+    news: Arc<Notify>,
 }
 
 impl Pins {
     /// No pins yet; they are written through `datapath`.
     pub fn new(datapath: Datapath) -> Self {
         let no = || Arc::new(watch::Sender::new(false));
-        Self { datapath, sessions: Arc::default(), settled: no(), late: no(), listening: Arc::default() }
+        Self { datapath, sessions: Arc::default(), settled: no(), late: no(), news: Arc::default() }
     }
 
     /// The kernel side.
@@ -116,6 +134,8 @@ impl Pins {
             connections: watch::Sender::default(),
             current: Mutex::default(),
             standing: watch::Sender::new(Standing { state: State::Pending, current: None }),
+            held: watch::Sender::new(None),
+            given_up: AtomicBool::new(false),
             guard: SessionGuard::default(),
         });
         sessions.insert(id.clone(), Arc::downgrade(&pin));
@@ -170,12 +190,18 @@ impl Pins {
     /// A passive session says whether it has its listener: the guard keeps strangers from it only then.
     pub fn tell_listening(&self, pin: &SessionPin, listening: Listening) {
         pin.guard.set_listening(listening);
-        self.listening.notify_one();
+        self.news.notify_one();
     }
 
-    /// Returns when a session has told so.
-    pub(super) async fn listening_told(&self) {
-        self.listening.notified().await;
+    /// A session that is held has no connection: it goes down at once rather than open one by a way that is lost.
+    pub fn give_up(&self, pin: &SessionPin) {
+        pin.given_up.store(true, Relaxed);
+        self.news.notify_one();
+    }
+
+    /// Returns when a session has told one of these.
+    pub(super) async fn told(&self) {
+        self.news.notified().await;
     }
 
     /// Where the guard stands for a passive session, and what it dropped.
@@ -213,6 +239,27 @@ impl SessionPin {
     /// Follows what was decided together with what the kernel enforces.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
+    }
+
+    /// Follows whether its way is lost and the session held all the same. While it is, it opens no connection.
+    pub fn held(&self) -> watch::Receiver<Option<Held>> {
+        self.held.subscribe()
+    }
+
+    /// Each time that it is held anew, what was given up before is forgotten.
+    pub(super) fn tell_held(&self, held: Option<Held>) {
+        if self.held.borrow().is_none() {
+            self.given_up.store(false, Relaxed);
+        }
+        self.held.send_if_modified(|known| {
+            let news = known.is_some() || held.is_some();
+            *known = held;
+            news
+        });
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
     }
 
     /// What is told with the next [`Self::tell`].

@@ -3,18 +3,19 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bmp_ebpf::Counters;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{
-    life::{changed, stopped},
+    life::{changed, changed_for, stopped},
     status::{Phase, Process, Status},
 };
 use crate::{
     config::{Config, SessionId},
     pin::{
         self, Connection, Connections, Current, Ended, Foreign, Grant, Pins, Reason, Refused, SessionPin, Standing,
-        State, Unresolved,
+        State, Unresolved, back_on_its_way,
     },
 };
 
@@ -45,6 +46,7 @@ struct Seen {
     refusals: u64,
     lost: u64,
     received: u64,
+    denied: u64,
     up: Option<u64>,
     /// The connection was closed from here, for this reason, which its end does not know.
     closed_for: Option<Unresolved>,
@@ -52,13 +54,14 @@ struct Seen {
 
 impl Seen {
     /// What there was before is not the session's, unless it goes on.
-    fn from(told: &Connections, received: u64) -> Self {
+    fn from(told: &Connections, counters: &Counters) -> Self {
         Self {
             established: told.established,
             ends: told.closed + told.failed,
             refusals: told.refusals,
             lost: told.lost,
-            received,
+            received: received(counters),
+            denied: counters.denied_interface,
             up: None,
             closed_for: None,
         }
@@ -76,11 +79,12 @@ impl Adopted {
     pub(super) async fn run(mut self) {
         if let pin::Enforcement::Socket { why } = self.pins.datapath().enforcement() {
             let why = format!("only the kernel programs can hold an adopted session, and they are not there: {why}");
-            self.down(Reason::NotPermitted, &why, None);
+            self.down(&Unresolved { reason: Reason::NotPermitted, why, mend: String::new() }, true);
             return stopped(&mut self.stop).await;
         }
         let (mut standing, mut connections) = (self.pin.standing(), self.pin.connections());
-        let mut seen = Seen::from(&connections.borrow_and_update(), self.received());
+        let mut held = self.pin.held();
+        let mut seen = Seen::from(&connections.borrow_and_update(), &self.counters());
         let mut before = Standing { state: State::Pending, current: None };
         loop {
             let now = standing.borrow_and_update().clone();
@@ -92,9 +96,9 @@ impl Adopted {
             match &before.state {
                 State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
                 State::Down(unresolved) => {
-                    self.down(unresolved.reason, &unresolved.why, Some(unresolved.mend.as_str()));
+                    self.down(unresolved, true);
                     // What was closed for this has ended for this, whatever its end looks like.
-                    seen = Seen::from(&told, self.received());
+                    seen = Seen::from(&told, &self.counters());
                 }
                 State::Ready(grant) => {
                     if std::mem::replace(&mut seen.lost, told.lost) != told.lost {
@@ -102,19 +106,25 @@ impl Adopted {
                         continue;
                     }
                     self.show(grant, &told, &mut seen);
+                    // Nothing is held for a connection that is not there; its daemon is denied the next one.
+                    if held.borrow_and_update().is_some() && told.foreign().is_none() {
+                        self.pins.give_up(&self.pin);
+                    }
                 }
             }
             tokio::select! {
                 changed = standing.changed() => if changed.is_err() { break },
                 _ = connections.changed() => {}
+                changed = held.changed() => if changed.is_err() { break },
                 () = changed(&mut self.reset) => {
-                    seen.close_for(Unresolved {
-                        reason: Reason::ManualReset,
-                        why: "an operator reset the session".to_owned(),
-                        mend: String::new(),
-                    });
+                    // Denied first: its daemon is not to find the way open that is lost.
+                    if held.borrow().is_some() {
+                        self.pins.give_up(&self.pin);
+                        continue;
+                    }
+                    seen.close_for(changed_for(Reason::ManualReset));
                     if let Some(current) = &before.current {
-                        self.close(current, None).await;
+                        self.close(current, None, "an operator reset the session").await;
                     }
                 }
                 () = stopped(&mut self.stop) => break,
@@ -124,7 +134,7 @@ impl Adopted {
         if let Some(current) = before.current
             && !self.config.borrow().bmp.sessions.contains_key(&self.id)
         {
-            self.close(&current, None).await;
+            self.close(&current, None, "the session is not configured any more").await;
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;
@@ -142,35 +152,43 @@ impl Adopted {
             return;
         }
         if let (State::Ready(_), State::Ready(_)) = (&before.state, &now.state) {
-            seen.close_for(Unresolved {
-                reason: Reason::ConfigurationChanged,
-                why: "what is in force for the session changed".to_owned(),
-                mend: String::new(),
-            });
+            seen.close_for(changed_for(Reason::ConfigurationChanged));
         }
+        let why = match &now.state {
+            State::Down(unresolved) => unresolved.why.clone(),
+            State::Ready(_) | State::Pending => changed_for(Reason::ConfigurationChanged).why,
+        };
         if let Some(old) = &before.current
             && now.current.as_ref().is_none_or(|current| current.target != old.target)
         {
-            self.close(old, None).await;
+            self.close(old, None, &why).await;
         }
         let Some(current) = &now.current else { return };
         match &now.state {
             State::Ready(grant) if before.current.is_none() => self.take_in(grant, Some(current)).await,
-            State::Ready(_) => self.close(current, Some(current)).await,
-            State::Pending | State::Down(_) => self.close(current, None).await,
+            State::Ready(_) => self.close(current, Some(current), &why).await,
+            State::Pending | State::Down(_) => self.close(current, None, &why).await,
         }
     }
 
     async fn take_in(&self, grant: &Grant, current: Option<&Current>) {
         let Some(current) = current else { return };
-        if let Err(error) = self.foreign.take_in(&self.pin, grant, &current.slot).await {
-            warn!("session {}: connections that were there before are not held to the pin: {error:#}", self.id);
+        match self.foreign.take_in(&self.id, &self.pin, grant, &current.slot).await {
+            Ok(None) => {}
+            // Its daemon has not connected as it is to, and this is why.
+            Ok(Some(closed)) => self.status.update(|shown| {
+                shown.phase = Phase::Connecting;
+                shown.for_reason(Reason::ConfigurationChanged, closed, None);
+            }),
+            Err(error) => {
+                warn!("session {}: connections that were there before are not held to the pin: {error:#}", self.id);
+            }
         }
     }
 
-    async fn close(&self, of: &Current, but: Option<&Current>) {
+    async fn close(&self, of: &Current, but: Option<&Current>, why: &str) {
         let but = but.map(|current| &current.slot);
-        if let Err(error) = self.foreign.close_all(&self.pin, of.target, but).await {
+        if let Err(error) = self.foreign.close_all(&self.id, &self.pin, of.target, but, why).await {
             warn!("session {}: its connections are not closed: {error:#}", self.id);
         }
     }
@@ -181,7 +199,8 @@ impl Adopted {
         let ends = told.closed + told.failed;
         let ended = std::mem::replace(&mut seen.ends, ends) != ends;
         let refused = std::mem::replace(&mut seen.refusals, told.refusals) != told.refusals;
-        let received = self.received();
+        let counters = self.counters();
+        let received = received(&counters);
         let heard = std::mem::replace(&mut seen.received, received) != received;
         if let Some((&cookie, connection)) =
             told.open.iter().filter(|(_, one)| !one.own).max_by_key(|(_, one)| one.since)
@@ -196,33 +215,34 @@ impl Adopted {
         match (&told.last_end, &told.last_refusal) {
             _ if (was_up || ended) && seen.closed_for.is_some() => {
                 if let Some(closed) = seen.closed_for.take() {
-                    self.down(closed.reason, &closed.why, None);
+                    self.down(&closed, false);
                 }
             }
             (_, Some(refusal)) if refused && !refusal.own => self.conflict(grant, refusal.refused, refusal.process),
             (Some(end), _) if (was_up || ended) && !end.own => {
                 let (reason, why) = why_ended(grant, end, heard);
-                self.down(reason, &why, None);
+                let before = std::mem::replace(&mut seen.denied, counters.denied_interface);
+                let denied = counters.denied_interface.saturating_sub(before);
+                let unresolved = match reason {
+                    // Silence has a better explanation.
+                    Reason::ConnectTimeout if denied > 0 => Unresolved {
+                        reason: Reason::EgressDenied,
+                        why: format!("the kernel dropped {denied} packets that would have left elsewhere ({why})"),
+                        mend: back_on_its_way(&grant.target, &grant.resolved).unwrap_or_default(),
+                    },
+                    _ => Unresolved { reason, why, mend: String::new() },
+                };
+                self.down(&unresolved, false);
             }
-            _ if self.status.snapshot().reason.is_none() || self.is_mended() => {
+            _ => {
+                self.status.mended();
                 self.status.update(|shown| {
-                    shown.phase = Phase::Connecting;
-                    shown.reason = None;
-                    shown.why = None;
-                    shown.mend = None;
+                    if shown.reason.is_none() {
+                        shown.phase = Phase::Connecting;
+                    }
                 });
             }
-            _ => {}
         }
-    }
-
-    /// What was shown is a reason of the pin's, and the pin is in force again.
-    fn is_mended(&self) -> bool {
-        let shown = self.status.snapshot().reason;
-        shown.is_some_and(|reason| {
-            reason.is_of_the_host()
-                || matches!(reason, Reason::Shutdown | Reason::NotConfigured | Reason::VpnInstanceAbsent)
-        })
     }
 
     fn up(&self, grant: &Grant, connection: &Connection, times: u64) {
@@ -235,9 +255,7 @@ impl Adopted {
         let local = connection.local;
         self.status.update(|shown| {
             shown.phase = Phase::Following;
-            shown.reason = None;
-            shown.why = None;
-            shown.mend = None;
+            shown.no_reason();
             shown.local = Some(local);
             shown.process = process;
             shown.established += times;
@@ -259,31 +277,32 @@ impl Adopted {
             }
             Refused::NoPin => return,
         };
-        self.down(
-            Reason::SourceConflict,
-            &why,
-            Some("take source and interface out of that process's own configuration"),
-        );
+        let mend = "take source and interface out of that process's own configuration".to_owned();
+        self.down(&Unresolved { reason: Reason::SourceConflict, why, mend }, false);
     }
 
-    fn down(&self, reason: Reason, why: &str, mend: Option<&str>) {
+    /// `of_pin`: it is what keeps the pin from being in force.
+    fn down(&self, unresolved: &Unresolved, of_pin: bool) {
         let shown = self.status.snapshot();
-        if shown.phase != Phase::Down || shown.why.as_deref() != Some(why) {
-            warn!("session {}: down: {reason}: {why}", self.id);
+        if shown.phase != Phase::Down || shown.why.as_ref() != Some(&unresolved.why) {
+            warn!("session {}: down: {}: {}", self.id, unresolved.reason, unresolved.why);
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;
-            shown.reason = Some(reason);
-            shown.why = Some(why.to_owned());
-            shown.mend = mend.filter(|mend| !mend.is_empty()).map(str::to_owned);
+            shown.for_unresolved(unresolved, of_pin);
             shown.local = None;
             shown.process = None;
         });
     }
 
-    fn received(&self) -> u64 {
-        self.pins.counters(&self.pin).foreign_rx.packets
+    fn counters(&self) -> Counters {
+        self.pins.counters(&self.pin)
     }
+}
+
+/// What has come from the station.
+fn received(counters: &Counters) -> u64 {
+    counters.foreign_rx.packets
 }
 
 /// What an end says about the session. `heard`: something has come from the station since the last one.

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     config::{self, Config, SessionId},
     feed::Feed,
-    pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved},
+    pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved, back_on_its_way},
 };
 
 /// How long a connection has to last for the next failure to be the first again.
@@ -63,8 +63,8 @@ enum End {
     PinChanged,
     /// An operator reset the session.
     Reset,
-    /// The connection failed.
-    Failed(Refusal),
+    /// The connection failed; with what would mend that, if it is known.
+    Failed(Refusal, Option<String>),
     /// The station has connected anew.
     Replaced(TcpStream),
 }
@@ -83,8 +83,8 @@ impl Life {
             match end {
                 End::Stopped => begin = false,
                 End::PinChanged | End::Reset | End::Replaced(_) => backoff.reset(),
-                End::Failed(refusal) => {
-                    begin = self.back_off(refusal, &mut pin, &mut backoff).await;
+                End::Failed(refusal, mend) => {
+                    begin = self.back_off(refusal, mend, &mut pin, &mut backoff).await;
                 }
             }
         }
@@ -102,15 +102,22 @@ impl Life {
 
     /// Waits until the session may connect. `None` when it is to end.
     async fn resolve(&mut self, pin: &mut watch::Receiver<State>) -> Option<Arc<Grant>> {
+        let mut held = self.pin.held();
         loop {
-            let state = pin.borrow_and_update().clone();
+            let (state, is_held) = (pin.borrow_and_update().clone(), held.borrow_and_update().is_some());
             match state {
-                State::Ready(grant) => return Some(grant),
+                // What there was to hold is gone, so that it is told to be down soon.
+                State::Ready(_) if is_held => self.pins.give_up(&self.pin),
+                State::Ready(grant) => {
+                    self.status.mended();
+                    return Some(grant);
+                }
                 State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
-                State::Down(unresolved) => self.show_unresolved(&unresolved),
+                State::Down(unresolved) => self.show_unresolved(&unresolved, true),
             }
             tokio::select! {
                 changed = pin.changed() => changed.ok()?,
+                changed = held.changed() => changed.ok()?,
                 () = stopped(&mut self.stop) => return None,
             }
         }
@@ -137,6 +144,7 @@ impl Life {
         let connected = tokio::select! {
             connected = connect(grant, self.pins.datapath(), &configured) => connected,
             () = other_pin(pin, grant) => return End::PinChanged,
+            () = way_lost(&self.pin) => return End::PinChanged,
             () = changed(&mut self.reset) => return End::Reset,
             () = stopped(&mut self.stop) => return End::Stopped,
         };
@@ -144,7 +152,7 @@ impl Life {
             Ok(stream) => stream,
             Err(refusal) => {
                 self.lost = false;
-                return End::Failed(self.blame_denial(refusal, denied));
+                return self.failed(refusal, denied, grant);
             }
         };
         let began = Instant::now();
@@ -162,7 +170,7 @@ impl Life {
             Ok(seat) => seat,
             Err(refusal) => {
                 self.pins.tell_listening(&self.pin, Listening::No);
-                return End::Failed(refusal);
+                return End::Failed(refusal, None);
             }
         };
         // Strangers are kept away from now on, and the station is not.
@@ -182,6 +190,7 @@ impl Life {
                 None => tokio::select! {
                     stream = seat.connected() => stream,
                     () = other_pin(pin, grant) => break End::PinChanged,
+                    () = way_lost(&self.pin) => break End::PinChanged,
                     () = stopped(&mut self.stop) => break End::Stopped,
                 },
             };
@@ -189,14 +198,11 @@ impl Life {
                 End::Replaced(stream) => anew = Some(stream),
                 // It is told, and may come back at once.
                 End::Reset => {}
-                End::Failed(refusal) => self.show_failed(&refusal),
+                End::Failed(refusal, mend) => self.show_failed(&refusal, mend),
                 end => break end,
             }
         };
-        // What persists when bmpd ends is guarded on.
-        if !matches!(end, End::Stopped) {
-            self.pins.tell_listening(&self.pin, Listening::No);
-        }
+        self.pins.tell_listening(&self.pin, Listening::No);
         end
     }
 
@@ -212,9 +218,7 @@ impl Life {
         let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().unwrap_or(grant.target.station));
         self.status.update(|shown| {
             shown.phase = Phase::Dumping;
-            shown.reason = None;
-            shown.why = None;
-            shown.mend = None;
+            shown.no_reason();
             shown.local = local;
             shown.established += 1;
         });
@@ -229,7 +233,7 @@ impl Life {
         }
         let mut connection = Connection::new(self, stream);
         let end = tokio::select! {
-            refusal = connection.follow() => End::Failed(self.blame_denial(refusal, denied)),
+            refusal = connection.follow() => self.failed(refusal, denied, grant),
             () = other_pin(pin, grant) => End::PinChanged,
             () = changed(&mut self.reset) => End::Reset,
             () = stopped(&mut self.stop) => End::Stopped,
@@ -243,25 +247,17 @@ impl Life {
     /// Shows the session down and closes the connection, with a Termination message. A session that has lost its way does not
     /// wait for what the station says to that: the way may be back before.
     async fn part(&mut self, connection: Connection, end: &End, pin: &watch::Receiver<State>) {
-        let lost_way = matches!(&*pin.borrow(), State::Down(_));
+        let lost_way = matches!(&*pin.borrow(), State::Down(_)) || self.pin.held().borrow().is_some();
         match end {
-            End::Failed(_) => {}
+            End::Failed(..) => {}
             End::PinChanged => {
-                let unresolved = match &*pin.borrow() {
-                    State::Down(unresolved) => Arc::clone(unresolved),
-                    _ => Arc::new(Unresolved {
-                        reason: Reason::ConfigurationChanged,
-                        why: "what is in force for the session changed".to_owned(),
-                        mend: String::new(),
-                    }),
+                let (unresolved, of_pin) = match &*pin.borrow() {
+                    State::Down(unresolved) => (Arc::clone(unresolved), true),
+                    _ => (Arc::new(changed_for(Reason::ConfigurationChanged)), false),
                 };
-                self.show_unresolved(&unresolved);
+                self.show_unresolved(&unresolved, of_pin);
             }
-            End::Reset => self.show_unresolved(&Unresolved {
-                reason: Reason::ManualReset,
-                why: "an operator reset the session".to_owned(),
-                mend: String::new(),
-            }),
+            End::Reset => self.show_unresolved(&changed_for(Reason::ManualReset), false),
             End::Stopped => info!("session {}: closing", self.id),
             End::Replaced(_) => {
                 info!("session {}: the station has connected anew, which ends the connection before", self.id);
@@ -274,8 +270,8 @@ impl Life {
             shown.live_retransmits = 0;
         });
         match end {
-            End::Failed(_) => {}
-            End::PinChanged if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
+            End::Failed(..) => {}
+            End::PinChanged | End::Reset if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
             // A station that was started again knows nothing of the old one and answers nothing there.
             End::Replaced(_) => drop(self.farewells.spawn(connection.say_farewell())),
             End::PinChanged | End::Reset | End::Stopped => connection.say_farewell().await,
@@ -300,7 +296,13 @@ impl Life {
     }
 
     /// True when the session goes on, false when it is to end.
-    async fn back_off(&mut self, refusal: Refusal, pin: &mut watch::Receiver<State>, backoff: &mut Backoff) -> bool {
+    async fn back_off(
+        &mut self,
+        refusal: Refusal,
+        mend: Option<String>,
+        pin: &mut watch::Receiver<State>,
+        backoff: &mut Backoff,
+    ) -> bool {
         let least = if self.lost { self.configured().flap_damping } else { Duration::ZERO };
         let delay = backoff.delay().max(least);
         let said = self.status.snapshot().reason == Some(refusal.reason);
@@ -321,9 +323,7 @@ impl Life {
         let no_route = refusal.reason == Reason::NoRoute;
         self.status.update(|shown| {
             shown.phase = Phase::Down;
-            shown.reason = Some(refusal.reason);
-            shown.why = Some(refusal.why);
-            shown.mend = None;
+            shown.for_reason(refusal.reason, refusal.why, mend);
             shown.retry_at = Some(Instant::now() + delay);
         });
         tokio::select! {
@@ -332,6 +332,10 @@ impl Life {
             changed = pin.changed() => {
                 backoff.reset();
                 changed.is_ok()
+            }
+            () = way_lost(&self.pin) => {
+                backoff.reset();
+                true
             }
             Ok(()) = routes.changed(), if no_route => true,
             () = changed(&mut self.reset) => {
@@ -343,25 +347,20 @@ impl Life {
     }
 
     /// A connection that the station made is over, and the session waits for the next.
-    fn show_failed(&self, refusal: &Refusal) {
+    fn show_failed(&self, refusal: &Refusal, mend: Option<String>) {
         warn!("session {}: down: {}: {}; listening", self.id, refusal.reason, refusal.why);
-        self.status.update(|shown| {
-            shown.reason = Some(refusal.reason);
-            shown.why = Some(refusal.why.clone());
-        });
+        self.status.update(|shown| shown.for_reason(refusal.reason, refusal.why.clone(), mend));
     }
 
-    /// Logged once for each change.
-    fn show_unresolved(&self, unresolved: &Unresolved) {
+    /// Logged once for each change. `of_pin`: it is what keeps the pin from being in force.
+    fn show_unresolved(&self, unresolved: &Unresolved, of_pin: bool) {
         let shown = self.status.snapshot();
         if shown.phase != Phase::Down || shown.why.as_ref() != Some(&unresolved.why) {
             warn!("session {}: down: {}: {}", self.id, unresolved.reason, unresolved.why);
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;
-            shown.reason = Some(unresolved.reason);
-            shown.why = Some(unresolved.why.clone());
-            shown.mend = (!unresolved.mend.is_empty()).then(|| unresolved.mend.clone());
+            shown.for_unresolved(unresolved, of_pin);
             shown.retry_at = None;
         });
     }
@@ -372,15 +371,25 @@ impl Life {
     }
 
     /// Silence has a better explanation where the kernel dropped the session's packets.
-    fn blame_denial(&self, refusal: Refusal, denied_before: u64) -> Refusal {
+    fn failed(&self, refusal: Refusal, denied_before: u64, grant: &Grant) -> End {
         let denied = self.denied().saturating_sub(denied_before);
         let silent = matches!(refusal.reason, Reason::ConnectTimeout | Reason::KeepaliveTimeout);
         if !silent || denied == 0 {
-            return refusal;
+            return End::Failed(refusal, None);
         }
         let why = format!("the kernel dropped {denied} packets that would have left elsewhere ({})", refusal.why);
-        Refusal { reason: Reason::EgressDenied, why }
+        let mend = back_on_its_way(&grant.target, &grant.resolved);
+        End::Failed(Refusal { reason: Reason::EgressDenied, why }, mend)
     }
+}
+
+/// Why a connection is closed that nothing was the matter with.
+pub(super) fn changed_for(reason: Reason) -> Unresolved {
+    let why = match reason {
+        Reason::ManualReset => "an operator reset the session",
+        _ => "what is in force for the session changed",
+    };
+    Unresolved { reason, why: why.to_owned(), mend: String::new() }
 }
 
 /// Returns when another pin than `grant` is in force.
@@ -388,6 +397,14 @@ async fn other_pin(pin: &mut watch::Receiver<State>, grant: &Arc<Grant>) {
     let same = |state: &State| matches!(state, State::Ready(now) if now.line == grant.line);
     // An error means that nobody decides about pins any more: the one in force stays.
     if pin.wait_for(|state| !same(state)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when the session is held although its way is lost: no connection is opened by it then.
+async fn way_lost(pin: &SessionPin) {
+    // An error means that nobody decides about pins any more.
+    if pin.held().wait_for(Option::is_some).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -9,7 +9,10 @@ use std::{
     time::Instant,
 };
 
-use crate::{feed::Counts, pin::Reason};
+use crate::{
+    feed::Counts,
+    pin::{Reason, Unresolved},
+};
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub struct Snapshot {
     pub why: Option<String>,
     /// The command that would mend it.
     pub mend: Option<String>,
+    /// Whether that is the pin's reason rather than a connection's: it is none any more when the pin is in force.
+    pub of_pin: bool,
     /// When it last went up or down.
     pub since: Instant,
     /// The near end of the connection.
@@ -86,6 +91,25 @@ pub struct Snapshot {
     pub retransmits: u64,
     /// Segments sent again by this one.
     pub live_retransmits: u64,
+}
+
+impl Snapshot {
+    /// Nothing is the matter.
+    pub(super) fn no_reason(&mut self) {
+        (self.reason, self.why, self.mend, self.of_pin) = (None, None, None, false);
+    }
+
+    /// Something is the matter with a connection, or its end.
+    pub(super) fn for_reason(&mut self, reason: Reason, why: String, mend: Option<String>) {
+        let mend = mend.filter(|mend| !mend.is_empty());
+        (self.reason, self.why, self.mend, self.of_pin) = (Some(reason), Some(why), mend, false);
+    }
+
+    /// The same; with `of_pin` it is what keeps the pin from being in force.
+    pub(super) fn for_unresolved(&mut self, unresolved: &Unresolved, of_pin: bool) {
+        self.for_reason(unresolved.reason, unresolved.why.clone(), Some(unresolved.mend.clone()));
+        self.of_pin = of_pin;
+    }
 }
 
 /// What a session shows of itself: written by its task, read by whoever displays it.
@@ -106,6 +130,7 @@ impl Status {
                 reason: None,
                 why: None,
                 mend: None,
+                of_pin: false,
                 since: Instant::now(),
                 local: None,
                 process: None,
@@ -149,6 +174,15 @@ impl Status {
         if shown.phase.is_up() != was_up {
             shown.since = Instant::now();
         }
+    }
+
+    /// The pin is in force: what kept it from that is not the matter any more. Why the last connection ended stays.
+    pub(super) fn mended(&self) {
+        self.update(|shown| {
+            if shown.of_pin {
+                shown.no_reason();
+            }
+        });
     }
 
     pub(super) fn sent(&self, counts: Counts) {

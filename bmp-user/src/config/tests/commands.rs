@@ -388,12 +388,14 @@ fn undo_of_something_else_is_refused_and_changes_nothing() {
     let table = [
         (View::System, "undo sysname edge2", "edge2"),
         (View::System, "undo interface-alias eth2 uplink", "eth2"),
-        (relay, "undo listen 127.0.0.1 port 5001", "127.0.0.1"),
+        (relay.clone(), "undo listen 127.0.0.1 port 5001", "5001"),
+        (relay, "undo listen 127.0.0.2 port 5000", "127.0.0.2"),
         (View::Bmp, "undo connect-interface 192.0.2.2", "192.0.2.2"),
         (session.clone(), "undo tcp connect port 1", "1"),
         (session.clone(), "undo connect-interface eth1", "eth1"),
         (session.clone(), "undo connect-interface 192.0.2.9", "192.0.2.9"),
-        (session.clone(), "undo connect-interface eth1 192.0.2.8", "eth1"),
+        (session.clone(), "undo connect-interface eth1 192.0.2.8", "192.0.2.8"),
+        (session.clone(), "undo connect-interface eth 1 192.0.2.8", "192.0.2.8"),
         (session, "undo connect-interface eth 2 192.0.2.9", "eth"),
     ];
     for (view, line, word) in table {
@@ -406,6 +408,16 @@ fn undo_of_something_else_is_refused_and_changes_nothing() {
         assert!(error.message.contains("not what is configured"), "{error}");
         assert_eq!((config, at), (before, view), "{line}");
     }
+}
+
+#[test]
+fn an_address_that_is_taken_back_where_the_interface_alone_is_configured_is_the_wrong_word() {
+    let (mut config, mut view) = typed(&["bmp", "bmp-session 198.51.100.7", "connect-interface up2"]);
+    let error = run(&mut config, &mut view, "undo connect-interface up2 192.0.2.65").unwrap_err();
+    assert_eq!((error.column, error.length), (28, 10), "{error}");
+    run(&mut config, &mut view, "egress-interface up1 up2").unwrap();
+    let error = run(&mut config, &mut view, "undo egress-interface up1 up3").unwrap_err();
+    assert_eq!((error.column, error.length), (27, 3), "{error}");
 }
 
 #[test]

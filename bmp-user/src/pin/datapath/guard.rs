@@ -287,6 +287,13 @@ impl Guards {
         self.retain(|_| false)
     }
 
+    /// Nobody is kept away from any listener any more. What was dropped stays counted.
+    pub(super) fn leave(&mut self) -> anyhow::Result<()> {
+        let netns = self.netns;
+        self.set(netns, &BTreeMap::new())?;
+        self.detach_all()
+    }
+
     fn set(&mut self, netns: u64, wanted: &BTreeMap<GuardKey, u32>) -> anyhow::Result<()> {
         let cpus = nr_cpus().map_err(|(_, error)| error)?;
         let known: BTreeSet<_> = self.guarded.keys().collect::<Result<_, _>>().context("cannot read table GUARDED")?;

@@ -360,12 +360,7 @@ impl Kernel {
 
     /// See [`super::Datapath::retag`].
     pub(super) fn retag(&mut self, socket: &impl AsRawFd, from: &Slot, to: &Slot) -> anyhow::Result<bool> {
-        let under = match self.tags.get(socket, 0) {
-            Ok(tag) => Some(tag).filter(|tag| (tag.slot, tag.generation) == (from.number, from.generation)),
-            Err(MapError::KeyNotFound) => None,
-            Err(error) => return Err(error).context("cannot read a socket's tag"),
-        };
-        let Some(tag) = under else { return Ok(false) };
+        let Some(tag) = self.tag_under(socket, from)? else { return Ok(false) };
         if !self.slots.holds(to) {
             bail!("slot {} is free: no socket can be put under it", to.number);
         }
@@ -374,9 +369,23 @@ impl Kernel {
         Ok(true)
     }
 
+    /// The tag of a socket that is under a slot.
+    pub(super) fn tag_under(&self, socket: &impl AsRawFd, slot: &Slot) -> anyhow::Result<Option<Tag>> {
+        match self.tags.get(socket, 0) {
+            Ok(tag) => Ok(Some(tag).filter(|tag| (tag.slot, tag.generation) == (slot.number, slot.generation))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("cannot read a socket's tag"),
+        }
+    }
+
     /// The ring of events, for the first who asks.
     pub(super) fn take_events(&mut self) -> Option<RingBuf<MapData>> {
         self.events.take()
+    }
+
+    /// See [`super::Datapath::detach`]: what is in force stays, but for the guards of listeners, which end with this process.
+    pub(super) fn leave(mut self) -> anyhow::Result<()> {
+        self.guards.leave()
     }
 
     /// See [`super::Datapath::detach`].

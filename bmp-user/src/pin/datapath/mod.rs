@@ -226,6 +226,25 @@ impl Datapath {
         PinKey { netns: self.inner.netns, vrf: target.vrf, family, role, port, station }
     }
 
+    /// The connections of a key; `None` if it is of another network namespace.
+    pub(super) fn target(&self, key: &PinKey) -> Option<Target> {
+        let role = match key.role {
+            ROLE_CONNECT => Role::Connect,
+            ROLE_LISTEN => Role::Listen,
+            _ => return None,
+        };
+        let station = match key.family {
+            FAMILY_IPV4 => {
+                let [a, b, c, d, ..] = key.station;
+                IpAddr::from([a, b, c, d])
+            }
+            FAMILY_IPV6 => IpAddr::from(key.station),
+            _ => return None,
+        };
+        let target = Target { role, vrf: key.vrf, station: SocketAddr::new(station, key.port) };
+        (key.netns == self.inner.netns).then_some(target)
+    }
+
     /// Puts a pin in force for the connections of a key that are made from now on.
     ///
     /// The pin gets a slot of its own, with counters at zero and `PIN_LIVE` set. The slot that the key had before stays live for the sockets
@@ -333,6 +352,15 @@ impl Datapath {
         self.with(|kernel| kernel.retag(socket, from, to)).unwrap_or(Ok(false))
     }
 
+    /// Whether a socket is under that slot, whoever has it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell its tag.
+    pub(super) fn is_under(&self, socket: &impl AsRawFd, slot: &Slot) -> anyhow::Result<bool> {
+        self.with(|kernel| Ok(kernel.tag_under(socket, slot)?.is_some())).unwrap_or(Ok(false))
+    }
+
     /// Whether an earlier bmpd's tables go on, so that a start that fails now must leave them: see [`Self::detach`].
     pub fn taken_over(&self) -> bool {
         self.with(|kernel| kernel.taken_over()).unwrap_or_default()
@@ -383,7 +411,7 @@ impl Datapath {
     }
 
     /// Ends the kernel's part: takes programs, tables and links out of the kernel and of the BPF file system; or, with `keep`, leaves what
-    /// is in force to the next bmpd. Other clones do nothing from then on.
+    /// is in force to the next bmpd, but for the guards: the listeners end with this one. Other clones do nothing from then on.
     ///
     /// # Errors
     ///
@@ -391,8 +419,9 @@ impl Datapath {
     pub fn detach(self, keep: bool) -> anyhow::Result<()> {
         let kernel = self.tables().take();
         match kernel {
-            Some(kernel) if !keep => kernel.detach(),
-            _ => Ok(()),
+            Some(kernel) if keep => kernel.leave(),
+            Some(kernel) => kernel.detach(),
+            None => Ok(()),
         }
     }
 

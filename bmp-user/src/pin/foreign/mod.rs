@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::{Connection, Grant, Owner, Pins, Resolved, SessionPin, Slot, Target};
 use crate::{
+    config::SessionId,
     link::{Host, Routes},
     sys,
 };
@@ -37,12 +38,18 @@ impl Foreign {
     /// Looks at the sockets that other processes have connected to the target. Those that were there before the pin of `grant` and
     /// keep to it are held to it from now on, as if they had been connected under it; those that do not are closed.
     ///
-    /// What `pin` knows of connections is as the kernel has it when this returns.
+    /// What `pin` knows of connections is as the kernel has it when this returns. Says why, where one is closed.
     ///
     /// # Errors
     ///
     /// The kernel cannot be asked for its sockets.
-    pub async fn take_in(&self, pin: &SessionPin, grant: &Grant, slot: &Slot) -> anyhow::Result<()> {
+    pub async fn take_in(
+        &self,
+        id: &SessionId,
+        pin: &SessionPin,
+        grant: &Grant,
+        slot: &Slot,
+    ) -> anyhow::Result<Option<String>> {
         let sockets = self.connected_to(grant.target).await?;
         let known = pin.connections().borrow().clone();
         for (&cookie, connection) in &known.open {
@@ -52,8 +59,9 @@ impl Foreign {
         }
         let is_held = |socket: &&TcpSocket| known.open.get(&socket.cookie()).is_some_and(|known| known.slot == *slot);
         let news: Vec<_> = sockets.iter().filter(|socket| !is_held(socket)).collect();
+        let mut closed = None;
         if news.is_empty() {
-            return Ok(());
+            return Ok(closed);
         }
         let inodes: Vec<_> = news.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
         let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
@@ -71,21 +79,52 @@ impl Foreign {
             match held {
                 Ok(connection) => {
                     info!(
-                        "took in the connection from {} to {} of process {}, which was there before",
+                        "session {id}: took in the connection from {} to {} of process {}, which was there before",
                         connection.local, connection.remote, connection.process
                     );
                     pin.tell_open(socket.cookie(), connection);
                     self.pins.tell_late();
                 }
                 Err(error) => {
-                    if keeps && owner.is_some() {
-                        warn!("the connection from {} cannot be held to its pin: {error}", socket.local());
-                    }
-                    self.close(socket, owner).await;
+                    let why = match keeps {
+                        true => format!("it was there before its pin, and cannot be held to it: {error}"),
+                        false => strays(socket, &grant.resolved),
+                    };
+                    closed = self.close(&format!("session {id}"), socket, owner, &why).await.or(closed);
                 }
             }
         }
-        Ok(())
+        Ok(closed)
+    }
+
+    /// Closes what other processes have connected under a slot that an earlier bmpd left and to which no key leads any more: it could send nothing
+    /// when the slot is gone.
+    pub(super) async fn close_under(&self, slot: &Slot, target: Target) {
+        let closed = async {
+            let sockets = blocking(move || diag::connections_of(&target)).await?;
+            let inodes: Vec<_> = sockets.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
+            if inodes.is_empty() {
+                return Ok(());
+            }
+            let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
+            for socket in &sockets {
+                let Some(&owner) = owners.get(&socket.inode) else { continue };
+                let copy = match owner::socket_of(owner, socket.cookie()) {
+                    Ok(copy) => copy,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                if self.pins.datapath().is_under(&copy, slot)? {
+                    let of = format!("station {} port {}", target.station.ip(), target.station.port());
+                    let why = "no session has the pin any more that an earlier bmpd held it to";
+                    self.close(&of, socket, Some(owner), why).await;
+                }
+            }
+            anyhow::Ok(())
+        };
+        if let Err(error) = closed.await {
+            warn!("connections to {} are not closed whose session is no more: {error:#}", target.station);
+        }
     }
 
     /// Closes the sockets that other processes have connected to the target, but those that are held to `but`.
@@ -93,7 +132,14 @@ impl Foreign {
     /// # Errors
     ///
     /// The kernel cannot be asked for its sockets.
-    pub async fn close_all(&self, pin: &SessionPin, target: Target, but: Option<&Slot>) -> anyhow::Result<()> {
+    pub async fn close_all(
+        &self,
+        id: &SessionId,
+        pin: &SessionPin,
+        target: Target,
+        but: Option<&Slot>,
+        why: &str,
+    ) -> anyhow::Result<()> {
         let sockets = self.connected_to(target).await?;
         let known = pin.connections().borrow().clone();
         let inodes: Vec<_> = sockets.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
@@ -105,7 +151,7 @@ impl Foreign {
             let owner = owners.get(&socket.inode).copied();
             let held = known.open.get(&socket.cookie()).is_some_and(|known| Some(&known.slot) == but);
             if !held && owner.is_none_or(|owner| owner.process != std::process::id()) {
-                self.close(socket, owner).await;
+                self.close(&format!("session {id}"), socket, owner, why).await;
             }
         }
         Ok(())
@@ -197,7 +243,8 @@ impl Foreign {
         })
     }
 
-    async fn close(&self, socket: &TcpSocket, owner: Option<owner::Owner>) {
+    /// Says which connection of whom is closed, and why: in the log, and to the caller.
+    async fn close(&self, of: &str, socket: &TcpSocket, owner: Option<owner::Owner>, why: &str) -> Option<String> {
         let (local, remote) = (socket.local(), socket.remote());
         let closing = socket.clone();
         let closed = blocking(move || match diag::destroy(&closing) {
@@ -209,8 +256,31 @@ impl Foreign {
             done => done,
         });
         match closed.await {
-            Ok(()) => debug!("closed the connection from {local} to {remote}"),
-            Err(error) => warn!("cannot close the connection from {local} to {remote}: {error}"),
+            Ok(()) => {
+                let Some(owner::Owner { process, .. }) = owner else {
+                    debug!("{of}: closed the connection from {local} to {remote}, which nobody had any more: {why}");
+                    return None;
+                };
+                let name = name_of(process).unwrap_or_else(|| "process".to_owned());
+                let said = format!("closed the connection from {local} to {remote} of {name} ({process}): {why}");
+                info!("{of}: {said}");
+                Some(said)
+            }
+            Err(error) => {
+                warn!("{of}: cannot close the connection from {local} to {remote}: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// Why a socket that was there before the pin does not keep to it.
+fn strays(socket: &TcpSocket, resolved: &Resolved) -> String {
+    match resolved.source.filter(|source| *source != socket.local().ip()) {
+        Some(source) => format!("it was there before its pin, and does not come from {source}"),
+        None => {
+            let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+            format!("it was there before its pin, and does not leave by {}", names.join(" or "))
         }
     }
 }

@@ -119,7 +119,7 @@ impl<'a> Place<'a> {
             return Err(Unresolved {
                 reason: Reason::InterfaceDown,
                 why: format!("interface {called} is up but has no carrier: its cable or its far end is down"),
-                mend: format!("ip link show dev {}", link.name),
+                mend: format!("see to the cable and to the far end of {0} (`ethtool {0}` shows its link)", link.name),
             });
         }
         Ok(link)

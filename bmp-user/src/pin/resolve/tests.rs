@@ -193,14 +193,14 @@ fn what_is_missing_is_named_with_what_would_mend_it() {
             "198.51.100.7",
             "interface-down",
             "interface eth4 is up but has no carrier: its cable or its far end is down",
-            "ip link show dev eth4",
+            "see to the cable and to the far end of eth4 (`ethtool eth4` shows its link)",
         ),
         (
             "eth4 10.7.0.1",
             "198.51.100.7",
             "interface-down",
             "interface eth4 is up but has no carrier: its cable or its far end is down",
-            "ip link show dev eth4",
+            "see to the cable and to the far end of eth4 (`ethtool eth4` shows its link)",
         ),
         ("dummy1", "198.51.100.7", "interface-down", "interface dummy1 is down", "ip link set dev dummy1 up"),
         (

@@ -278,12 +278,22 @@ fn the_next_bmpd_takes_it_over_in_place_with_what_it_guards_and_has_counted() {
 fn in_another_namespace_an_earlier_guard_means_nothing_and_goes() {
     let mut world = guarded();
     attach(&world, "up1", false).unwrap();
-    world.datapath.clone().detach(true).unwrap();
+    world.crash();
     let elsewhere = world.station.run(|| Datapath::load(&world.folder.options()).unwrap());
     assert_eq!(pinned(world.folder.path(), "links").len(), 5);
     assert_eq!(elsewhere.guarded(), BTreeSet::new());
     elsewhere.detach(false).unwrap();
     world.restart();
+}
+
+#[test]
+fn it_is_off_after_an_orderly_end_that_keeps_the_rest() {
+    let mut world = guarded();
+    attach(&world, "up1", false).unwrap();
+    world.datapath.clone().detach(true).unwrap();
+    assert_eq!(pinned(world.folder.path(), "links").len(), 5);
+    world.restart();
+    assert_eq!(world.datapath.guarded(), BTreeSet::new());
 }
 
 #[test]

@@ -199,8 +199,13 @@ impl World {
 
     /// Lets the datapath go as a bmpd that is killed does, and loads another in its place.
     pub(super) fn crash_and_restart(&mut self) {
-        self.datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
+        self.crash();
         self.restart();
+    }
+
+    /// Lets the datapath go as a bmpd that is killed does.
+    pub(super) fn crash(&mut self) {
+        self.datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
     }
 
     /// Loads a datapath after the earlier one was detached.

@@ -1,0 +1,179 @@
+//! `hold-down` gives the host time to mend what it has lost, as long as there is a connection to hold, and nothing else: what an operator changes takes
+//! effect at once.
+
+use std::time::Duration;
+
+use lab::{
+    bmp,
+    bmpd::Bmpd,
+    capture::Packet,
+    sockets::Foreign,
+    station::End,
+    topology::STATION,
+    trial::{Plan, Trial, outgoing, strays},
+    wait::{PATIENCE, until},
+};
+use serde_json::Value;
+
+/// Long after bmpd has read a commit, and far less than any hold-down here.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+const HELD: &str = "connect-interface up2\nhold-down 600000";
+
+fn binding(bmpd: &Bmpd) -> Value {
+    let shown = bmpd.display("display interface-binding --json");
+    let all: Value = serde_json::from_str(&shown).expect("it is JSON");
+    all[0].clone()
+}
+
+/// The session is up by `up2`, which loses its carrier, and is held.
+fn held(session: &str) -> Trial {
+    let trial = Plan::session(session).start_up();
+    trial.topology.carrier_down("up2");
+    wait_held(&trial.bmpd);
+    assert_eq!(trial.bmpd.session(STATION)["state"], "up");
+    trial
+}
+
+fn wait_held(bmpd: &Bmpd) -> Value {
+    until("the session is held", PATIENCE, || Some(binding(bmpd)).filter(|binding| binding["state"] == "held"))
+}
+
+fn down_at_once(trial: &Trial, reason: &str) {
+    let is_down = |session: &Value| session["state"] == "down" && session["reason"] == reason;
+    trial.bmpd.wait_session_for(STATION, &format!("down, {reason}"), AT_ONCE, is_down);
+    let denied = Foreign::default().connect(&trial.topology.router, trial.station.address());
+    assert_eq!(denied.expect_err("the kernel denies").kind(), std::io::ErrorKind::PermissionDenied);
+}
+
+fn nothing_by_up1(trial: &Trial) {
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+/// A session that is up is told by the old way, and is down for `reason`, as soon as this is committed.
+fn a_commit_takes_it_down(system: &str, session: &str, commit: &str, reason: &str) {
+    let trial = Plan { system, ..Plan::session(session) }.start_up();
+    let (taken, said) = trial.bmpd.typed(&format!("system-view\n{commit}\ncommit\n"));
+    assert!(taken, "{said}");
+    down_at_once(&trial, reason);
+    let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
+    assert_eq!(old.end, Some(End::Fin));
+    nothing_by_up1(&trial);
+}
+
+#[test]
+fn an_interface_that_is_configured_and_does_not_exist_takes_the_session_down_at_once() {
+    let commit = format!("bmp\nbmp-session {STATION}\nconnect-interface nosuch0");
+    a_commit_takes_it_down("", HELD, &commit, "interface-absent");
+}
+
+#[test]
+fn an_address_that_is_configured_and_not_on_this_host_takes_the_session_down_at_once() {
+    let commit = format!("bmp\nbmp-session {STATION}\nconnect-interface up2 192.0.2.99");
+    a_commit_takes_it_down("", HELD, &commit, "address-absent");
+}
+
+#[test]
+fn an_address_of_the_bmp_view_that_is_not_on_this_host_takes_the_session_down_at_once() {
+    let trial = Plan { bmp: " connect-interface 192.0.2.65", ..Plan::session("hold-down 600000") }.start_up();
+    let (taken, said) = trial.bmpd.typed("system-view\nbmp\nconnect-interface 192.0.2.99\ncommit\n");
+    assert!(taken, "{said}");
+    down_at_once(&trial, "address-absent");
+}
+
+#[test]
+fn a_name_that_is_taken_back_takes_the_session_down_at_once() {
+    let session = "connect-interface GigabitEthernet0/1/0\nhold-down 600000";
+    let commit = "undo interface-alias up2 GigabitEthernet0/1/0";
+    a_commit_takes_it_down("interface-alias up2 GigabitEthernet0/1/0", session, commit, "interface-absent");
+}
+
+#[test]
+fn a_change_that_comes_to_nothing_while_the_session_is_held_takes_it_down_at_once() {
+    let trial = held(HELD);
+    trial.bmpd.commit(STATION, "connect-interface nosuch0");
+    down_at_once(&trial, "interface-absent");
+}
+
+#[test]
+fn a_change_that_is_not_about_the_session_leaves_it_held() {
+    let trial = held(HELD);
+    let (taken, said) = trial.bmpd.typed("system-view\ninterface-alias up1 north\nsysname edge2\ncommit\n");
+    assert!(taken, "{said}");
+    assert_eq!(wait_held(&trial.bmpd)["source"], "192.0.2.65");
+    trial.topology.carrier_up("up2");
+    trial.routes_arrive(&mut trial.feeder(), 20, 0);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn a_reset_of_a_session_that_is_held_opens_no_connection_until_its_way_is_back() {
+    let trial = held(HELD);
+    let before = trial.up2.packets().len();
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    down_at_once(&trial, "interface-down");
+    nothing_by_up1(&trial);
+    let packets = trial.up2.packets();
+    let after = outgoing(&packets[before..]);
+    assert!(!after.iter().any(|packet| packet.syn), "{after:?}");
+    trial.topology.carrier_up("up2");
+    trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["established_count"] == 2);
+    trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+}
+
+#[test]
+fn a_reset_of_an_adopted_session_that_is_held_denies_its_daemon_until_its_way_is_back() {
+    let trial = Plan::session(&format!("adopt\n{HELD}")).start();
+    trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
+    let connect = || Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let _stream = connect().expect("the pin lets it connect");
+    trial.bmpd.wait_up(STATION);
+    trial.topology.carrier_down("up2");
+    wait_held(&trial.bmpd);
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    down_at_once(&trial, "interface-down");
+    trial.topology.carrier_up("up2");
+    trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
+    let _stream = connect().expect("the pin lets it connect");
+    trial.bmpd.wait_up(STATION);
+}
+
+#[test]
+fn a_session_without_a_connection_is_not_held() {
+    let trial = Plan::session(&format!("tcp listen port 11019\n{HELD}")).start();
+    trial.bmpd.wait_session(STATION, "listening", |session| session["phase"] == "listening");
+    trial.topology.carrier_down("up2");
+    trial.bmpd.wait_session_for(STATION, "down", AT_ONCE, |session| session["reason"] == "interface-down");
+}
+
+#[test]
+fn a_hold_down_that_is_shortened_while_it_runs_ends_when_the_new_one_would_have() {
+    let trial = held(HELD);
+    trial.bmpd.commit(STATION, "hold-down 599999");
+    assert_eq!(trial.bmpd.session(STATION)["state"], "up");
+    wait_held(&trial.bmpd);
+    trial.bmpd.commit(STATION, "hold-down 1");
+    down_at_once(&trial, "interface-down");
+    nothing_by_up1(&trial);
+}
+
+#[test]
+fn that_a_session_is_held_is_shown_with_the_reason_and_the_time_that_is_left() {
+    let trial = held(HELD);
+    let shown = binding(&trial.bmpd);
+    assert_eq!(
+        (shown["held"]["reason"].as_str(), shown["source"].as_str()),
+        (Some("interface-down"), Some("192.0.2.65"))
+    );
+    assert!(shown["held"]["detail"].as_str().is_some_and(|detail| detail.contains("no carrier")), "{shown:#}");
+    let left = shown["held"]["for_seconds"].as_f64().expect("it is a number");
+    assert!(left > 500.0 && left <= 600.0, "{left}");
+    assert!(shown["would_change"].to_string().contains("what mends it"), "{shown:#}");
+    let text = trial.bmpd.display("display interface-binding");
+    assert!(text.contains("State               : held") && text.contains("May leave by        : up2"), "{text}");
+    assert!(text.contains("unless that is mended (hold-down)"), "{text}");
+    trial.topology.carrier_up("up2");
+    let ready =
+        until("the session is ready", PATIENCE, || Some(binding(&trial.bmpd)).filter(|now| now["state"] == "ready"));
+    assert!(ready["held"].is_null(), "{ready:#}");
+}
