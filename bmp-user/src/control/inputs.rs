@@ -27,6 +27,7 @@ pub(super) struct Feed {
     unannounced: u64,
     malformed: u64,
     treated_as_withdrawn: u64,
+    incomplete: u64,
     unknown_family: u64,
 }
 
@@ -73,6 +74,7 @@ impl Feed {
             unannounced: stats.trouble.unannounced,
             malformed: stats.trouble.malformed,
             treated_as_withdrawn: stats.trouble.treated_as_withdrawn,
+            incomplete: stats.trouble.incomplete,
             unknown_family: stats.trouble.unknown_family,
         }
     }
@@ -106,6 +108,7 @@ impl Feed {
                 ("  of unknown peers", self.unannounced.to_string()),
                 ("  malformed", self.malformed.to_string()),
                 ("  as withdrawn", self.treated_as_withdrawn.to_string()),
+                ("  lack attributes", self.incomplete.to_string()),
                 ("  unknown family", self.unknown_family.to_string()),
             ],
         )

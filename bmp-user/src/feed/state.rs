@@ -33,6 +33,8 @@ pub struct Trouble {
     pub malformed: u64,
     /// UPDATEs whose attributes are malformed: they are passed on, their routes are treated as withdrawn (RFC 7606 §2).
     pub treated_as_withdrawn: u64,
+    /// UPDATEs that lack a well-known attribute: they are passed on, and their routes stored as they are.
+    pub incomplete: u64,
     /// UPDATEs with routes of a family whose NLRI have a form that is not known: they are passed on, but not stored.
     pub unknown_family: u64,
 }
@@ -382,6 +384,8 @@ impl State {
         if update.malformed.is_some() {
             hand.trouble.treated_as_withdrawn += 1;
         }
+        // The router has the route, whatever it left out when it told of it.
+        hand.trouble.incomplete += u64::from(update.missing.is_some());
         if !update.withdrawn.is_empty() {
             hand.withdraw(Family::IPV4_UNICAST, update.withdrawn);
         }

@@ -1,5 +1,6 @@
 //! What the feed does, without a network.
 
+mod captures;
 mod replica;
 mod world;
 

@@ -23,6 +23,9 @@ pub struct Update<'a> {
     pub unreach: Option<Unreach<'a>>,
     /// What is wrong with the attributes: what is announced with them is to be treated as withdrawn (RFC 7606 §2).
     pub malformed: Option<Error>,
+    /// A well-known attribute that is missing beside routes (RFC 7606 §3 (d)). Apart, because what routers report of their RIBs may lack
+    /// one that their peer sent: FRR leaves out NEXT_HOP where the next hop is IPv6.
+    pub missing: Option<Error>,
 }
 
 /// An MP_REACH_NLRI attribute (RFC 4760 §3).
@@ -82,9 +85,11 @@ impl<'a> Update<'a> {
         let (withdrawn, rest) = field(body, "the withdrawn routes")?;
         let (all, nlri) = field(rest, "the path attributes")?;
         let offset = (HEADER + 4 + withdrawn.len()) as u64;
-        let mut update = Self { withdrawn, attributes: all, nlri, reach: None, unreach: None, malformed: None };
+        let mut update =
+            Self { withdrawn, attributes: all, nlri, reach: None, unreach: None, malformed: None, missing: None };
         update.read_attributes(as_size).map_err(|error| error.after(offset))?;
         update.malformed = update.malformed.map(|error| error.after(offset));
+        update.missing = update.missing.map(|error| error.after(offset));
         Ok(update)
     }
 
@@ -133,7 +138,7 @@ impl<'a> Update<'a> {
         ];
         for (needed, kind) in needed {
             if needed && missing(kind) {
-                self.malformed.get_or_insert(Error::new(0, Problem::Missing(kind)));
+                self.missing.get_or_insert(Error::new(0, Problem::Missing(kind)));
             }
         }
         Ok(())

@@ -1,0 +1,152 @@
+//! What real routers sent, through the feed, as another parser reads it: a station that comes late, or is slow, ends with what one has that
+//! was there from the beginning.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bgpkit_parser::{
+    Elementor,
+    models::{Asn, AsnLength, ElemType},
+    parser::bgp::parse_bgp_message,
+};
+use bytes::Bytes;
+
+use super::{super::*, append, bytes_of, following, take_all};
+use crate::wire::bmp::{Message, MessageType, PeerHeader, PeerKey, frames, peer_flags, samples};
+
+/// By prefix and path, all that another parser knows of a route.
+type Routes = BTreeMap<String, String>;
+
+/// A station, by peer: its Peer Up, and by view its routes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Station {
+    peers: BTreeMap<PeerKey, (Option<Vec<u8>>, BTreeMap<u8, Routes>)>,
+    updates: usize,
+}
+
+impl Station {
+    fn read(stream: &[u8]) -> Self {
+        let mut station = Self::default();
+        for frame in frames(stream) {
+            let frame = frame.unwrap();
+            let Some(header) = PeerHeader::of(&frame) else { continue };
+            match Message::parse(&frame).unwrap() {
+                Message::PeerUp(_) => {
+                    let up = Some(frame.bytes().to_vec());
+                    let known = station.peers.entry(header.key).or_default();
+                    if known.0 != up {
+                        *known = (up, BTreeMap::new());
+                    }
+                }
+                Message::PeerDown(_) => {
+                    station.peers.remove(&header.key);
+                }
+                Message::RouteMonitoring(_, update) => {
+                    station.updates += 1;
+                    station.update(&header, update);
+                }
+                _ => {}
+            }
+        }
+        station.peers.values_mut().for_each(|(_, views)| views.retain(|_, routes| !routes.is_empty()));
+        station.peers.retain(|_, (up, views)| up.is_some() || !views.is_empty());
+        station
+    }
+
+    fn update(&mut self, header: &PeerHeader, update: &[u8]) {
+        let width = match header.flags & peer_flags::TWO_BYTE_AS {
+            0 => AsnLength::Bits32,
+            _ => AsnLength::Bits16,
+        };
+        let time = f64::from(header.seconds) + f64::from(header.microseconds) / 1_000_000.0;
+        let message = parse_bgp_message(&mut Bytes::copy_from_slice(update), false, &width).expect("an UPDATE");
+        let (address, asn) = (header.address(), Asn::new_32bit(header.asn));
+        let view = header.flags & (peer_flags::POST_POLICY | peer_flags::ADJ_RIB_OUT);
+        let (_, views) = self.peers.entry(header.key).or_default();
+        let routes = views.entry(view).or_default();
+        for elem in Elementor::bgp_to_elems(message, time, &address, &asn) {
+            let name = elem.prefix.to_string();
+            match elem.elem_type {
+                ElemType::ANNOUNCE => drop(routes.insert(name, format!("{elem:?}"))),
+                ElemType::WITHDRAW => drop(routes.remove(&name)),
+            }
+        }
+    }
+
+    fn routes(&self) -> usize {
+        self.peers.values().flat_map(|(_, views)| views.values()).map(BTreeMap::len).sum()
+    }
+}
+
+/// The two know the same; else what they do not agree about.
+fn assert_same(name: &str, found: &Station, expected: &Station) {
+    assert_eq!(found.peers.keys().collect::<Vec<_>>(), expected.peers.keys().collect::<Vec<_>>(), "{name}: peers");
+    for (key, (up, views)) in &expected.peers {
+        let (found_up, found_views) = &found.peers[key];
+        assert_eq!(found_up, up, "{name}: the Peer Up of {key:?}");
+        for view in views.keys().chain(found_views.keys()) {
+            let none = Routes::new();
+            let (found, expected) = (found_views.get(view).unwrap_or(&none), views.get(view).unwrap_or(&none));
+            for prefix in found.keys().chain(expected.keys()) {
+                assert_eq!(found.get(prefix), expected.get(prefix), "{name}: {prefix} of {key:?}, view {view:#x}");
+            }
+        }
+    }
+}
+
+/// A stream less what is about the router's own session, frame by frame.
+fn about_peers(stream: &[u8]) -> Vec<Vec<u8>> {
+    let own = |code| [MessageType::Initiation, MessageType::Termination].map(MessageType::code).contains(&code);
+    let whole = frames(stream).map(|frame| frame.unwrap());
+    whole.filter(|frame| !own(frame.code())).map(|frame| frame.bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_station_that_comes_late_to_a_real_router_ends_with_what_one_has_that_was_there() {
+    for (name, stream) in samples::captures_v3() {
+        let feed = Feed::default();
+        let mut input = feed.input("router");
+        let mut early = following(&feed);
+        let sent = about_peers(&stream);
+        let mut middle = None;
+        for (number, frame) in sent.iter().enumerate() {
+            append(&mut input, std::slice::from_ref(frame));
+            if number == sent.len() / 2 {
+                middle = Some(feed.attach(Selection::default()));
+            }
+        }
+        let live = bytes_of(&take_all(&mut early));
+        assert_eq!(live, sent.concat(), "{name}: byte for byte");
+        let early = Station::read(&live);
+        let late = Station::read(&bytes_of(&take_all(&mut feed.attach(Selection::default()))));
+        assert_same(&name, &late, &early);
+        assert!(late.updates <= early.updates, "{name}: packed");
+        let middle = Station::read(&bytes_of(&take_all(&mut middle.unwrap())));
+        assert_same(&name, &middle, &early);
+        // The other parser leaves out families that it does not know.
+        assert!(feed.stats().routes >= early.routes(), "{name}");
+        assert_eq!(feed.stats().trouble.malformed, 0, "{name}");
+        assert!(early.routes() > 10, "{name}: {}", early.routes());
+    }
+}
+
+#[test]
+fn a_station_that_is_too_slow_for_a_real_router_ends_with_what_it_has() {
+    for (name, stream) in samples::captures_v3() {
+        let feed = Feed::new(1000, 1000);
+        let mut input = feed.input("router");
+        let mut slow = feed.attach(Selection::default());
+        let sent = about_peers(&stream);
+        let mut told = Vec::new();
+        for (number, frame) in sent.iter().enumerate() {
+            append(&mut input, std::slice::from_ref(frame));
+            if number % 17 == 0 {
+                let mut pieces = VecDeque::new();
+                slow.take(300, &mut pieces);
+                told.extend(bytes_of(pieces.make_contiguous()));
+            }
+        }
+        told.extend(bytes_of(&take_all(&mut slow)));
+        assert!(slow.dumps() > 2, "{name}: it fell off the journal");
+        assert_same(&name, &Station::read(&told), &Station::read(&sent.concat()));
+    }
+}
