@@ -1,0 +1,72 @@
+//! What stations are told of the feed: selections that change under a connection, daemons that go and come back, and files.
+
+use std::time::Duration;
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    feeder::Feeder,
+    topology::STATION,
+    trial::{Plan, RELAY},
+};
+use serde_json::Value;
+
+const ROUTES: usize = 100;
+
+fn peer(last: u8) -> Peer {
+    Peer { address: [10, 255, 0, last].into(), ..Peer::default() }
+}
+
+#[test]
+fn a_selection_that_changes_is_carried_out_on_the_connection_that_is_there() {
+    let trial = Plan::default().start_up();
+    let (one, two) = (peer(2), peer(3));
+    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &one);
+    feeder.send(bmp::peer_up(&two));
+    feeder.announce(&one, &prefixes(ROUTES), 1);
+    feeder.announce(&two, &prefixes(ROUTES), 1);
+    trial.station.wait_connection(0, "both", |c| c.announced() == 2 * ROUTES);
+    trial.bmpd.commit(STATION, "monitor peer 10.255.0.2");
+    let connection = trial.station.wait_connection(0, "Peer Down of the other", |c| c.has(bmp::PEER_DOWN));
+    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).expect("it was seen");
+    assert_eq!(down.peer(), Some(two.address.into()));
+    // What is not selected is not told, and what is goes on.
+    feeder.announce(&two, &prefixes(ROUTES), 1);
+    feeder.announce(&one, &prefixes(1), 1);
+    trial.station.wait_connection(0, "one more", |c| c.announced() == 2 * ROUTES + 1);
+    trial.bmpd.commit(STATION, "undo monitor peer 10.255.0.2");
+    let connection = trial.station.wait_connection(0, "the other again", |c| c.announced() == 3 * ROUTES + 1);
+    assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (3, 1));
+    assert_eq!((connection.end, trial.station.connections().len()), (None, 1));
+}
+
+#[test]
+fn a_daemon_that_is_back_in_time_is_not_noticed() {
+    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
+    let peer = peer(2);
+    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
+    feeder.announce(&peer, &prefixes(ROUTES), 1);
+    trial.station.wait_connection(0, "its routes", |c| c.announced() == ROUTES);
+    drop(feeder);
+    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
+    feeder.announce(&peer, &prefixes(ROUTES), 1);
+    feeder.announce(&peer, &prefixes(ROUTES + 1)[ROUTES..], 1);
+    let connection = trial.station.wait_connection(0, "what is new", |c| c.announced() > ROUTES);
+    assert_eq!((connection.announced(), connection.count(bmp::PEER_UP)), (ROUTES + 1, 1));
+    assert!(!connection.has(bmp::PEER_DOWN));
+}
+
+#[test]
+fn a_file_that_is_not_mrt_is_said_so_and_nothing_else_is_touched() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), b"this is no routing table, whatever its name says").expect("it is written");
+    let system = format!("mrt-replay table\n file {}\n pace maximum", file.path().display());
+    let trial = Plan { system: &system, ..Plan::default() }.start_up();
+    let replay = lab::wait::until("the replay fails", Duration::from_secs(10), || {
+        let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("JSON");
+        (replays[0]["state"] == "failed").then(|| replays[0].clone())
+    });
+    assert!(replay["why"].as_str().is_some_and(|why| why.contains(&*file.path().to_string_lossy())), "{replay:#}");
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 0);
+}
