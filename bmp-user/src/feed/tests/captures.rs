@@ -16,10 +16,13 @@ use crate::wire::bmp::{Message, MessageType, PeerHeader, PeerKey, frames, peer_f
 /// By prefix and path, all that another parser knows of a route.
 type Routes = BTreeMap<String, String>;
 
-/// A station, by peer: its Peer Up, and by view its routes.
+/// Of a peer: its Peer Up, and by view its routes.
+type Peer = (Option<Vec<u8>>, BTreeMap<u8, Routes>);
+
+/// A station, by peer.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Station {
-    peers: BTreeMap<PeerKey, (Option<Vec<u8>>, BTreeMap<u8, Routes>)>,
+    peers: BTreeMap<PeerKey, Peer>,
     updates: usize,
 }
 
