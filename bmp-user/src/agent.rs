@@ -66,6 +66,9 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         Enforcement::Socket { why } => warn!("egress is not enforced by the kernel, sockets are bound only: {why}"),
     }
 
+    if let Some(said) = config.not_carried_out() {
+        warn!("{said}");
+    }
     let feed = Feed::default();
     let (pins, steers) = (Pins::new(datapath.clone()), Steers::default());
     let sessions = Sessions::default();

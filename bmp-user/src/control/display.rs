@@ -74,6 +74,9 @@ impl Context {
     pub(super) async fn warnings(&self, before: &Config, now: &Config) -> String {
         let host = self.host.borrow().clone();
         let mut text = String::new();
+        if let Some(said) = now.not_carried_out().filter(|said| before.not_carried_out().as_ref() != Some(said)) {
+            text = format!("Warning: {said}.\n");
+        }
         for (id, session) in &now.bmp.sessions {
             let wanted = effective(&now.bmp, id, session).connect;
             let changed = before.bmp.sessions.get(id).is_none_or(|was| {

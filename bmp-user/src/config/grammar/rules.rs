@@ -402,9 +402,23 @@ const fn exec(action: Action, views: &'static [ViewKind], syntax: &'static [Synt
 }
 
 /// The whole language.
-pub(in crate::config) static RULES: [&Rule; 46] = [
+pub(in crate::config) static RULES: [&Rule; 61] = [
     &SYSNAME,
     &INTERFACE_ALIAS,
+    &BGP,
+    &ROUTER_ID,
+    &LISTEN_PORT,
+    &PEER_AS_NUMBER,
+    &PEER_PORT,
+    &PEER_PASSWORD,
+    &PEER_LISTEN_ONLY,
+    &PEER_CONNECT_INTERFACE,
+    &PEER_TIMER,
+    &BGP_IPV4_FAMILY,
+    &BGP_IPV6_FAMILY,
+    &BGP_L2VPN_FAMILY,
+    &BGP_LINK_STATE_FAMILY,
+    &PEER_ENABLE,
     &RELAY,
     &LISTEN,
     &ALLOW,
@@ -414,6 +428,7 @@ pub(in crate::config) static RULES: [&Rule; 46] = [
     &REPLAY_PACE,
     &REPLAY_LOOP,
     &BMP,
+    &STATISTICS_TIMER,
     &BMP_CONNECT_INTERFACE,
     &PERSIST,
     &SESSION,

@@ -10,15 +10,26 @@ sysname edge1
 #
 interface-alias eth1 GigabitEthernet0/1/0
 #
+bgp 65000
+ router-id 10.7.0.1
+ peer 10.7.0.2 as-number 65001
+ #
+ ipv4-family unicast
+  peer 10.7.0.2 enable
+#
 bmp-relay frr
  listen 127.0.0.1 port 5000
 #
 bmp
+ statistics-timer 3600
  connect-interface 192.0.2.1
  #
  bmp-session 198.51.100.7
   tcp connect port 11019
   connect-interface GigabitEthernet0/1/0 203.0.113.9
+  #
+  monitor public
+   route-mode ipv4-family unicast adj-rib-in pre-policy
  #
  bmp-session 198.51.100.8 alias lab
   tcp connect port 11020
@@ -108,8 +119,8 @@ fn a_misspelt_command_takes_what_is_in_its_view_with_it() {
         let column = 1 + indent.len();
         assert_errors(&text, &[(&format!("2:{column}"), "`bmp-session`?"), ("7:8", "not complete")]);
     }
-    let text = "bgp 65000\n router-id 10.7.0.1\n peer 10.7.0.2 as-number 65001\n #\n ipv4-family unicast\n  peer 10.7.0.2 enable\n#\nbmp\n";
-    assert_errors(text, &[("1:1", "unknown command `bgp`")]);
+    let text = "isis 65000\n router-id 10.7.0.1\n peer 10.7.0.2 as-number 65001\n #\n ipv4-family unicast\n  peer 10.7.0.2 enable\n#\nbmp\n";
+    assert_errors(text, &[("1:1", "unknown command `isis`")]);
     let text = "segment-routing\n mapping-server\n  prefix x\nospf 1\nbmp\n connect-interface 192.0.2.1\n";
     assert_errors(text, &[("1:1", "unknown command `segment-routing`"), ("4:1", "unknown command `ospf`")]);
     let text = "bmp\nneighbor 198.51.100.7\ntcp connect port 1\nconnect-interface eth1\nquit\nquit\n";

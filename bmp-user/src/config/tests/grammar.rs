@@ -175,12 +175,8 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
                     // Another command of that name is nearer.
                     Some(_) => {}
                     // As a cut one it may be another command: `hold` of a relay is `hold-down` in a session.
-                    None if abbreviate && found.is_ok() => {
-                        assert!(
-                            RULES.iter().any(|rule| rule.keyword() != name && rule.keyword().starts_with(name)),
-                            "{line}"
-                        );
-                    }
+                    None if abbreviate
+                        && RULES.iter().any(|rule| rule.keyword() != name && rule.keyword().starts_with(name)) => {}
                     None => {
                         let error = found.expect_err(&line);
                         let word: String = line.chars().skip(error.column - 1).take(error.length).collect();

@@ -141,6 +141,37 @@ fn replay() -> impl Strategy<Value = Replay> {
     })
 }
 
+fn bgp_peer(address: IpAddr) -> impl Strategy<Value = (IpAddr, BgpPeer)> {
+    use crate::wire::bgp::Family;
+    let families = vec![Family::IPV4_UNICAST, Family::VPNV6, Family::L2VPN_EVPN, Family::LINK_STATE];
+    let own = if address.is_ipv4() { v4().boxed() } else { v6().boxed() };
+    let timer = (0u16..21_845).prop_map(|keepalive| BgpTimer { keepalive, hold: keepalive * 3 });
+    (
+        1u32..,
+        option::of(1u16..),
+        option::of(name()),
+        any::<bool>(),
+        option::of(source(own)),
+        option::of(timer),
+        btree_set(prop::sample::select(families), 0..4),
+    )
+        .prop_map(move |(asn, port, password, listen_only, connect_interface, timer, families)| {
+            let asn = Some(asn);
+            (address, BgpPeer { asn, port, password, listen_only, connect_interface, timer, families })
+        })
+}
+
+fn bgp() -> impl Strategy<Value = Bgp> {
+    let peers = vec(prop_oneof![v4(), v6()].prop_flat_map(bgp_peer), 0..4);
+    let router_id = any::<Ipv4Addr>().prop_filter("an identifier", |id| !id.is_unspecified());
+    (1u32.., option::of(router_id), option::of(1u16..), peers).prop_map(|(asn, router_id, listen_port, peers)| Bgp {
+        asn,
+        router_id,
+        listen_port,
+        peers: peers.into_iter().collect(),
+    })
+}
+
 fn session() -> impl Strategy<Value = (SessionId, Session)> {
     let of = |station: IpAddr,
               (vpn_instance, alias, plain): (_, _, Session),
@@ -182,6 +213,8 @@ prop_compose! {
         sysname in option::of(name()),
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
         listens in btree_map(name(), (option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), btree_set(prefix(), 0..3), 0u64..3601), 0..4),
+        bgp in option::of(bgp()),
+        statistics in option::of(0u64..65_536),
         mut replays in btree_map(name(), replay(), 0..3),
         connect_interface in option::of(v4()),
         enabled in any::<bool>(),
@@ -200,7 +233,8 @@ prop_compose! {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         }), ..Bmp::default() };
-        bmp.enabled |= bmp.connect_interface.is_some() || !sessions.is_empty();
+        bmp.statistics_timer = statistics.map(Duration::from_secs);
+        bmp.enabled |= statistics.is_some() || bmp.connect_interface.is_some() || !sessions.is_empty();
         for (id, session) in sessions {
             let same = |(other, held): (&SessionId, &Session)| other.station == id.station && held.transport == session.transport;
             if !bmp.sessions.iter().any(same) {
@@ -210,7 +244,7 @@ prop_compose! {
                 bmp.sessions.insert(id, session);
             }
         }
-        Config { sysname, interface_aliases, relays, replays, bmp, ..Config::default() }
+        Config { sysname, interface_aliases, bgp, relays, replays, bmp }
     }
 }
 
