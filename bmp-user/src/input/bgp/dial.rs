@@ -61,7 +61,9 @@ pub(super) fn link(stream: TcpStream) -> io::Result<Link> {
 pub(super) fn explain(error: &io::Error) -> io::Error {
     let mend = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => ": it takes CAP_NET_ADMIN, start bmpd with it",
-        Some(libc::ENOPROTOOPT) => ": this kernel has no TCP MD5 (CONFIG_TCP_MD5SIG), remove `password` or take another kernel",
+        Some(libc::ENOPROTOOPT) => {
+            ": this kernel has no TCP MD5 (CONFIG_TCP_MD5SIG), remove `password` or take another kernel"
+        }
         _ => ": see `password` of the peer",
     };
     io::Error::new(error.kind(), format!("cannot set the TCP MD5 password: {error}{mend}"))

@@ -104,11 +104,8 @@ impl Life {
     /// The session is established.
     pub(super) fn up(&mut self, peer: &Remote, sent_open: &[u8], ends: (SocketAddr, SocketAddr), now: Instant) {
         let (local, remote) = ends;
-        let key = PeerKey {
-            peer_type: PeerType::GLOBAL,
-            distinguisher: [0; 8],
-            address: build::address_field(self.address),
-        };
+        let key =
+            PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address: build::address_field(self.address) };
         let ipv6 = if self.address.is_ipv6() { peer_flags::IPV6 } else { 0 };
         let two_byte = if peer.negotiated.as_size == 2 { peer_flags::TWO_BYTE_AS } else { 0 };
         let (asn, bgp_id) = (self.asn, peer.bgp_id);
@@ -243,9 +240,9 @@ impl Life {
             (StatisticType::TREATED_AS_WITHDRAW, Value::Counter(treated_as_withdraw)),
             (StatisticType::PREFIXES_TREATED_AS_WITHDRAW, Value::Counter(prefixes_treated_as_withdraw)),
         ];
-        let of_families = ribs.iter().map(|rib| {
-            (StatisticType::ADJ_RIB_IN_OF_FAMILY, Value::OfFamily(rib.family, rib.routes as u64))
-        });
+        let of_families = ribs
+            .iter()
+            .map(|rib| (StatisticType::ADJ_RIB_IN_OF_FAMILY, Value::OfFamily(rib.family, rib.routes as u64)));
         let statistics: Vec<_> =
             fixed.into_iter().chain(of_families).map(|(kind, value)| Statistic { kind, value }).collect();
         let mut out = BytesMut::new();

@@ -232,7 +232,9 @@ fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Wanted {
     let asn = peer.asn.ok_or("no AS number: give it one with `peer ADDRESS as-number NUMBER`")?;
     let bgp_id = bgp.router_id.ok_or("no BGP identifier: give this device one with `router-id ADDRESS`")?;
     if peer.families.is_empty() {
-        return Err("no address family: enable one with `peer ADDRESS enable` in its view, such as `ipv4-family unicast`");
+        return Err(
+            "no address family: enable one with `peer ADDRESS enable` in its view, such as `ipv4-family unicast`",
+        );
     }
     let listens = bgp.listen_port.is_some();
     if peer.listen_only && !listens {

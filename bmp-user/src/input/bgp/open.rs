@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::fsm::Notice;
 use crate::wire::bgp::{
-    Capabilities, Capability, Error, Family, Form, Frame, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType, Open, Problem,
+    Capabilities, Capability, Error, Family, Form, Frame, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType, Open,
+    Problem,
     capability::{add_path, graceful_restart},
     notification::{code, header_error, open_error},
     open,
@@ -64,8 +65,9 @@ impl Local {
         let refuse = |subcode, data, why| Err((Notice { code: code::OPEN, subcode, data }, why));
         if open.asn() != asn {
             let said = open.asn();
-            let why =
-                format!("the peer says that it is AS {said}, not AS {asn}: correct `peer ADDRESS as-number` here or its own there");
+            let why = format!(
+                "the peer says that it is AS {said}, not AS {asn}: correct `peer ADDRESS as-number` here or its own there"
+            );
             return refuse(open_error::BAD_PEER_AS, Bytes::new(), why);
         }
         // RFC 6286 §2.2: within an AS no two have the same.
@@ -202,8 +204,7 @@ fn describe(capability: &Capability<'_>) -> String {
                 add_path::BOTH => "both",
                 _ => "ignored",
             };
-            let families: Vec<_> =
-                families.iter().map(|(family, field)| format!("{family} {}", word(field))).collect();
+            let families: Vec<_> = families.iter().map(|(family, field)| format!("{family} {}", word(field))).collect();
             format!("add-path {}", families.join(", "))
         }
         Capability::GracefulRestart(restart) => {

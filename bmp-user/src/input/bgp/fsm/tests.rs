@@ -58,10 +58,7 @@ fn table() -> [(Event, [Does; 6]); 19] {
     use State::{Connect, Established, OpenConfirm, OpenSent};
     let alike = |event, notice| (event, [Stays, Fails, Fails, Says(notice), Says(notice), Says(notice)]);
     [
-        (
-            Event::ManualStart,
-            [Goes(Connect, "connect"), Stays, Stays, Stays, Stays, Stays],
-        ),
+        (Event::ManualStart, [Goes(Connect, "connect"), Stays, Stays, Stays, Stays, Stays]),
         alike(Event::ManualStop(Notice::cease(cease::SHUTDOWN)), "6/2"),
         (
             Event::ConnectRetryTimerExpires,
@@ -72,23 +69,14 @@ fn table() -> [(Event, [Does; 6]); 19] {
             Event::KeepaliveTimerExpires,
             [Stays, Fails, Fails, Says("5/1"), Goes(OpenConfirm, "keepalive"), Goes(Established, "keepalive")],
         ),
-        (
-            Event::IdleHoldTimerExpires,
-            [Goes(Connect, "connect"), Fails, Fails, Says("5/1"), Says("5/2"), Says("5/3")],
-        ),
-        (
-            Event::TcpCrAcked,
-            [Stays, Goes(OpenSent, "open"), Goes(OpenSent, "open"), Stays, Stays, Stays],
-        ),
+        (Event::IdleHoldTimerExpires, [Goes(Connect, "connect"), Fails, Fails, Says("5/1"), Says("5/2"), Says("5/3")]),
+        (Event::TcpCrAcked, [Stays, Goes(OpenSent, "open"), Goes(OpenSent, "open"), Stays, Stays, Stays]),
         (
             Event::TcpConnectionConfirmed,
             [Goes(State::Idle, "close"), Goes(OpenSent, "open"), Goes(OpenSent, "open"), Stays, Stays, Stays],
         ),
         (Event::TcpConnectionFails, [Stays, Fails, Fails, Fails, Fails, Fails]),
-        (
-            Event::BgpOpen(90),
-            [Stays, Fails, Fails, Goes(OpenConfirm, "keepalive"), Says("5/2"), Says("5/3")],
-        ),
+        (Event::BgpOpen(90), [Stays, Fails, Fails, Goes(OpenConfirm, "keepalive"), Says("5/2"), Says("5/3")]),
         alike(Event::BgpHeaderErr(Notice::new(code::MESSAGE_HEADER, 1)), "1/1"),
         alike(Event::BgpOpenMsgErr(Notice::new(code::OPEN, 2)), "2/2"),
         alike(Event::OpenCollisionDump, "6/7"),

@@ -29,7 +29,10 @@ async fn collide(peer_is_higher: bool, out_first: bool) {
     stays.keepalive().await;
     stays.send(&announce(&[1])).await;
     let status = world.wait("a route", |status| !status.routes.is_empty()).await;
-    assert_eq!((status.state, status.remote.unwrap().port()), (State::Established, if peer_is_higher { 50_000 } else { 179 }));
+    assert_eq!(
+        (status.state, status.session.unwrap().remote.port()),
+        (State::Established, if peer_is_higher { 50_000 } else { 179 })
+    );
     sleep(Duration::from_secs(60)).await;
     assert_eq!(world.words(), ["up", "+1"]);
 }

@@ -55,10 +55,10 @@ async fn a_session_is_told_with_its_opens_and_ends_and_every_update_as_it_came()
 
     assert_eq!((status.state, status.established_count, status.last_error), (State::Established, 1, None));
     assert_eq!(status.routes, [(Family::IPV4_UNICAST, 2)]);
-    assert_eq!((status.hold, status.keepalive), (Some(Duration::from_secs(90)), Some(Duration::from_secs(30))));
-    assert_eq!(status.bgp_id, Some(hello.bgp_id));
-    assert_eq!(status.capabilities[..2], ["multiprotocol IPv4 unicast", "multiprotocol IPv6 unicast"]);
-    assert_eq!(status.local.unwrap().to_string(), "10.7.0.1:40000");
+    let session = status.session.unwrap();
+    assert_eq!((session.hold, session.keepalive), (Duration::from_secs(90), Duration::from_secs(30)));
+    assert_eq!((session.bgp_id, session.local.port()), (hello.bgp_id, 40_000));
+    assert_eq!(session.capabilities[..2], ["multiprotocol IPv4 unicast", "multiprotocol IPv6 unicast"]);
     assert_eq!((status.sent.of(MessageType::Open), status.received.of(MessageType::Open)), (1, 1));
 }
 
@@ -190,7 +190,8 @@ async fn a_peer_that_is_not_there_is_tried_again_and_not_too_often() {
     let mut far = world.dialed().await;
     far.notify(6, 5).await;
     drop(far);
-    let status = world.wait("a refusal", |status| status.last_error.as_deref().is_some_and(|e| e.contains("refused"))).await;
+    let status =
+        world.wait("a refusal", |status| status.last_error.as_deref().is_some_and(|e| e.contains("refused"))).await;
     // It may connect itself.
     assert!(matches!(status.state, State::Active | State::Connect | State::Idle), "{status:?}");
     sleep(Duration::from_secs(600)).await;
@@ -209,7 +210,7 @@ async fn a_peer_that_only_listens_is_not_called_and_is_up_when_it_connects() {
     let mut far = world.connect().await;
     far.establish(&Hello::default()).await;
     let status = world.wait("up", |status| status.state == State::Established).await;
-    assert_eq!(status.remote.unwrap().port(), 50_000);
+    assert_eq!(status.session.unwrap().remote.port(), 50_000);
     far.notify(6, 4).await;
     // It comes again at once, and is heard a moment later.
     let mut far = world.connect().await;
@@ -350,7 +351,8 @@ async fn a_message_may_come_byte_by_byte() {
     let mut world = World::start(plan());
     let mut far = world.dialed().await;
     let hello = Hello { bgp_id: Ipv4Addr::new(1, 1, 1, 1), ..Hello::default() };
-    let all = [hello.open().to_vec(), samples::bgp(4, &[]), announce(&[1]), samples::bgp(4, &[]), announce(&[2])].concat();
+    let all =
+        [hello.open().to_vec(), samples::bgp(4, &[]), announce(&[1]), samples::bgp(4, &[]), announce(&[2])].concat();
     for byte in all {
         far.send(&[byte]).await;
         tokio::task::yield_now().await;

@@ -367,9 +367,7 @@ pub(super) fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8
 }
 
 /// ORIGIN, AS_PATH with 4-octet numbers, NEXT_HOP.
-pub(super) const ATTRIBUTES: [u8; 20] = [
-    0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 10, 7, 0, 2,
-];
+pub(super) const ATTRIBUTES: [u8; 20] = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 10, 7, 0, 2];
 
 /// 10.0.N.0/24 for each number.
 pub(super) fn prefixes(numbers: &[u8]) -> Vec<u8> {
