@@ -183,7 +183,8 @@ impl Default for Now {
 impl Shown {
     fn status(&self, feed: &Feed) -> PeerStatus {
         let now = lock(&self.now).clone();
-        let left = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(Instant::now()));
+        let left =
+            |at: Option<Instant>| at.map(|at| at.saturating_duration_since(tokio::time::Instant::now().into_std()));
         let load = |counts: &Counts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
         let ribs = feed.ribs(&input_name(self.address)).into_iter().filter(|rib| rib.view == View::AdjRibInPre);
         PeerStatus {

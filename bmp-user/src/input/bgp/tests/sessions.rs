@@ -186,8 +186,8 @@ async fn every_end_is_told_with_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_not_there_is_tried_again_and_not_too_often() {
     let mut world = World::start(plan());
-    world.set_reachable(false);
     let mut far = world.dialed().await;
+    world.set_reachable(false);
     far.notify(6, 5).await;
     drop(far);
     let status =
@@ -294,7 +294,7 @@ async fn what_cannot_be_told_ends_the_session_with_the_right_notification() {
 async fn families_that_were_not_negotiated_are_not_passed_on() {
     let mut world = World::start(plan());
     let mut far = world.established(&Hello { families: vec![Family::IPV4_UNICAST], ..Hello::default() }).await;
-    let ipv6 = [&ATTRIBUTES[..13], &[0x80, 14, 9, 0, 2, 1, 0, 0, 32, 0x20, 1, 0xd, 0xb8]].concat();
+    let ipv6 = [&ATTRIBUTES[..13], &[0x80, 14, 10, 0, 2, 1, 0, 0, 32, 0x20, 1, 0xd, 0xb8]].concat();
     far.send(&[update(&[], &ipv6, &[]), end_of_rib(Family::IPV6_UNICAST), announce(&[5])].concat()).await;
     world.wait("a route", |status| !status.routes.is_empty()).await;
     assert_eq!((world.words(), world.counters().not_negotiated), (vec!["up".to_owned(), "+5".to_owned()], 2));

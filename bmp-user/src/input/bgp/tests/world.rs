@@ -200,7 +200,9 @@ pub(super) fn word(frame: &[u8]) -> String {
             }
             let plain = |sign: char, items: &[u8]| {
                 let form = bgp::Form::of(Family::IPV4_UNICAST).unwrap();
-                bgp::nlri(form, false, items).map(|item| format!("{sign}{}", item.unwrap()[3])).collect::<Vec<_>>()
+                bgp::nlri(form, false, items)
+                    .map(|item| format!("{sign}{}", item.unwrap().last().unwrap()))
+                    .collect::<Vec<_>>()
             };
             let mut words = [plain('-', update.withdrawn), plain('+', update.nlri)].concat();
             words.extend(update.reach.map(|reach| format!("+{}", reach.family)));
