@@ -74,6 +74,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let sessions = Sessions::default();
     let relays = input::relay::Relays::default();
     let (stop, stopping) = watch::channel(false);
+    let (stop_inputs, inputs_stopping) = watch::channel(false);
     let (identity_sender, identity) = watch::channel(identity_of(&config));
     let store = Store::new(&options.config, config);
     let mut config = store.subscribe();
@@ -92,6 +93,9 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays.clone()));
     let replays = input::mrt::Replays::default();
     let replay_task = tokio::spawn(input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
+    let bgp_peers = input::bgp::Peers::default();
+    let bgp_task =
+        tokio::spawn(input::bgp::run(config.clone(), feed.clone(), bgp_peers, inputs_stopping));
     let mut session_task = tokio::spawn(session::run(
         sessions.clone(),
         feed.clone(),
@@ -133,6 +137,11 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     stop.send_replace(true);
     if let Err(error) = (&mut session_task).await {
         error!("the session task failed: {error}");
+    }
+    // After the sessions: their stations have been told Termination, and need not be told Peer Down.
+    stop_inputs.send_replace(true);
+    if let Err(error) = bgp_task.await {
+        error!("the task of the BGP peers failed: {error}");
     }
     for task in [relay_task, replay_task, pin_task, event_task] {
         task.abort();

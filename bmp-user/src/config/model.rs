@@ -31,14 +31,11 @@ pub struct Config {
 impl Config {
     /// What is configured that this version of bmpd does not do, in a sentence without a full stop.
     pub fn not_carried_out(&self) -> Option<String> {
-        let peers = self.bgp.as_ref().map_or(0, |bgp| bgp.peers.len());
-        match (peers, self.bmp.statistics_timer) {
-            (0, None) => None,
-            (0, Some(_)) => Some("bmpd sends no statistics of its own yet: statistics-timer has no effect".to_owned()),
-            (peers, _) => Some(format!(
-                "bmpd does not speak BGP yet: the {peers} BGP peers that are configured are not connected, and nothing is told of them"
-            )),
-        }
+        let mut peers = self.bgp.iter().flat_map(|bgp| &bgp.peers);
+        let (address, _) = peers.find(|(_, peer)| peer.connect_interface.is_some())?;
+        Some(format!(
+            "bmpd does not pin BGP sessions yet: connect-interface of peer {address} has no effect, nor has that of any other peer"
+        ))
     }
 }
 
