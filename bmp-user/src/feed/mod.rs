@@ -38,6 +38,7 @@ pub use rib::View;
 pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
 pub use state::Trouble;
 
+use crate::wire::{bgp::Family, bmp::PeerKey};
 use journal::{Journal, Position};
 use state::State;
 
@@ -97,6 +98,19 @@ pub struct FeedStats {
     pub trouble: Trouble,
 }
 
+/// How many routes there are in one RIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RibRoutes {
+    /// The peer.
+    pub peer: PeerKey,
+    /// Which RIB of it.
+    pub view: View,
+    /// Of which family.
+    pub family: Family,
+    /// Routes in it.
+    pub routes: usize,
+}
+
 impl Feed {
     /// A feed whose journal takes at most `journal_bytes` of memory, and withdrawals that stations still need at most `withdrawal_bytes`.
     pub fn new(journal_bytes: usize, withdrawal_bytes: usize) -> Self {
@@ -113,6 +127,14 @@ impl Feed {
     /// A new follower, whose station knows nothing.
     pub fn attach(&self, selection: Selection) -> Follower {
         Follower::attach(Arc::clone(&self.0), selection)
+    }
+
+    /// The RIBs of the peers of an input, and how many routes are in each.
+    pub fn ribs(&self, input: &str) -> Vec<RibRoutes> {
+        let state = self.0.state();
+        let of_input = state.peers().into_iter().filter(|peer| &*peer.life.input == input);
+        let ribs = of_input.flat_map(|peer| peer.ribs.iter().map(|rib| (peer.life.peer.key, rib)));
+        ribs.map(|(peer, rib)| RibRoutes { peer, view: rib.view, family: rib.family, routes: rib.len() }).collect()
     }
 
     /// The feed in numbers.

@@ -1,4 +1,5 @@
 //! Everything that feeds.
 
+pub mod bgp;
 pub mod mrt;
 pub mod relay;

@@ -53,6 +53,16 @@ pub mod open_error {
     pub const UNSUPPORTED_CAPABILITY: u8 = 7;
 }
 
+/// Subcodes of [`code::UPDATE`] (RFC 4271 §6.3), of those errors that still end a session (RFC 7606 §3).
+pub mod update_error {
+    /// Malformed Attribute List.
+    pub const MALFORMED_ATTRIBUTE_LIST: u8 = 1;
+    /// Optional Attribute Error.
+    pub const OPTIONAL_ATTRIBUTE: u8 = 9;
+    /// Invalid Network Field.
+    pub const INVALID_NETWORK_FIELD: u8 = 10;
+}
+
 /// Subcodes of [`code::STATE_MACHINE`] (RFC 6608 §3).
 pub mod state_machine_error {
     /// Receive Unexpected Message in OpenSent State.

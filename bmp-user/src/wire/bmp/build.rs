@@ -94,6 +94,14 @@ pub fn peer_up(
     });
 }
 
+/// A Statistics Report whose count and statistics `statistics` writes.
+pub(super) fn statistics_report_of(out: &mut BytesMut, peer: &PeerHeader, statistics: impl FnOnce(&mut BytesMut)) {
+    message(out, MessageType::StatisticsReport, |out| {
+        peer_header(out, peer);
+        statistics(out);
+    });
+}
+
 /// A Peer Down (RFC 7854 §4.9) with a reason of [`peer_down_reason`] and what belongs to it.
 pub fn peer_down_because(out: &mut BytesMut, peer: &PeerHeader, reason: u8, data: &[u8]) {
     message(out, MessageType::PeerDown, |out| {

@@ -10,6 +10,8 @@ use super::{
 pub mod peer_down_reason {
     /// 1: the local system closed the session; the NOTIFICATION that it sent follows (RFC 7854 §4.9).
     pub const LOCAL_NOTIFICATION: u8 = 1;
+    /// 2: the local system closed the session without a NOTIFICATION; the number of the FSM event follows (RFC 7854 §4.9).
+    pub const LOCAL_EVENT: u8 = 2;
     /// 3: the remote system closed the session; the NOTIFICATION that came follows (RFC 7854 §4.9).
     pub const REMOTE_NOTIFICATION: u8 = 3;
     /// 4: the remote system closed the session without a NOTIFICATION; no data (RFC 7854 §4.9).

@@ -1,0 +1,216 @@
+//! The OPENs of a session: what ours says, what is to be refused in the peer's, and what the two come to.
+
+use std::net::Ipv4Addr;
+
+use bytes::{Bytes, BytesMut};
+
+use super::fsm::Notice;
+use crate::wire::bgp::{
+    Capabilities, Capability, Error, Family, Form, Frame, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType, Open,
+    Problem,
+    capability::{add_path, graceful_restart},
+    notification::{code, header_error, open_error},
+    open,
+};
+
+/// What this device says of itself to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Local {
+    pub(super) asn: u32,
+    pub(super) bgp_id: Ipv4Addr,
+    /// Seconds; zero for none.
+    pub(super) hold: u16,
+    pub(super) families: Vec<Family>,
+}
+
+impl Local {
+    /// The OPEN: every family that is configured, with path identifiers if the peer has any (RFC 7911); 4-octet AS numbers; route refresh,
+    /// plain and enhanced; extended messages; graceful restart as one who only helps others to restart (RFC 4724 §3: no family, no
+    /// restart time), over NOTIFICATIONs too (RFC 8538 §2).
+    ///
+    /// # Errors
+    /// If it is longer than an OPEN may be, which no list of assigned families makes it.
+    pub(super) fn open(&self) -> Result<Bytes, Error> {
+        let mut out = BytesMut::new();
+        open::build(&mut out, self.asn, self.hold, self.bgp_id, &self.capabilities()?)?;
+        Ok(out.freeze())
+    }
+
+    fn capabilities(&self) -> Result<Capabilities, Error> {
+        let mut capabilities = Capabilities::new();
+        for family in &self.families {
+            capabilities.push(&Capability::Multiprotocol(*family))?;
+        }
+        for plain in [
+            Capability::RouteRefresh,
+            Capability::EnhancedRouteRefresh,
+            Capability::ExtendedMessage,
+            Capability::FourOctetAs(self.asn),
+        ] {
+            capabilities.push(&plain)?;
+        }
+        capabilities.push_add_path(self.families.iter().map(|family| (*family, add_path::RECEIVE)))?;
+        capabilities.push_graceful_restart(graceful_restart::NOTIFICATION, 0, [])?;
+        Ok(capabilities)
+    }
+
+    /// Reads the peer's OPEN, of whom AS number `asn` is expected.
+    ///
+    /// # Errors
+    /// The NOTIFICATION that answers it, and why in words.
+    pub(super) fn check(&self, frame: &Frame<'_>, asn: u32) -> Result<Remote, (Notice, String)> {
+        let open = Open::parse(frame).and_then(|open| open.check().map(|()| open)).map_err(|error| {
+            (notice_of(&error, Some(MessageType::Open), frame.bytes()), format!("the peer's OPEN: {error}"))
+        })?;
+        let refuse = |subcode, data, why| Err((Notice { code: code::OPEN, subcode, data }, why));
+        if open.asn() != asn {
+            let said = open.asn();
+            let why = format!(
+                "the peer says that it is AS {said}, not AS {asn}: correct `peer ADDRESS as-number` here or its own there"
+            );
+            return refuse(open_error::BAD_PEER_AS, Bytes::new(), why);
+        }
+        // RFC 6286 §2.2: within an AS no two have the same.
+        if open.bgp_id == self.bgp_id && asn == self.asn {
+            let why = format!("the peer's BGP identifier {} is this device's too: change one `router-id`", open.bgp_id);
+            return refuse(open_error::BAD_IDENTIFIER, Bytes::new(), why);
+        }
+        let negotiated = Negotiated::new(self, &open);
+        if negotiated.families.is_empty() {
+            let why = "the peer offers none of the address families that are enabled here: enable one on both ends";
+            // RFC 5492 §5: the data says what is missed. A multiprotocol capability has four bytes, which always fit.
+            let mut missed = Capabilities::new();
+            for family in &self.families {
+                let _ = missed.push(&Capability::Multiprotocol(*family));
+            }
+            let data = Bytes::copy_from_slice(missed.bytes());
+            return refuse(open_error::UNSUPPORTED_CAPABILITY, data, why.to_owned());
+        }
+        Ok(Remote {
+            hold: open.hold_time,
+            bgp_id: open.bgp_id,
+            // RFC 6286 §2.3.
+            dominant: (self.bgp_id.to_bits(), self.asn) > (open.bgp_id.to_bits(), asn),
+            capabilities: open.capabilities().map(|capability| describe(&capability)).collect(),
+            negotiated,
+            open: Bytes::copy_from_slice(frame.bytes()),
+        })
+    }
+}
+
+/// What the peer's OPEN said, and what it comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Remote {
+    /// Seconds.
+    pub(super) hold: u16,
+    pub(super) bgp_id: Ipv4Addr,
+    /// Whether, of two connections, the one that this device opened stays.
+    pub(super) dominant: bool,
+    /// In words.
+    pub(super) capabilities: Vec<String>,
+    pub(super) negotiated: Negotiated,
+    /// All of it.
+    pub(super) open: Bytes,
+}
+
+/// What both ends can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Negotiated {
+    pub(super) families: Vec<Routes>,
+    /// Bytes of an AS number in AS paths.
+    pub(super) as_size: usize,
+    /// The longest message in bytes.
+    pub(super) limit: usize,
+    pub(super) restart: Option<Restart>,
+}
+
+/// How the routes of a family are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Routes {
+    pub(super) family: Family,
+    pub(super) form: Option<Form>,
+    pub(super) path_ids: bool,
+}
+
+/// What the peer says of restarts (RFC 4724 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Restart {
+    /// How long one may take, in seconds.
+    pub(super) seconds: u16,
+    /// A NOTIFICATION is survived too (RFC 8538).
+    pub(super) notification: bool,
+    /// Families, and whether their forwarding state was kept.
+    pub(super) families: Vec<(Family, bool)>,
+}
+
+impl Negotiated {
+    fn new(local: &Local, open: &Open<'_>) -> Self {
+        let theirs: Vec<Family> = open.families().collect();
+        let add_path = open.add_path();
+        let routes = |&family: &Family| Routes {
+            family,
+            form: Form::of(family),
+            path_ids: add_path.is_some_and(|add_path| add_path.sends(family)),
+        };
+        let restart = open.graceful_restart().map(|restart| Restart {
+            seconds: restart.restart_time,
+            notification: restart.flags & graceful_restart::NOTIFICATION != 0,
+            families: restart
+                .families
+                .iter()
+                .map(|(family, flags)| (family, flags & graceful_restart::FORWARDING != 0))
+                .collect(),
+        });
+        Self {
+            families: local.families.iter().filter(|family| theirs.contains(family)).map(routes).collect(),
+            as_size: if open.four_octet_as().is_some() { 4 } else { 2 },
+            limit: if open.has(Capability::ExtendedMessage) { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE },
+            restart,
+        }
+    }
+
+    pub(super) fn routes(&self, family: Family) -> Option<&Routes> {
+        self.families.iter().find(|routes| routes.family == family)
+    }
+}
+
+/// The NOTIFICATION that answers a message which is wrong (RFC 4271 §6.1, §6.2): `bytes` are what the message starts with.
+pub(super) fn notice_of(error: &Error, message: Option<MessageType>, bytes: &[u8]) -> Notice {
+    let (code, subcode) = error.problem.notification(message);
+    let data = match (code, subcode, &error.problem) {
+        (code::MESSAGE_HEADER, header_error::BAD_LENGTH, _) => bytes.get(16..18),
+        (code::MESSAGE_HEADER, header_error::BAD_TYPE, _) => bytes.get(18..19),
+        // The version that is spoken here.
+        (code::OPEN, _, Problem::Version(_)) => Some(&[0, open::VERSION][..]),
+        // RFC 7313 §5: all of the message.
+        (code::ROUTE_REFRESH, ..) => Some(bytes),
+        _ => None,
+    };
+    Notice { code, subcode, data: Bytes::copy_from_slice(data.unwrap_or_default()) }
+}
+
+/// A capability in words.
+fn describe(capability: &Capability<'_>) -> String {
+    match capability {
+        Capability::Multiprotocol(family) => format!("multiprotocol {family}"),
+        Capability::RouteRefresh => "route refresh".to_owned(),
+        Capability::EnhancedRouteRefresh => "enhanced route refresh".to_owned(),
+        Capability::ExtendedMessage => "extended message".to_owned(),
+        Capability::FourOctetAs(asn) => format!("4-octet AS {asn}"),
+        Capability::AddPath(families) => {
+            let word = |field| match field {
+                add_path::RECEIVE => "receive",
+                add_path::SEND => "send",
+                add_path::BOTH => "both",
+                _ => "ignored",
+            };
+            let families: Vec<_> = families.iter().map(|(family, field)| format!("{family} {}", word(field))).collect();
+            format!("add-path {}", families.join(", "))
+        }
+        Capability::GracefulRestart(restart) => {
+            let families: Vec<_> = restart.families.iter().map(|(family, _)| format!(", {family}")).collect();
+            format!("graceful restart {} s{}", restart.restart_time, families.concat())
+        }
+        Capability::Other { code, .. } => format!("capability {code}"),
+    }
+}

@@ -1,0 +1,242 @@
+//! What `display bgp peer` shows.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::fsm::State;
+use crate::{
+    feed::{Feed, View},
+    wire::bgp::{Family, MessageType},
+};
+
+/// The BGP peers; clones show the same peers.
+#[derive(Clone, Debug, Default)]
+pub struct Peers(Arc<Registry>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    peers: Mutex<BTreeMap<IpAddr, Arc<Shown>>>,
+    listener: Mutex<ListenerStatus>,
+}
+
+/// Messages by type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts([u64; MessageType::ALL.len()]);
+
+impl MessageCounts {
+    /// How many there are of a type.
+    pub fn of(&self, message: MessageType) -> u64 {
+        self.0[usize::from(message.code()) - 1]
+    }
+
+    /// How many there are in all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// One peer at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS number, if one is configured.
+    pub asn: Option<u32>,
+    /// The state of the connection that has come farthest.
+    pub state: State,
+    /// How long it has been established, or has not been.
+    pub age: Duration,
+    /// Why it is not established, or how the session before ended.
+    pub last_error: Option<String>,
+    /// Messages that came, on all connections since the peer was configured.
+    pub received: MessageCounts,
+    /// Messages that were sent.
+    pub sent: MessageCounts,
+    /// Routes in the Adj-RIB-In of each family.
+    pub routes: Vec<(Family, usize)>,
+    /// What the session has that is established, if one is.
+    pub session: Option<Session>,
+    /// How often it has been established.
+    pub established_count: u64,
+    /// How long it takes until the peer is tried again, if it is left alone for now.
+    pub retry_in: Option<Duration>,
+    /// How long the routes of a peer that is restarting stay (RFC 4724), if one is.
+    pub restart_left: Option<Duration>,
+    /// Routes that it has not announced again since it restarted, or since a route refresh began.
+    pub stale: usize,
+    /// UPDATEs of this session, or the one before, that were treated as withdrawals (RFC 7606).
+    pub treated_as_withdraw: u32,
+    /// UPDATEs of this session, or the one before, for families that were not negotiated, which are not passed on.
+    pub not_negotiated: u64,
+}
+
+/// What an established session has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Negotiated hold time; zero for none.
+    pub hold: Duration,
+    /// Time between the KEEPALIVEs that are sent; zero for none.
+    pub keepalive: Duration,
+    /// The peer's BGP identifier.
+    pub bgp_id: Ipv4Addr,
+    /// The capabilities of its OPEN, in words.
+    pub capabilities: Vec<String>,
+    /// The families that both ends have.
+    pub families: Vec<Family>,
+    /// This end of the connection.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+}
+
+/// How the listener does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// `listen-port N`.
+    pub port: Option<u16>,
+    /// Why it does not listen, or not for all, if that is so.
+    pub trouble: Option<String>,
+    /// Connections that were closed at once, because they were from nobody's peer.
+    pub refused: u64,
+}
+
+impl Peers {
+    /// The peers that are configured, by address. `feed` is the feed that they feed.
+    pub fn snapshot(&self, feed: &Feed) -> Vec<PeerStatus> {
+        let peers: Vec<Arc<Shown>> = lock(&self.0.peers).values().cloned().collect();
+        peers.iter().map(|shown| shown.status(feed)).collect()
+    }
+
+    /// How the listener does.
+    pub fn listener(&self) -> ListenerStatus {
+        lock(&self.0.listener).clone()
+    }
+
+    pub(super) fn change_listener(&self, change: impl FnOnce(&mut ListenerStatus)) {
+        change(&mut lock(&self.0.listener));
+    }
+
+    /// Shows a peer for as long as the handle lives.
+    pub(super) fn register(&self, address: IpAddr, asn: Option<u32>) -> Handle {
+        let (received, sent) = Default::default();
+        let shown = Arc::new(Shown { address, asn, now: Mutex::default(), received, sent });
+        lock(&self.0.peers).insert(address, Arc::clone(&shown));
+        Handle { peers: self.clone(), shown }
+    }
+}
+
+/// The name of the input that a peer's routes are of.
+pub(super) fn input_name(address: IpAddr) -> String {
+    format!("bgp {address}")
+}
+
+type Counts = [AtomicU64; MessageType::ALL.len()];
+
+#[derive(Debug)]
+struct Shown {
+    address: IpAddr,
+    asn: Option<u32>,
+    now: Mutex<Now>,
+    received: Counts,
+    sent: Counts,
+}
+
+/// What changes with the state.
+#[derive(Clone, Debug)]
+pub(super) struct Now {
+    pub(super) state: State,
+    pub(super) since: Instant,
+    pub(super) last_error: Option<String>,
+    pub(super) session: Option<Session>,
+    pub(super) established_count: u64,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) restart_until: Option<Instant>,
+    pub(super) stale: usize,
+    pub(super) treated_as_withdraw: u32,
+    pub(super) not_negotiated: u64,
+}
+
+impl Default for Now {
+    fn default() -> Self {
+        Self {
+            state: State::Idle,
+            since: Instant::now(),
+            last_error: None,
+            session: None,
+            established_count: 0,
+            retry_at: None,
+            restart_until: None,
+            stale: 0,
+            treated_as_withdraw: 0,
+            not_negotiated: 0,
+        }
+    }
+}
+
+impl Shown {
+    fn status(&self, feed: &Feed) -> PeerStatus {
+        let now = lock(&self.now).clone();
+        let left = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(Instant::now()));
+        let load = |counts: &Counts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
+        let ribs = feed.ribs(&input_name(self.address)).into_iter().filter(|rib| rib.view == View::AdjRibInPre);
+        PeerStatus {
+            address: self.address,
+            asn: self.asn,
+            state: now.state,
+            age: now.since.elapsed(),
+            last_error: now.last_error,
+            received: load(&self.received),
+            sent: load(&self.sent),
+            routes: ribs.map(|rib| (rib.family, rib.routes)).collect(),
+            session: now.session,
+            established_count: now.established_count,
+            retry_in: left(now.retry_at),
+            restart_left: left(now.restart_until),
+            stale: now.stale,
+            treated_as_withdraw: now.treated_as_withdraw,
+            not_negotiated: now.not_negotiated,
+        }
+    }
+}
+
+/// A peer as its task sees it.
+#[derive(Debug)]
+pub(super) struct Handle {
+    peers: Peers,
+    shown: Arc<Shown>,
+}
+
+impl Handle {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Now)) {
+        change(&mut lock(&self.shown.now));
+    }
+
+    pub(super) fn received(&self, message: MessageType, messages: u64) {
+        self.shown.received[usize::from(message.code()) - 1].fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn sent(&self, message: MessageType) {
+        self.shown.sent[usize::from(message.code()) - 1].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut peers = lock(&self.peers.0.peers);
+        if peers.get(&self.shown.address).is_some_and(|shown| Arc::ptr_eq(shown, &self.shown)) {
+            peers.remove(&self.shown.address);
+        }
+    }
+}
+
+/// These hold values for display: a holder that panicked left one that is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,7 @@
+//! Peers over streams in memory, with a clock that the tests move.
+
+mod collision;
+mod damage;
+mod restart;
+mod sessions;
+mod world;

@@ -1,0 +1,389 @@
+//! A peer's task, the router at the other end of its streams, and a station at the feed.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    feed::{Feed, Follower, Selection},
+    input::bgp::{
+        connection::Link,
+        dial::Target,
+        fsm::Notice,
+        open::Local,
+        peer::{Command, Dial, Plan, Task},
+        status::{PeerStatus, Peers, input_name},
+        updates::Counters,
+    },
+    wire::{
+        bgp::{
+            self, Capabilities, Capability, Family, MAX_EXTENDED_MESSAGE, MessageType, capability::add_path, keepalive,
+            notification, open,
+        },
+        bmp::{self, Message, frames},
+    },
+};
+
+pub(super) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2));
+pub(super) const OWN_ID: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
+pub(super) const ASN: u32 = 65001;
+pub(super) const OWN_ASN: u32 = 65000;
+/// Long after all that is to happen has happened.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+pub(super) fn plan() -> Plan {
+    Plan {
+        target: Target { address: ADDRESS, port: 179, password: None },
+        asn: ASN,
+        local: Local {
+            asn: OWN_ASN,
+            bgp_id: OWN_ID,
+            hold: 90,
+            families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+        },
+        keepalive: Duration::from_secs(30),
+        connects: true,
+        listens: true,
+    }
+}
+
+pub(super) struct World {
+    pub(super) feed: Feed,
+    peers: Peers,
+    station: Follower,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) statistics: watch::Sender<Duration>,
+    dialed: mpsc::UnboundedReceiver<DuplexStream>,
+    reachable: Arc<AtomicBool>,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl World {
+    pub(super) fn start(plan: Plan) -> Self {
+        let (feed, peers) = (Feed::default(), Peers::default());
+        let mut station = feed.attach(Selection::default());
+        station.take(usize::MAX, &mut VecDeque::new());
+        let (far_ends, dialed) = mpsc::unbounded_channel();
+        let reachable = Arc::new(AtomicBool::new(true));
+        let answers = Arc::clone(&reachable);
+        let dial: Dial = Arc::new(move || {
+            let (near, far) = duplex(1 << 20);
+            let answers = answers.load(Ordering::Relaxed) && far_ends.send(far).is_ok();
+            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+            Box::pin(async move { if answers { Ok(link(near, 40_000, 179)) } else { Err(refused) } })
+        });
+        let (statistics, every) = watch::channel(Duration::ZERO);
+        let (commands, receiver) = mpsc::channel(4);
+        let handle = peers.register(ADDRESS, Some(plan.asn));
+        let open = plan.local.open().unwrap();
+        let task = tokio::spawn(Task::new(plan, open, dial, &feed, handle, every).run(receiver));
+        Self { feed, peers, station, commands, statistics, dialed, reachable, task }
+    }
+
+    /// Whether the peer answers.
+    pub(super) fn set_reachable(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::Relaxed);
+    }
+
+    /// The connection that the task opens next.
+    pub(super) async fn dialed(&mut self) -> Far {
+        Far::new(timeout(PATIENCE, self.dialed.recv()).await.expect("it connects").unwrap())
+    }
+
+    /// The peer connects.
+    pub(super) async fn connect(&self) -> Far {
+        let (near, far) = duplex(1 << 20);
+        self.commands.send(Command::Incoming(link(near, 179, 50_000))).await.unwrap();
+        Far::new(far)
+    }
+
+    /// An established session on the connection that the task opens.
+    pub(super) async fn established(&mut self, hello: &Hello) -> Far {
+        let mut far = self.dialed().await;
+        far.establish(hello).await;
+        self.wait("established", |status| status.state == super::super::State::Established).await;
+        far
+    }
+
+    pub(super) async fn stop(&mut self, subcode: u8) {
+        self.commands.send(Command::Stop(Notice::cease(subcode))).await.unwrap();
+        (&mut self.task).await.unwrap();
+    }
+
+    pub(super) fn status(&self) -> PeerStatus {
+        self.peers.snapshot(&self.feed).remove(0)
+    }
+
+    pub(super) async fn wait(&self, what: &str, wanted: impl Fn(&PeerStatus) -> bool) -> PeerStatus {
+        for _ in 0..100_000 {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never {what}: {:?}", self.status())
+    }
+
+    /// What the station has been told since this was asked.
+    pub(super) fn told(&mut self) -> Vec<Vec<u8>> {
+        let mut pieces = VecDeque::new();
+        let mut told = Vec::new();
+        loop {
+            self.station.take(1 << 20, &mut pieces);
+            if pieces.is_empty() {
+                return told;
+            }
+            for piece in pieces.drain(..) {
+                told.extend(frames(&piece.bytes).map(|frame| frame.unwrap().bytes().to_vec()));
+            }
+        }
+    }
+
+    /// The same in a word each; see [`word`].
+    pub(super) fn words(&mut self) -> Vec<String> {
+        self.told().iter().map(|frame| word(frame)).collect()
+    }
+
+    /// Routes of a family in the feed.
+    pub(super) fn routes(&self, family: Family) -> usize {
+        let ribs = self.feed.ribs(&input_name(ADDRESS));
+        ribs.iter().find(|rib| rib.family == family).map_or(0, |rib| rib.routes)
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        let status = self.status();
+        Counters {
+            treated_as_withdraw: status.treated_as_withdraw,
+            prefixes_treated_as_withdraw: 0,
+            not_negotiated: status.not_negotiated,
+        }
+    }
+}
+
+fn link(near: DuplexStream, local: u16, remote: u16) -> Link {
+    let (local, remote) = (SocketAddr::from((OWN_ID, local)), SocketAddr::new(ADDRESS, remote));
+    Link { stream: Box::new(near), local, remote }
+}
+
+/// A BMP message in a word: `up`, `down 3 02/...`, `statistics`, `+10.0.0.0/24` for each route, `-…`, `eor`.
+pub(super) fn word(frame: &[u8]) -> String {
+    let frame = frames(frame).next().unwrap().unwrap();
+    match Message::parse(&frame).unwrap() {
+        Message::PeerUp(_) => "up".to_owned(),
+        Message::PeerDown(down) => match down.reason {
+            1 | 3 => format!("down {} {}/{}", down.reason, down.data[19], down.data[20]),
+            2 => format!("down 2 {}", u16::from_be_bytes([down.data[0], down.data[1]])),
+            reason => format!("down {reason}"),
+        },
+        Message::StatisticsReport(..) => "statistics".to_owned(),
+        Message::RouteMonitoring(header, update) => {
+            let as_size = if header.flags & bmp::peer_flags::TWO_BYTE_AS != 0 { 2 } else { 4 };
+            let update = bgp::Update::parse(update, as_size).unwrap();
+            if let Some(family) = update.end_of_rib() {
+                return format!("eor {family}");
+            }
+            let plain = |sign: char, items: &[u8]| {
+                let form = bgp::Form::of(Family::IPV4_UNICAST).unwrap();
+                bgp::nlri(form, false, items).map(|item| format!("{sign}{}", item.unwrap()[3])).collect::<Vec<_>>()
+            };
+            let mut words = [plain('-', update.withdrawn), plain('+', update.nlri)].concat();
+            words.extend(update.reach.map(|reach| format!("+{}", reach.family)));
+            words.extend(update.unreach.map(|unreach| format!("-{}", unreach.family)));
+            words.join(" ")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the router at the other end says of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Hello {
+    pub(super) asn: u32,
+    pub(super) bgp_id: Ipv4Addr,
+    pub(super) hold: u16,
+    pub(super) families: Vec<Family>,
+    pub(super) as4: bool,
+    pub(super) add_path: bool,
+    pub(super) extended: bool,
+    /// Flags and time of graceful restart; with the families if the last is true, and their forwarding state.
+    pub(super) restart: Option<(u8, u16, bool)>,
+}
+
+impl Default for Hello {
+    fn default() -> Self {
+        Self {
+            asn: ASN,
+            bgp_id: Ipv4Addr::new(10, 7, 0, 2),
+            hold: 90,
+            families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+            as4: true,
+            add_path: false,
+            extended: false,
+            restart: None,
+        }
+    }
+}
+
+impl Hello {
+    pub(super) fn open(&self) -> BytesMut {
+        let mut capabilities = Capabilities::new();
+        for family in &self.families {
+            capabilities.push(&Capability::Multiprotocol(*family)).unwrap();
+        }
+        if self.as4 {
+            capabilities.push(&Capability::FourOctetAs(self.asn)).unwrap();
+        }
+        capabilities.push(&Capability::RouteRefresh).unwrap();
+        capabilities.push(&Capability::EnhancedRouteRefresh).unwrap();
+        if self.add_path {
+            capabilities.push_add_path(self.families.iter().map(|family| (*family, add_path::SEND))).unwrap();
+        }
+        if self.extended {
+            capabilities.push(&Capability::ExtendedMessage).unwrap();
+        }
+        if let Some((flags, time, families)) = self.restart {
+            let families = self.families.iter().filter(|_| families).map(|family| (*family, 0x80));
+            capabilities.push_graceful_restart(flags, time, families).unwrap();
+        }
+        let mut out = BytesMut::new();
+        open::build(&mut out, self.asn, self.hold, self.bgp_id, &capabilities).unwrap();
+        out
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub(super) struct Far {
+    stream: DuplexStream,
+    buffer: BytesMut,
+}
+
+impl Far {
+    fn new(stream: DuplexStream) -> Self {
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// Whether it was taken.
+    pub(super) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// Says no more.
+    pub(super) async fn shut(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    pub(super) async fn keepalive(&mut self) {
+        let mut out = BytesMut::new();
+        keepalive(&mut out);
+        self.send(&out).await;
+    }
+
+    pub(super) async fn notify(&mut self, code: u8, subcode: u8) {
+        let mut out = BytesMut::new();
+        notification::build(&mut out, code, subcode, &[]);
+        self.send(&out).await;
+    }
+
+    /// The next message; `None` at the end. A speaker that receives says nothing but these three.
+    pub(super) async fn receive(&mut self) -> Option<(MessageType, Vec<u8>)> {
+        loop {
+            if let Some(frame) = bgp::frames(&self.buffer, MAX_EXTENDED_MESSAGE).next() {
+                let frame = frame.expect("what is sent is BGP");
+                let (kind, bytes) = (frame.message_type(), frame.bytes().to_vec());
+                assert!(matches!(kind, MessageType::Open | MessageType::Keepalive | MessageType::Notification));
+                self.buffer.advance(bytes.len());
+                return Some((kind, bytes));
+            }
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("something is sent");
+            if read.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    pub(super) async fn expect(&mut self, kind: MessageType) -> Vec<u8> {
+        let (got, bytes) = self.receive().await.unwrap_or_else(|| panic!("the end, and no {kind}"));
+        assert_eq!(got, kind, "{bytes:?}");
+        bytes
+    }
+
+    /// Waits for a NOTIFICATION, past KEEPALIVEs, and for the end: its code and subcode.
+    pub(super) async fn expect_notification(&mut self) -> (u8, u8) {
+        loop {
+            let (kind, bytes) = self.receive().await.expect("a NOTIFICATION");
+            match kind {
+                MessageType::Notification => return (bytes[19], bytes[20]),
+                kind => assert_eq!(kind, MessageType::Keepalive),
+            }
+        }
+    }
+
+    /// Waits for the end, past KEEPALIVEs: nothing else is said.
+    pub(super) async fn expect_end(&mut self) {
+        while let Some((kind, _)) = self.receive().await {
+            assert_eq!(kind, MessageType::Keepalive);
+        }
+    }
+
+    /// Exchanges OPENs and KEEPALIVEs.
+    pub(super) async fn establish(&mut self, hello: &Hello) {
+        self.expect(MessageType::Open).await;
+        self.send(&hello.open()).await;
+        self.expect(MessageType::Keepalive).await;
+        self.keepalive().await;
+    }
+}
+
+/// An UPDATE.
+pub(super) fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for field in [withdrawn, attributes] {
+        body.extend_from_slice(&u16::try_from(field.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(field);
+    }
+    body.extend_from_slice(nlri);
+    bmp::samples::bgp(2, &body)
+}
+
+/// ORIGIN, AS_PATH with 4-octet numbers, NEXT_HOP.
+pub(super) const ATTRIBUTES: [u8; 20] = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 10, 7, 0, 2];
+
+/// 10.0.N.0/24 for each number.
+pub(super) fn prefixes(numbers: &[u8]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| [24, 10, 0, *number]).collect()
+}
+
+pub(super) fn announce(numbers: &[u8]) -> Vec<u8> {
+    update(&[], &ATTRIBUTES, &prefixes(numbers))
+}
+
+pub(super) fn withdraw(numbers: &[u8]) -> Vec<u8> {
+    update(&prefixes(numbers), &[], &[])
+}
+
+pub(super) fn end_of_rib(family: Family) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    bgp::build::end_of_rib(&mut out, family);
+    out.to_vec()
+}

@@ -1,0 +1,235 @@
+//! Statistics (RFC 7854 §4.8, RFC 8671 §6.2, RFC 9972 §3): type, length, value, as many as the count before them says.
+
+use std::fmt;
+
+use bytes::{BufMut, BytesMut};
+
+use super::{Error, PeerHeader, build, reader::Reader};
+use crate::wire::bgp::Family;
+
+/// What is counted. Types that have no name here are as good as any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StatisticType(pub u16);
+
+impl StatisticType {
+    /// Duplicate prefix advertisements (RFC 7854 §4.8).
+    pub const DUPLICATE_ADVERTISEMENTS: Self = Self(1);
+    /// Duplicate withdraws (RFC 7854 §4.8).
+    pub const DUPLICATE_WITHDRAWS: Self = Self(2);
+    /// Routes in Adj-RIBs-In (RFC 7854 §4.8).
+    pub const ADJ_RIB_IN: Self = Self(7);
+    /// Routes in a family's Adj-RIB-In (RFC 7854 §4.8).
+    pub const ADJ_RIB_IN_OF_FAMILY: Self = Self(9);
+    /// UPDATEs that were treated as withdrawals (RFC 7854 §4.8, RFC 7606).
+    pub const TREATED_AS_WITHDRAW: Self = Self(11);
+    /// Prefixes that were treated as withdrawn (RFC 7854 §4.8, RFC 7606).
+    pub const PREFIXES_TREATED_AS_WITHDRAW: Self = Self(12);
+
+    /// In the order of their numbers; an empty name for one that is not assigned.
+    const NAMES: [&str; 44] = [
+        "prefixes rejected by inbound policy",
+        "duplicate prefix advertisements",
+        "duplicate withdraws",
+        "updates invalidated by CLUSTER_LIST loop",
+        "updates invalidated by AS_PATH loop",
+        "updates invalidated by ORIGINATOR_ID",
+        "updates invalidated by AS_CONFED loop",
+        "routes in Adj-RIBs-In",
+        "routes in Loc-RIB",
+        "routes in Adj-RIB-In of a family",
+        "routes in Loc-RIB of a family",
+        "updates treated as withdraw",
+        "prefixes treated as withdraw",
+        "duplicate update messages",
+        "routes in pre-policy Adj-RIBs-Out",
+        "routes in post-policy Adj-RIBs-Out",
+        "routes in pre-policy Adj-RIB-Out of a family",
+        "routes in post-policy Adj-RIB-Out of a family",
+        "routes in pre-policy Adj-RIBs-In",
+        "routes in pre-policy Adj-RIB-In of a family",
+        "routes in post-policy Adj-RIBs-In",
+        "routes in post-policy Adj-RIB-In of a family",
+        "routes of a family rejected by inbound policy",
+        "routes of a family accepted by inbound policy",
+        "",
+        "",
+        "routes of a family suppressed by damping",
+        "routes of a family stale by graceful restart",
+        "routes of a family stale by long-lived graceful restart",
+        "routes left before the threshold",
+        "routes of a family left before the threshold",
+        "routes left before the licensed number",
+        "routes of a family left before the licensed number",
+        "routes rejected for the length of their AS_PATH",
+        "routes of a family rejected for the length of their AS_PATH",
+        "routes of a family that are RPKI invalid",
+        "routes of a family that are RPKI valid",
+        "routes of a family that RPKI does not know",
+        "routes of a family rejected by outbound policy",
+        "routes not sent for the length of their AS_PATH",
+        "routes of a family not sent for the length of their AS_PATH",
+        "routes of a family in Adj-RIB-Out that are RPKI invalid",
+        "routes of a family in Adj-RIB-Out that are RPKI valid",
+        "routes of a family in Adj-RIB-Out that RPKI does not know",
+    ];
+}
+
+/// The name of the type, or `statistic 99`.
+impl fmt::Display for StatisticType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::NAMES.get(usize::from(self.0)) {
+            Some(name) if !name.is_empty() => f.write_str(name),
+            _ => write!(f, "statistic {}", self.0),
+        }
+    }
+}
+
+/// One statistic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistic<'a> {
+    /// What is counted.
+    pub kind: StatisticType,
+    /// How much of it there is.
+    pub value: Value<'a>,
+}
+
+/// The value of a statistic, by its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A counter of 32 bits, which starts again at zero behind its end.
+    Counter(u32),
+    /// A gauge of 64 bits.
+    Gauge(u64),
+    /// A gauge of 64 bits of one family.
+    OfFamily(Family, u64),
+    /// Of any other length.
+    Other(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        match *bytes {
+            [a, b, c, d] => Self::Counter(u32::from_be_bytes([a, b, c, d])),
+            [a, b, c, d, e, f, g, h] => Self::Gauge(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+            [afi0, afi1, safi, a, b, c, d, e, f, g, h] => {
+                let family = Family::new(u16::from_be_bytes([afi0, afi1]), safi);
+                Self::OfFamily(family, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+            }
+            _ => Self::Other(bytes),
+        }
+    }
+}
+
+/// The statistics in what follows the per-peer header of a Statistics Report. One that is not whole, or missing although it was announced,
+/// is an error, and the end; offsets are within `bytes`.
+pub fn statistics(bytes: &[u8]) -> impl Iterator<Item = Result<Statistic<'_>, Error>> {
+    let mut reader = Reader::new(bytes, 0);
+    // The count sizes nothing: what is not there is an error.
+    let mut left = reader.u32("the number of statistics").map(Some);
+    std::iter::from_fn(move || match left {
+        Ok(None | Some(0)) => None,
+        Ok(Some(count)) => {
+            let statistic = take(&mut reader);
+            left = Ok(statistic.is_ok().then(|| count - 1));
+            Some(statistic)
+        }
+        Err(error) => {
+            left = Ok(None);
+            Some(Err(error))
+        }
+    })
+}
+
+fn take<'a>(reader: &mut Reader<'a>) -> Result<Statistic<'a>, Error> {
+    let kind = StatisticType(reader.u16("the type of a statistic")?);
+    let length = reader.u16("the length of a statistic")?;
+    Ok(Statistic { kind, value: Value::new(reader.bytes(usize::from(length), "the value of a statistic")?) })
+}
+
+/// Appends a Statistics Report (RFC 7854 §4.8).
+pub fn statistics_report(out: &mut BytesMut, peer: &PeerHeader, statistics: &[Statistic<'_>]) {
+    build::statistics_report_of(out, peer, |out| {
+        // Few enough that a frame holds them: one for each type and family.
+        out.put_u32(statistics.len() as u32);
+        for statistic in statistics {
+            out.put_u16(statistic.kind.0);
+            match statistic.value {
+                Value::Counter(value) => {
+                    out.put_u16(4);
+                    out.put_u32(value);
+                }
+                Value::Gauge(value) => {
+                    out.put_u16(8);
+                    out.put_u64(value);
+                }
+                Value::OfFamily(Family { afi, safi }, value) => {
+                    out.put_u16(11);
+                    out.put_u16(afi);
+                    out.put_u8(safi);
+                    out.put_u64(value);
+                }
+                Value::Other(bytes) => {
+                    let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
+                    out.put_u16(bytes.len() as u16);
+                    out.put_slice(bytes);
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::bmp::{COMMON_HEADER, Message, PER_PEER_HEADER, PeerKey, PeerType, frames};
+
+    fn report(of: &[Statistic<'_>]) -> Vec<u8> {
+        let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address: [9; 16] };
+        let (asn, bgp_id) = (65001, [10, 0, 0, 1].into());
+        let peer = PeerHeader { key, flags: 0, asn, bgp_id, seconds: 7, microseconds: 8 };
+        let mut out = BytesMut::new();
+        statistics_report(&mut out, &peer, of);
+        out.to_vec()
+    }
+
+    #[test]
+    fn what_is_built_is_read_back_with_types_and_lengths_that_nobody_knows() {
+        let all = [
+            Statistic { kind: StatisticType::ADJ_RIB_IN, value: Value::Gauge(1 << 40) },
+            Statistic { kind: StatisticType::ADJ_RIB_IN_OF_FAMILY, value: Value::OfFamily(Family::VPNV6, 20_000) },
+            Statistic { kind: StatisticType::TREATED_AS_WITHDRAW, value: Value::Counter(3) },
+            Statistic { kind: StatisticType(9999), value: Value::Other(b"of no meaning") },
+            Statistic { kind: StatisticType(10_000), value: Value::Other(b"") },
+        ];
+        let bytes = report(&all);
+        let frame = frames(&bytes).next().unwrap().unwrap();
+        let Ok(Message::StatisticsReport(peer, counters)) = Message::parse(&frame) else { panic!("{frame:?}") };
+        assert_eq!((peer.asn, peer.seconds), (65001, 7));
+        assert_eq!(statistics(counters).map(Result::unwrap).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_report_that_is_not_whole_is_an_error_where_it_ends_and_no_more() {
+        let bytes = report(&[Statistic { kind: StatisticType::ADJ_RIB_IN, value: Value::Gauge(1) }; 3]);
+        let counters = &bytes[COMMON_HEADER + PER_PEER_HEADER..];
+        for length in 0..counters.len() {
+            let read: Vec<_> = statistics(&counters[..length]).collect();
+            assert!(read.last().unwrap().is_err(), "{length}");
+            assert!(read.iter().rev().skip(1).all(Result::is_ok));
+        }
+        let mut many = counters.to_vec();
+        many[..4].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert_eq!(statistics(&many).count(), 4);
+        many[..4].copy_from_slice(&0u32.to_be_bytes());
+        assert_eq!(statistics(&many).count(), 0);
+    }
+
+    #[test]
+    fn types_have_the_names_of_their_numbers() {
+        assert_eq!(StatisticType::TREATED_AS_WITHDRAW.to_string(), "updates treated as withdraw");
+        assert_eq!(StatisticType(17).to_string(), "routes in post-policy Adj-RIB-Out of a family");
+        assert_eq!(StatisticType(27).to_string(), "routes of a family stale by graceful restart");
+        assert_eq!(StatisticType(24).to_string(), "statistic 24");
+        assert_eq!(StatisticType(44).to_string(), "statistic 44");
+    }
+}
