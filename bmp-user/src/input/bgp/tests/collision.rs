@@ -60,7 +60,7 @@ async fn a_second_connection_of_a_peer_that_is_up_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_connects_again_before_it_opened_gave_the_first_up() {
-    let mut world = World::start(crate::input::bgp::peer::Plan { connects: false, ..plan() });
+    let world = World::start(crate::input::bgp::peer::Plan { connects: false, ..plan() });
     let mut first = world.connect().await;
     first.expect(MessageType::Open).await;
     let mut second = world.connect().await;
