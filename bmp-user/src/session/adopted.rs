@@ -25,6 +25,9 @@ const CLOSE_WAIT: u16 = 8;
 const LAST_ACK: u16 = 9;
 const BY_OWNER: [u16; 4] = [4, 5, 6, 11];
 
+/// Why a connection is closed whose session is gone.
+const REMOVED: &str = "the session is not configured any more";
+
 /// What one adopted session needs.
 pub(super) struct Adopted {
     pub(super) id: SessionId,
@@ -132,15 +135,19 @@ impl Adopted {
         }
         // What was held to a pin that is no more could send nothing any more.
         if let Some(current) = before.current
-            && !self.config.borrow().bmp.sessions.contains_key(&self.id)
+            && self.is_removed()
         {
-            self.close(&current, None, "the session is not configured any more").await;
+            self.close(&current, None, REMOVED).await;
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;
             shown.local = None;
             shown.process = None;
         });
+    }
+
+    fn is_removed(&self) -> bool {
+        !self.config.borrow().bmp.sessions.contains_key(&self.id)
     }
 
     /// Another pin is in force: what was connected under the one before connects again. At first there was none: what was connected
@@ -156,6 +163,8 @@ impl Adopted {
         }
         let why = match &now.state {
             State::Down(unresolved) => unresolved.why.clone(),
+            // Its pin may go before its task is told to end.
+            State::Pending if self.is_removed() => REMOVED.to_owned(),
             State::Ready(_) | State::Pending => changed_for(Reason::ConfigurationChanged).why,
         };
         if let Some(old) = &before.current
