@@ -22,7 +22,7 @@ use crate::{
 
 /// What the tests start: other daemons, a decoder that is not ours, and what makes hosts and links of namespaces.
 pub(crate) const PACKAGES: [&str; 10] =
-    ["ethtool", "frr", "gobgpd", "iperf3", "iproute2", "nftables", "pmacct", "procps", "tshark", "util-linux"];
+    ["bird2", "ethtool", "frr", "gobgpd", "iperf3", "iproute2", "nftables", "pmacct", "procps", "tshark", "util-linux"];
 
 /// Asks the tests for their long campaigns.
 pub(crate) const SOAK: &str = "BMPD_SOAK";

@@ -158,7 +158,10 @@ pub(super) fn mark(feed: &Feed, input: &str, stale: &mut [Stale], mut kept: Opti
         for piece in pieces.drain(..) {
             for frame in frames(&piece.bytes).flatten() {
                 let Some(update) = update_of(&frame) else { continue };
-                let marked = stale.iter_mut().fold(false, |marked, stale| stale.mark(&update) || marked);
+                let mut marked = false;
+                for stale in stale.iter_mut() {
+                    marked |= stale.mark(&update);
+                }
                 // An End-of-RIB is the peer's to say again.
                 if let Some(kept) = kept.as_deref_mut().filter(|_| marked) {
                     keep(kept, frame.bytes());
