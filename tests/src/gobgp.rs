@@ -1,10 +1,20 @@
 //! GoBGP as the local daemon: it opens a BMP session of its own, with no source configured, for bmpd to adopt.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{bgp::Prefix, netns::Netns, process::Process, speaker::Speaker};
+use crate::{
+    bgp::Prefix,
+    netns::Netns,
+    process::{Process, answer},
+    speaker::Speaker,
+    wait::{PATIENCE, until},
+};
 
 /// GoBGP's own address and AS number.
 pub const GOBGP: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 3), 65003);
@@ -26,10 +36,15 @@ pub struct Gobgp {
 impl Gobgp {
     /// Starts gobgpd in `netns`; it connects to `station` on its own time, and again a second after it lost it.
     pub fn start(netns: &Netns, station: SocketAddr) -> Self {
+        Self::with_neighbour(netns, station, None)
+    }
+
+    /// The same with another neighbour, which connects and is told all it has of IPv4, IPv6, VPNv4 and EVPN.
+    pub fn with_neighbour(netns: &Netns, station: SocketAddr, neighbour: Option<(IpAddr, u32)>) -> Self {
         let folder = TempDir::with_prefix("lab-gobgp-").expect("a temporary folder can be made");
         let ((own, own_as), (peer, peer_as)) = (GOBGP, PEER);
         netns.ip(&format!("addr replace {own}/32 dev lo\naddr replace {peer}/32 dev lo"));
-        let configuration = format!(
+        let mut configuration = format!(
             r#"[global.config]
 as = {own_as}
 router-id = "{own}"
@@ -56,6 +71,27 @@ multihop-ttl = 8
             station.ip(),
             station.port(),
         );
+        if let Some((neighbour, asn)) = neighbour {
+            configuration.push_str(&format!(
+                r#"
+[[neighbors]]
+[neighbors.config]
+neighbor-address = "{neighbour}"
+peer-as = {asn}
+[neighbors.transport.config]
+local-address = "{own}"
+passive-mode = true
+[neighbors.ebgp-multihop.config]
+enabled = true
+multihop-ttl = 8
+"#
+            ));
+            for family in ["ipv4-unicast", "ipv6-unicast", "l3vpn-ipv4-unicast", "l2vpn-evpn"] {
+                configuration.push_str(&format!(
+                    "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"\n"
+                ));
+            }
+        }
         let file = folder.path().join("gobgpd.toml");
         std::fs::write(&file, configuration).expect("a temporary file can be written");
         let process =
@@ -67,6 +103,26 @@ multihop-ttl = 8
     pub fn announce(&mut self, routes: &[Prefix]) {
         self.speaker = None;
         self.speaker = Some(Speaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((GOBGP.0, 179)), routes));
+    }
+
+    /// Adds to its table, in the words of `gobgp global rib add`.
+    pub fn add(&self, route: &str) {
+        let (host, port) = API.split_once(':').expect("an address and a port");
+        let add = ["-u", host, "-p", port, "global", "rib", "add"];
+        until("GoBGP takes routes", PATIENCE, || {
+            let mut gobgp = self.netns.command("gobgp");
+            let added = gobgp.args(add).args(route.split_whitespace()).output().ok()?;
+            added.status.success().then_some(())
+        });
+    }
+
+    /// The prefixes of its table, in a family as `gobgp global rib -a` names it.
+    pub fn table(&self, family: &str) -> BTreeSet<String> {
+        let (host, port) = API.split_once(':').expect("an address and a port");
+        let shown =
+            answer(self.netns.command("gobgp").args(["-u", host, "-p", port, "global", "rib", "-a", family, "-j"]));
+        let table: Value = serde_json::from_str(&shown).expect("GoBGP prints JSON");
+        table.as_object().map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Its process id.

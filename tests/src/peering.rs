@@ -51,7 +51,7 @@ impl Table<'_> {
 
     /// Its IPv6 routes.
     pub fn ipv6(&self) -> Vec<String> {
-        (0..self.ipv6).map(|number| format!("2001:db8:{number:x}::/48")).collect()
+        (1..=self.ipv6).map(|number| format!("2001:db8:{number:x}::/48")).collect()
     }
 }
 
@@ -161,17 +161,18 @@ impl Peering {
 fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
     let file = |name: &str| folder.path().join(name);
     match kind {
-        Kind::Frr => Process::start(
+        Kind::Frr => {
+            let mut command = netns.command("/usr/lib/frr/bgpd");
             // -Z, -n: neither zebra nor the kernel; -S: as root, in a folder of our own; -P 0: no telnet.
-            netns
-                .command("/usr/lib/frr/bgpd")
-                .args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout", "-f"])
-                .arg(file("conf"))
-                .arg("-i")
-                .arg(file("pid"))
-                .arg("--vty_socket")
-                .arg(folder.path()),
-        ),
+            command.args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout", "-f"]).arg(file("conf"));
+            let process = Process::start(command.arg("-i").arg(file("pid")).arg("--vty_socket").arg(folder.path()));
+            until("FRR takes commands", PATIENCE, || {
+                let mut vtysh = netns.command("vtysh");
+                vtysh.arg("--vty_socket").arg(folder.path()).args(["-d", "bgpd", "-c", "show version"]);
+                vtysh.output().ok()?.status.success().then_some(())
+            });
+            process
+        }
         Kind::Bird => {
             let mut command = netns.command("bird");
             command.args(["-f", "-c"]).arg(file("conf")).arg("-s").arg(file("ctl"));
@@ -234,7 +235,8 @@ fn bird(table: &Table<'_>) -> String {
     let password = table.password.map(|password| format!("  password \"{password}\";\n")).unwrap_or_default();
     let passive = if table.passive { "  passive;\n" } else { "" };
     format!(
-        "router id {own};\nprotocol device {{ }}\n{}{}protocol bgp bmpd {{\n  local {own} as {asn};\n  neighbor {peer} as {peer_as};\n  \
+        // A daemon that restarted keeps its routes to itself until each peer has sent End-of-RIB, which bmpd never does, or for this long.
+        "router id {own};\ngraceful restart wait 3;\nprotocol device {{ }}\n{}{}protocol bgp bmpd {{\n  local {own} as {asn};\n  neighbor {peer} as {peer_as};\n  \
          connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n  graceful restart on;\n  graceful restart time 30;\n{password}{passive}  \
          ipv4 {{ import none; export all; next hop self; }};\n  \
          ipv6 {{ import none; export all; next hop address {DAEMON_V6}; }};\n}}\n",

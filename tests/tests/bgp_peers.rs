@@ -1,11 +1,17 @@
 //! Real daemons as BGP peers: what a station is told is what is in their tables, through restarts, flaps and churn.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use lab::{
+    bgp::prefixes,
     bmp,
+    gobgp::{GOBGP, Gobgp},
     peering::{BMPD, DAEMON, DAEMON_V6, Peering, Table},
-    rib::{Family, IPV4, IPV6, Rib, VPNV4},
+    rib::{EVPN, Family, IPV4, IPV6, Rib, VPNV4},
     soak,
     station::Connection,
     topology::Topology,
@@ -129,13 +135,40 @@ fn routes_of_bird_stay_while_it_restarts_and_what_it_has_no_more_goes_then() {
     assert!(!connection.has(bmp::PEER_DOWN));
     assert_eq!(Rib::of(&connection).routes(DAEMON.0, IPV4).len(), 2_000);
     bird.start_again();
-    let connection = wait_routes(&trial, DAEMON.0, IPV4, &set(table.ipv4()));
     trial.bmpd.wait_for_log("it is back", |line| line.contains("back from its restart"));
-    let _ = connection;
+    wait_routes(&trial, DAEMON.0, IPV4, &set(table.ipv4()));
     let smaller = Table { ipv4: 1_000, ..table };
     bird.announce(&smaller);
     wait_routes(&trial, DAEMON.0, IPV4, &set(smaller.ipv4()));
     wait_routes(&trial, DAEMON.0, IPV6, &set(table.ipv6()));
+}
+
+#[test]
+fn gobgp_is_told_with_its_ipv4_ipv6_vpn_and_evpn_routes_from_beyond_the_link() {
+    let topology = Topology::new();
+    let (own, asn) = (IpAddr::from(GOBGP.0), GOBGP.1);
+    topology.router.ip(&format!("route add {own}/32 via 192.0.2.2 dev up1"));
+    let nobody = (Ipv4Addr::LOCALHOST, 9).into();
+    let mut gobgp = Gobgp::with_neighbour(&topology.station, nobody, Some(BMPD));
+    let table = prefixes(soak::times(2_000, 20_000));
+    gobgp.announce(&table);
+    for number in 1..=20 {
+        gobgp.add(&format!("-a ipv6 2001:db8:{number:x}::/48 nexthop 2001:db8::1"));
+        gobgp.add(&format!("-a vpnv4 10.9.{number}.0/24 label 100 rd 65003:7 rt 65003:7"));
+        gobgp.add(&format!(
+            "-a evpn macadv 02:00:00:00:00:{number:02x} 10.8.0.{number} etag 9 label 5000 rd 65003:7 rt 65003:7 encap vxlan"
+        ));
+    }
+    let families = ["ipv4-family unicast", "ipv6-family unicast", "ipv4-family vpnv4", "l2vpn-family evpn"]
+        .map(|family| format!(" {family}\n  peer {own} enable\n"));
+    let trial = start(&format!(" peer {own} as-number {asn}\n{}", families.concat()), topology);
+    wait_routes(&trial, own, IPV4, &gobgp.table("ipv4"));
+    wait_routes(&trial, own, IPV6, &gobgp.table("ipv6"));
+    let vpn = gobgp.table("vpnv4").iter().map(|route| route.replacen("65003:7:", "65003:7 ", 1)).collect();
+    let connection = wait_routes(&trial, own, VPNV4, &vpn);
+    assert_eq!((gobgp.table("ipv4").len(), vpn.len()), (table.len(), 20));
+    // How EVPN routes are written is each program's own.
+    assert_eq!((Rib::of(&connection).routes(own, EVPN).len(), gobgp.table("evpn").len()), (20, 20));
 }
 
 #[test]

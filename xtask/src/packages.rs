@@ -57,9 +57,9 @@ pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
     quietly(as_root("dpkg").args(["--configure", "-a"]))?;
     quietly(apt().args(["update", "-qq"]))?;
     quietly(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages))?;
-    for name in ["frr", "gobgpd"] {
+    for (name, service) in [("frr", "frr"), ("gobgpd", "gobgpd"), ("bird2", "bird")] {
         if packages.iter().any(|installed| installed == name) && Path::new("/run/systemd/system").is_dir() {
-            quietly(as_root("systemctl").args(["disable", "--quiet", &format!("{name}.service")]))?;
+            quietly(as_root("systemctl").args(["disable", "--quiet", &format!("{service}.service")]))?;
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What the tests start: other daemons, a decoder that is not ours, and what makes hosts and links of namespaces.
-pub(crate) const PACKAGES: [&str; 10] =
+pub(crate) const PACKAGES: [&str; 11] =
     ["bird2", "ethtool", "frr", "gobgpd", "iperf3", "iproute2", "nftables", "pmacct", "procps", "tshark", "util-linux"];
 
 /// Asks the tests for their long campaigns.

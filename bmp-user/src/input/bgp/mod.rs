@@ -8,6 +8,9 @@
 //! ```
 //!
 //! One task a peer, one for the listeners. A peer is one input of the feed, which is called `bgp ADDRESS`.
+//!
+//! All that is ever sent are OPEN, KEEPALIVE and NOTIFICATION. So a peer that restarted gracefully waits in vain for the End-of-RIB that RFC
+//! 4724 §4.2 has a helper send, and keeps its own routes back until its timer for that has run (BIRD: `graceful restart wait`).
 
 mod connection;
 mod dial;
