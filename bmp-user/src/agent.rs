@@ -94,7 +94,8 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let replays = input::mrt::Replays::default();
     let replay_task = tokio::spawn(input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
     let bgp_peers = input::bgp::Peers::default();
-    let bgp_task = tokio::spawn(input::bgp::run(config.clone(), feed.clone(), bgp_peers, inputs_stopping));
+    let bgp_task =
+        tokio::spawn(input::bgp::run(config.clone(), feed.clone(), host.clone(), bgp_peers, inputs_stopping));
     let mut session_task = tokio::spawn(session::run(
         sessions.clone(),
         feed.clone(),

@@ -14,7 +14,7 @@ use lab::{
     rib::{EVPN, Family, IPV4, IPV6, Rib, VPNV4},
     soak,
     station::Connection,
-    topology::Topology,
+    topology::{LOOPBACK, Topology},
     trial::{Plan, Trial},
     wait::{PATIENCE, until},
 };
@@ -188,6 +188,21 @@ fn with_the_right_password_there_is_a_session_and_with_a_wrong_one_there_is_none
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{}", BMPD.1, with("correct-horse"));
     trial.bmpd.reload(&Plan { system: &system, ..Plan::default() }.configuration());
     wait_routes(&trial, DAEMON.0, IPV4, &bird.rib(IPV4));
+}
+
+#[test]
+fn a_session_comes_from_the_connect_interface_of_its_peer_whoever_opens_it() {
+    for passive in [true, false] {
+        let table = Table { ipv4: 10, ipv6: 10, passive, from: Some(LOOPBACK), ..Table::default() };
+        let (peer, asn) = DAEMON;
+        let listen_only = if passive { String::new() } else { format!(" peer {peer} listen-only\n") };
+        let bgp = format!(" peer {peer} as-number {asn}\n{listen_only} peer {peer} connect-interface lo {LOOPBACK}\n");
+        let trial = start(&format!("{bgp}{}", both_families()), Topology::new());
+        let _bird = Peering::bird(&trial.topology.station, &table);
+        let connection = wait_routes(&trial, peer, IPV4, &set(table.ipv4()));
+        let up = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_UP).unwrap();
+        assert_eq!(up.body()[12..16], [203, 0, 113, 1], "the local address of the Peer Up");
+    }
 }
 
 #[test]

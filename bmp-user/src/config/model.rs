@@ -34,7 +34,7 @@ impl Config {
         let mut peers = self.bgp.iter().flat_map(|bgp| &bgp.peers);
         let (address, _) = peers.find(|(_, peer)| peer.connect_interface.is_some())?;
         Some(format!(
-            "bmpd does not pin BGP sessions yet: connect-interface of peer {address} has no effect, nor has that of any other peer"
+            "bmpd does not enforce connect-interface of BGP peers in the kernel yet: that of peer {address} only binds the connection's socket"
         ))
     }
 }

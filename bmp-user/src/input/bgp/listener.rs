@@ -18,11 +18,11 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
-    dial::{explain, link},
+    dial::{Target, explain, link},
     peer::Command,
     status::Peers,
 };
-use crate::sys;
+use crate::{link::Host, sys};
 
 /// How long to wait before trying to listen again; doubles up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -33,18 +33,26 @@ const BACKLOG: i32 = 128;
 
 /// The tasks of the peers that may connect, by address.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Doors(Arc<Mutex<BTreeMap<IpAddr, mpsc::Sender<Command>>>>);
+pub(super) struct Doors(Arc<Mutex<BTreeMap<IpAddr, Door>>>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) target: Target,
+    pub(super) host: watch::Receiver<Arc<Host>>,
+}
 
 impl Doors {
-    pub(super) fn open(&self, peer: IpAddr, commands: mpsc::Sender<Command>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, commands);
+    pub(super) fn open(&self, peer: IpAddr, door: Door) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, door);
     }
 
     pub(super) fn close(&self, peer: IpAddr) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
-    fn of(&self, peer: IpAddr) -> Option<mpsc::Sender<Command>> {
+    fn of(&self, peer: IpAddr) -> Option<Door> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
     }
 }
@@ -92,14 +100,18 @@ async fn serve(listen: SocketAddr, mut passwords: watch::Receiver<Passwords>, do
 
 /// A connection goes to its peer, or is closed.
 fn admit(stream: TcpStream, peer: SocketAddr, doors: &Doors, peers: &Peers) {
-    let refuse = |why| {
+    let refuse = |why: &str| {
         debug!(%peer, "closed a connection: {why}");
         peers.change_listener(|status| status.refused += 1);
     };
     let Some(door) = doors.of(peer.ip()) else { return refuse("no such peer is configured") };
+    let host = Arc::clone(&door.host.borrow());
+    if let Err(error) = door.target.admit(&stream, &host) {
+        return refuse(&error.to_string());
+    }
     let Ok(link) = link(stream) else { return refuse("it was gone already") };
     // A peer that connects faster than its task looks has to come again.
-    if door.try_send(Command::Incoming(link)).is_err() {
+    if door.commands.try_send(Command::Incoming(link)).is_err() {
         refuse("too many at once");
     }
 }

@@ -36,6 +36,7 @@ use tracing::{error, info};
 use crate::{
     config::{Bgp, BgpPeer, Bmp, Config},
     feed::Feed,
+    link::Host,
     wire::bgp::notification::cease,
 };
 
@@ -44,7 +45,7 @@ pub use status::{ListenerStatus, MessageCounts, PeerStatus, Peers, Session};
 
 use dial::Target;
 use fsm::Notice;
-use listener::{Doors, Passwords};
+use listener::{Door, Doors, Passwords};
 use open::Local;
 use peer::{Command, Dial, Plan, Task};
 use status::Handle;
@@ -60,11 +61,13 @@ const WAITING: usize = 4;
 pub async fn run(
     mut config: watch::Receiver<Arc<Config>>,
     feed: Feed,
+    host: watch::Receiver<Arc<Host>>,
     peers: Peers,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut speaker = Speaker {
         feed,
+        host,
         peers,
         statistics: watch::channel(Bmp::STATISTICS_TIMER).0,
         running: BTreeMap::new(),
@@ -85,6 +88,7 @@ pub async fn run(
 
 struct Speaker {
     feed: Feed,
+    host: watch::Receiver<Arc<Host>>,
     peers: Peers,
     /// The time between the Statistics Reports of a peer (RFC 7854 §4.8); zero is never.
     statistics: watch::Sender<Duration>,
@@ -113,7 +117,10 @@ impl Speaker {
         let bgp = config.bgp.as_ref();
         let wanted: BTreeMap<IpAddr, (Option<u32>, Wanted)> = bgp
             .into_iter()
-            .flat_map(|bgp| bgp.peers.iter().map(|(address, peer)| (*address, (peer.asn, plan(bgp, *address, peer)))))
+            .flat_map(|bgp| {
+                let aliases = &config.interface_aliases;
+                bgp.peers.iter().map(|(address, peer)| (*address, (peer.asn, plan(bgp, aliases, *address, peer))))
+            })
             .collect();
         let mut ending = Vec::new();
         for (address, running) in std::mem::take(&mut self.running) {
@@ -166,10 +173,11 @@ impl Speaker {
             Ok((plan, sent_open)) => {
                 let (sender, commands) = mpsc::channel(WAITING);
                 if plan.listens {
-                    self.doors.open(address, sender.clone());
+                    let (commands, target, host) = (sender.clone(), plan.target.clone(), self.host.clone());
+                    self.doors.open(address, Door { commands, target, host });
                 }
-                let target = plan.target.clone();
-                let dial: Dial = Arc::new(move || Box::pin(dial::dial(target.clone())));
+                let (target, host) = (plan.target.clone(), self.host.clone());
+                let dial: Dial = Arc::new(move || Box::pin(dial::dial(target.clone(), Arc::clone(&host.borrow()))));
                 let task = Task::new(plan, sent_open, dial, &self.feed, handle, self.statistics.subscribe());
                 Ok((sender, tokio::spawn(task.run(commands))))
             }
@@ -231,7 +239,7 @@ async fn finished(task: JoinHandle<()>) {
 }
 
 /// What a peer is to be; an error says what is missing, and how it is given.
-fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Wanted {
+fn plan(bgp: &Bgp, aliases: &BTreeMap<String, String>, address: IpAddr, peer: &BgpPeer) -> Wanted {
     let asn = peer.asn.ok_or("no AS number: give it one with `peer ADDRESS as-number NUMBER`")?;
     let bgp_id = bgp.router_id.ok_or("no BGP identifier: give this device one with `router-id ADDRESS`")?;
     if peer.families.is_empty() {
@@ -244,8 +252,10 @@ fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Wanted {
         return Err("listen-only, and there is nowhere to connect to: give this device a `listen-port NUMBER`");
     }
     let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
+    let (port, password) = (peer.port.unwrap_or(dial::PORT), peer.password.clone());
+    let source = peer.connect_interface.clone().map(|connect| (connect, aliases.clone()));
     Ok(Plan {
-        target: Target { address, port: peer.port.unwrap_or(dial::PORT), password: peer.password.clone() },
+        target: Target { address, port, password, source },
         asn,
         local: Local { asn: bgp.asn, bgp_id, hold: timer.hold, families: peer.families.iter().copied().collect() },
         keepalive: Duration::from_secs(timer.keepalive.into()),

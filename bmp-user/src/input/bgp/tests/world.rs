@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 pub(super) fn plan() -> Plan {
     Plan {
-        target: Target { address: ADDRESS, port: 179, password: None },
+        target: Target { address: ADDRESS, port: 179, password: None, source: None },
         asn: ASN,
         local: Local {
             asn: OWN_ASN,
