@@ -106,8 +106,12 @@ impl Peering {
         self.process.wait();
     }
 
-    /// Starts it once more, as one that has restarted gracefully if it can say so.
-    pub fn start_again(&mut self) {
+    /// Starts it once more, as one that has restarted gracefully if it can say so, with another table if there is one.
+    pub fn start_again(&mut self, table: Option<&Table<'_>>) {
+        if let Some(table) = table {
+            let configuration = if self.kind == Kind::Frr { frr(table) } else { bird(table) };
+            fs::write(self.folder.path().join("conf"), configuration).expect("a temporary file can be written");
+        }
         self.process = run(self.kind, &self.netns, &self.folder, true);
     }
 

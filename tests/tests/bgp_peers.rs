@@ -84,7 +84,7 @@ fn frr_is_told_with_all_its_routes_and_again_after_it_was_killed() {
         let rib = Rib::of(trial.station.connections().last()?);
         (!rib.is_up(peer) && !rib.is_up(DAEMON_V6)).then_some(())
     });
-    frr.start_again();
+    frr.start_again(None);
     for (peer, family, rib) in of(&frr) {
         wait_routes(&trial, peer, family, &rib);
     }
@@ -134,11 +134,9 @@ fn routes_of_bird_stay_while_it_restarts_and_what_it_has_no_more_goes_then() {
     let connection = trial.station.connections().pop().unwrap();
     assert!(!connection.has(bmp::PEER_DOWN));
     assert_eq!(Rib::of(&connection).routes(DAEMON.0, IPV4).len(), 2_000);
-    bird.start_again();
-    trial.bmpd.wait_for_log("it is back", |line| line.contains("back from its restart"));
-    wait_routes(&trial, DAEMON.0, IPV4, &set(table.ipv4()));
     let smaller = Table { ipv4: 1_000, ..table };
-    bird.announce(&smaller);
+    bird.start_again(Some(&smaller));
+    trial.bmpd.wait_for_log("it is back", |line| line.contains("back from its restart: 2500 routes stay"));
     wait_routes(&trial, DAEMON.0, IPV4, &set(smaller.ipv4()));
     wait_routes(&trial, DAEMON.0, IPV6, &set(table.ipv6()));
 }
