@@ -53,7 +53,7 @@ fn set(routes: Vec<String>) -> BTreeSet<String> {
 
 #[test]
 fn frr_is_told_with_all_its_routes_and_again_after_it_was_killed() {
-    let routes = soak::times(2_000, 20_000);
+    let routes = soak::times(20_000, 60_000);
     let table = Table { ipv4: routes, ipv6: routes, vpnv4: 200, ..Table::default() };
     let (peer, asn) = DAEMON;
     let trial = start(
@@ -148,7 +148,7 @@ fn gobgp_is_told_with_its_ipv4_ipv6_vpn_and_evpn_routes_from_beyond_the_link() {
     topology.router.ip(&format!("route add {own}/32 via 192.0.2.2 dev up1"));
     let nobody = (Ipv4Addr::LOCALHOST, 9).into();
     let mut gobgp = Gobgp::with_neighbour(&topology.station, nobody, Some(BMPD));
-    let table = prefixes(soak::times(2_000, 20_000));
+    let table = prefixes(soak::times(20_000, 60_000));
     gobgp.announce(&table);
     for number in 1..=20 {
         gobgp.add(&format!("-a ipv6 2001:db8:{number:x}::/48 nexthop 2001:db8::1"));

@@ -1,5 +1,7 @@
 //! The task of one peer: connections, timers and the feed around its machines.
 
+mod reading;
+
 use std::{future::pending, io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -11,17 +13,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    connection::{Connection, Link, Lost, notification_of, refuse},
+    connection::{Connection, Link, notification_of, refuse},
     dial::Target,
     fsm::{Action, Admission, COLLISION, End, Event, Notice, Pair, Settings, State, Step, Way},
     life::Life,
-    open::{Local, notice_of},
+    open::Local,
     status::{Handle, Session},
-    updates::Stop,
 };
 use crate::{
     feed::Feed,
-    wire::bgp::{self, Frame, Message, MessageType, Notification, notification},
+    wire::bgp::{Frame, MessageType, Notification, notification},
 };
 
 /// What a peer is and how it is spoken to. Two that are equal are the same session.
@@ -213,124 +214,6 @@ impl Task {
             Admission::Refused => {
                 debug!(peer = %self.plan.target.address, "refused a second connection: the session stays");
                 refuse(link, &COLLISION);
-            }
-        }
-    }
-
-    fn read(&mut self, way: Way, read: io::Result<usize>) {
-        let Some(connection) = &mut self.connections[way as usize] else { return };
-        let (lost, why) = match read {
-            Ok(0) => (Lost::Closed, "the peer closed the connection".to_owned()),
-            Ok(_) => {
-                while self.take(way) {}
-                if let Some(connection) = &mut self.connections[way as usize] {
-                    connection.make_room();
-                }
-                return;
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                (Lost::Closed, format!("the peer reset the connection: {error}"))
-            }
-            Err(error) => (Lost::Broken, format!("the connection broke: {error}")),
-        };
-        connection.lost = Some(lost);
-        self.fail(why);
-        self.happened(way, Event::TcpConnectionFails);
-    }
-
-    /// Takes what comes next of what has arrived; false if there is no more to be taken.
-    fn take(&mut self, way: Way) -> bool {
-        if self.pair.established() == Some(way) && self.life.is_up() {
-            return self.updates(way);
-        }
-        self.single(way)
-    }
-
-    /// Takes one message; false if none has arrived whole.
-    fn single(&mut self, way: Way) -> bool {
-        let Some(connection) = &mut self.connections[way as usize] else { return false };
-        let bytes = match bgp::frames(&connection.input, connection.limit()).next() {
-            None => return false,
-            Some(Ok(frame)) => Bytes::copy_from_slice(frame.bytes()),
-            Some(Err(error)) => {
-                let notice = notice_of(&error, None, &connection.input);
-                self.fail(format!("what the peer sends is not BGP: {}", error.problem));
-                self.happened(way, Event::BgpHeaderErr(notice));
-                return false;
-            }
-        };
-        connection.used(bytes.len());
-        // It was one a moment ago.
-        let Ok(frame) = Frame::parse(&bytes) else { return false };
-        self.status.received(frame.message_type(), 1);
-        self.message(way, &frame);
-        true
-    }
-
-    fn message(&mut self, way: Way, frame: &Frame<'_>) {
-        let state = self.pair.machine(way).state();
-        let Some(connection) = &mut self.connections[way as usize] else { return };
-        let event = match (frame.message_type(), Message::parse(frame)) {
-            (MessageType::Open, _) if state == State::OpenSent => match self.plan.local.check(frame, self.plan.asn) {
-                Ok(remote) => {
-                    let (hold, dominant) = (remote.hold, remote.dominant);
-                    connection.remote = Some(remote);
-                    let steps = self.pair.open(now(), way, hold, dominant);
-                    return self.perform(steps);
-                }
-                Err((notice, why)) => {
-                    self.fail(why);
-                    Event::BgpOpenMsgErr(notice)
-                }
-            },
-            (MessageType::Open, _) => Event::BgpOpen(0),
-            (MessageType::Keepalive, _) => Event::KeepAliveMsg,
-            (MessageType::Update, _) => Event::UpdateMsg,
-            (_, Ok(Message::Notification(notification))) => {
-                connection.notification = Some(Bytes::copy_from_slice(frame.bytes()));
-                self.fail(format!("the peer sent a NOTIFICATION: {notification}"));
-                let (code, subcode) = (notification::code::OPEN, notification::open_error::UNSUPPORTED_VERSION);
-                let version = (notification.code, notification.subcode) == (code, subcode);
-                if version { Event::NotifMsgVerErr } else { Event::NotifMsg }
-            }
-            (_, Ok(Message::RouteRefresh(refresh))) => {
-                if state == State::Established {
-                    self.life.refresh(&refresh, now());
-                }
-                Event::RouteRefreshMsg
-            }
-            (kind, Err(error)) => {
-                self.fail(format!("a {kind} of the peer: {error}"));
-                Event::BgpHeaderErr(notice_of(&error, Some(kind), frame.bytes()))
-            }
-            // A message is what its type says.
-            (_, Ok(_)) => return,
-        };
-        self.happened(way, event);
-    }
-
-    /// Takes the UPDATEs and KEEPALIVEs of an established session; false if there is no more to be done.
-    fn updates(&mut self, way: Way) -> bool {
-        let Some(connection) = &mut self.connections[way as usize] else { return false };
-        let Some(run) = self.life.updates(&connection.input) else { return false };
-        connection.used(run.bytes);
-        let offset = connection.offset;
-        self.status.received(MessageType::Update, run.updates);
-        self.status.received(MessageType::Keepalive, run.keepalives);
-        if run.updates + run.keepalives > 0 {
-            self.happened(way, Event::UpdateMsg);
-        }
-        match run.stop {
-            Stop::NoMore => false,
-            Stop::Other => self.single(way),
-            Stop::Complete(family) => {
-                self.life.complete(family);
-                true
-            }
-            Stop::Invalid { notice, why, update } => {
-                self.fail(format!("{why} (the message at byte {offset} of the connection)"));
-                self.happened(way, if update { Event::UpdateMsgErr(notice) } else { Event::BgpHeaderErr(notice) });
-                false
             }
         }
     }
