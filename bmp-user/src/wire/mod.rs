@@ -2,5 +2,8 @@
 
 pub mod bgp;
 pub mod bmp;
+mod error;
 pub mod mrt;
 mod reader;
+
+pub use error::At;

@@ -1,36 +1,10 @@
 //! What can be wrong with bytes that should be BGP.
 
 use super::{HEADER, MessageType, notification::code};
-use crate::wire::reader::Short;
+use crate::wire::{error::At, reader::Short};
 
 /// Bytes that are not the BGP they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at byte {offset}: {problem}")]
-pub struct Error {
-    /// Where, in bytes from the start of what was parsed: a frame, a buffer, or a whole stream (see [`Error::after`]).
-    pub offset: u64,
-    /// What was expected there and what was found.
-    pub problem: Problem,
-}
-
-impl Error {
-    pub(crate) fn new(offset: usize, problem: Problem) -> Self {
-        Self { offset: offset as u64, problem }
-    }
-
-    /// The same error, seen from `bytes` bytes further back.
-    #[must_use]
-    pub fn after(self, bytes: u64) -> Self {
-        Self { offset: self.offset.saturating_add(bytes), ..self }
-    }
-}
-
-impl From<Short> for Error {
-    fn from(short: Short) -> Self {
-        let Short { at, what, need, found } = short;
-        Self::new(at, Problem::Short { what, need, found })
-    }
-}
+pub type Error = At<Problem>;
 
 /// What was expected, and what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,3 +116,9 @@ impl Problem {
 
 /// The offset of the length field in a header.
 pub(super) const LENGTH_AT: usize = HEADER - 3;
+
+impl From<Short> for Problem {
+    fn from(Short { what, need, found, .. }: Short) -> Self {
+        Self::Short { what, need, found }
+    }
+}

@@ -1,28 +1,10 @@
 //! What can be wrong with bytes that should be BMP.
 
 use super::{MAX_FRAME, MessageType};
+use crate::wire::{error::At, reader::Short};
 
 /// Bytes that are not the BMP they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at byte {offset}: {problem}")]
-pub struct Error {
-    /// Where, in bytes from the start of what was parsed: a frame, a buffer, or a whole stream (see [`Error::after`]).
-    pub offset: u64,
-    /// What was expected there and what was found.
-    pub problem: Problem,
-}
-
-impl Error {
-    pub(crate) fn new(offset: usize, problem: Problem) -> Self {
-        Self { offset: offset as u64, problem }
-    }
-
-    /// The same error, seen from `bytes` bytes further back.
-    #[must_use]
-    pub fn after(self, bytes: u64) -> Self {
-        Self { offset: self.offset.saturating_add(bytes), ..self }
-    }
-}
+pub type Error = At<Problem>;
 
 /// What was expected, and what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,5 +41,11 @@ fn version_hint(found: u8) -> &'static str {
         1 | 2 => " (a draft older than the RFC): set the sender to version 3",
         4 => " (draft-ietf-grow-bmp-tlv): set the sender to version 3",
         _ => ": the sender does not speak BMP, or lost its place in the stream",
+    }
+}
+
+impl From<Short> for Problem {
+    fn from(Short { what, need, found, .. }: Short) -> Self {
+        Self::Short { what, need, found }
     }
 }

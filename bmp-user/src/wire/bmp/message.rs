@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{
-    COMMON_HEADER, Error, Frame, MessageType, PeerHeader, Problem, Tlvs, frame::MIN_OPEN, reader::Reader, tlv_type,
-};
+use super::{COMMON_HEADER, Error, Frame, MessageType, PeerHeader, Problem, Tlvs, frame::MIN_OPEN, tlv_type};
+use crate::wire::reader::Reader;
 
 /// The reasons of a Peer Down that bmpd itself gives.
 pub mod peer_down_reason {
@@ -61,7 +60,7 @@ impl<'a> Message<'a> {
     /// Reads one frame. Offsets of errors are within the frame.
     pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
         let reader = Reader::new(frame.bytes(), COMMON_HEADER);
-        let opaque = |mut reader: Reader<'a>| Ok((PeerHeader::parse(&mut reader)?, reader.rest()));
+        let opaque = |mut reader: Reader<'a>| Ok::<_, Error>((PeerHeader::parse(&mut reader)?, reader.rest()));
         Ok(match frame.message_type() {
             Some(MessageType::RouteMonitoring) => {
                 opaque(reader).map(|(peer, update)| Self::RouteMonitoring(peer, update))?
@@ -127,14 +126,14 @@ fn open<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], Err
     let (length, kind) = header
         .bytes(MARKER, what)
         .and_then(|_| Ok((header.u16(what)?, header.u8(what)?)))
-        .map_err(|error| error.after(start as u64))?;
+        .map_err(|short| Error::from(short).after(start as u64))?;
     if usize::from(length) < MIN_OPEN {
         return Err(Error::new(start + MARKER, Problem::OpenLength(length)));
     }
     if kind != OPEN {
         return Err(Error::new(start + MARKER + 2, Problem::OpenType(kind)));
     }
-    reader.bytes(usize::from(length), what)
+    Ok(reader.bytes(usize::from(length), what)?)
 }
 
 /// A Peer Down (RFC 7854 §4.9).

@@ -9,7 +9,6 @@ mod error;
 mod frame;
 mod message;
 mod peer;
-mod reader;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod statistics;

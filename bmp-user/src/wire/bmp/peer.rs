@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{COMMON_HEADER, Error, Frame, MessageType, reader::Reader};
+use super::{COMMON_HEADER, Error, Frame, MessageType};
+use crate::wire::reader::Reader;
 
 /// Length of the per-peer header in bytes.
 pub const PER_PEER_HEADER: usize = 42;

@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Error, PeerHeader, build, reader::Reader};
+use super::{Error, PeerHeader, build};
 use crate::wire::bgp::Family;
+use crate::wire::reader::Reader;
 
 /// What is counted. Types that have no name here are as good as any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,7 +136,7 @@ pub fn statistics(bytes: &[u8]) -> impl Iterator<Item = Result<Statistic<'_>, Er
         }
         Err(error) => {
             left = Ok(None);
-            Some(Err(error))
+            Some(Err(error.into()))
         }
     })
 }

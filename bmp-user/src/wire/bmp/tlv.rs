@@ -1,6 +1,7 @@
 //! Information TLVs (RFC 7854 §4.4): type, length, value, until the message ends.
 
-use super::{Error, reader::Reader};
+use super::Error;
+use crate::wire::reader::Reader;
 
 /// The types of information TLVs that bmpd reads or writes.
 pub mod tlv_type {

@@ -1,36 +1,10 @@
 //! What can be wrong with bytes that should be MRT.
 
 use super::MAX_RECORD;
-use crate::wire::{bgp::Family, reader::Short};
+use crate::wire::{bgp::Family, error::At, reader::Short};
 
 /// Bytes that are not the MRT they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at byte {offset}: {problem}")]
-pub struct Error {
-    /// Where, in bytes from the start of what was parsed: a record, a buffer, or a whole file (see [`Error::after`]).
-    pub offset: u64,
-    /// What was expected there and what was found.
-    pub problem: Problem,
-}
-
-impl Error {
-    pub(crate) fn new(offset: usize, problem: Problem) -> Self {
-        Self { offset: offset as u64, problem }
-    }
-
-    /// The same error, seen from `bytes` bytes further back.
-    #[must_use]
-    pub fn after(self, bytes: u64) -> Self {
-        Self { offset: self.offset.saturating_add(bytes), ..self }
-    }
-}
-
-impl From<Short> for Error {
-    fn from(short: Short) -> Self {
-        let Short { at, what, need, found } = short;
-        Self::new(at, Problem::Short { what, need, found })
-    }
-}
+pub type Error = At<Problem>;
 
 /// What was expected, and what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,4 +47,10 @@ pub enum Problem {
     /// Routes of a family whose NLRI have a form that is not known here.
     #[error("the form of {0} routes is not known")]
     Family(Family),
+}
+
+impl From<Short> for Problem {
+    fn from(Short { what, need, found, .. }: Short) -> Self {
+        Self::Short { what, need, found }
+    }
 }
