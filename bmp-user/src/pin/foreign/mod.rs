@@ -4,7 +4,13 @@
 mod diag;
 mod owner;
 
-use std::{io, os::fd::AsRawFd as _, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use socket2::SockRef;
@@ -63,8 +69,7 @@ impl Foreign {
         if news.is_empty() {
             return Ok(closed);
         }
-        let inodes: Vec<_> = news.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
-        let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
+        let owners = owners_of(news.iter().copied()).await?;
         for socket in news {
             let owner = owners.get(&socket.inode).copied();
             if owner.is_some_and(|owner| owner.process == std::process::id()) {
@@ -102,22 +107,11 @@ impl Foreign {
     pub(super) async fn close_under(&self, slot: &Slot, target: Target) {
         let closed = async {
             let sockets = blocking(move || diag::connections_of(&target)).await?;
-            let inodes: Vec<_> = sockets.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
-            if inodes.is_empty() {
-                return Ok(());
-            }
-            let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
-            for socket in &sockets {
-                let Some(&owner) = owners.get(&socket.inode) else { continue };
-                let copy = match owner::socket_of(owner, socket.cookie()) {
-                    Ok(copy) => copy,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error.into()),
-                };
+            for (socket, owner, copy) in copies(sockets).await? {
                 if self.pins.datapath().is_under(&copy, slot)? {
                     let of = format!("station {} port {}", target.station.ip(), target.station.port());
                     let why = "no session has the pin any more that an earlier bmpd held it to";
-                    self.close(&of, socket, Some(owner), why).await;
+                    self.close(&of, &socket, Some(owner), why).await;
                 }
             }
             anyhow::Ok(())
@@ -142,11 +136,7 @@ impl Foreign {
     ) -> anyhow::Result<()> {
         let sockets = self.connected_to(target).await?;
         let known = pin.connections().borrow().clone();
-        let inodes: Vec<_> = sockets.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
-        if sockets.is_empty() {
-            return Ok(());
-        }
-        let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
+        let owners = owners_of(&sockets).await?;
         for socket in &sockets {
             let owner = owners.get(&socket.inode).copied();
             let held = known.open.get(&socket.cookie()).is_some_and(|known| Some(&known.slot) == but);
@@ -169,20 +159,7 @@ impl Foreign {
         from: &Slot,
         to: &Slot,
     ) -> anyhow::Result<()> {
-        let sockets = self.connected_to(target).await?;
-        let inodes: Vec<_> = sockets.iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
-        if inodes.is_empty() {
-            return Ok(());
-        }
-        let owners = blocking(move || Ok(owner::owners(&inodes))).await?;
-        for socket in &sockets {
-            // One that nobody has any more only says farewell, for which its slot stays long enough.
-            let Some(&owner) = owners.get(&socket.inode) else { continue };
-            let copy = match owner::socket_of(owner, socket.cookie()) {
-                Ok(copy) => copy,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).context("cannot take hold of a connection"),
-            };
+        for (socket, _, copy) in copies(self.connected_to(target).await?).await? {
             if self.pins.datapath().retag(&copy, from, to)? {
                 pin.tell_moved(socket.cookie(), to);
             }
@@ -296,6 +273,31 @@ fn shut_down(owner: owner::Owner, cookie: u64) -> io::Result<()> {
 }
 
 /// Waits for the kernel where that holds nobody up.
+/// Whose the sockets are, by inode.
+async fn owners_of<'a>(sockets: impl IntoIterator<Item = &'a TcpSocket>) -> io::Result<HashMap<u32, owner::Owner>> {
+    // A socket that nobody has any more has no inode.
+    let inodes: Vec<_> = sockets.into_iter().map(|socket| socket.inode).filter(|&inode| inode != 0).collect();
+    if inodes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    blocking(move || Ok(owner::owners(&inodes))).await
+}
+
+/// A hold of each socket that somebody has. One that nobody has any more only says farewell, for which its slot stays long enough.
+async fn copies(sockets: Vec<TcpSocket>) -> anyhow::Result<Vec<(TcpSocket, owner::Owner, OwnedFd)>> {
+    let owners = owners_of(&sockets).await?;
+    let mut copies = Vec::new();
+    for socket in sockets {
+        let Some(&owner) = owners.get(&socket.inode) else { continue };
+        match owner::socket_of(owner, socket.cookie()) {
+            Ok(copy) => copies.push((socket, owner, copy)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context("cannot take hold of a connection"),
+        }
+    }
+    Ok(copies)
+}
+
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(what).await.map_err(io::Error::other)?
 }
