@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Command, CommitError, Committed, Config, Conflict, Difference, Error, OperatorId, Store, View, apply, rebase,
-    setting::family_words,
+    Command, CommitError, Committed, Config, Conflict, Difference, Error, OperatorId, Store, View, apply,
+    arguments::family_words, rebase,
 };
 
 /// A candidate that one operator edits, and the view they are in.
