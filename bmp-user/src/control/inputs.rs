@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::Context;
 use crate::{
+    config::Pace,
     feed::FeedStats,
     input::{
-        mrt::{Pace, ReplayState, ReplayStatus},
+        mrt::{ReplayState, ReplayStatus},
         relay::{RelayState, RelayStatus},
     },
 };
@@ -211,7 +212,7 @@ impl Replay {
             pace: match status.pace {
                 Pace::Recorded => "recorded".to_owned(),
                 Pace::Maximum => "maximum".to_owned(),
-                Pace::PerSecond(rate) => format!("{rate} updates-per-second"),
+                Pace::UpdatesPerSecond(rate) => format!("{rate} updates-per-second"),
             },
             looped: status.looped,
             state,

@@ -175,7 +175,7 @@ impl Translator {
     /// All that an UPDATE announces and withdraws, as withdrawals.
     fn write_withdrawal(&self, update: &[u8], header: &PeerHeader, out: &mut BytesMut) {
         let Ok(update) = Update::parse(update, self.negotiated.as_size) else { return };
-        for (family, items) in routes_of(&update) {
+        for (family, items) in update.routes() {
             let Some((form, path_ids)) =
                 self.negotiated.routes(family).and_then(|routes| Some((routes.form?, routes.path_ids)))
             else {
@@ -207,7 +207,7 @@ impl Translator {
             });
         }
         let mut count: u32 = 0;
-        for (family, items) in routes_of(&update) {
+        for (family, items) in update.routes() {
             let Some(routes) = self.negotiated.routes(family) else { return Ok(Verdict::NotNegotiated) };
             let Some(form) = routes.form else { continue };
             for item in nlri(form, routes.path_ids, items) {
@@ -233,14 +233,6 @@ enum Verdict {
     Pass { as_withdrawal: bool },
     NotNegotiated,
     Complete(Family),
-}
-
-/// The routes that an UPDATE withdraws and announces, by family. The fields for IPv4 unicast are there in any UPDATE.
-fn routes_of<'a>(update: &Update<'a>) -> impl Iterator<Item = (Family, &'a [u8])> {
-    let plain = [update.withdrawn, update.nlri].into_iter().filter(|items| !items.is_empty());
-    let reach = update.reach.map(|reach| (reach.family, reach.nlri));
-    let unreach = update.unreach.map(|unreach| (unreach.family, unreach.nlri));
-    plain.map(|items| (Family::IPV4_UNICAST, items)).chain(unreach).chain(reach)
 }
 
 /// The NOTIFICATION for an UPDATE that ends the session (RFC 4271 §6.3; RFC 7606 §3 says which these are).

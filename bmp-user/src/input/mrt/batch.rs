@@ -121,7 +121,7 @@ impl<'a> Writer<'a> {
         self.progress.records.fetch_add(1, Ordering::Relaxed);
         self.note(outcome, offset);
         let full = match self.pace {
-            Pace::PerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
+            Pace::UpdatesPerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
             Pace::Recorded | Pace::Maximum => false,
         };
         if full || self.translator.out.len() > BLOCK - MARGIN { self.hand_over() } else { Some(()) }
@@ -153,7 +153,7 @@ impl<'a> Writer<'a> {
         }
         let room = match self.pace {
             Pace::Maximum => BytesMut::with_capacity(BLOCK),
-            Pace::Recorded | Pace::PerSecond(_) => BytesMut::new(),
+            Pace::Recorded | Pace::UpdatesPerSecond(_) => BytesMut::new(),
         };
         let frames = std::mem::replace(&mut self.translator.out, room);
         let (seconds, microseconds) = self.time;

@@ -22,9 +22,8 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod translate;
-mod update;
 
-use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, sync::Arc, thread};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -33,7 +32,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Pace},
     feed::Feed,
 };
 use batch::{Event, read};
@@ -55,18 +54,6 @@ pub struct Replay {
     pub pace: Pace,
     /// `loop`: start over at the end.
     pub looped: bool,
-}
-
-/// How fast a file is replayed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pace {
-    /// `recorded`: with the gaps between the times of the records. All records of a table dump usually have one time.
-    Recorded,
-    /// `maximum`: as fast as it can be read.
-    #[default]
-    Maximum,
-    /// `N updates-per-second`.
-    PerSecond(NonZeroU32),
 }
 
 /// Runs the replays that the configuration names, until its sender is gone. Dropping this ends them all. A replay that is changed begins
@@ -92,13 +79,8 @@ pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, repla
 /// The replays that have a file.
 fn wanted(config: &Config) -> BTreeMap<String, Replay> {
     let replay = |(name, replay): (&String, &config::Replay)| {
-        let pace = match replay.pace {
-            config::Pace::Recorded => Pace::Recorded,
-            config::Pace::Maximum => Pace::Maximum,
-            config::Pace::UpdatesPerSecond(rate) => Pace::PerSecond(rate),
-        };
         let file = replay.file.clone()?;
-        Some((name.clone(), Replay { name: name.clone(), file, pace, looped: replay.looped }))
+        Some((name.clone(), Replay { name: name.clone(), file, pace: replay.pace, looped: replay.looped }))
     };
     config.replays.iter().filter_map(replay).collect()
 }

@@ -37,7 +37,7 @@ impl Metronome {
         let after = match self.pace {
             Pace::Maximum => Duration::ZERO,
             Pace::Recorded => Duration::from_micros(time.saturating_sub(first)),
-            Pace::PerSecond(rate) => {
+            Pace::UpdatesPerSecond(rate) => {
                 let micros = u128::from(self.updates) * 1_000_000 / u128::from(rate.get());
                 Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
             }

@@ -5,12 +5,9 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{
-    file::{Failure, Source},
-    update::families,
-};
+use super::file::{Failure, Source};
 use crate::wire::{
-    bgp::{self, Family, MessageType},
+    bgp::{self, Family, MessageType, Update},
     mrt::{Body, Peer, Session},
 };
 
@@ -36,6 +33,11 @@ impl From<&Session> for Identity {
     fn from(session: &Session) -> Self {
         Self { address: session.peer_address, asn: session.peer_as, bgp_id: None }
     }
+}
+
+/// The size of an AS number in the AS paths of a session, in bytes.
+pub(super) fn as_size(as4: bool) -> usize {
+    if as4 { 4 } else { 2 }
 }
 
 /// Which way messages go.
@@ -132,7 +134,12 @@ impl Survey {
                 if frame.message_type() == MessageType::Update {
                     traits.as4 |= message.as4;
                     let direction = if message.local { Direction::Out } else { Direction::In };
-                    families(frame.body(), |family, nlri| traits.note(family, direction, nlri && message.add_path));
+                    // What cannot be told says nothing of its families.
+                    for (family, items) in
+                        Update::parse(frame.bytes(), as_size(message.as4)).iter().flat_map(Update::routes)
+                    {
+                        traits.note(family, direction, !items.is_empty() && message.add_path);
+                    }
                 }
             }
             Body::StateChange(change) => {

@@ -7,11 +7,10 @@ use bytes::{Bytes, BytesMut};
 use super::{
     peers::{Collector, Peers, Time},
     snapshot::{Pending, Route, Unfit, end_of_rib},
-    survey::{Direction, Identity, Survey},
-    update::families,
+    survey::{Direction, Identity, Survey, as_size},
 };
 use crate::wire::{
-    bgp::{self, Family, MessageType},
+    bgp::{self, Family, MessageType, Update},
     bmp::{build, peer_down_reason, peer_flags},
     mrt::{self, Body, Message, PeerIndexTable, Record, Rib, StateChange, TableDump, state},
 };
@@ -218,13 +217,10 @@ impl Translator {
             }
             (MessageType::Update, local) => {
                 let direction = if local { Direction::Out } else { Direction::In };
-                let mut mixed = None;
-                families(frame.body(), |family, nlri| {
-                    if nlri && !message.add_path && peer.traits.add_path(family, direction) {
-                        mixed = Some(family);
-                    }
-                });
-                if let Some(family) = mixed {
+                let update = Update::parse(frame.bytes(), as_size(message.as4));
+                let mut routes = update.iter().flat_map(Update::routes).filter(|(_, items)| !items.is_empty());
+                let is_mixed = |family| !message.add_path && peer.traits.add_path(family, direction);
+                if let Some((family, _)) = routes.find(|(family, _)| is_mixed(*family)) {
                     return Err(Refused::Mixed(family));
                 }
                 peer.bring_up(&mut self.out, &collector, time)?;

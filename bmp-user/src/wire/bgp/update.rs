@@ -144,6 +144,14 @@ impl<'a> Update<'a> {
         Ok(())
     }
 
+    /// What it withdraws and announces, by family. The fields for IPv4 unicast are there in any UPDATE, and left out where they are empty.
+    pub fn routes(&self) -> impl Iterator<Item = (Family, &'a [u8])> + use<'a> {
+        let plain = [self.withdrawn, self.nlri].into_iter().filter(|items| !items.is_empty());
+        let reach = self.reach.map(|reach| (reach.family, reach.nlri));
+        let unreach = self.unreach.map(|unreach| (unreach.family, unreach.nlri));
+        plain.map(|items| (Family::IPV4_UNICAST, items)).chain(unreach).chain(reach)
+    }
+
     /// The family whose End-of-RIB marker this is (RFC 4724 §2), if it is one.
     pub fn end_of_rib(&self) -> Option<Family> {
         if !self.withdrawn.is_empty() || !self.nlri.is_empty() || self.reach.is_some() {

@@ -65,12 +65,12 @@ async fn the_gaps_are_those_that_were_recorded() {
 #[tokio::test(start_paused = true)]
 async fn so_many_updates_come_in_a_second() {
     let file = file(&vec![bgp4mp(1, 4, &update()); 1000]);
-    let all = arrivals(&file, Pace::PerSecond(NonZeroU32::new(100).unwrap()), false, 1001).await;
+    let all = arrivals(&file, Pace::UpdatesPerSecond(NonZeroU32::new(100).unwrap()), false, 1001).await;
     let times = times(&all);
     // Two at a time, and the Peer Up with the first two.
     assert_eq!(times[..5], [0, 0, 0, 20, 20]);
     assert_eq!(times.last(), Some(&9980));
-    let slow = arrivals(&file, Pace::PerSecond(NonZeroU32::MIN), false, 4).await;
+    let slow = arrivals(&file, Pace::UpdatesPerSecond(NonZeroU32::MIN), false, 4).await;
     assert_eq!(slow.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 0, 1000, 2000]);
 }
 
