@@ -247,7 +247,7 @@ impl Shared {
             let Some(down) = state.slots[slot as usize].peer.as_ref().map(|peer| peer.life.down.clone()) else {
                 continue;
             };
-            if let Some(life) = state.down(slot, down.clone()) {
+            if let Some(life) = state.down(slot, down.clone(), said.changed + 1) {
                 said.put(&down, MessageType::PeerDown, About::Down(life));
             }
             if said.frames.len() >= PEER_DOWNS {

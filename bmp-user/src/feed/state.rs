@@ -42,6 +42,10 @@ pub struct Trouble {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) slots: Vec<Slot>,
+    /// Those that are free.
+    free: Vec<u32>,
+    /// Peers that went down, or were spoken of without ever being up; oldest first.
+    ended: VecDeque<Ended>,
     by_id: HashMap<PeerId, u32, RandomState>,
     pub(super) attributes: Attributes,
     connections: HashMap<ConnectionId, (u32, Arc<str>)>,
@@ -60,6 +64,18 @@ pub(super) struct State {
     pub(super) trouble: Trouble,
     /// Whom the last frame was about: frames come in runs.
     last: Option<(ConnectionId, PeerKey, u32)>,
+}
+
+/// Peers that are not up and are kept all the same, at most: of a later one the Peer Down that a slow station is told is bmpd's own.
+const MOST_ENDED: usize = 10_000;
+
+/// When a peer was last up.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    slot: u32,
+    id: PeerId,
+    /// Sequence number after its end.
+    changed: u64,
 }
 
 /// A withdrawal that a station which is behind has to be told.
@@ -95,6 +111,8 @@ impl State {
         let hasher = RandomState::default();
         Self {
             slots: Vec::new(),
+            free: Vec::new(),
+            ended: VecDeque::new(),
             by_id: HashMap::with_hasher(hasher.clone()),
             attributes: Attributes::new(),
             connections: HashMap::new(),
@@ -233,7 +251,7 @@ impl State {
         (self.withdrawals.len(), self.withdrawal_bytes)
     }
 
-    fn slot_for(&mut self, connection: ConnectionId, key: PeerKey) -> Option<u32> {
+    fn slot_for(&mut self, connection: ConnectionId, key: PeerKey, changed: u64) -> Option<u32> {
         if let Some((last_connection, last_key, slot)) = self.last
             && last_connection == connection
             && last_key == key
@@ -242,11 +260,19 @@ impl State {
         }
         let (input, _) = self.connections.get(&connection)?;
         let id = PeerId { input: *input, key };
-        let next = self.slots.len() as u32;
-        let slot = *self.by_id.entry(id).or_insert(next);
-        if slot == next {
-            self.slots.push(Slot { id, peer: None, gone: None });
-        }
+        let slot = match self.by_id.get(&id) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+                match self.slots.get_mut(slot as usize) {
+                    Some(freed) => *freed = Slot { id, peer: None, gone: None },
+                    None => self.slots.push(Slot { id, peer: None, gone: None }),
+                }
+                self.by_id.insert(id, slot);
+                self.ended.push_back(Ended { slot, id, changed });
+                slot
+            }
+        };
         self.last = Some((connection, key, slot));
         Some(slot)
     }
@@ -261,14 +287,16 @@ impl State {
         heard: &mut dyn FnMut(Arc<Incarnation>),
     ) -> Applied {
         let nobody = || Applied::new(About::Nobody, true);
-        let Some(slot) = PeerKey::of(frame).and_then(|key| self.slot_for(connection, key)) else { return nobody() };
+        let Some(slot) = PeerKey::of(frame).and_then(|key| self.slot_for(connection, key, changed)) else {
+            return nobody();
+        };
         match frame.message_type() {
             Some(MessageType::RouteMonitoring) => {
                 self.routes(connection, slot, frame, changed, heard).unwrap_or_else(nobody)
             }
-            Some(MessageType::PeerUp) => self.up(connection, slot, frame).unwrap_or_else(nobody),
+            Some(MessageType::PeerUp) => self.up(connection, slot, frame, changed).unwrap_or_else(nobody),
             Some(MessageType::PeerDown) => {
-                let life = self.down(slot, Bytes::copy_from_slice(frame.bytes()));
+                let life = self.down(slot, Bytes::copy_from_slice(frame.bytes()), changed);
                 Applied::new(life.map_or(About::Nobody, About::Down), true)
             }
             Some(about @ (MessageType::StatisticsReport | MessageType::RouteMirroring)) => {
@@ -284,7 +312,7 @@ impl State {
         }
     }
 
-    fn up(&mut self, connection: ConnectionId, slot: u32, frame: &Frame<'_>) -> Option<Applied> {
+    fn up(&mut self, connection: ConnectionId, slot: u32, frame: &Frame<'_>, changed: u64) -> Option<Applied> {
         let known = &mut self.slots[slot as usize];
         if let Some(peer) = &mut known.peer
             && peer.life.is_restated_by(frame)
@@ -298,7 +326,7 @@ impl State {
         if let Some(peer) = &known.peer {
             // A station takes another Peer Up for the start of another life; but not if it does not come from who sent the first.
             let (held, down) = (peer.hold == Hold::Away, peer.life.down.clone());
-            let life = self.down(slot, down.clone());
+            let life = self.down(slot, down.clone(), changed);
             before = life.filter(|_| held).map(|life| (life, down));
         }
         self.incarnations += 1;
@@ -313,11 +341,12 @@ impl State {
         self.slots[slot as usize].peer = Some(peer);
     }
 
-    /// Ends the life of a peer, if it has one. `down` is its Peer Down.
-    pub(super) fn down(&mut self, slot: u32, down: Bytes) -> Option<Arc<Incarnation>> {
+    /// Ends the life of a peer, if it has one. `down` is its Peer Down, `changed` the sequence number after that.
+    pub(super) fn down(&mut self, slot: u32, down: Bytes, changed: u64) -> Option<Arc<Incarnation>> {
         let known = &mut self.slots[slot as usize];
         let mut peer = known.peer.take()?;
         known.gone = Some(Gone { number: peer.life.number, down });
+        self.ended.push_back(Ended { slot, id: known.id, changed });
         self.held -= usize::from(peer.hold != Hold::No);
         for rib in &mut peer.ribs {
             rib.release(&mut self.attributes);
@@ -409,12 +438,29 @@ impl State {
         Some(Applied::new(about, news || !again))
     }
 
+    /// Forgets the peers that are not up, when nobody needs to be told so any more; or the first of them if they are too many.
+    fn forget_peers(&mut self, needed: u64) {
+        while let Some(&Ended { slot, id, changed }) = self.ended.front() {
+            if changed > needed && self.ended.len() <= MOST_ENDED {
+                break;
+            }
+            self.ended.pop_front();
+            if self.by_id.get(&id) == Some(&slot) && self.slots[slot as usize].peer.is_none() {
+                self.by_id.remove(&id);
+                self.slots[slot as usize].gone = None;
+                self.free.push(slot);
+                self.last = None;
+            }
+        }
+    }
+
     /// Forgets withdrawals that nobody needs any more, and the oldest of those that somebody does if they are too many.
     pub(super) fn forget(&mut self) {
-        if self.withdrawals.is_empty() {
+        if self.withdrawals.is_empty() && self.ended.is_empty() {
             return;
         }
         let needed = self.followers.values().map(|needs| needs.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
+        self.forget_peers(needed);
         while let Some(&Withdrawal { slot, rib, route, life, changed }) = self.withdrawals.front() {
             let too_many = self.withdrawal_bytes > self.withdrawal_limit;
             if changed > needed && !too_many {

@@ -470,3 +470,26 @@ async fn a_follower_waits_until_there_is_something_past_its_cursor() {
     append(&mut input, &[route(1, 0)]);
     assert_eq!(waiting.await.unwrap(), 1);
 }
+
+#[test]
+fn peers_that_are_no_more_are_forgotten_when_nobody_needs_to_be_told() {
+    let feed = Feed::new(100_000, 1000);
+    let mut input = feed.input("frr");
+    let slow = following(&feed);
+    let mut header = peer_header(1, PeerType::GLOBAL, 0);
+    let mut say = |from: u32, to: u32| {
+        for number in from..to {
+            header[2..6].copy_from_slice(&number.to_be_bytes());
+            let down = frame(2, &[&header[..], &[4]].concat());
+            // Each for a moment; and one that was never up.
+            append(&mut input, &[peer_up_of(&header, 1, &[]), down.clone(), down]);
+        }
+    };
+    say(0, 30_000);
+    assert!(feed.0.state().slots.len() <= 10_010, "however slow a station is");
+    drop(slow);
+    say(30_000, 30_010);
+    let slots = feed.0.state().slots.len();
+    say(30_010, 60_000);
+    assert_eq!(feed.0.state().slots.len(), slots, "and their places are used again");
+}
