@@ -35,6 +35,15 @@ pub struct Piece {
     pub counts: Counts,
 }
 
+impl Piece {
+    /// One frame.
+    pub(super) fn of(message: MessageType, bytes: Bytes) -> Self {
+        let mut counts = Counts::default();
+        counts.record(message.code(), 1);
+        Self { bytes, counts }
+    }
+}
+
 /// One session's way through the feed, and what its station knows if it is sent all that was taken, in order.
 ///
 /// It follows the journal where it can. Where the journal does not have what it needs (a new station, one that was too slow, another
@@ -177,7 +186,7 @@ impl Follower {
     }
 
     fn plan(&mut self, state: &State, selection: &Arc<Selection>, since: u64) -> Plan {
-        let mut plan = Plan { since, ..Plan::default() };
+        let mut plan = Plan { since, selected: Arc::clone(&self.selection), ..Plan::default() };
         let mut told: Vec<_> = mem::take(&mut self.told).into_iter().collect();
         told.sort_unstable_by_key(|(_, life)| life.number);
         for (key, life) in told {
@@ -186,7 +195,7 @@ impl Follower {
                 let down = gone.filter(|gone| gone.number == life.number).map_or(&life.down, |gone| &gone.down);
                 plan.gone.push(down.clone());
             } else if selection.peer(&life) {
-                plan.told.push((Arc::clone(&life), Arc::clone(&self.selection)));
+                plan.told.push(Arc::clone(&life));
                 self.told.insert(key, life);
             } else {
                 plan.gone.push(life.down.clone());

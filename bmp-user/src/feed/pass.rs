@@ -9,7 +9,7 @@ use std::{collections::VecDeque, mem, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Counts, Piece,
+    Piece,
     attributes::Attributes,
     blocks::NONE,
     compose::Frames,
@@ -81,8 +81,10 @@ enum Progress {
 /// What a pass begins with.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// What the station was told of and is still up, with the selection under which it was told.
-    pub(super) told: Vec<(Arc<Incarnation>, Arc<Selection>)>,
+    /// What the station was told of and is still up.
+    pub(super) told: Vec<Arc<Incarnation>>,
+    /// What was selected when it was.
+    pub(super) selected: Arc<Selection>,
     /// What it is told of now.
     pub(super) new: Vec<Arc<Incarnation>>,
     /// The Peer Downs of what it was told of and is not up any more, or not selected.
@@ -97,13 +99,13 @@ impl Pass {
         let downs = plan.gone.into_iter().map(|down| (MessageType::PeerDown, down));
         let opening = downs.chain(ups).map(|(message, bytes)| Piece::of(message, bytes)).collect();
         let mut work = VecDeque::new();
-        let told = plan.told.into_iter().map(|(life, selection)| (life, Some(selection)));
-        let mut peers: Vec<_> = told.chain(plan.new.into_iter().map(|life| (life, None))).collect();
+        let told = plan.told.into_iter().map(|life| (life, true));
+        let mut peers: Vec<_> = told.chain(plan.new.into_iter().map(|life| (life, false))).collect();
         peers.sort_unstable_by_key(|(life, _)| life.number);
         for (life, told) in peers {
             let Some(peer) = state.peer(&life) else { continue };
             for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate() {
-                let had = told.as_ref().is_some_and(|told| told.rib(&life, *view, *family));
+                let had = told && plan.selected.rib(&life, *view, *family);
                 let what = match (had, selection.rib(&life, *view, *family)) {
                     (false, false) => continue,
                     (false, true) => What::Send { rib, walk: Walk::new(0) },
@@ -112,7 +114,7 @@ impl Pass {
                 };
                 work.push_back(Work { life: Arc::clone(&life), what });
             }
-            let since = if told.is_some() { plan.since } else { 0 };
+            let since = if told { plan.since } else { 0 };
             work.push_back(Work { life, what: What::Latest { since } });
         }
         Self { end, selection: Arc::clone(selection), opening, work }
@@ -314,13 +316,5 @@ fn put_withdrawals(rib: &Rib, batch: &mut Vec<u32>, flags: u8, out: &mut Frames)
         // When is not known: the routes were not withdrawn by their peer.
         out.withdrawal(rib, Time::default(), flags, batch.iter().map(|route| rib.nlri(*route)));
         batch.clear();
-    }
-}
-
-impl Piece {
-    pub(super) fn of(message: MessageType, bytes: Bytes) -> Self {
-        let mut counts = Counts::default();
-        counts.record(message.code(), 1);
-        Self { bytes, counts }
     }
 }
