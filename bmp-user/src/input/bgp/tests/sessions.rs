@@ -212,6 +212,8 @@ async fn a_peer_that_only_listens_is_not_called_and_is_up_when_it_connects() {
     let status = world.wait("up", |status| status.state == State::Established).await;
     assert_eq!(status.session.unwrap().remote.port(), 50_000);
     far.notify(6, 4).await;
+    // A connection that came before that is read would be a collision (RFC 4271 §6.8).
+    world.wait("down", |status| status.state != State::Established).await;
     // It comes again at once, and is heard a moment later.
     let mut far = world.connect().await;
     far.establish(&Hello::default()).await;
