@@ -26,6 +26,7 @@ mod selection;
 mod state;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -14,13 +14,13 @@ use foldhash::fast::RandomState;
 use super::{
     Counts,
     attributes::Attributes,
-    blocks::NONE,
     journal::About,
     peers::{ConnectionId, Gone, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
-    rib::{Common, EndOfRib, Outcome, Rib, TOMBSTONE, Time, View},
+    rib::{Outcome, Rib, TOMBSTONE, Time},
+    update::Hand,
 };
 use crate::wire::{
-    bgp::{Family, Form, Update, nlri},
+    bgp::{Family, Update},
     bmp::{COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerKey, peer_flags},
 };
 
@@ -80,12 +80,12 @@ struct Ended {
 
 /// A withdrawal that a station which is behind has to be told.
 #[derive(Clone, Copy, Debug)]
-struct Withdrawal {
-    slot: u32,
-    rib: u32,
-    route: u32,
-    life: u64,
-    changed: u64,
+pub(super) struct Withdrawal {
+    pub(super) slot: u32,
+    pub(super) rib: u32,
+    pub(super) route: u32,
+    pub(super) life: u64,
+    pub(super) changed: u64,
 }
 
 /// What became of a frame.
@@ -490,117 +490,5 @@ impl Peer {
             self.hold = Hold::Back(before);
         }
         away
-    }
-}
-
-/// What one UPDATE does.
-struct Hand<'a> {
-    ribs: &'a mut Vec<Rib>,
-    life: &'a Arc<Incarnation>,
-    slot: u32,
-    view: View,
-    header: PeerHeader,
-    time: Time,
-    changed: u64,
-    attributes: &'a mut Attributes,
-    trouble: &'a mut Trouble,
-    withdrawals: &'a mut VecDeque<Withdrawal>,
-    withdrawal_bytes: &'a mut usize,
-    hasher: &'a RandomState,
-    /// None yet, one, or several.
-    families: Option<Option<Family>>,
-    /// The peer says again what it said before its input went away.
-    again: bool,
-    news: bool,
-}
-
-impl Hand<'_> {
-    fn saw(&mut self, family: Family) {
-        self.families = match self.families {
-            None => Some(Some(family)),
-            Some(Some(other)) if other == family => return,
-            _ => Some(None),
-        };
-    }
-
-    /// The RIB of a family: its place, made if there is none and if `make` says so. `None` if its routes cannot be told from one another.
-    fn rib(&mut self, family: Family, make: bool) -> Option<usize> {
-        self.saw(family);
-        let found = self.ribs.iter().position(|rib| rib.family == family && rib.view == self.view);
-        if found.is_some() || !make {
-            return found;
-        }
-        let Some(form) = Form::of(family) else {
-            self.trouble.unknown_family += 1;
-            return None;
-        };
-        let (path_ids, max_message) = self.life.negotiated(self.view, family);
-        let rib = Rib::new(self.view, family, form, path_ids, self.header, max_message, self.hasher.clone());
-        self.ribs.push(rib);
-        Some(self.ribs.len() - 1)
-    }
-
-    fn end_of_rib(&mut self, family: Family) -> Option<usize> {
-        let number = self.rib(family, true)?;
-        let Self { ribs, changed, time, header, .. } = self;
-        self.news = !self.again || ribs[number].end_of_rib.is_none();
-        if self.news {
-            ribs[number].end_of_rib = Some(EndOfRib { changed: *changed, time: *time, flags: header.flags });
-        }
-        Some(number)
-    }
-
-    /// Whether every NLRI is what it should be. If not, nothing of them is stored.
-    fn is_well_formed(&mut self, number: usize, items: &[u8]) -> bool {
-        let rib = &self.ribs[number];
-        let good = nlri(rib.form, rib.path_ids, items).all(|item| item.is_ok());
-        self.trouble.malformed += u64::from(!good);
-        self.news |= !good;
-        good
-    }
-
-    fn withdraw(&mut self, family: Family, items: &[u8]) {
-        let Some(number) = self.rib(family, false) else { return };
-        if !self.is_well_formed(number, items) {
-            return;
-        }
-        let rib = &self.ribs[number];
-        for item in nlri(rib.form, rib.path_ids, items).flatten() {
-            let outcome = self.ribs[number].withdraw(item, self.time, self.header.flags, self.changed, self.attributes);
-            self.keep(number, outcome);
-        }
-    }
-
-    fn keep(&mut self, number: usize, outcome: Outcome) {
-        match outcome {
-            Outcome::Same => {}
-            Outcome::Changed => self.news = true,
-            Outcome::Withdrawn(route) => {
-                self.news = true;
-                *self.withdrawal_bytes += TOMBSTONE;
-                let (life, changed) = (self.life.number, self.changed);
-                self.withdrawals.push_back(Withdrawal { slot: self.slot, rib: number as u32, route, life, changed });
-            }
-        }
-    }
-
-    /// Announces routes with a set that has one use for them, which is given back; without one they are treated as withdrawn.
-    fn announce(&mut self, family: Family, items: &[u8], set: Option<u32>) {
-        let number = self.rib(family, set.is_some()).filter(|number| self.is_well_formed(*number, items));
-        match (number, set) {
-            (None, None) => {}
-            (None, Some(set)) => self.attributes.release(set),
-            (Some(_), None) => self.withdraw(family, items),
-            (Some(number), Some(set)) => {
-                let common = Common { attributes: set, time: self.time, flags: self.header.flags };
-                let rib = &self.ribs[number];
-                for item in nlri(rib.form, rib.path_ids, items).flatten() {
-                    let outcome = self.ribs[number].announce(item, common, self.changed, self.again, self.attributes);
-                    self.keep(number, outcome);
-                }
-                self.attributes.release(set);
-            }
-        }
-        debug_assert_ne!(set, Some(NONE));
     }
 }
