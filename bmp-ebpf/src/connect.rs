@@ -12,8 +12,8 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
 use bmp_ebpf::{
-    EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT,
-    TAG_OWN, Tag,
+    EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_OWN, PIN_SOURCE, Pin, PinKey,
+    ROLE_CONNECT, TAG_OWN, Tag,
 };
 
 use crate::packet::{octets, words};
@@ -89,7 +89,7 @@ fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
     };
     // SAFETY: the socket is alive while its owner is in `connect`.
     let own = unsafe { TAGS.of(sk) }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
-    let Some(slot) = slot_of(&key) else {
+    let Some(slot) = slot_of(&key).filter(|slot| own || is_for_all(*slot)) else {
         forget(sk, own);
         return ALLOW;
     };
@@ -107,6 +107,12 @@ fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
 fn slot_of(key: &PinKey) -> Option<u32> {
     // SAFETY: the value is one word: it is read whole or not at all.
     unsafe { PINS.get(key) }.copied()
+}
+
+/// Whether the slot's pin is for other processes' sockets too. One that is not there any more is: it denies.
+#[inline(always)]
+fn is_for_all(slot: u32) -> bool {
+    SLOTS.get(slot).is_none_or(|pin| pin.flags & PIN_OWN == 0)
 }
 
 /// The socket goes where no pin is: a tag that an earlier, refused connect left on it must not follow it there.

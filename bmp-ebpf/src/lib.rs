@@ -120,6 +120,8 @@ pub const PIN_DENY: u32 = 1 << 1;
 pub const PIN_SOURCE: u32 = 1 << 2;
 /// Packets leave by interfaces of the VRF of the pin's key alone, [`Pin::egress`] or not.
 pub const PIN_VRF: u32 = 1 << 3;
+/// The pin is for sockets that bmpd opened itself; other processes' connect as if it were not there.
+pub const PIN_OWN: u32 = 1 << 4;
 
 /// What the kernel enforces for the sockets of one slot: the value of table `SLOTS`.
 ///

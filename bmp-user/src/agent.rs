@@ -66,9 +66,6 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         Enforcement::Socket { why } => warn!("egress is not enforced by the kernel, sockets are bound only: {why}"),
     }
 
-    if let Some(said) = config.not_carried_out() {
-        warn!("{said}");
-    }
     let feed = Feed::default();
     let (pins, steers) = (Pins::new(datapath.clone()), Steers::default());
     let sessions = Sessions::default();
@@ -95,7 +92,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let replay_task = tokio::spawn(input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
     let bgp_peers = input::bgp::Peers::default();
     let bgp_task =
-        tokio::spawn(input::bgp::run(config.clone(), feed.clone(), host.clone(), bgp_peers, inputs_stopping));
+        tokio::spawn(input::bgp::run(config.clone(), feed.clone(), pins.clone(), bgp_peers.clone(), inputs_stopping));
     let mut session_task = tokio::spawn(session::run(
         sessions.clone(),
         feed.clone(),
@@ -105,7 +102,8 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         config.clone(),
         stopping,
     ));
-    let context = control::Context { store: store.clone(), host, routes, sessions, pins, feed, relays, replays };
+    let context =
+        control::Context { store: store.clone(), host, routes, sessions, pins, feed, bgp_peers, relays, replays };
     info!("ready, control socket {}", options.control.display());
 
     {

@@ -43,6 +43,7 @@ impl Device {
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),
+            bgp_peers: Default::default(),
             relays: bmp_user::input::relay::Relays::default(),
             replays: bmp_user::input::mrt::Replays::default(),
         };

@@ -43,6 +43,8 @@ pub struct Table<'a> {
     pub passive: bool,
     /// bmpd's address, where that is not the one on the link. Of BIRD alone.
     pub from: Option<IpAddr>,
+    /// The daemon's own, likewise.
+    pub own: Option<IpAddr>,
 }
 
 impl Table<'_> {
@@ -237,13 +239,13 @@ fn bird(table: &Table<'_>) -> String {
         let routes: String = routes.iter().map(|route| format!("  route {route} blackhole;\n")).collect();
         format!("protocol static {name}routes {{\n  {name};\n{routes}}}\n")
     };
-    let ((own, asn), peer_as) = (DAEMON, BMPD.1);
-    let (peer, multihop) = table.from.map_or((BMPD.0, ""), |peer| (peer, "  multihop;\n"));
+    let ((id, asn), peer_as) = (DAEMON, BMPD.1);
+    let (own, peer) = (table.own.unwrap_or(id), table.from.unwrap_or(BMPD.0));
+    let multihop = if table.from.or(table.own).is_some() { "  multihop;\n" } else { "" };
     let password = table.password.map(|password| format!("  password \"{password}\";\n")).unwrap_or_default();
     let passive = if table.passive { "  passive;\n" } else { "" };
     format!(
-        // A daemon that restarted keeps its routes to itself until each peer has sent End-of-RIB, which bmpd never does, or for this long.
-        "router id {own};\ngraceful restart wait 3;\nprotocol device {{ }}\n{}{}protocol bgp bmpd {{\n  local {own} as {asn};\n  neighbor {peer} as {peer_as};\n  \
+        "router id {id};\nprotocol device {{ }}\n{}{}protocol bgp bmpd {{\n  local {own} as {asn};\n  neighbor {peer} as {peer_as};\n  \
          connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n  graceful restart on;\n  graceful restart time 30;\n{password}{passive}{multihop}  \
          ipv4 {{ import none; export all; next hop self; }};\n  \
          ipv6 {{ import none; export all; next hop address {DAEMON_V6}; }};\n}}\n",

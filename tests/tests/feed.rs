@@ -127,16 +127,3 @@ fn a_station_that_reads_nothing_hinders_nobody_takes_no_memory_and_ends_exact() 
     assert!(connection.frames.len() < CHURN / message.len() / 2, "it was told what became of it, not all that was");
     assert_eq!((connection.count(bmp::PEER_UP), connection.end), (1, None));
 }
-
-#[test]
-fn bgp_peers_that_are_to_be_pinned_are_said_to_be_bound_only() {
-    let trial = Plan::default().start_up();
-    let peers = "system-view\nbgp 65000\nrouter-id 10.7.0.1\npeer 10.7.0.2 as-number 65001\npeer 10.7.0.2 connect-interface up1\nipv4-family unicast\npeer 10.7.0.2 enable\ncommit\n";
-    let (taken, said) = trial.bmpd.typed(peers);
-    assert!(
-        taken && said.contains("Warning: bmpd does not enforce connect-interface of BGP peers in the kernel yet"),
-        "{said}"
-    );
-    let printed = trial.bmpd.display("display current-configuration");
-    assert!(printed.contains("bgp 65000\n router-id 10.7.0.1\n peer 10.7.0.2 as-number 65001\n peer 10.7.0.2 connect-interface up1\n #\n ipv4-family unicast\n  peer 10.7.0.2 enable\n"), "{printed}");
-}

@@ -145,6 +145,15 @@ pub enum Display {
         /// In detail.
         verbose: bool,
     },
+    /// `display bgp peer [ADDR] [verbose]`.
+    BgpPeer {
+        /// This one alone.
+        peer: Option<IpAddr>,
+        /// In detail.
+        verbose: bool,
+    },
+    /// `display bgp bmp-monitor all`.
+    BgpBmpMonitor,
     /// `display current-configuration`.
     CurrentConfiguration,
     /// `display configuration candidate [changes]`.
@@ -262,6 +271,11 @@ pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
         Action::DisplayBmpFeed => return display(Display::BmpFeed),
         Action::DisplayBmpRelay => return display(Display::BmpRelay),
         Action::DisplayMrtReplay => return display(Display::MrtReplay),
+        Action::DisplayBgpBmpMonitor => return display(Display::BgpBmpMonitor),
+        Action::DisplayBgpPeer => {
+            let (peer, verbose) = (args.address(Kind::Peer), args.has(word::VERBOSE));
+            return display(Display::BgpPeer { peer, verbose });
+        }
         Action::DisplayBmpSession => {
             let (station, verbose) = (args.address(Kind::Station), args.has(word::VERBOSE));
             return display(Display::BmpSession { vpn_instance: vpn_instance(), station, verbose });

@@ -172,6 +172,8 @@ pub(super) enum Action {
     AbortTrial,
     ClearCandidate,
     Commit,
+    DisplayBgpBmpMonitor,
+    DisplayBgpPeer,
     DisplayBmpFeed,
     DisplayBmpRelay,
     DisplayBmpSession,

@@ -28,17 +28,6 @@ pub struct Config {
     pub bmp: Bmp,
 }
 
-impl Config {
-    /// What is configured that this version of bmpd does not do, in a sentence without a full stop.
-    pub fn not_carried_out(&self) -> Option<String> {
-        let mut peers = self.bgp.iter().flat_map(|bgp| &bgp.peers);
-        let (address, _) = peers.find(|(_, peer)| peer.connect_interface.is_some())?;
-        Some(format!(
-            "bmpd does not enforce connect-interface of BGP peers in the kernel yet: that of peer {address} only binds the connection's socket"
-        ))
-    }
-}
-
 /// The `bgp AS-NUMBER` view: an input that takes routes over BGP and says nothing itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bgp {
@@ -81,6 +70,8 @@ pub struct BgpTimer {
 }
 
 impl BgpPeer {
+    /// What is so without `port` (RFC 4271 §8.2.1).
+    pub const PORT: u16 = 179;
     /// What is so without `timer`.
     pub const TIMER: BgpTimer = BgpTimer { keepalive: 60, hold: 180 };
 }

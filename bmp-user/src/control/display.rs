@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Context, binding, defaults, inputs, report, text, warnings};
+use super::{Context, bgp, binding, defaults, inputs, monitored, report, text, warnings};
 use crate::config::{Config, Display, Editor, effective, print};
 
 impl Context {
@@ -17,6 +17,17 @@ impl Context {
             Display::InterfaceBinding => {
                 let bindings = binding::bindings(self, &config).await;
                 if json { as_json(&bindings) } else { Ok(binding::text(&bindings)) }
+            }
+            Display::BgpPeer { peer, verbose } => {
+                let speaker = bgp::speaker(self, &config, *peer);
+                if let Some(peer) = peer.filter(|_| speaker.is_empty()) {
+                    return Err(anyhow!("no peer {peer} is configured in the bgp view"));
+                }
+                if json { as_json(&speaker) } else { Ok(speaker.text(*verbose)) }
+            }
+            Display::BgpBmpMonitor => {
+                let monitored = monitored::monitored(self, &config);
+                if json { as_json(&monitored) } else { Ok(monitored::text(&monitored)) }
             }
             Display::BmpFeed => {
                 let feed = inputs::Feed::of(&self.feed.stats());
@@ -74,9 +85,6 @@ impl Context {
     pub(super) async fn warnings(&self, before: &Config, now: &Config) -> String {
         let host = self.host.borrow().clone();
         let mut text = String::new();
-        if let Some(said) = now.not_carried_out().filter(|said| before.not_carried_out().as_ref() != Some(said)) {
-            text = format!("Warning: {said}.\n");
-        }
         for (id, session) in &now.bmp.sessions {
             let wanted = effective(&now.bmp, id, session).connect;
             let changed = before.bmp.sessions.get(id).is_none_or(|was| {
@@ -86,6 +94,15 @@ impl Context {
             });
             if changed {
                 let said = warnings::of(now, id, session, &host, &self.routes).await;
+                text.extend(said.into_iter().map(|said| format!("Warning: {said}.\n")));
+            }
+        }
+        let peers = |config: &Config| config.bgp.as_ref().map(|bgp| bgp.peers.clone()).unwrap_or_default();
+        let earlier = peers(before);
+        for (address, peer) in peers(now) {
+            let changed = earlier.get(&address).is_none_or(|was| was.connect_interface != peer.connect_interface);
+            if changed {
+                let said = warnings::of_peer(now, address, &peer, &host);
                 text.extend(said.into_iter().map(|said| format!("Warning: {said}.\n")));
             }
         }

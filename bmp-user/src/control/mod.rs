@@ -1,11 +1,13 @@
 //! How an operator reaches in: the control socket, what `display` answers, and what becomes of a command.
 
+mod bgp;
 mod binding;
 mod client;
 mod defaults;
 mod display;
 mod guard;
 mod inputs;
+mod monitored;
 mod operator;
 mod protocol;
 mod report;
@@ -28,7 +30,7 @@ pub use server::{ControlSocket, serve};
 use crate::{
     config::Store,
     feed::Feed,
-    input::{mrt::Replays, relay::Relays},
+    input::{bgp::Peers as BgpPeers, mrt::Replays, relay::Relays},
     link::{Host, Routes},
     pin::Pins,
     session::Sessions,
@@ -49,6 +51,8 @@ pub struct Context {
     pub pins: Pins,
     /// The feed.
     pub feed: Feed,
+    /// The BGP peers.
+    pub bgp_peers: BgpPeers,
     /// The relays.
     pub relays: Relays,
     /// The replays of files.

@@ -142,6 +142,8 @@ pub(super) struct Feed {
     pub(super) head: u64,
     pub(super) lag_bytes: u64,
     pub(super) dumps: u64,
+    /// Peers that the station is not told of because it could not tell them from those of other inputs (`monitor relay` chooses).
+    pub(super) refused_peers: usize,
 }
 
 /// Every session, or those of one VPN instance or station, in the order of the configuration.
@@ -240,7 +242,13 @@ fn report(
         }),
         guard: guard::report(context, configured, session),
         messages: messages(session.status.messages()),
-        feed: Feed { cursor, head: stats.head, lag_bytes, dumps: shown.dumps },
+        feed: Feed {
+            cursor,
+            head: stats.head,
+            lag_bytes,
+            dumps: shown.dumps,
+            refused_peers: session.status.refused().len(),
+        },
     }
 }
 
@@ -255,7 +263,7 @@ fn adopted(counters: &Counters) -> Counters {
     }
 }
 
-fn kernel(counters: &Counters, retransmits: u64) -> Kernel {
+pub(super) fn kernel(counters: &Counters, retransmits: u64) -> Kernel {
     Kernel {
         tx_bytes: counters.own_tx.bytes,
         tx_packets: counters.own_tx.packets,

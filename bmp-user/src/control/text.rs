@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::SessionReport;
+use super::report::{Egress, Kernel, SessionReport};
 
 /// `display bmp session`.
 pub(super) fn sessions(reports: &[SessionReport], verbose: bool) -> String {
@@ -21,8 +21,8 @@ fn write_totals(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resul
 fn write_table(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result {
     write_totals(text, reports)?;
     text.push('\n');
-    let mut rows = vec![["Session", "Alias", "State", "Age", "VPN", "Reason"].map(str::to_owned)];
-    rows.extend(reports.iter().map(|report| {
+    let heading = ["Session", "Alias", "State", "Age", "VPN", "Reason"].map(str::to_owned);
+    let rows = reports.iter().map(|report| {
         [
             report.station.to_string(),
             report.alias.clone().unwrap_or_else(|| "-".to_owned()),
@@ -31,8 +31,17 @@ fn write_table(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result
             report.vpn_instance.clone(),
             report.reason.unwrap_or("-").to_owned(),
         ]
-    }));
-    let mut widths = [0; 6];
+    });
+    table(text, std::iter::once(heading).chain(rows))
+}
+
+/// Rows whose columns begin below each other.
+pub(super) fn table<const COLUMNS: usize>(
+    text: &mut String,
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> std::fmt::Result {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let mut widths = [0; COLUMNS];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -86,33 +95,16 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
             _ => "the kernel's choice",
         };
         line("Connect-interface", format!("{}{view}", words.join(" ")))?;
-        let egress = &report.egress;
-        let interfaces =
-            if egress.interfaces.is_empty() { "any interface".to_owned() } else { egress.interfaces.join(", ") };
-        let why = egress.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        line("May leave by", interfaces)?;
-        line("Enforcement", format!("{}{why}", egress.enforcement))?;
-        let kernel = &report.kernel;
-        line(
-            "Sent",
-            format!(
-                "{} bytes in {} packets, {} of payload, {} segments again",
-                kernel.tx_bytes, kernel.tx_packets, kernel.tx_payload_bytes, kernel.retransmits
-            ),
-        )?;
-        line("Received", format!("{} bytes in {} packets", kernel.rx_bytes, kernel.rx_packets))?;
-        line(
-            "Denied",
-            format!(
-                "{} by interface, {} by source, {} without a pin",
-                kernel.denied.interface, kernel.denied.source, kernel.denied.no_pin
-            ),
-        )?;
+        report.egress.write(&mut line)?;
+        report.kernel.write(&mut line)?;
         if let Some(guard) = &report.guard {
             line("Guard", guard.in_words())?;
             line("Strangers", guard.strangers())?;
         }
-        line("Foreign", format!("{} bytes in {} packets", kernel.foreign.tx_bytes, kernel.foreign.tx_packets))?;
+        line(
+            "Foreign",
+            format!("{} bytes in {} packets", report.kernel.foreign.tx_bytes, report.kernel.foreign.tx_packets),
+        )?;
         if let Some(told) = &report.connections {
             line(
                 "Connections",
@@ -141,8 +133,43 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
         )?;
         let feed = &report.feed;
         line("Journal", format!("at {} of {}, {} bytes behind", feed.cursor, feed.head, feed.lag_bytes))?;
+        if feed.refused_peers > 0 {
+            let why = "it could not tell them from those of other inputs: monitor relay NAME chooses";
+            line("Peers left out", format!("{} ({why})", feed.refused_peers))?;
+        }
     }
     Ok(())
+}
+
+/// Writes one line of a report, with its name.
+type Line<'a> = dyn FnMut(&str, String) -> std::fmt::Result + 'a;
+
+impl Egress {
+    pub(super) fn write(&self, line: &mut Line<'_>) -> std::fmt::Result {
+        let interfaces =
+            if self.interfaces.is_empty() { "any interface".to_owned() } else { self.interfaces.join(", ") };
+        let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        line("May leave by", interfaces)?;
+        line("Enforcement", format!("{}{why}", self.enforcement))
+    }
+}
+
+impl Kernel {
+    pub(super) fn write(&self, line: &mut Line<'_>) -> std::fmt::Result {
+        line(
+            "Sent",
+            format!(
+                "{} bytes in {} packets, {} of payload, {} segments again",
+                self.tx_bytes, self.tx_packets, self.tx_payload_bytes, self.retransmits
+            ),
+        )?;
+        line("Received", format!("{} bytes in {} packets", self.rx_bytes, self.rx_packets))?;
+        let denied = &self.denied;
+        line(
+            "Denied",
+            format!("{} by interface, {} by source, {} without a pin", denied.interface, denied.source, denied.no_pin),
+        )
+    }
 }
 
 fn capitalised(word: &str) -> String {
@@ -151,7 +178,7 @@ fn capitalised(word: &str) -> String {
 }
 
 /// `00h01m02s`, and days before it where there are any.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     let clock = format!("{hours:02}h{minutes:02}m{:02}s", seconds % 60);
     if days == 0 { clock } else { format!("{days}d{clock}") }

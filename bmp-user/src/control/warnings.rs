@@ -1,12 +1,12 @@
 //! What an operator should know about a session's source, though nothing is refused for it.
 
-use std::fs;
+use std::{fs, net::IpAddr};
 
 use super::binding::egress_names;
 use crate::{
-    config::{Config, ConnectInterface, Session, SessionId, effective},
+    config::{BgpPeer, Config, ConnectInterface, Session, SessionId, effective},
     link::{Host, Link, Routes},
-    pin::{Question, back_on_its_way, led_astray, resolve, target},
+    pin::{Pinned, Question, Role, back_on_its_way, led_astray, resolve, target},
 };
 
 /// One sentence each, without its full stop.
@@ -18,27 +18,38 @@ pub(super) async fn of(
     routes: &Routes,
 ) -> Vec<String> {
     let connect = effective(&config.bmp, id, session).connect;
+    let pinned = Pinned::Session(id.clone());
     let mut warnings = Vec::new();
     if let Some(name) = connect.as_ref().and_then(|connect| connect.interface())
         && let Some(link) = host.link_named(name, &config.interface_aliases)
     {
-        warnings.extend(of_interface(name, link, id, session, host));
+        warnings.extend(of_interface(name, link, &pinned, session.next_hop.is_some(), host));
     }
-    warnings.extend(of_route(connect.as_ref(), config, id, session, host, routes).await);
+    warnings.extend(of_route(connect.as_ref(), config, &pinned, session, host, routes).await);
     warnings
 }
 
-fn of_interface(name: &str, link: &Link, id: &SessionId, session: &Session, host: &Host) -> Vec<String> {
+/// The same of a BGP peer.
+pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeer, host: &Host) -> Vec<String> {
+    let name = peer.connect_interface.as_ref().and_then(ConnectInterface::interface);
+    let named = name.and_then(|name| Some((name, host.link_named(name, &config.interface_aliases)?)));
+    named
+        .map(|(name, link)| of_interface(name, link, &Pinned::BgpPeer(address, Role::Connect), false, host))
+        .unwrap_or_default()
+}
+
+/// `routed`: it has a next hop.
+fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host) -> Vec<String> {
     let mut warnings = Vec::new();
     if link.layer2(host) {
-        warnings.push(format!("interface {name} is a layer 2 port: session {id} stays down while it is"));
+        warnings.push(format!("interface {name} is a layer 2 port: {id} stays down while it is"));
     }
-    // The session's socket takes replies on that interface alone; with a next hop it is not bound to it.
-    let of_those = if session.next_hop.is_some() { " that come back by it" } else { "" };
-    if id.station.is_ipv4() && !link.donor() && strict_rp_filter(&link.name) {
+    // Its socket takes replies on that interface alone; with a next hop it is not bound to it.
+    let of_those = if routed { " that come back by it" } else { "" };
+    if id.far().is_ipv4() && !link.donor() && strict_rp_filter(&link.name) {
         warnings.push(format!(
-            "rp_filter is strict on interface {name}: replies to session {id}{of_those} are dropped there where another interface has the \
-             better route to the station (sysctl net.ipv4.conf.{}.rp_filter=2)",
+            "rp_filter is strict on interface {name}: replies to {id}{of_those} are dropped there where another interface has the \
+             better route to it (sysctl net.ipv4.conf.{}.rp_filter=2)",
             link.name
         ));
     }
@@ -49,25 +60,25 @@ fn of_interface(name: &str, link: &Link, id: &SessionId, session: &Session, host
 async fn of_route(
     connect: Option<&ConnectInterface>,
     config: &Config,
-    id: &SessionId,
+    id: &Pinned,
     session: &Session,
     host: &Host,
     routes: &Routes,
 ) -> Option<String> {
     let question = Question {
         connect,
-        vpn_instance: id.vpn_instance.as_deref(),
+        vpn_instance: id.vpn_instance(),
         egress_interfaces: &session.egress_interfaces,
         next_hop: session.next_hop,
-        station: id.station,
+        station: id.far(),
         aliases: &config.interface_aliases,
         keep: None,
     };
     let resolved = resolve(&question, host).ok()?;
     let elsewhere = led_astray(id, &resolved, host, routes).await?;
-    let mend = back_on_its_way(&target(id, session, host)?, &resolved)?;
+    let mend = back_on_its_way(&target(id, session.transport, host)?, &resolved)?;
     Some(format!(
-        "session {id} may leave by {} alone, and the route to its station leaves by {elsewhere}: every packet of it is dropped ({mend})",
+        "{id} may leave by {} alone, and the route to its station leaves by {elsewhere}: every packet of it is dropped ({mend})",
         egress_names(&resolved, host).join(" or ")
     ))
 }

@@ -1,7 +1,7 @@
 //! How a session is told what the feed has.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     mem,
     sync::{
         Arc,
@@ -19,6 +19,7 @@ use super::{
     pass::{Pass, Plan},
     peers::{Incarnation, PeerId},
     selection::{Mirroring, Selection},
+    shown::Refused,
     state::State,
 };
 use crate::wire::bmp::{MessageType, PeerKey};
@@ -62,7 +63,9 @@ pub struct Follower {
     /// What the station was told of.
     told: HashMap<PeerKey, Arc<Incarnation>>,
     /// Peers that the station could not tell from others that it was told of.
-    refused: HashSet<PeerId>,
+    refused: HashMap<PeerId, Arc<str>>,
+    /// How often that has changed.
+    refusals: u64,
     pass: Option<Pass>,
     /// A pass is to be made even if the journal has what is needed.
     due: bool,
@@ -87,7 +90,8 @@ impl Follower {
             selection: Arc::new(selection),
             selected: None,
             told: HashMap::new(),
-            refused: HashSet::new(),
+            refused: HashMap::new(),
+            refusals: 0,
             pass: None,
             due: true,
             dumps: 0,
@@ -142,9 +146,14 @@ impl Follower {
         self.dumps
     }
 
-    /// How many peers the station is not told of because it could not tell them from those of another input.
-    pub fn refused(&self) -> usize {
-        self.refused.len()
+    /// The peers that the station is not told of because it could not tell them from those of another input.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.refused.iter().map(|(peer, input)| (Arc::clone(input), peer.key)).collect()
+    }
+
+    /// Another number when [`Self::refused`] may be others.
+    pub fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// Sequence number of the next frame of the journal to be taken.
@@ -202,6 +211,7 @@ impl Follower {
             }
         }
         self.refused.clear();
+        self.refusals += 1;
         for peer in state.peers() {
             if !selection.peer(&peer.life) {
                 continue;
@@ -210,7 +220,7 @@ impl Follower {
             match self.told.get(&id.key) {
                 Some(told) if told.peer == id => {}
                 Some(_) => {
-                    self.refused.insert(id);
+                    self.refused.insert(id, Arc::clone(&peer.life.input));
                 }
                 None => {
                     self.told.insert(id.key, Arc::clone(&peer.life));
@@ -314,7 +324,8 @@ impl Follower {
                 }
                 let told = self.told.get(&life.peer.key);
                 if told.is_some_and(|told| told.peer != life.peer) {
-                    self.refused.insert(life.peer);
+                    self.refused.insert(life.peer, Arc::clone(&life.input));
+                    self.refusals += 1;
                     return false;
                 }
                 self.told.insert(life.peer.key, Arc::clone(life));
@@ -325,9 +336,9 @@ impl Follower {
                 if told {
                     self.told.remove(&life.peer.key);
                     // Another input's peer that could not be told from it now can.
-                    self.due |= self.refused.iter().any(|refused| refused.key == life.peer.key);
+                    self.due |= self.refused.keys().any(|refused| refused.key == life.peer.key);
                 } else {
-                    self.refused.remove(&life.peer);
+                    self.refusals += u64::from(self.refused.remove(&life.peer).is_some());
                 }
                 told
             }

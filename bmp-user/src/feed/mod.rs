@@ -23,6 +23,7 @@ mod peers;
 mod rib;
 mod scan;
 mod selection;
+mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -37,9 +38,9 @@ pub use follower::{Follower, Piece};
 pub use input::{Held, Input, InputTotals};
 pub use rib::View;
 pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
+pub use shown::{PeerRibs, Refused, RibRoutes};
 pub use state::Trouble;
 
-use crate::wire::{bgp::Family, bmp::PeerKey};
 use journal::{Journal, Position};
 use state::State;
 
@@ -99,19 +100,6 @@ pub struct FeedStats {
     pub trouble: Trouble,
 }
 
-/// How many routes there are in one RIB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RibRoutes {
-    /// The peer.
-    pub peer: PeerKey,
-    /// Which RIB of it.
-    pub view: View,
-    /// Of which family.
-    pub family: Family,
-    /// Routes in it.
-    pub routes: usize,
-}
-
 impl Feed {
     /// A feed whose journal takes at most `journal_bytes` of memory, and withdrawals that stations still need at most `withdrawal_bytes`.
     pub fn new(journal_bytes: usize, withdrawal_bytes: usize) -> Self {
@@ -134,8 +122,12 @@ impl Feed {
     pub fn ribs(&self, input: &str) -> Vec<RibRoutes> {
         let state = self.0.state();
         let of_input = state.peers().into_iter().filter(|peer| &*peer.life.input == input);
-        let ribs = of_input.flat_map(|peer| peer.ribs.iter().map(|rib| (peer.life.peer.key, rib)));
-        ribs.map(|(peer, rib)| RibRoutes { peer, view: rib.view, family: rib.family, routes: rib.len() }).collect()
+        of_input.flat_map(|peer| PeerRibs::of(peer).ribs().to_vec()).collect()
+    }
+
+    /// The peers that are up, and those that have routes without having been announced, in the order in which they came.
+    pub fn peers(&self) -> Vec<PeerRibs> {
+        self.0.state().peers().into_iter().map(PeerRibs::of).collect()
     }
 
     /// The feed in numbers.

@@ -16,6 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::{Pinned, Role};
 use crate::config::{ConnectInterface, SessionId};
 
 /// Far more than one line for each session that there can be.
@@ -26,7 +27,7 @@ const LARGEST: u64 = 1 << 20;
 pub struct Chosen {
     /// Absent where the configuration is no file of its own, beside which another could be.
     path: Option<PathBuf>,
-    known: BTreeMap<SessionId, Choice>,
+    known: BTreeMap<Pinned, Choice>,
     /// That it cannot be read or written is told once.
     warned: bool,
 }
@@ -51,11 +52,17 @@ impl Choice {
 /// An entry of the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
-    vpn_instance: Option<String>,
-    station: IpAddr,
-    alias: Option<String>,
+    #[serde(flatten)]
+    whose: Whose,
     connect_interface: String,
     source: IpAddr,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Whose {
+    Session { vpn_instance: Option<String>, station: IpAddr, alias: Option<String> },
+    BgpPeer { bgp_peer: IpAddr, connects: bool },
 }
 
 impl Chosen {
@@ -76,7 +83,7 @@ impl Chosen {
     }
 
     /// The address that was chosen before for a session, if it was for the same interface.
-    pub(super) fn before(&self, id: &SessionId, wanted: Option<&ConnectInterface>) -> Option<IpAddr> {
+    pub(super) fn before(&self, id: &Pinned, wanted: Option<&ConnectInterface>) -> Option<IpAddr> {
         let choice = self.known.get(id)?;
         match wanted? {
             ConnectInterface::Interface(interface) if *interface == choice.interface => Some(choice.source),
@@ -85,7 +92,7 @@ impl Chosen {
     }
 
     /// Takes these for the choices of all sessions that there are, and writes them if they are others than before.
-    pub(super) async fn keep(&mut self, choices: BTreeMap<SessionId, Choice>) {
+    pub(super) async fn keep(&mut self, choices: BTreeMap<Pinned, Choice>) {
         if self.known == choices {
             return;
         }
@@ -106,12 +113,16 @@ impl Chosen {
     }
 }
 
-fn entry(id: &SessionId, choice: &Choice) -> Entry {
-    let SessionId { vpn_instance, station, alias } = id.clone();
-    Entry { vpn_instance, station, alias, connect_interface: choice.interface.clone(), source: choice.source }
+fn entry(id: &Pinned, choice: &Choice) -> Entry {
+    let whose = match id.clone() {
+        Pinned::Session(SessionId { vpn_instance, station, alias }) => Whose::Session { vpn_instance, station, alias },
+        // The peer connects where this host listens.
+        Pinned::BgpPeer(bgp_peer, role) => Whose::BgpPeer { bgp_peer, connects: role == Role::Listen },
+    };
+    Entry { whose, connect_interface: choice.interface.clone(), source: choice.source }
 }
 
-fn read(path: &Path) -> io::Result<BTreeMap<SessionId, Choice>> {
+fn read(path: &Path) -> io::Result<BTreeMap<Pinned, Choice>> {
     let mut text = String::new();
     match File::open(path) {
         Ok(file) => file.take(LARGEST).read_to_string(&mut text)?,
@@ -121,9 +132,15 @@ fn read(path: &Path) -> io::Result<BTreeMap<SessionId, Choice>> {
     let entries: Vec<Entry> = serde_json::from_str(&text)?;
     Ok(entries
         .into_iter()
-        .map(|Entry { vpn_instance, station, alias, connect_interface, source }| {
-            let choice = Choice { interface: connect_interface, source };
-            (SessionId { vpn_instance, station, alias }, choice)
+        .map(|Entry { whose, connect_interface, source }| {
+            let id = match whose {
+                Whose::Session { vpn_instance, station, alias } => {
+                    Pinned::Session(SessionId { vpn_instance, station, alias })
+                }
+                Whose::BgpPeer { bgp_peer, connects: true } => Pinned::BgpPeer(bgp_peer, Role::Listen),
+                Whose::BgpPeer { bgp_peer, connects: false } => Pinned::BgpPeer(bgp_peer, Role::Connect),
+            };
+            (id, Choice { interface: connect_interface, source })
         })
         .collect())
 }
@@ -164,19 +181,19 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn id(station: &str, vpn_instance: Option<&str>) -> SessionId {
-        SessionId {
+    fn id(station: &str, vpn_instance: Option<&str>) -> Pinned {
+        Pinned::Session(SessionId {
             vpn_instance: vpn_instance.map(str::to_owned),
             station: station.parse().unwrap(),
             alias: Some("lab".to_owned()),
-        }
+        })
     }
 
     fn interface(name: &str) -> ConnectInterface {
         ConnectInterface::Interface(name.to_owned())
     }
 
-    fn choices(all: &[(&str, Option<&str>, &str, &str)]) -> BTreeMap<SessionId, Choice> {
+    fn choices(all: &[(&str, Option<&str>, &str, &str)]) -> BTreeMap<Pinned, Choice> {
         let choice = |name: &str, source: &str| Choice::of(Some(&interface(name)), source.parse().ok()).unwrap();
         all.iter().map(|(station, vrf, name, source)| (id(station, *vrf), choice(name, source))).collect()
     }

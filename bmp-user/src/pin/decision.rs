@@ -2,13 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_SOURCE, PIN_VRF, Pin};
+use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_OWN, PIN_SOURCE, PIN_VRF, Pin};
 
-use super::{Grant, Resolved, Role, Target, Unresolved, datapath::in_bytes};
-use crate::{
-    config::{Session, SessionId, Transport},
-    link::Host,
-};
+use super::{Grant, Pinned, Resolved, Role, Target, Unresolved, datapath::in_bytes};
+use crate::{config::Transport, link::Host};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -65,25 +62,26 @@ pub(super) const DENIAL: Pin = Pin {
 };
 
 /// What a session is denied with for which `chosen` was chosen: there it is found again after a crash.
-pub(super) fn denial(chosen: Option<IpAddr>) -> Pin {
-    Pin { source: chosen.map_or([0; 16], in_bytes), ..DENIAL }
+pub(super) fn denial(chosen: Option<IpAddr>, own_only: bool) -> Pin {
+    let flags = if own_only { PIN_DENY | PIN_OWN } else { PIN_DENY };
+    Pin { source: chosen.map_or([0; 16], in_bytes), flags, ..DENIAL }
 }
 
 pub(super) fn denies(pin: &Pin) -> bool {
     pin.flags & PIN_DENY != 0
 }
 
-/// Which connections a session is made of; `None` where no port is configured, or there is no VRF device for its VPN instance.
-pub fn target(id: &SessionId, session: &Session, host: &Host) -> Option<Target> {
-    let (role, port) = match session.transport? {
+/// Which connections a pin is for; `None` where no port is configured, or there is no VRF device for its VPN instance.
+pub fn target(id: &Pinned, transport: Option<Transport>, host: &Host) -> Option<Target> {
+    let (role, port) = match transport? {
         Transport::Connect(port) => (Role::Connect, port),
         Transport::Listen(port) => (Role::Listen, port),
     };
-    let vrf = match &id.vpn_instance {
+    let vrf = match id.vpn_instance() {
         Some(name) => host.vrf_named(name)?.index,
         None => 0,
     };
-    Some(Target { role, vrf, station: SocketAddr::new(id.station, port) })
+    Some(Target { role, vrf, station: SocketAddr::new(id.far(), port) })
 }
 
 /// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
@@ -99,10 +97,13 @@ pub(super) fn in_words(resolved: &Resolved) -> String {
 }
 
 /// What the kernel shall enforce.
-pub(super) fn pin_of(Grant { target, resolved, mark, .. }: &Grant) -> Pin {
+pub(super) fn pin_of(Grant { target, resolved, mark, own_only, .. }: &Grant) -> Pin {
     let mut pin = Pin { mark: *mark, ..Pin::default() };
     if target.vrf != 0 {
         pin.flags |= PIN_VRF;
+    }
+    if *own_only {
+        pin.flags |= PIN_OWN;
     }
     // A socket comes to the pin by the key of its VRF, so it is bound in that VRF already.
     pin.device = resolved.device.as_ref().map(|(index, _)| *index).filter(|index| *index != target.vrf).unwrap_or(0);
@@ -133,6 +134,7 @@ mod tests {
             resolved: Resolved { source, device, egress, way: None, rule },
             mark: 0,
             line: 0,
+            own_only: false,
         })
     }
 

@@ -299,6 +299,7 @@ mod tests {
             target: Target { role: Role::Listen, vrf, station: "198.51.100.7:11019".parse().unwrap() },
             line: 0,
             mark: 0,
+            own_only: false,
             resolved: Resolved {
                 source,
                 device: device.as_ref().map(named),

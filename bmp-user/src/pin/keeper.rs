@@ -13,7 +13,9 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Chosen, Current, Foreign, Grant, Held, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target, Unresolved,
+    Chosen, Current, Foreign, Grant, Held, Pinned, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target,
+    Unresolved,
+    asked::{Asked, Demand, demands},
     chosen::Choice,
     decision::{DENIAL, Decision, denial, denies, in_words, pin_of, target},
     guard::Guard,
@@ -22,7 +24,7 @@ use super::{
     vrfs::Vrfs,
 };
 use crate::{
-    config::{Config, ConnectInterface, Session, SessionId, Transport, effective},
+    config::{Config, Transport},
     link::{Host, Routes},
 };
 
@@ -32,9 +34,10 @@ pub const LINGER: Duration = Duration::from_secs(10);
 /// What was decided about one session, and what stands in the kernel tables for it.
 struct Tracked {
     pin: Arc<SessionPin>,
-    wanted: Option<ConnectInterface>,
     /// `egress-interface` as it was configured when the last decision was put in force.
     egress_interfaces: Vec<String>,
+    /// [`Asked::own_only`], which no change of configuration changes.
+    own_only: bool,
     /// [`Grant::line`] of the last grant.
     line: u64,
     /// What was configured when the last decision was put in force.
@@ -78,37 +81,14 @@ impl Tracked {
         false
     }
 
+    /// What denies the session, and names the address that was chosen for it.
+    fn denial_pin(&self) -> Pin {
+        denial(self.chosen, self.own_only)
+    }
+
     /// Whether what denies the session says another address than the one that is to be kept.
     fn denied_as_before(&self) -> bool {
-        self.installed.as_ref().is_some_and(|installed| denies(&installed.pin) && installed.pin != denial(self.chosen))
-    }
-}
-
-/// What of the configuration decides about a session.
-#[derive(Debug, PartialEq, Eq)]
-struct Asked {
-    connect: Option<ConnectInterface>,
-    transport: Option<Transport>,
-    egress_interfaces: Vec<String>,
-    next_hop: Option<IpAddr>,
-    shutdown: bool,
-    /// What the names among these stand for, where they are `interface-alias` names.
-    aliases: BTreeMap<String, String>,
-}
-
-impl Asked {
-    fn of(config: &Config, session: &Session, connect: Option<&ConnectInterface>) -> Self {
-        let named = connect.and_then(ConnectInterface::interface).into_iter();
-        let names = named.chain(session.egress_interfaces.iter().map(String::as_str));
-        let alias = |name: &str| Some((name.to_owned(), config.interface_aliases.get(name)?.clone()));
-        Self {
-            connect: connect.cloned(),
-            transport: session.transport,
-            egress_interfaces: session.egress_interfaces.clone(),
-            next_hop: session.next_hop,
-            shutdown: session.shutdown,
-            aliases: names.filter_map(alias).collect(),
-        }
+        self.installed.as_ref().is_some_and(|installed| denies(&installed.pin) && installed.pin != self.denial_pin())
     }
 }
 
@@ -160,12 +140,13 @@ pub async fn run(
     let mut first = true;
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
-        keeper.update(&wanted, &found).await;
+        let demands = demands(&wanted);
+        keeper.update(&demands, &found).await;
         if std::mem::take(&mut first) {
-            keeper.retire_inherited(&wanted).await;
+            keeper.retire_inherited(&demands).await;
             keeper.pins.tell_settled();
         }
-        guard.update(keeper.pins.datapath(), &found, keeper.passive(&wanted));
+        guard.update(keeper.pins.datapath(), &found, keeper.passive(&demands));
         let next = keeper.next_deadline().into_iter().chain(keeper.steers.deadline().await).min();
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),
@@ -198,7 +179,7 @@ struct Keeper {
     chosen: Chosen,
     routes: Routes,
     vrfs: Vrfs,
-    sessions: BTreeMap<SessionId, Tracked>,
+    sessions: BTreeMap<Pinned, Tracked>,
     /// Earliest first.
     lingering: VecDeque<Lingering>,
     /// A denial that is there when no slot is free.
@@ -211,10 +192,10 @@ impl Keeper {
         held.chain(self.lingering.front().map(|lingering| lingering.until)).min()
     }
 
-    async fn update(&mut self, config: &Config, host: &Host) {
+    async fn update(&mut self, demands: &BTreeMap<Pinned, Demand>, host: &Host) {
         self.vrfs.keep(host, self.pins.datapath());
         self.steers.keep(host.routes_epoch).await;
-        let gone: Vec<_> = self.sessions.keys().filter(|id| !config.bmp.sessions.contains_key(*id)).cloned().collect();
+        let gone: Vec<_> = self.sessions.keys().filter(|id| !demands.contains_key(*id)).cloned().collect();
         for id in gone {
             if let Some(mut tracked) = self.sessions.remove(&id) {
                 self.uninstall(&mut tracked);
@@ -227,11 +208,12 @@ impl Keeper {
                 tracked.pin.tell_held(None);
             }
         }
-        for (id, session) in &config.bmp.sessions {
+        for (id, demand) in demands {
+            let asked = &demand.asked;
             let mut tracked = self.sessions.remove(id).unwrap_or_else(|| Tracked {
-                pin: self.pins.session(id),
-                wanted: None,
+                pin: self.pins.of(id),
                 egress_interfaces: Vec::new(),
+                own_only: asked.own_only,
                 line: 0,
                 asked: None,
                 lost_since: None,
@@ -243,29 +225,27 @@ impl Keeper {
                 begun: false,
                 route: None,
             });
-            let wanted = effective(&config.bmp, id, session).connect;
-            if tracked.wanted != wanted {
+            if tracked.asked.as_ref().is_some_and(|before| before.connect != asked.connect) {
                 tracked.chosen = None;
-                tracked.wanted = wanted;
             }
             if !tracked.begun && tracked.chosen.is_none() {
-                let before = self.chosen.before(id, tracked.wanted.as_ref());
-                tracked.chosen = before.or_else(|| self.inherited_source(id, session, host));
+                let twin = id.twin().and_then(|twin| self.sessions.get(&twin)?.chosen);
+                let before = twin.or_else(|| self.chosen.before(id, asked.connect.as_ref()));
+                tracked.chosen = before.or_else(|| self.inherited_source(id, asked, host));
             }
             tracked.pin.tell_routes(host.routes_epoch);
-            let decision = self.decide(id, session, &mut tracked, config, host).await;
-            let asked = Asked::of(config, session, tracked.wanted.as_ref());
-            if tracked.holds_on(&decision, &asked, session.hold_down) {
+            let decision = self.decide(id, asked, &mut tracked, host).await;
+            if tracked.holds_on(&decision, asked, demand.hold_down) {
                 self.sessions.insert(id.clone(), tracked);
                 continue;
             }
-            tracked.asked = Some(asked);
+            tracked.asked = Some(asked.clone());
             let same = tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision));
             if !same || tracked.denied_as_before() {
                 // An interface that the session may leave by comes or goes: that is no reason to connect again. To name others is.
-                let goes_on = tracked.egress_interfaces == session.egress_interfaces
+                let goes_on = tracked.egress_interfaces == asked.egress_interfaces
                     && tracked.decision.as_ref().is_some_and(|known| known.differs_in_egress_at_most(&decision));
-                tracked.egress_interfaces.clone_from(&session.egress_interfaces);
+                tracked.egress_interfaces.clone_from(&asked.egress_interfaces);
                 self.apply(id, &mut tracked, decision, goes_on).await;
             }
             // A session that is down by now is told so first: it must not take its way for one that is back.
@@ -273,60 +253,65 @@ impl Keeper {
             self.steers.settle(id, tracked.decision.as_ref().and_then(Decision::mark)).await;
             self.sessions.insert(id.clone(), tracked);
         }
-        let choice = |tracked: &Tracked| Choice::of(tracked.wanted.as_ref(), tracked.chosen);
-        let choices = self.sessions.iter().filter_map(|(id, tracked)| Some((id.clone(), choice(tracked)?)));
+        let choices = self.sessions.iter().filter_map(|(id, tracked)| {
+            let connect = tracked.asked.as_ref()?.connect.as_ref();
+            Some((id.clone(), Choice::of(connect, tracked.chosen)?))
+        });
         self.chosen.keep(choices.collect()).await;
     }
 
     /// The passive sessions, with what is in force for those that are ready.
     fn passive<'a>(
         &'a self,
-        config: &'a Config,
+        demands: &'a BTreeMap<Pinned, Demand>,
     ) -> impl Iterator<Item = (&'a Arc<SessionPin>, Option<&'a Grant>)> + 'a {
         self.sessions.iter().filter_map(|(id, tracked)| {
-            let session = config.bmp.sessions.get(id)?;
+            let transport = demands.get(id).filter(|_| matches!(id, Pinned::Session(_)))?.asked.transport;
             let grant = match &tracked.decision {
                 Some(Decision::Ready(grant)) => Some(grant),
                 _ => None,
             };
-            matches!(session.transport, Some(Transport::Listen(_))).then_some((&tracked.pin, grant))
+            matches!(transport, Some(Transport::Listen(_))).then_some((&tracked.pin, grant))
         })
     }
 
     /// The pin that an earlier bmpd left in force.
-    fn inherited(&self, id: &SessionId, session: &Session, host: &Host) -> Option<Pin> {
-        let key = self.pins.datapath().key(&target(id, session, host)?);
+    fn inherited(&self, id: &Pinned, asked: &Asked, host: &Host) -> Option<Pin> {
+        let key = self.pins.datapath().key(&target(id, asked.transport, host)?);
         let inherited = self.pins.datapath().inherited();
         Some(inherited.iter().find(|slot| slot.in_force && slot.key == key)?.pin)
     }
 
     /// The source of that pin: an address that was chosen is kept over restarts.
-    fn inherited_source(&self, id: &SessionId, session: &Session, host: &Host) -> Option<IpAddr> {
-        let pin = self.inherited(id, session, host)?;
+    fn inherited_source(&self, id: &Pinned, asked: &Asked, host: &Host) -> Option<IpAddr> {
+        let pin = self.inherited(id, asked, host)?;
         let [a, b, c, d, ..] = pin.source;
-        (pin.source != [0; 16]).then(|| match id.station {
+        (pin.source != [0; 16]).then(|| match id.far() {
             IpAddr::V4(_) => IpAddr::from([a, b, c, d]),
             IpAddr::V6(_) => IpAddr::from(pin.source),
         })
     }
 
-    async fn decide(
-        &self,
-        id: &SessionId,
-        session: &Session,
-        tracked: &mut Tracked,
-        config: &Config,
-        host: &Host,
-    ) -> Decision {
-        let target = target(id, session, host);
-        if session.shutdown {
+    async fn decide(&self, id: &Pinned, asked: &Asked, tracked: &mut Tracked, host: &Host) -> Decision {
+        if let Some(session) = &asked.taken {
+            return Decision::Down(
+                None,
+                Unresolved {
+                    reason: Reason::SourceConflict,
+                    why: format!("bmp-session {session} has the connections to this address and port"),
+                    mend: "another port for one of the two".to_owned(),
+                },
+            );
+        }
+        let target = target(id, asked.transport, host);
+        if asked.shutdown {
             let why = "the session is shut down by configuration".to_owned();
             return Decision::Down(
                 target,
                 Unresolved { reason: Reason::Shutdown, why, mend: "undo shutdown".to_owned() },
             );
         }
-        if session.port().is_none() {
+        if asked.transport.is_none() {
             return Decision::Down(
                 None,
                 Unresolved {
@@ -337,12 +322,12 @@ impl Keeper {
             );
         }
         let question = Question {
-            connect: tracked.wanted.as_ref(),
-            vpn_instance: id.vpn_instance.as_deref(),
-            egress_interfaces: &session.egress_interfaces,
-            next_hop: session.next_hop,
-            station: id.station,
-            aliases: &config.interface_aliases,
+            connect: asked.connect.as_ref(),
+            vpn_instance: id.vpn_instance(),
+            egress_interfaces: &asked.egress_interfaces,
+            next_hop: asked.next_hop,
+            station: id.far(),
+            aliases: &asked.aliases,
             keep: tracked.chosen,
         };
         let resolved = match resolve(&question, host) {
@@ -353,9 +338,9 @@ impl Keeper {
         let Some(target) = target else { return Decision::Down(None, no_route(id, &resolved)) };
         tracked.chosen = resolved.source;
         if let Some(way) = &resolved.way {
-            let left = self.inherited(id, session, host).map(|pin| pin.mark);
+            let left = self.inherited(id, asked, host).map(|pin| pin.mark);
             return match self.steers.route(id, way, left, host, &self.routes).await {
-                Ok(mark) => Decision::Ready(Grant { target, resolved, mark, line: 0 }),
+                Ok(mark) => Decision::Ready(Grant { target, resolved, mark, line: 0, own_only: asked.own_only }),
                 Err(unresolved) => Decision::Down(Some(target), unresolved),
             };
         }
@@ -363,7 +348,7 @@ impl Keeper {
         let found = resolved.egress.is_empty() && target.vrf == 0
             || has_route(id, &target, &resolved, host, &self.routes, &mut tracked.route).await;
         if found {
-            Decision::Ready(Grant { target, resolved, mark: 0, line: 0 })
+            Decision::Ready(Grant { target, resolved, mark: 0, line: 0, own_only: asked.own_only })
         } else {
             Decision::Down(Some(target), no_route(id, &resolved))
         }
@@ -371,12 +356,12 @@ impl Keeper {
 
     /// Kernel first, session after: a session that is told "ready" finds its pin in force. With `goes_on`, so do the connections that
     /// there are.
-    async fn apply(&mut self, id: &SessionId, tracked: &mut Tracked, mut decision: Decision, goes_on: bool) {
+    async fn apply(&mut self, id: &Pinned, tracked: &mut Tracked, mut decision: Decision, goes_on: bool) {
         let place = |tracked: &Tracked| tracked.installed.as_ref().map(|now| (now.target, now.slot.clone()));
         let before = place(tracked);
         let wanted = match &decision {
             Decision::Ready(grant) => Some((grant.target, pin_of(grant))),
-            Decision::Down(target, _) => target.map(|target| (target, denial(tracked.chosen))),
+            Decision::Down(target, _) => target.map(|target| (target, tracked.denial_pin())),
         };
         let put = match wanted {
             None => {
@@ -403,7 +388,7 @@ impl Keeper {
                 match self.foreign.move_all(&tracked.pin, target, &before, &now).await {
                     Ok(()) => true,
                     Err(error) => {
-                        warn!("session {id}: its connection does not go on under its new pin: {error:#}");
+                        warn!("{id}: its connection does not go on under its new pin: {error:#}");
                         false
                     }
                 }
@@ -419,7 +404,7 @@ impl Keeper {
         }
         tracked.pin.tell(match &decision {
             Decision::Ready(grant) => {
-                info!("session {id}: {}", in_words(&grant.resolved));
+                info!("{id}: {}", in_words(&grant.resolved));
                 State::Ready(Arc::new(grant.clone()))
             }
             Decision::Down(_, unresolved) => State::Down(Arc::new(unresolved.clone())),
@@ -430,11 +415,11 @@ impl Keeper {
     /// What an earlier bmpd left and no session has taken over lingers, as if it had just been replaced. What it counted stays with
     /// the session that has its key. The connections under it that other processes have are closed while it is there; of an adopted session its own
     /// task sees to them, and may take them in.
-    async fn retire_inherited(&mut self, config: &Config) {
+    async fn retire_inherited(&mut self, demands: &BTreeMap<Pinned, Demand>) {
         for (key, slot) in self.pins.datapath().retire() {
             let has_key = |tracked: &Tracked| tracked.installed.as_ref().is_some_and(|installed| installed.key == key);
             let found = self.sessions.iter().find(|(_, tracked)| has_key(tracked));
-            let is_adopted = |id| config.bmp.sessions.get(id).is_some_and(|session| session.adopt);
+            let is_adopted = |id| demands.get(id).is_some_and(|demand| demand.adopted);
             let session = found.map(|(_, tracked)| Arc::clone(&tracked.pin));
             if let Some(session) = &session {
                 session.add_slot(&slot);
@@ -488,7 +473,7 @@ impl Keeper {
 
     fn deny(&mut self, tracked: &mut Tracked, target: Target) -> anyhow::Result<()> {
         let key = self.pins.datapath().key(&target);
-        let pin = denial(tracked.chosen);
+        let pin = tracked.denial_pin();
         if tracked.denial.as_ref().is_none_or(|(_, denied_so)| *denied_so != pin) {
             let placed = match self.revive(tracked, pin) {
                 Some(slot) => Ok(slot),
@@ -506,7 +491,7 @@ impl Keeper {
             }
         }
         let own = tracked.denial.as_ref().map(|(slot, _)| slot.clone());
-        match own.or_else(|| self.last_resort.clone()) {
+        match own.or_else(|| self.last_resort.clone().filter(|_| !tracked.own_only)) {
             Some(slot) => self.lead(tracked, Installed { target, key, slot, pin }),
             None => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! From `connect-interface` to what the kernel enforces: the effective source and egress of each session, the kernel tables
 //! that hold them, and what the kernel counted.
 
+mod asked;
 mod chosen;
 mod connections;
 mod datapath;
@@ -12,10 +13,12 @@ mod privilege;
 mod reach;
 mod reason;
 mod resolve;
+mod socket;
 mod steer;
 mod table;
 mod vrfs;
 
+pub use asked::Pinned;
 pub use chosen::Chosen;
 pub use connections::{Connection, Connections, Ended, Refusal, follow};
 pub use datapath::{
@@ -31,5 +34,7 @@ pub use privilege::require_privilege;
 pub use reach::{back_on_its_way, led_astray};
 pub use reason::Reason;
 pub use resolve::{Question, Resolved, Rule, Unresolved, Way, resolve};
+pub use socket::Unbound;
 pub use steer::{Steers, unsteer};
+pub(crate) use table::add;
 pub use table::{Current, Grant, Held, Pins, SessionPin, Standing, State};

@@ -4,11 +4,8 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::{Reason, Resolved, Role, Target, Unresolved};
-use crate::{
-    config::SessionId,
-    link::{Host, Route, Routes},
-};
+use super::{Pinned, Reason, Resolved, Role, Target, Unresolved};
+use crate::link::{Host, Route, Routes};
 
 /// The answer to "is there a route", good until the routes or the question change.
 #[derive(Debug)]
@@ -25,7 +22,7 @@ pub(super) struct Verdict {
 ///
 /// `last` is the answer before this one.
 pub(super) async fn has_route(
-    id: &SessionId,
+    id: &Pinned,
     target: &Target,
     resolved: &Resolved,
     host: &Host,
@@ -51,13 +48,13 @@ pub(super) async fn has_route(
     let mut found = false;
     for device in &devices {
         let asked = match of_vrf {
-            true => routes.from_vrf(id.station, *device, source).await.map(|route| route.filter(in_vrf)),
-            false => routes.to(id.station, *device, source).await,
+            true => routes.from_vrf(id.far(), *device, source).await.map(|route| route.filter(in_vrf)),
+            false => routes.to(id.far(), *device, source).await,
         };
         match asked {
             Ok(route) => found |= route.is_some(),
             Err(error) => {
-                warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}");
+                warn!("{id}: cannot ask the kernel for its route to the station: {error:#}");
                 found |= last_known;
             }
         }
@@ -67,16 +64,16 @@ pub(super) async fn has_route(
 }
 
 /// What a session is told that has no route.
-pub(super) fn no_route(id: &SessionId, resolved: &Resolved) -> Unresolved {
+pub(super) fn no_route(id: &Pinned, resolved: &Resolved) -> Unresolved {
     let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
-    let station = id.station;
-    let (by, to) = match (names.first(), &id.vpn_instance) {
+    let station = id.far();
+    let (by, to) = match (names.first(), id.vpn_instance()) {
         (Some(device), vrf) => {
-            let vrf = vrf.as_ref().map(|vrf| format!("vrf {vrf} ")).unwrap_or_default();
+            let vrf = vrf.map(|vrf| format!("vrf {vrf} ")).unwrap_or_default();
             (format!("by interface {}", names.join(" or ")), format!("{vrf}dev {device} via GATEWAY metric 1000"))
         }
         (None, vrf) => {
-            let vrf = vrf.as_deref().unwrap_or_default();
+            let vrf = vrf.unwrap_or_default();
             (format!("in VRF {vrf}"), format!("vrf {vrf} via GATEWAY"))
         }
     };
@@ -89,16 +86,16 @@ pub(super) fn no_route(id: &SessionId, resolved: &Resolved) -> Unresolved {
 
 /// The interface by which the routing tables send a session to its station, where that is none of those that it may leave by: the kernel drops every
 /// packet of it then. A session that is bound to its interface, or has a route of its own, goes by no such table.
-pub async fn led_astray(id: &SessionId, resolved: &Resolved, host: &Host, routes: &Routes) -> Option<String> {
+pub async fn led_astray(id: &Pinned, resolved: &Resolved, host: &Host, routes: &Routes) -> Option<String> {
     if !goes_by_tables(resolved) {
         return None;
     }
     let asked = match &resolved.device {
-        Some((vrf, _)) => routes.from_vrf(id.station, *vrf, resolved.source).await,
-        None => routes.to(id.station, 0, resolved.source).await,
+        Some((vrf, _)) => routes.from_vrf(id.far(), *vrf, resolved.source).await,
+        None => routes.to(id.far(), 0, resolved.source).await,
     };
     let route = asked
-        .inspect_err(|error| warn!("session {id}: cannot ask the kernel for its route to the station: {error:#}"))
+        .inspect_err(|error| warn!("{id}: cannot ask the kernel for its route to the station: {error:#}"))
         .ok()??;
     // Of nexthop objects the kernel may not say by which interface they lead.
     let elsewhere = route.oif != 0 && !resolved.egress.iter().any(|(index, _)| *index == route.oif);

@@ -7,11 +7,8 @@ use anyhow::Context as _;
 use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, warn};
 
-use super::{LINGER, Reason, Unresolved, Way};
-use crate::{
-    config::SessionId,
-    link::{Host, MARKS, Owned, Routes, Steer, Steering},
-};
+use super::{LINGER, Pinned, Reason, Unresolved, Way};
+use crate::link::{Host, MARKS, Owned, Routes, Steer, Steering};
 
 /// When a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -33,7 +30,7 @@ struct Book {
 struct Held {
     _owned: Owned,
     /// Absent for what an earlier bmpd left.
-    session: Option<SessionId>,
+    session: Option<Pinned>,
     way: Option<(IpAddr, u32)>,
     /// When it is removed, if nobody takes it again.
     until: Option<Instant>,
@@ -55,7 +52,7 @@ impl Steers {
     /// `no-route`: the next hop is not on the interface's link, or the kernel does not take the route; `not-permitted`: it does not let bmpd.
     pub(super) async fn route(
         &self,
-        id: &SessionId,
+        id: &Pinned,
         way: &Way,
         left: Option<u32>,
         host: &Host,
@@ -63,7 +60,7 @@ impl Steers {
     ) -> Result<u32, Unresolved> {
         let Way { next_hop, interface: (_, name) } = way;
         if !on_link(way, host, routes).await {
-            let vrf = id.vpn_instance.as_ref().map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
+            let vrf = id.vpn_instance().map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
             return Err(Unresolved {
                 reason: Reason::NoRoute,
                 why: format!("next hop {next_hop} is not on the link of interface {name}"),
@@ -80,7 +77,7 @@ impl Steers {
         })
     }
 
-    async fn take(&self, id: &SessionId, way: &Way, left: Option<u32>) -> anyhow::Result<u32> {
+    async fn take(&self, id: &Pinned, way: &Way, left: Option<u32>) -> anyhow::Result<u32> {
         let wanted = Some((way.next_hop, way.interface.0));
         let mut book = self.0.lock().await;
         let same = |(_, held): &(&u32, &Held)| held.session.as_ref() == Some(id) && held.way == wanted;
@@ -105,12 +102,12 @@ impl Steers {
         if let Some(held) = book.held.get_mut(&mark) {
             held.until = None;
         }
-        debug!("session {id}: next hop {} has mark and table {mark:#x}", way.next_hop);
+        debug!("{id}: next hop {} has mark and table {mark:#x}", way.next_hop);
         Ok(mark)
     }
 
     /// Has a session no other mark than `current`: the others go after [`LINGER`], as its pins do.
-    pub(super) async fn settle(&self, id: &SessionId, current: Option<u32>) {
+    pub(super) async fn settle(&self, id: &Pinned, current: Option<u32>) {
         let mut book = self.0.lock().await;
         for (mark, held) in &mut book.held {
             if held.session.as_ref() == Some(id) && Some(*mark) != current {

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Connection, Connections, Datapath, Resolved, Slot, SocketEvent, Target, Unresolved,
+    Connection, Connections, Datapath, Pinned, Resolved, Slot, SocketEvent, Target, Unresolved,
     guard::{GuardReport, Listening, SessionGuard},
 };
 use crate::config::SessionId;
@@ -40,11 +40,13 @@ pub struct Grant {
     pub resolved: Resolved,
     /// Connections that were made under a grant go on under a later one of the same number: they have been moved to its pin.
     pub line: u64,
+    /// Whether it holds bmpd's own sockets alone, and lets other processes' pass.
+    pub own_only: bool,
     /// What marks its packets, so that the session's own route is found; 0 where it has none.
     pub mark: u32,
 }
 
-/// The pin of one session over all its changes.
+/// The pin of one session, or of the connections of a BGP peer, over all its changes.
 #[derive(Debug)]
 pub struct SessionPin {
     state: watch::Sender<State>,
@@ -101,7 +103,7 @@ struct Ledger {
 pub struct Pins {
     datapath: Datapath,
     /// Kept alive by the session and by the task that decides about it: both have the same one, however often it is configured.
-    sessions: Arc<Mutex<BTreeMap<SessionId, Weak<SessionPin>>>>,
+    sessions: Arc<Mutex<BTreeMap<Pinned, Weak<SessionPin>>>>,
     settled: Arc<watch::Sender<bool>>,
     late: Arc<watch::Sender<bool>>,
     /// Wakes the task that decides: a session has its listener, or has it no more, or has no connection to hold.
@@ -120,8 +122,13 @@ impl Pins {
         &self.datapath
     }
 
-    /// The pin of one session, [`State::Pending`] until [`super::run`] has decided about it.
+    /// The pin of a `bmp-session`, as [`Pins::of`].
     pub fn session(&self, id: &SessionId) -> Arc<SessionPin> {
+        self.of(&Pinned::Session(id.clone()))
+    }
+
+    /// The pin of a session, [`State::Pending`] until [`super::run`] has decided about it.
+    pub fn of(&self, id: &Pinned) -> Arc<SessionPin> {
         let mut sessions = lock(&self.sessions);
         if let Some(pin) = sessions.get(id).and_then(Weak::upgrade) {
             return pin;
@@ -312,7 +319,7 @@ impl SessionPin {
 }
 
 /// Adds what one slot counted to a sum.
-fn add(sum: &mut Counters, more: &Counters) {
+pub(crate) fn add(sum: &mut Counters, more: &Counters) {
     for (sum, more) in [
         (&mut sum.own_tx, &more.own_tx),
         (&mut sum.own_rx, &more.own_rx),

@@ -1,6 +1,6 @@
 //! Opening the connection: source first, then the station.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
@@ -31,11 +31,9 @@ pub(super) struct Refusal {
 }
 
 /// Connects to the station from the granted source.
-///
-/// The socket is bound here as well as by the kernel programs: a host without them still gets the source it was told.
 pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<TcpStream, Refusal> {
     let socket = open(grant, datapath, session)?;
-    let station = with_scope(grant);
+    let station = grant.far_end();
     let socket = TcpSocket::from_std_stream(socket.into());
     match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -59,27 +57,16 @@ fn open(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<Socket,
     };
     let domain = Domain::for_address(grant.target.station);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(refusal("open a socket".to_owned()))?;
-    datapath.claim(&socket).map_err(|error| Refusal {
-        reason: Reason::NotPermitted,
-        why: format!("tag the session's own socket: {error:#}"),
-    })?;
     socket.set_nonblocking(true).and_then(|()| tune(&socket)).map_err(refusal("set socket options".to_owned()))?;
     as_configured(&socket, session).map_err(refusal("set what is configured of the connection".to_owned()))?;
     if let Some(secret) = &session.password {
         sys::set_md5_secret(&socket, grant.target.station, secret)
             .map_err(refusal("sign with TCP MD5, which the kernel must be built with".to_owned()))?;
     }
-    if grant.mark != 0 {
-        sys::set_mark(&socket, grant.mark).map_err(refusal("mark the socket for its next hop".to_owned()))?;
-    }
-    if let Some((index, name)) = &grant.resolved.device {
-        sys::bind_to_interface(&socket, *index).map_err(refusal(format!("bind to interface {name}")))?;
-    }
-    if let Some(source) = grant.resolved.source {
-        sys::bind_address_no_port(&socket)
-            .and_then(|()| socket.bind(&SocketAddr::new(source, 0).into()))
-            .map_err(refusal(format!("bind to source address {source}")))?;
-    }
+    grant.bind(&socket, datapath).map_err(|unbound| Refusal {
+        reason: reason_of(&unbound.error, Reason::NotPermitted),
+        why: unbound.to_string(),
+    })?;
     Ok(socket)
 }
 
@@ -108,17 +95,6 @@ pub(super) fn as_configured(socket: &Socket, session: &Session) -> io::Result<()
         if socket.domain()? == Domain::IPV6 { socket.set_tclass_v6(class)? } else { socket.set_tos_v4(class)? }
     }
     Ok(())
-}
-
-/// A link-local station is reached by the pinned interface: its index is the scope (RFC 4007 §6).
-fn with_scope(grant: &Grant) -> SocketAddr {
-    let mut station = grant.target.station;
-    if let (SocketAddr::V6(station), Some((index, _))) = (&mut station, &grant.resolved.device)
-        && station.ip().is_unicast_link_local()
-    {
-        station.set_scope_id(*index);
-    }
-    station
 }
 
 /// What an error of a socket says about the session.

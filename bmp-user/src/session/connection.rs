@@ -57,6 +57,8 @@ pub(super) struct Connection {
     dumps: u64,
     /// Whether a dump is on its way.
     dumping: bool,
+    /// [`Follower::refusals`] as it was shown last.
+    refusals: u64,
     status: Arc<Status>,
     pulse: Pulse,
 }
@@ -69,7 +71,18 @@ impl Connection {
         let mut outbox = Outbox::default();
         outbox.push(initiation(&life.identity.borrow(), None), MessageType::Initiation);
         let (id, config) = (life.id.clone(), life.config.clone());
-        Self { id, config, stream, outbox, follower, dumps: 0, dumping: true, status, pulse: Pulse::default() }
+        Self {
+            id,
+            config,
+            stream,
+            outbox,
+            follower,
+            dumps: 0,
+            dumping: true,
+            refusals: 0,
+            status,
+            pulse: Pulse::default(),
+        }
     }
 
     /// Writes what there is and waits for more, until the connection fails.
@@ -150,8 +163,12 @@ impl Connection {
         }
     }
 
-    fn show_cursor(&self) {
+    fn show_cursor(&mut self) {
         self.status.moved(self.follower.cursor(), self.follower.position());
+        if self.refusals != self.follower.refusals() {
+            self.refusals = self.follower.refusals();
+            self.status.refuses(self.follower.refused());
+        }
     }
 
     /// Reads and forgets what the station sends: RFC 7854 §3.2 gives it nothing to say. Its end of the stream is an end.

@@ -24,6 +24,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use selection::selection as selection_of;
 pub use status::{Phase, Process, Snapshot, Status};
 
 use crate::{

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Everything where nothing is said. With `monitor`, mirrored messages only with `route-mirroring`.
-pub(super) fn selection(session: &Session) -> Selection {
+pub fn selection(session: &Session) -> Selection {
     let monitor = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| Monitor {
         peers: peers(id),
         ribs: modes.iter().map(|mode: &crate::config::RouteMode| (mode.family, view(mode.view))).collect(),

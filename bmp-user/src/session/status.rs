@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    feed::Counts,
+    feed::{Counts, Refused},
     pin::{Reason, Unresolved},
 };
 
@@ -120,6 +120,7 @@ pub struct Status {
     cursor: AtomicU64,
     position: AtomicU64,
     discarded: AtomicU64,
+    refused: Mutex<Vec<Refused>>,
 }
 
 impl Status {
@@ -144,6 +145,7 @@ impl Status {
             cursor: AtomicU64::new(0),
             position: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
+            refused: Mutex::default(),
         }
     }
 
@@ -155,6 +157,11 @@ impl Status {
     /// Messages sent since the session was configured.
     pub fn messages(&self) -> Counts {
         *self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peers that the station is not told of because it could not tell them from those of other inputs.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How far the session has got in the journal: sequence number of the next frame, and journal bytes before it.
@@ -192,6 +199,10 @@ impl Status {
     pub(super) fn moved(&self, cursor: u64, position: u64) {
         self.cursor.store(cursor, Relaxed);
         self.position.store(position, Relaxed);
+    }
+
+    pub(super) fn refuses(&self, refused: Vec<Refused>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
     pub(super) fn discard(&self, bytes: usize) {

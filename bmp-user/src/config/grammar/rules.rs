@@ -339,6 +339,32 @@ static DISPLAY_INTERFACE_BINDING: Rule = exec(
     &[DISPLAY_WORD, Word("interface-binding", "what each session's source came to, and why"), Optional(&FILTER)],
 );
 
+static DISPLAY_BGP_PEER: Rule = exec(
+    Action::DisplayBgpPeer,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        ABOUT_BGP,
+        Word("peer", "the peers that routes are taken from"),
+        Optional(&[Value(Kind::Peer, "a peer's address: it alone")]),
+        Optional(&[Word(word::VERBOSE, "in detail")]),
+        Optional(&FILTER),
+    ],
+);
+
+static DISPLAY_BGP_BMP_MONITOR: Rule = exec(
+    Action::DisplayBgpBmpMonitor,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        ABOUT_BGP,
+        Word("bmp-monitor", "the peers of all inputs, and which stations are told of them"),
+        Word("all", "all of them"),
+        Optional(&FILTER),
+    ],
+);
+const ABOUT_BGP: Syntax = Word("bgp", "about BGP");
+
 static DISPLAY_BMP_FEED: Rule = exec(
     Action::DisplayBmpFeed,
     &ViewKind::ALL,
@@ -402,7 +428,7 @@ const fn exec(action: Action, views: &'static [ViewKind], syntax: &'static [Synt
 }
 
 /// The whole language.
-pub(in crate::config) static RULES: [&Rule; 61] = [
+pub(in crate::config) static RULES: [&Rule; 63] = [
     &SYSNAME,
     &INTERFACE_ALIAS,
     &BGP,
@@ -455,6 +481,8 @@ pub(in crate::config) static RULES: [&Rule; 61] = [
     &DISPLAY_DEFAULT_PARAMETER_BMP,
     &DISPLAY_INTERFACE_BINDING,
     &DISPLAY_BMP_FEED,
+    &DISPLAY_BGP_PEER,
+    &DISPLAY_BGP_BMP_MONITOR,
     &DISPLAY_BMP_RELAY,
     &DISPLAY_MRT_REPLAY,
     &RESET_BMP_SESSION,

@@ -151,7 +151,7 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
         ),
         (
             "display bmp session vpn-instance v 198.51.100.7 verbose | begin x",
-            "di b s vpn v 198.51.100.7 verb | b x",
+            "di bm s vpn v 198.51.100.7 verb | b x",
             display(
                 Display::BmpSession {
                     vpn_instance: Some("v".to_owned()),

@@ -18,11 +18,11 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
-    dial::{Target, explain, link},
+    dial::{Doorkeeper, explain, link},
     peer::Command,
     status::Peers,
 };
-use crate::{link::Host, sys};
+use crate::{pin::Datapath, sys};
 
 /// How long to wait before trying to listen again; doubles up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -39,8 +39,7 @@ pub(super) struct Doors(Arc<Mutex<BTreeMap<IpAddr, Door>>>);
 #[derive(Clone, Debug)]
 pub(super) struct Door {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) target: Target,
-    pub(super) host: watch::Receiver<Arc<Host>>,
+    pub(super) keeper: Doorkeeper,
 }
 
 impl Doors {
@@ -61,14 +60,26 @@ impl Doors {
 pub(super) type Passwords = BTreeMap<IpAddr, String>;
 
 /// Listens on `port` with both IP versions, for good. Dropping this closes the listeners.
-pub(super) async fn run(port: u16, passwords: watch::Receiver<Passwords>, doors: Doors, peers: Peers) {
-    let v4 = serve((Ipv4Addr::UNSPECIFIED, port).into(), passwords.clone(), &doors, &peers);
-    let v6 = serve((Ipv6Addr::UNSPECIFIED, port).into(), passwords, &doors, &peers);
+pub(super) async fn run(
+    port: u16,
+    passwords: watch::Receiver<Passwords>,
+    doors: Doors,
+    peers: Peers,
+    datapath: Datapath,
+) {
+    let v4 = serve((Ipv4Addr::UNSPECIFIED, port).into(), passwords.clone(), &doors, &peers, &datapath);
+    let v6 = serve((Ipv6Addr::UNSPECIFIED, port).into(), passwords, &doors, &peers, &datapath);
     tokio::join!(v4, v6);
 }
 
-async fn serve(listen: SocketAddr, mut passwords: watch::Receiver<Passwords>, doors: &Doors, peers: &Peers) {
-    let (listener, mut known) = open(listen, &mut passwords, peers).await;
+async fn serve(
+    listen: SocketAddr,
+    mut passwords: watch::Receiver<Passwords>,
+    doors: &Doors,
+    peers: &Peers,
+    datapath: &Datapath,
+) {
+    let (listener, mut known) = open(listen, &mut passwords, peers, datapath).await;
     info!(%listen, "listening for BGP peers");
     let mut failing = false;
     loop {
@@ -105,8 +116,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, doors: &Doors, peers: &Peers) {
         peers.change_listener(|status| status.refused += 1);
     };
     let Some(door) = doors.of(peer.ip()) else { return refuse("no such peer is configured") };
-    let host = Arc::clone(&door.host.borrow());
-    if let Err(error) = door.target.admit(&stream, &host) {
+    if let Err(error) = door.keeper.admit(&stream) {
         return refuse(&error.to_string());
     }
     let Ok(link) = link(stream) else { return refuse("it was gone already") };
@@ -121,12 +131,13 @@ async fn open(
     listen: SocketAddr,
     passwords: &mut watch::Receiver<Passwords>,
     peers: &Peers,
+    datapath: &Datapath,
 ) -> (TcpListener, Passwords) {
     let (mut wait, longest) = RETRY;
     let mut told = None;
     loop {
         let wanted = passwords.borrow_and_update().clone();
-        match bind(listen, &wanted) {
+        match bind(listen, &wanted, datapath) {
             Ok(listener) => {
                 if told.is_some() {
                     peers.change_listener(|status| status.trouble = None);
@@ -149,8 +160,10 @@ async fn open(
     }
 }
 
-fn bind(listen: SocketAddr, passwords: &Passwords) -> io::Result<TcpListener> {
+fn bind(listen: SocketAddr, passwords: &Passwords, datapath: &Datapath) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // Strangers are not answered, and a peer only as its pin says.
+    datapath.claim_listener(&socket).map_err(|error| io::Error::other(format!("{error:#}")))?;
     if listen.is_ipv6() {
         socket.set_only_v6(true)?;
     }

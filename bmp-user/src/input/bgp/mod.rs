@@ -9,8 +9,8 @@
 //!
 //! One task a peer, one for the listeners. A peer is one input of the feed, which is called `bgp ADDRESS`.
 //!
-//! All that is ever sent are OPEN, KEEPALIVE and NOTIFICATION. So a peer that restarted gracefully waits in vain for the End-of-RIB that RFC
-//! 4724 §4.2 has a helper send, and keeps its own routes back until its timer for that has run (BIRD: `graceful restart wait`).
+//! All that is ever sent are OPEN, KEEPALIVE, NOTIFICATION, and to a peer that can restart gracefully the End-of-RIB of each family, which RFC 4724 §4.2
+//! asks of one who has no routes too: without it such a peer would keep its own back until its timer for that has run.
 
 mod connection;
 mod dial;
@@ -25,8 +25,15 @@ mod status;
 mod tests;
 mod updates;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::future::select_all;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -36,41 +43,42 @@ use tracing::{error, info};
 use crate::{
     config::{Bgp, BgpPeer, Bmp, Config},
     feed::Feed,
-    link::Host,
+    pin::{Grant, Pinned, Pins, Role, SessionPin, State as PinState},
     wire::bgp::notification::cease,
 };
 
 pub use fsm::State;
 pub use status::{ListenerStatus, MessageCounts, PeerStatus, Peers, Session};
 
-use dial::Target;
+use dial::{Dialer, Doorkeeper, Target};
 use fsm::Notice;
 use listener::{Door, Doors, Passwords};
 use open::Local;
 use peer::{Command, Dial, Plan, Task};
-use status::Handle;
+use status::Registered;
 
 /// Connections of a peer that its task has not looked at yet.
 const WAITING: usize = 4;
 
 /// Runs the BGP peers that the configuration names, until its sender is gone or `stopping` says so: then they are told, and closed.
 ///
-/// Reacts to a new configuration by comparing it with what runs: a peer for which nothing has changed is left alone; one that is
-/// gone gets a Cease (Peer De-configured), one that is configured otherwise gets a Cease (Other Configuration Change) and is spoken to
-/// anew (RFC 4486 §4). `peers` shows how they do.
+/// Reacts to a new configuration, and to another pin of a peer, by comparing it with what runs: a peer for which nothing has changed is left
+/// alone; one that is gone gets a Cease (Peer De-configured), one that is configured otherwise, or is to come from elsewhere, gets a
+/// Cease (Other Configuration Change) and is spoken to anew (RFC 4486 §4). `peers` shows how they do.
 pub async fn run(
     mut config: watch::Receiver<Arc<Config>>,
     feed: Feed,
-    host: watch::Receiver<Arc<Host>>,
+    pins: Pins,
     peers: Peers,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut speaker = Speaker {
         feed,
-        host,
+        pins,
         peers,
         statistics: watch::channel(Bmp::STATISTICS_TIMER).0,
         running: BTreeMap::new(),
+        ways: BTreeMap::new(),
         listener: None,
         passwords: watch::channel(Passwords::new()).0,
         doors: Doors::default(),
@@ -80,6 +88,7 @@ pub async fn run(
         speaker.follow(&wanted).await;
         tokio::select! {
             changed = config.changed() => if changed.is_err() { break },
+            () = speaker.another_way() => {}
             _stopped = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
@@ -88,26 +97,63 @@ pub async fn run(
 
 struct Speaker {
     feed: Feed,
-    host: watch::Receiver<Arc<Host>>,
+    pins: Pins,
     peers: Peers,
     /// The time between the Statistics Reports of a peer (RFC 7854 §4.8); zero is never.
     statistics: watch::Sender<Duration>,
     running: BTreeMap<IpAddr, Running>,
+    /// What the connections to each peer and from it may use.
+    ways: BTreeMap<(IpAddr, Role), (Arc<SessionPin>, watch::Receiver<PinState>)>,
     /// With its port.
     listener: Option<(u16, JoinHandle<()>)>,
     passwords: watch::Sender<Passwords>,
     doors: Doors,
 }
 
-/// What a peer is to be, or why it is not spoken to.
-type Wanted = Result<Plan, &'static str>;
+/// What a peer is to be.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// It is not decided yet: what is there stays.
+    Undecided,
+    /// Not spoken to, for this reason.
+    Not(String),
+    Spoken(Plan, Grants),
+}
+
+/// What its connections may use.
+#[derive(Debug)]
+struct Grants {
+    /// Of those that are opened to it.
+    connect: Option<Arc<Grant>>,
+    /// Of those that it opens.
+    listen: Option<Arc<Grant>>,
+}
+
+impl Grants {
+    fn agree(&self) -> bool {
+        let (Some(connect), Some(listen)) = (&self.connect, &self.listen) else { return true };
+        let index = |grant: &Grant| grant.resolved.device.as_ref().map(|(index, _)| *index);
+        connect.resolved.source == listen.resolved.source && index(connect) == index(listen)
+    }
+}
+
+/// As for a session: under another [`Grant::line`] it is another connection.
+impl PartialEq for Grants {
+    fn eq(&self, other: &Self) -> bool {
+        let line = |grant: &Option<Arc<Grant>>| grant.as_ref().map(|grant| grant.line);
+        line(&self.connect) == line(&other.connect) && line(&self.listen) == line(&other.listen)
+    }
+}
+
+impl Eq for Grants {}
 
 /// A peer that is configured.
 struct Running {
     wanted: Wanted,
     asn: Option<u32>,
-    /// Its task; or, of one that is not spoken to, what it shows.
-    task: Result<(mpsc::Sender<Command>, JoinHandle<()>), Handle>,
+    registered: Registered,
+    /// Of one that is spoken to.
+    task: Option<(mpsc::Sender<Command>, JoinHandle<()>)>,
 }
 
 impl Speaker {
@@ -115,33 +161,50 @@ impl Speaker {
         let statistics = config.bmp.statistics_timer.unwrap_or(Bmp::STATISTICS_TIMER);
         self.statistics.send_if_modified(|now| std::mem::replace(now, statistics) != statistics);
         let bgp = config.bgp.as_ref();
-        let wanted: BTreeMap<IpAddr, (Option<u32>, Wanted)> = bgp
-            .into_iter()
-            .flat_map(|bgp| {
-                let aliases = &config.interface_aliases;
-                bgp.peers.iter().map(|(address, peer)| (*address, (peer.asn, plan(bgp, aliases, *address, peer))))
-            })
-            .collect();
+        let mut wanted = BTreeMap::<IpAddr, (Option<u32>, Wanted)>::new();
+        let mut ways = BTreeSet::new();
+        for (bgp, (address, peer)) in bgp.into_iter().flat_map(|bgp| bgp.peers.iter().map(move |peer| (bgp, peer))) {
+            let plan = match plan(bgp, *address, peer) {
+                Err(why) => Wanted::Not(why.to_owned()),
+                Ok(plan) => {
+                    let connect = plan.connects.then_some((Role::Connect, plan.target.port));
+                    let listen = bgp.listen_port.map(|port| (Role::Listen, port));
+                    ways.extend([connect, listen].into_iter().flatten().map(|(role, _)| (*address, role)));
+                    self.granted(*address, plan, connect, listen)
+                }
+            };
+            wanted.insert(*address, (peer.asn, plan));
+        }
+        self.ways.retain(|way, _| ways.contains(way));
         let mut ending = Vec::new();
-        for (address, running) in std::mem::take(&mut self.running) {
+        for (address, mut running) in std::mem::take(&mut self.running) {
             let subcode = match wanted.get(&address) {
-                Some((asn, wanted)) if *wanted == running.wanted && *asn == running.asn => {
+                Some((asn, wanted))
+                    if *asn == running.asn && (*wanted == running.wanted || *wanted == Wanted::Undecided) =>
+                {
                     self.running.insert(address, running);
                     continue;
                 }
-                Some((_, Ok(_))) => cease::CONFIGURATION_CHANGE,
-                Some((_, Err(_))) => cease::SHUTDOWN,
+                Some((_, Wanted::Not(_))) => cease::SHUTDOWN,
+                Some(_) => cease::CONFIGURATION_CHANGE,
                 None => cease::DE_CONFIGURED,
             };
             self.doors.close(address);
             ending.extend(running.stop(&Notice::cease(subcode)).await);
+            // What was counted goes on.
+            if wanted.get(&address).is_some_and(|(asn, _)| *asn == running.asn) {
+                self.running.insert(address, running);
+            }
         }
         // All of these first: a new session of a peer must not collide with the one before.
         for task in ending {
             finished(task).await;
         }
         // Before anybody connects with them.
-        let plans = wanted.values().filter_map(|(_, wanted)| wanted.as_ref().ok()).filter(|plan| plan.listens);
+        let plans = wanted.values().filter_map(|(_, wanted)| match wanted {
+            Wanted::Spoken(plan, _) if plan.listens => Some(plan),
+            _ => None,
+        });
         let passwords: Passwords =
             plans.filter_map(|plan| Some((plan.target.address, plan.target.password.clone()?))).collect();
         self.passwords.send_if_modified(|now| {
@@ -151,38 +214,98 @@ impl Speaker {
         });
         self.listen(bgp.and_then(|bgp| bgp.listen_port)).await;
         for (address, (asn, wanted)) in wanted {
-            if !self.running.contains_key(&address) {
-                let running = self.start(address, asn, wanted);
-                self.running.insert(address, running);
+            let known = self.running.get(&address).is_some_and(|running| running.wanted == wanted);
+            if known || wanted == Wanted::Undecided {
+                continue;
             }
+            let running = self.running.remove(&address);
+            let registered = running.map_or_else(|| self.peers.register(address, asn), |running| running.registered);
+            let running = self.start(address, asn, wanted, registered);
+            self.running.insert(address, running);
         }
     }
 
-    fn start(&self, address: IpAddr, asn: Option<u32>, wanted: Wanted) -> Running {
-        let handle = self.peers.register(address, asn);
+    /// What a peer is to be, once its connections have their pins.
+    fn granted(
+        &mut self,
+        address: IpAddr,
+        plan: Plan,
+        connect: Option<(Role, u16)>,
+        listen: Option<(Role, u16)>,
+    ) -> Wanted {
+        let mut grants = Grants { connect: None, listen: None };
+        for (role, port) in [connect, listen].into_iter().flatten() {
+            let (_, state) = self.ways.entry((address, role)).or_insert_with(|| {
+                let pin = self.pins.of(&Pinned::BgpPeer(address, role));
+                let state = pin.subscribe();
+                (pin, state)
+            });
+            let grant = match &*state.borrow_and_update() {
+                PinState::Pending => return Wanted::Undecided,
+                // Still of the configuration before.
+                PinState::Ready(grant) if grant.target.station.port() != port => return Wanted::Undecided,
+                PinState::Ready(grant) => Some(Arc::clone(grant)),
+                PinState::Down(unresolved) => {
+                    let mend = Some(&unresolved.mend).filter(|mend| !mend.is_empty());
+                    let mend = mend.map(|mend| format!(" (`{mend}`)")).unwrap_or_default();
+                    return Wanted::Not(format!("{}: {}{mend}", unresolved.reason.as_str(), unresolved.why));
+                }
+            };
+            match role {
+                Role::Connect => grants.connect = grant,
+                Role::Listen => grants.listen = grant,
+            }
+        }
+        // Both come from one place: where they do not, the second is about to be told what the first was.
+        if grants.agree() { Wanted::Spoken(plan, grants) } else { Wanted::Undecided }
+    }
+
+    /// Returns when the pin of some peer is another.
+    async fn another_way(&mut self) {
+        let changes: Vec<_> = self.ways.values_mut().map(|(_, state)| Box::pin(state.changed())).collect();
+        if changes.is_empty() {
+            return pending().await;
+        }
+        // The sender is in the pin, which is here.
+        let _ = select_all(changes).await;
+    }
+
+    fn start(&self, address: IpAddr, asn: Option<u32>, wanted: Wanted, registered: Registered) -> Running {
         let ready = match &wanted {
-            Err(why) => Err((*why).to_owned()),
-            Ok(plan) => plan.local.open().map(|open| (plan.clone(), open)).map_err(|error| error.to_string()),
+            Wanted::Undecided => return Running { wanted, asn, registered, task: None },
+            Wanted::Not(why) => Err(why.clone()),
+            Wanted::Spoken(plan, grants) => {
+                plan.local.open().map(|open| (plan, grants, open)).map_err(|error| error.to_string())
+            }
         };
         let task = match ready {
             Err(why) => {
                 info!(peer = %address, "not spoken to: {why}");
-                handle.change(|now| now.last_error = Some(why));
-                Err(handle)
+                registered.shown.change(|now| now.last_error = Some(why));
+                None
             }
-            Ok((plan, sent_open)) => {
+            Ok((plan, grants, sent_open)) => {
                 let (sender, commands) = mpsc::channel(WAITING);
-                if plan.listens {
-                    let (commands, target, host) = (sender.clone(), plan.target.clone(), self.host.clone());
-                    self.doors.open(address, Door { commands, target, host });
+                let datapath = self.pins.datapath();
+                if let Some(grant) = &grants.listen {
+                    let keeper = Doorkeeper { grant: Arc::clone(grant), datapath: datapath.clone() };
+                    self.doors.open(address, Door { commands: sender.clone(), keeper });
                 }
-                let (target, host) = (plan.target.clone(), self.host.clone());
-                let dial: Dial = Arc::new(move || Box::pin(dial::dial(target.clone(), Arc::clone(&host.borrow()))));
-                let task = Task::new(plan, sent_open, dial, &self.feed, handle, self.statistics.subscribe());
-                Ok((sender, tokio::spawn(task.run(commands))))
+                let dialer = grants.connect.as_ref().map(|grant| Dialer {
+                    target: plan.target.clone(),
+                    grant: Arc::clone(grant),
+                    datapath: datapath.clone(),
+                });
+                let dial: Dial = Arc::new(move || match dialer.clone() {
+                    Some(dialer) => Box::pin(dialer.dial()),
+                    None => Box::pin(pending()),
+                });
+                let shown = registered.shown.clone();
+                let task = Task::new(plan.clone(), sent_open, dial, &self.feed, shown, self.statistics.subscribe());
+                Some((sender, tokio::spawn(task.run(commands))))
             }
         };
-        Running { wanted, asn, task }
+        Running { wanted, asn, registered, task }
     }
 
     /// Listens on this port, or on none.
@@ -198,14 +321,15 @@ impl Speaker {
         self.peers.change_listener(|status| *status = ListenerStatus { port, ..ListenerStatus::default() });
         self.listener = port.map(|port| {
             let (passwords, doors, peers) = (self.passwords.subscribe(), self.doors.clone(), self.peers.clone());
-            (port, tokio::spawn(listener::run(port, passwords, doors, peers)))
+            let datapath = self.pins.datapath().clone();
+            (port, tokio::spawn(listener::run(port, passwords, doors, peers, datapath)))
         });
     }
 
     async fn stop(&mut self) {
         self.listen(None).await;
         let mut ending = Vec::new();
-        for running in std::mem::take(&mut self.running).into_values() {
+        for mut running in std::mem::take(&mut self.running).into_values() {
             ending.extend(running.stop(&Notice::cease(cease::SHUTDOWN)).await);
         }
         for task in ending {
@@ -224,8 +348,8 @@ impl Drop for Speaker {
 
 impl Running {
     /// Tells the task to end.
-    async fn stop(self, notice: &Notice) -> Option<JoinHandle<()>> {
-        let (commands, task) = self.task.ok()?;
+    async fn stop(&mut self, notice: &Notice) -> Option<JoinHandle<()>> {
+        let (commands, task) = self.task.take()?;
         // One that is not there any more has ended.
         let _ = commands.send(Command::Stop(notice.clone())).await;
         Some(task)
@@ -239,7 +363,7 @@ async fn finished(task: JoinHandle<()>) {
 }
 
 /// What a peer is to be; an error says what is missing, and how it is given.
-fn plan(bgp: &Bgp, aliases: &BTreeMap<String, String>, address: IpAddr, peer: &BgpPeer) -> Wanted {
+fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<Plan, &'static str> {
     let asn = peer.asn.ok_or("no AS number: give it one with `peer ADDRESS as-number NUMBER`")?;
     let bgp_id = bgp.router_id.ok_or("no BGP identifier: give this device one with `router-id ADDRESS`")?;
     if peer.families.is_empty() {
@@ -252,10 +376,9 @@ fn plan(bgp: &Bgp, aliases: &BTreeMap<String, String>, address: IpAddr, peer: &B
         return Err("listen-only, and there is nowhere to connect to: give this device a `listen-port NUMBER`");
     }
     let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
-    let (port, password) = (peer.port.unwrap_or(dial::PORT), peer.password.clone());
-    let source = peer.connect_interface.clone().map(|connect| (connect, aliases.clone()));
+    let (port, password) = (peer.port.unwrap_or(BgpPeer::PORT), peer.password.clone());
     Ok(Plan {
-        target: Target { address, port, password, source },
+        target: Target { address, port, password },
         asn,
         local: Local { asn: bgp.asn, bgp_id, hold: timer.hold, families: peer.families.iter().copied().collect() },
         keepalive: Duration::from_secs(timer.keepalive.into()),

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::fsm::Notice;
 use crate::wire::bgp::{
     Capabilities, Capability, Error, Family, Form, Frame, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType, Open,
-    Problem,
+    Problem, build,
     capability::{add_path, graceful_restart},
     notification::{code, header_error, open_error},
     open,
@@ -167,6 +167,18 @@ impl Negotiated {
             limit: if open.has(Capability::ExtendedMessage) { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE },
             restart,
         }
+    }
+
+    /// That there is nothing to announce, said to a peer that waits for it when it has restarted (RFC 4724 §4.2): an UPDATE a family. Nothing for one that
+    /// cannot wait.
+    pub(super) fn end_of_ribs(&self) -> Vec<Bytes> {
+        let families = self.families.iter().filter(|_| self.restart.is_some());
+        let end_of_rib = |routes: &Routes| {
+            let mut message = BytesMut::new();
+            build::end_of_rib(&mut message, routes.family);
+            message.freeze()
+        };
+        families.map(end_of_rib).collect()
     }
 
     pub(super) fn routes(&self, family: Family) -> Option<&Routes> {

@@ -123,12 +123,12 @@ impl Peers {
         change(&mut lock(&self.0.listener));
     }
 
-    /// Shows a peer for as long as the handle lives.
-    pub(super) fn register(&self, address: IpAddr, asn: Option<u32>) -> Handle {
+    /// Shows a peer for as long as what this gives lives.
+    pub(super) fn register(&self, address: IpAddr, asn: Option<u32>) -> Registered {
         let (received, sent) = Default::default();
         let shown = Arc::new(Shown { address, asn, now: Mutex::default(), received, sent });
         lock(&self.0.peers).insert(address, Arc::clone(&shown));
-        Handle { peers: self.clone(), shown }
+        Registered { peers: self.clone(), shown: Handle(shown) }
     }
 }
 
@@ -207,32 +207,36 @@ impl Shown {
     }
 }
 
-/// A peer as its task sees it.
+/// A peer that is configured. Its tasks come and go.
 #[derive(Debug)]
-pub(super) struct Handle {
+pub(super) struct Registered {
     peers: Peers,
-    shown: Arc<Shown>,
+    pub(super) shown: Handle,
 }
+
+/// A peer as its task sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Handle(Arc<Shown>);
 
 impl Handle {
     pub(super) fn change(&self, change: impl FnOnce(&mut Now)) {
-        change(&mut lock(&self.shown.now));
+        change(&mut lock(&self.0.now));
     }
 
     pub(super) fn received(&self, message: MessageType, messages: u64) {
-        self.shown.received[usize::from(message.code()) - 1].fetch_add(messages, Ordering::Relaxed);
+        self.0.received[usize::from(message.code()) - 1].fetch_add(messages, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self, message: MessageType) {
-        self.shown.sent[usize::from(message.code()) - 1].fetch_add(1, Ordering::Relaxed);
+        self.0.sent[usize::from(message.code()) - 1].fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Handle {
+impl Drop for Registered {
     fn drop(&mut self) {
-        let mut peers = lock(&self.peers.0.peers);
-        if peers.get(&self.shown.address).is_some_and(|shown| Arc::ptr_eq(shown, &self.shown)) {
-            peers.remove(&self.shown.address);
+        let (mut peers, Handle(own)) = (lock(&self.peers.0.peers), &self.shown);
+        if peers.get(&own.address).is_some_and(|shown| Arc::ptr_eq(shown, own)) {
+            peers.remove(&own.address);
         }
     }
 }

@@ -104,7 +104,7 @@ pub enum Owner {
 }
 
 /// Who opens the connections of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// This host, to the station's port.
     Connect,

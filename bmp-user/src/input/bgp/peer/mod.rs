@@ -265,6 +265,7 @@ impl Task {
         let Some(peer) = &connection.remote else { return };
         let (local, remote) = connection.ends();
         self.life.up(peer, &self.sent_open, (local, remote), now());
+        let end_of_ribs = peer.negotiated.end_of_ribs();
         info!(peer = %self.plan.target.address, asn = self.plan.asn, %local, %remote, "BGP session established");
         let (hold, keepalive) = self.pair.machine(way).negotiated();
         let session = Session {
@@ -282,6 +283,9 @@ impl Task {
             now.session = Some(session);
             now.established_count += 1;
         });
+        for end_of_rib in &end_of_ribs {
+            self.send(way, MessageType::Update, |connection| connection.send(end_of_rib));
+        }
     }
 
     fn down(&mut self, way: Way, end: &End) {
@@ -338,7 +342,9 @@ impl Task {
     fn stop(mut self, notice: &Notice) {
         let steps = self.pair.stop(now(), notice);
         self.perform(steps);
+        self.show();
         self.life.end(notice);
+        self.status.change(|now| (now.restart_until, now.stale) = (None, 0));
     }
 }
 

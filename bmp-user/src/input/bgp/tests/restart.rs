@@ -42,6 +42,10 @@ async fn routes_of_a_peer_that_restarts_stay_and_what_it_does_not_announce_again
     world.wait("none left", |status| status.stale == 0).await;
     assert_eq!(world.words(), ["+2 +4", "-1 -3", "eor IPv4 unicast"]);
     assert_eq!(world.routes(Family::IPV4_UNICAST), 2);
+    // It waits for ours before it announces its own (RFC 4724 §4.1).
+    world.stop(cease::SHUTDOWN).await;
+    far.expect_notification().await;
+    assert_eq!(far.ended, [Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ use crate::{
         fsm::Notice,
         open::Local,
         peer::{Command, Dial, Plan, Task},
-        status::{PeerStatus, Peers, input_name},
+        status::{PeerStatus, Peers, Registered, input_name},
         updates::Counters,
     },
     wire::{
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 pub(super) fn plan() -> Plan {
     Plan {
-        target: Target { address: ADDRESS, port: 179, password: None, source: None },
+        target: Target { address: ADDRESS, port: 179, password: None },
         asn: ASN,
         local: Local {
             asn: OWN_ASN,
@@ -65,6 +65,7 @@ pub(super) fn plan() -> Plan {
 pub(super) struct World {
     pub(super) feed: Feed,
     peers: Peers,
+    _registered: Registered,
     station: Follower,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) statistics: watch::Sender<Duration>,
@@ -89,10 +90,10 @@ impl World {
         });
         let (statistics, every) = watch::channel(Duration::ZERO);
         let (commands, receiver) = mpsc::channel(4);
-        let handle = peers.register(ADDRESS, Some(plan.asn));
+        let registered = peers.register(ADDRESS, Some(plan.asn));
         let open = plan.local.open().unwrap();
-        let task = tokio::spawn(Task::new(plan, open, dial, &feed, handle, every).run(receiver));
-        Self { feed, peers, station, commands, statistics, dialed, reachable, task }
+        let task = tokio::spawn(Task::new(plan, open, dial, &feed, registered.shown.clone(), every).run(receiver));
+        Self { feed, peers, _registered: registered, station, commands, statistics, dialed, reachable, task }
     }
 
     /// Whether the peer answers.
@@ -274,11 +275,13 @@ impl Hello {
 pub(super) struct Far {
     stream: DuplexStream,
     buffer: BytesMut,
+    /// Families whose End-of-RIB was received.
+    pub(super) ended: Vec<Family>,
 }
 
 impl Far {
     fn new(stream: DuplexStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), ended: Vec::new() }
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) {
@@ -307,12 +310,19 @@ impl Far {
         self.send(&out).await;
     }
 
-    /// The next message; `None` at the end. A speaker that receives says nothing but these three.
+    /// The next message but End-of-RIB; `None` at the end. A speaker that receives says nothing else but these three.
     pub(super) async fn receive(&mut self) -> Option<(MessageType, Vec<u8>)> {
         loop {
             if let Some(frame) = bgp::frames(&self.buffer, MAX_EXTENDED_MESSAGE).next() {
                 let frame = frame.expect("what is sent is BGP");
                 let (kind, bytes) = (frame.message_type(), frame.bytes().to_vec());
+                if kind == MessageType::Update {
+                    let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+                    let ended = families.into_iter().find(|family| end_of_rib(*family) == bytes);
+                    self.ended.push(ended.expect("nothing is announced"));
+                    self.buffer.advance(bytes.len());
+                    continue;
+                }
                 assert!(matches!(kind, MessageType::Open | MessageType::Keepalive | MessageType::Notification));
                 self.buffer.advance(bytes.len());
                 return Some((kind, bytes));

@@ -1,0 +1,284 @@
+//! `display bgp peer`: the BGP peers that bmpd takes routes from. Field names are those of the JSON and are stable.
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bmp_ebpf::Counters;
+use serde::Serialize;
+
+use super::{
+    Context,
+    binding::egress_names,
+    report::{Egress, Kernel, kernel},
+    text::{age, table},
+};
+use crate::{
+    config::{BgpPeer, Config, ConnectInterface},
+    input::bgp::{MessageCounts, PeerStatus, State},
+    pin::{Enforcement, Pinned, Role, SessionPin, State as PinState},
+    wire::bgp::MessageType,
+};
+
+/// All of them, and where they connect to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Speaker {
+    local_as: Option<u32>,
+    router_id: Option<Ipv4Addr>,
+    listener: Listener,
+    peers: Vec<Peer>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Listener {
+    port: Option<u16>,
+    /// Why it does not listen, or not for all.
+    trouble: Option<String>,
+    /// Connections from nobody's peer that were closed; where the kernel programs are, such are not even answered.
+    refused: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Peer {
+    peer: IpAddr,
+    #[serde(rename = "as")]
+    asn: Option<u32>,
+    /// `Idle`, `Connect`, `Active`, `OpenSent`, `OpenConfirm` or `Established` (RFC 4271 §8.2.2).
+    state: String,
+    /// How long it has been established, or has not been.
+    age_seconds: u64,
+    last_error: Option<String>,
+    established_count: u64,
+    retry_in_seconds: Option<f64>,
+    local_address: Option<IpAddr>,
+    local_port: Option<u16>,
+    remote_port: Option<u16>,
+    bgp_id: Option<Ipv4Addr>,
+    hold_seconds: Option<u64>,
+    keepalive_seconds: Option<u64>,
+    capabilities: Vec<String>,
+    /// Negotiated.
+    families: Vec<String>,
+    routes: Vec<Routes>,
+    received: Messages,
+    sent: Messages,
+    /// How long the routes of a peer that is restarting stay (RFC 4724).
+    restart_left_seconds: Option<u64>,
+    stale: usize,
+    treated_as_withdraw: u32,
+    not_negotiated: u64,
+    connect_interface: Asked,
+    egress: Egress,
+    kernel: Kernel,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Routes {
+    family: String,
+    routes: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Messages {
+    open: u64,
+    update: u64,
+    notification: u64,
+    keepalive: u64,
+    route_refresh: u64,
+    total: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Asked {
+    interface: Option<String>,
+    address: Option<IpAddr>,
+}
+
+/// The peers that are configured, or one of them.
+pub(super) fn speaker(context: &Context, config: &Config, only: Option<IpAddr>) -> Speaker {
+    let bgp = config.bgp.as_ref();
+    let listener = context.bgp_peers.listener();
+    let peers = context.bgp_peers.snapshot(&context.feed).into_iter();
+    let of = |status: PeerStatus| {
+        let configured = bgp.and_then(|bgp| bgp.peers.get(&status.address));
+        peer(context, status, configured)
+    };
+    Speaker {
+        local_as: bgp.map(|bgp| bgp.asn),
+        router_id: bgp.and_then(|bgp| bgp.router_id),
+        listener: Listener { port: listener.port, trouble: listener.trouble, refused: listener.refused },
+        peers: peers.filter(|status| only.is_none_or(|only| only == status.address)).map(of).collect(),
+    }
+}
+
+fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> Peer {
+    let session = status.session.as_ref();
+    let seconds = |time: Duration| time.as_secs();
+    let connect = configured.and_then(|peer| peer.connect_interface.as_ref());
+    let (egress, kernel) = enforced(context, status.address);
+    Peer {
+        peer: status.address,
+        asn: status.asn,
+        state: status.state.to_string(),
+        age_seconds: seconds(status.age),
+        established_count: status.established_count,
+        retry_in_seconds: status.retry_in.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0),
+        local_address: session.map(|session| session.local.ip()),
+        local_port: session.map(|session| session.local.port()),
+        remote_port: session.map(|session| session.remote.port()),
+        bgp_id: session.map(|session| session.bgp_id),
+        hold_seconds: session.map(|session| seconds(session.hold)),
+        keepalive_seconds: session.map(|session| seconds(session.keepalive)),
+        capabilities: session.map(|session| session.capabilities.clone()).unwrap_or_default(),
+        families: session.into_iter().flat_map(|session| &session.families).map(ToString::to_string).collect(),
+        routes: status
+            .routes
+            .iter()
+            .map(|(family, routes)| Routes { family: family.to_string(), routes: *routes })
+            .collect(),
+        received: messages(&status.received),
+        sent: messages(&status.sent),
+        restart_left_seconds: status.restart_left.map(seconds),
+        stale: status.stale,
+        treated_as_withdraw: status.treated_as_withdraw,
+        not_negotiated: status.not_negotiated,
+        connect_interface: Asked {
+            interface: connect.and_then(ConnectInterface::interface).map(str::to_owned),
+            address: connect.and_then(ConnectInterface::address),
+        },
+        egress,
+        kernel,
+        last_error: status.last_error,
+    }
+}
+
+/// What the kernel enforces for the peer's connections, and counted for them, whoever opened them.
+fn enforced(context: &Context, address: IpAddr) -> (Egress, Kernel) {
+    let pins = [Role::Connect, Role::Listen].map(|role| context.pins.of(&Pinned::BgpPeer(address, role)));
+    let state = |pin: &Arc<SessionPin>| pin.subscribe().borrow().clone();
+    let grant = pins.iter().find_map(|pin| match state(pin) {
+        PinState::Ready(grant) => Some(grant),
+        PinState::Pending | PinState::Down(_) => None,
+    });
+    let pinned = pins.iter().any(|pin| !matches!(state(pin), PinState::Pending));
+    let (enforcement, why) = match context.pins.datapath().enforcement() {
+        _ if !pinned => ("none", None),
+        Enforcement::Kernel => ("kernel", None),
+        Enforcement::Socket { why } => ("socket", Some(why.clone())),
+    };
+    let interfaces = grant.map(|grant| egress_names(&grant.resolved, &context.host.borrow())).unwrap_or_default();
+    let mut counters = Counters::default();
+    for pin in &pins {
+        crate::pin::add(&mut counters, &context.pins.counters(pin));
+    }
+    (Egress { interfaces, enforcement, why }, kernel(&counters, counters.retransmits))
+}
+
+fn messages(counts: &MessageCounts) -> Messages {
+    Messages {
+        open: counts.of(MessageType::Open),
+        update: counts.of(MessageType::Update),
+        notification: counts.of(MessageType::Notification),
+        keepalive: counts.of(MessageType::Keepalive),
+        route_refresh: counts.of(MessageType::RouteRefresh),
+        total: counts.total(),
+    }
+}
+
+impl Speaker {
+    pub(super) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    pub(super) fn text(&self, verbose: bool) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut text, verbose);
+        text
+    }
+
+    fn write(&self, text: &mut String, verbose: bool) -> std::fmt::Result {
+        let established = State::Established.to_string();
+        let up = self.peers.iter().filter(|peer| peer.state == established).count();
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        writeln!(text, " BGP local router ID : {}", shown(self.router_id.map(|id| id.to_string())))?;
+        writeln!(text, " Local AS number : {}", shown(self.local_as.map(|asn| asn.to_string())))?;
+        if let Listener { port: Some(port), trouble, .. } = &self.listener {
+            let trouble = trouble.as_ref().map(|trouble| format!(", {trouble}")).unwrap_or_default();
+            writeln!(text, " Listening on port : {port}{trouble}")?;
+        }
+        writeln!(text, " Total number of peers : {}", self.peers.len())?;
+        writeln!(text, " Peers in established state : {up}")?;
+        if verbose {
+            return self.peers.iter().try_for_each(|peer| peer.write(text));
+        }
+        text.push('\n');
+        let heading = ["Peer", "AS", "MsgRcvd", "MsgSent", "Up/Down", "State", "PrefRcv"].map(str::to_owned);
+        let rows = self.peers.iter().map(|peer| {
+            [
+                peer.peer.to_string(),
+                shown(peer.asn.map(|asn| asn.to_string())),
+                peer.received.total.to_string(),
+                peer.sent.total.to_string(),
+                age(peer.age_seconds),
+                peer.state.clone(),
+                peer.routes.iter().map(|family| family.routes).sum::<usize>().to_string(),
+            ]
+        });
+        table(text, std::iter::once(heading).chain(rows))
+    }
+}
+
+impl Peer {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let asn = self.asn.map_or("no AS number".to_owned(), |asn| format!("AS {asn}"));
+        writeln!(text, "\n BGP peer {}, {asn}", self.peer)?;
+        let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
+        line("State", format!("{}, for {}", self.state, age(self.age_seconds)))?;
+        if let Some(error) = &self.last_error {
+            line("Last error", error.clone())?;
+        }
+        if let Some(seconds) = self.retry_in_seconds {
+            line("Next attempt in", format!("{seconds:.1} s"))?;
+        }
+        if let Some(seconds) = self.restart_left_seconds {
+            line("Restarting", format!("its routes stay for {seconds} s"))?;
+        }
+        line("Established", format!("{} time(s)", self.established_count))?;
+        if let (Some(address), Some(local), Some(remote)) = (self.local_address, self.local_port, self.remote_port) {
+            line("Local address", format!("{address} port {local}, to port {remote}"))?;
+        }
+        if let (Some(id), Some(hold), Some(keepalive)) = (self.bgp_id, self.hold_seconds, self.keepalive_seconds) {
+            line("Remote router ID", id.to_string())?;
+            line("Hold time", format!("{hold} s, keepalive every {keepalive} s"))?;
+            line("Capabilities", self.capabilities.join(", "))?;
+            line("Address families", self.families.join(", "))?;
+        }
+        for Routes { family, routes } in &self.routes {
+            line(&format!("Routes {family}"), routes.to_string())?;
+        }
+        if self.stale > 0 {
+            line("Stale routes", self.stale.to_string())?;
+        }
+        for (name, counts) in [("Received", &self.received), ("Sent", &self.sent)] {
+            line(
+                name,
+                format!(
+                    "{} open, {} update, {} notification, {} keepalive, {} route-refresh",
+                    counts.open, counts.update, counts.notification, counts.keepalive, counts.route_refresh
+                ),
+            )?;
+        }
+        line("Taken as withdrawn", format!("{} UPDATEs (RFC 7606)", self.treated_as_withdraw))?;
+        line("Not negotiated", format!("{} UPDATEs", self.not_negotiated))?;
+        let asked = &self.connect_interface;
+        let words: Vec<_> = asked.interface.clone().into_iter().chain(asked.address.map(|ip| ip.to_string())).collect();
+        let words = if words.is_empty() { "the kernel's choice".to_owned() } else { words.join(" ") };
+        line("Connect-interface", words)?;
+        self.egress.write(&mut line)?;
+        self.kernel.write(&mut line)
+    }
+}

@@ -1,0 +1,77 @@
+//! What the feed shows of its peers.
+
+use std::sync::Arc;
+
+use super::{
+    peers::{Incarnation, Peer},
+    rib::View,
+    selection::Selection,
+};
+use crate::wire::{
+    bgp::Family,
+    bmp::{PeerHeader, PeerKey},
+};
+
+/// A peer that a station is not told of: its input, and what it has in common with another input's.
+pub type Refused = (Arc<str>, PeerKey);
+
+/// How many routes there are in one RIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RibRoutes {
+    /// Which RIB of the peer.
+    pub view: View,
+    /// Of which family.
+    pub family: Family,
+    /// Routes in it.
+    pub routes: usize,
+}
+
+/// A peer and its RIBs, as they were at one moment.
+#[derive(Clone, Debug)]
+pub struct PeerRibs {
+    life: Arc<Incarnation>,
+    ribs: Vec<RibRoutes>,
+}
+
+impl PeerRibs {
+    pub(super) fn of(peer: &Peer) -> Self {
+        let ribs = peer.ribs.iter();
+        let ribs = ribs.map(|rib| RibRoutes { view: rib.view, family: rib.family, routes: rib.len() }).collect();
+        Self { life: Arc::clone(&peer.life), ribs }
+    }
+
+    /// The input that it is of.
+    pub fn input(&self) -> &str {
+        &self.life.input
+    }
+
+    /// The per-peer header that it was first heard of with.
+    pub fn header(&self) -> &PeerHeader {
+        &self.life.header
+    }
+
+    /// Name of its VRF or table, if it was told (RFC 9069 §5.2.1, RFC 9736 §4.2).
+    pub fn table(&self) -> Option<&str> {
+        self.life.table.as_deref()
+    }
+
+    /// Whether there was a Peer Up.
+    pub fn is_announced(&self) -> bool {
+        self.life.up.is_some()
+    }
+
+    /// Its RIBs.
+    pub fn ribs(&self) -> &[RibRoutes] {
+        &self.ribs
+    }
+
+    /// Whether a station that selects this is told of the peer.
+    pub fn is_selected_by(&self, selection: &Selection) -> bool {
+        selection.peer(&self.life)
+    }
+
+    /// How many of its RIBs such a station is told of.
+    pub fn ribs_selected_by(&self, selection: &Selection) -> usize {
+        self.ribs.iter().filter(|rib| selection.rib(&self.life, rib.view, rib.family)).count()
+    }
+}

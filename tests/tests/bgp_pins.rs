@@ -1,0 +1,185 @@
+//! A BGP peer's connections are held to its connect-interface in the kernel, as a station's are, whoever opens them. Other processes' sessions with the
+//! same peer are their own business.
+
+use std::{
+    io::Read as _,
+    net::{IpAddr, SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use bmp_ebpf::{ROLE_CONNECT, ROLE_LISTEN};
+use lab::{
+    bmp,
+    capture::Capture,
+    peering::{BMPD, DAEMON, Peering, Table},
+    sockets::{Foreign, take},
+    topology::{BETTER_ROUTE_BY_UP1, LOOPBACK, STATION, STATION_2, Topology, UP1, UP2, UP2_OTHER},
+    trial::{Plan, Trial, outgoing},
+    wait::{PATIENCE, until},
+};
+use serde_json::Value;
+
+/// bmpd's view with one peer, which is at the station's address: the best route to it is by `up1`, the second by `up2`.
+fn system(peer: &str) -> String {
+    format!(
+        "bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {STATION} as-number {}\n{peer} ipv4-family unicast\n  peer {STATION} enable\n",
+        BMPD.1, DAEMON.1
+    )
+}
+
+/// BIRD at the station, which has bmpd at this address.
+fn bird(topology: &Topology, bmpd: IpAddr, passive: bool) -> Peering {
+    let table = Table { ipv4: 100, ipv6: 0, passive, from: Some(bmpd), own: Some(STATION), ..Table::default() };
+    Peering::bird(&topology.station, &table)
+}
+
+/// Packets to and from BGP's port on both uplinks.
+struct Links {
+    up1: Capture,
+    up2: Capture,
+}
+
+impl Links {
+    fn new(trial: &Trial) -> Self {
+        let on = |link: &str| Capture::start(&trial.topology.router, link, 179);
+        Self { up1: on("up1"), up2: on("up2") }
+    }
+
+    /// How many packets left by each.
+    fn left(&self) -> (usize, usize) {
+        let left = |link: &Capture| outgoing(&link.packets()).len();
+        (left(&self.up1), left(&self.up2))
+    }
+}
+
+fn peer(trial: &Trial) -> Value {
+    let peers: Value = serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("it is JSON");
+    peers["peers"][0].clone()
+}
+
+fn wait_peer(trial: &Trial, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    until(what, 2 * PATIENCE, || Some(peer(trial)).filter(|peer| wanted(peer)))
+}
+
+fn established_from(trial: &Trial, source: IpAddr) -> Value {
+    let source = source.to_string();
+    wait_peer(trial, &format!("the peer is established from {source}"), |peer| {
+        peer["state"] == "Established" && peer["local_address"] == source.as_str()
+    })
+}
+
+#[test]
+fn a_session_leaves_by_the_interface_of_its_peer_and_by_no_other_whatever_routing_does() {
+    let trial =
+        Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
+    let links = Links::new(&trial);
+    let _bird = bird(&trial.topology, UP2, true);
+    let shown = established_from(&trial, UP2);
+    assert_eq!((&shown["egress"]["interfaces"][0], &shown["egress"]["enforcement"]), (&"up2".into(), &"kernel".into()));
+    trial.topology.router.ip(&format!("route add {BETTER_ROUTE_BY_UP1}"));
+    // Root takes the binding of the socket away: the kernel programs hold it all the same.
+    let remote = SocketAddr::new(STATION, 179);
+    take(trial.bmpd.pid(), remote).bind_device(None).expect("root may");
+    let denied = || {
+        let counters = trial.bmpd.objects().counters();
+        let pins = trial.bmpd.objects().pins();
+        let slots = pins.iter().filter_map(Result::ok).filter(|(key, _)| key.port == 179 && key.role == ROLE_CONNECT);
+        let denied = slots.map(|(_, slot)| counters.get(&slot, 0).expect("the counters can be read"));
+        denied.flat_map(|cpus| cpus.iter().map(|cpu| cpu.denied_interface).collect::<Vec<_>>()).sum::<u64>()
+    };
+    // It has nothing to say of itself: the peer, which asks for a refresh by keepalives, is answered by acknowledgements that do not leave.
+    until("packets that would leave by up1 are denied", 8 * PATIENCE, || (denied() > 0).then_some(()));
+    let (by_up1, by_up2) = links.left();
+    assert_eq!(by_up1, 0);
+    assert!(by_up2 > 0, "the capture saw the session");
+}
+
+#[test]
+fn a_peer_whose_interface_is_lost_is_down_for_that_reason_and_back_at_once_when_it_returns() {
+    let trial =
+        Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
+    let links = Links::new(&trial);
+    let _bird = bird(&trial.topology, UP2, true);
+    established_from(&trial, UP2);
+    trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
+    trial.topology.carrier_down("up2");
+    let shown = wait_peer(&trial, "the peer is idle", |peer| peer["state"] == "Idle");
+    let why = shown["last_error"].as_str().expect("there is a reason");
+    assert!(why.starts_with("interface-down: "), "{why}");
+    trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
+    trial.topology.carrier_up("up2");
+    let shown = established_from(&trial, UP2);
+    assert_eq!(shown["established_count"], 2, "what was counted goes on");
+    let (by_up1, by_up2) = links.left();
+    assert_eq!(by_up1, 0);
+    assert!(by_up2 > 0, "the capture saw the session");
+}
+
+#[test]
+fn a_session_moves_to_another_source_when_that_is_committed_and_not_when_nothing_changes() {
+    let configuration = |source: &str| {
+        let system = system(&format!(" peer {STATION} connect-interface {source}\n"));
+        Plan { system: &system, ..Plan::default() }.configuration()
+    };
+    let first = system(&format!(" peer {STATION} connect-interface {UP2_OTHER}\n"));
+    let trial = Plan { system: &first, ..Plan::default() }.start();
+    let mut daemon = bird(&trial.topology, UP2_OTHER, true);
+    established_from(&trial, UP2_OTHER);
+    trial.bmpd.reload(&configuration(&UP2_OTHER.to_string()));
+    assert_eq!(peer(&trial)["established_count"], 1);
+    daemon.kill();
+    drop(daemon);
+    let _daemon = bird(&trial.topology, UP2, true);
+    trial.bmpd.reload(&configuration(&format!("up2 {UP2}")));
+    established_from(&trial, UP2);
+}
+
+#[test]
+fn a_peer_that_connects_does_so_to_the_address_of_its_connect_interface_alone() {
+    let restricted = format!(" peer {STATION} listen-only\n peer {STATION} connect-interface lo {LOOPBACK}\n");
+    let trial = Plan { system: &system(&restricted), ..Plan::default() }.start();
+    let links = Links::new(&trial);
+    until("bmpd listens", PATIENCE, || {
+        let peers: Value = serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("it is JSON");
+        (peers["listener"]["port"] == 179 && peers["listener"]["trouble"].is_null()).then_some(())
+    });
+    // From the peer's address to another of ours; and from somebody else's to the right one.
+    for (from, to) in [(STATION, UP1), (STATION_2, LOOPBACK)] {
+        let connect = trial.topology.station.clone();
+        let attempt = connect.enter(move || {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.connect_timeout(&SocketAddr::new(to, 179).into(), Duration::from_millis(1500))
+        });
+        assert_eq!(attempt.map_err(|error| error.kind()), Err(std::io::ErrorKind::TimedOut), "{from} to {to}");
+    }
+    assert_eq!(links.left(), (0, 0), "nobody was answered");
+    let _bird = bird(&trial.topology, LOOPBACK, false);
+    established_from(&trial, LOOPBACK);
+    let pins = trial.bmpd.objects().pins();
+    let roles: Vec<u8> =
+        pins.iter().filter_map(Result::ok).filter(|(key, _)| key.port == 179).map(|(key, _)| key.role).collect();
+    assert_eq!(roles, [ROLE_LISTEN]);
+}
+
+#[test]
+fn another_process_speaks_to_the_same_peer_from_where_it_likes_even_while_bmpds_peer_is_denied() {
+    let trial =
+        Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
+    let listener = trial.topology.station.enter(|| TcpListener::bind((STATION, 179))).expect("the station can listen");
+    let connect = || {
+        let mut stream = Foreign::default().connect(&trial.topology.router, SocketAddr::new(STATION, 179))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let local = stream.local_addr()?.ip();
+        let _ = stream.read(&mut [0; 1]);
+        std::io::Result::Ok(local)
+    };
+    wait_peer(&trial, "the pin is in force", |peer| peer["egress"]["interfaces"][0] == "up2");
+    assert_eq!(connect().expect("it may"), UP1, "the best route's address");
+    trial.topology.router.ip("link set up2 down");
+    wait_peer(&trial, "the peer is idle", |peer| {
+        peer["last_error"].as_str().is_some_and(|why| why.starts_with("interface-down"))
+    });
+    assert_eq!(connect().expect("it still may"), UP1);
+    drop(listener);
+}
