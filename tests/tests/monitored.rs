@@ -1,0 +1,72 @@
+//! Which station is told of which peer is shown, and which peer it is not told of because it could not tell it from another.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::number,
+    feeder::Feeder,
+    topology::STATION,
+    trial::{Plan, RELAY, Trial},
+    wait::{PATIENCE, until},
+};
+use serde_json::Value;
+
+const OTHER_RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
+
+fn monitored(trial: &Trial) -> Vec<Value> {
+    serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON")
+}
+
+/// A trial with two daemons that have the same peer, and the second of them has two routes more.
+fn two_daemons(session: &str) -> (Trial, [Feeder; 2]) {
+    let system = format!("bmp-relay other\n listen {} port {}", OTHER_RELAY.ip(), OTHER_RELAY.port());
+    let trial = Plan { system: &system, session, ..Plan::default() }.start_up();
+    let peer = Peer::default();
+    let feeders = [(RELAY, 3), (OTHER_RELAY, 5)].map(|(relay, routes)| {
+        let mut feeder = Feeder::with_peer(&trial.topology.router, relay, &peer);
+        feeder.announce(&peer, &prefixes(routes), 1);
+        until(&format!("{routes} routes are in the feed"), PATIENCE, || {
+            let has = |peer: &Value| number(&peer["ribs"][0]["routes"]) == routes as u64;
+            monitored(&trial).iter().any(has).then_some(())
+        });
+        feeder
+    });
+    (trial, feeders)
+}
+
+#[test]
+fn of_two_peers_that_a_station_could_not_tell_apart_the_second_is_shown_as_left_out() {
+    let (trial, _feeders) = two_daemons("");
+    let shown = until("the station is not told of the second", PATIENCE, || {
+        let shown = monitored(&trial);
+        (shown[1]["sessions"][0]["refused"] == true).then_some(shown)
+    });
+    let what = |peer: &Value| {
+        let rib = &peer["ribs"][0];
+        let (family, view) = (rib["family"].as_str().unwrap().to_owned(), rib["view"].as_str().unwrap().to_owned());
+        (peer["input"].as_str().unwrap().to_owned(), family, view, number(&rib["routes"]))
+    };
+    let wanted =
+        |input: &str, routes| (input.to_owned(), "IPv4 unicast".to_owned(), "adj-rib-in pre-policy".to_owned(), routes);
+    assert_eq!((shown.len(), what(&shown[0]), what(&shown[1])), (2, wanted("lab", 3), wanted("other", 5)));
+    assert_eq!((&shown[0]["sessions"][0]["refused"], &shown[0]["announced"]), (&false.into(), &true.into()));
+    assert_eq!(number(&trial.bmpd.session(STATION)["feed"]["refused_peers"]), 1);
+    let verbose = trial.bmpd.display("display bmp session verbose");
+    assert!(verbose.contains("Peers left out      : 1 (it could not tell"), "{verbose}");
+    let text = trial.bmpd.display("display bgp bmp-monitor all");
+    let line = |input: &str| text.lines().find(|line| line.contains(input)).expect("there is a line").to_owned();
+    assert!(line(" lab ").trim_end().ends_with("3       198.51.100.7"), "{text}");
+    assert!(line(" other ").trim_end().ends_with("5       198.51.100.7 refused"), "{text}");
+}
+
+#[test]
+fn with_monitor_relay_a_station_is_told_of_that_relays_peer() {
+    let (trial, _feeders) = two_daemons("monitor relay other");
+    trial.station.wait_connection(0, "the second daemon's routes", |connection| connection.announced() == 5);
+    let shown = monitored(&trial);
+    assert_eq!(shown[0]["sessions"], Value::Array(Vec::new()));
+    assert_eq!((&shown[1]["sessions"][0]["ribs"], &shown[1]["sessions"][0]["refused"]), (&1.into(), &false.into()));
+    assert_eq!(trial.station.connections()[0].count(bmp::PEER_UP), 1);
+}
