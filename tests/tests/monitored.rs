@@ -55,6 +55,8 @@ fn of_two_peers_that_a_station_could_not_tell_apart_the_second_is_shown_as_left_
     assert_eq!(number(&trial.bmpd.session(STATION)["feed"]["refused_peers"]), 1);
     let verbose = trial.bmpd.display("display bmp session verbose");
     assert!(verbose.contains("Peers left out      : 1 (it could not tell"), "{verbose}");
+    assert!(verbose.contains("Monitored peers     : IPv4 unicast 2"), "{verbose}");
+    assert!(verbose.contains("Timers              : retry 1 s to 60 s, keepalive 30 s"), "{verbose}");
     let text = trial.bmpd.display("display bgp bmp-monitor all");
     let line = |input: &str| text.lines().find(|line| line.contains(input)).expect("there is a line").to_owned();
     assert!(line(" lab ").trim_end().ends_with("3       198.51.100.7"), "{text}");

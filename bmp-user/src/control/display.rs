@@ -78,7 +78,11 @@ impl Context {
                 None => anyhow!("no bmp-session {station} is configured"),
             });
         }
-        if json { as_json(&reports) } else { Ok(text::sessions(&reports, verbose)) }
+        if json {
+            return as_json(&reports);
+        }
+        let monitored = monitored::by_family(&self.feed, config);
+        Ok(text::sessions(&reports, verbose.then_some(&monitored)))
     }
 
     /// What an operator should know about sessions whose source a commit has changed; a line each.

@@ -1,16 +1,19 @@
 //! `display bgp bmp-monitor all`: the BGP peers that there are to tell of, and which stations are told of each. Field names are those of the JSON and
 //! are stable.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use serde::Serialize;
 
 use super::{Context, text::table};
 use crate::{
-    config::{Config, SessionId},
-    feed::{PeerRibs, View},
+    config::{Config, PUBLIC, Session as Configured, SessionId},
+    feed::{Feed, PeerRibs, View},
     session::selection_of,
-    wire::bmp::PeerType,
+    wire::{bgp::Family, bmp::PeerType},
 };
 
 /// One peer of one input.
@@ -77,6 +80,26 @@ pub(super) fn monitored(context: &Context, config: &Config) -> Vec<Monitored> {
         }
     }
     monitored
+}
+
+/// For each session, by station, VPN instance and alias: how many peers it is told routes of in each family.
+pub(super) type ByFamily = BTreeMap<(IpAddr, String, Option<String>), BTreeMap<Family, usize>>;
+
+/// See [`ByFamily`].
+pub(super) fn by_family(feed: &Feed, config: &Config) -> ByFamily {
+    let peers = feed.peers();
+    let of = |(id, session): (&SessionId, &Configured)| {
+        let selection = selection_of(session);
+        let mut families = BTreeMap::new();
+        for peer in &peers {
+            for family in peer.families_selected_by(&selection) {
+                *families.entry(family).or_default() += 1;
+            }
+        }
+        let vpn_instance = id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned());
+        ((id.station, vpn_instance, id.alias.clone()), families)
+    };
+    config.bmp.sessions.iter().map(of).collect()
 }
 
 fn described(peer: &PeerRibs) -> Monitored {

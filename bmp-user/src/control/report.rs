@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bmp_ebpf::Counters;
@@ -18,7 +18,7 @@ use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
     feed::Counts,
     pin::{Enforcement, State},
-    session::{Phase, Session},
+    session::{Phase, Session, defaults},
     wire::bmp::MessageType,
 };
 
@@ -56,6 +56,9 @@ pub(super) struct SessionReport {
     pub(super) guard: Option<Guard>,
     pub(super) messages: Messages,
     pub(super) feed: Feed,
+    /// For the text alone.
+    #[serde(skip)]
+    pub(super) timers: String,
 }
 
 /// Who owns an adopted session.
@@ -242,6 +245,7 @@ fn report(
         }),
         guard: guard::report(context, configured, session),
         messages: messages(session.status.messages()),
+        timers: timers(configured),
         feed: Feed {
             cursor,
             head: stats.head,
@@ -250,6 +254,26 @@ fn report(
             refused_peers: session.status.refused().len(),
         },
     }
+}
+
+fn timers(configured: &Configured) -> String {
+    let seconds = |time: Duration| format!("{} s", time.as_secs());
+    let retry = configured.connect_retry;
+    let (first, longest) = retry.map_or((defaults::RETRY_FIRST, defaults::RETRY_LONGEST), |r| (r.first, r.longest));
+    let keepalive = match configured.keepalive.unwrap_or(defaults::KEEPALIVE) {
+        Duration::ZERO => "none".to_owned(),
+        time => seconds(time),
+    };
+    let mut timers = format!("retry {} to {}, keepalive {keepalive}", seconds(first), seconds(longest));
+    for (name, time) in [("initial delay", configured.initial_delay), ("flap damping", configured.flap_damping)] {
+        if !time.is_zero() {
+            timers += &format!(", {name} {}", seconds(time));
+        }
+    }
+    if !configured.hold_down.is_zero() {
+        timers += &format!(", hold-down {} ms", configured.hold_down.as_millis());
+    }
+    timers
 }
 
 /// The traffic of another process is what an adopted session consists of.

@@ -2,13 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Egress, Kernel, SessionReport};
+use super::{
+    monitored::ByFamily,
+    report::{Egress, Kernel, SessionReport},
+};
 
-/// `display bmp session`.
-pub(super) fn sessions(reports: &[SessionReport], verbose: bool) -> String {
+/// `display bmp session`; `verbose` with what each session monitors.
+pub(super) fn sessions(reports: &[SessionReport], verbose: Option<&ByFamily>) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = if verbose { write_verbose(&mut text, reports) } else { write_table(&mut text, reports) };
+    let _ = match verbose {
+        Some(monitored) => write_verbose(&mut text, reports, monitored),
+        None => write_table(&mut text, reports),
+    };
     text
 }
 
@@ -54,7 +60,7 @@ pub(super) fn table<const COLUMNS: usize>(
     Ok(())
 }
 
-fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result {
+fn write_verbose(text: &mut String, reports: &[SessionReport], monitored: &ByFamily) -> std::fmt::Result {
     write_totals(text, reports)?;
     for report in reports {
         writeln!(text)?;
@@ -117,6 +123,11 @@ fn write_verbose(text: &mut String, reports: &[SessionReport]) -> std::fmt::Resu
         if report.owner == "adopted" {
             continue;
         }
+        line("Timers", report.timers.clone())?;
+        let families = monitored.get(&(report.station, report.vpn_instance.clone(), report.alias.clone()));
+        let families: Vec<_> =
+            families.into_iter().flatten().map(|(family, peers)| format!("{family} {peers}")).collect();
+        line("Monitored peers", if families.is_empty() { "none".to_owned() } else { families.join(", ") })?;
         let messages = &report.messages;
         line(
             "Messages",

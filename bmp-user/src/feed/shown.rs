@@ -1,6 +1,6 @@
 //! What the feed shows of its peers.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     peers::{Incarnation, Peer},
@@ -70,8 +70,17 @@ impl PeerRibs {
         selection.peer(&self.life)
     }
 
+    /// The families of the RIBs that such a station is told of, each once.
+    pub fn families_selected_by(&self, selection: &Selection) -> BTreeSet<Family> {
+        self.selected_by(selection).map(|rib| rib.family).collect()
+    }
+
     /// How many of its RIBs such a station is told of.
     pub fn ribs_selected_by(&self, selection: &Selection) -> usize {
-        self.ribs.iter().filter(|rib| selection.rib(&self.life, rib.view, rib.family)).count()
+        self.selected_by(selection).count()
+    }
+
+    fn selected_by(&self, selection: &Selection) -> impl Iterator<Item = &RibRoutes> {
+        self.ribs.iter().filter(|rib| selection.rib(&self.life, rib.view, rib.family))
     }
 }

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
 
 /// An idle connection is probed, so that a vanished host is noticed without traffic.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 

@@ -61,6 +61,7 @@ pub struct Session {
 /// What is so where nothing is configured.
 pub mod defaults {
     pub use super::backoff::{FIRST as RETRY_FIRST, LONGEST as RETRY_LONGEST};
+    pub use super::connect::KEEPALIVE_IDLE as KEEPALIVE;
     pub use super::connection::FAREWELL;
     pub use super::pulse::DEAD_AFTER;
 }
