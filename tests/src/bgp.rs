@@ -73,10 +73,15 @@ pub fn announce(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
     attributes.extend(asn.to_be_bytes());
     attributes.extend([0x40, 3, 4]);
     attributes.extend(next_hop.octets());
+    update(&attributes, &nlri(routes))
+}
+
+/// An UPDATE with these path attributes and NLRI.
+pub fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let mut body = vec![0, 0];
     body.extend(short(attributes.len()));
     body.extend(attributes);
-    body.extend(nlri(routes));
+    body.extend(nlri);
     message(UPDATE, &body)
 }
 
@@ -94,7 +99,8 @@ pub fn end_of_rib() -> Vec<u8> {
     message(UPDATE, &[0, 0, 0, 0])
 }
 
-fn nlri(routes: &[Prefix]) -> Vec<u8> {
+/// Routes as the NLRI of an UPDATE.
+pub fn nlri(routes: &[Prefix]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for route in routes {
         bytes.push(route.length);

@@ -33,6 +33,7 @@ pub mod soak;
 pub mod sockets;
 pub mod speaker;
 pub mod station;
+pub mod table;
 pub mod terminal;
 pub mod topology;
 pub mod trial;
