@@ -52,6 +52,20 @@ impl<T: Default> Blocks<T> {
         &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
     }
 
+    /// Has the processor fetch a value, which is asked for soon.
+    #[inline]
+    pub(super) fn prefetch(&self, index: u32) {
+        if let Some(value) = self.blocks.get(index as usize / BLOCK).and_then(|block| block.get(index as usize % BLOCK))
+        {
+            prefetch(value);
+        }
+    }
+
+    /// How many numbers were ever given out at once: all are below.
+    pub(super) fn numbers(&self) -> u32 {
+        self.used
+    }
+
     /// How many values there are.
     pub(super) fn len(&self) -> usize {
         self.used as usize - self.free.len()
@@ -61,6 +75,19 @@ impl<T: Default> Blocks<T> {
     pub(super) fn memory(&self) -> usize {
         self.blocks.len() * (BLOCK * size_of::<T>() + size_of::<Box<[T]>>()) + self.free.capacity() * size_of::<u32>()
     }
+}
+
+/// Has the processor fetch the cache line that a value begins in.
+#[inline]
+pub(super) fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction reads nothing that could be seen, and SSE is part of the architecture.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod blocks;
 mod compose;
 mod counts;
 mod follower;
+mod index;
 mod input;
 mod journal;
 mod nlri;

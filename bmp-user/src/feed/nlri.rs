@@ -8,8 +8,26 @@ const INLINE: usize = 15;
 const ELSEWHERE: u8 = u8::MAX;
 
 /// An NLRI: its bytes, and in the last byte their number; or where they are among [`Long`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Nlri([u8; INLINE + 1]);
+
+impl Nlri {
+    /// One whose bytes fit; `None` if they do not.
+    #[inline]
+    pub(super) fn inline(bytes: &[u8]) -> Option<Self> {
+        let mut nlri = [0; INLINE + 1];
+        let (inline, length) = nlri.split_at_mut(INLINE);
+        inline.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        length[0] = bytes.len() as u8;
+        Some(Self(nlri))
+    }
+
+    /// All of it, as a number.
+    #[inline]
+    pub(super) fn number(self) -> u128 {
+        u128::from_ne_bytes(self.0)
+    }
+}
 
 /// The bytes of those that do not fit.
 #[derive(Debug)]
@@ -32,19 +50,14 @@ impl Long {
     }
 
     pub(super) fn insert(&mut self, bytes: &[u8]) -> Nlri {
-        let mut nlri = [0; INLINE + 1];
-        if let Some(inline) = nlri.get_mut(..bytes.len())
-            && bytes.len() <= INLINE
-        {
-            inline.copy_from_slice(bytes);
-            nlri[INLINE] = bytes.len() as u8;
-        } else {
+        Nlri::inline(bytes).unwrap_or_else(|| {
+            let mut nlri = [0; INLINE + 1];
             let [a, b, c, d, ..] = &mut nlri;
             [*a, *b, *c, *d] = self.values.insert(bytes.into()).to_ne_bytes();
             nlri[INLINE] = ELSEWHERE;
             self.bytes += bytes.len();
-        }
-        Nlri(nlri)
+            Nlri(nlri)
+        })
     }
 
     #[inline]

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use super::{
     attributes::Attributes,
     blocks::{Blocks, NONE},
+    index::Index,
     nlri::{Long, Nlri},
 };
 use crate::wire::{
@@ -51,10 +52,10 @@ pub(super) struct Common {
     pub(super) flags: u8,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Route {
     nlri: Nlri,
-    /// `NONE` for a [`Mark`].
+    /// `NONE` for a [`Mark`], and for what is free.
     group: u32,
     before: u32,
     after: u32,
@@ -62,6 +63,21 @@ struct Route {
     after_in_group: u32,
     /// In two parts, so that a route has 44 bytes.
     changed: [u32; 2],
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        let nlri = Nlri::default();
+        Self {
+            nlri,
+            group: NONE,
+            before: NONE,
+            after: NONE,
+            before_in_group: NONE,
+            after_in_group: NONE,
+            changed: [0; 2],
+        }
+    }
 }
 
 impl Route {
@@ -118,10 +134,12 @@ pub(super) struct Rib {
     /// When the newest withdrawal changed that is no longer known.
     pub(super) forgotten: u64,
     routes: Blocks<Route>,
-    index: HashTable<u32>,
+    index: Index,
     long: Long,
     groups: Blocks<Group>,
     groups_index: HashTable<u32>,
+    /// The group that a route was put into last, or `NONE`.
+    latest: u32,
     first: u32,
     last: u32,
     /// The longest message of the peer, in bytes (RFC 8654).
@@ -146,6 +164,8 @@ pub(super) enum Outcome {
 /// What a withdrawal takes that is kept: the route, its place in the index, and in the queue of those that are kept.
 pub(super) const TOMBSTONE: usize = size_of::<Route>() + 8 + 24;
 const INDEX_ENTRY: usize = 7;
+/// How many routes are looked for together.
+const TOGETHER: usize = 16;
 
 impl Rib {
     pub(super) fn new(
@@ -166,10 +186,11 @@ impl Rib {
             end_of_rib: None,
             forgotten: 0,
             routes: Blocks::new(),
-            index: HashTable::new(),
+            index: Index::new(),
             long: Long::new(),
             groups: Blocks::new(),
             groups_index: HashTable::new(),
+            latest: NONE,
             first: NONE,
             last: NONE,
             max_message,
@@ -187,26 +208,59 @@ impl Rib {
 
     /// Memory in bytes: of routes, and of groups.
     pub(super) fn memory(&self) -> (usize, usize) {
-        let routes = self.routes.memory() + self.long.memory() + self.index.capacity() * INDEX_ENTRY;
+        let routes = self.routes.memory() + self.long.memory() + self.index.memory();
         (routes, self.groups.memory() + self.groups_index.capacity() * INDEX_ENTRY)
     }
 
-    /// A route is announced. `attributes` are the sets of the whole feed. `again` is true if its peer is saying again what it said before:
-    /// nothing becomes of a route then that is as it was, and its frame is not passed on.
+    /// Routes are announced, whose NLRI are well formed. `attributes` are the sets of the whole feed. `again` is true if their peer is saying again what
+    /// it said before: nothing becomes of a route then that is as it was, and its frame is not passed on. `outcome` is told of each.
     pub(super) fn announce(
         &mut self,
-        item: &[u8],
+        items: &[u8],
+        common: Common,
+        changed: u64,
+        again: bool,
+        attributes: &mut Attributes,
+        mut outcome: impl FnMut(Outcome),
+    ) {
+        let mut items = bgp::nlri(self.form, self.path_ids, items).flatten();
+        let mut probes = [const { None }; TOGETHER];
+        loop {
+            let mut count = 0;
+            for (probe, item) in probes.iter_mut().zip(&mut items) {
+                *probe = Some(self.probe(item));
+                count += 1;
+            }
+            for probe in probes.iter().flatten() {
+                if let Some(number) = self.index.find(probe.hash, |_| true) {
+                    self.routes.prefetch(number);
+                }
+            }
+            for probe in probes.iter_mut().filter_map(Option::take) {
+                outcome(self.announce_one(&probe, common, changed, again, attributes));
+            }
+            if count < TOGETHER {
+                return;
+            }
+        }
+    }
+
+    fn announce_one(
+        &mut self,
+        probe: &Probe<'_>,
         common: Common,
         changed: u64,
         again: bool,
         attributes: &mut Attributes,
     ) -> Outcome {
-        with_meaning(self.form, self.path_ids, item, |item| {
-            let hash = self.hash(item);
-            let Some(number) = self.find(hash, item) else {
+        with_meaning(self.form, self.path_ids, probe.item, |item| {
+            let meant = if std::ptr::eq(item, probe.item) { *probe } else { self.probe(item) };
+            let Probe { key, hash, .. } = meant;
+            let Some(number) = self.find(hash, &key) else {
+                self.make_room();
                 let nlri = self.long.insert(item);
                 let number = self.routes.insert(Route { nlri, ..Route::default() });
-                self.insert_into_index(hash, number);
+                self.index.insert(hash, number);
                 self.put(number, common, changed, attributes);
                 self.announced += 1;
                 return Outcome::Changed;
@@ -244,7 +298,8 @@ impl Rib {
         attributes: &mut Attributes,
     ) -> Outcome {
         with_meaning(self.form, self.path_ids, item, |item| {
-            let Some(number) = self.find(self.hash(item), item) else { return Outcome::Same };
+            let Probe { key, hash, .. } = self.probe(item);
+            let Some(number) = self.find(hash, &key) else { return Outcome::Same };
             self.withdraw_number(number, time, flags, changed, attributes)
         })
     }
@@ -275,9 +330,7 @@ impl Rib {
             return false;
         }
         let hash = self.hash(self.long.get(&route.nlri));
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == number) {
-            entry.remove();
-        }
+        self.index.remove(hash, number);
         self.take_out(number, attributes);
         let route = self.routes.remove(number);
         self.long.remove(route.nlri);
@@ -339,22 +392,62 @@ impl Rib {
     }
 
     fn hash(&self, item: &[u8]) -> u64 {
-        hash(&self.hasher, self.form, self.path_ids, item)
+        self.key(item).hash(&self.hasher)
     }
 
-    fn find(&self, hash: u64, item: &[u8]) -> Option<u32> {
-        let wanted = bgp::identity(self.form, self.path_ids, item);
-        let same = |number: &u32| {
-            let kept = self.long.get(&self.routes.get(*number).nlri);
-            bgp::identity(self.form, self.path_ids, kept) == wanted
-        };
-        self.index.find(hash, same).copied()
+    #[inline]
+    fn key<'a>(&self, item: &'a [u8]) -> Key<'a> {
+        Key::of(self.form, self.path_ids, item)
     }
 
-    fn insert_into_index(&mut self, hash_of_number: u64, number: u32) {
+    #[inline]
+    fn find(&self, hash: u64, key: &Key<'_>) -> Option<u32> {
+        self.index.find(hash, |number| self.is(number, key))
+    }
+
+    /// Whether a route has this identity.
+    #[inline]
+    fn is(&self, number: u32, key: &Key<'_>) -> bool {
+        let kept = &self.routes.get(number).nlri;
+        match key {
+            Key::Short(nlri) => kept == nlri,
+            Key::Whole(item) => self.long.get(kept) == *item,
+            Key::Parts(identity) => bgp::identity(self.form, self.path_ids, self.long.get(kept)) == *identity,
+        }
+    }
+
+    /// Has the processor fetch what is to be looked at for these: several one after the other wait for memory together, and not each for itself.
+    #[inline]
+    fn probe<'a>(&self, item: &'a [u8]) -> Probe<'a> {
+        let key = self.key(item);
+        let hash = key.hash(&self.hasher);
+        self.index.prefetch(hash);
+        Probe { item, key, hash }
+    }
+
+    /// Makes room in the index for one more route.
+    fn make_room(&mut self) {
+        if !self.index.is_full() {
+            return;
+        }
+        self.index.grow();
         let Self { index, routes, long, hasher, form, path_ids, .. } = self;
-        let rehash = |number: &u32| hash(hasher, *form, *path_ids, long.get(&routes.get(*number).nlri));
-        index.insert_unique(hash_of_number, number, rehash);
+        let hash = |number: u32| {
+            let route = routes.get(number);
+            // Of those that are free as well as of marks.
+            (route.group != NONE).then(|| Key::of(*form, *path_ids, long.get(&route.nlri)).hash(hasher))
+        };
+        let mut numbers = 0..routes.numbers();
+        let mut hashes = [const { None }; TOGETHER];
+        while !numbers.is_empty() {
+            for (hashed, number) in hashes.iter_mut().zip(&mut numbers) {
+                *hashed = hash(number).map(|hash| (hash, number));
+                hashed.iter().for_each(|(hash, _)| index.prefetch(*hash));
+            }
+            for (hash, number) in hashes.iter_mut().filter_map(Option::take) {
+                index.insert(hash, number);
+            }
+        }
     }
 
     /// Puts a route at the end of the list, and of that of a group that has room.
@@ -383,19 +476,26 @@ impl Rib {
     }
 
     fn group_for(&mut self, common: Common, bytes: usize, attributes: &mut Attributes) -> u32 {
-        let hash = self.hasher.hash_one(common);
-        let found = self.groups_index.find(hash, |group| self.groups.get(*group).common == common).copied();
+        // Routes come in runs.
+        let latest = Some(self.latest).filter(|latest| *latest != NONE && self.groups.get(*latest).common == common);
+        let mut hash = None;
+        let mut hashed = || *hash.get_or_insert_with(|| self.hasher.hash_one(common));
+        let found = latest
+            .or_else(|| self.groups_index.find(hashed(), |group| self.groups.get(*group).common == common).copied());
         if let Some(group) = found {
             let set = if common.attributes == NONE { 0 } else { attributes.get(common.attributes).len() };
             if self.fits(set, self.groups.get(group).bytes as usize + bytes) {
+                self.latest = group;
                 return group;
             }
         }
+        let hash = hashed();
         if common.attributes != NONE {
             attributes.retain(common.attributes);
         }
         let Self { groups, groups_index, hasher, .. } = self;
         let group = groups.insert(Group { common, ..Group::default() });
+        self.latest = group;
         // A full group is left alone: the index leads to the one that has room.
         match groups_index.find_mut(hash, |other| Some(*other) == found) {
             Some(entry) => *entry = group,
@@ -432,6 +532,9 @@ impl Rib {
         }
         let common = group.common;
         self.groups.remove(route.group);
+        if self.latest == route.group {
+            self.latest = NONE;
+        }
         let hash = self.hasher.hash_one(common);
         if let Ok(entry) = self.groups_index.find_entry(hash, |other| *other == route.group) {
             entry.remove();
@@ -469,7 +572,7 @@ impl Rib {
             }
         }
         let before = if after == NONE { self.last } else { self.routes.get(after).before };
-        let mark = self.routes.insert(Route { group: NONE, ..Route::default() });
+        let mark = self.routes.insert(Route::default());
         self.marks += 1;
         self.link_mark(mark, before, after);
         Mark(mark)
@@ -552,8 +655,42 @@ impl Rib {
     }
 }
 
-fn hash(hasher: &RandomState, form: Form, path_ids: bool, item: &[u8]) -> u64 {
-    hasher.hash_one(bgp::identity(form, path_ids, item))
+/// What tells one route of a RIB from another, in the form that is quickest to hash and to compare.
+#[derive(Clone, Copy, Debug)]
+enum Key<'a> {
+    /// All of its bytes, which are few.
+    Short(Nlri),
+    /// All of its bytes.
+    Whole(&'a [u8]),
+    Parts(bgp::Identity<'a>),
+}
+
+impl<'a> Key<'a> {
+    #[inline]
+    fn of(form: Form, path_ids: bool, item: &'a [u8]) -> Self {
+        if form.is_whole() {
+            Nlri::inline(item).map_or(Self::Whole(item), Self::Short)
+        } else {
+            Self::Parts(bgp::identity(form, path_ids, item))
+        }
+    }
+
+    #[inline]
+    fn hash(&self, hasher: &RandomState) -> u64 {
+        match self {
+            Self::Short(nlri) => hasher.hash_one(nlri.number()),
+            Self::Whole(item) => hasher.hash_one(item),
+            Self::Parts(identity) => hasher.hash_one(identity),
+        }
+    }
+}
+
+/// See [`Rib::probe`].
+#[derive(Clone, Copy, Debug)]
+struct Probe<'a> {
+    item: &'a [u8],
+    key: Key<'a>,
+    hash: u64,
 }
 
 /// Calls `then` with the NLRI without bits that mean nothing, so that equal routes are equal bytes.

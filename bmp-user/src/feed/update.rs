@@ -116,11 +116,11 @@ impl Hand<'_> {
             (Some(_), None) => self.withdraw(family, items),
             (Some(number), Some(set)) => {
                 let common = Common { attributes: set, time: self.time, flags: self.header.flags };
-                let rib = &self.ribs[number];
-                for item in nlri(rib.form, rib.path_ids, items).flatten() {
-                    let outcome = self.ribs[number].announce(item, common, self.changed, self.again, self.attributes);
-                    self.keep(number, outcome);
-                }
+                let Self { ribs, changed, again, attributes, news, .. } = self;
+                // An announcement leaves no withdrawal to be kept.
+                ribs[number].announce(items, common, *changed, *again, attributes, |outcome| {
+                    *news |= outcome != Outcome::Same;
+                });
                 self.attributes.release(set);
             }
         }

@@ -177,13 +177,21 @@ pub struct Identity<'a> {
     parts: [&'a [u8]; 3],
 }
 
+impl Form {
+    /// Whether all of an NLRI is its [`Identity`].
+    #[inline]
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Prefix { .. } | Self::Flow | Self::Typed { .. })
+    }
+}
+
 /// The identity of an NLRI that [`nlri`] gave.
 #[inline]
 pub fn identity(form: Form, path_ids: bool, item: &[u8]) -> Identity<'_> {
     match form {
-        Form::Prefix { .. } | Form::Flow | Form::Typed { .. } => Identity { bits: 0, parts: [item, &[], &[]] },
         Form::Labeled { .. } => labeled_identity(path_ids, item),
         Form::Evpn => evpn_identity(path_ids, item),
+        _ => Identity { bits: 0, parts: [item, &[], &[]] },
     }
 }
 

@@ -1,0 +1,212 @@
+//! Where a route is: from the hash of its identity to its number.
+//!
+//! A hash table made for tables of millions of routes, in which nearly every look is a wait for memory. What there is to see of a hash is in one cache
+//! line, so that a look waits once, and not for a tag and then for the number behind it; and the line can be asked for before it is needed.
+//!
+//! ```text
+//!   hash ─▶ bucket (64 bytes): 12 tags · how many went on to the next · 12 numbers
+//! ```
+//!
+//! An entry that finds its bucket full goes into the next one, and is counted in those that it passed: a look that fails goes on only where somebody did.
+
+use super::blocks::NONE;
+
+/// Entries of a bucket.
+const ENTRIES: usize = 12;
+/// The table grows before so many in a hundred places are taken.
+const FULL: usize = 85;
+
+/// One cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// A part of the hash of each entry; zero for none.
+    tags: [u8; ENTRIES],
+    /// How many entries that belong here, or before, are in later buckets.
+    passed: u32,
+    numbers: [u32; ENTRIES],
+}
+
+const EMPTY: Bucket = Bucket { tags: [0; ENTRIES], passed: 0, numbers: [NONE; ENTRIES] };
+
+/// Numbers by hash. Those of equal hashes are told apart by the caller.
+#[derive(Debug)]
+pub(super) struct Index {
+    buckets: Vec<Bucket>,
+    len: usize,
+}
+
+impl Index {
+    pub(super) const fn new() -> Self {
+        Self { buckets: Vec::new(), len: 0 }
+    }
+
+    /// Memory, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.buckets.capacity() * size_of::<Bucket>()
+    }
+
+    /// Has the processor fetch what there is to see of a hash.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        if let Some(bucket) = self.buckets.get(self.home(hash)) {
+            super::blocks::prefetch(bucket);
+        }
+    }
+
+    /// The first number with this hash, or one that may be taken for it, that `is` says yes to.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+        let (tag, mut at) = (tag(hash), self.home(hash));
+        // Once round at most: each may have been passed by somebody.
+        for _ in 0..self.buckets.len() {
+            let bucket = self.buckets.get(at)?;
+            let mut hits = bucket.hits(tag);
+            while hits != 0 {
+                let number = bucket.numbers[hits.trailing_zeros() as usize];
+                if is(number) {
+                    return Some(number);
+                }
+                hits &= hits - 1;
+            }
+            if bucket.passed == 0 {
+                return None;
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    /// Whether there has to be more room before another number is inserted.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.len * 100 >= self.buckets.len() * ENTRIES * FULL
+    }
+
+    /// Makes room: half as many buckets more. All numbers are to be inserted anew.
+    pub(super) fn grow(&mut self) {
+        let buckets = (self.buckets.len() + self.buckets.len() / 2).max(self.buckets.len() + 1);
+        self.len = 0;
+        // Given back first: both together may be much.
+        self.buckets = Vec::new();
+        self.buckets = vec![EMPTY; buckets];
+    }
+
+    /// Inserts a number that is not there. There has to be room.
+    #[inline]
+    pub(super) fn insert(&mut self, hash: u64, number: u32) {
+        let mut at = self.home(hash);
+        while let Some(bucket) = self.buckets.get_mut(at) {
+            let free = bucket.hits(0);
+            if free != 0 {
+                let entry = free.trailing_zeros() as usize;
+                (bucket.tags[entry], bucket.numbers[entry]) = (tag(hash), number);
+                self.len += 1;
+                return;
+            }
+            bucket.passed += 1;
+            at = self.next(at);
+        }
+    }
+
+    /// Takes a number out that was inserted with this hash.
+    pub(super) fn remove(&mut self, hash: u64, number: u32) {
+        let home = self.home(hash);
+        let mut at = home;
+        while let Some(bucket) = self.buckets.get_mut(at) {
+            if let Some(entry) = bucket.numbers.iter().position(|other| *other == number) {
+                (bucket.tags[entry], bucket.numbers[entry]) = (0, NONE);
+                self.len -= 1;
+                // It passes nobody any more.
+                while at != home {
+                    at = if at == 0 { self.buckets.len() - 1 } else { at - 1 };
+                    self.buckets[at].passed -= 1;
+                }
+                return;
+            }
+            if bucket.passed == 0 {
+                return;
+            }
+            at = self.next(at);
+        }
+    }
+
+    /// The bucket that a hash belongs to: its upper bits, scaled to how many there are.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
+    }
+
+    #[inline]
+    fn next(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    }
+}
+
+/// The lower bits: the upper ones say the bucket. Zero is for no entry.
+#[inline]
+fn tag(hash: u64) -> u8 {
+    (hash as u8).max(1)
+}
+
+impl Bucket {
+    /// A bit for each entry with this tag.
+    #[inline]
+    fn hits(&self, tag: u8) -> u32 {
+        // Compiled to one comparison of all.
+        self.tags.iter().enumerate().fold(0, |hits, (entry, other)| hits | u32::from(*other == tag) << entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn insert(index: &mut Index, known: &BTreeMap<u32, u64>, hash: u64, number: u32) {
+        if index.is_full() {
+            index.grow();
+            for (number, hash) in known {
+                index.insert(*hash, *number);
+            }
+        }
+        index.insert(hash, number);
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_is_found_by_its_hash_and_no_other(steps in prop::collection::vec((any::<bool>(), 0u32..400, 0u64..40), 0..2000)) {
+            let mut index = Index::new();
+            let mut known = BTreeMap::new();
+            for (there, number, few) in steps {
+                // Many with one hash, which overflow their bucket, and many near each other.
+                let hash = few.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xf000_0000_0000_00ff;
+                if let Some(hash) = known.remove(&number) {
+                    index.remove(hash, number);
+                }
+                if there {
+                    insert(&mut index, &known, hash, number);
+                    known.insert(number, hash);
+                }
+                prop_assert_eq!(index.len, known.len());
+            }
+            for number in 0..400 {
+                for few in 0..40u64 {
+                    let hash = few.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xf000_0000_0000_00ff;
+                    let found = index.find(hash, |other| other == number);
+                    let wanted = known.get(&number).filter(|known| **known == hash || tag(**known) == tag(hash));
+                    prop_assert!(found.is_none() || wanted.is_some());
+                    prop_assert!(known.get(&number) != Some(&hash) || found == Some(number));
+                }
+            }
+            for (number, hash) in std::mem::take(&mut known) {
+                index.remove(hash, number);
+            }
+            prop_assert_eq!(index.len, 0);
+            prop_assert!(index.buckets.iter().all(|bucket| bucket.passed == 0));
+        }
+    }
+}
