@@ -16,7 +16,7 @@ use lab::{
     table::{Shape, Table},
 };
 
-const ROUTES: usize = 100_000;
+const ROUTES: usize = 1_000_000;
 /// What one read of an input gives.
 const READ: usize = 64 * 1024;
 

@@ -83,12 +83,14 @@ pub struct Table {
     pub ends: Vec<usize>,
     /// What is in them.
     pub sum: Sum,
+    /// The same without the attributes.
+    pub prefixes: Sum,
 }
 
 impl Table {
     /// Makes a table.
     pub fn new(shape: &Shape) -> Self {
-        let mut table = Self { bytes: Vec::new(), ends: Vec::new(), sum: Sum::default() };
+        let mut table = Self { bytes: Vec::new(), ends: Vec::new(), sum: Sum::default(), prefixes: Sum::default() };
         let mut random = fastrand::Rng::with_seed(7);
         let mut next = 0x0100_0000;
         let mut left = shape.routes;
@@ -98,6 +100,7 @@ impl Table {
             let attributes = attributes(shape, &mut random);
             let nlri = bgp::nlri(&prefixes);
             table.sum.add_all(&nlri, &attributes);
+            table.prefixes.add_all(&nlri, &[]);
             table.bytes.extend(bgp::update(&attributes, &nlri));
             table.ends.push(table.bytes.len());
             left -= prefixes.len();

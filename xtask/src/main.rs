@@ -2,6 +2,7 @@
 //!
 //! It must compile where the kernel programs do not yet, so it links nothing of bmpd and starts everything as a process.
 
+mod bench;
 mod binaries;
 mod ci;
 mod demo;
@@ -40,6 +41,8 @@ enum Command {
     Run(run::Arguments),
     /// Watch the main job: a session that stays on its uplink, in network namespaces of its own (needs root)
     Demo(demo::Arguments),
+    /// Measure bmpd beside what else is installed (FRR, GoBGP, BIRD), in network namespaces of its own (needs root)
+    Bench(bench::Arguments),
     /// Install what the tests need, build everything and run all tests (needs root)
     Test(test::Arguments),
     /// Run the tests that need another kernel than this host's, or all, on Debian's own in QEMU
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Build { release } => binaries::command(release).map(|()| ExitCode::SUCCESS),
         Command::Run(arguments) => run::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bench(arguments) => bench::command(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::command(&arguments),
         Command::Vm(arguments) => vm::command(&arguments),
         Command::Ci => ci::command(),

@@ -1,0 +1,166 @@
+//! A new station at a loaded feed: from accept to the last route, and the same bytes from a plain sender over the same link.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use crate::{
+    PATIENCE, Setting,
+    feeder::Feeder,
+    links::{PEER, PLAIN_PORT, STATION},
+    report::{Goal, Report, Samples},
+    say,
+    station::{Counted, Station},
+    subject::{Kind, Subject, bgp_address},
+};
+
+const BENCH: &str = "dump";
+/// How often the plain sender is measured.
+const PLAIN_RUNS: usize = 20;
+/// A subject that has said nothing for so long has said all.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// One that takes long is measured less often.
+fn runs(kind: Kind, setting: &Setting) -> usize {
+    if kind == Kind::Gobgp { 1 } else { setting.runs }
+}
+
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let mut rates = Vec::new();
+    let mut seconds = None;
+    let mut size = 0;
+    for &kind in &setting.subjects {
+        say(&format!("dump: {} is loaded", kind.name()))?;
+        let subject = Subject::start(kind, &setting.links)?;
+        let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+        // Nobody listens yet, so that nothing is sent while the table comes in.
+        feeder.send(&setting.table.bytes)?;
+        settled(&subject, setting)?;
+        let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+        let (mut rate, mut time, mut cpu) = (Samples::default(), Samples::default(), Samples::default());
+        let mut last = None;
+        for run in 0..=runs(kind, setting) {
+            say(&format!(
+                "dump: {}, {}",
+                kind.name(),
+                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
+            ))?;
+            let before = subject.cpu();
+            let count = station.count(setting.routes())?;
+            count.wait_connected(PATIENCE)?;
+            let counted = count.wait_done(PATIENCE)?;
+            let after = subject.cpu();
+            check(kind, &counted, setting, report)?;
+            if run > 0 {
+                rate.push(setting.routes() as f64 / counted.since_accept.as_secs_f64());
+                time.push(counted.since_accept.as_secs_f64());
+                cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+            }
+            last = Some(counted);
+        }
+        if let Some(counted) = last {
+            report.row(BENCH, kind.name(), "bytes sent", "bytes", one(counted.bytes as f64));
+            report.row(BENCH, kind.name(), "messages sent", "messages", one(counted.messages as f64));
+            if kind == Kind::Bmpd {
+                (seconds, size) = (Some(time.median()), counted.bytes as usize);
+            }
+        }
+        report.row(BENCH, kind.name(), "processor time", "s", cpu);
+        rates.push((kind, rate.median()));
+        report.row(BENCH, kind.name(), "rate", "routes/s", rate);
+    }
+    say("dump: a plain sender of as many bytes")?;
+    let plain = plain(setting, size)?;
+    if let Some(seconds) = seconds {
+        report.ratio(
+            BENCH,
+            "time, to a plain sender's of the same bytes".to_owned(),
+            seconds / plain.median(),
+            Goal::AtMost(10.0),
+        );
+    }
+    report.row(BENCH, "plain sender", "time", "s", plain);
+    let of = |wanted: Kind| rates.iter().find(|(kind, _)| *kind == wanted).map(|(_, rate)| *rate);
+    for (other, least) in [(Kind::Frr, 25.0), (Kind::Bird, 10.0)] {
+        if let (Some(own), Some(other_rate)) = (of(Kind::Bmpd), of(other)) {
+            report.ratio(BENCH, format!("routes/s, to {}'s", other.name()), own / other_rate, Goal::AtLeast(least));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn one(value: f64) -> Samples {
+    let mut samples = Samples::default();
+    samples.push(value);
+    samples
+}
+
+/// What was counted has to be what was fed: bmpd passes attributes on as they came; others write them anew.
+pub(crate) fn check(kind: Kind, counted: &Counted, setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let same = counted.sum == setting.table.sum;
+    if counted.prefixes != setting.table.prefixes || (kind == Kind::Bmpd && !same) {
+        return Err(io::Error::other(format!("what {} sent is not the table that it was fed", kind.name())));
+    }
+    if !same {
+        report.note(format!(
+            "{} sends every prefix of the table, with attributes written anew: its hash is over prefixes alone.",
+            kind.name()
+        ));
+    }
+    Ok(())
+}
+
+/// Waits until the subject has the whole table.
+fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
+    let started = std::time::Instant::now();
+    let mut last = (subject.cpu(), started);
+    loop {
+        if subject.routes() == Some(setting.routes()) {
+            return Ok(());
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(io::Error::other("the table was not taken in time"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        // Of others it is told by their processor time: nothing to do any more.
+        let now = subject.cpu();
+        if now.0 + now.1 > last.0.0 + last.0.1 + Duration::from_millis(20) {
+            last = (now, std::time::Instant::now());
+        } else if subject.routes().is_none() && last.1.elapsed() > QUIET {
+            return Ok(());
+        }
+    }
+}
+
+/// How long so many bytes take over a connection of their own.
+fn plain(setting: &Setting, size: usize) -> io::Result<Samples> {
+    let address = SocketAddr::from((STATION, PLAIN_PORT));
+    let listener = setting.links.station.enter(|| TcpListener::bind(address))?;
+    let bytes = vec![0; size];
+    let mut samples = Samples::default();
+    for _ in 0..PLAIN_RUNS {
+        let taking = {
+            let listener = listener.try_clone()?;
+            std::thread::spawn(move || -> io::Result<Duration> {
+                let (mut stream, _) = listener.accept()?;
+                let accepted = std::time::Instant::now();
+                let mut buffer = vec![0; 1 << 20];
+                let mut taken = 0;
+                while taken < size {
+                    match stream.read(&mut buffer)? {
+                        0 => break,
+                        read => taken += read,
+                    }
+                }
+                Ok(accepted.elapsed())
+            })
+        };
+        let mut stream = setting.links.router.enter(|| TcpStream::connect(address))?;
+        stream.write_all(&bytes)?;
+        let taken = taking.join().map_err(|_| io::Error::other("the plain receiver failed"))??;
+        samples.push(taken.as_secs_f64());
+    }
+    Ok(samples)
+}

@@ -1,0 +1,130 @@
+//! Measured speed: what bmpd does, beside what anybody would use in its place, in one run on one machine.
+//!
+//! A BGP peer feeds a made-up table, a station counts what comes out and checks that it is the same table. Subjects that are installed are measured with
+//! the same input and the same station; those that are not are named.
+
+mod dump;
+mod feeder;
+mod links;
+mod live;
+mod report;
+mod station;
+mod subject;
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+use lab::table::{Shape, Table};
+
+use links::{Links, PEER};
+use report::{Machine, Report};
+use subject::Kind;
+
+/// What may be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Bench {
+    /// A new station at a loaded feed.
+    Dump,
+    /// A table that arrives while a station is connected, and the memory that it takes.
+    Live,
+}
+
+/// Measures bmpd, and what else is installed.
+#[derive(Parser)]
+#[command(name = "bench", version)]
+struct Arguments {
+    /// What to measure; everything by default.
+    names: Vec<Bench>,
+    /// Routes in the table.
+    #[arg(long, default_value_t = 1_000_000)]
+    routes: usize,
+    /// How often each is measured, after a warm-up.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Writes the results there too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// What to compare with.
+    #[arg(long, value_delimiter = ',', default_values_t = [Kind::Frr, Kind::Gobgp, Kind::Bird])]
+    compare: Vec<Kind>,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name().to_lowercase())
+    }
+}
+
+/// What every benchmark is given.
+struct Setting {
+    links: Links,
+    table: Table,
+    runs: usize,
+    /// Those that can be measured, bmpd first.
+    subjects: Vec<Kind>,
+}
+
+impl Setting {
+    fn routes(&self) -> u64 {
+        self.table.sum.routes
+    }
+}
+
+/// The longest that one thing may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(passed) if passed => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // There is nobody else to tell.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> io::Result<bool> {
+    let mut report = Report::new(Machine::here(), arguments.routes, arguments.runs);
+    let mut subjects = Vec::new();
+    for kind in std::iter::once(Kind::Bmpd).chain(arguments.compare.iter().copied().filter(|kind| *kind != Kind::Bmpd))
+    {
+        match kind.version() {
+            Ok(version) => {
+                report.subject(kind.name(), &version);
+                subjects.push(kind);
+            }
+            Err(why) => report.absent(kind.name(), &why),
+        }
+    }
+    say(&format!("a table of {} routes", arguments.routes))?;
+    let table = Table::new(&Shape { routes: arguments.routes, asn: PEER.1, next_hop: PEER.0, ..Shape::default() });
+    let setting = Setting { links: Links::new()?, table, runs: arguments.runs.max(1), subjects };
+    let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
+    if wanted(Bench::Dump) {
+        dump::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Live) {
+        live::run(&setting, &mut report)?;
+    }
+    if let Some(path) = &arguments.json {
+        fs::write(path, report.json())?;
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "\n{}", report.markdown())?;
+    Ok(report.passed())
+}
+
+/// What is done now.
+fn say(what: &str) -> io::Result<()> {
+    let mut out = io::stderr().lock();
+    writeln!(out, "  · {what}")
+}

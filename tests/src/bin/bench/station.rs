@@ -1,0 +1,206 @@
+//! The counting station: what it is sent it counts, and when.
+
+use std::{
+    io::{self, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    time::{Duration, Instant},
+};
+
+use lab::{netns::Netns, table::Sum};
+
+/// What is read at once: enough to keep a fast link busy.
+const READ: usize = 1 << 20;
+const COMMON: usize = 6;
+const PER_PEER: usize = 42;
+const BGP: usize = 19;
+const MP_REACH: u8 = 14;
+
+/// What came over one connection, up to the last route that was waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    /// From accept to the last route.
+    pub(crate) since_accept: Duration,
+    /// When the last came.
+    pub(crate) last: Instant,
+    pub(crate) sum: Sum,
+    /// The same without the attributes.
+    pub(crate) prefixes: Sum,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A station that takes one connection after the other.
+pub(crate) struct Station {
+    listener: TcpListener,
+}
+
+impl Station {
+    /// Listens in a namespace; who has tried before tries again.
+    pub(crate) fn listen(netns: &Netns, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { listener: netns.enter(|| TcpListener::bind(address))? })
+    }
+
+    /// Takes the next connection, and counts until so many routes have come. The rest is read and left alone, until what this gives is dropped.
+    pub(crate) fn count(&self, routes: u64) -> io::Result<Count> {
+        let listener = self.listener.try_clone()?;
+        let (sender, receiver) = sync_channel(2);
+        let (end, ended) = sync_channel(0);
+        std::thread::spawn(move || {
+            if let Err(error) = follow(&listener, routes, &sender, &ended) {
+                // Nobody may wait any more.
+                let _ = sender.send(Err(error));
+            }
+        });
+        Ok(Count { receiver, _end: end })
+    }
+}
+
+/// A connection that is being counted. Dropped, it is closed.
+pub(crate) struct Count {
+    receiver: Receiver<io::Result<Told>>,
+    _end: SyncSender<()>,
+}
+
+enum Told {
+    Connected,
+    Done(Counted),
+}
+
+impl Count {
+    /// Returns when somebody has connected.
+    pub(crate) fn wait_connected(&self, patience: Duration) -> io::Result<()> {
+        self.wait(patience, "a connection").map(drop)
+    }
+
+    /// Returns when all routes have come.
+    pub(crate) fn wait_done(&self, patience: Duration) -> io::Result<Counted> {
+        loop {
+            if let Told::Done(counted) = self.wait(patience, "the last route")? {
+                return Ok(counted);
+            }
+        }
+    }
+
+    fn wait(&self, patience: Duration, what: &str) -> io::Result<Told> {
+        match self.receiver.recv_timeout(patience) {
+            Ok(told) => told,
+            Err(RecvTimeoutError::Timeout) => Err(io::Error::other(format!("{what} did not come in {patience:?}"))),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(io::Error::other(format!("{what} never came: the connection ended")))
+            }
+        }
+    }
+}
+
+fn follow(
+    listener: &TcpListener,
+    routes: u64,
+    sender: &SyncSender<io::Result<Told>>,
+    ended: &Receiver<()>,
+) -> io::Result<()> {
+    let (mut stream, _) = listener.accept()?;
+    let accepted = Instant::now();
+    // Nobody may wait for this.
+    let _ = sender.send(Ok(Told::Connected));
+    let mut reader = Reader::default();
+    reader.read(&mut stream, routes)?;
+    let last = Instant::now();
+    let Reader { sum, prefixes, messages, bytes, .. } = reader;
+    let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, bytes };
+    let _ = sender.send(Ok(Told::Done(counted)));
+    // Until it is closed here: a station that went away would be found out, and connected to again.
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
+    let mut scrap = vec![0; READ];
+    loop {
+        if matches!(ended.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)) {
+            return Ok(());
+        }
+        match stream.read(&mut scrap) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    sum: Sum,
+    prefixes: Sum,
+    messages: u64,
+    bytes: u64,
+}
+
+impl Reader {
+    fn read(&mut self, stream: &mut TcpStream, routes: u64) -> io::Result<()> {
+        let mut buffer = vec![0; 2 * READ];
+        let mut filled = 0;
+        while self.sum.routes < routes {
+            let read = stream.read(&mut buffer[filled..])?;
+            if read == 0 {
+                let have = self.sum.routes;
+                return Err(io::Error::other(format!("the connection ended after {have} of {routes} routes")));
+            }
+            filled += read;
+            let mut at = 0;
+            while let Some(length) = length(&buffer[at..filled]) {
+                let Some(frame) = buffer[at..filled].get(..length) else { break };
+                self.frame(frame);
+                at += length;
+            }
+            self.bytes += at as u64;
+            buffer.copy_within(at..filled, 0);
+            filled -= at;
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &[u8]) {
+        self.messages += 1;
+        let Some(update) = frame.get(COMMON + PER_PEER + BGP..).filter(|_| frame[5] == 0) else { return };
+        let Some((_, rest)) = field(update) else { return };
+        let Some((attributes, nlri)) = field(rest) else { return };
+        if !nlri.is_empty() {
+            self.routes(nlri, attributes);
+        }
+        if let Some(nlri) = ipv4_in_mp_reach(attributes) {
+            self.routes(nlri, attributes);
+        }
+    }
+
+    fn routes(&mut self, nlri: &[u8], attributes: &[u8]) {
+        self.sum.add_all(nlri, attributes);
+        self.prefixes.add_all(nlri, &[]);
+    }
+}
+
+/// The length of the BMP message that bytes begin with, once it is there.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(1..5)?;
+    Some(u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize)
+}
+
+fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Some daemons put IPv4 unicast routes there (RFC 4760 §3).
+fn ipv4_in_mp_reach(mut attributes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let [flags, kind, rest @ ..] = attributes else { return None };
+        let (value, rest) = if flags & 0x10 == 0 {
+            let (length, rest) = rest.split_first()?;
+            rest.split_at_checked(usize::from(*length))?
+        } else {
+            field(rest)?
+        };
+        if *kind == MP_REACH {
+            let [0, 1, 1, next_hop, rest @ ..] = value else { return None };
+            return rest.get(usize::from(*next_hop) + 1..);
+        }
+        attributes = rest;
+    }
+}

@@ -1,0 +1,252 @@
+//! What is measured: bmpd, or a daemon that has a BMP exporter inside. All take the same BGP session and send to the same station.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use lab::{bmpd::Bmpd, footprint::resident, netns::Netns, process::Process};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::links::{Links, PEER, ROUTER, STATION, STATION_PORT};
+
+const BGPD: &str = "/usr/lib/frr/bgpd";
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Bmpd,
+    Frr,
+    Gobgp,
+    Bird,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bmpd => "bmpd",
+            Self::Frr => "FRR",
+            Self::Gobgp => "GoBGP",
+            Self::Bird => "BIRD",
+        }
+    }
+
+    /// Its version; an error says why it cannot be measured here.
+    pub(crate) fn version(self) -> Result<String, String> {
+        let said = |program: &str, argument: &str| {
+            let output = Command::new(program).arg(argument).output();
+            let output = output.map_err(|error| format!("{program}: {error}"))?;
+            let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+            Ok::<_, String>(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned())
+        };
+        let number = |text: &str| {
+            let word = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+            word.unwrap_or(text).to_owned()
+        };
+        match self {
+            Self::Bmpd => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Frr => Ok(number(&said(BGPD, "--version")?)),
+            Self::Gobgp => Ok(number(&said("gobgpd", "--version")?)),
+            Self::Bird => {
+                let version = number(&said("bird", "--version")?);
+                // BIRD 2 has an exporter from 2.14 on, and Debian 12 an earlier one.
+                let mut parts = version.split('.').filter_map(|part| part.parse::<u32>().ok());
+                match (parts.next(), parts.next()) {
+                    (Some(2), Some(minor)) if minor < 14 => Err(format!("BIRD {version} has no BMP")),
+                    _ => Ok(version),
+                }
+            }
+        }
+    }
+}
+
+/// A subject that runs.
+pub(crate) struct Subject {
+    running: Running,
+}
+
+enum Running {
+    Bmpd(Box<Bmpd>),
+    Other(Process, #[expect(dead_code, reason = "it goes with its process")] TempDir),
+}
+
+impl Subject {
+    /// Starts it on the router, with one BGP peer and one station.
+    pub(crate) fn start(kind: Kind, links: &Links) -> io::Result<Self> {
+        let running = match kind {
+            Kind::Bmpd => Running::Bmpd(Box::new(Bmpd::start(&links.router, &bmpd(1)))),
+            Kind::Frr => other(&links.router, &frr(), |folder| {
+                let mut command = links.router.command(BGPD);
+                command.args(["-M", "bmp", "-Z", "-n", "-S", "-P", "0", "--log", "stdout", "-l"]);
+                command.arg(ROUTER.0.to_string()).arg("-f").arg(folder.join("conf")).arg("-i").arg(folder.join("pid"));
+                command.arg("--vty_socket").arg(folder);
+                command
+            })?,
+            Kind::Gobgp => other(&links.router, &gobgp(), |folder| {
+                let mut command = links.router.command("gobgpd");
+                command.arg("-f").arg(folder.join("conf")).args(["--api-hosts", "127.0.0.1:50051", "--log-plain"]);
+                command
+            })?,
+            Kind::Bird => other(&links.router, &bird(), |folder| {
+                let mut command = links.router.command("bird");
+                command.arg("-f").arg("-c").arg(folder.join("conf")).arg("-s").arg(folder.join("ctl"));
+                command
+            })?,
+        };
+        Ok(Self { running })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        match &self.running {
+            Running::Bmpd(bmpd) => bmpd.pid(),
+            Running::Other(process, _) => process.pid(),
+        }
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        resident(self.pid())
+    }
+
+    /// Bytes of the journal, which go with time and not with the table; of bmpd alone.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.feed().map_or(0, |feed| feed["journal"]["bytes"].as_u64().unwrap_or(0))
+    }
+
+    /// How many routes it has; of bmpd alone.
+    pub(crate) fn routes(&self) -> Option<u64> {
+        self.feed()?["routes"].as_u64()
+    }
+
+    fn feed(&self) -> Option<Value> {
+        match &self.running {
+            Running::Bmpd(bmpd) => serde_json::from_str(&bmpd.display("display bmp feed --json")).ok(),
+            Running::Other(..) => None,
+        }
+    }
+
+    /// Processor time so far, of all its threads: in user space, and in the kernel.
+    pub(crate) fn cpu(&self) -> (Duration, Duration) {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // Behind the name, which may hold anything: fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|f| f.parse().ok())
+            .collect();
+        let time = |field: usize| Duration::from_millis(10 * fields.get(field).copied().unwrap_or(0));
+        (time(0), time(1))
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        if let Running::Other(process, _) = &mut self.running {
+            // Some take a minute to free a table in order.
+            process.signal(Signal::SIGKILL);
+            process.wait();
+        }
+    }
+}
+
+fn other(_router: &Netns, configuration: &str, command: impl FnOnce(&Path) -> Command) -> io::Result<Running> {
+    let folder = TempDir::with_prefix("bench-")?;
+    fs::write(folder.path().join("conf"), configuration)?;
+    Ok(Running::Other(Process::start(&mut command(folder.path())), folder))
+}
+
+/// bmpd's configuration with so many sessions, to ports of the station that follow one another.
+pub(crate) fn bmpd(sessions: u16) -> String {
+    let ((own, asn), (peer, peer_as)) = (ROUTER, PEER);
+    let mut text = format!(
+        "bgp {asn}\n router-id {own}\n listen-port 179\n peer {peer} as-number {peer_as}\n peer {peer} listen-only\n ipv4-family unicast\n  peer {peer} enable\nbmp\n"
+    );
+    for session in 0..sessions {
+        text += &format!(
+            " bmp-session {STATION} alias s{session}\n  tcp connect port {}\n  connect-retry 1 1\n",
+            STATION_PORT + session
+        );
+    }
+    text
+}
+
+fn frr() -> String {
+    let ((own, asn), (peer, peer_as)) = (ROUTER, PEER);
+    format!(
+        "hostname frr
+router bgp {asn}
+ bgp router-id {own}
+ no bgp ebgp-requires-policy
+ no bgp default ipv4-unicast
+ neighbor {peer} remote-as {peer_as}
+ neighbor {peer} passive
+ address-family ipv4 unicast
+  neighbor {peer} activate
+  neighbor {peer} soft-reconfiguration inbound
+ exit-address-family
+ bmp targets bench
+  bmp connect {STATION} port {STATION_PORT} min-retry 100 max-retry 1000
+  bmp monitor ipv4 unicast pre-policy
+ exit
+exit
+"
+    )
+}
+
+fn gobgp() -> String {
+    let ((own, asn), (peer, peer_as)) = (ROUTER, PEER);
+    format!(
+        r#"[global.config]
+as = {asn}
+router-id = "{own}"
+port = 179
+
+[[bmp-servers]]
+[bmp-servers.config]
+address = "{STATION}"
+port = {STATION_PORT}
+route-monitoring-policy = "pre-policy"
+
+[[neighbors]]
+[neighbors.config]
+neighbor-address = "{peer}"
+peer-as = {peer_as}
+[neighbors.transport.config]
+passive-mode = true
+"#
+    )
+}
+
+fn bird() -> String {
+    let ((own, asn), (peer, peer_as)) = (ROUTER, PEER);
+    format!(
+        "router id {own};
+protocol device {{ }}
+protocol bmp bench {{
+  station address ip {STATION} port {STATION_PORT};
+  monitoring rib in pre_policy;
+}}
+protocol bgp peer {{
+  local {own} as {asn};
+  neighbor {peer} as {peer_as};
+  passive;
+  ipv4 {{ import all; export none; import table; }};
+}}
+"
+    )
+}
+
+/// Where all of them take the BGP session.
+pub(crate) fn bgp_address() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(ROUTER.0), 179)
+}
