@@ -50,6 +50,13 @@ impl Default for Peer {
 pub const PRE_POLICY: u8 = 0;
 /// See [`PRE_POLICY`]: the L flag.
 pub const POST_POLICY: u8 = 0x40;
+/// The A flag: AS paths in the message are of two-octet AS numbers.
+pub const SHORT_AS_PATH: u8 = 0x20;
+/// The O flag (RFC 8671 §4).
+pub const ADJ_RIB_OUT: u8 = 0x10;
+
+/// Type of the peer that a Loc-RIB is reported as (RFC 9069 §4.1).
+pub const LOC_RIB_INSTANCE: u8 = 3;
 
 /// A message of `kind` with its common header.
 pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -155,6 +162,12 @@ impl Frame {
         let address: [u8; 16] = header[10..26].try_into().ok()?;
         let is_ipv6 = header[1] & 0x80 != 0;
         Some(if is_ipv6 { address.into() } else { [address[12], address[13], address[14], address[15]].into() })
+    }
+
+    /// Type of the peer in the per-peer header, if the message has one.
+    pub fn peer_type(&self) -> Option<u8> {
+        self.peer()?;
+        self.0.get(HEADER).copied()
     }
 
     /// Flags of the per-peer header, if the message has one.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
+    process::Command,
 };
 
 use serde_json::Value;
@@ -38,7 +39,6 @@ impl Frr {
     ///
     /// It connects to the relay on its own time, so the routes may reach the relay as a dump or one by one.
     pub fn start(netns: &Netns, relay: SocketAddr, routes: &[Prefix]) -> Self {
-        assert!(Path::new(BGPD).exists(), "there is no {BGPD}{INSTALL}");
         let folder = TempDir::with_prefix("lab-frr-").expect("a temporary folder can be made");
         let ((own, own_as), (peer, peer_as)) = (FRR, PEER);
         netns.ip(&format!("addr replace {own}/32 dev lo\naddr replace {peer}/32 dev lo"));
@@ -64,21 +64,8 @@ exit
             relay.ip(),
             relay.port(),
         );
-        let file = folder.path().join("bgpd.conf");
-        std::fs::write(&file, configuration).expect("a temporary file can be written");
-        let process = Process::start(
-            // -Z, -n: neither zebra nor the kernel; -S: as root, in a folder of our own; -P 0: no telnet.
-            netns
-                .command(BGPD)
-                .args(["-M", "bmp", "-Z", "-n", "-S", "-P", "0", "--log", "stdout"])
-                .args(["-l", &own.to_string()])
-                .arg("-f")
-                .arg(&file)
-                .arg("-i")
-                .arg(folder.path().join("pid"))
-                .arg("--vty_socket")
-                .arg(folder.path()),
-        );
+        std::fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
+        let process = run(netns, folder.path(), &["-M", "bmp", "-l", &own.to_string()]);
         let mut frr = Self { speaker: None, netns: netns.clone(), process, folder };
         frr.announce(routes);
         frr
@@ -97,13 +84,7 @@ exit
 
     /// Every IPv4 unicast prefix that FRR itself says it holds.
     pub fn table(&self) -> BTreeSet<String> {
-        let shown = answer(self.netns.command("vtysh").arg("--vty_socket").arg(self.folder.path()).args([
-            "-d",
-            "bgpd",
-            "-c",
-            "show bgp ipv4 unicast json",
-        ]));
-        let table: Value = serde_json::from_str(&shown).expect("FRR prints JSON");
+        let table = show(&self.netns, self.folder.path(), "show bgp ipv4 unicast json");
         table["routes"].as_object().map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
     }
 
@@ -124,6 +105,35 @@ exit
     pub fn terminate(&mut self) {
         self.process.terminate();
     }
+}
+
+/// The configuration file in the folder that [`run`] is given.
+pub(crate) const CONFIGURATION: &str = "bgpd.conf";
+
+/// Starts bgpd with the configuration in `folder`; it takes commands when this returns.
+pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> Process {
+    assert!(Path::new(BGPD).exists(), "there is no {BGPD}{INSTALL}");
+    let mut command = netns.command(BGPD);
+    // -Z, -n: neither zebra nor the kernel; -S: as root, in a folder of our own; -P 0: no telnet.
+    command.args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout"]).args(arguments);
+    command.arg("-f").arg(folder.join(CONFIGURATION)).arg("-i").arg(folder.join("pid")).arg("--vty_socket").arg(folder);
+    let process = Process::start(&mut command);
+    until("FRR takes commands", PATIENCE, || {
+        vtysh(netns, folder, "show version").output().ok()?.status.success().then_some(())
+    });
+    process
+}
+
+/// A command for the bgpd of that folder.
+pub(crate) fn vtysh(netns: &Netns, folder: &Path, command: &str) -> Command {
+    let mut vtysh = netns.command("vtysh");
+    vtysh.arg("--vty_socket").arg(folder).args(["-d", "bgpd", "-c", command]);
+    vtysh
+}
+
+/// What it answers, where that is JSON.
+pub(crate) fn show(netns: &Netns, folder: &Path, command: &str) -> Value {
+    serde_json::from_str(&answer(&mut vtysh(netns, folder, command))).expect("FRR prints JSON")
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
 };
 
 use serde_json::Value;
@@ -94,8 +96,7 @@ multihop-ttl = 8
         }
         let file = folder.path().join("gobgpd.toml");
         std::fs::write(&file, configuration).expect("a temporary file can be written");
-        let process =
-            Process::start(netns.command("gobgpd").arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]));
+        let process = run(netns, &file);
         Self { speaker: None, netns: netns.clone(), process, _folder: folder }
     }
 
@@ -107,21 +108,15 @@ multihop-ttl = 8
 
     /// Adds to its table, in the words of `gobgp global rib add`.
     pub fn add(&self, route: &str) {
-        let (host, port) = API.split_once(':').expect("an address and a port");
-        let add = ["-u", host, "-p", port, "global", "rib", "add"];
         until("GoBGP takes routes", PATIENCE, || {
-            let mut gobgp = self.netns.command("gobgp");
-            let added = gobgp.args(add).args(route.split_whitespace()).output().ok()?;
-            added.status.success().then_some(())
+            let mut gobgp = gobgp(&self.netns, "global rib add");
+            gobgp.args(route.split_whitespace()).output().ok()?.status.success().then_some(())
         });
     }
 
     /// The prefixes of its table, in a family as `gobgp global rib -a` names it.
     pub fn table(&self, family: &str) -> BTreeSet<String> {
-        let (host, port) = API.split_once(':').expect("an address and a port");
-        let shown =
-            answer(self.netns.command("gobgp").args(["-u", host, "-p", port, "global", "rib", "-a", family, "-j"]));
-        let table: Value = serde_json::from_str(&shown).expect("GoBGP prints JSON");
+        let table: Value = show(&self.netns, &format!("global rib -a {family}"));
         table.as_object().map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
     }
 
@@ -134,4 +129,22 @@ multihop-ttl = 8
     pub fn terminate(&mut self) {
         self.process.terminate();
     }
+}
+
+/// Starts gobgpd with the configuration in `file`. What asks it something must wait until it answers.
+pub(crate) fn run(netns: &Netns, file: &Path) -> Process {
+    Process::start(netns.command("gobgpd").arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]))
+}
+
+/// A command for the gobgpd in `netns`.
+pub(crate) fn gobgp(netns: &Netns, words: &str) -> Command {
+    let (host, port) = API.split_once(':').expect("an address and a port");
+    let mut command = netns.command("gobgp");
+    command.args(["-u", host, "-p", port]).args(words.split_whitespace());
+    command
+}
+
+/// What it answers, as JSON.
+pub(crate) fn show(netns: &Netns, words: &str) -> Value {
+    serde_json::from_str(&answer(gobgp(netns, words).arg("-j"))).expect("GoBGP prints JSON")
 }

@@ -27,6 +27,7 @@ pub mod passive;
 pub mod peering;
 pub mod pmacct;
 pub mod process;
+pub mod relayed;
 pub mod rib;
 pub mod skip;
 pub mod soak;

@@ -13,9 +13,10 @@ use tempfile::TempDir;
 
 use crate::{
     bgp::prefixes,
+    frr::{self, CONFIGURATION},
     netns::Netns,
     process::{Process, answer},
-    rib::{Family, IPV4, IPV6, VPNV4},
+    rib::{Family, IPV4, IPV6, Route, Routes, VPNV4},
     wait::{PATIENCE, until},
 };
 
@@ -45,6 +46,8 @@ pub struct Table<'a> {
     pub from: Option<IpAddr>,
     /// The daemon's own, likewise.
     pub own: Option<IpAddr>,
+    /// Decides which AS path each route has: another number, other paths. Of BIRD alone.
+    pub paths: usize,
 }
 
 impl Table<'_> {
@@ -56,6 +59,18 @@ impl Table<'_> {
     /// Its IPv6 routes.
     pub fn ipv6(&self) -> Vec<String> {
         (1..=self.ipv6).map(|number| format!("2001:db8:{number:x}::/48")).collect()
+    }
+
+    /// Its IPv4 or IPv6 routes as BIRD announces them.
+    pub fn routes(&self, family: Family) -> Routes {
+        let (prefixes, next_hop) = if family == IPV4 { (self.ipv4(), DAEMON.0) } else { (self.ipv6(), DAEMON_V6) };
+        let route = |number| Route { next_hop: Some(next_hop), as_path: vec![DAEMON.1, self.origin(number)] };
+        prefixes.into_iter().enumerate().map(|(number, prefix)| (prefix, route(number))).collect()
+    }
+
+    /// The AS number that the path of a route ends with.
+    fn origin(&self, number: usize) -> u32 {
+        64_512 + ((number + self.paths) % 400) as u32
     }
 }
 
@@ -88,7 +103,7 @@ impl Peering {
 
     fn start(kind: Kind, netns: &Netns, configuration: &str) -> Self {
         let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
-        fs::write(folder.path().join("conf"), configuration).expect("a temporary file can be written");
+        fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
         let process = run(kind, netns, &folder, false);
         Self { kind, netns: netns.clone(), process, folder }
     }
@@ -98,7 +113,7 @@ impl Peering {
     /// # Panics
     /// If BIRD refuses it.
     pub fn announce(&self, table: &Table<'_>) {
-        fs::write(self.folder.path().join("conf"), bird(table)).expect("a temporary file can be written");
+        fs::write(self.folder.path().join(CONFIGURATION), bird(table)).expect("a temporary file can be written");
         self.birdc("configure");
     }
 
@@ -112,7 +127,7 @@ impl Peering {
     pub fn start_again(&mut self, table: Option<&Table<'_>>) {
         if let Some(table) = table {
             let configuration = if self.kind == Kind::Frr { frr(table) } else { bird(table) };
-            fs::write(self.folder.path().join("conf"), configuration).expect("a temporary file can be written");
+            fs::write(self.folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
         }
         self.process = run(self.kind, &self.netns, &self.folder, true);
     }
@@ -142,9 +157,7 @@ impl Peering {
             VPNV4 => "ipv4 vpn",
             _ => "ipv4 unicast",
         };
-        let mut vtysh = self.netns.command("vtysh");
-        vtysh.arg("--vty_socket").arg(self.folder.path()).args(["-d", "bgpd", "-c", &format!("show bgp {name} json")]);
-        let shown: Value = serde_json::from_str(&answer(&mut vtysh)).expect("FRR prints JSON");
+        let shown = frr::show(&self.netns, self.folder.path(), &format!("show bgp {name} json"));
         let keys = |value: &Value| -> Vec<String> {
             value.as_object().map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
         };
@@ -169,21 +182,10 @@ impl Peering {
 fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
     let file = |name: &str| folder.path().join(name);
     match kind {
-        Kind::Frr => {
-            let mut command = netns.command("/usr/lib/frr/bgpd");
-            // -Z, -n: neither zebra nor the kernel; -S: as root, in a folder of our own; -P 0: no telnet.
-            command.args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout", "-f"]).arg(file("conf"));
-            let process = Process::start(command.arg("-i").arg(file("pid")).arg("--vty_socket").arg(folder.path()));
-            until("FRR takes commands", PATIENCE, || {
-                let mut vtysh = netns.command("vtysh");
-                vtysh.arg("--vty_socket").arg(folder.path()).args(["-d", "bgpd", "-c", "show version"]);
-                vtysh.output().ok()?.status.success().then_some(())
-            });
-            process
-        }
+        Kind::Frr => frr::run(netns, folder.path(), &[]),
         Kind::Bird => {
             let mut command = netns.command("bird");
-            command.args(["-f", "-c"]).arg(file("conf")).arg("-s").arg(file("ctl"));
+            command.args(["-f", "-c"]).arg(file(CONFIGURATION)).arg("-s").arg(file("ctl"));
             if again {
                 // It may have kept its routes.
                 command.arg("-R");
@@ -236,7 +238,9 @@ fn frr(table: &Table<'_>) -> String {
 
 fn bird(table: &Table<'_>) -> String {
     let statics = |name: &str, routes: Vec<String>| {
-        let routes: String = routes.iter().map(|route| format!("  route {route} blackhole;\n")).collect();
+        let with_path =
+            |(number, route)| format!("  route {route} blackhole {{ bgp_path.prepend({}); }};\n", table.origin(number));
+        let routes: String = routes.iter().enumerate().map(with_path).collect();
         format!("protocol static {name}routes {{\n  {name};\n{routes}}}\n")
     };
     let ((id, asn), peer_as) = (DAEMON, BMPD.1);

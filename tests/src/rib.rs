@@ -1,13 +1,16 @@
-//! What a station that was sent a stream has in the end: the routes of its peers, family by family.
+//! What a station that was sent a stream has in the end: the routes of its peers, RIB by RIB and family by family.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use crate::{
     bmp::{self, Frame},
-    station::Connection,
+    station::{Connection, Station},
+    wait::patience,
 };
 
 /// AFI and SAFI.
@@ -21,9 +24,59 @@ pub const VPNV4: Family = (1, 128);
 /// EVPN.
 pub const EVPN: Family = (25, 70);
 
-/// The routes of the peers that are up: `10.0.0.0/24`, `2001:db8::/32`, `65001:1 10.0.0.0/24` in a VPN, hexadecimal in EVPN.
+/// The address that a Loc-RIB peer (RFC 9069 §4.1) is known by here.
+pub const LOC_RIB_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Which RIB of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum View {
+    /// Adj-RIB-In before policy.
+    PrePolicy,
+    /// Adj-RIB-In after policy.
+    PostPolicy,
+    /// Adj-RIB-Out (RFC 8671), before or after policy.
+    Out,
+    /// Loc-RIB (RFC 9069).
+    LocRib,
+}
+
+/// Where a route leads, as far as it is compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// The next hop; of two IPv6 ones the global one.
+    pub next_hop: Option<IpAddr>,
+    /// The AS numbers of the path, the nearest first.
+    pub as_path: Vec<u32>,
+}
+
+/// Routes by their prefixes: `10.0.0.0/24`, `2001:db8::/32`, `65001:1 10.0.0.0/24` in a VPN, hexadecimal in EVPN.
+pub type Routes = BTreeMap<String, Route>;
+
+/// The first few differences between two tables, which as a whole are too long to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Difference<'a>(pub &'a Routes, pub &'a Routes);
+
+impl fmt::Display for Difference<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(have, want) = self;
+        let keys: BTreeSet<_> = have.keys().chain(want.keys()).collect();
+        let differ: Vec<_> = keys.into_iter().filter(|key| have.get(*key) != want.get(*key)).collect();
+        write!(f, "{} routes where {} are wanted, {} differ", have.len(), want.len(), differ.len())?;
+        for key in differ.into_iter().take(5) {
+            write!(f, "\n  {key}: {:?}, wanted {:?}", have.get(key), want.get(key))?;
+        }
+        Ok(())
+    }
+}
+
+/// The routes of the peers that are up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rib(BTreeMap<(IpAddr, Family), BTreeSet<String>>, BTreeSet<IpAddr>);
+pub struct Rib {
+    routes: BTreeMap<(IpAddr, View, Family), Routes>,
+    up: BTreeSet<IpAddr>,
+    /// How many frames of the connection are in here.
+    applied: usize,
+}
 
 impl Rib {
     /// What a connection was sent comes to.
@@ -32,38 +85,69 @@ impl Rib {
     /// If a route is told of a peer that is not up, or an UPDATE cannot be read.
     pub fn of(connection: &Connection) -> Self {
         let mut rib = Self::default();
-        connection.frames.iter().for_each(|frame| rib.apply(frame));
+        rib.follow(connection);
         rib
     }
 
-    /// The routes of a peer.
+    /// Goes on to what the same connection has been sent by now.
+    ///
+    /// # Panics
+    /// See [`Self::of`].
+    pub fn follow(&mut self, connection: &Connection) {
+        let news = connection.frames.get(self.applied..).expect("a connection keeps its frames");
+        news.iter().for_each(|frame| self.apply(frame));
+        self.applied = connection.frames.len();
+    }
+
+    /// The routes in one of a peer's RIBs.
+    pub fn view(&self, peer: IpAddr, view: View, family: Family) -> Routes {
+        self.routes.get(&(peer, view, family)).cloned().unwrap_or_default()
+    }
+
+    /// Whether exactly these routes are in one of a peer's RIBs.
+    pub fn is(&self, peer: IpAddr, view: View, family: Family, wanted: &Routes) -> bool {
+        self.routes.get(&(peer, view, family)).map_or(wanted.is_empty(), |routes| routes == wanted)
+    }
+
+    /// The prefixes in a peer's Adj-RIB-In before policy.
     pub fn routes(&self, peer: IpAddr, family: Family) -> BTreeSet<String> {
-        self.0.get(&(peer, family)).cloned().unwrap_or_default()
+        let routes = self.routes.get(&(peer, View::PrePolicy, family));
+        routes.map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether a peer is up.
     pub fn is_up(&self, peer: IpAddr) -> bool {
-        self.1.contains(&peer)
+        self.up.contains(&peer)
     }
 
     fn apply(&mut self, frame: &Frame) {
-        let Some(peer) = frame.peer() else { return };
+        let (Some(peer), Some(flags)) = (frame.peer(), frame.peer_flags()) else { return };
+        let is_loc_rib = frame.peer_type() == Some(bmp::LOC_RIB_INSTANCE);
+        let peer = if is_loc_rib { LOC_RIB_PEER } else { peer };
         match frame.kind() {
             bmp::PEER_UP | bmp::PEER_DOWN => {
-                self.0.retain(|(of, _), _| *of != peer);
-                self.1.remove(&peer);
+                self.routes.retain(|(of, ..), _| *of != peer);
+                self.up.remove(&peer);
                 if frame.kind() == bmp::PEER_UP {
-                    self.1.insert(peer);
+                    self.up.insert(peer);
                 }
             }
             bmp::ROUTE_MONITORING => {
-                assert!(self.1.contains(&peer), "a route of {peer}, which is not up");
-                for (announced, family, route) in routes(frame.body()).expect("an UPDATE can be read") {
-                    let routes = self.0.entry((peer, family)).or_default();
-                    if announced {
-                        routes.insert(route)
-                    } else {
-                        routes.remove(&route)
+                // GoBGP never tells that its Loc-RIB is up.
+                assert!(is_loc_rib || self.up.contains(&peer), "a route of {peer}, which is not up");
+                let view = match flags {
+                    _ if is_loc_rib => View::LocRib,
+                    flags if flags & bmp::ADJ_RIB_OUT != 0 => View::Out,
+                    flags if flags & bmp::POST_POLICY != 0 => View::PostPolicy,
+                    _ => View::PrePolicy,
+                };
+                // AS numbers of a Loc-RIB are always of four octets (RFC 9069 §4.2).
+                let short = !is_loc_rib && flags & bmp::SHORT_AS_PATH != 0;
+                for (family, prefix, route) in changes(frame.body(), short).expect("an UPDATE can be read") {
+                    let routes = self.routes.entry((peer, view, family)).or_default();
+                    match route {
+                        Some(route) => routes.insert(prefix, route),
+                        None => routes.remove(&prefix),
                     };
                 }
             }
@@ -72,16 +156,67 @@ impl Rib {
     }
 }
 
-/// What an UPDATE withdraws and announces, in this order.
-fn routes(message: &[u8]) -> Option<Vec<(bool, Family, String)>> {
+/// What a station has, connection by connection: what it was told over an earlier one counts no more.
+#[derive(Debug)]
+pub struct Mirror<'a> {
+    station: &'a Station,
+    connection: usize,
+    rib: Rib,
+}
+
+impl<'a> Mirror<'a> {
+    /// Of what `station` is told from its first connection on.
+    pub fn of(station: &'a Station) -> Self {
+        Self { station, connection: 0, rib: Rib::default() }
+    }
+
+    /// Waits until `look` finds something in what the newest connection comes to.
+    ///
+    /// # Panics
+    /// After `patience`, saying `what` is not there.
+    pub fn wait_for<R>(&mut self, what: &str, usual: Duration, look: impl FnMut(&Rib) -> Option<R>) -> R {
+        let found = self.look_for(usual, look);
+        found.unwrap_or_else(|| {
+            let station = self.station.address();
+            panic!("the station {station} does not have {what} within {:?}", patience(usual))
+        })
+    }
+
+    /// Waits until exactly these routes are in one of a peer's RIBs.
+    ///
+    /// # Panics
+    /// After `patience`, saying what differs.
+    pub fn wait_view(&mut self, of: (IpAddr, View, Family), wanted: &Routes, usual: Duration) {
+        let (peer, view, family) = of;
+        let same = self.look_for(usual, |rib| rib.is(peer, view, family, wanted).then_some(()));
+        let (station, have) = (self.station.address(), self.rib.view(peer, view, family));
+        assert!(same.is_some(), "the station {station} has in {of:?}: {}", Difference(&have, wanted));
+    }
+
+    fn look_for<R>(&mut self, usual: Duration, mut look: impl FnMut(&Rib) -> Option<R>) -> Option<R> {
+        let Self { station, connection, rib } = self;
+        station.look_for(usual, |connections| {
+            if std::mem::replace(connection, connections.len()) != connections.len() {
+                *rib = Rib::default();
+            }
+            rib.follow(connections.last()?);
+            look(rib)
+        })
+    }
+}
+
+/// What an UPDATE withdraws (no route) and announces, in this order. `None` if it cannot be read.
+fn changes(message: &[u8], short: bool) -> Option<Vec<(Family, String, Option<Route>)>> {
     let (withdrawn, rest) = field(message.get(19..)?)?;
     let (mut attributes, announced) = field(rest)?;
     let mut all = Vec::new();
-    let mut add = |announced, family, bytes| {
-        nlri(family, bytes).map(|routes| all.extend(routes.into_iter().map(|route| (announced, family, route))))
+    let mut add = |family, bytes, route: Option<Route>| {
+        nlri(family, bytes)
+            .map(|prefixes| all.extend(prefixes.into_iter().map(|prefix| (family, prefix, route.clone()))))
     };
-    add(false, IPV4, withdrawn)?;
+    add(IPV4, withdrawn, None)?;
     let mut reached = None;
+    let mut route = Route::default();
     while let [flags, kind, rest @ ..] = attributes {
         let (length, rest) = match (flags & 0x10 != 0, rest) {
             (true, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
@@ -90,21 +225,43 @@ fn routes(message: &[u8]) -> Option<Vec<(bool, Family, String)>> {
         };
         let (value, rest) = rest.split_at_checked(length)?;
         attributes = rest;
-        if let (14 | 15, &[high, low, safi, ref value @ ..]) = (*kind, value) {
-            let family = (u16::from_be_bytes([high, low]), safi);
-            if *kind == 15 {
-                add(false, family, value)?;
-            } else {
-                let next_hop = usize::from(*value.first()?);
-                reached = Some((family, value.get(next_hop + 2..)?));
+        match (*kind, value) {
+            (2, value) => route.as_path = as_path(value, if short { 2 } else { 4 })?,
+            (3, &[a, b, c, d]) => route.next_hop = Some([a, b, c, d].into()),
+            (14, &[high, low, safi, length, ref value @ ..]) => {
+                let (next_hop, nlri) = value.split_at_checked(length.into())?;
+                reached = Some(((u16::from_be_bytes([high, low]), safi), next_hop, nlri.get(1..)?));
             }
+            (15, &[high, low, safi, ref value @ ..]) => add((u16::from_be_bytes([high, low]), safi), value, None)?,
+            _ => {}
         }
     }
-    add(true, IPV4, announced)?;
-    if let Some((family, bytes)) = reached {
-        add(true, family, bytes)?;
+    add(IPV4, announced, Some(route.clone()))?;
+    if let Some((family, next_hop, bytes)) = reached {
+        route.next_hop = address(next_hop);
+        add(family, bytes, Some(route))?;
     }
     Some(all)
+}
+
+/// The AS numbers of all segments (RFC 4271 §4.3).
+fn as_path(mut bytes: &[u8], width: usize) -> Option<Vec<u32>> {
+    let mut path = Vec::new();
+    while let [_, count, rest @ ..] = bytes {
+        let (segment, rest) = rest.split_at_checked(usize::from(*count) * width)?;
+        path.extend(segment.chunks(width).map(|number| number.iter().fold(0, |all, byte| all << 8 | u32::from(*byte))));
+        bytes = rest;
+    }
+    Some(path)
+}
+
+/// A next hop of MP_REACH_NLRI: behind a route distinguisher of zero in a VPN, before a link-local one in IPv6.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let bytes = if matches!(bytes.len(), 12 | 24 | 48) { &bytes[8..] } else { bytes };
+    match bytes.first_chunk::<16>() {
+        Some(octets) => Some((*octets).into()),
+        None => bytes.first_chunk::<4>().map(|octets| (*octets).into()),
+    }
 }
 
 fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

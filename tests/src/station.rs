@@ -217,8 +217,8 @@ impl Station {
     ///
     /// # Panics
     /// After `patience`, saying that the station did not see `what`.
-    pub fn wait_for<R>(&self, what: &str, patience: Duration, mut look: impl FnMut(&[Connection]) -> Option<R>) -> R {
-        self.shared.state.wait_for(patience, |state| look(&state.connections)).unwrap_or_else(|| {
+    pub fn wait_for<R>(&self, what: &str, patience: Duration, look: impl FnMut(&[Connection]) -> Option<R>) -> R {
+        self.look_for(patience, look).unwrap_or_else(|| {
             let seen: Vec<_> = self
                 .connections()
                 .iter()
@@ -229,6 +229,11 @@ impl Station {
                 .collect();
             panic!("the station {} did not see {what} within {patience:?}; it saw {seen:#?}", self.address)
         })
+    }
+
+    /// The same for what need not be: `None` after `patience`.
+    pub fn look_for<R>(&self, patience: Duration, mut look: impl FnMut(&[Connection]) -> Option<R>) -> Option<R> {
+        self.shared.state.wait_for(patience, |state| look(&state.connections))
     }
 
     /// Waits until connection number `index` (from 0) satisfies `wanted`, and returns it.

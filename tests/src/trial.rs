@@ -18,6 +18,20 @@ use crate::{
 /// Where the relay of every trial listens.
 pub const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
+/// Ports of further stations at the address of the plan's own, from here on.
+pub const FURTHER_PORTS: u16 = 12_001;
+
+/// Lines of the BMP view: so many more sessions to the usual station's address, each with these lines in its view.
+pub fn further_sessions(count: u16, lines: &str) -> String {
+    let session = |number| {
+        format!(
+            "bmp-session {STATION} alias s{number}\n  tcp connect port {}\n{lines}\n quit\n",
+            FURTHER_PORTS + number
+        )
+    };
+    (0..count).map(session).collect()
+}
+
 /// What a trial begins with. Views are lines of configuration; the relay and the session's port are there already.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {

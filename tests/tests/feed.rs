@@ -1,9 +1,6 @@
 //! What stations are told of the feed: selections that change under a connection, daemons that go and come back, and files.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use lab::{
     bgp::{self, prefixes},
@@ -12,7 +9,7 @@ use lab::{
     footprint::resident,
     station::{Connection, Mode, Station},
     topology::STATION,
-    trial::{Plan, RELAY},
+    trial::{FURTHER_PORTS, Plan, RELAY, further_sessions},
     wait::patience,
 };
 use serde_json::Value;
@@ -77,8 +74,7 @@ fn a_file_that_is_not_mrt_is_said_so_and_nothing_else_is_touched() {
     trial.routes_arrive(&mut feeder, 10, 0);
 }
 
-/// Stations besides the plan's own, at ports from here on.
-const PORTS: u16 = 12_001;
+/// Stations besides the plan's own.
 const OTHERS: u16 = 7;
 /// Several times what the journal holds (64 MiB).
 const CHURN: usize = 200 << 20;
@@ -87,14 +83,11 @@ const MOST_MEMORY: u64 = (64 + 16 + 48) << 20;
 
 #[test]
 fn a_station_that_reads_nothing_hinders_nobody_takes_no_memory_and_ends_exact() {
-    let mut sessions = String::new();
-    for number in 0..OTHERS {
-        let _ =
-            writeln!(sessions, "bmp-session {STATION} alias s{number}\n  tcp connect port {}\n quit", PORTS + number);
-    }
+    let sessions = further_sessions(OTHERS, "");
     let plan = Plan { bmp: &sessions, ..Plan::default() };
     let trial = plan.start();
-    let start = |number| Station::with_receive_buffer(&trial.topology.station, (STATION, PORTS + number), 1 << 16);
+    let start =
+        |number| Station::with_receive_buffer(&trial.topology.station, (STATION, FURTHER_PORTS + number), 1 << 16);
     let mut stations: Vec<Station> = (0..OTHERS).map(start).collect();
     let stalled = stations.pop().expect("there are some");
     stalled.set_mode(Mode::Stall);
