@@ -17,13 +17,13 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The prefixes of a made-up table: `count` distinct /24 of 10.0.0.0/8, the first 10.0.0.0/24.
+/// The prefixes of a made-up table: `count` /24, one after the other from 10.0.0.0/24 on.
 ///
 /// # Panics
-/// For more than there are, 65,536.
+/// For more than 1,048,576, which end with 25.255.255.0/24.
 pub fn prefixes(count: usize) -> Vec<Prefix> {
-    assert!(count <= 1 << 16, "10.0.0.0/8 has 65,536 prefixes of 24 bits");
-    (0..count).map(|i| Prefix { network: Ipv4Addr::from_bits(0x0a00_0000 | (i as u32) << 8), length: 24 }).collect()
+    assert!(count <= 1 << 20, "{count} prefixes are more than the lab makes up");
+    (0..count).map(|i| Prefix { network: Ipv4Addr::from_bits(0x0a00_0000 + ((i as u32) << 8)), length: 24 }).collect()
 }
 
 const OPEN: u8 = 1;

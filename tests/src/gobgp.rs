@@ -1,12 +1,12 @@
 //! GoBGP as the local daemon: it opens a BMP session of its own, with no source configured, for bmpd to adopt.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     process::Command,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -14,6 +14,7 @@ use crate::{
     bgp::Prefix,
     netns::Netns,
     process::{Process, answer},
+    rib::{Family, IPV4, IPV6, Route, Routes, VPNV4},
     speaker::Speaker,
     wait::{PATIENCE, until},
 };
@@ -26,13 +27,16 @@ pub const PEER: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 4), 65004);
 /// Its API, which it insists on: a namespace has its own loopback, so that one port serves all.
 const API: &str = "127.0.0.1:50051";
 
+/// The configuration file.
+const CONFIGURATION: &str = "gobgpd.toml";
+
 /// A running gobgpd with one BGP peer and one BMP station.
 #[derive(Debug)]
 pub struct Gobgp {
     speaker: Option<Speaker>,
     netns: Netns,
     process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gobgp {
@@ -94,10 +98,10 @@ multihop-ttl = 8
                 ));
             }
         }
-        let file = folder.path().join("gobgpd.toml");
+        let file = folder.path().join(CONFIGURATION);
         std::fs::write(&file, configuration).expect("a temporary file can be written");
         let process = run(netns, &file);
-        Self { speaker: None, netns: netns.clone(), process, _folder: folder }
+        Self { speaker: None, netns: netns.clone(), process, folder }
     }
 
     /// Its BGP peer announces `routes`, in a new session where one is open.
@@ -114,10 +118,36 @@ multihop-ttl = 8
         });
     }
 
-    /// The prefixes of its table, in a family as `gobgp global rib -a` names it.
-    pub fn table(&self, family: &str) -> BTreeSet<String> {
-        let table: Value = show(&self.netns, &format!("global rib -a {family}"));
-        table.as_object().map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
+    /// Takes from its table, in the words of `gobgp global rib del`.
+    pub fn delete(&self, route: &str) {
+        answer(gobgp(&self.netns, "global rib del").args(route.split_whitespace()));
+    }
+
+    /// A command about a neighbour: `enable`, `disable`.
+    pub fn neighbour(&self, address: IpAddr, command: &str) {
+        answer(&mut gobgp(&self.netns, &format!("neighbor {address} {command}")));
+    }
+
+    /// Its table of a family.
+    pub fn table(&self, family: Family) -> Routes {
+        let name = match family {
+            IPV4 => "ipv4",
+            IPV6 => "ipv6",
+            VPNV4 => "vpnv4",
+            _ => "evpn",
+        };
+        routes(&show(&self.netns, &format!("global rib -a {name}")))
+    }
+
+    /// Kills it: it says nothing to anybody.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait();
+    }
+
+    /// Starts it once more, with nothing in its table.
+    pub fn start_again(&mut self) {
+        self.process = run(&self.netns, &self.folder.path().join(CONFIGURATION));
     }
 
     /// Its process id.
@@ -147,4 +177,37 @@ pub(crate) fn gobgp(netns: &Netns, words: &str) -> Command {
 /// What it answers, as JSON.
 pub(crate) fn show(netns: &Netns, words: &str) -> Value {
     serde_json::from_str(&answer(gobgp(netns, words).arg("-j"))).expect("GoBGP prints JSON")
+}
+
+/// A table as it prints it: the first path of each prefix, with the names that [`crate::rib::Rib`] gives.
+pub(crate) fn routes(table: &Value) -> Routes {
+    let all = table.as_object().into_iter().flatten();
+    all.map(|(name, paths)| (named(name), route(&paths[0]["attrs"]))).collect()
+}
+
+fn route(attributes: &Value) -> Route {
+    let mut route = Route::default();
+    for attribute in attributes.as_array().into_iter().flatten() {
+        if let Some(next_hop) = attribute["nexthop"].as_str() {
+            route.next_hop = next_hop.parse().ok();
+        }
+        let segments = attribute["as_paths"].as_array().into_iter().flatten();
+        let numbers = segments.flat_map(|segment| segment["asns"].as_array().into_iter().flatten());
+        route.as_path.extend(numbers.filter_map(Value::as_u64).map(|number| number as u32));
+    }
+    route
+}
+
+/// `65003:7:10.0.0.0/24` and `[type:macadv][rd:65003:7][etag:9][mac:02:00:00:00:00:01][ip:10.8.0.1]` in the lab's way.
+fn named(name: &str) -> String {
+    let fields: Vec<_> = name.split(['[', ']']).filter_map(|field| field.split_once(':')).collect();
+    match fields[..] {
+        [("type", "macadv"), ("rd", rd), ("etag", tag), ("mac", mac), ("ip", ip)] => {
+            format!("{rd} [2]:[{tag}]:[48]:[{mac}]:[32]:[{ip}]")
+        }
+        _ => match name.split(':').collect::<Vec<_>>()[..] {
+            [asn, number, prefix] if prefix.contains('.') => format!("{asn}:{number} {prefix}"),
+            _ => name.to_owned(),
+        },
+    }
 }

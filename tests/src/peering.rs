@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Instant,
 };
 
 use nix::sys::signal::Signal;
@@ -12,12 +13,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    bgp::prefixes,
+    bgp::{Prefix, prefixes},
     frr::{self, CONFIGURATION},
     netns::Netns,
     process::{Process, answer},
-    rib::{Family, IPV4, IPV6, Route, Routes, VPNV4},
-    wait::{PATIENCE, until},
+    rib::{Difference, EVPN, Family, IPV4, IPV6, Route, Routes, VPNV4},
+    wait::{PATIENCE, patience, until},
 };
 
 /// The daemon's address and AS number, on the first link of [`crate::topology::Topology`].
@@ -36,8 +37,10 @@ pub struct Table<'a> {
     pub ipv4: usize,
     /// IPv6 routes; FRR announces them over a session of its own, from IPv6 address to IPv6 address.
     pub ipv6: usize,
-    /// Routes in a VPN: of FRR alone.
+    /// Routes in a VPN.
     pub vpnv4: usize,
+    /// IP prefix routes of EVPN. Of FRR alone.
+    pub evpn: usize,
     /// TCP MD5.
     pub password: Option<&'a str>,
     /// It waits for bmpd to connect.
@@ -61,11 +64,28 @@ impl Table<'_> {
         (1..=self.ipv6).map(|number| format!("2001:db8:{number:x}::/48")).collect()
     }
 
-    /// Its IPv4 or IPv6 routes as BIRD announces them.
+    /// Its EVPN routes: FRR 8.4 keeps apart only what differs in the first 16 bits of the address.
+    fn evpn(&self) -> impl Iterator<Item = Prefix> {
+        prefixes(self.evpn << 8).into_iter().step_by(1 << 8)
+    }
+
+    /// Its routes of a family as BIRD announces them.
     pub fn routes(&self, family: Family) -> Routes {
-        let (prefixes, next_hop) = if family == IPV4 { (self.ipv4(), DAEMON.0) } else { (self.ipv6(), DAEMON_V6) };
-        let route = |number| Route { next_hop: Some(next_hop), as_path: vec![DAEMON.1, self.origin(number)] };
-        prefixes.into_iter().enumerate().map(|(number, prefix)| (prefix, route(number))).collect()
+        self.announced(family, |number| vec![DAEMON.1, self.origin(number)])
+    }
+
+    fn announced(&self, family: Family, as_path: impl Fn(usize) -> Vec<u32>) -> Routes {
+        let (routes, next_hop): (Vec<String>, _) = match family {
+            IPV4 => (self.ipv4(), DAEMON.0),
+            IPV6 => (self.ipv6(), DAEMON_V6),
+            VPNV4 => (prefixes(self.vpnv4).iter().map(|prefix| format!("{RD} {prefix}")).collect(), DAEMON.0),
+            _ => {
+                let name = |prefix: Prefix| format!("{RD} [5]:[0]:[24]:[{}]", prefix.network);
+                (self.evpn().map(name).collect(), DAEMON.0)
+            }
+        };
+        let route = |number| Route { next_hop: Some(next_hop), as_path: as_path(number) };
+        routes.into_iter().enumerate().map(|(number, name)| (name, route(number))).collect()
     }
 
     /// The AS number that the path of a route ends with.
@@ -73,6 +93,9 @@ impl Table<'_> {
         64_512 + ((number + self.paths) % 400) as u32
     }
 }
+
+/// The route distinguisher of routes in a VPN.
+const RD: &str = "65001:7";
 
 /// Which daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,33 +111,80 @@ pub struct Peering {
     netns: Netns,
     process: Process,
     folder: TempDir,
+    /// Of FRR's configuration in force.
+    networks: BTreeSet<(&'static str, String)>,
 }
 
 impl Peering {
     /// FRR's bgpd.
     pub fn frr(netns: &Netns, table: &Table<'_>) -> Self {
-        Self::start(Kind::Frr, netns, &frr(table))
+        Self::start(Kind::Frr, netns, table)
     }
 
     /// BIRD.
     pub fn bird(netns: &Netns, table: &Table<'_>) -> Self {
-        Self::start(Kind::Bird, netns, &bird(table))
+        Self::start(Kind::Bird, netns, table)
     }
 
-    fn start(kind: Kind, netns: &Netns, configuration: &str) -> Self {
+    fn start(kind: Kind, netns: &Netns, table: &Table<'_>) -> Self {
         let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
-        fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
+        write(kind, &folder, table);
         let process = run(kind, netns, &folder, false);
-        Self { kind, netns: netns.clone(), process, folder }
+        Self { kind, netns: netns.clone(), process, folder, networks: networks(table) }
     }
 
-    /// Another table, without a new session. Of BIRD alone.
+    /// Another table, without a new session.
     ///
     /// # Panics
-    /// If BIRD refuses it.
-    pub fn announce(&self, table: &Table<'_>) {
-        fs::write(self.folder.path().join(CONFIGURATION), bird(table)).expect("a temporary file can be written");
-        self.birdc("configure");
+    /// If the daemon refuses it.
+    pub fn announce(&mut self, table: &Table<'_>) {
+        match self.kind {
+            Kind::Frr => {
+                let before = std::mem::replace(&mut self.networks, networks(table));
+                let mut commands = format!("router bgp {}\n", DAEMON.1);
+                let mut command = |family: &str, command: &str| {
+                    let _ = write!(commands, "address-family {family}\n{command}\nexit-address-family\n");
+                };
+                for (family, network) in before.difference(&self.networks) {
+                    // The router's MAC is said to make a route, and may not be said to end it.
+                    let network = network.split(" routermac").next().unwrap_or_default();
+                    command(family, &format!("no network {network}"));
+                }
+                for (family, network) in self.networks.difference(&before) {
+                    command(family, &format!("network {network}"));
+                }
+                let file = self.folder.path().join("change");
+                fs::write(&file, commands).expect("a temporary file can be written");
+                let mut vtysh = self.netns.command("vtysh");
+                answer(vtysh.arg("--vty_socket").arg(self.folder.path()).args(["-d", "bgpd", "-f"]).arg(file));
+            }
+            Kind::Bird => {
+                write(self.kind, &self.folder, table);
+                self.birdc("configure");
+            }
+        }
+    }
+
+    /// Ends its sessions with a NOTIFICATION and opens none.
+    pub fn disable(&self) {
+        match self.kind {
+            Kind::Frr => self.shutdown(""),
+            Kind::Bird => drop(self.birdc("disable bmpd")),
+        }
+    }
+
+    /// Takes that back.
+    pub fn enable(&self) {
+        match self.kind {
+            Kind::Frr => self.shutdown("no "),
+            Kind::Bird => drop(self.birdc("enable bmpd")),
+        }
+    }
+
+    fn shutdown(&self, no: &str) {
+        let command = format!("{no}bgp shutdown");
+        let mut vtysh = frr::vtysh(&self.netns, self.folder.path(), "configure terminal");
+        answer(vtysh.args(["-c", &format!("router bgp {}", DAEMON.1), "-c", &command]));
     }
 
     /// Kills the daemon: it says nothing to its peer.
@@ -126,8 +196,8 @@ impl Peering {
     /// Starts it once more, as one that has restarted gracefully if it can say so, with another table if there is one.
     pub fn start_again(&mut self, table: Option<&Table<'_>>) {
         if let Some(table) = table {
-            let configuration = if self.kind == Kind::Frr { frr(table) } else { bird(table) };
-            fs::write(self.folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
+            write(self.kind, &self.folder, table);
+            self.networks = networks(table);
         }
         self.process = run(self.kind, &self.netns, &self.folder, true);
     }
@@ -140,43 +210,107 @@ impl Peering {
 
     /// What the daemon says that it has of a family, as [`crate::rib::Rib`] writes it.
     pub fn rib(&self, family: Family) -> BTreeSet<String> {
+        self.routes(family).into_keys().collect()
+    }
+
+    /// The same with next hops and AS paths, as it announces them to an external peer.
+    fn routes(&self, family: Family) -> Routes {
+        let next_hop = Some(if family == IPV6 { DAEMON_V6 } else { DAEMON.0 });
+        let announced = |path: &str| {
+            let path = path.split_whitespace().map(|number| number.parse().expect("an AS path is of numbers"));
+            Route { next_hop, as_path: [DAEMON.1].into_iter().chain(path).collect() }
+        };
         match self.kind {
-            Kind::Frr => self.frr_rib(family),
+            Kind::Frr => self.frr_rib(family).into_iter().map(|(name, path)| (name, announced(&path))).collect(),
             Kind::Bird => {
-                let table = if family == IPV4 { "master4" } else { "master6" };
-                let shown = self.birdc(&format!("show route table {table}"));
-                let routes = shown.lines().filter_map(|line| line.split_whitespace().next());
-                routes.filter(|word| word.contains('/')).map(str::to_owned).collect()
+                let table = match family {
+                    IPV4 => "master4",
+                    VPNV4 => "vpns",
+                    _ => "master6",
+                };
+                let shown = self.birdc(&format!("show route all table {table}"));
+                let mut routes = Routes::new();
+                let mut name = String::new();
+                for line in shown.lines() {
+                    match line.strip_prefix("\tBGP.as_path:") {
+                        Some(path) => drop(routes.insert(name.clone(), announced(path))),
+                        None if line.starts_with(|first: char| first.is_ascii_hexdigit()) => {
+                            let words = line.split_whitespace().take(if family == VPNV4 { 2 } else { 1 });
+                            name = words.collect::<Vec<_>>().join(" ");
+                        }
+                        None => {}
+                    }
+                }
+                routes
             }
         }
     }
 
-    fn frr_rib(&self, family: Family) -> BTreeSet<String> {
+    /// Names and AS paths of what FRR has.
+    fn frr_rib(&self, family: Family) -> Vec<(String, String)> {
         let name = match family {
             IPV6 => "ipv6 unicast",
             VPNV4 => "ipv4 vpn",
+            EVPN => "l2vpn evpn",
             _ => "ipv4 unicast",
         };
         let shown = frr::show(&self.netns, self.folder.path(), &format!("show bgp {name} json"));
-        let keys = |value: &Value| -> Vec<String> {
-            value.as_object().map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
+        let entries = |value: &Value| value.as_object().cloned().unwrap_or_default();
+        let path = |paths: &Value| paths[0]["path"].as_str().unwrap_or_default().to_owned();
+        let of = |(rd, routes): (&str, &Value)| -> Vec<_> {
+            entries(routes).iter().map(|(route, paths)| (format!("{rd} {route}"), path(paths))).collect()
         };
-        if family != VPNV4 {
-            return keys(&shown["routes"]).into_iter().collect();
+        match family {
+            VPNV4 => of((RD, &shown["routes"]["routeDistinguishers"][RD])),
+            EVPN => {
+                let routes = entries(&shown[RD]).into_iter().filter(|(route, _)| route != "rd");
+                routes.map(|(route, shown)| (format!("{RD} {route}"), path(&shown["paths"]))).collect()
+            }
+            _ => entries(&shown["routes"]).iter().map(|(route, paths)| (route.clone(), path(paths))).collect(),
         }
-        let by_rd = &shown["routes"]["routeDistinguishers"];
-        keys(by_rd)
-            .iter()
-            .flat_map(|rd| keys(&by_rd[rd]).into_iter().map(move |route| format!("{rd} {route}")))
-            .collect()
     }
 
-    /// Waits until the daemon has as many routes of a family, and returns them.
-    pub fn wait_rib(&self, family: Family, count: usize) -> BTreeSet<String> {
-        until(&format!("the daemon has {count} routes of {family:?}"), PATIENCE, || {
-            Some(self.rib(family)).filter(|rib| rib.len() == count)
-        })
+    /// Waits until the daemon has these routes of every family, and returns what it says it announces, with the peer that does.
+    ///
+    /// # Panics
+    /// If it has not, with the differences.
+    pub fn wait_tables(&self, table: &Table<'_>) -> Vec<(IpAddr, Family, Routes)> {
+        let counts = [(IPV4, table.ipv4), (IPV6, table.ipv6), (VPNV4, table.vpnv4), (EVPN, table.evpn)];
+        let families = counts.into_iter().filter(|(_, count)| *count > 0).map(|(family, _)| family);
+        let of = |family| {
+            let frr = self.kind == Kind::Frr;
+            let wanted = if frr { table.announced(family, |_| vec![DAEMON.1]) } else { table.routes(family) };
+            let deadline = Instant::now() + patience(PATIENCE);
+            loop {
+                let routes = self.routes(family);
+                if routes == wanted {
+                    let peer = if frr && family == IPV6 { DAEMON_V6 } else { DAEMON.0 };
+                    return (peer, family, routes);
+                }
+                assert!(Instant::now() < deadline, "{:?}: {}", self.kind, Difference(&routes, &wanted));
+            }
+        };
+        families.map(of).collect()
     }
+}
+
+/// Writes the daemon's configuration.
+fn write(kind: Kind, folder: &TempDir, table: &Table<'_>) {
+    let configuration = if kind == Kind::Frr { frr(table) } else { bird(table) };
+    fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
+}
+
+/// FRR's `network` commands by their families.
+fn networks(table: &Table<'_>) -> BTreeSet<(&'static str, String)> {
+    let vpn = prefixes(table.vpnv4).into_iter().map(|prefix| ("ipv4 vpn", format!("{prefix} rd {RD} label 100")));
+    let evpn = table.evpn().map(|prefix| {
+        let segment = "00:00:00:00:00:00:00:00:00:00";
+        let gateway = "gwip 192.0.2.9 routermac 02:00:00:00:00:09";
+        ("l2vpn evpn", format!("{prefix} rd {RD} ethtag 0 label 100 esi {segment} {gateway}"))
+    });
+    let ipv4 = table.ipv4().into_iter().map(|route| ("ipv4 unicast", route));
+    let ipv6 = table.ipv6().into_iter().map(|route| ("ipv6 unicast", route));
+    ipv4.chain(ipv6).chain(vpn).chain(evpn).collect()
 }
 
 fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
@@ -217,19 +351,16 @@ fn frr(table: &Table<'_>) -> String {
             let _ = writeln!(text, " neighbor {peer} passive");
         }
     }
-    let vpn = prefixes(table.vpnv4);
-    let vpn: Vec<String> = vpn.iter().map(|prefix| format!("{prefix} rd 65001:7 label 100")).collect();
-    for (family, peer, routes) in [
-        ("ipv4 unicast", peers[0], table.ipv4()),
-        ("ipv6 unicast", peers[1], table.ipv6()),
-        ("ipv4 vpn", peers[0], vpn),
-    ] {
-        if routes.is_empty() {
+    let networks = networks(table);
+    for family in ["ipv4 unicast", "ipv6 unicast", "ipv4 vpn", "l2vpn evpn"] {
+        let mut networks = networks.iter().filter(|(of, _)| *of == family).peekable();
+        if networks.peek().is_none() {
             continue;
         }
+        let peer = if family == "ipv6 unicast" { peers[1] } else { peers[0] };
         let _ = writeln!(text, " address-family {family}\n  neighbor {peer} activate");
-        for route in routes {
-            let _ = writeln!(text, "  network {route}");
+        for (_, network) in networks {
+            let _ = writeln!(text, "  network {network}");
         }
         let _ = writeln!(text, " exit-address-family");
     }
@@ -237,9 +368,9 @@ fn frr(table: &Table<'_>) -> String {
 }
 
 fn bird(table: &Table<'_>) -> String {
-    let statics = |name: &str, routes: Vec<String>| {
+    let statics = |name: &str, routes: Vec<String>, to: &str| {
         let with_path =
-            |(number, route)| format!("  route {route} blackhole {{ bgp_path.prepend({}); }};\n", table.origin(number));
+            |(number, route)| format!("  route {route} {to} {{ bgp_path.prepend({}); }};\n", table.origin(number));
         let routes: String = routes.iter().enumerate().map(with_path).collect();
         format!("protocol static {name}routes {{\n  {name};\n{routes}}}\n")
     };
@@ -248,12 +379,24 @@ fn bird(table: &Table<'_>) -> String {
     let multihop = if table.from.or(table.own).is_some() { "  multihop;\n" } else { "" };
     let password = table.password.map(|password| format!("  password \"{password}\";\n")).unwrap_or_default();
     let passive = if table.passive { "  passive;\n" } else { "" };
+    let vpn = prefixes(table.vpnv4).iter().map(|prefix| format!("{RD} {prefix}")).collect();
+    let (vpn, channel) = match table.vpnv4 {
+        0 => (String::new(), ""),
+        // It announces in a VPN only what leads somewhere, by a label.
+        _ => (
+            format!(
+                "vpn4 table vpns;\n{}",
+                statics("vpn4", vpn, "via 192.0.2.1 mpls 100").replace("  vpn4;", "  vpn4 { table vpns; };")
+            ),
+            "  vpn4 mpls { table vpns; import none; export all; next hop self; };\n",
+        ),
+    };
     format!(
-        "router id {id};\nprotocol device {{ }}\n{}{}protocol bgp bmpd {{\n  local {own} as {asn};\n  neighbor {peer} as {peer_as};\n  \
+        "router id {id};\nprotocol device {{ }}\n{}{}{vpn}protocol bgp bmpd {{\n  local {own} as {asn};\n  neighbor {peer} as {peer_as};\n  \
          connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n  graceful restart on;\n  graceful restart time 30;\n{password}{passive}{multihop}  \
          ipv4 {{ import none; export all; next hop self; }};\n  \
-         ipv6 {{ import none; export all; next hop address {DAEMON_V6}; }};\n}}\n",
-        statics("ipv4", table.ipv4()),
-        statics("ipv6", table.ipv6()),
+         ipv6 {{ import none; export all; next hop address {DAEMON_V6}; }};\n{channel}}}\n",
+        statics("ipv4", table.ipv4(), "blackhole"),
+        statics("ipv6", table.ipv6(), "blackhole"),
     )
 }

@@ -31,8 +31,17 @@ pub const PREPENDED: u32 = 64_999;
 
 /// A table that BIRD announces in a way that both daemons take: with global next hops alone, because FRR without zebra knows of no
 /// interfaces, and so of no link-local addresses.
-pub const TABLE: Table<'_> =
-    Table { ipv4: 0, ipv6: 0, vpnv4: 0, password: None, passive: false, from: Some(BMPD.0), own: None, paths: 0 };
+pub const TABLE: Table<'_> = Table {
+    ipv4: 0,
+    ipv6: 0,
+    vpnv4: 0,
+    evpn: 0,
+    password: None,
+    passive: false,
+    from: Some(BMPD.0),
+    own: None,
+    paths: 0,
+};
 
 /// How often it reports statistics, in seconds: GoBGP takes no less than 15.
 const STATISTICS: [u32; 2] = [1, 15];
@@ -117,7 +126,7 @@ impl Relayed {
         let after_policy = self.after_policy(before_policy);
         let of = |(peer, view)| {
             let wanted = if view == View::PrePolicy { before_policy } else { &after_policy };
-            let deadline = Instant::now() + patience(3 * PATIENCE);
+            let deadline = Instant::now() + patience(15 * PATIENCE);
             loop {
                 let table = self.table(view, family);
                 if table == *wanted {
@@ -185,19 +194,7 @@ impl Relayed {
             }
             _ => self.ask(&format!("global rib -a {family}")),
         };
-        routes(&shown, |paths| {
-            let attributes = paths[0]["attrs"].as_array().into_iter().flatten();
-            let mut route = Route::default();
-            for attribute in attributes {
-                if let Some(next_hop) = address(&attribute["nexthop"]) {
-                    route.next_hop = Some(next_hop);
-                }
-                let segments = attribute["as_paths"].as_array().into_iter().flatten();
-                let numbers = segments.flat_map(|segment| segment["asns"].as_array().into_iter().flatten());
-                route.as_path.extend(numbers.filter_map(Value::as_u64).map(|number| number as u32));
-            }
-            route
-        })
+        gobgp::routes(&shown)
     }
 }
 

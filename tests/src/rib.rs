@@ -49,7 +49,8 @@ pub struct Route {
     pub as_path: Vec<u32>,
 }
 
-/// Routes by their prefixes: `10.0.0.0/24`, `2001:db8::/32`, `65001:1 10.0.0.0/24` in a VPN, hexadecimal in EVPN.
+/// Routes by their prefixes: `10.0.0.0/24`, `2001:db8::/32`, `65001:1 10.0.0.0/24` in a VPN. In EVPN as FRR writes them, behind their route
+/// distinguisher, where they are of type 2 or 5 and of IPv4: `65001:1 [5]:[0]:[24]:[10.0.0.0]`; others are hexadecimal.
 pub type Routes = BTreeMap<String, Route>;
 
 /// The first few differences between two tables, which as a whole are too long to read.
@@ -255,11 +256,12 @@ fn as_path(mut bytes: &[u8], width: usize) -> Option<Vec<u32>> {
     Some(path)
 }
 
-/// A next hop of MP_REACH_NLRI: behind a route distinguisher of zero in a VPN, before a link-local one in IPv6.
+/// A next hop of MP_REACH_NLRI: behind a route distinguisher of zero in a VPN, before a link-local one in IPv6;
+/// FRR writes IPv4 ones of EVPN as IPv6 ones.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let bytes = if matches!(bytes.len(), 12 | 24 | 48) { &bytes[8..] } else { bytes };
     match bytes.first_chunk::<16>() {
-        Some(octets) => Some((*octets).into()),
+        Some(octets) => Some(IpAddr::from(*octets).to_canonical()),
         None => bytes.first_chunk::<4>().map(|octets| (*octets).into()),
     }
 }
@@ -275,18 +277,15 @@ fn nlri(family: Family, mut bytes: &[u8]) -> Option<Vec<String>> {
         let (route, rest) = if family == EVPN {
             let (&length, value) = rest.split_first()?;
             let (value, rest) = value.split_at_checked(length.into())?;
-            let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-            (format!("{first}-{hex}"), rest)
+            (evpn(first, value), rest)
         } else {
             let (prefix, rest) = rest.split_at_checked(usize::from(first.div_ceil(8)))?;
-            // One label and a route distinguisher of type 0, in a VPN.
-            let (name, prefix, length) = match (family.1, prefix) {
-                (128, [_, _, _, 0, 0, a0, a1, n0, n1, n2, n3, prefix @ ..]) => {
-                    let number = u32::from_be_bytes([*n0, *n1, *n2, *n3]);
-                    (format!("{}:{number} ", u16::from_be_bytes([*a0, *a1])), prefix, first.checked_sub(88)?)
-                }
-                (128, _) => return None,
-                _ => (String::new(), prefix, first),
+            // One label before the route distinguisher, in a VPN.
+            let (name, prefix, length) = if family.1 == 128 {
+                let (rd, prefix) = prefix.get(3..)?.split_first_chunk()?;
+                (format!("{} ", distinguisher(rd)?), prefix, first.checked_sub(88)?)
+            } else {
+                (String::new(), prefix, first)
             };
             let mut octets = [0; 16];
             octets.get_mut(..prefix.len())?.copy_from_slice(prefix);
@@ -298,4 +297,32 @@ fn nlri(family: Family, mut bytes: &[u8]) -> Option<Vec<String>> {
         bytes = rest;
     }
     Some(routes)
+}
+
+/// A route distinguisher of type 0 (RFC 4364 §4.2).
+fn distinguisher(&[high, low, a0, a1, n0, n1, n2, n3]: &[u8; 8]) -> Option<String> {
+    let (asn, number) = (u16::from_be_bytes([a0, a1]), u32::from_be_bytes([n0, n1, n2, n3]));
+    ([high, low] == [0, 0]).then(|| format!("{asn}:{number}"))
+}
+
+/// A route of EVPN (RFC 7432 §7.2, RFC 9136 §3.1).
+fn evpn(kind: u8, value: &[u8]) -> String {
+    let known = || {
+        let (rd, rest) = value.split_first_chunk()?;
+        let rd = distinguisher(rd)?;
+        // The Ethernet segment's identifier is not compared.
+        let (tag, rest) = rest.get(10..)?.split_first_chunk::<4>()?;
+        let tag = u32::from_be_bytes(*tag);
+        match (kind, rest) {
+            (2, &[48, m0, m1, m2, m3, m4, m5, 32, a, b, c, d, ..]) => {
+                let mac = [m0, m1, m2, m3, m4, m5].map(|byte| format!("{byte:02x}")).join(":");
+                Some(format!("{rd} [2]:[{tag}]:[48]:[{mac}]:[32]:[{}]", Ipv4Addr::from([a, b, c, d])))
+            }
+            (5, &[length, a, b, c, d, ..]) => {
+                Some(format!("{rd} [5]:[{tag}]:[{length}]:[{}]", Ipv4Addr::from([a, b, c, d])))
+            }
+            _ => None,
+        }
+    };
+    known().unwrap_or_else(|| format!("{kind}-{}", value.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }

@@ -1,0 +1,209 @@
+//! Real daemons as BGP peers: what a station has is what is in their tables, whenever it comes and whatever the daemons go through.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use lab::{
+    bgp::prefixes,
+    gobgp::{GOBGP, Gobgp},
+    peering::{BMPD, DAEMON, DAEMON_V6, Peering, Table},
+    rib::{EVPN, Family, IPV4, IPV6, Mirror, Routes, VPNV4, View},
+    soak,
+    station::Station,
+    topology::{STATION, Topology},
+    trial::{FURTHER_PORTS, Plan, Trial, further_sessions},
+    wait::{PATIENCE, until},
+};
+
+/// A full table several times in one test, on a loaded machine.
+const LONG: Duration = Duration::from_secs(120);
+
+/// bmpd with these peers in its bgp view, three sessions, and a station for the first of them, which is up.
+fn start(bgp: &str, topology: Topology) -> Trial {
+    let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
+    let sessions = further_sessions(2, "connect-retry 1 1");
+    let trial = Plan { system: &system, bmp: &sessions, ..Plan::default() }.start_on(topology);
+    trial.bmpd.wait_up(STATION);
+    trial
+}
+
+/// Lines of the bgp view: peers, and the families of each.
+fn peers(peers: &[(IpAddr, u32, &[&str])]) -> String {
+    let numbers = peers.iter().map(|(address, asn, _)| format!(" peer {address} as-number {asn}\n"));
+    let families = peers.iter().flat_map(|(address, _, families)| {
+        families.iter().map(move |family| format!(" {family}\n  peer {address} enable\n"))
+    });
+    numbers.chain(families).collect()
+}
+
+/// A station for one more of the sessions.
+fn station(trial: &Trial, number: u16) -> Station {
+    Station::start(&trial.topology.station, (STATION, FURTHER_PORTS + number))
+}
+
+/// Each station has these tables.
+fn assert_have(stations: &mut [Mirror<'_>], tables: &[(IpAddr, Family, Routes)]) {
+    for (peer, family, routes) in tables {
+        for station in &mut *stations {
+            station.wait_view((*peer, View::PrePolicy, *family), routes, LONG);
+        }
+    }
+}
+
+/// These peers are down at each station.
+fn wait_down(stations: &mut [Mirror<'_>], peers: &[IpAddr]) {
+    for station in stations {
+        station.wait_for("Peer Down", LONG, |rib| (!peers.iter().any(|peer| rib.is_up(*peer))).then_some(()));
+    }
+}
+
+/// Through changes, flaps and a crash of a daemon that has these tables.
+fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: &Table<'_>, peers: &[IpAddr]) {
+    let mut stations = vec![Mirror::of(&trial.station)];
+    assert_have(&mut stations, &daemon.wait_tables(table));
+    let of = |round: usize| {
+        let less = |count: usize| count / (1 + round % 3);
+        let (ipv4, ipv6) = (less(table.ipv4), less(table.ipv6));
+        Table { ipv4, ipv6, vpnv4: less(table.vpnv4), evpn: less(table.evpn), paths: round, ..*table }
+    };
+
+    // One that comes in the middle of changes.
+    daemon.announce(&of(1));
+    let second = station(trial, 0);
+    stations.push(Mirror::of(&second));
+    let rounds = soak::times(4, 30);
+    for round in 2..=rounds {
+        daemon.announce(&of(round));
+        if round % 4 == 0 {
+            assert_have(&mut stations, &daemon.wait_tables(&of(round)));
+        }
+    }
+    assert_have(&mut stations, &daemon.wait_tables(&of(rounds)));
+
+    for _ in 0..soak::times(2, 20) {
+        daemon.disable();
+        wait_down(&mut stations, peers);
+        daemon.enable();
+        assert_have(&mut stations, &daemon.wait_tables(&of(rounds)));
+    }
+
+    // It crashes while its routes change, and has others when it is back.
+    daemon.announce(&of(1));
+    daemon.kill();
+    daemon.start_again(Some(&of(3)));
+    // One that comes at the end, while the table is told.
+    let third = station(trial, 1);
+    stations.push(Mirror::of(&third));
+    assert_have(&mut stations, &daemon.wait_tables(&of(3)));
+    for station in [&trial.station, &second, &third] {
+        station.wait_connection(0, "no end", |connection| connection.end.is_none());
+        assert_eq!(station.connections().len(), 1);
+    }
+}
+
+#[test]
+fn stations_have_what_frr_has_through_changes_flaps_and_a_crash() {
+    let routes = soak::times(20_000, 100_000);
+    let table = Table { ipv4: routes, ipv6: routes / 2, vpnv4: 200, evpn: 200, ..Table::default() };
+    let (address, asn) = DAEMON;
+    let families = ["ipv4-family unicast", "ipv4-family vpnv4", "l2vpn-family evpn"];
+    let peers = peers(&[(address, asn, &families), (DAEMON_V6, asn, &["ipv6-family unicast"])]);
+    let trial = start(&peers, Topology::new());
+    let frr = Peering::frr(&trial.topology.station, &table);
+    stations_have_what_the_daemon_has(&trial, frr, &table, &[address, DAEMON_V6]);
+}
+
+#[test]
+fn stations_have_what_bird_has_through_changes_flaps_and_a_crash() {
+    let routes = soak::times(20_000, 100_000);
+    let table = Table { ipv4: routes, ipv6: routes / 2, vpnv4: 200, ..Table::default() };
+    let (address, asn) = DAEMON;
+    let families = ["ipv4-family unicast", "ipv6-family unicast", "ipv4-family vpnv4"];
+    let trial = start(&peers(&[(address, asn, &families)]), Topology::new());
+    let bird = Peering::bird(&trial.topology.station, &table);
+    stations_have_what_the_daemon_has(&trial, bird, &table, &[address]);
+}
+
+/// GoBGP's table of each family, as it announces it.
+fn tables(gobgp: &Gobgp) -> Vec<(IpAddr, Family, Routes)> {
+    let (own, asn) = GOBGP;
+    let announced = |family| {
+        let mut routes = gobgp.table(family);
+        for route in routes.values_mut() {
+            route.as_path.insert(0, asn);
+            // It is told of IPv6 routes where they lead, and is the next hop of the others itself.
+            if family != IPV6 {
+                route.next_hop = Some(own.into());
+            }
+        }
+        (own.into(), family, routes)
+    };
+    [IPV4, IPV6, VPNV4, EVPN].map(announced).into()
+}
+
+/// Gives GoBGP routes of the families that its peer has none of; how many of each.
+fn add(gobgp: &Gobgp, count: usize) {
+    for number in 1..=count {
+        gobgp.add(&format!("-a ipv6 2001:db8:{number:x}::/48 nexthop 2001:db8::1"));
+        gobgp.add(&format!("-a vpnv4 10.9.{number}.0/24 label 100 rd 65003:7 rt 65003:7"));
+        gobgp.add(&format!(
+            "-a evpn macadv 02:00:00:00:00:{number:02x} 10.8.0.{number} etag 9 label 5000 rd 65003:7 rt 65003:7 encap vxlan"
+        ));
+    }
+}
+
+/// It has `ipv4` routes of its peer, and `others` of each other family.
+fn wait_table(gobgp: &Gobgp, ipv4: usize, others: usize) -> Vec<(IpAddr, Family, Routes)> {
+    until(&format!("GoBGP has {ipv4} and {others} routes"), 3 * PATIENCE, || {
+        let tables = tables(gobgp);
+        let counts: Vec<_> = tables.iter().map(|(.., routes)| routes.len()).collect();
+        (counts == [ipv4, others, others, others]).then_some(tables)
+    })
+}
+
+#[test]
+fn stations_have_what_gobgp_has_through_changes_flaps_and_a_crash_from_beyond_the_link() {
+    let topology = Topology::new();
+    let (own, asn) = (IpAddr::from(GOBGP.0), GOBGP.1);
+    topology.router.ip(&format!("route add {own}/32 via 192.0.2.2 dev up1"));
+    let nobody = (Ipv4Addr::LOCALHOST, 9).into();
+    let mut gobgp = Gobgp::with_neighbour(&topology.station, nobody, Some(BMPD));
+    let routes = prefixes(soak::times(20_000, 100_000));
+    gobgp.announce(&routes);
+    add(&gobgp, 20);
+    let families = ["ipv4-family unicast", "ipv6-family unicast", "ipv4-family vpnv4", "l2vpn-family evpn"];
+    let trial = start(&peers(&[(own, asn, &families)]), topology);
+    let mut stations = vec![Mirror::of(&trial.station)];
+    assert_have(&mut stations, &wait_table(&gobgp, routes.len(), 20));
+
+    // One that comes in the middle of changes: the table goes and another comes.
+    gobgp.announce(&routes[routes.len() / 2..]);
+    let second = station(&trial, 0);
+    stations.push(Mirror::of(&second));
+    for round in 0..soak::times(2, 10) {
+        gobgp.announce(&routes[..routes.len() / (2 + round)]);
+    }
+    gobgp.announce(&routes[..routes.len() / 2]);
+    gobgp.delete("-a vpnv4 10.9.1.0/24 label 100 rd 65003:7");
+    gobgp.add("-a vpnv4 10.9.99.0/24 label 100 rd 65003:7 rt 65003:7");
+    assert_have(&mut stations, &wait_table(&gobgp, routes.len() / 2, 20));
+
+    for _ in 0..soak::times(1, 10) {
+        gobgp.neighbour(BMPD.0, "disable");
+        wait_down(&mut stations, &[own]);
+        gobgp.neighbour(BMPD.0, "enable");
+        assert_have(&mut stations, &wait_table(&gobgp, routes.len() / 2, 20));
+    }
+
+    gobgp.kill();
+    wait_down(&mut stations, &[own]);
+    gobgp.start_again();
+    gobgp.announce(&routes);
+    // One that comes at the end, while the table is told.
+    let third = station(&trial, 1);
+    stations.push(Mirror::of(&third));
+    add(&gobgp, 5);
+    assert_have(&mut stations, &wait_table(&gobgp, routes.len(), 5));
+}
