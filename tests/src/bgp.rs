@@ -69,10 +69,16 @@ pub fn notification() -> Vec<u8> {
 
 /// An UPDATE (§4.3) that announces `routes`, 4-octet AS path of `asn` alone.
 pub fn announce(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
+    announce_with(routes, asn, next_hop, &[])
+}
+
+/// The same with more attributes, as they are on the wire.
+pub fn announce_with(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr, more: &[u8]) -> Vec<u8> {
     let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1];
     attributes.extend(asn.to_be_bytes());
     attributes.extend([0x40, 3, 4]);
     attributes.extend(next_hop.octets());
+    attributes.extend(more);
     update(&attributes, &nlri(routes))
 }
 
@@ -83,6 +89,14 @@ pub fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     body.extend(attributes);
     body.extend(nlri);
     message(UPDATE, &body)
+}
+
+/// An optional transitive attribute that nobody knows, with `bytes` of `value` in it.
+pub fn unknown_attribute(value: u8, bytes: usize) -> Vec<u8> {
+    let mut attribute = vec![0xd0, 200];
+    attribute.extend(short(bytes));
+    attribute.resize(4 + bytes, value);
+    attribute
 }
 
 /// An UPDATE that withdraws `routes`.

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -30,6 +30,8 @@ pub enum Mode {
     Read,
     /// Accepts and reads nothing, so that its window closes.
     Stall,
+    /// Reads so many bytes a second of each connection.
+    Trickle(usize),
     /// Closes every new connection at once, with FIN.
     Close,
     /// Resets every new connection at once.
@@ -143,7 +145,10 @@ impl Station {
         let shared = Arc::new(Shared { state: Watched::default(), wake });
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || Loop { shared: &shared, listener: None, open: Vec::new(), lingering: Vec::new() }.run()
+            move || {
+                let (open, lingering) = (Vec::new(), Vec::new());
+                Loop { shared: &shared, listener: None, open, lingering, sipped: Instant::now() }.run()
+            }
         });
         let station = Self { netns: netns.clone(), address, receive_buffer, shared, thread: Some(thread) };
         station.listen();
@@ -291,7 +296,12 @@ struct Loop<'a> {
     open: Vec<Open>,
     /// What the other side has closed and this one has not.
     lingering: Vec<TcpStream>,
+    /// When a station that trickles has read last.
+    sipped: Instant,
 }
+
+/// How often a station that trickles reads, and how many times a second that is.
+const SIP: (Duration, usize) = (Duration::from_millis(100), 10);
 
 struct Open {
     /// Its place in `State::connections`.
@@ -331,11 +341,15 @@ impl Loop<'_> {
 
     /// Waits for something to do: whether to accept, and what is to be read or has failed.
     fn poll(&self, mode: Mode) -> (bool, Vec<usize>) {
-        let reading = if mode == Mode::Stall { PollFlags::empty() } else { PollFlags::POLLIN };
+        let (reading, timeout) = match mode {
+            Mode::Stall => (PollFlags::empty(), PollTimeout::NONE),
+            Mode::Trickle(_) => (PollFlags::empty(), PollTimeout::try_from(SIP.0).expect("it is short")),
+            _ => (PollFlags::POLLIN, PollTimeout::NONE),
+        };
         let mut wanted = vec![PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];
         wanted.extend(self.open.iter().map(|open| PollFd::new(open.stream.as_fd(), reading)));
         wanted.extend(self.listener.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
-        if poll(&mut wanted, PollTimeout::NONE).is_err() {
+        if poll(&mut wanted, timeout).is_err() {
             return (false, Vec::new());
         }
         let happened = |fd: &PollFd| fd.any().unwrap_or(false);
@@ -362,7 +376,7 @@ impl Loop<'_> {
             state.connections.len() - 1
         });
         match mode {
-            Mode::Read | Mode::Stall | Mode::Linger => {
+            Mode::Read | Mode::Stall | Mode::Trickle(_) | Mode::Linger => {
                 if stream.set_nonblocking(true).is_ok() {
                     self.open.push(Open { index, stream, unfinished: BytesMut::new() });
                 }
@@ -408,14 +422,21 @@ impl Loop<'_> {
 
     fn receive(&mut self, mode: Mode, ready: &[usize], buffer: &mut [u8]) {
         let (shared, lingering) = (self.shared, &mut self.lingering);
+        let (sips, buffer) = match mode {
+            Mode::Trickle(rate) if self.sipped.elapsed() >= SIP.0 => (true, &mut buffer[..rate / SIP.1]),
+            _ => (false, buffer),
+        };
+        if sips {
+            self.sipped = Instant::now();
+        }
         self.open.retain_mut(|open| {
-            if !ready.contains(&open.index) {
+            let is_ready = ready.contains(&open.index);
+            if !is_ready && !sips {
                 return true;
             }
-            if mode == Mode::Stall {
-                // Only an error wakes a station that does not read.
-                shared.state.change(|state| state.connections[open.index].end = Some(End::Reset));
-                return false;
+            if is_ready && matches!(mode, Mode::Stall | Mode::Trickle(_)) {
+                // Only an error wakes a station that does not read when it could.
+                return open.finish(shared, End::Reset);
             }
             match open.stream.read(buffer) {
                 Ok(0) if mode == Mode::Linger => {
@@ -534,6 +555,9 @@ mod tests {
             written += message.len();
         }
         assert_eq!(station.connections()[0].bytes, 0);
+        station.set_mode(Mode::Trickle(1000));
+        let bytes = station.wait_connection(0, "a little", |c| c.bytes > 0).bytes;
+        assert!(bytes <= 100 && station.wait_connection(0, "a little more", |c| c.bytes > bytes).bytes <= bytes + 100);
         station.set_mode(Mode::Read);
         station.wait_connection(0, "all of it", |c| c.bytes >= written as u64);
     }

@@ -1,16 +1,13 @@
 //! What stations are told of the feed: selections that change under a connection, daemons that go and come back, and files.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::{
-    bgp::{self, prefixes},
+    bgp::prefixes,
     bmp::{self, Peer},
     feeder::Feeder,
-    footprint::resident,
-    station::{Connection, Mode, Station},
     topology::STATION,
-    trial::{FURTHER_PORTS, Plan, RELAY, further_sessions},
-    wait::patience,
+    trial::{Plan, RELAY},
 };
 use serde_json::Value;
 
@@ -72,51 +69,4 @@ fn a_file_that_is_not_mrt_is_said_so_and_nothing_else_is_touched() {
     assert!(replay["why"].as_str().is_some_and(|why| why.contains(&*file.path().to_string_lossy())), "{replay:#}");
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
-}
-
-/// Stations besides the plan's own.
-const OTHERS: u16 = 7;
-/// Several times what the journal holds (64 MiB).
-const CHURN: usize = 200 << 20;
-/// What journal and withdrawals may take, and what a process that does this work has besides: buffers of eight connections, its code.
-const MOST_MEMORY: u64 = (64 + 16 + 48) << 20;
-
-#[test]
-fn a_station_that_reads_nothing_hinders_nobody_takes_no_memory_and_ends_exact() {
-    let sessions = further_sessions(OTHERS, "");
-    let plan = Plan { bmp: &sessions, ..Plan::default() };
-    let trial = plan.start();
-    let start =
-        |number| Station::with_receive_buffer(&trial.topology.station, (STATION, FURTHER_PORTS + number), 1 << 16);
-    let mut stations: Vec<Station> = (0..OTHERS).map(start).collect();
-    let stalled = stations.pop().expect("there are some");
-    stalled.set_mode(Mode::Stall);
-    for station in stations.iter().chain([&stalled, &trial.station]) {
-        station.wait_connection(0, "its connection", |_| true);
-    }
-    let mut feeder = trial.feeder();
-    let before = resident(trial.bmpd.pid());
-    let message = bmp::announcements(&Peer::default(), &prefixes(900), 900).remove(0);
-    let mut most = before;
-    for number in 0..CHURN / message.len() {
-        feeder.raw(&message);
-        if number % 4096 == 0 {
-            most = most.max(resident(trial.bmpd.pid()));
-        }
-    }
-    let last = bmp::route_monitoring(&Peer::default(), bmp::PRE_POLICY, &bgp::withdraw(&prefixes(3)));
-    feeder.send(last.clone());
-    let sent = Instant::now();
-    let has_last = |connection: &Connection| connection.frames.last().is_some_and(|frame| frame.0 == last);
-    for station in stations.iter().chain([&trial.station]) {
-        station.wait_connection(0, "the last message", has_last);
-    }
-    // They were with it all the time: what is left then is not the churn.
-    assert!(sent.elapsed() < patience(Duration::from_secs(5)), "{:?}", sent.elapsed());
-    most = most.max(resident(trial.bmpd.pid()));
-    assert!(most - before < MOST_MEMORY, "{} MiB more than before", (most - before) >> 20);
-    stalled.set_mode(Mode::Read);
-    let connection = stalled.wait_connection(0, "the last message", has_last);
-    assert!(connection.frames.len() < CHURN / message.len() / 2, "it was told what became of it, not all that was");
-    assert_eq!((connection.count(bmp::PEER_UP), connection.end), (1, None));
 }

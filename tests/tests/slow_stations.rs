@@ -1,0 +1,219 @@
+//! Stations that read slowly, or not at all, or vanish: they hinder nobody, take no memory, and end exact.
+
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use lab::{
+    bgp::{self, Prefix, prefixes},
+    bmp::{self, Peer},
+    bmpd::{Bmpd, number},
+    feeder::Feeder,
+    footprint::resident,
+    rib::{IPV4, Mirror, Route, Routes, View},
+    soak,
+    station::{Mode, Station},
+    topology::{STATION, STATION_2, STATION_PORT},
+    trial::{FURTHER_PORTS, Plan, RELAY, further_sessions},
+    wait::patience,
+};
+
+/// What a station has to be told may be a whole table.
+const LONG: Duration = Duration::from_secs(60);
+/// Routes that are announced in one message, and what is in the attributes of each message besides.
+const BLOCK: usize = 50;
+const FILLING: usize = 3_700;
+/// How many blocks are in force at a time: 20,000 routes. The others have been withdrawn.
+const KEPT: usize = 400;
+/// Different blocks: 1,000,000 prefixes, so that those withdrawn do not fit into what is kept of them (16 MiB).
+const BLOCKS: usize = 20_000;
+/// How long the churn lasts: longer than a station that acknowledged nothing would stay, so that a slow one is seen not to be cut.
+const LASTS: Duration = Duration::from_secs(40);
+/// How much there is of it, in MiB: several times the journal (64 MiB).
+fn churn() -> usize {
+    soak::times(256, 1024) << 20
+}
+/// What the journal and the withdrawals that are kept may take, and what a process that does this work has besides: 20,000 routes with the
+/// attributes of 400 messages, buffers of eight connections, what the allocator holds.
+const MOST_MEMORY: u64 = (64 + 16 + 48) << 10;
+
+/// Announcements and withdrawals that never end: block by block, each announced with attributes that no other has, and withdrawn when
+/// [`KEPT`] more have been.
+struct Churn {
+    peer: Peer,
+    routes: Vec<Prefix>,
+    number: usize,
+}
+
+impl Churn {
+    fn new() -> Self {
+        Self { peer: Peer::default(), routes: prefixes(BLOCKS * BLOCK), number: 0 }
+    }
+
+    fn block(&self, number: usize) -> &[Prefix] {
+        &self.routes[number % BLOCKS * BLOCK..][..BLOCK]
+    }
+
+    /// The AS number that is the path of a block's routes.
+    fn asn(number: usize) -> u32 {
+        100_000 + number as u32
+    }
+
+    /// The messages of one step.
+    fn step(&mut self) -> Vec<u8> {
+        let filling = bgp::unknown_attribute(self.number as u8, FILLING);
+        let routes = self.block(self.number);
+        let update = bgp::announce_with(routes, Self::asn(self.number), self.peer.address, &filling);
+        let mut messages = bmp::route_monitoring(&self.peer, bmp::PRE_POLICY, &update);
+        if let Some(old) = self.number.checked_sub(KEPT) {
+            messages.extend(bmp::route_monitoring(&self.peer, bmp::PRE_POLICY, &bgp::withdraw(self.block(old))));
+        }
+        self.number += 1;
+        messages
+    }
+
+    /// What has been announced and not withdrawn.
+    fn in_force(&self) -> Routes {
+        let blocks = self.number.saturating_sub(KEPT)..self.number;
+        let route = |number| Route { next_hop: Some(self.peer.address.into()), as_path: vec![Self::asn(number)] };
+        blocks
+            .flat_map(|number| self.block(number).iter().map(move |prefix| (prefix.to_string(), route(number))))
+            .collect()
+    }
+}
+
+/// Where these routes are.
+fn of_the_peer() -> (IpAddr, View, lab::rib::Family) {
+    (Peer::default().address.into(), View::PrePolicy, IPV4)
+}
+
+/// How long it took until all of these sessions were seen to have reached the sequence number that had been the feed's last; asking takes most
+/// of that.
+fn lag(bmpd: &Bmpd, ports: &[u16]) -> Duration {
+    let of = |sessions: &[serde_json::Value], name: &str| -> Vec<u64> {
+        let among = sessions.iter().filter(|session| ports.iter().any(|port| session["port"] == *port));
+        among.map(|session| number(&session["feed"][name])).collect()
+    };
+    let head = of(&bmpd.sessions(), "head").into_iter().max().expect("there are sessions");
+    let asked = Instant::now();
+    loop {
+        let cursors = of(&bmpd.sessions(), "cursor");
+        assert_eq!(cursors.len(), ports.len());
+        if cursors.iter().all(|cursor| *cursor >= head) {
+            return asked.elapsed();
+        }
+        assert!(asked.elapsed() < LONG, "{cursors:?} have not reached {head}");
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are of interest where the test is run by hand")]
+fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nobody_take_no_memory_and_end_exact() {
+    let sessions = further_sessions(7, "");
+    let trial = Plan { bmp: &sessions, ..Plan::default() }.start();
+    let start =
+        |number| Station::with_receive_buffer(&trial.topology.station, (STATION, FURTHER_PORTS + number), 1 << 16);
+    let stations: Vec<Station> = (0..7).map(start).collect();
+    let [little, nothing, quick @ ..] = &stations[..] else { unreachable!("there are seven") };
+    let quick: Vec<&Station> = quick.iter().chain([&trial.station]).collect();
+    let ports: Vec<u16> = quick.iter().map(|station| station.address().port()).collect();
+    for station in &stations {
+        station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    }
+    little.set_mode(Mode::Trickle(1_000));
+    nothing.set_mode(Mode::Stall);
+    let mut feeder = trial.feeder();
+    let mut churn = Churn::new();
+    let before = resident(trial.bmpd.pid());
+
+    let is_over = AtomicBool::new(false);
+    let (mut lags, mut most) = (Vec::new(), before);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (begin, mut sent) = (Instant::now(), 0);
+            while sent < self::churn() {
+                let messages = churn.step();
+                feeder.raw(&messages);
+                sent += messages.len();
+                // No faster than that, and no slower if it can be.
+                let due = LASTS.mul_f64(sent as f64 / self::churn() as f64);
+                std::thread::sleep(due.saturating_sub(begin.elapsed()));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            lags.push(lag(&trial.bmpd, &ports));
+            most = most.max(resident(trial.bmpd.pid()));
+        }
+    });
+    lags.sort();
+    let (worst, usual) = (lags[lags.len() - 1], lags[lags.len() * 9 / 10]);
+    let more = most - before;
+    println!("{} times the head was reached within {usual:?} mostly, {worst:?} at most; {more} KiB more", lags.len());
+    assert!(usual < patience(Duration::from_secs(1)), "{lags:?}");
+    assert!(more < MOST_MEMORY, "{more} KiB more than before");
+
+    // Both are where they were, and have been told next to nothing.
+    assert!(little.connections()[0].bytes < 1_000 * 2 * LASTS.as_secs());
+    assert!(nothing.connections()[0].bytes < 1_000);
+    let wanted = churn.in_force();
+    // What the quick ones were told is the same to the byte, and comes to what it should.
+    Mirror::of(quick[0]).wait_view(of_the_peer(), &wanted, LONG);
+    let same = quick[0].connections().remove(0);
+    for station in &quick[1..] {
+        let count = same.frames.len();
+        let other = station.wait_connection(0, "as many messages", |connection| connection.frames.len() == count);
+        assert!(other.feed() == same.feed(), "{:?} was told something else", station.address());
+    }
+    for station in [little, nothing] {
+        station.set_mode(Mode::Read);
+        Mirror::of(station).wait_view(of_the_peer(), &wanted, LONG);
+        let bytes = station.connections()[0].bytes;
+        assert!(bytes < self::churn() as u64 / 2, "{bytes} bytes: it was told what became of it, not all that was");
+    }
+    for station in stations.iter().chain([&trial.station]) {
+        let connections = station.connections();
+        assert_eq!((connections.len(), &connections[0].end), (1, &None));
+    }
+    let after = resident(trial.bmpd.pid());
+    assert!(after - before < MOST_MEMORY, "{} KiB more than before", after - before);
+}
+
+#[test]
+fn a_station_that_vanishes_is_noticed_and_is_exact_when_it_is_back() {
+    let other = format!("bmp-session {STATION_2}\n  tcp connect port {STATION_PORT}\n  connect-retry 1 2\n quit\n");
+    let trial = Plan { bmp: &other, ..Plan::default() }.start_up();
+    let vanishes = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
+    trial.bmpd.wait_up(STATION_2);
+    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &Peer::default());
+    let mut churn = Churn::new();
+    let mut go_on = |steps: usize| {
+        for _ in 0..steps {
+            feeder.raw(&churn.step());
+        }
+        churn.in_force()
+    };
+    let (mut stays, mut mirror) = (Mirror::of(&trial.station), Mirror::of(&vanishes));
+    let routes = go_on(2 * KEPT);
+    stays.wait_view(of_the_peer(), &routes, LONG);
+    mirror.wait_view(of_the_peer(), &routes, LONG);
+    // Its packets disappear, and nothing says so.
+    trial.topology.station.ip(&format!("addr del {STATION_2}/32 dev lo"));
+    let since = Instant::now();
+    while !trial.bmpd.log().iter().any(|line| line.contains("keepalive-timeout")) {
+        assert!(since.elapsed() < patience(LONG), "it is not noticed");
+        let routes = go_on(100);
+        stays.wait_view(of_the_peer(), &routes, LONG);
+    }
+    // More than the journal keeps, while nobody is there.
+    let routes = go_on((96 << 20) / FILLING);
+    stays.wait_view(of_the_peer(), &routes, LONG);
+    trial.topology.station.ip(&format!("addr add {STATION_2}/32 dev lo"));
+    vanishes.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    let routes = go_on(100);
+    mirror.wait_view(of_the_peer(), &routes, LONG);
+    stays.wait_view(of_the_peer(), &routes, LONG);
+    assert_eq!(trial.station.connections().len(), 1);
+}
