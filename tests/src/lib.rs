@@ -38,4 +38,5 @@ pub mod table;
 pub mod terminal;
 pub mod topology;
 pub mod trial;
+pub mod tshark;
 pub mod wait;

@@ -202,6 +202,11 @@ impl Peering {
         self.process = run(self.kind, &self.netns, &self.folder, true);
     }
 
+    /// What a `show` command of FRR answers, as JSON.
+    pub fn ask(&self, command: &str) -> Value {
+        frr::show(&self.netns, self.folder.path(), command)
+    }
+
     /// A command for BIRD: what it answers.
     pub fn birdc(&self, command: &str) -> String {
         let control = self.folder.path().join("ctl");
@@ -254,7 +259,7 @@ impl Peering {
             EVPN => "l2vpn evpn",
             _ => "ipv4 unicast",
         };
-        let shown = frr::show(&self.netns, self.folder.path(), &format!("show bgp {name} json"));
+        let shown = self.ask(&format!("show bgp {name} json"));
         let entries = |value: &Value| value.as_object().cloned().unwrap_or_default();
         let path = |paths: &Value| paths[0]["path"].as_str().unwrap_or_default().to_owned();
         let of = |(rd, routes): (&str, &Value)| -> Vec<_> {

@@ -52,6 +52,12 @@ bmp_daemon_msglog_output: json
         whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// What it has said besides of messages that it does not understand or take: its warnings and errors.
+    pub fn complaints(&self) -> Vec<String> {
+        let lines = self.process.lines().into_iter();
+        lines.filter(|line| line.starts_with("WARN") || line.starts_with("ERROR")).collect()
+    }
+
     /// Waits until `look` finds something in the message log.
     ///
     /// # Panics

@@ -260,10 +260,10 @@ router bgp {own_as}
     }
     let _ = write!(
         text,
-        " bmp mirror buffer-limit 4294967214
- bmp targets lab
+        " bmp targets lab
   bmp connect {} port {} min-retry 100 max-retry 500
 {monitors}  bmp stats interval {}
+  bmp mirror
  exit
 exit
 ",

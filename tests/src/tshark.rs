@@ -1,0 +1,100 @@
+//! tshark as a second opinion: what it makes of all BMP that went over a link.
+
+use std::{collections::BTreeSet, path::PathBuf, process::Command};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    netns::Netns,
+    process::{Process, answer},
+    wait::{PATIENCE, until},
+};
+
+/// A running capture.
+#[derive(Debug)]
+pub struct Tshark {
+    process: Process,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Tshark {
+    /// Captures what goes from and to `port` on `interface`. It must be there before a connection is, for tshark to put that together.
+    pub fn start(netns: &Netns, interface: &str, port: u16) -> Self {
+        let folder = TempDir::with_prefix("lab-tshark-").expect("a temporary folder can be made");
+        let mut command = netns.command("tshark");
+        command.args(["-q", "-B", "64", "-i", interface, "-f", &format!("tcp port {port}"), "-w"]);
+        let process = Process::start(command.arg(folder.path().join("capture")));
+        process.wait_for_line("that it captures", 0, PATIENCE, |line| line.contains("Capturing on"));
+        let capture = Self { process, folder, port };
+        // It says so a moment before it does.
+        until("tshark captures", PATIENCE, || capture.file().metadata().is_ok_and(|file| file.len() > 0).then_some(()));
+        capture
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("capture")
+    }
+
+    /// Ends the capture, to read it, when the ends of all connections are in it.
+    ///
+    /// # Panics
+    /// If one does not end.
+    pub fn stop(mut self) -> Judgement {
+        // What the kernel has not handed over by then would be lost. The last packet may not be written whole yet.
+        let streams = |flags: &str| -> BTreeSet<String> {
+            let shown = self.read(&["-Y", flags, "-T", "fields", "-e", "tcp.stream"]).output();
+            let shown = shown.expect("tshark can be started").stdout;
+            String::from_utf8_lossy(&shown).lines().map(str::to_owned).collect()
+        };
+        until("all connections end in the capture", PATIENCE, || {
+            let (begun, ended) = (streams("tcp.flags.syn == 1"), streams("tcp.flags.fin == 1 || tcp.flags.reset == 1"));
+            (!begun.is_empty() && begun == ended).then_some(())
+        });
+        self.process.signal(Signal::SIGINT);
+        self.process.wait();
+        Judgement { capture: self }
+    }
+
+    fn read(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("tshark");
+        // What TCP does is not what is judged, and a packet may hold more messages than tshark would look into.
+        command.args(["-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "gui.max_tree_depth:5000"]);
+        command.args(["-d", &format!("tcp.port=={},bmp", self.port), "-r"]).arg(self.file()).args(arguments);
+        command
+    }
+}
+
+/// What tshark says of a capture that has ended.
+#[derive(Debug)]
+pub struct Judgement {
+    capture: Tshark,
+}
+
+impl Judgement {
+    fn read(&self, arguments: &[&str]) -> String {
+        answer(&mut self.capture.read(arguments))
+    }
+
+    /// What it finds wrong with BMP, or with BGP in it, in any packet: that something is malformed, and what it warns of.
+    pub fn complaints(&self) -> BTreeSet<String> {
+        let wrong = "bmp && (_ws.malformed || _ws.expert.severity >= \"Warning\")";
+        let shown = self.read(&["-Y", wrong, "-T", "fields", "-e", "_ws.expert.message"]);
+        shown.lines().flat_map(|line| line.split(',')).map(str::to_owned).collect()
+    }
+
+    /// Every BMP message of a type, in order, as tshark's JSON has it.
+    pub fn messages(&self, kind: u8) -> Vec<Value> {
+        let shown = self.read(&["-Y", &format!("bmp.type == {kind}"), "-T", "json", "--no-duplicate-keys"]);
+        let packets: Vec<Value> = serde_json::from_str(&shown).expect("tshark prints JSON");
+        let of_packet = |packet: &Value| match &packet["_source"]["layers"]["bmp"] {
+            Value::Array(messages) => messages.clone(),
+            message => vec![message.clone()],
+        };
+        let kind = Value::from(kind.to_string());
+        let is_wanted = |message: &Value| message["bmp.type"] == kind;
+        packets.iter().flat_map(of_packet).filter(is_wanted).collect()
+    }
+}

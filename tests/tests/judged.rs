@@ -1,0 +1,341 @@
+//! What others make of all that a station is sent: pmbmpd takes every message, tshark finds nothing wrong that the daemon did not put there,
+//! and what both read in Peer Ups, Peer Downs and Statistics Reports is what the daemon says of its sessions.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, number},
+    peering::{BMPD, DAEMON, DAEMON_V6, Peering, Table},
+    pmacct::Pmbmpd,
+    relayed::{Kind, Relayed, TABLE},
+    topology::{STATION, STATION_PORT, Topology},
+    trial::{Plan, RELAY},
+    tshark::Tshark,
+    wait::{PATIENCE, until},
+};
+use serde_json::Value;
+
+/// pmbmpd writes one JSON object a route, and GoBGP reports statistics every 15 s.
+const LONG: Duration = Duration::from_secs(60);
+
+/// bmpd with pmbmpd as its station, and a capture of all that goes there.
+struct Trial {
+    bmpd: Bmpd,
+    collector: Pmbmpd,
+    to_station: Tshark,
+    topology: Topology,
+}
+
+impl Trial {
+    fn start(system: &str, bmp: &str) -> Self {
+        let topology = Topology::without_offload();
+        let collector = Pmbmpd::start(&topology.station, (STATION, STATION_PORT));
+        let to_station = Tshark::start(&topology.router, "up1", STATION_PORT);
+        let plan = Plan { system, bmp, ..Plan::default() };
+        let bmpd = Bmpd::start(&topology.router, &plan.configuration());
+        bmpd.wait_up(STATION);
+        Self { bmpd, collector, to_station, topology }
+    }
+
+    /// The messages of a type that pmbmpd has logged of a peer over the session's newest connection.
+    fn logged(&self, kind: &str, peer: IpAddr) -> Vec<Value> {
+        let port = self.bmpd.session(STATION)["local_port"].clone();
+        let is_wanted = |message: &Value| {
+            message["bmp_msg_type"] == kind
+                && message["peer_ip"] == peer.to_string()
+                && message["bmp_router_port"] == port
+        };
+        self.collector.messages().into_iter().filter(is_wanted).collect()
+    }
+
+    /// Waits until pmbmpd has logged as many messages of a type of a peer; returns the last one.
+    fn wait_logged(&self, kind: &str, peer: IpAddr, count: usize) -> Value {
+        until(&format!("pmbmpd logs {count} messages {kind} of {peer}"), LONG, || {
+            self.logged(kind, peer).into_iter().nth(count - 1)
+        })
+    }
+
+    /// Waits until the last report of a peer counts these: type, family where there is one, and how many.
+    fn wait_counted(&self, peer: IpAddr, wanted: &[(u64, Option<(u64, u64)>, u64)]) {
+        until(&format!("pmbmpd logs {wanted:?} of {peer}"), LONG, || {
+            let stats = self.logged("stats", peer);
+            let is = |(kind, family, count): &(u64, Option<(u64, u64)>, u64)| {
+                let family = family.map_or([Value::Null, Value::Null], |(afi, safi)| [afi.into(), safi.into()]);
+                let same = |stat: &&Value| {
+                    stat["counter_type"] == *kind && [&stat["afi"], &stat["safi"]] == [&family[0], &family[1]]
+                };
+                stats.iter().rfind(same).is_some_and(|stat| stat["counter_value"] == *count)
+            };
+            wanted.iter().all(is).then_some(())
+        });
+    }
+
+    /// Connects once more, so that what is in force is told as a dump.
+    fn reconnect(&self) {
+        let before = self.bmpd.session(STATION)["local_port"].clone();
+        self.bmpd.display(&format!("reset bmp session {STATION}"));
+        self.bmpd.wait_session(STATION, "up again, and with all told", |session| {
+            session["local_port"] != before && session["phase"] == "following"
+        });
+    }
+}
+
+/// What tshark reads in a Peer Up: addresses and ports of both ends, AS numbers, BGP identifiers, and of the OPENs hold times and families.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Session {
+    local: (String, u64),
+    remote: (String, u64),
+    asn: u64,
+    remote_id: String,
+    sent: Open,
+    received: Open,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Open {
+    asn: u64,
+    id: String,
+    hold_time: u64,
+    families: BTreeSet<(u64, u64)>,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+fn figure(value: &Value) -> u64 {
+    text(value).parse().unwrap_or_else(|_| panic!("{value} is no figure"))
+}
+
+/// One or several, as tshark has it.
+fn several(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::Array(all) => all.iter().collect(),
+        one => vec![one],
+    }
+}
+
+impl Open {
+    fn read(message: &Value) -> Self {
+        let parameters = several(&message["bgp.open.opt"]["bgp.open.opt.param"]);
+        let capabilities: Vec<_> =
+            parameters.into_iter().flat_map(|parameter| several(&parameter["bgp.cap"])).collect();
+        let multiprotocol = capabilities.iter().filter(|capability| capability["bgp.cap.type"] == "1");
+        let families =
+            multiprotocol.map(|of| (figure(&of["bgp.cap.mp.afi"]), figure(&of["bgp.cap.mp.safi"]))).collect();
+        let four_octets = capabilities.iter().find(|capability| capability["bgp.cap.type"] == "65");
+        Self {
+            asn: figure(&four_octets.expect("both have AS numbers of four octets")["bgp.cap.4as"]),
+            id: text(&message["bgp.open.identifier"]),
+            hold_time: figure(&message["bgp.open.holdtime"]),
+            families,
+        }
+    }
+}
+
+impl Session {
+    fn read(peer_up: &Value) -> Self {
+        let header = &peer_up["bmp.peer.header"];
+        let is_ipv6 = header["bmp.peer.flags_tree"]["bmp.peer.flags.ipv6"] == "1";
+        let [of_peer, of_local] = match is_ipv6 {
+            true => ["bmp.peer.ipv6.addr", "bmp.peer.up.ipv6.addr"],
+            false => ["bmp.peer.ip.addr", "bmp.peer.up.ip.addr"],
+        };
+        let [sent, received] = several(&peer_up["bgp"])[..] else { panic!("{peer_up:#} has no two OPENs") };
+        Self {
+            local: (text(&peer_up[of_local]), figure(&peer_up["bmp.peer.up.port.local"])),
+            remote: (text(&header[of_peer]), figure(&peer_up["bmp.peer.up.port.remote"])),
+            asn: figure(&header["bmp.peer.asn"]),
+            remote_id: text(&header["bmp.peer.id"]),
+            sent: Open::read(sent),
+            received: Open::read(received),
+        }
+    }
+}
+
+/// FRR's families in `show bgp neighbors json` that both ends have, or that one has.
+fn frr_families(neighbor: &Value) -> BTreeSet<(u64, u64)> {
+    let all = neighbor["neighborCapabilities"]["multiprotocolExtensions"].as_object().expect("there are some");
+    let number = |name: &str| match name {
+        "ipv4Unicast" => (1, 1),
+        "ipv6Unicast" => (2, 1),
+        "ipv4Vpn" => (1, 128),
+        _ => panic!("{name} is not configured"),
+    };
+    all.keys().map(|name| number(name)).collect()
+}
+
+/// How FRR says in JSON that a NOTIFICATION was the last thing, as (code, subcode).
+fn frr_notification(neighbor: &Value) -> (u64, u64) {
+    let said = text(&neighbor["lastErrorCodeSubcode"]);
+    let number = |digits| u64::from_str_radix(digits, 16).expect("it is hexadecimal");
+    (number(&said[..2]), number(&said[2..4]))
+}
+
+/// The code and subcode of the NOTIFICATION in a Peer Down.
+fn notification(peer_down: &Value) -> (u64, u64) {
+    let bgp = peer_down["bgp"].as_object().unwrap_or_else(|| panic!("{peer_down:#} has no NOTIFICATION"));
+    let minor = bgp.iter().find(|(name, _)| name.starts_with("bgp.notify.minor_error")).expect("it has a subcode");
+    (figure(&bgp["bgp.notify.major_error"]), figure(minor.1))
+}
+
+#[test]
+fn what_is_told_of_bgp_peers_is_what_frr_says_of_them() {
+    let (peer, asn) = DAEMON;
+    let system = format!(
+        "bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {peer} as-number {asn}\n peer {DAEMON_V6} as-number {asn}\n \
+         ipv4-family unicast\n  peer {peer} enable\n ipv6-family unicast\n  peer {DAEMON_V6} enable\n \
+         ipv4-family vpnv4\n  peer {peer} enable\n",
+        BMPD.1
+    );
+    let trial = Trial::start(&system, "statistics-timer 1");
+    // As many as FRR puts into messages of 4,096 bytes: tshark does not know longer ones (RFC 8654).
+    let table = Table { ipv4: 900, ipv6: 400, vpnv4: 200, ..Table::default() };
+    let mut frr = Peering::frr(&trial.topology.station, &table);
+    frr.wait_tables(&table);
+    let neighbors = until("FRR has sent all", PATIENCE, || {
+        let neighbors = frr.ask("show bgp neighbors json");
+        let sent = |of: IpAddr, family: &str| {
+            neighbors[of.to_string()]["addressFamilyInfo"][family]["sentPrefixCounter"].as_u64()
+        };
+        let all = [sent(BMPD.0, "ipv4Unicast"), sent(BMPD.0, "ipv4Vpn"), sent(lab::peering::BMPD_V6, "ipv6Unicast")];
+        (all == [Some(900), Some(200), Some(400)]).then_some(neighbors.clone())
+    });
+    trial.wait_counted(peer, &[(7, None, 1_100), (9, Some((1, 1)), 900), (9, Some((1, 128)), 200), (11, None, 0)]);
+    trial.wait_counted(DAEMON_V6, &[(7, None, 400), (9, Some((2, 1)), 400), (12, None, 0)]);
+    trial.reconnect();
+    trial.wait_counted(peer, &[(7, None, 1_100)]);
+    trial.wait_logged("route_monitor", peer, 1_100);
+    trial.wait_logged("route_monitor", DAEMON_V6, 400);
+
+    // It is shut down, then crashes, and then is no peer any more.
+    frr.disable();
+    for address in [peer, DAEMON_V6] {
+        assert_eq!(trial.wait_logged("peer_down", address, 1)["reason_type"], 3);
+    }
+    let after = frr.ask("show bgp neighbors json");
+    frr.enable();
+    trial.wait_logged("peer_up", peer, 2);
+    trial.wait_logged("peer_up", DAEMON_V6, 2);
+    frr.kill();
+    assert_eq!(trial.wait_logged("peer_down", peer, 2)["reason_type"], 4);
+    frr.start_again(None);
+    trial.wait_logged("peer_up", peer, 3);
+    let (taken, said) = trial.bmpd.typed(&format!("system-view\nbgp {}\nundo peer {peer} as-number\ncommit\n", BMPD.1));
+    assert!(taken, "{said}");
+    assert_eq!(trial.wait_logged("peer_down", peer, 3)["reason_type"], 5);
+    let end = |message: &Value| message["bmp_msg_type"] == "term";
+    trial.bmpd.terminate();
+    trial.collector.wait_for("Termination", LONG, |messages| messages.iter().any(end).then_some(()));
+    assert_eq!(trial.collector.complaints(), Vec::<String>::new());
+
+    let judged = trial.to_station.stop();
+    assert_eq!(judged.complaints(), BTreeSet::new());
+    // The first two Peer Ups, and again in the dump.
+    let ups = judged.messages(bmp::PEER_UP);
+    for (of, local) in [(peer, BMPD.0), (DAEMON_V6, lab::peering::BMPD_V6)] {
+        let told: Vec<_> = ups.iter().map(Session::read).filter(|session| session.remote.0 == of.to_string()).collect();
+        let shown = &neighbors[local.to_string()];
+        // FRR is the far end.
+        let (port, remote_port) = (number(&shown["portForeign"]), number(&shown["portLocal"]));
+        let hold_time = number(&shown["bgpTimerConfiguredHoldTimeMsecs"]) / 1000;
+        let open =
+            |asn: &Value, id: &Value| Open { asn: number(asn), id: text(id), hold_time, families: frr_families(shown) };
+        let wanted = Session {
+            local: (text(&shown["hostForeign"]), port),
+            remote: (text(&shown["hostLocal"]), remote_port),
+            asn: number(&shown["localAs"]),
+            remote_id: text(&shown["localRouterId"]),
+            sent: open(&shown["remoteAs"], &shown["remoteRouterId"]),
+            received: open(&shown["localAs"], &shown["localRouterId"]),
+        };
+        assert_eq!(told[..2], [wanted.clone(), wanted]);
+        let down = judged.messages(bmp::PEER_DOWN).into_iter().find(|down| {
+            let header = &down["bmp.peer.header"];
+            [&header["bmp.peer.ip.addr"], &header["bmp.peer.ipv6.addr"]].contains(&&Value::from(of.to_string()))
+        });
+        let down = down.expect("it was down");
+        // Cease, Hard Reset (RFC 8538 §3.1) in which is Cease, Administrative Shutdown: FRR speaks of the latter.
+        assert_eq!((notification(&down), &down["bgp"]["bgp.notify.minor_data"]), ((6, 9), &"06:02".into()), "{down:#}");
+        assert_eq!(after[local.to_string()]["lastResetDueTo"], "Admin. shutdown");
+    }
+}
+
+#[test]
+fn what_frr_reports_is_told_as_it_reports_it() {
+    let trial = Trial::start("", "");
+    let from_daemon = Tshark::start(&trial.topology.router, "lo", RELAY.port());
+    let mut daemon = Relayed::start(Kind::Frr, &trial.topology.router, RELAY);
+    let table = Table { ipv4: 1_000, ipv6: 200, ..TABLE };
+    let bird = Peering::bird(&trial.topology.station, &table);
+    daemon.wait_tables(lab::rib::IPV4, &table.routes(lab::rib::IPV4));
+    let neighbor = daemon.ask("show bgp neighbors json")[DAEMON.0.to_string()].clone();
+    trial.wait_logged("route_monitor", DAEMON.0, 2 * 1_200);
+    trial.wait_logged("stats", DAEMON.0, 7);
+    bird.disable();
+    until("pmbmpd logs that the peer is down", LONG, || {
+        trial.logged("peer_down", DAEMON.0).into_iter().find(|down| down["reason_type"] == 3)
+    });
+    let after = daemon.ask("show bgp neighbors json")[DAEMON.0.to_string()].clone();
+    daemon.kill();
+    trial.bmpd.terminate();
+    assert_eq!(trial.collector.complaints(), Vec::<String>::new());
+    let (told, reported) = (trial.to_station.stop(), from_daemon.stop());
+    // FRR has a statistic of its own, of an experimental type.
+    assert_eq!(told.complaints(), reported.complaints());
+    for kind in [bmp::PEER_UP, bmp::PEER_DOWN, bmp::STATISTICS_REPORT, bmp::ROUTE_MIRRORING] {
+        let told = told.messages(kind);
+        assert!(!told.is_empty(), "no messages of type {kind}");
+        assert_eq!(told, reported.messages(kind));
+    }
+    let up = Session::read(&told.messages(bmp::PEER_UP)[0]);
+    let [local, remote] = [("hostLocal", "portLocal"), ("hostForeign", "portForeign")]
+        .map(|(address, port)| (text(&neighbor[address]), number(&neighbor[port])));
+    assert_eq!((&up.local, &up.remote), (&local, &remote));
+    assert_eq!((up.asn, &up.remote_id), (number(&neighbor["remoteAs"]), &text(&neighbor["remoteRouterId"])));
+    assert_eq!((up.sent.asn, up.received.asn), (number(&neighbor["localAs"]), number(&neighbor["remoteAs"])));
+    assert_eq!((&up.sent.families, &up.received.families), (&frr_families(&neighbor), &frr_families(&neighbor)));
+    let down = told.messages(bmp::PEER_DOWN).pop().expect("there is one");
+    assert_eq!(notification(&down), frr_notification(&after));
+}
+
+#[test]
+fn what_gobgp_reports_is_told_as_it_reports_it() {
+    let trial = Trial::start("", "");
+    let from_daemon = Tshark::start(&trial.topology.router, "lo", RELAY.port());
+    let mut daemon = Relayed::start(Kind::Gobgp, &trial.topology.router, RELAY);
+    let table = Table { ipv4: 1_000, ipv6: 200, ..TABLE };
+    let bird = Peering::bird(&trial.topology.station, &table);
+    daemon.wait_tables(lab::rib::IPV4, &table.routes(lab::rib::IPV4));
+    daemon.wait_tables(lab::rib::IPV6, &table.routes(lab::rib::IPV6));
+    let neighbor = daemon.ask(&format!("neighbor {}", DAEMON.0));
+    let of_all = |what: &str| -> u64 {
+        neighbor["afi_safis"].as_array().into_iter().flatten().map(|of| number(&of["state"][what])).sum()
+    };
+    trial.wait_counted(DAEMON.0, &[(7, None, of_all("received")), (8, None, of_all("accepted"))]);
+    bird.disable();
+    assert_eq!(trial.wait_logged("peer_down", DAEMON.0, 1)["reason_type"], 3);
+    daemon.kill();
+    trial.bmpd.terminate();
+    assert_eq!(trial.collector.complaints(), Vec::<String>::new());
+    let (told, reported) = (trial.to_station.stop(), from_daemon.stop());
+    assert_eq!(told.complaints(), reported.complaints());
+    for kind in [bmp::PEER_UP, bmp::PEER_DOWN, bmp::STATISTICS_REPORT] {
+        let (told, reported) = (told.messages(kind), reported.messages(kind));
+        assert!(!reported.is_empty(), "no messages of type {kind}");
+        assert_eq!(told[..reported.len()], reported);
+        // That its Loc-RIB is no more, GoBGP could not say when it was killed.
+        let ours = &told[reported.len()..];
+        assert!(ours.iter().all(|down| down["bmp.peer.down.reason"] == "6"), "{ours:#?}");
+    }
+    let up = Session::read(&told.messages(bmp::PEER_UP)[0]);
+    let state = &neighbor["state"];
+    assert_eq!((up.local.0, up.remote.0), (text(&neighbor["transport"]["local_address"]), DAEMON.0.to_string()));
+    assert_eq!((up.asn, up.remote_id), (number(&state["peer_asn"]), text(&state["router_id"])));
+    assert_eq!((up.sent.asn, up.received.asn), (number(&neighbor["conf"]["local_asn"]), number(&state["peer_asn"])));
+    let down = told.messages(bmp::PEER_DOWN).remove(0);
+    // BIRD was told to disable the session: Cease, Administrative Shutdown (RFC 4486).
+    assert_eq!(notification(&down), (6, 2));
+}
