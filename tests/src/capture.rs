@@ -52,6 +52,8 @@ pub struct Packet {
     pub rst: bool,
     /// TCP flag ACK.
     pub ack: bool,
+    /// The class that it asks for (RFC 2474).
+    pub dscp: u8,
     /// Bytes of the IP packet, headers included.
     pub ip_bytes: u64,
     /// Bytes of TCP payload.
@@ -245,14 +247,16 @@ fn direction(from: &SockAddr) -> Direction {
 fn parse(bytes: &[u8], direction: Direction) -> Option<Packet> {
     let packet = LaxSlicedPacket::from_ip(bytes).ok()?;
     let TransportSlice::Tcp(tcp) = packet.transport? else { return None };
-    let (source, destination, ip_bytes): (IpAddr, IpAddr, u64) = match packet.net? {
+    let (source, destination, ip_bytes, dscp): (IpAddr, IpAddr, u64, u8) = match packet.net? {
         LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();
-            (header.source_addr().into(), header.destination_addr().into(), header.total_len().into())
+            let bytes = header.total_len().into();
+            (header.source_addr().into(), header.destination_addr().into(), bytes, header.dcp().value())
         }
         LaxNetSlice::Ipv6(ip) => {
             let header = ip.header();
-            (header.source_addr().into(), header.destination_addr().into(), u64::from(header.payload_length()) + 40)
+            let (bytes, class) = (u64::from(header.payload_length()) + 40, header.traffic_class() >> 2);
+            (header.source_addr().into(), header.destination_addr().into(), bytes, class)
         }
         LaxNetSlice::Arp(_) => return None,
     };
@@ -265,6 +269,7 @@ fn parse(bytes: &[u8], direction: Direction) -> Option<Packet> {
         fin: tcp.fin(),
         rst: tcp.rst(),
         ack: tcp.ack(),
+        dscp,
         ip_bytes,
         payload_bytes: ip_bytes.saturating_sub(headers as u64),
     })

@@ -3,12 +3,12 @@
 use std::{
     fs,
     io::{self, Write},
-    net::{SocketAddr, TcpStream},
-    os::fd::{FromRawFd, OwnedFd},
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     time::Duration,
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::netns::Netns;
 
@@ -39,6 +39,47 @@ impl Foreign<'_> {
             Ok(socket.into())
         })
     }
+}
+
+/// `struct tcp_md5sig` of linux/tcp.h.
+#[repr(C)]
+struct Md5Signature {
+    address: libc::sockaddr_storage,
+    flags_and_prefix_length: [u8; 2],
+    key_length: u16,
+    interface: libc::c_int,
+    key: [u8; 80],
+}
+
+/// Has a socket sign what it sends to `peer`, and take nothing from there that is not signed so (TCP MD5, RFC 2385).
+///
+/// # Panics
+/// If the kernel cannot, or the secret is too long.
+pub fn sign_with_md5(socket: &Socket, peer: IpAddr, secret: &str) {
+    // SAFETY: zero is a value of every field.
+    let mut option = unsafe { std::mem::zeroed::<Md5Signature>() };
+    let peer = SockAddr::from(SocketAddr::new(peer, 0));
+    // SAFETY: a socket address is never longer than the storage for one, and plain bytes.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            peer.as_ptr().cast::<u8>(),
+            (&raw mut option.address).cast::<u8>(),
+            peer.len() as usize,
+        );
+    }
+    option.key_length = u16::try_from(secret.len()).expect("a secret is short");
+    option.key[..secret.len()].copy_from_slice(secret.as_bytes());
+    // SAFETY: the kernel reads `option`, and is told its size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MD5SIG,
+            (&raw const option).cast(),
+            size_of::<Md5Signature>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "TCP MD5: {}", io::Error::last_os_error());
 }
 
 /// Sends `messages` and closes the connection.

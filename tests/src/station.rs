@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     sync::Arc,
     thread::JoinHandle,
@@ -19,6 +19,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::{
     bmp::{self, Frame},
     netns::Netns,
+    sockets::sign_with_md5,
     wait::{PATIENCE, Watched},
 };
 
@@ -96,9 +97,17 @@ impl Connection {
 pub struct Station {
     netns: Netns,
     address: SocketAddr,
-    receive_buffer: Option<usize>,
+    tuning: Tuning,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What its listener is told.
+#[derive(Debug, Default)]
+struct Tuning {
+    receive_buffer: Option<usize>,
+    /// Whom it shares a secret with.
+    secret: Option<(IpAddr, String)>,
 }
 
 #[derive(Debug)]
@@ -132,15 +141,21 @@ enum Order {
 impl Station {
     /// Listens on `address` of `netns`.
     pub fn start(netns: &Netns, address: impl Into<SocketAddr>) -> Self {
-        Self::launch(netns, address.into(), None)
+        Self::launch(netns, address.into(), Tuning::default())
+    }
+
+    /// Listens, and takes from `router` only what is signed with `secret` (TCP MD5).
+    pub fn with_secret(netns: &Netns, address: impl Into<SocketAddr>, router: IpAddr, secret: &str) -> Self {
+        let tuning = Tuning { secret: Some((router, secret.to_owned())), ..Tuning::default() };
+        Self::launch(netns, address.into(), tuning)
     }
 
     /// Listens with a receive buffer of about `bytes`, so that a station that stalls closes its window soon.
     pub fn with_receive_buffer(netns: &Netns, address: impl Into<SocketAddr>, bytes: usize) -> Self {
-        Self::launch(netns, address.into(), Some(bytes))
+        Self::launch(netns, address.into(), Tuning { receive_buffer: Some(bytes), ..Tuning::default() })
     }
 
-    fn launch(netns: &Netns, address: SocketAddr, receive_buffer: Option<usize>) -> Self {
+    fn launch(netns: &Netns, address: SocketAddr, tuning: Tuning) -> Self {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).expect("a descriptor is free");
         let shared = Arc::new(Shared { state: Watched::default(), wake });
         let thread = std::thread::spawn({
@@ -150,7 +165,7 @@ impl Station {
                 Loop { shared: &shared, listener: None, open, lingering, sipped: Instant::now() }.run()
             }
         });
-        let station = Self { netns: netns.clone(), address, receive_buffer, shared, thread: Some(thread) };
+        let station = Self { netns: netns.clone(), address, tuning, shared, thread: Some(thread) };
         station.listen();
         station
     }
@@ -164,7 +179,7 @@ impl Station {
     pub fn listen(&self) {
         let listener = self
             .netns
-            .enter(|| listener(self.address, self.receive_buffer))
+            .enter(|| listener(self.address, &self.tuning))
             .unwrap_or_else(|e| panic!("a station cannot listen on {}: {e}", self.address));
         self.order(Order::Listen(listener));
     }
@@ -274,14 +289,17 @@ impl Drop for Station {
     }
 }
 
-fn listener(address: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpListener> {
+fn listener(address: SocketAddr, tuning: &Tuning) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if let Some(bytes) = receive_buffer {
+    if let Some(bytes) = tuning.receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some((router, secret)) = &tuning.secret {
+        sign_with_md5(&socket, *router, secret);
     }
     socket.bind(&address.into())?;
     socket.listen(128)?;

@@ -19,6 +19,9 @@ use serde_json::Value;
 /// pmbmpd writes one JSON object a route, and GoBGP reports statistics every 15 s.
 const LONG: Duration = Duration::from_secs(60);
 
+/// A statistic: its type, the family where there is one, and how many.
+type Counted = (u64, Option<(u64, u64)>, u64);
+
 /// bmpd with pmbmpd as its station, and a capture of all that goes there.
 struct Trial {
     bmpd: Bmpd,
@@ -56,11 +59,11 @@ impl Trial {
         })
     }
 
-    /// Waits until the last report of a peer counts these: type, family where there is one, and how many.
-    fn wait_counted(&self, peer: IpAddr, wanted: &[(u64, Option<(u64, u64)>, u64)]) {
+    /// Waits until the last report of a peer counts these.
+    fn wait_counted(&self, peer: IpAddr, wanted: &[Counted]) {
         until(&format!("pmbmpd logs {wanted:?} of {peer}"), LONG, || {
             let stats = self.logged("stats", peer);
-            let is = |(kind, family, count): &(u64, Option<(u64, u64)>, u64)| {
+            let is = |(kind, family, count): &Counted| {
                 let family = family.map_or([Value::Null, Value::Null], |(afi, safi)| [afi.into(), safi.into()]);
                 let same = |stat: &&Value| {
                     stat["counter_type"] == *kind && [&stat["afi"], &stat["safi"]] == [&family[0], &family[1]]

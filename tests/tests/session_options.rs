@@ -1,0 +1,221 @@
+//! What can be set of a session's connection and its attempts: each setting is seen in the packets, or in when they come.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::Bmpd,
+    capture::{Capture, Direction, Packet},
+    station::Station,
+    topology::{STATION, STATION_PORT, STATION_V6, Topology, UP2, UP2_V6},
+    trial::{Plan, Trial, outgoing},
+    wait::{PATIENCE, until},
+};
+
+/// An attempt that nobody answers takes 10 s.
+const UNANSWERED: Duration = Duration::from_secs(60);
+
+/// The station, what of its session's source shows, for each family.
+const FAMILIES: [(IpAddr, IpAddr); 2] = [(STATION, UP2), (STATION_V6, UP2_V6)];
+
+/// The configuration of a session by `up2` to `station`, with what follows its port and more lines of its view.
+fn configuration(station: IpAddr, after_port: &str, lines: &str) -> String {
+    let plain =
+        Plan { station, session: &format!("connect-interface up2\n{lines}"), ..Plan::default() }.configuration();
+    plain.replace(&format!("port {STATION_PORT}\n"), &format!("port {STATION_PORT} {after_port}\n"))
+}
+
+#[test]
+fn with_the_stations_secret_a_session_is_up() {
+    for (station, router) in FAMILIES {
+        let topology = Topology::new();
+        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+        let listens = Station::with_secret(&topology.station, (station, STATION_PORT), router, "correct-horse");
+        let bmpd = Bmpd::start(&topology.router, &configuration(station, "password md5 correct-horse", ""));
+        bmpd.wait_up(station);
+        listens.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+        assert!(outgoing(&up2.packets()).iter().any(|packet| packet.syn));
+        // It is shown to nobody.
+        assert!(!bmpd.display("display bmp session verbose").contains("correct-horse"));
+    }
+}
+
+#[test]
+fn with_another_secret_or_where_only_one_side_has_one_nothing_is_answered() {
+    let secrets = [
+        (Some("correct-horse"), "password md5 battery-staple"),
+        (Some("correct-horse"), ""),
+        (None, "password md5 correct-horse"),
+    ];
+    let cases = FAMILIES.into_iter().flat_map(|family| secrets.map(|secrets| (family, secrets)));
+    // All at once: it takes an attempt a while to find out.
+    let started: Vec<_> = cases
+        .map(|((station, router), (of_station, of_session))| {
+            let topology = Topology::new();
+            let address = (station, STATION_PORT);
+            let listens = match of_station {
+                Some(secret) => Station::with_secret(&topology.station, address, router, secret),
+                None => Station::start(&topology.station, address),
+            };
+            (station, Bmpd::start(&topology.router, &configuration(station, of_session, "")), listens, topology)
+        })
+        .collect();
+    for (station, bmpd, listens, _topology) in &started {
+        bmpd.wait_session_for(*station, "down, connect-timeout", UNANSWERED, |s| s["reason"] == "connect-timeout");
+        assert!(listens.connections().is_empty());
+    }
+}
+
+#[test]
+fn a_secret_that_is_changed_is_for_the_next_connection() {
+    let topology = Topology::new();
+    let listens = Station::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
+    let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "password md5 correct-horse", ""));
+    bmpd.wait_up(STATION);
+    bmpd.commit(STATION, &format!("tcp connect port {STATION_PORT} password md5 battery-staple"));
+    listens.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION) && c.end.is_none());
+    assert_eq!(bmpd.session(STATION)["state"], "up");
+    bmpd.display(&format!("reset bmp session {STATION}"));
+    bmpd.wait_session_for(STATION, "down, connect-timeout", UNANSWERED, |s| s["reason"] == "connect-timeout");
+    bmpd.commit(STATION, &format!("tcp connect port {STATION_PORT} password md5 correct-horse"));
+    bmpd.display(&format!("reset bmp session {STATION}"));
+    bmpd.wait_up(STATION);
+    assert_eq!(listens.connections().len(), 2);
+}
+
+/// A session of these lines by `up2`, each packet of which is seen as on a wire.
+fn seen_with(station: IpAddr, lines: &str) -> Trial {
+    let session = format!("connect-interface up2\n{lines}");
+    Plan { station, session: &session, without_offload: true, ..Plan::default() }.start_up()
+}
+
+/// What left over `up2`.
+fn left(trial: &Trial) -> Vec<Packet> {
+    outgoing(&trial.up2.packets()).into_iter().cloned().collect()
+}
+
+#[test]
+fn no_segment_is_longer_than_tcp_mss() {
+    for (station, _) in FAMILIES {
+        let trial = seen_with(station, "tcp mss 600");
+        trial.routes_arrive(&mut trial.feeder(), 1_000, 0);
+        let longest = left(&trial).iter().map(|packet| packet.payload_bytes).max();
+        // Options of TCP are within it.
+        assert!(longest.is_some_and(|bytes| (500..=600).contains(&bytes)), "{longest:?}");
+    }
+}
+
+#[test]
+fn every_packet_has_the_configured_dscp() {
+    for (station, _) in FAMILIES {
+        let trial = seen_with(station, "dscp 46");
+        trial.routes_arrive(&mut trial.feeder(), 1_000, 0);
+        let packets = left(&trial);
+        assert!(packets[0].syn && packets.len() > 10);
+        assert!(packets.iter().all(|packet| packet.dscp == 46), "{packets:#?}");
+        let trial = seen_with(station, "");
+        assert!(left(&trial).iter().all(|packet| packet.dscp == 0));
+    }
+}
+
+#[test]
+fn an_idle_connection_is_asked_after_when_its_keepalive_says_so_and_never_with_none() {
+    // By default a connection is asked after when nothing was heard for 30 s.
+    let trials = ["keepalive 1", "keepalive 0", ""].map(|lines| seen_with(STATION, lines));
+    let idle = |trial: &Trial| left(trial).iter().filter(|packet| packet.payload_bytes == 0 && !packet.syn).count();
+    let before = trials.each_ref().map(idle);
+    until("a question", PATIENCE, || (idle(&trials[0]) > before[0]).then_some(()));
+    let last = |trial: &Trial| trial.up2.packets().pop().expect("there are some");
+    until("its answer", PATIENCE, || (last(&trials[0]).direction == Direction::In).then_some(()));
+    assert_eq!([idle(&trials[1]), idle(&trials[2])], before[1..]);
+    for trial in &trials {
+        assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+    }
+}
+
+#[test]
+fn a_station_that_vanishes_from_an_idle_connection_is_noticed_by_its_keepalive() {
+    let trial = seen_with(STATION, "keepalive 1");
+    trial.topology.station.ip("addr del 198.51.100.7/32 dev lo");
+    let gone = |line: &str| line.contains("keepalive-timeout");
+    until("bmpd says keepalive-timeout", UNANSWERED, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
+}
+
+#[test]
+fn the_first_attempt_waits_for_the_initial_delay_and_no_other_does() {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let begin = Instant::now();
+    let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 4"));
+    let session = bmpd.session(STATION);
+    assert_eq!((&session["state"], &session["phase"]), (&"down".into(), &"down".into()));
+    assert!(session["retry_in_seconds"].as_f64().is_some_and(|seconds| seconds <= 4.0), "{session:#}");
+    station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert!(begin.elapsed() >= Duration::from_secs(4), "{:?}", begin.elapsed());
+    assert_eq!(up2.packets().iter().filter(|packet| packet.syn && packet.direction == Direction::Out).count(), 1);
+    // It is what a session waits once: one that is reset comes back at once.
+    bmpd.display(&format!("reset bmp session {STATION}"));
+    let again = station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!((again.peer.ip(), bmpd.wait_up(STATION)["established_count"].as_u64()), (UP2, Some(2)));
+}
+
+#[test]
+fn a_connection_that_was_lost_is_not_opened_again_before_its_flap_damping_is_over() {
+    let trial = seen_with(STATION, "flap-damping 5");
+    trial.station.close();
+    let begin = Instant::now();
+    let session = trial.bmpd.wait_down(STATION, "station-closed");
+    assert!(session["retry_in_seconds"].as_f64().is_some_and(|seconds| seconds > 2.0), "{session:#}");
+    trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert!(begin.elapsed() >= Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn flap_damping_is_not_for_attempts_that_fail() {
+    let topology = Topology::new();
+    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let _bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "flap-damping 3600\nconnect-retry 1 1"));
+    attempts(&up2, 3);
+}
+
+/// Waits until so many attempts have been made.
+fn attempts(link: &Capture, count: usize) {
+    link.wait_for(&format!("{count} attempts"), PATIENCE, |packets| {
+        let attempts = packets.iter().filter(|packet| packet.syn && packet.direction == Direction::Out);
+        (attempts.count() >= count).then_some(())
+    });
+}
+
+#[test]
+fn attempts_are_as_far_apart_as_connect_retry_says() {
+    let topology = Topology::new();
+    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "connect-retry 1 1"));
+    let waits = || bmpd.wait_down(STATION, "connect-refused")["retry_in_seconds"].as_f64().expect("it waits");
+    for count in 2..=6 {
+        // They would be 16 s apart by now if they doubled, and are a quarter off at most.
+        assert!(waits() <= 1.25);
+        attempts(&up2, count);
+    }
+    bmpd.commit(STATION, "connect-retry 100 200");
+    // A configuration is tried at once, and then it is waited as it says.
+    let wait = until("a long wait", PATIENCE, || Some(waits()).filter(|wait| *wait > 2.0));
+    assert!((70.0..=125.0).contains(&wait), "{wait}");
+}
+
+#[test]
+fn settings_of_attempts_do_not_touch_a_connection_that_is_there() {
+    let trial = seen_with(STATION, "");
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 0);
+    trial.bmpd.commit(STATION, "connect-retry 5 9\nflap-damping 7\ninitial-delay 9");
+    feeder.announce(&Peer::default(), &prefixes(10), 1);
+    let connection = trial.station.wait_connection(0, "ten more routes", |c| c.announced() == 20);
+    assert_eq!((connection.end, trial.station.connections().len()), (None, 1));
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
