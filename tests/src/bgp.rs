@@ -26,9 +26,14 @@ pub fn prefixes(count: usize) -> Vec<Prefix> {
     (0..count).map(|i| Prefix { network: Ipv4Addr::from_bits(0x0a00_0000 + ((i as u32) << 8)), length: 24 }).collect()
 }
 
-const OPEN: u8 = 1;
-const UPDATE: u8 = 2;
-const KEEPALIVE: u8 = 4;
+/// OPEN (RFC 4271 §4.2).
+pub const OPEN: u8 = 1;
+/// UPDATE (§4.3).
+pub const UPDATE: u8 = 2;
+/// NOTIFICATION (§4.5).
+pub const NOTIFICATION: u8 = 3;
+/// KEEPALIVE (§4.4).
+pub const KEEPALIVE: u8 = 4;
 
 /// A message of `kind` with its header (RFC 4271 §4.1).
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -64,7 +69,7 @@ pub fn keepalive() -> Vec<u8> {
 
 /// A NOTIFICATION (§4.5): Cease, administrative shutdown (RFC 4486).
 pub fn notification() -> Vec<u8> {
-    message(3, &[6, 2])
+    message(NOTIFICATION, &[6, 2])
 }
 
 /// An UPDATE (§4.3) that announces `routes`, 4-octet AS path of `asn` alone.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -64,6 +64,50 @@ impl Drop for Speaker {
     }
 }
 
+/// One connection of a BGP speaker, message by message.
+#[derive(Debug)]
+pub struct Wire(TcpStream);
+
+impl Wire {
+    /// Connects from `local`.
+    ///
+    /// # Panics
+    /// If `neighbour` does not listen.
+    pub fn connect(netns: &Netns, local: Ipv4Addr, neighbour: SocketAddr) -> Self {
+        let what = format!("BGP connection from {local} to {neighbour}");
+        Self(until(&what, PATIENCE, || netns.enter(|| connect(local, neighbour)).ok()))
+    }
+
+    /// Takes the next connection.
+    ///
+    /// # Panics
+    /// If the listener has ended.
+    pub fn accept(listener: &TcpListener) -> Self {
+        Self(listener.accept().expect("the listener is there").0)
+    }
+
+    /// Its own port.
+    pub fn port(&self) -> u16 {
+        self.0.local_addr().expect("it is connected").port()
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, message: &[u8]) {
+        send(&mut self.0, message);
+    }
+
+    /// Waits for the next message: its type, and what follows the header. `None` when the neighbour has ended the connection.
+    pub fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.0.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        let mut header = [0; 19];
+        self.0.read_exact(&mut header).ok()?;
+        let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
+        let mut body = vec![0; length.checked_sub(19)?];
+        self.0.read_exact(&mut body).ok()?;
+        Some((header[18], body))
+    }
+}
+
 fn connect(local: Ipv4Addr, neighbour: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((local, 0)).into())?;
@@ -71,22 +115,14 @@ fn connect(local: Ipv4Addr, neighbour: SocketAddr) -> std::io::Result<TcpStream>
     Ok(socket.into())
 }
 
-fn open(mut stream: TcpStream, local: Ipv4Addr, asn: u32) -> Option<TcpStream> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(&bgp::open(asn, local)).ok()?;
-    read_message(&mut stream)?;
-    stream.write_all(&bgp::keepalive()).ok()?;
-    read_message(&mut stream)?;
-    Some(stream)
-}
-
-fn read_message(stream: &mut TcpStream) -> Option<u8> {
-    let mut header = [0; 19];
-    stream.read_exact(&mut header).ok()?;
-    let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
-    stream.read_exact(&mut vec![0; length.checked_sub(19)?]).ok()?;
-    // A NOTIFICATION ends it.
-    (header[18] != 3).then_some(header[18])
+fn open(stream: TcpStream, local: Ipv4Addr, asn: u32) -> Option<TcpStream> {
+    let mut wire = Wire(stream);
+    for message in [bgp::open(asn, local), bgp::keepalive()] {
+        wire.0.write_all(&message).ok()?;
+        // A NOTIFICATION ends it.
+        wire.receive().filter(|(kind, _)| *kind != bgp::NOTIFICATION)?;
+    }
+    Some(wire.0)
 }
 
 fn send(stream: &mut TcpStream, message: &[u8]) {

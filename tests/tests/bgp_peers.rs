@@ -1,11 +1,19 @@
 //! Real daemons as BGP peers, and what is configured of them: passwords, who connects and from where, graceful restart.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use lab::{
+    bgp::{self, prefixes},
     bmp,
-    peering::{BMPD, DAEMON, Peering, Table},
+    bmpd::Bmpd,
+    capture::{Capture, Packet},
+    peering::{BMPD, DAEMON, DAEMON_V6, Peering, Table},
     rib::{Family, IPV4, IPV6, Rib},
+    speaker::Wire,
     station::Connection,
     topology::{LOOPBACK, Topology},
     trial::{Plan, Trial},
@@ -102,16 +110,103 @@ fn a_session_comes_from_the_connect_interface_of_its_peer_whoever_opens_it() {
 fn a_peer_that_only_may_connect_does_so_with_a_password_too() {
     let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..Table::default() };
     let (peer, asn) = DAEMON;
+    let topology = Topology::new();
+    let up1 = Capture::start(&topology.router, "up1", 179);
     let trial = start(
         &format!(
             " peer {peer} as-number {asn}\n peer {peer} listen-only\n peer {peer} password correct-horse\n{}",
             both_families()
         ),
-        Topology::new(),
+        topology,
     );
     let bird = Peering::bird(&trial.topology.station, &table);
     wait_routes(&trial, peer, IPV4, &bird.rib(IPV4));
     assert!(!trial.bmpd.log().iter().any(|line| line.contains("cannot connect")), "it is not called");
+    let calls = |packet: &Packet| packet.left_for((peer, 179).into()) && packet.syn;
+    assert!(!up1.packets().iter().any(calls), "nor is that tried");
+}
+
+#[test]
+fn a_peer_that_only_may_connect_is_not_called_when_it_waits_too() {
+    let (peer, asn) = DAEMON;
+    let configuration = |listen_only: &str| {
+        let families = both_families().replacen(&format!(" peer {peer} as-number {asn}\n"), "", 1);
+        let bgp = format!(" peer {peer} as-number {asn}\n{listen_only}{families}");
+        let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
+        Plan { system: &system, ..Plan::default() }.configuration()
+    };
+    let topology = Topology::new();
+    let up1 = Capture::start(&topology.router, "up1", 179);
+    let table = Table { ipv4: 10, ipv6: 10, passive: true, ..Table::default() };
+    let _bird = Peering::bird(&topology.station, &table);
+    let listen_only = format!(" peer {peer} listen-only\n");
+    let bmpd = Bmpd::start(&topology.router, &configuration(&listen_only));
+    bmpd.wait_for_log("that it listens", |line| line.contains("listening for BGP peers"));
+    // Long enough for what would be its first attempts.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(up1.packets(), Vec::new());
+    bmpd.reload(&configuration(""));
+    up1.wait_for("an attempt", PATIENCE, |packets| packets.iter().any(|packet| packet.syn).then_some(()));
+    bmpd.wait_for_log("the session", |line| line.contains("BGP session established"));
+}
+
+#[test]
+fn a_password_is_for_sessions_between_ipv6_addresses_too() {
+    let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..Table::default() };
+    let asn = DAEMON.1;
+    let peers = |of_ipv6: &str| {
+        let [ipv4, ipv6] = [DAEMON.0, DAEMON_V6];
+        format!(
+            " peer {ipv4} as-number {asn}\n peer {ipv4} password correct-horse\n peer {ipv6} as-number {asn}\n \
+             peer {ipv6} password {of_ipv6}\n ipv4-family unicast\n  peer {ipv4} enable\n \
+             ipv6-family unicast\n  peer {ipv6} enable\n"
+        )
+    };
+    let trial = start(&peers("battery-staple"), Topology::new());
+    let frr = Peering::frr(&trial.topology.station, &table);
+    wait_routes(&trial, DAEMON.0, IPV4, &frr.rib(IPV4));
+    assert!(!Rib::of(&trial.station.connections()[0]).is_up(DAEMON_V6));
+    let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{}", BMPD.1, peers("correct-horse"));
+    trial.bmpd.reload(&Plan { system: &system, ..Plan::default() }.configuration());
+    let connection = wait_routes(&trial, DAEMON_V6, IPV6, &frr.rib(IPV6));
+    // The other peer did not notice.
+    assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (2, 0));
+}
+
+#[test]
+fn of_two_connections_at_once_the_one_of_the_higher_identifier_stays() {
+    let ((peer, asn), bmpd) = (DAEMON, SocketAddr::new(BMPD.0, 179));
+    let IpAddr::V4(own) = peer else { unreachable!("it is IPv4") };
+    // bmpd's is 10.7.0.1.
+    for (id, is_higher) in [(Ipv4Addr::new(10, 7, 0, 9), true), (Ipv4Addr::new(10, 6, 0, 1), false)] {
+        let topology = Topology::new();
+        let listener = topology.station.enter(|| TcpListener::bind((peer, 179))).expect("the port is free");
+        let trial = start(&both_families(), topology);
+        let mut of_bmpd = Wire::accept(&listener);
+        let mut of_peer = Wire::connect(&trial.topology.station, own, bmpd);
+        for wire in [&mut of_bmpd, &mut of_peer] {
+            assert!(matches!(wire.receive(), Some((bgp::OPEN, _))));
+        }
+        // Until now there is nothing to tell them apart by (RFC 4271 §6.8).
+        for wire in [&mut of_bmpd, &mut of_peer] {
+            wire.send(&bgp::open(asn, id));
+        }
+        let (mut stays, mut goes) = if is_higher { (of_peer, of_bmpd) } else { (of_bmpd, of_peer) };
+        let end = std::iter::from_fn(|| goes.receive()).last();
+        // Cease, Connection Collision Resolution (RFC 4486 §4).
+        assert!(matches!(&end, Some((bgp::NOTIFICATION, body)) if body[..2] == [6, 7]), "{end:?}");
+        assert!(matches!(stays.receive(), Some((bgp::KEEPALIVE, _))));
+        stays.send(&bgp::keepalive());
+        stays.send(&bgp::announce(&prefixes(10), asn, own));
+        let wanted = prefixes(10).iter().map(ToString::to_string).collect();
+        let connection = wait_routes(&trial, peer, IPV4, &wanted);
+        assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (1, 0));
+        let up = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_UP).expect("it is there");
+        // Local port and remote port (RFC 7854 §4.10): bmpd's side of the connection that stays.
+        let ports = [16, 18].map(|at| u16::from_be_bytes([up.body()[at], up.body()[at + 1]]));
+        assert_eq!(ports[1], stays.port());
+        assert_eq!(ports[0] == 179, is_higher);
+    }
 }
 
 #[test]
