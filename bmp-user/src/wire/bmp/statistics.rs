@@ -26,7 +26,8 @@ impl StatisticType {
     /// Prefixes that were treated as withdrawn (RFC 7854 §4.8, RFC 7606).
     pub const PREFIXES_TREATED_AS_WITHDRAW: Self = Self(12);
 
-    /// In the order of their numbers; an empty name for one that is not assigned.
+    /// In the order of their numbers; an empty name for one that is not assigned. Those from 18 on are of RFC 9972 (§3.2 of Adj-RIB-In, from 38
+    /// on §3.3 of Adj-RIB-Out). Some lists have routes selected as primary and as backup for 24 and 25, others nothing.
     const NAMES: [&str; 44] = [
         "prefixes rejected by inbound policy",
         "duplicate prefix advertisements",
@@ -57,8 +58,8 @@ impl StatisticType {
         "routes of a family suppressed by damping",
         "routes of a family stale by graceful restart",
         "routes of a family stale by long-lived graceful restart",
-        "routes left before the threshold",
-        "routes of a family left before the threshold",
+        "routes left before the threshold of received routes",
+        "routes of a family left before the threshold of received routes",
         "routes left before the licensed number",
         "routes of a family left before the licensed number",
         "routes rejected for the length of their AS_PATH",
@@ -223,6 +224,18 @@ mod tests {
         assert_eq!(statistics(&many).count(), 4);
         many[..4].copy_from_slice(&0u32.to_be_bytes());
         assert_eq!(statistics(&many).count(), 0);
+    }
+
+    #[test]
+    fn types_from_26_on_are_of_a_family_where_rfc_9972_says_so() {
+        let of_a_family: Vec<u16> =
+            (26..44).filter(|number| StatisticType(*number).to_string().contains("of a family")).collect();
+        assert_eq!(of_a_family, [26, 27, 28, 30, 32, 34, 35, 36, 37, 38, 40, 41, 42, 43]);
+        let of_what_is_sent = |number: &u16| {
+            let name = StatisticType(*number).to_string();
+            name.contains("outbound") || name.contains("not sent") || name.contains("Adj-RIB-Out")
+        };
+        assert_eq!((26..44).filter(of_what_is_sent).collect::<Vec<_>>(), [38, 39, 40, 41, 42, 43]);
     }
 
     #[test]
