@@ -6,6 +6,7 @@ mod bench;
 mod binaries;
 mod ci;
 mod demo;
+mod fuzz;
 mod packages;
 mod process;
 mod run;
@@ -45,6 +46,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Install what the tests need, build everything and run all tests (needs root)
     Test(test::Arguments),
+    /// Throw changed captures at every parser and at the feed, millions of times
+    Fuzz(fuzz::Arguments),
     /// Run the tests that need another kernel than this host's, or all, on Debian's own in QEMU
     Vm(vm::Arguments),
     /// What is run on every change: formatting, lints, dependencies' licences, then all tests
@@ -52,19 +55,24 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let outcome = if fuzz::is_compiler() { fuzz::compile() } else { command(Arguments::parse().command) };
+    outcome.unwrap_or_else(|error| {
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn command(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Setup => setup::command().map(|()| ExitCode::SUCCESS),
         Command::Build { release } => binaries::command(release).map(|()| ExitCode::SUCCESS),
         Command::Run(arguments) => run::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::command(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::command(&arguments),
+        Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Vm(arguments) => vm::command(&arguments),
         Command::Ci => ci::command(),
-    };
-    outcome.unwrap_or_else(|error| {
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "error: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }

@@ -110,6 +110,8 @@ impl Follower {
     /// Puts what comes next behind what is in `out`, about `max_bytes` of it. Nothing, without waiting, if the station knows all there is to
     /// know. What comes from the journal is shared, not copied, and stays whole however long it is held.
     pub fn take(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
+        // Nothing at all is no step forward.
+        let max_bytes = max_bytes.max(1);
         let already = out.len();
         while out.len() == already {
             if self.pass.is_some() {

@@ -164,6 +164,19 @@ fn a_follower_takes_about_as_much_as_it_asks_for() {
 }
 
 #[test]
+fn a_follower_that_asks_for_nothing_is_told_in_the_right_order_all_the_same() {
+    let feed = Feed::default();
+    let mut input = feed.input("frr");
+    append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
+    let mut follower = feed.attach(Selection::default());
+    let mut pieces = VecDeque::new();
+    while follower.is_dumping() {
+        follower.take(0, &mut pieces);
+    }
+    assert_eq!(bytes_of(pieces.make_contiguous()), dump(&feed));
+}
+
+#[test]
 fn an_input_that_goes_away_takes_its_peers_with_it() {
     let feed = Feed::default();
     let mut going = feed.input("frr");

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 
 pub(crate) use self::summary::Summary;
 use crate::{
+    fuzz::{self, Effort},
     packages,
     process::{cargo, is_root, say, target_dir},
     setup::setup,
@@ -75,9 +76,17 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             vm::run(&choice, &watcher, &mut summary, &skipped)
         }
     };
+    let fuzzed = match &there {
+        // Who asks for tests by name has not asked for this.
+        Ok(End::Success | End::Failure) if arguments.filter.is_none() && here != End::Stopped => {
+            let effort = if arguments.soak { Effort::Soak } else { Effort::Short };
+            fuzz::all(effort, &watcher).map(|found| summary.fuzzed(&found))
+        }
+        _ => Ok(End::Success),
+    };
     // Also where there was no machine to be had: what was run until then has been run.
     say(summary.report(start.elapsed()));
-    Ok(exit_code(&[here, there?], &summary))
+    Ok(exit_code(&[here, there?, fuzzed?], &summary))
 }
 
 /// Whether everything came to its end, and well.

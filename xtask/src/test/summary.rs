@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use crate::watch::End;
+
 /// The results so far, by test program.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
@@ -88,6 +90,23 @@ impl Summary {
             let (name, reason) = line.split_once(": ").unwrap_or((line, "without a reason"));
             (name.to_owned(), reason.to_owned())
         }));
+    }
+
+    /// Counts what was fuzzed: each target is a test. Returns how all of it ended.
+    pub(crate) fn fuzzed(&mut self, targets: &[(String, End, Duration)]) -> End {
+        let failed = || targets.iter().filter(|(_, end, _)| *end == End::Failure);
+        self.failed.extend(failed().map(|(name, ..)| format!("fuzz {name}")));
+        self.programs.push(Program {
+            name: "fuzz targets".to_owned(),
+            passed: targets.iter().filter(|(_, end, _)| *end == End::Success).count(),
+            failed: failed().count(),
+            seconds: targets.iter().map(|(.., took)| took.as_secs_f64()).sum(),
+            finished: true,
+            ..Program::default()
+        });
+        let worst =
+            [End::Stopped, End::Failure].into_iter().find(|end| targets.iter().any(|(_, found, _)| found == end));
+        worst.unwrap_or(End::Success)
     }
 
     /// Whether tests ran, and all that ran passed.

@@ -16,7 +16,7 @@ const READ: usize = 64 * 1024;
 
 /// Why a file cannot be read, or no further.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub enum Failure {
     /// It cannot be opened.
     #[error("cannot be opened: {0}")]
     Open(io::Error),
@@ -25,13 +25,23 @@ pub(super) enum Failure {
     NotRegular,
     /// It cannot be read, or unpacked.
     #[error("after {offset} bytes (unpacked): {error}")]
-    Read { offset: u64, error: io::Error },
+    Read {
+        /// How far it was read, in bytes as they are unpacked.
+        offset: u64,
+        /// What the system, or the unpacker, says.
+        error: io::Error,
+    },
     /// The next record cannot be found.
     #[error("{0}")]
     Mrt(mrt::Error),
     /// It ends inside a record.
     #[error("ends {left} bytes into the record at byte {at} (unpacked)")]
-    Cut { at: u64, left: usize },
+    Cut {
+        /// Where the record starts, in bytes as they are unpacked.
+        at: u64,
+        /// How much of it there is, in bytes.
+        left: usize,
+    },
     /// It has more peers than anyone has.
     #[error("more than {0} peers")]
     TooManyPeers(usize),

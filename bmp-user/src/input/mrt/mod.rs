@@ -36,8 +36,12 @@ use crate::{
     feed::Feed,
 };
 use batch::{Event, read};
+use file::Source;
 use pace::Metronome;
+use survey::Survey;
+use translate::Translator;
 
+pub use file::Failure;
 pub use status::{ReplayState, ReplayStatus, Replays};
 
 /// How many batches may wait between the thread and the task.
@@ -83,6 +87,37 @@ fn wanted(config: &Config) -> BTreeMap<String, Replay> {
         Some((name.clone(), Replay { name: name.clone(), file, pace: replay.pace, looped: replay.looped }))
     };
     config.replays.iter().filter_map(replay).collect()
+}
+
+/// What a file comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Translation {
+    /// BMP frames.
+    pub frames: Vec<u8>,
+    /// What was passed over, in words.
+    pub passed_over: Vec<String>,
+    /// Why it was read no further, if it was not read to its end.
+    pub failure: Option<String>,
+}
+
+/// What a replay makes of a file that is in memory: [`run`] without task, thread and pace.
+///
+/// # Errors
+///
+/// The file cannot be surveyed: nothing of it would be replayed.
+pub fn translate(file: &[u8]) -> Result<Translation, Failure> {
+    let source = || Source::new(file).map_err(|error| Failure::Read { offset: 0, error });
+    let mut translator = Translator::new(Survey::take(&mut source()?, || true)?);
+    let mut passed_over = Vec::new();
+    let mut last = (0, 0);
+    let read = source()?.each(|record, _| {
+        last = (record.seconds, record.microseconds);
+        passed_over.extend(translator.record(record).err().map(|error| error.to_string()));
+        true
+    });
+    passed_over.extend(translator.end_snapshot(last).err().map(|error| error.to_string()));
+    let failure = read.err().map(|failure| failure.to_string());
+    Ok(Translation { frames: translator.out.to_vec(), passed_over, failure })
 }
 
 /// Replays a file into the feed. Does not end by itself: dropping this ends it, and takes its peers down.

@@ -26,7 +26,8 @@ use crate::{
     feed::Feed,
 };
 
-pub use status::{ConnectionStatus, RelayState, RelayStatus, Relays};
+pub use receiver::{Goodbye, Receiver};
+pub use status::{ConnectionStatus, RelayState, RelayStatus, Relays, System};
 
 /// Runs the relays that the configuration names, until its sender is gone. Dropping this closes them all.
 ///

@@ -16,9 +16,9 @@ use crate::{
 /// glibc's allocator takes from the kernel each time (128 KiB).
 const BLOCK: usize = 64 * 1024;
 
-/// Reads the bytes of one connection.
+/// Reads the bytes of one connection: whoever has them puts them into [`Receiver::room`] and calls [`Receiver::receive`].
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub struct Receiver {
     /// What has arrived and is not yet used: less than one frame, between two calls.
     buffer: BytesMut,
     /// Size of the allocation behind `buffer`.
@@ -30,7 +30,7 @@ pub(super) struct Receiver {
 
 /// What a daemon says when it ends its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Goodbye {
+pub struct Goodbye {
     reason: Option<u16>,
     text: Option<String>,
 }
@@ -53,7 +53,7 @@ impl Default for Receiver {
 
 impl Receiver {
     /// Where the next bytes of the stream go; there is always room for some.
-    pub(super) fn room(&mut self) -> &mut BytesMut {
+    pub fn room(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
@@ -62,24 +62,24 @@ impl Receiver {
     /// # Errors
     ///
     /// At the first byte that is wrong, with its offset in the stream. All frames before it are in the feed.
-    pub(super) fn receive(&mut self, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+    pub fn receive(&mut self, input: &mut Input) -> Result<Option<Goodbye>, Error> {
         let goodbye = self.drain(input);
         self.make_room();
         goodbye
     }
 
     /// What the Initiation said, if one has come since this was asked.
-    pub(super) fn take_system(&mut self) -> Option<System> {
+    pub fn take_system(&mut self) -> Option<System> {
         self.system.take()
     }
 
     /// Bytes that belong to a message which is not whole yet.
-    pub(super) fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.buffer.len()
     }
 
     /// Where in the stream that message starts, in bytes.
-    pub(super) fn offset(&self) -> u64 {
+    pub fn offset(&self) -> u64 {
         self.offset
     }
 

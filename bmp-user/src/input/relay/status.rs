@@ -155,9 +155,11 @@ struct Connection {
 
 /// What a daemon said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct System {
-    pub(super) name: Option<String>,
-    pub(super) descr: Option<String>,
+pub struct System {
+    /// Its sysName.
+    pub name: Option<String>,
+    /// Its sysDescr.
+    pub descr: Option<String>,
 }
 
 impl Connection {

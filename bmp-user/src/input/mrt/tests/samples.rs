@@ -6,9 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     feed::{Feed, Follower, Selection},
-    input::mrt::{
-        Pace, Replay, ReplayState, ReplayStatus, Replays, file::Source, run, survey::Survey, translate::Translator,
-    },
+    input::mrt::{self, Pace, Replay, ReplayState, ReplayStatus, Replays, Translation, run},
     wire::{
         bgp,
         bmp::{Message, PeerHeader, PeerUp, frames, samples::bgp},
@@ -18,17 +16,8 @@ use crate::{
 
 /// BMP frames that a file of these bytes comes to, and what was passed over, without tasks and threads.
 pub(super) fn translate(file: &[u8]) -> (Vec<u8>, Vec<String>) {
-    let survey = Survey::take(&mut Source::new(file).unwrap(), || true).unwrap();
-    let mut translator = Translator::new(survey);
-    let mut refused = Vec::new();
-    let mut last = (0, 0);
-    let _ = Source::new(file).unwrap().each(|record, _| {
-        last = (record.seconds, record.microseconds);
-        refused.extend(translator.record(record).err().map(|error| error.to_string()));
-        true
-    });
-    refused.extend(translator.end_snapshot(last).err().map(|error| error.to_string()));
-    (translator.out.to_vec(), refused)
+    let Translation { frames, passed_over, .. } = mrt::translate(file).unwrap();
+    (frames, passed_over)
 }
 
 /// As [`translate`], of a file of which nothing is passed over.

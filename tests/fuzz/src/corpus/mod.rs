@@ -1,0 +1,156 @@
+//! What libFuzzer starts from, and what tests throw at the targets: real captures cut into pieces that are small enough to be changed often, and
+//! a few pieces of what no capture has.
+
+mod made;
+mod real;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use bmp_user::wire::bmp::{Message, frames};
+pub use real::{captures, captures_are_there, folder};
+
+use crate::target::Step;
+
+/// A configuration with every command.
+pub const CONFIGURATION: &str = include_str!("everything.conf");
+/// What an operator types, and what `bmpctl` makes of it.
+pub const OPERATOR: &str = include_str!("operator.txt");
+
+/// The longest piece that is worth being changed, in bytes.
+const LONGEST: usize = 4096;
+/// How many pieces of a kind are enough.
+const ENOUGH: usize = 300;
+
+/// The inputs that a target starts from.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    let seeds = match target {
+        "bmp" => bmp(),
+        "bgp" => bgp(),
+        "update" => update(),
+        "mrt" => real::records().into_iter().chain(made::records()).collect(),
+        "replay" => replay(),
+        "config" => config(),
+        "control" => control(),
+        "feed" => feed(),
+        other => panic!("there is no target {other}"),
+    };
+    // In the order in which they are found; each once.
+    let mut seen = BTreeSet::new();
+    seeds.into_iter().filter(|seed| seen.insert(seed.clone())).collect()
+}
+
+/// The words of the command language, as libFuzzer wants to have them.
+pub fn dictionary() -> String {
+    let words: BTreeSet<_> = CONFIGURATION.split_whitespace().chain(OPERATOR.split_whitespace()).collect();
+    let plain = words.into_iter().filter(|word| word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'));
+    plain.map(|word| format!("\"{word}\"\n")).collect()
+}
+
+fn bmp() -> Vec<Vec<u8>> {
+    let mut seeds = pieces(real::frames_of_captures());
+    seeds.extend(captures().into_iter().map(|(_, stream)| stream[..stream.len().min(LONGEST)].to_vec()));
+    seeds.extend(made::frames());
+    seeds
+}
+
+fn bgp() -> Vec<Vec<u8>> {
+    let messages = pieces(bgp_messages()).into_iter().chain(made::messages());
+    messages.flat_map(|message| [0, 1].map(|choice| [&[choice], &message[..]].concat())).collect()
+}
+
+fn update() -> Vec<Vec<u8>> {
+    const UPDATE: u8 = 2;
+    let updates = bgp_messages().into_iter().filter(|message| message.get(18) == Some(&UPDATE));
+    let bodies = pieces(updates.map(|message| message[19..].to_vec())).into_iter().chain(made::updates());
+    bodies.flat_map(|body| [0, 1, 2].map(|choice| [&[choice], &body[..]].concat())).collect()
+}
+
+/// Every BGP message that the captures hold.
+fn bgp_messages() -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    for frame in real::frames_of_captures() {
+        let Some(Ok(frame)) = frames(&frame).next() else { continue };
+        match Message::parse(&frame) {
+            Ok(Message::PeerUp(up)) => messages.extend([up.sent_open.to_vec(), up.received_open.to_vec()]),
+            Ok(Message::RouteMonitoring(_, update)) => messages.push(update.to_vec()),
+            Ok(Message::PeerDown(down)) => messages.push(down.data.to_vec()),
+            _ => {}
+        }
+    }
+    messages
+}
+
+fn replay() -> Vec<Vec<u8>> {
+    let mut files = real::files();
+    files.push(made::records().concat());
+    files.extend(made::records());
+    let packed: Vec<_> = files.iter().flat_map(|file| [made::gzipped(file), made::bzipped(file)]).collect();
+    files.extend(packed);
+    files
+}
+
+fn config() -> Vec<Vec<u8>> {
+    // The whole, and each part between lines that hold a mark alone.
+    let parts = CONFIGURATION.split("\n#\n").map(|part| part.as_bytes().to_vec());
+    let mut lines = CONFIGURATION.lines().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>();
+    lines.sort();
+    [CONFIGURATION.as_bytes().to_vec()].into_iter().chain(parts).chain(lines).collect()
+}
+
+fn control() -> Vec<Vec<u8>> {
+    let whole = OPERATOR.as_bytes().to_vec();
+    let lines = OPERATOR.lines().map(|line| line.as_bytes().to_vec());
+    let configuring = format!("system-view\n{CONFIGURATION}").into_bytes();
+    [whole, configuring].into_iter().chain(lines).collect()
+}
+
+fn feed() -> Vec<Vec<u8>> {
+    let mut histories = Vec::new();
+    let mut streams: Vec<_> = captures().into_iter().map(|(_, stream)| stream).collect();
+    streams.push(made::frames().concat());
+    for stream in &streams {
+        // From the beginning, so that peers are up; then from places further on, behind the same beginning.
+        let beginning = &stream[..stream.len().min(LONGEST)];
+        for part in [beginning, &stream[..stream.len().min(4 * LONGEST)]] {
+            let mut history = Vec::new();
+            for (number, piece) in part.chunks(1000).enumerate() {
+                Step::Send(number % 5 % 2, &[]).put(&mut history);
+                Step::Send(0, piece).put(&mut history);
+                Step::Take(40 * number).put(&mut history);
+            }
+            histories.push(history.clone());
+            Step::Hold(0).put(&mut history);
+            Step::Send(0, part).put(&mut history);
+            Step::Release(0).put(&mut history);
+            Step::Return.put(&mut history);
+            histories.push(history.clone());
+            Step::Send(1, part).put(&mut history);
+            Step::Reconnect(0).put(&mut history);
+            histories.push(history);
+        }
+    }
+    let frames = made::frames();
+    for (number, one) in frames.iter().enumerate() {
+        let mut history = Vec::new();
+        Step::Send(0, &frames[0]).put(&mut history);
+        Step::Send(number % 2, one).put(&mut history);
+        histories.push(history);
+    }
+    histories
+}
+
+/// Of many pieces, those that differ in their beginning or length and are short enough, as many as are enough.
+fn pieces(all: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut seen = BTreeSet::new();
+    let mut differs = |piece: &Vec<u8>| seen.insert((piece.get(..20).map(<[u8]>::to_vec), piece.len()));
+    let short = all.into_iter().filter(|piece| !piece.is_empty() && piece.len() <= LONGEST);
+    short.filter(|piece| differs(piece)).take(ENOUGH).collect()
+}
+
+/// A folder of the data that lies beside the checkout.
+fn beside(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(name)
+}

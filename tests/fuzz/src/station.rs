@@ -1,0 +1,248 @@
+//! A station that believes all that it is told, so that what two of them know can be compared.
+//!
+//! It reads with the library's own parsers, and keeps to the same RFCs as the feed: what the feed cannot store, because it cannot be told from
+//! anything else, a station leaves alone too.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use bmp_user::{
+    feed::View,
+    wire::{
+        bgp::{self, Family, Form, Open, Update, attributes, identity, nlri, without_trailing_bits},
+        bmp::{
+            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerKey, PeerType, PeerUp, frames,
+            peer_flags,
+        },
+    },
+};
+
+/// What a station knows.
+#[derive(Clone, Debug, Default)]
+pub struct Station {
+    /// By what tells peers apart.
+    pub peers: BTreeMap<PeerKey, Peer>,
+    rest: Vec<u8>,
+}
+
+/// What it knows of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its Peer Up; none for one that was never announced.
+    pub up: Option<Vec<u8>>,
+    /// Its routes, by what tells them apart.
+    pub ribs: BTreeMap<(View, Family), BTreeMap<String, Route>>,
+    /// Of which RIBs there was End-of-RIB.
+    pub ends: BTreeSet<(View, Family)>,
+    /// Its latest Statistics Report.
+    pub statistics: Option<Vec<u8>>,
+}
+
+/// What it knows of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The NLRI without bits that mean nothing.
+    pub nlri: Vec<u8>,
+    /// Flags of the per-peer header.
+    pub flags: u8,
+    /// When it was received: seconds and microseconds.
+    pub time: (u32, u32),
+    /// See [`attributes_of`].
+    pub attributes: Vec<u8>,
+}
+
+impl Station {
+    /// A station that was told all of `stream`.
+    pub fn of(stream: &[u8]) -> Self {
+        let mut station = Self::default();
+        station.read(stream);
+        station
+    }
+
+    /// Reads a piece of what it is told, which may end anywhere.
+    ///
+    /// # Panics
+    ///
+    /// If that is not BMP, or is about the session and not about peers.
+    pub fn read(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        let all = std::mem::take(&mut self.rest);
+        let mut whole = frames(&all);
+        for frame in whole.by_ref() {
+            self.frame(&frame.expect("a station is sent BMP"));
+        }
+        self.rest = all.get(whole.consumed()..).unwrap_or_default().to_vec();
+    }
+
+    /// Whether what it was told ended between two frames.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What it knows, less what is the same as to know nothing: RIBs without routes, and peers of which it was told nothing else.
+    pub fn knows(&self) -> BTreeMap<PeerKey, Peer> {
+        let tidy = self.peers.iter().map(|(key, peer)| (*key, peer.clone().tidy()));
+        tidy.filter(|(_, peer)| *peer != Peer::default()).collect()
+    }
+
+    /// How many routes it knows.
+    pub fn routes(&self) -> usize {
+        self.peers.values().flat_map(|peer| peer.ribs.values()).map(BTreeMap::len).sum()
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        let Some((key, kind)) = PeerKey::of(frame).zip(frame.message_type()) else {
+            assert_eq!(frame.message_type(), None, "the feed says nothing about the session");
+            return;
+        };
+        let message = Message::parse(frame);
+        match (kind, message) {
+            (MessageType::PeerUp, Ok(Message::PeerUp(_))) => {
+                let up = Some(frame.bytes().to_vec());
+                // One that is repeated word for word is the same session.
+                if self.peers.get(&key).is_none_or(|peer| peer.up != up) {
+                    self.peers.insert(key, Peer { up, ..Peer::default() });
+                }
+            }
+            (MessageType::PeerDown, _) => drop(self.peers.remove(&key)),
+            (MessageType::StatisticsReport, _) => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.statistics = Some(frame.bytes().to_vec());
+                }
+            }
+            (MessageType::RouteMonitoring, _) => {
+                if let Some(header) = PeerHeader::of(frame) {
+                    self.peers.entry(key).or_default().update(&header, frame);
+                }
+            }
+            (MessageType::RouteMirroring, _) => {}
+            (kind, message) => panic!("a station is sent a {kind} that is {message:?}"),
+        }
+    }
+}
+
+impl Peer {
+    /// Without RIBs that have no routes.
+    #[must_use]
+    pub fn tidy(mut self) -> Self {
+        self.ribs.retain(|_, routes| !routes.is_empty());
+        self
+    }
+
+    fn update(&mut self, header: &PeerHeader, frame: &Frame<'_>) {
+        let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
+        let as_size = if header.flags & peer_flags::TWO_BYTE_AS == 0 { 4 } else { 2 };
+        let Ok(update) = Update::parse(message, as_size) else { return };
+        let view = view_of(header);
+        if let Some(family) = update.end_of_rib() {
+            if Form::of(family).is_some() {
+                self.ends.insert((view, family));
+            }
+            return;
+        }
+        // RFC 7606 §2: what comes with malformed attributes is withdrawn.
+        let good = update.malformed.is_none();
+        self.withdraw(view, Family::IPV4_UNICAST, update.withdrawn);
+        if let Some(unreach) = update.unreach {
+            self.withdraw(view, unreach.family, unreach.nlri);
+        }
+        let reach = update.reach.map(|reach| (reach.family, reach.nlri, true));
+        for (family, items, in_reach) in [Some((Family::IPV4_UNICAST, update.nlri, false)), reach].into_iter().flatten()
+        {
+            if !good {
+                self.withdraw(view, family, items);
+                continue;
+            }
+            for (name, nlri) in self.routes_in(view, family, items) {
+                let attributes = attributes_of(&update, in_reach);
+                let time = (header.seconds, header.microseconds);
+                let route = Route { nlri, flags: header.flags, time, attributes };
+                self.ribs.entry((view, family)).or_default().insert(name, route);
+            }
+        }
+    }
+
+    fn withdraw(&mut self, view: View, family: Family, items: &[u8]) {
+        for (name, _) in self.routes_in(view, family, items) {
+            if let Some(routes) = self.ribs.get_mut(&(view, family)) {
+                routes.remove(&name);
+            }
+        }
+    }
+
+    /// The routes in some NLRI, by what tells them apart; none if not all of them are right (RFC 7606 §5.3).
+    fn routes_in(&self, view: View, family: Family, items: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let Some(form) = Form::of(family) else { return Vec::new() };
+        let path_ids = self.up.as_ref().is_some_and(|up| has_path_ids(up, view, family));
+        let all: Result<Vec<_>, _> = nlri(form, path_ids, items).collect();
+        let named = |item: &[u8]| {
+            let item = with_meaning(form, path_ids, item);
+            let mut name = String::new();
+            let _ = write!(name, "{:?}", identity(form, path_ids, &item));
+            (name, item)
+        };
+        all.unwrap_or_default().into_iter().map(named).collect()
+    }
+}
+
+/// An NLRI without the bits behind the end of its prefix.
+pub fn with_meaning(form: Form, path_ids: bool, item: &[u8]) -> Vec<u8> {
+    let mut meant = item.to_vec();
+    if let (Some(last), Some(byte)) = (without_trailing_bits(form, path_ids, item), meant.last_mut()) {
+        *byte = last;
+    }
+    meant
+}
+
+/// The attributes that an UPDATE gives the routes in its MP_REACH_NLRI, or those in the field for IPv4 unicast: without the routes, and
+/// without how long the length of MP_REACH_NLRI is written.
+pub fn attributes_of(update: &Update<'_>, in_reach: bool) -> Vec<u8> {
+    const EXTENDED_LENGTH: u8 = 0x10;
+    let mut out = Vec::new();
+    for attribute in attributes(update.attributes).flatten() {
+        let all = update.attributes.get(attribute.at..attribute.end).unwrap_or_default();
+        match (update.reach, update.unreach) {
+            (_, Some(unreach)) if unreach.at == attribute.at => {}
+            (Some(reach), _) if reach.at == attribute.at => {
+                if in_reach {
+                    let value = attribute.value.len() - reach.nlri.len();
+                    out.extend([attribute.flags | EXTENDED_LENGTH, attribute.kind]);
+                    out.extend(attribute.value.get(..value).unwrap_or_default());
+                }
+            }
+            _ => out.extend(all),
+        }
+    }
+    out
+}
+
+fn view_of(header: &PeerHeader) -> View {
+    let post = header.flags & peer_flags::POST_POLICY != 0;
+    let out = header.flags & peer_flags::ADJ_RIB_OUT != 0;
+    match (header.key.peer_type, out, post) {
+        (PeerType::LOC_RIB, ..) => View::LocRib,
+        (_, false, false) => View::AdjRibInPre,
+        (_, false, true) => View::AdjRibInPost,
+        (_, true, false) => View::AdjRibOutPre,
+        (_, true, true) => View::AdjRibOutPost,
+    }
+}
+
+/// Whether routes have path identifiers by the OPENs of a Peer Up (RFC 7911 §4, RFC 9069 §5.2).
+fn has_path_ids(up: &[u8], view: View, family: Family) -> bool {
+    let Some(Ok(frame)) = frames(up).next() else { return false };
+    let Ok(Message::PeerUp(PeerUp { sent_open, received_open, .. })) = Message::parse(&frame) else { return false };
+    let both = [sent_open, received_open].map(|open| {
+        let frame = bgp::Frame::parse(open).ok()?;
+        let add_path = Open::parse(&frame).ok()?.add_path();
+        Some(add_path.map_or((false, false), |add_path| (add_path.sends(family), add_path.receives(family))))
+    });
+    let [Some((we_send, we_receive)), Some((it_sends, it_receives))] = both else { return false };
+    match view {
+        View::AdjRibInPre | View::AdjRibInPost => we_receive && it_sends,
+        View::AdjRibOutPre | View::AdjRibOutPost => we_send && it_receives,
+        View::LocRib => (we_send || we_receive) && (it_sends || it_receives),
+    }
+}

@@ -1,0 +1,105 @@
+//! BGP: framing, OPEN with its capabilities, NOTIFICATION, ROUTE-REFRESH.
+
+use bmp_user::wire::bgp::{
+    Capabilities, Capability, Family, Frame, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, Notification, Open, Update,
+    frames, notification, open, route_refresh,
+};
+use bytes::BytesMut;
+
+use super::is_within;
+use crate::memory::within;
+
+/// A stream behind one byte, which says how long messages may be.
+pub fn bgp(data: &[u8]) {
+    let Some((choice, stream)) = data.split_first() else { return };
+    let limit = if choice & 1 == 0 { MAX_MESSAGE } else { MAX_EXTENDED_MESSAGE };
+    let mut whole = frames(stream, limit);
+    let mut at = 0;
+    for frame in whole.by_ref() {
+        match frame {
+            Ok(frame) => {
+                assert!(frame.bytes().len() <= limit && is_within(frame.bytes(), stream));
+                assert_eq!(Frame::parse(frame.bytes()), Ok(frame));
+                at += frame.bytes().len();
+                within(64 * 1024, 16, frame.bytes().len(), || message(&frame));
+            }
+            Err(error) => {
+                assert!((at as u64..=stream.len() as u64).contains(&error.offset), "{error}");
+                let _ = (error.problem.notification(None), error.to_string());
+            }
+        }
+    }
+    assert_eq!(whole.consumed(), at);
+    // As BMP and MRT carry them: the length must be that of what is there.
+    if let Ok(frame) = Frame::parse(stream) {
+        assert_eq!(frame.bytes(), stream);
+    }
+}
+
+fn message(frame: &Frame<'_>) {
+    match Message::parse(frame) {
+        Ok(Message::Open(open)) => opens(&open),
+        Ok(Message::Update(body)) => {
+            assert_eq!(body, frame.body());
+            let _ = Update::parse(frame.bytes(), 4);
+        }
+        Ok(Message::Notification(said)) => notifications(&said, frame),
+        Ok(Message::Keepalive) => assert!(frame.body().is_empty()),
+        Ok(Message::RouteRefresh(refresh)) => {
+            let mut out = BytesMut::new();
+            route_refresh::build(&mut out, refresh.family, refresh.subtype);
+            assert!(frame.bytes()[19..].starts_with(&out[19..]));
+            assert!(is_within(refresh.filters, frame.bytes()));
+        }
+        Err(error) => {
+            assert!(error.offset <= frame.bytes().len() as u64, "{error}");
+            let _ = (error.problem.notification(Some(frame.message_type())), error.to_string());
+        }
+    }
+}
+
+/// Capabilities that are pushed and built are the same when they are read.
+fn opens(open: &Open<'_>) {
+    let _ = (open.check(), open.families().count(), open.four_octet_as(), open.has(Capability::ExtendedMessage));
+    if let Some(restart) = open.graceful_restart() {
+        assert!(restart.flags <= 0xf && restart.restart_time <= 0xfff);
+        let _ = restart.families.iter().count();
+    }
+    if let Some(add_path) = open.add_path() {
+        for (family, field) in add_path.iter() {
+            assert!(field > 3 || add_path.sends(family) | add_path.receives(family) | (field == 0));
+        }
+        let _ = add_path.sends(Family::IPV4_UNICAST);
+    }
+    let mut capabilities = Capabilities::new();
+    for capability in open.capabilities() {
+        capabilities.push(&capability).expect("it came with a length of one octet");
+    }
+    assert!(capabilities.iter().eq(open.capabilities()));
+    let mut out = BytesMut::new();
+    let built = open::build(&mut out, open.asn(), open.hold_time, open.bgp_id, &capabilities);
+    if built.is_err() {
+        assert!(out.is_empty(), "what does not fit leaves nothing behind");
+        return;
+    }
+    let frame = Frame::parse(&out).expect("what is built is a message");
+    let again = Open::parse(&frame).expect("what is built is an OPEN");
+    assert!(again.capabilities().eq(open.capabilities()));
+    assert_eq!((again.hold_time, again.bgp_id), (open.hold_time, open.bgp_id));
+}
+
+fn notifications(said: &Notification<'_>, frame: &Frame<'_>) {
+    assert!(!said.to_string().is_empty());
+    let _ = said.hard_reset().map(|inner| inner.to_string());
+    if let Some(text) = said.shutdown_communication() {
+        let mut out = BytesMut::new();
+        notification::build_shutdown(&mut out, said.subcode, text);
+        let again =
+            Frame::parse(&out).and_then(|frame| Notification::parse(&frame)).map(|again| (again.code, again.subcode));
+        assert_eq!(again, Ok((said.code, said.subcode)));
+    }
+    let mut out = BytesMut::new();
+    notification::build(&mut out, said.code, said.subcode, said.data);
+    assert!(frame.bytes().starts_with(&out[..16]) && out.len() <= MAX_MESSAGE);
+    assert!(frame.bytes().len() > MAX_MESSAGE || out == frame.bytes());
+}

@@ -1,0 +1,73 @@
+//! What a client sends over the control socket: requests, and the command lines in them.
+
+use std::path::Path;
+
+use bmp_user::{
+    config::{Command, Config, Editor, Store, View, next_words, parse_file, parse_line, print},
+    control::{LINE_MAX, Mode, Request},
+};
+
+use crate::memory::within;
+
+/// Lines, each a request, or else a command line as it would stand in one: an operator goes through the views and edits a candidate, which can
+/// be printed and read again at any time. Nothing is committed, shown or reset.
+pub fn control(lines: &[u8]) {
+    if lines.len() <= LINE_MAX {
+        within(1 << 20, 4096, lines.len(), || play(lines));
+    }
+}
+
+fn play(lines: &[u8]) {
+    let mut editor = Editor::new(Store::new(Path::new("/nonexistent/bmpd.conf"), Config::default()));
+    for line in lines.split(|byte| *byte == b'\n') {
+        let request = match serde_json::from_slice::<Request>(line) {
+            Ok(request) => {
+                let sent = serde_json::to_vec(&request).expect("a request can be written");
+                assert_eq!(serde_json::from_slice::<Request>(&sent).ok().as_ref(), Some(&request));
+                request
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                let Ok(command) = std::str::from_utf8(line) else { continue };
+                Request { command: command.to_owned(), ..Request::default() }
+            }
+        };
+        match request.mode {
+            Mode::Help | Mode::Complete => help(&editor, &request.command),
+            Mode::Run | Mode::Interactive => run(&mut editor, &request.command),
+        }
+    }
+    let printed = print(editor.candidate());
+    assert_eq!(parse_file("printed", &printed).as_ref(), Ok(editor.candidate()), "{printed}");
+}
+
+/// What may come next can be typed: a line that may end is a command.
+fn help(editor: &Editor, line: &str) {
+    let Ok(next) = next_words(editor.view(), line) else { return };
+    assert!(next.words.iter().all(|word| !word.text.is_empty() && !word.help.is_empty()));
+    let _ = next.to_string();
+}
+
+fn run(editor: &mut Editor, line: &str) {
+    let before = (editor.view().clone(), editor.candidate().clone());
+    let command = match parse_line(editor.view(), line, true) {
+        Ok(command) => command,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    match command {
+        Command::Display(_, Some(filter)) => drop(filter.apply("one\ntwo\n")),
+        Command::Display(_, None) | Command::Reset(_) | Command::Candidate(_) | Command::Nothing => {}
+        Command::Quit if *editor.view() == View::User => {}
+        Command::Configure(_) | Command::Quit | Command::Return | Command::SystemView => {
+            if let Err(error) = editor.apply(&command) {
+                assert!(!error.to_string().is_empty());
+                assert_eq!(
+                    (editor.view(), editor.candidate()),
+                    (&before.0, &before.1),
+                    "what is refused changes nothing"
+                );
+            }
+        }
+    }
+    assert!(!editor.prompt("fuzz").is_empty());
+}

@@ -1,0 +1,41 @@
+//! The targets: each takes bytes, and panics if what must be so is not.
+
+mod bgp;
+mod bmp;
+mod config;
+mod control;
+mod feed;
+mod mrt;
+mod replay;
+mod update;
+
+pub use bgp::bgp;
+pub use bmp::bmp;
+pub use config::config;
+pub use control::control;
+pub use feed::{Step, feed};
+pub use mrt::mrt;
+pub use replay::replay;
+pub use update::update;
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// All of them, by name.
+pub const ALL: [(&str, Target); 8] = [
+    ("bmp", bmp),
+    ("bgp", bgp),
+    ("update", update),
+    ("mrt", mrt),
+    ("replay", replay),
+    ("config", config),
+    ("control", control),
+    ("feed", feed),
+];
+
+/// Whether `part` is a part of `whole` and not only equal to one: parsers borrow.
+fn is_within(part: &[u8], whole: &[u8]) -> bool {
+    let whole = whole.as_ptr_range();
+    let part = part.as_ptr_range();
+    part.is_empty() || whole.start <= part.start && part.end <= whole.end
+}

@@ -1,0 +1,274 @@
+//! `cargo xtask fuzz`: libFuzzer on every parser and on the feed.
+//!
+//! Stable Rust has the coverage that libFuzzer is led by, as a pass of LLVM. Only the project's own crates are compiled with it:
+//! cargo calls this program as their compiler's wrapper ([`compile`]), and shares all other crates with the tests.
+
+mod figures;
+
+use std::{
+    env, fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use self::figures::{Figures, table};
+use crate::{
+    packages,
+    process::{cannot_start, cargo, run, say, target_dir},
+    setup::setup,
+    watch::{End, Run, Watcher},
+};
+
+/// What libFuzzer, which is C++, is compiled with.
+const PACKAGES: [&str; 1] = ["g++"];
+
+/// Set where this program is called as the compiler's wrapper.
+const WRAPPER: &str = "BMPD_FUZZ_COMPILE";
+
+/// What the wrapper adds: counters at every edge, and what is compared with what.
+const COVERAGE: [&str; 7] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cllvm-args=-simplifycfg-branch-fold-threshold=0",
+    "--cfg=fuzzing",
+];
+
+/// A function of `tests/fuzz/src/target`.
+struct Target {
+    name: &'static str,
+    /// The longest input, in bytes.
+    longest: u32,
+    /// Executions if nothing else is said: some seconds of them.
+    runs: u64,
+    /// Executions in a long campaign.
+    soak: u64,
+    /// Whether there is a dictionary for it.
+    words: bool,
+}
+
+const PARSER: u64 = 10_000_000;
+const TARGETS: [Target; 8] = [
+    Target { name: "bmp", longest: 4096, runs: 150_000, soak: PARSER, words: false },
+    Target { name: "bgp", longest: 4096, runs: 200_000, soak: PARSER, words: false },
+    Target { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
+    Target { name: "mrt", longest: 4096, runs: 200_000, soak: PARSER, words: false },
+    Target { name: "replay", longest: 2048, runs: 8_000, soak: PARSER, words: false },
+    Target { name: "config", longest: 400, runs: 15_000, soak: PARSER, words: true },
+    Target { name: "control", longest: 400, runs: 10_000, soak: PARSER, words: true },
+    Target { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
+];
+
+/// What `cargo xtask fuzz` can be told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only these targets: bmp, bgp, update, mrt, replay, config, control, feed
+    targets: Vec<String>,
+    /// Executions of each target
+    #[arg(long)]
+    runs: Option<u64>,
+    /// As many executions as in a long campaign: 10 million of each parser
+    #[arg(long, conflicts_with = "runs")]
+    soak: bool,
+    /// How many targets to run at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Execute one target once, with this input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["runs", "soak"])]
+    replay: Option<PathBuf>,
+}
+
+/// How many executions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Effort {
+    /// Those of everybody's tests.
+    Short,
+    /// Those of a long campaign.
+    Soak,
+    /// So many of each target.
+    Runs(u64),
+}
+
+/// Fails where a target found something.
+pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    setup()?;
+    let targets = chosen(&arguments.targets)?;
+    if let Some(input) = &arguments.replay {
+        let [target] = targets[..] else { bail!("--replay takes the name of one target before it") };
+        let folder = Folder::prepare(&targets)?;
+        return run(Command::new(folder.program(target)).arg(input)).map(|()| ExitCode::SUCCESS);
+    }
+    let effort = match (arguments.runs, arguments.soak) {
+        (Some(runs), _) => Effort::Runs(runs),
+        (None, soak) => {
+            if soak {
+                Effort::Soak
+            } else {
+                Effort::Short
+            }
+        }
+    };
+    let found = campaign(&targets, effort, usize::from(arguments.jobs), &Watcher::new()?)?;
+    Ok(if found.iter().all(|figures| figures.end == End::Success) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All targets, as a part of the tests: what became of each, and how long that took.
+pub(crate) fn all(effort: Effort, watcher: &Watcher) -> anyhow::Result<Vec<(String, End, Duration)>> {
+    let found = campaign(&TARGETS.iter().collect::<Vec<_>>(), effort, 1, watcher)?;
+    Ok(found.into_iter().map(|figures| (figures.name.to_owned(), figures.end, figures.took)).collect())
+}
+
+fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Target>> {
+    if names.is_empty() {
+        return Ok(TARGETS.iter().collect());
+    }
+    let all = || TARGETS.map(|target| target.name).join(", ");
+    let find = |name: &String| {
+        let found = TARGETS.iter().find(|target| target.name == *name);
+        found.with_context(|| format!("there is no target `{name}`; there are {}", all()))
+    };
+    names.iter().map(find).collect()
+}
+
+fn campaign(targets: &[&Target], effort: Effort, jobs: usize, watcher: &Watcher) -> anyhow::Result<Vec<Figures>> {
+    let folder = Folder::prepare(targets)?;
+    let mut found = Vec::new();
+    for target in targets {
+        let runs = match effort {
+            Effort::Short => target.runs,
+            Effort::Soak => target.soak,
+            Effort::Runs(runs) => runs,
+        };
+        say(format_args!("fuzz: {} executions of {}", figures::grouped(runs), target.name));
+        let figures = folder.run(target, runs, jobs, watcher)?;
+        let stopped = figures.end == End::Stopped;
+        found.push(figures);
+        if stopped {
+            break;
+        }
+    }
+    say(table(&found));
+    Ok(found)
+}
+
+/// `target/fuzz`: seeds, what was found worth keeping, and what broke something.
+struct Folder {
+    path: PathBuf,
+    programs: PathBuf,
+}
+
+impl Folder {
+    /// Builds the targets, and writes what they start from.
+    fn prepare(targets: &[&Target]) -> anyhow::Result<Self> {
+        packages::require(&PACKAGES)?;
+        let target_dir = target_dir()?;
+        let folder = Self { path: target_dir.join("fuzz"), programs: target_dir.join("debug") };
+        let seeds = folder.path.join("seeds");
+        if seeds.exists() {
+            fs::remove_dir_all(&seeds).with_context(|| format!("cannot remove {}", seeds.display()))?;
+        }
+        run(cargo().args(["run", "--locked", "--quiet", "--package=bmp-fuzz", "--bin=seeds", "--"]).arg(&seeds))?;
+        say("fuzz: building the targets");
+        let mut build = cargo();
+        build.args(["build", "--locked", "--quiet", "--package=bmp-fuzz", "--features=libfuzzer"]);
+        build.args(targets.iter().map(|target| format!("--bin=fuzz_{}", target.name)));
+        // What is executed millions of times is worth being compiled well, and is compiled anew in any case.
+        for own in ["bmp-user", "bmp-fuzz", "libfuzzer-sys"] {
+            build.arg(format!("--config=profile.dev.package.{own}.opt-level=3"));
+        }
+        let own = env::current_exe().context("this program does not know where it is")?;
+        run(build.env("RUSTC_WORKSPACE_WRAPPER", own).env(WRAPPER, "1")).context("the fuzz targets were not built")?;
+        Ok(folder)
+    }
+
+    fn program(&self, target: &Target) -> PathBuf {
+        self.programs.join(format!("fuzz_{}", target.name))
+    }
+
+    fn run(&self, target: &Target, runs: u64, jobs: usize, watcher: &Watcher) -> anyhow::Result<Figures> {
+        let (corpus, broken) = (self.path.join("corpus").join(target.name), self.path.join("broken"));
+        for folder in [&corpus, &broken] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let seeds = self.path.join("seeds");
+        let mut fuzz = Command::new(self.program(target));
+        fuzz.arg(format!("-runs={runs}")).arg(format!("-max_len={}", target.longest));
+        // A minute for one input is a hang; the memory of a target is bounded by what it asserts.
+        fuzz.args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        if jobs > 1 {
+            fuzz.arg(format!("-fork={jobs}"));
+        }
+        fuzz.arg(format!("-artifact_prefix={}/{}-", broken.display(), target.name));
+        if target.words {
+            fuzz.arg(format!("-dict={}", seeds.join(format!("{}.dict", target.name)).display()));
+        }
+        fuzz.arg(&corpus).arg(seeds.join(target.name));
+        let start = Instant::now();
+        let mut figures = Figures::new(target.name);
+        // What it says while nothing is wrong is for libFuzzer's authors; it looks after hangs itself.
+        let how = Run { what: target.name, group: true, silence: Duration::from_secs(24 * 3600) };
+        figures.end = watcher.run(&mut fuzz, &how, |line| figures.take(line))?;
+        figures.took = start.elapsed();
+        if figures.end == End::Failure {
+            say(figures.said());
+            if let Some(input) = &figures.input {
+                say(format_args!("again: cargo xtask fuzz {} --replay {}", target.name, Path::new(input).display()));
+            }
+        }
+        Ok(figures)
+    }
+}
+
+/// Whether cargo has called this program in the place of the compiler.
+pub(crate) fn is_compiler() -> bool {
+    env::var_os(WRAPPER).is_some()
+}
+
+/// Becomes the compiler that cargo wants, with coverage for what is a part of the targets: not for what runs while they are built, and not for the
+/// question of what the compiler can do.
+pub(crate) fn compile() -> anyhow::Result<ExitCode> {
+    let mut arguments = env::args_os().skip(1);
+    let compiler = arguments.next().context("the compiler's wrapper was called without a compiler")?;
+    let arguments: Vec<_> = arguments.collect();
+    let follows = |first: &str, second: &str| {
+        arguments.windows(2).any(|pair| pair[0].to_str() == Some(first) && pair[1].to_str() == Some(second))
+    };
+    let is_crate = arguments.iter().any(|argument| argument == "--crate-name");
+    let is_tool = follows("--crate-name", "build_script_build") || follows("--crate-type", "proc-macro");
+    let mut command = Command::new(compiler);
+    command.args(&arguments);
+    if is_crate && !is_tool {
+        command.args(COVERAGE);
+    }
+    let error = command.exec();
+    Err(error).with_context(|| cannot_start(&command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_of_the_crate_is_run() {
+        let manifest = fs::read_to_string(crate::process::root().join("tests/fuzz/Cargo.toml")).unwrap();
+        let names = manifest.lines().filter_map(|line| line.strip_prefix("name = \"fuzz_")?.strip_suffix('"'));
+        assert_eq!(names.collect::<Vec<_>>(), TARGETS.map(|target| target.name));
+    }
+
+    #[test]
+    fn targets_are_chosen_by_name_and_all_if_none_is_named() {
+        let names = |given: &[&str]| {
+            let given: Vec<_> = given.iter().map(|name| (*name).to_owned()).collect();
+            chosen(&given).map(|targets| targets.iter().map(|target| target.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]).unwrap().len(), TARGETS.len());
+        assert_eq!(names(&["feed", "bmp"]).unwrap(), ["feed", "bmp"]);
+        assert!(names(&["bnp"]).unwrap_err().to_string().starts_with("there is no target `bnp`; there are bmp, bgp"));
+    }
+}
