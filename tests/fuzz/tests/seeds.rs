@@ -16,7 +16,7 @@ fn times() -> usize {
 fn throw(name: &str, target: target::Target, input: &[u8]) {
     if catch_unwind(|| target(input)).is_err() {
         let file = std::env::temp_dir().join(format!("bmpd-fuzz-{name}-{}", std::process::id()));
-        std::fs::write(&file, input).unwrap();
+        std::fs::write(&file, input).expect("the input can be kept");
         panic!("again: cargo xtask fuzz {name} --replay {}", file.display());
     }
 }

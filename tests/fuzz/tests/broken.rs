@@ -1,0 +1,250 @@
+//! What real routers sent, cut, changed and spliced, through a relay's receiver and the feed, beside a daemon that sends what it should: nothing
+//! panics, memory is what has arrived and not what a length says, the connection that is broken is closed for a reason, and nobody else's routes are
+//! touched.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bmp_fuzz::{
+    corpus,
+    memory::within,
+    station::{Peer, Station},
+};
+use bmp_user::{
+    feed::{Feed, Follower, Input, Monitor, Peers, Selection},
+    input::relay::Receiver,
+    wire::bmp::{COMMON_HEADER, Error, MessageType, PER_PEER_HEADER, PeerKey, VERSION, frames},
+};
+use fastrand::Rng;
+
+/// How many damaged versions there are of each stream.
+fn times() -> usize {
+    let soak = std::env::var("BMPD_SOAK").is_ok_and(|soak| !soak.is_empty() && soak != "0");
+    if soak { 20_000 } else { 200 }
+}
+
+/// The captures of version 3; none, with a word, where they are not at hand.
+#[expect(clippy::print_stderr, reason = "a test that could not look at the real data has to say so")]
+fn captures() -> Vec<(String, Vec<u8>)> {
+    let all: Vec<_> = corpus::captures().into_iter().filter(|(_, stream)| stream.first() == Some(&VERSION)).collect();
+    if all.is_empty() {
+        eprintln!("skipped: no captures in {}", corpus::folder().display());
+    }
+    all
+}
+
+/// A station that is told of one input.
+struct Told {
+    follower: Follower,
+    station: Station,
+}
+
+impl Told {
+    fn of(feed: &Feed, input: &str) -> Self {
+        let monitor = Monitor { peers: Peers::Input(input.to_owned()), ribs: Vec::new() };
+        let selection = Selection { monitors: vec![monitor], ..Selection::default() };
+        Self { follower: feed.attach(selection), station: Station::default() }
+    }
+
+    fn knows(&mut self) -> BTreeMap<PeerKey, Peer> {
+        loop {
+            let mut pieces = VecDeque::new();
+            self.follower.take(usize::MAX, &mut pieces);
+            if pieces.is_empty() {
+                return self.station.knows();
+            }
+            pieces.iter().for_each(|piece| self.station.read(&piece.bytes));
+        }
+    }
+}
+
+/// How a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// It goes on, or ends between two messages.
+    Whole,
+    /// The daemon said that it ends.
+    Goodbye,
+    /// Inside a message, of which so many bytes are there.
+    Cut(usize),
+    /// It is closed.
+    Closed(Error),
+}
+
+/// Gives a stream to a receiver as a socket would, until it ends.
+fn send(stream: &[u8], input: &mut Input) -> End {
+    let mut receiver = Receiver::default();
+    let mut rest = stream;
+    while !rest.is_empty() {
+        let room = receiver.room();
+        let (read, later) = rest.split_at(rest.len().min(room.capacity() - room.len()).min(10_000));
+        room.extend_from_slice(read);
+        rest = later;
+        match receiver.receive(input) {
+            Ok(None) => {}
+            Ok(Some(_)) => return End::Goodbye,
+            Err(error) => return End::Closed(error),
+        }
+    }
+    if receiver.left() == 0 { End::Whole } else { End::Cut(receiver.left()) }
+}
+
+/// A feed with a daemon that sent what it should.
+struct World {
+    feed: Feed,
+    /// Its connection is open.
+    _healthy: Input,
+    told_of_healthy: Told,
+    known_of_healthy: BTreeMap<PeerKey, Peer>,
+}
+
+impl World {
+    fn with(healthy: &[u8]) -> Self {
+        let feed = Feed::new(1 << 20, 1 << 16);
+        let mut input = feed.input("healthy");
+        let mut told_of_healthy = Told::of(&feed, "healthy");
+        assert_eq!(send(healthy, &mut input), End::Whole);
+        let known_of_healthy = told_of_healthy.knows();
+        assert!(!known_of_healthy.is_empty());
+        Self { feed, _healthy: input, told_of_healthy, known_of_healthy }
+    }
+
+    /// Sends something as another daemon. Whatever it is: a station that was there, and one that comes then, know the same of it; with the connection its
+    /// peers are gone; and what the healthy one said stays.
+    fn take(&mut self, broken: &[u8]) -> End {
+        let mut input = self.feed.input("broken");
+        let mut live = Told::of(&self.feed, "broken");
+        // A journal of 1 MiB, what is read and what is kept of it. What is longer than a capture is so because a length says so.
+        let end = within(4 << 20, 64, broken.len(), || send(broken, &mut input));
+        assert!(live.knows() == Told::of(&self.feed, "broken").knows(), "live and late are the same ({end:?})");
+        if let End::Closed(error) = &end {
+            assert!(error.offset < broken.len() as u64 && error.to_string().starts_with("at byte "), "{error}");
+        }
+        drop(input);
+        assert!(live.knows().is_empty(), "the peers of the broken one are gone");
+        assert!(self.told_of_healthy.knows() == self.known_of_healthy, "the healthy one is as it was ({end:?})");
+        end
+    }
+}
+
+/// Each capture, beside a world in which another one is healthy.
+fn each(mut test: impl FnMut(&str, &[u8], &mut World)) {
+    let all = captures();
+    for (number, (name, stream)) in all.iter().enumerate() {
+        let (_, healthy) = &all[(number + 1) % all.len()];
+        test(name, stream, &mut World::with(healthy));
+    }
+}
+
+/// Where the frames of a stream start.
+fn starts(stream: &[u8]) -> Vec<usize> {
+    let lengths = frames(stream).map(|frame| frame.expect("a capture is BMP").bytes().len());
+    let start = |at: &mut usize, length| Some(std::mem::replace(at, *at + length));
+    lengths.scan(0, start).collect()
+}
+
+#[test]
+fn a_stream_that_is_cut_is_read_up_to_the_cut() {
+    let mut random = Rng::with_seed(1);
+    each(|name, stream, world| {
+        let starts = starts(stream);
+        for start in starts.iter().step_by(7) {
+            let cut = start + random.usize(1..COMMON_HEADER);
+            assert_eq!(world.take(&stream[..*start]), End::Whole, "{name}: before byte {start}");
+            assert_eq!(world.take(&stream[..cut]), End::Cut(cut - start), "{name}: before byte {cut}");
+        }
+        for _ in 0..times() {
+            let cut = random.usize(..stream.len());
+            let start = starts.iter().rfind(|start| **start <= cut).expect("the first starts at 0");
+            let expected = if cut == *start { End::Whole } else { End::Cut(cut - start) };
+            assert_eq!(world.take(&stream[..cut]), expected, "{name}: before byte {cut}");
+        }
+    });
+}
+
+#[test]
+fn bits_that_flip_anywhere_close_the_connection_for_a_reason_or_do_no_harm() {
+    let mut random = Rng::with_seed(2);
+    each(|name, stream, world| {
+        let mut closed = 0;
+        for _ in 0..times() {
+            let mut broken = stream.to_vec();
+            for _ in 0..random.usize(1..40) {
+                broken[random.usize(..stream.len())] ^= 1 << random.u8(..8);
+            }
+            closed += usize::from(matches!(world.take(&broken), End::Closed(_)));
+        }
+        assert!(closed > times() / 20, "{name}: closed {closed} of {} times", times());
+    });
+}
+
+#[test]
+fn bits_that_flip_within_an_update_are_the_peers_own_and_close_nothing() {
+    let mut random = Rng::with_seed(3);
+    each(|name, stream, world| {
+        let updates: Vec<_> = frames(stream)
+            .map(|frame| frame.expect("a capture is BMP"))
+            .zip(starts(stream))
+            .filter(|(frame, _)| frame.message_type() == Some(MessageType::RouteMonitoring))
+            .map(|(frame, start)| start + COMMON_HEADER + PER_PEER_HEADER..start + frame.bytes().len())
+            .collect();
+        for _ in 0..times() {
+            let mut broken = stream.to_vec();
+            for _ in 0..random.usize(1..40) {
+                let update = updates[random.usize(..updates.len())].clone();
+                broken[random.usize(update)] ^= 1 << random.u8(..8);
+            }
+            assert_eq!(world.take(&broken), End::Whole, "{name}");
+        }
+    });
+}
+
+#[test]
+fn the_end_of_one_stream_behind_the_beginning_of_another_is_closed_or_read_as_it_is() {
+    let mut random = Rng::with_seed(4);
+    let all = corpus::captures();
+    each(|_, stream, world| {
+        for _ in 0..times() {
+            let (_, other) = &all[random.usize(..all.len())];
+            let (first, second) = (random.usize(..stream.len()), random.usize(..other.len()));
+            world.take(&[&stream[..first], &other[second..]].concat());
+        }
+    });
+}
+
+#[test]
+fn a_header_that_no_message_has_closes_the_connection_at_its_place() {
+    each(|name, stream, world| {
+        for start in starts(stream).into_iter().step_by(7) {
+            let with = |at: usize, byte: u8| {
+                let mut broken = stream.to_vec();
+                broken[start + at] = byte;
+                broken
+            };
+            for (at, byte, told) in [
+                (0, 4, "expected BMP version 3 (RFC 7854), found 4"),
+                (1, 0x7f, "expected a message length of "),
+                (4, 0, "expected "),
+            ] {
+                let End::Closed(error) = world.take(&with(at, byte)) else {
+                    // A length that is too short by 256 bytes or more leaves a rest that is no header; one of less than 256 is the same as before.
+                    assert_eq!((at, stream[start + 4]), (4, 0), "{name}: byte {at} of the message at {start}");
+                    continue;
+                };
+                assert!(error.offset >= start as u64, "{name}: {error}");
+                assert!(at == 4 || error.to_string().contains(told), "{name}: {error}");
+            }
+        }
+    });
+}
+
+#[test]
+fn streams_of_version_4_are_refused_at_their_first_byte() {
+    let version_4 = |stream: &[u8]| stream.first() == Some(&4);
+    each(|_, _, world| {
+        for (name, stream) in corpus::captures().into_iter().filter(|(_, stream)| version_4(stream)) {
+            let End::Closed(error) = world.take(&stream) else { panic!("{name}") };
+            let told = "at byte 0: expected BMP version 3 (RFC 7854), found 4";
+            assert!(error.to_string().starts_with(told), "{name}: {error}");
+        }
+    });
+}
