@@ -133,6 +133,26 @@ fn a_message_is_no_longer_than_its_peer_may_send() {
 }
 
 #[test]
+fn the_longest_message_there_is_is_told_anew_as_long_as_it_was() {
+    // RFC 8654: 65,535 bytes, and MP_REACH_NLRI with a length of one octet.
+    let reach = [0, 2, 1, 16, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 16, 0x20, 1];
+    let origin_and_path = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9];
+    let around = 19 + 4 + origin_and_path.len() + 3 + reach.len() + 4;
+    let unknown = vec![7; 65_535 - around];
+    let mut attributes = [&origin_and_path[..], &[0x80, 14, 24], &reach].concat();
+    attributes.extend([0xd0, 200]);
+    attributes.extend((unknown.len() as u16).to_be_bytes());
+    attributes.extend(unknown);
+    let body = [&[0, 0], &(attributes.len() as u16).to_be_bytes()[..], &attributes].concat();
+    let mut message = world::header(0, View::AdjRibInPre, 4);
+    message.extend(bgp(2, &body));
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    append(&mut input, &[world::up(0, 1), frame(0, &message)]);
+    assert_eq!(dump(&feed), [world::up(0, 1), frame(0, &message)].concat());
+}
+
+#[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
     let mut input = feed.input("frr");

@@ -39,7 +39,7 @@ pub fn announcement<'a>(
         out.put_u16(0);
         out.put_slice(reach);
         items.for_each(|item| out.put_slice(item));
-        put_length(out, length);
+        put_shortest_length(out, length);
         out.put_slice(after);
         put_length(out, attributes);
     });
@@ -103,6 +103,21 @@ fn message(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
     let length = u16::try_from(out.len() - start).unwrap_or(u16::MAX);
     if let Some(field) = out.get_mut(start + MARKER..start + HEADER - 1) {
         field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Fills in the length field of the attribute that ends here, of two octets at `at`; or makes it one of one octet where that is enough, so that
+/// an attribute is never longer than its sender may have written it: there are messages without room for one octet more.
+fn put_shortest_length(out: &mut BytesMut, at: usize) {
+    let end = out.len();
+    match (u8::try_from(end - at - 2), out.get_mut(at - 2..)) {
+        (Ok(length), Some([flags, _kind, high, rest @ ..])) => {
+            *flags &= !attribute_flags::EXTENDED_LENGTH;
+            *high = length;
+            rest.copy_within(1.., 0);
+            out.truncate(end - 1);
+        }
+        _ => put_length(out, at),
     }
 }
 

@@ -107,7 +107,7 @@ fn announced_again(update: &Update<'_>, as_size: usize, path_ids: bool) {
     let mut out = BytesMut::new();
     let items = || nlri(form, path_ids, reach.nlri).flatten();
     build::announcement(&mut out, &before, Some(&head), &after, items());
-    assert!(out.len() <= HEADER + 4 + all.len() + 1);
+    assert!(out.len() <= HEADER + 4 + all.len());
     let again = Update::parse(&out, as_size).expect("what is built is an UPDATE");
     assert_eq!(again.malformed, None);
     let found = again.reach.expect("MP_REACH_NLRI");
