@@ -2,17 +2,18 @@
 //! panics, memory is what has arrived and not what a length says, the connection that is broken is closed for a reason, and nobody else's routes are
 //! touched.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bmp_fuzz::{
     corpus,
+    lab::{self, Told},
     memory::within,
-    station::{Peer, Station},
+    station::Peer,
 };
 use bmp_user::{
-    feed::{Feed, Follower, Input, Monitor, Peers, Selection},
+    feed::{Feed, Input},
     input::relay::Receiver,
-    wire::bmp::{COMMON_HEADER, Error, MessageType, PER_PEER_HEADER, PeerKey, VERSION, frames},
+    wire::bmp::{COMMON_HEADER, Error, MessageType, PER_PEER_HEADER, PeerKey, frames},
 };
 use fastrand::Rng;
 
@@ -20,41 +21,6 @@ use fastrand::Rng;
 fn times() -> usize {
     let soak = std::env::var("BMPD_SOAK").is_ok_and(|soak| !soak.is_empty() && soak != "0");
     if soak { 20_000 } else { 200 }
-}
-
-/// The captures of version 3; none, with a word, where they are not at hand.
-#[expect(clippy::print_stderr, reason = "a test that could not look at the real data has to say so")]
-fn captures() -> Vec<(String, Vec<u8>)> {
-    let all: Vec<_> = corpus::captures().into_iter().filter(|(_, stream)| stream.first() == Some(&VERSION)).collect();
-    if all.is_empty() {
-        eprintln!("skipped: no captures in {}", corpus::folder().display());
-    }
-    all
-}
-
-/// A station that is told of one input.
-struct Told {
-    follower: Follower,
-    station: Station,
-}
-
-impl Told {
-    fn of(feed: &Feed, input: &str) -> Self {
-        let monitor = Monitor { peers: Peers::Input(input.to_owned()), ribs: Vec::new() };
-        let selection = Selection { monitors: vec![monitor], ..Selection::default() };
-        Self { follower: feed.attach(selection), station: Station::default() }
-    }
-
-    fn knows(&mut self) -> BTreeMap<PeerKey, Peer> {
-        loop {
-            let mut pieces = VecDeque::new();
-            self.follower.take(usize::MAX, &mut pieces);
-            if pieces.is_empty() {
-                return self.station.knows();
-            }
-            pieces.iter().for_each(|piece| self.station.read(&piece.bytes));
-        }
-    }
 }
 
 /// How a stream ended.
@@ -70,22 +36,14 @@ enum End {
     Closed(Error),
 }
 
-/// Gives a stream to a receiver as a socket would, until it ends.
 fn send(stream: &[u8], input: &mut Input) -> End {
     let mut receiver = Receiver::default();
-    let mut rest = stream;
-    while !rest.is_empty() {
-        let room = receiver.room();
-        let (read, later) = rest.split_at(rest.len().min(room.capacity() - room.len()).min(10_000));
-        room.extend_from_slice(read);
-        rest = later;
-        match receiver.receive(input) {
-            Ok(None) => {}
-            Ok(Some(_)) => return End::Goodbye,
-            Err(error) => return End::Closed(error),
-        }
+    match lab::send(stream, &mut receiver, input) {
+        Ok(Some(_)) => End::Goodbye,
+        Err(error) => End::Closed(error),
+        Ok(None) if receiver.left() == 0 => End::Whole,
+        Ok(None) => End::Cut(receiver.left()),
     }
-    if receiver.left() == 0 { End::Whole } else { End::Cut(receiver.left()) }
 }
 
 /// A feed with a daemon that sent what it should.
@@ -101,9 +59,9 @@ impl World {
     fn with(healthy: &[u8]) -> Self {
         let feed = Feed::new(1 << 20, 1 << 16);
         let mut input = feed.input("healthy");
-        let mut told_of_healthy = Told::of(&feed, "healthy");
+        let mut told_of_healthy = Told::of(&feed, Some("healthy"));
         assert_eq!(send(healthy, &mut input), End::Whole);
-        let known_of_healthy = told_of_healthy.knows();
+        let known_of_healthy = told_of_healthy.take_all().knows();
         assert!(!known_of_healthy.is_empty());
         Self { feed, _healthy: input, told_of_healthy, known_of_healthy }
     }
@@ -112,23 +70,29 @@ impl World {
     /// peers are gone; and what the healthy one said stays.
     fn take(&mut self, broken: &[u8]) -> End {
         let mut input = self.feed.input("broken");
-        let mut live = Told::of(&self.feed, "broken");
+        let mut live = Told::of(&self.feed, Some("broken"));
         // A journal of 1 MiB, what is read and what is kept of it. What is longer than a capture is so because a length says so.
         let end = within(4 << 20, 64, broken.len(), || send(broken, &mut input));
-        assert!(live.knows() == Told::of(&self.feed, "broken").knows(), "live and late are the same ({end:?})");
+        assert!(
+            live.take_all().knows() == Told::of(&self.feed, Some("broken")).take_all().knows(),
+            "live and late are the same ({end:?})"
+        );
         if let End::Closed(error) = &end {
             assert!(error.offset < broken.len() as u64 && error.to_string().starts_with("at byte "), "{error}");
         }
         drop(input);
-        assert!(live.knows().is_empty(), "the peers of the broken one are gone");
-        assert!(self.told_of_healthy.knows() == self.known_of_healthy, "the healthy one is as it was ({end:?})");
+        assert!(live.take_all().knows().is_empty(), "the peers of the broken one are gone");
+        assert!(
+            self.told_of_healthy.take_all().knows() == self.known_of_healthy,
+            "the healthy one is as it was ({end:?})"
+        );
         end
     }
 }
 
 /// Each capture, beside a world in which another one is healthy.
 fn each(mut test: impl FnMut(&str, &[u8], &mut World)) {
-    let all = captures();
+    let all = corpus::captures_v3();
     for (number, (name, stream)) in all.iter().enumerate() {
         let (_, healthy) = &all[(number + 1) % all.len()];
         test(name, stream, &mut World::with(healthy));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bmp_user::wire::bmp::{Message, frames};
-pub use real::{captures, captures_are_there, folder};
+pub use real::{captures, captures_are_there, captures_v3, folder};
 
 use crate::target::Step;
 

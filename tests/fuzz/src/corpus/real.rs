@@ -26,6 +26,15 @@ pub fn captures() -> Vec<(String, Vec<u8>)> {
     read_all(&folder(), "bmp")
 }
 
+/// Those of version 3. None, with a word, where they are not at hand.
+#[expect(clippy::print_stderr, reason = "a test that could not look at the real data has to say so")]
+pub fn captures_v3() -> Vec<(String, Vec<u8>)> {
+    if !captures_are_there() {
+        eprintln!("skipped: no captures in {}", folder().display());
+    }
+    captures().into_iter().filter(|(_, stream)| stream.first() == Some(&bmp::VERSION)).collect()
+}
+
 /// All whole frames of all captures of version 3.
 pub(super) fn frames_of_captures() -> Vec<Vec<u8>> {
     let of = |(_, stream): (String, Vec<u8>)| {

@@ -1,15 +1,16 @@
 //! The feed as a whole: two daemons that send whatever they send, come and go, and stations that are told of it live, late and slowly.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bmp_user::{
-    feed::{Feed, Follower, Held, Input, Monitor, Peers, Piece, Selection},
+    feed::{Feed, Held, Input},
     input::relay::Receiver,
 };
 
 use crate::{
+    lab::{Told, send},
     memory::within,
-    station::{Peer, Station},
+    station::Peer,
 };
 
 const NAMES: [&str; 2] = ["frr", "gobgp"];
@@ -108,58 +109,13 @@ impl Daemon {
     }
 
     /// False if the connection has to be closed.
-    fn send(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            let room = self.receiver.room();
-            let spare = room.capacity() - room.len();
-            assert!(spare > 0, "there is always room to read into");
-            let (read, rest) = bytes.split_at(spare.min(bytes.len()));
-            room.extend_from_slice(read);
-            bytes = rest;
-            match self.receiver.receive(&mut self.input) {
-                Ok(None) => {}
-                Ok(Some(goodbye)) => {
-                    assert!(!goodbye.to_string().is_empty());
-                    return false;
-                }
-                Err(error) => {
-                    assert!(!error.to_string().is_empty());
-                    return false;
-                }
-            }
+    fn send(&mut self, bytes: &[u8]) -> bool {
+        match send(bytes, &mut self.receiver, &mut self.input) {
+            Ok(None) => return true,
+            Ok(Some(goodbye)) => assert!(!goodbye.to_string().is_empty()),
+            Err(error) => assert!(!error.to_string().is_empty()),
         }
-        true
-    }
-}
-
-/// A station, and its session's way through the feed.
-struct Told {
-    follower: Follower,
-    station: Station,
-}
-
-impl Told {
-    fn of(feed: &Feed, input: Option<&str>) -> Self {
-        let monitor = |name: &str| Monitor { peers: Peers::Input(name.to_owned()), ribs: Vec::new() };
-        let selection = Selection { monitors: input.map(monitor).into_iter().collect(), ..Selection::default() };
-        Self { follower: feed.attach(selection), station: Station::default() }
-    }
-
-    /// False if there is nothing more.
-    fn take(&mut self, bytes: usize) -> bool {
-        let mut pieces = VecDeque::new();
-        self.follower.take(bytes, &mut pieces);
-        for Piece { bytes, counts } in &pieces {
-            assert!(!bytes.is_empty() && counts.total() > 0);
-            self.station.read(bytes);
-        }
-        !pieces.is_empty()
-    }
-
-    fn take_all(&mut self) -> &Station {
-        while self.take(3000) {}
-        assert!(self.station.is_whole() && self.follower.lag_bytes() == 0);
-        &self.station
+        false
     }
 }
 
@@ -215,7 +171,7 @@ fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
     // A peer that was never announced and has no routes is there all the same: another daemon's that looks the same is not told beside it.
     let heard_of: Vec<BTreeMap<_, _>> = early
         .iter()
-        .map(|told| told.station.peers.iter().map(|(key, peer)| (*key, peer.clone().tidy())).collect())
+        .map(|told| told.station().peers.iter().map(|(key, peer)| (*key, peer.clone().tidy())).collect())
         .collect();
     let told = slow.take_all().knows();
     let nothing = Peer::default();

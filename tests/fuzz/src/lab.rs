@@ -1,0 +1,70 @@
+//! Both ends of a feed: a daemon whose bytes a relay receives, and a station that is told what came of them.
+
+use std::collections::VecDeque;
+
+use bmp_user::{
+    feed::{Feed, Follower, Input, Monitor, Peers, Piece, Selection},
+    input::relay::{Goodbye, Receiver},
+    wire::bmp::Error,
+};
+
+use crate::station::Station;
+
+/// Gives bytes to a relay's receiver as a socket would, as many as there is room for at a time.
+///
+/// # Errors
+///
+/// Those of [`Receiver::receive`]: the connection is to be closed.
+pub fn send(mut bytes: &[u8], receiver: &mut Receiver, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+    while !bytes.is_empty() {
+        let room = receiver.room();
+        let spare = room.capacity() - room.len();
+        assert!(spare > 0, "there is always room to read into");
+        let (read, rest) = bytes.split_at(spare.min(bytes.len()));
+        room.extend_from_slice(read);
+        bytes = rest;
+        if let Some(goodbye) = receiver.receive(input)? {
+            return Ok(Some(goodbye));
+        }
+    }
+    Ok(None)
+}
+
+/// A station, and its session's way through the feed.
+#[derive(Debug)]
+pub struct Told {
+    follower: Follower,
+    station: Station,
+}
+
+impl Told {
+    /// A station that is told of one input, or of all.
+    pub fn of(feed: &Feed, input: Option<&str>) -> Self {
+        let monitor = |name: &str| Monitor { peers: Peers::Input(name.to_owned()), ribs: Vec::new() };
+        let selection = Selection { monitors: input.map(monitor).into_iter().collect(), ..Selection::default() };
+        Self { follower: feed.attach(selection), station: Station::default() }
+    }
+
+    /// What it knows.
+    pub fn station(&self) -> &Station {
+        &self.station
+    }
+
+    /// It is told about so many bytes. False if there is nothing more.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let mut pieces = VecDeque::new();
+        self.follower.take(bytes, &mut pieces);
+        for Piece { bytes, counts } in &pieces {
+            assert!(!bytes.is_empty() && counts.total() > 0);
+            self.station.read(bytes);
+        }
+        !pieces.is_empty()
+    }
+
+    /// It is told all that there is.
+    pub fn take_all(&mut self) -> &Station {
+        while self.take(3000) {}
+        assert!(self.station.is_whole() && self.follower.lag_bytes() == 0);
+        &self.station
+    }
+}

@@ -1,0 +1,133 @@
+//! NetGauze, which reads the families of VPNs, labels and Loc-RIBs too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bmp_user::wire::bmp::{MessageType, PeerHeader, PeerKey, frames};
+use bytes::BytesMut;
+use netgauze_bmp_pkt::codec::BmpCodec;
+use serde_json::Value;
+use tokio_util::codec::Decoder as _;
+
+use super::{judge, through};
+
+/// A station, as it understands what it is told.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Station {
+    peers: BTreeMap<PeerKey, Peer>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Peer {
+    up: Option<String>,
+    /// By view and route, all that is known of the route.
+    routes: BTreeMap<(u8, String), String>,
+}
+
+/// What it reads in a stream, and what it says of what it cannot read.
+fn read(stream: &[u8]) -> (Station, Vec<String>) {
+    let (mut station, mut complaints) = (Station::default(), Vec::new());
+    let mut codec = BmpCodec::default();
+    for frame in frames(stream) {
+        let frame = frame.expect("a station is sent BMP");
+        let Some((kind, header)) = frame.message_type().zip(PeerHeader::of(&frame)) else { continue };
+        let message = match codec.decode(&mut BytesMut::from(frame.bytes())) {
+            Ok(Some(message)) => serde_json::to_value(message).expect("it has a JSON form"),
+            Ok(None) => panic!("a frame is whole"),
+            Err(error) => {
+                complaints.push(format!("{kind}: {}", innermost(&format!("{error:?}"))));
+                // Its peers come and go whether or not their OPENs are to its taste.
+                Value::String(format!("{:x?}", frame.bytes()))
+            }
+        };
+        match kind {
+            MessageType::PeerUp => {
+                let up = Some(message.to_string());
+                let known = station.peers.entry(header.key).or_default();
+                if known.up != up {
+                    *known = Peer { up, ..Peer::default() };
+                }
+            }
+            MessageType::PeerDown => drop(station.peers.remove(&header.key)),
+            MessageType::RouteMonitoring => {
+                let update = &message["V3"]["RouteMonitoring"]["update_message"]["Update"];
+                station.peers.entry(header.key).or_default().update(header.flags, update);
+            }
+            _ => {}
+        }
+    }
+    station.peers.retain(|_, peer| *peer != Peer::default());
+    (station, complaints)
+}
+
+/// Of `A(B(C { offset: 1 }))` it is `C { offset: 1 }`.
+fn innermost(error: &str) -> &str {
+    let end = error.find([' ', ')']).unwrap_or(error.len());
+    let start = error.get(..end).and_then(|start| start.rfind('(')).map_or(0, |at| at + 1);
+    error.get(start..).unwrap_or(error).trim_end_matches(')')
+}
+
+impl Peer {
+    fn update(&mut self, view: u8, update: &Value) {
+        let mut attributes = update["path_attributes"].as_array().cloned().unwrap_or_default();
+        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        let plain = |list: &Value| {
+            list.as_array().into_iter().flatten().map(|nlri| named("Ipv4Unicast", nlri)).collect::<Vec<_>>()
+        };
+        gone.extend(plain(&update["withdrawn_routes"]));
+        for attribute in &mut attributes {
+            let value = &mut attribute["value"];
+            for (list, place) in [(&mut gone, "MpUnreach"), (&mut new, "MpReach")] {
+                for (family, said) in value[place].as_object_mut().into_iter().flatten() {
+                    let nlri = said["nlri"].take();
+                    list.extend(nlri.as_array().into_iter().flatten().map(|nlri| named(family, nlri)));
+                }
+            }
+        }
+        let is = |attribute: &Value, place: &str| attribute["value"].get(place).is_some();
+        let in_field = attributes.iter().filter(|one| !is(one, "MpReach") && !is(one, "MpUnreach"));
+        let of_field = in_field.map(Value::to_string).collect::<Vec<_>>().join(" ");
+        let with_reach = attributes.iter().filter(|one| !is(one, "MpUnreach")).cloned().map(|mut one| {
+            if is(&one, "MpReach") {
+                // How long its length is written says nothing.
+                one["extended_length"].take();
+            }
+            one.to_string()
+        });
+        let of_reach = with_reach.collect::<Vec<_>>().join(" ");
+        for (name, _) in gone {
+            self.routes.remove(&(view, name));
+        }
+        let field = plain(&update["nlri"]).into_iter().map(|route| (route, &of_field));
+        for ((name, labels), attributes) in field.chain(new.into_iter().map(|route| (route, &of_reach))) {
+            self.routes.insert((view, name), format!("{labels} {attributes}"));
+        }
+    }
+}
+
+/// What tells a route from another, and its labels, which do not.
+fn named(family: &str, nlri: &Value) -> (String, String) {
+    let mut nlri = nlri.clone();
+    let labels = ["label_stack", "labels"].map(|field| nlri.get_mut(field).map(Value::take)).into_iter().flatten();
+    let labels = labels.map(|labels| labels.to_string()).collect();
+    (format!("{family} {nlri}"), labels)
+}
+
+#[test]
+fn it_reads_what_stations_are_told_and_a_late_one_knows_what_an_early_one_does() {
+    let mut families = BTreeSet::new();
+    for stream in &through() {
+        judge("netgauze", stream, |stream| read(stream).1);
+        let ((early, _), (late, _)) = (read(&stream.live), read(&stream.late));
+        assert_eq!(early.peers.keys().collect::<Vec<_>>(), late.peers.keys().collect::<Vec<_>>(), "{}", stream.name);
+        for (key, peer) in &early.peers {
+            let found = &late.peers[key];
+            assert_eq!(found.up, peer.up, "{}: the Peer Up of {key:?}", stream.name);
+            for route in peer.routes.keys().chain(found.routes.keys()) {
+                assert_eq!(found.routes.get(route), peer.routes.get(route), "{}: {route:?} of {key:?}", stream.name);
+                families.extend(route.1.split(' ').next().map(str::to_owned));
+            }
+        }
+    }
+    let of_vpns = families.iter().filter(|family| family.contains("Vpn")).count();
+    assert!(families.is_empty() || of_vpns >= 2, "{families:?}");
+}
