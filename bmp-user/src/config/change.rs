@@ -96,6 +96,7 @@ pub(super) fn set(config: &mut Config, home: &View, setting: &Setting) -> Result
             relay(config, home)?.allow.insert(*prefix);
         }
         Setting::RelayHold(time) => relay(config, home)?.hold = *time,
+        Setting::EndOfRibAfter(time) => relay(config, home)?.end_of_rib_after = *time,
         Setting::Replay(name) => {
             no_other_input(config.relays.contains_key(name), name)?;
             config.replays.entry(name.clone()).or_default();
@@ -224,6 +225,9 @@ fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>)
             }
         }
         Item::RelayHold => clear_time(&mut relay(config, home)?.hold, Setting::RelayHold, exactly)?,
+        Item::EndOfRibAfter => {
+            clear_time(&mut relay(config, home)?.end_of_rib_after, Setting::EndOfRibAfter, exactly)?;
+        }
         Item::Replay => {
             if let Some(Setting::Replay(name)) = exactly {
                 config.replays.remove(name);

@@ -111,6 +111,8 @@ pub enum Item {
     Allow,
     /// `hold`, in a `bmp-relay` view.
     RelayHold,
+    /// `end-of-rib-after`, in a `bmp-relay` view.
+    EndOfRibAfter,
     /// `mrt-replay`.
     Replay,
     /// `file`, in a `mrt-replay` view.

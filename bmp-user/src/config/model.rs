@@ -85,6 +85,8 @@ pub struct Relay {
     pub allow: BTreeSet<Prefix>,
     /// `hold SECONDS`: how long the peers of a daemon that went away stay up.
     pub hold: Duration,
+    /// `end-of-rib-after SECONDS`: how long a RIB without End-of-RIB is quiet before it is taken to be complete; zero is never.
+    pub end_of_rib_after: Duration,
 }
 
 /// An IP prefix without bits behind its length.

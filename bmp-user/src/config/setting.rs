@@ -62,6 +62,8 @@ pub enum Setting {
     Allow(Prefix),
     /// `hold SECONDS` in a `bmp-relay` view.
     RelayHold(Duration),
+    /// `end-of-rib-after SECONDS`.
+    EndOfRibAfter(Duration),
     /// `mrt-replay NAME`.
     Replay(String),
     /// `file PATH`.
@@ -142,6 +144,7 @@ impl Setting {
             Self::Listen(_) => Item::Listen,
             Self::Allow(_) => Item::Allow,
             Self::RelayHold(_) => Item::RelayHold,
+            Self::EndOfRibAfter(_) => Item::EndOfRibAfter,
             Self::Replay(_) => Item::Replay,
             Self::ReplayFile(_) => Item::ReplayFile,
             Self::ReplayPace(_) => Item::ReplayPace,
@@ -216,6 +219,7 @@ impl Setting {
             Item::PeerEnable => peer.map(Self::PeerEnable),
             Item::Allow => args.prefix().map(Self::Allow),
             Item::RelayHold => args.time(Kind::RelayHold).map(Self::RelayHold),
+            Item::EndOfRibAfter => args.time(Kind::Wait).map(Self::EndOfRibAfter),
             Item::Replay => args.text(Kind::InputName).map(Self::Replay),
             Item::ReplayFile => args.text(Kind::Path).map(|path| Self::ReplayFile(path.into())),
             Item::ReplayPace => pace(args).map(Self::ReplayPace),
@@ -314,7 +318,9 @@ impl Setting {
                 (Kind::RetryFirst, first.as_secs().to_string()),
                 (Kind::RetryLongest, longest.as_secs().to_string()),
             ],
-            Self::InitialDelay(time) | Self::FlapDamping(time) => vec![(Kind::Wait, time.as_secs().to_string())],
+            Self::EndOfRibAfter(time) | Self::InitialDelay(time) | Self::FlapDamping(time) => {
+                vec![(Kind::Wait, time.as_secs().to_string())]
+            }
             Self::Monitor(monitor) => monitor_args(monitor),
             Self::RouteMode(RouteMode { family, view }) => {
                 keywords(&family_words(*family)).chain(keywords(view_words(*view))).collect()
@@ -415,10 +421,11 @@ pub(super) fn sections(config: &Config) -> Vec<Section> {
         sections.push(Section::of(interface_aliases.iter().map(alias).collect()));
     }
     sections.extend(bgp.as_ref().map(bgp_section));
-    for (name, Relay { listen, allow, hold }) in relays {
+    for (name, Relay { listen, allow, hold, end_of_rib_after }) in relays {
         let mut inside: Vec<_> = listen.map(Setting::Listen).into_iter().collect();
         inside.extend(allow.iter().copied().map(Setting::Allow));
         inside.extend((!hold.is_zero()).then_some(Setting::RelayHold(*hold)));
+        inside.extend((!end_of_rib_after.is_zero()).then_some(Setting::EndOfRibAfter(*end_of_rib_after)));
         sections.push(Section { inside, ..Section::of(vec![Setting::Relay(name.clone())]) });
     }
     for (name, Replay { file, pace, looped }) in replays {

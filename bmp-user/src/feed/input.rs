@@ -9,7 +9,7 @@ use super::{
     compose::Frames,
     journal::{About, Run},
     peers::{ConnectionId, Incarnation},
-    rib::Time,
+    rib::{EndOfRib, Time},
     scan::scan,
     state::State,
 };
@@ -65,6 +65,24 @@ impl Input {
     /// What was appended so far.
     pub fn totals(&self) -> InputTotals {
         self.totals
+    }
+
+    /// Sequence number of the next frame of the feed.
+    pub fn head(&self) -> u64 {
+        self.shared.journal().head().frames
+    }
+
+    /// Says End-of-RIB (RFC 4724 §2) for a router that does not: of every RIB that had none in this life of its peer, which has to be announced, and of
+    /// which nothing came from frame `since` on. How many those were.
+    pub fn end_quiet_ribs(&mut self, since: u64) -> usize {
+        let mut state = self.shared.state();
+        let quiet = state.quiet_ribs(self.connection, since);
+        let mut said = Said::after(self.shared.journal().head().frames);
+        for (slot, number) in &quiet {
+            said.end_of_rib(&mut state, *slot, *number);
+        }
+        said.push(&self.shared, &mut state);
+        quiet.len()
     }
 
     /// The input went away and may be back soon: its peers stay up, with their routes, until what this gives is dropped.
@@ -170,6 +188,18 @@ impl Said {
             self.runs.push(self.frames.len() - before, MessageType::RouteMonitoring.code(), about);
             self.changed += 1;
         }
+    }
+
+    /// A RIB is complete as far as anybody can tell. When that came about is not known.
+    fn end_of_rib(&mut self, state: &mut State, slot: u32, number: usize) {
+        let Some(peer) = state.slots.get_mut(slot as usize).and_then(|slot| slot.peer.as_mut()) else { return };
+        let Some(rib) = peer.ribs.get_mut(number) else { return };
+        let (before, time, flags) = (self.frames.len(), Time::default(), rib.header.flags);
+        self.frames.end_of_rib(rib, time, flags);
+        self.changed += 1;
+        rib.end_of_rib = Some(EndOfRib { changed: self.changed, time, flags });
+        let about = About::Routes(Arc::clone(&peer.life), rib.view, rib.family);
+        self.runs.push(self.frames.len() - before, MessageType::RouteMonitoring.code(), about);
     }
 
     fn push(self, shared: &Shared, state: &mut State) {

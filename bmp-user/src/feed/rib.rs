@@ -113,7 +113,7 @@ impl Default for Group {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mark(u32);
 
-/// An End-of-RIB marker that the input sent.
+/// An End-of-RIB marker: the input sent it, or was quiet for so long that it might have (see [`super::Input::end_quiet_ribs`]).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndOfRib {
     pub(super) changed: u64,
@@ -131,6 +131,8 @@ pub(super) struct Rib {
     /// The per-peer header of the first frame; flags and time are each group's own.
     pub(super) header: PeerHeader,
     pub(super) end_of_rib: Option<EndOfRib>,
+    /// Sequence number after the last frame that was about it.
+    pub(super) heard: u64,
     /// When the newest withdrawal changed that is no longer known.
     pub(super) forgotten: u64,
     routes: Blocks<Route>,
@@ -184,6 +186,7 @@ impl Rib {
             path_ids,
             header,
             end_of_rib: None,
+            heard: 0,
             forgotten: 0,
             routes: Blocks::new(),
             index: Index::new(),

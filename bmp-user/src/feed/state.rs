@@ -246,6 +246,23 @@ impl State {
         Some((&peer.life, peer.ribs.get(number)?))
     }
 
+    /// RIBs without End-of-RIB of the peers that a connection announced, of which nothing came from frame `since` on: their places, in the order in
+    /// which the peers came up.
+    pub(super) fn quiet_ribs(&self, connection: ConnectionId, since: u64) -> Vec<(u32, usize)> {
+        let mut found = Vec::new();
+        for (slot, known) in self.slots.iter().enumerate() {
+            let Some(peer) = known.peer.as_ref().filter(|peer| peer.owner == connection && peer.life.up.is_some())
+            else {
+                continue;
+            };
+            let is_quiet = |rib: &Rib| rib.end_of_rib.is_none() && rib.heard <= since;
+            let quiet = peer.ribs.iter().enumerate().filter(|(_, rib)| is_quiet(rib));
+            found.extend(quiet.map(|(rib, _)| (peer.life.number, slot as u32, rib)));
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, slot, rib)| (slot, rib)).collect()
+    }
+
     /// Withdrawals that are kept, and what they take in bytes.
     pub(super) fn withdrawals(&self) -> (usize, usize) {
         (self.withdrawals.len(), self.withdrawal_bytes)

@@ -1,6 +1,7 @@
 //! What the feed does, without a network.
 
 mod captures;
+mod end_of_rib;
 mod replica;
 mod world;
 

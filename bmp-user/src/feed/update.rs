@@ -49,16 +49,21 @@ impl Hand<'_> {
     /// The RIB of a family: its place, made if there is none and if `make` says so. `None` if its routes cannot be told from one another.
     fn rib(&mut self, family: Family, make: bool) -> Option<usize> {
         self.saw(family);
-        let found = self.ribs.iter().position(|rib| rib.family == family && rib.view == self.view);
-        if found.is_some() || !make {
-            return found;
+        let found = self.ribs.iter_mut().enumerate().find(|(_, rib)| rib.family == family && rib.view == self.view);
+        if let Some((number, rib)) = found {
+            rib.heard = self.changed;
+            return Some(number);
+        }
+        if !make {
+            return None;
         }
         let Some(form) = Form::of(family) else {
             self.trouble.unknown_family += 1;
             return None;
         };
         let (path_ids, max_message) = self.life.negotiated(self.view, family);
-        let rib = Rib::new(self.view, family, form, path_ids, self.header, max_message, self.hasher.clone());
+        let mut rib = Rib::new(self.view, family, form, path_ids, self.header, max_message, self.hasher.clone());
+        rib.heard = self.changed;
         self.ribs.push(rib);
         Some(self.ribs.len() - 1)
     }

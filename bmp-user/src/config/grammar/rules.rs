@@ -13,9 +13,9 @@ use super::{
 };
 use crate::config::value::Kind;
 use inputs::{
-    ALLOW, BGP, BGP_IPV4_FAMILY, BGP_IPV6_FAMILY, BGP_L2VPN_FAMILY, BGP_LINK_STATE_FAMILY, LISTEN, LISTEN_PORT,
-    PEER_AS_NUMBER, PEER_CONNECT_INTERFACE, PEER_ENABLE, PEER_LISTEN_ONLY, PEER_PASSWORD, PEER_PORT, PEER_TIMER, RELAY,
-    RELAY_HOLD, REPLAY, REPLAY_FILE, REPLAY_LOOP, REPLAY_PACE, ROUTER_ID,
+    ALLOW, BGP, BGP_IPV4_FAMILY, BGP_IPV6_FAMILY, BGP_L2VPN_FAMILY, BGP_LINK_STATE_FAMILY, END_OF_RIB_AFTER, LISTEN,
+    LISTEN_PORT, PEER_AS_NUMBER, PEER_CONNECT_INTERFACE, PEER_ENABLE, PEER_LISTEN_ONLY, PEER_PASSWORD, PEER_PORT,
+    PEER_TIMER, RELAY, RELAY_HOLD, REPLAY, REPLAY_FILE, REPLAY_LOOP, REPLAY_PACE, ROUTER_ID,
 };
 use monitors::{MONITOR, ROUTE_MIRRORING, ROUTE_MODE};
 
@@ -428,7 +428,7 @@ const fn exec(action: Action, views: &'static [ViewKind], syntax: &'static [Synt
 }
 
 /// The whole language.
-pub(in crate::config) static RULES: [&Rule; 63] = [
+pub(in crate::config) static RULES: [&Rule; 64] = [
     &SYSNAME,
     &INTERFACE_ALIAS,
     &BGP,
@@ -449,6 +449,7 @@ pub(in crate::config) static RULES: [&Rule; 63] = [
     &LISTEN,
     &ALLOW,
     &RELAY_HOLD,
+    &END_OF_RIB_AFTER,
     &REPLAY,
     &REPLAY_FILE,
     &REPLAY_PACE,
@@ -525,6 +526,7 @@ impl Item {
             Self::PeerEnable => &PEER_ENABLE,
             Self::Allow => &ALLOW,
             Self::RelayHold => &RELAY_HOLD,
+            Self::EndOfRibAfter => &END_OF_RIB_AFTER,
             Self::Replay => &REPLAY,
             Self::ReplayFile => &REPLAY_FILE,
             Self::ReplayPace => &REPLAY_PACE,

@@ -45,6 +45,10 @@ enum Step {
     Release {
         connection: usize,
     },
+    /// A connection has been quiet: its RIBs without End-of-RIB are taken to be complete.
+    Quiet {
+        connection: usize,
+    },
     /// A station reads so much, so often.
     Take {
         station: usize,
@@ -91,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Reconnect { connection }),
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Hold { connection }),
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Release { connection }),
+        1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Quiet { connection }),
         8 => (0..STATIONS, 1usize..3000, 1usize..4)
             .prop_map(|(station, bytes, times)| Step::Take { station, bytes, times }),
         1 => (0..STATIONS, 0..SELECTIONS).prop_map(|(station, selection)| Step::Return { station, selection }),
@@ -147,6 +152,8 @@ struct Known {
     back: Option<u64>,
     /// What it has not said again since.
     stale: BTreeSet<(View, Family, world::Name)>,
+    /// RIBs that had a route, or End-of-RIB.
+    made: BTreeSet<(View, Family)>,
 }
 
 impl Known {
@@ -221,6 +228,9 @@ impl Truth {
                         routes.remove(&(route.prefix, path(route)));
                         known.stale.remove(&(view, family, (route.prefix, path(route))));
                     }
+                    if !announced.is_empty() {
+                        known.made.insert((view, family));
+                    }
                     for route in announced {
                         known.stale.remove(&(view, family, (route.prefix, path(route))));
                         routes.insert((route.prefix, path(route)), world::said(*set, family, route.variant));
@@ -246,6 +256,13 @@ impl Truth {
                 frame
             }
             Said::Mirrored { .. } => world::mirrored(peer),
+        }
+    }
+
+    fn quiet(&mut self, connection: usize) {
+        let number = self.connections[connection];
+        for known in self.peers.values_mut().filter(|known| known.owner == number && known.peer.up.is_some()) {
+            known.peer.ends.extend(&known.made);
         }
     }
 
@@ -382,6 +399,11 @@ proptest! {
                     before.into_iter().for_each(|(_, number)| truth.release(number));
                 }
                 Step::Release { connection } => held[*connection].take().into_iter().for_each(|(_, number)| truth.release(number)),
+                Step::Quiet { connection } => {
+                    let since = inputs[*connection].head();
+                    inputs[*connection].end_quiet_ribs(since);
+                    truth.quiet(*connection);
+                }
                 Step::Take { station, bytes, times } => {
                     for _ in 0..*times {
                         stations[*station].take(*bytes);

@@ -5,12 +5,13 @@ use std::{fmt, io, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::watch,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
 
 use super::{
     Terms,
+    quiet::Quiet,
     receiver::{Goodbye, Receiver},
     status::ConnectionHandle,
 };
@@ -61,7 +62,7 @@ pub(super) async fn serve(
 ) {
     let (relay, client) = (status.relay_name().to_owned(), status.client());
     info!(relay, %client, "daemon connected");
-    let end = feed(stream, &mut input, &status).await;
+    let end = feed(stream, &mut input, &status, terms.clone()).await;
     if end.is_orderly() {
         info!(relay, %client, "{end}");
     } else {
@@ -78,10 +79,30 @@ pub(super) async fn serve(
     }
 }
 
-async fn feed(mut stream: impl AsyncRead + Unpin, input: &mut Input, status: &ConnectionHandle) -> End {
-    let mut receiver = Receiver::default();
+async fn feed(
+    mut stream: impl AsyncRead + Unpin,
+    input: &mut Input,
+    status: &ConnectionHandle,
+    mut terms: watch::Receiver<Arc<Terms>>,
+) -> End {
+    let (mut receiver, mut quiet) = (Receiver::default(), Quiet::default());
+    let mut fixed = false;
     loop {
-        match stream.read_buf(receiver.room()).await {
+        let time = terms.borrow_and_update().end_of_rib_after;
+        let read = tokio::select! {
+            read = stream.read_buf(receiver.room()) => read,
+            () = sleep_until(quiet.next(Instant::now(), time)), if !time.is_zero() => {
+                if let Some(since) = quiet.look(Instant::now(), input.head(), time) {
+                    tell_end_of_rib(input, since, status);
+                }
+                continue;
+            }
+            changed = terms.changed(), if !fixed => {
+                fixed = changed.is_err();
+                continue;
+            }
+        };
+        match read {
             Ok(0) => {
                 return match receiver.left() {
                     0 => End::Closed,
@@ -101,5 +122,14 @@ async fn feed(mut stream: impl AsyncRead + Unpin, input: &mut Input, status: &Co
             Ok(Some(goodbye)) => return End::Terminated(goodbye),
             Err(error) => return End::Invalid(error),
         }
+    }
+}
+
+/// Of RIBs that have been quiet since then, End-of-RIB is said in the daemon's stead.
+fn tell_end_of_rib(input: &mut Input, since: u64, status: &ConnectionHandle) {
+    let ribs = input.end_quiet_ribs(since);
+    if ribs > 0 {
+        let (relay, client) = (status.relay_name(), status.client());
+        info!(relay, %client, ribs, "RIBs have been quiet without End-of-RIB: it is told in the daemon's stead");
     }
 }

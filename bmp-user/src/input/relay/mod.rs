@@ -6,6 +6,7 @@
 
 mod connection;
 mod listener;
+mod quiet;
 mod receiver;
 mod status;
 #[cfg(test)]
@@ -73,7 +74,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
 /// The relays that have a `listen`.
 fn wanted(config: &Config) -> BTreeMap<String, Wanted> {
     let wanted = |relay: &config::Relay| {
-        let terms = Terms { allow: relay.allow.clone(), hold: relay.hold };
+        let terms = Terms { allow: relay.allow.clone(), hold: relay.hold, end_of_rib_after: relay.end_of_rib_after };
         Some(Wanted { listen: relay.listen?, terms: Arc::new(terms) })
     };
     config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
@@ -91,6 +92,8 @@ struct Terms {
     allow: BTreeSet<Prefix>,
     /// How long the peers of a daemon that went away stay up.
     hold: Duration,
+    /// How long a RIB without End-of-RIB is quiet before it is taken to be complete; zero is never.
+    end_of_rib_after: Duration,
 }
 
 /// A relay's listener.

@@ -1,2 +1,3 @@
+mod end_of_rib;
 mod sockets;
 mod streams;

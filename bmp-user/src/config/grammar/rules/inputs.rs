@@ -48,6 +48,17 @@ pub(super) static RELAY_HOLD: Rule = Rule {
     enters: None,
 };
 
+const END_OF_RIB_AFTER_WORD: Syntax =
+    Word("end-of-rib-after", "say End-of-RIB for a daemon that does not, when a RIB has been quiet for so long");
+const END_OF_RIB_AFTER_VALUE: Syntax = Value(Kind::Wait, "seconds; 0 is never");
+pub(super) static END_OF_RIB_AFTER: Rule = Rule {
+    action: Action::Configure(Item::EndOfRibAfter),
+    views: &[ViewKind::Relay],
+    syntax: &[END_OF_RIB_AFTER_WORD, END_OF_RIB_AFTER_VALUE],
+    undo: Some(&[END_OF_RIB_AFTER_WORD, Optional(&[END_OF_RIB_AFTER_VALUE])]),
+    enters: None,
+};
+
 const REPLAY_SYNTAX: &[Syntax] =
     &[Word("mrt-replay", "take routes from a file"), Value(Kind::InputName, "a name for this input")];
 pub(super) static REPLAY: Rule = Rule {
