@@ -124,6 +124,7 @@ fn feed() -> Vec<Vec<u8>> {
             histories.push(history.clone());
             Step::Hold(0).put(&mut history);
             Step::Send(0, part).put(&mut history);
+            Step::Quiet(0).put(&mut history);
             Step::Release(0).put(&mut history);
             Step::Return.put(&mut history);
             histories.push(history.clone());

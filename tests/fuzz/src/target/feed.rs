@@ -35,6 +35,8 @@ pub enum Step<'a> {
     Hold(usize),
     /// What is held of it is not any more.
     Release(usize),
+    /// It has been quiet.
+    Quiet(usize),
     /// The slow station reads about so many bytes.
     Take(usize),
     /// The slow station loses its connection and comes back.
@@ -57,6 +59,7 @@ impl<'a> Step<'a> {
                 *history = rest;
                 Self::Take(16 * usize::from(bytes))
             }
+            7 => Self::Quiet(daemon),
             _ => {
                 let (&[high, low], rest) = history.split_first_chunk()?;
                 let length = usize::from(u16::from_be_bytes([high, low])).min(rest.len());
@@ -74,6 +77,7 @@ impl<'a> Step<'a> {
             Self::Reconnect(daemon) => history.push(byte(daemon, 0)),
             Self::Hold(daemon) => history.push(byte(daemon, 1)),
             Self::Release(daemon) => history.push(byte(daemon, 2)),
+            Self::Quiet(daemon) => history.push(byte(daemon, 7)),
             Self::Return => history.push(byte(1, 3)),
             Self::Take(bytes) => history.extend([byte(0, 3), u8::try_from(bytes / 16).unwrap_or(u8::MAX)]),
             Self::Send(daemon, sent) => {
@@ -134,6 +138,11 @@ fn play(mut history: &[u8]) {
             Step::Reconnect(number) => daemons[number].reconnect(&feed, number, false),
             Step::Hold(number) => daemons[number].reconnect(&feed, number, true),
             Step::Release(number) => drop(daemons[number].held.take()),
+            Step::Quiet(number) => {
+                let since = daemons[number].input.head();
+                daemons[number].input.end_quiet_ribs(since);
+                assert_eq!(daemons[number].input.end_quiet_ribs(since), 0, "once");
+            }
             Step::Take(bytes) => drop(slow.take(bytes)),
             Step::Return => slow = Told::of(&feed, None),
         }
