@@ -197,6 +197,20 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 ";
 
     #[test]
+    fn a_fuzz_target_is_a_test_and_one_that_was_stopped_is_none() {
+        let mut summary = summary_of(RUN.replace("FAILED", "ok").replace("1 failed", "0 failed").as_str(), "");
+        let took = Duration::from_secs(2);
+        let of = |name: &str, end| (name.to_owned(), end, took);
+        assert_eq!(summary.fuzzed(&[of("bmp", End::Success), of("bgp", End::Success)]), End::Success);
+        assert!(summary.is_good());
+        let targets = [of("bmp", End::Success), of("bgp", End::Failure), of("feed", End::Stopped)];
+        assert_eq!(summary.fuzzed(&targets), End::Stopped);
+        let report = summary.report(took);
+        assert!(report.contains("fuzz targets") && report.contains("failed: fuzz bgp"), "{report}");
+        assert!(!summary.is_good());
+    }
+
+    #[test]
     fn results_are_counted_by_program_and_in_all() {
         let summary = summary_of(RUN, "");
         let report = summary.report(Duration::from_secs(63));
