@@ -9,6 +9,7 @@ use std::{
 use crate::{
     PATIENCE, Setting,
     feeder::Feeder,
+    frames::Frames,
     links::{PEER, PLAIN_PORT, STATION},
     report::{Goal, Report, Samples},
     say,
@@ -110,6 +111,14 @@ pub(crate) fn check(kind: Kind, counted: &Counted, setting: &Setting, report: &m
         ));
     }
     Ok(())
+}
+
+/// The same of frames that bmpd relayed, or that were copied.
+pub(crate) fn check_table(who: &str, counted: &Counted, frames: &Frames) -> io::Result<()> {
+    if (counted.sum, counted.prefixes) == (frames.sum, frames.prefixes) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("what {who} sent is not the table that it was fed")))
 }
 
 /// Waits until the subject has the whole table.

@@ -4,9 +4,12 @@
 //! the same input and the same station; those that are not are named.
 
 mod dump;
+mod fanout;
 mod feeder;
+mod frames;
 mod links;
 mod live;
+mod relay;
 mod report;
 mod station;
 mod subject;
@@ -33,6 +36,12 @@ enum Bench {
     Dump,
     /// A table that arrives while a station is connected, and the memory that it takes.
     Live,
+    /// BMP from a daemon to a station, with the state kept.
+    Relay,
+    /// 1 to 64 stations that follow.
+    Fanout,
+    /// Seven stations beside one that takes nothing.
+    Slow,
 }
 
 /// Measures bmpd, and what else is installed.
@@ -114,6 +123,15 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if wanted(Bench::Live) {
         live::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Relay) {
+        relay::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Fanout) {
+        fanout::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Slow) {
+        fanout::slow(&setting, &mut report)?;
     }
     if let Some(path) = &arguments.json {
         fs::write(path, report.json())?;

@@ -2,18 +2,21 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     process::Command,
     time::Duration,
 };
 
-use lab::{bmpd::Bmpd, footprint::resident, netns::Netns, process::Process};
+use lab::{bmpd::Bmpd, footprint::resident, process::Process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::links::{Links, PEER, ROUTER, STATION, STATION_PORT};
+
+/// Where bmpd takes BMP.
+pub(crate) const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 const BGPD: &str = "/usr/lib/frr/bgpd";
 
@@ -79,26 +82,33 @@ impl Subject {
     /// Starts it on the router, with one BGP peer and one station.
     pub(crate) fn start(kind: Kind, links: &Links) -> io::Result<Self> {
         let running = match kind {
-            Kind::Bmpd => Running::Bmpd(Box::new(Bmpd::start(&links.router, &bmpd(1)))),
-            Kind::Frr => other(&links.router, &frr(), |folder| {
+            Kind::Bmpd => Running::Bmpd(Box::new(Bmpd::start(&links.router, &bmpd()))),
+            Kind::Frr => other(&frr(), |folder| {
                 let mut command = links.router.command(BGPD);
                 command.args(["-M", "bmp", "-Z", "-n", "-S", "-P", "0", "--log", "stdout", "-l"]);
                 command.arg(ROUTER.0.to_string()).arg("-f").arg(folder.join("conf")).arg("-i").arg(folder.join("pid"));
                 command.arg("--vty_socket").arg(folder);
                 command
             })?,
-            Kind::Gobgp => other(&links.router, &gobgp(), |folder| {
+            Kind::Gobgp => other(&gobgp(), |folder| {
                 let mut command = links.router.command("gobgpd");
                 command.arg("-f").arg(folder.join("conf")).args(["--api-hosts", "127.0.0.1:50051", "--log-plain"]);
                 command
             })?,
-            Kind::Bird => other(&links.router, &bird(), |folder| {
+            Kind::Bird => other(&bird(), |folder| {
                 let mut command = links.router.command("bird");
                 command.arg("-f").arg("-c").arg(folder.join("conf")).arg("-s").arg(folder.join("ctl"));
                 command
             })?,
         };
         Ok(Self { running })
+    }
+
+    /// bmpd with a relay in the place of the BGP peer, and so many sessions, to ports of the station that follow one another.
+    pub(crate) fn relay(links: &Links, sessions: u16) -> io::Result<Self> {
+        let (address, port) = (RELAY.ip(), RELAY.port());
+        let configuration = format!("bmp-relay daemon\n listen {address} port {port}\n{}", sessions_of(sessions));
+        Ok(Self { running: Running::Bmpd(Box::new(Bmpd::start(&links.router, &configuration))) })
     }
 
     /// Its process id.
@@ -159,18 +169,22 @@ impl Drop for Subject {
     }
 }
 
-fn other(_router: &Netns, configuration: &str, command: impl FnOnce(&Path) -> Command) -> io::Result<Running> {
+fn other(configuration: &str, command: impl FnOnce(&Path) -> Command) -> io::Result<Running> {
     let folder = TempDir::with_prefix("bench-")?;
     fs::write(folder.path().join("conf"), configuration)?;
     Ok(Running::Other(Process::start(&mut command(folder.path())), folder))
 }
 
-/// bmpd's configuration with so many sessions, to ports of the station that follow one another.
-pub(crate) fn bmpd(sessions: u16) -> String {
+fn bmpd() -> String {
     let ((own, asn), (peer, peer_as)) = (ROUTER, PEER);
-    let mut text = format!(
-        "bgp {asn}\n router-id {own}\n listen-port 179\n peer {peer} as-number {peer_as}\n peer {peer} listen-only\n ipv4-family unicast\n  peer {peer} enable\nbmp\n"
-    );
+    format!(
+        "bgp {asn}\n router-id {own}\n listen-port 179\n peer {peer} as-number {peer_as}\n peer {peer} listen-only\n ipv4-family unicast\n  peer {peer} enable\n{}",
+        sessions_of(1)
+    )
+}
+
+fn sessions_of(sessions: u16) -> String {
+    let mut text = "bmp\n".to_owned();
     for session in 0..sessions {
         text += &format!(
             " bmp-session {STATION} alias s{session}\n  tcp connect port {}\n  connect-retry 1 1\n",
