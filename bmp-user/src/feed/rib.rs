@@ -4,6 +4,9 @@
 //! end. The list of its *group* holds the routes that have attributes and a receive time in common, as many as fit into one UPDATE, in the
 //! same order: a walk along the first list sends a group whole where it meets the first of its routes, and passes the others by.
 
+mod key;
+mod walk;
+
 use std::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
@@ -19,6 +22,8 @@ use crate::wire::{
     bgp::{self, Family, Form, HEADER},
     bmp::PeerHeader,
 };
+use key::Key;
+pub(super) use walk::Mark;
 
 /// One RIB of a peer (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,10 +113,6 @@ impl Default for Group {
         Self { common: Common { attributes: NONE, time: Time::default(), flags: 0 }, first: NONE, last: NONE, bytes: 0 }
     }
 }
-
-/// A place in a RIB's list that stays where it is when routes come and go.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mark(u32);
 
 /// An End-of-RIB marker: the input sent it, or was quiet for so long that it might have (see [`super::Input::end_quiet_ribs`]).
 #[derive(Clone, Copy, Debug)]
@@ -558,133 +559,10 @@ impl Rib {
         }
     }
 
-    /// A mark before the first route that changed after `since`.
-    pub(super) fn mark(&mut self, since: u64) -> Mark {
-        let mut after = NONE;
-        if since == 0 {
-            after = self.first;
-        } else {
-            let mut at = self.last;
-            while at != NONE {
-                let route = self.routes.get(at);
-                if route.group != NONE && route.changed() <= since {
-                    break;
-                }
-                after = at;
-                at = route.before;
-            }
-        }
-        let before = if after == NONE { self.last } else { self.routes.get(after).before };
-        let mark = self.routes.insert(Route::default());
-        self.marks += 1;
-        self.link_mark(mark, before, after);
-        Mark(mark)
-    }
-
-    fn link_mark(&mut self, mark: u32, before: u32, after: u32) {
-        let route = self.routes.get_mut(mark);
-        (route.before, route.after) = (before, after);
-        match before {
-            NONE => self.first = mark,
-            before => self.routes.get_mut(before).after = mark,
-        }
-        match after {
-            NONE => self.last = mark,
-            after => self.routes.get_mut(after).before = mark,
-        }
-    }
-
-    /// Takes a mark away.
-    pub(super) fn unmark(&mut self, mark: Mark) {
-        let route = self.routes.remove(mark.0);
-        self.unlink(&route);
-        self.marks -= 1;
-    }
-
-    /// The next route behind a mark that changed no later than `until`, and the mark is behind it then.
-    pub(super) fn advance(&mut self, mark: &Mark, until: u64) -> Option<u32> {
-        let mut at = self.routes.get(mark.0).after;
-        while at != NONE && self.routes.get(at).group == NONE {
-            at = self.routes.get(at).after;
-        }
-        if at == NONE || self.routes.get(at).changed() > until {
-            return None;
-        }
-        let here = *self.routes.get(mark.0);
-        self.unlink(&here);
-        let after = self.routes.get(at).after;
-        self.link_mark(mark.0, at, after);
-        Some(at)
-    }
-
-    /// When a route changed: the sequence number after the frame that changed it.
-    pub(super) fn changed(&self, number: u32) -> u64 {
-        self.routes.get(number).changed()
-    }
-
-    /// What a route has in common with its group, and the group's routes from it on, up to those that changed at `until`; `None` if
-    /// one before it changed after `since`: it has been met already.
-    pub(super) fn group_from(
-        &self,
-        number: u32,
-        since: u64,
-        until: u64,
-    ) -> Option<(Common, impl Iterator<Item = &[u8]> + Clone)> {
-        let route = self.routes.get(number);
-        if route.before_in_group != NONE && self.routes.get(route.before_in_group).changed() > since {
-            return None;
-        }
-        let mut at = number;
-        let items = std::iter::from_fn(move || {
-            if at == NONE {
-                return None;
-            }
-            let route = self.routes.get(at);
-            at = route.after_in_group;
-            (route.changed() <= until).then(|| self.long.get(&route.nlri))
-        });
-        Some((self.groups.get(route.group).common, items))
-    }
-
-    /// What a route has in common with its group.
-    pub(super) fn common(&self, number: u32) -> Common {
-        self.groups.get(self.routes.get(number).group).common
-    }
-
     /// Withdraws a route by its number, in bmpd's own name.
     pub(super) fn withdraw_stale(&mut self, number: u32, changed: u64, attributes: &mut Attributes) -> Outcome {
         let flags = self.common(number).flags;
         self.withdraw_number(number, Time::default(), flags, changed, attributes)
-    }
-}
-
-/// What tells one route of a RIB from another, in the form that is quickest to hash and to compare.
-#[derive(Clone, Copy, Debug)]
-enum Key<'a> {
-    /// All of its bytes, which are few.
-    Short(Nlri),
-    /// All of its bytes.
-    Whole(&'a [u8]),
-    Parts(bgp::Identity<'a>),
-}
-
-impl<'a> Key<'a> {
-    #[inline]
-    fn of(form: Form, path_ids: bool, item: &'a [u8]) -> Self {
-        if form.is_whole() {
-            Nlri::inline(item).map_or(Self::Whole(item), Self::Short)
-        } else {
-            Self::Parts(bgp::identity(form, path_ids, item))
-        }
-    }
-
-    #[inline]
-    fn hash(&self, hasher: &RandomState) -> u64 {
-        match self {
-            Self::Short(nlri) => hasher.hash_one(nlri.number()),
-            Self::Whole(item) => hasher.hash_one(item),
-            Self::Parts(identity) => hasher.hash_one(identity),
-        }
     }
 }
 

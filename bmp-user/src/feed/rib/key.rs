@@ -1,0 +1,38 @@
+//! What a route is found by.
+
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+
+use super::super::nlri::Nlri;
+use crate::wire::bgp::{self, Form};
+
+/// What tells one route of a RIB from another, in the form that is quickest to hash and to compare.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Key<'a> {
+    /// All of its bytes, which are few.
+    Short(Nlri),
+    /// All of its bytes.
+    Whole(&'a [u8]),
+    Parts(bgp::Identity<'a>),
+}
+
+impl<'a> Key<'a> {
+    #[inline]
+    pub(super) fn of(form: Form, path_ids: bool, item: &'a [u8]) -> Self {
+        if form.is_whole() {
+            Nlri::inline(item).map_or(Self::Whole(item), Self::Short)
+        } else {
+            Self::Parts(bgp::identity(form, path_ids, item))
+        }
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
+        match self {
+            Self::Short(nlri) => hasher.hash_one(nlri.number()),
+            Self::Whole(item) => hasher.hash_one(item),
+            Self::Parts(identity) => hasher.hash_one(identity),
+        }
+    }
+}

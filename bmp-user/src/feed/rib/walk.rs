@@ -1,0 +1,102 @@
+//! Walks along the list of a RIB, in the order in which its routes changed, while they change.
+
+use super::{super::blocks::NONE, Common, Rib, Route};
+
+/// A place in a RIB's list that stays where it is when routes come and go.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::feed) struct Mark(u32);
+
+impl Rib {
+    /// A mark before the first route that changed after `since`.
+    pub(in crate::feed) fn mark(&mut self, since: u64) -> Mark {
+        let mut after = NONE;
+        if since == 0 {
+            after = self.first;
+        } else {
+            let mut at = self.last;
+            while at != NONE {
+                let route = self.routes.get(at);
+                if route.group != NONE && route.changed() <= since {
+                    break;
+                }
+                after = at;
+                at = route.before;
+            }
+        }
+        let before = if after == NONE { self.last } else { self.routes.get(after).before };
+        let mark = self.routes.insert(Route::default());
+        self.marks += 1;
+        self.link_mark(mark, before, after);
+        Mark(mark)
+    }
+
+    fn link_mark(&mut self, mark: u32, before: u32, after: u32) {
+        let route = self.routes.get_mut(mark);
+        (route.before, route.after) = (before, after);
+        match before {
+            NONE => self.first = mark,
+            before => self.routes.get_mut(before).after = mark,
+        }
+        match after {
+            NONE => self.last = mark,
+            after => self.routes.get_mut(after).before = mark,
+        }
+    }
+
+    /// Takes a mark away.
+    pub(in crate::feed) fn unmark(&mut self, mark: Mark) {
+        let route = self.routes.remove(mark.0);
+        self.unlink(&route);
+        self.marks -= 1;
+    }
+
+    /// The next route behind a mark that changed no later than `until`, and the mark is behind it then.
+    pub(in crate::feed) fn advance(&mut self, mark: &Mark, until: u64) -> Option<u32> {
+        let mut at = self.routes.get(mark.0).after;
+        while at != NONE && self.routes.get(at).group == NONE {
+            at = self.routes.get(at).after;
+        }
+        if at == NONE || self.routes.get(at).changed() > until {
+            return None;
+        }
+        let here = *self.routes.get(mark.0);
+        self.unlink(&here);
+        let after = self.routes.get(at).after;
+        self.link_mark(mark.0, at, after);
+        Some(at)
+    }
+
+    /// When a route changed: the sequence number after the frame that changed it.
+    pub(in crate::feed) fn changed(&self, number: u32) -> u64 {
+        self.routes.get(number).changed()
+    }
+
+    /// What a route has in common with its group, and the group's routes from it on, up to those that changed at `until`; `None` if
+    /// one before it changed after `since`: it has been met already.
+    pub(in crate::feed) fn group_from(
+        &self,
+        number: u32,
+        since: u64,
+        until: u64,
+    ) -> Option<(Common, impl Iterator<Item = &[u8]> + Clone)> {
+        let route = self.routes.get(number);
+        if route.before_in_group != NONE && self.routes.get(route.before_in_group).changed() > since {
+            return None;
+        }
+        let mut at = number;
+        let items = std::iter::from_fn(move || {
+            if at == NONE {
+                return None;
+            }
+            let route = self.routes.get(at);
+            at = route.after_in_group;
+            (route.changed() <= until).then(|| self.long.get(&route.nlri))
+        });
+        Some((self.groups.get(route.group).common, items))
+    }
+
+    /// What a route has in common with its group.
+    pub(in crate::feed) fn common(&self, number: u32) -> Common {
+        self.groups.get(self.routes.get(number).group).common
+    }
+}
