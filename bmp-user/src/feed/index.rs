@@ -10,6 +10,7 @@
 //! An entry that finds its bucket full goes into the next one, and is counted in those that it passed: a look that fails goes on only where somebody did.
 
 use super::blocks::NONE;
+use crate::sys;
 
 /// Entries of a bucket.
 const ENTRIES: usize = 12;
@@ -89,7 +90,9 @@ impl Index {
         self.len = 0;
         // Given back first: both together may be much.
         self.buckets = Vec::new();
-        self.buckets = vec![EMPTY; buckets];
+        self.buckets.reserve_exact(buckets);
+        sys::prefer_huge_pages(self.buckets.spare_capacity_mut());
+        self.buckets.resize(buckets, EMPTY);
     }
 
     /// Inserts a number that is not there. There has to be room.
