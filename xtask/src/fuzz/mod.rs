@@ -60,8 +60,8 @@ const TARGETS: [Target; 8] = [
     Target { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
     Target { name: "mrt", longest: 4096, runs: 200_000, soak: PARSER, words: false },
     Target { name: "replay", longest: 2048, runs: 8_000, soak: PARSER, words: false },
-    Target { name: "config", longest: 400, runs: 15_000, soak: PARSER, words: true },
-    Target { name: "control", longest: 400, runs: 10_000, soak: PARSER, words: true },
+    Target { name: "config", longest: 200, runs: 15_000, soak: PARSER, words: true },
+    Target { name: "control", longest: 200, runs: 10_000, soak: PARSER, words: true },
     Target { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
 ];
 
