@@ -48,6 +48,8 @@ fn a_daemon_that_is_back_in_time_is_not_noticed() {
     feeder.announce(&peer, &prefixes(ROUTES), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == ROUTES);
     drop(feeder);
+    // One that came before would be another daemon with the same peer.
+    trial.bmpd.wait_for_log("that it went away", |line| line.contains("the daemon closed the connection"));
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
     feeder.announce(&peer, &prefixes(ROUTES), 1);
     feeder.announce(&peer, &prefixes(ROUTES + 1)[ROUTES..], 1);
