@@ -195,9 +195,8 @@ impl Connection {
 
     fn check_pulse(&mut self) -> io::Result<Option<Refusal>> {
         let progress = sys::tcp_progress(&self.stream)?;
-        let queued = sys::send_queue(&self.stream)? > 0;
         self.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
-        if !self.pulse.is_dead(progress, queued, Instant::now()) {
+        if !self.pulse.is_dead(progress, Instant::now()) {
             return Ok(None);
         }
         let why = format!("the station has acknowledged nothing for {} s", DEAD_AFTER.as_secs());

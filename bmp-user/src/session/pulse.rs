@@ -10,16 +10,17 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(30);
 /// Watches a connection's progress.
 ///
 /// A station that keeps its window closed answers window probes, so it is slow and stays. `TCP_USER_TIMEOUT` cannot tell the
-/// two apart: it counts the time since data was last acknowledged.
+/// two apart: it counts the time since data was last acknowledged. Nor can the time since anything was: between two probes there
+/// are up to 120 s in the end (`TCP_RTO_MAX`), in which nothing is asked and nothing answered, whatever waits in the send queue.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     waiting_since: Option<Instant>,
 }
 
 impl Pulse {
-    /// Whether the station is dead, by a reading of `TCP_INFO` and whether bytes wait in the socket's send queue.
-    pub(super) fn is_dead(&mut self, progress: TcpProgress, queued: bool, now: Instant) -> bool {
-        if !queued && progress.unacknowledged == 0 && progress.probes == 0 {
+    /// Whether the station is dead, by a reading of `TCP_INFO`.
+    pub(super) fn is_dead(&mut self, progress: TcpProgress, now: Instant) -> bool {
+        if progress.unacknowledged == 0 && progress.probes == 0 {
             self.waiting_since = None;
             return false;
         }
@@ -42,44 +43,53 @@ mod tests {
     }
 
     /// The first reading, in seconds, at which the station is found dead.
-    fn dead_at(readings: impl IntoIterator<Item = (u64, TcpProgress, bool)>) -> Option<u64> {
+    fn dead_at(readings: impl IntoIterator<Item = (u64, TcpProgress)>) -> Option<u64> {
         let start = Instant::now();
         let mut pulse = Pulse::default();
         readings
             .into_iter()
-            .find(|(second, progress, queued)| pulse.is_dead(*progress, *queued, start + Duration::from_secs(*second)))
+            .find(|(second, progress)| pulse.is_dead(*progress, start + Duration::from_secs(*second)))
             .map(|(second, ..)| second)
     }
 
     #[test]
     fn a_station_that_acknowledges_nothing_is_dead_after_thirty_seconds() {
-        assert_eq!(dead_at((0..100).map(|s| (s, seen(3, 0, s), true))), Some(30));
+        assert_eq!(dead_at((0..100).map(|s| (s, seen(3, 0, s)))), Some(30));
     }
 
     #[test]
     fn the_time_before_there_was_something_to_acknowledge_does_not_count() {
-        let readings = (0..200).map(|s| if s < 100 { (s, seen(0, 0, s), false) } else { (s, seen(1, 0, s), true) });
+        let readings = (0..200).map(|s| if s < 100 { (s, seen(0, 0, s)) } else { (s, seen(1, 0, s)) });
         assert_eq!(dead_at(readings), Some(130));
     }
 
     #[test]
-    fn a_station_with_a_closed_window_that_answers_probes_is_not_dead() {
-        assert_eq!(dead_at((0..1000).map(|s| (s, seen(0, 0, s % 25), true))), None);
+    fn a_station_with_a_closed_window_that_answers_probes_is_not_dead_however_seldom_it_is_asked() {
+        // A probe each two minutes, and its answer a second after.
+        let readings =
+            (0..1000).map(|s| if s % 120 == 0 { (s, seen(0, 1, 119)) } else { (s, seen(0, 0, s % 120 - 1)) });
+        assert_eq!(dead_at(readings), None);
+    }
+
+    #[test]
+    fn a_station_that_vanished_with_its_window_closed_is_dead_thirty_seconds_after_the_next_probe() {
+        let readings = (0..1000).map(|s| if s < 120 { (s, seen(0, 0, s)) } else { (s, seen(0, 1, s)) });
+        assert_eq!(dead_at(readings), Some(150));
     }
 
     #[test]
     fn an_idle_connection_is_not_dead() {
-        assert_eq!(dead_at((0..1000).map(|s| (s, seen(0, 0, s), false))), None);
+        assert_eq!(dead_at((0..1000).map(|s| (s, seen(0, 0, s)))), None);
     }
 
     #[test]
     fn unanswered_probes_alone_are_enough() {
-        assert_eq!(dead_at((0..100).map(|s| (s, seen(0, 1, s), false))), Some(30));
+        assert_eq!(dead_at((0..100).map(|s| (s, seen(0, 1, s)))), Some(30));
     }
 
     #[test]
     fn a_station_that_acknowledged_once_and_then_vanished_is_dead_thirty_seconds_after() {
-        let readings = (0..100_u64).map(|s| (s, seen(1, 0, s.saturating_sub(20)), true));
+        let readings = (0..100_u64).map(|s| (s, seen(1, 0, s.saturating_sub(20))));
         assert_eq!(dead_at(readings), Some(50));
     }
 }
