@@ -6,6 +6,7 @@ use lab::{
     bgp::prefixes,
     bmp::{self, Peer},
     capture::{Direction, Packet},
+    process::answer,
     station::{End, Mode, Station},
     topology::{STATION, STATION_PORT, Topology, UP2},
     trial::Plan,
@@ -154,6 +155,21 @@ fn a_station_that_vanishes_without_a_word_is_a_keepalive_timeout() {
     lab::wait::until("bmpd says keepalive-timeout", DEADLY, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
     let took = since.elapsed();
     assert!((25..45).contains(&took.as_secs()), "it took {took:?}");
+}
+
+#[test]
+fn a_connection_whose_packets_do_not_leave_the_host_is_noticed_too() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 0);
+    // TCP counts nothing as sent then: the socket is told at once that it could not be.
+    let rules = format!(
+        "add table ip lab; add chain ip lab out {{ type filter hook output priority 0; }}; add rule ip lab out tcp dport {STATION_PORT} drop"
+    );
+    answer(trial.topology.router.command("nft").arg(rules));
+    feeder.announce(&Peer::default(), &prefixes(10), 1);
+    let gone = |line: &str| line.contains("keepalive-timeout");
+    lab::wait::until("bmpd says keepalive-timeout", DEADLY, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
 }
 
 #[test]
