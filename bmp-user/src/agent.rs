@@ -46,6 +46,11 @@ pub struct Options {
     pub datapath: pin::Options,
 }
 
+/// What has to be done before the process has threads.
+pub fn prepare() {
+    sys::one_heap();
+}
+
 /// Runs bmpd until it gets SIGTERM or SIGINT. SIGHUP reads the file again.
 ///
 /// # Errors

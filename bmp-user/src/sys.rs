@@ -1,4 +1,4 @@
-//! The few socket options and calls that no library of ours has.
+//! The few things that are asked of the kernel or the C library and that no library of ours has.
 
 use std::{
     io,
@@ -129,6 +129,18 @@ pub(crate) fn send_queue(socket: &impl AsRawFd) -> io::Result<usize> {
     // SAFETY: `TIOCOUTQ`, which is `SIOCOUTQ`, writes one `int`.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.max(0) as usize) }
+}
+
+/// Has glibc keep one heap instead of one for each few threads (mallopt(3), `M_ARENA_MAX`), before there are threads.
+///
+/// Blocks that one thread has asked for and another gives back stay with the heap they came from. The journal is made of such blocks: with
+/// several heaps the process has several times what is in it.
+pub(crate) fn one_heap() {
+    // SAFETY: takes two numbers, and nothing else runs yet.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Lets this process open as many files as it may at most (getrlimit(2), `RLIMIT_NOFILE`): every session, relay client and

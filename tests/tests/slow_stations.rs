@@ -29,15 +29,18 @@ const FILLING: usize = 3_700;
 const KEPT: usize = 400;
 /// Different blocks: 1,000,000 prefixes, so that those withdrawn do not fit into what is kept of them (16 MiB).
 const BLOCKS: usize = 20_000;
-/// How long the churn lasts: longer than a station that acknowledged nothing would stay, so that a slow one is seen not to be cut.
-const LASTS: Duration = Duration::from_secs(40);
+/// How long the churn lasts: longer than a station that acknowledged nothing would stay; in a long campaign also longer than the pauses
+/// between the window probes grow to be.
+fn lasts() -> Duration {
+    Duration::from_secs(soak::times(40, 180) as u64)
+}
 /// How much there is of it, in MiB: several times the journal (64 MiB).
 fn churn() -> usize {
     soak::times(256, 1024) << 20
 }
 /// What the journal and the withdrawals that are kept may take, and what a process that does this work has besides: 20,000 routes with the
-/// attributes of 400 messages, buffers of eight connections, what the allocator holds.
-const MOST_MEMORY: u64 = (64 + 16 + 48) << 10;
+/// attributes of 400 messages, buffers of eight connections, what the allocator holds. In KiB.
+const MOST_MEMORY: u64 = (64 + 16 + 40) << 10;
 
 /// Announcements and withdrawals that never end: block by block, each announced with attributes that no other has, and withdrawn when
 /// [`KEPT`] more have been.
@@ -138,7 +141,7 @@ fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nob
                 feeder.raw(&messages);
                 sent += messages.len();
                 // No faster than that, and no slower if it can be.
-                let due = LASTS.mul_f64(sent as f64 / self::churn() as f64);
+                let due = lasts().mul_f64(sent as f64 / self::churn() as f64);
                 std::thread::sleep(due.saturating_sub(begin.elapsed()));
             }
             is_over.store(true, Ordering::Relaxed);
@@ -156,7 +159,7 @@ fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nob
     assert!(more < MOST_MEMORY, "{more} KiB more than before");
 
     // Both are where they were, and have been told next to nothing.
-    assert!(little.connections()[0].bytes < 1_000 * 2 * LASTS.as_secs());
+    assert!(little.connections()[0].bytes < 1_000 * 2 * lasts().as_secs());
     assert!(nothing.connections()[0].bytes < 1_000);
     let wanted = churn.in_force();
     // What the quick ones were told is the same to the byte, and comes to what it should.

@@ -109,6 +109,7 @@ fn run(arguments: Run) -> Result<(), String> {
         control: arguments.control,
         datapath: pin::Options { mode: arguments.datapath, cgroup: arguments.cgroup, bpffs: arguments.bpffs },
     };
+    agent::prepare();
     runtime()?.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"))
 }
 
