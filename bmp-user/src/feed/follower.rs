@@ -70,6 +70,8 @@ pub struct Follower {
     /// A pass is to be made even if the journal has what is needed.
     due: bool,
     dumps: u64,
+    /// How often the journal did not have what comes next any more.
+    falls: u64,
     chunks: Vec<Chunk>,
 }
 
@@ -95,6 +97,7 @@ impl Follower {
             pass: None,
             due: true,
             dumps: 0,
+            falls: 0,
             chunks: Vec::new(),
         }
     }
@@ -122,7 +125,10 @@ impl Follower {
                 match self.follow(max_bytes, out) {
                     Some(0) => return,
                     Some(_) => {}
-                    None => self.due = true,
+                    None => {
+                        self.due = true;
+                        self.falls += 1;
+                    }
                 }
             }
         }
@@ -141,6 +147,11 @@ impl Follower {
     /// Whether state is being dumped, or is about to be.
     pub fn is_dumping(&self) -> bool {
         self.pass.is_some() || self.due
+    }
+
+    /// How often the station was too slow for the journal.
+    pub fn falls(&self) -> u64 {
+        self.falls
     }
 
     /// How often state was dumped, or what had changed of it.

@@ -154,6 +154,22 @@ fn the_longest_message_there_is_is_told_anew_as_long_as_it_was() {
 }
 
 #[test]
+fn a_station_that_selects_something_else_was_not_too_slow_and_one_whose_frames_are_gone_was() {
+    let feed = Feed::new(2000, 1 << 20);
+    let mut input = feed.input("router");
+    append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
+    let mut follower = following(&feed);
+    follower.select(Selection { mirroring: Mirroring::LeftOut, ..Selection::default() });
+    take_all(&mut follower);
+    assert_eq!((follower.dumps(), follower.falls()), (2, 0));
+    for set in 0..100 {
+        append(&mut input, &[announce(0, set, 0, 0..3)]);
+    }
+    take_all(&mut follower);
+    assert_eq!((follower.dumps(), follower.falls()), (3, 1));
+}
+
+#[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
     let mut input = feed.input("frr");

@@ -56,6 +56,8 @@ pub(super) struct Connection {
     /// How many dumps have been shown.
     dumps: u64,
     /// Whether a dump is on its way.
+    /// [`Follower::falls`] as it was told last.
+    falls: u64,
     dumping: bool,
     /// [`Follower::refusals`] as it was shown last.
     refusals: u64,
@@ -78,6 +80,7 @@ impl Connection {
             outbox,
             follower,
             dumps: 0,
+            falls: 0,
             dumping: true,
             refusals: 0,
             status,
@@ -141,7 +144,8 @@ impl Connection {
         self.follower.take(TAKE_BYTES, self.outbox.queue());
         let dumps = self.follower.dumps();
         if dumps > self.dumps {
-            if self.dumps > 0 {
+            if self.follower.falls() > self.falls {
+                self.falls = self.follower.falls();
                 info!("session {}: was too slow for the journal, and is sent what has changed instead", self.id);
             }
             self.dumps = dumps;
