@@ -14,7 +14,7 @@ use super::{
     blocks::NONE,
     compose::Frames,
     journal::Position,
-    peers::{Incarnation, Peer},
+    peers::{Incarnation, Latest, Peer},
     rib::{Mark, Rib, Time},
     selection::{Mirroring, Selection},
     state::State,
@@ -44,6 +44,8 @@ enum What {
     Send { rib: usize, walk: Walk },
     /// Withdraw all that the station may have of a RIB.
     TakeBack { rib: usize, walk: Walk },
+    /// Send its further Peer Ups that came after this.
+    Ups { since: u64 },
     /// Send its statistics, and say whether mirrored messages were lost, if they are newer.
     Latest { since: u64 },
 }
@@ -104,6 +106,10 @@ impl Pass {
         peers.sort_unstable_by_key(|(life, _)| life.number);
         for (life, told) in peers {
             let Some(peer) = state.peer(&life) else { continue };
+            let since = if told { plan.since } else { 0 };
+            if !peer.more_ups.is_empty() {
+                work.push_back(Work { life: Arc::clone(&life), what: What::Ups { since } });
+            }
             for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate() {
                 let had = told && plan.selected.rib(&life, *view, *family);
                 let what = match (had, selection.rib(&life, *view, *family)) {
@@ -114,7 +120,6 @@ impl Pass {
                 };
                 work.push_back(Work { life: Arc::clone(&life), what });
             }
-            let since = if told { plan.since } else { 0 };
             work.push_back(Work { life, what: What::Latest { since } });
         }
         Self { end, selection: Arc::clone(selection), opening, work }
@@ -160,6 +165,11 @@ impl Pass {
         out: &mut Frames,
     ) -> Progress {
         match what {
+            What::Ups { since } => {
+                let is_new = |more: &&Latest| (*since + 1..=self.end.frames).contains(&more.changed);
+                peer.more_ups.iter().filter(is_new).for_each(|more| out.put(MessageType::PeerUp, &more.frame));
+                Progress::Done
+            }
             What::Latest { since } => {
                 self.put_latest(peer, *since, out);
                 Progress::Done
@@ -275,9 +285,7 @@ impl Pass {
     /// Tells the station that a peer is down and up again, and then all its routes.
     fn start_over(&mut self, peer: &mut Peer, out: &mut Frames) {
         out.put(MessageType::PeerDown, &peer.life.down);
-        if let Some(up) = &peer.life.up {
-            out.put(MessageType::PeerUp, up);
-        }
+        peer.ups().for_each(|up| out.put(MessageType::PeerUp, up));
         let life = &peer.life;
         let (its, others) = mem::take(&mut self.work).into_iter().partition(|work| Arc::ptr_eq(&work.life, life));
         self.work = others;

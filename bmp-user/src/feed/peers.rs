@@ -62,32 +62,37 @@ impl Incarnation {
         let down = Bytes::copy_from_slice(&down);
         Self { number, peer, input: Arc::clone(input), up: None, down, table: None, header }
     }
+}
 
-    /// Whether a Peer Up says nothing new: the same session of the same peer (its time, ends and OPENs).
-    pub(super) fn is_restated_by(&self, frame: &Frame<'_>) -> bool {
-        self.up.as_ref().is_some_and(|up| up == frame.bytes())
-    }
+/// Whether routes of a RIB have path identifiers (RFC 7911 §4), and the longest BGP message of the peer in bytes (RFC 8654 §4), by the OPENs of the Peer Ups
+/// of one session.
+pub(super) fn negotiated<'a>(ups: impl Iterator<Item = &'a Bytes>, view: View, family: Family) -> (bool, usize) {
+    let by_each = ups.map(|up| negotiated_by(up, view, family).unwrap_or((false, MAX_MESSAGE)));
+    by_each.fold((false, MAX_MESSAGE), |(any, most), (path_ids, limit)| (any || path_ids, most.max(limit)))
+}
 
-    /// Whether routes of a RIB have path identifiers (RFC 7911 §4), and the longest BGP message of the peer in bytes (RFC 8654 §4).
-    pub(super) fn negotiated(&self, view: View, family: Family) -> (bool, usize) {
-        let plain = (false, MAX_MESSAGE);
-        let Some(up) = &self.up else { return plain };
-        let Some(Ok(frame)) = frames(up).next() else { return plain };
-        let Ok(Message::PeerUp(up)) = Message::parse(&frame) else { return plain };
-        let open = |bytes| bgp::Frame::parse(bytes).and_then(|frame| Open::parse(&frame)).ok();
-        let Some((sent, received)) = open(up.sent_open).zip(open(up.received_open)) else { return plain };
-        let sends = |open: &Open<'_>| open.add_path().is_some_and(|add_path: AddPath<'_>| add_path.sends(family));
-        let receives = |open: &Open<'_>| open.add_path().is_some_and(|add_path| add_path.receives(family));
-        let path_ids = match view {
-            // What the router receives from the peer.
-            View::AdjRibInPre | View::AdjRibInPost => receives(&sent) && sends(&received),
-            // What it sends to the peer.
-            View::AdjRibOutPre | View::AdjRibOutPost => sends(&sent) && receives(&received),
-            // Both OPENs are made up to say what the routes look like (RFC 9069 §5.2).
-            View::LocRib => (sends(&sent) || receives(&sent)) && (sends(&received) || receives(&received)),
-        };
-        let extended = [sent, received].iter().all(|open| open.has(bgp::Capability::ExtendedMessage));
-        (path_ids, if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE })
+fn negotiated_by(up: &[u8], view: View, family: Family) -> Option<(bool, usize)> {
+    let up = peer_up(up)?;
+    let open = |bytes| bgp::Frame::parse(bytes).and_then(|frame| Open::parse(&frame)).ok();
+    let (sent, received) = open(up.sent_open).zip(open(up.received_open))?;
+    let sends = |open: &Open<'_>| open.add_path().is_some_and(|add_path: AddPath<'_>| add_path.sends(family));
+    let receives = |open: &Open<'_>| open.add_path().is_some_and(|add_path| add_path.receives(family));
+    let path_ids = match view {
+        // What the router receives from the peer.
+        View::AdjRibInPre | View::AdjRibInPost => receives(&sent) && sends(&received),
+        // What it sends to the peer.
+        View::AdjRibOutPre | View::AdjRibOutPost => sends(&sent) && receives(&received),
+        // Both OPENs are made up to say what the routes look like (RFC 9069 §5.2).
+        View::LocRib => (sends(&sent) || receives(&sent)) && (sends(&received) || receives(&received)),
+    };
+    let extended = [sent, received].iter().all(|open| open.has(bgp::Capability::ExtendedMessage));
+    Some((path_ids, if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE }))
+}
+
+fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
+    match Message::parse(&frames(bytes).next()?.ok()?) {
+        Ok(Message::PeerUp(up)) => Some(up),
+        _ => None,
     }
 }
 
@@ -108,6 +113,8 @@ pub(super) fn view_of(peer_type: PeerType, flags: u8) -> View {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) life: Arc<Incarnation>,
+    /// Further Peer Ups of the same session ([`PeerUp::is_of_same_session`]), each with when it came.
+    pub(super) more_ups: Vec<Latest>,
     /// Whose it is.
     pub(super) owner: ConnectionId,
     /// Whether its input went away, or came back and is saying again what it said before.
@@ -117,6 +124,37 @@ pub(super) struct Peer {
     pub(super) statistics: Option<Latest>,
     /// When the last mirrored message passed, and its header.
     pub(super) mirrored: Option<(u64, PeerHeader)>,
+}
+
+/// Peer Ups of one session, at most: a router says one for each view, or each family. With a later one another life begins.
+const MOST_UPS: usize = 64;
+
+impl Peer {
+    /// All its Peer Ups.
+    pub(super) fn ups(&self) -> impl Iterator<Item = &Bytes> {
+        self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame))
+    }
+
+    /// Whether a Peer Up says nothing new.
+    pub(super) fn is_restated_by(&self, frame: &Frame<'_>) -> bool {
+        self.ups().any(|up| up == frame.bytes())
+    }
+
+    /// Takes a further Peer Up of the same session. False if it is not one, or would have the routes that are there read otherwise.
+    pub(super) fn takes(&mut self, frame: &Frame<'_>, up: &PeerUp<'_>, changed: u64) -> bool {
+        let same =
+            self.life.up.as_ref().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up));
+        if !same || self.more_ups.len() >= MOST_UPS {
+            return false;
+        }
+        let frame = Bytes::copy_from_slice(frame.bytes());
+        let reads_alike = |rib: &Rib| negotiated(self.ups().chain([&frame]), rib.view, rib.family).0 == rib.path_ids;
+        let taken = self.ribs.iter().all(reads_alike);
+        if taken {
+            self.more_ups.push(Latest { changed, frame });
+        }
+        taken
+    }
 }
 
 /// See [`super::Held`].

@@ -332,12 +332,19 @@ impl State {
     fn up(&mut self, connection: ConnectionId, slot: u32, frame: &Frame<'_>, changed: u64) -> Option<Applied> {
         let known = &mut self.slots[slot as usize];
         if let Some(peer) = &mut known.peer
-            && peer.life.is_restated_by(frame)
+            && peer.is_restated_by(frame)
         {
-            let news = !peer.comes_back(connection);
+            peer.comes_back(connection);
+            let news = peer.hold == Hold::No;
             return Some(Applied::new(About::Up(Arc::clone(&peer.life)), news));
         }
         let Ok(Message::PeerUp(up)) = Message::parse(frame) else { return None };
+        if let Some(peer) = &mut known.peer
+            && peer.takes(frame, &up, changed)
+        {
+            peer.comes_back(connection);
+            return Some(Applied::new(About::Up(Arc::clone(&peer.life)), true));
+        }
         let id = known.id;
         let mut before = None;
         if let Some(peer) = &known.peer {
@@ -354,7 +361,8 @@ impl State {
     }
 
     fn start(&mut self, slot: u32, life: Arc<Incarnation>, connection: ConnectionId) {
-        let peer = Peer { life, owner: connection, hold: Hold::No, ribs: Vec::new(), statistics: None, mirrored: None };
+        let (more_ups, ribs) = (Vec::new(), Vec::new());
+        let peer = Peer { life, more_ups, owner: connection, hold: Hold::No, ribs, statistics: None, mirrored: None };
         self.slots[slot as usize].peer = Some(peer);
     }
 
@@ -407,6 +415,7 @@ impl State {
         let mut hand = Hand {
             ribs: &mut peer.ribs,
             life: &life,
+            more_ups: &peer.more_ups,
             slot,
             view,
             header,
@@ -499,13 +508,11 @@ impl State {
 }
 
 impl Peer {
-    /// A connection speaks of it. True if it was away.
-    fn comes_back(&mut self, connection: ConnectionId) -> bool {
+    /// A connection speaks of it.
+    fn comes_back(&mut self, connection: ConnectionId) {
         let before = std::mem::replace(&mut self.owner, connection);
-        let away = self.hold == Hold::Away;
-        if away {
+        if self.hold == Hold::Away {
             self.hold = Hold::Back(before);
         }
-        away
     }
 }

@@ -170,6 +170,45 @@ fn a_station_that_selects_something_else_was_not_too_slow_and_one_whose_frames_a
 }
 
 #[test]
+fn a_peer_up_for_another_view_is_no_other_life_and_is_told_late_and_behind() {
+    let feed = Feed::new(300, 1 << 20);
+    let mut input = feed.input("router");
+    let (pre, post) = (world::up(0, 1), world::up_of_view(0, 1, 1));
+    assert_ne!(pre, post);
+    append(&mut input, &[pre.clone(), announce(0, 0, 0, 0..3)]);
+    let mut behind = following(&feed);
+    append(&mut input, &[post.clone(), announce(0, 1, 0, 3..4), announce(0, 2, 0, 4..5), announce(0, 3, 0, 5..6)]);
+    append(&mut input, &[announce(0, 4, 0, 6..7)]);
+    assert_eq!(feed.stats().routes, 7);
+    assert_eq!(types_of(&dump(&feed))[..2], [3, 3], "both come first");
+    assert!(dump(&feed).starts_with(&[pre, post.clone()].concat()));
+    let told = bytes_of(&take_all(&mut behind));
+    assert_eq!(behind.falls(), 1);
+    assert!(told.starts_with(&post), "what it lacks comes first");
+    assert!(!types_of(&told).contains(&2), "and nothing is taken down");
+}
+
+#[test]
+fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so() {
+    let up = |time: u32, my_as: u8| {
+        let mut up = world::up(world::LOC_RIB_PEER, 0);
+        up[40..44].copy_from_slice(&time.to_be_bytes());
+        // In the OPEN that was sent, behind its header and version.
+        up[68 + 19 + 2] = my_as;
+        up
+    };
+    let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
+    let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
+    let routes = world::update(world::LOC_RIB_PEER, View::LocRib, 0, 0, &[part]);
+    for (time, kept) in [(7, 3), (0, 0)] {
+        let feed = Feed::default();
+        let mut input = feed.input("router");
+        append(&mut input, &[up(time, 1), routes.clone(), up(time, 2)]);
+        assert_eq!(feed.stats().routes, kept);
+    }
+}
+
+#[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
     let mut input = feed.input("frr");

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use super::{
     attributes::Attributes,
     blocks::NONE,
-    peers::Incarnation,
+    peers::{Incarnation, Latest, negotiated},
     rib::{Common, EndOfRib, Outcome, Rib, TOMBSTONE, Time, View},
     state::{Trouble, Withdrawal},
 };
@@ -20,6 +20,7 @@ use crate::wire::{
 pub(super) struct Hand<'a> {
     pub(super) ribs: &'a mut Vec<Rib>,
     pub(super) life: &'a Arc<Incarnation>,
+    pub(super) more_ups: &'a [Latest],
     pub(super) slot: u32,
     pub(super) view: View,
     pub(super) header: PeerHeader,
@@ -61,7 +62,8 @@ impl Hand<'_> {
             self.trouble.unknown_family += 1;
             return None;
         };
-        let (path_ids, max_message) = self.life.negotiated(self.view, family);
+        let ups = self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame));
+        let (path_ids, max_message) = negotiated(ups, self.view, family);
         let mut rib = Rib::new(self.view, family, form, path_ids, self.header, max_message, self.hasher.clone());
         rib.heard = self.changed;
         self.ribs.push(rib);

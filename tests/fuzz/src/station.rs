@@ -30,8 +30,10 @@ pub struct Station {
 /// What it knows of a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Its Peer Up; none for one that was never announced.
-    pub up: Option<Vec<u8>>,
+    /// The Peer Ups of its session, in the order in which they came; none for one that was never announced.
+    pub ups: Vec<Vec<u8>>,
+    /// Whether routes have path identifiers, of the RIBs that there was something of.
+    pub path_ids: BTreeMap<(View, Family), bool>,
     /// Its routes, by what tells them apart.
     pub ribs: BTreeMap<(View, Family), BTreeMap<String, Route>>,
     /// Of which RIBs there was End-of-RIB.
@@ -99,12 +101,8 @@ impl Station {
         };
         let message = Message::parse(frame);
         match (kind, message) {
-            (MessageType::PeerUp, Ok(Message::PeerUp(_))) => {
-                let up = Some(frame.bytes().to_vec());
-                // One that is repeated word for word is the same session.
-                if self.peers.get(&key).is_none_or(|peer| peer.up != up) {
-                    self.peers.insert(key, Peer { up, ..Peer::default() });
-                }
+            (MessageType::PeerUp, Ok(Message::PeerUp(up))) => {
+                self.peers.entry(key).or_default().comes_up(frame.bytes(), &up);
             }
             (MessageType::PeerDown, _) => drop(self.peers.remove(&key)),
             (MessageType::StatisticsReport, _) => {
@@ -127,6 +125,7 @@ impl Peer {
     /// Without RIBs that have no routes.
     #[must_use]
     pub fn tidy(mut self) -> Self {
+        self.path_ids.clear();
         self.ribs.retain(|_, routes| !routes.is_empty());
         self
     }
@@ -138,6 +137,7 @@ impl Peer {
         let view = view_of(header);
         if let Some(family) = update.end_of_rib() {
             if Form::of(family).is_some() {
+                self.has_path_ids(view, family);
                 self.ends.insert((view, family));
             }
             return;
@@ -155,6 +155,9 @@ impl Peer {
                 self.withdraw(view, family, items);
                 continue;
             }
+            if !items.is_empty() && Form::of(family).is_some() {
+                self.has_path_ids(view, family);
+            }
             for (name, nlri) in self.routes_in(view, family, items) {
                 let attributes = attributes_of(&update, in_reach);
                 let time = (header.seconds, header.microseconds);
@@ -162,6 +165,30 @@ impl Peer {
                 self.ribs.entry((view, family)).or_default().insert(name, route);
             }
         }
+    }
+
+    /// A session that goes on, if that changes nothing in how its routes are read; or another one.
+    fn comes_up(&mut self, bytes: &[u8], up: &PeerUp<'_>) {
+        if self.ups.iter().any(|known| known == bytes) {
+            return;
+        }
+        let same = self.ups.first().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up));
+        let alike = |((view, family), path_ids): (&(View, Family), &bool)| {
+            (self.negotiated(*view, *family) || has_path_ids(bytes, *view, *family)) == *path_ids
+        };
+        if !same || !self.path_ids.iter().all(alike) {
+            *self = Self::default();
+        }
+        self.ups.push(bytes.to_vec());
+    }
+
+    fn has_path_ids(&mut self, view: View, family: Family) {
+        let negotiated = self.negotiated(view, family);
+        self.path_ids.entry((view, family)).or_insert(negotiated);
+    }
+
+    fn negotiated(&self, view: View, family: Family) -> bool {
+        self.ups.iter().any(|up| has_path_ids(up, view, family))
     }
 
     fn withdraw(&mut self, view: View, family: Family, items: &[u8]) {
@@ -175,7 +202,7 @@ impl Peer {
     /// The routes in some NLRI, by what tells them apart; none if not all of them are right (RFC 7606 §5.3).
     fn routes_in(&self, view: View, family: Family, items: &[u8]) -> Vec<(String, Vec<u8>)> {
         let Some(form) = Form::of(family) else { return Vec::new() };
-        let path_ids = self.up.as_ref().is_some_and(|up| has_path_ids(up, view, family));
+        let path_ids = self.path_ids.get(&(view, family)).copied().unwrap_or_else(|| self.negotiated(view, family));
         let all: Result<Vec<_>, _> = nlri(form, path_ids, items).collect();
         let named = |item: &[u8]| {
             let item = with_meaning(form, path_ids, item);
@@ -230,10 +257,16 @@ fn view_of(header: &PeerHeader) -> View {
     }
 }
 
+fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
+    match Message::parse(&frames(bytes).next()?.ok()?) {
+        Ok(Message::PeerUp(up)) => Some(up),
+        _ => None,
+    }
+}
+
 /// Whether routes have path identifiers by the OPENs of a Peer Up (RFC 7911 §4, RFC 9069 §5.2).
 fn has_path_ids(up: &[u8], view: View, family: Family) -> bool {
-    let Some(Ok(frame)) = frames(up).next() else { return false };
-    let Ok(Message::PeerUp(PeerUp { sent_open, received_open, .. })) = Message::parse(&frame) else { return false };
+    let Some(PeerUp { sent_open, received_open, .. }) = peer_up(up) else { return false };
     let both = [sent_open, received_open].map(|open| {
         let frame = bgp::Frame::parse(open).ok()?;
         let add_path = Open::parse(&frame).ok()?.add_path();

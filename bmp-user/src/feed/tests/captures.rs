@@ -1,7 +1,7 @@
 //! What real routers sent, through the feed, as another parser reads it: a station that comes late, or is slow, ends with what one has that
 //! was there from the beginning.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bgpkit_parser::{
     Elementor,
@@ -11,13 +11,13 @@ use bgpkit_parser::{
 use bytes::Bytes;
 
 use super::{super::*, append, bytes_of, following, take_all};
-use crate::wire::bmp::{Message, MessageType, PeerHeader, PeerKey, frames, peer_flags, samples};
+use crate::wire::bmp::{Message, MessageType, PeerHeader, PeerKey, PeerUp, frames, peer_flags, samples};
 
 /// By prefix and path, all that another parser knows of a route.
 type Routes = BTreeMap<String, String>;
 
-/// Of a peer: its Peer Up, and by view its routes.
-type Peer = (Option<Vec<u8>>, BTreeMap<u8, Routes>);
+/// Of a peer: the Peer Ups of its session, and by view its routes.
+type Peer = (BTreeSet<Vec<u8>>, BTreeMap<u8, Routes>);
 
 /// A station, by peer.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,12 +33,12 @@ impl Station {
             let frame = frame.unwrap();
             let Some(header) = PeerHeader::of(&frame) else { continue };
             match Message::parse(&frame).unwrap() {
-                Message::PeerUp(_) => {
-                    let up = Some(frame.bytes().to_vec());
-                    let known = station.peers.entry(header.key).or_default();
-                    if known.0 != up {
-                        *known = (up, BTreeMap::new());
+                Message::PeerUp(up) => {
+                    let (ups, views) = station.peers.entry(header.key).or_default();
+                    if !ups.iter().any(|known| parsed(known).is_of_same_session(&up)) {
+                        (*ups, *views) = Default::default();
                     }
+                    ups.insert(frame.bytes().to_vec());
                 }
                 Message::PeerDown(_) => {
                     station.peers.remove(&header.key);
@@ -51,7 +51,7 @@ impl Station {
             }
         }
         station.peers.values_mut().for_each(|(_, views)| views.retain(|_, routes| !routes.is_empty()));
-        station.peers.retain(|_, (up, views)| up.is_some() || !views.is_empty());
+        station.peers.retain(|_, (ups, views)| !ups.is_empty() || !views.is_empty());
         station
     }
 
@@ -80,12 +80,19 @@ impl Station {
     }
 }
 
+fn parsed(up: &[u8]) -> PeerUp<'_> {
+    let Message::PeerUp(up) = Message::parse(&frames(up).next().unwrap().unwrap()).unwrap() else {
+        panic!("a Peer Up")
+    };
+    up
+}
+
 /// The two know the same; else what they do not agree about.
 fn assert_same(name: &str, found: &Station, expected: &Station) {
     assert_eq!(found.peers.keys().collect::<Vec<_>>(), expected.peers.keys().collect::<Vec<_>>(), "{name}: peers");
-    for (key, (up, views)) in &expected.peers {
-        let (found_up, found_views) = &found.peers[key];
-        assert_eq!(found_up, up, "{name}: the Peer Up of {key:?}");
+    for (key, (ups, views)) in &expected.peers {
+        let (found_ups, found_views) = &found.peers[key];
+        assert_eq!(found_ups, ups, "{name}: the Peer Ups of {key:?}");
         for view in views.keys().chain(found_views.keys()) {
             let none = Routes::new();
             let (found, expected) = (found_views.get(view).unwrap_or(&none), views.get(view).unwrap_or(&none));
@@ -152,4 +159,29 @@ fn a_station_that_is_too_slow_for_a_real_router_ends_with_what_it_has() {
         assert!(slow.dumps() > 2, "{name}: it fell off the journal");
         assert_same(&name, &Station::read(&told), &Station::read(&sent.concat()));
     }
+}
+
+#[test]
+fn of_a_real_router_that_is_back_and_says_the_same_again_nothing_is_told() {
+    // It says a Peer Up for each view of a peer, and of its Loc-RIBs one for each family.
+    let (name, stream) =
+        samples::captures_v3().into_iter().find(|(name, _)| name.contains("huawei")).expect("the capture is there");
+    let feed = Feed::default();
+    let mut early = following(&feed);
+    let mut input = feed.input("router");
+    let sent = about_peers(&stream);
+    append(&mut input, &sent);
+    let told = Station::read(&bytes_of(&take_all(&mut early)));
+    let held = input.hold();
+    let mut input = feed.input("router");
+    append(&mut input, &sent);
+    drop(held);
+    let more = bytes_of(&take_all(&mut early));
+    for frame in frames(&more) {
+        let kind = frame.unwrap().message_type();
+        assert!(!matches!(kind, Some(MessageType::PeerUp | MessageType::PeerDown)), "{name}: {kind:?}");
+    }
+    assert!(more.len() < stream.len() / 10, "{name}: {} of {} bytes", more.len(), stream.len());
+    let late = Station::read(&bytes_of(&take_all(&mut feed.attach(Selection::default()))));
+    assert_same(&name, &late, &told);
 }

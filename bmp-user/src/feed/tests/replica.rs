@@ -20,7 +20,7 @@ const CONNECTIONS: [(&str, &[u8]); 3] = [("frr", &[0, 1, 2]), ("frr", &[3, UNANN
 
 #[derive(Clone, Debug)]
 enum Said {
-    Up { peer: usize, port: u16 },
+    Up { peer: usize, port: u16, view: usize },
     Down { peer: usize, code: u16 },
     Routes { peer: usize, view: usize, time: u32, set: u8, parts: Vec<(usize, Vec<Route>, Vec<Route>)> },
     EndOfRib { peer: usize, view: usize, family: usize },
@@ -78,7 +78,7 @@ fn said() -> impl Strategy<Value = Said> {
             .prop_map(|(family, a, b, c, d)| vec![(0, a, b), (family, c, d)]),
     ];
     prop_oneof![
-        2 => (0usize..3, 0u16..3).prop_map(|(peer, port)| Said::Up { peer, port }),
+        3 => (0usize..3, 0u16..3, 0usize..3).prop_map(|(peer, port, view)| Said::Up { peer, port, view }),
         1 => (0usize..3, 0u16..3).prop_map(|(peer, code)| Said::Down { peer, code }),
         12 => (0usize..3, 0usize..3, 0u32..3, 0u8..4, parts)
             .prop_map(|(peer, view, time, set, parts)| Said::Routes { peer, view, time, set, parts }),
@@ -191,17 +191,16 @@ impl Truth {
         | Said::Mirrored { peer }) = said;
         let peer = pick(*peer);
         let id = (input, peer);
-        if let Said::Up { port, .. } = said {
+        if let Said::Up { port, view, .. } = said {
             if peer == UNANNOUNCED_PEER {
                 return vec![];
             }
-            let up = world::up(peer, *port);
+            let up = world::up_of_view(peer, *port, *view);
             let known = self.peers.entry(id).or_default();
-            if known.peer.up.as_ref() == Some(&up) {
-                known.comes_back(number);
+            if known.peer.comes_up(&up) {
+                *known = Known { peer: std::mem::take(&mut known.peer), owner: number, ..Known::default() };
             } else {
-                *known =
-                    Known { peer: Peer { up: Some(up.clone()), ..Peer::default() }, owner: number, ..Known::default() };
+                known.comes_back(number);
             }
             return up;
         }
@@ -261,7 +260,7 @@ impl Truth {
 
     fn quiet(&mut self, connection: usize) {
         let number = self.connections[connection];
-        for known in self.peers.values_mut().filter(|known| known.owner == number && known.peer.up.is_some()) {
+        for known in self.peers.values_mut().filter(|known| known.owner == number && !known.peer.ups.is_empty()) {
             known.peer.ends.extend(&known.made);
         }
     }

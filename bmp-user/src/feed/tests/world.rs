@@ -59,7 +59,12 @@ pub(super) fn peer_number(key: PeerKey) -> u8 {
 }
 
 pub(super) fn up(peer: u8, port: u16) -> Vec<u8> {
-    let header = header(peer, view_of_peer(peer, 0), 1);
+    up_of_view(peer, port, 0)
+}
+
+/// One of several that a router says of one session, for each view one.
+pub(super) fn up_of_view(peer: u8, port: u16, view: usize) -> Vec<u8> {
+    let header = header(peer, view_of_peer(peer, view), 1);
     if peer != ADD_PATH_PEER {
         return samples::peer_up_of(&header, port, &[]);
     }
@@ -215,7 +220,8 @@ pub(super) fn end_of_rib(peer: u8, view: View, family: Family) -> Vec<u8> {
 /// What is known of a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Peer {
-    pub(super) up: Option<Vec<u8>>,
+    /// The Peer Ups of its session.
+    pub(super) ups: BTreeSet<Vec<u8>>,
     pub(super) ribs: BTreeMap<(View, Family), BTreeMap<Name, Said>>,
     pub(super) ends: BTreeSet<(View, Family)>,
     pub(super) statistics: Option<Vec<u8>>,
@@ -224,7 +230,7 @@ pub(super) struct Peer {
 impl Peer {
     /// What a failed test says of it.
     pub(super) fn summary(&self) -> String {
-        let mut text = format!("port {:?}", self.up.as_ref().map(|up| up[64..68].to_vec()));
+        let mut text = format!("port {:?}", self.ups.iter().map(|up| (up[7], up[64..68].to_vec())).collect::<Vec<_>>());
         for ((view, family), routes) in &self.ribs {
             text += &format!("; {view:?} {family}:");
             for ((prefix, path), (attributes, variant)) in routes {
@@ -236,6 +242,17 @@ impl Peer {
             text += &format!("; end of {view:?} {family}");
         }
         text + if self.statistics.is_some() { "; statistics" } else { "" }
+    }
+
+    /// Whether it is another session: another one than what differs in its view alone.
+    pub(super) fn comes_up(&mut self, up: &[u8]) -> bool {
+        let without_view = |up: &[u8]| [&up[..7], &up[8..]].concat();
+        let other = !self.ups.iter().any(|known| without_view(known) == without_view(up));
+        if other {
+            *self = Self::default();
+        }
+        self.ups.insert(up.to_vec());
+        other
     }
 
     /// Without RIBs that have no routes.
@@ -289,12 +306,8 @@ impl Reader {
         let known = self.peers.contains_key(&number) || number == UNANNOUNCED_PEER;
         match frame.message_type().expect("types are assigned") {
             MessageType::PeerUp => {
-                let up = Some(frame.bytes().to_vec());
-                // Some routers say the same Peer Up again and again: nothing has happened to the peer then.
-                let entry = self.peers.entry(number).or_default();
-                if entry.up != up {
-                    *entry = Peer { up, ..Peer::default() };
-                }
+                // Some routers say the same Peer Up again and again, or for each view: nothing has happened to the peer then.
+                self.peers.entry(number).or_default().comes_up(frame.bytes());
             }
             MessageType::PeerDown => {
                 // One that is never announced goes with a Peer Down all the same: what else could take back its routes?

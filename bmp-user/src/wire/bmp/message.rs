@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{COMMON_HEADER, Error, Frame, MessageType, PeerHeader, Problem, Tlvs, frame::MIN_OPEN, tlv_type};
+use super::{
+    COMMON_HEADER, Error, Frame, MessageType, PeerHeader, PeerType, Problem, Tlvs, frame::MIN_OPEN, peer_flags,
+    tlv_type,
+};
 use crate::wire::reader::Reader;
 
 /// The reasons of a Peer Down that bmpd itself gives.
@@ -109,6 +112,21 @@ impl<'a> PeerUp<'a> {
             received_open: open(&mut reader, "the received OPEN")?,
             information: Tlvs::parse(reader)?,
         })
+    }
+
+    /// Whether another one tells of the same session. Some routers say a Peer Up for each RIB that they report: its flags name the view then; and
+    /// of a Loc-RIB, whose OPENs are made up (RFC 9069 §5.2), one for each family, which its time tells from that of another life.
+    pub fn is_of_same_session(&self, other: &Self) -> bool {
+        let (mine, its) = (&self.peer, &other.peer);
+        let is_loc_rib = mine.key.peer_type == PeerType::LOC_RIB;
+        let of_views = peer_flags::POST_POLICY | peer_flags::ADJ_RIB_OUT;
+        let opens = (self.sent_open, self.received_open) == (other.sent_open, other.received_open);
+        PeerHeader { flags: its.flags, ..*mine } == *its
+            && (is_loc_rib || (mine.flags ^ its.flags) & !of_views == 0)
+            && self.local_address == other.local_address
+            && (self.local_port, self.remote_port) == (other.local_port, other.remote_port)
+            && self.information == other.information
+            && (opens || is_loc_rib && mine.seconds != 0)
     }
 
     /// The name of the VRF or table that a Loc-RIB peer stands for (RFC 9069 §5.2.1), as bytes.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bmp_user::wire::bmp::{MessageType, PeerHeader, PeerKey, frames};
+use bmp_user::wire::bmp::{Message, MessageType, PeerHeader, PeerKey, frames};
 use bytes::BytesMut;
 use netgauze_bmp_pkt::codec::BmpCodec;
 use serde_json::Value;
@@ -18,7 +18,9 @@ struct Station {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Peer {
-    up: Option<String>,
+    /// The Peer Ups of its session, and the bytes of the first.
+    ups: BTreeSet<String>,
+    first: Option<Vec<u8>>,
     /// By view and route, all that is known of the route.
     routes: BTreeMap<(u8, String), String>,
 }
@@ -41,11 +43,11 @@ fn read(stream: &[u8]) -> (Station, Vec<String>) {
         };
         match kind {
             MessageType::PeerUp => {
-                let up = Some(message.to_string());
                 let known = station.peers.entry(header.key).or_default();
-                if known.up != up {
-                    *known = Peer { up, ..Peer::default() };
+                if !known.first.as_ref().is_some_and(|first| is_of_same_session(first, frame.bytes())) {
+                    *known = Peer { first: Some(frame.bytes().to_vec()), ..Peer::default() };
                 }
+                known.ups.insert(message.to_string());
             }
             MessageType::PeerDown => drop(station.peers.remove(&header.key)),
             MessageType::RouteMonitoring => {
@@ -57,6 +59,13 @@ fn read(stream: &[u8]) -> (Station, Vec<String>) {
     }
     station.peers.retain(|_, peer| *peer != Peer::default());
     (station, complaints)
+}
+
+fn is_of_same_session(one: &[u8], other: &[u8]) -> bool {
+    let frame = |bytes| frames(bytes).next().expect("a frame").expect("it is BMP");
+    let (one, other) = (frame(one), frame(other));
+    let (one, other) = (Message::parse(&one), Message::parse(&other));
+    matches!((one, other), (Ok(Message::PeerUp(one)), Ok(Message::PeerUp(other))) if one.is_of_same_session(&other))
 }
 
 /// Of `A(B(C { offset: 1 }))` it is `C { offset: 1 }`.
@@ -121,7 +130,7 @@ fn it_reads_what_stations_are_told_and_a_late_one_knows_what_an_early_one_does()
         assert_eq!(early.peers.keys().collect::<Vec<_>>(), late.peers.keys().collect::<Vec<_>>(), "{}", stream.name);
         for (key, peer) in &early.peers {
             let found = &late.peers[key];
-            assert_eq!(found.up, peer.up, "{}: the Peer Up of {key:?}", stream.name);
+            assert_eq!(found.ups, peer.ups, "{}: the Peer Ups of {key:?}", stream.name);
             for route in peer.routes.keys().chain(found.routes.keys()) {
                 assert_eq!(found.routes.get(route), peer.routes.get(route), "{}: {route:?} of {key:?}", stream.name);
                 families.extend(route.1.split(' ').next().map(str::to_owned));
