@@ -69,6 +69,8 @@ fn with_monitor_relay_a_station_is_told_of_that_relays_peer() {
     trial.station.wait_connection(0, "the second daemon's routes", |connection| connection.announced() == 5);
     let shown = monitored(&trial);
     assert_eq!(shown[0]["sessions"], Value::Array(Vec::new()));
-    assert_eq!((&shown[1]["sessions"][0]["ribs"], &shown[1]["sessions"][0]["refused"]), (&1.into(), &false.into()));
+    let session = &shown[1]["sessions"][0];
+    let rib = serde_json::json!([{ "family": "IPv4 unicast", "view": "adj-rib-in pre-policy" }]);
+    assert_eq!((&session["ribs"], &session["refused"]), (&rib, &false.into()));
     assert_eq!(trial.station.connections()[0].count(bmp::PEER_UP), 1);
 }

@@ -59,7 +59,9 @@ pub(super) fn monitor(args: &Args) -> Option<MonitorId> {
     match (args.text(Kind::TableName), args.address(Kind::Peer), args.text(Kind::InputName)) {
         (vpn_instance, Some(address), _) => Some(MonitorId::Peer { vpn_instance, address }),
         (Some(name), None, _) => Some(MonitorId::VpnInstance(name)),
+        (None, None, Some(name)) if args.has("mrt-replay") => Some(MonitorId::Replay(name)),
         (None, None, Some(name)) => Some(MonitorId::Relay(name)),
+        (None, None, None) if args.has("bgp") => Some(MonitorId::Bgp),
         (None, None, None) if args.has("public") => Some(MonitorId::Public),
         (None, None, None) => args.has("all-vpn-instance").then_some(MonitorId::AllVpnInstances),
     }
@@ -77,6 +79,8 @@ pub(super) fn monitor_args(monitor: &MonitorId) -> Vec<(Kind, String)> {
             vpn(name).into_iter().chain([of_peer(address)]).collect()
         }
         MonitorId::Relay(name) => vec![word("relay"), (Kind::InputName, name.clone())],
+        MonitorId::Replay(name) => vec![word("mrt-replay"), (Kind::InputName, name.clone())],
+        MonitorId::Bgp => vec![word("bgp")],
     }
 }
 

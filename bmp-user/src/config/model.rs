@@ -259,6 +259,10 @@ pub enum MonitorId {
     },
     /// `relay NAME`: those of one relay.
     Relay(String),
+    /// `mrt-replay NAME`: those of one file.
+    Replay(String),
+    /// `bgp`: those of the `bgp` view.
+    Bgp,
 }
 
 /// As in the command, and in a prompt with `-` for blanks.
@@ -271,6 +275,8 @@ impl fmt::Display for MonitorId {
             Self::Peer { vpn_instance: None, address } => write!(f, "peer {address}"),
             Self::Peer { vpn_instance: Some(name), address } => write!(f, "vpn-instance {name} peer {address}"),
             Self::Relay(name) => write!(f, "relay {name}"),
+            Self::Replay(name) => write!(f, "mrt-replay {name}"),
+            Self::Bgp => f.write_str("bgp"),
         }
     }
 }

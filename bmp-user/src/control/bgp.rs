@@ -70,6 +70,7 @@ struct Peer {
     stale: usize,
     treated_as_withdraw: u32,
     not_negotiated: u64,
+    configured: Configured,
     connect_interface: Asked,
     egress: Egress,
     kernel: Kernel,
@@ -89,6 +90,45 @@ struct Messages {
     keepalive: u64,
     route_refresh: u64,
     total: u64,
+}
+
+/// What of a peer is so before it is up.
+#[derive(Clone, Debug, Serialize)]
+struct Configured {
+    port: u16,
+    listen_only: bool,
+    /// Whether there is a secret of TCP MD5.
+    password: bool,
+    hold_seconds: u16,
+    keepalive_seconds: u16,
+    families: Vec<String>,
+}
+
+impl Configured {
+    fn of(peer: &BgpPeer) -> Self {
+        let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
+        Self {
+            port: peer.port.unwrap_or(BgpPeer::PORT),
+            listen_only: peer.listen_only,
+            password: peer.password.is_some(),
+            hold_seconds: timer.hold,
+            keepalive_seconds: timer.keepalive,
+            families: peer.families.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let mut words = vec![
+            if self.listen_only { "the peer connects".to_owned() } else { format!("port {}", self.port) },
+            format!("hold time {} s, keepalive every {} s", self.hold_seconds, self.keepalive_seconds),
+        ];
+        words.extend(self.password.then(|| "TCP MD5".to_owned()));
+        words.push(match self.families.join(", ") {
+            none if none.is_empty() => "no address family".to_owned(),
+            families => families,
+        });
+        words.join("; ")
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -145,6 +185,7 @@ fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> 
         stale: status.stale,
         treated_as_withdraw: status.treated_as_withdraw,
         not_negotiated: status.not_negotiated,
+        configured: Configured::of(configured.unwrap_or(&BgpPeer::default())),
         connect_interface: Asked {
             interface: connect.and_then(ConnectInterface::interface).map(str::to_owned),
             address: connect.and_then(ConnectInterface::address),
@@ -247,6 +288,7 @@ impl Peer {
         if let Some(seconds) = self.restart_left_seconds {
             line("Restarting", format!("its routes stay for {seconds} s"))?;
         }
+        line("Configured", self.configured.in_words())?;
         line("Established", format!("{} time(s)", self.established_count))?;
         if let (Some(address), Some(local), Some(remote)) = (self.local_address, self.local_port, self.remote_port) {
             line("Local address", format!("{address} port {local}, to port {remote}"))?;

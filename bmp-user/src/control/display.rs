@@ -30,11 +30,11 @@ impl Context {
                 if json { as_json(&monitored) } else { Ok(monitored::text(&monitored)) }
             }
             Display::BmpFeed => {
-                let feed = inputs::Feed::of(&self.feed.stats());
+                let feed = inputs::Feed::of(&self.feed);
                 if json { as_json(&feed) } else { Ok(feed.text()) }
             }
             Display::BmpRelay => {
-                let relays = inputs::relays(self);
+                let relays = inputs::relays(self, &config);
                 if json { as_json(&relays) } else { Ok(inputs::relays_text(&relays)) }
             }
             Display::MrtReplay => {
@@ -85,7 +85,7 @@ impl Context {
         Ok(text::sessions(&reports, verbose.then_some(&monitored)))
     }
 
-    /// What an operator should know about sessions whose source a commit has changed; a line each.
+    /// What an operator should know about what a commit has changed; a line each.
     pub(super) async fn warnings(&self, before: &Config, now: &Config) -> String {
         let host = self.host.borrow().clone();
         let mut text = String::new();
@@ -110,6 +110,9 @@ impl Context {
                 text.extend(said.into_iter().map(|said| format!("Warning: {said}.\n")));
             }
         }
+        let known = warnings::of_inputs(before);
+        let said = warnings::of_inputs(now).into_iter().filter(|said| !known.contains(said));
+        text.extend(said.map(|said| format!("Warning: {said}.\n")));
         text
     }
 }

@@ -1,16 +1,16 @@
 //! `display bmp feed`, `display bmp relay`, `display mrt-replay`: what comes in, and what is kept of it.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, monitored::name_of};
 use crate::{
-    config::Pace,
-    feed::FeedStats,
+    config::{self, Config, Pace},
+    feed,
     input::{
         mrt::{ReplayState, ReplayStatus},
-        relay::{RelayState, RelayStatus},
+        relay::{HeldStatus, RelayState, RelayStatus},
     },
 };
 
@@ -20,6 +20,8 @@ pub(super) struct Feed {
     peers: usize,
     ribs: usize,
     routes: usize,
+    /// The routes of all peers, by RIB and family.
+    by_rib: Vec<ByRib>,
     attribute_sets: usize,
     withdrawals: usize,
     journal: Journal,
@@ -30,6 +32,15 @@ pub(super) struct Feed {
     treated_as_withdrawn: u64,
     incomplete: u64,
     unknown_family: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ByRib {
+    family: String,
+    view: &'static str,
+    /// How many peers have such a RIB.
+    ribs: usize,
+    routes: usize,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -51,8 +62,24 @@ struct Memory {
 }
 
 impl Feed {
-    pub(super) fn of(stats: &FeedStats) -> Self {
+    pub(super) fn of(feed: &feed::Feed) -> Self {
+        let stats = &feed.stats();
+        let mut by_rib = BTreeMap::new();
+        for peer in feed.peers() {
+            for rib in peer.ribs() {
+                let (ribs, routes) = by_rib.entry((rib.family, rib.view)).or_insert((0, 0));
+                *ribs += 1;
+                *routes += rib.routes;
+            }
+        }
+        let by_rib = by_rib.into_iter().map(|((family, view), (ribs, routes))| ByRib {
+            family: family.to_string(),
+            view: name_of(view),
+            ribs,
+            routes,
+        });
         Self {
+            by_rib: by_rib.collect(),
             peers: stats.peers,
             ribs: stats.ribs,
             routes: stats.routes,
@@ -83,12 +110,22 @@ impl Feed {
     pub(super) fn text(&self) -> String {
         let Self { journal, memory, .. } = self;
         let bytes = |bytes: usize| format!("{} KiB", bytes.div_ceil(1024));
-        rows(
+        let head = rows(
             " What there is to tell stations\n",
             &[
                 ("Peers up", self.peers.to_string()),
                 ("RIBs", self.ribs.to_string()),
                 ("Routes", self.routes.to_string()),
+            ],
+        );
+        let by_rib: String = self
+            .by_rib
+            .iter()
+            .map(|ByRib { family, view, ribs, routes }| format!("    {family} {view}: {routes}, of {ribs} peers\n"))
+            .collect();
+        let rest = rows(
+            "",
+            &[
                 ("Attribute sets", self.attribute_sets.to_string()),
                 ("Withdrawals kept", self.withdrawals.to_string()),
                 (
@@ -112,7 +149,8 @@ impl Feed {
                 ("  lack attributes", self.incomplete.to_string()),
                 ("  unknown family", self.unknown_family.to_string()),
             ],
-        )
+        );
+        format!("{head}{by_rib}{rest}")
     }
 }
 
@@ -125,7 +163,22 @@ pub(super) struct Relay {
     state: &'static str,
     why: Option<String>,
     connections: Vec<Connection>,
+    /// Who may connect besides this host.
+    allow: Vec<String>,
+    hold_seconds: u64,
+    end_of_rib_after_seconds: u64,
+    /// The daemons that went away and whose peers are held.
+    held: Vec<Held>,
+    /// Peers of this relay whose daemon is not back.
+    held_peers: usize,
     last_closed: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Held {
+    client: String,
+    sys_name: Option<String>,
+    left_seconds: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -139,7 +192,7 @@ struct Connection {
 }
 
 impl Relay {
-    fn of(status: RelayStatus) -> Self {
+    fn of(status: RelayStatus, configured: &config::Relay, held_peers: usize) -> Self {
         let (state, why) = match status.state {
             RelayState::Starting => ("starting", None),
             RelayState::Listening => ("listening", None),
@@ -153,12 +206,22 @@ impl Relay {
             bytes: connection.bytes,
             unannounced: connection.unannounced,
         };
+        let held = |held: HeldStatus| Held {
+            client: held.client.to_string(),
+            sys_name: held.sys_name,
+            left_seconds: held.left.as_secs(),
+        };
         Self {
             name: status.name,
             listen: status.listen.to_string(),
             state,
             why,
             connections: status.connections.into_iter().map(connection).collect(),
+            allow: configured.allow.iter().map(ToString::to_string).collect(),
+            hold_seconds: configured.hold.as_secs(),
+            end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
+            held: status.held.into_iter().map(held).collect(),
+            held_peers,
             last_closed: status.last_closed,
         }
     }
@@ -170,6 +233,26 @@ impl Relay {
             let name = sys_name.as_deref().unwrap_or("no name");
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {client} ({name}): {messages} messages, {bytes} bytes");
+        }
+        for Held { client, sys_name, left_seconds } in &self.held {
+            let name = sys_name.as_deref().unwrap_or("no name");
+            let _ = writeln!(text, "  {client} ({name}): away, its peers are held for {left_seconds} s still");
+        }
+        if self.held_peers > 0 {
+            let _ = writeln!(text, "  Peers held: {}", self.held_peers);
+        }
+        let mut terms = Vec::new();
+        if !self.allow.is_empty() {
+            terms.push(format!("allow {}", self.allow.join(", ")));
+        }
+        if self.hold_seconds > 0 {
+            terms.push(format!("hold {} s", self.hold_seconds));
+        }
+        if self.end_of_rib_after_seconds > 0 {
+            terms.push(format!("End-of-RIB after {} s", self.end_of_rib_after_seconds));
+        }
+        if !terms.is_empty() {
+            let _ = writeln!(text, "  Configured: {}", terms.join("; "));
         }
         if let Some(last) = &self.last_closed {
             let _ = writeln!(text, "  Last closed: {last}");
@@ -246,8 +329,15 @@ impl Replay {
     }
 }
 
-pub(super) fn relays(context: &Context) -> Vec<Relay> {
-    context.relays.snapshot().into_iter().map(Relay::of).collect()
+pub(super) fn relays(context: &Context, config: &Config) -> Vec<Relay> {
+    let peers = context.feed.peers();
+    let of = |status: RelayStatus| {
+        let held = peers.iter().filter(|peer| peer.is_away() && peer.input() == status.name).count();
+        // It may have been removed between the two looks.
+        let configured = config.relays.get(&status.name).cloned().unwrap_or_default();
+        Relay::of(status, &configured, held)
+    };
+    context.relays.snapshot().into_iter().map(of).collect()
 }
 
 pub(super) fn replays(context: &Context) -> Vec<Replay> {

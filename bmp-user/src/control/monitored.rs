@@ -34,6 +34,8 @@ pub(super) struct Monitored {
     table: Option<String>,
     /// Whether there was a Peer Up for it.
     announced: bool,
+    /// Whether its daemon went away and `hold` of the relay keeps it up.
+    held: bool,
     ribs: Vec<Rib>,
     sessions: Vec<Session>,
 }
@@ -43,6 +45,9 @@ struct Rib {
     family: String,
     view: &'static str,
     routes: usize,
+    /// Which of the peer's `sessions` are told of it, by their place there.
+    #[serde(skip)]
+    told: Vec<usize>,
 }
 
 /// A session that monitors the peer, or a part of it.
@@ -51,10 +56,16 @@ struct Session {
     station: IpAddr,
     vpn_instance: Option<String>,
     alias: Option<String>,
-    /// How many of the RIBs.
-    ribs: usize,
+    /// The RIBs that it is told of; `route-mode` may leave some out.
+    ribs: Vec<RibName>,
     /// Whether its station is not told all the same, because it could not tell the peer from that of another input.
     refused: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct RibName {
+    family: String,
+    view: &'static str,
 }
 
 /// All of them.
@@ -70,13 +81,15 @@ pub(super) fn monitored(context: &Context, config: &Config) -> Vec<Monitored> {
             }
             let SessionId { vpn_instance, station, alias } = id.clone();
             let refused = refused.iter().any(|(input, key)| **input == *peer.input() && *key == peer.header().key);
-            shown.sessions.push(Session {
-                station,
-                vpn_instance,
-                alias,
-                ribs: peer.ribs_selected_by(&selection),
-                refused,
-            });
+            let mut ribs = Vec::new();
+            let number = shown.sessions.len();
+            for (rib, told) in shown.ribs.iter_mut().zip(peer.ribs_selected_by(&selection)) {
+                if told {
+                    rib.told.push(number);
+                    ribs.push(RibName { family: rib.family.clone(), view: rib.view });
+                }
+            }
+            shown.sessions.push(Session { station, vpn_instance, alias, ribs, refused });
         }
     }
     monitored
@@ -120,17 +133,23 @@ fn described(peer: &PeerRibs) -> Monitored {
         distinguisher: (distinguisher != [0; 8]).then(|| crate::feed::route_distinguisher(distinguisher)),
         table: peer.table().map(str::to_owned),
         announced: peer.is_announced(),
+        held: peer.is_away(),
         ribs: peer
             .ribs()
             .iter()
-            .map(|rib| Rib { family: rib.family.to_string(), view: name_of(rib.view), routes: rib.routes })
+            .map(|rib| Rib {
+                family: rib.family.to_string(),
+                view: name_of(rib.view),
+                routes: rib.routes,
+                told: Vec::new(),
+            })
             .collect(),
         sessions: Vec::new(),
     }
 }
 
 /// As in `route-mode`.
-fn name_of(view: View) -> &'static str {
+pub(super) fn name_of(view: View) -> &'static str {
     match view {
         View::AdjRibInPre => "adj-rib-in pre-policy",
         View::AdjRibInPost => "adj-rib-in post-policy",
@@ -146,14 +165,18 @@ pub(super) fn text(monitored: &[Monitored]) -> String {
     let heading = ["Peer", "AS", "VPN", "Input", "RIB", "Routes", "Stations"].map(str::to_owned);
     let rows = monitored.iter().flat_map(|peer| {
         let vpn = peer.table.clone().or_else(|| peer.distinguisher.clone()).unwrap_or_else(|| "-".to_owned());
-        let told: Vec<String> = peer.sessions.iter().map(Session::in_words).collect();
-        let told = if told.is_empty() { "-".to_owned() } else { told.join(", ") };
-        let row = move |rib: String, routes: String| {
-            [peer.peer.to_string(), peer.asn.to_string(), vpn.clone(), peer.input.clone(), rib, routes, told.clone()]
+        let input = format!("{}{}", peer.input, if peer.held { " (held)" } else { "" });
+        let row = move |rib: String, routes: String, told: &mut dyn Iterator<Item = &Session>| {
+            let told: Vec<String> = told.map(Session::in_words).collect();
+            let told = if told.is_empty() { "-".to_owned() } else { told.join(", ") };
+            [peer.peer.to_string(), peer.asn.to_string(), vpn.clone(), input.clone(), rib, routes, told]
         };
-        let none = peer.ribs.is_empty().then(|| row("-".to_owned(), "0".to_owned()));
-        let ribs: Vec<_> =
-            peer.ribs.iter().map(|rib| row(format!("{} {}", rib.family, rib.view), rib.routes.to_string())).collect();
+        let none = peer.ribs.is_empty().then(|| row("-".to_owned(), "0".to_owned(), &mut peer.sessions.iter()));
+        let of_rib = |rib: &Rib| {
+            let mut told = rib.told.iter().filter_map(|number| peer.sessions.get(*number));
+            row(format!("{} {}", rib.family, rib.view), rib.routes.to_string(), &mut told)
+        };
+        let ribs: Vec<_> = peer.ribs.iter().map(of_rib).collect();
         none.into_iter().chain(ribs)
     });
     // Writing to a string cannot fail.

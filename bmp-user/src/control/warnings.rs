@@ -1,10 +1,12 @@
-//! What an operator should know about a session's source, though nothing is refused for it.
+//! What an operator should know about a configuration, though nothing is refused for it: sessions whose source cannot be what it is told to be, and what
+//! names something that is not there.
 
 use std::{fs, net::IpAddr};
 
 use super::binding::egress_names;
 use crate::{
-    config::{BgpPeer, Config, ConnectInterface, Session, SessionId, effective},
+    config::{BgpPeer, Config, ConnectInterface, MonitorId, Session, SessionId, effective},
+    input::bgp::missing,
     link::{Host, Link, Routes},
     pin::{Pinned, Question, Role, back_on_its_way, led_astray, resolve, target},
 };
@@ -36,6 +38,48 @@ pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeer, host: &H
     named
         .map(|(name, link)| of_interface(name, link, &Pinned::BgpPeer(address, Role::Connect), false, host))
         .unwrap_or_default()
+}
+
+/// Inputs that take nothing, and what stations are told of inputs that there are not.
+pub(super) fn of_inputs(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, relay) in &config.relays {
+        if relay.listen.is_none() {
+            warnings.push(format!("bmp-relay {name} takes nothing until it has `listen ADDRESS port N`"));
+        }
+    }
+    for (name, replay) in &config.replays {
+        match &replay.file {
+            None => warnings.push(format!("mrt-replay {name} replays nothing until it has `file PATH`")),
+            Some(file) => {
+                if let Err(error) = fs::metadata(file) {
+                    warnings.push(format!("mrt-replay {name} fails: {}: {error}", file.display()));
+                }
+            }
+        }
+    }
+    if let Some(bgp) = &config.bgp {
+        for (address, peer) in &bgp.peers {
+            let what = missing(bgp, *address, peer);
+            warnings.extend(what.map(|what| format!("BGP peer {address} is not spoken to: {what}")));
+        }
+    }
+    for (id, session) in &config.bmp.sessions {
+        for monitor in session.monitors.keys() {
+            let missing = match monitor {
+                MonitorId::Relay(name) => !config.relays.contains_key(name),
+                MonitorId::Replay(name) => !config.replays.contains_key(name),
+                MonitorId::Bgp => config.bgp.is_none(),
+                MonitorId::Public | MonitorId::AllVpnInstances => false,
+                // They are known from what inputs say.
+                MonitorId::VpnInstance(_) | MonitorId::Peer { .. } => false,
+            };
+            if missing {
+                warnings.push(format!("{id} is told nothing by `monitor {monitor}`: there is no such input"));
+            }
+        }
+    }
+    warnings
 }
 
 /// `routed`: it has a next hop.

@@ -18,6 +18,7 @@ mod follower;
 mod index;
 mod input;
 mod journal;
+pub mod names;
 mod nlri;
 mod pass;
 mod peers;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{peers::Incarnation, rib::View};
+use super::{names::is_of_bgp, peers::Incarnation, rib::View};
 use crate::wire::{
     bgp::Family,
     bmp::{PeerHeader, PeerType},
@@ -54,6 +54,8 @@ pub enum Peers {
     },
     /// Those of one input.
     Input(String),
+    /// Those of the `bgp` view.
+    Bgp,
 }
 
 impl Selection {
@@ -93,6 +95,7 @@ impl Peers {
                     && vpn_instance.as_ref().map_or(!is_vpn(&life.header), |name| is_in(life, name))
             }
             Self::Input(name) => *life.input == **name,
+            Self::Bgp => is_of_bgp(&life.input),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    peers::{Incarnation, Peer},
+    peers::{Hold, Incarnation, Peer},
     rib::View,
     selection::Selection,
 };
@@ -30,6 +30,7 @@ pub struct RibRoutes {
 #[derive(Clone, Debug)]
 pub struct PeerRibs {
     life: Arc<Incarnation>,
+    away: bool,
     ribs: Vec<RibRoutes>,
 }
 
@@ -37,7 +38,7 @@ impl PeerRibs {
     pub(super) fn of(peer: &Peer) -> Self {
         let ribs = peer.ribs.iter();
         let ribs = ribs.map(|rib| RibRoutes { view: rib.view, family: rib.family, routes: rib.len() }).collect();
-        Self { life: Arc::clone(&peer.life), ribs }
+        Self { life: Arc::clone(&peer.life), away: peer.hold == Hold::Away, ribs }
     }
 
     /// The input that it is of.
@@ -60,6 +61,11 @@ impl PeerRibs {
         self.life.up.is_some()
     }
 
+    /// Whether its input went away and has not come back: it is held.
+    pub fn is_away(&self) -> bool {
+        self.away
+    }
+
     /// Its RIBs.
     pub fn ribs(&self) -> &[RibRoutes] {
         &self.ribs
@@ -75,9 +81,9 @@ impl PeerRibs {
         self.selected_by(selection).map(|rib| rib.family).collect()
     }
 
-    /// How many of its RIBs such a station is told of.
-    pub fn ribs_selected_by(&self, selection: &Selection) -> usize {
-        self.selected_by(selection).count()
+    /// Of each of its RIBs, whether such a station is told of it.
+    pub fn ribs_selected_by(&self, selection: &Selection) -> Vec<bool> {
+        self.ribs.iter().map(|rib| selection.rib(&self.life, rib.view, rib.family)).collect()
     }
 
     fn selected_by(&self, selection: &Selection) -> impl Iterator<Item = &RibRoutes> {

@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Identity,
@@ -171,7 +171,16 @@ impl Connection {
         self.status.moved(self.follower.cursor(), self.follower.position());
         if self.refusals != self.follower.refusals() {
             self.refusals = self.follower.refusals();
-            self.status.refuses(self.follower.refused());
+            let (refused, known) = (self.follower.refused(), self.status.refused());
+            let mut new = refused.iter().filter(|refused| !known.contains(refused));
+            if let Some((input, _)) = new.next() {
+                let peers = 1 + new.count();
+                warn!(
+                    "session {}: {peers} peers, the first of {input}, are not told: the station could not tell them from those of another input; `monitor` chooses",
+                    self.id
+                );
+            }
+            self.status.refuses(refused);
         }
     }
 

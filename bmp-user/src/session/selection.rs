@@ -2,7 +2,7 @@
 
 use crate::{
     config::{MonitorId, RibView, Session},
-    feed::{Mirroring, Monitor, Peers, Selection, View},
+    feed::{Mirroring, Monitor, Peers, Selection, View, names},
 };
 
 /// Everything where nothing is said. With `monitor`, mirrored messages only with `route-mirroring`.
@@ -25,6 +25,8 @@ fn peers(id: &MonitorId) -> Peers {
             Peers::Peer { vpn_instance: vpn_instance.clone(), address: *address }
         }
         MonitorId::Relay(name) => Peers::Input(name.clone()),
+        MonitorId::Replay(name) => Peers::Input(names::of_replay(name)),
+        MonitorId::Bgp => Peers::Bgp,
     }
 }
 

@@ -102,6 +102,8 @@ fn monitor() -> impl Strategy<Value = MonitorId> {
         (option::of(name()), prop_oneof![v4(), v6()])
             .prop_map(|(vpn_instance, address)| MonitorId::Peer { vpn_instance, address }),
         name().prop_map(MonitorId::Relay),
+        name().prop_map(MonitorId::Replay),
+        Just(MonitorId::Bgp),
     ]
 }
 

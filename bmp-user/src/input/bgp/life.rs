@@ -17,11 +17,10 @@ use super::{
     fsm::{End, Event, Notice},
     open::{Negotiated, Remote},
     stale::{Stale, mark},
-    status::input_name,
     updates::{Counters, Run, Translator},
 };
 use crate::{
-    feed::{Feed, Input, View},
+    feed::{Feed, Input, View, names},
     wire::{
         bgp::{
             Family, Frame, Notification, RouteRefresh,
@@ -66,7 +65,7 @@ struct Restarting {
 
 impl Life {
     pub(super) fn new(feed: &Feed, address: IpAddr, asn: u32) -> Self {
-        let name = input_name(address);
+        let name = names::of_bgp_peer(address);
         let input = feed.input(&name);
         let (feed, counters) = (feed.clone(), Counters::default());
         Self { feed, name, input, address, asn, up: None, restarting: None, stale_until: None, counters }

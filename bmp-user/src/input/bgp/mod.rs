@@ -362,6 +362,11 @@ async fn finished(task: JoinHandle<()>) {
     }
 }
 
+/// What has to be configured before a peer is spoken to, and how it is.
+pub fn missing(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Option<&'static str> {
+    plan(bgp, address, peer).err()
+}
+
 /// What a peer is to be; an error says what is missing, and how it is given.
 fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<Plan, &'static str> {
     let asn = peer.asn.ok_or("no AS number: give it one with `peer ADDRESS as-number NUMBER`")?;

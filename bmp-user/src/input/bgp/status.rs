@@ -12,7 +12,7 @@ use std::{
 
 use super::fsm::State;
 use crate::{
-    feed::{Feed, View},
+    feed::{Feed, View, names},
     wire::bgp::{Family, MessageType},
 };
 
@@ -132,11 +132,6 @@ impl Peers {
     }
 }
 
-/// The name of the input that a peer's routes are of.
-pub(super) fn input_name(address: IpAddr) -> String {
-    format!("bgp {address}")
-}
-
 type Counts = [AtomicU64; MessageType::ALL.len()];
 
 #[derive(Debug)]
@@ -186,7 +181,7 @@ impl Shown {
         let left =
             |at: Option<Instant>| at.map(|at| at.saturating_duration_since(tokio::time::Instant::now().into_std()));
         let load = |counts: &Counts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
-        let ribs = feed.ribs(&input_name(self.address)).into_iter().filter(|rib| rib.view == View::AdjRibInPre);
+        let ribs = feed.ribs(&names::of_bgp_peer(self.address)).into_iter().filter(|rib| rib.view == View::AdjRibInPre);
         PeerStatus {
             address: self.address,
             asn: self.asn,

@@ -33,7 +33,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{self, Config, Pace},
-    feed::Feed,
+    feed::{Feed, names},
 };
 use batch::{Event, read};
 use file::Source;
@@ -139,7 +139,7 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
         status.set_state(ReplayState::Failed(format!("no thread to read the file: {error}")));
         return std::future::pending().await;
     }
-    let mut input = Some(feed.input(name));
+    let mut input = Some(feed.input(&names::of_replay(name)));
     let mut metronome = Metronome::new(replay.pace);
     while let Some(event) = events.recv().await {
         match event {

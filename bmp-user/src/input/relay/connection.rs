@@ -5,7 +5,7 @@ use std::{fmt, io, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -30,6 +30,8 @@ pub(super) enum End {
     Invalid(bmp::Error),
     /// The connection broke.
     Broken(io::Error),
+    /// `allow` does not let it in any more.
+    NotAllowed,
 }
 
 impl End {
@@ -49,11 +51,12 @@ impl fmt::Display for End {
             }
             Self::Invalid(error) => write!(f, "{error}; closed"),
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
+            Self::NotAllowed => write!(f, "`allow` does not let this host connect any more; closed"),
         }
     }
 }
 
-/// Feeds what `stream` sends until it ends, and holds its peers for as long as the terms say at that moment.
+/// Feeds what `stream` sends until it ends, and holds its peers then for as long as the terms say.
 pub(super) async fn serve(
     stream: impl AsyncRead + Unpin,
     mut input: Input,
@@ -69,14 +72,30 @@ pub(super) async fn serve(
         warn!(relay, %client, "{end}");
     }
     status.closed(&end.to_string());
-    let hold = terms.borrow().hold;
-    if !hold.is_zero() {
-        let held = input.hold();
-        // What is shown is not of a connection any more.
-        drop(status);
-        sleep(hold).await;
-        drop(held);
+    if !matches!(end, End::NotAllowed) {
+        hold(input, status, terms).await;
     }
+}
+
+/// Keeps the peers up for as long as the terms say, which may change meanwhile.
+async fn hold(input: Input, status: ConnectionHandle, mut terms: watch::Receiver<Arc<Terms>>) {
+    let began = Instant::now();
+    if terms.borrow_and_update().hold.is_zero() {
+        return;
+    }
+    // What is shown is not of a connection any more.
+    let (held, status) = (input.hold(), status.held());
+    loop {
+        let until = began + terms.borrow_and_update().hold;
+        status.set_until(until);
+        tokio::select! {
+            () = sleep_until(until) => break,
+            // Without a sender nobody wants the relay any more.
+            changed = terms.changed() => if changed.is_err() { break },
+        }
+    }
+    drop(held);
+    info!(relay = status.relay_name(), client = %status.client(), "hold is over: peers that are not back are down");
 }
 
 async fn feed(
@@ -88,7 +107,13 @@ async fn feed(
     let (mut receiver, mut quiet) = (Receiver::default(), Quiet::default());
     let mut fixed = false;
     loop {
-        let time = terms.borrow_and_update().end_of_rib_after;
+        let time = {
+            let terms = terms.borrow_and_update();
+            if !terms.lets_in(status.own(), status.client().ip()) {
+                return End::NotAllowed;
+            }
+            terms.end_of_rib_after
+        };
         let read = tokio::select! {
             read = stream.read_buf(receiver.room()) => read,
             () = sleep_until(quiet.next(Instant::now(), time)), if !time.is_zero() => {

@@ -1,11 +1,6 @@
 //! A relay's listening socket.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
@@ -34,10 +29,11 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
                     failing = false;
-                    let local = stream.local_addr().is_ok_and(|own| is_local(own.ip(), client.ip()));
-                    if local || terms.borrow().allow.iter().any(|prefix| prefix.contains(client.ip())) {
-                        let input = feed.input(status.name());
-                        connections.spawn(connection::serve(stream, input, status.connection(client), terms.clone()));
+                    // Of one that is closed again already it is not known.
+                    let own = stream.local_addr().map_or(status.listen().ip(), |own| own.ip());
+                    if terms.borrow().lets_in(own, client.ip()) {
+                        let (input, status) = (feed.input(status.name()), status.connection(own, client));
+                        connections.spawn(connection::serve(stream, input, status, terms.clone()));
                     } else {
                         warn!(
                             relay = status.name(), %client,
@@ -102,29 +98,5 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrNotAvailable => "the address is not on this host; add it, or give the relay another one",
         io::ErrorKind::PermissionDenied => "a port below 1024 takes root or CAP_NET_BIND_SERVICE",
         _ => "see `listen` of the relay",
-    }
-}
-
-/// A client is on this host if it comes from loopback, or from the very address that it connected to.
-fn is_local(own: IpAddr, client: IpAddr) -> bool {
-    let client = client.to_canonical();
-    client.is_loopback() || own.to_canonical() == client
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_local;
-
-    #[test]
-    fn only_loopback_and_the_address_connected_to_are_local() {
-        let local = |own: &str, client: &str| is_local(own.parse().unwrap(), client.parse().unwrap());
-        assert!(local("127.0.0.1", "127.0.0.1"));
-        assert!(local("127.0.0.1", "127.9.9.9"));
-        assert!(local("::1", "::1"));
-        assert!(local("192.0.2.1", "192.0.2.1"));
-        assert!(local("::ffff:192.0.2.1", "192.0.2.1"));
-        assert!(!local("192.0.2.1", "192.0.2.2"));
-        assert!(!local("2001:db8::1", "2001:db8::2"));
-        assert!(!local("::ffff:192.0.2.1", "::ffff:192.0.2.2"));
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use receiver::{Goodbye, Receiver};
-pub use status::{ConnectionStatus, RelayState, RelayStatus, Relays, System};
+pub use status::{ConnectionStatus, HeldStatus, RelayState, RelayStatus, Relays, System};
 
 /// Runs the relays that the configuration names, until its sender is gone. Dropping this closes them all.
 ///
@@ -96,6 +96,19 @@ struct Terms {
     end_of_rib_after: Duration,
 }
 
+impl Terms {
+    /// Whether `client` may be connected, to this address of the host.
+    fn lets_in(&self, own: IpAddr, client: IpAddr) -> bool {
+        is_local(own, client) || self.allow.iter().any(|prefix| prefix.contains(client))
+    }
+}
+
+/// A client is on this host if it comes from loopback, or from the very address that it connected to.
+fn is_local(own: IpAddr, client: IpAddr) -> bool {
+    let client = client.to_canonical();
+    client.is_loopback() || own.to_canonical() == client
+}
+
 /// A relay's listener.
 struct Running {
     listen: SocketAddr,
@@ -121,5 +134,23 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod terms {
+    use super::is_local;
+
+    #[test]
+    fn only_loopback_and_the_address_connected_to_are_local() {
+        let local = |own: &str, client: &str| is_local(own.parse().unwrap(), client.parse().unwrap());
+        assert!(local("127.0.0.1", "127.0.0.1"));
+        assert!(local("127.0.0.1", "127.9.9.9"));
+        assert!(local("::1", "::1"));
+        assert!(local("192.0.2.1", "192.0.2.1"));
+        assert!(local("::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(!local("192.0.2.1", "192.0.2.2"));
+        assert!(!local("2001:db8::1", "2001:db8::2"));
+        assert!(!local("::ffff:192.0.2.1", "::ffff:192.0.2.2"));
     }
 }

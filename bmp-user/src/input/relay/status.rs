@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::feed::InputTotals;
 
@@ -26,6 +29,8 @@ pub struct RelayStatus {
     pub state: RelayState,
     /// The connections that are open, oldest first.
     pub connections: Vec<ConnectionStatus>,
+    /// The connections that ended and whose peers are held, oldest first.
+    pub held: Vec<HeldStatus>,
     /// How the connection that was closed last ended, with the client's address.
     pub last_closed: Option<String>,
 }
@@ -59,6 +64,17 @@ pub struct ConnectionStatus {
     pub unannounced: u64,
 }
 
+/// A daemon that went away while `hold` is running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldStatus {
+    /// The daemon's end of the connection.
+    pub client: SocketAddr,
+    /// sysName of its Initiation.
+    pub sys_name: Option<String>,
+    /// How long its peers stay up still.
+    pub left: Duration,
+}
+
 impl Relays {
     /// The relays that are configured, by name.
     pub fn snapshot(&self) -> Vec<RelayStatus> {
@@ -85,6 +101,7 @@ struct Relay {
 struct Now {
     state: RelayState,
     connections: Vec<Arc<Connection>>,
+    held: Vec<(Arc<Connection>, Instant)>,
     last_closed: Option<String>,
 }
 
@@ -96,6 +113,7 @@ impl Relay {
             listen: self.listen,
             state: now.state.clone(),
             connections: now.connections.iter().map(|connection| connection.status()).collect(),
+            held: now.held.iter().map(|(connection, until)| connection.held(*until)).collect(),
             last_closed: now.last_closed.clone(),
         }
     }
@@ -122,8 +140,9 @@ impl RelayHandle {
     }
 
     /// Shows a connection for as long as the handle lives.
-    pub(super) fn connection(&self, client: SocketAddr) -> ConnectionHandle {
+    pub(super) fn connection(&self, own: IpAddr, client: SocketAddr) -> ConnectionHandle {
         let connection = Arc::new(Connection {
+            own,
             client,
             system: Mutex::default(),
             frames: AtomicU64::new(0),
@@ -146,6 +165,7 @@ impl Drop for RelayHandle {
 
 #[derive(Debug)]
 struct Connection {
+    own: IpAddr,
     client: SocketAddr,
     system: Mutex<System>,
     frames: AtomicU64,
@@ -176,6 +196,13 @@ impl Connection {
     }
 }
 
+impl Connection {
+    fn held(&self, until: Instant) -> HeldStatus {
+        let left = until.saturating_duration_since(Instant::now());
+        HeldStatus { client: self.client, sys_name: lock(&self.system).name.clone(), left }
+    }
+}
+
 /// A connection as its task sees it.
 #[derive(Debug)]
 pub(super) struct ConnectionHandle {
@@ -190,6 +217,17 @@ impl ConnectionHandle {
 
     pub(super) fn client(&self) -> SocketAddr {
         self.connection.client
+    }
+
+    /// The address of this host that it connected to.
+    pub(super) fn own(&self) -> IpAddr {
+        self.connection.own
+    }
+
+    /// It has ended, and is shown among those whose peers are held for as long as what this gives lives.
+    pub(super) fn held(self) -> HeldHandle {
+        let (relay, connection) = (Arc::clone(&self.relay), Arc::clone(&self.connection));
+        HeldHandle { relay, connection }
     }
 
     pub(super) fn set_system(&self, system: System) {
@@ -210,6 +248,37 @@ impl ConnectionHandle {
 impl Drop for ConnectionHandle {
     fn drop(&mut self) {
         lock(&self.relay.now).connections.retain(|shown| !Arc::ptr_eq(shown, &self.connection));
+    }
+}
+
+/// A connection that has ended, as the task sees it that holds its peers.
+#[derive(Debug)]
+pub(super) struct HeldHandle {
+    relay: Arc<Relay>,
+    connection: Arc<Connection>,
+}
+
+impl HeldHandle {
+    pub(super) fn relay_name(&self) -> &str {
+        &self.relay.name
+    }
+
+    pub(super) fn client(&self) -> SocketAddr {
+        self.connection.client
+    }
+
+    pub(super) fn set_until(&self, until: Instant) {
+        let held = &mut lock(&self.relay.now).held;
+        match held.iter_mut().find(|(shown, _)| Arc::ptr_eq(shown, &self.connection)) {
+            Some((_, shown)) => *shown = until,
+            None => held.push((Arc::clone(&self.connection), until)),
+        }
+    }
+}
+
+impl Drop for HeldHandle {
+    fn drop(&mut self) {
+        lock(&self.relay.now).held.retain(|(shown, _)| !Arc::ptr_eq(shown, &self.connection));
     }
 }
 

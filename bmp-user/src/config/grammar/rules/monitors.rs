@@ -21,6 +21,8 @@ const MONITOR_SYNTAX: &[Syntax] = &[
         ],
         &[Word("peer", "one peer of no VPN instance"), PEER],
         &[Word("relay", "peers of one relay"), Value(Kind::InputName, "its name")],
+        &[Word("mrt-replay", "peers of one file"), Value(Kind::InputName, "its name")],
+        &[Word("bgp", "peers of the bgp view")],
     ]),
 ];
 pub(super) static MONITOR: Rule = Rule {

@@ -27,7 +27,7 @@ use crate::{
         fsm::Notice,
         open::Local,
         peer::{Command, Dial, Plan, Task},
-        status::{PeerStatus, Peers, Registered, input_name},
+        status::{PeerStatus, Peers, Registered},
         updates::Counters,
     },
     wire::{
@@ -163,7 +163,7 @@ impl World {
 
     /// Routes of a family in the feed.
     pub(super) fn routes(&self, family: Family) -> usize {
-        let ribs = self.feed.ribs(&input_name(ADDRESS));
+        let ribs = self.feed.ribs(&crate::feed::names::of_bgp_peer(ADDRESS));
         ribs.iter().find(|rib| rib.family == family).map_or(0, |rib| rib.routes)
     }
 

@@ -32,7 +32,9 @@ impl World {
         let (feed, relays) = (Feed::default(), Relays::default());
         let (daemon, stream) = duplex(1 << 16);
         let (terms, receiver) = watch::channel(after(seconds));
-        let status = relays.register("frr", ([127, 0, 0, 1], 5000).into()).connection(([127, 0, 0, 1], 40_000).into());
+        let status = relays
+            .register("frr", ([127, 0, 0, 1], 5000).into())
+            .connection([127, 0, 0, 1].into(), ([127, 0, 0, 1], 40_000).into());
         let task = tokio::spawn(serve(stream, feed.input("frr"), status, receiver));
         Self { daemon, terms, follower: feed.attach(Selection::default()), task }
     }

@@ -1,0 +1,194 @@
+//! What is configured of a relay: who may connect, how long a daemon that is away is waited for, and End-of-RIB in its stead. What is changed
+//! counts at once, also for what is there already.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use lab::{
+    bgp::{self, Prefix, prefixes},
+    bmp::{self, Frame, Peer},
+    bmpd::number,
+    feeder::Feeder,
+    topology::LOOPBACK,
+    trial::{Plan, RELAY, Trial},
+    wait::{PATIENCE, until},
+};
+use serde_json::Value;
+
+const FAR: SocketAddr = SocketAddr::new(LOOPBACK, 5002);
+
+fn commit(trial: &Trial, lines: &str) -> String {
+    let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
+    assert!(taken, "{said}");
+    said
+}
+
+fn relay(trial: &Trial, name: &str) -> Value {
+    let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
+    relays.as_array().and_then(|relays| relays.iter().find(|relay| relay["name"] == name)).expect("it is shown").clone()
+}
+
+fn peer(last: u8) -> Peer {
+    Peer { address: [10, 255, 0, last].into(), ..Peer::default() }
+}
+
+fn withdrawn(frames: &[Frame]) -> Vec<Prefix> {
+    frames.iter().filter_map(Frame::update).flat_map(|update| update.withdrawn).collect()
+}
+
+#[test]
+fn a_daemon_of_another_host_is_let_in_by_allow_and_out_where_that_is_undone() {
+    let system = format!("bmp-relay far\n listen {} port {}\nquit", FAR.ip(), FAR.port());
+    let trial = Plan { system: &system, ..Plan::default() }.start_up();
+    let elsewhere = &trial.topology.station;
+    Feeder::connect(elsewhere, FAR).wait_closed();
+    trial.bmpd.wait_for_log("why", |line| line.contains("closed a connection from another host"));
+    let mut own = Feeder::with_peer(&trial.topology.router, FAR, &peer(9));
+    own.announce(&peer(9), &prefixes(1), 1);
+
+    // Where the far end of the link is, and nobody else.
+    commit(&trial, "bmp-relay far\n allow 192.0.2.0/26");
+    let mut feeder = Feeder::with_peer(elsewhere, FAR, &peer(2));
+    feeder.announce(&peer(2), &prefixes(3), 1);
+    trial.station.wait_connection(0, "the routes of both", |c| c.announced() == 4);
+    assert_eq!(relay(&trial, "far")["allow"], serde_json::json!(["192.0.2.0/26"]));
+    assert_eq!(relay(&trial, "far")["connections"].as_array().map(Vec::len), Some(2));
+
+    // With `hold` too: an operator who does not want it any more has not lost it.
+    commit(&trial, "bmp-relay far\n hold 600\n undo allow 192.0.2.0/26\n allow 198.51.100.0/24");
+    feeder.wait_closed();
+    let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
+    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).and_then(Frame::peer);
+    assert_eq!(down, Some(IpAddr::V4(Ipv4Addr::new(10, 255, 0, 2))));
+    let shown = relay(&trial, "far");
+    assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("`allow` does not let")), "{shown:#}");
+    own.announce(&peer(9), &prefixes(2)[1..], 1);
+    trial.station.wait_connection(0, "what comes from this host", |c| c.announced() == 5);
+}
+
+#[test]
+fn hold_is_shown_while_it_runs_and_counts_anew_when_it_is_changed() {
+    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
+    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer(2));
+    let client = feeder.local_addr().to_string();
+    feeder.announce(&peer(2), &prefixes(3), 1);
+    trial.station.wait_connection(0, "its routes", |c| c.announced() == 3);
+    drop(feeder);
+    let held = until("the peer is held", PATIENCE, || {
+        let shown = relay(&trial, "lab");
+        (number(&shown["held_peers"]) == 1).then_some(shown)
+    });
+    assert_eq!((&held["held"][0]["client"], &held["held"][0]["sys_name"]), (&client.into(), &"feeder".into()));
+    assert!((500..=600).contains(&number(&held["held"][0]["left_seconds"])), "{held:#}");
+    assert_eq!((number(&held["hold_seconds"]), &held["connections"]), (600, &Value::Array(Vec::new())));
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(text.contains("away, its peers are held for") && text.contains("Configured: hold 600 s"), "{text}");
+    let monitored = trial.bmpd.display("display bgp bmp-monitor all");
+    assert!(monitored.contains("lab (held)"), "{monitored}");
+    assert!(!trial.station.connections()[0].has(bmp::PEER_DOWN));
+
+    commit(&trial, "bmp-relay lab\n hold 3600");
+    until("there is more time", PATIENCE, || {
+        (number(&relay(&trial, "lab")["held"][0]["left_seconds"]) > 3000).then_some(())
+    });
+    commit(&trial, "bmp-relay lab\n undo hold");
+    trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
+    let shown = relay(&trial, "lab");
+    assert_eq!((&shown["held"], number(&shown["held_peers"])), (&Value::Array(Vec::new()), 0));
+}
+
+#[test]
+fn what_is_not_back_when_hold_is_over_goes_down_and_what_is_not_said_again_is_withdrawn() {
+    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
+    let (back, lost) = (peer(2), peer(3));
+    // RFC 9069 §4.1: its type, and no address.
+    let mut loc_rib = bmp::peer_up(&Peer { address: Ipv4Addr::UNSPECIFIED, ..Peer::default() });
+    loc_rib[6] = bmp::LOC_RIB_INSTANCE;
+    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &back);
+    feeder.send(bmp::peer_up(&lost));
+    feeder.send(loc_rib);
+    feeder.announce(&back, &prefixes(5), 1);
+    feeder.announce(&lost, &prefixes(2), 1);
+    trial.station.wait_connection(0, "the routes", |c| c.announced() == 7);
+    drop(feeder);
+    until("the peers are held", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 3).then_some(()));
+    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &back);
+    feeder.announce(&back, &prefixes(3), 1);
+    until("one is back", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 2).then_some(()));
+    assert_eq!(trial.station.connections()[0].count(bmp::PEER_DOWN), 0);
+
+    // As it does when its time is over.
+    commit(&trial, "bmp-relay lab\n hold 0");
+    let connection = trial.station.wait_connection(0, "Peer Down and withdrawals", |c| {
+        c.count(bmp::PEER_DOWN) == 2 && withdrawn(&c.frames).len() == 2
+    });
+    let down = connection.frames.iter().filter(|frame| frame.kind() == bmp::PEER_DOWN);
+    // The reason comes first: 5, and 6 for a Loc-RIB (RFC 7854 §4.9, RFC 9069 §5.3).
+    let told: Vec<_> = down.map(|frame| (frame.peer_type(), frame.body()[0])).collect();
+    assert_eq!(told, [(Some(0), 5), (Some(bmp::LOC_RIB_INSTANCE), 6)]);
+    let mut gone = withdrawn(&connection.frames);
+    gone.sort_by_key(|route| route.network);
+    assert_eq!(gone, prefixes(5)[3..]);
+    assert_eq!((connection.count(bmp::PEER_UP), connection.announced()), (3, 7));
+}
+
+#[test]
+fn end_of_rib_is_told_for_a_daemon_that_does_not_if_that_is_configured() {
+    let trial = Plan::default().start_up();
+    let mut feeder = trial.feeder();
+    feeder.announce(&Peer::default(), &prefixes(3), 1);
+    trial.station.wait_connection(0, "its routes", |c| c.announced() == 3);
+    let ends = |frames: &[Frame]| frames.iter().filter_map(Frame::update).filter(|update| update.is_end_of_rib).count();
+    assert_eq!(ends(&trial.station.connections()[0].frames), 0);
+    commit(&trial, "bmp-relay lab\n end-of-rib-after 1");
+    let connection = trial.station.wait_connection(0, "End-of-RIB", |c| ends(&c.frames) == 1);
+    assert_eq!(connection.frames.last().and_then(Frame::peer), Some(Peer::default().address.into()));
+    let shown = relay(&trial, "lab");
+    assert_eq!(number(&shown["end_of_rib_after_seconds"]), 1);
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(text.contains("Configured: End-of-RIB after 1 s"), "{text}");
+}
+
+#[test]
+fn what_a_relay_takes_and_what_is_kept_of_it_is_shown() {
+    let trial = Plan::default().start_up();
+    let mut feeder = trial.feeder();
+    let client = feeder.local_addr().to_string();
+    feeder.announce(&Peer::default(), &prefixes(5), 1);
+    feeder.send(bmp::route_monitoring(
+        &Peer::default(),
+        bmp::POST_POLICY,
+        &bgp::announce(&prefixes(2), 65001, Ipv4Addr::LOCALHOST),
+    ));
+    feeder.send(bmp::route_monitoring(&Peer::default(), bmp::PRE_POLICY, &bgp::withdraw(&prefixes(1))));
+    feeder.announce(&peer(77), &prefixes(1), 1);
+    trial.station.wait_connection(0, "all of it", |c| c.announced() == 8);
+    let shown = relay(&trial, "lab");
+    assert_eq!(
+        (&shown["state"], &shown["why"], &shown["last_closed"]),
+        (&"listening".into(), &Value::Null, &Value::Null)
+    );
+    let of_peers: Vec<_> = feeder.sent[1..].to_vec();
+    let connection = &shown["connections"][0];
+    assert_eq!((&connection["client"], &connection["sys_name"]), (&client.into(), &"feeder".into()));
+    assert_eq!(connection["sys_descr"], "a daemon of the lab");
+    let totals = (number(&connection["messages"]), number(&connection["bytes"]), number(&connection["unannounced"]));
+    assert_eq!(totals, (9, of_peers.iter().map(Vec::len).sum::<usize>() as u64, 1));
+
+    let feed: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
+    let counts = |names: &[&str]| names.iter().map(|name| number(&feed[name])).collect::<Vec<_>>();
+    assert_eq!(counts(&["peers", "ribs", "routes", "frames", "unannounced"]), [1, 3, 7, 9, 1]);
+    assert_eq!(counts(&["malformed", "treated_as_withdrawn", "incomplete", "unknown_family"]), [0; 4]);
+    let by_rib = |view: &str| {
+        let ribs = feed["by_rib"].as_array().expect("a list");
+        let rib = ribs.iter().find(|rib| rib["view"] == view && rib["family"] == "IPv4 unicast").expect("it is there");
+        (number(&rib["ribs"]), number(&rib["routes"]))
+    };
+    assert_eq!((by_rib("adj-rib-in pre-policy"), by_rib("adj-rib-in post-policy")), ((2, 5), (1, 2)));
+    let (journal, memory) = (&feed["journal"], &feed["memory"]);
+    assert_eq!((number(&journal["tail"]), number(&journal["head"])), (0, 9));
+    assert_eq!(number(&journal["bytes"]), number(&memory["journal"]));
+    assert!(number(&journal["bytes"]) >= of_peers.concat().len() as u64 && number(&journal["limit"]) > 1 << 20);
+    assert!(number(&memory["routes"]) > 0 && number(&memory["groups"]) > 0 && number(&memory["attribute_sets"]) > 0);
+    let text = trial.bmpd.display("display bmp feed");
+    assert!(text.contains("IPv4 unicast adj-rib-in post-policy: 2, of 1 peers"), "{text}");
+}
