@@ -122,11 +122,14 @@ impl Station {
 }
 
 impl Peer {
-    /// Without RIBs that have no routes.
+    /// Without RIBs that have no routes; and statistics alone make no peer of one that was never announced.
     #[must_use]
     pub fn tidy(mut self) -> Self {
         self.path_ids.clear();
         self.ribs.retain(|_, routes| !routes.is_empty());
+        if self.ups.is_empty() && self.ribs.is_empty() && self.ends.is_empty() {
+            self.statistics = None;
+        }
         self
     }
 
