@@ -30,6 +30,8 @@ fn a_selection_that_changes_is_carried_out_on_the_connection_that_is_there() {
     let connection = trial.station.wait_connection(0, "Peer Down of the other", |c| c.has(bmp::PEER_DOWN));
     let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).expect("it was seen");
     assert_eq!(down.peer(), Some(two.address.into()));
+    // Reason 5: it is not monitored any more (RFC 7854 §4.9).
+    assert_eq!(down.body(), [5]);
     // What is not selected is not told, and what is goes on.
     feeder.announce(&two, &prefixes(ROUTES), 1);
     feeder.announce(&one, &prefixes(1), 1);

@@ -1,0 +1,198 @@
+//! What real routers and collectors wrote, through bmpd's own sockets and files: a station that is there from the beginning, and one that comes when
+//! everything is over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use bgpkit_parser::{BgpkitParser, models::ElemType};
+use bmp_fuzz::{corpus::captures_v3, station::Station as Replica};
+use bmp_user::wire::bmp::{MessageType, PeerKey, frames};
+use lab::{
+    bmp,
+    bmpd::number,
+    feeder::Feeder,
+    skip::skip,
+    station::Connection,
+    trial::{Plan, RELAY, Trial},
+    wait::until,
+};
+use serde_json::Value;
+
+/// For whole files.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What a station knows, read on from where it was read before.
+#[derive(Default)]
+struct Reader {
+    replica: Replica,
+    frames: usize,
+}
+
+impl Reader {
+    fn read(&mut self, connection: &Connection) -> &Replica {
+        for frame in &connection.frames[self.frames..] {
+            if !matches!(frame.kind(), bmp::INITIATION | bmp::TERMINATION) {
+                self.replica.read(&frame.0);
+            }
+        }
+        self.frames = connection.frames.len();
+        &self.replica
+    }
+}
+
+/// A station that comes now gets all that the early one has.
+fn assert_late_one_is_equal(name: &str, trial: &Trial, early: &Replica) {
+    trial.station.close();
+    let expected = early.knows();
+    let mut reader = Reader::default();
+    trial.station.wait_for(&format!("{name}: the late station has what the early one had"), LONG, |connections| {
+        let late = reader.read(connections.get(1)?);
+        (late.routes() == early.routes() && late.knows() == expected).then_some(())
+    });
+}
+
+#[test]
+fn a_routers_stream_is_told_byte_for_byte_and_a_late_station_ends_with_the_same() {
+    let streams = captures_v3();
+    if streams.is_empty() {
+        return skip("no captured BMP streams are at hand");
+    }
+    let one = |(name, stream): &(String, Vec<u8>)| {
+        let trial = Plan::default().start_up();
+        let whole: Vec<_> = frames(stream).map(|frame| frame.expect("a capture is BMP")).collect();
+        let about_the_session = |frame: &bmp_user::wire::bmp::Frame<'_>| {
+            matches!(frame.message_type(), Some(MessageType::Initiation | MessageType::Termination))
+        };
+        let told: Vec<&[u8]> =
+            whole.iter().filter(|frame| !about_the_session(frame)).map(|frame| frame.bytes()).collect();
+        let mut feeder = Feeder::connect(&trial.topology.router, RELAY);
+        // A Termination would take its peers down before the late station is there.
+        let ends = |frame: &&bmp_user::wire::bmp::Frame<'_>| frame.message_type() != Some(MessageType::Termination);
+        feeder.raw(&whole.iter().filter(ends).flat_map(|frame| frame.bytes().to_vec()).collect::<Vec<_>>());
+        let early = trial.station.wait_for(&format!("{name} is told"), LONG, |connections| {
+            connections.first().filter(|connection| connection.feed().len() >= told.len()).cloned()
+        });
+        assert_eq!(early.feed(), told, "{name}");
+        let mut reader = Reader::default();
+        let early = reader.read(&early);
+        assert!(early.routes() > 0, "{name} has routes");
+        assert_late_one_is_equal(name, &trial, early);
+    };
+    thread::scope(|scope| streams.iter().for_each(|stream| drop(scope.spawn(|| one(stream)))));
+}
+
+fn mrt_files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/mrt");
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+    files.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect()
+}
+
+fn replay(trial: &Trial) -> Value {
+    let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("it is JSON");
+    replays[0].clone()
+}
+
+/// By peer, the prefixes that it has in the end, as another parser finds them in a file.
+fn in_file(path: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut peers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for elem in BgpkitParser::from_reader(flate2_reader(path)) {
+        let routes = peers.entry(elem.peer_ip.to_string()).or_default();
+        let route = elem.prefix.to_string();
+        match elem.elem_type {
+            ElemType::ANNOUNCE => drop(routes.insert(route)),
+            ElemType::WITHDRAW => drop(routes.remove(&route)),
+        }
+    }
+    peers.retain(|_, routes| !routes.is_empty());
+    peers
+}
+
+fn flate2_reader(path: &Path) -> impl std::io::Read {
+    flate2::read::MultiGzDecoder::new(fs::File::open(path).expect("it can be read"))
+}
+
+fn address(key: &PeerKey) -> String {
+    let v6 = std::net::Ipv6Addr::from(key.address);
+    if key.address[..12] == [0; 12] {
+        let [.., a, b, c, d] = key.address;
+        return std::net::Ipv4Addr::new(a, b, c, d).to_string();
+    }
+    v6.to_string()
+}
+
+#[test]
+fn a_file_is_replayed_to_stations_and_a_late_one_ends_with_the_routes_that_are_in_it() {
+    let files = mrt_files();
+    if files.is_empty() {
+        return skip("no MRT files are at hand");
+    }
+    let one = |path: &PathBuf| {
+        let name = path.display().to_string();
+        let system = format!("mrt-replay table\n file {name}\n pace maximum\nquit");
+        // One that is there before the file is read would have to be quick.
+        let trial = Plan { system: &system, ..Plan::default() }.start();
+        let done = until(&format!("{name} is replayed"), LONG, || {
+            let replay = replay(&trial);
+            (replay["state"] == "done").then_some(replay)
+        });
+        assert_eq!((&done["why"], number(&done["rounds"]), number(&done["errors"])), (&Value::Null, 1, 0), "{done:#}");
+        assert_eq!(number(&done["bytes_read"]), number(&done["file_bytes"]));
+        let expected = in_file(path);
+        let count = expected.values().map(BTreeSet::len).sum::<usize>();
+        assert!(count > 1000, "{name}: {count}");
+        let mut reader = Reader::default();
+        trial.station.wait_for(&format!("{count} routes of {name}"), LONG, |connections| {
+            (reader.read(connections.first()?).routes() == count).then_some(())
+        });
+        let early = reader.replica;
+        let by_peer: BTreeMap<String, usize> = early
+            .knows()
+            .iter()
+            .map(|(key, peer)| (address(key), peer.ribs.values().map(BTreeMap::len).sum()))
+            .filter(|(_, routes)| *routes > 0)
+            .collect();
+        let expected: BTreeMap<String, usize> =
+            expected.into_iter().map(|(peer, routes)| (peer, routes.len())).collect();
+        assert_eq!(by_peer, expected, "{name}");
+        let shown: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
+        assert_eq!(number(&shown["routes"]), count as u64);
+        let monitored = trial.bmpd.display("display bgp bmp-monitor all");
+        assert!(monitored.contains(" mrt-replay table "), "{monitored}");
+        assert_late_one_is_equal(&name, &trial, &early);
+    };
+    thread::scope(|scope| files.iter().for_each(|file| drop(scope.spawn(|| one(file)))));
+}
+
+#[test]
+fn pace_and_loop_are_as_they_are_configured() {
+    let Some(file) = mrt_files().into_iter().find(|path| path.to_string_lossy().contains("updates.2016")) else {
+        return skip("no MRT files are at hand");
+    };
+    let replay_of = |pace: &str| format!("mrt-replay table\n file {}\n pace {pace}\nquit", file.display());
+    let trial = Plan { system: &replay_of("20 updates-per-second"), ..Plan::default() }.start_up();
+    // So many a second: after the n-th one at least (n - 1) / 20 seconds are over.
+    let began = std::time::Instant::now();
+    let shown = until("forty updates", LONG, || {
+        let shown = replay(&trial);
+        (number(&shown["updates"]) >= 40).then_some(shown)
+    });
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((&shown["state"], &shown["pace"]), (&"reading".into(), &"20 updates-per-second".into()));
+    assert!(number(&shown["bytes_read"]) < number(&shown["file_bytes"]));
+
+    let (taken, said) = trial.bmpd.typed("system-view\nmrt-replay table\npace maximum\nloop\ncommit\n");
+    assert!(taken, "{said}");
+    until("the third round", LONG, || (number(&replay(&trial)["rounds"]) >= 3).then_some(()));
+    assert_eq!((&replay(&trial)["loop"], &replay(&trial)["pace"]), (&true.into(), &"maximum".into()));
+    // Between two rounds its peers go down.
+    let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
+    assert!(connection.count(bmp::PEER_UP) > 1);
+    let (taken, said) = trial.bmpd.typed("system-view\nmrt-replay table\nundo loop\ncommit\n");
+    assert!(taken, "{said}");
+    until("the file is at its end", LONG, || (replay(&trial)["state"] == "done").then_some(()));
+}
