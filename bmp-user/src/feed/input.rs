@@ -67,13 +67,13 @@ impl Input {
         self.totals
     }
 
-    /// Sequence number of the next frame of the feed.
-    pub fn head(&self) -> u64 {
-        self.shared.journal().head().frames
+    /// How many frames all inputs have appended; those count too that said nothing new and were not passed on.
+    pub fn applied(&self) -> u64 {
+        self.shared.state().applied
     }
 
     /// Says End-of-RIB (RFC 4724 §2) for a router that does not: of every RIB that had none in this life of its peer, which has to be announced, and of
-    /// which nothing came from frame `since` on. How many those were.
+    /// which nothing came since [`Input::applied`] was `since`. How many those were.
     pub fn end_quiet_ribs(&mut self, since: u64) -> usize {
         let mut state = self.shared.state();
         let quiet = state.quiet_ribs(self.connection, since);

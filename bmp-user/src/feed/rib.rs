@@ -132,7 +132,7 @@ pub(super) struct Rib {
     /// The per-peer header of the first frame; flags and time are each group's own.
     pub(super) header: PeerHeader,
     pub(super) end_of_rib: Option<EndOfRib>,
-    /// Sequence number after the last frame that was about it.
+    /// How many frames there had been after the last that was about it.
     pub(super) heard: u64,
     /// When the newest withdrawal changed that is no longer known.
     pub(super) forgotten: u64,

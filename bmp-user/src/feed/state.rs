@@ -61,6 +61,8 @@ pub(super) struct State {
     last_follower: u64,
     hasher: RandomState,
     pub(super) received: Counts,
+    /// How many frames there were, also those that say nothing new.
+    pub(super) applied: u64,
     pub(super) trouble: Trouble,
     /// Whom the last frame was about: frames come in runs.
     last: Option<(ConnectionId, PeerKey, u32)>,
@@ -127,6 +129,7 @@ impl State {
             last_follower: 0,
             hasher,
             received: Counts::default(),
+            applied: 0,
             trouble: Trouble::default(),
             last: None,
         }
@@ -246,7 +249,7 @@ impl State {
         Some((&peer.life, peer.ribs.get(number)?))
     }
 
-    /// RIBs without End-of-RIB of the peers that a connection announced, of which nothing came from frame `since` on: their places, in the order in
+    /// RIBs without End-of-RIB of the peers that a connection announced, of which nothing came since `since` frames had been applied: their places, in the order in
     /// which the peers came up.
     pub(super) fn quiet_ribs(&self, connection: ConnectionId, since: u64) -> Vec<(u32, usize)> {
         let mut found = Vec::new();
@@ -303,6 +306,7 @@ impl State {
         changed: u64,
         heard: &mut dyn FnMut(Arc<Incarnation>),
     ) -> Applied {
+        self.applied += 1;
         let nobody = || Applied::new(About::Nobody, true);
         let Some(slot) = PeerKey::of(frame).and_then(|key| self.slot_for(connection, key, changed)) else {
             return nobody();
@@ -396,7 +400,7 @@ impl State {
             heard(Arc::clone(&life));
             self.start(slot, life, connection);
         }
-        let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, .. } = self;
+        let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, applied, .. } = self;
         let peer = slots[slot as usize].peer.as_mut()?;
         let life = Arc::clone(&peer.life);
         if life.up.is_none() {
@@ -416,6 +420,7 @@ impl State {
             ribs: &mut peer.ribs,
             life: &life,
             more_ups: &peer.more_ups,
+            heard: *applied,
             slot,
             view,
             header,

@@ -178,7 +178,7 @@ fn a_peer_up_for_another_view_is_no_other_life_and_is_told_late_and_behind() {
     append(&mut input, &[pre.clone(), announce(0, 0, 0, 0..3)]);
     let mut behind = following(&feed);
     append(&mut input, &[post.clone(), announce(0, 1, 0, 3..4), announce(0, 2, 0, 4..5), announce(0, 3, 0, 5..6)]);
-    append(&mut input, &[announce(0, 4, 0, 6..7)]);
+    append(&mut input, &[announce(0, 0, 1, 6..7)]);
     assert_eq!(feed.stats().routes, 7);
     assert_eq!(types_of(&dump(&feed))[..2], [3, 3], "both come first");
     assert!(dump(&feed).starts_with(&[pre, post.clone()].concat()));

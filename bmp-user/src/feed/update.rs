@@ -21,6 +21,8 @@ pub(super) struct Hand<'a> {
     pub(super) ribs: &'a mut Vec<Rib>,
     pub(super) life: &'a Arc<Incarnation>,
     pub(super) more_ups: &'a [Latest],
+    /// How many frames there were, with this one.
+    pub(super) heard: u64,
     pub(super) slot: u32,
     pub(super) view: View,
     pub(super) header: PeerHeader,
@@ -52,7 +54,7 @@ impl Hand<'_> {
         self.saw(family);
         let found = self.ribs.iter_mut().enumerate().find(|(_, rib)| rib.family == family && rib.view == self.view);
         if let Some((number, rib)) = found {
-            rib.heard = self.changed;
+            rib.heard = self.heard;
             return Some(number);
         }
         if !make {
@@ -65,7 +67,7 @@ impl Hand<'_> {
         let ups = self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame));
         let (path_ids, max_message) = negotiated(ups, self.view, family);
         let mut rib = Rib::new(self.view, family, form, path_ids, self.header, max_message, self.hasher.clone());
-        rib.heard = self.changed;
+        rib.heard = self.heard;
         self.ribs.push(rib);
         Some(self.ribs.len() - 1)
     }

@@ -59,6 +59,8 @@ enum Step {
     Return {
         station: usize,
         selection: usize,
+        /// How much of what was on its way to it got there.
+        arrived: usize,
     },
     Select {
         station: usize,
@@ -72,17 +74,20 @@ fn route() -> impl Strategy<Value = Route> {
 
 fn said() -> impl Strategy<Value = Said> {
     let routes = || prop::collection::vec(route(), 0..6);
+    let view = || 0..VIEWS.len();
+    // Now and then a malformed one.
+    let set = prop_oneof![12 => 0u8..4, 1 => Just(world::MALFORMED_SET)];
     let parts = prop_oneof![
         3 => (0usize..4, routes(), routes()).prop_map(|part| vec![part]),
         1 => (1usize..4, routes(), routes(), routes(), routes())
             .prop_map(|(family, a, b, c, d)| vec![(0, a, b), (family, c, d)]),
     ];
     prop_oneof![
-        3 => (0usize..3, 0u16..3, 0usize..3).prop_map(|(peer, port, view)| Said::Up { peer, port, view }),
+        3 => (0usize..3, 0u16..3, view()).prop_map(|(peer, port, view)| Said::Up { peer, port, view }),
         1 => (0usize..3, 0u16..3).prop_map(|(peer, code)| Said::Down { peer, code }),
-        12 => (0usize..3, 0usize..3, 0u32..3, 0u8..4, parts)
+        12 => (0usize..3, view(), 0u32..3, set, parts)
             .prop_map(|(peer, view, time, set, parts)| Said::Routes { peer, view, time, set, parts }),
-        1 => (0usize..3, 0usize..3, 0usize..4).prop_map(|(peer, view, family)| Said::EndOfRib { peer, view, family }),
+        1 => (0usize..3, view(), 0usize..4).prop_map(|(peer, view, family)| Said::EndOfRib { peer, view, family }),
         1 => (0usize..3, 0u32..9).prop_map(|(peer, value)| Said::Statistics { peer, value }),
         1 => (0usize..3).prop_map(|peer| Said::Mirrored { peer }),
     ]
@@ -98,7 +103,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Quiet { connection }),
         8 => (0..STATIONS, 1usize..3000, 1usize..4)
             .prop_map(|(station, bytes, times)| Step::Take { station, bytes, times }),
-        1 => (0..STATIONS, 0..SELECTIONS).prop_map(|(station, selection)| Step::Return { station, selection }),
+        1 => (0..STATIONS, 0..SELECTIONS, 0usize..300)
+            .prop_map(|(station, selection, arrived)| Step::Return { station, selection, arrived }),
         1 => (0..STATIONS, 0..SELECTIONS).prop_map(|(station, selection)| Step::Select { station, selection }),
     ]
 }
@@ -227,12 +233,17 @@ impl Truth {
                         routes.remove(&(route.prefix, path(route)));
                         known.stale.remove(&(view, family, (route.prefix, path(route))));
                     }
-                    if !announced.is_empty() {
+                    if !announced.is_empty() && *set != world::MALFORMED_SET {
                         known.made.insert((view, family));
                     }
                     for route in announced {
                         known.stale.remove(&(view, family, (route.prefix, path(route))));
-                        routes.insert((route.prefix, path(route)), world::said(*set, family, route.variant));
+                        let name = (route.prefix, path(route));
+                        if *set == world::MALFORMED_SET {
+                            routes.remove(&name);
+                        } else {
+                            routes.insert(name, world::said(*set, family, route.variant));
+                        }
                     }
                     let (withdrawn, announced) = (withdrawn.clone(), announced.clone());
                     update.push(Part { family, withdrawn, announced });
@@ -318,6 +329,14 @@ impl Station {
         Self { follower: feed.attach(selection(number)), reader: Reader::default(), selection: number }
     }
 
+    /// Its connection is lost while more is on its way: what arrives is believable up to its last byte, which may be in the middle of a frame.
+    fn lose(&mut self, arrived: usize) {
+        let mut pieces = std::collections::VecDeque::new();
+        self.follower.take(2 * arrived, &mut pieces);
+        let on_its_way: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+        self.reader.read(&on_its_way[..arrived.min(on_its_way.len())]);
+    }
+
     /// Reads once. False if there is nothing more.
     fn take(&mut self, bytes: usize) -> bool {
         let mut pieces = std::collections::VecDeque::new();
@@ -399,7 +418,7 @@ proptest! {
                 }
                 Step::Release { connection } => held[*connection].take().into_iter().for_each(|(_, number)| truth.release(number)),
                 Step::Quiet { connection } => {
-                    let since = inputs[*connection].head();
+                    let since = inputs[*connection].applied();
                     inputs[*connection].end_quiet_ribs(since);
                     truth.quiet(*connection);
                 }
@@ -408,7 +427,10 @@ proptest! {
                         stations[*station].take(*bytes);
                     }
                 }
-                Step::Return { station, selection } => stations[*station] = Station::new(&feed, *selection),
+                Step::Return { station, selection, arrived } => {
+                    stations[*station].lose(*arrived);
+                    stations[*station] = Station::new(&feed, *selection);
+                }
                 Step::Select { station, selection: number } => {
                     stations[*station].selection = *number;
                     stations[*station].follower.select(selection(*number));

@@ -15,13 +15,17 @@ use crate::{
 
 pub(super) const FAMILIES: [Family; 4] =
     [Family::IPV4_UNICAST, Family::IPV6_UNICAST, Family::VPNV4, Family::L2VPN_EVPN];
-pub(super) const VIEWS: [View; 3] = [View::AdjRibInPre, View::AdjRibInPost, View::AdjRibOutPost];
+pub(super) const VIEWS: [View; 4] = [View::AdjRibInPre, View::AdjRibInPost, View::AdjRibOutPost, View::AdjRibOutPre];
 /// The peer whose routes have path identifiers.
 pub(super) const ADD_PATH_PEER: u8 = 1;
 /// A Loc-RIB peer.
 pub(super) const LOC_RIB_PEER: u8 = 3;
 /// The peer that is never announced.
 pub(super) const UNANNOUNCED_PEER: u8 = 4;
+/// The set of attributes that is malformed: whatever has it is withdrawn (RFC 7606 §2).
+pub(super) const MALFORMED_SET: u8 = 4;
+/// There is no such origin (RFC 7606 §7.1).
+const NO_ORIGIN: u8 = 9;
 
 /// A route, by numbers: which it is, and with which label or gateway, which are not part of what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +146,8 @@ fn item(peer: u8, family: Family, route: Route, withdrawn: bool) -> Vec<u8> {
 
 /// The attributes of a set, without those that carry routes.
 fn set(number: u8) -> Vec<u8> {
-    let mut out = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1];
+    let origin = if number == MALFORMED_SET { NO_ORIGIN } else { 0 };
+    let mut out = vec![0x40, 1, 1, origin, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1];
     out.extend([0xc0, 8, 4, 0, 1, 0, number]);
     // One that nobody knows, in part with an extended length, and large in one of the sets.
     out.extend([0xd0, 99, if number == 3 { 4 } else { 0 }, 2]);
@@ -336,13 +341,15 @@ impl Reader {
             (PeerType::LOC_RIB, _) => View::LocRib,
             (_, 0) => View::AdjRibInPre,
             (_, 0x40) => View::AdjRibInPost,
+            (_, 0x10) => View::AdjRibOutPre,
             (_, 0x50) => View::AdjRibOutPost,
             other => panic!("nobody has sent {other:?}"),
         };
         let message = &frame.bytes()[COMMON_HEADER + PER_PEER_HEADER..];
         assert!(message.len() <= 4096, "a message of {} bytes", message.len());
         let update = Update::parse(message, 4).expect("an UPDATE");
-        assert_eq!(update.malformed, None);
+        let malformed = attributes_of(update.attributes).contains(&(0x40, 1, vec![NO_ORIGIN]));
+        assert_eq!(update.malformed.is_some(), malformed);
         let peer = self.peers.entry(number).or_default();
         if let Some(family) = update.end_of_rib() {
             peer.ends.insert((view, family));
@@ -364,8 +371,13 @@ impl Reader {
                     value.truncate(value.len() - in_reach);
                 }
             }
+            let routes = peer.ribs.entry((view, family)).or_default();
             for (name, variant) in names(number, family, items) {
-                peer.ribs.entry((view, family)).or_default().insert(name, (all.clone(), variant));
+                if malformed {
+                    routes.remove(&name);
+                } else {
+                    routes.insert(name, (all.clone(), variant));
+                }
             }
         }
     }

@@ -117,7 +117,7 @@ async fn feed(
         let read = tokio::select! {
             read = stream.read_buf(receiver.room()) => read,
             () = sleep_until(quiet.next(Instant::now(), time)), if !time.is_zero() => {
-                if let Some(since) = quiet.look(Instant::now(), input.head(), time) {
+                if let Some(since) = quiet.look(Instant::now(), input.applied(), time) {
                     tell_end_of_rib(input, since, status);
                 }
                 continue;

@@ -10,7 +10,7 @@ const LOOKS: u32 = 8;
 /// The feed has no clock: this has, and remembers where the feed was.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
-    /// When it was looked, and the sequence number of the next frame then; oldest first.
+    /// When it was looked, and how many frames there had been; oldest first.
     marks: VecDeque<(Instant, u64)>,
 }
 
@@ -20,14 +20,14 @@ impl Quiet {
         self.marks.back().map_or(now, |(last, _)| *last + time / LOOKS)
     }
 
-    /// Looks: the feed is at `head`. Gives where it was at least `time` ago: what came before that came so long ago.
-    pub(super) fn look(&mut self, now: Instant, head: u64, time: Duration) -> Option<u64> {
-        self.marks.push_back((now, head));
+    /// Looks: there have been `frames` frames. Gives how many there were at least `time` ago: what came before that came so long ago.
+    pub(super) fn look(&mut self, now: Instant, frames: u64, time: Duration) -> Option<u64> {
+        self.marks.push_back((now, frames));
         let is_old = |(then, _): &(Instant, u64)| *then + time <= now;
         while self.marks.get(1).is_some_and(is_old) {
             self.marks.pop_front();
         }
-        self.marks.front().filter(|mark| is_old(mark)).map(|(_, head)| *head)
+        self.marks.front().filter(|mark| is_old(mark)).map(|(_, frames)| *frames)
     }
 }
 
@@ -43,8 +43,8 @@ mod tests {
         assert_eq!(quiet.next(at(3), time), at(3), "at once");
         assert_eq!(quiet.look(at(3), 10, time), None);
         assert_eq!(quiet.next(at(3), time), at(4));
-        for (second, head) in [(4, 11), (5, 20), (6, 20), (10, 30)] {
-            assert_eq!(quiet.look(at(second), head, time), None, "{second}");
+        for (second, frames) in [(4, 11), (5, 20), (6, 20), (10, 30)] {
+            assert_eq!(quiet.look(at(second), frames, time), None, "{second}");
         }
         assert_eq!(quiet.look(at(11), 30, time), Some(10));
         assert_eq!(quiet.look(at(13), 30, time), Some(20));

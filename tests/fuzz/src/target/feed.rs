@@ -139,7 +139,7 @@ fn play(mut history: &[u8]) {
             Step::Hold(number) => daemons[number].reconnect(&feed, number, true),
             Step::Release(number) => drop(daemons[number].held.take()),
             Step::Quiet(number) => {
-                let since = daemons[number].input.head();
+                let since = daemons[number].input.applied();
                 daemons[number].input.end_quiet_ribs(since);
                 assert_eq!(daemons[number].input.end_quiet_ribs(since), 0, "once");
             }
