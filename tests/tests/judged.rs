@@ -11,7 +11,7 @@ use lab::{
     relayed::{Kind, Relayed, TABLE},
     topology::{STATION, STATION_PORT, Topology},
     trial::{Plan, RELAY},
-    tshark::Tshark,
+    tshark::{Judgement, Tshark},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -84,6 +84,33 @@ impl Trial {
     }
 }
 
+/// Where a station listens that comes late.
+const LATE_PORT: u16 = STATION_PORT + 1;
+
+impl Trial {
+    /// What is told to a station that comes now, which pmbmpd takes without a complaint: of a peer at least so many routes.
+    fn told_late(&self, peer: IpAddr, routes: usize) -> Judgement {
+        let collector = Pmbmpd::start(&self.topology.station, (STATION, LATE_PORT));
+        let capture = Tshark::start(&self.topology.router, "up1", LATE_PORT);
+        let session = format!("bmp-session {STATION} alias late");
+        let commit = |lines: &str| {
+            let (taken, said) = self.bmpd.typed(&format!("system-view\nbmp\n{lines}\ncommit\n"));
+            assert!(taken, "{said}");
+        };
+        commit(&format!("{session}\n tcp connect port {LATE_PORT}"));
+        let of_peer =
+            |message: &&Value| message["bmp_msg_type"] == "route_monitor" && message["peer_ip"] == peer.to_string();
+        collector.wait_for("the routes that there are", LONG, |messages| {
+            (messages.iter().filter(of_peer).count() >= routes).then_some(())
+        });
+        commit(&format!("undo {session}"));
+        let end = |message: &Value| message["bmp_msg_type"] == "term";
+        collector.wait_for("Termination", LONG, |messages| messages.iter().any(end).then_some(()));
+        assert_eq!(collector.complaints(), Vec::<String>::new());
+        capture.stop()
+    }
+}
+
 /// What tshark reads in a Peer Up: addresses and ports of both ends, AS numbers, BGP identifiers, and of the OPENs hold times and families.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Session {
@@ -101,6 +128,11 @@ struct Open {
     id: String,
     hold_time: u64,
     families: BTreeSet<(u64, u64)>,
+}
+
+/// The first peer that is told.
+fn first_up(judged: &Judgement) -> Session {
+    Session::read(judged.messages(bmp::PEER_UP).first().expect("there is one"))
 }
 
 fn text(value: &Value) -> String {
@@ -277,6 +309,7 @@ fn what_frr_reports_is_told_as_it_reports_it() {
     let neighbor = daemon.ask("show bgp neighbors json")[DAEMON.0.to_string()].clone();
     trial.wait_logged("route_monitor", DAEMON.0, 2 * 1_200);
     trial.wait_logged("stats", DAEMON.0, 7);
+    let late = trial.told_late(DAEMON.0, 2 * 1_200);
     bird.disable();
     until("pmbmpd logs that the peer is down", LONG, || {
         trial.logged("peer_down", DAEMON.0).into_iter().find(|down| down["reason_type"] == 3)
@@ -288,12 +321,15 @@ fn what_frr_reports_is_told_as_it_reports_it() {
     let (told, reported) = (trial.to_station.stop(), from_daemon.stop());
     // FRR has a statistic of its own, of an experimental type.
     assert_eq!(told.complaints(), reported.complaints());
+    assert_eq!(late.complaints(), reported.complaints());
+    assert_eq!(first_up(&late), first_up(&reported));
+    assert!(late.messages(bmp::ROUTE_MONITORING).len() < told.messages(bmp::ROUTE_MONITORING).len(), "it is packed");
     for kind in [bmp::PEER_UP, bmp::PEER_DOWN, bmp::STATISTICS_REPORT, bmp::ROUTE_MIRRORING] {
         let told = told.messages(kind);
         assert!(!told.is_empty(), "no messages of type {kind}");
         assert_eq!(told, reported.messages(kind));
     }
-    let up = Session::read(&told.messages(bmp::PEER_UP)[0]);
+    let up = first_up(&told);
     let [local, remote] = [("hostLocal", "portLocal"), ("hostForeign", "portForeign")]
         .map(|(address, port)| (text(&neighbor[address]), number(&neighbor[port])));
     assert_eq!((&up.local, &up.remote), (&local, &remote));
@@ -318,6 +354,7 @@ fn what_gobgp_reports_is_told_as_it_reports_it() {
         neighbor["afi_safis"].as_array().into_iter().flatten().map(|of| number(&of["state"][what])).sum()
     };
     trial.wait_counted(DAEMON.0, &[(7, None, of_all("received")), (8, None, of_all("accepted"))]);
+    let late = trial.told_late(DAEMON.0, 1_200);
     bird.disable();
     assert_eq!(trial.wait_logged("peer_down", DAEMON.0, 1)["reason_type"], 3);
     daemon.kill();
@@ -325,6 +362,8 @@ fn what_gobgp_reports_is_told_as_it_reports_it() {
     assert_eq!(trial.collector.complaints(), Vec::<String>::new());
     let (told, reported) = (trial.to_station.stop(), from_daemon.stop());
     assert_eq!(told.complaints(), reported.complaints());
+    assert_eq!(late.complaints(), BTreeSet::new());
+    assert_eq!(first_up(&late), first_up(&reported));
     for kind in [bmp::PEER_UP, bmp::PEER_DOWN, bmp::STATISTICS_REPORT] {
         let (told, reported) = (told.messages(kind), reported.messages(kind));
         assert!(!reported.is_empty(), "no messages of type {kind}");
@@ -333,7 +372,7 @@ fn what_gobgp_reports_is_told_as_it_reports_it() {
         let ours = &told[reported.len()..];
         assert!(ours.iter().all(|down| down["bmp.peer.down.reason"] == "6"), "{ours:#?}");
     }
-    let up = Session::read(&told.messages(bmp::PEER_UP)[0]);
+    let up = first_up(&told);
     let state = &neighbor["state"];
     assert_eq!((up.local.0, up.remote.0), (text(&neighbor["transport"]["local_address"]), DAEMON.0.to_string()));
     assert_eq!((up.asn, up.remote_id), (number(&state["peer_asn"]), text(&state["router_id"])));

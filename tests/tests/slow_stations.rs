@@ -155,7 +155,7 @@ fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nob
     let (worst, usual) = (lags[lags.len() - 1], lags[lags.len() * 9 / 10]);
     let more = most - before;
     println!("{} times the head was reached within {usual:?} mostly, {worst:?} at most; {more} KiB more", lags.len());
-    assert!(usual < patience(Duration::from_secs(1)), "{lags:?}");
+    assert!(worst < patience(Duration::from_secs(1)), "{lags:?}");
     assert!(more < MOST_MEMORY, "{more} KiB more than before");
 
     // Both are where they were, and have been told next to nothing.
