@@ -3,6 +3,7 @@
 //! A BGP peer feeds a made-up table, a station counts what comes out and checks that it is the same table. Subjects that are installed are measured with
 //! the same input and the same station; those that are not are named.
 
+mod churn;
 mod dump;
 mod fanout;
 mod feeder;
@@ -13,6 +14,7 @@ mod relay;
 mod report;
 mod station;
 mod subject;
+mod watch;
 
 use std::{
     fs,
@@ -42,6 +44,8 @@ enum Bench {
     Fanout,
     /// Seven stations beside one that takes nothing.
     Slow,
+    /// The whole table that goes and comes back, again and again.
+    Churn,
 }
 
 /// Measures bmpd, and what else is installed.
@@ -85,6 +89,11 @@ impl Setting {
     }
 }
 
+/// What the BGP peer's table is made of.
+fn shape(routes: usize) -> Shape {
+    Shape { routes, asn: PEER.1, next_hop: PEER.0, ..Shape::default() }
+}
+
 /// The longest that one thing may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -115,7 +124,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
         }
     }
     say(&format!("a table of {} routes", arguments.routes))?;
-    let table = Table::new(&Shape { routes: arguments.routes, asn: PEER.1, next_hop: PEER.0, ..Shape::default() });
+    let table = Table::new(&shape(arguments.routes));
     let setting = Setting { links: Links::new()?, table, runs: arguments.runs.max(1), subjects };
     let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
     if wanted(Bench::Dump) {
@@ -132,6 +141,9 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if wanted(Bench::Slow) {
         fanout::slow(&setting, &mut report)?;
+    }
+    if wanted(Bench::Churn) {
+        churn::run(&setting, &mut report)?;
     }
     if let Some(path) = &arguments.json {
         fs::write(path, report.json())?;
