@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_table_has_its_routes_each_once_and_the_same_each_time() {
-        for (routes, per_message) in [(10_000, 7), (3, 7), (2_600_000, 700)] {
+        for (routes, per_message) in [(10_000, 7), (3, 7), (4_000_000, 700)] {
             let shape = Shape { routes, per_message, ..Shape::default() };
             let table = Table::new(&shape);
             let mut seen = HashSet::new();

@@ -3,15 +3,18 @@
 //! A BGP peer feeds a made-up table, a station counts what comes out and checks that it is the same table. Subjects that are installed are measured with
 //! the same input and the same station; those that are not are named.
 
+mod arrivals;
 mod churn;
 mod dump;
 mod fanout;
 mod feeder;
 mod frames;
+mod latency;
 mod links;
 mod live;
 mod relay;
 mod report;
+mod scale;
 mod station;
 mod subject;
 mod watch;
@@ -46,6 +49,8 @@ enum Bench {
     Slow,
     /// The whole table that goes and comes back, again and again.
     Churn,
+    /// Peers and routes as they become more.
+    Scale,
 }
 
 /// Measures bmpd, and what else is installed.
@@ -132,9 +137,11 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if wanted(Bench::Live) {
         live::run(&setting, &mut report)?;
+        latency::live(&setting, &mut report)?;
     }
     if wanted(Bench::Relay) {
         relay::run(&setting, &mut report)?;
+        latency::relay(&setting, &mut report)?;
     }
     if wanted(Bench::Fanout) {
         fanout::run(&setting, &mut report)?;
@@ -144,6 +151,9 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if wanted(Bench::Churn) {
         churn::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Scale) {
+        scale::run(&setting, &mut report)?;
     }
     if let Some(path) = &arguments.json {
         fs::write(path, report.json())?;

@@ -33,6 +33,11 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// The same in another unit.
+    pub(crate) fn each(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().map(|value| change(*value)).collect())
+    }
+
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
