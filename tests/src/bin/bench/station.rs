@@ -67,7 +67,7 @@ impl Station {
         let (sender, receiver) = sync_channel(2);
         let (end, ended) = sync_channel(0);
         std::thread::spawn(move || {
-            if let Err(error) = follow(&listener, routes, &sender, &ended) {
+            if let Err(error) = follow(listener, routes, &sender, &ended) {
                 // Nobody may wait any more.
                 let _ = sender.send(Err(error));
             }
@@ -114,13 +114,15 @@ impl Count {
 }
 
 fn follow(
-    listener: &TcpListener,
+    listener: TcpListener,
     routes: u64,
     sender: &SyncSender<io::Result<Told>>,
     ended: &Receiver<()>,
 ) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
     let accepted = Instant::now();
+    // Who listens there next does not have to wait for this connection's end.
+    drop(listener);
     // Nobody may wait for this.
     let _ = sender.send(Ok(Told::Connected));
     let mut reader = Reader::default();
