@@ -6,6 +6,7 @@
 mod arrivals;
 mod churn;
 mod dump;
+mod dumping;
 mod fanout;
 mod feeder;
 mod frames;
@@ -65,6 +66,9 @@ struct Arguments {
     /// How often each is measured, after a warm-up.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// How many stations there are in fanout (beside one alone) and in slow.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    stations: Option<u16>,
     /// Writes the results there too.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -84,6 +88,8 @@ struct Setting {
     links: Links,
     table: Table,
     runs: usize,
+    /// How many stations there are, where it is chosen.
+    stations: Option<u16>,
     /// Those that can be measured, bmpd first.
     subjects: Vec<Kind>,
 }
@@ -130,10 +136,12 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     say(&format!("a table of {} routes", arguments.routes))?;
     let table = Table::new(&shape(arguments.routes));
-    let setting = Setting { links: Links::new()?, table, runs: arguments.runs.max(1), subjects };
+    let (runs, stations) = (arguments.runs.max(1), arguments.stations);
+    let setting = Setting { links: Links::new()?, table, runs, stations, subjects };
     let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
     if wanted(Bench::Dump) {
         dump::run(&setting, &mut report)?;
+        dumping::memory(&setting, &mut report)?;
     }
     if wanted(Bench::Live) {
         live::run(&setting, &mut report)?;
