@@ -13,6 +13,8 @@ mod frames;
 mod latency;
 mod links;
 mod live;
+mod real;
+mod recorded;
 mod relay;
 mod report;
 mod scale;
@@ -66,6 +68,9 @@ struct Arguments {
     /// How often each is measured, after a warm-up.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// A table that a collector recorded (MRT: table dumps, updates), which live and dump take too; those in ../shared/data/mrt by default.
+    #[arg(long, value_name = "FILE")]
+    mrt: Vec<PathBuf>,
     /// How many stations there are in fanout (beside one alone) and in slow.
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=1000))]
     stations: Option<u16>,
@@ -146,6 +151,10 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     if wanted(Bench::Live) {
         live::run(&setting, &mut report)?;
         latency::live(&setting, &mut report)?;
+    }
+    let recorded = real::Wanted { live: wanted(Bench::Live), dump: wanted(Bench::Dump) };
+    if recorded.live || recorded.dump {
+        real::run(&setting, &arguments.mrt, recorded, &mut report)?;
     }
     if wanted(Bench::Relay) {
         relay::run(&setting, &mut report)?;
