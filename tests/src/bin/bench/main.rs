@@ -13,6 +13,7 @@ mod frames;
 mod latency;
 mod links;
 mod live;
+mod others;
 mod real;
 mod recorded;
 mod relay;
@@ -34,6 +35,7 @@ use clap::Parser;
 use lab::table::{Shape, Table};
 
 use links::{Links, PEER};
+use others::Others;
 use report::{Machine, Report};
 use subject::Kind;
 
@@ -143,6 +145,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     let table = Table::new(&shape(arguments.routes));
     let (runs, stations) = (arguments.runs.max(1), arguments.stations);
     let setting = Setting { links: Links::new()?, table, runs, stations, subjects };
+    let others = Others::from_now()?;
     let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
     if wanted(Bench::Dump) {
         dump::run(&setting, &mut report)?;
@@ -172,6 +175,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     if wanted(Bench::Scale) {
         scale::run(&setting, &mut report)?;
     }
+    others.note(&mut report)?;
     if let Some(path) = &arguments.json {
         fs::write(path, report.json())?;
     }
