@@ -42,7 +42,7 @@ impl Arrivals {
     }
 
     /// When each of so many updates came, since `began`: each once, and each as `one` but for its number.
-    pub(crate) fn take(mut self, one: &[u8], count: usize, began: Instant) -> io::Result<(Vec<Duration>, Self)> {
+    pub(crate) fn take(&mut self, one: &[u8], count: usize, began: Instant) -> io::Result<Vec<Duration>> {
         let mut at = vec![None; count];
         let (mut left, size) = (count, AROUND + one.len());
         let same = one.len().saturating_sub(NUMBER);
@@ -66,7 +66,7 @@ impl Arrivals {
             }
             self.used(used);
         }
-        Ok((at.into_iter().flatten().collect(), self))
+        Ok(at.into_iter().flatten().collect())
     }
 
     fn read(&mut self) -> io::Result<()> {

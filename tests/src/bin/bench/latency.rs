@@ -5,7 +5,7 @@
 use std::{
     io::{self, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    thread::{JoinHandle, sleep},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -31,8 +31,11 @@ use crate::{
 
 /// Updates a second.
 const RATES: [u32; 3] = [1_000, 10_000, 100_000];
-/// How long each rate is kept up.
-const TIME: Duration = Duration::from_secs(2);
+/// How long each rate is kept up at a time, and how often in one run: both ways in turns, so that what else the machine does is the same for both.
+const TIME: Duration = Duration::from_millis(200);
+const TURNS: usize = 10;
+/// How long before the first update the receiver is there.
+const BEFORE: Duration = Duration::from_millis(20);
 /// Percentiles, and what they are called.
 const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")];
 /// What bmpd may add, at which rate and percentile, in ms.
@@ -118,6 +121,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
     let (mut direct, mut direct_arrivals) = connect(setting, way.sender)?;
     let mut send_direct = |bytes: &[u8]| direct.write_all(bytes);
     let mut arrivals = way.arrivals;
+    let framed = |update: &[u8]| bmp::route_monitoring(&Peer::default(), PRE_POLICY, update);
     let mut round = 0;
     for rate in RATES {
         let (mut through, mut added) = <([Samples; 3], [Samples; 3])>::default();
@@ -126,22 +130,25 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
                 "{bench}: latency at {rate} updates/s, {}",
                 if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
             ))?;
-            round += 1;
-            let count = (f64::from(rate) * TIME.as_secs_f64()) as usize;
-            let framed = |update: &[u8]| bmp::route_monitoring(&Peer::default(), PRE_POLICY, update);
-            let (as_bgp, as_bmp) = (Updates::new(count, round, <[u8]>::to_vec), Updates::new(count, round, framed));
-            let sent = if way.relayed { &as_bmp } else { &as_bgp };
-            let (own, plain);
-            (own, arrivals) = measure(sent, &as_bgp, rate, way.send, arrivals)?;
-            (plain, direct_arrivals) = measure(&as_bmp, &as_bgp, rate, &mut send_direct, direct_arrivals)?;
+            let (mut own, mut plain) = <(Took, Took)>::default();
+            for _ in 0..TURNS {
+                round += 1;
+                let count = (f64::from(rate) * TIME.as_secs_f64()) as usize;
+                let (as_bgp, as_bmp) = (Updates::new(count, round, <[u8]>::to_vec), Updates::new(count, round, framed));
+                let sent = if way.relayed { &as_bmp } else { &as_bgp };
+                own.measure(sent, &as_bgp, rate, way.send, &mut arrivals)?;
+                plain.measure(&as_bmp, &as_bgp, rate, &mut send_direct, &mut direct_arrivals)?;
+            }
+            own.sort();
+            plain.sort();
             if run == 0 {
                 continue;
             }
             for (who, took) in [("bmpd", &own), ("the direct connection", &plain)] {
-                if took.pace < ENOUGH * f64::from(rate) {
+                if took.pace() < ENOUGH * f64::from(rate) {
                     report.note(format!(
                         "{bench}: at {rate} updates/s the sender to {who} did not keep up: {:.0} updates/s.",
-                        took.pace
+                        took.pace()
                     ));
                 }
             }
@@ -175,42 +182,51 @@ fn connect(setting: &Setting, sender: &Netns) -> io::Result<(TcpStream, Arrivals
     Ok((stream, Arrivals::new(listener.accept()?.0)?))
 }
 
-/// How long each of many updates took, in µs, and how many a second were sent.
+/// How long each of many updates took, in µs, and how long they were sent for.
+#[derive(Default)]
 struct Took {
     micros: Vec<f64>,
-    pace: f64,
+    sending: Duration,
 }
 
 impl Took {
+    /// Sends them at a pace, and takes what arrives. `expected` is each UPDATE as it has to be there.
+    fn measure(
+        &mut self,
+        sent: &Updates,
+        expected: &Updates,
+        rate: u32,
+        send: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        arrivals: &mut Arrivals,
+    ) -> io::Result<()> {
+        let began = Instant::now();
+        let (at, arrived) = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| arrivals.take(expected.some(0, 1), expected.count, began));
+            sleep(BEFORE);
+            let at = paced(sent, rate, began, send);
+            (at, taking.join().map_err(|_| io::Error::other("the receiver failed")))
+        });
+        let (at, arrived) = (at?, arrived??);
+        let took = at.iter().zip(&arrived).map(|(sent, arrived)| arrived.saturating_sub(*sent));
+        self.micros.extend(took.map(|took| took.as_secs_f64() * 1e6));
+        self.sending += at.last().zip(at.first()).map_or(Duration::ZERO, |(last, first)| *last - *first);
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        self.micros.sort_by(f64::total_cmp);
+    }
+
+    /// How many a second.
+    fn pace(&self) -> f64 {
+        self.micros.len() as f64 / self.sending.as_secs_f64()
+    }
+
+    /// Once they are sorted.
     fn percentile(&self, part: f64) -> f64 {
         let last = self.micros.len().saturating_sub(1);
         self.micros.get((part * last as f64).round() as usize).copied().unwrap_or(f64::NAN)
     }
-}
-
-/// Sends them at a pace, and takes what arrives. `expected` is each UPDATE as it has to be there.
-fn measure(
-    sent: &Updates,
-    expected: &Updates,
-    rate: u32,
-    send: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    arrivals: Arrivals,
-) -> io::Result<(Took, Arrivals)> {
-    // What is on its way of the measurement before has passed.
-    sleep(Duration::from_millis(100));
-    let began = Instant::now();
-    let taking: JoinHandle<io::Result<(Vec<Duration>, Arrivals)>> = {
-        let one = expected.some(0, 1).to_vec();
-        let count = expected.count;
-        std::thread::spawn(move || arrivals.take(&one, count, began))
-    };
-    let at = paced(sent, rate, began, send)?;
-    let (arrived, arrivals) = taking.join().map_err(|_| io::Error::other("the receiver failed"))??;
-    let mut micros: Vec<_> =
-        at.iter().zip(&arrived).map(|(sent, arrived)| arrived.saturating_sub(*sent).as_secs_f64() * 1e6).collect();
-    micros.sort_by(f64::total_cmp);
-    let span = at.last().zip(at.first()).map_or(Duration::ZERO, |(last, first)| *last - *first);
-    Ok((Took { micros, pace: at.len() as f64 / span.as_secs_f64() }, arrivals))
 }
 
 /// Sends each when it is due: when each was written, since `began`. What is due at once, because the machine does not wake for each, is one write, as it is
