@@ -124,7 +124,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
     let framed = |update: &[u8]| bmp::route_monitoring(&Peer::default(), PRE_POLICY, update);
     let mut round = 0;
     for rate in RATES {
-        let (mut through, mut added) = <([Samples; 3], [Samples; 3])>::default();
+        let (mut through, mut alone, mut added) = <([Samples; 3], [Samples; 3], [Samples; 3])>::default();
         for run in 0..=setting.runs {
             say(&format!(
                 "{bench}: latency at {rate} updates/s, {}",
@@ -155,16 +155,25 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
             for (index, (part, _)) in PERCENTILES.iter().enumerate() {
                 let (own, plain) = (own.percentile(*part), plain.percentile(*part));
                 through[index].push(own);
+                alone[index].push(plain);
                 added[index].push(own - plain);
             }
         }
         for (index, (_, name)) in PERCENTILES.iter().enumerate() {
             if (rate, *name) == (MOST_ADDED.0, MOST_ADDED.1) {
+                let (own, plain) = (through[index].median() / 1000.0, alone[index].median() / 1000.0);
                 let what = format!("latency that is added at {rate} updates/s, {name}, in ms");
-                report.ratio(bench, what, added[index].median() / 1000.0, Goal::AtMost(MOST_ADDED.2));
+                let is = if plain < MOST_ADDED.2 { added[index].median() / 1000.0 } else { own };
+                if plain >= MOST_ADDED.2 {
+                    // A difference of two such times says nothing, not even when it is small.
+                    report.note(format!(
+                        "{bench}: a direct connection alone has a {name} of {plain:.2} ms at {rate} updates/s on this machine, so that all of the time through bmpd is taken for what it adds."
+                    ));
+                }
+                report.ratio(bench, what, is, Goal::AtMost(MOST_ADDED.2));
             }
         }
-        for (what, samples) in [("through bmpd", through), ("added by bmpd", added)] {
+        for (what, samples) in [("through bmpd", through), ("direct", alone), ("added by bmpd", added)] {
             for ((_, name), samples) in PERCENTILES.iter().zip(samples) {
                 report.row(bench, &format!("{what}, {rate} updates/s"), name, "µs", samples);
             }
