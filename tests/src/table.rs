@@ -15,6 +15,9 @@ const ROOM: (usize, u8) = (2_500_000, 22);
 /// Nothing of these is announced: what is not unicast, or not an address of the Internet.
 const LEFT_OUT: [Range<u32>; 3] = [0x0a00_0000..0x0b00_0000, 0x7f00_0000..0x8000_0000, 0xc000_0000..0xc100_0000];
 
+/// So many routes of at most four bytes are in one UPDATE of 4096 bytes (RFC 4271 §4) that withdraws them.
+const WITHDRAWN: usize = 1000;
+
 /// What a table is made of. Two that are equal are the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -113,6 +116,15 @@ impl Table {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
     }
+
+    /// UPDATE messages that withdraw all of it, as many routes in each as there is room for.
+    pub fn withdrawals(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for message in self.messages() {
+            all.extend(bgp::read_update(message).map(|update| update.announced).unwrap_or_default());
+        }
+        all.chunks(WITHDRAWN).flat_map(bgp::withdraw).collect()
+    }
 }
 
 /// The next prefix behind those before it, of a length that is as often as it should be.
@@ -162,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_table_has_its_routes_each_once_and_the_same_each_time() {
-        for (routes, per_message) in [(10_000, 7), (3, 7), (2_600_000, 700)] {
+        for (routes, per_message) in [(10_000, 7), (3, 7), (4_000_000, 700)] {
             let shape = Shape { routes, per_message, ..Shape::default() };
             let table = Table::new(&shape);
             let mut seen = HashSet::new();
@@ -174,6 +186,7 @@ mod tests {
             assert_eq!(Table::new(&shape).sum, table.sum);
             let other = Table::new(&Shape { variant: 1, ..shape });
             assert_ne!(other.sum.hash, table.sum.hash);
+            assert_eq!(other.prefixes, table.prefixes);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     PATIENCE, Setting,
     dump::{check_table, one},
+    dumping,
     frames::Frames,
     links::{STATION, STATION_PORT},
     relay::connect,
@@ -18,10 +19,13 @@ use crate::{
     subject::{RELAY, Subject},
 };
 
-/// How many stations follow.
+/// How many stations follow, or dump.
 const STATIONS: [u16; 4] = [1, 4, 16, 64];
 /// In `slow`: how many are there.
 const SLOW: u16 = 8;
+/// So many stations may take so many times the user time of one. Making ready what is sent does not depend on their number; what does is a system call
+/// now and then.
+const USER_TIME: (u16, f64) = (16, 3.0);
 
 /// What one run came to.
 struct Followed {
@@ -39,7 +43,8 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     const BENCH: &str = "fanout";
     let frames = Frames::packed(&setting.table);
     let mut users = Vec::new();
-    for stations in STATIONS {
+    let numbers = setting.stations.map_or_else(|| STATIONS.to_vec(), |stations| vec![1, stations]);
+    for &stations in &numbers {
         let (mut user, mut system, mut rate, mut memory) = <(Samples, Samples, Samples, Samples)>::default();
         for run in 1..=setting.runs {
             say(&format!("fanout: {stations} stations, run {run}"))?;
@@ -57,22 +62,32 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
         report.row(BENCH, &subject, "resident memory", "MiB", memory);
     }
     let of = |wanted: u16| users.iter().find(|(stations, _)| *stations == wanted).map(|(_, user)| *user);
-    if let (Some(one), Some(sixteen)) = (of(1), of(16)) {
-        report.ratio(BENCH, "user time of 16 stations, to that of one".to_owned(), sixteen / one, Goal::AtMost(3.0));
+    let (stations, most) = setting.stations.map_or(USER_TIME, |stations| (stations, USER_TIME.1));
+    if let (Some(one), Some(many)) = (of(1), of(stations)) {
+        // More than sixteen may take more, in proportion.
+        let most = most * f64::from(stations.max(USER_TIME.0)) / f64::from(USER_TIME.0);
+        report.ratio(
+            BENCH,
+            format!("user time of {stations} stations, to that of one"),
+            many / one,
+            Goal::AtMost(most),
+        );
     }
-    Ok(())
+    dumping::fanout(setting, &numbers, report)
 }
 
 /// `slow`.
 pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
     const BENCH: &str = "slow";
     let frames = Frames::packed(&setting.table);
+    // One of them is the one that takes nothing.
+    let others = setting.stations.unwrap_or(SLOW).saturating_sub(1).max(1);
     let (mut alone, mut beside) = <(Samples, Samples)>::default();
     // In turns, so that what changes on the machine changes for both.
     for run in 0..=setting.runs {
         say(&format!("slow: {}", if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
-        let undisturbed = follow(setting, &frames, SLOW - 1, 0)?;
-        let with_one_more = follow(setting, &frames, SLOW - 1, 1)?;
+        let undisturbed = follow(setting, &frames, others, 0)?;
+        let with_one_more = follow(setting, &frames, others, 1)?;
         if run > 0 {
             alone.push(undisturbed.bytes as f64 / undisturbed.time.as_secs_f64() / 1e6);
             beside.push(with_one_more.bytes as f64 / with_one_more.time.as_secs_f64() / 1e6);
@@ -81,12 +96,12 @@ pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let ratio = beside.median() / alone.median();
     report.ratio(
         BENCH,
-        "throughput of seven beside a stalled one, to seven alone".to_owned(),
+        format!("throughput of {others} beside a stalled one, to {others} alone"),
         ratio,
         Goal::AtLeast(0.95),
     );
-    report.row(BENCH, "7 stations", "throughput", "MB/s", alone);
-    report.row(BENCH, "7 stations and a stalled one", "throughput of the 7", "MB/s", beside);
+    report.row(BENCH, &format!("{others} stations"), "throughput", "MB/s", alone);
+    report.row(BENCH, &format!("{others} stations and a stalled one"), "throughput of the others", "MB/s", beside);
     report.row(BENCH, "bmpd", "stalled stations", "", one(1.0));
     Ok(())
 }

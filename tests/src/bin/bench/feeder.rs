@@ -57,6 +57,8 @@ fn establish(local: Ipv4Addr, asn: u32, subject: SocketAddr) -> io::Result<TcpSt
     socket.bind(&SocketAddr::from((local, 0)).into())?;
     socket.connect_timeout(&subject.into(), Duration::from_secs(2))?;
     let mut stream = TcpStream::from(socket);
+    // As BGP daemons do.
+    stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(&bgp::open(asn, local))?;
     expect(&mut stream, 1)?;

@@ -57,8 +57,10 @@ impl Links {
             of_peer.display(),
             of_station.display()
         ));
-        peer.ip("addr add 192.0.2.2/24 dev eth0\nlink set eth0 up");
-        station.ip("addr add 198.51.100.7/24 dev eth0\nlink set eth0 up");
+        // What is sent directly is forwarded by the router.
+        router.sysctl("net/ipv4/ip_forward", "1");
+        peer.ip("addr add 192.0.2.2/24 dev eth0\nlink set eth0 up\nroute add 198.51.100.0/24 via 192.0.2.1");
+        station.ip("addr add 198.51.100.7/24 dev eth0\nlink set eth0 up\nroute add 192.0.2.0/24 via 198.51.100.1");
         until("both links are up", PATIENCE, || {
             let shown = router.ip_show("-oneline link show type veth");
             (shown.matches(" state UP ").count() == 2).then_some(())

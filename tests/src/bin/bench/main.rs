@@ -3,16 +3,25 @@
 //! A BGP peer feeds a made-up table, a station counts what comes out and checks that it is the same table. Subjects that are installed are measured with
 //! the same input and the same station; those that are not are named.
 
+mod arrivals;
+mod churn;
 mod dump;
+mod dumping;
 mod fanout;
 mod feeder;
 mod frames;
+mod latency;
 mod links;
 mod live;
+mod others;
+mod real;
+mod recorded;
 mod relay;
 mod report;
+mod scale;
 mod station;
 mod subject;
+mod watch;
 
 use std::{
     fs,
@@ -26,6 +35,7 @@ use clap::Parser;
 use lab::table::{Shape, Table};
 
 use links::{Links, PEER};
+use others::Others;
 use report::{Machine, Report};
 use subject::Kind;
 
@@ -42,6 +52,10 @@ enum Bench {
     Fanout,
     /// Seven stations beside one that takes nothing.
     Slow,
+    /// The whole table that goes and comes back, again and again.
+    Churn,
+    /// Peers and routes as they become more.
+    Scale,
 }
 
 /// Measures bmpd, and what else is installed.
@@ -56,6 +70,12 @@ struct Arguments {
     /// How often each is measured, after a warm-up.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// A table that a collector recorded (MRT: table dumps, updates), which live and dump take too; those in ../shared/data/mrt by default.
+    #[arg(long, value_name = "FILE")]
+    mrt: Vec<PathBuf>,
+    /// How many stations there are in fanout (beside one alone) and in slow.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    stations: Option<u16>,
     /// Writes the results there too.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -75,6 +95,8 @@ struct Setting {
     links: Links,
     table: Table,
     runs: usize,
+    /// How many stations there are, where it is chosen.
+    stations: Option<u16>,
     /// Those that can be measured, bmpd first.
     subjects: Vec<Kind>,
 }
@@ -83,6 +105,11 @@ impl Setting {
     fn routes(&self) -> u64 {
         self.table.sum.routes
     }
+}
+
+/// What the BGP peer's table is made of.
+fn shape(routes: usize) -> Shape {
+    Shape { routes, asn: PEER.1, next_hop: PEER.0, ..Shape::default() }
 }
 
 /// The longest that one thing may take.
@@ -115,17 +142,26 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
         }
     }
     say(&format!("a table of {} routes", arguments.routes))?;
-    let table = Table::new(&Shape { routes: arguments.routes, asn: PEER.1, next_hop: PEER.0, ..Shape::default() });
-    let setting = Setting { links: Links::new()?, table, runs: arguments.runs.max(1), subjects };
+    let table = Table::new(&shape(arguments.routes));
+    let (runs, stations) = (arguments.runs.max(1), arguments.stations);
+    let setting = Setting { links: Links::new()?, table, runs, stations, subjects };
+    let others = Others::from_now()?;
     let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
     if wanted(Bench::Dump) {
         dump::run(&setting, &mut report)?;
+        dumping::memory(&setting, &mut report)?;
     }
     if wanted(Bench::Live) {
         live::run(&setting, &mut report)?;
+        latency::live(&setting, &mut report)?;
+    }
+    let recorded = real::Wanted { live: wanted(Bench::Live), dump: wanted(Bench::Dump) };
+    if recorded.live || recorded.dump {
+        real::run(&setting, &arguments.mrt, recorded, &mut report)?;
     }
     if wanted(Bench::Relay) {
         relay::run(&setting, &mut report)?;
+        latency::relay(&setting, &mut report)?;
     }
     if wanted(Bench::Fanout) {
         fanout::run(&setting, &mut report)?;
@@ -133,6 +169,13 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     if wanted(Bench::Slow) {
         fanout::slow(&setting, &mut report)?;
     }
+    if wanted(Bench::Churn) {
+        churn::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Scale) {
+        scale::run(&setting, &mut report)?;
+    }
+    others.note(&mut report)?;
     if let Some(path) = &arguments.json {
         fs::write(path, report.json())?;
     }

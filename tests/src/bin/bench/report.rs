@@ -33,6 +33,11 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// The same in another unit.
+    pub(crate) fn each(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().map(|value| change(*value)).collect())
+    }
+
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -47,7 +52,7 @@ impl Samples {
     fn spread(&self) -> f64 {
         let (least, most) =
             self.0.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
-        (most - least) / 2.0 / self.median()
+        (most - least) / 2.0 / self.median().abs()
     }
 }
 
@@ -228,8 +233,8 @@ fn number(value: f64) -> String {
     if value.abs() < 100.0 {
         return format!("{value:.2}");
     }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
+    let digits = format!("{:.0}", value.abs());
+    let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place) % 3 == 0 {
             text.push(',');

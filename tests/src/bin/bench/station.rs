@@ -15,6 +15,7 @@ const COMMON: usize = 6;
 const PER_PEER: usize = 42;
 const BGP: usize = 19;
 const MP_REACH: u8 = 14;
+const MP_UNREACH: u8 = 15;
 
 /// What came over one connection, up to the last route that was waited for.
 #[derive(Clone, Debug)]
@@ -41,13 +42,32 @@ impl Station {
         Ok(Self { listener: netns.enter(|| TcpListener::bind(address))? })
     }
 
+    /// Takes the next connection.
+    pub(crate) fn accept(&self, patience: Duration) -> io::Result<TcpStream> {
+        let started = Instant::now();
+        self.listener.set_nonblocking(true)?;
+        let accepted = loop {
+            match self.listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && started.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    break Err(io::Error::other(format!("a connection did not come in {patience:?}")));
+                }
+                accepted => break accepted,
+            }
+        };
+        self.listener.set_nonblocking(false)?;
+        Ok(accepted?.0)
+    }
+
     /// Takes the next connection, and counts until so many routes have come. The rest is read and left alone, until what this gives is dropped.
     pub(crate) fn count(&self, routes: u64) -> io::Result<Count> {
         let listener = self.listener.try_clone()?;
         let (sender, receiver) = sync_channel(2);
         let (end, ended) = sync_channel(0);
         std::thread::spawn(move || {
-            if let Err(error) = follow(&listener, routes, &sender, &ended) {
+            if let Err(error) = follow(listener, routes, &sender, &ended) {
                 // Nobody may wait any more.
                 let _ = sender.send(Err(error));
             }
@@ -94,13 +114,15 @@ impl Count {
 }
 
 fn follow(
-    listener: &TcpListener,
+    listener: TcpListener,
     routes: u64,
     sender: &SyncSender<io::Result<Told>>,
     ended: &Receiver<()>,
 ) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
     let accepted = Instant::now();
+    // Who listens there next does not have to wait for this connection's end.
+    drop(listener);
     // Nobody may wait for this.
     let _ = sender.send(Ok(Told::Connected));
     let mut reader = Reader::default();
@@ -125,16 +147,20 @@ fn follow(
     }
 }
 
-#[derive(Default)]
-struct Reader {
-    sum: Sum,
-    prefixes: Sum,
-    messages: u64,
-    bytes: u64,
+/// What came, added up.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    pub(crate) sum: Sum,
+    pub(crate) prefixes: Sum,
+    /// Prefixes that were withdrawn.
+    pub(crate) withdrawn: Sum,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Reader {
-    fn read(&mut self, stream: &mut TcpStream, routes: u64) -> io::Result<()> {
+    /// Reads until so many routes were announced.
+    pub(crate) fn read(&mut self, stream: &mut TcpStream, routes: u64) -> io::Result<()> {
         let mut buffer = vec![0; 2 * READ];
         let mut filled = 0;
         while self.sum.routes < routes {
@@ -144,29 +170,39 @@ impl Reader {
                 return Err(io::Error::other(format!("the connection ended after {have} of {routes} routes")));
             }
             filled += read;
-            let mut at = 0;
-            while let Some(length) = length(&buffer[at..filled]) {
-                let Some(frame) = buffer[at..filled].get(..length) else { break };
-                self.frame(frame);
-                at += length;
-            }
-            self.bytes += at as u64;
-            buffer.copy_within(at..filled, 0);
-            filled -= at;
+            let used = self.take(&buffer[..filled]);
+            buffer.copy_within(used..filled, 0);
+            filled -= used;
         }
         Ok(())
+    }
+
+    /// Takes the whole messages that bytes begin with: how many bytes those are.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(length) = length(&bytes[at..]) {
+            let Some(frame) = bytes[at..].get(..length) else { break };
+            self.frame(frame);
+            at += length;
+        }
+        self.bytes += at as u64;
+        at
     }
 
     fn frame(&mut self, frame: &[u8]) {
         self.messages += 1;
         let Some(update) = frame.get(COMMON + PER_PEER + BGP..).filter(|_| frame[5] == 0) else { return };
-        let Some((_, rest)) = field(update) else { return };
+        let Some((withdrawn, rest)) = field(update) else { return };
         let Some((attributes, nlri)) = field(rest) else { return };
+        self.withdrawn.add_all(withdrawn, &[]);
         if !nlri.is_empty() {
             self.routes(nlri, attributes);
         }
-        if let Some(nlri) = ipv4_in_mp_reach(attributes) {
+        if let Some(nlri) = ipv4_of(MP_REACH, attributes) {
             self.routes(nlri, attributes);
+        }
+        if let Some(nlri) = ipv4_of(MP_UNREACH, attributes) {
+            self.withdrawn.add_all(nlri, &[]);
         }
     }
 
@@ -177,7 +213,7 @@ impl Reader {
 }
 
 /// The length of the BMP message that bytes begin with, once it is there.
-fn length(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(1..5)?;
     Some(u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize)
 }
@@ -187,8 +223,8 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-/// Some daemons put IPv4 unicast routes there (RFC 4760 §3).
-fn ipv4_in_mp_reach(mut attributes: &[u8]) -> Option<&[u8]> {
+/// Some daemons put IPv4 unicast routes there: into MP_REACH_NLRI (RFC 4760 §3) and MP_UNREACH_NLRI (§4).
+fn ipv4_of(wanted: u8, mut attributes: &[u8]) -> Option<&[u8]> {
     loop {
         let [flags, kind, rest @ ..] = attributes else { return None };
         let (value, rest) = if flags & 0x10 == 0 {
@@ -197,8 +233,12 @@ fn ipv4_in_mp_reach(mut attributes: &[u8]) -> Option<&[u8]> {
         } else {
             field(rest)?
         };
-        if *kind == MP_REACH {
-            let [0, 1, 1, next_hop, rest @ ..] = value else { return None };
+        if *kind == wanted {
+            let [0, 1, 1, rest @ ..] = value else { return None };
+            if wanted == MP_UNREACH {
+                return Some(rest);
+            }
+            let (next_hop, rest) = rest.split_first()?;
             return rest.get(usize::from(*next_hop) + 1..);
         }
         attributes = rest;

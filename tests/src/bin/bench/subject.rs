@@ -9,7 +9,11 @@ use std::{
 };
 
 use lab::{bmpd::Bmpd, footprint::resident, process::Process};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::Signal,
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -139,6 +143,12 @@ impl Subject {
             Running::Bmpd(bmpd) => serde_json::from_str(&bmpd.display("display bmp feed --json")).ok(),
             Running::Other(..) => None,
         }
+    }
+
+    /// Processor time so far, of all its threads, to the nanosecond.
+    pub(crate) fn processor(&self) -> io::Result<Duration> {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        Ok(clock_gettime(clock_getcpuclockid(pid)?)?.into())
     }
 
     /// Processor time so far, of all its threads: in user space, and in the kernel.

@@ -1,0 +1,172 @@
+//! The whole table goes and comes back, and changes, again and again, while a station follows: what a flap takes, and whether memory stays as it is.
+
+use std::{
+    io,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use lab::table::{Shape, Table};
+
+use crate::{
+    PATIENCE, Setting,
+    dump::{check, one},
+    feeder::Feeder,
+    links::PEER,
+    report::{Goal, Report, Samples},
+    say, shape,
+    station::Station,
+    subject::{Kind, Subject, bgp_address},
+    watch::{Seen, Watch},
+};
+
+const BENCH: &str = "churn";
+/// How often the table goes and comes back.
+const FLAPS: usize = 8;
+/// The same of those that take long for it.
+const FEW_FLAPS: usize = 2;
+/// How long after a flap memory is read.
+const SETTLING: Duration = Duration::from_secs(1);
+/// What memory may grow by from the second flap to the last, as a factor. The same routes are the same bytes; what comes on top are freed blocks of the
+/// allocator that fit the next flap only almost, and that has an end. Six flaps that each left a hundredth of the table behind would be above it.
+const GROWTH: f64 = 1.05;
+/// What the second to the last flap may take, to FRR's.
+const TO_FRR: f64 = 0.1;
+
+/// What a flap is made of: the table, the same with other attributes, and its withdrawal.
+struct Flap<'a> {
+    table: &'a Table,
+    other: Table,
+    withdrawals: Vec<u8>,
+}
+
+/// How long one took.
+struct Took {
+    gone: Duration,
+    back: Duration,
+    changed: Duration,
+}
+
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    say("churn: a second table with other attributes, and the withdrawals")?;
+    let routes = setting.table.sum.routes as usize;
+    let other = Table::new(&Shape { variant: 1, ..shape(routes) });
+    let flap = Flap { table: &setting.table, other, withdrawals: setting.table.withdrawals() };
+    let mut times = Vec::new();
+    for &kind in &setting.subjects {
+        if kind == Kind::Gobgp {
+            report.note("GoBGP takes most of a minute for one table: it is left out of churn.".to_owned());
+            continue;
+        }
+        let (memory, time) = of(kind, setting, &flap, report)?;
+        if kind == Kind::Bmpd {
+            let growth = memory.last().zip(memory.get(1)).map_or(f64::NAN, |(last, second)| last / second);
+            report.ratio(
+                BENCH,
+                "memory after the last flap, to that after the second".to_owned(),
+                growth,
+                Goal::AtMost(GROWTH),
+            );
+        }
+        times.push((kind, time));
+    }
+    let time = |wanted: Kind| times.iter().find(|(kind, _)| *kind == wanted).map(|(_, time)| *time);
+    if let (Some(own), Some(frr)) = (time(Kind::Bmpd), time(Kind::Frr)) {
+        report.ratio(BENCH, "time of a flap, to FRR's".to_owned(), own / frr, Goal::AtMost(TO_FRR));
+    }
+    Ok(())
+}
+
+/// Memory after each flap, and the median of how long one takes.
+fn of(kind: Kind, setting: &Setting, flap: &Flap<'_>, report: &mut Report) -> io::Result<(Vec<f64>, f64)> {
+    let flaps = if kind == Kind::Bmpd { FLAPS } else { FEW_FLAPS };
+    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+    let subject = Subject::start(kind, &setting.links)?;
+    let watch = Watch::accept(&station, PATIENCE)?;
+    let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+    // The session's Peer Up is at the station before.
+    sleep(Duration::from_millis(500));
+    let fed = Fed { kind, watch: &watch, routes: setting.routes() };
+    fed.announced(&mut feeder, flap.table)?;
+    let (mut gone, mut back, mut changed, mut all) = <(Samples, Samples, Samples, Samples)>::default();
+    let mut memory = Vec::new();
+    for number in 1..=flaps {
+        say(&format!("churn: {}, flap {number} of {flaps}", kind.name()))?;
+        let took = fed.flap(&mut feeder, flap)?;
+        sleep(SETTLING);
+        memory.push((subject.resident() as f64 - subject.journal_bytes() as f64 / 1024.0) / 1024.0);
+        // The first makes room that the others use.
+        if number > 1 {
+            gone.push(took.gone.as_secs_f64());
+            back.push(took.back.as_secs_f64());
+            changed.push(took.changed.as_secs_f64());
+            all.push((took.gone + took.back + took.changed).as_secs_f64());
+        }
+    }
+    drop(watch);
+    // What the flaps have left is the table as it was fed last.
+    let count = station.count(setting.routes())?;
+    count.wait_connected(PATIENCE)?;
+    check(kind, &count.wait_done(PATIENCE)?, setting, report)?;
+    let time = all.median();
+    for (what, samples) in [
+        ("until all is withdrawn", gone),
+        ("until all is back", back),
+        ("until all has changed", changed),
+        ("a whole flap", all),
+    ] {
+        report.row(BENCH, kind.name(), what, "s", samples);
+    }
+    for (what, flap) in [("memory after the second flap", 2), ("memory after the last flap", FLAPS)] {
+        if let Some(value) = memory.get(flap - 1) {
+            report.row(BENCH, kind.name(), what, "MiB", one(*value));
+        }
+    }
+    Ok((memory, time))
+}
+
+/// A subject that is fed, and the station that it tells.
+struct Fed<'a> {
+    kind: Kind,
+    watch: &'a Watch,
+    routes: u64,
+}
+
+impl Fed<'_> {
+    /// All is withdrawn; all comes back, with other attributes; and all is changed to what it was.
+    fn flap(&self, feeder: &mut Feeder, flap: &Flap<'_>) -> io::Result<Took> {
+        let gone = self.withdrawn(feeder, flap)?;
+        let back = self.announced(feeder, &flap.other)?;
+        let changed = self.announced(feeder, flap.table)?;
+        Ok(Took { gone, back, changed })
+    }
+
+    fn withdrawn(&self, feeder: &mut Feeder, flap: &Flap<'_>) -> io::Result<Duration> {
+        let before = self.watch.seen();
+        let began = feeder.send(&flap.withdrawals)?;
+        let seen = self.watch.wait(&before, 0, self.routes, PATIENCE)?;
+        self.is_right(seen.withdrawn == flap.table.prefixes && seen.sum.routes == 0, "withdrew")?;
+        Ok(since(began, &seen))
+    }
+
+    fn announced(&self, feeder: &mut Feeder, table: &Table) -> io::Result<Duration> {
+        let before = self.watch.seen();
+        let began = feeder.send(&table.bytes)?;
+        let seen = self.watch.wait(&before, self.routes, 0, PATIENCE)?;
+        // Others than bmpd write attributes anew.
+        let same = seen.prefixes == table.prefixes && (self.kind != Kind::Bmpd || seen.sum == table.sum);
+        self.is_right(same && seen.withdrawn.routes == 0, "announced")?;
+        Ok(since(began, &seen))
+    }
+
+    fn is_right(&self, right: bool, what: &str) -> io::Result<()> {
+        if right {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("what {} {what} is not the table that it was told to", self.kind.name())))
+    }
+}
+
+fn since(began: Instant, seen: &Seen) -> Duration {
+    seen.at.duration_since(began)
+}

@@ -1,0 +1,265 @@
+//! Latency of single updates: from the sender's write to the station's read, through bmpd, and of the same messages over a connection of their own.
+//!
+//! One clock measures both, as both ends are on one machine. What bmpd adds is the difference of the two: at every percentile, as they are measured in turns.
+
+use std::{
+    io::{self, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    bgp::{self, Prefix},
+    bmp::{self, PRE_POLICY, Peer},
+    netns::Netns,
+};
+use nix::sys::prctl::set_timerslack;
+
+use crate::{
+    PATIENCE, Setting,
+    arrivals::Arrivals,
+    feeder::Feeder,
+    frames::Frames,
+    links::{PEER, PLAIN_PORT, STATION},
+    relay,
+    report::{Goal, Report, Samples},
+    say,
+    station::{Reader, Station},
+    subject::{Kind, RELAY, Subject, bgp_address},
+};
+
+/// Updates a second.
+const RATES: [u32; 3] = [1_000, 10_000, 100_000];
+/// How long each rate is kept up at a time, and how often in one run: both ways in turns, so that what else the machine does is the same for both.
+const TIME: Duration = Duration::from_millis(200);
+const TURNS: usize = 10;
+/// How long before the first update the receiver is there.
+const BEFORE: Duration = Duration::from_millis(20);
+/// Percentiles, and what they are called.
+const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")];
+/// What bmpd may add, at which rate and percentile, in ms.
+const MOST_ADDED: (u32, &str, f64) = (10_000, "p99", 1.0);
+/// As much of the rate as has to be reached for the figures to be those of the rate.
+const ENOUGH: f64 = 0.95;
+
+/// One update of many that are alike: a host route of 10.0.0.0/8, which the made-up table leaves out. The number is in the last bytes.
+struct Updates {
+    bytes: Vec<u8>,
+    /// How long each is.
+    length: usize,
+    count: usize,
+}
+
+impl Updates {
+    /// Another round has other attributes, so that each is a change.
+    fn new(count: usize, round: u32, wrap: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        let mut bytes = Vec::new();
+        let community = [&[0xc0, 8, 4][..], &round.to_be_bytes()].concat();
+        for number in 0..count {
+            let prefix = Prefix { network: (0x0a00_0000 | number as u32).into(), length: 32 };
+            bytes.extend(wrap(&bgp::announce_with(&[prefix], PEER.1, PEER.0, &community)));
+        }
+        Self { length: bytes.len() / count.max(1), bytes, count }
+    }
+
+    fn some(&self, from: usize, to: usize) -> &[u8] {
+        self.bytes.get(from * self.length..to * self.length).unwrap_or_default()
+    }
+}
+
+/// A way through bmpd, which has the table already.
+struct Way<'a> {
+    bench: &'static str,
+    /// Writes to bmpd.
+    send: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
+    /// Whether bmpd is sent BMP, and not BGP.
+    relayed: bool,
+    /// What the station takes from bmpd.
+    arrivals: Arrivals,
+    /// Where the sender is.
+    sender: &'a Netns,
+}
+
+/// From a BGP peer to a station.
+pub(crate) fn live(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+    let _subject = Subject::start(Kind::Bmpd, &setting.links)?;
+    let mut arrivals = Arrivals::new(station.accept(PATIENCE)?)?;
+    let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+    feeder.send(&setting.table.bytes)?;
+    is_the_table(&arrivals.skip(setting.routes())?, setting)?;
+    let mut send = |bytes: &[u8]| feeder.send(bytes).map(drop);
+    let way = Way { bench: "live", send: &mut send, relayed: false, arrivals, sender: &setting.links.peer };
+    run(way, setting, report)
+}
+
+/// From a BMP daemon beside bmpd to a station.
+pub(crate) fn relay(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+    let _subject = Subject::relay(&setting.links, 1)?;
+    let mut arrivals = Arrivals::new(station.accept(PATIENCE)?)?;
+    let mut daemon = relay::connect(setting, RELAY)?;
+    daemon.set_nodelay(true)?;
+    daemon.write_all(&Frames::packed(&setting.table).bytes)?;
+    is_the_table(&arrivals.skip(setting.routes())?, setting)?;
+    let mut send = |bytes: &[u8]| daemon.write_all(bytes);
+    let way = Way { bench: "relay", send: &mut send, relayed: true, arrivals, sender: &setting.links.router };
+    run(way, setting, report)
+}
+
+fn is_the_table(reader: &Reader, setting: &Setting) -> io::Result<()> {
+    if reader.sum == setting.table.sum {
+        return Ok(());
+    }
+    Err(io::Error::other("what bmpd sent is not the table that it was fed"))
+}
+
+/// Measures it at each rate, in turns with a direct connection.
+fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let bench = way.bench;
+    let (mut direct, mut direct_arrivals) = connect(setting, way.sender)?;
+    let mut send_direct = |bytes: &[u8]| direct.write_all(bytes);
+    let mut arrivals = way.arrivals;
+    let framed = |update: &[u8]| bmp::route_monitoring(&Peer::default(), PRE_POLICY, update);
+    let mut round = 0;
+    for rate in RATES {
+        let (mut through, mut alone, mut added) = <([Samples; 3], [Samples; 3], [Samples; 3])>::default();
+        for run in 0..=setting.runs {
+            say(&format!(
+                "{bench}: latency at {rate} updates/s, {}",
+                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
+            ))?;
+            let (mut own, mut plain) = <(Took, Took)>::default();
+            for _ in 0..TURNS {
+                round += 1;
+                let count = (f64::from(rate) * TIME.as_secs_f64()) as usize;
+                let (as_bgp, as_bmp) = (Updates::new(count, round, <[u8]>::to_vec), Updates::new(count, round, framed));
+                let sent = if way.relayed { &as_bmp } else { &as_bgp };
+                own.measure(sent, &as_bgp, rate, way.send, &mut arrivals)?;
+                plain.measure(&as_bmp, &as_bgp, rate, &mut send_direct, &mut direct_arrivals)?;
+            }
+            own.sort();
+            plain.sort();
+            if run == 0 {
+                continue;
+            }
+            for (who, took) in [("bmpd", &own), ("the direct connection", &plain)] {
+                if took.pace() < ENOUGH * f64::from(rate) {
+                    report.note(format!(
+                        "{bench}: at {rate} updates/s the sender to {who} did not keep up: {:.0} updates/s.",
+                        took.pace()
+                    ));
+                }
+            }
+            for (index, (part, _)) in PERCENTILES.iter().enumerate() {
+                let (own, plain) = (own.percentile(*part), plain.percentile(*part));
+                through[index].push(own);
+                alone[index].push(plain);
+                added[index].push(own - plain);
+            }
+        }
+        for (index, (_, name)) in PERCENTILES.iter().enumerate() {
+            if (rate, *name) == (MOST_ADDED.0, MOST_ADDED.1) {
+                let (own, plain) = (through[index].median() / 1000.0, alone[index].median() / 1000.0);
+                let what = format!("latency that is added at {rate} updates/s, {name}, in ms");
+                let is = if plain < MOST_ADDED.2 { added[index].median() / 1000.0 } else { own };
+                if plain >= MOST_ADDED.2 {
+                    // A difference of two such times says nothing, not even when it is small.
+                    report.note(format!(
+                        "{bench}: a direct connection alone has a {name} of {plain:.2} ms at {rate} updates/s on this machine, so that all of the time through bmpd is taken for what it adds."
+                    ));
+                }
+                report.ratio(bench, what, is, Goal::AtMost(MOST_ADDED.2));
+            }
+        }
+        for (what, samples) in [("through bmpd", through), ("direct", alone), ("added by bmpd", added)] {
+            for ((_, name), samples) in PERCENTILES.iter().zip(samples) {
+                report.row(bench, &format!("{what}, {rate} updates/s"), name, "µs", samples);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A connection of the same hosts that nothing is in between of but the kernel.
+fn connect(setting: &Setting, sender: &Netns) -> io::Result<(TcpStream, Arrivals)> {
+    let address = SocketAddr::from((STATION, PLAIN_PORT));
+    let listener = setting.links.station.enter(|| TcpListener::bind(address))?;
+    let stream = sender.enter(|| TcpStream::connect(address))?;
+    stream.set_nodelay(true)?;
+    Ok((stream, Arrivals::new(listener.accept()?.0)?))
+}
+
+/// How long each of many updates took, in µs, and how long they were sent for.
+#[derive(Default)]
+struct Took {
+    micros: Vec<f64>,
+    sending: Duration,
+}
+
+impl Took {
+    /// Sends them at a pace, and takes what arrives. `expected` is each UPDATE as it has to be there.
+    fn measure(
+        &mut self,
+        sent: &Updates,
+        expected: &Updates,
+        rate: u32,
+        send: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        arrivals: &mut Arrivals,
+    ) -> io::Result<()> {
+        let began = Instant::now();
+        let (at, arrived) = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| arrivals.take(expected.some(0, 1), expected.count, began));
+            sleep(BEFORE);
+            let at = paced(sent, rate, began, send);
+            (at, taking.join().map_err(|_| io::Error::other("the receiver failed")))
+        });
+        let (at, arrived) = (at?, arrived??);
+        let took = at.iter().zip(&arrived).map(|(sent, arrived)| arrived.saturating_sub(*sent));
+        self.micros.extend(took.map(|took| took.as_secs_f64() * 1e6));
+        self.sending += at.last().zip(at.first()).map_or(Duration::ZERO, |(last, first)| *last - *first);
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        self.micros.sort_by(f64::total_cmp);
+    }
+
+    /// How many a second.
+    fn pace(&self) -> f64 {
+        self.micros.len() as f64 / self.sending.as_secs_f64()
+    }
+
+    /// Once they are sorted.
+    fn percentile(&self, part: f64) -> f64 {
+        let last = self.micros.len().saturating_sub(1);
+        self.micros.get((part * last as f64).round() as usize).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// Sends each when it is due: when each was written, since `began`. What is due at once, because the machine does not wake for each, is one write, as it is
+/// of a BGP speaker.
+fn paced(
+    updates: &Updates,
+    rate: u32,
+    began: Instant,
+    send: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Vec<Duration>> {
+    // A sleep may otherwise last 50 µs longer than it should.
+    set_timerslack(1)?;
+    let mut at = Vec::with_capacity(updates.count);
+    let start = Instant::now();
+    while at.len() < updates.count {
+        let now = start.elapsed();
+        let due = ((now.as_secs_f64() * f64::from(rate)) as usize + 1).min(updates.count);
+        if due > at.len() {
+            let written = began.elapsed();
+            send(updates.some(at.len(), due))?;
+            at.resize(due, written);
+        }
+        let next = Duration::from_secs_f64(at.len() as f64 / f64::from(rate));
+        sleep(next.saturating_sub(start.elapsed()));
+    }
+    Ok(at)
+}

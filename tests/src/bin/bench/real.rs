@@ -1,0 +1,86 @@
+//! Tables that collectors recorded, in the place of the made-up one: live and dumped.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use crate::{
+    PATIENCE, Setting,
+    dump::{check_table, one},
+    links::{STATION, STATION_PORT},
+    recorded::{self, Recorded},
+    relay::connect,
+    report::{Report, Samples},
+    say,
+    station::Station,
+    subject::{RELAY, Subject},
+};
+
+/// What is measured of each file.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) live: bool,
+    pub(crate) dump: bool,
+}
+
+/// Measures each of these files; of those that lie beside the checkout if there are none. One that lies there may be of a kind that has no table.
+pub(crate) fn run(setting: &Setting, files: &[PathBuf], wanted: Wanted, report: &mut Report) -> io::Result<()> {
+    if !files.is_empty() {
+        return files.iter().try_for_each(|path| file(setting, path, wanted, report));
+    }
+    match recorded::files() {
+        Ok(files) => files.iter().try_for_each(|path| file(setting, path, wanted, report)),
+        Err(why) => {
+            report.absent("tables that were recorded", &why);
+            Ok(())
+        }
+    }
+}
+
+fn file(setting: &Setting, path: &Path, wanted: Wanted, report: &mut Report) -> io::Result<()> {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    say(&format!("recorded: {name} is read"))?;
+    let recorded = Recorded::read(path)?;
+    let frames = recorded.frames();
+    let routes = frames.sum.routes;
+    if routes == 0 {
+        report.note(format!("{name} has no IPv4 unicast routes at its end: it is not measured."));
+        return Ok(());
+    }
+    let (mut live, mut dump) = <(Samples, Samples)>::default();
+    for run in 0..=setting.runs {
+        say(&format!("recorded: {name}, {}", if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+        let count = station.count(routes)?;
+        let subject = Subject::relay(&setting.links, 2)?;
+        count.wait_connected(PATIENCE)?;
+        let mut daemon = connect(setting, RELAY)?;
+        let began = Instant::now();
+        daemon.write_all(&frames.bytes)?;
+        let counted = count.wait_done(PATIENCE)?;
+        check_table("bmpd", &counted, &frames)?;
+        if subject.routes() != Some(routes) {
+            return Err(io::Error::other(format!("bmpd does not have the {routes} routes of {name}")));
+        }
+        // Another station, that comes when the table is there.
+        let late = Station::listen(&setting.links.station, SocketAddr::from((STATION, STATION_PORT + 1)))?;
+        let dumped = late.count(routes)?.wait_done(PATIENCE)?;
+        check_table("bmpd", &dumped, &frames)?;
+        if run > 0 {
+            live.push(routes as f64 / (counted.last - began).as_secs_f64());
+            dump.push(routes as f64 / dumped.since_accept.as_secs_f64());
+        }
+    }
+    let of = format!("bmpd, {name}");
+    for (bench, samples, wanted) in [("live", live, wanted.live), ("dump", dump, wanted.dump)] {
+        if wanted {
+            report.row(bench, &of, "routes", "", one(routes as f64));
+            report.row(bench, &of, "peers", "", one(recorded.peers() as f64));
+            report.row(bench, &of, "rate", "routes/s", samples);
+        }
+    }
+    Ok(())
+}

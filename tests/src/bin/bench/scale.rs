@@ -1,0 +1,226 @@
+//! How time and memory grow: with peers that each have a table, and with the routes of one peer.
+
+use std::{
+    io::{self, Write as _},
+    net::Ipv4Addr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    bmp::{self, PRE_POLICY, Peer},
+    table::{Shape, Sum, Table},
+};
+
+use crate::{
+    PATIENCE, Setting,
+    feeder::Feeder,
+    links::PEER,
+    relay::connect,
+    report::{Goal, Report, Samples},
+    say, shape,
+    station::{Counted, Station},
+    subject::{Kind, RELAY, Subject, bgp_address},
+};
+
+const BENCH: &str = "scale";
+/// So many peers, each with a tenth of the table's routes.
+const PEERS: [u32; 3] = [1, 10, 100];
+/// So many times the table's routes, of one peer.
+const TIMES: [usize; 3] = [1, 2, 4];
+/// There is not room for more in the table of one peer.
+const MOST: usize = 4_000_000;
+/// How long after the last route memory is read.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How often each is measured, at most: what is measured takes long, and begins with a process of its own each time.
+const RUNS: usize = 3;
+/// What a route may take, in bytes.
+const BYTES_A_ROUTE: f64 = 80.0;
+/// What a route of a hundred peers, or of the largest table, may take of time, to one of the smallest table's: it has to wait for memory more often.
+const TIME_A_ROUTE: f64 = 2.0;
+/// What memory has to be there, for each route that is fed.
+const NEEDED: u64 = 150;
+
+/// What one size came to.
+#[derive(Default)]
+struct Size {
+    routes: usize,
+    seconds: Samples,
+    cpu: Samples,
+    /// In bytes, without the journal.
+    memory: Samples,
+}
+
+impl Size {
+    fn new(routes: usize) -> Self {
+        Self { routes, ..Self::default() }
+    }
+
+    fn seconds_a_route(&self) -> f64 {
+        self.seconds.median() / self.routes as f64
+    }
+
+    fn report(self, subject: &str, report: &mut Report) {
+        let routes = self.routes as f64;
+        report.row(BENCH, subject, "rate", "routes/s", self.seconds.each(|seconds| routes / seconds));
+        report.row(BENCH, subject, "time", "s", self.seconds);
+        report.row(BENCH, subject, "processor time", "s", self.cpu);
+        report.row(BENCH, subject, "resident memory", "MiB", self.memory.each(|bytes| bytes / MIB));
+    }
+}
+
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    peers(setting, report)?;
+    routes(setting, report)
+}
+
+/// Several peers of one daemon. Every second one hears the same as its neighbour, as clients of one route reflector do; the others hear the same routes
+/// with attributes of their own.
+fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let each = (setting.table.sum.routes as usize / 10).max(1);
+    let mut sizes = Vec::new();
+    for peers in PEERS {
+        let routes = each * peers as usize;
+        if !is_room(routes, report) {
+            continue;
+        }
+        say(&format!("scale: {peers} peers of {each} routes"))?;
+        let (bytes, sum) = frames(peers, each);
+        let mut size = Size::new(routes);
+        for run in 1..=setting.runs.min(RUNS) {
+            say(&format!("scale: {peers} peers of {each} routes, run {run}"))?;
+            let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+            let count = station.count(routes as u64)?;
+            let subject = Subject::relay(&setting.links, 1)?;
+            count.wait_connected(PATIENCE)?;
+            let mut daemon = connect(setting, RELAY)?;
+            let before = subject.cpu();
+            let began = Instant::now();
+            daemon.write_all(&bytes)?;
+            let counted = count.wait_done(PATIENCE)?;
+            measured(&mut size, &subject, before, counted.last - began, &counted, sum)?;
+        }
+        sizes.push((peers, size));
+    }
+    grows(report, sizes.iter().map(|(_, size)| size), "peers");
+    for (peers, size) in sizes {
+        size.report(&format!("{peers} peers of {each} routes"), report);
+    }
+    Ok(())
+}
+
+/// One BGP peer, and larger tables.
+fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let mut sizes = Vec::new();
+    for times in TIMES {
+        let routes = times * setting.table.sum.routes as usize;
+        if routes > MOST {
+            report.note(format!("scale: a table has at most {MOST} routes: {routes} are not measured."));
+            continue;
+        }
+        if !is_room(routes, report) {
+            continue;
+        }
+        say(&format!("scale: a table of {routes} routes"))?;
+        let table = Table::new(&shape(routes));
+        let mut size = Size::new(routes);
+        for run in 1..=setting.runs.min(RUNS) {
+            say(&format!("scale: {routes} routes of one peer, run {run}"))?;
+            let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+            let count = station.count(routes as u64)?;
+            let subject = Subject::start(Kind::Bmpd, &setting.links)?;
+            count.wait_connected(PATIENCE)?;
+            let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+            // The session's Peer Up is at the station before.
+            sleep(Duration::from_millis(500));
+            let before = subject.cpu();
+            let began = feeder.send(&table.bytes)?;
+            let counted = count.wait_done(PATIENCE)?;
+            measured(&mut size, &subject, before, counted.last - began, &counted, table.sum)?;
+        }
+        sizes.push(size);
+    }
+    if let [first, .., last] = sizes.as_slice() {
+        let (routes, more) = (first.routes, last.routes);
+        let slope = (last.memory.median() - first.memory.median()) / (more - routes) as f64;
+        report.ratio(
+            BENCH,
+            format!("bytes of memory for each route more, from {routes} to {more}"),
+            slope,
+            Goal::AtMost(BYTES_A_ROUTE),
+        );
+    }
+    grows(report, sizes.iter(), "routes of one peer");
+    for size in sizes {
+        let subject = format!("{} routes of one peer", size.routes);
+        size.report(&subject, report);
+    }
+    Ok(())
+}
+
+/// The time for each route of the most, to that of the fewest.
+fn grows<'a>(report: &mut Report, mut sizes: impl Iterator<Item = &'a Size>, of: &str) {
+    if let (Some(first), Some(last)) = (sizes.next(), sizes.last()) {
+        let ratio = last.seconds_a_route() / first.seconds_a_route();
+        let what = format!("{of}: time a route with {} routes, to that with {}", last.routes, first.routes);
+        report.ratio(BENCH, what, ratio, Goal::AtMost(TIME_A_ROUTE));
+    }
+}
+
+/// Takes down one run: its time, and memory some seconds later.
+fn measured(
+    size: &mut Size,
+    subject: &Subject,
+    before: (Duration, Duration),
+    time: Duration,
+    counted: &Counted,
+    fed: Sum,
+) -> io::Result<()> {
+    if counted.sum != fed {
+        return Err(io::Error::other("what bmpd sent is not what it was fed"));
+    }
+    let after = subject.cpu();
+    size.seconds.push(time.as_secs_f64());
+    size.cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+    sleep(SETTLING);
+    size.memory.push(subject.resident() as f64 * 1024.0 - subject.journal_bytes() as f64);
+    Ok(())
+}
+
+/// Whether so many routes fit into this machine's memory.
+fn is_room(routes: usize, report: &mut Report) -> bool {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10;
+    let needed = NEEDED * routes as u64;
+    if available < needed {
+        report.note(format!(
+            "scale: {routes} routes need about {} MB, and {} MB are free: not measured.",
+            needed / 1_000_000,
+            available / 1_000_000
+        ));
+    }
+    available >= needed
+}
+
+/// What a daemon says of so many peers, and the sum over their tables.
+fn frames(peers: u32, each: usize) -> (Vec<u8>, Sum) {
+    let mut bytes = bmp::initiation("daemon");
+    let mut sum = Sum::default();
+    for number in 0..peers {
+        let address = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 1, 0, 1)) + number);
+        // Every second one is alike.
+        let own = if number % 2 == 0 { 0 } else { number };
+        let peer = Peer { address, asn: 65001 + own, router_id: address };
+        let table = Table::new(&Shape { variant: own, asn: peer.asn, ..shape(each) });
+        bytes.extend(bmp::peer_up(&peer));
+        for message in table.messages() {
+            bytes.extend(bmp::route_monitoring(&peer, PRE_POLICY, message));
+        }
+        sum.routes += table.sum.routes;
+        sum.hash = sum.hash.wrapping_add(table.sum.hash);
+    }
+    (bytes, sum)
+}
+
+const MIB: f64 = 1024.0 * 1024.0;

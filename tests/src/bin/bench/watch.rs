@@ -1,0 +1,118 @@
+//! A station that follows for as long as it is needed, and what it was sent until now.
+
+use std::{
+    io::{self, Read as _},
+    net::TcpStream,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use lab::{table::Sum, wait::Watched};
+
+use crate::station::{Reader, Station};
+
+/// What is read at once.
+const READ: usize = 1 << 20;
+
+/// What came since the connection was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Routes that were announced.
+    pub(crate) sum: Sum,
+    /// The same without attributes.
+    pub(crate) prefixes: Sum,
+    /// Routes that were withdrawn.
+    pub(crate) withdrawn: Sum,
+    /// When the last byte of it came.
+    pub(crate) at: Instant,
+}
+
+impl Seen {
+    /// What came since an earlier moment.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            sum: less(self.sum, earlier.sum),
+            prefixes: less(self.prefixes, earlier.prefixes),
+            withdrawn: less(self.withdrawn, earlier.withdrawn),
+            at: self.at,
+        }
+    }
+}
+
+fn less(sum: Sum, earlier: Sum) -> Sum {
+    Sum { routes: sum.routes - earlier.routes, hash: sum.hash.wrapping_sub(earlier.hash) }
+}
+
+/// A connection that is followed. Dropped, it is closed.
+pub(crate) struct Watch {
+    stream: TcpStream,
+    seen: Arc<Watched<Seen>>,
+    ended: Arc<Mutex<Option<String>>>,
+}
+
+impl Watch {
+    /// Takes the station's next connection.
+    pub(crate) fn accept(station: &Station, patience: Duration) -> io::Result<Self> {
+        let stream = station.accept(patience)?;
+        let nothing = Sum::default();
+        let seen = Seen { sum: nothing, prefixes: nothing, withdrawn: nothing, at: Instant::now() };
+        let (seen, ended) = (Arc::new(Watched::new(seen)), Arc::default());
+        let mut reading = stream.try_clone()?;
+        let (told, end) = (Arc::clone(&seen), Arc::clone(&ended));
+        std::thread::spawn(move || {
+            let why = match follow(&mut reading, &told) {
+                Ok(()) => "it was closed".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            *Mutex::lock(&end).unwrap_or_else(PoisonError::into_inner) = Some(why);
+        });
+        Ok(Self { stream, seen, ended })
+    }
+
+    /// What has come until now.
+    pub(crate) fn seen(&self) -> Seen {
+        *self.seen.lock()
+    }
+
+    /// Waits until so many routes were announced and withdrawn since an earlier moment: what came since then.
+    pub(crate) fn wait(&self, earlier: &Seen, announced: u64, withdrawn: u64, patience: Duration) -> io::Result<Seen> {
+        let enough = |seen: &Seen| {
+            let since = seen.since(earlier);
+            (since.prefixes.routes >= announced && since.withdrawn.routes >= withdrawn).then_some(since)
+        };
+        self.seen.wait_for(patience, enough).ok_or_else(|| {
+            let since = self.seen().since(earlier);
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let ended = ended.map(|why| format!("; the connection ended: {why}")).unwrap_or_default();
+            io::Error::other(format!(
+                "the station was told of {} of {announced} routes and of {} of {withdrawn} withdrawals in {patience:?}{ended}",
+                since.prefixes.routes, since.withdrawn.routes
+            ))
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Its reader ends with it; it may be gone already.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+fn follow(stream: &mut TcpStream, seen: &Watched<Seen>) -> io::Result<()> {
+    let mut reader = Reader::default();
+    let mut buffer = vec![0; 2 * READ];
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..])?;
+        if read == 0 {
+            return Ok(());
+        }
+        filled += read;
+        let used = reader.take(&buffer[..filled]);
+        buffer.copy_within(used..filled, 0);
+        filled -= used;
+        let Reader { sum, prefixes, withdrawn, .. } = reader;
+        seen.change(|seen| *seen = Seen { sum, prefixes, withdrawn, at: Instant::now() });
+    }
+}
