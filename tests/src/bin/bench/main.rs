@@ -3,12 +3,14 @@
 //! A BGP peer feeds a made-up table, a station counts what comes out and checks that it is the same table. Subjects that are installed are measured with
 //! the same input and the same station; those that are not are named.
 
+mod connect;
 mod dump;
 mod fanout;
 mod feeder;
 mod frames;
 mod links;
 mod live;
+mod pin;
 mod relay;
 mod report;
 mod station;
@@ -42,6 +44,10 @@ enum Bench {
     Fanout,
     /// Seven stations beside one that takes nothing.
     Slow,
+    /// What the kernel programs cost a packet, and of throughput.
+    Pin,
+    /// 256 sessions: until they are there, move, come back; and what it takes to show them.
+    Connect,
 }
 
 /// Measures bmpd, and what else is installed.
@@ -132,6 +138,12 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if wanted(Bench::Slow) {
         fanout::slow(&setting, &mut report)?;
+    }
+    if wanted(Bench::Pin) {
+        pin::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Connect) {
+        connect::run(&setting, &mut report)?;
     }
     if let Some(path) = &arguments.json {
         fs::write(path, report.json())?;

@@ -1,0 +1,138 @@
+//! What is sent: much over one TCP connection, many short connections, or single datagrams; by sockets of a cgroup, or of none.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use lab::{kernel::Cgroup, netns::Netns};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use crate::links::{Links, STATION};
+
+/// What is written and read at once.
+const CHUNK: usize = 256 * 1024;
+
+/// Whose sockets are of a cgroup that programs may be attached to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ends<'a> {
+    pub(crate) sender: Option<&'a Cgroup>,
+    pub(crate) receiver: Option<&'a Cgroup>,
+}
+
+/// Does this with the process in a cgroup, if there is one.
+fn inside<R>(cgroup: Option<&Cgroup>, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+    match cgroup {
+        Some(cgroup) => cgroup.within(work)?,
+        None => work(),
+    }
+}
+
+/// Has a thread stay on one processor, where there are two: otherwise it is chance whether sender and receiver share one.
+fn stay_on(processor: usize) {
+    if thread::available_parallelism().is_ok_and(|there| there.get() >= 2) {
+        let mut set = CpuSet::new();
+        // Where it may not, it runs where it likes.
+        let _ = set.set(processor).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+    }
+}
+
+fn listen(station: &Netns, port: u16, cgroup: Option<&Cgroup>) -> io::Result<TcpListener> {
+    inside(cgroup, || station.enter(|| TcpListener::bind((STATION, port))))
+}
+
+/// Sends so many bytes from the router to the station over a new connection. Says how long it took until the last was there.
+pub(crate) fn bulk(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io::Result<Duration> {
+    let listener = listen(&links.station, port, ends.receiver)?;
+    let receiving: JoinHandle<io::Result<(usize, Instant)>> = thread::spawn(move || {
+        stay_on(1);
+        let (mut stream, _) = listener.accept()?;
+        let mut buffer = vec![0; CHUNK];
+        let mut taken = 0;
+        while taken < bytes {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                read => taken += read,
+            }
+        }
+        Ok((taken, Instant::now()))
+    });
+    let mut stream = inside(ends.sender, || connect(links, port))?;
+    let sending = thread::spawn(move || -> io::Result<Instant> {
+        stay_on(0);
+        let chunk = vec![0; CHUNK];
+        let mut left = bytes;
+        let began = Instant::now();
+        while left > 0 {
+            let part = left.min(CHUNK);
+            stream.write_all(&chunk[..part])?;
+            left -= part;
+        }
+        Ok(began)
+    });
+    let failed = |_| io::Error::other("a thread that sends or receives has failed");
+    let began = sending.join().map_err(failed)??;
+    let (taken, ended) = receiving.join().map_err(failed)??;
+    if taken == bytes { Ok(ended - began) } else { Err(io::Error::other(format!("{taken} of {bytes} bytes came"))) }
+}
+
+fn connect(links: &Links, port: u16) -> io::Result<TcpStream> {
+    links.router.enter(|| TcpStream::connect(SocketAddr::from((STATION, port))))
+}
+
+/// Opens and closes so many connections, one after the other.
+pub(crate) fn connections(links: &Links, port: u16, count: usize, cgroup: &Cgroup) -> io::Result<()> {
+    let listener = listen(&links.station, port, None)?;
+    inside(Some(cgroup), || {
+        links.router.enter(|| {
+            (0..count).try_for_each(|_| {
+                let stream = TcpStream::connect(SocketAddr::from((STATION, port)))?;
+                drop(listener.accept()?);
+                drop(stream);
+                Ok(())
+            })
+        })
+    })
+}
+
+/// Sockets between which single datagrams are sent. Nobody reads them: what is full takes no longer than what is not.
+pub(crate) struct Datagrams {
+    outside: UdpSocket,
+    inside: UdpSocket,
+    _station: UdpSocket,
+}
+
+impl Datagrams {
+    pub(crate) fn new(links: &Links, port: u16, cgroup: &Cgroup) -> io::Result<Self> {
+        let station = links.station.enter(|| UdpSocket::bind((STATION, port)))?;
+        let socket = || {
+            links.router.enter(|| {
+                let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+                socket.connect((STATION, port))?;
+                Ok::<_, io::Error>(socket)
+            })
+        };
+        Ok(Self { outside: socket()?, inside: inside(Some(cgroup), socket)?, _station: station })
+    }
+
+    /// Sends so many, by a socket of the cgroup or by one of none. Says how many nanoseconds each took.
+    pub(crate) fn send(&self, count: usize, inside: bool) -> io::Result<f64> {
+        let socket = if inside { &self.inside } else { &self.outside };
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                stay_on(0);
+                let began = Instant::now();
+                for _ in 0..count {
+                    socket.send(&[0; 64])?;
+                }
+                Ok(began.elapsed().as_nanos() as f64 / count as f64)
+            });
+            sending.join().map_err(|_| io::Error::other("a thread that sends has failed"))?
+        })
+    }
+}
