@@ -47,7 +47,7 @@ impl Samples {
     fn spread(&self) -> f64 {
         let (least, most) =
             self.0.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
-        (most - least) / 2.0 / self.median()
+        (most - least) / 2.0 / self.median().abs()
     }
 }
 
@@ -228,8 +228,8 @@ fn number(value: f64) -> String {
     if value.abs() < 100.0 {
         return format!("{value:.2}");
     }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::from(if value < 0.0 { "-" } else { "" });
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place) % 3 == 0 {
             text.push(',');

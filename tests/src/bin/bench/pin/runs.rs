@@ -5,7 +5,7 @@ use std::{io, net::Ipv4Addr};
 
 use aya::sys::{Stats, enable_stats};
 use bmp_ebpf::program;
-use lab::passive;
+use lab::{kernel::Cgroup, passive};
 
 use super::{
     BENCH, LISTENING, OTHER, PINNED, Pinned,
@@ -32,8 +32,6 @@ const BATCHES: usize = 4;
 /// What is sent while statistics are kept, and how many connections are made.
 const BYTES: usize = 256 << 20;
 const CONNECTIONS: usize = 200;
-/// How many datagrams are sent at a time.
-const DATAGRAMS: usize = 20_000;
 
 /// The router's address to the station, where it is called, and that of nobody.
 const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -140,20 +138,23 @@ impl Beside {
 /// Traffic that the statistics are read around.
 struct Live<'a> {
     programs: &'a [Beside],
-    /// What each has come to.
+    /// What each has come to over the empty one beside it,
     more: Vec<Samples>,
+    /// and what that took.
+    empty: Vec<Samples>,
 }
 
 impl<'a> Live<'a> {
     fn new(programs: &'a [Beside]) -> Self {
-        Self { programs, more: vec![Samples::default(); programs.len()] }
+        let none = vec![Samples::default(); programs.len()];
+        Self { programs, more: none.clone(), empty: none }
     }
 
     /// Reads the statistics before and after.
     fn around(&mut self, traffic: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let before: Vec<_> = self.programs.iter().map(Beside::ran).collect::<io::Result<_>>()?;
         traffic()?;
-        for ((beside, (own_before, empty_before)), more) in self.programs.iter().zip(before).zip(&mut self.more) {
+        for (at, (beside, (own_before, empty_before))) in self.programs.iter().zip(before).enumerate() {
             let (own, empty) = beside.ran()?;
             let (runs, of_empty) = (own.count - own_before.count, empty.count - empty_before.count);
             // A packet may be between the two readings.
@@ -163,14 +164,17 @@ impl<'a> Live<'a> {
                     "{name} ran {runs} times, an empty program beside it {of_empty}"
                 )));
             }
-            more.push(own.each_since(own_before) - empty.each_since(empty_before));
+            let (own, empty) = (own.each_since(own_before), empty.each_since(empty_before));
+            self.more[at].push(own - empty);
+            self.empty[at].push(empty);
         }
         Ok(())
     }
 
-    fn report(self, what: &'static str, report: &mut Report) {
-        for (beside, more) in self.programs.iter().zip(self.more) {
+    fn report(self, what: &'static str, what_empty: &'static str, report: &mut Report) {
+        for ((beside, more), empty) in self.programs.iter().zip(self.more).zip(self.empty) {
             report.row(BENCH, beside.name, what, "ns", more);
+            report.row(BENCH, &format!("an empty program beside {}", beside.name), what_empty, "ns", empty);
         }
     }
 }
@@ -197,8 +201,8 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
         }
         let what = "ns, egress over an empty program, packets of a pinned session, run-time statistics".to_owned();
         report.ratio(BENCH, what, tagged.more[0].median(), Goal::AtMost(TAGGED));
-        tagged.report("over an empty program, pinned session, live", report);
-        untagged.report("over an empty program, no tag, live", report);
+        tagged.report("over an empty program, pinned session, live", "pinned session, live", report);
+        untagged.report("over an empty program, no tag, live", "no tag, live", report);
     }
     let programs =
         [Beside::new(pinned, program::CONNECT4, CONNECT4)?, Beside::new(pinned, program::LIFECYCLE, SOCK_OPS)?];
@@ -207,46 +211,82 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
         tagged.around(|| connections(links, PINNED, CONNECTIONS, &pinned.cgroup))?;
         untagged.around(|| connections(links, OTHER, CONNECTIONS, &pinned.cgroup))?;
     }
-    tagged.report("over an empty program, connections of a pin, live", report);
-    untagged.report("over an empty program, other connections, live", report);
+    tagged.report("over an empty program, connections of a pin, live", "connections of a pin, live", report);
+    untagged.report("over an empty program, other connections, live", "other connections, live", report);
     Ok(())
+}
+
+/// What a datagram is sent under.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Under {
+    Nothing,
+    Bmpd,
+    Empty,
+    Rule(Rule),
+}
+
+impl Under {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "no program, no rule",
+            Self::Bmpd => "bmpd",
+            Self::Empty => "an empty egress program",
+            Self::Rule(rule) => rule.name(),
+        }
+    }
 }
 
 /// What a datagram takes longer than without programs and rules: beside bmpd, and with a rule that is about it.
 pub(super) fn datagrams(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Report) -> io::Result<()> {
     say("pin: single datagrams")?;
     let links = &setting.links;
-    let sockets = Datagrams::new(links, OTHER, &pinned.cgroup)?;
-    let rules: &[Rule] = if nft { &[Rule::Counts, Rule::DropsElsewhere] } else { &[] };
-    let empty = Program::empty(EGRESS)?;
-    let cgroup = lab::kernel::Cgroup::new();
+    let (cgroup, empty) = (Cgroup::new(), Program::empty(EGRESS)?);
     let _link = empty.attach(EGRESS, cgroup.path().as_ref())?;
-    let under_empty = Datagrams::new(links, OTHER + 1, &cgroup)?;
-    let mut more = vec![Vec::new(); 2 + rules.len()];
-    let mut alone = Samples::default();
+    let (beside_bmpd, beside_empty) =
+        (Datagrams::new(links, OTHER, &pinned.cgroup)?, Datagrams::new(links, OTHER + 1, &cgroup)?);
+    let mut ways = vec![Under::Nothing, Under::Bmpd, Under::Empty];
+    if nft {
+        ways.extend([Rule::Counts, Rule::DropsElsewhere].map(Under::Rule));
+    }
+    let send = |under: Under| match under {
+        Under::Nothing => beside_bmpd.send(false),
+        Under::Bmpd => beside_bmpd.send(true),
+        Under::Empty => beside_empty.send(true),
+        Under::Rule(rule) => {
+            let rules = Rules::load(links, "udp", OTHER, rule)?;
+            let took = beside_bmpd.send(false)?;
+            if rule == Rule::Counts && rules.counted()? == 0 {
+                return Err(io::Error::other("the rule of nftables has counted nothing of what was sent"));
+            }
+            Ok(took)
+        }
+    };
+    let mut took = vec![Vec::new(); ways.len()];
     for round in 0..=BATCHES * setting.runs {
-        let plain = sockets.send(DATAGRAMS, false)?;
-        let mut measured = vec![sockets.send(DATAGRAMS, true)?, under_empty.send(DATAGRAMS, true)?];
-        for rule in rules {
-            let loaded = Rules::load(links, "udp", OTHER, *rule)?;
-            measured.push(sockets.send(DATAGRAMS, false)?);
-            if *rule == Rule::Counts && loaded.counted()? < DATAGRAMS as u64 {
-                return Err(io::Error::other("the rule of nftables has not counted what was sent"));
+        // Each is the first one now and then.
+        for at in (0..ways.len()).map(|at| (at + round) % ways.len()) {
+            let nanoseconds = send(ways[at])?;
+            if round > 0 {
+                took[at].push(nanoseconds);
             }
         }
-        if round > 0 {
-            alone.push(plain);
-            more.iter_mut().zip(measured).for_each(|(more, with)| more.push(with - plain));
-        }
     }
-    report.row(BENCH, "no program, no rule", "a datagram", "ns", alone);
-    let names = ["bmpd", "an empty egress program"].into_iter().chain(rules.iter().map(|rule| rule.name()));
-    for (name, more) in names.zip(more) {
-        let Interval { low, high, .. } = Interval::of(&more);
-        report.note(format!("pin: a datagram more with {name}: between {low:.0} and {high:.0} ns (95 %)."));
+    let samples = |values: &[f64]| {
         let mut samples = Samples::default();
-        more.into_iter().for_each(|value| samples.push(value));
-        report.row(BENCH, name, "more a datagram, not pinned", "ns", samples);
+        values.iter().for_each(|value| samples.push(*value));
+        samples
+    };
+    for (under, values) in ways.iter().zip(&took) {
+        if *under == Under::Nothing {
+            report.row(BENCH, under.name(), "a datagram", "ns", samples(values));
+            continue;
+        }
+        let more: Vec<_> = values.iter().zip(&took[0]).map(|(with, without)| with - without).collect();
+        let Interval { low, median, high } = Interval::of(&more);
+        let name = under.name();
+        report
+            .note(format!("pin: a datagram more under {name}: {median:.0} ns, between {low:.0} and {high:.0} (95 %)."));
+        report.row(BENCH, name, "more a datagram, not pinned", "ns", samples(&more));
     }
     Ok(())
 }

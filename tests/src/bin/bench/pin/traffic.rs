@@ -17,6 +17,9 @@ use crate::links::{Links, STATION};
 
 /// What is written and read at once.
 const CHUNK: usize = 256 * 1024;
+/// How many datagrams are sent at a time, and how often.
+const DATAGRAMS: u32 = 500;
+const TIMES: usize = 20;
 
 /// Whose sockets are of a cgroup that programs may be attached to.
 #[derive(Clone, Copy, Default)]
@@ -33,8 +36,11 @@ fn inside<R>(cgroup: Option<&Cgroup>, work: impl FnOnce() -> io::Result<R>) -> i
     }
 }
 
-/// Has a thread stay on one processor, where there are two: otherwise it is chance whether sender and receiver share one.
+/// Has a thread stay on one processor, where there are two: otherwise it is chance whether sender and receiver share one. What else runs on the
+/// machine comes after it, as far as it may have that.
 fn stay_on(processor: usize) {
+    // SAFETY: takes three numbers; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     if thread::available_parallelism().is_ok_and(|there| there.get() >= 2) {
         let mut set = CpuSet::new();
         // Where it may not, it runs where it likes.
@@ -120,17 +126,21 @@ impl Datagrams {
         Ok(Self { outside: socket()?, inside: inside(Some(cgroup), socket)?, _station: station })
     }
 
-    /// Sends so many, by a socket of the cgroup or by one of none. Says how many nanoseconds each took.
-    pub(crate) fn send(&self, count: usize, inside: bool) -> io::Result<f64> {
+    /// Sends some, several times, by a socket of the cgroup or by one of none. Says how many nanoseconds each took when it went best: what else
+    /// runs on the machine can only make it longer.
+    pub(crate) fn send(&self, inside: bool) -> io::Result<f64> {
         let socket = if inside { &self.inside } else { &self.outside };
+        let some = || -> io::Result<f64> {
+            let began = Instant::now();
+            for _ in 0..DATAGRAMS {
+                socket.send(&[0; 64])?;
+            }
+            Ok(began.elapsed().as_nanos() as f64 / f64::from(DATAGRAMS))
+        };
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 stay_on(0);
-                let began = Instant::now();
-                for _ in 0..count {
-                    socket.send(&[0; 64])?;
-                }
-                Ok(began.elapsed().as_nanos() as f64 / count as f64)
+                (0..TIMES).try_fold(f64::INFINITY, |best, _| Ok(some()?.min(best)))
             });
             sending.join().map_err(|_| io::Error::other("a thread that sends has failed"))?
         })
