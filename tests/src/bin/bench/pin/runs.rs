@@ -13,7 +13,7 @@ use super::{
     interval::Interval,
     nft::{Rule, Rules},
     packets::syn,
-    traffic::{Datagrams, Ends, bulk, connections},
+    traffic::{self, Datagrams, Ends, bulk, connections},
 };
 use crate::{
     Setting,
@@ -32,6 +32,7 @@ const BATCHES: usize = 4;
 /// What is sent while statistics are kept, and how many connections are made.
 const BYTES: usize = 256 << 20;
 const CONNECTIONS: usize = 200;
+const MESSAGES: usize = 50_000;
 
 /// The router's address to the station, where it is called, and that of nobody.
 const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -189,11 +190,13 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
     {
         let programs = [Beside::new(pinned, program::EGRESS, EGRESS)?, Beside::new(pinned, program::INGRESS, INGRESS)?];
         let (mut tagged, mut untagged) = (Live::new(&programs), Live::new(&programs));
+        let mut messages = Live::new(&programs);
         bulk(links, PINNED, BYTES, ends)?;
         let before = pinned.counted();
         for _ in 0..batches {
             tagged.around(|| bulk(links, PINNED, BYTES, ends).map(drop))?;
             untagged.around(|| bulk(links, OTHER, BYTES, ends).map(drop))?;
+            messages.around(|| traffic::messages(links, PINNED, MESSAGES, ends).map(drop))?;
         }
         let (counted, sent) = (pinned.counted() - before, (batches * BYTES) as u64);
         if counted < sent {
@@ -202,6 +205,7 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
         let what = "ns, egress over an empty program, packets of a pinned session, run-time statistics".to_owned();
         report.ratio(BENCH, what, tagged.more[0].median(), Goal::AtMost(TAGGED));
         tagged.report("over an empty program, pinned session, live", "pinned session, live", report);
+        messages.report("over an empty program, pinned session, small, live", "pinned session, small, live", report);
         untagged.report("over an empty program, no tag, live", "no tag, live", report);
     }
     let programs =

@@ -1,40 +1,48 @@
-//! Throughput in pairs: the same bytes with and without, one right after the other.
+//! Throughput in pairs: the same bytes with and without, in turns.
 
-use std::{io, time::Duration};
+use std::{io, thread, time::Duration};
 
 use super::{
     BENCH, OTHER, PINNED, Pinned,
-    interval::Interval,
+    interval::{Interval, median},
     nft::{Rule, Rules},
-    traffic::{Ends, bulk},
+    traffic::{Ends, Line, stay_on},
 };
 use crate::{
     Setting,
+    links::Links,
     report::{Goal, Report, Samples},
     say,
 };
 
 /// What a pinned and counted session keeps of its throughput, at least.
 const KEEPS: f64 = 0.97;
-/// How many pairs there are for each run of the benchmark.
+/// How many pairs of connections there are for each run of the benchmark, and how many bursts over each.
 const PAIRS: usize = 12;
-/// About how long one half of a pair takes.
-const SECONDS: f64 = 0.15;
+const BURSTS: usize = 8;
+/// About how long one burst takes.
+const SECONDS: f64 = 0.015;
 /// What is sent to find out how much that is.
-const TRIAL: usize = 256 << 20;
+const TRIAL: usize = 64 << 20;
+
+/// One half of a pair.
+#[derive(Clone, Copy, Default)]
+struct Half<'a> {
+    ends: Ends<'a>,
+    rule: Option<Rule>,
+}
 
 pub(super) fn run(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Report) -> io::Result<()> {
     let links = &setting.links;
-    bulk(links, OTHER, TRIAL, Ends::default())?;
-    let rate = TRIAL as f64 / bulk(links, OTHER, TRIAL, Ends::default())?.as_secs_f64();
-    let bytes = ((rate * SECONDS) as usize).clamp(32 << 20, 4 << 30);
-    let pairs = Pairs { count: PAIRS * setting.runs, bytes };
-    let without = |port: u16| bulk(links, port, bytes, Ends::default());
+    let mut trial = Line::open(links, OTHER, TRIAL, Ends::default())?;
+    trial.burst()?;
+    let rate = TRIAL as f64 / trial.burst()?.as_secs_f64();
+    let pairs = Pairs { links, count: PAIRS * setting.runs, bytes: ((rate * SECONDS) as usize).max(1 << 20) };
 
-    let under = Ends { sender: Some(&pinned.cgroup), receiver: None };
     let before = pinned.counted();
-    let kept = pairs.measure("a pinned session", || bulk(links, PINNED, bytes, under), || without(PINNED), report)?;
-    let (counted, sent) = (pinned.counted() - before, (bytes * (pairs.count + 1)) as u64);
+    let under = Half { ends: Ends { sender: Some(&pinned.cgroup), receiver: None }, ..Half::default() };
+    let kept = pairs.measure("a pinned session", PINNED, under, report)?;
+    let (counted, sent) = (pinned.counted() - before, pairs.sent());
     if counted < sent {
         return Err(io::Error::other(format!("{sent} bytes were sent under the pin, and {counted} counted")));
     }
@@ -42,56 +50,48 @@ pub(super) fn run(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Re
     report.ratio(BENCH, what, kept.low, Goal::AtLeast(KEEPS));
 
     let both = Ends { sender: Some(&pinned.cgroup), receiver: Some(&pinned.cgroup) };
-    pairs.measure("other TCP, both ends beside bmpd", || bulk(links, OTHER, bytes, both), || without(OTHER), report)?;
+    pairs.measure("other TCP, both ends beside bmpd", OTHER, Half { ends: both, ..Half::default() }, report)?;
     if nft {
         for rule in [Rule::Counts, Rule::DropsElsewhere] {
-            let with = || {
-                let _rules = Rules::load(links, "tcp", OTHER, rule)?;
-                bulk(links, OTHER, bytes, Ends::default())
-            };
-            pairs.measure(rule.name(), with, || without(OTHER), report)?;
+            pairs.measure(rule.name(), OTHER, Half { rule: Some(rule), ..Half::default() }, report)?;
         }
     }
     Ok(())
 }
 
-struct Pairs {
+struct Pairs<'a> {
+    links: &'a Links,
     count: usize,
+    /// Of each burst.
     bytes: usize,
 }
 
-impl Pairs {
-    /// What is kept of the throughput: pairs after a first one for warmth, each half first in every other one.
-    fn measure(
-        &self,
-        what: &str,
-        mut with: impl FnMut() -> io::Result<Duration>,
-        mut without: impl FnMut() -> io::Result<Duration>,
-        report: &mut Report,
-    ) -> io::Result<Interval> {
+impl Pairs<'_> {
+    /// What is sent in one half of all pairs.
+    fn sent(&self) -> u64 {
+        ((self.count + 1) * (BURSTS + 1) * self.bytes) as u64
+    }
+
+    /// What is kept of the throughput. A pair is two new connections, over which bursts go in turns; the first pair is for warmth, and the first
+    /// burst of each connection too.
+    fn measure(&self, what: &str, port: u16, with: Half<'_>, report: &mut Report) -> io::Result<Interval> {
         say(&format!("pin: throughput, {what}"))?;
-        let rate = |time: Duration| self.bytes as f64 * 8.0 / time.as_secs_f64() / 1e9;
+        let rate = |seconds: f64| self.bytes as f64 * 8.0 / seconds / 1e9;
         let (mut rates, mut plain) = <(Samples, Samples)>::default();
         let mut ratios = Vec::new();
         for pair in 0..=self.count {
-            let (with, without) = if pair % 2 == 0 {
-                let with = with()?;
-                (with, without()?)
-            } else {
-                let without = without()?;
-                (with()?, without)
-            };
+            let (with, without) = self.pair(port, with)?;
             if pair > 0 {
                 rates.push(rate(with));
                 plain.push(rate(without));
-                ratios.push(without.as_secs_f64() / with.as_secs_f64());
+                ratios.push(without / with);
             }
         }
         report.row(BENCH, what, "throughput with", "Gbit/s", rates);
         report.row(BENCH, what, "throughput without", "Gbit/s", plain);
         let kept = Interval::of(&ratios);
         report.note(format!(
-            "pin: {what}: {:.1} % of the throughput, between {:.1} and {:.1} % (95 %, {} pairs of {} MB).",
+            "pin: {what}: {:.1} % of the throughput, between {:.1} and {:.1} % (95 %, {} pairs of {BURSTS} bursts of {} MB).",
             100.0 * kept.median,
             100.0 * kept.low,
             100.0 * kept.high,
@@ -99,5 +99,35 @@ impl Pairs {
             self.bytes / 1_000_000
         ));
         Ok(kept)
+    }
+
+    /// The seconds of the middle one of the bursts with, and of those without.
+    fn pair(&self, port: u16, with: Half<'_>) -> io::Result<(f64, f64)> {
+        let mut lines = [
+            (Line::open(self.links, port, self.bytes, with.ends)?, with.rule),
+            (Line::open(self.links, port, self.bytes, Ends::default())?, None),
+        ];
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| -> io::Result<(f64, f64)> {
+                stay_on(0);
+                let mut seconds = [Vec::new(), Vec::new()];
+                for burst in 0..=BURSTS {
+                    // Each goes first in every other turn.
+                    for at in [burst % 2, (burst + 1) % 2] {
+                        let (line, rule) = &mut lines[at];
+                        let took: Duration = {
+                            let _rules = rule.map(|rule| Rules::load(self.links, "tcp", port, rule)).transpose()?;
+                            line.burst()?
+                        };
+                        if burst > 0 {
+                            seconds[at].push(took.as_secs_f64());
+                        }
+                    }
+                }
+                let [with, without] = seconds;
+                Ok((median(with), median(without)))
+            });
+            sending.join().map_err(|_| io::Error::other("a thread that sends has failed"))?
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -17,6 +17,8 @@ use crate::links::{Links, STATION};
 
 /// What is written and read at once.
 const CHUNK: usize = 256 * 1024;
+/// About as long as a BMP message with one route.
+const MESSAGE: usize = 130;
 /// How many datagrams are sent at a time, and how often.
 const DATAGRAMS: u32 = 500;
 const TIMES: usize = 20;
@@ -38,7 +40,7 @@ fn inside<R>(cgroup: Option<&Cgroup>, work: impl FnOnce() -> io::Result<R>) -> i
 
 /// Has a thread stay on one processor, where there are two: otherwise it is chance whether sender and receiver share one. What else runs on the
 /// machine comes after it, as far as it may have that.
-fn stay_on(processor: usize) {
+pub(crate) fn stay_on(processor: usize) {
     // SAFETY: takes three numbers; 0 is the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     if thread::available_parallelism().is_ok_and(|there| there.get() >= 2) {
@@ -52,8 +54,18 @@ fn listen(station: &Netns, port: u16, cgroup: Option<&Cgroup>) -> io::Result<Tcp
     inside(cgroup, || station.enter(|| TcpListener::bind((STATION, port))))
 }
 
-/// Sends so many bytes from the router to the station over a new connection. Says how long it took until the last was there.
+/// Sends so many bytes from the router to the station over a new connection, as fast as it goes. Says how long it took until the last was there.
 pub(crate) fn bulk(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io::Result<Duration> {
+    send(links, port, bytes, CHUNK, ends)
+}
+
+/// The same, in messages of their own, each in a packet of its own where the receiver keeps up.
+pub(crate) fn messages(links: &Links, port: u16, count: usize, ends: Ends<'_>) -> io::Result<Duration> {
+    send(links, port, count * MESSAGE, MESSAGE, ends)
+}
+
+/// The same, so much at a time.
+fn send(links: &Links, port: u16, bytes: usize, at_once: usize, ends: Ends<'_>) -> io::Result<Duration> {
     let listener = listen(&links.station, port, ends.receiver)?;
     let receiving: JoinHandle<io::Result<(usize, Instant)>> = thread::spawn(move || {
         stay_on(1);
@@ -69,13 +81,14 @@ pub(crate) fn bulk(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io
         Ok((taken, Instant::now()))
     });
     let mut stream = inside(ends.sender, || connect(links, port))?;
+    stream.set_nodelay(true)?;
     let sending = thread::spawn(move || -> io::Result<Instant> {
         stay_on(0);
-        let chunk = vec![0; CHUNK];
+        let chunk = vec![0; at_once];
         let mut left = bytes;
         let began = Instant::now();
         while left > 0 {
-            let part = left.min(CHUNK);
+            let part = left.min(at_once);
             stream.write_all(&chunk[..part])?;
             left -= part;
         }
@@ -89,6 +102,62 @@ pub(crate) fn bulk(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io
 
 fn connect(links: &Links, port: u16) -> io::Result<TcpStream> {
     links.router.enter(|| TcpStream::connect(SocketAddr::from((STATION, port))))
+}
+
+/// A connection over which bursts go, each of the same size.
+pub(crate) struct Line {
+    stream: TcpStream,
+    bytes: usize,
+    receiving: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Line {
+    /// From the router to the station.
+    pub(crate) fn open(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io::Result<Self> {
+        let listener = listen(&links.station, port, ends.receiver)?;
+        let stream = inside(ends.sender, || connect(links, port))?;
+        let (mut accepted, _) = listener.accept()?;
+        let receiving = thread::spawn(move || {
+            stay_on(1);
+            let mut buffer = vec![0; CHUNK];
+            let mut taken = 0;
+            loop {
+                match accepted.read(&mut buffer)? {
+                    0 => return Ok(()),
+                    read => taken += read,
+                }
+                if taken >= bytes {
+                    taken -= bytes;
+                    accepted.write_all(&[0])?;
+                }
+            }
+        });
+        Ok(Self { stream, bytes, receiving: Some(receiving) })
+    }
+
+    /// Says how long it took until the other end said that all had come.
+    pub(crate) fn burst(&mut self) -> io::Result<Duration> {
+        let chunk = vec![0; CHUNK];
+        let mut left = self.bytes;
+        let began = Instant::now();
+        while left > 0 {
+            let part = left.min(CHUNK);
+            self.stream.write_all(&chunk[..part])?;
+            left -= part;
+        }
+        self.stream.read_exact(&mut [0])?;
+        Ok(began.elapsed())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        if let Some(receiving) = self.receiving.take() {
+            // What has failed there has been told by the last burst.
+            let _ = receiving.join();
+        }
+    }
 }
 
 /// Opens and closes so many connections, one after the other.
