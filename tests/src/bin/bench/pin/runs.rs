@@ -186,25 +186,27 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
     let links = &setting.links;
     let _kept = enable_stats(Stats::RunTime).map_err(io::Error::other)?;
     let batches = BATCHES * setting.runs;
-    let ends = Ends { sender: Some(&pinned.cgroup), receiver: None };
+    let ends = Ends { sender: Some(&pinned.cgroup), ..Ends::default() };
     {
         let programs = [Beside::new(pinned, program::EGRESS, EGRESS)?, Beside::new(pinned, program::INGRESS, INGRESS)?];
         let (mut tagged, mut untagged) = (Live::new(&programs), Live::new(&programs));
-        let mut messages = Live::new(&programs);
+        let (mut messages, mut apart) = (Live::new(&programs), Live::new(&programs));
         bulk(links, PINNED, BYTES, ends)?;
         let before = pinned.counted();
         for _ in 0..batches {
             tagged.around(|| bulk(links, PINNED, BYTES, ends).map(drop))?;
+            apart.around(|| bulk(links, PINNED, BYTES, Ends { apart: true, ..ends }).map(drop))?;
             untagged.around(|| bulk(links, OTHER, BYTES, ends).map(drop))?;
             messages.around(|| traffic::messages(links, PINNED, MESSAGES, ends).map(drop))?;
         }
-        let (counted, sent) = (pinned.counted() - before, (batches * BYTES) as u64);
+        let (counted, sent) = (pinned.counted() - before, (2 * batches * BYTES) as u64);
         if counted < sent {
             return Err(io::Error::other(format!("{sent} bytes were sent under the pin, and {counted} counted")));
         }
         let what = "ns, egress over an empty program, packets of a pinned session, run-time statistics".to_owned();
         report.ratio(BENCH, what, tagged.more[0].median(), Goal::AtMost(TAGGED));
         tagged.report("over an empty program, pinned session, live", "pinned session, live", report);
+        apart.report("over an empty program, pinned, two processors", "pinned session, two processors", report);
         messages.report("over an empty program, pinned session, small, live", "pinned session, small, live", report);
         untagged.report("over an empty program, no tag, live", "no tag, live", report);
     }

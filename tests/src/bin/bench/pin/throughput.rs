@@ -42,7 +42,7 @@ pub(super) fn run(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Re
     let pairs = Pairs { links, count: PAIRS * setting.runs, bytes: ((rate * SECONDS) as usize).max(1 << 20) };
 
     let before = pinned.counted();
-    let under = Half { ends: Ends { sender: Some(&pinned.cgroup), receiver: None }, ..Half::default() };
+    let under = Half { ends: Ends { sender: Some(&pinned.cgroup), ..Ends::default() }, ..Half::default() };
     let kept = pairs.measure("a pinned session", PINNED, under, report)?;
     let (counted, sent) = (pinned.counted() - before, pairs.sent());
     if counted < sent {
@@ -51,7 +51,7 @@ pub(super) fn run(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Re
     let what = "throughput of a pinned and counted session, to the same without programs (lower end)".to_owned();
     report.ratio(BENCH, what, kept.low, Goal::AtLeast(KEEPS));
 
-    let both = Ends { sender: Some(&pinned.cgroup), receiver: Some(&pinned.cgroup) };
+    let both = Ends { sender: Some(&pinned.cgroup), receiver: Some(&pinned.cgroup), apart: false };
     pairs.measure("other TCP, both ends beside bmpd", OTHER, Half { ends: both, ..Half::default() }, report)?;
     if nft {
         for rule in [Rule::Counts, Rule::DropsElsewhere] {

@@ -23,11 +23,14 @@ const MESSAGE: usize = 130;
 const DATAGRAMS: u32 = 500;
 const TIMES: usize = 20;
 
-/// Whose sockets are of a cgroup that programs may be attached to.
+/// Whose sockets are of a cgroup that programs may be attached to, and where the two run.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ends<'a> {
     pub(crate) sender: Option<&'a Cgroup>,
     pub(crate) receiver: Option<&'a Cgroup>,
+    /// The receiver has a processor of its own. Where both have the same, all the work that there is takes its time, and not how two processors
+    /// wait for each other and for each other's memory.
+    pub(crate) apart: bool,
 }
 
 /// Does this with the process in a cgroup, if there is one.
@@ -67,8 +70,9 @@ pub(crate) fn messages(links: &Links, port: u16, count: usize, ends: Ends<'_>) -
 /// The same, so much at a time.
 fn send(links: &Links, port: u16, bytes: usize, at_once: usize, ends: Ends<'_>) -> io::Result<Duration> {
     let listener = listen(&links.station, port, ends.receiver)?;
+    let apart = ends.apart;
     let receiving: JoinHandle<io::Result<(usize, Instant)>> = thread::spawn(move || {
-        stay_on(1);
+        stay_on(usize::from(apart));
         let (mut stream, _) = listener.accept()?;
         let mut buffer = vec![0; CHUNK];
         let mut taken = 0;
@@ -117,9 +121,9 @@ impl Line {
         let listener = listen(&links.station, port, ends.receiver)?;
         let stream = inside(ends.sender, || connect(links, port))?;
         let (mut accepted, _) = listener.accept()?;
+        let apart = ends.apart;
         let receiving = thread::spawn(move || {
-            // Where the sender is: what is measured is then all the work that there is, and not how two processors wait for each other.
-            stay_on(0);
+            stay_on(usize::from(apart));
             let mut buffer = vec![0; CHUNK];
             let mut taken = 0;
             loop {
