@@ -4,6 +4,7 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -49,9 +50,15 @@ pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::
         for i in 0..INTERFACES {
             crowd.forget();
             monitor.forget()?;
-            let set = Instant::now();
-            hosts.station.ip(&format!("link set q{i} up"));
-            let told = monitor.carrier(hosts.router.ifindex(&format!("p{i}")))?;
+            let ifindex = hosts.router.ifindex(&format!("p{i}"));
+            let (set, told) = thread::scope(|scope| {
+                // It reads when it is told, and not when `ip` has ended.
+                let told = scope.spawn(|| monitor.carrier(ifindex));
+                let set = Instant::now();
+                hosts.station.ip(&format!("link set q{i} up"));
+                (set, told.join())
+            });
+            let told = told.map_err(|_| io::Error::other("the thread that listens to the kernel has failed"))??;
             let established = established(&crowd, station(i, 1), source(i))?;
             since_told.push(1e3 * established.saturating_duration_since(told).as_secs_f64());
             since_set.push(1e3 * (established - set).as_secs_f64());
