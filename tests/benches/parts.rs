@@ -1,9 +1,16 @@
 //! How fast the parts of bmpd are that every route goes through: parsing, the RIB, the dump, the journal, and what a pin comes to.
 
-use std::{collections::VecDeque, hint::black_box};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hint::black_box,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use bmp_user::{
+    config::ConnectInterface,
     feed::{Feed, Follower, Input, Piece, Selection},
+    link::{Address, Host, Link},
+    pin::{Question, resolve},
     wire::{
         bgp::{self, Form, MAX_MESSAGE, Update},
         bmp,
@@ -134,5 +141,57 @@ fn feed(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parse, feed);
+/// A host with so many interfaces, `eth1` and on, each with two addresses; that of `eth1` is `10.0.1.1`.
+fn host(interfaces: u32) -> Host {
+    let link = |index: u32| {
+        let ip = |last: u8| IpAddr::V4(Ipv4Addr::new(10, (index >> 8) as u8, index as u8, last));
+        let address = |last: u8, secondary: bool| Address {
+            ip: ip(last),
+            peer: None,
+            prefix_len: 24,
+            global: true,
+            secondary,
+            temporary: false,
+            unproven: false,
+            deprecated: false,
+        };
+        let addresses = vec![address(1, false), address(2, true)];
+        Link { index, name: format!("eth{index}"), up: true, carrier: true, addresses, ..Link::default() }
+    };
+    Host { links: (1..=interfaces).map(|index| (index, link(index))).collect(), routes_epoch: 0 }
+}
+
+/// From connect-interface to interface and address, as it is done for every session whenever configuration or host changes.
+fn resolution(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pin");
+    for interfaces in [8, 1000] {
+        let host = host(interfaces);
+        // The last one is found last.
+        let name = format!("eth{interfaces}");
+        let address = host.links[&interfaces].addresses[0].ip;
+        let aliases = BTreeMap::from([("GigabitEthernet0/1/0".to_owned(), name.clone())]);
+        for (what, connect) in [
+            ("interface", ConnectInterface::Interface(name.clone())),
+            ("alias", ConnectInterface::Interface("GigabitEthernet0/1/0".to_owned())),
+            ("address", ConnectInterface::Address(address)),
+            ("interface and address", ConnectInterface::Both { interface: name.clone(), address }),
+        ] {
+            let question = Question {
+                connect: Some(&connect),
+                vpn_instance: None,
+                egress_interfaces: &[],
+                next_hop: None,
+                station: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
+                aliases: &aliases,
+                keep: None,
+            };
+            assert_eq!(resolve(&question, &host).expect("the host has it").source, Some(address));
+            group.bench_function(format!("resolve {what} of {interfaces}"), |bencher| {
+                bencher.iter(|| resolve(black_box(&question), black_box(&host)).is_ok());
+            });
+        }
+    }
+}
+
+criterion_group!(benches, parse, feed, resolution);
 criterion_main!(benches);

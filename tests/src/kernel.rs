@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -117,6 +117,21 @@ impl Cgroup {
         self.0.to_str().expect("the path is made of ASCII")
     }
 
+    /// Does this while the whole process is in the cgroup. Sockets and programs that are made meanwhile are of the cgroup for good;
+    /// sockets that were there before stay what they are.
+    ///
+    /// # Errors
+    /// Where the process cannot be moved.
+    pub fn within<R>(&self, work: impl FnOnce() -> R) -> io::Result<R> {
+        let shown = fs::read_to_string("/proc/self/cgroup")?;
+        let own = shown.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        let root = self.0.parent().unwrap_or(&self.0);
+        move_to(&self.0)?;
+        let result = work();
+        move_to(&root.join(own))?;
+        Ok(result)
+    }
+
     /// How many programs of bmpd's attach types are attached to it, by a link or without.
     pub fn attached(&self) -> usize {
         // enum bpf_attach_type: CGROUP_INET_INGRESS, _EGRESS, CGROUP_SOCK_OPS, CGROUP_INET4_CONNECT, CGROUP_INET6_CONNECT
@@ -134,6 +149,13 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
     }
+}
+
+/// Moves this process.
+fn move_to(cgroup: &Path) -> io::Result<()> {
+    let file = cgroup.join("cgroup.procs");
+    fs::write(&file, std::process::id().to_string())
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }
 
 /// `BPF_PROG_QUERY` (bpf(2)): how many programs of an attach type are attached.
@@ -154,7 +176,7 @@ fn query(cgroup: &Path, attach_type: u32) -> usize {
     let mut query = Query { target_fd: folder.as_raw_fd().cast_unsigned(), attach_type, ..Query::default() };
     // SAFETY: the structure is the query part of union bpf_attr, zeroes behind it, with its size; no array is asked for.
     let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
-    assert_eq!(result, 0, "BPF_PROG_QUERY: {}", std::io::Error::last_os_error());
+    assert_eq!(result, 0, "BPF_PROG_QUERY: {}", io::Error::last_os_error());
     query.prog_cnt as usize
 }
 
@@ -173,6 +195,17 @@ mod tests {
     fn a_process_without_bpf_has_no_objects() {
         assert_eq!(Objects::of(std::process::id()), Objects::default());
         Objects::default().wait_gone();
+    }
+
+    #[test]
+    fn a_process_is_in_a_cgroup_for_as_long_as_something_is_done_there() {
+        let cgroup = Cgroup::new();
+        let own = || fs::read_to_string("/proc/self/cgroup").unwrap();
+        let before = own();
+        let meanwhile = cgroup.within(own).unwrap();
+        let name = cgroup.0.file_name().unwrap().to_str().unwrap();
+        assert!(meanwhile.contains(name), "{meanwhile}");
+        assert_eq!(own(), before);
     }
 
     #[test]

@@ -21,6 +21,8 @@ const ATTRIBUTE_TYPE_MASK: u16 = 0x3fff;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
+const NDA_DST: u16 = 1;
+const NUD_INCOMPLETE: u16 = 0x01;
 const RTA_VIA: u16 = 18;
 const RTNH_F_DEAD: u8 = 1;
 const FRA_PRIORITY: u16 = 6;
@@ -206,6 +208,13 @@ pub(super) fn rule(payload: &[u8]) -> Option<Rule> {
         }
     }
     Some(rule)
+}
+
+/// A neighbour whose answer the kernel waits for, without ever having had one: the index of its interface, and its address.
+pub(super) fn unanswered(payload: &[u8]) -> Option<(u32, IpAddr)> {
+    let (index, state) = (u32_at(payload, 4)?, u16_at(payload, 8)?);
+    let (_, address) = attributes(payload.get(12..)?).find(|(kind, _)| *kind == NDA_DST)?;
+    (state == NUD_INCOMPLETE).then_some((index, ip(address)?))
 }
 
 /// The `struct rtnexthop`s of `RTA_MULTIPATH` that are not dead.

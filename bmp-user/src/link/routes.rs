@@ -5,6 +5,7 @@ use std::{io, net::IpAddr, sync::Arc};
 use anyhow::Context as _;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
+    neighbour::{NeighbourAttribute, NeighbourMessage},
     route::{RouteAttribute, RouteFlags, RouteMessage},
 };
 use tokio::sync::Mutex;
@@ -94,6 +95,30 @@ impl Routes {
         }
     }
 
+    /// Has the kernel forget the neighbours on an interface whose answer it still waits for: the next packet to one of them asks for it at once.
+    ///
+    /// Without that it goes on as it began, with a question a second: what is sent by an interface that has no carrier makes it begin, and what is
+    /// sent when the carrier is back waits for the next question, or is told after the third that there is no such host (`neigh_timer_handler` of
+    /// net/core/neighbour.c).
+    pub async fn ask_neighbours_anew(&self, oif: u32) -> anyhow::Result<()> {
+        let mut slot = self.client.lock().await;
+        let client = opened(&mut slot)?;
+        let mut waiting = Vec::new();
+        let mut asked =
+            client.dump(neighbours(oif), |payload| waiting.extend(message::unanswered(payload))).await.map(drop);
+        for (_, address) in waiting.into_iter().filter(|(index, _)| *index == oif) {
+            asked = match client.change(forget(oif, address), 0).await {
+                // It has answered, or is gone by itself.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => asked,
+                forgotten => asked.and(forgotten),
+            };
+        }
+        if asked.is_err() {
+            *slot = None;
+        }
+        asked.context("the kernel does not forget neighbours that have not answered")
+    }
+
     async fn lookup(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Found> {
         let entry = self.ask(destination, oif, source).await?;
         Ok(entry.map_or(Found::Nothing, |entry| choose(&entry, oif, destination, source)))
@@ -102,10 +127,7 @@ impl Routes {
     /// What the kernel's tables have; `None` is nothing that packets can take.
     async fn ask(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Option<FibEntry>> {
         let mut slot = self.client.lock().await;
-        let client = match &mut *slot {
-            Some(client) => client,
-            none => none.insert(Client::open().context("cannot open a netlink socket to ask for a route")?),
-        };
+        let client = opened(&mut slot)?;
         let mut entry = None;
         let asked = client
             .get(request(destination, oif, source), |payload| {
@@ -122,6 +144,14 @@ impl Routes {
             }
         }
     }
+}
+
+/// The socket, opened where none is.
+fn opened(slot: &mut Option<Client>) -> anyhow::Result<&mut Client> {
+    Ok(match slot {
+        Some(client) => client,
+        none => none.insert(Client::open().context("cannot open a netlink socket to ask for a route")?),
+    })
 }
 
 /// What came of one lookup.
@@ -153,6 +183,21 @@ fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteNetlin
         message.attributes.push(RouteAttribute::Source(source.into()));
     }
     RouteNetlinkMessage::GetRoute(message)
+}
+
+/// All neighbours on an interface.
+fn neighbours(oif: u32) -> RouteNetlinkMessage {
+    let mut message = NeighbourMessage::default();
+    message.attributes.push(NeighbourAttribute::IfIndex(oif));
+    RouteNetlinkMessage::GetNeighbour(message)
+}
+
+fn forget(oif: u32, address: IpAddr) -> RouteNetlinkMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.ifindex = oif;
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
+    RouteNetlinkMessage::DelNeighbour(message)
 }
 
 /// Blackhole, prohibit and unreachable routes are EINVAL, EACCES and EHOSTUNREACH (`fib_props`, `net/ipv4/fib_semantics.c`);

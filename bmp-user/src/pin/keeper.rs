@@ -2,7 +2,7 @@
 //! tables, and tells each session what it may use.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -133,6 +133,7 @@ pub async fn run(
         routes,
         vrfs: Vrfs::default(),
         sessions,
+        lost: BTreeSet::new(),
         lingering,
         last_resort,
     };
@@ -180,6 +181,8 @@ struct Keeper {
     routes: Routes,
     vrfs: Vrfs,
     sessions: BTreeMap<Pinned, Tracked>,
+    /// The interfaces that could not be used when the host was last looked at.
+    lost: BTreeSet<u32>,
     /// Earliest first.
     lingering: VecDeque<Lingering>,
     /// A denial that is there when no slot is free.
@@ -195,6 +198,7 @@ impl Keeper {
     async fn update(&mut self, demands: &BTreeMap<Pinned, Demand>, host: &Host) {
         self.vrfs.keep(host, self.pins.datapath());
         self.steers.keep(host.routes_epoch).await;
+        self.welcome_back(demands, host).await;
         let gone: Vec<_> = self.sessions.keys().filter(|id| !demands.contains_key(*id)).cloned().collect();
         for id in gone {
             if let Some(mut tracked) = self.sessions.remove(&id) {
@@ -258,6 +262,27 @@ impl Keeper {
             Some((id.clone(), Choice::of(connect, tracked.chosen)?))
         });
         self.chosen.keep(choices.collect()).await;
+    }
+
+    /// Interfaces that sessions are to come from are usable again. What was sent by them meanwhile, the sessions' own farewell for one, has the kernel
+    /// wait for neighbours that could not answer: the sessions' new connections are not to wait with it. Done once, before any of them is told: later
+    /// it would break off what asks for the same neighbour.
+    async fn welcome_back(&mut self, demands: &BTreeMap<Pinned, Demand>, host: &Host) {
+        let lost = host.links.values().filter(|link| !link.usable()).map(|link| link.index).collect();
+        let before = std::mem::replace(&mut self.lost, lost);
+        let back = before.iter().filter_map(|index| host.links.get(index)).filter(|link| link.usable());
+        for link in back {
+            let named = |asked: &Asked| {
+                let names = asked.connect.iter().filter_map(|connect| connect.interface());
+                let mut links = names.filter_map(|name| host.link_named(name, &asked.aliases));
+                links.any(|named| named.index == link.index)
+            };
+            if demands.values().any(|demand| named(&demand.asked))
+                && let Err(error) = self.routes.ask_neighbours_anew(link.index).await
+            {
+                warn!("interface {} is back, and its connections may come a second late: {error:#}", link.name);
+            }
+        }
     }
 
     /// The passive sessions, with what is in force for those that are ready.

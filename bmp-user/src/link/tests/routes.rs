@@ -284,3 +284,37 @@ fn questions_may_be_dropped_and_asked_side_by_side() {
         }
     });
 }
+
+/// The neighbours on an interface, as `ip neigh show` says them, in order.
+fn neighbours(device: &str) -> Vec<String> {
+    let output = std::process::Command::new("ip").args(["neigh", "show", "dev", device]).output().unwrap();
+    let mut lines: Vec<_> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim().to_owned()).collect();
+    lines.retain(|line| !line.starts_with("ff02:") && !line.starts_with("fe80:"));
+    lines.sort();
+    lines
+}
+
+#[test]
+fn neighbours_that_have_not_answered_are_forgotten_and_no_others() {
+    in_namespace(|| async {
+        let lab = Lab::new(
+            "neigh add 192.0.2.8 lladdr 02:00:00:00:00:08 dev east nud permanent
+             neigh add 2001:db8:a::8 lladdr 02:00:00:00:00:08 dev east nud permanent",
+        )
+        .await;
+        let socket = std::net::UdpSocket::bind("[::]:0").unwrap();
+        for silent in ["[::ffff:192.0.2.9]:9", "[2001:db8:a::9]:9", "[::ffff:198.51.100.9]:9"] {
+            socket.send_to(&[0], silent).unwrap();
+        }
+        let answered =
+            ["192.0.2.8 lladdr 02:00:00:00:00:08 PERMANENT", "2001:db8:a::8 lladdr 02:00:00:00:00:08 PERMANENT"];
+        assert_eq!(neighbours("east").len(), 4);
+        lab.routes.ask_neighbours_anew(index("east")).await.unwrap();
+        assert_eq!(neighbours("east"), answered);
+        assert_eq!(neighbours("west").len(), 1);
+        // Whether or not there is anything to forget.
+        lab.routes.ask_neighbours_anew(index("east")).await.unwrap();
+        assert_eq!(neighbours("east"), answered);
+    });
+}

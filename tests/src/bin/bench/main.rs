@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod churn;
+mod connect;
 mod dump;
 mod dumping;
 mod fanout;
@@ -14,6 +15,7 @@ mod latency;
 mod links;
 mod live;
 mod others;
+mod pin;
 mod real;
 mod recorded;
 mod relay;
@@ -56,6 +58,10 @@ enum Bench {
     Churn,
     /// Peers and routes as they become more.
     Scale,
+    /// What the kernel programs cost a packet, and of throughput.
+    Pin,
+    /// 256 sessions: until they are there, move, come back; and what it takes to show them.
+    Connect,
 }
 
 /// Measures bmpd, and what else is installed.
@@ -174,6 +180,12 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if wanted(Bench::Scale) {
         scale::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Pin) {
+        pin::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Connect) {
+        connect::run(&setting, &mut report)?;
     }
     others.note(&mut report)?;
     if let Some(path) = &arguments.json {

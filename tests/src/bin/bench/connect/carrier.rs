@@ -1,0 +1,174 @@
+//! A pinned interface gets its carrier back: how long until its session is established again.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{bmpd::Bmpd, netns::Netns, topology::STATION_PORT};
+
+use super::{
+    BENCH, PATIENCE,
+    crowd::{Crowd, What},
+    hosts::{Hosts, INTERFACES, session, source, station},
+    percentile,
+};
+use crate::{
+    Setting,
+    dump::one,
+    report::{Goal, Report, Samples},
+    say,
+};
+
+/// Within so many milliseconds a session is to be established again.
+const AGAIN: f64 = 100.0;
+/// How often all interfaces lose their carrier, for each run of the benchmark.
+const ROUNDS: usize = 4;
+
+pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<()> {
+    let crowd = Crowd::listen(&hosts.station, STATION_PORT)?;
+    let configuration: String = (0..INTERFACES).map(|i| session(i, station(i, 1))).collect();
+    let bmpd = Bmpd::start(&hosts.router, &format!("bmp\n{configuration}"));
+    for _ in 0..INTERFACES {
+        crowd.next(PATIENCE, "sessions that are established")?;
+    }
+    let monitor = Monitor::new(&hosts.router)?;
+    let (mut since_told, mut since_set) = (Vec::new(), Vec::new());
+    for round in 1..=ROUNDS * setting.runs {
+        if round % setting.runs == 1 || setting.runs == 1 {
+            say(&format!("connect: carrier lost and back, time {round} of {}", ROUNDS * setting.runs))?;
+        }
+        let down: Vec<_> = (0..INTERFACES).map(|i| format!("link set q{i} down")).collect();
+        hosts.station.ip(&down.join("\n"));
+        for i in 0..INTERFACES {
+            bmpd.wait_down(station(i, 1), "interface-down");
+        }
+        // One after the other, so that each has the clock for itself.
+        for i in 0..INTERFACES {
+            crowd.forget();
+            monitor.forget()?;
+            let ifindex = hosts.router.ifindex(&format!("p{i}"));
+            let (set, told) = thread::scope(|scope| {
+                // It reads when it is told, and not when `ip` has ended.
+                let told = scope.spawn(|| monitor.carrier(ifindex));
+                let set = Instant::now();
+                hosts.station.ip(&format!("link set q{i} up"));
+                (set, told.join())
+            });
+            let told = told.map_err(|_| io::Error::other("the thread that listens to the kernel has failed"))??;
+            let established = established(&crowd, station(i, 1), source(i))?;
+            since_told.push(1e3 * established.saturating_duration_since(told).as_secs_f64());
+            since_set.push(1e3 * (established - set).as_secs_f64());
+        }
+    }
+    let what = "ms from carrier to re-established, 99 of 100".to_owned();
+    report.ratio(BENCH, what, percentile(&since_told, 0.99), Goal::AtMost(AGAIN));
+    for (subject, milliseconds) in
+        [("carrier, told by the kernel", &since_told), ("carrier, far end's `ip link set up`", &since_set)]
+    {
+        let mut samples = Samples::default();
+        milliseconds.iter().for_each(|value| samples.push(*value));
+        report.row(BENCH, subject, "re-established, median", "ms", samples);
+        report.row(BENCH, subject, "re-established, 99 of 100", "ms", one(percentile(milliseconds, 0.99)));
+    }
+    Ok(())
+}
+
+/// When the session to a station was there.
+fn established(crowd: &Crowd, station: IpAddr, source: IpAddr) -> io::Result<Instant> {
+    loop {
+        let seen = crowd.next(PATIENCE, "a session that is established again")?;
+        if (seen.station, seen.what) == (station, What::Established) {
+            if seen.source == source {
+                return Ok(seen.at);
+            }
+            return Err(io::Error::other(format!("the session to {station} came back from {}", seen.source)));
+        }
+    }
+}
+
+/// Listens to what the kernel tells of interfaces, as bmpd does.
+struct Monitor(OwnedFd);
+
+/// `struct nlmsghdr` and `struct ifinfomsg` (linux/netlink.h, linux/rtnetlink.h).
+const HEADER: usize = 16;
+const LINK: usize = 16;
+
+impl Monitor {
+    fn new(netns: &Netns) -> io::Result<Self> {
+        netns.enter(|| {
+            let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+            // SAFETY: the descriptor is new and nobody else's.
+            let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
+            if socket < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: as above.
+            let monitor = Self(unsafe { OwnedFd::from_raw_fd(socket) });
+            // SAFETY: zeroes are a value of this plain structure.
+            let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+            address.nl_family = libc::AF_NETLINK as u16;
+            address.nl_groups = libc::RTMGRP_LINK as u32;
+            let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+            // SAFETY: the address is of the family's layout and size.
+            let result = unsafe { libc::bind(monitor.0.as_raw_fd(), (&raw const address).cast(), length) };
+            if result == 0 { Ok(monitor) } else { Err(io::Error::last_os_error()) }
+        })
+    }
+
+    /// Waits until an interface has a carrier, and says when that was told.
+    fn carrier(&self, ifindex: u32) -> io::Result<Instant> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let bytes = self.read(left)?;
+            let now = Instant::now();
+            let Some(bytes) = bytes else {
+                return Err(io::Error::other(format!("interface {ifindex} got no carrier in {PATIENCE:?}")));
+            };
+            if has_carrier(&bytes, ifindex) {
+                return Ok(now);
+            }
+        }
+    }
+
+    /// Reads away what was told before.
+    fn forget(&self) -> io::Result<()> {
+        while self.read(Duration::ZERO)?.is_some() {}
+        Ok(())
+    }
+
+    /// Messages that come within some time.
+    fn read(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+        let mut wait = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor is waited for.
+        let ready = unsafe { libc::poll(&raw mut wait, 1, patience.as_millis() as libc::c_int) };
+        match ready {
+            0 => return Ok(None),
+            1.. => {}
+            _ => return Err(io::Error::last_os_error()),
+        }
+        let mut bytes = vec![0_u8; 32 * 1024];
+        // SAFETY: the buffer is as long as said.
+        let read = unsafe { libc::recv(self.0.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        bytes.truncate(usize::try_from(read).map_err(|_| io::Error::last_os_error())?);
+        Ok(Some(bytes))
+    }
+}
+
+/// Whether a message among these says that the interface has a carrier.
+fn has_carrier(mut bytes: &[u8], ifindex: u32) -> bool {
+    while let Some(header) = bytes.first_chunk::<{ HEADER + LINK }>() {
+        let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let (length, kind) = (word(0) as usize, u16::from_ne_bytes([header[4], header[5]]));
+        let (index, flags) = (word(HEADER + 4), word(HEADER + 8));
+        if kind == libc::RTM_NEWLINK && index == ifindex && flags & libc::IFF_LOWER_UP as u32 != 0 {
+            return true;
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}

@@ -1,0 +1,201 @@
+//! All stations in one: a listener for every address of a namespace that says when a session has introduced itself, and when it has ended.
+
+use std::{
+    collections::HashMap,
+    io::{self, ErrorKind, Read as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use lab::{bmp, netns::Netns};
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    eventfd::{EfdFlags, EventFd},
+};
+use socket2::{Domain, Socket, Type};
+
+/// How many may connect at the same moment.
+const BACKLOG: i32 = 1024;
+/// What is read at once.
+const READ: usize = 64 * 1024;
+/// BMP's common header (RFC 7854 §4.1).
+const HEADER: usize = 6;
+
+const LISTENER: u64 = u64::MAX;
+const STOP: u64 = u64::MAX - 1;
+
+/// What became of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Its Initiation is there.
+    Established,
+    /// The router has closed or reset it.
+    Ended,
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) at: Instant,
+    /// Which station.
+    pub(super) station: IpAddr,
+    /// The router's address.
+    pub(super) source: IpAddr,
+    pub(super) what: What,
+}
+
+/// The stations. Dropped, all connections are closed.
+pub(super) struct Crowd {
+    events: Receiver<Seen>,
+    bytes: Arc<AtomicU64>,
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Crowd {
+    /// Listens on a port of every address.
+    pub(super) fn listen(netns: &Netns, port: u16) -> io::Result<Self> {
+        let listener = netns.enter(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok::<_, io::Error>(TcpListener::from(socket))
+        })?;
+        let (sender, events) = channel();
+        let bytes = Arc::<AtomicU64>::default();
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(&*stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let mut hall = Hall { epoll, listener, guests: HashMap::new(), next: 0, sender, bytes: Arc::clone(&bytes) };
+        let thread = Some(std::thread::spawn(move || hall.serve()));
+        Ok(Self { events, bytes, stop, thread })
+    }
+
+    /// How many bytes all have been sent so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The next event.
+    pub(super) fn next(&self, patience: Duration, waits_for: &str) -> io::Result<Seen> {
+        self.events
+            .recv_timeout(patience)
+            .map_err(|error| io::Error::other(format!("{waits_for}: nothing in {patience:?} ({error})")))
+    }
+
+    /// Forgets what has not been asked for.
+    pub(super) fn forget(&self) {
+        self.events.try_iter().for_each(drop);
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let _ = self.stop.write(1);
+        if let Some(thread) = self.thread.take() {
+            // Who waits for its events is told that there are none.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Guest {
+    stream: TcpStream,
+    station: IpAddr,
+    source: IpAddr,
+    /// The beginning of its first message, until that is whole.
+    first: Option<Vec<u8>>,
+}
+
+struct Hall {
+    epoll: Epoll,
+    listener: TcpListener,
+    guests: HashMap<u64, Guest>,
+    next: u64,
+    sender: Sender<Seen>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Hall {
+    fn serve(&mut self) -> io::Result<()> {
+        let mut ready = [EpollEvent::empty(); 64];
+        let mut buffer = vec![0; READ];
+        loop {
+            let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
+                Err(nix::Error::EINTR) => continue,
+                waited => waited?,
+            };
+            for event in &ready[..count] {
+                match event.data() {
+                    STOP => return Ok(()),
+                    LISTENER => self.accept()?,
+                    guest => self.read(guest, &mut buffer)?,
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let (stream, from) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // It is gone again.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            stream.set_nonblocking(true)?;
+            let station = stream.local_addr()?.ip();
+            self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, self.next))?;
+            self.guests.insert(self.next, Guest { stream, station, source: from.ip(), first: Some(Vec::new()) });
+            self.next += 1;
+        }
+    }
+
+    fn read(&mut self, number: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(guest) = self.guests.get_mut(&number) else { return Ok(()) };
+        let (station, source) = (guest.station, guest.source);
+        let tell = |what| {
+            // Nobody may listen any more.
+            let _ = self.sender.send(Seen { at: Instant::now(), station, source, what });
+        };
+        match guest.stream.read(buffer) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Ok(0) | Err(_) => {
+                tell(What::Ended);
+                // Closed, it is no longer waited for.
+                self.guests.remove(&number);
+            }
+            Ok(read) => {
+                self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+                if let Some(first) = &mut guest.first {
+                    first.extend(&buffer[..read]);
+                    if introduced(first)? {
+                        guest.first = None;
+                        tell(What::Established);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an Initiation is there in whole.
+fn introduced(bytes: &[u8]) -> io::Result<bool> {
+    let [version, a, b, c, d, kind, ..] = *bytes else { return Ok(false) };
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    if version != 3 || kind != bmp::INITIATION || length < HEADER {
+        return Err(io::Error::other(format!("a session began with version {version}, type {kind}, {length} bytes")));
+    }
+    Ok(bytes.len() >= length)
+}

@@ -1,0 +1,82 @@
+//! What the kernel programs cost: nanoseconds a packet, and throughput of what is pinned and of what is not, beside rules of nftables.
+//!
+//! The programs are attached to a cgroup of the benchmark's own, and what is measured is whose sockets are in it: the same traffic by a socket of
+//! the cgroup and by one of none is with and without programs, from one moment to the next.
+
+mod bpf;
+mod interval;
+mod nft;
+mod packets;
+mod runs;
+mod throughput;
+mod traffic;
+
+use std::io;
+
+use lab::{
+    bmpd::{Bmpd, Options},
+    kernel::Cgroup,
+    topology::STATION_PORT,
+};
+
+use crate::{
+    Setting,
+    links::{Links, STATION},
+    report::Report,
+};
+
+const BENCH: &str = "pin";
+/// Where the pinned session goes.
+const PINNED: u16 = STATION_PORT;
+/// Where goes what bmpd has nothing to do with.
+const OTHER: u16 = STATION_PORT + 1;
+/// Where the session listens that has a guard.
+const LISTENING: u16 = STATION_PORT + 2;
+
+/// `pin`.
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let nft = nft::version();
+    match &nft {
+        Ok(version) => report.subject("nftables", version),
+        Err(why) => report.absent("nftables", why),
+    }
+    runs::guard(setting, report)?;
+    let pinned = Pinned::start(&setting.links)?;
+    runs::tested(setting, &pinned, report)?;
+    runs::live(setting, &pinned, report)?;
+    runs::datagrams(setting, &pinned, nft.is_ok(), report)?;
+    throughput::run(setting, &pinned, nft.is_ok(), report)
+}
+
+/// bmpd with a session that another process opens, so that what is sent is the benchmark's own, and the cgroup that its programs see.
+struct Pinned {
+    cgroup: Cgroup,
+    bmpd: Bmpd,
+}
+
+impl Pinned {
+    fn start(links: &Links) -> io::Result<Self> {
+        let session = format!("  adopt\n  tcp connect port {PINNED}\n  connect-interface to-station\n");
+        let (cgroup, bmpd) = bmpd(links, &session);
+        let pinned = Self { cgroup, bmpd };
+        let shown = &pinned.bmpd.session(STATION.into())["egress"];
+        if shown["enforcement"] != "kernel" {
+            return Err(io::Error::other(format!("bmpd does not enforce by its programs here: {shown}")));
+        }
+        Ok(pinned)
+    }
+
+    /// How many bytes of TCP payload the session has sent, as its counters have it.
+    fn counted(&self) -> u64 {
+        self.bmpd.session(STATION.into())["kernel"]["tx_payload_bytes"].as_u64().unwrap_or(0)
+    }
+}
+
+/// bmpd with one session, attached to a cgroup.
+fn bmpd(links: &Links, session: &str) -> (Cgroup, Bmpd) {
+    let cgroup = Cgroup::new();
+    let configuration = format!("bmp\n bmp-session {STATION}\n{session}");
+    let options = Options { arguments: &["--cgroup", cgroup.path()], ..Options::default() };
+    let bmpd = Bmpd::start_with(&links.router, &configuration, &options);
+    (cgroup, bmpd)
+}

@@ -1,0 +1,90 @@
+//! What an operator has today: nftables rules in the router's output chain.
+
+use std::{
+    io::{self, Write as _},
+    process::{Command, Stdio},
+};
+
+use crate::links::{Links, STATION};
+
+/// A rule about one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Counts it.
+    Counts,
+    /// Drops what would leave by another interface.
+    DropsElsewhere,
+}
+
+impl Rule {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Counts => "nftables rule that counts",
+            Self::DropsElsewhere => "nftables rule that drops elsewhere",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Counts => "counter",
+            Self::DropsElsewhere => "oifname != \"to-station\" drop",
+        }
+    }
+}
+
+/// The version of nft, or why there is none.
+pub(crate) fn version() -> Result<String, String> {
+    let output = Command::new("nft").arg("--version").output().map_err(|error| format!("nft: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = text.split_whitespace().find_map(|word| word.strip_prefix('v'));
+    Ok(number.unwrap_or(&text).to_owned())
+}
+
+/// Rules in force until it is dropped.
+pub(crate) struct Rules<'a>(&'a Links);
+
+impl<'a> Rules<'a> {
+    /// Of a flow from the router to a port of the station.
+    pub(crate) fn load(links: &'a Links, protocol: &str, port: u16, rule: Rule) -> io::Result<Self> {
+        let text = format!(
+            "table inet bench {{
+               chain out {{
+                 type filter hook output priority 0
+                 ip daddr {STATION} {protocol} dport {port} {}
+               }}
+             }}",
+            rule.words()
+        );
+        nft(links, &text)?;
+        Ok(Self(links))
+    }
+
+    /// How many packets were counted.
+    pub(crate) fn counted(&self) -> io::Result<u64> {
+        let output = self.0.router.command("nft").args(["list", "table", "inet", "bench"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+        let packets = words.next().and_then(|word| word.parse().ok());
+        packets.ok_or_else(|| io::Error::other(format!("nft shows no counter:\n{text}")))
+    }
+}
+
+impl Drop for Rules<'_> {
+    fn drop(&mut self) {
+        // They go with the namespace at the latest.
+        let _ = nft(self.0, "delete table inet bench");
+    }
+}
+
+/// `nft -f -`.
+fn nft(links: &Links, text: &str) -> io::Result<()> {
+    let mut command = links.router.command("nft");
+    let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Closed when it is written.
+    nft.stdin.take().ok_or_else(|| io::Error::other("nft has no input"))?.write_all(text.as_bytes())?;
+    let output = nft.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("nft: {}of\n{text}", String::from_utf8_lossy(&output.stderr))))
+}

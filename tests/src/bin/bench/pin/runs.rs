@@ -1,0 +1,298 @@
+//! What one run of a program costs: with a made-up packet (`BPF_PROG_TEST_RUN`), by the kernel's statistics while there is traffic, and by what a
+//! datagram takes longer. Always over a program that does nothing, or over nothing, measured in turns.
+
+use std::{io, net::Ipv4Addr};
+
+use aya::sys::{Stats, enable_stats};
+use bmp_ebpf::program;
+use lab::{kernel::Cgroup, passive};
+
+use super::{
+    BENCH, LISTENING, OTHER, PINNED, Pinned,
+    bpf::{CONNECT4, EGRESS, Hook, INGRESS, Program, Ran, SOCK_OPS, XDP},
+    interval::Interval,
+    nft::{Rule, Rules},
+    packets::syn,
+    traffic::{self, Datagrams, Ends, bulk, connections},
+};
+use crate::{
+    Setting,
+    links::STATION,
+    report::{Goal, Report, Samples},
+    say,
+};
+
+/// What `egress` may cost over a program that does nothing, in nanoseconds: where the socket has no tag, and where it has.
+const UNTAGGED: f64 = 25.0;
+const TAGGED: f64 = 70.0;
+
+/// How often a program is run with one packet at a time, and how often that is done for each run of the benchmark.
+const REPEAT: u32 = 500_000;
+const BATCHES: usize = 4;
+/// What is sent while statistics are kept, and how many connections are made.
+const BYTES: usize = 256 << 20;
+const CONNECTIONS: usize = 200;
+const MESSAGES: usize = 50_000;
+
+/// The router's address to the station, where it is called, and that of nobody.
+const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 99);
+
+/// A program that is run with a frame, beside an empty one.
+struct Tested<'a> {
+    what: &'static str,
+    program: &'a Program,
+    empty: &'a Program,
+    frame: &'a [u8],
+    /// The interface that it comes in by.
+    ifindex: Option<u32>,
+    /// What it is to return.
+    answer: u32,
+}
+
+impl Tested<'_> {
+    /// What one run costs more than one of the empty program, several times.
+    fn measure(&self, batches: usize) -> io::Result<Samples> {
+        let mut more = Samples::default();
+        for batch in 0..=batches {
+            let (answer, own) = self.program.test_run(self.frame, self.ifindex, REPEAT)?;
+            if answer != self.answer {
+                return Err(io::Error::other(format!("{}: it returned {answer}", self.what)));
+            }
+            let (_, empty) = self.empty.test_run(self.frame, self.ifindex, REPEAT)?;
+            if batch > 0 {
+                more.push(own - empty);
+            }
+        }
+        Ok(more)
+    }
+}
+
+/// `BPF_PROG_TEST_RUN` of what sees every packet. The kernel's own socket stands behind the packet, and it has no tag.
+pub(super) fn tested(setting: &Setting, pinned: &Pinned, report: &mut Report) -> io::Result<()> {
+    say("pin: programs by BPF_PROG_TEST_RUN")?;
+    let frame = syn((LOCAL, 40_000), (STATION, OTHER));
+    for (name, hook) in [(program::EGRESS, EGRESS), (program::INGRESS, INGRESS)] {
+        let (program, empty) = (Program::of(&pinned.bmpd, name)?, Program::empty(hook)?);
+        let tested = Tested {
+            what: "over an empty program, no tag, test run",
+            program: &program,
+            empty: &empty,
+            frame: &frame,
+            ifindex: None,
+            answer: 1,
+        };
+        let more = tested.measure(BATCHES * setting.runs)?;
+        if name == program::EGRESS {
+            let what = "ns, egress over an empty program, packets without a tag, test run".to_owned();
+            report.ratio(BENCH, what, more.median(), Goal::AtMost(UNTAGGED));
+        }
+        report.row(BENCH, name, tested.what, "ns", more);
+    }
+    Ok(())
+}
+
+/// `BPF_PROG_TEST_RUN` of the guard of a session that listens.
+pub(super) fn guard(setting: &Setting, report: &mut Report) -> io::Result<()> {
+    say("pin: the guard by BPF_PROG_TEST_RUN")?;
+    let session = format!("  tcp listen port {LISTENING}\n  connect-interface to-station\n");
+    let (_cgroup, bmpd) = super::bmpd(&setting.links, &session);
+    passive::guarded(&bmpd, STATION.into());
+    let (program, empty) = (Program::of(&bmpd, program::GUARD)?, Program::empty(XDP)?);
+    let ifindex = Some(setting.links.router.ifindex("to-station"));
+    // XDP_DROP and XDP_PASS (linux/bpf.h).
+    let (drop, pass) = (1, 2);
+    for (what, from, port, answer) in [
+        ("over an empty program, other port, test run", STATION, OTHER, pass),
+        ("over an empty program, a station's, test run", STATION, LISTENING, pass),
+        ("over an empty program, a stranger's, test run", STRANGER, LISTENING, drop),
+    ] {
+        let frame = syn((from, 40_000), (LOCAL, port));
+        let tested = Tested { what, program: &program, empty: &empty, frame: &frame, ifindex, answer };
+        // The interface is one of the router's.
+        let more = setting.links.router.enter(|| tested.measure(setting.runs))?;
+        report.row(BENCH, program::GUARD, what, "ns", more);
+    }
+    Ok(())
+}
+
+/// A program of bmpd's and an empty one at the same hook: both see the same.
+struct Beside {
+    name: &'static str,
+    own: Program,
+    empty: Program,
+    _link: std::os::fd::OwnedFd,
+}
+
+impl Beside {
+    fn new(pinned: &Pinned, name: &'static str, hook: Hook) -> io::Result<Self> {
+        let (own, empty) = (Program::of(&pinned.bmpd, name)?, Program::empty(hook)?);
+        let link = empty.attach(hook, pinned.cgroup.path().as_ref())?;
+        Ok(Self { name, own, empty, _link: link })
+    }
+
+    fn ran(&self) -> io::Result<(Ran, Ran)> {
+        Ok((self.own.ran()?, self.empty.ran()?))
+    }
+}
+
+/// Traffic that the statistics are read around.
+struct Live<'a> {
+    programs: &'a [Beside],
+    /// What each has come to over the empty one beside it,
+    more: Vec<Samples>,
+    /// and what that took.
+    empty: Vec<Samples>,
+}
+
+impl<'a> Live<'a> {
+    fn new(programs: &'a [Beside]) -> Self {
+        let none = vec![Samples::default(); programs.len()];
+        Self { programs, more: none.clone(), empty: none }
+    }
+
+    /// Reads the statistics before and after.
+    fn around(&mut self, traffic: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let before: Vec<_> = self.programs.iter().map(Beside::ran).collect::<io::Result<_>>()?;
+        traffic()?;
+        for (at, (beside, (own_before, empty_before))) in self.programs.iter().zip(before).enumerate() {
+            let (own, empty) = beside.ran()?;
+            let (runs, of_empty) = (own.count - own_before.count, empty.count - empty_before.count);
+            // A packet may be between the two readings.
+            if runs == 0 || runs.abs_diff(of_empty) > 1 + runs / 100 {
+                let name = beside.name;
+                return Err(io::Error::other(format!(
+                    "{name} ran {runs} times, an empty program beside it {of_empty}"
+                )));
+            }
+            let (own, empty) = (own.each_since(own_before), empty.each_since(empty_before));
+            self.more[at].push(own - empty);
+            self.empty[at].push(empty);
+        }
+        Ok(())
+    }
+
+    fn report(self, what: &'static str, what_empty: &'static str, report: &mut Report) {
+        for ((beside, more), empty) in self.programs.iter().zip(self.more).zip(self.empty) {
+            report.row(BENCH, beside.name, what, "ns", more);
+            report.row(BENCH, &format!("an empty program beside {}", beside.name), what_empty, "ns", empty);
+        }
+    }
+}
+
+/// The kernel's statistics, while a pinned session sends, and another connection.
+pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> io::Result<()> {
+    say("pin: programs by run-time statistics")?;
+    let links = &setting.links;
+    let _kept = enable_stats(Stats::RunTime).map_err(io::Error::other)?;
+    let batches = BATCHES * setting.runs;
+    let ends = Ends { sender: Some(&pinned.cgroup), ..Ends::default() };
+    {
+        let programs = [Beside::new(pinned, program::EGRESS, EGRESS)?, Beside::new(pinned, program::INGRESS, INGRESS)?];
+        let (mut tagged, mut untagged) = (Live::new(&programs), Live::new(&programs));
+        let (mut messages, mut apart) = (Live::new(&programs), Live::new(&programs));
+        bulk(links, PINNED, BYTES, ends)?;
+        let before = pinned.counted();
+        for _ in 0..batches {
+            tagged.around(|| bulk(links, PINNED, BYTES, ends).map(drop))?;
+            apart.around(|| bulk(links, PINNED, BYTES, Ends { apart: true, ..ends }).map(drop))?;
+            untagged.around(|| bulk(links, OTHER, BYTES, ends).map(drop))?;
+            messages.around(|| traffic::messages(links, PINNED, MESSAGES, ends).map(drop))?;
+        }
+        let (counted, sent) = (pinned.counted() - before, (2 * batches * BYTES) as u64);
+        if counted < sent {
+            return Err(io::Error::other(format!("{sent} bytes were sent under the pin, and {counted} counted")));
+        }
+        let what = "ns, egress over an empty program, packets of a pinned session, run-time statistics".to_owned();
+        report.ratio(BENCH, what, tagged.more[0].median(), Goal::AtMost(TAGGED));
+        tagged.report("over an empty program, pinned session, live", "pinned session, live", report);
+        apart.report("over an empty program, pinned, two processors", "pinned session, two processors", report);
+        messages.report("over an empty program, pinned session, small, live", "pinned session, small, live", report);
+        untagged.report("over an empty program, no tag, live", "no tag, live", report);
+    }
+    let programs =
+        [Beside::new(pinned, program::CONNECT4, CONNECT4)?, Beside::new(pinned, program::LIFECYCLE, SOCK_OPS)?];
+    let (mut tagged, mut untagged) = (Live::new(&programs), Live::new(&programs));
+    for _ in 0..batches {
+        tagged.around(|| connections(links, PINNED, CONNECTIONS, &pinned.cgroup))?;
+        untagged.around(|| connections(links, OTHER, CONNECTIONS, &pinned.cgroup))?;
+    }
+    tagged.report("over an empty program, connections of a pin, live", "connections of a pin, live", report);
+    untagged.report("over an empty program, other connections, live", "other connections, live", report);
+    Ok(())
+}
+
+/// What a datagram is sent under.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Under {
+    Nothing,
+    Bmpd,
+    Empty,
+    Rule(Rule),
+}
+
+impl Under {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "no program, no rule",
+            Self::Bmpd => "bmpd",
+            Self::Empty => "an empty egress program",
+            Self::Rule(rule) => rule.name(),
+        }
+    }
+}
+
+/// What a datagram takes longer than without programs and rules: beside bmpd, and with a rule that is about it.
+pub(super) fn datagrams(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Report) -> io::Result<()> {
+    say("pin: single datagrams")?;
+    let links = &setting.links;
+    let (cgroup, empty) = (Cgroup::new(), Program::empty(EGRESS)?);
+    let _link = empty.attach(EGRESS, cgroup.path().as_ref())?;
+    let (beside_bmpd, beside_empty) =
+        (Datagrams::new(links, OTHER, &pinned.cgroup)?, Datagrams::new(links, OTHER + 1, &cgroup)?);
+    let mut ways = vec![Under::Nothing, Under::Bmpd, Under::Empty];
+    if nft {
+        ways.extend([Rule::Counts, Rule::DropsElsewhere].map(Under::Rule));
+    }
+    let send = |under: Under| match under {
+        Under::Nothing => beside_bmpd.send(false),
+        Under::Bmpd => beside_bmpd.send(true),
+        Under::Empty => beside_empty.send(true),
+        Under::Rule(rule) => {
+            let rules = Rules::load(links, "udp", OTHER, rule)?;
+            let took = beside_bmpd.send(false)?;
+            if rule == Rule::Counts && rules.counted()? == 0 {
+                return Err(io::Error::other("the rule of nftables has counted nothing of what was sent"));
+            }
+            Ok(took)
+        }
+    };
+    let mut took = vec![Vec::new(); ways.len()];
+    for round in 0..=BATCHES * setting.runs {
+        // Each is the first one now and then.
+        for at in (0..ways.len()).map(|at| (at + round) % ways.len()) {
+            let nanoseconds = send(ways[at])?;
+            if round > 0 {
+                took[at].push(nanoseconds);
+            }
+        }
+    }
+    let samples = |values: &[f64]| {
+        let mut samples = Samples::default();
+        values.iter().for_each(|value| samples.push(*value));
+        samples
+    };
+    for (under, values) in ways.iter().zip(&took) {
+        if *under == Under::Nothing {
+            report.row(BENCH, under.name(), "a datagram", "ns", samples(values));
+            continue;
+        }
+        let more: Vec<_> = values.iter().zip(&took[0]).map(|(with, without)| with - without).collect();
+        let Interval { low, median, high } = Interval::of(&more);
+        let name = under.name();
+        report
+            .note(format!("pin: a datagram more under {name}: {median:.0} ns, between {low:.0} and {high:.0} (95 %)."));
+        report.row(BENCH, name, "more a datagram, not pinned", "ns", samples(&more));
+    }
+    Ok(())
+}

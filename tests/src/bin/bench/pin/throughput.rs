@@ -1,0 +1,133 @@
+//! Throughput in pairs: the same bytes with and without, in turns.
+
+use std::{io, thread};
+
+use super::{
+    BENCH, OTHER, PINNED, Pinned,
+    interval::{Interval, median},
+    nft::{Rule, Rules},
+    traffic::{Ends, Line, stay_on},
+};
+use crate::{
+    Setting,
+    links::Links,
+    report::{Goal, Report, Samples},
+    say,
+};
+
+/// What a pinned and counted session keeps of its throughput, at least.
+const KEEPS: f64 = 0.97;
+/// How many pairs of connections there are for each run of the benchmark, how often each connection has its turn, and how many bursts are measured
+/// in one, after one that is not: what was loaded or looked up anew is in place by then.
+const PAIRS: usize = 16;
+const TURNS: usize = 4;
+const BURSTS: usize = 2;
+/// About how long one burst takes.
+const SECONDS: f64 = 0.01;
+/// What is sent to find out how much that is.
+const TRIAL: usize = 64 << 20;
+
+/// One half of a pair.
+#[derive(Clone, Copy, Default)]
+struct Half<'a> {
+    ends: Ends<'a>,
+    rule: Option<Rule>,
+}
+
+pub(super) fn run(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Report) -> io::Result<()> {
+    let links = &setting.links;
+    let mut trial = Line::open(links, OTHER, TRIAL, Ends::default())?;
+    trial.burst()?;
+    let rate = TRIAL as f64 / trial.burst()?.as_secs_f64();
+    let pairs = Pairs { links, count: PAIRS * setting.runs, bytes: ((rate * SECONDS) as usize).max(1 << 20) };
+
+    let before = pinned.counted();
+    let under = Half { ends: Ends { sender: Some(&pinned.cgroup), ..Ends::default() }, ..Half::default() };
+    let kept = pairs.measure("a pinned session", PINNED, under, report)?;
+    let (counted, sent) = (pinned.counted() - before, pairs.sent());
+    if counted < sent {
+        return Err(io::Error::other(format!("{sent} bytes were sent under the pin, and {counted} counted")));
+    }
+    let what = "throughput of a pinned and counted session, to the same without programs (lower end)".to_owned();
+    report.ratio(BENCH, what, kept.low, Goal::AtLeast(KEEPS));
+
+    let both = Ends { sender: Some(&pinned.cgroup), receiver: Some(&pinned.cgroup), apart: false };
+    pairs.measure("other TCP, both ends beside bmpd", OTHER, Half { ends: both, ..Half::default() }, report)?;
+    if nft {
+        for rule in [Rule::Counts, Rule::DropsElsewhere] {
+            pairs.measure(rule.name(), OTHER, Half { rule: Some(rule), ..Half::default() }, report)?;
+        }
+    }
+    Ok(())
+}
+
+struct Pairs<'a> {
+    links: &'a Links,
+    count: usize,
+    /// Of each burst.
+    bytes: usize,
+}
+
+impl Pairs<'_> {
+    /// What is sent in one half of all pairs.
+    fn sent(&self) -> u64 {
+        ((self.count + 1) * TURNS * (1 + BURSTS) * self.bytes) as u64
+    }
+
+    /// What is kept of the throughput. A pair is two new connections, over which bursts go in turns; the first pair is for warmth.
+    fn measure(&self, what: &str, port: u16, with: Half<'_>, report: &mut Report) -> io::Result<Interval> {
+        say(&format!("pin: throughput, {what}"))?;
+        let rate = |seconds: f64| self.bytes as f64 * 8.0 / seconds / 1e9;
+        let (mut rates, mut plain) = <(Samples, Samples)>::default();
+        let mut ratios = Vec::new();
+        for pair in 0..=self.count {
+            let (with, without) = self.pair(port, with)?;
+            if pair > 0 {
+                rates.push(rate(with));
+                plain.push(rate(without));
+                ratios.push(without / with);
+            }
+        }
+        report.row(BENCH, what, "throughput with", "Gbit/s", rates);
+        report.row(BENCH, what, "throughput without", "Gbit/s", plain);
+        let kept = Interval::of(&ratios);
+        report.note(format!(
+            "pin: {what}: {:.1} % of the throughput, between {:.1} and {:.1} % (95 %, {} pairs of {} bursts of {} MB).",
+            100.0 * kept.median,
+            100.0 * kept.low,
+            100.0 * kept.high,
+            self.count,
+            TURNS * BURSTS,
+            self.bytes / 1_000_000
+        ));
+        Ok(kept)
+    }
+
+    /// The seconds of the middle one of the bursts with, and of those without.
+    fn pair(&self, port: u16, with: Half<'_>) -> io::Result<(f64, f64)> {
+        let mut lines = [
+            (Line::open(self.links, port, self.bytes, with.ends)?, with.rule),
+            (Line::open(self.links, port, self.bytes, Ends::default())?, None),
+        ];
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| -> io::Result<(f64, f64)> {
+                stay_on(0);
+                let mut seconds = [Vec::new(), Vec::new()];
+                for turn in 0..TURNS {
+                    // Each goes first in every other turn.
+                    for at in [turn % 2, (turn + 1) % 2] {
+                        let (line, rule) = &mut lines[at];
+                        let _rules = rule.map(|rule| Rules::load(self.links, "tcp", port, rule)).transpose()?;
+                        line.burst()?;
+                        for _ in 0..BURSTS {
+                            seconds[at].push(line.burst()?.as_secs_f64());
+                        }
+                    }
+                }
+                let [with, without] = seconds;
+                Ok((median(with), median(without)))
+            });
+            sending.join().map_err(|_| io::Error::other("a thread that sends has failed"))?
+        })
+    }
+}
