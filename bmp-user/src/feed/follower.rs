@@ -331,6 +331,7 @@ impl Follower {
                 self.is_told(life) && (!mirrored || self.selection.mirroring == Mirroring::Passed)
             }
             About::Nobody => self.selection.is_everything(),
+            About::LookAlike => false,
             About::Up(life) | About::Heard(life) => {
                 if !self.selection.peer(life) {
                     return false;

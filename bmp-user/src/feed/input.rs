@@ -10,7 +10,7 @@ use super::{
     journal::{About, Run},
     peers::{ConnectionId, Incarnation},
     rib::{EndOfRib, Time},
-    scan::scan,
+    scan::{Scanned, scan},
     state::State,
 };
 use crate::wire::bmp::{Error, Frame, MessageType, frames};
@@ -54,10 +54,10 @@ impl Input {
     /// At the first frame that is wrong, is an Initiation or a Termination, or is not whole; offsets are within `frames`.
     /// Everything before it has been appended.
     pub fn append(&mut self, mut bytes: Bytes, block: usize) -> Result<(), Error> {
-        let (length, outcome) = scan(&bytes);
-        bytes.truncate(length);
+        let Scanned { good, peer_up, outcome } = scan(&bytes);
+        bytes.truncate(good);
         if !bytes.is_empty() {
-            self.commit(bytes, block);
+            self.commit(bytes, block, peer_up);
         }
         outcome
     }
@@ -99,13 +99,14 @@ impl Input {
         Held { shared, connection }
     }
 
-    fn commit(&mut self, bytes: Bytes, block: usize) {
+    fn commit(&mut self, bytes: Bytes, block: usize, peer_up: bool) {
         let length = bytes.len();
         let (bytes, block) =
             if length < block / 2 { (Bytes::copy_from_slice(&bytes), length) } else { (bytes, block.max(length)) };
         let mut state = self.shared.state();
         let unannounced = state.trouble.unannounced;
-        let counts = if state.holds() {
+        // A Peer Up may need a Peer Down before it.
+        let counts = if peer_up || state.holds() {
             self.commit_news(&mut state, &bytes)
         } else {
             let mut changed = self.shared.journal().head().frames;
@@ -124,8 +125,8 @@ impl Input {
         self.totals.unannounced += state.trouble.unannounced - unannounced;
     }
 
-    /// Appends of these frames those that say something new, while peers say again what they said before their input went away; and what
-    /// has to be said in between.
+    /// Appends of these frames those that say something new, which are all of them unless peers say again what they said before their input went
+    /// away; and what has to be said in between.
     fn commit_news(&self, state: &mut State, bytes: &[u8]) -> Counts {
         let mut counts = Counts::default();
         let mut said = Said::after(self.shared.journal().head().frames);

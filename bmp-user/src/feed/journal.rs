@@ -56,6 +56,8 @@ pub(super) enum About {
     Peer(Arc<Incarnation>),
     /// Nobody that is known.
     Nobody,
+    /// A peer that its input never announced, and that stations would take for one that another input did.
+    LookAlike,
 }
 
 impl About {
@@ -69,7 +71,7 @@ impl About {
                 Arc::ptr_eq(mine, theirs) && view == other_view
             }
             (Self::Peer(mine), Self::Peer(theirs)) => Arc::ptr_eq(mine, theirs),
-            (Self::Nobody, Self::Nobody) => true,
+            (Self::Nobody, Self::Nobody) | (Self::LookAlike, Self::LookAlike) => true,
             _ => false,
         }
     }

@@ -140,11 +140,14 @@ impl Peer {
         self.ups().any(|up| up == frame.bytes())
     }
 
-    /// Takes a further Peer Up of the same session. False if it is not one, or would have the routes that are there read otherwise.
-    pub(super) fn takes(&mut self, frame: &Frame<'_>, up: &PeerUp<'_>, changed: u64) -> bool {
-        let same =
-            self.life.up.as_ref().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up));
-        if !same || self.more_ups.len() >= MOST_UPS {
+    /// Whether a Peer Up is a further one of the same session.
+    pub(super) fn is_same_session(&self, up: &PeerUp<'_>) -> bool {
+        self.life.up.as_ref().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up))
+    }
+
+    /// Takes a further Peer Up of the same session. False if there are too many, or the routes that are there would be read otherwise.
+    pub(super) fn takes(&mut self, frame: &Frame<'_>, changed: u64) -> bool {
+        if self.more_ups.len() >= MOST_UPS {
             return false;
         }
         let frame = Bytes::copy_from_slice(frame.bytes());

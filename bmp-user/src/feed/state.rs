@@ -318,9 +318,12 @@ impl State {
             Some(MessageType::PeerUp) => self.up(connection, slot, frame, changed).unwrap_or_else(nobody),
             Some(MessageType::PeerDown) => {
                 let life = self.down(slot, Bytes::copy_from_slice(frame.bytes()), changed);
-                Applied::new(life.map_or(About::Nobody, About::Down), true)
+                Applied::new(life.map_or_else(|| self.unknown(slot), About::Down), true)
             }
             Some(about @ (MessageType::StatisticsReport | MessageType::RouteMirroring)) => {
+                if self.slots[slot as usize].peer.is_none() {
+                    return Applied::new(self.unknown(slot), true);
+                }
                 let Some(peer) = self.slots[slot as usize].peer.as_mut() else { return nobody() };
                 if about == MessageType::StatisticsReport {
                     peer.statistics = Some(Latest { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
@@ -333,6 +336,17 @@ impl State {
         }
     }
 
+    /// What a frame is about that is about a peer that is not there.
+    fn unknown(&self, slot: u32) -> About {
+        let PeerId { input, key } = self.slots[slot as usize].id;
+        let is_there = |input: u32| {
+            let slot = self.by_id.get(&PeerId { input, key });
+            slot.is_some_and(|slot| self.slots[*slot as usize].peer.is_some())
+        };
+        let inputs = u32::try_from(self.inputs.len()).unwrap_or(u32::MAX);
+        if (0..inputs).any(|other| other != input && is_there(other)) { About::LookAlike } else { About::Nobody }
+    }
+
     fn up(&mut self, connection: ConnectionId, slot: u32, frame: &Frame<'_>, changed: u64) -> Option<Applied> {
         let known = &mut self.slots[slot as usize];
         if let Some(peer) = &mut known.peer
@@ -343,8 +357,10 @@ impl State {
             return Some(Applied::new(About::Up(Arc::clone(&peer.life)), news));
         }
         let Ok(Message::PeerUp(up)) = Message::parse(frame) else { return None };
+        let same = known.peer.as_ref().is_some_and(|peer| peer.is_same_session(&up));
         if let Some(peer) = &mut known.peer
-            && peer.takes(frame, &up, changed)
+            && same
+            && peer.takes(frame, changed)
         {
             peer.comes_back(connection);
             return Some(Applied::new(About::Up(Arc::clone(&peer.life)), true));
@@ -352,10 +368,11 @@ impl State {
         let id = known.id;
         let mut before = None;
         if let Some(peer) = &known.peer {
-            // A station takes another Peer Up for the start of another life; but not if it does not come from who sent the first.
-            let (held, down) = (peer.hold == Hold::Away, peer.life.down.clone());
+            // A station takes another Peer Up for the start of another life; but not if it does not come from who sent the first, or looks as if it were
+            // a further one of the same session.
+            let (told, down) = (same || peer.hold == Hold::Away, peer.life.down.clone());
             let life = self.down(slot, down.clone(), changed);
-            before = life.filter(|_| held).map(|life| (life, down));
+            before = life.filter(|_| told).map(|life| (life, down));
         }
         self.incarnations += 1;
         let (_, input) = self.connections.get(&connection)?;

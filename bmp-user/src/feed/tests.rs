@@ -209,6 +209,55 @@ fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so(
 }
 
 #[test]
+fn a_further_peer_up_by_which_routes_would_be_read_otherwise_begins_another_life_that_all_can_see() {
+    // Of the same session by all that a station sees; with the capability ADD-PATH (RFC 7911 §4), or one that nobody knows.
+    let up = |capability: u8| {
+        let (plain, with_open) = (world::up(world::LOC_RIB_PEER, 0), world::up(world::ADD_PATH_PEER, 0));
+        let mut header = plain[6..48].to_vec();
+        header[34..38].copy_from_slice(&7u32.to_be_bytes());
+        let mut body = with_open[48..].to_vec();
+        for at in 0..body.len() - 1 {
+            if body[at..at + 2] == [69, 4 * world::FAMILIES.len() as u8] {
+                body[at] = capability;
+            }
+        }
+        frame(3, &[header, body].concat())
+    };
+    let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
+    let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
+    let routes = world::update(world::LOC_RIB_PEER, View::LocRib, 0, 0, &[part]);
+    let feed = Feed::default();
+    let mut follower = following(&feed);
+    let mut input = feed.input("router");
+    append(&mut input, &[up(200), routes.clone(), up(69)]);
+    let told = bytes_of(&take_all(&mut follower));
+    assert_eq!(types_of(&told), [3, 0, 2, 3]);
+    assert!(told.ends_with(&up(69)) && told.starts_with(&[up(200), routes].concat()));
+    assert_eq!(feed.stats().routes, 0);
+    // Without routes that it would be about, it is a further one.
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    append(&mut input, &[up(200), up(69)]);
+    assert_eq!(types_of(&dump(&feed)), [3, 3]);
+}
+
+#[test]
+fn what_an_input_says_of_a_peer_that_it_never_announced_is_not_told_where_another_input_has_one_that_looks_the_same() {
+    let feed = Feed::default();
+    let (mut frr, mut gobgp) = (feed.input("frr"), feed.input("gobgp"));
+    let mut follower = following(&feed);
+    let said = [world::statistics(2, 1), world::mirrored(2), world::down(2, 1)];
+    append(&mut gobgp, &said);
+    assert_eq!(bytes_of(&take_all(&mut follower)), said.concat(), "there is none");
+    append(&mut frr, &[world::up(2, 1), announce(2, 1, 1, 0..3)]);
+    take_all(&mut follower);
+    append(&mut gobgp, &said);
+    assert_eq!(bytes_of(&take_all(&mut follower)), b"");
+    append(&mut frr, &[world::statistics(2, 2)]);
+    assert_eq!(bytes_of(&take_all(&mut follower)), world::statistics(2, 2));
+}
+
+#[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
     let mut input = feed.input("frr");

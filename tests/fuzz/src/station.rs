@@ -32,8 +32,6 @@ pub struct Station {
 pub struct Peer {
     /// The Peer Ups of its session, in the order in which they came; none for one that was never announced.
     pub ups: Vec<Vec<u8>>,
-    /// Whether routes have path identifiers, of the RIBs that there was something of.
-    pub path_ids: BTreeMap<(View, Family), bool>,
     /// Its routes, by what tells them apart.
     pub ribs: BTreeMap<(View, Family), BTreeMap<String, Route>>,
     /// Of which RIBs there was End-of-RIB.
@@ -125,7 +123,6 @@ impl Peer {
     /// Without RIBs that have no routes; and statistics alone make no peer of one that was never announced.
     #[must_use]
     pub fn tidy(mut self) -> Self {
-        self.path_ids.clear();
         self.ribs.retain(|_, routes| !routes.is_empty());
         if self.ups.is_empty() && self.ribs.is_empty() && self.ends.is_empty() {
             self.statistics = None;
@@ -140,7 +137,6 @@ impl Peer {
         let view = view_of(header);
         if let Some(family) = update.end_of_rib() {
             if Form::of(family).is_some() {
-                self.has_path_ids(view, family);
                 self.ends.insert((view, family));
             }
             return;
@@ -158,9 +154,6 @@ impl Peer {
                 self.withdraw(view, family, items);
                 continue;
             }
-            if !items.is_empty() && Form::of(family).is_some() {
-                self.has_path_ids(view, family);
-            }
             for (name, nlri) in self.routes_in(view, family, items) {
                 let attributes = attributes_of(&update, in_reach);
                 let time = (header.seconds, header.microseconds);
@@ -170,24 +163,15 @@ impl Peer {
         }
     }
 
-    /// A session that goes on, if that changes nothing in how its routes are read; or another one.
+    /// A session that goes on, or another one.
     fn comes_up(&mut self, bytes: &[u8], up: &PeerUp<'_>) {
         if self.ups.iter().any(|known| known == bytes) {
             return;
         }
-        let same = self.ups.first().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up));
-        let alike = |((view, family), path_ids): (&(View, Family), &bool)| {
-            (self.negotiated(*view, *family) || has_path_ids(bytes, *view, *family)) == *path_ids
-        };
-        if !same || !self.path_ids.iter().all(alike) {
+        if !self.ups.first().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up)) {
             *self = Self::default();
         }
         self.ups.push(bytes.to_vec());
-    }
-
-    fn has_path_ids(&mut self, view: View, family: Family) {
-        let negotiated = self.negotiated(view, family);
-        self.path_ids.entry((view, family)).or_insert(negotiated);
     }
 
     fn negotiated(&self, view: View, family: Family) -> bool {
@@ -205,7 +189,7 @@ impl Peer {
     /// The routes in some NLRI, by what tells them apart; none if not all of them are right (RFC 7606 §5.3).
     fn routes_in(&self, view: View, family: Family, items: &[u8]) -> Vec<(String, Vec<u8>)> {
         let Some(form) = Form::of(family) else { return Vec::new() };
-        let path_ids = self.path_ids.get(&(view, family)).copied().unwrap_or_else(|| self.negotiated(view, family));
+        let path_ids = self.negotiated(view, family);
         let all: Result<Vec<_>, _> = nlri(form, path_ids, items).collect();
         let named = |item: &[u8]| {
             let item = with_meaning(form, path_ids, item);

@@ -16,7 +16,7 @@ use crate::{
     relay::connect,
     report::{Goal, Report, Samples},
     say,
-    station::{Reader, Station},
+    station::{Reader, SOME_ROOM, Station},
     subject::{RELAY, Subject},
 };
 
@@ -101,9 +101,9 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
         Ok(spawn(move || -> io::Result<(Reader, Instant)> {
             let stream = station.accept(PATIENCE);
             begin.wait();
-            let mut reader = Reader::default();
-            reader.read(&mut stream?, routes)?;
-            Ok((reader, Instant::now()))
+            let (mut reader, mut room) = (Reader::default(), vec![1; SOME_ROOM]);
+            let last = reader.read(&mut stream?, &mut room, routes)?;
+            Ok((reader, last))
         }))
     });
     let reading: Vec<JoinHandle<_>> = reading.collect::<io::Result<_>>()?;

@@ -111,7 +111,8 @@ fn follow(setting: &Setting, frames: &Frames, stations: u16, stalled: u16) -> io
     let address = |number: u16| SocketAddr::from((STATION, STATION_PORT + number));
     let listen = |number: u16| Station::listen(&setting.links.station, address(number));
     let listeners: Vec<_> = (0..stations).map(listen).collect::<io::Result<_>>()?;
-    let counts: Vec<_> = listeners.iter().map(|station| station.count(frames.sum.routes)).collect::<io::Result<_>>()?;
+    let counts: Vec<_> =
+        listeners.iter().map(|station| station.count_on_the_way(frames.sum.routes)).collect::<io::Result<_>>()?;
     // They are connected to, and nobody reads.
     let _stalled: Vec<_> = (stations..stations + stalled).map(listen).collect::<io::Result<_>>()?;
     let subject = Subject::relay(&setting.links, stations + stalled)?;

@@ -11,6 +11,12 @@ use lab::{netns::Netns, table::Sum};
 
 /// What is read at once: enough to keep a fast link busy.
 const READ: usize = 1 << 20;
+/// Nothing comes for so long: there is time to count.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What is put by until there is.
+const ROOM: usize = 192 << 20;
+/// Enough for one of many, which counts as often as it is full.
+pub(crate) const SOME_ROOM: usize = 2 * READ;
 const COMMON: usize = 6;
 const PER_PEER: usize = 42;
 const BGP: usize = 19;
@@ -63,11 +69,22 @@ impl Station {
 
     /// Takes the next connection, and counts until so many routes have come. The rest is read and left alone, until what this gives is dropped.
     pub(crate) fn count(&self, routes: u64) -> io::Result<Count> {
+        self.count_in(ROOM, routes)
+    }
+
+    /// The same of one of many, which counts as it reads.
+    pub(crate) fn count_on_the_way(&self, routes: u64) -> io::Result<Count> {
+        self.count_in(SOME_ROOM, routes)
+    }
+
+    fn count_in(&self, room: usize, routes: u64) -> io::Result<Count> {
+        // Memory that is there: the kernel does not look for it while something is measured.
+        let mut room = vec![1; room];
         let listener = self.listener.try_clone()?;
         let (sender, receiver) = sync_channel(2);
         let (end, ended) = sync_channel(0);
         std::thread::spawn(move || {
-            if let Err(error) = follow(listener, routes, &sender, &ended) {
+            if let Err(error) = follow(listener, &mut room, routes, &sender, &ended) {
                 // Nobody may wait any more.
                 let _ = sender.send(Err(error));
             }
@@ -115,6 +132,7 @@ impl Count {
 
 fn follow(
     listener: TcpListener,
+    room: &mut [u8],
     routes: u64,
     sender: &SyncSender<io::Result<Told>>,
     ended: &Receiver<()>,
@@ -126,8 +144,7 @@ fn follow(
     // Nobody may wait for this.
     let _ = sender.send(Ok(Told::Connected));
     let mut reader = Reader::default();
-    reader.read(&mut stream, routes)?;
-    let last = Instant::now();
+    let last = reader.read(&mut stream, room, routes)?;
     let Reader { sum, prefixes, messages, bytes, .. } = reader;
     let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, bytes };
     let _ = sender.send(Ok(Told::Done(counted)));
@@ -159,34 +176,63 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads until so many routes were announced.
-    pub(crate) fn read(&mut self, stream: &mut TcpStream, routes: u64) -> io::Result<()> {
-        let mut buffer = vec![0; 2 * READ];
+    /// Reads until so many routes were announced: when the last of them came.
+    ///
+    /// What comes is put by with its time, and counted when nothing more comes for a while or there is no more room: counting takes longer than some
+    /// take to send, and is not to be what is measured.
+    pub(crate) fn read(&mut self, stream: &mut TcpStream, room: &mut [u8], routes: u64) -> io::Result<Instant> {
+        stream.set_read_timeout(Some(PAUSE))?;
         let mut filled = 0;
-        while self.sum.routes < routes {
-            let read = stream.read(&mut buffer[filled..])?;
-            if read == 0 {
+        let mut reads: Vec<(usize, Instant)> = Vec::with_capacity(1 << 16);
+        loop {
+            let end = room.len().min(filled + READ);
+            let ended = match stream.read(&mut room[filled..end]) {
+                Ok(0) => true,
+                Ok(read) => {
+                    filled += read;
+                    reads.push((filled, Instant::now()));
+                    if filled < room.len() {
+                        continue;
+                    }
+                    false
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => false,
+                Err(error) => return Err(error),
+            };
+            let (used, reached) = self.take_until(&room[..filled], routes);
+            if let Some(at) = reached {
+                let came = reads.iter().find(|(end, _)| *end >= at).map(|(_, when)| *when);
+                return came.ok_or_else(|| io::Error::other("a route that was not read"));
+            }
+            if ended {
                 let have = self.sum.routes;
                 return Err(io::Error::other(format!("the connection ended after {have} of {routes} routes")));
             }
-            filled += read;
-            let used = self.take(&buffer[..filled]);
-            buffer.copy_within(used..filled, 0);
+            room.copy_within(used..filled, 0);
             filled -= used;
+            // What is left is a part of a message, and came with the last.
+            reads.clear();
         }
-        Ok(())
     }
 
     /// Takes the whole messages that bytes begin with: how many bytes those are.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
-        let mut at = 0;
+        self.take_until(bytes, u64::MAX).0
+    }
+
+    /// The same, and behind which byte there were so many routes.
+    fn take_until(&mut self, bytes: &[u8], routes: u64) -> (usize, Option<usize>) {
+        let (mut at, mut reached) = (0, None);
         while let Some(length) = length(&bytes[at..]) {
             let Some(frame) = bytes[at..].get(..length) else { break };
             self.frame(frame);
             at += length;
+            if reached.is_none() && self.sum.routes >= routes {
+                reached = Some(at);
+            }
         }
         self.bytes += at as u64;
-        at
+        (at, reached)
     }
 
     fn frame(&mut self, frame: &[u8]) {
