@@ -70,9 +70,10 @@ pub(super) fn of_inputs(config: &Config) -> Vec<String> {
                 MonitorId::Relay(name) => !config.relays.contains_key(name),
                 MonitorId::Replay(name) => !config.replays.contains_key(name),
                 MonitorId::Bgp => config.bgp.is_none(),
-                MonitorId::Public | MonitorId::AllVpnInstances => false,
-                // They are known from what inputs say.
-                MonitorId::VpnInstance(_) | MonitorId::Peer { .. } => false,
+                // Who else there is is known from what inputs say.
+                MonitorId::Public | MonitorId::AllVpnInstances | MonitorId::VpnInstance(_) | MonitorId::Peer { .. } => {
+                    false
+                }
             };
             if missing {
                 warnings.push(format!("{id} is told nothing by `monitor {monitor}`: there is no such input"));

@@ -321,10 +321,9 @@ impl State {
                 Applied::new(life.map_or_else(|| self.unknown(slot), About::Down), true)
             }
             Some(about @ (MessageType::StatisticsReport | MessageType::RouteMirroring)) => {
-                if self.slots[slot as usize].peer.is_none() {
+                let Some(peer) = self.slots[slot as usize].peer.as_mut() else {
                     return Applied::new(self.unknown(slot), true);
-                }
-                let Some(peer) = self.slots[slot as usize].peer.as_mut() else { return nobody() };
+                };
                 if about == MessageType::StatisticsReport {
                     peer.statistics = Some(Latest { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
                 } else {

@@ -2,6 +2,7 @@
 
 mod captures;
 mod end_of_rib;
+mod lives;
 mod replica;
 mod world;
 
@@ -13,7 +14,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::wire::{
     bgp::Family,
-    bmp::{Error, Message, MessageType, PeerType, Problem, build, frames, peer_down_reason, samples::*},
+    bmp::{Error, Message, MessageType, PeerType, Problem, build, frames, samples::*},
 };
 use world::{Part, Reader, Route};
 
@@ -170,94 +171,6 @@ fn a_station_that_selects_something_else_was_not_too_slow_and_one_whose_frames_a
 }
 
 #[test]
-fn a_peer_up_for_another_view_is_no_other_life_and_is_told_late_and_behind() {
-    let feed = Feed::new(300, 1 << 20);
-    let mut input = feed.input("router");
-    let (pre, post) = (world::up(0, 1), world::up_of_view(0, 1, 1));
-    assert_ne!(pre, post);
-    append(&mut input, &[pre.clone(), announce(0, 0, 0, 0..3)]);
-    let mut behind = following(&feed);
-    append(&mut input, &[post.clone(), announce(0, 1, 0, 3..4), announce(0, 2, 0, 4..5), announce(0, 3, 0, 5..6)]);
-    append(&mut input, &[announce(0, 0, 1, 6..7)]);
-    assert_eq!(feed.stats().routes, 7);
-    assert_eq!(types_of(&dump(&feed))[..2], [3, 3], "both come first");
-    assert!(dump(&feed).starts_with(&[pre, post.clone()].concat()));
-    let told = bytes_of(&take_all(&mut behind));
-    assert_eq!(behind.falls(), 1);
-    assert!(told.starts_with(&post), "what it lacks comes first");
-    assert!(!types_of(&told).contains(&2), "and nothing is taken down");
-}
-
-#[test]
-fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so() {
-    let up = |time: u32, my_as: u8| {
-        let mut up = world::up(world::LOC_RIB_PEER, 0);
-        up[40..44].copy_from_slice(&time.to_be_bytes());
-        // In the OPEN that was sent, behind its header and version.
-        up[68 + 19 + 2] = my_as;
-        up
-    };
-    let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
-    let routes = world::update(world::LOC_RIB_PEER, View::LocRib, 0, 0, &[part]);
-    for (time, kept) in [(7, 3), (0, 0)] {
-        let feed = Feed::default();
-        let mut input = feed.input("router");
-        append(&mut input, &[up(time, 1), routes.clone(), up(time, 2)]);
-        assert_eq!(feed.stats().routes, kept);
-    }
-}
-
-#[test]
-fn a_further_peer_up_by_which_routes_would_be_read_otherwise_begins_another_life_that_all_can_see() {
-    // Of the same session by all that a station sees; with the capability ADD-PATH (RFC 7911 §4), or one that nobody knows.
-    let up = |capability: u8| {
-        let (plain, with_open) = (world::up(world::LOC_RIB_PEER, 0), world::up(world::ADD_PATH_PEER, 0));
-        let mut header = plain[6..48].to_vec();
-        header[34..38].copy_from_slice(&7u32.to_be_bytes());
-        let mut body = with_open[48..].to_vec();
-        for at in 0..body.len() - 1 {
-            if body[at..at + 2] == [69, 4 * world::FAMILIES.len() as u8] {
-                body[at] = capability;
-            }
-        }
-        frame(3, &[header, body].concat())
-    };
-    let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
-    let routes = world::update(world::LOC_RIB_PEER, View::LocRib, 0, 0, &[part]);
-    let feed = Feed::default();
-    let mut follower = following(&feed);
-    let mut input = feed.input("router");
-    append(&mut input, &[up(200), routes.clone(), up(69)]);
-    let told = bytes_of(&take_all(&mut follower));
-    assert_eq!(types_of(&told), [3, 0, 2, 3]);
-    assert!(told.ends_with(&up(69)) && told.starts_with(&[up(200), routes].concat()));
-    assert_eq!(feed.stats().routes, 0);
-    // Without routes that it would be about, it is a further one.
-    let feed = Feed::default();
-    let mut input = feed.input("router");
-    append(&mut input, &[up(200), up(69)]);
-    assert_eq!(types_of(&dump(&feed)), [3, 3]);
-}
-
-#[test]
-fn what_an_input_says_of_a_peer_that_it_never_announced_is_not_told_where_another_input_has_one_that_looks_the_same() {
-    let feed = Feed::default();
-    let (mut frr, mut gobgp) = (feed.input("frr"), feed.input("gobgp"));
-    let mut follower = following(&feed);
-    let said = [world::statistics(2, 1), world::mirrored(2), world::down(2, 1)];
-    append(&mut gobgp, &said);
-    assert_eq!(bytes_of(&take_all(&mut follower)), said.concat(), "there is none");
-    append(&mut frr, &[world::up(2, 1), announce(2, 1, 1, 0..3)]);
-    take_all(&mut follower);
-    append(&mut gobgp, &said);
-    assert_eq!(bytes_of(&take_all(&mut follower)), b"");
-    append(&mut frr, &[world::statistics(2, 2)]);
-    assert_eq!(bytes_of(&take_all(&mut follower)), world::statistics(2, 2));
-}
-
-#[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
     let mut input = feed.input("frr");
@@ -299,77 +212,6 @@ fn a_follower_that_asks_for_nothing_is_told_in_the_right_order_all_the_same() {
         follower.take(0, &mut pieces);
     }
     assert_eq!(bytes_of(pieces.make_contiguous()), dump(&feed));
-}
-
-#[test]
-fn an_input_that_goes_away_takes_its_peers_with_it() {
-    let feed = Feed::default();
-    let mut going = feed.input("frr");
-    let mut staying = feed.input("gobgp");
-    let loc_rib = peer_up_of(&peer_header(1, PeerType::LOC_RIB, 0), 1, &[(3, b"vrf1")]);
-    append(&mut going, &[peer_up(2, 1), loc_rib.clone(), peer_up(1, 1)]);
-    append(&mut staying, &[peer_up(4, 1)]);
-    let mut follower = following(&feed);
-    drop(going);
-    let expected = [peer_up(2, 1), loc_rib, peer_up(1, 1)].map(|up| down_of(&up));
-    let pieces = take_all(&mut follower);
-    assert_eq!(bytes_of(&pieces), expected.concat());
-    assert_eq!(pieces[0].counts.of(MessageType::PeerDown), 3);
-    let reasons = [peer_down_reason::DE_CONFIGURED, peer_down_reason::LOCAL_SYSTEM_CLOSED];
-    assert_eq!([expected[0][48], expected[1][48]], reasons);
-    assert_eq!(dump(&feed), peer_up(4, 1));
-}
-
-#[test]
-fn of_two_peers_that_look_the_same_the_first_is_told_and_the_other_one_when_that_is_gone() {
-    let feed = Feed::default();
-    let (mut one, mut other) = (feed.input("one"), feed.input("other"));
-    let mut follower = following(&feed);
-    append(&mut one, &[world::up(2, 1), announce(2, 1, 1, [1])]);
-    append(&mut other, &[world::up(2, 5), announce(2, 1, 1, [2])]);
-    assert_eq!(bytes_of(&take_all(&mut follower)), [world::up(2, 1), announce(2, 1, 1, [1])].concat());
-    assert_eq!(follower.refused().len(), 1);
-    assert_eq!(dump(&feed), [world::up(2, 1), announce(2, 1, 1, [1])].concat(), "who comes late is told the same");
-    append(&mut other, &[announce(2, 1, 1, [3])]);
-    drop(one);
-    let expected = [down_of(&world::up(2, 1)), world::up(2, 5), announce(2, 1, 1, [2, 3])].concat();
-    assert_eq!(bytes_of(&take_all(&mut follower)), expected);
-    assert_eq!(follower.refused().len(), 0);
-    let relay = Selection {
-        monitors: vec![Monitor { peers: Peers::Input("one".to_owned()), ribs: vec![] }],
-        ..Selection::default()
-    };
-    assert_eq!(bytes_of(&take_all(&mut feed.attach(relay))), b"");
-}
-
-#[test]
-fn many_peers_of_an_input_that_goes_away_are_taken_back_in_pieces_of_bounded_size() {
-    let feed = Feed::default();
-    let mut input = feed.input("frr");
-    let mut header = peer_header(1, PeerType::GLOBAL, 0);
-    for number in 0..5000u16 {
-        header[22..24].copy_from_slice(&number.to_be_bytes());
-        append(&mut input, &[peer_up_of(&header, 1, &[])]);
-    }
-    let mut follower = following(&feed);
-    drop(input);
-    let pieces = take_all(&mut follower);
-    assert!(pieces.iter().all(|piece| piece.bytes.len() < 70_000) && pieces.len() > 2);
-    assert_eq!(types_of(&bytes_of(&pieces)), [2; 5000]);
-}
-
-#[test]
-fn a_peer_belongs_to_the_newest_connection_of_its_input_that_announced_it() {
-    let feed = Feed::default();
-    let mut older = feed.input("frr");
-    append(&mut older, &[peer_up(1, 1), peer_up(2, 1)]);
-    let mut newer = feed.input("frr");
-    append(&mut newer, &[peer_up(1, 1)]);
-    let mut follower = following(&feed);
-    drop(older);
-    assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&peer_up(2, 1)));
-    drop(newer);
-    assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&peer_up(1, 1)));
 }
 
 #[test]
@@ -436,41 +278,6 @@ fn a_station_whose_withdrawals_were_too_many_is_told_its_peer_anew_and_the_other
     let up = world::up(2, 1);
     let expected = [down_of(&up), up, announce(2, 1, 1, 50..100), announce(0, 1, 49, [9])].concat();
     assert_eq!(told, expected);
-}
-
-#[test]
-fn of_an_input_that_is_back_in_time_only_differences_are_told() {
-    let feed = Feed::default();
-    let mut input = feed.input("frr");
-    let end = world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST);
-    append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..10), end.clone(), world::up(0, 1)]);
-    let mut follower = following(&feed);
-    let held = input.hold();
-    let mut input = feed.input("frr");
-    append(&mut input, &[world::up(2, 1), announce(2, 1, 7, 0..4)]);
-    assert_eq!(bytes_of(&take_all(&mut follower)), b"", "that was known");
-    append(&mut input, &[announce(2, 2, 7, [5]), end, announce(2, 1, 8, [7])]);
-    let told = bytes_of(&take_all(&mut follower));
-    let mut withdrawn = withdraw(2, [4, 6, 7, 8, 9]);
-    withdrawn[40..48].fill(0);
-    assert_eq!(told, [announce(2, 2, 7, [5]), withdrawn, announce(2, 1, 8, [7])].concat());
-    drop(held);
-    assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&world::up(0, 1)), "this one is not back");
-    append(&mut input, &[announce(2, 1, 8, [7])]);
-    assert_eq!(bytes_of(&take_all(&mut follower)), announce(2, 1, 8, [7]), "and from here on everything is passed on");
-}
-
-#[test]
-fn a_peer_that_comes_back_as_another_one_is_taken_down_first() {
-    let feed = Feed::default();
-    let mut input = feed.input("frr");
-    append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..10)]);
-    let mut follower = following(&feed);
-    let _held = input.hold();
-    let mut input = feed.input("frr");
-    append(&mut input, &[world::up(2, 9)]);
-    assert_eq!(bytes_of(&take_all(&mut follower)), [down_of(&world::up(2, 1)), world::up(2, 9)].concat());
-    assert_eq!(feed.stats().routes, 0);
 }
 
 #[test]
