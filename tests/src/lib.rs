@@ -4,7 +4,8 @@
 //! however a test ends. In them run a [`bmpd::Bmpd`], a [`station::Station`], a [`feeder::Feeder`] or somebody else's
 //! programs ([`frr`], [`pmacct`]), and [`capture::Capture`]s tell where the packets really went.
 //!
-//! Nothing here uses bmpd's own encoders or decoders: what the lab says about the bytes is a second opinion.
+//! Nothing here uses bmpd's own encoders or decoders: what the lab says about the bytes is a second opinion. Only [`parts`] is made of
+//! bmpd's own: it is what is measured.
 //!
 //! What not every kernel has ([`devices`]: VRF, bond, VLAN, dummy, netem) is for the tests of the files `tests/vm_*.rs`. Each of them
 //! is marked `#[ignore = "needs …: cargo xtask vm"]` with what it needs.
@@ -21,8 +22,10 @@ pub mod feeder;
 pub mod footprint;
 pub mod frr;
 pub mod gobgp;
+pub mod instructions;
 pub mod kernel;
 pub mod netns;
+pub mod parts;
 pub mod passive;
 pub mod peering;
 pub mod pmacct;

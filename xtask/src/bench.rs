@@ -22,8 +22,8 @@ pub(crate) struct Arguments {
 /// Does not return where it succeeds: Ctrl-C and the exit status are the benchmarks' own.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
     // Those to compare with are measured where they are there, and named where they are not.
-    packages::require(&["iproute2", "util-linux"])?;
-    let folder = binaries::release(&["bench"])?;
+    packages::require(&["iproute2", "util-linux", "valgrind"])?;
+    let folder = binaries::release(&["bench", "hot"])?;
     let mut bench = as_root("env");
     bench.arg(format!("{BIN_DIR}={}", folder.display())).arg(folder.join("bench")).args(&arguments.arguments);
     let error = bench.exec();

@@ -22,8 +22,20 @@ use crate::{
 };
 
 /// What the tests start: other daemons, a decoder that is not ours, and what makes hosts and links of namespaces.
-pub(crate) const PACKAGES: [&str; 11] =
-    ["bird2", "ethtool", "frr", "gobgpd", "iperf3", "iproute2", "nftables", "pmacct", "procps", "tshark", "util-linux"];
+pub(crate) const PACKAGES: [&str; 12] = [
+    "bird2",
+    "ethtool",
+    "frr",
+    "gobgpd",
+    "iperf3",
+    "iproute2",
+    "nftables",
+    "pmacct",
+    "procps",
+    "tshark",
+    "util-linux",
+    "valgrind",
+];
 
 /// Asks the tests for their long campaigns.
 pub(crate) const SOAK: &str = "BMPD_SOAK";

@@ -11,6 +11,7 @@ mod dumping;
 mod fanout;
 mod feeder;
 mod frames;
+mod instructions;
 mod latency;
 mod links;
 mod live;
@@ -62,6 +63,8 @@ enum Bench {
     Pin,
     /// 256 sessions: until they are there, move, come back; and what it takes to show them.
     Connect,
+    /// The instructions that the parts take which every route goes through, under callgrind.
+    Instructions,
 }
 
 /// Measures bmpd, and what else is installed.
@@ -186,6 +189,9 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if wanted(Bench::Connect) {
         connect::run(&setting, &mut report)?;
+    }
+    if wanted(Bench::Instructions) {
+        instructions::run(&mut report)?;
     }
     others.note(&mut report)?;
     if let Some(path) = &arguments.json {

@@ -1,0 +1,35 @@
+//! `instructions`: what the parts take that every route goes through, counted by callgrind and so the same on a noisy machine.
+
+use std::io;
+
+use lab::instructions::{BLESS, Kept, SIZE, TOLERANCE, count};
+
+use crate::{
+    report::{Goal, Report, Samples},
+    say,
+};
+
+const BENCH: &str = "instructions";
+
+pub(crate) fn run(report: &mut Report) -> io::Result<()> {
+    say(&format!("instructions: {} routes under callgrind", SIZE.routes))?;
+    let hot = std::env::current_exe()?.with_file_name("hot");
+    let counts = count(&hot, SIZE)?;
+    let kept = Kept::read()?;
+    for (count, ratio) in kept.ratios(&counts) {
+        let mut samples = Samples::default();
+        let (what, items) = if count.part.starts_with("resolve") { ("a pin", 1) } else { ("a route", SIZE.routes) };
+        samples.push(count.instructions as f64 / items as f64);
+        report.row(BENCH, &count.part, what, "instructions", samples);
+        if let (Some(ratio), None) = (ratio, kept.of_another_compiler()) {
+            report.ratio(BENCH, format!("{}, to what it took", count.part), ratio, Goal::AtMost(1.0 + TOLERANCE));
+        }
+    }
+    if let Some(other) = kept.of_another_compiler() {
+        report.note(format!("The instructions that are kept are of what {other} made, and are not compared with."));
+    }
+    if std::env::var_os(BLESS).is_some() {
+        kept.write(&counts)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The RIB and the journal: what comes in, what is dumped, what goes on to one that follows.
+
+use std::collections::VecDeque;
+
+use bmp_user::{
+    feed::{Feed, Follower, Input, Piece, Selection},
+    wire::bgp::{self, MAX_MESSAGE},
+};
+use bytes::Bytes;
+
+use super::Part;
+use crate::{
+    bmp::{PRE_POLICY, Peer, peer_up, route_monitoring},
+    table::{Shape, Table},
+};
+
+/// What one read of an input gives.
+const READ: usize = 64 * 1024;
+/// What a session takes at once.
+const TAKE: usize = 256 * 1024;
+
+/// A table as frames behind a Peer Up, in pieces as they are read. The Peer Up is alone in the first.
+pub(super) fn reads(table: &Table) -> Vec<Bytes> {
+    in_reads(table.messages().map(|message| route_monitoring(&Peer::default(), PRE_POLICY, message)))
+}
+
+fn in_reads(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Bytes> {
+    let mut reads = vec![peer_up(&Peer::default()), Vec::new()];
+    for frame in frames {
+        match reads.last_mut() {
+            Some(read) if read.len() + frame.len() <= READ => read.extend(frame),
+            _ => reads.push(frame),
+        }
+    }
+    reads.into_iter().map(Bytes::from).collect()
+}
+
+/// A feed with its only input, and the same routes twice, with other attributes each time.
+struct Loaded {
+    feed: Feed,
+    input: Input,
+    variants: [Vec<Bytes>; 2],
+    /// Which of them is in the feed.
+    there: usize,
+}
+
+impl Loaded {
+    fn new(routes: usize) -> Self {
+        let variant = |variant| reads(&Table::new(&Shape { routes, variant, ..Shape::default() }));
+        let (feed, input) = fresh();
+        let mut loaded = Self { feed, input, variants: [variant(0), variant(1)], there: 0 };
+        append(&mut loaded.input, &loaded.variants[0]);
+        loaded
+    }
+
+    fn attach(&self) -> Follower {
+        self.feed.attach(Selection::default())
+    }
+
+    /// Applies the variant that is not there, and has something done behind each read.
+    fn turn(&mut self, mut then: impl FnMut()) {
+        self.there = 1 - self.there;
+        for read in &self.variants[self.there][1..] {
+            append(&mut self.input, std::slice::from_ref(read));
+            then();
+        }
+    }
+}
+
+fn fresh() -> (Feed, Input) {
+    let feed = Feed::default();
+    let input = feed.input("parts");
+    (feed, input)
+}
+
+fn append(input: &mut Input, reads: &[Bytes]) {
+    for read in reads {
+        input.append(read.clone(), read.len()).expect("the frames are good");
+    }
+}
+
+/// Takes all that there is now, which must be something.
+fn take(follower: &mut Follower, pieces: &mut VecDeque<Piece>) {
+    let mut taken = false;
+    loop {
+        follower.take(TAKE, pieces);
+        if pieces.is_empty() {
+            assert!(taken, "there was nothing to be taken");
+            return;
+        }
+        taken = true;
+        pieces.clear();
+    }
+}
+
+/// A peer and its whole table, in a feed that has nothing yet.
+pub(super) fn apply_new(routes: usize) -> Box<dyn Part> {
+    struct ApplyNew {
+        reads: Vec<Bytes>,
+        feed: Feed,
+        input: Input,
+    }
+
+    impl Part for ApplyNew {
+        fn before(&mut self) {
+            (self.feed, self.input) = fresh();
+        }
+
+        fn run(&mut self) {
+            append(&mut self.input, &self.reads);
+        }
+    }
+
+    let (feed, input) = fresh();
+    Box::new(ApplyNew { reads: reads(&Table::new(&Shape { routes, ..Shape::default() })), feed, input })
+}
+
+/// Other attributes for every route of a table.
+pub(super) fn apply_changed(routes: usize) -> Box<dyn Part> {
+    let mut loaded = Loaded::new(routes);
+    Box::new(move || loaded.turn(|| {}))
+}
+
+/// The same with one that follows, and takes what there is behind every read.
+pub(super) fn apply_and_follow(routes: usize) -> Box<dyn Part> {
+    let mut loaded = Loaded::new(routes);
+    let mut follower = loaded.attach();
+    let mut pieces = VecDeque::new();
+    take(&mut follower, &mut pieces);
+    Box::new(move || loaded.turn(|| take(&mut follower, &mut pieces)))
+}
+
+/// A new station's dump of a whole table.
+pub(super) fn dump(routes: usize) -> Box<dyn Part> {
+    let loaded = Loaded::new(routes);
+    let mut pieces = VecDeque::new();
+    Box::new(move || take(&mut loaded.attach(), &mut pieces))
+}
+
+/// A whole table withdrawn, route after route.
+pub(super) fn withdraw(routes: usize) -> Box<dyn Part> {
+    struct Withdraw {
+        loaded: Loaded,
+        withdrawals: Vec<Bytes>,
+    }
+
+    impl Part for Withdraw {
+        fn before(&mut self) {
+            self.loaded.turn(|| {});
+        }
+
+        fn run(&mut self) {
+            append(&mut self.loaded.input, &self.withdrawals);
+        }
+    }
+
+    let table = Table::new(&Shape { routes, ..Shape::default() });
+    let messages = table.withdrawals();
+    let frames = bgp::frames(&messages, MAX_MESSAGE)
+        .map(|frame| route_monitoring(&Peer::default(), PRE_POLICY, frame.expect("it is BGP").bytes()));
+    let withdrawals = in_reads(frames).split_off(1);
+    Box::new(Withdraw { loaded: Loaded::new(routes), withdrawals })
+}
