@@ -14,7 +14,8 @@ pub(super) const NONE: u32 = u32::MAX;
 /// gives another value.
 #[derive(Debug)]
 pub(super) struct Blocks<T> {
-    blocks: Vec<Box<[T]>>,
+    // Of a size that is known, so that a look at a value compares once.
+    blocks: Vec<Box<[T; BLOCK]>>,
     used: u32,
     free: Vec<u32>,
 }
@@ -28,7 +29,7 @@ impl<T: Default> Blocks<T> {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = self.used;
             if index as usize / BLOCK == self.blocks.len() {
-                self.blocks.push((0..BLOCK).map(|_| T::default()).collect());
+                self.blocks.push(block());
             }
             self.used += 1;
             index
@@ -55,9 +56,8 @@ impl<T: Default> Blocks<T> {
     /// Has the processor fetch a value, which is asked for soon.
     #[inline]
     pub(super) fn prefetch(&self, index: u32) {
-        if let Some(value) = self.blocks.get(index as usize / BLOCK).and_then(|block| block.get(index as usize % BLOCK))
-        {
-            prefetch(value);
+        if let Some(block) = self.blocks.get(index as usize / BLOCK) {
+            prefetch(&block[index as usize % BLOCK]);
         }
     }
 
@@ -73,8 +73,15 @@ impl<T: Default> Blocks<T> {
 
     /// Memory in bytes, without what the values themselves point to.
     pub(super) fn memory(&self) -> usize {
-        self.blocks.len() * (BLOCK * size_of::<T>() + size_of::<Box<[T]>>()) + self.free.capacity() * size_of::<u32>()
+        self.blocks.len() * (BLOCK * size_of::<T>() + size_of::<Box<[T; BLOCK]>>())
+            + self.free.capacity() * size_of::<u32>()
     }
+}
+
+/// A block, made where it stays.
+fn block<T: Default>() -> Box<[T; BLOCK]> {
+    let values: Box<[T]> = (0..BLOCK).map(|_| T::default()).collect();
+    values.try_into().unwrap_or_else(|_| unreachable!("it has as many values as were made"))
 }
 
 /// Has the processor fetch the cache line that a value begins in.

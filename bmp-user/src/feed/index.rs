@@ -62,13 +62,11 @@ impl Index {
         // Once round at most: each may have been passed by somebody.
         for _ in 0..self.buckets.len() {
             let bucket = self.buckets.get(at)?;
-            let mut hits = bucket.hits(tag);
-            while hits != 0 {
-                let number = bucket.numbers[hits.trailing_zeros() as usize];
+            for entry in bucket.hits(tag) {
+                let number = bucket.numbers[entry];
                 if is(number) {
                     return Some(number);
                 }
-                hits &= hits - 1;
             }
             if bucket.passed == 0 {
                 return None;
@@ -100,9 +98,7 @@ impl Index {
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         let mut at = self.home(hash);
         while let Some(bucket) = self.buckets.get_mut(at) {
-            let free = bucket.hits(0);
-            if free != 0 {
-                let entry = free.trailing_zeros() as usize;
+            if let Some(entry) = bucket.hits(0).next() {
                 (bucket.tags[entry], bucket.numbers[entry]) = (tag(hash), number);
                 self.len += 1;
                 return;
@@ -117,7 +113,7 @@ impl Index {
         let home = self.home(hash);
         let mut at = home;
         while let Some(bucket) = self.buckets.get_mut(at) {
-            if let Some(entry) = bucket.numbers.iter().position(|other| *other == number) {
+            if let Some(entry) = bucket.hits(tag(hash)).find(|entry| bucket.numbers[*entry] == number) {
                 (bucket.tags[entry], bucket.numbers[entry]) = (0, NONE);
                 self.len -= 1;
                 // It passes nobody any more.
@@ -153,11 +149,36 @@ fn tag(hash: u64) -> u8 {
 }
 
 impl Bucket {
-    /// A bit for each entry with this tag.
+    /// The entries with this tag. All are compared together: eight in one word, the others in another.
     #[inline]
-    fn hits(&self, tag: u8) -> u32 {
-        // Compiled to one comparison of all.
-        self.tags.iter().enumerate().fold(0, |hits, (entry, other)| hits | u32::from(*other == tag) << entry)
+    fn hits(&self, tag: u8) -> Hits {
+        const EACH: u64 = 0x0101_0101_0101_0101;
+        const LOW: u64 = 0x7f * EACH;
+        let wanted = u64::from(tag) * EACH;
+        // The upper bit of each byte that is zero, and of no other: nothing is carried from one byte to the next.
+        let zeros = |word: u64| !(((word & LOW) + LOW) | word | LOW);
+        let eight = zeros(self.tags.first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight)) ^ wanted);
+        let four =
+            zeros(self.tags.last_chunk().map_or(0, |four| u32::from_le_bytes(*four).into()) ^ wanted) & 0xffff_ffff;
+        Hits(eight >> 7 | four >> 3)
+    }
+}
+
+/// Entries of a bucket: bit 8 n for entry n, and bit 8 n + 4 for entry 8 + n.
+#[derive(Clone, Copy)]
+struct Hits(u64);
+
+impl Iterator for Hits {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(bit / 8 + (bit & 4) * 2)
     }
 }
 
@@ -180,6 +201,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_entries_with_a_tag_are_found_and_no_others(tags in any::<[u8; ENTRIES]>(), few in any::<bool>(), tag: u8) {
+            // Mostly equal ones, or any.
+            let tags = if few { tags.map(|tag| tag & 1) } else { tags };
+            let bucket = Bucket { tags, ..EMPTY };
+            for tag in [tag, tag & 1, tags[0], tags[ENTRIES - 1]] {
+                let mut hits: Vec<_> = bucket.hits(tag).collect();
+                hits.sort_unstable();
+                let wanted: Vec<_> = (0..ENTRIES).filter(|entry| tags[*entry] == tag).collect();
+                prop_assert_eq!(hits, wanted);
+            }
+        }
+
         #[test]
         fn every_number_is_found_by_its_hash_and_no_other(steps in prop::collection::vec((any::<bool>(), 0u32..400, 0u64..40), 0..2000)) {
             let mut index = Index::new();

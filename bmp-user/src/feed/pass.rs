@@ -200,8 +200,9 @@ impl Pass {
             return Progress::Lost;
         }
         let mark = walk.mark.take().unwrap_or_else(|| rib.mark(walk.since));
+        let mut place = Rib::place(&mark);
         while out.len() < max_bytes {
-            let Some(route) = rib.advance(&mark, self.end.frames) else {
+            let Some(route) = rib.next(place, self.end.frames) else {
                 rib.unmark(mark);
                 if let Some(end) =
                     rib.end_of_rib.filter(|end| (walk.since + 1..=self.end.frames).contains(&end.changed))
@@ -210,6 +211,7 @@ impl Pass {
                 }
                 return Progress::Done;
             };
+            place = route;
             walk.position = rib.changed(route);
             if let Some((common, items)) = rib.group_from(route, walk.since, self.end.frames)
                 && (common.attributes != NONE || !whole)
@@ -217,6 +219,7 @@ impl Pass {
                 out.routes(rib, common, attributes, items);
             }
         }
+        rib.advance(&mark, place);
         walk.mark = Some(mark);
         Progress::More
     }
@@ -228,6 +231,7 @@ impl Pass {
         }
         // All of them: also those that were withdrawn meanwhile, which the station still has.
         let mark = walk.mark.take().unwrap_or_else(|| rib.mark(0));
+        let mut place = Rib::place(&mark);
         let (mut batch, mut bytes, mut flags) = (Vec::new(), 0, 0);
         // What has changed since the pass began is behind its end, and nobody will speak of it later: it is taken back at one go, or the
         // walk would run after routes that keep changing.
@@ -237,13 +241,14 @@ impl Pass {
                 break false;
             }
             let until = if last { u64::MAX } else { self.end.frames };
-            let Some(route) = rib.advance(&mark, until) else {
+            let Some(route) = rib.next(place, until) else {
                 if last {
                     break true;
                 }
                 last = true;
                 continue;
             };
+            place = route;
             walk.position = rib.changed(route);
             // A withdrawal with labels may be longer than what it withdraws.
             let length = rib.nlri(route).len() + 3;
@@ -261,6 +266,7 @@ impl Pass {
             rib.unmark(mark);
             return Progress::Done;
         }
+        rib.advance(&mark, place);
         walk.mark = Some(mark);
         Progress::More
     }

@@ -227,11 +227,12 @@ impl Rib {
         attributes: &mut Attributes,
         mut outcome: impl FnMut(Outcome),
     ) {
-        let mut items = bgp::nlri(self.form, self.path_ids, items).flatten();
+        let mut items = bgp::nlri(self.form, self.path_ids, items);
         let mut probes = [const { None }; TOGETHER];
         loop {
             let mut count = 0;
-            for (probe, item) in probes.iter_mut().zip(&mut items) {
+            for probe in &mut probes {
+                let Some(Ok(item)) = items.next() else { break };
                 *probe = Some(self.probe(item));
                 count += 1;
             }
@@ -396,12 +397,7 @@ impl Rib {
     }
 
     fn hash(&self, item: &[u8]) -> u64 {
-        self.key(item).hash(&self.hasher)
-    }
-
-    #[inline]
-    fn key<'a>(&self, item: &'a [u8]) -> Key<'a> {
-        Key::of(self.form, self.path_ids, item)
+        Key::of(self.form, item).hash(self.form, self.path_ids, &self.hasher)
     }
 
     #[inline]
@@ -416,15 +412,15 @@ impl Rib {
         match key {
             Key::Short(nlri) => kept == nlri,
             Key::Whole(item) => self.long.get(kept) == *item,
-            Key::Parts(identity) => bgp::identity(self.form, self.path_ids, self.long.get(kept)) == *identity,
+            Key::Parts(item) => same_identity(self.form, self.path_ids, self.long.get(kept), item),
         }
     }
 
     /// Has the processor fetch what is to be looked at for these: several one after the other wait for memory together, and not each for itself.
     #[inline]
     fn probe<'a>(&self, item: &'a [u8]) -> Probe<'a> {
-        let key = self.key(item);
-        let hash = key.hash(&self.hasher);
+        let key = Key::of(self.form, item);
+        let hash = key.hash(self.form, self.path_ids, &self.hasher);
         self.index.prefetch(hash);
         Probe { item, key, hash }
     }
@@ -439,7 +435,7 @@ impl Rib {
         let hash = |number: u32| {
             let route = routes.get(number);
             // Of those that are free as well as of marks.
-            (route.group != NONE).then(|| Key::of(*form, *path_ids, long.get(&route.nlri)).hash(hasher))
+            (route.group != NONE).then(|| Key::of(*form, long.get(&route.nlri)).hash(*form, *path_ids, hasher))
         };
         let mut numbers = 0..routes.numbers();
         let mut hashes = [const { None }; TOGETHER];
@@ -564,6 +560,12 @@ impl Rib {
         let flags = self.common(number).flags;
         self.withdraw_number(number, Time::default(), flags, changed, attributes)
     }
+}
+
+/// Apart, or what there is to know of one form would be worked out for all.
+#[inline(never)]
+fn same_identity(form: Form, path_ids: bool, one: &[u8], other: &[u8]) -> bool {
+    bgp::identity(form, path_ids, one) == bgp::identity(form, path_ids, other)
 }
 
 /// See [`Rib::probe`].

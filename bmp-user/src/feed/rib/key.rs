@@ -14,25 +14,27 @@ pub(super) enum Key<'a> {
     Short(Nlri),
     /// All of its bytes.
     Whole(&'a [u8]),
-    Parts(bgp::Identity<'a>),
+    /// Parts of its bytes: its identity, which is larger than a key should be.
+    Parts(&'a [u8]),
 }
 
 impl<'a> Key<'a> {
     #[inline]
-    pub(super) fn of(form: Form, path_ids: bool, item: &'a [u8]) -> Self {
-        if form.is_whole() {
-            Nlri::inline(item).map_or(Self::Whole(item), Self::Short)
-        } else {
-            Self::Parts(bgp::identity(form, path_ids, item))
-        }
+    pub(super) fn of(form: Form, item: &'a [u8]) -> Self {
+        if form.is_whole() { Nlri::inline(item).map_or(Self::Whole(item), Self::Short) } else { Self::Parts(item) }
     }
 
     #[inline]
-    pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
+    pub(super) fn hash(&self, form: Form, path_ids: bool, hasher: &RandomState) -> u64 {
         match self {
             Self::Short(nlri) => hasher.hash_one(nlri.number()),
             Self::Whole(item) => hasher.hash_one(item),
-            Self::Parts(identity) => hasher.hash_one(identity),
+            Self::Parts(item) => hash_of_parts(form, path_ids, item, hasher),
         }
     }
+}
+
+#[inline(never)]
+fn hash_of_parts(form: Form, path_ids: bool, item: &[u8], hasher: &RandomState) -> u64 {
+    hasher.hash_one(bgp::identity(form, path_ids, item))
 }

@@ -43,6 +43,11 @@ impl Rib {
         }
     }
 
+    /// The place of a mark, to walk on from.
+    pub(in crate::feed) fn place(mark: &Mark) -> u32 {
+        mark.0
+    }
+
     /// Takes a mark away.
     pub(in crate::feed) fn unmark(&mut self, mark: Mark) {
         let route = self.routes.remove(mark.0);
@@ -50,20 +55,29 @@ impl Rib {
         self.marks -= 1;
     }
 
-    /// The next route behind a mark that changed no later than `until`, and the mark is behind it then.
-    pub(in crate::feed) fn advance(&mut self, mark: &Mark, until: u64) -> Option<u32> {
-        let mut at = self.routes.get(mark.0).after;
-        while at != NONE && self.routes.get(at).group == NONE {
-            at = self.routes.get(at).after;
+    /// The next route behind a place, which is a route or a mark, that changed no later than `until`. It is the next place.
+    #[inline]
+    pub(in crate::feed) fn next(&self, place: u32, until: u64) -> Option<u32> {
+        let mut at = self.routes.get(place).after;
+        while at != NONE {
+            let route = self.routes.get(at);
+            if route.group != NONE {
+                return (route.changed() <= until).then_some(at);
+            }
+            at = route.after;
         }
-        if at == NONE || self.routes.get(at).changed() > until {
-            return None;
+        None
+    }
+
+    /// Puts a mark behind a place that was reached from it.
+    pub(in crate::feed) fn advance(&mut self, mark: &Mark, place: u32) {
+        if place == mark.0 {
+            return;
         }
         let here = *self.routes.get(mark.0);
         self.unlink(&here);
-        let after = self.routes.get(at).after;
-        self.link_mark(mark.0, at, after);
-        Some(at)
+        let after = self.routes.get(place).after;
+        self.link_mark(mark.0, place, after);
     }
 
     /// When a route changed: the sequence number after the frame that changed it.

@@ -210,9 +210,12 @@ impl FusedIterator for Frames<'_> {}
 
 /// The frame that `buf` starts with; `None` if it is not whole yet.
 fn first_frame(buf: &[u8], limit: usize) -> Result<Option<Frame<'_>>, Error> {
-    let marker = buf.iter().take(MARKER);
-    if let Some((at, &wrong)) = marker.enumerate().find(|&(_, &byte)| byte != MARKER_BYTE) {
-        return Err(Error::new(at, Problem::Marker(wrong)));
+    if buf.first_chunk() != Some(&[MARKER_BYTE; MARKER]) {
+        // Wrong, or not all there.
+        let marker = buf.iter().take(MARKER);
+        if let Some((at, &wrong)) = marker.enumerate().find(|&(_, &byte)| byte != MARKER_BYTE) {
+            return Err(Error::new(at, Problem::Marker(wrong)));
+        }
     }
     let Some(&[l0, l1, ref kind @ ..]) = buf.get(LENGTH_AT..) else { return Ok(None) };
     let found = u16::from_be_bytes([l0, l1]);

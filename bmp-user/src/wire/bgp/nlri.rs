@@ -97,6 +97,20 @@ impl<'a> Iterator for Nlris<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
         let start = if self.path_ids { PATH_ID } else { 0 };
+        // What nearly all are: a prefix, which is whole.
+        if let (Form::Prefix { most }, Some(&bits)) = (self.form, rest.get(start))
+            && bits <= most
+            && let Some(item) = rest.get(..start + 1 + usize::from(bits.div_ceil(8)))
+        {
+            self.at += item.len();
+            return Some(Ok(item));
+        }
+        self.next_of_any_form(rest, start)
+    }
+}
+
+impl<'a> Nlris<'a> {
+    fn next_of_any_form(&mut self, rest: &'a [u8], start: usize) -> Option<Result<&'a [u8], Error>> {
         let item = length(self.form, rest.get(start..).unwrap_or_default()).and_then(|length| {
             let need = start + length;
             rest.get(..need).ok_or(Problem::Short { what: "an NLRI", need, found: rest.len() })
