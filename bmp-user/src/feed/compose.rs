@@ -6,6 +6,7 @@ use super::{
     Counts,
     attributes::Attributes,
     blocks::NONE,
+    nlri::Nlri,
     rib::{Common, Rib, Time},
 };
 use crate::wire::{
@@ -52,17 +53,19 @@ impl Frames {
     /// Routes of a RIB that have `common` in common, as an announcement or a withdrawal.
     pub(super) fn routes<'a>(
         &mut self,
-        rib: &Rib,
+        rib: &'a Rib,
         common: Common,
         attributes: &Attributes,
-        items: impl Iterator<Item = &'a [u8]>,
+        routes: impl Iterator<Item = &'a Nlri>,
     ) {
         if common.attributes == NONE {
-            self.withdrawal(rib, common.time, common.flags, items);
+            self.withdrawal(rib, common.time, common.flags, routes.map(|nlri| rib.bytes(nlri)));
             return;
         }
         let (before, reach, after) = attributes.get(common.attributes).parts();
-        self.update(&header(rib, common.time, common.flags), |out| bgp::announcement(out, before, reach, after, items));
+        self.update(&header(rib, common.time, common.flags), |out| {
+            bgp::announcement(out, before, reach, after, |out| routes.for_each(|nlri| rib.put_bytes(nlri, out)));
+        });
     }
 
     /// Routes of a RIB that are withdrawn.

@@ -9,6 +9,7 @@ mod walk;
 
 use std::hash::BuildHasher as _;
 
+use bytes::BytesMut;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
@@ -389,6 +390,18 @@ impl Rib {
             at = route.after;
         }
         found
+    }
+
+    /// The bytes of an NLRI.
+    #[inline]
+    pub(super) fn bytes<'a>(&'a self, nlri: &'a Nlri) -> &'a [u8] {
+        self.long.get(nlri)
+    }
+
+    /// Appends the bytes of an NLRI.
+    #[inline]
+    pub(super) fn put_bytes(&self, nlri: &Nlri, out: &mut BytesMut) {
+        self.long.put(nlri, out);
     }
 
     /// The NLRI of a route.

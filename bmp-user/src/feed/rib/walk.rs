@@ -1,6 +1,6 @@
 //! Walks along the list of a RIB, in the order in which its routes changed, while they change.
 
-use super::{super::blocks::NONE, Common, Rib, Route};
+use super::{super::blocks::NONE, Common, Nlri, Rib, Route};
 
 /// A place in a RIB's list that stays where it is when routes come and go.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Rib {
         number: u32,
         since: u64,
         until: u64,
-    ) -> Option<(Common, impl Iterator<Item = &[u8]> + Clone)> {
+    ) -> Option<(Common, impl Iterator<Item = &Nlri> + Clone)> {
         let route = self.routes.get(number);
         if route.before_in_group != NONE && self.routes.get(route.before_in_group).changed() > since {
             return None;
@@ -104,7 +104,7 @@ impl Rib {
             }
             let route = self.routes.get(at);
             at = route.after_in_group;
-            (route.changed() <= until).then(|| self.long.get(&route.nlri))
+            (route.changed() <= until).then_some(&route.nlri)
         });
         Some((self.groups.get(route.group).common, items))
     }

@@ -11,16 +11,16 @@ use super::{
 const UPDATE: u8 = 2;
 const MARKER: usize = 16;
 
-/// An UPDATE that announces `items` with the attributes `before`, MP_REACH_NLRI, and `after`. `reach` is MP_REACH_NLRI without the header
+/// An UPDATE that announces what `nlri` writes with the attributes `before`, MP_REACH_NLRI, and `after`. `reach` is MP_REACH_NLRI without the header
 /// and the routes: its flags, AFI, SAFI, next hop and reserved octet. Without it the routes go into the field for IPv4 unicast.
 ///
 /// It has to fit: two octets are all there is for each length.
-pub fn announcement<'a>(
+pub fn announcement(
     out: &mut BytesMut,
     before: &[u8],
     reach: Option<&[u8]>,
     after: &[u8],
-    items: impl Iterator<Item = &'a [u8]>,
+    nlri: impl FnOnce(&mut BytesMut),
 ) {
     message(out, |out| {
         out.put_u16(0);
@@ -30,7 +30,7 @@ pub fn announcement<'a>(
         let Some((flags, reach)) = reach.and_then(<[u8]>::split_first) else {
             out.put_slice(after);
             put_length(out, attributes);
-            items.for_each(|item| out.put_slice(item));
+            nlri(out);
             return;
         };
         out.put_u8(flags | attribute_flags::EXTENDED_LENGTH);
@@ -38,7 +38,7 @@ pub fn announcement<'a>(
         let length = out.len();
         out.put_u16(0);
         out.put_slice(reach);
-        items.for_each(|item| out.put_slice(item));
+        nlri(out);
         put_shortest_length(out, length);
         out.put_slice(after);
         put_length(out, attributes);
@@ -96,9 +96,10 @@ fn put_unreach(out: &mut BytesMut, family: Family, items: impl FnOnce(&mut Bytes
 
 fn message(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
-    out.put_bytes(0xff, MARKER);
-    out.put_u16(0);
-    out.put_u8(UPDATE);
+    // At once: this is written for every message of a dump.
+    let mut header = [0xff; HEADER];
+    [header[MARKER], header[MARKER + 1], header[MARKER + 2]] = [0, 0, UPDATE];
+    out.put_slice(&header);
     body(out);
     let length = u16::try_from(out.len() - start).unwrap_or(u16::MAX);
     if let Some(field) = out.get_mut(start + MARKER..start + HEADER - 1) {

@@ -122,9 +122,7 @@ pub fn address_field(address: IpAddr) -> [u8; 16] {
 /// A common header, the body, and then the length that it came to.
 fn message(out: &mut BytesMut, kind: MessageType, body: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
-    out.put_u8(VERSION);
-    out.put_u32(0);
-    out.put_u8(kind.code());
+    out.put_slice(&[VERSION, 0, 0, 0, 0, kind.code()]);
     body(out);
     // No body that is built here comes near 4 GiB: texts are at most 65,535 bytes each.
     let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
@@ -134,15 +132,18 @@ fn message(out: &mut BytesMut, kind: MessageType, body: impl FnOnce(&mut BytesMu
 }
 
 fn peer_header(out: &mut BytesMut, peer: &PeerHeader) {
-    out.reserve(PER_PEER_HEADER);
-    out.put_u8(peer.key.peer_type.0);
-    out.put_u8(peer.flags);
-    out.put_slice(&peer.key.distinguisher);
-    out.put_slice(&peer.key.address);
-    out.put_u32(peer.asn);
-    out.put_u32(peer.bgp_id.to_bits());
-    out.put_u32(peer.seconds);
-    out.put_u32(peer.microseconds);
+    // At once: this is written for every message of a dump.
+    let mut header = [0; PER_PEER_HEADER];
+    let mut rest = &mut header[..];
+    rest.put_u8(peer.key.peer_type.0);
+    rest.put_u8(peer.flags);
+    rest.put_slice(&peer.key.distinguisher);
+    rest.put_slice(&peer.key.address);
+    rest.put_u32(peer.asn);
+    rest.put_u32(peer.bgp_id.to_bits());
+    rest.put_u32(peer.seconds);
+    rest.put_u32(peer.microseconds);
+    out.put_slice(&header);
 }
 
 /// A text, cut to `limit` bytes between characters.

@@ -106,7 +106,9 @@ fn announced_again(update: &Update<'_>, as_size: usize, path_ids: bool) {
     let head = [&all[reach.at..=reach.at], head].concat();
     let mut out = BytesMut::new();
     let items = || nlri(form, path_ids, reach.nlri).flatten();
-    build::announcement(&mut out, &before, Some(&head), &after, items());
+    build::announcement(&mut out, &before, Some(&head), &after, |out| {
+        items().for_each(|item| out.extend_from_slice(item))
+    });
     assert!(out.len() <= HEADER + 4 + all.len());
     let again = Update::parse(&out, as_size).expect("what is built is an UPDATE");
     assert_eq!(again.malformed, None);
