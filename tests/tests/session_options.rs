@@ -15,6 +15,7 @@ use lab::{
     trial::{Plan, Trial, outgoing},
     wait::{PATIENCE, until},
 };
+use serde_json::Value;
 
 /// An attempt that nobody answers takes 10 s.
 const UNANSWERED: Duration = Duration::from_secs(60);
@@ -82,7 +83,6 @@ fn a_secret_that_is_changed_is_for_the_next_connection() {
     bmpd.display(&format!("reset bmp session {STATION}"));
     bmpd.wait_session_for(STATION, "down, connect-timeout", UNANSWERED, |s| s["reason"] == "connect-timeout");
     bmpd.commit(STATION, &format!("tcp connect port {STATION_PORT} password md5 correct-horse"));
-    bmpd.display(&format!("reset bmp session {STATION}"));
     bmpd.wait_up(STATION);
     assert_eq!(listens.connections().len(), 2);
 }
@@ -208,6 +208,56 @@ fn attempts_are_as_far_apart_as_connect_retry_says() {
     // A configuration is tried at once, and then it is waited as it says.
     let wait = until("a long wait", PATIENCE, || Some(waits()).filter(|wait| *wait > 2.0));
     assert!((70.0..=125.0).contains(&wait), "{wait}");
+}
+
+#[test]
+fn what_is_changed_of_attempts_while_a_session_waits_is_tried_at_once() {
+    let topology = Topology::new();
+    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "connect-retry 1000 2000"));
+    attempts(&up2, 1);
+    let secret = format!("tcp connect port {STATION_PORT} password md5 correct-horse");
+    let lines = ["connect-retry 900 1000", "flap-damping 900", "dscp 10", "tcp mss 1000", "keepalive 5", &secret];
+    for (count, line) in (2..).zip(lines) {
+        bmpd.wait_down(STATION, "connect-refused");
+        bmpd.commit(STATION, line);
+        attempts(&up2, count);
+    }
+}
+
+#[test]
+fn a_secret_that_is_changed_while_nothing_is_answered_is_tried_at_once() {
+    let topology = Topology::new();
+    let station = Station::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
+    let bmpd =
+        Bmpd::start(&topology.router, &configuration(STATION, "password md5 another", "connect-retry 1000 2000"));
+    bmpd.wait_down(STATION, "connect-timeout");
+    bmpd.commit(STATION, &format!("tcp connect port {STATION_PORT} password md5 correct-horse"));
+    station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+}
+
+#[test]
+fn an_initial_delay_that_is_changed_counts_at_once() {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 3000"));
+    let left = || bmpd.session(STATION)["retry_in_seconds"].as_f64();
+    until("it waits", PATIENCE, || left().filter(|left| *left > 2000.0));
+    bmpd.commit(STATION, "initial-delay 1000");
+    until("it waits for less", PATIENCE, || left().filter(|left| *left <= 1000.0));
+    bmpd.commit(STATION, "undo initial-delay");
+    station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+}
+
+#[test]
+fn what_keeps_a_session_down_is_shown_during_its_initial_delay_too() {
+    let topology = Topology::new();
+    let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 3000"));
+    bmpd.commit(STATION, "shutdown");
+    assert_eq!(bmpd.wait_down(STATION, "shutdown")["retry_in_seconds"], Value::Null);
+    bmpd.commit(STATION, "undo shutdown");
+    let waits = |session: &Value| session["reason"].is_null() && session["retry_in_seconds"].as_f64().is_some();
+    until("it waits again", PATIENCE, || Some(bmpd.session(STATION)).filter(waits));
 }
 
 #[test]

@@ -63,6 +63,8 @@ enum End {
     PinChanged,
     /// An operator reset the session.
     Reset,
+    /// While an attempt was being made, it was configured otherwise.
+    AttemptChanged,
     /// The connection failed; with what would mend that, if it is known.
     Failed(Refusal, Option<String>),
     /// The station has connected anew.
@@ -73,7 +75,7 @@ impl Life {
     pub(super) async fn run(mut self) {
         let mut pin = self.pin.subscribe();
         let mut backoff = Backoff::new();
-        let mut begin = self.wait_at_first().await;
+        let mut begin = self.wait_at_first(&mut pin).await;
         while begin {
             let Some(grant) = self.resolve(&mut pin).await else { break };
             let end = match grant.target.role {
@@ -82,7 +84,7 @@ impl Life {
             };
             match end {
                 End::Stopped => begin = false,
-                End::PinChanged | End::Reset | End::Replaced(_) => backoff.reset(),
+                End::PinChanged | End::Reset | End::AttemptChanged | End::Replaced(_) => backoff.reset(),
                 End::Failed(refusal, mend) => {
                     begin = self.back_off(refusal, mend, &mut pin, &mut backoff).await;
                 }
@@ -145,6 +147,7 @@ impl Life {
             connected = connect(grant, self.pins.datapath(), &configured) => connected,
             () = other_pin(pin, grant) => return End::PinChanged,
             () = way_lost(&self.pin) => return End::PinChanged,
+            () = attempted_otherwise(&mut self.config, &self.id, &configured) => return End::AttemptChanged,
             () = changed(&mut self.reset) => return End::Reset,
             () = stopped(&mut self.stop) => return End::Stopped,
         };
@@ -249,7 +252,7 @@ impl Life {
     async fn part(&mut self, connection: Connection, end: &End, pin: &watch::Receiver<State>) {
         let lost_way = matches!(&*pin.borrow(), State::Down(_)) || self.pin.held().borrow().is_some();
         match end {
-            End::Failed(..) => {}
+            End::Failed(..) | End::AttemptChanged => {}
             End::PinChanged => {
                 let (unresolved, of_pin) = match &*pin.borrow() {
                     State::Down(unresolved) => (Arc::clone(unresolved), true),
@@ -270,7 +273,7 @@ impl Life {
             shown.live_retransmits = 0;
         });
         match end {
-            End::Failed(..) => {}
+            End::Failed(..) | End::AttemptChanged => {}
             End::PinChanged | End::Reset if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
             // A station that was started again knows nothing of the old one and answers nothing there.
             End::Replaced(_) => drop(self.farewells.spawn(connection.say_farewell())),
@@ -278,20 +281,35 @@ impl Life {
         }
     }
 
-    /// `initial-delay`. False when the session is to end.
-    async fn wait_at_first(&mut self) -> bool {
-        let delay = self.configured().initial_delay;
-        if delay.is_zero() {
-            return true;
-        }
-        self.status.update(|shown| {
-            shown.phase = Phase::Down;
-            shown.retry_at = Some(Instant::now() + delay);
-        });
-        tokio::select! {
-            () = tokio::time::sleep(delay) => true,
-            () = changed(&mut self.reset) => true,
-            () = stopped(&mut self.stop) => false,
+    /// `initial-delay`, as it is configured by then. What keeps the session down otherwise is shown meanwhile. False when the session is to end.
+    async fn wait_at_first(&mut self, pin: &mut watch::Receiver<State>) -> bool {
+        let began = Instant::now();
+        loop {
+            self.config.mark_unchanged();
+            let delay = self.configured().initial_delay;
+            let left = delay.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            let state = pin.borrow_and_update().clone();
+            match state {
+                State::Down(unresolved) => self.show_unresolved(&unresolved, true),
+                State::Pending | State::Ready(_) => {
+                    self.status.mended();
+                    self.status.update(|shown| {
+                        shown.phase = Phase::Down;
+                        shown.retry_at = Some(began + delay);
+                    });
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                // Without a sender it stays as it is.
+                Ok(()) = self.config.changed() => {}
+                Ok(()) = pin.changed() => {}
+                () = changed(&mut self.reset) => return true,
+                () = stopped(&mut self.stop) => return false,
+            }
         }
     }
 
@@ -320,6 +338,7 @@ impl Life {
             warn!("{line}")
         }
         let mut routes = self.pin.routes();
+        let configured = self.configured();
         let no_route = refusal.reason == Reason::NoRoute;
         self.status.update(|shown| {
             shown.phase = Phase::Down;
@@ -334,6 +353,10 @@ impl Life {
                 changed.is_ok()
             }
             () = way_lost(&self.pin) => {
+                backoff.reset();
+                true
+            }
+            () = attempted_otherwise(&mut self.config, &self.id, &configured) => {
                 backoff.reset();
                 true
             }
@@ -405,6 +428,20 @@ async fn other_pin(pin: &mut watch::Receiver<State>, grant: &Arc<Grant>) {
 async fn way_lost(pin: &SessionPin) {
     // An error means that nobody decides about pins any more.
     if pin.held().wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when the session's attempts are configured otherwise than in `before`: what is waited for, or tried, is not what is wanted any more.
+async fn attempted_otherwise(config: &mut watch::Receiver<Arc<Config>>, id: &SessionId, before: &config::Session) {
+    let of = |session: &config::Session| {
+        let config::Session { password, mss, dscp, keepalive, connect_retry, flap_damping, .. } = session.clone();
+        (password, mss, dscp, keepalive, connect_retry, flap_damping)
+    };
+    let before = of(before);
+    let otherwise = |now: &Arc<Config>| now.bmp.sessions.get(id).is_some_and(|session| of(session) != before);
+    // An error means that nothing is configured any more: it stays as it is.
+    if config.wait_for(otherwise).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

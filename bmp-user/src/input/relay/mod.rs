@@ -46,7 +46,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
         // All of these first: another relay may be moving to an address that one of them holds.
         for name in obsolete {
             if let Some(relay) = running.remove(&name) {
-                info!(relay = name, listen = %relay.listen, "relay removed from the configuration, closed");
+                info!(relay = name, listen = %relay.listen, "closed: the configuration has the relay listen there no more");
                 relay.stop().await;
             }
         }
