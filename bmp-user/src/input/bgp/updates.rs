@@ -11,7 +11,7 @@ use super::{
 };
 use crate::wire::{
     bgp::{
-        Error, Family, Frame, MessageType, Problem, Update,
+        Error, Family, Frame, MessageType, Problem, Reach, Update,
         build::withdrawal,
         frames, nlri,
         notification::{code, update_error},
@@ -206,6 +206,11 @@ impl Translator {
                 Some(_) => Verdict::Pass { as_withdrawal: false },
             });
         }
+        let negotiated = |reach: &Reach<'_>| self.negotiated.routes(reach.family).is_some();
+        if let Some(reach) = update.reach.filter(|reach| negotiated(reach) && !reach.has_likely_next_hop()) {
+            let at = frame.bytes().len() - frame.body().len() + 4 + update.withdrawn.len() + reach.at;
+            return Err(Error::new(at, Problem::NextHop { family: reach.family, found: reach.next_hop.len() }));
+        }
         let mut count: u32 = 0;
         for (family, items) in update.routes() {
             let Some(routes) = self.negotiated.routes(family) else { return Ok(Verdict::NotNegotiated) };
@@ -239,7 +244,9 @@ enum Verdict {
 fn update_notice(error: &Error) -> Notice {
     let subcode = match error.problem {
         Problem::PrefixLength { .. } | Problem::Short { what: "an NLRI", .. } => update_error::INVALID_NETWORK_FIELD,
-        Problem::Short { what: "MP_REACH_NLRI" | "MP_UNREACH_NLRI", .. } => update_error::OPTIONAL_ATTRIBUTE,
+        Problem::Short { what: "MP_REACH_NLRI" | "MP_UNREACH_NLRI", .. } | Problem::NextHop { .. } => {
+            update_error::OPTIONAL_ATTRIBUTE
+        }
         _ => update_error::MALFORMED_ATTRIBUTE_LIST,
     };
     Notice::new(code::UPDATE, subcode)

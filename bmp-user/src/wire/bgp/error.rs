@@ -1,6 +1,6 @@
 //! What can be wrong with bytes that should be BGP.
 
-use super::{HEADER, MessageType, notification::code};
+use super::{Family, HEADER, MessageType, notification::code};
 use crate::wire::{error::At, reader::Short};
 
 /// Bytes that are not the BGP they should be.
@@ -87,6 +87,14 @@ pub enum Problem {
     /// A path attribute whose value or flags are not what its type says (RFC 7606 §7).
     #[error("the path attribute of type {0} is malformed")]
     Attribute(u8),
+    /// Routes whose next hop is as long as none of their family can be (RFC 7606 §7.11).
+    #[error("expected a next hop as long as those of {family} are, found one of {found} bytes")]
+    NextHop {
+        /// The routes' family.
+        family: Family,
+        /// How long it is.
+        found: usize,
+    },
     /// A path attribute that must be there (RFC 7606 §3 (d)).
     #[error("expected a path attribute of type {0}, found none")]
     Missing(u8),

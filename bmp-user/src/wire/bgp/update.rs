@@ -56,6 +56,22 @@ pub struct Unreach<'a> {
     pub end: usize,
 }
 
+impl Reach<'_> {
+    /// Whether the next hop is as long as one can be (RFC 4760 §3, RFC 2545 §3, RFC 4364 §4.3.2, RFC 4659 §3.2.1, RFC 7432 §9.2, RFC 8950 §3). If not, where
+    /// the routes begin is not known (RFC 7606 §7.11). In a family whose next hops are not known here, any is as good.
+    pub fn has_likely_next_hop(&self) -> bool {
+        let length = self.next_hop.len();
+        match self.family {
+            Family::IPV4_UNICAST | Family::IPV4_MULTICAST | Family::IPV4_LABELED => matches!(length, 4 | 16 | 32),
+            Family::IPV6_UNICAST | Family::IPV6_MULTICAST | Family::IPV6_LABELED => matches!(length, 16 | 32),
+            Family::VPNV4 => matches!(length, 12 | 24 | 48),
+            Family::VPNV6 => matches!(length, 24 | 48),
+            Family::L2VPN_EVPN => matches!(length, 4 | 16),
+            _ => true,
+        }
+    }
+}
+
 impl<'a> Update<'a> {
     /// Splits an UPDATE, BGP header included. `as_size` is the size of an AS number in its AS_PATH, in bytes: 2 or 4.
     ///

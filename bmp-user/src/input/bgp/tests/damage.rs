@@ -13,7 +13,8 @@ use crate::{
 fn session() -> Vec<u8> {
     let keepalive = crate::wire::bmp::samples::bgp(4, &[]);
     let refresh = crate::wire::bmp::samples::bgp(5, &[0, 1, 1, 1]);
-    let ipv6 = [&ATTRIBUTES[..13], &[0x80, 14, 10, 0, 2, 1, 0, 0, 32, 0x20, 1, 0xd, 0xb8]].concat();
+    let reach = [&[0x80, 14, 26, 0, 2, 1, 16][..], &[0x20; 16], &[0, 32, 0x20, 1, 0xd, 0xb8]].concat();
+    let ipv6 = [&ATTRIBUTES[..13], &reach].concat();
     [
         Hello { restart: Some((4, 120, true)), ..Hello::default() }.open().to_vec(),
         keepalive.clone(),

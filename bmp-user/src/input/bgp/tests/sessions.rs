@@ -268,6 +268,12 @@ async fn what_rfc_7606_forgives_is_passed_on_and_counted_and_the_session_stays()
 async fn what_cannot_be_told_ends_the_session_with_the_right_notification() {
     let twice = [&ATTRIBUTES[..], &[0x80, 15, 3, 0, 2, 1, 0x80, 15, 3, 0, 2, 1]].concat();
     let short = [&ATTRIBUTES[..], &[0x80, 14, 3, 0, 2, 1]].concat();
+    // RFC 7606 §7.11: where the routes begin behind such a next hop is not known.
+    let strange_next_hop = |length: u8| {
+        let next_hop = vec![1; length.into()];
+        let value = [&[0, 2, 1, length][..], &next_hop, &[0, 32, 0x20, 1, 0xd, 0xb8]].concat();
+        [&ATTRIBUTES[..13], &[0x80, 14, value.len() as u8], &value].concat()
+    };
     let mut refresh = samples::bgp(5, &[0, 1, 1, 1]);
     refresh.push(0);
     refresh[17] += 1;
@@ -276,6 +282,9 @@ async fn what_cannot_be_told_ends_the_session_with_the_right_notification() {
         (update(&[24, 10], &[], &[]), (3, 10)),
         (update(&[], &twice, &prefixes(&[1])), (3, 1)),
         (update(&[], &short, &[]), (3, 9)),
+        (update(&[], &strange_next_hop(0), &[]), (3, 9)),
+        (update(&[], &strange_next_hop(4), &[]), (3, 9)),
+        (update(&[], &strange_next_hop(24), &[]), (3, 9)),
         (samples::bgp(2, &[0, 9, 0, 0]), (3, 1)),
         (refresh, (7, 1)),
         (Hello::default().open().to_vec(), (5, 3)),
