@@ -222,14 +222,7 @@ pub struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let mut state = self.shared.state();
-        let (away, back) = state.release(self.connection);
-        let mut said = Said::after(self.shared.journal().head().frames);
-        for slot in back {
-            for rib in 0..state.slots[slot as usize].peer.as_ref().map_or(0, |peer| peer.ribs.len()) {
-                said.withdraw_stale(&mut state, slot, rib);
-            }
-        }
-        said.push(&self.shared, &mut state);
+        let away = self.shared.release(&mut state, self.connection);
         self.shared.end(&mut state, away);
     }
 }
@@ -271,6 +264,20 @@ impl Shared {
         state.forget();
     }
 
+    /// Nothing more is to be waited for of a connection that went away: what its peers did not say again on another one is withdrawn. Gives those that did
+    /// not come back.
+    fn release(&self, state: &mut State, connection: ConnectionId) -> Vec<u32> {
+        let (away, back) = state.release(connection);
+        let mut said = Said::after(self.journal().head().frames);
+        for slot in back {
+            for rib in 0..state.slots[slot as usize].peer.as_ref().map_or(0, |peer| peer.ribs.len()) {
+                said.withdraw_stale(state, slot, rib);
+            }
+        }
+        said.push(self, state);
+        away
+    }
+
     /// Ends peers that are gone without having said so.
     fn end(&self, state: &mut State, slots: Vec<u32>) {
         let mut said = Said::after(self.journal().head().frames);
@@ -298,6 +305,7 @@ impl Drop for Input {
         }
         let mut state = self.shared.state();
         let slots = state.disconnect(self.connection);
+        self.shared.release(&mut state, self.connection);
         self.shared.end(&mut state, slots);
     }
 }

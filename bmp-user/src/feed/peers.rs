@@ -168,7 +168,7 @@ pub(super) enum Hold {
     No,
     /// It went away.
     Away,
-    /// It came back after this connection went away.
+    /// It came back after this connection went away, or before that was known.
     Back(ConnectionId),
 }
 

@@ -351,7 +351,9 @@ impl State {
         if let Some(peer) = &mut known.peer
             && peer.is_restated_by(frame)
         {
-            peer.comes_back(connection);
+            let was_held = peer.hold != Hold::No;
+            peer.is_said_again(connection);
+            self.held += usize::from(!was_held && peer.hold != Hold::No);
             let news = peer.hold == Hold::No;
             return Some(Applied::new(About::Up(Arc::clone(&peer.life)), news));
         }
@@ -424,6 +426,8 @@ impl State {
             peer.comes_back(connection);
         }
         let again = matches!(peer.hold, Hold::Back(_));
+        // Another connection that is still there may know of an end of what it says itself.
+        let says_all = again && peer.owner == connection;
         let view = view_of(header.key.peer_type, header.flags);
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
         let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
@@ -453,7 +457,7 @@ impl State {
         };
         if let Some(family) = update.end_of_rib() {
             let rib = hand.end_of_rib(family);
-            let complete = rib.filter(|_| again).map(|rib| (slot, rib));
+            let complete = rib.filter(|_| says_all).map(|rib| (slot, rib));
             let news = hand.news || !again;
             return Some(Applied { complete, ..Applied::new(About::Routes(life, view, family), news) });
         }
@@ -529,6 +533,16 @@ impl State {
 }
 
 impl Peer {
+    /// A connection announces it as it was announced. Where that was another connection, its end has not been heard of yet, and what was said meanwhile
+    /// was not either: all that is not said again is to go, as if it had been held.
+    fn is_said_again(&mut self, connection: ConnectionId) {
+        if self.owner != connection && self.hold != Hold::Away {
+            self.hold = Hold::Back(self.owner);
+            self.ribs.iter_mut().for_each(Rib::set_stale);
+        }
+        self.comes_back(connection);
+    }
+
     /// A connection speaks of it.
     fn comes_back(&mut self, connection: ConnectionId) {
         let before = std::mem::replace(&mut self.owner, connection);

@@ -192,6 +192,57 @@ fn of_an_input_that_is_back_in_time_only_differences_are_told() {
 }
 
 #[test]
+fn what_a_router_does_not_say_again_on_another_connection_goes_also_where_the_first_is_not_known_to_be_gone() {
+    let feed = Feed::default();
+    let end = world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST);
+    let mut withdrawn = withdraw(2, 4..10);
+    withdrawn[40..48].fill(0);
+    for says_end_of_rib in [true, false] {
+        let mut older = feed.input("frr");
+        append(&mut older, &[world::up(2, 1), announce(2, 1, 1, 0..10), end.clone()]);
+        let mut follower = following(&feed);
+        // The line was cut: no end of the older connection came through, and withdrawals were lost.
+        let mut newer = feed.input("frr");
+        append(&mut newer, &[world::up(2, 1), announce(2, 1, 7, 0..4)]);
+        assert_eq!(bytes_of(&take_all(&mut follower)), b"", "that was known");
+        if says_end_of_rib {
+            append(&mut newer, std::slice::from_ref(&end));
+            assert_eq!(bytes_of(&take_all(&mut follower)), withdrawn);
+            drop(older);
+            assert_eq!(bytes_of(&take_all(&mut follower)), b"");
+        } else {
+            drop(older);
+            assert_eq!(bytes_of(&take_all(&mut follower)), withdrawn);
+        }
+        append(&mut newer, &[announce(2, 1, 8, [3])]);
+        assert_eq!(
+            bytes_of(&take_all(&mut follower)),
+            announce(2, 1, 8, [3]),
+            "and from here on everything is passed on"
+        );
+        assert_eq!(feed.stats().routes, 4);
+    }
+}
+
+#[test]
+fn of_a_router_that_says_a_part_on_each_of_two_connections_nothing_is_lost_but_with_its_connection() {
+    let feed = Feed::default();
+    let end = |view| world::end_of_rib(2, view, Family::IPV4_UNICAST);
+    let of_view = |view, prefixes: std::ops::Range<u8>| {
+        let announced = prefixes.map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
+        let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced };
+        world::update(2, view, 1, 1, &[part])
+    };
+    let (mut pre, mut post) = (feed.input("frr"), feed.input("frr"));
+    append(&mut pre, &[world::up(2, 1), of_view(View::AdjRibInPre, 0..5)]);
+    append(&mut post, &[world::up(2, 1), of_view(View::AdjRibInPost, 0..3), end(View::AdjRibInPost)]);
+    append(&mut pre, &[of_view(View::AdjRibInPre, 5..6), end(View::AdjRibInPre)]);
+    assert_eq!(feed.stats().routes, 9);
+    drop(pre);
+    assert_eq!(feed.stats().routes, 3 + 1, "what was said before the other connection spoke is gone with the first");
+}
+
+#[test]
 fn a_peer_that_comes_back_as_another_one_is_taken_down_first() {
     let feed = Feed::default();
     let mut input = feed.input("frr");
