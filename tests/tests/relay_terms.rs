@@ -1,18 +1,25 @@
 //! What is configured of a relay: who may connect, how long a daemon that is away is waited for, and End-of-RIB in its stead. What is changed
 //! counts at once, also for what is there already.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use lab::{
     bgp::{self, Prefix, prefixes},
     bmp::{self, Frame, Peer},
     bmpd::number,
     feeder::Feeder,
+    process::answer,
     topology::LOOPBACK,
     trial::{Plan, RELAY, Trial},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
+
+/// How long a daemon that vanished may be thought to be there.
+const VANISHED: Duration = Duration::from_secs(120);
 
 const FAR: SocketAddr = SocketAddr::new(LOOPBACK, 5002);
 
@@ -63,6 +70,25 @@ fn a_daemon_of_another_host_is_let_in_by_allow_and_out_where_that_is_undone() {
     assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("`allow` does not let")), "{shown:#}");
     own.announce(&peer(9), &prefixes(2)[1..], 1);
     trial.station.wait_connection(0, "what comes from this host", |c| c.announced() == 5);
+}
+
+#[test]
+fn a_daemon_of_another_host_that_vanishes_without_a_word_is_noticed() {
+    let system = format!("bmp-relay far\n listen {} port {}\n allow 192.0.2.0/26\nquit", FAR.ip(), FAR.port());
+    let trial = Plan { system: &system, ..Plan::default() }.start_up();
+    let elsewhere = &trial.topology.station;
+    let mut feeder = Feeder::with_peer(elsewhere, FAR, &peer(2));
+    feeder.announce(&peer(2), &prefixes(3), 1);
+    trial.station.wait_connection(0, "its routes", |c| c.announced() == 3);
+    let rules = format!(
+        "add table ip lab; add chain ip lab in {{ type filter hook input priority 0; }}; add rule ip lab in tcp sport {} drop",
+        FAR.port()
+    );
+    answer(elsewhere.command("nft").arg(rules));
+    // It is asked after when it has said nothing for 30 s, three times.
+    until("Peer Down", VANISHED, || trial.station.connections()[0].has(bmp::PEER_DOWN).then_some(()));
+    let shown = relay(&trial, "far");
+    assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("timed out")), "{shown:#}");
 }
 
 #[test]

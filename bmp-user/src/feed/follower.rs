@@ -125,10 +125,7 @@ impl Follower {
                 match self.follow(max_bytes, out) {
                     Some(0) => return,
                     Some(_) => {}
-                    None => {
-                        self.due = true;
-                        self.falls += 1;
-                    }
+                    None => self.due = true,
                 }
             }
         }
@@ -271,7 +268,11 @@ impl Follower {
         {
             let journal = self.shared.journal();
             let mut room = max_bytes;
-            for (index, chunk) in journal.from(self.cursor.frames)?.enumerate() {
+            let Some(there) = journal.from(self.cursor.frames) else {
+                self.falls += 1;
+                return None;
+            };
+            for (index, chunk) in there.enumerate() {
                 if index > 0 && chunk.bytes.len() > room {
                     break;
                 }

@@ -55,9 +55,9 @@ pub(super) struct Connection {
     follower: Follower,
     /// How many dumps have been shown.
     dumps: u64,
-    /// Whether a dump is on its way.
     /// [`Follower::falls`] as it was told last.
     falls: u64,
+    /// Whether a dump is on its way.
     dumping: bool,
     /// [`Follower::refusals`] as it was shown last.
     refusals: u64,

@@ -131,12 +131,34 @@ fn of_two_peers_that_look_the_same_the_first_is_told_and_the_other_one_when_that
     drop(one);
     let expected = [down_of(&world::up(2, 1)), world::up(2, 5), announce(2, 1, 1, [2, 3])].concat();
     assert_eq!(bytes_of(&take_all(&mut follower)), expected);
-    assert_eq!(follower.refused().len(), 0);
+    assert_eq!((follower.refused().len(), follower.falls()), (0, 0), "and it was not too slow for anything");
     let relay = Selection {
         monitors: vec![Monitor { peers: Peers::Input("one".to_owned()), ribs: vec![] }],
         ..Selection::default()
     };
     assert_eq!(bytes_of(&take_all(&mut feed.attach(relay))), b"");
+}
+
+#[test]
+fn who_selected_a_part_of_what_one_message_is_about_is_told_that_part_and_was_not_too_slow() {
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    append(&mut input, &[world::up(0, 1)]);
+    let part = |family| {
+        let announced = vec![Route { prefix: 1, path: 0, variant: 0 }];
+        Part { family, withdrawn: vec![], announced }
+    };
+    let update = |parts: &[Part]| world::update(0, View::AdjRibInPre, 1, 1, parts);
+    let of_ipv6 = Monitor { peers: Peers::Public, ribs: vec![(Family::IPV6_UNICAST, View::AdjRibInPre)] };
+    let selection = Selection { monitors: vec![of_ipv6], ..Selection::default() };
+    let mut follower = feed.attach(selection.clone());
+    take_all(&mut follower);
+    append(&mut input, &[update(&[part(Family::IPV4_UNICAST), part(Family::IPV6_UNICAST)])]);
+    let told = bytes_of(&take_all(&mut follower));
+    assert_eq!(types_of(&told), [0]);
+    let late = bytes_of(&take_all(&mut feed.attach(selection)));
+    assert_eq!([world::up(0, 1), told].concat(), late);
+    assert_eq!((follower.dumps(), follower.falls()), (2, 0));
 }
 
 #[test]

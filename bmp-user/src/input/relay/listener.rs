@@ -2,8 +2,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::sleep,
+};
 use tracing::{error, info, warn};
 
 use super::{
@@ -18,6 +23,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: i32 = 128;
+/// How long a daemon says nothing before it is asked after, how often that is done, and how many times it may leave it unanswered.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// Listens and serves, for good. Dropping this closes the listener and its connections.
 pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<Terms>>) {
@@ -32,6 +41,7 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                     // Of one that is closed again already it is not known.
                     let own = stream.local_addr().map_or(status.listen().ip(), |own| own.ip());
                     if terms.borrow().lets_in(own, client.ip()) {
+                        ask_after(&stream, &status);
                         let (input, status) = (feed.input(status.name()), status.connection(own, client));
                         connections.spawn(connection::serve(stream, input, status, terms.clone()));
                     } else {
@@ -51,6 +61,15 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
             },
             Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
         }
+    }
+}
+
+/// A daemon that is idle is asked after, so that one whose host vanished is noticed: nothing is ever sent to it that it would have to acknowledge.
+fn ask_after(stream: &TcpStream, status: &RelayHandle) {
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+        warn!(relay = status.name(), %error, "a daemon that vanishes will not be noticed: TCP keepalive cannot be set");
     }
 }
 
