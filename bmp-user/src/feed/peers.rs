@@ -117,6 +117,8 @@ pub(super) struct Peer {
     pub(super) more_ups: Vec<Latest>,
     /// Whose it is.
     pub(super) owner: ConnectionId,
+    /// Other connections that announced this very life of it, and are not known to be gone: a router may say a part on each.
+    pub(super) others: Vec<ConnectionId>,
     /// Whether its input went away, or came back and is saying again what it said before.
     pub(super) hold: Hold,
     pub(super) ribs: Vec<Rib>,
@@ -133,6 +135,13 @@ impl Peer {
     /// All its Peer Ups.
     pub(super) fn ups(&self) -> impl Iterator<Item = &Bytes> {
         self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame))
+    }
+
+    /// Whether what a connection says is about this life. Of one that was announced only who announced it knows; another router on the same relay
+    /// may have a peer that looks the same.
+    #[inline]
+    pub(super) fn is_spoken_of_by(&self, connection: ConnectionId) -> bool {
+        self.owner == connection || self.life.up.is_none() || self.others.contains(&connection)
     }
 
     /// Whether a Peer Up says nothing new.

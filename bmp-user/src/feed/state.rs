@@ -149,6 +149,9 @@ impl State {
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<u32> {
         self.last = None;
         self.connections.remove(&connection);
+        for peer in self.slots.iter_mut().filter_map(|slot| slot.peer.as_mut()) {
+            peer.others.retain(|other| *other != connection);
+        }
         let owned =
             |slot: &Slot| slot.peer.as_ref().filter(|peer| peer.owner == connection).map(|peer| peer.life.number);
         let mut slots: Vec<_> =
@@ -316,6 +319,11 @@ impl State {
                 self.routes(connection, slot, frame, changed, heard).unwrap_or_else(nobody)
             }
             Some(MessageType::PeerUp) => self.up(connection, slot, frame, changed).unwrap_or_else(nobody),
+            Some(MessageType::PeerDown | MessageType::StatisticsReport | MessageType::RouteMirroring)
+                if self.slots[slot as usize].peer.as_ref().is_some_and(|peer| !peer.is_spoken_of_by(connection)) =>
+            {
+                Applied::new(About::LookAlike, true)
+            }
             Some(MessageType::PeerDown) => {
                 let life = self.down(slot, Bytes::copy_from_slice(frame.bytes()), changed);
                 Applied::new(life.map_or_else(|| self.unknown(slot), About::Down), true)
@@ -351,6 +359,7 @@ impl State {
         if let Some(peer) = &mut known.peer
             && peer.is_restated_by(frame)
         {
+            peer.others.retain(|other| *other != connection);
             let was_held = peer.hold != Hold::No;
             peer.is_said_again(connection);
             self.held += usize::from(!was_held && peer.hold != Hold::No);
@@ -363,6 +372,9 @@ impl State {
             && same
             && peer.takes(frame, changed)
         {
+            if peer.owner != connection && peer.hold != Hold::Away {
+                peer.others.push(peer.owner);
+            }
             peer.comes_back(connection);
             return Some(Applied::new(About::Up(Arc::clone(&peer.life)), true));
         }
@@ -384,7 +396,8 @@ impl State {
 
     fn start(&mut self, slot: u32, life: Arc<Incarnation>, connection: ConnectionId) {
         let (more_ups, ribs) = (Vec::new(), Vec::new());
-        let peer = Peer { life, more_ups, owner: connection, hold: Hold::No, ribs, statistics: None, mirrored: None };
+        let (owner, others) = (connection, Vec::new());
+        let peer = Peer { life, more_ups, owner, others, hold: Hold::No, ribs, statistics: None, mirrored: None };
         self.slots[slot as usize].peer = Some(peer);
     }
 
@@ -420,6 +433,10 @@ impl State {
         }
         let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, applied, .. } = self;
         let peer = slots[slot as usize].peer.as_mut()?;
+        if !peer.is_spoken_of_by(connection) {
+            trouble.unannounced += 1;
+            return Some(Applied::new(About::LookAlike, true));
+        }
         let life = Arc::clone(&peer.life);
         if life.up.is_none() {
             trouble.unannounced += 1;
@@ -538,6 +555,7 @@ impl Peer {
     fn is_said_again(&mut self, connection: ConnectionId) {
         if self.owner != connection && self.hold != Hold::Away {
             self.hold = Hold::Back(self.owner);
+            self.others.push(self.owner);
             self.ribs.iter_mut().for_each(Rib::set_stale);
         }
         self.comes_back(connection);

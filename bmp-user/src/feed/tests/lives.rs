@@ -192,6 +192,23 @@ fn a_peer_belongs_to_the_newest_connection_of_its_input_that_announced_it() {
 }
 
 #[test]
+fn of_two_routers_on_one_relay_the_one_that_announced_a_peer_last_is_heard_of_it() {
+    let feed = Feed::default();
+    let (mut one, mut other) = (feed.input("relay"), feed.input("relay"));
+    append(&mut one, &[world::up(2, 1), announce(2, 1, 1, 0..3)]);
+    append(&mut other, &[world::up(2, 5), announce(2, 1, 1, 5..7)]);
+    let mut follower = following(&feed);
+    append(&mut one, &[announce(2, 1, 1, 3..5), withdraw(2, [5]), world::statistics(2, 1), world::down(2, 1)]);
+    assert_eq!(bytes_of(&take_all(&mut follower)), b"", "they are about another life");
+    assert_eq!((feed.stats().routes, one.totals().unannounced), (2, 2));
+    drop(one);
+    append(&mut other, &[withdraw(2, [5])]);
+    assert_eq!(bytes_of(&take_all(&mut follower)), withdraw(2, [5]));
+    drop(other);
+    assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&world::up(2, 5)));
+}
+
+#[test]
 fn of_an_input_that_is_back_in_time_only_differences_are_told() {
     let feed = Feed::default();
     let mut input = feed.input("frr");
