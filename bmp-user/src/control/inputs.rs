@@ -229,10 +229,16 @@ impl Relay {
     fn text(&self) -> String {
         let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let mut text = format!(" Relay {}, {}, {}{why}\n", self.name, self.listen, self.state);
-        for Connection { client, sys_name, messages, bytes, .. } in &self.connections {
+        for Connection { client, sys_name, messages, bytes, unannounced, .. } in &self.connections {
             let name = sys_name.as_deref().unwrap_or("no name");
+            let unknown = match unannounced {
+                0 => String::new(),
+                _ => format!(
+                    ", {unannounced} of them with routes of peers that it has not announced, or that another announced since"
+                ),
+            };
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "  {client} ({name}): {messages} messages, {bytes} bytes");
+            let _ = writeln!(text, "  {client} ({name}): {messages} messages, {bytes} bytes{unknown}");
         }
         for Held { client, sys_name, left_seconds } in &self.held {
             let name = sys_name.as_deref().unwrap_or("no name");

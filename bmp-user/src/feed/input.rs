@@ -33,7 +33,7 @@ pub struct InputTotals {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Route Monitoring frames among them for peers that were not announced.
+    /// Route Monitoring frames among them for peers that were not announced, or that another connection announced since.
     pub unannounced: u64,
 }
 

@@ -27,7 +27,7 @@ use crate::wire::{
 /// How often something came in that could not be taken for what it should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
-    /// Route Monitoring frames of peers that were never announced.
+    /// Route Monitoring frames of peers that were never announced, or that another connection of the input announced since.
     pub unannounced: u64,
     /// UPDATEs in which the routes could not be told, or not all (RFC 7606 §5.3): they are passed on, and what could not be told is not stored.
     pub malformed: u64,

@@ -60,7 +60,7 @@ pub struct ConnectionStatus {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Route Monitoring frames among them for peers that this connection had not announced.
+    /// Route Monitoring frames among them for peers that this connection had not announced, or that another one of the relay announced since.
     pub unannounced: u64,
 }
 
