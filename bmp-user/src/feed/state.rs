@@ -359,10 +359,7 @@ impl State {
         if let Some(peer) = &mut known.peer
             && peer.is_restated_by(frame)
         {
-            peer.others.retain(|other| *other != connection);
-            let was_held = peer.hold != Hold::No;
-            peer.is_said_again(connection);
-            self.held += usize::from(!was_held && peer.hold != Hold::No);
+            self.held += usize::from(peer.is_said_again(connection));
             let news = peer.hold == Hold::No;
             return Some(Applied::new(About::Up(Arc::clone(&peer.life)), news));
         }
@@ -372,10 +369,7 @@ impl State {
             && same
             && peer.takes(frame, changed)
         {
-            if peer.owner != connection && peer.hold != Hold::Away {
-                peer.others.push(peer.owner);
-            }
-            peer.comes_back(connection);
+            self.held += usize::from(peer.is_said_again(connection));
             return Some(Applied::new(About::Up(Arc::clone(&peer.life)), true));
         }
         let id = known.id;
@@ -551,14 +545,17 @@ impl State {
 
 impl Peer {
     /// A connection announces it as it was announced. Where that was another connection, its end has not been heard of yet, and what was said meanwhile
-    /// was not either: all that is not said again is to go, as if it had been held.
-    fn is_said_again(&mut self, connection: ConnectionId) {
+    /// was not either: all that is not said again is to go, as if it had been held. True if that is new.
+    fn is_said_again(&mut self, connection: ConnectionId) -> bool {
+        let was_held = self.hold != Hold::No;
+        self.others.retain(|other| *other != connection);
         if self.owner != connection && self.hold != Hold::Away {
             self.hold = Hold::Back(self.owner);
             self.others.push(self.owner);
             self.ribs.iter_mut().for_each(Rib::set_stale);
         }
         self.comes_back(connection);
+        !was_held && self.hold != Hold::No
     }
 
     /// A connection speaks of it.

@@ -41,6 +41,14 @@ enum Step {
     Hold {
         connection: usize,
     },
+    /// An input connects anew, and nobody knows yet that the connection before is gone.
+    Cut {
+        connection: usize,
+    },
+    /// That is noticed.
+    Notice {
+        connection: usize,
+    },
     /// It has been held long enough.
     Release {
         connection: usize,
@@ -99,6 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(connection, said)| Step::Append { connection, said }),
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Reconnect { connection }),
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Hold { connection }),
+        1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Cut { connection }),
+        1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Notice { connection }),
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Release { connection }),
         1 => (0..CONNECTIONS.len()).prop_map(|connection| Step::Quiet { connection }),
         8 => (0..STATIONS, 1usize..3000, 1usize..4)
@@ -148,7 +158,7 @@ struct Truth {
     last: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     peer: Peer,
     owner: u64,
@@ -163,6 +173,21 @@ struct Known {
 }
 
 impl Known {
+    /// A connection announces it as it was announced.
+    fn is_said_again(&mut self, connection: u64) {
+        if self.owner != connection && !self.away {
+            self.back = Some(self.owner);
+            self.set_stale();
+        }
+        self.comes_back(connection);
+    }
+
+    fn set_stale(&mut self) {
+        let ribs = self.peer.ribs.iter();
+        self.stale =
+            ribs.flat_map(|((view, family), routes)| routes.keys().map(|name| (*view, *family, *name))).collect();
+    }
+
     fn comes_back(&mut self, connection: u64) {
         if std::mem::take(&mut self.away) {
             self.back = Some(self.owner);
@@ -206,7 +231,7 @@ impl Truth {
             if known.peer.comes_up(&up) {
                 *known = Known { peer: std::mem::take(&mut known.peer), owner: number, ..Known::default() };
             } else {
-                known.comes_back(number);
+                known.is_said_again(number);
             }
             return up;
         }
@@ -216,10 +241,16 @@ impl Truth {
             self.peers.entry(id).or_default().comes_back(number);
         }
         let Some(known) = self.peers.get_mut(&id).filter(|known| !known.away) else { return vec![] };
+        // What is said by who has not announced it is about another life, which nobody knows.
+        let is_its_own = known.owner == number || peer == UNANNOUNCED_PEER;
+        let mut other = if is_its_own { Known::default() } else { known.clone() };
+        let known = if is_its_own { known } else { &mut other };
         match said {
             Said::Up { .. } => unreachable!("said above"),
             Said::Down { code, .. } => {
-                self.peers.remove(&id);
+                if is_its_own {
+                    self.peers.remove(&id);
+                }
                 world::down(peer, *code)
             }
             Said::Routes { view, time, set, parts, .. } => {
@@ -287,11 +318,15 @@ impl Truth {
         for known in self.peers.values_mut().filter(|known| known.owner == before) {
             known.away = true;
             known.back = None;
-            let ribs = known.peer.ribs.iter();
-            known.stale =
-                ribs.flat_map(|((view, family), routes)| routes.keys().map(|name| (*view, *family, *name))).collect();
+            known.set_stale();
         }
         before
+    }
+
+    /// It is known now that the connection of this number is gone.
+    fn notice(&mut self, gone: u64) {
+        self.peers.retain(|_, known| known.owner != gone);
+        self.release(gone);
     }
 
     fn release(&mut self, gone: u64) {
@@ -395,6 +430,7 @@ proptest! {
             truth.connect(connection);
         }
         let mut held: [Option<(Held, u64)>; CONNECTIONS.len()] = [const { None }; CONNECTIONS.len()];
+        let mut lost: [Option<(Input, u64)>; CONNECTIONS.len()] = [const { None }; CONNECTIONS.len()];
         let mut inputs = CONNECTIONS.map(|(name, _)| feed.input(name));
         let mut stations: Vec<_> = (0..STATIONS).map(|number| Station::new(&feed, number)).collect();
         let mut largest = 0;
@@ -416,6 +452,13 @@ proptest! {
                     let before = held[*connection].replace((away, number));
                     before.into_iter().for_each(|(_, number)| truth.release(number));
                 }
+                Step::Cut { connection } => {
+                    let before = std::mem::replace(&mut inputs[*connection], feed.input(CONNECTIONS[*connection].0));
+                    let number = truth.connect(*connection);
+                    let earlier = lost[*connection].replace((before, number));
+                    earlier.into_iter().for_each(|(_, number)| truth.notice(number));
+                }
+                Step::Notice { connection } => lost[*connection].take().into_iter().for_each(|(_, number)| truth.notice(number)),
                 Step::Release { connection } => held[*connection].take().into_iter().for_each(|(_, number)| truth.release(number)),
                 Step::Quiet { connection } => {
                     let since = inputs[*connection].applied();
@@ -447,6 +490,7 @@ proptest! {
         let routes: usize = truth.peers.values().flat_map(|known| known.peer.ribs.values()).map(BTreeMap::len).sum();
         prop_assert_eq!(feed.stats().routes, routes);
         drop(inputs);
+        drop(lost);
         drop(held);
         check(&mut stations, &Truth::default());
         // What nobody needs any more is forgotten when something else is said.
