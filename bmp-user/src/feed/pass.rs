@@ -200,7 +200,7 @@ impl Pass {
             return Progress::Lost;
         }
         let mark = walk.mark.take().unwrap_or_else(|| rib.mark(walk.since));
-        let mut place = Rib::place(&mark);
+        let mut place = mark.place();
         while out.len() < max_bytes {
             let Some(route) = rib.next(place, self.end.frames) else {
                 rib.unmark(mark);
@@ -231,7 +231,7 @@ impl Pass {
         }
         // All of them: also those that were withdrawn meanwhile, which the station still has.
         let mark = walk.mark.take().unwrap_or_else(|| rib.mark(0));
-        let mut place = Rib::place(&mark);
+        let mut place = mark.place();
         let (mut batch, mut bytes, mut flags) = (Vec::new(), 0, 0);
         // What has changed since the pass began is behind its end, and nobody will speak of it later: it is taken back at one go, or the
         // walk would run after routes that keep changing.

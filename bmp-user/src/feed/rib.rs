@@ -425,7 +425,7 @@ impl Rib {
         match key {
             Key::Short(nlri) => kept == nlri,
             Key::Whole(item) => self.long.get(kept) == *item,
-            Key::Parts(item) => same_identity(self.form, self.path_ids, self.long.get(kept), item),
+            Key::Parts(item) => key::same_identity(self.form, self.path_ids, self.long.get(kept), item),
         }
     }
 
@@ -573,12 +573,6 @@ impl Rib {
         let flags = self.common(number).flags;
         self.withdraw_number(number, Time::default(), flags, changed, attributes)
     }
-}
-
-/// Apart, or what there is to know of one form would be worked out for all.
-#[inline(never)]
-fn same_identity(form: Form, path_ids: bool, one: &[u8], other: &[u8]) -> bool {
-    bgp::identity(form, path_ids, one) == bgp::identity(form, path_ids, other)
 }
 
 /// See [`Rib::probe`].

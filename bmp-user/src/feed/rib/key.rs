@@ -34,6 +34,12 @@ impl<'a> Key<'a> {
     }
 }
 
+/// Whether two NLRI are the same route. Apart, as the hash is: or what there is to know of one form would be worked out for all.
+#[inline(never)]
+pub(super) fn same_identity(form: Form, path_ids: bool, one: &[u8], other: &[u8]) -> bool {
+    bgp::identity(form, path_ids, one) == bgp::identity(form, path_ids, other)
+}
+
 #[inline(never)]
 fn hash_of_parts(form: Form, path_ids: bool, item: &[u8], hasher: &RandomState) -> u64 {
     hasher.hash_one(bgp::identity(form, path_ids, item))

@@ -6,6 +6,13 @@ use super::{super::blocks::NONE, Common, Nlri, Rib, Route};
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::feed) struct Mark(u32);
 
+impl Mark {
+    /// Where it is, to walk on from.
+    pub(in crate::feed) fn place(&self) -> u32 {
+        self.0
+    }
+}
+
 impl Rib {
     /// A mark before the first route that changed after `since`.
     pub(in crate::feed) fn mark(&mut self, since: u64) -> Mark {
@@ -41,11 +48,6 @@ impl Rib {
             NONE => self.last = mark,
             after => self.routes.get_mut(after).before = mark,
         }
-    }
-
-    /// The place of a mark, to walk on from.
-    pub(in crate::feed) fn place(mark: &Mark) -> u32 {
-        mark.0
     }
 
     /// Takes a mark away.
