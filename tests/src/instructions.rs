@@ -70,14 +70,27 @@ pub const BLESS: &str = "BMPD_BLESS";
 /// Where the counts are kept.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 /// How this was compiled, which `hot` was too: the column its counts are in.
-const COLUMN: usize = if cfg!(debug_assertions) { 0 } else { 1 };
-const COLUMNS: [&str; 2] = ["dev", "release"];
+const COLUMN: usize = match (cfg!(debug_assertions), incremental()) {
+    (true, true) => 0,
+    (true, false) => 1,
+    (false, _) => 2,
+};
+/// An incremental build is made of other, smaller pieces, across which less is put in line.
+const COLUMNS: [&str; 3] = ["incremental", "dev", "release"];
 
-/// The counts that were kept, by part: those of the dev and the release profile.
+/// Whether builds of the dev profile are incremental, as cargo decides it: they are unless the environment says no.
+const fn incremental() -> bool {
+    match option_env!("CARGO_INCREMENTAL") {
+        Some(said) => !matches!(said.as_bytes(), b"0"),
+        None => true,
+    }
+}
+
+/// The counts that were kept, by part: those of each of [`COLUMNS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     compiler: String,
-    counts: Vec<(String, [Option<u64>; 2])>,
+    counts: Vec<(String, [Option<u64>; COLUMNS.len()])>,
 }
 
 impl Kept {
@@ -104,7 +117,7 @@ impl Kept {
             }
             let (part, counts) = line.split_once("  ").ok_or_else(|| wrong("no counts"))?;
             let counts: Vec<_> = counts.split_whitespace().map(|count| count.parse().ok()).collect();
-            let counts = counts.try_into().map_err(|_| wrong("not a count for each profile"))?;
+            let counts = counts.try_into().map_err(|_| wrong("not a count for each way of compiling"))?;
             kept.counts.push((part.to_owned(), counts));
         }
         Ok(kept)
@@ -127,7 +140,7 @@ impl Kept {
             .collect()
     }
 
-    /// Keeps these counts from now on. Those of the other profile stay, if they are by the same compiler.
+    /// Keeps these counts from now on. Those of what is compiled in other ways stay, if they are by the same compiler.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -140,9 +153,9 @@ impl Kept {
             .iter()
             .map(|count| {
                 let of_before = before.iter().find(|(part, _)| *part == count.part);
-                let mut both = of_before.map_or_else(Default::default, |(_, both)| *both);
-                both[COLUMN] = Some(count.instructions);
-                (count.part.clone(), both)
+                let mut all = of_before.map_or_else(Default::default, |(_, all)| *all);
+                all[COLUMN] = Some(count.instructions);
+                (count.part.clone(), all)
             })
             .collect();
         fs::write(KEPT, self.text())
@@ -153,12 +166,20 @@ impl Kept {
         let mut text = format!(
             "# Instructions that each part takes for {routes} routes, or for one pin of {interfaces} interfaces. Kept by {BLESS}=1.\n\
              compiler {}\n\n\
-             # {:<30}  {:>12}  {:>12}\n",
-            self.compiler, "part", COLUMNS[0], COLUMNS[1]
+             # {:<30}",
+            self.compiler, "part"
         );
-        for (part, both) in &self.counts {
-            let [dev, release] = both.map(|count| count.map_or_else(|| "-".to_owned(), |count| count.to_string()));
-            let _ = writeln!(text, "{part:<32}  {dev:>12}  {release:>12}");
+        for column in COLUMNS {
+            let _ = write!(text, "  {column:>12}");
+        }
+        text.push('\n');
+        for (part, counts) in &self.counts {
+            let _ = write!(text, "{part:<32}");
+            for count in counts {
+                let count = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+                let _ = write!(text, "  {count:>12}");
+            }
+            text.push('\n');
         }
         text
     }
@@ -179,8 +200,8 @@ mod tests {
         let kept = Kept {
             compiler: "rustc 1.2.3".to_owned(),
             counts: vec![
-                ("feed: dump".to_owned(), [Some(1), None]),
-                ("parse: bmp frames".to_owned(), [Some(20), Some(3)]),
+                ("feed: dump".to_owned(), [Some(1), None, Some(4)]),
+                ("parse: bmp frames".to_owned(), [Some(20), Some(3), None]),
             ],
         };
         assert_eq!(Kept::parse(&kept.text()), Ok(kept));
