@@ -142,6 +142,7 @@ fn a_file_is_replayed_to_stations_and_a_late_one_ends_with_the_routes_that_are_i
         });
         assert_eq!((&done["why"], number(&done["rounds"]), number(&done["errors"])), (&Value::Null, 1, 0), "{done:#}");
         assert_eq!(number(&done["bytes_read"]), number(&done["file_bytes"]));
+        assert_eq!(number(&done["records"]), number(&done["file_records"]));
         let expected = in_file(path);
         let count = expected.values().map(BTreeSet::len).sum::<usize>();
         assert!(count > 1000, "{name}: {count}");
@@ -184,6 +185,7 @@ fn pace_and_loop_are_as_they_are_configured() {
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!((&shown["state"], &shown["pace"]), (&"reading".into(), &"20 updates-per-second".into()));
     assert!(number(&shown["bytes_read"]) < number(&shown["file_bytes"]));
+    assert!(number(&shown["records"]) < number(&shown["file_records"]));
 
     let (taken, said) = trial.bmpd.typed("system-view\nmrt-replay table\npace maximum\nloop\ncommit\n");
     assert!(taken, "{said}");

@@ -282,6 +282,7 @@ pub(super) struct Replay {
     bytes_read: u64,
     file_bytes: u64,
     records: u64,
+    file_records: u64,
     updates: u64,
     errors: u64,
     last_error: Option<String>,
@@ -310,6 +311,7 @@ impl Replay {
             bytes_read: status.bytes_read,
             file_bytes: status.file_bytes,
             records: status.records,
+            file_records: status.file_records,
             updates: status.updates,
             errors: status.errors,
             last_error: status.last_error,
@@ -318,7 +320,10 @@ impl Replay {
 
     fn text(&self) -> String {
         let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let percent = (self.bytes_read * 100).checked_div(self.file_bytes).unwrap_or(0);
+        let percent = match self.state {
+            "done" => 100,
+            _ => (self.records * 100).checked_div(self.file_records).unwrap_or(0),
+        };
         let last = self.last_error.as_ref().map(|error| format!(", the last: {error}")).unwrap_or_default();
         rows(
             &format!(" Replay {}, {}{why}\n", self.name, self.state),
@@ -326,8 +331,8 @@ impl Replay {
                 ("File", self.file.clone()),
                 ("Pace", format!("{}{}", self.pace, if self.looped { ", again and again" } else { "" })),
                 ("Round", self.rounds.to_string()),
-                ("Progress", format!("{percent} %, {} of {} bytes", self.bytes_read, self.file_bytes)),
-                ("Records", self.records.to_string()),
+                ("Progress", format!("{percent} %, {} of {} records", self.records, self.file_records)),
+                ("Read", format!("{} of {} bytes", self.bytes_read, self.file_bytes)),
                 ("Updates", self.updates.to_string()),
                 ("Passed over", format!("{}{last}", self.errors)),
             ],

@@ -1,14 +1,17 @@
 //! The thread that reads a file, and what it hands over.
 
-use std::sync::atomic::Ordering;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Pace, Replay, ReplayState,
+    Pace, Replay,
     file::{Failure, Source},
-    status::Progress,
+    status::{Progress, Reached},
     survey::Survey,
     translate::{Refused, Translator},
 };
@@ -25,11 +28,15 @@ const TICKS: u32 = 50;
 /// What the thread tells.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The file is read from its beginning.
-    Begin,
+    /// The file is surveyed.
+    Survey,
+    /// The file, which has so many records, is read from its beginning.
+    Begin(u64),
     /// Frames.
     Batch(Batch),
-    /// The end of the file, and of the replay.
+    /// All of the file has been handed over, or all that could be read.
+    Read(Reached),
+    /// The end of the replay.
     Done,
     /// The end of the replay: in words, with the name of the file.
     Failed(String),
@@ -45,6 +52,8 @@ pub(super) struct Batch {
     pub(super) time: u64,
     /// Route Monitoring frames among them.
     pub(super) updates: u32,
+    /// Where the file is when they have been replayed.
+    pub(super) reached: Reached,
 }
 
 /// Reads a file until its end, or again and again, or until nobody listens any more.
@@ -70,20 +79,24 @@ enum Pass {
 
 /// Reads a file once.
 fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>) -> Result<Pass, Failure> {
-    progress.begin(ReplayState::Surveying);
-    let open = || Source::open(&replay.file, &progress.position, &progress.size);
-    let survey = Survey::take(&mut open()?, || !events.is_closed())?;
-    progress.begin(ReplayState::Reading);
-    if events.blocking_send(Event::Begin).is_err() {
+    if events.blocking_send(Event::Survey).is_err() {
         return Ok(Pass::Dropped);
     }
-    let mut writer = Writer::new(replay.pace, survey, events, progress);
-    let whole = open()?.each(|record, offset| writer.record(record, offset).is_some());
+    let mut survey = Source::open(&replay.file, &progress.surveyed, &progress.size)?;
+    let survey = Survey::take(&mut survey, || !events.is_closed())?;
+    if events.blocking_send(Event::Begin(survey.records)).is_err() {
+        return Ok(Pass::Dropped);
+    }
+    let position = AtomicU64::new(0);
+    let mut writer = Writer::new(replay.pace, survey, events, &position);
+    let whole = Source::open(&replay.file, &position, &progress.size)?
+        .each(|record, offset| writer.record(record, offset).is_some());
     // What is good before what is bad goes out in any case.
     let flushed = match whole {
         Ok(true) => writer.finish(replay.looped),
         _ => writer.hand_over(),
     };
+    let flushed = flushed.and_then(|()| events.blocking_send(Event::Read(writer.reached())).ok());
     match (whole?, flushed) {
         (true, Some(())) => Ok(Pass::Done { frames: writer.frames }),
         _ => Ok(Pass::Dropped),
@@ -95,7 +108,9 @@ struct Writer<'a> {
     pace: Pace,
     translator: Translator,
     events: &'a Sender<Event>,
-    progress: &'a Progress,
+    /// How much of the file has been read.
+    position: &'a AtomicU64,
+    reached: Reached,
     /// The time of the last record, in seconds and microseconds.
     time: (u32, u32),
     /// Updates that were handed over.
@@ -105,9 +120,9 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(pace: Pace, survey: Survey, events: &'a Sender<Event>, progress: &'a Progress) -> Self {
-        let translator = Translator::new(survey);
-        Self { pace, translator, events, progress, time: (0, 0), updates: 0, frames: false }
+    fn new(pace: Pace, survey: Survey, events: &'a Sender<Event>, position: &'a AtomicU64) -> Self {
+        let (translator, reached) = (Translator::new(survey), Reached::default());
+        Self { pace, translator, events, position, reached, time: (0, 0), updates: 0, frames: false }
     }
 
     /// `None` if nobody listens.
@@ -118,7 +133,7 @@ impl<'a> Writer<'a> {
         }
         self.time = time;
         let outcome = self.translator.record(record);
-        self.progress.records.fetch_add(1, Ordering::Relaxed);
+        self.reached.records += 1;
         self.note(outcome, offset);
         let full = match self.pace {
             Pace::UpdatesPerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
@@ -137,10 +152,16 @@ impl<'a> Writer<'a> {
         self.hand_over()
     }
 
-    fn note(&self, outcome: Result<(), Refused>, offset: u64) {
+    fn note(&mut self, outcome: Result<(), Refused>, offset: u64) {
         if let Err(refused) = outcome {
-            self.progress.refused(|| format!("record at byte {offset} (unpacked): {refused}"));
+            self.reached.errors += 1;
+            self.reached.last_error = Some(Arc::from(format!("record at byte {offset} (unpacked): {refused}")));
         }
+    }
+
+    fn reached(&self) -> Reached {
+        let position = self.position.load(Ordering::Relaxed);
+        Reached { position, updates: self.translator.updates, ..self.reached.clone() }
     }
 
     fn fresh_updates(&self) -> u64 {
@@ -162,10 +183,10 @@ impl<'a> Writer<'a> {
             frames: frames.freeze(),
             time: u64::from(seconds) * 1_000_000 + u64::from(microseconds),
             updates: u32::try_from(self.fresh_updates()).unwrap_or(u32::MAX),
+            reached: self.reached(),
         };
         self.updates = self.translator.updates;
         self.frames = true;
-        self.progress.updates.fetch_add(u64::from(batch.updates), Ordering::Relaxed);
         self.events.blocking_send(Event::Batch(batch)).ok()
     }
 }

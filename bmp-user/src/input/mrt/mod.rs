@@ -143,7 +143,11 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
     let mut metronome = Metronome::new(replay.pace);
     while let Some(event) = events.recv().await {
         match event {
-            Event::Begin => metronome.restart(),
+            Event::Survey => status.begin(),
+            Event::Begin(records) => {
+                status.surveyed(records);
+                metronome.restart();
+            }
             Event::Batch(batch) => {
                 metronome.wait(batch.time, batch.updates).await;
                 let Some(input) = &mut input else { break };
@@ -151,7 +155,9 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
                     // What was built here is whole frames about peers. If it is not, that is told and the rest goes on.
                     warn!(replay = name, "a frame that was built is refused: {error}");
                 }
+                status.reach(batch.reached);
             }
+            Event::Read(reached) => status.reach(reached),
             Event::Done => {
                 info!(replay = name, %file, "replay done");
                 status.set_state(ReplayState::Done);

@@ -30,12 +30,14 @@ pub struct ReplayStatus {
     pub state: ReplayState,
     /// How often the file was begun.
     pub rounds: u64,
-    /// Bytes of the file, packed as it is, that were read in this round.
+    /// Bytes of the file, packed as it is, that had to be read for what was replayed in this round, or were surveyed.
     pub bytes_read: u64,
     /// Bytes that the file has; zero before it was opened.
     pub file_bytes: u64,
-    /// Records that were read in this round.
+    /// Records that were replayed in this round.
     pub records: u64,
+    /// Records that the file has; zero before it was surveyed.
+    pub file_records: u64,
     /// Route Monitoring frames that were made of them.
     pub updates: u64,
     /// Records among them of which something was passed over.
@@ -83,61 +85,54 @@ impl Shown {
     fn status(&self) -> ReplayStatus {
         let Replay { name, file, pace, looped } = self.replay.clone();
         let now = lock(&self.progress.now).clone();
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Reached { position, records, updates, errors, last_error } = now.reached;
+        let surveyed = || self.progress.surveyed.load(Ordering::Relaxed);
         ReplayStatus {
             name,
             file,
             pace,
             looped,
+            bytes_read: if now.state == ReplayState::Surveying { surveyed() } else { position },
+            file_bytes: self.progress.size.load(Ordering::Relaxed),
             state: now.state,
             rounds: now.rounds,
-            bytes_read: load(&self.progress.position),
-            file_bytes: load(&self.progress.size),
-            records: load(&self.progress.records),
-            updates: load(&self.progress.updates),
-            errors: load(&self.progress.errors),
-            last_error: now.last_error,
+            records,
+            file_records: now.file_records,
+            updates,
+            errors,
+            last_error: last_error.map(|error| error.to_string()),
         }
     }
 }
 
-/// How far it has come, as the thread that reads the file sees it.
+/// How far it has come. What the thread that reads the file has read ahead is none of that.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     now: Mutex<Now>,
-    pub(super) position: AtomicU64,
+    /// Bytes that were read to see which peers there are.
+    pub(super) surveyed: AtomicU64,
     pub(super) size: AtomicU64,
-    pub(super) records: AtomicU64,
-    pub(super) updates: AtomicU64,
-    errors: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Now {
     state: ReplayState,
     rounds: u64,
-    last_error: Option<String>,
+    file_records: u64,
+    reached: Reached,
 }
 
-impl Progress {
-    /// The file is opened, to survey or to replay it.
-    pub(super) fn begin(&self, state: ReplayState) {
-        let mut now = lock(&self.now);
-        if state == ReplayState::Surveying {
-            now.rounds += 1;
-        }
-        now.state = state;
-        now.last_error = None;
-        for counter in [&self.records, &self.updates, &self.errors] {
-            counter.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// Something was passed over.
-    pub(super) fn refused(&self, what: impl FnOnce() -> String) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        lock(&self.now).last_error = Some(what());
-    }
+/// What of a file has been replayed in a round.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reached {
+    /// Bytes of the file, packed as it is.
+    pub(super) position: u64,
+    pub(super) records: u64,
+    /// Route Monitoring frames.
+    pub(super) updates: u64,
+    /// Records of which something was passed over.
+    pub(super) errors: u64,
+    pub(super) last_error: Option<Arc<str>>,
 }
 
 /// A replay as its task sees it.
@@ -154,6 +149,22 @@ impl ReplayHandle {
 
     pub(super) fn set_state(&self, state: ReplayState) {
         lock(&self.shown.progress.now).state = state;
+    }
+
+    /// A round begins.
+    pub(super) fn begin(&self) {
+        let mut now = lock(&self.shown.progress.now);
+        *now = Now { rounds: now.rounds + 1, file_records: now.file_records, ..Now::default() };
+    }
+
+    /// The file was surveyed, and is replayed: it has so many records.
+    pub(super) fn surveyed(&self, records: u64) {
+        let mut now = lock(&self.shown.progress.now);
+        (now.state, now.file_records) = (ReplayState::Reading, records);
+    }
+
+    pub(super) fn reach(&self, reached: Reached) {
+        lock(&self.shown.progress.now).reached = reached;
     }
 }
 

@@ -80,6 +80,8 @@ impl Traits {
 /// The peers of a file.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
+    /// Records that it has.
+    pub(super) records: u64,
     peers: HashMap<Identity, Traits>,
 }
 
@@ -98,6 +100,7 @@ impl Survey {
         let mut survey = Self::default();
         let mut table = Vec::new();
         let _ = source.each(|record, _| {
+            survey.records += 1;
             if let Ok(body) = Body::parse(record) {
                 survey.note(&body, &mut table);
             }

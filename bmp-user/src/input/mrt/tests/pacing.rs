@@ -63,6 +63,22 @@ async fn the_gaps_are_those_that_were_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_shown_is_how_far_the_replay_is_and_not_how_far_the_file_has_been_read() {
+    let file = file(&[bgp4mp(100, 4, &update()), bgp4mp(100, 4, &update()), bgp4mp(160, 4, &update())]);
+    let (feed, replays) = (Feed::default(), Replays::default());
+    let task = tokio::spawn(run(replay(file.path(), Pace::Recorded, false), feed, replays.clone()));
+    let shown = || replays.snapshot().pop().map(|status| (status.records, status.updates, status.file_records));
+    let mut seen = Vec::new();
+    while replays.snapshot().pop().is_none_or(|status| status.state != ReplayState::Done) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        seen.extend(shown().filter(|shown| seen.last() != Some(shown)));
+    }
+    seen.retain(|(.., of)| *of > 0);
+    assert!(seen.ends_with(&[(2, 2, 3), (3, 3, 3)]), "{seen:?}");
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn so_many_updates_come_in_a_second() {
     let file = file(&vec![bgp4mp(1, 4, &update()); 1000]);
     let all = arrivals(&file, Pace::UpdatesPerSecond(NonZeroU32::new(100).unwrap()), false, 1001).await;
