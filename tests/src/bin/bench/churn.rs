@@ -58,7 +58,8 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             report.note("GoBGP takes most of a minute for one table: it is left out of churn.".to_owned());
             continue;
         }
-        let (memory, time) = of(kind, setting, &flap, report)?;
+        let measured = of(kind, setting, &flap, report);
+        let Some((memory, time)) = report.measured(BENCH, kind, measured)? else { continue };
         if kind == Kind::Bmpd {
             let growth = memory.last().zip(memory.get(1)).map_or(f64::NAN, |(last, second)| last / second);
             report.ratio(

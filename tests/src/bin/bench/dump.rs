@@ -30,59 +30,26 @@ fn runs(kind: Kind, setting: &Setting) -> usize {
 
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let mut rates = Vec::new();
-    let mut seconds = None;
-    let mut size = 0;
+    let mut own = None;
     for &kind in &setting.subjects {
-        say(&format!("dump: {} is loaded", kind.name()))?;
-        let subject = Subject::start(kind, &setting.links)?;
-        let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
-        // Nobody listens yet, so that nothing is sent while the table comes in.
-        feeder.send(&setting.table.bytes)?;
-        settled(&subject, setting)?;
-        let station = Station::listen(&setting.links.station, setting.links.station_address())?;
-        let (mut rate, mut time, mut cpu) = (Samples::default(), Samples::default(), Samples::default());
-        let mut last = None;
-        for run in 0..=runs(kind, setting) {
-            say(&format!(
-                "dump: {}, {}",
-                kind.name(),
-                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
-            ))?;
-            let before = subject.cpu();
-            let count = station.count(setting.routes())?;
-            count.wait_connected(PATIENCE)?;
-            let counted = count.wait_done(PATIENCE)?;
-            let after = subject.cpu();
-            check(kind, &counted, setting, report)?;
-            if run > 0 {
-                rate.push(setting.routes() as f64 / counted.since_accept.as_secs_f64());
-                time.push(counted.since_accept.as_secs_f64());
-                cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
-            }
-            last = Some(counted);
+        let measured = of(kind, setting, report);
+        let Some(dump) = report.measured(BENCH, kind, measured)? else { continue };
+        rates.push((kind, dump.rate));
+        if kind == Kind::Bmpd {
+            own = Some(dump);
         }
-        if let Some(counted) = last {
-            report.row(BENCH, kind.name(), "bytes sent", "bytes", one(counted.bytes as f64));
-            report.row(BENCH, kind.name(), "messages sent", "messages", one(counted.messages as f64));
-            if kind == Kind::Bmpd {
-                (seconds, size) = (Some(time.median()), counted.bytes as usize);
-            }
-        }
-        report.row(BENCH, kind.name(), "processor time", "s", cpu);
-        rates.push((kind, rate.median()));
-        report.row(BENCH, kind.name(), "rate", "routes/s", rate);
     }
-    say("dump: a plain sender of as many bytes")?;
-    let plain = plain(setting, size)?;
-    if let Some(seconds) = seconds {
+    if let Some(Dump { seconds, bytes, .. }) = own {
+        say("dump: a plain sender of as many bytes")?;
+        let plain = plain(setting, bytes)?;
         report.ratio(
             BENCH,
             "time, to a plain sender's of the same bytes".to_owned(),
             seconds / plain.median(),
             Goal::AtMost(10.0),
         );
+        report.row(BENCH, "plain sender", "time", "s", plain);
     }
-    report.row(BENCH, "plain sender", "time", "s", plain);
     let of = |wanted: Kind| rates.iter().find(|(kind, _)| *kind == wanted).map(|(_, rate)| *rate);
     for (other, least) in [(Kind::Frr, 25.0), (Kind::Bird, 10.0)] {
         if let (Some(own), Some(other_rate)) = (of(Kind::Bmpd), of(other)) {
@@ -90,6 +57,50 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The median of a subject's dumps.
+struct Dump {
+    /// Routes a second.
+    rate: f64,
+    seconds: f64,
+    bytes: usize,
+}
+
+fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
+    say(&format!("dump: {} is loaded", kind.name()))?;
+    let subject = Subject::start(kind, &setting.links)?;
+    let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+    // Nobody listens yet, so that nothing is sent while the table comes in.
+    feeder.send(&setting.table.bytes)?;
+    settled(&subject, setting)?;
+    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+    let (mut rate, mut time, mut cpu) = (Samples::default(), Samples::default(), Samples::default());
+    let mut last = None;
+    for run in 0..=runs(kind, setting) {
+        say(&format!("dump: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        let before = subject.cpu();
+        let count = station.count(setting.routes())?;
+        count.wait_connected(PATIENCE)?;
+        let counted = count.wait_done(PATIENCE)?;
+        let after = subject.cpu();
+        check(kind, &counted, setting, report)?;
+        if run > 0 {
+            rate.push(setting.routes() as f64 / counted.since_accept.as_secs_f64());
+            time.push(counted.since_accept.as_secs_f64());
+            cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+        }
+        last = Some(counted);
+    }
+    let mut dump = Dump { rate: rate.median(), seconds: time.median(), bytes: 0 };
+    if let Some(counted) = last {
+        report.row(BENCH, kind.name(), "bytes sent", "bytes", one(counted.bytes as f64));
+        report.row(BENCH, kind.name(), "messages sent", "messages", one(counted.messages as f64));
+        dump.bytes = counted.bytes as usize;
+    }
+    report.row(BENCH, kind.name(), "processor time", "s", cpu);
+    report.row(BENCH, kind.name(), "rate", "routes/s", rate);
+    Ok(dump)
 }
 
 pub(crate) fn one(value: f64) -> Samples {

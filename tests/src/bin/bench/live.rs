@@ -20,43 +20,10 @@ const SETTLING: Duration = Duration::from_secs(5);
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let (mut rates, mut memories) = (Vec::new(), Vec::new());
     for &kind in &setting.subjects {
-        let (mut rate, mut cpu, mut memory, mut journal) = <(Samples, Samples, Samples, Samples)>::default();
-        let runs = if kind == Kind::Bmpd { setting.runs } else { setting.runs.min(3) };
-        for run in 0..=runs {
-            say(&format!(
-                "live: {}, {}",
-                kind.name(),
-                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
-            ))?;
-            let station = Station::listen(&setting.links.station, setting.links.station_address())?;
-            let count = station.count(setting.routes())?;
-            let subject = Subject::start(kind, &setting.links)?;
-            count.wait_connected(PATIENCE)?;
-            let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
-            // The session's Peer Up is at the station before.
-            sleep(Duration::from_millis(500));
-            let before = subject.cpu();
-            let began = feeder.send(&setting.table.bytes)?;
-            let counted = count.wait_done(PATIENCE)?;
-            check(kind, &counted, setting, report)?;
-            let after = subject.cpu();
-            if run == 0 {
-                continue;
-            }
-            rate.push(setting.routes() as f64 / (counted.last - began).as_secs_f64());
-            cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
-            sleep(SETTLING);
-            let kept = subject.journal_bytes() as f64 / MIB;
-            memory.push(subject.resident() as f64 / 1024.0 - kept);
-            journal.push(kept);
-        }
-        rates.push((kind, rate.median()));
-        memories.push((kind, memory.median()));
-        report.row(BENCH, kind.name(), "rate", "routes/s", rate);
-        report.row(BENCH, kind.name(), "processor time", "s", cpu);
-        report.row(BENCH, kind.name(), "resident memory", "MiB", memory);
-        if kind == Kind::Bmpd {
-            report.row(BENCH, kind.name(), "journal, not part of it", "MiB", journal);
+        let measured = of(kind, setting, report);
+        if let Some((rate, memory)) = report.measured(BENCH, kind, measured)? {
+            rates.push((kind, rate));
+            memories.push((kind, memory));
         }
     }
     let of =
@@ -70,6 +37,44 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The medians of a subject: routes a second, and MiB.
+fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<(f64, f64)> {
+    let (mut rate, mut cpu, mut memory, mut journal) = <(Samples, Samples, Samples, Samples)>::default();
+    let runs = if kind == Kind::Bmpd { setting.runs } else { setting.runs.min(3) };
+    for run in 0..=runs {
+        say(&format!("live: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+        let count = station.count(setting.routes())?;
+        let subject = Subject::start(kind, &setting.links)?;
+        count.wait_connected(PATIENCE)?;
+        let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+        // The session's Peer Up is at the station before.
+        sleep(Duration::from_millis(500));
+        let before = subject.cpu();
+        let began = feeder.send(&setting.table.bytes)?;
+        let counted = count.wait_done(PATIENCE)?;
+        check(kind, &counted, setting, report)?;
+        let after = subject.cpu();
+        if run == 0 {
+            continue;
+        }
+        rate.push(setting.routes() as f64 / (counted.last - began).as_secs_f64());
+        cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+        sleep(SETTLING);
+        let kept = subject.journal_bytes() as f64 / MIB;
+        memory.push(subject.resident() as f64 / 1024.0 - kept);
+        journal.push(kept);
+    }
+    let medians = (rate.median(), memory.median());
+    report.row(BENCH, kind.name(), "rate", "routes/s", rate);
+    report.row(BENCH, kind.name(), "processor time", "s", cpu);
+    report.row(BENCH, kind.name(), "resident memory", "MiB", memory);
+    if kind == Kind::Bmpd {
+        report.row(BENCH, kind.name(), "journal, not part of it", "MiB", journal);
+    }
+    Ok(medians)
 }
 
 const MIB: f64 = 1024.0 * 1024.0;

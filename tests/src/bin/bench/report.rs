@@ -1,8 +1,10 @@
 //! What was measured: samples, their median and spread, ratios, and what a number was to be.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, io};
 
 use serde_json::{Value, json};
+
+use crate::subject::Kind;
 
 /// Where it was measured.
 pub(crate) struct Machine {
@@ -134,6 +136,23 @@ impl Report {
 
     pub(crate) fn ratio(&mut self, bench: &'static str, what: String, ratio: f64, goal: Goal) {
         self.ratios.push(Ratio { bench, what, ratio, goal });
+    }
+
+    /// What was measured of a subject; that of another's program nothing was is said, and no reason not to measure the rest.
+    pub(crate) fn measured<T>(
+        &mut self,
+        bench: &'static str,
+        kind: Kind,
+        measured: io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        match measured {
+            Ok(measured) => Ok(Some(measured)),
+            Err(error) if kind != Kind::Bmpd => {
+                self.note(format!("{bench}: {} could not be measured: {error}.", kind.name()));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Something to be said, once.

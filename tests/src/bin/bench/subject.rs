@@ -240,6 +240,8 @@ port = 179
 address = "{STATION}"
 port = {STATION_PORT}
 route-monitoring-policy = "pre-policy"
+# It never reads: that a station is gone, it notices when it has something to say, and this is the least.
+statistics-timeout = 15
 
 [[neighbors]]
 [neighbors.config]
