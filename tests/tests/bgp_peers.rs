@@ -174,6 +174,60 @@ fn a_password_is_for_sessions_between_ipv6_addresses_too() {
 }
 
 #[test]
+fn another_listen_port_ends_sessions_that_the_peer_opened_and_leaves_the_others() {
+    let ((peer, asn), topology) = (DAEMON, Topology::new());
+    let IpAddr::V4(own) = peer else { unreachable!("it is IPv4") };
+    let configuration = |port: Option<u16>, listen_only: &str| {
+        let listen = port.map(|port| format!(" listen-port {port}\n")).unwrap_or_default();
+        let peer = format!(" peer {peer} as-number {asn}\n{listen_only}{}", both_families());
+        let system = format!("bgp {}\n router-id 10.7.0.1\n{listen}{peer}", BMPD.1);
+        Plan { system: &system, ..Plan::default() }.configuration()
+    };
+    let establish = |wire: &mut Wire| {
+        assert!(matches!(wire.receive(), Some((bgp::OPEN, _))));
+        wire.send(&bgp::open(asn, own));
+        assert!(matches!(wire.receive(), Some((bgp::KEEPALIVE, _))));
+        wire.send(&bgp::keepalive());
+    };
+    let listener = topology.station.enter(|| TcpListener::bind((peer, 179))).expect("the port is free");
+    let system = format!("bgp {}\n router-id 10.7.0.1\n{}", BMPD.1, both_families());
+    let trial = Plan { system: &system, ..Plan::default() }.start_on(topology);
+    let mut of_bmpd = Wire::accept(&listener);
+    establish(&mut of_bmpd);
+    trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
+    for port in [Some(179), Some(1179), None] {
+        trial.bmpd.reload(&configuration(port, ""));
+        until("bmpd listens there", PATIENCE, || {
+            let peers: serde_json::Value =
+                serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("JSON");
+            (peers["listener"]["port"] == serde_json::json!(port)).then_some(())
+        });
+    }
+    let numbers = prefixes(10);
+    of_bmpd.send(&bgp::announce(&numbers, asn, own));
+    let wanted = numbers.iter().map(ToString::to_string).collect();
+    let connection = wait_routes(&trial, peer, IPV4, &wanted);
+    assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (1, 0));
+    // From now on it is the peer who connects.
+    let listen_only = format!(" peer {peer} listen-only\n");
+    trial.bmpd.reload(&configuration(Some(179), &listen_only));
+    assert!(
+        std::iter::from_fn(|| of_bmpd.receive()).any(|(kind, body)| kind == bgp::NOTIFICATION && body[..2] == [6, 6])
+    );
+    for port in [1179, 2179] {
+        let before = if port == 1179 { 179 } else { 1179 };
+        let mut of_peer = Wire::connect(&trial.topology.station, own, SocketAddr::new(BMPD.0, before));
+        establish(&mut of_peer);
+        let ups = if port == 1179 { 2 } else { 3 };
+        trial.station.wait_connection(0, "Peer Up", |c| c.count(bmp::PEER_UP) == ups);
+        trial.bmpd.reload(&configuration(Some(port), &listen_only));
+        let end = std::iter::from_fn(|| of_peer.receive()).last();
+        assert!(matches!(&end, Some((bgp::NOTIFICATION, body)) if body[..2] == [6, 6]), "{end:?}");
+        trial.station.wait_connection(0, "Peer Down", |c| c.count(bmp::PEER_DOWN) == ups);
+    }
+}
+
+#[test]
 fn of_two_connections_at_once_the_one_of_the_higher_identifier_stays() {
     let ((peer, asn), bmpd) = (DAEMON, SocketAddr::new(BMPD.0, 179));
     let IpAddr::V4(own) = peer else { unreachable!("it is IPv4") };

@@ -36,6 +36,8 @@ pub(super) struct Incarnation {
     pub(super) table: Option<String>,
     /// The per-peer header that it was first heard of with.
     pub(super) header: PeerHeader,
+    /// Whether it is of the router's own AS; so is one that was never announced, of which nobody knows.
+    pub(super) internal: bool,
 }
 
 impl Incarnation {
@@ -52,6 +54,7 @@ impl Incarnation {
             down: Bytes::copy_from_slice(&down),
             table: up.table_name().map(|name| String::from_utf8_lossy(name).into_owned()),
             header: up.peer,
+            internal: up.is_internal(),
         }
     }
 
@@ -60,7 +63,7 @@ impl Incarnation {
         let mut down = BytesMut::new();
         build::peer_down(&mut down, &header, None);
         let down = Bytes::copy_from_slice(&down);
-        Self { number, peer, input: Arc::clone(input), up: None, down, table: None, header }
+        Self { number, peer, input: Arc::clone(input), up: None, down, table: None, header, internal: true }
     }
 }
 

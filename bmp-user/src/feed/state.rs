@@ -472,7 +472,8 @@ impl State {
             let news = hand.news || !again;
             return Some(Applied { complete, ..Applied::new(About::Routes(life, view, family), news) });
         }
-        if update.malformed.is_some() {
+        let well_formed = !update.is_malformed(hand.life.internal);
+        if !well_formed {
             hand.trouble.treated_as_withdrawn += 1;
         }
         // The router has the route, whatever it left out when it told of it.
@@ -483,7 +484,6 @@ impl State {
         if let Some(unreach) = update.unreach {
             hand.withdraw(unreach.family, unreach.nlri);
         }
-        let well_formed = update.malformed.is_none();
         if !update.nlri.is_empty() {
             let set = well_formed.then(|| hand.attributes.of_nlri(&update, two_byte));
             hand.announce(Family::IPV4_UNICAST, update.nlri, set);

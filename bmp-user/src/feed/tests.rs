@@ -6,7 +6,7 @@ mod lives;
 mod replica;
 mod world;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::Ipv4Addr};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::wire::{
     bgp::Family,
-    bmp::{Error, Message, MessageType, PeerType, Problem, build, frames, samples::*},
+    bmp::{Error, Message, MessageType, PeerHeader, PeerType, Problem, build, frames, samples::*},
 };
 use world::{Part, Reader, Route};
 
@@ -297,6 +297,26 @@ fn malformed_attributes_withdraw_their_routes_and_pass_as_they_came() {
     let mut reader = Reader::default();
     reader.read(&dump(&feed));
     assert_eq!(reader.peers[&2].ribs.values().next().unwrap().keys().collect::<Vec<_>>(), [&(0, 0), &(2, 0)]);
+}
+
+#[test]
+fn what_counts_within_an_as_alone_is_looked_at_in_the_routes_of_peers_of_the_same_one() {
+    let open = |asn: u16| bgp(1, &[&[4][..], &asn.to_be_bytes(), &[0, 90, 10, 0, 0, 1, 0]].concat());
+    // LOCAL_PREF of one byte (RFC 7606 §7.5).
+    let attributes = [0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 10, 0, 0, 1, 0x40, 5, 1, 0];
+    let body = [&[0, 0, 0, attributes.len() as u8][..], &attributes, &[24, 10, 0, 0]].concat();
+    for (peer_as, routes) in [(65001, 0), (65002, 1)] {
+        let feed = Feed::default();
+        let mut input = feed.input("frr");
+        let peer = PeerHeader::of(&frames(&world::up(2, 1)).next().unwrap().unwrap()).unwrap();
+        let peer = PeerHeader { asn: peer_as.into(), ..peer };
+        let (mut up, mut announced) = (BytesMut::new(), BytesMut::new());
+        build::peer_up(&mut up, &peer, Ipv4Addr::new(10, 0, 0, 1).into(), [179, 40000], &open(65001), &open(peer_as));
+        build::route_monitoring(&mut announced, &peer, &bgp(2, &body));
+        append(&mut input, &[up.to_vec(), announced.to_vec()]);
+        let stats = feed.stats();
+        assert_eq!((stats.routes, stats.trouble.treated_as_withdrawn), (routes, 1 - routes as u64));
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ pub fn resolve(question: &Question<'_>, host: &Host) -> Result<Resolved, Unresol
     if resolved.egress.is_empty() && link_local(station) {
         return Err(Unresolved {
             reason: Reason::NoRoute,
-            why: format!("station {station} is link-local, and connect-interface names no interface that leads to it"),
+            why: format!("{station} is link-local, and connect-interface names no interface that leads to it"),
             mend: "connect-interface INTERFACE".to_owned(),
         });
     }

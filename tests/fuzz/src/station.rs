@@ -142,7 +142,8 @@ impl Peer {
             return;
         }
         // RFC 7606 §2: what comes with malformed attributes is withdrawn.
-        let good = update.malformed.is_none();
+        let first = self.ups.first().and_then(|first| peer_up(first));
+        let good = !update.is_malformed(first.is_none_or(|up| up.is_internal()));
         self.withdraw(view, Family::IPV4_UNICAST, update.withdrawn);
         if let Some(unreach) = update.unreach {
             self.withdraw(view, unreach.family, unreach.nlri);

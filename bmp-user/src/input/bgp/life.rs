@@ -45,6 +45,8 @@ pub(super) struct Life {
     input: Input,
     address: IpAddr,
     asn: u32,
+    /// Whether that is the own AS.
+    internal: bool,
     up: Option<Translator>,
     restarting: Option<Restarting>,
     /// When stale routes are withdrawn in any case.
@@ -64,11 +66,13 @@ struct Restarting {
 }
 
 impl Life {
-    pub(super) fn new(feed: &Feed, address: IpAddr, asn: u32) -> Self {
+    /// Of a peer of the AS `asn`, to a speaker of `own`.
+    pub(super) fn new(feed: &Feed, address: IpAddr, asn: u32, own: u32) -> Self {
         let name = names::of_bgp_peer(address);
         let input = feed.input(&name);
         let (feed, counters) = (feed.clone(), Counters::default());
-        Self { feed, name, input, address, asn, up: None, restarting: None, stale_until: None, counters }
+        let internal = asn == own;
+        Self { feed, name, input, address, asn, internal, up: None, restarting: None, stale_until: None, counters }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -109,7 +113,7 @@ impl Life {
         let two_byte = if peer.negotiated.as_size == 2 { peer_flags::TWO_BYTE_AS } else { 0 };
         let (asn, bgp_id) = (self.asn, peer.bgp_id);
         let header = PeerHeader { key, flags: ipv6 | two_byte, asn, bgp_id, seconds: 0, microseconds: 0 };
-        let mut translator = Translator::new(peer.negotiated.clone(), header);
+        let mut translator = Translator::new(peer.negotiated.clone(), header, self.internal);
         let mut told = BytesMut::new();
         let mut kept = Vec::new();
         if let Some(restarting) = self.restarting.take() {

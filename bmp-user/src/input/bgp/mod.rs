@@ -64,7 +64,8 @@ const WAITING: usize = 4;
 ///
 /// Reacts to a new configuration, and to another pin of a peer, by comparing it with what runs: a peer for which nothing has changed is left
 /// alone; one that is gone gets a Cease (Peer De-configured), one that is configured otherwise, or is to come from elsewhere, gets a
-/// Cease (Other Configuration Change) and is spoken to anew (RFC 4486 §4). `peers` shows how they do.
+/// Cease (Other Configuration Change) and is spoken to anew (RFC 4486 §4). Where it is listened concerns those sessions alone that the peer
+/// has opened. `peers` shows how they do.
 pub async fn run(
     mut config: watch::Receiver<Arc<Config>>,
     feed: Feed,
@@ -120,6 +121,18 @@ enum Wanted {
     Spoken(Plan, Grants),
 }
 
+impl Wanted {
+    /// Whether a session of one is as good for the other, unless it is one that the peer opened and the two accept it otherwise.
+    fn is_same_session(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Spoken(plan, grants), Self::Spoken(other_plan, other_grants)) => {
+                plan == other_plan && line(grants.connect.as_ref()) == line(other_grants.connect.as_ref())
+            }
+            _ => self == other,
+        }
+    }
+}
+
 /// What its connections may use.
 #[derive(Debug)]
 struct Grants {
@@ -137,11 +150,15 @@ impl Grants {
     }
 }
 
-/// As for a session: under another [`Grant::line`] it is another connection.
+/// Under another one, it is another connection.
+fn line(grant: Option<&Arc<Grant>>) -> Option<u64> {
+    grant.map(|grant| grant.line)
+}
+
 impl PartialEq for Grants {
     fn eq(&self, other: &Self) -> bool {
-        let line = |grant: &Option<Arc<Grant>>| grant.as_ref().map(|grant| grant.line);
-        line(&self.connect) == line(&other.connect) && line(&self.listen) == line(&other.listen)
+        line(self.connect.as_ref()) == line(other.connect.as_ref())
+            && line(self.listen.as_ref()) == line(other.listen.as_ref())
     }
 }
 
@@ -180,8 +197,12 @@ impl Speaker {
         for (address, mut running) in std::mem::take(&mut self.running) {
             let subcode = match wanted.get(&address) {
                 Some((asn, wanted))
-                    if *asn == running.asn && (*wanted == running.wanted || *wanted == Wanted::Undecided) =>
+                    if *asn == running.asn
+                        && (wanted.is_same_session(&running.wanted) || *wanted == Wanted::Undecided) =>
                 {
+                    if *wanted != Wanted::Undecided && *wanted != running.wanted {
+                        self.doors.close(address);
+                    }
                     self.running.insert(address, running);
                     continue;
                 }
@@ -202,7 +223,7 @@ impl Speaker {
         }
         // Before anybody connects with them.
         let plans = wanted.values().filter_map(|(_, wanted)| match wanted {
-            Wanted::Spoken(plan, _) if plan.listens => Some(plan),
+            Wanted::Spoken(plan, grants) if grants.listen.is_some() => Some(plan),
             _ => None,
         });
         let passwords: Passwords =
@@ -218,7 +239,12 @@ impl Speaker {
             if known || wanted == Wanted::Undecided {
                 continue;
             }
-            let running = self.running.remove(&address);
+            let mut running = self.running.remove(&address);
+            if let Some(same) = running.take_if(|running| running.wanted.is_same_session(&wanted)) {
+                let same = self.accept_otherwise(address, same, wanted).await;
+                self.running.insert(address, same);
+                continue;
+            }
             let registered = running.map_or_else(|| self.peers.register(address, asn), |running| running.registered);
             let running = self.start(address, asn, wanted, registered);
             self.running.insert(address, running);
@@ -246,8 +272,11 @@ impl Speaker {
                 PinState::Ready(grant) if grant.target.station.port() != port => return Wanted::Undecided,
                 PinState::Ready(grant) => Some(Arc::clone(grant)),
                 PinState::Down(unresolved) => {
-                    let mend = Some(&unresolved.mend).filter(|mend| !mend.is_empty());
-                    let mend = mend.map(|mend| format!(" (`{mend}`)")).unwrap_or_default();
+                    let mend = match &*unresolved.mend {
+                        "" => String::new(),
+                        mend if mend.starts_with("connect-interface ") => format!(" (`peer {address} {mend}`)"),
+                        mend => format!(" (`{mend}`)"),
+                    };
                     return Wanted::Not(format!("{}: {}{mend}", unresolved.reason.as_str(), unresolved.why));
                 }
             };
@@ -287,10 +316,7 @@ impl Speaker {
             Ok((plan, grants, sent_open)) => {
                 let (sender, commands) = mpsc::channel(WAITING);
                 let datapath = self.pins.datapath();
-                if let Some(grant) = &grants.listen {
-                    let keeper = Doorkeeper { grant: Arc::clone(grant), datapath: datapath.clone() };
-                    self.doors.open(address, Door { commands: sender.clone(), keeper });
-                }
+                self.open_door(address, grants, &sender);
                 let dialer = grants.connect.as_ref().map(|grant| Dialer {
                     target: plan.target.clone(),
                     grant: Arc::clone(grant),
@@ -301,11 +327,31 @@ impl Speaker {
                     None => Box::pin(pending()),
                 });
                 let shown = registered.shown.clone();
-                let task = Task::new(plan.clone(), sent_open, dial, &self.feed, shown, self.statistics.subscribe());
+                let listens = grants.listen.is_some();
+                let statistics = self.statistics.subscribe();
+                let task = Task::new(plan.clone(), listens, sent_open, dial, &self.feed, shown, statistics);
                 Some((sender, tokio::spawn(task.run(commands))))
             }
         };
         Running { wanted, asn, registered, task }
+    }
+
+    /// A peer of which all is as before but from where, and to which port, it may connect.
+    async fn accept_otherwise(&self, address: IpAddr, running: Running, wanted: Wanted) -> Running {
+        if let (Wanted::Spoken(_, grants), Some((commands, _))) = (&wanted, &running.task) {
+            // One that is not there any more has ended.
+            let _ = commands.send(Command::Listens(grants.listen.is_some())).await;
+            self.open_door(address, grants, commands);
+        }
+        Running { wanted, ..running }
+    }
+
+    /// Lets a peer in, if it may connect.
+    fn open_door(&self, address: IpAddr, grants: &Grants, commands: &mpsc::Sender<Command>) {
+        if let Some(grant) = &grants.listen {
+            let keeper = Doorkeeper { grant: Arc::clone(grant), datapath: self.pins.datapath().clone() };
+            self.doors.open(address, Door { commands: commands.clone(), keeper });
+        }
     }
 
     /// Listens on this port, or on none.
@@ -376,8 +422,7 @@ fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<Plan, &'static str
             "no address family: enable one with `peer ADDRESS enable` in its view, such as `ipv4-family unicast`",
         );
     }
-    let listens = bgp.listen_port.is_some();
-    if peer.listen_only && !listens {
+    if peer.listen_only && bgp.listen_port.is_none() {
         return Err("listen-only, and there is nowhere to connect to: give this device a `listen-port NUMBER`");
     }
     let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
@@ -388,6 +433,5 @@ fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<Plan, &'static str
         local: Local { asn: bgp.asn, bgp_id, hold: timer.hold, families: peer.families.iter().copied().collect() },
         keepalive: Duration::from_secs(timer.keepalive.into()),
         connects: !peer.listen_only,
-        listens,
     })
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::wire::{
     bgp::{
         Error, Family, Frame, MessageType, Problem, Reach, Update,
-        build::withdrawal,
+        build::{of_families, withdrawal},
         frames, nlri,
         notification::{code, update_error},
     },
@@ -60,7 +60,7 @@ pub(super) struct Counters {
     pub(super) treated_as_withdraw: u32,
     /// Routes in them.
     pub(super) prefixes_treated_as_withdraw: u32,
-    /// UPDATEs of families that were not negotiated: not passed on.
+    /// UPDATEs with routes of families that were not negotiated: these routes are not passed on.
     pub(super) not_negotiated: u64,
 }
 
@@ -69,8 +69,18 @@ pub(super) struct Counters {
 struct Found {
     start: usize,
     end: usize,
-    /// It lacks an attribute without which its routes are none (RFC 7606 §3 (d)): what it announces is passed on as withdrawn.
-    as_withdrawal: bool,
+    part: Part,
+}
+
+/// What is passed on of an UPDATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// All, as it is.
+    Whole,
+    /// What it says of families that were negotiated: it says something of others too.
+    Negotiated,
+    /// All that it announces, as withdrawn: it lacks an attribute without which its routes are none (RFC 7606 §3 (d)), or has AS 0 in its path.
+    Withdrawal,
 }
 
 /// Translates one session's UPDATEs.
@@ -78,6 +88,8 @@ struct Found {
 pub(super) struct Translator {
     pub(super) negotiated: Negotiated,
     header: PeerHeader,
+    /// Whether the peer is of the same AS.
+    internal: bool,
     pub(super) counters: Counters,
     /// Routes that are to be announced again.
     pub(super) stale: Vec<Stale>,
@@ -86,8 +98,9 @@ pub(super) struct Translator {
 }
 
 impl Translator {
-    pub(super) fn new(negotiated: Negotiated, header: PeerHeader) -> Self {
-        Self { negotiated, header, counters: Counters::default(), stale: Vec::new(), found: Vec::new() }
+    /// Of a session with a peer that has this header in BMP, and is of the same AS or not.
+    pub(super) fn new(negotiated: Negotiated, header: PeerHeader, internal: bool) -> Self {
+        Self { negotiated, header, internal, counters: Counters::default(), stale: Vec::new(), found: Vec::new() }
     }
 
     /// The per-peer header with the time as it is now.
@@ -119,8 +132,8 @@ impl Translator {
             match frame.message_type() {
                 MessageType::Keepalive => run.keepalives += 1,
                 MessageType::Update => match self.judge(&frame) {
-                    Ok(Verdict::Pass { as_withdrawal }) => {
-                        self.found.push(Found { start, end: whole.consumed(), as_withdrawal });
+                    Ok(Verdict::Pass(part)) => {
+                        self.found.push(Found { start, end: whole.consumed(), part });
                         run.updates += 1;
                     }
                     Ok(Verdict::NotNegotiated) => {
@@ -158,9 +171,16 @@ impl Translator {
         let template = template.get(COMMON_HEADER - 1..).unwrap_or_default();
         for found in &self.found {
             let update = buffer.get(found.start..found.end).unwrap_or_default();
-            if found.as_withdrawal {
-                self.write_withdrawal(update, &header, &mut out);
-                continue;
+            match found.part {
+                Part::Whole => {}
+                Part::Negotiated => {
+                    self.write_negotiated(update, &header, &mut out);
+                    continue;
+                }
+                Part::Withdrawal => {
+                    self.write_withdrawal(update, &header, &mut out);
+                    continue;
+                }
             }
             out.put_u8(bmp::VERSION);
             // A read has 64 KiB.
@@ -170,6 +190,13 @@ impl Translator {
         }
         let block = out.capacity();
         Some((out.freeze(), block))
+    }
+
+    /// What an UPDATE says of families that were negotiated.
+    fn write_negotiated(&self, update: &[u8], header: &PeerHeader, out: &mut BytesMut) {
+        let Ok(update) = Update::parse(update, self.negotiated.as_size) else { return };
+        let is_negotiated = |family| self.negotiated.routes(family).is_some();
+        build::route_monitoring_of(out, header, |out| of_families(out, &update, is_negotiated));
     }
 
     /// All that an UPDATE announces and withdraws, as withdrawals.
@@ -203,7 +230,7 @@ impl Translator {
             return Ok(match self.negotiated.routes(family) {
                 None => Verdict::NotNegotiated,
                 Some(_) if self.stale.iter().any(|stale| stale.family == family) => Verdict::Complete(family),
-                Some(_) => Verdict::Pass { as_withdrawal: false },
+                Some(_) => Verdict::Pass(Part::Whole),
             });
         }
         let negotiated = |reach: &Reach<'_>| self.negotiated.routes(reach.family).is_some();
@@ -212,15 +239,31 @@ impl Translator {
             return Err(Error::new(at, Problem::NextHop { family: reach.family, found: reach.next_hop.len() }));
         }
         let mut count: u32 = 0;
+        let (mut some, mut others) = (false, false);
         for (family, items) in update.routes() {
-            let Some(routes) = self.negotiated.routes(family) else { return Ok(Verdict::NotNegotiated) };
+            let Some(routes) = self.negotiated.routes(family) else {
+                others = true;
+                continue;
+            };
+            some |= !items.is_empty();
             let Some(form) = routes.form else { continue };
             for item in nlri(form, routes.path_ids, items) {
                 item?;
                 count += 1;
             }
         }
-        if update.malformed.is_some() || update.missing.is_some() {
+        if others {
+            if !some {
+                return Ok(Verdict::NotNegotiated);
+            }
+            self.counters.not_negotiated += 1;
+        }
+        let malformed = update.is_malformed(self.internal);
+        // Whoever is told of malformed attributes sees that they are, and treats the routes alike. What lacks an attribute, or has AS 0 in its path,
+        // may be a route of a router that took it, for all that a station knows.
+        let not_to_be_seen = !malformed
+            && (update.missing.is_some() || (announces(&update) && update.has_as_0(self.negotiated.as_size)));
+        if malformed || not_to_be_seen {
             let Counters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = &mut self.counters;
             *treated_as_withdraw = treated_as_withdraw.wrapping_add(1);
             *prefixes_treated_as_withdraw = prefixes_treated_as_withdraw.wrapping_add(count);
@@ -228,14 +271,20 @@ impl Translator {
         for stale in &mut self.stale {
             stale.update(&update);
         }
-        // Whoever is told of malformed attributes sees that they are, and treats the routes alike; one that is missing may be missing for
-        // other reasons in what a station is told.
-        Ok(Verdict::Pass { as_withdrawal: update.missing.is_some() && update.malformed.is_none() })
+        Ok(Verdict::Pass(match (not_to_be_seen, others) {
+            (true, _) => Part::Withdrawal,
+            (false, true) => Part::Negotiated,
+            (false, false) => Part::Whole,
+        }))
     }
 }
 
+fn announces(update: &Update<'_>) -> bool {
+    !update.nlri.is_empty() || update.reach.is_some()
+}
+
 enum Verdict {
-    Pass { as_withdrawal: bool },
+    Pass(Part),
     NotNegotiated,
     Complete(Family),
 }

@@ -134,6 +134,11 @@ pub(super) fn is_well_formed(attribute: &Attribute<'_>, as_size: usize) -> bool 
     }
 }
 
+/// Whether an attribute means something between routers of one AS alone.
+pub(super) fn is_within_as(kind: u8) -> bool {
+    matches!(kind, attribute_type::LOCAL_PREF | attribute_type::ORIGINATOR_ID | attribute_type::CLUSTER_LIST)
+}
+
 /// RFC 7606 §7.2: segments of known types, none of them empty, and they fill the attribute.
 fn is_as_path(mut path: &[u8], as_size: usize) -> bool {
     while let [kind, count, rest @ ..] = path {
@@ -145,4 +150,20 @@ fn is_as_path(mut path: &[u8], as_size: usize) -> bool {
         path = rest;
     }
     path.is_empty()
+}
+
+/// Whether AS 0 is in an AS_PATH that is well-formed.
+pub(super) fn has_as_0(mut path: &[u8], as_size: usize) -> bool {
+    while let [_, count, rest @ ..] = path {
+        let Some((numbers, rest)) = rest.split_at_checked(usize::from(*count) * as_size) else { return false };
+        let found = match as_size {
+            4 => numbers.as_chunks::<4>().0.contains(&[0; 4]),
+            _ => numbers.as_chunks::<2>().0.contains(&[0; 2]),
+        };
+        if found {
+            return true;
+        }
+        path = rest;
+    }
+    false
 }

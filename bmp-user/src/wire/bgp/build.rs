@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    Family, Form, HEADER,
+    Family, Form, HEADER, Update,
     attribute::{attribute_flags, attribute_type},
     nlri::put_withdrawal,
 };
@@ -67,6 +67,31 @@ pub fn withdrawal<'a>(
         out.put_u16(0);
         put_unreach(out, family, put_items);
         put_length(out, attributes);
+    });
+}
+
+/// What an UPDATE says of some families, with its attributes as they are. That is no longer than all of it.
+pub fn of_families(out: &mut BytesMut, update: &Update<'_>, wanted: impl Fn(Family) -> bool) {
+    let plain = wanted(Family::IPV4_UNICAST);
+    let reach = update.reach.filter(|reach| !wanted(reach.family)).map(|reach| (reach.at, reach.end));
+    let unreach = update.unreach.filter(|unreach| !wanted(unreach.family)).map(|unreach| (unreach.at, unreach.end));
+    let mut left_out = [reach, unreach];
+    left_out.sort_unstable();
+    message(out, |out| {
+        let start = out.len();
+        out.put_u16(0);
+        out.put_slice(if plain { update.withdrawn } else { &[] });
+        put_length(out, start);
+        let attributes = out.len();
+        out.put_u16(0);
+        let mut from = 0;
+        for (at, end) in left_out.into_iter().flatten() {
+            out.put_slice(update.attributes.get(from..at).unwrap_or_default());
+            from = end;
+        }
+        out.put_slice(update.attributes.get(from..).unwrap_or_default());
+        put_length(out, attributes);
+        out.put_slice(if plain { update.nlri } else { &[] });
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Error, Family, HEADER, Problem,
-    attribute::{attribute_type, attributes, is_well_formed},
+    attribute::{attribute_type, attributes, has_as_0, is_well_formed, is_within_as},
 };
 
 /// The type of an UPDATE (RFC 4271 §4.1).
@@ -23,6 +23,9 @@ pub struct Update<'a> {
     pub unreach: Option<Unreach<'a>>,
     /// What is wrong with the attributes: what is announced with them is to be treated as withdrawn (RFC 7606 §2).
     pub malformed: Option<Error>,
+    /// What is wrong with LOCAL_PREF, ORIGINATOR_ID or CLUSTER_LIST: as above if they are from a peer of the same AS; from another AS they are
+    /// nothing to go by, right or wrong (RFC 7606 §7.5, §7.9, §7.10).
+    pub malformed_within_as: Option<Error>,
     /// A well-known attribute that is missing beside routes (RFC 7606 §3 (d)). Apart, because what routers report of their RIBs may lack
     /// one that their peer sent: FRR leaves out NEXT_HOP where the next hop is IPv6.
     pub missing: Option<Error>,
@@ -101,10 +104,19 @@ impl<'a> Update<'a> {
         let (withdrawn, rest) = field(body, "the withdrawn routes")?;
         let (all, nlri) = field(rest, "the path attributes")?;
         let offset = (HEADER + 4 + withdrawn.len()) as u64;
-        let mut update =
-            Self { withdrawn, attributes: all, nlri, reach: None, unreach: None, malformed: None, missing: None };
+        let mut update = Self {
+            withdrawn,
+            attributes: all,
+            nlri,
+            reach: None,
+            unreach: None,
+            malformed: None,
+            malformed_within_as: None,
+            missing: None,
+        };
         update.read_attributes(as_size).map_err(|error| error.after(offset))?;
         update.malformed = update.malformed.map(|error| error.after(offset));
+        update.malformed_within_as = update.malformed_within_as.map(|error| error.after(offset));
         update.missing = update.missing.map(|error| error.after(offset));
         Ok(update)
     }
@@ -138,7 +150,9 @@ impl<'a> Update<'a> {
                 // Of any other only the first counts (RFC 7606 §3 (g)).
                 _ if present & bit != 0 => {}
                 _ if !is_well_formed(&attribute, as_size) => {
-                    self.malformed.get_or_insert(Error::new(at, Problem::Attribute(kind)));
+                    let malformed =
+                        if is_within_as(kind) { &mut self.malformed_within_as } else { &mut self.malformed };
+                    malformed.get_or_insert(Error::new(at, Problem::Attribute(kind)));
                 }
                 _ => {}
             }
@@ -166,6 +180,20 @@ impl<'a> Update<'a> {
         let reach = self.reach.map(|reach| (reach.family, reach.nlri));
         let unreach = self.unreach.map(|unreach| (unreach.family, unreach.nlri));
         plain.map(|items| (Family::IPV4_UNICAST, items)).chain(unreach).chain(reach)
+    }
+
+    /// Whether its routes are to be treated as withdrawn, because of what is wrong with its attributes: coming from a peer that is, or is not, of
+    /// the same AS.
+    pub fn is_malformed(&self, internal: bool) -> bool {
+        self.malformed.is_some() || (internal && self.malformed_within_as.is_some())
+    }
+
+    /// Whether AS 0 is in its AS_PATH, which no speaker is to take (RFC 7607 §2). Some routers do, and report such routes. `as_size` is that of
+    /// [`Update::parse`].
+    pub fn has_as_0(&self, as_size: usize) -> bool {
+        let mut all = attributes(self.attributes).flatten();
+        let path = all.find(|attribute| attribute.kind == attribute_type::AS_PATH);
+        path.is_some_and(|path| has_as_0(path.value, as_size))
     }
 
     /// The family whose End-of-RIB marker this is (RFC 4724 §2), if it is one.

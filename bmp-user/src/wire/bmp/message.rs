@@ -6,7 +6,7 @@ use super::{
     COMMON_HEADER, Error, Frame, MessageType, PeerHeader, PeerType, Problem, Tlvs, frame::MIN_OPEN, peer_flags,
     tlv_type,
 };
-use crate::wire::reader::Reader;
+use crate::wire::{bgp, reader::Reader};
 
 /// The reasons of a Peer Down that bmpd itself gives.
 pub mod peer_down_reason {
@@ -127,6 +127,12 @@ impl<'a> PeerUp<'a> {
             && (self.local_port, self.remote_port) == (other.local_port, other.remote_port)
             && self.information == other.information
             && (opens || is_loc_rib && mine.seconds != 0)
+    }
+
+    /// Whether both ends are of one AS, as their OPENs say.
+    pub fn is_internal(&self) -> bool {
+        let asn = |open| bgp::Frame::parse(open).and_then(|frame| bgp::Open::parse(&frame)).map(|open| open.asn());
+        matches!((asn(self.sent_open), asn(self.received_open)), (Ok(sent), Ok(received)) if sent == received)
     }
 
     /// The name of the VRF or table that a Loc-RIB peer stands for (RFC 9069 §5.2.1), as bytes.

@@ -31,7 +31,7 @@ fn split(message: &[u8], as_size: usize, path_ids: bool) {
     for part in [update.withdrawn, update.attributes, update.nlri] {
         assert!(is_within(part, message));
     }
-    for error in [update.malformed, update.missing].into_iter().flatten() {
+    for error in [update.malformed, update.malformed_within_as, update.missing].into_iter().flatten() {
         assert!(error.offset <= message.len() as u64 && !error.to_string().is_empty());
     }
     let mut end = 0;
@@ -87,7 +87,7 @@ fn routes(family: Family, path_ids: bool, items: &[u8]) {
 
 /// The routes of an UPDATE that is right, put together anew with their attributes as the feed does, are the same routes with the same attributes.
 fn announced_again(update: &Update<'_>, as_size: usize, path_ids: bool) {
-    if update.malformed.is_some() {
+    if update.is_malformed(true) {
         return;
     }
     let (cuts, all) = (update.unreach.map(|unreach| (unreach.at, unreach.end)), update.attributes);
@@ -111,7 +111,7 @@ fn announced_again(update: &Update<'_>, as_size: usize, path_ids: bool) {
     });
     assert!(out.len() <= HEADER + 4 + all.len());
     let again = Update::parse(&out, as_size).expect("what is built is an UPDATE");
-    assert_eq!(again.malformed, None);
+    assert!(!again.is_malformed(true));
     let found = again.reach.expect("MP_REACH_NLRI");
     assert_eq!((found.family, found.next_hop, found.nlri), (reach.family, reach.next_hop, reach.nlri));
     assert_eq!(station::attributes_of(&again, true), station::attributes_of(update, true));

@@ -103,6 +103,20 @@ impl Pair {
         steps
     }
 
+    /// From now on connections are accepted, or are not: one that was accepted before ends with this.
+    pub(in crate::input::bgp) fn listen(&mut self, now: Instant, listens: bool, notice: &Notice) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.ways[Way::In as usize] = listens;
+        if self.machine(Way::In).state() >= State::OpenSent {
+            self.put(now, Way::In, Event::ManualStop(notice.clone()), &mut steps);
+        } else if !listens {
+            let actions = self.machines[Way::In as usize].stand_down();
+            steps.extend(actions.into_iter().map(|action| Step { way: Way::In, action }));
+        }
+        self.settle(now, &mut steps);
+        steps
+    }
+
     /// Something happened to a connection. A good OPEN is for [`Pair::open`].
     pub(in crate::input::bgp) fn on(&mut self, now: Instant, way: Way, event: Event) -> Vec<Step> {
         let mut steps = Vec::new();

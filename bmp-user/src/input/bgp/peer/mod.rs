@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     feed::Feed,
-    wire::bgp::{Frame, MessageType, Notification, notification},
+    wire::bgp::{Frame, MessageType, Notification, notification::cease},
 };
 
 /// What a peer is and how it is spoken to. Two that are equal are the same session.
@@ -36,8 +36,6 @@ pub(super) struct Plan {
     pub(super) keepalive: Duration,
     /// Whether it is connected to.
     pub(super) connects: bool,
-    /// Whether it may connect.
-    pub(super) listens: bool,
 }
 
 /// How long an attempt to connect may take.
@@ -52,6 +50,8 @@ const SEND_HOLD: Duration = Duration::from_secs(480);
 pub(super) enum Command {
     /// The peer has connected.
     Incoming(Link),
+    /// Whether the peer may connect from now on, elsewhere than before or to another port: a connection that it opened before is closed.
+    Listens(bool),
     /// The session is to be closed, with this Cease.
     Stop(Notice),
 }
@@ -90,9 +90,10 @@ enum Woken {
 }
 
 impl Task {
-    /// A task for a peer. `sent_open` is the plan's OPEN.
+    /// A task for a peer, which may connect if this `listens`. `sent_open` is the plan's OPEN.
     pub(super) fn new(
         plan: Plan,
+        listens: bool,
         sent_open: Bytes,
         dial: Dial,
         feed: &Feed,
@@ -106,8 +107,8 @@ impl Task {
             connect_retry: CONNECT_RETRY,
             idle_hold: IDLE_HOLD,
         };
-        let pair = Pair::new(settings, plan.connects, plan.listens, fastrand::u64(..));
-        let life = Life::new(feed, plan.target.address, plan.asn);
+        let pair = Pair::new(settings, plan.connects, listens, fastrand::u64(..));
+        let life = Life::new(feed, plan.target.address, plan.asn, plan.local.asn);
         Self {
             plan,
             dial,
@@ -143,8 +144,13 @@ impl Task {
                     self.life.report();
                 }
                 Woken::Told(Some(Command::Incoming(link))) => self.incoming(link),
+                Woken::Told(Some(Command::Listens(listens))) => {
+                    self.parked = None;
+                    let steps = self.pair.listen(now(), listens, &Notice::cease(cease::CONFIGURATION_CHANGE));
+                    self.perform(steps);
+                }
                 Woken::Told(Some(Command::Stop(notice))) => return self.stop(&notice),
-                Woken::Told(None) => return self.stop(&Notice::cease(notification::cease::SHUTDOWN)),
+                Woken::Told(None) => return self.stop(&Notice::cease(cease::SHUTDOWN)),
             }
             if self.pair.accepts()
                 && let Some(link) = self.parked.take()

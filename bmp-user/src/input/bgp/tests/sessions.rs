@@ -7,9 +7,15 @@ use tokio::time::{Instant, sleep};
 
 use super::world::*;
 use crate::{
-    input::bgp::{State, peer::Plan},
+    input::bgp::{
+        State,
+        peer::{Command, Plan},
+    },
     wire::{
-        bgp::{Family, MessageType, notification::cease},
+        bgp::{
+            Family, MessageType,
+            notification::{cease, code},
+        },
         bmp::{
             self, Message, frames, samples,
             statistics::{Statistic, StatisticType, Value, statistics},
@@ -222,6 +228,41 @@ async fn a_peer_that_only_listens_is_not_called_and_is_up_when_it_connects() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_a_peer_may_connect_is_nothing_to_a_session_that_was_opened_to_it() {
+    let mut world = World::start(plan());
+    let mut far = world.established(&Hello::default()).await;
+    for listens in [true, false, true] {
+        world.commands.send(Command::Listens(listens)).await.unwrap();
+    }
+    far.send(&announce(&[1])).await;
+    world.wait("a route", |status| status.routes == [(Family::IPV4_UNICAST, 1)]).await;
+    assert_eq!(world.status().established_count, 1);
+    assert_eq!(world.words(), ["up", "+1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_the_peer_opened_ends_when_it_is_to_connect_elsewhere() {
+    let mut world = World::start(plan());
+    world.set_reachable(false);
+    sleep(Duration::from_secs(1)).await;
+    let mut far = world.connect().await;
+    far.establish(&Hello::default()).await;
+    world.wait("up", |status| status.state == State::Established).await;
+    world.set_reachable(true);
+    world.commands.send(Command::Listens(false)).await.unwrap();
+    assert_eq!(far.expect_notification().await, (code::CEASE, cease::CONFIGURATION_CHANGE));
+    // It is nobody's failure: there is no wait.
+    let since = Instant::now();
+    world.established(&Hello::default()).await;
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    assert_eq!(world.words(), ["up", "down 1 6/6", "up"]);
+    // Nor is it let in again.
+    let mut refused = world.connect().await;
+    refused.receive().await;
+    assert_eq!(world.status().established_count, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_speaker_of_two_octet_as_numbers_is_told_as_such() {
     let mut world = World::start(plan());
     let mut far = world.established(&Hello { as4: false, ..Hello::default() }).await;
@@ -262,6 +303,75 @@ async fn what_rfc_7606_forgives_is_passed_on_and_counted_and_the_session_stays()
     let status = world.wait("it", |status| status.treated_as_withdraw == 1).await;
     assert_eq!((status.state, status.routes), (State::Established, vec![(Family::IPV4_UNICAST, 1)]));
     assert_eq!(world.words(), ["up", "+1 +2", "+1 +7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_counts_within_an_as_alone_is_looked_at_in_a_session_within_one() {
+    // Each of a length that it cannot have (RFC 7606 §7.5, §7.9, §7.10).
+    let wrong = [[0x40, 5, 1, 0], [0x80, 9, 1, 0], [0x80, 10, 1, 0]];
+    for (asn, treated) in [(ASN, 0), (OWN_ASN, 3)] {
+        let mut world = World::start(Plan { asn, ..plan() });
+        let mut far = world.established(&Hello { asn, ..Hello::default() }).await;
+        for (number, wrong) in wrong.iter().enumerate() {
+            far.send(&update(&[], &[&ATTRIBUTES[..], wrong].concat(), &prefixes(&[number as u8]))).await;
+        }
+        let status = world.wait("all", |status| status.received.of(MessageType::Update) == 3).await;
+        assert_eq!(status.treated_as_withdraw, treated);
+        assert_eq!(world.routes(Family::IPV4_UNICAST), 3 - treated as usize);
+        assert_eq!(world.words(), ["up", "+0", "+1", "+2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_with_as_0_is_none() {
+    let mut world = World::start(plan());
+    let mut far = world.established(&Hello::default()).await;
+    let mut attributes = ATTRIBUTES;
+    attributes[9..13].fill(0);
+    far.send(&update(&[], &attributes, &prefixes(&[1]))).await;
+    let status = world.wait("it", |status| status.treated_as_withdraw == 1).await;
+    assert_eq!((status.state, status.routes), (State::Established, vec![]));
+    assert_eq!(world.words(), ["up", "-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_update_what_it_says_of_negotiated_families_is_passed_on() {
+    let [ipv6, vpn] = [Family::IPV6_UNICAST, Family::VPNV4];
+    let reach = |family: Family, next_hop: &[u8], nlri: &[u8]| {
+        let head = [&family.afi.to_be_bytes()[..], &[family.safi, next_hop.len() as u8], next_hop, &[0], nlri].concat();
+        [&[0x80, 14, head.len() as u8][..], &head].concat()
+    };
+    let unreach = |family: Family, nlri: &[u8]| {
+        let value = [&family.afi.to_be_bytes()[..], &[family.safi], nlri].concat();
+        [&[0x80, 15, value.len() as u8][..], &value].concat()
+    };
+    let of_vpn = reach(vpn, &[0; 12], &[112, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 10, 0, 0]);
+    let of_ipv6 = reach(ipv6, &[1; 16], &[16, 0x20, 1]);
+    // With a family that only one end has before the other attributes, between them, and behind them.
+    let cases = [
+        (
+            vec![Family::IPV4_UNICAST, ipv6],
+            update(&prefixes(&[2]), &[&of_vpn, &ATTRIBUTES[..]].concat(), &prefixes(&[1])),
+        ),
+        (vec![Family::IPV4_UNICAST, ipv6], {
+            let attributes = [&ATTRIBUTES[..4], &of_ipv6, &ATTRIBUTES[4..], &unreach(vpn, &[])].concat();
+            update(&prefixes(&[2]), &attributes, &prefixes(&[1]))
+        }),
+        (vec![ipv6], update(&prefixes(&[2]), &[&ATTRIBUTES[..], &of_ipv6].concat(), &prefixes(&[1]))),
+        (vec![Family::IPV4_UNICAST, ipv6], update(&[], &[&ATTRIBUTES[..13], &of_vpn].concat(), &[])),
+        // What would be left is an End-of-RIB, which nobody has sent.
+        (vec![Family::IPV4_UNICAST, ipv6], update(&[], &[&of_vpn[..], &unreach(ipv6, &[])].concat(), &[])),
+    ];
+    let told = [vec!["-2 +1".to_owned()], vec![format!("-2 +1 +{ipv6}")], vec![format!("+{ipv6}")], vec![], vec![]];
+    for ((families, message), told) in cases.into_iter().zip(told) {
+        let mut world = World::start(plan());
+        let mut far = world.established(&Hello { families, ..Hello::default() }).await;
+        far.send(&message).await;
+        let status = world.wait("it", |status| status.received.of(MessageType::Update) == 1).await;
+        assert_eq!((status.state, status.not_negotiated), (State::Established, 1));
+        let words = world.words();
+        assert_eq!(words[1..], told);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,7 +58,6 @@ pub(super) fn plan() -> Plan {
         },
         keepalive: Duration::from_secs(30),
         connects: true,
-        listens: true,
     }
 }
 
@@ -92,7 +91,8 @@ impl World {
         let (commands, receiver) = mpsc::channel(4);
         let registered = peers.register(ADDRESS, Some(plan.asn));
         let open = plan.local.open().unwrap();
-        let task = tokio::spawn(Task::new(plan, open, dial, &feed, registered.shown.clone(), every).run(receiver));
+        let task =
+            tokio::spawn(Task::new(plan, true, open, dial, &feed, registered.shown.clone(), every).run(receiver));
         Self { feed, peers, _registered: registered, station, commands, statistics, dialed, reachable, task }
     }
 
