@@ -5,7 +5,7 @@ use std::hash::BuildHasher as _;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, prefetch};
 use crate::wire::bgp::{Reach, Unreach, Update};
 
 /// Attribute sets by number, with how often each is used.
@@ -81,6 +81,19 @@ impl Attributes {
     }
 
     pub(super) fn get(&self, set: u32) -> &Set {
+        self.sets.get(set)
+    }
+
+    /// As [`Attributes::get`], by one who goes through all of them: the processor fetches what comes soon, where sets are in the order in which they came.
+    #[inline]
+    pub(super) fn get_in_order(&self, set: u32) -> &Set {
+        const AHEAD: u32 = 8;
+        if let Some(soon) = self.sets.try_get(set.wrapping_add(AHEAD))
+            && let [first, .., last] = &*soon.bytes
+        {
+            prefetch(first);
+            prefetch(last);
+        }
         self.sets.get(set)
     }
 

@@ -48,6 +48,12 @@ impl<T: Default> Blocks<T> {
         &self.blocks[index as usize / BLOCK][index as usize % BLOCK]
     }
 
+    /// As [`Blocks::get`], of a number that may never have been given out.
+    #[inline]
+    pub(super) fn try_get(&self, index: u32) -> Option<&T> {
+        Some(&self.blocks.get(index as usize / BLOCK)?[index as usize % BLOCK])
+    }
+
     #[inline]
     pub(super) fn get_mut(&mut self, index: u32) -> &mut T {
         &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
@@ -56,8 +62,8 @@ impl<T: Default> Blocks<T> {
     /// Has the processor fetch a value, which is asked for soon.
     #[inline]
     pub(super) fn prefetch(&self, index: u32) {
-        if let Some(block) = self.blocks.get(index as usize / BLOCK) {
-            prefetch(&block[index as usize % BLOCK]);
+        if let Some(value) = self.try_get(index) {
+            prefetch(value);
         }
     }
 

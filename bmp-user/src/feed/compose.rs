@@ -62,9 +62,9 @@ impl Frames {
             self.withdrawal(rib, common.time, common.flags, routes.map(|nlri| rib.bytes(nlri)));
             return;
         }
-        let (before, reach, after) = attributes.get(common.attributes).parts();
+        let (before, reach, after) = attributes.get_in_order(common.attributes).parts();
         self.update(&header(rib, common.time, common.flags), |out| {
-            bgp::announcement(out, before, reach, after, |out| routes.for_each(|nlri| rib.put_bytes(nlri, out)));
+            bgp::announcement(out, before, reach, after, |out| rib.put_bytes(routes, out));
         });
     }
 

@@ -213,10 +213,12 @@ impl Pass {
             };
             place = route;
             walk.position = rib.changed(route);
-            if let Some((common, items)) = rib.group_from(route, walk.since, self.end.frames)
+            if let Some((common, mut items)) = rib.group_from(route, walk.since, self.end.frames)
                 && (common.attributes != NONE || !whole)
             {
-                out.routes(rib, common, attributes, items);
+                out.routes(rib, common, attributes, &mut items);
+                place = items.place();
+                walk.position = rib.changed(place);
             }
         }
         rib.advance(&mark, place);

@@ -398,10 +398,10 @@ impl Rib {
         self.long.get(nlri)
     }
 
-    /// Appends the bytes of an NLRI.
+    /// Appends the bytes of NLRI.
     #[inline]
-    pub(super) fn put_bytes(&self, nlri: &Nlri, out: &mut BytesMut) {
-        self.long.put(nlri, out);
+    pub(super) fn put_bytes<'a>(&self, all: impl Iterator<Item = &'a Nlri>, out: &mut BytesMut) {
+        self.long.put(all, out);
     }
 
     /// The NLRI of a route.

@@ -89,30 +89,61 @@ impl Rib {
 
     /// What a route has in common with its group, and the group's routes from it on, up to those that changed at `until`; `None` if
     /// one before it changed after `since`: it has been met already.
-    pub(in crate::feed) fn group_from(
-        &self,
-        number: u32,
-        since: u64,
-        until: u64,
-    ) -> Option<(Common, impl Iterator<Item = &Nlri> + Clone)> {
+    pub(in crate::feed) fn group_from(&self, number: u32, since: u64, until: u64) -> Option<(Common, FromGroup<'_>)> {
         let route = self.routes.get(number);
         if route.before_in_group != NONE && self.routes.get(route.before_in_group).changed() > since {
             return None;
         }
-        let mut at = number;
-        let items = std::iter::from_fn(move || {
-            if at == NONE {
-                return None;
-            }
-            let route = self.routes.get(at);
-            at = route.after_in_group;
-            (route.changed() <= until).then_some(&route.nlri)
-        });
+        let items = FromGroup { rib: self, at: number, until, place: number, next: number };
         Some((self.groups.get(route.group).common, items))
     }
 
     /// What a route has in common with its group.
     pub(in crate::feed) fn common(&self, number: u32) -> Common {
         self.groups.get(self.routes.get(number).group).common
+    }
+}
+
+/// So many routes further on is what comes soon, where routes came with numbers that follow one another, as they do into a new table.
+const AHEAD: u32 = 32;
+
+/// Routes of a group, in the order in which they changed.
+pub(in crate::feed) struct FromGroup<'a> {
+    rib: &'a Rib,
+    /// What comes next.
+    at: u32,
+    until: u64,
+    place: u32,
+    /// What comes behind `place` in the list of the RIB.
+    next: u32,
+}
+
+impl FromGroup<'_> {
+    /// The last route that was given of those that follow one another in the list of the RIB too: who walks along that needs to meet none
+    /// of them again.
+    pub(in crate::feed) fn place(&self) -> u32 {
+        self.place
+    }
+}
+
+impl<'a> Iterator for FromGroup<'a> {
+    type Item = &'a Nlri;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a Nlri> {
+        if self.at == NONE {
+            return None;
+        }
+        let route = self.rib.routes.get(self.at);
+        self.rib.routes.prefetch(self.at.wrapping_add(AHEAD));
+        if route.changed() > self.until {
+            return None;
+        }
+        if self.at == self.next {
+            self.place = self.at;
+            self.next = route.after;
+        }
+        self.at = route.after_in_group;
+        Some(&route.nlri)
     }
 }

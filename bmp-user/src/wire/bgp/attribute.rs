@@ -106,6 +106,7 @@ impl<'a> Iterator for Attributes<'a> {
 ///
 /// Only what leads to treat-as-withdraw is looked at: what would be discarded is kept, because what is stored here is passed on
 /// and not acted on.
+#[inline]
 pub(super) fn is_well_formed(attribute: &Attribute<'_>, as_size: usize) -> bool {
     use attribute_type as t;
     let &Attribute { flags, kind, value, .. } = attribute;

@@ -21,11 +21,10 @@ pub struct Update<'a> {
     pub reach: Option<Reach<'a>>,
     /// MP_UNREACH_NLRI.
     pub unreach: Option<Unreach<'a>>,
-    /// What is wrong with the attributes: what is announced with them is to be treated as withdrawn (RFC 7606 §2).
+    /// What is wrong with the attributes; see [`Update::is_malformed`].
     pub malformed: Option<Error>,
-    /// What is wrong with LOCAL_PREF, ORIGINATOR_ID or CLUSTER_LIST: as above if they are from a peer of the same AS; from another AS they are
-    /// nothing to go by, right or wrong (RFC 7606 §7.5, §7.9, §7.10).
-    pub malformed_within_as: Option<Error>,
+    /// Whether that is wrong, whoever the peer is.
+    malformed_anyhow: bool,
     /// A well-known attribute that is missing beside routes (RFC 7606 §3 (d)). Apart, because what routers report of their RIBs may lack
     /// one that their peer sent: FRR leaves out NEXT_HOP where the next hop is IPv6.
     pub missing: Option<Error>,
@@ -111,12 +110,11 @@ impl<'a> Update<'a> {
             reach: None,
             unreach: None,
             malformed: None,
-            malformed_within_as: None,
+            malformed_anyhow: false,
             missing: None,
         };
         update.read_attributes(as_size).map_err(|error| error.after(offset))?;
         update.malformed = update.malformed.map(|error| error.after(offset));
-        update.malformed_within_as = update.malformed_within_as.map(|error| error.after(offset));
         update.missing = update.missing.map(|error| error.after(offset));
         Ok(update)
     }
@@ -129,6 +127,7 @@ impl<'a> Update<'a> {
                 // RFC 7606 §4: the routes in fields of their own can still be told.
                 Err(error) => {
                     self.malformed.get_or_insert(error);
+                    self.malformed_anyhow = true;
                     break;
                 }
             };
@@ -150,9 +149,8 @@ impl<'a> Update<'a> {
                 // Of any other only the first counts (RFC 7606 §3 (g)).
                 _ if present & bit != 0 => {}
                 _ if !is_well_formed(&attribute, as_size) => {
-                    let malformed =
-                        if is_within_as(kind) { &mut self.malformed_within_as } else { &mut self.malformed };
-                    malformed.get_or_insert(Error::new(at, Problem::Attribute(kind)));
+                    self.malformed.get_or_insert(Error::new(at, Problem::Attribute(kind)));
+                    self.malformed_anyhow |= !is_within_as(kind);
                 }
                 _ => {}
             }
@@ -182,10 +180,10 @@ impl<'a> Update<'a> {
         plain.map(|items| (Family::IPV4_UNICAST, items)).chain(unreach).chain(reach)
     }
 
-    /// Whether its routes are to be treated as withdrawn, because of what is wrong with its attributes: coming from a peer that is, or is not, of
-    /// the same AS.
+    /// Whether its routes are to be treated as withdrawn, because of what is wrong with its attributes (RFC 7606 §2): coming from a peer that is, or is
+    /// not, of the same AS. From another AS, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST are nothing to go by, right or wrong (§7.5, §7.9, §7.10).
     pub fn is_malformed(&self, internal: bool) -> bool {
-        self.malformed.is_some() || (internal && self.malformed_within_as.is_some())
+        self.malformed_anyhow || (internal && self.malformed.is_some())
     }
 
     /// Whether AS 0 is in its AS_PATH, which no speaker is to take (RFC 7607 §2). Some routers do, and report such routes. `as_size` is that of

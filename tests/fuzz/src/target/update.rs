@@ -31,7 +31,7 @@ fn split(message: &[u8], as_size: usize, path_ids: bool) {
     for part in [update.withdrawn, update.attributes, update.nlri] {
         assert!(is_within(part, message));
     }
-    for error in [update.malformed, update.malformed_within_as, update.missing].into_iter().flatten() {
+    for error in [update.malformed, update.missing].into_iter().flatten() {
         assert!(error.offset <= message.len() as u64 && !error.to_string().is_empty());
     }
     let mut end = 0;
