@@ -81,6 +81,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
         say(&format!("dump: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
         let before = subject.cpu();
         let count = station.count(setting.routes())?;
+        subject.connect(kind, &setting.links)?;
         count.wait_connected(PATIENCE)?;
         let counted = count.wait_done(PATIENCE)?;
         let after = subject.cpu();

@@ -23,6 +23,9 @@ use crate::{
 const STATIONS: [u16; 4] = [1, 4, 16, 64];
 /// In `slow`: how many are there.
 const SLOW: u16 = 8;
+/// How often in a run it is measured with and without the stalled one: a table is with all stations in a tenth of a second, and the ratio of two such times is
+/// one of chance.
+const PAIRS: usize = 8;
 /// So many stations may take so many times the user time of one. Making ready what is sent does not depend on their number; what does is a system call
 /// now and then.
 const USER_TIME: (u16, f64) = (16, 3.0);
@@ -82,18 +85,30 @@ pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let frames = Frames::packed(&setting.table);
     // One of them is the one that takes nothing.
     let others = setting.stations.unwrap_or(SLOW).saturating_sub(1).max(1);
-    let (mut alone, mut beside) = <(Samples, Samples)>::default();
-    // In turns, so that what changes on the machine changes for both.
+    let (mut alone, mut beside, mut ratios) = <(Samples, Samples, Samples)>::default();
     for run in 0..=setting.runs {
         say(&format!("slow: {}", if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
-        let undisturbed = follow(setting, &frames, others, 0)?;
-        let with_one_more = follow(setting, &frames, others, 1)?;
-        if run > 0 {
-            alone.push(undisturbed.bytes as f64 / undisturbed.time.as_secs_f64() / 1e6);
-            beside.push(with_one_more.bytes as f64 / with_one_more.time.as_secs_f64() / 1e6);
+        for pair in 0..PAIRS {
+            let throughput = |stalled| {
+                let followed = follow(setting, &frames, others, stalled)?;
+                io::Result::Ok(followed.bytes as f64 / followed.time.as_secs_f64() / 1e6)
+            };
+            // In turns, and each as often the first, so that what changes on the machine changes for both.
+            let (undisturbed, with_one_more) = if pair % 2 == 0 {
+                let undisturbed = throughput(0)?;
+                (undisturbed, throughput(1)?)
+            } else {
+                let with_one_more = throughput(1)?;
+                (throughput(0)?, with_one_more)
+            };
+            if run > 0 {
+                alone.push(undisturbed);
+                beside.push(with_one_more);
+                ratios.push(with_one_more / undisturbed);
+            }
         }
     }
-    let ratio = beside.median() / alone.median();
+    let ratio = ratios.median();
     report.ratio(
         BENCH,
         format!("throughput of {others} beside a stalled one, to {others} alone"),

@@ -75,8 +75,8 @@ impl Goal {
 
     fn in_words(self) -> String {
         match self {
-            Self::AtLeast(least) => format!("at least {least}"),
-            Self::AtMost(most) => format!("at most {most}"),
+            Self::AtLeast(least) => format!("at least {}", (least * 1000.0).round() / 1000.0),
+            Self::AtMost(most) => format!("at most {}", (most * 1000.0).round() / 1000.0),
         }
     }
 }

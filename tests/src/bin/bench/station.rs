@@ -1,8 +1,9 @@
 //! The counting station: what it is sent it counts, and when.
 
 use std::{
+    cell::Cell,
     io::{self, Read},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     time::{Duration, Instant},
 };
@@ -80,7 +81,7 @@ impl Station {
     fn count_in(&self, room: usize, routes: u64) -> io::Result<Count> {
         // Memory that is there: the kernel does not look for it while something is measured.
         let mut room = vec![1; room];
-        let listener = self.listener.try_clone()?;
+        let (listener, waiting) = (self.listener.try_clone()?, self.listener.try_clone()?);
         let (sender, receiver) = sync_channel(2);
         let (end, ended) = sync_channel(0);
         std::thread::spawn(move || {
@@ -89,14 +90,25 @@ impl Station {
                 let _ = sender.send(Err(error));
             }
         });
-        Ok(Count { receiver, _end: end })
+        Ok(Count { receiver, waiting: Cell::new(Some(waiting)), _end: end })
     }
 }
 
 /// A connection that is being counted. Dropped, it is closed.
 pub(crate) struct Count {
     receiver: Receiver<io::Result<Told>>,
+    /// What it listens on, while nobody has connected.
+    waiting: Cell<Option<TcpListener>>,
     _end: SyncSender<()>,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        // Nobody came: who waits there is to leave the port to others.
+        if let Some(listener) = self.waiting.take() {
+            let _ = socket2::SockRef::from(&listener).shutdown(Shutdown::Both);
+        }
+    }
 }
 
 enum Told {
@@ -121,7 +133,10 @@ impl Count {
 
     fn wait(&self, patience: Duration, what: &str) -> io::Result<Told> {
         match self.receiver.recv_timeout(patience) {
-            Ok(told) => told,
+            Ok(told) => {
+                self.waiting.take();
+                told
+            }
             Err(RecvTimeoutError::Timeout) => Err(io::Error::other(format!("{what} did not come in {patience:?}"))),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(io::Error::other(format!("{what} never came: the connection ended")))

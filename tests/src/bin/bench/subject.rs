@@ -61,11 +61,11 @@ impl Kind {
             Self::Gobgp => Ok(number(&said("gobgpd", "--version")?)),
             Self::Bird => {
                 let version = number(&said("bird", "--version")?);
-                // BIRD 2 has an exporter from 2.14 on, and Debian 12 an earlier one.
-                let mut parts = version.split('.').filter_map(|part| part.parse::<u32>().ok());
-                match (parts.next(), parts.next()) {
-                    (Some(2), Some(minor)) if minor < 14 => Err(format!("BIRD {version} has no BMP")),
-                    _ => Ok(version),
+                // It has an exporter from 2.14 on, if it was built with it: Debian's BIRD 2 was not, of any version; its BIRD 3 was.
+                match takes_configuration() {
+                    Ok(true) => Ok(version),
+                    Ok(false) => Err(format!("BIRD {version} has no BMP")),
+                    Err(error) => Err(format!("bird: {error}")),
                 }
             }
         }
@@ -79,7 +79,7 @@ pub(crate) struct Subject {
 
 enum Running {
     Bmpd(Box<Bmpd>),
-    Other(Process, #[expect(dead_code, reason = "it goes with its process")] TempDir),
+    Other(Process, TempDir),
 }
 
 impl Subject {
@@ -113,6 +113,18 @@ impl Subject {
         let (address, port) = (RELAY.ip(), RELAY.port());
         let configuration = format!("bmp-relay daemon\n listen {address} port {port}\n{}", sessions_of(sessions));
         Ok(Self { running: Running::Bmpd(Box::new(Bmpd::start(&links.router, &configuration))) })
+    }
+
+    /// Has it connect to its station. BIRD does that when its protocol starts, and not again; the others try until they are.
+    pub(crate) fn connect(&self, kind: Kind, links: &Links) -> io::Result<()> {
+        let (Kind::Bird, Running::Other(_, folder)) = (kind, &self.running) else { return Ok(()) };
+        let mut command = links.router.command("birdcl");
+        command.arg("-s").arg(folder.path().join("ctl")).args(["restart", "bench"]);
+        let output = command.output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stdout))))
     }
 
     /// Its process id.
@@ -253,6 +265,14 @@ passive-mode = true
     )
 }
 
+/// Whether the BIRD that is installed knows all of its configuration.
+fn takes_configuration() -> io::Result<bool> {
+    let folder = TempDir::with_prefix("bench-")?;
+    let file = folder.path().join("conf");
+    fs::write(&file, bird())?;
+    Ok(Command::new("bird").arg("-p").arg("-c").arg(file).output()?.status.success())
+}
+
 fn bird() -> String {
     let ((own, asn), (peer, peer_as)) = (ROUTER, PEER);
     format!(
@@ -262,7 +282,7 @@ protocol bmp bench {{
   station address ip {STATION} port {STATION_PORT};
   monitoring rib in pre_policy;
 }}
-protocol bgp peer {{
+protocol bgp fed {{
   local {own} as {asn};
   neighbor {peer} as {peer_as};
   passive;
