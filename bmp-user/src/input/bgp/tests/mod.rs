@@ -4,4 +4,5 @@ mod collision;
 mod damage;
 mod restart;
 mod sessions;
+mod translated;
 mod world;
