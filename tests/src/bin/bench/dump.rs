@@ -10,6 +10,7 @@ use crate::{
     PATIENCE, Setting,
     feeder::Feeder,
     frames::Frames,
+    interrupt,
     links::{PEER, PLAIN_PORT, STATION},
     report::{Goal, Report, Samples},
     say,
@@ -138,6 +139,7 @@ fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
     let started = std::time::Instant::now();
     let mut last = (subject.cpu(), started);
     loop {
+        interrupt::check()?;
         if subject.routes() == Some(setting.routes()) {
             return Ok(());
         }

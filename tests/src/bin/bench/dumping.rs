@@ -12,6 +12,7 @@ use std::{
 use crate::{
     PATIENCE, Setting,
     frames::Frames,
+    interrupt,
     links::{STATION, STATION_PORT},
     relay::connect,
     report::{Goal, Report, Samples},
@@ -127,6 +128,7 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
 fn loaded(subject: &Subject, routes: u64) -> io::Result<()> {
     let started = Instant::now();
     while subject.routes() != Some(routes) {
+        interrupt::check()?;
         if started.elapsed() > PATIENCE {
             return Err(io::Error::other("the table was not taken in time"));
         }

@@ -12,6 +12,7 @@ mod fanout;
 mod feeder;
 mod frames;
 mod instructions;
+mod interrupt;
 mod latency;
 mod links;
 mod live;
@@ -29,6 +30,7 @@ mod watch;
 use std::{
     fs,
     io::{self, Write as _},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -126,7 +128,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    // What the lab cannot do, it says in a panic, which has been told when it comes here.
+    let outcome = catch_unwind(AssertUnwindSafe(|| interrupt::watch().and_then(|()| run(&arguments))));
+    // Where it was interrupted, whatever else has failed is for that.
+    match interrupt::check().and_then(|()| outcome.unwrap_or(Ok(false))) {
         Ok(passed) if passed => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -202,8 +207,9 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     Ok(report.passed())
 }
 
-/// What is done now.
+/// What is done now, unless nothing is to be done any more.
 fn say(what: &str) -> io::Result<()> {
+    interrupt::check()?;
     let mut out = io::stderr().lock();
     writeln!(out, "  · {what}")
 }

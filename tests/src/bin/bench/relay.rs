@@ -10,6 +10,7 @@ use crate::{
     PATIENCE, Setting,
     dump::check_table,
     frames::Frames,
+    interrupt,
     links::{PLAIN_PORT, STATION, STATION_PORT},
     report::{Goal, Report, Samples},
     say,
@@ -84,6 +85,7 @@ fn late(setting: &Setting, frames: &Frames) -> io::Result<()> {
 pub(crate) fn connect(setting: &Setting, to: SocketAddr) -> io::Result<TcpStream> {
     let started = Instant::now();
     loop {
+        interrupt::check()?;
         match setting.links.router.enter(|| TcpStream::connect(to)) {
             Err(error) if started.elapsed() > PATIENCE => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(50)),

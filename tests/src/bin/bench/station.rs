@@ -10,6 +10,8 @@ use std::{
 
 use lab::{netns::Netns, table::Sum};
 
+use crate::interrupt::{self, LOOK_EVERY};
+
 /// What is read at once: enough to keep a fast link busy.
 const READ: usize = 1 << 20;
 /// Nothing comes for so long: there is time to count.
@@ -54,6 +56,7 @@ impl Station {
         let started = Instant::now();
         self.listener.set_nonblocking(true)?;
         let accepted = loop {
+            interrupt::check()?;
             match self.listener.accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && started.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(1));
@@ -132,14 +135,20 @@ impl Count {
     }
 
     fn wait(&self, patience: Duration, what: &str) -> io::Result<Told> {
-        match self.receiver.recv_timeout(patience) {
-            Ok(told) => {
-                self.waiting.take();
-                told
-            }
-            Err(RecvTimeoutError::Timeout) => Err(io::Error::other(format!("{what} did not come in {patience:?}"))),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(io::Error::other(format!("{what} never came: the connection ended")))
+        let started = Instant::now();
+        loop {
+            match self.receiver.recv_timeout(patience.min(LOOK_EVERY)) {
+                Ok(told) => {
+                    self.waiting.take();
+                    return told;
+                }
+                Err(RecvTimeoutError::Timeout) if started.elapsed() < patience => interrupt::check()?,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(io::Error::other(format!("{what} did not come in {patience:?}")));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other(format!("{what} never came: the connection ended")));
+                }
             }
         }
     }
