@@ -40,7 +40,14 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             own = Some(dump);
         }
     }
-    if let Some(Dump { seconds, bytes, .. }) = own {
+    if let Some(Dump { seconds, bytes, announcing, .. }) = own {
+        // What has its attributes in common leaves as its peer packed it, or in less.
+        report.ratio(
+            BENCH,
+            "messages with routes, to those that the peer sent".to_owned(),
+            announcing as f64 / setting.table.ends.len() as f64,
+            Goal::AtMost(1.0),
+        );
         say("dump: a plain sender of as many bytes")?;
         let plain = plain(setting, bytes)?;
         report.ratio(
@@ -66,6 +73,8 @@ struct Dump {
     rate: f64,
     seconds: f64,
     bytes: usize,
+    /// Messages with routes, the most of all dumps.
+    announcing: u64,
 }
 
 fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
@@ -77,7 +86,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
     settled(&subject, setting)?;
     let station = Station::listen(&setting.links.station, setting.links.station_address())?;
     let (mut rate, mut time, mut cpu) = (Samples::default(), Samples::default(), Samples::default());
-    let mut last = None;
+    let (mut last, mut announcing) = (None, 0);
     for run in 0..=runs(kind, setting) {
         say(&format!("dump: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
         let before = subject.cpu();
@@ -87,6 +96,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
         let counted = count.wait_done(PATIENCE)?;
         let after = subject.cpu();
         check(kind, &counted, setting, report)?;
+        announcing = announcing.max(counted.announcing);
         if run > 0 {
             rate.push(setting.routes() as f64 / counted.since_accept.as_secs_f64());
             time.push(counted.since_accept.as_secs_f64());
@@ -94,7 +104,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
         }
         last = Some(counted);
     }
-    let mut dump = Dump { rate: rate.median(), seconds: time.median(), bytes: 0 };
+    let mut dump = Dump { rate: rate.median(), seconds: time.median(), bytes: 0, announcing };
     if let Some(counted) = last {
         report.row(BENCH, kind.name(), "bytes sent", "bytes", one(counted.bytes as f64));
         report.row(BENCH, kind.name(), "messages sent", "messages", one(counted.messages as f64));

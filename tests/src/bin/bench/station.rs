@@ -37,6 +37,8 @@ pub(crate) struct Counted {
     /// The same without the attributes.
     pub(crate) prefixes: Sum,
     pub(crate) messages: u64,
+    /// Messages that announce routes.
+    pub(crate) announcing: u64,
     pub(crate) bytes: u64,
 }
 
@@ -169,8 +171,8 @@ fn follow(
     let _ = sender.send(Ok(Told::Connected));
     let mut reader = Reader::default();
     let last = reader.read(&mut stream, room, routes)?;
-    let Reader { sum, prefixes, messages, bytes, .. } = reader;
-    let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, bytes };
+    let Reader { sum, prefixes, messages, announcing, bytes, .. } = reader;
+    let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, announcing, bytes };
     let _ = sender.send(Ok(Told::Done(counted)));
     // Until it is closed here: a station that went away would be found out, and connected to again.
     let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
@@ -196,6 +198,8 @@ pub(crate) struct Reader {
     /// Prefixes that were withdrawn.
     pub(crate) withdrawn: Sum,
     pub(crate) messages: u64,
+    /// Messages that announce routes.
+    pub(crate) announcing: u64,
     pub(crate) bytes: u64,
 }
 
@@ -265,6 +269,7 @@ impl Reader {
         let Some((withdrawn, rest)) = field(update) else { return };
         let Some((attributes, nlri)) = field(rest) else { return };
         self.withdrawn.add_all(withdrawn, &[]);
+        let before = self.sum.routes;
         if !nlri.is_empty() {
             self.routes(nlri, attributes);
         }
@@ -274,6 +279,7 @@ impl Reader {
         if let Some(nlri) = ipv4_of(MP_UNREACH, attributes) {
             self.withdrawn.add_all(nlri, &[]);
         }
+        self.announcing += u64::from(self.sum.routes > before);
     }
 
     fn routes(&mut self, nlri: &[u8], attributes: &[u8]) {
