@@ -56,7 +56,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             seconds / plain.median(),
             Goal::AtMost(10.0),
         );
-        report.row(BENCH, "plain sender", "time", "s", plain);
+        report.row(BENCH, "plain sender", "time", "ms", plain.each(|seconds| 1e3 * seconds));
     }
     let of = |wanted: Kind| rates.iter().find(|(kind, _)| *kind == wanted).map(|(_, rate)| *rate);
     for (other, least) in [(Kind::Frr, 25.0), (Kind::Bird, 10.0)] {
@@ -89,18 +89,18 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
     let (mut last, mut announcing) = (None, 0);
     for run in 0..=runs(kind, setting) {
         say(&format!("dump: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
-        let before = subject.cpu();
+        let before = subject.processor()?;
         let count = station.count(setting.routes())?;
         subject.connect(kind, &setting.links)?;
         count.wait_connected(PATIENCE)?;
         let counted = count.wait_done(PATIENCE)?;
-        let after = subject.cpu();
+        let took = subject.processor()? - before;
         check(kind, &counted, setting, report)?;
         announcing = announcing.max(counted.announcing);
         if run > 0 {
             rate.push(setting.routes() as f64 / counted.since_accept.as_secs_f64());
             time.push(counted.since_accept.as_secs_f64());
-            cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+            cpu.push(took.as_secs_f64());
         }
         last = Some(counted);
     }
@@ -110,7 +110,8 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
         report.row(BENCH, kind.name(), "messages sent", "messages", one(counted.messages as f64));
         dump.bytes = counted.bytes as usize;
     }
-    report.row(BENCH, kind.name(), "processor time", "s", cpu);
+    report.row(BENCH, kind.name(), "processor time", "ms", cpu.each(|seconds| 1e3 * seconds));
+    report.row(BENCH, kind.name(), "time", "ms", time.each(|seconds| 1e3 * seconds));
     report.row(BENCH, kind.name(), "rate", "routes/s", rate);
     Ok(dump)
 }
@@ -147,7 +148,7 @@ pub(crate) fn check_table(who: &str, counted: &Counted, frames: &Frames) -> io::
 /// Waits until the subject has the whole table.
 fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
     let started = std::time::Instant::now();
-    let mut last = (subject.cpu(), started);
+    let mut last = (subject.processor()?, started);
     loop {
         interrupt::check()?;
         if subject.routes() == Some(setting.routes()) {
@@ -158,8 +159,8 @@ fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(100));
         // Of others it is told by their processor time: nothing to do any more.
-        let now = subject.cpu();
-        if now.0 + now.1 > last.0.0 + last.0.1 + Duration::from_millis(20) {
+        let now = subject.processor()?;
+        if now > last.0 + Duration::from_millis(20) {
             last = (now, std::time::Instant::now());
         } else if subject.routes().is_none() && last.1.elapsed() > QUIET {
             return Ok(());

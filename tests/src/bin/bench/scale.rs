@@ -94,7 +94,7 @@ fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
             let subject = Subject::relay(&setting.links, 1)?;
             count.wait_connected(PATIENCE)?;
             let mut daemon = connect(setting, RELAY)?;
-            let before = subject.cpu();
+            let before = subject.processor()?;
             let began = Instant::now();
             daemon.write_all(&bytes)?;
             let counted = count.wait_done(PATIENCE)?;
@@ -133,7 +133,7 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
             let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
             // The session's Peer Up is at the station before.
             sleep(Duration::from_millis(500));
-            let before = subject.cpu();
+            let before = subject.processor()?;
             let began = feeder.send(&table.bytes)?;
             let counted = count.wait_done(PATIENCE)?;
             measured(&mut size, &subject, before, counted.last - began, &counted, table.sum)?;
@@ -171,7 +171,7 @@ fn grows<'a>(report: &mut Report, mut sizes: impl Iterator<Item = &'a Size>, of:
 fn measured(
     size: &mut Size,
     subject: &Subject,
-    before: (Duration, Duration),
+    before: Duration,
     time: Duration,
     counted: &Counted,
     fed: Sum,
@@ -179,9 +179,9 @@ fn measured(
     if counted.sum != fed {
         return Err(io::Error::other("what bmpd sent is not what it was fed"));
     }
-    let after = subject.cpu();
+    let took = subject.processor()? - before;
     size.seconds.push(time.as_secs_f64());
-    size.cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+    size.cpu.push(took.as_secs_f64());
     sleep(SETTLING);
     size.memory.push(subject.resident() as f64 * 1024.0 - subject.journal_bytes() as f64);
     Ok(())
