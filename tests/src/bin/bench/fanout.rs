@@ -49,9 +49,15 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let numbers = setting.stations.map_or_else(|| STATIONS.to_vec(), |stations| vec![1, stations]);
     for &stations in &numbers {
         let (mut user, mut system, mut rate, mut memory) = <(Samples, Samples, Samples, Samples)>::default();
-        for run in 1..=setting.runs {
-            say(&format!("fanout: {stations} stations, run {run}"))?;
+        for run in 0..=setting.runs {
+            say(&format!(
+                "fanout: {stations} stations, {}",
+                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
+            ))?;
             let followed = follow(setting, &frames, stations, 0)?;
+            if run == 0 {
+                continue;
+            }
             user.push(followed.user.as_secs_f64());
             system.push(followed.system.as_secs_f64());
             rate.push(followed.bytes as f64 / followed.time.as_secs_f64() / 1e6);
@@ -59,6 +65,9 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
         }
         users.push((stations, user.median()));
         let subject = format!("{stations} stations");
+        let each = |samples: &Samples| samples.each(|seconds| 1e3 * seconds / f64::from(stations));
+        report.row(BENCH, &subject, "processor time of each, user", "ms", each(&user));
+        report.row(BENCH, &subject, "processor time of each, system", "ms", each(&system));
         report.row(BENCH, &subject, "processor time, user", "s", user);
         report.row(BENCH, &subject, "processor time, system", "s", system);
         report.row(BENCH, &subject, "all stations", "MB/s", rate);
