@@ -14,6 +14,7 @@ use crate::{
     frames::Frames,
     interrupt,
     links::{STATION, STATION_PORT},
+    ordinal,
     relay::connect,
     report::{Goal, Report, Samples},
     say,
@@ -70,10 +71,7 @@ pub(crate) fn fanout(setting: &Setting, numbers: &[u16], report: &mut Report) ->
         let (mut cost, mut rate, mut added) = <(Samples, Samples, Samples)>::default();
         let (mut user, mut system) = <(Samples, Samples)>::default();
         for run in 0..=setting.runs {
-            say(&format!(
-                "fanout: {stations} stations dump, {}",
-                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
-            ))?;
+            say(&format!("fanout: {stations} stations dump, {}", ordinal(run)))?;
             let dumped = dump(setting, &frames, stations)?;
             if run == 0 {
                 continue;

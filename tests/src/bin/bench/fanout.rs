@@ -12,6 +12,7 @@ use crate::{
     dumping,
     frames::Frames,
     links::{STATION, STATION_PORT},
+    ordinal,
     relay::connect,
     report::{Goal, Report, Samples},
     say,
@@ -50,10 +51,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     for &stations in &numbers {
         let (mut user, mut system, mut rate, mut memory) = <(Samples, Samples, Samples, Samples)>::default();
         for run in 0..=setting.runs {
-            say(&format!(
-                "fanout: {stations} stations, {}",
-                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
-            ))?;
+            say(&format!("fanout: {stations} stations, {}", ordinal(run)))?;
             let followed = follow(setting, &frames, stations, 0)?;
             if run == 0 {
                 continue;

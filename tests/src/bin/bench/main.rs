@@ -207,6 +207,11 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     Ok(report.passed())
 }
 
+/// As progress is told.
+fn ordinal(run: usize) -> String {
+    if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
+}
+
 /// What is done now, unless nothing is to be done any more.
 fn say(what: &str) -> io::Result<()> {
     interrupt::check()?;

@@ -16,6 +16,7 @@ use crate::{
     PATIENCE, Setting,
     feeder::Feeder,
     links::PEER,
+    ordinal,
     relay::connect,
     report::{Goal, Report, Samples},
     say, shape,
@@ -87,8 +88,8 @@ fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
         say(&format!("scale: {peers} peers of {each} routes"))?;
         let (bytes, sum) = frames(peers, each);
         let mut size = Size::new(routes);
-        for run in 1..=setting.runs.min(RUNS) {
-            say(&format!("scale: {peers} peers of {each} routes, run {run}"))?;
+        for run in 0..=setting.runs.min(RUNS) {
+            say(&format!("scale: {peers} peers of {each} routes, {}", ordinal(run)))?;
             let station = Station::listen(&setting.links.station, setting.links.station_address())?;
             let count = station.count(routes as u64)?;
             let subject = Subject::relay(&setting.links, 1)?;
@@ -98,7 +99,9 @@ fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
             let began = Instant::now();
             daemon.write_all(&bytes)?;
             let counted = count.wait_done(PATIENCE)?;
-            measured(&mut size, &subject, before, counted.last - began, &counted, sum)?;
+            if run > 0 {
+                measured(&mut size, &subject, before, counted.last - began, &counted, sum)?;
+            }
         }
         sizes.push((peers, size));
     }
@@ -124,8 +127,8 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
         say(&format!("scale: a table of {routes} routes"))?;
         let table = Table::new(&shape(routes));
         let mut size = Size::new(routes);
-        for run in 1..=setting.runs.min(RUNS) {
-            say(&format!("scale: {routes} routes of one peer, run {run}"))?;
+        for run in 0..=setting.runs.min(RUNS) {
+            say(&format!("scale: {routes} routes of one peer, {}", ordinal(run)))?;
             let station = Station::listen(&setting.links.station, setting.links.station_address())?;
             let count = station.count(routes as u64)?;
             let subject = Subject::start(Kind::Bmpd, &setting.links)?;
@@ -136,7 +139,9 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
             let before = subject.processor()?;
             let began = feeder.send(&table.bytes)?;
             let counted = count.wait_done(PATIENCE)?;
-            measured(&mut size, &subject, before, counted.last - began, &counted, table.sum)?;
+            if run > 0 {
+                measured(&mut size, &subject, before, counted.last - began, &counted, table.sum)?;
+            }
         }
         sizes.push(size);
     }
