@@ -28,7 +28,7 @@ mod subject;
 mod watch;
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, builder::RangedU64ValueParser};
 use lab::table::{Shape, Table};
 
 use links::{Links, PEER};
@@ -76,10 +76,10 @@ struct Arguments {
     /// What to measure; everything by default.
     names: Vec<Bench>,
     /// Routes in the table.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=scale::MOST as u64))]
     routes: usize,
     /// How often each is measured, after a warm-up.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
     /// A table that a collector recorded (MRT: table dumps, updates), which live and dump take too; those in ../shared/data/mrt by default.
     #[arg(long, value_name = "FILE")]
@@ -143,6 +143,14 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> io::Result<bool> {
+    if let Some(path) = &arguments.json {
+        // Where it cannot be written, that is said before an hour of measuring.
+        File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    }
     let mut report = Report::new(Machine::here(), arguments.routes, arguments.runs);
     let mut subjects = Vec::new();
     for kind in std::iter::once(Kind::Bmpd).chain(arguments.compare.iter().copied().filter(|kind| *kind != Kind::Bmpd))
@@ -157,7 +165,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     say(&format!("a table of {} routes", arguments.routes))?;
     let table = Table::new(&shape(arguments.routes));
-    let (runs, stations) = (arguments.runs.max(1), arguments.stations);
+    let (runs, stations) = (arguments.runs, arguments.stations);
     let setting = Setting { links: Links::new()?, table, runs, stations, subjects };
     let others = Others::from_now()?;
     let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);

@@ -30,7 +30,7 @@ const PEERS: [u32; 3] = [1, 10, 100];
 /// So many times the table's routes, of one peer.
 const TIMES: [usize; 3] = [1, 2, 4];
 /// There is not room for more in the table of one peer.
-const MOST: usize = 4_000_000;
+pub(crate) const MOST: usize = 4_000_000;
 /// How long after the last route memory is read.
 const SETTLING: Duration = Duration::from_secs(5);
 /// How often each is measured, at most: what is measured takes long, and begins with a process of its own each time.
