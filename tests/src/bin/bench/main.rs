@@ -151,6 +151,9 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
             .open(path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     }
+    for path in &arguments.mrt {
+        File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    }
     let mut report = Report::new(Machine::here(), arguments.routes, arguments.runs);
     let mut subjects = Vec::new();
     for kind in std::iter::once(Kind::Bmpd).chain(arguments.compare.iter().copied().filter(|kind| *kind != Kind::Bmpd))
@@ -168,43 +171,10 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     let (runs, stations) = (arguments.runs, arguments.stations);
     let setting = Setting { links: Links::new()?, table, runs, stations, subjects };
     let others = Others::from_now()?;
-    let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
-    if wanted(Bench::Dump) {
-        dump::run(&setting, &mut report)?;
-        dumping::memory(&setting, &mut report)?;
-    }
-    if wanted(Bench::Live) {
-        live::run(&setting, &mut report)?;
-        latency::live(&setting, &mut report)?;
-    }
-    let recorded = real::Wanted { live: wanted(Bench::Live), dump: wanted(Bench::Dump) };
-    if recorded.live || recorded.dump {
-        real::run(&setting, &arguments.mrt, recorded, &mut report)?;
-    }
-    if wanted(Bench::Relay) {
-        relay::run(&setting, &mut report)?;
-        latency::relay(&setting, &mut report)?;
-    }
-    if wanted(Bench::Fanout) {
-        fanout::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Slow) {
-        fanout::slow(&setting, &mut report)?;
-    }
-    if wanted(Bench::Churn) {
-        churn::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Scale) {
-        scale::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Pin) {
-        pin::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Connect) {
-        connect::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Instructions) {
-        instructions::run(&mut report)?;
+    let measured = measure(arguments, &setting, &mut report);
+    if let Err(error) = &measured {
+        // What was measured until then is told.
+        report.note(format!("This is not all: {error}."));
     }
     others.note(&mut report)?;
     if let Some(path) = &arguments.json {
@@ -212,7 +182,50 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     let mut out = io::stdout().lock();
     writeln!(out, "\n{}", report.markdown())?;
-    Ok(report.passed())
+    measured.map(|()| report.passed())
+}
+
+/// What is wanted, one after the other.
+fn measure(arguments: &Arguments, setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
+    if wanted(Bench::Dump) {
+        dump::run(setting, report)?;
+        dumping::memory(setting, report)?;
+    }
+    if wanted(Bench::Live) {
+        live::run(setting, report)?;
+        latency::live(setting, report)?;
+    }
+    let recorded = real::Wanted { live: wanted(Bench::Live), dump: wanted(Bench::Dump) };
+    if recorded.live || recorded.dump {
+        real::run(setting, &arguments.mrt, recorded, report)?;
+    }
+    if wanted(Bench::Relay) {
+        relay::run(setting, report)?;
+        latency::relay(setting, report)?;
+    }
+    if wanted(Bench::Fanout) {
+        fanout::run(setting, report)?;
+    }
+    if wanted(Bench::Slow) {
+        fanout::slow(setting, report)?;
+    }
+    if wanted(Bench::Churn) {
+        churn::run(setting, report)?;
+    }
+    if wanted(Bench::Scale) {
+        scale::run(setting, report)?;
+    }
+    if wanted(Bench::Pin) {
+        pin::run(setting, report)?;
+    }
+    if wanted(Bench::Connect) {
+        connect::run(setting, report)?;
+    }
+    if wanted(Bench::Instructions) {
+        instructions::run(report)?;
+    }
+    Ok(())
 }
 
 /// As progress is told.
