@@ -27,6 +27,7 @@ use crate::{
     Setting,
     dump::one,
     frames::Frames,
+    ordinal,
     report::{Goal, Report, Samples},
     say,
     subject::RELAY,
@@ -117,10 +118,6 @@ fn committed(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Resul
     }
     tell("commit", &seconds, report);
     last.ok_or_else(|| io::Error::other("there was no run"))
-}
-
-fn ordinal(run: usize) -> String {
-    if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
 }
 
 fn tell(from: &str, seconds: &[f64], report: &mut Report) {

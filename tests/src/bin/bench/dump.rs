@@ -10,6 +10,7 @@ use crate::{
     PATIENCE, Setting,
     feeder::Feeder,
     frames::Frames,
+    interrupt,
     links::{PEER, PLAIN_PORT, STATION},
     report::{Goal, Report, Samples},
     say,
@@ -39,7 +40,14 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             own = Some(dump);
         }
     }
-    if let Some(Dump { seconds, bytes, .. }) = own {
+    if let Some(Dump { seconds, bytes, announcing, .. }) = own {
+        // What has its attributes in common leaves as its peer packed it, or in less.
+        report.ratio(
+            BENCH,
+            "messages with routes, to those that the peer sent".to_owned(),
+            announcing as f64 / setting.table.ends.len() as f64,
+            Goal::AtMost(1.0),
+        );
         say("dump: a plain sender of as many bytes")?;
         let plain = plain(setting, bytes)?;
         report.ratio(
@@ -48,7 +56,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             seconds / plain.median(),
             Goal::AtMost(10.0),
         );
-        report.row(BENCH, "plain sender", "time", "s", plain);
+        report.row(BENCH, "plain sender", "time", "ms", plain.each(|seconds| 1e3 * seconds));
     }
     let of = |wanted: Kind| rates.iter().find(|(kind, _)| *kind == wanted).map(|(_, rate)| *rate);
     for (other, least) in [(Kind::Frr, 25.0), (Kind::Bird, 10.0)] {
@@ -65,6 +73,8 @@ struct Dump {
     rate: f64,
     seconds: f64,
     bytes: usize,
+    /// Messages with routes, the most of all dumps.
+    announcing: u64,
 }
 
 fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
@@ -76,30 +86,32 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
     settled(&subject, setting)?;
     let station = Station::listen(&setting.links.station, setting.links.station_address())?;
     let (mut rate, mut time, mut cpu) = (Samples::default(), Samples::default(), Samples::default());
-    let mut last = None;
+    let (mut last, mut announcing) = (None, 0);
     for run in 0..=runs(kind, setting) {
         say(&format!("dump: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
-        let before = subject.cpu();
+        let before = subject.processor()?;
         let count = station.count(setting.routes())?;
         subject.connect(kind, &setting.links)?;
         count.wait_connected(PATIENCE)?;
         let counted = count.wait_done(PATIENCE)?;
-        let after = subject.cpu();
+        let took = subject.processor()? - before;
         check(kind, &counted, setting, report)?;
+        announcing = announcing.max(counted.announcing);
         if run > 0 {
             rate.push(setting.routes() as f64 / counted.since_accept.as_secs_f64());
             time.push(counted.since_accept.as_secs_f64());
-            cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+            cpu.push(took.as_secs_f64());
         }
         last = Some(counted);
     }
-    let mut dump = Dump { rate: rate.median(), seconds: time.median(), bytes: 0 };
+    let mut dump = Dump { rate: rate.median(), seconds: time.median(), bytes: 0, announcing };
     if let Some(counted) = last {
         report.row(BENCH, kind.name(), "bytes sent", "bytes", one(counted.bytes as f64));
         report.row(BENCH, kind.name(), "messages sent", "messages", one(counted.messages as f64));
         dump.bytes = counted.bytes as usize;
     }
-    report.row(BENCH, kind.name(), "processor time", "s", cpu);
+    report.row(BENCH, kind.name(), "processor time", "ms", cpu.each(|seconds| 1e3 * seconds));
+    report.row(BENCH, kind.name(), "time", "ms", time.each(|seconds| 1e3 * seconds));
     report.row(BENCH, kind.name(), "rate", "routes/s", rate);
     Ok(dump)
 }
@@ -136,8 +148,9 @@ pub(crate) fn check_table(who: &str, counted: &Counted, frames: &Frames) -> io::
 /// Waits until the subject has the whole table.
 fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
     let started = std::time::Instant::now();
-    let mut last = (subject.cpu(), started);
+    let mut last = (subject.processor()?, started);
     loop {
+        interrupt::check()?;
         if subject.routes() == Some(setting.routes()) {
             return Ok(());
         }
@@ -146,8 +159,8 @@ fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(100));
         // Of others it is told by their processor time: nothing to do any more.
-        let now = subject.cpu();
-        if now.0 + now.1 > last.0.0 + last.0.1 + Duration::from_millis(20) {
+        let now = subject.processor()?;
+        if now > last.0 + Duration::from_millis(20) {
             last = (now, std::time::Instant::now());
         } else if subject.routes().is_none() && last.1.elapsed() > QUIET {
             return Ok(());

@@ -12,7 +12,9 @@ use std::{
 use crate::{
     PATIENCE, Setting,
     frames::Frames,
+    interrupt,
     links::{STATION, STATION_PORT},
+    ordinal,
     relay::connect,
     report::{Goal, Report, Samples},
     say,
@@ -29,8 +31,10 @@ const COST: f64 = 2.0;
 struct Dumped {
     /// From the moment at which all begin to read to the last route at the last of them.
     time: Duration,
-    /// Processor time in all.
+    /// Processor time in all,
     cpu: Duration,
+    /// and in user space and in the kernel, to ten milliseconds.
+    apart: (Duration, Duration),
     bytes: u64,
     /// What the most memory was above what it was before, in MB.
     added: f64,
@@ -64,17 +68,28 @@ pub(crate) fn fanout(setting: &Setting, numbers: &[u16], report: &mut Report) ->
     let frames = Frames::packed(&setting.table);
     let mut costs = Vec::new();
     for &stations in numbers {
-        let (mut cost, mut rate) = <(Samples, Samples)>::default();
-        for run in 1..=setting.runs {
-            say(&format!("fanout: {stations} stations dump, run {run}"))?;
+        let (mut cost, mut rate, mut added) = <(Samples, Samples, Samples)>::default();
+        let (mut user, mut system) = <(Samples, Samples)>::default();
+        for run in 0..=setting.runs {
+            say(&format!("fanout: {stations} stations dump, {}", ordinal(run)))?;
             let dumped = dump(setting, &frames, stations)?;
-            cost.push(dumped.cpu.as_secs_f64() / f64::from(stations));
+            if run == 0 {
+                continue;
+            }
+            let each = |time: Duration| 1e3 * time.as_secs_f64() / f64::from(stations);
+            cost.push(each(dumped.cpu));
+            user.push(each(dumped.apart.0));
+            system.push(each(dumped.apart.1));
+            added.push(dumped.added);
             rate.push(dumped.bytes as f64 / dumped.time.as_secs_f64() / 1e6);
         }
         costs.push((stations, cost.median()));
         let subject = format!("{stations} stations that dump");
-        report.row(BENCH, &subject, "processor time of each", "s", cost);
+        report.row(BENCH, &subject, "processor time of each", "ms", cost);
+        report.row(BENCH, &subject, "processor time of each, user", "ms", user);
+        report.row(BENCH, &subject, "processor time of each, system", "ms", system);
         report.row(BENCH, &subject, "all stations", "MB/s", rate);
+        report.row(BENCH, &subject, "memory added, at most", "MB", added);
     }
     if let [(1, one), .., (most, last)] = costs.as_slice() {
         let what = format!("processor time of each of {most} stations that dump, to that of one");
@@ -91,7 +106,7 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
     loaded(&subject, frames.sum.routes)?;
     forget_most(&subject)?;
     let before = most_resident(&subject)?;
-    let cpu = subject.processor()?;
+    let (cpu, (user, system)) = (subject.processor()?, subject.cpu());
     // The stations and this thread.
     let begin = Arc::new(Barrier::new(usize::from(stations) + 1));
     let reading = (0..stations).map(|number| {
@@ -119,14 +134,17 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
         bytes += reader.bytes;
     }
     let cpu = subject.processor()? - cpu;
+    let after = subject.cpu();
+    let apart = (after.0 - user, after.1 - system);
     let added = most_resident(&subject)?.saturating_sub(before) as f64 * 1024.0 / 1e6;
-    Ok(Dumped { time: last - began, cpu, bytes, added })
+    Ok(Dumped { time: last - began, cpu, apart, bytes, added })
 }
 
 /// Waits until the table is in, and what is done behind it is done.
 fn loaded(subject: &Subject, routes: u64) -> io::Result<()> {
     let started = Instant::now();
     while subject.routes() != Some(routes) {
+        interrupt::check()?;
         if started.elapsed() > PATIENCE {
             return Err(io::Error::other("the table was not taken in time"));
         }

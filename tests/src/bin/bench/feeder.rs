@@ -10,6 +10,8 @@ use std::{
 use lab::{bgp, netns::Netns};
 use socket2::{Domain, Socket, Type};
 
+use crate::interrupt;
+
 /// How long a subject may take until it accepts the session.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Within any hold time.
@@ -25,6 +27,7 @@ impl Feeder {
     pub(crate) fn connect(netns: &Netns, local: Ipv4Addr, asn: u32, subject: SocketAddr) -> io::Result<Self> {
         let started = Instant::now();
         loop {
+            interrupt::check()?;
             match netns.enter(|| establish(local, asn, subject)) {
                 Ok(stream) => {
                     discard(stream.try_clone()?);

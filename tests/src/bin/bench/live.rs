@@ -52,16 +52,16 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<(f64, f6
         let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
         // The session's Peer Up is at the station before.
         sleep(Duration::from_millis(500));
-        let before = subject.cpu();
+        let before = subject.processor()?;
         let began = feeder.send(&setting.table.bytes)?;
         let counted = count.wait_done(PATIENCE)?;
+        let took = subject.processor()? - before;
         check(kind, &counted, setting, report)?;
-        let after = subject.cpu();
         if run == 0 {
             continue;
         }
         rate.push(setting.routes() as f64 / (counted.last - began).as_secs_f64());
-        cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+        cpu.push(took.as_secs_f64());
         sleep(SETTLING);
         let kept = subject.journal_bytes() as f64 / MIB;
         memory.push(subject.resident() as f64 / 1024.0 - kept);

@@ -12,6 +12,7 @@ mod fanout;
 mod feeder;
 mod frames;
 mod instructions;
+mod interrupt;
 mod latency;
 mod links;
 mod live;
@@ -27,14 +28,15 @@ mod subject;
 mod watch;
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, builder::RangedU64ValueParser};
 use lab::table::{Shape, Table};
 
 use links::{Links, PEER};
@@ -74,10 +76,10 @@ struct Arguments {
     /// What to measure; everything by default.
     names: Vec<Bench>,
     /// Routes in the table.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=scale::MOST as u64))]
     routes: usize,
     /// How often each is measured, after a warm-up.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
     /// A table that a collector recorded (MRT: table dumps, updates), which live and dump take too; those in ../shared/data/mrt by default.
     #[arg(long, value_name = "FILE")]
@@ -126,7 +128,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    // What the lab cannot do, it says in a panic, which has been told when it comes here.
+    let outcome = catch_unwind(AssertUnwindSafe(|| interrupt::watch().and_then(|()| run(&arguments))));
+    // Where it was interrupted, whatever else has failed is for that.
+    match interrupt::check().and_then(|()| outcome.unwrap_or(Ok(false))) {
         Ok(passed) if passed => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -138,6 +143,17 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> io::Result<bool> {
+    if let Some(path) = &arguments.json {
+        // Where it cannot be written, that is said before an hour of measuring.
+        File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    }
+    for path in &arguments.mrt {
+        File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    }
     let mut report = Report::new(Machine::here(), arguments.routes, arguments.runs);
     let mut subjects = Vec::new();
     for kind in std::iter::once(Kind::Bmpd).chain(arguments.compare.iter().copied().filter(|kind| *kind != Kind::Bmpd))
@@ -152,46 +168,13 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     say(&format!("a table of {} routes", arguments.routes))?;
     let table = Table::new(&shape(arguments.routes));
-    let (runs, stations) = (arguments.runs.max(1), arguments.stations);
+    let (runs, stations) = (arguments.runs, arguments.stations);
     let setting = Setting { links: Links::new()?, table, runs, stations, subjects };
     let others = Others::from_now()?;
-    let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
-    if wanted(Bench::Dump) {
-        dump::run(&setting, &mut report)?;
-        dumping::memory(&setting, &mut report)?;
-    }
-    if wanted(Bench::Live) {
-        live::run(&setting, &mut report)?;
-        latency::live(&setting, &mut report)?;
-    }
-    let recorded = real::Wanted { live: wanted(Bench::Live), dump: wanted(Bench::Dump) };
-    if recorded.live || recorded.dump {
-        real::run(&setting, &arguments.mrt, recorded, &mut report)?;
-    }
-    if wanted(Bench::Relay) {
-        relay::run(&setting, &mut report)?;
-        latency::relay(&setting, &mut report)?;
-    }
-    if wanted(Bench::Fanout) {
-        fanout::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Slow) {
-        fanout::slow(&setting, &mut report)?;
-    }
-    if wanted(Bench::Churn) {
-        churn::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Scale) {
-        scale::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Pin) {
-        pin::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Connect) {
-        connect::run(&setting, &mut report)?;
-    }
-    if wanted(Bench::Instructions) {
-        instructions::run(&mut report)?;
+    let measured = measure(arguments, &setting, &mut report);
+    if let Err(error) = &measured {
+        // What was measured until then is told.
+        report.note(format!("This is not all: {error}."));
     }
     others.note(&mut report)?;
     if let Some(path) = &arguments.json {
@@ -199,11 +182,60 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     let mut out = io::stdout().lock();
     writeln!(out, "\n{}", report.markdown())?;
-    Ok(report.passed())
+    measured.map(|()| report.passed())
 }
 
-/// What is done now.
+/// What is wanted, one after the other.
+fn measure(arguments: &Arguments, setting: &Setting, report: &mut Report) -> io::Result<()> {
+    let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
+    if wanted(Bench::Dump) {
+        dump::run(setting, report)?;
+        dumping::memory(setting, report)?;
+    }
+    if wanted(Bench::Live) {
+        live::run(setting, report)?;
+        latency::live(setting, report)?;
+    }
+    let recorded = real::Wanted { live: wanted(Bench::Live), dump: wanted(Bench::Dump) };
+    if recorded.live || recorded.dump {
+        real::run(setting, &arguments.mrt, recorded, report)?;
+    }
+    if wanted(Bench::Relay) {
+        relay::run(setting, report)?;
+        latency::relay(setting, report)?;
+    }
+    if wanted(Bench::Fanout) {
+        fanout::run(setting, report)?;
+    }
+    if wanted(Bench::Slow) {
+        fanout::slow(setting, report)?;
+    }
+    if wanted(Bench::Churn) {
+        churn::run(setting, report)?;
+    }
+    if wanted(Bench::Scale) {
+        scale::run(setting, report)?;
+    }
+    if wanted(Bench::Pin) {
+        pin::run(setting, report)?;
+    }
+    if wanted(Bench::Connect) {
+        connect::run(setting, report)?;
+    }
+    if wanted(Bench::Instructions) {
+        instructions::run(report)?;
+    }
+    Ok(())
+}
+
+/// As progress is told.
+fn ordinal(run: usize) -> String {
+    if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
+}
+
+/// What is done now, unless nothing is to be done any more.
 fn say(what: &str) -> io::Result<()> {
+    interrupt::check()?;
     let mut out = io::stderr().lock();
     writeln!(out, "  · {what}")
 }

@@ -18,6 +18,7 @@ use lab::{
     kernel::Cgroup,
     topology::STATION_PORT,
 };
+use serde_json::Value;
 
 use crate::{
     Setting,
@@ -59,7 +60,9 @@ impl Pinned {
         let session = format!("  adopt\n  tcp connect port {PINNED}\n  connect-interface to-station\n");
         let (cgroup, bmpd) = bmpd(links, &session);
         let pinned = Self { cgroup, bmpd };
-        let shown = &pinned.bmpd.session(STATION.into())["egress"];
+        // Until bmpd has resolved it, it enforces nothing.
+        let resolved = |session: &Value| session["egress"]["enforcement"] != "none";
+        let shown = &pinned.bmpd.wait_session(STATION.into(), "has an interface", resolved)["egress"];
         if shown["enforcement"] != "kernel" {
             return Err(io::Error::other(format!("bmpd does not enforce by its programs here: {shown}")));
         }

@@ -10,6 +10,7 @@ use crate::{
     PATIENCE, Setting,
     dump::check_table,
     frames::Frames,
+    interrupt,
     links::{PLAIN_PORT, STATION, STATION_PORT},
     report::{Goal, Report, Samples},
     say,
@@ -35,18 +36,18 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
         let subject = Subject::relay(&setting.links, 2)?;
         count.wait_connected(PATIENCE)?;
         let mut daemon = connect(setting, RELAY)?;
-        let before = subject.cpu();
+        let before = subject.processor()?;
         let began = Instant::now();
         daemon.write_all(&frames.bytes)?;
         let counted = count.wait_done(PATIENCE)?;
-        let after = subject.cpu();
+        let took = subject.processor()? - before;
         check_table("bmpd", &counted, &frames)?;
         late(setting, &frames)?;
         if run > 0 {
             let seconds = (counted.last - began).as_secs_f64();
             rate.push(frames.messages as f64 / seconds);
             bytes.push(frames.bytes.len() as f64 / seconds / 1e6);
-            cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+            cpu.push(took.as_secs_f64());
         }
     }
     let mut copied = Samples::default();
@@ -84,6 +85,7 @@ fn late(setting: &Setting, frames: &Frames) -> io::Result<()> {
 pub(crate) fn connect(setting: &Setting, to: SocketAddr) -> io::Result<TcpStream> {
     let started = Instant::now();
     loop {
+        interrupt::check()?;
         match setting.links.router.enter(|| TcpStream::connect(to)) {
             Err(error) if started.elapsed() > PATIENCE => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(50)),

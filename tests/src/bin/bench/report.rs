@@ -54,7 +54,8 @@ impl Samples {
     fn spread(&self) -> f64 {
         let (least, most) =
             self.0.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
-        (most - least) / 2.0 / self.median().abs()
+        // All the same is no spread, of nothing too.
+        if least >= most { 0.0 } else { (most - least) / 2.0 / self.median().abs() }
     }
 }
 

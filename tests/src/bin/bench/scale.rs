@@ -16,6 +16,7 @@ use crate::{
     PATIENCE, Setting,
     feeder::Feeder,
     links::PEER,
+    ordinal,
     relay::connect,
     report::{Goal, Report, Samples},
     say, shape,
@@ -29,7 +30,7 @@ const PEERS: [u32; 3] = [1, 10, 100];
 /// So many times the table's routes, of one peer.
 const TIMES: [usize; 3] = [1, 2, 4];
 /// There is not room for more in the table of one peer.
-const MOST: usize = 4_000_000;
+pub(crate) const MOST: usize = 4_000_000;
 /// How long after the last route memory is read.
 const SETTLING: Duration = Duration::from_secs(5);
 /// How often each is measured, at most: what is measured takes long, and begins with a process of its own each time.
@@ -87,18 +88,20 @@ fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
         say(&format!("scale: {peers} peers of {each} routes"))?;
         let (bytes, sum) = frames(peers, each);
         let mut size = Size::new(routes);
-        for run in 1..=setting.runs.min(RUNS) {
-            say(&format!("scale: {peers} peers of {each} routes, run {run}"))?;
+        for run in 0..=setting.runs.min(RUNS) {
+            say(&format!("scale: {peers} peers of {each} routes, {}", ordinal(run)))?;
             let station = Station::listen(&setting.links.station, setting.links.station_address())?;
             let count = station.count(routes as u64)?;
             let subject = Subject::relay(&setting.links, 1)?;
             count.wait_connected(PATIENCE)?;
             let mut daemon = connect(setting, RELAY)?;
-            let before = subject.cpu();
+            let before = subject.processor()?;
             let began = Instant::now();
             daemon.write_all(&bytes)?;
             let counted = count.wait_done(PATIENCE)?;
-            measured(&mut size, &subject, before, counted.last - began, &counted, sum)?;
+            if run > 0 {
+                measured(&mut size, &subject, before, counted.last - began, &counted, sum)?;
+            }
         }
         sizes.push((peers, size));
     }
@@ -124,8 +127,8 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
         say(&format!("scale: a table of {routes} routes"))?;
         let table = Table::new(&shape(routes));
         let mut size = Size::new(routes);
-        for run in 1..=setting.runs.min(RUNS) {
-            say(&format!("scale: {routes} routes of one peer, run {run}"))?;
+        for run in 0..=setting.runs.min(RUNS) {
+            say(&format!("scale: {routes} routes of one peer, {}", ordinal(run)))?;
             let station = Station::listen(&setting.links.station, setting.links.station_address())?;
             let count = station.count(routes as u64)?;
             let subject = Subject::start(Kind::Bmpd, &setting.links)?;
@@ -133,10 +136,12 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
             let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
             // The session's Peer Up is at the station before.
             sleep(Duration::from_millis(500));
-            let before = subject.cpu();
+            let before = subject.processor()?;
             let began = feeder.send(&table.bytes)?;
             let counted = count.wait_done(PATIENCE)?;
-            measured(&mut size, &subject, before, counted.last - began, &counted, table.sum)?;
+            if run > 0 {
+                measured(&mut size, &subject, before, counted.last - began, &counted, table.sum)?;
+            }
         }
         sizes.push(size);
     }
@@ -171,7 +176,7 @@ fn grows<'a>(report: &mut Report, mut sizes: impl Iterator<Item = &'a Size>, of:
 fn measured(
     size: &mut Size,
     subject: &Subject,
-    before: (Duration, Duration),
+    before: Duration,
     time: Duration,
     counted: &Counted,
     fed: Sum,
@@ -179,9 +184,9 @@ fn measured(
     if counted.sum != fed {
         return Err(io::Error::other("what bmpd sent is not what it was fed"));
     }
-    let after = subject.cpu();
+    let took = subject.processor()? - before;
     size.seconds.push(time.as_secs_f64());
-    size.cpu.push((after.0 + after.1 - before.0 - before.1).as_secs_f64());
+    size.cpu.push(took.as_secs_f64());
     sleep(SETTLING);
     size.memory.push(subject.resident() as f64 * 1024.0 - subject.journal_bytes() as f64);
     Ok(())

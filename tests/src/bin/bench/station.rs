@@ -10,6 +10,8 @@ use std::{
 
 use lab::{netns::Netns, table::Sum};
 
+use crate::interrupt::{self, LOOK_EVERY};
+
 /// What is read at once: enough to keep a fast link busy.
 const READ: usize = 1 << 20;
 /// Nothing comes for so long: there is time to count.
@@ -35,6 +37,8 @@ pub(crate) struct Counted {
     /// The same without the attributes.
     pub(crate) prefixes: Sum,
     pub(crate) messages: u64,
+    /// Messages that announce routes.
+    pub(crate) announcing: u64,
     pub(crate) bytes: u64,
 }
 
@@ -54,6 +58,7 @@ impl Station {
         let started = Instant::now();
         self.listener.set_nonblocking(true)?;
         let accepted = loop {
+            interrupt::check()?;
             match self.listener.accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && started.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(1));
@@ -132,14 +137,20 @@ impl Count {
     }
 
     fn wait(&self, patience: Duration, what: &str) -> io::Result<Told> {
-        match self.receiver.recv_timeout(patience) {
-            Ok(told) => {
-                self.waiting.take();
-                told
-            }
-            Err(RecvTimeoutError::Timeout) => Err(io::Error::other(format!("{what} did not come in {patience:?}"))),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(io::Error::other(format!("{what} never came: the connection ended")))
+        let started = Instant::now();
+        loop {
+            match self.receiver.recv_timeout(patience.min(LOOK_EVERY)) {
+                Ok(told) => {
+                    self.waiting.take();
+                    return told;
+                }
+                Err(RecvTimeoutError::Timeout) if started.elapsed() < patience => interrupt::check()?,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(io::Error::other(format!("{what} did not come in {patience:?}")));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other(format!("{what} never came: the connection ended")));
+                }
             }
         }
     }
@@ -160,8 +171,8 @@ fn follow(
     let _ = sender.send(Ok(Told::Connected));
     let mut reader = Reader::default();
     let last = reader.read(&mut stream, room, routes)?;
-    let Reader { sum, prefixes, messages, bytes, .. } = reader;
-    let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, bytes };
+    let Reader { sum, prefixes, messages, announcing, bytes, .. } = reader;
+    let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, announcing, bytes };
     let _ = sender.send(Ok(Told::Done(counted)));
     // Until it is closed here: a station that went away would be found out, and connected to again.
     let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
@@ -187,6 +198,8 @@ pub(crate) struct Reader {
     /// Prefixes that were withdrawn.
     pub(crate) withdrawn: Sum,
     pub(crate) messages: u64,
+    /// Messages that announce routes.
+    pub(crate) announcing: u64,
     pub(crate) bytes: u64,
 }
 
@@ -256,6 +269,7 @@ impl Reader {
         let Some((withdrawn, rest)) = field(update) else { return };
         let Some((attributes, nlri)) = field(rest) else { return };
         self.withdrawn.add_all(withdrawn, &[]);
+        let before = self.sum.routes;
         if !nlri.is_empty() {
             self.routes(nlri, attributes);
         }
@@ -265,6 +279,7 @@ impl Reader {
         if let Some(nlri) = ipv4_of(MP_UNREACH, attributes) {
             self.withdrawn.add_all(nlri, &[]);
         }
+        self.announcing += u64::from(self.sum.routes > before);
     }
 
     fn routes(&mut self, nlri: &[u8], attributes: &[u8]) {

@@ -150,6 +150,14 @@ impl Subject {
         self.feed()?["routes"].as_u64()
     }
 
+    /// Its sessions; of bmpd alone.
+    pub(crate) fn sessions(&self) -> Vec<Value> {
+        match &self.running {
+            Running::Bmpd(bmpd) => bmpd.sessions(),
+            Running::Other(..) => Vec::new(),
+        }
+    }
+
     fn feed(&self) -> Option<Value> {
         match &self.running {
             Running::Bmpd(bmpd) => serde_json::from_str(&bmpd.display("display bmp feed --json")).ok(),

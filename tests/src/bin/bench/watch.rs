@@ -9,7 +9,10 @@ use std::{
 
 use lab::{table::Sum, wait::Watched};
 
-use crate::station::{Reader, Station};
+use crate::{
+    interrupt::{self, LOOK_EVERY},
+    station::{Reader, Station},
+};
 
 /// What is read at once.
 const READ: usize = 1 << 20;
@@ -80,15 +83,23 @@ impl Watch {
             let since = seen.since(earlier);
             (since.prefixes.routes >= announced && since.withdrawn.routes >= withdrawn).then_some(since)
         };
-        self.seen.wait_for(patience, enough).ok_or_else(|| {
-            let since = self.seen().since(earlier);
-            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let ended = ended.map(|why| format!("; the connection ended: {why}")).unwrap_or_default();
-            io::Error::other(format!(
-                "the station was told of {} of {announced} routes and of {} of {withdrawn} withdrawals in {patience:?}{ended}",
-                since.prefixes.routes, since.withdrawn.routes
-            ))
-        })
+        let started = Instant::now();
+        loop {
+            if let Some(since) = self.seen.wait_for(LOOK_EVERY, enough) {
+                return Ok(since);
+            }
+            interrupt::check()?;
+            if started.elapsed() > patience {
+                break;
+            }
+        }
+        let since = self.seen().since(earlier);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ended = ended.map(|why| format!("; the connection ended: {why}")).unwrap_or_default();
+        Err(io::Error::other(format!(
+            "the station was told of {} of {announced} routes and of {} of {withdrawn} withdrawals in {patience:?}{ended}",
+            since.prefixes.routes, since.withdrawn.routes
+        )))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -19,6 +19,8 @@ use nix::sys::{
     eventfd::{EfdFlags, EventFd},
 };
 use socket2::{Domain, Socket, Type};
+
+use crate::interrupt::{self, LOOK_EVERY};
 
 /// How many may connect at the same moment.
 const BACKLOG: i32 = 1024;
@@ -87,9 +89,16 @@ impl Crowd {
 
     /// The next event.
     pub(super) fn next(&self, patience: Duration, waits_for: &str) -> io::Result<Seen> {
-        self.events
-            .recv_timeout(patience)
-            .map_err(|error| io::Error::other(format!("{waits_for}: nothing in {patience:?} ({error})")))
+        let started = Instant::now();
+        loop {
+            match self.events.recv_timeout(patience.min(LOOK_EVERY)) {
+                Ok(seen) => return Ok(seen),
+                Err(RecvTimeoutError::Timeout) if started.elapsed() < patience => interrupt::check()?,
+                Err(error) => {
+                    return Err(io::Error::other(format!("{waits_for}: nothing in {patience:?} ({error})")));
+                }
+            }
+        }
     }
 
     /// Forgets what has not been asked for.

@@ -27,6 +27,7 @@ pub(crate) struct Hook {
 pub(crate) const EGRESS: Hook = Hook { kind: 8, attach: 1, answer: 1 };
 pub(crate) const INGRESS: Hook = Hook { kind: 8, attach: 0, answer: 1 };
 pub(crate) const CONNECT4: Hook = Hook { kind: 18, attach: 10, answer: 1 };
+pub(crate) const CONNECT6: Hook = Hook { kind: 18, attach: 11, answer: 1 };
 pub(crate) const SOCK_OPS: Hook = Hook { kind: 13, attach: 3, answer: 1 };
 /// `XDP_PASS` is 2.
 pub(crate) const XDP: Hook = Hook { kind: 6, attach: 37, answer: 2 };

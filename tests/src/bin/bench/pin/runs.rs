@@ -1,7 +1,10 @@
 //! What one run of a program costs: with a made-up packet (`BPF_PROG_TEST_RUN`), by the kernel's statistics while there is traffic, and by what a
 //! datagram takes longer. Always over a program that does nothing, or over nothing, measured in turns.
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use aya::sys::{Stats, enable_stats};
 use bmp_ebpf::program;
@@ -9,7 +12,7 @@ use lab::{kernel::Cgroup, passive};
 
 use super::{
     BENCH, LISTENING, OTHER, PINNED, Pinned,
-    bpf::{CONNECT4, EGRESS, Hook, INGRESS, Program, Ran, SOCK_OPS, XDP},
+    bpf::{CONNECT4, CONNECT6, EGRESS, Hook, INGRESS, Program, Ran, SOCK_OPS, XDP},
     interval::Interval,
     nft::{Rule, Rules},
     packets::syn,
@@ -210,15 +213,19 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
         messages.report("over an empty program, pinned session, small, live", "pinned session, small, live", report);
         untagged.report("over an empty program, no tag, live", "no tag, live", report);
     }
-    let programs =
+    let by_ipv4 =
         [Beside::new(pinned, program::CONNECT4, CONNECT4)?, Beside::new(pinned, program::LIFECYCLE, SOCK_OPS)?];
-    let (mut tagged, mut untagged) = (Live::new(&programs), Live::new(&programs));
-    for _ in 0..batches {
-        tagged.around(|| connections(links, PINNED, CONNECTIONS, &pinned.cgroup))?;
-        untagged.around(|| connections(links, OTHER, CONNECTIONS, &pinned.cgroup))?;
+    let by_ipv6 = [Beside::new(pinned, program::CONNECT6, CONNECT6)?];
+    for (programs, station) in [(&by_ipv4[..], STATION.into()), (&by_ipv6[..], STATION.to_ipv6_mapped().into())] {
+        let (mut tagged, mut untagged) = (Live::new(programs), Live::new(programs));
+        let to = |port| connections(links, SocketAddr::new(station, port), CONNECTIONS, &pinned.cgroup);
+        for _ in 0..batches {
+            tagged.around(|| to(PINNED))?;
+            untagged.around(|| to(OTHER))?;
+        }
+        tagged.report("over an empty program, connections of a pin, live", "connections of a pin, live", report);
+        untagged.report("over an empty program, other connections, live", "other connections, live", report);
     }
-    tagged.report("over an empty program, connections of a pin, live", "connections of a pin, live", report);
-    untagged.report("over an empty program, other connections, live", "other connections, live", report);
     Ok(())
 }
 

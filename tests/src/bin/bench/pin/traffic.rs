@@ -165,13 +165,13 @@ impl Drop for Line {
     }
 }
 
-/// Opens and closes so many connections, one after the other.
-pub(crate) fn connections(links: &Links, port: u16, count: usize, cgroup: &Cgroup) -> io::Result<()> {
-    let listener = listen(&links.station, port, None)?;
+/// Opens and closes so many connections, one after the other: to the station's address, or to the same as an IPv6 socket is told it (`::ffff:…`).
+pub(crate) fn connections(links: &Links, to: SocketAddr, count: usize, cgroup: &Cgroup) -> io::Result<()> {
+    let listener = listen(&links.station, to.port(), None)?;
     inside(Some(cgroup), || {
         links.router.enter(|| {
             (0..count).try_for_each(|_| {
-                let stream = TcpStream::connect(SocketAddr::from((STATION, port)))?;
+                let stream = TcpStream::connect(to)?;
                 drop(listener.accept()?);
                 drop(stream);
                 Ok(())
