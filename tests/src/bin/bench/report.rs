@@ -204,7 +204,8 @@ impl Report {
             [
                 ratio.bench.to_owned(),
                 ratio.what.clone(),
-                format!("{:.2}", ratio.ratio),
+                // Some are a third, and are to be no more.
+                if ratio.ratio.abs() < 1.0 { format!("{:.3}", ratio.ratio) } else { format!("{:.2}", ratio.ratio) },
                 ratio.goal.in_words(),
                 verdict.to_owned(),
             ]
