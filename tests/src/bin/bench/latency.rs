@@ -22,7 +22,7 @@ use crate::{
     feeder::Feeder,
     frames::Frames,
     links::{PEER, PLAIN_PORT, STATION},
-    relay,
+    ordinal, relay,
     report::{Goal, Report, Samples},
     say,
     station::{Reader, Station},
@@ -125,11 +125,9 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
     let mut round = 0;
     for rate in RATES {
         let (mut through, mut alone, mut added) = <([Samples; 3], [Samples; 3], [Samples; 3])>::default();
+        let mut behind = false;
         for run in 0..=setting.runs {
-            say(&format!(
-                "{bench}: latency at {rate} updates/s, {}",
-                if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
-            ))?;
+            say(&format!("{bench}: latency at {rate} updates/s, {}", ordinal(run)))?;
             let (mut own, mut plain) = <(Took, Took)>::default();
             for _ in 0..TURNS {
                 round += 1;
@@ -146,6 +144,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
             }
             for (who, took) in [("bmpd", &own), ("the direct connection", &plain)] {
                 if took.pace() < ENOUGH * f64::from(rate) {
+                    behind = true;
                     report.note(format!(
                         "{bench}: at {rate} updates/s the sender to {who} did not keep up: {:.0} updates/s.",
                         took.pace()
@@ -163,7 +162,14 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
             if (rate, *name) == (MOST_ADDED.0, MOST_ADDED.1) {
                 let (own, plain) = (through[index].median() / 1000.0, alone[index].median() / 1000.0);
                 let what = format!("latency that is added at {rate} updates/s, {name}, in ms");
-                let is = if plain < MOST_ADDED.2 { added[index].median() / 1000.0 } else { own };
+                let is = if behind {
+                    // Of updates that were sent later than they were to be, nobody knows how long they waited.
+                    f64::INFINITY
+                } else if plain < MOST_ADDED.2 {
+                    added[index].median() / 1000.0
+                } else {
+                    own
+                };
                 if plain >= MOST_ADDED.2 {
                     // A difference of two such times says nothing, not even when it is small.
                     report.note(format!(
