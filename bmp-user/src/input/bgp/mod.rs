@@ -150,7 +150,7 @@ impl Grants {
     }
 }
 
-/// Under another one, it is another connection.
+/// As for a session: under another [`Grant::line`] it is another connection.
 fn line(grant: Option<&Arc<Grant>>) -> Option<u64> {
     grant.map(|grant| grant.line)
 }

@@ -172,21 +172,16 @@ impl Translator {
         for found in &self.found {
             let update = buffer.get(found.start..found.end).unwrap_or_default();
             match found.part {
-                Part::Whole => {}
-                Part::Negotiated => {
-                    self.write_negotiated(update, &header, &mut out);
-                    continue;
+                Part::Whole => {
+                    out.put_u8(bmp::VERSION);
+                    // A read has 64 KiB.
+                    out.put_u32((AROUND + update.len()) as u32);
+                    out.put_slice(template);
+                    out.put_slice(update);
                 }
-                Part::Withdrawal => {
-                    self.write_withdrawal(update, &header, &mut out);
-                    continue;
-                }
+                Part::Negotiated => self.write_negotiated(update, &header, &mut out),
+                Part::Withdrawal => self.write_withdrawal(update, &header, &mut out),
             }
-            out.put_u8(bmp::VERSION);
-            // A read has 64 KiB.
-            out.put_u32((AROUND + update.len()) as u32);
-            out.put_slice(template);
-            out.put_slice(update);
         }
         let block = out.capacity();
         Some((out.freeze(), block))
