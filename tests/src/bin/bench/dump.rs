@@ -12,6 +12,7 @@ use crate::{
     frames::Frames,
     interrupt,
     links::{PEER, PLAIN_PORT, STATION},
+    ordinal,
     report::{Goal, Report, Samples},
     say,
     station::{Counted, Station},
@@ -88,7 +89,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
     let (mut rate, mut time, mut cpu) = (Samples::default(), Samples::default(), Samples::default());
     let (mut last, mut announcing) = (None, 0);
     for run in 0..=runs(kind, setting) {
-        say(&format!("dump: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        say(&format!("dump: {}, {}", kind.name(), ordinal(run)))?;
         let before = subject.processor()?;
         let count = station.count(setting.routes())?;
         subject.connect(kind, &setting.links)?;

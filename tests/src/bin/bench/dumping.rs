@@ -47,10 +47,7 @@ pub(crate) fn memory(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let mut added = Samples::default();
     let frames = Frames::packed(&setting.table);
     for run in 0..=setting.runs {
-        say(&format!(
-            "dump: {stations} stations at once, {}",
-            if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
-        ))?;
+        say(&format!("dump: {stations} stations at once, {}", ordinal(run)))?;
         let dumped = dump(setting, &frames, stations)?;
         if run > 0 {
             added.push(dumped.added);

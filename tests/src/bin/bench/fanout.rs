@@ -97,7 +97,7 @@ pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let (mut alone, mut beside, mut ratios) = <(Samples, Samples, Samples)>::default();
     let (mut behind, mut taken) = (Samples::default(), false);
     for run in 0..=setting.runs {
-        say(&format!("slow: {}", if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        say(&format!("slow: {}", ordinal(run)))?;
         for pair in 0..PAIRS {
             let mut throughput = |stalled| {
                 let followed = follow(setting, &frames, others, stalled)?;

@@ -7,6 +7,7 @@ use crate::{
     dump::check,
     feeder::Feeder,
     links::PEER,
+    ordinal,
     report::{Goal, Report, Samples},
     say,
     station::Station,
@@ -44,7 +45,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<(f64, f6
     let (mut rate, mut cpu, mut memory, mut journal) = <(Samples, Samples, Samples, Samples)>::default();
     let runs = if kind == Kind::Bmpd { setting.runs } else { setting.runs.min(3) };
     for run in 0..=runs {
-        say(&format!("live: {}, {}", kind.name(), if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        say(&format!("live: {}, {}", kind.name(), ordinal(run)))?;
         let station = Station::listen(&setting.links.station, setting.links.station_address())?;
         let count = station.count(setting.routes())?;
         let subject = Subject::start(kind, &setting.links)?;

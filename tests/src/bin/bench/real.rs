@@ -11,6 +11,7 @@ use crate::{
     PATIENCE, Setting,
     dump::{check_table, one},
     links::{STATION, STATION_PORT},
+    ordinal,
     recorded::{self, Recorded},
     relay::connect,
     report::{Report, Samples},
@@ -52,7 +53,7 @@ fn file(setting: &Setting, path: &Path, wanted: Wanted, report: &mut Report) -> 
     }
     let (mut live, mut dump) = <(Samples, Samples)>::default();
     for run in 0..=setting.runs {
-        say(&format!("recorded: {name}, {}", if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        say(&format!("recorded: {name}, {}", ordinal(run)))?;
         let station = Station::listen(&setting.links.station, setting.links.station_address())?;
         let count = station.count(routes)?;
         let subject = Subject::relay(&setting.links, 2)?;

@@ -12,6 +12,7 @@ use crate::{
     frames::Frames,
     interrupt,
     links::{PLAIN_PORT, STATION, STATION_PORT},
+    ordinal,
     report::{Goal, Report, Samples},
     say,
     station::{Counted, Station},
@@ -30,7 +31,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let frames = Frames::one_a_message(&setting.table);
     let (mut rate, mut bytes, mut cpu) = <(Samples, Samples, Samples)>::default();
     for run in 0..=setting.runs {
-        say(&format!("relay: {}", if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }))?;
+        say(&format!("relay: {}", ordinal(run)))?;
         let station = Station::listen(&setting.links.station, setting.links.station_address())?;
         let count = station.count(setting.routes())?;
         let subject = Subject::relay(&setting.links, 2)?;
@@ -52,10 +53,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     }
     let mut copied = Samples::default();
     for run in 0..=setting.runs {
-        say(&format!(
-            "relay: a loop that copies, {}",
-            if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
-        ))?;
+        say(&format!("relay: a loop that copies, {}", ordinal(run)))?;
         let seconds = copy(setting, &frames)?.as_secs_f64();
         if run > 0 {
             copied.push(frames.messages as f64 / seconds);

@@ -1,6 +1,7 @@
 //! A pinned interface gets its carrier back: how long until its session is established again.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::IpAddr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -13,7 +14,7 @@ use lab::{bmpd::Bmpd, netns::Netns, topology::STATION_PORT};
 use super::{
     BENCH, PATIENCE,
     crowd::{Crowd, What},
-    hosts::{Hosts, INTERFACES, session, source, station},
+    hosts::{Hosts, INTERFACES, STATIONS, session, source, station},
     percentile,
 };
 use crate::{
@@ -28,25 +29,60 @@ const AGAIN: f64 = 100.0;
 /// How often all interfaces lose their carrier, for each run of the benchmark.
 const ROUNDS: usize = 4;
 
+/// One session an interface first, each with the clock for itself; then with all of them up, of which each interface brings back its own at once.
 pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<()> {
+    for each in [1, STATIONS] {
+        let Back { since_told, since_set } = measure(setting, hosts, each)?;
+        let sessions = usize::from(INTERFACES) * usize::from(each);
+        let what = format!("ms from carrier to re-established, {sessions} sessions, 99 of 100");
+        report.ratio(BENCH, what, percentile(&since_told, 0.99), Goal::AtMost(AGAIN));
+        for (since, milliseconds) in
+            [("carrier, told by the kernel", &since_told), ("carrier, far end's `ip link set up`", &since_set)]
+        {
+            let subject = format!("{since}, {sessions} sessions");
+            let mut samples = Samples::default();
+            milliseconds.iter().for_each(|value| samples.push(*value));
+            report.row(BENCH, &subject, "re-established, median", "ms", samples);
+            report.row(BENCH, &subject, "re-established, 99 of 100", "ms", one(percentile(milliseconds, 0.99)));
+        }
+    }
+    Ok(())
+}
+
+/// How long it took each session, in milliseconds.
+#[derive(Default)]
+struct Back {
+    /// Since the kernel told of the carrier.
+    since_told: Vec<f64>,
+    /// Since the far end was set up.
+    since_set: Vec<f64>,
+}
+
+/// With so many sessions behind each interface.
+fn measure(setting: &Setting, hosts: &Hosts, each: u8) -> io::Result<Back> {
+    let all = || (0..INTERFACES).flat_map(move |i| (1..=each).map(move |number| (i, station(i, number))));
     let crowd = Crowd::listen(&hosts.station, STATION_PORT)?;
-    let configuration: String = (0..INTERFACES).map(|i| session(i, station(i, 1))).collect();
+    let configuration: String = all().map(|(interface, station)| session(interface, station)).collect();
     let bmpd = Bmpd::start(&hosts.router, &format!("bmp\n{configuration}"));
-    for _ in 0..INTERFACES {
+    for _ in all() {
         crowd.next(PATIENCE, "sessions that are established")?;
     }
     let monitor = Monitor::new(&hosts.router)?;
-    let (mut since_told, mut since_set) = (Vec::new(), Vec::new());
+    let mut back = Back::default();
     for round in 1..=ROUNDS * setting.runs {
         if round % setting.runs == 1 || setting.runs == 1 {
-            say(&format!("connect: carrier lost and back, time {round} of {}", ROUNDS * setting.runs))?;
+            say(&format!(
+                "connect: {} sessions, carrier lost and back, time {round} of {}",
+                all().count(),
+                ROUNDS * setting.runs
+            ))?;
         }
         let down: Vec<_> = (0..INTERFACES).map(|i| format!("link set q{i} down")).collect();
         hosts.station.ip(&down.join("\n"));
-        for i in 0..INTERFACES {
-            bmpd.wait_down(station(i, 1), "interface-down");
+        for (_, station) in all() {
+            bmpd.wait_down(station, "interface-down");
         }
-        // One after the other, so that each has the clock for itself.
+        // One interface after the other, so that each has the clock for itself.
         for i in 0..INTERFACES {
             crowd.forget();
             monitor.forget()?;
@@ -59,35 +95,32 @@ pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::
                 (set, told.join())
             });
             let told = told.map_err(|_| io::Error::other("the thread that listens to the kernel has failed"))??;
-            let established = established(&crowd, station(i, 1), source(i))?;
-            since_told.push(1e3 * established.saturating_duration_since(told).as_secs_f64());
-            since_set.push(1e3 * (established - set).as_secs_f64());
+            let its = (1..=each).map(|number| station(i, number)).collect();
+            for at in established(&crowd, its, source(i))? {
+                back.since_told.push(1e3 * at.saturating_duration_since(told).as_secs_f64());
+                back.since_set.push(1e3 * (at - set).as_secs_f64());
+            }
         }
     }
-    let what = "ms from carrier to re-established, 99 of 100".to_owned();
-    report.ratio(BENCH, what, percentile(&since_told, 0.99), Goal::AtMost(AGAIN));
-    for (subject, milliseconds) in
-        [("carrier, told by the kernel", &since_told), ("carrier, far end's `ip link set up`", &since_set)]
-    {
-        let mut samples = Samples::default();
-        milliseconds.iter().for_each(|value| samples.push(*value));
-        report.row(BENCH, subject, "re-established, median", "ms", samples);
-        report.row(BENCH, subject, "re-established, 99 of 100", "ms", one(percentile(milliseconds, 0.99)));
-    }
-    Ok(())
+    Ok(back)
 }
 
-/// When the session to a station was there.
-fn established(crowd: &Crowd, station: IpAddr, source: IpAddr) -> io::Result<Instant> {
-    loop {
-        let seen = crowd.next(PATIENCE, "a session that is established again")?;
-        if (seen.station, seen.what) == (station, What::Established) {
-            if seen.source == source {
-                return Ok(seen.at);
+/// When the sessions to these stations were there.
+fn established(crowd: &Crowd, mut stations: BTreeSet<IpAddr>, source: IpAddr) -> io::Result<Vec<Instant>> {
+    let mut times = Vec::new();
+    while !stations.is_empty() {
+        let seen = crowd.next(PATIENCE, "sessions that are established again")?;
+        if seen.what == What::Established && stations.remove(&seen.station) {
+            if seen.source != source {
+                return Err(io::Error::other(format!(
+                    "the session to {} came back from {}",
+                    seen.station, seen.source
+                )));
             }
-            return Err(io::Error::other(format!("the session to {station} came back from {}", seen.source)));
+            times.push(seen.at);
         }
     }
+    Ok(times)
 }
 
 /// Listens to what the kernel tells of interfaces, as bmpd does.
