@@ -8,6 +8,9 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 
+#[path = "../xtask/src/programs.rs"]
+#[expect(dead_code, unreachable_pub, reason = "it is a library, of which a build uses a small part")]
+mod programs;
 #[path = "../xtask/src/toolchain.rs"]
 mod toolchain;
 

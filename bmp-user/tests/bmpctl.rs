@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use bmp_user::{
     pin::{Datapath, Mode, Options, Pins},
     session::Sessions,
 };
+use programs::Built;
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::watch};
 
@@ -56,7 +57,8 @@ impl Device {
     }
 
     fn bmpctl(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bmpctl"))
+        let mut child = Built::at(env!("CARGO_BIN_EXE_bmpctl"))
+            .command()
             .arg("--control")
             .arg(self.folder.path().join("bmpd.sock"))
             .args(arguments)

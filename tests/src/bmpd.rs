@@ -12,6 +12,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use programs::{Built, Program};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -34,7 +35,7 @@ pub fn number(value: &Value) -> u64 {
 const ORDERLY: Duration = Duration::from_secs(5);
 
 /// The folder of the programs that cargo built: `BMPD_BIN_DIR`, or the target folder that this test is in.
-fn program(name: &str) -> PathBuf {
+fn program(name: &str) -> Built {
     let folder = std::env::var_os("BMPD_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let test = std::env::current_exe().expect("a process knows its program");
         // target/<profile>/deps/<test>
@@ -42,7 +43,7 @@ fn program(name: &str) -> PathBuf {
     });
     let path = folder.join(name);
     assert!(path.exists(), "there is no {}: build it first (`cargo xtask test` does)", path.display());
-    path
+    Built::at(path)
 }
 
 /// How to start bmpd, where it is not the usual way.
@@ -50,7 +51,7 @@ fn program(name: &str) -> PathBuf {
 pub struct Options<'a> {
     /// Further arguments.
     pub arguments: &'a [&'a str],
-    /// A program and its arguments that start bmpd, for example `setpriv …`.
+    /// Arguments of setpriv(1), which then starts bmpd; none where bmpd is started directly.
     pub through: &'a [&'a str],
 }
 
@@ -79,7 +80,7 @@ impl Drop for Bpffs {
     fn drop(&mut self) {
         if self.0.exists() {
             // Where it fails, the bmpd that did not end is what the test has to tell of.
-            let _ = detach(Command::new(program("bmpd")), &self.0).output();
+            let _ = detach(program("bmpd").command(), &self.0).output();
         }
     }
 }
@@ -135,13 +136,12 @@ impl Setup {
     /// The command that runs bmpd with this configuration.
     pub fn command(&self, options: &Options<'_>) -> Command {
         let bmpd = program("bmpd");
-        let mut command = match options.through.split_first() {
-            Some((through, arguments)) => {
-                let mut command = self.netns.command(through);
-                command.args(arguments).arg(bmpd);
-                command
-            }
-            None => self.netns.command(bmpd),
+        let mut command = if options.through.is_empty() {
+            self.netns.command(bmpd)
+        } else {
+            let mut command = self.netns.command(Program::Setpriv);
+            command.args(options.through).arg(bmpd);
+            command
         };
         command.arg("--config").arg(self.file()).arg("--control").arg(self.control());
         command.arg("--bpffs").arg(self.bpffs()).args(options.arguments);

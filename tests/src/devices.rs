@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use programs::Program;
+
 use crate::{
     netns::Netns,
     process::answer,
@@ -93,5 +95,5 @@ pub fn impair_arrivals(host: &Netns, interface: &str, conditions: &str) {
 /// # Panics
 /// If it fails.
 pub fn tc(host: &Netns, arguments: &str) {
-    answer(host.command("tc").args(arguments.split_whitespace()));
+    answer(host.command(Program::Tc).args(arguments.split_whitespace()));
 }

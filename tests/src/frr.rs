@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -19,7 +20,6 @@ use crate::{
 };
 
 /// Where Debian's package has the daemon.
-const BGPD: &str = "/usr/lib/frr/bgpd";
 /// FRR's own address and AS number.
 pub const FRR: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 1), 65000);
 /// The BGP peer's address and AS number.
@@ -112,8 +112,8 @@ pub(crate) const CONFIGURATION: &str = "bgpd.conf";
 
 /// Starts bgpd with the configuration in `folder`; it takes commands when this returns.
 pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> Process {
-    assert!(Path::new(BGPD).exists(), "there is no {BGPD}{INSTALL}");
-    let mut command = netns.command(BGPD);
+    assert!(Program::Bgpd.find().is_some(), "there is no {}{INSTALL}", Program::Bgpd.file());
+    let mut command = netns.command(Program::Bgpd);
     // -Z, -n: neither zebra nor the kernel; -S: as root, in a folder of our own; -P 0: no telnet.
     command.args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout"]).args(arguments);
     command.arg("-f").arg(folder.join(CONFIGURATION)).arg("-i").arg(folder.join("pid")).arg("--vty_socket").arg(folder);
@@ -126,7 +126,7 @@ pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> Process {
 
 /// A command for the bgpd of that folder.
 pub(crate) fn vtysh(netns: &Netns, folder: &Path, command: &str) -> Command {
-    let mut vtysh = netns.command("vtysh");
+    let mut vtysh = netns.command(Program::Vtysh);
     vtysh.arg("--vty_socket").arg(folder).args(["-d", "bgpd", "-c", command]);
     vtysh
 }

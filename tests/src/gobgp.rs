@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -163,13 +164,13 @@ multihop-ttl = 8
 
 /// Starts gobgpd with the configuration in `file`. What asks it something must wait until it answers.
 pub(crate) fn run(netns: &Netns, file: &Path) -> Process {
-    Process::start(netns.command("gobgpd").arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]))
+    Process::start(netns.command(Program::Gobgpd).arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]))
 }
 
 /// A command for the gobgpd in `netns`.
 pub(crate) fn gobgp(netns: &Netns, words: &str) -> Command {
     let (host, port) = API.split_once(':').expect("an address and a port");
-    let mut command = netns.command("gobgp");
+    let mut command = netns.command(Program::Gobgp);
     command.args(["-u", host, "-p", port]).args(words.split_whitespace());
     command
 }

@@ -1,10 +1,11 @@
 //! How many instructions the parts of bmpd take that every route goes through ([`crate::parts`]), counted by callgrind: what the machine
 //! does besides cannot change them, so that a part that became slower shows however noisy the machine is.
 
-use std::{fmt::Write as _, fs, io, path::Path, process::Command};
+use std::{fmt::Write as _, fs, io, path::Path};
 
-/// The program that has to be installed (valgrind(1)).
-const VALGRIND: &str = "valgrind";
+use programs::Program;
+
+use crate::process::INSTALL;
 
 /// Of what size the parts are run.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +31,15 @@ pub struct Count {
 /// If valgrind is not there or fails, or does not count as many parts as were run.
 pub fn count(hot: &Path, size: Size) -> io::Result<Vec<Count>> {
     let folder = tempfile::tempdir()?;
-    let mut valgrind = Command::new(VALGRIND);
+    let mut valgrind = Program::Valgrind.command();
     // What is counted inside `measured`, and nothing else, is written to a file of its own when the part is told.
     valgrind.args(["--tool=callgrind", "--collect-atstart=no"]);
     valgrind.args(["--toggle-collect=hot::measured*", "--dump-before=hot::tell*"]);
     valgrind.arg(format!("--callgrind-out-file={}", folder.path().join("counts").display()));
     valgrind.arg(hot).args([size.routes.to_string(), size.interfaces.to_string()]);
-    let output = valgrind.output().map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot start {VALGRIND}: {error} (install {VALGRIND})"))
-    })?;
+    let output = valgrind
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot start valgrind: {error}{INSTALL}")))?;
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
         return Err(io::Error::other(format!("{valgrind:?}: {}: {complained}", output.status)));
@@ -187,7 +188,7 @@ impl Kept {
 
 /// What the compiler says of itself, or nothing where there is none.
 fn compiler() -> String {
-    let output = Command::new("rustc").arg("--version").output();
+    let output = Program::Rustc.command().arg("--version").output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 

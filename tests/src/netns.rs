@@ -18,6 +18,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::{prctl::set_pdeathsig, signal::Signal},
 };
+use programs::Program;
 
 /// User and group of processes that may nothing.
 const NOBODY: libc::c_long = 65534;
@@ -86,13 +87,13 @@ impl Netns {
         setns(self.as_fd(), CloneFlags::CLONE_NEWNET).unwrap_or_else(|e| panic!("cannot enter {}: {e}", self.name));
     }
 
-    /// A program that will run in the namespace.
+    /// An entry of the table of programs, or a [`programs::Built`] one, that will run in the namespace.
     ///
     /// It is killed when the *thread* that starts it ends (`PR_SET_PDEATHSIG` follows the forking thread, prctl(2)), which for a
     /// test is the end of the test, also by a panic; so start it from the test's own thread, not from a helper thread.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub fn command(&self, program: impl Into<Command>) -> Command {
         let file = Arc::clone(&self.file);
-        let mut command = Command::new(program);
+        let mut command = program.into();
         // SAFETY: between fork and exec only two system calls are made, on a descriptor that the closure owns.
         unsafe {
             command.pre_exec(move || {
@@ -118,7 +119,7 @@ impl Netns {
     /// What `ip` said of the first command that failed.
     pub fn try_ip(&self, commands: &str) -> Result<(), String> {
         let mut child = self
-            .command("ip")
+            .command(Program::Ip)
             .args(["-batch", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -132,7 +133,7 @@ impl Netns {
 
     /// What an `ip` command prints.
     pub fn ip_show(&self, arguments: &str) -> String {
-        crate::process::answer(self.command("ip").args(arguments.split_whitespace()))
+        crate::process::answer(self.command(Program::Ip).args(arguments.split_whitespace()))
     }
 
     /// Sets a sysctl of this namespace, for example `net/ipv4/ip_forward`.
@@ -155,7 +156,7 @@ impl Netns {
     /// Switches segmentation and receive offloads of an interface off, so that a capture sees packets as a wire would.
     pub fn no_offload(&self, interface: &str) {
         let features = ["tso", "off", "gso", "off", "gro", "off"];
-        crate::process::answer(self.command("ethtool").arg("-K").arg(interface).args(features));
+        crate::process::answer(self.command(Program::Ethtool).arg("-K").arg(interface).args(features));
     }
 }
 
@@ -213,7 +214,8 @@ mod tests {
     #[test]
     fn a_program_dies_with_the_thread_that_started_it() {
         let netns = Netns::new("host");
-        let mut child = thread::spawn(move || netns.command("sleep").arg("1000").spawn().unwrap()).join().unwrap();
+        let mut child =
+            thread::spawn(move || netns.command(Program::Sleep).arg("1000").spawn().unwrap()).join().unwrap();
         let status = child.wait().unwrap();
         assert!(!status.success());
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -155,7 +156,7 @@ impl Peering {
                 }
                 let file = self.folder.path().join("change");
                 fs::write(&file, commands).expect("a temporary file can be written");
-                let mut vtysh = self.netns.command("vtysh");
+                let mut vtysh = self.netns.command(Program::Vtysh);
                 answer(vtysh.arg("--vty_socket").arg(self.folder.path()).args(["-d", "bgpd", "-f"]).arg(file));
             }
             Kind::Bird => {
@@ -210,7 +211,7 @@ impl Peering {
     /// A command for BIRD: what it answers.
     pub fn birdc(&self, command: &str) -> String {
         let control = self.folder.path().join("ctl");
-        answer(self.netns.command("birdc").arg("-s").arg(control).args(command.split_whitespace()))
+        answer(self.netns.command(Program::Birdc).arg("-s").arg(control).args(command.split_whitespace()))
     }
 
     /// What the daemon says that it has of a family, as [`crate::rib::Rib`] writes it.
@@ -323,7 +324,7 @@ fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
     match kind {
         Kind::Frr => frr::run(netns, folder.path(), &[]),
         Kind::Bird => {
-            let mut command = netns.command("bird");
+            let mut command = netns.command(Program::Bird);
             command.args(["-f", "-c"]).arg(file(CONFIGURATION)).arg("-s").arg(file("ctl"));
             if again {
                 // It may have kept its routes.
@@ -331,7 +332,7 @@ fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
             }
             let process = Process::start(&mut command);
             until("BIRD takes commands", PATIENCE, || {
-                let mut birdc = netns.command("birdc");
+                let mut birdc = netns.command(Program::Birdc);
                 let asked = birdc.arg("-s").arg(file("ctl")).args(["show", "status"]).output();
                 asked.ok()?.status.success().then_some(())
             });

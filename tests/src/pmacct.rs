@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,7 +38,7 @@ bmp_daemon_msglog_output: json
         );
         let file = folder.path().join("pmbmpd.conf");
         std::fs::write(&file, configuration).expect("a temporary file can be written");
-        let process = Process::start(netns.command("pmbmpd").arg("-f").arg(file));
+        let process = Process::start(netns.command(Program::Pmbmpd).arg("-f").arg(file));
         let pmbmpd = Self { process, folder };
         pmbmpd
             .process

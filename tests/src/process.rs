@@ -149,11 +149,13 @@ fn read_lines(output: impl Read + Send + 'static, lines: Arc<Watched<Vec<String>
 
 #[cfg(test)]
 mod tests {
+    use programs::{Built, Program};
+
     use super::*;
 
     #[test]
     fn lines_of_both_outputs_are_read_and_waited_for() {
-        let mut shell = Process::start(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]));
+        let mut shell = Process::start(Program::Sh.command().args(["-c", "echo out; echo err >&2; exit 3"]));
         shell.wait_for_line("out", 0, PATIENCE, |line| line == "out");
         shell.wait_for_line("err", 0, PATIENCE, |line| line == "err");
         assert_eq!(shell.wait().code(), Some(3));
@@ -163,6 +165,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "cargo xtask test")]
     fn a_program_that_is_absent_is_named_with_what_installs_it() {
-        answer(&mut Command::new("no-such-program"));
+        answer(&mut Built::at("/no/such/program").command());
     }
 }

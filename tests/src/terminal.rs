@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_program_has_the_terminal_as_its_own() {
-        let mut command = Command::new("sh");
+        let mut command = programs::Program::Sh.command();
         command.args([
             "-c",
             "stty -echo; printf '<it> '; read line; echo \"got $line on $(stty size < /dev/tty)\"; exit 3",

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, process::Command};
 
 use nix::sys::signal::Signal;
+use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,7 +25,7 @@ impl Tshark {
     /// Captures what goes from and to `port` on `interface`. It must be there before a connection is, for tshark to put that together.
     pub fn start(netns: &Netns, interface: &str, port: u16) -> Self {
         let folder = TempDir::with_prefix("lab-tshark-").expect("a temporary folder can be made");
-        let mut command = netns.command("tshark");
+        let mut command = netns.command(Program::Tshark);
         command.args(["-q", "-B", "64", "-i", interface, "-f", &format!("tcp port {port}"), "-w"]);
         let process = Process::start(command.arg(folder.path().join("capture")));
         process.wait_for_line("that it captures", 0, PATIENCE, |line| line.contains("Capturing on"));
@@ -59,7 +60,7 @@ impl Tshark {
     }
 
     fn read(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("tshark");
+        let mut command = Program::Tshark.command();
         // What TCP does is not what is judged, and a packet may hold more messages than tshark would look into.
         command.args(["-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "gui.max_tree_depth:5000"]);
         command.args(["-d", &format!("tcp.port=={},bmp", self.port), "-r"]).arg(self.file()).args(arguments);

@@ -6,6 +6,7 @@ use lab::{
     process::Process,
     trial::Plan,
 };
+use programs::{Built, Program};
 
 fn run(configuration: impl AsRef<[u8]>, options: &Options<'_>) -> (Setup, Ended) {
     let setup = Setup::new(&Netns::new("router"), configuration);
@@ -110,7 +111,7 @@ fn an_empty_file_is_a_configuration() {
 fn check(configuration: &str) -> Ended {
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, configuration);
-    let mut command = netns.command(setup.command(&Options::default()).get_program());
+    let mut command = netns.command(Built::at(setup.command(&Options::default()).get_program()));
     command.arg("check").arg("--config").arg(setup.file());
     let mut process = Process::start(&mut command);
     let status = process.wait();
@@ -145,7 +146,7 @@ fn without_root_one_line_says_what_is_missing() {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(path, mode).expect("root may");
     }
-    let mut as_nobody = netns.command("setpriv");
+    let mut as_nobody = netns.command(Program::Setpriv);
     as_nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).args(command.get_args());
     let mut process = Process::start(&mut as_nobody);
     let (status, lines) = (process.wait(), process.lines());

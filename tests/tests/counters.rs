@@ -134,9 +134,9 @@ fn segments_that_are_sent_again_are_counted_as_tcp_itself_counts_them() {
   tcp dport 11019 numgen inc mod 10 == 0 drop
  }
 }";
-    answer(trial.topology.station.command("nft").arg(rules));
+    answer(trial.topology.station.command(programs::Program::Nft).arg(rules));
     trial.routes_arrive(&mut trial.feeder(), 3000, 0);
-    answer(trial.topology.station.command("nft").arg("flush ruleset"));
+    answer(trial.topology.station.command(programs::Program::Nft).arg("flush ruleset"));
     // TCP's own count is taken on both sides of the look at ours: one may still be sent between two looks.
     let (session, packets, again) = until("nothing is sent any more", PATIENCE, || {
         let again = sent_again(&trial.topology.router);

@@ -11,7 +11,7 @@ use lab::{
 /// setpriv(1): root without the capabilities that loading BPF programs needs; those for sockets stay.
 const WITHOUT_BPF: Options<'static> = Options {
     arguments: &[],
-    through: &["setpriv", "--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
+    through: &["--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
 };
 
 /// The session works, from the source and by the link it should, enforced by its socket alone.

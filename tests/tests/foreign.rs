@@ -18,6 +18,7 @@ use lab::{
     trial::{Plan, Trial, outgoing, strays},
     wait::PATIENCE,
 };
+use programs::Program;
 
 /// A session pinned to `up2`, where routing prefers `up1`.
 fn pinned(session: &str) -> Trial {
@@ -158,9 +159,9 @@ fn iperf3_of_an_unprivileged_user_is_pinned_and_counted() {
     trial.station.refuse();
     let address = STATION.to_string();
     let port = STATION_PORT.to_string();
-    let to_server = ["iperf3", "--forceflush", "-p", &port];
+    let to_server = [Program::Iperf3.file(), "--forceflush", "-p", &port];
     let in_station = |arguments: &[&str]| {
-        let mut command = trial.topology.station.command("iperf3");
+        let mut command = trial.topology.station.command(Program::Iperf3);
         command.args(arguments);
         command
     };
@@ -170,7 +171,7 @@ fn iperf3_of_an_unprivileged_user_is_pinned_and_counted() {
         server
     };
     let bytes: u64 = 4 << 20;
-    let mut client: Command = trial.topology.router.command("setpriv");
+    let mut client: Command = trial.topology.router.command(Program::Setpriv);
     client.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).args(to_server);
     client.args(["-c", &address, "-n", &bytes.to_string()]);
     let output = client.output().unwrap_or_else(|e| panic!("cannot start setpriv: {e}{INSTALL}"));

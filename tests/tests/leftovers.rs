@@ -153,7 +153,7 @@ fn nothing_is_left_after_a_start_whose_control_socket_cannot_be_made() {
 fn nothing_is_left_after_a_start_with_bpf_refused() {
     let options = Options {
         arguments: &["--datapath", "ebpf"],
-        through: &["setpriv", "--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
+        through: &["--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
     };
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, Plan::default().configuration());

@@ -84,7 +84,7 @@ fn a_daemon_of_another_host_that_vanishes_without_a_word_is_noticed() {
         "add table ip lab; add chain ip lab in {{ type filter hook input priority 0; }}; add rule ip lab in tcp sport {} drop",
         FAR.port()
     );
-    answer(elsewhere.command("nft").arg(rules));
+    answer(elsewhere.command(programs::Program::Nft).arg(rules));
     // It is asked after when it has said nothing for 30 s, three times.
     until("Peer Down", VANISHED, || trial.station.connections()[0].has(bmp::PEER_DOWN).then_some(()));
     let shown = relay(&trial, "far");

@@ -166,7 +166,7 @@ fn a_connection_whose_packets_do_not_leave_the_host_is_noticed_too() {
     let rules = format!(
         "add table ip lab; add chain ip lab out {{ type filter hook output priority 0; }}; add rule ip lab out tcp dport {STATION_PORT} drop"
     );
-    answer(trial.topology.router.command("nft").arg(rules));
+    answer(trial.topology.router.command(programs::Program::Nft).arg(rules));
     feeder.announce(&Peer::default(), &prefixes(10), 1);
     let gone = |line: &str| line.contains("keepalive-timeout");
     lab::wait::until("bmpd says keepalive-timeout", DEADLY, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use crate::{
     binaries, packages,
     process::{as_root, cannot_start},
+    programs::{Program, Use},
 };
 
 /// Where the benchmarks find bmpd and bmpctl.
@@ -22,9 +23,9 @@ pub(crate) struct Arguments {
 /// Does not return where it succeeds: Ctrl-C and the exit status are the benchmarks' own.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
     // Those to compare with are measured where they are there, and named where they are not.
-    packages::require(&["iproute2", "util-linux", "valgrind"])?;
+    packages::require(&[Use::Bench])?;
     let folder = binaries::release(&["bench", "hot"])?;
-    let mut bench = as_root("env");
+    let mut bench = as_root(Program::Env);
     bench.arg(format!("{BIN_DIR}={}", folder.display())).arg(folder.join("bench")).args(&arguments.arguments);
     let error = bench.exec();
     Err(anyhow::Error::new(error).context(cannot_start(&bench)))

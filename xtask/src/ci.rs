@@ -1,15 +1,13 @@
 //! `cargo xtask ci`: what is run on every change.
 
-use std::{
-    env::consts::ARCH,
-    process::{Command, ExitCode},
-};
+use std::{env::consts::ARCH, process::ExitCode};
 
 use anyhow::Context as _;
 
 use crate::{
     packages,
-    process::{cargo, exists, run, say, target_dir, text},
+    process::{cargo, run, say, target_dir, text},
+    programs::Program,
     setup::setup,
     test, toolchain,
 };
@@ -43,7 +41,7 @@ fn component(command: &str, name: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     say(format_args!("installing the toolchain's {name}"));
-    run(Command::new("rustup").args(["component", "add", name]))
+    run(Program::Rustup.command().args(["component", "add", name]))
 }
 
 /// The kernel programs are compiled for another target by another toolchain, whose lints are its own.
@@ -51,9 +49,9 @@ fn kernel_lints() -> anyhow::Result<()> {
     let chosen = toolchain::choose()?.context("setup left no toolchain for the kernel programs")?;
     say(format_args!("ci: lints of the kernel programs (toolchain `{}`)", chosen.name));
     if chosen.name == toolchain::LINKED && packages::host().0 {
-        packages::require(&["rust-web-clippy"])?;
+        packages::require_named(&["rust-web-clippy"])?;
     }
-    if text(Command::new("rustup").args(["run", &chosen.name, "cargo", "clippy", "--version"])).is_err() {
+    if text(Program::Rustup.command().args(["run", &chosen.name, "cargo", "clippy", "--version"])).is_err() {
         say("ci: not checked: this toolchain has no clippy");
         return Ok(());
     }
@@ -63,7 +61,7 @@ fn kernel_lints() -> anyhow::Result<()> {
 }
 
 fn dependencies() -> anyhow::Result<()> {
-    if !exists("cargo-deny") {
+    if Program::CargoDeny.find().is_none() {
         say("ci: dependencies not checked: cargo-deny is not installed (cargo install cargo-deny --locked)");
         return Ok(());
     }

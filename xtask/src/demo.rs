@@ -5,6 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use crate::{
     binaries, packages,
     process::{as_root, cannot_start},
+    programs::{Built, Program, Use},
+    progress::Steps,
+    setup::setup,
 };
 
 /// Where the demonstration finds bmpd and bmpctl.
@@ -23,15 +26,21 @@ pub(crate) struct Arguments {
 
 /// Does not return where it succeeds: Ctrl-C and the exit status are the demonstration's own.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut needed = vec!["iproute2", "util-linux"];
-    if !arguments.no_frr {
-        needed.push("frr");
-    }
-    packages::require(&needed)?;
+    let mut steps = Steps::announce(
+        "cargo xtask demo",
+        "about 8 minutes on two cores the first time, under a minute once built",
+        &["packages", "eBPF toolchain", "optimised build of bmpd and the demonstration", "the demonstration"],
+    );
+    steps.begin();
+    packages::require(if arguments.no_frr { &[Use::Demo] } else { &[Use::Demo, Use::Frr] })?;
+    steps.begin();
+    setup()?;
+    steps.begin();
     let folder = binaries::release(&["demo"])?;
+    steps.begin();
 
-    let mut demo = as_root("env");
-    demo.arg(format!("{BIN_DIR}={}", folder.display())).arg(folder.join("demo"));
+    let mut demo = as_root(Program::Env);
+    demo.arg(format!("{BIN_DIR}={}", folder.display())).arg(Built::at(folder.join("demo")));
     demo.args(arguments.no_frr.then_some("--no-frr")).args(arguments.json.then_some("--json"));
     let error = demo.exec();
     Err(anyhow::Error::new(error).context(cannot_start(&demo)))

@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod packages;
 mod process;
+mod progress;
 mod run;
 mod setup;
 mod test;
@@ -19,6 +20,9 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub(crate) use ::programs;
+use programs::Use;
 
 /// Everything that a developer of bmpd runs.
 #[derive(Parser)]
@@ -54,6 +58,22 @@ enum Command {
     Ci,
 }
 
+impl Command {
+    /// What this process starts programs for.
+    fn uses(&self) -> &'static [Use] {
+        match self {
+            Self::Setup | Self::Build { .. } => &[Use::Build],
+            Self::Run(_) => &[Use::Run],
+            Self::Demo(_) => &[Use::Demo, Use::Frr],
+            Self::Bench(_) => &[Use::Bench, Use::Compare],
+            Self::Test(_) => &[Use::Test],
+            Self::Fuzz(_) => &[Use::Fuzz],
+            Self::Vm(_) => &[Use::Vm],
+            Self::Ci => &[Use::Ci],
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let outcome = if fuzz::is_compiler() { fuzz::compile() } else { command(Arguments::parse().command) };
     outcome.unwrap_or_else(|error| {
@@ -64,6 +84,7 @@ fn main() -> ExitCode {
 }
 
 fn command(command: Command) -> anyhow::Result<ExitCode> {
+    Use::declare(command.uses());
     match command {
         Command::Setup => setup::command().map(|()| ExitCode::SUCCESS),
         Command::Build { release } => binaries::command(release).map(|()| ExitCode::SUCCESS),

@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, fs, path::Path, process::Command};
 
-use crate::process::{as_root, quietly, say};
+use crate::{
+    process::{as_root, quietly, say},
+    programs::{Program, Use},
+    progress::note,
+};
 
 /// Where Debian's packages ask whether they may start a service (invoke-rc.d(8)).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -24,29 +28,45 @@ pub(crate) fn host() -> (bool, String) {
 /// Those of `wanted` that are not wholly installed.
 pub(crate) fn missing(wanted: &[&str]) -> Vec<String> {
     // It fails when one package is unknown, and still prints the others.
-    let output = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev}${Package}\n"]).args(wanted).output();
+    let output =
+        Program::DpkgQuery.command().args(["-W", "-f", "${db:Status-Abbrev}${Package}\n"]).args(wanted).output();
     let installed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let installed: HashSet<&str> = installed.lines().filter_map(|line| line.strip_prefix("ii ")).collect();
     wanted.iter().filter(|name| !installed.contains(*name)).map(|name| (*name).to_owned()).collect()
 }
 
-/// Installs those of `wanted` that are missing, and says so first.
+/// Installs what is missing of the packages of all programs that are started for `uses`, and says so first.
 ///
 /// # Errors
 ///
 /// The installation failed.
-pub(crate) fn require(wanted: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn require(uses: &[Use]) -> anyhow::Result<()> {
     let (debian, name) = host();
-    if !debian {
-        // Other systems name and split them otherwise: what is not there shows when it is started.
-        say(format_args!("this is {name}: make sure that these are installed: {}", wanted.join(" ")));
-        return Ok(());
+    if debian {
+        return require_named(&Use::packages(uses));
     }
+    // Other systems name and split packages otherwise.
+    let absent: Vec<_> = Use::programs(uses)
+        .filter(|program| !program.packages().is_empty() && program.find().is_none())
+        .map(|program| format!("{} (Debian: {})", program.name(), program.packages().join(" ")))
+        .collect();
+    if !absent.is_empty() {
+        note(format_args!("this is {name}; these programs are missing, install them: {}", absent.join(", ")));
+    }
+    Ok(())
+}
+
+/// Installs those of the Debian packages `wanted` that are missing, and says so first.
+///
+/// # Errors
+///
+/// The installation failed.
+pub(crate) fn require_named(wanted: &[&str]) -> anyhow::Result<()> {
     let missing = missing(wanted);
     if missing.is_empty() {
         return Ok(());
     }
-    say(format_args!("installing the Debian packages {}", missing.join(" ")));
+    note(format_args!("installing {} Debian packages: {}", missing.len(), missing.join(" ")));
     install(&missing)
 }
 
@@ -54,12 +74,12 @@ pub(crate) fn require(wanted: &[&str]) -> anyhow::Result<()> {
 /// the next boot.
 pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
     let _quiet = NoServices::begin()?;
-    quietly(as_root("dpkg").args(["--configure", "-a"]))?;
+    quietly(as_root(Program::Dpkg).args(["--configure", "-a"]))?;
     quietly(apt().args(["update", "-qq"]))?;
     quietly(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages))?;
     for (name, service) in [("frr", "frr"), ("gobgpd", "gobgpd"), ("bird2", "bird")] {
         if packages.iter().any(|installed| installed == name) && Path::new("/run/systemd/system").is_dir() {
-            quietly(as_root("systemctl").args(["disable", "--quiet", &format!("{service}.service")]))?;
+            quietly(as_root(Program::Systemctl).args(["disable", "--quiet", &format!("{service}.service")]))?;
         }
     }
     Ok(())
@@ -67,8 +87,8 @@ pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
 
 /// apt-get that asks nothing, waits for another apt and tries a download again.
 pub(crate) fn apt() -> Command {
-    let mut command = as_root("env");
-    command.args(["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=l", "apt-get"]);
+    let mut command = as_root(Program::Env);
+    command.args(["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=l", Program::AptGet.file()]);
     command.args(["-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0"]);
     command
 }
@@ -85,7 +105,7 @@ impl NoServices {
         if ours {
             let draft = std::env::temp_dir().join(format!("bmpd-policy-{}", std::process::id()));
             fs::write(&draft, FORBID)?;
-            let done = quietly(as_root("install").args(["-m", "755"]).arg(&draft).arg(POLICY));
+            let done = quietly(as_root(Program::Install).args(["-m", "755"]).arg(&draft).arg(POLICY));
             fs::remove_file(&draft)?;
             done?;
         }
@@ -95,7 +115,7 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        if self.ours && quietly(as_root("rm").arg(POLICY)).is_err() {
+        if self.ours && quietly(as_root(Program::Rm).arg(POLICY)).is_err() {
             say(format_args!("{POLICY} could not be removed: while it is there, no package starts a service"));
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt::Display,
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -11,6 +11,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{SigSet, Signal};
+
+use crate::{
+    programs::{Built, Program},
+    progress::beating,
+};
 
 /// Says one line on standard output. A reader that has gone away is no reason to stop half-way.
 pub(crate) fn say(line: impl Display) {
@@ -23,18 +28,21 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// `program` as root: as it is where this process is root, through sudo otherwise.
-pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn as_root(program: impl AsRef<OsStr> + Into<Command>) -> Command {
     if is_root() {
-        return Command::new(program);
+        return program.into();
     }
-    let mut command = Command::new("sudo");
+    let mut command = Program::Sudo.command();
     command.arg("--").arg(program);
     command
 }
 
 /// The cargo that runs this program, or the one in the path.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = match std::env::var_os("CARGO") {
+        Some(path) => Built::at(path).command(),
+        None => Program::Cargo.command(),
+    };
     command.current_dir(root());
     command
 }
@@ -71,7 +79,14 @@ pub(crate) fn unblocked(command: &mut Command) -> &mut Command {
 
 /// Runs `command` with this process's output.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.stdin(Stdio::null()).status().with_context(|| cannot_start(command))?;
+    command.stdin(Stdio::null());
+    let status = if std::io::stderr().is_terminal() {
+        command.status()
+    } else {
+        // On a terminal, cargo draws its own progress.
+        beating(&line(command), || command.status())
+    };
+    let status = status.with_context(|| cannot_start(command))?;
     if !status.success() {
         bail!("`{}` failed: {status}", line(command));
     }
@@ -80,7 +95,8 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs `command`, whose output is shown only where it fails.
 pub(crate) fn quietly(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
+    let output = beating(&line(command), || command.stdin(Stdio::null()).output());
+    let output = output.with_context(|| cannot_start(command))?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         bail!("`{}` failed: {}:\n{}", line(command), output.status, said.trim_end());
@@ -95,12 +111,6 @@ pub(crate) fn text(command: &mut Command) -> anyhow::Result<String> {
         bail!("`{}` failed: {}: {}", line(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Whether `program` is in the path.
-pub(crate) fn exists(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// Why `command` did not even start: nearly always that the program is not there.

@@ -6,7 +6,7 @@ use std::{
     io::IsTerminal as _,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::Path,
-    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    process::{Child, ExitCode, ExitStatus, Stdio},
 };
 
 use anyhow::Context as _;
@@ -16,8 +16,9 @@ use nix::{
 };
 
 use crate::{
-    binaries,
+    binaries, packages,
     process::{as_root, block, cannot_start, is_root, run, say, target_dir, unblocked},
+    programs::{Built, Program, Use},
 };
 
 const SAMPLE: &str = include_str!("sample.conf");
@@ -38,8 +39,9 @@ pub(crate) struct Arguments {
 
 /// Runs until bmpd ends, or until Ctrl-C: then bmpd ends first, so that the station still sees its Termination.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    packages::require(&[Use::Run])?;
     let folder = binaries::release(if arguments.station { &["station"] } else { &[] })?;
-    let mut bmpd = as_root(folder.join("bmpd"));
+    let mut bmpd = as_root(Built::at(folder.join("bmpd")));
     bmpd.args(with_configuration(&arguments.bmpd)?);
     explain(&folder, arguments);
 
@@ -101,7 +103,7 @@ fn stop(bmpd: &Child) -> anyhow::Result<()> {
     if is_root() {
         return kill(pid(bmpd)?, Signal::SIGTERM).context("cannot stop bmpd");
     }
-    run(as_root("kill").args(["-TERM", &bmpd.id().to_string()]))
+    run(as_root(Program::Kill).args(["-TERM", &bmpd.id().to_string()]))
 }
 
 fn pid(child: &Child) -> anyhow::Result<Pid> {
@@ -119,7 +121,7 @@ struct Station(Child);
 
 impl Station {
     fn start(folder: &Path) -> anyhow::Result<Self> {
-        let mut station = Command::new(folder.join("station"));
+        let mut station = Built::at(folder.join("station")).command();
         // In a process group of its own, Ctrl-C does not reach it.
         station.args([STATION.0, STATION.1]).stdin(Stdio::null()).process_group(0);
         Ok(Self(unblocked(&mut station).spawn().with_context(|| cannot_start(&station))?))

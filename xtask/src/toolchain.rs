@@ -13,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 
+use crate::programs::{Built, Program};
+
 /// The environment variable that overrides the choice with a rustup toolchain's name.
 pub(crate) const OVERRIDE: &str = "BMPD_BPF_TOOLCHAIN";
 
@@ -56,7 +58,7 @@ pub(crate) struct Toolchain {
 impl Compiler {
     /// Asks the compiler at `rustc`; `None` when it is absent or does not run.
     pub(crate) fn ask(rustc: &Path) -> Option<Self> {
-        let output = Command::new(rustc).args(["--version", "--verbose"]).output().ok()?;
+        let output = Built::at(rustc).command().args(["--version", "--verbose"]).output().ok()?;
         if output.status.success() { Self::parse(&String::from_utf8_lossy(&output.stdout)) } else { None }
     }
 
@@ -93,7 +95,7 @@ impl Toolchain {
     /// `arch` is the architecture whose kernel will run them. What an outer cargo set for its own compiler is taken away, and a
     /// compiler that is not a nightly is given the right to unstable flags, for this process only.
     pub(crate) fn programs(&self, subcommand: &str, arch: &str, target: &str, target_dir: &Path) -> Command {
-        let mut command = Command::new("rustup");
+        let mut command = Program::Rustup.command();
         command.args(["run", &self.name, "cargo", subcommand, "--quiet", "-Zbuild-std=core", "--profile=bpf"]);
         command
             .args(["--package=bmp-ebpf", "--bins", "--features=programs", "--target", target, "--target-dir"])
@@ -155,7 +157,7 @@ fn pick<'a>(wanted: Option<&str>, installed: &'a [Toolchain]) -> anyhow::Result<
 
 /// The toolchains that may be chosen, without those whose compiler does not run.
 fn installed() -> anyhow::Result<Vec<Toolchain>> {
-    let output = Command::new("rustup").args(["toolchain", "list", "--verbose"]).output();
+    let output = Program::Rustup.command().args(["toolchain", "list", "--verbose"]).output();
     let output = output.context("rustup does not run; it is what holds the two toolchains (https://rustup.rs)")?;
     if !output.status.success() {
         bail!("`rustup toolchain list` failed: {}", String::from_utf8_lossy(&output.stderr).trim());

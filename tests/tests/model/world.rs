@@ -136,7 +136,7 @@ impl World {
                 world.log.push(format!("station# ip {words}"));
             }
         }
-        answer(world.station.command("nft").arg(&marks));
+        answer(world.station.command(programs::Program::Nft).arg(&marks));
         world.log.push(format!("station# nft '{marks}'"));
         for station in STATIONS {
             world.at_station(&format!("addr add {station} dev lo {}", nodad(station)));
@@ -284,7 +284,7 @@ impl World {
     /// By which interface the router would send to the station, by the kernel's own word.
     pub(crate) fn way(&self, station: IpAddr, source: Option<IpAddr>) -> Option<String> {
         let from = source.map(|source| format!("from {source}")).unwrap_or_default();
-        let mut ip = self.router.command("ip");
+        let mut ip = self.router.command(programs::Program::Ip);
         ip.args(format!("-json route get {station} {from}").split_whitespace());
         let output = ip.output().expect("ip can be started");
         let routes: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;

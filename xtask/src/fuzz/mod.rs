@@ -9,7 +9,7 @@ use std::{
     env, fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -19,12 +19,10 @@ use self::figures::{Figures, table};
 use crate::{
     packages,
     process::{cannot_start, cargo, run, say, target_dir},
+    programs::{self, Built, Use},
     setup::setup,
     watch::{End, Run, Watcher},
 };
-
-/// What libFuzzer, which is C++, is compiled with.
-const PACKAGES: [&str; 1] = ["g++"];
 
 /// Set where this program is called as the compiler's wrapper.
 const WRAPPER: &str = "BMPD_FUZZ_COMPILE";
@@ -102,7 +100,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(input) = &arguments.replay {
         let [target] = targets[..] else { bail!("--replay takes the name of one target before it") };
         let folder = Folder::prepare(&targets)?;
-        return run(Command::new(folder.program(target)).arg(input)).map(|()| ExitCode::SUCCESS);
+        return run(folder.program(target).command().arg(input)).map(|()| ExitCode::SUCCESS);
     }
     let effort = match (arguments.runs, arguments.soak) {
         (Some(runs), _) => Effort::Runs(runs),
@@ -166,7 +164,7 @@ struct Folder {
 impl Folder {
     /// Builds the targets, and writes what they start from.
     fn prepare(targets: &[&Target]) -> anyhow::Result<Self> {
-        packages::require(&PACKAGES)?;
+        packages::require(&[Use::Fuzz])?;
         let target_dir = target_dir()?;
         let folder = Self { path: target_dir.join("fuzz"), programs: target_dir.join("debug") };
         let seeds = folder.path.join("seeds");
@@ -187,8 +185,8 @@ impl Folder {
         Ok(folder)
     }
 
-    fn program(&self, target: &Target) -> PathBuf {
-        self.programs.join(format!("fuzz_{}", target.name))
+    fn program(&self, target: &Target) -> Built {
+        Built::at(self.programs.join(format!("fuzz_{}", target.name)))
     }
 
     fn run(&self, target: &Target, runs: u64, jobs: usize, watcher: &Watcher) -> anyhow::Result<Figures> {
@@ -197,7 +195,7 @@ impl Folder {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let seeds = self.path.join("seeds");
-        let mut fuzz = Command::new(self.program(target));
+        let mut fuzz = self.program(target).command();
         fuzz.arg(format!("-runs={runs}")).arg(format!("-max_len={}", target.longest));
         // A minute for one input is a hang; the memory of a target is bounded by what it asserts.
         fuzz.args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"]);
@@ -241,7 +239,7 @@ pub(crate) fn compile() -> anyhow::Result<ExitCode> {
     };
     let is_crate = arguments.iter().any(|argument| argument == "--crate-name");
     let is_tool = follows("--crate-name", "build_script_build") || follows("--crate-type", "proc-macro");
-    let mut command = Command::new(compiler);
+    let mut command = programs::compiler(compiler);
     command.args(&arguments);
     if is_crate && !is_tool {
         command.args(COVERAGE);

@@ -1,10 +1,11 @@
 //! What a machine has of what the kernel programs need.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use super::plan::{DEBIAN_ROOT, llvm_package};
 use crate::{
     packages, process,
+    programs::Program,
     toolchain::{self, Compiler, Toolchain},
 };
 
@@ -55,7 +56,7 @@ impl Machine {
             name,
             debian,
             system: if toolchain.is_some() { System::default() } else { System::look() },
-            cxx: process::exists("c++"),
+            cxx: Program::Cxx.find().is_some(),
             llvm: debian
                 && builds.is_some_and(|chosen| packages::missing(&[&llvm_package(chosen.compiler.llvm)]).is_empty()),
             toolchain,
@@ -77,10 +78,9 @@ impl System {
 
 impl Linker {
     fn find() -> Option<Self> {
-        let version = process::text(Command::new("bpf-linker").arg("--version")).ok()?;
-        let path = std::env::var_os("PATH")?;
-        let file = std::env::split_paths(&path).map(|folder| folder.join("bpf-linker")).find(|file| file.is_file())?;
-        let libraries = process::text(Command::new("ldd").arg(file)).unwrap_or_default();
+        let version = process::text(Program::BpfLinker.command().arg("--version")).ok()?;
+        let file = Program::BpfLinker.find()?;
+        let libraries = process::text(Program::Ldd.command().arg(file)).unwrap_or_default();
         Some(Self { version: version.split_whitespace().last()?.to_owned(), llvm: llvm_of(&libraries) })
     }
 

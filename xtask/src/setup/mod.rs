@@ -12,6 +12,8 @@ use self::{machine::Machine, plan::Step};
 use crate::{
     packages,
     process::{cargo, run, say},
+    programs::Program,
+    progress::note,
     toolchain::{BPF_LINKER, LINKED},
 };
 
@@ -31,7 +33,7 @@ pub(crate) fn setup() -> anyhow::Result<()> {
             if done.contains(&step) {
                 bail!("still missing after it was done: {step}");
             }
-            say(format_args!("setup: {step}"));
+            note(format_args!("setup: {step}"));
             carry_out(&step)?;
             done.push(step);
         }
@@ -53,12 +55,10 @@ pub(crate) fn command() -> anyhow::Result<()> {
 fn carry_out(step: &Step) -> anyhow::Result<()> {
     match step {
         Step::Packages(names) => packages::install(names),
-        Step::LinkToolchain => {
-            run(std::process::Command::new("rustup").args(["toolchain", "link", LINKED, plan::DEBIAN_ROOT]))
-        }
+        Step::LinkToolchain => run(Program::Rustup.command().args(["toolchain", "link", LINKED, plan::DEBIAN_ROOT])),
         Step::Linker { llvm } => {
             let mut install = cargo();
-            install.args(["install", "bpf-linker", "--version", BPF_LINKER.version, "--locked", "--force", "--quiet"]);
+            install.args(["install", "bpf-linker", "--version", BPF_LINKER.version, "--locked", "--force"]);
             install.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
             // It goes where cargo's own programs are, also where this project's cargo is told to build elsewhere or otherwise.
             install.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::machine::Machine;
-use crate::toolchain::{BPF_LINKER, OLDEST, Toolchain};
+use crate::{
+    programs::Program,
+    toolchain::{BPF_LINKER, OLDEST, Toolchain},
+};
 
 /// Where Debian puts its compiler: the folder that rustup links.
 pub(super) const DEBIAN_ROOT: &str = "/usr";
@@ -65,7 +68,7 @@ pub(super) fn plan(machine: &Machine) -> Result<Vec<Step>, String> {
         packages.push(llvm_package(llvm));
     }
     if !machine.cxx {
-        packages.push("g++".to_owned());
+        packages.extend(Program::Cxx.packages().iter().map(|name| (*name).to_owned()));
     }
     let packages = (!packages.is_empty()).then_some(Step::Packages(packages));
     Ok(packages.into_iter().chain([Step::Linker { llvm }]).collect())

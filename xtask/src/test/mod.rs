@@ -5,7 +5,7 @@ mod summary;
 use std::{
     fs,
     path::Path,
-    process::{Command, ExitCode, Stdio},
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -16,26 +16,11 @@ use crate::{
     fuzz::{self, Effort},
     packages,
     process::{cargo, is_root, say, target_dir},
+    programs::{Program, Use},
     setup::setup,
     vm,
     watch::{End, Run, Watcher},
 };
-
-/// What the tests start: other daemons, a decoder that is not ours, and what makes hosts and links of namespaces.
-pub(crate) const PACKAGES: [&str; 12] = [
-    "bird2",
-    "ethtool",
-    "frr",
-    "gobgpd",
-    "iperf3",
-    "iproute2",
-    "nftables",
-    "pmacct",
-    "procps",
-    "tshark",
-    "util-linux",
-    "valgrind",
-];
 
 /// Asks the tests for their long campaigns.
 pub(crate) const SOAK: &str = "BMPD_SOAK";
@@ -60,12 +45,9 @@ pub(crate) struct Arguments {
 /// Fails where a test failed, did not finish, or none ran at all.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
+    packages::require(&[Use::Test])?;
     setup()?;
-    packages::require(&PACKAGES)?;
     let no_machine = vm::impossible();
-    if no_machine.is_none() {
-        packages::require(&vm::PACKAGES)?;
-    }
     if !is_root() {
         say("The tests make network namespaces and load kernel programs: they are run as root, through sudo.");
     }
@@ -129,7 +111,7 @@ fn run_tests(arguments: &Arguments, watcher: &Watcher, skipped: &Path, summary: 
 
 /// The compiler's host as it stands in cargo's environment variables: `X86_64_UNKNOWN_LINUX_GNU`.
 fn host_triple() -> anyhow::Result<String> {
-    let about = crate::process::text(Command::new("rustc").arg("-vV"))?;
+    let about = crate::process::text(Program::Rustc.command().arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
     Ok(host.to_uppercase().replace('-', "_"))
 }

@@ -5,7 +5,6 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::Context as _;
@@ -13,6 +12,7 @@ use anyhow::Context as _;
 use super::{Choice, kernel::Kernel, programs::Program};
 use crate::{
     process::{self, quietly},
+    programs::Program as Outside,
     test::{SKIPPED, SOAK},
 };
 
@@ -73,7 +73,7 @@ impl Guest {
             fs::copy(module, first.join(format!("modules/{number:02}.ko")))?;
         }
         let archive = r#"find . | "$0" cpio -o -H newc >"$1""#;
-        let mut cpio = Command::new("sh");
+        let mut cpio = Outside::Sh.command();
         cpio.current_dir(&first).args(["-c", archive]).arg(kernel.busybox()).arg(self.first());
         quietly(&mut cpio)
     }
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_word_of_a_shell_is_one_word_whatever_is_in_it() {
         let word = r#"it's a "folder" of $HOME\"#;
-        let said = process::text(Command::new("sh").args(["-c", &format!("printf %s {}", quoted(Path::new(word)))]));
+        let said = process::text(Outside::Sh.command().args(["-c", &format!("printf %s {}", quoted(Path::new(word)))]));
         assert_eq!(said.unwrap(), word);
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context as _, bail};
@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     packages::apt,
     process::{cannot_start, is_root, line, quietly, run, say, text},
+    programs::Program,
 };
 
 /// Depends on the newest kernel that this Debian has. Not the `cloud` one, which is smaller and cannot mount a host's files (9p).
@@ -90,7 +91,7 @@ impl Kernel {
     pub(super) fn modules_for(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in names {
-            let mut modprobe = Command::new("/sbin/modprobe");
+            let mut modprobe = Program::Modprobe.command();
             modprobe.arg("-d").arg(&self.folder).args(["-S", &self.release, "--show-depends", name]);
             for file in inserted(&text(&mut modprobe)?) {
                 if !files.contains(&file) {
@@ -130,14 +131,14 @@ fn make(folder: &Path) -> anyhow::Result<()> {
     fs::remove_dir_all(&debs).context("cannot remove what was fetched")?;
     let Kernel { release, .. } = Kernel::in_folder(folder.to_owned())?;
     uncompress(&folder.join("boot").join(format!("vmlinuz-{release}")), &folder.join("vmlinux"))?;
-    run(Command::new("/sbin/depmod").arg("-b").arg(folder).arg(&release))
+    run(Program::Depmod.command().arg("-b").arg(folder).arg(&release))
 }
 
 fn fetch(folder: &Path) -> anyhow::Result<()> {
-    let depends = text(Command::new("apt-cache").args(["depends", "--important", NEWEST]))?;
+    let depends = text(Program::AptCache.command().args(["depends", "--important", NEWEST]))?;
     let kernel = depended(&depends).with_context(|| format!("apt knows no {NEWEST}"))?;
     say(format_args!("fetching the Debian packages {kernel} and {BUSYBOX}, to be unpacked below {}", folder.display()));
-    let mut download = Command::new("apt-get");
+    let mut download = Program::AptGet.command();
     download.current_dir(folder).args(["download", "-qq", "-o", "Acquire::Retries=3"]);
     if is_root() {
         // The user that apt would become may not write here.
@@ -153,10 +154,10 @@ fn depended(shown: &str) -> Option<&str> {
 
 /// Takes what `patterns` name out of a package.
 fn unpack(deb: &Path, folder: &Path, patterns: &[&str]) -> anyhow::Result<()> {
-    let mut source = Command::new("dpkg-deb");
+    let mut source = Program::DpkgDeb.command();
     source.arg("--fsys-tarfile").arg(deb).stdout(Stdio::piped()).stdin(Stdio::null());
     let mut source_child = source.spawn().with_context(|| cannot_start(&source))?;
-    let mut tar = Command::new("tar");
+    let mut tar = Program::Tar.command();
     tar.args(["-x", "--no-same-owner", "-C"]).arg(folder).args(UNWANTED).arg("--wildcards").args(patterns);
     tar.stdin(source_child.stdout.take().map_or_else(Stdio::null, Stdio::from));
     let unpacked = tar.status().with_context(|| cannot_start(&tar))?;
@@ -172,7 +173,7 @@ fn uncompress(image: &Path, to: &Path) -> anyhow::Result<()> {
     let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     let begin = xz_stream(&bytes).with_context(|| format!("{} holds nothing that xz has made", image.display()))?;
     let file = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
-    let mut xz = Command::new("xz");
+    let mut xz = Program::Xz.command();
     xz.args(["-d", "-c", "--single-stream"]).stdin(Stdio::piped()).stdout(file);
     let mut child = xz.spawn().with_context(|| cannot_start(&xz))?;
     // It stops to read at the end of the stream, and says by its status whether that was there.

@@ -6,6 +6,7 @@ use anyhow::bail;
 use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 
 use super::{guest::Guest, kernel::Kernel};
+use crate::programs::Program;
 
 /// Names the accelerator.
 const OVERRIDE: &str = "BMPD_VM_ACCEL";
@@ -68,7 +69,7 @@ const KERNEL: &str =
 
 /// The machine; it says on its standard output what the guest writes to its serial port. It ends with this process, however that ends.
 pub(super) fn command(kernel: &Kernel, guest: &Guest, accelerator: Accelerator) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
+    let mut qemu = Program::Qemu.command();
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "2048"]);
     qemu.args(["-accel", accelerator.arguments(), "-cpu", accelerator.processor(), "-smp", "2"]);
     qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(guest.first()).args(["-append", KERNEL]);
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_path_does_not_end_it() {
-        let mut qemu = Command::new("qemu");
+        let mut qemu = Program::Qemu.command();
         share(&mut qemu, "share", "/a,b", "");
         let arguments: Vec<_> = qemu.get_args().map(|word| word.to_string_lossy()).collect();
         assert!(arguments[1].contains("path=/a,,b,"), "{arguments:?}");

@@ -24,13 +24,11 @@ use self::{guest::Guest, kernel::Kernel, machine::Accelerator};
 use crate::{
     packages,
     process::{say, target_dir},
+    programs::Use,
     setup::setup,
     test::{self, Summary},
     watch::{End, Run, Watcher},
 };
-
-/// The emulator, and what puts the kernel together.
-pub(crate) const PACKAGES: [&str; 5] = ["kmod", "qemu-system-x86", "tar", "util-linux", "xz-utils"];
 
 /// It has booted long before; a test that takes so long without a word hangs.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -62,9 +60,8 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(reason) = impossible() {
         bail!("{reason}");
     }
+    packages::require(&[Use::Vm])?;
     setup()?;
-    packages::require(&test::PACKAGES)?;
-    packages::require(&PACKAGES)?;
     let watcher = Watcher::new()?;
     let mut summary = Summary::default();
     let choice = Choice { all: arguments.all, filters: &arguments.filters, soak: false };

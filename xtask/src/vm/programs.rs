@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use super::Choice;
 use crate::{
     process::{self, cargo, say},
+    programs::Built,
     test::SILENCE,
     watch::{End, Run, Watcher},
 };
@@ -44,12 +45,12 @@ impl Program {
 
     /// Whether it is a test of this tool: those have nothing to do with a kernel.
     fn is_ours(&self) -> bool {
-        self.crate_name() == env!("CARGO_PKG_NAME")
+        [env!("CARGO_PKG_NAME"), "programs"].contains(&self.crate_name())
     }
 
     /// Whether a test of it is among those with `filters`.
     fn has_any(&self, filters: &[String]) -> anyhow::Result<bool> {
-        let tests = process::text(Command::new(&self.file).args(["--list", "--format", "terse"]).args(filters))?;
+        let tests = process::text(Built::at(&self.file).command().args(["--list", "--format", "terse"]).args(filters))?;
         Ok(tests.lines().any(|line| line.ends_with(": test")))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, process::Stdio, sync::Arc, time::Duration};
 
+use programs::Program;
 use tokio::{sync::watch::Receiver, time::timeout};
 
 use crate::link::{Host, Link};
@@ -34,7 +35,8 @@ pub(in crate::link) fn ip(commands: &str) {
 }
 
 fn ip_batch(family: &[&str], batch: &str) {
-    let mut child = std::process::Command::new("ip")
+    let mut child = Program::Ip
+        .command()
         .args(family)
         .args(["-batch", "-"])
         .stdin(Stdio::piped())

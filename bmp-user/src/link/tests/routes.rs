@@ -1,5 +1,7 @@
 use std::net::IpAddr;
 
+use programs::Program;
+
 use super::namespace::{PATIENCE, in_namespace, ip, sysctl};
 use crate::link::{Route, Routes, watch};
 
@@ -287,7 +289,7 @@ fn questions_may_be_dropped_and_asked_side_by_side() {
 
 /// The neighbours on an interface, as `ip neigh show` says them, in order.
 fn neighbours(device: &str) -> Vec<String> {
-    let output = std::process::Command::new("ip").args(["neigh", "show", "dev", device]).output().unwrap();
+    let output = Program::Ip.command().args(["neigh", "show", "dev", device]).output().unwrap();
     let mut lines: Vec<_> =
         String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim().to_owned()).collect();
     lines.retain(|line| !line.starts_with("ff02:") && !line.starts_with("fe80:"));

@@ -1,3 +1,5 @@
+use programs::Program;
+
 use super::namespace::{in_namespace, ip};
 use crate::link::{Found, MARKS, Owned, PRIORITY, PROTOCOL, Steer, Steering};
 
@@ -16,7 +18,7 @@ const MARK: u32 = 0x626d_0001;
 fn shown() -> Vec<String> {
     let protocol = format!("proto {PROTOCOL}");
     let all = ["-4 rule", "-6 rule", "-4 route show table all", "-6 route show table all"].map(|command| {
-        let output = std::process::Command::new("ip").args(command.split(' ')).output().unwrap();
+        let output = Program::Ip.command().args(command.split(' ')).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     });
     let lines = all.iter().flat_map(|text| text.lines()).filter(|line| line.contains(&protocol));
@@ -87,8 +89,7 @@ fn rules_and_tables_of_others_are_heeded_and_left_alone() {
         assert_eq!(steering.found().await.unwrap(), []);
         steering.add(&Steer { mark: MARK + 7, ..steer("192.0.2.2") }).await.unwrap();
         steering.remove(MARK + 7).await.unwrap();
-        let output =
-            std::process::Command::new("ip").args(["route", "show", "table", &(MARK + 7).to_string()]).output();
+        let output = Program::Ip.command().args(["route", "show", "table", &(MARK + 7).to_string()]).output();
         assert!(String::from_utf8(output.unwrap().stdout).unwrap().contains("203.0.113.0/24"));
     });
 }

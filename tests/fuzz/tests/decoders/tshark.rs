@@ -1,9 +1,10 @@
 //! Wireshark's decoder.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use bmp_user::wire::bmp::frames;
 use etherparse::PacketBuilder;
+use programs::Program;
 
 use super::{judge, through};
 
@@ -42,7 +43,7 @@ fn complaints(stream: &[u8]) -> Vec<String> {
     const WARNING: u32 = 0x60_0000;
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), pcap(stream)).expect("a file");
-    let mut tshark = Command::new("tshark");
+    let mut tshark = Program::Tshark.command();
     tshark.arg("-r").arg(file.path()).args([
         "-d",
         &format!("tcp.port=={PORT},bmp"),

@@ -38,6 +38,7 @@ use std::{
 
 use clap::{Parser, builder::RangedU64ValueParser};
 use lab::table::{Shape, Table};
+use programs::Use;
 
 use links::{Links, PEER};
 use others::Others;
@@ -128,6 +129,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    Use::declare(&[Use::Bench, Use::Compare]);
     // What the lab cannot do, it says in a panic, which has been told when it comes here.
     let outcome = catch_unwind(AssertUnwindSafe(|| interrupt::watch().and_then(|()| run(&arguments))));
     // Where it was interrupted, whatever else has failed is for that.

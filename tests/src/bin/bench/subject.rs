@@ -14,6 +14,7 @@ use nix::{
     time::{clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
+use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,8 +22,6 @@ use crate::links::{Links, PEER, ROUTER, STATION, STATION_PORT};
 
 /// Where bmpd takes BMP.
 pub(crate) const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
-
-const BGPD: &str = "/usr/lib/frr/bgpd";
 
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -45,9 +44,9 @@ impl Kind {
 
     /// Its version; an error says why it cannot be measured here.
     pub(crate) fn version(self) -> Result<String, String> {
-        let said = |program: &str, argument: &str| {
-            let output = Command::new(program).arg(argument).output();
-            let output = output.map_err(|error| format!("{program}: {error}"))?;
+        let said = |program: Program, argument: &str| {
+            let output = program.command().arg(argument).output();
+            let output = output.map_err(|error| format!("{}: {error}", program.file()))?;
             let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
             Ok::<_, String>(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned())
         };
@@ -57,10 +56,10 @@ impl Kind {
         };
         match self {
             Self::Bmpd => Ok(env!("CARGO_PKG_VERSION").to_owned()),
-            Self::Frr => Ok(number(&said(BGPD, "--version")?)),
-            Self::Gobgp => Ok(number(&said("gobgpd", "--version")?)),
+            Self::Frr => Ok(number(&said(Program::Bgpd, "--version")?)),
+            Self::Gobgp => Ok(number(&said(Program::Gobgpd, "--version")?)),
             Self::Bird => {
-                let version = number(&said("bird", "--version")?);
+                let version = number(&said(Program::Bird, "--version")?);
                 // It has an exporter from 2.14 on, if it was built with it: Debian's BIRD 2 was not, of any version; its BIRD 3 was.
                 match takes_configuration() {
                     Ok(true) => Ok(version),
@@ -88,19 +87,19 @@ impl Subject {
         let running = match kind {
             Kind::Bmpd => Running::Bmpd(Box::new(Bmpd::start(&links.router, &bmpd()))),
             Kind::Frr => other(&frr(), |folder| {
-                let mut command = links.router.command(BGPD);
+                let mut command = links.router.command(Program::Bgpd);
                 command.args(["-M", "bmp", "-Z", "-n", "-S", "-P", "0", "--log", "stdout", "-l"]);
                 command.arg(ROUTER.0.to_string()).arg("-f").arg(folder.join("conf")).arg("-i").arg(folder.join("pid"));
                 command.arg("--vty_socket").arg(folder);
                 command
             })?,
             Kind::Gobgp => other(&gobgp(), |folder| {
-                let mut command = links.router.command("gobgpd");
+                let mut command = links.router.command(Program::Gobgpd);
                 command.arg("-f").arg(folder.join("conf")).args(["--api-hosts", "127.0.0.1:50051", "--log-plain"]);
                 command
             })?,
             Kind::Bird => other(&bird(), |folder| {
-                let mut command = links.router.command("bird");
+                let mut command = links.router.command(Program::Bird);
                 command.arg("-f").arg("-c").arg(folder.join("conf")).arg("-s").arg(folder.join("ctl"));
                 command
             })?,
@@ -118,7 +117,7 @@ impl Subject {
     /// Has it connect to its station. BIRD does that when its protocol starts, and not again; the others try until they are.
     pub(crate) fn connect(&self, kind: Kind, links: &Links) -> io::Result<()> {
         let (Kind::Bird, Running::Other(_, folder)) = (kind, &self.running) else { return Ok(()) };
-        let mut command = links.router.command("birdcl");
+        let mut command = links.router.command(Program::Birdcl);
         command.arg("-s").arg(folder.path().join("ctl")).args(["restart", "bench"]);
         let output = command.output()?;
         if output.status.success() {
@@ -278,7 +277,7 @@ fn takes_configuration() -> io::Result<bool> {
     let folder = TempDir::with_prefix("bench-")?;
     let file = folder.path().join("conf");
     fs::write(&file, bird())?;
-    Ok(Command::new("bird").arg("-p").arg("-c").arg(file).output()?.status.success())
+    Ok(Program::Bird.command().arg("-p").arg("-c").arg(file).output()?.status.success())
 }
 
 fn bird() -> String {

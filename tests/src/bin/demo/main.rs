@@ -14,6 +14,7 @@ use std::{
 
 use clap::Parser;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use programs::Use;
 use serde_json::json;
 
 use screen::Screen;
@@ -40,6 +41,7 @@ extern "C" fn interrupt(_signal: i32) {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    Use::declare(if arguments.no_frr { &[Use::Demo] } else { &[Use::Demo, Use::Frr] });
     let action = SigAction::new(SigHandler::Handler(interrupt), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         // SAFETY: the handler does no more than to store to an atomic.

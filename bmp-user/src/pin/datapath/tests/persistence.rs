@@ -2,12 +2,13 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use aya::maps::{Map, MapData};
 use bmp_ebpf::{PIN_DENY, Pin};
+use programs::Built;
 use socket2::{Domain, SockAddr};
 
 use super::super::{Datapath, Mode, Options, bpf, detach, mounts};
@@ -327,7 +328,8 @@ fn a_bmpd_that_is_killed_leaves_its_pins_in_force_for_the_next() {
     let address = listener.local_addr().unwrap();
     world.datapath.clone().detach(false).unwrap();
     let mut child = world.router.run(|| {
-        Command::new(std::env::current_exe().unwrap())
+        Built::at(std::env::current_exe().unwrap())
+            .command()
             .args(["--exact", "pin::datapath::tests::persistence::be_a_bmpd", "--ignored", "--nocapture"])
             .env(CHILD, format!("{} {address}", world.folder.path().display()))
             .stdin(Stdio::piped())

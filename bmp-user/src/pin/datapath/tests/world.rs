@@ -14,12 +14,13 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
+use programs::Program;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::super::{Datapath, Mode, Options, Role, Target, home};
@@ -60,7 +61,7 @@ impl Namespace {
 
     pub(super) fn ip(&self, commands: &str) {
         for command in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let output = self.run(|| Command::new("ip").args(command.split_whitespace()).output().unwrap());
+            let output = self.run(|| Program::Ip.command().args(command.split_whitespace()).output().unwrap());
             assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
@@ -69,7 +70,7 @@ impl Namespace {
     pub(super) fn wait_until_up(&self) {
         let up = || {
             let shown =
-                self.run(|| Command::new("ip").args(["-oneline", "link", "show", "type", "veth"]).output().unwrap());
+                self.run(|| Program::Ip.command().args(["-oneline", "link", "show", "type", "veth"]).output().unwrap());
             String::from_utf8_lossy(&shown.stdout).matches(" state UP ").count() == 2
         };
         let begun = Instant::now();

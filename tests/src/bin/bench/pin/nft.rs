@@ -2,8 +2,10 @@
 
 use std::{
     io::{self, Write as _},
-    process::{Command, Stdio},
+    process::Stdio,
 };
+
+use programs::Program;
 
 use crate::links::{Links, STATION};
 
@@ -34,7 +36,7 @@ impl Rule {
 
 /// The version of nft, or why there is none.
 pub(crate) fn version() -> Result<String, String> {
-    let output = Command::new("nft").arg("--version").output().map_err(|error| format!("nft: {error}"))?;
+    let output = Program::Nft.command().arg("--version").output().map_err(|error| format!("nft: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let number = text.split_whitespace().find_map(|word| word.strip_prefix('v'));
     Ok(number.unwrap_or(&text).to_owned())
@@ -61,7 +63,7 @@ impl<'a> Rules<'a> {
 
     /// How many packets were counted.
     pub(crate) fn counted(&self) -> io::Result<u64> {
-        let output = self.0.router.command("nft").args(["list", "table", "inet", "bench"]).output()?;
+        let output = self.0.router.command(Program::Nft).args(["list", "table", "inet", "bench"]).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let mut words = text.split_whitespace().skip_while(|word| *word != "packets").skip(1);
         let packets = words.next().and_then(|word| word.parse().ok());
@@ -78,7 +80,7 @@ impl Drop for Rules<'_> {
 
 /// `nft -f -`.
 fn nft(links: &Links, text: &str) -> io::Result<()> {
-    let mut command = links.router.command("nft");
+    let mut command = links.router.command(Program::Nft);
     let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     // Closed when it is written.
     nft.stdin.take().ok_or_else(|| io::Error::other("nft has no input"))?.write_all(text.as_bytes())?;

@@ -1,0 +1,360 @@
+//! The table of outside programs: every program that the workspace starts and does not build, with its Debian package.
+//!
+//! A program is started through its [`Program`] and not by a string; clippy's `disallowed_methods` and a test see to that. An
+//! entry says which commands of `cargo xtask` start the program, and each command installs the packages of its programs before it
+//! builds. A program that is started for a command whose entry lacks it is refused with a panic, also where it is installed.
+//!
+//! This file has no dependencies: bmp-user's build script includes it by path.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Run, Test, Vm};
+
+/// Why programs are started: a command of `cargo xtask`, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Setup and every build.
+    Build,
+    /// `cargo xtask demo --no-frr`.
+    Demo,
+    /// FRR as the source of routes in `cargo xtask demo`.
+    Frr,
+    /// `cargo xtask run`.
+    Run,
+    /// `cargo xtask test`.
+    Test,
+    /// `cargo xtask bench`.
+    Bench,
+    /// What `cargo xtask bench` compares bmpd with, where it is installed.
+    Compare,
+    /// `cargo xtask fuzz`.
+    Fuzz,
+    /// `cargo xtask vm`.
+    Vm,
+    /// `cargo xtask bare`.
+    Bare,
+    /// `cargo xtask ci`.
+    Ci,
+}
+
+/// What a process is for, once it has said so.
+static DECLARED: OnceLock<&'static [Use]> = OnceLock::new();
+
+impl Use {
+    /// Declares what this process is for; before, and in a test, it is for [`Use::Test`]. The first declaration stays.
+    pub fn declare(uses: &'static [Self]) {
+        let _ = DECLARED.set(uses);
+    }
+
+    /// The uses that are parts of this one.
+    const fn parts(self) -> &'static [Self] {
+        match self {
+            Build => &[Build],
+            Demo => &[Demo, Build],
+            Frr => &[Frr],
+            Run => &[Run, Build],
+            Test => &[Test, Build, Demo, Frr, Run, Fuzz, Vm],
+            Bench => &[Bench, Build],
+            Compare => &[Compare],
+            Fuzz => &[Fuzz, Build],
+            // The tests that run in the machine start the programs of all tests.
+            Vm => &[Vm, Test, Build],
+            Bare => &[Bare, Build],
+            Ci => &[Ci, Test, Build, Demo, Frr, Run, Fuzz, Vm, Bare],
+        }
+    }
+
+    /// The programs that are started for any of `uses`, in the order of the table.
+    pub fn programs(uses: &[Self]) -> impl Iterator<Item = Program> {
+        Program::ALL.iter().copied().filter(|program| program.is_for(uses))
+    }
+
+    /// The Debian packages of these programs, in the order of the alphabet.
+    pub fn packages(uses: &[Self]) -> Vec<&'static str> {
+        let mut packages: Vec<_> = Self::programs(uses).flat_map(|program| program.entry().packages).copied().collect();
+        packages.sort_unstable();
+        packages.dedup();
+        packages
+    }
+}
+
+struct Entry {
+    /// A name to look for in the path, or an absolute path.
+    file: &'static str,
+    packages: &'static [&'static str],
+    uses: &'static [Use],
+}
+
+macro_rules! programs {
+    ($($name:ident = $file:literal of $packages:expr, for $uses:expr;)*) => {
+        /// A program that is not built here.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Program {
+            $(#[doc = concat!("`", $file, "`")] $name,)*
+        }
+
+        impl Program {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            const fn entry(self) -> Entry {
+                match self {
+                    $(Self::$name => Entry { file: $file, packages: &$packages, uses: &$uses },)*
+                }
+            }
+        }
+    };
+}
+
+// Without a package: what rustup or setup brings, and what a host has or does without (sudo, systemd).
+programs! {
+    AptCache = "apt-cache" of ["apt"], for [Vm];
+    AptConfig = "apt-config" of ["apt"], for [Bare];
+    AptGet = "apt-get" of ["apt"], for [Build];
+    Bgpd = "/usr/lib/frr/bgpd" of ["frr"], for [Frr, Test, Compare];
+    Bird = "bird" of ["bird2"], for [Test, Compare];
+    Birdc = "birdc" of ["bird2"], for [Test];
+    Birdcl = "birdcl" of ["bird2"], for [Compare];
+    BpfLinker = "bpf-linker" of [], for [Build];
+    Cargo = "cargo" of [], for [Build];
+    CargoDeny = "cargo-deny" of [], for [Ci];
+    Cc = "cc" of ["gcc", "libc6-dev"], for [Build];
+    Chroot = "chroot" of ["coreutils"], for [Bare];
+    // What libFuzzer is compiled with.
+    Cxx = "c++" of ["g++"], for [Fuzz];
+    Debootstrap = "debootstrap" of ["debootstrap"], for [Bare];
+    Depmod = "/sbin/depmod" of ["kmod"], for [Vm];
+    Dpkg = "dpkg" of ["dpkg"], for [Build];
+    DpkgDeb = "dpkg-deb" of ["dpkg"], for [Vm];
+    DpkgQuery = "dpkg-query" of ["dpkg"], for [Build];
+    Env = "env" of ["coreutils"], for [Build];
+    Ethtool = "ethtool" of ["ethtool"], for [Demo, Test, Bench];
+    Git = "git" of ["git"], for [Bare];
+    Gobgp = "gobgp" of ["gobgpd"], for [Test];
+    Gobgpd = "gobgpd" of ["gobgpd"], for [Test, Compare];
+    Install = "install" of ["coreutils"], for [Build];
+    Ip = "ip" of ["iproute2"], for [Demo, Test, Bench, Vm];
+    Iperf3 = "iperf3" of ["iperf3"], for [Test];
+    Kill = "/bin/kill" of ["procps"], for [Run];
+    Ldd = "ldd" of ["libc-bin"], for [Build];
+    Modprobe = "/sbin/modprobe" of ["kmod"], for [Vm];
+    Mount = "mount" of ["mount"], for [Vm];
+    Nft = "nft" of ["nftables"], for [Test, Compare];
+    Pmbmpd = "pmbmpd" of ["pmacct"], for [Test];
+    Qemu = "qemu-system-x86_64" of ["qemu-system-x86"], for [Vm];
+    Rm = "rm" of ["coreutils"], for [Build];
+    Rustc = "rustc" of [], for [Build];
+    Rustup = "rustup" of [], for [Build];
+    Setpriv = "setpriv" of ["util-linux"], for [Test];
+    Sh = "sh" of ["dash"], for [Test, Vm];
+    Sleep = "sleep" of ["coreutils"], for [Test];
+    Sudo = "sudo" of [], for [Build];
+    Systemctl = "systemctl" of [], for [Build];
+    Tar = "tar" of ["tar"], for [Vm];
+    Tc = "tc" of ["iproute2"], for [Test];
+    Tshark = "tshark" of ["tshark"], for [Test];
+    Valgrind = "valgrind" of ["valgrind"], for [Test, Bench];
+    Vtysh = "vtysh" of ["frr"], for [Frr, Test];
+    Xz = "xz" of ["xz-utils"], for [Vm];
+    Zstd = "zstd" of ["zstd"], for [Vm];
+}
+
+impl Program {
+    /// A command that starts it.
+    ///
+    /// # Panics
+    /// If the table does not say that it is started for what this process is for: then it would not be installed elsewhere.
+    pub fn command(self) -> Command {
+        start(self.file())
+    }
+
+    /// Its name, or its absolute path, as an argument of another program that starts it.
+    ///
+    /// # Panics
+    /// As [`Self::command`].
+    pub fn file(self) -> &'static str {
+        let uses = DECLARED.get().copied().unwrap_or(&[Test]);
+        assert!(
+            self.is_for(uses),
+            "`{}` is started for {uses:?}, and its entry in the table of programs (xtask/src/programs.rs) does not say so",
+            self.entry().file
+        );
+        self.entry().file
+    }
+
+    /// Its name, for messages.
+    pub const fn name(self) -> &'static str {
+        self.entry().file
+    }
+
+    /// Its Debian packages; none where it does not come from one.
+    pub const fn packages(self) -> &'static [&'static str] {
+        self.entry().packages
+    }
+
+    /// Where it is on this host.
+    pub fn find(self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // An absolute path replaces the folder that it is joined to.
+        std::env::split_paths(&path).map(|folder| folder.join(self.entry().file)).find(|file| file.is_file())
+    }
+
+    fn is_for(self, uses: &[Use]) -> bool {
+        uses.iter().flat_map(|wanted| wanted.parts()).any(|part| self.entry().uses.contains(part))
+    }
+}
+
+impl AsRef<OsStr> for Program {
+    fn as_ref(&self) -> &OsStr {
+        self.file().as_ref()
+    }
+}
+
+impl From<Program> for Command {
+    fn from(program: Program) -> Self {
+        program.command()
+    }
+}
+
+/// A program that was built here, or that was found on this host: an absolute path, so that it is not one that must be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built(PathBuf);
+
+impl Built {
+    /// The program with this path.
+    ///
+    /// # Panics
+    /// If the path is not absolute: a name would be looked for among what is installed.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        assert!(
+            path.is_absolute(),
+            "`{}` is no path of a program that was built: it has an entry in the table",
+            path.display()
+        );
+        Self(path)
+    }
+
+    /// A command that starts it.
+    pub fn command(&self) -> Command {
+        start(&self.0)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<OsStr> for Built {
+    fn as_ref(&self) -> &OsStr {
+        self.0.as_ref()
+    }
+}
+
+impl From<Built> for Command {
+    fn from(built: Built) -> Self {
+        built.command()
+    }
+}
+
+/// The compiler that cargo names to the program that it starts in the compiler's place.
+pub fn compiler(named: OsString) -> Command {
+    start(named)
+}
+
+#[expect(clippy::disallowed_methods, reason = "every program is started here: as an entry of the table, or as built")]
+fn start(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_a_command_installs_is_what_it_starts() {
+        let demo = Use::packages(&[Demo, Frr]);
+        for package in ["ethtool", "frr", "iproute2"] {
+            assert!(demo.contains(&package), "{demo:?}");
+        }
+        assert!(!Use::packages(&[Demo]).contains(&"frr"));
+        assert!(!Use::packages(&[Bench]).contains(&"frr"), "what bmpd is compared with is measured where it is there");
+        for package in demo {
+            assert!(
+                Use::packages(&[Test]).contains(&package),
+                "the tests start the lab of the demonstration: {package}"
+            );
+        }
+        let test = Use::packages(&[Test]);
+        assert!(test.contains(&"qemu-system-x86") && test.contains(&"g++"), "{test:?}");
+    }
+
+    #[test]
+    #[should_panic(expected = "`debootstrap` is started for [Test]")]
+    fn a_program_that_the_tests_do_not_install_is_not_started_in_a_test() {
+        Program::Debootstrap.command();
+    }
+
+    #[test]
+    #[should_panic(expected = "`ip` is no path")]
+    fn an_outside_program_cannot_be_passed_off_as_built() {
+        Built::at("ip");
+    }
+
+    #[test]
+    fn the_package_of_an_entry_holds_its_program() {
+        let packages = Use::packages(&[Test]);
+        let query =
+            Program::DpkgQuery.command().args(["-W", "-f", "${db:Status-Abbrev}${Package}\n"]).args(packages).output();
+        // Elsewhere than on Debian there is nothing to ask.
+        let Ok(output) = query else { return };
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_installed = |package: &&str| said.lines().any(|line| line.strip_prefix("ii ") == Some(*package));
+        let asked = Use::programs(&[Test]).filter(|program| !program.packages().is_empty());
+        let installed = asked.filter(|program| program.packages().iter().all(is_installed));
+        let absent: Vec<_> = installed.filter(|program| program.find().is_none()).collect();
+        assert_eq!(absent, []);
+    }
+
+    #[test]
+    fn every_program_is_started_through_the_table() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut sources = Vec::new();
+        for package in ["bmp-ebpf", "bmp-user", "tests", "xtask"] {
+            collect(&root.join(package), &mut sources);
+        }
+        assert!(sources.len() > 100, "the sources are not where they were");
+        // Written so that this file does not hold the words.
+        let forbidden =
+            [["Command", "::new("].concat(), ["process", "::Command::from"].concat(), ["exec", "vp("].concat()];
+        let table = root.join(file!());
+        assert!(sources.contains(&table));
+        for source in sources.iter().filter(|source| **source != table) {
+            let text = fs::read_to_string(source).unwrap();
+            for words in &forbidden {
+                assert!(!text.contains(words.as_str()), "{} starts a program by `{words}`", source.display());
+            }
+        }
+        let here = fs::read_to_string(&table).unwrap();
+        assert_eq!(here.matches(&forbidden[0]).count(), 1, "the table starts programs in one place");
+    }
+
+    fn collect(folder: &Path, sources: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                collect(&path, sources);
+            } else if path.extension() == Some("rs".as_ref()) {
+                sources.push(path);
+            }
+        }
+    }
+}
