@@ -225,7 +225,7 @@ fn what_a_relay_takes_and_what_is_kept_of_it_is_shown() {
     let feed: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
     let counts = |names: &[&str]| names.iter().map(|name| number(&feed[name])).collect::<Vec<_>>();
     assert_eq!(counts(&["peers", "ribs", "routes", "frames", "unannounced"]), [1, 3, 7, 9, 1]);
-    assert_eq!(counts(&["malformed", "treated_as_withdrawn", "incomplete", "unknown_family"]), [0; 4]);
+    assert_eq!(counts(&["malformed", "malformed_attributes", "as_size", "incomplete", "unknown_family"]), [0; 5]);
     let by_rib = |view: &str| {
         let ribs = feed["by_rib"].as_array().expect("a list");
         let rib = ribs.iter().find(|rib| rib["view"] == view && rib["family"] == "IPv4 unicast").expect("it is there");

@@ -5,7 +5,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Counts, Shared,
+    Counts, Shared, Trouble,
     compose::Frames,
     journal::{About, Run},
     peers::{ConnectionId, Incarnation},
@@ -35,6 +35,8 @@ pub struct InputTotals {
     pub bytes: u64,
     /// Route Monitoring frames among them for peers that were not announced, or that another connection announced since.
     pub unannounced: u64,
+    /// What could not be taken for what it should be, by kind: [`Trouble::errors`] of it are errors of the input.
+    pub trouble: Trouble,
 }
 
 impl Input {
@@ -104,7 +106,7 @@ impl Input {
         let (bytes, block) =
             if length < block / 2 { (Bytes::copy_from_slice(&bytes), length) } else { (bytes, block.max(length)) };
         let mut state = self.shared.state();
-        let unannounced = state.trouble.unannounced;
+        let before = state.trouble;
         // A Peer Up may need a Peer Down before it.
         let counts = if peer_up || state.holds() {
             self.commit_news(&mut state, &bytes)
@@ -122,7 +124,8 @@ impl Input {
         };
         self.totals.frames += counts.total();
         self.totals.bytes += length as u64;
-        self.totals.unannounced += state.trouble.unannounced - unannounced;
+        self.totals.trouble.add(state.trouble - before);
+        self.totals.unannounced = self.totals.trouble.unannounced;
     }
 
     /// Appends of these frames those that say something new, which are all of them unless peers say again what they said before their input went

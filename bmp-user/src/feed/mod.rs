@@ -29,6 +29,7 @@ mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod update;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +42,7 @@ pub use input::{Held, Input, InputTotals};
 pub use rib::View;
 pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
 pub use shown::{PeerRibs, Refused, RibRoutes};
-pub use state::Trouble;
+pub use trouble::Trouble;
 
 use journal::{Journal, Position};
 use state::State;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::{
-    Counts,
+    Counts, Trouble,
     attributes::Attributes,
     journal::About,
     peers::{ConnectionId, Gone, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
@@ -23,21 +23,6 @@ use crate::wire::{
     bgp::{Family, Update},
     bmp::{COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerKey, peer_flags},
 };
-
-/// How often something came in that could not be taken for what it should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Trouble {
-    /// Route Monitoring frames of peers that were never announced, or that another connection of the input announced since.
-    pub unannounced: u64,
-    /// UPDATEs in which the routes could not be told, or not all (RFC 7606 §5.3): they are passed on, and what could not be told is not stored.
-    pub malformed: u64,
-    /// UPDATEs whose attributes are malformed: they are passed on, their routes are treated as withdrawn (RFC 7606 §2).
-    pub treated_as_withdrawn: u64,
-    /// UPDATEs that lack a well-known attribute: they are passed on, and their routes stored as they are.
-    pub incomplete: u64,
-    /// UPDATEs with routes of a family whose NLRI have a form that is not known: they are passed on, but not stored.
-    pub unknown_family: u64,
-}
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -442,7 +427,8 @@ impl State {
         let view = view_of(header.key.peer_type, header.flags);
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
         let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
-        let Ok(update) = Update::parse(message, if two_byte { 2 } else { 4 }) else {
+        let as_size = if two_byte { 2 } else { 4 };
+        let Ok(update) = Update::parse(message, as_size) else {
             trouble.malformed += 1;
             return Some(Applied::new(About::Mixed(life, view), true));
         };
@@ -472,12 +458,8 @@ impl State {
             let news = hand.news || !again;
             return Some(Applied { complete, ..Applied::new(About::Routes(life, view, family), news) });
         }
-        let well_formed = !update.is_malformed(hand.life.internal);
-        if !well_formed {
-            hand.trouble.treated_as_withdrawn += 1;
-        }
-        // The router has the route, whatever it left out when it told of it.
-        hand.trouble.incomplete += u64::from(update.missing.is_some());
+        // The router has the route, whatever is wrong with what it tells of it.
+        hand.trouble.count_attributes(&update, message, as_size, hand.life.internal);
         if !update.withdrawn.is_empty() {
             hand.withdraw(Family::IPV4_UNICAST, update.withdrawn);
         }
@@ -485,11 +467,11 @@ impl State {
             hand.withdraw(unreach.family, unreach.nlri);
         }
         if !update.nlri.is_empty() {
-            let set = well_formed.then(|| hand.attributes.of_nlri(&update, two_byte));
+            let set = hand.attributes.of_nlri(&update, two_byte);
             hand.announce(Family::IPV4_UNICAST, update.nlri, set);
         }
         if let Some(reach) = update.reach {
-            let set = well_formed.then(|| hand.attributes.of_reach(&update, &reach, two_byte));
+            let set = hand.attributes.of_reach(&update, &reach, two_byte);
             hand.announce(reach.family, reach.nlri, set);
         }
         let Hand { families, news, .. } = hand;

@@ -9,7 +9,8 @@ use super::{
     blocks::NONE,
     peers::{Incarnation, Latest, negotiated},
     rib::{Common, EndOfRib, Outcome, Rib, TOMBSTONE, Time, View},
-    state::{Trouble, Withdrawal},
+    state::Withdrawal,
+    trouble::Trouble,
 };
 use crate::wire::{
     bgp::{Family, Form, nlri},
@@ -116,23 +117,17 @@ impl Hand<'_> {
         }
     }
 
-    /// Announces routes with a set that has one use for them, which is given back; without one they are treated as withdrawn.
-    pub(super) fn announce(&mut self, family: Family, items: &[u8], set: Option<u32>) {
-        let number = self.rib(family, set.is_some()).filter(|number| self.is_well_formed(*number, items));
-        match (number, set) {
-            (None, None) => {}
-            (None, Some(set)) => self.attributes.release(set),
-            (Some(_), None) => self.withdraw(family, items),
-            (Some(number), Some(set)) => {
-                let common = Common { attributes: set, time: self.time, flags: self.header.flags };
-                let Self { ribs, changed, again, attributes, news, .. } = self;
-                // An announcement leaves no withdrawal to be kept.
-                ribs[number].announce(items, common, *changed, *again, attributes, |outcome| {
-                    *news |= outcome != Outcome::Same;
-                });
-                self.attributes.release(set);
-            }
+    /// Announces routes with a set that has one use for them, which is given back.
+    pub(super) fn announce(&mut self, family: Family, items: &[u8], set: u32) {
+        debug_assert_ne!(set, NONE);
+        if let Some(number) = self.rib(family, true).filter(|number| self.is_well_formed(*number, items)) {
+            let common = Common { attributes: set, time: self.time, flags: self.header.flags };
+            let Self { ribs, changed, again, attributes, news, .. } = self;
+            // An announcement leaves no withdrawal to be kept.
+            ribs[number].announce(items, common, *changed, *again, attributes, |outcome| {
+                *news |= outcome != Outcome::Same;
+            });
         }
-        debug_assert_ne!(set, Some(NONE));
+        self.attributes.release(set);
     }
 }

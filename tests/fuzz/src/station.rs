@@ -141,9 +141,6 @@ impl Peer {
             }
             return;
         }
-        // RFC 7606 §2: what comes with malformed attributes is withdrawn.
-        let first = self.ups.first().and_then(|first| peer_up(first));
-        let good = !update.is_malformed(first.is_none_or(|up| up.is_internal()));
         self.withdraw(view, Family::IPV4_UNICAST, update.withdrawn);
         if let Some(unreach) = update.unreach {
             self.withdraw(view, unreach.family, unreach.nlri);
@@ -151,10 +148,6 @@ impl Peer {
         let reach = update.reach.map(|reach| (reach.family, reach.nlri, true));
         for (family, items, in_reach) in [Some((Family::IPV4_UNICAST, update.nlri, false)), reach].into_iter().flatten()
         {
-            if !good {
-                self.withdraw(view, family, items);
-                continue;
-            }
             for (name, nlri) in self.routes_in(view, family, items) {
                 let attributes = attributes_of(&update, in_reach);
                 let time = (header.seconds, header.microseconds);

@@ -264,17 +264,12 @@ impl Truth {
                         routes.remove(&(route.prefix, path(route)));
                         known.stale.remove(&(view, family, (route.prefix, path(route))));
                     }
-                    if !announced.is_empty() && *set != world::MALFORMED_SET {
+                    if !announced.is_empty() {
                         known.made.insert((view, family));
                     }
                     for route in announced {
                         known.stale.remove(&(view, family, (route.prefix, path(route))));
-                        let name = (route.prefix, path(route));
-                        if *set == world::MALFORMED_SET {
-                            routes.remove(&name);
-                        } else {
-                            routes.insert(name, world::said(*set, family, route.variant));
-                        }
+                        routes.insert((route.prefix, path(route)), world::said(*set, family, route.variant));
                     }
                     let (withdrawn, announced) = (withdrawn.clone(), announced.clone());
                     update.push(Part { family, withdrawn, announced });

@@ -22,7 +22,7 @@ pub(super) const ADD_PATH_PEER: u8 = 1;
 pub(super) const LOC_RIB_PEER: u8 = 3;
 /// The peer that is never announced.
 pub(super) const UNANNOUNCED_PEER: u8 = 4;
-/// The set of attributes that is malformed: whatever has it is withdrawn (RFC 7606 §2).
+/// The set of attributes that is malformed. Routes are kept with it all the same.
 pub(super) const MALFORMED_SET: u8 = 4;
 /// There is no such origin (RFC 7606 §7.1).
 const NO_ORIGIN: u8 = 9;
@@ -348,8 +348,6 @@ impl Reader {
         let message = &frame.bytes()[COMMON_HEADER + PER_PEER_HEADER..];
         assert!(message.len() <= 4096, "a message of {} bytes", message.len());
         let update = Update::parse(message, 4).expect("an UPDATE");
-        let malformed = attributes_of(update.attributes).contains(&(0x40, 1, vec![NO_ORIGIN]));
-        assert_eq!(update.malformed.is_some(), malformed);
         let peer = self.peers.entry(number).or_default();
         if let Some(family) = update.end_of_rib() {
             peer.ends.insert((view, family));
@@ -373,11 +371,7 @@ impl Reader {
             }
             let routes = peer.ribs.entry((view, family)).or_default();
             for (name, variant) in names(number, family, items) {
-                if malformed {
-                    routes.remove(&name);
-                } else {
-                    routes.insert(name, (all.clone(), variant));
-                }
+                routes.insert(name, (all.clone(), variant));
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::survey::as_size;
 use crate::wire::{
-    bgp::{Family, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, update_header},
+    bgp::{self, Family, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, update_header},
     mrt::{self, Attributes, attribute_type},
 };
 
@@ -75,6 +76,11 @@ impl Pending {
         self.nlri.put_slice(route.nlri);
     }
 
+    /// Whether AS paths of what is here have 4-octet numbers: as the path itself shows, or else as it is said.
+    pub(super) fn as4(&self, said: bool) -> bool {
+        has_as4(&self.attributes, said)
+    }
+
     /// The UPDATE of all that is here, which is then empty. Nothing if it is.
     pub(super) fn take(&mut self, out: &mut BytesMut) -> Result<(), Unfit> {
         let Some(family) = self.family.take() else { return Ok(()) };
@@ -84,6 +90,13 @@ impl Pending {
         self.nlri.clear();
         outcome
     }
+}
+
+/// Whether the AS path among these attributes has 4-octet numbers: as the path itself shows, or else as it is said.
+pub(super) fn has_as4(attributes: &[u8], said: bool) -> bool {
+    let mut all = bgp::attributes(attributes).flatten();
+    let path = all.find(|attribute| attribute.kind == bgp::attribute_type::AS_PATH);
+    path.map_or(said, |path| bgp::as_path_size(path.value, as_size(said)) == 4)
 }
 
 /// Appends an UPDATE that announces these NLRI.

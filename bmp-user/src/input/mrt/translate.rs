@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     peers::{Collector, Peers, Time},
-    snapshot::{Pending, Route, Unfit, end_of_rib},
+    snapshot::{Pending, Route, Unfit, end_of_rib, has_as4},
     survey::{Direction, Identity, Survey, as_size},
 };
 use crate::wire::{
@@ -165,7 +165,7 @@ impl Translator {
         let outcome = if peer.pending.takes(route) {
             Ok(())
         } else {
-            let header = peer.header(peer.traits.as4, (peer.pending.originated, 0));
+            let header = peer.header(peer.pending.as4(peer.traits.as4), (peer.pending.originated, 0));
             self.scratch.clear();
             let taken = peer.pending.take(&mut self.scratch);
             if taken.is_ok() {
@@ -187,7 +187,7 @@ impl Translator {
     fn flush(&mut self) -> Result<(), Refused> {
         let mut outcome = Ok(());
         for peer in self.peers.iter_mut().filter(|peer| !peer.pending.is_empty()) {
-            let header = peer.header(peer.traits.as4, (peer.pending.originated, 0));
+            let header = peer.header(peer.pending.as4(peer.traits.as4), (peer.pending.originated, 0));
             self.scratch.clear();
             match peer.pending.take(&mut self.scratch) {
                 Ok(()) => {
@@ -224,7 +224,8 @@ impl Translator {
                     return Err(Refused::Mixed(family));
                 }
                 peer.bring_up(&mut self.out, &collector, time)?;
-                let mut header = peer.header(message.as4, time);
+                let as4 = update.map_or(message.as4, |update| has_as4(update.attributes, message.as4));
+                let mut header = peer.header(as4, time);
                 if local {
                     // What was sent has passed all policy (RFC 8671 §4).
                     header.flags |= peer_flags::ADJ_RIB_OUT | peer_flags::POST_POLICY;

@@ -153,6 +153,12 @@ fn is_as_path(mut path: &[u8], as_size: usize) -> bool {
     path.is_empty()
 }
 
+/// The size in bytes of the AS numbers in an AS_PATH: `said`, unless the path comes out even with the other size alone.
+pub fn as_path_size(path: &[u8], said: usize) -> usize {
+    let other = if said == 2 { 4 } else { 2 };
+    if !is_as_path(path, said) && is_as_path(path, other) { other } else { said }
+}
+
 /// Whether AS 0 is in an AS_PATH that is well-formed.
 pub(super) fn has_as_0(mut path: &[u8], as_size: usize) -> bool {
     while let [_, count, rest @ ..] = path {

@@ -17,7 +17,7 @@ pub mod route_refresh;
 mod tests;
 mod update;
 
-pub use attribute::{Attribute, Attributes, attribute_flags, attribute_type, attributes};
+pub use attribute::{Attribute, Attributes, as_path_size, attribute_flags, attribute_type, attributes};
 pub use capability::{Capabilities, Capability};
 pub use error::{Error, Problem};
 pub use family::Family;

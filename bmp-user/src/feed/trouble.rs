@@ -1,0 +1,67 @@
+//! What inputs sent that could not be taken for what it should be, counted by kind.
+
+use std::ops::Sub;
+
+use crate::wire::bgp::Update;
+
+/// Counts what could not be taken for what it should be. Every such message is passed on as it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// Route Monitoring frames of peers that were never announced, or that another connection of the input announced since.
+    pub unannounced: u64,
+    /// UPDATEs whose routes cannot be told apart. Where the fields of the routes are found, they are kept whole.
+    pub malformed: u64,
+    /// UPDATEs with malformed attributes (RFC 7606). Their routes are stored with the attributes as they came.
+    pub malformed_attributes: u64,
+    /// UPDATEs whose AS_PATH has AS numbers of another size than the A flag says. Their routes are stored as they came.
+    pub as_size: u64,
+    /// UPDATEs that lack a well-known attribute. Their routes are stored as they came.
+    pub incomplete: u64,
+    /// UPDATEs with routes of a family whose NLRI have a form that is not known.
+    pub unknown_family: u64,
+}
+
+impl Trouble {
+    /// How many messages are errors of the input. An unknown family, a missing attribute and a peer without a Peer Up are none: a router may have
+    /// them.
+    pub fn errors(&self) -> u64 {
+        self.malformed + self.malformed_attributes + self.as_size
+    }
+
+    /// Counts what is wrong with the attributes of an UPDATE, which was read with AS numbers of `as_size` bytes. `internal` is true for a peer of the
+    /// router's own AS.
+    pub(super) fn count_attributes(&mut self, update: &Update<'_>, message: &[u8], as_size: usize, internal: bool) {
+        self.incomplete += u64::from(update.missing.is_some());
+        if !update.is_malformed(internal) {
+            return;
+        }
+        let other_size = if as_size == 2 { 4 } else { 2 };
+        let reads_otherwise = Update::parse(message, other_size).is_ok_and(|update| !update.is_malformed(internal));
+        *if reads_otherwise { &mut self.as_size } else { &mut self.malformed_attributes } += 1;
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.unannounced += more.unannounced;
+        self.malformed += more.malformed;
+        self.malformed_attributes += more.malformed_attributes;
+        self.as_size += more.as_size;
+        self.incomplete += more.incomplete;
+        self.unknown_family += more.unknown_family;
+    }
+}
+
+/// What was counted since.
+impl Sub for Trouble {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            unannounced: self.unannounced - before.unannounced,
+            malformed: self.malformed - before.malformed,
+            malformed_attributes: self.malformed_attributes - before.malformed_attributes,
+            as_size: self.as_size - before.as_size,
+            incomplete: self.incomplete - before.incomplete,
+            unknown_family: self.unknown_family - before.unknown_family,
+        }
+    }
+}
