@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -15,7 +15,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::process::{block, cannot_start, say, unblocked};
+use crate::{
+    process::{block, cannot_start, say, unblocked},
+    progress::{BEAT, note, spoken},
+};
 
 /// Takes what asks this process to end, from its making on, and passes it on to what runs.
 pub(crate) struct Watcher {
@@ -80,9 +83,16 @@ impl Watcher {
         thread::spawn(move || read_lines(reader, &lines));
 
         let mut stopped = false;
+        let (start, mut last) = (Instant::now(), Instant::now());
         loop {
-            match self.received.recv_timeout(run.silence) {
-                Ok(Event::Line(line)) => take(&line),
+            match self.received.recv_timeout(BEAT.min(run.silence)) {
+                Ok(Event::Line(line)) => {
+                    last = Instant::now();
+                    take(&line);
+                }
+                Err(RecvTimeoutError::Timeout) if last.elapsed() < run.silence => {
+                    note(format_args!("      ... {}: still running, {}", run.what, spoken(start.elapsed())));
+                }
                 Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Event::Stop(signal)) => {
                     say(format_args!("stopping {} ({signal})", run.what));
