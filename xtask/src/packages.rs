@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, path::Path, process::Command};
 
 use crate::{
-    process::{as_root, quietly, say},
+    process::{as_root, quietly, say, text},
     programs::{Program, Use},
     progress::note,
 };
@@ -16,13 +16,53 @@ const FORBID: &str = "#!/bin/sh\n# bmpd: cargo xtask is installing packages and 
 
 /// Whether this host installs packages as Debian does, and what it calls itself.
 pub(crate) fn host() -> (bool, String) {
+    let name = release("PRETTY_NAME").unwrap_or_else(|| "an unknown system".to_owned());
+    (release("ID").is_some_and(|id| id == "debian"), name)
+}
+
+/// The codename of this host's release: `bookworm`.
+pub(crate) fn codename() -> Option<String> {
+    release("VERSION_CODENAME")
+}
+
+/// A field of os-release(5).
+fn release(name: &str) -> Option<String> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let field = |name: &str| {
-        let value = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        value.map(|value| value.trim_matches('"').to_owned())
-    };
-    let name = field("PRETTY_NAME").unwrap_or_else(|| "an unknown system".to_owned());
-    (field("ID").is_some_and(|id| id == "debian"), name)
+    let value = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value.map(|value| value.trim_matches('"').to_owned())
+}
+
+/// Where this host gets Debian's packages from.
+pub(crate) struct Archives {
+    /// The archive itself.
+    pub(crate) debian: String,
+    security: String,
+}
+
+impl Archives {
+    /// Those that its apt uses; Debian's own where it uses none.
+    pub(crate) fn of_host() -> anyhow::Result<Self> {
+        let format = ["--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"];
+        let targets = text(Program::AptGet.command().arg("indextargets").args(format))?;
+        let find = |label: &str, default: &str| {
+            let found = targets.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(' '));
+            found.unwrap_or(default).trim_end_matches('/').to_owned()
+        };
+        Ok(Self {
+            debian: find("Debian", "http://deb.debian.org/debian"),
+            security: find("Debian-Security", "http://deb.debian.org/debian-security"),
+        })
+    }
+
+    /// A file of sources (sources.list(5)) of a suite. A release has updates and a security archive; testing has neither.
+    pub(crate) fn sources(&self, suite: &str) -> String {
+        let Self { debian, security } = self;
+        let main = format!("deb {debian} {suite} main\n");
+        if suite == "testing" {
+            return main;
+        }
+        format!("{main}deb {debian} {suite}-updates main\ndeb {security} {suite}-security main\n")
+    }
 }
 
 /// Those of `wanted` that are not wholly installed.

@@ -17,6 +17,7 @@ use crate::{
     packages,
     process::{cargo, is_root, say, target_dir},
     programs::{Program, Use},
+    progress::Steps,
     setup::setup,
     vm,
     watch::{End, Run, Watcher},
@@ -45,7 +46,18 @@ pub(crate) struct Arguments {
 /// Fails where a test failed, did not finish, or none ran at all.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
+    let long = arguments.soak && arguments.filter.is_none();
+    let about = match (long, &arguments.filter) {
+        (true, _) => "many hours",
+        (false, None) => "about half an hour on two cores the first time, a quarter of an hour once built",
+        (false, Some(_)) => "some minutes",
+    };
+    let names =
+        ["packages", "eBPF toolchain", "build and tests on this host", "tests in the virtual machine", "fuzz targets"];
+    let mut steps = Steps::announce("cargo xtask test", about, &names);
+    steps.begin();
     packages::require(&[Use::Test])?;
+    steps.begin();
     setup()?;
     let no_machine = vm::impossible();
     if !is_root() {
@@ -54,9 +66,11 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let skipped = target_dir()?.join("skipped-tests.txt");
     fs::write(&skipped, "").with_context(|| format!("cannot write {}", skipped.display()))?;
 
+    steps.begin();
     let watcher = Watcher::new()?;
     let mut summary = if no_machine.is_none() { Summary::without(vm::PREFIX) } else { Summary::default() };
     let here = run_tests(arguments, &watcher, &skipped, &mut summary)?;
+    steps.begin();
     let there = match no_machine {
         Some(reason) => {
             say(format_args!("{reason}: the tests that need it are skipped"));
@@ -65,16 +79,31 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None if here == End::Stopped => Ok(End::Stopped),
         None => {
             summary.take_all();
-            let choice = vm::Choice { all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
-            let skipped = fs::read_to_string(&skipped).unwrap_or_default();
-            vm::run(&choice, &watcher, &mut summary, &skipped)
+            let mut skipped = fs::read_to_string(&skipped).unwrap_or_default();
+            let kernel = vm::Release::of_host();
+            let own = vm::Choice { kernel, all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
+            let others = if long { &vm::Release::ALL[..] } else { &[] };
+            let all = others.iter().map(|kernel| vm::Choice { kernel: *kernel, all: true, filters: &[], soak: false });
+            let mut worst = Ok(End::Success);
+            for choice in std::iter::once(own).chain(all) {
+                match vm::run(&choice, &watcher, &mut summary, &mut skipped) {
+                    Ok(End::Success) => {}
+                    Ok(End::Failure) => worst = Ok(End::Failure),
+                    ended => {
+                        worst = ended;
+                        break;
+                    }
+                }
+            }
+            worst
         }
     };
+    steps.begin();
     let fuzzed = match &there {
         // Who asks for tests by name has not asked for this.
         Ok(End::Success | End::Failure) if arguments.filter.is_none() && here != End::Stopped => {
             let effort = if arguments.soak { Effort::Soak } else { Effort::Short };
-            fuzz::all(effort, &watcher).map(|found| summary.fuzzed(&found))
+            fuzz::all(effort, &watcher).map(|found| summary.runs("fuzz", &found))
         }
         _ => Ok(End::Success),
     };

@@ -92,12 +92,12 @@ impl Summary {
         }));
     }
 
-    /// Counts what was fuzzed: each target is a test. Returns how all of it ended.
-    pub(crate) fn fuzzed(&mut self, targets: &[(String, End, Duration)]) -> End {
+    /// Counts runs of one kind, each as a test: fuzz targets, bare Debians. Returns how all of them ended.
+    pub(crate) fn runs(&mut self, kind: &str, targets: &[(String, End, Duration)]) -> End {
         let failed = || targets.iter().filter(|(_, end, _)| *end == End::Failure);
-        self.failed.extend(failed().map(|(name, ..)| format!("fuzz {name}")));
+        self.failed.extend(failed().map(|(name, ..)| format!("{kind}: {name}")));
         self.programs.push(Program {
-            name: "fuzz targets".to_owned(),
+            name: kind.to_owned(),
             passed: targets.iter().filter(|(_, end, _)| *end == End::Success).count(),
             failed: failed().count(),
             seconds: targets.iter().map(|(.., took)| took.as_secs_f64()).sum(),
@@ -201,12 +201,12 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let mut summary = summary_of(RUN.replace("FAILED", "ok").replace("1 failed", "0 failed").as_str(), "");
         let took = Duration::from_secs(2);
         let of = |name: &str, end| (name.to_owned(), end, took);
-        assert_eq!(summary.fuzzed(&[of("bmp", End::Success), of("bgp", End::Success)]), End::Success);
+        assert_eq!(summary.runs("fuzz", &[of("bmp", End::Success), of("bgp", End::Success)]), End::Success);
         assert!(summary.is_good());
         let targets = [of("bmp", End::Success), of("bgp", End::Failure), of("feed", End::Stopped)];
-        assert_eq!(summary.fuzzed(&targets), End::Stopped);
+        assert_eq!(summary.runs("fuzz", &targets), End::Stopped);
         let report = summary.report(took);
-        assert!(report.contains("fuzz targets") && report.contains("failed: fuzz bgp"), "{report}");
+        assert!(report.contains("failed: fuzz: bgp"), "{report}");
         assert!(!summary.is_good());
     }
 

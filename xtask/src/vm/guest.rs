@@ -29,7 +29,7 @@ const PATIENCE: &str = "BMPD_PATIENCE";
 const PASSED_ON: [&str; 3] = ["RUST_BACKTRACE", "RUST_TEST_THREADS", "PROPTEST_CASES"];
 
 /// With these loaded, the host's files can be mounted and output goes to the host. All others are loaded when they are asked for.
-const MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
+pub(super) const MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
 
 /// The folder that the machine writes into, as it sees it.
 const SHARE: &str = "/run/vm";

@@ -1,45 +1,74 @@
-//! Debian's kernel, taken out of its package: it is not installed, and this host does not boot it.
+//! A Debian kernel, taken out of its packages: it is not installed, and this host does not boot it.
+//!
+//! Packages differ: Debian 12 has modules in `/lib/modules` and a kernel that xz has compressed; Debian 13 has modules in
+//! `/usr/lib/modules`, each compressed, and a kernel that zstd has compressed; testing has split the package. What is unpacked looks
+//! the same for all: `lib/modules/RELEASE`, uncompressed, and `vmlinux`.
 
 use std::{
     fs::{self, File},
     io::Write as _,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, bail};
 
+use super::{archive::Archive, guest::MODULES, release::Release};
 use crate::{
-    packages::apt,
-    process::{cannot_start, is_root, line, quietly, run, say, text},
+    process::{cannot_start, line, quietly, run, say, text},
     programs::Program,
 };
 
-/// Depends on the newest kernel that this Debian has. Not the `cloud` one, which is smaller and cannot mount a host's files (9p).
-const NEWEST: &str = "linux-image-amd64";
-
-/// The shell that mounts them.
-const BUSYBOX: &str = "busybox-static";
-
-/// What is taken of the kernel's package. Drivers of hardware are most of it, and the machine has none.
-const WANTED: [&str; 9] = [
-    "./boot/vmlinuz-*",
-    "./lib/modules/*/modules.*",
-    "./lib/modules/*/kernel/arch/x86/crypto",
-    "./lib/modules/*/kernel/crypto",
-    "./lib/modules/*/kernel/drivers/char",
-    "./lib/modules/*/kernel/drivers/net",
-    "./lib/modules/*/kernel/drivers/virtio",
-    "./lib/modules/*/kernel/lib",
-    "./lib/modules/*/kernel/net",
+/// What is taken of a kernel's modules. Drivers of hardware are most of them, and the machine has none.
+const WANTED: [&str; 11] = [
+    "arch/x86/crypto",
+    "crypto",
+    "drivers/char",
+    "drivers/net",
+    "drivers/virtio",
+    "fs/9p",
+    "fs/fscache",
+    "fs/netfs",
+    "fs/overlayfs",
+    "lib",
+    "net",
 ];
-const WANTED_FILE_SYSTEMS: [&str; 4] = [
-    "./lib/modules/*/kernel/fs/9p",
-    "./lib/modules/*/kernel/fs/fscache",
-    "./lib/modules/*/kernel/fs/netfs",
-    "./lib/modules/*/kernel/fs/overlayfs",
-];
-const UNWANTED: [&str; 2] = ["--exclude=*/drivers/net/ethernet", "--exclude=*/drivers/net/wireless"];
+const UNWANTED: [&str; 2] = ["drivers/net/ethernet", "drivers/net/wireless"];
+
+/// How a kernel or a module is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    Xz,
+    Zstd,
+}
+
+impl Compression {
+    const ALL: [Self; 2] = [Self::Xz, Self::Zstd];
+
+    fn magic(self) -> &'static [u8] {
+        match self {
+            Self::Xz => b"\xfd7zXZ\0",
+            Self::Zstd => b"\x28\xb5\x2f\xfd",
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Xz => "xz",
+            Self::Zstd => "zst",
+        }
+    }
+
+    /// The program that uncompresses it.
+    fn command(self) -> Command {
+        match self {
+            Self::Xz => Program::Xz,
+            Self::Zstd => Program::Zstd,
+        }
+        .command()
+    }
+}
 
 /// A kernel that is ready to boot.
 pub(super) struct Kernel {
@@ -49,16 +78,19 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// The one that is there, or else the newest there is. Without its folder, the next run takes a new one.
-    pub(super) fn get(folder: &Path) -> anyhow::Result<Self> {
-        let there = folder.join("kernel");
+    /// The one of `release` that is there, or else the newest that this release has. Without its folder, the next run takes a new
+    /// one.
+    pub(super) fn get(folder: &Path, release: Release) -> anyhow::Result<Self> {
+        let there = folder.join(format!("kernel-{release}"));
         if !there.is_dir() {
-            let draft = folder.join("kernel.new");
+            let draft = folder.join(format!("kernel-{release}.new"));
             if draft.exists() {
                 fs::remove_dir_all(&draft).with_context(|| format!("cannot remove {}", draft.display()))?;
             }
             fs::create_dir_all(&draft).with_context(|| format!("cannot make {}", draft.display()))?;
-            make(&draft)?;
+            make(&draft, release)?;
+            // One that could not mount the host's files is not kept.
+            Self::in_folder(draft.clone())?.modules_for(&MODULES)?;
             fs::rename(&draft, &there).with_context(|| format!("cannot rename {}", draft.display()))?;
         }
         Self::in_folder(there)
@@ -112,83 +144,150 @@ fn inserted(shown: &str) -> Vec<PathBuf> {
 }
 
 /// Fetches the packages and unpacks what is wanted of them.
-fn make(folder: &Path) -> anyhow::Result<()> {
-    let debs = folder.join("packages");
-    fs::create_dir(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
-    // Lists that are too old name packages that are there no more.
-    if fetch(&debs).is_err() {
-        quietly(apt().args(["update", "-qq"]))?;
-        fetch(&debs)?;
+fn make(folder: &Path, release: Release) -> anyhow::Result<()> {
+    let apt = folder.join("apt");
+    say(format_args!("fetching the list of packages of Debian {release}"));
+    let archive = Archive::open(&apt, release)?;
+    let names = archive.wanted()?;
+    say(format_args!("fetching the Debian packages {}, to be unpacked below {}", names.join(" "), folder.display()));
+    for deb in archive.download(&names)? {
+        unpack(&deb, folder)?;
     }
-    for deb in fs::read_dir(&debs).context("cannot read what was fetched")?.flatten() {
-        let kernel = deb.file_name().to_string_lossy().starts_with("linux-image");
-        if kernel {
-            unpack(&deb.path(), folder, &[&WANTED[..], &WANTED_FILE_SYSTEMS].concat())?
-        } else {
-            unpack(&deb.path(), folder, &["./bin/busybox"])?;
-        }
-    }
-    fs::remove_dir_all(&debs).context("cannot remove what was fetched")?;
+    fs::remove_dir_all(&apt).context("cannot remove what was fetched")?;
+    uncompress_modules(&folder.join("lib/modules"))?;
     let Kernel { release, .. } = Kernel::in_folder(folder.to_owned())?;
-    uncompress(&folder.join("boot").join(format!("vmlinuz-{release}")), &folder.join("vmlinux"))?;
+    let images = [format!("boot/vmlinuz-{release}"), format!("lib/modules/{release}/vmlinuz")];
+    let image = images.iter().map(|image| folder.join(image)).find(|image| image.exists());
+    let image = image.with_context(|| format!("the packages hold no kernel {release}"))?;
+    uncompress_image(&image, &folder.join("vmlinux"))?;
+    // A later kmod looks there.
+    fs::create_dir_all(folder.join("usr"))
+        .and_then(|()| symlink("../lib", folder.join("usr/lib")))
+        .context("cannot link usr/lib")?;
     run(Program::Depmod.command().arg("-b").arg(folder).arg(&release))
 }
 
-fn fetch(folder: &Path) -> anyhow::Result<()> {
-    let depends = text(Program::AptCache.command().args(["depends", "--important", NEWEST]))?;
-    let kernel = depended(&depends).with_context(|| format!("apt knows no {NEWEST}"))?;
-    say(format_args!("fetching the Debian packages {kernel} and {BUSYBOX}, to be unpacked below {}", folder.display()));
-    let mut download = Program::AptGet.command();
-    download.current_dir(folder).args(["download", "-qq", "-o", "Acquire::Retries=3"]);
-    if is_root() {
-        // The user that apt would become may not write here.
-        download.args(["-o", "APT::Sandbox::User=root"]);
+/// Whether a file of a package is wanted: the kernel, a module for the machine, what depmod reads, the shell.
+fn is_wanted(path: &str) -> bool {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    let path = path.strip_prefix("usr/").unwrap_or(path);
+    if path.starts_with("boot/vmlinuz-") || path == "bin/busybox" {
+        return true;
     }
-    quietly(download.args([kernel, BUSYBOX]))
+    let Some((_, path)) = path.strip_prefix("lib/modules/").and_then(|path| path.split_once('/')) else { return false };
+    let Some(module) = path.strip_prefix("kernel/") else { return path == "vmlinuz" || path.starts_with("modules.") };
+    let is_below = |folder: &&str| module.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
+    !module.ends_with('/') && WANTED.iter().any(is_below) && !UNWANTED.iter().any(is_below)
 }
 
-/// The kernel that a meta-package depends on, in the words of `apt-cache depends`.
-fn depended(shown: &str) -> Option<&str> {
-    shown.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).filter(|name| name.starts_with("linux-image-"))
+/// Takes what is wanted out of a package. What it has below `/usr` is put where older packages have it.
+fn unpack(deb: &Path, folder: &Path) -> anyhow::Result<()> {
+    let names = text(tar(deb)?.arg("-t"))?;
+    let wanted: Vec<_> = names.lines().filter(|name| is_wanted(name)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let list = folder.join("wanted");
+    fs::write(&list, wanted.join("\n")).with_context(|| format!("cannot write {}", list.display()))?;
+    let mut tar = tar(deb)?;
+    tar.args(["-x", "--no-same-owner", "--no-recursion", "--transform=s,^\\./usr/,./,", "-C"])
+        .arg(folder)
+        .arg("-T")
+        .arg(&list);
+    quietly(&mut tar).with_context(|| format!("cannot unpack {}", deb.display()))?;
+    fs::remove_file(&list).with_context(|| format!("cannot remove {}", list.display()))
 }
 
-/// Takes what `patterns` name out of a package.
-fn unpack(deb: &Path, folder: &Path, patterns: &[&str]) -> anyhow::Result<()> {
-    let mut source = Program::DpkgDeb.command();
-    source.arg("--fsys-tarfile").arg(deb).stdout(Stdio::piped()).stdin(Stdio::null());
-    let mut source_child = source.spawn().with_context(|| cannot_start(&source))?;
+/// tar, on the files of a package.
+fn tar(deb: &Path) -> anyhow::Result<Command> {
+    let archive = deb.with_extension("tar");
+    if !archive.exists() {
+        let file = File::create(&archive).with_context(|| format!("cannot write {}", archive.display()))?;
+        let mut source = Program::DpkgDeb.command();
+        source.arg("--fsys-tarfile").arg(deb).stdin(Stdio::null()).stdout(file);
+        let status = source.status().with_context(|| cannot_start(&source))?;
+        if !status.success() {
+            bail!("`{}` failed: {status}", line(&source));
+        }
+    }
     let mut tar = Program::Tar.command();
-    tar.args(["-x", "--no-same-owner", "-C"]).arg(folder).args(UNWANTED).arg("--wildcards").args(patterns);
-    tar.stdin(source_child.stdout.take().map_or_else(Stdio::null, Stdio::from));
-    let unpacked = tar.status().with_context(|| cannot_start(&tar))?;
-    let read = source_child.wait().with_context(|| format!("cannot wait for `{}`", line(&source)))?;
-    if !unpacked.success() || !read.success() {
-        bail!("cannot unpack {}", deb.display());
+    tar.arg("-f").arg(archive);
+    Ok(tar)
+}
+
+/// Uncompresses all modules below a folder: the machine's first shell loads only plain ones.
+fn uncompress_modules(folder: &Path) -> anyhow::Result<()> {
+    for compression in Compression::ALL {
+        let mut files = Vec::new();
+        find(folder, compression.extension(), &mut files)?;
+        if files.is_empty() {
+            continue;
+        }
+        say(format_args!("uncompressing {} modules", files.len()));
+        let rm = if compression == Compression::Zstd { &["--rm", "-q"][..] } else { &[] };
+        for files in files.chunks(500) {
+            quietly(compression.command().arg("-d").args(rm).arg("--").args(files))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files below `folder` with this extension.
+fn find(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?.flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find(&path, extension, found)?;
+        } else if path.extension().is_some_and(|own| own == extension) {
+            found.push(path);
+        }
     }
     Ok(())
 }
 
 /// Takes the kernel out of the file that a boot loader loads, which unpacks itself.
-fn uncompress(image: &Path, to: &Path) -> anyhow::Result<()> {
+fn uncompress_image(image: &Path, to: &Path) -> anyhow::Result<()> {
     let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    let begin = xz_stream(&bytes).with_context(|| format!("{} holds nothing that xz has made", image.display()))?;
-    let file = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
-    let mut xz = Program::Xz.command();
-    xz.args(["-d", "-c", "--single-stream"]).stdin(Stdio::piped()).stdout(file);
-    let mut child = xz.spawn().with_context(|| cannot_start(&xz))?;
-    // It stops to read at the end of the stream, and says by its status whether that was there.
-    let _ = child.stdin.take().context("xz has no input")?.write_all(&bytes[begin..]);
-    let status = child.wait().context("cannot wait for xz")?;
-    if !status.success() {
-        bail!("xz cannot uncompress {}: {status}", image.display());
+    for (begin, compression) in streams(&bytes) {
+        let file = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
+        let mut command = compression.command();
+        command.args(["-d", "-c"]).stdin(Stdio::piped()).stdout(file).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| cannot_start(&command))?;
+        // What follows the stream is no part of it: the program complains, after it has written all, and may stop to read.
+        let _ = child.stdin.take().context("it has no input")?.write_all(&bytes[begin..]);
+        child.wait().with_context(|| format!("cannot wait for `{}`", line(&command)))?;
+        if is_whole_kernel(&fs::read(to).with_context(|| format!("cannot read {}", to.display()))?) {
+            return Ok(());
+        }
     }
-    Ok(())
+    bail!("{} holds no kernel that xz or zstd has compressed", image.display())
 }
 
-/// Where the first xz stream of a file begins.
-fn xz_stream(bytes: &[u8]) -> Option<usize> {
-    const MAGIC: &[u8] = b"\xfd7zXZ\0";
-    bytes.windows(MAGIC.len()).position(|window| window == MAGIC)
+/// Where compressed streams may begin. The bytes that one begins with may also be there by chance.
+fn streams(bytes: &[u8]) -> Vec<(usize, Compression)> {
+    let begins = |compression: Compression| {
+        let magic = compression.magic();
+        bytes
+            .windows(magic.len())
+            .enumerate()
+            .filter_map(move |(at, window)| (window == magic).then_some((at, compression)))
+    };
+    let mut all: Vec<_> = Compression::ALL.into_iter().flat_map(begins).collect();
+    all.sort_by_key(|(at, _)| *at);
+    all
+}
+
+/// Whether these bytes are an ELF file up to its end, where the table of its sections is (elf(5)).
+fn is_whole_kernel(bytes: &[u8]) -> bool {
+    let number = |at: usize, length: usize| {
+        let field = bytes.get(at..at + length)?;
+        Some(field.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
+    };
+    let end = || {
+        let (table, entry, entries) = (number(0x28, 8)?, number(0x3a, 2)?, number(0x3c, 2)?);
+        table.checked_add(entry * entries)
+    };
+    bytes.starts_with(b"\x7fELF\x02\x01") && end().is_some_and(|end| end > 0x40 && end <= bytes.len() as u64)
 }
 
 #[cfg(test)]
@@ -196,11 +295,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_kernel_is_what_the_meta_package_depends_on() {
-        let shown = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n";
-        assert_eq!(depended(shown), Some("linux-image-6.1.0-56-amd64"));
-        assert_eq!(depended("linux-image-amd64\n"), None);
-        assert_eq!(depended("linux-image-amd64\n  Depends: <linux-image>\n"), None);
+    fn modules_are_wanted_wherever_a_package_has_them() {
+        for path in [
+            "./boot/vmlinuz-6.1.0-56-amd64",
+            "./lib/modules/6.1.0-56-amd64/modules.order",
+            "./lib/modules/6.1.0-56-amd64/kernel/net/8021q/8021q.ko",
+            "./usr/lib/modules/6.12.1/kernel/drivers/net/veth.ko.xz",
+            "./usr/lib/modules/7.2.12/vmlinuz",
+            "./usr/bin/busybox",
+        ] {
+            assert!(is_wanted(path), "{path}");
+        }
+        for path in [
+            "./usr/lib/modules/7.2.12/kernel/net/",
+            "./lib/modules/6.1/kernel/drivers/net/ethernet/intel/e1000.ko",
+            "./lib/modules/6.1/kernel/drivers/gpu/x.ko",
+            "./usr/share/doc/busybox",
+            "./boot/config-6.1",
+        ] {
+            assert!(!is_wanted(path), "{path}");
+        }
     }
 
     #[test]
@@ -211,7 +325,20 @@ mod tests {
 
     #[test]
     fn the_compressed_kernel_is_found_behind_the_code_that_unpacks_it() {
-        assert_eq!(xz_stream(b"MZ..\xfd7zXZ\0..."), Some(4));
-        assert_eq!(xz_stream(b"MZ.."), None);
+        let both = b"MZ..\x28\xb5\x2f\xfd...\xfd7zXZ\0...";
+        assert_eq!(streams(both), [(4, Compression::Zstd), (11, Compression::Xz)]);
+        assert!(streams(b"MZ..").is_empty());
+    }
+
+    #[test]
+    fn a_kernel_that_is_cut_short_is_none() {
+        let mut kernel = b"\x7fELF\x02\x01".to_vec();
+        kernel.resize(200, 0);
+        // Two sections of 64 bytes from byte 72 on.
+        (kernel[0x28], kernel[0x3a], kernel[0x3c]) = (72, 64, 2);
+        assert!(is_whole_kernel(&kernel));
+        assert!(!is_whole_kernel(&kernel[..199]));
+        assert!(!is_whole_kernel(b"\x7fELF\x02\x01"));
+        assert!(!is_whole_kernel(&[0; 200]));
     }
 }

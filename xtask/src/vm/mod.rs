@@ -1,14 +1,16 @@
-//! `cargo xtask vm`: tests on Debian's own kernel in QEMU, which has the VRF, bond, VLAN, dummy and netem that the kernel of a
+//! `cargo xtask vm`: tests on a Debian kernel in QEMU, which has the VRF, bond, VLAN, dummy and netem that the kernel of a
 //! container or a cloud machine often lacks.
 //!
 //! The machine has no disk and no network. It sees this host's files, read-only below an overlay, so the programs that cargo has
 //! built and the daemons that the tests start are there as they are here; what it writes is gone with it. It is emulated unless
 //! told otherwise: slower, and it runs everywhere.
 
+mod archive;
 mod guest;
 mod kernel;
 mod machine;
 mod programs;
+mod release;
 
 use std::{
     env::consts::ARCH,
@@ -19,12 +21,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-pub(crate) use self::programs::PREFIX;
 use self::{guest::Guest, kernel::Kernel, machine::Accelerator};
+pub(crate) use self::{programs::PREFIX, release::Release};
 use crate::{
     packages,
     process::{say, target_dir},
     programs::Use,
+    progress::Steps,
     setup::setup,
     test::{self, Summary},
     watch::{End, Run, Watcher},
@@ -36,6 +39,9 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// What `cargo xtask vm` can be told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Whose kernel: Debian 12, 13 or testing; this host's own if nothing is said
+    #[arg(long, value_name = "DEBIAN")]
+    kernel: Option<Release>,
     /// All tests of bmpd, not only those that need the machine
     #[arg(long)]
     all: bool,
@@ -46,6 +52,8 @@ pub(crate) struct Arguments {
 
 /// Which tests are run, and how.
 pub(crate) struct Choice<'a> {
+    /// Whose kernel boots.
+    pub(crate) kernel: Release,
     /// Also those that need no machine of their own.
     pub(crate) all: bool,
     /// Only those whose name contains one of these; all where there are none.
@@ -60,12 +68,21 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(reason) = impossible() {
         bail!("{reason}");
     }
+    let kernel = arguments.kernel.unwrap_or_else(Release::of_host);
+    let mut steps = Steps::announce(
+        &format!("cargo xtask vm, on the kernel of Debian {kernel}"),
+        "about 5 minutes on two cores once built, all tests half an hour",
+        &["packages", "eBPF toolchain", "build, kernel and tests"],
+    );
+    steps.begin();
     packages::require(&[Use::Vm])?;
+    steps.begin();
     setup()?;
+    steps.begin();
     let watcher = Watcher::new()?;
     let mut summary = Summary::default();
-    let choice = Choice { all: arguments.all, filters: &arguments.filters, soak: false };
-    let end = run(&choice, &watcher, &mut summary, "")?;
+    let choice = Choice { kernel, all: arguments.all, filters: &arguments.filters, soak: false };
+    let end = run(&choice, &watcher, &mut summary, &mut String::new())?;
     say(summary.report(start.elapsed()));
     Ok(test::exit_code(&[end], &summary))
 }
@@ -80,8 +97,14 @@ pub(crate) fn impossible() -> Option<String> {
     }
 }
 
-/// Runs the chosen tests in the machine and counts them. `skipped` is what other tests have put on record as skipped.
-pub(crate) fn run(choice: &Choice<'_>, watcher: &Watcher, summary: &mut Summary, skipped: &str) -> anyhow::Result<End> {
+/// Runs the chosen tests in the machine and counts them. `skipped` is what other tests have put on record as skipped; what these
+/// tests put there is added to it.
+pub(crate) fn run(
+    choice: &Choice<'_>,
+    watcher: &Watcher,
+    summary: &mut Summary,
+    skipped: &mut String,
+) -> anyhow::Result<End> {
     let Some(programs) = programs::choose(choice, watcher)? else { return Ok(End::Stopped) };
     if programs.is_empty() {
         return Ok(End::Success);
@@ -90,7 +113,7 @@ pub(crate) fn run(choice: &Choice<'_>, watcher: &Watcher, summary: &mut Summary,
     let folder = target_dir()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let _alone = lock(&folder)?;
-    let kernel = Kernel::get(&folder)?;
+    let kernel = Kernel::get(&folder, choice.kernel)?;
     let guest = Guest::prepare(&folder, &kernel, &programs, choice, accelerator.slowness())?;
     let mut machine = machine::command(&kernel, &guest, accelerator);
     say(format_args!("booting Linux {} in QEMU ({accelerator}), for {} test programs", kernel.release, programs.len()));
@@ -105,6 +128,7 @@ pub(crate) fn run(choice: &Choice<'_>, watcher: &Watcher, summary: &mut Summary,
         say(line);
         summary.take(line, || format!("{skipped}{}", guest.skipped()));
     })?;
+    skipped.push_str(&guest.skipped());
     if !finished && end != End::Stopped {
         let console = fs::read(guest.console()).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
