@@ -5,9 +5,9 @@ use std::{env::consts::ARCH, process::ExitCode};
 use anyhow::Context as _;
 
 use crate::{
-    packages,
-    process::{cargo, run, say, target_dir, text},
-    programs::Program,
+    binaries, packages,
+    process::{cargo, is_root, run, say, target_dir, text},
+    programs::{Built, Program},
     setup::setup,
     test, toolchain,
 };
@@ -19,6 +19,7 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
     lints()?;
     kernel_lints()?;
     dependencies()?;
+    bare()?;
     say("ci: tests");
     test::command(&test::Arguments::default())
 }
@@ -58,6 +59,18 @@ fn kernel_lints() -> anyhow::Result<()> {
     let target = toolchain::target(cfg!(target_endian = "big"));
     let mut clippy = chosen.programs("clippy", ARCH, target, &target_dir()?.join("bpf"));
     run(clippy.args(["--", "-D", "warnings"]).current_dir(crate::process::root()))
+}
+
+/// The README's first command where nothing of this host is installed. It starts from the dependencies that are compiled here.
+fn bare() -> anyhow::Result<()> {
+    if !packages::host().0 || !is_root() {
+        say("ci: not tried on a bare Debian: that takes Debian and root");
+        return Ok(());
+    }
+    say("ci: the demonstration on a bare Debian");
+    binaries::release(&["demo"])?;
+    let program = std::env::current_exe().context("this program does not know where it is")?;
+    run(Built::at(program).command().args(["bare", "demo", "--warm"]))
 }
 
 fn dependencies() -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! It must compile where the kernel programs do not yet, so it links nothing of bmpd and starts everything as a process.
 
+mod bare;
 mod bench;
 mod binaries;
 mod ci;
@@ -54,6 +55,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Run the tests that need another kernel than this host's, or all, on Debian's own in QEMU
     Vm(vm::Arguments),
+    /// Run `demo` or `test` on a Debian that has git, a C compiler and Rust, and nothing else (needs root)
+    Bare(bare::Arguments),
     /// What is run on every change: formatting, lints, dependencies' licences, then all tests
     Ci,
 }
@@ -69,6 +72,7 @@ impl Command {
             Self::Test(_) => &[Use::Test],
             Self::Fuzz(_) => &[Use::Fuzz],
             Self::Vm(_) => &[Use::Vm],
+            Self::Bare(_) => &[Use::Bare],
             Self::Ci => &[Use::Ci],
         }
     }
@@ -94,6 +98,7 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(arguments) => test::command(&arguments),
         Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Vm(arguments) => vm::command(&arguments),
+        Command::Bare(arguments) => bare::command(&arguments),
         Command::Ci => ci::command(),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::bail;
 use self::{machine::Machine, plan::Step};
 use crate::{
     packages,
-    process::{cargo, run, say},
+    process::{cargo, run, say, target_dir},
     programs::Program,
     progress::note,
     toolchain::{BPF_LINKER, LINKED},
@@ -62,6 +62,8 @@ fn carry_out(step: &Step) -> anyhow::Result<()> {
             install.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
             // It goes where cargo's own programs are, also where this project's cargo is told to build elsewhere or otherwise.
             install.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+            // Kept, so that it is built once for all machines that share the build folder.
+            install.arg("--target-dir").arg(target_dir()?.join("bpf-linker"));
             run(install.env("LLVM_PREFIX", plan::llvm_prefix(*llvm)))
         }
     }

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 
 pub(crate) use self::summary::Summary;
 use crate::{
+    bare,
     fuzz::{self, Effort},
     packages,
     process::{cargo, is_root, say, target_dir},
@@ -52,11 +53,18 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         (false, None) => "about half an hour on two cores the first time, a quarter of an hour once built",
         (false, Some(_)) => "some minutes",
     };
-    let names =
-        ["packages", "eBPF toolchain", "build and tests on this host", "tests in the virtual machine", "fuzz targets"];
-    let mut steps = Steps::announce("cargo xtask test", about, &names);
+    let names = [
+        "packages",
+        "eBPF toolchain",
+        "build and tests on this host",
+        "tests in the virtual machine",
+        "fuzz targets",
+        "bare Debians",
+    ];
+    // The last is for the long campaigns.
+    let mut steps = Steps::announce("cargo xtask test", about, if long { &names } else { &names[..5] });
     steps.begin();
-    packages::require(&[Use::Test])?;
+    packages::require(if long { &[Use::Test, Use::Bare] } else { &[Use::Test] })?;
     steps.begin();
     setup()?;
     let no_machine = vm::impossible();
@@ -107,9 +115,16 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         _ => Ok(End::Success),
     };
+    steps.begin();
+    let bare = match &fuzzed {
+        Ok(End::Success | End::Failure) if long && here != End::Stopped => {
+            bare::all(&watcher).map(|found| summary.runs("bare Debian", &found))
+        }
+        _ => Ok(End::Success),
+    };
     // Also where there was no machine to be had: what was run until then has been run.
     say(summary.report(start.elapsed()));
-    Ok(exit_code(&[here, there?, fuzzed?], &summary))
+    Ok(exit_code(&[here, there?, fuzzed?, bare?], &summary))
 }
 
 /// Whether everything came to its end, and well.

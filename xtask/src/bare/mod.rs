@@ -1,0 +1,362 @@
+//! `cargo xtask bare`: a command of the README on a Debian that has git, a C compiler and rustup's Rust, and nothing else.
+//!
+//! The command runs as root in a root folder of its own (chroot(1)). Kernel, network and devices are the host's. All mounts are
+//! made in a mount namespace of this process, which goes with it, however it ends; the host sees none of them.
+
+mod mounts;
+mod root;
+
+use std::{
+    env, fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use self::mounts::Mounts;
+pub(crate) use self::root::Suite;
+use crate::{
+    packages,
+    process::{self, is_root, quietly, say, target_dir, text},
+    programs::{Built, Program, Use},
+    progress::{Steps, note, spoken},
+    watch::{End, Run, Watcher},
+};
+
+/// The command says something more often: what takes long is told every [`crate::progress::BEAT`].
+const SILENCE: Duration = Duration::from_secs(1200);
+
+/// Where the host's bundle of CA certificates is put. Debian's own bundle is written anew by its packages.
+const CERTIFICATES: &str = "/etc/host-certificates.crt";
+const HOST_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Handed on from the host: how it reaches other hosts.
+const PROXIES: [&str; 8] =
+    ["http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// What `cargo xtask bare` can be told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Which command of the README
+    what: What,
+    /// Which Debian; this host's own if it is one of them
+    #[arg(long)]
+    suite: Option<Suite>,
+    /// Share the dependencies that this host has compiled and what earlier runs have downloaded
+    #[arg(long)]
+    warm: bool,
+    /// For the command
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
+}
+
+/// A command of the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum What {
+    /// `cargo xtask demo`
+    Demo,
+    /// `cargo xtask test`
+    Test,
+}
+
+impl What {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Demo => "demo",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// The folders of one suite below `target/bare`.
+struct Folders {
+    /// The whole of them.
+    suite: PathBuf,
+    /// Where the root of a run is mounted: the cached one below what the run writes.
+    mounted: PathBuf,
+    /// What a run writes; empty between runs.
+    run: PathBuf,
+    /// This host's build folder.
+    target: PathBuf,
+}
+
+/// Fails where the command fails: then it does not install what it needs, or does not work on this Debian.
+pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let start = Instant::now();
+    let (debian, name) = packages::host();
+    if !debian {
+        bail!("a bare Debian is made with Debian's own tools and keys, and this is {name}");
+    }
+    if !is_root() {
+        bail!("a bare Debian is made and entered by root: sudo -E env PATH=\"$PATH\" cargo xtask bare ...");
+    }
+    let suite = arguments.suite.unwrap_or_else(Suite::of_host);
+    let (what, temper) = (arguments.what.name(), if arguments.warm { "warm" } else { "cold" });
+    let about = match (arguments.warm, arguments.what) {
+        (true, What::Demo) => "a few minutes",
+        (false, What::Demo) => "about 10 minutes on two cores",
+        (_, What::Test) => "half an hour or more",
+    };
+    let mut steps = Steps::announce(
+        &format!("cargo xtask bare {what}, {temper}, on a bare Debian {suite}"),
+        about,
+        &["packages of this host", "the bare root", "a clone", &format!("cargo xtask {what} in it")],
+    );
+    steps.begin();
+    packages::require(&[Use::Bare])?;
+    let rust = Rust::of_host()?;
+    let target = target_dir()?;
+    let folders = Folders::prepare(&target, suite)?;
+    let _alone = folders.lock()?;
+
+    steps.begin();
+    let cached = root::get(&folders.suite, suite)?;
+    let mounts = Mounts::private()?;
+    folders.empty()?;
+    folders.mount_root(&mounts, &cached)?;
+    rust.put_into(&mounts, &folders.mounted)?;
+    if arguments.warm {
+        folders.share(&mounts, &rust)?;
+    }
+
+    steps.begin();
+    let repository = process::root();
+    clone(&repository, &inside(&folders.mounted, &repository))?;
+
+    steps.begin();
+    let end = run(arguments, &folders.mounted, &rust, arguments.warm.then_some(&target))?;
+    drop(mounts);
+    folders.empty()?;
+    let result = match end {
+        End::Success => "works",
+        End::Failure => "FAILED",
+        End::Stopped => "was stopped",
+    };
+    say(format_args!(
+        "bare: `cargo xtask {what}` {result} on a bare Debian {suite} ({temper}), {}",
+        spoken(start.elapsed())
+    ));
+    Ok(if end == End::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Both commands on both Debians, cold: a part of the long campaigns.
+pub(crate) fn all(watcher: &Watcher) -> anyhow::Result<Vec<(String, End, Duration)>> {
+    let mut found = Vec::new();
+    if !is_root() {
+        say("the bare Debians are left out: they need root");
+        return Ok(found);
+    }
+    let program = Built::at(env::current_exe().context("this program does not know where it is")?);
+    for suite in Suite::ALL {
+        for what in [What::Demo, What::Test] {
+            let start = Instant::now();
+            let name = format!("{} on {suite}", what.name());
+            let mut command = program.command();
+            command.args(["bare", what.name(), "--suite", &suite.to_string()]);
+            let run = Run { what: &name, group: true, silence: SILENCE };
+            let end = watcher.run(&mut command, &run, |line| say(line))?;
+            found.push((name, end, start.elapsed()));
+            if end == End::Stopped {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `path` of the bare root as this process sees it.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+impl Folders {
+    fn prepare(target: &Path, suite: Suite) -> anyhow::Result<Self> {
+        let suite = target.join("bare").join(suite.to_string());
+        let folders = Self { mounted: suite.join("mounted"), run: suite.join("run"), suite, target: target.to_owned() };
+        make(&folders.mounted)?;
+        Ok(folders)
+    }
+
+    /// Two runs would write into one folder.
+    fn lock(&self) -> anyhow::Result<fs::File> {
+        let path = self.suite.join("lock");
+        let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        file.try_lock().with_context(|| format!("another `cargo xtask bare` runs in {}", self.suite.display()))?;
+        Ok(file)
+    }
+
+    /// Removes what a run has written, also one that was killed.
+    fn empty(&self) -> anyhow::Result<()> {
+        if self.run.exists() {
+            fs::remove_dir_all(&self.run).with_context(|| format!("cannot remove {}", self.run.display()))?;
+        }
+        Ok(())
+    }
+
+    fn mount_root(&self, mounts: &Mounts, cached: &Path) -> anyhow::Result<()> {
+        mounts.overlay(cached, &self.run.join("root"), &self.mounted)?;
+        for folder in ["proc", "sys", "dev"] {
+            mounts.bind_all(&Path::new("/").join(folder), &self.mounted.join(folder))?;
+        }
+        let hand_over = |from: &str, to: &str| {
+            if Path::new(from).exists() {
+                let to = inside(&self.mounted, Path::new(to));
+                let _ = fs::remove_file(&to);
+                fs::copy(from, &to).with_context(|| format!("cannot copy {from} to {}", to.display()))?;
+            }
+            anyhow::Ok(())
+        };
+        hand_over("/etc/resolv.conf", "/etc/resolv.conf")?;
+        hand_over("/etc/hosts", "/etc/hosts")?;
+        hand_over(HOST_CERTIFICATES, CERTIFICATES)?;
+        let apt = self.mounted.join("etc/apt/apt.conf.d/90host");
+        fs::write(&apt, root::apt_settings(CERTIFICATES)?).with_context(|| format!("cannot write {}", apt.display()))
+    }
+
+    /// Lets the run start from what this host has compiled, of which it sees a copy, and keeps what it downloads. Programs and
+    /// libraries are the bare root's own all the same, and the workspace's own crates are newer in the clone: they are built.
+    fn share(&self, mounts: &Mounts, rust: &Rust) -> anyhow::Result<()> {
+        for profile in ["debug", "release", "bpf"] {
+            let from = self.target.join(profile);
+            if from.is_dir() {
+                mounts.overlay(&from, &self.run.join(profile), &inside(&self.mounted, &from))?;
+            }
+        }
+        let kept = |name: &str, at: &Path| {
+            let from = self.suite.join(name);
+            make(&from)?;
+            mounts.bind(&from, &inside(&self.mounted, at))
+        };
+        // One folder for each suite: what is linked with a newer C library does not run with an older one.
+        kept("bpf-linker", &self.target.join("bpf-linker"))?;
+        kept("archives", Path::new("/var/cache/apt/archives"))?;
+        kept("lists", Path::new("/var/lib/apt/lists"))?;
+        let registry = rust.cargo.join("registry");
+        make(&registry)?;
+        mounts.bind(&registry, &inside(&self.mounted, &registry))
+    }
+}
+
+fn make(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// rustup, and the toolchain that this host uses here.
+struct Rust {
+    /// rustup's program.
+    rustup: PathBuf,
+    /// `CARGO_HOME` and `RUSTUP_HOME`, which are at the same place in the bare root: cargo compiles anew what is elsewhere.
+    cargo: PathBuf,
+    home: PathBuf,
+    /// Its toolchain.
+    toolchain: String,
+}
+
+impl Rust {
+    fn of_host() -> anyhow::Result<Self> {
+        let rustup = Program::Rustup.find().context("rustup is not in the path")?;
+        let rustup = fs::canonicalize(&rustup).with_context(|| format!("cannot follow {}", rustup.display()))?;
+        let folder = |variable: &str, default: &str| {
+            let home = env::var_os("HOME").map(PathBuf::from).context("HOME is not set")?;
+            anyhow::Ok(env::var_os(variable).map_or_else(|| home.join(default), PathBuf::from))
+        };
+        let shown = text(Program::Rustup.command().current_dir(process::root()).args(["show", "active-toolchain"]))?;
+        let toolchain = shown.split_whitespace().next().context("rustup names no toolchain that is in use")?.to_owned();
+        Ok(Self { rustup, cargo: folder("CARGO_HOME", ".cargo")?, home: folder("RUSTUP_HOME", ".rustup")?, toolchain })
+    }
+
+    /// Puts rustup there as its installer does, with that one toolchain. What `cargo xtask setup` adds to a host's is not there.
+    fn put_into(&self, mounts: &Mounts, root: &Path) -> anyhow::Result<()> {
+        let bin = inside(root, &self.cargo).join("bin");
+        make(&bin)?;
+        fs::copy(&self.rustup, bin.join("rustup")).context("cannot copy rustup")?;
+        for name in ["cargo", "rustc", "rustdoc"] {
+            symlink("rustup", bin.join(name)).with_context(|| format!("cannot link {name}"))?;
+        }
+        for file in ["config.toml", "config"] {
+            let from = self.cargo.join(file);
+            if from.exists() {
+                // Where crates come from is a fact of this host.
+                fs::copy(&from, inside(root, &from)).with_context(|| format!("cannot copy {}", from.display()))?;
+            }
+        }
+        let toolchain = self.home.join("toolchains").join(&self.toolchain);
+        mounts.bind_read_only(&toolchain, &inside(root, &toolchain))?;
+        let settings = format!("version = \"12\"\ndefault_toolchain = \"{}\"\n", self.toolchain);
+        fs::write(inside(root, &self.home).join("settings.toml"), settings).context("cannot write rustup's settings")
+    }
+}
+
+/// Clones what is committed.
+fn clone(repository: &Path, to: &Path) -> anyhow::Result<()> {
+    let git = || {
+        let mut git = Program::Git.command();
+        // Root may read a repository that is somebody else's.
+        git.envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]);
+        git.arg("-C").arg(repository);
+        git
+    };
+    let head = text(git().args(["log", "-1", "--format=%h %s"]))?;
+    note(format_args!("      the commit: {}", head.trim_end()));
+    let changed = text(git().args(["status", "--porcelain"]))?;
+    if !changed.is_empty() {
+        let files = changed.lines().count();
+        note(format_args!("      NOT tried: {files} file(s) here that are changed or new and not committed"));
+    }
+    if let Some(parent) = to.parent() {
+        make(parent)?;
+    }
+    let from = format!("file://{}", repository.display());
+    quietly(git().args(["clone", "--quiet", "--depth=1", &from]).arg(to))
+}
+
+fn run(arguments: &Arguments, root: &Path, rust: &Rust, target: Option<&PathBuf>) -> anyhow::Result<End> {
+    let mut command = in_root(root, rust, target);
+    command.arg(Program::Cargo).args(["xtask", arguments.what.name()]).args(&arguments.arguments);
+    let watcher = Watcher::new()?;
+    let run = Run { what: "the command in the bare Debian", group: true, silence: SILENCE };
+    watcher.run(&mut command, &run, |line| say(line))
+}
+
+/// A command in the repository's clone, with the environment of somebody who has just logged in.
+fn in_root(root: &Path, rust: &Rust, target: Option<&PathBuf>) -> Command {
+    let mut command = Program::Chroot.command();
+    command.arg(root).arg(Program::Env).arg("-i").arg("--chdir").arg(process::root());
+    let mut set = |name: &str, value: &dyn std::fmt::Display| {
+        command.arg(format!("{name}={value}"));
+    };
+    set("HOME", &env::var("HOME").unwrap_or_else(|_| "/root".to_owned()));
+    set("LANG", &"C.UTF-8");
+    let bin = Built::at(rust.cargo.join("bin"));
+    set("PATH", &format_args!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", bin.path().display()));
+    set("CARGO_HOME", &rust.cargo.display());
+    set("RUSTUP_HOME", &rust.home.display());
+    set("CARGO_TERM_COLOR", &"never");
+    if Path::new(HOST_CERTIFICATES).exists() {
+        for name in ["SSL_CERT_FILE", "CARGO_HTTP_CAINFO", "CURL_CA_BUNDLE"] {
+            set(name, &CERTIFICATES);
+        }
+    }
+    if let Some(target) = target {
+        set("CARGO_TARGET_DIR", &target.display());
+    }
+    for name in PROXIES {
+        if let Ok(value) = env::var(name) {
+            set(name, &value);
+        }
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_root_is_below_it() {
+        assert_eq!(inside(Path::new("/t/root"), Path::new("/etc/hosts")), Path::new("/t/root/etc/hosts"));
+    }
+}
