@@ -73,7 +73,8 @@ impl<'a> Capability<'a> {
     /// What a code and a value mean.
     pub fn new(code: u8, value: &'a [u8]) -> Self {
         match (code, value) {
-            (code::MULTIPROTOCOL, &[a0, a1, 0, safi]) => {
+            // The third octet is reserved: whatever it is, a receiver ignores it (RFC 4760 §8).
+            (code::MULTIPROTOCOL, &[a0, a1, _reserved, safi]) => {
                 Self::Multiprotocol(Family::new(u16::from_be_bytes([a0, a1]), safi))
             }
             (code::ROUTE_REFRESH, []) => Self::RouteRefresh,

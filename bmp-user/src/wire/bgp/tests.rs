@@ -101,6 +101,43 @@ fn golden_bytes_of_each_capability() {
     assert_eq!(capabilities().bytes(), expected);
 }
 
+/// Sets the reserved octets and bits of the capabilities that have some.
+fn with_reserved_fields(capabilities: &[u8], bits: u8) -> Vec<u8> {
+    let mut all = capabilities.to_vec();
+    let mut at = 0;
+    while let [code, length, ..] = all[at..] {
+        let value = &mut all[at + 2..at + 2 + usize::from(length)];
+        match code {
+            capability::code::MULTIPROTOCOL => value[2] = bits,
+            capability::code::GRACEFUL_RESTART => {
+                value[0] |= bits & 0x30;
+                value[2..].iter_mut().skip(3).step_by(4).for_each(|flags| *flags |= bits & 0x7f);
+            }
+            _ => {}
+        }
+        at += 2 + usize::from(length);
+    }
+    all
+}
+
+#[test]
+fn reserved_fields_of_capabilities_mean_nothing() {
+    // RFC 4760 §8, RFC 4724 §3.
+    for bits in [0x01, 0x10, 0x7f, 0xff] {
+        let reserved = with_reserved_fields(capabilities().bytes(), bits);
+        let all =
+            [&[4, 0xfd, 0xe9, 0, 90, 10, 0, 0, 1, reserved.len() as u8 + 2, 2, reserved.len() as u8][..], &reserved];
+        let message = bgp(1, &all.concat());
+        let open = open_of(&message);
+        assert_eq!(open.families().collect::<Vec<_>>(), [Family::IPV4_UNICAST, Family::L2VPN_EVPN]);
+        let restart = open.graceful_restart().unwrap();
+        assert_eq!((restart.flags & 0xc, restart.restart_time), (graceful_restart::RESTARTED, 120));
+        let families: Vec<_> =
+            restart.families.iter().map(|(family, flags)| (family, flags & graceful_restart::FORWARDING)).collect();
+        assert_eq!(families, [(Family::VPNV4, graceful_restart::FORWARDING)]);
+    }
+}
+
 #[test]
 fn an_open_gives_its_parts() {
     let mut out = BytesMut::new();
