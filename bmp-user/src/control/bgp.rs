@@ -68,7 +68,13 @@ struct Peer {
     /// How long the routes of a peer that is restarting stay (RFC 4724).
     restart_left_seconds: Option<u64>,
     stale: usize,
+    /// UPDATEs whose routes were treated as withdrawn, and how many routes these announced.
     treated_as_withdraw: u32,
+    prefixes_treated_as_withdraw: u32,
+    /// UPDATEs of which attributes were discarded.
+    attributes_discarded: u64,
+    /// What was wrong with the last UPDATE of either kind.
+    last_malformed: Option<String>,
     not_negotiated: u64,
     configured: Configured,
     connect_interface: Asked,
@@ -184,6 +190,9 @@ fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> 
         restart_left_seconds: status.restart_left.map(seconds),
         stale: status.stale,
         treated_as_withdraw: status.treated_as_withdraw,
+        prefixes_treated_as_withdraw: status.prefixes_treated_as_withdraw,
+        attributes_discarded: status.attributes_discarded,
+        last_malformed: status.last_fault,
         not_negotiated: status.not_negotiated,
         configured: Configured::of(configured.unwrap_or(&BgpPeer::default())),
         connect_interface: Asked {
@@ -314,7 +323,12 @@ impl Peer {
                 ),
             )?;
         }
-        line("Taken as withdrawn", format!("{} UPDATEs (RFC 7606)", self.treated_as_withdraw))?;
+        let (updates, prefixes) = (self.treated_as_withdraw, self.prefixes_treated_as_withdraw);
+        line("Treat-as-withdraw", format!("{updates} UPDATEs with {prefixes} routes"))?;
+        line("Attribute discard", format!("{} UPDATEs", self.attributes_discarded))?;
+        if let Some(malformed) = &self.last_malformed {
+            line("Last malformed", malformed.clone())?;
+        }
         line("Not negotiated", format!("{} UPDATEs", self.not_negotiated))?;
         let asked = &self.connect_interface;
         let words: Vec<_> = asked.interface.clone().into_iter().chain(asked.address.map(|ip| ip.to_string())).collect();

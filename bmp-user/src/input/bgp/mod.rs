@@ -14,6 +14,7 @@
 
 mod connection;
 mod dial;
+mod faults;
 mod fsm;
 mod life;
 mod listener;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::fsm::State;
+use super::{fsm::State, updates::Counters};
 use crate::{
     feed::{Feed, View, names},
     wire::bgp::{Family, MessageType},
@@ -71,8 +71,16 @@ pub struct PeerStatus {
     pub restart_left: Option<Duration>,
     /// Routes that it has not announced again since it restarted, or since a route refresh began.
     pub stale: usize,
-    /// UPDATEs of this session, or the one before, that were treated as withdrawals (RFC 7606).
+    /// UPDATEs of this session, or the one before, whose routes were treated as withdrawn (RFC 7606
+    /// §2).
     pub treated_as_withdraw: u32,
+    /// Routes that these announced.
+    pub prefixes_treated_as_withdraw: u32,
+    /// UPDATEs of this session, or the one before, of which attributes were discarded (RFC 7606
+    /// §2).
+    pub attributes_discarded: u64,
+    /// What was wrong with the last UPDATE of either kind.
+    pub last_fault: Option<String>,
     /// UPDATEs of this session, or the one before, for families that were not negotiated, which are not passed on.
     pub not_negotiated: u64,
 }
@@ -154,8 +162,7 @@ pub(super) struct Now {
     pub(super) retry_at: Option<Instant>,
     pub(super) restart_until: Option<Instant>,
     pub(super) stale: usize,
-    pub(super) treated_as_withdraw: u32,
-    pub(super) not_negotiated: u64,
+    pub(super) counters: Counters,
 }
 
 impl Default for Now {
@@ -169,8 +176,7 @@ impl Default for Now {
             retry_at: None,
             restart_until: None,
             stale: 0,
-            treated_as_withdraw: 0,
-            not_negotiated: 0,
+            counters: Counters::default(),
         }
     }
 }
@@ -196,8 +202,11 @@ impl Shown {
             retry_in: left(now.retry_at),
             restart_left: left(now.restart_until),
             stale: now.stale,
-            treated_as_withdraw: now.treated_as_withdraw,
-            not_negotiated: now.not_negotiated,
+            treated_as_withdraw: now.counters.treated_as_withdraw,
+            prefixes_treated_as_withdraw: now.counters.prefixes_treated_as_withdraw,
+            attributes_discarded: now.counters.attributes_discarded,
+            last_fault: now.counters.last_fault.map(|problem| problem.to_string()),
+            not_negotiated: now.counters.not_negotiated,
         }
     }
 }

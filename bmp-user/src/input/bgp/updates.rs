@@ -4,7 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use tracing::{debug, warn};
+
 use super::{
+    faults::{self, Approach, Fault},
     fsm::Notice,
     open::{Negotiated, notice_of},
     stale::Stale,
@@ -12,7 +15,7 @@ use super::{
 use crate::wire::{
     bgp::{
         Error, Family, Frame, MessageType, Problem, Reach, Update,
-        build::{of_families, withdrawal},
+        build::{reduced, withdrawal},
         frames, nlri,
         notification::{code, update_error},
     },
@@ -56,10 +59,14 @@ pub(super) enum Stop {
 /// What has been counted of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// UPDATEs that were treated as withdrawals (RFC 7606).
+    /// UPDATEs whose routes were treated as withdrawn (RFC 7606 §2).
     pub(super) treated_as_withdraw: u32,
-    /// Routes in them.
+    /// Routes that these announced.
     pub(super) prefixes_treated_as_withdraw: u32,
+    /// UPDATEs of which attributes were discarded (RFC 7606 §2).
+    pub(super) attributes_discarded: u64,
+    /// The last error of either kind.
+    pub(super) last_fault: Option<faults::Problem>,
     /// UPDATEs with routes of families that were not negotiated: these routes are not passed on.
     pub(super) not_negotiated: u64,
 }
@@ -75,11 +82,11 @@ struct Found {
 /// What is passed on of an UPDATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// All, as it is.
+    /// The message as it came.
     Whole,
-    /// What it says of families that were negotiated: it says something of others too.
-    Negotiated,
-    /// All that it announces, as withdrawn: it lacks an attribute without which its routes are none (RFC 7606 §3 (d)), or has AS 0 in its path.
+    /// The routes of negotiated families, without the attributes that are to be discarded.
+    Reduced,
+    /// The routes of negotiated families, as withdrawn: the attributes are malformed (RFC 7606 §2).
     Withdrawal,
 }
 
@@ -88,8 +95,7 @@ enum Part {
 pub(super) struct Translator {
     pub(super) negotiated: Negotiated,
     header: PeerHeader,
-    /// Whether the peer is of the same AS.
-    internal: bool,
+    session: faults::Session,
     pub(super) counters: Counters,
     /// Routes that are to be announced again.
     pub(super) stale: Vec<Stale>,
@@ -100,7 +106,8 @@ pub(super) struct Translator {
 impl Translator {
     /// Of a session with a peer that has this header in BMP, and is of the same AS or not.
     pub(super) fn new(negotiated: Negotiated, header: PeerHeader, internal: bool) -> Self {
-        Self { negotiated, header, internal, counters: Counters::default(), stale: Vec::new(), found: Vec::new() }
+        let session = faults::Session { as_size: negotiated.as_size, internal };
+        Self { negotiated, header, session, counters: Counters::default(), stale: Vec::new(), found: Vec::new() }
     }
 
     /// The per-peer header with the time as it is now.
@@ -140,12 +147,13 @@ impl Translator {
                         self.counters.not_negotiated += 1;
                         run.updates += 1;
                     }
+                    Ok(Verdict::SaysNothing) => run.updates += 1,
                     Ok(Verdict::Complete(family)) => {
                         run.stop = Stop::Complete(family);
                         return run;
                     }
-                    Err(error) => {
-                        let (notice, why) = (update_notice(&error), format!("an UPDATE of the peer: {error}"));
+                    Err(Invalid { notice, why }) => {
+                        let why = format!("an UPDATE of the peer: {why}");
                         run.stop = Stop::Invalid { notice, why, update: true };
                         return run;
                     }
@@ -179,7 +187,7 @@ impl Translator {
                     out.put_slice(template);
                     out.put_slice(update);
                 }
-                Part::Negotiated => self.write_negotiated(update, &header, &mut out),
+                Part::Reduced => self.write_reduced(update, &header, &mut out),
                 Part::Withdrawal => self.write_withdrawal(update, &header, &mut out),
             }
         }
@@ -187,17 +195,20 @@ impl Translator {
         Some((out.freeze(), block))
     }
 
-    /// What an UPDATE says of families that were negotiated.
-    fn write_negotiated(&self, update: &[u8], header: &PeerHeader, out: &mut BytesMut) {
+    /// The routes of negotiated families, without the attributes that are to be discarded.
+    fn write_reduced(&self, update: &[u8], header: &PeerHeader, out: &mut BytesMut) {
         let Ok(update) = Update::parse(update, self.negotiated.as_size) else { return };
         let is_negotiated = |family| self.negotiated.routes(family).is_some();
-        build::route_monitoring_of(out, header, |out| of_families(out, &update, is_negotiated));
+        let mut discarded = Vec::new();
+        self.session.examine(&update, |at, end| discarded.push((at, end)));
+        build::route_monitoring_of(out, header, |out| reduced(out, &update, is_negotiated, &discarded));
     }
 
     /// All that an UPDATE announces and withdraws, as withdrawals.
     fn write_withdrawal(&self, update: &[u8], header: &PeerHeader, out: &mut BytesMut) {
         let Ok(update) = Update::parse(update, self.negotiated.as_size) else { return };
-        for (family, items) in update.routes() {
+        // A withdrawal of nothing would be an End-of-RIB.
+        for (family, items) in update.routes().filter(|(_, items)| !items.is_empty()) {
             let Some((form, path_ids)) =
                 self.negotiated.routes(family).and_then(|routes| Some((routes.form?, routes.path_ids)))
             else {
@@ -219,8 +230,13 @@ impl Translator {
         out
     }
 
-    fn judge(&mut self, frame: &Frame<'_>) -> Result<Verdict, Error> {
+    fn judge(&mut self, frame: &Frame<'_>) -> Result<Verdict, Invalid> {
         let update = Update::parse(frame.bytes(), self.negotiated.as_size)?;
+        let mut discards = false;
+        let fault = self.session.examine(&update, |_, _| discards = true);
+        if let Some(fault) = fault.filter(|fault| fault.approach == Approach::Reset) {
+            return Err(Invalid::attributes(&fault, &update));
+        }
         if let Some(family) = update.end_of_rib() {
             return Ok(match self.negotiated.routes(family) {
                 None => Verdict::NotNegotiated,
@@ -231,57 +247,127 @@ impl Translator {
         let negotiated = |reach: &Reach<'_>| self.negotiated.routes(reach.family).is_some();
         if let Some(reach) = update.reach.filter(|reach| negotiated(reach) && !reach.has_likely_next_hop()) {
             let at = frame.bytes().len() - frame.body().len() + 4 + update.withdrawn.len() + reach.at;
-            return Err(Error::new(at, Problem::NextHop { family: reach.family, found: reach.next_hop.len() }));
+            let problem = Problem::NextHop { family: reach.family, found: reach.next_hop.len() };
+            return Err(Error::new(at, problem).into());
         }
-        let mut count: u32 = 0;
-        let (mut some, mut others) = (false, false);
-        for (family, items) in update.routes() {
-            let Some(routes) = self.negotiated.routes(family) else {
-                others = true;
-                continue;
-            };
-            some |= !items.is_empty();
-            let Some(form) = routes.form else { continue };
-            for item in nlri(form, routes.path_ids, items) {
-                item?;
-                count += 1;
-            }
-        }
-        if others {
-            if !some {
+        let routes = self.check_routes(&update)?;
+        if routes.of_others {
+            if !routes.of_negotiated {
                 return Ok(Verdict::NotNegotiated);
             }
             self.counters.not_negotiated += 1;
         }
-        let malformed = update.is_malformed(self.internal);
-        // Whoever is told of malformed attributes sees that they are, and treats the routes alike. What lacks an attribute, or has AS 0 in its path,
-        // may be a route of a router that took it, for all that a station knows.
-        let not_to_be_seen = !malformed
-            && (update.missing.is_some() || (announces(&update) && update.has_as_0(self.negotiated.as_size)));
-        if malformed || not_to_be_seen {
-            let Counters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = &mut self.counters;
-            *treated_as_withdraw = treated_as_withdraw.wrapping_add(1);
-            *prefixes_treated_as_withdraw = prefixes_treated_as_withdraw.wrapping_add(count);
-        }
         for stale in &mut self.stale {
             stale.update(&update);
         }
-        Ok(Verdict::Pass(match (not_to_be_seen, others) {
-            (true, _) => Part::Withdrawal,
-            (false, true) => Part::Negotiated,
-            (false, false) => Part::Whole,
+        let withdraws = fault.filter(|fault| fault.approach == Approach::Withdraw);
+        if let Some(fault) = withdraws {
+            // RFC 7606 §3 (j): routes that cannot be told from one another cannot be withdrawn.
+            if routes.of_unknown_form {
+                return Err(Invalid::attributes(&fault, &update));
+            }
+            self.note_withdrawal(&fault, announced(&update, &self.negotiated), frame);
+        } else if let Some(fault) = fault {
+            self.counters.attributes_discarded += 1;
+            self.note(&fault, "discarded an attribute", self.counters.attributes_discarded, frame);
+        }
+        // Without the attribute it may look like an End-of-RIB.
+        if discards && !routes.of_negotiated {
+            return Ok(Verdict::SaysNothing);
+        }
+        Ok(Verdict::Pass(match withdraws {
+            Some(_) => Part::Withdrawal,
+            None if routes.of_others || discards => Part::Reduced,
+            None => Part::Whole,
         }))
+    }
+
+    /// Reads the routes of negotiated families.
+    ///
+    /// # Errors
+    /// If one of them cannot be read (RFC 7606 §5.3).
+    fn check_routes(&self, update: &Update<'_>) -> Result<RoutesFound, Error> {
+        let mut found = RoutesFound::default();
+        for (family, items) in update.routes() {
+            let Some(routes) = self.negotiated.routes(family) else {
+                found.of_others = true;
+                continue;
+            };
+            found.of_negotiated |= !items.is_empty();
+            let Some(form) = routes.form else {
+                found.of_unknown_form |= !items.is_empty();
+                continue;
+            };
+            for item in nlri(form, routes.path_ids, items) {
+                item?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn note_withdrawal(&mut self, fault: &Fault, prefixes: u32, frame: &Frame<'_>) {
+        let counters = &mut self.counters;
+        counters.treated_as_withdraw = counters.treated_as_withdraw.wrapping_add(1);
+        counters.prefixes_treated_as_withdraw = counters.prefixes_treated_as_withdraw.wrapping_add(prefixes);
+        let count = counters.treated_as_withdraw.into();
+        self.note(fault, "treated the routes of an UPDATE as withdrawn", count, frame);
+    }
+
+    /// Remembers an error, and logs the first of each session. RFC 7606 §6 asks for the whole
+    /// message, which is there for those who look for it.
+    fn note(&mut self, fault: &Fault, what: &'static str, count: u64, frame: &Frame<'_>) {
+        self.counters.last_fault = Some(fault.problem);
+        let peer = self.header.address();
+        if count == 1 {
+            warn!(%peer, "{what}: {}; `display bgp peer {peer} verbose` counts further ones", fault.problem);
+        }
+        debug!(%peer, "{what}: {}, in {:02x?}", fault.problem, frame.bytes());
     }
 }
 
-fn announces(update: &Update<'_>) -> bool {
-    !update.nlri.is_empty() || update.reach.is_some()
+/// What kinds of routes an UPDATE has.
+#[derive(Clone, Copy, Debug, Default)]
+struct RoutesFound {
+    of_negotiated: bool,
+    of_others: bool,
+    of_unknown_form: bool,
+}
+
+/// How many routes of negotiated families an UPDATE announces.
+fn announced(update: &Update<'_>, negotiated: &Negotiated) -> u32 {
+    let plain = (Family::IPV4_UNICAST, update.nlri);
+    let all = std::iter::once(plain).chain(update.reach.map(|reach| (reach.family, reach.nlri)));
+    let count = |(family, items)| {
+        let routes = negotiated.routes(family)?;
+        u32::try_from(nlri(routes.form?, routes.path_ids, items).count()).ok()
+    };
+    all.filter_map(count).fold(0, u32::wrapping_add)
 }
 
 enum Verdict {
     Pass(Part),
     NotNegotiated,
+    /// There is no route, and attributes are to be discarded.
+    SaysNothing,
     Complete(Family),
+}
+
+/// An UPDATE that ends the session.
+struct Invalid {
+    notice: Notice,
+    why: String,
+}
+
+impl Invalid {
+    fn attributes(fault: &Fault, update: &Update<'_>) -> Self {
+        Self { notice: fault.notice(update.attributes), why: fault.problem.to_string() }
+    }
+}
+
+impl From<Error> for Invalid {
+    fn from(error: Error) -> Self {
+        Self { notice: update_notice(&error), why: error.to_string() }
+    }
 }
 
 /// The NOTIFICATION for an UPDATE that ends the session (RFC 4271 §6.3; RFC 7606 §3 says which these are).

@@ -30,8 +30,77 @@ pub mod attribute_type {
     pub const MP_UNREACH_NLRI: u8 = 15;
     /// EXTENDED COMMUNITIES (RFC 4360).
     pub const EXTENDED_COMMUNITIES: u8 = 16;
+    /// AS4_PATH (RFC 6793 §3).
+    pub const AS4_PATH: u8 = 17;
+    /// AS4_AGGREGATOR (RFC 6793 §3).
+    pub const AS4_AGGREGATOR: u8 = 18;
+    /// PMSI_TUNNEL (RFC 6514 §5).
+    pub const PMSI_TUNNEL: u8 = 22;
+    /// Tunnel Encapsulation (RFC 9012).
+    pub const TUNNEL_ENCAPSULATION: u8 = 23;
+    /// Traffic Engineering (RFC 5543).
+    pub const TRAFFIC_ENGINEERING: u8 = 24;
+    /// IPv6 Address Specific Extended Community (RFC 5701).
+    pub const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
+    /// AIGP (RFC 7311).
+    pub const AIGP: u8 = 26;
+    /// PE Distinguisher Labels (RFC 6514 §8).
+    pub const PE_LABELS: u8 = 27;
+    /// BGP-LS Attribute (RFC 9552 §5.3).
+    pub const LINK_STATE: u8 = 29;
     /// LARGE_COMMUNITY (RFC 8092).
     pub const LARGE_COMMUNITY: u8 = 32;
+    /// BGPsec_Path (RFC 8205).
+    pub const BGPSEC_PATH: u8 = 33;
+    /// Only to Customer (RFC 9234 §5).
+    pub const ONLY_TO_CUSTOMER: u8 = 35;
+    /// D-PATH, of EVPN that works together with other families.
+    pub const D_PATH: u8 = 36;
+    /// SFP (RFC 9015).
+    pub const SFP: u8 = 37;
+    /// BFD Discriminator (RFC 9026 §3.1.6).
+    pub const BFD_DISCRIMINATOR: u8 = 38;
+    /// BGP Prefix-SID (RFC 8669).
+    pub const PREFIX_SID: u8 = 40;
+    /// ATTR_SET (RFC 6368).
+    pub const ATTR_SET: u8 = 128;
+
+    /// The name of a type that is assigned, as its RFC writes it.
+    pub fn name(kind: u8) -> Option<&'static str> {
+        Some(match kind {
+            ORIGIN => "ORIGIN",
+            AS_PATH => "AS_PATH",
+            NEXT_HOP => "NEXT_HOP",
+            MULTI_EXIT_DISC => "MULTI_EXIT_DISC",
+            LOCAL_PREF => "LOCAL_PREF",
+            ATOMIC_AGGREGATE => "ATOMIC_AGGREGATE",
+            AGGREGATOR => "AGGREGATOR",
+            COMMUNITIES => "COMMUNITIES",
+            ORIGINATOR_ID => "ORIGINATOR_ID",
+            CLUSTER_LIST => "CLUSTER_LIST",
+            MP_REACH_NLRI => "MP_REACH_NLRI",
+            MP_UNREACH_NLRI => "MP_UNREACH_NLRI",
+            EXTENDED_COMMUNITIES => "EXTENDED COMMUNITIES",
+            AS4_PATH => "AS4_PATH",
+            AS4_AGGREGATOR => "AS4_AGGREGATOR",
+            PMSI_TUNNEL => "PMSI_TUNNEL",
+            TUNNEL_ENCAPSULATION => "Tunnel Encapsulation",
+            TRAFFIC_ENGINEERING => "Traffic Engineering",
+            IPV6_EXTENDED_COMMUNITIES => "IPv6 Address Specific Extended Community",
+            AIGP => "AIGP",
+            PE_LABELS => "PE Distinguisher Labels",
+            LINK_STATE => "BGP-LS Attribute",
+            LARGE_COMMUNITY => "LARGE_COMMUNITY",
+            BGPSEC_PATH => "BGPsec_Path",
+            ONLY_TO_CUSTOMER => "OTC",
+            D_PATH => "D-PATH",
+            SFP => "SFP",
+            BFD_DISCRIMINATOR => "BFD Discriminator",
+            PREFIX_SID => "BGP Prefix-SID",
+            ATTR_SET => "ATTR_SET",
+            _ => return None,
+        })
+    }
 }
 
 /// The flags of a path attribute (RFC 4271 §4.3).

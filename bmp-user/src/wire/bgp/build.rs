@@ -70,12 +70,14 @@ pub fn withdrawal<'a>(
     });
 }
 
-/// What an UPDATE says of some families, with its attributes as they are. That is no longer than all of it.
-pub fn of_families(out: &mut BytesMut, update: &Update<'_>, wanted: impl Fn(Family) -> bool) {
+/// What an UPDATE says of some families, with its attributes as they are, but for those at the
+/// places in `without`: each is a whole attribute, given by where it starts and ends. That is no
+/// longer than all of it.
+pub fn reduced(out: &mut BytesMut, update: &Update<'_>, wanted: impl Fn(Family) -> bool, without: &[(usize, usize)]) {
     let plain = wanted(Family::IPV4_UNICAST);
     let reach = update.reach.filter(|reach| !wanted(reach.family)).map(|reach| (reach.at, reach.end));
     let unreach = update.unreach.filter(|unreach| !wanted(unreach.family)).map(|unreach| (unreach.at, unreach.end));
-    let mut left_out = [reach, unreach];
+    let mut left_out: Vec<_> = without.iter().copied().chain(reach).chain(unreach).collect();
     left_out.sort_unstable();
     message(out, |out| {
         let start = out.len();
@@ -85,7 +87,7 @@ pub fn of_families(out: &mut BytesMut, update: &Update<'_>, wanted: impl Fn(Fami
         let attributes = out.len();
         out.put_u16(0);
         let mut from = 0;
-        for (at, end) in left_out.into_iter().flatten() {
+        for (at, end) in left_out {
             out.put_slice(update.attributes.get(from..at).unwrap_or_default());
             from = end;
         }

@@ -53,14 +53,28 @@ pub mod open_error {
     pub const UNSUPPORTED_CAPABILITY: u8 = 7;
 }
 
-/// Subcodes of [`code::UPDATE`] (RFC 4271 §6.3), of those errors that still end a session (RFC 7606 §3).
+/// Subcodes of [`code::UPDATE`] (RFC 4271 §6.3).
 pub mod update_error {
     /// Malformed Attribute List.
     pub const MALFORMED_ATTRIBUTE_LIST: u8 = 1;
+    /// Unrecognized Well-known Attribute.
+    pub const UNRECOGNIZED_WELL_KNOWN: u8 = 2;
+    /// Missing Well-known Attribute.
+    pub const MISSING_WELL_KNOWN: u8 = 3;
+    /// Attribute Flags Error.
+    pub const ATTRIBUTE_FLAGS: u8 = 4;
+    /// Attribute Length Error.
+    pub const ATTRIBUTE_LENGTH: u8 = 5;
+    /// Invalid ORIGIN Attribute.
+    pub const INVALID_ORIGIN: u8 = 6;
+    /// Invalid NEXT_HOP Attribute.
+    pub const INVALID_NEXT_HOP: u8 = 8;
     /// Optional Attribute Error.
     pub const OPTIONAL_ATTRIBUTE: u8 = 9;
     /// Invalid Network Field.
     pub const INVALID_NETWORK_FIELD: u8 = 10;
+    /// Malformed AS_PATH.
+    pub const MALFORMED_AS_PATH: u8 = 11;
 }
 
 /// Subcodes of [`code::STATE_MACHINE`] (RFC 6608 §3).

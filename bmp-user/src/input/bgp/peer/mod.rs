@@ -340,8 +340,7 @@ impl Task {
             now.retry_at = retry_at.filter(|_| state == State::Idle);
             now.restart_until = restart_until;
             now.stale = stale;
-            now.treated_as_withdraw = counters.treated_as_withdraw;
-            now.not_negotiated = counters.not_negotiated;
+            now.counters = counters;
         });
     }
 

@@ -78,7 +78,7 @@ fn is_an_answer(answer: Option<(u8, u8)>) -> bool {
         None => true,
         Some((code::MESSAGE_HEADER, subcode)) => (1..=3).contains(&subcode),
         Some((code::OPEN, subcode)) => matches!(subcode, 0..=4 | 6 | 7),
-        Some((code::UPDATE, subcode)) => matches!(subcode, 1 | 9 | 10),
+        Some((code::UPDATE, subcode)) => matches!(subcode, 1..=6 | 8..=11),
         Some((code::STATE_MACHINE, subcode)) => (1..=3).contains(&subcode),
         Some((code::ROUTE_REFRESH, subcode)) => subcode == 1,
         // Of an OPEN with another hold time.

@@ -2,6 +2,7 @@
 
 mod collision;
 mod damage;
+mod malformed;
 mod restart;
 mod sessions;
 mod translated;

@@ -292,7 +292,7 @@ async fn several_paths_of_a_prefix_are_several_routes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_rfc_7606_forgives_is_passed_on_and_counted_and_the_session_stays() {
+async fn an_update_with_malformed_attributes_is_told_as_a_withdrawal_and_counted() {
     let mut world = World::start(plan());
     let mut far = world.established(&Hello::default()).await;
     far.send(&announce(&[1, 2])).await;
@@ -302,7 +302,9 @@ async fn what_rfc_7606_forgives_is_passed_on_and_counted_and_the_session_stays()
     far.send(&update(&[], &attributes, &prefixes(&[1, 7]))).await;
     let status = world.wait("it", |status| status.treated_as_withdraw == 1).await;
     assert_eq!((status.state, status.routes), (State::Established, vec![(Family::IPV4_UNICAST, 1)]));
-    assert_eq!(world.words(), ["up", "+1 +2", "+1 +7"]);
+    assert_eq!(status.prefixes_treated_as_withdraw, 2);
+    assert_eq!(status.last_fault.unwrap(), "ORIGIN is 3, which has no meaning (RFC 7606 §7.1)");
+    assert_eq!(world.words(), ["up", "+1 +2", "-1 -7"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,8 +319,10 @@ async fn what_counts_within_an_as_alone_is_looked_at_in_a_session_within_one() {
         }
         let status = world.wait("all", |status| status.received.of(MessageType::Update) == 3).await;
         assert_eq!(status.treated_as_withdraw, treated);
+        assert_eq!(status.attributes_discarded, 3 - u64::from(treated));
         assert_eq!(world.routes(Family::IPV4_UNICAST), 3 - treated as usize);
-        assert_eq!(world.words(), ["up", "+0", "+1", "+2"]);
+        let sign = if treated > 0 { '-' } else { '+' };
+        assert_eq!(world.words(), ["up".to_owned(), format!("{sign}0"), format!("{sign}1"), format!("{sign}2")]);
     }
 }
 
@@ -449,7 +453,7 @@ async fn statistics_are_reported_as_often_as_asked_and_are_what_there_is() {
     attributes[3] = 3;
     far.send(&update(&[], &attributes, &prefixes(&[3]))).await;
     sleep(Duration::from_secs(10_000)).await;
-    assert_eq!(world.words(), ["up", "+1 +2 +3", "+3"], "zero is never");
+    assert_eq!(world.words(), ["up", "+1 +2 +3", "-3"], "zero is never");
     world.statistics.send_replace(Duration::from_secs(30));
     sleep(Duration::from_secs(95)).await;
     let told = world.told();
@@ -479,4 +483,28 @@ async fn a_message_may_come_byte_by_byte() {
         tokio::task::yield_now().await;
     }
     world.wait("two routes", |status| status.routes == [(Family::IPV4_UNICAST, 2)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reserved_fields_that_a_peer_sets_change_nothing() {
+    let mut world = World::start(plan());
+    let mut far = world.dialed().await;
+    far.expect(MessageType::Open).await;
+    let hello = Hello { restart: Some((0x3, 120, true)), ..Hello::default() };
+    let mut open = hello.open().to_vec();
+    // RFC 4760 §8: the third octet of the multiprotocol capability.
+    for at in 29..open.len() - 6 {
+        if let [1, 4, 0, 1 | 2, 0, 1] = open[at..at + 6] {
+            open[at + 4] = 0xff;
+        }
+    }
+    far.send(&open).await;
+    far.expect(MessageType::Keepalive).await;
+    far.keepalive().await;
+    // RFC 2918 §3 had it reserved; RFC 7313 §5 has a receiver ignore subtypes that it does not
+    // know.
+    far.send(&samples::bgp(5, &[0, 1, 77, 1])).await;
+    far.send(&announce(&[1])).await;
+    let status = world.wait("a route", |status| !status.routes.is_empty()).await;
+    assert_eq!(status.session.unwrap().families, hello.families);
 }

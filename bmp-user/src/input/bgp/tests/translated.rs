@@ -109,13 +109,21 @@ impl Said {
         update(&withdrawn, &attributes.concat(), &announced)
     }
 
+    fn announces(&self) -> bool {
+        !self.announced.is_empty() || self.reach.is_some()
+    }
+
+    /// Whether an attribute that is there is malformed. LOCAL_PREF from another AS is discarded,
+    /// right or wrong.
+    fn is_malformed(&self, internal: bool) -> bool {
+        self.path == Some(0) || self.local_pref && internal
+    }
+
     /// What a station is to be told.
     fn told(&self, negotiated: &[Family], internal: bool) -> BTreeSet<(bool, Family, u8)> {
-        let announces = !self.announced.is_empty() || self.reach.is_some();
         let missing =
-            announces && (!self.origin || self.path.is_none()) || !self.announced.is_empty() && !self.next_hop;
-        let malformed = self.local_pref && internal;
-        let withdrawn = !malformed && (missing || announces && self.path == Some(0));
+            self.announces() && (!self.origin || self.path.is_none()) || !self.announced.is_empty() && !self.next_hop;
+        let withdrawn = missing || self.is_malformed(internal);
         self.routes()
             .filter(|(_, family, _)| negotiated.contains(family))
             .map(|(announced, family, number)| (announced && !withdrawn, family, number))
@@ -123,7 +131,7 @@ impl Said {
     }
 }
 
-fn translator(families: &[Family], internal: bool) -> Translator {
+pub(super) fn translator(families: &[Family], internal: bool) -> Translator {
     let routes = |family: &Family| Routes { family: *family, form: Form::of(*family), path_ids: false };
     let families = families.iter().map(routes).collect();
     let negotiated = Negotiated { families, as_size: 4, limit: MAX_MESSAGE, restart: None };
@@ -162,15 +170,22 @@ proptest! {
         internal in any::<bool>(),
     ) {
         let mut translator = translator(&families, internal);
-        for said in &said {
+        // RFC 7606 §5.2: a malformed attribute beside no reachable route ends the session.
+        let ends = |said: &Said| said.is_malformed(internal) && !said.announces();
+        let good = said.iter().take_while(|said| !ends(said)).count();
+        for (number, said) in said.iter().take(good + 1).enumerate() {
             let message = said.message();
             let run = translator.look(&message);
+            if number == good {
+                prop_assert!(matches!(run.stop, Stop::Invalid { update: true, .. }), "{:?}", run.stop);
+                continue;
+            }
             prop_assert!(matches!(run.stop, Stop::NoMore), "{:?}", run.stop);
             prop_assert_eq!((run.bytes, run.updates), (message.len(), 1));
             let told = translator.write(&message).map(|(frames, _)| read(&frames)).unwrap_or_default();
             prop_assert_eq!(told, said.told(&families, internal));
         }
         let mixed = |said: &&Said| said.routes().any(|(_, family, _)| !families.contains(&family));
-        prop_assert_eq!(translator.counters.not_negotiated, said.iter().filter(mixed).count() as u64);
+        prop_assert_eq!(translator.counters.not_negotiated, said.iter().take(good).filter(mixed).count() as u64);
     }
 }

@@ -143,22 +143,18 @@ impl World {
 
     /// What the station has been told since this was asked.
     pub(super) fn told(&mut self) -> Vec<Vec<u8>> {
-        let mut pieces = VecDeque::new();
-        let mut told = Vec::new();
-        loop {
-            self.station.take(1 << 20, &mut pieces);
-            if pieces.is_empty() {
-                return told;
-            }
-            for piece in pieces.drain(..) {
-                told.extend(frames(&piece.bytes).map(|frame| frame.unwrap().bytes().to_vec()));
-            }
-        }
+        told(&mut self.station)
     }
 
     /// The same in a word each; see [`word`].
     pub(super) fn words(&mut self) -> Vec<String> {
         self.told().iter().map(|frame| word(frame)).collect()
+    }
+
+    /// What a station is told that connects now, in a word each.
+    pub(super) fn late_words(&self) -> Vec<String> {
+        let mut late = self.feed.attach(Selection::default());
+        told(&mut late).iter().map(|frame| word(frame)).collect()
     }
 
     /// Routes of a family in the feed.
@@ -171,8 +167,25 @@ impl World {
         let status = self.status();
         Counters {
             treated_as_withdraw: status.treated_as_withdraw,
-            prefixes_treated_as_withdraw: 0,
+            prefixes_treated_as_withdraw: status.prefixes_treated_as_withdraw,
+            attributes_discarded: status.attributes_discarded,
+            last_fault: None,
             not_negotiated: status.not_negotiated,
+        }
+    }
+}
+
+/// The frames that a station has not taken yet.
+fn told(station: &mut Follower) -> Vec<Vec<u8>> {
+    let mut pieces = VecDeque::new();
+    let mut told = Vec::new();
+    loop {
+        station.take(1 << 20, &mut pieces);
+        if pieces.is_empty() {
+            return told;
+        }
+        for piece in pieces.drain(..) {
+            told.extend(frames(&piece.bytes).map(|frame| frame.unwrap().bytes().to_vec()));
         }
     }
 }
