@@ -95,8 +95,9 @@ pub(crate) enum Effort {
 
 /// Fails where a target found something.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    setup()?;
     let targets = chosen(&arguments.targets)?;
+    packages::require(&[Use::Fuzz])?;
+    setup()?;
     if let Some(input) = &arguments.replay {
         let [target] = targets[..] else { bail!("--replay takes the name of one target before it") };
         let folder = Folder::prepare(&targets)?;
