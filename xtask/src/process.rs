@@ -84,7 +84,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         command.status()
     } else {
         // On a terminal, cargo draws its own progress.
-        beating(&line(command), || command.status())
+        beating(&brief(command), || command.status())
     };
     let status = status.with_context(|| cannot_start(command))?;
     if !status.success() {
@@ -95,7 +95,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs `command`, whose output is shown only where it fails.
 pub(crate) fn quietly(command: &mut Command) -> anyhow::Result<()> {
-    let output = beating(&line(command), || command.stdin(Stdio::null()).output());
+    let output = beating(&brief(command), || command.stdin(Stdio::null()).output());
     let output = output.with_context(|| cannot_start(command))?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
@@ -118,8 +118,31 @@ pub(crate) fn cannot_start(command: &Command) -> String {
     format!("cannot start `{}`: is it installed and in the path?", command.get_program().display())
 }
 
+/// What `command` does, without its settings: `apt-get update -qq`.
+fn brief(command: &Command) -> String {
+    let line = line(command);
+    let words = line.split(' ').skip_while(|word| ["env", "sudo", "--"].contains(word));
+    let words: Vec<_> = words.filter(|word| *word != "-o" && !word.contains('=')).collect();
+    let Some((program, arguments)) = words.split_first() else { return line };
+    let name = program.rsplit('/').next().unwrap_or(program);
+    std::iter::once(name).chain(arguments.iter().copied()).collect::<Vec<_>>().join(" ")
+}
+
 /// `command` as one would type it.
 pub(crate) fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_still_runs_is_named_without_its_settings() {
+        let mut command = Program::Env.command();
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "Acquire::Retries=3", "update", "-qq"]);
+        assert_eq!(brief(&command), "apt-get update -qq");
+        assert_eq!(brief(Built::at("/somewhere/bin/cargo").command().arg("build")), "cargo build");
+    }
 }
