@@ -96,8 +96,46 @@ pub(crate) struct TcpProgress {
     pub(crate) retransmits: u32,
 }
 
+/// Whether the far end of a connection is there, as far as the kernel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TcpPresence {
+    /// Neither end has closed it.
+    pub(crate) is_established: bool,
+    /// Time since a segment came in.
+    pub(crate) last_heard: Duration,
+    /// Bytes that came in and were not read.
+    pub(crate) unread: usize,
+}
+
+/// Asks the kernel whether the far end of a connection is there.
+pub(crate) fn tcp_presence(socket: &impl AsRawFd) -> io::Result<TcpPresence> {
+    /// `TCP_ESTABLISHED` of net/tcp_states.h.
+    const ESTABLISHED: u8 = 1;
+    let info = tcp_info(socket)?;
+    let mut unread: libc::c_int = 0;
+    // SAFETY: `FIONREAD` writes one `int`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut unread) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(TcpPresence {
+        is_established: info.tcpi_state == ESTABLISHED,
+        last_heard: Duration::from_millis(info.tcpi_last_ack_recv.min(info.tcpi_last_data_recv).into()),
+        unread: unread.max(0) as usize,
+    })
+}
+
 /// Asks the kernel how far a connection has got.
 pub(crate) fn tcp_progress(socket: &impl AsRawFd) -> io::Result<TcpProgress> {
+    let info = tcp_info(socket)?;
+    Ok(TcpProgress {
+        unacknowledged: info.tcpi_unacked,
+        probes: info.tcpi_probes,
+        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        retransmits: info.tcpi_total_retrans,
+    })
+}
+
+fn tcp_info(socket: &impl AsRawFd) -> io::Result<libc::tcp_info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes, which is the size of `info`.
@@ -114,13 +152,7 @@ pub(crate) fn tcp_progress(socket: &impl AsRawFd) -> io::Result<TcpProgress> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: `tcp_info` holds integers alone, and zeroes stand where an older kernel wrote less.
-    let info = unsafe { info.assume_init() };
-    Ok(TcpProgress {
-        unacknowledged: info.tcpi_unacked,
-        probes: info.tcpi_probes,
-        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
-        retransmits: info.tcpi_total_retrans,
-    })
+    Ok(unsafe { info.assume_init() })
 }
 
 /// Bytes in the send queue that the far end has not acknowledged, sent or not (tcp(7), `SIOCOUTQ`).

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{Context, monitored::name_of};
+use super::{Context, monitored::name_of, refused::RefusedPeer};
 use crate::{
     config::{self, Config, Pace},
     feed,
     input::{
         mrt::{ReplayState, ReplayStatus},
-        relay::{HeldStatus, RelayState, RelayStatus},
+        relay::{ConnectionStatus, HeldStatus, RelayState, RelayStatus},
     },
 };
 
@@ -192,22 +192,33 @@ struct Connection {
     messages: u64,
     bytes: u64,
     unannounced: u64,
+    /// Messages that were left out because nobody could read them, by kind.
+    odd: BTreeMap<&'static str, u64>,
+    /// Messages that were dropped because they are about peers of another connection.
+    refused_messages: u64,
+    /// Those peers.
+    refused_peers: Vec<RefusedPeer>,
 }
 
 impl Relay {
-    fn of(status: RelayStatus, configured: &config::Relay, held_peers: usize) -> Self {
+    fn of(context: &Context, status: RelayStatus, configured: &config::Relay, held_peers: usize) -> Self {
         let (state, why) = match status.state {
             RelayState::Starting => ("starting", None),
             RelayState::Listening => ("listening", None),
             RelayState::Failed(why) => ("failed", Some(why)),
         };
-        let connection = |connection: crate::input::relay::ConnectionStatus| Connection {
-            client: connection.client.to_string(),
-            sys_name: connection.sys_name,
-            sys_descr: connection.sys_descr,
-            messages: connection.frames,
-            bytes: connection.bytes,
-            unannounced: connection.unannounced,
+        let clients: BTreeMap<_, _> =
+            status.connections.iter().map(|connection| (connection.id, connection.client.to_string())).collect();
+        let connection = |ConnectionStatus { client, sys_name, sys_descr, id, totals }| Connection {
+            client: client.to_string(),
+            sys_name,
+            sys_descr,
+            messages: totals.frames,
+            bytes: totals.bytes,
+            unannounced: totals.unannounced,
+            odd: totals.odd.iter().map(|(oddity, count)| (oddity.as_str(), count)).collect(),
+            refused_messages: totals.refused,
+            refused_peers: context.feed.refusals(id).iter().map(|peer| RefusedPeer::of(peer, &clients)).collect(),
         };
         let held = |held: HeldStatus| Held {
             client: held.client.to_string(),
@@ -232,17 +243,7 @@ impl Relay {
     fn text(&self) -> String {
         let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let mut text = format!(" Relay {}, {}, {}{why}\n", self.name, self.listen, self.state);
-        for Connection { client, sys_name, messages, bytes, unannounced, .. } in &self.connections {
-            let name = sys_name.as_deref().unwrap_or("no name");
-            let unknown = match unannounced {
-                0 => String::new(),
-                _ => format!(
-                    ", {unannounced} of them with routes of peers that it has not announced, or that another announced since"
-                ),
-            };
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "  {client} ({name}): {messages} messages, {bytes} bytes{unknown}");
-        }
+        text.extend(self.connections.iter().map(Connection::text));
         for Held { client, sys_name, left_seconds } in &self.held {
             let name = sys_name.as_deref().unwrap_or("no name");
             let _ = writeln!(text, "  {client} ({name}): away, its peers are held for {left_seconds} s still");
@@ -265,6 +266,32 @@ impl Relay {
         }
         if let Some(last) = &self.last_closed {
             let _ = writeln!(text, "  Last closed: {last}");
+        }
+        text
+    }
+}
+
+impl Connection {
+    fn text(&self) -> String {
+        /// More refused peers than these are in the JSON alone.
+        const SHOWN: usize = 10;
+        let Self { client, sys_name, messages, bytes, unannounced, .. } = self;
+        let name = sys_name.as_deref().unwrap_or("no name");
+        let unknown = match unannounced {
+            0 => String::new(),
+            _ => format!(", {unannounced} of them with routes of peers that it has not announced"),
+        };
+        // Writing to a string cannot fail.
+        let mut text = format!("  {client} ({name}): {messages} messages, {bytes} bytes{unknown}\n");
+        if !self.odd.is_empty() {
+            let odd: Vec<_> = self.odd.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            let _ = writeln!(text, "    Left out: {}", odd.join(", "));
+        }
+        for peer in self.refused_peers.iter().take(SHOWN) {
+            let _ = writeln!(text, "    Refused: {}", peer.text());
+        }
+        if let Some(more) = self.refused_peers.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            let _ = writeln!(text, "    Refused: {more} more peers");
         }
         text
     }
@@ -349,7 +376,7 @@ pub(super) fn relays(context: &Context, config: &Config) -> Vec<Relay> {
         let held = peers.iter().filter(|peer| peer.is_away() && peer.input() == status.name).count();
         // It may have been removed between the two looks.
         let configured = config.relays.get(&status.name).cloned().unwrap_or_default();
-        Relay::of(status, &configured, held)
+        Relay::of(context, status, &configured, held)
     };
     context.relays.snapshot().into_iter().map(of).collect()
 }

@@ -10,6 +10,7 @@ mod inputs;
 mod monitored;
 mod operator;
 mod protocol;
+mod refused;
 mod report;
 mod server;
 mod text;

@@ -61,7 +61,9 @@ pub struct Follower {
     /// What is to be selected from the next pass on.
     selected: Option<Arc<Selection>>,
     /// What the station was told of.
-    told: HashMap<PeerKey, Arc<Incarnation>>,
+    told: HashMap<PeerId, Arc<Incarnation>>,
+    /// By what it tells peers apart, the input that it was told of, and how many peers of that look the same.
+    inputs: HashMap<PeerKey, (u32, usize)>,
     /// Peers that the station could not tell from others that it was told of.
     refused: HashMap<PeerId, Arc<str>>,
     /// How often that has changed.
@@ -92,6 +94,7 @@ impl Follower {
             selection: Arc::new(selection),
             selected: None,
             told: HashMap::new(),
+            inputs: HashMap::new(),
             refused: HashMap::new(),
             refusals: 0,
             pass: None,
@@ -158,7 +161,7 @@ impl Follower {
 
     /// The peers that the station is not told of because it could not tell them from those of another input.
     pub fn refused(&self) -> Vec<Refused> {
-        self.refused.iter().map(|(peer, input)| (Arc::clone(input), peer.key)).collect()
+        self.refused.iter().map(|(peer, input)| (Arc::clone(input), *peer.key())).collect()
     }
 
     /// Another number when [`Self::refused`] may be others.
@@ -206,16 +209,17 @@ impl Follower {
 
     fn plan(&mut self, state: &State, selection: &Arc<Selection>, since: u64) -> Plan {
         let mut plan = Plan { since, selected: Arc::clone(&self.selection), ..Plan::default() };
-        let mut told: Vec<_> = mem::take(&mut self.told).into_iter().collect();
-        told.sort_unstable_by_key(|(_, life)| life.number);
-        for (key, life) in told {
+        let mut told: Vec<_> = mem::take(&mut self.told).into_values().collect();
+        self.inputs.clear();
+        told.sort_unstable_by_key(|life| life.number);
+        for life in told {
             if state.peer(&life).is_none() {
                 let gone = state.slot(life.peer).and_then(|slot| slot.gone.as_ref());
                 let down = gone.filter(|gone| gone.number == life.number).map_or(&life.down, |gone| &gone.down);
                 plan.gone.push(down.clone());
             } else if selection.peer(&life) {
-                plan.told.push(Arc::clone(&life));
-                self.told.insert(key, life);
+                self.is_told_of(&life);
+                plan.told.push(life);
             } else {
                 plan.gone.push(life.down.clone());
             }
@@ -226,16 +230,11 @@ impl Follower {
             if !selection.peer(&peer.life) {
                 continue;
             }
-            let id = peer.life.peer;
-            match self.told.get(&id.key) {
-                Some(told) if told.peer == id => {}
-                Some(_) => {
-                    self.refused.insert(id, Arc::clone(&peer.life.input));
-                }
-                None => {
-                    self.told.insert(id.key, Arc::clone(&peer.life));
-                    plan.new.push(Arc::clone(&peer.life));
-                }
+            if self.is_refused(&peer.life) {
+                self.refused.insert(peer.life.peer, Arc::clone(&peer.life.input));
+            } else if !self.told.contains_key(&peer.life.peer) {
+                self.is_told_of(&peer.life);
+                plan.new.push(Arc::clone(&peer.life));
             }
         }
         plan
@@ -337,21 +336,26 @@ impl Follower {
                 if !self.selection.peer(life) {
                     return false;
                 }
-                let told = self.told.get(&life.peer.key);
-                if told.is_some_and(|told| told.peer != life.peer) {
+                if self.is_refused(life) {
                     self.refused.insert(life.peer, Arc::clone(&life.input));
                     self.refusals += 1;
                     return false;
                 }
-                self.told.insert(life.peer.key, Arc::clone(life));
+                self.is_told_of(life);
                 true
             }
             About::Down(life) => {
                 let told = self.is_told(life);
                 if told {
-                    self.told.remove(&life.peer.key);
-                    // Another input's peer that could not be told from it now can.
-                    self.due |= self.refused.keys().any(|refused| refused.key == life.peer.key);
+                    self.told.remove(&life.peer);
+                    if let Some((_, count)) = self.inputs.get_mut(life.peer.key()) {
+                        *count -= 1;
+                        if *count == 0 {
+                            self.inputs.remove(life.peer.key());
+                            // Another input's peer that could not be told from it now can.
+                            self.due |= self.refused.keys().any(|refused| refused.key() == life.peer.key());
+                        }
+                    }
                 } else {
                     self.refusals += u64::from(self.refused.remove(&life.peer).is_some());
                 }
@@ -361,7 +365,19 @@ impl Follower {
     }
 
     fn is_told(&self, life: &Incarnation) -> bool {
-        self.told.get(&life.peer.key).is_some_and(|told| told.number == life.number)
+        self.told.get(&life.peer).is_some_and(|told| told.number == life.number)
+    }
+
+    /// Whether the station is told of a peer of another input that it could not tell from this one.
+    fn is_refused(&self, life: &Incarnation) -> bool {
+        self.inputs.get(life.peer.key()).is_some_and(|(input, _)| *input != life.peer.input)
+    }
+
+    /// Keeps in mind that the station is told of a peer.
+    fn is_told_of(&mut self, life: &Arc<Incarnation>) {
+        if self.told.insert(life.peer, Arc::clone(life)).is_none() {
+            self.inputs.entry(*life.peer.key()).or_insert((life.peer.input, 0)).1 += 1;
+        }
     }
 }
 

@@ -1,19 +1,21 @@
 //! Where frames come in.
 
-use std::{mem, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
-    Counts, Shared, Trouble,
+    Shared, Trouble,
     compose::Frames,
     journal::{About, Run},
+    oddity::{Oddities, Oddity},
+    owners::{Claim, Dropped},
     peers::{ConnectionId, Incarnation},
     rib::{EndOfRib, Time},
-    scan::{Scanned, scan},
-    state::State,
+    scan::{Scanned, check, scan},
+    state::{Applied, State},
 };
-use crate::wire::bmp::{Error, Frame, MessageType, frames};
+use crate::wire::bmp::{Error, Frame, MessageType, PeerHeader, frames};
 
 /// Peer Downs of one connection go into chunks of about this size, in bytes.
 const PEER_DOWNS: usize = 64 * 1024;
@@ -24,6 +26,7 @@ pub struct Input {
     shared: Arc<Shared>,
     connection: ConnectionId,
     totals: InputTotals,
+    notices: Vec<Notice>,
 }
 
 /// What came in through one [`Input`].
@@ -33,19 +36,65 @@ pub struct InputTotals {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Route Monitoring frames among them for peers that were not announced, or that another connection announced since.
+    /// Route Monitoring frames among them for peers that were not announced, or not by this connection.
     pub unannounced: u64,
     /// What could not be taken for what it should be, by kind: [`Trouble::errors`] of it are errors of the input.
     pub trouble: Trouble,
+    /// Messages that were dropped because they are about peers of another connection.
+    pub refused: u64,
+    /// Messages that were left out because nobody could read them.
+    pub odd: Oddities,
+}
+
+/// What an operator has to know about a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The first message that was left out for this reason, and what is wrong with it.
+    Odd(Oddity, String),
+    /// The first message that was dropped about a peer of another connection, and that connection.
+    Refused(PeerHeader, ConnectionId),
+}
+
+/// As in a log line.
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Odd(oddity, error) => write!(f, "{} ({error})", oddity.meaning()),
+            Self::Refused(peer, _) => write!(f, "another connection has peer {}", peer.address()),
+        }
+    }
 }
 
 impl Input {
     pub(super) fn new(shared: Arc<Shared>, name: &str) -> Self {
         let connection = shared.state().connect(name);
-        Self { shared, connection, totals: InputTotals::default() }
+        Self { shared, connection, totals: InputTotals::default(), notices: Vec::new() }
     }
 
-    /// Appends whole frames, byte for byte.
+    /// The number of the connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Appends whole frames, byte for byte, of an input that has one connection at a time: if it claims a peer, the connection before is over.
+    ///
+    /// See [`Input::offer`] for `block` and for errors.
+    pub fn append(&mut self, mut bytes: Bytes, block: usize) -> Result<(), Error> {
+        let mut offset = 0;
+        while let Some(claim) = self.offer(bytes.clone(), block).map_err(|error| error.after(offset))? {
+            let mut state = self.shared.state();
+            let over = state.claimed(self.connection, &claim);
+            self.shared.end(&mut state, over);
+            offset += claim.at as u64;
+            bytes = bytes.slice(claim.at..);
+        }
+        Ok(())
+    }
+
+    /// Appends whole frames, byte for byte, up to the first that claims a peer of another connection. The claim is to be decided then: if the
+    /// owner is gone, its [`Input`] is dropped or held; if it is alive, see [`Input::refuse`]. In both cases the rest is offered again.
+    ///
+    /// Frames that nobody could read, and those about peers of others, are left out and counted; [`Input::take_notices`] tells of them.
     ///
     /// `block` is how many bytes of memory `frames` keeps alive: the size of the buffer it is a part of. The journal keeps
     /// `frames` itself if it is at least half of that, and is charged for the block; else an exact copy. So nothing else may
@@ -53,15 +102,29 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// At the first frame that is wrong, is an Initiation or a Termination, or is not whole; offsets are within `frames`.
-    /// Everything before it has been appended.
-    pub fn append(&mut self, mut bytes: Bytes, block: usize) -> Result<(), Error> {
-        let Scanned { good, peer_up, outcome } = scan(&bytes);
+    /// Where the framing is broken, or the last frame is not whole; offsets are within `frames`. Everything before it has been appended.
+    pub fn offer(&mut self, mut bytes: Bytes, block: usize) -> Result<Option<Claim>, Error> {
+        let Scanned { good, peer_up, odd, outcome } = scan(&bytes);
         bytes.truncate(good);
-        if !bytes.is_empty() {
-            self.commit(bytes, block, peer_up);
+        let claim = if bytes.is_empty() { None } else { self.commit(bytes, block, peer_up, odd) };
+        if claim.is_some() { Ok(claim) } else { outcome.map(|()| None) }
+    }
+
+    /// The owner of a claimed peer is alive: what this connection says of it, and of all other peers of that owner, is dropped and counted.
+    pub fn refuse(&mut self, claim: &Claim) {
+        self.shared.state().refuse(self.connection, claim.owner);
+    }
+
+    /// Counts a message about the session itself that cannot be read.
+    pub fn leave_out(&mut self, oddity: Oddity, error: &Error) {
+        if self.totals.odd.record(oddity) {
+            self.notices.push(Notice::Odd(oddity, error.to_string()));
         }
-        outcome
+    }
+
+    /// What an operator has to know and was not given before: each kind of oddity once, and each refused peer.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        mem::take(&mut self.notices)
     }
 
     /// What was appended so far.
@@ -89,7 +152,7 @@ impl Input {
 
     /// The input went away and may be back soon: its peers stay up, with their routes, until what this gives is dropped.
     ///
-    /// A peer that says exactly the same Peer Up by then goes on where it was: of what it says again only differences are passed on, and what it
+    /// A peer that says the same Peer Up by then, whose time may differ, goes on where it was: of what it says again only differences are passed on, and what it
     /// does not say again is withdrawn at its End-of-RIB, or when what this gives is dropped. Every other peer is taken down then.
     pub fn hold(mut self) -> Held {
         let shared = Arc::clone(&self.shared);
@@ -98,49 +161,81 @@ impl Input {
         state.hold(&slots);
         let connection = mem::take(&mut self.connection);
         drop(state);
-        Held { shared, connection }
+        Held { shared, connection, peers: slots.len() }
     }
 
-    fn commit(&mut self, bytes: Bytes, block: usize, peer_up: bool) {
-        let length = bytes.len();
-        let (bytes, block) =
-            if length < block / 2 { (Bytes::copy_from_slice(&bytes), length) } else { (bytes, block.max(length)) };
-        let mut state = self.shared.state();
+    fn commit(&mut self, bytes: Bytes, block: usize, peer_up: bool, odd: bool) -> Option<Claim> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
         let before = state.trouble;
         // A Peer Up may need a Peer Down before it.
-        let counts = if peer_up || state.holds() {
-            self.commit_news(&mut state, &bytes)
-        } else {
-            let mut changed = self.shared.journal().head().frames;
-            let (mut runs, mut counts) = (Runs::default(), Counts::default());
-            for frame in frames(&bytes).flatten() {
-                changed += 1;
-                let applied = state.apply(self.connection, &frame, changed, &mut |life| runs.heard(life));
-                counts.record(frame.code(), 1);
-                runs.push(frame.bytes().len(), frame.code(), applied.about);
-            }
-            self.shared.push(&mut state, bytes, block, runs.0);
-            counts
-        };
-        self.totals.frames += counts.total();
-        self.totals.bytes += length as u64;
+        let (taken, claim) =
+            if odd || peer_up || state.holds() { (0, None) } else { self.commit_all(&mut state, &bytes, block) };
+        let claim = claim.or_else(|| self.commit_news(&mut state, &bytes, taken, odd));
         self.totals.trouble.add(state.trouble - before);
         self.totals.unannounced = self.totals.trouble.unannounced;
+        claim
     }
 
-    /// Appends of these frames those that say something new, which are all of them unless peers say again what they said before their input went
-    /// away; and what has to be said in between.
-    fn commit_news(&self, state: &mut State, bytes: &[u8]) -> Counts {
-        let mut counts = Counts::default();
-        let mut said = Said::after(self.shared.journal().head().frames);
+    /// Appends frames as they are, up to the first that is not to be passed on. How many bytes were used up.
+    fn commit_all(&mut self, state: &mut State, bytes: &Bytes, block: usize) -> (usize, Option<Claim>) {
+        let mut changed = self.shared.journal().head().frames;
+        let (mut runs, mut told, mut taken, mut claim) = (Runs::default(), 0, 0, None);
         for frame in frames(bytes).flatten() {
-            counts.record(frame.code(), 1);
+            let applied = match state.apply(self.connection, &frame, changed + 1, &mut |life| runs.heard(life)) {
+                Ok(applied) => applied,
+                Err(found) => {
+                    claim = Some(Claim { at: taken, ..found });
+                    break;
+                }
+            };
+            taken += frame.bytes().len();
+            self.count(&frame, &applied);
+            if applied.dropped.is_some() {
+                break;
+            }
+            changed += 1;
+            told = taken;
+            runs.push(frame.bytes().len(), frame.code(), applied.about);
+        }
+        if told > 0 {
+            let (bytes, block) = match bytes.slice(..told) {
+                few if told < block / 2 => (Bytes::copy_from_slice(&few), told),
+                many => (many, block.max(told)),
+            };
+            self.shared.push(state, bytes, block, runs.0);
+        }
+        (taken, claim)
+    }
+
+    /// Appends of the frames from `taken` on those that say something new, which are all of them unless peers say again what they said before their
+    /// input went away; and what has to be said in between.
+    fn commit_news(&mut self, state: &mut State, bytes: &[u8], taken: usize, odd: bool) -> Option<Claim> {
+        let shared = Arc::clone(&self.shared);
+        let mut said = Said::after(shared.journal().head().frames);
+        let (mut at, mut claim) = (taken, None);
+        for frame in frames(bytes.get(taken..)?).flatten() {
+            if odd && let Err((oddity, error)) = check(&frame) {
+                at += frame.bytes().len();
+                self.totals.frames += 1;
+                self.totals.bytes += frame.bytes().len() as u64;
+                self.leave_out(oddity, &error);
+                continue;
+            }
             let runs = &mut said.runs;
-            let applied = state.apply(self.connection, &frame, said.changed + 1, &mut |life| runs.heard(life));
+            let applied = match state.apply(self.connection, &frame, said.changed + 1, &mut |life| runs.heard(life)) {
+                Ok(applied) => applied,
+                Err(found) => {
+                    claim = Some(Claim { at, ..found });
+                    break;
+                }
+            };
+            at += frame.bytes().len();
+            self.count(&frame, &applied);
             if let Some((slot, rib)) = applied.complete {
                 said.withdraw_stale(state, slot, rib);
             }
-            if let Some((life, down)) = applied.before {
+            for (life, down) in applied.before {
                 said.put(&down, MessageType::PeerDown, About::Down(life));
             }
             match frame.message_type() {
@@ -150,8 +245,29 @@ impl Input {
                 _ => {}
             }
         }
-        said.push(&self.shared, state);
-        counts
+        said.push(&shared, state);
+        claim
+    }
+
+    #[inline]
+    fn count(&mut self, frame: &Frame<'_>, applied: &Applied) {
+        self.totals.frames += 1;
+        self.totals.bytes += frame.bytes().len() as u64;
+        match applied.dropped {
+            None | Some(Dropped::Unannounced) => {}
+            Some(Dropped::Refused(first)) => {
+                self.totals.refused += 1;
+                self.notices.extend(first.zip(PeerHeader::of(frame)).map(|(owner, peer)| Notice::Refused(peer, owner)));
+            }
+            Some(Dropped::Odd(oddity)) => {
+                if self.totals.odd.record(oddity) {
+                    let named = PeerHeader::of(frame).map(|peer| {
+                        format!("peer {}, AS {}, BGP identifier {}", peer.address(), peer.asn, peer.bgp_id)
+                    });
+                    self.notices.push(Notice::Odd(oddity, named.unwrap_or_default()));
+                }
+            }
+        }
     }
 }
 
@@ -220,6 +336,14 @@ impl Said {
 pub struct Held {
     shared: Arc<Shared>,
     connection: ConnectionId,
+    peers: usize,
+}
+
+impl Held {
+    /// Whether there was no peer to be held.
+    pub fn is_empty(&self) -> bool {
+        self.peers == 0
+    }
 }
 
 impl Drop for Held {

@@ -20,6 +20,8 @@ mod input;
 mod journal;
 pub mod names;
 mod nlri;
+mod oddity;
+mod owners;
 mod pass;
 mod peers;
 mod rib;
@@ -38,7 +40,10 @@ use tokio::sync::watch;
 
 pub use counts::Counts;
 pub use follower::{Follower, Piece};
-pub use input::{Held, Input, InputTotals};
+pub use input::{Held, Input, InputTotals, Notice};
+pub use oddity::{Oddities, Oddity};
+pub use owners::{Claim, Refusal};
+pub use peers::ConnectionId;
 pub use rib::View;
 pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
 pub use shown::{PeerRibs, Refused, RibRoutes};
@@ -131,6 +136,11 @@ impl Feed {
     /// The peers that are up, and those that have routes without having been announced, in the order in which they came.
     pub fn peers(&self) -> Vec<PeerRibs> {
         self.0.state().peers().into_iter().map(PeerRibs::of).collect()
+    }
+
+    /// The peers that a connection may not speak of, because another one of its input owns them.
+    pub fn refusals(&self, connection: ConnectionId) -> Vec<Refusal> {
+        self.0.state().refusals(connection)
     }
 
     /// The feed in numbers.

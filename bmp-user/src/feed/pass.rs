@@ -293,8 +293,10 @@ impl Pass {
     /// Tells the station that a peer is down and up again, and then all its routes.
     fn start_over(&mut self, peer: &mut Peer, out: &mut Frames) {
         out.put(MessageType::PeerDown, &peer.life.down);
-        peer.ups().for_each(|up| out.put(MessageType::PeerUp, up));
         let life = &peer.life;
+        // The journal has those that came later.
+        let further = peer.more_ups.iter().filter(|more| more.changed <= self.end.frames).map(|more| &more.frame);
+        life.up.iter().chain(further).for_each(|up| out.put(MessageType::PeerUp, up));
         let (its, others) = mem::take(&mut self.work).into_iter().partition(|work| Arc::ptr_eq(&work.life, life));
         self.work = others;
         let its: VecDeque<Work> = its;

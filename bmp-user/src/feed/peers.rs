@@ -7,7 +7,10 @@ use bytes::{Bytes, BytesMut};
 use super::rib::{Rib, View};
 use crate::wire::{
     bgp::{self, Family, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Open, capability::AddPath},
-    bmp::{Frame, Message, PeerHeader, PeerKey, PeerType, PeerUp, build, frames, peer_flags},
+    bmp::{
+        COMMON_HEADER, Frame, Message, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, PeerUp, build,
+        frames, peer_flags,
+    },
 };
 
 /// A peer of the feed: peers of different inputs are different peers even if a station could not tell them apart.
@@ -15,11 +18,18 @@ use crate::wire::{
 pub(super) struct PeerId {
     /// See [`super::state::State::connect`].
     pub(super) input: u32,
-    pub(super) key: PeerKey,
+    pub(super) identity: PeerIdentity,
 }
 
-/// Counts connections; a newer one has the greater number.
-pub(super) type ConnectionId = u64;
+impl PeerId {
+    /// What a station that keeps to RFC 7854 tells it from other peers by.
+    pub(super) fn key(&self) -> &PeerKey {
+        &self.identity.key
+    }
+}
+
+/// Counts connections from 1 on; a newer one has the greater number.
+pub type ConnectionId = u64;
 
 /// One life of a peer: what a station is told of it, and what tells it from others. Never changes.
 #[derive(Debug)]
@@ -118,10 +128,8 @@ pub(super) struct Peer {
     pub(super) life: Arc<Incarnation>,
     /// Further Peer Ups of the same session ([`PeerUp::is_of_same_session`]), each with when it came.
     pub(super) more_ups: Vec<Latest>,
-    /// Whose it is.
+    /// The only connection that may speak of it.
     pub(super) owner: ConnectionId,
-    /// Other connections that announced this very life of it, and are not known to be gone: a router may say a part on each.
-    pub(super) others: Vec<ConnectionId>,
     /// Whether its input went away, or came back and is saying again what it said before.
     pub(super) hold: Hold,
     pub(super) ribs: Vec<Rib>,
@@ -140,16 +148,9 @@ impl Peer {
         self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame))
     }
 
-    /// Whether what a connection says is about this life. Of one that was announced only who announced it knows; another router on the same relay
-    /// may have a peer that looks the same.
-    #[inline]
-    pub(super) fn is_spoken_of_by(&self, connection: ConnectionId) -> bool {
-        self.owner == connection || self.life.up.is_none() || self.others.contains(&connection)
-    }
-
-    /// Whether a Peer Up says nothing new.
+    /// Whether a Peer Up says nothing new: its time alone may differ.
     pub(super) fn is_restated_by(&self, frame: &Frame<'_>) -> bool {
-        self.ups().any(|up| up == frame.bytes())
+        self.ups().any(|up| without_time(up) == without_time(frame.bytes()))
     }
 
     /// Whether a Peer Up is a further one of the same session.
@@ -172,6 +173,13 @@ impl Peer {
     }
 }
 
+/// A frame without the time that ends its per-peer header.
+fn without_time(frame: &[u8]) -> Option<(&[u8], &[u8])> {
+    const END: usize = COMMON_HEADER + PER_PEER_HEADER;
+    const TIME: usize = 8;
+    Some((frame.get(..END - TIME)?, frame.get(END..)?))
+}
+
 /// See [`super::Held`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -180,7 +188,7 @@ pub(super) enum Hold {
     No,
     /// It went away.
     Away,
-    /// It came back after this connection went away, or before that was known.
+    /// It came back after this connection went away.
     Back(ConnectionId),
 }
 

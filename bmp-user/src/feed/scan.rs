@@ -1,44 +1,69 @@
-//! How much of what came in can be taken, found before anything is locked.
+//! How much of the bytes that came in are frames, and which of these cannot be passed on; found before anything is locked.
 
-use crate::wire::bmp::{Error, Frame, Message, MessageType, Problem, frames};
+use super::oddity::Oddity;
+use crate::wire::bmp::{
+    COMMON_HEADER, Error, Frame, Message, MessageType, PER_PEER_HEADER, Problem, Tlvs, frames, statistics::statistics,
+};
 
 /// What was found.
 pub(super) struct Scanned {
-    /// How many bytes of good frames are at the start.
+    /// How many bytes of whole frames are at the start.
     pub(super) good: usize,
     /// Whether there is a Peer Up among them.
     pub(super) peer_up: bool,
-    /// What is wrong with what comes then.
+    /// Whether there is a frame among them that [`check`] refuses.
+    pub(super) odd: bool,
+    /// What is wrong with the framing of the bytes behind them.
     pub(super) outcome: Result<(), Error>,
 }
 
 pub(super) fn scan(bytes: &[u8]) -> Scanned {
     let mut whole = frames(bytes);
-    let (mut good, mut peer_up) = (0, false);
+    let (mut good, mut peer_up, mut odd) = (0, false, false);
     while let Some(frame) = whole.next() {
-        let checked = frame.and_then(|frame| {
-            peer_up |= frame.message_type() == Some(MessageType::PeerUp);
-            check(&frame).map_err(|error| error.after(good as u64))
-        });
-        if let Err(error) = checked {
-            return Scanned { good, peer_up, outcome: Err(error) };
+        match frame {
+            Ok(frame) => {
+                peer_up |= frame.message_type() == Some(MessageType::PeerUp);
+                odd |= check(&frame).is_err();
+            }
+            Err(error) => return Scanned { good, peer_up, odd, outcome: Err(error) },
         }
         good = whole.consumed();
     }
     let rest = bytes.len() - good;
     let problem = Problem::Short { what: "the rest of a message", need: rest + 1, found: rest };
     let outcome = if rest == 0 { Ok(()) } else { Err(Error { offset: good as u64, problem }) };
-    Scanned { good, peer_up, outcome }
+    Scanned { good, peer_up, odd, outcome }
 }
 
+/// Checks what is inside a frame, as far as a station has to be able to read it. The UPDATE of a Route Monitoring is not looked at: the feed
+/// passes it on as it is.
+///
+/// # Errors
+///
+/// The kind of oddity, and what is wrong; offsets are within the frame.
 #[inline]
-fn check(frame: &Frame<'_>) -> Result<(), Error> {
+pub(super) fn check(frame: &Frame<'_>) -> Result<(), (Oddity, Error)> {
+    frame.check_length().map_err(|error| (Oddity::Short, error))?;
+    let body = || frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
+    let at = (COMMON_HEADER + PER_PEER_HEADER) as u64;
     match frame.message_type() {
-        Some(MessageType::PeerUp) => Message::parse(frame).map(|_| ()),
+        Some(MessageType::PeerUp) => match Message::parse(frame) {
+            Ok(_) => Ok(()),
+            Err(error) if error.problem.is_of_open() => Err((Oddity::Open, error)),
+            Err(error) => Err((Oddity::Tlv, error)),
+        },
+        Some(MessageType::StatisticsReport) => {
+            let broken = statistics(body()).find_map(Result::err);
+            broken.map_or(Ok(()), |error| Err((Oddity::Statistics, error.after(at))))
+        }
+        Some(MessageType::RouteMirroring) => {
+            Tlvs::of(body()).map(|_| ()).map_err(|error| (Oddity::Mirroring, error.after(at)))
+        }
         Some(about @ (MessageType::Initiation | MessageType::Termination)) => {
             let type_byte = 5;
-            Err(Error { offset: type_byte, problem: Problem::NotAboutAPeer(about) })
+            Err((Oddity::Control, Error { offset: type_byte, problem: Problem::NotAboutAPeer(about) }))
         }
-        _ => Ok(()),
+        Some(MessageType::RouteMonitoring | MessageType::PeerDown) | None => Ok(()),
     }
 }

@@ -15,13 +15,14 @@ use super::{
     Counts, Trouble,
     attributes::Attributes,
     journal::About,
+    owners::{Claim, Connection, Dropped, Standing},
     peers::{ConnectionId, Gone, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
     rib::{Outcome, Rib, TOMBSTONE, Time},
     update::Hand,
 };
 use crate::wire::{
     bgp::{Family, Update},
-    bmp::{COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerKey, peer_flags},
+    bmp::{COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, peer_flags},
 };
 
 #[derive(Debug)]
@@ -31,9 +32,11 @@ pub(super) struct State {
     free: Vec<u32>,
     /// Peers that went down, or were spoken of without ever being up; oldest first.
     ended: VecDeque<Ended>,
-    by_id: HashMap<PeerId, u32, RandomState>,
+    pub(super) by_id: HashMap<PeerId, u32, RandomState>,
+    /// Peers that are up, or have routes, by input and by what stations tell peers apart by.
+    pub(super) living: HashMap<(u32, PeerKey), Vec<u32>, RandomState>,
     pub(super) attributes: Attributes,
-    connections: HashMap<ConnectionId, (u32, Arc<str>)>,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
     inputs: HashMap<String, u32>,
     last_connection: ConnectionId,
     incarnations: u64,
@@ -49,8 +52,8 @@ pub(super) struct State {
     /// How many frames there were, also those that say nothing new.
     pub(super) applied: u64,
     pub(super) trouble: Trouble,
-    /// Whom the last frame was about: frames come in runs.
-    last: Option<(ConnectionId, PeerKey, u32)>,
+    /// Which peer the last frame was about, by its owner: frames come in runs.
+    pub(super) last: Option<(ConnectionId, PeerIdentity, u32)>,
 }
 
 /// Peers that are not up and are kept all the same, at most: of a later one the Peer Down that a slow station is told is bmpd's own.
@@ -81,15 +84,21 @@ pub(super) struct Applied {
     pub(super) about: About,
     /// False if no station learns anything from it: the peer only says again what it said before its input went away.
     pub(super) news: bool,
-    /// What has to be said before it: that a life of the peer is over.
-    pub(super) before: Option<(Arc<Incarnation>, Bytes)>,
+    /// What has to be said before it: the lives that are over, with their Peer Downs.
+    pub(super) before: Vec<(Arc<Incarnation>, Bytes)>,
+    /// Why it did nothing and is told to nobody.
+    pub(super) dropped: Option<Dropped>,
     /// The RIB of which the peer has said all again: what it did not is to be withdrawn.
     pub(super) complete: Option<(u32, usize)>,
 }
 
 impl Applied {
     fn new(about: About, news: bool) -> Self {
-        Self { about, news, before: None, complete: None }
+        Self { about, news, before: Vec::new(), dropped: None, complete: None }
+    }
+
+    fn dropped(why: Dropped) -> Self {
+        Self { dropped: Some(why), ..Self::new(About::LookAlike, false) }
     }
 }
 
@@ -101,6 +110,7 @@ impl State {
             free: Vec::new(),
             ended: VecDeque::new(),
             by_id: HashMap::with_hasher(hasher.clone()),
+            living: HashMap::with_hasher(hasher.clone()),
             attributes: Attributes::new(),
             connections: HashMap::new(),
             inputs: HashMap::new(),
@@ -126,7 +136,7 @@ impl State {
         let next = u32::try_from(self.inputs.len()).unwrap_or(u32::MAX);
         let input = *self.inputs.entry(name.to_owned()).or_insert(next);
         self.last_connection += 1;
-        self.connections.insert(self.last_connection, (input, name.into()));
+        self.connections.insert(self.last_connection, Connection::new(input, name));
         self.last_connection
     }
 
@@ -134,9 +144,7 @@ impl State {
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<u32> {
         self.last = None;
         self.connections.remove(&connection);
-        for peer in self.slots.iter_mut().filter_map(|slot| slot.peer.as_mut()) {
-            peer.others.retain(|other| *other != connection);
-        }
+        self.forget_rival(connection);
         let owned =
             |slot: &Slot| slot.peer.as_ref().filter(|peer| peer.owner == connection).map(|peer| peer.life.number);
         let mut slots: Vec<_> =
@@ -259,63 +267,61 @@ impl State {
         (self.withdrawals.len(), self.withdrawal_bytes)
     }
 
-    fn slot_for(&mut self, connection: ConnectionId, key: PeerKey, changed: u64) -> Option<u32> {
-        if let Some((last_connection, last_key, slot)) = self.last
-            && last_connection == connection
-            && last_key == key
-        {
-            return Some(slot);
+    /// The slot of a peer, which gets one if it has none.
+    pub(super) fn slot_for(&mut self, id: PeerId, changed: u64) -> u32 {
+        if let Some(slot) = self.by_id.get(&id) {
+            return *slot;
         }
-        let (input, _) = self.connections.get(&connection)?;
-        let id = PeerId { input: *input, key };
-        let slot = match self.by_id.get(&id) {
-            Some(slot) => *slot,
-            None => {
-                let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
-                match self.slots.get_mut(slot as usize) {
-                    Some(freed) => *freed = Slot { id, peer: None, gone: None },
-                    None => self.slots.push(Slot { id, peer: None, gone: None }),
-                }
-                self.by_id.insert(id, slot);
-                self.ended.push_back(Ended { slot, id, changed });
-                slot
-            }
-        };
-        self.last = Some((connection, key, slot));
-        Some(slot)
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        match self.slots.get_mut(slot as usize) {
+            Some(freed) => *freed = Slot { id, peer: None, gone: None },
+            None => self.slots.push(Slot { id, peer: None, gone: None }),
+        }
+        self.by_id.insert(id, slot);
+        self.ended.push_back(Ended { slot, id, changed });
+        slot
     }
 
     /// Applies a frame that the scanner found good. `changed` is the sequence number after it. What is heard of for the first time without having
     /// been announced is told to `heard` before.
+    ///
+    /// # Errors
+    ///
+    /// If the frame claims a peer of another connection that is there: nothing has changed then.
     pub(super) fn apply(
         &mut self,
         connection: ConnectionId,
         frame: &Frame<'_>,
         changed: u64,
         heard: &mut dyn FnMut(Arc<Incarnation>),
-    ) -> Applied {
-        self.applied += 1;
+    ) -> Result<Applied, Claim> {
         let nobody = || Applied::new(About::Nobody, true);
-        let Some(slot) = PeerKey::of(frame).and_then(|key| self.slot_for(connection, key, changed)) else {
-            return nobody();
+        let Some((header, message)) = PeerHeader::of(frame).zip(frame.message_type()) else {
+            self.applied += 1;
+            return Ok(nobody());
         };
-        match frame.message_type() {
-            Some(MessageType::RouteMonitoring) => {
-                self.routes(connection, slot, frame, changed, heard).unwrap_or_else(nobody)
+        let standing = self.standing(connection, &header, message, changed)?;
+        self.applied += 1;
+        let slot = match standing {
+            Standing::Of(slot) => slot,
+            Standing::Dropped(why) => {
+                let is_unannounced = !matches!(why, Dropped::Odd(_)) && message == MessageType::RouteMonitoring;
+                self.trouble.unannounced += u64::from(is_unannounced);
+                return Ok(Applied::dropped(why));
             }
-            Some(MessageType::PeerUp) => self.up(connection, slot, frame, changed).unwrap_or_else(nobody),
-            Some(MessageType::PeerDown | MessageType::StatisticsReport | MessageType::RouteMirroring)
-                if self.slots[slot as usize].peer.as_ref().is_some_and(|peer| !peer.is_spoken_of_by(connection)) =>
-            {
-                Applied::new(About::LookAlike, true)
+        };
+        Ok(match message {
+            MessageType::RouteMonitoring => {
+                self.routes(connection, slot, header, frame, changed, heard).unwrap_or_else(nobody)
             }
-            Some(MessageType::PeerDown) => {
+            MessageType::PeerUp => self.up(connection, slot, frame, changed).unwrap_or_else(nobody),
+            MessageType::PeerDown => {
                 let life = self.down(slot, Bytes::copy_from_slice(frame.bytes()), changed);
                 Applied::new(life.map_or_else(|| self.unknown(slot), About::Down), true)
             }
-            Some(about @ (MessageType::StatisticsReport | MessageType::RouteMirroring)) => {
+            about @ (MessageType::StatisticsReport | MessageType::RouteMirroring) => {
                 let Some(peer) = self.slots[slot as usize].peer.as_mut() else {
-                    return Applied::new(self.unknown(slot), true);
+                    return Ok(Applied::new(self.unknown(slot), true));
                 };
                 if about == MessageType::StatisticsReport {
                     peer.statistics = Some(Latest { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
@@ -324,66 +330,58 @@ impl State {
                 }
                 Applied::new(About::Peer(Arc::clone(&peer.life)), true)
             }
-            Some(MessageType::Initiation | MessageType::Termination) | None => nobody(),
-        }
+            MessageType::Initiation | MessageType::Termination => nobody(),
+        })
     }
 
     /// What a frame is about that is about a peer that is not there.
     fn unknown(&self, slot: u32) -> About {
-        let PeerId { input, key } = self.slots[slot as usize].id;
-        let is_there = |input: u32| {
-            let slot = self.by_id.get(&PeerId { input, key });
-            slot.is_some_and(|slot| self.slots[*slot as usize].peer.is_some())
-        };
+        let PeerId { input, identity } = self.slots[slot as usize].id;
         let inputs = u32::try_from(self.inputs.len()).unwrap_or(u32::MAX);
-        if (0..inputs).any(|other| other != input && is_there(other)) { About::LookAlike } else { About::Nobody }
+        let is_there = |other: u32| other != input && self.living.contains_key(&(other, identity.key));
+        if (0..inputs).any(is_there) { About::LookAlike } else { About::Nobody }
     }
 
     fn up(&mut self, connection: ConnectionId, slot: u32, frame: &Frame<'_>, changed: u64) -> Option<Applied> {
-        let known = &mut self.slots[slot as usize];
-        if let Some(peer) = &mut known.peer
-            && peer.is_restated_by(frame)
-        {
-            self.held += usize::from(peer.is_said_again(connection));
-            let news = peer.hold == Hold::No;
-            return Some(Applied::new(About::Up(Arc::clone(&peer.life)), news));
-        }
         let Ok(Message::PeerUp(up)) = Message::parse(frame) else { return None };
-        let same = known.peer.as_ref().is_some_and(|peer| peer.is_same_session(&up));
-        if let Some(peer) = &mut known.peer
-            && same
-            && peer.takes(frame, changed)
-        {
-            self.held += usize::from(peer.is_said_again(connection));
-            return Some(Applied::new(About::Up(Arc::clone(&peer.life)), true));
+        let known = &mut self.slots[slot as usize];
+        if let Some(peer) = &mut known.peer {
+            let is_restated = peer.is_restated_by(frame);
+            if is_restated || peer.is_same_session(&up) && peer.takes(frame, changed) {
+                // What is said again byte for byte passes like any other frame; with another time it would only puzzle stations.
+                let is_news = peer.hold == Hold::No && peer.ups().any(|up| up == frame.bytes()) || !is_restated;
+                peer.comes_back(connection);
+                return Some(Applied::new(About::Up(Arc::clone(&peer.life)), is_news));
+            }
         }
         let id = known.id;
-        let mut before = None;
-        if let Some(peer) = &known.peer {
-            // A station takes another Peer Up for the start of another life; but not if it does not come from who sent the first, or looks as if it were
-            // a further one of the same session.
-            let (told, down) = (same || peer.hold == Hold::Away, peer.life.down.clone());
-            let life = self.down(slot, down.clone(), changed);
-            before = life.filter(|_| told).map(|life| (life, down));
+        // Stations are told that these are over, whatever they would have made of the Peer Up alone.
+        let mut before = Vec::new();
+        for over in self.outlived_by(slot).into_iter().chain([slot]) {
+            let down = self.slots[over as usize].peer.as_ref().map(|peer| peer.life.down.clone());
+            let changed = changed + before.len() as u64;
+            before.extend(down.and_then(|down| Some((self.down(over, down.clone(), changed)?, down))));
         }
         self.incarnations += 1;
-        let (_, input) = self.connections.get(&connection)?;
-        let life = Arc::new(Incarnation::announced(self.incarnations, id, input, frame, &up));
+        let name = &self.connections.get(&connection)?.name;
+        let life = Arc::new(Incarnation::announced(self.incarnations, id, name, frame, &up));
         self.start(slot, Arc::clone(&life), connection);
         Some(Applied { before, ..Applied::new(About::Up(life), true) })
     }
 
     fn start(&mut self, slot: u32, life: Arc<Incarnation>, connection: ConnectionId) {
         let (more_ups, ribs) = (Vec::new(), Vec::new());
-        let (owner, others) = (connection, Vec::new());
-        let peer = Peer { life, more_ups, owner, others, hold: Hold::No, ribs, statistics: None, mirrored: None };
+        let peer = Peer { life, more_ups, owner: connection, hold: Hold::No, ribs, statistics: None, mirrored: None };
         self.slots[slot as usize].peer = Some(peer);
+        self.lives(slot);
     }
 
     /// Ends the life of a peer, if it has one. `down` is its Peer Down, `changed` the sequence number after that.
     pub(super) fn down(&mut self, slot: u32, down: Bytes, changed: u64) -> Option<Arc<Incarnation>> {
         let known = &mut self.slots[slot as usize];
         let mut peer = known.peer.take()?;
+        self.lives_no_more(slot);
+        let known = &mut self.slots[slot as usize];
         known.gone = Some(Gone { number: peer.life.number, down });
         self.ended.push_back(Ended { slot, id: known.id, changed });
         self.held -= usize::from(peer.hold != Hold::No);
@@ -397,33 +395,29 @@ impl State {
         &mut self,
         connection: ConnectionId,
         slot: u32,
+        header: PeerHeader,
         frame: &Frame<'_>,
         changed: u64,
         heard: &mut dyn FnMut(Arc<Incarnation>),
     ) -> Option<Applied> {
-        let header = PeerHeader::of(frame)?;
         if self.slots[slot as usize].peer.is_none() {
             self.incarnations += 1;
-            let (_, input) = self.connections.get(&connection)?;
+            let name = &self.connections.get(&connection)?.name;
             let id = self.slots[slot as usize].id;
-            let life = Arc::new(Incarnation::unannounced(self.incarnations, id, input, header));
+            let life = Arc::new(Incarnation::unannounced(self.incarnations, id, name, header));
             heard(Arc::clone(&life));
             self.start(slot, life, connection);
         }
         let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, applied, .. } = self;
         let peer = slots[slot as usize].peer.as_mut()?;
-        if !peer.is_spoken_of_by(connection) {
-            trouble.unannounced += 1;
-            return Some(Applied::new(About::LookAlike, true));
-        }
         let life = Arc::clone(&peer.life);
         if life.up.is_none() {
             trouble.unannounced += 1;
             peer.comes_back(connection);
         }
+        // What is told anew bears the AS and the BGP identifier of the Peer Up, also where the router left them out.
+        let header = PeerHeader { asn: life.header.asn, bgp_id: life.header.bgp_id, ..header };
         let again = matches!(peer.hold, Hold::Back(_));
-        // Another connection that is still there may know of an end of what it says itself.
-        let says_all = again && peer.owner == connection;
         let view = view_of(header.key.peer_type, header.flags);
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
         let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
@@ -454,7 +448,7 @@ impl State {
         };
         if let Some(family) = update.end_of_rib() {
             let rib = hand.end_of_rib(family);
-            let complete = rib.filter(|_| says_all).map(|rib| (slot, rib));
+            let complete = rib.filter(|_| again).map(|rib| (slot, rib));
             let news = hand.news || !again;
             return Some(Applied { complete, ..Applied::new(About::Routes(life, view, family), news) });
         }
@@ -526,20 +520,6 @@ impl State {
 }
 
 impl Peer {
-    /// A connection announces it as it was announced. Where that was another connection, its end has not been heard of yet, and what was said meanwhile
-    /// was not either: all that is not said again is to go, as if it had been held. True if that is new.
-    fn is_said_again(&mut self, connection: ConnectionId) -> bool {
-        let was_held = self.hold != Hold::No;
-        self.others.retain(|other| *other != connection);
-        if self.owner != connection && self.hold != Hold::Away {
-            self.hold = Hold::Back(self.owner);
-            self.others.push(self.owner);
-            self.ribs.iter_mut().for_each(Rib::set_stale);
-        }
-        self.comes_back(connection);
-        !was_held && self.hold != Hold::No
-    }
-
     /// A connection speaks of it.
     fn comes_back(&mut self, connection: ConnectionId) {
         let before = std::mem::replace(&mut self.owner, connection);

@@ -7,7 +7,7 @@ use crate::wire::bgp::Update;
 /// Counts what could not be taken for what it should be. Every such message is passed on as it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
-    /// Route Monitoring frames of peers that were never announced, or that another connection of the input announced since.
+    /// Route Monitoring frames of peers that were never announced, or not by the connection that they came from.
     pub unannounced: u64,
     /// UPDATEs whose routes cannot be told apart. Where the fields of the routes are found, they are kept whole.
     pub malformed: u64,

@@ -11,37 +11,37 @@ use bgpkit_parser::{
 use bytes::Bytes;
 
 use super::{super::*, append, bytes_of, following, take_all};
-use crate::wire::bmp::{Message, MessageType, PeerHeader, PeerKey, PeerUp, frames, peer_flags, samples};
+use crate::wire::bmp::{Message, MessageType, PeerHeader, PeerIdentity, PeerUp, frames, peer_flags, samples};
 
 /// By prefix and path, all that another parser knows of a route.
-type Routes = BTreeMap<String, String>;
+pub(super) type Routes = BTreeMap<String, String>;
 
 /// Of a peer: the Peer Ups of its session, and by view its routes.
-type Peer = (BTreeSet<Vec<u8>>, BTreeMap<u8, Routes>);
+pub(super) type Peer = (BTreeSet<Vec<u8>>, BTreeMap<u8, Routes>);
 
-/// A station, by peer.
+/// A station, by peer: also by those that RFC 7854 does not tell apart.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Station {
-    peers: BTreeMap<PeerKey, Peer>,
+pub(super) struct Station {
+    pub(super) peers: BTreeMap<PeerIdentity, Peer>,
     updates: usize,
 }
 
 impl Station {
-    fn read(stream: &[u8]) -> Self {
+    pub(super) fn read(stream: &[u8]) -> Self {
         let mut station = Self::default();
         for frame in frames(stream) {
             let frame = frame.unwrap();
             let Some(header) = PeerHeader::of(&frame) else { continue };
             match Message::parse(&frame).unwrap() {
                 Message::PeerUp(up) => {
-                    let (ups, views) = station.peers.entry(header.key).or_default();
+                    let (ups, views) = station.peers.entry(header.identity()).or_default();
                     if !ups.iter().any(|known| parsed(known).is_of_same_session(&up)) {
                         (*ups, *views) = Default::default();
                     }
                     ups.insert(frame.bytes().to_vec());
                 }
                 Message::PeerDown(_) => {
-                    station.peers.remove(&header.key);
+                    station.peers.remove(&header.identity());
                 }
                 Message::RouteMonitoring(_, update) => {
                     station.updates += 1;
@@ -64,7 +64,7 @@ impl Station {
         let message = parse_bgp_message(&mut Bytes::copy_from_slice(update), false, &width).expect("an UPDATE");
         let (address, asn) = (header.address(), Asn::new_32bit(header.asn));
         let view = header.flags & (peer_flags::POST_POLICY | peer_flags::ADJ_RIB_OUT);
-        let (_, views) = self.peers.entry(header.key).or_default();
+        let (_, views) = self.peers.entry(header.identity()).or_default();
         let routes = views.entry(view).or_default();
         for elem in Elementor::bgp_to_elems(message, time, &address, &asn) {
             let name = elem.prefix.to_string();
@@ -75,7 +75,7 @@ impl Station {
         }
     }
 
-    fn routes(&self) -> usize {
+    pub(super) fn routes(&self) -> usize {
         self.peers.values().flat_map(|(_, views)| views.values()).map(BTreeMap::len).sum()
     }
 }
@@ -88,7 +88,7 @@ fn parsed(up: &[u8]) -> PeerUp<'_> {
 }
 
 /// The two know the same; else what they do not agree about.
-fn assert_same(name: &str, found: &Station, expected: &Station) {
+pub(super) fn assert_same(name: &str, found: &Station, expected: &Station) {
     assert_eq!(found.peers.keys().collect::<Vec<_>>(), expected.peers.keys().collect::<Vec<_>>(), "{name}: peers");
     for (key, (ups, views)) in &expected.peers {
         let (found_ups, found_views) = &found.peers[key];
@@ -104,7 +104,7 @@ fn assert_same(name: &str, found: &Station, expected: &Station) {
 }
 
 /// A stream less what is about the router's own session, frame by frame.
-fn about_peers(stream: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn about_peers(stream: &[u8]) -> Vec<Vec<u8>> {
     let own = |code| [MessageType::Initiation, MessageType::Termination].map(MessageType::code).contains(&code);
     let whole = frames(stream).map(|frame| frame.unwrap());
     whole.filter(|frame| !own(frame.code())).map(|frame| frame.bytes().to_vec()).collect()
@@ -125,7 +125,7 @@ fn a_station_that_comes_late_to_a_real_router_ends_with_what_one_has_that_was_th
             }
         }
         let live = bytes_of(&take_all(&mut early));
-        assert_eq!(live, sent.concat(), "{name}: byte for byte");
+        assert!(live == sent.concat(), "{name}: byte for byte");
         let early = Station::read(&live);
         let late = Station::read(&bytes_of(&take_all(&mut feed.attach(Selection::default()))));
         assert_same(&name, &late, &early);

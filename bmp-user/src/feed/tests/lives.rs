@@ -44,9 +44,52 @@ fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so(
     for (time, kept) in [(7, 3), (0, 0)] {
         let feed = Feed::default();
         let mut input = feed.input("router");
+        let mut follower = following(&feed);
         append(&mut input, &[up(time, 1), routes.clone(), up(time, 2)]);
         assert_eq!(feed.stats().routes, kept);
+        let told = types_of(&bytes_of(&take_all(&mut follower)));
+        assert_eq!(told, if kept > 0 { vec![3, 0, 3] } else { vec![3, 0, 2, 3] }, "an end of a life is told");
     }
+}
+
+#[test]
+fn a_loc_rib_that_is_announced_for_each_table_has_one_life_whatever_the_times() {
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    let mut follower = following(&feed);
+    let ups = [0, 1, 2].map(|table| world::up_at(world::LOC_RIB_PEER, 0, table, table as u32));
+    append(&mut input, &ups);
+    assert_eq!(bytes_of(&take_all(&mut follower)), ups.concat());
+    assert_eq!(dump(&feed), ups.concat());
+}
+
+#[test]
+fn a_peer_up_that_differs_in_its_time_alone_says_nothing_new() {
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    append(&mut input, &[world::up_at(2, 1, 0, 1), announce(2, 1, 1, 0..3)]);
+    let mut follower = following(&feed);
+    for time in 2..100 {
+        append(&mut input, &[world::up_at(2, 1, 0, time)]);
+    }
+    assert_eq!(bytes_of(&take_all(&mut follower)), b"");
+    assert_eq!(dump(&feed), [world::up_at(2, 1, 0, 1), announce(2, 1, 1, 0..3)].concat());
+    // After a reconnect too.
+    let _held = input.hold();
+    let mut input = feed.input("router");
+    append(&mut input, &[world::up_at(2, 1, 0, 100), announce(2, 1, 1, 0..3), announce(2, 1, 1, [9])]);
+    assert_eq!(bytes_of(&take_all(&mut follower)), announce(2, 1, 1, [9]));
+}
+
+#[test]
+fn the_end_of_every_life_is_told_before_the_next_one_begins() {
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    let mut follower = following(&feed);
+    append(&mut input, &[announce(2, 1, 1, 0..3), world::up(2, 1), announce(2, 1, 1, 0..2), world::up(2, 5)]);
+    let told = bytes_of(&take_all(&mut follower));
+    assert_eq!(types_of(&told), [0, 2, 3, 0, 2, 3]);
+    assert_eq!(dump(&feed), world::up(2, 5));
 }
 
 #[test]
@@ -178,37 +221,6 @@ fn many_peers_of_an_input_that_goes_away_are_taken_back_in_pieces_of_bounded_siz
 }
 
 #[test]
-fn a_peer_belongs_to_the_newest_connection_of_its_input_that_announced_it() {
-    let feed = Feed::default();
-    let mut older = feed.input("frr");
-    append(&mut older, &[peer_up(1, 1), peer_up(2, 1)]);
-    let mut newer = feed.input("frr");
-    append(&mut newer, &[peer_up(1, 1)]);
-    let mut follower = following(&feed);
-    drop(older);
-    assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&peer_up(2, 1)));
-    drop(newer);
-    assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&peer_up(1, 1)));
-}
-
-#[test]
-fn of_two_routers_on_one_relay_the_one_that_announced_a_peer_last_is_heard_of_it() {
-    let feed = Feed::default();
-    let (mut one, mut other) = (feed.input("relay"), feed.input("relay"));
-    append(&mut one, &[world::up(2, 1), announce(2, 1, 1, 0..3)]);
-    append(&mut other, &[world::up(2, 5), announce(2, 1, 1, 5..7)]);
-    let mut follower = following(&feed);
-    append(&mut one, &[announce(2, 1, 1, 3..5), withdraw(2, [5]), world::statistics(2, 1), world::down(2, 1)]);
-    assert_eq!(bytes_of(&take_all(&mut follower)), b"", "they are about another life");
-    assert_eq!((feed.stats().routes, one.totals().unannounced), (2, 2));
-    drop(one);
-    append(&mut other, &[withdraw(2, [5])]);
-    assert_eq!(bytes_of(&take_all(&mut follower)), withdraw(2, [5]));
-    drop(other);
-    assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&world::up(2, 5)));
-}
-
-#[test]
 fn of_an_input_that_is_back_in_time_only_differences_are_told() {
     let feed = Feed::default();
     let mut input = feed.input("frr");
@@ -228,57 +240,6 @@ fn of_an_input_that_is_back_in_time_only_differences_are_told() {
     assert_eq!(bytes_of(&take_all(&mut follower)), down_of(&world::up(0, 1)), "this one is not back");
     append(&mut input, &[announce(2, 1, 8, [7])]);
     assert_eq!(bytes_of(&take_all(&mut follower)), announce(2, 1, 8, [7]), "and from here on everything is passed on");
-}
-
-#[test]
-fn what_a_router_does_not_say_again_on_another_connection_goes_also_where_the_first_is_not_known_to_be_gone() {
-    let feed = Feed::default();
-    let end = world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST);
-    let mut withdrawn = withdraw(2, 4..10);
-    withdrawn[40..48].fill(0);
-    for says_end_of_rib in [true, false] {
-        let mut older = feed.input("frr");
-        append(&mut older, &[world::up(2, 1), announce(2, 1, 1, 0..10), end.clone()]);
-        let mut follower = following(&feed);
-        // The line was cut: no end of the older connection came through, and withdrawals were lost.
-        let mut newer = feed.input("frr");
-        append(&mut newer, &[world::up(2, 1), announce(2, 1, 7, 0..4)]);
-        assert_eq!(bytes_of(&take_all(&mut follower)), b"", "that was known");
-        if says_end_of_rib {
-            append(&mut newer, std::slice::from_ref(&end));
-            assert_eq!(bytes_of(&take_all(&mut follower)), withdrawn);
-            drop(older);
-            assert_eq!(bytes_of(&take_all(&mut follower)), b"");
-        } else {
-            drop(older);
-            assert_eq!(bytes_of(&take_all(&mut follower)), withdrawn);
-        }
-        append(&mut newer, &[announce(2, 1, 8, [3])]);
-        assert_eq!(
-            bytes_of(&take_all(&mut follower)),
-            announce(2, 1, 8, [3]),
-            "and from here on everything is passed on"
-        );
-        assert_eq!(feed.stats().routes, 4);
-    }
-}
-
-#[test]
-fn of_a_router_that_says_a_part_on_each_of_two_connections_nothing_is_lost_but_with_its_connection() {
-    let feed = Feed::default();
-    let end = |view| world::end_of_rib(2, view, Family::IPV4_UNICAST);
-    let of_view = |view, prefixes: std::ops::Range<u8>| {
-        let announced = prefixes.map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-        let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced };
-        world::update(2, view, 1, 1, &[part])
-    };
-    let (mut pre, mut post) = (feed.input("frr"), feed.input("frr"));
-    append(&mut pre, &[world::up(2, 1), of_view(View::AdjRibInPre, 0..5)]);
-    append(&mut post, &[world::up(2, 1), of_view(View::AdjRibInPost, 0..3), end(View::AdjRibInPost)]);
-    append(&mut pre, &[of_view(View::AdjRibInPre, 5..6), end(View::AdjRibInPre)]);
-    assert_eq!(feed.stats().routes, 9);
-    drop(pre);
-    assert_eq!(feed.stats().routes, 3 + 1, "what was said before the other connection spoke is gone with the first");
 }
 
 #[test]

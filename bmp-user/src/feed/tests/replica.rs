@@ -10,17 +10,23 @@ use proptest::prelude::*;
 
 use super::{
     super::*,
-    world::{self, FAMILIES, Part, Peer, Reader, Route, UNANNOUNCED_PEER, VIEWS, view_of_peer},
+    world::{self, FAMILIES, LOOK_ALIKE_PEER, Part, Peer, Reader, Route, UNANNOUNCED_PEER, VIEWS, view_of_peer},
 };
 use crate::{feed::Piece, wire::bgp::Family};
 
 const STATIONS: usize = 4;
-/// The input of each connection, and the peers that it has: two inputs have a peer that a station cannot tell apart.
-const CONNECTIONS: [(&str, &[u8]); 3] = [("frr", &[0, 1, 2]), ("frr", &[3, UNANNOUNCED_PEER]), ("gobgp", &[2, 5])];
+/// The input of each connection, and the peers that it has, or that it would like to have: one input has connections that claim the same peers, and
+/// peers that look the same; and two inputs have a peer that a station cannot tell apart.
+const CONNECTIONS: [(&str, &[u8]); 4] = [
+    ("frr", &[0, 1, 2, LOOK_ALIKE_PEER]),
+    ("frr", &[3, UNANNOUNCED_PEER, LOOK_ALIKE_PEER]),
+    ("gobgp", &[2, 5]),
+    ("frr", &[0, 1, 3, UNANNOUNCED_PEER]),
+];
 
 #[derive(Clone, Debug)]
 enum Said {
-    Up { peer: usize, port: u16, view: usize },
+    Up { peer: usize, port: u16, view: usize, time: u32 },
     Down { peer: usize, code: u16 },
     Routes { peer: usize, view: usize, time: u32, set: u8, parts: Vec<(usize, Vec<Route>, Vec<Route>)> },
     EndOfRib { peer: usize, view: usize, family: usize },
@@ -91,13 +97,13 @@ fn said() -> impl Strategy<Value = Said> {
             .prop_map(|(family, a, b, c, d)| vec![(0, a, b), (family, c, d)]),
     ];
     prop_oneof![
-        3 => (0usize..3, 0u16..3, view()).prop_map(|(peer, port, view)| Said::Up { peer, port, view }),
-        1 => (0usize..3, 0u16..3).prop_map(|(peer, code)| Said::Down { peer, code }),
-        12 => (0usize..3, view(), 0u32..3, set, parts)
+        3 => (0usize..4, 0u16..3, view(), 0u32..3).prop_map(|(peer, port, view, time)| Said::Up { peer, port, view, time }),
+        1 => (0usize..4, 0u16..3).prop_map(|(peer, code)| Said::Down { peer, code }),
+        12 => (0usize..4, view(), 0u32..3, set, parts)
             .prop_map(|(peer, view, time, set, parts)| Said::Routes { peer, view, time, set, parts }),
-        1 => (0usize..3, view(), 0usize..4).prop_map(|(peer, view, family)| Said::EndOfRib { peer, view, family }),
-        1 => (0usize..3, 0u32..9).prop_map(|(peer, value)| Said::Statistics { peer, value }),
-        1 => (0usize..3).prop_map(|peer| Said::Mirrored { peer }),
+        1 => (0usize..4, view(), 0usize..4).prop_map(|(peer, view, family)| Said::EndOfRib { peer, view, family }),
+        1 => (0usize..4, 0u32..9).prop_map(|(peer, value)| Said::Statistics { peer, value }),
+        1 => (0usize..4).prop_map(|peer| Said::Mirrored { peer }),
     ]
 }
 
@@ -144,7 +150,7 @@ fn selects(number: usize, input: &str, peer: u8, rib: Option<(View, Family)>) ->
         0 | 1 => true,
         2 => input == "frr",
         3 => rib_is_one_of(&[(0, 0), (2, 1), (1, 0)]),
-        4 => peer == 0 || peer == 2 && rib_is_one_of(&[(1, 0), (3, 2)]),
+        4 => peer == 0 || peer == LOOK_ALIKE_PEER || peer == 2 && rib_is_one_of(&[(1, 0), (3, 2)]),
         _ => input == "gobgp" && rib_is_one_of(&[(0, 0)]),
     }
 }
@@ -156,6 +162,25 @@ struct Truth {
     /// The number of each connection, which no other had before.
     connections: [u64; CONNECTIONS.len()],
     last: u64,
+    /// Connections that are gone without anybody having noticed.
+    lost: BTreeSet<u64>,
+    /// By connection and key, the peers that it may not speak of.
+    refused: BTreeSet<(u64, u8)>,
+    /// Connections that claimed a peer of another one that is there.
+    rivals: BTreeSet<(u64, u64)>,
+}
+
+/// A claim that the feed is to find: how many bytes of what is said come before it, who owns the peer, and whether that is gone.
+#[derive(Debug, PartialEq, Eq)]
+struct Expected {
+    at: usize,
+    owner: u64,
+    is_gone: bool,
+}
+
+/// What stations tell peers apart by.
+fn key_of(peer: u8) -> u8 {
+    if peer == LOOK_ALIKE_PEER { 0 } else { peer }
 }
 
 #[derive(Clone, Default)]
@@ -173,15 +198,6 @@ struct Known {
 }
 
 impl Known {
-    /// A connection announces it as it was announced.
-    fn is_said_again(&mut self, connection: u64) {
-        if self.owner != connection && !self.away {
-            self.back = Some(self.owner);
-            self.set_stale();
-        }
-        self.comes_back(connection);
-    }
-
     fn set_stale(&mut self) {
         let ribs = self.peer.ribs.iter();
         self.stale =
@@ -209,8 +225,52 @@ impl Truth {
         std::mem::replace(&mut self.connections[connection], self.last)
     }
 
-    /// What the connection says: its bytes; nothing if it could not say that.
-    fn say(&mut self, connection: usize, said: &Said) -> Vec<u8> {
+    /// The peers of an input that look like this one and are not held, or all of them.
+    fn alike(&self, input: &'static str, peer: u8, with_held: bool) -> Vec<u8> {
+        let all = self.peers.iter().filter(|((its, other), known)| {
+            *its == input && key_of(*other) == key_of(peer) && (with_held || !known.away)
+        });
+        all.map(|((_, other), _)| *other).collect()
+    }
+
+    /// Whether a connection may say this of a peer. What it claims is decided at once.
+    fn may_say(
+        &mut self,
+        number: u64,
+        input: &'static str,
+        peer: u8,
+        said: &Said,
+        before: usize,
+        claims: &mut Vec<Expected>,
+    ) -> bool {
+        let is_up = matches!(said, Said::Up { .. });
+        let is_refused = self.refused.contains(&(number, key_of(peer)));
+        let alike = self.alike(input, peer, false);
+        if let Some(owner) =
+            alike.first().map(|other| self.peers[&(input, *other)].owner).filter(|owner| *owner != number)
+        {
+            let is_announced = alike.iter().any(|other| !self.peers[&(input, *other)].peer.ups.is_empty());
+            let is_route = matches!(said, Said::Routes { .. } | Said::EndOfRib { .. });
+            if (is_up || is_route && !is_announced && !is_refused) && !self.rivals.contains(&(number, owner)) {
+                let is_gone = self.lost.remove(&owner);
+                claims.push(Expected { at: before, owner, is_gone });
+                if is_gone {
+                    self.notice(owner);
+                    return self.may_say(number, input, peer, said, before, claims);
+                }
+                self.rivals.insert((number, owner));
+            }
+            self.refused.insert((number, key_of(peer)));
+            return false;
+        }
+        if is_up {
+            self.refused.remove(&(number, key_of(peer)));
+        }
+        is_up || !is_refused
+    }
+
+    /// What the connection says: its bytes; nothing if it could not say that. `before` is how many bytes it said before.
+    fn say(&mut self, connection: usize, said: &Said, before: usize, claims: &mut Vec<Expected>) -> Vec<u8> {
         let (input, peers) = CONNECTIONS[connection];
         let number = self.connections[connection];
         let pick = |peer: usize| peers[peer % peers.len()];
@@ -222,29 +282,45 @@ impl Truth {
         | Said::Mirrored { peer }) = said;
         let peer = pick(*peer);
         let id = (input, peer);
-        if let Said::Up { port, view, .. } = said {
-            if peer == UNANNOUNCED_PEER {
-                return vec![];
+        if peer == UNANNOUNCED_PEER && matches!(said, Said::Up { .. }) {
+            return vec![];
+        }
+        let may_say = self.may_say(number, input, peer, said, before, claims);
+        if let Said::Up { port, view, time, .. } = said {
+            let up = world::up_at(peer, *port, *view, *time);
+            if !may_say {
+                return up;
             }
-            let up = world::up_of_view(peer, *port, *view);
+            let is_new = self.peers.get(&id).is_none_or(|known| known.peer.clone().comes_up(&up));
+            if is_new {
+                for other in self.alike(input, peer, true) {
+                    if self.peers[&(input, other)].away {
+                        self.peers.remove(&(input, other));
+                    }
+                }
+            }
             let known = self.peers.entry(id).or_default();
             if known.peer.comes_up(&up) {
                 *known = Known { peer: std::mem::take(&mut known.peer), owner: number, ..Known::default() };
             } else {
-                known.is_said_again(number);
+                known.comes_back(number);
             }
             return up;
         }
         if let Said::Routes { .. } | Said::EndOfRib { .. } = said
             && peer == UNANNOUNCED_PEER
+            && may_say
         {
             self.peers.entry(id).or_default().comes_back(number);
         }
-        let Some(known) = self.peers.get_mut(&id).filter(|known| !known.away) else { return vec![] };
-        // What is said by who has not announced it is about another life, which nobody knows.
-        let is_its_own = known.owner == number || peer == UNANNOUNCED_PEER;
-        let mut other = if is_its_own { Known::default() } else { known.clone() };
-        let known = if is_its_own { known } else { &mut other };
+        // What is said of a peer of others, or of one that looks like another one, is about something that nobody knows.
+        let is_of_other = !may_say || !self.peers.contains_key(&id) && !self.alike(input, peer, true).is_empty();
+        if !is_of_other && self.peers.get(&id).is_none_or(|known| known.away) {
+            return vec![];
+        }
+        let is_its_own = !is_of_other;
+        let mut other = self.peers.get(&id).cloned().unwrap_or_default();
+        let known = if is_its_own { self.peers.get_mut(&id).unwrap() } else { &mut other };
         match said {
             Said::Up { .. } => unreachable!("said above"),
             Said::Down { code, .. } => {
@@ -320,6 +396,7 @@ impl Truth {
 
     /// It is known now that the connection of this number is gone.
     fn notice(&mut self, gone: u64) {
+        self.lost.remove(&gone);
         self.peers.retain(|_, known| known.owner != gone);
         self.release(gone);
     }
@@ -383,7 +460,7 @@ fn check(stations: &mut [Station], truth: &Truth) {
     for (number, station) in stations.iter_mut().enumerate() {
         while station.take(2000) {}
         assert_eq!(station.follower.lag_bytes(), 0);
-        for peer in 0..6 {
+        for peer in 0..7 {
             let mut known = station.reader.peers.get(&peer).cloned().map(Peer::tidy);
             // What was selected once may have ended; that cannot be taken back.
             let selected = |rib: &(View, Family)| {
@@ -403,6 +480,25 @@ fn check(stations: &mut [Station], truth: &Truth) {
             );
         }
     }
+}
+
+/// Offers what is said to the feed, which is to find these claims and no others. An owner that is gone is noticed then.
+fn append(input: &mut Input, mut bytes: Bytes, claims: Vec<Expected>, lost: &mut [Option<(Input, u64)>]) {
+    let (mut offset, block) = (0, bytes.len());
+    let mut expected = claims.into_iter();
+    while let Some(claim) = input.offer(bytes.clone(), block).unwrap() {
+        let Expected { at, owner, is_gone } = expected.next().expect("no such claim");
+        offset += claim.at;
+        assert_eq!((offset, claim.owner), (at, owner));
+        if is_gone {
+            let of_owner = |lost: &&mut Option<(Input, u64)>| lost.as_ref().is_some_and(|(_, number)| *number == owner);
+            *lost.iter_mut().find(of_owner).expect("it is lost") = None;
+        } else {
+            input.refuse(&claim);
+        }
+        bytes = bytes.slice(claim.at..);
+    }
+    assert_eq!(expected.next(), None, "it was not claimed");
 }
 
 /// How many histories are played: in a long campaign, or when something was changed, many more.
@@ -429,13 +525,16 @@ proptest! {
         let mut inputs = CONNECTIONS.map(|(name, _)| feed.input(name));
         let mut stations: Vec<_> = (0..STATIONS).map(|number| Station::new(&feed, number)).collect();
         let mut largest = 0;
+        prop_assert_eq!(inputs.each_ref().map(Input::connection), truth.connections);
         for (number, step) in steps.iter().enumerate() {
             match step {
                 Step::Append { connection, said } => {
-                    let bytes: Vec<u8> = said.iter().flat_map(|said| truth.say(*connection, said)).collect();
+                    let (mut bytes, mut claims) = (Vec::new(), Vec::new());
+                    for said in said {
+                        bytes.extend(truth.say(*connection, said, bytes.len(), &mut claims));
+                    }
                     largest = largest.max(bytes.len());
-                    let block = bytes.len();
-                    inputs[*connection].append(Bytes::from(bytes), block).unwrap();
+                    append(&mut inputs[*connection], bytes.into(), claims, &mut lost);
                 }
                 Step::Reconnect { connection } => {
                     truth.disconnect(*connection);
@@ -450,6 +549,7 @@ proptest! {
                 Step::Cut { connection } => {
                     let before = std::mem::replace(&mut inputs[*connection], feed.input(CONNECTIONS[*connection].0));
                     let number = truth.connect(*connection);
+                    truth.lost.insert(number);
                     let earlier = lost[*connection].replace((before, number));
                     earlier.into_iter().for_each(|(_, number)| truth.notice(number));
                 }

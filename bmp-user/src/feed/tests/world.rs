@@ -9,7 +9,9 @@ use crate::{
     feed::View,
     wire::{
         bgp::{Family, Form, HEADER, Update, attributes, nlri},
-        bmp::{COMMON_HEADER, Frame, MessageType, PER_PEER_HEADER, PeerHeader, PeerKey, PeerType, frames, samples},
+        bmp::{
+            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, PeerUp, frames, samples,
+        },
     },
 };
 
@@ -22,6 +24,10 @@ pub(super) const ADD_PATH_PEER: u8 = 1;
 pub(super) const LOC_RIB_PEER: u8 = 3;
 /// The peer that is never announced.
 pub(super) const UNANNOUNCED_PEER: u8 = 4;
+/// A peer with the type, distinguisher and address of peer 0, and another BGP identifier.
+pub(super) const LOOK_ALIKE_PEER: u8 = 6;
+/// The names of the tables that a Loc-RIB may be announced for, beside none.
+const TABLES: [&[u8]; 2] = [b"inet.0", b"inet6.0"];
 /// The set of attributes that is malformed. Routes are kept with it all the same.
 pub(super) const MALFORMED_SET: u8 = 4;
 /// There is no such origin (RFC 7606 §7.1).
@@ -52,25 +58,33 @@ pub(super) fn header(peer: u8, view: View, time: u32) -> Vec<u8> {
         View::AdjRibOutPre => (PeerType::GLOBAL, 0x10),
         View::AdjRibOutPost => (PeerType::GLOBAL, 0x50),
     };
-    let mut header = samples::peer_header(peer, peer_type, flags);
+    let address = if peer == LOOK_ALIKE_PEER { 0 } else { peer };
+    let mut header = samples::peer_header(address, peer_type, flags);
+    header[33] = peer;
     header[34..38].copy_from_slice(&time.to_be_bytes());
     header
 }
 
 /// The number of the peer that a frame is about.
-pub(super) fn peer_number(key: PeerKey) -> u8 {
-    if key.peer_type == PeerType::LOC_RIB { LOC_RIB_PEER } else { key.address[15] }
+fn peer_number(header: &PeerHeader) -> u8 {
+    if header.key.peer_type == PeerType::LOC_RIB { LOC_RIB_PEER } else { header.bgp_id.octets()[3] }
 }
 
 pub(super) fn up(peer: u8, port: u16) -> Vec<u8> {
     up_of_view(peer, port, 0)
 }
 
-/// One of several that a router says of one session, for each view one.
+/// One of several that a router says of one session, for each view one, or for each table of a Loc-RIB.
 pub(super) fn up_of_view(peer: u8, port: u16, view: usize) -> Vec<u8> {
-    let header = header(peer, view_of_peer(peer, view), 1);
+    up_at(peer, port, view, 1)
+}
+
+/// The same, with a time of its own.
+pub(super) fn up_at(peer: u8, port: u16, view: usize, time: u32) -> Vec<u8> {
+    let header = header(peer, view_of_peer(peer, view), time);
     if peer != ADD_PATH_PEER {
-        return samples::peer_up_of(&header, port, &[]);
+        let table = TABLES.get(view).filter(|_| peer == LOC_RIB_PEER).map(|name| (3, *name));
+        return samples::peer_up_of(&header, port, table.as_slice());
     }
     // Multiprotocol is not looked at; ADD-PATH both ways for all families (RFC 7911 §4).
     let mut families = Vec::new();
@@ -249,14 +263,15 @@ impl Peer {
         text + if self.statistics.is_some() { "; statistics" } else { "" }
     }
 
-    /// Whether it is another session: another one than what differs in its view alone.
+    /// Takes a Peer Up. True if it begins another session: not with another time, view or table alone.
     pub(super) fn comes_up(&mut self, up: &[u8]) -> bool {
-        let without_view = |up: &[u8]| [&up[..7], &up[8..]].concat();
-        let other = !self.ups.iter().any(|known| without_view(known) == without_view(up));
+        let other = !self.ups.iter().any(|known| session_of(known) == session_of(up));
         if other {
             *self = Self::default();
         }
-        self.ups.insert(up.to_vec());
+        if !self.ups.iter().any(|known| without_time(known) == without_time(up)) {
+            self.ups.insert(up.to_vec());
+        }
         other
     }
 
@@ -265,6 +280,20 @@ impl Peer {
         self.ribs.retain(|_, routes| !routes.is_empty());
         self
     }
+}
+
+/// A Peer Up less its time.
+fn without_time(up: &[u8]) -> [&[u8]; 2] {
+    [&up[..40], &up[48..]]
+}
+
+/// What one session has in all its Peer Ups: ends and OPENs.
+fn session_of(up: &[u8]) -> Vec<u8> {
+    let parsed = frames(up).next().unwrap().unwrap();
+    let Ok(Message::PeerUp(PeerUp { sent_open, received_open, .. })) = Message::parse(&parsed) else {
+        panic!("a Peer Up")
+    };
+    [&up[48..68], sent_open, received_open].concat()
 }
 
 /// The attributes of a set as somebody reads them who reads routes of a family.
@@ -307,12 +336,17 @@ impl Reader {
     }
 
     fn frame(&mut self, frame: &Frame<'_>) {
-        let number = peer_number(PeerKey::of(frame).expect("all is about peers"));
+        let number = peer_number(&PeerHeader::of(frame).expect("all is about peers"));
         let known = self.peers.contains_key(&number) || number == UNANNOUNCED_PEER;
         match frame.message_type().expect("types are assigned") {
             MessageType::PeerUp => {
-                // Some routers say the same Peer Up again and again, or for each view: nothing has happened to the peer then.
-                self.peers.entry(number).or_default().comes_up(frame.bytes());
+                let is_known = self.peers.contains_key(&number);
+                let peer = self.peers.entry(number).or_default();
+                assert!(
+                    !peer.comes_up(frame.bytes()) || !is_known,
+                    "peer {number} has another life without a Peer Down"
+                );
+                assert!(peer.ups.contains(frame.bytes()), "a Peer Up of peer {number} is new in its time alone");
             }
             MessageType::PeerDown => {
                 // One that is never announced goes with a Peer Down all the same: what else could take back its routes?

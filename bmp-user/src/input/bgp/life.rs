@@ -263,6 +263,9 @@ impl Life {
             // They are made here: a mistake of this program.
             error!(peer = %self.address, "the feed refused what was made for it: {error}");
         }
+        for notice in self.input.take_notices() {
+            error!(peer = %self.address, "the feed left out what was made for it: {notice}");
+        }
     }
 }
 

@@ -155,6 +155,9 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
                     // What was built here is whole frames about peers. If it is not, that is told and the rest goes on.
                     warn!(replay = name, "a frame that was built is refused: {error}");
                 }
+                for notice in input.take_notices() {
+                    warn!(replay = name, "a frame that was built is left out: {notice}");
+                }
                 status.reach(batch.reached);
             }
             Event::Read(reached) => status.reach(reached),

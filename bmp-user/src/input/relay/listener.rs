@@ -12,7 +12,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Terms, connection,
+    Terms,
+    claims::Claims,
+    connection::{self, Wiring},
     status::{RelayHandle, RelayState},
 };
 use crate::feed::Feed;
@@ -27,11 +29,15 @@ const BACKLOG: i32 = 128;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+/// The same where another connection waits for the answer: a daemon that is not there is known within 4 s.
+const URGENT_IDLE: Duration = Duration::from_secs(1);
+const URGENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Listens and serves, for good. Dropping this closes the listener and its connections.
 pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<Terms>>) {
     let listener = listen(&status).await;
     let mut connections = JoinSet::new();
+    let claims = Claims::default();
     let mut failing = false;
     loop {
         tokio::select! {
@@ -41,9 +47,16 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                     // Of one that is closed again already it is not known.
                     let own = stream.local_addr().map_or(status.listen().ip(), |own| own.ip());
                     if terms.borrow().lets_in(own, client.ip()) {
-                        ask_after(&stream, &status);
-                        let (input, status) = (feed.input(status.name()), status.connection(own, client));
-                        connections.spawn(connection::serve(stream, input, status, terms.clone()));
+                        if let Err(error) = ask_after(&stream) {
+                            warn!(
+                                relay = status.name(), %error,
+                                "a daemon that vanishes will not be noticed: TCP keepalive cannot be set"
+                            );
+                        }
+                        let input = feed.input(status.name());
+                        let status = status.connection(input.connection(), own, client);
+                        let wiring = Wiring { status, terms: terms.clone(), claims: claims.clone() };
+                        connections.spawn(connection::serve(stream, input, wiring));
                     } else {
                         warn!(
                             relay = status.name(), %client,
@@ -65,12 +78,18 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
 }
 
 /// A daemon that is idle is asked after, so that one whose host vanished is noticed: nothing is ever sent to it that it would have to acknowledge.
-fn ask_after(stream: &TcpStream, status: &RelayHandle) {
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
-    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
-        warn!(relay = status.name(), %error, "a daemon that vanishes will not be noticed: TCP keepalive cannot be set");
-    }
+pub(super) fn ask_after(stream: &TcpStream) -> io::Result<()> {
+    set_keepalive(stream, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL)
+}
+
+/// Asks a daemon's host at once whether it is there.
+pub(super) fn ask_urgently(stream: &TcpStream) -> io::Result<()> {
+    set_keepalive(stream, URGENT_IDLE, URGENT_INTERVAL)
+}
+
+fn set_keepalive(stream: &TcpStream, idle: Duration, interval: Duration) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(KEEPALIVE_PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// Tries until it listens. Each new reason why it does not is told once.

@@ -1,9 +1,11 @@
 //! `bmp-relay`: BMP from a daemon, on this host if nothing else is allowed.
 //!
 //! One listener for each relay of the configuration, one task for each connection. What arrives goes into the feed byte for
-//! byte, less Initiation and Termination, which are about the daemon's own session and not about its peers. A connection that
-//! sends something else is closed, and nothing else is touched.
+//! byte, less Initiation and Termination, which are about the daemon's own session and not about its peers, and less what nobody could read. A
+//! connection whose framing is broken is closed, and nothing else is touched. A peer belongs to the connection that announced it, for as long as
+//! that is alive.
 
+mod claims;
 mod connection;
 mod listener;
 mod quiet;
@@ -27,7 +29,7 @@ use crate::{
     feed::Feed,
 };
 
-pub use receiver::{Goodbye, Receiver};
+pub use receiver::{Goodbye, Received, Receiver};
 pub use status::{ConnectionStatus, HeldStatus, RelayState, RelayStatus, Relays, System};
 
 /// Runs the relays that the configuration names, until its sender is gone. Dropping this closes them all.

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::status::System;
 use crate::{
-    feed::Input,
+    feed::{Claim, Input, Oddity},
     wire::bmp::{
         Error, Initiation, MAX_FRAME, Message, MessageType, Termination, frames, termination_reason, tlv_type,
     },
@@ -23,8 +23,10 @@ pub struct Receiver {
     buffer: BytesMut,
     /// Size of the allocation behind `buffer`.
     block: usize,
-    /// How many bytes of the stream come before `buffer`.
+    /// How many bytes of the stream come before `buffer`, and before `claimed`.
     offset: u64,
+    /// Frames that wait for a claim to be decided, and the size of their block.
+    claimed: Option<(Bytes, usize)>,
     system: Option<System>,
 }
 
@@ -33,6 +35,17 @@ pub struct Receiver {
 pub struct Goodbye {
     reason: Option<u16>,
     text: Option<String>,
+}
+
+/// What the frames that arrived came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// All whole frames are in the feed.
+    All,
+    /// The daemon ends the session.
+    Goodbye(Goodbye),
+    /// A peer of another connection is claimed. Once that is decided, [`Receiver::receive`] is called again, without reading more before.
+    Claim(Claim),
 }
 
 /// Why a run of frames for the feed ends.
@@ -47,7 +60,7 @@ enum Stop {
 
 impl Default for Receiver {
     fn default() -> Self {
-        Self { buffer: BytesMut::with_capacity(BLOCK), block: BLOCK, offset: 0, system: None }
+        Self { buffer: BytesMut::with_capacity(BLOCK), block: BLOCK, offset: 0, claimed: None, system: None }
     }
 }
 
@@ -57,15 +70,18 @@ impl Receiver {
         &mut self.buffer
     }
 
-    /// Puts the whole frames that have arrived into the feed. A Termination ends the stream, whatever follows it.
+    /// Puts the whole frames that have arrived into the feed. A Termination ends the stream, whatever follows it. Frames that nobody can read are
+    /// left out and counted.
     ///
     /// # Errors
     ///
-    /// At the first byte that is wrong, with its offset in the stream. All frames before it are in the feed.
-    pub fn receive(&mut self, input: &mut Input) -> Result<Option<Goodbye>, Error> {
-        let goodbye = self.drain(input);
-        self.make_room();
-        goodbye
+    /// Where the framing is broken, with the offset in the stream. All frames before it are in the feed.
+    pub fn receive(&mut self, input: &mut Input) -> Result<Received, Error> {
+        let received = self.drain(input);
+        if !matches!(received, Ok(Received::Claim(_))) {
+            self.make_room();
+        }
+        received
     }
 
     /// What the Initiation said, if one has come since this was asked.
@@ -83,28 +99,49 @@ impl Receiver {
         self.offset
     }
 
-    fn drain(&mut self, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+    fn drain(&mut self, input: &mut Input) -> Result<Received, Error> {
+        if let Some((run, block)) = self.claimed.take()
+            && let Some(claim) = self.offer(run, block, input)?
+        {
+            return Ok(Received::Claim(claim));
+        }
         loop {
             let (run, stop) = measure(&self.buffer);
             let start = self.offset;
             if run > 0 {
-                let appended = input.append(self.buffer.split_to(run).freeze(), self.block);
-                appended.map_err(|error| error.after(start))?;
-                self.offset += run as u64;
+                let (run, block) = (self.buffer.split_to(run).freeze(), self.block);
+                if let Some(claim) = self.offer(run, block, input)? {
+                    return Ok(Received::Claim(claim));
+                }
             }
             match stop {
-                Stop::NoMore => return Ok(None),
+                Stop::NoMore => return Ok(Received::All),
                 Stop::Invalid(error) => return Err(error.after(start)),
                 Stop::Control(length) => {
-                    let goodbye = self.control().map_err(|error| error.after(self.offset))?;
+                    let control = self.control();
                     self.buffer.advance(length);
+                    let start = self.offset;
                     self.offset += length as u64;
-                    if goodbye.is_some() {
-                        return Ok(goodbye);
+                    match control {
+                        Ok(Some(goodbye)) => return Ok(Received::Goodbye(goodbye)),
+                        Ok(None) => {}
+                        Err(error) => input.leave_out(Oddity::Tlv, &error.after(start)),
                     }
                 }
             }
         }
+    }
+
+    /// Offers whole frames to the feed. If they claim a peer, they are kept from there on.
+    fn offer(&mut self, mut run: Bytes, block: usize, input: &mut Input) -> Result<Option<Claim>, Error> {
+        let (start, length) = (self.offset, run.len());
+        let claim = input.offer(run.clone(), block).map_err(|error| error.after(start))?;
+        self.offset += claim.map_or(length, |claim| claim.at) as u64;
+        if let Some(claim) = claim {
+            run.advance(claim.at);
+            self.claimed = Some((run, block));
+        }
+        Ok(claim)
     }
 
     /// Reads the Initiation or Termination that is next.

@@ -3,16 +3,14 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::feed::InputTotals;
+use super::is_local;
+use crate::feed::{ConnectionId, InputTotals};
 
 /// How the relays do; clones show the same relays.
 #[derive(Clone, Debug, Default)]
@@ -56,12 +54,10 @@ pub struct ConnectionStatus {
     pub sys_name: Option<String>,
     /// sysDescr of its Initiation.
     pub sys_descr: Option<String>,
-    /// Frames that went into the feed.
-    pub frames: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Route Monitoring frames among them for peers that this connection had not announced, or that another one of the relay announced since.
-    pub unannounced: u64,
+    /// What it is in the feed.
+    pub id: ConnectionId,
+    /// What came in.
+    pub totals: InputTotals,
 }
 
 /// A daemon that went away while `hold` is running.
@@ -140,15 +136,9 @@ impl RelayHandle {
     }
 
     /// Shows a connection for as long as the handle lives.
-    pub(super) fn connection(&self, own: IpAddr, client: SocketAddr) -> ConnectionHandle {
-        let connection = Arc::new(Connection {
-            own,
-            client,
-            system: Mutex::default(),
-            frames: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            unannounced: AtomicU64::new(0),
-        });
+    pub(super) fn connection(&self, id: ConnectionId, own: IpAddr, client: SocketAddr) -> ConnectionHandle {
+        let (system, totals) = (Mutex::default(), Mutex::default());
+        let connection = Arc::new(Connection { id, own, client, system, totals });
         lock(&self.relay.now).connections.push(Arc::clone(&connection));
         ConnectionHandle { relay: Arc::clone(&self.relay), connection }
     }
@@ -165,12 +155,11 @@ impl Drop for RelayHandle {
 
 #[derive(Debug)]
 struct Connection {
+    id: ConnectionId,
     own: IpAddr,
     client: SocketAddr,
     system: Mutex<System>,
-    frames: AtomicU64,
-    bytes: AtomicU64,
-    unannounced: AtomicU64,
+    totals: Mutex<InputTotals>,
 }
 
 /// What a daemon said of itself.
@@ -189,9 +178,8 @@ impl Connection {
             client: self.client,
             sys_name: name,
             sys_descr: descr,
-            frames: self.frames.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            unannounced: self.unannounced.load(Ordering::Relaxed),
+            id: self.id,
+            totals: *lock(&self.totals),
         }
     }
 }
@@ -224,6 +212,11 @@ impl ConnectionHandle {
         self.connection.own
     }
 
+    /// Whether the daemon is on this host.
+    pub(super) fn is_local(&self) -> bool {
+        is_local(self.connection.own, self.connection.client.ip())
+    }
+
     /// It has ended, and is shown among those whose peers are held for as long as what this gives lives.
     pub(super) fn held(self) -> HeldHandle {
         let (relay, connection) = (Arc::clone(&self.relay), Arc::clone(&self.connection));
@@ -235,9 +228,7 @@ impl ConnectionHandle {
     }
 
     pub(super) fn set_totals(&self, totals: InputTotals) {
-        self.connection.frames.store(totals.frames, Ordering::Relaxed);
-        self.connection.bytes.store(totals.bytes, Ordering::Relaxed);
-        self.connection.unannounced.store(totals.unannounced, Ordering::Relaxed);
+        *lock(&self.connection.totals) = totals;
     }
 
     pub(super) fn closed(&self, how: &str) {

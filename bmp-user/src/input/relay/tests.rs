@@ -1,3 +1,4 @@
+mod claims;
 mod end_of_rib;
 mod sockets;
 mod streams;

@@ -1,6 +1,9 @@
 //! What can be wrong with bytes that should be BMP.
 
-use super::{MAX_FRAME, MessageType};
+use super::{
+    MAX_FRAME, MessageType,
+    message::{RECEIVED_OPEN, SENT_OPEN},
+};
 use crate::wire::{error::At, reader::Short};
 
 /// Bytes that are not the BMP they should be.
@@ -34,6 +37,17 @@ pub enum Problem {
     /// A message about the BMP session itself where only messages about peers belong.
     #[error("expected a message about a peer, found {0}")]
     NotAboutAPeer(MessageType),
+}
+
+impl Problem {
+    /// Whether an OPEN of a Peer Up is broken.
+    pub fn is_of_open(&self) -> bool {
+        match self {
+            Self::OpenLength(_) | Self::OpenType(_) => true,
+            Self::Short { what, .. } => [SENT_OPEN, RECEIVED_OPEN].contains(what),
+            Self::Version(_) | Self::Length(_) | Self::NotAboutAPeer(_) => false,
+        }
+    }
 }
 
 fn version_hint(found: u8) -> &'static str {

@@ -102,7 +102,7 @@ impl fmt::Display for MessageType {
     }
 }
 
-/// One whole frame: version and length are right, and it holds at least the fixed part of its type.
+/// One whole frame: version and length are sound. What is inside may be broken; see [`Frame::check_length`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     code: u8,
@@ -123,6 +123,21 @@ impl<'a> Frame<'a> {
     /// All of it, common header included.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// Checks that the frame holds the fixed part of its type.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Short`], if every message of the type is longer.
+    #[inline]
+    pub fn check_length(&self) -> Result<(), Error> {
+        let Some(message) = self.message_type() else { return Ok(()) };
+        let (need, found) = (message.fixed_part(), self.bytes.len());
+        if found < need {
+            return Err(Error::new(1, Problem::Short { what: message.as_str(), need, found }));
+        }
+        Ok(())
     }
 }
 
@@ -190,12 +205,6 @@ fn first_frame(buf: &[u8]) -> Result<Option<Frame<'_>>, Error> {
     let length = usize::try_from(said).unwrap_or(usize::MAX);
     if !(COMMON_HEADER..=MAX_FRAME).contains(&length) {
         return Err(Error::new(1, Problem::Length(said)));
-    }
-    if let Some(message) = MessageType::from_code(code) {
-        let need = message.fixed_part();
-        if length < need {
-            return Err(Error::new(1, Problem::Short { what: message.as_str(), need, found: length }));
-        }
     }
     Ok(buf.get(..length).map(|bytes| Frame { code, bytes }))
 }

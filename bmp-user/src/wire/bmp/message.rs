@@ -62,6 +62,7 @@ pub enum Message<'a> {
 impl<'a> Message<'a> {
     /// Reads one frame. Offsets of errors are within the frame.
     pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
+        frame.check_length()?;
         let reader = Reader::new(frame.bytes(), COMMON_HEADER);
         let opaque = |mut reader: Reader<'a>| Ok::<_, Error>((PeerHeader::parse(&mut reader)?, reader.rest()));
         Ok(match frame.message_type() {
@@ -80,6 +81,10 @@ impl<'a> Message<'a> {
         })
     }
 }
+
+/// How errors name the OPENs of a Peer Up.
+pub(super) const SENT_OPEN: &str = "the sent OPEN";
+pub(super) const RECEIVED_OPEN: &str = "the received OPEN";
 
 /// A Peer Up (RFC 7854 §4.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,25 +113,34 @@ impl<'a> PeerUp<'a> {
             local_address: peer.to_ip(reader.array("the local address")?),
             local_port: reader.u16("the local port")?,
             remote_port: reader.u16("the remote port")?,
-            sent_open: open(&mut reader, "the sent OPEN")?,
-            received_open: open(&mut reader, "the received OPEN")?,
+            sent_open: open(&mut reader, SENT_OPEN)?,
+            received_open: open(&mut reader, RECEIVED_OPEN)?,
             information: Tlvs::parse(reader)?,
         })
     }
 
-    /// Whether another one tells of the same session. Some routers say a Peer Up for each RIB that they report: its flags name the view then; and
-    /// of a Loc-RIB, whose OPENs are made up (RFC 9069 §5.2), one for each family, which its time tells from that of another life.
+    /// Whether another Peer Up tells of the same session. The peer, the addresses, the ports and the OPENs decide; the time does not, because FRR
+    /// gives another one after a reconnect.
+    ///
+    /// A router may send a Peer Up for each view that it reports: the flags name the view. The ports of a Loc-RIB are zero and its OPENs are made up
+    /// (RFC 9069 §5.2). So a router may also send one for each table of a Loc-RIB (§5.2.1), which its name tells, or one for each family: the OPENs
+    /// have no family in common then, or the times are equal.
     pub fn is_of_same_session(&self, other: &Self) -> bool {
         let (mine, its) = (&self.peer, &other.peer);
-        let is_loc_rib = mine.key.peer_type == PeerType::LOC_RIB;
         let of_views = peer_flags::POST_POLICY | peer_flags::ADJ_RIB_OUT;
         let opens = (self.sent_open, self.received_open) == (other.sent_open, other.received_open);
-        PeerHeader { flags: its.flags, ..*mine } == *its
-            && (is_loc_rib || (mine.flags ^ its.flags) & !of_views == 0)
-            && self.local_address == other.local_address
-            && (self.local_port, self.remote_port) == (other.local_port, other.remote_port)
-            && self.information == other.information
-            && (opens || is_loc_rib && mine.seconds != 0)
+        let ends = |up: &Self| (up.local_address, up.local_port, up.remote_port);
+        if mine.identity() != its.identity() || ends(self) != ends(other) {
+            return false;
+        }
+        if mine.key.peer_type != PeerType::LOC_RIB {
+            return opens && (mine.flags ^ its.flags) & !of_views == 0;
+        }
+        let time = |header: &PeerHeader| (header.seconds, header.microseconds);
+        opens
+            || self.table_name() != other.table_name()
+            || mine.seconds != 0 && time(mine) == time(its)
+            || !has_family_in_common(self.sent_open, other.sent_open)
     }
 
     /// Whether both ends are of one AS, as their OPENs say.
@@ -139,6 +153,13 @@ impl<'a> PeerUp<'a> {
     pub fn table_name(&self) -> Option<&'a [u8]> {
         self.information.find(tlv_type::TABLE_NAME)
     }
+}
+
+/// Whether two OPENs have a family in common; true if one of them cannot be read.
+fn has_family_in_common(one: &[u8], other: &[u8]) -> bool {
+    let open = |bytes| bgp::Frame::parse(bytes).and_then(|frame| bgp::Open::parse(&frame));
+    let (Ok(one), Ok(other)) = (open(one), open(other)) else { return true };
+    one.families().any(|family| other.families().any(|its| its == family))
 }
 
 /// Takes a BGP message that has to be an OPEN (RFC 4271 §4.1, §4.2). Its marker says nothing and is not looked at.

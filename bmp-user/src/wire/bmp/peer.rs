@@ -64,6 +64,27 @@ impl PeerKey {
     }
 }
 
+/// What tells one peer from another for certain: two neighbours on unnumbered links may have one link-local address, and so one [`PeerKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerIdentity {
+    /// Type, distinguisher and address.
+    pub key: PeerKey,
+    /// Peer AS.
+    pub asn: u32,
+    /// Peer BGP ID.
+    pub bgp_id: Ipv4Addr,
+}
+
+impl PeerIdentity {
+    /// Whether both may be one peer: an AS or a BGP ID of zero is one that the router did not know.
+    pub fn may_be(&self, other: &Self) -> bool {
+        let is_alike = |mine: u32, its: u32| mine == its || mine == 0 || its == 0;
+        self.key == other.key
+            && is_alike(self.asn, other.asn)
+            && is_alike(self.bgp_id.to_bits(), other.bgp_id.to_bits())
+    }
+}
+
 /// A per-peer header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHeader {
@@ -106,6 +127,12 @@ impl PeerHeader {
             MessageType::Initiation | MessageType::Termination => None,
             _ => Self::parse(&mut Reader::new(frame.bytes(), COMMON_HEADER)).ok(),
         }
+    }
+
+    /// The peer that it is about.
+    #[inline]
+    pub fn identity(&self) -> PeerIdentity {
+        PeerIdentity { key: self.key, asn: self.asn, bgp_id: self.bgp_id }
     }
 
     /// The peer's address. That of a Loc-RIB peer is zero (RFC 9069 §5.1).

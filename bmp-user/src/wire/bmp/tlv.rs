@@ -31,6 +31,15 @@ pub struct Tlv<'a> {
 pub struct Tlvs<'a>(&'a [u8]);
 
 impl<'a> Tlvs<'a> {
+    /// The TLVs that `bytes` consist of: information TLVs, or those of a Route Mirroring (RFC 7854 §4.7).
+    ///
+    /// # Errors
+    ///
+    /// If the last one is not whole; offsets are within `bytes`.
+    pub fn of(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::parse(Reader::new(bytes, 0))
+    }
+
     /// The TLVs that make up the rest of a frame; an error if the last is not whole.
     pub(super) fn parse(reader: Reader<'a>) -> Result<Self, Error> {
         let tlvs = Self(reader.rest());

@@ -11,7 +11,11 @@ use tokio::{
 
 use crate::{
     feed::{Feed, Follower, Selection},
-    input::relay::{Relays, Terms, connection::serve},
+    input::relay::{
+        Relays, Terms,
+        claims::Claims,
+        connection::{Wiring, serve},
+    },
     wire::bmp::{frames, samples::*},
 };
 
@@ -32,10 +36,12 @@ impl World {
         let (feed, relays) = (Feed::default(), Relays::default());
         let (daemon, stream) = duplex(1 << 16);
         let (terms, receiver) = watch::channel(after(seconds));
-        let status = relays
-            .register("frr", ([127, 0, 0, 1], 5000).into())
-            .connection([127, 0, 0, 1].into(), ([127, 0, 0, 1], 40_000).into());
-        let task = tokio::spawn(serve(stream, feed.input("frr"), status, receiver));
+        let input = feed.input("frr");
+        let (own, client) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 40_000).into());
+        let relay = relays.register("frr", ([127, 0, 0, 1], 5000).into());
+        let status = relay.connection(input.connection(), own, client);
+        let wiring = Wiring { status, terms: receiver, claims: Claims::default() };
+        let task = tokio::spawn(serve(stream, input, wiring));
         Self { daemon, terms, follower: feed.attach(Selection::default()), task }
     }
 

@@ -28,15 +28,15 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Running relays.
-struct Lab {
+pub(super) struct Lab {
     config: watch::Sender<Arc<Config>>,
-    feed: Feed,
-    relays: Relays,
+    pub(super) feed: Feed,
+    pub(super) relays: Relays,
     task: JoinHandle<()>,
 }
 
 impl Lab {
-    fn start(relays: &[(&str, SocketAddr)]) -> Self {
+    pub(super) fn start(relays: &[(&str, SocketAddr)]) -> Self {
         let (config, receiver) = watch::channel(Arc::new(Lab::config(relays)));
         let (feed, relays) = (Feed::default(), Relays::default());
         let task = tokio::spawn(relay::run(receiver, feed.clone(), relays.clone()));
@@ -55,7 +55,7 @@ impl Lab {
     }
 
     /// Waits until the relays are as they should be.
-    async fn until(&self, what: &str, wanted: impl Fn(&[RelayStatus]) -> bool) -> Vec<RelayStatus> {
+    pub(super) async fn until(&self, what: &str, wanted: impl Fn(&[RelayStatus]) -> bool) -> Vec<RelayStatus> {
         let waiting = async {
             loop {
                 let now = self.relays.snapshot();
@@ -68,7 +68,7 @@ impl Lab {
         timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("{what}: {:#?}", self.relays.snapshot()))
     }
 
-    async fn listening(&self) {
+    pub(super) async fn listening(&self) {
         let wanted = self.config.borrow().relays.clone();
         let all = |relays: &[RelayStatus]| {
             relays.iter().all(|r| r.state == RelayState::Listening)
@@ -92,21 +92,21 @@ impl Drop for Lab {
 }
 
 /// An address of this test's own: a port of 127.0.0.1 that is free now could be another connection's a moment later.
-fn own_address() -> SocketAddr {
+pub(super) fn own_address() -> SocketAddr {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     (Ipv4Addr::new(127, high, low, 1 + LAST.fetch_add(1, Ordering::Relaxed)), 21790).into()
 }
 
 /// A follower that has told all that there is, and follows the journal from here on.
-fn following(feed: &Feed) -> Follower {
+pub(super) fn following(feed: &Feed) -> Follower {
     let mut follower = feed.attach(Selection::default());
     follower.take(usize::MAX, &mut VecDeque::new());
     follower
 }
 
 /// Takes from the journal until there are so many frames.
-async fn fed(follower: &mut Follower, frames: u64) -> Vec<u8> {
+pub(super) async fn fed(follower: &mut Follower, frames: u64) -> Vec<u8> {
     let mut pieces = VecDeque::new();
     let start = follower.cursor();
     while follower.cursor() < start + frames {
@@ -132,9 +132,10 @@ async fn what_a_daemon_sends_is_fed_and_shown() {
     daemon.write_all(&[initiation(), frames.clone()].concat()).await.unwrap();
     assert_eq!(fed(&mut follower, 3).await, frames);
     let client = daemon.local_addr().unwrap();
-    let shown = lab.until("shown", |relays| relays[0].connections.iter().any(|c| c.frames == 3)).await;
+    let shown = lab.until("shown", |relays| relays[0].connections.iter().any(|c| c.totals.frames == 3)).await;
     let connection = &shown[0].connections[0];
-    assert_eq!((connection.client, connection.bytes, connection.unannounced), (client, frames.len() as u64, 1));
+    let totals = connection.totals;
+    assert_eq!((connection.client, totals.bytes, totals.unannounced), (client, frames.len() as u64, 1));
     assert_eq!(connection.sys_name.as_deref(), Some("r1.example.net"));
     assert_eq!(connection.sys_descr.as_deref(), Some("a test daemon"));
     drop(daemon);

@@ -1,16 +1,16 @@
 //! Streams through a [`Receiver`], without sockets.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
 use crate::{
     feed::{Feed, Selection},
     input::relay::{
-        receiver::{Goodbye, Receiver},
+        receiver::{Received, Receiver},
         status::System,
     },
-    wire::bmp::{Error, MAX_FRAME, MessageType, PeerType, Problem, build, frames, samples::*},
+    wire::bmp::{Error, MAX_FRAME, MessageType, PeerHeader, PeerType, Problem, build, frames, samples::*},
 };
 
 /// What a stream came to.
@@ -18,7 +18,7 @@ use crate::{
 struct Outcome {
     fed: Vec<u8>,
     system: Option<System>,
-    end: Result<Option<Goodbye>, Error>,
+    end: Result<Received, Error>,
     /// What is not whole: where it starts, and how much there is of it.
     left: (u64, usize),
 }
@@ -34,8 +34,8 @@ fn receive(stream: &[u8], reads: &[usize]) -> Outcome {
     let mut reads = reads.iter().copied().cycle();
     let mut rest = stream;
     let mut system = None;
-    let mut end = Ok(None);
-    while !rest.is_empty() && end == Ok(None) {
+    let mut end = Ok(Received::All);
+    while !rest.is_empty() && end == Ok(Received::All) {
         let room = receiver.room();
         let spare = room.capacity() - room.len();
         assert!(spare > 0, "there is always room to read into");
@@ -48,7 +48,7 @@ fn receive(stream: &[u8], reads: &[usize]) -> Outcome {
     let mut pieces = VecDeque::new();
     follower.take(usize::MAX, &mut pieces);
     let fed = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-    let left = if end == Ok(None) { (receiver.offset(), receiver.left()) } else { (0, 0) };
+    let left = if end == Ok(Received::All) { (receiver.offset(), receiver.left()) } else { (0, 0) };
     Outcome { fed, system, end, left }
 }
 
@@ -57,6 +57,33 @@ fn about_peers(stream: &[u8]) -> Vec<u8> {
     let whole = frames(stream).map(Result::unwrap);
     let kept = whole.filter(|f| !matches!(f.message_type(), Some(MessageType::Initiation | MessageType::Termination)));
     kept.flat_map(|frame| frame.bytes().to_vec()).collect()
+}
+
+/// What is told of such a stream: another life of a peer has a Peer Down before it.
+fn told_of(stream: &[u8]) -> Vec<u8> {
+    let (mut ups, mut out) = (BTreeMap::new(), Vec::new());
+    for frame in frames(&about_peers(stream)).map(Result::unwrap) {
+        let Some(header) = PeerHeader::of(&frame) else {
+            out.extend(frame.bytes());
+            continue;
+        };
+        match frame.message_type() {
+            Some(MessageType::PeerUp) => {
+                let up = frame.bytes().to_vec();
+                let known = ups.insert(header.identity(), Some(up.clone()));
+                if known.is_some_and(|known| known != Some(up)) {
+                    let mut down = bytes::BytesMut::new();
+                    build::peer_down(&mut down, &header, None);
+                    out.extend(down);
+                }
+            }
+            Some(MessageType::PeerDown) => drop(ups.remove(&header.identity())),
+            Some(MessageType::RouteMonitoring) => drop(ups.entry(header.identity()).or_default()),
+            _ => {}
+        }
+        out.extend(frame.bytes());
+    }
+    out
 }
 
 fn termination(text: Option<&str>) -> Vec<u8> {
@@ -70,7 +97,7 @@ fn every_capture_is_fed_byte_for_byte_less_initiation_and_termination() {
     for (name, stream) in captures_v3() {
         let outcome = receive(&stream, &[usize::MAX]);
         assert_eq!(outcome.fed, about_peers(&stream), "{name}");
-        assert_eq!((&outcome.end, outcome.left.1), (&Ok(None), 0), "{name}");
+        assert_eq!((&outcome.end, outcome.left.1), (&Ok(Received::All), 0), "{name}");
         let system = outcome.system.unwrap();
         assert!(system.name.unwrap().starts_with("ipf-zbl1843-") || name.starts_with("frr"), "{name}");
         assert!(system.descr.is_some(), "{name}");
@@ -110,7 +137,8 @@ fn a_termination_ends_the_stream_whatever_follows() {
     let stream = [initiation(), peer_up(1, 1), termination(Some("bye\nnow")), b"garbage".to_vec()].concat();
     let outcome = receive(&stream, &[usize::MAX]);
     assert_eq!(outcome.fed, peer_up(1, 1));
-    assert_eq!(outcome.end.unwrap().unwrap().to_string(), "administratively closed (bye now)");
+    let Ok(Received::Goodbye(goodbye)) = outcome.end else { panic!("{:?}", outcome.end) };
+    assert_eq!(goodbye.to_string(), "administratively closed (bye now)");
 }
 
 #[test]
@@ -156,7 +184,7 @@ proptest! {
     fn any_way_of_reading_a_stream_feeds_the_same(stream in stream(), reads in reads(), cut in any::<prop::sample::Index>()) {
         let stream = &stream[..cut.index(stream.len() + 1)];
         let outcome = receive(stream, &reads);
-        prop_assert_eq!(&outcome.fed, &about_peers(stream));
+        prop_assert_eq!(&outcome.fed, &told_of(stream));
         prop_assert_eq!(&outcome, &receive(stream, &[usize::MAX]));
     }
 

@@ -1,0 +1,87 @@
+//! Messages that no station is told, although the stream that they came in stays in step.
+
+/// Why a message is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Oddity {
+    /// It is shorter than the fixed part of its type.
+    Short,
+    /// A Peer Up with something else in the place of an OPEN.
+    Open,
+    /// An information TLV is not whole.
+    Tlv,
+    /// A Statistics Report with fewer statistics than it announces.
+    Statistics,
+    /// A Route Mirroring whose TLVs are not whole.
+    Mirroring,
+    /// An Initiation or a Termination among messages about peers.
+    Control,
+    /// It is about a peer that has no Peer Up, while another one with the same type, distinguisher and address has.
+    OtherPeer,
+    /// It is about one more peer of the same type, distinguisher and address than are kept apart.
+    TooManyAlike,
+}
+
+impl Oddity {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Short,
+        Self::Open,
+        Self::Tlv,
+        Self::Statistics,
+        Self::Mirroring,
+        Self::Control,
+        Self::OtherPeer,
+        Self::TooManyAlike,
+    ];
+
+    /// Its name in displays.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Short => "short-message",
+            Self::Open => "broken-open",
+            Self::Tlv => "cut-tlv",
+            Self::Statistics => "cut-statistics",
+            Self::Mirroring => "cut-mirroring",
+            Self::Control => "control-message",
+            Self::OtherPeer => "other-peer",
+            Self::TooManyAlike => "too-many-alike",
+        }
+    }
+
+    /// What it means, in words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Short => "a message is too short for its type",
+            Self::Open => "a Peer Up holds something else than an OPEN",
+            Self::Tlv => "an information TLV is cut",
+            Self::Statistics => "a Statistics Report is cut",
+            Self::Mirroring => "a mirrored message is cut",
+            Self::Control => "an Initiation or Termination stands among messages about peers",
+            Self::OtherPeer => "a message names another AS or BGP identifier than the Peer Up of that address",
+            Self::TooManyAlike => "too many peers have one address",
+        }
+    }
+}
+
+/// How many messages there were of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddities([u64; Oddity::ALL.len()]);
+
+impl Oddities {
+    /// Counts one more. True if it is the first of its kind.
+    pub fn record(&mut self, oddity: Oddity) -> bool {
+        let Some(count) = self.0.get_mut(oddity as usize) else { return false };
+        *count += 1;
+        *count == 1
+    }
+
+    /// The kinds that there were, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Oddity, u64)> {
+        Oddity::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+
+    /// How many messages there were in all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}

@@ -1,0 +1,95 @@
+//! Clients of one relay that claim the same peer, over loopback sockets.
+
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use super::sockets::{Lab, fed, following, own_address};
+use crate::{
+    input::relay::{ConnectionStatus, RelayStatus},
+    wire::bmp::{frames, samples::*},
+};
+
+/// The connection of a client.
+fn of<'a>(relays: &'a [RelayStatus], client: &TcpStream) -> Option<&'a ConnectionStatus> {
+    relays[0].connections.iter().find(|shown| client.local_addr().is_ok_and(|client| client == shown.client))
+}
+
+#[tokio::test]
+async fn a_client_that_claims_a_peer_of_one_that_is_there_is_refused_and_stays() {
+    let address = own_address();
+    let lab = Lab::start(&[("frr", address)]);
+    lab.listening().await;
+    let mut owner = TcpStream::connect(address).await.unwrap();
+    let mut follower = following(&lab.feed);
+    owner.write_all(&[peer_up(1, 1), route(1, 0)].concat()).await.unwrap();
+    fed(&mut follower, 2).await;
+    let mut thief = TcpStream::connect(address).await.unwrap();
+    thief.write_all(&[peer_up(2, 1), peer_up(1, 1), route(1, 9), peer_down(1), route(2, 0)].concat()).await.unwrap();
+    assert_eq!(fed(&mut follower, 2).await, [peer_up(2, 1), route(2, 0)].concat());
+    let shown = lab.until("it is refused", |all| of(all, &thief).is_some_and(|shown| shown.totals.frames == 5)).await;
+    let shown = of(&shown, &thief).unwrap();
+    assert_eq!(shown.totals.refused, 3);
+    assert_eq!(lab.feed.refusals(shown.id).len(), 1);
+    owner.write_all(&route(1, 1)).await.unwrap();
+    assert_eq!(fed(&mut follower, 1).await, route(1, 1));
+}
+
+#[tokio::test]
+async fn a_daemon_that_reconnects_before_its_end_was_read_has_its_peer() {
+    let address = own_address();
+    let lab = Lab::start(&[("frr", address)]);
+    lab.listening().await;
+    let mut follower = following(&lab.feed);
+    let routes: Vec<u8> = (0..100).flat_map(|number| route(1, number)).collect();
+    for round in 0..50 {
+        let mut daemon = TcpStream::connect(address).await.unwrap();
+        daemon.write_all(&[peer_up(1, round), routes.clone()].concat()).await.unwrap();
+        // The next one is there before anybody has read what this one said.
+    }
+    let told = fed(&mut follower, 50 * 102).await;
+    let mut types = frames(&told).map(|frame| frame.unwrap().code());
+    for _ in 0..50 {
+        let life: Vec<u8> = types.by_ref().take(102).collect();
+        assert_eq!((life[0], life[101]), (3, 2));
+        assert!(life[1..101].iter().all(|code| *code == 0));
+    }
+}
+
+#[tokio::test]
+async fn two_clients_that_claim_from_each_other_are_both_refused_and_go_on() {
+    let address = own_address();
+    let lab = Lab::start(&[("frr", address)]);
+    lab.listening().await;
+    let mut follower = following(&lab.feed);
+    let mut one = TcpStream::connect(address).await.unwrap();
+    let mut other = TcpStream::connect(address).await.unwrap();
+    one.write_all(&peer_up(1, 1)).await.unwrap();
+    other.write_all(&peer_up(2, 1)).await.unwrap();
+    fed(&mut follower, 2).await;
+    one.write_all(&[peer_up(2, 1), route(1, 0)].concat()).await.unwrap();
+    other.write_all(&[peer_up(1, 1), route(2, 0)].concat()).await.unwrap();
+    fed(&mut follower, 2).await;
+    lab.until("both are refused", |all| {
+        [&one, &other].iter().all(|client| of(all, client).is_some_and(|shown| shown.totals.refused == 1))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_with_a_broken_inside_leaves_the_connection_and_its_peers_alone() {
+    let address = own_address();
+    let lab = Lab::start(&[("frr", address)]);
+    lab.listening().await;
+    let mut follower = following(&lab.feed);
+    let mut daemon = TcpStream::connect(address).await.unwrap();
+    let mut broken = peer_up(2, 1);
+    broken[68 + 17] = 19;
+    let mut initiation = initiation();
+    let length = initiation.len();
+    // Its last TLV is longer than what is left.
+    initiation[length - 15] = 99;
+    daemon.write_all(&[peer_up(1, 1), broken, initiation, route(1, 0)].concat()).await.unwrap();
+    assert_eq!(fed(&mut follower, 2).await, [peer_up(1, 1), route(1, 0)].concat());
+    lab.until("they are counted", |all| of(all, &daemon).is_some_and(|shown| shown.totals.odd.total() == 2)).await;
+    daemon.write_all(&route(1, 1)).await.unwrap();
+    assert_eq!(fed(&mut follower, 1).await, route(1, 1));
+}
