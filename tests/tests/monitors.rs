@@ -74,10 +74,10 @@ fn feed(trial: &Trial) -> Feeder {
 fn has(connection: &Connection) -> Has {
     let mut has = Has::new();
     for (key, peer) in Replica::of(&connection.feed().concat()).knows() {
-        let [.., last] = key.address;
+        let [.., last] = key.key.address;
         for ((view, family), routes) in &peer.ribs {
             let name = format!("{family} {view:?}");
-            has.insert((format!("{} {last}", key.peer_type.0), name), routes.len());
+            has.insert((format!("{} {last}", key.key.peer_type.0), name), routes.len());
         }
     }
     has

@@ -154,7 +154,7 @@ fn a_file_is_replayed_to_stations_and_a_late_one_ends_with_the_routes_that_are_i
         let by_peer: BTreeMap<String, usize> = early
             .knows()
             .iter()
-            .map(|(key, peer)| (address(key), peer.ribs.values().map(BTreeMap::len).sum()))
+            .map(|(key, peer)| (address(&key.key), peer.ribs.values().map(BTreeMap::len).sum()))
             .filter(|(_, routes)| *routes > 0)
             .collect();
         let expected: BTreeMap<String, usize> =

@@ -28,7 +28,9 @@ fn every_message_is_relayed_byte_for_byte_except_initiation_and_termination() {
     feeder.send(bmp::route_monitoring(&peer, bmp::POST_POLICY, &bgp::withdraw(&prefixes(9))));
     feeder.end_of_rib(&peer);
     feeder.send(bmp::statistics_report(&peer, 1000));
-    feeder.send(bmp::message(bmp::ROUTE_MIRRORING, &bmp::peer_down(&peer)[6..]));
+    // An Information TLV that says that messages were lost (RFC 7854 §4.7).
+    let lost = [&bmp::peer_down(&peer)[6..48], &[0, 1, 0, 2, 0, 1]].concat();
+    feeder.send(bmp::message(bmp::ROUTE_MIRRORING, &lost));
     feeder.send(bmp::peer_down(&peer));
     feeder.send(bmp::termination());
     let sent: Vec<&[u8]> = feeder.sent[1..feeder.sent.len() - 1].iter().map(Vec::as_slice).collect();

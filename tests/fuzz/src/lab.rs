@@ -3,19 +3,33 @@
 use std::collections::VecDeque;
 
 use bmp_user::{
-    feed::{Feed, Follower, Input, Monitor, Peers, Piece, Selection},
-    input::relay::{Goodbye, Receiver},
+    feed::{Claim, Feed, Follower, Input, Monitor, Peers, Piece, Selection},
+    input::relay::{Goodbye, Received, Receiver},
     wire::bmp::Error,
 };
 
 use crate::station::Station;
 
-/// Gives bytes to a relay's receiver as a socket would, as many as there is room for at a time.
+/// Gives bytes to a relay's receiver as a socket would, as many as there is room for at a time. Whoever owns a peer is alive.
 ///
 /// # Errors
 ///
 /// Those of [`Receiver::receive`]: the connection is to be closed.
-pub fn send(mut bytes: &[u8], receiver: &mut Receiver, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+pub fn send(bytes: &[u8], receiver: &mut Receiver, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+    send_claiming(bytes, receiver, input, &mut |_| true)
+}
+
+/// The same. `is_alive` says whether the owner of a claimed peer is; if not, its connection is gone when it returns.
+///
+/// # Errors
+///
+/// Those of [`Receiver::receive`]: the connection is to be closed.
+pub fn send_claiming(
+    mut bytes: &[u8],
+    receiver: &mut Receiver,
+    input: &mut Input,
+    is_alive: &mut dyn FnMut(&Claim) -> bool,
+) -> Result<Option<Goodbye>, Error> {
     while !bytes.is_empty() {
         let room = receiver.room();
         let spare = room.capacity() - room.len();
@@ -23,8 +37,16 @@ pub fn send(mut bytes: &[u8], receiver: &mut Receiver, input: &mut Input) -> Res
         let (read, rest) = bytes.split_at(spare.min(bytes.len()));
         room.extend_from_slice(read);
         bytes = rest;
-        if let Some(goodbye) = receiver.receive(input)? {
-            return Ok(Some(goodbye));
+        loop {
+            match receiver.receive(input)? {
+                Received::All => break,
+                Received::Goodbye(goodbye) => return Ok(Some(goodbye)),
+                Received::Claim(claim) => {
+                    if is_alive(&claim) {
+                        input.refuse(&claim);
+                    }
+                }
+            }
         }
     }
     Ok(None)

@@ -13,8 +13,8 @@ use bmp_user::{
     wire::{
         bgp::{self, Family, Form, Open, Update, attributes, identity, nlri, without_trailing_bits},
         bmp::{
-            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerKey, PeerType, PeerUp, frames,
-            peer_flags,
+            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerType, PeerUp,
+            frames, peer_flags,
         },
     },
 };
@@ -22,8 +22,8 @@ use bmp_user::{
 /// What a station knows.
 #[derive(Clone, Debug, Default)]
 pub struct Station {
-    /// By what tells peers apart.
-    pub peers: BTreeMap<PeerKey, Peer>,
+    /// By what tells peers apart for certain.
+    pub peers: BTreeMap<PeerIdentity, Peer>,
     rest: Vec<u8>,
 }
 
@@ -82,7 +82,7 @@ impl Station {
     }
 
     /// What it knows, less what is the same as to know nothing: RIBs without routes, and peers of which it was told nothing else.
-    pub fn knows(&self) -> BTreeMap<PeerKey, Peer> {
+    pub fn knows(&self) -> BTreeMap<PeerIdentity, Peer> {
         let tidy = self.peers.iter().map(|(key, peer)| (*key, peer.clone().tidy()));
         tidy.filter(|(_, peer)| *peer != Peer::default()).collect()
     }
@@ -93,10 +93,11 @@ impl Station {
     }
 
     fn frame(&mut self, frame: &Frame<'_>) {
-        let Some((key, kind)) = PeerKey::of(frame).zip(frame.message_type()) else {
+        let Some((header, kind)) = PeerHeader::of(frame).zip(frame.message_type()) else {
             assert_eq!(frame.message_type(), None, "the feed says nothing about the session");
             return;
         };
+        let key = self.peer_of(&header, kind);
         let message = Message::parse(frame);
         match (kind, message) {
             (MessageType::PeerUp, Ok(Message::PeerUp(up))) => {
@@ -115,6 +116,19 @@ impl Station {
             }
             (MessageType::RouteMirroring, _) => {}
             (kind, message) => panic!("a station is sent a {kind} that is {message:?}"),
+        }
+    }
+}
+
+impl Station {
+    /// The peer that a message is about: where the router left out AS or BGP identifier, the only one that it may be.
+    fn peer_of(&self, header: &PeerHeader, kind: MessageType) -> PeerIdentity {
+        let said = header.identity();
+        let mut alike = self.peers.keys().filter(|known| known.key == said.key);
+        match (alike.next(), alike.next()) {
+            (Some(only), None) if kind != MessageType::PeerUp && only.may_be(&said) => *only,
+            // With several, the feed tells of those alone that are named.
+            _ => said,
         }
     }
 }

@@ -13,7 +13,7 @@ use bmp_fuzz::{
 use bmp_user::{
     feed::{Feed, Input},
     input::relay::Receiver,
-    wire::bmp::{COMMON_HEADER, Error, MessageType, PER_PEER_HEADER, PeerKey, frames},
+    wire::bmp::{COMMON_HEADER, Error, MessageType, PER_PEER_HEADER, PeerIdentity, frames},
 };
 use fastrand::Rng;
 
@@ -52,7 +52,7 @@ struct World {
     /// Its connection is open.
     _healthy: Input,
     told_of_healthy: Told,
-    known_of_healthy: BTreeMap<PeerKey, Peer>,
+    known_of_healthy: BTreeMap<PeerIdentity, Peer>,
 }
 
 impl World {

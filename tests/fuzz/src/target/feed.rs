@@ -1,19 +1,26 @@
-//! The feed as a whole: two daemons that send whatever they send, come and go, and stations that are told of it live, late and slowly.
+//! The feed as a whole: two daemons that send whatever they send, come and go, others that claim the same peers on the same relays, and stations that
+//! are told of it live, late and slowly.
 
 use std::collections::BTreeMap;
 
 use bmp_user::{
-    feed::{Feed, Held, Input},
+    feed::{Claim, Feed, Held, Input},
     input::relay::Receiver,
+    wire::bmp::{PeerIdentity, PeerKey},
 };
 
 use crate::{
-    lab::{Told, send},
+    lab::{Told, send_claiming},
     memory::within,
     station::Peer,
 };
 
 const NAMES: [&str; 2] = ["frr", "gobgp"];
+/// Two on each relay.
+const DAEMONS: usize = 2 * NAMES.len();
+/// The bits of the first byte of a step that say that it is about the second daemon of a relay, and that who owns what it claims is gone.
+const SECOND: u8 = 0x10;
+const GONE: u8 = 0x20;
 /// Small, so that even a short history falls off it.
 const JOURNAL: usize = 4000;
 const WITHDRAWALS: usize = 1000;
@@ -29,6 +36,8 @@ pub fn feed(history: &[u8]) {
 pub enum Step<'a> {
     /// A daemon sends: the two bytes of length, and as many.
     Send(usize, &'a [u8]),
+    /// The same; and who owns a peer that it claims is gone.
+    Claim(usize, &'a [u8]),
     /// It goes away, and another connection comes.
     Reconnect(usize),
     /// It goes away and is held; what was held of it before is not any more.
@@ -48,12 +57,12 @@ impl<'a> Step<'a> {
     fn take(history: &mut &'a [u8]) -> Option<Self> {
         let (&first, rest) = history.split_first()?;
         *history = rest;
-        let daemon = usize::from(first & 1);
+        let daemon = usize::from(first & 1) + if first & SECOND == 0 { 0 } else { NAMES.len() };
         Some(match first >> 1 & 7 {
             0 => Self::Reconnect(daemon),
             1 => Self::Hold(daemon),
             2 => Self::Release(daemon),
-            3 if daemon == 1 => Self::Return,
+            3 if first & 1 == 1 => Self::Return,
             3 => {
                 let (&bytes, rest) = history.split_first()?;
                 *history = rest;
@@ -65,14 +74,17 @@ impl<'a> Step<'a> {
                 let length = usize::from(u16::from_be_bytes([high, low])).min(rest.len());
                 let (sent, rest) = rest.split_at(length);
                 *history = rest;
-                Self::Send(daemon, sent)
+                if first & GONE == 0 { Self::Send(daemon, sent) } else { Self::Claim(daemon, sent) }
             }
         })
     }
 
     /// Appends it to a history.
     pub fn put(&self, history: &mut Vec<u8>) {
-        let byte = |daemon: usize, what: u8| u8::from(daemon == 1) | what << 1;
+        let byte = |daemon: usize, what: u8| {
+            u8::from(daemon % NAMES.len() == 1) | what << 1 | if daemon < NAMES.len() { 0 } else { SECOND }
+        };
+        let gone = if matches!(self, Self::Claim(..)) { GONE } else { 0 };
         match *self {
             Self::Reconnect(daemon) => history.push(byte(daemon, 0)),
             Self::Hold(daemon) => history.push(byte(daemon, 1)),
@@ -80,9 +92,9 @@ impl<'a> Step<'a> {
             Self::Quiet(daemon) => history.push(byte(daemon, 7)),
             Self::Return => history.push(byte(1, 3)),
             Self::Take(bytes) => history.extend([byte(0, 3), u8::try_from(bytes / 16).unwrap_or(u8::MAX)]),
-            Self::Send(daemon, sent) => {
+            Self::Send(daemon, sent) | Self::Claim(daemon, sent) => {
                 for piece in sent.chunks(usize::from(u16::MAX)) {
-                    history.push(byte(daemon, 4));
+                    history.push(byte(daemon, 4) | gone);
                     history.extend(u16::try_from(piece.len()).unwrap_or(u16::MAX).to_be_bytes());
                     history.extend(piece);
                 }
@@ -100,38 +112,50 @@ struct Daemon {
 
 impl Daemon {
     fn connect(feed: &Feed, number: usize) -> Self {
-        Self { input: feed.input(NAMES[number]), receiver: Receiver::default(), held: None }
+        Self { input: feed.input(NAMES[number % NAMES.len()]), receiver: Receiver::default(), held: None }
     }
 
     /// Its connection is closed, as the relay does it, and another comes.
     fn reconnect(&mut self, feed: &Feed, number: usize, hold: bool) {
-        let before = std::mem::replace(&mut self.input, feed.input(NAMES[number]));
+        let before = std::mem::replace(&mut self.input, feed.input(NAMES[number % NAMES.len()]));
         self.receiver = Receiver::default();
         if hold {
             self.held = Some(before.hold());
         }
     }
+}
 
-    /// False if the connection has to be closed.
-    fn send(&mut self, bytes: &[u8]) -> bool {
-        match send(bytes, &mut self.receiver, &mut self.input) {
-            Ok(None) => return true,
-            Ok(Some(goodbye)) => assert!(!goodbye.to_string().is_empty()),
-            Err(error) => assert!(!error.to_string().is_empty()),
+/// A daemon sends. False if its connection has to be closed. `is_gone` says whether the owner of a peer that it claims is.
+fn send(feed: &Feed, daemons: &mut [Daemon; DAEMONS], number: usize, bytes: &[u8], is_gone: bool) -> bool {
+    let mut sender = std::mem::replace(&mut daemons[number], Daemon::connect(feed, number));
+    let mut is_alive = |claim: &Claim| {
+        let owner = daemons.iter_mut().enumerate().find(|(_, daemon)| daemon.input.connection() == claim.owner);
+        let (owner, daemon) = owner.expect("who owns a peer is there");
+        if is_gone {
+            daemon.reconnect(feed, owner, false);
         }
-        false
+        !is_gone
+    };
+    let sent = send_claiming(bytes, &mut sender.receiver, &mut sender.input, &mut is_alive);
+    daemons[number] = sender;
+    match sent {
+        Ok(None) => return true,
+        Ok(Some(goodbye)) => assert!(!goodbye.to_string().is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
+    false
 }
 
 fn play(mut history: &[u8]) {
     let feed = Feed::new(JOURNAL, WITHDRAWALS);
-    let mut daemons = [0, 1].map(|number| Daemon::connect(&feed, number));
+    let mut daemons: [Daemon; DAEMONS] = std::array::from_fn(|number| Daemon::connect(&feed, number));
     let mut early = NAMES.map(|name| Told::of(&feed, Some(name)));
     let mut slow = Told::of(&feed, None);
     while let Some(step) = Step::take(&mut history) {
+        let is_gone = matches!(step, Step::Claim(..));
         match step {
-            Step::Send(number, bytes) => {
-                if !daemons[number].send(bytes) {
+            Step::Send(number, bytes) | Step::Claim(number, bytes) => {
+                if !send(&feed, &mut daemons, number, bytes, is_gone) {
                     daemons[number].reconnect(&feed, number, false);
                 }
             }
@@ -177,16 +201,30 @@ fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
         routes += late.routes();
     }
     assert_eq!(routes, feed.stats().routes);
-    // A peer that was never announced and has no routes is there all the same: another daemon's that looks the same is not told beside it.
-    let heard_of: Vec<BTreeMap<_, _>> = early
-        .iter()
-        .map(|told| told.station().peers.iter().map(|(key, peer)| (*key, peer.clone().tidy())).collect())
-        .collect();
-    let told = slow.take_all().knows();
-    let nothing = Peer::default();
-    for key in heard_of.iter().flat_map(|heard| heard.keys()).chain(told.keys()) {
-        let candidates: Vec<_> = heard_of.iter().filter_map(|heard| heard.get(key)).collect();
-        let told = told.get(key).unwrap_or(&nothing);
+    // A peer that was never announced and has no routes is there all the same: another daemon's that looks the same is not told beside it. Of those
+    // that look the same, the slow one is told all that one daemon has.
+    let by_key = |peers: Vec<(PeerIdentity, Peer)>| {
+        let mut all: BTreeMap<PeerKey, BTreeMap<PeerIdentity, Peer>> = BTreeMap::new();
+        for (identity, peer) in peers {
+            all.entry(identity.key).or_default().insert(identity, peer);
+        }
+        all
+    };
+    let knows = |told: &Told| {
+        let peers = told.station().peers.iter().map(|(identity, peer)| (*identity, peer.clone().tidy()));
+        by_key(peers.collect())
+    };
+    let heard_of = early.each_ref().map(knows);
+    slow.take_all();
+    let told = knows(slow);
+    let without_empty = |peers: &BTreeMap<PeerIdentity, Peer>| {
+        let mut peers = peers.clone();
+        peers.retain(|_, peer| *peer != Peer::default());
+        peers
+    };
+    for key in heard_of.iter().flat_map(BTreeMap::keys).chain(told.keys()) {
+        let candidates: Vec<_> = heard_of.iter().filter_map(|heard| heard.get(key)).map(without_empty).collect();
+        let told = told.get(key).map(without_empty).unwrap_or_default();
         assert!(candidates.contains(&told), "{key:?}: {told:?}, and not one of {candidates:?}");
     }
 }

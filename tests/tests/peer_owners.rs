@@ -1,0 +1,222 @@
+//! Who owns a peer: two clients of one relay that claim it, daemons that reconnect before anybody knows that they were gone, and messages that nobody
+//! can read.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    bgp::prefixes,
+    bmp::{self, Peer},
+    bmpd::number,
+    feeder::Feeder,
+    netns::Netns,
+    process::answer,
+    station::Station,
+    topology::{LOOPBACK, STATION},
+    trial::{FURTHER_PORTS, Plan, RELAY, Trial, further_sessions},
+    wait::{PATIENCE, until},
+};
+use programs::Program;
+use serde_json::Value;
+
+const FAR: SocketAddr = SocketAddr::new(LOOPBACK, 5002);
+const ROUTES: usize = 1000;
+/// How soon a daemon whose host vanished has its peer back, once it is connected again.
+const SECONDS: Duration = Duration::from_secs(15);
+
+fn relay(trial: &Trial, name: &str) -> Value {
+    let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
+    relays.as_array().and_then(|relays| relays.iter().find(|relay| relay["name"] == name)).expect("it is shown").clone()
+}
+
+/// What a relay shows of a client.
+fn shown(trial: &Trial, name: &str, client: SocketAddr) -> Value {
+    let connections = relay(trial, name)["connections"].clone();
+    let all = connections.as_array().expect("a list").iter();
+    all.clone().find(|shown| shown["client"] == client.to_string()).cloned().unwrap_or_default()
+}
+
+fn far_relay(terms: &str) -> String {
+    format!("bmp-relay far\n listen {} port {}\n allow 192.0.2.0/26\n{terms}\nquit", FAR.ip(), FAR.port())
+}
+
+/// The host of a client loses what the router sends to this connection of it, and the router what it sends.
+fn vanish(host: &Netns, client: &Feeder) {
+    let port = client.local_addr().port();
+    let rules = format!(
+        "add table ip lab; add chain ip lab in {{ type filter hook input priority 0; }}; add chain ip lab out {{ type filter hook output priority 0; }}; add rule ip lab in tcp dport {port} drop; add rule ip lab out tcp sport {port} drop"
+    );
+    answer(host.command(Program::Nft).arg(rules));
+}
+
+#[test]
+fn a_second_local_client_that_claims_a_peer_and_forges_its_routes_changes_nothing() {
+    let sessions = further_sessions(1, "connect-retry 1 1");
+    let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
+    let peer = Peer::default();
+    let mut daemon = trial.feeder();
+    daemon.announce(&peer, &prefixes(ROUTES), 1);
+    trial.station.wait_connection(0, "its routes", |c| c.announced() == ROUTES);
+
+    let mut thief = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
+    thief.announce(&peer, &prefixes(ROUTES), 1);
+    thief.send(bmp::statistics_report(&peer, 7));
+    thief.send(bmp::peer_down(&peer));
+    let client = thief.local_addr();
+    let refused = until("all of it is refused", PATIENCE, || {
+        let shown = shown(&trial, "lab", client);
+        (number(&shown["refused_messages"]) == ROUTES as u64 + 3).then_some(shown)
+    });
+    let of_peer = &refused["refused_peers"][0];
+    assert_eq!(of_peer["address"], peer.address.to_string());
+    assert_eq!(of_peer["owner"], daemon.local_addr().to_string());
+    assert_eq!(of_peer["dropped"]["Route Monitoring"], ROUTES);
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(text.contains(&format!("Refused: peer {}", peer.address)), "{text}");
+    let says = |line: &str| line.contains(&client.to_string()) && line.contains("has this peer and is alive");
+    assert_eq!(trial.bmpd.log().iter().filter(|line| says(line)).count(), 1, "once for the peer");
+    assert!(thief.is_open(), "the connection itself stays");
+    drop(thief);
+    trial.bmpd.wait_for_log("that it left", |line| {
+        line.contains(&client.to_string()) && line.contains("the daemon closed the connection")
+    });
+
+    daemon.announce(&peer, &prefixes(ROUTES + 1)[ROUTES..], 1);
+    let early = trial.station.wait_connection(0, "what comes then", |c| c.announced() > ROUTES);
+    assert_eq!(early.feed(), daemon.sent[1..].iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let late = Station::start(&trial.topology.station, (STATION, FURTHER_PORTS));
+    let late = late.wait_connection(0, "the same", |c| c.announced() > ROUTES);
+    assert_eq!((late.announced(), late.count(bmp::PEER_UP), late.has(bmp::PEER_DOWN)), (ROUTES + 1, 1, false));
+}
+
+#[test]
+fn a_local_daemon_that_reconnects_at_once_has_its_peer_again() {
+    let trial = Plan::default().start_up();
+    let peer = Peer::default();
+    let mut routes = 0;
+    for round in 0..20 {
+        let mut daemon = trial.feeder();
+        daemon.announce(&peer, &prefixes(ROUTES), 10);
+        routes += ROUTES;
+        // Much is unread yet when it is gone, and the next one is there.
+        if round % 2 == 0 {
+            trial.station.wait_connection(0, "its routes", |c| c.announced() == routes);
+        }
+        drop(daemon);
+    }
+    let connection = trial.station.wait_connection(0, "the last Peer Down", |c| c.count(bmp::PEER_DOWN) == 20);
+    assert_eq!((connection.count(bmp::PEER_UP), connection.announced()), (20, routes));
+    assert!(!trial.bmpd.log().iter().any(|line| line.contains("has this peer")), "nothing was refused");
+}
+
+#[test]
+fn a_daemon_whose_host_vanished_has_its_peer_back_within_seconds_of_its_return() {
+    for (terms, is_held) in [("", false), (" hold 600", true)] {
+        let trial = Plan { system: &far_relay(terms), ..Plan::default() }.start_up();
+        let (host, peer) = (&trial.topology.station, Peer::default());
+        let mut before = Feeder::with_peer(host, FAR, &peer);
+        before.announce(&peer, &prefixes(5), 1);
+        trial.station.wait_connection(0, "its routes", |c| c.announced() == 5);
+        vanish(host, &before);
+        let mut back = Feeder::with_peer(host, FAR, &peer);
+        back.announce(&peer, &prefixes(6), 1);
+        back.end_of_rib(&peer);
+        let new = if is_held { 6 } else { 11 };
+        let began = Instant::now();
+        let seen = |connections: &[lab::station::Connection]| connections.iter().any(|c| c.announced() == new);
+        trial.station.wait_for("the routes again", SECONDS, |all| seen(all).then_some(()));
+        assert!(began.elapsed() < SECONDS);
+        let connection = trial.station.connections().remove(0);
+        let told = (connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN));
+        assert_eq!(told, if is_held { (1, 0) } else { (2, 1) });
+        drop(before);
+        back.announce(&peer, &prefixes(7)[6..], 1);
+        trial.station.wait_connection(0, "it goes on", |c| c.announced() == new + 1);
+    }
+}
+
+#[test]
+fn a_daemon_of_another_host_that_is_alive_keeps_its_peer_and_nobody_waits_for_the_answer() {
+    let trial = Plan { system: &far_relay(""), ..Plan::default() }.start_up();
+    let (host, peer) = (&trial.topology.station, Peer::default());
+    let mut owner = Feeder::with_peer(host, FAR, &peer);
+    owner.announce(&peer, &prefixes(5), 1);
+    trial.station.wait_connection(0, "its routes", |c| c.announced() == 5);
+    let mut other = Feeder::with_peer(host, FAR, &peer);
+    other.announce(&peer, &prefixes(9), 1);
+    // Its own socket is read meanwhile.
+    owner.announce(&peer, &prefixes(6)[5..], 1);
+    trial.station.wait_connection(0, "one more", |c| c.announced() == 6);
+    until("the other one is refused", PATIENCE, || {
+        (number(&shown(&trial, "far", other.local_addr())["refused_messages"]) == 10).then_some(())
+    });
+    drop(other);
+    owner.announce(&peer, &prefixes(7)[6..], 1);
+    let connection = trial.station.wait_connection(0, "it goes on", |c| c.announced() == 7);
+    assert_eq!((connection.count(bmp::PEER_UP), connection.has(bmp::PEER_DOWN)), (1, false));
+}
+
+#[test]
+fn with_hold_a_client_without_peers_leaves_nothing_behind() {
+    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
+    let clients: Vec<_> = (0..50).map(|_| Feeder::connect(&trial.topology.router, RELAY)).collect();
+    let last = clients.last().map(Feeder::local_addr).expect("there is one").to_string();
+    drop(clients);
+    trial.bmpd.wait_for_log("that they left", |line| line.contains(&last) && line.contains("closed the connection"));
+    until("nothing is shown of them", PATIENCE, || {
+        let shown = relay(&trial, "lab");
+        let none = Value::Array(Vec::new());
+        (shown["held"] == none && shown["connections"] == none).then_some(())
+    });
+}
+
+/// One message that nobody can read: the connection and its other peers stay, and a station that comes late knows what an early one knows.
+fn is_left_out(case: &str, kind: &str, peer_ups: usize, routes: usize) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cases").join(case);
+    let Ok(stream) = std::fs::read(&file) else {
+        return lab::skip::skip(&format!("there is no {}", file.display()));
+    };
+    let sessions = further_sessions(1, "connect-retry 1 1");
+    let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
+    let mut daemon = Feeder::connect(&trial.topology.router, RELAY);
+    daemon.raw(&stream);
+    // And once more the same kind of message.
+    daemon.raw(&stream);
+    let more = Peer { address: Ipv4Addr::new(10, 255, 9, 9), ..Peer::default() };
+    daemon.send(bmp::peer_up(&more));
+    trial.station.wait_connection(0, "what comes behind it", |c| c.feed().last() == Some(&daemon.sent[0].as_slice()));
+    let client = daemon.local_addr();
+    assert!(daemon.is_open());
+    let odd = shown(&trial, "lab", client)["odd"].clone();
+    assert_eq!(odd, serde_json::json!({ kind: 2 }), "{case}");
+    assert!(trial.bmpd.display("display bmp relay").contains(&format!("Left out: 2 {kind}")));
+    let says = |line: &&String| line.contains(&client.to_string()) && line.contains(kind);
+    assert_eq!(trial.bmpd.log().iter().filter(says).count(), 1, "{case}");
+    let late = Station::start(&trial.topology.station, (STATION, FURTHER_PORTS));
+    let late =
+        late.wait_connection(0, "all of it", |c| c.count(bmp::PEER_UP) == peer_ups + 1 && c.announced() == routes);
+    assert!(!late.has(bmp::PEER_DOWN));
+}
+
+#[test]
+fn a_peer_up_with_an_open_of_19_octets_is_left_out() {
+    is_left_out("u-peer-up-19-octet-open.bmp", "broken-open", 1, 6);
+}
+
+#[test]
+fn a_peer_up_with_a_cut_tlv_is_left_out() {
+    is_left_out("u-peer-up-cut-tlv.bmp", "cut-tlv", 0, 5);
+}
+
+#[test]
+fn a_peer_down_without_a_reason_is_left_out() {
+    is_left_out("u-peer-down-without-reason.bmp", "short-message", 2, 6);
+}
+
+#[test]
+fn a_peer_down_of_another_view_is_left_out() {
+    is_left_out("u-peer-down-of-another-view.bmp", "other-peer", 1, 0);
+}
