@@ -85,7 +85,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let pin_task = tokio::spawn(pin::run(
         pins.clone(),
         steers.clone(),
-        Chosen::beside(&options.config),
+        Chosen::beside(&options.config, store.on_trial()),
         foreign.clone(),
         config.clone(),
         host.clone(),

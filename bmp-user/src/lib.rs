@@ -10,6 +10,9 @@ pub mod feed;
 pub mod input;
 pub mod link;
 pub mod pin;
+mod replace;
 pub mod session;
 mod sys;
 pub mod wire;
+
+pub use replace::replace_file;

@@ -216,3 +216,8 @@ fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: li
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// The name of the user of this number, where this host knows one. May block.
+pub(crate) fn user_name(uid: u32) -> Option<String> {
+    nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name)
+}

@@ -25,11 +25,13 @@ pub const END: &str = "\x04";
 pub const ENTER: &str = "\r";
 /// The Tab key.
 pub const TAB: &str = "\t";
+/// What a terminal puts before and behind what is pasted.
+pub const PASTE: (&str, &str) = ("\x1b[200~", "\x1b[201~");
 /// The arrow up.
 pub const UP: &str = "\x1b[A";
 
 const ROWS: NonZero<u16> = NonZero::new(60).expect("not 0");
-const COLUMNS: NonZero<u16> = NonZero::new(160).expect("not 0");
+const COLUMNS: u16 = 160;
 
 /// A terminal with a program in it, which is killed at the latest when this is dropped.
 #[derive(Debug)]
@@ -49,8 +51,8 @@ impl std::fmt::Debug for Screen {
 }
 
 impl Screen {
-    fn new() -> Self {
-        Self(vt100::Parser::new(ROWS, COLUMNS, 0))
+    fn new(columns: u16) -> Self {
+        Self(vt100::Parser::new(ROWS, NonZero::new(columns).expect("a terminal has columns"), 0))
     }
 
     /// All lines down to the last that is not blank.
@@ -70,8 +72,16 @@ impl Terminal {
     ///
     /// # Panics
     /// If that cannot be done.
-    pub fn start(mut command: Command) -> Self {
-        let size = Winsize { ws_row: ROWS.get(), ws_col: COLUMNS.get(), ws_xpixel: 0, ws_ypixel: 0 };
+    pub fn start(command: Command) -> Self {
+        Self::start_sized(command, COLUMNS)
+    }
+
+    /// The same with so many columns.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn start_sized(mut command: Command, columns: u16) -> Self {
+        let size = Winsize { ws_row: ROWS.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).expect("a terminal can be made");
         let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor is free"));
         command.stdin(end(&pair.slave)).stdout(end(&pair.slave)).stderr(end(&pair.slave)).env("TERM", "xterm");
@@ -89,7 +99,7 @@ impl Terminal {
         // The command holds the program's end of the terminal, and with it open the reader would not see the end.
         drop((command, pair.slave));
         let keys = File::from(pair.master);
-        let screen = Arc::new(Watched::new(Screen::new()));
+        let screen = Arc::new(Watched::new(Screen::new(columns)));
         let reader = thread::spawn({
             let (shown, screen) = (keys.try_clone().expect("a descriptor is free"), Arc::clone(&screen));
             move || show(shown, &screen)

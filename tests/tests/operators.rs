@@ -48,6 +48,8 @@ fn a_trial_that_nobody_confirms_moves_the_session_and_moves_it_back() {
     let trial = Plan::session("connect-interface up2").start_up();
     let file = fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
     let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
+    let sources = trial.bmpd.setup().file().with_extension("conf.sources");
+    let chosen = fs::read_to_string(&sources).expect("the address was chosen");
     // The operator is gone the moment after.
     let (taken, said) = trial.bmpd.typed(&format!("{view}connect-interface up2 192.0.2.129\ncommit trial 1\n"));
     assert!(taken && said.contains("for 1 s"), "{said}");
@@ -56,6 +58,7 @@ fn a_trial_that_nobody_confirms_moves_the_session_and_moves_it_back() {
         assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
         let new = trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
         assert_eq!(new.peer.ip(), source);
+        assert_eq!(fs::read_to_string(&sources).ok().as_ref(), Some(&chosen), "a trial keeps nothing");
     }
     assert_eq!(fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there"), file);
 }
@@ -117,12 +120,40 @@ fn a_bmpd_that_is_killed_amid_commits_leaves_a_whole_file_with_every_commit_that
         );
         bmpd = Bmpd::start_in(setup, &SOCKET);
         assert_eq!(bmpd.display("display current-configuration"), kept);
+        assert!(!bmpd.setup().left_behind().iter().any(is_half), "{:?}", bmpd.setup().left_behind());
     }
-    // The next commit takes away what the last ones left half done.
-    assert!(bmpd.typed("system-view\nsysname edge\ncommit\n").0);
-    let left = bmpd.setup().left_behind();
-    let half = |name: &std::ffi::OsString| {
-        name.to_string_lossy().ends_with(".new") || name.to_string_lossy().ends_with(".link")
-    };
-    assert!(!left.iter().any(half), "{left:?}");
+}
+
+/// A file that was being written when its writer was killed.
+fn is_half(name: &std::ffi::OsString) -> bool {
+    let name = name.to_string_lossy();
+    [".new", ".link", ".unfinished"].iter().any(|end| name.ends_with(end))
+}
+
+#[test]
+fn a_trial_is_shown_and_without_anybody_to_ask_only_its_owner_confirms_it() {
+    let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\n", &SOCKET);
+    assert_eq!(bmpd.display("display configuration trial --json"), "null\n");
+    assert!(bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n").0);
+    let shown = bmpd.display("display configuration trial");
+    assert!(shown.contains("Owner       : root\n") && shown.contains(" s of 600 s\n"), "{shown}");
+    let (confirmed, said) = bmpd.typed("commit\n");
+    assert!(!confirmed && said.contains("the trial is by root (process ") && said.contains("`commit force`"), "{said}");
+    let (aborted, said) = bmpd.typed("abort trial\n");
+    assert!(!aborted && said.contains("`abort trial force`"), "{said}");
+    assert!(bmpd.typed("commit force\n").0);
+    assert!(fs::read_to_string(bmpd.setup().file()).expect("the file is there").contains("sysname edge2"));
+}
+
+#[test]
+fn a_commit_that_the_next_start_would_refuse_changes_nothing() {
+    let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\n", &SOCKET);
+    let file = bmpd.setup().file();
+    let name = "n".repeat(127);
+    let lines: String = (0..9000).map(|n| format!("interface-alias eth1 {n}{}\n", &name[..120])).collect();
+    let (taken, said) = bmpd.typed(&format!("system-view\n{lines}commit\n"));
+    assert!(!taken && said.contains("could not be read at the next start"), "{said}");
+    assert_eq!(fs::read_to_string(&file).expect("the file is there"), "sysname edge1\n");
+    let bmpd = Bmpd::start_in(bmpd.crash(), &SOCKET);
+    assert!(bmpd.display("display current-configuration").contains("sysname edge1"));
 }

@@ -5,7 +5,8 @@ use std::fs;
 use lab::{
     bmpd::{Bmpd, Options},
     netns::Netns,
-    terminal::{END, ENTER, INTERRUPT, TAB, Terminal, UP},
+    terminal::{END, ENTER, INTERRUPT, PASTE, TAB, Terminal, UP},
+    wait::{PATIENCE, until},
 };
 use tempfile::TempDir;
 
@@ -195,4 +196,174 @@ fn a_terminal_whose_bmpd_ends_says_so() {
     terminal.wait_text("bmpctl: bmpd at ");
     terminal.wait_text("closed the connection");
     assert_eq!(terminal.wait_end().code(), Some(1));
+}
+
+/// As many lines as somebody pastes: a view, 98 settings, and what puts them in force; `wrong` is the number of a line that is none.
+fn lines(wrong: Option<usize>) -> Vec<String> {
+    let settings = (2..100).map(|n| format!("interface-alias eth{n} name{n}"));
+    let mut lines: Vec<_> =
+        std::iter::once("system-view".to_owned()).chain(settings).chain(["commit".to_owned()]).collect();
+    if let Some(number) = wrong {
+        lines[number - 1] = "nonsense here".to_owned();
+    }
+    lines
+}
+
+fn pasted(lines: &[String], bracketed: bool) -> String {
+    let text = lines.join("\r") + "\r";
+    if bracketed { format!("{}{text}{}", PASTE.0, PASTE.1) } else { text }
+}
+
+/// The numbers of the names that are in force.
+fn names(device: &Device) -> Vec<usize> {
+    let running = device.running();
+    running.lines().filter_map(|line| line.rsplit_once(" name")?.1.parse().ok()).collect()
+}
+
+#[test]
+fn a_hundred_pasted_lines_are_each_carried_out_once_and_in_order() {
+    for bracketed in [true, false] {
+        let device = Device::new();
+        let mut terminal = device.sit_down();
+        terminal.press(&pasted(&lines(None), bracketed));
+        until("all lines are in force", PATIENCE, || (names(&device).len() == 98).then_some(()));
+        terminal.wait_prompt("[~HUAWEI]");
+        // What is remembered is what was carried out.
+        let history = fs::read_to_string(device.home.path().join(".bmpctl_history")).expect("it is kept");
+        assert_eq!(history.lines().collect::<Vec<_>>(), lines(None), "bracketed: {bracketed}");
+    }
+}
+
+#[test]
+fn pasted_lines_stop_at_the_first_that_is_refused_and_it_is_said_which_and_what_is_left() {
+    for bracketed in [true, false] {
+        let device = Device::new();
+        let mut terminal = device.sit_down();
+        terminal.press(&pasted(&lines(Some(50)), bracketed));
+        let screen = terminal.wait_text("Stopped at line 50 of 100: nonsense here");
+        assert!(screen.contains("  interface-alias eth99 name99\n  commit\n"), "what is left is shown:\n{screen}");
+        terminal.wait_prompt("[*HUAWEI]");
+        assert!(names(&device).is_empty(), "bracketed: {bracketed}");
+        terminal.answers("commit", "[~HUAWEI]");
+        assert_eq!(names(&device), (2..50).collect::<Vec<_>>(), "bracketed: {bracketed}");
+    }
+}
+
+#[test]
+fn lines_typed_ahead_while_a_command_runs_are_carried_out_after_it() {
+    let device = Device::new();
+    let mut terminal = device.sit_down();
+    device.bmpd.halted(|| {
+        terminal.press("system-view\r");
+        terminal.press("sysname edge1\rcom");
+    });
+    terminal.wait_prompt("[*HUAWEI]com");
+    terminal.press("mit\r");
+    terminal.wait_prompt("[~edge1]");
+}
+
+#[test]
+fn what_is_pasted_without_an_end_of_line_waits_for_enter_and_has_no_keys_in_it() {
+    let device = Device::new();
+    let mut terminal = device.sit_down();
+    terminal.press(&format!("{}system-view\n\tsysname what?{}", PASTE.0, PASTE.1));
+    terminal.wait_prompt("[~HUAWEI] sysname what?");
+    terminal.press(ENTER);
+    terminal.wait_prompt("[*HUAWEI]");
+    terminal.answers("commit", "[~what?]");
+}
+
+#[test]
+fn a_question_amid_pasted_lines_is_not_answered_by_the_next_of_them() {
+    let device = Device::new();
+    let mut terminal = device.sit_down();
+    let lines = ["system-view", "sysname edge1", "quit", "display bmp session"].map(str::to_owned);
+    terminal.press(&pasted(&lines, true));
+    terminal.wait_text("Not carried out (1 lines):\n  display bmp session");
+    terminal.wait_prompt("[*HUAWEI]");
+    // One that is an answer is taken for it.
+    let lines = ["quit", "n", "system-view"].map(str::to_owned);
+    terminal.press(&pasted(&lines, true));
+    terminal.wait_prompt("[~HUAWEI]");
+    assert!(device.running().contains("sysname HUAWEI"));
+}
+
+#[test]
+fn the_tab_key_lists_what_may_come_and_does_not_take_it_back() {
+    let device = Device::new();
+    let mut terminal = device.sit_down();
+    terminal.press("display c");
+    for _ in 0..2 {
+        terminal.press(TAB);
+        terminal.wait_text("configuration  current-configuration");
+        terminal.wait_prompt("<HUAWEI>display c");
+    }
+    terminal.press("o");
+    terminal.press(TAB);
+    terminal.wait_prompt("<HUAWEI>display configuration");
+    terminal.press(TAB);
+    terminal.wait_text("candidate  trial");
+    terminal.press("t\t\r");
+    terminal.wait_text("No trial is in force.");
+}
+
+#[test]
+fn a_trial_is_seen_by_every_operator_and_another_one_is_asked() {
+    let device = Device::new();
+    let (mut owner, mut other) = (device.sit_down(), device.sit_down());
+    owner.answers("system-view", "[~HUAWEI]");
+    owner.answers("sysname edge1", "[*HUAWEI]");
+    owner.answers("commit trial 600", "[~edge1(trial)]");
+    other.wait_text("Info: a trial by root (process ");
+    other.wait_prompt("<edge1(trial)>");
+    other.enter("commit");
+    other.wait_text("The trial is by root (process ");
+    other.wait_text("left: confirm it all the same? [y/N]:");
+    other.press("n\r");
+    other.wait_text("Info: the trial goes on.");
+    // What is being typed stays.
+    other.wait_prompt("<edge1(trial)>");
+    other.press("display bmp");
+    other.wait_prompt("<edge1(trial)>display bmp");
+    owner.answers("abort trial", "[~HUAWEI]");
+    other.wait_text("is aborted by root (process ");
+    other.wait_prompt("<HUAWEI>display bmp");
+}
+
+#[test]
+fn a_secret_is_in_the_file_and_not_in_the_history() {
+    let device = Device::new();
+    let mut terminal = device.sit_down();
+    terminal.answers("system-view", "[~HUAWEI]");
+    terminal.answers("bgp 65000", "[*HUAWEI-bgp]");
+    terminal.answers("peer 192.0.2.2 as-number 65001", "[*HUAWEI-bgp]");
+    terminal.answers("peer 192.0.2.2 password hunter2", "[*HUAWEI-bgp]");
+    terminal.answers("p 192.0.2.2 pa hunter3", "[*HUAWEI-bgp]");
+    terminal.answers("commit", "[~HUAWEI-bgp]");
+    let kept = |path: &std::path::Path| fs::read_to_string(path).expect("it is there");
+    assert!(kept(&device.bmpd.setup().file()).contains("password hunter3"));
+    let history = kept(&device.home.path().join(".bmpctl_history"));
+    assert!(history.ends_with("as-number 65001\ncommit\n"), "{history}");
+    assert!(device.running().contains(" peer 192.0.2.2 password ******\n"));
+    terminal.press(UP);
+    terminal.press(UP);
+    terminal.wait_prompt("[~HUAWEI-bgp]peer 192.0.2.2 as-number 65001");
+}
+
+#[test]
+fn sentences_are_broken_between_words_at_the_width_of_the_terminal() {
+    let device = Device::new();
+    let mut bmpctl = device.bmpd.bmpctl("");
+    bmpctl.env("HOME", device.home.path());
+    let mut terminal = Terminal::start_sized(bmpctl, 40);
+    terminal.wait_prompt("<HUAWEI>");
+    terminal.press("commit tr ?");
+    terminal.wait_text(
+        "  INTEGER<1-65535>  seconds from 1 to\n                    65535 until the\n                    configuration returns",
+    );
+    // A line that is longer than the terminal is wide can be typed and changed.
+    terminal.press("\x15display current-configuration | include HUAWEIX");
+    terminal.press("\x7f");
+    terminal.press(ENTER);
+    terminal.wait_text("\nsysname HUAWEI");
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Command, CommitError, Committed, Config, Conflict, Difference, Error, OperatorId, Store, View, apply,
+    Allow, Command, CommitError, Committed, Config, Conflict, Difference, Error, OperatorId, Store, View, Who, apply,
     arguments::family_words, rebase,
 };
 
@@ -100,13 +100,13 @@ impl Editor {
         self.leave_what_is_gone();
     }
 
-    /// `commit`.
+    /// `commit`, by `who`.
     ///
     /// # Errors
     ///
     /// See [`Store::commit`]: the candidate stays as it is.
-    pub async fn commit(&mut self) -> Result<Committed, CommitError> {
-        let committed = self.store.commit(self.operator, &self.base, &self.candidate).await?;
+    pub async fn commit(&mut self, who: &Who, allow: Allow) -> Result<Committed, CommitError> {
+        let committed = self.store.commit(&self.operator, who, &self.base, &self.candidate, allow).await?;
         self.clear();
         Ok(committed)
     }
@@ -116,10 +116,21 @@ impl Editor {
     /// # Errors
     ///
     /// See [`Store::commit_trial`]: the candidate stays as it is.
-    pub async fn commit_trial(&mut self, time: Duration) -> Result<Committed, CommitError> {
-        let committed = self.store.commit_trial(self.operator, &self.base, &self.candidate, time).await?;
+    pub async fn commit_trial(&mut self, who: &Who, time: Duration) -> Result<Committed, CommitError> {
+        let committed = self.store.commit_trial(&self.operator, who, &self.base, &self.candidate, time).await?;
         self.clear();
         Ok(committed)
+    }
+
+    /// `abort trial`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Store::abort_trial`].
+    pub async fn abort_trial(&mut self, who: &Who, allow: Allow) -> Result<(), CommitError> {
+        self.store.abort_trial(&self.operator, who, allow).await?;
+        self.follow();
+        Ok(())
     }
 
     fn leave_what_is_gone(&mut self) {

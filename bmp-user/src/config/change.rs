@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Bgp, BgpPeer, Bmp, Config, Edit, Item, MonitorId, Pace, Relay, Replay, RouteMode, Session, SessionId, Setting,
-    Transport, View,
+    Bgp, BgpPeer, Bmp, Config, Edit, Item, MonitorId, Pace, Relay, Replay, RouteMode, Secret, Session, SessionId,
+    Setting, Transport, View, secret::Secrets,
 };
 
 /// Why `adopt` and `tcp listen` do not go together.
@@ -310,7 +310,7 @@ fn clear<T: Clone>(slot: &mut Option<T>, of: impl Fn(T) -> Setting, exactly: Opt
     if let (Some(value), Some(exactly)) = (slot.as_ref(), exactly) {
         let configured = of(value.clone());
         if configured != *exactly {
-            let (have, said) = (configured.args(), exactly.args());
+            let (have, said) = (configured.args(Secrets::Written), exactly.args(Secrets::Written));
             let differs = said.iter().enumerate().position(|(at, argument)| have.get(at) != Some(argument));
             return Err(Refused {
                 message: format!("this is not what is configured, which is `{}`", configured.line()),
@@ -431,7 +431,7 @@ fn no_other_has(config: &Config, home: &View, transport: Transport) -> Result<()
     })
 }
 
-fn setting_of(transport: Transport, password: &Option<String>) -> Setting {
+fn setting_of(transport: Transport, password: &Option<Secret>) -> Setting {
     match transport {
         Transport::Connect(port) => Setting::TcpConnectPort { port, password: password.clone() },
         Transport::Listen(port) => Setting::TcpListenPort(port),

@@ -7,7 +7,8 @@ use super::{
     change::{Refused, change},
     filter::Filter,
     grammar::{Action, Item, ViewKind, word},
-    matching::{Args, Context, Fault, Match, find},
+    matching::{Args, Context, Fault, Match, find, secrets},
+    secret::masked,
     setting::Setting,
     text::{Error, Line, Span},
     value::Kind,
@@ -100,12 +101,18 @@ pub enum Command {
 /// What is to become of the configuration that is being edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CandidateCommand {
-    /// `commit`: put in force and kept.
-    Commit,
+    /// `commit [force]`: put in force and kept.
+    Commit {
+        /// Confirm the trial of another operator too.
+        force: bool,
+    },
     /// `commit trial SECONDS`: put in force for this long.
     CommitTrial(Duration),
-    /// `abort trial`.
-    AbortTrial,
+    /// `abort trial [force]`.
+    AbortTrial {
+        /// Also the trial of another operator.
+        force: bool,
+    },
     /// `clear configuration candidate`.
     Clear,
 }
@@ -136,12 +143,14 @@ impl Reset {
 /// What `display` is to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Display {
-    /// `display bmp session [vpn-instance V] [ADDR] [verbose]`.
+    /// `display bmp session [vpn-instance V] [ADDR [alias A]] [verbose]`.
     BmpSession {
         /// The sessions of this VPN instance alone.
         vpn_instance: Option<String>,
         /// The sessions to this station alone.
         station: Option<IpAddr>,
+        /// The session with this alias alone.
+        alias: Option<String>,
         /// In detail.
         verbose: bool,
     },
@@ -161,6 +170,8 @@ pub enum Display {
         /// Only what a commit would change.
         changes: bool,
     },
+    /// `display configuration trial`.
+    Trial,
     /// `display default-parameter bmp`.
     DefaultParameterBmp,
     /// `display interface-binding`.
@@ -235,10 +246,17 @@ pub fn parse_line(view: &View, line: &str, abbreviate: bool) -> Result<Command, 
     if line.is_empty() {
         return Ok(Command::Nothing);
     }
+    let line = line.with_secrets(|line| secrets(&view.contexts(), line, abbreviate));
     match find(&view.contexts(), &line, abbreviate) {
         Ok(found) => command(found, line),
         Err(failure) => Err(at(&line, failure.fault)),
     }
+}
+
+/// Whether the line, typed in `view`, holds a secret or what may be meant as one.
+pub fn has_secret(view: &View, line: &str) -> bool {
+    let found = Line::new(1, line).is_ok_and(|line| !secrets(&view.contexts(), &line, true).is_empty());
+    found || masked(line) != line
 }
 
 pub(super) fn at(line: &Line, fault: Fault) -> Error {
@@ -255,10 +273,12 @@ pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
         Action::Return => return Ok(Command::Return),
         Action::SystemView => return Ok(Command::SystemView),
         Action::Commit => {
-            let commit = args.time(Kind::Trial).map_or(CandidateCommand::Commit, CandidateCommand::CommitTrial);
-            return Ok(Command::Candidate(commit));
+            let commit = CandidateCommand::Commit { force: args.has(word::FORCE) };
+            return Ok(Command::Candidate(args.time(Kind::Trial).map_or(commit, CandidateCommand::CommitTrial)));
         }
-        Action::AbortTrial => return Ok(Command::Candidate(CandidateCommand::AbortTrial)),
+        Action::AbortTrial => {
+            return Ok(Command::Candidate(CandidateCommand::AbortTrial { force: args.has(word::FORCE) }));
+        }
         Action::ClearCandidate => return Ok(Command::Candidate(CandidateCommand::Clear)),
         Action::ResetBmpSession => {
             let (station, alias) = (args.address(Kind::Station), args.text(Kind::Alias));
@@ -270,6 +290,7 @@ pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
         Action::DisplayInterfaceBinding => return display(Display::InterfaceBinding),
         Action::DisplayBmpFeed => return display(Display::BmpFeed),
         Action::DisplayBmpRelay => return display(Display::BmpRelay),
+        Action::DisplayTrial => return display(Display::Trial),
         Action::DisplayMrtReplay => return display(Display::MrtReplay),
         Action::DisplayBgpBmpMonitor => return display(Display::BgpBmpMonitor),
         Action::DisplayBgpPeer => {
@@ -278,7 +299,8 @@ pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
         }
         Action::DisplayBmpSession => {
             let (station, verbose) = (args.address(Kind::Station), args.has(word::VERBOSE));
-            return display(Display::BmpSession { vpn_instance: vpn_instance(), station, verbose });
+            let alias = args.text(Kind::Alias);
+            return display(Display::BmpSession { vpn_instance: vpn_instance(), station, alias, verbose });
         }
     };
     match edit(item, undo, &args) {

@@ -9,7 +9,7 @@ use super::{
 
 /// Which of the things that one item can set in one view.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Which {
+pub(super) enum Which {
     Only,
     Named(String),
     Session(SessionId),
@@ -18,10 +18,10 @@ enum Which {
 
 /// Where a line stands, whatever it sets there: the lines that enter its views, outermost first, then the line itself. The order
 /// is that of the printed configuration.
-type Place = Vec<(Item, Which)>;
+pub(super) type Place = Vec<(Item, Which)>;
 
 /// A configuration as lines by place.
-type Lines = BTreeMap<Place, Setting>;
+pub(super) type Lines = BTreeMap<Place, Setting>;
 
 /// The difference between two configurations. Printed, `-` lines go and `+` lines come, below the views that they are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,7 +156,8 @@ pub fn rebase(base: &Config, candidate: &Config, running: &Config) -> Result<Con
     Ok(config)
 }
 
-fn lines(config: &Config) -> Lines {
+/// All lines of a configuration by their place.
+pub(super) fn lines(config: &Config) -> Lines {
     let mut lines = Lines::new();
     for section in sections(config) {
         collect(section, &Vec::new(), &mut lines);
@@ -183,8 +184,26 @@ fn collect(section: Section, around: &Place, lines: &mut Lines) {
     }
 }
 
+/// Where the lines inside a view stand.
+pub(super) fn place_of(view: &View) -> Place {
+    let setting = match view {
+        View::User | View::System => return Place::new(),
+        View::Bmp => Setting::Bmp,
+        View::Session(id) => Setting::Session(id.clone()),
+        View::Monitor(_, monitor) => Setting::Monitor(monitor.clone()),
+        View::Relay(name) => Setting::Relay(name.clone()),
+        View::Replay(name) => Setting::Replay(name.clone()),
+        View::Bgp => Setting::Bgp(0),
+        View::BgpFamily(family) => Setting::BgpFamily(*family),
+    };
+    let mut place = view.parent().map(|around| place_of(&around)).unwrap_or_default();
+    place.push(setting.which());
+    place
+}
+
 impl Setting {
-    fn which(&self) -> (Item, Which) {
+    /// What it sets, whatever it sets it to: the last part of its place.
+    pub(super) fn which(&self) -> (Item, Which) {
         match self {
             Self::InterfaceAlias { name, .. } => (Item::InterfaceAlias, Which::Named(name.clone())),
             Self::Relay(name) => (Item::Relay, Which::Named(name.clone())),

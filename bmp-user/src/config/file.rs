@@ -1,6 +1,7 @@
 //! A whole file: every error of it at once.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -8,15 +9,16 @@ use std::{
 };
 
 use super::{
-    Command, Config, Error, View, apply,
+    Command, Config, Edit, Error, View, apply,
     command::{at, command},
+    difference::{Place, place_of},
     grammar::ViewKind,
-    matching::{Cause, Context, Fault, Match, find},
+    matching::{Cause, Context, Fault, Match, find, secrets},
     text::Line,
 };
 
 /// The largest file that is read, in bytes.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// Why a configuration file was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,12 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
     if let Err(source) = read {
         return Err(LoadError::Unreadable { path: own(), source });
     }
+    parse_bytes(path, &bytes)
+}
+
+/// Reads what a file holds, as [`load`] does.
+pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError> {
+    let own = || path.to_owned();
     if bytes.len() as u64 > LARGEST {
         return Err(LoadError::TooLarge { path: own() });
     }
@@ -81,7 +89,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
     if let Some(nul) = bytes.iter().position(|byte| *byte == 0) {
         return Err(LoadError::Nul { path: own(), line: line_of(nul) });
     }
-    match std::str::from_utf8(&bytes) {
+    match std::str::from_utf8(bytes) {
         Ok(text) => parse_file(&path.to_string_lossy(), text).map_err(LoadError::Wrong),
         Err(error) => Err(LoadError::NotUtf8 { path: own(), line: line_of(error.valid_up_to()) }),
     }
@@ -97,21 +105,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
 /// Every error of the file, in order, and no error that only follows from an earlier one: after a wrong `bmp-session` line,
 /// the commands that belong to its view are read, and dropped.
 pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
-    let mut reader = Reader {
-        config: Config::default(),
-        place: Place::In(View::System),
-        ended: false,
-        dangling: false,
-        skip_inside: None,
-        errors: Vec::new(),
-    };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (number, line) in text.split('\n').enumerate() {
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        if !reader.line(number + 1, line) {
-            break;
-        }
-    }
+    let reader = Reader::of(text);
     if reader.errors.is_empty() {
         return Ok(reader.config);
     }
@@ -119,14 +113,20 @@ pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
     Err(reader.errors.into_iter().map(|error| error.in_file(&file)).collect())
 }
 
+/// The configuration, and the place of each of its lines that set something, by its number. `None` where it has errors.
+pub(super) fn read_places(text: &str) -> Option<(Config, BTreeMap<usize, Place>)> {
+    let reader = Reader::of(text);
+    reader.errors.is_empty().then_some((reader.config, reader.places))
+}
+
 /// Where the reader is.
-enum Place {
+enum Where {
     In(View),
     /// In a view of this kind, but the line that should have entered it is wrong.
     Lost(ViewKind),
 }
 
-impl Place {
+impl Where {
     fn contexts(&self) -> Vec<Context> {
         match self {
             Self::In(view) => view.contexts(),
@@ -137,7 +137,7 @@ impl Place {
 
 struct Reader {
     config: Config,
-    place: Place,
+    place: Where,
     /// `return` was read.
     ended: bool,
     /// An unknown command was the last that was read: it may have been meant to enter a view.
@@ -145,14 +145,36 @@ struct Reader {
     /// Lines with more indentation than this belong to an unknown command.
     skip_inside: Option<usize>,
     errors: Vec<Error>,
+    /// See [`read_places`].
+    places: BTreeMap<usize, Place>,
 }
 
 impl Reader {
+    fn of(text: &str) -> Self {
+        let mut reader = Self {
+            config: Config::default(),
+            place: Where::In(View::System),
+            ended: false,
+            dangling: false,
+            skip_inside: None,
+            errors: Vec::new(),
+            places: BTreeMap::new(),
+        };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (number, line) in text.split('\n').enumerate() {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            if !reader.line(number + 1, line) {
+                break;
+            }
+        }
+        reader
+    }
+
     /// Whether there is sense in reading on.
     fn line(&mut self, number: usize, text: &str) -> bool {
         let line = match Line::new(number, text) {
             Ok(line) if line.is_empty() => return true,
-            Ok(line) => line,
+            Ok(line) => line.with_secrets(|line| secrets(&self.place.contexts(), line, false)),
             Err(error) => {
                 self.errors.push(error);
                 return true;
@@ -181,7 +203,7 @@ impl Reader {
     }
 
     fn command(&mut self, found: Match, line: Line) {
-        let views = found.rule.views;
+        let (views, number) = (found.rule.views, line.number());
         let command = match command(found, line.clone()) {
             Ok(Command::Display(..)) => {
                 return self.refuse(&line, "this shows something: it is no part of a configuration");
@@ -196,11 +218,11 @@ impl Reader {
             Ok(command) => command,
             Err(error) => return self.errors.push(error),
         };
-        if let Place::Lost(kind) = self.place {
+        if let Where::Lost(kind) = self.place {
             if command != Command::Quit && views.contains(&kind) {
                 return;
             }
-            self.place = Place::In(match kind {
+            self.place = Where::In(match kind {
                 ViewKind::Session => View::Bmp,
                 ViewKind::BgpFamily => View::Bgp,
                 _ => View::System,
@@ -209,7 +231,7 @@ impl Reader {
                 return;
             }
         }
-        let Place::In(view) = &mut self.place else { return };
+        let Where::In(view) = &mut self.place else { return };
         if command == Command::Quit && *view == View::System {
             // After an error it may be the end of a view that was never entered.
             if self.errors.is_empty() {
@@ -217,7 +239,21 @@ impl Reader {
             }
             return;
         }
-        self.errors.extend(apply(&mut self.config, view, &command).err());
+        match apply(&mut self.config, view, &command) {
+            Ok(()) => {
+                if let Command::Configure(configure) = &command
+                    && let Edit::Set(setting) = configure.edit()
+                {
+                    let mut place = place_of(view);
+                    // A line that enters a view is the place of that view.
+                    if place.last() != Some(&setting.which()) {
+                        place.push(setting.which());
+                    }
+                    self.places.insert(number, place);
+                }
+            }
+            Err(error) => self.errors.push(error),
+        }
     }
 
     /// Keeps the error, unless it follows from an earlier one, and goes to where the next lines are likely to belong.
@@ -230,14 +266,14 @@ impl Reader {
         match cause {
             Cause::Wrong(Some(kind)) | Cause::Elsewhere(kind) | Cause::Misspelt(Some(kind)) => {
                 self.place = match kind {
-                    ViewKind::User | ViewKind::System => Place::In(View::System),
-                    ViewKind::Bmp => Place::In(View::Bmp),
+                    ViewKind::User | ViewKind::System => Where::In(View::System),
+                    ViewKind::Bmp => Where::In(View::Bmp),
                     ViewKind::Session
                     | ViewKind::Monitor
                     | ViewKind::Relay
                     | ViewKind::Replay
                     | ViewKind::Bgp
-                    | ViewKind::BgpFamily => Place::Lost(*kind),
+                    | ViewKind::BgpFamily => Where::Lost(*kind),
                 };
             }
             Cause::Wrong(None) | Cause::Misspelt(None) => {}

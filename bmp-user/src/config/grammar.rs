@@ -184,6 +184,7 @@ pub(super) enum Action {
     DisplayDefaultParameterBmp,
     DisplayInterfaceBinding,
     DisplayMrtReplay,
+    DisplayTrial,
     ResetBmpSession,
     SystemView,
     Quit,

@@ -2,7 +2,13 @@
 
 use std::fmt;
 
-use super::{Error, View, grammar::Syntax, matching::next, text::Line, value::Kind};
+use super::{
+    Error, View,
+    grammar::Syntax,
+    matching::{heads, near, next},
+    text::Line,
+    value::Kind,
+};
 
 /// What may stand at the end of a line that is being typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +17,8 @@ pub struct Next {
     pub words: Vec<NextWord>,
     /// The command may end here.
     pub end: bool,
+    /// What the last word may be meant as, where nothing begins with it.
+    pub near: Vec<&'static str>,
 }
 
 /// One word that may come next.
@@ -54,10 +62,10 @@ pub fn next_words(view: &View, line: &str) -> Result<Next, Error> {
     }
     let mut words: Vec<&str> = line.words().collect();
     let begun = if line.ends_in_word() { words.pop().unwrap_or_default() } else { "" };
-    let (tokens, end) =
-        next(&view.contexts(), &words).map_err(|fault| line.error_at(line.span(fault.word), fault.message))?;
-    let mut next = Next { words: Vec::new(), end: end && begun.is_empty() };
-    for token in tokens {
+    let views = view.contexts();
+    let (tokens, end) = next(&views, &words).map_err(|fault| line.error_at(line.span(fault.word), fault.message))?;
+    let mut next = Next { end: end && begun.is_empty(), ..Next::default() };
+    for token in &tokens {
         let word = match token {
             Syntax::Word(keyword, help) if keyword.starts_with(begun) => {
                 NextWord { text: (*keyword).to_owned(), help, suggest: None, argument: false }
@@ -71,6 +79,14 @@ pub fn next_words(view: &View, line: &str) -> Result<Next, Error> {
         if !next.words.contains(&word) {
             next.words.push(word);
         }
+    }
+    if next.words.is_empty() {
+        let keywords = tokens.iter().filter_map(|token| match token {
+            Syntax::Word(keyword, _) => Some(*keyword),
+            _ => None,
+        });
+        let around = heads(views.get(1..).filter(|_| words.is_empty()).unwrap_or_default());
+        next.near = near(begun, keywords.chain(around), true);
     }
     // Keywords by the alphabet, then the arguments in the order in which they would be tried.
     let rank = |word: &NextWord| (word.argument, if word.argument { String::new() } else { word.text.clone() });

@@ -1,12 +1,11 @@
 //! The configuration file, as something that is replaced whole or not at all.
 
 use std::{
-    ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    fs, io,
     path::{Path, PathBuf},
 };
+
+use crate::replace::{Replacement, clean_up, name_too, sync_folder};
 
 /// Why the file was not replaced: it is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +16,14 @@ pub enum KeepError {
         .0.display()
     )]
     Changed(PathBuf),
+    /// The next start could not read it, or would read something else.
+    #[error("what would be written to {} could not be read at the next start: {why}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What reading it comes to.
+        why: String,
+    },
     /// The system did not let it be written.
     #[error("cannot keep the configuration in {}: {source}", .path.display())]
     Io {
@@ -36,8 +43,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// A file that has just been read.
+    /// A file that has just been read. What a bmpd that was killed has left beside it is removed.
     pub(super) fn new(path: &Path) -> Self {
+        let file = real(path);
+        clean_up(&file);
+        clean_up(&previous(&file));
         let mut kept = Self { path: path.to_owned(), known: None };
         kept.read_again();
         kept
@@ -50,14 +60,14 @@ impl Kept {
             fs::metadata(&self.path).is_ok_and(|found| found.is_file()).then(|| fs::read(&self.path).ok()).flatten();
     }
 
-    /// Replaces the file. What it held before is then in a file beside it, with `.previous` behind the name.
+    /// Replaces the file with what `text` makes of what it holds. What it held before is then in a file beside it, with `.previous` behind
+    /// the name.
     ///
-    /// The file always has its name and is always whole, the old or the new: the new one is written and synced under another name
-    /// and renamed.
-    pub(super) fn replace(&mut self, text: &str) -> Result<(), KeepError> {
+    /// The file always has its name and is always whole, the old or the new.
+    pub(super) fn replace(&mut self, text: impl FnOnce(&[u8]) -> Result<String, KeepError>) -> Result<(), KeepError> {
         let failed = |source| KeepError::Io { path: self.path.clone(), source };
         // A symbolic link stays one: what it points to is replaced.
-        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let path = real(&self.path);
         let found = match fs::metadata(&path) {
             Ok(found) if !found.is_file() => return Err(failed(io::Error::other("this is not a regular file"))),
             Ok(_) => Some(fs::read(&path).map_err(failed)?),
@@ -67,78 +77,55 @@ impl Kept {
         if found.is_some() && found != self.known {
             return Err(KeepError::Changed(self.path.clone()));
         }
-        let (new, link) = (beside(&path, ".new"), beside(&path, ".link"));
-        let replaced = write_beside(&path, &new, text).and_then(|()| exchange(&path, &new, &link, found.is_some()));
-        if let Err(error) = replaced {
-            // Whatever of them is still there.
-            let _ = fs::remove_file(&new);
-            let _ = fs::remove_file(&link);
-            return Err(failed(error));
-        }
-        self.known = Some(text.as_bytes().to_vec());
+        let text = text(found.as_deref().unwrap_or_default())?;
+        exchange(&path, text.as_bytes(), found.is_some()).map_err(failed)?;
+        self.known = Some(text.into_bytes());
         Ok(())
+    }
+
+    /// What it is known to hold.
+    pub(super) fn known(&self) -> &[u8] {
+        self.known.as_deref().unwrap_or_default()
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
-    name.push(suffix);
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn previous(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".previous");
     path.with_file_name(name)
 }
 
-/// A file with the text, owner and mode of the one it is to replace, on the disk.
-fn write_beside(path: &Path, new: &Path, text: &str) -> io::Result<()> {
-    match fs::remove_file(new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-    let mode = match fs::metadata(path) {
-        Ok(old) => {
-            // Only root may give a file away; whoever may not keeps it.
-            let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
-            old.permissions().mode() & 0o7777
-        }
-        Err(_) => 0o640,
-    };
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
 /// Gives the old file its second name and the new one the name of the old.
-fn exchange(path: &Path, new: &Path, link: &Path, there: bool) -> io::Result<()> {
-    let previous = beside(path, ".previous");
+fn exchange(path: &Path, text: &[u8], there: bool) -> io::Result<()> {
+    let mut new = Replacement::of(path)?;
+    new.as_before(0o640)?;
+    new.write(text)?;
+    let previous = previous(path);
     if there {
-        match fs::remove_file(link) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // Not every file system has second names.
-        fs::hard_link(path, link).or_else(|_| fs::copy(path, link).map(|_| ()))?;
-        fs::rename(link, &previous)?;
+        name_too(path, &previous)?;
     }
-    fs::rename(new, path)?;
+    new.put_in_place()?;
     let synced = sync_folder(path);
     if synced.is_err() && there {
         // The old one goes back: what is not certain to be kept is not committed.
-        fs::hard_link(&previous, link)?;
-        fs::rename(link, path)?;
+        name_too(&previous, path)?;
     }
     synced
 }
 
-/// Puts the names in the folder on the disk.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    fn put(kept: &mut Kept, text: &str) -> Result<(), KeepError> {
+        kept.replace(|_| Ok(text.to_owned()))
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
@@ -155,8 +142,8 @@ mod tests {
         fs::set_permissions(&real, fs::Permissions::from_mode(0o604)).unwrap();
         symlink(&real, &link).unwrap();
         let mut kept = Kept::new(&link);
-        kept.replace("two\n").unwrap();
-        kept.replace("three\n").unwrap();
+        put(&mut kept, "two\n").unwrap();
+        put(&mut kept, "three\n").unwrap();
         assert_eq!(fs::read_to_string(&real).unwrap(), "three\n");
         assert_eq!(fs::read_to_string(folder.path().join("real.conf.previous")).unwrap(), "two\n");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o604);
@@ -167,12 +154,15 @@ mod tests {
     fn what_an_earlier_attempt_left_behind_is_no_hindrance() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
-        for name in ["f", "f.new", "f.link", "f.previous"] {
+        for name in ["f", "f.new", ".f.unfinished", ".f.previous.unfinished", "f.previous"] {
             fs::write(folder.path().join(name), "old\n").unwrap();
         }
-        Kept::new(&path).replace("new\n").unwrap();
+        let mut kept = Kept::new(&path);
+        // A file of somebody else's is left alone.
+        assert_eq!(names(folder.path()), ["f", "f.new", "f.previous"]);
+        put(&mut kept, "new\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
-        assert_eq!(names(folder.path()), ["f", "f.previous"]);
+        assert_eq!(names(folder.path()), ["f", "f.new", "f.previous"]);
     }
 
     #[test]
@@ -180,20 +170,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         let mut kept = Kept::new(&path);
-        kept.replace("one\n").unwrap();
+        put(&mut kept, "one\n").unwrap();
         assert_eq!(names(folder.path()), ["f"]);
         fs::write(&path, "by hand\n").unwrap();
-        assert!(matches!(kept.replace("two\n"), Err(KeepError::Changed(_))));
+        assert!(matches!(put(&mut kept, "two\n"), Err(KeepError::Changed(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "by hand\n");
         kept.read_again();
-        kept.replace("two\n").unwrap();
+        put(&mut kept, "two\n").unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("f.previous")).unwrap(), "by hand\n");
     }
 
     #[test]
     fn what_is_no_file_is_neither_waited_for_nor_replaced() {
         let mut kept = Kept::new(Path::new("/dev/null"));
-        assert!(matches!(kept.replace("one\n"), Err(KeepError::Io { .. })));
-        assert!(!Path::new("/dev/null.new").exists());
+        assert!(matches!(put(&mut kept, "one\n"), Err(KeepError::Io { .. })));
+        assert!(!Path::new("/dev/.null.unfinished").exists());
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
+    Secret,
     grammar::{Position, RULES, Rule, Syntax, UNDO, ViewKind},
     model::Prefix,
     text::{Line, quoted},
@@ -51,6 +52,14 @@ impl Args {
     pub(super) fn text(&self, kind: Kind) -> Option<String> {
         match self.find(kind)?.0 {
             Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// The secret.
+    pub(super) fn secret(&self) -> Option<Secret> {
+        match self.find(Kind::Password)?.0 {
+            Value::Secret(secret) => Some(secret.clone()),
             _ => None,
         }
     }
@@ -288,6 +297,41 @@ pub(super) fn next(views: &[Context], words: &[&str]) -> Result<(Vec<&'static Sy
     Err(refused.unwrap_or_else(|| Fault { word: 0, message: "there are no commands here".to_owned() }))
 }
 
+/// The numbers of the words that are secrets, or stand where one is expected, as far as the line is understood.
+pub(super) fn secrets(views: &[Context], line: &Line, abbreviate: bool) -> Vec<usize> {
+    const KEYWORD: &str = "password";
+    let may_be_keyword = |word: &str| !word.is_empty() && KEYWORD.starts_with(word);
+    // Nearly every line: it need not be read once more.
+    if !line.words().skip(1).any(may_be_keyword) {
+        return Vec::new();
+    }
+    let end = line.words().count();
+    let mut secrets = Vec::new();
+    for head in [Head::Whole, Head::Cut] {
+        for view in views {
+            let mut states: Vec<State> = commands(view.kind).collect();
+            for (number, word) in line.words().enumerate() {
+                let options = options(&states);
+                let may = |wanted: &dyn Fn(&Syntax) -> bool| options.iter().any(|(token, _)| wanted(token));
+                if may(&|token| matches!(token, Syntax::Value(Kind::Password, _))) {
+                    secrets.push(number);
+                }
+                match step(&states, *view, number, word, head, abbreviate) {
+                    Ok(next) => states = next,
+                    Err(_) => {
+                        // Cut so short that it may be another keyword too.
+                        if may_be_keyword(word) && may(&|token| matches!(token, Syntax::Word(KEYWORD, _))) {
+                            secrets.extend(number + 1..end);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    secrets
+}
+
 /// Whether the word of this number is the one that names the command: the first, or the one after `undo`.
 fn is_head(number: usize, states: &[State]) -> bool {
     number == 0 || (number == 1 && states.iter().all(|state| state.undo))
@@ -345,7 +389,9 @@ fn choose<'a>(options: &'a Options<'_>, word: &str, cut: bool) -> Result<Vec<&'a
     let message = if options.is_empty() {
         format!("the command ends before {}", quoted(word))
     } else {
-        format!("{} is not understood here: {}", quoted(word), expected(options))
+        let near = meant(&near(word, keywords(options.iter().map(|option| option.0)), cut));
+        let near = near.map(|near| format!(" ({near})")).unwrap_or_default();
+        format!("{} is not understood here{near}: {}", quoted(word), expected(options))
     };
     Err(Choice::None(message))
 }
@@ -422,36 +468,49 @@ fn unknown(views: &[Context], line: &Line, abbreviate: bool) -> Failure {
         let message = format!("unknown command {}: in full, `{}`?", quoted(word), rule.keyword());
         return failure(message, Cause::Misspelt(if undo { None } else { rule.enters }));
     }
+    let near = near(word, rules().map(|rule| rule.keyword()), abbreviate);
+    let message = match meant(&near) {
+        Some(meant) => format!("unknown command {}: {meant}", quoted(word)),
+        None => format!("unknown command {}", quoted(word)),
+    };
     // One in four letters: `bgp` is no `bmp`.
     let slips = (word.chars().count() / 4).min(2);
-    let near = rules().map(|rule| (distance(rule.keyword(), word), *rule)).filter(|(distance, _)| *distance <= slips);
-    match near.min_by_key(|(distance, _)| *distance) {
-        Some((_, rule)) => {
-            let message = format!("unknown command {}: `{}`?", quoted(word), rule.keyword());
-            failure(message, Cause::Misspelt(if undo { None } else { rule.enters }))
-        }
-        None => failure(format!("unknown command {}", quoted(word)), Cause::Unknown),
+    let plain = near.first().filter(|nearest| strsim::damerau_levenshtein(nearest, word) <= slips);
+    match plain.and_then(|nearest| rules().find(|rule| rule.keyword() == *nearest)) {
+        Some(rule) => failure(message, Cause::Misspelt(if undo { None } else { rule.enters })),
+        None => failure(message, Cause::Unknown),
     }
 }
 
-/// How many characters must be put in, taken out or replaced to make one word the other; a high number where they are
-/// plainly different.
-fn distance(keyword: &str, word: &str) -> usize {
-    const FAR: usize = usize::MAX;
-    if keyword.len().abs_diff(word.len()) > 8 {
-        return FAR;
-    }
-    let mut row: Vec<usize> = (0..=word.chars().count()).collect();
-    for (above, k) in keyword.chars().enumerate() {
-        let mut diagonal = above;
-        let mut left = above + 1;
-        let mut next = vec![left];
-        for (w, up) in word.chars().zip(row.iter().skip(1)) {
-            left = (diagonal + usize::from(w != k)).min(left + 1).min(up + 1);
-            diagonal = *up;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(FAR)
+/// The keywords that the word may be meant as, nearest first: none where all are plainly different. With `cut` a keyword may be
+/// cut, and is compared as far as the word goes.
+pub(super) fn near(word: &str, keywords: impl IntoIterator<Item = &'static str>, cut: bool) -> Vec<&'static str> {
+    /// So many are named.
+    const MOST: usize = 3;
+    let length = word.chars().count();
+    let slips = match length {
+        0 | 1 => return Vec::new(),
+        2..=5 => 1,
+        _ => (length / 3).min(3),
+    };
+    let distance = |keyword: &str| {
+        let whole = strsim::damerau_levenshtein(keyword, word);
+        let begun: String = keyword.chars().take(length).collect();
+        if cut && length > 2 { whole.min(strsim::damerau_levenshtein(&begun, word)) } else { whole }
+    };
+    let mut near: Vec<_> = keywords.into_iter().map(|keyword| (distance(keyword), keyword)).collect();
+    near.retain(|(distance, _)| *distance <= slips);
+    near.sort();
+    near.dedup();
+    near.into_iter().map(|(_, keyword)| keyword).take(MOST).collect()
+}
+
+/// "did you mean ...?", or nothing.
+fn meant(near: &[&str]) -> Option<String> {
+    (!near.is_empty()).then(|| format!("did you mean {}?", alternatives(near)))
+}
+
+/// The keywords that name the commands of these views.
+pub(super) fn heads(views: &[Context]) -> impl Iterator<Item = &'static str> {
+    views.iter().flat_map(|view| RULES.iter().filter(|rule| rule.views.contains(&view.kind))).map(|rule| rule.keyword())
 }

@@ -8,6 +8,7 @@ mod arguments;
 mod candidate;
 mod change;
 mod command;
+mod comments;
 mod difference;
 mod effective;
 mod file;
@@ -18,16 +19,18 @@ mod kept;
 mod matching;
 mod model;
 mod print;
+mod secret;
 mod setting;
 mod store;
 mod text;
+mod trial;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 pub use candidate::Editor;
-pub use command::{CandidateCommand, Command, Configure, Display, Edit, Reset, View, apply, parse_line};
+pub use command::{CandidateCommand, Command, Configure, Display, Edit, Reset, View, apply, has_secret, parse_line};
 pub use difference::{Conflict, Difference, rebase};
 pub use effective::{Effective, From, effective};
 pub use file::{LoadError, load, parse_file};
@@ -40,7 +43,10 @@ pub use model::{
     RibView, RouteMode, Session, SessionId, Transport,
 };
 pub use print::print;
+pub use secret::{MASK, Secret, masked};
 pub use setting::Setting;
-pub use store::{CommitError, Committed, OperatorId, Store};
+pub use store::{CommitError, Committed, Store};
 pub use text::Error;
+pub(crate) use text::sentence;
+pub use trial::{Allow, Notice, OperatorId, TrialReport, Who};
 pub use value::PUBLIC;

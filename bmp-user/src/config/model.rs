@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use super::Secret;
 use crate::wire::bgp::Family;
 
 /// A whole configuration. Two that are equal ask for the same thing.
@@ -49,7 +50,7 @@ pub struct BgpPeer {
     /// `port N`: the peer's; 179 if absent.
     pub port: Option<u16>,
     /// `password TEXT`: TCP MD5 (RFC 2385).
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// `listen-only`: the peer connects, this device does not.
     pub listen_only: bool,
     /// `connect-interface ...`.
@@ -209,7 +210,7 @@ pub struct Session {
     /// `hold-down MILLISECONDS`: how long the session outlives the loss of its interface.
     pub hold_down: Duration,
     /// `password md5 TEXT` behind `tcp connect port N`: TCP MD5 (RFC 2385).
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// `tcp mss N`: the longest segment that the station is sent, in bytes.
     pub mss: Option<u16>,
     /// `dscp N`: of the session's packets (RFC 2474).

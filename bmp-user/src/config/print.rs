@@ -1,36 +1,79 @@
 //! The printed form of a configuration: what `display current-configuration` answers and what a file holds.
 
-use std::fmt;
+use std::{
+    fmt::{self, Write},
+    iter,
+};
 
 use super::{
     Config,
-    setting::{Section, sections},
+    comments::Comments,
+    difference::Place,
+    secret::Secrets,
+    setting::{Section, Setting, sections},
 };
 
-/// The configuration as a file holds it: `#` before every view, one space of indentation a level, `return` at the end; what
-/// is as by default is not there. Equal configurations print the same, and reading it back gives an equal one.
+/// The configuration as a file holds it, secrets included: `#` before every view, one space of indentation a level, `return` at the
+/// end; what is as by default is not there. Equal configurations print the same, and reading it back gives an equal one.
+///
+/// To show a configuration to somebody use its [`fmt::Display`].
 pub fn print(config: &Config) -> String {
-    config.to_string()
+    print_with(config, &Comments::default())
 }
 
-/// See [`print`].
+/// The same with comments of an earlier file.
+pub(super) fn print_with(config: &Config, comments: &Comments) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = Printer { out: &mut text, comments, secrets: Secrets::Written }.config(config);
+    text
+}
+
+/// As in [`print()`], with secrets masked.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for section in sections(self) {
-            write_section(f, &section, 0)?;
-        }
-        f.write_str("#\nreturn\n")
+        Printer { out: f, comments: &Comments::default(), secrets: Secrets::Masked }.config(self)
     }
 }
 
-fn write_section(f: &mut fmt::Formatter<'_>, section: &Section, level: usize) -> fmt::Result {
-    writeln!(f, "{:level$}#", "")?;
-    for setting in &section.settings {
-        writeln!(f, "{:level$}{}", "", setting.line())?;
+struct Printer<'a, W> {
+    out: &'a mut W,
+    comments: &'a Comments,
+    secrets: Secrets,
+}
+
+impl<W: Write> Printer<'_, W> {
+    fn config(&mut self, config: &Config) -> fmt::Result {
+        self.comments(&self.comments.top, 0)?;
+        for section in sections(config) {
+            self.section(&section, &Place::new())?;
+        }
+        self.out.write_str("#\nreturn\n")?;
+        self.comments(&self.comments.end, 0)
     }
-    let inner = level + 1;
-    for setting in &section.inside {
-        writeln!(f, "{:inner$}{}", "", setting.line())?;
+
+    fn section(&mut self, section: &Section, around: &Place) -> fmt::Result {
+        let level = around.len();
+        writeln!(self.out, "{:level$}#", "")?;
+        let mut view = around.clone();
+        for setting in &section.settings {
+            view = self.setting(setting, around)?;
+        }
+        for setting in &section.inside {
+            self.setting(setting, &view)?;
+        }
+        section.sections.iter().try_for_each(|one| self.section(one, &view))
     }
-    section.sections.iter().try_for_each(|one| write_section(f, one, inner))
+
+    fn setting(&mut self, setting: &Setting, around: &Place) -> Result<Place, fmt::Error> {
+        let level = around.len();
+        let place: Place = around.iter().cloned().chain(iter::once(setting.which())).collect();
+        self.comments(self.comments.before(&place), level)?;
+        writeln!(self.out, "{:level$}{}", "", setting.line_with(self.secrets))?;
+        Ok(place)
+    }
+
+    fn comments(&mut self, comments: &[String], level: usize) -> fmt::Result {
+        comments.iter().try_for_each(|comment| writeln!(self.out, "{:level$}{comment}", ""))
+    }
 }

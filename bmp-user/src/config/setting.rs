@@ -9,13 +9,14 @@ use std::{
 
 use super::{
     Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MonitorId, Pace, Prefix, Relay, Replay,
-    RouteMode, Session, SessionId, Transport,
+    RouteMode, Secret, Session, SessionId, Transport,
     arguments::{
         connect_args, connect_interface, connect_retry, egress_interfaces, family, family_words, keywords, monitor,
         monitor_args, of_peer, pace, rib_view, session_id, timer, view_words,
     },
     grammar::{Item, Rule, Syntax, family_rule},
     matching::{Args, Fault},
+    secret::Secrets,
     value::Kind,
 };
 use crate::wire::bgp::Family;
@@ -43,7 +44,7 @@ pub enum Setting {
     /// `peer ADDR port N`.
     PeerPort(IpAddr, u16),
     /// `peer ADDR password TEXT`.
-    PeerPassword(IpAddr, String),
+    PeerPassword(IpAddr, Secret),
     /// `peer ADDR listen-only`.
     PeerListenOnly(IpAddr),
     /// `peer ADDR connect-interface ...`.
@@ -87,7 +88,7 @@ pub enum Setting {
         /// The station's port.
         port: u16,
         /// The secret of TCP MD5.
-        password: Option<String>,
+        password: Option<Secret>,
     },
     /// `tcp listen port N`.
     TcpListenPort(u16),
@@ -207,9 +208,7 @@ impl Setting {
                 peer.zip(args.number(Kind::AsNumber)).map(|(peer, asn)| Self::PeerAsNumber(peer, asn))
             }
             Item::PeerPort => peer.zip(args.port()).map(|(peer, port)| Self::PeerPort(peer, port)),
-            Item::PeerPassword => {
-                peer.zip(args.text(Kind::Password)).map(|(peer, password)| Self::PeerPassword(peer, password))
-            }
+            Item::PeerPassword => peer.zip(args.secret()).map(|(peer, password)| Self::PeerPassword(peer, password)),
             Item::PeerListenOnly => peer.map(Self::PeerListenOnly),
             Item::PeerConnectInterface => {
                 peer.zip(connect_interface(args)?).map(|(peer, connect)| Self::PeerConnectInterface(peer, connect))
@@ -245,9 +244,7 @@ impl Setting {
             },
             Item::Persist => Some(Self::Persist),
             Item::Session => session_id(args).map(Self::Session),
-            Item::TcpConnectPort => {
-                args.port().map(|port| Self::TcpConnectPort { port, password: args.text(Kind::Password) })
-            }
+            Item::TcpConnectPort => args.port().map(|port| Self::TcpConnectPort { port, password: args.secret() }),
             Item::TcpListenPort => args.port().map(Self::TcpListenPort),
             Item::ConnectInterface => connect_interface(args)?.map(Self::ConnectInterface),
             Item::EgressInterface => egress_interfaces(args)?.map(Self::EgressInterface),
@@ -259,10 +256,15 @@ impl Setting {
         Ok(setting)
     }
 
-    /// As a line of the configuration, from the same grammar that reads it; without indentation.
+    /// As a line of the configuration, from the same grammar that reads it; without indentation, and with secrets masked.
     pub(super) fn line(&self) -> String {
+        self.line_with(Secrets::Masked)
+    }
+
+    /// The same with secrets as is said.
+    pub(super) fn line_with(&self, secrets: Secrets) -> String {
         let mut words = Vec::new();
-        let mut args = self.args().into_iter().peekable();
+        let mut args = self.args(secrets).into_iter().peekable();
         fill(self.rule().syntax, &mut args, &mut words);
         words.join(" ")
     }
@@ -276,7 +278,7 @@ impl Setting {
     }
 
     /// The arguments, each with what it is.
-    pub(super) fn args(&self) -> Vec<(Kind, String)> {
+    pub(super) fn args(&self, secrets: Secrets) -> Vec<(Kind, String)> {
         match self {
             Self::Sysname(name) => vec![(Kind::Sysname, name.clone())],
             Self::InterfaceAlias { kernel, name } => {
@@ -294,7 +296,7 @@ impl Setting {
             Self::ListenPort(port) => vec![(Kind::Port, port.to_string())],
             Self::PeerAsNumber(peer, asn) => vec![of_peer(peer), (Kind::AsNumber, asn.to_string())],
             Self::PeerPort(peer, port) => vec![of_peer(peer), (Kind::Port, port.to_string())],
-            Self::PeerPassword(peer, password) => vec![of_peer(peer), (Kind::Password, password.clone())],
+            Self::PeerPassword(peer, password) => vec![of_peer(peer), (Kind::Password, secrets.text(password))],
             Self::PeerListenOnly(peer) | Self::PeerEnable(peer) => vec![of_peer(peer)],
             Self::PeerConnectInterface(peer, connect) => {
                 [of_peer(peer)].into_iter().chain(connect_args(connect)).collect()
@@ -333,7 +335,7 @@ impl Setting {
             }
             Self::TcpListenPort(port) => vec![(Kind::Port, port.to_string())],
             Self::TcpConnectPort { port, password } => {
-                let password = password.iter().map(|password| (Kind::Password, password.clone()));
+                let password = password.iter().map(|password| (Kind::Password, secrets.text(password)));
                 [(Kind::Port, port.to_string())].into_iter().chain(password).collect()
             }
             Self::EgressInterface(names) => names.iter().map(|name| (Kind::EgressName, name.clone())).collect(),

@@ -10,13 +10,21 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Mutex, watch},
-    time::Instant,
-};
+use tokio::sync::{Mutex, broadcast, watch};
 use tracing::{info, warn};
 
-use super::{Config, Conflict, KeepError, LoadError, difference::rebase, file::load, kept::Kept, print::print};
+use super::{
+    Config, Conflict, KeepError, LoadError,
+    comments::Comments,
+    difference::rebase,
+    file::{LARGEST, load, parse_bytes},
+    kept::Kept,
+    print::print_with,
+    trial::{Allow, Notice, OperatorId, Trial, TrialReport, Who},
+};
+
+/// So many notices wait for an operator whose terminal does not take them; the oldest are dropped.
+const NOTICES: usize = 16;
 
 /// The configuration in force, and the file that it is kept in. Cheap to clone.
 ///
@@ -28,6 +36,9 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     running: watch::Sender<Arc<Config>>,
     keeper: Mutex<Keeper>,
+    /// Whether the configuration in force is one on trial.
+    on_trial: watch::Sender<bool>,
+    notices: broadcast::Sender<Notice>,
     operators: AtomicU64,
 }
 
@@ -39,19 +50,6 @@ struct Keeper {
     trial: Option<Trial>,
     trials: u64,
 }
-
-/// A configuration that is in force for a time, and not in the file.
-#[derive(Debug)]
-struct Trial {
-    number: u64,
-    by: OperatorId,
-    before: Arc<Config>,
-    until: Instant,
-}
-
-/// Who commits: told apart because a trial is its operator's to build on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OperatorId(u64);
 
 /// What a commit did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +75,23 @@ pub enum CommitError {
     Keep(#[from] KeepError),
     /// A trial is in force.
     #[error(
-        "a trial is in force for another {seconds} s: confirm it with `commit` where nothing is pending, or end it with `abort trial`"
+        "a trial is in force for another {seconds} s, by {by}: confirm it with `commit` where nothing is pending, or end it with `abort trial`"
     )]
     TrialRuns {
+        /// Whose it is.
+        by: Who,
+        /// How long it has, in seconds.
+        seconds: u64,
+    },
+    /// The trial is another operator's.
+    #[error(
+        "the trial is by {by}, {seconds} s left: `commit force` confirms it all the same, `abort trial force` ends it"
+    )]
+    NotOwner {
+        /// Whose it is.
+        by: Who,
+        /// Which it is: see [`Allow::Trial`].
+        number: u64,
         /// How long it has, in seconds.
         seconds: u64,
     },
@@ -105,6 +117,8 @@ impl Store {
                 trial: None,
                 trials: 0,
             }),
+            on_trial: watch::Sender::new(false),
+            notices: broadcast::Sender::new(NOTICES),
             operators: AtomicU64::new(0),
         }))
     }
@@ -121,37 +135,72 @@ impl Store {
 
     /// One more operator.
     pub fn operator(&self) -> OperatorId {
-        OperatorId(self.0.operators.fetch_add(1, Relaxed))
+        OperatorId::new(self.0.operators.fetch_add(1, Relaxed))
     }
 
-    /// Puts what was done to `base` to make it `candidate` in force, and in the file. A trial that is in force is confirmed: by
-    /// anybody who has nothing else to commit, and by its own operator.
+    /// Follows whether the configuration in force is one on trial: not kept, and gone by itself unless it is confirmed.
+    pub fn on_trial(&self) -> watch::Receiver<bool> {
+        self.0.on_trial.subscribe()
+    }
+
+    /// The trial that runs.
+    pub async fn trial(&self) -> Option<TrialReport> {
+        self.0.keeper.lock().await.trial.as_ref().map(Trial::report)
+    }
+
+    /// What is told of trials from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.0.notices.subscribe()
+    }
+
+    fn tell(&self, text: String, by: Option<&Who>) {
+        // Nobody may be there to be told.
+        let _ = self.0.notices.send(Notice { text, by: by.and_then(|who| who.process) });
+    }
+
+    /// Puts what was done to `base` to make it `candidate` in force, and in the file. A trial that is in force is confirmed: by its
+    /// own operator, and with `allow` by another who has nothing else to commit.
     ///
     /// # Errors
     ///
     /// See [`CommitError`].
-    pub async fn commit(&self, by: OperatorId, base: &Config, candidate: &Config) -> Result<Committed, CommitError> {
+    pub async fn commit(
+        &self,
+        by: &OperatorId,
+        who: &Who,
+        base: &Config,
+        candidate: &Config,
+        allow: Allow,
+    ) -> Result<Committed, CommitError> {
         let mut keeper = self.0.keeper.lock().await;
         let running = self.running();
         if base == candidate {
-            if keeper.trial.is_none() {
-                return Ok(Committed::Nothing);
-            }
+            let Some(trial) = &keeper.trial else { return Ok(Committed::Nothing) };
+            trial.require(by, allow)?;
             keeper.write(&running).await?;
-            keeper.trial = None;
-            info!("the trial is confirmed");
+            self.trial_is_kept(&mut keeper, who);
             return Ok(Committed::Trial);
         }
-        keeper.trial_of_another(by)?;
+        if let Some(trial) = &keeper.trial {
+            trial.require_own(by)?;
+        }
         let new = rebase(base, candidate, &running)?;
         if new == *running && keeper.trial.is_none() {
             return Ok(Committed::Nothing);
         }
+        let new = Arc::new(new);
         keeper.write(&new).await?;
-        keeper.trial = None;
-        self.0.running.send_replace(Arc::new(new));
+        self.0.running.send_replace(new);
+        self.trial_is_kept(&mut keeper, who);
         info!("a changed configuration is in force");
         Ok(Committed::Changes)
+    }
+
+    fn trial_is_kept(&self, keeper: &mut Keeper, who: &Who) {
+        let Some(trial) = keeper.trial.take() else { return };
+        info!("the trial is confirmed");
+        self.0.on_trial.send_replace(false);
+        self.tell(format!("Info: the trial by {} is confirmed by {who}, and kept.", trial.by), Some(who));
     }
 
     /// Puts what was done to `base` to make it `candidate` in force, but not in the file: unless it is confirmed by
@@ -162,7 +211,8 @@ impl Store {
     /// See [`CommitError`].
     pub async fn commit_trial(
         &self,
-        by: OperatorId,
+        by: &OperatorId,
+        who: &Who,
         base: &Config,
         candidate: &Config,
         time: Duration,
@@ -176,18 +226,27 @@ impl Store {
         if new == *before {
             return Err(CommitError::NothingToTry);
         }
+        let new = Arc::new(new);
+        keeper.check(&new).await?;
         keeper.trials += 1;
-        let (number, until) = (keeper.trials, Instant::now() + time);
-        keeper.trial = Some(Trial { number, by, before, until });
-        self.0.running.send_replace(Arc::new(new));
+        let trial = Trial::begin(keeper.trials, by, who.clone(), before, time);
+        let (number, until) = (trial.number, trial.until);
+        keeper.trial = Some(trial);
+        // Before the configuration: what is kept of a configuration must not be kept of this one.
+        self.0.on_trial.send_replace(true);
+        self.0.running.send_replace(new);
         info!("a changed configuration is in force for {} s on trial", time.as_secs());
+        self.tell(format!("Info: a trial by {who} is in force for {} s.", time.as_secs()), Some(who));
         let store = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep_until(until).await;
             let mut keeper = store.0.keeper.lock().await;
             if let Some(trial) = keeper.trial.take_if(|trial| trial.number == number) {
                 warn!("the trial is over and was not confirmed: the configuration before it is in force");
-                store.0.running.send_replace(trial.before);
+                store.put_back(&trial);
+                let by = &trial.by;
+                let what = "is over and was not confirmed: the configuration before it is in force";
+                store.tell(format!("Warning: the trial by {by} {what}."), None);
             }
         });
         Ok(Committed::OnTrial)
@@ -197,13 +256,25 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`CommitError::NoTrial`].
-    pub async fn abort_trial(&self) -> Result<(), CommitError> {
+    /// [`CommitError::NoTrial`], [`CommitError::NotOwner`].
+    pub async fn abort_trial(&self, by: &OperatorId, who: &Who, allow: Allow) -> Result<(), CommitError> {
         let mut keeper = self.0.keeper.lock().await;
-        let trial = keeper.trial.take().ok_or(CommitError::NoTrial)?;
-        info!("the trial is aborted: the configuration before it is in force");
-        self.0.running.send_replace(trial.before);
+        keeper.trial.as_ref().ok_or(CommitError::NoTrial)?.require(by, allow)?;
+        if let Some(trial) = keeper.trial.take() {
+            info!("the trial is aborted: the configuration before it is in force");
+            self.put_back(&trial);
+            let text = format!(
+                "Info: the trial by {} is aborted by {who}: the configuration before it is in force.",
+                trial.by
+            );
+            self.tell(text, Some(who));
+        }
         Ok(())
+    }
+
+    fn put_back(&self, trial: &Trial) {
+        self.0.running.send_replace(Arc::clone(&trial.before));
+        self.0.on_trial.send_replace(false);
     }
 
     /// Reads the file again and puts what it holds in force. False if it was in force already.
@@ -229,26 +300,42 @@ impl Store {
 }
 
 impl Keeper {
-    async fn write(&self, config: &Config) -> Result<(), KeepError> {
-        let text = print(config);
-        let file = Arc::clone(&self.file);
-        let write = move || file.lock().unwrap_or_else(PoisonError::into_inner).replace(&text);
-        // A disk may take its time, which the tasks that share this thread have not.
-        let written = tokio::task::spawn_blocking(write).await;
-        written.unwrap_or_else(|ended| Err(KeepError::Io { path: self.path.clone(), source: io::Error::other(ended) }))
+    /// Writes the file, if what is written can be read again.
+    async fn write(&self, config: &Arc<Config>) -> Result<(), KeepError> {
+        let (path, config) = (self.path.clone(), Arc::clone(config));
+        self.with_file(move |file| file.replace(|before| written(&path, before, &config))).await
     }
 
-    fn trial_of_another(&self, by: OperatorId) -> Result<(), CommitError> {
-        match &self.trial {
-            Some(trial) if trial.by != by => Err(trial.runs()),
-            _ => Ok(()),
-        }
+    /// Whether [`Self::write`] would write something that can be read again.
+    async fn check(&self, config: &Arc<Config>) -> Result<(), KeepError> {
+        let (path, config) = (self.path.clone(), Arc::clone(config));
+        self.with_file(move |file| written(&path, file.known(), &config).map(|_| ())).await
+    }
+
+    async fn with_file(
+        &self,
+        act: impl FnOnce(&mut Kept) -> Result<(), KeepError> + Send + 'static,
+    ) -> Result<(), KeepError> {
+        let file = Arc::clone(&self.file);
+        // A disk may take its time, which the tasks that share this thread have not.
+        let done = tokio::task::spawn_blocking(move || act(&mut file.lock().unwrap_or_else(PoisonError::into_inner)));
+        done.await
+            .unwrap_or_else(|ended| Err(KeepError::Io { path: self.path.clone(), source: io::Error::other(ended) }))
     }
 }
 
-impl Trial {
-    fn runs(&self) -> CommitError {
-        let left = self.until.saturating_duration_since(Instant::now());
-        CommitError::TrialRuns { seconds: left.as_secs() + u64::from(left.subsec_nanos() > 0) }
+/// What the file is to hold, with the comments that it has, if it is read as the same configuration.
+fn written(path: &Path, before: &[u8], config: &Config) -> Result<String, KeepError> {
+    let comments = std::str::from_utf8(before).map(|text| Comments::of(text, config)).unwrap_or_default();
+    let text = print_with(config, &comments);
+    let unreadable = |why: String| KeepError::Unreadable { path: path.to_owned(), why };
+    match parse_bytes(path, text.as_bytes()) {
+        Ok(read) if read == *config => Ok(text),
+        Ok(_) => Err(unreadable("it would be read as another configuration".to_owned())),
+        Err(LoadError::TooLarge { .. }) => {
+            let (size, limit) = (text.len(), LARGEST);
+            Err(unreadable(format!("it has {size} bytes, and a configuration file has at most {limit}")))
+        }
+        Err(error) => Err(unreadable(error.to_string())),
     }
 }

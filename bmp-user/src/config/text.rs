@@ -1,6 +1,8 @@
 //! A line cut into words, and the error that points at one of them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
+
+use super::secret::{MASK, after_password, mask};
 
 /// The longest part of a line that an error shows, in characters.
 const EXCERPT: usize = 160;
@@ -24,11 +26,20 @@ struct Word {
 }
 
 /// One line of input, cut into words at spaces and tabs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Line {
     number: usize,
     text: Arc<str>,
     words: Vec<Word>,
+    /// The numbers of the words that are not to be shown.
+    secrets: Vec<usize>,
+}
+
+/// With secrets masked.
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", self.number, mask(&self.text, &self.hidden()))
+    }
 }
 
 impl Line {
@@ -58,7 +69,7 @@ impl Line {
         if let Some((start, column)) = open {
             words.push(Word { span: Span { column, length: count + 1 - column }, start, end: text.len() });
         }
-        let line = Self { number, text: text.into(), words };
+        let line = Self { number, text: text.into(), words, secrets: Vec::new() };
         match odd {
             Some((column, c)) if !line.is_empty() => {
                 let message = format!("the character U+{:04X} has no place in a command", u32::from(c));
@@ -66,6 +77,26 @@ impl Line {
             }
             _ => Ok(line),
         }
+    }
+
+    /// The same with the words of these numbers as secrets.
+    pub(super) fn with_secrets(mut self, secrets: impl FnOnce(&Self) -> Vec<usize>) -> Self {
+        self.secrets = secrets(&self);
+        self
+    }
+
+    /// 1-based.
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// What of the text is not to be shown, in order.
+    fn hidden(&self) -> Vec<Range<usize>> {
+        let known = self.secrets.iter().filter_map(|number| self.words.get(*number));
+        let mut hidden: Vec<_> = known.map(|word| word.start..word.end).chain(after_password(&self.text)).collect();
+        hidden.sort_by_key(|part| part.start);
+        hidden.dedup();
+        hidden
     }
 
     /// Holds no command: it is blank or begins with `#`.
@@ -106,19 +137,25 @@ impl Line {
     }
 
     pub(super) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
+        let mut message = message.into();
+        let hidden = self.hidden();
+        for secret in hidden.iter().filter_map(|part| self.text.get(part.clone())) {
+            message = message.replace(&quoted(secret), &format!("`{MASK}`"));
+        }
         Error {
             file: None,
             line: self.number,
             column: span.column,
             length: span.length,
-            message: message.into(),
+            message,
             line_text: self.text.to_string(),
+            hidden,
         }
     }
 }
 
 /// What is wrong with a command, and with which word of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
     /// The file that the line comes from; `None` where an operator typed it.
     pub file: Option<Arc<str>>,
@@ -131,7 +168,16 @@ pub struct Error {
     /// What is wrong, in words, without a full stop.
     pub message: String,
     /// The whole line as it came, without its line end.
-    pub line_text: String,
+    pub(super) line_text: String,
+    /// What of it is not to be shown, in order.
+    hidden: Vec<Range<usize>>,
+}
+
+/// As it is shown, in one line.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
 }
 
 /// From a file `FILE:LINE:COLUMN: error: MESSAGE`, then the line and carets under the word. Typed by an operator, the line and
@@ -139,7 +185,7 @@ pub struct Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(file) = &self.file else {
-            return write!(f, "{}\nError: {}.", self.marked_line(), self.message);
+            return write!(f, "{}\nError: {}", self.marked_line(), sentence(&self.message));
         };
         write!(f, "{file}:{}:{}: error: {}\n{}", self.line, self.column, self.message, self.marked_line())
     }
@@ -160,9 +206,11 @@ impl Error {
     /// The line and, below, carets under the word: two lines without a line end after the second. Tabs stay tabs in both, so
     /// that the carets stand right whatever a tab's width is; other control characters are replaced; a long line is cut.
     pub fn marked_line(&self) -> String {
-        let before = self.column.saturating_sub(1);
-        let length = self.length.max(1);
-        let count = self.line_text.chars().count();
+        let shown = mask(&self.line_text, &self.hidden);
+        let before = self.shown_column(self.column.saturating_sub(1));
+        let length =
+            self.shown_column(self.column.saturating_sub(1) + self.length.max(1)).saturating_sub(before).max(1);
+        let count = shown.chars().count();
         let first = if count > EXCERPT { before.saturating_sub(EXCERPT_BEFORE) } else { 0 };
         let mut line = String::new();
         let mut carets = String::new();
@@ -170,7 +218,7 @@ impl Error {
             line.push('…');
             carets.push(' ');
         }
-        for (at, c) in self.line_text.chars().enumerate().skip(first).take(EXCERPT) {
+        for (at, c) in shown.chars().enumerate().skip(first).take(EXCERPT) {
             let c = if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
             line.push(c);
             if at < before && c == '\t' {
@@ -188,6 +236,24 @@ impl Error {
             carets.push('^');
         }
         format!("{line}\n{carets}")
+    }
+}
+
+impl Error {
+    /// Where a character of the line is once secrets are masked; both from 0.
+    fn shown_column(&self, column: usize) -> usize {
+        let mask = MASK.chars().count();
+        let at = |byte: usize| self.line_text.get(..byte).unwrap_or_default().chars().count();
+        let mut shown = column;
+        for part in &self.hidden {
+            let (begin, end) = (at(part.start), at(part.end));
+            if column >= end {
+                shown = shown + mask - (end - begin);
+            } else if column > begin {
+                shown = shown - (column - begin) + (column - begin).min(mask);
+            }
+        }
+        shown
     }
 }
 
@@ -211,6 +277,13 @@ fn columns(c: char) -> usize {
         | 0x20000..=0x3fffd => 2,
         _ => 1,
     }
+}
+
+/// With a full stop where nothing ends it, unless lines of a configuration follow.
+pub(crate) fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    let end = if text.contains('\n') || text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{text}{end}")
 }
 
 /// A word in a message: between backquotes, cut where it is long.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{model::Prefix, text::quoted};
+use super::{MASK, Secret, model::Prefix, text::quoted};
 
 /// How the instance that has no name is shown.
 pub const PUBLIC: &str = "_public_";
@@ -94,6 +94,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
+    Secret(Secret),
     Address(IpAddr),
     Port(u16),
     Time(Duration),
@@ -206,7 +207,7 @@ impl Kind {
                 )),
             },
             Self::Peer => unicast(word, "a peer's address").map(Value::Address),
-            Self::Password => text(word, "a TCP MD5 secret", 80),
+            Self::Password => secret(word),
             Self::KeepaliveTime => seconds(word, 0..=21_845, "a keepalive time is a number of seconds"),
             Self::HoldTime => match seconds(word, 0..=65_535, "a hold time is a number of seconds") {
                 Ok(Value::Time(time)) if (1..=2).contains(&time.as_secs()) => {
@@ -248,6 +249,16 @@ fn text(word: &str, what: &str, longest: usize) -> Result<Value, String> {
         length if (1..=longest).contains(&length) => Ok(Value::Text(word.to_owned())),
         length => Err(format!("{what} has 1 to {longest} characters, this has {length}")),
     }
+}
+
+/// What stands in the place of a secret where one is shown is none: whoever gives it back means to keep what is there.
+fn secret(word: &str) -> Result<Value, String> {
+    if word == MASK {
+        return Err(format!(
+            "{MASK} is shown in the place of a secret: give the secret itself, or leave the line as it is"
+        ));
+    }
+    text(word, "a TCP MD5 secret", 80).map(|_| Value::Secret(Secret::from(word)))
 }
 
 fn kernel_name(word: &str) -> Result<Value, String> {

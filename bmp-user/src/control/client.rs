@@ -2,14 +2,17 @@
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write},
-    os::unix::net::UnixStream,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 
-use super::{Request, Response};
+use super::{Outcome, Request, Response};
 
 /// How long bmpd has for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,4 +74,53 @@ impl Client {
 /// See [`Client::connect`] and [`Client::ask`].
 pub fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
     Client::connect(path)?.ask(request)
+}
+
+/// What operators are told while they do something else, over a connection of its own.
+#[derive(Debug)]
+pub struct Notices {
+    stream: BufReader<UnixStream>,
+    line: Vec<u8>,
+}
+
+impl Notices {
+    /// Asks the bmpd behind `path` for them.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::connect`].
+    pub fn follow(path: &Path) -> anyhow::Result<Self> {
+        let Client { mut stream, .. } = Client::connect(path)?;
+        let mut request = serde_json::to_vec(&Request { follow: true, ..Request::default() })?;
+        request.push(b'\n');
+        stream.get_mut().write_all(&request)?;
+        stream.get_ref().set_nonblocking(true)?;
+        Ok(Self { stream, line: Vec::new() })
+    }
+
+    /// What can be read when there is one.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.get_ref().as_fd()
+    }
+
+    /// The next one, if it is there by now.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn next(&mut self) -> io::Result<Option<String>> {
+        match self.stream.read_until(b'\n', &mut self.line) {
+            Ok(_) if self.line.ends_with(b"\n") => {
+                let line = std::mem::take(&mut self.line);
+                match serde_json::from_slice(&line) {
+                    Ok(Response { outcome: Outcome::Notice(text), .. }) => Ok(Some(text)),
+                    // Nothing else is told here.
+                    _ => Ok(None),
+                }
+            }
+            Ok(_) => Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }

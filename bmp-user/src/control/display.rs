@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use anyhow::{Context as _, anyhow};
 
 use super::{Context, bgp, binding, defaults, inputs, monitored, report, text, warnings};
-use crate::config::{Config, Display, Editor, effective, print};
+use crate::config::{Config, Display, Editor, TrialReport, effective};
 
 impl Context {
     pub(super) async fn display(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
         let config = self.store.running();
         match what {
-            Display::BmpSession { vpn_instance, station, verbose } => {
-                self.display_sessions(&config, vpn_instance.as_deref(), *station, *verbose, json)
+            Display::BmpSession { vpn_instance, station, alias, verbose } => {
+                let named = (vpn_instance.as_deref(), *station, alias.as_deref());
+                self.display_sessions(&config, named, *verbose, json)
             }
             Display::InterfaceBinding => {
                 let bindings = binding::bindings(self, &config).await;
@@ -41,9 +42,13 @@ impl Context {
                 let replays = inputs::replays(self);
                 if json { as_json(&replays) } else { Ok(inputs::replays_text(&replays)) }
             }
+            Display::Trial => {
+                let trial = self.store.trial().await;
+                if json { as_json(&trial) } else { Ok(trial.map_or_else(no_trial, |trial| trial_text(&trial))) }
+            }
             _ if json => Err(anyhow!("this has no JSON form: leave out --json")),
-            Display::CurrentConfiguration => Ok(print(&config)),
-            Display::Candidate { changes: false } => Ok(print(editor.candidate())),
+            Display::CurrentConfiguration => Ok(config.to_string()),
+            Display::Candidate { changes: false } => Ok(editor.candidate().to_string()),
             Display::Candidate { changes: true } => {
                 let mut text = editor.changes().to_string();
                 if let Some(conflict) = editor.conflict() {
@@ -64,19 +69,18 @@ impl Context {
     fn display_sessions(
         &self,
         config: &Config,
-        vpn_instance: Option<&str>,
-        station: Option<IpAddr>,
+        (vpn_instance, station, alias): (Option<&str>, Option<IpAddr>, Option<&str>),
         verbose: bool,
         json: bool,
     ) -> anyhow::Result<String> {
-        let reports = report::sessions(self, config, vpn_instance, station);
+        let mut reports = report::sessions(self, config, vpn_instance, station);
+        reports.retain(|report| alias.is_none() || report.alias.as_deref() == alias);
         if reports.is_empty()
             && let Some(station) = station
         {
-            return Err(match vpn_instance {
-                Some(name) => anyhow!("no bmp-session vpn-instance {name} {station} is configured"),
-                None => anyhow!("no bmp-session {station} is configured"),
-            });
+            let vpn_instance = vpn_instance.map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
+            let alias = alias.map(|alias| format!(" alias {alias}")).unwrap_or_default();
+            return Err(anyhow!("no bmp-session {vpn_instance}{station}{alias} is configured"));
         }
         if json {
             return as_json(&reports);
@@ -115,6 +119,21 @@ impl Context {
         text.extend(said.map(|said| format!("Warning: {said}.\n")));
         text
     }
+}
+
+fn no_trial() -> String {
+    "No trial is in force.\n".to_owned()
+}
+
+fn trial_text(trial: &TrialReport) -> String {
+    let user =
+        trial.user.clone().or(trial.uid.map(|uid| format!("user {uid}"))).unwrap_or_else(|| "unknown".to_owned());
+    let process = trial.process.map(|process| format!("process {process}, ")).unwrap_or_default();
+    let connected = if trial.connected { "connected" } else { "its connection is closed" };
+    format!(
+        " Owner       : {user}\n Connection  : {process}{connected}\n Time left   : {} s of {} s\n",
+        trial.seconds_left, trial.seconds
+    )
 }
 
 fn as_json(answer: &impl serde::Serialize) -> anyhow::Result<String> {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use client::{Client, ask};
+pub use client::{Client, Notices, ask};
 pub use operator::Operator;
 pub use protocol::{DEFAULT_PATH, LINE_MAX, Mode, Origin, Outcome, Request, Response};
 pub use server::{ControlSocket, serve};

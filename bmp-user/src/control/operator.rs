@@ -1,11 +1,13 @@
 //! One operator at work over one connection.
 
 use anyhow::anyhow;
+use tokio::sync::OnceCell;
 
 use super::{Context, Mode, Origin, Outcome, Request, Response};
 use crate::{
     config::{
-        CandidateCommand, Command, Committed, Config, Editor, NextWord, Reset, Suggest, View, next_words, parse_line,
+        Allow, CandidateCommand, Command, CommitError, Committed, Config, Editor, NextWord, Reset, Suggest, View, Who,
+        has_secret, next_words, parse_line, sentence,
     },
     sys,
 };
@@ -19,40 +21,66 @@ const QUESTION: &str =
 pub struct Operator {
     context: Context,
     editor: Editor,
-    /// The command that waits for the answer to [`QUESTION`].
-    leaving: Option<Command>,
+    who: OnceCell<Who>,
+    process: Option<u32>,
+    uid: Option<u32>,
+    asked: Option<Asked>,
+}
+
+/// What waits for the answer to a question.
+#[derive(Debug)]
+enum Asked {
+    /// [`QUESTION`], to leave with this command.
+    Leaving(Command),
+    /// What is to become of the trial of another operator, which has this number.
+    OfTrial(u64, CandidateCommand),
 }
 
 impl Operator {
     /// Begins in the user view.
     pub fn new(context: Context) -> Self {
         let editor = Editor::new(context.store.clone());
-        Self { context, editor, leaving: None }
+        Self { context, editor, who: OnceCell::new(), process: None, uid: None, asked: None }
+    }
+
+    /// The same for this user and process at the other end of the connection.
+    #[must_use]
+    pub fn at(self, uid: u32, process: Option<u32>) -> Self {
+        Self { uid: Some(uid), process, ..self }
     }
 
     /// Carries out one request.
     pub async fn answer(&mut self, request: &Request) -> Response {
         self.editor.follow();
+        let secret = has_secret(self.editor.view(), &request.command);
         let answered = match request.mode {
             Mode::Help => self.help(&request.command),
             Mode::Complete => Ok(self.complete(&request.command)),
-            Mode::Run | Mode::Interactive => match self.leaving.take() {
-                Some(leaving) if request.mode == Mode::Interactive => self.leave(leaving, &request.command).await,
+            Mode::Run | Mode::Interactive => match self.asked.take() {
+                Some(asked) if request.mode == Mode::Interactive => self.answered(asked, &request.command).await,
                 _ => self.run(request).await,
             },
         };
         let outcome = answered.unwrap_or_else(|error| Outcome::Refused(format!("{error:#}")));
-        Response { outcome, prompt: self.prompt(), pending: self.editor.is_pending() }
+        Response { outcome, prompt: self.prompt(), pending: self.editor.is_pending(), secret }
     }
 
     /// The answer to something that is not a request.
     pub fn refuse(&self, why: String) -> Response {
-        Response { outcome: Outcome::Refused(why), prompt: self.prompt(), pending: self.editor.is_pending() }
+        let pending = self.editor.is_pending();
+        Response { outcome: Outcome::Refused(why), prompt: self.prompt(), pending, secret: false }
+    }
+
+    /// The process at the other end.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.process
     }
 
     fn prompt(&self) -> String {
         let running = self.context.store.running();
-        self.editor.prompt(&running.sysname.clone().unwrap_or_else(sys::host_name))
+        let name = running.sysname.clone().unwrap_or_else(sys::host_name);
+        let on_trial = if *self.context.store.on_trial().borrow() { "(trial)" } else { "" };
+        self.editor.prompt(&format!("{name}{on_trial}"))
     }
 
     async fn run(&mut self, request: &Request) -> anyhow::Result<Outcome> {
@@ -79,7 +107,25 @@ impl Operator {
                 })
             }
             Command::Reset(reset) => self.reset(&reset),
-            Command::Candidate(command) => self.candidate(command).await,
+            Command::Candidate(command) => {
+                let allow = match command {
+                    CandidateCommand::Commit { force: true } | CandidateCommand::AbortTrial { force: true } => {
+                        Allow::Any
+                    }
+                    _ => Allow::Own,
+                };
+                match self.candidate(command, allow).await {
+                    Err(CommitError::NotOwner { by, number, seconds }) if request.mode == Mode::Interactive => {
+                        self.asked = Some(Asked::OfTrial(number, command));
+                        let what =
+                            if matches!(command, CandidateCommand::AbortTrial { .. }) { "end" } else { "confirm" };
+                        return Ok(Outcome::Question(format!(
+                            "The trial is by {by}, {seconds} s left: {what} it all the same? [y/N]: "
+                        )));
+                    }
+                    done => done.map_err(anyhow::Error::from),
+                }
+            }
         };
         done.map(Outcome::Done).map_err(|error| match origin {
             Some(Origin { file, line }) => anyhow!("{file}:{line}: error: {error:#}"),
@@ -98,7 +144,7 @@ impl Operator {
         }
         let leaves = command == Command::Return || *self.editor.view() == View::System;
         if leaves && self.editor.is_pending() && ask {
-            self.leaving = Some(command);
+            self.asked = Some(Asked::Leaving(command));
             return Ok(Outcome::Question(QUESTION.to_owned()));
         }
         self.editor.apply(&command)?;
@@ -110,18 +156,32 @@ impl Operator {
         Ok(Outcome::Done(said))
     }
 
+    async fn answered(&mut self, asked: Asked, answer: &str) -> anyhow::Result<Outcome> {
+        let (number, command) = match asked {
+            Asked::Leaving(command) => return self.leave(command, answer).await,
+            Asked::OfTrial(number, command) => (number, command),
+        };
+        if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            return Ok(Outcome::Done("Info: the trial goes on.\n".to_owned()));
+        }
+        match self.candidate(command, Allow::Trial(number)).await {
+            Ok(said) => Ok(Outcome::Done(said)),
+            Err(error) => Err(anyhow!("Error: {}", sentence(&error.to_string()))),
+        }
+    }
+
     /// With the answer to the question.
     async fn leave(&mut self, command: Command, answer: &str) -> anyhow::Result<Outcome> {
         let mut said = String::new();
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => {
-                let committed = self.candidate(CandidateCommand::Commit).await;
-                said = committed.map_err(|error| anyhow!("Error: {}", sentence(&format!("{error:#}"))))?;
+                let committed = self.candidate(CandidateCommand::Commit { force: false }, Allow::Own).await;
+                said = committed.map_err(|error| anyhow!("Error: {}", sentence(&error.to_string())))?;
             }
             "n" | "no" => self.editor.clear(),
             "c" | "cancel" => return Ok(Outcome::Done(said)),
             _ => {
-                self.leaving = Some(command);
+                self.asked = Some(Asked::Leaving(command));
                 return Ok(Outcome::Question(QUESTION.to_owned()));
             }
         }
@@ -129,14 +189,27 @@ impl Operator {
         Ok(Outcome::Done(said))
     }
 
-    async fn candidate(&mut self, command: CandidateCommand) -> anyhow::Result<String> {
+    /// Who is at the other end. The name of the user may have to be asked for, which is done once, where it is needed.
+    async fn who(&self) -> Who {
+        let (uid, process) = (self.uid, self.process);
+        let who = self.who.get_or_init(|| async move {
+            let user = match uid {
+                Some(uid) => tokio::task::spawn_blocking(move || sys::user_name(uid)).await.ok().flatten(),
+                None => None,
+            };
+            Who { user, uid, process }
+        });
+        who.await.clone()
+    }
+
+    async fn candidate(&mut self, command: CandidateCommand, allow: Allow) -> Result<String, CommitError> {
         let before = self.context.store.running();
+        let who = self.who().await;
         let committed = match command {
-            CandidateCommand::Commit => self.editor.commit().await?,
-            CandidateCommand::CommitTrial(time) => self.editor.commit_trial(time).await?,
-            CandidateCommand::AbortTrial => {
-                self.context.store.abort_trial().await?;
-                self.editor.follow();
+            CandidateCommand::Commit { .. } => self.editor.commit(&who, allow).await?,
+            CandidateCommand::CommitTrial(time) => self.editor.commit_trial(&who, time).await?,
+            CandidateCommand::AbortTrial { .. } => {
+                self.editor.abort_trial(&who, allow).await?;
                 return Ok("Info: the trial is over: the configuration before it is in force.\n".to_owned());
             }
             CandidateCommand::Clear => {
@@ -172,7 +245,12 @@ impl Operator {
     fn help(&self, line: &str) -> anyhow::Result<Outcome> {
         let next = next_words(self.editor.view(), line)?;
         let text = next.to_string();
-        Ok(Outcome::Done(if text.is_empty() { "  nothing comes next here\n".to_owned() } else { text }))
+        let near: Vec<_> = next.near.iter().map(|keyword| format!("`{keyword}`")).collect();
+        Ok(Outcome::Done(match (text.is_empty(), near.is_empty()) {
+            (false, _) => text,
+            (true, false) => format!("  did you mean {}?\n", near.join(" or ")),
+            (true, true) => "  nothing comes next here\n".to_owned(),
+        }))
     }
 
     /// Keywords, and for arguments the names that there are.
@@ -209,11 +287,4 @@ impl Operator {
             Some(Suggest::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
         }
     }
-}
-
-/// With a full stop where there is none, unless lines of a configuration follow.
-fn sentence(text: &str) -> String {
-    let text = text.trim_end();
-    let end = if text.contains('\n') || text.ends_with('.') { "" } else { "." };
-    format!("{text}{end}")
 }

@@ -23,6 +23,9 @@ pub struct Request {
     /// What to do with the command line.
     #[serde(default)]
     pub mode: Mode,
+    /// Nothing is asked: tell what operators are told of trials, an answer for each, for as long as the connection lasts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
     /// Where the command line comes from: a refusal then names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
@@ -65,6 +68,9 @@ pub struct Response {
     /// Whether changes are pending that would be gone with the connection.
     #[serde(default)]
     pub pending: bool,
+    /// Whether the command line held a secret: it is not to be remembered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
 }
 
 /// The answer to a request.
@@ -77,6 +83,8 @@ pub enum Outcome {
     Refused(String),
     /// It depends: the next request is the answer to this question.
     Question(String),
+    /// What operators are told while they do something else.
+    Notice(String),
     /// Words that may come next.
     Words(Vec<String>),
     /// The operator has left.

@@ -13,10 +13,11 @@ use anyhow::{Context as _, bail};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    sync::broadcast::error::RecvError,
 };
 use tracing::warn;
 
-use super::{Context, LINE_MAX, Operator, Request};
+use super::{Context, LINE_MAX, Operator, Outcome, Request, Response};
 
 /// The control socket of this process. It is removed when this is dropped, and its folder too if this made it.
 #[derive(Debug)]
@@ -91,7 +92,12 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
                 let context = context.clone();
                 tokio::spawn(async move {
                     // A client that goes away in the middle is none of our business.
-                    let _ = answer(stream, Operator::new(context)).await;
+                    let operator = Operator::new(context.clone());
+                    let operator = match stream.peer_cred() {
+                        Ok(peer) => operator.at(peer.uid(), peer.pid().and_then(|pid| pid.try_into().ok())),
+                        Err(_) => operator,
+                    };
+                    let _ = answer(stream, &context, operator).await;
                 });
             }
             Err(error) => {
@@ -105,7 +111,7 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
     }
 }
 
-async fn answer(stream: UnixStream, mut operator: Operator) -> io::Result<()> {
+async fn answer(stream: UnixStream, context: &Context, mut operator: Operator) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -120,6 +126,7 @@ async fn answer(stream: UnixStream, mut operator: Operator) -> io::Result<()> {
             operator.refuse(format!("a request is one line of at most {LINE_MAX} bytes"))
         } else {
             match serde_json::from_slice::<Request>(&line) {
+                Ok(request) if request.follow => return tell(reader, writer, context, &operator).await,
                 Ok(request) => operator.answer(&request).await,
                 Err(error) => operator.refuse(format!("not a request: {error}")),
             }
@@ -129,6 +136,35 @@ async fn answer(stream: UnixStream, mut operator: Operator) -> io::Result<()> {
         writer.write_all(&answer).await?;
         if too_long {
             return Ok(());
+        }
+    }
+}
+
+/// Tells one operator what is told of trials, until the connection is closed at the other end.
+async fn tell(
+    mut reader: impl AsyncReadExt + Unpin,
+    mut writer: impl AsyncWriteExt + Unpin,
+    context: &Context,
+    operator: &Operator,
+) -> io::Result<()> {
+    let mut notices = context.store.notices();
+    let mut more = [0];
+    loop {
+        let notice = tokio::select! {
+            notice = notices.recv() => match notice {
+                Ok(notice) => notice,
+                // The oldest were dropped: what is the case by now follows.
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            // Nothing is asked here any more; what comes is the end.
+            _ = reader.read(&mut more) => return Ok(()),
+        };
+        if notice.by.is_none() || notice.by != operator.process() {
+            let answer = Response { outcome: Outcome::Notice(notice.text), ..operator.refuse(String::new()) };
+            let mut answer = serde_json::to_vec(&answer)?;
+            answer.push(b'\n');
+            writer.write_all(&answer).await?;
         }
     }
 }

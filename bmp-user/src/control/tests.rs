@@ -73,6 +73,14 @@ async fn refused(operator: &mut Operator, command: &str) -> String {
     }
 }
 
+/// The question that it asks.
+async fn asked(operator: &mut Operator, command: &str) -> String {
+    match ask(operator, command, Mode::Interactive).await.outcome {
+        Outcome::Question(text) => text,
+        other => panic!("{command}: {other:?}"),
+    }
+}
+
 /// Commands one after another, with the prompt that each is answered with.
 async fn prompts(operator: &mut Operator, table: &[(&str, &str)]) {
     for (command, prompt) in table {
@@ -142,7 +150,8 @@ async fn a_commit_is_written_and_in_force_and_the_file_before_it_is_kept() {
     assert_eq!(run(&mut operator, "commit").await, "");
     assert!(running.has_changed().unwrap());
     let config = running.borrow_and_update().clone();
-    assert_eq!(device.kept("bmpd.conf"), print(&config));
+    assert_eq!(device.kept("bmpd.conf").replace("# by hand\n", ""), print(&config));
+    assert!(device.kept("bmpd.conf").contains("\n# by hand\nsysname HUAWEI\n"));
     assert_eq!(device.kept("bmpd.conf.previous"), "# by hand\nsysname HUAWEI\n");
     assert_eq!(fs::read_dir(device.folder.path()).unwrap().count(), 2);
     assert_eq!(run(&mut operator, "display current-configuration | include hold").await, "  hold-down 200\n");
@@ -255,13 +264,14 @@ async fn a_trial_returns_by_itself_unless_it_is_confirmed() {
 
     run(&mut operator, "sysname edge1").await;
     run(&mut operator, "commit trial 30").await;
-    // Another operator's changes wait, but anybody without any may confirm.
+    // Another operator's changes wait; one without any may confirm, and is asked.
     let mut other = device.operator();
     run(&mut other, "system-view").await;
     run(&mut other, "bmp").await;
     assert!(refused(&mut other, "commit").await.contains("a trial is in force"));
     run(&mut other, "clear configuration candidate").await;
-    assert_eq!(run(&mut other, "commit").await, "Info: the trial is confirmed and kept.\n");
+    asked(&mut other, "commit").await;
+    assert_eq!(run(&mut other, "y").await, "Info: the trial is confirmed and kept.\n");
     assert_eq!(device.kept("bmpd.conf"), "#\nsysname edge1\n#\nreturn\n");
     tokio::time::sleep(std::time::Duration::from_secs(100)).await;
     assert_eq!(device.context.store.running().sysname.as_deref(), Some("edge1"));
@@ -429,4 +439,223 @@ async fn reset_names_the_sessions_of_a_station_in_its_vpn_instance() {
         let named = config.bmp.sessions.keys().filter(|id| reset.names(id)).map(SessionId::to_string);
         assert_eq!(named.collect::<Vec<_>>().join(" "), expected, "{line}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_is_its_owners_to_confirm_and_everybody_sees_it() {
+    let device = Device::new(FILE);
+    let mut notices = device.context.store.notices();
+    let (mut owner, mut other) = (device.operator().at(0, Some(11)), device.operator().at(65_534, Some(12)));
+    assert_eq!(run(&mut other, "display configuration trial").await, "No trial is in force.\n");
+    run(&mut owner, "system-view").await;
+    run(&mut owner, "sysname edge1").await;
+    run(&mut owner, "commit trial 30").await;
+    assert_eq!(ask(&mut owner, "bmp", Mode::Run).await.prompt, "[*edge1(trial)-bmp]");
+    run(&mut owner, "clear configuration candidate").await;
+    assert_eq!(ask(&mut other, "", Mode::Run).await.prompt, "<edge1(trial)>");
+    let notice = notices.recv().await.unwrap();
+    assert_eq!((&*notice.text, notice.by), ("Info: a trial by root (process 11) is in force for 30 s.", Some(11)));
+    let shown = run(&mut other, "display configuration trial").await;
+    for part in ["Owner       : root", "process 11, connected", "30 s of 30 s"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    // Nobody can be asked: the words that would do it are said.
+    let response = ask(&mut other, "commit", Mode::Run).await;
+    let Outcome::Refused(said) = response.outcome else { panic!("{response:?}") };
+    assert!(said.contains("the trial is by root (process 11), 30 s left: `commit force`"), "{said}");
+    let question = "The trial is by root (process 11), 30 s left: confirm it all the same? [y/N]: ";
+    assert_eq!(asked(&mut other, "commit").await, question);
+    assert_eq!(run(&mut other, "").await, "Info: the trial goes on.\n");
+    assert!(asked(&mut other, "abort trial").await.contains("end it all the same?"));
+    assert_eq!(run(&mut other, "no").await, "Info: the trial goes on.\n");
+    assert_eq!(device.context.store.running().sysname.as_deref(), Some("edge1"));
+    // Also when its connection is gone.
+    drop(owner);
+    let request = Request { command: "display configuration trial".to_owned(), json: true, ..Request::default() };
+    let Outcome::Done(json) = other.answer(&request).await.outcome else { panic!() };
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["user"], &json["connected"]), (&"root".into(), &false.into()));
+    assert_eq!(json["seconds_left"], 30);
+    asked(&mut other, "commit").await;
+    assert_eq!(run(&mut other, "yes").await, "Info: the trial is confirmed and kept.\n");
+    assert!(notices.recv().await.unwrap().text.contains("is confirmed by "));
+    assert_eq!(ask(&mut other, "", Mode::Run).await.prompt, "<edge1>");
+
+    let mut owner = device.operator();
+    run(&mut owner, "system-view").await;
+    for (command, end) in [("commit force", "is confirmed by"), ("abort trial force", "is aborted by")] {
+        run(&mut owner, &format!("sysname {}", end.len())).await;
+        run(&mut owner, "commit trial 30").await;
+        notices.recv().await.unwrap();
+        assert!(matches!(ask(&mut other, command, Mode::Run).await.outcome, Outcome::Done(_)));
+        assert!(notices.recv().await.unwrap().text.contains(end));
+    }
+    run(&mut owner, "sysname edge3").await;
+    run(&mut owner, "commit trial 30").await;
+    notices.recv().await.unwrap();
+    let notice = notices.recv().await.unwrap();
+    assert!(notice.text.contains("is over and was not confirmed") && notice.by.is_none(), "{notice:?}");
+}
+
+const SECRETS: &str = "bgp 65000\n peer 192.0.2.2 as-number 65001\n peer 192.0.2.2 password hunter2\nbmp\n bmp-session \
+                       198.51.100.7\n  tcp connect port 11019 password md5 hunter3\n";
+
+#[tokio::test]
+async fn secrets_are_in_the_file_and_nowhere_else() {
+    let device = Device::new(SECRETS);
+    let mut operator = device.operator();
+    let hidden = |said: &str| assert!(!said.contains("hunter") && said.contains(crate::config::MASK), "{said}");
+    hidden(&run(&mut operator, "display current-configuration").await);
+    assert!(!run(&mut operator, "display current-configuration | include hunter").await.contains("hunter"));
+    for command in ["system-view", "bmp", "bmp-session 198.51.100.7", "tcp connect port 11019 password md5 hunter4"] {
+        run(&mut operator, command).await;
+    }
+    hidden(&run(&mut operator, "display configuration candidate").await);
+    hidden(&run(&mut operator, "display configuration candidate changes").await);
+    assert_eq!(run(&mut operator, "commit").await, "");
+    assert!(device.kept("bmpd.conf").contains("password md5 hunter4\n"));
+    // Also what another operator has changed, and what cannot be taken back.
+    let mut other = device.operator();
+    run(&mut other, "system-view").await;
+    for (operator, secret) in [(&mut operator, "hunter5"), (&mut other, "hunter6")] {
+        run(operator, "bgp 65000").await;
+        run(operator, &format!("peer 192.0.2.2 password {secret}")).await;
+    }
+    run(&mut operator, "commit").await;
+    hidden(&refused(&mut other, "commit").await);
+    hidden(&refused(&mut other, "undo peer 192.0.2.2 password hunter7").await);
+    // And lines that are wrong.
+    for line in [
+        "peer 192.0.2.2 password hunter2 x",
+        "peer 192.0.2.2 pasword hunter2",
+        "peer 192.0.2.2 p hunter2 x",
+        "nonsense password hunter2",
+        "peer 192.0.2.9 password hunter2",
+    ] {
+        let response = ask(&mut operator, line, Mode::Run).await;
+        let Outcome::Refused(said) = response.outcome else { panic!("{line}: {response:?}") };
+        hidden(&said);
+        assert!(response.secret, "{line}");
+    }
+    assert!(!format!("{:?} {operator:?}", device.context.store.running()).contains("hunter"));
+    assert!(!ask(&mut operator, "display bmp session", Mode::Run).await.secret);
+    // What is shown is no secret.
+    let said = refused(&mut operator, "peer 192.0.2.2 password ******").await;
+    assert!(said.contains("is shown in the place of a secret"), "{said}");
+}
+
+#[tokio::test]
+async fn an_error_under_a_secret_has_its_carets_below_the_mask() {
+    let device = Device::new("bgp 65000\n peer 192.0.2.2 as-number 65001\n");
+    let mut operator = device.operator();
+    run(&mut operator, "system-view").await;
+    run(&mut operator, "bgp 65000").await;
+    assert_eq!(
+        refused(&mut operator, &format!("peer 192.0.2.2 password {}", "x".repeat(81))).await,
+        "peer 192.0.2.2 password ******\n                        ^^^^^^\nError: a TCP MD5 secret has 1 to 80 characters, this has 81."
+    );
+    assert_eq!(
+        refused(&mut operator, "peer 192.0.2.2 password hunter2 more").await.lines().nth(1),
+        Some("                               ^^^^^^")
+    );
+}
+
+const COMMENTED: &str = "\
+# Edge router of the east.
+# Contact: the NOC.
+
+# Its name is on the label.
+sysname HUAWEI
+#
+bmp
+ # Every station of the east
+ #
+ bmp-session 198.51.100.7
+\t# is told over this port.
+  tcp connect port 11019
+  # This changes nothing.
+  hold-down 0
+ bmp-session 198.51.100.8
+return
+# The end.
+";
+
+#[tokio::test]
+async fn comments_stay_with_their_lines_through_commits() {
+    let device = Device::new(COMMENTED);
+    let mut operator = device.operator();
+    for command in ["system-view", "sysname edge1", "bmp", "bmp-session 198.51.100.7", "hold-down 7", "commit"] {
+        run(&mut operator, command).await;
+    }
+    let kept = "# Edge router of the east.\n# Contact: the NOC.\n#\n# Its name is on the label.\nsysname edge1\n#\nbmp\n #\n \
+                # Every station of the east\n bmp-session 198.51.100.7\n  # is told over this port.\n  \
+                tcp connect port 11019\n  # This changes nothing.\n  hold-down 7\n #\n bmp-session 198.51.100.8\n#\nreturn\n# The end.\n";
+    assert_eq!(device.kept("bmpd.conf"), kept);
+    // Nothing is lost the next time, and a comment goes with its line.
+    run(&mut operator, "undo bmp-session 198.51.100.8").await;
+    run(&mut operator, "undo tcp connect port").await;
+    run(&mut operator, "commit").await;
+    let kept = kept.replace("  # is told over this port.\n  tcp connect port 11019\n", "");
+    assert_eq!(device.kept("bmpd.conf"), kept.replace(" #\n bmp-session 198.51.100.8\n", ""));
+    assert!(!run(&mut operator, "display current-configuration").await.contains("label"));
+}
+
+#[tokio::test]
+async fn what_the_next_start_would_refuse_is_not_committed() {
+    // Comments count too: this file can be read, and no line more.
+    let most = 1 << 20;
+    let text = format!("#{}\n{FILE}", "x".repeat(most - FILE.len() - 2));
+    let device = Device::new(&text);
+    let mut operator = device.operator();
+    run(&mut operator, "system-view").await;
+    run(&mut operator, "sysname edge1").await;
+    for command in ["commit", "commit trial 30"] {
+        let said = refused(&mut operator, command).await;
+        assert!(said.contains("could not be read at the next start") && said.contains("at most 1048576"), "{said}");
+        assert_eq!(device.context.store.running().sysname.as_deref(), Some("HUAWEI"));
+        assert_eq!(device.kept("bmpd.conf"), text);
+    }
+    assert_eq!(ask(&mut operator, "", Mode::Run).await.prompt, "[*HUAWEI]");
+    let mut names: Vec<_> =
+        fs::read_dir(device.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["bmpd.conf"]);
+}
+
+#[tokio::test]
+async fn help_names_what_a_mistyped_word_may_be_meant_as() {
+    let device = Device::new(FILE);
+    let mut operator = device.operator();
+    let help = async |operator: &mut Operator, line: &str| match ask(operator, line, Mode::Help).await.outcome {
+        Outcome::Done(text) | Outcome::Refused(text) => text,
+        other => panic!("{line}: {other:?}"),
+    };
+    for (line, near) in [
+        ("disply", "did you mean `display`?"),
+        ("dislpay ", "did you mean `display`?"),
+        ("display bpm ", "did you mean `bmp`?"),
+        ("display bmp sesion ver", "did you mean `session`?"),
+        ("sytem", "did you mean `system-view`?"),
+    ] {
+        let said = help(&mut operator, line).await;
+        assert!(said.contains(near), "{line}: {said}");
+    }
+    run(&mut operator, "system-view").await;
+    run(&mut operator, "bmp").await;
+    assert!(help(&mut operator, "sysnme").await.contains("`sysname`"), "also of the views around");
+    assert!(help(&mut operator, "qqqqqq").await.contains("nothing comes next here"));
+    assert_eq!(
+        refused(&mut operator, "bpm-session").await.lines().last(),
+        Some("Error: unknown command `bpm-session`: did you mean `bmp-session`?")
+    );
+}
+
+#[tokio::test]
+async fn one_of_several_sessions_to_a_station_is_shown_by_its_alias() {
+    let device = Device::new("bmp\n bmp-session 198.51.100.7\n bmp-session 198.51.100.7 alias lab\n");
+    let mut operator = device.operator();
+    let shown = run(&mut operator, "display bmp session 198.51.100.7 alias lab verbose").await;
+    assert!(shown.contains("Total number of BMP session : 1") && shown.contains("198.51.100.7, alias lab"), "{shown}");
+    let said = refused(&mut operator, "display bmp session 198.51.100.7 alias other").await;
+    assert_eq!(said, "Error: no bmp-session 198.51.100.7 alias other is configured.");
 }

@@ -6,18 +6,21 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::{self, File},
+    io::{self, Read as _},
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::{Pinned, Role};
-use crate::config::{ConnectInterface, SessionId};
+use crate::{
+    config::{ConnectInterface, SessionId},
+    replace::{clean_up, replace_file},
+};
 
 /// Far more than one line for each session that there can be.
 const LARGEST: u64 = 1 << 20;
@@ -30,6 +33,8 @@ pub struct Chosen {
     known: BTreeMap<Pinned, Choice>,
     /// That it cannot be read or written is told once.
     warned: bool,
+    /// Whether the configuration in force is one on trial: what is chosen for it is not kept.
+    on_trial: watch::Receiver<bool>,
 }
 
 /// An address, and what it was chosen for.
@@ -66,20 +71,21 @@ enum Whose {
 }
 
 impl Chosen {
-    /// Reads `FILE.sources` beside the configuration file. One that is not there or cannot be used holds no choices; the latter is warned of.
-    pub fn beside(configuration: &Path) -> Self {
+    /// Reads `FILE.sources` beside the configuration file, which is written while no configuration is `on_trial`. One that is not there or cannot be used holds no choices; the latter is warned of.
+    pub fn beside(configuration: &Path, on_trial: watch::Receiver<bool>) -> Self {
         // As the configuration itself: a symbolic link stays one.
         let path = fs::canonicalize(configuration).unwrap_or_else(|_| configuration.to_owned());
         if !path.is_file() {
-            return Self { path: None, known: BTreeMap::new(), warned: false };
+            return Self { path: None, known: BTreeMap::new(), warned: false, on_trial };
         }
         let mut name = path.into_os_string();
         name.push(".sources");
         let path = PathBuf::from(name);
+        clean_up(&path);
         let read = read(&path).inspect_err(|error| {
             warn!("addresses that were chosen before are not known: {}: {error}", path.display());
         });
-        Self { path: Some(path), warned: read.is_err(), known: read.unwrap_or_default() }
+        Self { path: Some(path), warned: read.is_err(), known: read.unwrap_or_default(), on_trial }
     }
 
     /// The address that was chosen before for a session, if it was for the same interface.
@@ -91,9 +97,18 @@ impl Chosen {
         }
     }
 
-    /// Takes these for the choices of all sessions that there are, and writes them if they are others than before.
+    /// Blocks until a trial begins or ends: [`Self::keep`] may have something to do then.
+    pub(super) async fn trial_changed(&mut self) {
+        if self.on_trial.changed().await.is_err() {
+            // Nobody tries anything any more.
+            std::future::pending().await
+        }
+    }
+
+    /// Takes these for the choices of all sessions that there are, and writes them if they are others than before. During a trial it does
+    /// neither: those of the configuration before it are needed when that returns.
     pub(super) async fn keep(&mut self, choices: BTreeMap<Pinned, Choice>) {
-        if self.known == choices {
+        if *self.on_trial.borrow_and_update() || self.known == choices {
             return;
         }
         self.known = choices;
@@ -155,26 +170,7 @@ fn write(path: &Path, entries: &[Entry]) -> io::Result<()> {
     }
     let mut text = serde_json::to_string_pretty(entries)?;
     text.push('\n');
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    let written = write_new(&new, &text).and_then(|()| fs::rename(&new, path));
-    if written.is_err() {
-        // Whatever of it is there.
-        let _ = fs::remove_file(&new);
-    }
-    written
-}
-
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // Not through a link that somebody has put there meanwhile.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    replace_file(path, text.as_bytes(), 0o640)
 }
 
 #[cfg(test)]
@@ -187,6 +183,10 @@ mod tests {
             station: station.parse().unwrap(),
             alias: Some("lab".to_owned()),
         })
+    }
+
+    fn beside(config: &Path) -> Chosen {
+        Chosen::beside(config, watch::Sender::new(false).subscribe())
     }
 
     fn interface(name: &str) -> ConnectInterface {
@@ -210,7 +210,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("f");
         fs::write(&config, "").unwrap();
-        let mut chosen = Chosen::beside(&config);
+        let mut chosen = beside(&config);
         let both = [
             ("198.51.100.7", None, "GigabitEthernet0/1/0", "192.0.2.65"),
             ("2001:db8::7", Some("mgmt"), "up2", "2001:db8:2::1"),
@@ -218,7 +218,7 @@ mod tests {
         chosen.keep(choices(&both)).await;
         assert_eq!(names(folder.path()), ["f", "f.sources"]);
 
-        let again = Chosen::beside(&config);
+        let again = beside(&config);
         let before = |station: &str, vrf, name: &str| again.before(&id(station, vrf), Some(&interface(name)));
         assert_eq!(before("198.51.100.7", None, "GigabitEthernet0/1/0"), "192.0.2.65".parse().ok());
         assert_eq!(before("2001:db8::7", Some("mgmt"), "up2"), "2001:db8:2::1".parse().ok());
@@ -227,9 +227,30 @@ mod tests {
         assert_eq!(again.before(&id("198.51.100.7", None), None), None);
 
         chosen.keep(choices(&both[1..])).await;
-        assert_eq!(Chosen::beside(&config).known.len(), 1);
+        assert_eq!(beside(&config).known.len(), 1);
         chosen.keep(BTreeMap::new()).await;
         assert_eq!(names(folder.path()), ["f"], "without choices there is no file");
+    }
+
+    #[tokio::test]
+    async fn what_is_chosen_on_trial_is_not_kept_until_that_is_confirmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("f");
+        fs::write(&config, "").unwrap();
+        let trial = watch::Sender::new(false);
+        let mut chosen = Chosen::beside(&config, trial.subscribe());
+        let station = "198.51.100.7";
+        let before = choices(&[(station, None, "up2", "192.0.2.65")]);
+        chosen.keep(before.clone()).await;
+        let file = fs::read_to_string(folder.path().join("f.sources")).unwrap();
+        trial.send_replace(true);
+        chosen.keep(choices(&[(station, None, "up2", "192.0.2.66")])).await;
+        assert_eq!(fs::read_to_string(folder.path().join("f.sources")).unwrap(), file);
+        assert_eq!(chosen.before(&id(station, None), Some(&interface("up2"))), "192.0.2.65".parse().ok());
+        trial.send_replace(false);
+        chosen.trial_changed().await;
+        chosen.keep(choices(&[(station, None, "up2", "192.0.2.66")])).await;
+        assert_ne!(fs::read_to_string(folder.path().join("f.sources")).unwrap(), file);
     }
 
     #[tokio::test]
@@ -239,12 +260,12 @@ mod tests {
         fs::write(&config, "").unwrap();
         for text in ["", "[", "{}", "[{\"station\": 7}]", "\u{fffd}"] {
             fs::write(&sources, text).unwrap();
-            assert_eq!(Chosen::beside(&config).known, BTreeMap::new(), "{text:?}");
+            assert_eq!(beside(&config).known, BTreeMap::new(), "{text:?}");
         }
-        let mut chosen = Chosen::beside(&config);
+        let mut chosen = beside(&config);
         let one = choices(&[("198.51.100.7", None, "up2", "192.0.2.65")]);
         chosen.keep(one.clone()).await;
-        assert_eq!(Chosen::beside(&config).known, one, "it is replaced");
+        assert_eq!(beside(&config).known, one, "it is replaced");
         // A folder in its place cannot be replaced, and what was to replace it does not stay.
         fs::remove_file(&sources).unwrap();
         fs::create_dir_all(sources.join("taken")).unwrap();
@@ -253,7 +274,7 @@ mod tests {
         assert_eq!(names(folder.path()), ["f", "f.sources"]);
         assert_eq!(chosen.known.len(), 1, "it is known all the same");
         // What is configured without a file has no file beside it.
-        let mut without = Chosen::beside(Path::new("/dev/null"));
+        let mut without = beside(Path::new("/dev/null"));
         without.keep(one).await;
         assert!(!Path::new("/dev/null.sources").exists() && !without.warned);
     }

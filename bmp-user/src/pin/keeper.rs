@@ -154,6 +154,7 @@ pub async fn run(
             changed = host.changed() => changed.is_ok(),
             () = until(next) => true,
             () = keeper.pins.told() => true,
+            () = keeper.chosen.trial_changed() => true,
         };
         keeper.free_expired();
         keeper.steers.expire().await;

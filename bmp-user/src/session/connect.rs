@@ -60,7 +60,7 @@ fn open(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<Socket,
     socket.set_nonblocking(true).and_then(|()| tune(&socket)).map_err(refusal("set socket options".to_owned()))?;
     as_configured(&socket, session).map_err(refusal("set what is configured of the connection".to_owned()))?;
     if let Some(secret) = &session.password {
-        sys::set_md5_secret(&socket, grant.target.station, secret)
+        sys::set_md5_secret(&socket, grant.target.station, secret.reveal())
             .map_err(refusal("sign with TCP MD5, which the kernel must be built with".to_owned()))?;
     }
     grant.bind(&socket, datapath).map_err(|unbound| Refusal {

@@ -1,160 +1,182 @@
-//! An operator at a terminal: line editing, history, completion, and help at `?`.
+//! An operator at a terminal: prompts, help at `?`, completion, and what becomes of lines that were pasted.
 
 use std::{
-    cell::RefCell,
     env,
     io::{self, Write},
-    path::PathBuf,
-    rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
 };
 
-use bmp_user::control::{Client, Mode, Outcome, Request};
-use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler, Helper, KeyEvent,
-    RepeatCount,
-    completion::{Completer, Pair},
-    error::ReadlineError,
-    highlight::Highlighter,
-    hint::Hinter,
-    history::FileHistory,
-    validate::Validator,
+use bmp_user::{
+    config::masked,
+    control::{Client, Mode, Notices, Outcome, Request, Response},
 };
 
-use crate::script::Ended;
-
-/// How many lines are remembered.
-const HISTORY: usize = 1000;
-
-/// Where the cursor was when `?` was typed, in bytes.
-type Asked = Arc<Mutex<Option<usize>>>;
+use crate::{
+    history::History,
+    reader::{Read, Reader},
+    script::Ended,
+    terminal::Terminal,
+    wrap::wrap,
+};
 
 /// Talks until the operator leaves.
-pub(crate) fn run(client: Client) -> anyhow::Result<Ended> {
-    let client = Rc::new(RefCell::new(client));
-    let config = Config::builder().max_history_size(HISTORY)?.auto_add_history(false).build();
-    let mut editor = Editor::<Words, FileHistory>::with_config(config)?;
-    editor.set_helper(Some(Words { client: Rc::clone(&client) }));
-    let asked = Asked::default();
-    let question_mark = QuestionMark { asked: Arc::clone(&asked) };
-    editor.bind_sequence(KeyEvent::from('?'), EventHandler::Conditional(Box::new(question_mark)));
-    let history = env::var_os("HOME").map(|home| PathBuf::from(home).join(".bmpctl_history"));
-    if let Some(history) = &history {
-        // There is none at first, and history is a convenience: without it everything else works.
-        let _ = editor.load_history(history);
-    }
-    let ended = converse(&client, &mut editor, &asked);
-    if let Some(history) = &history {
-        let _ = editor.append_history(history);
-    }
-    ended
+pub(crate) fn run(client: Client, control: &Path) -> anyhow::Result<Ended> {
+    let history = History::load(env::var_os("HOME").map(|home| PathBuf::from(home).join(".bmpctl_history")));
+    // Without them everything else works.
+    let notices = Notices::follow(control).ok();
+    let reader = Reader::new(notices, history)?;
+    Conversation { client, reader, prompt: String::new() }.hold()
 }
 
-fn converse(
-    client: &RefCell<Client>,
-    editor: &mut Editor<Words, FileHistory>,
-    asked: &Mutex<Option<usize>>,
-) -> anyhow::Result<Ended> {
-    let ask = |command: &str, mode| {
-        client.borrow_mut().ask(&Request { command: command.to_owned(), mode, ..Request::default() })
-    };
-    let mut prompt = ask("", Mode::Run)?.prompt;
-    let mut begun = (String::new(), String::new());
-    loop {
-        let line = editor.readline_with_initial(&prompt, (&begun.0, &begun.1));
-        let question = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
-        begun = Default::default();
-        let mut leaving = false;
-        let command = match line {
-            Ok(line) => match question.and_then(|at| line.split_at_checked(at)) {
-                Some((before, after)) => {
-                    match ask(before, Mode::Help)?.outcome {
-                        Outcome::Done(text) => io::stdout().write_all(text.as_bytes())?,
-                        Outcome::Refused(why) => writeln!(io::stdout(), "{}", why.trim_end())?,
+struct Conversation {
+    client: Client,
+    reader: Reader,
+    prompt: String,
+}
+
+impl Conversation {
+    fn ask(&mut self, command: &str, mode: Mode) -> anyhow::Result<Response> {
+        self.client.ask(&Request { command: command.to_owned(), mode, ..Request::default() })
+    }
+
+    fn hold(&mut self) -> anyhow::Result<Ended> {
+        self.prompt = self.ask("", Mode::Run)?.prompt;
+        loop {
+            match self.reader.read(&self.prompt)? {
+                Read::Line(line, number) => {
+                    if let Some(ended) = self.carry_out(&line, Some(number))? {
+                        return Ok(ended);
+                    }
+                }
+                // The terminal is left: as by `return`, then `quit`.
+                Read::End => {
+                    if let Some(ended) = self.carry_out("return", None)? {
+                        return Ok(ended);
+                    }
+                }
+                // The line is given up.
+                Read::Interrupt(dropped) => self.show_dropped(&dropped)?,
+                Read::Help => {
+                    let before = self.reader.before_cursor().to_owned();
+                    match self.ask(&before, Mode::Help)?.outcome {
+                        Outcome::Done(text) | Outcome::Refused(text) => show(&text)?,
                         _ => {}
                     }
-                    begun = (before.to_owned(), after.to_owned());
-                    continue;
                 }
-                None => line,
-            },
-            // The line is given up.
-            Err(ReadlineError::Interrupted) => continue,
-            // The terminal is: as by `return`, then `quit`.
-            Err(ReadlineError::Eof) => {
-                leaving = true;
-                "return".to_owned()
+                Read::Complete => self.complete()?,
+                Read::Notice(text) => {
+                    show(&text)?;
+                    self.prompt = self.ask("", Mode::Run)?.prompt;
+                }
             }
-            Err(error) => return Err(error.into()),
-        };
-        if !leaving && !command.trim().is_empty() {
-            editor.add_history_entry(command.trim())?;
         }
-        let mut response = ask(&command, Mode::Interactive)?;
+    }
+
+    /// Without a number the operator leaves by it.
+    fn carry_out(&mut self, line: &str, number: Option<usize>) -> anyhow::Result<Option<Ended>> {
+        let mut response = self.ask(line, Mode::Interactive)?;
+        if number.is_some() {
+            self.reader.history().add(line.trim(), response.secret);
+        }
         while let Outcome::Question(question) = &response.outcome {
-            let answer = match editor.readline(question) {
-                Ok(answer) => answer,
-                Err(ReadlineError::Interrupted) => "c".to_owned(),
-                // Nobody is there to say that it should be committed.
-                Err(ReadlineError::Eof) => "n".to_owned(),
-                Err(error) => return Err(error.into()),
-            };
-            response = ask(&answer, Mode::Interactive)?;
-        }
-        prompt = response.prompt;
-        match response.outcome {
-            Outcome::Done(answer) | Outcome::Refused(answer) => {
-                if !answer.is_empty() {
-                    writeln!(io::stdout(), "{}", answer.trim_end())?;
+            let answer = match self.reader.answer(question, is_answer)? {
+                Read::Line(answer, _) => answer,
+                Read::Interrupt(dropped) => {
+                    self.show_dropped(&dropped)?;
+                    "c".to_owned()
                 }
-                // In the user view nothing keeps a terminal that is gone.
-                if leaving && prompt.starts_with('<') {
-                    return Ok(Ended::Well);
+                // Nobody is there to say that it should be committed.
+                _ => "n".to_owned(),
+            };
+            response = self.ask(&answer, Mode::Interactive)?;
+        }
+        self.prompt = response.prompt;
+        match response.outcome {
+            Outcome::Done(answer) => show(&answer)?,
+            Outcome::Refused(answer) => {
+                show(&answer)?;
+                if let Some(number) = number {
+                    self.stop_at(line, number)?;
                 }
             }
-            Outcome::Left(_) => return Ok(Ended::Well),
-            Outcome::Question(_) | Outcome::Words(_) => {}
+            Outcome::Left(_) => return Ok(Some(Ended::Well)),
+            Outcome::Question(_) | Outcome::Words(_) | Outcome::Notice(_) => {}
         }
+        // In the user view nothing keeps a terminal that is gone.
+        Ok((number.is_none() && self.prompt.starts_with('<')).then_some(Ended::Well))
     }
-}
 
-/// Takes a `?` out of the line and ends it there, for the answer to be printed below.
-struct QuestionMark {
-    asked: Asked,
-}
-
-impl ConditionalEventHandler for QuestionMark {
-    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.pos());
-        Some(Cmd::AcceptLine)
+    /// A line was refused: those that came with it are not carried out, as they would be elsewhere.
+    fn stop_at(&mut self, line: &str, number: usize) -> anyhow::Result<()> {
+        let dropped = self.reader.drop_what_came_together()?;
+        if dropped.is_empty() && number < 2 {
+            return Ok(());
+        }
+        self.show_dropped(&dropped)?;
+        let (line, of) = (masked(line.trim()), number + dropped.len());
+        show(&format!("Stopped at line {number} of {of}: {line}"))
     }
-}
 
-/// Completion by what bmpd says may come next.
-struct Words {
-    client: Rc<RefCell<Client>>,
-}
+    fn show_dropped(&self, dropped: &[String]) -> anyhow::Result<()> {
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let mut text = format!("Not carried out ({} lines):\n", dropped.len());
+        for line in dropped {
+            text.push_str(&format!("  {}\n", masked(line.trim_end())));
+        }
+        show(&text)
+    }
 
-impl Completer for Words {
-    type Candidate = Pair;
-
-    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let before = line.get(..at).unwrap_or(line);
-        let begins = before.rfind([' ', '\t']).map_or(0, |blank| blank + 1);
-        let request = Request { command: before.to_owned(), mode: Mode::Complete, ..Request::default() };
-        let words = match self.client.borrow_mut().ask(&request).map(|response| response.outcome) {
-            Ok(Outcome::Words(words)) => words,
-            // That the connection is lost is told when the line is sent.
+    /// Types what all words that may stand here have in common, or else lists them.
+    fn complete(&mut self) -> anyhow::Result<()> {
+        let before = self.reader.before_cursor().to_owned();
+        let begun = before.rsplit([' ', '\t']).next().unwrap_or_default();
+        let words = match self.ask(&before, Mode::Complete)?.outcome {
+            Outcome::Words(words) => words,
             _ => Vec::new(),
         };
-        let pair = |word: String| Pair { replacement: format!("{word} "), display: word };
-        Ok((begins, words.into_iter().map(pair).collect()))
+        let Some(common) = common(&words) else { return Ok(()) };
+        match common.strip_prefix(begun) {
+            Some(rest) if words.len() == 1 => self.reader.insert(&format!("{rest} ")),
+            Some(rest) if !rest.is_empty() => self.reader.insert(rest),
+            _ => {
+                self.reader.leave()?;
+                show(&words.join("  "))?;
+            }
+        }
+        Ok(())
     }
 }
 
-impl Hinter for Words {
-    type Hint = String;
+fn is_answer(line: &str) -> bool {
+    ["y", "yes", "n", "no", "c", "cancel"].iter().any(|answer| line.trim().eq_ignore_ascii_case(answer))
 }
-impl Highlighter for Words {}
-impl Validator for Words {}
-impl Helper for Words {}
+
+/// What all of them begin with.
+fn common(words: &[String]) -> Option<String> {
+    let (first, others) = words.split_first()?;
+    let same = |at: usize, c: char| others.iter().all(|word| word.chars().nth(at) == Some(c));
+    Some(first.chars().enumerate().take_while(|(at, c)| same(*at, *c)).map(|(_, c)| c).collect())
+}
+
+fn show(text: &str) -> anyhow::Result<()> {
+    if !text.is_empty() {
+        writeln!(io::stdout(), "{}", wrap(text.trim_end(), Terminal::columns()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_typed_as_far_as_they_are_the_same() {
+        let common = |words: &[&str]| common(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(common(&["connect-interface", "connect-retry"]).as_deref(), Some("connect-"));
+        assert_eq!(common(&["display"]).as_deref(), Some("display"));
+        assert_eq!(common(&["a", "b"]).as_deref(), Some(""));
+        assert_eq!(common(&[]), None);
+    }
+}

@@ -1,7 +1,13 @@
 //! The command line.
 
+mod history;
 mod interactive;
+mod keys;
+mod line;
+mod reader;
 mod script;
+mod terminal;
+mod wrap;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -60,7 +66,7 @@ fn talk(arguments: &Arguments) -> anyhow::Result<Ended> {
     } else if !arguments.commands.is_empty() {
         run(&mut client, arguments.commands.iter().cloned().map(plain), arguments.json)
     } else if io::stdin().is_terminal() {
-        interactive::run(client)
+        interactive::run(client, &arguments.control)
     } else {
         run(&mut client, script::read(Path::new("-"))?, arguments.json)
     }

@@ -44,7 +44,7 @@ pub(crate) fn run(
     let mut ended = Ended::Well;
     for line in lines {
         let Line { text, origin } = line?;
-        let response = client.ask(&Request { command: text, json, mode: Mode::Run, origin })?;
+        let response = client.ask(&Request { command: text, json, mode: Mode::Run, origin, follow: false })?;
         pending = response.pending;
         match response.outcome {
             Outcome::Done(answer) => io::stdout().write_all(answer.as_bytes())?,
@@ -55,7 +55,7 @@ pub(crate) fn run(
             }
             Outcome::Left(_) => break,
             // Asked for by no request of this kind.
-            Outcome::Question(_) | Outcome::Words(_) => {}
+            Outcome::Question(_) | Outcome::Words(_) | Outcome::Notice(_) => {}
         }
     }
     if pending {

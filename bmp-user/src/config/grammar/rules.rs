@@ -266,6 +266,8 @@ pub(in crate::config) mod word {
     pub(in crate::config) const VERBOSE: &str = "verbose";
     /// `display configuration candidate changes`.
     pub(in crate::config) const CHANGES: &str = "changes";
+    /// `commit force`, `abort trial force`.
+    pub(in crate::config) const FORCE: &str = "force";
     /// `... | include TEXT`.
     pub(in crate::config) const INCLUDE: &str = "include";
     /// `... | exclude TEXT`.
@@ -296,7 +298,7 @@ static DISPLAY_BMP_SESSION: Rule = exec(
         Word("bmp", "about BMP"),
         Word("session", "the sessions"),
         VPN_INSTANCE,
-        Optional(&[Value(Kind::Station, "a station's address: its sessions alone")]),
+        Optional(&[Value(Kind::Station, "a station's address: its sessions alone"), ALIAS]),
         Optional(&[Word(word::VERBOSE, "in detail")]),
         Optional(&FILTER),
     ],
@@ -316,6 +318,16 @@ static DISPLAY_CANDIDATE: Rule = exec(
         CONFIGURATION,
         CANDIDATE,
         Optional(&[Word(word::CHANGES, "only what a commit would change")]),
+        Optional(&FILTER),
+    ],
+);
+static DISPLAY_TRIAL: Rule = exec(
+    Action::DisplayTrial,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        CONFIGURATION,
+        Word("trial", "the trial that runs: whose it is, and how long it has"),
         Optional(&FILTER),
     ],
 );
@@ -402,17 +414,24 @@ static COMMIT: Rule = exec(
     &ViewKind::ALL,
     &[
         Word("commit", "put the candidate in force, or confirm the trial that runs"),
-        Optional(&[
-            Word("trial", "for a time, unless it is confirmed"),
-            Value(Kind::Trial, "seconds from 1 to 65535 until the configuration returns"),
-        ]),
+        Optional(&[Choice(&[
+            &[
+                Word("trial", "for a time, unless it is confirmed"),
+                Value(Kind::Trial, "seconds from 1 to 65535 until the configuration returns"),
+            ],
+            &[Word(word::FORCE, "confirm the trial also where it is another operator's")],
+        ])]),
     ],
 );
 
 static ABORT_TRIAL: Rule = exec(
     Action::AbortTrial,
     &ViewKind::ALL,
-    &[Word("abort", "give up"), Word("trial", "the trial that runs: the configuration before it returns at once")],
+    &[
+        Word("abort", "give up"),
+        Word("trial", "the trial that runs: the configuration before it returns at once"),
+        Optional(&[Word(word::FORCE, "also where it is another operator's")]),
+    ],
 );
 
 static CLEAR_CANDIDATE: Rule =
@@ -428,7 +447,7 @@ const fn exec(action: Action, views: &'static [ViewKind], syntax: &'static [Synt
 }
 
 /// The whole language.
-pub(in crate::config) static RULES: [&Rule; 64] = [
+pub(in crate::config) static RULES: [&Rule; 65] = [
     &SYSNAME,
     &INTERFACE_ALIAS,
     &BGP,
@@ -479,6 +498,7 @@ pub(in crate::config) static RULES: [&Rule; 64] = [
     &DISPLAY_BMP_SESSION,
     &DISPLAY_CURRENT_CONFIGURATION,
     &DISPLAY_CANDIDATE,
+    &DISPLAY_TRIAL,
     &DISPLAY_DEFAULT_PARAMETER_BMP,
     &DISPLAY_INTERFACE_BINDING,
     &DISPLAY_BMP_FEED,

@@ -96,7 +96,7 @@ fn every_other_command_is_understood() {
 fn display_is_understood_in_every_view() {
     let session = |station: Option<&str>, verbose| {
         let station = station.map(|a| a.parse().unwrap());
-        Command::Display(Display::BmpSession { vpn_instance: None, station, verbose }, None)
+        Command::Display(Display::BmpSession { vpn_instance: None, station, alias: None, verbose }, None)
     };
     let table = [
         ("display bmp session", session(None, false)),

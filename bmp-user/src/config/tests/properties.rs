@@ -35,6 +35,10 @@ fn name() -> impl Strategy<Value = String> {
     word.prop_filter("a name", |name| name.parse::<IpAddr>().is_err())
 }
 
+fn secret() -> impl Strategy<Value = Secret> {
+    name().prop_filter("a secret", |name| name != MASK).prop_map(|name| Secret::from(&*name))
+}
+
 fn kernel_name() -> impl Strategy<Value = String> {
     "[!-.0-9;-~]{1,15}".prop_filter("a kernel name", |name| name != "." && name != "..")
 }
@@ -74,7 +78,7 @@ fn plain() -> impl Strategy<Value = Session> {
 type More = (
     Option<u16>,
     Option<u8>,
-    Option<String>,
+    Option<Secret>,
     Option<(u16, u16)>,
     (Option<u16>, u16, u16),
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
@@ -86,7 +90,7 @@ fn more() -> impl Strategy<Value = More> {
     (
         option::of(88u16..32_768),
         option::of(0u8..64),
-        option::of(name()),
+        option::of(secret()),
         option::of((1u16..100, 0u16..100)),
         waits(),
         btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
@@ -151,7 +155,7 @@ fn bgp_peer(address: IpAddr) -> impl Strategy<Value = (IpAddr, BgpPeer)> {
     (
         1u32..,
         option::of(1u16..),
-        option::of(name()),
+        option::of(secret()),
         any::<bool>(),
         option::of(source(own)),
         option::of(timer),
@@ -386,6 +390,44 @@ proptest! {
             }
             Err(Conflict::Lines(lines)) => prop_assert!(!lines.is_empty()),
             Err(Conflict::Rule(_)) => {}
+        }
+    }
+}
+
+proptest! {
+    // Each case is several files on the disk.
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_committed_is_loaded_again_as_the_same(
+        before in config(), after in config(), comments in vec(("[ -~]{0,8}", any::<prop::sample::Index>()), 0..6),
+    ) {
+        let mut text = print(&before);
+        for (comment, at) in &comments {
+            let starts: Vec<usize> = text.lines().map(|line| line.as_ptr() as usize - text.as_ptr() as usize).collect();
+            text.insert_str(*at.get(&starts), &format!(" # {comment}\n"));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, &text).unwrap();
+        let running = load(&path).unwrap();
+        prop_assert_eq!(&running, &before);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let store = Store::new(&path, running);
+        let operator = store.operator();
+        let commit = |candidate: &Config| {
+            let base = Config::clone(&store.running());
+            runtime.block_on(store.commit(&operator, &Who::default(), &base, candidate, Allow::Own)).unwrap();
+        };
+        commit(&after);
+        prop_assert_eq!(&load(&path).unwrap(), &after);
+        // A comment that no line has taken along is written once, and what is written once stays as it is.
+        let kept = std::fs::read_to_string(&path).unwrap();
+        commit(&Config { sysname: Some("other".to_owned()), ..after.clone() });
+        commit(&Config { sysname: None, ..after.clone() });
+        commit(&after);
+        if after.sysname.is_none() {
+            prop_assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
         }
     }
 }

@@ -133,9 +133,11 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
     };
     let display = |what, filter| Command::Display(what, filter);
     let table = [
-        ("commit", "com", Command::Candidate(CandidateCommand::Commit)),
+        ("commit", "com", Command::Candidate(CandidateCommand::Commit { force: false })),
+        ("commit force", "com f", Command::Candidate(CandidateCommand::Commit { force: true })),
         ("commit trial 600", "com t 600", Command::Candidate(CandidateCommand::CommitTrial(seconds(600)))),
-        ("abort trial", "ab t", Command::Candidate(CandidateCommand::AbortTrial)),
+        ("abort trial", "ab t", Command::Candidate(CandidateCommand::AbortTrial { force: false })),
+        ("abort trial force", "ab t f", Command::Candidate(CandidateCommand::AbortTrial { force: true })),
         ("clear configuration candidate", "cl c c", Command::Candidate(CandidateCommand::Clear)),
         ("reset bmp session all", "res b s a", reset(None, None, None)),
         ("reset bmp session vpn-instance v all", "res b s v v a", reset(Some("v"), None, None)),
@@ -156,6 +158,7 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
                 Display::BmpSession {
                     vpn_instance: Some("v".to_owned()),
                     station: Some("198.51.100.7".parse().unwrap()),
+                    alias: None,
                     verbose: true,
                 },
                 Some(Filter::Begin("x".to_owned())),

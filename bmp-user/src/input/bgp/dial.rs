@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::connection::Link;
 use crate::{
+    config::Secret,
     pin::{Datapath, Grant},
     sys,
 };
@@ -21,7 +22,7 @@ pub(super) struct Target {
     pub(super) address: IpAddr,
     pub(super) port: u16,
     /// Of TCP MD5 (RFC 2385).
-    pub(super) password: Option<String>,
+    pub(super) password: Option<Secret>,
 }
 
 impl Target {
@@ -55,7 +56,7 @@ impl Dialer {
         let peer = SocketAddr::new(self.target.address, self.target.port);
         let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         if let Some(password) = &self.target.password {
-            sys::set_md5_secret(&socket, peer, password).map_err(|error| explain(&error))?;
+            sys::set_md5_secret(&socket, peer, password.reveal()).map_err(|error| explain(&error))?;
         }
         self.grant
             .bind(&socket, &self.datapath)

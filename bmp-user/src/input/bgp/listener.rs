@@ -22,7 +22,7 @@ use super::{
     peer::Command,
     status::Peers,
 };
-use crate::{pin::Datapath, sys};
+use crate::{config::Secret, pin::Datapath, sys};
 
 /// How long to wait before trying to listen again; doubles up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -57,7 +57,7 @@ impl Doors {
 }
 
 /// Passwords by peer.
-pub(super) type Passwords = BTreeMap<IpAddr, String>;
+pub(super) type Passwords = BTreeMap<IpAddr, Secret>;
 
 /// Listens on `port` with both IP versions, for good. Dropping this closes the listeners.
 pub(super) async fn run(
@@ -184,7 +184,8 @@ fn set_passwords(socket: &Socket, listen: SocketAddr, known: &Passwords, wanted:
     }
     for (peer, password) in wanted.iter().filter(|(peer, _)| same_version(peer)) {
         if known.get(peer) != Some(password) {
-            sys::set_md5_secret(socket, SocketAddr::new(*peer, 0), password).map_err(|error| explain(&error))?;
+            sys::set_md5_secret(socket, SocketAddr::new(*peer, 0), password.reveal())
+                .map_err(|error| explain(&error))?;
         }
     }
     Ok(())

@@ -1,0 +1,129 @@
+//! The lines that an operator has typed, in a file of theirs. Lines with secrets are not among them.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+};
+
+use bmp_user::config::masked;
+
+/// How many lines are remembered.
+const LINES: usize = 1000;
+
+/// Earlier lines, and which of them is shown.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    file: Option<PathBuf>,
+    lines: Vec<String>,
+    /// Counted from the last.
+    at: usize,
+    /// What was being typed before an earlier line was shown.
+    typed: String,
+}
+
+impl History {
+    /// Those of the file. History is a convenience: where the file cannot be used, everything else works.
+    pub(crate) fn load(file: Option<PathBuf>) -> Self {
+        let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        let mut lines: Vec<_> =
+            text.lines().filter(|line| is_kept(line) && *line != "#V2").map(str::to_owned).collect();
+        let more = lines.len().saturating_sub(LINES);
+        lines.drain(..more);
+        if let Some(file) = &file
+            && more > LINES
+        {
+            let _ = bmp_user::replace_file(file, format!("{}\n", lines.join("\n")).as_bytes(), 0o600);
+        }
+        Self { file, lines, ..Self::default() }
+    }
+
+    /// One more, unless it is the last one again or holds a secret.
+    pub(crate) fn add(&mut self, line: &str, has_secret: bool) {
+        if has_secret || !is_kept(line) || self.lines.last().is_some_and(|last| last == line) {
+            return;
+        }
+        self.lines.push(line.to_owned());
+        if let Some(file) = &self.file {
+            let appended = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
+            let _ = appended.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+        }
+    }
+
+    /// The line before the one that is shown; `typed` is what is shown now.
+    pub(crate) fn earlier(&mut self, typed: &str) -> Option<String> {
+        let line = self.lines.iter().nth_back(self.at)?.clone();
+        if self.at == 0 {
+            self.typed = typed.to_owned();
+        }
+        self.at += 1;
+        Some(line)
+    }
+
+    /// The line before the one that is shown which has this text in it.
+    pub(crate) fn earlier_with(&mut self, text: &str) -> Option<String> {
+        let wanted = if self.at == 0 { text.to_owned() } else { self.typed.clone() };
+        let found = self.lines.iter().rev().enumerate().skip(self.at).find(|(_, line)| line.contains(&wanted));
+        let (at, line) = found.map(|(at, line)| (at, line.clone()))?;
+        self.typed = wanted;
+        self.at = at + 1;
+        Some(line)
+    }
+
+    /// The line after the one that is shown, or what was being typed.
+    pub(crate) fn later(&mut self) -> Option<String> {
+        self.at = self.at.checked_sub(1)?;
+        Some(match self.at.checked_sub(1) {
+            Some(at) => self.lines.iter().nth_back(at).cloned().unwrap_or_default(),
+            None => std::mem::take(&mut self.typed),
+        })
+    }
+
+    /// The line was finished.
+    pub(crate) fn leave(&mut self) {
+        self.at = 0;
+    }
+}
+
+fn is_kept(line: &str) -> bool {
+    !line.trim().is_empty() && masked(line) == line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_back_in_turn_and_what_was_typed_last() {
+        let mut history = History::default();
+        for line in ["one", "two", "two", "three"] {
+            history.add(line, false);
+        }
+        assert_eq!(history.earlier("typed").as_deref(), Some("three"));
+        assert_eq!(history.earlier("three").as_deref(), Some("two"));
+        assert_eq!(history.earlier("two").as_deref(), Some("one"));
+        assert_eq!(history.earlier("one"), None);
+        assert_eq!(history.later().as_deref(), Some("two"));
+        assert_eq!(history.later().as_deref(), Some("three"));
+        assert_eq!(history.later().as_deref(), Some("typed"));
+        assert_eq!(history.later(), None);
+        assert_eq!(history.earlier_with("t").as_deref(), Some("three"));
+        assert_eq!(history.earlier_with("three").as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn secrets_are_not_remembered_and_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("history");
+        fs::write(&file, "#V2\npeer 192.0.2.1 password hunter2\ndisplay bmp session\n").unwrap();
+        let mut history = History::load(Some(file.clone()));
+        assert_eq!(history.lines, ["display bmp session"]);
+        history.add("tcp connect port 1 password md5 hunter3", false);
+        history.add("t c p 1 p m hunter4", true);
+        history.add("commit", false);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.ends_with("display bmp session\ncommit\n"), "{text}");
+        assert!(!text.contains("hunter3") && !text.contains("hunter4"), "{text}");
+    }
+}

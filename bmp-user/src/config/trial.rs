@@ -1,0 +1,141 @@
+//! A configuration that is in force for a time: whose it is, how long it has, and what operators are told of it.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{CommitError, Config};
+
+/// Who is at the other end of a control connection, as the kernel tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// The user's name; absent where this host knows none.
+    pub user: Option<String>,
+    /// The user's number.
+    pub uid: Option<u32>,
+    /// The process that has connected.
+    pub process: Option<u32>,
+}
+
+/// `alice (process 4711)`.
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.user, self.uid) {
+            (Some(user), _) => f.write_str(user)?,
+            (None, Some(uid)) => write!(f, "user {uid}")?,
+            (None, None) => f.write_str("an unknown user")?,
+        }
+        match self.process {
+            Some(process) => write!(f, " (process {process})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One operator's connection. It lasts until the last clone is dropped; a trial is its connection's to confirm.
+#[derive(Clone, Debug)]
+pub struct OperatorId(Arc<u64>);
+
+impl OperatorId {
+    pub(super) fn new(number: u64) -> Self {
+        Self(Arc::new(number))
+    }
+}
+
+/// Which trial an operator may confirm or abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// The operator's own.
+    Own,
+    /// Also the trial of this number, which the operator has been asked about.
+    Trial(u64),
+    /// Whoever's it is.
+    Any,
+}
+
+/// A configuration that is in force for a time, and not in the file.
+#[derive(Debug)]
+pub(super) struct Trial {
+    pub(super) number: u64,
+    pub(super) by: Who,
+    pub(super) before: Arc<Config>,
+    pub(super) until: Instant,
+    time: Duration,
+    owner: Weak<u64>,
+}
+
+impl Trial {
+    /// Begins now.
+    pub(super) fn begin(number: u64, owner: &OperatorId, by: Who, before: Arc<Config>, time: Duration) -> Self {
+        Self { number, by, before, until: Instant::now() + time, time, owner: Arc::downgrade(&owner.0) }
+    }
+
+    fn is_of(&self, operator: &OperatorId) -> bool {
+        self.owner.upgrade().is_some_and(|owner| Arc::ptr_eq(&owner, &operator.0))
+    }
+
+    fn seconds_left(&self) -> u64 {
+        let left = self.until.saturating_duration_since(Instant::now());
+        left.as_secs() + u64::from(left.subsec_nanos() > 0)
+    }
+
+    /// The refusal of what cannot be done while it runs.
+    pub(super) fn runs(&self) -> CommitError {
+        CommitError::TrialRuns { by: self.by.clone(), seconds: self.seconds_left() }
+    }
+
+    /// Refused unless it is the operator's own.
+    pub(super) fn require_own(&self, operator: &OperatorId) -> Result<(), CommitError> {
+        if self.is_of(operator) { Ok(()) } else { Err(self.runs()) }
+    }
+
+    /// Refused unless the operator may confirm or abort it.
+    pub(super) fn require(&self, operator: &OperatorId, allow: Allow) -> Result<(), CommitError> {
+        if allow == Allow::Any || allow == Allow::Trial(self.number) || self.is_of(operator) {
+            return Ok(());
+        }
+        Err(CommitError::NotOwner { by: self.by.clone(), number: self.number, seconds: self.seconds_left() })
+    }
+
+    pub(super) fn report(&self) -> TrialReport {
+        TrialReport {
+            user: self.by.user.clone(),
+            uid: self.by.uid,
+            process: self.by.process,
+            connected: self.owner.strong_count() > 0,
+            seconds: self.time.as_secs(),
+            seconds_left: self.seconds_left(),
+        }
+    }
+}
+
+/// The trial that runs, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrialReport {
+    /// The name of the user who began it.
+    pub user: Option<String>,
+    /// That user's number.
+    pub uid: Option<u32>,
+    /// The process that had the connection.
+    pub process: Option<u32>,
+    /// The connection is still there.
+    pub connected: bool,
+    /// How long it lasts in all.
+    pub seconds: u64,
+    /// How long it has yet.
+    pub seconds_left: u64,
+}
+
+/// What operators are told when a trial begins or ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// One sentence with its full stop.
+    pub text: String,
+    /// The process that has done it, and knows.
+    pub by: Option<u32>,
+}
