@@ -26,6 +26,24 @@ impl Family {
     pub const VPNV4_FLOW: Self = Self::new(1, 134);
     /// Route target constraints (RFC 4684).
     pub const ROUTE_TARGET: Self = Self::new(1, 132);
+    /// Route target constraints with IPv6 specific route targets.
+    pub const ROUTE_TARGET_IPV6: Self = Self::new(2, 132);
+    /// IPv4 multicast distribution trees (RFC 6037).
+    pub const IPV4_MDT: Self = Self::new(1, 66);
+    /// IPv4 classful transport (RFC 9832).
+    pub const IPV4_CT: Self = Self::new(1, 76);
+    /// IPv6 classful transport (RFC 9832).
+    pub const IPV6_CT: Self = Self::new(2, 76);
+    /// IPv4 color-aware routes (RFC 9871).
+    pub const IPV4_CAR: Self = Self::new(1, 83);
+    /// IPv6 color-aware routes (RFC 9871).
+    pub const IPV6_CAR: Self = Self::new(2, 83);
+    /// IPv4 mobile user plane.
+    pub const IPV4_MUP: Self = Self::new(1, 85);
+    /// IPv6 mobile user plane.
+    pub const IPV6_MUP: Self = Self::new(2, 85);
+    /// Link state for shortest paths (RFC 9815).
+    pub const LINK_STATE_SPF: Self = Self::new(16388, 80);
     /// IPv6 unicast (RFC 4760, RFC 2545).
     pub const IPV6_UNICAST: Self = Self::new(2, 1);
     /// IPv6 multicast (RFC 4760, RFC 2545).
@@ -47,7 +65,7 @@ impl Family {
     /// Link state of VPNs (RFC 9552).
     pub const LINK_STATE_VPN: Self = Self::new(16388, 72);
 
-    const NAMES: [(Self, &str); 17] = [
+    const NAMES: [(Self, &str); 26] = [
         (Self::IPV4_UNICAST, "IPv4 unicast"),
         (Self::IPV4_MULTICAST, "IPv4 multicast"),
         (Self::IPV4_LABELED, "IPv4 labeled unicast"),
@@ -55,6 +73,15 @@ impl Family {
         (Self::IPV4_FLOW, "IPv4 flow"),
         (Self::VPNV4_FLOW, "VPNv4 flow"),
         (Self::ROUTE_TARGET, "route target"),
+        (Self::ROUTE_TARGET_IPV6, "IPv6 route target"),
+        (Self::IPV4_MDT, "IPv4 MDT"),
+        (Self::IPV4_CT, "IPv4 classful transport"),
+        (Self::IPV6_CT, "IPv6 classful transport"),
+        (Self::IPV4_CAR, "IPv4 color-aware routes"),
+        (Self::IPV6_CAR, "IPv6 color-aware routes"),
+        (Self::IPV4_MUP, "IPv4 mobile user plane"),
+        (Self::IPV6_MUP, "IPv6 mobile user plane"),
+        (Self::LINK_STATE_SPF, "link state SPF"),
         (Self::IPV6_UNICAST, "IPv6 unicast"),
         (Self::IPV6_MULTICAST, "IPv6 multicast"),
         (Self::IPV6_LABELED, "IPv6 labeled unicast"),

@@ -12,6 +12,7 @@ mod message;
 mod nlri;
 pub mod notification;
 pub mod open;
+mod reading;
 pub mod route_refresh;
 #[cfg(test)]
 mod tests;
@@ -25,9 +26,11 @@ pub use message::{
     Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive, update_header,
 };
 pub use nlri::{
-    Form, Identity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, without_trailing_bits,
+    Form, Identity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, with_withdrawn_label,
+    without_trailing_bits,
 };
 pub use notification::Notification;
 pub use open::Open;
+pub use reading::{Fit, Reading};
 pub use route_refresh::RouteRefresh;
 pub use update::{Reach, Unreach, Update};

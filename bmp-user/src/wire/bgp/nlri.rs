@@ -30,6 +30,9 @@ pub enum Form {
     Labeled {
         /// The longest prefix, in bits, without labels.
         most: u8,
+        /// Whether there may be several labels, of which the last has the S bit (RFC 8277 §2.3). Else there is exactly one, and the S bit
+        /// means nothing (§2.2).
+        stack: bool,
     },
     /// One octet of length, or two with the first four bits set, in bytes (RFC 8955 §4.1).
     Flow,
@@ -42,6 +45,12 @@ pub enum Form {
         /// Octets of the length.
         length: u8,
     },
+    /// One octet of length in bytes, one of the key's length, one of type; the key, and then what may change (RFC 9871 §2.9).
+    Keyed,
+    /// An octet of architecture, two of type, one of length in bytes (mobile user plane).
+    Mup,
+    /// Not known: all that an UPDATE says of the family is one NLRI.
+    Whole,
 }
 
 impl Form {
@@ -55,21 +64,28 @@ impl Form {
         const RD_BITS: u8 = 8 * 8;
         Some(match (family.afi, family.safi) {
             (AFI_IPV4 | AFI_IPV6, 1 | 2) => Self::Prefix { most },
-            (AFI_IPV4 | AFI_IPV6, 4) => Self::Labeled { most },
-            (AFI_IPV4 | AFI_IPV6, 128) => Self::Labeled { most: most + RD_BITS },
+            (AFI_IPV4 | AFI_IPV6, 4) => Self::Labeled { most, stack: false },
+            // VPNs, and classful transport (RFC 9832 §7).
+            (AFI_IPV4 | AFI_IPV6, 76 | 128) => Self::Labeled { most: most + RD_BITS, stack: false },
             // Multicast in VPNs: a route distinguisher and a prefix, without labels (RFC 6514 §9.2.3.1).
             (AFI_IPV4 | AFI_IPV6, 129) => Self::Prefix { most: most + RD_BITS },
             (AFI_IPV4 | AFI_IPV6 | AFI_L2VPN, 133 | 134) => Self::Flow,
             // MCAST-VPN (RFC 6514 §4), and its like for VPLS (RFC 7117 §3).
             (AFI_IPV4 | AFI_IPV6, 5) | (AFI_L2VPN, 8) => Self::Typed { kind: 1, length: 1 },
-            // Route Target constraint (RFC 4684 §4): a prefix of origin AS and Route Target.
+            // Route Target constraint (RFC 4684 §4): a prefix of origin AS and Route Target, which has 20 octets for IPv6 (RFC 5701 §2).
             (AFI_IPV4, 132) => Self::Prefix { most: 96 },
+            (AFI_IPV6, 132) => Self::Prefix { most: 192 },
+            // MDT (RFC 6037 §4.1): a route distinguisher and two addresses.
+            (AFI_IPV4, 66) => Self::Prefix { most: 128 },
+            // Color-aware routes (RFC 9871 §2.9), and those of VPNs.
+            (AFI_IPV4 | AFI_IPV6, 83 | 84) => Self::Keyed,
+            (AFI_IPV4 | AFI_IPV6, 85) => Self::Mup,
             // SR policies (RFC 9830 §2.1): distinguisher, colour, endpoint.
             (AFI_IPV4 | AFI_IPV6, 73) => Self::Prefix { most: most + 64 },
             // VPLS (RFC 4761 §3.2.2).
             (AFI_L2VPN, 65) => Self::Typed { kind: 0, length: 2 },
             (AFI_L2VPN, 70) => Self::Evpn,
-            (AFI_LINK_STATE, 71 | 72) => Self::Typed { kind: 2, length: 2 },
+            (AFI_LINK_STATE, 71 | 72 | 80) => Self::Typed { kind: 2, length: 2 },
             _ => return None,
         })
     }
@@ -138,11 +154,11 @@ fn length(form: Form, bytes: &[u8]) -> Result<usize, Problem> {
             [bits, ..] => Err(Problem::PrefixLength { most: most.into(), found: (*bits).into() }),
             [] => Err(short(1)),
         },
-        Form::Labeled { most } => match bytes {
+        Form::Labeled { most, stack } => match bytes {
             [bits, rest @ ..] => {
                 let bytes = usize::from(bits.div_ceil(8));
                 let item = rest.get(..bytes).ok_or_else(|| short(1 + bytes))?;
-                let labels = labels(item);
+                let labels = labels(item, stack);
                 match usize::from(*bits).checked_sub(8 * labels) {
                     None | Some(0) if labels == 0 => Err(short(1 + LABEL)),
                     Some(prefix) if prefix <= usize::from(most) => Ok(1 + bytes),
@@ -157,6 +173,12 @@ fn length(form: Form, bytes: &[u8]) -> Result<usize, Problem> {
             _ => Err(short(bytes.len() + 1)),
         },
         Form::Evpn => typed(bytes, 1, 1).ok_or_else(|| short(2)),
+        Form::Keyed => match bytes {
+            [length, key, ..] if *length >= key.saturating_add(2) => Ok(1 + usize::from(*length)),
+            _ => Err(short(3)),
+        },
+        Form::Mup => typed(bytes, 3, 1).ok_or_else(|| short(4)),
+        Form::Whole => Ok(bytes.len()),
         Form::Typed { kind, length } => {
             let header = usize::from(kind) + usize::from(length);
             typed(bytes, kind.into(), length.into()).ok_or_else(|| short(header))
@@ -169,13 +191,13 @@ fn typed(bytes: &[u8], kind: usize, length: usize) -> Option<usize> {
     Some(said.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) + kind + length)
 }
 
-/// Bytes of the labels that the rest of a labeled NLRI starts with. Labels end with the bottom of the stack (RFC 8277 §2.3); what stands
-/// in their place in a withdrawal is one (§2.4), and so is zero, which older speakers send there.
-fn labels(item: &[u8]) -> usize {
+/// Bytes of the labels that the rest of a labeled NLRI starts with. A stack ends with the bottom bit (RFC 8277 §2.3); what stands
+/// in its place in a withdrawal is one label (§2.4), and so is zero, which older speakers send there.
+fn labels(item: &[u8], stack: bool) -> usize {
     let mut at = 0;
     while let Some(&[high, middle, low]) = item.get(at..at + LABEL) {
         at += LABEL;
-        if low & 1 != 0 || [high, middle, low] == WITHDRAWN_LABEL || [high, middle, low] == [0; LABEL] {
+        if !stack || low & 1 != 0 || [high, middle, low] == WITHDRAWN_LABEL || [high, middle, low] == [0; LABEL] {
             break;
         }
     }
@@ -191,11 +213,50 @@ pub struct Identity<'a> {
     parts: [&'a [u8]; 3],
 }
 
+impl Identity<'_> {
+    /// The length in bits of a labeled NLRI's prefix.
+    pub(super) fn bits(&self) -> u8 {
+        self.bits
+    }
+}
+
 impl Form {
     /// Whether all of an NLRI is its [`Identity`].
     #[inline]
     pub fn is_whole(self) -> bool {
-        matches!(self, Self::Prefix { .. } | Self::Flow | Self::Typed { .. })
+        matches!(self, Self::Prefix { .. } | Self::Flow | Self::Typed { .. } | Self::Whole)
+    }
+
+    /// The length of an NLRI that says nothing, in bytes.
+    #[inline]
+    pub(super) fn least(self) -> usize {
+        match self {
+            Self::Whole => 0,
+            Self::Prefix { .. } | Self::Labeled { .. } | Self::Flow => 1,
+            Self::Evpn => 2,
+            Self::Keyed => 3,
+            Self::Mup => 4,
+            Self::Typed { kind, length } => usize::from(kind) + usize::from(length),
+        }
+    }
+
+    /// The form of the NLRI in a withdrawal: whatever there is in an announcement, one field stands in the place of labels (RFC 8277 §2.4).
+    #[inline]
+    #[must_use]
+    pub fn withdrawn(self) -> Self {
+        match self {
+            Self::Labeled { most, .. } => Self::Labeled { most, stack: false },
+            other => other,
+        }
+    }
+
+    /// With stacks of labels, or with one label, where there are labels at all.
+    #[must_use]
+    pub fn with_stack(self, stack: bool) -> Self {
+        match self {
+            Self::Labeled { most, .. } => Self::Labeled { most, stack },
+            other => other,
+        }
     }
 }
 
@@ -203,8 +264,10 @@ impl Form {
 #[inline]
 pub fn identity(form: Form, path_ids: bool, item: &[u8]) -> Identity<'_> {
     match form {
-        Form::Labeled { .. } => labeled_identity(path_ids, item),
+        Form::Labeled { stack, .. } => labeled_identity(stack, path_ids, item),
         Form::Evpn => evpn_identity(path_ids, item),
+        Form::Keyed => keyed_identity(path_ids, item),
+        Form::Mup => mup_identity(path_ids, item),
         _ => Identity { bits: 0, parts: [item, &[], &[]] },
     }
 }
@@ -213,10 +276,36 @@ fn split_path_id(path_ids: bool, item: &[u8]) -> (&[u8], &[u8]) {
     item.split_at_checked(if path_ids { PATH_ID } else { 0 }).unwrap_or((item, &[]))
 }
 
-fn labeled_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
+fn mup_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
+    const HEADER: usize = 4;
+    let (path_id, rest) = split_path_id(path_ids, item);
+    // Of a session of one endpoint (type 3) the key ends with the prefix; how to reach it may change.
+    let key = match rest {
+        [_, 0, 3, _, ..] => rest.get(HEADER + RD).and_then(|bits| {
+            let prefix = usize::from(bits.div_ceil(8));
+            rest.get(HEADER..HEADER + RD + 1 + prefix)
+        }),
+        _ => None,
+    };
+    match key {
+        // Types cannot be mistaken for one another.
+        Some(key) => Identity { bits: 3, parts: [path_id, rest.get(..3).unwrap_or_default(), key] },
+        None => Identity { bits: 0, parts: [item, &[], &[]] },
+    }
+}
+
+fn keyed_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
+    const HEADER: usize = 2;
+    let (path_id, rest) = split_path_id(path_ids, item);
+    // The type, and the key.
+    let key = rest.get(1).and_then(|length| rest.get(HEADER..HEADER + 1 + usize::from(*length)));
+    Identity { bits: 0, parts: [path_id, key.unwrap_or(rest), &[]] }
+}
+
+fn labeled_identity(stack: bool, path_ids: bool, item: &[u8]) -> Identity<'_> {
     let (path_id, rest) = split_path_id(path_ids, item);
     let (bits, rest) = rest.split_first().map_or((0, rest), |(bits, rest)| (*bits, rest));
-    let labels = labels(rest);
+    let labels = labels(rest, stack);
     let bits = bits.saturating_sub(u8::try_from(8 * labels).unwrap_or(u8::MAX));
     Identity { bits, parts: [path_id, rest.get(labels..).unwrap_or_default(), &[]] }
 }
@@ -263,15 +352,29 @@ pub fn without_trailing_bits(form: Form, path_ids: bool, item: &[u8]) -> Option<
     (last & !mask != 0).then_some(last & mask)
 }
 
+/// A withdrawal's NLRI of a form with stacks of labels, with what ends a stack in the place of labels, so that its [`identity`] is that of what it
+/// withdraws. `None` where it has that already.
+pub fn with_withdrawn_label(form: Form, path_ids: bool, item: &[u8]) -> Option<Vec<u8>> {
+    let Form::Labeled { stack: true, .. } = form else { return None };
+    let start = if path_ids { PATH_ID } else { 0 } + 1;
+    let label = item.get(start..start + LABEL)?;
+    if label == WITHDRAWN_LABEL {
+        return None;
+    }
+    let mut meant = item.to_vec();
+    meant.get_mut(start..start + LABEL)?.copy_from_slice(&WITHDRAWN_LABEL);
+    Some(meant)
+}
+
 /// Writes the NLRI that withdraws a route which was announced with `item` (RFC 8277 §2.4 for those with labels).
 pub fn put_withdrawal(form: Form, path_ids: bool, item: &[u8], out: &mut BytesMut) {
-    let Form::Labeled { .. } = form else {
+    let Form::Labeled { stack, .. } = form else {
         out.extend_from_slice(item);
         return;
     };
     let (path_id, rest) = split_path_id(path_ids, item);
     let (bits, rest) = rest.split_first().map_or((0, rest), |(bits, rest)| (*bits, rest));
-    let labels = labels(rest);
+    let labels = labels(rest, stack);
     let prefix = bits.saturating_sub(u8::try_from(8 * labels).unwrap_or(u8::MAX));
     out.extend_from_slice(path_id);
     out.put_u8(prefix.saturating_add(8 * LABEL as u8));
