@@ -29,10 +29,12 @@ pub(super) struct Feed {
     frames: u64,
     unannounced: u64,
     malformed: u64,
+    mixed_path_ids: u64,
     malformed_attributes: u64,
     as_size: u64,
     incomplete: u64,
     unknown_family: u64,
+    overflowed: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -102,10 +104,12 @@ impl Feed {
             frames: stats.frames.total(),
             unannounced: stats.trouble.unannounced,
             malformed: stats.trouble.malformed,
+            mixed_path_ids: stats.trouble.mixed_path_ids,
             malformed_attributes: stats.trouble.malformed_attributes,
             as_size: stats.trouble.as_size,
             incomplete: stats.trouble.incomplete,
             unknown_family: stats.trouble.unknown_family,
+            overflowed: stats.trouble.overflowed,
         }
     }
 
@@ -147,10 +151,12 @@ impl Feed {
                 ("Messages", self.frames.to_string()),
                 ("  of unknown peers", self.unannounced.to_string()),
                 ("  malformed", self.malformed.to_string()),
+                ("  mixed path IDs", self.mixed_path_ids.to_string()),
                 ("  bad attributes", self.malformed_attributes.to_string()),
                 ("  other AS size", self.as_size.to_string()),
                 ("  lack attributes", self.incomplete.to_string()),
                 ("  unknown family", self.unknown_family.to_string()),
+                ("  not kept", self.overflowed.to_string()),
             ],
         );
         format!("{head}{by_rib}{rest}")

@@ -10,7 +10,7 @@ use super::{
     rib::{Common, Rib, Time},
 };
 use crate::wire::{
-    bgp::build as bgp,
+    bgp::{Form, build as bgp},
     bmp::{Frame, MessageType, PeerHeader, build as bmp},
 };
 
@@ -59,7 +59,8 @@ impl Frames {
         routes: impl Iterator<Item = &'a Nlri>,
     ) {
         if common.attributes == NONE {
-            self.withdrawal(rib, common.time, common.flags, routes.map(|nlri| rib.bytes(nlri)));
+            let form = if common.whole { Form::Whole } else { rib.form };
+            self.withdrawal(rib, form, common.time, common.flags, routes.map(|nlri| rib.bytes(nlri)));
             return;
         }
         let (before, reach, after) = attributes.get_in_order(common.attributes).parts();
@@ -68,9 +69,23 @@ impl Frames {
         });
     }
 
-    /// Routes of a RIB that are withdrawn.
-    pub(super) fn withdrawal<'a>(&mut self, rib: &Rib, time: Time, flags: u8, items: impl Iterator<Item = &'a [u8]>) {
-        self.update(&header(rib, time, flags), |out| bgp::withdrawal(out, rib.family, rib.form, rib.path_ids, items));
+    /// Routes of a RIB that are withdrawn. `form` is that of the RIB, or [`Form::Whole`] for a field that is kept whole.
+    pub(super) fn withdrawal<'a>(
+        &mut self,
+        rib: &Rib,
+        form: Form,
+        time: Time,
+        flags: u8,
+        items: impl Iterator<Item = &'a [u8]>,
+    ) {
+        self.update(&header(rib, time, flags), |out| bgp::withdrawal(out, rib.family, form, rib.path_ids, items));
+    }
+
+    /// Routes of a RIB are withdrawn in bmpd's own name, by their numbers: several that are told apart, or one field that is kept whole. When is not known.
+    pub(super) fn withdrawal_of(&mut self, rib: &Rib, flags: u8, routes: &[u32]) {
+        let whole = routes.first().is_some_and(|route| rib.is_whole(*route));
+        let form = if whole { Form::Whole } else { rib.form };
+        self.withdrawal(rib, form, Time::default(), flags, routes.iter().map(|route| rib.nlri(*route)));
     }
 
     /// The End-of-RIB marker of a RIB.

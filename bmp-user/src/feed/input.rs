@@ -71,6 +71,11 @@ impl Input {
         Self { shared, connection, totals: InputTotals::default(), notices: Vec::new() }
     }
 
+    /// Says that the OPENs in its Peer Ups are those by which its NLRI are written: bmpd has spoken with the peers itself.
+    pub fn trust_opens(&mut self) {
+        self.shared.state().trusted.insert(self.connection);
+    }
+
     /// The number of the connection.
     pub fn connection(&self) -> ConnectionId {
         self.connection
@@ -222,6 +227,9 @@ impl Input {
                 self.leave_out(oddity, &error);
                 continue;
             }
+            for (slot, rib) in state.unreadable_again(self.connection, &frame) {
+                said.withdraw_stale(state, slot, rib);
+            }
             let runs = &mut said.runs;
             let applied = match state.apply(self.connection, &frame, said.changed + 1, &mut |life| runs.heard(life)) {
                 Ok(applied) => applied,
@@ -303,7 +311,7 @@ impl Said {
             let Some((life, rib)) = state.rib(slot, number).filter(|_| !stale.is_empty()) else { return };
             let before = self.frames.len();
             let flags = stale.first().map_or(0, |route| rib.common(*route).flags);
-            self.frames.withdrawal(rib, Time::default(), flags, stale.iter().map(|route| rib.nlri(*route)));
+            self.frames.withdrawal_of(rib, flags, &stale);
             let about = About::Routes(Arc::clone(life), rib.view, rib.family);
             self.runs.push(self.frames.len() - before, MessageType::RouteMonitoring.code(), about);
             self.changed += 1;

@@ -52,14 +52,17 @@ impl Long {
     }
 
     pub(super) fn insert(&mut self, bytes: &[u8]) -> Nlri {
-        Nlri::inline(bytes).unwrap_or_else(|| {
-            let mut nlri = [0; INLINE + 1];
-            let [a, b, c, d, ..] = &mut nlri;
-            [*a, *b, *c, *d] = self.values.insert(bytes.into()).to_ne_bytes();
-            nlri[INLINE] = ELSEWHERE;
-            self.bytes += bytes.len();
-            Nlri(nlri)
-        })
+        Nlri::inline(bytes).unwrap_or_else(|| self.insert_apart(bytes))
+    }
+
+    /// Inserts bytes that are not to be taken for those of any other, however few they are.
+    pub(super) fn insert_apart(&mut self, bytes: &[u8]) -> Nlri {
+        let mut nlri = [0; INLINE + 1];
+        let [a, b, c, d, ..] = &mut nlri;
+        [*a, *b, *c, *d] = self.values.insert(bytes.into()).to_ne_bytes();
+        nlri[INLINE] = ELSEWHERE;
+        self.bytes += bytes.len();
+        Nlri(nlri)
     }
 
     #[inline]

@@ -15,7 +15,7 @@ use super::{
     compose::Frames,
     journal::Position,
     peers::{Incarnation, Latest, Peer},
-    rib::{Mark, Rib, Time},
+    rib::{Mark, Rib},
     selection::{Mirroring, Selection},
     state::State,
 };
@@ -59,16 +59,33 @@ struct Walk {
     mark: Option<Mark>,
     /// When the last route that it met changed.
     position: u64,
+    /// Whether the station needs withdrawals: it knows something, or is told of fields that are kept whole.
+    withdrawals: bool,
+    /// How often the RIB had been converted when the walk began.
+    conversions: u32,
 }
 
 impl Walk {
     fn new(since: u64) -> Self {
-        Self { since, mark: None, position: 0 }
+        Self { since, mark: None, position: 0, withdrawals: since > 0, conversions: 0 }
     }
 
     /// Whether withdrawals that the station needs are no longer known: later ones than it knows of, and not yet met.
     fn misses(&self, rib: &Rib) -> bool {
         rib.forgotten > self.since.max(self.position)
+    }
+
+    /// The place where the walk is, or where it begins.
+    fn start(&mut self, rib: &mut Rib) -> Mark {
+        self.mark.take().unwrap_or_else(|| {
+            self.conversions = rib.conversions;
+            rib.mark(self.since)
+        })
+    }
+
+    /// Whether a station that knew nothing was told fields that have been read since: what withdraws a part of them may be forgotten.
+    fn is_outdated(&self, rib: &Rib) -> bool {
+        self.since == 0 && self.mark.is_some() && self.conversions != rib.conversions
     }
 }
 
@@ -193,13 +210,13 @@ impl Pass {
         max_bytes: usize,
         out: &mut Frames,
     ) -> Progress {
-        // Who knows nothing has nothing to be withdrawn.
-        let whole = walk.since == 0;
-        if !whole && walk.misses(rib) {
+        // Who knows nothing has nothing to be withdrawn, but where one field may take back what another says.
+        if (walk.since > 0 && walk.misses(rib)) || walk.is_outdated(rib) {
             walk.mark.take().into_iter().for_each(|mark| rib.unmark(mark));
             return Progress::Lost;
         }
-        let mark = walk.mark.take().unwrap_or_else(|| rib.mark(walk.since));
+        walk.withdrawals |= rib.has_whole();
+        let mark = walk.start(rib);
         let mut place = mark.place();
         while out.len() < max_bytes {
             let Some(route) = rib.next(place, self.end.frames) else {
@@ -214,7 +231,7 @@ impl Pass {
             place = route;
             walk.position = rib.changed(route);
             if let Some((common, mut items)) = rib.group_from(route, walk.since, self.end.frames)
-                && (common.attributes != NONE || !whole)
+                && (common.attributes != NONE || walk.withdrawals)
             {
                 out.routes(rib, common, attributes, &mut items);
                 place = items.place();
@@ -255,13 +272,18 @@ impl Pass {
             // A withdrawal with labels may be longer than what it withdraws.
             let length = rib.nlri(route).len() + 3;
             let room = MAX_MESSAGE - 64;
-            if bytes + length > room || rib.common(route).flags != flags {
+            let is_whole = rib.is_whole(route);
+            if bytes + length > room || rib.common(route).flags != flags || is_whole {
                 put_withdrawals(rib, &mut batch, flags, out);
                 bytes = 0;
             }
             flags = rib.common(route).flags;
             bytes += length;
             batch.push(route);
+            if is_whole {
+                put_withdrawals(rib, &mut batch, flags, out);
+                bytes = 0;
+            }
         };
         put_withdrawals(rib, &mut batch, flags, out);
         if over {
@@ -331,8 +353,7 @@ impl Pass {
 
 fn put_withdrawals(rib: &Rib, batch: &mut Vec<u32>, flags: u8, out: &mut Frames) {
     if !batch.is_empty() {
-        // When is not known: the routes were not withdrawn by their peer.
-        out.withdrawal(rib, Time::default(), flags, batch.iter().map(|route| rib.nlri(*route)));
+        out.withdrawal_of(rib, flags, batch);
         batch.clear();
     }
 }

@@ -77,14 +77,32 @@ impl Incarnation {
     }
 }
 
-/// Whether routes of a RIB have path identifiers (RFC 7911 §4), and the longest BGP message of the peer in bytes (RFC 8654 §4), by the OPENs of the Peer Ups
-/// of one session.
-pub(super) fn negotiated<'a>(ups: impl Iterator<Item = &'a Bytes>, view: View, family: Family) -> (bool, usize) {
-    let by_each = ups.map(|up| negotiated_by(up, view, family).unwrap_or((false, MAX_MESSAGE)));
-    by_each.fold((false, MAX_MESSAGE), |(any, most), (path_ids, limit)| (any || path_ids, most.max(limit)))
+/// What the OPENs of a session say of a RIB. Routers report NLRI that are written otherwise: it is a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Negotiated {
+    /// Whether routes have path identifiers (RFC 7911 §4).
+    pub(super) path_ids: bool,
+    /// Whether routes have stacks of labels (RFC 8277 §2.1).
+    pub(super) stack: bool,
+    /// The longest BGP message of the peer in bytes (RFC 8654 §4).
+    pub(super) max_message: usize,
 }
 
-fn negotiated_by(up: &[u8], view: View, family: Family) -> Option<(bool, usize)> {
+impl Negotiated {
+    const NOTHING: Self = Self { path_ids: false, stack: false, max_message: MAX_MESSAGE };
+}
+
+/// What the Peer Ups of one session say of a RIB.
+pub(super) fn negotiated<'a>(ups: impl Iterator<Item = &'a Bytes>, view: View, family: Family) -> Negotiated {
+    let by_each = ups.map(|up| negotiated_by(up, view, family).unwrap_or(Negotiated::NOTHING));
+    by_each.fold(Negotiated::NOTHING, |all, by| Negotiated {
+        path_ids: all.path_ids || by.path_ids,
+        stack: all.stack || by.stack,
+        max_message: all.max_message.max(by.max_message),
+    })
+}
+
+fn negotiated_by(up: &[u8], view: View, family: Family) -> Option<Negotiated> {
     let up = peer_up(up)?;
     let open = |bytes| bgp::Frame::parse(bytes).and_then(|frame| Open::parse(&frame)).ok();
     let (sent, received) = open(up.sent_open).zip(open(up.received_open))?;
@@ -98,8 +116,23 @@ fn negotiated_by(up: &[u8], view: View, family: Family) -> Option<(bool, usize)>
         // Both OPENs are made up to say what the routes look like (RFC 9069 §5.2).
         View::LocRib => (sends(&sent) || receives(&sent)) && (sends(&received) || receives(&received)),
     };
-    let extended = [sent, received].iter().all(|open| open.has(bgp::Capability::ExtendedMessage));
-    Some((path_ids, if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE }))
+    let both = |has: &dyn Fn(&Open<'_>) -> bool| has(&sent) && has(&received);
+    let extended = both(&|open| open.has(bgp::Capability::ExtendedMessage));
+    let max_message = if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE };
+    Some(Negotiated { path_ids, stack: both(&|open| takes_labels(open, family)), max_message })
+}
+
+/// Whether the sender of an OPEN takes several labels (RFC 8277 §2.1): a list of families, each with how many.
+fn takes_labels(open: &Open<'_>, family: Family) -> bool {
+    const MULTIPLE_LABELS: u8 = 8;
+    open.capabilities().any(|capability| match capability {
+        bgp::Capability::Other { code: MULTIPLE_LABELS, value } => {
+            value.as_chunks::<4>().0.iter().any(|&[high, low, safi, most]| {
+                Family::new(u16::from_be_bytes([high, low]), safi) == family && most > 1
+            })
+        }
+        _ => false,
+    })
 }
 
 fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
@@ -158,18 +191,13 @@ impl Peer {
         self.life.up.as_ref().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up))
     }
 
-    /// Takes a further Peer Up of the same session. False if there are too many, or the routes that are there would be read otherwise.
+    /// Takes a further Peer Up of the same session. False if there are too many.
     pub(super) fn takes(&mut self, frame: &Frame<'_>, changed: u64) -> bool {
         if self.more_ups.len() >= MOST_UPS {
             return false;
         }
-        let frame = Bytes::copy_from_slice(frame.bytes());
-        let reads_alike = |rib: &Rib| negotiated(self.ups().chain([&frame]), rib.view, rib.family).0 == rib.path_ids;
-        let taken = self.ribs.iter().all(reads_alike);
-        if taken {
-            self.more_ups.push(Latest { changed, frame });
-        }
-        taken
+        self.more_ups.push(Latest { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
+        true
     }
 }
 

@@ -3,9 +3,15 @@
 //! A route is in two lists. The list of the RIB is in the order in which routes last changed: what a station has missed is its
 //! end. The list of its *group* holds the routes that have attributes and a receive time in common, as many as fit into one UPDATE, in the
 //! same order: a walk along the first list sends a group whole where it meets the first of its routes, and passes the others by.
+//!
+//! Where NLRI cannot be told apart, [`whole`] keeps the fields of UPDATEs instead; [`undecided`] finds out whether they can.
 
 mod key;
+mod stale;
+mod undecided;
+mod view;
 mod walk;
+mod whole;
 
 use std::hash::BuildHasher as _;
 
@@ -18,28 +24,17 @@ use super::{
     blocks::{Blocks, NONE},
     index::Index,
     nlri::{Long, Nlri},
+    peers::Negotiated,
 };
 use crate::wire::{
-    bgp::{self, Family, Form, HEADER},
+    bgp::{self, Family, Form, HEADER, Reading},
     bmp::PeerHeader,
 };
 use key::Key;
+use undecided::Undecided;
+pub use view::View;
 pub(super) use walk::Mark;
-
-/// One RIB of a peer (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum View {
-    /// Adj-RIB-In before policy.
-    AdjRibInPre,
-    /// Adj-RIB-In after policy.
-    AdjRibInPost,
-    /// Adj-RIB-Out before policy.
-    AdjRibOutPre,
-    /// Adj-RIB-Out after policy.
-    AdjRibOutPost,
-    /// Loc-RIB.
-    LocRib,
-}
+use whole::Wholes;
 
 /// When something was received, as the per-peer header says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -56,6 +51,15 @@ pub(super) struct Common {
     pub(super) time: Time,
     /// Of the per-peer header.
     pub(super) flags: u8,
+    /// Whether this is a field that is kept whole, which is alone in its group. See [`whole`].
+    pub(super) whole: bool,
+}
+
+impl Common {
+    /// Of routes that are withdrawn.
+    pub(super) fn withdrawn(time: Time, flags: u8) -> Self {
+        Self { attributes: NONE, time, flags, whole: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +93,12 @@ impl Default for Route {
 impl Route {
     fn changed(&self) -> u64 {
         let [high, low] = self.changed;
-        u64::from(high & !STALE) << 32 | u64::from(low)
+        u64::from(high & !(STALE | WHOLE)) << 32 | u64::from(low)
+    }
+
+    #[inline]
+    fn is_whole(&self) -> bool {
+        self.changed[0] & WHOLE != 0
     }
 
     fn is_stale(&self) -> bool {
@@ -97,8 +106,10 @@ impl Route {
     }
 }
 
-/// A route that was not heard of again since its input went away. No feed gets to 2^63 frames.
+/// A route that was not heard of again since its input went away. No feed gets to 2^62 frames.
 const STALE: u32 = 1 << 31;
+/// A field that is kept whole.
+const WHOLE: u32 = 1 << 30;
 
 #[derive(Clone, Copy, Debug)]
 struct Group {
@@ -111,7 +122,7 @@ struct Group {
 
 impl Default for Group {
     fn default() -> Self {
-        Self { common: Common { attributes: NONE, time: Time::default(), flags: 0 }, first: NONE, last: NONE, bytes: 0 }
+        Self { common: Common::withdrawn(Time::default(), 0), first: NONE, last: NONE, bytes: 0 }
     }
 }
 
@@ -137,6 +148,10 @@ pub(super) struct Rib {
     pub(super) heard: u64,
     /// When the newest withdrawal changed that is no longer known.
     pub(super) forgotten: u64,
+    /// How often fields that had been kept whole were read, while a pass was under way.
+    pub(super) conversions: u32,
+    /// Fields that were dropped although a late station needs them, since somebody asked.
+    pub(super) overflowed: u64,
     routes: Blocks<Route>,
     index: Index,
     long: Long,
@@ -151,6 +166,10 @@ pub(super) struct Rib {
     announced: usize,
     marks: usize,
     stale: usize,
+    /// Fields that are kept whole; `None` if there are none.
+    whole: Option<Box<Wholes>>,
+    /// `None` once it is known how NLRI are read, or where nobody knows.
+    undecided: Option<Box<Undecided>>,
     hasher: RandomState,
 }
 
@@ -172,15 +191,16 @@ const INDEX_ENTRY: usize = 7;
 const TOGETHER: usize = 16;
 
 impl Rib {
+    /// A RIB without routes. `opens` is what the OPENs say of it, `announced` whether there are any.
     pub(super) fn new(
         view: View,
         family: Family,
-        form: Form,
-        path_ids: bool,
+        opens: Negotiated,
+        announced: bool,
         header: PeerHeader,
-        max_message: usize,
         hasher: RandomState,
     ) -> Self {
+        let Reading { form, path_ids } = Reading::of(family, opens.path_ids, opens.stack);
         Self {
             view,
             family,
@@ -190,6 +210,8 @@ impl Rib {
             end_of_rib: None,
             heard: 0,
             forgotten: 0,
+            conversions: 0,
+            overflowed: 0,
             routes: Blocks::new(),
             index: Index::new(),
             long: Long::new(),
@@ -198,17 +220,14 @@ impl Rib {
             latest: NONE,
             first: NONE,
             last: NONE,
-            max_message,
+            max_message: opens.max_message,
             announced: 0,
             marks: 0,
             stale: 0,
+            whole: None,
+            undecided: Undecided::new(Reading { form, path_ids }, announced).map(Box::new),
             hasher,
         }
-    }
-
-    /// Routes that are announced.
-    pub(super) fn len(&self) -> usize {
-        self.announced
     }
 
     /// Memory in bytes: of routes, and of groups.
@@ -246,8 +265,11 @@ impl Rib {
                 outcome(self.announce_one(&probe, common, changed, again, attributes));
             }
             if count < TOGETHER {
-                return;
+                break;
             }
+        }
+        if self.whole.is_some() {
+            self.settle(attributes);
         }
     }
 
@@ -277,7 +299,8 @@ impl Rib {
                 self.stale -= 1;
                 self.routes.get_mut(number).changed[0] &= !STALE;
             }
-            if same && again {
+            // What a field that is kept whole said in between is not known.
+            if same && again && self.whole.is_none() {
                 return Outcome::Same;
             }
             if before == NONE {
@@ -303,7 +326,11 @@ impl Rib {
         changed: u64,
         attributes: &mut Attributes,
     ) -> Outcome {
-        with_meaning(self.form, self.path_ids, item, |item| {
+        if self.whole.is_some() {
+            return Outcome::Withdrawn(self.withdraw_all_the_same(item, time, flags, changed, attributes));
+        }
+        let relabeled = bgp::with_withdrawn_label(self.form, self.path_ids, item);
+        with_meaning(self.form, self.path_ids, relabeled.as_deref().unwrap_or(item), |item| {
             let Probe { key, hash, .. } = self.probe(item);
             let Some(number) = self.find(hash, &key) else { return Outcome::Same };
             self.withdraw_number(number, time, flags, changed, attributes)
@@ -322,25 +349,16 @@ impl Rib {
         if self.groups.get(route.group).common.attributes == NONE {
             return Outcome::Same;
         }
+        let whole = route.is_whole();
         self.stale -= usize::from(route.is_stale());
-        self.take_out(number, attributes);
-        self.put(number, Common { attributes: NONE, time, flags }, changed, attributes);
-        self.announced -= 1;
-        Outcome::Withdrawn(number)
-    }
-
-    /// Forgets a withdrawal, if it is still the one that was kept at `changed`. True if it was.
-    pub(super) fn forget(&mut self, number: u32, changed: u64, attributes: &mut Attributes) -> bool {
-        let route = self.routes.get(number);
-        if route.group == NONE || route.changed() != changed || self.groups.get(route.group).common.attributes != NONE {
-            return false;
+        if whole {
+            self.is_not_announced(number);
+        } else {
+            self.announced -= 1;
         }
-        let hash = self.hash(self.long.get(&route.nlri));
-        self.index.remove(hash, number);
         self.take_out(number, attributes);
-        let route = self.routes.remove(number);
-        self.long.remove(route.nlri);
-        true
+        self.put(number, Common { whole, ..Common::withdrawn(time, flags) }, changed, attributes);
+        Outcome::Withdrawn(number)
     }
 
     /// Gives the attribute sets back. The RIB is of no use after that.
@@ -356,40 +374,6 @@ impl Rib {
             }
             at = route.after;
         }
-    }
-
-    /// The input of the routes went away, and may come back: what it does not announce again is to go.
-    pub(super) fn set_stale(&mut self) {
-        let mut at = self.first;
-        while at != NONE {
-            let route = self.routes.get_mut(at);
-            let (next, group) = (route.after, route.group);
-            if group != NONE && !route.is_stale() && self.groups.get(group).common.attributes != NONE {
-                self.routes.get_mut(at).changed[0] |= STALE;
-                self.stale += 1;
-            }
-            at = next;
-        }
-    }
-
-    /// Routes that were not announced again since [`Rib::set_stale`], as many as fit into one message: their numbers.
-    pub(super) fn stale(&self) -> Vec<u32> {
-        // A withdrawal with labels may be longer than what it withdraws.
-        const LABEL: usize = 3;
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        let mut at = if self.stale == 0 { NONE } else { self.first };
-        while at != NONE && found.len() < self.stale {
-            let route = self.routes.get(at);
-            if route.group != NONE && route.is_stale() {
-                bytes += self.long.get(&route.nlri).len() + LABEL;
-                if !self.fits(0, bytes) && !found.is_empty() {
-                    break;
-                }
-                found.push(at);
-            }
-            at = route.after;
-        }
-        found
     }
 
     /// The bytes of an NLRI.
@@ -409,8 +393,13 @@ impl Rib {
         self.long.get(&self.routes.get(number).nlri)
     }
 
-    fn hash(&self, item: &[u8]) -> u64 {
-        Key::of(self.form, item).hash(self.form, self.path_ids, &self.hasher)
+    fn hash_of(&self, number: u32) -> u64 {
+        let route = self.routes.get(number);
+        let bytes = self.long.get(&route.nlri);
+        if route.is_whole() {
+            return whole::hash(bytes, &self.hasher);
+        }
+        Key::of(self.form, bytes).hash(self.form, self.path_ids, &self.hasher)
     }
 
     #[inline]
@@ -421,9 +410,12 @@ impl Rib {
     /// Whether a route has this identity.
     #[inline]
     fn is(&self, number: u32, key: &Key<'_>) -> bool {
-        let kept = &self.routes.get(number).nlri;
+        let route = self.routes.get(number);
+        let kept = &route.nlri;
         match key {
+            // No field that is kept whole is short.
             Key::Short(nlri) => kept == nlri,
+            _ if route.is_whole() => false,
             Key::Whole(item) => self.long.get(kept) == *item,
             Key::Parts(item) => key::same_identity(self.form, self.path_ids, self.long.get(kept), item),
         }
@@ -448,7 +440,10 @@ impl Rib {
         let hash = |number: u32| {
             let route = routes.get(number);
             // Of those that are free as well as of marks.
-            (route.group != NONE).then(|| Key::of(*form, long.get(&route.nlri)).hash(*form, *path_ids, hasher))
+            (route.group != NONE).then(|| match long.get(&route.nlri) {
+                field if route.is_whole() => whole::hash(field, hasher),
+                item => Key::of(*form, item).hash(*form, *path_ids, hasher),
+            })
         };
         let mut numbers = 0..routes.numbers();
         let mut hashes = [const { None }; TOGETHER];
@@ -473,7 +468,8 @@ impl Rib {
         route.group = group;
         (route.before, route.after) = (before, NONE);
         (route.before_in_group, route.after_in_group) = (last_in_group, NONE);
-        route.changed = [(changed >> 32) as u32 & !STALE, changed as u32];
+        let whole = if common.whole { WHOLE } else { 0 };
+        route.changed = [(changed >> 32) as u32 & !STALE | whole, changed as u32];
         match before {
             NONE => self.first = number,
             before => self.routes.get_mut(before).after = number,
@@ -489,6 +485,9 @@ impl Rib {
     }
 
     fn group_for(&mut self, common: Common, bytes: usize, attributes: &mut Attributes) -> u32 {
+        if common.whole {
+            return self.group_of_one(common, attributes);
+        }
         // Routes come in runs.
         let latest = Some(self.latest).filter(|latest| *latest != NONE && self.groups.get(*latest).common == common);
         let mut hash = None;
@@ -566,12 +565,6 @@ impl Rib {
             NONE => self.last = route.before,
             after => self.routes.get_mut(after).before = route.before,
         }
-    }
-
-    /// Withdraws a route by its number, in bmpd's own name.
-    pub(super) fn withdraw_stale(&mut self, number: u32, changed: u64, attributes: &mut Attributes) -> Outcome {
-        let flags = self.common(number).flags;
-        self.withdraw_number(number, Time::default(), flags, changed, attributes)
     }
 }
 

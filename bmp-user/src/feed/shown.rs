@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     peers::{Hold, Incarnation, Peer},
-    rib::View,
+    rib::{Rib, View},
     selection::Selection,
 };
 use crate::wire::{
-    bgp::Family,
+    bgp::{Family, Reading},
     bmp::{PeerHeader, PeerKey},
 };
 
@@ -22,8 +22,19 @@ pub struct RibRoutes {
     pub view: View,
     /// Of which family.
     pub family: Family,
-    /// Routes in it.
+    /// Routes in it, as far as they can be told apart.
     pub routes: usize,
+    /// How its NLRI are read.
+    pub reading: Reading,
+    /// Whether it is known that they are read so. If not, fields of UPDATEs are kept whole.
+    pub is_decided: bool,
+}
+
+impl RibRoutes {
+    fn of(rib: &Rib) -> Self {
+        let (view, family, routes) = (rib.view, rib.family, rib.len());
+        Self { view, family, routes, reading: rib.reading(), is_decided: rib.is_decided() }
+    }
 }
 
 /// A peer and its RIBs, as they were at one moment.
@@ -36,8 +47,7 @@ pub struct PeerRibs {
 
 impl PeerRibs {
     pub(super) fn of(peer: &Peer) -> Self {
-        let ribs = peer.ribs.iter();
-        let ribs = ribs.map(|rib| RibRoutes { view: rib.view, family: rib.family, routes: rib.len() }).collect();
+        let ribs = peer.ribs.iter().map(RibRoutes::of).collect();
         Self { life: Arc::clone(&peer.life), away: peer.hold == Hold::Away, ribs }
     }
 

@@ -1,7 +1,7 @@
 //! What the feed knows: the peers, their RIBs, and the withdrawals that somebody may still need.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +17,7 @@ use super::{
     journal::About,
     owners::{Claim, Connection, Dropped, Standing},
     peers::{ConnectionId, Gone, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
-    rib::{Outcome, Rib, TOMBSTONE, Time},
+    rib::{Outcome, Rib, Time},
     update::Hand,
 };
 use crate::wire::{
@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) living: HashMap<(u32, PeerKey), Vec<u32>, RandomState>,
     pub(super) attributes: Attributes,
     pub(super) connections: HashMap<ConnectionId, Connection>,
+    /// Connections whose OPENs say for certain how NLRI are written.
+    pub(super) trusted: HashSet<ConnectionId>,
     inputs: HashMap<String, u32>,
     last_connection: ConnectionId,
     incarnations: u64,
@@ -74,8 +76,18 @@ pub(super) struct Withdrawal {
     pub(super) slot: u32,
     pub(super) rib: u32,
     pub(super) route: u32,
+    /// What it takes.
+    pub(super) bytes: u32,
     pub(super) life: u64,
     pub(super) changed: u64,
+}
+
+impl Withdrawal {
+    /// A withdrawal in a RIB, under this number.
+    pub(super) fn of(rib: &Rib, route: u32, (slot, number): (u32, usize), life: u64, changed: u64) -> Self {
+        let bytes = u32::try_from(rib.withdrawal_bytes(route)).unwrap_or(u32::MAX);
+        Self { slot, rib: number as u32, route, bytes, life, changed }
+    }
 }
 
 /// What became of a frame.
@@ -113,6 +125,7 @@ impl State {
             living: HashMap::with_hasher(hasher.clone()),
             attributes: Attributes::new(),
             connections: HashMap::new(),
+            trusted: HashSet::new(),
             inputs: HashMap::new(),
             last_connection: 0,
             incarnations: 0,
@@ -145,6 +158,7 @@ impl State {
         self.last = None;
         self.connections.remove(&connection);
         self.forget_rival(connection);
+        self.trusted.remove(&connection);
         let owned =
             |slot: &Slot| slot.peer.as_ref().filter(|peer| peer.owner == connection).map(|peer| peer.life.number);
         let mut slots: Vec<_> =
@@ -197,11 +211,36 @@ impl State {
         let stale = rib.stale();
         for &route in &stale {
             if rib.withdraw_stale(route, changed, &mut self.attributes) != Outcome::Same {
-                self.withdrawal_bytes += TOMBSTONE;
-                self.withdrawals.push_back(Withdrawal { slot, rib: number as u32, route, life, changed });
+                let withdrawal = Withdrawal::of(rib, route, (slot, number), life, changed);
+                self.withdrawal_bytes += withdrawal.bytes as usize;
+                self.withdrawals.push_back(withdrawal);
             }
         }
         stale
+    }
+
+    /// RIBs of a peer that is back, in which there are fields that are kept whole of before. A router may pack its routes otherwise now, so that what it does
+    /// not say again of these fields says nothing: they are to be withdrawn before it says anything.
+    pub(super) fn unreadable_again(&self, connection: ConnectionId, frame: &Frame<'_>) -> Vec<(u32, usize)> {
+        if frame.message_type() != Some(MessageType::RouteMonitoring) {
+            return Vec::new();
+        }
+        let alike = || {
+            let Connection { input, .. } = self.connections.get(&connection)?;
+            self.living.get(&(*input, PeerKey::of(frame)?))
+        };
+        let is_back = |peer: &Peer| match peer.hold {
+            Hold::No => false,
+            Hold::Away => peer.life.up.is_none(),
+            Hold::Back(_) => peer.owner == connection,
+        };
+        let mut found = Vec::new();
+        for &slot in alike().into_iter().flatten() {
+            let peer = self.slots[slot as usize].peer.as_ref().filter(|peer| is_back(peer));
+            let ribs = peer.into_iter().flat_map(|peer| peer.ribs.iter().enumerate());
+            found.extend(ribs.filter(|(_, rib)| rib.has_whole()).map(|(number, _)| (slot, number)));
+        }
+        found
     }
 
     /// A follower that needs withdrawals from the number on that is in what this gives.
@@ -408,7 +447,7 @@ impl State {
             heard(Arc::clone(&life));
             self.start(slot, life, connection);
         }
-        let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, applied, .. } = self;
+        let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, applied, trusted, .. } = self;
         let peer = slots[slot as usize].peer.as_mut()?;
         let life = Arc::clone(&peer.life);
         if life.up.is_none() {
@@ -432,6 +471,8 @@ impl State {
             life: &life,
             more_ups: &peer.more_ups,
             heard: *applied,
+            trusted,
+            connection,
             slot,
             view,
             header,
@@ -499,22 +540,21 @@ impl State {
         }
         let needed = self.followers.values().map(|needs| needs.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
         self.forget_peers(needed);
-        while let Some(&Withdrawal { slot, rib, route, life, changed }) = self.withdrawals.front() {
+        while let Some(&Withdrawal { slot, rib, route, bytes, life, changed }) = self.withdrawals.front() {
             let too_many = self.withdrawal_bytes > self.withdrawal_limit;
             if changed > needed && !too_many {
                 break;
             }
             self.withdrawals.pop_front();
-            self.withdrawal_bytes -= TOMBSTONE;
+            self.withdrawal_bytes -= bytes as usize;
             let peer = self.slots.get_mut(slot as usize).and_then(|slot| slot.peer.as_mut());
             let Some(rib) =
                 peer.filter(|peer| peer.life.number == life).and_then(|peer| peer.ribs.get_mut(rib as usize))
             else {
                 continue;
             };
-            if rib.forget(route, changed, &mut self.attributes) {
-                rib.forgotten = rib.forgotten.max(changed);
-            }
+            rib.forget(route, changed, &mut self.attributes);
+            self.trouble.overflowed += std::mem::take(&mut rib.overflowed);
         }
     }
 }

@@ -6,6 +6,7 @@ mod cases;
 mod end_of_rib;
 mod lives;
 mod owners;
+mod readings;
 mod replica;
 mod world;
 
@@ -123,7 +124,7 @@ fn a_message_is_no_longer_than_its_peer_may_send() {
     let mut input = feed.input("frr");
     append(&mut input, &[world::up(2, 1)]);
     for second in 0..20u8 {
-        let routes = (0..250).map(|last| [24, 10, second, last]).collect::<Vec<_>>().concat();
+        let routes = (0..251).map(|last| [24, 10, second, last]).collect::<Vec<_>>().concat();
         let body = [&[0, 0, 0, 18, 0x40, 1, 1, 0, 0x40, 2, 4, 2, 1, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1][..], &routes]
             .concat();
         let flags_2_byte_as = 0x20;
@@ -133,7 +134,7 @@ fn a_message_is_no_longer_than_its_peer_may_send() {
     }
     let told = dump(&feed);
     let lengths: Vec<_> = frames(&told).map(|frame| frame.unwrap().bytes().len() - 48).collect();
-    assert_eq!(feed.stats().routes, 5000);
+    assert_eq!(feed.stats().routes, 5020);
     assert!(lengths.iter().all(|length| *length <= 4096) && lengths.len() <= 8, "{lengths:?}");
 }
 
@@ -257,7 +258,7 @@ fn a_station_that_was_too_slow_is_told_what_changed_and_nothing_twice() {
 fn withdrawals_are_kept_for_who_needs_them_and_forgotten_then() {
     let feed = Feed::new(1000, 100_000);
     let mut input = feed.input("frr");
-    append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..100)]);
+    append(&mut input, &[world::up(2, 1), announce(2, 1, 1, [0]), announce(2, 1, 1, 0..100)]);
     append(&mut input, &[withdraw(2, 0..50)]);
     assert_eq!(feed.stats().withdrawals, 0, "nobody is there");
     let mut follower = following(&feed);
@@ -273,13 +274,13 @@ fn withdrawals_are_kept_for_who_needs_them_and_forgotten_then() {
 fn a_station_whose_withdrawals_were_too_many_is_told_its_peer_anew_and_the_others_are_left_alone() {
     let feed = Feed::new(1000, 500);
     let mut input = feed.input("frr");
-    append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..100), world::up(0, 1), announce(0, 1, 1, 0..2)]);
+    append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..101), world::up(0, 1), announce(0, 1, 1, 0..2)]);
     let mut follower = following(&feed);
     append(&mut input, &[withdraw(2, 0..50)]);
     (0..50).for_each(|time| append(&mut input, &[announce(0, 1, time, [9])]));
     let told = bytes_of(&take_all(&mut follower));
     let up = world::up(2, 1);
-    let expected = [down_of(&up), up, announce(2, 1, 1, 50..100), announce(0, 1, 49, [9])].concat();
+    let expected = [down_of(&up), up, announce(2, 1, 1, 50..101), announce(0, 1, 49, [9])].concat();
     assert_eq!(told, expected);
 }
 

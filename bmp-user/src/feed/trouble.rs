@@ -11,6 +11,8 @@ pub struct Trouble {
     pub unannounced: u64,
     /// UPDATEs whose routes cannot be told apart. Where the fields of the routes are found, they are kept whole.
     pub malformed: u64,
+    /// UPDATEs with path identifiers where others of the RIB have none, or the reverse. The fields of their routes are kept whole.
+    pub mixed_path_ids: u64,
     /// UPDATEs with malformed attributes (RFC 7606). Their routes are stored with the attributes as they came.
     pub malformed_attributes: u64,
     /// UPDATEs whose AS_PATH has AS numbers of another size than the A flag says. Their routes are stored as they came.
@@ -19,13 +21,15 @@ pub struct Trouble {
     pub incomplete: u64,
     /// UPDATEs with routes of a family whose NLRI have a form that is not known.
     pub unknown_family: u64,
+    /// Fields of routes that were dropped, because too many are kept whole: a station that comes late is not told of them.
+    pub overflowed: u64,
 }
 
 impl Trouble {
     /// How many messages are errors of the input. An unknown family, a missing attribute and a peer without a Peer Up are none: a router may have
     /// them.
     pub fn errors(&self) -> u64 {
-        self.malformed + self.malformed_attributes + self.as_size
+        self.malformed + self.mixed_path_ids + self.malformed_attributes + self.as_size + self.overflowed
     }
 
     /// Counts what is wrong with the attributes of an UPDATE, which was read with AS numbers of `as_size` bytes. `internal` is true for a peer of the
@@ -43,10 +47,12 @@ impl Trouble {
     pub(super) fn add(&mut self, more: Self) {
         self.unannounced += more.unannounced;
         self.malformed += more.malformed;
+        self.mixed_path_ids += more.mixed_path_ids;
         self.malformed_attributes += more.malformed_attributes;
         self.as_size += more.as_size;
         self.incomplete += more.incomplete;
         self.unknown_family += more.unknown_family;
+        self.overflowed += more.overflowed;
     }
 }
 
@@ -58,10 +64,12 @@ impl Sub for Trouble {
         Self {
             unannounced: self.unannounced - before.unannounced,
             malformed: self.malformed - before.malformed,
+            mixed_path_ids: self.mixed_path_ids - before.mixed_path_ids,
             malformed_attributes: self.malformed_attributes - before.malformed_attributes,
             as_size: self.as_size - before.as_size,
             incomplete: self.incomplete - before.incomplete,
             unknown_family: self.unknown_family - before.unknown_family,
+            overflowed: self.overflowed - before.overflowed,
         }
     }
 }

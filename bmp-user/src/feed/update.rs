@@ -1,19 +1,22 @@
 //! What one UPDATE does to the RIBs of its peer.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
 use super::{
     attributes::Attributes,
     blocks::NONE,
-    peers::{Incarnation, Latest, negotiated},
-    rib::{Common, EndOfRib, Outcome, Rib, TOMBSTONE, Time, View},
+    peers::{ConnectionId, Incarnation, Latest, Negotiated, negotiated},
+    rib::{Common, EndOfRib, Outcome, Rib, Time, View},
     state::Withdrawal,
     trouble::Trouble,
 };
 use crate::wire::{
-    bgp::{Family, Form, nlri},
+    bgp::{Family, Fit, Form, Reading, nlri},
     bmp::PeerHeader,
 };
 
@@ -24,6 +27,9 @@ pub(super) struct Hand<'a> {
     pub(super) more_ups: &'a [Latest],
     /// How many frames there were, with this one.
     pub(super) heard: u64,
+    /// Connections whose OPENs say for certain how NLRI are written, and the one that this came by.
+    pub(super) trusted: &'a HashSet<ConnectionId>,
+    pub(super) connection: ConnectionId,
     pub(super) slot: u32,
     pub(super) view: View,
     pub(super) header: PeerHeader,
@@ -50,7 +56,7 @@ impl Hand<'_> {
         };
     }
 
-    /// The RIB of a family: its place, made if there is none and if `make` says so. `None` if its routes cannot be told from one another.
+    /// The RIB of a family: its place, made if there is none and if `make` says so. `None` if the peer has too many of unknown families.
     fn rib(&mut self, family: Family, make: bool) -> Option<usize> {
         self.saw(family);
         let found = self.ribs.iter_mut().enumerate().find(|(_, rib)| rib.family == family && rib.view == self.view);
@@ -61,13 +67,17 @@ impl Hand<'_> {
         if !make {
             return None;
         }
-        let Some(form) = Form::of(family) else {
+        if Form::of(family).is_none() && self.ribs.iter().filter(|rib| rib.form == Form::Whole).count() >= MOST_UNKNOWN
+        {
             self.trouble.unknown_family += 1;
+            self.trouble.overflowed += 1;
             return None;
-        };
-        let ups = self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame));
-        let (path_ids, max_message) = negotiated(ups, self.view, family);
-        let mut rib = Rib::new(self.view, family, form, path_ids, self.header, max_message, self.hasher.clone());
+        }
+        let opens = self.opens(family);
+        let mut rib = Rib::new(self.view, family, opens, self.life.up.is_some(), self.header, self.hasher.clone());
+        if self.trusted.contains(&self.connection) {
+            rib.trust();
+        }
         rib.heard = self.heard;
         self.ribs.push(rib);
         Some(self.ribs.len() - 1)
@@ -83,23 +93,63 @@ impl Hand<'_> {
         Some(number)
     }
 
-    /// Whether every NLRI is what it should be. If not, nothing of them is stored.
-    fn is_well_formed(&mut self, number: usize, items: &[u8]) -> bool {
+    /// What the OPENs say of the RIB of a family.
+    fn opens(&self, family: Family) -> Negotiated {
+        let ups = self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame));
+        negotiated(ups, self.view, family)
+    }
+
+    /// Whether NLRI can be told apart. If not, the field that they are is kept whole.
+    #[inline]
+    fn can_split(&mut self, number: usize, items: &[u8], withdrawn: bool) -> bool {
         let rib = &self.ribs[number];
-        let good = nlri(rib.form, rib.path_ids, items).all(|item| item.is_ok());
-        self.trouble.malformed += u64::from(!good);
-        self.news |= !good;
-        good
+        let reading = if withdrawn { rib.reading().withdrawn() } else { rib.reading() };
+        (rib.is_decided() && reading.is_likely(items)) || self.looks_closer(number, items, withdrawn)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn looks_closer(&mut self, number: usize, items: &[u8], withdrawn: bool) -> bool {
+        let of = |reading: Reading| if withdrawn { reading.withdrawn() } else { reading };
+        let rib = &self.ribs[number];
+        let reading = rib.reading();
+        if reading.form == Form::Whole {
+            self.trouble.unknown_family += 1;
+            return false;
+        }
+        if rib.is_decided() {
+            let other = Reading { path_ids: !reading.path_ids, ..reading };
+            let fits = (of(reading).fit(items), of(other).fit(items));
+            match fits {
+                (Fit::Uneven, Fit::Uneven) => self.trouble.malformed += 1,
+                (Fit::Uneven, _) | (Fit::Odd, Fit::Good) => self.trouble.mixed_path_ids += 1,
+                _ => return true,
+            }
+            return false;
+        }
+        let opens = self.opens(rib.family);
+        let likeliest = Reading::of(rib.family, opens.path_ids, opens.stack);
+        let (fit, decided) = self.ribs[number].learn(items, withdrawn, likeliest);
+        self.trouble.malformed += u64::from(fit == Fit::Uneven);
+        let Some(decided) = decided else { return false };
+        for (route, changed) in self.ribs[number].convert(decided, self.attributes) {
+            self.keep_withdrawal(number, route, changed);
+        }
+        of(decided).is_even(items)
     }
 
     pub(super) fn withdraw(&mut self, family: Family, items: &[u8]) {
-        let Some(number) = self.rib(family, false) else { return };
-        if !self.is_well_formed(number, items) {
+        let Some(number) = self.rib(family, false).filter(|_| !items.is_empty()) else { return };
+        let Self { time, header: PeerHeader { flags, .. }, changed, .. } = *self;
+        if !self.can_split(number, items, true) {
+            let outcome = self.ribs[number].withdraw_whole(items, time, flags, changed, self.attributes);
+            self.news = true;
+            self.keep(number, outcome);
             return;
         }
-        let rib = &self.ribs[number];
-        for item in nlri(rib.form, rib.path_ids, items).flatten() {
-            let outcome = self.ribs[number].withdraw(item, self.time, self.header.flags, self.changed, self.attributes);
+        let reading = self.ribs[number].reading().withdrawn();
+        for item in nlri(reading.form, reading.path_ids, items).flatten() {
+            let outcome = self.ribs[number].withdraw(item, time, flags, changed, self.attributes);
             self.keep(number, outcome);
         }
     }
@@ -110,24 +160,37 @@ impl Hand<'_> {
             Outcome::Changed => self.news = true,
             Outcome::Withdrawn(route) => {
                 self.news = true;
-                *self.withdrawal_bytes += TOMBSTONE;
-                let (life, changed) = (self.life.number, self.changed);
-                self.withdrawals.push_back(Withdrawal { slot: self.slot, rib: number as u32, route, life, changed });
+                self.keep_withdrawal(number, route, self.changed);
             }
         }
+    }
+
+    fn keep_withdrawal(&mut self, number: usize, route: u32, changed: u64) {
+        let withdrawal = Withdrawal::of(&self.ribs[number], route, (self.slot, number), self.life.number, changed);
+        *self.withdrawal_bytes += withdrawal.bytes as usize;
+        self.withdrawals.push_back(withdrawal);
     }
 
     /// Announces routes with a set that has one use for them, which is given back.
     pub(super) fn announce(&mut self, family: Family, items: &[u8], set: u32) {
         debug_assert_ne!(set, NONE);
-        if let Some(number) = self.rib(family, true).filter(|number| self.is_well_formed(*number, items)) {
-            let common = Common { attributes: set, time: self.time, flags: self.header.flags };
-            let Self { ribs, changed, again, attributes, news, .. } = self;
+        if let Some(number) = self.rib(family, true).filter(|_| !items.is_empty()) {
+            let common = Common { attributes: set, time: self.time, flags: self.header.flags, whole: false };
+            let can_split = self.can_split(number, items, false);
+            let Self { ribs, changed, again, attributes, news, trouble, .. } = self;
+            let rib = &mut ribs[number];
             // An announcement leaves no withdrawal to be kept.
-            ribs[number].announce(items, common, *changed, *again, attributes, |outcome| {
-                *news |= outcome != Outcome::Same;
-            });
+            if can_split {
+                rib.announce(items, common, *changed, *again, attributes, |outcome| *news |= outcome != Outcome::Same);
+            } else {
+                rib.announce_whole(items, common, *changed, attributes);
+                *news = true;
+            }
+            trouble.overflowed += std::mem::take(&mut rib.overflowed);
         }
         self.attributes.release(set);
     }
 }
+
+/// RIBs of unknown families of one peer, at most.
+const MOST_UNKNOWN: usize = 64;

@@ -37,7 +37,7 @@ impl Rib {
         Mark(mark)
     }
 
-    fn link_mark(&mut self, mark: u32, before: u32, after: u32) {
+    pub(super) fn link_mark(&mut self, mark: u32, before: u32, after: u32) {
         let route = self.routes.get_mut(mark);
         (route.before, route.after) = (before, after);
         match before {

@@ -3,9 +3,7 @@
 use bytes::BytesMut;
 
 use super::{super::*, append, bytes_of, dump, following, take_all, world};
-use crate::wire::{
-    bmp::{PeerHeader, build, frames, peer_flags, samples},
-};
+use crate::wire::bmp::{PeerHeader, build, frames, peer_flags, samples};
 
 const ORIGIN: [u8; 4] = [0x40, 1, 1, 0];
 const NEXT_HOP: [u8; 7] = [0x40, 3, 4, 192, 0, 2, 1];

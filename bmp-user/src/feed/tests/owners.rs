@@ -73,11 +73,11 @@ fn what_comes_before_a_claim_is_told_and_the_rest_when_it_is_decided() {
 fn a_claim_on_a_connection_that_is_gone_is_good_and_with_hold_only_differences_are_told() {
     let feed = Feed::default();
     let end = world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST);
-    let mut withdrawn = withdraw(2, 4..10);
+    let mut withdrawn = withdraw(2, 4..11);
     withdrawn[40..48].fill(0);
     for hold in [true, false] {
         let mut older = feed.input("frr");
-        append(&mut older, &[world::up(2, 1), announce(2, 1, 1, 0..10), end.clone()]);
+        append(&mut older, &[world::up(2, 1), announce(2, 1, 1, 0..11), end.clone()]);
         let mut follower = following(&feed);
         let mut newer = feed.input("frr");
         let said = [world::up_at(2, 1, 0, 9), announce(2, 1, 7, 0..4), end.clone()];

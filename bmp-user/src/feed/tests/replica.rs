@@ -26,12 +26,37 @@ const CONNECTIONS: [(&str, &[u8]); 4] = [
 
 #[derive(Clone, Debug)]
 enum Said {
-    Up { peer: usize, port: u16, view: usize, time: u32 },
-    Down { peer: usize, code: u16 },
-    Routes { peer: usize, view: usize, time: u32, set: u8, parts: Vec<(usize, Vec<Route>, Vec<Route>)> },
-    EndOfRib { peer: usize, view: usize, family: usize },
-    Statistics { peer: usize, value: u32 },
-    Mirrored { peer: usize },
+    Up {
+        peer: usize,
+        port: u16,
+        view: usize,
+        time: u32,
+    },
+    Down {
+        peer: usize,
+        code: u16,
+    },
+    Routes {
+        peer: usize,
+        view: usize,
+        time: u32,
+        set: u8,
+        parts: Vec<(usize, Vec<Route>, Vec<Route>)>,
+        /// With path identifiers where others of the peer have none, or the reverse.
+        otherwise: bool,
+    },
+    EndOfRib {
+        peer: usize,
+        view: usize,
+        family: usize,
+    },
+    Statistics {
+        peer: usize,
+        value: u32,
+    },
+    Mirrored {
+        peer: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -90,18 +115,19 @@ fn said() -> impl Strategy<Value = Said> {
     let routes = || prop::collection::vec(route(), 0..6);
     let view = || 0..VIEWS.len();
     // Now and then a malformed one.
-    let set = prop_oneof![12 => 0u8..4, 1 => Just(world::MALFORMED_SET)];
+    let set = prop_oneof![12 => 0u8..4, 1 => world::MALFORMED_SET..world::SETS];
     let parts = prop_oneof![
-        3 => (0usize..4, routes(), routes()).prop_map(|part| vec![part]),
-        1 => (1usize..4, routes(), routes(), routes(), routes())
+        3 => (0usize..5, routes(), routes()).prop_map(|part| vec![part]),
+        1 => (1usize..5, routes(), routes(), routes(), routes())
             .prop_map(|(family, a, b, c, d)| vec![(0, a, b), (family, c, d)]),
     ];
     prop_oneof![
         3 => (0usize..4, 0u16..3, view(), 0u32..3).prop_map(|(peer, port, view, time)| Said::Up { peer, port, view, time }),
         1 => (0usize..4, 0u16..3).prop_map(|(peer, code)| Said::Down { peer, code }),
-        12 => (0usize..4, view(), 0u32..3, set, parts)
-            .prop_map(|(peer, view, time, set, parts)| Said::Routes { peer, view, time, set, parts }),
-        1 => (0usize..4, view(), 0usize..4).prop_map(|(peer, view, family)| Said::EndOfRib { peer, view, family }),
+        12 => (0usize..4, view(), 0u32..3, set, parts, prop::bool::weighted(0.05)).prop_map(
+            |(peer, view, time, set, parts, otherwise)| Said::Routes { peer, view, time, set, parts, otherwise }
+        ),
+        1 => (0usize..4, view(), 0usize..5).prop_map(|(peer, view, family)| Said::EndOfRib { peer, view, family }),
         1 => (0usize..4, 0u32..9).prop_map(|(peer, value)| Said::Statistics { peer, value }),
         1 => (0usize..4).prop_map(|peer| Said::Mirrored { peer }),
     ]
@@ -183,6 +209,21 @@ fn key_of(peer: u8) -> u8 {
     if peer == LOOK_ALIKE_PEER { 0 } else { peer }
 }
 
+type Stale = BTreeSet<(View, Family, world::Name)>;
+
+/// Whether what a station knows of a peer is so. A RIB with fields that are kept whole loses what is stale as soon as its peer is back, others later.
+fn agrees(found: &Peer, expected: &Peer, stale: &Stale) -> bool {
+    let none = BTreeMap::new();
+    let rib = |peer: &Peer, rib: &(View, Family)| peer.ribs.get(rib).unwrap_or(&none).clone();
+    (&found.ups, &found.ends, &found.statistics) == (&expected.ups, &expected.ends, &expected.statistics)
+        && found.ribs.keys().chain(expected.ribs.keys()).all(|at| {
+            let (found, expected) = (rib(found, at), rib(expected, at));
+            let is_stale = |name: &world::Name| stale.contains(&(at.0, at.1, *name));
+            found.iter().all(|(name, said)| expected.get(name) == Some(said))
+                && expected.keys().all(|name| found.contains_key(name) || is_stale(name))
+        })
+}
+
 #[derive(Clone, Default)]
 struct Known {
     peer: Peer,
@@ -192,16 +233,31 @@ struct Known {
     /// It came back, after the connection of this number went away.
     back: Option<u64>,
     /// What it has not said again since.
-    stale: BTreeSet<(View, Family, world::Name)>,
+    stale: Stale,
+    /// What was stale already when it went away once more.
+    long_stale: Stale,
     /// RIBs that had a route, or End-of-RIB.
     made: BTreeSet<(View, Family)>,
+    /// RIBs that had routes which are written otherwise than the others.
+    mixed: BTreeSet<(View, Family)>,
 }
 
 impl Known {
     fn set_stale(&mut self) {
+        self.long_stale.append(&mut self.stale);
         let ribs = self.peer.ribs.iter();
         self.stale =
             ribs.flat_map(|((view, family), routes)| routes.keys().map(|name| (*view, *family, *name))).collect();
+    }
+
+    /// It says something of a route.
+    fn says(&mut self, route: &(View, Family, world::Name)) {
+        self.stale.remove(route);
+        self.long_stale.remove(route);
+    }
+
+    fn all_stale(&self) -> Stale {
+        self.stale.union(&self.long_stale).copied().collect()
     }
 
     fn comes_back(&mut self, connection: u64) {
@@ -215,6 +271,7 @@ impl Known {
     fn sweep(&mut self, swept: impl Fn(View, Family) -> bool) {
         for (view, family, name) in self.stale.extract_if(.., |(view, family, _)| swept(*view, *family)) {
             self.peer.ribs.entry((view, family)).or_default().remove(&name);
+            self.long_stale.remove(&(view, family, name));
         }
     }
 }
@@ -329,32 +386,37 @@ impl Truth {
                 }
                 world::down(peer, *code)
             }
-            Said::Routes { view, time, set, parts, .. } => {
+            Said::Routes { view, time, set, parts, otherwise, .. } => {
                 let view = view_of_peer(peer, *view);
-                let path = |route: &Route| if peer == world::ADD_PATH_PEER { route.path } else { 0 };
                 let mut update = Vec::new();
                 for (family, withdrawn, announced) in parts {
                     let family = FAMILIES[*family];
+                    let name = |route: &Route| world::name(peer, family, *route, *otherwise);
+                    // Nobody says a route twice in one UPDATE.
+                    let once = |routes: &[Route]| -> Vec<Route> {
+                        let by_name: BTreeMap<_, _> = routes.iter().map(|route| (name(route), *route)).collect();
+                        by_name.into_values().collect()
+                    };
+                    let (withdrawn, announced) = (once(withdrawn), once(announced));
+                    withdrawn.iter().chain(&announced).for_each(|route| known.says(&(view, family, name(route))));
                     let routes = known.peer.ribs.entry((view, family)).or_default();
-                    for route in withdrawn {
-                        routes.remove(&(route.prefix, path(route)));
-                        known.stale.remove(&(view, family, (route.prefix, path(route))));
-                    }
+                    withdrawn.iter().for_each(|route| drop(routes.remove(&name(route))));
                     if !announced.is_empty() {
                         known.made.insert((view, family));
                     }
-                    for route in announced {
-                        known.stale.remove(&(view, family, (route.prefix, path(route))));
-                        routes.insert((route.prefix, path(route)), world::said(*set, family, route.variant));
+                    if *otherwise {
+                        known.mixed.insert((view, family));
                     }
-                    let (withdrawn, announced) = (withdrawn.clone(), announced.clone());
+                    for route in &announced {
+                        routes.insert(name(route), world::said(*set, family, route.variant));
+                    }
                     update.push(Part { family, withdrawn, announced });
                 }
                 if update.iter().all(|part| part.withdrawn.is_empty() && part.announced.is_empty()) {
                     known.peer.ends.insert((view, Family::IPV4_UNICAST));
                     known.sweep(|its, family| (its, family) == (view, Family::IPV4_UNICAST));
                 }
-                world::update(peer, view, *time, *set, &update)
+                world::update_otherwise(peer, view, *time, *set, &update, *otherwise)
             }
             Said::EndOfRib { view, family, .. } => {
                 let (view, family) = (view_of_peer(peer, *view), FAMILIES[*family]);
@@ -410,18 +472,28 @@ impl Truth {
     }
 
     /// What a station with a selection may know of a peer: of which input is its own choice.
-    fn candidates(&self, selection: usize, number: u8) -> Vec<Peer> {
+    fn candidates(&self, selection: usize, number: u8) -> Vec<(Peer, Stale)> {
         let of = |input: &'static str| {
-            let Known { peer, .. } = self.peers.get(&(input, number))?;
+            let known = self.peers.get(&(input, number))?;
             if !selects(selection, input, number, None) {
                 return None;
             }
-            let mut peer = peer.clone();
+            let mut peer = known.peer.clone();
             peer.ribs.retain(|rib, _| selects(selection, input, number, Some(*rib)));
             peer.ends.retain(|rib| selects(selection, input, number, Some(*rib)));
-            Some(peer.tidy())
+            Some((peer, known.all_stale()))
         };
         ["frr", "gobgp"].into_iter().filter_map(of).collect()
+    }
+
+    /// How many routes the feed has to count in a RIB; `None` if what it counts are fields, or may be fewer.
+    fn routes(&self, input: &str, number: u8, rib: &RibRoutes) -> Option<usize> {
+        let known =
+            self.peers.iter().find(|((its, peer), _)| (*its, *peer) == (input, number)).map(|(_, known)| known)?;
+        let at = (rib.view, rib.family);
+        let counts =
+            rib.is_decided && !known.mixed.contains(&at) && !known.all_stale().iter().any(|(v, f, _)| (*v, *f) == at);
+        counts.then(|| known.peer.ribs.get(&at).map_or(0, BTreeMap::len))
     }
 }
 
@@ -470,13 +542,17 @@ fn check(stations: &mut [Station], truth: &Truth) {
             // Who was told only that there is a peer that is never announced was told nothing.
             let known = known.filter(|known| peer != UNANNOUNCED_PEER || *known != Peer::default());
             let mut candidates = truth.candidates(station.selection, peer);
-            candidates.retain(|known| peer != UNANNOUNCED_PEER || *known != Peer::default());
+            candidates.retain(|(known, _)| peer != UNANNOUNCED_PEER || known.clone().tidy() != Peer::default());
+            let agrees = |known: &Peer| candidates.iter().any(|(expected, stale)| agrees(known, expected, stale));
             assert!(
-                known.as_ref().map_or(candidates.is_empty(), |known| candidates.contains(known)),
+                match &known {
+                    Some(known) => agrees(known),
+                    None => candidates.is_empty() || (peer == UNANNOUNCED_PEER && agrees(&Peer::default())),
+                },
                 "station {number} (selection {}) knows of peer {peer}:\n{:?}\nand should:\n{:?}",
                 station.selection,
                 known.iter().map(Peer::summary).collect::<Vec<_>>(),
-                candidates.iter().map(Peer::summary).collect::<Vec<_>>(),
+                candidates.iter().map(|(known, _)| known.summary()).collect::<Vec<_>>(),
             );
         }
     }
@@ -582,8 +658,13 @@ proptest! {
             }
         }
         check(&mut stations, &truth);
-        let routes: usize = truth.peers.values().flat_map(|known| known.peer.ribs.values()).map(BTreeMap::len).sum();
-        prop_assert_eq!(feed.stats().routes, routes);
+        for peer in feed.peers() {
+            for rib in peer.ribs() {
+                if let Some(routes) = truth.routes(peer.input(), world::peer_number(peer.header()), rib) {
+                    prop_assert_eq!(rib.routes, routes, "{:?}", rib);
+                }
+            }
+        }
         drop(inputs);
         drop(lost);
         drop(held);

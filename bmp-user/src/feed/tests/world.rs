@@ -10,16 +10,21 @@ use crate::{
     wire::{
         bgp::{Family, Form, HEADER, Update, attributes, nlri},
         bmp::{
-            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, PeerUp, frames, samples,
+            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, PeerUp, frames,
+            peer_flags, samples,
         },
     },
 };
 
-pub(super) const FAMILIES: [Family; 4] =
-    [Family::IPV4_UNICAST, Family::IPV6_UNICAST, Family::VPNV4, Family::L2VPN_EVPN];
+pub(super) const FAMILIES: [Family; 5] =
+    [Family::IPV4_UNICAST, Family::IPV6_UNICAST, Family::VPNV4, Family::L2VPN_EVPN, UNKNOWN];
+/// A family whose form the feed does not know, and stations do.
+pub(super) const UNKNOWN: Family = Family::new(99, 99);
 pub(super) const VIEWS: [View; 4] = [View::AdjRibInPre, View::AdjRibInPost, View::AdjRibOutPost, View::AdjRibOutPre];
 /// The peer whose routes have path identifiers.
 pub(super) const ADD_PATH_PEER: u8 = 1;
+/// The port of sessions whose OPENs say the opposite.
+pub(super) const LYING_PORT: u16 = 2;
 /// A Loc-RIB peer.
 pub(super) const LOC_RIB_PEER: u8 = 3;
 /// The peer that is never announced.
@@ -30,6 +35,12 @@ pub(super) const LOOK_ALIKE_PEER: u8 = 6;
 const TABLES: [&[u8]; 2] = [b"inet.0", b"inet6.0"];
 /// The set of attributes that is malformed. Routes are kept with it all the same.
 pub(super) const MALFORMED_SET: u8 = 4;
+/// The set whose AS path has AS numbers of two octets, of which the A flag says nothing.
+const SHORT_PATH_SET: u8 = 5;
+/// The set whose AS path has AS numbers of four octets where the A flag says two.
+const WRONG_FLAG_SET: u8 = 6;
+/// How many sets there are.
+pub(super) const SETS: u8 = 7;
 /// There is no such origin (RFC 7606 §7.1).
 const NO_ORIGIN: u8 = 9;
 
@@ -66,7 +77,7 @@ pub(super) fn header(peer: u8, view: View, time: u32) -> Vec<u8> {
 }
 
 /// The number of the peer that a frame is about.
-fn peer_number(header: &PeerHeader) -> u8 {
+pub(super) fn peer_number(header: &PeerHeader) -> u8 {
     if header.key.peer_type == PeerType::LOC_RIB { LOC_RIB_PEER } else { header.bgp_id.octets()[3] }
 }
 
@@ -82,7 +93,7 @@ pub(super) fn up_of_view(peer: u8, port: u16, view: usize) -> Vec<u8> {
 /// The same, with a time of its own.
 pub(super) fn up_at(peer: u8, port: u16, view: usize, time: u32) -> Vec<u8> {
     let header = header(peer, view_of_peer(peer, view), time);
-    if peer != ADD_PATH_PEER {
+    if (peer == ADD_PATH_PEER) == (port == LYING_PORT) {
         let table = TABLES.get(view).filter(|_| peer == LOC_RIB_PEER).map(|name| (3, *name));
         return samples::peer_up_of(&header, port, table.as_slice());
     }
@@ -129,9 +140,12 @@ pub(super) fn mirrored(peer: u8) -> Vec<u8> {
 }
 
 /// An NLRI. `withdrawn` is how a withdrawal writes it.
-fn item(peer: u8, family: Family, route: Route, withdrawn: bool) -> Vec<u8> {
+fn item(path_ids: bool, family: Family, route: Route, withdrawn: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    if peer == ADD_PATH_PEER {
+    if family == UNKNOWN {
+        return vec![2, route.prefix, if withdrawn { 0 } else { route.variant }];
+    }
+    if path_ids {
         out.put_u32(route.path.into());
     }
     match family {
@@ -161,7 +175,10 @@ fn item(peer: u8, family: Family, route: Route, withdrawn: bool) -> Vec<u8> {
 /// The attributes of a set, without those that carry routes.
 fn set(number: u8) -> Vec<u8> {
     let origin = if number == MALFORMED_SET { NO_ORIGIN } else { 0 };
-    let mut out = vec![0x40, 1, 1, origin, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1];
+    let path: &[u8] = if number == SHORT_PATH_SET { &[4, 2, 1, 0xfd, 0xe9] } else { &[6, 2, 1, 0, 0, 0xfd, 0xe9] };
+    let mut out = vec![0x40, 1, 1, origin, 0x40, 2];
+    out.extend(path);
+    out.extend([0x40, 3, 4, 192, 0, 2, 1]);
     out.extend([0xc0, 8, 4, 0, 1, 0, number]);
     // One that nobody knows, in part with an extended length, and large in one of the sets.
     out.extend([0xd0, 99, if number == 3 { 4 } else { 0 }, 2]);
@@ -177,11 +194,56 @@ pub(super) struct Part {
     pub(super) announced: Vec<Route>,
 }
 
+/// Whether a peer's NLRI of a family have path identifiers. `otherwise` is true for what is written as the others are not.
+pub(super) fn has_path_ids(peer: u8, family: Family, otherwise: bool) -> bool {
+    (peer == ADD_PATH_PEER) != (otherwise && family != Family::IPV4_UNICAST)
+}
+
+/// The name of a route of a peer. One that is written otherwise is another route.
+pub(super) fn name(peer: u8, family: Family, route: Route, otherwise: bool) -> Name {
+    let otherwise = otherwise && family != Family::IPV4_UNICAST;
+    let path = match (family == UNKNOWN, has_path_ids(peer, family, otherwise)) {
+        (true, _) => 0,
+        (false, false) => {
+            if otherwise {
+                PLAIN
+            } else {
+                0
+            }
+        }
+        (false, true) => {
+            if otherwise {
+                route.path + NUMBERED
+            } else {
+                route.path
+            }
+        }
+    };
+    (route.prefix, path)
+}
+
+/// What stands for the path of a route without path identifier where others have one.
+const PLAIN: u8 = 9;
+/// What is added to the path of a route with path identifier where others have none.
+const NUMBERED: u8 = 20;
+
 /// A Route Monitoring message with IPv4 unicast routes, routes of one other family, or both.
 pub(super) fn update(peer: u8, view: View, time: u32, number: u8, parts: &[Part]) -> Vec<u8> {
+    update_otherwise(peer, view, time, number, parts, false)
+}
+
+/// The same, with path identifiers where others of the peer have none, or the reverse; but for IPv4 unicast, of which that is not always to be seen.
+pub(super) fn update_otherwise(
+    peer: u8,
+    view: View,
+    time: u32,
+    number: u8,
+    parts: &[Part],
+    otherwise: bool,
+) -> Vec<u8> {
     let (mut withdrawn, mut announced, mut reach, mut unreach) = (vec![], vec![], vec![], vec![]);
     let items = |family, routes: &[Route], gone| -> Vec<u8> {
-        routes.iter().flat_map(|route| item(peer, family, *route, gone)).collect()
+        routes.iter().flat_map(|route| item(has_path_ids(peer, family, otherwise), family, *route, gone)).collect()
     };
     for Part { family, withdrawn: gone, announced: new } in parts {
         let (gone, new) = (items(*family, gone, true), items(*family, new, false));
@@ -207,7 +269,8 @@ pub(super) fn update(peer: u8, view: View, time: u32, number: u8, parts: &[Part]
         }
     }
     let mut attributes = unreach;
-    if !announced.is_empty() || !reach.is_empty() {
+    let has_attributes = !announced.is_empty() || !reach.is_empty();
+    if has_attributes {
         attributes.extend(reach);
         attributes.extend(set(number));
     }
@@ -218,6 +281,9 @@ pub(super) fn update(peer: u8, view: View, time: u32, number: u8, parts: &[Part]
     body.extend(attributes);
     body.extend(announced);
     let mut message = header(peer, view, time);
+    if number == WRONG_FLAG_SET && has_attributes {
+        message[1] |= peer_flags::TWO_BYTE_AS;
+    }
     message.extend(samples::bgp(2, &body));
     samples::frame(0, &message)
 }
@@ -253,7 +319,7 @@ impl Peer {
         for ((view, family), routes) in &self.ribs {
             text += &format!("; {view:?} {family}:");
             for ((prefix, path), (attributes, variant)) in routes {
-                let set = attributes.last().map(|last| last.2[0]);
+                let set = attributes.iter().rev().nth(1).map(|last| last.2[0]);
                 text += &format!(" {prefix}/{path}={set:?}/{variant}");
             }
         }
@@ -305,7 +371,13 @@ pub(super) fn said(number: u8, family: Family, variant: u8) -> Said {
         value.extend([family.safi, 4, 192, 0, 2, 9, 0]);
         all.insert(0, (0x80, 14, value));
     }
-    (all, if [Family::VPNV4, Family::L2VPN_EVPN].contains(&family) { variant } else { 0 })
+    all.push(flag(number == WRONG_FLAG_SET));
+    (all, if [Family::VPNV4, Family::L2VPN_EVPN, UNKNOWN].contains(&family) { variant } else { 0 })
+}
+
+/// The A flag, as if it were an attribute: the bytes of a path mean something else with it.
+fn flag(two_byte: bool) -> (u8, u8, Vec<u8>) {
+    (0, 0, vec![two_byte.into()])
 }
 
 fn attributes_of(bytes: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
@@ -371,7 +443,8 @@ impl Reader {
 
     fn routes(&mut self, number: u8, frame: &Frame<'_>) {
         let header = PeerHeader::of(frame).unwrap();
-        let view = match (header.key.peer_type, header.flags) {
+        let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
+        let view = match (header.key.peer_type, header.flags & !peer_flags::TWO_BYTE_AS) {
             (PeerType::LOC_RIB, _) => View::LocRib,
             (_, 0) => View::AdjRibInPre,
             (_, 0x40) => View::AdjRibInPost,
@@ -403,6 +476,7 @@ impl Reader {
                     value.truncate(value.len() - in_reach);
                 }
             }
+            all.push(flag(two_byte));
             let routes = peer.ribs.entry((view, family)).or_default();
             for (name, variant) in names(number, family, items) {
                 routes.insert(name, (all.clone(), variant));
@@ -411,17 +485,23 @@ impl Reader {
     }
 }
 
-/// The routes in some NLRI, with their variants.
+/// The routes in some NLRI, with their variants. A station knows what the daemon writes, whatever the OPENs say.
 fn names(peer: u8, family: Family, items: &[u8]) -> Vec<(Name, u8)> {
-    let path_ids = peer == ADD_PATH_PEER;
+    if family == UNKNOWN {
+        return items.as_chunks::<3>().0.iter().map(|&[_, prefix, variant]| ((prefix, 0), variant)).collect();
+    }
+    // No other NLRI but one with a path identifier begins with zero.
+    let usual = has_path_ids(peer, family, false);
+    let path_ids = if family == Family::IPV4_UNICAST { usual } else { items.first() == Some(&0) };
     let form = Form::of(family).unwrap();
     let read = |item: &[u8]| {
         let (path, rest) = if path_ids { (item[3], &item[4..]) } else { (0, item) };
-        match family {
-            Family::VPNV4 => ((*rest.last().unwrap(), path), rest[2]),
-            Family::L2VPN_EVPN => ((rest[30], path), rest[10]),
-            _ => ((*rest.last().unwrap(), path), 0),
-        }
+        let (prefix, variant) = match family {
+            Family::VPNV4 => (*rest.last().unwrap(), rest[2]),
+            Family::L2VPN_EVPN => (rest[30], rest[10]),
+            _ => (*rest.last().unwrap(), 0),
+        };
+        (name(peer, family, Route { prefix, path, variant }, path_ids != usual), variant)
     };
     assert_eq!(HEADER, 19);
     nlri(form, path_ids, items).map(|item| read(item.unwrap())).collect()

@@ -69,7 +69,8 @@ impl Life {
     /// Of a peer of the AS `asn`, to a speaker of `own`.
     pub(super) fn new(feed: &Feed, address: IpAddr, asn: u32, own: u32) -> Self {
         let name = names::of_bgp_peer(address);
-        let input = feed.input(&name);
+        let mut input = feed.input(&name);
+        input.trust_opens();
         let (feed, counters) = (feed.clone(), Counters::default());
         let internal = asn == own;
         Self { feed, name, input, address, asn, internal, up: None, restarting: None, stale_until: None, counters }

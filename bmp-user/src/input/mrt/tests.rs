@@ -1,4 +1,5 @@
 mod against_bgpkit;
+mod as_size;
 mod pacing;
 mod peers;
 mod routes;

@@ -1,0 +1,276 @@
+//! How NLRI are read, whatever the OPENs say; and fields of NLRI that nobody can read.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{super::*, append, bytes_of, dump, following, take_all, types_of, world};
+use crate::wire::{
+    bgp::{Family, Form, Reading},
+    bmp::{PeerHeader, build, frames, samples},
+};
+
+const PEER: u8 = 2;
+const UNKNOWN: Family = world::UNKNOWN;
+
+fn header() -> PeerHeader {
+    PeerHeader::of(&frames(&world::up(PEER, 1)).next().unwrap().unwrap()).unwrap()
+}
+
+/// A Route Monitoring message that announces or withdraws a field of NLRI.
+fn field(family: Family, announced: bool, nlri: &[&[u8]]) -> Vec<u8> {
+    let nlri = nlri.concat();
+    let mut attributes = Vec::new();
+    let plain = family == Family::IPV4_UNICAST;
+    if !plain {
+        let head: &[u8] = if announced { &[4, 192, 0, 2, 9, 0] } else { &[] };
+        // As short as it can be, but for withdrawals: as the feed writes them.
+        let length = 3 + head.len() + nlri.len();
+        match u8::try_from(length) {
+            Ok(length) if announced => attributes.extend([0x80, 14, length]),
+            _ => {
+                attributes.extend([0x90, if announced { 14 } else { 15 }]);
+                attributes.put_u16(length as u16);
+            }
+        }
+        attributes.put_u16(family.afi);
+        attributes.push(family.safi);
+        attributes.extend(head);
+        attributes.extend(&nlri);
+    }
+    if announced {
+        attributes.extend([0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1]);
+    }
+    let mut body = Vec::new();
+    let withdrawn: &[u8] = if plain && !announced { &nlri } else { &[] };
+    body.put_u16(withdrawn.len() as u16);
+    body.extend(withdrawn);
+    body.put_u16(attributes.len() as u16);
+    body.extend(attributes);
+    body.extend(if plain && announced { &nlri[..] } else { &[] });
+    let mut out = BytesMut::new();
+    build::route_monitoring(&mut out, &header(), &samples::bgp(2, &body));
+    out.to_vec()
+}
+
+fn announce(family: Family, nlri: &[&[u8]]) -> Vec<u8> {
+    field(family, true, nlri)
+}
+
+fn withdraw(family: Family, nlri: &[&[u8]]) -> Vec<u8> {
+    field(family, false, nlri)
+}
+
+/// A feed that has heard these messages, of a peer that was announced or not.
+fn heard(announced: bool, messages: &[Vec<u8>]) -> (Feed, Input) {
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    if announced {
+        append(&mut input, &[world::up(PEER, 1)]);
+    }
+    append(&mut input, messages);
+    (feed, input)
+}
+
+/// What a late station is told, without the Peer Up.
+fn late(feed: &Feed) -> Vec<u8> {
+    let told = dump(feed);
+    told.strip_prefix(&world::up(PEER, 1)[..]).map_or(told.clone(), <[u8]>::to_vec)
+}
+
+const V4: Family = Family::IPV4_UNICAST;
+const A: &[u8] = &[24, 10, 0, 1];
+const B: &[u8] = &[24, 10, 0, 2];
+const C: &[u8] = &[24, 10, 0, 3];
+
+#[test]
+fn a_rib_is_kept_as_it_came_until_its_nlri_can_be_read_in_one_way_alone() {
+    // Two prefixes of 24 bits, or one with a path identifier.
+    let messages = [announce(V4, &[A, B]), announce(V4, &[B, C])];
+    let (feed, mut input) = heard(true, &messages);
+    assert_eq!(late(&feed), messages.concat(), "nothing is told wrongly");
+    let rib = feed.ribs("router")[0];
+    assert_eq!((rib.is_decided, rib.routes), (false, 3), "counted as the OPENs say");
+    append(&mut input, &[withdraw(V4, &[A])]);
+    let rib = feed.ribs("router")[0];
+    assert_eq!((rib.is_decided, rib.reading.path_ids, rib.routes), (true, false, 2));
+    assert_eq!(late(&feed), announce(V4, &[B, C]));
+    assert_eq!(feed.stats().trouble.errors(), 0);
+}
+
+#[test]
+fn path_identifiers_are_seen_without_the_opens_and_a_withdrawal_of_one_path_takes_one() {
+    let path = |id: u8, prefix: &[u8]| [&[0, 0, 0, id], prefix].concat();
+    for announced in [true, false] {
+        let paths = [path(1, A), path(2, A), path(1, B)];
+        let all: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+        let (feed, mut input) = heard(announced, &[announce(V4, &all)]);
+        let rib = feed.ribs("router")[0];
+        assert_eq!((rib.is_decided, rib.reading.path_ids, rib.routes), (true, true, 3));
+        append(&mut input, &[withdraw(V4, &[&path(2, A)])]);
+        assert_eq!(late(&feed), announce(V4, &[&path(1, A), &path(1, B)]));
+    }
+}
+
+#[test]
+fn nlri_that_are_written_otherwise_than_the_others_are_kept_whole_and_counted() {
+    let other = [&[0, 0, 0, 1], A].concat();
+    let (feed, mut input) = heard(true, &[announce(V4, &[A]), announce(V4, &[&other]), announce(V4, &[B])]);
+    assert_eq!((feed.ribs("router")[0].routes, feed.stats().trouble.mixed_path_ids), (3, 1));
+    assert_eq!(late(&feed), [announce(V4, &[A, B]), announce(V4, &[&other])].concat());
+    // What takes it back may be written in any way: the withdrawal stays while it may be needed.
+    append(&mut input, &[withdraw(V4, &[C])]);
+    assert!(late(&feed).ends_with(&withdraw(V4, &[C])));
+    append(&mut input, &[withdraw(V4, &[&other])]);
+    assert_eq!(input.totals().trouble, feed.stats().trouble);
+}
+
+#[test]
+fn nlri_that_nobody_can_read_are_kept_whole_and_counted() {
+    let broken: &[u8] = &[24, 10];
+    let (feed, _input) = heard(true, &[announce(V4, &[A]), announce(V4, &[broken])]);
+    assert_eq!((feed.ribs("router")[0].routes, feed.stats().trouble.malformed), (2, 1));
+    assert_eq!(late(&feed), [announce(V4, &[A]), announce(V4, &[broken])].concat());
+}
+
+#[test]
+fn the_opens_decide_what_stays_undecided_for_too_long() {
+    let mut messages = Vec::new();
+    for number in 0..1025u16 {
+        let [high, low] = number.to_be_bytes();
+        messages.push(announce(V4, &[&[24, 10, high, low], &[24, 11, high, low]]));
+    }
+    let (feed, mut input) = heard(true, &messages[..1024]);
+    let (rib, routes) = (feed.ribs("router")[0], 2048);
+    assert_eq!((rib.is_decided, rib.routes), (false, routes));
+    append(&mut input, &messages[1024..]);
+    let rib = feed.ribs("router")[0];
+    assert_eq!((rib.is_decided, rib.reading.path_ids, rib.routes), (true, false, routes + 2));
+    assert!(late(&feed).len() < messages.concat().len() / 5, "and they are packed");
+}
+
+#[test]
+fn a_station_that_is_in_the_middle_of_a_dump_when_the_reading_is_found_ends_with_the_same() {
+    let pairs: Vec<_> = (0..200u8).map(|number| announce(V4, &[&[24, 10, 1, number], &[24, 10, 2, number]])).collect();
+    for taken in [1, 500, 5000, 15_000] {
+        let (feed, mut input) = heard(true, &pairs);
+        append(&mut input, &[withdraw(V4, &[&[24, 10, 1, 0], &[24, 10, 1, 1]])]);
+        let mut slow = feed.attach(Selection::default());
+        let mut pieces = std::collections::VecDeque::new();
+        while pieces.iter().map(|piece: &Piece| piece.bytes.len()).sum::<usize>() < taken {
+            slow.take(100, &mut pieces);
+        }
+        append(&mut input, &[announce(V4, &[C])]);
+        pieces.extend(take_all(&mut slow));
+        let again = Feed::default();
+        let mut told = again.input("told");
+        append(&mut told, &[bytes_of(pieces.make_contiguous())]);
+        append(&mut told, &[announce(V4, &[C])]);
+        assert_eq!(again.stats().routes, feed.stats().routes, "{taken}");
+    }
+}
+
+#[test]
+fn there_is_one_label_unless_both_opens_say_that_there_are_several() {
+    // A label without the S bit, twice: two routes.
+    let two: &[u8] = &[48, 0, 0, 0x30, 10, 2, 1, 48, 0, 0, 0x30, 10, 2, 3];
+    for announced in [true, false] {
+        let (feed, mut input) = heard(announced, &[announce(Family::IPV4_LABELED, &[two])]);
+        assert_eq!(feed.ribs("router")[0].routes, 2, "announced: {announced}");
+        append(&mut input, &[withdraw(Family::IPV4_LABELED, &[&[48, 0xff, 0xff, 0xf0, 10, 2, 1]])]);
+        assert_eq!(late(&feed), announce(Family::IPV4_LABELED, &[&[48, 0, 0, 0x30, 10, 2, 3]]));
+    }
+}
+
+#[test]
+fn a_stack_of_labels_ends_with_the_s_bit_and_is_withdrawn_by_its_prefix() {
+    let open = |asn: u8| samples::bgp(1, &[4, 0xfd, asn, 0, 90, 10, 0, 0, 1, 8, 2, 6, 8, 4, 0, 1, 4, 3]);
+    let mut up = BytesMut::new();
+    build::peer_up(&mut up, &header(), [10, 0, 0, 1].into(), [179, 40000], &open(0xe8), &open(0xe9));
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    let stack: &[u8] = &[24 + 24 + 24, 0, 1, 0x10, 0, 2, 0x21, 10, 2, 1];
+    let family = Family::IPV4_LABELED;
+    append(&mut input, &[up.to_vec(), announce(family, &[stack, &[48, 0, 3, 1, 10, 2, 2], &[48, 0, 3, 1, 10, 2, 3]])]);
+    let rib = feed.ribs("router")[0];
+    assert_eq!(
+        (rib.reading, rib.routes),
+        (Reading { form: Form::Labeled { most: 32, stack: true }, path_ids: false }, 3)
+    );
+    let other: &[u8] = &[48, 0, 9, 1, 10, 2, 1];
+    append(&mut input, &[announce(family, &[other])]);
+    assert_eq!(feed.stats().routes, 3, "the same prefix with other labels");
+    append(&mut input, &[announce(family, &[stack]), withdraw(family, &[&[48, 0xff, 0xff, 0xf0, 10, 2, 1]])]);
+    assert_eq!(feed.stats().routes, 2);
+}
+
+#[test]
+fn a_late_station_is_told_of_a_family_of_unknown_form_what_matters_in_the_order_in_which_it_was_said() {
+    let (a, b) = (&[2, 1, 9][..], &[2, 2, 9][..]);
+    let (feed, mut input) = heard(true, &[announce(UNKNOWN, &[a, b]), withdraw(UNKNOWN, &[a])]);
+    assert_eq!(late(&feed), [announce(UNKNOWN, &[a, b]), withdraw(UNKNOWN, &[a])].concat(), "nobody waits for it");
+    append(&mut input, &[announce(UNKNOWN, &[a, b])]);
+    assert_eq!(late(&feed), announce(UNKNOWN, &[a, b]), "nothing is older than the withdrawal");
+    append(&mut input, &[announce(UNKNOWN, &[b]), withdraw(UNKNOWN, &[a, b])]);
+    assert_eq!(late(&feed), [announce(UNKNOWN, &[b]), withdraw(UNKNOWN, &[a, b])].concat());
+    append(&mut input, &[world::end_of_rib(PEER, View::AdjRibInPre, UNKNOWN)]);
+    assert_eq!(types_of(&late(&feed)), [0, 0, 0], "and End-of-RIB");
+    assert_eq!((feed.stats().trouble.unknown_family, feed.stats().trouble.errors()), (5, 0));
+}
+
+#[test]
+fn what_is_kept_whole_has_a_limit_beyond_which_the_oldest_goes_and_is_counted() {
+    let long = |number: u16, length: usize| [&number.to_be_bytes()[..], &vec![7; length]].concat();
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    append(&mut input, &[world::up(PEER, 1)]);
+    for number in 0..6000 {
+        append(&mut input, &[announce(UNKNOWN, &[&long(number, 3900)])]);
+    }
+    let stats = feed.stats();
+    assert!(stats.route_bytes < 24 << 20, "{} bytes", stats.route_bytes);
+    assert_eq!(stats.routes as u64 + stats.trouble.overflowed, 6000);
+    assert!(stats.trouble.overflowed > 1000 && stats.trouble.errors() == stats.trouble.overflowed);
+    assert!(!dump(&feed).windows(6).any(|part| part == [&long(0, 4)[..]].concat()), "the oldest is gone");
+}
+
+#[test]
+fn a_peer_of_bmpds_own_has_its_nlri_read_as_was_agreed() {
+    let feed = Feed::default();
+    let mut input = feed.input("peer");
+    input.trust_opens();
+    append(&mut input, &[world::up(PEER, 1), announce(V4, &[A, B])]);
+    assert!(feed.ribs("peer")[0].is_decided);
+}
+
+/// What daemons sent (`../shared/data/cases`): the file, and how many routes early and late stations know.
+const CASES: [(&str, usize); 8] = [
+    ("a-2octet-path-one-route", 1),
+    ("a-2octet-path-flag-clear", 5),
+    ("b-agreed-but-without-identifiers", 5),
+    ("b-identifiers-without-capability", 5),
+    ("b-identifiers-in-unlisted-family", 1),
+    ("d-labeled-unicast-s-bit-clear", 2),
+    ("d-vpnv4-compatibility-field", 1),
+    ("e-mup", 1),
+];
+
+#[test]
+fn what_daemons_wrote_otherwise_than_they_said_is_read_as_they_wrote_it() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cases");
+    for (name, routes) in CASES {
+        let Ok(stream) = std::fs::read(folder.join(format!("{name}.bmp"))) else { continue };
+        let about_peers = |frame: &[u8]| frame[5] != 4 && frame[5] != 5;
+        let sent: Vec<_> = frames(&stream).map(|frame| frame.unwrap().bytes().to_vec()).collect();
+        let sent: Vec<_> = sent.into_iter().filter(|frame| about_peers(frame)).collect();
+        let feed = Feed::default();
+        let mut early = following(&feed);
+        let mut input = feed.input("daemon");
+        append(&mut input, &sent);
+        assert_eq!(bytes_of(&take_all(&mut early)), sent.concat(), "{name}");
+        assert_eq!(feed.stats().routes, routes, "{name}");
+        // One that is told late knows as many.
+        let late = Feed::default();
+        let mut told = late.input("late");
+        append(&mut told, &[dump(&feed)]);
+        assert_eq!(late.stats().routes, routes, "{name}");
+    }
+}
