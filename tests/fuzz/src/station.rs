@@ -1,7 +1,7 @@
 //! A station that believes all that it is told, so that what two of them know can be compared.
 //!
-//! It reads with the library's own parsers, and keeps to the same RFCs as the feed: what the feed cannot store, because it cannot be told from
-//! anything else, a station leaves alone too.
+//! It reads with the library's own parsers. It keeps all that it was told of routes, so that what two stations were told can be read in the same
+//! way: one that was told more may see in what way NLRI are to be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use std::{
 use bmp_user::{
     feed::View,
     wire::{
-        bgp::{self, Family, Form, Open, Update, attributes, identity, nlri, without_trailing_bits},
+        bgp::{self, Family, Fit, Form, Open, Reading, Update, attributes, identity, nlri, without_trailing_bits},
         bmp::{
             COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerType, PeerUp,
             frames, peer_flags,
@@ -19,12 +19,35 @@ use bmp_user::{
     },
 };
 
-/// What a station knows.
+/// A station.
 #[derive(Clone, Debug, Default)]
 pub struct Station {
-    /// By what tells peers apart for certain.
-    pub peers: BTreeMap<PeerIdentity, Peer>,
+    /// By what tells peers apart.
+    peers: BTreeMap<PeerIdentity, Heard>,
     rest: Vec<u8>,
+}
+
+/// How the NLRI of RIBs are read.
+pub type Readings = BTreeMap<(PeerIdentity, View, Family), Reading>;
+
+/// What a station was told of a peer.
+#[derive(Clone, Debug, Default)]
+struct Heard {
+    ups: Vec<Vec<u8>>,
+    /// All that was said of the routes of each RIB, in order.
+    fields: BTreeMap<(View, Family), Vec<Field>>,
+    ends: BTreeSet<(View, Family)>,
+    statistics: Option<Vec<u8>>,
+}
+
+/// Some NLRI in an UPDATE.
+#[derive(Clone, Debug)]
+struct Field {
+    nlri: Vec<u8>,
+    flags: u8,
+    time: (u32, u32),
+    /// `None` if they are withdrawn.
+    attributes: Option<Vec<u8>>,
 }
 
 /// What it knows of a peer.
@@ -43,7 +66,7 @@ pub struct Peer {
 /// What it knows of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The NLRI without bits that mean nothing.
+    /// The NLRI without bits that mean nothing; or the whole field, where NLRI cannot be told apart.
     pub nlri: Vec<u8>,
     /// Flags of the per-peer header.
     pub flags: u8,
@@ -52,6 +75,9 @@ pub struct Route {
     /// See [`attributes_of`].
     pub attributes: Vec<u8>,
 }
+
+/// RIBs of families whose form is not known, of one peer, at most.
+const MOST_UNKNOWN: usize = 64;
 
 impl Station {
     /// A station that was told all of `stream`.
@@ -83,13 +109,32 @@ impl Station {
 
     /// What it knows, less what is the same as to know nothing: RIBs without routes, and peers of which it was told nothing else.
     pub fn knows(&self) -> BTreeMap<PeerIdentity, Peer> {
-        let tidy = self.peers.iter().map(|(key, peer)| (*key, peer.clone().tidy()));
+        self.knows_as(&self.readings())
+    }
+
+    /// What it knows if it reads NLRI so. Who was told more may know better how they are to be read.
+    pub fn knows_as(&self, readings: &Readings) -> BTreeMap<PeerIdentity, Peer> {
+        let tidy = self.all_as(readings).into_iter().map(|(key, peer)| (key, peer.tidy()));
         tidy.filter(|(_, peer)| *peer != Peer::default()).collect()
+    }
+
+    /// All peers that it was told of, if it reads NLRI so.
+    pub fn all_as(&self, readings: &Readings) -> BTreeMap<PeerIdentity, Peer> {
+        self.peers.iter().map(|(key, heard)| (*key, heard.known_as(*key, readings))).collect()
+    }
+
+    /// How NLRI are read, by all that it was told.
+    pub fn readings(&self) -> Readings {
+        let of = |(key, heard): (&PeerIdentity, &Heard)| {
+            let ribs = heard.fields.keys().map(|(view, family)| ((*view, *family), heard.reading(*view, *family)));
+            ribs.map(|((view, family), reading)| ((*key, view, family), reading)).collect::<Vec<_>>()
+        };
+        self.peers.iter().flat_map(of).collect()
     }
 
     /// How many routes it knows.
     pub fn routes(&self) -> usize {
-        self.peers.values().flat_map(|peer| peer.ribs.values()).map(BTreeMap::len).sum()
+        self.knows().values().flat_map(|peer| peer.ribs.values()).map(BTreeMap::len).sum()
     }
 
     fn frame(&mut self, frame: &Frame<'_>) {
@@ -143,32 +188,47 @@ impl Peer {
         }
         self
     }
+}
 
+impl Heard {
     fn update(&mut self, header: &PeerHeader, frame: &Frame<'_>) {
         let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
         let as_size = if header.flags & peer_flags::TWO_BYTE_AS == 0 { 4 } else { 2 };
         let Ok(update) = Update::parse(message, as_size) else { return };
         let view = view_of(header);
         if let Some(family) = update.end_of_rib() {
-            if Form::of(family).is_some() {
+            if self.makes((view, family)) {
                 self.ends.insert((view, family));
             }
             return;
         }
-        self.withdraw(view, Family::IPV4_UNICAST, update.withdrawn);
-        if let Some(unreach) = update.unreach {
-            self.withdraw(view, unreach.family, unreach.nlri);
-        }
-        let reach = update.reach.map(|reach| (reach.family, reach.nlri, true));
-        for (family, items, in_reach) in [Some((Family::IPV4_UNICAST, update.nlri, false)), reach].into_iter().flatten()
-        {
-            for (name, nlri) in self.routes_in(view, family, items) {
-                let attributes = attributes_of(&update, in_reach);
+        let mut said = vec![(Family::IPV4_UNICAST, update.withdrawn, None)];
+        said.extend(update.unreach.map(|unreach| (unreach.family, unreach.nlri, None)));
+        said.push((Family::IPV4_UNICAST, update.nlri, Some(false)));
+        said.extend(update.reach.map(|reach| (reach.family, reach.nlri, Some(true))));
+        for (family, nlri, announced) in said {
+            let rib = (view, family);
+            let is_there = match announced {
+                Some(in_reach) => (in_reach || !nlri.is_empty()) && self.makes(rib),
+                None => self.fields.contains_key(&rib),
+            };
+            if is_there && !nlri.is_empty() {
+                let attributes = announced.map(|in_reach| attributes_of(&update, in_reach));
                 let time = (header.seconds, header.microseconds);
-                let route = Route { nlri, flags: header.flags, time, attributes };
-                self.ribs.entry((view, family)).or_default().insert(name, route);
+                let field = Field { nlri: nlri.to_vec(), flags: header.flags, time, attributes };
+                self.fields.entry(rib).or_default().push(field);
             }
         }
+    }
+
+    /// Begins a RIB, if it is not there. False if there are too many of unknown families.
+    fn makes(&mut self, rib: (View, Family)) -> bool {
+        let unknown = self.fields.keys().filter(|(_, family)| Form::of(*family).is_none()).count();
+        let may = self.fields.contains_key(&rib) || Form::of(rib.1).is_some() || unknown < MOST_UNKNOWN;
+        if may {
+            self.fields.entry(rib).or_default();
+        }
+        may
     }
 
     /// A session that goes on, or another one.
@@ -182,30 +242,66 @@ impl Peer {
         self.ups.push(bytes.to_vec());
     }
 
-    fn negotiated(&self, view: View, family: Family) -> bool {
-        self.ups.iter().any(|up| has_path_ids(up, view, family))
-    }
-
-    fn withdraw(&mut self, view: View, family: Family, items: &[u8]) {
-        for (name, _) in self.routes_in(view, family, items) {
-            if let Some(routes) = self.ribs.get_mut(&(view, family)) {
-                routes.remove(&name);
+    /// How NLRI of a RIB are read: in the way in which they come out best, or else as the OPENs say.
+    fn reading(&self, view: View, family: Family) -> Reading {
+        let path_ids = self.ups.iter().any(|up| has_path_ids(up, view, family));
+        let stack = self.ups.iter().any(|up| has_stacks(up, family));
+        let stacks = if self.ups.is_empty() { vec![stack, !stack] } else { vec![stack] };
+        let mut ways: Vec<Reading> = Vec::new();
+        for stack in stacks {
+            ways.extend([path_ids, !path_ids].map(|path_ids| Reading::of(family, path_ids, stack)));
+        }
+        ways.dedup();
+        for field in self.fields.get(&(view, family)).into_iter().flatten() {
+            let fits: Vec<Fit> = ways.iter().map(|way| field.as_it_is_read(*way).fit(&field.nlri)).collect();
+            let best = fits.iter().copied().max().unwrap_or(Fit::Uneven);
+            if best > Fit::Uneven {
+                let mut fits = fits.into_iter();
+                ways.retain(|_| fits.next() == Some(best));
             }
         }
+        ways[0]
     }
 
-    /// The routes in some NLRI, by what tells them apart; none if not all of them are right (RFC 7606 §5.3).
-    fn routes_in(&self, view: View, family: Family, items: &[u8]) -> Vec<(String, Vec<u8>)> {
-        let Some(form) = Form::of(family) else { return Vec::new() };
-        let path_ids = self.negotiated(view, family);
-        let all: Result<Vec<_>, _> = nlri(form, path_ids, items).collect();
+    fn known_as(&self, key: PeerIdentity, readings: &Readings) -> Peer {
+        let mut ribs = BTreeMap::new();
+        for (rib, fields) in &self.fields {
+            let mut routes = BTreeMap::new();
+            let reading = readings.get(&(key, rib.0, rib.1)).copied().unwrap_or_else(|| self.reading(rib.0, rib.1));
+            for field in fields {
+                for (name, nlri) in field.routes(reading) {
+                    let Field { flags, time, .. } = *field;
+                    match field.attributes.clone() {
+                        Some(attributes) => drop(routes.insert(name, Route { nlri, flags, time, attributes })),
+                        None => drop(routes.remove(&name)),
+                    }
+                }
+            }
+            ribs.insert(*rib, routes);
+        }
+        Peer { ups: self.ups.clone(), ribs, ends: self.ends.clone(), statistics: self.statistics.clone() }
+    }
+}
+
+impl Field {
+    fn as_it_is_read(&self, reading: Reading) -> Reading {
+        if self.attributes.is_some() { reading } else { reading.withdrawn() }
+    }
+
+    /// The routes in it, by what tells them apart. Where they cannot be told apart, the field is one.
+    fn routes(&self, reading: Reading) -> Vec<(String, Vec<u8>)> {
+        let Reading { form, path_ids } = self.as_it_is_read(reading);
+        let all: Result<Vec<_>, _> = nlri(form, path_ids, &self.nlri).collect();
+        let Some(all) = all.ok().filter(|_| form != Form::Whole) else {
+            return vec![(format!("all of {:x?}", self.nlri), self.nlri.clone())];
+        };
         let named = |item: &[u8]| {
             let item = with_meaning(form, path_ids, item);
             let mut name = String::new();
             let _ = write!(name, "{:?}", identity(form, path_ids, &item));
             (name, item)
         };
-        all.unwrap_or_default().into_iter().map(named).collect()
+        all.into_iter().map(named).collect()
     }
 }
 
@@ -257,6 +353,23 @@ fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
         Ok(Message::PeerUp(up)) => Some(up),
         _ => None,
     }
+}
+
+/// Whether routes have stacks of labels by the OPENs of a Peer Up (RFC 8277 §2.1).
+fn has_stacks(up: &[u8], family: Family) -> bool {
+    const MULTIPLE_LABELS: u8 = 8;
+    let Some(PeerUp { sent_open, received_open, .. }) = peer_up(up) else { return false };
+    let [high, low] = family.afi.to_be_bytes();
+    [sent_open, received_open].into_iter().all(|open| {
+        let Ok(frame) = bgp::Frame::parse(open) else { return false };
+        let Ok(open) = Open::parse(&frame) else { return false };
+        open.capabilities().any(|capability| match capability {
+            bgp::Capability::Other { code: MULTIPLE_LABELS, value } => {
+                value.chunks_exact(4).any(|entry| entry[..3] == [high, low, family.safi] && entry[3] > 1)
+            }
+            _ => false,
+        })
+    })
 }
 
 /// Whether routes have path identifiers by the OPENs of a Peer Up (RFC 7911 §4, RFC 9069 §5.2).

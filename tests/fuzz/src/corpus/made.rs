@@ -28,6 +28,16 @@ fn routes() -> Vec<(Family, Vec<u8>)> {
         (Family::L2VPN_EVPN, [&[2, 33][..], &rd, &[0; 14], &[48, 2, 0, 0, 0, 0, 7, 0, 0, 1, 1]].concat()),
         (Family::L2VPN_EVPN, [&[5, 34][..], &rd, &[0; 14], &[24, 10, 1, 1, 0, 192, 0, 2, 1, 0, 1, 1]].concat()),
         (Family::LINK_STATE, [&[0, 1, 0, 13, 2][..], &[0; 8], &[1, 0, 0, 0]].concat()),
+        // Labels without the S bit, and a path identifier before one.
+        (Family::IPV4_LABELED, vec![48, 0, 0, 0x30, 10, 2, 1, 48, 0, 0, 0x30, 10, 2, 3]),
+        (Family::VPNV4, [&[0, 0, 0, 1][..], &vpn(&[10, 1, 1])].concat()),
+        (Family::IPV4_CT, vpn(&[10, 1, 2])),
+        (Family::IPV4_CAR, vec![11, 8, 1, 24, 10, 1, 1, 0, 0, 0, 7, 9]),
+        (Family::IPV4_MUP, [&[1, 0, 3, 17][..], &rd, &[24, 10, 8, 0, 0, 0, 0, 7, 9]].concat()),
+        (Family::IPV4_MDT, [&[128][..], &rd, &[192, 0, 2, 1, 232, 0, 0, 1]].concat()),
+        // Nobody knows their form.
+        (Family::new(99, 99), vec![2, 1, 9, 2, 2, 9]),
+        (Family::new(99, 99), vec![2, 1, 9]),
     ]
 }
 
@@ -49,6 +59,9 @@ pub(super) fn updates() -> Vec<Vec<u8>> {
             bodies.push(whole(&[&[0x80, 15, unreach.len() as u8], &unreach[..]].concat()));
         }
     }
+    // Two prefixes, or one with a path identifier; and the second of them.
+    bodies.push([&whole(&AS_PATH)[..], &[24, 10, 1, 1, 24, 10, 1, 2]].concat());
+    bodies.push(vec![0, 4, 24, 10, 1, 2, 0, 0]);
     // The fields of IPv4 unicast: with path identifiers, both at once, and with what is optional.
     bodies.push([&whole(&AS_PATH)[..], &[0, 0, 0, 1, 24, 10, 1, 1, 0, 0, 0, 2, 24, 10, 1, 1]].concat());
     bodies.push([&[0, 4, 24, 10, 1, 2, 0, 20], &AS_PATH[..], &[24, 10, 1, 1, 0]].concat());

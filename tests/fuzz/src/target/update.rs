@@ -1,29 +1,29 @@
 //! UPDATE: attributes, and the routes of every family with path identifiers and without.
 
 use bmp_user::wire::bgp::{
-    Error, Family, Form, HEADER, Update, attributes, build, identity, nlri, put_withdrawal, update_header,
-    without_trailing_bits,
+    Error, Family, Fit, Form, HEADER, Reading, Update, attributes, build, identity, nlri, put_withdrawal,
+    update_header, without_trailing_bits,
 };
 use bytes::{BufMut, BytesMut};
 
 use super::is_within;
 use crate::{memory::within, station};
 
-/// What follows the header of an UPDATE, behind one byte: whether AS numbers have two bytes, and whether there are path identifiers.
+/// What follows the header of an UPDATE, behind one byte: whether AS numbers have two bytes, and whether there are path identifiers and stacks of labels.
 pub fn update(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     if body.len() > 65_000 {
         return;
     }
     let as_size = if choice & 1 == 0 { 4 } else { 2 };
-    let path_ids = choice & 2 != 0;
+    let (path_ids, stack) = (choice & 2 != 0, choice & 4 != 0);
     let mut message = BytesMut::new();
     update_header(&mut message, body.len());
     message.put_slice(body);
-    within(64 * 1024, 64, data.len(), || split(&message, as_size, path_ids));
+    within(64 * 1024, 64, data.len(), || split(&message, as_size, path_ids, stack));
 }
 
-fn split(message: &[u8], as_size: usize, path_ids: bool) {
+fn split(message: &[u8], as_size: usize, path_ids: bool, stack: bool) {
     let update = match Update::parse(message, as_size) {
         Ok(update) => update,
         Err(error) => return assert!(error.offset <= message.len() as u64, "{error}"),
@@ -54,14 +54,17 @@ fn split(message: &[u8], as_size: usize, path_ids: bool) {
         assert_eq!(update.routes().map(|(_, items)| items.len()).sum::<usize>(), 0);
     }
     for (family, items) in update.routes() {
-        routes(family, path_ids, items);
+        routes(family, path_ids, stack, items);
     }
     announced_again(&update, as_size, path_ids);
 }
 
 /// NLRI are read until the end or the first that is wrong; of those that are right, what withdraws one means the same route.
-fn routes(family: Family, path_ids: bool, items: &[u8]) {
-    let Some(form) = Form::of(family) else { return };
+fn routes(family: Family, path_ids: bool, stack: bool, items: &[u8]) {
+    let reading = Reading::of(family, path_ids, stack);
+    assert_eq!(reading.fit(items) > Fit::Uneven, reading.is_even(items));
+    assert!(reading.is_even(items) || !reading.is_likely(items));
+    let Some(form) = Form::of(family).map(|form| form.with_stack(stack)) else { return };
     let mut at = 0;
     for item in nlri(form, path_ids, items) {
         let item = match item {
