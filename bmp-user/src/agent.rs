@@ -15,7 +15,7 @@
 //! A configuration is a value: each task compares it with the one before. Ending goes the way of the data: sessions say
 //! farewell first, and only then do the kernel programs go.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -32,8 +32,11 @@ use crate::{
     input, link,
     pin::{self, Chosen, Datapath, Enforcement, Foreign, Pins, Steers},
     session::{self, Identity, Sessions},
-    sys,
+    sys, tasks,
 };
+
+/// How long bmpd has to end in good order, once it is told to.
+const ENDING: Duration = Duration::from_secs(15);
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -65,6 +68,8 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     }
     let socket = ControlSocket::bind(&options.control)?;
     let (routes, host) = link::watch().await.context("cannot watch this host's interfaces over netlink")?;
+    // Tasks end when what they watch is dropped, also where the beginning fails.
+    let _running = tasks::Running;
     let datapath = Datapath::load(&options.datapath)?;
     match datapath.enforcement() {
         Enforcement::Kernel => info!("egress is enforced and counted by the kernel programs"),
@@ -82,31 +87,31 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let mut config = store.subscribe();
 
     let foreign = Foreign::new(pins.clone(), routes.clone(), host.clone());
-    let pin_task = tokio::spawn(pin::run(
-        pins.clone(),
-        steers.clone(),
-        Chosen::beside(&options.config, store.on_trial()),
-        foreign.clone(),
-        config.clone(),
-        host.clone(),
-        routes.clone(),
-    ));
-    let event_task = tokio::spawn(follow_events(pins.clone()));
-    let relay_task = tokio::spawn(input::relay::run(config.clone(), feed.clone(), relays.clone()));
+    let pin_task = tasks::forever(
+        "pins",
+        pin::run(
+            pins.clone(),
+            steers.clone(),
+            Chosen::beside(&options.config, store.on_trial()),
+            foreign.clone(),
+            config.clone(),
+            host.clone(),
+            routes.clone(),
+        ),
+    );
+    let event_task = tasks::forever("kernel events", follow_events(pins.clone()));
+    let relay_task = tasks::forever("relays", input::relay::run(config.clone(), feed.clone(), relays.clone()));
     let replays = input::mrt::Replays::default();
-    let replay_task = tokio::spawn(input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
+    let replay_task = tasks::forever("replays", input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
     let bgp_peers = input::bgp::Peers::default();
-    let bgp_task =
-        tokio::spawn(input::bgp::run(config.clone(), feed.clone(), pins.clone(), bgp_peers.clone(), inputs_stopping));
-    let mut session_task = tokio::spawn(session::run(
-        sessions.clone(),
-        feed.clone(),
-        pins.clone(),
-        foreign,
-        identity,
-        config.clone(),
-        stopping,
-    ));
+    let bgp_task = tasks::forever(
+        "BGP peers",
+        input::bgp::run(config.clone(), feed.clone(), pins.clone(), bgp_peers.clone(), inputs_stopping),
+    );
+    let mut session_task = tasks::forever(
+        "sessions",
+        session::run(sessions.clone(), feed.clone(), pins.clone(), foreign, identity, config.clone(), stopping),
+    );
     let context =
         control::Context { store: store.clone(), host, routes, sessions, pins, feed, bgp_peers, relays, replays };
     info!("ready, control socket {}", options.control.display());
@@ -130,13 +135,18 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
                 _ = hangup.recv() => match store.reload().await {
                     Ok(true) => info!("read {} again: what it changed is in force", options.config.display()),
                     Ok(false) => info!("read {} again: nothing in it changed", options.config.display()),
-                    Err(error) => error!("the configuration stays as it was:\n{error}"),
+                    Err(error) => {
+                        error!("the configuration stays as it was:");
+                        // A line of the log each: errors show the line that is wrong.
+                        error.to_string().lines().for_each(|line| error!("{line}"));
+                    }
                 },
             }
         }
     }
 
     info!("closing");
+    tasks::must_end_within(ENDING);
     stop.send_replace(true);
     if let Err(error) = (&mut session_task).await {
         error!("the session task failed: {error}");

@@ -6,13 +6,17 @@
 pub mod agent;
 pub mod config;
 pub mod control;
+pub mod escape;
 pub mod feed;
 pub mod input;
 pub mod link;
+pub mod log;
 pub mod pin;
 mod replace;
 pub mod session;
 mod sys;
+pub mod tasks;
+mod visitors;
 pub mod wire;
 
 pub use replace::replace_file;

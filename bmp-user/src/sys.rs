@@ -1,10 +1,15 @@
 //! The few things that are asked of the kernel or the C library and that no library of ours has.
 
 use std::{
-    io,
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
     mem::{MaybeUninit, size_of},
     net::SocketAddr,
-    os::fd::AsRawFd,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    },
+    path::Path,
     time::Duration,
 };
 
@@ -191,6 +196,66 @@ pub(crate) fn raise_file_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// How many files this process may have open (getrlimit(2), `RLIMIT_NOFILE`).
+pub(crate) fn file_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit`.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return 0;
+    }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+/// Opens a regular file for reading, and never waits for one that is something else.
+///
+/// # Errors
+///
+/// It cannot be opened, or it is a folder, a FIFO, a socket or a device.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    // Without O_NONBLOCK the opening of a FIFO waits for who writes to it.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = match file {
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(not_regular("a socket or a device")),
+        opened => opened?,
+    };
+    let kind = file.metadata()?.file_type();
+    let what = if kind.is_file() {
+        return Ok(file);
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else {
+        "a device"
+    };
+    Err(not_regular(what))
+}
+
+fn not_regular(what: &str) -> io::Error {
+    let kind = if what == "a folder" { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+    io::Error::new(kind, format!("it is {what}, and not a regular file"))
+}
+
+/// Reads a regular file of at most `largest` bytes as text. See [`open_regular`].
+pub(crate) fn read_regular(path: &Path, largest: u64) -> io::Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.take(largest + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > largest {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {largest} bytes")));
+    }
+    Ok(text)
+}
+
+/// Blocks until a descriptor may be written to, or has failed (poll(2)).
+pub(crate) fn wait_writable(descriptor: RawFd) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: the kernel reads and writes one `pollfd`.
+    if unsafe { libc::poll(&raw mut poll, 1, -1) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Has the kernel back memory with huge pages, as far as whole ones fit into it (madvise(2), `MADV_HUGEPAGE`): what is looked at here and there then
 /// needs few entries of the processor's address cache. Before anything is written there. A kernel without them leaves it as it is.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
@@ -220,4 +285,34 @@ fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: li
 /// The name of the user of this number, where this host knows one. May block.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
     nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::CString, fs, os::unix::ffi::OsStrExt as _};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let name = CString::new(fifo.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name is a string of C.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        for (path, what) in
+            [(fifo.as_path(), "a FIFO"), (folder.path(), "a folder"), (Path::new("/dev/zero"), "a device")]
+        {
+            let refused = open_regular(path).unwrap_err().to_string();
+            assert_eq!(refused, format!("it is {what}, and not a regular file"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read_as_a_part() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "12345").unwrap();
+        assert_eq!(read_regular(file.path(), 5).unwrap(), "12345");
+        assert_eq!(read_regular(file.path(), 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
 }

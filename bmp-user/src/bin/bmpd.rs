@@ -1,18 +1,22 @@
 //! The agent.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
-use bmp_user::{agent, config, control, pin};
+use bmp_user::{agent, config, control, escape::escaped_lines, log, pin, tasks};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `RUST_LOG` does not say otherwise. The kernel programs tell each connect at info, which says little more than
 /// the session does itself.
 const LOGGED: &str = "info,bmp_ebpf=warn";
+
+/// How long threads that wait for a disk are waited for at the end.
+const STRAGGLERS: Duration = Duration::from_secs(2);
 
 /// BMP sessions that leave this host by the interface and address the operator named, and by no other.
 #[derive(Parser)]
@@ -77,7 +81,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed stderr is no reason to end otherwise.
-            let _ = writeln!(std::io::stderr(), "{}", error.trim_end());
+            let _ = writeln!(std::io::stderr(), "{}", escaped_lines(error.trim_end()));
             ExitCode::FAILURE
         }
     }
@@ -98,19 +102,20 @@ fn run(arguments: Run) -> Result<(), String> {
     let config = config::load(&path).map_err(|error| error.to_string())?;
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log::init(filter).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
+    tasks::watch_over();
     let options = agent::Options {
         config: path,
         control: arguments.control,
         datapath: pin::Options { mode: arguments.datapath, cgroup: arguments.cgroup, bpffs: arguments.bpffs },
     };
     agent::prepare();
-    runtime()?.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"))
+    let runtime = runtime()?;
+    let ended = runtime.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"));
+    // What a thread is waiting for by now, a disk that hangs for one, is not worth waiting for.
+    runtime.shutdown_timeout(STRAGGLERS);
+    log::finish();
+    ended
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use crate::sys;
 
 use super::{
     Command, Config, Edit, Error, View, apply,
@@ -71,8 +72,8 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
     let path = path.as_ref();
     let own = || path.to_owned();
     let mut bytes = Vec::new();
-    // Not by the size that the file says it has: a device or a pipe says nothing.
-    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    // Not by the size that the file says it has: it may grow meanwhile.
+    let read = sys::open_regular(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     if let Err(source) = read {
         return Err(LoadError::Unreadable { path: own(), source });
     }

@@ -28,11 +28,19 @@ impl Filter {
 
     /// What is left of the answer.
     pub fn apply(&self, answer: &str) -> String {
-        let lines = answer.split_inclusive('\n');
+        let mut begun = false;
+        answer.split_inclusive('\n').filter(|line| self.keeps(line, &mut begun)).collect()
+    }
+
+    /// Whether the next line of an answer is kept. `begun` is false at first, and this filter's own.
+    pub fn keeps(&self, line: &str, begun: &mut bool) -> bool {
         match self {
-            Self::Include(text) => lines.filter(|line| line.contains(text.as_str())).collect(),
-            Self::Exclude(text) => lines.filter(|line| !line.contains(text.as_str())).collect(),
-            Self::Begin(text) => lines.skip_while(|line| !line.contains(text.as_str())).collect(),
+            Self::Include(text) => line.contains(text.as_str()),
+            Self::Exclude(text) => !line.contains(text.as_str()),
+            Self::Begin(text) => {
+                *begun |= line.contains(text.as_str());
+                *begun
+            }
         }
     }
 }

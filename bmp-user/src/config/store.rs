@@ -1,7 +1,6 @@
 //! The configuration in force: who may put another in its place, and how.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex as StdMutex, PoisonError,
@@ -12,6 +11,8 @@ use std::{
 
 use tokio::sync::{Mutex, broadcast, watch};
 use tracing::{info, warn};
+
+use crate::tasks;
 
 use super::{
     Config, Conflict, KeepError, LoadError,
@@ -238,7 +239,7 @@ impl Store {
         info!("a changed configuration is in force for {} s on trial", time.as_secs());
         self.tell(format!("Info: a trial by {who} is in force for {} s.", time.as_secs()), Some(who));
         let store = self.clone();
-        tokio::spawn(async move {
+        tasks::passing("trial", async move {
             tokio::time::sleep_until(until).await;
             let mut keeper = store.0.keeper.lock().await;
             if let Some(trial) = keeper.trial.take_if(|trial| trial.number == number) {
@@ -318,9 +319,8 @@ impl Keeper {
     ) -> Result<(), KeepError> {
         let file = Arc::clone(&self.file);
         // A disk may take its time, which the tasks that share this thread have not.
-        let done = tokio::task::spawn_blocking(move || act(&mut file.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.await
-            .unwrap_or_else(|ended| Err(KeepError::Io { path: self.path.clone(), source: io::Error::other(ended) }))
+        let done = tasks::blocking(move || act(&mut file.lock().unwrap_or_else(PoisonError::into_inner)));
+        done.await.unwrap_or_else(|ended| Err(KeepError::Io { path: self.path.clone(), source: ended }))
     }
 }
 

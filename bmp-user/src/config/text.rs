@@ -4,6 +4,8 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use super::secret::{MASK, after_password, mask};
 
+use crate::escape::is_unsafe;
+
 /// The longest part of a line that an error shows, in characters.
 const EXCERPT: usize = 160;
 /// How much of it comes before the word that the error points at, where the line is longer.
@@ -54,7 +56,7 @@ impl Line {
         for (at, c) in text.char_indices() {
             count += 1;
             let blank = matches!(c, ' ' | '\t');
-            if odd.is_none() && !blank && (c.is_control() || c.is_whitespace() || c == '\u{feff}') {
+            if odd.is_none() && !blank && (is_unsafe(c) || c.is_whitespace()) {
                 odd = Some((count, c));
             }
             match (blank, open) {
@@ -219,7 +221,7 @@ impl Error {
             carets.push(' ');
         }
         for (at, c) in shown.chars().enumerate().skip(first).take(EXCERPT) {
-            let c = if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+            let c = if is_unsafe(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
             line.push(c);
             if at < before && c == '\t' {
                 carets.push('\t');

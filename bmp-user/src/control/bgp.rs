@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{BgpPeer, Config, ConnectInterface},
+    escape::Untrusted,
     input::bgp::{MessageCounts, PeerStatus, State},
     pin::{Enforcement, Pinned, Role, SessionPin, State as PinState},
     wire::bgp::MessageType,
@@ -50,7 +51,7 @@ struct Peer {
     state: String,
     /// How long it has been established, or has not been.
     age_seconds: u64,
-    last_error: Option<String>,
+    last_error: Option<Untrusted>,
     established_count: u64,
     retry_in_seconds: Option<f64>,
     local_address: Option<IpAddr>,
@@ -201,7 +202,7 @@ fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> 
         },
         egress,
         kernel,
-        last_error: status.last_error,
+        last_error: status.last_error.map(Untrusted::new),
     }
 }
 
@@ -289,7 +290,7 @@ impl Peer {
         let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
         line("State", format!("{}, for {}", self.state, age(self.age_seconds)))?;
         if let Some(error) = &self.last_error {
-            line("Last error", error.clone())?;
+            line("Last error", error.to_string())?;
         }
         if let Some(seconds) = self.retry_in_seconds {
             line("Next attempt in", format!("{seconds:.1} s"))?;

@@ -51,8 +51,13 @@ impl Client {
         line.push(b'\n');
         let mut answer = Vec::new();
         let mut exchange = |answer: &mut Vec<u8>| -> io::Result<usize> {
-            self.stream.get_mut().write_all(&line)?;
-            self.stream.read_until(b'\n', answer)
+            let asked = self.stream.get_mut().write_all(&line);
+            match (self.stream.read_until(b'\n', answer), asked) {
+                // A bmpd that has refused the connection may have closed it by now: what it said counts.
+                (Ok(read), _) if read > 0 => Ok(read),
+                (_, Err(error)) => Err(error),
+                (read, Ok(())) => read,
+            }
         };
         // The words of an error alone, not the error: a pipe that is broken here is no output that nobody reads any more.
         match exchange(&mut answer) {

@@ -1,14 +1,25 @@
 //! What `display` answers, and what a commit warns of.
 
-use std::net::IpAddr;
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+};
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Context, bgp, binding, defaults, inputs, monitored, report, text, warnings};
-use crate::config::{Config, Display, Editor, TrialReport, effective};
+use super::{Context, bgp, binding, defaults, inputs, monitored, pieces::Make, report, text, warnings};
+use crate::{
+    config::{Config, Display, Editor, TrialReport, effective},
+    escape::escaped_lines,
+};
 
 impl Context {
     pub(super) async fn display(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
+        let answer = self.answer(editor, what, json).await?;
+        Ok(if json { answer } else { escaped_lines(&answer).to_string() })
+    }
+
+    async fn answer(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
         let config = self.store.running();
         match what {
             Display::BmpSession { vpn_instance, station, alias, verbose } => {
@@ -27,8 +38,9 @@ impl Context {
                 if json { as_json(&speaker) } else { Ok(speaker.text(*verbose)) }
             }
             Display::BgpBmpMonitor => {
-                let monitored = monitored::monitored(self, &config);
-                if json { as_json(&monitored) } else { Ok(monitored::text(&monitored)) }
+                let mut text = Vec::new();
+                monitored::write(self, &config, json, &mut text)?;
+                Ok(String::from_utf8(text)?)
             }
             Display::BmpFeed => {
                 let feed = inputs::Feed::of(&self.feed);
@@ -66,6 +78,25 @@ impl Context {
         }
     }
 
+    /// What makes an answer that may be large; `None` where it is not.
+    pub(super) fn large(&self, what: &Display, json: bool) -> Option<Make> {
+        let (context, config) = (self.clone(), self.store.running());
+        match what {
+            Display::BgpBmpMonitor => Some(Box::new(move |out| monitored::write(&context, &config, json, out))),
+            Display::BmpSession { vpn_instance: None, station: None, alias: None, verbose } if json || *verbose => {
+                let verbose = *verbose;
+                Some(Box::new(move |out| match json {
+                    true => write_json(out, report::sessions(&context, &config, None, None)),
+                    false => {
+                        let text = context.display_sessions(&config, (None, None, None), verbose, false);
+                        write!(out, "{}", escaped_lines(&text.map_err(io::Error::other)?))
+                    }
+                }))
+            }
+            _ => None,
+        }
+    }
+
     fn display_sessions(
         &self,
         config: &Config,
@@ -73,7 +104,7 @@ impl Context {
         verbose: bool,
         json: bool,
     ) -> anyhow::Result<String> {
-        let mut reports = report::sessions(self, config, vpn_instance, station);
+        let mut reports = report::sessions(self, config, vpn_instance, station).collect::<Vec<_>>();
         reports.retain(|report| alias.is_none() || report.alias.as_deref() == alias);
         if reports.is_empty()
             && let Some(station) = station
@@ -134,6 +165,16 @@ fn trial_text(trial: &TrialReport) -> String {
         " Owner       : {user}\n Connection  : {process}{connected}\n Time left   : {} s of {} s\n",
         trial.seconds_left, trial.seconds
     )
+}
+
+/// Writes an array of JSON, one element after another.
+pub(super) fn write_json<T: serde::Serialize>(
+    out: &mut dyn Write,
+    elements: impl Iterator<Item = T>,
+) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::pretty(&mut *out);
+    serde::Serializer::collect_seq(&mut serializer, elements)?;
+    out.write_all(b"\n")
 }
 
 fn as_json(answer: &impl serde::Serialize) -> anyhow::Result<String> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Context, monitored::name_of, refused::RefusedPeer};
 use crate::{
     config::{self, Config, Pace},
+    escape::Untrusted,
     feed,
     input::{
         mrt::{ReplayState, ReplayStatus},
@@ -180,21 +181,32 @@ pub(super) struct Relay {
     held: Vec<Held>,
     /// Peers of this relay whose daemon is not back.
     held_peers: usize,
-    last_closed: Option<String>,
+    refused: Refused,
+    last_closed: Option<Untrusted>,
+}
+
+/// Connections that were closed at once, by cause.
+#[derive(Clone, Debug, Serialize)]
+struct Refused {
+    /// From a host that may not connect.
+    not_allowed: u64,
+    /// There were too many already.
+    #[serde(rename = "too-many-connections")]
+    too_many: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct Held {
     client: String,
-    sys_name: Option<String>,
+    sys_name: Option<Untrusted>,
     left_seconds: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct Connection {
     client: String,
-    sys_name: Option<String>,
-    sys_descr: Option<String>,
+    sys_name: Option<Untrusted>,
+    sys_descr: Option<Untrusted>,
     messages: u64,
     bytes: u64,
     unannounced: u64,
@@ -217,8 +229,8 @@ impl Relay {
             status.connections.iter().map(|connection| (connection.id, connection.client.to_string())).collect();
         let connection = |ConnectionStatus { client, sys_name, sys_descr, id, totals }| Connection {
             client: client.to_string(),
-            sys_name,
-            sys_descr,
+            sys_name: sys_name.map(Untrusted::new),
+            sys_descr: sys_descr.map(Untrusted::new),
             messages: totals.frames,
             bytes: totals.bytes,
             unannounced: totals.unannounced,
@@ -228,7 +240,7 @@ impl Relay {
         };
         let held = |held: HeldStatus| Held {
             client: held.client.to_string(),
-            sys_name: held.sys_name,
+            sys_name: held.sys_name.map(Untrusted::new),
             left_seconds: held.left.as_secs(),
         };
         Self {
@@ -242,7 +254,8 @@ impl Relay {
             end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
             held: status.held.into_iter().map(held).collect(),
             held_peers,
-            last_closed: status.last_closed,
+            refused: Refused { not_allowed: status.refused_hosts, too_many: status.refused_too_many },
+            last_closed: status.last_closed.map(Untrusted::new),
         }
     }
 
@@ -251,11 +264,15 @@ impl Relay {
         let mut text = format!(" Relay {}, {}, {}{why}\n", self.name, self.listen, self.state);
         text.extend(self.connections.iter().map(Connection::text));
         for Held { client, sys_name, left_seconds } in &self.held {
-            let name = sys_name.as_deref().unwrap_or("no name");
+            let name = sys_name.as_ref().map_or_else(|| "no name".to_owned(), ToString::to_string);
             let _ = writeln!(text, "  {client} ({name}): away, its peers are held for {left_seconds} s still");
         }
         if self.held_peers > 0 {
             let _ = writeln!(text, "  Peers held: {}", self.held_peers);
+        }
+        if self.refused.not_allowed + self.refused.too_many > 0 {
+            let Refused { not_allowed, too_many } = self.refused;
+            let _ = writeln!(text, "  Refused: {not_allowed} of other hosts, {too_many} too-many-connections");
         }
         let mut terms = Vec::new();
         if !self.allow.is_empty() {
@@ -282,7 +299,7 @@ impl Connection {
         /// More refused peers than these are in the JSON alone.
         const SHOWN: usize = 10;
         let Self { client, sys_name, messages, bytes, unannounced, .. } = self;
-        let name = sys_name.as_deref().unwrap_or("no name");
+        let name = sys_name.as_ref().map_or_else(|| "no name".to_owned(), ToString::to_string);
         let unknown = match unannounced {
             0 => String::new(),
             _ => format!(", {unannounced} of them with routes of peers that it has not announced"),
@@ -307,7 +324,7 @@ impl Connection {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Replay {
     name: String,
-    file: String,
+    file: Untrusted,
     pace: String,
     #[serde(rename = "loop")]
     looped: bool,
@@ -321,7 +338,7 @@ pub(super) struct Replay {
     file_records: u64,
     updates: u64,
     errors: u64,
-    last_error: Option<String>,
+    last_error: Option<Untrusted>,
 }
 
 impl Replay {
@@ -334,7 +351,7 @@ impl Replay {
         };
         Self {
             name: status.name,
-            file: status.file.display().to_string(),
+            file: Untrusted::new(status.file.display().to_string()),
             pace: match status.pace {
                 Pace::Recorded => "recorded".to_owned(),
                 Pace::Maximum => "maximum".to_owned(),
@@ -350,7 +367,7 @@ impl Replay {
             file_records: status.file_records,
             updates: status.updates,
             errors: status.errors,
-            last_error: status.last_error,
+            last_error: status.last_error.map(Untrusted::new),
         }
     }
 
@@ -364,7 +381,7 @@ impl Replay {
         rows(
             &format!(" Replay {}, {}{why}\n", self.name, self.state),
             &[
-                ("File", self.file.clone()),
+                ("File", self.file.to_string()),
                 ("Pace", format!("{}{}", self.pace, if self.looped { ", again and again" } else { "" })),
                 ("Round", self.rounds.to_string()),
                 ("Progress", format!("{percent} %, {} of {} records", self.records, self.file_records)),

@@ -9,6 +9,7 @@ mod guard;
 mod inputs;
 mod monitored;
 mod operator;
+mod pieces;
 mod protocol;
 mod refused;
 mod report;

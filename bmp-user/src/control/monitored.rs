@@ -2,18 +2,24 @@
 //! are stable.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
 use serde::Serialize;
 
-use super::{Context, text::table};
+use super::{Context, display::write_json};
 use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId},
-    feed::{Feed, PeerRibs, View},
+    escape::Untrusted,
+    feed::{Feed, PeerRibs, Selection, View},
     session::selection_of,
-    wire::{bgp::Family, bmp::PeerType},
+    wire::{
+        bgp::Family,
+        bmp::{PeerKey, PeerType},
+    },
 };
 
 /// One peer of one input.
@@ -31,7 +37,7 @@ pub(super) struct Monitored {
     /// Route distinguisher; `None` for zero.
     distinguisher: Option<String>,
     /// Name of the VRF or table, if it was told.
-    table: Option<String>,
+    table: Option<Untrusted>,
     /// Whether there was a Peer Up for it.
     announced: bool,
     /// Whether its daemon went away and `hold` of the relay keeps it up.
@@ -68,31 +74,49 @@ struct RibName {
     view: &'static str,
 }
 
-/// All of them.
-pub(super) fn monitored(context: &Context, config: &Config) -> Vec<Monitored> {
+/// What decides whether a session is told of a peer.
+struct Listener {
+    id: SessionId,
+    selection: Selection,
+    /// Peers that its station is not told of all the same, with their inputs.
+    refused: HashMap<PeerKey, HashSet<Arc<str>>>,
+}
+
+/// Writes all of them, one after another: what this takes does not grow with how many stations are told of how many peers.
+pub(super) fn write(context: &Context, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
     let peers = context.feed.peers();
-    let mut monitored: Vec<_> = peers.iter().map(described).collect();
-    for (id, session) in &config.bmp.sessions {
-        let selection = selection_of(session);
-        let refused = context.sessions.get(id).map(|session| session.status.refused()).unwrap_or_default();
-        for (peer, shown) in peers.iter().zip(&mut monitored) {
-            if !peer.is_selected_by(&selection) {
-                continue;
-            }
-            let SessionId { vpn_instance, station, alias } = id.clone();
-            let refused = refused.iter().any(|(input, key)| **input == *peer.input() && *key == peer.header().key);
-            let mut ribs = Vec::new();
-            let number = shown.sessions.len();
-            for (rib, told) in shown.ribs.iter_mut().zip(peer.ribs_selected_by(&selection)) {
-                if told {
-                    rib.told.push(number);
-                    ribs.push(RibName { family: rib.family.clone(), view: rib.view });
-                }
-            }
-            shown.sessions.push(Session { station, vpn_instance, alias, ribs, refused });
+    let listener = |(id, session): (&SessionId, &Configured)| {
+        let mut refused = HashMap::<_, HashSet<_>>::new();
+        for (input, key) in context.sessions.get(id).map(|session| session.status.refused()).unwrap_or_default() {
+            refused.entry(key).or_default().insert(input);
         }
+        Listener { id: id.clone(), selection: selection_of(session), refused }
+    };
+    let listeners: Vec<_> = config.bmp.sessions.iter().map(listener).collect();
+    let monitored = || peers.iter().map(|peer| monitored(peer, &listeners));
+    if json { write_json(out, monitored()) } else { write_text(out, peers.iter().map(described), monitored()) }
+}
+
+/// A peer, and the sessions that are told of it.
+fn monitored(peer: &PeerRibs, listeners: &[Listener]) -> Monitored {
+    let mut shown = described(peer);
+    for Listener { id, selection, refused } in listeners {
+        if !peer.is_selected_by(selection) {
+            continue;
+        }
+        let SessionId { vpn_instance, station, alias } = id.clone();
+        let refused = refused.get(&peer.header().key).is_some_and(|inputs| inputs.contains(peer.input()));
+        let mut ribs = Vec::new();
+        let number = shown.sessions.len();
+        for (rib, told) in shown.ribs.iter_mut().zip(peer.ribs_selected_by(selection)) {
+            if told {
+                rib.told.push(number);
+                ribs.push(RibName { family: rib.family.clone(), view: rib.view });
+            }
+        }
+        shown.sessions.push(Session { station, vpn_instance, alias, ribs, refused });
     }
-    monitored
+    shown
 }
 
 /// For each session, by station, VPN instance and alias: how many peers it is told routes of in each family.
@@ -131,7 +155,7 @@ fn described(peer: &PeerRibs) -> Monitored {
             PeerType(other) => other.to_string(),
         },
         distinguisher: (distinguisher != [0; 8]).then(|| crate::feed::route_distinguisher(distinguisher)),
-        table: peer.table().map(str::to_owned),
+        table: peer.table().map(Untrusted::new),
         announced: peer.is_announced(),
         held: peer.is_away(),
         ribs: peer
@@ -159,29 +183,62 @@ pub(super) fn name_of(view: View) -> &'static str {
     }
 }
 
-/// As an operator reads it: a line for each RIB.
-pub(super) fn text(monitored: &[Monitored]) -> String {
-    let mut text = format!(" Total number of peers : {}\n\n", monitored.len());
-    let heading = ["Peer", "AS", "VPN", "Input", "RIB", "Routes", "Stations"].map(str::to_owned);
-    let rows = monitored.iter().flat_map(|peer| {
-        let vpn = peer.table.clone().or_else(|| peer.distinguisher.clone()).unwrap_or_else(|| "-".to_owned());
-        let input = format!("{}{}", peer.input, if peer.held { " (held)" } else { "" });
-        let row = move |rib: String, routes: String, told: &mut dyn Iterator<Item = &Session>| {
+/// Columns but the last, which needs no width.
+const COLUMNS: usize = 6;
+
+/// As an operator reads it: a line for each RIB. The peers are gone through twice, first for the widths of the columns.
+fn write_text(
+    out: &mut dyn Write,
+    peers: impl Iterator<Item = Monitored>,
+    monitored: impl Iterator<Item = Monitored>,
+) -> io::Result<()> {
+    let heading = ["Peer", "AS", "VPN", "Input", "RIB", "Routes"].map(str::to_owned);
+    let (mut widths, mut number) = (heading.each_ref().map(String::len), 0);
+    for peer in peers {
+        number += 1;
+        for (cells, _) in peer.rows() {
+            for (width, cell) in widths.iter_mut().zip(&cells) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+    }
+    writeln!(out, " Total number of peers : {number}\n")?;
+    let mut write = |cells: &[String; COLUMNS], last: &str| {
+        write!(out, " ")?;
+        for (cell, width) in cells.iter().zip(widths) {
+            write!(out, " {cell:<width$} ")?;
+        }
+        writeln!(out, " {last}")
+    };
+    write(&heading, "Stations")?;
+    for peer in monitored {
+        for (cells, told) in peer.rows() {
+            write(&cells, &told)?;
+        }
+    }
+    Ok(())
+}
+
+impl Monitored {
+    /// A row for each RIB, and which stations are told of it; one where there is none.
+    fn rows(&self) -> Vec<([String; COLUMNS], String)> {
+        let vpn = self.table.as_ref().map(ToString::to_string).or_else(|| self.distinguisher.clone());
+        let vpn = vpn.unwrap_or_else(|| "-".to_owned());
+        let input = format!("{}{}", self.input, if self.held { " (held)" } else { "" });
+        let row = |rib: String, routes: String, told: &mut dyn Iterator<Item = &Session>| {
             let told: Vec<String> = told.map(Session::in_words).collect();
             let told = if told.is_empty() { "-".to_owned() } else { told.join(", ") };
-            [peer.peer.to_string(), peer.asn.to_string(), vpn.clone(), input.clone(), rib, routes, told]
+            ([self.peer.to_string(), self.asn.to_string(), vpn.clone(), input.clone(), rib, routes], told)
         };
-        let none = peer.ribs.is_empty().then(|| row("-".to_owned(), "0".to_owned(), &mut peer.sessions.iter()));
+        if self.ribs.is_empty() {
+            return vec![row("-".to_owned(), "0".to_owned(), &mut self.sessions.iter())];
+        }
         let of_rib = |rib: &Rib| {
-            let mut told = rib.told.iter().filter_map(|number| peer.sessions.get(*number));
+            let mut told = rib.told.iter().filter_map(|number| self.sessions.get(*number));
             row(format!("{} {}", rib.family, rib.view), rib.routes.to_string(), &mut told)
         };
-        let ribs: Vec<_> = peer.ribs.iter().map(of_rib).collect();
-        none.into_iter().chain(ribs)
-    });
-    // Writing to a string cannot fail.
-    let _ = table(&mut text, std::iter::once(heading).chain(rows));
-    text
+        self.ribs.iter().map(of_rib).collect()
+    }
 }
 
 impl Session {

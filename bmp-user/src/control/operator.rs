@@ -3,18 +3,25 @@
 use anyhow::anyhow;
 use tokio::sync::OnceCell;
 
-use super::{Context, Mode, Origin, Outcome, Request, Response};
+use super::{Context, Mode, Origin, Outcome, Request, Response, pieces::Make};
 use crate::{
     config::{
-        Allow, CandidateCommand, Command, CommitError, Committed, Config, Editor, NextWord, Reset, Suggest, View, Who,
-        has_secret, next_words, parse_line, sentence,
+        Allow, CandidateCommand, Command, CommitError, Committed, Config, Editor, Filter, NextWord, Reset, Suggest,
+        View, Who, has_secret, next_words, parse_line, sentence,
     },
-    sys,
+    sys, tasks,
 };
 
 /// What an operator is asked who leaves with changes pending.
 const QUESTION: &str =
     "Warning: the candidate has changes that are not committed. Commit them before leaving? [Y(es)/N(o)/C(ancel)]: ";
+
+/// What becomes of a request.
+pub(super) enum Reply {
+    Whole(Response),
+    /// What makes the text, which lines of it are shown, and the response without it.
+    Pieces(Make, Option<Filter>, Response),
+}
 
 /// One operator: a view, a candidate, and what may be done with them.
 #[derive(Debug)]
@@ -47,6 +54,29 @@ impl Operator {
     #[must_use]
     pub fn at(self, uid: u32, process: Option<u32>) -> Self {
         Self { uid: Some(uid), process, ..self }
+    }
+
+    /// Carries out one request; what may be large is left to be made.
+    pub(super) async fn reply(&mut self, request: &Request) -> Reply {
+        match self.large(request) {
+            Some((make, filter)) => {
+                let frame = Response { outcome: Outcome::Done(String::new()), ..self.refuse(String::new()) };
+                Reply::Pieces(make, filter, frame)
+            }
+            None => Reply::Whole(self.answer(request).await),
+        }
+    }
+
+    /// What makes the answer, where that may be large.
+    fn large(&mut self, request: &Request) -> Option<(Make, Option<Filter>)> {
+        if !matches!(request.mode, Mode::Run | Mode::Interactive) || self.asked.is_some() {
+            return None;
+        }
+        self.editor.follow();
+        match parse_line(self.editor.view(), &request.command, true) {
+            Ok(Command::Display(what, filter)) => Some((self.context.large(&what, request.json)?, filter)),
+            _ => None,
+        }
     }
 
     /// Carries out one request.
@@ -194,7 +224,7 @@ impl Operator {
         let (uid, process) = (self.uid, self.process);
         let who = self.who.get_or_init(|| async move {
             let user = match uid {
-                Some(uid) => tokio::task::spawn_blocking(move || sys::user_name(uid)).await.ok().flatten(),
+                Some(uid) => tasks::blocking(move || sys::user_name(uid)).await.ok().flatten(),
                 None => None,
             };
             Who { user, uid, process }

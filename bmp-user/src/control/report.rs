@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
+    escape::Untrusted,
     feed::Counts,
     pin::{Enforcement, State},
     session::{Phase, Session, defaults},
@@ -65,7 +66,7 @@ pub(super) struct SessionReport {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    pub(super) name: String,
+    pub(super) name: Untrusted,
 }
 
 /// What was asked, and where it stands.
@@ -149,25 +150,25 @@ pub(super) struct Feed {
     pub(super) refused_peers: usize,
 }
 
-/// Every session, or those of one VPN instance or station, in the order of the configuration.
-pub(super) fn sessions(
-    context: &Context,
-    config: &Config,
-    vpn_instance: Option<&str>,
+/// Every session, or those of one VPN instance or station, in the order of the configuration. Each is looked at when its turn comes.
+pub(super) fn sessions<'a>(
+    context: &'a Context,
+    config: &'a Config,
+    vpn_instance: Option<&'a str>,
     station: Option<IpAddr>,
-) -> Vec<SessionReport> {
+) -> impl Iterator<Item = SessionReport> + 'a {
+    let head = context.feed.head();
     config
         .bmp
         .sessions
         .iter()
-        .filter(|(id, _)| vpn_instance.is_none_or(|name| id.vpn_instance.as_deref() == Some(name)))
-        .filter(|(id, _)| station.is_none_or(|station| id.station == station))
-        .map(|(id, configured)| {
+        .filter(move |(id, _)| vpn_instance.is_none_or(|name| id.vpn_instance.as_deref() == Some(name)))
+        .filter(move |(id, _)| station.is_none_or(|station| id.station == station))
+        .map(move |(id, configured)| {
             // Between a commit and the start of its task a session has not begun.
             let session = context.sessions.get(id).unwrap_or_else(|| Arc::new(Session::idle(context.pins.session(id))));
-            report(context, config, id, configured, &session)
+            report(context, config, id, configured, &session, head)
         })
-        .collect()
 }
 
 fn report(
@@ -176,6 +177,7 @@ fn report(
     id: &SessionId,
     configured: &Configured,
     session: &Session,
+    (head, head_bytes): (u64, u64),
 ) -> SessionReport {
     let shown = session.status.snapshot();
     let now = Instant::now();
@@ -192,11 +194,10 @@ fn report(
         Enforcement::Kernel => ("kernel", None),
         Enforcement::Socket { why } => ("socket", Some(why.clone())),
     };
-    let stats = context.feed.stats();
     let (cursor, position) = session.status.cursor();
     // Without a connection there is nothing to be behind with.
     let (cursor, lag_bytes) =
-        if shown.phase.is_up() { (cursor, stats.head_bytes.saturating_sub(position)) } else { (cursor, 0) };
+        if shown.phase.is_up() { (cursor, head_bytes.saturating_sub(position)) } else { (cursor, 0) };
     SessionReport {
         station: id.station,
         port: configured.port(),
@@ -246,13 +247,7 @@ fn report(
         guard: guard::report(context, configured, session),
         messages: messages(session.status.messages()),
         timers: timers(configured),
-        feed: Feed {
-            cursor,
-            head: stats.head,
-            lag_bytes,
-            dumps: shown.dumps,
-            refused_peers: session.status.refused().len(),
-        },
+        feed: Feed { cursor, head, lag_bytes, dumps: shown.dumps, refused_peers: session.status.refused().len() },
     }
 }
 

@@ -7,17 +7,28 @@ use std::{
         net::UnixStream as StdUnixStream,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::broadcast::error::RecvError,
+    sync::{broadcast::error::RecvError, mpsc},
+    time::timeout,
 };
 use tracing::warn;
 
-use super::{Context, LINE_MAX, Operator, Outcome, Request, Response};
+use super::{
+    Context, LINE_MAX, Operator, Outcome, Request, Response,
+    operator::Reply,
+    pieces::{self, Make, PIECE, WAITING},
+};
+use crate::{
+    config::Filter,
+    tasks::{self, Tasks},
+    visitors::{Source, Visitors},
+};
 
 /// The control socket of this process. It is removed when this is dropped, and its folder too if this made it.
 #[derive(Debug)]
@@ -82,33 +93,84 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Connections to the control socket at most, and those of one user.
+const CLIENTS: usize = 64;
+const OF_ONE_USER: usize = 32;
+/// Refused clients that are told why at the same time.
+const REFUSED: usize = 8;
+/// How long a client may take for one piece of an answer, and for the whole of it.
+const PIECE_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(120);
+/// How long a client that is refused has to ask something.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
+
 /// Answers requests, each connection in a task of its own, for as long as it is polled.
 pub async fn serve(socket: &ControlSocket, context: Context) {
     let mut failing = false;
+    let (visitors, mut refused) = (Visitors::known(CLIENTS, OF_ONE_USER), Tasks::default());
     loop {
-        match socket.listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted,
+            Some(()) = refused.join_next(), if !refused.is_empty() => continue,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 failing = false;
-                let context = context.clone();
-                tokio::spawn(async move {
-                    // A client that goes away in the middle is none of our business.
-                    let operator = Operator::new(context.clone());
-                    let operator = match stream.peer_cred() {
-                        Ok(peer) => operator.at(peer.uid(), peer.pid().and_then(|pid| pid.try_into().ok())),
-                        Err(_) => operator,
-                    };
-                    let _ = answer(stream, &context, operator).await;
-                });
+                let peer = stream.peer_cred().ok();
+                let user = peer.map_or(u32::MAX, |peer| peer.uid());
+                match visitors.admit(Source::User(user)) {
+                    Ok(visitor) => {
+                        let context = context.clone();
+                        tasks::passing("control connection", async move {
+                            let _visitor = visitor;
+                            // A client that goes away in the middle is none of our business.
+                            let operator = Operator::new(context.clone());
+                            let operator = match peer {
+                                Some(peer) => operator.at(user, peer.pid().and_then(|pid| pid.try_into().ok())),
+                                None => operator,
+                            };
+                            if let Err(error) = answer(stream, &context, operator).await
+                                && error.kind() == io::ErrorKind::TimedOut
+                            {
+                                warn!(
+                                    client = user,
+                                    "closed a connection of user {user} to the control socket: {error}"
+                                );
+                            }
+                        });
+                    }
+                    Err(why) => {
+                        warn!(client = user, "refused a connection of user {user} to the control socket: {why}");
+                        if refused.len() < REFUSED {
+                            let (why, operator) = (why.to_string(), Operator::new(context.clone()));
+                            refused.passing("refusal", async move {
+                                // One that does not ask is not told.
+                                let _ = timeout(REFUSAL_TIME, refuse(stream, &operator, why)).await;
+                            });
+                        }
+                    }
+                }
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
                     warn!("control socket {} takes no connections for now: {error}", socket.path.display());
                 }
                 // Out of file descriptors, as a rule: it does not get better by asking at once.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
+}
+
+/// Says why a connection is refused, to the one request that is waited for.
+async fn refuse(mut stream: UnixStream, operator: &Operator, why: String) -> io::Result<()> {
+    let mut waste = [0; 4096];
+    let mut asked = false;
+    while !asked {
+        let read = stream.read(&mut waste).await?;
+        asked = read == 0 || waste.get(..read).is_some_and(|read| read.contains(&b'\n'));
+    }
+    send(&mut stream, &operator.refuse(why)).await
 }
 
 async fn answer(stream: UnixStream, context: &Context, mut operator: Operator) -> io::Result<()> {
@@ -122,18 +184,24 @@ async fn answer(stream: UnixStream, context: &Context, mut operator: Operator) -
             return Ok(());
         }
         let too_long = line.len() > LINE_MAX;
-        let response = if too_long {
-            operator.refuse(format!("a request is one line of at most {LINE_MAX} bytes"))
+        let reply = if too_long {
+            Reply::Whole(operator.refuse(format!("a request is one line of at most {LINE_MAX} bytes")))
+        } else if let Some(answer) = fault(&line) {
+            Reply::Whole(operator.refuse(answer))
         } else {
             match serde_json::from_slice::<Request>(&line) {
                 Ok(request) if request.follow => return tell(reader, writer, context, &operator).await,
-                Ok(request) => operator.answer(&request).await,
-                Err(error) => operator.refuse(format!("not a request: {error}")),
+                Ok(request) => operator.reply(&request).await,
+                Err(error) => Reply::Whole(operator.refuse(format!("not a request: {error}"))),
             }
         };
-        let mut answer = serde_json::to_vec(&response)?;
-        answer.push(b'\n');
-        writer.write_all(&answer).await?;
+        let sent = async {
+            match reply {
+                Reply::Whole(response) => send(&mut writer, &response).await,
+                Reply::Pieces(make, filter, frame) => send_pieces(&mut writer, make, filter, &frame).await,
+            }
+        };
+        timeout(ANSWER_TIME, sent).await.map_err(|_late| not_taken())??;
         if too_long {
             return Ok(());
         }
@@ -143,7 +211,7 @@ async fn answer(stream: UnixStream, context: &Context, mut operator: Operator) -
 /// Tells one operator what is told of trials, until the connection is closed at the other end.
 async fn tell(
     mut reader: impl AsyncReadExt + Unpin,
-    mut writer: impl AsyncWriteExt + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     context: &Context,
     operator: &Operator,
 ) -> io::Result<()> {
@@ -162,9 +230,61 @@ async fn tell(
         };
         if notice.by.is_none() || notice.by != operator.process() {
             let answer = Response { outcome: Outcome::Notice(notice.text), ..operator.refuse(String::new()) };
-            let mut answer = serde_json::to_vec(&answer)?;
-            answer.push(b'\n');
-            writer.write_all(&answer).await?;
+            send(&mut writer, &answer).await?;
         }
     }
+}
+
+async fn send(writer: &mut (impl AsyncWrite + Unpin), response: &Response) -> io::Result<()> {
+    let mut answer = serde_json::to_vec(response)?;
+    answer.push(b'\n');
+    for piece in answer.chunks(PIECE) {
+        send_piece(writer, piece).await?;
+    }
+    Ok(())
+}
+
+/// Sends a response whose text is made as it is taken. `frame` is the response without it.
+async fn send_pieces(
+    writer: &mut (impl AsyncWrite + Unpin),
+    make: Make,
+    filter: Option<Filter>,
+    frame: &Response,
+) -> io::Result<()> {
+    const BEGIN: &str = "{\"done\":\"";
+    let mut frame = serde_json::to_string(frame)?;
+    frame.push('\n');
+    let Some(end) = frame.strip_prefix(BEGIN) else { return Err(io::ErrorKind::InvalidData.into()) };
+    let (sender, mut pieces) = mpsc::channel(WAITING);
+    let making = tasks::blocking(move || pieces::make(make, filter, sender));
+    let sending = async move {
+        send_piece(writer, BEGIN.as_bytes()).await?;
+        while let Some(piece) = pieces.recv().await {
+            send_piece(writer, &piece).await?;
+        }
+        Ok::<_, io::Error>(writer)
+    };
+    let (made, sent) = tokio::join!(making, sending);
+    let writer = sent?;
+    made??;
+    send_piece(writer, end.as_bytes()).await
+}
+
+async fn send_piece(writer: &mut (impl AsyncWrite + Unpin), piece: &[u8]) -> io::Result<()> {
+    timeout(PIECE_TIME, writer.write_all(piece)).await.map_err(|_late| not_taken())?
+}
+
+fn not_taken() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it does not take its answer")
+}
+
+/// In a build with debug assertions, a test may ask for a fault of a task: `fault list`, `fault panic TASK`, `fault return TASK`.
+#[cfg(debug_assertions)]
+fn fault(line: &[u8]) -> Option<String> {
+    Some(tasks::fault::order(std::str::from_utf8(line).ok()?.trim_end().strip_prefix("fault ")?))
+}
+
+#[cfg(not(debug_assertions))]
+fn fault(_: &[u8]) -> Option<String> {
+    None
 }

@@ -108,6 +108,9 @@ pub struct FeedStats {
     pub trouble: Trouble,
 }
 
+/// How many peers are looked at before others have their turn.
+const PEERS_AT_ONCE: usize = 64;
+
 impl Feed {
     /// A feed whose journal takes at most `journal_bytes` of memory, and withdrawals that stations still need at most `withdrawal_bytes`.
     pub fn new(journal_bytes: usize, withdrawal_bytes: usize) -> Self {
@@ -135,7 +138,20 @@ impl Feed {
 
     /// The peers that are up, and those that have routes without having been announced, in the order in which they came.
     pub fn peers(&self) -> Vec<PeerRibs> {
-        self.0.state().peers().into_iter().map(PeerRibs::of).collect()
+        let mut peers = Vec::new();
+        let mut from = 0;
+        // In small steps: who passes routes on waits for none of them.
+        while let Some(next) = self.0.state().shown(from, PEERS_AT_ONCE, &mut peers) {
+            from = next;
+        }
+        peers.sort_unstable_by_key(PeerRibs::number);
+        peers
+    }
+
+    /// Sequence number of the next frame, and the bytes that were ever appended.
+    pub fn head(&self) -> (u64, u64) {
+        let head = *self.0.head.borrow();
+        (head.frames, head.bytes)
     }
 
     /// The peers that a connection may not speak of, because another one of its input owns them.

@@ -51,6 +51,11 @@ impl PeerRibs {
         Self { life: Arc::clone(&peer.life), away: peer.hold == Hold::Away, ribs }
     }
 
+    /// Its place in the order in which peers came.
+    pub(super) fn number(&self) -> u64 {
+        self.life.number
+    }
+
     /// The input that it is of.
     pub fn input(&self) -> &str {
         &self.life.input

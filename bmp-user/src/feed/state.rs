@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 
+use super::shown::PeerRibs;
 use super::{
     Counts, Trouble,
     attributes::Attributes,
@@ -260,6 +261,13 @@ impl State {
         let mut peers: Vec<_> = self.slots.iter().filter_map(|slot| slot.peer.as_ref()).collect();
         peers.sort_unstable_by_key(|peer| peer.life.number);
         peers
+    }
+
+    /// Adds what is shown of those in the next `count` slots from `from` on. Gives where to go on, or `None` at the end.
+    pub(super) fn shown(&self, from: usize, count: usize, peers: &mut Vec<PeerRibs>) -> Option<usize> {
+        let slots = self.slots.get(from..).unwrap_or_default();
+        peers.extend(slots.iter().take(count).filter_map(|slot| slot.peer.as_ref()).map(PeerRibs::of));
+        (slots.len() > count).then_some(from + count)
     }
 
     pub(super) fn slot(&self, id: PeerId) -> Option<&Slot> {

@@ -27,6 +27,7 @@ use super::{
     message::{self, Message},
     netlink::{Answer, Client, Drained, Listener},
 };
+use crate::tasks;
 
 /// Keeps watch over the links, addresses and routes of the calling thread's network namespace until the last receiver is
 /// dropped. The first [`Host`] is whole when this returns; from then on a new one is published when, and only when, it differs.
@@ -43,7 +44,7 @@ pub(super) async fn watch_with(settings: Settings) -> anyhow::Result<(Routes, Re
     let watcher =
         Watcher::open(settings, Host::default()).await.context("cannot watch links and addresses over netlink")?;
     let (sender, receiver) = watch::channel(Arc::new(watcher.host.clone()));
-    tokio::spawn(keep(watcher, settings, sender));
+    tasks::forever("interfaces", keep(watcher, settings, sender));
     Ok((routes, receiver))
 }
 

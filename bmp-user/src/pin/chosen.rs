@@ -6,8 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -20,6 +19,7 @@ use super::{Pinned, Role};
 use crate::{
     config::{ConnectInterface, SessionId},
     replace::{clean_up, replace_file},
+    sys, tasks,
 };
 
 /// Far more than one line for each session that there can be.
@@ -116,8 +116,8 @@ impl Chosen {
         let entries: Vec<_> = self.known.iter().map(|(id, choice)| entry(id, choice)).collect();
         let beside = path.clone();
         // A disk may take its time, which the pins of other sessions have not.
-        let written = tokio::task::spawn_blocking(move || write(&beside, &entries)).await;
-        match written.unwrap_or_else(|ended| Err(io::Error::other(ended))) {
+        let written = tasks::blocking(move || write(&beside, &entries)).await;
+        match written.flatten() {
             Ok(()) => self.warned = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.warned, true) {
@@ -138,9 +138,8 @@ fn entry(id: &Pinned, choice: &Choice) -> Entry {
 }
 
 fn read(path: &Path) -> io::Result<BTreeMap<Pinned, Choice>> {
-    let mut text = String::new();
-    match File::open(path) {
-        Ok(file) => file.take(LARGEST).read_to_string(&mut text)?,
+    let text = match sys::read_regular(path, LARGEST) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };

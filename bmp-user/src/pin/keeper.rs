@@ -414,7 +414,7 @@ impl Keeper {
                 match self.foreign.move_all(&tracked.pin, target, &before, &now).await {
                     Ok(()) => true,
                     Err(error) => {
-                        warn!("{id}: its connection does not go on under its new pin: {error:#}");
+                        warn!(of = %id, "its connection does not go on under its new pin: {error:#}");
                         false
                     }
                 }
@@ -430,7 +430,7 @@ impl Keeper {
         }
         tracked.pin.tell(match &decision {
             Decision::Ready(grant) => {
-                info!("{id}: {}", in_words(&grant.resolved));
+                info!(of = %id, "{}", in_words(&grant.resolved));
                 State::Ready(Arc::new(grant.clone()))
             }
             Decision::Down(_, unresolved) => State::Down(Arc::new(unresolved.clone())),

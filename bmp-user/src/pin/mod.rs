@@ -27,7 +27,7 @@ pub use datapath::{
 };
 pub use decision::target;
 pub use foreign::Foreign;
-pub(crate) use foreign::name_of;
+pub(crate) use foreign::{name_of, user_of};
 pub use guard::{GuardReport, GuardedInterface, Listening};
 pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;

@@ -54,7 +54,7 @@ pub(super) async fn has_route(
         match asked {
             Ok(route) => found |= route.is_some(),
             Err(error) => {
-                warn!("{id}: cannot ask the kernel for its route to the station: {error:#}");
+                warn!(of = %id, "cannot ask the kernel for its route to the station: {error:#}");
                 found |= last_known;
             }
         }
@@ -95,7 +95,7 @@ pub async fn led_astray(id: &Pinned, resolved: &Resolved, host: &Host, routes: &
         None => routes.to(id.far(), 0, resolved.source).await,
     };
     let route = asked
-        .inspect_err(|error| warn!("{id}: cannot ask the kernel for its route to the station: {error:#}"))
+        .inspect_err(|error| warn!(of = %id, "cannot ask the kernel for its route to the station: {error:#}"))
         .ok()??;
     // Of nexthop objects the kernel may not say by which interface they lead.
     let elsewhere = route.oif != 0 && !resolved.egress.iter().any(|(index, _)| *index == route.oif);

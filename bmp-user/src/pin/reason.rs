@@ -43,6 +43,8 @@ pub enum Reason {
     ConfigurationChanged,
     /// The kernel does not let bmpd do what the session needs.
     NotPermitted,
+    /// bmpd, or the host, has no file descriptor left for the session's socket.
+    NoDescriptors,
 }
 
 impl Reason {
@@ -81,6 +83,7 @@ impl Reason {
             Self::ManualReset => "manual-reset",
             Self::ConfigurationChanged => "configuration-changed",
             Self::NotPermitted => "not-permitted",
+            Self::NoDescriptors => "no-descriptors",
         }
     }
 }

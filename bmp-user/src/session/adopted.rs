@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::{Config, SessionId},
+    escape::Untrusted,
     pin::{
         self, Connection, Connections, Current, Ended, Foreign, Grant, Pins, Reason, Refused, SessionPin, Standing,
         State, Unresolved, back_on_its_way,
@@ -190,7 +191,7 @@ impl Adopted {
                 shown.for_reason(Reason::ConfigurationChanged, closed, None);
             }),
             Err(error) => {
-                warn!("session {}: connections that were there before are not held to the pin: {error:#}", self.id);
+                warn!(session = %self.id, "connections that were there before are not held to the pin: {error:#}");
             }
         }
     }
@@ -198,7 +199,7 @@ impl Adopted {
     async fn close(&self, of: &Current, but: Option<&Current>, why: &str) {
         let but = but.map(|current| &current.slot);
         if let Err(error) = self.foreign.close_all(&self.id, &self.pin, of.target, but, why).await {
-            warn!("session {}: its connections are not closed: {error:#}", self.id);
+            warn!(session = %self.id, "its connections are not closed: {error:#}");
         }
     }
 
@@ -257,10 +258,10 @@ impl Adopted {
     fn up(&self, grant: &Grant, connection: &Connection, times: u64) {
         let process = (connection.process != 0).then(|| Process {
             id: connection.process,
-            name: pin::name_of(connection.process).unwrap_or_else(|| "?".to_owned()),
+            name: pin::name_of(connection.process).unwrap_or_else(|| Untrusted::new("?")),
         });
         let by = process.as_ref().map(|process| format!(" by {} ({})", process.name, process.id)).unwrap_or_default();
-        info!("session {}: up from {} to {}, opened{by}", self.id, connection.local, grant.target.station);
+        info!(session = %self.id, "up from {} to {}, opened{by}", connection.local, grant.target.station);
         let local = connection.local;
         self.status.update(|shown| {
             shown.phase = Phase::Following;
@@ -275,7 +276,7 @@ impl Adopted {
 
     /// The process has bound its socket to something else than the pin, and the kernel refused it.
     fn conflict(&self, grant: &Grant, refused: Refused, process: u32) {
-        let name = pin::name_of(process).unwrap_or_else(|| "a process".to_owned());
+        let name = pin::name_of(process).unwrap_or_else(|| Untrusted::new("a process"));
         let resolved = &grant.resolved;
         let source = resolved.source.map_or("any source".to_owned(), |source| source.to_string());
         let why = match refused {
@@ -294,7 +295,7 @@ impl Adopted {
     fn down(&self, unresolved: &Unresolved, of_pin: bool) {
         let shown = self.status.snapshot();
         if shown.phase != Phase::Down || shown.why.as_ref() != Some(&unresolved.why) {
-            warn!("session {}: down: {}: {}", self.id, unresolved.reason, unresolved.why);
+            warn!(session = %self.id, "down: {}: {}", unresolved.reason, unresolved.why);
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;

@@ -111,6 +111,7 @@ pub(super) fn reason_of(error: &io::Error, otherwise: Reason) -> Reason {
         // The connect programs answer a denied connect with EPERM.
         Some(libc::EPERM) => Reason::EgressDenied,
         Some(libc::EACCES) => Reason::NotPermitted,
+        Some(libc::EMFILE | libc::ENFILE) => Reason::NoDescriptors,
         _ => otherwise,
     }
 }

@@ -146,7 +146,7 @@ impl Connection {
         if dumps > self.dumps {
             if self.follower.falls() > self.falls {
                 self.falls = self.follower.falls();
-                info!("session {}: was too slow for the journal, and is sent what has changed instead", self.id);
+                info!(session = %self.id, "was too slow for the journal, and is sent what has changed instead");
             }
             self.dumps = dumps;
             self.dumping = true;
@@ -176,8 +176,8 @@ impl Connection {
             if let Some((input, _)) = new.next() {
                 let peers = 1 + new.count();
                 warn!(
-                    "session {}: {peers} peers, the first of {input}, are not told: the station could not tell them from those of another input; `monitor` chooses",
-                    self.id
+                    session = %self.id,
+                    "{peers} peers, the first of {input}, are not told: the station could not tell them from those of another input; `monitor` chooses"
                 );
             }
             self.status.refuses(refused);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{net::TcpStream, sync::watch, task::JoinSet};
+use tokio::{net::TcpStream, sync::watch};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -29,7 +29,11 @@ use crate::{
     config::{self, Config, SessionId},
     feed::Feed,
     pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved, back_on_its_way},
+    tasks::Tasks,
 };
+
+/// How many connections may say farewell at once: a station that connects again and again takes no more descriptors.
+const FAREWELLS: usize = 8;
 
 /// How long a connection has to last for the next failure to be the first again.
 const SUCCESS: Duration = Duration::from_secs(5);
@@ -46,7 +50,7 @@ pub(super) struct Life {
     /// True when the session shall end.
     pub(super) stop: watch::Receiver<bool>,
     /// Connections whose way is lost and that are still being closed.
-    pub(super) farewells: JoinSet<()>,
+    pub(super) farewells: Tasks,
     /// Where stations connect to this host.
     pub(super) listeners: Listeners,
     /// Whether what ended last was a connection, and not an attempt to have one.
@@ -178,7 +182,7 @@ impl Life {
         };
         // Strangers are kept away from now on, and the station is not.
         self.pins.tell_listening(&self.pin, Listening::As(Arc::clone(grant)));
-        info!("session {}: listening on {seat} for {}", self.id, self.id.station);
+        info!(session = %self.id, "listening on {seat} for {}", self.id.station);
         let mut anew = None;
         let end = loop {
             self.status.update(|shown| {
@@ -226,13 +230,13 @@ impl Life {
             shown.established += 1;
         });
         match local {
-            Some(local) => info!("session {}: up from {local} to {peer}", self.id),
-            None => info!("session {}: up to {peer}", self.id),
+            Some(local) => info!(session = %self.id, "up from {local} to {peer}"),
+            None => info!(session = %self.id, "up to {peer}"),
         }
         if seat.is_some()
             && let Err(error) = as_configured(&SockRef::from(&stream), &self.configured())
         {
-            warn!("session {}: what is configured of the connection cannot be set: {error}", self.id);
+            warn!(session = %self.id, "what is configured of the connection cannot be set: {error}");
         }
         let mut connection = Connection::new(self, stream);
         let end = tokio::select! {
@@ -261,9 +265,9 @@ impl Life {
                 self.show_unresolved(&unresolved, of_pin);
             }
             End::Reset => self.show_unresolved(&changed_for(Reason::ManualReset), false),
-            End::Stopped => info!("session {}: closing", self.id),
+            End::Stopped => info!(session = %self.id, "closing"),
             End::Replaced(_) => {
-                info!("session {}: the station has connected anew, which ends the connection before", self.id);
+                info!(session = %self.id, "the station has connected anew, which ends the connection before");
             }
         }
         let retransmits = connection.retransmits();
@@ -274,9 +278,12 @@ impl Life {
         });
         match end {
             End::Failed(..) | End::AttemptChanged => {}
-            End::PinChanged | End::Reset if lost_way => drop(self.farewells.spawn(connection.say_farewell())),
+            End::PinChanged | End::Reset if lost_way => self.farewells.passing("farewell", connection.say_farewell()),
             // A station that was started again knows nothing of the old one and answers nothing there.
-            End::Replaced(_) => drop(self.farewells.spawn(connection.say_farewell())),
+            End::Replaced(_) if self.farewells.len() < FAREWELLS => {
+                self.farewells.passing("farewell", connection.say_farewell());
+            }
+            End::Replaced(_) => drop(connection),
             End::PinChanged | End::Reset | End::Stopped => connection.say_farewell().await,
         }
     }
@@ -324,18 +331,12 @@ impl Life {
         let least = if self.lost { self.configured().flap_damping } else { Duration::ZERO };
         let delay = backoff.delay().max(least);
         let said = self.status.snapshot().reason == Some(refusal.reason);
-        let line = format!(
-            "session {}: down: {}: {}; next attempt in {:.1} s",
-            self.id,
-            refusal.reason,
-            refusal.why,
-            delay.as_secs_f64()
-        );
+        let line = format!("down: {}: {}; next attempt in {:.1} s", refusal.reason, refusal.why, delay.as_secs_f64());
         // The same again is no change of state.
         if said {
-            debug!("{line}")
+            debug!(session = %self.id, "{line}")
         } else {
-            warn!("{line}")
+            warn!(session = %self.id, "{line}")
         }
         let mut routes = self.pin.routes();
         let configured = self.configured();
@@ -371,7 +372,7 @@ impl Life {
 
     /// A connection that the station made is over, and the session waits for the next.
     fn show_failed(&self, refusal: &Refusal, mend: Option<String>) {
-        warn!("session {}: down: {}: {}; listening", self.id, refusal.reason, refusal.why);
+        warn!(session = %self.id, "down: {}: {}; listening", refusal.reason, refusal.why);
         self.status.update(|shown| shown.for_reason(refusal.reason, refusal.why.clone(), mend));
     }
 
@@ -379,7 +380,7 @@ impl Life {
     fn show_unresolved(&self, unresolved: &Unresolved, of_pin: bool) {
         let shown = self.status.snapshot();
         if shown.phase != Phase::Down || shown.why.as_ref() != Some(&unresolved.why) {
-            warn!("session {}: down: {}: {}", self.id, unresolved.reason, unresolved.why);
+            warn!(session = %self.id, "down: {}: {}", unresolved.reason, unresolved.why);
         }
         self.status.update(|shown| {
             shown.phase = Phase::Down;

@@ -22,6 +22,7 @@ use super::connect::{Refusal, reason_of, tune};
 use crate::{
     pin::{Datapath, Grant, Reason},
     sys,
+    tasks::{self, Leave},
 };
 
 /// Connections that wait to be accepted, which each is at once.
@@ -74,6 +75,7 @@ struct Waiting {
 /// Ends with the last session that waits at it.
 struct Listener {
     socket: Arc<TcpListener>,
+    leave: Leave,
     task: AbortHandle,
 }
 
@@ -132,8 +134,10 @@ impl Listeners {
         let opened = open(place, datapath, !others.is_empty());
         allow(false)?;
         let socket = Arc::new(TcpListener::from_std(opened?.into())?);
-        let task = tokio::spawn(accept(Arc::clone(&socket), place, Arc::downgrade(&self.0))).abort_handle();
-        let listener = Arc::new(Listener { socket, task });
+        let leave = Leave::default();
+        let accept = accept(Arc::clone(&socket), place, Arc::downgrade(&self.0));
+        let task = tasks::until("session listener", &leave, accept).abort_handle();
+        let listener = Arc::new(Listener { socket, leave, task });
         registry.open.insert(place, Arc::downgrade(&listener));
         Ok(listener)
     }
@@ -166,9 +170,11 @@ fn open(place: Place, datapath: &Datapath, beside_others: bool) -> io::Result<So
 
 /// Accepts whoever connects, until the listener ends.
 async fn accept(socket: Arc<TcpListener>, place: Place, registry: Weak<Mutex<Registry>>) {
+    let mut failing = false;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
+                failing = false;
                 let Some(registry) = registry.upgrade() else { return };
                 hand_on(stream, peer, place, &registry);
             }
@@ -176,7 +182,9 @@ async fn accept(socket: Arc<TcpListener>, place: Place, registry: Weak<Mutex<Reg
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                warn!("listener {place}: cannot accept a connection: {error}");
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(of = %format_args!("listener {place}"), "cannot accept a connection, trying again: {error}");
+                }
                 tokio::time::sleep(SHORTAGE).await;
             }
         }
@@ -266,6 +274,7 @@ impl Drop for Seat {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        self.leave.give();
         // At once, so that another can listen there: the task lets its socket go a little later.
         let _ = SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Both);
         self.task.abort();

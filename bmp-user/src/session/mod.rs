@@ -18,11 +18,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-    time::timeout,
-};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 pub use selection::selection as selection_of;
 pub use status::{Phase, Process, Snapshot, Status};
@@ -31,6 +27,7 @@ use crate::{
     config::{Config, SessionId},
     feed::Feed,
     pin::{Foreign, Pins, SessionPin},
+    tasks::{self, Leave, Tasks},
 };
 use adopted::Adopted;
 use life::Life;
@@ -102,8 +99,21 @@ impl Sessions {
 struct Running {
     /// Whether another process opens it.
     adopted: bool,
+    leave: Leave,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Tells the task to end, and waits until it has.
+    fn end(self) -> impl Future<Output = ()> {
+        self.leave.give();
+        self.stop.send_replace(true);
+        async move {
+            // A panic has ended bmpd.
+            let _ = self.task.await;
+        }
+    }
 }
 
 /// Keeps one task for each session that is configured, until `stop` says true; then every station is told and closed.
@@ -117,7 +127,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut running = BTreeMap::<SessionId, Running>::new();
-    let mut ending = JoinSet::new();
+    let mut ending = Tasks::default();
     let listeners = Listeners::default();
     loop {
         let wanted = Arc::clone(&config.borrow_and_update());
@@ -125,9 +135,8 @@ pub async fn run(
             wanted.bmp.sessions.get(id).is_none_or(|session| session.adopt != running.adopted)
         };
         for (id, session) in running.extract_if(.., |id, running| other(id, running)) {
-            session.stop.send_replace(true);
             sessions.remove(&id);
-            ending.spawn(session.task);
+            ending.passing("end of a session", session.end());
         }
         for (id, configured) in &wanted.bmp.sessions {
             if running.contains_key(id) {
@@ -137,6 +146,7 @@ pub async fn run(
             let (stop, stop_receiver) = watch::channel(false);
             let (pin, status, reset) =
                 (Arc::clone(&session.pin), Arc::clone(&session.status), session.reset.subscribe());
+            let leave = Leave::default();
             let task = if configured.adopt {
                 let adopted = Adopted {
                     id: id.clone(),
@@ -148,7 +158,7 @@ pub async fn run(
                     stop: stop_receiver,
                     reset,
                 };
-                tokio::spawn(adopted.run())
+                tasks::until("adopted session", &leave, adopted.run())
             } else {
                 let life = Life {
                     id: id.clone(),
@@ -159,15 +169,15 @@ pub async fn run(
                     identity: identity.clone(),
                     status,
                     stop: stop_receiver,
-                    farewells: JoinSet::new(),
+                    farewells: Tasks::default(),
                     listeners: listeners.clone(),
                     lost: false,
                     reset,
                 };
-                tokio::spawn(life.run())
+                tasks::until("session", &leave, life.run())
             };
             sessions.set(id, Arc::new(session));
-            running.insert(id.clone(), Running { adopted: configured.adopt, stop, task });
+            running.insert(id.clone(), Running { adopted: configured.adopt, leave, stop, task });
         }
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),
@@ -179,8 +189,7 @@ pub async fn run(
         }
     }
     for (_, session) in running {
-        session.stop.send_replace(true);
-        ending.spawn(session.task);
+        ending.passing("end of a session", session.end());
     }
     // A session that takes longer is closed by the end of its task.
     let _ = timeout(SHUTDOWN, async { while ending.join_next().await.is_some() {} }).await;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    escape::Untrusted,
     feed::{Counts, Refused},
     pin::{Reason, Unresolved},
 };
@@ -59,7 +60,7 @@ pub struct Process {
     /// Its id.
     pub id: u32,
     /// What it calls itself.
-    pub name: String,
+    pub name: Untrusted,
 }
 
 /// A reading of [`Status`].

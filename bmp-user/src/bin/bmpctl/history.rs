@@ -26,6 +26,8 @@ pub(crate) struct History {
 impl History {
     /// Those of the file. History is a convenience: where the file cannot be used, everything else works.
     pub(crate) fn load(file: Option<PathBuf>) -> Self {
+        // Of a FIFO in its place, opening would wait for the other end.
+        let file = file.filter(|file| file.is_file() || !file.exists());
         let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
         let mut lines: Vec<_> =
             text.lines().filter(|line| is_kept(line) && *line != "#V2").map(str::to_owned).collect();

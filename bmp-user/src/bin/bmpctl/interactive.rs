@@ -9,6 +9,7 @@ use std::{
 use bmp_user::{
     config::masked,
     control::{Client, Mode, Notices, Outcome, Request, Response},
+    escape::escaped_lines,
 };
 
 use crate::{
@@ -162,7 +163,7 @@ fn common(words: &[String]) -> Option<String> {
 
 fn show(text: &str) -> anyhow::Result<()> {
     if !text.is_empty() {
-        writeln!(io::stdout(), "{}", wrap(text.trim_end(), Terminal::columns()))?;
+        writeln!(io::stdout(), "{}", wrap(&escaped_lines(text.trim_end()).to_string(), Terminal::columns()))?;
     }
     Ok(())
 }

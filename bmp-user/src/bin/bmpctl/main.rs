@@ -16,7 +16,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bmp_user::control::{self, Client};
+use bmp_user::{
+    control::{self, Client},
+    escape::escaped_lines,
+};
 use clap::Parser;
 use script::{Ended, Line, run};
 
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // A reader that has seen enough has closed the pipe: nothing is wrong then, and nobody would read it.
             if !is_closed_pipe(&error) {
-                let _ = writeln!(io::stderr(), "bmpctl: {error:#}");
+                let _ = writeln!(io::stderr(), "bmpctl: {}", escaped_lines(&format!("{error:#}")));
             }
             ExitCode::FAILURE
         }

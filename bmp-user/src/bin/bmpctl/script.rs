@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use bmp_user::control::{Client, Mode, Origin, Outcome, Request};
+use bmp_user::{
+    control::{Client, Mode, Origin, Outcome, Request},
+    escape::{escaped_lines, json_for_terminal},
+};
 
 /// How it went.
 pub(crate) enum Ended {
@@ -47,9 +50,10 @@ pub(crate) fn run(
         let response = client.ask(&Request { command: text, json, mode: Mode::Run, origin, follow: false })?;
         pending = response.pending;
         match response.outcome {
-            Outcome::Done(answer) => io::stdout().write_all(answer.as_bytes())?,
+            Outcome::Done(answer) if json => io::stdout().write_all(json_for_terminal(&answer).as_bytes())?,
+            Outcome::Done(answer) => write!(io::stdout(), "{}", escaped_lines(&answer))?,
             Outcome::Refused(why) => {
-                writeln!(io::stderr(), "{}", why.trim_end())?;
+                writeln!(io::stderr(), "{}", escaped_lines(why.trim_end()))?;
                 ended = Ended::Refused;
                 break;
             }

@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::{fsm::Notice, open::Remote};
-use crate::wire::bgp::{self, MAX_MESSAGE, notification};
+use crate::{
+    tasks,
+    wire::bgp::{self, MAX_MESSAGE, notification},
+};
 
 /// Bytes that are read at once. The longest message (RFC 8654) is a byte shorter, so that there is always room to read into.
 const BLOCK: usize = 64 * 1024;
@@ -143,14 +146,14 @@ impl Connection {
     /// Sends what is still to be sent and closes, without anybody waiting for it.
     pub(super) fn close(self) {
         if self.lost.is_none() && !self.output.is_empty() {
-            tokio::spawn(farewell(self.link, self.output));
+            tasks::passing("farewell to a BGP peer", farewell(self.link, self.output));
         }
     }
 }
 
 /// Tells a peer whose connection is refused why.
 pub(super) fn refuse(link: Link, notice: &Notice) {
-    tokio::spawn(farewell(link, notification_of(notice)));
+    tasks::passing("farewell to a BGP peer", farewell(link, notification_of(notice)));
 }
 
 /// A NOTIFICATION as a message.

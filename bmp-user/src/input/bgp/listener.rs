@@ -22,7 +22,12 @@ use super::{
     peer::Command,
     status::Peers,
 };
-use crate::{config::Secret, pin::Datapath, sys};
+use crate::{
+    config::Secret,
+    pin::Datapath,
+    sys,
+    visitors::{Guest, Source, Visitors},
+};
 
 /// How long to wait before trying to listen again; doubles up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -30,6 +35,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: i32 = 128;
+
+/// Connections of one peer at once, those among them that are refused and still told why.
+const OF_ONE_PEER: usize = 8;
 
 /// The tasks of the peers that may connect, by address.
 #[derive(Clone, Debug, Default)]
@@ -81,13 +89,13 @@ async fn serve(
 ) {
     let (listener, mut known) = open(listen, &mut passwords, peers, datapath).await;
     info!(%listen, "listening for BGP peers");
-    let mut failing = false;
+    let (mut failing, visitors) = (false, Visitors::known(usize::MAX, OF_ONE_PEER));
     loop {
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     failing = false;
-                    admit(stream, peer, doors, peers);
+                    admit(stream, peer, doors, peers, &visitors);
                 }
                 Err(error) => {
                     if !failing {
@@ -110,7 +118,7 @@ async fn serve(
 }
 
 /// A connection goes to its peer, or is closed.
-fn admit(stream: TcpStream, peer: SocketAddr, doors: &Doors, peers: &Peers) {
+fn admit(stream: TcpStream, peer: SocketAddr, doors: &Doors, peers: &Peers, visitors: &Visitors) {
     let refuse = |why: &str| {
         debug!(%peer, "closed a connection: {why}");
         peers.change_listener(|status| status.refused += 1);
@@ -119,7 +127,13 @@ fn admit(stream: TcpStream, peer: SocketAddr, doors: &Doors, peers: &Peers) {
     if let Err(error) = door.keeper.admit(&stream) {
         return refuse(&error.to_string());
     }
-    let Ok(link) = link(stream) else { return refuse("it was gone already") };
+    // By its address: peers of one host are told apart by theirs.
+    let visitor = match visitors.admit(Source::Host(peer.ip().to_canonical())) {
+        Ok(visitor) => visitor,
+        Err(why) => return refuse(&why.to_string()),
+    };
+    let Ok(mut link) = link(stream) else { return refuse("it was gone already") };
+    link.stream = Box::new(Guest::new(link.stream, visitor));
     // A peer that connects faster than its task looks has to come again.
     if door.commands.try_send(Command::Incoming(link)).is_err() {
         refuse("too many at once");

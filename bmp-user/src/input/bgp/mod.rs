@@ -45,6 +45,7 @@ use crate::{
     config::{Bgp, BgpPeer, Bmp, Config},
     feed::Feed,
     pin::{Grant, Pinned, Pins, Role, SessionPin, State as PinState},
+    tasks::{self, Leave},
     wire::bgp::notification::cease,
 };
 
@@ -171,7 +172,7 @@ struct Running {
     asn: Option<u32>,
     registered: Registered,
     /// Of one that is spoken to.
-    task: Option<(mpsc::Sender<Command>, JoinHandle<()>)>,
+    task: Option<(Leave, mpsc::Sender<Command>, JoinHandle<()>)>,
 }
 
 impl Speaker {
@@ -331,7 +332,9 @@ impl Speaker {
                 let listens = grants.listen.is_some();
                 let statistics = self.statistics.subscribe();
                 let task = Task::new(plan.clone(), listens, sent_open, dial, &self.feed, shown, statistics);
-                Some((sender, tokio::spawn(task.run(commands))))
+                let leave = Leave::default();
+                let task = tasks::until("BGP peer", &leave, task.run(commands));
+                Some((leave, sender, task))
             }
         };
         Running { wanted, asn, registered, task }
@@ -339,7 +342,7 @@ impl Speaker {
 
     /// A peer of which all is as before but from where, and to which port, it may connect.
     async fn accept_otherwise(&self, address: IpAddr, running: Running, wanted: Wanted) -> Running {
-        if let (Wanted::Spoken(_, grants), Some((commands, _))) = (&wanted, &running.task) {
+        if let (Wanted::Spoken(_, grants), Some((_, commands, _))) = (&wanted, &running.task) {
             // One that is not there any more has ended.
             let _ = commands.send(Command::Listens(grants.listen.is_some())).await;
             self.open_door(address, grants, commands);
@@ -369,7 +372,7 @@ impl Speaker {
         self.listener = port.map(|port| {
             let (passwords, doors, peers) = (self.passwords.subscribe(), self.doors.clone(), self.peers.clone());
             let datapath = self.pins.datapath().clone();
-            (port, tokio::spawn(listener::run(port, passwords, doors, peers, datapath)))
+            (port, tasks::forever("BGP listener", listener::run(port, passwords, doors, peers, datapath)))
         });
     }
 
@@ -396,7 +399,8 @@ impl Drop for Speaker {
 impl Running {
     /// Tells the task to end.
     async fn stop(&mut self, notice: &Notice) -> Option<JoinHandle<()>> {
-        let (commands, task) = self.task.take()?;
+        let (leave, commands, task) = self.task.take()?;
+        leave.give();
         // One that is not there any more has ended.
         let _ = commands.send(Command::Stop(notice.clone())).await;
         Some(task)

@@ -1,7 +1,6 @@
 //! The file: unpacking it as it is read, and finding its records.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
@@ -9,7 +8,10 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 
-use crate::wire::mrt::{self, Record, records};
+use crate::{
+    sys,
+    wire::mrt::{self, Record, records},
+};
 
 /// How much is read at a time, in bytes.
 const READ: usize = 64 * 1024;
@@ -59,14 +61,13 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// Opens a file. `position` is how many of its bytes were read, packed as they are; `size` is how many there are.
     pub(super) fn open(path: &Path, position: &'a AtomicU64, size: &AtomicU64) -> Result<Self, Failure> {
-        // Looked at first: opening a pipe would wait for its writer.
-        let metadata = std::fs::metadata(path).map_err(Failure::Open)?;
-        if !metadata.is_file() {
-            return Err(Failure::NotRegular);
-        }
-        let file = File::open(path).map_err(Failure::Open)?;
+        let file = sys::open_regular(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => Failure::NotRegular,
+            _ => Failure::Open(error),
+        })?;
+        let length = file.metadata().map_err(Failure::Open)?.len();
         position.store(0, Ordering::Relaxed);
-        size.store(metadata.len(), Ordering::Relaxed);
+        size.store(length, Ordering::Relaxed);
         Self::new(Counted { inner: file, position }).map_err(|error| Failure::Read { offset: 0, error })
     }
 

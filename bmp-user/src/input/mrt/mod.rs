@@ -23,17 +23,15 @@ mod survey;
 mod tests;
 mod translate;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
     config::{self, Config, Pace},
     feed::{Feed, names},
+    tasks::{self, Tasks},
 };
 use batch::{Event, read};
 use file::Source;
@@ -63,14 +61,14 @@ pub struct Replay {
 /// Runs the replays that the configuration names, until its sender is gone. Dropping this ends them all. A replay that is changed begins
 /// again; one that is not is left alone.
 pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, replays: Replays) {
-    let mut running: BTreeMap<String, (Replay, JoinSet<()>)> = BTreeMap::new();
+    let mut running: BTreeMap<String, (Replay, Tasks)> = BTreeMap::new();
     loop {
         let wanted = wanted(&config.borrow_and_update());
         running.retain(|name, (replay, _)| wanted.get(name) == Some(replay));
         for (name, replay) in wanted {
             running.entry(name).or_insert_with(|| {
-                let mut task = JoinSet::new();
-                task.spawn(run(replay.clone(), feed.clone(), replays.clone()));
+                let mut task = Tasks::default();
+                task.forever("replay", run(replay.clone(), feed.clone(), replays.clone()));
                 (replay, task)
             });
         }
@@ -133,8 +131,7 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
     info!(replay = name, %file, "replay begins");
     let (sender, mut events) = mpsc::channel(QUEUE);
     let (thread_replay, thread_status) = (replay.clone(), status.progress());
-    let spawned =
-        thread::Builder::new().name("mrt".to_owned()).spawn(move || read(&thread_replay, &thread_status, &sender));
+    let spawned = tasks::thread("mrt", move || read(&thread_replay, &thread_status, &sender));
     if let Err(error) = spawned {
         status.set_state(ReplayState::Failed(format!("no thread to read the file: {error}")));
         return std::future::pending().await;

@@ -6,7 +6,6 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinSet,
     time::sleep,
 };
 use tracing::{error, info, warn};
@@ -17,7 +16,11 @@ use super::{
     connection::{self, Wiring},
     status::{RelayHandle, RelayState},
 };
-use crate::feed::Feed;
+use crate::{
+    feed::Feed,
+    tasks::Tasks,
+    visitors::{Source, Visitors},
+};
 
 /// How long to wait before trying to listen again; doubles up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -25,6 +28,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: i32 = 128;
+/// Connections that a relay has at most, and of those from one user of this host or from one other host.
+const CONNECTIONS: usize = 256;
+const OF_ONE_SOURCE: usize = 32;
 /// How long a daemon says nothing before it is asked after, how often that is done, and how many times it may leave it unanswered.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,7 +42,7 @@ const URGENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Listens and serves, for good. Dropping this closes the listener and its connections.
 pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<Terms>>) {
     let listener = listen(&status).await;
-    let mut connections = JoinSet::new();
+    let (mut connections, visitors) = (Tasks::default(), Visitors::new(CONNECTIONS, OF_ONE_SOURCE));
     let claims = Claims::default();
     let mut failing = false;
     loop {
@@ -45,19 +51,31 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                 Ok((stream, client)) => {
                     failing = false;
                     // Of one that is closed again already it is not known.
-                    let own = stream.local_addr().map_or(status.listen().ip(), |own| own.ip());
+                    let end = stream.local_addr().ok();
+                    let own = end.map_or(status.listen().ip(), |own| own.ip());
                     if terms.borrow().lets_in(own, client.ip()) {
-                        if let Err(error) = ask_after(&stream) {
-                            warn!(
-                                relay = status.name(), %error,
-                                "a daemon that vanishes will not be noticed: TCP keepalive cannot be set"
-                            );
+                        match visitors.admit(Source::of(end, client)) {
+                            Ok(visitor) => {
+                                if let Err(error) = ask_after(&stream) {
+                                    warn!(
+                                        relay = status.name(), %error,
+                                        "a daemon that vanishes will not be noticed: TCP keepalive cannot be set"
+                                    );
+                                }
+                                let input = feed.input(status.name());
+                                let status = status.connection(input.connection(), own, client).of(visitor);
+                                let wiring = Wiring { status, terms: terms.clone(), claims: claims.clone() };
+                                connections.passing("relay connection", connection::serve(stream, input, wiring));
+                            }
+                            Err(why) => {
+                                reset(&stream);
+                                status.refused_too_many();
+                                warn!(relay = status.name(), %client, "closed a connection: {why}");
+                            }
                         }
-                        let input = feed.input(status.name());
-                        let status = status.connection(input.connection(), own, client);
-                        let wiring = Wiring { status, terms: terms.clone(), claims: claims.clone() };
-                        connections.spawn(connection::serve(stream, input, wiring));
                     } else {
+                        reset(&stream);
+                        status.refused_host();
                         warn!(
                             relay = status.name(), %client,
                             "closed a connection from another host: a relay takes BMP from daemons on this host, and from where `allow` says"
@@ -75,6 +93,12 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
             Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
+}
+
+/// Has a connection that is refused end in a reset: nothing of it stays behind.
+fn reset(stream: &TcpStream) {
+    // Otherwise it ends as any does.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// A daemon that is idle is asked after, so that one whose host vanished is noticed: nothing is ever sent to it that it would have to acknowledge.

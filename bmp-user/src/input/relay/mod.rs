@@ -27,6 +27,7 @@ use tracing::info;
 use crate::{
     config::{self, Config, Prefix},
     feed::Feed,
+    tasks,
 };
 
 pub use receiver::{Goodbye, Received, Receiver};
@@ -122,7 +123,7 @@ impl Running {
     fn start(name: &str, Wanted { listen, terms }: Wanted, feed: &Feed, relays: &Relays) -> Self {
         let status = relays.register(name, listen);
         let (terms, receiver) = watch::channel(terms);
-        Self { listen, terms, task: tokio::spawn(listener::run(status, feed.clone(), receiver)) }
+        Self { listen, terms, task: tasks::forever("relay listener", listener::run(status, feed.clone(), receiver)) }
     }
 
     /// Closes the listener, and its connections with it. The address is free when this returns.

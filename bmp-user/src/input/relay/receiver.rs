@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::status::System;
 use crate::{
+    escape::Untrusted,
     feed::{Claim, Input, Oddity},
     wire::bmp::{
         Error, Initiation, MAX_FRAME, Message, MessageType, Termination, frames, termination_reason, tlv_type,
@@ -34,7 +35,7 @@ pub struct Receiver {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Goodbye {
     reason: Option<u16>,
-    text: Option<String>,
+    text: Option<Untrusted>,
 }
 
 /// What the frames that arrived came to.
@@ -190,19 +191,21 @@ fn measure(buffer: &[u8]) -> (usize, Stop) {
 }
 
 fn system(initiation: &Initiation<'_>) -> System {
-    let text = |kind| initiation.information.find(kind).map(printable);
+    let text = |kind| initiation.information.find(kind).map(begin);
     System { name: text(tlv_type::SYS_NAME), descr: text(tlv_type::SYS_DESCR) }
 }
 
 fn goodbye(termination: &Termination<'_>) -> Goodbye {
-    Goodbye { reason: termination.reason(), text: termination.information.find(tlv_type::STRING).map(printable) }
+    Goodbye {
+        reason: termination.reason(),
+        text: termination.information.find(tlv_type::STRING).map(|text| Untrusted::new(begin(text))),
+    }
 }
 
-/// For display and for the log: no control characters, no more than a line.
-fn printable(text: &[u8]) -> String {
+/// What of a text is kept: no more than a line. What is in it is the daemon's: it is escaped where it is shown.
+fn begin(text: &[u8]) -> String {
     const LINE: usize = 255;
-    let text = String::from_utf8_lossy(text);
-    text.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim_end().to_owned()
+    String::from_utf8_lossy(text).chars().take(LINE).collect()
 }
 
 /// As in the log line.

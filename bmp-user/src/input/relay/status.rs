@@ -10,7 +10,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::is_local;
-use crate::feed::{ConnectionId, InputTotals};
+use crate::{
+    feed::{ConnectionId, InputTotals},
+    visitors::Visitor,
+};
 
 /// How the relays do; clones show the same relays.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +32,10 @@ pub struct RelayStatus {
     pub connections: Vec<ConnectionStatus>,
     /// The connections that ended and whose peers are held, oldest first.
     pub held: Vec<HeldStatus>,
+    /// Connections from hosts that may not connect.
+    pub refused_hosts: u64,
+    /// Connections for which there were too many already.
+    pub refused_too_many: u64,
     /// How the connection that was closed last ended, with the client's address.
     pub last_closed: Option<String>,
 }
@@ -98,6 +105,8 @@ struct Now {
     state: RelayState,
     connections: Vec<Arc<Connection>>,
     held: Vec<(Arc<Connection>, Instant)>,
+    refused_hosts: u64,
+    refused_too_many: u64,
     last_closed: Option<String>,
 }
 
@@ -110,6 +119,8 @@ impl Relay {
             state: now.state.clone(),
             connections: now.connections.iter().map(|connection| connection.status()).collect(),
             held: now.held.iter().map(|(connection, until)| connection.held(*until)).collect(),
+            refused_hosts: now.refused_hosts,
+            refused_too_many: now.refused_too_many,
             last_closed: now.last_closed.clone(),
         }
     }
@@ -135,12 +146,22 @@ impl RelayHandle {
         lock(&self.relay.now).state = state;
     }
 
+    /// Counts a connection from a host that may not connect.
+    pub(super) fn refused_host(&self) {
+        lock(&self.relay.now).refused_hosts += 1;
+    }
+
+    /// Counts a connection for which there were too many already.
+    pub(super) fn refused_too_many(&self) {
+        lock(&self.relay.now).refused_too_many += 1;
+    }
+
     /// Shows a connection for as long as the handle lives.
     pub(super) fn connection(&self, id: ConnectionId, own: IpAddr, client: SocketAddr) -> ConnectionHandle {
         let (system, totals) = (Mutex::default(), Mutex::default());
         let connection = Arc::new(Connection { id, own, client, system, totals });
         lock(&self.relay.now).connections.push(Arc::clone(&connection));
-        ConnectionHandle { relay: Arc::clone(&self.relay), connection }
+        ConnectionHandle { relay: Arc::clone(&self.relay), connection, visitor: Mutex::default() }
     }
 }
 
@@ -196,9 +217,17 @@ impl Connection {
 pub(super) struct ConnectionHandle {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
+    /// Its place among those that may connect, until it is closed.
+    visitor: Mutex<Option<Visitor>>,
 }
 
 impl ConnectionHandle {
+    /// Keeps its place until it is closed.
+    pub(super) fn of(self, visitor: Visitor) -> Self {
+        *lock(&self.visitor) = Some(visitor);
+        self
+    }
+
     pub(super) fn relay_name(&self) -> &str {
         &self.relay.name
     }
@@ -232,6 +261,7 @@ impl ConnectionHandle {
     }
 
     pub(super) fn closed(&self, how: &str) {
+        drop(lock(&self.visitor).take());
         lock(&self.relay.now).last_closed = Some(format!("{}: {how}", self.connection.client));
     }
 }

@@ -23,6 +23,7 @@ use super::home::{Home, Refused};
 use super::load::{Loaded, find, load};
 use super::slots::Slots;
 use super::{super::privilege, Inherited, Options, Owner, Slot, bpf, cgroup, unexpected};
+use crate::tasks;
 
 /// The owner of a slot that is free.
 const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, station: [0; 16] };
@@ -414,10 +415,10 @@ impl Drop for Kernel {
 
 /// Hands what the programs log on to `log`, until the task is aborted.
 fn forward_log(ebpf: &mut Ebpf) -> Option<AbortHandle> {
-    let Ok(runtime) = Handle::try_current() else {
+    if Handle::try_current().is_err() {
         debug!("no runtime: the kernel programs' log is not read");
         return None;
-    };
+    }
     let logger = match EbpfLogger::init(ebpf) {
         Ok(logger) => logger,
         Err(error) => {
@@ -425,13 +426,16 @@ fn forward_log(ebpf: &mut Ebpf) -> Option<AbortHandle> {
             return None;
         }
     };
-    let task = runtime.spawn(async move {
-        // SAFETY: the descriptor is the logger's ring buffer, which the logger owns and keeps open until it is dropped.
-        let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
-        let mut logger = match registered {
-            Ok(logger) => logger,
-            Err(error) => return warn!("the kernel programs' log cannot be waited for: {error}"),
-        };
+    // SAFETY: the descriptor is the logger's ring buffer, which the logger owns and keeps open until it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+    let mut logger = match registered {
+        Ok(logger) => logger,
+        Err(error) => {
+            warn!("the kernel programs' log cannot be waited for: {error}");
+            return None;
+        }
+    };
+    let task = tasks::forever("kernel log", async move {
         while let Ok(mut ready) = logger.readable_mut().await {
             ready.get_inner_mut().flush();
             ready.clear_ready();

@@ -94,6 +94,35 @@ pub(super) fn connections_of(target: &Target) -> io::Result<Vec<TcpSocket>> {
     Ok(found)
 }
 
+/// The user who has a TCP socket of this host, by its own end and its far end.
+///
+/// # Errors
+///
+/// There is no such socket, it is closed, or the kernel does not say.
+pub(crate) fn user_of(own: SocketAddr, far: SocketAddr) -> io::Result<u32> {
+    let (own_ip, far_ip) = (own.ip().to_canonical(), far.ip().to_canonical());
+    let (family, mut id) =
+        if own_ip.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
+    (id.source_address, id.source_port) = (own_ip, own.port());
+    (id.destination_address, id.destination_port) = (far_ip, far.port());
+    // `INET_DIAG_NOCOOKIE`: the ends name it.
+    id.cookie = [0xff; 8];
+    let request = InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id: id,
+    };
+    /// `TCP_ESTABLISHED` of net/tcp_states.h: of one that is closed already the kernel may name root.
+    const ESTABLISHED: u8 = 1;
+    let mut user = None;
+    ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | NLM_F_ACK, |header| {
+        user = (header.state == ESTABLISHED).then_some(header.uid);
+    })?;
+    user.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 /// Closes a socket, whoever has it: the owner gets `ECONNABORTED`, the far end a reset. One that is gone meanwhile is no error.
 ///
 /// `EOPNOTSUPP`: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.

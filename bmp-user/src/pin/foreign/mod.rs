@@ -20,11 +20,13 @@ use tracing::{debug, info, warn};
 use super::{Connection, Grant, Owner, Pins, Resolved, SessionPin, Slot, Target};
 use crate::{
     config::SessionId,
+    escape::Untrusted,
     link::{Host, Routes},
-    sys,
+    sys, tasks,
 };
 pub(super) use diag::Destroyed;
 use diag::TcpSocket;
+pub(crate) use diag::user_of;
 pub(crate) use owner::name_of;
 
 /// Finds, holds and closes other processes' sockets. Cheap to clone.
@@ -84,7 +86,8 @@ impl Foreign {
             match held {
                 Ok(connection) => {
                     info!(
-                        "session {id}: took in the connection from {} to {} of process {}, which was there before",
+                        session = %id,
+                        "took in the connection from {} to {} of process {}, which was there before",
                         connection.local, connection.remote, connection.process
                     );
                     pin.tell_open(socket.cookie(), connection);
@@ -235,16 +238,16 @@ impl Foreign {
         match closed.await {
             Ok(()) => {
                 let Some(owner::Owner { process, .. }) = owner else {
-                    debug!("{of}: closed the connection from {local} to {remote}, which nobody had any more: {why}");
+                    debug!(of = %of, "closed the connection from {local} to {remote}, which nobody had any more: {why}");
                     return None;
                 };
-                let name = name_of(process).unwrap_or_else(|| "process".to_owned());
+                let name = name_of(process).unwrap_or_else(|| Untrusted::new("process"));
                 let said = format!("closed the connection from {local} to {remote} of {name} ({process}): {why}");
-                info!("{of}: {said}");
+                info!(of = %of, "{said}");
                 Some(said)
             }
             Err(error) => {
-                warn!("{of}: cannot close the connection from {local} to {remote}: {error}");
+                warn!(of = %of, "cannot close the connection from {local} to {remote}: {error}");
                 None
             }
         }
@@ -299,5 +302,5 @@ async fn copies(sockets: Vec<TcpSocket>) -> anyhow::Result<Vec<(TcpSocket, owner
 }
 
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(what).await.map_err(io::Error::other)?
+    tasks::blocking(what).await?
 }

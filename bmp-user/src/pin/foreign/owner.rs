@@ -8,6 +8,8 @@ use std::{
 
 use socket2::SockRef;
 
+use crate::escape::Untrusted;
+
 /// A process that holds a socket, and by which descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
@@ -41,9 +43,10 @@ pub(super) fn owners(inodes: &[u32]) -> HashMap<u32, Owner> {
 }
 
 /// What a process calls itself (proc_pid_comm(5)).
-pub(crate) fn name_of(process: u32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
+pub(crate) fn name_of(process: u32) -> Option<Untrusted> {
+    let name = fs::read(format!("/proc/{process}/comm")).ok()?;
+    // The kernel ends it with a line end; one before that is the process's own.
+    Some(Untrusted::new(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name))))
 }
 
 /// A descriptor of our own for another process's socket, if it still is the one with this cookie (pidfd_getfd(2)).

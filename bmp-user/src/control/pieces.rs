@@ -1,0 +1,181 @@
+//! Answers that may be large, in pieces: made by a thread of their own, and no faster than the client takes them.
+//!
+//! What an answer takes is a few pieces, however long it is. What makes it looks at what it shows bit by bit, holds no lock meanwhile,
+//! and shares the processors with at most one other.
+
+use std::io::{self, Write};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, SemaphorePermit, mpsc},
+};
+
+use crate::config::Filter;
+
+/// Bytes that are sent at once.
+pub(super) const PIECE: usize = 32 * 1024;
+/// Pieces that may wait for the client.
+pub(super) const WAITING: usize = 2;
+
+/// How many answers are made at the same time; one that waits for its client is not among them.
+static MAKING: Semaphore = Semaphore::const_new(2);
+
+/// Writes an answer.
+pub(super) type Make = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
+/// Makes an answer, inside a string of JSON. It blocks: call it where that holds nobody up.
+///
+/// # Errors
+///
+/// Nobody takes the pieces any more.
+pub(super) fn make(make: Make, filter: Option<Filter>, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+    let permit = Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?;
+    let mut out = InString { pieces, piece: Vec::with_capacity(PIECE), permit: Some(permit) };
+    match filter {
+        Some(filter) => {
+            let mut lines = Lines { out: &mut out, filter, begun: false, line: Vec::new() };
+            make(&mut lines)?;
+            lines.end_line()?;
+        }
+        None => make(&mut out)?,
+    }
+    out.send()
+}
+
+/// Escapes what is written as inside a string of JSON.
+struct InString {
+    pieces: mpsc::Sender<Vec<u8>>,
+    piece: Vec<u8>,
+    permit: Option<SemaphorePermit<'static>>,
+}
+
+impl InString {
+    fn send(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        let piece = match self.pieces.try_send(piece) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(piece)) => piece,
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        // Others may go on while this client is waited for.
+        self.permit = None;
+        self.pieces.blocking_send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        self.permit = Some(Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?);
+        Ok(())
+    }
+}
+
+impl Write for InString {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in bytes {
+            match byte {
+                b'"' | b'\\' => self.piece.extend([b'\\', byte]),
+                b'\n' => self.piece.extend(b"\\n"),
+                0..0x20 => write!(self.piece, "\\u{byte:04x}")?,
+                _ => self.piece.push(byte),
+            }
+            if self.piece.len() >= PIECE - 8 {
+                self.send()?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lets the lines pass that a filter keeps.
+struct Lines<'a> {
+    out: &'a mut InString,
+    filter: Filter,
+    begun: bool,
+    line: Vec<u8>,
+}
+
+impl Lines<'_> {
+    fn end_line(&mut self) -> io::Result<()> {
+        if !self.line.is_empty() && self.filter.keeps(&String::from_utf8_lossy(&self.line), &mut self.begun) {
+            self.out.write_all(&self.line)?;
+        }
+        self.line.clear();
+        Ok(())
+    }
+}
+
+impl Write for Lines<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                self.end_line()?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a client reads of an answer that is written in these parts.
+    fn read(parts: Vec<String>, filter: Option<Filter>) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (sender, mut pieces) = mpsc::channel(WAITING);
+        let answer: Make = Box::new(move |out| parts.iter().try_for_each(|part| out.write_all(part.as_bytes())));
+        let made = runtime.handle().clone();
+        let making = std::thread::spawn(move || {
+            let _inside = made.enter();
+            make(answer, filter, sender)
+        });
+        let mut json = b"\"".to_vec();
+        while let Some(piece) = pieces.blocking_recv() {
+            assert!(piece.len() <= PIECE);
+            json.extend(piece);
+        }
+        making.join().unwrap().unwrap();
+        json.push(b'"');
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_pieces_are_the_answer(parts in prop::collection::vec(any::<String>(), 0..50), wanted in "[a-z]?") {
+            let whole = parts.concat();
+            prop_assert_eq!(&read(parts.clone(), None), &whole);
+            for filter in [Filter::Include(wanted.clone()), Filter::Exclude(wanted.clone()), Filter::Begin(wanted)] {
+                prop_assert_eq!(read(parts.clone(), Some(filter.clone())), filter.apply(&whole));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_of_many_pieces_is_whole() {
+        let line = "x".repeat(999) + "\n";
+        assert_eq!(read(vec![line.clone(); 2000], None), line.repeat(2000));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_takes_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        let (sender, pieces) = mpsc::channel(WAITING);
+        drop(pieces);
+        let endless: Make = Box::new(|out| {
+            loop {
+                out.write_all(b"again and again\n")?;
+            }
+        });
+        assert_eq!(make(endless, None, sender).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
