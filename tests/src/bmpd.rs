@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
     net::IpAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -361,6 +361,44 @@ impl Bmpd {
         let status = self.process.terminate();
         assert_eq!(status.code(), Some(0), "bmpd ended with {status}:\n{}", self.process.lines().join("\n"));
         self.into_setup()
+    }
+
+    /// SIGTERM; its end must be an orderly one. Returns all that it has logged.
+    ///
+    /// # Panics
+    /// If its exit code is not 0.
+    pub fn terminate_and_read(mut self) -> Vec<String> {
+        let status = self.process.terminate();
+        assert_eq!(status.code(), Some(0), "bmpd ended with {status}:\n{}", self.process.lines().join("\n"));
+        self.process.lines()
+    }
+
+    /// Waits until it ends by itself. Returns how, and its folder with all that is in it.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn wait_end(mut self) -> (Ended, Setup) {
+        let status = self.process.wait();
+        (Ended { code: status.code(), lines: self.process.lines() }, self.into_setup())
+    }
+
+    /// Has a task of bmpd panic or return, as `panic TASK` or `return TASK` (`list` does nothing). Returns the tasks that there are; `None` where
+    /// bmpd was built without debug assertions, and has no such faults.
+    pub fn fault(&self, order: &str) -> Option<Vec<String>> {
+        let mut stream = UnixStream::connect(self.setup.control()).expect("bmpd serves its control socket");
+        stream.write_all(format!("fault {order}\n").as_bytes()).expect("bmpd reads");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        let mut answer = String::new();
+        // A bmpd that ends for it may do so before it has answered.
+        let mut stream = BufReader::new(stream);
+        let _ = stream.read_line(&mut answer);
+        if order != "list" {
+            // The task that serves this may be the one.
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let names = answer["refused"].as_str().unwrap_or_default();
+        (!names.starts_with("not a request")).then(|| names.lines().map(str::to_owned).collect())
     }
 
     /// SIGKILL, as a crash would end it. Returns its folder with all that is in it.

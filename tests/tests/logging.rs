@@ -1,0 +1,171 @@
+//! The log: a disk that is full, a reader that is gone or stalls, and outsiders who cause many lines. bmpd goes on, and its log stays readable.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Instant,
+};
+
+use lab::{
+    bmp,
+    bmpd::{Options, number},
+    soak,
+    sockets::Foreign,
+    topology::{STATION, UP1, UP2_OTHER},
+    trial::{Plan, Trial, further_sessions},
+    wait::{PATIENCE, until},
+};
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use tempfile::TempDir;
+
+/// What starts the program that follows with its log in `path`, and a lot of it.
+fn into(path: &Path) -> String {
+    format!("export RUST_LOG=debug; exec \"$@\" 2>{}", path.display())
+}
+
+/// A trial whose bmpd logs to `path`.
+fn logging_to(path: &Path) -> Trial {
+    let shell = into(path);
+    let through = ["sh", "-c", &shell, "sh"];
+    let options = Options { through: &through, ..Options::default() };
+    Plan { options, ..Plan::session("connect-interface up2") }.start_up()
+}
+
+/// The session goes on, a commit moves it, and SIGTERM ends bmpd in order.
+fn goes_on(trial: Trial) {
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 100, 0);
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    let moved = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(moved.peer.ip(), UP2_OTHER);
+    trial.bmpd.wait_up(STATION);
+    trial.bmpd.terminate();
+    trial.station.wait_connection(1, "Termination", |c| c.has(bmp::TERMINATION));
+}
+
+/// A FIFO, and a descriptor that keeps it open at both ends.
+fn fifo() -> (TempDir, File) {
+    let folder = TempDir::with_prefix("lab-log-").expect("a temporary folder can be made");
+    let path = folder.path().join("log");
+    mkfifo(&path, Mode::S_IRWXU).expect("a FIFO can be made");
+    let held = OpenOptions::new().read(true).write(true).open(&path).expect("a FIFO opens at both ends");
+    (folder, held)
+}
+
+#[test]
+fn bmpd_goes_on_while_the_disk_of_its_log_is_full() {
+    goes_on(logging_to(Path::new("/dev/full")));
+}
+
+#[test]
+fn bmpd_goes_on_when_the_reader_of_its_log_is_gone() {
+    let (folder, held) = fifo();
+    let trial = logging_to(&folder.path().join("log"));
+    drop(held);
+    goes_on(trial);
+}
+
+#[test]
+fn bmpd_goes_on_while_the_reader_of_its_log_stalls() {
+    let (folder, held) = fifo();
+    let path = folder.path().join("log");
+    // What is in the pipe before leaves no room for a line.
+    let mut filler =
+        OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("it is held open");
+    while filler.write(&[b'.'; 4096]).is_ok() {}
+    goes_on(logging_to(&path));
+    drop(held);
+}
+
+#[test]
+fn a_reader_of_the_log_that_comes_back_is_told_how_much_it_has_missed() {
+    let (folder, held) = fifo();
+    let shell = into(&folder.path().join("log"));
+    // Without the kernel programs strangers get as far as bmpd, which says so at debug level.
+    let options = Options { through: &["sh", "-c", &shell, "sh"], arguments: &["--datapath", "socket"] };
+    let system = "bgp 65000\n router-id 10.0.0.1\n listen-port 1790\nquit\n";
+    let trial = Plan { options, system, ..Plan::session("connect-interface up2") }.start_up();
+    // Together their lines are more than pipe and queue take.
+    trial.topology.router.enter(|| {
+        for _ in 0..15_000 {
+            let _ = TcpStream::connect("127.0.0.1:1790");
+        }
+    });
+    trial.bmpd.display("display bmp session");
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || BufReader::new(held).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let told = |line: &str| line.contains("lines of the log are lost: nobody read them in time");
+    until("what is lost is said", PATIENCE, || lines.try_iter().any(|line| told(&line)).then_some(()));
+    trial.bmpd.terminate();
+}
+
+fn lines_with(trial: &Trial, text: &str) -> usize {
+    trial.bmpd.log().iter().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+fn thousands_of_connects_of_a_stranger_to_a_relay_are_a_few_lines() {
+    let (connects, began) = (soak::times(3_000, 15_000), Instant::now());
+    let system = "bmp-relay open\n listen 0.0.0.0 port 5001\n";
+    let trial = Plan { system, ..Plan::session("connect-interface up2") }.start_up();
+    let relay = SocketAddr::from((UP1, 5001));
+    let relays = || -> Vec<serde_json::Value> {
+        serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON")
+    };
+    trial.topology.station.enter(|| {
+        for _ in 0..connects {
+            // One that is reset before it is looked at has connected all the same.
+            let _ = TcpStream::connect(relay);
+        }
+    });
+    until("every one is counted", PATIENCE, || {
+        let open = relays().into_iter().find(|relay| relay["name"] == "open")?;
+        (number(&open["refused"]["not_allowed"]) >= connects as u64).then_some(())
+    });
+    let lines = lines_with(&trial, "closed a connection from another host");
+    // Ten a minute, and their number.
+    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs()).expect("it is short") / 60);
+    assert!((1..=most).contains(&lines), "{lines} lines");
+    let log = trial.bmpd.terminate_and_read();
+    let summary = log.iter().find(|line| line.contains("more like this in the last 60 s"));
+    let summary = summary.unwrap_or_else(|| panic!("what was left out is not said: {log:#?}"));
+    assert!(summary.contains("closed a connection from another host"), "{summary}");
+}
+
+#[test]
+fn connects_of_a_local_user_at_an_adopted_session_are_a_few_lines() {
+    let trial = Plan::session("adopt\nconnect-interface up2").start();
+    let phase = |session: &serde_json::Value| session["phase"] == "connecting";
+    trial.bmpd.wait_session(STATION, "waiting for its daemon", phase);
+    let connect = || Foreign::default().connect(&trial.topology.router, trial.station.address());
+    for _ in 0..300 {
+        drop(connect());
+    }
+    let seen = |session: &serde_json::Value| number(&session["established_count"]) >= 250;
+    trial.bmpd.wait_session(STATION, "connected often", seen);
+    let lines = trial.bmpd.log().len();
+    assert!(lines < 120, "{lines} lines");
+}
+
+#[test]
+fn flaps_of_three_hundred_sessions_are_a_bounded_number_of_lines() {
+    let sessions = further_sessions(300, "connect-interface up2");
+    let trial = Plan { bmp: &sessions, ..Plan::session("connect-interface up2") }.start_up();
+    let flaps = 20;
+    for _ in 0..flaps {
+        trial.topology.carrier_down("up2");
+        trial.bmpd.wait_down(STATION, "interface-down");
+        trial.topology.carrier_up("up2");
+        trial.bmpd.wait_up(STATION);
+    }
+    // Without a limit there are at least two lines for each session and flap.
+    let lines = trial.bmpd.log().len();
+    assert!(lines < 300 * flaps / 2, "{lines} lines");
+    let heard = (0..300).filter(|number| lines_with(&trial, &format!("session {STATION}-s{number}:")) > 0).count();
+    assert_eq!(heard, 300, "every session is heard of");
+}

@@ -1,0 +1,298 @@
+//! Those who may connect to bmpd, and do so too often, read nothing, or send odd texts: stations and operators notice nothing.
+
+use std::{
+    collections::VecDeque,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    bmp::{self, Peer},
+    bmpd::{Options, Setup, number},
+    feeder::Feeder,
+    footprint::{descriptors, resident},
+    soak,
+    sockets::Foreign,
+    topology::STATION,
+    trial::{Plan, RELAY, Trial, further_sessions},
+    wait::{PATIENCE, patience, until},
+};
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use serde_json::Value;
+
+/// Descriptors of a bmpd that has few.
+const FEW: usize = 1024;
+
+fn with_few_descriptors<'a>() -> Plan<'a> {
+    let options = Options { through: &["sh", "-c", "ulimit -n 1024; exec \"$@\"", "sh"], ..Options::default() };
+    Plan { options, ..Plan::session("connect-interface up2") }
+}
+
+fn relay(trial: &Trial) -> Value {
+    let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
+    relays[0].clone()
+}
+
+#[test]
+fn thousands_of_connections_of_a_local_user_leave_descriptors_for_stations_operators_and_daemons() {
+    let (connections, began) = (soak::times(3_000, 20_000), Instant::now());
+    let trial = with_few_descriptors().start_up();
+    let held: Vec<_> = trial.topology.router.enter_unprivileged(|| {
+        // The first are let in, and stay; the rest stay until bmpd has looked at them.
+        let (mut held, mut latest) = (Vec::new(), VecDeque::new());
+        for _ in 0..connections {
+            let connection = TcpStream::connect(RELAY).ok();
+            if held.len() < 64 {
+                held.extend(connection);
+                continue;
+            }
+            latest.extend(connection);
+            if latest.len() > 300 {
+                latest.pop_front();
+            }
+        }
+        held
+    });
+    until("the refused ones are counted", PATIENCE, || {
+        let refused = number(&relay(&trial)["refused"]["too-many-connections"]);
+        (refused > connections as u64 * 3 / 4).then_some(())
+    });
+    assert!(descriptors(trial.bmpd.pid()) < FEW / 2, "{}", descriptors(trial.bmpd.pid()));
+    let lines = trial.bmpd.log().iter().filter(|line| line.contains("too-many-connections")).count();
+    // Ten a minute, and their number.
+    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs()).expect("it is short") / 60);
+    assert!((1..=most).contains(&lines), "{lines} lines");
+
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    trial.bmpd.wait_up(STATION);
+    // Another user's daemon has room of its own.
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 1);
+    drop(held);
+}
+
+#[test]
+fn a_session_without_a_descriptor_for_its_socket_says_so_and_comes_back() {
+    let trial = Plan::session("connect-interface up2\nconnect-retry 1 1").start_up();
+    let (pid, operator) = (trial.bmpd.pid(), Operator::at(&trial));
+    let before = file_limit(pid, None);
+    file_limit(pid, Some(libc::rlimit { rlim_cur: 3, ..before }));
+    operator.ask(&format!("reset bmp session {STATION}"), false);
+    until("the session says why it is down", PATIENCE, || {
+        let sessions: Value = serde_json::from_str(&operator.ask("display bmp session", true)).expect("it is JSON");
+        (sessions[0]["reason"] == "no-descriptors").then_some(())
+    });
+    file_limit(pid, Some(before));
+    trial.bmpd.wait_up(STATION);
+}
+
+/// What a process may have open; set to `new` where there is one.
+fn file_limit(pid: u32, new: Option<libc::rlimit>) -> libc::rlimit {
+    let pid = i32::try_from(pid).expect("a process id is positive");
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the kernel reads one `rlimit`, if there is one, and writes one.
+    let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, new, &raw mut before) };
+    assert_eq!(done, 0, "a limit can be set: {}", std::io::Error::last_os_error());
+    before
+}
+
+/// An operator who is connected already.
+struct Operator(std::cell::RefCell<std::io::BufReader<UnixStream>>);
+
+impl Operator {
+    fn at(trial: &Trial) -> Self {
+        let stream = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        let operator = Self(std::io::BufReader::new(stream).into());
+        operator.ask("display bmp session", false);
+        operator
+    }
+
+    fn ask(&self, command: &str, json: bool) -> String {
+        let mut stream = self.0.borrow_mut();
+        let request = serde_json::json!({ "command": command, "json": json });
+        writeln!(stream.get_mut(), "{request}").expect("bmpd reads");
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut *stream, &mut line).expect("bmpd answers");
+        let answer: Value = serde_json::from_str(&line).expect("it is JSON");
+        answer["done"].as_str().unwrap_or_else(|| panic!("{command}: {answer}")).to_owned()
+    }
+}
+
+/// A bmpd with so many peers and sessions that `display bgp bmp-monitor all --json` is tens of megabytes.
+fn with_a_large_display() -> (Trial, Feeder) {
+    let sessions = further_sessions(60, "shutdown");
+    let trial = Plan { bmp: &sessions, ..Plan::session("connect-interface up2") }.start_up();
+    let mut feeder = trial.feeder();
+    for number in 1..1500_u16 {
+        let [high, low] = number.to_be_bytes();
+        feeder.send(bmp::peer_up(&Peer { address: [10, 254, high, low].into(), ..Peer::default() }));
+    }
+    trial.routes_arrive(&mut feeder, 1, 0);
+    (trial, feeder)
+}
+
+const LARGE: &[u8] = b"{\"command\":\"display bgp bmp-monitor all\",\"json\":true}\n";
+
+fn ask_for_much(trial: &Trial) -> UnixStream {
+    let mut stream = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
+    stream.write_all(LARGE).expect("bmpd reads");
+    stream
+}
+
+#[test]
+fn control_clients_that_read_nothing_take_little_memory_and_are_closed() {
+    let (trial, _feeder) = with_a_large_display();
+    let whole: Value =
+        serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON");
+    assert_eq!(whole.as_array().map(Vec::len), Some(1500));
+    let (before, open) = (resident(trial.bmpd.pid()), descriptors(trial.bmpd.pid()));
+    let idle: Vec<_> = (0..8).map(|_| ask_for_much(&trial)).collect();
+    // Every one is being answered: something of it has come.
+    until("all answers have begun", PATIENCE, || {
+        let begun = |stream: &UnixStream| {
+            let mut waiting = 0;
+            // SAFETY: `FIONREAD` writes one `int`.
+            let asked =
+                unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(stream), libc::FIONREAD, &raw mut waiting) };
+            asked == 0 && waiting > 0
+        };
+        idle.iter().all(begun).then_some(())
+    });
+    let during = resident(trial.bmpd.pid());
+    assert!(during < before + (48 << 10), "{before} KiB before, {during} KiB while eight answers are not read");
+    trial.bmpd.display("display bmp session");
+    until("clients that read nothing are closed", PATIENCE * 3, || {
+        (descriptors(trial.bmpd.pid()) <= open).then_some(())
+    });
+    let mut rest = Vec::new();
+    let mut first = idle.into_iter().next().expect("there are eight");
+    // It ends in the middle.
+    let _ = first.read_to_end(&mut rest);
+    assert!(!rest.ends_with(b"\n"));
+}
+
+#[test]
+fn large_displays_at_once_do_not_stall_stations() {
+    let (trial, mut feeder) = with_a_large_display();
+    let mut worst = |rounds: usize| {
+        let mut worst = Duration::ZERO;
+        for _ in 0..rounds {
+            let began = Instant::now();
+            trial.routes_arrive(&mut feeder, 1, 0);
+            worst = worst.max(began.elapsed());
+        }
+        worst
+    };
+    let quiet = worst(20);
+    let busy = thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut stream = ask_for_much(&trial);
+                let mut room = vec![0; 1 << 20];
+                while stream.read(&mut room).is_ok_and(|read| read > 0 && !room[..read].ends_with(b"}\n")) {}
+            });
+        }
+        worst(20)
+    });
+    let ratio = busy.as_secs_f64() / quiet.as_secs_f64();
+    let _ =
+        writeln!(std::io::stderr(), "a route takes {ratio:.1} times as long at worst, {busy:?}, with 4 large displays");
+    assert!(busy < patience(Duration::from_secs(2)), "{busy:?}, and {quiet:?} without displays");
+}
+
+#[test]
+fn more_control_clients_than_bmpd_takes_are_told_and_others_go_on() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let first = Operator::at(&trial);
+    let mut crowd: Vec<_> =
+        (0..200).map(|_| UnixStream::connect(trial.bmpd.setup().control()).expect("the kernel takes it")).collect();
+    until("somebody is refused", PATIENCE, || {
+        let refused = trial.bmpd.try_display("display bmp session");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        said.contains("too-many-connections").then_some(())
+    });
+    first.ask("display bmp session", false);
+    assert!(descriptors(trial.bmpd.pid()) < 200);
+    crowd.clear();
+    until("there is room again", PATIENCE, || {
+        trial.bmpd.try_display("display bmp session").status.success().then_some(())
+    });
+}
+
+/// What must never reach a terminal.
+fn is_odd(text: &str) -> bool {
+    text.chars().any(|c| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c))
+}
+
+const ODD: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\nup\u{202e}\u{9b}31m";
+const SHOWN: &str = r"\u{1b}]0;owned\u{7}\u{1b}[2J\nup\u{202e}\u{9b}31m";
+
+#[test]
+fn escape_sequences_of_a_daemon_reach_neither_log_nor_terminal() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let mut odd = Feeder::connect(&trial.topology.router, RELAY);
+    odd.send(bmp::initiation(ODD));
+    let connection = until("its name is known", PATIENCE, || {
+        let connection = relay(&trial)["connections"][0].clone();
+        connection["sys_name"].is_string().then_some(connection)
+    });
+    assert_eq!(connection["sys_name"], ODD, "JSON has the real text");
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(text.contains(SHOWN) && !is_odd(&text), "{text:?}");
+    assert!(!is_odd(&trial.bmpd.display("display bmp relay --json")), "JSON for a terminal is escaped as JSON is");
+    // A Termination with a text of its own.
+    let mut body = vec![0, 0];
+    body.extend(u16::try_from(ODD.len()).expect("it is short").to_be_bytes());
+    body.extend(ODD.as_bytes());
+    odd.send(bmp::message(bmp::TERMINATION, &body));
+    trial.bmpd.wait_for_log("how it ended", |line| line.contains("owned"));
+    let log = trial.bmpd.terminate_and_read();
+    assert!(log.iter().any(|line| line.contains(SHOWN)), "{log:#?}");
+    assert!(!log.iter().any(|line| is_odd(line)), "{log:#?}");
+}
+
+#[test]
+fn a_process_named_with_escape_sequences_is_shown_and_logged_escaped() {
+    let trial = Plan::session("adopt\nconnect-interface up2").start();
+    trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
+    let (pid, name) = (std::process::id(), "\u{1b}[2J\n\u{9b}mx");
+    // The test itself is the daemon. 15 bytes at most (proc_pid_comm(5)).
+    std::fs::write(format!("/proc/{pid}/comm"), name).expect("a process may name itself");
+    let _connection = Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let session = trial.bmpd.wait_up(STATION);
+    assert_eq!(session["process"]["name"], name);
+    let text = trial.bmpd.display("display bmp session verbose");
+    assert!(text.contains(r"\u{1b}[2J\n\u{9b}mx") && !is_odd(&text), "{text:?}");
+    let line = trial.bmpd.wait_for_log("who has opened it", |line| line.contains("opened by"));
+    assert!(line.contains(r"\u{1b}[2J\n\u{9b}mx"), "{line:?}");
+    assert!(!trial.bmpd.log().iter().any(|line| is_odd(line)));
+}
+
+#[test]
+fn a_fifo_as_configuration_is_refused_at_once() {
+    let topology = lab::topology::Topology::new();
+    let setup = Setup::new(&topology.router, "");
+    std::fs::remove_file(setup.file()).expect("it was there");
+    mkfifo(&setup.file(), Mode::S_IRWXU).expect("a FIFO can be made");
+    let ended = setup.run(&Options::default());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.lines.concat().contains("it is a FIFO, and not a regular file"), "{ended:?}");
+}
+
+#[test]
+fn a_fifo_beside_the_configuration_does_not_keep_bmpd_from_starting() {
+    let topology = lab::topology::Topology::new();
+    let setup = Setup::new(&topology.router, "sysname edge1\n");
+    let mut sources = setup.file().into_os_string();
+    sources.push(".sources");
+    mkfifo(std::path::Path::new(&sources), Mode::S_IRWXU).expect("a FIFO can be made");
+    let bmpd = lab::bmpd::Bmpd::start_in(setup, &Options::default());
+    bmpd.wait_for_log("that it is not read", |line| line.contains(".sources") && line.contains("FIFO"));
+    bmpd.terminate();
+}
