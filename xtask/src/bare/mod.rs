@@ -22,7 +22,7 @@ use crate::{
     packages,
     process::{self, is_root, quietly, say, target_dir, text},
     programs::{Built, Program, Use},
-    progress::{Steps, note, spoken},
+    progress::{Steps, beating, note, spoken},
     watch::{End, Run, Watcher},
 };
 
@@ -128,8 +128,6 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
     steps.begin();
     let end = run(arguments, &folders.mounted, &rust, arguments.warm.then_some(&target))?;
-    drop(mounts);
-    folders.empty()?;
     let result = match end {
         End::Success => "works",
         End::Failure => "FAILED",
@@ -139,6 +137,8 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "bare: `cargo xtask {what}` {result} on a bare Debian {suite} ({temper}), {}",
         spoken(start.elapsed())
     ));
+    drop(mounts);
+    beating("removing what the run has written", || folders.empty())?;
     Ok(if end == End::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
