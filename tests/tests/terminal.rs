@@ -217,7 +217,9 @@ fn pasted(lines: &[String], bracketed: bool) -> String {
 /// The numbers of the names that are in force.
 fn names(device: &Device) -> Vec<usize> {
     let running = device.running();
-    running.lines().filter_map(|line| line.rsplit_once(" name")?.1.parse().ok()).collect()
+    let mut names: Vec<_> = running.lines().filter_map(|line| line.rsplit_once(" name")?.1.parse().ok()).collect();
+    names.sort_unstable();
+    names
 }
 
 #[test]
@@ -285,6 +287,10 @@ fn a_question_amid_pasted_lines_is_not_answered_by_the_next_of_them() {
     let lines = ["quit", "n", "system-view"].map(str::to_owned);
     terminal.press(&pasted(&lines, true));
     terminal.wait_prompt("[~HUAWEI]");
+    let lines = ["sysname edge1", "quit", "bmp"].map(str::to_owned);
+    terminal.press(&pasted(&lines, false));
+    terminal.wait_text("Not carried out (1 lines):\n  bmp");
+    terminal.wait_prompt("[*HUAWEI]");
     assert!(device.running().contains("sysname HUAWEI"));
 }
 
@@ -359,7 +365,7 @@ fn sentences_are_broken_between_words_at_the_width_of_the_terminal() {
     terminal.wait_prompt("<HUAWEI>");
     terminal.press("commit tr ?");
     terminal.wait_text(
-        "  INTEGER<1-65535>  seconds from 1 to\n                    65535 until the\n                    configuration returns",
+        "  INTEGER<1-65535>  seconds from 1 to\n                    65535 until the\n                    configuration\n                    returns",
     );
     // A line that is longer than the terminal is wide can be typed and changed.
     terminal.press("\x15display current-configuration | include HUAWEIX");

@@ -495,8 +495,9 @@ pub(super) fn near(word: &str, keywords: impl IntoIterator<Item = &'static str>,
     };
     let distance = |keyword: &str| {
         let whole = strsim::damerau_levenshtein(keyword, word);
-        let begun: String = keyword.chars().take(length).collect();
-        if cut && length > 2 { whole.min(strsim::damerau_levenshtein(&begun, word)) } else { whole }
+        let begun = |length: usize| keyword.chars().take(length).collect::<String>();
+        let begins = (length - 1..=length + 1).map(|length| strsim::damerau_levenshtein(&begun(length), word));
+        begins.filter(|_| cut && length > 2).chain([whole]).min().unwrap_or(whole)
     };
     let mut near: Vec<_> = keywords.into_iter().map(|keyword| (distance(keyword), keyword)).collect();
     near.retain(|(distance, _)| *distance <= slips);

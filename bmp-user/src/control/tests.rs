@@ -593,6 +593,7 @@ async fn comments_stay_with_their_lines_through_commits() {
     assert_eq!(device.kept("bmpd.conf"), kept);
     // Nothing is lost the next time, and a comment goes with its line.
     run(&mut operator, "undo bmp-session 198.51.100.8").await;
+    run(&mut operator, "bmp-session 198.51.100.7").await;
     run(&mut operator, "undo tcp connect port").await;
     run(&mut operator, "commit").await;
     let kept = kept.replace("  # is told over this port.\n  tcp connect port 11019\n", "");

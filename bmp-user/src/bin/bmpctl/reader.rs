@@ -167,11 +167,14 @@ impl Reader {
             self.put("\r\n")?;
             return Ok(Read::Interrupt(lines));
         }
+        // What comes after the question was asked is an answer, if a wrong one.
+        self.fill_without_waiting()?;
+        let mut ahead = !self.keys.is_empty();
         loop {
             match self.read(question)? {
                 Read::Help | Read::Complete => {}
                 Read::Notice(text) => self.put(&format!("{text}\r\n"))?,
-                Read::Line(line, number) if number > 1 && !is_answer(&line) => {
+                Read::Line(line, _) if std::mem::take(&mut ahead) && !is_answer(&line) => {
                     let mut lines = vec![line];
                     lines.extend(self.drop_what_came_together()?);
                     return Ok(Read::Interrupt(lines));
