@@ -495,9 +495,12 @@ pub(super) fn near(word: &str, keywords: impl IntoIterator<Item = &'static str>,
     };
     let distance = |keyword: &str| {
         let whole = strsim::damerau_levenshtein(keyword, word);
+        if !cut || length < 3 {
+            return whole;
+        }
         let begun = |length: usize| keyword.chars().take(length).collect::<String>();
         let begins = (length - 1..=length + 1).map(|length| strsim::damerau_levenshtein(&begun(length), word));
-        begins.filter(|_| cut && length > 2).chain([whole]).min().unwrap_or(whole)
+        begins.fold(whole, usize::min)
     };
     let mut near: Vec<_> = keywords.into_iter().map(|keyword| (distance(keyword), keyword)).collect();
     near.retain(|(distance, _)| *distance <= slips);
