@@ -7,6 +7,7 @@ pub mod agent;
 pub mod config;
 pub mod control;
 pub mod escape;
+mod exposure;
 pub mod feed;
 pub mod input;
 pub mod link;

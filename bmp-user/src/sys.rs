@@ -7,7 +7,10 @@ use std::{
     net::SocketAddr,
     os::{
         fd::{AsRawFd, RawFd},
-        unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+        unix::{
+            fs::{FileTypeExt as _, OpenOptionsExt as _},
+            net::UnixDatagram,
+        },
     },
     path::Path,
     time::Duration,
@@ -19,6 +22,33 @@ use socket2::{SockAddr, SockAddrStorage, Socket};
 pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// The user that this process acts as (geteuid(2)).
+pub(crate) fn user() -> u32 {
+    // SAFETY: takes nothing and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
+/// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, asm-generic/socket.h), which no other has had since the host was
+/// started.
+pub(crate) fn netns_cookie() -> io::Result<u64> {
+    /// Of the C library's headers only the newest have it.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the value is eight bytes, as `length` says, and the socket is open.
+    let refused = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if refused == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `SO_BINDTOIFINDEX` of asm-generic/socket.h.

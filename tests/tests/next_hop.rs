@@ -1,6 +1,13 @@
 //! `next-hop`: a session is routed by itself, where the routing tables lead elsewhere or nowhere.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    time::Duration,
+};
 
 use lab::{
     bgp::prefixes,
@@ -243,6 +250,28 @@ fn what_another_bmpd_has_is_left_alone() {
     assert_private(router, MARK, "192.0.2.66");
     setup.detach();
     assert_private(router, MARK, "192.0.2.66");
+}
+
+/// Takes, as any user can, the abstract socket name that once said whose the first mark is.
+fn squat(router: &Netns) -> UnixDatagram {
+    router.enter_unprivileged(|| {
+        let name = SocketAddr::from_abstract_name(format!("bmpd-next-hop-{MARK:08x}")).expect("a name is short");
+        UnixDatagram::bind_addr(&name).expect("nobody has the name")
+    })
+}
+
+#[test]
+fn no_user_without_privilege_can_take_a_mark_or_keep_one_from_being_removed() {
+    let topology = without_a_route_by_uplink2();
+    let _squatter = squat(&topology.router);
+    let trial = Plan::session(BY_UP2).start_on(topology);
+    trial.bmpd.wait_up(STATION);
+    let router = &trial.topology.router;
+    assert_private(router, MARK, "192.0.2.66");
+    let setup = trial.bmpd.crash();
+    std::fs::write(setup.file(), "bmp\n").expect("it can be written");
+    let _bmpd = Bmpd::start_in(setup, &Options::default());
+    wait_nothing_private(router);
 }
 
 #[test]

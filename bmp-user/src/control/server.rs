@@ -2,9 +2,12 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream as StdUnixStream,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            net::UnixStream as StdUnixStream,
+        },
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -26,6 +29,8 @@ use super::{
 };
 use crate::{
     config::Filter,
+    exposure::{self, Exposed, Fault},
+    sys,
     tasks::{self, Tasks},
     visitors::{Source, Visitors},
 };
@@ -51,9 +56,9 @@ impl ControlSocket {
                 .with_context(|| format!("cannot make {} for the control socket", folder.display()))?;
             made_folder = Some(folder.to_owned());
         }
-        let bound = remove_stale(path).and_then(|()| {
+        let bound = keep_to_its_owner(path).and_then(|()| remove_stale(path)).and_then(|()| {
             let listener = UnixListener::bind(path)?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+            let_the_group_in(path)?;
             Ok(listener)
         });
         match bound {
@@ -77,6 +82,34 @@ impl Drop for ControlSocket {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// Refuses a folder in which another user could put a socket of theirs in the place of this one. In `/tmp` nobody can: of a folder with the
+/// sticky bit only its owner and a file's owner take files away.
+fn keep_to_its_owner(path: &Path) -> anyhow::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let found = fs::metadata(folder)?;
+    match exposure::fault_of(&found) {
+        None => Ok(()),
+        Some(Fault::Writable(mode)) if mode & libc::S_ISVTX != 0 => Ok(()),
+        Some(fault) => {
+            let exposed = Exposed { place: folder.to_owned(), fault };
+            bail!("another user could replace it: {exposed}; to mend it: {}", exposed.mend())
+        }
+    }
+}
+
+/// Makes the socket's mode 0660; never that of something else that has come to stand there.
+fn let_the_group_in(path: &Path) -> io::Result<()> {
+    let socket = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let found = socket.metadata()?;
+    if !found.file_type().is_socket() || found.uid() != sys::user() {
+        return Err(io::Error::other("another user has replaced it"));
+    }
+    fs::set_permissions(format!("/proc/self/fd/{}", socket.as_raw_fd()), fs::Permissions::from_mode(0o660))
 }
 
 fn remove_stale(path: &Path) -> anyhow::Result<()> {
@@ -287,4 +320,39 @@ fn fault(line: &[u8]) -> Option<String> {
 #[cfg(not(debug_assertions))]
 fn fault(_: &[u8]) -> Option<String> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_control_socket_in_a_folder_that_other_users_can_write_is_refused_unless_they_cannot_take_it_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bmpd.sock");
+        let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o777);
+        let refused = format!("{:#}", ControlSocket::bind(&path).unwrap_err());
+        assert!(refused.contains("can be written by other users (mode 0777)"), "{refused}");
+        mode(0o1777);
+        let socket = ControlSocket::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
+        drop(socket);
+        chown(folder.path(), Some(65534), None).unwrap();
+        let refused = format!("{:#}", ControlSocket::bind(&path).unwrap_err());
+        assert!(refused.contains("belongs to user 65534"), "{refused}");
+    }
+
+    #[test]
+    fn only_the_sockets_own_mode_is_changed_whatever_stands_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, secret) = (folder.path().join("bmpd.sock"), folder.path().join("secret"));
+        fs::write(&secret, "").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&secret, &path).unwrap();
+        let_the_group_in(&path).unwrap_err();
+        assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o7777, 0o600);
+    }
 }

@@ -9,6 +9,7 @@
 //! read attribute by attribute, by need: one that this code has never heard of does not hide the interface that has it.
 
 mod host;
+mod marks;
 mod message;
 mod netlink;
 mod routes;
@@ -19,6 +20,7 @@ mod watch;
 mod tests;
 
 pub use host::{Address, Host, Link};
+pub use marks::{Marks, OwnedMark};
 pub use routes::{Route, Routes};
-pub use steering::{Found, MARKS, Owned, PRIORITY, PROTOCOL, Steer, Steering};
+pub use steering::{Found, MARKS, PRIORITY, PROTOCOL, Steer, Steering};
 pub use watch::watch;

@@ -6,15 +6,10 @@
 //!                   unreachable default proto 98 metric 4278198272
 //! ```
 //!
-//! A mark is the number of its table too. Whatever carries [`PROTOCOL`] is bmpd's; whose of several bmpd in one network namespace is told by
-//! [`Owned`].
+//! A mark is the number of its table too. Whatever carries [`PROTOCOL`] is bmpd's; [`Marks`](super::Marks) tells which of several bmpd in one
+//! network namespace has it.
 
-use std::{
-    io,
-    net::IpAddr,
-    ops::RangeInclusive,
-    os::{linux::net::SocketAddrExt as _, unix::net},
-};
+use std::{io, net::IpAddr, ops::RangeInclusive};
 
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
@@ -67,29 +62,6 @@ pub struct Found {
     pub mark: u32,
     /// Router and interface, where the table has a route by one.
     pub way: Option<(IpAddr, u32)>,
-}
-
-/// Says to other bmpd of the network namespace whose a mark is, for as long as the process lives.
-#[derive(Debug)]
-pub struct Owned {
-    /// Abstract names belong to a network namespace, and go with the last process that has them (unix(7)).
-    _name: net::UnixDatagram,
-}
-
-impl Owned {
-    /// Takes a mark; `None` if another bmpd has it.
-    ///
-    /// # Errors
-    ///
-    /// No socket is to be had.
-    pub fn take(mark: u32) -> io::Result<Option<Self>> {
-        let name = net::SocketAddr::from_abstract_name(format!("bmpd-next-hop-{mark:08x}"))?;
-        match net::UnixDatagram::bind_addr(&name) {
-            Ok(name) => Ok(Some(Self { _name: name })),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Puts routes of sessions' own into the kernel, and takes them out. Belongs to the network namespace of the thread that opened it.

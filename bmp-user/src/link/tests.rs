@@ -1,5 +1,6 @@
 //! The table and the routes against the kernel, in network namespaces.
 
+mod marks;
 pub(super) mod namespace;
 mod routes;
 mod steering;

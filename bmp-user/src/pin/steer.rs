@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, warn};
 
 use super::{LINGER, Pinned, Reason, Unresolved, Way};
-use crate::link::{Host, MARKS, Owned, Routes, Steer, Steering};
+use crate::link::{Host, MARKS, Marks, OwnedMark, Routes, Steer, Steering};
 
 /// When a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -21,6 +21,8 @@ pub struct Steers(Arc<Mutex<Book>>);
 struct Book {
     /// Opened when it is needed first, and anew after it failed.
     steering: Option<Steering>,
+    /// Opened when the first mark is taken, and closed when none is left: the last bmpd takes the file along.
+    marks: Option<Marks>,
     held: BTreeMap<u32, Held>,
     /// [`crate::link::Host::routes_epoch`] when the kernel was last looked at.
     epoch: u64,
@@ -28,7 +30,7 @@ struct Book {
 
 /// A mark of this bmpd's.
 struct Held {
-    _owned: Owned,
+    _owned: OwnedMark,
     /// Absent for what an earlier bmpd left.
     session: Option<Pinned>,
     way: Option<(IpAddr, u32)>,
@@ -165,7 +167,7 @@ impl Book {
         let found = self.steering()?.found().await;
         for found in self.heeded(found)? {
             // Another bmpd that runs has it otherwise.
-            if let Some(owned) = Owned::take(found.mark)? {
+            if let Some(owned) = self.own(found.mark)? {
                 let until = Some(Instant::now() + LINGER);
                 self.held.insert(found.mark, Held { _owned: owned, session: None, way: found.way, until });
             }
@@ -174,12 +176,12 @@ impl Book {
     }
 
     /// A mark that nobody has, not even for a rule of his own.
-    async fn fresh(&mut self) -> anyhow::Result<(u32, Owned)> {
+    async fn fresh(&mut self) -> anyhow::Result<(u32, OwnedMark)> {
         for mark in MARKS {
             if self.held.contains_key(&mark) {
                 continue;
             }
-            let Some(owned) = Owned::take(mark)? else { continue };
+            let Some(owned) = self.own(mark)? else { continue };
             let free = self.steering()?.is_free(mark).await;
             if self.heeded(free)? {
                 return Ok((mark, owned));
@@ -190,6 +192,15 @@ impl Book {
             MARKS.start(),
             MARKS.end()
         )
+    }
+
+    /// `None` if another bmpd has the mark.
+    fn own(&mut self, mark: u32) -> anyhow::Result<Option<OwnedMark>> {
+        let marks = match &self.marks {
+            Some(marks) => marks,
+            None => self.marks.insert(Marks::open().context("cannot keep marks of sessions with a next hop")?),
+        };
+        Ok(marks.take(mark)?)
     }
 
     async fn add(&mut self, steer: &Steer) -> anyhow::Result<bool> {
@@ -206,7 +217,12 @@ impl Book {
             Err(error) => Err(error),
         };
         match removed {
-            Ok(()) => drop(self.held.remove(&mark)),
+            Ok(()) => {
+                self.held.remove(&mark);
+                if self.held.is_empty() {
+                    self.marks = None;
+                }
+            }
             Err(error) => {
                 warn!("the rule and the table for mark {mark:#x} stay for now: {error:#}");
                 if let Some(held) = self.held.get_mut(&mark) {

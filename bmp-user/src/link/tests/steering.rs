@@ -1,7 +1,7 @@
 use programs::Program;
 
 use super::namespace::{in_namespace, ip};
-use crate::link::{Found, MARKS, Owned, PRIORITY, PROTOCOL, Steer, Steering};
+use crate::link::{Found, MARKS, PRIORITY, PROTOCOL, Steer, Steering};
 
 const LAB: &str = "
     link set lo up
@@ -105,17 +105,5 @@ fn what_the_kernel_does_not_take_is_told() {
         assert_eq!(steering.found().await.unwrap(), [Found { mark: MARK, way: None }]);
         steering.remove(MARK).await.unwrap();
         assert_eq!(shown(), Vec::<String>::new());
-    });
-}
-
-#[test]
-fn a_mark_has_one_owner_in_a_namespace() {
-    in_namespace(|| async {
-        let owned = Owned::take(MARK).unwrap().unwrap();
-        assert!(Owned::take(MARK).unwrap().is_none());
-        assert!(Owned::take(MARK + 1).unwrap().is_some());
-        in_namespace(|| async { assert!(Owned::take(MARK).unwrap().is_some()) });
-        drop(owned);
-        assert!(Owned::take(MARK).unwrap().is_some());
     });
 }

@@ -20,6 +20,7 @@ use bmp_ebpf::VERSION;
 use tracing::{info, warn};
 
 use super::{bpf, mounts};
+use crate::exposure::{self, Fault};
 
 /// `--bpffs` when it is not given.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/bmpd";
@@ -52,7 +53,7 @@ impl Home {
                 let there = is_within_bpffs(path) || (path.starts_with(MOUNT_POINT) && mount().is_ok());
                 if !there {
                     return Err(Refused(format!(
-                        "--bpffs {}: not in a BPF file system (`mount -t bpf bpf {MOUNT_POINT}` mounts one)",
+                        "--bpffs {}: not in a BPF file system (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)",
                         path.display()
                     ))
                     .into());
@@ -64,7 +65,7 @@ impl Home {
                 Err(error) => {
                     warn!(
                         "enforcement in the kernel ends with bmpd: there is no BPF file system, and bmpd cannot mount one on {MOUNT_POINT}: \
-                         {error}"
+                         {error} (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)"
                     );
                     return Ok(None);
                 }
@@ -86,13 +87,18 @@ impl Home {
     }
 
     fn lock(path: PathBuf) -> anyhow::Result<Self> {
+        let path = std::path::absolute(&path)?;
         loop {
+            // Before anything is made: nothing is left in a folder of somebody else's.
+            refuse_exposed(&path)?;
             make(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
             let lock = match folder(&path) {
                 // Whoever held it has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 lock => lock.with_context(|| path.display().to_string())?,
             };
+            // Somebody else may have made it meanwhile.
+            refuse_exposed(&path)?;
             // SAFETY: the descriptor is open.
             if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
                 let error = io::Error::last_os_error();
@@ -243,7 +249,21 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn folder(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// Refuses a folder that another user could put other programs and tables into, or take them out of.
+fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
+    let found = exposure::find(path).with_context(|| path.display().to_string())?;
+    let Some(exposed) = found else { return Ok(()) };
+    let advice = match exposed.fault {
+        Fault::Writable(_) => format!(
+            "{} (a BPF file system is bmpd's alone with `mount -t bpf -o mode=0700 bpf {MOUNT_POINT}`)",
+            exposed.mend()
+        ),
+        _ => format!("{}, with --bpffs PATH", exposed.mend()),
+    };
+    Err(Refused(format!("the folder {} is not bmpd's alone: {exposed}; to mend it: {advice}", path.display())).into())
 }
 
 fn make(path: &Path) -> io::Result<()> {

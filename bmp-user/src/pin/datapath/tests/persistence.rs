@@ -1,6 +1,8 @@
 //! What outlives bmpd, and how the next one takes it over.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -308,8 +310,45 @@ fn a_folder_outside_of_bpf_file_systems_is_refused() {
     let error = Datapath::load(&Options { mode: Mode::Auto, ..options }).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "--bpffs /proc/bmpd: not in a BPF file system (`mount -t bpf bpf /sys/fs/bpf` mounts one)"
+        "--bpffs /proc/bmpd: not in a BPF file system (`mount -t bpf -o mode=0700 bpf /sys/fs/bpf` mounts one)"
     );
+}
+
+#[test]
+fn a_folder_that_another_user_owns_or_can_write_or_reaches_by_a_link_is_refused_and_left_as_it_is() {
+    let folder = Folder::new();
+    let (path, options) = (folder.path(), folder.options());
+    let refused = |path: &Path| {
+        let options = Options { mode: Mode::Auto, bpffs: Some(path.into()), ..options.clone() };
+        let (loaded, detached) = (Datapath::load(&options).unwrap_err(), detach(Some(path)).unwrap_err());
+        assert_eq!(loaded.to_string(), detached.to_string());
+        loaded.to_string()
+    };
+    fs::create_dir(path).unwrap();
+    chown(path, Some(65534), None).unwrap();
+    let owned = refused(path);
+    assert!(owned.contains(&format!("{} belongs to user 65534", path.display())), "{owned}");
+    chown(path, Some(0), None).unwrap();
+
+    fs::set_permissions(path, Permissions::from_mode(0o1777)).unwrap();
+    let below = path.join("bmpd");
+    for place in [path, &below] {
+        fs::create_dir_all(place).unwrap();
+        let written = refused(place);
+        assert!(written.contains("can be written by other users (mode 1777)"), "{written}");
+        assert!(written.contains("chmod go-w") && written.contains("mount -t bpf -o mode=0700"), "{written}");
+    }
+    fs::remove_dir(&below).unwrap();
+    Datapath::load(&Options { bpffs: Some(below.clone()), ..options.clone() }).unwrap_err();
+    assert!(!below.exists(), "nothing is made in it");
+
+    fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(path.join("elsewhere")).unwrap();
+    symlink(path.join("elsewhere"), &below).unwrap();
+    let linked = refused(&below);
+    assert!(linked.contains(&format!("{} is a symbolic link", below.display())), "{linked}");
+    assert_eq!(fs::read_dir(path.join("elsewhere")).unwrap().count(), 0);
+    fs::remove_file(&below).unwrap();
 }
 
 #[test]
