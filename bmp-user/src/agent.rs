@@ -114,10 +114,16 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     );
     let context =
         control::Context { store: store.clone(), host, routes, sessions, pins, feed, bgp_peers, relays, replays };
-    info!("ready, control socket {}", options.control.display());
 
     {
-        let mut serving = std::pin::pin!(control::serve(&socket, context));
+        let settled = context.pins.clone();
+        let serve = async {
+            // What an earlier bmpd left in force is counted for its sessions from then on: the first answer has it.
+            settled.settled().await;
+            info!("ready, control socket {}", options.control.display());
+            control::serve(&socket, context).await;
+        };
+        let mut serving = std::pin::pin!(serve);
         loop {
             select! {
                 () = &mut serving => {}

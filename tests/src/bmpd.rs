@@ -197,6 +197,17 @@ impl Bmpd {
 
     /// Starts bmpd once more with a configuration that is there.
     pub fn start_in(setup: Setup, options: &Options<'_>) -> Self {
+        let bmpd = Self::start_unasked(setup, options);
+        // A connection waits in the socket's queue while bmpd loads its programs; an answer comes when it runs. bmpctl's own patience may
+        // be too short for that on an emulated processor.
+        until("bmpd answers", PATIENCE, || {
+            bmpd.try_display("display current-configuration").status.success().then_some(())
+        });
+        bmpd
+    }
+
+    /// The same, and has asked it nothing when this returns: its control socket is there.
+    pub fn start_unasked(setup: Setup, options: &Options<'_>) -> Self {
         let mut process = Process::start(&mut setup.command(options));
         until("bmpd's control socket answers", PATIENCE, || {
             if let Some(status) = process.ended() {
@@ -207,13 +218,7 @@ impl Bmpd {
             }
             UnixStream::connect(setup.control()).ok()
         });
-        let bmpd = Self { process, setup };
-        // A connection waits in the socket's queue while bmpd loads its programs; an answer comes when it runs. bmpctl's own patience may
-        // be too short for that on an emulated processor.
-        until("bmpd answers", PATIENCE, || {
-            bmpd.try_display("display current-configuration").status.success().then_some(())
-        });
-        bmpd
+        Self { process, setup }
     }
 
     /// The process id.

@@ -39,6 +39,23 @@ fn after_a_crash_other_processes_are_pinned_until_the_next_bmpd_takes_over_and_c
 }
 
 #[test]
+fn the_first_answer_after_a_crash_has_the_counters_that_were_there_before() {
+    // Their pins are decided first.
+    let others: String = (1..=200)
+        .map(|number| format!(" bmp-session 10.9.9.9 alias s{number}\n  tcp connect port {}\n quit\n", 12_000 + number))
+        .collect();
+    let trial = Plan { bmp: &others, ..Plan::session("connect-interface up2") }.start_up();
+    trial.routes_arrive(&mut trial.feeder(), 200, 0);
+    let before = trial.bmpd.session(STATION);
+    let bmpd = Bmpd::start_unasked(trial.bmpd.crash(), &Options::default());
+    let first = bmpd.session(STATION);
+    for name in ["tx_bytes", "tx_packets", "tx_payload_bytes", "rx_packets"] {
+        let (was, is) = (number(&before["kernel"][name]), number(&first["kernel"][name]));
+        assert!(is >= was && was > 0, "{name} went from {was} to {is}");
+    }
+}
+
+#[test]
 fn a_bmpd_that_is_killed_again_and_again_lets_nothing_leave_by_another_link() {
     let trial = Plan::session("connect-interface up2").start_up();
     let (topology, station, up1, up2) = (trial.topology, trial.station, trial.up1, trial.up2);

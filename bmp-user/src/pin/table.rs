@@ -150,7 +150,7 @@ impl Pins {
     }
 
     /// Returns when every session of the first configuration has its pin.
-    pub(super) async fn settled(&self) {
+    pub async fn settled(&self) {
         // An error means that nobody decides any more, with which it stays as it is.
         let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
