@@ -12,7 +12,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
 use bmp_ebpf::{
-    EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_OWN, PIN_SOURCE, Pin, PinKey,
+    DENY_OWN, EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_OWN, PIN_SOURCE, Pin, PinKey,
     ROLE_CONNECT, TAG_OWN, Tag,
 };
 
@@ -112,7 +112,7 @@ fn slot_of(key: &PinKey) -> Option<u32> {
 /// Whether the slot's pin is for other processes' sockets too. One that is not there any more is: it denies.
 #[inline(always)]
 fn is_for_all(slot: u32) -> bool {
-    SLOTS.get(slot).is_none_or(|pin| pin.flags & PIN_OWN == 0)
+    slot != DENY_OWN && SLOTS.get(slot).is_none_or(|pin| pin.flags & PIN_OWN == 0)
 }
 
 /// The socket goes where no pin is: a tag that an earlier, refused connect left on it must not follow it there.
@@ -135,7 +135,8 @@ fn forget(sk: *mut bpf_sock, own: bool) {
 /// without a word.
 #[inline(always)]
 fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: bool) -> Result<(), Cause> {
-    let pin = SLOTS.get(slot).ok_or(Cause::Gone)?;
+    // Not among the slots: a denial that has none.
+    let pin = SLOTS.get(slot).ok_or(Cause::Denied)?;
     // Read first: should the slot get another pin meanwhile, the tag is of the earlier one, and nothing leaves.
     // SAFETY: `pin` is a reference.
     let generation = unsafe { (&raw const pin.generation).read_volatile() };

@@ -27,7 +27,7 @@ pub mod program {
 
 /// Names of the tables.
 pub mod table {
-    /// Hash: [`PinKey`](super::PinKey) → slot number (`u32`).
+    /// Hash: [`PinKey`](super::PinKey) → slot number (`u32`), or [`DENY_ALL`](super::DENY_ALL) or [`DENY_OWN`](super::DENY_OWN).
     pub const PINS: &str = "PINS";
     /// Array by slot: [`Pin`](super::Pin).
     pub const SLOTS: &str = "SLOTS";
@@ -51,11 +51,27 @@ pub mod table {
     pub const REFUSED: &str = "REFUSED";
 }
 
-/// How many slots there are. Slot [`NO_SLOT`] is never given to a pin.
-pub const SLOTS_MAX: u32 = 1024;
+/// How many sessions the tables have room for unless bmpd makes them of another size.
+pub const SESSIONS: u32 = 4096;
 
-/// Slot 0 belongs to no pin: its counters hold what was denied to sockets whose slot has been given to another pin since.
+/// How many entries tables `PINS` and `HISTORY` have for so many sessions: as many again while an earlier bmpd's keys are there too.
+pub const fn keys_for(sessions: u32) -> u32 {
+    2 * sessions
+}
+
+/// How many entries tables `SLOTS`, `COUNTERS` and `OWNERS` have for so many sessions: besides slot [`NO_SLOT`] one for each, and as many again,
+/// up to 1,024, for pins that have just been replaced.
+pub const fn slots_for(sessions: u32) -> u32 {
+    1 + sessions + if sessions < 1024 { sessions } else { 1024 }
+}
+
+/// Slot 0 belongs to no pin: its counters hold what was denied to sockets whose slot has been given to another pin since, or that never had one.
 pub const NO_SLOT: u32 = 0;
+
+/// A value of table `PINS` that takes no slot: the key is denied to every process. What is denied is counted in slot [`NO_SLOT`].
+pub const DENY_ALL: u32 = u32::MAX;
+/// The key is denied to bmpd's own sockets, and other processes' connect as if it were not there ([`PIN_OWN`]).
+pub const DENY_OWN: u32 = u32::MAX - 1;
 
 /// How many bytes of events wait to be read: with the eight bytes that the kernel puts before each, some three thousand.
 pub const EVENTS_BYTES: u32 = 1 << 18;

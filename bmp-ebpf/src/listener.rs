@@ -81,7 +81,7 @@ pub(crate) fn receive(ctx: &SkBuffContext, netns: u64) -> i32 {
         count_refused(&key, unsafe { (*skb).len }.into());
         return drop(ctx, NO_SLOT, Cause::Stranger);
     }
-    let Some(pin) = SLOTS.get(slot) else { return DROP };
+    let Some(pin) = SLOTS.get(slot) else { return drop(ctx, slot, Cause::Denied) };
     // SAFETY: `skb` is the program's context.
     let ifindex = unsafe { (*skb).ifindex };
     if let Err(cause) = check(pin, slot, ifindex, local) {

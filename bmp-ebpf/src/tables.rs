@@ -11,20 +11,21 @@ use aya_ebpf::maps::ring_buf::RingBufEntry;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use bmp_ebpf::{
     CAUSE_INTERFACE, CAUSE_NO_PIN, CAUSE_SOURCE, Counters, EGRESS_MAX, EVENTS_BYTES, Event, GUARDED_MAX, GuardKey,
-    Guarded, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, Refused, SLOTS_MAX, Tag, VRF_LINKS_MAX,
+    Guarded, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, Refused, SESSIONS, Tag, VRF_LINKS_MAX, keys_for,
+    slots_for,
 };
 
 /// See [`bmp_ebpf::table::PINS`].
 #[map]
-pub(crate) static PINS: HashMap<PinKey, u32> = HashMap::with_max_entries(SLOTS_MAX, 0);
+pub(crate) static PINS: HashMap<PinKey, u32> = HashMap::with_max_entries(keys_for(SESSIONS), 0);
 
 /// See [`bmp_ebpf::table::SLOTS`].
 #[map]
-pub(crate) static SLOTS: Array<Pin> = Array::with_max_entries(SLOTS_MAX, 0);
+pub(crate) static SLOTS: Array<Pin> = Array::with_max_entries(slots_for(SESSIONS), 0);
 
 /// See [`bmp_ebpf::table::COUNTERS`].
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(SLOTS_MAX, 0);
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(slots_for(SESSIONS), 0);
 
 /// See [`bmp_ebpf::table::EVENTS`].
 #[map]
@@ -32,11 +33,11 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 /// See [`bmp_ebpf::table::OWNERS`].
 #[map]
-pub(crate) static OWNERS: Array<PinKey> = Array::with_max_entries(SLOTS_MAX, 0);
+pub(crate) static OWNERS: Array<PinKey> = Array::with_max_entries(slots_for(SESSIONS), 0);
 
 /// See [`bmp_ebpf::table::HISTORY`].
 #[map]
-static HISTORY: HashMap<PinKey, History> = HashMap::with_max_entries(SLOTS_MAX, BPF_F_NO_PREALLOC);
+static HISTORY: HashMap<PinKey, History> = HashMap::with_max_entries(keys_for(SESSIONS), BPF_F_NO_PREALLOC);
 
 /// See [`bmp_ebpf::table::VRFS`].
 #[map]
@@ -279,8 +280,7 @@ pub(crate) fn event() -> Option<RingBufEntry<Event>> {
 /// Counts a denial in the slot's counters, or in those of [`NO_SLOT`], and tells whether it is time to log one.
 #[inline(always)]
 pub(crate) fn count_denial(slot: u32, cause: Cause) -> bool {
-    let slot = if slot < SLOTS_MAX { slot } else { NO_SLOT };
-    let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return false };
+    let Some(counters) = COUNTERS.get_ptr_mut(slot).or_else(|| COUNTERS.get_ptr_mut(NO_SLOT)) else { return false };
     // SAFETY: the pointer is to the table's value and only its fields are named.
     unsafe {
         add(

@@ -83,7 +83,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let (stop_inputs, inputs_stopping) = watch::channel(false);
     let (identity_sender, identity) = watch::channel(identity_of(&config));
-    let store = Store::new(&options.config, config);
+    let store = Store::new(&options.config, config, options.datapath.room.sessions());
     let mut config = store.subscribe();
 
     let foreign = Foreign::new(pins.clone(), routes.clone(), host.clone());

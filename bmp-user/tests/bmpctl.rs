@@ -33,10 +33,10 @@ impl Device {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bmpd.conf");
         fs::write(&path, "sysname HUAWEI\n").expect("a file");
-        let store = Store::new(&path, load(&path).expect("a configuration"));
+        let store = Store::new(&path, load(&path).expect("a configuration"), usize::MAX);
         let (host_sender, host) = watch::channel(Arc::new(Host::default()));
         let datapath =
-            Datapath::load(&Options { mode: Mode::Socket, cgroup: None, bpffs: None }).expect("nothing is loaded");
+            Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).expect("nothing is loaded");
         let context = control::Context {
             store: store.clone(),
             host,

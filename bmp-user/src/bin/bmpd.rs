@@ -41,6 +41,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// How many sessions bmpd is to be started for.
+        #[arg(long, value_name = "NUMBER", default_value_t)]
+        sessions: pin::Room,
     },
     /// Remove everything that a bmpd which runs no more has left in the kernel: programs and tables, and the rules and routes of sessions
     /// with a next hop in this network namespace.
@@ -65,6 +68,9 @@ struct Run {
     /// The folder of a BPF file system that is this bmpd's own, in which its pins outlive it; /sys/fs/bpf/bmpd by default.
     #[arg(long, value_name = "PATH")]
     bpffs: Option<PathBuf>,
+    /// How many sessions the kernel tables have room for; a BGP peer takes the room of one for each end that may connect.
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    sessions: pin::Room,
     /// How packets are held to their pin.
     #[arg(long, value_enum, default_value_t)]
     datapath: pin::Mode,
@@ -73,7 +79,7 @@ struct Run {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Check { config }) => config::load(&config).map(|_| ()).map_err(|error| error.to_string()),
+        Some(Command::Check { config, sessions }) => load(&config, sessions).map(drop),
         Some(Command::Detach { bpffs }) => detach(bpffs.as_deref()),
         None => run(arguments.run),
     };
@@ -85,6 +91,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn load(path: &Path, sessions: pin::Room) -> Result<config::Config, String> {
+    let config = config::load(path).map_err(|error| error.to_string())?;
+    config.check_room(sessions.sessions()).map_err(|error| format!("{}: error: {error}", path.display()))?;
+    Ok(config)
 }
 
 fn detach(bpffs: Option<&Path>) -> Result<(), String> {
@@ -99,7 +111,7 @@ fn detach(bpffs: Option<&Path>) -> Result<(), String> {
 fn run(arguments: Run) -> Result<(), String> {
     // clap has seen to it that it is there, unless a subcommand is.
     let path = arguments.config.unwrap_or_default();
-    let config = config::load(&path).map_err(|error| error.to_string())?;
+    let config = load(&path, arguments.sessions)?;
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     log::init(filter).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
@@ -107,7 +119,12 @@ fn run(arguments: Run) -> Result<(), String> {
     let options = agent::Options {
         config: path,
         control: arguments.control,
-        datapath: pin::Options { mode: arguments.datapath, cgroup: arguments.cgroup, bpffs: arguments.bpffs },
+        datapath: pin::Options {
+            mode: arguments.datapath,
+            cgroup: arguments.cgroup,
+            bpffs: arguments.bpffs,
+            room: arguments.sessions,
+        },
     };
     agent::prepare();
     let runtime = runtime()?;

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod candidate;
+mod capacity;
 mod change;
 mod command;
 mod comments;
@@ -30,6 +31,7 @@ mod value;
 mod tests;
 
 pub use candidate::Editor;
+pub use capacity::TooManySessions;
 pub use command::{CandidateCommand, Command, Configure, Display, Edit, Reset, View, apply, has_secret, parse_line};
 pub use difference::{Conflict, Difference, rebase};
 pub use effective::{Effective, From, effective};

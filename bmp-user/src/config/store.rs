@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::tasks;
 
 use super::{
-    Config, Conflict, KeepError, LoadError,
+    Config, Conflict, KeepError, LoadError, TooManySessions,
     comments::Comments,
     difference::rebase,
     file::{LARGEST, load, parse_bytes},
@@ -40,6 +40,8 @@ struct Shared {
     /// Whether the configuration in force is one on trial.
     on_trial: watch::Sender<bool>,
     notices: broadcast::Sender<Notice>,
+    /// How many sessions there is room for.
+    room: usize,
     operators: AtomicU64,
 }
 
@@ -102,15 +104,20 @@ pub enum CommitError {
     /// No trial is in force.
     #[error("no trial is in force")]
     NoTrial,
+    /// The kernel tables have no room for all sessions.
+    #[error(transparent)]
+    TooManySessions(#[from] TooManySessions),
     /// The file cannot be read again.
     #[error(transparent)]
     Load(#[from] LoadError),
 }
 
 impl Store {
-    /// The configuration `running` was read from the file at `path`.
-    pub fn new(path: &Path, running: Config) -> Self {
+    /// The configuration `running` was read from the file at `path`. No configuration comes into force that has more sessions than `room`
+    /// (see [`Config::session_count`]).
+    pub fn new(path: &Path, running: Config, room: usize) -> Self {
         Self(Arc::new(Shared {
+            room,
             running: watch::Sender::new(Arc::new(running)),
             keeper: Mutex::new(Keeper {
                 path: path.to_owned(),
@@ -189,6 +196,7 @@ impl Store {
         if new == *running && keeper.trial.is_none() {
             return Ok(Committed::Nothing);
         }
+        new.check_room(self.0.room)?;
         let new = Arc::new(new);
         keeper.write(&new).await?;
         self.0.running.send_replace(new);
@@ -227,6 +235,7 @@ impl Store {
         if new == *before {
             return Err(CommitError::NothingToTry);
         }
+        new.check_room(self.0.room)?;
         let new = Arc::new(new);
         keeper.check(&new).await?;
         keeper.trials += 1;
@@ -282,13 +291,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The file is wrong, or a trial is in force.
+    /// The file is wrong or has more sessions than there is room for, or a trial is in force.
     pub async fn reload(&self) -> Result<bool, CommitError> {
         let keeper = self.0.keeper.lock().await;
         if let Some(trial) = &keeper.trial {
             return Err(trial.runs());
         }
         let config = load(&keeper.path)?;
+        config.check_room(self.0.room)?;
         keeper.file.lock().unwrap_or_else(PoisonError::into_inner).read_again();
         Ok(self.0.running.send_if_modified(|running| {
             let differs = **running != config;

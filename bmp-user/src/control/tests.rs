@@ -30,9 +30,9 @@ impl Device {
         let port = Link { index: 9, name: "eth2".to_owned(), controller: Some(7), ..link.clone() };
         let links = [(7, link), (9, port)].into();
         let (host_sender, host) = watch::channel(Arc::new(Host { links, routes_epoch: 0 }));
-        let datapath = Datapath::load(&pin::Options { mode: pin::Mode::Socket, cgroup: None, bpffs: None }).unwrap();
+        let datapath = Datapath::load(&pin::Options { mode: pin::Mode::Socket, ..pin::Options::default() }).unwrap();
         let context = Context {
-            store: Store::new(&path, load(&path).unwrap()),
+            store: Store::new(&path, load(&path).unwrap(), usize::MAX),
             host,
             routes: Routes::default(),
             sessions: Sessions::default(),

@@ -17,7 +17,7 @@ use super::{
     Unresolved,
     asked::{Asked, Demand, demands},
     chosen::Choice,
-    decision::{DENIAL, Decision, denial, denies, in_words, pin_of, target},
+    decision::{Decision, denial, denies, in_words, pin_of, target},
     guard::Guard,
     reach::{Verdict, has_route, no_route},
     resolve,
@@ -86,6 +86,11 @@ impl Tracked {
         denial(self.chosen, self.own_only)
     }
 
+    /// Whether it is denied without a slot of its own, so that what is denied is not counted for it.
+    fn shares_a_denial(&self) -> bool {
+        self.installed.as_ref().is_some_and(|installed| installed.slot.is_shared_denial())
+    }
+
     /// Whether what denies the session says another address than the one that is to be kept.
     fn denied_as_before(&self) -> bool {
         self.installed.as_ref().is_some_and(|installed| denies(&installed.pin) && installed.pin != self.denial_pin())
@@ -120,8 +125,6 @@ pub async fn run(
     mut host: watch::Receiver<Arc<Host>>,
     routes: Routes,
 ) {
-    let last_resort =
-        pins.datapath().place(DENIAL).inspect_err(|error| warn!("no slot is kept in reserve: {error:#}")).ok();
     let (sessions, lingering) = (BTreeMap::new(), VecDeque::new());
     steers.begin().await;
     let mut keeper = Keeper {
@@ -135,7 +138,7 @@ pub async fn run(
         sessions,
         lost: BTreeSet::new(),
         lingering,
-        last_resort,
+        is_short_of_slots: false,
     };
     let mut guard = Guard::default();
     let mut first = true;
@@ -186,8 +189,8 @@ struct Keeper {
     lost: BTreeSet<u32>,
     /// Earliest first.
     lingering: VecDeque<Lingering>,
-    /// A denial that is there when no slot is free.
-    last_resort: Option<Slot>,
+    /// Whether the last denial found no slot.
+    is_short_of_slots: bool,
 }
 
 impl Keeper {
@@ -246,7 +249,8 @@ impl Keeper {
             }
             tracked.asked = Some(asked.clone());
             let same = tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision));
-            if !same || tracked.denied_as_before() {
+            let gets_its_slot = tracked.shares_a_denial() && self.pins.datapath().has_free_slot();
+            if !same || gets_its_slot || tracked.denied_as_before() {
                 // An interface that the session may leave by comes or goes: that is no reason to connect again. To name others is.
                 let goes_on = tracked.egress_interfaces == asked.egress_interfaces
                     && tracked.decision.as_ref().is_some_and(|known| known.differs_in_egress_at_most(&decision));
@@ -463,7 +467,8 @@ impl Keeper {
     /// Lets the key lead to the pin. Where that fails, it leads to a denial.
     fn put(&mut self, tracked: &mut Tracked, target: Target, pin: Pin) -> anyhow::Result<()> {
         let key = self.pins.datapath().key(&target);
-        if tracked.installed.as_ref().is_some_and(|installed| installed.key == key && installed.pin == pin) {
+        let same = |installed: &Installed| installed.key == key && installed.pin == pin;
+        if tracked.installed.as_ref().is_some_and(same) && !tracked.shares_a_denial() {
             return Ok(());
         }
         if !std::mem::replace(&mut tracked.begun, true) {
@@ -483,11 +488,8 @@ impl Keeper {
         }
         let slot = match self.revive(tracked, pin) {
             Some(slot) => slot,
-            None => match self.pins.datapath().place(pin) {
-                Ok(slot) => {
-                    tracked.pin.add_slot(&slot);
-                    slot
-                }
+            None => match self.place(tracked, pin) {
+                Ok(slot) => slot,
                 Err(error) => {
                     self.deny(tracked, target)?;
                     return Err(error);
@@ -503,7 +505,7 @@ impl Keeper {
         if tracked.denial.as_ref().is_none_or(|(_, denied_so)| *denied_so != pin) {
             let placed = match self.revive(tracked, pin) {
                 Some(slot) => Ok(slot),
-                None => self.pins.datapath().place(pin).inspect(|slot| tracked.pin.add_slot(slot)),
+                None => self.place(tracked, pin),
             };
             match placed {
                 Ok(slot) => {
@@ -511,16 +513,38 @@ impl Keeper {
                         self.linger(tracked, slot, pin);
                     }
                 }
-                Err(error) if tracked.denial.is_none() && self.last_resort.is_none() => return Err(error),
-                // What the denial that all share counts is nobody's, but it denies.
+                // A denial needs no slot.
                 Err(_) => {}
             }
         }
         let own = tracked.denial.as_ref().map(|(slot, _)| slot.clone());
-        match own.or_else(|| self.last_resort.clone().filter(|_| !tracked.own_only)) {
-            Some(slot) => self.lead(tracked, Installed { target, key, slot, pin }),
-            None => Ok(()),
+        let slot = own.unwrap_or_else(|| Slot::shared_denial(tracked.own_only));
+        self.lead(tracked, Installed { target, key, slot, pin })
+    }
+
+    /// Gives a pin a slot that counts for the session. Where none is free, one goes that denies a session which is not denied now.
+    fn place(&mut self, tracked: &Tracked, pin: Pin) -> anyhow::Result<Slot> {
+        if !self.pins.datapath().has_free_slot() {
+            let is_idle = |tracked: &Tracked| {
+                let leads_to =
+                    |slot: &Slot| tracked.installed.as_ref().is_some_and(|installed| installed.slot == *slot);
+                tracked.denial.as_ref().is_some_and(|(slot, _)| !leads_to(slot))
+            };
+            if let Some(other) = self.sessions.values_mut().find(|tracked| is_idle(tracked))
+                && let Some((slot, _)) = other.denial.take()
+            {
+                other.pin.free_slot(&slot, self.pins.datapath());
+            }
         }
+        let placed = self.pins.datapath().place(pin).inspect(|slot| tracked.pin.add_slot(slot));
+        if self.is_short_of_slots != placed.is_err() {
+            self.is_short_of_slots = placed.is_err();
+            match &placed {
+                Ok(_) => info!("there are slots for new pins again"),
+                Err(error) => warn!("sessions that change are denied for some seconds: {error:#}"),
+            }
+        }
+        placed
     }
 
     fn lead(&mut self, tracked: &mut Tracked, new: Installed) -> anyhow::Result<()> {

@@ -23,7 +23,7 @@ pub use chosen::Chosen;
 pub use connections::{Connection, Connections, Ended, Refusal, follow};
 pub use datapath::{
     Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Mode, NoGuard, Occurrence, Options, Owner,
-    Refused, Role, Slot, SocketEvent, Target, detach,
+    Refused, Role, Room, Slot, SocketEvent, Target, detach,
 };
 pub use decision::target;
 pub use foreign::Foreign;

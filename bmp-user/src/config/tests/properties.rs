@@ -413,7 +413,7 @@ proptest! {
         let running = load(&path).unwrap();
         prop_assert_eq!(&running, &before);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let store = Store::new(&path, running);
+        let store = Store::new(&path, running, usize::MAX);
         let operator = store.operator();
         let commit = |candidate: &Config| {
             let base = Config::clone(&store.running());

@@ -1,6 +1,6 @@
 //! The tables of the programs: written, read, and found again.
 
-use std::collections::{BTreeMap, HashMap as Book};
+use std::collections::{BTreeMap, HashMap as Book, HashSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context as _, bail};
@@ -8,9 +8,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, SkStorage};
 use aya::util::nr_cpus;
 use aya_log::EbpfLogger;
-use bmp_ebpf::{
-    Counters, EGRESS_MAX, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, SLOTS_MAX, TAG_OWN, Tag, table,
-};
+use bmp_ebpf::{Counters, DENY_OWN, EGRESS_MAX, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, TAG_OWN, Tag, table};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -45,6 +43,8 @@ pub(super) struct Kernel {
     pub(super) slots: Slots,
     /// What an earlier bmpd left and nobody has decided about yet, by slot number.
     inherited: Book<u32, Inherited>,
+    /// Keys that an earlier bmpd denied without a slot, and that nobody has decided about yet.
+    inherited_denials: HashSet<PinKey>,
     taken_over: bool,
     log: Option<AbortHandle>,
 }
@@ -60,7 +60,7 @@ impl Kernel {
     fn try_load(options: &Options, netns: u64) -> anyhow::Result<Self> {
         let cgroup = cgroup::open(options.cgroup.as_deref())?;
         let home = Home::open(options.bpffs.as_deref())?;
-        let result = load(&cgroup, home.as_ref()).and_then(|loaded| {
+        let result = load(&cgroup, home.as_ref(), options.room).and_then(|loaded| {
             let fresh = !loaded.taken_over;
             let kernel = Self::assemble(loaded, netns);
             if kernel.is_err()
@@ -105,8 +105,9 @@ impl Kernel {
             history: find(ebpf.take_map(table::HISTORY), table::HISTORY)?.try_into()?,
             vrfs: find(ebpf.take_map(table::VRFS), table::VRFS)?.try_into()?,
             events: Some(find(ebpf.take_map(table::EVENTS), table::EVENTS)?.try_into()?),
-            slots: Slots::new(),
+            slots: Slots::new(loaded.slots),
             inherited: Book::new(),
+            inherited_denials: HashSet::new(),
             taken_over: loaded.taken_over,
             log,
             links: loaded.links,
@@ -122,7 +123,7 @@ impl Kernel {
             let (key, number) = entry?;
             self.slots.lead(key, number);
         }
-        for number in NO_SLOT + 1..SLOTS_MAX {
+        for number in NO_SLOT + 1..self.slots.count() {
             let (pin, key) = (self.pin_slots.get(&number, 0)?, self.owners.get(&number, 0)?);
             let live = pin.flags & PIN_LIVE != 0;
             let slot = self.slots.restore(number, pin.generation, live);
@@ -135,6 +136,7 @@ impl Kernel {
                 self.remember(&key, &slot);
             }
         }
+        self.inherited_denials = self.slots.keys_denied().collect();
         for key in self.slots.keys_to_no_pin() {
             warn!("a key of table PINS leads to an empty slot: it is removed");
             self.forget(&key)?;
@@ -186,6 +188,11 @@ impl Kernel {
             }
             retired.extend(self.slots.held(number).map(|slot| (inherited.key, slot)));
         }
+        for key in std::mem::take(&mut self.inherited_denials) {
+            if let Err(error) = self.forget(&key) {
+                warn!("a denial of an earlier bmpd stays in force: {error:#}");
+            }
+        }
         for folder in self.home.iter().flat_map(Home::others) {
             match Home::remove(&folder) {
                 Ok(removed) => info!("{} is replaced: removed its {removed}", folder.display()),
@@ -201,7 +208,10 @@ impl Kernel {
             bail!("a pin names at most {EGRESS_MAX} interfaces, not {}", pin.egress_count);
         }
         let Some(slot) = self.slots.take() else {
-            bail!("all {} slots of the kernel tables are taken: some are free again within seconds", SLOTS_MAX - 1);
+            bail!(
+                "all {} slots of the kernel tables are taken: some are free again within seconds",
+                self.slots.count() - 1
+            );
         };
         match self.write(pin, &slot) {
             Ok(()) => Ok(slot),
@@ -214,10 +224,18 @@ impl Kernel {
 
     /// See [`super::Datapath::point`].
     pub(super) fn point(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
-        self.owners.set(slot.number, *key, 0).context("cannot write table OWNERS of the kernel")?;
+        if slot.number < DENY_OWN {
+            self.owners.set(slot.number, *key, 0).context("cannot write table OWNERS of the kernel")?;
+        }
         self.pins.insert(key, slot.number, 0).context("cannot write table PINS of the kernel")?;
         self.slots.lead(*key, slot.number);
+        self.inherited_denials.remove(key);
         Ok(())
+    }
+
+    /// See [`super::Datapath::has_free_slot`].
+    pub(super) fn has_free_slot(&self) -> bool {
+        self.slots.has_free()
     }
 
     fn write(&mut self, pin: Pin, slot: &Slot) -> anyhow::Result<()> {

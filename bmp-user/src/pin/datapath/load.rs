@@ -11,14 +11,15 @@ use aya::maps::{MapInfo, MapType};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use bmp_ebpf::{
-    Counters, EVENTS_BYTES, GUARDED_MAX, GuardKey, Guarded, History, LinkKey, Pin, PinKey, Refused, SLOTS_MAX, Tag,
-    VRF_LINKS_MAX, program, table,
+    Counters, EVENTS_BYTES, GUARDED_MAX, GuardKey, Guarded, History, LinkKey, Pin, PinKey, Refused, Tag, VRF_LINKS_MAX,
+    program, table,
 };
 use tracing::{debug, info};
 
 use super::bpf;
 use super::guard::guard;
 use super::home::{Home, Layout};
+use super::room::{Room, Sizes};
 
 /// The object file that the build script made.
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bmp-programs"));
@@ -37,20 +38,23 @@ const HOOKS: [(&str, u32); 5] = [
 const NO_PREALLOC: u32 = 1 << 0;
 const CLONE: u32 = 1 << 9;
 
+/// The number of entries depends on how many sessions there is room for: see [`Sizes`].
+const BY_SESSIONS: u32 = 0;
+
 /// A table that outlives bmpd: name, type, sizes of key and value, entries and flags.
 type Shape = (&'static str, MapType, usize, usize, u32, u32);
 
 const TABLES: [Shape; 10] = [
-    (table::PINS, MapType::Hash, size_of::<PinKey>(), size_of::<u32>(), SLOTS_MAX, 0),
-    (table::SLOTS, MapType::Array, size_of::<u32>(), size_of::<Pin>(), SLOTS_MAX, 0),
+    (table::PINS, MapType::Hash, size_of::<PinKey>(), size_of::<u32>(), BY_SESSIONS, 0),
+    (table::SLOTS, MapType::Array, size_of::<u32>(), size_of::<Pin>(), BY_SESSIONS, 0),
     (table::TAGS, MapType::SkStorage, size_of::<u32>(), size_of::<Tag>(), 0, NO_PREALLOC | CLONE),
-    (table::COUNTERS, MapType::PerCpuArray, size_of::<u32>(), size_of::<Counters>(), SLOTS_MAX, 0),
+    (table::COUNTERS, MapType::PerCpuArray, size_of::<u32>(), size_of::<Counters>(), BY_SESSIONS, 0),
     (table::EVENTS, MapType::RingBuf, 0, 0, EVENTS_BYTES, 0),
-    (table::OWNERS, MapType::Array, size_of::<u32>(), size_of::<PinKey>(), SLOTS_MAX, 0),
+    (table::OWNERS, MapType::Array, size_of::<u32>(), size_of::<PinKey>(), BY_SESSIONS, 0),
     (table::VRFS, MapType::Hash, size_of::<LinkKey>(), size_of::<u32>(), VRF_LINKS_MAX, NO_PREALLOC),
     (table::GUARDED, MapType::Hash, size_of::<GuardKey>(), size_of::<Guarded>(), GUARDED_MAX, NO_PREALLOC),
     (table::REFUSED, MapType::PerCpuHash, size_of::<GuardKey>(), size_of::<Refused>(), GUARDED_MAX, NO_PREALLOC),
-    (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<History>(), SLOTS_MAX, NO_PREALLOC),
+    (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<History>(), BY_SESSIONS, NO_PREALLOC),
 ];
 
 /// What is in the kernel now.
@@ -60,11 +64,13 @@ pub(super) struct Loaded {
     pub(super) links: Vec<OwnedFd>,
     /// Whether tables of an earlier bmpd go on.
     pub(super) taken_over: bool,
+    /// How many slots the tables have.
+    pub(super) slots: u32,
 }
 
 /// Loads and attaches. What this call made itself is gone again if it fails; what it found stays.
-pub(super) fn load(cgroup: &File, home: Option<&Home>) -> anyhow::Result<Loaded> {
-    let Some(home) = home else { return load_into(cgroup, None, false) };
+pub(super) fn load(cgroup: &File, home: Option<&Home>, room: Room) -> anyhow::Result<Loaded> {
+    let Some(home) = home else { return load_into(cgroup, None, false, room) };
     let layout = home.layout();
     let mut found = layout.exists();
     if found && let Err(difference) = compare(&layout) {
@@ -76,7 +82,7 @@ pub(super) fn load(cgroup: &File, home: Option<&Home>) -> anyhow::Result<Loaded>
         found = false;
     }
     let made = layout.make().with_context(|| format!("cannot make {}", layout.path().display()));
-    let result = made.and_then(|()| load_into(cgroup, Some(&layout), found));
+    let result = made.and_then(|()| load_into(cgroup, Some(&layout), found, room));
     if result.is_err() && !found {
         // The error to tell is the first one.
         let _ = Home::remove(layout.path());
@@ -101,7 +107,7 @@ fn compare(layout: &Layout) -> anyhow::Result<()> {
         // Flags as they are given: some kernels add their own to arrays.
         let same = info.map_type().is_ok_and(|found| found == kind)
             && (info.key_size() as usize, info.value_size() as usize) == (key, value)
-            && info.max_entries() == entries
+            && (entries == BY_SESSIONS || info.max_entries() == entries)
             && info.map_flags() & (NO_PREALLOC | CLONE) == flags;
         if !same {
             bail!("table {name} has other sizes");
@@ -110,14 +116,35 @@ fn compare(layout: &Layout) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool) -> anyhow::Result<Loaded> {
+fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool, room: Room) -> anyhow::Result<Loaded> {
+    let sizes = Sizes::of(room, layout)?;
+    if let Some(layout) = layout {
+        sizes.clear(layout)?;
+    }
+    let loaded = load_sized(cgroup, layout, found, &sizes);
+    if loaded.is_err()
+        && let Some(layout) = layout
+    {
+        // The error to tell is the first one.
+        let _ = sizes.clear(layout);
+    }
+    loaded
+}
+
+fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &Sizes) -> anyhow::Result<Loaded> {
     let mut loader = EbpfLoader::new();
     for (name, ..) in TABLES {
         if let Some(layout) = layout {
-            loader.map_pin_path(name, layout.table(name));
+            loader.map_pin_path(name, sizes.path(layout, name));
+        }
+        if let Some(entries) = sizes.of_table(name) {
+            loader.map_max_entries(name, entries);
         }
     }
     let mut ebpf = loader.load(PROGRAMS).context("cannot make the BPF tables")?;
+    if let Some(layout) = layout {
+        sizes.fill(&mut ebpf, layout)?;
+    }
     // All of them first: a program that the verifier refuses is told before anything is touched.
     for name in HOOKS.iter().map(|(name, _)| *name).chain([program::GUARD]) {
         verify(name, find(ebpf.program_mut(name), name)?)?;
@@ -140,7 +167,10 @@ fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool) -> anyhow::Res
     if let Some(layout) = layout {
         pin_program(guard(&ebpf)?, &layout.program(program::GUARD)).context("cannot pin the BPF program `guard`")?;
     }
-    Ok(Loaded { ebpf, links, taken_over: taken_over || found })
+    if let Some(layout) = layout {
+        sizes.replace(&mut ebpf, layout)?;
+    }
+    Ok(Loaded { ebpf, links, taken_over: taken_over || found, slots: sizes.slots() })
 }
 
 fn verify(name: &str, program: &mut Program) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ mod home;
 mod kernel;
 mod load;
 mod mounts;
+mod room;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use bmp_ebpf::{Counters, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN};
+use bmp_ebpf::{
+    Counters, DENY_ALL, DENY_OWN, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN,
+};
 use tracing::warn;
 
 use home::Home;
@@ -38,6 +41,7 @@ use kernel::Kernel;
 pub use events::{Change, Events, Occurrence, Refused, SocketEvent};
 pub use guard::{Hook, NoGuard};
 pub use home::DEFAULT_BPFFS;
+pub use room::Room;
 
 /// What `--datapath` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -61,6 +65,8 @@ pub struct Options {
     /// `--bpffs`: the folder in a BPF file system that is this bmpd's alone; `None` is [`DEFAULT_BPFFS`], or `bmpd` in the BPF file system
     /// that is mounted elsewhere.
     pub bpffs: Option<PathBuf>,
+    /// `--sessions`.
+    pub room: Room,
 }
 
 /// Who holds a session to its pin.
@@ -133,6 +139,17 @@ pub struct Slot {
 impl Slot {
     /// What [`Datapath::install`] gives when the kernel does not enforce.
     const NONE: Self = Self { number: NO_SLOT, generation: 0 };
+
+    /// Denies a key without taking a slot: to every process, or to bmpd alone. What is denied is counted for nobody
+    /// ([`Datapath::stale`]).
+    pub(super) fn shared_denial(own_only: bool) -> Self {
+        Self { number: if own_only { DENY_OWN } else { DENY_ALL }, generation: 0 }
+    }
+
+    /// Whether it is one of [`Self::shared_denial`].
+    pub(super) fn is_shared_denial(&self) -> bool {
+        self.number >= DENY_OWN
+    }
 
     /// The slot's number, as the kernel programs' log lines name it; 0 when the kernel does not enforce.
     pub fn number(&self) -> u32 {
@@ -281,6 +298,11 @@ impl Datapath {
     /// The kernel refuses the write; the key then has the slot that it had.
     pub fn point(&self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
         self.with(|kernel| kernel.point(key, slot)).unwrap_or(Ok(()))
+    }
+
+    /// Whether [`Self::place`] would find a slot.
+    pub(super) fn has_free_slot(&self) -> bool {
+        self.with(|kernel| kernel.has_free_slot()).unwrap_or(true)
     }
 
     /// Takes a key's pin out of force, if it is that of this slot: new connections of it go where they like. Slots stay, with the sockets

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bmp_ebpf::{NO_SLOT, PinKey, SLOTS_MAX};
+use bmp_ebpf::{DENY_OWN, NO_SLOT, PinKey};
 
 use super::Slot;
 
@@ -18,12 +18,19 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
-        Self {
-            free: (NO_SLOT + 1..SLOTS_MAX).collect(),
-            slots: vec![(0, false); SLOTS_MAX as usize],
-            keys: HashMap::new(),
-        }
+    /// All of `count` slots are free, but for slot [`NO_SLOT`].
+    pub(super) fn new(count: u32) -> Self {
+        Self { free: (NO_SLOT + 1..count).collect(), slots: vec![(0, false); count as usize], keys: HashMap::new() }
+    }
+
+    /// How many there are, slot [`NO_SLOT`] among them.
+    pub(super) fn count(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Whether one is free.
+    pub(super) fn has_free(&self) -> bool {
+        !self.free.is_empty()
     }
 
     /// Takes a slot, with a generation that it has not had before; `None` if every slot is taken.
@@ -82,8 +89,13 @@ impl Slots {
 
     /// The keys that lead to slots that are not taken: no order of writing leaves any.
     pub(super) fn keys_to_no_pin(&self) -> Vec<PinKey> {
-        let empty = |&(_, &number): &(&PinKey, &u32)| self.held(number).is_none();
+        let empty = |&(_, &number): &(&PinKey, &u32)| number < DENY_OWN && self.held(number).is_none();
         self.keys.iter().filter(empty).map(|(key, _)| *key).collect()
+    }
+
+    /// The keys that are denied without a slot.
+    pub(super) fn keys_denied(&self) -> impl Iterator<Item = PinKey> {
+        self.keys.iter().filter(|(_, number)| **number >= DENY_OWN).map(|(key, _)| *key)
     }
 
     /// Whether the key leads to the slot.
@@ -101,11 +113,13 @@ impl Slots {
 mod tests {
     use super::*;
 
+    const COUNT: u32 = 64;
+
     #[test]
     fn the_slot_freed_longest_ago_is_taken_first_and_slot_0_never() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::new(COUNT);
         let taken: Vec<Slot> = std::iter::from_fn(|| slots.take()).collect();
-        assert_eq!(taken.len(), SLOTS_MAX as usize - 1);
+        assert_eq!(taken.len(), COUNT as usize - 1);
         assert!(taken.iter().all(|slot| slot.number != NO_SLOT));
         for number in [7, 3] {
             slots.give_back(&Slot { number, generation: 1 });
@@ -117,12 +131,12 @@ mod tests {
 
     #[test]
     fn a_slot_is_given_back_once_and_not_by_an_earlier_holder() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::new(COUNT);
         let first = slots.take().unwrap();
         slots.give_back(&first);
         slots.give_back(&first);
         let others = std::iter::from_fn(|| slots.take()).count();
-        assert_eq!(others, SLOTS_MAX as usize - 1);
+        assert_eq!(others, COUNT as usize - 1);
         slots.give_back(&first);
         assert!(slots.take().is_none(), "its number is somebody else's by now");
     }

@@ -18,7 +18,7 @@ pub fn control(lines: &[u8]) {
 }
 
 fn play(lines: &[u8]) {
-    let mut editor = Editor::new(Store::new(Path::new("/nonexistent/bmpd.conf"), Config::default()));
+    let mut editor = Editor::new(Store::new(Path::new("/nonexistent/bmpd.conf"), Config::default(), usize::MAX));
     for line in lines.split(|byte| *byte == b'\n') {
         let request = match serde_json::from_slice::<Request>(line) {
             Ok(request) => {

@@ -397,7 +397,7 @@ fn a_bmpd_that_is_killed_leaves_its_pins_in_force_for_the_next() {
 fn be_a_bmpd() {
     let order = std::env::var(CHILD).unwrap();
     let (folder, station) = order.split_once(' ').unwrap();
-    let options = Options { mode: Mode::Ebpf, cgroup: None, bpffs: Some(folder.into()) };
+    let options = Options { mode: Mode::Ebpf, bpffs: Some(folder.into()), ..Options::default() };
     let datapath = Datapath::load(&options).unwrap();
     // SAFETY: the name is a string.
     let up1 = unsafe { libc::if_nametoindex(c"up1".as_ptr()) };

@@ -3,10 +3,10 @@
 use std::io;
 use std::net::UdpSocket;
 
-use bmp_ebpf::{Counters, EGRESS_MAX, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, SLOTS_MAX};
+use bmp_ebpf::{Counters, EGRESS_MAX, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_OWN, Pin};
 
-use super::super::{Datapath, Enforcement, Mode, Options};
-use super::world::{Folder, World, to};
+use super::super::{Datapath, Enforcement, Mode, Options, Room, Slot};
+use super::world::{Folder, STATION4, UP0, UP1, World, to};
 
 /// Runs on a thread of its own, whose capabilities and mounts are then its own.
 fn alone<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
@@ -40,16 +40,103 @@ fn keys_tell_families_ports_and_namespaces_apart() {
 
 #[test]
 fn when_slots_run_out_it_is_said_and_a_freed_one_helps() {
-    let world = World::new();
+    let mut world = World::new();
+    world.resize(20);
     let key = |port| world.key_of(([192, 0, 2, 7], port).into());
-    let mut slots: Vec<_> =
-        (1..SLOTS_MAX as u16).map(|port| world.datapath.install(&key(port), Pin::default()).unwrap()).collect();
+    let mut slots: Vec<_> = (1..=40).map(|port| world.datapath.install(&key(port), Pin::default()).unwrap()).collect();
     let full = world.datapath.install(&key(9999), Pin::default()).unwrap_err();
-    assert_eq!(full.to_string(), "all 1023 slots of the kernel tables are taken: some are free again within seconds");
-    let freed = slots.swap_remove(500);
+    assert_eq!(full.to_string(), "all 40 slots of the kernel tables are taken: some are free again within seconds");
+    assert!(!world.datapath.has_free_slot());
+    let freed = slots.swap_remove(15);
     let number = freed.number();
     world.datapath.free(freed);
     assert_eq!(world.datapath.install(&key(9999), Pin::default()).unwrap().number(), number);
+}
+
+#[test]
+fn a_denial_without_a_slot_refuses_everybody_or_bmpd_alone_and_is_counted_in_slot_0() {
+    let world = World::new();
+    let listener = world.listen(STATION4);
+    let key = world.key(&listener);
+    let refused = |world: &World| world.connect(&listener).err().and_then(|error| error.raw_os_error());
+    world.datapath.point(&key, &Slot::shared_denial(false)).unwrap();
+    let before = world.datapath.stale().denied_no_pin;
+    assert_eq!(refused(&world), Some(libc::EPERM));
+    assert_eq!(world.datapath.stale().denied_no_pin, before + 1);
+
+    world.datapath.point(&key, &Slot::shared_denial(true)).unwrap();
+    assert_eq!(world.connect(&listener).unwrap().source(), UP0, "it is for bmpd's own sockets alone");
+    let address = listener.local_addr().unwrap();
+    let own = world.router.socket(socket2::Domain::IPV4);
+    world.datapath.claim(&own).unwrap();
+    let error = own.connect(&address.into()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    world.datapath.remove(&key, &Slot::shared_denial(true)).unwrap();
+    assert_eq!(world.datapath.slot_of(&key), None);
+}
+
+#[test]
+fn a_denial_without_a_slot_stays_over_a_crash_until_what_is_inherited_is_retired() {
+    let mut world = World::new();
+    let listener = world.listen(STATION4);
+    let [key, other] = [world.key(&listener), world.key_of(([192, 0, 2, 7], 1).into())];
+    for key in [&key, &other] {
+        world.datapath.point(key, &Slot::shared_denial(false)).unwrap();
+    }
+    world.crash_and_restart();
+    world.connect(&listener).unwrap_err();
+    let slot = world.datapath.install(&key, world.by_up1()).unwrap();
+    world.datapath.retire();
+    assert_eq!(world.datapath.slot_of(&other), None);
+    assert_eq!(world.datapath.slot_of(&key), Some(slot.number()));
+    assert_eq!(world.connect(&listener).unwrap().source(), UP1);
+}
+
+#[test]
+fn every_session_that_there_is_room_for_can_be_denied_besides_as_many_of_an_earlier_bmpd() {
+    let mut world = World::new();
+    world.resize(3);
+    for port in 1..=3 {
+        world.datapath.point(&world.key_of(([192, 0, 2, 7], port).into()), &Slot::shared_denial(false)).unwrap();
+    }
+    world.crash_and_restart_with(Room::new(3).unwrap());
+    let listeners: Vec<_> = (0..3).map(|_| world.listen(STATION4)).collect();
+    for listener in &listeners {
+        world.datapath.point(&world.key(listener), &Slot::shared_denial(false)).unwrap();
+        world.connect(listener).unwrap_err();
+    }
+}
+
+#[test]
+fn tables_that_are_too_small_grow_in_place_with_their_sockets_and_counters() {
+    let mut world = World::new();
+    world.resize(2);
+    let listener = world.listen(STATION4);
+    let key = world.key(&listener);
+    let denied = world.key_of(([192, 0, 2, 7], 1).into());
+    let slot = world.datapath.install(&key, world.by_up1()).unwrap();
+    world.datapath.install(&denied, Pin { flags: PIN_DENY | PIN_OWN, ..Pin::default() }).unwrap();
+    let mut session = world.connect(&listener).unwrap();
+    session.send(1000);
+    world.crash();
+    session.send(200);
+    world.restart_with(Room::new(500).unwrap());
+    session.send(30);
+    let adopted = world.datapath.adopt(&key, &world.by_up1()).expect("it has the same slot");
+    assert_eq!(adopted.number(), slot.number());
+    assert!(world.datapath.is_under(&session.router, &adopted).unwrap(), "the socket has its tag");
+    let counted = [world.datapath.counters(&adopted), world.datapath.history(&key)];
+    assert_eq!(counted.map(|counters| counters.foreign_tx.payload_bytes).iter().sum::<u64>(), 1230);
+    for (_, slot) in world.datapath.retire() {
+        world.datapath.free(slot);
+    }
+    for port in 100..900 {
+        world.datapath.install(&world.key_of(([192, 0, 2, 7], port).into()), Pin::default()).unwrap();
+    }
+    // A later one that wants less takes them as they are.
+    world.crash_and_restart_with(Room::new(2).unwrap());
+    assert_eq!(world.datapath.inherited().len(), 801);
+    assert!(world.datapath.is_under(&session.router, &adopted).unwrap());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
 use programs::Program;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::super::{Datapath, Mode, Options, Role, Target, home};
+use super::super::{Datapath, Mode, Options, Role, Room, Target, home};
 
 pub(super) const STATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub(super) const STATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
@@ -126,7 +126,7 @@ impl Folder {
 
     /// How to load with it.
     pub(super) fn options(&self) -> Options {
-        Options { mode: Mode::Ebpf, cgroup: None, bpffs: Some(self.0.clone()) }
+        Options { mode: Mode::Ebpf, bpffs: Some(self.0.clone()), ..Options::default() }
     }
 }
 
@@ -211,7 +211,25 @@ impl World {
 
     /// Loads a datapath after the earlier one was detached.
     pub(super) fn restart(&mut self) {
-        self.datapath = self.router.run(|| Datapath::load(&self.folder.options()).unwrap());
+        self.restart_with(Room::default());
+    }
+
+    /// The same, with room for so many sessions.
+    pub(super) fn restart_with(&mut self, room: Room) {
+        let options = Options { room, ..self.folder.options() };
+        self.datapath = self.router.run(|| Datapath::load(&options).unwrap());
+    }
+
+    /// As [`Self::crash_and_restart`], with room for so many sessions.
+    pub(super) fn crash_and_restart_with(&mut self, room: Room) {
+        self.crash();
+        self.restart_with(room);
+    }
+
+    /// Begins anew with room for so many sessions.
+    pub(super) fn resize(&mut self, sessions: u32) {
+        self.datapath.clone().detach(false).unwrap();
+        self.restart_with(Room::new(sessions).unwrap());
     }
 
     /// A station that listens; what it is sent is read to the end by [`Session::close`].
@@ -265,6 +283,7 @@ pub(super) fn stop_listening(listener: TcpListener) {
 }
 
 /// Both ends of a connection.
+#[derive(Debug)]
 pub(super) struct Session {
     pub(super) router: TcpStream,
     pub(super) station: TcpStream,

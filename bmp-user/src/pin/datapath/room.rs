@@ -1,0 +1,200 @@
+//! How large the tables are, and larger ones in the place of those that an earlier bmpd left.
+//!
+//! Tables that are there never shrink: a bmpd that is started for fewer sessions takes them as they are. For more sessions larger tables are
+//! made beside them and filled with what is in force, before the programs that use them are put under the links. Sockets keep their tags, whose
+//! table has no size.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use bmp_ebpf::{Counters, History, NO_SLOT, PIN_LIVE, Pin, PinKey, keys_for, slots_for, table};
+
+use super::counters::add;
+use super::home::Layout;
+use super::load::find;
+
+/// How many sessions the kernel tables have room for: `--sessions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Room(u32);
+
+impl Room {
+    /// The largest; it takes some 16 MiB of kernel memory for each CPU.
+    pub const MAX: u32 = 65_536;
+
+    /// `None` for none at all, or for more than [`Self::MAX`].
+    pub fn new(sessions: u32) -> Option<Self> {
+        (1..=Self::MAX).contains(&sessions).then_some(Self(sessions))
+    }
+
+    /// As a number.
+    pub fn sessions(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(bmp_ebpf::SESSIONS)
+    }
+}
+
+impl std::str::FromStr for Room {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || format!("a number from 1 to {} is expected", Self::MAX);
+        text.parse().ok().and_then(Self::new).ok_or_else(refused)
+    }
+}
+
+impl std::fmt::Display for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Tables with an entry for each key.
+const BY_KEY: [&str; 2] = [table::PINS, table::HISTORY];
+/// Tables with an entry for each slot.
+const BY_SLOT: [&str; 3] = [table::SLOTS, table::OWNERS, table::COUNTERS];
+
+/// The sizes of the tables that have one of them for each session.
+pub(super) struct Sizes {
+    /// Entries by name.
+    entries: BTreeMap<&'static str, u32>,
+    /// Those that are there and too small.
+    growing: Vec<&'static str>,
+}
+
+impl Sizes {
+    /// For tables in a folder that may hold some of them already.
+    pub(super) fn of(room: Room, layout: Option<&Layout>) -> anyhow::Result<Self> {
+        let mut sizes = Self { entries: BTreeMap::new(), growing: Vec::new() };
+        let all = BY_KEY.map(|name| (name, keys_for(room.0))).into_iter();
+        for (name, wanted) in all.chain(BY_SLOT.map(|name| (name, slots_for(room.0)))) {
+            let path = layout.map(|layout| layout.table(name)).filter(|path| path.exists());
+            let found = match path {
+                Some(path) => MapInfo::from_pin(&path).with_context(|| path.display().to_string())?.max_entries(),
+                None => wanted,
+            };
+            if found < wanted {
+                sizes.growing.push(name);
+            }
+            sizes.entries.insert(name, found.max(wanted));
+        }
+        Ok(sizes)
+    }
+
+    /// How many entries a table gets; `None` if its size does not depend on the sessions.
+    pub(super) fn of_table(&self, name: &str) -> Option<u32> {
+        self.entries.get(name).copied()
+    }
+
+    /// How many slots there are.
+    pub(super) fn slots(&self) -> u32 {
+        BY_SLOT.iter().filter_map(|name| self.of_table(name)).min().unwrap_or_default()
+    }
+
+    /// Where a table is pinned, for now.
+    pub(super) fn path(&self, layout: &Layout, name: &str) -> PathBuf {
+        if self.growing.iter().any(|growing| *growing == name) {
+            layout.table(&format!("{name}-larger"))
+        } else {
+            layout.table(name)
+        }
+    }
+
+    /// Removes what a start that was cut short has left of larger tables.
+    pub(super) fn clear(&self, layout: &Layout) -> anyhow::Result<()> {
+        for name in &self.growing {
+            let path = self.path(layout, name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the larger tables with what is in force. Their programs do not run yet.
+    pub(super) fn fill(&self, ebpf: &mut Ebpf, layout: &Layout) -> anyhow::Result<()> {
+        for name in &self.growing {
+            fill(name, old(layout, name)?, find(ebpf.map_mut(name), name)?)
+                .with_context(|| format!("cannot fill a larger table {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the larger tables in the place of the smaller ones, whose programs run no more.
+    pub(super) fn replace(&self, ebpf: &mut Ebpf, layout: &Layout) -> anyhow::Result<()> {
+        if self.growing.contains(&table::COUNTERS) {
+            keep_counted(ebpf, layout).context("cannot keep what was counted in a smaller table")?;
+        }
+        for name in &self.growing {
+            let (from, to) = (self.path(layout, name), layout.table(name));
+            fs::rename(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A pinned table.
+fn old(layout: &Layout, name: &str) -> anyhow::Result<MapData> {
+    let path = layout.table(name);
+    MapData::from_pin(&path).with_context(|| path.display().to_string())
+}
+
+fn fill(name: &str, from: MapData, to: &mut Map) -> anyhow::Result<()> {
+    match name {
+        table::PINS => {
+            let (from, mut to) = (HashMap::<_, PinKey, u32>::try_from(Map::HashMap(from))?, HashMap::try_from(to)?);
+            from.iter().try_for_each(|entry| entry.and_then(|(key, slot)| to.insert(key, slot, 0)))?;
+        }
+        table::HISTORY => {
+            let (from, mut to) = (HashMap::<_, PinKey, History>::try_from(Map::HashMap(from))?, HashMap::try_from(to)?);
+            from.iter().try_for_each(|entry| entry.and_then(|(key, history)| to.insert(key, history, 0)))?;
+        }
+        table::SLOTS => {
+            let (from, mut to) = (Array::<_, Pin>::try_from(Map::Array(from))?, Array::try_from(to)?);
+            (0..from.len()).try_for_each(|slot| to.set(slot, from.get(&slot, 0)?, 0))?;
+        }
+        table::OWNERS => {
+            let (from, mut to) = (Array::<_, PinKey>::try_from(Map::Array(from))?, Array::try_from(to)?);
+            (0..from.len()).try_for_each(|slot| to.set(slot, from.get(&slot, 0)?, 0))?;
+        }
+        // Of the slots' counters see `keep_counted`. Those of slot 0 are nobody's.
+        table::COUNTERS => {
+            let from = PerCpuArray::<_, Counters>::try_from(Map::PerCpuArray(from))?;
+            PerCpuArray::try_from(to)?.set(NO_SLOT, from.get(&NO_SLOT, 0)?, 0)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Adds what was counted for slots in use to the history of their keys: the larger table counts from zero, so that nothing is lost that was
+/// counted while it was filled.
+fn keep_counted(ebpf: &mut Ebpf, layout: &Layout) -> anyhow::Result<()> {
+    let counters = PerCpuArray::<_, Counters>::try_from(Map::PerCpuArray(old(layout, table::COUNTERS)?))?;
+    let slots = Array::<_, Pin>::try_from(Map::Array(old(layout, table::SLOTS)?))?;
+    let owners = Array::<_, PinKey>::try_from(Map::Array(old(layout, table::OWNERS)?))?;
+    let pins = HashMap::<_, PinKey, u32>::try_from(Map::HashMap(old(layout, table::PINS)?))?;
+    let mut history: HashMap<_, PinKey, History> = find(ebpf.map_mut(table::HISTORY), table::HISTORY)?.try_into()?;
+    for slot in NO_SLOT + 1..counters.len().min(slots.len()).min(owners.len()) {
+        let key = owners.get(&slot, 0)?;
+        if slots.get(&slot, 0)?.flags & PIN_LIVE == 0 || pins.get(&key, 0).is_err() {
+            continue;
+        }
+        let known = history.get(&key, 0).map(|history| history.counters).unwrap_or_default();
+        let sum = counters.get(&slot, 0)?.iter().fold(known, |sum, of_cpu| add(&sum, of_cpu));
+        history.insert(key, History { counters: sum, slot: NO_SLOT, generation: 0 }, 0)?;
+    }
+    Ok(())
+}

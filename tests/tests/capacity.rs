@@ -1,0 +1,117 @@
+//! More sessions than the kernel tables have room for: what has no room is refused or denied, and nothing of it leaves.
+
+use std::net::SocketAddr;
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, Options, Setup},
+    capture::{Direction, Packet},
+    netns::Netns,
+    sockets::Foreign,
+    station::Station,
+    topology::{STATION, STATION_PORT, Topology, UP1, UP2, UP2_OTHER},
+    trial::{FURTHER_PORTS, Plan, further_sessions},
+};
+use programs::Built;
+
+const ROOM_FOR_THREE: Options<'static> = Options { arguments: &["--sessions", "3"], through: &[] };
+
+#[test]
+fn a_file_with_more_sessions_than_there_is_room_for_is_refused_at_the_start() {
+    let netns = Netns::new("router");
+    let four = further_sessions(4, "");
+    let setup = Setup::new(&netns, format!("bmp\n{four}"));
+    let ended = setup.run(&ROOM_FOR_THREE);
+    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    let said = ended.lines.join("\n");
+    assert!(said.contains("4 sessions are configured") && said.contains("start bmpd with --sessions 4"), "{said}");
+    for (room, code) in [("3", 1), ("4", 0)] {
+        let mut check = netns.command(Built::at(setup.command(&Options::default()).get_program()));
+        check.arg("check").arg("--config").arg(setup.file()).args(["--sessions", room]);
+        assert_eq!(check.status().expect("bmpd can be started").code(), Some(code));
+    }
+}
+
+#[test]
+fn a_commit_of_more_sessions_than_there_is_room_for_is_refused_whole_and_so_is_a_file_that_is_read_again() {
+    let two = further_sessions(2, "");
+    let trial = Plan { bmp: &two, options: ROOM_FOR_THREE, ..Plan::session("connect-interface up2") }.start_up();
+    let more = further_sessions(4, "");
+    for how in ["commit", "commit trial 60"] {
+        let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\n{more}\n{how}\n"));
+        assert!(!taken && said.contains("5 sessions are configured"), "{said}");
+    }
+    let file = Plan { bmp: &more, ..Plan::session("connect-interface up2") }.configuration();
+    std::fs::write(trial.bmpd.setup().file(), file).expect("a temporary file can be written");
+    // SAFETY: sends a signal.
+    assert_eq!(unsafe { libc::kill(trial.bmpd.pid().cast_signed(), libc::SIGHUP) }, 0);
+    trial.bmpd.wait_for_log("why it is not taken", |line| line.contains("5 sessions are configured"));
+    assert_eq!(trial.bmpd.sessions().len(), 3);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+/// The attempts to connect among packets.
+fn attempts(packets: &[Packet]) -> usize {
+    packets.iter().filter(|packet| packet.direction == Direction::Out && packet.syn).count()
+}
+
+#[test]
+fn a_session_whose_pin_finds_no_slot_is_denied_to_everybody_until_there_is_one() {
+    let further = further_sessions(2, "connect-interface up1");
+    let plan = Plan { bmp: &further, options: ROOM_FOR_THREE, ..Plan::session("connect-interface up1") };
+    let topology = Topology::new();
+    let stations = [0, 1].map(|number| Station::start(&topology.station, (STATION, FURTHER_PORTS + number)));
+    let trial = plan.start_on(topology);
+    let up_from = |address: std::net::IpAddr| {
+        trial.bmpd.wait_session(STATION, "up from another address", |_| {
+            let sessions = trial.bmpd.sessions();
+            sessions.iter().all(|s| s["state"] == "up" && s["local_address"] == address.to_string())
+        })
+    };
+    let all_from = |lines: &str| {
+        let sessions = ["", " alias s0", " alias s1"]
+            .map(|alias| format!("bmp-session {STATION}{alias}\nconnect-interface {lines}\nquit\n"));
+        let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\n{}commit\n", sessions.concat()));
+        assert!(taken, "{said}");
+    };
+    up_from(UP1);
+    all_from("up2");
+    up_from(UP2);
+
+    // Three slots are in force and three linger, so that the next three pins find none.
+    all_from(&format!("up2 {UP2_OTHER}"));
+    let denied = trial.bmpd.wait_down(STATION, "not-permitted");
+    assert!(denied["detail"].as_str().expect("it is said why").contains("slots of the kernel tables"), "{denied:#}");
+    let before = attempts(&trial.up1.packets());
+    let ports = [STATION_PORT, FURTHER_PORTS, FURTHER_PORTS + 1];
+    let foreign = ports.map(|port| Foreign::default().connect(&trial.topology.router, SocketAddr::new(STATION, port)));
+    assert_eq!(trial.bmpd.session(STATION)["state"], "down", "it still has no slot");
+    for attempt in foreign {
+        assert_eq!(attempt.expect_err("it is denied").raw_os_error(), Some(libc::EPERM));
+    }
+
+    up_from(UP2_OTHER);
+    for station in std::iter::once(&trial.station).chain(&stations) {
+        let last = station.wait_for("Initiation", lab::wait::PATIENCE, |c| {
+            c.last().filter(|c| c.peer.ip() == UP2_OTHER && c.has(bmp::INITIATION)).cloned()
+        });
+        assert_eq!(last.end, None);
+    }
+    assert_eq!(attempts(&trial.up1.packets()), before, "nothing was tried by the other link");
+}
+
+#[test]
+fn tables_that_a_killed_bmpd_left_grow_while_the_session_stays_pinned_and_counted() {
+    let trial = Plan { options: ROOM_FOR_THREE, ..Plan::session("connect-interface up2") }.start_up();
+    trial.routes_arrive(&mut trial.feeder(), 200, 0);
+    let before = trial.bmpd.session(STATION);
+    let setup = trial.bmpd.crash();
+    let foreign = Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let bmpd = Bmpd::start_in(setup, &Options { arguments: &["--sessions", "300"], through: &[] });
+    bmpd.wait_up(STATION);
+    let after = bmpd.session(STATION);
+    let sent = |session: &serde_json::Value| lab::bmpd::number(&session["kernel"]["tx_bytes"]);
+    assert!(sent(&after) > sent(&before), "{after:#}");
+    drop(foreign.expect("it is pinned"));
+    assert_eq!(lab::trial::strays(&trial.up1.packets()), Vec::<&Packet>::new());
+}
