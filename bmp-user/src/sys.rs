@@ -51,6 +51,13 @@ pub(crate) fn netns_cookie() -> io::Result<u64> {
     if refused == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether the calling thread's network namespace has an interface of this index (if_indextoname(3)).
+pub(crate) fn has_interface(index: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer is as long as a name can be.
+    !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null()
+}
+
 /// `SO_BINDTOIFINDEX` of asm-generic/socket.h.
 const SO_BINDTOIFINDEX: libc::c_int = 62;
 

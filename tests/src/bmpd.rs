@@ -4,14 +4,17 @@ use std::{
     ffi::OsString,
     io::{BufRead, BufReader, Read, Write},
     net::IpAddr,
-    os::unix::net::UnixStream,
+    os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
 use programs::{Built, Program};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -208,7 +211,39 @@ impl Bmpd {
 
     /// The same, and has asked it nothing when this returns: its control socket is there.
     pub fn start_unasked(setup: Setup, options: &Options<'_>) -> Self {
-        let mut process = Process::start(&mut setup.command(options));
+        let mut command = setup.command(options);
+        Self::start_by(setup, &mut command)
+    }
+
+    /// Starts bmpd with so few descriptors, and without the means to ask for more. It has more when [`Self::allow_descriptors`] says so.
+    pub fn start_with_descriptors(netns: &Netns, configuration: &str, most: u64) -> Self {
+        let setup = Setup::new(netns, configuration);
+        let mut command = setup.command(&Options::default());
+        let limit = move || {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
+            refuse_limits()
+        };
+        // SAFETY: between fork and exec three system calls are made.
+        unsafe { command.pre_exec(limit) };
+        Self::start_by(setup, &mut command)
+    }
+
+    /// Changes how many descriptors it may have (prlimit(2)).
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn allow_descriptors(&self, most: u64) {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a process knows its limits");
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: hard };
+        let pid = libc::pid_t::try_from(self.pid()).expect("a process id fits");
+        // SAFETY: the kernel reads one `rlimit`.
+        let refused = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        assert_eq!(refused, 0, "prlimit: {}", std::io::Error::last_os_error());
+    }
+
+    fn start_by(setup: Setup, command: &mut Command) -> Self {
+        let mut process = Process::start(command);
         until("bmpd's control socket answers", PATIENCE, || {
             if let Some(status) = process.ended() {
                 process.wait();
@@ -417,6 +452,24 @@ impl Bmpd {
     fn into_setup(mut self) -> Setup {
         let netns = self.setup.netns.clone();
         std::mem::replace(&mut self.setup, Setup::new(&netns, ""))
+    }
+}
+
+/// Has the kernel refuse this process and its children prlimit64(2), by a filter of seccomp(2): load the number of the system call; if it is that
+/// one, EPERM.
+fn refuse_limits() -> std::io::Result<()> {
+    let code = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let mut filter = [
+        code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_prlimit64 as u32, 1),
+        code(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0),
+        code(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel reads the program, which lives through the call.
+    match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

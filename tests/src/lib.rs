@@ -32,6 +32,7 @@ pub mod pmacct;
 pub mod process;
 pub mod relayed;
 pub mod rib;
+pub mod sabotage;
 pub mod skip;
 pub mod soak;
 pub mod sockets;

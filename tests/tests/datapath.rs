@@ -1,11 +1,14 @@
 //! Without BPF a session is still bound to its source, and bmpd says that the kernel does not enforce it.
 
 use lab::{
-    bmpd::{Bmpd, Options, Setup},
+    bmpd::{Bmpd, Options, Setup, number},
     kernel::Cgroup,
     netns::Netns,
-    topology::{STATION, STATION_V6, UP2, UP2_V6},
+    sockets::Foreign,
+    station::Station,
+    topology::{STATION, STATION_PORT, STATION_V6, UP2, UP2_V6},
     trial::{Plan, Trial, assert_left_only_by},
+    wait::PATIENCE,
 };
 
 /// setpriv(1): root without the capabilities that loading BPF programs needs; those for sockets stay.
@@ -86,4 +89,28 @@ fn programs_are_attached_to_the_cgroup_that_is_named() {
     assert_eq!(cgroup.attached(), 5, "connect4, connect6, egress, ingress, lifecycle");
     bmpd.terminate();
     assert_eq!(cgroup.attached(), 0);
+}
+
+#[test]
+fn with_datapath_auto_and_no_descriptors_left_it_is_tried_again_and_then_the_kernel_enforces() {
+    let topology = lab::topology::Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let plan = Plan::session("connect-interface up2");
+    // Enough to run, and too few to load programs and tables.
+    let bmpd = Bmpd::start_with_descriptors(&topology.router, &plan.configuration(), 36);
+    let session = bmpd.wait_up(STATION);
+    assert_eq!(session["egress"]["enforcement"], "socket", "{session:#}");
+    let why = session["egress"]["why"].as_str().expect("it is said why");
+    assert!(why.contains("Too many open files") && why.contains("tried again every 10 s"), "{why}");
+
+    bmpd.allow_descriptors(1024);
+    bmpd.wait_session_for(STATION, "enforced", PATIENCE * 2, |session| {
+        session["state"] == "up" && session["egress"]["enforcement"] == "kernel"
+    });
+    let connection = station.wait_connection(1, "Initiation", |c| c.has(lab::bmp::INITIATION));
+    assert_eq!(connection.peer.ip(), UP2);
+    let foreign = Foreign::default().connect(&topology.router, station.address()).expect("it is pinned");
+    assert_eq!(foreign.local_addr().expect("it is connected").ip(), UP2);
+    let sent = number(&bmpd.session(STATION)["kernel"]["tx_packets"]);
+    assert!(sent > 0, "what is sent from then on is counted");
 }

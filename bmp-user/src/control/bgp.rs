@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     Context,
     binding::egress_names,
+    enforcement::Enforcing,
     report::{Egress, Kernel, kernel},
     text::{age, table},
 };
@@ -20,7 +21,7 @@ use crate::{
     config::{BgpPeer, Config, ConnectInterface},
     escape::Untrusted,
     input::bgp::{MessageCounts, PeerStatus, State},
-    pin::{Enforcement, Pinned, Role, SessionPin, State as PinState},
+    pin::{Pinned, Role, SessionPin, State as PinState},
     wire::bgp::MessageType,
 };
 
@@ -215,17 +216,13 @@ fn enforced(context: &Context, address: IpAddr) -> (Egress, Kernel) {
         PinState::Pending | PinState::Down(_) => None,
     });
     let pinned = pins.iter().any(|pin| !matches!(state(pin), PinState::Pending));
-    let (enforcement, why) = match context.pins.datapath().enforcement() {
-        _ if !pinned => ("none", None),
-        Enforcement::Kernel => ("kernel", None),
-        Enforcement::Socket { why } => ("socket", Some(why.clone())),
-    };
+    let Enforcing { word: enforcement, why, lost, losses } = Enforcing::of(context, pinned);
     let interfaces = grant.map(|grant| egress_names(&grant.resolved, &context.host.borrow())).unwrap_or_default();
     let mut counters = Counters::default();
     for pin in &pins {
         crate::pin::add(&mut counters, &context.pins.counters(pin));
     }
-    (Egress { interfaces, enforcement, why }, kernel(&counters, counters.retransmits))
+    (Egress { interfaces, enforcement, why, lost, losses }, kernel(&counters, counters.retransmits))
 }
 
 fn messages(counts: &MessageCounts) -> Messages {

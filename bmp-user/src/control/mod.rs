@@ -5,6 +5,7 @@ mod binding;
 mod client;
 mod defaults;
 mod display;
+mod enforcement;
 mod guard;
 mod inputs;
 mod monitored;

@@ -32,6 +32,8 @@ pub struct Operator {
     process: Option<u32>,
     uid: Option<u32>,
     asked: Option<Asked>,
+    /// What the last `display` found lost.
+    lost: Option<String>,
 }
 
 /// What waits for the answer to a question.
@@ -47,7 +49,7 @@ impl Operator {
     /// Begins in the user view.
     pub fn new(context: Context) -> Self {
         let editor = Editor::new(context.store.clone());
-        Self { context, editor, who: OnceCell::new(), process: None, uid: None, asked: None }
+        Self { context, editor, who: OnceCell::new(), process: None, uid: None, asked: None, lost: None }
     }
 
     /// The same for this user and process at the other end of the connection.
@@ -92,13 +94,14 @@ impl Operator {
             },
         };
         let outcome = answered.unwrap_or_else(|error| Outcome::Refused(format!("{error:#}")));
-        Response { outcome, prompt: self.prompt(), pending: self.editor.is_pending(), secret }
+        let lost = self.lost.take();
+        Response { outcome, prompt: self.prompt(), pending: self.editor.is_pending(), secret, lost }
     }
 
     /// The answer to something that is not a request.
     pub fn refuse(&self, why: String) -> Response {
         let pending = self.editor.is_pending();
-        Response { outcome: Outcome::Refused(why), prompt: self.prompt(), pending, secret: false }
+        Response { outcome: Outcome::Refused(why), prompt: self.prompt(), pending, secret: false, lost: None }
     }
 
     /// The process at the other end.
@@ -131,6 +134,7 @@ impl Operator {
             }
             Command::Quit | Command::Return => return self.go_out(command, request.mode == Mode::Interactive),
             Command::Display(what, filter) => {
+                self.lost = self.context.look();
                 self.context.display(&self.editor, &what, request.json).await.map(|answer| match &filter {
                     Some(filter) => filter.apply(&answer),
                     None => answer,

@@ -71,6 +71,9 @@ pub struct Response {
     /// Whether the command line held a secret: it is not to be remembered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
+    /// Of a `display`: what is lost of the kernel's enforcement, if anything is. bmpctl then ends with exit status 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
 }
 
 /// The answer to a request.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     Context,
     binding::egress_names,
+    enforcement::{Enforcing, Lost},
     guard::{self, Guard},
 };
 use crate::{
@@ -87,6 +88,10 @@ pub(super) struct Egress {
     pub(super) enforcement: &'static str,
     /// Why it is not `kernel`.
     pub(super) why: Option<String>,
+    /// What is lost in the kernel now, for all sessions.
+    pub(super) lost: Option<Lost>,
+    /// How often something was, since bmpd began.
+    pub(super) losses: u64,
 }
 
 /// What the kernel counted.
@@ -189,11 +194,7 @@ fn report(
         State::Down(_) => (Vec::new(), configured.port().is_some()),
         State::Pending => (Vec::new(), false),
     };
-    let (enforcement, why) = match context.pins.datapath().enforcement() {
-        _ if !pinned => ("none", None),
-        Enforcement::Kernel => ("kernel", None),
-        Enforcement::Socket { why } => ("socket", Some(why.clone())),
-    };
+    let Enforcing { word: enforcement, why, lost, losses } = Enforcing::of(context, pinned);
     let (cursor, position) = session.status.cursor();
     // Without a connection there is nothing to be behind with.
     let (cursor, lag_bytes) =
@@ -227,7 +228,7 @@ fn report(
             address: effective.connect.as_ref().and_then(|connect| connect.address()),
             from: effective.from.as_str(),
         },
-        egress: Egress { interfaces, enforcement, why },
+        egress: Egress { interfaces, enforcement, why, lost, losses },
         // Where no program counts them, the connections' own `TCP_INFO` does.
         kernel: match context.pins.datapath().enforcement() {
             Enforcement::Kernel if configured.adopt => kernel(&adopted(&counters), counters.retransmits),

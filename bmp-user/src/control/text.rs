@@ -161,7 +161,14 @@ impl Egress {
             if self.interfaces.is_empty() { "any interface".to_owned() } else { self.interfaces.join(", ") };
         let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         line("May leave by", interfaces)?;
-        line("Enforcement", format!("{}{why}", self.enforcement))
+        line("Enforcement", format!("{}{why}", self.enforcement))?;
+        if let Some(lost) = &self.lost {
+            line("Lost", format!("for {}: {}", age(lost.for_seconds), lost.why))?;
+        }
+        if self.losses > 0 {
+            line("Losses", format!("{} since bmpd began", self.losses))?;
+        }
+        Ok(())
     }
 }
 

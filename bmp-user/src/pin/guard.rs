@@ -86,6 +86,8 @@ impl SessionGuard {
 pub(super) struct Guard {
     /// By interface index: how it went last time.
     tried: BTreeMap<u32, GuardedInterface>,
+    /// What went wrong with the tables last time: it is said once.
+    failing: Option<String>,
 }
 
 impl Guard {
@@ -127,9 +129,11 @@ impl Guard {
             kept.extend(shown.ways.iter().copied());
             remembered.extend(shown.places.iter().copied());
         }
-        if let Err(error) = datapath.set_guarded(&wanted) {
-            warn!("guard: {error:#}");
+        let failing = datapath.set_guarded(&wanted).err().map(|error| format!("{error:#}"));
+        if let Some(error) = failing.as_ref().filter(|error| self.failing.as_ref() != Some(error)) {
+            warn!("guard: {error}");
         }
+        self.failing = failing;
         // A session that is down since bmpd began has not said yet which numbers and interfaces are its own.
         if !undecided {
             datapath.forget_refused(|key| remembered.contains(&GuardKey { ifindex: 0, ..*key }));
@@ -163,7 +167,7 @@ impl Guard {
             match &now.hook {
                 Ok(hook) => info!("guard: on interface {} ({})", now.name, hook.as_str()),
                 // It is said once, for all sessions, why nothing is loaded.
-                Err(_) if !matches!(datapath.enforcement(), Enforcement::Kernel) => {}
+                Err(_) if datapath.enforcement() != Enforcement::Kernel => {}
                 Err(why) => warn!(
                     "guard: not on interface {}: {why}; strangers are refused there by the listener's own program instead",
                     now.name

@@ -1,6 +1,9 @@
 //! The task that keeps the pins: it compares what is configured with what the host has, writes what follows into the kernel
 //! tables, and tells each session what it may use.
 
+mod mending;
+mod slots;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
@@ -9,7 +12,10 @@ use std::{
 };
 
 use bmp_ebpf::{Pin, PinKey};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 use tracing::{info, warn};
 
 use super::{
@@ -17,6 +23,7 @@ use super::{
     Unresolved,
     asked::{Asked, Demand, demands},
     chosen::Choice,
+    datapath::{AGAIN, LOOK, Mended},
     decision::{Decision, denial, denies, in_words, pin_of, target},
     guard::Guard,
     reach::{Verdict, has_route, no_route},
@@ -142,6 +149,8 @@ pub async fn run(
     };
     let mut guard = Guard::default();
     let mut first = true;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let (wanted, found) = (Arc::clone(&config.borrow_and_update()), Arc::clone(&host.borrow_and_update()));
         let demands = demands(&wanted);
@@ -152,12 +161,23 @@ pub async fn run(
         }
         guard.update(keeper.pins.datapath(), &found, keeper.passive(&demands));
         let next = keeper.next_deadline().into_iter().chain(keeper.steers.deadline().await).min();
-        let more = tokio::select! {
-            changed = config.changed() => changed.is_ok(),
-            changed = host.changed() => changed.is_ok(),
-            () = until(next) => true,
-            () = keeper.pins.told() => true,
-            () = keeper.chosen.trial_changed() => true,
+        let again = keeper.pins.datapath().is_tried_again().then(|| Instant::now() + AGAIN);
+        let more = loop {
+            let lost = keeper.lost();
+            break tokio::select! {
+                changed = config.changed() => changed.is_ok(),
+                changed = host.changed() => changed.is_ok(),
+                () = until(next) => true,
+                () = keeper.pins.told() => true,
+                () = keeper.chosen.trial_changed() => true,
+                // While all is well, nothing is decided anew for it.
+                _ = look.tick() => if keeper.mend(&demands).await { true } else { continue },
+                () = lost => if keeper.mend(&demands).await { true } else { continue },
+                () = until(again) => {
+                    first = keeper.load_again().await;
+                    true
+                }
+            };
         };
         keeper.free_expired();
         keeper.steers.expire().await;
@@ -462,131 +482,6 @@ impl Keeper {
             let until = Instant::now() + LINGER;
             self.lingering.push_back(Lingering { until, session, slot, pin: None });
         }
-    }
-
-    /// Lets the key lead to the pin. Where that fails, it leads to a denial.
-    fn put(&mut self, tracked: &mut Tracked, target: Target, pin: Pin) -> anyhow::Result<()> {
-        let key = self.pins.datapath().key(&target);
-        let same = |installed: &Installed| installed.key == key && installed.pin == pin;
-        if tracked.installed.as_ref().is_some_and(same) && !tracked.shares_a_denial() {
-            return Ok(());
-        }
-        if !std::mem::replace(&mut tracked.begun, true) {
-            tracked.pin.add_counted(&self.pins.datapath().history(&key));
-        }
-        // An earlier bmpd may have left this very pin in force: it goes on, with its sockets and counters.
-        if let Some(slot) = self.pins.datapath().adopt(&key, &pin) {
-            tracked.pin.add_slot(&slot);
-            if denies(&pin) {
-                tracked.denial = Some((slot.clone(), pin));
-            }
-            self.replace(tracked, Some(Installed { target, key, slot, pin }));
-            return Ok(());
-        }
-        if denies(&pin) {
-            return self.deny(tracked, target);
-        }
-        let slot = match self.revive(tracked, pin) {
-            Some(slot) => slot,
-            None => match self.place(tracked, pin) {
-                Ok(slot) => slot,
-                Err(error) => {
-                    self.deny(tracked, target)?;
-                    return Err(error);
-                }
-            },
-        };
-        self.lead(tracked, Installed { target, key, slot, pin })
-    }
-
-    fn deny(&mut self, tracked: &mut Tracked, target: Target) -> anyhow::Result<()> {
-        let key = self.pins.datapath().key(&target);
-        let pin = tracked.denial_pin();
-        if tracked.denial.as_ref().is_none_or(|(_, denied_so)| *denied_so != pin) {
-            let placed = match self.revive(tracked, pin) {
-                Some(slot) => Ok(slot),
-                None => self.place(tracked, pin),
-            };
-            match placed {
-                Ok(slot) => {
-                    if let Some((slot, pin)) = tracked.denial.replace((slot, pin)) {
-                        self.linger(tracked, slot, pin);
-                    }
-                }
-                // A denial needs no slot.
-                Err(_) => {}
-            }
-        }
-        let own = tracked.denial.as_ref().map(|(slot, _)| slot.clone());
-        let slot = own.unwrap_or_else(|| Slot::shared_denial(tracked.own_only));
-        self.lead(tracked, Installed { target, key, slot, pin })
-    }
-
-    /// Gives a pin a slot that counts for the session. Where none is free, one goes that denies a session which is not denied now.
-    fn place(&mut self, tracked: &Tracked, pin: Pin) -> anyhow::Result<Slot> {
-        if !self.pins.datapath().has_free_slot() {
-            let is_idle = |tracked: &Tracked| {
-                let leads_to =
-                    |slot: &Slot| tracked.installed.as_ref().is_some_and(|installed| installed.slot == *slot);
-                tracked.denial.as_ref().is_some_and(|(slot, _)| !leads_to(slot))
-            };
-            if let Some(other) = self.sessions.values_mut().find(|tracked| is_idle(tracked))
-                && let Some((slot, _)) = other.denial.take()
-            {
-                other.pin.free_slot(&slot, self.pins.datapath());
-            }
-        }
-        let placed = self.pins.datapath().place(pin).inspect(|slot| tracked.pin.add_slot(slot));
-        if self.is_short_of_slots != placed.is_err() {
-            self.is_short_of_slots = placed.is_err();
-            match &placed {
-                Ok(_) => info!("there are slots for new pins again"),
-                Err(error) => warn!("sessions that change are denied for some seconds: {error:#}"),
-            }
-        }
-        placed
-    }
-
-    fn lead(&mut self, tracked: &mut Tracked, new: Installed) -> anyhow::Result<()> {
-        if let Err(error) = self.pins.datapath().point(&new.key, &new.slot) {
-            if !denies(&new.pin) {
-                self.linger(tracked, new.slot, new.pin);
-            }
-            return Err(error);
-        }
-        self.replace(tracked, Some(new));
-        Ok(())
-    }
-
-    /// The slot in which this very pin lingers: a way that is lost and comes back within seconds is the same way.
-    fn revive(&mut self, tracked: &Tracked, pin: Pin) -> Option<Slot> {
-        let ours = |session: &Arc<SessionPin>| Arc::ptr_eq(session, &tracked.pin);
-        let same = |lingering: &Lingering| lingering.pin == Some(pin) && lingering.session.as_ref().is_some_and(ours);
-        let index = self.lingering.iter().position(same)?;
-        self.lingering.remove(index).map(|lingering| lingering.slot)
-    }
-
-    fn uninstall(&mut self, tracked: &mut Tracked) {
-        self.replace(tracked, None);
-    }
-
-    /// The slot that was in force lingers. Its key goes too, unless it leads to another slot by now.
-    fn replace(&mut self, tracked: &mut Tracked, new: Option<Installed>) {
-        let current = new.as_ref().map(|new| Current { target: new.target, slot: new.slot.clone() });
-        let old = std::mem::replace(&mut tracked.installed, new);
-        tracked.pin.set_current(current);
-        let Some(old) = old else { return };
-        if let Err(error) = self.pins.datapath().remove(&old.key, &old.slot) {
-            warn!("cannot take a pin out of the kernel table: {error:#}");
-        }
-        if !denies(&old.pin) {
-            self.linger(tracked, old.slot, old.pin);
-        }
-    }
-
-    fn linger(&mut self, tracked: &Tracked, slot: Slot, pin: Pin) {
-        let (until, session) = (Instant::now() + LINGER, Some(Arc::clone(&tracked.pin)));
-        self.lingering.push_back(Lingering { until, session, slot, pin: Some(pin) });
     }
 
     fn free_expired(&mut self) {

@@ -22,8 +22,8 @@ pub use asked::Pinned;
 pub use chosen::Chosen;
 pub use connections::{Connection, Connections, Ended, Refusal, follow};
 pub use datapath::{
-    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Mode, NoGuard, Occurrence, Options, Owner,
-    Refused, Role, Room, Slot, SocketEvent, Target, detach,
+    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Loss, Mode, NoGuard, Occurrence, Options,
+    Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
 };
 pub use decision::target;
 pub use foreign::Foreign;

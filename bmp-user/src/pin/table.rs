@@ -304,6 +304,11 @@ impl SessionPin {
         lock(&self.ledger).slots.push(slot.clone());
     }
 
+    /// Forgets slots that were given while nothing was loaded.
+    pub(super) fn forget_slots(&self) {
+        lock(&self.ledger).slots.clear();
+    }
+
     /// Counts what slots of an earlier bmpd counted for the session.
     pub(super) fn add_counted(&self, counted: &Counters) {
         add(&mut lock(&self.ledger).freed, counted);

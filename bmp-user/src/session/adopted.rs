@@ -84,7 +84,11 @@ impl Adopted {
         if let pin::Enforcement::Socket { why } = self.pins.datapath().enforcement() {
             let why = format!("only the kernel programs can hold an adopted session, and they are not there: {why}");
             self.down(&Unresolved { reason: Reason::NotPermitted, why, mend: String::new() }, true);
-            return stopped(&mut self.stop).await;
+            let datapath = self.pins.datapath().clone();
+            tokio::select! {
+                () = stopped(&mut self.stop) => return,
+                () = datapath.loaded() => {}
+            }
         }
         let (mut standing, mut connections) = (self.pin.standing(), self.pin.connections());
         let mut held = self.pin.held();

@@ -36,7 +36,10 @@ pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Sessio
     let station = grant.far_end();
     let socket = TcpSocket::from_std_stream(socket.into());
     match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => match datapath.confirm(&stream, &grant.target) {
+            Ok(()) => Ok(stream),
+            Err(error) => Err(Refusal { reason: Reason::EgressDenied, why: format!("{error:#}") }),
+        },
         Ok(Err(error)) => {
             let reason = reason_of(&error, Reason::ConnectTimeout);
             Err(Refusal { reason, why: format!("connect to {station}: {error}") })

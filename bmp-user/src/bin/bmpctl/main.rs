@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     match talk(&Arguments::parse()) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Refused) => ExitCode::FAILURE,
+        Ok(Ended::Lost) => ExitCode::from(2),
         Err(error) => {
             // A reader that has seen enough has closed the pipe: nothing is wrong then, and nobody would read it.
             if !is_closed_pipe(&error) {

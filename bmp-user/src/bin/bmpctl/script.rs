@@ -15,6 +15,8 @@ use bmp_user::{
 pub(crate) enum Ended {
     /// Everything was carried out.
     Well,
+    /// Everything was carried out, and a `display` has found that the kernel's enforcement is lost.
+    Lost,
     /// A command was refused, and nothing after it was carried out.
     Refused,
 }
@@ -49,6 +51,10 @@ pub(crate) fn run(
         let Line { text, origin } = line?;
         let response = client.ask(&Request { command: text, json, mode: Mode::Run, origin, follow: false })?;
         pending = response.pending;
+        if let Some(lost) = response.lost {
+            writeln!(io::stderr(), "Warning: {lost}.")?;
+            ended = Ended::Lost;
+        }
         match response.outcome {
             Outcome::Done(answer) if json => io::stdout().write_all(json_for_terminal(&answer).as_bytes())?,
             Outcome::Done(answer) => write!(io::stdout(), "{}", escaped_lines(&answer))?,

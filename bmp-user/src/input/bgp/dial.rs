@@ -61,7 +61,10 @@ impl Dialer {
         self.grant
             .bind(&socket, &self.datapath)
             .map_err(|unbound| io::Error::new(unbound.error.kind(), unbound.to_string()))?;
-        link(TcpSocket::from_std_stream(socket.into()).connect(self.grant.far_end()).await?)
+        let stream = TcpSocket::from_std_stream(socket.into()).connect(self.grant.far_end()).await?;
+        let confirmed = self.datapath.confirm(&stream, &self.grant.target);
+        confirmed.map_err(|error| io::Error::other(format!("{error:#}")))?;
+        link(stream)
     }
 }
 

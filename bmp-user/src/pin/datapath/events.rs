@@ -169,7 +169,12 @@ impl Events {
             }
             match &mut self.ring {
                 Some(ring) => ring.readable_mut().await?.clear_ready(),
-                None => std::future::pending().await,
+                None => {
+                    let Some(ring) = self.datapath.take_ring().await else { std::future::pending().await };
+                    // SAFETY: as in `new`.
+                    self.ring = Some(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?);
+                    self.read = true;
+                }
             }
         }
     }

@@ -20,6 +20,7 @@ use super::home::Layout;
 use super::kernel::Kernel;
 use super::load::find;
 use super::{Datapath, Owner, bpf, family, in_bytes};
+use crate::sys;
 
 /// How program `guard` sees an interface's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,11 @@ impl Kernel {
         self.guards.retain(|ifindex| ifindexes.contains(&ifindex))
     }
 
+    /// See [`Datapath::confirm`].
+    pub(super) fn confirm(&mut self, socket: &impl AsRawFd, key: &PinKey) -> anyhow::Result<()> {
+        if self.is_held(socket)? { Ok(()) } else { self.admit(socket, key) }
+    }
+
     fn admit(&mut self, socket: &impl AsRawFd, key: &PinKey) -> anyhow::Result<()> {
         let slot = self.slots.number_of(key).and_then(|number| self.slots.held(number));
         let slot = slot.context("the session has no pin any more")?;
@@ -267,10 +273,42 @@ impl Guards {
         let Some(held) = self.links.remove(&ifindex) else { return Ok(()) };
         let context = || format!("cannot take program `guard` off interface {ifindex}");
         bpf::detach(&held.link).with_context(context)?;
-        match &held.path {
-            Some(path) => fs::remove_file(path).with_context(context),
-            None => Ok(()),
+        match held.path.map(fs::remove_file) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(context),
+            _ => Ok(()),
         }
+    }
+
+    /// The interfaces that are there and from which somebody took the program, whose id this is.
+    pub(super) fn lost(&self, program: u32) -> Vec<u32> {
+        let is_whole = |ifindex: u32, held: &Held| {
+            bpf::link_info(&held.link).is_ok_and(|info| info.xdp_ifindex() == ifindex && info.program == program)
+        };
+        let lost = self.links.iter().filter(|(ifindex, held)| !is_whole(**ifindex, held)).map(|(ifindex, _)| *ifindex);
+        lost.filter(|ifindex| sys::has_interface(*ifindex)).collect()
+    }
+
+    /// Puts the program back where another is under its link. Where the link was detached, [`Self::attach`] makes another.
+    pub(super) fn put_back(&mut self, code: &Program, ifindex: u32) -> anyhow::Result<()> {
+        match self.links.get(&ifindex) {
+            Some(held) if is_on(&held.link, ifindex) => Ok(bpf::replace(&held.link, code.fd()?.as_fd())?),
+            _ => self.detach(ifindex),
+        }
+    }
+
+    /// Where its links are pinned.
+    pub(super) fn pinned(&self) -> impl Iterator<Item = PathBuf> {
+        self.links.values().filter_map(|held| held.path.clone())
+    }
+
+    /// Pins the links that are not pinned any more.
+    pub(super) fn pin_again(&self) -> anyhow::Result<()> {
+        for held in self.links.values() {
+            if let Some(path) = held.path.as_ref().filter(|path| fs::symlink_metadata(path).is_err()) {
+                bpf::pin(path, held.link.as_fd()).with_context(|| format!("cannot pin {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     fn retain(&mut self, wanted: impl Fn(u32) -> bool) -> anyhow::Result<()> {
@@ -300,18 +338,33 @@ impl Guards {
         for key in known.iter().filter(|key| !wanted.contains_key(*key)) {
             self.guarded.remove(key).context("cannot write table GUARDED of the kernel")?;
         }
+        let mut refused = None;
+        let mut left_out = 0;
         for (key, &vrf) in wanted {
-            // The counter first: what is dropped is counted.
-            for key in [*key, GuardKey { ifindex: 0, ..*key }] {
-                if self.refused.get(&key, 0).is_err() {
-                    let zero = PerCpuValues::try_from(vec![Refused::default(); cpus])?;
-                    self.refused.insert(key, zero, 0).context("cannot write table REFUSED of the kernel")?;
-                }
+            if let Err(error) = self.set_one(*key, Guarded { netns, vrf, reserved: 0 }, cpus) {
+                left_out += 1;
+                refused = refused.or(Some(error));
             }
-            let value = Guarded { netns, vrf, reserved: 0 };
-            if self.guarded.get(key, 0).ok() != Some(value) {
-                self.guarded.insert(key, value, 0).context("cannot write table GUARDED of the kernel")?;
+        }
+        match refused {
+            Some(error) => Err(error.context(format!(
+                "{left_out} of {} addresses and ports have no guard, and strangers are refused there by the listener's own program instead",
+                wanted.len()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn set_one(&mut self, key: GuardKey, value: Guarded, cpus: usize) -> anyhow::Result<()> {
+        // The counter first: what is dropped is counted.
+        for key in [key, GuardKey { ifindex: 0, ..key }] {
+            if self.refused.get(&key, 0).is_err() {
+                let zero = PerCpuValues::try_from(vec![Refused::default(); cpus])?;
+                self.refused.insert(key, zero, 0).context("cannot write table REFUSED of the kernel")?;
             }
+        }
+        if self.guarded.get(&key, 0).ok() != Some(value) {
+            self.guarded.insert(key, value, 0).context("cannot write table GUARDED of the kernel")?;
         }
         Ok(())
     }

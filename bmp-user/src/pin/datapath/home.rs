@@ -119,6 +119,12 @@ impl Home {
         }
     }
 
+    /// Whether the folder that is locked is the one that the path leads to.
+    pub(super) fn is_there(&self) -> bool {
+        let (there, locked) = (fs::symlink_metadata(&self.path), self.lock.metadata());
+        matches!((there, locked), (Ok(there), Ok(locked)) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path

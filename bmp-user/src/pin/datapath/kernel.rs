@@ -1,7 +1,8 @@
 //! The tables of the programs: written, read, and found again.
 
 use std::collections::{BTreeMap, HashMap as Book, HashSet};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use aya::Ebpf;
@@ -17,10 +18,11 @@ use tracing::{debug, info, warn};
 
 use super::counters::add;
 use super::guard::{Guards, guard};
-use super::home::{Home, Refused};
+use super::home::{Home, Layout, Refused};
 use super::load::{Loaded, find, load};
 use super::slots::Slots;
-use super::{super::privilege, Inherited, Options, Owner, Slot, bpf, cgroup, unexpected};
+use super::watch::{Health, Watched};
+use super::{super::privilege, Inherited, Options, Owner, Slot, cgroup, unexpected};
 use crate::tasks;
 
 /// The owner of a slot that is free.
@@ -29,7 +31,10 @@ const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, s
 /// The loaded programs, their tables, and the book of slots.
 pub(super) struct Kernel {
     pub(super) programs: Ebpf,
-    links: Vec<OwnedFd>,
+    pub(super) watched: Watched,
+    pub(super) health: Health,
+    /// `--cgroup`.
+    pub(super) cgroup: Option<PathBuf>,
     pub(super) home: Option<Home>,
     pub(super) guards: Guards,
     pins: HashMap<MapData, PinKey, u32>,
@@ -62,7 +67,7 @@ impl Kernel {
         let home = Home::open(options.bpffs.as_deref())?;
         let result = load(&cgroup, home.as_ref(), options.room).and_then(|loaded| {
             let fresh = !loaded.taken_over;
-            let kernel = Self::assemble(loaded, netns);
+            let kernel = Self::assemble(loaded, netns, home.as_ref().map(Home::layout));
             if kernel.is_err()
                 && fresh
                 && let Some(home) = &home
@@ -82,6 +87,7 @@ impl Kernel {
             }
         };
         kernel.home = home;
+        kernel.cgroup.clone_from(&options.cgroup);
         if kernel.taken_over {
             kernel
                 .restore()
@@ -93,7 +99,7 @@ impl Kernel {
         Ok(kernel)
     }
 
-    fn assemble(loaded: Loaded, netns: u64) -> anyhow::Result<Self> {
+    fn assemble(loaded: Loaded, netns: u64, layout: Option<Layout>) -> anyhow::Result<Self> {
         let mut ebpf = loaded.ebpf;
         let log = forward_log(&mut ebpf);
         Ok(Self {
@@ -110,7 +116,9 @@ impl Kernel {
             inherited_denials: HashSet::new(),
             taken_over: loaded.taken_over,
             log,
-            links: loaded.links,
+            watched: Watched::new(loaded.links, &ebpf, layout.as_ref())?,
+            health: Health::default(),
+            cgroup: None,
             home: None,
             guards: Guards::new(&mut ebpf, netns)?,
             programs: ebpf,
@@ -388,6 +396,15 @@ impl Kernel {
         Ok(true)
     }
 
+    /// Whether a socket is under any slot.
+    pub(super) fn is_held(&self, socket: &impl AsRawFd) -> anyhow::Result<bool> {
+        match self.tags.get(socket, 0) {
+            Ok(tag) => Ok(tag.slot != NO_SLOT),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(error).context("cannot read a socket's tag"),
+        }
+    }
+
     /// The tag of a socket that is under a slot.
     pub(super) fn tag_under(&self, socket: &impl AsRawFd, slot: &Slot) -> anyhow::Result<Option<Tag>> {
         match self.tags.get(socket, 0) {
@@ -410,9 +427,7 @@ impl Kernel {
     /// See [`super::Datapath::detach`].
     pub(super) fn detach(mut self) -> anyhow::Result<()> {
         // Also where links are pinned and somebody holds them open.
-        for link in self.links.drain(..) {
-            bpf::detach(&link).context("cannot detach a BPF program from the cgroup")?;
-        }
+        self.watched.detach().context("cannot detach a BPF program from the cgroup")?;
         self.guards.detach_all()?;
         let Some(home) = self.home.take() else { return Ok(()) };
         for folder in home.all() {

@@ -26,7 +26,7 @@ static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/
 
 /// The programs and their attach types (`enum bpf_attach_type`, linux/bpf.h), in the order in which they are attached: `connect` comes
 /// last, so that no socket is tagged before its packets are looked at.
-const HOOKS: [(&str, u32); 5] = [
+pub(super) const HOOKS: [(&str, u32); 5] = [
     (program::EGRESS, 1),
     (program::INGRESS, 0),
     (program::LIFECYCLE, 3),
@@ -56,6 +56,11 @@ const TABLES: [Shape; 10] = [
     (table::REFUSED, MapType::PerCpuHash, size_of::<GuardKey>(), size_of::<Refused>(), GUARDED_MAX, NO_PREALLOC),
     (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<History>(), BY_SESSIONS, NO_PREALLOC),
 ];
+
+/// The names of the tables that outlive bmpd.
+pub(super) fn tables() -> impl Iterator<Item = &'static str> {
+    TABLES.into_iter().map(|(name, ..)| name)
+}
 
 /// What is in the kernel now.
 pub(super) struct Loaded {
@@ -249,7 +254,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// Pins a program, in the place of an earlier one. It is the link that keeps it in force.
-fn pin_program(program: &Program, path: &Path) -> anyhow::Result<()> {
+pub(super) fn pin_program(program: &Program, path: &Path) -> anyhow::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}

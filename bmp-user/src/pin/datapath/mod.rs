@@ -6,6 +6,7 @@
 //! What is loaded is pinned in a BPF file system and outlives bmpd, unless [`Datapath::detach`] takes it out: a bmpd that is killed leaves
 //! its pins in force, and the next one takes them over in place.
 
+mod again;
 mod bpf;
 mod cgroup;
 mod counters;
@@ -19,29 +20,36 @@ mod room;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use aya::maps::{MapData, RingBuf};
 use bmp_ebpf::{
     Counters, DENY_ALL, DENY_OWN, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN,
 };
+use tokio::sync::{Notify, watch as watch_channel};
 use tracing::warn;
 
+use again::{is_short_of_means, load};
 use home::Home;
 use kernel::Kernel;
 
+use crate::sys;
+
+pub(super) use again::AGAIN;
 pub use events::{Change, Events, Occurrence, Refused, SocketEvent};
 pub use guard::{Hook, NoGuard};
 pub use home::DEFAULT_BPFFS;
 pub use room::Room;
+pub use watch::Loss;
+pub(super) use watch::{LOOK, Mended};
 
 /// What `--datapath` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -182,10 +190,21 @@ pub struct Datapath {
 }
 
 struct Inner {
-    /// `SO_NETNS_COOKIE` of the namespace that the datapath was loaded in; 0 without kernel enforcement.
+    /// `SO_NETNS_COOKIE` of the namespace that the datapath was loaded in; 0 where the kernel does not tell it.
     netns: u64,
-    enforcement: Enforcement,
-    kernel: Mutex<Option<Kernel>>,
+    state: Mutex<Loading>,
+    /// Something was found lost.
+    lost: Notify,
+    /// Whether the programs are loaded.
+    loaded: watch_channel::Sender<bool>,
+}
+
+/// What is loaded, or why nothing is.
+struct Loading {
+    kernel: Option<Kernel>,
+    why_not: String,
+    /// How to try again where the kernel had no descriptors or memory left.
+    again: Option<Options>,
 }
 
 impl Datapath {
@@ -201,12 +220,15 @@ impl Datapath {
     /// modes: the folder is another bmpd's that runs, or the one that was named is not in a BPF file system.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
         if options.mode == Mode::Socket {
-            return Ok(Self::socket("--datapath socket".to_owned()));
+            return Ok(Self::new(None, "--datapath socket".to_owned(), None));
         }
-        match Self::kernel(options) {
-            Ok(datapath) => Ok(datapath),
+        match load(options) {
+            Ok(kernel) => Ok(Self::new(Some(kernel), String::new(), None)),
             Err(error) if error.is::<home::Refused>() => Err(error),
-            Err(error) if options.mode == Mode::Auto => Ok(Self::socket(format!("{error:#}"))),
+            Err(error) if options.mode == Mode::Auto => {
+                let again = is_short_of_means(&error).then(|| options.clone());
+                Ok(Self::new(None, format!("{error:#}"), again))
+            }
             Err(error) => {
                 Err(error
                     .context("the kernel does not enforce (to run without, use --datapath auto or --datapath socket)"))
@@ -214,21 +236,12 @@ impl Datapath {
         }
     }
 
-    fn kernel(options: &Options) -> anyhow::Result<Self> {
-        let netns =
-            netns_cookie().context("cannot read this network namespace's cookie (Linux 5.14 or later has it)")?;
-        let kernel = Mutex::new(Some(Kernel::load(options, netns)?));
-        Ok(Self { inner: Arc::new(Inner { netns, enforcement: Enforcement::Kernel, kernel }) })
-    }
-
-    fn socket(why: String) -> Self {
-        let enforcement = Enforcement::Socket { why };
-        Self { inner: Arc::new(Inner { netns: 0, enforcement, kernel: Mutex::new(None) }) }
-    }
-
-    /// Who holds sessions to their pins.
-    pub fn enforcement(&self) -> &Enforcement {
-        &self.inner.enforcement
+    fn new(kernel: Option<Kernel>, why_not: String, again: Option<Options>) -> Self {
+        let loaded = watch_channel::Sender::new(kernel.is_some());
+        // Without programs no key is looked for.
+        let netns = sys::netns_cookie().unwrap_or_default();
+        let state = Mutex::new(Loading { kernel, why_not, again });
+        Self { inner: Arc::new(Inner { netns, state, lost: Notify::new(), loaded }) }
     }
 
     /// The key of these connections in the datapath's namespace. An IPv4-mapped address is an IPv4 one.
@@ -352,6 +365,17 @@ impl Datapath {
         self.with(|kernel| kernel.claim(socket)).unwrap_or(Ok(()))
     }
 
+    /// Puts a socket of bmpd's own that has connected under the slot that its key leads to, where the programs have not done so: they were not
+    /// there for a moment. One that they have seen stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The key leads nowhere or to a denial, or the kernel refuses the write.
+    pub fn confirm(&self, socket: &impl AsRawFd, target: &Target) -> anyhow::Result<()> {
+        let key = self.key(target);
+        self.with(|kernel| kernel.confirm(socket, &key)).unwrap_or(Ok(()))
+    }
+
     /// Puts a socket under a slot from user space: a listener, whose accepted sockets then begin under it too, or a connection that was
     /// there before its pin. The pin holds from the next packet on.
     ///
@@ -432,6 +456,12 @@ impl Datapath {
         Events::new(ring, self.clone()).context("the events of the kernel programs cannot be waited for")
     }
 
+    /// The ring of events, once, when the programs are loaded.
+    async fn take_ring(&self) -> Option<RingBuf<MapData>> {
+        self.loaded().await;
+        self.with(Kernel::take_events).flatten()
+    }
+
     /// Ends the kernel's part: takes programs, tables and links out of the kernel and of the BPF file system; or, with `keep`, leaves what
     /// is in force to the next bmpd, but for the guards: the listeners end with this one. Other clones do nothing from then on.
     ///
@@ -439,7 +469,11 @@ impl Datapath {
     ///
     /// What could not be removed.
     pub fn detach(self, keep: bool) -> anyhow::Result<()> {
-        let kernel = self.tables().take();
+        let kernel = {
+            let mut state = self.state();
+            (state.why_not, state.again) = ("it was detached".to_owned(), None);
+            state.kernel.take()
+        };
         match kernel {
             Some(kernel) if keep => kernel.leave(),
             Some(kernel) => kernel.detach(),
@@ -466,12 +500,12 @@ impl Datapath {
     }
 
     fn with<R>(&self, what: impl FnOnce(&mut Kernel) -> R) -> Option<R> {
-        self.tables().as_mut().map(what)
+        self.state().kernel.as_mut().map(what)
     }
 
-    fn tables(&self) -> MutexGuard<'_, Option<Kernel>> {
+    fn state(&self) -> MutexGuard<'_, Loading> {
         // Nothing under this lock leaves the tables half written by a panic.
-        self.inner.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -500,10 +534,7 @@ pub fn detach(bpffs: Option<&Path>) -> anyhow::Result<Vec<String>> {
 
 impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Datapath")
-            .field("netns", &self.inner.netns)
-            .field("enforcement", &self.inner.enforcement)
-            .finish()
+        f.debug_struct("Datapath").field("netns", &self.inner.netns).field("enforcement", &self.enforcement()).finish()
     }
 }
 
@@ -521,26 +552,6 @@ pub(super) fn in_bytes(ip: IpAddr) -> [u8; 16] {
 /// Its family, as keys have it.
 fn family(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { FAMILY_IPV4 } else { FAMILY_IPV6 }
-}
-
-/// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, asm-generic/socket.h).
-fn netns_cookie() -> io::Result<u64> {
-    /// Of the C library's headers only the newest have it.
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    let socket = UnixDatagram::unbound()?;
-    let mut cookie = 0_u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the value is eight bytes, as `length` says, and the socket is open.
-    let refused = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if refused == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Tells that a reading or a write that cannot fail has failed.

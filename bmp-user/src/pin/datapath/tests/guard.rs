@@ -305,3 +305,14 @@ fn detach_takes_it_off() {
     world.restart();
     assert_eq!(attach(&world, "up1", true).unwrap(), Hook::Native, "nothing is there any more");
 }
+
+#[test]
+fn addresses_and_ports_that_find_no_room_are_counted_and_the_others_are_guarded_all_the_same() {
+    let world = World::new();
+    let keys = (1..=3000).map(|port| (Datapath::guard_key(1, UP1.into(), port), 0)).collect();
+    let refused = format!("{:#}", world.datapath.set_guarded(&keys).unwrap_err());
+    let guarded = world.datapath.guarded().len();
+    // Each takes two entries of 4,096: for the guard and for the listener.
+    assert!((1365..=2048).contains(&guarded), "{guarded}");
+    assert!(refused.starts_with(&format!("{} of 3000 addresses and ports have no guard", 3000 - guarded)), "{refused}");
+}

@@ -172,7 +172,7 @@ fn a_key_that_leads_to_another_slot_by_now_is_not_removed_for_the_earlier_ones_s
 #[test]
 fn with_socket_enforcement_everything_is_harmless() {
     let datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
-    assert_eq!(*datapath.enforcement(), Enforcement::Socket { why: "--datapath socket".to_owned() });
+    assert_eq!(datapath.enforcement(), Enforcement::Socket { why: "--datapath socket".to_owned() });
     let key = datapath.key(&to("192.0.2.7:1".parse().unwrap()));
     let slot = datapath.install(&key, Pin::default()).unwrap();
     assert_eq!(slot.number(), NO_SLOT);
@@ -190,7 +190,7 @@ fn a_missing_capability_is_named_and_auto_goes_on_without_the_kernel() {
     let (auto, ebpf) = alone(move || {
         keep_capabilities(1 << 12 | 1 << 38);
         let load = |mode| Datapath::load(&Options { mode, ..options.clone() });
-        (load(Mode::Auto).unwrap().enforcement().clone(), format!("{:#}", load(Mode::Ebpf).unwrap_err()))
+        (load(Mode::Auto).unwrap().enforcement(), format!("{:#}", load(Mode::Ebpf).unwrap_err()))
     });
     let Enforcement::Socket { why } = auto else { panic!("{auto:?}") };
     assert!(why.starts_with("bmpd lacks CAP_BPF (run it as root"), "{why}");
@@ -205,7 +205,7 @@ fn three_capabilities_are_enough() {
     let enforcement = alone(move || {
         keep_capabilities(1 << 12 | 1 << 38 | 1 << 39);
         let datapath = Datapath::load(&options).unwrap();
-        let enforcement = datapath.enforcement().clone();
+        let enforcement = datapath.enforcement();
         datapath.detach(false).unwrap();
         enforcement
     });
@@ -231,7 +231,7 @@ fn where_neither_cgroup_nor_bpf_file_system_is_mounted_the_kernel_enforces_as_lo
             mounts,
             "nothing is left in the tree"
         );
-        datapath.enforcement().clone()
+        datapath.enforcement()
     });
     assert_eq!(enforcement, Enforcement::Kernel);
 }

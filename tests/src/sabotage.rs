@@ -1,0 +1,144 @@
+//! What a careless root can do to the BPF objects that bmpd has pinned.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::DirBuilderExt},
+    },
+    path::{Path, PathBuf},
+};
+
+/// `enum bpf_cmd` (linux/bpf.h).
+const PROG_LOAD: libc::c_long = 5;
+const OBJ_GET: libc::c_long = 7;
+const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
+
+/// Takes a pinned link off what it is attached to, as `bpftool link detach` does.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn detach(link: &Path) {
+    bpf(LINK_DETACH, &mut open(link).as_raw_fd());
+}
+
+/// Puts a program that lets everything pass under a pinned link: one of this program and attach type (linux/bpf.h).
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn replace(link: &Path, program_type: u32, attach_type: u32) {
+    let (link, program) = (open(link), pass_all(program_type, attach_type));
+    bpf(LINK_UPDATE, &mut [link.as_raw_fd(), program.as_raw_fd(), 0, 0]);
+}
+
+/// The part of `union bpf_attr` that loads a program.
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    ifindex: u32,
+    attach_type: u32,
+}
+
+/// `r0 = 1; exit`.
+fn pass_all(program_type: u32, attach_type: u32) -> OwnedFd {
+    const INSTRUCTIONS: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let license = c"GPL";
+    let mut load = Load {
+        program_type,
+        instruction_count: INSTRUCTIONS.len() as u32,
+        instructions: INSTRUCTIONS.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        attach_type,
+        ..Load::default()
+    };
+    let descriptor = bpf(PROG_LOAD, &mut load);
+    // SAFETY: the kernel has just opened it.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+fn open(path: &Path) -> OwnedFd {
+    #[repr(C)]
+    struct Object {
+        path: u64,
+        descriptor: i32,
+        flags: u32,
+    }
+    let name = CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
+    let descriptor = bpf(OBJ_GET, &mut Object { path: name.as_ptr() as u64, descriptor: 0, flags: 0 });
+    // SAFETY: the kernel has just opened it.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &mut T) -> i32 {
+    // SAFETY: every caller gives the part of the union that its command reads, with its size.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    i32::try_from(result).ok().filter(|value| *value >= 0).unwrap_or_else(|| {
+        panic!("bpf command {command}: {}", io::Error::last_os_error());
+    })
+}
+
+/// A BPF file system of a test's own, which it can unmount. Dropped, it is unmounted and its folder removed.
+#[derive(Debug)]
+pub struct PrivateBpffs(PathBuf);
+
+impl PrivateBpffs {
+    /// Mounts one.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn new(name: &str) -> Self {
+        let path = PathBuf::from(format!("/run/bmpd-lab-{name}-{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let bpffs = Self(path);
+        bpffs.mount();
+        bpffs
+    }
+
+    /// A folder in it.
+    pub fn folder(&self) -> String {
+        self.0.join("bmpd").to_str().expect("the path is made of ASCII").to_owned()
+    }
+
+    /// Mounts it again, empty.
+    pub fn mount(&self) {
+        let path = self.path();
+        // SAFETY: the strings live through the call.
+        let refused =
+            unsafe { libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), 0, c"mode=0700".as_ptr().cast()) };
+        assert_eq!(refused, 0, "mount: {}", io::Error::last_os_error());
+    }
+
+    /// Unmounts it, whoever has something open in it.
+    pub fn unmount(&self) {
+        let path = self.path();
+        // SAFETY: the string lives through the call.
+        let refused = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+        assert_eq!(refused, 0, "umount: {}", io::Error::last_os_error());
+    }
+
+    fn path(&self) -> CString {
+        CString::new(self.0.as_os_str().as_bytes()).expect("a path has no NUL")
+    }
+}
+
+impl Drop for PrivateBpffs {
+    fn drop(&mut self) {
+        let path = self.path();
+        // What is attached by pins in it ends with it.
+        // SAFETY: the string lives through the call.
+        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+        let _ = fs::remove_dir(&self.0);
+    }
+}

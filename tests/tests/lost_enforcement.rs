@@ -1,0 +1,196 @@
+//! What somebody takes out of the kernel or the BPF file system is found within seconds, said, and put back.
+
+use std::{
+    fs,
+    io::Read,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use lab::{
+    bmpd::{Options, number},
+    kernel::Cgroup,
+    passive::{BY_UP2, gets_no_answer, guarded, stranger},
+    sabotage::{PrivateBpffs, detach, replace},
+    sockets::Foreign,
+    topology::{STATION, UP1, UP2},
+    trial::{Plan, Trial, outgoing, strays},
+    wait::{PATIENCE, patience, until},
+};
+
+/// How soon what is lost must be found and put back.
+const SOON: Duration = Duration::from_secs(5);
+
+/// `enum bpf_prog_type` and `enum bpf_attach_type` (linux/bpf.h) of programs for connect4 and egress.
+const CONNECT4: (u32, u32) = (18, 10);
+const EGRESS: (u32, u32) = (8, 1);
+
+/// Another process's connection to the session's station.
+fn foreign(trial: &Trial) -> std::io::Result<TcpStream> {
+    Foreign::default().connect(&trial.topology.router, trial.station.address())
+}
+
+fn layout(trial: &Trial) -> PathBuf {
+    trial.bmpd.setup().bpffs().join("v1")
+}
+
+/// How many lines of the log are about a loss.
+fn said(trial: &Trial) -> usize {
+    let about = |line: &&String| line.contains("does not enforce") || line.contains("would not outlive");
+    trial.bmpd.log().iter().filter(about).count()
+}
+
+fn wait_mended(trial: &Trial, since: Instant) {
+    trial.bmpd.wait_for_log("that it is whole again", |line| line.contains("whole again"));
+    assert!(since.elapsed() < patience(SOON), "it took {:?}", since.elapsed());
+    let session = trial.bmpd.session(STATION);
+    assert_eq!((&session["egress"]["enforcement"], number(&session["egress"]["losses"])), (&"kernel".into(), 1));
+    assert!(session["egress"]["lost"].is_null(), "{session:#}");
+    assert!(trial.bmpd.display("display bmp session verbose").contains("1 since bmpd began"));
+    assert_eq!(said(trial), 1, "{:#?}", trial.bmpd.log());
+}
+
+/// Does damage to a trial whose session is up, and sees that it is put back: another process is pinned, also when bmpd is killed then.
+fn is_put_back(damage: impl FnOnce(&Trial)) {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let since = Instant::now();
+    damage(&trial);
+    wait_mended(&trial, since);
+    let by_up1 = outgoing(&trial.up1.packets()).len();
+    let first = foreign(&trial).expect("it is pinned");
+    assert_eq!(first.local_addr().expect("it is connected").ip(), UP2);
+    trial.routes_arrive(&mut trial.feeder(), 50, 0);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1, "the session has not noticed");
+
+    let Trial { bmpd, station, up1, topology, .. } = trial;
+    let _left = bmpd.crash();
+    let second = Foreign::default().connect(&topology.router, station.address()).expect("it is pinned");
+    assert_eq!(second.local_addr().expect("it is connected").ip(), UP2);
+    assert_eq!(outgoing(&up1.packets()).len(), by_up1, "nothing left by the other link");
+}
+
+#[test]
+fn a_link_that_is_detached_is_attached_again() {
+    for name in ["connect4", "egress", "lifecycle"] {
+        is_put_back(|trial| detach(&layout(trial).join("links").join(name)));
+    }
+}
+
+#[test]
+fn a_program_that_is_replaced_under_its_link_is_put_back() {
+    is_put_back(|trial| replace(&layout(trial).join("links/connect4"), CONNECT4.0, CONNECT4.1));
+    is_put_back(|trial| replace(&layout(trial).join("links/egress"), EGRESS.0, EGRESS.1));
+}
+
+#[test]
+fn what_is_removed_from_the_bpf_file_system_is_pinned_again() {
+    for name in ["links/connect4", "programs/egress", "tables/PINS"] {
+        is_put_back(|trial| fs::remove_file(layout(trial).join(name)).expect("root may"));
+    }
+    is_put_back(|trial| fs::remove_dir_all(trial.bmpd.setup().bpffs()).expect("root may"));
+    // A link that nothing but its pin held is gone with it: bmpd holds its own open.
+    is_put_back(|trial| {
+        detach(&layout(trial).join("links/connect4"));
+        fs::remove_dir_all(layout(trial)).expect("root may");
+    });
+}
+
+#[test]
+fn a_connection_that_was_made_meanwhile_by_another_way_is_closed() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    // bmpd may look between the two.
+    let mut stray = until("a foreign connection by the other link", PATIENCE, || {
+        detach(&layout(&trial).join("links/connect4"));
+        foreign(&trial).ok().filter(|stream| stream.local_addr().is_ok_and(|local| local.ip() == UP1))
+    });
+    trial.bmpd.wait_for_log("that it is closed", |line| line.contains("closed the connection from 192.0.2.1:"));
+    stray.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    let ended = stray.read(&mut [0]);
+    assert!(matches!(&ended, Ok(0)) || ended.is_err_and(|error| error.raw_os_error() == Some(libc::ECONNABORTED)));
+    assert_eq!(foreign(&trial).expect("it is pinned").local_addr().expect("it is connected").ip(), UP2);
+}
+
+#[test]
+fn a_guard_that_is_taken_off_its_interface_is_put_there_again() {
+    let trial = Plan::session(BY_UP2).start();
+    guarded(&trial.bmpd, STATION);
+    let links = layout(&trial).join("links");
+    let guard = || {
+        let found = fs::read_dir(&links).into_iter().flatten().flatten().map(|entry| entry.path());
+        found.into_iter().find(|path| path.to_string_lossy().contains("/guard-"))
+    };
+    let since = Instant::now();
+    detach(&guard().expect("it is pinned"));
+    wait_mended(&trial, since);
+    until("the program is on the interface", SOON, || {
+        trial.topology.router.ip_show("-details link show up2").contains("xdp").then_some(())
+    });
+    guarded(&trial.bmpd, STATION);
+    let stranger = stranger(&trial.topology);
+    gets_no_answer(&stranger, UP2);
+    assert!(number(&trial.bmpd.session(STATION)["guard"]["dropped_packets"]) >= 1);
+}
+
+/// What `display` says while something is lost: its exit status, and the session's `egress`.
+fn while_lost(trial: &Trial) -> (Option<i32>, String, serde_json::Value) {
+    let shown = trial.bmpd.try_display("display bmp session --json");
+    let sessions: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    (shown.status.code(), String::from_utf8_lossy(&shown.stderr).into_owned(), sessions[0]["egress"].clone())
+}
+
+#[test]
+fn what_cannot_be_put_back_is_shown_as_lost_until_it_is() {
+    let cgroup = Cgroup::new();
+    let arguments = ["--cgroup", cgroup.path()];
+    let options = Options { arguments: &arguments, through: &[] };
+    let trial = Plan { options, ..Plan::session("connect-interface up2") }.start_up();
+    assert_eq!(while_lost(&trial).0, Some(0));
+    fs::remove_dir(cgroup.path()).expect("no process is in it");
+    // The kernel lets the links go some time after.
+    let (warning, egress) = until("it is found", SOON, || {
+        let (status, warning, egress) = while_lost(&trial);
+        (status == Some(2)).then_some((warning, egress))
+    });
+    assert!(warning.contains("the kernel does not enforce: program "), "{warning}");
+    assert_eq!(egress["enforcement"], "socket");
+    assert!(egress["why"].as_str().is_some_and(|why| why.starts_with("enforcement is lost: ")), "{egress:#}");
+    assert!(egress["lost"]["for_seconds"].is_u64(), "{egress:#}");
+    trial.bmpd.wait_for_log("why it is not mended", |line| line.contains("cannot be mended: --cgroup"));
+    let verbose = trial.bmpd.try_display("display bmp session verbose");
+    assert!(String::from_utf8_lossy(&verbose.stdout).contains("not mended yet: --cgroup"));
+
+    fs::create_dir(cgroup.path()).expect("root may");
+    until("it is mended", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
+    assert_eq!(cgroup.attached(), 5);
+    let egress = while_lost(&trial).2;
+    assert_eq!(
+        (&egress["enforcement"], &egress["lost"], number(&egress["losses"])),
+        (&"kernel".into(), &serde_json::Value::Null, 1)
+    );
+    assert_eq!(said(&trial), 1);
+}
+
+#[test]
+fn a_bpf_file_system_that_is_unmounted_is_missed_while_sessions_stay_pinned() {
+    let bpffs = PrivateBpffs::new("unmounted");
+    let folder = bpffs.folder();
+    let arguments = ["--bpffs", folder.as_str()];
+    let options = Options { arguments: &arguments, through: &[] };
+    let trial = Plan { options, ..Plan::session("connect-interface up2") }.start_up();
+    bpffs.unmount();
+    let (status, warning, egress) = while_lost(&trial);
+    assert_eq!((status, &egress["enforcement"]), (Some(2), &"kernel".into()), "{egress:#}");
+    assert!(warning.contains("would not outlive bmpd"), "{warning}");
+    assert_eq!(foreign(&trial).expect("it is pinned").local_addr().expect("it is connected").ip(), UP2);
+    trial.bmpd.wait_for_log("why it is not mended", |line| line.contains("not in a BPF file system"));
+
+    bpffs.mount();
+    until("it is mended", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
+    assert!(Path::new(&folder).join("v1/links/connect4").exists());
+    let setup = trial.bmpd.crash();
+    let pinned = Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("it is pinned");
+    assert_eq!(pinned.local_addr().expect("it is connected").ip(), UP2);
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
+    drop(setup);
+}
