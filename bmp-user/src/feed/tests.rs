@@ -4,6 +4,7 @@ mod attributes;
 mod captures;
 mod cases;
 mod end_of_rib;
+mod histories;
 mod lives;
 mod owners;
 mod readings;
