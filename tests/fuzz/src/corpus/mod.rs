@@ -128,6 +128,13 @@ fn feed() -> Vec<Vec<u8>> {
             Step::Release(0).put(&mut history);
             Step::Return.put(&mut history);
             histories.push(history.clone());
+            // Another daemon on the same relay says the same: while the first is there, and when it is gone.
+            let mut claimed = history.clone();
+            Step::Send(2, part).put(&mut claimed);
+            histories.push(claimed.clone());
+            Step::Reconnect(2).put(&mut claimed);
+            Step::Claim(2, part).put(&mut claimed);
+            histories.push(claimed);
             Step::Send(1, part).put(&mut history);
             Step::Reconnect(0).put(&mut history);
             histories.push(history);

@@ -1,11 +1,14 @@
 //! Clients of one relay that claim the same peer, over loopback sockets.
 
+use std::collections::VecDeque;
+
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::sockets::{Lab, fed, following, own_address};
 use crate::{
+    feed::Selection,
     input::relay::{ConnectionStatus, RelayStatus},
-    wire::bmp::{frames, samples::*},
+    wire::bmp::samples::*,
 };
 
 /// The connection of a client.
@@ -35,23 +38,26 @@ async fn a_client_that_claims_a_peer_of_one_that_is_there_is_refused_and_stays()
 
 #[tokio::test]
 async fn a_daemon_that_reconnects_before_its_end_was_read_has_its_peer() {
+    const LAST: u16 = 50;
     let address = own_address();
     let lab = Lab::start(&[("frr", address)]);
     lab.listening().await;
-    let mut follower = following(&lab.feed);
     let routes: Vec<u8> = (0..100).flat_map(|number| route(1, number)).collect();
-    for round in 0..50 {
-        let mut daemon = TcpStream::connect(address).await.unwrap();
+    let mut daemon = TcpStream::connect(address).await.unwrap();
+    for round in 0..LAST {
         daemon.write_all(&[peer_up(1, round), routes.clone()].concat()).await.unwrap();
-        // The next one is there before anybody has read what this one said.
+        // The one before is gone then, and nobody may have read what it said.
+        daemon = TcpStream::connect(address).await.unwrap();
     }
-    let told = fed(&mut follower, 50 * 102).await;
-    let mut types = frames(&told).map(|frame| frame.unwrap().code());
-    for _ in 0..50 {
-        let life: Vec<u8> = types.by_ref().take(102).collect();
-        assert_eq!((life[0], life[101]), (3, 2));
-        assert!(life[1..101].iter().all(|code| *code == 0));
-    }
+    daemon.write_all(&peer_up(1, LAST)).await.unwrap();
+    let late = || {
+        let mut pieces = VecDeque::new();
+        lab.feed.attach(Selection::default()).take(usize::MAX, &mut pieces);
+        pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect::<Vec<_>>()
+    };
+    let all =
+        lab.until("the last one has the peer", |all| all[0].connections.len() == 1 && late() == peer_up(1, LAST)).await;
+    assert_eq!(of(&all, &daemon).unwrap().totals.refused, 0);
 }
 
 #[tokio::test]
