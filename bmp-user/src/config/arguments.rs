@@ -3,7 +3,7 @@
 use std::{net::IpAddr, num::NonZeroU32};
 
 use super::{
-    BgpTimer, ConnectInterface, ConnectRetry, MonitorId, Pace, RibView, SessionId,
+    BgpTimer, ConnectInterface, ConnectRetry, MonitorId, Pace, RibView, SessionId, address,
     grammar::FAMILIES,
     matching::{Args, Fault},
     text::quoted,
@@ -117,7 +117,7 @@ pub(super) fn connect_retry(args: &Args) -> Result<Option<ConnectRetry>, Fault> 
 /// The interface as one name, whether it was written in one word or two, and the address.
 pub(super) fn connect_interface(args: &Args) -> Result<Option<ConnectInterface>, Fault> {
     let interface = match (args.text(Kind::InterfaceType), args.text(Kind::InterfaceNumber)) {
-        (Some(kind), Some(number)) => match interface_name(&format!("{kind}{number}")) {
+        (Some(kind), Some(number)) => match type_and_number(&kind, &number) {
             Ok(Value::Text(name)) => Some(name),
             Ok(_) => None,
             Err(message) => return Err(Fault { word: args.word(Kind::InterfaceNumber), message }),
@@ -130,6 +130,24 @@ pub(super) fn connect_interface(args: &Args) -> Result<Option<ConnectInterface>,
         (None, Some(address)) => Some(ConnectInterface::Address(address)),
         (None, None) => None,
     })
+}
+
+/// The name that an interface's type and number spell together. A word that does not begin with a
+/// digit is no number: it is rather the second of two names. Behind a whole name a number with a
+/// dot is rather the beginning of an address.
+fn type_and_number(kind: &str, number: &str) -> Result<Value, String> {
+    let whole_name = kind.ends_with(|last: char| last.is_ascii_digit());
+    if !number.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err(format!(
+            "{} is no address, and no interface number, which begins with a digit: {} was understood as an interface's type and number",
+            quoted(number),
+            quoted(&format!("{kind} {number}"))
+        ));
+    }
+    if whole_name && address::notation(number).is_some() {
+        return Err(address::no_address(number));
+    }
+    interface_name(&format!("{kind}{number}"))
 }
 
 /// What names a session.

@@ -4,6 +4,7 @@
 //! command says to a [`Config`], and a whole file ([`parse_file`], [`load`]) is its commands in order. [`print`] fills the same
 //! table in: reading what it wrote gives an equal configuration.
 
+mod address;
 mod arguments;
 mod candidate;
 mod capacity;

@@ -1,12 +1,8 @@
 //! The arguments of commands: which word is which, and which are refused.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
-use super::{MASK, Secret, model::Prefix, text::quoted};
+use super::{MASK, Secret, address, model::Prefix, text::quoted};
 
 /// How the instance that has no name is shown.
 pub const PUBLIC: &str = "_public_";
@@ -103,10 +99,11 @@ pub(super) enum Value {
 }
 
 impl Kind {
-    /// Whether the word looks like one, where several kinds of argument could stand. An address is never a name: whoever
-    /// writes one means it.
+    /// Whether the word looks like one, where several kinds of argument could stand. What is meant
+    /// as an address is never a name: a mistyped one must be refused and not be looked for among
+    /// the interfaces.
     pub(super) fn fits(self, word: &str) -> bool {
-        let address = word.parse::<IpAddr>().is_ok();
+        let address = address::notation(word).is_some();
         match self {
             Self::Source
             | Self::Ipv4Source
@@ -116,7 +113,8 @@ impl Kind {
             | Self::RouterId
             | Self::Peer => address,
             Self::Prefix => address || word.contains('/'),
-            Self::InterfaceName | Self::InterfaceType | Self::InterfaceNumber | Self::EgressName => !address,
+            Self::InterfaceName | Self::InterfaceType | Self::EgressName => !address,
+            Self::InterfaceNumber => address::is_number_of_interface(word),
             Self::AsNumber => word.bytes().all(|b| b.is_ascii_digit() || b == b'.'),
             Self::Port
             | Self::HoldDown
@@ -182,12 +180,16 @@ impl Kind {
             Self::Sysname => text(word, "a system name", 246),
             Self::KernelName => kernel_name(word),
             Self::InterfaceName | Self::EgressName => interface_name(word),
-            Self::InterfaceType => text(word, "an interface type", 63),
+            Self::InterfaceType => {
+                no_address_as(word, "an interface type").and_then(|()| text(word, "an interface type", 63))
+            }
             Self::InterfaceNumber => text(word, "an interface number", 63),
-            Self::Source => of_family(word, "a source address", "the source address", station).map(Value::Address),
-            Self::NextHop => of_family(word, "a next hop", "the next hop", station).map(Value::Address),
+            Self::Source => {
+                address::towards(station, word, "a source address", "the source address").map(Value::Address)
+            }
+            Self::NextHop => next_hop(word, station).map(Value::Address),
             Self::Ipv4Source => ipv4_source(word).map(Value::Address),
-            Self::Station => unicast(word, "a station's address").map(Value::Address),
+            Self::Station => address::unicast(word, "a station's address").map(Value::Address),
             Self::Listen => listen(word).map(Value::Address),
             Self::Port => port(word),
             Self::InputName => text(word, "an input's name", 63),
@@ -199,14 +201,8 @@ impl Kind {
                 .map(|seconds| Value::Time(Duration::from_secs(seconds))),
             Self::Text => Ok(Value::Text(word.to_owned())),
             Self::AsNumber => as_number(word),
-            Self::RouterId => match word.parse::<Ipv4Addr>() {
-                Ok(id) if !id.is_unspecified() => Ok(Value::Address(id.into())),
-                _ => Err(format!(
-                    "{} is not a BGP identifier, which is an IPv4 address other than 0.0.0.0",
-                    quoted(word)
-                )),
-            },
-            Self::Peer => unicast(word, "a peer's address").map(Value::Address),
+            Self::RouterId => address::bgp_identifier(word).map(Value::Address),
+            Self::Peer => address::unicast(word, "a peer's address").map(Value::Address),
             Self::Password => secret(word),
             Self::KeepaliveTime => seconds(word, 0..=21_845, "a keepalive time is a number of seconds"),
             Self::HoldTime => match seconds(word, 0..=65_535, "a hold time is a number of seconds") {
@@ -215,7 +211,7 @@ impl Kind {
                 }
                 read => read,
             },
-            Self::Prefix => prefix(word),
+            Self::Prefix => address::prefix(word).map(Value::Prefix),
             Self::RelayHold => seconds(word, 0..=3600, "peers are held for a number of seconds"),
             Self::Path => match word.len() {
                 1..=4095 => Ok(Value::Text(word.to_owned())),
@@ -238,10 +234,17 @@ impl Kind {
 
 /// An interface's name, also where it was spelt in two words.
 pub(super) fn interface_name(word: &str) -> Result<Value, String> {
-    if word.parse::<IpAddr>().is_ok() {
-        return Err(format!("{} is an address, not an interface name", quoted(word)));
-    }
+    no_address_as(word, "an interface name")?;
     text(word, "an interface name", 127)
+}
+
+/// Refuses what is meant as an address in the place of `what`.
+fn no_address_as(word: &str, what: &str) -> Result<(), String> {
+    match address::notation(word) {
+        None => Ok(()),
+        Some(_) if word.parse::<IpAddr>().is_ok() => Err(format!("{} is an address, not {what}", quoted(word))),
+        Some(_) => Err(format!("{}, and it cannot be {what}", address::no_address(word))),
+    }
 }
 
 fn text(word: &str, what: &str, longest: usize) -> Result<Value, String> {
@@ -269,6 +272,7 @@ fn kernel_name(word: &str) -> Result<Value, String> {
     if word.contains(['/', ':']) || matches!(word, "" | "." | "..") {
         return Err(format!("{} cannot be the name of an interface in the kernel", quoted(word)));
     }
+    no_address_as(word, "the name of an interface")?;
     Ok(Value::Text(word.to_owned()))
 }
 
@@ -308,47 +312,28 @@ fn as_number(word: &str) -> Result<Value, String> {
     }
 }
 
-fn prefix(word: &str) -> Result<Value, String> {
-    let (address, length) = word.split_once('/').unwrap_or((word, ""));
-    let Ok(address) = address.parse::<IpAddr>() else {
-        return Err(format!("{} is not an IP prefix", quoted(word)));
-    };
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let length = if word.contains('/') {
-        number(length, 0..=width, "the length of a prefix of this family is a number")?
-    } else {
-        width
-    };
-    match Prefix::new(address, length.try_into().unwrap_or(u8::MAX)) {
-        Some(prefix) => Ok(Value::Prefix(prefix)),
-        None => Err(format!("{} has bits behind its length", quoted(word))),
-    }
-}
-
 fn port(word: &str) -> Result<Value, String> {
     let port = number(word, 1..=u16::MAX.into(), "a port is a number")?;
     Ok(Value::Port(port.try_into().unwrap_or(u16::MAX)))
 }
 
-/// An address of the station's family. `what` it is to be with an indefinite article, and `which` with a definite one.
-fn of_family(word: &str, what: &str, which: &str, station: Option<IpAddr>) -> Result<IpAddr, String> {
-    let address = unicast(word, what)?;
-    match station {
-        Some(IpAddr::V4(station)) if address.is_ipv6() => {
-            Err(format!("the station {station} is IPv4, so {which} must be IPv4"))
-        }
-        Some(IpAddr::V6(station)) if address.is_ipv4() => {
-            Err(format!("the station {station} is IPv6, so {which} must be IPv6"))
-        }
-        _ => Ok(address),
+/// A router beside this host.
+fn next_hop(word: &str, station: Option<IpAddr>) -> Result<IpAddr, String> {
+    const WHAT: &str = "a next hop";
+    let address = address::towards(station, word, WHAT, "the next hop")?;
+    if address.is_loopback() {
+        Err(format!("{address} is a loopback address, which cannot be {WHAT}"))
+    } else {
+        Ok(address)
     }
 }
 
 fn ipv4_source(word: &str) -> Result<IpAddr, String> {
     const HINT: &str = "the bmp view takes the source address of IPv4 sessions alone; name ";
     match word.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => unicast(word, "a source address"),
+        Ok(IpAddr::V4(_)) => address::unicast(word, "a source address"),
         Ok(IpAddr::V6(_)) => Err(format!("{HINT}an IPv6 address in a bmp-session view")),
+        Err(_) if address::notation(word).is_some() => Err(address::no_address(word)),
         Err(_) => Err(format!("{} is not an IPv4 address: {HINT}an interface in a bmp-session view", quoted(word))),
     }
 }
@@ -356,24 +341,6 @@ fn ipv4_source(word: &str) -> Result<IpAddr, String> {
 fn listen(word: &str) -> Result<IpAddr, String> {
     match word.parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() => Ok(address),
-        _ => unicast(word, "an address to listen on"),
+        _ => address::unicast(word, "an address to listen on"),
     }
-}
-
-fn unicast(word: &str, what: &str) -> Result<IpAddr, String> {
-    let Ok(address) = word.parse::<IpAddr>() else {
-        return Err(format!("{} is not an IP address", quoted(word)));
-    };
-    let why = match address {
-        _ if address.is_unspecified() => "the unspecified address",
-        _ if address.is_multicast() => "a multicast address",
-        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            // The kernel sends IPv4 for it: written as what it is, it can be told from an IPv6 session.
-            Some(v4) => return Err(format!("{address} is IPv4 written as IPv6: write {v4}")),
-            None => return Ok(address),
-        },
-        IpAddr::V4(_) => return Ok(address),
-    };
-    Err(format!("{address} is {why}, which cannot be {what}"))
 }

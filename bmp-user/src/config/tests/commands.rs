@@ -52,7 +52,10 @@ fn every_form_of_connect_interface_is_understood() {
         ("eth 1 192.0.2.1", both("eth1", "192.0.2.1")),
         ("GigabitEthernet 0/1/0 2001:db8::1", both("GigabitEthernet0/1/0", "2001:db8::1")),
         (&format!("eth {longest}"), interface(&format!("eth{longest}"))),
-        ("Eth aB", interface("EthaB")),
+        ("Eth 1aB", interface("Eth1aB")),
+        ("Eth-Trunk 1.100", interface("Eth-Trunk1.100")),
+        ("eth1.100", interface("eth1.100")),
+        ("100GE 1/0/1.7 192.0.2.1", both("100GE1/0/1.7", "192.0.2.1")),
     ];
     for (form, expected) in table {
         assert_eq!(source(&format!("connect-interface {form}")), expected, "{form}");
@@ -138,7 +141,7 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&v4, "connect-interface eth 1 192.0.2.1 more", "more", "ends before"),
         (&v4, "connect-interface eth1 192.0.2.1 192.0.2.2", "192.0.2.2", "ends before"),
         (&v4, "connect-interface 192.0.2.1 more", "more", "ends before"),
-        (&v4, "connect-interface 10.0 .0.1", ".0.1", "is an address"),
+        (&v4, "connect-interface 10.0 .0.1", "10.0", "not a dotted-decimal address: it has 2 parts"),
         (&v4, &format!("connect-interface eth {long}"), &long, "1 to 63 characters, this has 64"),
         (&v4, &format!("connect-interface eth {long} 192.0.2.1"), &long, "1 to 63"),
         (&v4, &format!("connect-interface {long}{long}"), &format!("{long}{long}"), "1 to 127"),
@@ -186,6 +189,86 @@ fn a_wrong_word_is_refused_at_the_word() {
         assert_eq!(at, word, "{line}: {said}");
         assert!(said.contains(message), "{line}: {said}");
     }
+}
+
+#[test]
+fn a_mistyped_address_is_never_an_interface() {
+    let (v4, v6) = (session_view("198.51.100.7"), session_view("2001:db8::7"));
+    let (relay, system, bmp) = (View::Relay("frr".to_owned()), View::System, View::Bmp);
+    let dotted = "is not a dotted-decimal address";
+    let colons = "is not an IPv6 address";
+    let table = [
+        (&v4, "connect-interface 10.8.0.256", "10.8.0.256", "256 is more than 255"),
+        (&v4, "connect-interface 10.8.0", "10.8.0", dotted),
+        (&v4, "connect-interface 010.8.0.1", "010.8.0.1", dotted),
+        (&v4, "connect-interface 10.8.0.1/24", "10.8.0.1/24", dotted),
+        (&v4, "connect-interface e1 10.8.0", "10.8.0", dotted),
+        (&v4, "connect-interface e1 10.8", "10.8", dotted),
+        (&v4, "connect-interface e 1 10.8.0", "10.8.0", dotted),
+        (&v6, "connect-interface fe80::1%e1", "fe80::1%e1", colons),
+        (&v6, "connect-interface e1 2001:db8:::1", "2001:db8:::1", colons),
+        (&v4, "connect-interface e1 e0", "e0", "`e1 e0` was understood as an interface's type and number"),
+        (&v4, "connect-interface up2 lo", "lo", "begins with a digit"),
+        (&v4, "undo connect-interface 10.8.0", "10.8.0", dotted),
+        (&v4, "egress-interface eth1 10.8.0", "10.8.0", dotted),
+        (&v4, "next-hop 10.8.0", "10.8.0", dotted),
+        (&v4, "next-hop 10.8.0.256", "10.8.0.256", dotted),
+        (&v4, "monitor peer 10.8.0", "10.8.0", dotted),
+        (&bmp, "connect-interface 10.8.0", "10.8.0", dotted),
+        (&bmp, "bmp-session 198.51.100", "198.51.100", dotted),
+        (&bmp, "bmp-session fe80::7%eth1", "fe80::7%eth1", colons),
+        (&bmp, "bmp-session vpn-instance 198.51.100.7 198.51.100.8", "198.51.100.7", "is an address"),
+        (&bmp, "bmp-session vpn-instance 198.51.100 198.51.100.8", "198.51.100", dotted),
+        (&bmp, "display bmp session 198.51.100", "198.51.100", dotted),
+        (&bmp, "reset bmp session 198.51.100", "198.51.100", dotted),
+        (&relay, "listen 127.0.0 port 5000", "127.0.0", dotted),
+        (&relay, "allow 10.8.0/24", "10.8.0/24", dotted),
+        (&relay, "allow 10.8.0.256", "10.8.0.256", dotted),
+        (&system, "interface-alias 10.8.0 name", "10.8.0", dotted),
+        (&system, "interface-alias eth1 10.8.0", "10.8.0", dotted),
+        (&View::Bgp, "router-id 10.8.0", "10.8.0", dotted),
+        (&View::Bgp, "peer 10.8.0 as-number 1", "10.8.0", dotted),
+        (&View::Bgp, "peer 192.0.2.9 connect-interface 10.8.0", "10.8.0", dotted),
+        (&View::Bgp, "peer 192.0.2.9 connect-interface e1 e0", "e0", "begins with a digit"),
+        (&View::User, "display bgp peer 10.8.0", "10.8.0", dotted),
+    ];
+    for (view, line, word, message) in table {
+        let (said, at) = marked(view, line);
+        assert_eq!(at, word, "{line}: {said}");
+        assert!(said.contains(message), "{line}: {said}");
+    }
+}
+
+#[test]
+fn an_address_that_no_packet_to_the_far_end_can_bear_is_refused() {
+    let (v4, v6, relay) = (session_view("198.51.100.7"), session_view("2001:db8::7"), View::Relay("frr".to_owned()));
+    let table = [
+        (&v4, "connect-interface 0.1.2.3", "0.1.2.3", "0.0.0.0/8"),
+        (&v4, "connect-interface 127.0.0.1", "127.0.0.1", "a loopback address"),
+        (&v4, "connect-interface lo 127.0.0.1", "127.0.0.1", "a loopback address"),
+        (&v6, "connect-interface ::1", "::1", "a loopback address"),
+        (&v4, "connect-interface eth 1 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
+        (&v4, "next-hop 127.0.0.1", "127.0.0.1", "a loopback address"),
+        (&v4, "next-hop 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
+        (&View::Bmp, "connect-interface 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
+        (&View::Bmp, "connect-interface 0.0.0.1", "0.0.0.1", "0.0.0.0/8"),
+        (&View::Bmp, "bmp-session 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
+        (&View::Bmp, "bmp-session 0.0.0.7", "0.0.0.7", "0.0.0.0/8"),
+        (&relay, "listen 240.0.0.1 port 5000", "240.0.0.1", "240.0.0.0/4"),
+        (&relay, "allow 224.0.0.0/4", "224.0.0.0/4", "a multicast address"),
+        (&relay, "allow 0.0.0.0", "0.0.0.0", "the unspecified address"),
+        (&View::Bgp, "peer 240.0.0.1 as-number 1", "240.0.0.1", "240.0.0.0/4"),
+        (&View::Bgp, "peer 192.0.2.9 connect-interface 127.0.0.1", "127.0.0.1", "a loopback address"),
+    ];
+    for (view, line, word, message) in table {
+        let (said, at) = marked(view, line);
+        assert_eq!(at, word, "{line}: {said}");
+        assert!(said.contains(message), "{line}: {said}");
+    }
+    assert_eq!(set(&relay, "allow 0.0.0.0/0"), Setting::Allow(Prefix::new([0, 0, 0, 0].into(), 0).unwrap()));
+    let local = session_view("127.0.0.9");
+    let source = ConnectInterface::Address([127, 0, 0, 1].into());
+    assert_eq!(set(&local, "connect-interface 127.0.0.1"), Setting::ConnectInterface(source));
 }
 
 #[test]

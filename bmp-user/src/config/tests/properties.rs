@@ -14,10 +14,11 @@ use proptest::{
 
 use super::{super::*, session_view};
 
+/// An address that every command takes, whatever station it is towards.
 fn unicast(address: IpAddr) -> bool {
     let odd = match address {
-        IpAddr::V4(v4) => v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
+        IpAddr::V4(v4) => matches!(v4.octets()[0], 0 | 127 | 240..),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some() || v6.is_loopback(),
     };
     !(odd || address.is_multicast() || address.is_unspecified())
 }
@@ -32,7 +33,7 @@ fn v6() -> impl Strategy<Value = IpAddr> {
 
 fn name() -> impl Strategy<Value = String> {
     let word = prop_oneof!["[!-~]{1,63}", "[a-z#é路]{1,20}", Just("alias".to_owned()), Just("undo".to_owned())];
-    word.prop_filter("a name", |name| name.parse::<IpAddr>().is_err())
+    word.prop_filter("a name", |name| address::notation(name).is_none())
 }
 
 fn secret() -> impl Strategy<Value = Secret> {
@@ -40,7 +41,8 @@ fn secret() -> impl Strategy<Value = Secret> {
 }
 
 fn kernel_name() -> impl Strategy<Value = String> {
-    "[!-.0-9;-~]{1,15}".prop_filter("a kernel name", |name| name != "." && name != "..")
+    "[!-.0-9;-~]{1,15}"
+        .prop_filter("a kernel name", |name| name != "." && name != ".." && address::notation(name).is_none())
 }
 
 fn source(address: impl Strategy<Value = IpAddr>) -> impl Strategy<Value = ConnectInterface> {
