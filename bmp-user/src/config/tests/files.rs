@@ -142,6 +142,13 @@ fn two_sessions_to_one_station_and_port_are_an_error_at_the_second_port() {
 }
 
 #[test]
+fn a_file_with_a_mistyped_address_is_refused_there() {
+    let text = "bmp\n bmp-session 198.51.100.7\n  connect-interface 10.8.0\n  connect-interface e1 e0\n bmp-session 198.51.100\n  shutdown\n";
+    let dotted = "is not a dotted-decimal address";
+    assert_errors(text, &[("3:21", dotted), ("4:24", "no interface number"), ("5:14", dotted)]);
+}
+
+#[test]
 fn keywords_are_whole_in_a_file() {
     assert_errors("sysn edge1\n", &[("1:1", "in full, `sysname`?")]);
     assert_errors("bmp\n bmp-session 198.51.100.7 al lab\n", &[("2:27", "`alias`")]);
