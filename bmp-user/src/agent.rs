@@ -26,8 +26,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, Store},
-    control::{self, ControlSocket},
+    config::{CommitError, Config, Store},
+    control::{self, ControlSocket, Said, Severity},
     feed::Feed,
     input, link,
     pin::{self, Chosen, Datapath, Enforcement, Foreign, Pins, Steers},
@@ -116,12 +116,12 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
         control::Context { store: store.clone(), host, routes, sessions, pins, feed, bgp_peers, relays, replays };
 
     {
-        let settled = context.pins.clone();
+        let (settled, served) = (context.pins.clone(), context.clone());
         let serve = async {
             // What an earlier bmpd left in force is counted for its sessions from then on: the first answer has it.
             settled.settled().await;
             info!("ready, control socket {}", options.control.display());
-            control::serve(&socket, context).await;
+            control::serve(&socket, served).await;
         };
         let mut serving = std::pin::pin!(serve);
         loop {
@@ -138,7 +138,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
                         differs
                     });
                 }
-                _ = hangup.recv() => match store.reload().await {
+                _ = hangup.recv() => match reload(&context).await {
                     Ok(true) => info!("read {} again: what it changed is in force", options.config.display()),
                     Ok(false) => info!("read {} again: nothing in it changed", options.config.display()),
                     Err(error) => {
@@ -179,6 +179,24 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     datapath.detach(persist).context("the kernel programs are left behind (`bmpd detach` removes them)")?;
     info!("closed");
     Ok(())
+}
+
+/// Reads the file again. What that does to what runs is logged, as a commit would have said it.
+async fn reload(context: &control::Context) -> Result<bool, CommitError> {
+    let before = context.before();
+    let changed = context.store.reload().await?;
+    if changed {
+        let context = context.clone();
+        tokio::spawn(async move {
+            for Said { severity, text } in context.consequences(&before).await {
+                match severity {
+                    Severity::Warning => warn!("{text}"),
+                    Severity::Info => info!("{text}"),
+                }
+            }
+        });
+    }
+    Ok(changed)
 }
 
 async fn follow_events(pins: Pins) {

@@ -153,6 +153,16 @@ impl Setup {
         command
     }
 
+    /// Runs `bmpd check` on the file.
+    pub fn check(&self) -> Output {
+        self.bmpd().arg("check").arg("--config").arg(self.file()).output().expect("bmpd can be started")
+    }
+
+    /// bmpd without arguments.
+    pub fn bmpd(&self) -> Command {
+        self.netns.command(program("bmpd"))
+    }
+
     /// A bmpctl command line for the bmpd that is started so.
     pub fn bmpctl(&self, words: &str) -> Command {
         let mut command = self.netns.command(program("bmpctl"));

@@ -14,7 +14,8 @@ use lab::{
 fn a_commit_moves_the_session_and_is_in_the_file() {
     let trial = Plan::session("connect-interface up2").start_up();
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2 192.0.2.129\ncommit\n");
-    assert_eq!(trial.bmpd.typed(&lines), (true, String::new()));
+    let (taken, said) = trial.bmpd.typed(&lines);
+    assert!(taken && said.contains("is re-established, because connect-interface changed"), "{said}");
     assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2_OTHER);
     let file = std::fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
     assert!(file.contains("connect-interface up2 192.0.2.129"), "{file}");
@@ -45,7 +46,8 @@ fn reset_connects_the_session_again_at_once_and_tells_the_station() {
 fn shutdown_ends_a_session_and_undo_shutdown_brings_it_back() {
     let trial = Plan::session("connect-interface up2").start_up();
     let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
-    assert_eq!(trial.bmpd.typed(&format!("{view}shutdown\ncommit\n")), (true, String::new()));
+    let shut_down = format!("Info: session {STATION} is shut down (what mends it: `undo shutdown`).\n");
+    assert_eq!(trial.bmpd.typed(&format!("{view}shutdown\ncommit\n")), (true, shut_down));
     trial.bmpd.wait_down(STATION, "shutdown");
     assert!(trial.station.wait_connection(0, "its end", |c| c.end.is_some()).has(bmp::TERMINATION));
     assert_eq!(trial.bmpd.typed(&format!("{view}undo shutdown\ncommit\n")), (true, String::new()));

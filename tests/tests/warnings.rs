@@ -1,16 +1,49 @@
 //! What a commit takes though it will not do what somebody may think it does: it says so, once, and how to mend it.
 
+use std::net::SocketAddr;
+
 use lab::{
+    bmpd::Setup,
+    feeder::Feeder,
+    netns::Netns,
+    peering::{BMPD, DAEMON, Peering, Table},
     topology::STATION,
     trial::{Plan, Trial},
+    wait::{PATIENCE, until},
 };
 
-/// What a commit of these lines of the system view warns of.
-fn warned(trial: &Trial, lines: &str) -> Vec<String> {
+/// What a commit of these lines of the system view says.
+fn said(trial: &Trial, lines: &str) -> Vec<String> {
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
     assert!(taken, "{said}");
-    said.lines().filter(|line| line.starts_with("Warning: ")).map(str::to_owned).collect()
+    said.lines().map(str::to_owned).collect()
 }
+
+/// What it warns of.
+fn warned(trial: &Trial, lines: &str) -> Vec<String> {
+    let mut said = said(trial, lines);
+    said.retain(|line| line.starts_with("Warning: "));
+    said
+}
+
+/// One sentence, which begins so and holds these words too.
+fn assert_one(said: &[String], begins: &str, words: &str) {
+    assert!(said.len() == 1 && said[0].starts_with(begins) && said[0].contains(words), "{said:#?}");
+}
+
+/// These lines in the view of the trial's session.
+fn in_session(lines: &str) -> String {
+    format!("bmp\nbmp-session {STATION}\n{lines}")
+}
+
+/// Waits until a relay has this client's connection.
+fn wait_relayed(trial: &Trial, client: SocketAddr) {
+    until("the relay has the connection", PATIENCE, || {
+        trial.bmpd.display("display bmp relay").contains(&client.to_string()).then_some(())
+    });
+}
+
+const NOTHING: Vec<String> = Vec::new();
 
 #[test]
 fn what_inputs_lack_is_said_at_the_commit_that_leaves_it_out_and_not_again() {
@@ -55,5 +88,205 @@ fn what_is_configured_of_a_bgp_peer_and_every_default_is_shown_before_anything_i
         ["initial-delay", "flap-damping", "keepalive", "statistics-timer", "allow", "hold", "end-of-rib-after", "pace"]
     {
         assert!(defaults.contains(&format!("({name})")), "{name}: {defaults}");
+    }
+}
+
+#[test]
+fn a_commit_that_takes_a_session_down_says_which_why_and_what_mends_it() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let down = said(&trial, &in_session("connect-interface nowhere0"));
+    let begins = format!("Warning: session {STATION} goes down: interface-absent: interface nowhere0 does not exist");
+    assert_one(&down, &begins, "(what mends it: `interface-alias KERNEL-NAME nowhere0`).");
+    // It is the state of the session by then, and not only of the configuration.
+    assert_eq!(trial.bmpd.session(STATION)["reason"], "interface-absent");
+    assert_eq!(said(&trial, "sysname other"), NOTHING, "what was said is not said again");
+    assert_one(&said(&trial, &in_session("connect-interface nowhere1")), "Warning: ", "stays down: interface-absent");
+    assert_eq!(said(&trial, &in_session("connect-interface up2")), NOTHING, "it comes up");
+    trial.bmpd.wait_up(STATION);
+    let without_port = said(&trial, &in_session("undo tcp connect port"));
+    assert_one(
+        &without_port,
+        "Warning: ",
+        "goes down: not-configured: no port is configured (what mends it: `tcp connect port PORT`)",
+    );
+    let new = said(&trial, "bmp\nbmp-session 203.0.113.200\ntcp connect port 1");
+    assert_one(
+        &new,
+        "Warning: session 203.0.113.200 stays down: no-route: ",
+        "`ip route add 203.0.113.200 via GATEWAY`",
+    );
+    let absent = said(&trial, "bmp\nbmp-session vpn-instance red 198.51.100.9\ntcp connect port 1");
+    assert_one(
+        &absent,
+        "Warning: session red-198.51.100.9 stays down: vpn-instance-absent: ",
+        "ip link add red type vrf",
+    );
+}
+
+#[test]
+fn a_commit_that_re_establishes_or_ends_a_session_says_so() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let again = said(&trial, &in_session("connect-interface up2 192.0.2.129"));
+    let begins = format!("Info: session {STATION} is re-established, because connect-interface changed: ");
+    assert_one(&again, &begins, "pinned to up2, from 192.0.2.129");
+    trial.bmpd.wait_up(STATION);
+    assert_eq!(
+        said(&trial, &in_session("keepalive 20\nmonitor public\nquit")),
+        NOTHING,
+        "that leaves the session alone"
+    );
+    let of_bmp_view = said(&trial, &in_session("undo connect-interface\nquit\nconnect-interface 192.0.2.65"));
+    assert_one(&of_bmp_view, "Info: ", "because connect-interface of the bmp view changed");
+    trial.bmpd.wait_up(STATION);
+    assert_one(&said(&trial, &in_session("shutdown")), "Info: ", "is shut down (what mends it: `undo shutdown`)");
+    assert_eq!(said(&trial, &in_session("undo shutdown")), NOTHING);
+    trial.bmpd.wait_up(STATION);
+    let gone = said(&trial, &format!("bmp\nundo bmp-session {STATION}"));
+    assert_one(&gone, &format!("Info: session {STATION} is closed"), "not configured any more");
+}
+
+#[test]
+fn a_commit_says_of_relays_and_replays_what_ends_and_what_begins_anew() {
+    let trial = Plan::default().start_up();
+    let feeder = trial.feeder();
+    let client = feeder.local_addr();
+    wait_relayed(&trial, client);
+    let moved = said(&trial, "bmp-relay lab\nlisten 192.0.2.77 port 5000");
+    assert!(
+        moved.contains(&format!("Info: bmp-relay lab: the connection of {client} is closed: `listen` changed.")),
+        "{moved:#?}"
+    );
+    let cannot =
+        moved.iter().any(|line| line.starts_with("Warning: bmp-relay lab does not listen on 192.0.2.77 port 5000: "));
+    assert!(cannot && moved.len() == 2, "{moved:#?}");
+    let missing = said(&trial, "mrt-replay table\nfile /nowhere/table.mrt");
+    assert_one(&missing, "Warning: mrt-replay table fails: /nowhere/table.mrt: ", "No such file");
+    assert_one(
+        &said(&trial, "mrt-replay table\npace maximum"),
+        "Info: ",
+        "mrt-replay table begins anew, because pace changed",
+    );
+    assert_one(&said(&trial, "undo mrt-replay table"), "Info: mrt-replay table ends", "not configured any more");
+}
+
+#[test]
+fn a_client_that_a_relay_does_not_let_in_any_more_is_named() {
+    let relay = "bmp-relay far\n listen 0.0.0.0 port 5002\n allow 192.0.2.0/26";
+    let trial = Plan { system: relay, ..Plan::default() }.start_up();
+    let feeder = Feeder::connect(&trial.topology.station, "192.0.2.1:5002".parse().expect("an address"));
+    let client = feeder.local_addr();
+    wait_relayed(&trial, client);
+    assert_eq!(said(&trial, "bmp-relay far\nhold 5"), NOTHING);
+    let closed = said(&trial, "bmp-relay far\nundo allow 192.0.2.0/26");
+    assert_one(
+        &closed,
+        &format!("Info: bmp-relay far: the connection of {client} is closed"),
+        "`allow` does not let it in",
+    );
+}
+
+#[test]
+fn a_commit_says_which_bgp_peers_it_leaves_down_and_which_come_anew() {
+    let (peer, asn) = DAEMON;
+    let system = format!(
+        "bgp {}\n router-id 10.7.0.1\n peer {peer} as-number {asn}\n ipv4-family unicast\n  peer {peer} enable\nquit\nquit",
+        BMPD.1
+    );
+    let trial = Plan { system: &system, ..Plan::default() }.start();
+    let _bird = Peering::bird(&trial.topology.station, &Table { ipv4: 1, ipv6: 0, ..Table::default() });
+    let established = || {
+        until("the peer is established", 3 * PATIENCE, || {
+            trial.bmpd.display("display bgp peer").contains("Established").then_some(())
+        });
+    };
+    established();
+    let bgp = |lines: &str| format!("bgp {}\n{lines}", BMPD.1);
+    let again = said(&trial, &bgp(&format!("peer {peer} timer keepalive 5 hold 20")));
+    assert_one(&again, &format!("Info: BGP peer {peer} is re-established"), "because timer changed");
+    established();
+    let down = said(&trial, &bgp(&format!("peer {peer} connect-interface nowhere0")));
+    let begins =
+        format!("Warning: BGP peer {peer} is not spoken to: interface-absent: interface nowhere0 does not exist");
+    assert_one(&down, &begins, "what mends it: `interface-alias");
+    assert_eq!(said(&trial, "sysname other"), NOTHING);
+    assert_eq!(said(&trial, &bgp(&format!("undo peer {peer} connect-interface"))), NOTHING);
+    established();
+    assert_one(&said(&trial, &bgp("undo router-id")), "Warning: ", "is not spoken to: no BGP identifier");
+    assert_eq!(said(&trial, &bgp("router-id 10.7.0.1")), NOTHING);
+    established();
+    assert_one(&said(&trial, "undo bgp"), &format!("Info: BGP peer {peer} is closed"), "not configured any more");
+}
+
+#[test]
+fn a_file_that_is_read_again_has_the_same_sentences_logged() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    trial.bmpd.reload(&Plan::session("connect-interface nowhere0").configuration());
+    trial.bmpd.wait_for_log("what the file did", |line| {
+        line.contains(&format!("session {STATION} goes down: interface-absent: ")) && line.contains("what mends it")
+    });
+}
+
+#[test]
+fn a_trial_says_what_it_does_and_so_does_its_end() {
+    let trial = Plan::session("connect-interface nowhere0").start();
+    trial.bmpd.wait_down(STATION, "interface-absent");
+    let lines = in_session("connect-interface up2\ncommit trial 600\nabort trial");
+    let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\n"));
+    let said: Vec<_> = said.lines().collect();
+    assert!(
+        taken && said.len() == 3 && said[1].contains("down: interface-absent") && said[2].contains("the trial is over"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn an_address_that_this_host_cannot_use_is_refused_by_the_commit_and_told_of_in_a_file() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let refused = [
+        (in_session("connect-interface 192.0.2.127"), "192.0.2.127 is the broadcast address of 192.0.2.64/26 on up2"),
+        (in_session("next-hop 192.0.2.127"), "192.0.2.127 is the broadcast address"),
+        (
+            "bmp\nbmp-session 192.0.2.63\ntcp connect port 1".to_owned(),
+            "192.0.2.63 is the broadcast address of 192.0.2.0/26 on up1",
+        ),
+        ("bmp\nconnect-interface 192.0.2.127".to_owned(), "192.0.2.127 is the broadcast address"),
+        ("bmp-relay other\nlisten 192.0.2.127 port 5005".to_owned(), "192.0.2.127 is the broadcast address"),
+        ("bgp 65000\npeer 192.0.2.127 as-number 1".to_owned(), "192.0.2.127 is the broadcast address"),
+        (in_session("undo connect-interface\nquit\nconnect-interface 127.0.0.1"), "is a loopback address"),
+    ];
+    for (lines, words) in refused {
+        let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
+        assert!(!taken && said.contains(words), "{lines}: {said}");
+    }
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+    // A file may hold it; the session says why it is down then.
+    trial.bmpd.reload(&Plan { bmp: "connect-interface 127.0.0.1", ..Plan::default() }.configuration());
+    let session = trial.bmpd.wait_down(STATION, "address-absent");
+    assert!(
+        session["detail"].as_str().is_some_and(|detail| detail.contains("127.0.0.1 is a loopback address")),
+        "{session:#}"
+    );
+    trial.bmpd.reload(&Plan::session("next-hop 192.0.2.127").configuration());
+    let session = trial.bmpd.wait_down(STATION, "no-route");
+    assert!(session["detail"].as_str().is_some_and(|detail| detail.contains("broadcast address")), "{session:#}");
+}
+
+#[test]
+fn check_says_what_will_not_work_on_any_host() {
+    let lines = "bmp-relay empty\nbgp 65000\n peer 192.0.2.9 as-number 1\nbmp\n connect-interface 127.0.0.1\n bmp-session 198.51.100.7\n \
+                 bmp-session fe80::7\n  tcp connect port 1\n  monitor relay nobody\n";
+    let netns = Netns::new("router");
+    let output = Setup::new(&netns, lines).check();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    for words in [
+        "Warning: bmp-relay empty takes nothing until",
+        "Warning: BGP peer 192.0.2.9 is not spoken to: no BGP identifier",
+        "Warning: session 198.51.100.7 stays down: not-configured",
+        "Warning: session fe80::7 stays down: no-route",
+        "127.0.0.1 of the bmp view is a loopback address",
+        "there is no such input",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
     }
 }

@@ -79,7 +79,7 @@ struct Run {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Check { config, sessions }) => load(&config, sessions).map(drop),
+        Some(Command::Check { config, sessions }) => check(&config, sessions),
         Some(Command::Detach { bpffs }) => detach(bpffs.as_deref()),
         None => run(arguments.run),
     };
@@ -97,6 +97,15 @@ fn load(path: &Path, sessions: pin::Room) -> Result<config::Config, String> {
     let config = config::load(path).map_err(|error| error.to_string())?;
     config.check_room(sessions.sessions()).map_err(|error| format!("{}: error: {error}", path.display()))?;
     Ok(config)
+}
+
+/// Says of a good configuration what will not work on any host.
+fn check(path: &Path, sessions: pin::Room) -> Result<(), String> {
+    let config = load(path, sessions)?;
+    let said: String = control::without_host(&config).iter().map(|said| format!("{said}\n")).collect();
+    // A closed stdout is no reason to end otherwise.
+    let _ = write!(std::io::stdout(), "{said}");
+    Ok(())
 }
 
 fn detach(bpffs: Option<&Path>) -> Result<(), String> {

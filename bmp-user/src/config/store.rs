@@ -101,6 +101,9 @@ pub enum CommitError {
     /// There is nothing to try.
     #[error("nothing is pending, so there is nothing to try")]
     NothingToTry,
+    /// An address in it cannot be used on this host.
+    #[error("{0}")]
+    Unfit(String),
     /// No trial is in force.
     #[error("no trial is in force")]
     NoTrial,

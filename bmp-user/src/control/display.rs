@@ -11,6 +11,7 @@ use super::{Context, bgp, binding, defaults, inputs, monitored, pieces::Make, re
 use crate::{
     config::{Config, Display, Editor, TrialReport, effective},
     escape::escaped_lines,
+    pin::State,
 };
 
 impl Context {
@@ -51,7 +52,7 @@ impl Context {
                 if json { as_json(&relays) } else { Ok(inputs::relays_text(&relays)) }
             }
             Display::MrtReplay => {
-                let replays = inputs::replays(self);
+                let replays = inputs::replays(self, &config);
                 if json { as_json(&replays) } else { Ok(inputs::replays_text(&replays)) }
             }
             Display::Trial => {
@@ -120,10 +121,11 @@ impl Context {
         Ok(text::sessions(&reports, verbose.then_some(&monitored)))
     }
 
-    /// What an operator should know about what a commit has changed; a line each.
-    pub(super) async fn warnings(&self, before: &Config, now: &Config) -> String {
+    /// What an operator should know about what a commit has changed though nothing is down for it;
+    /// a sentence each.
+    pub(super) async fn warnings(&self, before: &Config, now: &Config) -> Vec<String> {
         let host = self.host.borrow().clone();
-        let mut text = String::new();
+        let mut sentences = Vec::new();
         for (id, session) in &now.bmp.sessions {
             let wanted = effective(&now.bmp, id, session).connect;
             let changed = before.bmp.sessions.get(id).is_none_or(|was| {
@@ -131,9 +133,10 @@ impl Context {
                     || was.next_hop != session.next_hop
                     || was.egress_interfaces != session.egress_interfaces
             });
-            if changed {
-                let said = warnings::of(now, id, session, &host, &self.routes).await;
-                text.extend(said.into_iter().map(|said| format!("Warning: {said}.\n")));
+            // Of one that is down the reason is said, which is more.
+            let is_down = matches!(&*self.pins.session(id).subscribe().borrow(), State::Down(_));
+            if changed && !is_down {
+                sentences.extend(warnings::of(now, id, session, &host, &self.routes).await);
             }
         }
         let peers = |config: &Config| config.bgp.as_ref().map(|bgp| bgp.peers.clone()).unwrap_or_default();
@@ -141,14 +144,12 @@ impl Context {
         for (address, peer) in peers(now) {
             let changed = earlier.get(&address).is_none_or(|was| was.connect_interface != peer.connect_interface);
             if changed {
-                let said = warnings::of_peer(now, address, &peer, &host);
-                text.extend(said.into_iter().map(|said| format!("Warning: {said}.\n")));
+                sentences.extend(warnings::of_peer(now, address, &peer, &host));
             }
         }
         let known = warnings::of_inputs(before);
-        let said = warnings::of_inputs(now).into_iter().filter(|said| !known.contains(said));
-        text.extend(said.map(|said| format!("Warning: {said}.\n")));
-        text
+        sentences.extend(warnings::of_inputs(now).into_iter().filter(|sentence| !known.contains(sentence)));
+        sentences
     }
 }
 
@@ -177,7 +178,7 @@ pub(super) fn write_json<T: serde::Serialize>(
     out.write_all(b"\n")
 }
 
-fn as_json(answer: &impl serde::Serialize) -> anyhow::Result<String> {
+pub(super) fn as_json(answer: &impl serde::Serialize) -> anyhow::Result<String> {
     let mut text = serde_json::to_string_pretty(answer).context("cannot write the answer as JSON")?;
     text.push('\n');
     Ok(text)

@@ -1,6 +1,6 @@
 //! `display bmp feed`, `display bmp relay`, `display mrt-replay`: what comes in, and what is kept of it.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
 use serde::Serialize;
 
@@ -8,12 +8,15 @@ use super::{Context, monitored::name_of, refused::RefusedPeer};
 use crate::{
     config::{self, Config, Pace},
     escape::Untrusted,
-    feed,
+    feed::{self, PeerRibs},
     input::{
         mrt::{ReplayState, ReplayStatus},
         relay::{ConnectionStatus, HeldStatus, RelayState, RelayStatus},
     },
 };
+
+/// How many peers without a route are named.
+const SILENT_SHOWN: usize = 3;
 
 /// The feed. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
@@ -168,8 +171,8 @@ impl Feed {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Relay {
     name: String,
-    listen: String,
-    /// `starting`, `listening` or `failed`.
+    listen: Option<String>,
+    /// `not-configured`, `starting`, `listening` or `failed`.
     state: &'static str,
     why: Option<String>,
     connections: Vec<Connection>,
@@ -182,6 +185,8 @@ pub(super) struct Relay {
     /// Peers of this relay whose daemon is not back.
     held_peers: usize,
     refused: Refused,
+    /// Peers that are up and of which there is no route.
+    peers_without_routes: Vec<Silent>,
     last_closed: Option<Untrusted>,
 }
 
@@ -193,6 +198,16 @@ struct Refused {
     /// There were too many already.
     #[serde(rename = "too-many-connections")]
     too_many: u64,
+}
+
+/// A peer without a route.
+#[derive(Clone, Debug, Serialize)]
+struct Silent {
+    peer: IpAddr,
+    #[serde(rename = "as")]
+    asn: u32,
+    /// Whether anything of a table has come: a route that is gone again, or an End-of-RIB.
+    heard: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -219,7 +234,17 @@ struct Connection {
 }
 
 impl Relay {
-    fn of(context: &Context, status: RelayStatus, configured: &config::Relay, held_peers: usize) -> Self {
+    fn of(context: &Context, status: RelayStatus, configured: &config::Relay, peers: &[PeerRibs]) -> Self {
+        let own = || peers.iter().filter(|peer| peer.input() == status.name);
+        let held_peers = own().filter(|peer| peer.is_away()).count();
+        let silent = own().filter(|peer| peer.is_announced() && !peer.is_away());
+        let silent = silent.filter(|peer| peer.ribs().iter().all(|rib| rib.routes == 0));
+        let peers_without_routes = silent.map(|peer| Silent {
+            peer: peer.header().address(),
+            asn: peer.header().asn,
+            heard: !peer.ribs().is_empty(),
+        });
+        let peers_without_routes = peers_without_routes.collect();
         let (state, why) = match status.state {
             RelayState::Starting => ("starting", None),
             RelayState::Listening => ("listening", None),
@@ -245,7 +270,7 @@ impl Relay {
         };
         Self {
             name: status.name,
-            listen: status.listen.to_string(),
+            listen: Some(status.listen.to_string()),
             state,
             why,
             connections: status.connections.into_iter().map(connection).collect(),
@@ -255,13 +280,34 @@ impl Relay {
             held: status.held.into_iter().map(held).collect(),
             held_peers,
             refused: Refused { not_allowed: status.refused_hosts, too_many: status.refused_too_many },
+            peers_without_routes,
             last_closed: status.last_closed.map(Untrusted::new),
+        }
+    }
+
+    /// A relay that is not told where to listen.
+    fn idle(name: &str, configured: &config::Relay) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen: None,
+            state: "not-configured",
+            why: Some("it takes nothing until it has `listen ADDRESS port N`".to_owned()),
+            connections: Vec::new(),
+            allow: configured.allow.iter().map(ToString::to_string).collect(),
+            hold_seconds: configured.hold.as_secs(),
+            end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
+            held: Vec::new(),
+            held_peers: 0,
+            refused: Refused { not_allowed: 0, too_many: 0 },
+            peers_without_routes: Vec::new(),
+            last_closed: None,
         }
     }
 
     fn text(&self) -> String {
         let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let mut text = format!(" Relay {}, {}, {}{why}\n", self.name, self.listen, self.state);
+        let listen = self.listen.as_ref().map(|listen| format!("{listen}, ")).unwrap_or_default();
+        let mut text = format!(" Relay {}, {listen}{}{why}\n", self.name, self.state);
         text.extend(self.connections.iter().map(Connection::text));
         for Held { client, sys_name, left_seconds } in &self.held {
             let name = sys_name.as_ref().map_or_else(|| "no name".to_owned(), ToString::to_string);
@@ -273,6 +319,17 @@ impl Relay {
         if self.refused.not_allowed + self.refused.too_many > 0 {
             let Refused { not_allowed, too_many } = self.refused;
             let _ = writeln!(text, "  Refused: {not_allowed} of other hosts, {too_many} too-many-connections");
+        }
+        for Silent { peer, asn, heard } in self.peers_without_routes.iter().take(SILENT_SHOWN) {
+            let why = if *heard {
+                "up, no route is there: its table is empty, or FRR lacks `neighbor ADDRESS soft-reconfiguration inbound`"
+            } else {
+                "up, no route has come: does FRR have `bmp monitor ipv4 unicast pre-policy`?"
+            };
+            let _ = writeln!(text, "  Peer {peer} (AS {asn}): {why}");
+        }
+        if let Some(more) = self.peers_without_routes.len().checked_sub(SILENT_SHOWN).filter(|more| *more > 0) {
+            let _ = writeln!(text, "  And {more} more peers of which there is no route");
         }
         let mut terms = Vec::new();
         if !self.allow.is_empty() {
@@ -324,11 +381,11 @@ impl Connection {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Replay {
     name: String,
-    file: Untrusted,
+    file: Option<Untrusted>,
     pace: String,
     #[serde(rename = "loop")]
     looped: bool,
-    /// `surveying`, `reading`, `done` or `failed`.
+    /// `not-configured`, `surveying`, `reading`, `done` or `failed`.
     state: &'static str,
     why: Option<String>,
     rounds: u64,
@@ -351,12 +408,8 @@ impl Replay {
         };
         Self {
             name: status.name,
-            file: Untrusted::new(status.file.display().to_string()),
-            pace: match status.pace {
-                Pace::Recorded => "recorded".to_owned(),
-                Pace::Maximum => "maximum".to_owned(),
-                Pace::UpdatesPerSecond(rate) => format!("{rate} updates-per-second"),
-            },
+            file: Some(Untrusted::new(status.file.display().to_string())),
+            pace: pace_in_words(status.pace),
             looped: status.looped,
             state,
             why,
@@ -371,6 +424,26 @@ impl Replay {
         }
     }
 
+    /// A replay that is not told what to replay.
+    fn idle(name: &str, configured: &config::Replay) -> Self {
+        Self {
+            name: name.to_owned(),
+            file: None,
+            pace: pace_in_words(configured.pace),
+            looped: configured.looped,
+            state: "not-configured",
+            why: Some("it replays nothing until it has `file PATH`".to_owned()),
+            rounds: 0,
+            bytes_read: 0,
+            file_bytes: 0,
+            records: 0,
+            file_records: 0,
+            updates: 0,
+            errors: 0,
+            last_error: None,
+        }
+    }
+
     fn text(&self) -> String {
         let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let percent = match self.state {
@@ -381,7 +454,7 @@ impl Replay {
         rows(
             &format!(" Replay {}, {}{why}\n", self.name, self.state),
             &[
-                ("File", self.file.to_string()),
+                ("File", self.file.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
                 ("Pace", format!("{}{}", self.pace, if self.looped { ", again and again" } else { "" })),
                 ("Round", self.rounds.to_string()),
                 ("Progress", format!("{percent} %, {} of {} records", self.records, self.file_records)),
@@ -396,16 +469,31 @@ impl Replay {
 pub(super) fn relays(context: &Context, config: &Config) -> Vec<Relay> {
     let peers = context.feed.peers();
     let of = |status: RelayStatus| {
-        let held = peers.iter().filter(|peer| peer.is_away() && peer.input() == status.name).count();
         // It may have been removed between the two looks.
         let configured = config.relays.get(&status.name).cloned().unwrap_or_default();
-        Relay::of(context, status, &configured, held)
+        Relay::of(context, status, &configured, &peers)
     };
-    context.relays.snapshot().into_iter().map(of).collect()
+    let mut relays: Vec<_> = context.relays.snapshot().into_iter().map(of).collect();
+    let idle = config.relays.iter().filter(|(_, relay)| relay.listen.is_none());
+    relays.extend(idle.map(|(name, relay)| Relay::idle(name, relay)));
+    relays.sort_by(|one, other| one.name.cmp(&other.name));
+    relays
 }
 
-pub(super) fn replays(context: &Context) -> Vec<Replay> {
-    context.replays.snapshot().into_iter().map(Replay::of).collect()
+pub(super) fn replays(context: &Context, config: &Config) -> Vec<Replay> {
+    let mut replays: Vec<_> = context.replays.snapshot().into_iter().map(Replay::of).collect();
+    let idle = config.replays.iter().filter(|(_, replay)| replay.file.is_none());
+    replays.extend(idle.map(|(name, replay)| Replay::idle(name, replay)));
+    replays.sort_by(|one, other| one.name.cmp(&other.name));
+    replays
+}
+
+fn pace_in_words(pace: Pace) -> String {
+    match pace {
+        Pace::Recorded => "recorded".to_owned(),
+        Pace::Maximum => "maximum".to_owned(),
+        Pace::UpdatesPerSecond(rate) => format!("{rate} updates-per-second"),
+    }
 }
 
 pub(super) fn relays_text(relays: &[Relay]) -> String {

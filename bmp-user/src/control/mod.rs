@@ -3,6 +3,7 @@
 mod bgp;
 mod binding;
 mod client;
+mod consequences;
 mod defaults;
 mod display;
 mod enforcement;
@@ -26,9 +27,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use client::{Client, Notices, ask};
+pub use consequences::{Before, Said, Severity};
 pub use operator::Operator;
 pub use protocol::{DEFAULT_PATH, LINE_MAX, Mode, Origin, Outcome, Request, Response};
 pub use server::{ControlSocket, serve};
+pub use warnings::without_host;
 
 use crate::{
     config::Store,

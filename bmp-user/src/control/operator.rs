@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use tokio::sync::OnceCell;
 
-use super::{Context, Mode, Origin, Outcome, Request, Response, pieces::Make};
+use super::{Context, Mode, Origin, Outcome, Request, Response, Said, display::as_json, pieces::Make};
 use crate::{
     config::{
         Allow, CandidateCommand, Command, CommitError, Committed, Config, Editor, Filter, NextWord, Reset, Suggest,
@@ -123,8 +123,9 @@ impl Operator {
             None => anyhow!("{error}"),
         };
         let command = parse_line(self.editor.view(), &request.command, true).map_err(say)?;
-        if request.json && !matches!(command, Command::Display(..)) {
-            return Err(anyhow!("only what display shows has a JSON form: leave out --json"));
+        // What configures prints nothing, so that a whole script may be asked for in JSON.
+        if request.json && matches!(command, Command::Reset(_)) {
+            return Err(anyhow!("this has no JSON form: leave out --json"));
         }
         let done = match command {
             Command::Nothing => Ok(String::new()),
@@ -157,7 +158,9 @@ impl Operator {
                             "The trial is by {by}, {seconds} s left: {what} it all the same? [y/N]: "
                         )));
                     }
-                    done => done.map_err(anyhow::Error::from),
+                    Ok(said) if request.json => as_json(&said),
+                    Ok(said) => Ok(in_lines(&said)),
+                    Err(error) => Err(anyhow::Error::from(error)),
                 }
             }
         };
@@ -199,7 +202,7 @@ impl Operator {
             return Ok(Outcome::Done("Info: the trial goes on.\n".to_owned()));
         }
         match self.candidate(command, Allow::Trial(number)).await {
-            Ok(said) => Ok(Outcome::Done(said)),
+            Ok(said) => Ok(Outcome::Done(in_lines(&said))),
             Err(error) => Err(anyhow!("Error: {}", sentence(&error.to_string()))),
         }
     }
@@ -210,7 +213,8 @@ impl Operator {
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => {
                 let committed = self.candidate(CandidateCommand::Commit { force: false }, Allow::Own).await;
-                said = committed.map_err(|error| anyhow!("Error: {}", sentence(&error.to_string())))?;
+                let committed = committed.map_err(|error| anyhow!("Error: {}", sentence(&error.to_string())))?;
+                said = in_lines(&committed);
             }
             "n" | "no" => self.editor.clear(),
             "c" | "cancel" => return Ok(Outcome::Done(said)),
@@ -236,33 +240,36 @@ impl Operator {
         who.await.clone()
     }
 
-    async fn candidate(&mut self, command: CandidateCommand, allow: Allow) -> Result<String, CommitError> {
-        let before = self.context.store.running();
+    async fn candidate(&mut self, command: CandidateCommand, allow: Allow) -> Result<Vec<Said>, CommitError> {
+        let before = self.context.before();
+        if matches!(command, CandidateCommand::Commit { .. } | CandidateCommand::CommitTrial(_)) {
+            self.context.refuse_unfit(self.editor.candidate())?;
+        }
         let who = self.who().await;
         let committed = match command {
             CandidateCommand::Commit { .. } => self.editor.commit(&who, allow).await?,
             CandidateCommand::CommitTrial(time) => self.editor.commit_trial(&who, time).await?,
             CandidateCommand::AbortTrial { .. } => {
                 self.editor.abort_trial(&who, allow).await?;
-                return Ok("Info: the trial is over: the configuration before it is in force.\n".to_owned());
+                let mut said = self.context.consequences(&before).await;
+                said.push(Said::info("the trial is over: the configuration before it is in force".to_owned()));
+                return Ok(said);
             }
             CandidateCommand::Clear => {
                 self.editor.clear();
-                return Ok(String::new());
+                return Ok(Vec::new());
             }
         };
-        let mut said = self.context.warnings(&before, &self.context.store.running()).await;
-        match (committed, command) {
-            (Committed::Nothing, _) => said.push_str("Info: there is nothing to commit.\n"),
-            (Committed::Trial, _) => said.push_str("Info: the trial is confirmed and kept.\n"),
-            (Committed::OnTrial, CandidateCommand::CommitTrial(time)) => {
-                said.push_str(&format!(
-                    "Info: in force for {} s, unless it is confirmed by `commit` before.\n",
-                    time.as_secs()
-                ));
-            }
-            (Committed::OnTrial | Committed::Changes, _) => {}
-        }
+        let mut said = self.context.consequences(&before).await;
+        said.extend(match (committed, command) {
+            (Committed::Nothing, _) => Some(Said::info("there is nothing to commit".to_owned())),
+            (Committed::Trial, _) => Some(Said::info("the trial is confirmed and kept".to_owned())),
+            (Committed::OnTrial, CandidateCommand::CommitTrial(time)) => Some(Said::info(format!(
+                "in force for {} s, unless it is confirmed by `commit` before",
+                time.as_secs()
+            ))),
+            (Committed::OnTrial | Committed::Changes, _) => None,
+        });
         Ok(said)
     }
 
@@ -321,4 +328,8 @@ impl Operator {
             Some(Suggest::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
         }
     }
+}
+
+fn in_lines(said: &[Said]) -> String {
+    said.iter().map(|said| format!("{said}\n")).collect()
 }

@@ -405,8 +405,12 @@ async fn displays_answer_from_any_view() {
     assert!(run(&mut operator, "display default-parameter bmp").await.contains("Hold-down"));
     assert_eq!(run(&mut operator, "reset bmp session all").await, "");
     assert!(refused(&mut operator, "reset bmp session 198.51.100.8").await.contains("no such bmp-session"));
-    let request = Request { command: "system-view".to_owned(), json: true, ..Request::default() };
-    assert!(matches!(operator.answer(&request).await.outcome, Outcome::Refused(_)));
+    let in_json = |command: &str| Request { command: command.to_owned(), json: true, ..Request::default() };
+    assert!(matches!(operator.answer(&in_json("reset bmp session all")).await.outcome, Outcome::Refused(_)));
+    assert_eq!(operator.answer(&in_json("system-view")).await.outcome, Outcome::Done(String::new()));
+    let Outcome::Done(json) = operator.answer(&in_json("commit")).await.outcome else { panic!() };
+    let said: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(said, serde_json::json!([{ "severity": "info", "text": "there is nothing to commit" }]));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::{fs, net::IpAddr};
 
-use super::binding::egress_names;
+use super::{Said, binding::egress_names};
 use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Session, SessionId, effective},
     input::bgp::missing,
@@ -40,8 +40,45 @@ pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeer, host: &H
         .unwrap_or_default()
 }
 
+/// Says what of a configuration will not work on any host. `bmpd check` prints it; a commit says it
+/// with what else it knows.
+pub fn without_host(config: &Config) -> Vec<Said> {
+    let mut sentences = of_configuration(config);
+    for (id, session) in &config.bmp.sessions {
+        let name = Pinned::Session(id.clone());
+        if session.transport.is_none() && !session.shutdown {
+            sentences.push(format!(
+                "{name} stays down: not-configured: no port is configured (what mends it: `tcp connect port PORT`)"
+            ));
+        }
+        let interface =
+            effective(&config.bmp, id, session).connect.is_some_and(|connect| connect.interface().is_some());
+        if matches!(id.station, IpAddr::V6(v6) if v6.is_unicast_link_local()) && !interface {
+            sentences.push(format!(
+                "{name} stays down: no-route: its station is link-local, and no interface leads to it (what mends it: \
+                 `connect-interface INTERFACE`)"
+            ));
+        }
+    }
+    sentences.extend(loopback_in_the_bmp_view(config, &|_| false));
+    sentences.into_iter().map(Said::warning).collect()
+}
+
 /// Inputs that take nothing, and what stations are told of inputs that there are not.
 pub(super) fn of_inputs(config: &Config) -> Vec<String> {
+    let mut warnings = of_configuration(config);
+    for (name, replay) in &config.replays {
+        if let Some(file) = &replay.file
+            && let Err(error) = fs::metadata(file)
+        {
+            warnings.push(format!("mrt-replay {name} fails: {}: {error}", file.display()));
+        }
+    }
+    warnings
+}
+
+/// What of it is so on any host.
+fn of_configuration(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, relay) in &config.relays {
         if relay.listen.is_none() {
@@ -49,13 +86,8 @@ pub(super) fn of_inputs(config: &Config) -> Vec<String> {
         }
     }
     for (name, replay) in &config.replays {
-        match &replay.file {
-            None => warnings.push(format!("mrt-replay {name} replays nothing until it has `file PATH`")),
-            Some(file) => {
-                if let Err(error) = fs::metadata(file) {
-                    warnings.push(format!("mrt-replay {name} fails: {}: {error}", file.display()));
-                }
-            }
+        if replay.file.is_none() {
+            warnings.push(format!("mrt-replay {name} replays nothing until it has `file PATH`"));
         }
     }
     if let Some(bgp) = &config.bgp {
@@ -81,6 +113,50 @@ pub(super) fn of_inputs(config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Addresses that a commit refuses because of what this host has, and which the words alone do not
+/// give away; a sentence each.
+pub(super) fn unfit(config: &Config, host: &Host) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut broadcast = |what: &str, address: Option<IpAddr>, vrf: Option<&str>| {
+        let Some(address) = address else { return };
+        if let Some((link, prefix)) = host.broadcast_of(address, vrf) {
+            sentences
+                .push(format!("{address} is the broadcast address of {prefix} on {}: it cannot be {what}", link.name));
+        }
+    };
+    for (id, session) in &config.bmp.sessions {
+        let (name, vrf) = (Pinned::Session(id.clone()), id.vpn_instance.as_deref());
+        broadcast(&format!("the station of {name}"), Some(id.station), vrf);
+        let connect = session.connect_interface.as_ref().and_then(ConnectInterface::address);
+        broadcast(&format!("the source of {name}"), connect, vrf);
+        broadcast(&format!("the next hop of {name}"), session.next_hop, vrf);
+    }
+    broadcast("the source of sessions", config.bmp.connect_interface.map(IpAddr::V4), None);
+    for (name, relay) in &config.relays {
+        broadcast(&format!("what bmp-relay {name} listens on"), relay.listen.map(|listen| listen.ip()), None);
+    }
+    for (address, peer) in config.bgp.iter().flat_map(|bgp| &bgp.peers) {
+        broadcast("a BGP peer", Some(*address), None);
+        let connect = peer.connect_interface.as_ref().and_then(ConnectInterface::address);
+        broadcast(&format!("the source towards BGP peer {address}"), connect, None);
+    }
+    sentences.extend(loopback_in_the_bmp_view(config, &|station| host.link_with_address(station).is_some()));
+    sentences
+}
+
+/// A loopback address in the bmp view, for sessions to other hosts. Of the session view the word
+/// itself is refused.
+fn loopback_in_the_bmp_view(config: &Config, is_own: &dyn Fn(IpAddr) -> bool) -> Option<String> {
+    let address = config.bmp.connect_interface.filter(std::net::Ipv4Addr::is_loopback)?;
+    let remote = |id: &&SessionId| id.station.is_ipv4() && !id.station.is_loopback() && !is_own(id.station);
+    let without_own = config.bmp.sessions.iter().filter(|(_, session)| session.connect_interface.is_none());
+    let id = without_own.map(|(id, _)| id).find(remote)?;
+    Some(format!(
+        "connect-interface {address} of the bmp view is a loopback address, which cannot be the source towards {}: that is another host",
+        id.station
+    ))
 }
 
 /// `routed`: it has a next hop.

@@ -90,6 +90,28 @@ impl Host {
         self.links.values().filter(move |link| link.has_address(address))
     }
 
+    /// The interface of a VRF (`None` is the default one) on whose link `ip` is the broadcast
+    /// address, and the prefix there. An address that this host itself has is none. Prefixes of 31
+    /// and 32 bits have none (RFC 3021).
+    pub fn broadcast_of(&self, ip: IpAddr, vrf: Option<&str>) -> Option<(&Link, String)> {
+        let IpAddr::V4(wanted) = ip else { return None };
+        let vrf = match vrf {
+            None => None,
+            Some(name) => Some(self.vrf_named(name)?.index),
+        };
+        if self.link_with_address(ip).is_some() {
+            return None;
+        }
+        let links = self.links.values().filter(|link| !link.loopback && self.vrf_of(link) == vrf);
+        links.flat_map(|link| link.addresses.iter().map(move |address| (link, address))).find_map(|(link, address)| {
+            let (IpAddr::V4(own), None, 1..=30) = (address.ip, address.peer, address.prefix_len) else { return None };
+            let host_bits = u32::MAX >> address.prefix_len;
+            let network = own.to_bits() & !host_bits;
+            let prefix = format!("{}/{}", std::net::Ipv4Addr::from_bits(network), address.prefix_len);
+            (wanted.to_bits() == network | host_bits).then_some((link, prefix))
+        })
+    }
+
     /// The VRF device with this kernel name, or else this kernel alternative name.
     pub fn vrf_named(&self, name: &str) -> Option<&Link> {
         self.link_with_kernel_name(name).filter(|link| link.is_vrf())

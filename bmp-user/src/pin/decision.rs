@@ -84,8 +84,8 @@ pub fn target(id: &Pinned, transport: Option<Transport>, host: &Host) -> Option<
     Some(Target { role, vrf, station: SocketAddr::new(id.far(), port) })
 }
 
-/// For the log: `pinned to up2, from 192.0.2.65 (the configured address)`.
-pub(super) fn in_words(resolved: &Resolved) -> String {
+/// For people: `pinned to up2, from 192.0.2.65 (the configured address)`.
+pub fn in_words(resolved: &Resolved) -> String {
     let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
     let egress =
         if names.is_empty() { "leaves by any interface".to_owned() } else { format!("pinned to {}", names.join(", ")) };

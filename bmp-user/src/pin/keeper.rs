@@ -123,7 +123,21 @@ struct Lingering {
 }
 
 /// Keeps the pins, and the routes of sessions with a next hop, in step with configuration and host until either of them is gone.
-pub async fn run(
+pub fn run(
+    pins: Pins,
+    steers: Steers,
+    chosen: Chosen,
+    foreign: Foreign,
+    config: watch::Receiver<Arc<Config>>,
+    host: watch::Receiver<Arc<Host>>,
+    routes: Routes,
+) -> impl Future<Output = ()> {
+    // Before the first poll: whoever asks from now on waits for the first decisions.
+    pins.tell_decided();
+    keep(pins, steers, chosen, foreign, config, host, routes)
+}
+
+async fn keep(
     pins: Pins,
     steers: Steers,
     chosen: Chosen,
@@ -159,6 +173,7 @@ pub async fn run(
             keeper.retire_inherited(&demands).await;
             keeper.pins.tell_settled();
         }
+        keeper.pins.tell_applied(&wanted);
         guard.update(keeper.pins.datapath(), &found, keeper.passive(&demands));
         let next = keeper.next_deadline().into_iter().chain(keeper.steers.deadline().await).min();
         let again = keeper.pins.datapath().is_tried_again().then(|| Instant::now() + AGAIN);

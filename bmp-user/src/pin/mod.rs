@@ -25,7 +25,7 @@ pub use datapath::{
     Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Loss, Mode, NoGuard, Occurrence, Options,
     Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
 };
-pub use decision::target;
+pub use decision::{in_words, target};
 pub use foreign::Foreign;
 pub(crate) use foreign::{name_of, user_of};
 pub use guard::{GuardReport, GuardedInterface, Listening};

@@ -101,6 +101,16 @@ pub struct Unresolved {
 pub fn resolve(question: &Question<'_>, host: &Host) -> Result<Resolved, Unresolved> {
     let Question { station, .. } = *question;
     let place = Place::find(question, host)?;
+    for (address, what, mend) in
+        [(Some(station), "station", "bmp-session ADDRESS"), (question.next_hop, "next hop", "next-hop ADDRESS")]
+    {
+        if let Some(address) = address
+            && let Some((link, prefix)) = host.broadcast_of(address, question.vpn_instance)
+        {
+            let why = format!("{what} {address} is the broadcast address of {prefix} on {}", link.name);
+            return Err(Unresolved { reason: Reason::NoRoute, why, mend: mend.to_owned() });
+        }
+    }
     let mut resolved = match question.connect {
         Some(wanted) => source(wanted, station, &place, question.keep)?,
         None => {
@@ -189,6 +199,15 @@ fn configured(address: IpAddr, station: IpAddr, link: Option<&Link>, place: &Pla
         return Err(absent(
             format!("source address {address} is not of the family of station {station}"),
             format!("connect-interface {}-SOURCE-ADDRESS", family(station).to_uppercase()),
+        ));
+    }
+    let is_own = || place.host.link_with_address(station).is_some();
+    if address.is_loopback() && !station.is_loopback() && !is_own() {
+        return Err(absent(
+            format!(
+                "source address {address} is a loopback address, with which nothing leaves this host, and station {station} is another host"
+            ),
+            "connect-interface ADDRESS".to_owned(),
         ));
     }
     let mut why_not = None;

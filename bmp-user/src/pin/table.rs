@@ -18,7 +18,7 @@ use super::{
     Connection, Connections, Datapath, Pinned, Resolved, Slot, SocketEvent, Target, Unresolved,
     guard::{GuardReport, Listening, SessionGuard},
 };
-use crate::config::SessionId;
+use crate::config::{Config, SessionId};
 
 /// What a session may use now.
 #[derive(Clone, Debug)]
@@ -105,6 +105,10 @@ pub struct Pins {
     /// Kept alive by the session and by the task that decides about it: both have the same one, however often it is configured.
     sessions: Arc<Mutex<BTreeMap<Pinned, Weak<SessionPin>>>>,
     settled: Arc<watch::Sender<bool>>,
+    /// Whether somebody decides about the pins.
+    decided: Arc<AtomicBool>,
+    /// The configuration that the pins follow from; `None` until they follow from any.
+    applied: Arc<watch::Sender<Option<Arc<Config>>>>,
     late: Arc<watch::Sender<bool>>,
     /// Wakes the task that decides: a session has its listener, or has it no more, or has no connection to hold.
     news: Arc<Notify>,
@@ -114,7 +118,15 @@ impl Pins {
     /// No pins yet; they are written through `datapath`.
     pub fn new(datapath: Datapath) -> Self {
         let no = || Arc::new(watch::Sender::new(false));
-        Self { datapath, sessions: Arc::default(), settled: no(), late: no(), news: Arc::default() }
+        Self {
+            datapath,
+            sessions: Arc::default(),
+            settled: no(),
+            decided: Arc::default(),
+            applied: Arc::default(),
+            late: no(),
+            news: Arc::default(),
+        }
     }
 
     /// The kernel side.
@@ -153,6 +165,26 @@ impl Pins {
     pub async fn settled(&self) {
         // An error means that nobody decides any more, with which it stays as it is.
         let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// Follows which configuration the pins follow from; `None` before the first. Returns nothing
+    /// where nobody decides about them.
+    pub fn applied(&self) -> Option<watch::Receiver<Option<Arc<Config>>>> {
+        self.decided.load(Relaxed).then(|| self.applied.subscribe())
+    }
+
+    /// Somebody decides about the pins from now on.
+    pub(super) fn tell_decided(&self) {
+        self.decided.store(true, Relaxed);
+    }
+
+    /// What is decided follows from this configuration.
+    pub(super) fn tell_applied(&self, config: &Arc<Config>) {
+        self.applied.send_if_modified(|applied| {
+            let same = applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, config));
+            *applied = Some(Arc::clone(config));
+            !same
+        });
     }
 
     pub(super) fn tell_settled(&self) {

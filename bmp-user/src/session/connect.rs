@@ -40,6 +40,12 @@ pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Sessio
             Ok(()) => Ok(stream),
             Err(error) => Err(Refusal { reason: Reason::EgressDenied, why: format!("{error:#}") }),
         },
+        // The source and the station do not go together, as the kernel sees it.
+        Ok(Err(error)) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let source = grant.resolved.source.map_or("the source".to_owned(), |source| source.to_string());
+            let why = format!("the kernel sends nothing from {source} to {station} ({error})");
+            Err(Refusal { reason: Reason::NoRoute, why })
+        }
         Ok(Err(error)) => {
             let reason = reason_of(&error, Reason::ConnectTimeout);
             Err(Refusal { reason, why: format!("connect to {station}: {error}") })

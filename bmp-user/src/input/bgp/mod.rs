@@ -418,6 +418,13 @@ pub fn missing(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Option<&'static st
     plan(bgp, address, peer).err()
 }
 
+/// Whether a peer's session of one configuration is as good for another: where it is not, the peer
+/// is told a Cease and spoken to anew.
+pub fn is_same_session(address: IpAddr, (bgp, peer): (&Bgp, &BgpPeer), (other, other_peer): (&Bgp, &BgpPeer)) -> bool {
+    let plans = plan(bgp, address, peer).ok().zip(plan(other, address, other_peer).ok());
+    plans.is_some_and(|(plan, other)| plan == other)
+}
+
 /// What a peer is to be; an error says what is missing, and how it is given.
 fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<Plan, &'static str> {
     let asn = peer.asn.ok_or("no AS number: give it one with `peer ADDRESS as-number NUMBER`")?;

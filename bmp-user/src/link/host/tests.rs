@@ -116,3 +116,42 @@ fn a_prefix_holds_its_own_addresses_and_that_of_a_far_end_where_there_is_one() {
     let far = Address { peer: Some([198, 51, 100, 9].into()), ..address("192.0.2.1/32") };
     assert!(far.prefix_holds([198, 51, 100, 9].into()) && !far.prefix_holds([192, 0, 2, 1].into()));
 }
+
+#[test]
+fn the_broadcast_address_of_a_subnet_is_known_in_its_vrf_alone() {
+    let with = |index, name: &str, addresses: &[&str], controller| Link {
+        addresses: addresses.iter().map(|text| address(text)).collect(),
+        controller,
+        ..link(index, name)
+    };
+    let vrf = Link { kind: Some("vrf".into()), ..link(9, "mgmt") };
+    let own = with(4, "eth2", &["10.1.1.255/32"], None);
+    let links = [
+        loopback(),
+        with(2, "eth0", &["192.0.2.1/26", "198.51.100.0/31", "2001:db8::1/64"], None),
+        with(3, "eth1", &["203.0.113.1/24"], Some(9)),
+        with(5, "eth3", &["10.1.1.1/24"], None),
+        own,
+        vrf,
+    ];
+    let all = host(links);
+    let of = |ip: &str, vrf: Option<&str>| {
+        let found = all.broadcast_of(ip.parse().unwrap(), vrf);
+        found.map(|(link, prefix)| format!("{prefix} on {}", link.name))
+    };
+    assert_eq!(of("192.0.2.63", None).as_deref(), Some("192.0.2.0/26 on eth0"));
+    assert_eq!(of("203.0.113.255", Some("mgmt")).as_deref(), Some("203.0.113.0/24 on eth1"));
+    for (ip, vrf) in [
+        ("192.0.2.63", Some("mgmt")),
+        ("203.0.113.255", None),
+        ("203.0.113.255", Some("nowhere")),
+        ("192.0.2.0", None),
+        ("192.0.2.62", None),
+        ("198.51.100.1", None),
+        ("127.255.255.255", None),
+        ("10.1.1.255", None),
+        ("2001:db8::ffff", None),
+    ] {
+        assert_eq!(of(ip, vrf), None, "{ip}");
+    }
+}

@@ -1,0 +1,183 @@
+//! What a changed configuration does to what runs: which sessions, BGP peers, relays and replays it
+//! leaves down, begins anew or closes, why, and what mends it. A commit says so before it returns;
+//! where a file brings the change, the log does.
+//!
+//! What runs is noted before the change. Afterwards the pins are compared with that, once they
+//! follow from the new configuration.
+
+mod inputs;
+mod peers;
+mod sessions;
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{Context, warnings};
+use crate::{
+    config::{CommitError, Config},
+    input::{bgp::PeerStatus, relay::RelayStatus},
+    pin::{Pinned, Reason, Role, State},
+};
+use sessions::SessionBefore;
+
+/// How long a commit waits for the pins. They take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether a listener has opened its port, and for how long.
+const LOOKS: (u32, Duration) = (50, Duration::from_millis(10));
+
+/// One sentence about a change, without its full stop. Field names are those of the JSON and are
+/// stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Said {
+    /// Whether something does not work.
+    pub severity: Severity,
+    /// The sentence.
+    pub text: String,
+}
+
+/// How much an operator should care; in JSON the name in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something does not work.
+    Warning,
+    /// Something is interrupted or ends, as it was told to.
+    Info,
+}
+
+impl Said {
+    pub(super) fn warning(text: String) -> Self {
+        Self { severity: Severity::Warning, text }
+    }
+
+    pub(super) fn info(text: String) -> Self {
+        Self { severity: Severity::Info, text }
+    }
+}
+
+/// `Warning: session 198.51.100.7 goes down: ....`
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Warning => "Warning",
+            Severity::Info => "Info",
+        };
+        write!(f, "{severity}: {}.", self.text)
+    }
+}
+
+/// What ran before a change.
+#[derive(Debug)]
+pub struct Before {
+    config: Arc<Config>,
+    sessions: Vec<SessionBefore>,
+    peers: Vec<PeerBefore>,
+    relays: Vec<RelayStatus>,
+}
+
+#[derive(Debug)]
+struct PeerBefore {
+    status: PeerStatus,
+    connect: Standing,
+    listen: Standing,
+}
+
+/// What a pin said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    Pending,
+    /// With the number of its line: under another one, the connection is another.
+    Ready(u64),
+    Down(Reason, String),
+}
+
+impl From<&State> for Standing {
+    fn from(state: &State) -> Self {
+        match state {
+            State::Pending => Self::Pending,
+            State::Ready(grant) => Self::Ready(grant.line),
+            State::Down(unresolved) => Self::Down(unresolved.reason, unresolved.why.clone()),
+        }
+    }
+}
+
+impl Context {
+    /// Notes what runs, for [`Self::consequences`] of a change that is about to come.
+    pub fn before(&self) -> Before {
+        let config = self.store.running();
+        let peers = self.bgp_peers.snapshot(&self.feed).into_iter().map(|status| PeerBefore {
+            connect: self.standing_of_peer(status.address, Role::Connect),
+            listen: self.standing_of_peer(status.address, Role::Listen),
+            status,
+        });
+        Before {
+            sessions: sessions::before(self, &config),
+            peers: peers.collect(),
+            relays: self.relays.snapshot(),
+            config,
+        }
+    }
+
+    /// Refuses a candidate with addresses that cannot be used on this host, unless they are in
+    /// force already.
+    ///
+    /// # Errors
+    ///
+    /// The first such address, in a sentence.
+    pub(super) fn refuse_unfit(&self, candidate: &Config) -> Result<(), CommitError> {
+        let host = self.host.borrow().clone();
+        let known = warnings::unfit(&self.store.running(), &host);
+        match warnings::unfit(candidate, &host).into_iter().find(|sentence| !known.contains(sentence)) {
+            Some(sentence) => Err(CommitError::Unfit(sentence)),
+            None => Ok(()),
+        }
+    }
+
+    /// Says what the change from `before` to the configuration in force does to what runs. Waits
+    /// until the pins follow from that configuration, for at most two seconds.
+    pub async fn consequences(&self, before: &Before) -> Vec<Said> {
+        let now = self.store.running();
+        if Arc::ptr_eq(&before.config, &now) {
+            return Vec::new();
+        }
+        self.pins_follow(&now).await;
+        let mut said: Vec<_> = self.warnings(&before.config, &now).await.into_iter().map(Said::warning).collect();
+        sessions::consequences(self, before, &now, &mut said).await;
+        peers::consequences(self, before, &now, &mut said).await;
+        inputs::consequences(self, before, &now, &mut said).await;
+        said
+    }
+
+    /// Waits until what is decided about the pins follows from `config`, or from one that is in
+    /// force after it.
+    async fn pins_follow(&self, config: &Arc<Config>) {
+        let Some(mut applied) = self.pins.applied() else { return };
+        let follows = |applied: &Option<Arc<Config>>| {
+            let now = self.store.running();
+            applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, config) || Arc::ptr_eq(applied, &now))
+        };
+        // What is not decided by then is not said.
+        let _ = timeout(PATIENCE, applied.wait_for(follows)).await;
+    }
+
+    fn standing_of_peer(&self, address: IpAddr, role: Role) -> Standing {
+        Standing::from(&*self.pins.of(&Pinned::BgpPeer(address, role)).subscribe().borrow())
+    }
+}
+
+/// A reason with what mends it, in one sentence.
+fn in_words(reason: Reason, why: &str, mend: &str) -> String {
+    let mend = if mend.is_empty() { String::new() } else { format!(" (what mends it: `{mend}`)") };
+    format!("{reason}: {why}{mend}")
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
