@@ -28,10 +28,10 @@ fn the_json_has_exactly_the_names_that_are_documented() {
     let trial = Plan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
-                    established_count retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard";
+                    established_count retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard held";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
-    assert_eq!(keys(&session["egress"]), words("interfaces enforcement why"));
+    assert_eq!(keys(&session["egress"]), words("any interfaces enforcement why"));
     let kernel = "tx_bytes tx_packets tx_payload_bytes rx_bytes rx_packets retransmits denied foreign";
     assert_eq!(keys(&session["kernel"]), words(kernel));
     assert_eq!(keys(&session["kernel"]["denied"]), words("interface source no_pin"));
@@ -58,7 +58,7 @@ fn a_session_that_is_up_says_what_it_is() {
     assert_eq!(session["local_address"], connection.peer.ip().to_string());
     assert_eq!(session["local_port"], connection.peer.port());
     assert_eq!(session["connect_interface"], json!({ "interface": "up2", "address": null, "from": "session" }));
-    assert_eq!(session["egress"], json!({ "interfaces": ["up2"], "enforcement": "kernel", "why": null }));
+    assert_eq!(session["egress"], json!({ "any": false, "interfaces": ["up2"], "enforcement": "kernel", "why": null }));
     let messages = &session["messages"];
     assert_eq!((number(&messages["route_monitoring"]), number(&messages["peer_up"])), (30, 1));
     assert_eq!((number(&messages["initiation"]), number(&messages["termination"])), (1, 0));
@@ -214,4 +214,113 @@ fn the_current_configuration_is_a_configuration_that_prints_itself() {
     first.terminate();
     let second = Bmpd::start_in(Setup::new(&netns, &printed), &Options::default());
     assert_eq!(second.display("display current-configuration"), printed);
+}
+
+/// The row of this name in a verbose display.
+fn row(text: &str, name: &str) -> String {
+    let rows = text.lines().filter_map(|line| line.trim().split_once(':'));
+    let row = rows.into_iter().find(|(known, _)| known.trim_end() == name);
+    row.unwrap_or_else(|| panic!("no row {name} in\n{text}")).1.trim().to_owned()
+}
+
+#[test]
+fn a_session_that_is_denied_may_leave_by_none_and_one_without_a_pin_by_any() {
+    let trial = Plan::default().start_up();
+    assert_eq!(
+        (
+            &trial.bmpd.session(STATION)["egress"]["any"],
+            row(&trial.bmpd.display("display bmp session verbose"), "May leave by").as_str()
+        ),
+        (&json!(true), "any interface")
+    );
+    trial.bmpd.commit(STATION, "connect-interface nowhere0");
+    let session = trial.bmpd.wait_down(STATION, "interface-absent");
+    assert_eq!((&session["egress"]["any"], &session["egress"]["interfaces"]), (&json!(false), &json!([])));
+    for display in ["display bmp session verbose", "display interface-binding"] {
+        assert_eq!(row(&trial.bmpd.display(display), "May leave by"), "none", "{display}");
+    }
+    let binding: Value =
+        serde_json::from_str(&trial.bmpd.display("display interface-binding --json")).expect("it is JSON");
+    assert_eq!((&binding[0]["any"], &binding[0]["egress"]), (&json!(false), &json!([])));
+    trial.bmpd.commit(STATION, "connect-interface lo\nshutdown");
+    trial.bmpd.wait_down(STATION, "shutdown");
+    assert_eq!(row(&trial.bmpd.display("display bmp session verbose"), "May leave by"), "none");
+}
+
+#[test]
+fn a_session_that_is_shut_down_or_adopted_is_told_nothing_and_one_that_is_down_is_marked() {
+    let trial = Plan::default().start_up();
+    let _feeder = trial.feeder();
+    trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
+    let stations = || {
+        let text = trial.bmpd.display("display bgp bmp-monitor all");
+        text.lines().last().unwrap_or_default().split_whitespace().skip(6).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(stations(), "198.51.100.7");
+    trial.bmpd.commit(STATION, "connect-interface nowhere0");
+    trial.bmpd.wait_down(STATION, "interface-absent");
+    assert_eq!(stations(), "198.51.100.7 down");
+    trial.bmpd.commit(STATION, "shutdown");
+    assert_eq!(stations(), "-");
+    let shown: Value =
+        serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON");
+    assert_eq!(shown[0]["sessions"], json!([]));
+    assert_eq!(row(&trial.bmpd.display("display bmp session verbose"), "Monitored peers"), "none");
+    trial.bmpd.commit(STATION, "undo shutdown\nundo connect-interface\nadopt");
+    assert_eq!(stations(), "-");
+}
+
+#[test]
+fn a_session_that_waits_for_the_other_end_says_so() {
+    let trial = Plan::session("tcp listen port 11019\nconnect-interface up2").start();
+    let session = trial.bmpd.wait_session(STATION, "listening", |session| session["phase"] == "listening");
+    assert_eq!(session["reason"], "waiting-for-station");
+    assert_eq!(session["detail"], "198.51.100.7 has not connected to 192.0.2.65 port 11019");
+    assert!(trial.bmpd.display("display bmp session").contains("waiting-for-station"));
+    trial.bmpd.commit(STATION, "tcp connect port 11019\nadopt");
+    let waits = |session: &Value| session["reason"] == "waiting-for-daemon";
+    let session = trial.bmpd.wait_session(STATION, "waiting for its daemon", waits);
+    assert_eq!(session["detail"], "no process of this host has connected to 198.51.100.7 port 11019");
+}
+
+#[test]
+fn a_session_that_is_held_is_up_and_held() {
+    let trial = Plan::session("connect-interface up2\nhold-down 600000").start_up();
+    trial.topology.carrier_down("up2");
+    let session = trial.bmpd.wait_session(STATION, "held", |session| !session["held"].is_null());
+    assert_eq!((&session["state"], &session["held"]["reason"]), (&json!("up"), &json!("interface-down")));
+    let text = trial.bmpd.display("display bmp session");
+    assert!(text.contains("Up (held)") && text.contains("interface-down"), "{text}");
+    let verbose = trial.bmpd.display("display bmp session verbose");
+    assert!(row(&verbose, "State").contains("following, held"), "{verbose}");
+    assert!(row(&verbose, "Held").contains("unless that is mended (hold-down)"), "{verbose}");
+}
+
+#[test]
+fn an_address_of_another_interface_would_be_taken_from_that_one() {
+    let trial = Plan::session("connect-interface up2 203.0.113.1").start();
+    let changes = || {
+        let shown: Value =
+            serde_json::from_str(&trial.bmpd.display("display interface-binding --json")).expect("it is JSON");
+        shown[0]["would_change"].to_string()
+    };
+    trial.bmpd.wait_session(STATION, "decided about", |session| session["egress"]["enforcement"] == "kernel");
+    assert!(changes().contains("203.0.113.1 taken from lo\""), "{}", changes());
+    trial.bmpd.commit(STATION, "connect-interface lo 192.0.2.65");
+    assert!(changes().contains("192.0.2.65 taken from up2, or lo down or gone"), "{}", changes());
+}
+
+#[test]
+fn a_relay_whose_peer_is_up_without_a_route_says_what_frr_may_lack() {
+    let trial = Plan { system: "bmp-relay idle\nquit\nmrt-replay idle-too\nquit", ..Plan::default() }.start_up();
+    let mut feeder = trial.feeder();
+    trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(text.contains("up, no route has come: does FRR have `bmp monitor"), "{text}");
+    assert!(text.contains("Relay idle, not-configured"), "{text}");
+    assert!(trial.bmpd.display("display mrt-replay").contains("Replay idle-too, not-configured"));
+    feeder.announce(&Peer::default(), &prefixes(1), 1);
+    trial.station.wait_connection(0, "a route", |c| c.announced() == 1);
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(!text.contains("no route"), "{text}");
 }

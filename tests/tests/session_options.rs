@@ -256,7 +256,8 @@ fn what_keeps_a_session_down_is_shown_during_its_initial_delay_too() {
     bmpd.commit(STATION, "shutdown");
     assert_eq!(bmpd.wait_down(STATION, "shutdown")["retry_in_seconds"], Value::Null);
     bmpd.commit(STATION, "undo shutdown");
-    let waits = |session: &Value| session["reason"].is_null() && session["retry_in_seconds"].as_f64().is_some();
+    let waits =
+        |session: &Value| session["reason"] == "initial-delay" && session["retry_in_seconds"].as_f64().is_some();
     until("it waits again", PATIENCE, || Some(bmpd.session(STATION)).filter(waits));
 }
 

@@ -217,12 +217,14 @@ fn enforced(context: &Context, address: IpAddr) -> (Egress, Kernel) {
     });
     let pinned = pins.iter().any(|pin| !matches!(state(pin), PinState::Pending));
     let Enforcing { word: enforcement, why, lost, losses } = Enforcing::of(context, pinned);
+    let any = grant.as_ref().is_some_and(|grant| grant.resolved.egress.is_empty());
     let interfaces = grant.map(|grant| egress_names(&grant.resolved, &context.host.borrow())).unwrap_or_default();
     let mut counters = Counters::default();
     for pin in &pins {
         crate::pin::add(&mut counters, &context.pins.counters(pin));
     }
-    (Egress { interfaces, enforcement, why, lost, losses }, kernel(&counters, counters.retransmits))
+    let egress = Egress { any, interfaces, enforcement, why, lost, losses, vrf: None };
+    (egress, kernel(&counters, counters.retransmits))
 }
 
 fn messages(counts: &MessageCounts) -> Messages {

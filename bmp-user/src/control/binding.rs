@@ -5,11 +5,11 @@ use std::{fmt::Write as _, net::IpAddr, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Context, warnings};
+use super::{Context, text::may_leave_by, warnings};
 use crate::{
     config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
     link::Host,
-    pin::{Resolved, State, Unresolved},
+    pin::{Resolved, SessionPin, State, Unresolved},
 };
 
 /// One session's binding. Field names are those of the JSON and are stable.
@@ -23,7 +23,10 @@ pub(super) struct Binding {
     /// The view that it is configured in: `session`, `bmp` or `default`.
     pub(super) from: &'static str,
     pub(super) source: Option<IpAddr>,
-    /// Kernel names; empty is any interface.
+    /// Whether the session may leave by any interface (of its VRF).
+    pub(super) any: bool,
+    /// Kernel names of those that it may leave by; none where `any` is true, and none where it is
+    /// denied.
     pub(super) egress: Vec<String>,
     /// The router that its packets are sent to, and the interface that this one is on.
     pub(super) next_hop: Option<NextHop>,
@@ -57,6 +60,23 @@ pub(super) struct Held {
     pub(super) for_seconds: f64,
 }
 
+impl Held {
+    /// `None` where the session is not held.
+    pub(super) fn of(pin: &SessionPin, state: &State) -> Option<Self> {
+        let held = pin.held().borrow().clone().filter(|_| matches!(state, State::Ready(_)))?;
+        Some(Self {
+            reason: held.unresolved.reason.as_str(),
+            detail: held.unresolved.why.clone(),
+            for_seconds: tenths(held.until.saturating_duration_since(Instant::now())),
+        })
+    }
+
+    pub(super) fn in_words(&self) -> String {
+        let Self { reason, detail, for_seconds } = self;
+        format!("{reason}: {detail}; down in {for_seconds:.1} s unless that is mended (hold-down)")
+    }
+}
+
 /// Every session, in the order of the configuration.
 pub(super) async fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
     let host = context.host.borrow().clone();
@@ -78,7 +98,7 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
         State::Pending => (None, Vec::new(), "not decided yet".to_owned(), "pending", Vec::new()),
         State::Ready(grant) => {
             let resolved = &grant.resolved;
-            let events = host_events(resolved, &effective.connect, host);
+            let events = host_events(resolved, &effective.connect, id, host);
             (resolved.source, egress_names(resolved, host), resolved.rule.to_string(), "ready", events)
         }
         State::Down(unresolved) => {
@@ -104,15 +124,12 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
         asked: effective.connect.as_ref().map(asked),
         from: effective.from.as_str(),
         source,
+        any: matches!(&state_of, State::Ready(grant) if grant.resolved.egress.is_empty()),
         egress,
         next_hop: session.next_hop.map(|address| NextHop { address, interface: interface_of_next_hop(&state_of) }),
         rule,
         state,
-        held: held.map(|held| Held {
-            reason: held.unresolved.reason.as_str(),
-            detail: held.unresolved.why.clone(),
-            for_seconds: tenths(held.until.saturating_duration_since(Instant::now())),
-        }),
+        held: Held::of(&pin, &state_of),
         warnings: Vec::new(),
         would_change,
     }
@@ -151,36 +168,42 @@ fn asked(connect: &ConnectInterface) -> String {
 }
 
 /// What of this host would change it.
-fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, host: &Host) -> Vec<String> {
-    let mut events = Vec::new();
+fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, id: &SessionId, host: &Host) -> Vec<String> {
     let Some(source) = resolved.source else {
         return vec!["a change of the route to the station".to_owned()];
     };
+    let mut events = Vec::new();
+    let taken = format!("{source} taken from {}", owners(source, id, host));
     // Without an interface of its own a session in a VRF is bound to the VRF's device.
-    match resolved.device.as_ref().filter(|device| resolved.egress.contains(device)) {
-        Some(interface) => {
-            let name = name_now(interface, host);
-            events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
-            events.push(format!("{source} taken from {name}"));
-            events.push(format!("the last route to the station by {name} gone"));
-        }
-        None if !resolved.egress.is_empty() => {
-            let names = egress_names(resolved, host).join(" or ");
-            events.push(match asked.as_ref().and_then(|connect| connect.interface()) {
-                Some(name) => format!("{source} taken from {name}, or {name} down or gone"),
-                None => format!("{source} taken from this host"),
-            });
-            if resolved.way.is_none() {
-                events.push(format!("the last route to the station by {names} gone"));
-                events.push(format!("the best route to the station, where it is not by {names}: nothing leaves then"));
-            }
-        }
-        None => match asked.as_ref().and_then(|connect| connect.interface()) {
-            Some(name) => events.push(format!("{source} taken from {name}, or {name} down or gone")),
-            None => events.push(format!("{source} taken from this host")),
-        },
+    if let Some(interface) = resolved.device.as_ref().filter(|device| resolved.egress.contains(device)) {
+        let name = name_now(interface, host);
+        events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
+        events.push(taken);
+        events.push(format!("the last route to the station by {name} gone"));
+        return events;
+    }
+    events.push(match asked.as_ref().and_then(ConnectInterface::interface) {
+        Some(name) => format!("{taken}, or {name} down or gone"),
+        None => taken,
+    });
+    if let Some(way) = &resolved.way {
+        let name = name_now(&way.interface, host);
+        events.push(format!("{name}, which leads to the next hop, down, without a carrier or gone"));
+    } else if !resolved.egress.is_empty() {
+        let names = egress_names(resolved, host).join(" or ");
+        events.push(format!("the last route to the station by {names} gone"));
+        events.push(format!("the best route to the station, where it is not by {names}: nothing leaves then"));
     }
     events
+}
+
+/// The interfaces of the session's VRF that have the address: it need not be on the one that
+/// connect-interface names.
+fn owners(source: IpAddr, id: &SessionId, host: &Host) -> String {
+    let vrf = id.vpn_instance.as_deref().and_then(|name| host.vrf_named(name)).map(|vrf| vrf.index);
+    let links = host.links_with_address(source).filter(|link| host.vrf_of(link) == vrf);
+    let names: Vec<_> = links.map(|link| link.name.as_str()).collect();
+    if names.is_empty() { "this host".to_owned() } else { names.join(" and ") }
 }
 
 /// What of the configuration would change it.
@@ -214,12 +237,12 @@ fn write(text: &mut String, bindings: &[Binding]) -> std::fmt::Result {
         };
         line("Asked", &asked)?;
         line("State", binding.state)?;
-        if let Some(Held { reason, detail, for_seconds }) = &binding.held {
-            line("Held", &format!("{reason}: {detail}; down in {for_seconds:.1} s unless that is mended (hold-down)"))?;
+        if let Some(held) = &binding.held {
+            line("Held", &held.in_words())?;
         }
         line("Source", &binding.source.map_or("-".to_owned(), |source| source.to_string()))?;
-        let egress = if binding.egress.is_empty() { "any interface".to_owned() } else { binding.egress.join(", ") };
-        line("May leave by", if matches!(binding.state, "ready" | "held") { &egress } else { "-" })?;
+        let vrf = Some(binding.vpn_instance.as_str()).filter(|name| *name != PUBLIC);
+        line("May leave by", &may_leave_by(binding.any, vrf, &binding.egress))?;
         if let Some(NextHop { address, interface }) = &binding.next_hop {
             let by = interface.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
             line("Next hop", &format!("{address}{by}"))?;

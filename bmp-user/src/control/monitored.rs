@@ -64,6 +64,8 @@ struct Session {
     alias: Option<String>,
     /// The RIBs that it is told of; `route-mode` may leave some out.
     ribs: Vec<RibName>,
+    /// Whether the session is up: its station is told only then.
+    up: bool,
     /// Whether its station is not told all the same, because it could not tell the peer from that of another input.
     refused: bool,
 }
@@ -78,6 +80,8 @@ struct RibName {
 struct Listener {
     id: SessionId,
     selection: Selection,
+    /// See [`Session::up`].
+    up: bool,
     /// Peers that its station is not told of all the same, with their inputs.
     refused: HashMap<PeerKey, HashSet<Arc<str>>>,
 }
@@ -86,13 +90,16 @@ struct Listener {
 pub(super) fn write(context: &Context, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
     let peers = context.feed.peers();
     let listener = |(id, session): (&SessionId, &Configured)| {
+        let status = context.sessions.get(id).map(|session| Arc::clone(&session.status));
         let mut refused = HashMap::<_, HashSet<_>>::new();
-        for (input, key) in context.sessions.get(id).map(|session| session.status.refused()).unwrap_or_default() {
+        for (input, key) in status.as_ref().map(|status| status.refused()).unwrap_or_default() {
             refused.entry(key).or_default().insert(input);
         }
-        Listener { id: id.clone(), selection: selection_of(session), refused }
+        let up = status.is_some_and(|status| status.snapshot().phase.is_up());
+        Listener { id: id.clone(), selection: selection_of(session), up, refused }
     };
-    let listeners: Vec<_> = config.bmp.sessions.iter().map(listener).collect();
+    let told = config.bmp.sessions.iter().filter(|(_, session)| is_told(session));
+    let listeners: Vec<_> = told.map(listener).collect();
     let monitored = || peers.iter().map(|peer| monitored(peer, &listeners));
     if json { write_json(out, monitored()) } else { write_text(out, peers.iter().map(described), monitored()) }
 }
@@ -100,7 +107,7 @@ pub(super) fn write(context: &Context, config: &Config, json: bool, out: &mut dy
 /// A peer, and the sessions that are told of it.
 fn monitored(peer: &PeerRibs, listeners: &[Listener]) -> Monitored {
     let mut shown = described(peer);
-    for Listener { id, selection, refused } in listeners {
+    for Listener { id, selection, up, refused } in listeners {
         if !peer.is_selected_by(selection) {
             continue;
         }
@@ -114,9 +121,15 @@ fn monitored(peer: &PeerRibs, listeners: &[Listener]) -> Monitored {
                 ribs.push(RibName { family: rib.family.clone(), view: rib.view });
             }
         }
-        shown.sessions.push(Session { station, vpn_instance, alias, ribs, refused });
+        shown.sessions.push(Session { station, vpn_instance, alias, ribs, up: *up, refused });
     }
     shown
+}
+
+/// Whether the session tells its station anything when it is up. What an adopted one tells comes
+/// from its daemon.
+fn is_told(session: &Configured) -> bool {
+    !session.shutdown && !session.adopt
 }
 
 /// For each session, by station, VPN instance and alias: how many peers it is told routes of in each family.
@@ -136,7 +149,7 @@ pub(super) fn by_family(feed: &Feed, config: &Config) -> ByFamily {
         let vpn_instance = id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned());
         ((id.station, vpn_instance, id.alias.clone()), families)
     };
-    config.bmp.sessions.iter().map(of).collect()
+    config.bmp.sessions.iter().filter(|(_, session)| is_told(session)).map(of).collect()
 }
 
 fn described(peer: &PeerRibs) -> Monitored {
@@ -244,7 +257,11 @@ impl Monitored {
 impl Session {
     fn in_words(&self) -> String {
         let alias = self.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();
-        let refused = if self.refused { " refused" } else { "" };
-        format!("{}{alias}{refused}", self.station)
+        let state = match (self.up, self.refused) {
+            (false, _) => " down",
+            (true, true) => " refused",
+            (true, false) => "",
+        };
+        format!("{}{alias}{state}", self.station)
     }
 }

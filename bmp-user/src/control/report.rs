@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     Context,
-    binding::egress_names,
+    binding::{Held, egress_names},
     enforcement::{Enforcing, Lost},
     guard::{self, Guard},
 };
@@ -20,7 +20,7 @@ use crate::{
     escape::Untrusted,
     feed::Counts,
     pin::{Enforcement, State},
-    session::{Phase, Session, defaults},
+    session::{Phase, Session, Snapshot, defaults},
     wire::bmp::MessageType,
 };
 
@@ -44,6 +44,8 @@ pub(super) struct SessionReport {
     pub(super) detail: Option<String>,
     /// The command that would mend it.
     pub(super) mend: Option<String>,
+    /// Why a session that is up will be down soon: `hold-down`.
+    pub(super) held: Option<Held>,
     pub(super) age_seconds: u64,
     pub(super) local_address: Option<IpAddr>,
     pub(super) local_port: Option<u16>,
@@ -82,7 +84,10 @@ pub(super) struct ConnectInterface {
 /// What it came to.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Egress {
-    /// Kernel names; empty is any interface.
+    /// Whether the session may leave by any interface (of its VRF).
+    pub(super) any: bool,
+    /// Kernel names of those that it may leave by; none where `any` is true, and none where it is
+    /// denied.
     pub(super) interfaces: Vec<String>,
     /// `kernel`, `socket` or `none`.
     pub(super) enforcement: &'static str,
@@ -92,6 +97,9 @@ pub(super) struct Egress {
     pub(super) lost: Option<Lost>,
     /// How often something was, since bmpd began.
     pub(super) losses: u64,
+    /// For the text alone: the VRF that `any` is limited to.
+    #[serde(skip)]
+    pub(super) vrf: Option<String>,
 }
 
 /// What the kernel counted.
@@ -189,11 +197,16 @@ fn report(
     let effective = effective(&config.bmp, id, configured);
     let state = session.pin.subscribe().borrow().clone();
     let counters = context.pins.counters(&session.pin);
-    let (interfaces, pinned) = match &state {
-        State::Ready(grant) => (egress_names(&grant.resolved, &context.host.borrow()), true),
-        State::Down(_) => (Vec::new(), configured.port().is_some()),
-        State::Pending => (Vec::new(), false),
+    let (interfaces, any, pinned) = match &state {
+        State::Ready(grant) => {
+            let names = egress_names(&grant.resolved, &context.host.borrow());
+            (names, grant.resolved.egress.is_empty(), true)
+        }
+        State::Down(_) => (Vec::new(), false, configured.port().is_some()),
+        State::Pending => (Vec::new(), false, false),
     };
+    let held = Held::of(&session.pin, &state);
+    let waiting = if shown.reason.is_none() { waiting(id, configured, &shown, &state) } else { None };
     let Enforcing { word: enforcement, why, lost, losses } = Enforcing::of(context, pinned);
     let (cursor, position) = session.status.cursor();
     // Without a connection there is nothing to be behind with.
@@ -212,9 +225,10 @@ fn report(
         process: shown.process.map(|process| Process { pid: process.id, name: process.name }),
         state: if shown.phase.is_up() { "up" } else { "down" },
         phase: shown.phase.as_str(),
-        reason: shown.reason.map(|reason| reason.as_str()),
-        detail: shown.why,
+        reason: shown.reason.map(|reason| reason.as_str()).or(waiting.as_ref().map(|(reason, _)| *reason)),
+        detail: shown.why.or(waiting.map(|(_, detail)| detail)),
         mend: shown.mend,
+        held,
         age_seconds: now.duration_since(shown.since).as_secs(),
         local_address: shown.local.map(|local| local.ip()),
         local_port: shown.local.as_ref().map(SocketAddr::port),
@@ -228,7 +242,7 @@ fn report(
             address: effective.connect.as_ref().and_then(|connect| connect.address()),
             from: effective.from.as_str(),
         },
-        egress: Egress { interfaces, enforcement, why, lost, losses },
+        egress: Egress { any, interfaces, enforcement, why, lost, losses, vrf: id.vpn_instance.clone() },
         // Where no program counts them, the connections' own `TCP_INFO` does.
         kernel: match context.pins.datapath().enforcement() {
             Enforcement::Kernel if configured.adopt => kernel(&adopted(&counters), counters.retransmits),
@@ -249,6 +263,29 @@ fn report(
         messages: messages(session.status.messages()),
         timers: timers(configured),
         feed: Feed { cursor, head, lag_bytes, dumps: shown.dumps, refused_peers: session.status.refused().len() },
+    }
+}
+
+/// What a session waits for that nothing is the matter with, and that in a sentence.
+fn waiting(id: &SessionId, configured: &Configured, shown: &Snapshot, state: &State) -> Option<(&'static str, String)> {
+    let port = configured.port()?;
+    let SessionId { station, .. } = id;
+    match shown.phase {
+        Phase::Listening => {
+            let source = match state {
+                State::Ready(grant) => grant.resolved.source,
+                State::Pending | State::Down(_) => None,
+            };
+            let own = source.map_or("this host".to_owned(), |source| source.to_string());
+            Some(("waiting-for-station", format!("{station} has not connected to {own} port {port}")))
+        }
+        Phase::Connecting if configured.adopt => {
+            Some(("waiting-for-daemon", format!("no process of this host has connected to {station} port {port}")))
+        }
+        Phase::Down if shown.retry_at.is_some() => {
+            Some(("initial-delay", "the first attempt to connect is not due yet (initial-delay)".to_owned()))
+        }
+        _ => None,
     }
 }
 

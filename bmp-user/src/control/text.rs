@@ -29,13 +29,17 @@ fn write_table(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result
     text.push('\n');
     let heading = ["Session", "Alias", "State", "Age", "VPN", "Reason"].map(str::to_owned);
     let rows = reports.iter().map(|report| {
+        let held = report.held.as_ref();
+        // A session that is on its way to being up has no reason; how far it is says more than
+        // nothing.
+        let on_its_way = if report.state == "up" { "-" } else { report.phase };
         [
             report.station.to_string(),
             report.alias.clone().unwrap_or_else(|| "-".to_owned()),
-            capitalised(report.state),
+            format!("{}{}", capitalised(report.state), if held.is_some() { " (held)" } else { "" }),
             age(report.age_seconds),
             report.vpn_instance.clone(),
-            report.reason.unwrap_or("-").to_owned(),
+            held.map(|held| held.reason).or(report.reason).unwrap_or(on_its_way).to_owned(),
         ]
     });
     table(text, std::iter::once(heading).chain(rows))
@@ -70,8 +74,12 @@ fn write_verbose(text: &mut String, reports: &[SessionReport], monitored: &ByFam
         line("VPN instance", report.vpn_instance.clone())?;
         let name = if report.role == Some("listen") { "Listening port" } else { "Station port" };
         line(name, report.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
-        let phase = if report.phase == report.state { String::new() } else { format!(" ({})", report.phase) };
+        let held = if report.held.is_some() { ", held" } else { "" };
+        let phase = if report.phase == report.state { String::new() } else { format!(" ({}{held})", report.phase) };
         line("State", format!("{}{phase}, for {}", capitalised(report.state), age(report.age_seconds)))?;
+        if let Some(held) = &report.held {
+            line("Held", held.in_words())?;
+        }
         if let Some(reason) = report.reason {
             let detail = report.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
             line("Reason", format!("{reason}{detail}"))?;
@@ -127,7 +135,9 @@ fn write_verbose(text: &mut String, reports: &[SessionReport], monitored: &ByFam
         let families = monitored.get(&(report.station, report.vpn_instance.clone(), report.alias.clone()));
         let families: Vec<_> =
             families.into_iter().flatten().map(|(family, peers)| format!("{family} {peers}")).collect();
-        line("Monitored peers", if families.is_empty() { "none".to_owned() } else { families.join(", ") })?;
+        let then = if report.state == "up" { "" } else { " (once it is up)" };
+        let families = if families.is_empty() { "none".to_owned() } else { format!("{}{then}", families.join(", ")) };
+        line("Monitored peers", families)?;
         let messages = &report.messages;
         line(
             "Messages",
@@ -152,13 +162,22 @@ fn write_verbose(text: &mut String, reports: &[SessionReport], monitored: &ByFam
     Ok(())
 }
 
+/// `any interface`, `any interface of VRF mgmt`, `up1, up2`, or `none`.
+pub(super) fn may_leave_by(any: bool, vrf: Option<&str>, interfaces: &[String]) -> String {
+    match (any, vrf) {
+        (true, None) => "any interface".to_owned(),
+        (true, Some(vrf)) => format!("any interface of VRF {vrf}"),
+        (false, _) if interfaces.is_empty() => "none".to_owned(),
+        (false, _) => interfaces.join(", "),
+    }
+}
+
 /// Writes one line of a report, with its name.
 type Line<'a> = dyn FnMut(&str, String) -> std::fmt::Result + 'a;
 
 impl Egress {
     pub(super) fn write(&self, line: &mut Line<'_>) -> std::fmt::Result {
-        let interfaces =
-            if self.interfaces.is_empty() { "any interface".to_owned() } else { self.interfaces.join(", ") };
+        let interfaces = may_leave_by(self.any, self.vrf.as_deref(), &self.interfaces);
         let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         line("May leave by", interfaces)?;
         line("Enforcement", format!("{}{why}", self.enforcement))?;
