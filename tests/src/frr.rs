@@ -71,6 +71,16 @@ exit
         frr
     }
 
+    /// Starts bgpd in `netns` with a configuration and arguments of the test's own. It has no BGP
+    /// peer of the lab.
+    pub fn configured(netns: &Netns, configuration: &str, arguments: &[String]) -> Self {
+        let folder = TempDir::with_prefix("lab-frr-").expect("a temporary folder can be made");
+        std::fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let process = run(netns, folder.path(), &arguments);
+        Self { speaker: None, netns: netns.clone(), process, folder }
+    }
+
     /// The BGP peer announces `routes`, in a new session where one is open.
     fn announce(&mut self, routes: &[Prefix]) {
         self.speaker = None;

@@ -1,0 +1,317 @@
+//! Every configuration and every dialogue in the documents works as it stands there. A block of the
+//! documents has a tag, and each tag has a test here:
+//!
+//! | tag | what is in it | what is done with it |
+//! |---|---|---|
+//! | `bmpd` | a configuration of bmpd, or a part of its bmp view | `bmpd check` takes it and warns of nothing |
+//! | `frr`, `frr-daemons` | a configuration of FRR, and how it is started | FRR runs it, and a route arrives at a station |
+//! | `console` | commands with what they print | they are run, and print rows of these names |
+//! | `sh` | commands alone | bmpd's own are run |
+//! | `text` | a drawing, or what a program prints | it is no configuration |
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use lab::{
+    bgp::prefixes,
+    bmp,
+    bmpd::{Bmpd, Setup},
+    frr::Frr,
+    netns::Netns,
+    peering::{BMPD, DAEMON},
+    speaker::Speaker,
+    station::Station,
+    terminal::Terminal,
+    topology::{STATION, STATION_PORT, Topology},
+    trial::Plan,
+    wait::{PATIENCE, until},
+};
+
+const TAGS: [&str; 6] = ["bmpd", "frr", "frr-daemons", "console", "sh", "text"];
+
+/// A fenced block.
+struct Block {
+    /// `README.md:62`.
+    place: String,
+    tag: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The documents: those beside the README, and all below `docs`.
+fn documents() -> Vec<PathBuf> {
+    let is_document = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
+    let files = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let mut documents: Vec<_> = files(&root()).into_iter().filter(is_document).collect();
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for path in files(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_document(&path) {
+                documents.push(path);
+            }
+        }
+    }
+    documents
+}
+
+fn blocks_of(name: &str, document: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (number, line) in (1..).zip(document.lines()) {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(tag), None) => {
+                let (place, tag) = (format!("{name}:{number}"), tag.trim().to_owned());
+                open = Some(Block { place, tag, text: String::new() });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some(block)) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block of {name} does not end");
+    blocks
+}
+
+fn blocks() -> Vec<Block> {
+    let of = |path: PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        blocks_of(&name, &fs::read_to_string(&path).expect("a document can be read"))
+    };
+    documents().into_iter().flat_map(of).collect()
+}
+
+/// Those of a tag, of which there are some.
+fn tagged(tag: &str) -> Vec<Block> {
+    let blocks: Vec<_> = blocks().into_iter().filter(|block| block.tag == tag).collect();
+    assert!(!blocks.is_empty(), "the documents have no block with the tag {tag}");
+    blocks
+}
+
+fn check(netns: &Netns, configuration: &str) -> Output {
+    Setup::new(netns, configuration).check()
+}
+
+#[test]
+fn every_block_has_a_tag_that_says_what_is_done_with_it() {
+    let unknown: Vec<_> = blocks().into_iter().filter(|block| !TAGS.contains(&&*block.tag)).collect();
+    let told: Vec<_> = unknown.iter().map(|block| format!("{}: `{}`", block.place, block.tag)).collect();
+    assert!(told.is_empty(), "blocks that no test runs: {told:#?}; the tags are {TAGS:?}");
+    let of = |text: &str| {
+        blocks_of("it", text).into_iter().map(|block| (block.place, block.tag, block.text)).collect::<Vec<_>>()
+    };
+    let expected = vec![
+        ("it:2".to_owned(), String::new(), "x\n".to_owned()),
+        ("it:5".to_owned(), "bmpd".to_owned(), "bmp\n".to_owned()),
+    ];
+    assert_eq!(of("a\n```\nx\n```\n ```bmpd\nbmp\n```\n"), expected);
+}
+
+#[test]
+fn every_configuration_of_bmpd_is_taken_without_a_warning() {
+    let netns = Netns::new("router");
+    for block in tagged("bmpd") {
+        // Whole, or a part of the bmp view.
+        let tries = ["", "bmp\n"].map(|around| check(&netns, &format!("{around}{}", block.text)));
+        let taken = tries.iter().find(|output| output.status.success());
+        let Some(taken) = taken else { panic!("{}: {tries:#?}", block.place) };
+        assert!(taken.stdout.is_empty(), "{}: {}", block.place, String::from_utf8_lossy(&taken.stdout));
+    }
+}
+
+#[test]
+fn what_is_no_configuration_is_not_called_text_to_hide_one() {
+    let netns = Netns::new("router");
+    for block in tagged("text") {
+        assert!(!check(&netns, &block.text).status.success(), "{} is a configuration: its tag is bmpd", block.place);
+    }
+}
+
+/// What `/etc/frr/daemons` adds to bgpd's command line.
+fn daemon_options() -> Vec<String> {
+    let blocks = tagged("frr-daemons");
+    let options = blocks[0].text.lines().find_map(|line| line.strip_prefix("bgpd_options="));
+    options.expect("bgpd has options").trim_matches('"').split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn with_the_recipe_of_frr_a_route_arrives_at_the_station() {
+    let options = daemon_options();
+    for block in tagged("frr") {
+        let trial = Plan::default().start_up();
+        let _frr = Frr::configured(&trial.topology.router, &block.text, &options);
+        let (IpAddrs { own, peer }, asn) = (ipv4_ends(), DAEMON.1);
+        let routes = prefixes(5);
+        let _speaker = Speaker::announce(&trial.topology.station, peer, asn, SocketAddr::from((own, 179)), &routes);
+        trial.station.wait_connection(
+            0,
+            &format!("the routes of FRR, configured as in {}", block.place),
+            |connection| connection.announced() == routes.len(),
+        );
+    }
+}
+
+#[test]
+fn without_the_lines_that_export_routes_the_relay_says_what_frr_may_lack() {
+    let recipe = tagged("frr").swap_remove(0).text;
+    let without: String =
+        recipe.lines().filter(|line| !line.contains("bmp monitor")).map(|line| format!("{line}\n")).collect();
+    assert_ne!(recipe, without, "the recipe has them");
+    let trial = Plan::default().start_up();
+    let _frr = Frr::configured(&trial.topology.router, &without, &daemon_options());
+    let IpAddrs { own, peer } = ipv4_ends();
+    let _speaker =
+        Speaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &prefixes(5));
+    trial.station.wait_connection(0, "Peer Up", |connection| connection.has(bmp::PEER_UP));
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(
+        text.contains(&format!("Peer {peer} (AS {}): up, no route has come: does FRR have `bmp monitor", DAEMON.1)),
+        "{text}"
+    );
+}
+
+struct IpAddrs {
+    own: std::net::Ipv4Addr,
+    peer: std::net::Ipv4Addr,
+}
+
+/// Those of the lab, which the recipe has too.
+fn ipv4_ends() -> IpAddrs {
+    match (BMPD.0, DAEMON.0) {
+        (std::net::IpAddr::V4(own), std::net::IpAddr::V4(peer)) => IpAddrs { own, peer },
+        other => panic!("{other:?} are not IPv4"),
+    }
+}
+
+/// A command of a dialogue, and what it prints there.
+struct Command<'a> {
+    line: &'a str,
+    printed: Vec<&'a str>,
+}
+
+fn commands(dialogue: &str) -> Vec<Command<'_>> {
+    let mut commands: Vec<Command<'_>> = Vec::new();
+    for line in dialogue.lines() {
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(line), _) => commands.push(Command { line, printed: Vec::new() }),
+            (None, Some(command)) => command.printed.push(line),
+            (None, None) => panic!("a dialogue begins with `$ `: {line}"),
+        }
+    }
+    commands
+}
+
+/// The names of an answer's rows, and the heading of its table.
+fn shape<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let row = |line: &'a str| {
+        let heading = line.trim_start().starts_with("Session  ");
+        match line.split_once(" : ").or_else(|| line.split_once(": ")) {
+            Some((name, _)) => Some(name.trim().to_owned()),
+            None if heading => Some(line.split_whitespace().collect::<Vec<_>>().join(" ")),
+            None => None,
+        }
+    };
+    lines.filter_map(row).collect()
+}
+
+/// Types what is behind each prompt, at that very prompt.
+fn types(bmpd: &Bmpd, place: &str, printed: &[&str]) {
+    let typed = printed.iter().map(|line| line.split_at(line.find(['>', ']']).expect("a prompt") + 1));
+    let mut terminal = Terminal::start(bmpd.bmpctl(""));
+    for (prompt, line) in typed {
+        terminal.wait_prompt(prompt);
+        terminal.enter(line);
+    }
+    terminal.wait_text("60 s");
+    let text = terminal.text();
+    assert!(!text.contains("Error"), "{place}: {text}");
+}
+
+#[test]
+fn every_dialogue_goes_as_it_is_told() {
+    for block in tagged("console") {
+        let next_hop = block.text.contains("$ ip ");
+        let topology = Topology::new();
+        let _station = Station::start(&topology.station, (STATION, STATION_PORT));
+        let session = if next_hop {
+            "connect-interface up2\nnext-hop 192.0.2.66"
+        } else {
+            "connect-interface GigabitEthernet0/1/0 192.0.2.129"
+        };
+        let system = "interface-alias up2 GigabitEthernet0/1/0\nbmp\n bmp-session 198.51.100.8 alias lab\n  tcp connect port 11020\nquit\nquit";
+        let bmpd = Bmpd::start(&topology.router, &Plan { system, ..Plan::session(session) }.configuration());
+        bmpd.wait_up(STATION);
+        for Command { line, printed } in commands(&block.text) {
+            let place = &block.place;
+            match line.split_once(' ') {
+                None if line == "bmpctl" => types(&bmpd, place, &printed),
+                Some(("bmpctl", words)) => {
+                    let answer = bmpd.display(words);
+                    assert_eq!(shape(printed.into_iter()), shape(answer.lines()), "{place}, of\n{answer}");
+                }
+                Some(("ip", words)) => has_lines(&topology.router, place, words, &printed),
+                _ => panic!("{place}: nobody knows how to run `{line}`"),
+            }
+        }
+    }
+}
+
+/// `ip` prints these lines, among others.
+fn has_lines(netns: &Netns, place: &str, words: &str, printed: &[&str]) {
+    let normal = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    for line in printed.iter().map(|line| normal(line)) {
+        until(&format!("{place}: `ip {words}` prints `{line}`"), PATIENCE, || {
+            let shown = netns.ip_show(words);
+            shown.lines().any(|shown| normal(shown) == line).then_some(())
+        });
+    }
+}
+
+#[test]
+fn every_command_of_bmpd_is_one() {
+    let netns = Netns::new("router");
+    let setup = Setup::new(&netns, Plan::default().configuration());
+    let tasks = fs::read_to_string(root().join("xtask/src/main.rs")).expect("the tasks can be read");
+    for block in tagged("sh") {
+        for line in block.text.lines() {
+            let words: Vec<_> = line.split(" #").next().unwrap_or_default().split_whitespace().collect();
+            match words[..] {
+                ["cargo", "xtask", task, ..] => {
+                    let variant: String = task[..1].to_uppercase() + &task[1..];
+                    assert!(
+                        tasks.lines().any(|line| line.trim_start().starts_with(&variant)),
+                        "{}: {line}",
+                        block.place
+                    );
+                }
+                ["bmpd", "check", "--config", _] => {
+                    assert!(
+                        check(&netns, &Plan::default().configuration()).status.success(),
+                        "{}: {line}",
+                        block.place
+                    );
+                }
+                ["bmpd", "--config", _] => drop(Bmpd::start(&netns, "")),
+                ["bmpd", ref arguments @ ..] => {
+                    let help = setup.bmpd().args(arguments).arg("--help").output().expect("bmpd can be started");
+                    assert!(help.status.success(), "{}: {line}: {help:?}", block.place);
+                }
+                _ => {}
+            }
+        }
+    }
+}
