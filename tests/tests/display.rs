@@ -31,7 +31,7 @@ fn the_json_has_exactly_the_names_that_are_documented() {
                     established_count retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard held";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
-    assert_eq!(keys(&session["egress"]), words("any interfaces enforcement why"));
+    assert_eq!(keys(&session["egress"]), words("any interfaces enforcement why lost losses"));
     let kernel = "tx_bytes tx_packets tx_payload_bytes rx_bytes rx_packets retransmits denied foreign";
     assert_eq!(keys(&session["kernel"]), words(kernel));
     assert_eq!(keys(&session["kernel"]["denied"]), words("interface source no_pin"));
@@ -58,7 +58,10 @@ fn a_session_that_is_up_says_what_it_is() {
     assert_eq!(session["local_address"], connection.peer.ip().to_string());
     assert_eq!(session["local_port"], connection.peer.port());
     assert_eq!(session["connect_interface"], json!({ "interface": "up2", "address": null, "from": "session" }));
-    assert_eq!(session["egress"], json!({ "any": false, "interfaces": ["up2"], "enforcement": "kernel", "why": null }));
+    assert_eq!(
+        session["egress"],
+        json!({ "any": false, "interfaces": ["up2"], "enforcement": "kernel", "why": null, "lost": null, "losses": 0 })
+    );
     let messages = &session["messages"];
     assert_eq!((number(&messages["route_monitoring"]), number(&messages["peer_up"])), (30, 1));
     assert_eq!((number(&messages["initiation"]), number(&messages["termination"])), (1, 0));
