@@ -62,7 +62,8 @@ impl Operator {
     pub(super) async fn reply(&mut self, request: &Request) -> Reply {
         match self.large(request) {
             Some((make, filter)) => {
-                let frame = Response { outcome: Outcome::Done(String::new()), ..self.refuse(String::new()) };
+                let lost = self.context.look();
+                let frame = Response { outcome: Outcome::Done(String::new()), lost, ..self.refuse(String::new()) };
                 Reply::Pieces(make, filter, frame)
             }
             None => Reply::Whole(self.answer(request).await),
