@@ -187,7 +187,7 @@ async fn reload(context: &control::Context) -> Result<bool, CommitError> {
     let changed = context.store.reload().await?;
     if changed {
         let context = context.clone();
-        tokio::spawn(async move {
+        tasks::passing("consequences of a reload", async move {
             for Said { severity, text } in context.consequences(&before).await {
                 match severity {
                     Severity::Warning => warn!("{text}"),
