@@ -138,7 +138,7 @@ fn a_termination_ends_the_stream_whatever_follows() {
     let outcome = receive(&stream, &[usize::MAX]);
     assert_eq!(outcome.fed, peer_up(1, 1));
     let Ok(Received::Goodbye(goodbye)) = outcome.end else { panic!("{:?}", outcome.end) };
-    assert_eq!(goodbye.to_string(), "administratively closed (bye now)");
+    assert_eq!(goodbye.to_string(), "administratively closed (bye\\nnow)");
 }
 
 #[test]
