@@ -113,7 +113,7 @@ impl Notices {
     /// # Errors
     ///
     /// The connection is lost.
-    pub fn next(&mut self) -> io::Result<Option<String>> {
+    pub fn take(&mut self) -> io::Result<Option<String>> {
         match self.stream.read_until(b'\n', &mut self.line) {
             Ok(_) if self.line.ends_with(b"\n") => {
                 let line = std::mem::take(&mut self.line);

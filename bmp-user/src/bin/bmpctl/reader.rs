@@ -272,7 +272,7 @@ impl Reader {
     /// Waits for keys, or for a notice.
     fn wait(&mut self) -> io::Result<Option<String>> {
         // Several may have been read at once.
-        if let Some(Ok(Some(text))) = self.notices.as_mut().map(Notices::next) {
+        if let Some(Ok(Some(text))) = self.notices.as_mut().map(Notices::take) {
             return Ok(Some(text));
         }
         let (ready, waited) = Terminal::wait(self.notices.as_ref().map(Notices::as_fd), None)?;
@@ -285,7 +285,7 @@ impl Reader {
                 self.fill(&mut [0; 4096])?;
                 Ok(None)
             }
-            Ready::Other => match self.notices.as_mut().map(Notices::next) {
+            Ready::Other => match self.notices.as_mut().map(Notices::take) {
                 Some(Ok(Some(text))) => Ok(Some(text)),
                 Some(Ok(None)) => Ok(None),
                 // That bmpd has ended is told when it is asked something.

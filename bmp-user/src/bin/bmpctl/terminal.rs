@@ -95,7 +95,7 @@ impl Terminal {
     pub(crate) fn suspend(&self) -> io::Result<()> {
         self.set_back();
         kill_process(getpid(), Signal::TSTP)?;
-        Ok(set_up(&self.before)?)
+        set_up(&self.before)
     }
 
     fn set_back(&self) {
