@@ -41,8 +41,8 @@ const KNOWN: &[Known] = &[
         capture: "frr-peer-down.bmp",
         says: "Route Monitoring: InvalidAsPathLength",
         times: 2,
-        late: false,
-        why: "an AS_PATH of 2-octet numbers without the A flag: to the feed it is malformed, and its routes are withdrawn",
+        late: true,
+        why: "an AS_PATH of 2-octet numbers without the A flag: the router has the routes, and stations get them as they came",
     },
     Known {
         decoder: "tshark",
