@@ -394,8 +394,22 @@ pub(super) struct Replay {
     records: u64,
     file_records: u64,
     updates: u64,
+    /// What was passed over in this round, by kind.
+    passed_over: Vec<PassedOver>,
+    /// UPDATEs that were told as they came, of which the feed did not understand something.
+    not_understood: u64,
+    /// Records among those passed over that are broken, and UPDATEs that were not understood.
     errors: u64,
     last_error: Option<Untrusted>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PassedOver {
+    what: String,
+    records: u64,
+    /// Where the first of them starts, in bytes of the unpacked file.
+    first_at: u64,
+    is_error: bool,
 }
 
 impl Replay {
@@ -419,6 +433,17 @@ impl Replay {
             records: status.records,
             file_records: status.file_records,
             updates: status.updates,
+            passed_over: status
+                .passed_over
+                .into_iter()
+                .map(|(kind, count)| PassedOver {
+                    what: kind.to_string(),
+                    records: count.records,
+                    first_at: count.first,
+                    is_error: kind.is_error(),
+                })
+                .collect(),
+            not_understood: status.not_understood,
             errors: status.errors,
             last_error: status.last_error.map(Untrusted::new),
         }
@@ -439,6 +464,8 @@ impl Replay {
             records: 0,
             file_records: 0,
             updates: 0,
+            passed_over: Vec::new(),
+            not_understood: 0,
             errors: 0,
             last_error: None,
         }
@@ -451,7 +478,15 @@ impl Replay {
             _ => (self.records * 100).checked_div(self.file_records).unwrap_or(0),
         };
         let last = self.last_error.as_ref().map(|error| format!(", the last: {error}")).unwrap_or_default();
-        rows(
+        let records: u64 = self.passed_over.iter().map(|passed_over| passed_over.records).sum();
+        let by_kind: String = self
+            .passed_over
+            .iter()
+            .map(|PassedOver { what, records, first_at, .. }| {
+                format!("    {records} {what}, the first at byte {first_at}\n")
+            })
+            .collect();
+        let head = rows(
             &format!(" Replay {}, {}{why}\n", self.name, self.state),
             &[
                 ("File", self.file.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
@@ -460,9 +495,17 @@ impl Replay {
                 ("Progress", format!("{percent} %, {} of {} records", self.records, self.file_records)),
                 ("Read", format!("{} of {} bytes", self.bytes_read, self.file_bytes)),
                 ("Updates", self.updates.to_string()),
-                ("Passed over", format!("{}{last}", self.errors)),
+                ("Passed over", format!("{records} records")),
             ],
-        )
+        );
+        let tail = rows(
+            "",
+            &[
+                ("Not understood", format!("{} UPDATEs", self.not_understood)),
+                ("Errors", format!("{}{last}", self.errors)),
+            ],
+        );
+        format!("{head}{by_kind}{tail}")
     }
 }
 

@@ -7,15 +7,17 @@ use std::sync::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::Sender;
+use tracing::warn;
 
 use super::{
     Pace, Replay,
     file::{Failure, Source},
+    passed_over::Logged,
     status::{Progress, Reached},
     survey::Survey,
     translate::{Refused, Translator},
 };
-use crate::wire::mrt::Record;
+use crate::wire::mrt::{Record, kind};
 
 /// Frames are handed over when there are about so many bytes of them.
 const BLOCK: usize = 64 * 1024;
@@ -58,8 +60,9 @@ pub(super) struct Batch {
 
 /// Reads a file until its end, or again and again, or until nobody listens any more.
 pub(super) fn read(replay: &Replay, progress: &Progress, events: &Sender<Event>) {
+    let mut logged = Logged::default();
     let end = loop {
-        match pass(replay, progress, events) {
+        match pass(replay, progress, events, &mut logged) {
             Ok(Pass::Done { frames }) if replay.looped && frames => {}
             Ok(Pass::Done { .. }) => break Event::Done,
             Ok(Pass::Dropped) => return,
@@ -78,7 +81,7 @@ enum Pass {
 }
 
 /// Reads a file once.
-fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>) -> Result<Pass, Failure> {
+fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>, logged: &mut Logged) -> Result<Pass, Failure> {
     if events.blocking_send(Event::Survey).is_err() {
         return Ok(Pass::Dropped);
     }
@@ -88,7 +91,7 @@ fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>) -> Result<
         return Ok(Pass::Dropped);
     }
     let position = AtomicU64::new(0);
-    let mut writer = Writer::new(replay.pace, survey, events, &position);
+    let mut writer = Writer::new(replay, survey, events, &position, logged);
     let whole = Source::open(&replay.file, &position, &progress.size)?
         .each(|record, offset| writer.record(record, offset).is_some());
     // What is good before what is bad goes out in any case.
@@ -105,6 +108,7 @@ fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>) -> Result<
 
 /// Collects frames until they are to be handed over.
 struct Writer<'a> {
+    name: &'a str,
     pace: Pace,
     translator: Translator,
     events: &'a Sender<Event>,
@@ -117,12 +121,20 @@ struct Writer<'a> {
     updates: u64,
     /// Whether any frame was handed over.
     frames: bool,
+    logged: &'a mut Logged,
 }
 
 impl<'a> Writer<'a> {
-    fn new(pace: Pace, survey: Survey, events: &'a Sender<Event>, position: &'a AtomicU64) -> Self {
+    fn new(
+        replay: &'a Replay,
+        survey: Survey,
+        events: &'a Sender<Event>,
+        position: &'a AtomicU64,
+        logged: &'a mut Logged,
+    ) -> Self {
         let (translator, reached) = (Translator::new(survey), Reached::default());
-        Self { pace, translator, events, position, reached, time: (0, 0), updates: 0, frames: false }
+        let (name, pace) = (replay.name.as_str(), replay.pace);
+        Self { name, pace, translator, events, position, reached, time: (0, 0), updates: 0, frames: false, logged }
     }
 
     /// `None` if nobody listens.
@@ -134,7 +146,7 @@ impl<'a> Writer<'a> {
         self.time = time;
         let outcome = self.translator.record(record);
         self.reached.records += 1;
-        self.note(outcome, offset);
+        self.note(outcome, (record.kind, record.subtype), offset);
         let full = match self.pace {
             Pace::UpdatesPerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
             Pace::Recorded | Pace::Maximum => false,
@@ -145,17 +157,25 @@ impl<'a> Writer<'a> {
     /// The end of the file.
     fn finish(&mut self, take_down: bool) -> Option<()> {
         let outcome = self.translator.end_snapshot(self.time);
-        self.note(outcome, 0);
+        // No record is to blame; what is left of the dump is read from the whole file.
+        self.note(outcome, (kind::TABLE_DUMP_V2, 0), 0);
         if take_down {
             self.translator.take_down_all(self.time);
         }
         self.hand_over()
     }
 
-    fn note(&mut self, outcome: Result<(), Refused>, offset: u64) {
-        if let Err(refused) = outcome {
-            self.reached.errors += 1;
+    /// Counts what is passed over of a record with this type and subtype, and logs the first of
+    /// each kind in a file.
+    fn note(&mut self, outcome: Result<(), Refused>, record: (u16, u16), offset: u64) {
+        let Err(refused) = outcome else { return };
+        let kind = Arc::make_mut(&mut self.reached.passed_over).count(refused.kind(record), offset);
+        if kind.is_error() {
             self.reached.last_error = Some(Arc::from(format!("record at byte {offset} (unpacked): {refused}")));
+        }
+        if self.logged.is_first(kind) {
+            let replay = self.name;
+            warn!(replay, "{kind} are passed over; the first is at byte {offset} (unpacked): {refused}");
         }
     }
 

@@ -15,6 +15,7 @@ mod batch;
 mod file;
 mod opening;
 mod pace;
+mod passed_over;
 mod peers;
 mod snapshot;
 mod status;
@@ -30,7 +31,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{self, Config, Pace},
-    feed::{Feed, names},
+    feed::{Feed, Input, names},
     tasks::{self, Tasks},
 };
 use batch::{Event, read};
@@ -40,6 +41,7 @@ use survey::Survey;
 use translate::Translator;
 
 pub use file::Failure;
+pub use passed_over::{Count as PassedOverCount, Kind as PassedOver};
 pub use status::{ReplayState, ReplayStatus, Replays};
 
 /// How many batches may wait between the thread and the task.
@@ -118,12 +120,19 @@ pub fn translate(file: &[u8]) -> Result<Translation, Failure> {
     Ok(Translation { frames: translator.out.to_vec(), passed_over, failure })
 }
 
+/// How many UPDATEs of an input the feed did not understand.
+fn not_understood(input: &Input) -> u64 {
+    let trouble = input.totals().trouble;
+    trouble.malformed + trouble.mixed_path_ids
+}
+
 /// Replays a file into the feed. Does not end by itself: dropping this ends it, and takes its peers down.
 ///
 /// At the end of the file its peers stay up. With `loop` they are taken down, and it begins again. A file that is not MRT, or
 /// is cut or damaged so that its next record cannot be found, ends the replay as failed, and takes its peers down: what
-/// they have is not what they had. A record that can be found but not read is counted and passed over. `replays` shows how it
-/// does for as long as this lives.
+/// they have is not what they had. A record that can be found but not read, or that is of another
+/// type than those about BGP, is counted and passed over. `replays` shows how it does for as long
+/// as this lives.
 pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
     let status = replays.register(&replay);
     let name = replay.name.as_str();
@@ -137,10 +146,15 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
         return std::future::pending().await;
     }
     let mut input = Some(feed.input(&names::of_replay(name)));
+    // UPDATEs of earlier rounds that the feed did not understand.
+    let mut before = 0;
     let mut metronome = Metronome::new(replay.pace);
     while let Some(event) = events.recv().await {
         match event {
-            Event::Survey => status.begin(),
+            Event::Survey => {
+                status.begin();
+                before = input.as_ref().map_or(0, not_understood);
+            }
             Event::Begin(records) => {
                 status.surveyed(records);
                 metronome.restart();
@@ -155,9 +169,9 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
                 for notice in input.take_notices() {
                     warn!(replay = name, "a frame that was built is left out: {notice}");
                 }
-                status.reach(batch.reached);
+                status.reach(batch.reached, not_understood(input) - before);
             }
-            Event::Read(reached) => status.reach(reached),
+            Event::Read(reached) => status.reach(reached, input.as_ref().map_or(0, not_understood) - before),
             Event::Done => {
                 info!(replay = name, %file, "replay done");
                 status.set_state(ReplayState::Done);

@@ -32,6 +32,33 @@ pub(super) struct Route<'a> {
     pub(super) attributes: Attributes<'a>,
     /// When it was heard, in seconds since the epoch.
     pub(super) originated: u32,
+    /// Whether its AS path has 4-octet numbers, by the type of the record.
+    pub(super) as4: bool,
+}
+
+impl<'a> Route<'a> {
+    /// Where it leads; empty for routes of a family that needs no next hop and has none here.
+    ///
+    /// # Errors
+    /// If the record does not say. bmpd makes the UPDATE of such a route itself, and makes none
+    /// that lacks what an UPDATE has to have.
+    pub(super) fn next_hop(&self) -> Result<&'a [u8], Unfit> {
+        next_hop(self.family, &self.attributes)
+    }
+}
+
+fn next_hop<'a>(family: Family, attributes: &Attributes<'a>) -> Result<&'a [u8], Unfit> {
+    // RFC 8955 §4: a flow specification leads nowhere.
+    const FLOW: [u8; 2] = [133, 134];
+    let plain = attributes.find(attribute_type::NEXT_HOP).map(|attribute| attribute.value);
+    if family == Family::IPV4_UNICAST
+        && let Some(plain) = plain
+    {
+        return Ok(plain);
+    }
+    let multiprotocol = attributes.mp_next_hop().map_err(Unfit::MpReach)?.map(|found| found.next_hop);
+    let none = FLOW.contains(&family.safi).then_some(&[][..]);
+    multiprotocol.or(plain).or(none).ok_or(Unfit::NextHop)
 }
 
 /// Routes of one peer that can be in one UPDATE.
@@ -41,6 +68,7 @@ pub(super) struct Pending {
     add_path: bool,
     attributes: Vec<u8>,
     pub(super) originated: u32,
+    as4: bool,
     nlri: BytesMut,
 }
 
@@ -57,6 +85,7 @@ impl Pending {
             || (self.family == Some(route.family)
                 && self.add_path == route.path_id.is_some()
                 && self.originated == route.originated
+                && self.as4 == route.as4
                 && self.attributes == route.attributes.bytes()
                 && FRAME + self.attributes.len() + self.nlri.len() + 4 + route.nlri.len() <= MAX_MESSAGE)
     }
@@ -67,6 +96,7 @@ impl Pending {
             self.family = Some(route.family);
             self.add_path = route.path_id.is_some();
             self.originated = route.originated;
+            self.as4 = route.as4;
             self.attributes.clear();
             self.attributes.extend_from_slice(route.attributes.bytes());
         }
@@ -76,17 +106,16 @@ impl Pending {
         self.nlri.put_slice(route.nlri);
     }
 
-    /// Whether AS paths of what is here have 4-octet numbers: as the path itself shows, or else as it is said.
-    pub(super) fn as4(&self, said: bool) -> bool {
-        has_as4(&self.attributes, said)
+    /// Whether the AS path of the routes has 4-octet numbers: as the path itself shows, or else as
+    /// the type of the record says.
+    pub(super) fn has_as4(&self) -> bool {
+        has_as4(&self.attributes, self.as4)
     }
 
     /// The UPDATE of all that is here, which is then empty. Nothing if it is.
     pub(super) fn take(&mut self, out: &mut BytesMut) -> Result<(), Unfit> {
         let Some(family) = self.family.take() else { return Ok(()) };
-        let outcome = Attributes::parse(&self.attributes)
-            .map_err(Unfit::MpReach)
-            .and_then(|attributes| update(out, family, &attributes, &self.nlri));
+        let outcome = update(out, family, &Attributes::new(&self.attributes), &self.nlri);
         self.nlri.clear();
         outcome
     }
@@ -102,14 +131,13 @@ pub(super) fn has_as4(attributes: &[u8], said: bool) -> bool {
 /// Appends an UPDATE that announces these NLRI.
 ///
 /// IPv4 unicast routes with a NEXT_HOP go where they always went (RFC 4271 §4.3), all others into an MP_REACH_NLRI (RFC 4760
-/// §3), which comes first (RFC 7606 §5.1). All other attributes stay as they are.
+/// §3), which comes first (RFC 7606 §5.1). All other attributes stay as they are, malformed ones
+/// too.
 fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri: &[u8]) -> Result<(), Unfit> {
-    let old_next_hop = attributes.find(attribute_type::NEXT_HOP).map(|attribute| attribute.value);
-    let classic = family == Family::IPV4_UNICAST && old_next_hop.is_some();
+    let classic = family == Family::IPV4_UNICAST && attributes.find(attribute_type::NEXT_HOP).is_some();
     let mut encoded = BytesMut::with_capacity(attributes.bytes().len() + nlri.len() + 16);
     if !classic {
-        let short = attributes.mp_next_hop().map_err(Unfit::MpReach)?.map(|found| found.next_hop);
-        mp_reach(&mut encoded, family, short.or(old_next_hop).ok_or(Unfit::NextHop)?, nlri)?;
+        mp_reach(&mut encoded, family, next_hop(family, attributes)?, nlri)?;
     }
     for attribute in attributes.iter() {
         match attribute.kind {
@@ -118,6 +146,7 @@ fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri:
             _ => encoded.put_slice(attribute.bytes),
         }
     }
+    encoded.put_slice(attributes.rest());
     let (announced, length) = if classic { (nlri, encoded.len() + nlri.len()) } else { (&[][..], encoded.len()) };
     let body = 4 + length;
     let Ok(attributes_length) = u16::try_from(encoded.len()) else { return Err(Unfit::TooLong(encoded.len())) };

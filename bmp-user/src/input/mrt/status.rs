@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use super::{Pace, Replay};
+use super::{
+    Pace, Replay,
+    passed_over::{Count, Kind, PassedOver},
+};
 
 /// How the replays do; clones show the same replays.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +43,14 @@ pub struct ReplayStatus {
     pub file_records: u64,
     /// Route Monitoring frames that were made of them.
     pub updates: u64,
-    /// Records among them of which something was passed over.
+    /// What was passed over of them, by kind: how many records, and where the first is.
+    pub passed_over: Vec<(Kind, Count)>,
+    /// UPDATEs that stations were told of, whose routes the feed could not read.
+    pub not_understood: u64,
+    /// What was wrong: records among those that were passed over, and UPDATEs that were not
+    /// understood.
     pub errors: u64,
-    /// What was wrong with the last of those.
+    /// What was wrong with the last of those records.
     pub last_error: Option<String>,
 }
 
@@ -85,7 +93,7 @@ impl Shown {
     fn status(&self) -> ReplayStatus {
         let Replay { name, file, pace, looped } = self.replay.clone();
         let now = lock(&self.progress.now).clone();
-        let Reached { position, records, updates, errors, last_error } = now.reached;
+        let Reached { position, records, updates, passed_over, last_error } = now.reached;
         let surveyed = || self.progress.surveyed.load(Ordering::Relaxed);
         ReplayStatus {
             name,
@@ -99,7 +107,9 @@ impl Shown {
             records,
             file_records: now.file_records,
             updates,
-            errors,
+            passed_over: passed_over.iter().collect(),
+            not_understood: now.not_understood,
+            errors: passed_over.errors() + now.not_understood,
             last_error: last_error.map(|error| error.to_string()),
         }
     }
@@ -120,6 +130,7 @@ struct Now {
     rounds: u64,
     file_records: u64,
     reached: Reached,
+    not_understood: u64,
 }
 
 /// What of a file has been replayed in a round.
@@ -130,8 +141,7 @@ pub(super) struct Reached {
     pub(super) records: u64,
     /// Route Monitoring frames.
     pub(super) updates: u64,
-    /// Records of which something was passed over.
-    pub(super) errors: u64,
+    pub(super) passed_over: Arc<PassedOver>,
     pub(super) last_error: Option<Arc<str>>,
 }
 
@@ -163,8 +173,11 @@ impl ReplayHandle {
         (now.state, now.file_records) = (ReplayState::Reading, records);
     }
 
-    pub(super) fn reach(&self, reached: Reached) {
-        lock(&self.shown.progress.now).reached = reached;
+    /// So much of the file has been replayed. Of the UPDATEs since the beginning of this round the
+    /// feed has not understood so many.
+    pub(super) fn reach(&self, reached: Reached, not_understood: u64) {
+        let mut now = lock(&self.shown.progress.now);
+        (now.reached, now.not_understood) = (reached, not_understood);
     }
 }
 

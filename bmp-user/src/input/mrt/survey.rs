@@ -7,8 +7,8 @@ use std::{
 
 use super::file::{Failure, Source};
 use crate::wire::{
-    bgp::{self, Family, MessageType, Update},
-    mrt::{Body, Peer, Session},
+    bgp::{self, Family, Form, MessageType, Update, nlri},
+    mrt::{Body, Peer, Session, TableDump},
 };
 
 /// More peers than any collector has, and no more than memory stands.
@@ -26,6 +26,14 @@ pub(super) struct Identity {
 impl From<&Peer> for Identity {
     fn from(peer: &Peer) -> Self {
         Self { address: peer.address, asn: peer.asn, bgp_id: Some(peer.bgp_id) }
+    }
+}
+
+/// An IPv6 record has no place for an IPv4 address but an IPv4-mapped one: that is the same peer as
+/// the one of IPv4 records.
+impl From<&TableDump<'_>> for Identity {
+    fn from(route: &TableDump<'_>) -> Self {
+        Self { address: route.peer_address.to_canonical(), asn: route.peer_as.into(), bgp_id: None }
     }
 }
 
@@ -49,31 +57,74 @@ pub(super) enum Direction {
     Out,
 }
 
+/// What the routes in one field of an UPDATE show about path identifiers.
+///
+/// The subtype of a record says whether there are path identifiers (RFC 8050 §3), but collectors
+/// write them into records of the other subtypes too. The routes decide: in one reading they come
+/// out even, and in the other mostly not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathIdEvidence {
+    /// With path identifiers, and not without.
+    With,
+    /// Without path identifiers, and not with them.
+    Without,
+    /// Both ways, or the family's form is not known.
+    Any,
+    /// In neither way.
+    Neither,
+}
+
+impl PathIdEvidence {
+    pub(super) fn of(family: Family, items: &[u8]) -> Self {
+        let Some(form) = Form::of(family) else { return Self::Any };
+        let is_even = |path_ids| nlri(form, path_ids, items).all(|item| item.is_ok());
+        match (is_even(false), is_even(true)) {
+            (true, true) => Self::Any,
+            (true, false) => Self::Without,
+            (false, true) => Self::With,
+            (false, false) => Self::Neither,
+        }
+    }
+}
+
+/// How many fields show path identifiers, and how many show that there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PathIdVotes {
+    with: u64,
+    without: u64,
+}
+
+impl PathIdVotes {
+    fn note(&mut self, evidence: PathIdEvidence) {
+        match evidence {
+            PathIdEvidence::With => self.with += 1,
+            PathIdEvidence::Without => self.without += 1,
+            PathIdEvidence::Any | PathIdEvidence::Neither => {}
+        }
+    }
+
+    fn has_path_ids(self) -> bool {
+        self.with > self.without
+    }
+}
+
 /// What both ends of a session must have agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traits {
     /// AS paths have 4-octet numbers.
     pub(super) as4: bool,
-    /// The families that occur, each with whether there are path identifiers from the peer, and to it.
-    pub(super) families: BTreeMap<Family, [bool; 2]>,
+    /// The families that occur, each with how routes from the peer are written, and routes to it.
+    pub(super) families: BTreeMap<Family, [PathIdVotes; 2]>,
 }
 
 impl Traits {
     /// Whether routes of a family that go this way have path identifiers.
     pub(super) fn add_path(&self, family: Family, direction: Direction) -> bool {
-        let [from_peer, to_peer] = self.families.get(&family).copied().unwrap_or_default();
-        match direction {
-            Direction::In => from_peer,
-            Direction::Out => to_peer,
-        }
+        self.families.get(&family).is_some_and(|votes| votes[direction as usize].has_path_ids())
     }
 
-    fn note(&mut self, family: Family, direction: Direction, add_path: bool) {
-        let [from_peer, to_peer] = self.families.entry(family).or_default();
-        *match direction {
-            Direction::In => from_peer,
-            Direction::Out => to_peer,
-        } |= add_path;
+    fn note(&mut self, family: Family, direction: Direction, evidence: PathIdEvidence) {
+        self.families.entry(family).or_default()[direction as usize].note(evidence);
     }
 }
 
@@ -115,8 +166,7 @@ impl Survey {
     fn note(&mut self, body: &Body<'_>, table: &mut Vec<Identity>) {
         match body {
             Body::TableDump(route) => {
-                let identity = Identity { address: route.peer_address, asn: route.peer_as.into(), bgp_id: None };
-                self.peer(identity).note(route.family, Direction::In, false);
+                self.peer(Identity::from(route)).note(route.family, Direction::In, PathIdEvidence::Without);
             }
             Body::PeerIndexTable(peers) => {
                 table.clear();
@@ -127,7 +177,8 @@ impl Survey {
                     if let Some(&identity) = table.get(usize::from(entry.peer)) {
                         let traits = self.peer(identity);
                         traits.as4 = true;
-                        traits.note(rib.family, Direction::In, rib.add_path);
+                        let evidence = if rib.add_path { PathIdEvidence::With } else { PathIdEvidence::Without };
+                        traits.note(rib.family, Direction::In, evidence);
                     }
                 }
             }
@@ -141,7 +192,9 @@ impl Survey {
                     for (family, items) in
                         Update::parse(frame.bytes(), as_size(message.as4)).iter().flat_map(Update::routes)
                     {
-                        traits.note(family, direction, !items.is_empty() && message.add_path);
+                        let evidence = PathIdEvidence::of(family, items);
+                        let says_ids = message.add_path && !items.is_empty() && evidence == PathIdEvidence::Any;
+                        traits.note(family, direction, if says_ids { PathIdEvidence::With } else { evidence });
                     }
                 }
             }

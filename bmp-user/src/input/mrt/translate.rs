@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    passed_over::Kind,
     peers::{Collector, Peers, Time},
     snapshot::{Pending, Route, Unfit, end_of_rib, has_as4},
-    survey::{Direction, Identity, Survey, as_size},
+    survey::{Direction, Identity, PathIdEvidence, Survey, as_size},
 };
 use crate::wire::{
     bgp::{self, Family, MessageType, Update},
@@ -29,8 +30,28 @@ pub(super) enum Refused {
     Route(#[from] Unfit),
     #[error("a route of peer {0} of {1} in the PEER_INDEX_TABLE")]
     Peer(u16, usize),
-    #[error("{0} routes without path identifiers, where others of the peer have them")]
+    #[error("{0} routes that are not written as others of the peer, with path identifiers or without")]
     Mixed(Family),
+    #[error("{0} routes that cannot be read")]
+    Unreadable(Family),
+    #[error("a record of type {kind} and subtype {subtype}, which is not read")]
+    Unread { kind: u16, subtype: u16 },
+}
+
+impl Refused {
+    /// What it is counted as, of a record of this type and subtype.
+    pub(super) fn kind(&self, (kind, subtype): (u16, u16)) -> Kind {
+        match self {
+            Self::Mrt(_) | Self::Route(Unfit::MpReach(_)) => Kind::Broken { kind, subtype },
+            Self::Bgp(_) => Kind::Message,
+            Self::Route(Unfit::NextHop) => Kind::NextHop,
+            Self::Route(Unfit::TooLong(_)) => Kind::TooLong,
+            Self::Peer(..) => Kind::Peer,
+            Self::Mixed(_) => Kind::Mixed,
+            Self::Unreadable(_) => Kind::Routes,
+            Self::Unread { kind, subtype } => Kind::Unread { kind: *kind, subtype: *subtype },
+        }
+    }
 }
 
 /// Turns records into frames.
@@ -87,7 +108,7 @@ impl Translator {
                 let snapshot = self.end_snapshot(time);
                 self.state_change(&change, time).and(snapshot)
             }
-            Body::Other => Ok(()),
+            Body::Other => Err(Refused::Unread { kind: record.kind, subtype: record.subtype }),
         }
     }
 
@@ -117,11 +138,11 @@ impl Translator {
     }
 
     fn table_dump(&mut self, route: &TableDump<'_>, time: Time) -> Result<(), Refused> {
-        let identity = Identity { address: route.peer_address, asn: route.peer_as.into(), bgp_id: None };
         let mut nlri = BytesMut::with_capacity(17);
         route.put_nlri(&mut nlri);
         let (family, attributes, originated) = (route.family, route.attributes, route.originated);
-        self.route(identity, &Route { family, path_id: None, nlri: &nlri, attributes, originated }, time)
+        let dumped = Route { family, path_id: None, nlri: &nlri, attributes, originated, as4: false };
+        self.route(Identity::from(route), &dumped, time)
     }
 
     fn peer_index_table(&mut self, table: &PeerIndexTable<'_>) -> Result<(), Refused> {
@@ -143,6 +164,7 @@ impl Translator {
                         nlri: rib.nlri,
                         attributes: entry.attributes,
                         originated: entry.originated,
+                        as4: true,
                     };
                     self.route(identity, &route, time)
                 }
@@ -156,16 +178,17 @@ impl Translator {
     fn route(&mut self, identity: Identity, route: &Route<'_>, time: Time) -> Result<(), Refused> {
         self.in_snapshot = true;
         let Some(peer) = self.peers.get(identity, &self.survey) else { return Ok(()) };
-        if route.path_id.is_none() && peer.traits.add_path(route.family, Direction::In) {
+        if route.path_id.is_some() != peer.traits.add_path(route.family, Direction::In) {
             return Err(Refused::Mixed(route.family));
         }
+        route.next_hop()?;
         let collector = Collector { asn: None, bgp_id: self.collector, address: None };
         peer.bring_up(&mut self.out, &collector, time)?;
         peer.dumped.insert(route.family);
         let outcome = if peer.pending.takes(route) {
             Ok(())
         } else {
-            let header = peer.header(peer.pending.as4(peer.traits.as4), (peer.pending.originated, 0));
+            let header = peer.header(peer.pending.has_as4(), (peer.pending.originated, 0));
             self.scratch.clear();
             let taken = peer.pending.take(&mut self.scratch);
             if taken.is_ok() {
@@ -187,7 +210,7 @@ impl Translator {
     fn flush(&mut self) -> Result<(), Refused> {
         let mut outcome = Ok(());
         for peer in self.peers.iter_mut().filter(|peer| !peer.pending.is_empty()) {
-            let header = peer.header(peer.pending.as4(peer.traits.as4), (peer.pending.originated, 0));
+            let header = peer.header(peer.pending.has_as4(), (peer.pending.originated, 0));
             self.scratch.clear();
             match peer.pending.take(&mut self.scratch) {
                 Ok(()) => {
@@ -217,15 +240,19 @@ impl Translator {
             }
             (MessageType::Update, local) => {
                 let direction = if local { Direction::Out } else { Direction::In };
-                let update = Update::parse(frame.bytes(), as_size(message.as4));
-                let mut routes = update.iter().flat_map(Update::routes).filter(|(_, items)| !items.is_empty());
-                let is_mixed = |family| !message.add_path && peer.traits.add_path(family, direction);
-                if let Some((family, _)) = routes.find(|(family, _)| is_mixed(*family)) {
-                    return Err(Refused::Mixed(family));
+                let update = Update::parse(frame.bytes(), as_size(message.as4))?;
+                for (family, items) in update.routes() {
+                    let path_ids = peer.traits.add_path(family, direction);
+                    match PathIdEvidence::of(family, items) {
+                        PathIdEvidence::Any => {}
+                        PathIdEvidence::Without if !path_ids => {}
+                        PathIdEvidence::With if path_ids => {}
+                        PathIdEvidence::Neither => return Err(Refused::Unreadable(family)),
+                        PathIdEvidence::Without | PathIdEvidence::With => return Err(Refused::Mixed(family)),
+                    }
                 }
                 peer.bring_up(&mut self.out, &collector, time)?;
-                let as4 = update.map_or(message.as4, |update| has_as4(update.attributes, message.as4));
-                let mut header = peer.header(as4, time);
+                let mut header = peer.header(has_as4(update.attributes, message.as4), time);
                 if local {
                     // What was sent has passed all policy (RFC 8671 §4).
                     header.flags |= peer_flags::ADJ_RIB_OUT | peer_flags::POST_POLICY;

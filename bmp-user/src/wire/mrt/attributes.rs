@@ -1,7 +1,10 @@
 //! The path attributes of a route in a table dump.
 
 use super::Error;
-use crate::wire::{bgp::Family, reader::Reader};
+use crate::wire::{
+    bgp::{self, Family},
+    reader::Reader,
+};
 
 /// Types of path attributes that say where a route leads.
 pub mod attribute_type {
@@ -13,10 +16,8 @@ pub mod attribute_type {
     pub const MP_UNREACH_NLRI: u8 = 15;
 }
 
-/// The extended length flag (RFC 4271 §4.3).
-const EXTENDED_LENGTH: u8 = 0x10;
-
-/// Path attributes (RFC 4271 §4.3), each of them whole.
+/// Path attributes (RFC 4271 §4.3), as a record has them. Some may be malformed, and the last may
+/// not be whole: a collector keeps what a router said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attributes<'a>(&'a [u8]);
 
@@ -44,24 +45,12 @@ impl<'a> Attributes<'a> {
     /// Takes a length of two octets and as many bytes of attributes.
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {
         let length = reader.u16("the length of the attributes")?;
-        Self::check(reader.part(usize::from(length), "the attributes")?)
+        Ok(Self(reader.bytes(usize::from(length), "the attributes")?))
     }
 
     /// The attributes that are all of `bytes`.
-    ///
-    /// # Errors
-    ///
-    /// At the first that is not whole.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        Self::check(Reader::new(bytes, 0))
-    }
-
-    fn check(mut reader: Reader<'a>) -> Result<Self, Error> {
-        let bytes = reader.rest();
-        while !reader.is_empty() {
-            take(&mut reader)?;
-        }
-        Ok(Self(bytes))
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     /// As they stand in the record.
@@ -69,10 +58,20 @@ impl<'a> Attributes<'a> {
         self.0
     }
 
-    /// In the order of the record.
+    /// The whole ones, in the order of the record.
     pub fn iter(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
-        let mut reader = Reader::new(self.0, 0);
-        std::iter::from_fn(move || take(&mut reader).ok())
+        let all = self.0;
+        bgp::attributes(all).map_while(Result::ok).map(|attribute| Attribute {
+            kind: attribute.kind,
+            value: attribute.value,
+            bytes: all.get(attribute.at..attribute.end).unwrap_or_default(),
+        })
+    }
+
+    /// What follows the last whole one.
+    pub fn rest(&self) -> &'a [u8] {
+        let whole: usize = self.iter().map(|attribute| attribute.bytes.len()).sum();
+        self.0.get(whole..).unwrap_or_default()
     }
 
     /// The first of this type.
@@ -102,16 +101,4 @@ impl<'a> Attributes<'a> {
         let next_hop = reader.bytes(usize::from(length), "the next hop")?;
         Ok(Some(NextHop { family: Some(family), next_hop }))
     }
-}
-
-fn take<'a>(reader: &mut Reader<'a>) -> Result<Attribute<'a>, Error> {
-    let whole = reader.clone();
-    let [flags, kind] = reader.array("the flags and the type of an attribute")?;
-    let length = match flags & EXTENDED_LENGTH {
-        0 => usize::from(reader.u8("the length of an attribute")?),
-        _ => usize::from(reader.u16("the length of an attribute")?),
-    };
-    let value = reader.bytes(length, "the value of an attribute")?;
-    let taken = reader.at() - whole.at();
-    Ok(Attribute { kind, value, bytes: whole.rest().get(..taken).unwrap_or_default() })
 }

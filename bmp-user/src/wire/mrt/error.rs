@@ -1,7 +1,11 @@
 //! What can be wrong with bytes that should be MRT.
 
 use super::MAX_RECORD;
-use crate::wire::{bgp::Family, error::At, reader::Short};
+use crate::wire::{
+    bgp::{self, Family},
+    error::At,
+    reader::Short,
+};
 
 /// Bytes that are not the MRT they should be.
 pub type Error = At<Problem>;
@@ -9,11 +13,10 @@ pub type Error = At<Problem>;
 /// What was expected, and what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// A type that no record has.
-    #[error("expected a type of MRT record (RFC 6396 §4), found {0}: this is no MRT, or a record before it is damaged")]
-    Type(u16),
     /// A record longer than any that makes sense.
-    #[error("expected a record of at most {MAX_RECORD} bytes, found a length of {0}")]
+    #[error(
+        "expected a record of at most {MAX_RECORD} bytes, found a length of {0}: this is no MRT, or a record before it is damaged"
+    )]
     Length(u32),
     /// A record or a field that ends before it may.
     #[error("expected {need} bytes for {what}, found {found}")]
@@ -44,6 +47,9 @@ pub enum Problem {
         /// The length of the prefix.
         found: u8,
     },
+    /// A route that is not as its family's routes are.
+    #[error("{0}")]
+    Nlri(bgp::Problem),
     /// Routes of a family whose NLRI have a form that is not known here.
     #[error("the form of {0} routes is not known")]
     Family(Family),

@@ -1,7 +1,8 @@
 //! MRT (RFC 6396): files of what a collector heard, and when.
 //!
-//! [`records`] finds the whole records in a buffer, [`Body::parse`] reads one. Of the types of the RFC those about BGP are read:
-//! TABLE_DUMP, TABLE_DUMP_V2 and BGP4MP, the latter two with the additional paths of RFC 8050, and BGP4MP_ET.
+//! [`records`] finds the whole records in a buffer, of whatever type; [`Body::parse`] reads one. Of
+//! the types of the RFC those about BGP are read: TABLE_DUMP, TABLE_DUMP_V2 and BGP4MP, the latter
+//! two with the additional paths of RFC 8050, and BGP4MP_ET.
 
 mod attributes;
 mod bgp4mp;

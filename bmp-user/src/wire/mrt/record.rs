@@ -24,24 +24,51 @@ pub mod kind {
     pub const BGP4MP: u16 = 16;
     /// BGP4MP_ET: the same, with microseconds.
     pub const BGP4MP_ET: u16 = 17;
-}
+    /// ISIS_ET, with microseconds.
+    pub const ISIS_ET: u16 = 33;
+    /// OSPFv3_ET, with microseconds.
+    pub const OSPFV3_ET: u16 = 49;
 
-/// Every type that was ever assigned: those of RFC 6396 §4 and the deprecated ones of its appendix B.
-fn is_assigned(kind: u16) -> bool {
-    matches!(kind, 0..=13 | 16 | 17 | 32 | 33 | 48 | 49)
+    /// The name of a type that is assigned (RFC 6396 §4), or was once (appendix B).
+    pub fn name(kind: u16) -> Option<&'static str> {
+        Some(match kind {
+            0 => "NULL",
+            1 => "START",
+            2 => "DIE",
+            3 => "I_AM_DEAD",
+            4 => "PEER_DOWN",
+            5 => "BGP",
+            6 => "RIP",
+            7 => "IDRP",
+            8 => "RIPNG",
+            9 => "BGP4PLUS",
+            10 => "BGP4PLUS_01",
+            11 => "OSPFv2",
+            TABLE_DUMP => "TABLE_DUMP",
+            TABLE_DUMP_V2 => "TABLE_DUMP_V2",
+            BGP4MP => "BGP4MP",
+            BGP4MP_ET => "BGP4MP_ET",
+            32 => "ISIS",
+            ISIS_ET => "ISIS_ET",
+            48 => "OSPFv3",
+            OSPFV3_ET => "OSPFv3_ET",
+            _ => return None,
+        })
+    }
 }
 
 /// The types whose message begins with microseconds (RFC 6396 §3).
 fn is_extended(kind: u16) -> bool {
-    matches!(kind, kind::BGP4MP_ET | 33 | 49)
+    matches!(kind, kind::BGP4MP_ET | kind::ISIS_ET | kind::OSPFV3_ET)
 }
 
-/// One whole record: its type is assigned, and its length is one that makes sense.
+/// One whole record of any type: its length is one that makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// When it was written, in seconds since the epoch.
     pub seconds: u32,
-    /// Microseconds to add to `seconds`; zero for a type without them.
+    /// Microseconds to add to `seconds`; zero for a type without them, or a record too short for
+    /// them.
     pub microseconds: u32,
     /// See [`kind`].
     pub kind: u16,
@@ -57,8 +84,12 @@ impl<'a> Record<'a> {
     }
 
     /// A reader of what follows the header and, if there are any, the microseconds.
-    fn body(&self) -> Reader<'a> {
-        Reader::new(self.bytes, if is_extended(self.kind) { HEADER + 4 } else { HEADER })
+    fn body(&self) -> Result<Reader<'a>, Error> {
+        let mut reader = Reader::new(self.bytes, HEADER);
+        if is_extended(self.kind) {
+            reader.u32("the microseconds")?;
+        }
+        Ok(reader)
     }
 }
 
@@ -75,7 +106,7 @@ pub enum Body<'a> {
     Message(Message<'a>),
     /// BGP4MP, BGP4MP_ET: a peer's state machine moved.
     StateChange(StateChange),
-    /// A type or subtype that is not about BGP, or deprecated.
+    /// A type or subtype that is not about BGP, deprecated, or not assigned.
     Other,
 }
 
@@ -87,9 +118,9 @@ impl<'a> Body<'a> {
     /// At the first field that is wrong; offsets are within the record.
     pub fn parse(record: &Record<'a>) -> Result<Self, Error> {
         match record.kind {
-            kind::TABLE_DUMP => table_dump::parse(record.subtype, record.body()),
-            kind::TABLE_DUMP_V2 => table_dump_v2::parse(record.subtype, record.body()),
-            kind::BGP4MP | kind::BGP4MP_ET => bgp4mp::parse(record.subtype, record.body()),
+            kind::TABLE_DUMP => table_dump::parse(record.subtype, record.body()?),
+            kind::TABLE_DUMP_V2 => table_dump_v2::parse(record.subtype, record.body()?),
+            kind::BGP4MP | kind::BGP4MP_ET => bgp4mp::parse(record.subtype, record.body()?),
             _ => Ok(Self::Other),
         }
     }
@@ -97,8 +128,9 @@ impl<'a> Body<'a> {
 
 /// The whole records at the start of `buf`, in order.
 ///
-/// Ends where `buf` does or where a record is not yet whole; [`Records::consumed`] says where that is. A header that cannot
-/// become a record is an error as soon as it is there, and the end.
+/// Ends where `buf` does or where a record is not yet whole; [`Records::consumed`] says where that
+/// is. A header with a length that makes no sense is an error as soon as it is there, and the end:
+/// the next record cannot be found. Its type may be any.
 pub fn records(buf: &[u8]) -> Records<'_> {
     Records { buf, consumed: 0, failed: false }
 }
@@ -145,7 +177,6 @@ impl FusedIterator for Records<'_> {}
 /// The record that `buf` starts with; `None` if it is not whole yet.
 fn first_record(buf: &[u8]) -> Result<Option<Record<'_>>, Error> {
     const WHAT: &str = "the common header";
-    const TYPE_AT: usize = 4;
     const LENGTH_AT: usize = 8;
     if buf.len() < HEADER {
         return Ok(None);
@@ -155,18 +186,11 @@ fn first_record(buf: &[u8]) -> Result<Option<Record<'_>>, Error> {
     let kind = reader.u16(WHAT)?;
     let subtype = reader.u16(WHAT)?;
     let said = reader.u32(WHAT)?;
-    if !is_assigned(kind) {
-        return Err(Error::new(TYPE_AT, Problem::Type(kind)));
-    }
     let length = usize::try_from(said).unwrap_or(usize::MAX);
     if length > MAX_RECORD {
         return Err(Error::new(LENGTH_AT, Problem::Length(said)));
     }
-    if is_extended(kind) && length < 4 {
-        let problem = Problem::Short { what: "the microseconds", need: 4, found: length };
-        return Err(Error::new(LENGTH_AT, problem));
-    }
     let Some(bytes) = buf.get(..HEADER + length) else { return Ok(None) };
-    let microseconds = if is_extended(kind) { reader.u32("the microseconds")? } else { 0 };
+    let microseconds = if is_extended(kind) && length >= 4 { reader.u32("the microseconds")? } else { 0 };
     Ok(Some(Record { seconds, microseconds, kind, subtype, bytes }))
 }

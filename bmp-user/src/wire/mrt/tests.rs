@@ -40,8 +40,8 @@ fn exhaust(body: &Body<'_>) {
 }
 
 fn exhaust_attributes(attributes: &Attributes<'_>) {
-    let length: usize = attributes.iter().map(|attribute| attribute.bytes.len()).sum();
-    assert_eq!(length, attributes.bytes().len());
+    let whole: usize = attributes.iter().map(|attribute| attribute.bytes.len()).sum();
+    assert_eq!(whole + attributes.rest().len(), attributes.bytes().len());
     let _ = attributes.mp_next_hop();
 }
 
@@ -171,7 +171,7 @@ fn a_generic_rib_record_is_as_long_as_its_family_says() {
 #[test]
 fn the_next_hop_is_found_in_both_forms() {
     let next_hop = |attribute: &[u8]| {
-        let attributes = Attributes::parse(attribute).unwrap();
+        let attributes = Attributes::new(attribute);
         attributes.mp_next_hop().map(|found| found.map(|NextHop { family, next_hop }| (family, next_hop.to_vec())))
     };
     assert_eq!(next_hop(&[0x40, 1, 1, 0]), Ok(None));
@@ -226,8 +226,12 @@ fn a_state_change_gives_its_states() {
 
 #[test]
 fn what_is_not_about_bgp_is_passed_over() {
-    for (kind, subtype) in [(11, 0), (48, 0), (32, 0), (0, 0), (12, 3), (13, 7), (13, 99), (16, 2), (16, 12)] {
-        assert_eq!(body(&record(1, kind, subtype, &[0; 40])), Body::Other, "{kind}/{subtype}");
+    let unassigned = [(14, 0), (15, 9), (34, 1), (64, 1), (65_535, 7)];
+    let assigned = [(11, 0), (48, 0), (32, 0), (0, 0), (5, 1), (9, 1), (12, 3), (13, 7), (13, 99), (16, 2), (16, 12)];
+    for (kind, subtype) in assigned.into_iter().chain(unassigned) {
+        for length in [0, 40] {
+            assert_eq!(body(&record(1, kind, subtype, &vec![0; length])), Body::Other, "{kind}/{subtype}");
+        }
     }
 }
 
@@ -236,40 +240,49 @@ fn what_is_wrong_is_told_with_its_place() {
     let header = |kind: u16, length: u32| [&[0; 4][..], &kind.to_be_bytes(), &[0, 1], &length.to_be_bytes()].concat();
     assert_eq!(
         failure(b"GET / HTTP/1.1\r\n"),
-        "at byte 4: expected a type of MRT record (RFC 6396 §4), found 12064: this is no MRT, or a record before it is damaged"
+        "at byte 8: expected a record of at most 16777216 bytes, found a length of 1414541105: \
+         this is no MRT, or a record before it is damaged"
     );
     assert_eq!(
         failure(&header(16, 16 * 1024 * 1024 + 1)),
-        "at byte 8: expected a record of at most 16777216 bytes, found a length of 16777217"
+        "at byte 8: expected a record of at most 16777216 bytes, found a length of 16777217: \
+         this is no MRT, or a record before it is damaged"
     );
     assert!(records(&header(16, 16 * 1024 * 1024)).next().is_none(), "not whole yet");
-    assert_eq!(failure(&header(17, 3)), "at byte 8: expected 4 bytes for the microseconds, found 3");
+    let short = [header(17, 3), vec![0; 3]].concat();
+    assert_eq!(failure(&short), "at byte 12: expected 4 bytes for the microseconds, found 3");
     assert_eq!(failure(&record(1, 16, 1, &[0; 5])), "at byte 16: expected 2 bytes for the interface index, found 1");
     assert_eq!(failure(&record(1, 16, 1, &[0; 9])), "at byte 18: expected AFI 1 (IPv4) or 2 (IPv6), found 0");
     assert_eq!(
         failure(&record(1, 13, 2, &[0, 0, 0, 0, 33, 1, 1, 1, 1, 1])),
-        "at byte 16: expected a prefix length of at most 32 bits, found 33"
+        "at byte 16: expected a prefix of at most 32 bits, found 33"
     );
     assert_eq!(
         failure(&record(1, 13, 2, &[0, 0, 0, 0, 8, 1, 0, 0, 9])),
         "at byte 20: expected the end of the RIB record, found 1 bytes more"
     );
-    assert_eq!(
-        failure(&rib(
-            1,
-            2,
-            1,
-            &[8, 10],
-            &[Entry { peer: 0, originated: 0, path_id: None, attributes: &[0x40, 1, 2, 0] }]
-        )),
-        "at byte 31: expected 2 bytes for the value of an attribute, found 1"
-    );
+}
+
+#[test]
+fn a_record_of_any_type_is_found_and_so_is_what_follows_it() {
     let good = record(1, 16, 99, &[]);
-    let at = good.len() as u64 + 4;
-    assert_eq!(
-        records(&[good, header(77, 0)].concat()).nth(1),
-        Some(Err(Error { offset: at, problem: Problem::Type(77) }))
-    );
+    let all = [record(1, 77, 3, &[1, 2, 3]), record(2, 17, 3, &[0; 3]), good.clone()].concat();
+    let kinds: Vec<_> =
+        records(&all).map(|record| record.unwrap()).map(|record| (record.kind, record.subtype)).collect();
+    assert_eq!(kinds, [(77, 3), (17, 3), (16, 99)]);
+}
+
+#[test]
+fn attributes_that_are_malformed_are_kept_as_they_are() {
+    let cut = [0x40, 1, 1, 0, 0x40, 1, 2, 0];
+    let good = ipv4_attributes(65001);
+    let entry = |peer, attributes| Entry { peer, originated: 0, path_id: None, attributes };
+    let bytes = rib(1, 2, 1, &[8, 10], &[entry(0, &cut), entry(1, &good)]);
+    let Body::Rib(rib) = body(&bytes) else { panic!("a RIB record") };
+    let read: Vec<_> = rib.iter().map(|route| (route.peer, route.attributes)).collect();
+    assert_eq!(read, [(0, Attributes::new(&cut)), (1, Attributes::new(&good))]);
+    assert_eq!((read[0].1.iter().count(), read[0].1.rest()), (1, &cut[4..]));
+    assert!(read[1].1.rest().is_empty());
 }
 
 /// Records of all kinds that are read.

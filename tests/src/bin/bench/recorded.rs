@@ -94,7 +94,10 @@ impl Recorded {
         }
         let Some((withdrawn, rest)) = message.get(19..).and_then(field) else { return };
         let Some((attributes, nlri)) = field(rest) else { return };
-        let Ok(attributes) = Attributes::parse(attributes) else { return };
+        let attributes = Attributes::new(attributes);
+        if !attributes.rest().is_empty() {
+            return;
+        }
         let number = self.number(from);
         items(withdrawn).for_each(|item| drop(self.routes.remove(&(number, item))));
         items(nlri).for_each(|item| self.put(number, item, attributes));

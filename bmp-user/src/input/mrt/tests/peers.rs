@@ -68,7 +68,7 @@ fn as_numbers_of_two_octets_are_told_in_flags_and_opens() {
 #[test]
 fn path_identifiers_are_told_in_the_direction_in_which_they_are() {
     for (subtype, from_peer, flags) in [(9, true, 0), (11, false, peer_flags::ADJ_RIB_OUT | peer_flags::POST_POLICY)] {
-        let stream = translated(&[bgp4mp(7, subtype, &update())]);
+        let stream = translated(&[bgp4mp(7, subtype, &update_with_path_id())]);
         let [sent, received] = opens(&first_up(&stream));
         let of = |open: &open::Open<'_>| open.add_path().unwrap().iter().collect::<Vec<_>>();
         let (sender, receiver) = if from_peer { (received, sent) } else { (sent, received) };
@@ -80,11 +80,64 @@ fn path_identifiers_are_told_in_the_direction_in_which_they_are() {
 }
 
 #[test]
-fn a_family_has_path_identifiers_or_has_none() {
+fn path_identifiers_that_no_subtype_tells_of_are_found_in_the_routes() {
+    // BGP4MP_MESSAGE and BGP4MP_MESSAGE_AS4, whose routes have identifiers all the same.
+    for subtype in [1, 4] {
+        let stream = translated(&[bgp4mp(7, subtype, &update_with_path_id()), bgp4mp(8, subtype, &update_ipv6())]);
+        let [sent, received] = opens(&first_up(&stream));
+        let of = |open: &open::Open<'_>| open.add_path().unwrap().iter().collect::<Vec<_>>();
+        assert_eq!(of(&sent), [(Family::IPV4_UNICAST, add_path::RECEIVE)]);
+        assert_eq!(of(&received), [(Family::IPV4_UNICAST, add_path::SEND)], "IPv6 routes have none");
+        let Message::RouteMonitoring(_, passed) = messages(&stream)[1] else { panic!("a route") };
+        assert_eq!(passed, update_with_path_id());
+    }
+    // A subtype that tells of identifiers where there are none.
+    let stream = translated(&[bgp4mp(7, 9, &update())]);
+    assert!(opens(&first_up(&stream)).iter().all(|open| open.add_path().is_none()));
+}
+
+#[test]
+fn a_family_of_a_peer_has_path_identifiers_or_has_none() {
+    let with = bgp4mp(8, 9, &update_with_path_id());
     let (stream, refused) =
-        translate(&[bgp4mp(7, 4, &update()), bgp4mp(8, 9, &update()), bgp4mp(9, 4, &update_ipv6())].concat());
-    assert_eq!(refused, ["IPv4 unicast routes without path identifiers, where others of the peer have them"]);
-    assert_eq!(told(&stream), ["up 192.0.2.1 8.000000", "route 192.0.2.1 8.000000", "route 192.0.2.1 9.000000"]);
+        translate(&[bgp4mp(7, 4, &update()), with.clone(), with, bgp4mp(9, 4, &update_ipv6())].concat());
+    assert_eq!(
+        refused,
+        ["IPv4 unicast routes that are not written as others of the peer, with path identifiers or without"]
+    );
+    assert_eq!(
+        told(&stream),
+        ["up 192.0.2.1 8.000000", "route 192.0.2.1 8.000000", "route 192.0.2.1 8.000000", "route 192.0.2.1 9.000000"]
+    );
+}
+
+#[test]
+fn an_ipv4_peer_in_an_ipv6_table_dump_is_the_ipv4_peer() {
+    let attributes = ipv6_attributes(65001);
+    let dumped = |subtype: u16, prefix: &[u8], peer: &[u8]| {
+        let length = u16::try_from(attributes.len()).unwrap().to_be_bytes();
+        let fields = [&[0, 0, 0, 1][..], prefix, &[32, 1, 0, 0, 0, 7], peer, &[0xfd, 0xe9], &length, &attributes];
+        record(9, 12, subtype, &fields.concat())
+    };
+    let mapped = "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let other = "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let prefix = "2001:db8::".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let stream = translated(&[
+        dumped(1, &[10, 0, 0, 0], &[192, 0, 2, 1]),
+        dumped(2, &prefix, &mapped),
+        dumped(2, &prefix, &other),
+    ]);
+    let ups: Vec<_> = messages(&stream)
+        .into_iter()
+        .filter_map(|message| match message {
+            Message::PeerUp(up) => Some((up.peer.address().to_string(), up.peer.flags)),
+            _ => None,
+        })
+        .collect();
+    let short = peer_flags::TWO_BYTE_AS;
+    assert_eq!(ups, [("192.0.2.1".to_owned(), short), ("2001:db8::1".to_owned(), short | peer_flags::IPV6)]);
+    let families: Vec<_> = opens(&first_up(&stream))[1].families().collect();
+    assert_eq!(families, [Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
 }
 
 #[test]

@@ -115,13 +115,44 @@ fn as_paths_of_version_1_have_two_octets() {
 }
 
 #[test]
-fn what_cannot_be_a_route_is_passed_over() {
+fn a_table_entry_that_no_update_can_be_made_of_is_passed_over() {
     let (a, nowhere) = (ipv4_attributes(1), [0x40, 1, 1, 0]);
     let huge = [&a[..], &[0xd0, 99, 0xff, 0x00], &[0; 0xff00]].concat();
     let of_all = [of(0, 3, &nowhere), of(9, 3, &a), of(1, 3, &huge[..])];
     let (stream, refused) = translate(
         &[table(), rib(5, 2, 0, &[8, 10], &of_all), rib(5, 2, 1, &[8, 11], &[of(0, 3, &a), of(1, 4, &a)])].concat(),
     );
-    assert_eq!(refused, ["a route of peer 9 of 2 in the PEER_INDEX_TABLE", "a route without next hop"]);
+    assert_eq!(refused, ["a route without next hop"], "one record, and the first of what is wrong with it");
     assert_eq!(updates(&stream).len(), 3, "a long one is one all the same");
+}
+
+#[test]
+fn a_table_entry_without_next_hop_is_passed_over_unless_its_family_needs_none() {
+    let nowhere = [0x40, 1, 1, 0];
+    for subtype in [2, 4] {
+        let (stream, refused) = translate(&[table(), rib(5, subtype, 0, &[8, 10], &[of(0, 3, &nowhere)])].concat());
+        assert_eq!((updates(&stream), refused), (vec![], vec!["a route without next hop".to_owned()]));
+    }
+    let flow = [&[0, 0, 0, 0, 0, 1, 133, 3, 1, 8, 10][..], &entries(&[of(0, 3, &nowhere)])].concat();
+    let reach = [0x90, 14, 0, 9, 0, 1, 133, 0, 0, 3, 1, 8, 10];
+    assert_eq!(
+        updates(&translated(&[table(), record(5, 13, 6, &flow)])),
+        [[&[0, 0, 0, 17][..], &reach, &nowhere].concat()]
+    );
+}
+
+#[test]
+fn malformed_attributes_of_a_table_entry_are_told_as_they_are() {
+    // A collector's table is what routers said, whatever a receiver of an UPDATE would make of it.
+    let cut = [&ipv4_attributes(1)[..], &[0xc0, 8, 9, 1]].concat();
+    let sets = [&[0x40, 2, 6, 1, 1, 0, 0, 0, 7][..], &[0x40, 3, 4, 192, 0, 2, 1], &[0x40, 99, 1, 7]].concat();
+    let confederation = [&[0x40, 2, 6, 3, 1, 0, 0, 0, 7][..], &[0x40, 3, 4, 192, 0, 2, 1]].concat();
+    for attributes in [cut, sets, confederation] {
+        let stream = translated(&[table(), rib(5, 2, 0, &[8, 10], &[of(0, 3, &attributes)])]);
+        let length = u16::try_from(attributes.len()).unwrap().to_be_bytes();
+        assert_eq!(updates(&stream), [[&[0, 0][..], &length, &attributes, &[8, 10]].concat()]);
+    }
+    let six = [&ipv6_attributes(1)[..], &[0xc0, 8, 9, 1]].concat();
+    let stream = translated(&[table(), rib(5, 4, 0, &[16, 0x20, 0x01], &[of(1, 3, &six)])]);
+    assert!(updates(&stream)[0].ends_with(&[0xc0, 8, 9, 1]));
 }

@@ -81,6 +81,11 @@ pub(super) fn update() -> Vec<u8> {
     bgp(2, &[0, 0, 0, 11, 0x40, 1, 1, 0, 0x40, 3, 4, 192, 0, 2, 1, 8, 10])
 }
 
+/// An UPDATE that announces 10.1.0.0/16 with path identifier 7.
+pub(super) fn update_with_path_id() -> Vec<u8> {
+    bgp(2, &[0, 0, 0, 11, 0x40, 1, 1, 0, 0x40, 3, 4, 192, 0, 2, 1, 0, 0, 0, 7, 16, 10, 1])
+}
+
 /// An UPDATE that announces 2001:db8::/32.
 pub(super) fn update_ipv6() -> Vec<u8> {
     let mut body = vec![0, 0, 0, 33, 0x40, 1, 1, 0, 0x80, 14, 26, 0, 2, 1, 16];

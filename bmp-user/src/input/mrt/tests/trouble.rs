@@ -10,10 +10,10 @@ use tempfile::NamedTempFile;
 
 use super::samples::*;
 use crate::{
-    input::mrt::ReplayState,
+    input::mrt::{PassedOver, PassedOverCount, ReplayState},
     wire::{
         bmp::samples::bgp,
-        mrt::samples::{Entry, ipv4_attributes, ipv6_attributes, peer_index_table, real_files, rib, unpacked},
+        mrt::samples::{Entry, ipv4_attributes, ipv6_attributes, peer_index_table, real_files, record, rib, unpacked},
     },
 };
 
@@ -89,10 +89,11 @@ async fn a_file_that_cannot_be_read_fails_with_its_name_and_the_place() {
     let end = good.len();
     assert_eq!(
         failure(file(b"GET / HTTP/1.1\r\n").path()).await,
-        ": at byte 4: expected a type of MRT record (RFC 6396 §4), found 12064: this is no MRT, or a record before it is damaged"
+        ": at byte 8: expected a record of at most 16777216 bytes, found a length of 1414541105: \
+         this is no MRT, or a record before it is damaged"
     );
     let behind = failure(file(&[&good[..], b"GET / HTTP/1.1\r\n"].concat()).path()).await;
-    assert!(behind.starts_with(&format!(": at byte {}: expected a type", end + 4)), "{behind}");
+    assert!(behind.starts_with(&format!(": at byte {}: expected a record of at most", end + 8)), "{behind}");
     let cut = failure(file(&[&good[..], &good[..20]].concat()).path()).await;
     assert_eq!(cut, format!(": ends 20 bytes into the record at byte {end} (unpacked)"));
     let packed = gzipped(&[&good[..]; 1].concat());
@@ -115,13 +116,53 @@ async fn a_record_that_cannot_be_read_is_counted_and_passed_over() {
     bad[12 + 8 + 3] = 9;
     let mut worse = good.clone();
     worse[12 + 20] = 0;
-    let (stream, status) = replayed(file(&[&good[..], &bad, &worse, &good].concat()).path()).await;
-    assert_eq!(told(&stream).len(), 3);
-    assert_eq!((status.state, status.records, status.errors), (ReplayState::Done, 4, 2));
-    let place = 2 * good.len();
-    let expected = format!("record at byte {place} (unpacked): the BGP message: at byte 0: expected a marker");
+    let short = record(1, 17, 4, &[0; 3]);
+    let cut = bgp4mp(1, 4, &bgp(2, &[0, 9, 0, 0]));
+    let unreadable = bgp4mp(1, 4, &bgp(2, &[0, 0, 0, 11, 0x40, 1, 1, 0, 0x40, 3, 4, 192, 0, 2, 1, 33, 10]));
+    let (stream, status) =
+        replayed(file(&[&good[..], &bad, &worse, &short, &cut, &unreadable, &good].concat()).path()).await;
+    assert_eq!(told(&stream), ["up 192.0.2.1 1.000000", "route 192.0.2.1 1.000000", "route 192.0.2.1 1.000000"]);
+    assert_eq!((status.state, status.records, status.errors), (ReplayState::Done, 7, 5));
+    let place = good.len() as u64;
+    let broken = |kind, first| (PassedOver::Broken { kind, subtype: 4 }, PassedOverCount { records: 1, first });
+    let expected = [
+        broken(16, place),
+        broken(17, 3 * place),
+        (PassedOver::Message, PassedOverCount { records: 2, first: 2 * place }),
+        (PassedOver::Routes, PassedOverCount { records: 1, first: 3 * place + (short.len() + cut.len()) as u64 }),
+    ];
+    assert_eq!(status.passed_over, expected);
     let error = status.last_error.unwrap();
-    assert!(error.starts_with(&expected), "{error}");
+    assert!(error.ends_with("IPv4 unicast routes that cannot be read"), "{error}");
+}
+
+#[tokio::test]
+async fn records_of_other_types_are_counted_by_type_and_what_follows_is_replayed() {
+    let good = bgp4mp(1, 4, &update());
+    let others = [(5, 1), (9, 1), (11, 0), (32, 0), (33, 0), (48, 0), (64, 1), (64, 1), (13, 7), (16, 2), (12, 9)];
+    let others = others.map(|(kind, subtype)| record(1, kind, subtype, &[0; 8]));
+    let (stream, status) = replayed(file(&[&others.concat()[..], &good].concat()).path()).await;
+    assert_eq!(told(&stream), ["up 192.0.2.1 1.000000", "route 192.0.2.1 1.000000"]);
+    // They are as good as any.
+    assert_eq!((status.state, status.records, status.errors, status.last_error), (ReplayState::Done, 12, 0, None));
+    let counted: Vec<_> = status.passed_over.iter().map(|(kind, count)| format!("{} {kind}", count.records)).collect();
+    assert_eq!(
+        counted,
+        [
+            "1 records of BGP (type 5) subtype 1",
+            "1 records of BGP4PLUS (type 9) subtype 1",
+            "1 records of OSPFv2 (type 11) subtype 0",
+            "1 records of TABLE_DUMP (type 12) subtype 9",
+            "1 records of TABLE_DUMP_V2 (type 13) subtype 7",
+            "1 records of BGP4MP (type 16) subtype 2",
+            "1 records of ISIS (type 32) subtype 0",
+            "1 records of ISIS_ET (type 33) subtype 0",
+            "1 records of OSPFv3 (type 48) subtype 0",
+            "2 records of unassigned type 64 subtype 1",
+        ]
+    );
+    let unassigned = status.passed_over.last().unwrap().1;
+    assert_eq!(unassigned.first, 6 * 20);
 }
 
 #[test]
