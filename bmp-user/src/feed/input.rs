@@ -184,10 +184,10 @@ impl Input {
 
     /// Appends frames as they are, up to the first that is not to be passed on. How many bytes were used up.
     fn commit_all(&mut self, state: &mut State, bytes: &Bytes, block: usize) -> (usize, Option<Claim>) {
-        let mut changed = self.shared.journal().head().frames;
+        let head = self.shared.journal().head().frames;
         let (mut runs, mut told, mut taken, mut claim) = (Runs::default(), 0, 0, None);
-        for frame in frames(bytes).flatten() {
-            let applied = match state.apply(self.connection, &frame, changed + 1, &mut |life| runs.heard(life)) {
+        for (changed, frame) in (head + 1..).zip(frames(bytes).flatten()) {
+            let applied = match state.apply(self.connection, &frame, changed, &mut |life| runs.heard(life)) {
                 Ok(applied) => applied,
                 Err(found) => {
                     claim = Some(Claim { at: taken, ..found });
@@ -199,7 +199,6 @@ impl Input {
             if applied.dropped.is_some() {
                 break;
             }
-            changed += 1;
             told = taken;
             runs.push(frame.bytes().len(), frame.code(), applied.about);
         }

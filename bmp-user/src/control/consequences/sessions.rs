@@ -52,7 +52,7 @@ pub(super) async fn consequences(context: &Context, before: &Before, now: &Confi
                 let changed = changed.unwrap_or_default();
                 let is_new = was.is_none();
                 if was.is_some_and(|was| {
-                    was.is_up && was.standing != Standing::from(&state) || was.is_up && changed.contains(&ADOPT)
+                    was.is_up && (was.standing != Standing::from(&state) || changed.contains(&ADOPT))
                 }) && !changed.is_empty()
                 {
                     said.push(Said::info(format!(

@@ -102,11 +102,7 @@ impl Sizes {
 
     /// Where a table is pinned, for now.
     pub(super) fn path(&self, layout: &Layout, name: &str) -> PathBuf {
-        if self.growing.iter().any(|growing| *growing == name) {
-            layout.table(&format!("{name}-larger"))
-        } else {
-            layout.table(name)
-        }
+        if self.growing.contains(&name) { layout.table(&format!("{name}-larger")) } else { layout.table(name) }
     }
 
     /// Removes what a start that was cut short has left of larger tables.

@@ -52,14 +52,11 @@ impl Keeper {
                 Some(slot) => Ok(slot),
                 None => self.place(tracked, pin),
             };
-            match placed {
-                Ok(slot) => {
-                    if let Some((slot, pin)) = tracked.denial.replace((slot, pin)) {
-                        self.linger(tracked, slot, pin);
-                    }
-                }
-                // A denial needs no slot.
-                Err(_) => {}
+            // A denial needs no slot.
+            if let Ok(slot) = placed
+                && let Some((slot, pin)) = tracked.denial.replace((slot, pin))
+            {
+                self.linger(tracked, slot, pin);
             }
         }
         let own = tracked.denial.as_ref().map(|(slot, _)| slot.clone());

@@ -71,7 +71,7 @@ impl Trial {
 
     /// Fails to connect, and not because it is told so.
     fn gets_no_answer(&self, station: impl Into<IpAddr>, to: impl Into<IpAddr>) {
-        let refused = self.connect(station, to, BRIEFLY).err().expect("it does not get in");
+        let refused = self.connect(station, to, BRIEFLY).expect_err("it does not get in");
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
     }
 
