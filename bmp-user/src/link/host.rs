@@ -1,6 +1,9 @@
 //! The host as a value.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 #[cfg(test)]
 mod tests;
@@ -99,17 +102,16 @@ impl Host {
             None => None,
             Some(name) => Some(self.vrf_named(name)?.index),
         };
+        let all = self.links.values().flat_map(|link| link.addresses.iter().map(move |address| (link, address)));
+        let (link, address) = all.filter(|(_, address)| address.has_broadcast(wanted)).find(|(link, _)| {
+            // Seldom needed, and not cheap.
+            !link.loopback && self.vrf_of(link) == vrf
+        })?;
         if self.link_with_address(ip).is_some() {
             return None;
         }
-        let links = self.links.values().filter(|link| !link.loopback && self.vrf_of(link) == vrf);
-        links.flat_map(|link| link.addresses.iter().map(move |address| (link, address))).find_map(|(link, address)| {
-            let (IpAddr::V4(own), None, 1..=30) = (address.ip, address.peer, address.prefix_len) else { return None };
-            let host_bits = u32::MAX >> address.prefix_len;
-            let network = own.to_bits() & !host_bits;
-            let prefix = format!("{}/{}", std::net::Ipv4Addr::from_bits(network), address.prefix_len);
-            (wanted.to_bits() == network | host_bits).then_some((link, prefix))
-        })
+        let network = wanted.to_bits() & !(u32::MAX >> address.prefix_len);
+        Some((link, format!("{}/{}", Ipv4Addr::from_bits(network), address.prefix_len)))
     }
 
     /// The VRF device with this kernel name, or else this kernel alternative name.
@@ -165,6 +167,13 @@ impl Link {
 }
 
 impl Address {
+    /// Whether `ip` is the broadcast address of its prefix. Prefixes of 31 and 32 bits have none
+    /// (RFC 3021), nor has a link with one far end.
+    fn has_broadcast(&self, ip: Ipv4Addr) -> bool {
+        let (IpAddr::V4(own), None, 1..=30) = (self.ip, self.peer, self.prefix_len) else { return false };
+        ip.to_bits() == own.to_bits() | u32::MAX >> self.prefix_len
+    }
+
     /// Whether `ip` is in the prefix that this address puts on the interface's link.
     pub fn prefix_holds(&self, ip: IpAddr) -> bool {
         let (differ, width) = match (self.peer.unwrap_or(self.ip), ip) {
