@@ -334,6 +334,9 @@ impl Said {
             let (bytes, _) = self.frames.finish();
             let block = bytes.len();
             shared.push(state, bytes, block, self.runs.0);
+        } else {
+            // A frame that tells nobody anything may still leave withdrawals to be kept.
+            state.forget();
         }
     }
 }
