@@ -16,6 +16,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::{
     super::{attributes::Attributes, blocks::NONE},
@@ -169,8 +170,11 @@ impl Rib {
         number
     }
 
-    /// A group for a field: it is alone in it, and no other looks for it.
+    /// A group for a field: it is alone in it, and no other looks for it. What changes later is told after the field, so it joins
+    /// no group that is older.
     pub(super) fn group_of_one(&mut self, common: Common, attributes: &mut Attributes) -> u32 {
+        self.latest = NONE;
+        self.groups_index = HashTable::new();
         if common.attributes != NONE {
             attributes.retain(common.attributes);
         }

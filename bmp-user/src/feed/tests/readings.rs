@@ -115,7 +115,8 @@ fn nlri_that_are_written_otherwise_than_the_others_are_kept_whole_and_counted() 
     let other = [&[0, 0, 0, 1], A].concat();
     let (feed, mut input) = heard(true, &[announce(V4, &[A]), announce(V4, &[&other]), announce(V4, &[B])]);
     assert_eq!((feed.ribs("router")[0].routes, feed.stats().trouble.mixed_path_ids), (3, 1));
-    assert_eq!(late(&feed), [announce(V4, &[A, B]), announce(V4, &[&other])].concat());
+    // What came after the field is told after it.
+    assert_eq!(late(&feed), [announce(V4, &[A]), announce(V4, &[&other]), announce(V4, &[B])].concat());
     // What takes it back may be written in any way: the withdrawal stays while it may be needed.
     append(&mut input, &[withdraw(V4, &[C])]);
     assert!(late(&feed).ends_with(&withdraw(V4, &[C])));
@@ -273,4 +274,17 @@ fn what_daemons_wrote_otherwise_than_they_said_is_read_as_they_wrote_it() {
         append(&mut told, &[dump(&feed)]);
         assert_eq!(late.stats().routes, routes, "{name}");
     }
+}
+
+#[test]
+fn a_route_that_changes_after_a_field_that_is_kept_whole_is_told_after_it() {
+    let (a, b) = (&[24, 10, 1, 0][..], &[24, 1, 10, 0][..]);
+    // With a path identifier, where the RIB has none.
+    let mixed = [0, 16, 1, 0xff, 0, 24, 0xff, 0, 0, 24, 1, 10, 0];
+    let family = Family::IPV4_UNICAST;
+    let (feed, mut input) = heard(true, &[announce(family, &[a])]);
+    append(&mut input, &[announce(family, &[&mixed]), announce(family, &[b])]);
+    let told = late(&feed);
+    let place = |what: &[u8]| told.windows(what.len()).rposition(|part| part == what).expect("it is told");
+    assert!(place(b) > place(&mixed) + mixed.len(), "{told:x?}");
 }
