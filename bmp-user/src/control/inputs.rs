@@ -225,6 +225,8 @@ struct Connection {
     messages: u64,
     bytes: u64,
     unannounced: u64,
+    /// Messages that were passed on although they are not what they should be, by kind.
+    not_understood: BTreeMap<&'static str, u64>,
     /// Messages that were left out because nobody could read them, by kind.
     odd: BTreeMap<&'static str, u64>,
     /// Messages that were dropped because they are about peers of another connection.
@@ -259,6 +261,7 @@ impl Relay {
             messages: totals.frames,
             bytes: totals.bytes,
             unannounced: totals.unannounced,
+            not_understood: totals.trouble.errors_by_kind().collect(),
             odd: totals.odd.iter().map(|(oddity, count)| (oddity.as_str(), count)).collect(),
             refused_messages: totals.refused,
             refused_peers: context.feed.refusals(id).iter().map(|peer| RefusedPeer::of(peer, &clients)).collect(),
@@ -363,6 +366,10 @@ impl Connection {
         };
         // Writing to a string cannot fail.
         let mut text = format!("  {client} ({name}): {messages} messages, {bytes} bytes{unknown}\n");
+        if !self.not_understood.is_empty() {
+            let kinds: Vec<_> = self.not_understood.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            let _ = writeln!(text, "    Not understood: {}", kinds.join(", "));
+        }
         if !self.odd.is_empty() {
             let odd: Vec<_> = self.odd.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let _ = writeln!(text, "    Left out: {}", odd.join(", "));

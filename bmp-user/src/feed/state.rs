@@ -469,9 +469,16 @@ impl State {
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
         let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
         let as_size = if two_byte { 2 } else { 4 };
-        let Ok(update) = Update::parse(message, as_size) else {
-            trouble.malformed += 1;
-            return Some(Applied::new(About::Mixed(life, view), true));
+        let (update, is_whole) = match Update::parse(message, as_size) {
+            Ok(update) => (update, true),
+            Err(error) => {
+                trouble.malformed += 1;
+                // The fields for IPv4 unicast can be told all the same.
+                let Ok(update) = Update::parse_plain(message, error) else {
+                    return Some(Applied::new(About::Mixed(life, view), true));
+                };
+                (update, false)
+            }
         };
         let time = Time { seconds: header.seconds, microseconds: header.microseconds };
         let mut hand = Hand {
@@ -519,10 +526,10 @@ impl State {
         }
         let Hand { families, news, .. } = hand;
         let about = match families {
-            Some(Some(family)) => About::Routes(life, view, family),
-            None | Some(None) => About::Mixed(life, view),
+            Some(Some(family)) if is_whole => About::Routes(life, view, family),
+            _ => About::Mixed(life, view),
         };
-        Some(Applied::new(about, news || !again))
+        Some(Applied::new(about, news || !again || !is_whole))
     }
 
     /// Forgets the peers that are not up, when nobody needs to be told so any more; or the first of them if they are too many.

@@ -26,10 +26,23 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// How many messages are errors of the input. An unknown family, a missing attribute and a peer without a Peer Up are none: a router may have
-    /// them.
-    pub fn errors(&self) -> u64 {
-        self.malformed + self.mixed_path_ids + self.malformed_attributes + self.as_size + self.overflowed
+    /// How many errors of the input there were.
+    #[cfg(test)]
+    pub(super) fn errors(&self) -> u64 {
+        self.errors_by_kind().map(|(_, count)| count).sum()
+    }
+
+    /// Errors of the input that there were, by kind. An unknown family, a missing attribute and a peer without a Peer Up are none: a
+    /// router may have them.
+    pub fn errors_by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let kinds = [
+            ("malformed", self.malformed),
+            ("mixed-path-ids", self.mixed_path_ids),
+            ("malformed-attributes", self.malformed_attributes),
+            ("other-as-size", self.as_size),
+            ("not-kept", self.overflowed),
+        ];
+        kinds.into_iter().filter(|(_, count)| *count > 0)
     }
 
     /// Counts what is wrong with the attributes of an UPDATE, which was read with AS numbers of `as_size` bytes. `internal` is true for a peer of the

@@ -70,3 +70,24 @@ fn a_route_that_lacks_attributes_is_kept_and_is_no_error() {
     let trouble = counted(&[route(0, &[&ORIGIN, &PATH_OF_4], 1)]);
     assert_eq!((trouble.incomplete, trouble.errors()), (1, 0));
 }
+
+#[test]
+fn plain_routes_beside_a_broken_multiprotocol_attribute_are_kept_and_withdrawn() {
+    let cut_reach = [0x80, 14, 2, 0, 1];
+    let cut_unreach = [0x80, 15, 1, 0];
+    let reach = [0x80, 14, 10, 0, 1, 1, 4, 192, 0, 2, 9, 0, 0];
+    let good: [&[u8]; 3] = [&ORIGIN, &PATH_OF_4, &NEXT_HOP];
+    for broken in [&cut_reach[..], &cut_unreach, &[reach, reach].concat()] {
+        let trouble = counted(&[route(0, &[&good.concat(), broken], 1)]);
+        assert_eq!(trouble.malformed, 1, "{broken:x?}");
+    }
+    // 10.1.1.0/24 is withdrawn beside a cut MP_UNREACH_NLRI.
+    let body = [&[0, 4, 24, 10, 1, 1, 0, 4][..], &cut_unreach].concat();
+    let peer = PeerHeader::of(&frames(&world::up(2, 1)).next().unwrap().unwrap()).unwrap();
+    let mut withdrawal = BytesMut::new();
+    build::route_monitoring(&mut withdrawal, &peer, &samples::bgp(2, &body));
+    let feed = Feed::default();
+    let mut input = feed.input("router");
+    append(&mut input, &[world::up(2, 1), route(0, &good, 1), route(0, &good, 2), withdrawal.to_vec()]);
+    assert_eq!(feed.stats().routes, 1);
+}

@@ -81,6 +81,26 @@ impl<'a> Update<'a> {
     /// If it is not an UPDATE, or where its routes are cannot be told: what RFC 7606 §3 and §5.3 call a session reset. Offsets are
     /// from the start of the message.
     pub fn parse(message: &'a [u8], as_size: usize) -> Result<Self, Error> {
+        let mut update = Self::fields(message)?;
+        let offset = (HEADER + 4 + update.withdrawn.len()) as u64;
+        update.read_attributes(as_size).map_err(|error| error.after(offset))?;
+        update.malformed = update.malformed.map(|error| error.after(offset));
+        update.missing = update.missing.map(|error| error.after(offset));
+        Ok(update)
+    }
+
+    /// Splits an UPDATE whose MP_REACH_NLRI or MP_UNREACH_NLRI is broken or there twice: the routes in fields of their own can
+    /// still be told. The broken attribute stays among the attributes, and [`Update::malformed`] is `broken`.
+    ///
+    /// # Errors
+    /// If the message is not an UPDATE, or its three fields do not fill it.
+    pub fn parse_plain(message: &'a [u8], broken: Error) -> Result<Self, Error> {
+        Ok(Self { malformed: Some(broken), malformed_anyhow: true, ..Self::fields(message)? })
+    }
+
+    /// The three fields of an UPDATE, whose attributes are not looked at.
+    #[inline]
+    fn fields(message: &'a [u8]) -> Result<Self, Error> {
         let short = |offset, what, need, found| Error::new(offset, Problem::Short { what, need, found });
         let &[.., high, low, kind] = message
             .first_chunk::<HEADER>()
@@ -102,8 +122,7 @@ impl<'a> Update<'a> {
         };
         let (withdrawn, rest) = field(body, "the withdrawn routes")?;
         let (all, nlri) = field(rest, "the path attributes")?;
-        let offset = (HEADER + 4 + withdrawn.len()) as u64;
-        let mut update = Self {
+        Ok(Self {
             withdrawn,
             attributes: all,
             nlri,
@@ -112,11 +131,7 @@ impl<'a> Update<'a> {
             malformed: None,
             malformed_anyhow: false,
             missing: None,
-        };
-        update.read_attributes(as_size).map_err(|error| error.after(offset))?;
-        update.malformed = update.malformed.map(|error| error.after(offset));
-        update.missing = update.missing.map(|error| error.after(offset));
-        Ok(update)
+        })
     }
 
     fn read_attributes(&mut self, as_size: usize) -> Result<(), Error> {
