@@ -67,6 +67,9 @@ pub(super) struct Wiring {
     pub(super) claims: Claims,
 }
 
+/// Connections of one relay whose peers are held at the same time, at most.
+const MOST_HELD: usize = 64;
+
 /// Feeds what `stream` sends until it ends, and holds its peers then for as long as the terms say.
 pub(super) async fn serve(stream: impl Source, mut input: Input, wiring: Wiring) {
     let Wiring { status, terms, claims } = wiring;
@@ -83,7 +86,12 @@ pub(super) async fn serve(stream: impl Source, mut input: Input, wiring: Wiring)
         warn!(relay, %client, "{end}");
     }
     status.closed(&end.to_string());
-    let holds = !matches!(end, End::NotAllowed) && !terms.borrow().hold.is_zero();
+    let is_wanted = !matches!(end, End::NotAllowed) && !terms.borrow().hold.is_zero();
+    // Whoever connects often, with other peers each time, is not to fill the memory.
+    let holds = is_wanted && status.held_connections() < MOST_HELD;
+    if is_wanted && !holds {
+        warn!(relay, %client, "its peers are not held: those of {MOST_HELD} connections of this relay are held already");
+    }
     let held = if holds {
         Some(input.hold())
     } else {

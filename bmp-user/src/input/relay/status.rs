@@ -246,6 +246,11 @@ impl ConnectionHandle {
         is_local(self.connection.own, self.connection.client.ip())
     }
 
+    /// How many connections of the relay have ended and have peers that are held.
+    pub(super) fn held_connections(&self) -> usize {
+        lock(&self.relay.now).held.len()
+    }
+
     /// It has ended, and is shown among those whose peers are held for as long as what this gives lives.
     pub(super) fn held(self) -> HeldHandle {
         let (relay, connection) = (Arc::clone(&self.relay), Arc::clone(&self.connection));
