@@ -26,7 +26,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{CommitError, Config, Store},
+    config::{Config, Store},
     control::{self, ControlSocket, Said, Severity},
     feed::Feed,
     input, link,
@@ -138,15 +138,10 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
                         differs
                     });
                 }
-                _ = hangup.recv() => match reload(&context).await {
-                    Ok(true) => info!("read {} again: what it changed is in force", options.config.display()),
-                    Ok(false) => info!("read {} again: nothing in it changed", options.config.display()),
-                    Err(error) => {
-                        error!("the configuration stays as it was:");
-                        // A line of the log each: errors show the line that is wrong.
-                        error.to_string().lines().for_each(|line| error!("{line}"));
-                    }
-                },
+                // Apart: a disk that hangs holds up neither operators nor SIGTERM.
+                _ = hangup.recv() => {
+                    tasks::passing("reload", reload(context.clone(), options.config.clone()));
+                }
             }
         }
     }
@@ -181,22 +176,24 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the file again. What that does to what runs is logged, as a commit would have said it.
-async fn reload(context: &control::Context) -> Result<bool, CommitError> {
+/// Reads the configuration file again, and logs what that changed.
+async fn reload(context: control::Context, file: PathBuf) {
     let before = context.before();
-    let changed = context.store.reload().await?;
-    if changed {
-        let context = context.clone();
-        tasks::passing("consequences of a reload", async move {
-            for Said { severity, text } in context.consequences(&before).await {
-                match severity {
-                    Severity::Warning => warn!("{text}"),
-                    Severity::Info => info!("{text}"),
-                }
-            }
-        });
+    match context.store.reload().await {
+        Ok(true) => info!("read {} again: what it changed is in force", file.display()),
+        Ok(false) => return info!("read {} again: nothing in it changed", file.display()),
+        Err(error) => {
+            error!("the configuration stays as it was:");
+            // A line of the log each: errors show the line that is wrong.
+            return error.to_string().lines().for_each(|line| error!("{line}"));
+        }
     }
-    Ok(changed)
+    for Said { severity, text } in context.consequences(&before).await {
+        match severity {
+            Severity::Warning => warn!("{text}"),
+            Severity::Info => info!("{text}"),
+        }
+    }
 }
 
 async fn follow_events(pins: Pins) {
