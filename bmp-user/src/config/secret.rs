@@ -95,15 +95,22 @@ pub(super) fn after_password(line: &str) -> Vec<Range<usize>> {
     // No command begins with it.
     let at = words.iter().enumerate().skip(1).position(|(at, word)| {
         let next = words.get(at + 1).map(text);
-        is_password(text(word)) || (next == Some("md5") && text(word).starts_with('p'))
+        let is_cut = !text(word).is_empty() && PASSWORD.starts_with(text(word));
+        // `md5` alone, where `password` was forgotten: what is behind it is masked.
+        is_password(text(word)) || is_cut && next.is_some_and(is_how) || next == Some("md5")
     });
     let Some(at) = at else { return Vec::new() };
-    let how = |word: &Range<usize>| ["md5", "cipher", "simple"].contains(&text(word));
-    words.into_iter().skip(at + 2).skip_while(how).collect()
+    words.into_iter().skip(at + 2).skip_while(|word| is_how(text(word))).collect()
+}
+
+const PASSWORD: &str = "password";
+
+/// Whether a word, which may be cut, says how a secret is written.
+fn is_how(word: &str) -> bool {
+    !word.is_empty() && ["md5", "cipher", "simple"].iter().any(|how| how.starts_with(word))
 }
 
 fn is_password(word: &str) -> bool {
-    const PASSWORD: &str = "password";
     let cut = word.len() >= 3 && PASSWORD.starts_with(word);
     cut || word.starts_with("passw") || strsim::damerau_levenshtein(word, PASSWORD) <= 2
 }
@@ -127,6 +134,9 @@ mod tests {
             ("  tcp conect port 1 password md5 hunter2", "  tcp conect port 1 password md5 ******"),
             ("tcp connect port 1 pasword md5 hunter2 x", "tcp connect port 1 pasword md5 ****** ******"),
             ("tcp connect port 1 p md5 hunter2", "tcp connect port 1 p md5 ******"),
+            ("t c p 99999 p m hunter2", "t c p 99999 p m ******"),
+            ("tcp connect 11020 md5 hunter2", "tcp connect 11020 md5 ******"),
+            ("tcp connect port 1 pa c hunter2", "tcp connect port 1 pa c ******"),
             ("peer 192.0.2.1 passphrase é", "peer 192.0.2.1 passphrase é"),
             ("peer 192.0.2.1 pass hunter2", "peer 192.0.2.1 pass ******"),
             ("sysname password", "sysname password"),
