@@ -110,7 +110,8 @@ pub(crate) fn name_too(path: &Path, other: &Path) -> io::Result<()> {
 /// Takes away what was left by somebody who was killed while `path` was being replaced.
 pub(crate) fn clean_up(path: &Path) {
     let temporary = temporary(path);
-    if fs::symlink_metadata(&temporary).is_ok_and(|found| found.is_file()) {
+    // Whatever it is: nobody else has a use for the name.
+    if fs::symlink_metadata(&temporary).is_ok_and(|found| !found.is_dir()) {
         // What cannot be removed is told where the name is needed.
         let _ = fs::remove_file(temporary);
     }
