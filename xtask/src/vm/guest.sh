@@ -6,7 +6,7 @@ mount -t proc proc /proc
 mount -t tmpfs below /sys
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mount -t bpf bpf /sys/fs/bpf
+mount -t bpf -o mode=0700 bpf /sys/fs/bpf
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm /run/tmp /lib/modules
 mount -t devpts devpts /dev/pts
