@@ -3,7 +3,7 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/run/tmp
 mount -t proc proc /proc
 # What is below is empty, as on any host: not the other host's /sys.
-mount -t tmpfs below /sys
+mount -t tmpfs -o mode=0755 below /sys
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf -o mode=0700 bpf /sys/fs/bpf
