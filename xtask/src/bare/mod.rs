@@ -118,13 +118,14 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     folders.empty()?;
     folders.mount_root(&mounts, &cached)?;
     rust.put_into(&mounts, &folders.mounted)?;
-    if arguments.warm {
-        folders.share(&mounts, &rust)?;
-    }
 
     steps.begin();
     let repository = process::root();
     clone(&repository, &inside(&folders.mounted, &repository))?;
+    // After the clone, which git makes in an empty folder alone: the build folder is mostly one of the repository's own.
+    if arguments.warm {
+        folders.share(&mounts, &rust)?;
+    }
 
     steps.begin();
     let end = run(arguments, &folders.mounted, &rust, arguments.warm.then_some(&target))?;
