@@ -76,6 +76,13 @@ impl Input {
         self.shared.state().trusted.insert(self.connection);
     }
 
+    /// Limits how many peers the connection may have at one time: messages about more are left out and counted.
+    pub fn limit_peers(&mut self, most: usize) {
+        if let Some(connection) = self.shared.state().connections.get_mut(&self.connection) {
+            connection.most_peers = most;
+        }
+    }
+
     /// The number of the connection.
     pub fn connection(&self) -> ConnectionId {
         self.connection

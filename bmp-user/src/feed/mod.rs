@@ -11,6 +11,7 @@
 //! the second only.
 
 mod attributes;
+mod belongings;
 mod blocks;
 mod compose;
 mod counts;

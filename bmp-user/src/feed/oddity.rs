@@ -19,11 +19,13 @@ pub enum Oddity {
     OtherPeer,
     /// It is about one more peer of the same type, distinguisher and address than are kept apart.
     TooManyAlike,
+    /// It is about one more peer than a connection may have.
+    TooManyPeers,
 }
 
 impl Oddity {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Short,
         Self::Open,
         Self::Tlv,
@@ -32,6 +34,7 @@ impl Oddity {
         Self::Control,
         Self::OtherPeer,
         Self::TooManyAlike,
+        Self::TooManyPeers,
     ];
 
     /// Its name in displays.
@@ -45,6 +48,7 @@ impl Oddity {
             Self::Control => "control-message",
             Self::OtherPeer => "other-peer",
             Self::TooManyAlike => "too-many-alike",
+            Self::TooManyPeers => "too-many-peers",
         }
     }
 
@@ -59,6 +63,7 @@ impl Oddity {
             Self::Control => "an Initiation or Termination stands among messages about peers",
             Self::OtherPeer => "a message names another AS or BGP identifier than the Peer Up of that address",
             Self::TooManyAlike => "too many peers have one address",
+            Self::TooManyPeers => "the connection has as many peers as one may have",
         }
     }
 }

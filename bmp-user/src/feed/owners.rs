@@ -48,11 +48,13 @@ pub(super) struct Connection {
     pub(super) refused: HashMap<PeerKey, Refusal>,
     /// Connections of the same input that were found alive when this one claimed a peer of theirs.
     rivals: Vec<ConnectionId>,
+    /// Peers that it may have at one time.
+    pub(super) most_peers: usize,
 }
 
 impl Connection {
     pub(super) fn new(input: u32, name: &str) -> Self {
-        Self { input, name: name.into(), refused: HashMap::new(), rivals: Vec::new() }
+        Self { input, name: name.into(), refused: HashMap::new(), rivals: Vec::new(), most_peers: usize::MAX }
     }
 }
 
@@ -177,6 +179,11 @@ impl State {
         if others.len() >= MOST_ALIKE {
             return Standing::Dropped(Dropped::Odd(Oddity::TooManyAlike));
         }
+        if matches!(message, MessageType::PeerUp | MessageType::RouteMonitoring)
+            && self.connections.get(&connection).is_some_and(|it| self.belongings.count(connection) >= it.most_peers)
+        {
+            return Standing::Dropped(Dropped::Odd(Oddity::TooManyPeers));
+        }
         Standing::Of(self.slot_for(id, changed))
     }
 
@@ -188,7 +195,7 @@ impl State {
         Some((owner, owned.any(|peer| peer.life.up.is_some())))
     }
 
-    fn living_at(&self, slot: u32) -> Option<&Peer> {
+    pub(super) fn living_at(&self, slot: u32) -> Option<&Peer> {
         self.slots.get(slot as usize)?.peer.as_ref()
     }
 

@@ -15,6 +15,7 @@ use super::shown::PeerRibs;
 use super::{
     Counts, Trouble,
     attributes::Attributes,
+    belongings::Belongings,
     journal::About,
     owners::{Claim, Connection, Dropped, Standing},
     peers::{ConnectionId, Gone, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
@@ -34,7 +35,9 @@ pub(super) struct State {
     /// Peers that went down, or were spoken of without ever being up; oldest first.
     ended: VecDeque<Ended>,
     pub(super) by_id: HashMap<PeerId, u32, RandomState>,
-    /// Peers that are up, or have routes, by input and by what stations tell peers apart by.
+    /// Peers that are up, or have routes, by connection.
+    pub(super) belongings: Belongings,
+    /// The same by input and by what stations tell peers apart by.
     pub(super) living: HashMap<(u32, PeerKey), Vec<u32>, RandomState>,
     pub(super) attributes: Attributes,
     pub(super) connections: HashMap<ConnectionId, Connection>,
@@ -123,6 +126,7 @@ impl State {
             free: Vec::new(),
             ended: VecDeque::new(),
             by_id: HashMap::with_hasher(hasher.clone()),
+            belongings: Belongings::new(hasher.clone()),
             living: HashMap::with_hasher(hasher.clone()),
             attributes: Attributes::new(),
             connections: HashMap::new(),
@@ -160,12 +164,9 @@ impl State {
         self.connections.remove(&connection);
         self.forget_rival(connection);
         self.trusted.remove(&connection);
-        let owned =
-            |slot: &Slot| slot.peer.as_ref().filter(|peer| peer.owner == connection).map(|peer| peer.life.number);
-        let mut slots: Vec<_> =
-            self.slots.iter().enumerate().filter_map(|(number, slot)| Some((owned(slot)?, number as u32))).collect();
-        slots.sort_unstable();
-        slots.into_iter().map(|(_, slot)| slot).collect()
+        let mut slots = self.belongings.owned(connection);
+        slots.sort_unstable_by_key(|slot| self.living_at(*slot).map(|peer| peer.life.number));
+        slots
     }
 
     /// Peers whose input went away stay as they are, until they are ended or come back.
@@ -173,7 +174,9 @@ impl State {
         for slot in slots {
             if let Some(peer) = &mut self.slots[*slot as usize].peer {
                 self.held += usize::from(peer.hold == Hold::No);
+                self.belongings.remove(*slot, peer);
                 peer.hold = Hold::Away;
+                self.belongings.insert(*slot, peer);
                 peer.ribs.iter_mut().for_each(Rib::set_stale);
             }
         }
@@ -186,18 +189,14 @@ impl State {
 
     /// The time is over for peers that were held when a connection went away: those that did not come back, and those that did.
     pub(super) fn release(&mut self, connection: ConnectionId) -> (Vec<u32>, Vec<u32>) {
-        let with = |state: &Self, wanted: &dyn Fn(&Peer) -> bool| -> Vec<u32> {
-            let numbered = state.slots.iter().enumerate();
-            numbered
-                .filter(|(_, slot)| slot.peer.as_ref().is_some_and(wanted))
-                .map(|(number, _)| number as u32)
-                .collect()
-        };
-        let away = with(self, &|peer| peer.owner == connection && peer.hold == Hold::Away);
-        let back = with(self, &|peer| peer.hold == Hold::Back(connection));
+        let mut away = self.belongings.owned(connection);
+        away.retain(|slot| self.living_at(*slot).is_some_and(|peer| peer.hold == Hold::Away));
+        let back = self.belongings.back(connection);
         for slot in &back {
             if let Some(peer) = &mut self.slots[*slot as usize].peer {
+                self.belongings.remove(*slot, peer);
                 peer.hold = Hold::No;
+                self.belongings.insert(*slot, peer);
             }
         }
         self.held -= back.len();
@@ -296,14 +295,11 @@ impl State {
     /// which the peers came up.
     pub(super) fn quiet_ribs(&self, connection: ConnectionId, since: u64) -> Vec<(u32, usize)> {
         let mut found = Vec::new();
-        for (slot, known) in self.slots.iter().enumerate() {
-            let Some(peer) = known.peer.as_ref().filter(|peer| peer.owner == connection && peer.life.up.is_some())
-            else {
-                continue;
-            };
+        for slot in self.belongings.owned(connection) {
+            let Some(peer) = self.living_at(slot).filter(|peer| peer.life.up.is_some()) else { continue };
             let is_quiet = |rib: &Rib| rib.end_of_rib.is_none() && rib.heard <= since;
             let quiet = peer.ribs.iter().enumerate().filter(|(_, rib)| is_quiet(rib));
-            found.extend(quiet.map(|(rib, _)| (peer.life.number, slot as u32, rib)));
+            found.extend(quiet.map(|(rib, _)| (peer.life.number, slot, rib)));
         }
         found.sort_unstable();
         found.into_iter().map(|(_, slot, rib)| (slot, rib)).collect()
@@ -397,8 +393,9 @@ impl State {
             if is_restated || peer.is_same_session(&up) && peer.takes(frame, changed) {
                 // What is said again byte for byte passes like any other frame; with another time it would only puzzle stations.
                 let is_news = peer.hold == Hold::No && peer.ups().any(|up| up == frame.bytes()) || !is_restated;
-                peer.comes_back(connection);
-                return Some(Applied::new(About::Up(Arc::clone(&peer.life)), is_news));
+                let life = Arc::clone(&peer.life);
+                peer.comes_back(connection, slot, &mut self.belongings);
+                return Some(Applied::new(About::Up(life), is_news));
             }
         }
         let id = known.id;
@@ -419,6 +416,7 @@ impl State {
     fn start(&mut self, slot: u32, life: Arc<Incarnation>, connection: ConnectionId) {
         let (more_ups, ribs) = (Vec::new(), Vec::new());
         let peer = Peer { life, more_ups, owner: connection, hold: Hold::No, ribs, statistics: None, mirrored: None };
+        self.belongings.insert(slot, &peer);
         self.slots[slot as usize].peer = Some(peer);
         self.lives(slot);
     }
@@ -427,6 +425,7 @@ impl State {
     pub(super) fn down(&mut self, slot: u32, down: Bytes, changed: u64) -> Option<Arc<Incarnation>> {
         let known = &mut self.slots[slot as usize];
         let mut peer = known.peer.take()?;
+        self.belongings.remove(slot, &peer);
         self.lives_no_more(slot);
         let known = &mut self.slots[slot as usize];
         known.gone = Some(Gone { number: peer.life.number, down });
@@ -455,12 +454,23 @@ impl State {
             heard(Arc::clone(&life));
             self.start(slot, life, connection);
         }
-        let Self { slots, attributes, trouble, withdrawals, withdrawal_bytes, hasher, applied, trusted, .. } = self;
+        let Self {
+            slots,
+            belongings,
+            attributes,
+            trouble,
+            withdrawals,
+            withdrawal_bytes,
+            hasher,
+            applied,
+            trusted,
+            ..
+        } = self;
         let peer = slots[slot as usize].peer.as_mut()?;
         let life = Arc::clone(&peer.life);
         if life.up.is_none() {
             trouble.unannounced += 1;
-            peer.comes_back(connection);
+            peer.comes_back(connection, slot, belongings);
         }
         // What is told anew bears the AS and the BGP identifier of the Peer Up, also where the router left them out.
         let header = PeerHeader { asn: life.header.asn, bgp_id: life.header.bgp_id, ..header };
@@ -576,10 +586,16 @@ impl State {
 
 impl Peer {
     /// A connection speaks of it.
-    fn comes_back(&mut self, connection: ConnectionId) {
+    #[inline]
+    fn comes_back(&mut self, connection: ConnectionId, slot: u32, belongings: &mut Belongings) {
+        if self.owner == connection && self.hold != Hold::Away {
+            return;
+        }
+        belongings.remove(slot, self);
         let before = std::mem::replace(&mut self.owner, connection);
         if self.hold == Hold::Away {
             self.hold = Hold::Back(before);
         }
+        belongings.insert(slot, self);
     }
 }

@@ -6,6 +6,7 @@ mod cases;
 mod end_of_rib;
 mod histories;
 mod lives;
+mod many_peers;
 mod owners;
 mod readings;
 mod replica;

@@ -69,12 +69,15 @@ pub(super) struct Wiring {
 
 /// Connections of one relay whose peers are held at the same time, at most.
 const MOST_HELD: usize = 64;
+/// Peers of one connection, at most: a router that has more reports to several relays.
+const MOST_PEERS: usize = 16_384;
 
 /// Feeds what `stream` sends until it ends, and holds its peers then for as long as the terms say.
 pub(super) async fn serve(stream: impl Source, mut input: Input, wiring: Wiring) {
     let Wiring { status, terms, claims } = wiring;
     let (relay, client) = (status.relay_name().to_owned(), status.client());
     info!(relay, %client, "daemon connected");
+    input.limit_peers(MOST_PEERS);
     let part = claims.take_part(input.connection(), client);
     let inquiry = Inquiry::default();
     let mut connection =
