@@ -1,27 +1,28 @@
 //! `cargo xtask test`: installs what the tests need, builds everything once, runs everything, and sums up.
 
+mod host;
+mod programs;
 mod summary;
 
 use std::{
-    fs,
-    path::Path,
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
-
-pub(crate) use self::summary::Summary;
+pub(crate) use self::{
+    programs::{TestProgram, build},
+    summary::Summary,
+};
 use crate::{
     bare,
     fuzz::{self, Effort},
     packages,
-    process::{cargo, is_root, say, target_dir},
-    programs::{Program, Use},
+    process::{is_root, say},
+    programs::Use,
     progress::Steps,
     setup::setup,
     vm,
-    watch::{End, Run, Watcher},
+    watch::{End, Watcher},
 };
 
 /// Asks the tests for their long campaigns.
@@ -71,13 +72,11 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !is_root() {
         say("The tests make network namespaces and load kernel programs: they are run as root, through sudo.");
     }
-    let skipped = target_dir()?.join("skipped-tests.txt");
-    fs::write(&skipped, "").with_context(|| format!("cannot write {}", skipped.display()))?;
-
     steps.begin();
     let watcher = Watcher::new()?;
     let mut summary = if no_machine.is_none() { Summary::without(vm::PREFIX) } else { Summary::default() };
-    let here = run_tests(arguments, &watcher, &skipped, &mut summary)?;
+    let mut skipped = String::new();
+    let here = host::run(arguments, &watcher, &mut summary, &mut skipped)?;
     steps.begin();
     let there = match no_machine {
         Some(reason) => {
@@ -87,7 +86,6 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None if here == End::Stopped => Ok(End::Stopped),
         None => {
             summary.take_all();
-            let mut skipped = fs::read_to_string(&skipped).unwrap_or_default();
             let kernel = vm::Release::of_host();
             let own = vm::Choice { kernel, all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
             let others = if long { &vm::Release::ALL[..] } else { &[] };
@@ -131,31 +129,4 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 pub(crate) fn exit_code(ends: &[End], summary: &Summary) -> ExitCode {
     let well = ends.iter().all(|end| *end == End::Success) && summary.is_good();
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Runs them, shows what they say as they say it, and returns how cargo ended.
-fn run_tests(arguments: &Arguments, watcher: &Watcher, skipped: &Path, summary: &mut Summary) -> anyhow::Result<End> {
-    let mut tests = cargo();
-    tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).args(&arguments.filter);
-    tests.env(SKIPPED, skipped).env_remove(SOAK).stdin(Stdio::null());
-    if arguments.soak {
-        tests.env(SOAK, "1");
-    }
-    if !is_root() {
-        // Cargo starts what it has built through its target's runner.
-        tests.env(format!("CARGO_TARGET_{}_RUNNER", host_triple()?), "sudo -E --");
-    }
-    // sudo asks for a password only in the terminal's own group.
-    let run = Run { what: "the tests", group: is_root(), silence: SILENCE };
-    watcher.run(&mut tests, &run, |line| {
-        say(line);
-        summary.take(line, || fs::read_to_string(skipped).unwrap_or_default());
-    })
-}
-
-/// The compiler's host as it stands in cargo's environment variables: `X86_64_UNKNOWN_LINUX_GNU`.
-fn host_triple() -> anyhow::Result<String> {
-    let about = crate::process::text(Program::Rustc.command().arg("-vV"))?;
-    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
-    Ok(host.to_uppercase().replace('-', "_"))
 }

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Choice, kernel::Kernel, programs::Program};
+use super::{Choice, kernel::Kernel};
 use crate::{
     process::{self, quietly},
-    programs::Program as Outside,
-    test::{SKIPPED, SOAK},
+    programs::Program,
+    test::{SKIPPED, SOAK, TestProgram},
 };
 
 const INIT: &str = include_str!("init.sh");
@@ -44,7 +44,7 @@ impl Guest {
     pub(super) fn prepare(
         folder: &Path,
         kernel: &Kernel,
-        programs: &[Program],
+        programs: &[TestProgram],
         choice: &Choice<'_>,
         patience: u32,
     ) -> anyhow::Result<Self> {
@@ -73,7 +73,7 @@ impl Guest {
             fs::copy(module, first.join(format!("modules/{number:02}.ko")))?;
         }
         let archive = r#"find . | "$0" cpio -o -H newc >"$1""#;
-        let mut cpio = Outside::Sh.command();
+        let mut cpio = Program::Sh.command();
         cpio.current_dir(&first).args(["-c", archive]).arg(kernel.busybox()).arg(self.first());
         quietly(&mut cpio)
     }
@@ -99,7 +99,7 @@ impl Guest {
     }
 }
 
-fn script(kernel: &Kernel, programs: &[Program], choice: &Choice<'_>, patience: u32) -> String {
+fn script(kernel: &Kernel, programs: &[TestProgram], choice: &Choice<'_>, patience: u32) -> String {
     let mut script = GUEST.to_owned();
     let mut line = |text: String| {
         let _ = writeln!(script, "{text}");
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_word_of_a_shell_is_one_word_whatever_is_in_it() {
         let word = r#"it's a "folder" of $HOME\"#;
-        let said = process::text(Outside::Sh.command().args(["-c", &format!("printf %s {}", quoted(Path::new(word)))]));
+        let said = process::text(Program::Sh.command().args(["-c", &format!("printf %s {}", quoted(Path::new(word)))]));
         assert_eq!(said.unwrap(), word);
     }
 }

@@ -9,7 +9,6 @@ mod archive;
 mod guest;
 mod kernel;
 mod machine;
-mod programs;
 mod release;
 
 use std::{
@@ -21,17 +20,20 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
+pub(crate) use self::release::Release;
 use self::{guest::Guest, kernel::Kernel, machine::Accelerator};
-pub(crate) use self::{programs::PREFIX, release::Release};
 use crate::{
     packages,
     process::{say, target_dir},
     programs::Use,
     progress::Steps,
     setup::setup,
-    test::{self, Summary},
+    test::{self, Summary, TestProgram},
     watch::{End, Run, Watcher},
 };
+
+/// Begins the names of the test programs whose tests need the machine.
+pub(crate) const PREFIX: &str = "vm_";
 
 /// It has booted long before; a test that takes so long without a word hangs.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -105,7 +107,7 @@ pub(crate) fn run(
     summary: &mut Summary,
     skipped: &mut String,
 ) -> anyhow::Result<End> {
-    let Some(programs) = programs::choose(choice, watcher)? else { return Ok(End::Stopped) };
+    let Some(programs) = choose(choice, watcher)? else { return Ok(End::Stopped) };
     if programs.is_empty() {
         return Ok(End::Success);
     }
@@ -138,6 +140,20 @@ pub(crate) fn run(
         return Ok(End::Failure);
     }
     Ok(end)
+}
+
+/// Builds all test programs and returns those that the machine is to run; `None` where that was stopped.
+fn choose(choice: &Choice<'_>, watcher: &Watcher) -> anyhow::Result<Option<Vec<TestProgram>>> {
+    let Some(programs) = test::build(watcher)? else { return Ok(None) };
+    let mut chosen = Vec::new();
+    for program in programs {
+        let wanted = if choice.all { !program.is_ours() } else { program.needs_machine() };
+        let name = || format!("cannot list the tests of {}", program.name);
+        if wanted && program.has_any(choice.filters).with_context(name)? {
+            chosen.push(program);
+        }
+    }
+    Ok(Some(chosen))
 }
 
 /// Two machines would write into one folder.
