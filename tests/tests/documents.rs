@@ -285,6 +285,7 @@ fn has_lines(netns: &Netns, place: &str, words: &str, printed: &[&str]) {
 fn every_command_of_bmpd_is_one() {
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, Plan::default().configuration());
+    let trial = Plan::default().start_up();
     let tasks = fs::read_to_string(root().join("xtask/src/main.rs")).expect("the tasks can be read");
     for block in tagged("sh") {
         for line in block.text.lines() {
@@ -306,6 +307,7 @@ fn every_command_of_bmpd_is_one() {
                     );
                 }
                 ["bmpd", "--config", _] => drop(Bmpd::start(&netns, "")),
+                ["bmpctl", ref words @ ..] => drop(trial.bmpd.display(&words.join(" "))),
                 ["bmpd", ref arguments @ ..] => {
                     let help = setup.bmpd().args(arguments).arg("--help").output().expect("bmpd can be started");
                     assert!(help.status.success(), "{}: {line}: {help:?}", block.place);

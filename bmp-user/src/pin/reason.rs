@@ -35,8 +35,6 @@ pub enum Reason {
     ConnectionReset,
     /// The station acknowledges nothing any more.
     KeepaliveTimeout,
-    /// The station has kept its window closed for longer than is configured.
-    SendStalled,
     /// An operator reset the session.
     ManualReset,
     /// What is in force for the session changed.
@@ -48,6 +46,29 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::NotConfigured,
+        Self::Shutdown,
+        Self::InterfaceAbsent,
+        Self::InterfaceDown,
+        Self::InterfaceLayer2,
+        Self::AddressAbsent,
+        Self::NoRoute,
+        Self::VpnInstanceAbsent,
+        Self::SourceConflict,
+        Self::EgressDenied,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::StationClosed,
+        Self::ConnectionReset,
+        Self::KeepaliveTimeout,
+        Self::ManualReset,
+        Self::ConfigurationChanged,
+        Self::NotPermitted,
+        Self::NoDescriptors,
+    ];
+
     /// Whether it is something that this host has lost and may get back: what `hold-down` is for.
     pub fn is_of_the_host(self) -> bool {
         matches!(
@@ -79,7 +100,6 @@ impl Reason {
             Self::StationClosed => "station-closed",
             Self::ConnectionReset => "connection-reset",
             Self::KeepaliveTimeout => "keepalive-timeout",
-            Self::SendStalled => "send-stalled",
             Self::ManualReset => "manual-reset",
             Self::ConfigurationChanged => "configuration-changed",
             Self::NotPermitted => "not-permitted",
@@ -91,5 +111,26 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_listed_once() {
+        let mut listed: Vec<_> = Reason::ALL.iter().map(|reason| *reason as usize).collect();
+        listed.sort_unstable();
+        // The last variant's number is one less than how many there are.
+        assert_eq!(listed, (0..=Reason::NoDescriptors as usize).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_page_on_troubleshooting_has_an_entry_for_every_reason() {
+        let page = include_str!("../../../docs/troubleshooting.md");
+        let missing: Vec<_> =
+            Reason::ALL.iter().filter(|reason| !page.contains(&format!("\n### `{reason}`\n"))).collect();
+        assert!(missing.is_empty(), "docs/troubleshooting.md has no entry for {missing:?}");
     }
 }
