@@ -105,6 +105,15 @@ multihop-ttl = 8
         Self { speaker: None, netns: netns.clone(), process, folder }
     }
 
+    /// Starts gobgpd in `netns` with a configuration of the test's own. It has no BGP peer of the lab.
+    pub fn configured(netns: &Netns, configuration: &str) -> Self {
+        let folder = TempDir::with_prefix("lab-gobgp-").expect("a temporary folder can be made");
+        let file = folder.path().join(CONFIGURATION);
+        std::fs::write(&file, configuration).expect("a temporary file can be written");
+        let process = run(netns, &file);
+        Self { speaker: None, netns: netns.clone(), process, folder }
+    }
+
     /// Its BGP peer announces `routes`, in a new session where one is open.
     pub fn announce(&mut self, routes: &[Prefix]) {
         self.speaker = None;

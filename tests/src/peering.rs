@@ -127,6 +127,14 @@ impl Peering {
         Self::start(Kind::Bird, netns, table)
     }
 
+    /// BIRD, with a configuration of the test's own.
+    pub fn bird_configured(netns: &Netns, configuration: &str) -> Self {
+        let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
+        fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
+        let process = run(Kind::Bird, netns, &folder, false);
+        Self { kind: Kind::Bird, netns: netns.clone(), process, folder, networks: BTreeSet::new() }
+    }
+
     fn start(kind: Kind, netns: &Netns, table: &Table<'_>) -> Self {
         let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
         write(kind, &folder, table);

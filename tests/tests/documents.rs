@@ -5,6 +5,8 @@
 //! |---|---|---|
 //! | `bmpd` | a configuration of bmpd, or a part of its bmp view | `bmpd check` takes it and warns of nothing |
 //! | `frr`, `frr-daemons` | a configuration of FRR, and how it is started | FRR runs it, and a route arrives at a station |
+//! | `gobgp` | a configuration of GoBGP | the same |
+//! | `bird` | a configuration of BIRD, for bmpd as the page's `bmpd` block has it | the same |
 //! | `console` | commands with what they print | they are run, and print rows of these names |
 //! | `sh` | commands alone | bmpd's own are run |
 //! | `text` | a drawing, or what a program prints | it is no configuration |
@@ -21,8 +23,9 @@ use lab::{
     bmp,
     bmpd::{Bmpd, Setup},
     frr::Frr,
+    gobgp::Gobgp,
     netns::Netns,
-    peering::{BMPD, DAEMON},
+    peering::{BMPD, DAEMON, Peering},
     speaker::Speaker,
     station::Station,
     terminal::Terminal,
@@ -31,7 +34,7 @@ use lab::{
     wait::{PATIENCE, until},
 };
 
-const TAGS: [&str; 6] = ["bmpd", "frr", "frr-daemons", "console", "sh", "text"];
+const TAGS: [&str; 8] = ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "console", "sh", "text"];
 
 /// A fenced block.
 struct Block {
@@ -39,6 +42,13 @@ struct Block {
     place: String,
     tag: String,
     text: String,
+}
+
+impl Block {
+    /// The document that it is in.
+    fn page(&self) -> &str {
+        self.place.split(':').next().unwrap_or_default()
+    }
 }
 
 fn root() -> PathBuf {
@@ -166,6 +176,36 @@ fn with_the_recipe_of_frr_a_route_arrives_at_the_station() {
 }
 
 #[test]
+fn with_the_recipe_of_gobgp_a_route_arrives_at_the_station() {
+    for block in tagged("gobgp") {
+        let trial = Plan::default().start_up();
+        let _gobgp = Gobgp::configured(&trial.topology.router, &block.text);
+        let (IpAddrs { own, peer }, asn) = (ipv4_ends(), DAEMON.1);
+        let routes = prefixes(5);
+        let _speaker = Speaker::announce(&trial.topology.station, peer, asn, SocketAddr::from((own, 179)), &routes);
+        trial.station.wait_connection(
+            0,
+            &format!("the routes of GoBGP, configured as in {}", block.place),
+            |connection| connection.announced() == routes.len(),
+        );
+    }
+}
+
+#[test]
+fn with_the_recipe_of_bird_its_route_arrives_at_the_station() {
+    for block in tagged("bird") {
+        let of_bmpd = configuration_of(block.page());
+        let trial = Plan { system: &of_bmpd, ..Plan::default() }.start_up();
+        let _bird = Peering::bird_configured(&trial.topology.station, &block.text);
+        trial.station.wait_connection(
+            0,
+            &format!("the route of BIRD, configured as in {}", block.place),
+            |connection| connection.announced() == 1,
+        );
+    }
+}
+
+#[test]
 fn without_the_lines_that_export_routes_the_relay_says_what_frr_may_lack() {
     let recipe = tagged("frr").swap_remove(0).text;
     let without: String =
@@ -281,15 +321,38 @@ fn has_lines(netns: &Netns, place: &str, words: &str, printed: &[&str]) {
     }
 }
 
+/// The words of a command line, of which those in quotes are one.
+fn words(line: &str) -> Vec<&str> {
+    let command = line.split(" #").next().unwrap_or_default();
+    let mut words = Vec::new();
+    for (place, part) in command.split('"').enumerate() {
+        if place % 2 == 0 {
+            words.extend(part.split_whitespace());
+        } else {
+            words.push(part);
+        }
+    }
+    words
+}
+
+/// What bmpd is told where the commands of a page are run: what the page configures first.
+fn configuration_of(page: &str) -> String {
+    let blocks = tagged("bmpd").into_iter().filter(|block| block.page() == page);
+    // A part of a view is no configuration.
+    let whole = blocks.map(|block| block.text).find(|text| !text.starts_with(' '));
+    whole.unwrap_or_else(|| Plan::default().configuration())
+}
+
 #[test]
-fn every_command_of_bmpd_is_one() {
-    let netns = Netns::new("router");
-    let setup = Setup::new(&netns, Plan::default().configuration());
-    let trial = Plan::default().start_up();
+fn every_command_is_one() {
     let tasks = fs::read_to_string(root().join("xtask/src/main.rs")).expect("the tasks can be read");
     for block in tagged("sh") {
+        let netns = Netns::new("router");
+        let configuration = configuration_of(block.page());
+        let setup = Setup::new(&netns, &configuration);
+        let mut running = None;
         for line in block.text.lines() {
-            let words: Vec<_> = line.split(" #").next().unwrap_or_default().split_whitespace().collect();
+            let words = words(line);
             match words[..] {
                 ["cargo", "xtask", task, ..] => {
                     let variant: String = task[..1].to_uppercase() + &task[1..];
@@ -300,17 +363,17 @@ fn every_command_of_bmpd_is_one() {
                     );
                 }
                 ["bmpd", "check", "--config", _] => {
-                    assert!(
-                        check(&netns, &Plan::default().configuration()).status.success(),
-                        "{}: {line}",
-                        block.place
-                    );
+                    assert!(check(&netns, &configuration).status.success(), "{}: {line}", block.place);
                 }
                 ["bmpd", "--config", _] => drop(Bmpd::start(&netns, "")),
-                ["bmpctl", ref words @ ..] => drop(trial.bmpd.display(&words.join(" "))),
                 ["bmpd", ref arguments @ ..] => {
                     let help = setup.bmpd().args(arguments).arg("--help").output().expect("bmpd can be started");
                     assert!(help.status.success(), "{}: {line}: {help:?}", block.place);
+                }
+                ["bmpctl", ref arguments @ ..] => {
+                    let bmpd = running.get_or_insert_with(|| Bmpd::start(&netns, &configuration));
+                    let output = bmpd.bmpctl("").args(arguments).output().expect("bmpctl can be started");
+                    assert!(output.status.success(), "{}: {line}: {output:?}", block.place);
                 }
                 _ => {}
             }
