@@ -73,6 +73,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     let datapath = Datapath::load(&options.datapath)?;
     match datapath.enforcement() {
         Enforcement::Kernel => info!("egress is enforced and counted by the kernel programs"),
+        Enforcement::Cgroup { why } => warn!("egress is enforced by the kernel programs for this cgroup only: {why}"),
         Enforcement::Socket { why } => warn!("egress is not enforced by the kernel, sockets are bound only: {why}"),
     }
 

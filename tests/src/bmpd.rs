@@ -20,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    kernel::Objects,
+    kernel::{self, Objects},
     netns::Netns,
     process::{Process, answer},
     wait::{PATIENCE, patience, until},
@@ -148,6 +148,10 @@ impl Setup {
         };
         command.arg("--config").arg(self.file()).arg("--control").arg(self.control());
         command.arg("--bpffs").arg(self.bpffs()).args(options.arguments);
+        // It attaches to no cgroup that it is not in.
+        if let Some(at) = options.arguments.iter().position(|argument| *argument == "--cgroup") {
+            kernel::start_in(&mut command, options.arguments[at + 1]);
+        }
         // Logs are compared with words, not with colours.
         command.env("NO_COLOR", "1").env_remove("RUST_LOG");
         command
@@ -252,7 +256,8 @@ impl Bmpd {
         assert_eq!(refused, 0, "prlimit: {}", std::io::Error::last_os_error());
     }
 
-    fn start_by(setup: Setup, command: &mut Command) -> Self {
+    /// Starts bmpd by a command that [`Setup::command`] made.
+    pub fn start_by(setup: Setup, command: &mut Command) -> Self {
         let mut process = Process::start(command);
         until("bmpd's control socket answers", PATIENCE, || {
             if let Some(status) = process.ended() {

@@ -2,9 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
-    os::fd::AsRawFd,
+    ffi::{CStr, CString},
+    fs::{self, File},
+    io::{self, Write as _},
+    os::{fd::AsRawFd, unix::ffi::OsStringExt as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -13,6 +16,10 @@ use aya::{
     programs::{loaded_links, loaded_programs},
 };
 use bmp_ebpf::{Counters, Pin, PinKey, table};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+};
 
 use crate::wait::{PATIENCE, until};
 
@@ -104,8 +111,7 @@ impl Cgroup {
     /// Makes a cgroup below the root of the cgroup v2 hierarchy.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
-        let root = mounts.lines().find_map(|line| mount_of(line, "cgroup2")).expect("cgroup v2 is mounted");
+        let root = mounts().swap_remove(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = root.join(format!("bmpd-lab-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap_or_else(|e| panic!("cannot make {}: {e}", path.display()));
@@ -132,6 +138,40 @@ impl Cgroup {
         Ok(result)
     }
 
+    /// Moves a process into it.
+    pub fn take(&self, pid: u32) {
+        put(&self.0, pid).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Moves a process that is in it to the root.
+    pub fn release(&self, pid: u32) {
+        put(self.0.parent().expect("it is below the root"), pid).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// What `command` starts is in it, and in a cgroup namespace of which it is the root. With `alone` its mounts show no other
+    /// cgroup, as in a container.
+    pub fn contain(&self, command: &mut Command, alone: bool) {
+        let procs = File::options().write(true).open(self.0.join("cgroup.procs")).expect("root may");
+        let mounts = mounts().into_iter();
+        let mounts: Vec<_> = mounts
+            .map(|mount| CString::new(mount.into_os_string().into_vec()).expect("a path has no zeroes"))
+            .collect();
+        // SAFETY: between fork and exec only system calls are made, on what the closure owns.
+        unsafe {
+            command.pre_exec(move || {
+                (&procs).write_all(b"0")?;
+                unshare(CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWNS)?;
+                let none: Option<&CStr> = None;
+                mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+                if alone {
+                    mounts.iter().try_for_each(|point| umount2(point.as_c_str(), MntFlags::MNT_DETACH))?;
+                    mount(none, mounts[0].as_c_str(), Some(c"cgroup2"), MsFlags::empty(), none)?;
+                }
+                Ok(())
+            });
+        }
+    }
+
     /// How many programs of bmpd's attach types are attached to it, by a link or without.
     pub fn attached(&self) -> usize {
         // enum bpf_attach_type: CGROUP_INET_INGRESS, _EGRESS, CGROUP_SOCK_OPS, CGROUP_INET4_CONNECT, CGROUP_INET6_CONNECT
@@ -151,10 +191,31 @@ impl Drop for Cgroup {
     }
 }
 
+/// Where cgroup v2 is mounted.
+fn mounts() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+    let mounts: Vec<_> = mounts.lines().filter_map(|line| mount_of(line, "cgroup2")).collect();
+    assert!(!mounts.is_empty(), "cgroup v2 is not mounted");
+    mounts
+}
+
+/// What `command` starts is in the cgroup, if it is one.
+pub fn start_in(command: &mut Command, cgroup: &str) {
+    let Ok(procs) = File::options().write(true).open(Path::new(cgroup).join("cgroup.procs")) else { return };
+    // SAFETY: between fork and exec one system call is made, on a descriptor that the closure owns.
+    unsafe {
+        command.pre_exec(move || (&procs).write_all(b"0"));
+    }
+}
+
 /// Moves this process.
 fn move_to(cgroup: &Path) -> io::Result<()> {
+    put(cgroup, std::process::id())
+}
+
+fn put(cgroup: &Path, pid: u32) -> io::Result<()> {
     let file = cgroup.join("cgroup.procs");
-    fs::write(&file, std::process::id().to_string())
+    fs::write(&file, pid.to_string())
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }
 
@@ -172,7 +233,7 @@ fn query(cgroup: &Path, attach_type: u32) -> usize {
         reserved: [u32; 9],
     }
     const BPF_PROG_QUERY: libc::c_long = 16;
-    let folder = fs::File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
+    let folder = File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
     let mut query = Query { target_fd: folder.as_raw_fd().cast_unsigned(), attach_type, ..Query::default() };
     // SAFETY: the structure is the query part of union bpf_attr, zeroes behind it, with its size; no array is asked for.
     let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };

@@ -13,6 +13,7 @@ use std::{
 /// `enum bpf_cmd` (linux/bpf.h).
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_GET: libc::c_long = 7;
+const PROG_ATTACH: libc::c_long = 8;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
@@ -31,6 +32,16 @@ pub fn detach(link: &Path) {
 pub fn replace(link: &Path, program_type: u32, attach_type: u32) {
     let (link, program) = (open(link), pass_all(program_type, attach_type));
     bpf(LINK_UPDATE, &mut [link.as_raw_fd(), program.as_raw_fd(), 0, 0]);
+}
+
+/// Attaches a program that lets everything pass to a hook of a cgroup, and lets no other beside it. It goes with the cgroup.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn occupy(cgroup: &Path, program_type: u32, attach_type: u32) {
+    let folder = fs::File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
+    let program = pass_all(program_type, attach_type);
+    bpf(PROG_ATTACH, &mut [folder.as_raw_fd().cast_unsigned(), program.as_raw_fd().cast_unsigned(), attach_type, 0]);
 }
 
 /// The part of `union bpf_attr` that loads a program.

@@ -2,7 +2,6 @@
 
 use lab::{
     bmpd::{Bmpd, Options, Setup, number},
-    kernel::Cgroup,
     netns::Netns,
     sockets::Foreign,
     station::Station,
@@ -77,18 +76,6 @@ fn a_cgroup_that_is_no_cgroup_is_told_and_the_session_is_bound_by_its_socket() {
     let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
     works_bound_by_its_socket(&trial);
     trial.bmpd.wait_for_log("which cgroup it tried", |line| line.contains("/proc"));
-}
-
-#[test]
-fn programs_are_attached_to_the_cgroup_that_is_named() {
-    let cgroup = Cgroup::new();
-    let topology = lab::topology::Topology::new();
-    let options = Options { arguments: &["--cgroup", cgroup.path()], through: &[] };
-    let bmpd = Bmpd::start_with(&topology.router, &Plan::default().configuration(), &options);
-    bmpd.wait_for_log("all is loaded", |line| line.contains("ready"));
-    assert_eq!(cgroup.attached(), 5, "connect4, connect6, egress, ingress, lifecycle");
-    bmpd.terminate();
-    assert_eq!(cgroup.attached(), 0);
 }
 
 #[test]

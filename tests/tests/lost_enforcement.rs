@@ -146,8 +146,11 @@ fn what_cannot_be_put_back_is_shown_as_lost_until_it_is() {
     let options = Options { arguments: &arguments, through: &[] };
     let trial = Plan { options, ..Plan::session("connect-interface up2") }.start_up();
     assert_eq!(while_lost(&trial).0, Some(0));
-    fs::remove_dir(cgroup.path()).expect("no process is in it");
-    // The kernel lets the links go some time after.
+    // Where bmpd is not, it attaches nothing.
+    cgroup.release(trial.bmpd.pid());
+    for name in ["connect4", "connect6", "egress", "ingress", "lifecycle"] {
+        detach(&layout(&trial).join("links").join(name));
+    }
     let (warning, egress) = until("it is found", SOON, || {
         let (status, warning, egress) = while_lost(&trial);
         (status == Some(2)).then_some((warning, egress))
@@ -156,17 +159,20 @@ fn what_cannot_be_put_back_is_shown_as_lost_until_it_is() {
     assert_eq!(egress["enforcement"], "socket");
     assert!(egress["why"].as_str().is_some_and(|why| why.starts_with("enforcement is lost: ")), "{egress:#}");
     assert!(egress["lost"]["for_seconds"].is_u64(), "{egress:#}");
-    trial.bmpd.wait_for_log("why it is not mended", |line| line.contains("cannot be mended: --cgroup"));
+    let why = "bmpd itself is not in this cgroup";
+    trial
+        .bmpd
+        .wait_for_log("why it is not mended", |line| line.contains("cannot be mended: --cgroup") && line.contains(why));
     let verbose = trial.bmpd.try_display("display bmp session verbose");
     assert!(String::from_utf8_lossy(&verbose.stdout).contains("not mended yet: --cgroup"));
 
-    fs::create_dir(cgroup.path()).expect("root may");
+    cgroup.take(trial.bmpd.pid());
     until("it is mended", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
     assert_eq!(cgroup.attached(), 5);
     let egress = while_lost(&trial).2;
     assert_eq!(
         (&egress["enforcement"], &egress["lost"], number(&egress["losses"])),
-        (&"kernel".into(), &serde_json::Value::Null, 1)
+        (&"cgroup".into(), &serde_json::Value::Null, 1)
     );
     assert_eq!(said(&trial), 1);
 }

@@ -62,7 +62,7 @@ struct Run {
     /// The control socket.
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
     control: PathBuf,
-    /// The root of the cgroup v2 hierarchy; found by itself where it is mounted.
+    /// The cgroup v2 folder whose processes are held to the pins, bmpd among them; the host's root by default, found by itself.
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     /// The folder of a BPF file system that is this bmpd's own, in which its pins outlive it; /sys/fs/bpf/bmpd by default.

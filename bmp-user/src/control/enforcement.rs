@@ -16,7 +16,7 @@ pub(super) struct Lost {
 
 /// Who enforces, as it is shown of a session.
 pub(super) struct Enforcing {
-    /// `kernel`, `socket` or `none`.
+    /// `kernel`, `cgroup`, `socket` or `none`.
     pub(super) word: &'static str,
     pub(super) why: Option<String>,
     pub(super) lost: Option<Lost>,
@@ -27,10 +27,11 @@ impl Enforcing {
     /// Of a session for which the kernel enforces something, or nothing where it is not `pinned`.
     pub(super) fn of(context: &Context, pinned: bool) -> Self {
         let datapath = context.pins.datapath();
-        let (word, why) = match datapath.enforcement_now() {
+        let enforcement = datapath.enforcement_now();
+        let (word, why) = match &enforcement {
             _ if !pinned => ("none", None),
-            Enforcement::Kernel => ("kernel", None),
-            Enforcement::Socket { why } => ("socket", Some(why)),
+            Enforcement::Kernel => (enforcement.as_str(), None),
+            Enforcement::Cgroup { why } | Enforcement::Socket { why } => (enforcement.as_str(), Some(why.clone())),
         };
         let lost = datapath.loss().map(|loss| Lost {
             for_seconds: loss.since.elapsed().as_secs(),

@@ -89,7 +89,7 @@ pub(super) struct Egress {
     /// Kernel names of those that it may leave by; none where `any` is true, and none where it is
     /// denied.
     pub(super) interfaces: Vec<String>,
-    /// `kernel`, `socket` or `none`.
+    /// `kernel`, `cgroup` (the kernel, for the processes of one cgroup alone), `socket` or `none`.
     pub(super) enforcement: &'static str,
     /// Why it is not `kernel`.
     pub(super) why: Option<String>,
@@ -245,11 +245,13 @@ fn report(
         egress: Egress { any, interfaces, enforcement, why, lost, losses, vrf: id.vpn_instance.clone() },
         // Where no program counts them, the connections' own `TCP_INFO` does.
         kernel: match context.pins.datapath().enforcement() {
-            Enforcement::Kernel if configured.adopt => kernel(&adopted(&counters), counters.retransmits),
-            Enforcement::Kernel => kernel(&counters, counters.retransmits),
+            Enforcement::Kernel | Enforcement::Cgroup { .. } if configured.adopt => {
+                kernel(&adopted(&counters), counters.retransmits)
+            }
+            Enforcement::Kernel | Enforcement::Cgroup { .. } => kernel(&counters, counters.retransmits),
             Enforcement::Socket { .. } => kernel(&counters, shown.retransmits + shown.live_retransmits),
         },
-        connections: matches!(context.pins.datapath().enforcement(), Enforcement::Kernel).then(|| {
+        connections: context.pins.datapath().enforcement().is_by_programs().then(|| {
             let told = session.pin.connections();
             let told = told.borrow();
             Connections {

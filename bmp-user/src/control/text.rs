@@ -180,7 +180,8 @@ impl Egress {
         let interfaces = may_leave_by(self.any, self.vrf.as_deref(), &self.interfaces);
         let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         line("May leave by", interfaces)?;
-        line("Enforcement", format!("{}{why}", self.enforcement))?;
+        let enforcement = if self.enforcement == "cgroup" { "this cgroup only" } else { self.enforcement };
+        line("Enforcement", format!("{enforcement}{why}"))?;
         if let Some(lost) = &self.lost {
             line("Lost", format!("for {}: {}", age(lost.for_seconds), lost.why))?;
         }

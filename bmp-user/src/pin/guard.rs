@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bmp_ebpf::{GuardKey, Refused};
 use tracing::{info, warn};
 
-use super::{Datapath, Enforcement, Grant, Hook, NoGuard, Role, SessionPin};
+use super::{Datapath, Grant, Hook, NoGuard, Role, SessionPin};
 use crate::link::{Host, Link};
 
 /// Whether a passive session has its listener.
@@ -167,7 +167,7 @@ impl Guard {
             match &now.hook {
                 Ok(hook) => info!("guard: on interface {} ({})", now.name, hook.as_str()),
                 // It is said once, for all sessions, why nothing is loaded.
-                Err(_) if datapath.enforcement() != Enforcement::Kernel => {}
+                Err(_) if !datapath.enforcement().is_by_programs() => {}
                 Err(why) => warn!(
                     "guard: not on interface {}: {why}; strangers are refused there by the listener's own program instead",
                     now.name

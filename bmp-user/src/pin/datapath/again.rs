@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::{info, warn};
 
+use super::cgroup::Scope;
 use super::kernel::Kernel;
 use super::{Datapath, Enforcement, Options};
 use crate::sys;
@@ -41,8 +42,11 @@ impl Datapath {
     /// Who holds sessions to their pins, unless that is lost: see [`Self::enforcement_now`].
     pub fn enforcement(&self) -> Enforcement {
         let state = self.state();
-        match state.kernel {
-            Some(_) => Enforcement::Kernel,
+        match &state.kernel {
+            Some(kernel) => match &kernel.scope {
+                Scope::Host => Enforcement::Kernel,
+                Scope::Cgroup { why } => Enforcement::Cgroup { why: why.clone() },
+            },
             None => {
                 let again = match state.again {
                     Some(_) => format!(" (it is tried again every {} s)", AGAIN.as_secs()),
@@ -78,6 +82,9 @@ impl Datapath {
         match result {
             Ok(kernel) => {
                 info!("egress is enforced and counted by the kernel programs from now on");
+                if let Scope::Cgroup { why } = &kernel.scope {
+                    warn!("egress is enforced for this cgroup only: {why}");
+                }
                 (state.kernel, state.again) = (Some(kernel), None);
                 drop(state);
                 self.inner.loaded.send_replace(true);

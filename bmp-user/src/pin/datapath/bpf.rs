@@ -11,6 +11,7 @@ use std::path::Path;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const PROG_QUERY: libc::c_long = 16;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
@@ -95,6 +96,38 @@ pub(super) fn kind(object: &OwnedFd) -> Option<Kind> {
 /// Attaches a program to a cgroup by a link.
 pub(super) fn attach(program: BorrowedFd<'_>, cgroup: &File, attach_type: u32) -> io::Result<OwnedFd> {
     create(program, cgroup.as_raw_fd(), attach_type, 0)
+}
+
+/// What is attached to a hook of a cgroup itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attached {
+    /// The id of the first program, if there is any.
+    pub(super) first: Option<u32>,
+    /// `BPF_F_*` with which the first was attached.
+    pub(super) flags: u32,
+}
+
+/// Asks what is attached to a hook of a cgroup.
+pub(super) fn query(cgroup: &File, attach_type: u32) -> io::Result<Attached> {
+    #[repr(C)]
+    struct Query {
+        target: i32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        ids: u64,
+        count: u32,
+        padding: u32,
+    }
+    let mut ids = [0_u32];
+    let (target, ids_at) = (cgroup.as_raw_fd(), ids.as_mut_ptr() as u64);
+    let mut query = Query { target, attach_type, query_flags: 0, attach_flags: 0, ids: ids_at, count: 1, padding: 0 };
+    match call(PROG_QUERY, &mut query) {
+        // There are more than one: then the first is told.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {}
+        result => drop(result?),
+    }
+    Ok(Attached { first: (query.count > 0).then_some(ids[0]), flags: query.attach_flags })
 }
 
 /// Attaches a program to an interface of this namespace by a link. `flags` are `XDP_FLAGS_*_MODE` (linux/if_link.h).

@@ -1,11 +1,12 @@
-//! Where the programs are attached: the root of the cgroup v2 hierarchy, under which every process of the host is.
+//! Where the programs are attached: the root of the host's cgroup v2 hierarchy, under which every process is. Where that cannot be had, a
+//! cgroup that bmpd itself is in; then processes outside of it are not held.
 
 use std::ffi::CStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -14,30 +15,97 @@ use super::mounts;
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
 const CGROUP2_MAGIC: u32 = 0x6367_7270;
 
-/// Opens the folder to attach to: the one given; else the root that this process sees; else that of a mount that nobody else sees and
-/// that goes when the programs are attached.
-pub(super) fn open(given: Option<&Path>) -> anyhow::Result<File> {
-    if let Some(path) = given {
-        let folder = folder(path).with_context(|| format!("--cgroup {}", path.display()))?;
+/// The inode of the folder of the hierarchy's root (`KERNFS_ROOT_INO` of fs/kernfs). What a cgroup namespace shows as its root has another.
+const HOST_ROOT: u64 = 1;
+
+/// Whose sockets the programs see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those of every process of the host.
+    Host,
+    /// Those of the processes in one cgroup, bmpd among them.
+    Cgroup {
+        /// Which one, and what would be seen of the whole host, in words.
+        why: String,
+    },
+}
+
+/// A folder to attach to.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    pub(super) folder: File,
+    pub(super) scope: Scope,
+}
+
+/// Opens the folder to attach to: the one given; else the host's root, where it is mounted or bmpd can mount it where nobody else sees it; else what
+/// this process sees as the root.
+///
+/// # Errors
+///
+/// There is none, or bmpd is not in it: its own sessions would not be held.
+pub(super) fn open(given: Option<&Path>) -> anyhow::Result<Cgroup> {
+    match given {
+        Some(path) => named(path),
+        None => found(),
+    }
+}
+
+fn named(path: &Path) -> anyhow::Result<Cgroup> {
+    let folder = folder(path).with_context(|| format!("--cgroup {}", path.display()))?;
+    if !is_cgroup2(&folder)? {
+        bail!("--cgroup {}: not a folder of a cgroup v2 file system (`mount -t cgroup2` lists them)", path.display());
+    }
+    if is_host_root(&folder)? {
+        return Ok(Cgroup { folder, scope: Scope::Host });
+    }
+    if !holds_this_process(&folder).with_context(|| format!("--cgroup {}", path.display()))? {
+        bail!(
+            "--cgroup {0}: bmpd itself is not in this cgroup, so that its own sessions would not be held: start it there \
+             (`echo $$ > {0}/cgroup.procs` in the shell that starts it), or leave --cgroup out",
+            path.display()
+        );
+    }
+    let why = format!("processes outside of --cgroup {} are neither held nor counted", path.display());
+    Ok(Cgroup { folder, scope: Scope::Cgroup { why } })
+}
+
+fn found() -> anyhow::Result<Cgroup> {
+    let mut roots = Vec::new();
+    // A mount can be hidden by one above it: what opens there is then something else.
+    for mount in mounts::all("cgroup2")? {
+        let Ok(folder) = folder(&mount.point) else { continue };
         if !is_cgroup2(&folder)? {
-            bail!(
-                "--cgroup {}: not a folder of a cgroup v2 file system (`mount -t cgroup2` lists them)",
-                path.display()
+            continue;
+        }
+        if is_host_root(&folder)? {
+            return Ok(Cgroup { folder, scope: Scope::Host });
+        }
+        if mount.is_whole {
+            roots.push((folder, mount.point.display().to_string()));
+        }
+    }
+    match mount() {
+        Ok(folder) if is_host_root(&folder)? => return Ok(Cgroup { folder, scope: Scope::Host }),
+        Ok(folder) => roots.push((folder, "what bmpd can mount".to_owned())),
+        Err(error) if roots.is_empty() => {
+            return Err(error).context(
+                "no cgroup v2 root is mounted here and bmpd cannot mount one for itself: mount it (`mount -t cgroup2 none /sys/fs/cgroup`) or \
+                 name it with --cgroup",
             );
         }
-        return Ok(folder);
+        Err(_) => {}
     }
-    // A mount can be hidden by one above it: what opens there is then something else.
-    let seen = mounts::roots("cgroup2")?.into_iter().filter_map(|path| folder(&path).ok());
-    for folder in seen {
-        if is_cgroup2(&folder)? {
-            return Ok(folder);
-        }
+    let (folder, place) = roots.swap_remove(0);
+    if !holds_this_process(&folder)? {
+        bail!(
+            "{place} is the root of a cgroup namespace that bmpd is not in: mount the host's cgroup v2 hierarchy and name it with --cgroup"
+        );
     }
-    mount().context(
-        "no cgroup v2 root is mounted here and bmpd cannot mount one for itself: mount it (`mount -t cgroup2 none /sys/fs/cgroup`) or \
-         name it with --cgroup",
-    )
+    let why = format!(
+        "{place} is the root of a cgroup namespace and not the host's: processes outside of it are neither held nor counted \
+         (a container sees the host's with `--cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup`)"
+    );
+    Ok(Cgroup { folder, scope: Scope::Cgroup { why } })
 }
 
 fn folder(path: &Path) -> io::Result<File> {
@@ -46,6 +114,30 @@ fn folder(path: &Path) -> io::Result<File> {
 
 fn is_cgroup2(folder: &File) -> io::Result<bool> {
     Ok(mounts::magic(folder)? == CGROUP2_MAGIC)
+}
+
+fn is_host_root(folder: &File) -> io::Result<bool> {
+    Ok(folder.metadata()?.ino() == HOST_ROOT)
+}
+
+/// Whether this process is in a cgroup or in one below it.
+///
+/// The kernel lists processes; a path of /proc/self/cgroup would be one of another cgroup namespace where the folder comes from there.
+fn holds_this_process(cgroup: &File) -> io::Result<bool> {
+    let own = std::process::id();
+    let mut folders = vec![PathBuf::from(format!("/proc/thread-self/fd/{}", cgroup.as_raw_fd()))];
+    while let Some(folder) = folders.pop() {
+        // In a threaded cgroup there are threads alone, the first of them with the process's number.
+        let listed = ["cgroup.procs", "cgroup.threads"].map(|name| fs::read_to_string(folder.join(name)));
+        if listed.iter().flatten().any(|list| list.lines().any(|line| line.parse() == Ok(own))) {
+            return Ok(true);
+        }
+        // One that is removed meanwhile holds nobody.
+        let below = fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders
+            .extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+    }
+    Ok(false)
 }
 
 /// Mounts cgroup v2 nowhere (fsopen(2), fsmount(2)): the mount has no place in the file tree and goes with its descriptor.

@@ -16,13 +16,14 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
+use super::cgroup::{Cgroup, Scope};
 use super::counters::add;
 use super::guard::{Guards, guard};
 use super::home::{Home, Layout, Refused};
 use super::load::{Loaded, find, load};
 use super::slots::Slots;
 use super::watch::{Health, Watched};
-use super::{super::privilege, Inherited, Options, Owner, Slot, cgroup, unexpected};
+use super::{super::privilege, Inherited, Mode, Options, Owner, Slot, cgroup, unexpected};
 use crate::tasks;
 
 /// The owner of a slot that is free.
@@ -35,6 +36,8 @@ pub(super) struct Kernel {
     pub(super) health: Health,
     /// `--cgroup`.
     pub(super) cgroup: Option<PathBuf>,
+    /// Whose sockets the programs see.
+    pub(super) scope: Scope,
     pub(super) home: Option<Home>,
     pub(super) guards: Guards,
     pins: HashMap<MapData, PinKey, u32>,
@@ -63,7 +66,12 @@ impl Kernel {
     }
 
     fn try_load(options: &Options, netns: u64) -> anyhow::Result<Self> {
-        let cgroup = cgroup::open(options.cgroup.as_deref())?;
+        let Cgroup { folder: cgroup, scope } = cgroup::open(options.cgroup.as_deref())?;
+        if options.mode == Mode::Ebpf
+            && let Scope::Cgroup { why } = &scope
+        {
+            bail!("the programs would see a part of this host alone: {why}");
+        }
         let home = Home::open(options.bpffs.as_deref())?;
         let result = load(&cgroup, home.as_ref(), options.room).and_then(|loaded| {
             let fresh = !loaded.taken_over;
@@ -88,6 +96,7 @@ impl Kernel {
         };
         kernel.home = home;
         kernel.cgroup.clone_from(&options.cgroup);
+        kernel.scope = scope;
         if kernel.taken_over {
             kernel
                 .restore()
@@ -119,6 +128,7 @@ impl Kernel {
             watched: Watched::new(loaded.links, &ebpf, layout.as_ref())?,
             health: Health::default(),
             cgroup: None,
+            scope: Scope::Host,
             home: None,
             guards: Guards::new(&mut ebpf, netns)?,
             programs: ebpf,

@@ -16,10 +16,10 @@ use bmp_ebpf::{
 };
 use tracing::{debug, info};
 
-use super::bpf;
 use super::guard::guard;
 use super::home::{Home, Layout};
 use super::room::{Room, Sizes};
+use super::{bpf, occupied};
 
 /// The object file that the build script made.
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bmp-programs"));
@@ -215,11 +215,11 @@ fn loaded(name: &str, result: Result<(), ProgramError>) -> anyhow::Result<()> {
 /// link, and whether it was there.
 fn hold(program: &Program, attach_type: u32, cgroup: &File, path: Option<&Path>) -> anyhow::Result<(OwnedFd, bool)> {
     let code = program.fd()?.as_fd();
-    let Some(path) = path else { return Ok((bpf::attach(code, cgroup, attach_type)?, false)) };
+    let Some(path) = path else { return Ok((occupied::attach(code, cgroup, attach_type)?, false)) };
     let old = match bpf::open(path) {
         Ok(old) => old,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let link = bpf::attach(code, cgroup, attach_type)?;
+            let link = occupied::attach(code, cgroup, attach_type)?;
             bpf::pin(path, link.as_fd())?;
             return Ok((link, false));
         }
@@ -240,7 +240,7 @@ fn hold(program: &Program, attach_type: u32, cgroup: &File, path: Option<&Path>)
         return Ok((old, true));
     }
     // For another cgroup, or one that is gone: the new one is attached before the old one goes.
-    let link = bpf::attach(code, cgroup, attach_type)?;
+    let link = occupied::attach(code, cgroup, attach_type)?;
     let beside = path.with_file_name(format!("{}-new", file_name(path)));
     // Left by a start that was cut short just here.
     let _ = fs::remove_file(&beside);

@@ -16,6 +16,7 @@ mod home;
 mod kernel;
 mod load;
 mod mounts;
+mod occupied;
 mod room;
 mod slots;
 #[cfg(test)]
@@ -68,7 +69,8 @@ pub enum Mode {
 pub struct Options {
     /// `--datapath`.
     pub mode: Mode,
-    /// `--cgroup`: the cgroup v2 folder to attach to, whose processes alone are then pinned; `None` finds the root.
+    /// `--cgroup`: the cgroup v2 folder to attach to, whose processes alone are then pinned, and bmpd must be one of them; `None` finds the
+    /// host's root.
     pub cgroup: Option<PathBuf>,
     /// `--bpffs`: the folder in a BPF file system that is this bmpd's alone; `None` is [`DEFAULT_BPFFS`], or `bmpd` in the BPF file system
     /// that is mounted elsewhere.
@@ -80,8 +82,13 @@ pub struct Options {
 /// Who holds a session to its pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enforcement {
-    /// The kernel programs.
+    /// The kernel programs, whichever process's connections they are.
     Kernel,
+    /// The kernel programs, for the processes of one cgroup alone.
+    Cgroup {
+        /// Why not for all, in words.
+        why: String,
+    },
     /// Nobody but the socket's own binding.
     Socket {
         /// Why not the kernel, in words.
@@ -90,10 +97,19 @@ pub enum Enforcement {
 }
 
 impl Enforcement {
-    /// The word of `display` and of its JSON.
+    /// Whether the kernel programs hold bmpd's own sessions.
+    pub fn is_by_programs(&self) -> bool {
+        match self {
+            Self::Kernel | Self::Cgroup { .. } => true,
+            Self::Socket { .. } => false,
+        }
+    }
+
+    /// The word of the JSON.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::Cgroup { .. } => "cgroup",
             Self::Socket { .. } => "socket",
         }
     }
@@ -103,7 +119,7 @@ impl fmt::Display for Enforcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kernel => f.write_str(self.as_str()),
-            Self::Socket { why } => write!(f, "{} ({why})", self.as_str()),
+            Self::Cgroup { why } | Self::Socket { why } => write!(f, "{} ({why})", self.as_str()),
         }
     }
 }
@@ -208,7 +224,7 @@ struct Loading {
 }
 
 impl Datapath {
-    /// Loads the programs and attaches them to the cgroup v2 root; or puts them in the place of those of an earlier bmpd, whose pins and
+    /// Loads the programs and attaches them to the host's cgroup v2 root; or puts them in the place of those of an earlier bmpd, whose pins and
     /// counters go on without a gap. See [`Self::inherited`] for what to do with them.
     ///
     /// The network namespace that the calling thread is in is the one whose connections are pinned. What the programs log goes to `log`
@@ -216,7 +232,7 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// With [`Mode::Ebpf`], what was refused and what to do about it. [`Mode::Auto`] falls back to [`Enforcement::Socket`] instead. In both
+    /// With [`Mode::Ebpf`], what was refused and what to do about it; a cgroup that is not the host's root is refused too. [`Mode::Auto`] falls back to [`Enforcement::Socket`] instead. In both
     /// modes: the folder is another bmpd's that runs, or the one that was named is not in a BPF file system.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
         if options.mode == Mode::Socket {

@@ -21,22 +21,35 @@ pub(super) fn magic(file: &File) -> io::Result<u32> {
     Ok(about.f_type as u32)
 }
 
-/// The mount points, as the calling thread sees them, of whole file systems of a type. One can be hidden by a mount above it.
-pub(super) fn roots(kind: &str) -> anyhow::Result<Vec<PathBuf>> {
+/// Where a file system is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    pub(super) point: PathBuf,
+    /// What is mounted is the file system's root, as this process sees it, and not a folder of it.
+    pub(super) is_whole: bool,
+}
+
+/// The mounts of file systems of a type, as the calling thread sees them. One can be hidden by a mount above it.
+pub(super) fn all(kind: &str) -> anyhow::Result<Vec<Mount>> {
     let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").context("/proc/thread-self/mountinfo")?;
-    Ok(roots_in(&mountinfo, kind))
+    Ok(all_in(&mountinfo, kind))
+}
+
+/// The mount points of whole file systems of a type.
+pub(super) fn roots(kind: &str) -> anyhow::Result<Vec<PathBuf>> {
+    Ok(all(kind)?.into_iter().filter(|mount| mount.is_whole).map(|mount| mount.point).collect())
 }
 
 /// In a mountinfo (proc_pid_mountinfo(5)) field 4 is the folder of the file system that is mounted, field 5 where, and the file
 /// system's type follows the hyphen.
-fn roots_in(mountinfo: &str, kind: &str) -> Vec<PathBuf> {
-    let root = |line: &str| {
+fn all_in(mountinfo: &str, kind: &str) -> Vec<Mount> {
+    let of_kind = |line: &str| {
         let (mount, file_system) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
-        (root == "/" && file_system.split(' ').next()? == kind).then(|| unescape(point))
+        (file_system.split(' ').next()? == kind).then(|| Mount { point: unescape(point), is_whole: root == "/" })
     };
-    mountinfo.lines().filter_map(root).collect()
+    mountinfo.lines().filter_map(of_kind).collect()
 }
 
 /// Undoes the octal escapes of space, tab, newline and backslash.
@@ -54,12 +67,10 @@ fn unescape(field: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
-    fn only_whole_file_systems_of_the_type_are_roots() {
+    fn mounts_are_told_by_type_and_whether_they_are_whole() {
         let mountinfo = "\
             24 1 0:22 / /sys rw,relatime - sysfs sysfs rw\n\
             30 24 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n\
@@ -68,7 +79,9 @@ mod tests {
             33 24 0:26 / /with\\040a\\134space rw - cgroup2 cgroup2 rw\n\
             34 24 0:28 / /sys/fs/bpf rw shared:11 - bpf bpf rw,mode=700\n\
             garbage\n";
-        assert_eq!(roots_in(mountinfo, "cgroup2"), [Path::new("/sys/fs/cgroup/unified"), Path::new("/with a\\space")]);
-        assert_eq!(roots_in(mountinfo, "bpf"), [Path::new("/sys/fs/bpf")]);
+        let mount = |point: &str, is_whole| Mount { point: point.into(), is_whole };
+        let cgroups = [mount("/sys/fs/cgroup/unified", true), mount("/bound", false), mount("/with a\\space", true)];
+        assert_eq!(all_in(mountinfo, "cgroup2"), cgroups);
+        assert_eq!(all_in(mountinfo, "bpf"), [mount("/sys/fs/bpf", true)]);
     }
 }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::home::{Home, Layout};
 use super::kernel::Kernel;
 use super::load::{HOOKS, find, pin_program, tables};
-use super::{Datapath, bpf, cgroup, guard};
+use super::{Datapath, bpf, cgroup, guard, occupied};
 
 /// How often it is looked at: some thirty system calls, which take less than a tenth of a millisecond.
 pub(in crate::pin) const LOOK: Duration = Duration::from_secs(2);
@@ -268,7 +268,7 @@ impl Kernel {
                     Some(cgroup) => cgroup,
                     None => anew.insert(cgroup::open(self.cgroup.as_deref())?),
                 };
-                *link = bpf::attach(code, cgroup, *attach_type)
+                *link = occupied::attach(code, &cgroup.folder, *attach_type)
                     .with_context(|| format!("cannot attach program {name} again"))?;
                 // What is pinned is the link that was detached.
                 if let Some(home) = &self.home {
@@ -276,6 +276,9 @@ impl Kernel {
                 }
                 self.watched.cgroup_id = bpf::link_info(link)?.cgroup;
             }
+        }
+        if let Some(cgroup) = anew {
+            self.scope = cgroup.scope;
         }
         for fault in faults {
             if let Fault::Guard(ifindex) = fault {

@@ -50,20 +50,22 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
 }
 
 /// bmpd with a session that another process opens, so that what is sent is the benchmark's own, and the cgroup that its programs see.
+///
+/// bmpd is in the cgroup, and so has to end before it.
 struct Pinned {
-    cgroup: Cgroup,
     bmpd: Bmpd,
+    cgroup: Cgroup,
 }
 
 impl Pinned {
     fn start(links: &Links) -> io::Result<Self> {
         let session = format!("  adopt\n  tcp connect port {PINNED}\n  connect-interface to-station\n");
         let (cgroup, bmpd) = bmpd(links, &session);
-        let pinned = Self { cgroup, bmpd };
+        let pinned = Self { bmpd, cgroup };
         // Until bmpd has resolved it, it enforces nothing.
         let resolved = |session: &Value| session["egress"]["enforcement"] != "none";
         let shown = &pinned.bmpd.wait_session(STATION.into(), "has an interface", resolved)["egress"];
-        if shown["enforcement"] != "kernel" {
+        if shown["enforcement"] != "cgroup" {
             return Err(io::Error::other(format!("bmpd does not enforce by its programs here: {shown}")));
         }
         Ok(pinned)
@@ -75,7 +77,7 @@ impl Pinned {
     }
 }
 
-/// bmpd with one session, attached to a cgroup.
+/// bmpd with one session, in a cgroup and attached to it.
 fn bmpd(links: &Links, session: &str) -> (Cgroup, Bmpd) {
     let cgroup = Cgroup::new();
     let configuration = format!("bmp\n bmp-session {STATION}\n{session}");

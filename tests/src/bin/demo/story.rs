@@ -147,7 +147,7 @@ impl<'a> Story<'a> {
             (seen.state == "up" && seen.sources_seen == BTreeSet::from([UP2]), format!("from {:?}", seen.sources_seen))
         })?;
         self.check(stage, interrupted, "the kernel holds it there", PATIENCE, |seen| {
-            (seen.enforcement == "kernel", format!("enforcement: {}", seen.enforcement))
+            (matches!(seen.enforcement.as_str(), "kernel" | "cgroup"), format!("enforcement: {}", seen.enforcement))
         })
     }
 

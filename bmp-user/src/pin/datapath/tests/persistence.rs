@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::{fs, thread};
+use std::time::{Duration, Instant};
+use std::{fs, process, thread};
 
 use aya::maps::{Map, MapData};
 use bmp_ebpf::{PIN_DENY, Pin};
@@ -14,7 +15,7 @@ use programs::Built;
 use socket2::{Domain, SockAddr};
 
 use super::super::{Datapath, Mode, Options, bpf, detach, mounts};
-use super::world::{Folder, STATION4, UP0, UP1, World, pin, to};
+use super::world::{Folder, PATIENCE, STATION4, UP0, UP1, World, pin, to};
 
 /// Tells a process of this test program that it is to be a bmpd: the folder and the station.
 const CHILD: &str = "BMPD_TEST_CHILD";
@@ -56,14 +57,24 @@ fn links_are_taken_over_in_place_and_those_of_another_cgroup_are_not() {
     assert_eq!(link_ids(world.folder.path()), links);
 
     let mut cgroup = mounts::roots("cgroup2").unwrap().remove(0);
-    cgroup.push(format!("bmpd-test-{}", std::process::id()));
+    cgroup.push(format!("bmpd-test-{}", process::id()));
     fs::create_dir(&cgroup).unwrap();
     world.datapath.clone().detach(true).unwrap();
-    let elsewhere = Options { cgroup: Some(cgroup.clone()), ..world.folder.options() };
+    let elsewhere = Options { cgroup: Some(cgroup.clone()), mode: Mode::Auto, ..world.folder.options() };
+    let root = cgroup.parent().unwrap().to_owned();
+    let move_to = |cgroup: &Path| fs::write(cgroup.join("cgroup.procs"), process::id().to_string()).unwrap();
+    move_to(&cgroup);
     world.datapath = world.router.run(|| Datapath::load(&elsewhere).unwrap());
+    move_to(&root);
+    assert_eq!(world.datapath.enforcement().as_str(), "cgroup");
     assert!(link_ids(world.folder.path()).iter().all(|link| !links.contains(link)));
     world.datapath.clone().detach(true).unwrap();
-    fs::remove_dir(&cgroup).unwrap();
+    // What other tests started meanwhile may be in it.
+    let begun = Instant::now();
+    while let Err(error) = fs::remove_dir(&cgroup) {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+        thread::sleep(Duration::from_millis(5));
+    }
     // Their cgroup is gone: they hold nothing any more.
     world.restart();
     let listener = world.listen(STATION4);
@@ -277,7 +288,7 @@ fn what_is_kept_is_there_for_the_next_and_detach_of_the_folder_removes_it() {
 
     let path = world.folder.path();
     let held = detach(Some(path)).unwrap_err().to_string();
-    let holder = format!("another bmpd (process {}) runs with the folder {}", std::process::id(), path.display());
+    let holder = format!("another bmpd (process {}) runs with the folder {}", process::id(), path.display());
     assert!(held.starts_with(&holder), "{held}");
     world.datapath.clone().detach(true).unwrap();
     let said = format!("{}/v1: removed 5 links, 6 programs and 10 tables", path.display());
@@ -292,7 +303,7 @@ fn a_second_bmpd_with_the_same_folder_is_refused_in_one_line_whatever_the_mode()
     for mode in [Mode::Auto, Mode::Ebpf] {
         let options = Options { mode, ..world.folder.options() };
         let error = format!("{:#}", Datapath::load(&options).unwrap_err());
-        let process = std::process::id();
+        let process = process::id();
         let path = world.folder.path().display();
         assert!(error.contains(&format!(
             "another bmpd (process {process}) runs with the folder {path}: give this one its own with --bpffs PATH"

@@ -1,0 +1,158 @@
+//! Whose sockets the programs see: those of the cgroup that they are attached to. That is the host's root, or bmpd says that it is not.
+
+use std::path::Path;
+
+use lab::{
+    bmpd::{Bmpd, Options, Setup, number},
+    kernel::Cgroup,
+    sabotage::occupy,
+    sockets::Foreign,
+    station::Station,
+    topology::{STATION, STATION_PORT, Topology, UP1, UP2},
+    trial::Plan,
+    wait::until,
+};
+use serde_json::Value;
+
+const PLAN: Plan<'static> = Plan {
+    session: "connect-interface up2",
+    station: STATION,
+    system: "",
+    bmp: "",
+    options: USUAL,
+    without_offload: false,
+};
+const USUAL: Options<'static> = Options { arguments: &[], through: &[] };
+
+/// A router and a station, and a configuration for the router.
+fn prepared() -> (Topology, Station, Setup) {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let setup = Setup::new(&topology.router, PLAN.configuration());
+    (topology, station, setup)
+}
+
+/// Starts bmpd as a container would: in a cgroup namespace of its own. With `alone` it sees no mount of the host's hierarchy.
+fn contained(setup: Setup, cgroup: &Cgroup, alone: bool) -> Bmpd {
+    let mut command = setup.command(&USUAL);
+    cgroup.contain(&mut command, alone);
+    let bmpd = Bmpd::start_by(setup, &mut command);
+    until("it has answered", lab::wait::PATIENCE, || {
+        bmpd.try_display("display current-configuration").status.success().then_some(())
+    });
+    bmpd
+}
+
+fn why(session: &Value) -> &str {
+    session["egress"]["why"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn in_a_cgroup_namespace_bmpd_says_that_it_holds_this_cgroup_only() {
+    let (topology, station, setup) = prepared();
+    let cgroup = Cgroup::new();
+    let bmpd = contained(setup, &cgroup, true);
+    let session = bmpd.wait_up(STATION);
+    assert_eq!(session["egress"]["enforcement"], "cgroup", "{session:#}");
+    assert!(why(&session).contains("is the root of a cgroup namespace and not the host's"), "{session:#}");
+    let verbose = bmpd.display("display bmp session verbose");
+    assert!(verbose.contains("Enforcement         : this cgroup only (/"), "{verbose}");
+    bmpd.wait_for_log("what is not held", |line| line.contains("for this cgroup only: /"));
+    assert_eq!(cgroup.attached(), 5, "connect4, connect6, egress, ingress, lifecycle");
+    // bmpd's own session is held, and counted.
+    assert_eq!(session["local_address"], UP2.to_string());
+    assert!(number(&session["kernel"]["tx_packets"]) > 0);
+    // A process outside is what it says it is: not held, not counted.
+    let outside = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
+    assert_eq!(outside.local_addr().expect("it is connected").ip(), UP1);
+    assert_eq!(bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
+    bmpd.terminate();
+    assert_eq!(cgroup.attached(), 0);
+}
+
+#[test]
+fn with_datapath_ebpf_a_cgroup_namespace_is_refused() {
+    let (_topology, _station, setup) = prepared();
+    let cgroup = Cgroup::new();
+    let mut command = setup.command(&Options { arguments: &["--datapath", "ebpf"], through: &[] });
+    cgroup.contain(&mut command, true);
+    let refused = command.output().expect("it can be started");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("the programs would see a part of this host alone: /"), "{said}");
+    assert!(said.contains("--cgroupns=host") && said.contains("use --datapath auto"), "{said}");
+    assert_eq!(cgroup.attached(), 0);
+}
+
+#[test]
+fn in_a_cgroup_namespace_that_sees_the_hosts_hierarchy_every_process_is_held() {
+    let (topology, station, setup) = prepared();
+    let cgroup = Cgroup::new();
+    let bmpd = contained(setup, &cgroup, false);
+    let session = bmpd.wait_up(STATION);
+    assert_eq!((&session["egress"]["enforcement"], &session["egress"]["why"]), (&"kernel".into(), &Value::Null));
+    assert_eq!(cgroup.attached(), 0);
+    let outside = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
+    assert_eq!(outside.local_addr().expect("it is connected").ip(), UP2);
+}
+
+#[test]
+fn programs_are_attached_to_the_cgroup_that_is_named_and_bmpd_says_that_others_are_not_held() {
+    let (_topology, _station, setup) = prepared();
+    let cgroup = Cgroup::new();
+    let arguments = ["--cgroup", cgroup.path()];
+    let bmpd = Bmpd::start_in(setup, &Options { arguments: &arguments, through: &[] });
+    let session = bmpd.wait_up(STATION);
+    assert_eq!(session["egress"]["enforcement"], "cgroup", "{session:#}");
+    assert!(why(&session).contains(&format!("outside of --cgroup {} are neither", cgroup.path())), "{session:#}");
+    assert_eq!(cgroup.attached(), 5, "connect4, connect6, egress, ingress, lifecycle");
+    bmpd.terminate();
+    assert_eq!(cgroup.attached(), 0);
+}
+
+#[test]
+fn a_cgroup_that_bmpd_is_not_in_is_refused() {
+    let (_topology, _station, setup) = prepared();
+    let (inside, other) = (Cgroup::new(), Cgroup::new());
+    let mut command = setup.command(&USUAL);
+    command.args(["--cgroup", other.path()]);
+    lab::kernel::start_in(&mut command, inside.path());
+    let bmpd = Bmpd::start_by(setup, &mut command);
+    let session = bmpd.wait_up(STATION);
+    assert_eq!(session["egress"]["enforcement"], "socket", "{session:#}");
+    assert!(why(&session).contains("bmpd itself is not in this cgroup"), "{session:#}");
+    assert!(why(&session).contains(&format!("echo $$ > {}/cgroup.procs", other.path())), "{session:#}");
+    assert_eq!(other.attached(), 0);
+}
+
+#[test]
+fn the_cgroup_that_is_named_may_be_above_bmpds_own() {
+    let (_topology, _station, setup) = prepared();
+    let above = Cgroup::new();
+    let below = Path::new(above.path()).join("service");
+    std::fs::create_dir(&below).expect("root may");
+    let mut command = setup.command(&USUAL);
+    command.args(["--cgroup", above.path()]);
+    lab::kernel::start_in(&mut command, below.to_str().expect("it is made of ASCII"));
+    let bmpd = Bmpd::start_by(setup, &mut command);
+    assert_eq!(bmpd.wait_up(STATION)["egress"]["enforcement"], "cgroup");
+    bmpd.terminate();
+    std::fs::remove_dir(&below).expect("nobody is in it");
+}
+
+#[test]
+fn a_program_that_keeps_a_hook_for_itself_is_named_as_what_is_in_the_way() {
+    let (_topology, _station, setup) = prepared();
+    let cgroup = Cgroup::new();
+    // BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT
+    occupy(cgroup.path().as_ref(), 18, 10);
+    let arguments = ["--cgroup", cgroup.path()];
+    let bmpd = Bmpd::start_in(setup, &Options { arguments: &arguments, through: &[] });
+    let session = bmpd.wait_up(STATION);
+    assert_eq!(session["egress"]["enforcement"], "socket", "{session:#}");
+    let why = why(&session);
+    assert!(why.contains("was attached there without BPF_F_ALLOW_MULTI"), "{why}");
+    assert!(why.contains(&format!("`bpftool cgroup show {}`", cgroup.path())), "{why}");
+    assert!(!why.contains("seccomp"), "{why}");
+    assert_eq!(cgroup.attached(), 1, "what was attached before it is off again");
+}
