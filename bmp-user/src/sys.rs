@@ -87,6 +87,11 @@ pub(crate) fn set_maximum_segment(socket: &impl AsRawFd, bytes: u16) -> io::Resu
     set(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, bytes.into())
 }
 
+/// How often a SYN, or the SYN-ACK of a listener, is sent again (tcp(7), `TCP_SYNCNT`).
+pub(crate) fn set_syn_retries(socket: &impl AsRawFd, retries: u32) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, retries.cast_signed())
+}
+
 /// `struct tcp_md5sig` of linux/tcp.h.
 #[repr(C)]
 struct TcpMd5Sig {

@@ -19,6 +19,7 @@ pub mod capture;
 pub mod company;
 pub mod devices;
 pub mod feeder;
+pub mod flood;
 pub mod footprint;
 pub mod frr;
 pub mod gobgp;

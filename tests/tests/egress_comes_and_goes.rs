@@ -84,6 +84,23 @@ fn so_does_one_that_the_station_has_opened() {
 }
 
 #[test]
+fn a_station_connects_by_an_interface_that_is_back() {
+    let lines = format!("tcp listen port {}\n{LENT}", passive::PORT);
+    let trial = passive::connected(&Plan::session(&lines), LOOPBACK);
+    make_anew(&trial.topology);
+    until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
+    let up2 = Capture::start(&trial.topology.router, "up2", STATION_PORT);
+    trial.topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10");
+    let index = passive::call(&trial, LOOPBACK);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 2);
+    assert!(outgoing(&up2.packets()).iter().any(|p| p.syn && p.ack), "it is answered by the interface that it came by");
+    // And from then on, as routing prefers, by the other.
+    let before = outgoing(&trial.up1.packets()).len();
+    trial.routes_arrive(&mut trial.feeder(), 100, index);
+    assert!(outgoing(&trial.up1.packets()).len() > before);
+}
+
+#[test]
 fn to_name_other_interfaces_is_another_matter() {
     let trial = Plan::session(LENT).start_up();
     trial.bmpd.commit(STATION, "egress-interface up1");

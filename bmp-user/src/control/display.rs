@@ -132,6 +132,7 @@ impl Context {
                 effective(&before.bmp, id, was).connect != wanted
                     || was.next_hop != session.next_hop
                     || was.egress_interfaces != session.egress_interfaces
+                    || was.transport != session.transport
             });
             // Of one that is down the reason is said, which is more.
             let is_down = matches!(&*self.pins.session(id).subscribe().borrow(), State::Down(_));

@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr};
 
 use super::{Said, binding::egress_names};
 use crate::{
-    config::{BgpPeer, Config, ConnectInterface, MonitorId, Session, SessionId, effective},
+    config::{BgpPeer, Config, ConnectInterface, MonitorId, Session, SessionId, Transport, effective},
     input::bgp::missing,
     link::{Host, Link, Routes},
     pin::{Pinned, Question, Role, back_on_its_way, led_astray, resolve, target},
@@ -28,7 +28,18 @@ pub(super) async fn of(
         warnings.extend(of_interface(name, link, &pinned, session.next_hop.is_some(), host));
     }
     warnings.extend(of_route(connect.as_ref(), config, &pinned, session, host, routes).await);
+    if matches!(session.transport, Some(Transport::Listen(_))) && !has_syn_cookies() {
+        warnings.push(format!(
+            "net.ipv4.tcp_syncookies is 0: whoever sends SYNs with the address of the station of {pinned} can keep it from connecting \
+             (sysctl net.ipv4.tcp_syncookies=1)"
+        ));
+    }
     warnings
+}
+
+/// Whether the kernel answers SYNs for which a listener has no room (ip-sysctl of the kernel's documentation; IPv6 too). True where it does not say.
+fn has_syn_cookies() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").map_or(true, |value| value.trim() != "0")
 }
 
 /// The same of a BGP peer.
@@ -195,6 +206,10 @@ async fn of_route(
         aliases: &config.interface_aliases,
         keep: None,
     };
+    // The connection of a station stays on the interface by which it came.
+    if matches!(session.transport, Some(Transport::Listen(_))) {
+        return None;
+    }
     let resolved = resolve(&question, host).ok()?;
     let elsewhere = led_astray(id, &resolved, host, routes).await?;
     let mend = back_on_its_way(&target(id, session.transport, host)?, &resolved)?;

@@ -28,7 +28,8 @@ use super::{
 use crate::{
     config::{self, Config, SessionId},
     feed::Feed,
-    pin::{Grant, Listening, Pins, Reason, Role, SessionPin, State, Unresolved, back_on_its_way},
+    pin::{Foreign, Grant, Listening, Pinned, Pins, Reason, Role, SessionPin, State, Unresolved, back_on_its_way},
+    sys,
     tasks::Tasks,
 };
 
@@ -51,6 +52,8 @@ pub(super) struct Life {
     pub(super) stop: watch::Receiver<bool>,
     /// Connections whose way is lost and that are still being closed.
     pub(super) farewells: Tasks,
+    /// Asks the routing tables.
+    pub(super) foreign: Foreign,
     /// Where stations connect to this host.
     pub(super) listeners: Listeners,
     /// Whether what ended last was a connection, and not an attempt to have one.
@@ -173,7 +176,7 @@ impl Life {
     /// Waits for the station, again and again, as long as what is granted is in force.
     async fn listen_and_follow(&mut self, grant: &Arc<Grant>, pin: &mut watch::Receiver<State>) -> End {
         self.farewells.abort_all();
-        let seat = match self.listeners.seat(grant, self.pins.datapath()) {
+        let mut seat = match self.listeners.seat(grant, &self.pins, &self.pin) {
             Ok(seat) => seat,
             Err(refusal) => {
                 self.pins.tell_listening(&self.pin, Listening::No);
@@ -201,7 +204,7 @@ impl Life {
                     () = stopped(&mut self.stop) => break End::Stopped,
                 },
             };
-            match self.follow(stream, grant, pin, denied, Some(&seat)).await {
+            match self.follow(stream, grant, pin, denied, Some(&mut seat)).await {
                 End::Replaced(stream) => anew = Some(stream),
                 // It is told, and may come back at once.
                 End::Reset => {}
@@ -220,7 +223,7 @@ impl Life {
         grant: &Arc<Grant>,
         pin: &mut watch::Receiver<State>,
         denied: u64,
-        seat: Option<&Seat>,
+        seat: Option<&mut Seat>,
     ) -> End {
         let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().unwrap_or(grant.target.station));
         self.status.update(|shown| {
@@ -232,6 +235,9 @@ impl Life {
         match local {
             Some(local) => info!(session = %self.id, "up from {local} to {peer}"),
             None => info!(session = %self.id, "up to {peer}"),
+        }
+        if seat.is_some() {
+            self.set_free(&stream, grant).await;
         }
         if seat.is_some()
             && let Err(error) = as_configured(&SockRef::from(&stream), &self.configured())
@@ -249,6 +255,19 @@ impl Life {
         self.part(connection, &end, pin).await;
         self.lost = true;
         end
+    }
+
+    /// A connection is bound to the interface by which the station came. Where the session may leave by others too it goes by the routing tables from here
+    /// on, as if bmpd had opened it; unless they lead where it may not leave.
+    async fn set_free(&self, stream: &TcpStream, grant: &Grant) {
+        let Grant { target, resolved, .. } = grant;
+        let is_bound = resolved.egress.is_empty() || resolved.device.as_ref().is_some_and(|own| own.0 != target.vrf);
+        if is_bound || self.foreign.led_astray(&Pinned::Session(self.id.clone()), resolved).await.is_some() {
+            return;
+        }
+        if let Err(error) = sys::bind_to_interface(stream, target.vrf) {
+            debug!(session = %self.id, "the connection stays bound to the interface that it came by: {error}");
+        }
     }
 
     /// Shows the session down and closes the connection, with a Termination message. A session that has lost its way does not
@@ -448,7 +467,7 @@ async fn attempted_otherwise(config: &mut watch::Receiver<Arc<Config>>, id: &Ses
 }
 
 /// Returns when the station has connected anew.
-async fn another(seat: Option<&Seat>) -> TcpStream {
+async fn another(seat: Option<&mut Seat>) -> TcpStream {
     match seat {
         Some(seat) => seat.connected().await,
         None => std::future::pending().await,

@@ -1,5 +1,9 @@
-//! Where stations connect to this host. Sessions whose stations connect to one address and port share a listener; a connection is its
+//! Where stations connect to this host. A session has a listener for each interface that it may leave by, bound to that interface, or one that is
+//! bound to none if it may leave by any. Sessions whose stations connect to one interface, address and port share a listener; a connection is its
 //! session's by the address that it comes from.
+//!
+//! A listener is bound because not all that the kernel sends for it belongs to a socket: the SYN-ACK that a SYN cookie is in passes no program
+//! (`tcp_make_synack` with `TCP_SYNACK_COOKIE`), and leaves by the listener's interface or, without one, as routing says.
 
 use std::{
     collections::BTreeMap,
@@ -13,20 +17,24 @@ use bmp_ebpf::PinKey;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Notify, watch},
     task::AbortHandle,
 };
 use tracing::{debug, warn};
 
 use super::connect::{Refusal, reason_of, tune};
 use crate::{
-    pin::{Datapath, Grant, Reason},
+    pin::{Datapath, Grant, Pins, Reason, SessionPin, State},
     sys,
     tasks::{self, Leave},
 };
 
-/// Connections that wait to be accepted, which each is at once.
-const BACKLOG: i32 = 128;
+/// Connections that wait to be accepted, which each is at once, and those that are not established yet. Who sends SYNs with a station's address
+/// can fill that; the kernel then answers with SYN cookies, and the station is let in all the same.
+const BACKLOG: i32 = 1024;
+
+/// How often a SYN-ACK is sent again. With the kernel's own 5 a connection that is never established takes its place for a minute, so for 15 s.
+const SYN_ACK_RETRIES: u32 = 3;
 
 /// How long no connection is accepted after the kernel had no descriptor or memory for one.
 const SHORTAGE: Duration = Duration::from_secs(1);
@@ -62,8 +70,8 @@ struct Registry {
 
 /// A session that waits for its station.
 struct Waiting {
-    /// As in [`Place`].
-    device: u32,
+    /// As in [`Place`], of the listeners that its station may come to; none where it may come to any.
+    devices: Mutex<Vec<u32>>,
     source: Option<IpAddr>,
     key: PinKey,
     datapath: Datapath,
@@ -79,43 +87,48 @@ struct Listener {
     task: AbortHandle,
 }
 
-/// A session's part in a listener: as long as it is there, the station is let in.
+/// A session's part in its listeners: as long as it is there, the station is let in.
 pub(super) struct Seat {
     listeners: Listeners,
-    place: Place,
     caller: Caller,
     waiting: Arc<Waiting>,
-    _listener: Arc<Listener>,
+    open: Vec<(Place, Arc<Listener>)>,
+    /// [`Grant::line`] of the grant that it was taken under.
+    line: u64,
+    pin: watch::Receiver<State>,
 }
 
 impl Listeners {
-    /// Waits for the station of a grant, at a listener that is there or is opened for it.
+    /// Waits for the station of a grant, at listeners that are there or are opened for it. As long as what is in force goes on with the same line,
+    /// the listeners are those of the interfaces that it names.
     ///
-    /// The socket is bound to source and device here: a host without the kernel programs still lets the station connect there alone.
-    pub(super) fn seat(&self, grant: &Grant, datapath: &Datapath) -> Result<Seat, Refusal> {
-        let station = grant.target.station;
-        // Where nothing narrower is meant, a session in a VRF is bound to the VRF's device.
-        let device = grant.resolved.device.as_ref().map_or(0, |(index, _)| *index);
-        let device = if device == grant.target.vrf { 0 } else { device };
-        let unspecified: IpAddr =
-            if station.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let (vrf, port) = (grant.target.vrf, station.port());
-        let place = Place { vrf, device, address: grant.resolved.source.unwrap_or(unspecified), port };
-        let listener = self.listener(place, datapath).map_err(|error| Refusal {
-            reason: reason_of(&error, Reason::NotPermitted),
-            why: format!("listen on {place}: {error}"),
-        })?;
+    /// The sockets are bound to source and device here: a host without the kernel programs still lets the station connect there alone.
+    pub(super) fn seat(&self, grant: &Grant, pins: &Pins, pin: &SessionPin) -> Result<Seat, Refusal> {
+        let places = places(grant);
+        let open = self.open(&places, pins.datapath())?;
         let waiting = Arc::new(Waiting {
-            device,
+            devices: Mutex::new(devices(&places)),
             source: grant.resolved.source,
-            key: datapath.key(&grant.target),
-            datapath: datapath.clone(),
+            key: pins.datapath().key(&grant.target),
+            datapath: pins.datapath().clone(),
             latest: Mutex::default(),
             news: Notify::new(),
         });
-        let caller = Caller { vrf, port, station: station.ip() };
+        let station = grant.target.station;
+        let caller = Caller { vrf: grant.target.vrf, port: station.port(), station: station.ip() };
         self.registry().waiting.insert(caller, Arc::clone(&waiting));
-        Ok(Seat { listeners: self.clone(), place, caller, waiting, _listener: listener })
+        Ok(Seat { listeners: self.clone(), caller, waiting, open, line: grant.line, pin: pin.subscribe() })
+    }
+
+    fn open(&self, places: &[Place], datapath: &Datapath) -> Result<Vec<(Place, Arc<Listener>)>, Refusal> {
+        let open = |place: &Place| match self.listener(*place, datapath) {
+            Ok(listener) => Ok((*place, listener)),
+            Err(error) => Err(Refusal {
+                reason: reason_of(&error, Reason::NotPermitted),
+                why: format!("listen on {place}: {error}"),
+            }),
+        };
+        places.iter().map(open).collect()
     }
 
     fn listener(&self, place: Place, datapath: &Datapath) -> io::Result<Arc<Listener>> {
@@ -147,6 +160,27 @@ impl Listeners {
     }
 }
 
+/// What the listeners of a grant are bound to.
+fn places(grant: &Grant) -> Vec<Place> {
+    let Grant { target, resolved, .. } = grant;
+    let (vrf, port) = (target.vrf, target.station.port());
+    let unspecified: IpAddr =
+        if target.station.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let address = resolved.source.unwrap_or(unspecified);
+    // A session of a VRF without an interface of its own has the VRF's device, which narrows nothing.
+    let own = resolved.device.as_ref().filter(|(index, _)| *index != vrf);
+    let named: Vec<_> = match own {
+        Some(own) => vec![own],
+        None => resolved.egress.iter().collect(),
+    };
+    let place = |device| Place { vrf, device, address, port };
+    if named.is_empty() { vec![place(0)] } else { named.iter().map(|(index, _)| place(*index)).collect() }
+}
+
+fn devices(places: &[Place]) -> Vec<u32> {
+    places.iter().map(|place| place.device).filter(|device| *device != 0).collect()
+}
+
 fn open(place: Place, datapath: &Datapath, beside_others: bool) -> io::Result<Socket> {
     let address = SocketAddr::new(place.address, place.port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -161,6 +195,7 @@ fn open(place: Place, datapath: &Datapath, beside_others: bool) -> io::Result<So
     if device != 0 {
         sys::bind_to_interface(&socket, device)?;
     }
+    sys::set_syn_retries(&socket, SYN_ACK_RETRIES)?;
     socket.set_reuse_port(beside_others)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -221,12 +256,16 @@ impl Waiting {
         if self.source.is_some_and(|source| source != local) {
             return Err(format!("its session is not at {local}"));
         }
-        if self.device != 0 && self.device != place.device {
-            return Err("it came by another interface than its session's".to_owned());
-        }
+        let anywhere = {
+            let devices = lock(&self.devices);
+            if !devices.is_empty() && !devices.contains(&place.device) {
+                return Err("it came by another interface than its session's".to_owned());
+            }
+            devices.is_empty()
+        };
         self.datapath.admit(stream, &self.key).map_err(|error| format!("{error:#}"))?;
         let socket = SockRef::from(stream);
-        if self.device == 0 && place.device != 0 {
+        if anywhere && place.device != 0 {
             // It came to a listener that is bound more narrowly than its session is.
             let _ = sys::bind_to_interface(stream, place.vrf);
         }
@@ -237,19 +276,43 @@ impl Waiting {
 impl Seat {
     /// The station's next connection. Of several the latest: a station that was started again must not wait until the connection before is
     /// found dead. Nothing is lost when the future is dropped.
-    pub(super) async fn connected(&self) -> TcpStream {
+    pub(super) async fn connected(&mut self) -> TcpStream {
         loop {
             if let Some(stream) = lock(&self.waiting.latest).take() {
                 return stream;
             }
-            self.waiting.news.notified().await;
+            tokio::select! {
+                () = self.waiting.news.notified() => {}
+                // Without anybody who decides it stays as it is.
+                Ok(()) = self.pin.changed() => self.keep_up(),
+            }
+        }
+    }
+
+    /// An interface that the session names came or went, and its connection goes on: so do its listeners.
+    fn keep_up(&mut self) {
+        let grant = match &*self.pin.borrow_and_update() {
+            State::Ready(grant) if grant.line == self.line => Arc::clone(grant),
+            _ => return,
+        };
+        let places = places(&grant);
+        if self.open.iter().map(|(place, _)| place).eq(&places) {
+            return;
+        }
+        match self.listeners.open(&places, &self.waiting.datapath) {
+            Ok(open) => {
+                *lock(&self.waiting.devices) = devices(&places);
+                self.open = open;
+            }
+            Err(Refusal { why, .. }) => warn!(of = %self.caller.station, "cannot {why}"),
         }
     }
 }
 
 impl fmt::Display for Seat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place.fmt(f)
+        // They differ in the interface alone.
+        self.open.first().map_or(Ok(()), |(place, _)| place.fmt(f))
     }
 }
 

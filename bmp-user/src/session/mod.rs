@@ -166,6 +166,7 @@ pub async fn run(
                     feed: feed.clone(),
                     pins: pins.clone(),
                     pin,
+                    foreign: foreign.clone(),
                     identity: identity.clone(),
                     status,
                     stop: stop_receiver,

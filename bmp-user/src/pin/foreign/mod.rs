@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::{Connection, Grant, Owner, Pins, Resolved, SessionPin, Slot, Target};
+use super::{Connection, Grant, Owner, Pinned, Pins, Resolved, SessionPin, Slot, Target, led_astray};
 use crate::{
     config::SessionId,
     escape::Untrusted,
@@ -41,6 +41,12 @@ impl Foreign {
     /// For the sockets of the network namespace that this process is in.
     pub fn new(pins: Pins, routes: Routes, host: watch::Receiver<Arc<Host>>) -> Self {
         Self { pins, routes, host }
+    }
+
+    /// See [`led_astray`].
+    pub(crate) async fn led_astray(&self, id: &Pinned, resolved: &Resolved) -> Option<String> {
+        let host = Arc::clone(&self.host.borrow());
+        led_astray(id, resolved, &host, &self.routes).await
     }
 
     /// Looks at the sockets that other processes have connected to the target. Those that were there before the pin of `grant` and
@@ -275,7 +281,6 @@ fn shut_down(owner: owner::Owner, cookie: u64) -> io::Result<()> {
     Err(io::Error::last_os_error())
 }
 
-/// Waits for the kernel where that holds nobody up.
 /// Whose the sockets are, by inode.
 async fn owners_of<'a>(sockets: impl IntoIterator<Item = &'a TcpSocket>) -> io::Result<HashMap<u32, owner::Owner>> {
     // A socket that nobody has any more has no inode.
@@ -301,6 +306,7 @@ async fn copies(sockets: Vec<TcpSocket>) -> anyhow::Result<Vec<(TcpSocket, owner
     Ok(copies)
 }
 
+/// Waits for the kernel where that holds nobody up.
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tasks::blocking(what).await?
 }

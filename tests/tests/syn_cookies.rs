@@ -1,0 +1,83 @@
+//! The SYN-ACKs that the kernel sends for no socket, with SYN cookies, leave by the interfaces of the session like everything else.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+use lab::{
+    bmpd::number,
+    capture::{Direction, Packet, sum},
+    flood,
+    passive::{PORT, call, guarded, nothing},
+    topology::{LOOPBACK, LOOPBACK_V6, STATION, STATION_V6, Topology},
+    trial::{Plan, Trial},
+    wait::PATIENCE,
+};
+
+/// How many SYNs: more than a listener of bmpd's has room for.
+const SYNS: u16 = 3000;
+
+/// A session at an address that `lo` lends, by `up2` alone, where the station comes by; routing prefers `up1` for what goes back.
+fn by_up2(station: IpAddr, address: IpAddr, cookies: &str) -> Trial {
+    let topology = Topology::without_offload();
+    topology.router.sysctl("net/ipv4/tcp_syncookies", cookies);
+    topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10
+         route del 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1 metric 10");
+    let session = format!("tcp listen port {PORT}\nconnect-interface {address}\negress-interface up2");
+    let trial = Plan { station, ..Plan::session(&session) }.start_on(topology);
+    guarded(&trial.bmpd, station);
+    trial
+}
+
+fn syn_acks(packets: &[Packet]) -> usize {
+    packets.iter().filter(|p| p.direction == Direction::Out && p.syn && p.ack).count()
+}
+
+fn is_let_in_by_a_cookie(station: IpAddr, address: IpAddr) {
+    let trial = by_up2(station, address, "2");
+    call(&trial, address);
+    trial.routes_arrive(&mut trial.feeder(), 100, 0);
+    let (session, packets) = trial.at_rest(&trial.up2);
+    assert_eq!(syn_acks(&packets), 1, "{packets:#?}");
+    nothing(&trial.up1.packets());
+    assert_eq!(syn_acks(&trial.up1.packets()), 0);
+    // No program sees it, so that it is not counted; all the rest is.
+    let (bytes, count) = sum(&packets, |p| p.direction == Direction::Out && !p.syn);
+    let kernel = &session["kernel"];
+    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (bytes, count), "{kernel}");
+    assert_eq!(number(&kernel["denied"]["interface"]), 0, "{kernel}");
+}
+
+#[test]
+fn a_syn_cookie_leaves_by_the_sessions_interface_though_routing_prefers_another() {
+    is_let_in_by_a_cookie(STATION, LOOPBACK);
+}
+
+#[test]
+fn an_ipv6_syn_cookie_does_too() {
+    is_let_in_by_a_cookie(STATION_V6, LOOPBACK_V6);
+}
+
+#[test]
+fn syns_that_bear_the_stations_address_leave_nothing_by_another_link_and_do_not_keep_the_station_out() {
+    let trial = by_up2(STATION, LOOPBACK, "1");
+    let (IpAddr::V4(station), IpAddr::V4(address)) = (STATION, LOOPBACK) else { unreachable!("they are IPv4") };
+    flood::syns(&trial.topology.station, station, 20_000..=19_999 + SYNS, SocketAddrV4::new(address, PORT));
+    trial.up2.wait_for("an answer to each", PATIENCE, |packets| (syn_acks(packets) >= usize::from(SYNS)).then_some(()));
+    let begun = std::time::Instant::now();
+    call(&trial, LOOPBACK);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "its first SYN was answered");
+    trial.routes_arrive(&mut trial.feeder(), 100, 0);
+    let by_up1 = trial.up1.packets();
+    assert_eq!(by_up1.iter().filter(|p| p.direction == Direction::Out).collect::<Vec<_>>(), Vec::<&Packet>::new());
+    let from = |p: &&Packet| p.direction == Direction::Out && p.source == SocketAddr::new(LOOPBACK, PORT);
+    assert!(trial.up2.packets().iter().filter(from).count() > usize::from(SYNS));
+}
+
+#[test]
+fn without_syn_cookies_on_the_host_a_commit_warns() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    trial.topology.router.sysctl("net/ipv4/tcp_syncookies", "0");
+    let lines = format!("system-view\nbmp\nbmp-session {STATION}\ntcp listen port {PORT}\ncommit\n");
+    let (taken, said) = trial.bmpd.typed(&lines);
+    assert!(taken, "{said}");
+    assert!(said.contains("net.ipv4.tcp_syncookies is 0"), "{said}");
+}
