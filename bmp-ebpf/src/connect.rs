@@ -1,5 +1,8 @@
 //! cgroup/connect4 and connect6: any process's connection to a station is bound as the station's pin says and its socket tagged,
 //! or it is refused with EPERM before anything leaves.
+//!
+//! The destination is not final here: another program may rewrite it, and the kernel replaces an
+//! unspecified address. `lifecycle` looks once more when it is.
 
 use core::mem::size_of;
 use core::ptr;
@@ -12,12 +15,13 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
 use bmp_ebpf::{
-    DENY_OWN, EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_OWN, PIN_SOURCE, Pin, PinKey,
-    ROLE_CONNECT, TAG_OWN, Tag,
+    EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT,
+    TAG_OWN, Tag,
 };
 
 use crate::packet::{octets, words};
-use crate::tables::{Cause, LOG, PINS, SLOTS, TAGS, count_denial, event, names_interface, vrf_of};
+use crate::station::{is_for_all, is_link_local, is_on_link, slot_of};
+use crate::tables::{Cause, LOG, SLOTS, TAGS, count_denial, event, names_interface, vrf_of};
 
 /// What the kernel is told: the connect goes on, or fails with EPERM.
 const ALLOW: i32 = 1;
@@ -89,7 +93,8 @@ fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
     };
     // SAFETY: the socket is alive while its owner is in `connect`.
     let own = unsafe { TAGS.of(sk) }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
-    let Some(slot) = slot_of(&key).filter(|slot| own || is_for_all(*slot)) else {
+    let wanted = |slot: &u32| own || (is_for_all(*slot) && may_be_meant(&key, address, *slot, bound));
+    let Some(slot) = slot_of(&key).filter(wanted) else {
         forget(sk, own);
         return ALLOW;
     };
@@ -102,17 +107,13 @@ fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
     }
 }
 
-/// The slot that the table names for the key.
+/// Whether the station of the pin in the slot may be the one that another process connects to.
+///
+/// The address of a link-local one does not say so, and no program sees the scope: the socket is
+/// bound to it only behind this program. A socket bound to nothing therefore goes on as it is.
 #[inline(always)]
-fn slot_of(key: &PinKey) -> Option<u32> {
-    // SAFETY: the value is one word: it is read whole or not at all.
-    unsafe { PINS.get(key) }.copied()
-}
-
-/// Whether the slot's pin is for other processes' sockets too. One that is not there any more is: it denies.
-#[inline(always)]
-fn is_for_all(slot: u32) -> bool {
-    slot != DENY_OWN && SLOTS.get(slot).is_none_or(|pin| pin.flags & PIN_OWN == 0)
+fn may_be_meant(key: &PinKey, address: [u32; 4], slot: u32, bound: u32) -> bool {
+    !is_link_local(key.family, address) || (bound != 0 && bound != key.vrf && is_on_link(slot, bound))
 }
 
 /// The socket goes where no pin is: a tag that an earlier, refused connect left on it must not follow it there.

@@ -1,20 +1,22 @@
-//! sock_ops: tells bmpd of the connections that tagged sockets make and lose, and counts what they send again.
+//! sock_ops: looks for the pin of a connection when its ends are final, tells bmpd of the connections that tagged sockets make and
+//! lose, and counts what they send again.
 //!
-//! The kernel calls it a few times in the life of every TCP socket. One without a tag costs a look-up each time, and no more is asked
-//! for.
+//! The kernel calls it a few times in the life of every TCP socket. One without a tag costs a look-up of its tag each time, one of its
+//! pin once a connection, and no more is asked for.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use bmp_ebpf::{
-    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, TAG_LISTENER,
-    TAG_OWN, Tag,
+    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PinKey,
+    ROLE_CONNECT, ROLE_LISTEN, TAG_LISTENER, TAG_OWN, Tag,
 };
 
 use crate::listener;
-use crate::packet::words;
-use crate::tables::{COUNTERS, SLOTS, TAGS, add, event, pin_of};
+use crate::packet::{octets, words};
+use crate::station::{is_for_all, is_link_local, is_on_link, slot_of};
+use crate::tables::{COUNTERS, SLOTS, TAGS, add, event, pin_of, vrf_of};
 
 /// What the kernel is told. No operation is answered: `reply` stays 0, with which the kernel does as without a program.
 const GO_ON: u32 = 1;
@@ -54,12 +56,13 @@ fn follow(ops: *mut bpf_sock_ops, operation: u32) {
     if sk.is_null() {
         return;
     }
-    // SAFETY: `sk` is the context's socket and not null.
-    let Some(entry) = (unsafe { TAGS.of(sk) }) else { return };
-    if operation == PASSIVE_ESTABLISHED && entry.flags & TAG_LISTENER != 0 {
-        belongs(ops, sk, entry);
+    match operation {
+        TCP_CONNECT => look_again(ops, sk, ROLE_CONNECT),
+        PASSIVE_ESTABLISHED => accept(ops, sk),
+        _ => {}
     }
-    let tag = *entry;
+    // SAFETY: `sk` is the context's socket and not null.
+    let Some(tag) = (unsafe { TAGS.of(sk) }).copied() else { return };
     if tag.slot == NO_SLOT {
         return;
     }
@@ -94,22 +97,91 @@ fn follow(ops: *mut bpf_sock_ops, operation: u32) {
     }
 }
 
-/// A listener has accepted the socket: from here on it is its session's, before anything of it leaves. One that belongs to no session
+/// A listener has accepted the socket: bmpd's own, or another process's.
+#[inline(always)]
+fn accept(ops: *mut bpf_sock_ops, sk: *mut bpf_sock) {
+    // SAFETY: `sk` is the context's socket and not null.
+    match unsafe { TAGS.of(sk) } {
+        Some(tag) if tag.flags & TAG_LISTENER != 0 => belongs(ops, sk, tag),
+        _ => look_again(ops, sk, ROLE_LISTEN),
+    }
+}
+
+/// The far end of a connection, of the family that is on the wire.
+struct FarEnd {
+    family: u8,
+    address: [u32; 4],
+}
+
+#[inline(always)]
+fn far_end(ops: *mut bpf_sock_ops) -> FarEnd {
+    // SAFETY: `ops` is the program's context, each word of it read by itself as the verifier wants it.
+    unsafe {
+        let address = words(&raw const (*ops).remote_ip6);
+        let mapped = address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be();
+        if (&raw const (*ops).family).read_volatile() == u32::from(FAMILY_IPV6) && !mapped {
+            FarEnd { family: FAMILY_IPV6, address }
+        } else {
+            FarEnd { family: FAMILY_IPV4, address: [(&raw const (*ops).remote_ip4).read_volatile(), 0, 0, 0] }
+        }
+    }
+}
+
+/// Interface index that a socket is bound to; 0 is none.
+#[inline(always)]
+fn bound_to(sk: *mut bpf_sock) -> u32 {
+    // SAFETY: `sk` is the context's socket and not null.
+    unsafe { (&raw const (*sk).bound_dev_if).read_volatile() }
+}
+
+/// Both ends of the connection are final, and nothing but a listener's SYN-ACK has left: what other programs and the kernel have made of
+/// the destination, and what bmpd has changed meanwhile, is known by now. The socket comes under the pin of its far end, or under none.
+///
+/// It is too late to bind the socket: `egress` drops the packets that do not fit the pin. The socket is hashed by now, so that bmpd finds
+/// it where it puts a pin in force after this look.
+#[inline(always)]
+fn look_again(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, role: u8) {
+    // SAFETY: `ops` is the program's context, each word of it read by itself.
+    let (netns, port) = unsafe {
+        let netns = bpf_get_netns_cookie(ops.cast());
+        // The kernel gives the local port in host byte order and the other in network byte order.
+        let port = match role {
+            ROLE_CONNECT => u32::from_be((&raw const (*ops).remote_port).read_volatile()),
+            _ => (&raw const (*ops).local_port).read_volatile(),
+        };
+        (netns, port as u16)
+    };
+    let (far, bound) = (far_end(ops), bound_to(sk));
+    let vrf = vrf_of(netns, bound);
+    let key = PinKey { netns, vrf, family: far.family, role, port, station: octets(far.address) };
+    // SAFETY: `sk` is the context's socket and not null.
+    let before = unsafe { TAGS.of(sk) }.copied().unwrap_or_default();
+    let own = before.flags & TAG_OWN != 0;
+    let is_meant = |slot: u32| !is_link_local(far.family, far.address) || is_on_link(slot, bound);
+    let Some(slot) = slot_of(&key).filter(|slot| own || (is_for_all(*slot) && is_meant(*slot))) else {
+        // What bmpd itself connects stays its session's, wherever the destination was led.
+        if before.slot != NO_SLOT && !own {
+            // SAFETY: as above.
+            unsafe { TAGS.delete(sk) };
+        }
+        return;
+    };
+    // SAFETY: the reference is to the table's value.
+    let generation = SLOTS.get(slot).map_or(0, |pin| unsafe { (&raw const pin.generation).read_volatile() });
+    if (before.slot, before.generation) != (slot, generation) {
+        // SAFETY: as above. For want of memory the socket stays as it was.
+        let _ = unsafe { TAGS.put(sk, Tag { slot, generation, ..before }) };
+    }
+}
+
+/// bmpd's listener has accepted the socket: from here on it is its session's, before anything of it leaves. One that belongs to no session
 /// stays as it is, and nothing of it ever leaves.
 #[inline(always)]
 fn belongs(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, tag: &mut Tag) {
-    // SAFETY: `ops` is the program's context, each word of it read by itself, and `sk` the context's socket.
-    let (bound, port, family, remote) = unsafe {
-        let remote = words(&raw const (*ops).remote_ip6);
-        let (family, remote) = if (&raw const (*ops).family).read_volatile() == u32::from(FAMILY_IPV6) {
-            (FAMILY_IPV6, remote)
-        } else {
-            (FAMILY_IPV4, [(&raw const (*ops).remote_ip4).read_volatile(), 0, 0, 0])
-        };
-        let bound = (&raw const (*sk).bound_dev_if).read_volatile();
-        (bound, (&raw const (*ops).local_port).read_volatile() as u16, family, remote)
-    };
-    let slot = listener::slot_of(tag.netns, bound, family, port, remote);
+    let far = far_end(ops);
+    // SAFETY: `ops` is the program's context.
+    let port = unsafe { (&raw const (*ops).local_port).read_volatile() } as u16;
+    let slot = listener::slot_of(tag.netns, bound_to(sk), far.family, port, far.address);
     if slot == NO_SLOT {
         return;
     }

@@ -1,8 +1,8 @@
 //! The kernel programs, in one object file.
 //!
-//! `connect` decides where a session may go and ties its socket to a slot, `egress` holds every packet of that socket to it,
-//! `ingress` counts what comes back, and `lifecycle` tells what becomes of the socket. A socket of no session costs one look-up of its socket
-//! storage a packet. Where stations connect to this host, `listener` finds the session of each packet, and `guard` keeps everybody else
+//! `connect` decides where a session may go and ties its socket to a slot, `lifecycle` does so again when the destination is final and
+//! tells what becomes of the socket, `egress` holds every packet of that socket to its slot, and `ingress` counts what comes back. A socket of
+//! no session costs one look-up of its socket storage a packet. Where stations connect to this host, `listener` finds the session of each packet, and `guard` keeps everybody else
 //! away before the stack sees them.
 #![no_std]
 #![no_main]
@@ -16,6 +16,7 @@ mod ingress;
 mod lifecycle;
 mod listener;
 mod packet;
+mod station;
 mod tables;
 
 /// What the kernel is told at load. None of the helpers used asks for a GPL-compatible program.

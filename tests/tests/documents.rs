@@ -380,3 +380,39 @@ fn every_command_is_one() {
         }
     }
 }
+
+/// All Rust sources of the crates that have tests.
+fn sources() -> String {
+    let mut all = String::new();
+    let mut folders: Vec<_> = ["bmp-user/src", "tests/src", "tests/tests"].map(|folder| root().join(folder)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the sources can be read").flatten() {
+            let path = entry.path();
+            match path.extension() {
+                Some(extension) if extension == "rs" => all += &fs::read_to_string(&path).expect("it is text"),
+                _ if path.is_dir() => folders.push(path),
+                _ => {}
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_guarantee_names_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/guarantees.md")).expect("the guarantees can be read");
+    let sources = sources();
+    // Nothing else has so many words.
+    let is_test = |name: &&str| {
+        name.matches('_').count() >= 3 && name.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    for name in text.split('`').skip(1).step_by(2).filter(is_test) {
+        assert!(sources.contains(&format!("fn {name}()")), "no test has the name {name}");
+    }
+    let mut shown_by = false;
+    for row in text.lines() {
+        shown_by = row.starts_with('|') && (shown_by || row.ends_with("| shown by |"));
+        let is_promise = shown_by && !row.ends_with("| shown by |") && !row.starts_with("|---");
+        assert!(!is_promise || row.split('`').any(|name| is_test(&name)), "a promise without a test: {row}");
+    }
+}

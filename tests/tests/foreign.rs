@@ -2,19 +2,19 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener},
     process::Command,
 };
 
 use lab::{
     bgp::prefixes,
     bmp::{self, Peer},
-    bmpd::number,
+    bmpd::{Bmpd, number},
     capture::{Direction, sum},
     process::{INSTALL, Process},
     sockets::{Foreign, send_all},
     station::Connection,
-    topology::{STATION, STATION_PORT, STATION_V6, UP1, UP2, UP2_OTHER, UP2_V6},
+    topology::{STATION, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_OTHER, UP2_V6},
     trial::{Plan, Trial, outgoing, strays},
     wait::PATIENCE,
 };
@@ -142,9 +142,36 @@ fn a_connection_to_another_port_or_address_of_the_station_is_left_alone() {
 }
 
 #[test]
+fn a_link_local_station_of_a_session_that_is_down_is_denied_on_its_link_alone() {
+    // The station's host has this address on both links.
+    let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+    let topology = Topology::new();
+    let (router, any) = (&topology.router, (Ipv6Addr::UNSPECIFIED, STATION_PORT));
+    let _listener = topology.station.enter(|| TcpListener::bind(any)).expect("the port is free");
+    let station = |link| SocketAddrV6::new(address, STATION_PORT, 0, router.ifindex(link)).into();
+    let connects = |link| Foreign { source: None, device: Some(link) }.connect(router, station(link));
+    let bmpd = Bmpd::start(
+        router,
+        &Plan { station: address.into(), ..Plan::session("connect-interface up2") }.configuration(),
+    );
+    bmpd.wait_up(address.into());
+    connects("up2").expect("it is pinned");
+
+    bmpd.reload(
+        &Plan { station: address.into(), ..Plan::session("connect-interface up2\n  shutdown") }.configuration(),
+    );
+    bmpd.wait_down(address.into(), "shutdown");
+    assert_eq!(connects("up2").expect_err("it is denied").kind(), ErrorKind::PermissionDenied);
+    connects("up1").expect("on that link it is another host");
+    Foreign::default().connect(router, station("up1")).expect("on that link it is another host");
+    let timeout = Foreign::default().connect(router, station("up2")).expect_err("nothing of it leaves");
+    assert_eq!(timeout.kind(), ErrorKind::TimedOut);
+}
+
+#[test]
 fn the_same_station_address_in_another_namespace_is_left_alone() {
     let trial = pinned("connect-interface up2");
-    let elsewhere = lab::topology::Topology::new();
+    let elsewhere = Topology::new();
     let station = lab::station::Station::start(&elsewhere.station, (STATION, STATION_PORT));
     let stream = Foreign::default().connect(&elsewhere.router, station.address()).unwrap();
     assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose");

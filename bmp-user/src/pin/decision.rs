@@ -4,8 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_OWN, PIN_SOURCE, PIN_VRF, Pin};
 
-use super::{Grant, Pinned, Resolved, Role, Target, Unresolved, datapath::in_bytes};
-use crate::{config::Transport, link::Host};
+use super::{Grant, Pinned, Resolved, Role, Target, Unresolved, asked::Asked, datapath::in_bytes};
+use crate::{
+    config::{ConnectInterface, Transport},
+    link::Host,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -61,10 +64,31 @@ pub(super) const DENIAL: Pin = Pin {
     source: [0; 16],
 };
 
-/// What a session is denied with for which `chosen` was chosen: there it is found again after a crash.
-pub(super) fn denial(chosen: Option<IpAddr>, own_only: bool) -> Pin {
+/// What a session is denied with for which `chosen` was chosen: there it is found again after a crash. With `links` it is denied on these
+/// interfaces' links alone.
+pub(super) fn denial(chosen: Option<IpAddr>, own_only: bool, links: &[u32]) -> Pin {
     let flags = if own_only { PIN_DENY | PIN_OWN } else { PIN_DENY };
-    Pin { source: chosen.map_or([0; 16], in_bytes), flags, ..DENIAL }
+    let mut pin = Pin { source: chosen.map_or([0; 16], in_bytes), flags, ..DENIAL };
+    for (link, slot) in links.iter().zip(pin.egress.iter_mut()) {
+        *slot = *link;
+    }
+    pin.egress_count = links.len().min(EGRESS_MAX) as u32;
+    pin
+}
+
+/// The interfaces that lead to a link-local station: those that the configuration names and the host has. `None` for any other
+/// station, which is the same host on every link.
+pub(super) fn station_links(station: IpAddr, asked: &Asked, host: &Host) -> Option<Vec<u32>> {
+    if !matches!(station, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return None;
+    }
+    let bound = asked.connect.as_ref().and_then(ConnectInterface::interface).into_iter();
+    let egress = asked.egress_interfaces.iter().map(String::as_str);
+    let names = bound.chain(egress);
+    let mut links: Vec<_> = names.filter_map(|name| Some(host.link_named(name, &asked.aliases)?.index)).collect();
+    links.sort_unstable();
+    links.dedup();
+    Some(links)
 }
 
 pub(super) fn denies(pin: &Pin) -> bool {

@@ -24,7 +24,7 @@ use super::{
     asked::{Asked, Demand, demands},
     chosen::Choice,
     datapath::{AGAIN, LOOK, Mended},
-    decision::{Decision, denial, denies, in_words, pin_of, target},
+    decision::{Decision, denial, denies, in_words, pin_of, station_links, target},
     guard::Guard,
     reach::{Verdict, has_route, no_route},
     resolve,
@@ -62,6 +62,9 @@ struct Tracked {
     /// Whether it has had a key yet.
     begun: bool,
     route: Option<Verdict>,
+    /// Indexes of the interfaces that lead to the station, where its address is a link-local one: on any other link the address is
+    /// another host's.
+    station_links: Option<Vec<u32>>,
 }
 
 impl Tracked {
@@ -90,7 +93,12 @@ impl Tracked {
 
     /// What denies the session, and names the address that was chosen for it.
     fn denial_pin(&self) -> Pin {
-        denial(self.chosen, self.own_only)
+        denial(self.chosen, self.own_only, self.station_links.as_deref().unwrap_or_default())
+    }
+
+    /// Whether there is anything to deny: nobody reaches a link-local station whose interface is absent.
+    fn is_deniable(&self) -> bool {
+        self.station_links.as_ref().is_none_or(|links| !links.is_empty())
     }
 
     /// Whether it is denied without a slot of its own, so that what is denied is not counted for it.
@@ -98,9 +106,12 @@ impl Tracked {
         self.installed.as_ref().is_some_and(|installed| installed.slot.is_shared_denial())
     }
 
-    /// Whether what denies the session says another address than the one that is to be kept.
-    fn denied_as_before(&self) -> bool {
-        self.installed.as_ref().is_some_and(|installed| denies(&installed.pin) && installed.pin != self.denial_pin())
+    /// Whether what denies the session is not what shall: it says another address than the one that is to be kept, or other interfaces.
+    fn is_denied_otherwise(&self) -> bool {
+        match &self.installed {
+            Some(installed) => denies(&installed.pin) && (installed.pin != self.denial_pin() || !self.is_deniable()),
+            None => matches!(self.decision, Some(Decision::Down(Some(_), _))) && self.is_deniable(),
+        }
     }
 }
 
@@ -267,6 +278,7 @@ impl Keeper {
                 denial: None,
                 begun: false,
                 route: None,
+                station_links: None,
             });
             if tracked.asked.as_ref().is_some_and(|before| before.connect != asked.connect) {
                 tracked.chosen = None;
@@ -277,6 +289,7 @@ impl Keeper {
                 tracked.chosen = before.or_else(|| self.inherited_source(id, asked, host));
             }
             tracked.pin.tell_routes(host.routes_epoch);
+            tracked.station_links = station_links(id.far(), asked, host);
             let decision = self.decide(id, asked, &mut tracked, host).await;
             if tracked.holds_on(&decision, asked, demand.hold_down) {
                 self.sessions.insert(id.clone(), tracked);
@@ -285,7 +298,7 @@ impl Keeper {
             tracked.asked = Some(asked.clone());
             let same = tracked.decision.as_ref().is_some_and(|known| known.comes_to(&decision));
             let gets_its_slot = tracked.shares_a_denial() && self.pins.datapath().has_free_slot();
-            if !same || gets_its_slot || tracked.denied_as_before() {
+            if !same || gets_its_slot || tracked.is_denied_otherwise() {
                 // An interface that the session may leave by comes or goes: that is no reason to connect again. To name others is.
                 let goes_on = tracked.egress_interfaces == asked.egress_interfaces
                     && tracked.decision.as_ref().is_some_and(|known| known.differs_in_egress_at_most(&decision));
@@ -426,7 +439,9 @@ impl Keeper {
         let before = place(tracked);
         let wanted = match &decision {
             Decision::Ready(grant) => Some((grant.target, pin_of(grant))),
-            Decision::Down(target, _) => target.map(|target| (target, tracked.denial_pin())),
+            Decision::Down(target, _) => {
+                target.filter(|_| tracked.is_deniable()).map(|target| (target, tracked.denial_pin()))
+            }
         };
         let put = match wanted {
             None => {

@@ -2,10 +2,12 @@
 
 mod connect;
 mod events;
+mod final_ends;
 mod frames;
 mod guard;
 mod listener;
 mod packets;
 mod persistence;
+mod rewriter;
 mod tables;
 mod world;
