@@ -41,7 +41,7 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
         let traffic = unsafe {
             if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_tx } else { &raw mut (*counters).foreign_tx }
         };
-        count(traffic, skb, headers.length);
+        count(traffic, skb, &headers);
     }
     PASS
 }

@@ -7,6 +7,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, GuardKey, Guarded, PIN_DENY, PIN_LIVE, PinKey, ROLE_LISTEN};
 
+use crate::extensions::{Frame, Packet as _, Side, TCP, Walk};
 use crate::packet::octets;
 use crate::tables::{GUARDED, PINS, SLOTS, count_refused};
 
@@ -23,27 +24,15 @@ const SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
 /// The VLAN's number in a tag; 0 is a frame of no VLAN, whose tag says its priority alone.
 const VLAN_ID: u16 = 0x0fff_u16.to_be();
 
-/// `IPPROTO_*` (linux/in.h, linux/in6.h).
-const TCP: u8 = 6;
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-
 /// Lengths of the IP headers without options or extensions.
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 
-/// How many extension headers are read (RFC 8200 section 4.1 has no more kinds that Linux takes).
-const EXTENSIONS: usize = 6;
-
 /// The first bytes of a TCP header: both ports.
 const PORTS: usize = 4;
 
-/// The IPv4 fragment offset's bits (RFC 791 section 3.1), and those of the IPv6 fragment header (RFC 8200 section 4.5).
+/// The IPv4 fragment offset's bits (RFC 791 section 3.1).
 const IPV4_OFFSET: u16 = 0x1fff_u16.to_be();
-const IPV6_OFFSET: u16 = 0xfff8_u16.to_be();
 
 /// A TCP segment, or the first fragment of one. Where the family is 0 it is something else.
 ///
@@ -110,6 +99,8 @@ fn read(xdp: *const xdp_md) -> Segment {
         }
         let mut protocol: u16 = at(start + 12);
         let mut network = start + ETHERNET;
+        // The same as a number, for what is read by copying.
+        let mut offset = ETHERNET as u32;
         // A second tag below one of no VLAN is read by Linux too.
         if protocol == VLAN || protocol == SERVICE_VLAN {
             if network + TAG > end || at::<u16>(network) & VLAN_ID != 0 {
@@ -117,18 +108,20 @@ fn read(xdp: *const xdp_md) -> Segment {
             }
             protocol = at(network + 2);
             network += TAG;
+            offset += TAG as u32;
             if protocol == VLAN || protocol == SERVICE_VLAN {
                 if network + TAG > end || at::<u16>(network) & VLAN_ID != 0 {
                     return segment;
                 }
                 protocol = at(network + 2);
                 network += TAG;
+                offset += TAG as u32;
             }
         }
         segment.key.ifindex = (*xdp).ingress_ifindex;
         match protocol {
             IPV4 => ipv4(&mut segment, network, end),
-            IPV6 => ipv6(&mut segment, network, end),
+            IPV6 => ipv6(xdp, &mut segment, network, end, offset),
             _ => {}
         }
     }
@@ -171,43 +164,39 @@ unsafe fn ipv4(segment: &mut Segment, start: usize, end: usize) {
 ///
 /// As for [`ipv4`].
 #[inline(always)]
-unsafe fn ipv6(segment: &mut Segment, start: usize, end: usize) {
+unsafe fn ipv6(xdp: *const xdp_md, segment: &mut Segment, start: usize, end: usize, offset: u32) {
     if start + IPV6_HEADER > end {
         return;
     }
     // SAFETY: read below the end.
     unsafe {
         let payload = u16::from_be(at(start + 4));
-        let mut next: u8 = at(start + 6);
-        let mut offset = IPV6_HEADER;
-        for _ in 0..EXTENSIONS {
-            if next == TCP {
-                break;
-            }
-            let header = start + offset;
-            // The shortest there are.
-            if header + 8 > end {
-                return;
-            }
-            let length = usize::from(at::<u8>(header + 1));
-            match next {
-                HOP_BY_HOP | DESTINATION_OPTIONS => offset += (length + 1) * 8,
-                // With segments left, it is another host that the packet is for.
-                ROUTING if at::<u8>(header + 3) == 0 => offset += (length + 1) * 8,
-                FRAGMENT if at::<u16>(header + 2) & IPV6_OFFSET == 0 => offset += 8,
-                AUTHENTICATION => offset += (length + 2) * 4,
-                _ => return,
-            }
-            next = at(header);
-        }
-        let ports = start + offset;
-        if next != TCP || usize::from(payload) + IPV6_HEADER < offset + PORTS || ports + PORTS > end {
-            return;
-        }
-        segment.key.port = u16::from_be(at(ports + 2));
+        let next: u8 = at(start + 6);
         segment.station = at(start + 8);
         segment.key.local = at(start + 24);
         segment.bytes = u32::from(payload) + IPV6_HEADER as u32;
-        segment.key.family = FAMILY_IPV6;
+        if next != TCP {
+            segment.key.port = port_behind_extensions(xdp, offset, next, segment.bytes);
+        } else if usize::from(payload) >= PORTS && start + IPV6_HEADER + PORTS <= end {
+            segment.key.port = u16::from_be(at(start + IPV6_HEADER + 2));
+        }
+        if segment.key.port != 0 {
+            segment.key.family = FAMILY_IPV6;
+        }
     }
+}
+
+/// The port that a TCP segment is for, behind extension headers; 0 if there is none, or behind the packet's own end.
+///
+/// Out of line, so that other frames do not carry its stack.
+#[inline(never)]
+fn port_behind_extensions(xdp: *const xdp_md, start: u32, next: u8, bytes: u32) -> u16 {
+    let frame = Frame(xdp);
+    let mut walk = Walk::new(start + IPV6_HEADER as u32, next, [0; 4], [0; 4]);
+    walk.go(&frame, Side::Received);
+    let mut ports = [0; PORTS];
+    if !walk.is_at_tcp() || start + bytes < walk.offset + PORTS as u32 || !frame.load(walk.offset, &mut ports) {
+        return 0;
+    }
+    u16::from_be_bytes([ports[2], ports[3]])
 }

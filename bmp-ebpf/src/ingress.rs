@@ -29,9 +29,9 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     unsafe {
         let traffic =
             if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_rx } else { &raw mut (*counters).foreign_rx };
-        count(traffic, skb, headers(skb).length);
+        let packets = count(traffic, skb, &headers(skb));
         if elsewhere(pin, tag.slot, (*skb).ifindex) {
-            add(&raw mut (*counters).rx_elsewhere_packets, u64::from((*skb).gso_segs.max(1)));
+            add(&raw mut (*counters).rx_elsewhere_packets, u64::from(packets));
         }
     }
     PASS

@@ -89,7 +89,7 @@ pub(crate) fn receive(ctx: &SkBuffContext, netns: u64) -> i32 {
     }
     if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
         // SAFETY: the pointer is to the table's value and only its field is named.
-        count(unsafe { &raw mut (*counters).own_rx }, skb, headers.length);
+        count(unsafe { &raw mut (*counters).own_rx }, skb, &headers);
     }
     PASS
 }

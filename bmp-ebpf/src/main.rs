@@ -11,6 +11,7 @@
 
 mod connect;
 mod egress;
+mod extensions;
 mod guard;
 mod ingress;
 mod lifecycle;

@@ -3,15 +3,13 @@
 use aya_ebpf::bindings::__sk_buff;
 use bmp_ebpf::Traffic;
 
+use crate::extensions::{Buffer, Packet as _, Side, TCP, Walk};
 use crate::tables::add;
 
 /// `ETH_P_IP` and `ETH_P_IPV6` (linux/if_ether.h), as `__sk_buff.protocol` holds them: network byte order.
 pub(crate) const IPV4: u32 = 0x0800_u16.to_be() as u32;
 /// See [`IPV4`].
 pub(crate) const IPV6: u32 = 0x86dd_u16.to_be() as u32;
-
-/// `IPPROTO_TCP`.
-const TCP: u8 = 6;
 
 /// Length of an IPv4 header without options (RFC 791 section 3.1), of an IPv6 header (RFC 8200 section 3) and of a TCP header without
 /// options (RFC 9293 section 3.1).
@@ -22,18 +20,24 @@ const TCP_HEADER: usize = 20;
 /// The headers of a packet, with 0 for what could not be read: a pin's source is never the unspecified address.
 ///
 /// No `Option`s here: older verifiers refuse the copy of a payload that the compiler knows to be unused and leaves unwritten.
+#[repr(C)]
 pub(crate) struct Headers {
-    /// Source address as [`bmp_ebpf::Pin::source`] holds it; 0 if the packet is not IP or its header is not in the linear part of the buffer.
+    /// Source address as [`bmp_ebpf::Pin::source`] holds it; of an encapsulation, the inner packet's. 0 if the packet is not IP or its
+    /// header is not in the linear part of the buffer.
     pub(crate) source: [u32; 4],
-    /// Length of the IP and TCP headers, which every segment of the buffer carries; 0 where something else than TCP follows the IP
-    /// header (IPsec, IPv6 extension headers).
-    pub(crate) length: u32,
+    /// Length of all headers to the end of TCP's, which every segment of the buffer carries; where TCP's is not found (IPsec), of those
+    /// that were read.
+    length: u32,
+    /// Length of the TCP header; 0 where it is not found.
+    tcp: u32,
+    /// Bytes that the buffer has and no segment of it carries.
+    jumbo: u32,
 }
 
 /// Reads the headers.
 #[inline(always)]
 pub(crate) fn headers(skb: *const __sk_buff) -> Headers {
-    let mut headers = Headers { source: [0; 4], length: 0 };
+    let mut headers = Headers { source: [0; 4], length: 0, tcp: 0, jumbo: 0 };
     // SAFETY: `skb` is the program's context. Packet bytes are read only below `end`, which is what the verifier asks for. Unaligned
     // reads are fine: the kernel aligns the IP header to four bytes where the machine needs it.
     unsafe {
@@ -45,20 +49,57 @@ pub(crate) fn headers(skb: *const __sk_buff) -> Headers {
                 headers.source[0] = ip.add(12).cast::<u32>().read();
                 let length = usize::from(*ip & 0x0f) * 4;
                 if *ip.add(9) == TCP {
-                    headers.length = with_tcp(start + length, end, length as u32);
+                    headers.tcp = tcp_length(start + length, end);
                 }
+                headers.length = length as u32 + headers.tcp;
             }
             IPV6 if start + IPV6_HEADER <= end => {
-                let source = ip.add(8).cast::<u32>();
-                headers.source = [source.read(), source.add(1).read(), source.add(2).read(), source.add(3).read()];
                 if *ip.add(6) == TCP {
-                    headers.length = with_tcp(start + IPV6_HEADER, end, IPV6_HEADER as u32);
+                    let source = ip.add(8).cast::<u32>();
+                    headers.source = [source.read(), source.add(1).read(), source.add(2).read(), source.add(3).read()];
+                    headers.tcp = tcp_length(start + IPV6_HEADER, end);
+                    headers.length = IPV6_HEADER as u32 + headers.tcp;
+                } else {
+                    behind_extensions(skb, &mut headers);
                 }
             }
             _ => {}
         }
     }
     headers
+}
+
+/// The headers of an IPv6 packet with something between IP and TCP.
+///
+/// Out of line, so that other packets do not carry its stack.
+#[inline(never)]
+fn behind_extensions(skb: *const __sk_buff, headers: &mut Headers) {
+    let walk = walk(skb);
+    let mut offset = [0];
+    if walk.is_at_tcp() && Buffer(skb).load(walk.offset + 12, &mut offset) {
+        headers.tcp = u32::from(offset[0] >> 4) * 4;
+    }
+    headers.source = walk.source;
+    headers.length = walk.offset - walk.jumbo + headers.tcp;
+    headers.jumbo = walk.jumbo;
+}
+
+/// Walks along the headers of an IPv6 packet.
+#[inline(always)]
+fn walk(skb: *const __sk_buff) -> Walk {
+    let packet = Buffer(skb);
+    let mut header = [0_u8; IPV6_HEADER];
+    if !packet.load(0, &mut header) {
+        return Walk::new(0, 0, [0; 4], [0; 4]);
+    }
+    // SAFETY: both addresses are inside the header.
+    let (source, destination) = unsafe {
+        let addresses = header.as_ptr().add(8).cast::<[u32; 4]>();
+        (addresses.read_unaligned(), addresses.add(1).read_unaligned())
+    };
+    let mut walk = Walk::new(IPV6_HEADER as u32, header[6], source, destination);
+    walk.go(&packet, Side::Sent);
+    walk
 }
 
 /// The destination address as [`Headers::source`] holds the source; only a listener's packets are asked for it.
@@ -73,13 +114,23 @@ pub(crate) fn destination(skb: *const __sk_buff) -> [u32; 4] {
         match (*skb).protocol {
             IPV4 if start + IPV4_HEADER <= end => destination[0] = ip.add(16).cast::<u32>().read(),
             IPV6 if start + IPV6_HEADER <= end => {
-                let word = ip.add(24).cast::<u32>();
-                destination = [word.read(), word.add(1).read(), word.add(2).read(), word.add(3).read()];
+                if *ip.add(6) == TCP {
+                    let word = ip.add(24).cast::<u32>();
+                    destination = [word.read(), word.add(1).read(), word.add(2).read(), word.add(3).read()];
+                } else {
+                    final_destination(skb, &mut destination);
+                }
             }
             _ => {}
         }
     }
     destination
+}
+
+/// As [`behind_extensions`], for the destination.
+#[inline(never)]
+fn final_destination(skb: *const __sk_buff, destination: &mut [u32; 4]) {
+    *destination = walk(skb).destination;
 }
 
 /// The four words of an address as bytes, which they are in network byte order.
@@ -89,15 +140,15 @@ pub(crate) fn octets(address: [u32; 4]) -> [u8; 16] {
     unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
 }
 
-/// Length of both headers, from where the TCP header starts and the IP header's length; 0 if the TCP header is not there.
+/// Length of the TCP header that starts there; 0 if it is not there.
 #[inline(always)]
-unsafe fn with_tcp(start: usize, end: usize, ip_length: u32) -> u32 {
+unsafe fn tcp_length(start: usize, end: usize) -> u32 {
     if start + TCP_HEADER > end {
         return 0;
     }
     // SAFETY: 20 bytes from `start` on are packet bytes.
     let offset = unsafe { *((start + 12) as *const u8) } >> 4;
-    ip_length + u32::from(offset) * 4
+    u32::from(offset) * 4
 }
 
 /// Reads four words one by one.
@@ -114,31 +165,31 @@ pub(crate) unsafe fn words(words: *const [u32; 4]) -> [u32; 4] {
     }
 }
 
-/// Counts a socket buffer as the packets that it is on the wire.
+/// Counts a socket buffer as the packets that it is on the wire, and tells how many these are.
 ///
 /// `__sk_buff.len` is the buffer's IP length with one set of headers. The stack or the interface cuts the payload into `gso_segs` pieces
 /// and gives each the headers; what came in was put together the same way. Some drivers of virtual machines leave `gso_segs` 0.
-/// Without a TCP header the length is counted as one packet without payload.
+/// Without a TCP header there is no payload, and of the headers those count for each piece that could be read.
 #[inline(always)]
-pub(crate) fn count(traffic: *mut Traffic, skb: *const __sk_buff, header_length: u32) {
+pub(crate) fn count(traffic: *mut Traffic, skb: *const __sk_buff, headers: &Headers) -> u32 {
     // SAFETY: `skb` is the program's context and `traffic` a field of a table's value.
     unsafe {
-        let length = (*skb).len;
-        let mut bytes = u64::from(length);
-        let mut packets = 1;
-        let mut payload = 0;
-        if header_length != 0 && header_length <= length {
-            payload = length - header_length;
-            packets = (*skb).gso_segs;
-            if packets == 0 {
-                let size = (*skb).gso_size;
-                packets = if size == 0 { 1 } else { payload.div_ceil(size).max(1) };
-            }
-            bytes += u64::from(packets - 1) * u64::from(header_length);
+        let whole = (*skb).len;
+        let mut bytes = u64::from(whole);
+        let without_headers = whole.saturating_sub(headers.length + headers.jumbo);
+        let payload = if headers.tcp != 0 { without_headers } else { 0 };
+        let mut packets = (*skb).gso_segs;
+        if packets == 0 {
+            let size = (*skb).gso_size;
+            packets = if size == 0 { 1 } else { without_headers.div_ceil(size).max(1) };
+        }
+        if packets > 1 {
+            bytes = bytes + u64::from(packets - 1) * u64::from(headers.length) - u64::from(headers.jumbo);
         }
         add(&raw mut (*traffic).bytes, bytes);
         add(&raw mut (*traffic).packets, u64::from(packets));
         add(&raw mut (*traffic).buffers, 1);
         add(&raw mut (*traffic).payload_bytes, u64::from(payload));
+        packets
     }
 }

@@ -2,6 +2,7 @@
 
 mod connect;
 mod events;
+mod extensions;
 mod final_ends;
 mod frames;
 mod guard;

@@ -260,7 +260,13 @@ impl World {
 
     /// Captures what arrives at the station on one of its links for a port.
     pub(super) fn capture(&self, link: &str, port: u16) -> Capture {
-        Capture::new(&self.station, link, port)
+        Capture::new(&self.station, link, port, false)
+    }
+
+    /// Captures what leaves the router by one of its uplinks for a port: what arrives in an encapsulation is captured once more
+    /// without it.
+    pub(super) fn capture_leaving(&self, link: &str, port: u16) -> Capture {
+        Capture::new(&self.router, link, port, true)
     }
 }
 
@@ -333,17 +339,18 @@ impl Session {
     }
 }
 
-/// A packet socket on one of the station's links.
+/// A packet socket on one of the links.
 pub(super) struct Capture {
     socket: OwnedFd,
     port: u16,
+    leaving: bool,
 }
 
 impl Capture {
-    fn new(station: &Namespace, link: &str, port: u16) -> Self {
-        let ifindex = station.ifindex(link);
+    fn new(host: &Namespace, link: &str, port: u16, leaving: bool) -> Self {
+        let ifindex = host.ifindex(link);
         let protocol = (libc::ETH_P_ALL as u16).to_be();
-        let socket = station.run(|| {
+        let socket = host.run(|| {
             let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             // SAFETY: the descriptor is new and nobody else's; the address is of the family's layout and size.
             unsafe {
@@ -363,10 +370,10 @@ impl Capture {
                 socket
             }
         });
-        Self { socket, port }
+        Self { socket, port, leaving }
     }
 
-    /// What arrived since the last call.
+    /// What arrived, or left, since the last call.
     pub(super) fn arrived(&self) -> Arrived {
         let mut arrived = Arrived::default();
         let mut buffer = [0_u8; 65_536];
@@ -381,7 +388,7 @@ impl Capture {
                 libc::recvfrom(self.socket.as_raw_fd(), buffer, room, 0, from, &raw mut length)
             };
             let Ok(read) = usize::try_from(read) else { return arrived };
-            if from.sll_pkttype != libc::PACKET_OUTGOING {
+            if (from.sll_pkttype == libc::PACKET_OUTGOING) == self.leaving {
                 arrived.add(&buffer[..read], self.port);
             }
         }
@@ -398,16 +405,29 @@ pub(super) struct Arrived {
 
 impl Arrived {
     fn add(&mut self, ip: &[u8], port: u16) {
-        let start = match (ip[0] >> 4, ip[9], ip[6]) {
-            (4, 6, _) => usize::from(ip[0] & 0x0f) * 4,
-            (6, _, 6) => 40,
-            _ => return,
-        };
-        let tcp = &ip[start..];
+        let Some(tcp) = tcp_of(ip) else { return };
         if u16::from_be_bytes([tcp[2], tcp[3]]) == port {
             self.packets += 1;
             self.bytes += ip.len() as u64;
             self.payload_bytes += (tcp.len() - usize::from(tcp[12] >> 4) * 4) as u64;
+        }
+    }
+}
+
+/// The TCP segment of a packet, also behind routing headers and inside other packets.
+fn tcp_of(ip: &[u8]) -> Option<&[u8]> {
+    let (mut next, mut rest) = match ip[0] >> 4 {
+        4 => (ip[9], &ip[usize::from(ip[0] & 0x0f) * 4..]),
+        6 => (ip[6], &ip[40..]),
+        // ARP.
+        _ => return None,
+    };
+    loop {
+        match next {
+            6 => return Some(rest),
+            4 | 41 => return tcp_of(rest),
+            43 => (next, rest) = (rest[0], &rest[(usize::from(rest[1]) + 1) * 8..]),
+            _ => return None,
         }
     }
 }

@@ -1,0 +1,119 @@
+//! IPv6 packets with something between IP and TCP are held to the pin and counted as the wire carries them.
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
+
+use bmp_ebpf::Traffic;
+use socket2::{Domain, Socket};
+
+use super::world::{Arrived, STATION4, STATION6, UP1, UP1_IPV6, World, connect, pin, wait_for};
+
+/// The station's host on the link of `up1`.
+const DN1: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
+
+/// Bytes that take several segments, and several buffers.
+const MUCH: usize = 1_000_003;
+
+/// Lets the station's host take part in segment routing.
+fn segment_routing(world: &World) {
+    for conf in ["all", "dn0", "dn1"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{conf}/seg6_enabled");
+        world.station.run(|| std::fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}")));
+    }
+}
+
+/// A session of another process sends this much, all of it by `up1` from `source`, and the slot counts what arrives there.
+fn is_counted(world: &World, listener: &TcpListener, source: IpAddr, socket: Socket, much: usize) -> Traffic {
+    let port = listener.local_addr().unwrap().port();
+    let [by_up0, by_up1] = ["up0", "up1"].map(|link| world.capture_leaving(link, port));
+    let pin = pin(Some(source), world.router.ifindex("up1"));
+    let slot = world.datapath.install(&world.key(listener), pin).unwrap();
+    let mut session = connect(socket, listener.local_addr().unwrap(), listener).unwrap();
+    session.send(much);
+    assert_eq!(session.source(), source);
+    session.close();
+    let counters = world.datapath.counters(&slot);
+    let Traffic { packets, bytes, payload_bytes, .. } = counters.foreign_tx;
+    assert_eq!(Arrived { packets, bytes, payload_bytes }, by_up1.arrived());
+    assert_eq!(by_up0.arrived(), Arrived::default());
+    assert!(payload_bytes >= much as u64, "{counters:?}");
+    assert_eq!((counters.denied_source, counters.denied_interface), (0, 0));
+    counters.foreign_tx
+}
+
+#[test]
+fn buffers_above_64_kibibytes_are_counted_as_their_segments() {
+    let world = World::new();
+    world.router.ip("link set up1 gso_max_size 185000");
+    // A buffer is at most half of the largest window that the other end has told.
+    for (host, name) in [(&world.router, "wmem"), (&world.station, "rmem")] {
+        let path = format!("/proc/sys/net/ipv4/tcp_{name}");
+        host.run(|| std::fs::write(&path, "4096 4194304 8388608").unwrap());
+    }
+    let listener = world.listen(STATION6);
+    let socket = world.router.socket(Domain::IPV6);
+    let counted = is_counted(&world, &listener, UP1_IPV6.into(), socket, 8 * MUCH);
+    assert!(counted.payload_bytes / counted.buffers > 1 << 16, "the kernel made such buffers: {counted:?}");
+}
+
+#[test]
+fn what_an_unprivileged_user_sends_with_a_routing_header_is_counted_as_it_is() {
+    let world = World::new();
+    segment_routing(&world);
+    let listener = world.listen(STATION6);
+    let socket = world.router.socket(Domain::IPV6);
+    // RFC 8754: by way of the host on the link. The kernel puts the destination in the place of the first segment.
+    let mut header = vec![0, 4, 4, 1, 1, 0, 0, 0];
+    header.extend([0; 16]);
+    header.extend(DN1.octets());
+    /// Of linux/in6.h.
+    const IPV6_RTHDR: libc::c_int = 57;
+    let size = header.len() as libc::socklen_t;
+    // SAFETY: the value is as long as said, and the socket is open.
+    let refused =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IPV6, IPV6_RTHDR, header.as_ptr().cast(), size) };
+    assert_eq!(refused, 0, "{}", io::Error::last_os_error());
+    let counted = is_counted(&world, &listener, UP1_IPV6.into(), socket, MUCH);
+    assert!(counted.buffers < counted.packets, "segmented on the way");
+    let headers = counted.bytes - counted.payload_bytes;
+    assert_eq!(headers, counted.packets * (40 + 40 + 32) + 8, "routing header and TCP options of each: {counted:?}");
+}
+
+#[test]
+fn what_segment_routing_encapsulates_is_held_to_its_own_source_and_counted_with_all_headers() {
+    let world = World::new();
+    segment_routing(&world);
+    world.router.ip("addr add 2001:db8:ff::1/128 dev lo nodad\nsr tunsrc set 2001:db8:ff::1");
+    for (station, source) in [(IpAddr::from(STATION6), IpAddr::from(UP1_IPV6)), (STATION4.into(), UP1.into())] {
+        world.router.ip(&format!("route add {station} encap seg6 mode encap segs {DN1} dev up1 metric 5"));
+        let listener = world.listen(station);
+        let domain = Domain::for_address(SocketAddr::new(station, 0));
+        let counted = is_counted(&world, &listener, source, world.router.socket(domain), MUCH);
+        assert!(counted.buffers < counted.packets, "segmented on the way");
+        let inner = if station.is_ipv4() { 20 } else { 40 };
+        let headers = counted.bytes - counted.payload_bytes;
+        assert_eq!(headers, counted.packets * (40 + 24 + inner + 32) + 8, "{counted:?}");
+    }
+}
+
+#[test]
+fn what_segment_routing_encapsulates_is_denied_with_another_source_inside() {
+    let world = World::new();
+    segment_routing(&world);
+    // The tunnel's source is the pin's.
+    world.router.ip(&format!(
+        "sr tunsrc set {UP1_IPV6}
+         route add {STATION6} encap seg6 mode encap segs {DN1} dev up1 metric 5"
+    ));
+    let listener = world.listen(STATION6);
+    let up1 = world.router.ifindex("up1");
+    let slot = world.datapath.install(&world.key(&listener), pin(Some("2001:db8:1::1".parse().unwrap()), 0)).unwrap();
+    let mut session = world.connect(&listener).unwrap();
+    session.send(10);
+    world.datapath.overwrite(&slot, pin(Some(UP1_IPV6.into()), up1));
+    session.router.write_all(&[0; 10]).unwrap();
+    let counters = wait_for(|| world.datapath.counters(&slot), |counters| counters.denied_source > 0);
+    assert!(counters.denied_source > 0, "{counters:?}");
+    assert_eq!(counters.foreign_tx.payload_bytes, 10);
+}
