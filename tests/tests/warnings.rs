@@ -92,6 +92,26 @@ fn what_is_configured_of_a_bgp_peer_and_every_default_is_shown_before_anything_i
 }
 
 #[test]
+fn an_interface_that_is_not_on_this_host_is_named_with_the_one_that_may_be_meant() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let egress = said(&trial, &in_session("egress-interface up2 up3x"));
+    let begins =
+        format!("Warning: egress-interface of session {STATION}: interface up3x does not exist on this host now");
+    assert!(egress.iter().any(|sentence| sentence.starts_with(&begins)), "{egress:?}");
+    assert_eq!(said(&trial, "sysname other"), NOTHING, "what was said is not said again");
+    let down = said(&trial, &in_session("undo egress-interface\nconnect-interface up22"));
+    assert_one(
+        &down,
+        "Warning: ",
+        "interface-absent: interface up22 does not exist on this host now (did you mean up2?)",
+    );
+    // Of one that is shut down the reason says something else.
+    let shut = said(&trial, &in_session("shutdown\nconnect-interface up33"));
+    let begins = format!("Warning: connect-interface of session {STATION}: interface up33 does not exist");
+    assert!(shut.iter().any(|sentence| sentence.starts_with(&begins)), "{shut:?}");
+}
+
+#[test]
 fn a_commit_that_takes_a_session_down_says_which_why_and_what_mends_it() {
     let trial = Plan::session("connect-interface up2").start_up();
     let down = said(&trial, &in_session("connect-interface nowhere0"));

@@ -1,40 +1,13 @@
 //! Addresses in commands: which words are meant as one, and which addresses a command refuses.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod notation;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{model::Prefix, text::quoted};
+use notation::{Notation, Slip};
 
-/// The way in which a word is meant as an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notation {
-    DottedDecimal,
-    ColonHex,
-}
-
-/// Decides whether a word is meant as an address, right or wrong. Such a word is never a name.
-///
-/// These words are: digits and dots; hexadecimal digits and colons; four parts with dots of which
-/// the first is a number; at least two colons behind a hexadecimal number; each of them also with a
-/// zone (`%eth0`) or a prefix length (`/24`) behind it.
-pub(super) fn notation(word: &str) -> Option<Notation> {
-    let bare = word.split(['%', '/']).next().unwrap_or_default();
-    let digits_and_dots =
-        |text: &str| text.contains('.') && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let Some((first, behind)) = bare.split_once(':') else {
-        let mut parts = bare.split('.');
-        let number = parts.next().is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-        let four = number && parts.count() == 3;
-        return (digits_and_dots(bare) || four).then_some(Notation::DottedDecimal);
-    };
-    // With a port behind it.
-    if digits_and_dots(first) && !behind.contains(':') {
-        return Some(Notation::DottedDecimal);
-    }
-    let hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let all = bare.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-    let begun = first.len() <= 4 && hexadecimal(first) && behind.contains(':');
-    (all || begun).then_some(Notation::ColonHex)
-}
+pub(super) use notation::{notation, plain};
 
 /// Decides whether a word can be the number of an interface's type. One dot is that of a
 /// subinterface: `1.100`.
@@ -57,8 +30,11 @@ pub(super) fn read(word: &str) -> Result<IpAddr, String> {
 /// Says why a word is no address.
 pub(super) fn no_address(word: &str) -> String {
     let quoted = quoted(word);
-    match notation(word) {
-        None => format!("{quoted} is not an IP address"),
+    match plain(word) {
+        None => match Slip::find(word) {
+            Some(slip) => format!("{quoted} is not {}: {}", slip.article_and_noun(), slip.fault),
+            None => format!("{quoted} is not an IP address"),
+        },
         Some(Notation::DottedDecimal) => match fault_of_dotted_decimal(word) {
             Some(fault) => format!("{quoted} is not a dotted-decimal address: {fault}"),
             None => format!("{quoted} is not a dotted-decimal address"),
@@ -100,15 +76,22 @@ fn fault_of_dotted_decimal(word: &str) -> Option<String> {
 /// sentence.
 pub(super) fn unicast(word: &str, what: &str) -> Result<IpAddr, String> {
     let address = read(word)?;
-    if let IpAddr::V6(v6) = address
-        && let Some(v4) = v6.to_ipv4_mapped()
-    {
-        // The kernel sends IPv4 for it: written as what it is, it can be told from an IPv6 session.
+    if let Some(v4) = mapped(address) {
+        // Written as what it is, it can be told from an IPv6 session.
         return Err(format!("{address} is IPv4 written as IPv6: write {v4}"));
     }
     match no_host_has(address) {
         Some(why) => Err(format!("{address} is {why}, which cannot be {what}")),
         None => Ok(address),
+    }
+}
+
+/// The IPv4 address that is written as IPv6. The kernel sends IPv4 for it, and says IPv4 of whoever
+/// comes by it.
+fn mapped(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
+        IpAddr::V4(_) => None,
     }
 }
 
@@ -172,6 +155,14 @@ pub(super) fn prefix(word: &str) -> Result<Prefix, String> {
             _ => return Err(format!("the length of a prefix of this family is a number from 0 to {width}")),
         },
     };
+    if let Some(v4) = mapped(address) {
+        let write = match length.checked_sub(MAPPED) {
+            Some(32) => v4.to_string(),
+            Some(length) => format!("{v4}/{length}"),
+            None => "the IPv4 prefix".to_owned(),
+        };
+        return Err(format!("{} is IPv4 written as IPv6: write {write}", quoted(word)));
+    }
     let Some(prefix) = Prefix::new(address, length) else {
         return Err(format!("{} has bits behind its length", quoted(word)));
     };
@@ -181,6 +172,26 @@ pub(super) fn prefix(word: &str) -> Result<Prefix, String> {
             Err(format!("{address} is {why}: nobody connects from there"))
         }
         _ => Ok(prefix),
+    }
+}
+
+/// How long the prefix of the IPv4 addresses that are written as IPv6 is (RFC 4291 §2.5.5.2).
+const MAPPED: u8 = 96;
+
+/// Reads an address of this host to listen on; the unspecified address is all of them.
+///
+/// # Errors
+///
+/// It is no unicast address, or one that means something on one link alone.
+pub(super) fn listen(word: &str) -> Result<IpAddr, String> {
+    match word.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Ok(address),
+        Ok(IpAddr::V6(v6)) if v6.is_unicast_link_local() => Err(format!(
+            "{v6} means something on one link alone, so that it needs a zone, which cannot be said here: listen on {}, \
+             and say by `allow {v6}/128` or `allow fe80::/10` who may connect",
+            Ipv6Addr::UNSPECIFIED
+        )),
+        _ => unicast(word, "an address to listen on"),
     }
 }
 
@@ -203,23 +214,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_with_dots_and_hexadecimal_digits_with_colons_are_meant_as_addresses() {
-        let dotted = "10.8.0.256 10.8.0 10.8 010.8.0.1 10.8.0.1. .0.1 10..8 10.8.0.1/24 10.8.0.1:179 10.8.0.l 10.8.0.x1 10.8.0.1.2 192.0.2.1";
-        for word in dotted.split(' ') {
-            assert_eq!(notation(word), Some(Notation::DottedDecimal), "{word}");
-        }
-        let colons = "fe80::1%e1 fe80::1% fe80:1 ::1 : 2001:db8::g1 2001:db8::1/64 1:2:3:4:5:6:7:8:9 00:11:22:33:44:55 ::ffff:10.8.0.1 2001:db8::1";
-        for word in colons.split(' ') {
-            assert_eq!(notation(word), Some(Notation::ColonHex), "{word}");
-        }
-        let names = "eth1 eth1.100 up2.7 e0 1 100GE1/0/1 100GE1/0/1.7 GigabitEthernet0/1/0.100 0/1/0 0/1/0.100 lo br-lan wlan0 veth@if3 face \
-                     docker0 v1.2.3.4 a.b.c.d Gi0:1 pci-0000:03:00.0 e0.1.2.3";
-        for word in names.split_whitespace() {
-            assert_eq!(notation(word), None, "{word}");
-        }
-    }
-
-    #[test]
     fn the_number_of_an_interface_may_have_the_dot_of_a_subinterface() {
         for word in ["1", "1.100", "0/1/0", "0/1/0.100", "1a"] {
             assert!(is_number_of_interface(word), "{word}");
@@ -240,6 +234,8 @@ mod tests {
             ("10.8..1", "a part is empty"),
             ("fe80::1%e1", "connect-interface e1 fe80::1"),
             ("2001:db8::g1", "is not an IPv6 address"),
+            ("l0.8.0.1", "`l0.8.0.1` is not a dotted-decimal address: `l0` is not a number"),
+            ("[fd00:8::1]", "`[fd00:8::1]` is not an IPv6 address: an address stands without brackets"),
             ("localhost", "is not an IP address"),
         ] {
             let said = read(word).unwrap_err();
@@ -260,11 +256,26 @@ mod tests {
         for word in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "10.0.0.0/8", "127.0.0.0/8", "2001:db8::/32", "192.0.2.1"] {
             assert!(prefix(word).is_ok(), "{word}");
         }
+        for (word, written) in [
+            ("::ffff:10.8.0.1", "write 10.8.0.1"),
+            ("::ffff:10.8.0.0/120", "write 10.8.0.0/24"),
+            ("::ffff:0:0/96", "write 0.0.0.0/0"),
+        ] {
+            let said = prefix(word).unwrap_err();
+            assert!(said.ends_with(written), "{word}: {said}");
+        }
         for word in
             ["0.0.0.0/8", "0.0.0.0", "224.0.0.0/4", "240.0.0.0/4", "ff00::/8", "10.8.0/24", "10.8.0.256/32", "::"]
         {
             assert!(prefix(word).is_err(), "{word}");
         }
+    }
+
+    #[test]
+    fn a_link_local_address_cannot_be_listened_on() {
+        assert!(listen("::").is_ok() && listen("0.0.0.0").is_ok() && listen("2001:db8::1").is_ok());
+        assert!(listen("fe80::1").unwrap_err().contains("listen on ::, and say by `allow fe80::1/128`"));
+        assert!(listen("::ffff:10.8.0.1").unwrap_err().contains("write 10.8.0.1"));
     }
 
     #[test]

@@ -171,13 +171,38 @@ pub(super) fn find(views: &[Context], line: &Line, abbreviate: bool) -> Result<M
             match walk(*view, line, *head, abbreviate) {
                 Ok(found) => return Ok(found),
                 Err(stop) if stop.known => {
-                    return Err(Failure { fault: stop.fault, cause: Cause::Wrong(stop.enters) });
+                    let Stop { mut fault, enters, .. } = stop;
+                    if let Some(right) = in_other_order(*view, line, *head, abbreviate) {
+                        fault.message = format!("the address comes last: `{right}`");
+                    }
+                    return Err(Failure { fault, cause: Cause::Wrong(enters) });
                 }
                 Err(_) => {}
             }
         }
     }
     Err(unknown(views, line, abbreviate))
+}
+
+/// Says how the words of a line that is refused are a command, if an address alone has to go to the
+/// end: `connect-interface 10.8.0.1 eth1`.
+fn in_other_order(view: Context, line: &Line, head: Head, abbreviate: bool) -> Option<String> {
+    /// The words of the longest `connect-interface`, behind `undo peer ADDRESS`.
+    const LONGEST: usize = 7;
+    let words: Vec<&str> = line.words().collect();
+    if line.has_secrets() || words.len() > LONGEST {
+        return None;
+    }
+    (1..words.len().saturating_sub(1)).find_map(|at| {
+        let mut moved = words.clone();
+        let last = moved.remove(at);
+        moved.push(last);
+        let text = moved.join(" ");
+        let found = walk(view, &Line::new(line.number(), &text).ok()?, head, abbreviate).ok()?;
+        // Of words that may be anything every order is one.
+        let is_address = found.args.values.last().is_some_and(|(_, value, _)| matches!(value, Value::Address(_)));
+        is_address.then_some(text)
+    })
 }
 
 /// Whether the first word is the whole keyword of a command of the view; `undo` may be.

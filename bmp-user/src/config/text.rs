@@ -92,6 +92,11 @@ impl Line {
         self.number
     }
 
+    /// Whether a part of the text is not to be shown.
+    pub(super) fn has_secrets(&self) -> bool {
+        !self.hidden().is_empty()
+    }
+
     /// What of the text is not to be shown, in order.
     fn hidden(&self) -> Vec<Range<usize>> {
         let known = self.secrets.iter().filter_map(|number| self.words.get(*number));

@@ -180,9 +180,7 @@ impl Kind {
             Self::Sysname => text(word, "a system name", 246),
             Self::KernelName => kernel_name(word),
             Self::InterfaceName | Self::EgressName => interface_name(word),
-            Self::InterfaceType => {
-                no_address_as(word, "an interface type").and_then(|()| text(word, "an interface type", 63))
-            }
+            Self::InterfaceType => part_of_interface_name(word, "an interface type", 63),
             Self::InterfaceNumber => text(word, "an interface number", 63),
             Self::Source => {
                 address::towards(station, word, "a source address", "the source address").map(Value::Address)
@@ -190,7 +188,7 @@ impl Kind {
             Self::NextHop => next_hop(word, station).map(Value::Address),
             Self::Ipv4Source => ipv4_source(word).map(Value::Address),
             Self::Station => address::unicast(word, "a station's address").map(Value::Address),
-            Self::Listen => listen(word).map(Value::Address),
+            Self::Listen => address::listen(word).map(Value::Address),
             Self::Port => port(word),
             Self::InputName => text(word, "an input's name", 63),
             Self::Alias => text(word, "an alias", 63),
@@ -234,9 +232,19 @@ impl Kind {
 
 /// An interface's name, also where it was spelt in two words.
 pub(super) fn interface_name(word: &str) -> Result<Value, String> {
-    no_address_as(word, "an interface name")?;
-    text(word, "an interface name", 127)
+    part_of_interface_name(word, "an interface name", 127)
 }
+
+fn part_of_interface_name(word: &str, what: &str, longest: usize) -> Result<Value, String> {
+    no_address_as(word, what)?;
+    if let Some(odd) = word.chars().find(|c| NOT_IN_NAMES.contains(c)) {
+        return Err(format!("{what} has no `{odd}` in it: {}", quoted(word)));
+    }
+    text(word, what, longest)
+}
+
+/// What separates words elsewhere. Where the kernel has such a name, `interface-alias` gives it another.
+const NOT_IN_NAMES: [char; 5] = [',', ';', '[', ']', '"'];
 
 /// Refuses what is meant as an address in the place of `what`.
 fn no_address_as(word: &str, what: &str) -> Result<(), String> {
@@ -272,7 +280,9 @@ fn kernel_name(word: &str) -> Result<Value, String> {
     if word.contains(['/', ':']) || matches!(word, "" | "." | "..") {
         return Err(format!("{} cannot be the name of an interface in the kernel", quoted(word)));
     }
-    no_address_as(word, "the name of an interface")?;
+    if address::plain(word).is_some() {
+        no_address_as(word, "the name of an interface")?;
+    }
     Ok(Value::Text(word.to_owned()))
 }
 
@@ -335,12 +345,5 @@ fn ipv4_source(word: &str) -> Result<IpAddr, String> {
         Ok(IpAddr::V6(_)) => Err(format!("{HINT}an IPv6 address in a bmp-session view")),
         Err(_) if address::notation(word).is_some() => Err(address::no_address(word)),
         Err(_) => Err(format!("{} is not an IPv4 address: {HINT}an interface in a bmp-session view", quoted(word))),
-    }
-}
-
-fn listen(word: &str) -> Result<IpAddr, String> {
-    match word.parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => Ok(address),
-        _ => address::unicast(word, "an address to listen on"),
     }
 }

@@ -9,9 +9,9 @@ use anyhow::{Context as _, anyhow};
 
 use super::{Context, bgp, binding, defaults, inputs, monitored, pieces::Make, report, text, warnings};
 use crate::{
-    config::{Config, Display, Editor, TrialReport, effective},
+    config::{Config, Display, Editor, SessionId, TrialReport, effective},
     escape::escaped_lines,
-    pin::State,
+    pin::{Reason, State},
 };
 
 impl Context {
@@ -148,6 +148,16 @@ impl Context {
                 sentences.extend(warnings::of_peer(now, address, &peer, &host));
             }
         }
+        let nothing = |_: &SessionId, _: &str| false;
+        let known = warnings::of_names(before, &host, nothing);
+        let is_said = |id: &SessionId, name: &str| match &*self.pins.session(id).subscribe().borrow() {
+            State::Down(unresolved) => {
+                unresolved.reason == Reason::InterfaceAbsent && unresolved.why.contains(&format!("interface {name} "))
+            }
+            State::Pending | State::Ready(_) => false,
+        };
+        let named = warnings::of_names(now, &host, is_said);
+        sentences.extend(named.into_iter().filter(|sentence| !known.contains(sentence)));
         let known = warnings::of_inputs(before);
         sentences.extend(warnings::of_inputs(now).into_iter().filter(|sentence| !known.contains(sentence)));
         sentences

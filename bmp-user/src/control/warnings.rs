@@ -8,7 +8,7 @@ use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Session, SessionId, Transport, effective},
     input::bgp::missing,
     link::{Host, Link, Routes},
-    pin::{Pinned, Question, Role, back_on_its_way, led_astray, resolve, target},
+    pin::{Pinned, Question, Role, absent, back_on_its_way, led_astray, resolve, target},
 };
 
 /// One sentence each, without its full stop.
@@ -40,6 +40,23 @@ pub(super) async fn of(
 /// Whether the kernel answers SYNs for which a listener has no room (ip-sysctl of the kernel's documentation; IPv6 too). True where it does not say.
 fn has_syn_cookies() -> bool {
     fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").map_or(true, |value| value.trim() != "0")
+}
+
+/// Says which interfaces of a configuration are not on this host now, a sentence each. Of a session that is down for want of an
+/// interface, `is_said` knows what its reason says already.
+pub(super) fn of_names(config: &Config, host: &Host, is_said: impl Fn(&SessionId, &str) -> bool) -> Vec<String> {
+    let is_absent = |name: &str| host.link_named(name, &config.interface_aliases).is_none();
+    let mut sentences = Vec::new();
+    for (id, session) in &config.bmp.sessions {
+        let connect = session.connect_interface.as_ref().and_then(ConnectInterface::interface);
+        let named = connect.map(|name| ("connect-interface", name)).into_iter();
+        let named = named.chain(session.egress_interfaces.iter().map(|name| ("egress-interface", name.as_str())));
+        for (command, name) in named.filter(|(_, name)| is_absent(name) && !is_said(id, name)) {
+            let of = Pinned::Session(id.clone());
+            sentences.push(format!("{command} of {of}: {}", absent(name, host, &config.interface_aliases)));
+        }
+    }
+    sentences
 }
 
 /// The same of a BGP peer.

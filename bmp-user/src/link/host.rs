@@ -82,6 +82,19 @@ impl Host {
         self.links.values().find(|link| link.name == name).or_else(|| self.links.values().find(alternatively))
     }
 
+    /// The name of an interface that is nearest to `name`, which no interface has: the kernel's, an alternative one, or one that is
+    /// given to an interface by `aliases`. `None` where all are plainly different.
+    pub fn nearest_name<'a>(&'a self, name: &str, aliases: &'a BTreeMap<String, String>) -> Option<&'a str> {
+        let slips = (name.chars().count() / 3).clamp(1, 3);
+        let given = aliases.iter().filter(|(_, kernel)| self.link_with_kernel_name(kernel).is_some());
+        let kernels = self.links.values().flat_map(|link| std::iter::once(&link.name).chain(&link.alt_names));
+        let near = kernels.chain(given.map(|(given, _)| given)).filter_map(|known| {
+            let distance = strsim::damerau_levenshtein(known, name);
+            (1..=slips).contains(&distance).then_some((distance, known.as_str()))
+        });
+        near.min().map(|(_, known)| known)
+    }
+
     /// The first interface, by index, that has `address`; see [`Self::links_with_address`].
     pub fn link_with_address(&self, address: IpAddr) -> Option<&Link> {
         self.links_with_address(address).next()

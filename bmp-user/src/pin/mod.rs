@@ -33,7 +33,7 @@ pub use keeper::{LINGER, run};
 pub use privilege::require_privilege;
 pub use reach::{back_on_its_way, led_astray};
 pub use reason::Reason;
-pub use resolve::{Question, Resolved, Rule, Unresolved, Way, resolve};
+pub use resolve::{Question, Resolved, Rule, Unresolved, Way, absent, resolve};
 pub use socket::Unbound;
 pub use steer::{Steers, unsteer};
 pub(crate) use table::add;

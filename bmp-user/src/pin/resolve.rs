@@ -9,6 +9,7 @@ use crate::{
 };
 use place::Place;
 
+pub use place::absent;
 pub use way::Way;
 
 mod place;

@@ -140,7 +140,7 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&v4, "connect-interface eth 1 eth2", "eth2", "not an IP address"),
         (&v4, "connect-interface eth 1 192.0.2.1 more", "more", "ends before"),
         (&v4, "connect-interface eth1 192.0.2.1 192.0.2.2", "192.0.2.2", "ends before"),
-        (&v4, "connect-interface 192.0.2.1 more", "more", "ends before"),
+        (&v4, "connect-interface 192.0.2.1 more", "more", "the address comes last: `connect-interface more 192.0.2.1`"),
         (&v4, "connect-interface 10.0 .0.1", "10.0", "not a dotted-decimal address: it has 2 parts"),
         (&v4, &format!("connect-interface eth {long}"), &long, "1 to 63 characters, this has 64"),
         (&v4, &format!("connect-interface eth {long} 192.0.2.1"), &long, "1 to 63"),

@@ -1,5 +1,6 @@
 //! What the command language promises.
 
+mod addresses;
 mod commands;
 mod files;
 mod grammar;

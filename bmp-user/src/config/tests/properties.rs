@@ -33,7 +33,7 @@ fn v6() -> impl Strategy<Value = IpAddr> {
 
 fn name() -> impl Strategy<Value = String> {
     let word = prop_oneof!["[!-~]{1,63}", "[a-z#é路]{1,20}", Just("alias".to_owned()), Just("undo".to_owned())];
-    word.prop_filter("a name", |name| address::notation(name).is_none())
+    word.prop_filter("a name", |name| address::notation(name).is_none() && !name.contains([',', ';', '[', ']', '"']))
 }
 
 fn secret() -> impl Strategy<Value = Secret> {
@@ -42,7 +42,7 @@ fn secret() -> impl Strategy<Value = Secret> {
 
 fn kernel_name() -> impl Strategy<Value = String> {
     "[!-.0-9;-~]{1,15}"
-        .prop_filter("a kernel name", |name| name != "." && name != ".." && address::notation(name).is_none())
+        .prop_filter("a kernel name", |name| name != "." && name != ".." && address::plain(name).is_none())
 }
 
 fn source(address: impl Strategy<Value = IpAddr>) -> impl Strategy<Value = ConnectInterface> {

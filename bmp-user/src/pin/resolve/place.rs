@@ -81,12 +81,7 @@ impl<'a> Place<'a> {
         let Some(link) = self.named(name) else {
             return Err(Unresolved {
                 reason: Reason::InterfaceAbsent,
-                why: match self.aliases.get(name) {
-                    Some(kernel_name) => {
-                        format!("interface {name} is an alias of {kernel_name}, which does not exist")
-                    }
-                    None => format!("interface {name} does not exist"),
-                },
+                why: absent(name, self.host, self.aliases),
                 mend: format!("interface-alias KERNEL-NAME {name}"),
             });
         };
@@ -124,6 +119,15 @@ impl<'a> Place<'a> {
         }
         Ok(link)
     }
+}
+
+/// Says that there is no interface of a name, and which may be meant.
+pub fn absent(name: &str, host: &Host, aliases: &BTreeMap<String, String>) -> String {
+    if let Some(kernel_name) = aliases.get(name) {
+        return format!("interface {name} is an alias of {kernel_name}, which does not exist");
+    }
+    let near = host.nearest_name(name, aliases).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+    format!("interface {name} does not exist on this host now{near}")
 }
 
 /// `VRF mgmt` for the index of a VRF device, `the default VRF` for none.

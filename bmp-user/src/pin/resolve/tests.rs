@@ -170,7 +170,7 @@ fn what_is_missing_is_named_with_what_would_mend_it() {
             "eth9",
             "198.51.100.7",
             "interface-absent",
-            "interface eth9 does not exist",
+            "interface eth9 does not exist on this host now (did you mean eth0?)",
             "interface-alias KERNEL-NAME eth9",
         ),
         (
