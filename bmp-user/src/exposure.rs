@@ -11,6 +11,9 @@ use crate::sys;
 /// Write permission of group and others (`S_IWGRP | S_IWOTH`).
 const WRITABLE: u32 = 0o022;
 
+/// A folder like `/tmp`, which is for everybody and must stay so (`S_ISVTX`).
+const STICKY: u32 = 0o1000;
+
 /// Why a path is not bmpd's alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exposed {
@@ -52,6 +55,9 @@ impl Exposed {
         match self.fault {
             Fault::Link => "name the folder itself".to_owned(),
             Fault::Owner(_) | Fault::NoFolder => format!("remove {place}, or name another folder"),
+            Fault::Writable(mode) if mode & STICKY != 0 => {
+                format!("name a folder that is not below {place}, which is for all users")
+            }
             Fault::Writable(_) => format!("`chmod go-w {place}`"),
         }
     }
@@ -110,6 +116,13 @@ mod tests {
         let folder = folder();
         assert_eq!(find(folder.path()).unwrap(), None);
         assert_eq!(find(&folder.path().join("not/there")).unwrap(), None);
+    }
+
+    #[test]
+    fn nobody_is_told_to_take_a_folder_away_that_is_for_everybody() {
+        let mend = |mode| Exposed { place: "/tmp".into(), fault: Fault::Writable(mode) }.mend();
+        assert_eq!(mend(0o777), "`chmod go-w /tmp`");
+        assert!(mend(0o1777).contains("name a folder that is not below /tmp"), "{}", mend(0o1777));
     }
 
     #[test]

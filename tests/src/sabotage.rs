@@ -11,6 +11,8 @@ use std::{
 };
 
 /// `enum bpf_cmd` (linux/bpf.h).
+const MAP_DELETE_ELEM: libc::c_long = 3;
+const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_GET: libc::c_long = 7;
 const PROG_ATTACH: libc::c_long = 8;
@@ -42,6 +44,33 @@ pub fn occupy(cgroup: &Path, program_type: u32, attach_type: u32) {
     let folder = fs::File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
     let program = pass_all(program_type, attach_type);
     bpf(PROG_ATTACH, &mut [folder.as_raw_fd().cast_unsigned(), program.as_raw_fd().cast_unsigned(), attach_type, 0]);
+}
+
+/// Removes every entry of a pinned hash table whose keys are so many bytes, as `bpftool map delete` does; says how many there were.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn empty(table: &Path, key_bytes: usize) -> usize {
+    #[repr(C)]
+    struct Entry {
+        table: u64,
+        key: u64,
+        next_key: u64,
+        flags: u64,
+    }
+    let table = open(table);
+    let descriptor = u64::try_from(table.as_raw_fd()).expect("it is open");
+    let mut key = vec![0_u8; key_bytes];
+    for count in 0.. {
+        let mut first = Entry { table: descriptor, key: 0, next_key: key.as_mut_ptr() as u64, flags: 0 };
+        match try_bpf(MAP_GET_NEXT_KEY, &mut first) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return count,
+            Err(error) => panic!("the next key: {error}"),
+            Ok(_) => {}
+        }
+        bpf(MAP_DELETE_ELEM, &mut Entry { table: descriptor, key: key.as_ptr() as u64, next_key: 0, flags: 0 });
+    }
+    unreachable!("a table has an end")
 }
 
 /// The part of `union bpf_attr` that loads a program.
@@ -93,11 +122,13 @@ fn open(path: &Path) -> OwnedFd {
 }
 
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> i32 {
+    try_bpf(command, attributes).unwrap_or_else(|error| panic!("bpf command {command}: {error}"))
+}
+
+fn try_bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: every caller gives the part of the union that its command reads, with its size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
-    i32::try_from(result).ok().filter(|value| *value >= 0).unwrap_or_else(|| {
-        panic!("bpf command {command}: {}", io::Error::last_os_error());
-    })
+    i32::try_from(result).ok().filter(|value| *value >= 0).ok_or_else(io::Error::last_os_error)
 }
 
 /// A BPF file system of a test's own, which it can unmount. Dropped, it is unmounted and its folder removed.

@@ -12,7 +12,7 @@ use lab::{
     bmpd::{Options, number},
     kernel::Cgroup,
     passive::{BY_UP2, gets_no_answer, guarded, stranger},
-    sabotage::{PrivateBpffs, detach, replace},
+    sabotage::{PrivateBpffs, detach, empty, replace},
     sockets::Foreign,
     topology::{STATION, UP1, UP2},
     trial::{Plan, Trial, outgoing, strays},
@@ -94,6 +94,12 @@ fn what_is_removed_from_the_bpf_file_system_is_pinned_again() {
         detach(&layout(trial).join("links/connect4"));
         fs::remove_dir_all(layout(trial)).expect("root may");
     });
+}
+
+#[test]
+fn entries_that_are_removed_from_the_table_of_pins_are_put_back() {
+    // A key of that table has 32 bytes.
+    is_put_back(|trial| assert_eq!(empty(&layout(trial).join("tables/PINS"), 32), 1));
 }
 
 #[test]

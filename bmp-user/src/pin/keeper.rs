@@ -246,7 +246,7 @@ impl Keeper {
     }
 
     async fn update(&mut self, demands: &BTreeMap<Pinned, Demand>, host: &Host) {
-        self.vrfs.keep(host, self.pins.datapath());
+        self.vrfs.keep(host, demands.keys(), self.pins.datapath());
         self.steers.keep(host.routes_epoch).await;
         self.welcome_back(demands, host).await;
         let gone: Vec<_> = self.sessions.keys().filter(|id| !demands.contains_key(*id)).cloned().collect();
@@ -415,6 +415,9 @@ impl Keeper {
         // Without a target there is no port or no VRF, and then there is no answer either.
         let Some(target) = target else { return Decision::Down(None, no_route(id, &resolved)) };
         tracked.chosen = resolved.source;
+        if let Some(unresolved) = self.vrfs.refuse(&target) {
+            return Decision::Down(Some(target), unresolved);
+        }
         if let Some(way) = &resolved.way {
             let left = self.inherited(id, asked, host).map(|pin| pin.mark);
             return match self.steers.route(id, way, left, host, &self.routes).await {

@@ -7,11 +7,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use aya::Pod;
+
 /// `enum bpf_cmd` (linux/bpf.h).
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
@@ -181,4 +184,71 @@ pub(super) fn link_info(link: &OwnedFd) -> io::Result<LinkInfo> {
     let length = size_of::<LinkInfo>() as u32;
     call(OBJ_GET_INFO_BY_FD, &mut Get { descriptor: link.as_raw_fd(), length, info: (&raw mut info) as u64 })?;
     Ok(info)
+}
+
+/// Reads all entries of a hash table. `likely` is how many there will be.
+pub(super) fn entries<K: Pod, V: Pod>(table: &OwnedFd, likely: u32) -> io::Result<Vec<(K, V)>> {
+    batches(table, None, likely, usize::MAX)
+}
+
+/// Reads so many entries of an array from the one of number `first` on.
+pub(super) fn part_of_array<V: Pod>(table: &OwnedFd, first: u32, count: u32) -> io::Result<Vec<(u32, V)>> {
+    batches(table, first.checked_sub(1), count, count as usize)
+}
+
+/// Reads entries behind the one that the kernel knows by `behind`, `room` of them by a system call, until there are `most`.
+fn batches<K: Pod, V: Pod>(table: &OwnedFd, behind: Option<u32>, room: u32, most: usize) -> io::Result<Vec<(K, V)>> {
+    #[repr(C)]
+    struct Batch {
+        behind: u64,
+        last: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        table: i32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let mut room = room.max(1);
+    let mut behind = behind;
+    let mut found = Vec::new();
+    loop {
+        let mut keys = vec![0_u8; room as usize * size_of::<K>()];
+        let mut values = vec![0_u8; room as usize * size_of::<V>()];
+        let mut last = 0_u32;
+        let mut batch = Batch {
+            behind: behind.as_ref().map_or(0, |behind| std::ptr::from_ref(behind) as u64),
+            last: (&raw mut last) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: room,
+            table: table.as_raw_fd(),
+            element_flags: 0,
+            flags: 0,
+        };
+        let ended = match call(MAP_LOOKUP_BATCH, &mut batch) {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            // A bucket of the hash table holds more.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < 1 << 24 => {
+                room *= 2;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = batch.count.min(room) as usize;
+        let keys = keys.chunks_exact(size_of::<K>()).map(read::<K>);
+        found.extend(keys.zip(values.chunks_exact(size_of::<V>()).map(read::<V>)).take(count));
+        if ended || count == 0 || found.len() >= most {
+            return Ok(found);
+        }
+        behind = Some(last);
+    }
+}
+
+/// What the kernel wrote.
+fn read<T: Pod>(bytes: &[u8]) -> T {
+    assert_eq!(bytes.len(), size_of::<T>());
+    // SAFETY: any bytes are a `T`, there are enough, and they need not be aligned.
+    unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
 }

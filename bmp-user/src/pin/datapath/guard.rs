@@ -16,6 +16,7 @@ use aya::util::nr_cpus;
 use bmp_ebpf::{GuardKey, Guarded, NO_SLOT, PIN_DENY, PinKey, Refused, TAG_LISTENER, TAG_OWN, Tag, program, table};
 use tracing::{info, warn};
 
+use super::book::{Entries, mend};
 use super::home::Layout;
 use super::kernel::Kernel;
 use super::load::find;
@@ -187,6 +188,8 @@ pub(super) struct Guards {
     /// By interface index.
     links: BTreeMap<u32, Held>,
     guarded: HashMap<MapData, GuardKey, Guarded>,
+    /// What was written into it.
+    book: Entries<GuardKey, Guarded>,
     refused: PerCpuHashMap<MapData, GuardKey, Refused>,
 }
 
@@ -197,6 +200,7 @@ impl Guards {
             netns,
             links: BTreeMap::new(),
             guarded: find(ebpf.take_map(table::GUARDED), table::GUARDED)?.try_into()?,
+            book: Entries::new(),
             refused: find(ebpf.take_map(table::REFUSED), table::REFUSED)?.try_into()?,
         })
     }
@@ -230,7 +234,18 @@ impl Guards {
         for key in strange {
             self.guarded.remove(&key)?;
         }
+        self.book = self.guarded.iter().collect::<Result<_, _>>()?;
         Ok(())
+    }
+
+    /// What table `GUARDED` is to hold.
+    pub(super) fn book(&self) -> &Entries<GuardKey, Guarded> {
+        &self.book
+    }
+
+    /// Writes the entries of table `GUARDED` that are others than they are to be.
+    pub(super) fn mend_table(&mut self, differences: Vec<(GuardKey, Option<Guarded>)>) -> anyhow::Result<()> {
+        mend(&mut self.guarded, differences).context("cannot write table GUARDED of the kernel")
     }
 
     fn attach(&mut self, code: &Program, layout: Option<Layout>, ifindex: u32, native: bool) -> Result<Hook, NoGuard> {
@@ -336,7 +351,10 @@ impl Guards {
         let cpus = nr_cpus().map_err(|(_, error)| error)?;
         let known: BTreeSet<_> = self.guarded.keys().collect::<Result<_, _>>().context("cannot read table GUARDED")?;
         for key in known.iter().filter(|key| !wanted.contains_key(*key)) {
-            self.guarded.remove(key).context("cannot write table GUARDED of the kernel")?;
+            match self.guarded.remove(key) {
+                Ok(()) | Err(MapError::KeyNotFound) => drop(self.book.remove(key)),
+                Err(error) => return Err(error).context("cannot write table GUARDED of the kernel"),
+            }
         }
         let mut refused = None;
         let mut left_out = 0;
@@ -366,6 +384,7 @@ impl Guards {
         if self.guarded.get(&key, 0).ok() != Some(value) {
             self.guarded.insert(key, value, 0).context("cannot write table GUARDED of the kernel")?;
         }
+        self.book.insert(key, value);
         Ok(())
     }
 

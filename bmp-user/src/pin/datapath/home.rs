@@ -262,10 +262,13 @@ fn folder(path: &Path) -> io::Result<File> {
 fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
     let found = exposure::find(path).with_context(|| path.display().to_string())?;
     let Some(exposed) = found else { return Ok(()) };
+    let place = &exposed.place;
     let advice = match exposed.fault {
-        Fault::Writable(_) => format!(
-            "{} (a BPF file system is bmpd's alone with `mount -t bpf -o mode=0700 bpf {MOUNT_POINT}`)",
-            exposed.mend()
+        // Also with the sticky bit, which a BPF file system has unless its mount says otherwise: it is for nobody but root.
+        Fault::Writable(_) if is_within_bpffs(place) => format!(
+            "`chmod go-w {}` (a BPF file system is bmpd's alone with `mount -t bpf -o mode=0700 bpf {}`)",
+            place.display(),
+            mounts::root_of(place, "bpf").unwrap_or_else(|| place.clone()).display()
         ),
         _ => format!("{}, with --bpffs PATH", exposed.mend()),
     };

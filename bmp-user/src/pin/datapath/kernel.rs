@@ -1,6 +1,6 @@
 //! The tables of the programs: written, read, and found again.
 
-use std::collections::{BTreeMap, HashMap as Book, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap as ByNumber, HashSet};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
+use super::book::Book;
 use super::cgroup::{Cgroup, Scope};
 use super::counters::add;
 use super::guard::{Guards, guard};
@@ -23,11 +24,11 @@ use super::home::{Home, Layout, Refused};
 use super::load::{Loaded, find, load};
 use super::slots::Slots;
 use super::watch::{Health, Watched};
-use super::{super::privilege, Inherited, Mode, Options, Owner, Slot, cgroup, unexpected};
+use super::{super::privilege, Inherited, Mode, Options, Owner, Slot, Untold, cgroup, unexpected};
 use crate::tasks;
 
 /// The owner of a slot that is free.
-const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, station: [0; 16] };
+pub(super) const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, station: [0; 16] };
 
 /// The loaded programs, their tables, and the book of slots.
 pub(super) struct Kernel {
@@ -40,17 +41,18 @@ pub(super) struct Kernel {
     pub(super) scope: Scope,
     pub(super) home: Option<Home>,
     pub(super) guards: Guards,
-    pins: HashMap<MapData, PinKey, u32>,
+    pub(super) book: Book,
+    pub(super) pins: HashMap<MapData, PinKey, u32>,
     pub(super) pin_slots: Array<MapData, Pin>,
     tags: SkStorage<MapData, Tag>,
     counters: PerCpuArray<MapData, Counters>,
-    owners: Array<MapData, PinKey>,
+    pub(super) owners: Array<MapData, PinKey>,
     history: HashMap<MapData, PinKey, History>,
-    vrfs: HashMap<MapData, LinkKey, u32>,
+    pub(super) vrfs: HashMap<MapData, LinkKey, u32>,
     events: Option<RingBuf<MapData>>,
     pub(super) slots: Slots,
     /// What an earlier bmpd left and nobody has decided about yet, by slot number.
-    inherited: Book<u32, Inherited>,
+    inherited: ByNumber<u32, Inherited>,
     /// Keys that an earlier bmpd denied without a slot, and that nobody has decided about yet.
     inherited_denials: HashSet<PinKey>,
     taken_over: bool,
@@ -112,6 +114,7 @@ impl Kernel {
         let mut ebpf = loaded.ebpf;
         let log = forward_log(&mut ebpf);
         Ok(Self {
+            book: Book::new(&ebpf, loaded.slots)?,
             pins: find(ebpf.take_map(table::PINS), table::PINS)?.try_into()?,
             pin_slots: find(ebpf.take_map(table::SLOTS), table::SLOTS)?.try_into()?,
             tags: find(ebpf.take_map(table::TAGS), table::TAGS)?.try_into()?,
@@ -121,12 +124,12 @@ impl Kernel {
             vrfs: find(ebpf.take_map(table::VRFS), table::VRFS)?.try_into()?,
             events: Some(find(ebpf.take_map(table::EVENTS), table::EVENTS)?.try_into()?),
             slots: Slots::new(loaded.slots),
-            inherited: Book::new(),
+            inherited: ByNumber::new(),
             inherited_denials: HashSet::new(),
             taken_over: loaded.taken_over,
             log,
             watched: Watched::new(loaded.links, &ebpf, layout.as_ref())?,
-            health: Health::default(),
+            health: Health::begin(!loaded.lapsed.is_empty()),
             cgroup: None,
             scope: Scope::Host,
             home: None,
@@ -145,6 +148,8 @@ impl Kernel {
             let (pin, key) = (self.pin_slots.get(&number, 0)?, self.owners.get(&number, 0)?);
             let live = pin.flags & PIN_LIVE != 0;
             let slot = self.slots.restore(number, pin.generation, live);
+            self.book.set_slot(number, pin);
+            self.book.set_owner(number, key);
             if live {
                 let in_force = self.slots.number_of(&key) == Some(number);
                 let counters = self.counters(number);
@@ -243,7 +248,7 @@ impl Kernel {
     /// See [`super::Datapath::point`].
     pub(super) fn point(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
         if slot.number < DENY_OWN {
-            self.owners.set(slot.number, *key, 0).context("cannot write table OWNERS of the kernel")?;
+            self.set_owner(slot.number, *key).context("cannot write table OWNERS of the kernel")?;
         }
         self.pins.insert(key, slot.number, 0).context("cannot write table PINS of the kernel")?;
         self.slots.lead(*key, slot.number);
@@ -260,12 +265,21 @@ impl Kernel {
         let refused = || format!("cannot write slot {} of the kernel tables", slot.number);
         let zero = PerCpuValues::try_from(vec![Counters::default(); nr_cpus().map_err(|(_, error)| error)?])?;
         self.counters.set(slot.number, zero, 0).with_context(refused)?;
-        self.owners.set(slot.number, NOBODY, 0).with_context(refused)?;
+        self.set_owner(slot.number, NOBODY).with_context(refused)?;
         // The kernel copies a value piece by piece. A socket of the slot's earlier pin must not see a live mixture: so the whole pin first, not
         // yet live, and then the one bit.
         let dormant = Pin { generation: slot.generation, flags: pin.flags & !PIN_LIVE, ..pin };
         self.pin_slots.set(slot.number, dormant, 0).with_context(refused)?;
-        self.pin_slots.set(slot.number, Pin { flags: pin.flags | PIN_LIVE, ..dormant }, 0).with_context(refused)
+        let live = Pin { flags: pin.flags | PIN_LIVE, ..dormant };
+        self.pin_slots.set(slot.number, live, 0).with_context(refused)?;
+        self.book.set_slot(slot.number, live);
+        Ok(())
+    }
+
+    fn set_owner(&mut self, number: u32, key: PinKey) -> Result<(), MapError> {
+        self.owners.set(number, key, 0)?;
+        self.book.set_owner(number, key);
+        Ok(())
     }
 
     /// See [`super::Datapath::remove`].
@@ -303,6 +317,7 @@ impl Kernel {
             unexpected("it stays taken", slot.number, &error);
             return self.counters(slot.number);
         }
+        self.book.set_slot(slot.number, gone);
         match self.owners.get(&slot.number, 0) {
             Ok(key) => self.remember(&key, slot),
             Err(error) => unexpected("its counters are not remembered", slot.number, &error),
@@ -327,7 +342,7 @@ impl Kernel {
                 }
             }
         }
-        if let Err(error) = self.owners.set(slot.number, NOBODY, 0) {
+        if let Err(error) = self.set_owner(slot.number, NOBODY) {
             failed(error);
         }
     }
@@ -360,16 +375,53 @@ impl Kernel {
     }
 
     /// See [`super::Datapath::set_vrfs`].
-    pub(super) fn set_vrfs(&mut self, netns: u64, vrfs: &BTreeMap<u32, u32>) -> anyhow::Result<()> {
-        let refused = "cannot write table VRFS of the kernel";
-        for (&ifindex, vrf) in vrfs {
-            self.vrfs.insert(LinkKey { netns, ifindex, reserved: 0 }, vrf, 0).context(refused)?;
+    pub(super) fn set_vrfs(
+        &mut self,
+        netns: u64,
+        vrfs: &BTreeMap<u32, u32>,
+        first: &BTreeSet<u32>,
+    ) -> Result<(), Untold> {
+        let mut untold = Untold { vrfs: BTreeSet::new(), why: None };
+        // They take room.
+        let is_known = |key: &LinkKey| key.netns != netns || vrfs.contains_key(&key.ifindex);
+        let unknown: Vec<_> = self.book.vrfs.keys().filter(|key| !is_known(key)).copied().collect();
+        for key in unknown {
+            match self.vrfs.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => drop(self.book.vrfs.remove(&key)),
+                // What it says of a number that no interface has does no harm.
+                Err(error) => untold.why = Some(error),
+            }
         }
-        let known: Vec<_> = self.vrfs.keys().collect::<Result<_, _>>().context("cannot read table VRFS")?;
-        for key in known.iter().filter(|key| key.netns == netns && !vrfs.contains_key(&key.ifindex)) {
-            self.vrfs.remove(key).context(refused)?;
+        // Those that sessions are in, and in each the VRF device, which sockets are bound to.
+        let mut wanted: Vec<(&u32, &u32)> = vrfs.iter().collect();
+        wanted.sort_by_key(|(ifindex, vrf)| (!first.contains(vrf), ifindex != vrf));
+        for (&ifindex, &vrf) in wanted {
+            let key = LinkKey { netns, ifindex, reserved: 0 };
+            if self.book.vrfs.get(&key) == Some(&vrf) {
+                continue;
+            }
+            match self.insert_vrf(key, vrf, first) {
+                Ok(()) => drop(self.book.vrfs.insert(key, vrf)),
+                Err(error) => {
+                    untold.vrfs.insert(vrf);
+                    untold.why = Some(error);
+                }
+            }
         }
-        Ok(())
+        if untold.why.is_none() { Ok(()) } else { Err(untold) }
+    }
+
+    /// Where there is no room for an interface of a VRF that sessions are in, another's goes.
+    fn insert_vrf(&mut self, key: LinkKey, vrf: u32, first: &BTreeSet<u32>) -> Result<(), MapError> {
+        let inserted = self.vrfs.insert(key, vrf, 0);
+        if inserted.is_ok() || !first.contains(&vrf) {
+            return inserted;
+        }
+        let other = self.book.vrfs.iter().find(|(_, vrf)| !first.contains(vrf)).map(|(key, _)| *key);
+        let Some(other) = other else { return inserted };
+        self.vrfs.remove(&other)?;
+        self.book.vrfs.remove(&other);
+        self.vrfs.insert(key, vrf, 0)
     }
 
     /// See [`super::Datapath::claim`].

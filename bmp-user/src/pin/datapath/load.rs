@@ -8,13 +8,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::maps::{MapInfo, MapType};
-use aya::programs::{Program, ProgramError};
+use aya::programs::{Program, ProgramError, ProgramInfo};
 use aya::{Ebpf, EbpfLoader};
 use bmp_ebpf::{
     Counters, EVENTS_BYTES, GUARDED_MAX, GuardKey, Guarded, History, LinkKey, Pin, PinKey, Refused, Tag, VRF_LINKS_MAX,
     program, table,
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::guard::guard;
 use super::home::{Home, Layout};
@@ -69,6 +69,8 @@ pub(super) struct Loaded {
     pub(super) links: Vec<OwnedFd>,
     /// Whether tables of an earlier bmpd go on.
     pub(super) taken_over: bool,
+    /// What did not hold sessions to their pins any more when it was taken over, in words.
+    pub(super) lapsed: Vec<String>,
     /// How many slots the tables have.
     pub(super) slots: u32,
 }
@@ -156,12 +158,16 @@ fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &Sizes
     }
     let mut links = Vec::with_capacity(HOOKS.len());
     let mut taken_over = false;
+    let mut lapsed = Vec::new();
     for (name, attach_type) in HOOKS {
         let program = find(ebpf.program_mut(name), name)?;
         let path = layout.map(|layout| layout.link(name));
-        let (link, was_there) = hold(program, attach_type, cgroup, path.as_deref())
+        // What an earlier bmpd pinned, which it does before anything else is in force.
+        let earlier = layout.and_then(|layout| ProgramInfo::from_pin(layout.program(name)).ok()).map(|info| info.id());
+        let (link, was_there, state) = hold(program, attach_type, cgroup, path.as_deref(), earlier)
             .with_context(|| format!("cannot attach the BPF program `{name}` to the cgroup"))?;
         links.push(link);
+        lapsed.extend(state.filter(|_| earlier.is_some()).map(|state| format!("{state} {name}")));
         taken_over |= was_there;
         if let Some(layout) = layout {
             pin_program(program, &layout.program(name))
@@ -175,7 +181,13 @@ fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &Sizes
     if let Some(layout) = layout {
         sizes.replace(&mut ebpf, layout)?;
     }
-    Ok(Loaded { ebpf, links, taken_over: taken_over || found, slots: sizes.slots() })
+    if !lapsed.is_empty() {
+        warn!(
+            "the kernel did not enforce what an earlier bmpd left in force, and does again: {} (who has root may do so: `bpftool link`)",
+            lapsed.join(", ")
+        );
+    }
+    Ok(Loaded { ebpf, links, taken_over: taken_over || found, lapsed, slots: sizes.slots() })
 }
 
 fn verify(name: &str, program: &mut Program) -> anyhow::Result<()> {
@@ -212,16 +224,25 @@ fn loaded(name: &str, result: Result<(), ProgramError>) -> anyhow::Result<()> {
 }
 
 /// Puts a program in force, under the link that is pinned if it is one for this program and cgroup, else under a new one. Returns the
-/// link, and whether it was there.
-fn hold(program: &Program, attach_type: u32, cgroup: &File, path: Option<&Path>) -> anyhow::Result<(OwnedFd, bool)> {
+/// link, whether it was there, and what was not in force as an earlier bmpd, whose program had the number `earlier`, had left it.
+fn hold(
+    program: &Program,
+    attach_type: u32,
+    cgroup: &File,
+    path: Option<&Path>,
+    earlier: Option<u32>,
+) -> anyhow::Result<(OwnedFd, bool, Option<&'static str>)> {
+    const REMOVED: &str = "somebody removed the link of program";
+    const DETACHED: &str = "somebody detached, or removed the cgroup of, program";
+    const REPLACED: &str = "somebody put another program in the place of";
     let code = program.fd()?.as_fd();
-    let Some(path) = path else { return Ok((occupied::attach(code, cgroup, attach_type)?, false)) };
+    let Some(path) = path else { return Ok((occupied::attach(code, cgroup, attach_type)?, false, None)) };
     let old = match bpf::open(path) {
         Ok(old) => old,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let link = occupied::attach(code, cgroup, attach_type)?;
             bpf::pin(path, link.as_fd())?;
-            return Ok((link, false));
+            return Ok((link, false, Some(REMOVED)));
         }
         Err(error) => return Err(error).context("what is pinned does not open"),
     };
@@ -231,13 +252,15 @@ fn hold(program: &Program, attach_type: u32, cgroup: &File, path: Option<&Path>)
     };
     // The number of a cgroup's folder is the cgroup's.
     let cgroup_id = cgroup.metadata()?.ino();
-    if bpf::kind(&old) == Some(bpf::Kind::Link) && belongs(&bpf::link_info(&old)?, cgroup_id) {
+    let before = if bpf::kind(&old) == Some(bpf::Kind::Link) { Some(bpf::link_info(&old)?) } else { None };
+    if let Some(before) = before.filter(|before| belongs(before, cgroup_id)) {
         bpf::replace(&old, code)?;
         let info = bpf::link_info(&old)?;
         if !belongs(&info, cgroup_id) || info.program != program.info()?.id() {
             bail!("the kernel has put another program under the link than it was given");
         }
-        return Ok((old, true));
+        let is_as_left = earlier.is_none_or(|earlier| before.program == earlier);
+        return Ok((old, true, if is_as_left { None } else { Some(REPLACED) }));
     }
     // For another cgroup, or one that is gone: the new one is attached before the old one goes.
     let link = occupied::attach(code, cgroup, attach_type)?;
@@ -246,7 +269,9 @@ fn hold(program: &Program, attach_type: u32, cgroup: &File, path: Option<&Path>)
     let _ = fs::remove_file(&beside);
     bpf::pin(&beside, link.as_fd())?;
     fs::rename(&beside, path)?;
-    Ok((link, false))
+    // The link of another cgroup is in force there.
+    let is_detached = before.is_some_and(|before| before.cgroup == 0);
+    Ok((link, false, is_detached.then_some(DETACHED)))
 }
 
 fn file_name(path: &Path) -> String {

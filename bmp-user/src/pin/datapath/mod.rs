@@ -7,6 +7,7 @@
 //! its pins in force, and the next one takes them over in place.
 
 mod again;
+mod book;
 mod bpf;
 mod cgroup;
 mod counters;
@@ -23,7 +24,7 @@ mod slots;
 mod tests;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -31,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{MapData, MapError, RingBuf};
 use bmp_ebpf::{
     Counters, DENY_ALL, DENY_OWN, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN,
 };
@@ -194,6 +195,13 @@ pub struct Inherited {
     pub in_force: bool,
     /// What it had counted when it was found.
     pub counters: Counters,
+}
+
+/// The VRFs that the programs do not know all interfaces of.
+#[derive(Debug)]
+pub(super) struct Untold {
+    pub(super) vrfs: BTreeSet<u32>,
+    pub(super) why: Option<MapError>,
 }
 
 /// The kernel programs and tables of this bmpd. Clones share them.
@@ -363,13 +371,13 @@ impl Datapath {
     }
 
     /// Tells the programs which interfaces of the datapath's namespace are in a VRF: from an interface's index to the VRF device's. What
-    /// was told before is forgotten.
+    /// was told before is forgotten. Where there is no room for all, the VRFs in `first` go before the others.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the write; the interfaces that could be written are.
-    pub fn set_vrfs(&self, vrfs: &BTreeMap<u32, u32>) -> anyhow::Result<()> {
-        self.with(|kernel| kernel.set_vrfs(self.inner.netns, vrfs)).unwrap_or(Ok(()))
+    /// The table is full, or the kernel refuses the write: which VRFs have interfaces that the programs take for ones of the default VRF.
+    pub(super) fn set_vrfs(&self, vrfs: &BTreeMap<u32, u32>, first: &BTreeSet<u32>) -> Result<(), Untold> {
+        self.with(|kernel| kernel.set_vrfs(self.inner.netns, vrfs, first)).unwrap_or(Ok(()))
     }
 
     /// Marks a socket as opened by bmpd itself, so that its traffic counts as the session's own. Call it before `connect`.

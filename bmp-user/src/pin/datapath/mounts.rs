@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -38,6 +38,12 @@ pub(super) fn all(kind: &str) -> anyhow::Result<Vec<Mount>> {
 /// The mount points of whole file systems of a type.
 pub(super) fn roots(kind: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(all(kind)?.into_iter().filter(|mount| mount.is_whole).map(|mount| mount.point).collect())
+}
+
+/// The innermost of these mount points that a path is below, or is.
+pub(super) fn root_of(path: &Path, kind: &str) -> Option<PathBuf> {
+    let above = roots(kind).ok()?.into_iter().filter(|root| path.starts_with(root));
+    above.max_by_key(|root| root.as_os_str().len())
 }
 
 /// In a mountinfo (proc_pid_mountinfo(5)) field 4 is the folder of the file system that is mounted, field 5 where, and the file

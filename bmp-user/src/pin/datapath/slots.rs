@@ -82,6 +82,16 @@ impl Slots {
         self.keys.remove(key);
     }
 
+    /// Which key leads to which slot.
+    pub(super) fn keys(&self) -> &HashMap<PinKey, u32> {
+        &self.keys
+    }
+
+    /// The numbers of the slots that are taken, in order.
+    pub(super) fn taken(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.slots).filter(|(_, (_, taken))| *taken).map(|(number, _)| number)
+    }
+
     /// The slot that the key leads to.
     pub(super) fn number_of(&self, key: &PinKey) -> Option<u32> {
         self.keys.get(key).copied()

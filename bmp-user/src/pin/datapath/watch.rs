@@ -1,7 +1,8 @@
 //! Whether what was put into the kernel is there still: looked at every [`LOOK`], and mended.
 //!
 //! Root can take a link off its cgroup (`bpftool link detach`), put another program under it, or remove what is pinned in the BPF file system;
-//! a cgroup can be removed, a file system unmounted. Programs, tables and links that are pinned are held open here too, so that each can be put
+//! a cgroup can be removed, a file system unmounted. Entries of the tables
+//! can be changed and removed too ([`super::book`]). Programs, tables and links that are pinned are held open here too, so that each can be put
 //! back as it was.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use aya::Ebpf;
-use bmp_ebpf::program;
+use bmp_ebpf::{program, table};
 use tracing::{info, warn};
 
 use super::home::{Home, Layout};
@@ -22,7 +23,8 @@ use super::kernel::Kernel;
 use super::load::{HOOKS, find, pin_program, tables};
 use super::{Datapath, bpf, cgroup, guard, occupied};
 
-/// How often it is looked at: some thirty system calls, which take less than a tenth of a millisecond.
+/// How often it is looked at: some fifty system calls, which take a tenth of a millisecond; with all slots of the usual size taken, two
+/// milliseconds.
 pub(in crate::pin) const LOOK: Duration = Duration::from_secs(2);
 
 /// What is not as it was put into the kernel.
@@ -45,9 +47,16 @@ pub(super) struct Health {
     losses: u64,
 }
 
+impl Health {
+    /// With `lapsed`, what an earlier bmpd left was lost while none ran.
+    pub(super) fn begin(lapsed: bool) -> Self {
+        Self { now: None, losses: lapsed.into() }
+    }
+}
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     /// A program's link holds it to the cgroup no more.
     Detached(&'static str),
     /// Another program is under its link.
@@ -56,6 +65,10 @@ enum Fault {
     Guard(u32),
     /// Something is not in the BPF file system.
     Unpinned(PathBuf),
+    /// So many entries of the table of this name are others than were written, are missing, or do not belong there.
+    Entries(&'static str, usize),
+    /// A table cannot be compared: why.
+    Unreadable(String),
 }
 
 impl Fault {
@@ -65,12 +78,15 @@ impl Fault {
             Self::Replaced(name) => format!("another program is in the place of {name}"),
             Self::Guard(ifindex) => format!("program guard was taken off interface {ifindex}"),
             Self::Unpinned(path) => format!("{} was removed", path.display()),
+            Self::Entries(name, 1) => format!("an entry of table {name} was removed or changed"),
+            Self::Entries(name, count) => format!("{count} entries of table {name} were removed or changed"),
+            Self::Unreadable(why) => why.clone(),
         }
     }
 
     /// Without a guard strangers are refused by the listener's own program.
     fn is_enforced(&self) -> bool {
-        matches!(self, Self::Guard(_) | Self::Unpinned(_))
+        matches!(self, Self::Guard(_) | Self::Unpinned(_) | Self::Entries(table::GUARDED, _))
     }
 }
 
@@ -148,7 +164,7 @@ impl Datapath {
     pub fn look(&self) -> Option<Loss> {
         let news = self.with(|kernel| {
             let was_lost = kernel.health.now.is_some();
-            kernel.look();
+            kernel.look(false);
             kernel.health.now.is_some() && !was_lost
         });
         if news == Some(true) {
@@ -179,7 +195,8 @@ impl Datapath {
 }
 
 impl Kernel {
-    fn faults(&self) -> Vec<Fault> {
+    /// With `afresh` all is looked at now; else it may be a moment since the tables were.
+    fn faults(&mut self, afresh: bool) -> Vec<Fault> {
         let mut faults = Vec::new();
         for ((name, _), link) in HOOKS.iter().zip(&self.watched.links) {
             match bpf::link_info(link) {
@@ -200,11 +217,12 @@ impl Kernel {
             let lost = self.watched.paths(&layout).into_iter().filter(is_lost);
             faults.extend(lost.chain(guards).map(Fault::Unpinned));
         }
+        faults.extend(self.table_faults(afresh));
         faults
     }
 
-    fn look(&mut self) -> Vec<Fault> {
-        let faults = self.faults();
+    fn look(&mut self, afresh: bool) -> Vec<Fault> {
+        let faults = self.faults(afresh);
         let Some(first) = faults.first() else { return faults };
         let more = match faults.len() {
             1 => String::new(),
@@ -230,9 +248,9 @@ impl Kernel {
     }
 
     fn look_and_mend(&mut self) -> Mended {
-        let faults = self.look();
+        let faults = self.look(true);
         let Some(loss) = self.health.now.clone() else { return Mended::Nothing };
-        let mended = self.put_back(&faults).and_then(|()| match self.faults().first() {
+        let mended = self.put_back(&faults).and_then(|()| match self.faults(true).first() {
             Some(fault) => bail!("{} again", fault.in_words()),
             None => Ok(()),
         });
@@ -284,6 +302,9 @@ impl Kernel {
             if let Fault::Guard(ifindex) = fault {
                 self.guards.put_back(guard::guard(&self.programs)?, *ifindex)?;
             }
+        }
+        if faults.iter().any(|fault| matches!(fault, Fault::Entries(..))) {
+            self.mend_tables()?;
         }
         self.pin_again()
     }

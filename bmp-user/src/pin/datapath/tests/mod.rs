@@ -1,5 +1,6 @@
 //! What the programs do to real connections, in network namespaces. These tests need root and a cgroup v2 file system.
 
+mod book;
 mod connect;
 mod events;
 mod extensions;

@@ -1,9 +1,12 @@
 //! What outlives bmpd, and how the next one takes it over.
 
+use std::ffi::CString;
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -347,7 +350,9 @@ fn a_folder_that_another_user_owns_or_can_write_or_reaches_by_a_link_is_refused_
         fs::create_dir_all(place).unwrap();
         let written = refused(place);
         assert!(written.contains("can be written by other users (mode 1777)"), "{written}");
-        assert!(written.contains("chmod go-w") && written.contains("mount -t bpf -o mode=0700"), "{written}");
+        let advice = format!("to mend it: `chmod go-w {}` (a BPF file system is bmpd's alone with", path.display());
+        assert!(written.contains(&advice), "{written}");
+        assert!(written.contains("`mount -t bpf -o mode=0700 bpf /sys/fs/bpf`"), "{written}");
     }
     fs::remove_dir(&below).unwrap();
     Datapath::load(&Options { bpffs: Some(below.clone()), ..options.clone() }).unwrap_err();
@@ -360,6 +365,64 @@ fn a_folder_that_another_user_owns_or_can_write_or_reaches_by_a_link_is_refused_
     assert!(linked.contains(&format!("{} is a symbolic link", below.display())), "{linked}");
     assert_eq!(fs::read_dir(path.join("elsewhere")).unwrap().count(), 0);
     fs::remove_file(&below).unwrap();
+}
+
+#[test]
+fn a_bpf_file_system_below_a_folder_for_everybody_is_refused_and_that_folder_is_left_to_everybody() {
+    thread::spawn(|| {
+        let shared = tempfile::TempDir::with_prefix_in("bmpd-shared-", "/run").unwrap();
+        fs::set_permissions(shared.path(), Permissions::from_mode(0o1777)).unwrap();
+        let mounted = shared.path().join("bpf");
+        fs::create_dir(&mounted).unwrap();
+        let path = CString::new(mounted.as_os_str().as_bytes()).unwrap();
+        // SAFETY: changes the calling thread only; the strings live through the calls.
+        unsafe {
+            assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            assert_eq!(libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()), 0);
+            assert_eq!(libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()), 0);
+        }
+        let refused = |path: PathBuf| {
+            Datapath::load(&Options { bpffs: Some(path), ..Options::default() }).unwrap_err().to_string()
+        };
+        let above = refused(mounted.join("bmpd"));
+        let advice = format!("name a folder that is not below {}, which is for all users", shared.path().display());
+        assert!(above.contains(&advice) && above.contains("--bpffs PATH") && !above.contains("chmod"), "{above}");
+        // What is mounted without a mode has the sticky bit too, and is for nobody but root.
+        fs::set_permissions(shared.path(), Permissions::from_mode(0o755)).unwrap();
+        let own = refused(mounted.join("bmpd"));
+        let mount = mounted.display();
+        assert!(own.contains(&format!("`chmod go-w {mount}`")), "{own}");
+        assert!(own.contains(&format!("`mount -t bpf -o mode=0700 bpf {mount}`")), "{own}");
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn what_somebody_did_to_the_links_while_no_bmpd_ran_is_found_and_put_right() {
+    let mut world = World::new();
+    world.crash_and_restart();
+    assert_eq!(world.datapath.losses(), 0);
+    let links = world.folder.path().join("v1/links");
+    let other = bpf::open(&world.folder.path().join("v1/programs/connect6")).unwrap();
+    let damages: [&dyn Fn(); 3] = [
+        &|| bpf::replace(&bpf::open(&links.join("connect4")).unwrap(), other.as_fd()).unwrap(),
+        &|| bpf::detach(&bpf::open(&links.join("egress")).unwrap()).unwrap(),
+        &|| fs::remove_file(links.join("connect4")).unwrap(),
+    ];
+    let listener = world.listen(STATION4);
+    for damage in damages {
+        world.crash();
+        damage();
+        world.restart();
+        assert_eq!(world.datapath.losses(), 1, "it is known to display");
+        world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
+        assert_eq!(world.connect(&listener).unwrap().source(), UP1);
+        for (_, slot) in world.datapath.retire() {
+            world.datapath.free(slot);
+        }
+    }
 }
 
 #[test]
