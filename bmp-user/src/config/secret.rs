@@ -1,6 +1,6 @@
 //! Secrets, which nothing shows but the writer of the configuration file.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, fmt, net::IpAddr, ops::Range};
 
 use serde::{Serialize, Serializer};
 
@@ -77,9 +77,32 @@ pub(super) fn mask(line: &str, hidden: &[Range<usize>]) -> String {
     text
 }
 
-/// The words behind one that is, or may be meant as, `password`.
+/// What stands behind a word that is, or may be meant as, `password`. No command begins with it.
 pub(super) fn after_password(line: &str) -> Vec<Range<usize>> {
-    let mut words: Vec<Range<usize>> = Vec::new();
+    let words = words(line);
+    let text = |word: &Range<usize>| line.get(word.clone()).unwrap_or_default();
+    let at = |number: usize| words.get(number).map(text).unwrap_or_default();
+    for (number, word) in words.iter().enumerate().skip(1) {
+        let (begin, glued) = keyword(text(word));
+        let next = at(number + 1);
+        let of_peer = || number >= 2 && is_begun("peer", at(number - 2)) && at(number - 1).parse::<IpAddr>().is_ok();
+        let is_meant = is_password(&begin)
+            || is_begun(PASSWORD, &begin) && (is_how(next) || of_peer())
+            // `md5` alone, where `password` was forgotten.
+            || begin == "md5"
+            || OTHERS.contains(&&*begin);
+        if !is_meant {
+            continue;
+        }
+        let behind = words.iter().skip(number + 1).skip_while(|word| is_how(text(word)));
+        let glued = glued.map(|from| word.start + from..word.end).filter(|part| !part.is_empty());
+        return glued.into_iter().chain(behind.cloned()).collect();
+    }
+    Vec::new()
+}
+
+fn words(line: &str) -> Vec<Range<usize>> {
+    let mut words = Vec::new();
     let mut begin = None;
     for (at, c) in line.char_indices().chain([(line.len(), ' ')]) {
         match (c.is_whitespace(), begin) {
@@ -91,23 +114,43 @@ pub(super) fn after_password(line: &str) -> Vec<Range<usize>> {
             _ => {}
         }
     }
-    let text = |word: &Range<usize>| line.get(word.clone()).unwrap_or_default();
-    // No command begins with it.
-    let at = words.iter().enumerate().skip(1).position(|(at, word)| {
-        let next = words.get(at + 1).map(text);
-        let is_cut = !text(word).is_empty() && PASSWORD.starts_with(text(word));
-        // `md5` alone, where `password` was forgotten: what is behind it is masked.
-        is_password(text(word)) || is_cut && next.is_some_and(is_how) || next == Some("md5")
-    });
-    let Some(at) = at else { return Vec::new() };
-    words.into_iter().skip(at + 2).skip_while(|word| is_how(text(word))).collect()
+    words
 }
 
 const PASSWORD: &str = "password";
 
+/// What other routers call it.
+const OTHERS: [&str; 5] = ["passphrase", "passwd", "secret", "key-string", "authentication-key"];
+
+/// What of a word may be a keyword: small letters, without quotes. Also where the rest begins that is glued to it: `password=hunter2`,
+/// `passwordhunter2`.
+fn keyword(word: &str) -> (String, Option<usize>) {
+    let plain = word.trim_start_matches(QUOTES);
+    let quotes = word.len() - plain.len();
+    let end = plain.find(['=', ':']).unwrap_or(plain.len());
+    let (begin, rest) = plain.split_at(end);
+    let begin = begin.trim_end_matches(QUOTES).to_ascii_lowercase();
+    if !rest.is_empty() {
+        return (begin, Some(quotes + end + 1));
+    }
+    let whole = [PASSWORD, "md5"].into_iter().find(|whole| begin.starts_with(whole) && begin.len() > whole.len());
+    match whole {
+        Some(whole) => (whole.to_owned(), Some(quotes + whole.len())),
+        None => (begin, None),
+    }
+}
+
+const QUOTES: [char; 3] = ['"', '\'', '`'];
+
+/// Whether the word is `keyword`, or cut.
+fn is_begun(keyword: &str, word: &str) -> bool {
+    !word.is_empty() && keyword.starts_with(word)
+}
+
 /// Whether a word, which may be cut, says how a secret is written.
 fn is_how(word: &str) -> bool {
-    !word.is_empty() && ["md5", "cipher", "simple"].iter().any(|how| how.starts_with(word))
+    let word = word.trim_matches(QUOTES).to_ascii_lowercase();
+    ["md5", "cipher", "simple"].iter().any(|how| is_begun(how, &word))
 }
 
 fn is_password(word: &str) -> bool {
@@ -137,7 +180,22 @@ mod tests {
             ("t c p 99999 p m hunter2", "t c p 99999 p m ******"),
             ("tcp connect 11020 md5 hunter2", "tcp connect 11020 md5 ******"),
             ("tcp connect port 1 pa c hunter2", "tcp connect port 1 pa c ******"),
-            ("peer 192.0.2.1 passphrase é", "peer 192.0.2.1 passphrase é"),
+            ("peer 192.0.2.1 passphrase é", "peer 192.0.2.1 passphrase ******"),
+            ("peer 192.0.2.1 passage é", "peer 192.0.2.1 passage é"),
+            ("p 192.0.2.1 pa hunter2", "p 192.0.2.1 pa ******"),
+            ("undo peer 2001:db8::1 p hunter2", "undo peer 2001:db8::1 p ******"),
+            ("peer 192.0.2.1 port 1179", "peer 192.0.2.1 port 1179"),
+            ("listen 192.0.2.1 p 5000", "listen 192.0.2.1 p 5000"),
+            ("peer 192.0.2.1 password \"hunter 2\"", "peer 192.0.2.1 password ****** ******"),
+            ("peer 192.0.2.1 \"password\" 'hunter2'", "peer 192.0.2.1 \"password\" ******"),
+            ("peer 192.0.2.1 PASSWORD hunter2", "peer 192.0.2.1 PASSWORD ******"),
+            ("peer 192.0.2.1 password=hunter2", "peer 192.0.2.1 password=******"),
+            ("peer 192.0.2.1 'password:hunter2'", "peer 192.0.2.1 'password:******"),
+            ("peer 192.0.2.1 passwordhunter2", "peer 192.0.2.1 password******"),
+            ("tcp connect port 1 password md5=hunter2", "tcp connect port 1 password ******"),
+            ("tcp connect port 1 md5hunter2", "tcp connect port 1 md5******"),
+            ("tcp connect port 1 PASSWORD MD5 hunter2", "tcp connect port 1 PASSWORD MD5 ******"),
+            ("peer 192.0.2.1 secret hunter2", "peer 192.0.2.1 secret ******"),
             ("peer 192.0.2.1 pass hunter2", "peer 192.0.2.1 pass ******"),
             ("sysname password", "sysname password"),
             ("display bmp session", "display bmp session"),

@@ -33,8 +33,10 @@ impl History {
             text.lines().filter(|line| is_kept(line) && *line != "#V2").map(str::to_owned).collect();
         let more = lines.len().saturating_sub(LINES);
         lines.drain(..more);
+        // Written by an earlier bmpctl, which knew fewer of them.
+        let has_secrets = text.lines().any(|line| masked(line) != line);
         if let Some(file) = &file
-            && more > LINES
+            && (more > LINES || has_secrets)
         {
             let _ = bmp_user::replace_file(file, format!("{}\n", lines.join("\n")).as_bytes(), 0o600);
         }
@@ -125,7 +127,6 @@ mod tests {
         history.add("t c p 1 p m hunter4", true);
         history.add("commit", false);
         let text = fs::read_to_string(&file).unwrap();
-        assert!(text.ends_with("display bmp session\ncommit\n"), "{text}");
-        assert!(!text.contains("hunter3") && !text.contains("hunter4"), "{text}");
+        assert_eq!(text, "display bmp session\ncommit\n");
     }
 }
