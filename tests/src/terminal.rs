@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{Read, Write},
     num::NonZero,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -110,6 +113,19 @@ impl Terminal {
     /// Presses keys.
     pub fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
+    }
+
+    /// Gives the terminal so many columns, of which the program is told.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn resize(&mut self, columns: u16) {
+        let wanted = NonZero::new(columns).expect("a terminal has columns");
+        self.screen.change(|screen| screen.0.screen_mut().set_size(ROWS, wanted));
+        let size = Winsize { ws_row: ROWS.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptor is a terminal's, and the size lives through the call.
+        let refused = unsafe { libc::ioctl(self.keys.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(refused, 0, "{}", std::io::Error::last_os_error());
     }
 
     /// Types a line and presses Enter.

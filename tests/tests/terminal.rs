@@ -1,6 +1,6 @@
 //! bmpctl at a terminal: prompts, help, completion, history, and how one leaves.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use lab::{
     bmpd::{Bmpd, Options},
@@ -249,6 +249,65 @@ fn pasted_lines_stop_at_the_first_that_is_refused_and_it_is_said_which_and_what_
         terminal.answers("commit", "[~HUAWEI]");
         assert_eq!(names(&device), (2..50).collect::<Vec<_>>(), "bracketed: {bracketed}");
     }
+}
+
+#[test]
+fn lines_that_are_pasted_slowly_stop_at_the_first_that_is_refused_too() {
+    let device = Device::new();
+    let mut terminal = device.sit_down();
+    for line in ["system-view", "nonsense here", "sysname edge1", "bmp", "commit"] {
+        terminal.press(&format!("{line}\r"));
+        // Longer than a terminal stops between lines that are pasted, and shorter than an operator reads an error.
+        thread::sleep(Duration::from_millis(300));
+    }
+    let screen = terminal.wait_text("Stopped at line 2 of 5: nonsense here");
+    assert!(screen.contains("Not carried out (3 lines):\n  sysname edge1\n  bmp\n  commit\n"), "{screen}");
+    terminal.wait_prompt("[~HUAWEI]");
+    terminal.answers("sysname edge2", "[*HUAWEI]");
+    assert!(!terminal.text().contains("Not carried out (1 lines)"), "what is typed afterwards is carried out");
+}
+
+#[test]
+fn what_is_pasted_without_the_mark_behind_it_is_carried_out_all_the_same() {
+    let device = Device::new();
+    let mut terminal = device.sit_down();
+    terminal.press(&format!("{}system-view\rsysname edge1\rcom", PASTE.0));
+    terminal.wait_prompt("[*HUAWEI]com");
+    terminal.press("mit\r");
+    terminal.wait_prompt("[~edge1]");
+}
+
+#[test]
+fn what_is_typed_is_drawn_anew_when_the_terminal_has_another_size() {
+    let device = Device::new();
+    let mut bmpctl = device.bmpd.bmpctl("");
+    bmpctl.env("HOME", device.home.path());
+    let mut terminal = Terminal::start_sized(bmpctl, 30);
+    terminal.wait_prompt("<HUAWEI>");
+    terminal.press("display current-configuration");
+    // The rest of it is in the second row.
+    terminal.wait_prompt("uration");
+    terminal.resize(100);
+    terminal.wait_prompt("<HUAWEI>display current-configuration");
+    terminal.press(ENTER);
+    terminal.wait_text("sysname HUAWEI");
+    terminal.wait_prompt("<HUAWEI>");
+}
+
+#[test]
+fn the_tab_keys_list_is_no_wider_than_the_terminal() {
+    let device = Device::new();
+    let mut bmpctl = device.bmpd.bmpctl("");
+    bmpctl.env("HOME", device.home.path());
+    let mut terminal = Terminal::start_sized(bmpctl, 40);
+    terminal.wait_prompt("<HUAWEI>");
+    terminal.press("display ");
+    terminal.press(TAB);
+    terminal.wait_text("current-configuration");
+    terminal.wait_prompt("<HUAWEI>display");
+    let screen = terminal.text();
+    let words = screen.split_whitespace().filter(|word| word.contains("configuration"));
+    assert_eq!(words.collect::<Vec<_>>(), ["configuration", "current-configuration"], "no word is broken:\n{screen}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     reader::{Read, Reader},
     script::Ended,
     terminal::Terminal,
-    wrap::wrap,
+    wrap::{in_rows, wrap},
 };
 
 /// Talks until the operator leaves.
@@ -143,7 +143,7 @@ impl Conversation {
             Some(rest) if !rest.is_empty() => self.reader.insert(rest),
             _ => {
                 self.reader.leave()?;
-                show(&words.join("  "))?;
+                show(&in_rows(&words, Terminal::columns()))?;
             }
         }
         Ok(())

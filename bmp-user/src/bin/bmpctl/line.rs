@@ -136,6 +136,9 @@ impl Place {
 /// The prompt and the line on the screen, which are drawn over what was drawn before.
 #[derive(Debug, Default)]
 pub(crate) struct Drawn {
+    /// What is before the cursor.
+    before: String,
+    columns: usize,
     cursor: Place,
     end: Place,
 }
@@ -145,17 +148,28 @@ impl Drawn {
     pub(crate) fn draw(&mut self, prompt: &str, line: &TypedLine, columns: usize) -> String {
         let shown = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
         let (before, after) = (shown(line.before()), shown(line.after()));
+        if columns != self.columns {
+            self.resized(columns);
+        }
         let mut bytes = self.erase();
+        let drawn = format!("{prompt}{before}");
         let cursor = Place::default().behind(prompt, columns).behind(&before, columns);
         let end = cursor.behind(&after, columns);
-        let _ = write!(bytes, "{prompt}{before}{after}");
+        let _ = write!(bytes, "{drawn}{after}");
         let (cursor, settled) = (cursor.settled(columns), end.settled(columns));
         if settled != end {
             bytes.push_str("\r\n");
         }
-        *self = Self { cursor, end: settled };
+        *self = Self { before: drawn, columns, cursor, end: settled };
         bytes.push_str(&moved(settled, cursor));
         bytes
+    }
+
+    /// The terminal has so many columns now. Some terminals break what they show anew then, others do not: the higher of the two
+    /// places is where it begins at the latest, so that nothing of what is above it is erased.
+    fn resized(&mut self, columns: usize) {
+        let broken_anew = Place::default().behind(&self.before, columns).settled(columns);
+        self.cursor.row = self.cursor.row.min(broken_anew.row);
     }
 
     /// The bytes that go to the first column below them.
@@ -230,6 +244,13 @@ mod tests {
         line.home();
         assert_eq!(drawn.draw("> ", &line, 4), "\r\x1b[2A\x1b[J> abcdef\r\n\r\x1b[2A\x1b[2C");
         assert_eq!(drawn.leave(), "\r\x1b[2B\r\n");
+        // On a wider terminal it begins in the row of the cursor, or in one above.
+        drawn.draw("> ", &line, 4);
+        line.end();
+        drawn.draw("> ", &line, 4);
+        assert_eq!(drawn.draw("> ", &line, 10), "\r\x1b[J> abcdef\r\x1b[8C");
+        // On a narrower one not above the row where it began.
+        assert_eq!(drawn.draw("> ", &line, 4), "\r\x1b[J> abcdef\r\n\r");
         // A character of two columns does not stand in the last one.
         assert_eq!(Place::default().behind("abc路", 4), Place { row: 1, column: 2 });
     }

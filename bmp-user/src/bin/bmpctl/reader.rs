@@ -17,10 +17,15 @@ use crate::{
 
 /// A terminal that sends a key as several bytes sends them in one go: what is not followed by more in this time is whole.
 const KEY_TIME: Duration = Duration::from_millis(50);
-/// A line whose end was waited for less than this was not typed by hand after the line before it: both were pasted or typed ahead.
+/// Nobody types several characters with less than this between each two: they were pasted or typed ahead.
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// What was pasted has ended when nothing more has come for so long.
-const QUIET: Duration = Duration::from_millis(100);
+/// A line of fewer characters may be typed so fast.
+const SHORT: usize = 4;
+/// What is pasted without marks has ended when nothing more has come for so long: terminals, and the ways to them, stop for a moment
+/// between lines. Nobody reads an error and types the next line in that time.
+const LULL: Duration = Duration::from_secs(1);
+/// The mark behind what is pasted is lost if nothing has come for so long.
+const MARK_TIME: Duration = Duration::from_secs(2);
 /// What is more than this many bytes is not waited for.
 const PASTE_MAX: usize = 1 << 20;
 
@@ -39,6 +44,16 @@ pub(crate) enum Read {
     Interrupt(Vec<String>),
     /// The terminal is at its end.
     End,
+}
+
+/// How a line came, as far as can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    ByHand,
+    /// Pasted without marks, or typed ahead.
+    AtOnce,
+    /// Pasted, with marks.
+    Marked,
 }
 
 /// Reads lines from the terminal.
@@ -60,11 +75,11 @@ pub(crate) struct Reader {
     literal: bool,
     /// How many lines have come together so far.
     together: usize,
-    /// How long keys were waited for since the last end of a line, and since the line has a first character.
+    /// How long the first character of the line was waited for, and the longest wait for one behind it.
     waited: Duration,
-    waited_in_line: Duration,
-    /// The last line was typed by hand, as far as its time says.
-    by_hand: bool,
+    longest_wait: Duration,
+    /// How the last line came.
+    came: Came,
     ended: bool,
 }
 
@@ -83,8 +98,8 @@ impl Reader {
             literal: false,
             together: 0,
             waited: Duration::ZERO,
-            waited_in_line: Duration::ZERO,
-            by_hand: true,
+            longest_wait: Duration::ZERO,
+            came: Came::ByHand,
             ended: false,
         })
     }
@@ -129,8 +144,8 @@ impl Reader {
             self.leave()?;
             self.line.set(&rest);
             self.together += 1;
-            self.by_hand = false;
-            self.history.leave();
+            self.came = Came::Marked;
+            self.begin_line();
             return Ok(Read::Line(line, self.together));
         }
         loop {
@@ -147,6 +162,17 @@ impl Reader {
             }
             if self.ended {
                 return Ok(Read::End);
+            }
+            if self.paste.is_some() {
+                match self.terminal.wait(None, Some(MARK_TIME))?.0 {
+                    Ready::Keys => drop(self.fill(&mut [0; 4096])?),
+                    Ready::Resized => {}
+                    Ready::Nothing | Ready::Other => {
+                        self.paste(Key::PasteEnd);
+                        return self.read(prompt);
+                    }
+                }
+                continue;
             }
             self.draw(prompt)?;
             if let Some(notice) = self.wait()? {
@@ -189,17 +215,18 @@ impl Reader {
         let marked = !self.pasted.is_empty();
         let mut dropped: Vec<_> = self.pasted.drain(..).collect();
         self.fill_without_waiting()?;
-        if self.by_hand && !marked && self.keys.is_empty() {
+        if self.came == Came::ByHand && !marked && self.keys.is_empty() {
             return Ok(dropped);
         }
         let mut bytes = 0;
         let mut buffer = [0; 4096];
-        while bytes < PASTE_MAX && !self.ended {
-            let (ready, _) = Terminal::wait(None, Some(QUIET))?;
-            if ready != Ready::Keys {
-                break;
+        // What is marked is whole.
+        while self.came != Came::Marked && bytes < PASTE_MAX && !self.ended {
+            match self.terminal.wait(None, Some(LULL))?.0 {
+                Ready::Keys => bytes += self.fill(&mut buffer)?,
+                Ready::Resized => {}
+                Ready::Nothing | Ready::Other => break,
             }
-            bytes += self.fill(&mut buffer)?;
         }
         let mut rest = self.line.take();
         let typed = self.keys.up_to_line_end();
@@ -235,7 +262,7 @@ impl Reader {
 
     fn begin_line(&mut self) {
         self.waited = Duration::ZERO;
-        self.waited_in_line = Duration::ZERO;
+        self.longest_wait = Duration::ZERO;
         self.history.leave();
     }
 
@@ -248,7 +275,7 @@ impl Reader {
 
     fn fill_without_waiting(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        while !self.ended && Terminal::wait(None, Some(Duration::ZERO))?.0 == Ready::Keys {
+        while !self.ended && self.terminal.wait(None, Some(Duration::ZERO))?.0 == Ready::Keys {
             self.fill(&mut buffer)?;
         }
         Ok(())
@@ -262,7 +289,7 @@ impl Reader {
         if self.keys.is_empty() {
             return Ok(None);
         }
-        if !self.ended && Terminal::wait(None, Some(KEY_TIME))?.0 == Ready::Keys {
+        if !self.ended && self.terminal.wait(None, Some(KEY_TIME))?.0 == Ready::Keys {
             self.fill(&mut [0; 4096])?;
             return Ok(self.keys.next(self.ended));
         }
@@ -275,10 +302,11 @@ impl Reader {
         if let Some(Ok(Some(text))) = self.notices.as_mut().map(Notices::take) {
             return Ok(Some(text));
         }
-        let (ready, waited) = Terminal::wait(self.notices.as_ref().map(Notices::as_fd), None)?;
-        self.waited += waited;
-        if !self.line.is_empty() {
-            self.waited_in_line += waited;
+        let (ready, waited) = self.terminal.wait(self.notices.as_ref().map(Notices::as_fd), None)?;
+        if self.line.is_empty() {
+            self.waited += waited;
+        } else {
+            self.longest_wait = self.longest_wait.max(waited);
         }
         match ready {
             Ready::Keys => {
@@ -294,7 +322,8 @@ impl Reader {
                     Ok(None)
                 }
             },
-            Ready::Nothing => Ok(None),
+            // It is drawn anew.
+            Ready::Resized | Ready::Nothing => Ok(None),
         }
     }
 
@@ -343,8 +372,11 @@ impl Reader {
                 self.draw(prompt)?;
                 self.leave()?;
                 let line = self.line.take();
-                self.together = if self.waited < AT_ONCE { self.together + 1 } else { 1 };
-                self.by_hand = self.waited_in_line >= AT_ONCE || line.chars().count() < 4;
+                let within = if self.came == Came::ByHand { AT_ONCE } else { LULL };
+                let follows = self.waited < within;
+                let is_fast = self.longest_wait < AT_ONCE && (follows || line.chars().count() >= SHORT);
+                self.together = if follows && is_fast { self.together + 1 } else { 1 };
+                self.came = if is_fast { Came::AtOnce } else { Came::ByHand };
                 self.begin_line();
                 return Ok(Some(Read::Line(line, self.together)));
             }

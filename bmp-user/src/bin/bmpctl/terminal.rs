@@ -5,10 +5,14 @@
 
 use std::{
     io::{self, Write},
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, BorrowedFd},
     time::{Duration, Instant},
 };
 
+use nix::sys::{
+    signal::{SigSet, Signal as Caught},
+    signalfd::{SfdFlags, SignalFd},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, getpid, kill_process},
@@ -27,6 +31,8 @@ const DO_NOT_MARK_PASTES: &str = "\x1b[?2004l";
 #[derive(Debug)]
 pub(crate) struct Terminal {
     before: Termios,
+    /// Can be read when the terminal has another size. Without it everything else works.
+    resized: Option<SignalFd>,
 }
 
 /// What there is to do.
@@ -36,6 +42,8 @@ pub(crate) enum Ready {
     Keys,
     /// The other descriptor can be read.
     Other,
+    /// The terminal has another size.
+    Resized,
     /// Nothing came in time.
     Nothing,
 }
@@ -46,7 +54,7 @@ impl Terminal {
     pub(crate) fn open() -> io::Result<Self> {
         let before = tcgetattr(stdin())?;
         set_up(&before)?;
-        Ok(Self { before })
+        Ok(Self { before, resized: resizes().ok() })
     }
 
     /// How many columns it has by now.
@@ -58,27 +66,31 @@ impl Terminal {
     }
 
     /// Waits for keys or for the other descriptor; without a time for as long as it takes. Also how long it was.
-    pub(crate) fn wait(other: Option<BorrowedFd<'_>>, time: Option<Duration>) -> io::Result<(Ready, Duration)> {
+    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, time: Option<Duration>) -> io::Result<(Ready, Duration)> {
         let begin = Instant::now();
-        let mut descriptors = vec![PollFd::from_borrowed_fd(stdin(), PollFlags::IN)];
-        descriptors.extend(other.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)));
+        let resized = self.resized.as_ref().map(|resized| resized.as_fd());
+        let sources = [(Some(stdin()), Ready::Keys), (other, Ready::Other), (resized, Ready::Resized)];
+        let sources = sources.into_iter().filter_map(|(source, ready)| Some((source?, ready)));
+        let (mut descriptors, meanings): (Vec<_>, Vec<_>) =
+            sources.map(|(source, ready)| (PollFd::from_borrowed_fd(source, PollFlags::IN), ready)).unzip();
         let deadline = time.map(|time| begin + time);
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let left = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
             match poll(&mut descriptors, left.as_ref()) {
                 Ok(_) => break,
-                // A signal, as a change of the terminal's size is one.
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut ready = descriptors.iter().map(|descriptor| !descriptor.revents().is_empty());
-        let ready = match (ready.next(), ready.next()) {
-            (Some(true), _) => Ready::Keys,
-            (_, Some(true)) => Ready::Other,
-            _ => Ready::Nothing,
-        };
+        let found = descriptors.iter().position(|descriptor| !descriptor.revents().is_empty());
+        let ready = found.and_then(|at| meanings.get(at)).copied().unwrap_or(Ready::Nothing);
+        if ready == Ready::Resized
+            && let Some(resized) = &self.resized
+        {
+            // However often its size changed: what counts is what it has now.
+            while let Ok(Some(_)) = resized.read_signal() {}
+        }
         Ok((ready, begin.elapsed()))
     }
 
@@ -103,6 +115,14 @@ impl Terminal {
         let _ = write!(io::stdout(), "{DO_NOT_MARK_PASTES}").and_then(|()| io::stdout().flush());
         let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
+}
+
+/// The signal that tells of another size, as a descriptor.
+fn resizes() -> nix::Result<SignalFd> {
+    let mut resized = SigSet::empty();
+    resized.add(Caught::SIGWINCH);
+    resized.thread_block()?;
+    SignalFd::with_flags(&resized, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
 /// What is written is still processed: a line end also goes back to the first column.

@@ -19,6 +19,26 @@ pub(crate) fn wrap(text: &str, columns: usize) -> String {
     wrapped.collect::<Vec<_>>().join("\n")
 }
 
+/// Words one after another, in as many rows as it takes.
+pub(crate) fn in_rows(words: &[String], columns: usize) -> String {
+    const BETWEEN: usize = 2;
+    let mut rows = String::new();
+    let mut used = 0;
+    for word in words {
+        let width = textwrap::core::display_width(word);
+        if used > 0 && used + BETWEEN + width <= columns {
+            rows.push_str(&" ".repeat(BETWEEN));
+            used += BETWEEN;
+        } else if used > 0 {
+            rows.push('\n');
+            used = 0;
+        }
+        rows.push_str(word);
+        used += width;
+    }
+    rows
+}
+
 /// Where the lines begin that a line may be broken into; `None` where it stays whole.
 fn indent(line: &str) -> Option<usize> {
     if ["Error: ", "Warning: ", "Info: "].iter().any(|word| line.starts_with(word)) {
@@ -58,6 +78,15 @@ fn broken(line: &str, indent: usize, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_in_rows_no_wider_than_the_terminal() {
+        let words = ["bgp", "bmp", "current-configuration", "mrt-replay"].map(str::to_owned);
+        assert_eq!(in_rows(&words, 80), "bgp  bmp  current-configuration  mrt-replay");
+        assert_eq!(in_rows(&words, 31), "bgp  bmp  current-configuration\nmrt-replay");
+        assert_eq!(in_rows(&words, 12), "bgp  bmp\ncurrent-configuration\nmrt-replay");
+        assert_eq!(in_rows(&[], 12), "");
+    }
 
     #[test]
     fn sentences_are_broken_between_words_and_nothing_else_is() {
