@@ -209,22 +209,62 @@ fn path_identifiers_in_a_record_that_does_not_tell_of_them_are_understood() {
 #[test]
 fn records_of_other_types_are_passed_over_and_shown_and_what_follows_is_replayed() {
     let cases = [
-        ("i-type-5.mrt", 0, "records of BGP (type 5) subtype 1", 0),
-        ("i-type-64-unassigned.mrt", 2, "records of unassigned type 64 subtype 1", 79),
+        ("i-type-5.mrt", 0, "records of BGP (type 5) subtype 1", 1, 0),
+        ("i-type-64-unassigned.mrt", 2, "records of unassigned type 64 subtype 1", 2, 79),
     ];
-    for (name, routes, what, first) in cases {
+    for (name, routes, what, record, first) in cases {
         let Some(file) = case(name) else { return skip("the cases are not at hand") };
         let (trial, done) = replayed(&file);
         assert_eq!(number(&done["errors"]), 0, "{done:#}");
-        let expected = serde_json::json!([{ "what": what, "records": 1, "first_at": first, "is_error": false }]);
+        let expected = serde_json::json!([{ "what": what, "records": 1, "first_record": record, "first_at": first, "is_error": false }]);
         assert_eq!(done["passed_over"], expected);
         let text = trial.bmpd.display("display mrt-replay");
-        assert!(text.contains(&format!("    1 {what}, the first at byte {first}")), "{text}");
-        let line = format!("{what} are passed over; the first is at byte {first} (unpacked)");
+        assert!(text.contains(&format!("    1 {what}, the first is record {record} at byte {first}")), "{text}");
+        let line = format!("{what} are passed over; the first is record {record} at byte {first} (unpacked)");
         trial.bmpd.wait_for_log("what is passed over", |logged| logged.contains(&line));
         assert_eq!(trial.bmpd.log().iter().filter(|logged| logged.contains("passed over")).count(), 1);
         assert_late_equals_early(name, &trial, routes);
     }
+}
+
+/// A BGP4MP_MESSAGE_AS4 record of an UPDATE from 192.0.2.1, AS 65001, to 192.0.2.254, AS 65000.
+fn record_of(update: &[u8]) -> Vec<u8> {
+    let ends = [0, 0, 0xfd, 0xe9, 0, 0, 0xfd, 0xe8, 0, 0, 0, 1, 192, 0, 2, 1, 192, 0, 2, 254];
+    let length = u32::try_from(ends.len() + update.len()).expect("it is short").to_be_bytes();
+    [&[0, 0, 0, 7, 0, 16, 0, 4], &length[..], &ends, update].concat()
+}
+
+const ATTRIBUTES: &[u8] = &[0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 9];
+
+#[test]
+fn one_update_does_not_outvote_five_and_what_is_not_understood_is_shown_with_its_place() {
+    let mut updates = vec![bgp::update(ATTRIBUTES, &[16, 10, 9])];
+    // Without identifiers these are default routes and short prefixes.
+    updates.extend((0..5).map(|number| bgp::update(ATTRIBUTES, &[0, 0, 0, 1, 24, 10, 0, number])));
+    // COMMUNITIES of three bytes; then an MP_REACH_NLRI that ends inside its next hop.
+    let malformed = [ATTRIBUTES, &[0xc0, 8, 3, 1, 2, 3]].concat();
+    updates.push(bgp::update(&malformed, &[0, 0, 0, 1, 24, 10, 1, 0]));
+    let cut = [ATTRIBUTES, &[0x80, 14, 5, 0, 2, 1, 16, 0]].concat();
+    updates.push(bgp::update(&cut, &[0, 0, 0, 1, 24, 10, 1, 1]));
+    let records: Vec<_> = updates.iter().map(|update| record_of(update)).collect();
+    let at = |record: usize| records[..record - 1].concat().len();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), records.concat()).expect("it is written");
+    let (trial, done) = replayed(file.path());
+    let found = |kind: &str, updates: u64, record: usize| serde_json::json!({ "kind": kind, "updates": updates, "first_record": record, "first_at": at(record) });
+    let expected = [found("malformed", 1, 8), found("mixed-path-ids", 1, 1), found("malformed-attributes", 2, 7)];
+    assert_eq!(done["not_understood_by_kind"], serde_json::json!(expected), "{done:#}");
+    assert_eq!((number(&done["errors"]), number(&done["not_understood"])), (4, 4));
+    assert_eq!(done["passed_over"], serde_json::json!([]), "nothing is left out");
+    let text = trial.bmpd.display("display mrt-replay");
+    assert!(text.contains(&format!("    2 malformed-attributes, the first in record 7 at byte {}", at(7))), "{text}");
+    let line = format!("the first is record 8 at byte {} (unpacked): its routes cannot be told apart", at(8));
+    trial.bmpd.wait_for_log("what is not understood", |logged| logged.contains(&line));
+    assert_eq!(trial.bmpd.log().iter().filter(|logged| logged.contains("passed on as it came")).count(), 3);
+    let feed: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
+    assert_eq!(number(&feed["routes"]), 8, "{feed:#}");
+    // The plain one, the five, and those with something wrong, which share nothing.
+    trial.station.wait_connection(0, "all", |c| c.count(bmp::ROUTE_MONITORING) >= 4);
 }
 
 #[test]

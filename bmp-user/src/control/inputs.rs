@@ -10,7 +10,7 @@ use crate::{
     escape::Untrusted,
     feed::{self, PeerRibs},
     input::{
-        mrt::{ReplayState, ReplayStatus},
+        mrt::{Misread, ReplayState, ReplayStatus},
         relay::{ConnectionStatus, HeldStatus, RelayState, RelayStatus},
     },
 };
@@ -261,7 +261,7 @@ impl Relay {
             messages: totals.frames,
             bytes: totals.bytes,
             unannounced: totals.unannounced,
-            not_understood: totals.trouble.errors_by_kind().collect(),
+            not_understood: totals.trouble.errors_by_kind().map(|(kind, count)| (kind.as_str(), count)).collect(),
             odd: totals.odd.iter().map(|(oddity, count)| (oddity.as_str(), count)).collect(),
             refused_messages: totals.refused,
             refused_peers: context.feed.refusals(id).iter().map(|peer| RefusedPeer::of(peer, &clients)).collect(),
@@ -403,8 +403,10 @@ pub(super) struct Replay {
     updates: u64,
     /// What was passed over in this round, by kind.
     passed_over: Vec<PassedOver>,
-    /// UPDATEs that were told as they came, of which the feed did not understand something.
+    /// UPDATEs that were told as they came, and in which something is wrong: how many such errors there are.
     not_understood: u64,
+    /// The same by kind.
+    not_understood_by_kind: Vec<NotUnderstood>,
     /// Records among those passed over that are broken, and UPDATEs that were not understood.
     errors: u64,
     last_error: Option<Untrusted>,
@@ -414,9 +416,21 @@ pub(super) struct Replay {
 struct PassedOver {
     what: String,
     records: u64,
+    /// The number of the first of them, from 1 on.
+    first_record: u64,
     /// Where the first of them starts, in bytes of the unpacked file.
     first_at: u64,
     is_error: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct NotUnderstood {
+    kind: &'static str,
+    updates: u64,
+    /// The number of the record of the first of them, from 1 on.
+    first_record: Option<u64>,
+    /// Where that starts, in bytes of the unpacked file.
+    first_at: Option<u64>,
 }
 
 impl Replay {
@@ -446,11 +460,22 @@ impl Replay {
                 .map(|(kind, count)| PassedOver {
                     what: kind.to_string(),
                     records: count.records,
-                    first_at: count.first,
+                    first_record: count.first.record,
+                    first_at: count.first.offset,
                     is_error: kind.is_error(),
                 })
                 .collect(),
-            not_understood: status.not_understood,
+            not_understood: status.not_understood.iter().map(|misread| misread.updates).sum(),
+            not_understood_by_kind: status
+                .not_understood
+                .into_iter()
+                .map(|Misread { kind, updates, first }| NotUnderstood {
+                    kind: kind.as_str(),
+                    updates,
+                    first_record: first.map(|first| first.record),
+                    first_at: first.map(|first| first.offset),
+                })
+                .collect(),
             errors: status.errors,
             last_error: status.last_error.map(Untrusted::new),
         }
@@ -473,6 +498,7 @@ impl Replay {
             updates: 0,
             passed_over: Vec::new(),
             not_understood: 0,
+            not_understood_by_kind: Vec::new(),
             errors: 0,
             last_error: None,
         }
@@ -489,8 +515,17 @@ impl Replay {
         let by_kind: String = self
             .passed_over
             .iter()
-            .map(|PassedOver { what, records, first_at, .. }| {
-                format!("    {records} {what}, the first at byte {first_at}\n")
+            .map(|PassedOver { what, records, first_record, first_at, .. }| {
+                format!("    {records} {what}, the first is record {first_record} at byte {first_at}\n")
+            })
+            .collect();
+        let misread: String = self
+            .not_understood_by_kind
+            .iter()
+            .map(|NotUnderstood { kind, updates, first_record, first_at }| {
+                let first = first_record.zip(*first_at);
+                let first = first.map(|(record, at)| format!(", the first in record {record} at byte {at}"));
+                format!("    {updates} {kind}{}\n", first.unwrap_or_default())
             })
             .collect();
         let head = rows(
@@ -505,14 +540,9 @@ impl Replay {
                 ("Passed over", format!("{records} records")),
             ],
         );
-        let tail = rows(
-            "",
-            &[
-                ("Not understood", format!("{} UPDATEs", self.not_understood)),
-                ("Errors", format!("{}{last}", self.errors)),
-            ],
-        );
-        format!("{head}{by_kind}{tail}")
+        let not_understood = rows("", &[("Not understood", format!("{} UPDATEs", self.not_understood))]);
+        let errors = rows("", &[("Errors", format!("{}{last}", self.errors))]);
+        format!("{head}{by_kind}{not_understood}{misread}{errors}")
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, mem, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Shared, Trouble,
+    Shared, Trouble, TroubleKind,
     compose::Frames,
     journal::{About, Run},
     oddity::{Oddities, Oddity},
@@ -27,6 +27,10 @@ pub struct Input {
     connection: ConnectionId,
     totals: InputTotals,
     notices: Vec<Notice>,
+    /// The kinds of errors that there was a notice of.
+    noticed: Vec<TroubleKind>,
+    /// What the feed had counted when this was looked at last; all inputs count together.
+    seen: Trouble,
 }
 
 /// What came in through one [`Input`].
@@ -53,6 +57,19 @@ pub enum Notice {
     Odd(Oddity, String),
     /// The first message that was dropped about a peer of another connection, and that connection.
     Refused(PeerHeader, ConnectionId),
+    /// The first UPDATE in which something was wrong in this way. It was passed on as it came.
+    NotUnderstood(NotUnderstood),
+}
+
+/// An UPDATE in which something is wrong, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotUnderstood {
+    /// What is wrong.
+    pub kind: TroubleKind,
+    /// Which message of the connection it is, from 1 on.
+    pub message: u64,
+    /// How many bytes came before it: [`InputTotals::bytes`].
+    pub at: u64,
 }
 
 /// As in a log line.
@@ -61,6 +78,7 @@ impl fmt::Display for Notice {
         match self {
             Self::Odd(oddity, error) => write!(f, "{} ({error})", oddity.meaning()),
             Self::Refused(peer, _) => write!(f, "another connection has peer {}", peer.address()),
+            Self::NotUnderstood(NotUnderstood { kind, message, .. }) => write!(f, "message {message}: {kind}"),
         }
     }
 }
@@ -68,7 +86,8 @@ impl fmt::Display for Notice {
 impl Input {
     pub(super) fn new(shared: Arc<Shared>, name: &str) -> Self {
         let connection = shared.state().connect(name);
-        Self { shared, connection, totals: InputTotals::default(), notices: Vec::new() }
+        let (totals, seen) = (InputTotals::default(), Trouble::default());
+        Self { shared, connection, totals, notices: Vec::new(), noticed: Vec::new(), seen }
     }
 
     /// Says that the OPENs in its Peer Ups are those by which its NLRI are written: bmpd has spoken with the peers itself.
@@ -139,6 +158,11 @@ impl Input {
         mem::take(&mut self.notices)
     }
 
+    /// There is a notice of each kind of error once more.
+    pub fn notice_again(&mut self) {
+        self.noticed.clear();
+    }
+
     /// What was appended so far.
     pub fn totals(&self) -> InputTotals {
         self.totals
@@ -180,6 +204,7 @@ impl Input {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         let before = state.trouble;
+        self.seen = before;
         // A Peer Up may need a Peer Down before it.
         let (taken, claim) =
             if odd || peer_up || state.holds() { (0, None) } else { self.commit_all(&mut state, &bytes, block) };
@@ -202,7 +227,7 @@ impl Input {
                 }
             };
             taken += frame.bytes().len();
-            self.count(&frame, &applied);
+            self.count(&frame, &applied, &state.trouble);
             if applied.dropped.is_some() {
                 break;
             }
@@ -245,7 +270,7 @@ impl Input {
                 }
             };
             at += frame.bytes().len();
-            self.count(&frame, &applied);
+            self.count(&frame, &applied, &state.trouble);
             if let Some((slot, rib)) = applied.complete {
                 said.withdraw_stale(state, slot, rib);
             }
@@ -264,7 +289,10 @@ impl Input {
     }
 
     #[inline]
-    fn count(&mut self, frame: &Frame<'_>, applied: &Applied) {
+    fn count(&mut self, frame: &Frame<'_>, applied: &Applied, trouble: &Trouble) {
+        if *trouble != self.seen {
+            self.note(trouble);
+        }
         self.totals.frames += 1;
         self.totals.bytes += frame.bytes().len() as u64;
         match applied.dropped {
@@ -282,6 +310,21 @@ impl Input {
                 }
             }
         }
+    }
+}
+
+impl Input {
+    /// Something was wrong in the message that comes behind those that are counted.
+    #[cold]
+    fn note(&mut self, trouble: &Trouble) {
+        for (kind, _) in (*trouble - self.seen).errors_by_kind() {
+            if !self.noticed.contains(&kind) {
+                self.noticed.push(kind);
+                let (message, at) = (self.totals.frames + 1, self.totals.bytes);
+                self.notices.push(Notice::NotUnderstood(NotUnderstood { kind, message, at }));
+            }
+        }
+        self.seen = *trouble;
     }
 }
 

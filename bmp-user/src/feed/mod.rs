@@ -41,14 +41,14 @@ use tokio::sync::watch;
 
 pub use counts::Counts;
 pub use follower::{Follower, Piece};
-pub use input::{Held, Input, InputTotals, Notice};
+pub use input::{Held, Input, InputTotals, NotUnderstood, Notice};
 pub use oddity::{Oddities, Oddity};
 pub use owners::{Claim, Refusal};
 pub use peers::ConnectionId;
 pub use rib::View;
 pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
 pub use shown::{PeerRibs, Refused, RibRoutes};
-pub use trouble::Trouble;
+pub use trouble::{Trouble, TroubleKind};
 
 use journal::{Journal, Position};
 use state::State;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    peers::{Hold, Incarnation, Peer},
+    peers::{ConnectionId, Hold, Incarnation, Peer},
     rib::{Rib, View},
     selection::Selection,
 };
@@ -41,6 +41,7 @@ impl RibRoutes {
 #[derive(Clone, Debug)]
 pub struct PeerRibs {
     life: Arc<Incarnation>,
+    owner: ConnectionId,
     away: bool,
     ribs: Vec<RibRoutes>,
 }
@@ -48,7 +49,7 @@ pub struct PeerRibs {
 impl PeerRibs {
     pub(super) fn of(peer: &Peer) -> Self {
         let ribs = peer.ribs.iter().map(RibRoutes::of).collect();
-        Self { life: Arc::clone(&peer.life), away: peer.hold == Hold::Away, ribs }
+        Self { life: Arc::clone(&peer.life), owner: peer.owner, away: peer.hold == Hold::Away, ribs }
     }
 
     /// Its place in the order in which peers came.
@@ -59,6 +60,11 @@ impl PeerRibs {
     /// The input that it is of.
     pub fn input(&self) -> &str {
         &self.life.input
+    }
+
+    /// The connection that it came by.
+    pub fn connection(&self) -> ConnectionId {
+        self.owner
     }
 
     /// The per-peer header that it was first heard of with.

@@ -1,8 +1,49 @@
 //! What inputs sent that could not be taken for what it should be, counted by kind.
 
-use std::ops::Sub;
+use std::{fmt, ops::Sub};
 
 use crate::wire::bgp::Update;
+
+/// An error of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// See [`Trouble::malformed`].
+    Malformed,
+    /// See [`Trouble::mixed_path_ids`].
+    MixedPathIds,
+    /// See [`Trouble::malformed_attributes`].
+    MalformedAttributes,
+    /// See [`Trouble::as_size`].
+    AsSize,
+    /// See [`Trouble::overflowed`].
+    Overflowed,
+}
+
+impl TroubleKind {
+    /// Its name in displays.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::MixedPathIds => "mixed-path-ids",
+            Self::MalformedAttributes => "malformed-attributes",
+            Self::AsSize => "other-as-size",
+            Self::Overflowed => "not-kept",
+        }
+    }
+}
+
+/// What is wrong with an UPDATE.
+impl fmt::Display for TroubleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "its routes cannot be told apart",
+            Self::MixedPathIds => "its routes have path identifiers where others of the RIB have none, or the reverse",
+            Self::MalformedAttributes => "it has malformed attributes",
+            Self::AsSize => "its AS_PATH has AS numbers of another size than the A flag says",
+            Self::Overflowed => "of its RIB too many fields of routes are kept whole, and late stations will lack some",
+        })
+    }
+}
 
 /// Counts what could not be taken for what it should be. Every such message is passed on as it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,13 +75,13 @@ impl Trouble {
 
     /// Errors of the input that there were, by kind. An unknown family, a missing attribute and a peer without a Peer Up are none: a
     /// router may have them.
-    pub fn errors_by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn errors_by_kind(&self) -> impl Iterator<Item = (TroubleKind, u64)> {
         let kinds = [
-            ("malformed", self.malformed),
-            ("mixed-path-ids", self.mixed_path_ids),
-            ("malformed-attributes", self.malformed_attributes),
-            ("other-as-size", self.as_size),
-            ("not-kept", self.overflowed),
+            (TroubleKind::Malformed, self.malformed),
+            (TroubleKind::MixedPathIds, self.mixed_path_ids),
+            (TroubleKind::MalformedAttributes, self.malformed_attributes),
+            (TroubleKind::AsSize, self.as_size),
+            (TroubleKind::Overflowed, self.overflowed),
         ];
         kinds.into_iter().filter(|(_, count)| *count > 0)
     }

@@ -129,8 +129,8 @@ impl Hand<'_> {
         }
         let opens = self.opens(rib.family);
         let likeliest = Reading::of(rib.family, opens.path_ids, opens.stack);
-        let (fit, decided) = self.ribs[number].learn(items, withdrawn, likeliest);
-        self.trouble.malformed += u64::from(fit == Fit::Uneven);
+        let (can_be_read, decided) = self.ribs[number].learn(items, withdrawn, likeliest);
+        self.trouble.malformed += u64::from(!can_be_read);
         let Some(decided) = decided else { return false };
         for (route, changed) in self.ribs[number].convert(decided, self.attributes) {
             self.keep_withdrawal(number, route, changed);

@@ -9,7 +9,7 @@ use super::{
     super::{attributes::Attributes, blocks::NONE},
     Common, Rib, STALE,
 };
-use crate::wire::bgp::{Fit, Form, Identity, Reading, identity, nlri};
+use crate::wire::bgp::{Form, Identity, Reading, identity, nlri};
 
 /// So many fields are kept before the OPENs decide.
 const MOST_FIELDS: usize = 1024;
@@ -58,25 +58,21 @@ impl Rib {
         self.undecided.is_none() && self.form != Form::Whole
     }
 
-    /// Learns from a field of NLRI how those of the RIB are read. `likeliest` is what the OPENs say by now. How well the field reads, and the reading that is
-    /// the right one if that is clear: then the RIB is to be [converted](Rib::convert).
+    /// Learns from a field of NLRI how those of the RIB are read. `likeliest` is what the OPENs say by now. Whether the field can be read, and the reading that
+    /// is the right one if that is clear: then the RIB is to be [converted](Rib::convert).
     pub(in crate::feed) fn learn(
         &mut self,
         items: &[u8],
         withdrawn: bool,
         likeliest: Reading,
-    ) -> (Fit, Option<Reading>) {
+    ) -> (bool, Option<Reading>) {
         let full = self.whole.as_ref().is_some_and(|whole| whole.entries >= MOST_FIELDS || whole.bytes >= MOST_BYTES);
-        let Some(Undecided { candidates }) = self.undecided.as_deref_mut() else { return (Fit::Uneven, None) };
-        let fit = |reading: &Reading| if withdrawn { reading.withdrawn() } else { *reading }.fit(items);
-        let best = candidates.iter().map(fit).max().unwrap_or(Fit::Uneven);
-        if best > Fit::Uneven {
-            candidates.retain(|reading| fit(reading) == best);
-        }
+        let Some(Undecided { candidates }) = self.undecided.as_deref_mut() else { return (false, None) };
+        let can_be_read = Reading::keep_best(candidates, items, withdrawn);
         candidates.sort_by_key(|reading| *reading != likeliest);
         let first = candidates.first().copied().unwrap_or(likeliest);
         (self.form, self.path_ids) = (first.form, first.path_ids);
-        (best, (candidates.len() == 1 || full).then_some(first))
+        (can_be_read, (candidates.len() == 1 || full).then_some(first))
     }
 
     /// Reads in this way all that was kept whole. Gives the withdrawals among them: their numbers, and when they came.

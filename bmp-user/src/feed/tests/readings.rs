@@ -133,6 +133,37 @@ fn nlri_that_nobody_can_read_are_kept_whole_and_counted() {
 }
 
 #[test]
+fn the_first_update_of_each_kind_of_error_is_told_of_with_its_place() {
+    let other = [&[0, 0, 0, 1], A].concat();
+    let messages: [&[&[u8]]; 5] = [&[A], &[&[24, 10]], &[&other], &[&[24, 10]], &[&other]];
+    let messages = messages.map(|nlri| announce(V4, nlri));
+    // In one read, and in one read each.
+    for at_once in [true, false] {
+        let (_feed, mut input) = heard(true, &[]);
+        if at_once {
+            append(&mut input, &messages);
+        } else {
+            messages.iter().for_each(|message| append(&mut input, std::slice::from_ref(message)));
+        }
+        let place = |message: usize| {
+            let before = world::up(PEER, 1).len() + messages[..message].concat().len();
+            (message as u64 + 2, before as u64)
+        };
+        let found: Vec<_> = input.take_notices();
+        let found = found.iter().map(|notice| match notice {
+            Notice::NotUnderstood(NotUnderstood { kind, message, at }) => (kind.as_str(), (*message, *at)),
+            other => panic!("{other}"),
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [("malformed", place(1)), ("mixed-path-ids", place(2))]);
+        append(&mut input, &messages[1..2]);
+        assert_eq!(input.take_notices(), []);
+        input.notice_again();
+        append(&mut input, &messages[1..2]);
+        assert_eq!(input.take_notices().len(), 1);
+    }
+}
+
+#[test]
 fn the_opens_decide_what_stays_undecided_for_too_long() {
     let mut messages = Vec::new();
     for number in 0..1025u16 {

@@ -20,7 +20,7 @@ use super::{
     updates::{Counters, Run, Translator},
 };
 use crate::{
-    feed::{Feed, Input, View, names},
+    feed::{self, Feed, Input, View, names},
     wire::{
         bgp::{
             Family, Frame, Notification, RouteRefresh,
@@ -264,7 +264,9 @@ impl Life {
             // They are made here: a mistake of this program.
             error!(peer = %self.address, "the feed refused what was made for it: {error}");
         }
-        for notice in self.input.take_notices() {
+        // What an UPDATE of a peer has that is odd has been judged before it came here.
+        let notices = self.input.take_notices().into_iter();
+        for notice in notices.filter(|notice| !matches!(notice, feed::Notice::NotUnderstood(_))) {
             error!(peer = %self.address, "the feed left out what was made for it: {notice}");
         }
     }

@@ -13,6 +13,7 @@ use super::{
     Pace, Replay,
     file::{Failure, Source},
     passed_over::Logged,
+    place::{Origin, Place},
     status::{Progress, Reached},
     survey::Survey,
     translate::{Refused, Translator},
@@ -48,6 +49,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) frames: Bytes,
+    /// Which records the Route Monitoring frames among them are made of.
+    pub(super) origins: Vec<Origin>,
     /// Bytes of memory that they keep alive.
     pub(super) block: usize,
     /// The time of the record that they came from, in microseconds since the epoch.
@@ -108,7 +111,7 @@ fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>, logged: &m
 
 /// Collects frames until they are to be handed over.
 struct Writer<'a> {
-    name: &'a str,
+    replay: &'a Replay,
     pace: Pace,
     translator: Translator,
     events: &'a Sender<Event>,
@@ -133,8 +136,8 @@ impl<'a> Writer<'a> {
         logged: &'a mut Logged,
     ) -> Self {
         let (translator, reached) = (Translator::new(survey), Reached::default());
-        let (name, pace) = (replay.name.as_str(), replay.pace);
-        Self { name, pace, translator, events, position, reached, time: (0, 0), updates: 0, frames: false, logged }
+        let pace = replay.pace;
+        Self { replay, pace, translator, events, position, reached, time: (0, 0), updates: 0, frames: false, logged }
     }
 
     /// `None` if nobody listens.
@@ -144,9 +147,10 @@ impl<'a> Writer<'a> {
             self.hand_over()?;
         }
         self.time = time;
-        let outcome = self.translator.record(record);
         self.reached.records += 1;
-        self.note(outcome, (record.kind, record.subtype), offset);
+        self.translator.place = Place { record: self.reached.records, offset };
+        let outcome = self.translator.record(record);
+        self.note(outcome, (record.kind, record.subtype));
         let full = match self.pace {
             Pace::UpdatesPerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
             Pace::Recorded | Pace::Maximum => false,
@@ -157,8 +161,8 @@ impl<'a> Writer<'a> {
     /// The end of the file.
     fn finish(&mut self, take_down: bool) -> Option<()> {
         let outcome = self.translator.end_snapshot(self.time);
-        // No record is to blame; what is left of the dump is read from the whole file.
-        self.note(outcome, (kind::TABLE_DUMP_V2, 0), 0);
+        // What is left of the dump may be of any record up to the last.
+        self.note(outcome, (kind::TABLE_DUMP_V2, 0));
         if take_down {
             self.translator.take_down_all(self.time);
         }
@@ -167,15 +171,16 @@ impl<'a> Writer<'a> {
 
     /// Counts what is passed over of a record with this type and subtype, and logs the first of
     /// each kind in a file.
-    fn note(&mut self, outcome: Result<(), Refused>, record: (u16, u16), offset: u64) {
+    fn note(&mut self, outcome: Result<(), Refused>, record: (u16, u16)) {
         let Err(refused) = outcome else { return };
-        let kind = Arc::make_mut(&mut self.reached.passed_over).count(refused.kind(record), offset);
+        let place = self.translator.place;
+        let kind = Arc::make_mut(&mut self.reached.passed_over).count(refused.kind(record), place);
         if kind.is_error() {
-            self.reached.last_error = Some(Arc::from(format!("record at byte {offset} (unpacked): {refused}")));
+            self.reached.last_error = Some((place, Arc::from(refused.to_string())));
         }
         if self.logged.is_first(kind) {
-            let replay = self.name;
-            warn!(replay, "{kind} are passed over; the first is at byte {offset} (unpacked): {refused}");
+            let (replay, file) = (self.replay.name.as_str(), self.replay.file.display());
+            warn!(replay, %file, "{kind} are passed over; the first is {place}: {refused}");
         }
     }
 
@@ -197,10 +202,12 @@ impl<'a> Writer<'a> {
             Pace::Recorded | Pace::UpdatesPerSecond(_) => BytesMut::new(),
         };
         let frames = std::mem::replace(&mut self.translator.out, room);
+        let origins = std::mem::take(&mut self.translator.origins);
         let (seconds, microseconds) = self.time;
         let batch = Batch {
             block: frames.capacity(),
             frames: frames.freeze(),
+            origins,
             time: u64::from(seconds) * 1_000_000 + u64::from(microseconds),
             updates: u32::try_from(self.fresh_updates()).unwrap_or(u32::MAX),
             reached: self.reached(),

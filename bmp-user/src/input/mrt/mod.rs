@@ -17,6 +17,7 @@ mod opening;
 mod pace;
 mod passed_over;
 mod peers;
+mod place;
 mod snapshot;
 mod status;
 mod survey;
@@ -24,25 +25,31 @@ mod survey;
 mod tests;
 mod translate;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
     config::{self, Config, Pace},
-    feed::{Feed, Input, names},
+    feed::{Feed, Input, NotUnderstood, Notice, Trouble, names},
     tasks::{self, Tasks},
 };
 use batch::{Event, read};
 use file::Source;
 use pace::Metronome;
+use place::Origin;
 use survey::Survey;
 use translate::Translator;
 
 pub use file::Failure;
 pub use passed_over::{Count as PassedOverCount, Kind as PassedOver};
-pub use status::{ReplayState, ReplayStatus, Replays};
+pub use place::Place;
+pub use status::{Misread, ReplayState, ReplayStatus, Replays};
 
 /// How many batches may wait between the thread and the task.
 const QUEUE: usize = 4;
@@ -110,20 +117,15 @@ pub fn translate(file: &[u8]) -> Result<Translation, Failure> {
     let mut translator = Translator::new(Survey::take(&mut source()?, || true)?);
     let mut passed_over = Vec::new();
     let mut last = (0, 0);
-    let read = source()?.each(|record, _| {
+    let read = source()?.each(|record, offset| {
         last = (record.seconds, record.microseconds);
+        translator.place = Place { record: translator.place.record + 1, offset };
         passed_over.extend(translator.record(record).err().map(|error| error.to_string()));
         true
     });
     passed_over.extend(translator.end_snapshot(last).err().map(|error| error.to_string()));
     let failure = read.err().map(|failure| failure.to_string());
     Ok(Translation { frames: translator.out.to_vec(), passed_over, failure })
-}
-
-/// How many UPDATEs of an input the feed did not understand.
-fn not_understood(input: &Input) -> u64 {
-    let trouble = input.totals().trouble;
-    trouble.malformed + trouble.mixed_path_ids
 }
 
 /// Replays a file into the feed. Does not end by itself: dropping this ends it, and takes its peers down.
@@ -146,14 +148,19 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
         return std::future::pending().await;
     }
     let mut input = Some(feed.input(&names::of_replay(name)));
-    // UPDATEs of earlier rounds that the feed did not understand.
-    let mut before = 0;
+    // Where the file shows how its routes are written, the OPENs of its Peer Ups say so.
+    input.iter_mut().for_each(Input::trust_opens);
+    // What the feed did not understand in earlier rounds, and what the log has a line about.
+    let (mut before, mut logged) = (Trouble::default(), BTreeSet::new());
     let mut metronome = Metronome::new(replay.pace);
     while let Some(event) = events.recv().await {
         match event {
             Event::Survey => {
                 status.begin();
-                before = input.as_ref().map_or(0, not_understood);
+                if let Some(input) = &mut input {
+                    before = input.totals().trouble;
+                    input.notice_again();
+                }
             }
             Event::Begin(records) => {
                 status.surveyed(records);
@@ -162,16 +169,32 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
             Event::Batch(batch) => {
                 metronome.wait(batch.time, batch.updates).await;
                 let Some(input) = &mut input else { break };
+                let start = input.totals().bytes;
                 if let Err(error) = input.append(batch.frames, batch.block) {
                     // What was built here is whole frames about peers. If it is not, that is told and the rest goes on.
                     warn!(replay = name, "a frame that was built is refused: {error}");
                 }
                 for notice in input.take_notices() {
-                    warn!(replay = name, "a frame that was built is left out: {notice}");
+                    let Notice::NotUnderstood(NotUnderstood { kind, at, .. }) = notice else {
+                        warn!(replay = name, "a frame that was built is left out: {notice}");
+                        continue;
+                    };
+                    let at = usize::try_from(at - start).unwrap_or(usize::MAX);
+                    let place = Origin::find(&batch.origins, at).unwrap_or_default();
+                    status.misread(kind, place);
+                    if logged.insert(kind) {
+                        warn!(
+                            replay = name, %file, kind = kind.as_str(),
+                            "an UPDATE is passed on as it came, and counted as all like it; the first is {place}: {kind}"
+                        );
+                    }
                 }
-                status.reach(batch.reached, not_understood(input) - before);
+                status.reach(batch.reached, input.totals().trouble - before);
             }
-            Event::Read(reached) => status.reach(reached, input.as_ref().map_or(0, not_understood) - before),
+            Event::Read(reached) => {
+                let trouble = input.as_ref().map_or(before, |input| input.totals().trouble);
+                status.reach(reached, trouble - before);
+            }
             Event::Done => {
                 info!(replay = name, %file, "replay done");
                 status.set_state(ReplayState::Done);

@@ -9,7 +9,8 @@ use std::{
     fmt,
 };
 
-use crate::wire::mrt;
+use super::place::Place;
+use crate::wire::{bgp::Family, mrt};
 
 /// Kinds that are counted apart; a file that has more is no table of routes.
 const MOST_KINDS: usize = 64;
@@ -33,10 +34,8 @@ pub enum Kind {
     },
     /// A BGP message that is not what it should be.
     Message,
-    /// A BGP message with routes that cannot be read, with path identifiers or without.
-    Routes,
-    /// Routes with path identifiers where others of the peer have none, or the other way round.
-    Mixed,
+    /// A RIB_GENERIC record of a family whose NLRI have a form that is not known: where its entries begin cannot be told.
+    Family(Family),
     /// A route without next hop.
     NextHop,
     /// A route that no UPDATE has room for.
@@ -63,8 +62,7 @@ impl fmt::Display for Kind {
                 name(f, kind, subtype)
             }
             Self::Message => f.write_str("broken BGP messages"),
-            Self::Routes => f.write_str("UPDATEs whose routes cannot be read"),
-            Self::Mixed => f.write_str("routes with path identifiers among routes without"),
+            Self::Family(family) => write!(f, "RIB_GENERIC records of {family} routes, a family of unknown form"),
             Self::NextHop => f.write_str("routes without next hop"),
             Self::TooLong => f.write_str("routes with attributes that no UPDATE has room for"),
             Self::Peer => f.write_str("routes of peers that no PEER_INDEX_TABLE names"),
@@ -74,10 +72,10 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// Whether the file is not as it should be; a record of a type that is not read is as good as
-    /// any.
+    /// Whether the file is not as it should be; a record of a type or family that is not read is as
+    /// good as any.
     pub fn is_error(self) -> bool {
-        !matches!(self, Self::Unread { .. })
+        !matches!(self, Self::Unread { .. } | Self::Family(_))
     }
 }
 
@@ -86,8 +84,8 @@ impl Kind {
 pub struct Count {
     /// How many.
     pub records: u64,
-    /// Where the first of them starts, in bytes of the unpacked file.
-    pub first: u64,
+    /// The first of them.
+    pub first: Place,
 }
 
 /// What was passed over of a file.
@@ -95,10 +93,10 @@ pub struct Count {
 pub(super) struct PassedOver(BTreeMap<Kind, Count>);
 
 impl PassedOver {
-    /// Counts a record that starts at `offset`: the kind that it is counted as.
-    pub(super) fn count(&mut self, kind: Kind, offset: u64) -> Kind {
+    /// Counts a record: the kind that it is counted as.
+    pub(super) fn count(&mut self, kind: Kind, place: Place) -> Kind {
         let kind = if self.0.len() < MOST_KINDS || self.0.contains_key(&kind) { kind } else { Kind::Others };
-        self.0.entry(kind).or_insert(Count { records: 0, first: offset }).records += 1;
+        self.0.entry(kind).or_insert(Count { records: 0, first: place }).records += 1;
         kind
     }
 
@@ -128,19 +126,23 @@ impl Logged {
 mod tests {
     use super::*;
 
+    fn place(offset: u64) -> Place {
+        Place { record: offset + 1, offset }
+    }
+
     #[test]
     fn a_file_of_many_kinds_of_records_takes_no_more_memory_than_one_of_few() {
         let mut passed_over = PassedOver::default();
         for kind in 0..u16::MAX {
-            passed_over.count(Kind::Unread { kind, subtype: 7 }, kind.into());
+            passed_over.count(Kind::Unread { kind, subtype: 7 }, place(kind.into()));
         }
-        passed_over.count(Kind::Unread { kind: 3, subtype: 7 }, 9);
+        passed_over.count(Kind::Unread { kind: 3, subtype: 7 }, place(9));
         assert_eq!(passed_over.iter().count(), MOST_KINDS + 1);
         let records: u64 = passed_over.iter().map(|(_, count)| count.records).sum();
         assert_eq!(records, u64::from(u16::MAX) + 1);
         let (last, count) = passed_over.iter().last().unwrap();
-        assert_eq!((last, count.first), (Kind::Others, MOST_KINDS as u64));
-        assert_eq!(passed_over.iter().nth(3).unwrap().1, Count { records: 2, first: 3 });
+        assert_eq!((last, count.first), (Kind::Others, place(MOST_KINDS as u64)));
+        assert_eq!(passed_over.iter().nth(3).unwrap().1, Count { records: 2, first: place(3) });
     }
 
     #[test]

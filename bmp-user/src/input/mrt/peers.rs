@@ -8,7 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    opening::{End, fabricate, identifier},
+    opening::{End, agree, fabricate, identifier, parse},
     snapshot::Pending,
     survey::{Identity, Survey, Traits},
 };
@@ -74,23 +74,20 @@ impl Peer {
             IpAddr::V6(_) => IpAddr::from([0; 16]),
         };
         let local = collector.address.unwrap_or(unknown);
-        if let Some(open) = &self.received_open
-            && let Ok(bgp::Message::Open(open)) = bgp::Frame::parse(open).and_then(|frame| bgp::Message::parse(&frame))
-        {
+        if let Some(open) = self.received_open.as_deref().and_then(parse) {
             self.bgp_id = open.bgp_id;
         }
-        let sent = match self.sent_open.take() {
-            Some(open) => open,
-            None => {
-                let asn = collector.asn.filter(|&asn| asn != 0).unwrap_or(AS_TRANS.into());
-                let bgp_id = collector.bgp_id.unwrap_or_else(|| identifier(local));
-                fabricate(End::Collector, asn, bgp_id, &self.traits)?.freeze()
-            }
-        };
-        let received = match self.received_open.take() {
-            Some(open) => open,
-            None => fabricate(End::Peer, self.identity.asn, self.bgp_id, &self.traits)?.freeze(),
-        };
+        let recorded_id = self.sent_open.as_deref().and_then(parse).map(|open| open.bgp_id);
+        let collector_as = collector.asn.filter(|&asn| asn != 0).unwrap_or(AS_TRANS.into());
+        let collector_id = recorded_id.or(collector.bgp_id).unwrap_or_else(|| identifier(local));
+        let fabricated_sent = || fabricate(End::Collector, collector_as, collector_id, &self.traits);
+        let fabricated_received = || fabricate(End::Peer, self.identity.asn, self.bgp_id, &self.traits);
+        let (recorded_sent, recorded_received) = (self.sent_open.take(), self.received_open.take());
+        let mut sent = recorded_sent.map_or_else(|| fabricated_sent().map(BytesMut::freeze), Ok)?;
+        let mut received = recorded_received.map_or_else(|| fabricated_received().map(BytesMut::freeze), Ok)?;
+        if !agree(&sent, &received, &self.traits) {
+            (sent, received) = (fabricated_sent()?.freeze(), fabricated_received()?.freeze());
+        }
         build::peer_up(out, &self.header(self.traits.as4, time), local, [0, 0], &sent, &received);
         self.up = true;
         Ok(())

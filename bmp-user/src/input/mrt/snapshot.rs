@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::survey::as_size;
+use super::{place::Place, survey::as_size};
 use crate::wire::{
     bgp::{self, Family, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, update_header},
     mrt::{self, Attributes, attribute_type},
@@ -68,6 +68,8 @@ pub(super) struct Pending {
     add_path: bool,
     attributes: Vec<u8>,
     pub(super) originated: u32,
+    /// The record of the first of them.
+    pub(super) place: Place,
     as4: bool,
     nlri: BytesMut,
 }
@@ -91,8 +93,9 @@ impl Pending {
     }
 
     /// Adds a route that it [takes](Self::takes).
-    pub(super) fn add(&mut self, route: &Route<'_>) {
+    pub(super) fn add(&mut self, route: &Route<'_>, place: Place) {
         if self.is_empty() {
+            self.place = place;
             self.family = Some(route.family);
             self.add_path = route.path_id.is_some();
             self.originated = route.originated;

@@ -12,7 +12,9 @@ use std::{
 use super::{
     Pace, Replay,
     passed_over::{Count, Kind, PassedOver},
+    place::Place,
 };
+use crate::feed::{Trouble, TroubleKind};
 
 /// How the replays do; clones show the same replays.
 #[derive(Clone, Debug, Default)]
@@ -45,13 +47,24 @@ pub struct ReplayStatus {
     pub updates: u64,
     /// What was passed over of them, by kind: how many records, and where the first is.
     pub passed_over: Vec<(Kind, Count)>,
-    /// UPDATEs that stations were told of, whose routes the feed could not read.
-    pub not_understood: u64,
+    /// UPDATEs that stations were told of as they came, in which something is wrong, by kind.
+    pub not_understood: Vec<Misread>,
     /// What was wrong: records among those that were passed over, and UPDATEs that were not
     /// understood.
     pub errors: u64,
-    /// What was wrong with the last of those records.
+    /// What was wrong with the last of those records, or with the last kind of those UPDATEs.
     pub last_error: Option<String>,
+}
+
+/// UPDATEs in which something is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misread {
+    /// What is wrong.
+    pub kind: TroubleKind,
+    /// How many.
+    pub updates: u64,
+    /// The record of the first of them.
+    pub first: Option<Place>,
 }
 
 /// What a replay is doing.
@@ -94,6 +107,11 @@ impl Shown {
         let Replay { name, file, pace, looped } = self.replay.clone();
         let now = lock(&self.progress.now).clone();
         let Reached { position, records, updates, passed_over, last_error } = now.reached;
+        let misread = |(kind, updates)| Misread { kind, updates, first: now.misread.get(&kind).copied() };
+        let not_understood: Vec<_> = now.trouble.errors_by_kind().map(misread).collect();
+        let last_misread = now.misread.iter().max_by_key(|(_, place)| **place);
+        let last_misread = last_misread.map(|(kind, place)| (*place, Arc::from(format!("an UPDATE: {kind}"))));
+        let last_error = last_error.into_iter().chain(last_misread).max_by_key(|(place, _)| *place);
         let surveyed = || self.progress.surveyed.load(Ordering::Relaxed);
         ReplayStatus {
             name,
@@ -108,9 +126,9 @@ impl Shown {
             file_records: now.file_records,
             updates,
             passed_over: passed_over.iter().collect(),
-            not_understood: now.not_understood,
-            errors: passed_over.errors() + now.not_understood,
-            last_error: last_error.map(|error| error.to_string()),
+            errors: passed_over.errors() + not_understood.iter().map(|misread| misread.updates).sum::<u64>(),
+            not_understood,
+            last_error: last_error.map(|(place, error)| format!("{place}: {error}")),
         }
     }
 }
@@ -130,7 +148,9 @@ struct Now {
     rounds: u64,
     file_records: u64,
     reached: Reached,
-    not_understood: u64,
+    /// What the feed did not understand, and where the first of each kind is.
+    trouble: Trouble,
+    misread: BTreeMap<TroubleKind, Place>,
 }
 
 /// What of a file has been replayed in a round.
@@ -142,7 +162,7 @@ pub(super) struct Reached {
     /// Route Monitoring frames.
     pub(super) updates: u64,
     pub(super) passed_over: Arc<PassedOver>,
-    pub(super) last_error: Option<Arc<str>>,
+    pub(super) last_error: Option<(Place, Arc<str>)>,
 }
 
 /// A replay as its task sees it.
@@ -175,9 +195,14 @@ impl ReplayHandle {
 
     /// So much of the file has been replayed. Of the UPDATEs since the beginning of this round the
     /// feed has not understood so many.
-    pub(super) fn reach(&self, reached: Reached, not_understood: u64) {
+    pub(super) fn reach(&self, reached: Reached, trouble: Trouble) {
         let mut now = lock(&self.shown.progress.now);
-        (now.reached, now.not_understood) = (reached, not_understood);
+        (now.reached, now.trouble) = (reached, trouble);
+    }
+
+    /// The first UPDATE of this round in which something is wrong in this way.
+    pub(super) fn misread(&self, kind: TroubleKind, place: Place) {
+        lock(&self.shown.progress.now).misread.entry(kind).or_insert(place);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::file::{Failure, Source};
 use crate::wire::{
-    bgp::{self, Family, Form, MessageType, Update, nlri},
+    bgp::{self, Family, Field, Form, MessageType, Reading, Update},
     mrt::{Body, Peer, Session, TableDump},
 };
 
@@ -48,6 +48,11 @@ pub(super) fn as_size(as4: bool) -> usize {
     if as4 { 4 } else { 2 }
 }
 
+/// Splits an UPDATE as the feed does: of one whose multiprotocol attributes are broken, the fields for IPv4 unicast.
+pub(super) fn parse_update(message: &[u8], as4: bool) -> Result<Update<'_>, bgp::Error> {
+    Update::parse(message, as_size(as4)).or_else(|error| Update::parse_plain(message, error))
+}
+
 /// Which way messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -57,37 +62,11 @@ pub(super) enum Direction {
     Out,
 }
 
-/// What the routes in one field of an UPDATE show about path identifiers.
+/// What UPDATEs and tables show of path identifiers in one family and direction.
 ///
 /// The subtype of a record says whether there are path identifiers (RFC 8050 §3), but collectors
-/// write them into records of the other subtypes too. The routes decide: in one reading they come
-/// out even, and in the other mostly not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PathIdEvidence {
-    /// With path identifiers, and not without.
-    With,
-    /// Without path identifiers, and not with them.
-    Without,
-    /// Both ways, or the family's form is not known.
-    Any,
-    /// In neither way.
-    Neither,
-}
-
-impl PathIdEvidence {
-    pub(super) fn of(family: Family, items: &[u8]) -> Self {
-        let Some(form) = Form::of(family) else { return Self::Any };
-        let is_even = |path_ids| nlri(form, path_ids, items).all(|item| item.is_ok());
-        match (is_even(false), is_even(true)) {
-            (true, true) => Self::Any,
-            (true, false) => Self::Without,
-            (false, true) => Self::With,
-            (false, false) => Self::Neither,
-        }
-    }
-}
-
-/// How many fields show path identifiers, and how many show that there are none.
+/// write them into records of the other subtypes too. There each field of routes in an UPDATE is a
+/// vote for the reading by which it reads best, as for a relayed router; see [`Reading`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PathIdVotes {
     with: u64,
@@ -95,16 +74,29 @@ pub(super) struct PathIdVotes {
 }
 
 impl PathIdVotes {
-    fn note(&mut self, evidence: PathIdEvidence) {
-        match evidence {
-            PathIdEvidence::With => self.with += 1,
-            PathIdEvidence::Without => self.without += 1,
-            PathIdEvidence::Any | PathIdEvidence::Neither => {}
+    /// Counts a field. `said` is true if the subtype of its record says that there are identifiers.
+    fn note(&mut self, field: &Field<'_>, said: bool) {
+        let plain = Reading::of(field.family, false, false);
+        if plain.form == Form::Whole || field.items.is_empty() {
+            return;
+        }
+        let with = Reading { path_ids: true, ..plain };
+        let mut candidates = vec![with, plain];
+        if Reading::keep_best(&mut candidates, field.items, field.withdrawn) {
+            match candidates[..] {
+                _ if said && (if field.withdrawn { with.withdrawn() } else { with }).is_even(field.items) => {
+                    self.with += 1;
+                }
+                [only] if only.path_ids => self.with += 1,
+                [_] => self.without += 1,
+                _ => {}
+            }
         }
     }
 
-    fn has_path_ids(self) -> bool {
-        self.with > self.without
+    /// Whether there are path identifiers; `None` if nothing shows it.
+    fn shows(self) -> Option<bool> {
+        (self.with != self.without).then_some(self.with > self.without)
     }
 }
 
@@ -120,11 +112,16 @@ pub(super) struct Traits {
 impl Traits {
     /// Whether routes of a family that go this way have path identifiers.
     pub(super) fn add_path(&self, family: Family, direction: Direction) -> bool {
-        self.families.get(&family).is_some_and(|votes| votes[direction as usize].has_path_ids())
+        self.shows_path_ids(family, direction) == Some(true)
     }
 
-    fn note(&mut self, family: Family, direction: Direction, evidence: PathIdEvidence) {
-        self.families.entry(family).or_default()[direction as usize].note(evidence);
+    /// The same; `None` if nothing in the file shows it.
+    pub(super) fn shows_path_ids(&self, family: Family, direction: Direction) -> Option<bool> {
+        self.families.get(&family).and_then(|votes| votes[direction as usize].shows())
+    }
+
+    fn votes(&mut self, family: Family, direction: Direction) -> &mut PathIdVotes {
+        &mut self.families.entry(family).or_default()[direction as usize]
     }
 }
 
@@ -166,7 +163,7 @@ impl Survey {
     fn note(&mut self, body: &Body<'_>, table: &mut Vec<Identity>) {
         match body {
             Body::TableDump(route) => {
-                self.peer(Identity::from(route)).note(route.family, Direction::In, PathIdEvidence::Without);
+                self.peer(Identity::from(route)).votes(route.family, Direction::In);
             }
             Body::PeerIndexTable(peers) => {
                 table.clear();
@@ -177,8 +174,8 @@ impl Survey {
                     if let Some(&identity) = table.get(usize::from(entry.peer)) {
                         let traits = self.peer(identity);
                         traits.as4 = true;
-                        let evidence = if rib.add_path { PathIdEvidence::With } else { PathIdEvidence::Without };
-                        traits.note(rib.family, Direction::In, evidence);
+                        // A route without identifier can be given one.
+                        traits.votes(rib.family, Direction::In).with += u64::from(rib.add_path);
                     }
                 }
             }
@@ -189,12 +186,9 @@ impl Survey {
                     traits.as4 |= message.as4;
                     let direction = if message.local { Direction::Out } else { Direction::In };
                     // What cannot be told says nothing of its families.
-                    for (family, items) in
-                        Update::parse(frame.bytes(), as_size(message.as4)).iter().flat_map(Update::routes)
-                    {
-                        let evidence = PathIdEvidence::of(family, items);
-                        let says_ids = message.add_path && !items.is_empty() && evidence == PathIdEvidence::Any;
-                        traits.note(family, direction, if says_ids { PathIdEvidence::With } else { evidence });
+                    let Ok(update) = parse_update(frame.bytes(), message.as4) else { return };
+                    for field in update.route_fields() {
+                        traits.votes(field.family, direction).note(&field, message.add_path);
                     }
                 }
             }

@@ -7,12 +7,13 @@ use bytes::{Bytes, BytesMut};
 use super::{
     passed_over::Kind,
     peers::{Collector, Peers, Time},
+    place::{Origin, Place},
     snapshot::{Pending, Route, Unfit, end_of_rib, has_as4},
-    survey::{Direction, Identity, PathIdEvidence, Survey, as_size},
+    survey::{Direction, Identity, Survey, parse_update},
 };
 use crate::wire::{
-    bgp::{self, Family, MessageType, Update},
-    bmp::{build, peer_down_reason, peer_flags},
+    bgp::{self, MessageType},
+    bmp::{PeerHeader, build, peer_down_reason, peer_flags},
     mrt::{self, Body, Message, PeerIndexTable, Record, Rib, StateChange, TableDump, state},
 };
 
@@ -30,10 +31,6 @@ pub(super) enum Refused {
     Route(#[from] Unfit),
     #[error("a route of peer {0} of {1} in the PEER_INDEX_TABLE")]
     Peer(u16, usize),
-    #[error("{0} routes that are not written as others of the peer, with path identifiers or without")]
-    Mixed(Family),
-    #[error("{0} routes that cannot be read")]
-    Unreadable(Family),
     #[error("a record of type {kind} and subtype {subtype}, which is not read")]
     Unread { kind: u16, subtype: u16 },
 }
@@ -42,15 +39,30 @@ impl Refused {
     /// What it is counted as, of a record of this type and subtype.
     pub(super) fn kind(&self, (kind, subtype): (u16, u16)) -> Kind {
         match self {
+            Self::Mrt(mrt::Error { problem: mrt::Problem::Family(family), .. }) => Kind::Family(*family),
             Self::Mrt(_) | Self::Route(Unfit::MpReach(_)) => Kind::Broken { kind, subtype },
             Self::Bgp(_) => Kind::Message,
             Self::Route(Unfit::NextHop) => Kind::NextHop,
             Self::Route(Unfit::TooLong(_)) => Kind::TooLong,
             Self::Peer(..) => Kind::Peer,
-            Self::Mixed(_) => Kind::Mixed,
-            Self::Unreadable(_) => Kind::Routes,
             Self::Unread { kind, subtype } => Kind::Unread { kind: *kind, subtype: *subtype },
         }
+    }
+}
+
+/// Where Route Monitoring frames go.
+struct Frames<'a> {
+    out: &'a mut BytesMut,
+    origins: &'a mut Vec<Origin>,
+    count: &'a mut u64,
+}
+
+impl Frames<'_> {
+    /// Appends one that is made of the record at `place`.
+    fn put(&mut self, header: &PeerHeader, update: &[u8], place: Place) {
+        self.origins.push(Origin::new(self.out.len(), place));
+        build::route_monitoring(self.out, header, update);
+        *self.count += 1;
     }
 }
 
@@ -64,6 +76,10 @@ pub(super) struct Translator {
     collector: Option<Ipv4Addr>,
     /// Frames that are done.
     pub(super) out: BytesMut,
+    /// Which records the Route Monitoring frames among them are made of.
+    pub(super) origins: Vec<Origin>,
+    /// The record that is read.
+    pub(super) place: Place,
     /// An UPDATE while it is built.
     scratch: BytesMut,
     /// Route Monitoring frames so far.
@@ -82,6 +98,8 @@ impl Translator {
             table: Vec::new(),
             collector: None,
             out: BytesMut::new(),
+            origins: Vec::new(),
+            place: Place::default(),
             scratch: BytesMut::new(),
             updates: 0,
             in_snapshot: false,
@@ -123,8 +141,8 @@ impl Translator {
             for family in std::mem::take(&mut peer.dumped) {
                 self.scratch.clear();
                 end_of_rib(&mut self.scratch, family);
-                build::route_monitoring(&mut self.out, &header, &self.scratch);
-                self.updates += 1;
+                let mut frames = Frames { out: &mut self.out, origins: &mut self.origins, count: &mut self.updates };
+                frames.put(&header, &self.scratch, self.place);
             }
         }
         outcome
@@ -178,9 +196,9 @@ impl Translator {
     fn route(&mut self, identity: Identity, route: &Route<'_>, time: Time) -> Result<(), Refused> {
         self.in_snapshot = true;
         let Some(peer) = self.peers.get(identity, &self.survey) else { return Ok(()) };
-        if route.path_id.is_some() != peer.traits.add_path(route.family, Direction::In) {
-            return Err(Refused::Mixed(route.family));
-        }
+        // Among routes with path identifiers one without is the only one of its prefix.
+        let path_id = peer.traits.add_path(route.family, Direction::In).then_some(0);
+        let route = &Route { path_id: route.path_id.or(path_id), ..*route };
         route.next_hop()?;
         let collector = Collector { asn: None, bgp_id: self.collector, address: None };
         peer.bring_up(&mut self.out, &collector, time)?;
@@ -189,18 +207,19 @@ impl Translator {
             Ok(())
         } else {
             let header = peer.header(peer.pending.has_as4(), (peer.pending.originated, 0));
+            let place = peer.pending.place;
             self.scratch.clear();
             let taken = peer.pending.take(&mut self.scratch);
             if taken.is_ok() {
-                build::route_monitoring(&mut self.out, &header, &self.scratch);
-                self.updates += 1;
+                let mut frames = Frames { out: &mut self.out, origins: &mut self.origins, count: &mut self.updates };
+                frames.put(&header, &self.scratch, place);
             }
             taken
         };
         if peer.pending.is_empty() {
             self.held += route.attributes.bytes().len();
         }
-        peer.pending.add(route);
+        peer.pending.add(route, self.place);
         let flushed = if self.held > MAX_HELD { self.flush() } else { Ok(()) };
         outcome?;
         flushed
@@ -211,11 +230,13 @@ impl Translator {
         let mut outcome = Ok(());
         for peer in self.peers.iter_mut().filter(|peer| !peer.pending.is_empty()) {
             let header = peer.header(peer.pending.has_as4(), (peer.pending.originated, 0));
+            let place = peer.pending.place;
             self.scratch.clear();
             match peer.pending.take(&mut self.scratch) {
                 Ok(()) => {
-                    build::route_monitoring(&mut self.out, &header, &self.scratch);
-                    self.updates += 1;
+                    let mut frames =
+                        Frames { out: &mut self.out, origins: &mut self.origins, count: &mut self.updates };
+                    frames.put(&header, &self.scratch, place);
                 }
                 Err(unfit) => outcome = Err(unfit.into()),
             }
@@ -239,26 +260,17 @@ impl Translator {
                 *if local { &mut peer.sent_open } else { &mut peer.received_open } = open;
             }
             (MessageType::Update, local) => {
-                let direction = if local { Direction::Out } else { Direction::In };
-                let update = Update::parse(frame.bytes(), as_size(message.as4))?;
-                for (family, items) in update.routes() {
-                    let path_ids = peer.traits.add_path(family, direction);
-                    match PathIdEvidence::of(family, items) {
-                        PathIdEvidence::Any => {}
-                        PathIdEvidence::Without if !path_ids => {}
-                        PathIdEvidence::With if path_ids => {}
-                        PathIdEvidence::Neither => return Err(Refused::Unreadable(family)),
-                        PathIdEvidence::Without | PathIdEvidence::With => return Err(Refused::Mixed(family)),
-                    }
-                }
                 peer.bring_up(&mut self.out, &collector, time)?;
-                let mut header = peer.header(has_as4(update.attributes, message.as4), time);
+                // Whatever is wrong with it, the feed takes it as it takes that of a relayed router.
+                let as4 = parse_update(frame.bytes(), message.as4)
+                    .map_or(message.as4, |update| has_as4(update.attributes, message.as4));
+                let mut header = peer.header(as4, time);
                 if local {
                     // What was sent has passed all policy (RFC 8671 §4).
                     header.flags |= peer_flags::ADJ_RIB_OUT | peer_flags::POST_POLICY;
                 }
-                build::route_monitoring(&mut self.out, &header, frame.bytes());
-                self.updates += 1;
+                let mut frames = Frames { out: &mut self.out, origins: &mut self.origins, count: &mut self.updates };
+                frames.put(&header, frame.bytes(), self.place);
             }
             (MessageType::Notification, true) => {
                 peer.take_down(&mut self.out, time, peer_down_reason::LOCAL_NOTIFICATION, frame.bytes());

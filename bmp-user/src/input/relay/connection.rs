@@ -17,7 +17,7 @@ use super::{
     status::ConnectionHandle,
 };
 use crate::{
-    feed::{Claim, Held, Input, Notice},
+    feed::{Claim, Held, Input, NotUnderstood, Notice},
     wire::bmp,
 };
 
@@ -253,6 +253,10 @@ fn tell(notice: &Notice, status: &ConnectionHandle, claims: &Claims) {
                 "another connection of the relay{owner}, has this peer and is alive: what this one says of it is dropped"
             );
         }
+        Notice::NotUnderstood(NotUnderstood { kind, message, .. }) => warn!(
+            relay, %client, kind = kind.as_str(), message,
+            "an UPDATE is passed on as it came, and counted as all like it: {kind}"
+        ),
     }
 }
 

@@ -33,4 +33,4 @@ pub use notification::Notification;
 pub use open::Open;
 pub use reading::{Fit, Reading};
 pub use route_refresh::RouteRefresh;
-pub use update::{Reach, Unreach, Update};
+pub use update::{Field, Reach, Unreach, Update};

@@ -80,6 +80,20 @@ impl Reading {
         fit
     }
 
+    /// Keeps of these readings the ones by which a field of NLRI, announced or withdrawn, reads best. All of them if it reads by none: false then.
+    pub fn keep_best(candidates: &mut Vec<Self>, items: &[u8], withdrawn: bool) -> bool {
+        let of = |reading: &Self| if withdrawn { reading.withdrawn() } else { *reading };
+        match candidates.iter().filter(|reading| of(reading).is_even(items)).count() {
+            0 => return false,
+            1 => candidates.retain(|reading| of(reading).is_even(items)),
+            _ => {
+                let best = candidates.iter().map(|reading| of(reading).fit(items)).max();
+                candidates.retain(|reading| Some(of(reading).fit(items)) == best);
+            }
+        }
+        true
+    }
+
     /// Whether an NLRI says nothing, where each has to say something.
     fn is_empty(self, item: &[u8]) -> bool {
         let rest = item.get(if self.path_ids { PATH_ID } else { 0 }..).unwrap_or_default();

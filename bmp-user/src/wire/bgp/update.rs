@@ -58,6 +58,19 @@ pub struct Unreach<'a> {
     pub end: usize,
 }
 
+/// A field of routes in an UPDATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// What its routes are.
+    pub family: Family,
+    /// The routes.
+    pub items: &'a [u8],
+    /// Whether they are withdrawn.
+    pub withdrawn: bool,
+    /// Where the attribute that holds them starts and ends, in bytes from the start of the attributes. `None` for a field of its own.
+    pub attribute: Option<(usize, usize)>,
+}
+
 impl Reach<'_> {
     /// Whether the next hop is as long as one can be (RFC 4760 §3, RFC 2545 §3, RFC 4364 §4.3.2, RFC 4659 §3.2.1, RFC 7432 §9.2, RFC 8950 §3). If not, where
     /// the routes begin is not known (RFC 7606 §7.11). In a family whose next hops are not known here, any is as good.
@@ -189,10 +202,23 @@ impl<'a> Update<'a> {
 
     /// What it withdraws and announces, by family. The fields for IPv4 unicast are there in any UPDATE, and left out where they are empty.
     pub fn routes(&self) -> impl Iterator<Item = (Family, &'a [u8])> + use<'a> {
-        let plain = [self.withdrawn, self.nlri].into_iter().filter(|items| !items.is_empty());
-        let reach = self.reach.map(|reach| (reach.family, reach.nlri));
-        let unreach = self.unreach.map(|unreach| (unreach.family, unreach.nlri));
-        plain.map(|items| (Family::IPV4_UNICAST, items)).chain(unreach).chain(reach)
+        self.route_fields().map(|field| (field.family, field.items))
+    }
+
+    /// The same, and whether each field withdraws or announces.
+    pub fn route_fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
+        let plain = [(self.withdrawn, true), (self.nlri, false)].into_iter().filter(|(items, _)| !items.is_empty());
+        let family = Family::IPV4_UNICAST;
+        let plain = plain.map(move |(items, withdrawn)| Field { family, items, withdrawn, attribute: None });
+        let unreach = self.unreach.map(|Unreach { family, nlri: items, at, end }| {
+            let attribute = Some((at, end));
+            Field { family, items, withdrawn: true, attribute }
+        });
+        let reach = self.reach.map(|Reach { family, nlri: items, at, end, .. }| {
+            let attribute = Some((at, end));
+            Field { family, items, withdrawn: false, attribute }
+        });
+        plain.chain(unreach).chain(reach)
     }
 
     /// Whether its routes are to be treated as withdrawn, because of what is wrong with its attributes (RFC 7606 §2): coming from a peer that is, or is

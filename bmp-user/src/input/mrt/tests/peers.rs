@@ -12,14 +12,9 @@ use crate::wire::{
         notification::{self, code},
         open,
     },
-    bmp::{Message, PeerType, PeerUp, peer_flags, samples::bgp},
+    bmp::{Message, PeerType, peer_flags, samples::bgp},
     mrt::samples::{Entry, ipv4_attributes, ipv6_attributes, peer_index_table, record, rib, session},
 };
-
-fn first_up(stream: &[u8]) -> PeerUp<'_> {
-    let Some(Message::PeerUp(up)) = messages(stream).into_iter().next() else { panic!("a Peer Up") };
-    up
-}
 
 fn recorded_open(asn: u32, hold_time: u16, id: [u8; 4]) -> Vec<u8> {
     let mut all = Capabilities::new();
@@ -77,38 +72,6 @@ fn path_identifiers_are_told_in_the_direction_in_which_they_are() {
         let Message::RouteMonitoring(peer, _) = messages(&stream)[1] else { panic!("a route") };
         assert_eq!(peer.flags, flags);
     }
-}
-
-#[test]
-fn path_identifiers_that_no_subtype_tells_of_are_found_in_the_routes() {
-    // BGP4MP_MESSAGE and BGP4MP_MESSAGE_AS4, whose routes have identifiers all the same.
-    for subtype in [1, 4] {
-        let stream = translated(&[bgp4mp(7, subtype, &update_with_path_id()), bgp4mp(8, subtype, &update_ipv6())]);
-        let [sent, received] = opens(&first_up(&stream));
-        let of = |open: &open::Open<'_>| open.add_path().unwrap().iter().collect::<Vec<_>>();
-        assert_eq!(of(&sent), [(Family::IPV4_UNICAST, add_path::RECEIVE)]);
-        assert_eq!(of(&received), [(Family::IPV4_UNICAST, add_path::SEND)], "IPv6 routes have none");
-        let Message::RouteMonitoring(_, passed) = messages(&stream)[1] else { panic!("a route") };
-        assert_eq!(passed, update_with_path_id());
-    }
-    // A subtype that tells of identifiers where there are none.
-    let stream = translated(&[bgp4mp(7, 9, &update())]);
-    assert!(opens(&first_up(&stream)).iter().all(|open| open.add_path().is_none()));
-}
-
-#[test]
-fn a_family_of_a_peer_has_path_identifiers_or_has_none() {
-    let with = bgp4mp(8, 9, &update_with_path_id());
-    let (stream, refused) =
-        translate(&[bgp4mp(7, 4, &update()), with.clone(), with, bgp4mp(9, 4, &update_ipv6())].concat());
-    assert_eq!(
-        refused,
-        ["IPv4 unicast routes that are not written as others of the peer, with path identifiers or without"]
-    );
-    assert_eq!(
-        told(&stream),
-        ["up 192.0.2.1 8.000000", "route 192.0.2.1 8.000000", "route 192.0.2.1 8.000000", "route 192.0.2.1 9.000000"]
-    );
 }
 
 #[test]
@@ -233,4 +196,17 @@ fn updates_behind_a_table_dump_follow_its_end_of_rib() {
         // The peer of the table has a BGP identifier and the peer of the update has none: they may be two.
         ["up ::1 5.000000", "route ::1 3.000000", "end-of-rib ::1 6.000000", "up ::1 6.000000", "route ::1 6.000000"]
     );
+}
+
+#[test]
+fn a_peer_with_more_families_than_an_open_has_room_for_is_told_all_the_same() {
+    let records: Vec<_> = (0..1000u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            let reach = [0x80, 14, 9, 99, high, low, 4, 10, 7, 0, 2, 0];
+            bgp4mp(7, 4, &bgp(2, &[&[0, 0, 0, 12][..], &reach].concat()))
+        })
+        .collect();
+    let stream = translated(&records);
+    assert_eq!(told(&stream).len(), 1 + records.len());
 }

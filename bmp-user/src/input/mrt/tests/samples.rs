@@ -53,6 +53,12 @@ pub(super) fn told(stream: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// The Peer Up that a stream begins with.
+pub(super) fn first_up(stream: &[u8]) -> PeerUp<'_> {
+    let Some(Message::PeerUp(up)) = messages(stream).into_iter().next() else { panic!("a Peer Up") };
+    up
+}
+
 /// The OPENs of a Peer Up: sent and received.
 pub(super) fn opens<'a>(up: &PeerUp<'a>) -> [bgp::Open<'a>; 2] {
     [up.sent_open, up.received_open].map(|open| {
