@@ -17,7 +17,7 @@ use lab::{
     trial::{Plan, Trial, outgoing},
     wait::{PATIENCE, until},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// bmpd's view with one peer, which is at the station's address: the best route to it is by `up1`, the second by `up2`.
 fn system(peer: &str) -> String {
@@ -107,7 +107,12 @@ fn a_peer_whose_interface_is_lost_is_down_for_that_reason_and_back_at_once_when_
     let shown = wait_peer(&trial, "the peer is not spoken to for that reason", |peer| {
         peer["last_error"].as_str().is_some_and(|why| why.starts_with("interface-down: "))
     });
-    assert_eq!(shown["state"], "Idle");
+    assert_eq!((&shown["state"], &shown["reason"]), (&json!("Idle"), &json!("interface-down")));
+    let table = trial.bmpd.display("display bgp peer");
+    let row = table.lines().find(|line| line.contains(&STATION.to_string()));
+    assert!(table.contains("Reason") && row.is_some_and(|row| row.ends_with("interface-down")), "{table}");
+    let verbose = trial.bmpd.display(&format!("display bgp peer {STATION} verbose"));
+    assert!(verbose.contains("  Reason              : interface-down: "), "{verbose}");
     trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
     trial.topology.carrier_up("up2");
     let shown = established_from(&trial, UP2);

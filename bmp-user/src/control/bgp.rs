@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{BgpPeer, Config, ConnectInterface},
     escape::Untrusted,
-    input::bgp::{MessageCounts, PeerStatus, State},
+    input::bgp::{MessageCounts, PeerStatus, Reason, State},
     pin::{Pinned, Role, SessionPin, State as PinState},
     wire::bgp::MessageType,
 };
@@ -52,6 +52,8 @@ struct Peer {
     state: String,
     /// How long it has been established, or has not been.
     age_seconds: u64,
+    /// Why it is not established: a word, and the same in words.
+    reason: Option<&'static str>,
     last_error: Option<Untrusted>,
     established_count: u64,
     retry_in_seconds: Option<f64>,
@@ -203,6 +205,7 @@ fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> 
         },
         egress,
         kernel,
+        reason: status.reason.filter(|_| status.state != State::Established).map(Reason::as_str),
         last_error: status.last_error.map(Untrusted::new),
     }
 }
@@ -266,7 +269,7 @@ impl Speaker {
             return self.peers.iter().try_for_each(|peer| peer.write(text));
         }
         text.push('\n');
-        let heading = ["Peer", "AS", "MsgRcvd", "MsgSent", "Up/Down", "State", "PrefRcv"].map(str::to_owned);
+        let heading = ["Peer", "AS", "MsgRcvd", "MsgSent", "Up/Down", "State", "PrefRcv", "Reason"].map(str::to_owned);
         let rows = self.peers.iter().map(|peer| {
             [
                 peer.peer.to_string(),
@@ -276,6 +279,7 @@ impl Speaker {
                 age(peer.age_seconds),
                 peer.state.clone(),
                 peer.routes.iter().map(|family| family.routes).sum::<usize>().to_string(),
+                peer.reason_in_table().to_owned(),
             ]
         });
         table(text, std::iter::once(heading).chain(rows))
@@ -283,13 +287,24 @@ impl Speaker {
 }
 
 impl Peer {
+    /// A peer that is established has no reason, nor has one that nothing has happened to yet.
+    fn reason_in_table(&self) -> &'static str {
+        let waits = self.state != State::Established.to_string() && self.configured.listen_only;
+        self.reason.unwrap_or(if waits { "waiting-for-peer" } else { "-" })
+    }
+
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let asn = self.asn.map_or("no AS number".to_owned(), |asn| format!("AS {asn}"));
         writeln!(text, "\n BGP peer {}, {asn}", self.peer)?;
         let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
         line("State", format!("{}, for {}", self.state, age(self.age_seconds)))?;
         if let Some(error) = &self.last_error {
-            line("Last error", error.to_string())?;
+            match self.reason {
+                // A reason of the pin begins with the word.
+                Some(reason) if error.to_string().starts_with(reason) => line("Reason", error.to_string())?,
+                Some(reason) => line("Reason", format!("{reason}: {error}"))?,
+                None => line("Last error", error.to_string())?,
+            }
         }
         if let Some(seconds) = self.retry_in_seconds {
             line("Next attempt in", format!("{seconds:.1} s"))?;

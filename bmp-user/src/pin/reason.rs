@@ -1,6 +1,6 @@
 //! Why a session is down.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// Why a session is down, as `display` prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +80,25 @@ impl Reason {
                 | Self::NoRoute
                 | Self::VpnInstanceAbsent
         )
+    }
+
+    /// What an error of a socket says about the session, or `otherwise`.
+    pub fn of(error: &io::Error, otherwise: Self) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Self::ConnectRefused,
+            Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Self::ConnectionReset,
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Self::NoRoute,
+            Some(libc::EADDRNOTAVAIL) => Self::AddressAbsent,
+            // Of a listener: it is somebody else's.
+            Some(libc::EADDRINUSE) => Self::SourceConflict,
+            Some(libc::ENODEV) => Self::InterfaceAbsent,
+            Some(libc::ENETDOWN) => Self::InterfaceDown,
+            // The connect programs answer a denied connect with EPERM.
+            Some(libc::EPERM) => Self::EgressDenied,
+            Some(libc::EACCES) => Self::NotPermitted,
+            Some(libc::EMFILE | libc::ENFILE) => Self::NoDescriptors,
+            _ => otherwise,
+        }
     }
 
     /// The exact string of `display` and of its JSON.

@@ -47,7 +47,7 @@ pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Sessio
             Err(Refusal { reason: Reason::NoRoute, why })
         }
         Ok(Err(error)) => {
-            let reason = reason_of(&error, Reason::ConnectTimeout);
+            let reason = Reason::of(&error, Reason::ConnectTimeout);
             Err(Refusal { reason, why: format!("connect to {station}: {error}") })
         }
         Err(_) => {
@@ -60,7 +60,7 @@ pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Sessio
 fn open(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<Socket, Refusal> {
     let refusal = |step: String| {
         move |error: io::Error| Refusal {
-            reason: reason_of(&error, Reason::NotPermitted),
+            reason: Reason::of(&error, Reason::NotPermitted),
             why: format!("{step}: {error}"),
         }
     };
@@ -73,7 +73,7 @@ fn open(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<Socket,
             .map_err(refusal("sign with TCP MD5, which the kernel must be built with".to_owned()))?;
     }
     grant.bind(&socket, datapath).map_err(|unbound| Refusal {
-        reason: reason_of(&unbound.error, Reason::NotPermitted),
+        reason: Reason::of(&unbound.error, Reason::NotPermitted),
         why: unbound.to_string(),
     })?;
     Ok(socket)
@@ -104,23 +104,4 @@ pub(super) fn as_configured(socket: &Socket, session: &Session) -> io::Result<()
         if socket.domain()? == Domain::IPV6 { socket.set_tclass_v6(class)? } else { socket.set_tos_v4(class)? }
     }
     Ok(())
-}
-
-/// What an error of a socket says about the session.
-pub(super) fn reason_of(error: &io::Error, otherwise: Reason) -> Reason {
-    match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => Reason::ConnectRefused,
-        Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Reason::ConnectionReset,
-        Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::NoRoute,
-        Some(libc::EADDRNOTAVAIL) => Reason::AddressAbsent,
-        // Of a listener: it is somebody else's.
-        Some(libc::EADDRINUSE) => Reason::SourceConflict,
-        Some(libc::ENODEV) => Reason::InterfaceAbsent,
-        Some(libc::ENETDOWN) => Reason::InterfaceDown,
-        // The connect programs answer a denied connect with EPERM.
-        Some(libc::EPERM) => Reason::EgressDenied,
-        Some(libc::EACCES) => Reason::NotPermitted,
-        Some(libc::EMFILE | libc::ENFILE) => Reason::NoDescriptors,
-        _ => otherwise,
-    }
 }

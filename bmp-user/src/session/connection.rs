@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{
     Identity,
-    connect::{Refusal, reason_of},
+    connect::Refusal,
     life::Life,
     outbox::Outbox,
     pulse::{DEAD_AFTER, Pulse},
@@ -266,7 +266,7 @@ fn failed(what: &str, error: &io::Error) -> Refusal {
     let reason = match error.kind() {
         // The kernel's verdict when keepalive probes or retransmissions were not answered.
         io::ErrorKind::TimedOut => Reason::KeepaliveTimeout,
-        _ => reason_of(error, Reason::ConnectionReset),
+        _ => Reason::of(error, Reason::ConnectionReset),
     };
     Refusal { reason, why: format!("{what}: {error}") }
 }

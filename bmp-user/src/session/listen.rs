@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::connect::{Refusal, reason_of, tune};
+use super::connect::{Refusal, tune};
 use crate::{
     pin::{Datapath, Grant, Pins, Reason, SessionPin, State},
     sys,
@@ -124,7 +124,7 @@ impl Listeners {
         let open = |place: &Place| match self.listener(*place, datapath) {
             Ok(listener) => Ok((*place, listener)),
             Err(error) => Err(Refusal {
-                reason: reason_of(&error, Reason::NotPermitted),
+                reason: Reason::of(&error, Reason::NotPermitted),
                 why: format!("listen on {place}: {error}"),
             }),
         };

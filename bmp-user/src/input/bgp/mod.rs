@@ -20,6 +20,7 @@ mod life;
 mod listener;
 mod open;
 mod peer;
+mod reason;
 mod stale;
 mod status;
 #[cfg(test)]
@@ -44,12 +45,13 @@ use tracing::{error, info};
 use crate::{
     config::{Bgp, BgpPeer, Bmp, Config},
     feed::Feed,
-    pin::{Grant, Pinned, Pins, Role, SessionPin, State as PinState},
+    pin::{self, Grant, Pinned, Pins, Role, SessionPin, State as PinState},
     tasks::{self, Leave},
     wire::bgp::notification::cease,
 };
 
 pub use fsm::State;
+pub use reason::Reason;
 pub use status::{ListenerStatus, MessageCounts, PeerStatus, Peers, Session};
 
 use dial::{Dialer, Doorkeeper, Target};
@@ -119,7 +121,7 @@ enum Wanted {
     /// It is not decided yet: what is there stays.
     Undecided,
     /// Not spoken to, for this reason.
-    Not(String),
+    Not(Reason, String),
     Spoken(Plan, Grants),
 }
 
@@ -184,7 +186,7 @@ impl Speaker {
         let mut ways = BTreeSet::new();
         for (bgp, (address, peer)) in bgp.into_iter().flat_map(|bgp| bgp.peers.iter().map(move |peer| (bgp, peer))) {
             let plan = match plan(bgp, *address, peer) {
-                Err(why) => Wanted::Not(why.to_owned()),
+                Err(why) => Wanted::Not(pin::Reason::NotConfigured.into(), why.to_owned()),
                 Ok(plan) => {
                     let connect = plan.connects.then_some((Role::Connect, plan.target.port));
                     let listen = bgp.listen_port.map(|port| (Role::Listen, port));
@@ -208,7 +210,7 @@ impl Speaker {
                     self.running.insert(address, running);
                     continue;
                 }
-                Some((_, Wanted::Not(_))) => cease::SHUTDOWN,
+                Some((_, Wanted::Not(..))) => cease::SHUTDOWN,
                 Some(_) => cease::CONFIGURATION_CHANGE,
                 None => cease::DE_CONFIGURED,
             };
@@ -279,7 +281,8 @@ impl Speaker {
                         mend if mend.starts_with("connect-interface ") => format!(" (`peer {address} {mend}`)"),
                         mend => format!(" (`{mend}`)"),
                     };
-                    return Wanted::Not(format!("{}: {}{mend}", unresolved.reason.as_str(), unresolved.why));
+                    let why = format!("{}: {}{mend}", unresolved.reason.as_str(), unresolved.why);
+                    return Wanted::Not(unresolved.reason.into(), why);
                 }
             };
             match role {
@@ -304,15 +307,16 @@ impl Speaker {
     fn start(&self, address: IpAddr, asn: Option<u32>, wanted: Wanted, registered: Registered) -> Running {
         let ready = match &wanted {
             Wanted::Undecided => return Running { wanted, asn, registered, task: None },
-            Wanted::Not(why) => Err(why.clone()),
+            Wanted::Not(reason, why) => Err((*reason, why.clone())),
             Wanted::Spoken(plan, grants) => {
-                plan.local.open().map(|open| (plan, grants, open)).map_err(|error| error.to_string())
+                let open = plan.local.open().map_err(|error| (pin::Reason::NotConfigured.into(), error.to_string()));
+                open.map(|open| (plan, grants, open))
             }
         };
         let task = match ready {
-            Err(why) => {
+            Err((reason, why)) => {
                 info!(peer = %address, "not spoken to: {why}");
-                registered.shown.change(|now| now.last_error = Some(why));
+                registered.shown.change(|now| (now.reason, now.last_error) = (Some(reason), Some(why)));
                 None
             }
             Ok((plan, grants, sent_open)) => {

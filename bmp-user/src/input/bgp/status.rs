@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{fsm::State, updates::Counters};
+use super::{Reason, fsm::State, updates::Counters};
 use crate::{
     feed::{Feed, View, names},
     wire::bgp::{Family, MessageType},
@@ -53,7 +53,9 @@ pub struct PeerStatus {
     pub state: State,
     /// How long it has been established, or has not been.
     pub age: Duration,
-    /// Why it is not established, or how the session before ended.
+    /// Why it is not established, or how the session before ended, in a word.
+    pub reason: Option<Reason>,
+    /// The same in words.
     pub last_error: Option<String>,
     /// Messages that came, on all connections since the peer was configured.
     pub received: MessageCounts,
@@ -156,6 +158,7 @@ struct Shown {
 pub(super) struct Now {
     pub(super) state: State,
     pub(super) since: Instant,
+    pub(super) reason: Option<Reason>,
     pub(super) last_error: Option<String>,
     pub(super) session: Option<Session>,
     pub(super) established_count: u64,
@@ -170,6 +173,7 @@ impl Default for Now {
         Self {
             state: State::Idle,
             since: Instant::now(),
+            reason: None,
             last_error: None,
             session: None,
             established_count: 0,
@@ -193,6 +197,7 @@ impl Shown {
             asn: self.asn,
             state: now.state,
             age: now.since.elapsed(),
+            reason: now.reason,
             last_error: now.last_error,
             received: load(&self.received),
             sent: load(&self.sent),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::wire::{
     bgp::{
-        Error, Family, Frame, MessageType, Problem, Reach, Update,
+        Error, Family, Field, Frame, MessageType, Problem, Reach, Update, attributes,
         build::{reduced, withdrawal},
         frames, nlri,
         notification::{code, update_error},
@@ -231,7 +231,8 @@ impl Translator {
     }
 
     fn judge(&mut self, frame: &Frame<'_>) -> Result<Verdict, Invalid> {
-        let update = Update::parse(frame.bytes(), self.negotiated.as_size)?;
+        let parsed = Update::parse(frame.bytes(), self.negotiated.as_size);
+        let update = parsed.map_err(|error| Invalid::unsplit(&error, frame.bytes()))?;
         let mut discards = false;
         let fault = self.session.examine(&update, |_, _| discards = true);
         if let Some(fault) = fault.filter(|fault| fault.approach == Approach::Reset) {
@@ -248,7 +249,7 @@ impl Translator {
         if let Some(reach) = update.reach.filter(|reach| negotiated(reach) && !reach.has_likely_next_hop()) {
             let at = frame.bytes().len() - frame.body().len() + 4 + update.withdrawn.len() + reach.at;
             let problem = Problem::NextHop { family: reach.family, found: reach.next_hop.len() };
-            return Err(Error::new(at, problem).into());
+            return Err(Invalid::routes(&Error::new(at, problem), &update, Some((reach.at, reach.end))));
         }
         let routes = self.check_routes(&update)?;
         if routes.of_others {
@@ -286,9 +287,9 @@ impl Translator {
     ///
     /// # Errors
     /// If one of them cannot be read (RFC 7606 §5.3).
-    fn check_routes(&self, update: &Update<'_>) -> Result<RoutesFound, Error> {
+    fn check_routes(&self, update: &Update<'_>) -> Result<RoutesFound, Invalid> {
         let mut found = RoutesFound::default();
-        for (family, items) in update.routes() {
+        for Field { family, items, attribute, .. } in update.route_fields() {
             let Some(routes) = self.negotiated.routes(family) else {
                 found.of_others = true;
                 continue;
@@ -298,8 +299,8 @@ impl Translator {
                 found.of_unknown_form |= !items.is_empty();
                 continue;
             };
-            for item in nlri(form, routes.path_ids, items) {
-                item?;
+            if let Some(error) = nlri(form, routes.path_ids, items).find_map(Result::err) {
+                return Err(Invalid::routes(&error, update, attribute));
             }
         }
         Ok(found)
@@ -362,22 +363,34 @@ impl Invalid {
     fn attributes(fault: &Fault, update: &Update<'_>) -> Self {
         Self { notice: fault.notice(update.attributes), why: fault.problem.to_string() }
     }
-}
 
-impl From<Error> for Invalid {
-    fn from(error: Error) -> Self {
-        Self { notice: update_notice(&error), why: error.to_string() }
+    /// Routes that cannot be read, in an attribute or in a field of their own.
+    fn routes(error: &Error, update: &Update<'_>, attribute: Option<(usize, usize)>) -> Self {
+        let notice = match attribute {
+            // RFC 4760 §7, RFC 7606 §5.3.
+            Some((at, end)) => optional_attribute(update.attributes.get(at..end).unwrap_or_default()),
+            // RFC 4271 §6.3.
+            None => Notice::new(code::UPDATE, update_error::INVALID_NETWORK_FIELD),
+        };
+        Self { notice, why: error.to_string() }
+    }
+
+    /// An UPDATE that cannot be split: its fields do not fill it, or a multiprotocol attribute is cut or there twice.
+    fn unsplit(error: &Error, message: &[u8]) -> Self {
+        let notice = match error.problem {
+            Problem::Short { what: "MP_REACH_NLRI" | "MP_UNREACH_NLRI", .. } => {
+                let rest = usize::try_from(error.offset).ok().and_then(|at| message.get(at..)).unwrap_or_default();
+                let attribute = attributes(rest).next().and_then(Result::ok);
+                optional_attribute(attribute.and_then(|attribute| rest.get(..attribute.end)).unwrap_or_default())
+            }
+            _ => Notice::new(code::UPDATE, update_error::MALFORMED_ATTRIBUTE_LIST),
+        };
+        Self { notice, why: error.to_string() }
     }
 }
 
-/// The NOTIFICATION for an UPDATE that ends the session (RFC 4271 §6.3; RFC 7606 §3 says which these are).
-fn update_notice(error: &Error) -> Notice {
-    let subcode = match error.problem {
-        Problem::PrefixLength { .. } | Problem::Short { what: "an NLRI", .. } => update_error::INVALID_NETWORK_FIELD,
-        Problem::Short { what: "MP_REACH_NLRI" | "MP_UNREACH_NLRI", .. } | Problem::NextHop { .. } => {
-            update_error::OPTIONAL_ATTRIBUTE
-        }
-        _ => update_error::MALFORMED_ATTRIBUTE_LIST,
-    };
-    Notice::new(code::UPDATE, subcode)
+/// The NOTIFICATION for an optional attribute with an error in its value, which it holds (RFC 4271 §6.3).
+fn optional_attribute(attribute: &[u8]) -> Notice {
+    let data = Bytes::copy_from_slice(attribute);
+    Notice { data, ..Notice::new(code::UPDATE, update_error::OPTIONAL_ATTRIBUTE) }
 }

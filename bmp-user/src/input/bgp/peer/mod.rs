@@ -13,6 +13,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
+    Reason,
     connection::{Connection, Link, notification_of, refuse},
     dial::Target,
     fsm::{Action, Admission, COLLISION, End, Event, Notice, Pair, Settings, State, Step, Way},
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     feed::Feed,
+    pin,
     wire::bgp::{Frame, MessageType, Notification, notification::cease},
 };
 
@@ -135,7 +137,8 @@ impl Task {
                 Woken::Read(way, read) => self.read(way, read),
                 Woken::Attempted(Ok(link)) => self.open(Way::Out, link),
                 Woken::Attempted(Err(error)) => {
-                    self.fail(format!("cannot connect to {}: {error}", self.plan.target));
+                    let why = format!("cannot connect to {}: {error}", self.plan.target);
+                    self.fail(Reason::of_connect(&error), why);
                     self.happened(Way::Out, Event::TcpConnectionFails);
                 }
                 Woken::Due => self.due(),
@@ -191,7 +194,8 @@ impl Task {
         let trying = self.attempt.is_some();
         let steps = self.pair.expire(now());
         if trying && steps.iter().any(|step| step.action == Action::Connect) {
-            self.fail(format!("{} did not answer{}", self.plan.target, self.plan.target.hint()));
+            let why = format!("{} did not answer{}", self.plan.target, self.plan.target.hint());
+            self.fail(pin::Reason::ConnectTimeout.into(), why);
         }
         self.perform(steps);
         for way in Way::ALL {
@@ -296,13 +300,15 @@ impl Task {
 
     fn down(&mut self, way: Way, end: &End) {
         match (&end.event, &end.sent) {
-            (Event::HoldTimerExpires, _) => self.fail("the peer said nothing for the hold time".to_owned()),
+            (Event::HoldTimerExpires, _) => {
+                self.fail(Reason::HoldTimerExpired, "the peer said nothing for the hold time".to_owned());
+            }
             // What they are about has been told.
             (Event::BgpHeaderErr(_) | Event::BgpOpenMsgErr(_) | Event::UpdateMsgErr(_), _) | (_, None) => {}
             (_, Some(notice)) => {
                 let message = notification_of(notice);
                 if let Ok(sent) = Frame::parse(&message).and_then(|frame| Notification::parse(&frame)) {
-                    self.fail(format!("closed with a NOTIFICATION: {sent}"));
+                    self.fail(Reason::NotificationSent, format!("closed with a NOTIFICATION: {sent}"));
                 }
             }
         }
@@ -320,12 +326,12 @@ impl Task {
     }
 
     /// Why something failed, for the log and for display.
-    fn fail(&mut self, why: String) {
+    fn fail(&mut self, reason: Reason, why: String) {
         if self.told.as_ref() != Some(&why) {
             warn!(peer = %self.plan.target.address, "{why}");
             self.told = Some(why.clone());
         }
-        self.status.change(|now| now.last_error = Some(why));
+        self.status.change(|now| (now.reason, now.last_error) = (Some(reason), Some(why)));
     }
 
     fn show(&self) {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     super::{
+        Reason,
         connection::Lost,
         fsm::{Event, State, Way},
         open::notice_of,
@@ -13,14 +14,17 @@ use super::{
     },
     Task, now,
 };
-use crate::wire::bgp::{self, Frame, Message, MessageType, notification};
+use crate::{
+    pin,
+    wire::bgp::{self, Frame, Message, MessageType, notification},
+};
 
 impl Task {
     /// What a read of a connection came to.
     pub(super) fn read(&mut self, way: Way, read: io::Result<usize>) {
         let Some(connection) = &mut self.connections[way as usize] else { return };
-        let (lost, why) = match read {
-            Ok(0) => (Lost::Closed, "the peer closed the connection".to_owned()),
+        let (lost, reason, why) = match read {
+            Ok(0) => (Lost::Closed, Reason::PeerClosed, "the peer closed the connection".to_owned()),
             Ok(_) => {
                 while self.take(way) {}
                 if let Some(connection) = &mut self.connections[way as usize] {
@@ -29,12 +33,13 @@ impl Task {
                 return;
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                (Lost::Closed, format!("the peer reset the connection: {error}"))
+                let why = format!("the peer reset the connection: {error}");
+                (Lost::Closed, pin::Reason::ConnectionReset.into(), why)
             }
-            Err(error) => (Lost::Broken, format!("the connection broke: {error}")),
+            Err(error) => (Lost::Broken, Reason::ConnectionBroken, format!("the connection broke: {error}")),
         };
         connection.lost = Some(lost);
-        self.fail(why);
+        self.fail(reason, why);
         self.happened(way, Event::TcpConnectionFails);
     }
 
@@ -54,7 +59,7 @@ impl Task {
             Some(Ok(frame)) => Bytes::copy_from_slice(frame.bytes()),
             Some(Err(error)) => {
                 let notice = notice_of(&error, None, &connection.input);
-                self.fail(format!("what the peer sends is not BGP: {}", error.problem));
+                self.fail(Reason::MessageError, format!("what the peer sends is not BGP: {}", error.problem));
                 self.happened(way, Event::BgpHeaderErr(notice));
                 return false;
             }
@@ -79,7 +84,7 @@ impl Task {
                     return self.perform(steps);
                 }
                 Err((notice, why)) => {
-                    self.fail(why);
+                    self.fail(Reason::OpenError, why);
                     Event::BgpOpenMsgErr(notice)
                 }
             },
@@ -88,7 +93,7 @@ impl Task {
             (MessageType::Update, _) => Event::UpdateMsg,
             (_, Ok(Message::Notification(notification))) => {
                 connection.notification = Some(Bytes::copy_from_slice(frame.bytes()));
-                self.fail(format!("the peer sent a NOTIFICATION: {notification}"));
+                self.fail(Reason::NotificationReceived, format!("the peer sent a NOTIFICATION: {notification}"));
                 let (code, subcode) = (notification::code::OPEN, notification::open_error::UNSUPPORTED_VERSION);
                 let version = (notification.code, notification.subcode) == (code, subcode);
                 if version { Event::NotifMsgVerErr } else { Event::NotifMsg }
@@ -100,7 +105,7 @@ impl Task {
                 Event::RouteRefreshMsg
             }
             (kind, Err(error)) => {
-                self.fail(format!("a {kind} of the peer: {error}"));
+                self.fail(Reason::MessageError, format!("a {kind} of the peer: {error}"));
                 Event::BgpHeaderErr(notice_of(&error, Some(kind), frame.bytes()))
             }
             // A message is what its type says.
@@ -128,7 +133,8 @@ impl Task {
                 true
             }
             Stop::Invalid { notice, why, update } => {
-                self.fail(format!("{why} (the message at byte {offset} of the connection)"));
+                let reason = if update { Reason::UpdateError } else { Reason::MessageError };
+                self.fail(reason, format!("{why} (the message at byte {offset} of the connection)"));
                 self.happened(way, if update { Event::UpdateMsgErr(notice) } else { Event::BgpHeaderErr(notice) });
                 false
             }

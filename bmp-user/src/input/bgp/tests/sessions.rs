@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep};
 use super::world::*;
 use crate::{
     input::bgp::{
-        State,
+        Reason, State,
         peer::{Command, Plan},
     },
+    pin,
     wire::{
         bgp::{
             Family, MessageType,
@@ -104,6 +105,7 @@ async fn keepalives_keep_a_session_up_and_silence_ends_it() {
     assert!((Duration::from_secs(8)..Duration::from_secs(10)).contains(&silence), "{silence:?}");
     let status = world.wait("down", |status| status.state != State::Established).await;
     assert_eq!(status.last_error.as_deref(), Some("the peer said nothing for the hold time"));
+    assert_eq!(status.reason, Some(Reason::HoldTimerExpired));
     assert_eq!(world.words(), ["up", "down 1 4/0"]);
 }
 
@@ -167,13 +169,14 @@ async fn an_open_that_is_refused_gets_the_notification_for_it_and_the_reason_is_
 async fn every_end_is_told_with_its_reason() {
     let mut world = World::start(plan());
     drop(world.established(&Hello::default()).await);
-    world.wait("down", |status| status.state != State::Established).await;
-    assert_eq!(world.words(), ["up", "down 4"]);
+    let status = world.wait("down", |status| status.state != State::Established).await;
+    assert_eq!((world.words(), status.reason), (vec!["up".to_owned(), "down 4".to_owned()], Some(Reason::PeerClosed)));
     let mut far = world.established(&Hello::default()).await;
     far.notify(6, 2).await;
     far.expect_end().await;
     let status = world.wait("down", |status| status.state != State::Established).await;
     assert_eq!(status.last_error.unwrap(), "the peer sent a NOTIFICATION: Cease: Administrative Shutdown");
+    assert_eq!(status.reason, Some(Reason::NotificationReceived));
     assert_eq!(world.words(), ["up", "down 3 6/2"]);
     let mut far = world.established(&Hello::default()).await;
     world.stop(cease::CONFIGURATION_CHANGE).await;
@@ -198,6 +201,7 @@ async fn a_peer_that_is_not_there_is_tried_again_and_not_too_often() {
     drop(far);
     let status =
         world.wait("a refusal", |status| status.last_error.as_deref().is_some_and(|e| e.contains("refused"))).await;
+    assert_eq!(status.reason, Some(Reason::Pin(pin::Reason::ConnectRefused)));
     // It may connect itself.
     assert!(matches!(status.state, State::Active | State::Connect | State::Idle), "{status:?}");
     sleep(Duration::from_secs(600)).await;
@@ -388,6 +392,10 @@ async fn what_cannot_be_told_ends_the_session_with_the_right_notification() {
         let value = [&[0, 2, 1, length][..], &next_hop, &[0, 32, 0x20, 1, 0xd, 0xb8]].concat();
         [&ATTRIBUTES[..13], &[0x80, 14, value.len() as u8], &value].concat()
     };
+    let reach = |nlri: &[u8]| {
+        let value = [&[0, 2, 1, 16][..], &[1; 16], &[0], nlri].concat();
+        [&ATTRIBUTES[..13], &[0x80, 14, value.len() as u8], &value].concat()
+    };
     let mut refresh = samples::bgp(5, &[0, 1, 1, 1]);
     refresh.push(0);
     refresh[17] += 1;
@@ -396,6 +404,11 @@ async fn what_cannot_be_told_ends_the_session_with_the_right_notification() {
         (update(&[24, 10], &[], &[]), (3, 10)),
         (update(&[], &twice, &prefixes(&[1])), (3, 1)),
         (update(&[], &short, &[]), (3, 9)),
+        // RFC 7606 §5.3, RFC 4760 §7: a prefix longer than an address, and one that is cut.
+        (update(&[], &reach(&[129, 0x20, 1]), &[]), (3, 9)),
+        (update(&[], &reach(&[32, 0x20, 1]), &[]), (3, 9)),
+        (update(&[], &[0x80, 15, 5, 0, 2, 1, 129, 0x20], &[]), (3, 9)),
+        (update(&[], &[0x80, 15, 5, 0, 2, 1, 32, 0x20], &[]), (3, 9)),
         (update(&[], &strange_next_hop(0), &[]), (3, 9)),
         (update(&[], &strange_next_hop(4), &[]), (3, 9)),
         (update(&[], &strange_next_hop(24), &[]), (3, 9)),
