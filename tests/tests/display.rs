@@ -314,12 +314,13 @@ fn an_address_of_another_interface_would_be_taken_from_that_one() {
 }
 
 #[test]
-fn a_relay_whose_peer_is_up_without_a_route_says_what_frr_may_lack() {
+fn a_relay_whose_peer_is_up_without_a_route_says_what_may_be_the_matter() {
     let trial = Plan { system: "bmp-relay idle\nquit\nmrt-replay idle-too\nquit", ..Plan::default() }.start_up();
     let mut feeder = trial.feeder();
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     let text = trial.bmpd.display("display bmp relay");
-    assert!(text.contains("up, no route has come: does FRR have `bmp monitor"), "{text}");
+    assert!(text.contains("up, no route has come: ") && text.contains("(route monitoring)"), "{text}");
+    assert!(!text.contains("FRR"), "of another daemon: {text}");
     assert!(text.contains("Relay idle, not-configured"), "{text}");
     assert!(trial.bmpd.display("display mrt-replay").contains("Replay idle-too, not-configured"));
     feeder.announce(&Peer::default(), &prefixes(1), 1);

@@ -43,6 +43,43 @@ fn withdrawn(frames: &[Frame]) -> Vec<Prefix> {
 }
 
 #[test]
+fn a_relay_takes_as_many_connections_as_it_is_told_from_then_on() {
+    let trial = Plan { system: "bmp-relay lab\n max-connections 3 per-source 2", ..Plan::default() }.start_up();
+    let limits = || {
+        let relay = relay(&trial, "lab");
+        (number(&relay["max_connections"]), number(&relay["max_connections_per_source"]))
+    };
+    let wait_refused = |most: u64| {
+        until("one more is refused", PATIENCE, || {
+            (number(&relay(&trial, "lab")["refused"]["too-many-connections"]) == most).then_some(())
+        });
+    };
+    assert_eq!(limits(), (3, 2));
+    let connect = || Feeder::connect(&trial.topology.router, RELAY);
+    let mut daemons = [connect(), connect()];
+    connect().wait_closed();
+    wait_refused(1);
+    trial.bmpd.wait_for_log("why", |line| line.contains("too-many-connections: its user or host has 2 already"));
+    commit(&trial, "bmp-relay lab\n max-connections 3");
+    assert_eq!(limits(), (3, 3));
+    let mut third = connect();
+    connect().wait_closed();
+    wait_refused(2);
+    trial.bmpd.wait_for_log("why", |line| line.contains("too-many-connections: there are 3 already"));
+    // Who is there stays, also with a lower limit.
+    commit(&trial, "bmp-relay lab\n max-connections 1");
+    connect().wait_closed();
+    for (number, daemon) in daemons.iter_mut().chain([&mut third]).enumerate() {
+        let peer = peer(u8::try_from(number).expect("they are few"));
+        daemon.send(bmp::peer_up(&peer));
+        daemon.announce(&peer, &prefixes(1), 1);
+    }
+    trial.station.wait_connection(0, "the routes of all", |c| c.announced() == 3);
+    commit(&trial, "bmp-relay lab\n undo max-connections");
+    assert_eq!(limits(), (256, 32));
+}
+
+#[test]
 fn a_daemon_of_another_host_is_let_in_by_allow_and_out_where_that_is_undone() {
     let system = format!("bmp-relay far\n listen {} port {}\nquit", FAR.ip(), FAR.port());
     let trial = Plan { system: &system, ..Plan::default() }.start_up();

@@ -84,9 +84,17 @@ fn what_is_configured_of_a_bgp_peer_and_every_default_is_shown_before_anything_i
     let configured = "port 1790; hold time 20 s, keepalive every 5 s; TCP MD5; IPv4 unicast";
     assert!(text.contains(configured) && !text.contains("secret"), "{text}");
     let defaults = trial.bmpd.display("display default-parameter bmp");
-    for name in
-        ["initial-delay", "flap-damping", "keepalive", "statistics-timer", "allow", "hold", "end-of-rib-after", "pace"]
-    {
+    for name in [
+        "initial-delay",
+        "flap-damping",
+        "keepalive",
+        "statistics-timer",
+        "allow",
+        "hold",
+        "end-of-rib-after",
+        "max-connections",
+        "pace",
+    ] {
         assert!(defaults.contains(&format!("({name})")), "{name}: {defaults}");
     }
 }

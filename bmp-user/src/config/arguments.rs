@@ -3,7 +3,7 @@
 use std::{net::IpAddr, num::NonZeroU32};
 
 use super::{
-    BgpTimer, ConnectInterface, ConnectRetry, MonitorId, Pace, RibView, SessionId, address,
+    BgpTimer, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, RibView, SessionId, address,
     grammar::FAMILIES,
     matching::{Args, Fault},
     text::quoted,
@@ -112,6 +112,16 @@ pub(super) fn connect_retry(args: &Args) -> Result<Option<ConnectRetry>, Fault> 
         return Err(Fault { word: args.word(Kind::RetryLongest), message });
     }
     Ok(Some(ConnectRetry { first, longest }))
+}
+
+pub(super) fn max_connections(args: &Args) -> Result<Option<MaxConnections>, Fault> {
+    let Some(total) = args.number(Kind::MostConnections) else { return Ok(None) };
+    let per_source = args.number(Kind::MostOfSource);
+    if per_source.is_some_and(|most| most > total) {
+        let message = "one source has no more connections than there are in all".to_owned();
+        return Err(Fault { word: args.word(Kind::MostOfSource), message });
+    }
+    Ok(Some(MaxConnections { total, per_source }))
 }
 
 /// The interface as one name, whether it was written in one word or two, and the address.

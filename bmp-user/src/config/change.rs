@@ -97,6 +97,7 @@ pub(super) fn set(config: &mut Config, home: &View, setting: &Setting) -> Result
         }
         Setting::RelayHold(time) => relay(config, home)?.hold = *time,
         Setting::EndOfRibAfter(time) => relay(config, home)?.end_of_rib_after = *time,
+        Setting::MaxConnections(most) => relay(config, home)?.max_connections = Some(*most),
         Setting::Replay(name) => {
             no_other_input(config.relays.contains_key(name), name)?;
             config.replays.entry(name.clone()).or_default();
@@ -228,6 +229,7 @@ fn undo(config: &mut Config, home: &View, item: Item, exactly: Option<&Setting>)
         Item::EndOfRibAfter => {
             clear_time(&mut relay(config, home)?.end_of_rib_after, Setting::EndOfRibAfter, exactly)?;
         }
+        Item::MaxConnections => clear(&mut relay(config, home)?.max_connections, Setting::MaxConnections, exactly)?,
         Item::Replay => {
             if let Some(Setting::Replay(name)) = exactly {
                 config.replays.remove(name);

@@ -113,6 +113,8 @@ pub enum Item {
     RelayHold,
     /// `end-of-rib-after`, in a `bmp-relay` view.
     EndOfRibAfter,
+    /// `max-connections`, in a `bmp-relay` view.
+    MaxConnections,
     /// `mrt-replay`.
     Replay,
     /// `file`, in a `mrt-replay` view.

@@ -42,8 +42,8 @@ pub use grammar::Item;
 pub use help::{Next, NextWord, Suggest, next_words};
 pub use kept::KeepError;
 pub use model::{
-    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MonitorId, Pace, Prefix, Relay, Replay,
-    RibView, RouteMode, Session, SessionId, Transport,
+    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, Prefix,
+    Relay, Replay, RibView, RouteMode, Session, SessionId, Transport,
 };
 pub use print::print;
 pub use secret::{MASK, Secret, masked};

@@ -88,6 +88,17 @@ pub struct Relay {
     pub hold: Duration,
     /// `end-of-rib-after SECONDS`: how long a RIB without End-of-RIB is quiet before it is taken to be complete; zero is never.
     pub end_of_rib_after: Duration,
+    /// `max-connections NUMBER per-source NUMBER`.
+    pub max_connections: Option<MaxConnections>,
+}
+
+/// How many connections a relay has at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxConnections {
+    /// In all.
+    pub total: u32,
+    /// Of one source; see [`crate::visitors`].
+    pub per_source: Option<u32>,
 }
 
 /// An IP prefix without bits behind its length.

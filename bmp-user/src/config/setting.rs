@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
-    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MonitorId, Pace, Prefix, Relay, Replay,
-    RouteMode, Secret, Session, SessionId, Transport,
+    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, Prefix,
+    Relay, Replay, RouteMode, Secret, Session, SessionId, Transport,
     arguments::{
-        connect_args, connect_interface, connect_retry, egress_interfaces, family, family_words, keywords, monitor,
-        monitor_args, of_peer, pace, rib_view, session_id, timer, view_words,
+        connect_args, connect_interface, connect_retry, egress_interfaces, family, family_words, keywords,
+        max_connections, monitor, monitor_args, of_peer, pace, rib_view, session_id, timer, view_words,
     },
     grammar::{Item, Rule, Syntax, family_rule},
     matching::{Args, Fault},
@@ -65,6 +65,8 @@ pub enum Setting {
     RelayHold(Duration),
     /// `end-of-rib-after SECONDS`.
     EndOfRibAfter(Duration),
+    /// `max-connections NUMBER`.
+    MaxConnections(MaxConnections),
     /// `mrt-replay NAME`.
     Replay(String),
     /// `file PATH`.
@@ -146,6 +148,7 @@ impl Setting {
             Self::Allow(_) => Item::Allow,
             Self::RelayHold(_) => Item::RelayHold,
             Self::EndOfRibAfter(_) => Item::EndOfRibAfter,
+            Self::MaxConnections(_) => Item::MaxConnections,
             Self::Replay(_) => Item::Replay,
             Self::ReplayFile(_) => Item::ReplayFile,
             Self::ReplayPace(_) => Item::ReplayPace,
@@ -219,6 +222,7 @@ impl Setting {
             Item::Allow => args.prefix().map(Self::Allow),
             Item::RelayHold => args.time(Kind::RelayHold).map(Self::RelayHold),
             Item::EndOfRibAfter => args.time(Kind::Wait).map(Self::EndOfRibAfter),
+            Item::MaxConnections => max_connections(args)?.map(Self::MaxConnections),
             Item::Replay => args.text(Kind::InputName).map(Self::Replay),
             Item::ReplayFile => args.text(Kind::Path).map(|path| Self::ReplayFile(path.into())),
             Item::ReplayPace => pace(args).map(Self::ReplayPace),
@@ -307,6 +311,10 @@ impl Setting {
             Self::BgpFamily(family) => keywords(&family_words(*family)).collect(),
             Self::Allow(prefix) => vec![(Kind::Prefix, prefix.to_string())],
             Self::RelayHold(time) => vec![(Kind::RelayHold, time.as_secs().to_string())],
+            Self::MaxConnections(MaxConnections { total, per_source }) => {
+                let per_source = per_source.iter().map(|most| (Kind::MostOfSource, most.to_string()));
+                [(Kind::MostConnections, total.to_string())].into_iter().chain(per_source).collect()
+            }
             Self::Replay(name) => vec![(Kind::InputName, name.clone())],
             Self::ReplayFile(path) => vec![(Kind::Path, path.display().to_string())],
             Self::ReplayPace(Pace::Recorded) => keywords(&["recorded"]).collect(),
@@ -423,11 +431,12 @@ pub(super) fn sections(config: &Config) -> Vec<Section> {
         sections.push(Section::of(interface_aliases.iter().map(alias).collect()));
     }
     sections.extend(bgp.as_ref().map(bgp_section));
-    for (name, Relay { listen, allow, hold, end_of_rib_after }) in relays {
+    for (name, Relay { listen, allow, hold, end_of_rib_after, max_connections }) in relays {
         let mut inside: Vec<_> = listen.map(Setting::Listen).into_iter().collect();
         inside.extend(allow.iter().copied().map(Setting::Allow));
         inside.extend((!hold.is_zero()).then_some(Setting::RelayHold(*hold)));
         inside.extend((!end_of_rib_after.is_zero()).then_some(Setting::EndOfRibAfter(*end_of_rib_after)));
+        inside.extend(max_connections.map(Setting::MaxConnections));
         sections.push(Section { inside, ..Section::of(vec![Setting::Relay(name.clone())]) });
     }
     for (name, Replay { file, pace, looped }) in replays {

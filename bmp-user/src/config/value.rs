@@ -62,6 +62,10 @@ pub(super) enum Kind {
     Prefix,
     /// How long the peers of a relay that went away are held: 0 to 3,600 seconds.
     RelayHold,
+    /// How many connections a relay has: 1 to 65,535.
+    MostConnections,
+    /// How many of them one source has: 1 to 65,535.
+    MostOfSource,
     /// The path of a file: 1 to 4,095 bytes.
     Path,
     /// Updates per second: 1 to 10,000,000.
@@ -122,6 +126,8 @@ impl Kind {
             | Self::KeepaliveTime
             | Self::HoldTime
             | Self::RelayHold
+            | Self::MostConnections
+            | Self::MostOfSource
             | Self::Rate
             | Self::Dscp
             | Self::Mss
@@ -162,6 +168,7 @@ impl Kind {
             Self::HoldTime => "INTEGER<0,3-65535>",
             Self::Prefix => "X.X.X.X/M or X:X::X:X/M",
             Self::RelayHold | Self::Wait => "INTEGER<0-3600>",
+            Self::MostConnections | Self::MostOfSource => "INTEGER<1-65535>",
             Self::Path => "PATH",
             Self::Rate => "INTEGER<1-10000000>",
             Self::TableName => "STRING<1-255>",
@@ -215,6 +222,9 @@ impl Kind {
                 1..=4095 => Ok(Value::Text(word.to_owned())),
                 length => Err(format!("a path has 1 to 4095 bytes, this has {length}")),
             },
+            Self::MostConnections | Self::MostOfSource => {
+                integer(word, 1..=65_535, "a limit is a number of connections")
+            }
             Self::Rate => integer(word, 1..=10_000_000, "a pace is a number of updates per second"),
             Self::TableName => text(word, "the name of a VPN instance", 255),
             Self::Dscp => integer(word, 0..=63, "a DSCP is a number"),

@@ -3,14 +3,16 @@
 use std::fmt::Write as _;
 
 use crate::{
-    config::{BgpPeer, Bmp},
+    config::{BgpPeer, Bmp, Relay},
     feed::{DEFAULT_JOURNAL_BYTES, DEFAULT_WITHDRAWAL_BYTES},
+    input::relay::connection_limits,
     session::defaults,
 };
 
 /// The table.
 pub(super) fn text() -> String {
     let mut text = String::from(" Default parameters of BMP\n");
+    let (most, of_source) = connection_limits(&Relay::default());
     let rows = [
         ("Source of a session", "the kernel's choice (connect-interface)".to_owned()),
         ("May leave by", "the source interface; any, where none is named (egress-interface)".to_owned()),
@@ -37,6 +39,7 @@ pub(super) fn text() -> String {
         ("Mirrored messages", "passed on; with monitor, left out (route-mirroring)".to_owned()),
         ("Statistics Reports", format!("of BGP peers, every {} s (statistics-timer)", Bmp::STATISTICS_TIMER.as_secs())),
         ("A relay takes", "connections of this host alone (allow)".to_owned()),
+        ("A relay has", format!("{most} connections, {of_source} of one source (max-connections)")),
         ("A relay that is gone", "takes its peers down at once (hold)".to_owned()),
         ("Missing End-of-RIB", "is not told in a daemon's stead (end-of-rib-after)".to_owned()),
         ("Pace of a replay", "as it was recorded (pace)".to_owned()),

@@ -1,17 +1,17 @@
 //! `display bmp feed`, `display bmp relay`, `display mrt-replay`: what comes in, and what is kept of it.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{Context, monitored::name_of, refused::RefusedPeer};
+use super::{Context, monitored::name_of, refused::RefusedPeer, silent::Silent};
 use crate::{
     config::{self, Config, Pace},
     escape::Untrusted,
     feed::{self, PeerRibs},
     input::{
         mrt::{Misread, ReplayState, ReplayStatus},
-        relay::{ConnectionStatus, HeldStatus, RelayState, RelayStatus},
+        relay::{ConnectionStatus, HeldStatus, RelayState, RelayStatus, connection_limits},
     },
 };
 
@@ -180,6 +180,9 @@ pub(super) struct Relay {
     allow: Vec<String>,
     hold_seconds: u64,
     end_of_rib_after_seconds: u64,
+    /// How many connections it has at most, and of those from one source: as configured, and as bmpd's descriptors allow.
+    max_connections: usize,
+    max_connections_per_source: usize,
     /// The daemons that went away and whose peers are held.
     held: Vec<Held>,
     /// Peers of this relay whose daemon is not back.
@@ -198,16 +201,6 @@ struct Refused {
     /// There were too many already.
     #[serde(rename = "too-many-connections")]
     too_many: u64,
-}
-
-/// A peer without a route.
-#[derive(Clone, Debug, Serialize)]
-struct Silent {
-    peer: IpAddr,
-    #[serde(rename = "as")]
-    asn: u32,
-    /// Whether anything of a table has come: a route that is gone again, or an End-of-RIB.
-    heard: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -241,12 +234,12 @@ impl Relay {
         let held_peers = own().filter(|peer| peer.is_away()).count();
         let silent = own().filter(|peer| peer.is_announced() && !peer.is_away());
         let silent = silent.filter(|peer| peer.ribs().iter().all(|rib| rib.routes == 0));
-        let peers_without_routes = silent.map(|peer| Silent {
-            peer: peer.header().address(),
-            asn: peer.header().asn,
-            heard: !peer.ribs().is_empty(),
+        let silent = silent.map(|peer| {
+            let daemon = status.connections.iter().find(|connection| connection.id == peer.connection());
+            let descr = daemon.and_then(|daemon| daemon.sys_descr.as_deref());
+            Silent::of(peer, descr, daemon.and_then(|daemon| daemon.sys_name.as_deref()))
         });
-        let peers_without_routes = peers_without_routes.collect();
+        let peers_without_routes = silent.collect();
         let (state, why) = match status.state {
             RelayState::Starting => ("starting", None),
             RelayState::Listening => ("listening", None),
@@ -271,6 +264,7 @@ impl Relay {
             sys_name: held.sys_name.map(Untrusted::new),
             left_seconds: held.left.as_secs(),
         };
+        let (max_connections, max_connections_per_source) = connection_limits(configured);
         Self {
             name: status.name,
             listen: Some(status.listen.to_string()),
@@ -280,6 +274,8 @@ impl Relay {
             allow: configured.allow.iter().map(ToString::to_string).collect(),
             hold_seconds: configured.hold.as_secs(),
             end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
+            max_connections,
+            max_connections_per_source,
             held: status.held.into_iter().map(held).collect(),
             held_peers,
             refused: Refused { not_allowed: status.refused_hosts, too_many: status.refused_too_many },
@@ -290,6 +286,7 @@ impl Relay {
 
     /// A relay that is not told where to listen.
     fn idle(name: &str, configured: &config::Relay) -> Self {
+        let (max_connections, max_connections_per_source) = connection_limits(configured);
         Self {
             name: name.to_owned(),
             listen: None,
@@ -299,6 +296,8 @@ impl Relay {
             allow: configured.allow.iter().map(ToString::to_string).collect(),
             hold_seconds: configured.hold.as_secs(),
             end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
+            max_connections,
+            max_connections_per_source,
             held: Vec::new(),
             held_peers: 0,
             refused: Refused { not_allowed: 0, too_many: 0 },
@@ -321,16 +320,13 @@ impl Relay {
         }
         if self.refused.not_allowed + self.refused.too_many > 0 {
             let Refused { not_allowed, too_many } = self.refused;
-            let _ = writeln!(text, "  Refused: {not_allowed} of other hosts, {too_many} too-many-connections");
+            let (most, of_source) = (self.max_connections, self.max_connections_per_source);
+            let _ = writeln!(
+                text,
+                "  Refused: {not_allowed} of other hosts, {too_many} too-many-connections (at most {most}, {of_source} of one source)"
+            );
         }
-        for Silent { peer, asn, heard } in self.peers_without_routes.iter().take(SILENT_SHOWN) {
-            let why = if *heard {
-                "up, no route is there: its table is empty, or FRR lacks `neighbor ADDRESS soft-reconfiguration inbound`"
-            } else {
-                "up, no route has come: does FRR have `bmp monitor ipv4 unicast pre-policy`?"
-            };
-            let _ = writeln!(text, "  Peer {peer} (AS {asn}): {why}");
-        }
+        text.extend(self.peers_without_routes.iter().take(SILENT_SHOWN).map(Silent::text));
         if let Some(more) = self.peers_without_routes.len().checked_sub(SILENT_SHOWN).filter(|more| *more > 0) {
             let _ = writeln!(text, "  And {more} more peers of which there is no route");
         }
@@ -343,6 +339,10 @@ impl Relay {
         }
         if self.end_of_rib_after_seconds > 0 {
             terms.push(format!("End-of-RIB after {} s", self.end_of_rib_after_seconds));
+        }
+        let (most, of_source) = (self.max_connections, self.max_connections_per_source);
+        if (most, of_source) != connection_limits(&config::Relay::default()) {
+            terms.push(format!("at most {most} connections, {of_source} of one source"));
         }
         if !terms.is_empty() {
             let _ = writeln!(text, "  Configured: {}", terms.join("; "));

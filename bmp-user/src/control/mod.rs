@@ -16,6 +16,7 @@ mod protocol;
 mod refused;
 mod report;
 mod server;
+mod silent;
 mod text;
 mod warnings;
 

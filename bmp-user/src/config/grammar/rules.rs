@@ -14,8 +14,8 @@ use super::{
 use crate::config::value::Kind;
 use inputs::{
     ALLOW, BGP, BGP_IPV4_FAMILY, BGP_IPV6_FAMILY, BGP_L2VPN_FAMILY, BGP_LINK_STATE_FAMILY, END_OF_RIB_AFTER, LISTEN,
-    LISTEN_PORT, PEER_AS_NUMBER, PEER_CONNECT_INTERFACE, PEER_ENABLE, PEER_LISTEN_ONLY, PEER_PASSWORD, PEER_PORT,
-    PEER_TIMER, RELAY, RELAY_HOLD, REPLAY, REPLAY_FILE, REPLAY_LOOP, REPLAY_PACE, ROUTER_ID,
+    LISTEN_PORT, MAX_CONNECTIONS, PEER_AS_NUMBER, PEER_CONNECT_INTERFACE, PEER_ENABLE, PEER_LISTEN_ONLY, PEER_PASSWORD,
+    PEER_PORT, PEER_TIMER, RELAY, RELAY_HOLD, REPLAY, REPLAY_FILE, REPLAY_LOOP, REPLAY_PACE, ROUTER_ID,
 };
 use monitors::{MONITOR, ROUTE_MIRRORING, ROUTE_MODE};
 
@@ -447,7 +447,7 @@ const fn exec(action: Action, views: &'static [ViewKind], syntax: &'static [Synt
 }
 
 /// The whole language.
-pub(in crate::config) static RULES: [&Rule; 65] = [
+pub(in crate::config) static RULES: [&Rule; 66] = [
     &SYSNAME,
     &INTERFACE_ALIAS,
     &BGP,
@@ -469,6 +469,7 @@ pub(in crate::config) static RULES: [&Rule; 65] = [
     &ALLOW,
     &RELAY_HOLD,
     &END_OF_RIB_AFTER,
+    &MAX_CONNECTIONS,
     &REPLAY,
     &REPLAY_FILE,
     &REPLAY_PACE,
@@ -547,6 +548,7 @@ impl Item {
             Self::Allow => &ALLOW,
             Self::RelayHold => &RELAY_HOLD,
             Self::EndOfRibAfter => &END_OF_RIB_AFTER,
+            Self::MaxConnections => &MAX_CONNECTIONS,
             Self::Replay => &REPLAY,
             Self::ReplayFile => &REPLAY_FILE,
             Self::ReplayPace => &REPLAY_PACE,

@@ -25,8 +25,13 @@ fn sample(kind: Kind) -> &'static str {
         Kind::AsNumber => "65000",
         Kind::RouterId | Kind::Peer => "192.0.2.2",
         Kind::Password => "secret",
-        Kind::KeepaliveTime | Kind::RetryFirst | Kind::Dscp => "10",
-        Kind::HoldTime | Kind::RetryLongest | Kind::RelayHold | Kind::Wait | Kind::TcpKeepalive => "90",
+        Kind::KeepaliveTime | Kind::RetryFirst | Kind::Dscp | Kind::MostOfSource => "10",
+        Kind::MostConnections
+        | Kind::HoldTime
+        | Kind::RetryLongest
+        | Kind::RelayHold
+        | Kind::Wait
+        | Kind::TcpKeepalive => "90",
         Kind::Prefix => "192.0.2.0/24",
         Kind::Path => "/var/lib/routes.mrt",
         Kind::TableName => "65000:1",

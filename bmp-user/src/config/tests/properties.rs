@@ -220,7 +220,7 @@ prop_compose! {
     fn config()(
         sysname in option::of(name()),
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
-        listens in btree_map(name(), (option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), btree_set(prefix(), 0..3), [0u64..3601, 0u64..3601]), 0..4),
+        listens in btree_map(name(), (option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), btree_set(prefix(), 0..3), [0u64..3601, 0u64..3601], option::of((1u32..65_536, option::of(1u32..65_536)))), 0..4),
         bgp in option::of(bgp()),
         statistics in option::of(0u64..65_536),
         mut replays in btree_map(name(), replay(), 0..3),
@@ -230,11 +230,14 @@ prop_compose! {
         sessions in vec(session(), 0..6),
     ) -> Config {
         let mut relays = BTreeMap::new();
-        for (name, (listen, allow, [hold, quiet])) in listens {
+        for (name, (listen, allow, [hold, quiet], most)) in listens {
             let listen = listen.map(SocketAddr::from);
             if relays.values().all(|relay: &Relay| relay.listen != listen || listen.is_none()) {
+                let max_connections = most.map(|(total, per_source)| {
+                    MaxConnections { total, per_source: per_source.map(|most| most.min(total)) }
+                });
                 let [hold, end_of_rib_after] = [hold, quiet].map(Duration::from_secs);
-                relays.insert(name, Relay { listen, allow, hold, end_of_rib_after });
+                relays.insert(name, Relay { listen, allow, hold, end_of_rib_after, max_connections });
             }
         }
         replays.retain(|name, _| !relays.contains_key(name));
@@ -325,7 +328,7 @@ proptest! {
             Just("connect"), Just("port"), Just("alias"), Just("listen"), Just("quit"), Just("return"), Just("sysname"),
             Just("display"), Just("egress-interface"), Just("next-hop"), Just("hold-down"), Just("adopt"), Just("shutdown"),
             Just("persist"), Just("monitor"), Just("peer"), Just("relay"), Just("route-mode"), Just("ipv4-family"), Just("unicast"), Just("adj-rib-in"),
-            Just("pre-policy"), Just("mrt-replay"), Just("pace"), Just("allow"), Just("dscp"), Just("mss"), Just("hold"), Just("end-of-rib-after"),
+            Just("pre-policy"), Just("mrt-replay"), Just("pace"), Just("allow"), Just("dscp"), Just("mss"), Just("hold"), Just("end-of-rib-after"), Just("max-connections"), Just("per-source"),
             Just("persist"), Just("vpn-instance"), Just("reset"), Just("all"), Just("commit"), Just("trial"), Just("abort"),
             Just("configuration"), Just("candidate"), Just("|"), Just("include"), Just("session"), Just("verbose"), Just("interface-alias"), Just("\n"), Just("\n "), Just("1"),
             Just("192.0.2.1"), Just("2001:db8::1"), Just("eth1"), Just("c"), Just("#"),

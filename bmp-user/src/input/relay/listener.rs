@@ -28,9 +28,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: i32 = 128;
-/// Connections that a relay has at most, and of those from one user of this host or from one other host.
-const CONNECTIONS: usize = 256;
-const OF_ONE_SOURCE: usize = 32;
 /// How long a daemon says nothing before it is asked after, how often that is done, and how many times it may leave it unanswered.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -42,7 +39,7 @@ const URGENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Listens and serves, for good. Dropping this closes the listener and its connections.
 pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<Terms>>) {
     let listener = listen(&status).await;
-    let (mut connections, visitors) = (Tasks::default(), Visitors::new(CONNECTIONS, OF_ONE_SOURCE));
+    let (mut connections, mut visitors) = (Tasks::default(), Visitors::within(terms.borrow().limits));
     let claims = Claims::default();
     let mut failing = false;
     loop {
@@ -53,6 +50,7 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                     // Of one that is closed again already it is not known.
                     let end = stream.local_addr().ok();
                     let own = end.map_or(status.listen().ip(), |own| own.ip());
+                    visitors.set_limits(terms.borrow().limits);
                     if terms.borrow().lets_in(own, client.ip()) {
                         match visitors.admit(Source::of(end, client)) {
                             Ok(visitor) => {

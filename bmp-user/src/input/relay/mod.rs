@@ -28,6 +28,7 @@ use crate::{
     config::{self, Config, Prefix},
     feed::Feed,
     tasks,
+    visitors::{self, Limits},
 };
 
 pub use receiver::{Goodbye, Received, Receiver};
@@ -40,7 +41,12 @@ pub use status::{ConnectionStatus, HeldStatus, RelayState, RelayStatus, Relays, 
 pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: Relays) {
     let mut running: BTreeMap<String, Running> = BTreeMap::new();
     loop {
-        let wanted = wanted(&config.borrow_and_update());
+        let wanted = {
+            let config = config.borrow_and_update();
+            // Before the limits of relays are made of what is left.
+            visitors::keep_for(config.session_count());
+            wanted(&config)
+        };
         let obsolete: Vec<String> = running
             .iter()
             .filter(|(name, relay)| wanted.get(*name).is_none_or(|wanted| wanted.listen != relay.listen))
@@ -77,7 +83,12 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
 /// The relays that have a `listen`.
 fn wanted(config: &Config) -> BTreeMap<String, Wanted> {
     let wanted = |relay: &config::Relay| {
-        let terms = Terms { allow: relay.allow.clone(), hold: relay.hold, end_of_rib_after: relay.end_of_rib_after };
+        let terms = Terms {
+            allow: relay.allow.clone(),
+            hold: relay.hold,
+            end_of_rib_after: relay.end_of_rib_after,
+            limits: limits(relay),
+        };
         Some(Wanted { listen: relay.listen?, terms: Arc::new(terms) })
     };
     config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
@@ -97,6 +108,21 @@ struct Terms {
     hold: Duration,
     /// How long a RIB without End-of-RIB is quiet before it is taken to be complete; zero is never.
     end_of_rib_after: Duration,
+    /// How many may be connected.
+    limits: Limits,
+}
+
+/// How many connections a relay has.
+fn limits(relay: &config::Relay) -> Limits {
+    let of = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let asked = relay.max_connections;
+    Limits::new(asked.map(|asked| of(asked.total)), asked.and_then(|asked| asked.per_source).map(of))
+}
+
+/// The same, for displays: in all, and of one source.
+pub fn connection_limits(relay: &config::Relay) -> (usize, usize) {
+    let Limits { most, for_each_source } = limits(relay);
+    (most, for_each_source)
 }
 
 impl Terms {

@@ -59,6 +59,20 @@ pub(super) static END_OF_RIB_AFTER: Rule = Rule {
     enters: None,
 };
 
+const MAX_CONNECTIONS_WORD: Syntax = Word("max-connections", "how many daemons may be connected at one time");
+const MAX_CONNECTIONS_VALUE: Syntax = Value(Kind::MostConnections, "in all (256 if nothing is said)");
+const PER_SOURCE: Syntax = Optional(&[
+    Word("per-source", "how many of one user of this host, or of one other host"),
+    Value(Kind::MostOfSource, "an IPv6 /64 is one host (32, or the number in all if that is less)"),
+]);
+pub(super) static MAX_CONNECTIONS: Rule = Rule {
+    action: Action::Configure(Item::MaxConnections),
+    views: &[ViewKind::Relay],
+    syntax: &[MAX_CONNECTIONS_WORD, MAX_CONNECTIONS_VALUE, PER_SOURCE],
+    undo: Some(&[MAX_CONNECTIONS_WORD, Optional(&[MAX_CONNECTIONS_VALUE, PER_SOURCE])]),
+    enters: None,
+};
+
 const REPLAY_SYNTAX: &[Syntax] =
     &[Word("mrt-replay", "take routes from a file"), Value(Kind::InputName, "a name for this input")];
 pub(super) static REPLAY: Rule = Rule {
