@@ -19,7 +19,7 @@ use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
     escape::Untrusted,
     feed::Counts,
-    pin::{Enforcement, State},
+    pin::{self, Enforcement, State},
     session::{Phase, Session, Snapshot, defaults},
     wire::bmp::MessageType,
 };
@@ -56,6 +56,8 @@ pub(super) struct SessionReport {
     pub(super) kernel: Kernel,
     /// What the kernel tells of the connections; `None` where no program does.
     pub(super) connections: Option<Connections>,
+    /// Other processes' connections to the station from before the pin, which nothing holds to it.
+    pub(super) unheld: Unheld,
     /// Absent where this host connects.
     pub(super) guard: Option<Guard>,
     pub(super) messages: Messages,
@@ -139,6 +141,26 @@ pub(super) struct Foreign {
     pub(super) tx_bytes: u64,
     pub(super) tx_packets: u64,
 }
+
+/// Other processes' connections that are not held.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Unheld {
+    pub(super) count: usize,
+    /// The first [`UNHELD_SHOWN`].
+    pub(super) connections: Vec<UnheldConnection>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct UnheldConnection {
+    pub(super) pid: u32,
+    pub(super) name: Untrusted,
+    pub(super) local_address: IpAddr,
+    pub(super) local_port: u16,
+}
+
+/// How many are shown.
+const UNHELD_SHOWN: usize = 16;
 
 /// Messages sent, by type.
 #[derive(Clone, Debug, Serialize)]
@@ -261,11 +283,22 @@ fn report(
                 failed: told.failed,
             }
         }),
+        unheld: unheld(&session.pin.unheld()),
         guard: guard::report(context, configured, session),
         messages: messages(session.status.messages()),
         timers: timers(configured),
         feed: Feed { cursor, head, lag_bytes, dumps: shown.dumps, refused_peers: session.status.refused().len() },
     }
+}
+
+fn unheld(all: &[pin::Unheld]) -> Unheld {
+    let shown = all.iter().take(UNHELD_SHOWN).map(|one| UnheldConnection {
+        pid: one.process,
+        name: one.name.clone(),
+        local_address: one.local.ip(),
+        local_port: one.local.port(),
+    });
+    Unheld { count: all.len(), connections: shown.collect() }
 }
 
 /// What a session waits for that nothing is the matter with, and that in a sentence.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     monitored::ByFamily,
-    report::{Egress, Kernel, SessionReport},
+    report::{Egress, Kernel, SessionReport, Unheld, UnheldConnection},
 };
 
 /// `display bmp session`; `verbose` with what each session monitors.
@@ -119,6 +119,9 @@ fn write_verbose(text: &mut String, reports: &[SessionReport], monitored: &ByFam
             "Foreign",
             format!("{} bytes in {} packets", report.kernel.foreign.tx_bytes, report.kernel.foreign.tx_packets),
         )?;
+        if report.unheld.count > 0 {
+            line("Not held", report.unheld.in_words())?;
+        }
         if let Some(told) = &report.connections {
             line(
                 "Connections",
@@ -207,6 +210,20 @@ impl Kernel {
             "Denied",
             format!("{} by interface, {} by source, {} without a pin", denied.interface, denied.source, denied.no_pin),
         )
+    }
+}
+
+impl Unheld {
+    fn in_words(&self) -> String {
+        let of = |one: &UnheldConnection| {
+            format!("{} ({}) from {} port {}", one.name, one.pid, one.local_address, one.local_port)
+        };
+        let shown: Vec<_> = self.connections.iter().map(of).collect();
+        let more = match self.count - shown.len() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        format!("{} from before the pin: {}{more}", self.count, shown.join(", "))
     }
 }
 

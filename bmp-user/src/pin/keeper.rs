@@ -3,6 +3,7 @@
 
 mod mending;
 mod slots;
+mod unheld;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -19,12 +20,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Chosen, Current, Foreign, Grant, Held, Pinned, Pins, Question, Reason, SessionPin, Slot, State, Steers, Target,
-    Unresolved,
+    Chosen, Current, Foreign, Grant, Held, Pinned, Pins, Question, Reason, Role, SessionPin, Slot, State, Steers,
+    Target, Unresolved,
     asked::{Asked, Demand, demands},
     chosen::Choice,
     datapath::{AGAIN, LOOK, Mended},
     decision::{Decision, denial, denies, in_words, pin_of, station_links, target},
+    foreign::Wanted,
     guard::Guard,
     reach::{Verdict, has_route, no_route},
     resolve,
@@ -61,6 +63,8 @@ struct Tracked {
     denial: Option<(Slot, Pin)>,
     /// Whether it has had a key yet.
     begun: bool,
+    /// Whether connections are to be looked for that were there before what is in force.
+    is_new: bool,
     route: Option<Verdict>,
     /// Indexes of the interfaces that lead to the station, where its address is a link-local one: on any other link the address is
     /// another host's.
@@ -184,6 +188,7 @@ async fn keep(
             keeper.retire_inherited(&demands).await;
             keeper.pins.tell_settled();
         }
+        keeper.look_for_unheld(&demands).await;
         keeper.pins.tell_applied(&wanted);
         guard.update(keeper.pins.datapath(), &found, keeper.passive(&demands));
         let next = keeper.next_deadline().into_iter().chain(keeper.steers.deadline().await).min();
@@ -197,7 +202,10 @@ async fn keep(
                 () = keeper.pins.told() => true,
                 () = keeper.chosen.trial_changed() => true,
                 // While all is well, nothing is decided anew for it.
-                _ = look.tick() => if keeper.mend(&demands).await { true } else { continue },
+                _ = look.tick() => {
+                    keeper.look_again_for_unheld().await;
+                    if keeper.mend(&demands).await { true } else { continue }
+                }
                 () = lost => if keeper.mend(&demands).await { true } else { continue },
                 () = until(again) => {
                     first = keeper.load_again().await;
@@ -277,6 +285,7 @@ impl Keeper {
                 installed: None,
                 denial: None,
                 begun: false,
+                is_new: false,
                 route: None,
                 station_links: None,
             });
@@ -466,6 +475,7 @@ impl Keeper {
             tracked.decision = None;
             return;
         }
+        tracked.is_new = true;
         let moved = match (before, place(tracked)) {
             (Some((_, before)), Some((target, now))) if goes_on => {
                 match self.foreign.move_all(&tracked.pin, target, &before, &now).await {

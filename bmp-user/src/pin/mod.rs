@@ -26,7 +26,7 @@ pub use datapath::{
     Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
 };
 pub use decision::{in_words, target};
-pub use foreign::Foreign;
+pub use foreign::{Foreign, Unheld};
 pub(crate) use foreign::{name_of, user_of};
 pub use guard::{GuardReport, GuardedInterface, Listening};
 pub use keeper::{LINGER, run};

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Connection, Connections, Datapath, Pinned, Resolved, Slot, SocketEvent, Target, Unresolved,
+    Connection, Connections, Datapath, Pinned, Resolved, Slot, SocketEvent, Target, Unheld, Unresolved,
     guard::{GuardReport, Listening, SessionGuard},
 };
 use crate::config::{Config, SessionId};
@@ -60,6 +60,7 @@ pub struct SessionPin {
     /// The session has no connection that its way could be held for.
     given_up: AtomicBool,
     guard: SessionGuard,
+    unheld: Mutex<Vec<Unheld>>,
 }
 
 /// Why a session whose way is lost is not down yet: `hold-down`.
@@ -156,6 +157,7 @@ impl Pins {
             held: watch::Sender::new(None),
             given_up: AtomicBool::new(false),
             guard: SessionGuard::default(),
+            unheld: Mutex::default(),
         });
         sessions.insert(id.clone(), Arc::downgrade(&pin));
         pin
@@ -316,6 +318,16 @@ impl SessionPin {
 
     pub(super) fn tell_gone(&self, cookie: u64) {
         self.connections.send_if_modified(|connections| connections.gone(cookie));
+    }
+
+    /// Other processes' connections to its station that were there before its pin, and that nothing holds to it. Those of an adopted session are
+    /// never among them.
+    pub fn unheld(&self) -> Vec<Unheld> {
+        lock(&self.unheld).clone()
+    }
+
+    pub(super) fn set_unheld(&self, unheld: Vec<Unheld>) {
+        *lock(&self.unheld) = unheld;
     }
 
     pub(super) fn guard(&self) -> &SessionGuard {

@@ -187,7 +187,7 @@ impl Adopted {
 
     async fn take_in(&self, grant: &Grant, current: Option<&Current>) {
         let Some(current) = current else { return };
-        match self.foreign.take_in(&self.id, &self.pin, grant, &current.slot).await {
+        match self.foreign.take_in(&self.id, &self.pin, grant, &current.slot, &[]).await {
             Ok(None) => {}
             // Its daemon has not connected as it is to, and this is why.
             Ok(Some(closed)) => self.status.update(|shown| {
@@ -202,7 +202,7 @@ impl Adopted {
 
     async fn close(&self, of: &Current, but: Option<&Current>, why: &str) {
         let but = but.map(|current| &current.slot);
-        if let Err(error) = self.foreign.close_all(&self.id, &self.pin, of.target, but, why).await {
+        if let Err(error) = self.foreign.close_all(&self.id, &self.pin, of.target, but, &[], why).await {
             warn!(session = %self.id, "its connections are not closed: {error:#}");
         }
     }

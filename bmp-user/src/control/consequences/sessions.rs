@@ -4,7 +4,7 @@ use super::{Before, Said, Standing, in_words, listed};
 use crate::{
     config::{Config, ConnectInterface, From, Session, SessionId, effective},
     control::Context,
-    pin::{Grant, Pinned, Reason, Role, State, in_words as pin_in_words},
+    pin::{Grant, Pinned, Reason, Role, State, Unheld, in_words as pin_in_words},
 };
 
 /// A session before a change.
@@ -31,7 +31,11 @@ pub(super) async fn consequences(context: &Context, before: &Before, now: &Confi
     for (id, session) in &now.bmp.sessions {
         let was = before.sessions.iter().find(|was| was.id == *id);
         let changed = before.config.bmp.sessions.get(id).map(|was| changes(&before.config, was, now, id, session));
-        let state = context.pins.session(id).subscribe().borrow().clone();
+        let pin = context.pins.session(id);
+        let state = pin.subscribe().borrow().clone();
+        if changed.as_ref().is_none_or(|changed| !changed.is_empty()) {
+            said.extend(unheld(id, &pin.unheld()));
+        }
         match &state {
             State::Pending => {}
             State::Down(unresolved) => {
@@ -71,6 +75,17 @@ pub(super) async fn consequences(context: &Context, before: &Before, now: &Confi
             }
         }
     }
+}
+
+/// Warns of other processes' connections from before the pin: of the first few by name.
+fn unheld(id: &SessionId, unheld: &[Unheld]) -> Vec<Said> {
+    const SAID: usize = 3;
+    let name = name(id);
+    let mut said: Vec<_> = unheld.iter().take(SAID).map(|one| Said::warning(format!("{name}: {one}"))).collect();
+    if let Some(more) = unheld.len().checked_sub(SAID).filter(|more| *more > 0) {
+        said.push(Said::warning(format!("{name}: {more} more such connections (`display bmp session verbose`)")));
+    }
+    said
 }
 
 /// `session 198.51.100.7`; in a VPN instance it is named.

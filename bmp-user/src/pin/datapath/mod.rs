@@ -431,6 +431,15 @@ impl Datapath {
         self.with(|kernel| Ok(kernel.tag_under(socket, slot)?.is_some())).unwrap_or(Ok(false))
     }
 
+    /// Whether a socket is under any slot, whoever has it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell its tag.
+    pub(super) fn is_held(&self, socket: &impl AsRawFd) -> anyhow::Result<bool> {
+        self.with(|kernel| kernel.is_held(socket)).unwrap_or(Ok(false))
+    }
+
     /// Whether an earlier bmpd's tables go on, so that a start that fails now must leave them: see [`Self::detach`].
     pub fn taken_over(&self) -> bool {
         self.with(|kernel| kernel.taken_over()).unwrap_or_default()

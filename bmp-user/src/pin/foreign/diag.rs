@@ -61,17 +61,27 @@ impl TcpSocket {
 /// The TCP sockets of these connections, established or about to be. IPv4-mapped ones of IPv6 sockets are among them. Which VRF they are
 /// in is not looked at.
 pub(super) fn connections_of(target: &Target) -> io::Result<Vec<TcpSocket>> {
-    let station = target.station;
+    let station = SocketAddr::new(target.station.ip().to_canonical(), target.station.port());
+    let mut found = connections(target.role, station.port())?;
+    found.retain(|socket| {
+        let port = match target.role {
+            Role::Connect => socket.remote().port(),
+            Role::Listen => socket.local().port(),
+        };
+        (socket.remote().ip(), port) == (station.ip(), station.port())
+    });
+    Ok(found)
+}
+
+/// The same of all connections with this port at the far end or, for [`Role::Listen`], at this host's; 0 is any.
+pub(super) fn connections(role: Role, port: u16) -> io::Result<Vec<TcpSocket>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        if family == AF_INET && station.is_ipv6() {
-            continue;
-        }
         let mut id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
         // The kernel compares ports alone.
-        match target.role {
-            Role::Connect => id.destination_port = station.port(),
-            Role::Listen => id.source_port = station.port(),
+        match role {
+            Role::Connect => id.destination_port = port,
+            Role::Listen => id.source_port = port,
         }
         let request = InetRequest {
             family,
@@ -81,14 +91,7 @@ pub(super) fn connections_of(target: &Target) -> io::Result<Vec<TcpSocket>> {
             socket_id: id,
         };
         ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | NLM_F_DUMP, |header| {
-            let socket = TcpSocket::new(header);
-            let port = match target.role {
-                Role::Connect => socket.remote().port(),
-                Role::Listen => socket.local().port(),
-            };
-            if (socket.remote().ip(), port) == (station.ip().to_canonical(), station.port()) {
-                found.push(socket);
-            }
+            found.push(TcpSocket::new(header));
         })?;
     }
     Ok(found)

@@ -3,6 +3,7 @@
 
 mod diag;
 mod owner;
+mod unheld;
 
 use std::{
     collections::HashMap,
@@ -28,6 +29,8 @@ pub(super) use diag::Destroyed;
 use diag::TcpSocket;
 pub(crate) use diag::user_of;
 pub(crate) use owner::name_of;
+pub use unheld::Unheld;
+pub(super) use unheld::Wanted;
 
 /// Finds, holds and closes other processes' sockets. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -50,7 +53,7 @@ impl Foreign {
     }
 
     /// Looks at the sockets that other processes have connected to the target. Those that were there before the pin of `grant` and
-    /// keep to it are held to it from now on, as if they had been connected under it; those that do not are closed.
+    /// keep to it are held to it from now on, as if they had been connected under it; those that do not are closed. Nothing is done to `left_alone`.
     ///
     /// What `pin` knows of connections is as the kernel has it when this returns. Says why, where one is closed.
     ///
@@ -63,6 +66,7 @@ impl Foreign {
         pin: &SessionPin,
         grant: &Grant,
         slot: &Slot,
+        left_alone: &[Unheld],
     ) -> anyhow::Result<Option<String>> {
         let sockets = self.connected_to(grant.target).await?;
         let known = pin.connections().borrow().clone();
@@ -80,7 +84,7 @@ impl Foreign {
         let owners = owners_of(news.iter().copied()).await?;
         for socket in news {
             let owner = owners.get(&socket.inode).copied();
-            if owner.is_some_and(|owner| owner.process == std::process::id()) {
+            if owner.is_some_and(|owner| owner.process == std::process::id()) || is_among(left_alone, socket) {
                 continue;
             }
             let keeps = self.keeps(socket, &grant.resolved).await;
@@ -130,7 +134,7 @@ impl Foreign {
         }
     }
 
-    /// Closes the sockets that other processes have connected to the target, but those that are held to `but`.
+    /// Closes the sockets that other processes have connected to the target, but those that are held to `but` and those that are `left_alone`.
     ///
     /// # Errors
     ///
@@ -141,6 +145,7 @@ impl Foreign {
         pin: &SessionPin,
         target: Target,
         but: Option<&Slot>,
+        left_alone: &[Unheld],
         why: &str,
     ) -> anyhow::Result<()> {
         let sockets = self.connected_to(target).await?;
@@ -149,7 +154,8 @@ impl Foreign {
         for socket in &sockets {
             let owner = owners.get(&socket.inode).copied();
             let held = known.open.get(&socket.cookie()).is_some_and(|known| Some(&known.slot) == but);
-            if !held && owner.is_none_or(|owner| owner.process != std::process::id()) {
+            let foreign = owner.is_none_or(|owner| owner.process != std::process::id());
+            if !held && foreign && !is_among(left_alone, socket) {
                 self.close(&format!("session {id}"), socket, owner, why).await;
             }
         }
@@ -179,9 +185,13 @@ impl Foreign {
     async fn connected_to(&self, target: Target) -> anyhow::Result<Vec<TcpSocket>> {
         let all = blocking(move || diag::connections_of(&target)).await;
         let all = all.context("cannot ask the kernel for its TCP sockets (sock_diag)")?;
-        let host = self.host.borrow().clone();
-        let vrf = |device: u32| host.links.get(&device).and_then(|link| host.vrf_of(link)).unwrap_or(0);
-        Ok(all.into_iter().filter(|socket| vrf(socket.device) == target.vrf).collect())
+        Ok(all.into_iter().filter(|socket| self.vrf_of(socket) == target.vrf).collect())
+    }
+
+    /// Interface index of the VRF device; 0 is the default VRF.
+    fn vrf_of(&self, socket: &TcpSocket) -> u32 {
+        let host = self.host.borrow();
+        host.links.get(&socket.device).and_then(|link| host.vrf_of(link)).unwrap_or(0)
     }
 
     /// Whether a socket that is not held to the pin does what it asks all the same: it has the source, and it is bound to what it may
@@ -258,6 +268,10 @@ impl Foreign {
             }
         }
     }
+}
+
+fn is_among(unheld: &[Unheld], socket: &TcpSocket) -> bool {
+    unheld.iter().any(|unheld| unheld.cookie == socket.cookie())
 }
 
 /// Why a socket that was there before the pin does not keep to it.

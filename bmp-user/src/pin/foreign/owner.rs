@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
 };
 
 use socket2::SockRef;
@@ -26,8 +27,7 @@ pub(super) fn owners(inodes: &[u32]) -> HashMap<u32, Owner> {
     for entry in processes {
         let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         for descriptor in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
-            let Ok(target) = fs::read_link(descriptor.path()) else { continue };
-            let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            let inode = inode_of(&descriptor.path());
             let number = descriptor.file_name().to_str().and_then(|name| name.parse().ok());
             if let (Some(inode), Some(descriptor)) = (inode, number)
                 && inodes.contains(&inode)
@@ -40,6 +40,11 @@ pub(super) fn owners(inodes: &[u32]) -> HashMap<u32, Owner> {
         }
     }
     owners
+}
+
+/// The inode of the socket that an entry of /proc/PID/fd leads to, if it is one.
+pub(super) fn inode_of(descriptor: &Path) -> Option<u32> {
+    fs::read_link(descriptor).ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// What a process calls itself (proc_pid_comm(5)).

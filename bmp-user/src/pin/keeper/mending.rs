@@ -28,14 +28,16 @@ impl Keeper {
             let (Pinned::Session(session), Some(installed)) = (id, &tracked.installed) else { continue };
             // The task of an adopted session would not know of it.
             let is_adopted = demands.get(id).is_some_and(|demand| demand.adopted);
+            // What was there before the pin is shown, and goes on.
+            let left_alone = if is_adopted { Vec::new() } else { tracked.pin.unheld() };
             let swept = match &tracked.decision {
                 Some(Decision::Ready(grant)) => {
-                    self.foreign.take_in(session, &tracked.pin, grant, &installed.slot).await.map(drop)
+                    self.foreign.take_in(session, &tracked.pin, grant, &installed.slot, &left_alone).await.map(drop)
                 }
                 _ if is_adopted => Ok(()),
                 _ => {
                     let why = "it was connected while the kernel did not enforce";
-                    self.foreign.close_all(session, &tracked.pin, installed.target, None, why).await
+                    self.foreign.close_all(session, &tracked.pin, installed.target, None, &left_alone, why).await
                 }
             };
             if let Err(error) = swept {

@@ -1,0 +1,111 @@
+//! Connections of other processes that were there before a session's pin: they go on as they are, and bmpd says so wherever it is asked.
+
+use std::{
+    io::{ErrorKind, Read as _},
+    net::TcpStream,
+};
+
+use lab::{
+    bmpd::{Bmpd, Setup},
+    sabotage::detach,
+    sockets::Foreign,
+    station::Station,
+    topology::{STATION, STATION_2, STATION_PORT, Topology, UP1, UP2},
+    trial::Plan,
+    wait::{PATIENCE, until},
+};
+use serde_json::{Value, json};
+
+/// A station that another process has connected to by `up1`, where the session is to leave by `up2`.
+fn connected_before() -> (Topology, Station, TcpStream) {
+    let topology = Topology::new();
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let earlier = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
+    assert_eq!(earlier.local_addr().expect("it is connected").ip(), UP1);
+    (topology, station, earlier)
+}
+
+fn is_open(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("it is a socket");
+    matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+/// What the session says of this process's connection.
+fn expected(earlier: &TcpStream) -> (Value, String) {
+    let (pid, local) = (std::process::id(), earlier.local_addr().expect("it is connected"));
+    let name = std::fs::read_to_string("/proc/self/comm").expect("/proc is mounted");
+    let name = name.trim_end();
+    let connection = json!({ "pid": pid, "name": name, "local_address": local.ip(), "local_port": local.port() });
+    let line = format!(
+        "{name} ({pid}) was connected from {local} to {STATION}:{STATION_PORT} before the pin was in force: that connection is neither held \
+         to it nor counted (`ss --kill src {local} dst {STATION}:{STATION_PORT}` closes it)"
+    );
+    (json!({ "count": 1, "connections": [connection] }), line)
+}
+
+#[test]
+fn one_is_shown_with_its_process_until_it_is_closed() {
+    let (topology, station, earlier) = connected_before();
+    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
+    bmpd.wait_up(STATION);
+    let (shown, line) = expected(&earlier);
+    let session = bmpd.wait_session(STATION, "looked at", |session| session["unheld"] == shown);
+    bmpd.wait_for_log("that it is not held", |said| said.contains(&line));
+    let verbose = bmpd.display("display bmp session verbose");
+    assert!(verbose.contains("Not held            : 1 from before the pin: "), "{verbose}");
+    assert!(is_open(&earlier), "it goes on");
+    assert_eq!(session["kernel"]["foreign"]["tx_packets"], 0);
+    // What is connected from now on is held.
+    let later = Foreign::default().connect(&topology.router, station.address()).expect("it is pinned");
+    assert_eq!(later.local_addr().expect("it is connected").ip(), UP2);
+    drop(earlier);
+    bmpd.wait_session(STATION, "without it", |session| session["unheld"] == json!({ "count": 0, "connections": [] }));
+    bmpd.wait_for_log("that none is left", |said| said.contains("no connection from before the pin is left"));
+}
+
+#[test]
+fn a_commit_names_it() {
+    let (topology, _station, earlier) = connected_before();
+    let other = Plan { station: STATION_2, ..Plan::session("connect-interface up2") };
+    let bmpd = Bmpd::start(&topology.router, &other.configuration());
+    let (taken, said) = bmpd.typed(&format!(
+        "system-view\nbmp\nbmp-session {STATION}\ntcp connect port {STATION_PORT}\nconnect-interface up2\ncommit\n"
+    ));
+    assert!(taken, "{said}");
+    // Long lines are not broken where no terminal is.
+    let line = format!("Warning: session {STATION}: {}.", expected(&earlier).1);
+    assert!(said.contains(&line), "{line} is not in\n{said}");
+    assert!(is_open(&earlier));
+}
+
+#[test]
+fn one_of_a_session_that_is_denied_is_shown_too() {
+    let (topology, _station, earlier) = connected_before();
+    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2\nshutdown").configuration());
+    bmpd.wait_down(STATION, "shutdown");
+    bmpd.wait_session(STATION, "looked at", |session| session["unheld"] == expected(&earlier).0);
+}
+
+#[test]
+fn it_is_not_closed_either_when_what_was_lost_of_the_enforcement_is_put_back() {
+    let (topology, _station, earlier) = connected_before();
+    let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
+    let links = setup.bpffs().join("v1/links");
+    let bmpd = Bmpd::start_in(setup, &lab::bmpd::Options::default());
+    bmpd.wait_session(STATION, "looked at", |session| session["state"] == "up" && session["unheld"]["count"] == 1);
+    detach(&links.join("connect4"));
+    bmpd.wait_for_log("that it is whole again", |line| line.contains("whole again"));
+    until("the sweep is over", PATIENCE, || (bmpd.session(STATION)["egress"]["lost"].is_null()).then_some(()));
+    assert!(is_open(&earlier));
+    assert_eq!(bmpd.session(STATION)["unheld"], expected(&earlier).0);
+}
+
+#[test]
+fn where_it_is_not_of_this_namespace_it_is_none() {
+    let (_topology, _station, earlier) = connected_before();
+    let elsewhere = Topology::new();
+    let _there = Station::start(&elsewhere.station, (STATION, STATION_PORT));
+    let bmpd = Bmpd::start(&elsewhere.router, &Plan::session("connect-interface up2").configuration());
+    assert_eq!(bmpd.wait_up(STATION)["unheld"]["count"], 0);
+    assert!(is_open(&earlier));
+}
