@@ -112,6 +112,25 @@ fn tagged(tag: &str) -> Vec<Block> {
     blocks
 }
 
+/// The targets of a document's links to other files of the project.
+fn links(document: &str) -> Vec<&str> {
+    let targets = document.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+    targets.filter(|target| !target.contains("://")).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document can be read");
+        for link in links(&text) {
+            let file = link.split('#').next().unwrap_or_default();
+            let folder = path.parent().expect("a document is in a folder");
+            assert!(folder.join(file).exists(), "{}: {link} leads nowhere", path.display());
+        }
+    }
+    assert_eq!(links("a [b](c.md) and [d](https://e) and [f](g/h.md#i)"), ["c.md", "g/h.md#i"]);
+}
+
 fn check(netns: &Netns, configuration: &str) -> Output {
     Setup::new(netns, configuration).check()
 }
