@@ -1,16 +1,18 @@
 //! The test programs that cargo builds.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::Context as _;
 
 use crate::{
     process::{self, cargo, say},
     programs::Built,
-    test::SILENCE,
     vm::PREFIX,
     watch::{End, Run, Watcher},
 };
+
+/// Cargo says a line a crate, and one crate takes minutes on a machine that is busy.
+const BUILD_SILENCE: Duration = Duration::from_secs(1800);
 
 /// A test program that cargo has built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub(crate) fn build(watcher: &Watcher) -> anyhow::Result<Option<Vec<TestProgram>
     // All of it: cargo would choose other features of the dependencies for a part, and build those anew.
     build.args(["test", "--locked", "--workspace", "--no-run"]).stdin(Stdio::null());
     let mut programs = Vec::new();
-    let run = Run { what: "the build", group: true, silence: SILENCE };
+    let run = Run { what: "the build", group: true, silence: BUILD_SILENCE };
     let end = watcher.run(&mut build, &run, |line| match TestProgram::parse(line) {
         Some(program) => programs.push(program),
         None => say(line),
