@@ -131,6 +131,15 @@ fn every_link_leads_to_a_file() {
     assert_eq!(links("a [b](c.md) and [d](https://e) and [f](g/h.md#i)"), ["c.md", "g/h.md#i"]);
 }
 
+#[test]
+fn every_file_that_the_page_on_rfcs_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/rfc.md")).expect("the page can be read");
+    let named = page.split('`').skip(1).step_by(2).filter(|name| name.contains('/') || name.ends_with(".rs"));
+    let missing: Vec<_> =
+        named.filter(|name| ![".", "bmp-user/src"].iter().any(|at| root().join(at).join(name).exists())).collect();
+    assert!(missing.is_empty(), "docs/rfc.md names files that are not there: {missing:?}");
+}
+
 fn check(netns: &Netns, configuration: &str) -> Output {
     Setup::new(netns, configuration).check()
 }
