@@ -34,6 +34,9 @@ pub(super) const HOOKS: [(&str, u32); 5] = [
     (program::CONNECT6, 11),
 ];
 
+/// How often a verification that is broken off is begun: more often than signals come.
+const VERIFICATIONS_MAX: usize = 8;
+
 /// `BPF_F_NO_PREALLOC` and `BPF_F_CLONE` (linux/bpf.h).
 const NO_PREALLOC: u32 = 1 << 0;
 const CLONE: u32 = 1 << 9;
@@ -190,17 +193,29 @@ fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &Sizes
     Ok(Loaded { ebpf, links, taken_over: taken_over || found, lapsed, slots: sizes.slots() })
 }
 
+/// Has the kernel verify a program. It breaks off with `EAGAIN` where a signal is told to the process meanwhile (`do_check` in
+/// kernel/bpf/verifier.c), which says nothing about the program.
 fn verify(name: &str, program: &mut Program) -> anyhow::Result<()> {
-    loaded(
-        name,
-        match program {
-            Program::CgroupSkb(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            Program::Xdp(program) => program.load(),
-            _ => bail!("the BPF object's `{name}` is of another type: bmpd was built with other programs than its own"),
-        },
-    )
+    let mut result = load_once(name, program)?;
+    for _ in 1..VERIFICATIONS_MAX {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {
+                result = load_once(name, program)?;
+            }
+            _ => break,
+        }
+    }
+    loaded(name, result)
+}
+
+fn load_once(name: &str, program: &mut Program) -> anyhow::Result<Result<(), ProgramError>> {
+    Ok(match program {
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        _ => bail!("the BPF object's `{name}` is of another type: bmpd was built with other programs than its own"),
+    })
 }
 
 /// Cuts the verifier's account of a refusal, which can be thousands of lines, down to what it says at last.
