@@ -196,7 +196,7 @@ fn mark(ctx: &SockAddrContext, pin: &Pin) -> Result<(), Cause> {
     let value = (&raw mut mark).cast();
     // SAFETY: `value` is the address of an integer of the given size.
     let refused = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, value, size_of::<u32>() as i32) };
-    if refused == 0 { Ok(()) } else { Err(Cause::Interface) }
+    if refused == 0 { Ok(()) } else { Err(Cause::Mark) }
 }
 
 #[inline(always)]

@@ -30,8 +30,8 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     let Some(pin) = pin_of(tag) else { return drop(&ctx, NO_SLOT, Cause::Gone) };
     let headers = headers(skb);
     // SAFETY: `skb` is the program's context.
-    let ifindex = unsafe { (*skb).ifindex };
-    match check(pin, tag, ifindex, &headers) {
+    let (ifindex, mark) = unsafe { ((*skb).ifindex, (*skb).mark) };
+    match check(pin, tag, ifindex, mark, &headers) {
         Ok(Leaves::Here) => {}
         Ok(Leaves::Later) => return PASS,
         Err(cause) => return drop(&ctx, tag.slot, cause),
@@ -54,11 +54,15 @@ enum Leaves {
     Later,
 }
 
-/// Whether a packet with these headers may leave by the interface.
+/// Whether a packet with these headers and this mark may leave by the interface.
 #[inline(always)]
-fn check(pin: &Pin, tag: Tag, ifindex: u32, headers: &Headers) -> Result<Leaves, Cause> {
+fn check(pin: &Pin, tag: Tag, ifindex: u32, mark: u32, headers: &Headers) -> Result<Leaves, Cause> {
     if pin.flags & PIN_DENY != 0 {
         return Err(Cause::Denied);
+    }
+    // By the right interface there may be another router.
+    if pin.mark != 0 && mark != pin.mark {
+        return Err(Cause::Mark);
     }
     // Where the VRF's own table has no route, the kernel goes on to those of the default VRF.
     let place = if pin.flags & PIN_VRF != 0 { whereabouts(tag.slot, ifindex) } else { Whereabouts::Inside };

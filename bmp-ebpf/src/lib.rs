@@ -7,7 +7,7 @@
 #![no_std]
 
 /// The version of this layout. Tables of different versions never share a folder of bpffs.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Names of the programs, as the object file and the kernel know them.
 pub mod program {
@@ -151,7 +151,8 @@ pub struct Pin {
     pub flags: u32,
     /// Interface index that a socket is bound to at connect; 0 binds none.
     pub device: u32,
-    /// The mark (`SO_MARK`) that a socket gets at connect, by which a rule finds the session's own route; 0 sets none.
+    /// The mark (`SO_MARK`) that a socket gets at connect and that is required of every packet, by which a rule finds the session's own
+    /// route; 0 sets and requires none.
     pub mark: u32,
     /// How many of [`Self::egress`] are set; 0 lets packets leave by any interface.
     pub egress_count: u32,
@@ -254,6 +255,8 @@ pub struct Counters {
     pub denied_interface: u64,
     /// Packets dropped, and connects refused, because of the source address.
     pub denied_source: u64,
+    /// Packets dropped that lacked the pin's mark, so that they may have been routed otherwise than the session.
+    pub denied_mark: u64,
     /// Packets dropped, and connects refused, because the pin says deny or is no longer there.
     pub denied_no_pin: u64,
     /// Segments sent again.
@@ -339,7 +342,7 @@ const _: () = {
     assert!(size_of::<Guarded>() == 8 + 2 * 4);
     assert!(size_of::<Refused>() == 2 * 8);
     assert!(size_of::<Traffic>() == 4 * 8);
-    assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 7 * 8);
+    assert!(size_of::<Counters>() == 4 * size_of::<Traffic>() + 8 * 8);
     assert!(size_of::<Event>() == 2 * 8 + 5 * 4 + 6 * 2 + 2 * 16);
     assert!(size_of::<History>() == size_of::<Counters>() + 2 * 4);
 };

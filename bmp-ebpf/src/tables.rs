@@ -137,6 +137,8 @@ pub(crate) enum Cause {
     Interface,
     /// The socket is bound to, or the packet carries, another source address.
     Source,
+    /// The socket cannot be given, or the packet does not carry, the pin's mark.
+    Mark,
     /// The pin says deny.
     Denied,
     /// The pin that the socket was connected under is no longer there.
@@ -150,7 +152,7 @@ impl Cause {
     #[inline(always)]
     pub(crate) fn code(self) -> u32 {
         match self {
-            Self::Interface => CAUSE_INTERFACE,
+            Self::Interface | Self::Mark => CAUSE_INTERFACE,
             Self::Source => CAUSE_SOURCE,
             Self::Denied | Self::Gone | Self::Stranger => CAUSE_NO_PIN,
         }
@@ -162,6 +164,7 @@ impl Cause {
         match self {
             Self::Interface => "wrong interface",
             Self::Source => "wrong source IP",
+            Self::Mark => "no session mark",
             Self::Denied => "pin denies this",
             Self::Gone => "pin has expired",
             Self::Stranger => "no such station",
@@ -287,6 +290,7 @@ pub(crate) fn count_denial(slot: u32, cause: Cause) -> bool {
             match cause {
                 Cause::Interface => &raw mut (*counters).denied_interface,
                 Cause::Source => &raw mut (*counters).denied_source,
+                Cause::Mark => &raw mut (*counters).denied_mark,
                 Cause::Denied | Cause::Gone | Cause::Stranger => &raw mut (*counters).denied_no_pin,
             },
             1,

@@ -62,7 +62,7 @@ fn counts_what_was_captured(plan: &Plan<'_>) {
     assert!(rx_packets > 2);
     assert_eq!((number(&kernel["rx_bytes"]), number(&kernel["rx_packets"])), (rx_bytes, rx_packets), "{kernel}");
 
-    assert_eq!(kernel["denied"], serde_json::json!({ "interface": 0, "source": 0, "no_pin": 0 }));
+    assert_eq!(kernel["denied"], serde_json::json!({ "interface": 0, "source": 0, "mark": 0, "no_pin": 0 }));
     assert_eq!(kernel["foreign"], serde_json::json!({ "tx_bytes": 0, "tx_packets": 0 }));
 }
 

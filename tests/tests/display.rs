@@ -35,7 +35,7 @@ fn the_json_has_exactly_the_names_that_are_documented() {
     assert_eq!(keys(&session["egress"]), words("any interfaces enforcement why lost losses"));
     let kernel = "tx_bytes tx_packets tx_payload_bytes rx_bytes rx_packets retransmits denied foreign";
     assert_eq!(keys(&session["kernel"]), words(kernel));
-    assert_eq!(keys(&session["kernel"]["denied"]), words("interface source no_pin"));
+    assert_eq!(keys(&session["kernel"]["denied"]), words("interface source mark no_pin"));
     assert_eq!(keys(&session["kernel"]["foreign"]), words("tx_bytes tx_packets"));
     assert_eq!(session["unheld"], json!({ "count": 0, "connections": [] }));
     assert_eq!(keys(&session["connections"]), words("open established closed failed"));

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::Path};
 
+use bmp_ebpf::VERSION;
 use lab::{
     bmp::{self, Peer},
     bmpd::{Bmpd, Options, Setup},
@@ -100,7 +101,7 @@ fn detach_removes_what_a_killed_bmpd_left_and_says_so() {
     let setup = bmpd.crash();
     let done = setup.detach();
     assert_eq!(done.status.code(), Some(0));
-    let said = format!("{path}/v1: removed 5 links, 6 programs and 10 tables\n");
+    let said = format!("{path}/v{VERSION}: removed 5 links, 6 programs and 10 tables\n");
     assert_eq!(String::from_utf8_lossy(&done.stdout), said);
     objects.wait_gone();
     assert_no_pinned_objects(&setup);

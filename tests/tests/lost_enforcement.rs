@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bmp_ebpf::VERSION;
 use lab::{
     bmpd::{Options, number},
     kernel::Cgroup,
@@ -32,7 +33,7 @@ fn foreign(trial: &Trial) -> std::io::Result<TcpStream> {
 }
 
 fn layout(trial: &Trial) -> PathBuf {
-    trial.bmpd.setup().bpffs().join("v1")
+    trial.bmpd.setup().bpffs().join(format!("v{VERSION}"))
 }
 
 /// How many lines of the log are about a loss.
@@ -199,7 +200,7 @@ fn a_bpf_file_system_that_is_unmounted_is_missed_while_sessions_stay_pinned() {
 
     bpffs.mount();
     until("it is mended", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
-    assert!(Path::new(&folder).join("v1/links/connect4").exists());
+    assert!(Path::new(&folder).join(format!("v{VERSION}/links/connect4")).exists());
     let setup = trial.bmpd.crash();
     let pinned = Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("it is pinned");
     assert_eq!(pinned.local_addr().expect("it is connected").ip(), UP2);

@@ -1,6 +1,7 @@
 //! `next-hop`: a session is routed by itself, where the routing tables lead elsewhere or nowhere.
 
 use std::{
+    io::Write as _,
     net::IpAddr,
     os::{
         linux::net::SocketAddrExt as _,
@@ -21,6 +22,8 @@ use lab::{
     trial::{Plan, Trial, assert_left_only_by, outgoing, strays},
     wait::{PATIENCE, until},
 };
+use programs::Program;
+use socket2::SockRef;
 
 /// Long after the kernel has told, and far less than any back-off that has grown.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -296,6 +299,101 @@ fn a_mark_that_somebody_else_looks_for_is_not_taken() {
     let trial = Plan::session(BY_UP2).start_on(topology);
     trial.bmpd.wait_up(STATION);
     assert_private(&trial.topology.router, MARK + 1, "192.0.2.66");
+}
+
+/// A command of ip(8) with its family, which a batch does not take.
+fn ip(host: &Netns, command: &str) {
+    let output = host.command(Program::Ip).args(command.split_whitespace()).output().expect("ip can be started");
+    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A rule that sends a session's packets to another router on the same link, and what undoes it.
+fn overrule(trial: &Trial, rule: &str, router: &str, reason: &str) {
+    let host = &trial.topology.router;
+    let station = trial.station.address().ip();
+    let family = if station.is_ipv4() { "-4" } else { "-6" };
+    ip(host, &format!("{family} route add default via {router} dev up2 table 77"));
+    ip(host, &format!("{family} rule add {rule} lookup 77"));
+    let session = trial.bmpd.wait_down(station, "next-hop-overruled");
+    assert_eq!(session["detail"], reason);
+    let mend = session["mend"].as_str().expect("it is said what mends it");
+    // The mark is kept meanwhile: nothing is added and removed again and again.
+    assert_eq!(private(host).len(), 3);
+    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "nobody else goes there");
+    ip(host, mend.strip_prefix("ip ").expect("it is a command of ip"));
+    ip(host, &format!("{family} route flush table 77"));
+    trial.bmpd.wait_up(station);
+}
+
+#[test]
+fn a_rule_that_comes_before_the_sessions_own_takes_it_down_and_is_named() {
+    let trial = start(&Plan::session(BY_UP2));
+    trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
+    let reason = "rule 100, which comes before rule 900 of bmpd, takes the session's packets to 192.0.2.67 by up2, and not to next \
+                  hop 192.0.2.66 by up2";
+    overrule(&trial, "priority 100 to 198.51.100.0/24", "192.0.2.67", reason);
+    let by_port = format!("priority 100 ipproto tcp dport {STATION_PORT}");
+    overrule(&trial, &by_port, "192.0.2.67", reason);
+    assert_private(&trial.topology.router, MARK, "192.0.2.66");
+}
+
+#[test]
+fn a_rule_that_comes_before_that_of_an_ipv6_session_takes_it_down_and_is_named() {
+    let session = "connect-interface up2\n  next-hop 2001:db8:2::2";
+    let trial = start(&Plan { station: STATION_V6, ..Plan::session(session) });
+    trial.topology.station.ip("addr add 2001:db8:2::3/64 dev dn2 nodad");
+    let reason = "rule 100, which comes before rule 900 of bmpd, takes the session's packets to 2001:db8:2::3 by up2, and not to \
+                  next hop 2001:db8:2::2 by up2";
+    overrule(&trial, "priority 100", "2001:db8:2::3", reason);
+}
+
+#[test]
+fn a_rule_that_discards_the_sessions_packets_or_a_route_in_its_table_is_named() {
+    let trial = start(&Plan::session(BY_UP2));
+    let router = &trial.topology.router;
+    router.ip("rule add priority 50 to 198.51.100.7 prohibit");
+    let session = trial.bmpd.wait_down(STATION, "next-hop-overruled");
+    assert_eq!(session["mend"], "ip rule del priority 50");
+    router.ip("rule del priority 50");
+    trial.bmpd.wait_up(STATION);
+
+    trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
+    router.ip(&format!("route add 198.51.100.7 via 192.0.2.67 dev up2 table {MARK}"));
+    let session = trial.bmpd.wait_down(STATION, "next-hop-overruled");
+    assert_eq!(session["mend"], format!("ip route show table {MARK}"));
+    router.ip(&format!("route del 198.51.100.7 table {MARK}"));
+    trial.bmpd.wait_up(STATION);
+}
+
+#[test]
+fn a_rule_about_somebody_else_or_behind_the_sessions_own_changes_nothing() {
+    let trial = start(&Plan::session(BY_UP2));
+    let router = &trial.topology.router;
+    router.ip("rule add priority 100 to 203.0.113.99 prohibit
+         rule add priority 901 to 198.51.100.7 prohibit");
+    // It has seen the rules by then.
+    router.ip(&format!("route flush table {MARK}"));
+    until("the route is put back", PATIENCE, || (private(router).len() == 3).then_some(()));
+    trial.routes_arrive(&mut trial.feeder(), 20, 0);
+    let session = trial.bmpd.session(STATION);
+    assert_eq!((&session["state"], &session["established_count"]), (&"up".into(), &1.into()), "{session:#}");
+}
+
+#[test]
+fn a_packet_that_lost_the_sessions_mark_is_dropped_and_counted_by_mark() {
+    let trial = start(&Plan::session(BY_UP2));
+    let stream = Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("it is routed");
+    let from = stream.local_addr().expect("it is connected");
+    trial.up1.take();
+    trial.up2.take();
+    SockRef::from(&stream).set_mark(7).expect("root may");
+    (&stream).write_all(&[0; 10]).expect("it is buffered");
+    trial.bmpd.wait_session_for(STATION, "counted by mark", PATIENCE, |session| {
+        number(&session["kernel"]["denied"]["mark"]) > 0
+    });
+    for link in [&trial.up1, &trial.up2] {
+        assert!(link.packets().iter().all(|packet| packet.source != from || packet.payload_bytes == 0));
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn counts_what_was_captured(plan: &Plan<'_>, at: IpAddr) {
     let (bytes, count) = sum(&packets, back);
     assert!(packets.iter().any(|p| back(p) && p.syn));
     assert_eq!((number(&kernel["rx_bytes"]), number(&kernel["rx_packets"])), (bytes, count), "{kernel}");
-    assert_eq!(kernel["denied"], json!({ "interface": 0, "source": 0, "no_pin": 0 }));
+    assert_eq!(kernel["denied"], json!({ "interface": 0, "source": 0, "mark": 0, "no_pin": 0 }));
     nothing(&trial.up1.packets());
 }
 

@@ -104,7 +104,7 @@ fn in_a_vrf(session: &str) {
     let kernel = bmpd.wait_session(STATION, "at rest", |session| number(&session["kernel"]["tx_packets"]) >= left.1);
     let kernel = &kernel["kernel"];
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
-    assert_eq!(kernel["denied"], json!({ "interface": 0, "source": 0, "no_pin": 0 }));
+    assert_eq!(kernel["denied"], json!({ "interface": 0, "source": 0, "mark": 0, "no_pin": 0 }));
     assert_eq!(outgoing(&up1.packets()), Vec::<&Packet>::new());
 }
 

@@ -132,6 +132,7 @@ pub(super) struct Connections {
 pub(super) struct Denied {
     pub(super) interface: u64,
     pub(super) source: u64,
+    pub(super) mark: u64,
     pub(super) no_pin: u64,
 }
 
@@ -366,6 +367,7 @@ pub(super) fn kernel(counters: &Counters, retransmits: u64) -> Kernel {
         denied: Denied {
             interface: counters.denied_interface,
             source: counters.denied_source,
+            mark: counters.denied_mark,
             no_pin: counters.denied_no_pin,
         },
         foreign: Foreign { tx_bytes: counters.foreign_tx.bytes, tx_packets: counters.foreign_tx.packets },

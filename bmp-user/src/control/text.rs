@@ -208,7 +208,10 @@ impl Kernel {
         let denied = &self.denied;
         line(
             "Denied",
-            format!("{} by interface, {} by source, {} without a pin", denied.interface, denied.source, denied.no_pin),
+            format!(
+                "{} by interface, {} by source, {} by mark, {} without a pin",
+                denied.interface, denied.source, denied.mark, denied.no_pin
+            ),
         )
     }
 }

@@ -190,12 +190,14 @@ pub(super) struct Rule {
     pub(super) mask: u32,
     /// The table that it leads to.
     pub(super) table: u32,
+    /// `FR_ACT_*`.
+    pub(super) action: u8,
 }
 
 /// `struct fib_rule_hdr` (`include/uapi/linux/fib_rules.h`) and its attributes.
 pub(super) fn rule(payload: &[u8]) -> Option<Rule> {
-    let &[_, _, _, _, table, ..] = payload else { return None };
-    let mut rule = Rule { table: u32::from(table), ..Rule::default() };
+    let &[_, _, _, _, table, _, _, action, ..] = payload else { return None };
+    let mut rule = Rule { table: u32::from(table), action, ..Rule::default() };
     for (kind, value) in attributes(payload.get(12..)?) {
         let number = || u32_at(value, 0).unwrap_or_default();
         match kind {

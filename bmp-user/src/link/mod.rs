@@ -21,6 +21,6 @@ mod tests;
 
 pub use host::{Address, Host, Link};
 pub use marks::{Marks, OwnedMark};
-pub use routes::{Route, Routes};
-pub use steering::{Found, MARKS, PRIORITY, PROTOCOL, Steer, Steering};
+pub use routes::{MarkedFlow, Route, Routes};
+pub use steering::{EarlierRule, Found, MARKS, PRIORITY, PROTOCOL, Steer, Steering};
 pub use watch::watch;

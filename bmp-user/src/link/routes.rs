@@ -1,8 +1,13 @@
 //! Whether the kernel has a route.
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
+use rtnetlink::packet_core::DefaultNla;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAttribute, NeighbourMessage},
@@ -14,6 +19,9 @@ use super::{
     message::{self, FibEntry, NextHop},
     netlink::Client,
 };
+
+/// Of linux/rtnetlink.h, in network byte order.
+const RTA_DPORT: u16 = 29;
 
 /// `LOOPBACK_IFINDEX` of `include/net/flow.h`: the loopback interface of every network namespace.
 const LOOPBACK: u32 = 1;
@@ -39,6 +47,19 @@ pub struct Route {
     pub table: u32,
     /// The destination is this host itself: packets never leave it.
     pub local: bool,
+}
+
+/// Packets that bear a session's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkedFlow {
+    /// Where they go, and to which TCP port.
+    pub destination: SocketAddr,
+    /// Where they come from, if that is known.
+    pub source: Option<IpAddr>,
+    /// The index of the interface that their socket is bound to; 0 is none.
+    pub bound: u32,
+    /// The mark.
+    pub mark: u32,
 }
 
 impl std::fmt::Debug for Routes {
@@ -95,6 +116,24 @@ impl Routes {
         }
     }
 
+    /// The route that the kernel's rules and tables have for packets with a mark, as their socket is routed; `None` as for
+    /// [`Self::to`].
+    ///
+    /// An error is that the kernel could not be asked.
+    pub async fn marked(&self, flow: &MarkedFlow) -> anyhow::Result<Option<Route>> {
+        let destination = flow.destination.ip();
+        let source = flow.source.filter(|source| source.is_ipv4() == destination.is_ipv4());
+        let port = flow.destination.port().to_be_bytes().to_vec();
+        let attributes = [RouteAttribute::Mark(flow.mark), RouteAttribute::Other(DefaultNla::new(RTA_DPORT, port))];
+        let mut message = request(destination, flow.bound, source);
+        message.attributes.extend(attributes);
+        let entry = self.answer(message, destination).await?;
+        Ok(entry.and_then(|entry| match choose(&entry, 0, destination, source) {
+            Found::Route(route) => Some(route),
+            Found::Nothing | Found::Elsewhere => None,
+        }))
+    }
+
     /// Has the kernel forget the neighbours on an interface whose answer it still waits for: the next packet to one of them asks for it at once.
     ///
     /// Without that it goes on as it began, with a question a second: what is sent by an interface that has no carrier makes it begin, and what is
@@ -126,11 +165,15 @@ impl Routes {
 
     /// What the kernel's tables have; `None` is nothing that packets can take.
     async fn ask(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Option<FibEntry>> {
+        self.answer(request(destination, oif, source), destination).await
+    }
+
+    async fn answer(&self, question: RouteMessage, destination: IpAddr) -> anyhow::Result<Option<FibEntry>> {
         let mut slot = self.client.lock().await;
         let client = opened(&mut slot)?;
         let mut entry = None;
         let asked = client
-            .get(request(destination, oif, source), |payload| {
+            .get(RouteNetlinkMessage::GetRoute(question), |payload| {
                 entry = entry.take().or_else(|| message::fib_entry(payload))
             })
             .await;
@@ -163,7 +206,7 @@ enum Found {
     Elsewhere,
 }
 
-fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteNetlinkMessage {
+fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteMessage {
     // Only IPv4 must be asked for the table; IPv6 always tells, and refuses to be asked.
     let (family, bits, flags) = match destination {
         IpAddr::V4(_) => (AddressFamily::Inet, 32, RouteFlags::LookupTable | RouteFlags::FibMatch),
@@ -182,7 +225,7 @@ fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteNetlin
         message.header.source_prefix_length = bits;
         message.attributes.push(RouteAttribute::Source(source.into()));
     }
-    RouteNetlinkMessage::GetRoute(message)
+    message
 }
 
 /// All neighbours on an interface.

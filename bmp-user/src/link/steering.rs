@@ -37,6 +37,10 @@ pub const MARKS: RangeInclusive<u32> = 0x626d_0001..=0x626d_ffff;
 /// Worse than any route that somebody else would put into the table; what iproute2's documentation of VRFs advises.
 const LAST_METRIC: u32 = 4_278_198_272;
 
+/// `FR_ACT_*` (linux/fib_rules.h).
+const FR_ACT_TO_TBL: u8 = 1;
+const FR_ACT_GOTO: u8 = 2;
+
 /// A dump that was interrupted is made again, this often at most.
 const DUMPS_MAX: usize = 4;
 /// More than a table or the rules for one mark ever hold.
@@ -62,6 +66,15 @@ pub struct Found {
     pub mark: u32,
     /// Router and interface, where the table has a route by one.
     pub way: Option<(IpAddr, u32)>,
+}
+
+/// A rule of somebody else's that the kernel looks at before those of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierRule {
+    /// Its preference.
+    pub priority: u32,
+    /// The table that it leads to; 0 if it leads to none.
+    pub table: u32,
 }
 
 /// Puts routes of sessions' own into the kernel, and takes them out. Belongs to the network namespace of the thread that opened it.
@@ -116,6 +129,27 @@ impl Steering {
             }
         }
         Ok(true)
+    }
+
+    /// Which of the rules before bmpd's own may be the one that has led to `table`; with `None` to no table at all. The first that leads
+    /// there, or else the first that goes on elsewhere (`goto`) or in a table that it does not name (`l3mdev`).
+    ///
+    /// # Errors
+    ///
+    /// The kernel could not be asked.
+    pub async fn earlier_rule(&mut self, ipv4: bool, table: Option<u32>) -> io::Result<Option<EarlierRule>> {
+        let family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let rules = self.rules(family).await?;
+        // The local table's own rule is the first of all.
+        let earlier = || rules.iter().filter(|rule| rule.priority > 0 && rule.priority <= PRIORITY && !is_ours(rule));
+        let leads_there = |rule: &&Rule| match table {
+            Some(table) => rule.action == FR_ACT_TO_TBL && rule.table == table,
+            None => rule.action != FR_ACT_TO_TBL && rule.action != FR_ACT_GOTO,
+        };
+        let elsewhere = |rule: &&Rule| rule.action == FR_ACT_GOTO || (rule.action == FR_ACT_TO_TBL && rule.table == 0);
+        let found = earlier().find(leads_there).or_else(|| earlier().find(elsewhere).filter(|_| table.is_some()));
+        let local = rules.iter().find(|rule| rule.priority == 0 && Some(rule.table) == table);
+        Ok(found.or(local).map(|rule| EarlierRule { priority: rule.priority, table: rule.table }))
     }
 
     /// Has the kernel route what carries the mark, where it does not yet. True if something was missing.
@@ -229,7 +263,7 @@ impl Steering {
 }
 
 fn is_ours(rule: &Rule) -> bool {
-    let Rule { protocol, priority, mark, mask, table } = *rule;
+    let Rule { protocol, priority, mark, mask, table, action: _ } = *rule;
     (protocol, priority, mask) == (PROTOCOL, PRIORITY, u32::MAX) && mark == table && MARKS.contains(&mark)
 }
 

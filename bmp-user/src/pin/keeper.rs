@@ -28,6 +28,7 @@ use super::{
     decision::{Decision, denial, denies, in_words, pin_of, station_links, target},
     foreign::Wanted,
     guard::Guard,
+    overruled::{Ruling, overruled},
     reach::{Verdict, has_route, no_route},
     resolve,
     vrfs::Vrfs,
@@ -66,6 +67,9 @@ struct Tracked {
     /// Whether connections are to be looked for that were there before what is in force.
     is_new: bool,
     route: Option<Verdict>,
+    ruling: Option<Ruling>,
+    /// The mark of a session whose next hop is overruled: it is kept, so that the session is back as soon as nothing overrules it.
+    overruled_mark: Option<u32>,
     /// Indexes of the interfaces that lead to the station, where its address is a link-local one: on any other link the address is
     /// another host's.
     station_links: Option<Vec<u32>>,
@@ -287,6 +291,8 @@ impl Keeper {
                 begun: false,
                 is_new: false,
                 route: None,
+                ruling: None,
+                overruled_mark: None,
                 station_links: None,
             });
             if tracked.asked.as_ref().is_some_and(|before| before.connect != asked.connect) {
@@ -316,7 +322,8 @@ impl Keeper {
             }
             // A session that is down by now is told so first: it must not take its way for one that is back.
             tracked.pin.tell_held(None);
-            self.steers.settle(id, tracked.decision.as_ref().and_then(Decision::mark)).await;
+            let mark = tracked.decision.as_ref().and_then(Decision::mark);
+            self.steers.settle(id, mark.or(tracked.overruled_mark)).await;
             self.sessions.insert(id.clone(), tracked);
         }
         let choices = self.sessions.iter().filter_map(|(id, tracked)| {
@@ -380,6 +387,7 @@ impl Keeper {
     }
 
     async fn decide(&self, id: &Pinned, asked: &Asked, tracked: &mut Tracked, host: &Host) -> Decision {
+        tracked.overruled_mark = None;
         if let Some(session) = &asked.taken {
             return Decision::Down(
                 None,
@@ -429,9 +437,18 @@ impl Keeper {
         }
         if let Some(way) = &resolved.way {
             let left = self.inherited(id, asked, host).map(|pin| pin.mark);
-            return match self.steers.route(id, way, left, host, &self.routes).await {
-                Ok(mark) => Decision::Ready(Grant { target, resolved, mark, line: 0, own_only: asked.own_only }),
-                Err(unresolved) => Decision::Down(Some(target), unresolved),
+            let mark = match self.steers.route(id, way, left, host, &self.routes).await {
+                Ok(mark) => mark,
+                Err(unresolved) => return Decision::Down(Some(target), unresolved),
+            };
+            let flow = (&target, &resolved, way, mark);
+            let overruled = overruled(id, flow, host, &self.routes, &self.steers, &mut tracked.ruling).await;
+            return match overruled {
+                None => Decision::Ready(Grant { target, resolved, mark, line: 0, own_only: asked.own_only }),
+                Some(unresolved) => {
+                    tracked.overruled_mark = Some(mark);
+                    Decision::Down(Some(target), unresolved)
+                }
             };
         }
         // Where the session may leave by any interface, the kernel finds out by itself.

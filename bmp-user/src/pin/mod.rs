@@ -9,6 +9,7 @@ mod decision;
 mod foreign;
 mod guard;
 mod keeper;
+mod overruled;
 mod privilege;
 mod reach;
 mod reason;

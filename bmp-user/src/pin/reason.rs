@@ -19,6 +19,8 @@ pub enum Reason {
     AddressAbsent,
     /// The host has no route to the station by the interface.
     NoRoute,
+    /// Another rule or route takes the session's packets to another router than its next hop.
+    NextHopOverruled,
     /// The VPN instance's VRF device is not there.
     VpnInstanceAbsent,
     /// An adopted socket is bound to something else, or another process listens on a passive session's address and port.
@@ -47,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotConfigured,
         Self::Shutdown,
         Self::InterfaceAbsent,
@@ -57,6 +59,7 @@ impl Reason {
         Self::NoRoute,
         Self::VpnInstanceAbsent,
         Self::SourceConflict,
+        Self::NextHopOverruled,
         Self::EgressDenied,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -111,6 +114,7 @@ impl Reason {
             Self::InterfaceLayer2 => "interface-layer2",
             Self::AddressAbsent => "address-absent",
             Self::NoRoute => "no-route",
+            Self::NextHopOverruled => "next-hop-overruled",
             Self::VpnInstanceAbsent => "vpn-instance-absent",
             Self::SourceConflict => "source-conflict",
             Self::EgressDenied => "egress-denied",

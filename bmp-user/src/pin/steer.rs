@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, warn};
 
 use super::{LINGER, Pinned, Reason, Unresolved, Way};
-use crate::link::{Host, MARKS, Marks, OwnedMark, Routes, Steer, Steering};
+use crate::link::{EarlierRule, Host, MARKS, Marks, OwnedMark, Routes, Steer, Steering};
 
 /// When a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -77,6 +77,13 @@ impl Steers {
                 mend: String::new(),
             }
         })
+    }
+
+    /// See [`Steering::earlier_rule`].
+    pub(super) async fn earlier_rule(&self, ipv4: bool, table: Option<u32>) -> anyhow::Result<Option<EarlierRule>> {
+        let mut book = self.0.lock().await;
+        let found = book.steering()?.earlier_rule(ipv4, table).await;
+        book.heeded(found)
     }
 
     async fn take(&self, id: &Pinned, way: &Way, left: Option<u32>) -> anyhow::Result<u32> {

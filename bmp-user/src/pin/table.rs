@@ -383,6 +383,7 @@ pub(crate) fn add(sum: &mut Counters, more: &Counters) {
     sum.rx_elsewhere_packets += more.rx_elsewhere_packets;
     sum.denied_interface += more.denied_interface;
     sum.denied_source += more.denied_source;
+    sum.denied_mark += more.denied_mark;
     sum.denied_no_pin += more.denied_no_pin;
     sum.retransmits += more.retransmits;
 }

@@ -65,7 +65,7 @@ impl Seen {
             refusals: told.refusals,
             lost: told.lost,
             received: received(counters),
-            denied: counters.denied_interface,
+            denied: counters.denied_interface + counters.denied_mark,
             up: None,
             closed_for: None,
         }
@@ -235,8 +235,8 @@ impl Adopted {
             (_, Some(refusal)) if refused && !refusal.own => self.conflict(grant, refusal.refused, refusal.process),
             (Some(end), _) if (was_up || ended) && !end.own => {
                 let (reason, why) = why_ended(grant, end, heard);
-                let before = std::mem::replace(&mut seen.denied, counters.denied_interface);
-                let denied = counters.denied_interface.saturating_sub(before);
+                let now = counters.denied_interface + counters.denied_mark;
+                let denied = now.saturating_sub(std::mem::replace(&mut seen.denied, now));
                 let unresolved = match reason {
                     // Silence has a better explanation.
                     Reason::ConnectTimeout if denied > 0 => Unresolved {

@@ -410,7 +410,7 @@ impl Life {
 
     fn denied(&self) -> u64 {
         let counters = self.pins.counters(&self.pin);
-        counters.denied_interface + counters.denied_source + counters.denied_no_pin
+        counters.denied_interface + counters.denied_source + counters.denied_mark + counters.denied_no_pin
     }
 
     /// Silence has a better explanation where the kernel dropped the session's packets.

@@ -12,6 +12,7 @@ pub(super) fn add(a: &Counters, b: &Counters) -> Counters {
         rx_elsewhere_packets: a.rx_elsewhere_packets + b.rx_elsewhere_packets,
         denied_interface: a.denied_interface + b.denied_interface,
         denied_source: a.denied_source + b.denied_source,
+        denied_mark: a.denied_mark + b.denied_mark,
         denied_no_pin: a.denied_no_pin + b.denied_no_pin,
         retransmits: a.retransmits + b.retransmits,
         events_lost: a.events_lost + b.events_lost,

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! /sys/fs/bpf/bmpd/            locked by the bmpd that runs
-//!   v1/                        the layout, bmp_ebpf::VERSION
+//!   v2/                        the layout, bmp_ebpf::VERSION
 //!     links/    connect4 …     hold the programs to the cgroup, guard-… to interfaces
 //!     programs/ connect4 …     the same programs, for bpftool and whoever looks
 //!     tables/   PINS …
-//!   v1-replaced/, v2/ …        other layouts, until their successor is in force
+//!   v2-replaced-1/, v1/ …      other layouts, until their successor is in force
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

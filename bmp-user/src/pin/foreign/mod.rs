@@ -218,8 +218,7 @@ impl Foreign {
     /// Puts a socket under a slot, bound as if it had been connected under it.
     fn hold(&self, socket: &TcpSocket, owner: owner::Owner, grant: &Grant, slot: &Slot) -> io::Result<Connection> {
         let copy = owner::socket_of(owner, socket.cookie())?;
-        let tagged = self.pins.datapath().tag(&copy, slot, Owner::Process(owner.process));
-        tagged.map_err(|error| io::Error::other(format!("{error:#}")))?;
+        // Before the tag, under which packets without the mark are dropped.
         if grant.mark != 0 {
             SockRef::from(&copy).set_mark(grant.mark)?;
         }
@@ -229,6 +228,8 @@ impl Foreign {
             sys::bind_to_interface(&copy, *device)?;
         }
         let process = owner.process;
+        let tagged = self.pins.datapath().tag(&copy, slot, Owner::Process(process));
+        tagged.map_err(|error| io::Error::other(format!("{error:#}")))?;
         Ok(Connection {
             local: socket.local(),
             remote: socket.remote(),

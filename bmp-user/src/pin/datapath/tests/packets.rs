@@ -115,6 +115,30 @@ fn a_packet_with_another_source_is_dropped_and_counted() {
 }
 
 #[test]
+fn a_packet_without_the_pins_mark_is_dropped_and_counted() {
+    const MARK: u32 = 0x626d_0001;
+    let world = World::new();
+    for (listener, source) in [(world.listen(STATION4), UP1.into()), (world.listen(STATION6), UP1_IPV6.into())] {
+        let port = listener.local_addr().unwrap().port();
+        let marked = Pin { mark: MARK, ..pin(Some(source), world.router.ifindex("up1")) };
+        let slot = world.datapath.install(&world.key(&listener), marked).unwrap();
+        let mut session = world.connect(&listener).unwrap();
+        session.send(1000);
+        assert_eq!(world.datapath.counters(&slot).denied_mark, 0);
+        let arrives = ["dn0", "dn1"].map(|link| world.capture(link, port));
+        // Who may set a mark may set another one.
+        SockRef::from(&session.router).set_mark(MARK + 1).unwrap();
+        session.router.write_all(&[0; 10]).unwrap();
+        let counters = wait_for(|| world.datapath.counters(&slot), |counters| counters.denied_mark > 0);
+        assert!(counters.denied_mark > 0, "{counters:?}");
+        assert_eq!(counters.foreign_tx.payload_bytes, 1000);
+        for arrives in arrives {
+            assert_eq!(arrives.arrived(), Arrived::default());
+        }
+    }
+}
+
+#[test]
 fn the_last_of_eight_interfaces_counts_as_named_and_a_ninth_does_not() {
     let world = World::new();
     let listener = world.listen(STATION4);

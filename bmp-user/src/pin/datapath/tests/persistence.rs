@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
 use aya::maps::{Map, MapData};
-use bmp_ebpf::{PIN_DENY, Pin};
+use bmp_ebpf::{PIN_DENY, Pin, VERSION};
 use programs::Built;
 use socket2::{Domain, SockAddr};
 
@@ -27,9 +27,14 @@ fn deny() -> Pin {
     Pin { flags: PIN_DENY, ..Pin::default() }
 }
 
+/// The folder of this layout.
+fn layout(folder: &Path) -> PathBuf {
+    folder.join(format!("v{VERSION}"))
+}
+
 /// What is attached to the cgroup and pinned in the folder, by name.
 pub(super) fn pinned(folder: &Path, kind: &str) -> Vec<String> {
-    let entries = fs::read_dir(folder.join("v1").join(kind)).unwrap();
+    let entries = fs::read_dir(layout(folder).join(kind)).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
@@ -48,7 +53,8 @@ fn programs_tables_and_links_are_pinned_under_the_layouts_version() {
 
 /// The identifiers of the links in the folder.
 pub(super) fn link_ids(folder: &Path) -> Vec<u32> {
-    let link = |name: &String| bpf::link_info(&bpf::open(&folder.join("v1/links").join(name)).unwrap()).unwrap().id;
+    let link =
+        |name: &String| bpf::link_info(&bpf::open(&layout(folder).join("links").join(name)).unwrap()).unwrap().id;
     pinned(folder, "links").iter().map(link).collect()
 }
 
@@ -214,7 +220,7 @@ fn a_link_of_another_attach_type_is_not_given_the_program() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
-    let links = world.folder.path().join("v1/links");
+    let links = layout(world.folder.path()).join("links");
     for (from, to) in [("connect4", "aside"), ("connect6", "connect4"), ("aside", "connect6")] {
         fs::rename(links.join(from), links.join(to)).unwrap();
     }
@@ -232,7 +238,7 @@ fn another_layout_stays_in_force_until_its_successor_is() {
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let other = world.folder.path().join("v0");
-    fs::rename(world.folder.path().join("v1"), &other).unwrap();
+    fs::rename(layout(world.folder.path()), &other).unwrap();
     world.crash_and_restart();
     assert!(!world.datapath.taken_over());
     assert!(world.datapath.inherited().is_empty());
@@ -251,12 +257,12 @@ fn tables_of_other_sizes_are_another_layout_whatever_the_folder_is_called() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
-    let tables = world.folder.path().join("v1/tables");
+    let tables = layout(world.folder.path()).join("tables");
     fs::remove_file(tables.join("COUNTERS")).unwrap();
     Map::PerCpuArray(MapData::from_pin(tables.join("SLOTS")).unwrap()).pin(tables.join("COUNTERS")).unwrap();
     world.crash_and_restart();
     assert!(!world.datapath.taken_over());
-    let aside = world.folder.path().join("v1-replaced-1");
+    let aside = world.folder.path().join(format!("v{VERSION}-replaced-1"));
     assert!(aside.exists());
     assert_eq!(world.connect(&listener).unwrap().source(), UP1);
     world.datapath.retire();
@@ -294,7 +300,7 @@ fn what_is_kept_is_there_for_the_next_and_detach_of_the_folder_removes_it() {
     let holder = format!("another bmpd (process {}) runs with the folder {}", process::id(), path.display());
     assert!(held.starts_with(&holder), "{held}");
     world.datapath.clone().detach(true).unwrap();
-    let said = format!("{}/v1: removed 5 links, 6 programs and 10 tables", path.display());
+    let said = format!("{}: removed 5 links, 6 programs and 10 tables", layout(path).display());
     assert_eq!(detach(Some(path)).unwrap(), [said]);
     assert_eq!(world.connect(&listener).unwrap().source(), UP0);
     assert_eq!(detach(Some(path)).unwrap(), [format!("nothing to remove: there is no {}", path.display())]);
