@@ -23,8 +23,7 @@ use super::kernel::Kernel;
 use super::load::{HOOKS, find, pin_program, tables};
 use super::{Datapath, bpf, cgroup, guard, occupied};
 
-/// How often it is looked at: some fifty system calls, which take a tenth of a millisecond; with all slots of the usual size taken, two
-/// milliseconds.
+/// How often it is looked at: some fifty system calls, however many sessions there are.
 pub(in crate::pin) const LOOK: Duration = Duration::from_secs(2);
 
 /// What is not as it was put into the kernel.
