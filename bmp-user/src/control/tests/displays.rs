@@ -1,0 +1,57 @@
+//! What `display` and `reset` take and answer.
+
+use super::*;
+
+#[tokio::test]
+async fn displays_answer_from_any_view() {
+    let device = Device::new("bmp\n connect-interface 192.0.2.1\n bmp-session 198.51.100.7\n");
+    let mut operator = device.operator();
+    let binding = run(&mut operator, "display interface-binding").await;
+    for part in ["BMP session 198.51.100.7", "192.0.2.1 (bmp view)", "not decided yet", "or one in the session view"] {
+        assert!(binding.contains(part), "{binding}");
+    }
+    let request = Request { command: "dis interface-binding".to_owned(), json: true, ..Request::default() };
+    let Outcome::Done(json) = operator.answer(&request).await.outcome else { panic!() };
+    assert!(json.contains("\"from\": \"bmp\""), "{json}");
+    assert!(run(&mut operator, "display default-parameter bmp").await.contains("Hold-down"));
+    assert_eq!(run(&mut operator, "reset bmp session all").await, "");
+    assert!(refused(&mut operator, "reset bmp session 198.51.100.8").await.contains("no such bmp-session"));
+    let in_json = |command: &str| Request { command: command.to_owned(), json: true, ..Request::default() };
+    assert!(matches!(operator.answer(&in_json("reset bmp session all")).await.outcome, Outcome::Refused(_)));
+    assert_eq!(operator.answer(&in_json("system-view")).await.outcome, Outcome::Done(String::new()));
+    let Outcome::Done(json) = operator.answer(&in_json("commit")).await.outcome else { panic!() };
+    let said: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(said, serde_json::json!([{ "severity": "info", "text": "there is nothing to commit" }]));
+}
+
+#[tokio::test]
+async fn reset_names_the_sessions_of_a_station_in_its_vpn_instance() {
+    let config: Config = parse_file(
+        "f",
+        "bmp\nbmp-session 198.51.100.7\nbmp-session 198.51.100.7 alias a\nbmp-session vpn-instance v 198.51.100.7\n",
+    )
+    .unwrap();
+    let table = [
+        ("reset bmp session all", "198.51.100.7 198.51.100.7-a v-198.51.100.7"),
+        ("reset bmp session vpn-instance v all", "v-198.51.100.7"),
+        ("reset bmp session 198.51.100.7", "198.51.100.7 198.51.100.7-a"),
+        ("reset bmp session 198.51.100.7 alias a", "198.51.100.7-a"),
+        ("reset bmp session vpn-instance v 198.51.100.7", "v-198.51.100.7"),
+    ];
+    for (line, expected) in table {
+        let command = crate::config::parse_line(&crate::config::View::User, line, false).unwrap();
+        let crate::config::Command::Reset(reset) = command else { panic!("{command:?}") };
+        let named = config.bmp.sessions.keys().filter(|id| reset.names(id)).map(SessionId::to_string);
+        assert_eq!(named.collect::<Vec<_>>().join(" "), expected, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn one_of_several_sessions_to_a_station_is_shown_by_its_alias() {
+    let device = Device::new("bmp\n bmp-session 198.51.100.7\n bmp-session 198.51.100.7 alias lab\n");
+    let mut operator = device.operator();
+    let shown = run(&mut operator, "display bmp session 198.51.100.7 alias lab verbose").await;
+    assert!(shown.contains("Total number of BMP session : 1") && shown.contains("198.51.100.7, alias lab"), "{shown}");
+    let said = refused(&mut operator, "display bmp session 198.51.100.7 alias other").await;
+    assert_eq!(said, "Error: no bmp-session 198.51.100.7 alias other is configured.");
+}
