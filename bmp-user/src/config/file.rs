@@ -114,8 +114,21 @@ pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
     Err(reader.errors.into_iter().map(|error| error.in_file(&file)).collect())
 }
 
-/// The configuration, and the place of each of its lines that set something, by its number. `None` where it has errors.
-pub(super) fn read_places(text: &str) -> Option<(Config, BTreeMap<usize, Place>)> {
+/// Where the lines of a configuration stand, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// Of each line that sets something, its place.
+    pub(super) set: BTreeMap<usize, Place>,
+    /// The view that one is in behind a line.
+    pub(super) view: BTreeMap<usize, Place>,
+    /// The view that a `quit` leaves.
+    pub(super) left: BTreeMap<usize, Place>,
+    /// The line with `return`.
+    pub(super) end: Option<usize>,
+}
+
+/// The configuration, and where its lines stand. `None` where it has errors.
+pub(super) fn read_places(text: &str) -> Option<(Config, Places)> {
     let reader = Reader::of(text);
     reader.errors.is_empty().then_some((reader.config, reader.places))
 }
@@ -146,8 +159,7 @@ struct Reader {
     /// Lines with more indentation than this belong to an unknown command.
     skip_inside: Option<usize>,
     errors: Vec<Error>,
-    /// See [`read_places`].
-    places: BTreeMap<usize, Place>,
+    places: Places,
 }
 
 impl Reader {
@@ -159,7 +171,7 @@ impl Reader {
             dangling: false,
             skip_inside: None,
             errors: Vec::new(),
-            places: BTreeMap::new(),
+            places: Places::default(),
         };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in text.split('\n').enumerate() {
@@ -214,6 +226,7 @@ impl Reader {
             }
             Ok(Command::Return) => {
                 self.ended = true;
+                self.places.end = Some(number);
                 return;
             }
             Ok(command) => command,
@@ -240,8 +253,13 @@ impl Reader {
             }
             return;
         }
+        let before = place_of(view);
         match apply(&mut self.config, view, &command) {
             Ok(()) => {
+                self.places.view.insert(number, place_of(view));
+                if command == Command::Quit {
+                    self.places.left.insert(number, before);
+                }
                 if let Command::Configure(configure) = &command
                     && let Edit::Set(setting) = configure.edit()
                 {
@@ -250,7 +268,7 @@ impl Reader {
                     if place.last() != Some(&setting.which()) {
                         place.push(setting.which());
                     }
-                    self.places.insert(number, place);
+                    self.places.set.insert(number, place);
                 }
             }
             Err(error) => self.errors.push(error),

@@ -48,6 +48,7 @@ impl<W: Write> Printer<'_, W> {
         for section in sections(config) {
             self.section(&section, &Place::new())?;
         }
+        self.comments(&self.comments.last, 0)?;
         self.out.write_str("#\nreturn\n")?;
         self.comments(&self.comments.end, 0)
     }
@@ -62,7 +63,8 @@ impl<W: Write> Printer<'_, W> {
         for setting in &section.inside {
             self.setting(setting, &view)?;
         }
-        section.sections.iter().try_for_each(|one| self.section(one, &view))
+        section.sections.iter().try_for_each(|one| self.section(one, &view))?;
+        self.comments(self.comments.inside(&view), view.len())
     }
 
     fn setting(&mut self, setting: &Setting, around: &Place) -> Result<Place, fmt::Error> {

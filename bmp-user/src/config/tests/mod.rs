@@ -2,6 +2,7 @@
 
 mod addresses;
 mod commands;
+mod comments;
 mod files;
 mod grammar;
 mod properties;
