@@ -279,7 +279,13 @@ fn choose(link: &Link, station: IpAddr, keep: Option<IpAddr>) -> Result<(IpAddr,
             ),
             None => format!("interface {} has no {family} address that a session can come from", link.name),
         },
-        mend: format!("ip address add ADDRESS/PREFIX dev {}", link.name),
+        // Towards a station of this host itself a loopback address will do, if it is named.
+        mend: match link.addresses.iter().find(|address| {
+            station.is_loopback() && address.ip.is_loopback() && address.ip.is_ipv4() == station.is_ipv4()
+        }) {
+            Some(loopback) => format!("connect-interface {}", loopback.ip),
+            None => format!("ip address add ADDRESS/PREFIX dev {}", link.name),
+        },
     })
 }
 

@@ -163,6 +163,18 @@ fn each_form_comes_to_its_source_and_egress() {
 }
 
 #[test]
+fn a_station_of_this_host_is_reached_from_a_loopback_address_that_is_named() {
+    let lo = link(1, "lo", &["::1/128 host", "127.0.0.1/8 host"]);
+    for (station, mend) in [
+        ("127.0.0.1", "connect-interface 127.0.0.1"),
+        ("::1", "connect-interface ::1"),
+        ("198.51.100.7", "ip address add ADDRESS/PREFIX dev lo"),
+    ] {
+        assert_eq!(choose(&lo, station.parse().unwrap(), None).unwrap_err().mend, mend);
+    }
+}
+
+#[test]
 fn what_is_missing_is_named_with_what_would_mend_it() {
     let failing = |text: &str, station: &str| resolved(text, station, None).unwrap_err();
     for (text, station, reason, why, mend) in [
