@@ -86,8 +86,11 @@ pub(super) fn after_password(line: &str) -> Vec<Range<usize>> {
         let (begin, glued) = keyword(text(word));
         let next = at(number + 1);
         let of_peer = || number >= 2 && is_begun("peer", at(number - 2)) && at(number - 1).parse::<IpAddr>().is_ok();
+        // `tcp connect port 11019 p hunter2`, where `md5` was forgotten.
+        let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        let of_port = || number >= 2 && is_number(at(number - 1));
         let is_meant = is_password(&begin)
-            || is_begun(PASSWORD, &begin) && (is_how(next) || of_peer())
+            || is_begun(PASSWORD, &begin) && (is_how(next) || of_peer() || of_port())
             // `md5` alone, where `password` was forgotten.
             || begin == "md5"
             || OTHERS.contains(&&*begin);
@@ -160,6 +163,8 @@ fn is_password(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -197,10 +202,43 @@ mod tests {
             ("tcp connect port 1 PASSWORD MD5 hunter2", "tcp connect port 1 PASSWORD MD5 ******"),
             ("peer 192.0.2.1 secret hunter2", "peer 192.0.2.1 secret ******"),
             ("peer 192.0.2.1 pass hunter2", "peer 192.0.2.1 pass ******"),
+            ("t c p 11019 p hunter2", "t c p 11019 p ******"),
             ("sysname password", "sysname password"),
             ("display bmp session", "display bmp session"),
         ] {
             assert_eq!(masked(line), shown);
+        }
+    }
+
+    /// A keyword, cut or mistyped.
+    fn spelt(keyword: &'static str) -> impl Strategy<Value = String> {
+        let cut = (1..=keyword.len()).prop_map(move |length| keyword[..length].to_owned());
+        let upper = Just(keyword.to_ascii_uppercase());
+        let typo = (0..keyword.len()).prop_map(move |at| format!("{}{}", &keyword[..at], &keyword[at + 1..]));
+        // With fewer letters it is another word.
+        let typo = typo.prop_filter("long enough", |word| word.len() > 5);
+        let typo = if keyword.len() > 6 { typo.boxed() } else { Just(keyword.to_owned()).boxed() };
+        prop_oneof![4 => cut, 1 => upper, 1 => typo]
+    }
+
+    proptest! {
+        #[test]
+        fn no_spelling_of_a_command_with_a_secret_shows_it(
+            undo in prop_oneof![Just(String::new()), spelt("undo").prop_map(|word| word + " ")],
+            peer in (prop_oneof![Just("peer".to_owned()), Just("pe".to_owned()), Just("p".to_owned())], spelt("password")),
+            tcp in (spelt("tcp"), spelt("connect"), spelt("port"), spelt("password"), prop_oneof![spelt("md5"), Just(String::new())]),
+            of_peer in any::<bool>(),
+            gap in "[ \t]{1,3}",
+            secret in "[\"']?Zq[a-z0-9=:#!]{8,12}[\"']?",
+            more in prop_oneof![Just(String::new()), Just(" x".to_owned())],
+        ) {
+            let command = if of_peer {
+                format!("{} 192.0.2.1 {}", peer.0, peer.1)
+            } else {
+                format!("{} {} {} 11019 {} {}", tcp.0, tcp.1, tcp.2, tcp.3, tcp.4)
+            };
+            let line = format!("{undo}{}{gap}{secret}{more}", command.trim_end());
+            prop_assert!(!masked(&line).contains("Zq"), "{}", masked(&line));
         }
     }
 }

@@ -64,3 +64,69 @@ async fn an_error_under_a_secret_has_its_carets_below_the_mask() {
         Some("                               ^^^^^^")
     );
 }
+
+/// The beginnings of a keyword, longest first, and other ways to write it.
+fn spellings(keyword: &str) -> Vec<String> {
+    let cut = (1..=keyword.len()).rev().map(|length| keyword[..length].to_owned());
+    cut.chain([keyword.to_ascii_uppercase(), format!("{keyword}s")]).collect()
+}
+
+/// Lines that set or take back a secret, in every spelling of one keyword at a time, and such as are wrong behind it.
+fn lines_with(secret: &str) -> Vec<(&'static [&'static str], String)> {
+    const BGP: &[&str] = &["system-view", "bgp 65000"];
+    const SESSION: &[&str] = &["system-view", "bmp", "bmp-session 198.51.100.7"];
+    let mut lines = Vec::new();
+    for undo in ["", "undo ", "u "] {
+        for word in spellings("password") {
+            for rest in
+                [secret.to_owned(), format!("'{secret}'"), format!("\"{secret}\" x"), format!("{secret} {secret}")]
+            {
+                lines.push((BGP, format!("{undo}peer 192.0.2.2 {word} {rest}")));
+                lines.push((BGP, format!("{undo}p 192.0.2.2 {word}\t{rest}")));
+                lines.push((SESSION, format!("{undo}tcp connect port 11019 {word} md5 {rest}")));
+                lines.push((SESSION, format!("{undo}t c p 11019 {word} m {rest}")));
+                lines.push((SESSION, format!("{undo}tcp connect port 0 {word} {rest}")));
+            }
+        }
+        for md5 in spellings("md5") {
+            lines.push((SESSION, format!("{undo}tcp connect port 11019 password {md5} {secret}")));
+        }
+    }
+    lines
+}
+
+#[tokio::test]
+async fn no_spelling_shows_a_secret_in_an_answer_and_every_line_with_one_is_kept_out_of_the_history() {
+    const SECRET: &str = "Zq7hunter";
+    for (views, line) in lines_with(SECRET) {
+        let device = Device::new("bgp 65000\n peer 192.0.2.2 as-number 65001\nbmp\n bmp-session 198.51.100.7\n");
+        let mut operator = device.operator();
+        for view in views {
+            run(&mut operator, view).await;
+        }
+        let mut answers = Vec::new();
+        for mode in [Mode::Help, Mode::Complete, Mode::Run] {
+            let answer = ask(&mut operator, &line, mode).await;
+            assert!(answer.secret, "{line}: it would be in the history");
+            answers.push(answer);
+        }
+        for command in ["display configuration candidate changes", "display configuration candidate", "commit"] {
+            answers.push(ask(&mut operator, command, Mode::Run).await);
+        }
+        for command in ["display current-configuration", "display bgp peer verbose", "display bmp session verbose"] {
+            answers.push(ask(&mut operator, command, Mode::Run).await);
+        }
+        assert!(!format!("{answers:?}").contains(SECRET), "{line}: {answers:#?}");
+    }
+}
+
+#[test]
+fn no_spelling_shows_a_secret_in_the_errors_of_a_file() {
+    const SECRET: &str = "Zq7hunter";
+    for (views, line) in lines_with(SECRET) {
+        let text = format!("{}\n{line}\nqqqq\n", views[1..].join("\n"));
+        let errors = parse_file("bmpd.conf", &text).unwrap_err();
+        let said: Vec<_> = errors.iter().map(|error| format!("{error} {error:?} {}", error.message)).collect();
+        assert!(!said.concat().contains(SECRET), "{line}: {said:#?}");
+    }
+}
