@@ -1,14 +1,16 @@
 //! `display bgp peer`: the BGP peers that bmpd takes routes from. Field names are those of the JSON and are stable.
 
 use std::{
+    cell::Cell,
     fmt::Write as _,
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
 
 use bmp_ebpf::Counters;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     Context,
@@ -19,19 +21,28 @@ use super::{
 };
 use crate::{
     config::{BgpPeer, Config, ConnectInterface},
-    escape::Untrusted,
+    escape::{Untrusted, escaped_lines},
     input::bgp::{MessageCounts, PeerStatus, Reason, State},
     pin::{Pinned, Role, SessionPin, State as PinState},
     wire::bgp::MessageType,
 };
 
-/// All of them, and where they connect to.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Speaker {
+/// All of them, and where they connect to. The peers are looked at one after another, each when it is written.
+#[derive(Serialize)]
+struct Speaker<P: Iterator<Item = Peer>> {
     local_as: Option<u32>,
     router_id: Option<Ipv4Addr>,
     listener: Listener,
-    peers: Vec<Peer>,
+    #[serde(serialize_with = "as_sequence")]
+    peers: Cell<Option<P>>,
+}
+
+/// Of an iterator that is serialized once.
+fn as_sequence<S: Serializer>(
+    peers: &Cell<Option<impl Iterator<Item = Peer>>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(peers.take().into_iter().flatten())
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -147,21 +158,51 @@ struct Asked {
     address: Option<IpAddr>,
 }
 
-/// The peers that are configured, or one of them.
-pub(super) fn speaker(context: &Context, config: &Config, only: Option<IpAddr>) -> Speaker {
+/// Writes the peers that are configured, or one of them.
+pub(super) fn write(
+    context: &Context,
+    config: &Config,
+    only: Option<IpAddr>,
+    verbose: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let bgp = config.bgp.as_ref();
     let listener = context.bgp_peers.listener();
-    let peers = context.bgp_peers.snapshot(&context.feed).into_iter();
-    let of = |status: PeerStatus| {
-        let configured = bgp.and_then(|bgp| bgp.peers.get(&status.address));
-        peer(context, status, configured)
-    };
-    Speaker {
+    let addresses = context.bgp_peers.addresses();
+    let wanted = || addresses.iter().copied().filter(|address| only.is_none_or(|only| only == *address));
+    let peers = wanted().filter_map(|address| {
+        let status = context.bgp_peers.peer(address, &context.feed)?;
+        Some(peer(context, status, bgp.and_then(|bgp| bgp.peers.get(&address))))
+    });
+    let speaker = Speaker {
         local_as: bgp.map(|bgp| bgp.asn),
         router_id: bgp.and_then(|bgp| bgp.router_id),
         listener: Listener { port: listener.port, trouble: listener.trouble, refused: listener.refused },
-        peers: peers.filter(|status| only.is_none_or(|only| only == status.address)).map(of).collect(),
+        peers: Cell::new(Some(peers)),
+    };
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &speaker)?;
+        return out.write_all(b"\n");
     }
+    let is_up = |address: &IpAddr| {
+        context.bgp_peers.progress(*address).is_some_and(|progress| progress.state == State::Established)
+    };
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = speaker.write_head(&mut text, (wanted().count(), wanted().filter(is_up).count()));
+    let peers = speaker.peers.take().into_iter().flatten();
+    if !verbose {
+        let _ = write_table(&mut text, peers);
+        return write!(out, "{}", escaped_lines(&text));
+    }
+    write!(out, "{}", escaped_lines(&text))?;
+    for peer in peers {
+        text.clear();
+        let _ = peer.write(&mut text);
+        write!(out, "{}", escaped_lines(&text))?;
+    }
+    Ok(())
 }
 
 fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> Peer {
@@ -241,49 +282,41 @@ fn messages(counts: &MessageCounts) -> Messages {
     }
 }
 
-impl Speaker {
-    pub(super) fn is_empty(&self) -> bool {
-        self.peers.is_empty()
-    }
+fn shown(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "-".to_owned())
+}
 
-    pub(super) fn text(&self, verbose: bool) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write(&mut text, verbose);
-        text
-    }
-
-    fn write(&self, text: &mut String, verbose: bool) -> std::fmt::Result {
-        let established = State::Established.to_string();
-        let up = self.peers.iter().filter(|peer| peer.state == established).count();
-        let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+impl<P: Iterator<Item = Peer>> Speaker<P> {
+    /// What is in front of the peers.
+    fn write_head(&self, text: &mut String, (peers, up): (usize, usize)) -> std::fmt::Result {
         writeln!(text, " BGP local router ID : {}", shown(self.router_id.map(|id| id.to_string())))?;
         writeln!(text, " Local AS number : {}", shown(self.local_as.map(|asn| asn.to_string())))?;
         if let Listener { port: Some(port), trouble, .. } = &self.listener {
             let trouble = trouble.as_ref().map(|trouble| format!(", {trouble}")).unwrap_or_default();
             writeln!(text, " Listening on port : {port}{trouble}")?;
         }
-        writeln!(text, " Total number of peers : {}", self.peers.len())?;
-        writeln!(text, " Peers in established state : {up}")?;
-        if verbose {
-            return self.peers.iter().try_for_each(|peer| peer.write(text));
-        }
-        text.push('\n');
-        let heading = ["Peer", "AS", "MsgRcvd", "MsgSent", "Up/Down", "State", "PrefRcv", "Reason"].map(str::to_owned);
-        let rows = self.peers.iter().map(|peer| {
-            [
-                peer.peer.to_string(),
-                shown(peer.asn.map(|asn| asn.to_string())),
-                peer.received.total.to_string(),
-                peer.sent.total.to_string(),
-                age(peer.age_seconds),
-                peer.state.clone(),
-                peer.routes.iter().map(|family| family.routes).sum::<usize>().to_string(),
-                peer.reason_in_table().to_owned(),
-            ]
-        });
-        table(text, std::iter::once(heading).chain(rows))
+        writeln!(text, " Total number of peers : {peers}")?;
+        writeln!(text, " Peers in established state : {up}")
     }
+}
+
+/// A row for each peer.
+fn write_table(text: &mut String, peers: impl Iterator<Item = Peer>) -> std::fmt::Result {
+    text.push('\n');
+    let heading = ["Peer", "AS", "MsgRcvd", "MsgSent", "Up/Down", "State", "PrefRcv", "Reason"].map(str::to_owned);
+    let rows = peers.map(|peer| {
+        [
+            peer.peer.to_string(),
+            shown(peer.asn.map(|asn| asn.to_string())),
+            peer.received.total.to_string(),
+            peer.sent.total.to_string(),
+            age(peer.age_seconds),
+            peer.state.clone(),
+            peer.routes.iter().map(|family| family.routes).sum::<usize>().to_string(),
+            peer.reason_in_table().to_owned(),
+        ]
+    });
+    table(text, std::iter::once(heading).chain(rows))
 }
 
 impl Peer {

@@ -1,13 +1,15 @@
 //! What `display` answers, and what a commit warns of.
 
-use std::{
-    io::{self, Write},
-    net::IpAddr,
-};
+use std::io::{self, Write};
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Context, bgp, binding, defaults, inputs, monitored, pieces::Make, report, text, warnings};
+use super::{
+    Context, bgp, binding, defaults, inputs, monitored,
+    pieces::Make,
+    report::{self, Wanted},
+    text, warnings,
+};
 use crate::{
     config::{Config, Display, Editor, SessionId, TrialReport, effective},
     escape::escaped_lines,
@@ -24,19 +26,30 @@ impl Context {
         let config = self.store.running();
         match what {
             Display::BmpSession { vpn_instance, station, alias, verbose } => {
-                let named = (vpn_instance.as_deref(), *station, alias.as_deref());
-                self.display_sessions(&config, named, *verbose, json)
+                let wanted = Wanted { vpn_instance: vpn_instance.clone(), station: *station, alias: alias.clone() };
+                if let Some(station) = station
+                    && wanted.of(&config).next().is_none()
+                {
+                    let vpn_instance =
+                        vpn_instance.as_ref().map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
+                    let alias = alias.as_ref().map(|alias| format!(" alias {alias}")).unwrap_or_default();
+                    return Err(anyhow!("no bmp-session {vpn_instance}{station}{alias} is configured"));
+                }
+                let mut text = Vec::new();
+                self.write_sessions(&mut text, &config, &wanted, *verbose, json)?;
+                Ok(String::from_utf8(text)?)
             }
             Display::InterfaceBinding => {
                 let bindings = binding::bindings(self, &config).await;
                 if json { as_json(&bindings) } else { Ok(binding::text(&bindings)) }
             }
             Display::BgpPeer { peer, verbose } => {
-                let speaker = bgp::speaker(self, &config, *peer);
-                if let Some(peer) = peer.filter(|_| speaker.is_empty()) {
+                if let Some(peer) = peer.filter(|peer| !self.bgp_peers.addresses().contains(peer)) {
                     return Err(anyhow!("no peer {peer} is configured in the bgp view"));
                 }
-                if json { as_json(&speaker) } else { Ok(speaker.text(*verbose)) }
+                let mut text = Vec::new();
+                bgp::write(self, &config, *peer, *verbose, json, &mut text)?;
+                Ok(String::from_utf8(text)?)
             }
             Display::BgpBmpMonitor => {
                 let mut text = Vec::new();
@@ -84,41 +97,43 @@ impl Context {
         let (context, config) = (self.clone(), self.store.running());
         match what {
             Display::BgpBmpMonitor => Some(Box::new(move |out| monitored::write(&context, &config, json, out))),
-            Display::BmpSession { vpn_instance: None, station: None, alias: None, verbose } if json || *verbose => {
+            Display::BmpSession { vpn_instance, station: None, alias: None, verbose } => {
+                let (wanted, verbose) = (Wanted { vpn_instance: vpn_instance.clone(), ..Wanted::default() }, *verbose);
+                Some(Box::new(move |out| context.write_sessions(out, &config, &wanted, verbose, json)))
+            }
+            Display::BgpPeer { peer: None, verbose } => {
                 let verbose = *verbose;
-                Some(Box::new(move |out| match json {
-                    true => write_json(out, report::sessions(&context, &config, None, None)),
-                    false => {
-                        let text = context.display_sessions(&config, (None, None, None), verbose, false);
-                        write!(out, "{}", escaped_lines(&text.map_err(io::Error::other)?))
-                    }
-                }))
+                Some(Box::new(move |out| bgp::write(&context, &config, None, verbose, json, out)))
             }
             _ => None,
         }
     }
 
-    fn display_sessions(
+    /// Writes one session after another, each as it is when its turn comes. Of text that others have a part in is what would harm a terminal
+    /// escaped.
+    fn write_sessions(
         &self,
+        out: &mut dyn Write,
         config: &Config,
-        (vpn_instance, station, alias): (Option<&str>, Option<IpAddr>, Option<&str>),
+        wanted: &Wanted,
         verbose: bool,
         json: bool,
-    ) -> anyhow::Result<String> {
-        let mut reports = report::sessions(self, config, vpn_instance, station).collect::<Vec<_>>();
-        reports.retain(|report| alias.is_none() || report.alias.as_deref() == alias);
-        if reports.is_empty()
-            && let Some(station) = station
-        {
-            let vpn_instance = vpn_instance.map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
-            let alias = alias.map(|alias| format!(" alias {alias}")).unwrap_or_default();
-            return Err(anyhow!("no bmp-session {vpn_instance}{station}{alias} is configured"));
-        }
+    ) -> io::Result<()> {
+        let reports = || report::sessions(self, config, wanted);
         if json {
-            return as_json(&reports);
+            return write_json(out, reports());
         }
-        let monitored = monitored::by_family(&self.feed, config);
-        Ok(text::sessions(&reports, verbose.then_some(&monitored)))
+        let is_up = |id| self.sessions.get(id).is_some_and(|session| session.status.snapshot().phase.is_up());
+        let (number, up) = (wanted.of(config).count(), wanted.of(config).filter(|(id, _)| is_up(id)).count());
+        out.write_all(text::totals(number, up).as_bytes())?;
+        if !verbose {
+            return write!(out, "{}", escaped_lines(&text::table_of_sessions(reports())));
+        }
+        let monitored = monitored::ByFamily::of(&self.feed);
+        for (report, (_, session)) in reports().zip(wanted.of(config)) {
+            write!(out, "{}", escaped_lines(&text::session(&report, &monitored.told(session))))?;
+        }
+        Ok(())
     }
 
     /// What an operator should know about what a commit has changed though nothing is down for it;
@@ -158,8 +173,8 @@ impl Context {
         };
         let named = warnings::of_names(now, &host, is_said);
         sentences.extend(named.into_iter().filter(|sentence| !known.contains(sentence)));
-        let known = warnings::of_inputs(before);
-        sentences.extend(warnings::of_inputs(now).into_iter().filter(|sentence| !known.contains(sentence)));
+        let known = warnings::of_configuration(before);
+        sentences.extend(warnings::of_configuration(now).into_iter().filter(|sentence| !known.contains(sentence)));
         sentences
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Context, display::write_json};
 use crate::{
-    config::{Config, PUBLIC, Session as Configured, SessionId},
+    config::{Config, Session as Configured, SessionId},
     escape::Untrusted,
     feed::{Feed, PeerRibs, Selection, View},
     session::selection_of,
@@ -132,24 +132,27 @@ fn is_told(session: &Configured) -> bool {
     !session.shutdown && !session.adopt
 }
 
-/// For each session, by station, VPN instance and alias: how many peers it is told routes of in each family.
-pub(super) type ByFamily = BTreeMap<(IpAddr, String, Option<String>), BTreeMap<Family, usize>>;
+/// The peers that there are, of which each session is told some.
+pub(super) struct ByFamily(Vec<PeerRibs>);
 
-/// See [`ByFamily`].
-pub(super) fn by_family(feed: &Feed, config: &Config) -> ByFamily {
-    let peers = feed.peers();
-    let of = |(id, session): (&SessionId, &Configured)| {
-        let selection = selection_of(session);
+impl ByFamily {
+    /// Those of this moment.
+    pub(super) fn of(feed: &Feed) -> Self {
+        Self(feed.peers())
+    }
+
+    /// Of how many peers a session is told routes in each family.
+    pub(super) fn told(&self, session: &Configured) -> BTreeMap<Family, usize> {
         let mut families = BTreeMap::new();
-        for peer in &peers {
-            for family in peer.families_selected_by(&selection) {
-                *families.entry(family).or_default() += 1;
-            }
+        if !is_told(session) {
+            return families;
         }
-        let vpn_instance = id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned());
-        ((id.station, vpn_instance, id.alias.clone()), families)
-    };
-    config.bmp.sessions.iter().filter(|(_, session)| is_told(session)).map(of).collect()
+        let selection = selection_of(session);
+        for family in self.0.iter().flat_map(|peer| peer.families_selected_by(&selection)) {
+            *families.entry(family).or_default() += 1;
+        }
+        families
+    }
 }
 
 fn described(peer: &PeerRibs) -> Monitored {

@@ -67,6 +67,28 @@ pub(super) struct SessionReport {
     pub(super) timers: String,
 }
 
+/// Which sessions are shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) vpn_instance: Option<String>,
+    pub(super) station: Option<IpAddr>,
+    pub(super) alias: Option<String>,
+}
+
+impl Wanted {
+    fn has(&self, id: &SessionId) -> bool {
+        let Self { vpn_instance, station, alias } = self;
+        (vpn_instance.is_none() || id.vpn_instance == *vpn_instance)
+            && station.is_none_or(|station| id.station == station)
+            && (alias.is_none() || id.alias == *alias)
+    }
+
+    /// The sessions themselves, in the order of the configuration.
+    pub(super) fn of<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (&'a SessionId, &'a Configured)> {
+        config.bmp.sessions.iter().filter(|(id, _)| self.has(id))
+    }
+}
+
 /// Who owns an adopted session.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Process {
@@ -186,25 +208,18 @@ pub(super) struct Feed {
     pub(super) refused_peers: usize,
 }
 
-/// Every session, or those of one VPN instance or station, in the order of the configuration. Each is looked at when its turn comes.
+/// The sessions that are wanted, in the order of the configuration. Each is looked at when its turn comes.
 pub(super) fn sessions<'a>(
     context: &'a Context,
     config: &'a Config,
-    vpn_instance: Option<&'a str>,
-    station: Option<IpAddr>,
+    wanted: &'a Wanted,
 ) -> impl Iterator<Item = SessionReport> + 'a {
     let head = context.feed.head();
-    config
-        .bmp
-        .sessions
-        .iter()
-        .filter(move |(id, _)| vpn_instance.is_none_or(|name| id.vpn_instance.as_deref() == Some(name)))
-        .filter(move |(id, _)| station.is_none_or(|station| id.station == station))
-        .map(move |(id, configured)| {
-            // Between a commit and the start of its task a session has not begun.
-            let session = context.sessions.get(id).unwrap_or_else(|| Arc::new(Session::idle(context.pins.session(id))));
-            report(context, config, id, configured, &session, head)
-        })
+    wanted.of(config).map(move |(id, configured)| {
+        // Between a commit and the start of its task a session has not begun.
+        let session = context.sessions.get(id).unwrap_or_else(|| Arc::new(Session::idle(context.pins.session(id))));
+        report(context, config, id, configured, &session, head)
+    })
 }
 
 fn report(
@@ -229,7 +244,12 @@ fn report(
         State::Pending => (Vec::new(), false, false),
     };
     let held = Held::of(&session.pin, &state);
-    let waiting = if shown.reason.is_none() { waiting(id, configured, &shown, &state) } else { None };
+    // What the connection before ended for is no reason to be down now: the session waits for the next.
+    let waiting = match shown.phase {
+        Phase::Listening => waiting(id, configured, &shown, &state),
+        _ if shown.reason.is_none() => waiting(id, configured, &shown, &state),
+        _ => None,
+    };
     let Enforcing { word: enforcement, why, lost, losses } = Enforcing::of(context, pinned);
     let (cursor, position) = session.status.cursor();
     // Without a connection there is nothing to be behind with.
@@ -248,8 +268,8 @@ fn report(
         process: shown.process.map(|process| Process { pid: process.id, name: process.name }),
         state: if shown.phase.is_up() { "up" } else { "down" },
         phase: shown.phase.as_str(),
-        reason: shown.reason.map(|reason| reason.as_str()).or(waiting.as_ref().map(|(reason, _)| *reason)),
-        detail: shown.why.or(waiting.map(|(_, detail)| detail)),
+        reason: waiting.as_ref().map(|(reason, _)| *reason).or(shown.reason.map(|reason| reason.as_str())),
+        detail: waiting.map(|(_, detail)| detail).or(shown.why),
         mend: shown.mend,
         held,
         age_seconds: now.duration_since(shown.since).as_secs(),
@@ -303,7 +323,12 @@ fn unheld(all: &[pin::Unheld]) -> Unheld {
 }
 
 /// What a session waits for that nothing is the matter with, and that in a sentence.
-fn waiting(id: &SessionId, configured: &Configured, shown: &Snapshot, state: &State) -> Option<(&'static str, String)> {
+pub(super) fn waiting(
+    id: &SessionId,
+    configured: &Configured,
+    shown: &Snapshot,
+    state: &State,
+) -> Option<(&'static str, String)> {
     let port = configured.port()?;
     let SessionId { station, .. } = id;
     match shown.phase {
@@ -313,7 +338,11 @@ fn waiting(id: &SessionId, configured: &Configured, shown: &Snapshot, state: &St
                 State::Pending | State::Down(_) => None,
             };
             let own = source.map_or("this host".to_owned(), |source| source.to_string());
-            Some(("waiting-for-station", format!("{station} has not connected to {own} port {port}")))
+            let again = match (shown.reason, &shown.why) {
+                (Some(reason), Some(why)) => format!(" again; its last connection ended: {reason}: {why}"),
+                _ => String::new(),
+            };
+            Some(("waiting-for-station", format!("{station} has not connected to {own} port {port}{again}")))
         }
         Phase::Connecting if configured.adopt => {
             Some(("waiting-for-daemon", format!("no process of this host has connected to {station} port {port}")))

@@ -1,34 +1,35 @@
 //! The layouts that operators know.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{
-    monitored::ByFamily,
-    report::{Egress, Kernel, SessionReport, Unheld, UnheldConnection},
-};
+use super::report::{Egress, Kernel, SessionReport, Unheld, UnheldConnection};
+use crate::wire::bgp::Family;
 
-/// `display bmp session`; `verbose` with what each session monitors.
-pub(super) fn sessions(reports: &[SessionReport], verbose: Option<&ByFamily>) -> String {
+/// What `display bmp session` begins with.
+pub(super) fn totals(sessions: usize, up: usize) -> String {
+    format!(" Total number of BMP session : {sessions}\n Session in up state : {up}\n")
+}
+
+/// `display bmp session` behind its totals: a row for each session.
+pub(super) fn table_of_sessions(reports: impl Iterator<Item = SessionReport>) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = match verbose {
-        Some(monitored) => write_verbose(&mut text, reports, monitored),
-        None => write_table(&mut text, reports),
-    };
+    let _ = write_table(&mut text, reports);
     text
 }
 
-fn write_totals(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result {
-    let up = reports.iter().filter(|report| report.state == "up").count();
-    writeln!(text, " Total number of BMP session : {}", reports.len())?;
-    writeln!(text, " Session in up state : {up}")
+/// One session of `display bmp session verbose`, and of how many peers it is told in each family.
+pub(super) fn session(report: &SessionReport, monitored: &BTreeMap<Family, usize>) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_session(&mut text, report, monitored);
+    text
 }
 
-fn write_table(text: &mut String, reports: &[SessionReport]) -> std::fmt::Result {
-    write_totals(text, reports)?;
+fn write_table(text: &mut String, reports: impl Iterator<Item = SessionReport>) -> std::fmt::Result {
     text.push('\n');
     let heading = ["Session", "Alias", "State", "Age", "VPN", "Reason"].map(str::to_owned);
-    let rows = reports.iter().map(|report| {
+    let rows = reports.map(|report| {
         let held = report.held.as_ref();
         // A session that is on its way to being up has no reason; how far it is says more than
         // nothing.
@@ -64,103 +65,98 @@ pub(super) fn table<const COLUMNS: usize>(
     Ok(())
 }
 
-fn write_verbose(text: &mut String, reports: &[SessionReport], monitored: &ByFamily) -> std::fmt::Result {
-    write_totals(text, reports)?;
-    for report in reports {
-        writeln!(text)?;
-        let alias = report.alias.as_ref().map(|alias| format!(", alias {alias}")).unwrap_or_default();
-        writeln!(text, " BMP session {}{alias}", report.station)?;
-        let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
-        line("VPN instance", report.vpn_instance.clone())?;
-        let name = if report.role == Some("listen") { "Listening port" } else { "Station port" };
-        line(name, report.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
-        let held = if report.held.is_some() { ", held" } else { "" };
-        let phase = if report.phase == report.state { String::new() } else { format!(" ({}{held})", report.phase) };
-        line("State", format!("{}{phase}, for {}", capitalised(report.state), age(report.age_seconds)))?;
-        if let Some(held) = &report.held {
-            line("Held", held.in_words())?;
-        }
-        if let Some(reason) = report.reason {
-            let detail = report.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            line("Reason", format!("{reason}{detail}"))?;
-        }
-        if let Some(mend) = &report.mend {
-            line("To mend it", mend.clone())?;
-        }
-        if let Some(seconds) = report.retry_in_seconds {
-            line("Next attempt in", format!("{seconds:.1} s"))?;
-        }
-        if report.owner == "adopted" {
-            let process = report.process.as_ref().map(|process| format!("{} (process {})", process.name, process.pid));
-            line("Opened by", process.unwrap_or_else(|| "another process, which has not connected".to_owned()))?;
-        }
-        line("Established", format!("{} time(s)", report.established_count))?;
-        let local = match (report.local_address, report.local_port) {
-            (Some(address), Some(port)) => format!("{address} port {port}"),
-            _ => "-".to_owned(),
-        };
-        line("Local address", local)?;
-        let asked = &report.connect_interface;
-        let words: Vec<_> =
-            asked.interface.iter().cloned().chain(asked.address.map(|address| address.to_string())).collect();
-        let view = match asked.from {
-            "session" => " (session view)",
-            "bmp" => " (bmp view)",
-            _ => "the kernel's choice",
-        };
-        line("Connect-interface", format!("{}{view}", words.join(" ")))?;
-        report.egress.write(&mut line)?;
-        report.kernel.write(&mut line)?;
-        if let Some(guard) = &report.guard {
-            line("Guard", guard.in_words())?;
-            line("Strangers", guard.strangers())?;
-        }
+fn write_session(text: &mut String, report: &SessionReport, monitored: &BTreeMap<Family, usize>) -> std::fmt::Result {
+    writeln!(text)?;
+    let alias = report.alias.as_ref().map(|alias| format!(", alias {alias}")).unwrap_or_default();
+    writeln!(text, " BMP session {}{alias}", report.station)?;
+    let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
+    line("VPN instance", report.vpn_instance.clone())?;
+    let name = if report.role == Some("listen") { "Listening port" } else { "Station port" };
+    line(name, report.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
+    let held = if report.held.is_some() { ", held" } else { "" };
+    let phase = if report.phase == report.state { String::new() } else { format!(" ({}{held})", report.phase) };
+    line("State", format!("{}{phase}, for {}", capitalised(report.state), age(report.age_seconds)))?;
+    if let Some(held) = &report.held {
+        line("Held", held.in_words())?;
+    }
+    if let Some(reason) = report.reason {
+        let detail = report.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        line("Reason", format!("{reason}{detail}"))?;
+    }
+    if let Some(mend) = &report.mend {
+        line("To mend it", mend.clone())?;
+    }
+    if let Some(seconds) = report.retry_in_seconds {
+        line("Next attempt in", format!("{seconds:.1} s"))?;
+    }
+    if report.owner == "adopted" {
+        let process = report.process.as_ref().map(|process| format!("{} (process {})", process.name, process.pid));
+        line("Opened by", process.unwrap_or_else(|| "another process, which has not connected".to_owned()))?;
+    }
+    line("Established", format!("{} time(s)", report.established_count))?;
+    let local = match (report.local_address, report.local_port) {
+        (Some(address), Some(port)) => format!("{address} port {port}"),
+        _ => "-".to_owned(),
+    };
+    line("Local address", local)?;
+    let asked = &report.connect_interface;
+    let words: Vec<_> =
+        asked.interface.iter().cloned().chain(asked.address.map(|address| address.to_string())).collect();
+    let view = match asked.from {
+        "session" => " (session view)",
+        "bmp" => " (bmp view)",
+        _ => "the kernel's choice",
+    };
+    line("Connect-interface", format!("{}{view}", words.join(" ")))?;
+    report.egress.write(&mut line)?;
+    report.kernel.write(&mut line)?;
+    if let Some(guard) = &report.guard {
+        line("Guard", guard.in_words())?;
+        line("Strangers", guard.strangers())?;
+    }
+    line(
+        "Foreign",
+        format!("{} bytes in {} packets", report.kernel.foreign.tx_bytes, report.kernel.foreign.tx_packets),
+    )?;
+    if report.unheld.count > 0 {
+        line("Not held", report.unheld.in_words())?;
+    }
+    if let Some(told) = &report.connections {
         line(
-            "Foreign",
-            format!("{} bytes in {} packets", report.kernel.foreign.tx_bytes, report.kernel.foreign.tx_packets),
-        )?;
-        if report.unheld.count > 0 {
-            line("Not held", report.unheld.in_words())?;
-        }
-        if let Some(told) = &report.connections {
-            line(
-                "Connections",
-                format!(
-                    "{} open, {} established, {} closed, {} failed",
-                    told.open, told.established, told.closed, told.failed
-                ),
-            )?;
-        }
-        if report.owner == "adopted" {
-            continue;
-        }
-        line("Timers", report.timers.clone())?;
-        let families = monitored.get(&(report.station, report.vpn_instance.clone(), report.alias.clone()));
-        let families: Vec<_> =
-            families.into_iter().flatten().map(|(family, peers)| format!("{family} {peers}")).collect();
-        let then = if report.state == "up" { "" } else { " (once it is up)" };
-        let families = if families.is_empty() { "none".to_owned() } else { format!("{}{then}", families.join(", ")) };
-        line("Monitored peers", families)?;
-        let messages = &report.messages;
-        line(
-            "Messages",
+            "Connections",
             format!(
-                "{} route monitoring, {} statistics, {} peer up, {} peer down, {} initiation, {} termination, {} mirroring",
-                messages.route_monitoring,
-                messages.statistics_report,
-                messages.peer_up,
-                messages.peer_down,
-                messages.initiation,
-                messages.termination,
-                messages.route_mirroring
+                "{} open, {} established, {} closed, {} failed",
+                told.open, told.established, told.closed, told.failed
             ),
         )?;
-        let feed = &report.feed;
-        line("Journal", format!("at {} of {}, {} bytes behind", feed.cursor, feed.head, feed.lag_bytes))?;
-        if feed.refused_peers > 0 {
-            let why = "it could not tell them from those of other inputs: monitor relay NAME chooses";
-            line("Peers left out", format!("{} ({why})", feed.refused_peers))?;
-        }
+    }
+    if report.owner == "adopted" {
+        return Ok(());
+    }
+    line("Timers", report.timers.clone())?;
+    let families: Vec<_> = monitored.iter().map(|(family, peers)| format!("{family} {peers}")).collect();
+    let then = if report.state == "up" { "" } else { " (once it is up)" };
+    let families = if families.is_empty() { "none".to_owned() } else { format!("{}{then}", families.join(", ")) };
+    line("Monitored peers", families)?;
+    let messages = &report.messages;
+    line(
+        "Messages",
+        format!(
+            "{} route monitoring, {} statistics, {} peer up, {} peer down, {} initiation, {} termination, {} mirroring",
+            messages.route_monitoring,
+            messages.statistics_report,
+            messages.peer_up,
+            messages.peer_down,
+            messages.initiation,
+            messages.termination,
+            messages.route_mirroring
+        ),
+    )?;
+    let feed = &report.feed;
+    line("Journal", format!("at {} of {}, {} bytes behind", feed.cursor, feed.head, feed.lag_bytes))?;
+    if feed.refused_peers > 0 {
+        let why = "it could not tell them from those of other inputs: monitor relay NAME chooses";
+        line("Peers left out", format!("{} ({why})", feed.refused_peers))?;
     }
     Ok(())
 }

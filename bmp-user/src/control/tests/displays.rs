@@ -55,3 +55,33 @@ async fn one_of_several_sessions_to_a_station_is_shown_by_its_alias() {
     let said = refused(&mut operator, "display bmp session 198.51.100.7 alias other").await;
     assert_eq!(said, "Error: no bmp-session 198.51.100.7 alias other is configured.");
 }
+
+#[tokio::test]
+async fn undo_of_a_session_says_which_others_to_its_station_stay() {
+    let device = Device::new(
+        "bmp\n bmp-session 198.51.100.7 alias lab\n bmp-session 198.51.100.7 alias noc\n bmp-session vpn-instance v 198.51.100.7\n",
+    );
+    let mut operator = device.operator();
+    run(&mut operator, "system-view").await;
+    run(&mut operator, "bmp").await;
+    let said = run(&mut operator, "undo bmp-session 198.51.100.7").await;
+    let others = "`undo bmp-session 198.51.100.7 alias lab`, `undo bmp-session 198.51.100.7 alias noc`";
+    assert_eq!(
+        said,
+        format!(
+            "Info: there is no bmp-session 198.51.100.7 without an alias, so nothing goes; those to this station go by {others}.\n"
+        )
+    );
+    run(&mut operator, "bmp-session 198.51.100.7").await;
+    let said = run(&mut operator, "undo bmp-session 198.51.100.7").await;
+    assert_eq!(
+        said,
+        format!(
+            "Info: bmp-session 198.51.100.7 without an alias alone goes; others to this station stay, until {others}.\n"
+        )
+    );
+    assert_eq!(run(&mut operator, "undo bmp-session vpn-instance v 198.51.100.7").await, "", "it is the only one");
+    // A script in JSON gets none.
+    let request = Request { command: "undo bmp-session 198.51.100.9".to_owned(), json: true, ..Request::default() };
+    assert_eq!(operator.answer(&request).await.outcome, Outcome::Done(String::new()));
+}

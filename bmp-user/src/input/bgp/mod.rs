@@ -52,7 +52,7 @@ use crate::{
 
 pub use fsm::State;
 pub use reason::Reason;
-pub use status::{ListenerStatus, MessageCounts, PeerStatus, Peers, Session};
+pub use status::{ListenerStatus, MessageCounts, PeerProgress, PeerStatus, Peers, Session};
 
 use dial::{Dialer, Doorkeeper, Target};
 use fsm::Notice;
@@ -313,10 +313,11 @@ impl Speaker {
                 open.map(|open| (plan, grants, open))
             }
         };
+        registered.shown.change(status::Now::begin);
         let task = match ready {
             Err((reason, why)) => {
                 info!(peer = %address, "not spoken to: {why}");
-                registered.shown.change(|now| (now.reason, now.last_error) = (Some(reason), Some(why)));
+                registered.shown.change(|now| now.fail(reason, why));
                 None
             }
             Ok((plan, grants, sent_open)) => {

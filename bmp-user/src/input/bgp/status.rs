@@ -87,6 +87,21 @@ pub struct PeerStatus {
     pub not_negotiated: u64,
 }
 
+/// Where a peer is by now, as far as a change of its configuration is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The state of the connection that has come farthest.
+    pub state: State,
+    /// Another number each time that it is begun anew, by changes of its configuration or of its pins.
+    pub started: u64,
+    /// How often it has been established.
+    pub established_count: u64,
+    /// What has failed since it was begun anew, if anything has.
+    pub failure: Option<String>,
+    /// How long it takes until the peer is tried again, if it is left alone for now.
+    pub retry_in: Option<Duration>,
+}
+
 /// What an established session has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -111,6 +126,8 @@ pub struct Session {
 pub struct ListenerStatus {
     /// `listen-port N`.
     pub port: Option<u16>,
+    /// Whether a socket of either IP version listens.
+    pub listens: bool,
     /// Why it does not listen, or not for all, if that is so.
     pub trouble: Option<String>,
     /// Connections that were closed at once, because they were from nobody's peer.
@@ -122,6 +139,30 @@ impl Peers {
     pub fn snapshot(&self, feed: &Feed) -> Vec<PeerStatus> {
         let peers: Vec<Arc<Shown>> = lock(&self.0.peers).values().cloned().collect();
         peers.iter().map(|shown| shown.status(feed)).collect()
+    }
+
+    /// Which peers are configured, in order.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        lock(&self.0.peers).keys().copied().collect()
+    }
+
+    /// One of them; `None` where there is none of that address by now.
+    pub fn peer(&self, address: IpAddr, feed: &Feed) -> Option<PeerStatus> {
+        let shown = lock(&self.0.peers).get(&address).cloned()?;
+        Some(shown.status(feed))
+    }
+
+    /// Where one peer is; `None` where there is none.
+    pub fn progress(&self, address: IpAddr) -> Option<PeerProgress> {
+        let shown = lock(&self.0.peers).get(&address).cloned()?;
+        let now = lock(&shown.now);
+        Some(PeerProgress {
+            state: now.state,
+            started: now.started,
+            established_count: now.established_count,
+            failure: now.last_error.clone().filter(|_| now.has_failed),
+            retry_in: left(now.retry_at),
+        })
     }
 
     /// How the listener does.
@@ -153,6 +194,9 @@ struct Shown {
     sent: Counts,
 }
 
+/// How often any peer was begun: each time has a number of its own, also where a peer is configured as another one.
+static STARTS: AtomicU64 = AtomicU64::new(0);
+
 /// What changes with the state.
 #[derive(Clone, Debug)]
 pub(super) struct Now {
@@ -160,6 +204,9 @@ pub(super) struct Now {
     pub(super) since: Instant,
     pub(super) reason: Option<Reason>,
     pub(super) last_error: Option<String>,
+    /// Whether that is of what was begun last, and not of what was before.
+    pub(super) has_failed: bool,
+    pub(super) started: u64,
     pub(super) session: Option<Session>,
     pub(super) established_count: u64,
     pub(super) retry_at: Option<Instant>,
@@ -175,6 +222,8 @@ impl Default for Now {
             since: Instant::now(),
             reason: None,
             last_error: None,
+            has_failed: false,
+            started: 0,
             session: None,
             established_count: 0,
             retry_at: None,
@@ -185,11 +234,28 @@ impl Default for Now {
     }
 }
 
+impl Now {
+    /// The peer is begun anew.
+    pub(super) fn begin(&mut self) {
+        self.started = STARTS.fetch_add(1, Ordering::Relaxed) + 1;
+        self.has_failed = false;
+    }
+
+    pub(super) fn fail(&mut self, reason: Reason, why: String) {
+        self.reason = Some(reason);
+        self.last_error = Some(why);
+        self.has_failed = true;
+    }
+}
+
+/// How long it is until then.
+fn left(at: Option<Instant>) -> Option<Duration> {
+    at.map(|at| at.saturating_duration_since(tokio::time::Instant::now().into_std()))
+}
+
 impl Shown {
     fn status(&self, feed: &Feed) -> PeerStatus {
         let now = lock(&self.now).clone();
-        let left =
-            |at: Option<Instant>| at.map(|at| at.saturating_duration_since(tokio::time::Instant::now().into_std()));
         let load = |counts: &Counts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
         let ribs = feed.ribs(&names::of_bgp_peer(self.address)).into_iter().filter(|rib| rib.view == View::AdjRibInPre);
         PeerStatus {

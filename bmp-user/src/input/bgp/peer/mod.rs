@@ -331,7 +331,7 @@ impl Task {
             warn!(peer = %self.plan.target.address, "{why}");
             self.told = Some(why.clone());
         }
-        self.status.change(|now| (now.reason, now.last_error) = (Some(reason), Some(why)));
+        self.status.change(|now| now.fail(reason, why));
     }
 
     fn show(&self) {
