@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{Config, Store},
-    control::{self, ControlSocket, Said, Severity},
+    control::{self, ControlSocket},
     feed::Feed,
     input, link,
     pin::{self, Chosen, Datapath, Enforcement, Foreign, Pins, Steers},
@@ -189,12 +189,7 @@ async fn reload(context: control::Context, file: PathBuf) {
             return error.to_string().lines().for_each(|line| error!("{line}"));
         }
     }
-    for Said { severity, text } in context.consequences(&before).await {
-        match severity {
-            Severity::Warning => warn!("{text}"),
-            Severity::Info => info!("{text}"),
-        }
-    }
+    context.log_consequences(&before).await;
 }
 
 async fn follow_events(pins: Pins) {

@@ -58,6 +58,23 @@ pub(crate) fn has_interface(index: u32) -> bool {
     !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null()
 }
 
+/// The user who listens at the other end of a connection to a Unix socket (unix(7), `SO_PEERCRED`).
+pub(crate) fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `peer`, which has as many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer.uid) }
+}
+
 /// `SO_BINDTOIFINDEX` of asm-generic/socket.h.
 const SO_BINDTOIFINDEX: libc::c_int = 62;
 

@@ -36,7 +36,8 @@ fn two_operators_at_once_do_not_lose_each_others_commits() {
         for operator in operators {
             let (taken, said) = operator.join().expect("it does not panic");
             // Nothing leads to these stations, and each commit says so of its session.
-            assert!(taken && said.lines().all(|line| line.contains("there is no route to 10.30.")), "{said}");
+            let has_no_route = |line: &str| line.contains("no-route: ") && line.contains("`ip route add 10.30.");
+            assert!(taken && said.lines().all(has_no_route), "{said}");
         }
     });
     assert_eq!(bmpd.sessions().len(), 100);

@@ -15,6 +15,7 @@ const QUESTION: &str =
 
 /// A device named HUAWEI, and an operator's home.
 struct Device {
+    netns: Netns,
     bmpd: Bmpd,
     home: TempDir,
 }
@@ -22,8 +23,9 @@ struct Device {
 impl Device {
     fn new() -> Self {
         let socket = Options { arguments: &["--datapath", "socket"], through: &[] };
-        let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname HUAWEI\n", &socket);
-        Self { bmpd, home: TempDir::with_prefix("lab-home-").expect("a temporary folder can be made") }
+        let netns = Netns::new("router");
+        let bmpd = Bmpd::start_with(&netns, "sysname HUAWEI\n", &socket);
+        Self { netns, bmpd, home: TempDir::with_prefix("lab-home-").expect("a temporary folder can be made") }
     }
 
     /// bmpctl at a terminal, with its first prompt.
@@ -431,4 +433,41 @@ fn sentences_are_broken_between_words_at_the_width_of_the_terminal() {
     terminal.press("\x7f");
     terminal.press(ENTER);
     terminal.wait_text("\nsysname HUAWEI");
+}
+
+#[test]
+fn a_commit_that_waits_for_what_it_has_begun_says_so_first() {
+    let device = Device::new();
+    // Who has this address never answers.
+    device.netns.ip("link add v0 type veth peer name v1
+         address add 10.9.0.1/24 dev v0
+         link set v0 up
+         link set v1 up
+         neighbour add 10.9.0.2 lladdr 02:00:00:00:00:09 dev v0 nud permanent");
+    let mut terminal = device.sit_down();
+    terminal.answers("system-view", "[~HUAWEI]");
+    terminal.answers("bmp", "[*HUAWEI-bmp]");
+    terminal.answers("bmp-session 10.9.0.2", "[*HUAWEI-bmp-session-10.9.0.2]");
+    terminal.answers("tcp connect port 11019", "[*HUAWEI-bmp-session-10.9.0.2]");
+    terminal.enter("commit");
+    let text = terminal.wait_text("Info: this is in force; waiting");
+    assert!(!text.contains("has not answered yet"), "{text}");
+    terminal.wait_text("has not answered yet");
+    terminal.wait_prompt("[~HUAWEI-bmp-session-10.9.0.2]");
+}
+
+#[test]
+fn a_question_about_a_trial_is_taken_back_when_the_trial_ends() {
+    let device = Device::new();
+    let mut owner = device.sit_down();
+    let mut other = device.sit_down();
+    owner.answers("system-view", "[~HUAWEI]");
+    owner.answers("sysname EDGE", "[*HUAWEI]");
+    owner.answers("commit trial 600", "[~EDGE(trial)]");
+    other.enter("commit");
+    other.wait_text("confirm it all the same? [y/N]:");
+    owner.answers("abort trial", "[~HUAWEI]");
+    other.wait_text("Info: that trial has ended meanwhile: nothing was done.");
+    other.wait_prompt("<HUAWEI>");
+    other.answers("system-view", "[~HUAWEI]");
 }

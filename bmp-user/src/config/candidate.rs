@@ -3,9 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Allow, Command, CommitError, Committed, Config, Conflict, Difference, Error, OperatorId, Store, View, Who, apply,
-    arguments::family_words, rebase,
+    Allow, Command, CommitError, Committed, Config, Conflict, Difference, Edit, Error, OperatorId, SessionId, Setting,
+    Store, View, Who, apply, arguments::family_words, rebase,
 };
+
+/// How many sessions a remark names.
+const REMARKED: usize = 8;
+
+/// `198.51.100.7`, `vpn-instance mgmt 198.51.100.7`: as in a command, without the alias.
+fn in_words(SessionId { vpn_instance, station, .. }: &SessionId) -> String {
+    let vpn_instance = vpn_instance.as_ref().map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
+    format!("{vpn_instance}{station}")
+}
 
 /// A candidate that one operator edits, and the view they are in.
 #[derive(Debug)]
@@ -79,6 +88,36 @@ impl Editor {
     pub fn follow(&mut self) {
         if !self.is_pending() {
             self.clear();
+        }
+    }
+
+    /// What an operator should know before a command is done: which sessions `undo bmp-session ADDRESS` leaves there, where others to the same
+    /// station have an alias.
+    pub fn remark(&self, command: &Command) -> Option<String> {
+        let Command::Configure(configure) = command else { return None };
+        let Edit::Undo(Setting::Session(id)) = configure.edit() else { return None };
+        let sessions = &self.candidate.bmp.sessions;
+        let same =
+            |other: &&SessionId| *other != id && other.station == id.station && other.vpn_instance == id.vpn_instance;
+        let others: Vec<_> = sessions.keys().filter(same).collect();
+        let named = |id: &SessionId| match &id.alias {
+            Some(alias) => format!("`undo bmp-session {} alias {alias}`", in_words(id)),
+            None => format!("`undo bmp-session {}`", in_words(id)),
+        };
+        let commands: Vec<_> = others.iter().take(REMARKED).map(|other| named(other)).collect();
+        let more = others.len().saturating_sub(REMARKED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let commands = commands.join(", ");
+        let alias = id.alias.as_ref().map_or("without an alias".to_owned(), |alias| format!("alias {alias}"));
+        let station = in_words(id);
+        match (sessions.contains_key(id), others.is_empty()) {
+            (_, true) => None,
+            (true, false) => Some(format!(
+                "bmp-session {station} {alias} alone goes; others to this station stay, until {commands}{more}"
+            )),
+            (false, false) => Some(format!(
+                "there is no bmp-session {station} {alias}, so nothing goes; those to this station go by {commands}{more}"
+            )),
         }
     }
 

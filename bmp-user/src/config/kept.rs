@@ -65,27 +65,36 @@ impl Kept {
     ///
     /// The file always has its name and is always whole, the old or the new.
     pub(super) fn replace(&mut self, text: impl FnOnce(&[u8]) -> Result<String, KeepError>) -> Result<(), KeepError> {
-        let failed = |source| KeepError::Io { path: self.path.clone(), source };
         // A symbolic link stays one: what it points to is replaced.
         let path = real(&self.path);
-        let found = match fs::metadata(&path) {
-            Ok(found) if !found.is_file() => return Err(failed(io::Error::other("this is not a regular file"))),
-            Ok(_) => Some(fs::read(&path).map_err(failed)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
-        };
-        if found.is_some() && found != self.known {
-            return Err(KeepError::Changed(self.path.clone()));
-        }
+        let found = self.found(&path)?;
         let text = text(found.as_deref().unwrap_or_default())?;
-        exchange(&path, text.as_bytes(), found.is_some()).map_err(failed)?;
+        exchange(&path, text.as_bytes(), found.is_some()).map_err(|source| self.failed(source))?;
         self.known = Some(text.into_bytes());
         Ok(())
     }
 
-    /// What it is known to hold.
-    pub(super) fn known(&self) -> &[u8] {
-        self.known.as_deref().unwrap_or_default()
+    /// What it holds: what it is known to hold, or nothing where it is gone.
+    pub(super) fn as_known(&self) -> Result<Vec<u8>, KeepError> {
+        Ok(self.found(&real(&self.path))?.unwrap_or_default())
+    }
+
+    /// What the file holds, if there is one. An error if somebody else has written it.
+    fn found(&self, path: &Path) -> Result<Option<Vec<u8>>, KeepError> {
+        let found = match fs::metadata(path) {
+            Ok(found) if !found.is_file() => return Err(self.failed(io::Error::other("this is not a regular file"))),
+            Ok(_) => Some(fs::read(path).map_err(|source| self.failed(source))?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(self.failed(error)),
+        };
+        if found.is_some() && found != self.known {
+            return Err(KeepError::Changed(self.path.clone()));
+        }
+        Ok(found)
+    }
+
+    fn failed(&self, source: io::Error) -> KeepError {
+        KeepError::Io { path: self.path.clone(), source }
     }
 }
 

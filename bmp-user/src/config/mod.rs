@@ -51,5 +51,5 @@ pub use setting::Setting;
 pub use store::{CommitError, Committed, Store};
 pub use text::Error;
 pub(crate) use text::sentence;
-pub use trial::{Allow, Notice, OperatorId, TrialReport, Who};
+pub use trial::{Allow, Notice, OperatorId, TrialEnd, TrialReport, Who};
 pub use value::PUBLIC;

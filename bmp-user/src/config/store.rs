@@ -21,7 +21,7 @@ use super::{
     file::{LARGEST, load, parse_bytes},
     kept::Kept,
     print::print_with,
-    trial::{Allow, Notice, OperatorId, Trial, TrialReport, Who},
+    trial::{Allow, Notice, OperatorId, Trial, TrialEnd, TrialReport, Who},
 };
 
 /// So many notices wait for an operator whose terminal does not take them; the oldest are dropped.
@@ -63,8 +63,10 @@ pub enum Committed {
     Changes,
     /// The trial stays in force, and is in the file.
     Trial,
-    /// The candidate is in force for a time.
-    OnTrial,
+    /// The trial stays in force together with the candidate, and both are in the file.
+    TrialAndChanges,
+    /// The candidate is in force for a time: see [`Store::end_in_time`].
+    OnTrial(TrialEnd),
 }
 
 /// Why a commit was refused: nothing has changed.
@@ -149,6 +151,11 @@ impl Store {
         OperatorId::new(self.0.operators.fetch_add(1, Relaxed))
     }
 
+    /// Whether the trial of this number runs.
+    pub async fn runs(&self, number: u64) -> bool {
+        self.0.keeper.lock().await.trial.as_ref().is_some_and(|trial| trial.number == number)
+    }
+
     /// Follows whether the configuration in force is one on trial: not kept, and gone by itself unless it is confirmed.
     pub fn on_trial(&self) -> watch::Receiver<bool> {
         self.0.on_trial.subscribe()
@@ -203,20 +210,23 @@ impl Store {
         let new = Arc::new(new);
         keeper.write(&new).await?;
         self.0.running.send_replace(new);
-        self.trial_is_kept(&mut keeper, who);
+        let was_on_trial = self.trial_is_kept(&mut keeper, who);
         info!("a changed configuration is in force");
-        Ok(Committed::Changes)
+        Ok(if was_on_trial { Committed::TrialAndChanges } else { Committed::Changes })
     }
 
-    fn trial_is_kept(&self, keeper: &mut Keeper, who: &Who) {
-        let Some(trial) = keeper.trial.take() else { return };
+    /// Whether there was a trial.
+    fn trial_is_kept(&self, keeper: &mut Keeper, who: &Who) -> bool {
+        let Some(trial) = keeper.trial.take() else { return false };
         info!("the trial is confirmed");
         self.0.on_trial.send_replace(false);
         self.tell(format!("Info: the trial by {} is confirmed by {who}, and kept.", trial.by), Some(who));
+        true
     }
 
     /// Puts what was done to `base` to make it `candidate` in force, but not in the file: unless it is confirmed by
-    /// [`Self::commit`] within `time`, the configuration before it returns. So it does if bmpd itself ends meanwhile.
+    /// [`Self::commit`] within `time`, the configuration before it is to return, by [`Self::end_in_time`]. So it does if bmpd itself ends
+    /// meanwhile.
     ///
     /// # Errors
     ///
@@ -243,26 +253,29 @@ impl Store {
         keeper.check(&new).await?;
         keeper.trials += 1;
         let trial = Trial::begin(keeper.trials, by, who.clone(), before, time);
-        let (number, until) = (trial.number, trial.until);
+        let end = trial.end();
         keeper.trial = Some(trial);
         // Before the configuration: what is kept of a configuration must not be kept of this one.
         self.0.on_trial.send_replace(true);
         self.0.running.send_replace(new);
         info!("a changed configuration is in force for {} s on trial", time.as_secs());
         self.tell(format!("Info: a trial by {who} is in force for {} s.", time.as_secs()), Some(who));
-        let store = self.clone();
-        tasks::passing("trial", async move {
-            tokio::time::sleep_until(until).await;
-            let mut keeper = store.0.keeper.lock().await;
-            if let Some(trial) = keeper.trial.take_if(|trial| trial.number == number) {
-                warn!("the trial is over and was not confirmed: the configuration before it is in force");
-                store.put_back(&trial);
-                let by = &trial.by;
-                let what = "is over and was not confirmed: the configuration before it is in force";
-                store.tell(format!("Warning: the trial by {by} {what}."), None);
-            }
-        });
-        Ok(Committed::OnTrial)
+        Ok(Committed::OnTrial(end))
+    }
+
+    /// Waits until a trial's time is over. Unless it has ended before, the configuration before it is in force then; `first` is done just
+    /// before that, and what it came to is returned.
+    pub async fn end_in_time<T>(&self, end: TrialEnd, first: impl FnOnce() -> T) -> Option<T> {
+        tokio::time::sleep_until(end.at).await;
+        let mut keeper = self.0.keeper.lock().await;
+        let trial = keeper.trial.take_if(|trial| trial.number == end.number)?;
+        let before = first();
+        warn!("the trial is over and was not confirmed: the configuration before it is in force");
+        self.put_back(&trial);
+        let by = &trial.by;
+        let what = "is over and was not confirmed: the configuration before it is in force";
+        self.tell(format!("Warning: the trial by {by} {what}."), None);
+        Some(before)
     }
 
     /// Ends the trial: the configuration before it is in force.
@@ -320,10 +333,10 @@ impl Keeper {
         self.with_file(move |file| file.replace(|before| written(&path, before, &config))).await
     }
 
-    /// Whether [`Self::write`] would write something that can be read again.
+    /// Whether [`Self::write`] would write something that can be read again, over a file that nobody else has changed.
     async fn check(&self, config: &Arc<Config>) -> Result<(), KeepError> {
         let (path, config) = (self.path.clone(), Arc::clone(config));
-        self.with_file(move |file| written(&path, file.known(), &config).map(|_| ())).await
+        self.with_file(move |file| written(&path, &file.as_known()?, &config).map(|_| ())).await
     }
 
     async fn with_file(

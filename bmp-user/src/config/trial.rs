@@ -47,6 +47,13 @@ impl OperatorId {
     }
 }
 
+/// When a trial ends by itself, and which one that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrialEnd {
+    pub(super) number: u64,
+    pub(super) at: Instant,
+}
+
 /// Which trial an operator may confirm or abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allow {
@@ -64,7 +71,7 @@ pub(super) struct Trial {
     pub(super) number: u64,
     pub(super) by: Who,
     pub(super) before: Arc<Config>,
-    pub(super) until: Instant,
+    until: Instant,
     time: Duration,
     owner: Weak<u64>,
 }
@@ -73,6 +80,10 @@ impl Trial {
     /// Begins now.
     pub(super) fn begin(number: u64, owner: &OperatorId, by: Who, before: Arc<Config>, time: Duration) -> Self {
         Self { number, by, before, until: Instant::now() + time, time, owner: Arc::downgrade(&owner.0) }
+    }
+
+    pub(super) fn end(&self) -> TrialEnd {
+        TrialEnd { number: self.number, at: self.until }
     }
 
     fn is_of(&self, operator: &OperatorId) -> bool {

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::{Outcome, Request, Response};
+use crate::sys;
 
 /// How long bmpd has for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,12 +30,21 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Nobody serves the path, or it is not ours to use.
+    /// Nobody serves the path, it is not ours to use, or who serves it is neither root nor this user: secrets are sent there, and what
+    /// comes back is believed.
     pub fn connect(path: &Path) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(path).with_context(|| match path.try_exists() {
             Ok(false) => format!("no bmpd serves {}: start it, or name its socket with --control", path.display()),
             _ => format!("cannot reach bmpd at {}", path.display()),
         })?;
+        let user = sys::peer_user(&stream).with_context(|| format!("cannot see who serves {}", path.display()))?;
+        if !is_trusted(user, sys::user()) {
+            bail!(
+                "{} is served by user {user}: bmpctl speaks to a bmpd of root's or of your own (user {}) alone",
+                path.display(),
+                sys::user()
+            );
+        }
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
@@ -46,12 +56,36 @@ impl Client {
     ///
     /// The connection is lost, or what answers is not bmpd.
     pub fn ask(&mut self, request: &Request) -> anyhow::Result<Response> {
-        let path = self.path.display();
+        self.ask_telling(request, |_| Ok(()))
+    }
+
+    /// The same. What bmpd says before the answer, because that takes a moment, is told at once.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::ask`]; or what `tell` fails with.
+    pub fn ask_telling(
+        &mut self,
+        request: &Request,
+        mut tell: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Response> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
+        loop {
+            let response = self.exchange(&std::mem::take(&mut line))?;
+            match &response.outcome {
+                Outcome::Notice(text) => tell(text)?,
+                _ => return Ok(response),
+            }
+        }
+    }
+
+    /// Sends this, if it is anything, and reads one line.
+    fn exchange(&mut self, line: &[u8]) -> anyhow::Result<Response> {
+        let path = self.path.display();
         let mut answer = Vec::new();
         let mut exchange = |answer: &mut Vec<u8>| -> io::Result<usize> {
-            let asked = self.stream.get_mut().write_all(&line);
+            let asked = self.stream.get_mut().write_all(line);
             match (self.stream.read_until(b'\n', answer), asked) {
                 // A bmpd that has refused the connection may have closed it by now: what it said counts.
                 (Ok(read), _) if read > 0 => Ok(read),
@@ -70,6 +104,11 @@ impl Client {
         }
         serde_json::from_slice(&answer).with_context(|| format!("what {path} answers is not bmpd's language"))
     }
+}
+
+/// Whether a bmpd of this user is one that `own` believes.
+fn is_trusted(user: u32, own: u32) -> bool {
+    user == 0 || user == own
 }
 
 /// Sends one request to the bmpd behind `path` and waits for its answer.
@@ -127,5 +166,16 @@ impl Notices {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_and_ones_own_bmpd_are_believed_and_nobody_elses() {
+        let told = [(0, 0), (0, 1000), (1000, 1000), (1000, 0), (65534, 1000)].map(|(user, own)| is_trusted(user, own));
+        assert_eq!(told, [true, true, true, false, false]);
     }
 }

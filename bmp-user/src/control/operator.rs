@@ -1,9 +1,12 @@
 //! One operator at work over one connection.
 
 use anyhow::anyhow;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
-use super::{Context, Mode, Origin, Outcome, Request, Response, Said, display::as_json, pieces::Make};
+use super::{
+    Before, Context, Mode, Origin, Outcome, Request, Response, Said, consequences::OUTCOME_PATIENCE as PATIENCE,
+    display::as_json, pieces::Make,
+};
 use crate::{
     config::{
         Allow, CandidateCommand, Command, CommitError, Committed, Config, Editor, Filter, NextWord, Reset, Suggest,
@@ -34,28 +37,46 @@ pub struct Operator {
     asked: Option<Asked>,
     /// What the last `display` found lost.
     lost: Option<String>,
+    /// Takes what is said before an answer that takes a moment.
+    waiting: Option<mpsc::Sender<String>>,
 }
 
-/// What waits for the answer to a question.
+/// A question, and what waits for its answer.
 #[derive(Debug)]
-enum Asked {
-    /// [`QUESTION`], to leave with this command.
+struct Asked {
+    question: String,
+    about: About,
+}
+
+#[derive(Debug)]
+enum About {
+    /// Changes that are pending, to leave with this command.
     Leaving(Command),
     /// What is to become of the trial of another operator, which has this number.
-    OfTrial(u64, CandidateCommand),
+    Trial(u64, CandidateCommand),
 }
+
+/// What is said to an answer that comes too late.
+const TRIAL_IS_OVER: &str = "Info: that trial has ended meanwhile: nothing was done.\n";
 
 impl Operator {
     /// Begins in the user view.
     pub fn new(context: Context) -> Self {
         let editor = Editor::new(context.store.clone());
-        Self { context, editor, who: OnceCell::new(), process: None, uid: None, asked: None, lost: None }
+        let who = OnceCell::new();
+        Self { context, editor, who, process: None, uid: None, asked: None, lost: None, waiting: None }
     }
 
     /// The same for this user and process at the other end of the connection.
     #[must_use]
     pub fn at(self, uid: u32, process: Option<u32>) -> Self {
         Self { uid: Some(uid), process, ..self }
+    }
+
+    /// The same, which says by this what it waits for.
+    #[must_use]
+    pub(super) fn telling(self, waiting: mpsc::Sender<String>) -> Self {
+        Self { waiting: Some(waiting), ..self }
     }
 
     /// Carries out one request; what may be large is left to be made.
@@ -89,8 +110,9 @@ impl Operator {
         let answered = match request.mode {
             Mode::Help => self.help(&request.command),
             Mode::Complete => Ok(self.complete(&request.command)),
+            Mode::Repeat => Ok(self.repeat().await),
             Mode::Run | Mode::Interactive => match self.asked.take() {
-                Some(asked) if request.mode == Mode::Interactive => self.answered(asked, &request.command).await,
+                Some(asked) if request.mode == Mode::Interactive => self.answered(asked, request).await,
                 _ => self.run(request).await,
             },
         };
@@ -103,6 +125,11 @@ impl Operator {
     pub fn refuse(&self, why: String) -> Response {
         let pending = self.editor.is_pending();
         Response { outcome: Outcome::Refused(why), prompt: self.prompt(), pending, secret: false, lost: None }
+    }
+
+    /// Whether changes are pending.
+    pub(super) fn is_pending(&self) -> bool {
+        self.editor.is_pending()
     }
 
     /// The process at the other end.
@@ -131,8 +158,9 @@ impl Operator {
         let done = match command {
             Command::Nothing => Ok(String::new()),
             Command::Configure(_) | Command::SystemView => {
+                let remark = self.editor.remark(&command).filter(|_| !request.json);
                 self.editor.apply(&command).map_err(say)?;
-                Ok(String::new())
+                Ok(remark.map(|remark| format!("{}\n", Said::info(remark))).unwrap_or_default())
             }
             Command::Quit | Command::Return => return self.go_out(command, request.mode == Mode::Interactive),
             Command::Display(what, filter) => {
@@ -152,12 +180,11 @@ impl Operator {
                 };
                 match self.candidate(command, allow).await {
                     Err(CommitError::NotOwner { by, number, seconds }) if request.mode == Mode::Interactive => {
-                        self.asked = Some(Asked::OfTrial(number, command));
                         let what =
                             if matches!(command, CandidateCommand::AbortTrial { .. }) { "end" } else { "confirm" };
-                        return Ok(Outcome::Question(format!(
-                            "The trial is by {by}, {seconds} s left: {what} it all the same? [y/N]: "
-                        )));
+                        let question =
+                            format!("The trial is by {by}, {seconds} s left: {what} it all the same? [y/N]: ");
+                        return Ok(self.ask(question, About::Trial(number, command)));
                     }
                     Ok(said) if request.json => as_json(&said),
                     Ok(said) => Ok(in_lines(&said)),
@@ -182,8 +209,7 @@ impl Operator {
         }
         let leaves = command == Command::Return || *self.editor.view() == View::System;
         if leaves && self.editor.is_pending() && ask {
-            self.asked = Some(Asked::Leaving(command));
-            return Ok(Outcome::Question(QUESTION.to_owned()));
+            return Ok(self.ask(QUESTION.to_owned(), About::Leaving(command)));
         }
         self.editor.apply(&command)?;
         let said = if leaves && self.editor.is_pending() {
@@ -194,12 +220,37 @@ impl Operator {
         Ok(Outcome::Done(said))
     }
 
-    async fn answered(&mut self, asked: Asked, answer: &str) -> anyhow::Result<Outcome> {
-        let (number, command) = match asked {
-            Asked::Leaving(command) => return self.leave(command, answer).await,
-            Asked::OfTrial(number, command) => (number, command),
+    fn ask(&mut self, question: String, about: About) -> Outcome {
+        self.asked = Some(Asked { question: question.clone(), about });
+        Outcome::Question(question)
+    }
+
+    /// The question that is open, unless what it was about is over.
+    async fn repeat(&mut self) -> Outcome {
+        match &self.asked {
+            None => Outcome::Done(String::new()),
+            Some(Asked { about: About::Trial(number, _), .. }) if !self.context.store.runs(*number).await => {
+                self.asked = None;
+                Outcome::Done(TRIAL_IS_OVER.to_owned())
+            }
+            Some(asked) => Outcome::Question(asked.question.clone()),
+        }
+    }
+
+    async fn answered(&mut self, asked: Asked, request: &Request) -> anyhow::Result<Outcome> {
+        let (number, command) = match asked.about {
+            About::Leaving(command) => return self.leave(command, &request.command).await,
+            About::Trial(number, command) => (number, command),
         };
-        if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        let answer = request.command.trim().to_ascii_lowercase();
+        if !self.context.store.runs(number).await {
+            // A line that answers nothing is a command by now.
+            return match answer.as_str() {
+                "y" | "yes" | "n" | "no" | "c" | "cancel" | "" => Ok(Outcome::Done(TRIAL_IS_OVER.to_owned())),
+                _ => Box::pin(self.run(request)).await,
+            };
+        }
+        if !matches!(answer.as_str(), "y" | "yes") {
             return Ok(Outcome::Done("Info: the trial goes on.\n".to_owned()));
         }
         match self.candidate(command, Allow::Trial(number)).await {
@@ -220,8 +271,7 @@ impl Operator {
             "n" | "no" => self.editor.clear(),
             "c" | "cancel" => return Ok(Outcome::Done(said)),
             _ => {
-                self.asked = Some(Asked::Leaving(command));
-                return Ok(Outcome::Question(QUESTION.to_owned()));
+                return Ok(self.ask(QUESTION.to_owned(), About::Leaving(command)));
             }
         }
         self.editor.apply(&command)?;
@@ -252,7 +302,7 @@ impl Operator {
             CandidateCommand::CommitTrial(time) => self.editor.commit_trial(&who, time).await?,
             CandidateCommand::AbortTrial { .. } => {
                 self.editor.abort_trial(&who, allow).await?;
-                let mut said = self.context.consequences(&before).await;
+                let mut said = self.consequences(&before).await;
                 said.push(Said::info("the trial is over: the configuration before it is in force".to_owned()));
                 return Ok(said);
             }
@@ -261,17 +311,41 @@ impl Operator {
                 return Ok(Vec::new());
             }
         };
-        let mut said = self.context.consequences(&before).await;
+        if let Committed::OnTrial(end) = committed {
+            let context = self.context.clone();
+            tasks::passing("trial", async move {
+                if let Some(before) = context.store.end_in_time(end, || context.before()).await {
+                    context.log_consequences(&before).await;
+                }
+            });
+        }
+        let mut said = self.consequences(&before).await;
         said.extend(match (committed, command) {
             (Committed::Nothing, _) => Some(Said::info("there is nothing to commit".to_owned())),
             (Committed::Trial, _) => Some(Said::info("the trial is confirmed and kept".to_owned())),
-            (Committed::OnTrial, CandidateCommand::CommitTrial(time)) => Some(Said::info(format!(
+            (Committed::TrialAndChanges, _) => {
+                Some(Said::info("the trial is confirmed and kept, together with these changes".to_owned()))
+            }
+            (Committed::OnTrial(_), CandidateCommand::CommitTrial(time)) => Some(Said::info(format!(
                 "in force for {} s, unless it is confirmed by `commit` before",
                 time.as_secs()
             ))),
-            (Committed::OnTrial | Committed::Changes, _) => None,
+            (Committed::OnTrial(_) | Committed::Changes, _) => None,
         });
         Ok(said)
+    }
+
+    async fn consequences(&self, before: &Before) -> Vec<Said> {
+        let waiting = self.waiting.as_ref();
+        let tell = |subjects: usize| {
+            let text = format!(
+                "Info: this is in force; waiting, for at most {:.1} s, for what becomes of {subjects} of what it has begun.",
+                PATIENCE.as_secs_f64()
+            );
+            // The client may not take what is said.
+            let _ = waiting.map(|waiting| waiting.try_send(text));
+        };
+        self.context.consequences(before, tell).await
     }
 
     fn reset(&self, reset: &Reset) -> anyhow::Result<String> {

@@ -38,8 +38,11 @@ pub enum Mode {
     /// Carry it out, asking nothing.
     #[default]
     Run,
-    /// Carry it out; where there is a question, ask it. The next request of this mode is the answer.
+    /// Carry it out; where there is a question, ask it. The next request of this mode is the answer. Where it takes a moment, a notice
+    /// comes before the answer and says what is waited for.
     Interactive,
+    /// Repeat the question that is open, if it still is one.
+    Repeat,
     /// Say what may come next.
     Help,
     /// Give the words that may come next.
@@ -86,7 +89,7 @@ pub enum Outcome {
     Refused(String),
     /// It depends: the next request is the answer to this question.
     Question(String),
-    /// What operators are told while they do something else.
+    /// What operators are told while they do something else, or wait for the answer.
     Notice(String),
     /// Words that may come next.
     Words(Vec<String>),

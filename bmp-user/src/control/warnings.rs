@@ -92,21 +92,8 @@ pub fn without_host(config: &Config) -> Vec<Said> {
     sentences.into_iter().map(Said::warning).collect()
 }
 
-/// Inputs that take nothing, and what stations are told of inputs that there are not.
-pub(super) fn of_inputs(config: &Config) -> Vec<String> {
-    let mut warnings = of_configuration(config);
-    for (name, replay) in &config.replays {
-        if let Some(file) = &replay.file
-            && let Err(error) = fs::metadata(file)
-        {
-            warnings.push(format!("mrt-replay {name} fails: {}: {error}", file.display()));
-        }
-    }
-    warnings
-}
-
-/// What of it is so on any host.
-fn of_configuration(config: &Config) -> Vec<String> {
+/// Inputs that take nothing, and what stations are told of inputs that there are not: so on any host.
+pub(super) fn of_configuration(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, relay) in &config.relays {
         if relay.listen.is_none() {

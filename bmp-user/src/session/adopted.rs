@@ -105,6 +105,7 @@ impl Adopted {
                 State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
                 State::Down(unresolved) => {
                     self.down(unresolved, true);
+                    self.status.update(|shown| shown.pin_line = None);
                     // What was closed for this has ended for this, whatever its end looks like.
                     seen = Seen::from(&told, &self.counters());
                 }
@@ -114,6 +115,7 @@ impl Adopted {
                         continue;
                     }
                     self.show(grant, &told, &mut seen);
+                    self.status.update(|shown| shown.pin_line = Some(grant.line));
                     // Nothing is held for a connection that is not there; its daemon is denied the next one.
                     if held.borrow_and_update().is_some() && told.foreign().is_none() {
                         self.pins.give_up(&self.pin);

@@ -119,6 +119,7 @@ impl Life {
                 State::Ready(_) if is_held => self.pins.give_up(&self.pin),
                 State::Ready(grant) => {
                     self.status.mended();
+                    self.status.begins(grant.line);
                     return Some(grant);
                 }
                 State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),

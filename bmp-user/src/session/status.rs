@@ -92,6 +92,10 @@ pub struct Snapshot {
     pub retransmits: u64,
     /// Segments sent again by this one.
     pub live_retransmits: u64,
+    /// The pin that all this is under: its [`crate::pin::Grant::line`]. `None` before the first one.
+    pub pin_line: Option<u64>,
+    /// How many times the session has begun to connect, or to wait for its station.
+    pub attempts: u64,
 }
 
 impl Snapshot {
@@ -141,6 +145,8 @@ impl Status {
                 dumps: 0,
                 retransmits: 0,
                 live_retransmits: 0,
+                pin_line: None,
+                attempts: 0,
             }),
             messages: Mutex::default(),
             cursor: AtomicU64::new(0),
@@ -190,6 +196,15 @@ impl Status {
             if shown.of_pin {
                 shown.no_reason();
             }
+        });
+    }
+
+    /// The session begins to connect, or to wait, under this pin.
+    pub(super) fn begins(&self, pin_line: u64) {
+        self.update(|shown| {
+            shown.phase = Phase::Resolving;
+            shown.pin_line = Some(pin_line);
+            shown.attempts += 1;
         });
     }
 

@@ -37,7 +37,7 @@ struct Conversation {
 
 impl Conversation {
     fn ask(&mut self, command: &str, mode: Mode) -> anyhow::Result<Response> {
-        self.client.ask(&Request { command: command.to_owned(), mode, ..Request::default() })
+        self.client.ask_telling(&Request { command: command.to_owned(), mode, ..Request::default() }, show)
     }
 
     fn hold(&mut self) -> anyhow::Result<Ended> {
@@ -81,6 +81,12 @@ impl Conversation {
         }
         while let Outcome::Question(question) = &response.outcome {
             let answer = match self.reader.answer(question, is_answer)? {
+                // It may be about what the question is about.
+                Read::Notice(text) => {
+                    show(&text)?;
+                    response = self.ask("", Mode::Repeat)?;
+                    continue;
+                }
                 Read::Line(answer, _) => answer,
                 Read::Interrupt(dropped) => {
                     self.show_dropped(&dropped)?;
@@ -97,7 +103,9 @@ impl Conversation {
             Outcome::Refused(answer) => {
                 show(&answer)?;
                 if let Some(number) = number {
-                    self.stop_at(line, number)?;
+                    // bmpd knows secrets that the words alone do not give away.
+                    let is_hidden = response.secret && masked(line) == line;
+                    self.stop_at(if is_hidden { "(a line with a secret)" } else { line }, number)?;
                 }
             }
             Outcome::Left(_) => return Ok(Some(Ended::Well)),

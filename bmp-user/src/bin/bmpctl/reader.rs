@@ -199,7 +199,6 @@ impl Reader {
         loop {
             match self.read(question)? {
                 Read::Help | Read::Complete => {}
-                Read::Notice(text) => self.put(&format!("{text}\r\n"))?,
                 Read::Line(line, _) if std::mem::take(&mut ahead) && !is_answer(&line) => {
                     let mut lines = vec![line];
                     lines.extend(self.drop_what_came_together()?);

@@ -2,14 +2,22 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Before, LOOKS, Said, listed};
+use super::{About, Before, Consequences, Outcome, Said, listed};
 use crate::{
-    config::{Config, Relay},
+    config::{Config, Relay, Replay},
     control::Context,
-    input::relay::{ConnectionStatus, RelayState, RelayStatus},
+    input::{
+        mrt::ReplayState,
+        relay::{ConnectionStatus, RelayState, RelayStatus},
+    },
 };
 
-pub(super) async fn consequences(context: &Context, before: &Before, now: &Config, said: &mut Vec<Said>) {
+pub(super) fn consequences<'a>(
+    context: &'a Context,
+    before: &'a Before,
+    now: &'a Config,
+    consequences: &mut Consequences<'a>,
+) {
     for was in &before.relays {
         let relay = now.relays.get(&was.name);
         let why = match relay {
@@ -22,7 +30,9 @@ pub(super) async fn consequences(context: &Context, before: &Before, now: &Confi
                 let shut_out = relay.is_some_and(|relay| !lets_in(context, relay, was, connection.client.ip()));
                 shut_out.then_some("`allow` does not let it in any more")
             });
-            said.extend(why.map(|why| Said::info(closed(was, connection, why))));
+            if let Some(why) = why {
+                consequences.say(About::Relay, Said::info(closed(was, connection, why)));
+            }
         }
     }
     for (name, relay) in &now.relays {
@@ -30,33 +40,33 @@ pub(super) async fn consequences(context: &Context, before: &Before, now: &Confi
         if before.config.relays.get(name).and_then(|relay| relay.listen) == Some(listen) {
             continue;
         }
-        if let Some(why) = failure(context, name, listen).await {
-            said.push(Said::warning(format!(
-                "bmp-relay {name} does not listen on {} port {}: {why}",
-                listen.ip(),
-                listen.port()
-            )));
-        }
+        consequences.wait_for(About::Relay, move || listens(context, name, listen));
     }
-    for (name, was) in &before.config.replays {
-        let Some(replay) = now.replays.get(name) else {
-            said.push(Said::info(format!(
-                "mrt-replay {name} ends, and its peers go down: it is not configured any more"
-            )));
-            continue;
-        };
-        let changed = [
-            (was.file != replay.file, "file"),
-            (was.pace != replay.pace, "pace"),
-            (was.looped != replay.looped, "loop"),
-        ];
-        let changed: Vec<_> = changed.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect();
-        if changed.is_empty() || was.file.is_none() {
+    for name in before.config.replays.keys().filter(|name| !now.replays.contains_key(*name)) {
+        let text = format!("mrt-replay {name} ends, and its peers go down: it is not configured any more");
+        consequences.say(About::Replay, Said::info(text));
+    }
+    for (name, replay) in &now.replays {
+        let was = before.config.replays.get(name);
+        let changed = was.map(|was| changes(was, replay));
+        if changed.as_ref().is_some_and(Vec::is_empty) {
             continue;
         }
-        let how = if replay.file.is_some() { "begins anew" } else { "ends, and its peers go down" };
-        said.push(Said::info(format!("mrt-replay {name} {how}, because {} changed", listed(&changed))));
+        // That it is begun anew is news where one ran before.
+        let why = changed.filter(|_| was.is_some_and(|was| was.file.is_some())).map(|changed| listed(&changed));
+        if replay.file.is_some() {
+            consequences.wait_for(About::Replay, move || replays(context, name, replay, why.as_deref()));
+        } else if let Some(why) = why {
+            let text = format!("mrt-replay {name} ends, and its peers go down, because {why} changed");
+            consequences.say(About::Replay, Said::info(text));
+        }
     }
+}
+
+/// The settings of a replay that are others than before.
+fn changes(was: &Replay, now: &Replay) -> Vec<&'static str> {
+    let changed = [(was.file != now.file, "file"), (was.pace != now.pace, "pace"), (was.looped != now.looped, "loop")];
+    changed.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect()
 }
 
 fn closed(relay: &RelayStatus, connection: &ConnectionStatus, why: &str) -> String {
@@ -74,15 +84,34 @@ fn lets_in(context: &Context, relay: &Relay, was: &RelayStatus, client: IpAddr) 
     local || relay.allow.iter().any(|prefix| prefix.contains(client))
 }
 
-/// Why a relay does not listen, once it has tried to.
-async fn failure(context: &Context, name: &str, listen: SocketAddr) -> Option<String> {
-    for _ in 0..LOOKS.0 {
-        let relays = context.relays.snapshot();
-        match relays.into_iter().find(|relay| relay.name == name && relay.listen == listen).map(|relay| relay.state) {
-            Some(RelayState::Failed(why)) => return Some(why),
-            Some(RelayState::Listening) => return None,
-            Some(RelayState::Starting) | None => tokio::time::sleep(LOOKS.1).await,
+/// Whether a relay listens, once it has tried to.
+fn listens(context: &Context, name: &str, listen: SocketAddr) -> Outcome {
+    match context.relays.state(name).filter(|(address, _)| *address == listen) {
+        Some((_, RelayState::Listening)) => Outcome::Settled(None),
+        Some((_, RelayState::Failed(why))) => {
+            let (address, port) = (listen.ip(), listen.port());
+            let text = format!("bmp-relay {name} does not listen on {address} port {port}: {why}");
+            Outcome::Settled(Some(Said::warning(text)))
         }
+        Some((_, RelayState::Starting)) | None => Outcome::Open(None),
     }
-    None
+}
+
+/// Whether a replay can read its file. `why` is what of it changed, where it ran before.
+fn replays(context: &Context, name: &str, replay: &Replay, why: Option<&str>) -> Outcome {
+    let anew = why.map(|why| Said::info(format!("mrt-replay {name} begins anew, because {why} changed")));
+    let shown = context.replays.status(name).filter(|shown| {
+        Some(&shown.file) == replay.file.as_ref() && shown.pace == replay.pace && shown.looped == replay.looped
+    });
+    match shown.map(|shown| shown.state) {
+        Some(ReplayState::Failed(reason)) => {
+            Outcome::Settled(Some(Said::warning(format!("mrt-replay {name} fails: {reason}"))))
+        }
+        Some(ReplayState::Reading | ReplayState::Done) => Outcome::Settled(anew),
+        Some(ReplayState::Surveying) => {
+            let text = format!("mrt-replay {name} looks which peers its file has, and replays it then");
+            Outcome::Open(Some(Said::info(text)))
+        }
+        None => Outcome::Open(anew),
+    }
 }

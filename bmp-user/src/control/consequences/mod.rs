@@ -3,9 +3,10 @@
 //! where a file brings the change, the log does.
 //!
 //! What runs is noted before the change. Afterwards the pins are compared with that, once they
-//! follow from the new configuration.
+//! follow from the new configuration, and what the change has begun is waited for ([`outcome`]).
 
 mod inputs;
+mod outcome;
 mod peers;
 mod sessions;
 
@@ -13,6 +14,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::time::timeout;
+use tracing::{info, warn};
 
 use super::{Context, warnings};
 use crate::{
@@ -20,12 +22,12 @@ use crate::{
     input::{bgp::PeerStatus, relay::RelayStatus},
     pin::{Pinned, Reason, Role, State},
 };
+pub(super) use outcome::PATIENCE as OUTCOME_PATIENCE;
+use outcome::{Consequences, Outcome};
 use sessions::SessionBefore;
 
 /// How long a commit waits for the pins. They take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether a listener has opened its port, and for how long.
-const LOOKS: (u32, Duration) = (50, Duration::from_millis(10));
 
 /// One sentence about a change, without its full stop. Field names are those of the JSON and are
 /// stable.
@@ -45,6 +47,30 @@ pub enum Severity {
     Warning,
     /// Something is interrupted or ends, as it was told to.
     Info,
+}
+
+/// What a sentence is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// Something of the configuration that will not do what somebody may think it does.
+    Configuration,
+    Session,
+    Peer,
+    Relay,
+    Replay,
+}
+
+impl About {
+    /// Many of them, and the command that shows them.
+    fn in_words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Configuration => ("sentences of this kind", "display interface-binding"),
+            Self::Session => ("sessions", "display bmp session"),
+            Self::Peer => ("BGP peers", "display bgp peer"),
+            Self::Relay => ("connections and relays", "display bmp relay"),
+            Self::Replay => ("replays", "display mrt-replay"),
+        }
+    }
 }
 
 impl Said {
@@ -80,6 +106,8 @@ pub struct Before {
 #[derive(Debug)]
 struct PeerBefore {
     status: PeerStatus,
+    /// See [`crate::input::bgp::PeerProgress`].
+    started: u64,
     connect: Standing,
     listen: Standing,
 }
@@ -110,6 +138,7 @@ impl Context {
         let peers = self.bgp_peers.snapshot(&self.feed).into_iter().map(|status| PeerBefore {
             connect: self.standing_of_peer(status.address, Role::Connect),
             listen: self.standing_of_peer(status.address, Role::Listen),
+            started: self.bgp_peers.progress(status.address).map_or(0, |progress| progress.started),
             status,
         });
         Before {
@@ -136,18 +165,33 @@ impl Context {
     }
 
     /// Says what the change from `before` to the configuration in force does to what runs. Waits
-    /// until the pins follow from that configuration, for at most two seconds.
-    pub async fn consequences(&self, before: &Before) -> Vec<Said> {
+    /// until the pins follow from that configuration, for at most two seconds, and then for what the
+    /// change has begun, for at most [`outcome::PATIENCE`]; `waiting` is told of how many things, if
+    /// that takes a moment.
+    pub async fn consequences(&self, before: &Before, waiting: impl Fn(usize)) -> Vec<Said> {
         let now = self.store.running();
         if Arc::ptr_eq(&before.config, &now) {
             return Vec::new();
         }
         self.pins_follow(&now).await;
-        let mut said: Vec<_> = self.warnings(&before.config, &now).await.into_iter().map(Said::warning).collect();
-        sessions::consequences(self, before, &now, &mut said).await;
-        peers::consequences(self, before, &now, &mut said).await;
-        inputs::consequences(self, before, &now, &mut said).await;
-        said
+        let mut consequences = Consequences::default();
+        for warning in self.warnings(&before.config, &now).await {
+            consequences.say(About::Configuration, Said::warning(warning));
+        }
+        sessions::consequences(self, before, &now, &mut consequences);
+        peers::consequences(self, before, &now, &mut consequences);
+        inputs::consequences(self, before, &now, &mut consequences);
+        consequences.said(waiting).await
+    }
+
+    /// Logs the same, where no operator has brought the change.
+    pub async fn log_consequences(&self, before: &Before) {
+        for Said { severity, text } in self.consequences(before, |_| ()).await {
+            match severity {
+                Severity::Warning => warn!("{text}"),
+                Severity::Info => info!("{text}"),
+            }
+        }
     }
 
     /// Waits until what is decided about the pins follows from `config`, or from one that is in

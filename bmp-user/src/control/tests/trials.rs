@@ -110,3 +110,72 @@ async fn a_trial_is_its_owners_to_confirm_and_everybody_sees_it() {
     let notice = notices.recv().await.unwrap();
     assert!(notice.text.contains("is over and was not confirmed") && notice.by.is_none(), "{notice:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_about_a_trial_that_is_over_is_a_question_no_more() {
+    let device = Device::new(FILE);
+    let (mut owner, mut other) = (device.operator(), device.operator());
+    run(&mut owner, "system-view").await;
+    let over = "Info: that trial has ended meanwhile: nothing was done.\n";
+    for answer in ["y", "n", "", "display configuration trial"] {
+        run(&mut owner, "sysname edge1").await;
+        run(&mut owner, "commit trial 30").await;
+        let question = asked(&mut other, "commit").await;
+        let repeated = ask(&mut other, "", Mode::Repeat).await.outcome;
+        assert_eq!(repeated, Outcome::Question(question), "as long as it runs");
+        run(&mut owner, "abort trial").await;
+        // A command is no answer: it is carried out.
+        let expected = if answer.len() > 1 { "No trial is in force.\n" } else { over };
+        assert_eq!(run(&mut other, answer).await, expected);
+    }
+    run(&mut owner, "sysname edge1").await;
+    run(&mut owner, "commit trial 30").await;
+    asked(&mut other, "abort trial").await;
+    run(&mut owner, "commit").await;
+    assert_eq!(ask(&mut other, "", Mode::Repeat).await.outcome, Outcome::Done(over.to_owned()));
+    assert!(refused(&mut other, "y").await.contains("unknown command"), "nothing is asked any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_not_given_to_the_next_trial() {
+    let device = Device::new(FILE);
+    let (mut owner, mut other) = (device.operator(), device.operator());
+    run(&mut owner, "system-view").await;
+    run(&mut owner, "sysname edge1").await;
+    run(&mut owner, "commit trial 30").await;
+    asked(&mut other, "commit").await;
+    run(&mut owner, "abort trial").await;
+    run(&mut owner, "sysname edge2").await;
+    run(&mut owner, "commit trial 30").await;
+    assert!(run(&mut other, "yes").await.contains("ended meanwhile"));
+    assert_eq!(device.kept("bmpd.conf"), FILE);
+    assert!(device.context.store.trial().await.is_some());
+}
+
+#[tokio::test]
+async fn whoever_confirms_with_more_changes_is_told_that_both_are_kept() {
+    let device = Device::new(FILE);
+    let mut owner = device.operator();
+    run(&mut owner, "system-view").await;
+    run(&mut owner, "sysname edge1").await;
+    run(&mut owner, "commit trial 30").await;
+    run(&mut owner, "bmp").await;
+    let said = run(&mut owner, "commit").await;
+    assert_eq!(said, "Info: the trial is confirmed and kept, together with these changes.\n");
+    assert_eq!(device.kept("bmpd.conf"), "#\nsysname edge1\n#\nbmp\n#\nreturn\n");
+}
+
+#[tokio::test]
+async fn a_trial_over_a_file_that_was_changed_by_hand_is_refused() {
+    let device = Device::new(FILE);
+    let mut operator = device.operator();
+    run(&mut operator, "system-view").await;
+    run(&mut operator, "sysname edge1").await;
+    fs::write(device.folder.path().join("bmpd.conf"), "sysname by-hand\n").unwrap();
+    for command in ["commit trial 30", "commit"] {
+        let said = refused(&mut operator, command).await;
+        assert!(said.contains("was changed since bmpd read it"), "{command}: {said}");
+    }
+    assert_eq!(device.context.store.running().sysname.as_deref(), Some("HUAWEI"));
+    assert!(device.context.store.trial().await.is_none());
+}

@@ -88,6 +88,12 @@ impl Replays {
         replays.iter().map(|replay| replay.status()).collect()
     }
 
+    /// One replay; `None` where none of that name runs.
+    pub fn status(&self, name: &str) -> Option<ReplayStatus> {
+        let replay = lock(&self.0).get(name).cloned()?;
+        Some(replay.status())
+    }
+
     /// Shows a replay for as long as the handle lives.
     pub(super) fn register(&self, replay: &Replay) -> ReplayHandle {
         let shown = Arc::new(Shown { replay: replay.clone(), progress: Arc::default() });

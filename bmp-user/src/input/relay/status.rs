@@ -85,6 +85,13 @@ impl Relays {
         relays.iter().map(|relay| relay.status()).collect()
     }
 
+    /// Where a relay listens, and whether it does; `None` where there is none of that name.
+    pub fn state(&self, name: &str) -> Option<(SocketAddr, RelayState)> {
+        let relay = lock(&self.0).get(name).cloned()?;
+        let state = lock(&relay.now).state.clone();
+        Some((relay.listen, state))
+    }
+
     /// Shows a relay for as long as the handle lives.
     pub(super) fn register(&self, name: &str, listen: SocketAddr) -> RelayHandle {
         let relay = Arc::new(Relay { name: name.to_owned(), listen, now: Mutex::default() });

@@ -34,7 +34,7 @@ fn play(lines: &[u8]) {
         };
         match request.mode {
             Mode::Help | Mode::Complete => help(&editor, &request.command),
-            Mode::Run | Mode::Interactive => run(&mut editor, &request.command),
+            Mode::Run | Mode::Interactive | Mode::Repeat => run(&mut editor, &request.command),
         }
     }
     let printed = print(editor.candidate());

@@ -1,0 +1,198 @@
+//! What a commit says has become of what it touched: as it is by then, with the cause that it has.
+
+use std::{
+    fs,
+    net::{IpAddr, TcpListener},
+    time::{Duration, Instant},
+};
+
+use lab::{
+    passive::PORT,
+    peering::{BMPD, DAEMON, Peering, Table},
+    sockets::Foreign,
+    topology::{STATION, STATION_PORT, Topology, UP2},
+    trial::{Plan, Trial, further_sessions},
+    wait::{PATIENCE, until},
+};
+
+/// A commit waits for no longer than this for what it has begun.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// What a commit of these lines of the view of the trial's session says.
+fn said(trial: &Trial, lines: &str) -> Vec<String> {
+    said_of(trial, &format!("bmp\nbmp-session {STATION}\n{lines}"))
+}
+
+fn said_of(trial: &Trial, lines: &str) -> Vec<String> {
+    let began = Instant::now();
+    let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
+    assert!(taken, "{said}");
+    assert!(began.elapsed() < lab::wait::patience(2 * BOUND), "{:?}: {said}", began.elapsed());
+    said.lines().map(str::to_owned).collect()
+}
+
+/// One sentence that begins so, about the session of the trial, and holds these words.
+fn assert_one(said: &[String], begins: &str, words: &[&str]) {
+    assert!(said.len() == 1 && said[0].starts_with(begins), "{begins}: {said:#?}");
+    for word in words {
+        assert!(said[0].contains(word), "{word}: {said:#?}");
+    }
+}
+
+fn is_up(trial: &Trial) -> bool {
+    trial.bmpd.session(STATION)["state"] == "up"
+}
+
+#[test]
+fn a_station_port_that_is_closed_is_said_and_the_session_is_not_called_re_established() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let begins = format!("Warning: session {STATION} goes down: connect-refused: ");
+    assert_one(&said(&trial, "tcp connect port 12999"), &begins, &["`tcp connect port`", "next attempt in"]);
+    assert!(!is_up(&trial));
+    assert_eq!(said(&trial, &format!("tcp connect port {STATION_PORT}")), Vec::<String>::new(), "it comes up");
+    assert!(is_up(&trial));
+}
+
+#[test]
+fn a_port_to_listen_on_that_is_taken_is_said() {
+    let topology = Topology::new();
+    let _taken = topology.router.enter(|| TcpListener::bind(("0.0.0.0", PORT)).expect("the port is free"));
+    let trial = Plan::session("connect-interface up2").start_on(topology);
+    trial.bmpd.wait_up(STATION);
+    let begins = format!("Warning: session {STATION} goes down: source-conflict: listen on {UP2} port {PORT}");
+    assert_one(&said(&trial, &format!("tcp listen port {PORT}")), &begins, &["ss -ltnp sport = :"]);
+}
+
+#[test]
+fn a_session_that_waits_for_its_station_is_said_to_wait_and_for_what_cause() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let begins = format!("Warning: session {STATION} goes down, because tcp listen replaced tcp connect: ");
+    let waits = ["waiting-for-station: ", "has not connected to 192.0.2.65"];
+    assert_one(&said(&trial, &format!("tcp listen port {PORT}")), &begins, &waits);
+    let session = trial.bmpd.session(STATION);
+    assert_eq!(session["reason"], "waiting-for-station", "{session:#}");
+    // A new one waits from the beginning.
+    let lines = format!("bmp\nbmp-session 198.51.100.8\nconnect-interface up2\ntcp listen port {PORT}");
+    assert_one(&said_of(&trial, &lines), "Info: session 198.51.100.8 waits: waiting-for-station: ", &[]);
+}
+
+#[test]
+fn a_next_hop_that_is_not_there_is_said() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let said = said(&trial, "next-hop 192.0.2.99");
+    assert_one(&said, &format!("Warning: session {STATION} goes down"), &[]);
+    // The kernel knows it after three seconds, which may be longer on a machine that is busy.
+    let known = said[0].contains("no-route") && said[0].contains("ip neigh show 192.0.2.99");
+    assert!(known || said[0].contains("has not answered yet"), "{said:#?}");
+}
+
+#[test]
+fn a_session_that_another_process_is_to_open_is_up_only_if_one_has() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let waits = format!("Warning: session {STATION} goes down, because adopt changed: waiting-for-daemon: ");
+    let begins = &said(&trial, "adopt")[0];
+    assert!(begins.starts_with(&waits), "{begins}");
+    let _foreign = Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("it is let in");
+    trial.bmpd.wait_up(STATION);
+    // What is there goes on, or is closed: what is said is what is so.
+    let said = said(&trial, "connect-interface up1");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert_eq!(said[0].contains("is re-established"), is_up(&trial), "{said:#?}");
+}
+
+#[test]
+fn the_cause_is_the_setting_that_differs() {
+    let plan = Plan { bmp: "connect-interface 192.0.2.1", ..Plan::session("connect-interface up2") };
+    let trial = plan.start_up();
+    let again = |cause: &str| format!("Info: session {STATION} is re-established, because {cause}: ");
+    assert_one(&said(&trial, "undo connect-interface"), &again("connect-interface changed"), &["192.0.2.1"]);
+    let of_view = said_of(&trial, "bmp\nconnect-interface 192.0.2.65");
+    assert_one(&of_view, &again("connect-interface of the bmp view changed"), &["192.0.2.65"]);
+    // What the session does not use is no cause.
+    let own = said(&trial, "connect-interface up1\negress-interface up1");
+    assert_one(&own, &again("connect-interface and egress-interface changed"), &["pinned to up1"]);
+    assert_eq!(said_of(&trial, "bmp\nundo connect-interface"), Vec::<String>::new());
+}
+
+#[test]
+fn a_password_that_changes_leaves_a_session_up_and_says_how_it_is_used() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let said = said(&trial, &format!("tcp connect port {STATION_PORT} password md5 other"));
+    assert_one(&said, &format!("Info: session {STATION} stays up"), &["reset bmp session 198.51.100.7`"]);
+    assert!(is_up(&trial) && !said[0].contains("other`"), "{said:#?}");
+}
+
+#[test]
+fn a_file_that_is_no_mrt_file_and_a_port_that_a_relay_cannot_have_are_said() {
+    let trial = Plan::default().start_up();
+    let file = trial.bmpd.setup().file().with_extension("mrt");
+    fs::write(&file, "neither MRT nor packed\n".repeat(9)).expect("it can be written");
+    let replay = |lines: &str| said_of(&trial, &format!("mrt-replay table\n{lines}"));
+    assert_one(&replay(&format!("file {}", file.display())), "Warning: mrt-replay table fails: ", &[]);
+    assert_one(&replay("pace maximum"), "Warning: mrt-replay table fails: ", &[]);
+    assert_one(&replay("file /nowhere/table.mrt"), "Warning: mrt-replay table fails: ", &["No such file"]);
+    // A change of state (RFC 6396 §4.4.4) of a peer: the whole of a file that can be read.
+    let record =
+        [&[0; 4][..], &[0, 16, 0, 5, 0, 0, 0, 24], &[0, 0, 253, 233], &[0, 0, 253, 232], &[0, 0, 0, 1]].concat();
+    let good = file.with_extension("good");
+    fs::write(&good, [record, vec![192, 0, 2, 2, 192, 0, 2, 1, 0, 1, 0, 6]].concat()).expect("it can be written");
+    let began = "Info: mrt-replay table begins anew, because file changed.";
+    assert_one(&replay(&format!("file {}", good.display())), began, &[]);
+    let _taken = trial.topology.router.enter(|| TcpListener::bind("127.0.0.1:5009").expect("the port is free"));
+    let relay = said_of(&trial, "bmp-relay other\nlisten 127.0.0.1 port 5009");
+    assert_one(&relay, "Warning: bmp-relay other does not listen on 127.0.0.1 port 5009: ", &["another program"]);
+}
+
+#[test]
+fn a_commit_that_touches_many_sessions_returns_in_time_and_says_how_many_more() {
+    let trial = Plan::default().start_up();
+    let many = further_sessions(400, "  connect-interface up2");
+    let said = said_of(&trial, &format!("bmp\n{many}"));
+    assert_eq!(said.len(), 21, "{said:#?}");
+    assert!(said[..20].iter().all(|line| line.contains("stays down")), "{said:#?}");
+    assert_eq!(said[20], "Warning: and 380 more sessions (`display bmp session` shows all).");
+}
+
+#[test]
+fn a_trial_that_runs_out_logs_what_that_does() {
+    let trial = Plan::session("connect-interface nowhere0").start();
+    trial.bmpd.wait_down(STATION, "interface-absent");
+    let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2\ncommit trial 1\n");
+    let (taken, said) = trial.bmpd.typed(&lines);
+    assert!(taken && said.contains("in force for 1 s"), "{said}");
+    trial.bmpd.wait_for_log("what its end does", |line| {
+        line.contains(&format!("session {STATION}"))
+            && line.contains("down: interface-absent: ")
+            && line.contains("what mends it")
+    });
+}
+
+#[test]
+fn what_becomes_of_a_bgp_peer_is_said() {
+    let (peer, asn): (IpAddr, u32) = DAEMON;
+    let system = format!(
+        "bgp {}\n router-id 10.7.0.1\n peer {peer} as-number {asn}\n ipv4-family unicast\n  peer {peer} enable\nquit\nquit",
+        BMPD.1
+    );
+    let trial = Plan { system: &system, ..Plan::default() }.start();
+    let _bird = Peering::bird(&trial.topology.station, &Table { ipv4: 1, ipv6: 0, ..Table::default() });
+    let established = || {
+        until("the peer is established", 3 * PATIENCE, || {
+            trial.bmpd.display("display bgp peer").contains("Established").then_some(())
+        });
+    };
+    let bgp = |line: &str| said_of(&trial, &format!("bgp {}\n{line}", BMPD.1));
+    let cases = [
+        ("port 12999", "port", "refused", "undo peer ADDRESS port"),
+        ("as-number 65123", "as-number", "the peer says that it is AS 65001", "peer ADDRESS as-number AS"),
+        ("password another", "password", "its password is another one", "undo peer ADDRESS password"),
+    ];
+    for (setting, name, words, back) in cases {
+        established();
+        let said = bgp(&format!("peer {peer} {setting}"));
+        let begins = format!("Warning: BGP peer {peer} goes down, because {name} changed");
+        assert_one(&said, &begins, &[words, "bmpd goes on trying"]);
+        bgp(&back.replace("ADDRESS", &peer.to_string()).replace("AS", &asn.to_string()));
+    }
+    established();
+}
