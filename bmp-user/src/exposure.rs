@@ -70,6 +70,20 @@ impl Exposed {
 ///
 /// A part cannot be looked at.
 pub(crate) fn find(path: &Path) -> io::Result<Option<Exposed>> {
+    first_of(path, |_| false)
+}
+
+/// The same for a path that may lead through folders like `/tmp`: where the sticky bit is set only its owner takes a file away, and whose the
+/// next part is, is looked at.
+///
+/// # Errors
+///
+/// A part cannot be looked at.
+pub(crate) fn find_beside_others(path: &Path) -> io::Result<Option<Exposed>> {
+    first_of(path, |fault| matches!(fault, Fault::Writable(mode) if mode & libc::S_ISVTX != 0))
+}
+
+fn first_of(path: &Path, is_harmless: impl Fn(&Fault) -> bool) -> io::Result<Option<Exposed>> {
     let parts: Vec<_> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
     for part in parts.into_iter().rev() {
         let fault = match fs::symlink_metadata(part) {
@@ -77,7 +91,7 @@ pub(crate) fn find(path: &Path) -> io::Result<Option<Exposed>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        if let Some(fault) = fault {
+        if let Some(fault) = fault.filter(|fault| !is_harmless(fault)) {
             return Ok(Some(Exposed { place: part.to_owned(), fault }));
         }
     }

@@ -161,7 +161,7 @@ impl Visitors {
         self.limits = limits;
     }
 
-    /// For those who are configured, or operators: their number is bounded otherwise, and no stranger takes their room.
+    /// For those who are configured: their number is bounded otherwise, and no stranger takes their room.
     pub(crate) fn known(most: usize, for_each_source: usize) -> Self {
         Self { strangers: false, ..Self::new(most, for_each_source) }
     }

@@ -207,22 +207,60 @@ fn large_displays_at_once_do_not_stall_stations() {
 }
 
 #[test]
-fn more_control_clients_than_bmpd_takes_are_told_and_others_go_on() {
+fn idle_control_clients_are_bounded_and_make_room_for_a_new_operator() {
     let trial = Plan::session("connect-interface up2").start_up();
     let first = Operator::at(&trial);
-    let mut crowd: Vec<_> =
-        (0..200).map(|_| UnixStream::connect(trial.bmpd.setup().control()).expect("the kernel takes it")).collect();
-    until("somebody is refused", PATIENCE, || {
-        let refused = trial.bmpd.try_display("display bmp session");
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        said.contains("too-many-connections").then_some(())
+    first.ask("display bmp session", false);
+    let control = trial.bmpd.setup().control();
+    let mut crowd: Vec<_> = (0..200).map(|_| UnixStream::connect(control).expect("the kernel takes it")).collect();
+    let refused = crowd.last_mut().expect("there are many");
+    let mut said = String::new();
+    // The answer comes unasked, and is no reset.
+    refused.read_to_string(&mut said).expect("it is told, and closed in good order");
+    assert!(said.contains("too-many-connections"), "{said}");
+    // Who has been idle for a second makes room, and who has asked nothing goes first.
+    until("a new operator gets in", PATIENCE, || {
+        trial.bmpd.try_display("display bmp session").status.success().then_some(())
     });
     first.ask("display bmp session", false);
     assert!(descriptors(trial.bmpd.pid()) < 200);
-    crowd.clear();
-    until("there is room again", PATIENCE, || {
-        trial.bmpd.try_display("display bmp session").status.success().then_some(())
+    let told = crowd.iter_mut().any(|client| {
+        let mut said = String::new();
+        client.set_read_timeout(Some(Duration::from_millis(1))).expect("it is open");
+        // One that is still open says nothing.
+        let _ = client.read_to_string(&mut said);
+        said.contains("so that another operator could come in")
     });
+    assert!(told, "the one that went is told why");
+}
+
+#[test]
+fn a_control_client_that_begins_a_request_ends_it_within_ten_seconds_or_is_closed() {
+    let trial = Plan::session("connect-interface up2").start_up();
+    let mut half = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
+    half.write_all(b"{\"command\":").expect("bmpd reads");
+    let mut said = String::new();
+    half.set_read_timeout(Some(PATIENCE * 3)).expect("it is open");
+    half.read_to_string(&mut said).expect("it is told, and closed");
+    assert!(said.contains("a request that is begun is ended within 10 s"), "{said}");
+}
+
+#[test]
+fn bmpctl_does_not_speak_to_a_socket_that_another_user_serves() {
+    let topology = lab::topology::Topology::new();
+    let setup = Setup::new(&topology.router, "");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("it is ours");
+    let path = folder.path().join("bmpd.sock");
+    let listener =
+        topology.router.enter_unprivileged(|| std::os::unix::net::UnixListener::bind(&path).expect("it is free"));
+    let output = setup.with_control(&path).bmpctl("display bmp session").output().expect("bmpctl starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("is served by user 65534"), "{said}");
+    let (mut client, _) = listener.accept().expect("it has connected");
+    let mut asked = Vec::new();
+    client.read_to_end(&mut asked).expect("it is closed");
+    assert!(asked.is_empty(), "nothing was asked: it may hold a secret");
 }
 
 /// What must never reach a terminal.

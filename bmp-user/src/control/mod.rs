@@ -3,6 +3,7 @@
 mod bgp;
 mod binding;
 mod client;
+mod clients;
 mod consequences;
 mod defaults;
 mod display;

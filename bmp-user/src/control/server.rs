@@ -10,6 +10,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    pin::pin,
     time::Duration,
 };
 
@@ -23,16 +24,15 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Context, LINE_MAX, Operator, Outcome, Request, Response,
+    Context, LINE_MAX, Mode, Operator, Outcome, Request, Response,
+    clients::{Admitted, Clients, Worth},
     operator::Reply,
     pieces::{self, Make, PIECE, WAITING},
 };
 use crate::{
     config::Filter,
-    exposure::{self, Exposed, Fault},
-    sys,
-    tasks::{self, Tasks},
-    visitors::{Source, Visitors},
+    exposure::{self, Fault},
+    sys, tasks,
 };
 
 /// The control socket of this process. It is removed when this is dropped, and its folder too if this made it.
@@ -48,6 +48,7 @@ impl ControlSocket {
     /// is anything else that stands there.
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let mut made_folder = None;
+        keep_to_its_owner(path).with_context(|| cannot_open(path))?;
         if let Some(folder) = path.parent()
             && !folder.as_os_str().is_empty()
             && !folder.exists()
@@ -56,6 +57,7 @@ impl ControlSocket {
                 .with_context(|| format!("cannot make {} for the control socket", folder.display()))?;
             made_folder = Some(folder.to_owned());
         }
+        // Once more: the folder is there now, whoever has made it.
         let bound = keep_to_its_owner(path).and_then(|()| remove_stale(path)).and_then(|()| {
             let listener = UnixListener::bind(path)?;
             let_the_group_in(path)?;
@@ -68,7 +70,7 @@ impl ControlSocket {
                     // Only an empty one goes, which it is unless somebody else uses it by now.
                     let _ = fs::remove_dir(folder);
                 }
-                Err(error.context(format!("cannot open the control socket {}", path.display())))
+                Err(error.context(cannot_open(path)))
             }
         }
     }
@@ -84,20 +86,23 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Refuses a folder in which another user could put a socket of theirs in the place of this one. In `/tmp` nobody can: of a folder with the
-/// sticky bit only its owner and a file's owner take files away.
+fn cannot_open(path: &Path) -> String {
+    format!("cannot open the control socket {}", path.display())
+}
+
+/// Refuses a folder in which another user could put a socket of theirs in the place of this one, also by way of a folder around it, and one
+/// that is found by a symbolic link. In `/tmp` nobody can: of a folder with the sticky bit only its owner and a file's owner take files away.
 fn keep_to_its_owner(path: &Path) -> anyhow::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let found = fs::metadata(folder)?;
-    match exposure::fault_of(&found) {
+    let path = std::path::absolute(path)?;
+    let Some(folder) = path.parent() else { bail!("this is a folder") };
+    match exposure::find_beside_others(folder)? {
         None => Ok(()),
-        Some(Fault::Writable(mode)) if mode & libc::S_ISVTX != 0 => Ok(()),
-        Some(fault) => {
-            let exposed = Exposed { place: folder.to_owned(), fault };
-            bail!("another user could replace it: {exposed}; to mend it: {}", exposed.mend())
+        Some(exposed) => {
+            let why = match exposed.fault {
+                Fault::Link => "symbolic links are not followed",
+                Fault::Owner(_) | Fault::Writable(_) | Fault::NoFolder => "another user could replace it",
+            };
+            bail!("{why}: {exposed}; to mend it: {}", exposed.mend())
         }
     }
 }
@@ -126,43 +131,33 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Connections to the control socket at most, and those of one user.
-const CLIENTS: usize = 64;
-const OF_ONE_USER: usize = 32;
-/// Refused clients that are told why at the same time.
-const REFUSED: usize = 8;
 /// How long a client may take for one piece of an answer, and for the whole of it.
 const PIECE_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(120);
-/// How long a client that is refused has to ask something.
-const REFUSAL_TIME: Duration = Duration::from_secs(2);
+/// How long a client may take for a request that it has begun.
+const LINE_TIME: Duration = Duration::from_secs(10);
 
 /// Answers requests, each connection in a task of its own, for as long as it is polled.
 pub async fn serve(socket: &ControlSocket, context: Context) {
     let mut failing = false;
-    let (visitors, mut refused) = (Visitors::known(CLIENTS, OF_ONE_USER), Tasks::default());
+    let clients = Clients::default();
     loop {
-        let accepted = tokio::select! {
-            accepted = socket.listener.accept() => accepted,
-            Some(()) = refused.join_next(), if !refused.is_empty() => continue,
-        };
-        match accepted {
+        match socket.listener.accept().await {
             Ok((stream, _)) => {
                 failing = false;
                 let peer = stream.peer_cred().ok();
                 let user = peer.map_or(u32::MAX, |peer| peer.uid());
-                match visitors.admit(Source::User(user)) {
-                    Ok(visitor) => {
+                let operator = Operator::new(context.clone());
+                match clients.admit(user) {
+                    Ok(admitted) => {
                         let context = context.clone();
                         tasks::passing("control connection", async move {
-                            let _visitor = visitor;
-                            // A client that goes away in the middle is none of our business.
-                            let operator = Operator::new(context.clone());
                             let operator = match peer {
                                 Some(peer) => operator.at(user, peer.pid().and_then(|pid| pid.try_into().ok())),
                                 None => operator,
                             };
-                            if let Err(error) = answer(stream, &context, operator).await
+                            // A client that goes away in the middle is none of our business.
+                            if let Err(error) = answer(stream, &context, operator, &admitted).await
                                 && error.kind() == io::ErrorKind::TimedOut
                             {
                                 warn!(
@@ -174,13 +169,7 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
                     }
                     Err(why) => {
                         warn!(client = user, "refused a connection of user {user} to the control socket: {why}");
-                        if refused.len() < REFUSED {
-                            let (why, operator) = (why.to_string(), Operator::new(context.clone()));
-                            refused.passing("refusal", async move {
-                                // One that does not ask is not told.
-                                let _ = timeout(REFUSAL_TIME, refuse(stream, &operator, why)).await;
-                            });
-                        }
+                        refuse(stream, &operator.refuse(why.to_string()));
                     }
                 }
             }
@@ -195,27 +184,41 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
     }
 }
 
-/// Says why a connection is refused, to the one request that is waited for.
-async fn refuse(mut stream: UnixStream, operator: &Operator, why: String) -> io::Result<()> {
-    let mut waste = [0; 4096];
-    let mut asked = false;
-    while !asked {
-        let read = stream.read(&mut waste).await?;
-        asked = read == 0 || waste.get(..read).is_some_and(|read| read.contains(&b'\n'));
-    }
-    send(&mut stream, &operator.refuse(why)).await
+/// Says why a connection is refused, and closes it. That is read before the end is, whatever the client has asked.
+fn refuse(stream: UnixStream, why: &Response) {
+    let Ok(mut line) = serde_json::to_vec(why) else { return };
+    line.push(b'\n');
+    // Nothing waits in a connection that is new: this has room there. A client that is gone is not told.
+    let _ = stream.into_std().and_then(|mut stream| io::Write::write_all(&mut stream, &line));
 }
 
-async fn answer(stream: UnixStream, context: &Context, mut operator: Operator) -> io::Result<()> {
+async fn answer(stream: UnixStream, context: &Context, operator: Operator, admitted: &Admitted) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
+    let (waiting, mut waits) = mpsc::channel(1);
+    let mut operator = operator.telling(waiting);
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = (&mut reader).take(LINE_MAX as u64 + 1).read_until(b'\n', &mut line).await?;
-        if read == 0 {
+        let is_there = tokio::select! {
+            more = reader.fill_buf() => !more?.is_empty(),
+            () = admitted.told_to_leave() => {
+                let why = "this connection was closed so that another operator could come in: it had been idle for longest";
+                return send(&mut writer, &operator.refuse(why.to_owned())).await;
+            }
+        };
+        if !is_there {
             return Ok(());
         }
+        admitted.is_busy();
+        let mut request = (&mut reader).take(LINE_MAX as u64 + 1);
+        let read = request.read_until(b'\n', &mut line);
+        let Ok(read) = timeout(LINE_TIME, read).await else {
+            let why = format!("a request that is begun is ended within {} s", LINE_TIME.as_secs());
+            send(&mut writer, &operator.refuse(why.clone())).await?;
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        };
+        read?;
         let too_long = line.len() > LINE_MAX;
         let reply = if too_long {
             Reply::Whole(operator.refuse(format!("a request is one line of at most {LINE_MAX} bytes")))
@@ -223,8 +226,20 @@ async fn answer(stream: UnixStream, context: &Context, mut operator: Operator) -
             Reply::Whole(operator.refuse(answer))
         } else {
             match serde_json::from_slice::<Request>(&line) {
-                Ok(request) if request.follow => return tell(reader, writer, context, &operator).await,
-                Ok(request) => operator.reply(&request).await,
+                Ok(request) if request.follow => {
+                    admitted.is_idle(Worth::Follows);
+                    return tell(reader, writer, context, &operator, admitted).await;
+                }
+                Ok(request) => {
+                    let is_told = request.mode == Mode::Interactive;
+                    let mut reply = pin!(operator.reply(&request));
+                    loop {
+                        tokio::select! {
+                            reply = &mut reply => break reply,
+                            Some(text) = waits.recv(), if is_told => send(&mut writer, &notice(text)).await?,
+                        }
+                    }
+                }
                 Err(error) => Reply::Whole(operator.refuse(format!("not a request: {error}"))),
             }
         };
@@ -238,7 +253,13 @@ async fn answer(stream: UnixStream, context: &Context, mut operator: Operator) -
         if too_long {
             return Ok(());
         }
+        admitted.is_idle(if operator.is_pending() { Worth::Pending } else { Worth::Used });
     }
+}
+
+/// What is told while nothing is answered.
+fn notice(text: String) -> Response {
+    Response { outcome: Outcome::Notice(text), prompt: String::new(), pending: false, secret: false, lost: None }
 }
 
 /// Tells one operator what is told of trials, until the connection is closed at the other end.
@@ -247,23 +268,24 @@ async fn tell(
     mut writer: impl AsyncWrite + Unpin,
     context: &Context,
     operator: &Operator,
+    admitted: &Admitted,
 ) -> io::Result<()> {
     let mut notices = context.store.notices();
     let mut more = [0];
     loop {
-        let notice = tokio::select! {
-            notice = notices.recv() => match notice {
-                Ok(notice) => notice,
+        let told = tokio::select! {
+            told = notices.recv() => match told {
+                Ok(told) => told,
                 // The oldest were dropped: what is the case by now follows.
                 Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return Ok(()),
             },
             // Nothing is asked here any more; what comes is the end.
             _ = reader.read(&mut more) => return Ok(()),
+            () = admitted.told_to_leave() => return Ok(()),
         };
-        if notice.by.is_none() || notice.by != operator.process() {
-            let answer = Response { outcome: Outcome::Notice(notice.text), ..operator.refuse(String::new()) };
-            send(&mut writer, &answer).await?;
+        if told.by.is_none() || told.by != operator.process() {
+            send(&mut writer, &notice(told.text)).await?;
         }
     }
 }
@@ -343,6 +365,27 @@ mod tests {
         chown(folder.path(), Some(65534), None).unwrap();
         let refused = format!("{:#}", ControlSocket::bind(&path).unwrap_err());
         assert!(refused.contains("belongs to user 65534"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn the_folders_around_a_control_socket_are_looked_at_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let outer = folder.path().join("outer");
+        let inner = outer.join("inner");
+        fs::create_dir_all(&inner).unwrap();
+        let refused = |path: &Path| format!("{:#}", ControlSocket::bind(path).unwrap_err());
+        fs::set_permissions(&outer, fs::Permissions::from_mode(0o777)).unwrap();
+        for path in [inner.join("bmpd.sock"), outer.join("new/bmpd.sock")] {
+            let said = refused(&path);
+            assert!(said.contains(&format!("{} can be written by other users", outer.display())), "{said}");
+        }
+        assert!(!outer.join("new").exists(), "nothing is made there");
+        fs::set_permissions(&outer, fs::Permissions::from_mode(0o755)).unwrap();
+        let link = folder.path().join("link");
+        symlink(&outer, &link).unwrap();
+        let said = refused(&link.join("inner/bmpd.sock"));
+        assert!(said.contains("symbolic links are not followed") && said.contains("name the folder itself"), "{said}");
+        drop(ControlSocket::bind(&inner.join("bmpd.sock")).unwrap());
     }
 
     #[test]
