@@ -7,11 +7,11 @@ use super::{
     attributes::Attributes,
     blocks::NONE,
     nlri::Nlri,
-    rib::{Common, Rib, Time},
+    rib::{Common, Head, Rib, Time},
 };
 use crate::wire::{
     bgp::{Form, build as bgp},
-    bmp::{Frame, MessageType, PeerHeader, build as bmp},
+    bmp::{Frame, MessageType, PeerHeader, build as bmp, frames},
 };
 
 /// Whole frames, with how many of each type.
@@ -44,6 +44,11 @@ impl Frames {
         self.counts.record(message.code(), 1);
     }
 
+    /// Frames of one type as they are.
+    pub(super) fn put_all(&mut self, message: MessageType, all: &[u8]) {
+        frames(all).flatten().for_each(|frame| self.put(message, frame.bytes()));
+    }
+
     /// A frame of a type that is not assigned.
     pub(super) fn put_unassigned(&mut self, frame: &Frame<'_>) {
         self.bytes.extend_from_slice(frame.bytes());
@@ -60,11 +65,11 @@ impl Frames {
     ) {
         if common.attributes == NONE {
             let form = if common.whole { Form::Whole } else { rib.form };
-            self.withdrawal(rib, form, common.time, common.flags, routes.map(|nlri| rib.bytes(nlri)));
+            self.withdrawal(rib, form, common.time, common.head, routes.map(|nlri| rib.bytes(nlri)));
             return;
         }
         let (before, reach, after) = attributes.get_in_order(common.attributes).parts();
-        self.update(&header(rib, common.time, common.flags), |out| {
+        self.update(&rib.header_of(common.time, common.head), |out| {
             bgp::announcement(out, before, reach, after, |out| rib.put_bytes(routes, out));
         });
     }
@@ -75,22 +80,22 @@ impl Frames {
         rib: &Rib,
         form: Form,
         time: Time,
-        flags: u8,
+        head: Head,
         items: impl Iterator<Item = &'a [u8]>,
     ) {
-        self.update(&header(rib, time, flags), |out| bgp::withdrawal(out, rib.family, form, rib.path_ids, items));
+        self.update(&rib.header_of(time, head), |out| bgp::withdrawal(out, rib.family, form, rib.path_ids, items));
     }
 
     /// Routes of a RIB are withdrawn in bmpd's own name, by their numbers: several that are told apart, or one field that is kept whole. When is not known.
-    pub(super) fn withdrawal_of(&mut self, rib: &Rib, flags: u8, routes: &[u32]) {
+    pub(super) fn withdrawal_of(&mut self, rib: &Rib, head: Head, routes: &[u32]) {
         let whole = routes.first().is_some_and(|route| rib.is_whole(*route));
         let form = if whole { Form::Whole } else { rib.form };
-        self.withdrawal(rib, form, Time::default(), flags, routes.iter().map(|route| rib.nlri(*route)));
+        self.withdrawal(rib, form, Time::default(), head, routes.iter().map(|route| rib.nlri(*route)));
     }
 
     /// The End-of-RIB marker of a RIB.
-    pub(super) fn end_of_rib(&mut self, rib: &Rib, time: Time, flags: u8) {
-        self.update(&header(rib, time, flags), |out| bgp::end_of_rib(out, rib.family));
+    pub(super) fn end_of_rib(&mut self, rib: &Rib, time: Time, head: Head) {
+        self.update(&rib.header_of(time, head), |out| bgp::end_of_rib(out, rib.family));
     }
 
     /// Mirrored messages of a peer were lost.
@@ -103,8 +108,4 @@ impl Frames {
         bmp::route_monitoring_of(&mut self.bytes, peer, update);
         self.counts.record(MessageType::RouteMonitoring.code(), 1);
     }
-}
-
-fn header(rib: &Rib, time: Time, flags: u8) -> PeerHeader {
-    PeerHeader { flags, seconds: time.seconds, microseconds: time.microseconds, ..rib.header }
 }

@@ -1,7 +1,7 @@
 //! How a session is told what the feed has.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     mem,
     sync::{
         Arc,
@@ -16,8 +16,9 @@ use super::{
     Counts, Shared,
     compose::Frames,
     journal::{About, Chunk, Position, Run},
+    lives::count,
     pass::{Pass, Plan},
-    peers::{Incarnation, PeerId},
+    peers::{Incarnation, Peer, PeerId},
     selection::{Mirroring, Selection},
     shown::Refused,
     state::State,
@@ -37,10 +38,10 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// One frame.
+    /// Frames of one type.
     pub(super) fn of(message: MessageType, bytes: Bytes) -> Self {
         let mut counts = Counts::default();
-        counts.record(message.code(), 1);
+        counts.record(message.code(), count(&bytes));
         Self { bytes, counts }
     }
 }
@@ -69,6 +70,8 @@ pub struct Follower {
     /// How often that has changed.
     refusals: u64,
     pass: Option<Pass>,
+    /// Peers of which the station is to be told anew by the next pass, with all that look the same: see [`Follower::breaks`].
+    anew: HashSet<PeerKey>,
     /// A pass is to be made even if the journal has what is needed.
     due: bool,
     dumps: u64,
@@ -98,6 +101,7 @@ impl Follower {
             refused: HashMap::new(),
             refusals: 0,
             pass: None,
+            anew: HashSet::new(),
             due: true,
             dumps: 0,
             falls: 0,
@@ -210,23 +214,32 @@ impl Follower {
     fn plan(&mut self, state: &State, selection: &Arc<Selection>, since: u64) -> Plan {
         let mut plan = Plan { since, selected: Arc::clone(&self.selection), ..Plan::default() };
         let mut told: Vec<_> = mem::take(&mut self.told).into_values().collect();
-        self.inputs.clear();
+        let before = mem::take(&mut self.inputs);
+        let mut broken = mem::take(&mut self.anew);
         told.sort_unstable_by_key(|life| life.number);
+        let mut staying = Vec::new();
         for life in told {
             if state.peer(&life).is_none() {
                 let gone = state.slot(life.peer).and_then(|slot| slot.gone.as_ref());
-                let down = gone.filter(|gone| gone.number == life.number).map_or(&life.down, |gone| &gone.down);
-                plan.gone.push(down.clone());
+                let gone = gone.filter(|gone| gone.number == life.number);
+                plan.gone.push(gone.map_or_else(|| life.peer_downs(), |gone| gone.down.clone()));
+                broken.insert(*life.peer.key());
             } else if selection.peer(&life) {
                 self.is_told_of(&life);
-                plan.told.push(life);
+                staying.push(life);
             } else {
-                plan.gone.push(life.down.clone());
+                plan.gone.push(life.peer_downs());
+                broken.insert(*life.peer.key());
             }
         }
         self.refused.clear();
         self.refusals += 1;
-        for peer in state.peers() {
+        // The input that the station was told of is told on, if it has such a peer.
+        let is_of_another =
+            |life: &Incarnation| before.get(life.peer.key()).is_some_and(|(input, _)| *input != life.peer.input);
+        let mut peers = state.peers();
+        peers.sort_by_key(|peer| is_of_another(&peer.life));
+        for peer in peers {
             if !selection.peer(&peer.life) {
                 continue;
             }
@@ -234,9 +247,25 @@ impl Follower {
                 self.refused.insert(peer.life.peer, Arc::clone(&peer.life.input));
             } else if !self.told.contains_key(&peer.life.peer) {
                 self.is_told_of(&peer.life);
+                broken.extend(peer.life.up.is_some().then_some(*peer.life.peer.key()));
                 plan.new.push(Arc::clone(&peer.life));
             }
         }
+        for life in &staying {
+            let is_announced_anew = |peer: &Peer| peer.more_ups.iter().any(|more| more.changed > since);
+            if self.has_others_like(life) && state.peer(life).is_some_and(is_announced_anew) {
+                broken.insert(*life.peer.key());
+            }
+        }
+        for life in staying {
+            if broken.contains(life.peer.key()) {
+                plan.gone.push(life.peer_downs());
+                plan.new.push(life);
+            } else {
+                plan.told.push(life);
+            }
+        }
+        plan.new.sort_unstable_by_key(|life| life.number);
         plan
     }
 
@@ -341,16 +370,33 @@ impl Follower {
                     self.refusals += 1;
                     return false;
                 }
+                if self.is_about_to_be_told_anew(life) {
+                    return false;
+                }
+                let is_up = matches!(run.about, About::Up(_));
+                if is_up && self.has_others_like(life) {
+                    self.breaks(life);
+                    return false;
+                }
                 self.is_told_of(life);
                 true
             }
+            About::Anew(life) => {
+                if self.selection.peer(life) {
+                    self.inputs.entry(*life.peer.key()).or_insert((life.peer.input, 0));
+                    self.breaks(life);
+                }
+                false
+            }
             About::Down(life) => {
-                let told = self.is_told(life);
+                let told = self.is_known(life);
                 if told {
                     self.told.remove(&life.peer);
                     if let Some((_, count)) = self.inputs.get_mut(life.peer.key()) {
                         *count -= 1;
-                        if *count == 0 {
+                        if *count > 0 {
+                            self.breaks(life);
+                        } else {
                             self.inputs.remove(life.peer.key());
                             // Another input's peer that could not be told from it now can.
                             self.due |= self.refused.keys().any(|refused| refused.key() == life.peer.key());
@@ -364,8 +410,31 @@ impl Follower {
         }
     }
 
+    /// Whether what is said of a peer makes sense to the station.
     fn is_told(&self, life: &Incarnation) -> bool {
+        self.is_known(life) && !self.is_about_to_be_told_anew(life)
+    }
+
+    /// Whether the station was told of a peer and not of its end.
+    fn is_known(&self, life: &Incarnation) -> bool {
         self.told.get(&life.peer).is_some_and(|told| told.number == life.number)
+    }
+
+    fn is_about_to_be_told_anew(&self, life: &Incarnation) -> bool {
+        !self.anew.is_empty() && self.anew.contains(life.peer.key())
+    }
+
+    /// A station that keeps to RFC 7854 takes peers for one that have the same type, distinguisher and address: for such a one the end or the beginning of one
+    /// of them is that of all. So whenever either is told, they are all told anew, as to a station that comes now; what happens until then is left to that.
+    fn breaks(&mut self, life: &Incarnation) {
+        self.anew.insert(*life.peer.key());
+        self.due = true;
+    }
+
+    /// Whether the station is told of others that look the same.
+    fn has_others_like(&self, life: &Incarnation) -> bool {
+        let told = self.inputs.get(life.peer.key()).map_or(0, |(_, told)| *told);
+        told > usize::from(self.is_known(life))
     }
 
     /// Whether the station is told of a peer of another input that it could not tell from this one.

@@ -8,6 +8,7 @@ use super::{
     Shared, Trouble, TroubleKind,
     compose::Frames,
     journal::{About, Run},
+    lives::{Over, count},
     oddity::{Oddities, Oddity},
     owners::{Claim, Dropped},
     peers::{ConnectionId, Incarnation},
@@ -135,9 +136,9 @@ impl Input {
     ///
     /// Where the framing is broken, or the last frame is not whole; offsets are within `frames`. Everything before it has been appended.
     pub fn offer(&mut self, mut bytes: Bytes, block: usize) -> Result<Option<Claim>, Error> {
-        let Scanned { good, peer_up, odd, outcome } = scan(&bytes);
+        let Scanned { good, lives, odd, outcome } = scan(&bytes);
         bytes.truncate(good);
-        let claim = if bytes.is_empty() { None } else { self.commit(bytes, block, peer_up, odd) };
+        let claim = if bytes.is_empty() { None } else { self.commit(bytes, block, lives, odd) };
         if claim.is_some() { Ok(claim) } else { outcome.map(|()| None) }
     }
 
@@ -200,14 +201,14 @@ impl Input {
         Held { shared, connection, peers: slots.len() }
     }
 
-    fn commit(&mut self, bytes: Bytes, block: usize, peer_up: bool, odd: bool) -> Option<Claim> {
+    fn commit(&mut self, bytes: Bytes, block: usize, lives: bool, odd: bool) -> Option<Claim> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         let before = state.trouble;
         self.seen = before;
-        // A Peer Up may need a Peer Down before it.
+        // A Peer Up or a Peer Down may need Peer Downs before it.
         let (taken, claim) =
-            if odd || peer_up || state.holds() { (0, None) } else { self.commit_all(&mut state, &bytes, block) };
+            if odd || lives || state.holds() { (0, None) } else { self.commit_all(&mut state, &bytes, block) };
         let claim = claim.or_else(|| self.commit_news(&mut state, &bytes, taken, odd));
         self.totals.trouble.add(state.trouble - before);
         self.totals.unannounced = self.totals.trouble.unannounced;
@@ -274,15 +275,14 @@ impl Input {
             if let Some((slot, rib)) = applied.complete {
                 said.withdraw_stale(state, slot, rib);
             }
-            for (life, down) in applied.before {
-                said.put(&down, MessageType::PeerDown, About::Down(life));
-            }
+            applied.before.iter().for_each(|over| said.over(over));
             match frame.message_type() {
                 Some(message) if applied.news => said.put(frame.bytes(), message, applied.about),
                 // A type that is not assigned says something new as far as anybody knows.
                 None => said.put_unassigned(&frame),
                 _ => {}
             }
+            applied.anew.into_iter().for_each(|life| said.anew(life));
         }
         said.push(&shared, state);
         claim
@@ -353,14 +353,26 @@ impl Said {
         self.changed += 1;
     }
 
+    /// A life is over.
+    fn over(&mut self, (life, downs): &Over) {
+        for down in frames(downs).flatten() {
+            self.put(down.bytes(), MessageType::PeerDown, About::Down(Arc::clone(life)));
+        }
+    }
+
+    /// What is left of a life that is over.
+    fn anew(&mut self, life: Arc<Incarnation>) {
+        self.runs.without_frames(MessageType::PeerUp, About::Anew(life));
+    }
+
     /// What was not said again of a RIB is withdrawn.
     fn withdraw_stale(&mut self, state: &mut State, slot: u32, number: usize) {
         loop {
             let stale = state.withdraw_stale(slot, number, self.changed + 1);
             let Some((life, rib)) = state.rib(slot, number).filter(|_| !stale.is_empty()) else { return };
             let before = self.frames.len();
-            let flags = stale.first().map_or(0, |route| rib.common(*route).flags);
-            self.frames.withdrawal_of(rib, flags, &stale);
+            let head = stale.first().map(|route| rib.common(*route).head).unwrap_or_default();
+            self.frames.withdrawal_of(rib, head, &stale);
             let about = About::Routes(Arc::clone(life), rib.view, rib.family);
             self.runs.push(self.frames.len() - before, MessageType::RouteMonitoring.code(), about);
             self.changed += 1;
@@ -371,10 +383,11 @@ impl Said {
     fn end_of_rib(&mut self, state: &mut State, slot: u32, number: usize) {
         let Some(peer) = state.slots.get_mut(slot as usize).and_then(|slot| slot.peer.as_mut()) else { return };
         let Some(rib) = peer.ribs.get_mut(number) else { return };
-        let (before, time, flags) = (self.frames.len(), Time::default(), rib.header.flags);
-        self.frames.end_of_rib(rib, time, flags);
+        let header = rib.header;
+        let (before, time, head) = (self.frames.len(), Time::default(), rib.head(&header));
+        self.frames.end_of_rib(rib, time, head);
         self.changed += 1;
-        rib.end_of_rib = Some(EndOfRib { changed: self.changed, time, flags });
+        rib.end_of_rib = Some(EndOfRib { changed: self.changed, time, head });
         let about = About::Routes(Arc::clone(&peer.life), rib.view, rib.family);
         self.runs.push(self.frames.len() - before, MessageType::RouteMonitoring.code(), about);
     }
@@ -432,8 +445,11 @@ impl Runs {
     }
 
     fn heard(&mut self, life: Arc<Incarnation>) {
-        let code = MessageType::RouteMonitoring.code();
-        self.0.push(Run { bytes: 0, frames: 0, code, about: About::Heard(life) });
+        self.without_frames(MessageType::RouteMonitoring, About::Heard(life));
+    }
+
+    fn without_frames(&mut self, message: MessageType, about: About) {
+        self.0.push(Run { bytes: 0, frames: 0, code: message.code(), about });
     }
 }
 
@@ -460,6 +476,10 @@ impl Shared {
             for rib in 0..state.slots[slot as usize].peer.as_ref().map_or(0, |peer| peer.ribs.len()) {
                 said.withdraw_stale(state, slot, rib);
             }
+            while let Some((over, life)) = state.end_unsaid_table(slot, said.changed + 1) {
+                said.over(&over);
+                said.anew(life);
+            }
         }
         said.push(self, state);
         away
@@ -469,11 +489,10 @@ impl Shared {
     fn end(&self, state: &mut State, slots: Vec<u32>) {
         let mut said = Said::after(self.journal().head().frames);
         for slot in slots {
-            let Some(down) = state.slots[slot as usize].peer.as_ref().map(|peer| peer.life.down.clone()) else {
-                continue;
-            };
-            if let Some(life) = state.down(slot, down.clone(), said.changed + 1) {
-                said.put(&down, MessageType::PeerDown, About::Down(life));
+            let known = state.slots[slot as usize].peer.as_ref();
+            let Some(downs) = known.map(|peer| peer.life.peer_downs()) else { continue };
+            if let Some(life) = state.down(slot, downs.clone(), said.changed + count(&downs)) {
+                said.over(&(life, downs));
             }
             if said.frames.len() >= PEER_DOWNS {
                 let next = Said::after(said.changed);

@@ -50,8 +50,10 @@ pub(super) enum About {
     Up(Arc<Incarnation>),
     /// It was not announced and is first heard of: the run has no frames.
     Heard(Arc<Incarnation>),
-    /// It goes down.
+    /// It goes down: the run has a Peer Down for each of its tables.
     Down(Arc<Incarnation>),
+    /// What is left of one that went down; stations have to be told of it from the state. The run has no frames.
+    Anew(Arc<Incarnation>),
     /// It is counted or mirrored.
     Peer(Arc<Incarnation>),
     /// Nobody that is known.
@@ -70,7 +72,9 @@ impl About {
             (Self::Mixed(mine, view), Self::Mixed(theirs, other_view)) => {
                 Arc::ptr_eq(mine, theirs) && view == other_view
             }
-            (Self::Peer(mine), Self::Peer(theirs)) => Arc::ptr_eq(mine, theirs),
+            (Self::Peer(mine), Self::Peer(theirs)) | (Self::Down(mine), Self::Down(theirs)) => {
+                Arc::ptr_eq(mine, theirs)
+            }
             (Self::Nobody, Self::Nobody) | (Self::LookAlike, Self::LookAlike) => true,
             _ => false,
         }
@@ -151,15 +155,8 @@ impl About {
     /// The peer that comes or goes with it.
     fn told(&self) -> Option<&Incarnation> {
         match self {
-            Self::Up(life) | Self::Heard(life) | Self::Down(life) => Some(life),
+            Self::Up(life) | Self::Heard(life) | Self::Down(life) | Self::Anew(life) => Some(life),
             _ => None,
         }
-    }
-}
-
-impl Incarnation {
-    /// About how much memory it takes, in bytes.
-    fn memory(&self) -> usize {
-        size_of::<Self>() + self.up.as_ref().map_or(0, Bytes::len) + self.down.len() + 64
     }
 }

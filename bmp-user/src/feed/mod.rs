@@ -19,6 +19,7 @@ mod follower;
 mod index;
 mod input;
 mod journal;
+mod lives;
 pub mod names;
 mod nlri;
 mod oddity;
@@ -51,6 +52,7 @@ pub use shown::{PeerRibs, Refused, RibRoutes};
 pub use trouble::{Trouble, TroubleKind};
 
 use journal::{Journal, Position};
+use shown::Holdings;
 use state::State;
 
 /// How much memory the journal may take if nothing else is said, in bytes.
@@ -72,7 +74,7 @@ struct Shared {
     head: watch::Sender<Position>,
 }
 
-/// The feed in numbers, at one moment.
+/// The feed in numbers. Peers are counted some at a time, so that nobody waits for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedStats {
     /// Peers in force.
@@ -132,9 +134,8 @@ impl Feed {
 
     /// The RIBs of the peers of an input, and how many routes are in each.
     pub fn ribs(&self, input: &str) -> Vec<RibRoutes> {
-        let state = self.0.state();
-        let of_input = state.peers().into_iter().filter(|peer| &*peer.life.input == input);
-        of_input.flat_map(|peer| PeerRibs::of(peer).ribs().to_vec()).collect()
+        let of_input = self.peers().into_iter().filter(|peer| peer.input() == input);
+        of_input.flat_map(|peer| peer.ribs().to_vec()).collect()
     }
 
     /// The peers that are up, and those that have routes without having been announced, in the order in which they came.
@@ -162,17 +163,19 @@ impl Feed {
 
     /// The feed in numbers.
     pub fn stats(&self) -> FeedStats {
+        let mut held = Holdings::default();
+        let mut from = 0;
+        while let Some(next) = self.0.state().count(from, PEERS_AT_ONCE, &mut held) {
+            from = next;
+        }
         let state = self.0.state();
         let journal = self.0.journal();
-        let peers = state.peers();
-        let ribs = || peers.iter().flat_map(|peer| &peer.ribs);
-        let (route_bytes, group_bytes) =
-            ribs().map(|rib| rib.memory()).fold((0, 0), |sum, memory| (sum.0 + memory.0, sum.1 + memory.1));
         let (withdrawals, withdrawal_bytes) = state.withdrawals();
+        let Holdings { peers, ribs, routes, route_bytes, group_bytes } = held;
         FeedStats {
-            peers: peers.iter().filter(|peer| peer.life.up.is_some()).count(),
-            ribs: ribs().count(),
-            routes: ribs().map(|rib| rib.len()).sum(),
+            peers,
+            ribs,
+            routes,
             attribute_sets: state.attributes.len(),
             withdrawals,
             head: journal.head().frames,

@@ -21,11 +21,15 @@ pub enum Oddity {
     TooManyAlike,
     /// It is about one more peer than a connection may have.
     TooManyPeers,
+    /// A Peer Down names a table that has no Peer Up, while others of the peer have.
+    OtherTable,
+    /// One more Peer Up of a peer than are kept.
+    TooManyUps,
 }
 
 impl Oddity {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Short,
         Self::Open,
         Self::Tlv,
@@ -35,6 +39,8 @@ impl Oddity {
         Self::OtherPeer,
         Self::TooManyAlike,
         Self::TooManyPeers,
+        Self::OtherTable,
+        Self::TooManyUps,
     ];
 
     /// Its name in displays.
@@ -49,6 +55,8 @@ impl Oddity {
             Self::OtherPeer => "other-peer",
             Self::TooManyAlike => "too-many-alike",
             Self::TooManyPeers => "too-many-peers",
+            Self::OtherTable => "other-table",
+            Self::TooManyUps => "too-many-peer-ups",
         }
     }
 
@@ -64,6 +72,8 @@ impl Oddity {
             Self::OtherPeer => "a message names another AS or BGP identifier than the Peer Up of that address",
             Self::TooManyAlike => "too many peers have one address",
             Self::TooManyPeers => "the connection has as many peers as one may have",
+            Self::OtherTable => "a Peer Down names a table that was not announced",
+            Self::TooManyUps => "the Peer Ups of one peer are more than 256 KiB",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! input may speak of a peer with the same type, distinguisher and address. An attempt is a [`Claim`]: the feed stops there, and whoever reads the
 //! connection finds out whether the owner is still alive.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
     Counts,
@@ -12,7 +12,7 @@ use super::{
     peers::{ConnectionId, Hold, Peer, PeerId},
     state::State,
 };
-use crate::wire::bmp::{MessageType, PeerHeader, PeerKey};
+use crate::wire::bmp::{MessageType, PeerHeader, PeerKey, PeerType, PeerUp};
 
 /// Peers of one input that differ in AS or BGP identifier alone, at most: two neighbours on unnumbered links are two.
 const MOST_ALIKE: usize = 64;
@@ -265,15 +265,33 @@ impl State {
         self.last = None;
     }
 
-    /// Peers that a station would take for the one in `slot` and that are over when it comes up: those that were never announced, and those that
-    /// are held and not back.
-    pub(super) fn outlived_by(&self, slot: u32) -> Vec<u32> {
-        let PeerId { input, identity } = self.slots[slot as usize].id;
-        let living = self.living.get(&(input, identity.key)).map_or(&[][..], Vec::as_slice);
+    /// Peers that a station would take for the one in `slot` and that are over when it comes up with this Peer Up: those that were never announced, those
+    /// that are held and not back, and those that cannot be there beside it.
+    pub(super) fn outlived_by(&self, slot: u32, up: &PeerUp<'_>) -> Vec<u32> {
         let is_over = |other: &&u32| {
-            **other != slot
-                && self.living_at(**other).is_some_and(|peer| peer.life.up.is_none() || peer.hold == Hold::Away)
+            let goes_on = |peer: &Peer| peer.life.up.is_some() && peer.hold != Hold::Away && peer.is_beside(up);
+            **other != slot && self.living_at(**other).is_some_and(|peer| !goes_on(peer))
         };
-        living.iter().filter(is_over).copied().collect()
+        self.alike(slot).iter().filter(is_over).copied().collect()
+    }
+
+    /// The peers of its input that look like the one in `slot`, if they are up, with itself.
+    pub(super) fn alike(&self, slot: u32) -> &[u32] {
+        let PeerId { input, identity } = self.slots[slot as usize].id;
+        self.living.get(&(input, identity.key)).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Peer {
+    /// Whether it goes on while one comes up that has the same type, distinguisher and address: two neighbours on unnumbered links may have one link-local
+    /// address, and two tables of a router no distinguisher. Any other is the same peer with another AS or BGP identifier.
+    fn is_beside(&self, up: &PeerUp<'_>) -> bool {
+        let has_room = if up.peer.key.peer_type == PeerType::LOC_RIB {
+            let name = up.table_name();
+            name.is_some() && self.tables().iter().all(|table| table.is_some() && *table != name)
+        } else {
+            matches!(up.peer.address(), IpAddr::V6(address) if address.is_unicast_link_local())
+        };
+        has_room && !self.life.peer.identity.may_be(&up.peer.identity())
     }
 }

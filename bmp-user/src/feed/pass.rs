@@ -4,7 +4,11 @@
 //! to the journal, or to the next pass. It goes along the lists of the RIBs, which are in the order of change, in small steps between
 //! which the RIBs go on changing: a route that changes meanwhile moves behind the end.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -15,11 +19,14 @@ use super::{
     compose::Frames,
     journal::Position,
     peers::{Incarnation, Latest, Peer},
-    rib::{Mark, Rib},
+    rib::{Head, Mark, Rib},
     selection::{Mirroring, Selection},
     state::State,
 };
-use crate::wire::{bgp::MAX_MESSAGE, bmp::MessageType};
+use crate::wire::{
+    bgp::MAX_MESSAGE,
+    bmp::{MessageType, PeerKey},
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -29,6 +36,8 @@ pub(super) struct Pass {
     /// Peer Downs and Peer Ups, which come first.
     opening: VecDeque<Piece>,
     work: VecDeque<Work>,
+    /// The peers among them that a station may take for one, by their type, distinguisher and address.
+    alike: HashMap<PeerKey, Vec<Arc<Incarnation>>>,
 }
 
 /// What there is to do for a peer.
@@ -114,17 +123,19 @@ pub(super) struct Plan {
 
 impl Pass {
     pub(super) fn new(state: &State, end: Position, selection: &Arc<Selection>, plan: Plan) -> Self {
-        let ups = plan.new.iter().filter_map(|life| Some((MessageType::PeerUp, life.up.clone()?)));
+        let ups = plan.new.iter().filter_map(|life| state.peer(life)).flat_map(Peer::ups);
+        let ups = ups.map(|up| (MessageType::PeerUp, up.clone()));
         let downs = plan.gone.into_iter().map(|down| (MessageType::PeerDown, down));
         let opening = downs.chain(ups).map(|(message, bytes)| Piece::of(message, bytes)).collect();
         let mut work = VecDeque::new();
         let told = plan.told.into_iter().map(|life| (life, true));
         let mut peers: Vec<_> = told.chain(plan.new.into_iter().map(|life| (life, false))).collect();
         peers.sort_unstable_by_key(|(life, _)| life.number);
+        let alike = alike(peers.iter().map(|(life, _)| life));
         for (life, told) in peers {
             let Some(peer) = state.peer(&life) else { continue };
             let since = if told { plan.since } else { 0 };
-            if !peer.more_ups.is_empty() {
+            if told && !peer.more_ups.is_empty() {
                 work.push_back(Work { life: Arc::clone(&life), what: What::Ups { since } });
             }
             for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate() {
@@ -139,7 +150,7 @@ impl Pass {
             }
             work.push_back(Work { life, what: What::Latest { since } });
         }
-        Self { end, selection: Arc::clone(selection), opening, work }
+        Self { end, selection: Arc::clone(selection), opening, work, alike }
     }
 
     /// Whether all is sent.
@@ -168,7 +179,7 @@ impl Pass {
             match self.work_on(peer, attributes, &mut work.what, max_bytes, out) {
                 Progress::Done => {}
                 Progress::More => self.work.push_front(work),
-                Progress::Lost => self.start_over(peer, out),
+                Progress::Lost => self.start_over(&work.life, state, out),
             }
         }
     }
@@ -224,7 +235,7 @@ impl Pass {
                 if let Some(end) =
                     rib.end_of_rib.filter(|end| (walk.since + 1..=self.end.frames).contains(&end.changed))
                 {
-                    out.end_of_rib(rib, end.time, end.flags);
+                    out.end_of_rib(rib, end.time, end.head);
                 }
                 return Progress::Done;
             };
@@ -251,7 +262,7 @@ impl Pass {
         // All of them: also those that were withdrawn meanwhile, which the station still has.
         let mark = walk.mark.take().unwrap_or_else(|| rib.mark(0));
         let mut place = mark.place();
-        let (mut batch, mut bytes, mut flags) = (Vec::new(), 0, 0);
+        let (mut batch, mut bytes, mut head) = (Vec::new(), 0, Head::default());
         // What has changed since the pass began is behind its end, and nobody will speak of it later: it is taken back at one go, or the
         // walk would run after routes that keep changing.
         let mut last = false;
@@ -273,19 +284,19 @@ impl Pass {
             let length = rib.nlri(route).len() + 3;
             let room = MAX_MESSAGE - 64;
             let is_whole = rib.is_whole(route);
-            if bytes + length > room || rib.common(route).flags != flags || is_whole {
-                put_withdrawals(rib, &mut batch, flags, out);
+            if bytes + length > room || rib.common(route).head != head || is_whole {
+                put_withdrawals(rib, &mut batch, head, out);
                 bytes = 0;
             }
-            flags = rib.common(route).flags;
+            head = rib.common(route).head;
             bytes += length;
             batch.push(route);
             if is_whole {
-                put_withdrawals(rib, &mut batch, flags, out);
+                put_withdrawals(rib, &mut batch, head, out);
                 bytes = 0;
             }
         };
-        put_withdrawals(rib, &mut batch, flags, out);
+        put_withdrawals(rib, &mut batch, head, out);
         if over {
             rib.unmark(mark);
             return Progress::Done;
@@ -312,48 +323,64 @@ impl Pass {
         }
     }
 
-    /// Tells the station that a peer is down and up again, and then all its routes.
-    fn start_over(&mut self, peer: &mut Peer, out: &mut Frames) {
-        out.put(MessageType::PeerDown, &peer.life.down);
-        let life = &peer.life;
-        // The journal has those that came later.
-        let further = peer.more_ups.iter().filter(|more| more.changed <= self.end.frames).map(|more| &more.frame);
-        life.up.iter().chain(further).for_each(|up| out.put(MessageType::PeerUp, up));
-        let (its, others) = mem::take(&mut self.work).into_iter().partition(|work| Arc::ptr_eq(&work.life, life));
+    /// Tells the station that a peer is down and up again, and then all its routes; the same of all peers that the station may take for it.
+    fn start_over(&mut self, life: &Arc<Incarnation>, state: &mut State, out: &mut Frames) {
+        let lives = self.alike.get(life.peer.key()).cloned().unwrap_or_else(|| vec![Arc::clone(life)]);
+        let is_of_them = |work: &Work| lives.iter().any(|life| Arc::ptr_eq(&work.life, life));
+        let (its, others): (VecDeque<_>, _) = mem::take(&mut self.work).into_iter().partition(is_of_them);
         self.work = others;
-        let its: VecDeque<Work> = its;
-        for work in its {
-            if let What::Send { rib, walk } | What::TakeBack { rib, walk } = work.what
-                && let (Some(mark), Some(rib)) = (walk.mark, peer.ribs.get_mut(rib))
-            {
-                rib.unmark(mark);
+        its.into_iter().for_each(|work| work.unmark(state));
+        // Of those that went down meanwhile the journal has the Peer Down.
+        let still_up = || lives.iter().filter(|life| state.peer(life).is_some());
+        still_up().for_each(|life| out.put_all(MessageType::PeerDown, &life.peer_downs()));
+        let mut work = Vec::new();
+        for life in still_up() {
+            let Some(peer) = state.peer(life) else { continue };
+            // The journal has those that came later.
+            let further = peer.more_ups.iter().filter(|more| more.changed <= self.end.frames).map(|more| &more.frame);
+            life.up.iter().chain(further).for_each(|up| out.put(MessageType::PeerUp, up));
+            for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate() {
+                if self.selection.rib(life, *view, *family) {
+                    work.push(Work { life: Arc::clone(life), what: What::Send { rib, walk: Walk::new(0) } });
+                }
             }
+            work.push(Work { life: Arc::clone(life), what: What::Latest { since: 0 } });
         }
-        self.work.push_front(Work { life: Arc::clone(life), what: What::Latest { since: 0 } });
-        for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate().rev() {
-            if self.selection.rib(life, *view, *family) {
-                let what = What::Send { rib, walk: Walk::new(0) };
-                self.work.push_front(Work { life: Arc::clone(life), what });
-            }
-        }
+        work.into_iter().rev().for_each(|work| self.work.push_front(work));
     }
 
     /// Takes the marks out of the RIBs: the pass will not be finished.
     pub(super) fn abandon(self, state: &mut State) {
-        for work in self.work {
-            if let What::Send { rib, walk } | What::TakeBack { rib, walk } = work.what
-                && let (Some(mark), Some((peer, _))) = (walk.mark, state.peer_mut(&work.life))
-                && let Some(rib) = peer.ribs.get_mut(rib)
-            {
-                rib.unmark(mark);
-            }
+        self.work.into_iter().for_each(|work| work.unmark(state));
+    }
+}
+
+impl Work {
+    /// It will not be done: takes its mark out of the RIB.
+    fn unmark(self, state: &mut State) {
+        if let What::Send { rib, walk } | What::TakeBack { rib, walk } = self.what
+            && let (Some(mark), Some((peer, _))) = (walk.mark, state.peer_mut(&self.life))
+            && let Some(rib) = peer.ribs.get_mut(rib)
+        {
+            rib.unmark(mark);
         }
     }
 }
 
-fn put_withdrawals(rib: &Rib, batch: &mut Vec<u32>, flags: u8, out: &mut Frames) {
+/// The peers that others have type, distinguisher and address in common with.
+fn alike<'a>(lives: impl Iterator<Item = &'a Arc<Incarnation>> + Clone) -> HashMap<PeerKey, Vec<Arc<Incarnation>>> {
+    let mut known = HashSet::new();
+    let twice: HashSet<_> = lives.clone().map(|life| life.peer.key()).filter(|key| !known.insert(*key)).collect();
+    let mut alike: HashMap<_, Vec<_>> = HashMap::new();
+    for life in lives.filter(|life| twice.contains(life.peer.key())) {
+        alike.entry(*life.peer.key()).or_default().push(Arc::clone(life));
+    }
+    alike
+}
+
+fn put_withdrawals(rib: &Rib, batch: &mut Vec<u32>, head: Head, out: &mut Frames) {
     if !batch.is_empty() {
-        out.withdrawal_of(rib, flags, batch);
+        out.withdrawal_of(rib, head, batch);
         batch.clear();
     }
 }

@@ -1,12 +1,16 @@
 //! Who the routes are of: peers, and each of their lives from Peer Up to Peer Down.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-use super::rib::{Rib, View};
+use super::{
+    belongings::Belongings,
+    lives::{Ends, table_of},
+    rib::{Rib, View},
+};
 use crate::wire::{
-    bgp::{self, Family, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Open, capability::AddPath},
+    bgp::{Family, MAX_MESSAGE, Negotiation},
     bmp::{
         COMMON_HEADER, Frame, Message, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, PeerUp, build,
         frames, peer_flags,
@@ -31,7 +35,7 @@ impl PeerId {
 /// Counts connections from 1 on; a newer one has the greater number.
 pub type ConnectionId = u64;
 
-/// One life of a peer: what a station is told of it, and what tells it from others. Never changes.
+/// One life of a peer: what a station is told of it, and what tells it from others. Never changes, but that it may be announced for more tables.
 #[derive(Debug)]
 pub(super) struct Incarnation {
     /// No two have the same; a later one has a greater number.
@@ -41,7 +45,9 @@ pub(super) struct Incarnation {
     /// The Peer Up as it was received. None for a peer that was never announced: its routes pass without (the RFC does not say what else).
     pub(super) up: Option<Bytes>,
     /// The Peer Down that takes it back in bmpd's own name.
-    pub(super) down: Bytes,
+    down: Bytes,
+    /// Those of the further tables that it stands for.
+    more_downs: Mutex<Vec<u8>>,
     /// Name of its VRF or table (RFC 9069 §5.2.1, RFC 9736 §4.2).
     pub(super) table: Option<String>,
     /// The per-peer header that it was first heard of with.
@@ -62,6 +68,7 @@ impl Incarnation {
             input: Arc::clone(input),
             up: Some(Bytes::copy_from_slice(frame.bytes())),
             down: Bytes::copy_from_slice(&down),
+            more_downs: Mutex::default(),
             table: up.table_name().map(|name| String::from_utf8_lossy(name).into_owned()),
             header: up.peer,
             internal: up.is_internal(),
@@ -72,14 +79,46 @@ impl Incarnation {
     pub(super) fn unannounced(number: u64, peer: PeerId, input: &Arc<str>, header: PeerHeader) -> Self {
         let mut down = BytesMut::new();
         build::peer_down(&mut down, &header, None);
-        let down = Bytes::copy_from_slice(&down);
-        Self { number, peer, input: Arc::clone(input), up: None, down, table: None, header, internal: true }
+        Self {
+            number,
+            peer,
+            input: Arc::clone(input),
+            up: None,
+            down: Bytes::copy_from_slice(&down),
+            more_downs: Mutex::default(),
+            table: None,
+            header,
+            internal: true,
+        }
+    }
+
+    /// The Peer Downs that take it back in bmpd's own name: one for each table that it stands for.
+    pub(super) fn peer_downs(&self) -> Bytes {
+        let more = self.more_downs.lock().unwrap_or_else(PoisonError::into_inner);
+        if more.is_empty() { self.down.clone() } else { [&self.down[..], &more].concat().into() }
+    }
+
+    /// A further Peer Up of it is for another table.
+    pub(super) fn takes_table(&self, up: &PeerUp<'_>) {
+        let mut down = BytesMut::new();
+        build::peer_down(&mut down, &up.peer, up.table_name());
+        if self.header.key.peer_type == PeerType::LOC_RIB
+            && !frames(&self.peer_downs()).flatten().any(|its| its.bytes() == down)
+        {
+            self.more_downs.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&down);
+        }
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let more = self.more_downs.lock().unwrap_or_else(PoisonError::into_inner).len();
+        size_of::<Self>() + self.up.as_ref().map_or(0, Bytes::len) + self.down.len() + more + 64
     }
 }
 
-/// What the OPENs of a session say of a RIB. Routers report NLRI that are written otherwise: it is a hint.
+/// What the OPENs of a session say of a RIB. Routers report NLRI that are written otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Negotiated {
+pub(super) struct Hints {
     /// Whether routes have path identifiers (RFC 7911 §4).
     pub(super) path_ids: bool,
     /// Whether routes have stacks of labels (RFC 8277 §2.1).
@@ -88,54 +127,36 @@ pub(super) struct Negotiated {
     pub(super) max_message: usize,
 }
 
-impl Negotiated {
-    const NOTHING: Self = Self { path_ids: false, stack: false, max_message: MAX_MESSAGE };
+impl Hints {
+    const NONE: Self = Self { path_ids: false, stack: false, max_message: MAX_MESSAGE };
+
+    fn of(up: &[u8], view: View, family: Family) -> Option<Self> {
+        let up = peer_up(up)?;
+        let opens = Negotiation::of(up.sent_open, up.received_open)?;
+        let path_ids = match view {
+            // What the router receives from the peer.
+            View::AdjRibInPre | View::AdjRibInPost => opens.receives_path_ids(family),
+            // What it sends to the peer.
+            View::AdjRibOutPre | View::AdjRibOutPost => opens.sends_path_ids(family),
+            // Both OPENs are made up to say what the routes look like (RFC 9069 §5.2).
+            View::LocRib => opens.have_path_ids(family),
+        };
+        Some(Self { path_ids, stack: opens.have_label_stacks(family), max_message: opens.max_message() })
+    }
 }
 
 /// What the Peer Ups of one session say of a RIB.
-pub(super) fn negotiated<'a>(ups: impl Iterator<Item = &'a Bytes>, view: View, family: Family) -> Negotiated {
-    let by_each = ups.map(|up| negotiated_by(up, view, family).unwrap_or(Negotiated::NOTHING));
-    by_each.fold(Negotiated::NOTHING, |all, by| Negotiated {
+pub(super) fn hints<'a>(ups: impl Iterator<Item = &'a Bytes>, view: View, family: Family) -> Hints {
+    let by_each = ups.map(|up| Hints::of(up, view, family).unwrap_or(Hints::NONE));
+    by_each.fold(Hints::NONE, |all, by| Hints {
         path_ids: all.path_ids || by.path_ids,
         stack: all.stack || by.stack,
         max_message: all.max_message.max(by.max_message),
     })
 }
 
-fn negotiated_by(up: &[u8], view: View, family: Family) -> Option<Negotiated> {
-    let up = peer_up(up)?;
-    let open = |bytes| bgp::Frame::parse(bytes).and_then(|frame| Open::parse(&frame)).ok();
-    let (sent, received) = open(up.sent_open).zip(open(up.received_open))?;
-    let sends = |open: &Open<'_>| open.add_path().is_some_and(|add_path: AddPath<'_>| add_path.sends(family));
-    let receives = |open: &Open<'_>| open.add_path().is_some_and(|add_path| add_path.receives(family));
-    let path_ids = match view {
-        // What the router receives from the peer.
-        View::AdjRibInPre | View::AdjRibInPost => receives(&sent) && sends(&received),
-        // What it sends to the peer.
-        View::AdjRibOutPre | View::AdjRibOutPost => sends(&sent) && receives(&received),
-        // Both OPENs are made up to say what the routes look like (RFC 9069 §5.2).
-        View::LocRib => (sends(&sent) || receives(&sent)) && (sends(&received) || receives(&received)),
-    };
-    let both = |has: &dyn Fn(&Open<'_>) -> bool| has(&sent) && has(&received);
-    let extended = both(&|open| open.has(bgp::Capability::ExtendedMessage));
-    let max_message = if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE };
-    Some(Negotiated { path_ids, stack: both(&|open| takes_labels(open, family)), max_message })
-}
-
-/// Whether the sender of an OPEN takes several labels (RFC 8277 §2.1): a list of families, each with how many.
-fn takes_labels(open: &Open<'_>, family: Family) -> bool {
-    const MULTIPLE_LABELS: u8 = 8;
-    open.capabilities().any(|capability| match capability {
-        bgp::Capability::Other { code: MULTIPLE_LABELS, value } => {
-            value.as_chunks::<4>().0.iter().any(|&[high, low, safi, most]| {
-                Family::new(u16::from_be_bytes([high, low]), safi) == family && most > 1
-            })
-        }
-        _ => false,
-    })
-}
-
-fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
+/// Reads a Peer Up.
+pub(super) fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
     match Message::parse(&frames(bytes).next()?.ok()?) {
         Ok(Message::PeerUp(up)) => Some(up),
         _ => None,
@@ -161,6 +182,8 @@ pub(super) struct Peer {
     pub(super) life: Arc<Incarnation>,
     /// Further Peer Ups of the same session ([`PeerUp::is_of_same_session`]), each with when it came.
     pub(super) more_ups: Vec<Latest>,
+    /// Peer Ups that it did not say again since its input went away.
+    pub(super) unsaid: Vec<Bytes>,
     /// The only connection that may speak of it.
     pub(super) owner: ConnectionId,
     /// Whether its input went away, or came back and is saying again what it said before.
@@ -172,32 +195,123 @@ pub(super) struct Peer {
     pub(super) mirrored: Option<(u64, PeerHeader)>,
 }
 
-/// Peer Ups of one session, at most: a router says one for each view, or each family. With a later one another life begins.
-const MOST_UPS: usize = 64;
+/// What the further Peer Ups of one peer may take, in bytes: a router says one for each view, family or table. Some hundreds fit.
+const MOST_UPS: usize = 256 * 1024;
+
+/// The name of a table that a peer stands for, if it has one.
+pub(super) type Table<'a> = Option<&'a [u8]>;
+
+/// What a Peer Up says of a peer that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing: its time alone may differ.
+    None,
+    /// It is a further one of the same life.
+    Further,
+    /// One of several tables begins another life.
+    TableAgain,
+    /// The peer does.
+    AnotherLife,
+}
 
 impl Peer {
+    /// A peer that has no routes yet.
+    pub(super) fn new(life: Arc<Incarnation>, owner: ConnectionId) -> Self {
+        Self {
+            life,
+            more_ups: Vec::new(),
+            unsaid: Vec::new(),
+            owner,
+            hold: Hold::No,
+            ribs: Vec::new(),
+            statistics: None,
+            mirrored: None,
+        }
+    }
+
     /// All its Peer Ups.
     pub(super) fn ups(&self) -> impl Iterator<Item = &Bytes> {
         self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame))
     }
 
-    /// Whether a Peer Up says nothing new: its time alone may differ.
-    pub(super) fn is_restated_by(&self, frame: &Frame<'_>) -> bool {
-        self.ups().any(|up| without_time(up) == without_time(frame.bytes()))
+    /// The tables that it was announced for, each once.
+    pub(super) fn tables(&self) -> Vec<Table<'_>> {
+        let mut tables = Vec::new();
+        for table in self.ups().map(|up| table_of(up)) {
+            if !tables.contains(&table) {
+                tables.push(table);
+            }
+        }
+        tables
     }
 
-    /// Whether a Peer Up is a further one of the same session.
-    pub(super) fn is_same_session(&self, up: &PeerUp<'_>) -> bool {
-        self.life.up.as_ref().and_then(|first| peer_up(first)).is_some_and(|first| first.is_of_same_session(up))
+    /// What a Peer Up for it says.
+    pub(super) fn news_in(&self, frame: &Frame<'_>, up: &PeerUp<'_>) -> News {
+        if self.ups().any(|up| without_time(up) == without_time(frame.bytes())) {
+            return News::None;
+        }
+        let is_of = |known: &Bytes| peer_up(known).is_some_and(|known| known.is_of_same_session(up));
+        let Some(first) = &self.life.up else { return News::AnotherLife };
+        if up.peer.key.peer_type != PeerType::LOC_RIB {
+            return if is_of(first) { News::Further } else { News::AnotherLife };
+        }
+        let (mut of_table, mut of_others) = (0, 0);
+        for known in self.ups() {
+            match table_of(known) == up.table_name() {
+                true if is_of(known) => return News::Further,
+                true => of_table += 1,
+                false => of_others += 1,
+            }
+        }
+        match (of_table, of_others) {
+            (0, 1..) => News::Further,
+            (1.., 1..) => News::TableAgain,
+            _ => News::AnotherLife,
+        }
     }
 
-    /// Takes a further Peer Up of the same session. False if there are too many.
-    pub(super) fn takes(&mut self, frame: &Frame<'_>, changed: u64) -> bool {
-        if self.more_ups.len() >= MOST_UPS {
+    /// Takes a further Peer Up of the same life. False if there are too many.
+    pub(super) fn takes(&mut self, frame: &Frame<'_>, up: &PeerUp<'_>, changed: u64) -> bool {
+        let bytes: usize = self.more_ups.iter().map(|more| more.frame.len() + size_of::<Latest>()).sum();
+        if bytes + frame.bytes().len() > MOST_UPS {
             return false;
         }
+        self.life.takes_table(up);
         self.more_ups.push(Latest { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
         true
+    }
+
+    /// A Peer Up says nothing new of it.
+    pub(super) fn says_again(&mut self, frame: &Frame<'_>) {
+        self.unsaid.retain(|up| without_time(up) != without_time(frame.bytes()));
+    }
+
+    /// A connection speaks of it.
+    #[inline]
+    pub(super) fn comes_back(&mut self, connection: ConnectionId, slot: u32, belongings: &mut Belongings) {
+        if self.owner == connection && self.hold != Hold::Away {
+            return;
+        }
+        belongings.remove(slot, self);
+        let before = std::mem::replace(&mut self.owner, connection);
+        if self.hold == Hold::Away {
+            self.hold = Hold::Back(before);
+        }
+        belongings.insert(slot, self);
+    }
+
+    /// What a Peer Down ends that names a table, or none. Who has one table without a name may name it then.
+    pub(super) fn ended_by<'a>(&'a self, named: Table<'a>) -> Ends<'a> {
+        let tables = self.tables();
+        let is_announced = |table: &Table<'_>| tables.contains(table);
+        if named.is_none() || tables.is_empty() || self.life.header.key.peer_type != PeerType::LOC_RIB {
+            return Ends::All;
+        }
+        match [named, None].into_iter().find(is_announced) {
+            None => Ends::Nothing,
+            Some(_) if tables.len() == 1 => Ends::All,
+            Some(table) => Ends::Table(table),
+        }
     }
 }
 
@@ -232,7 +346,7 @@ pub(super) struct Latest {
 #[derive(Debug)]
 pub(super) struct Gone {
     pub(super) number: u64,
-    /// The Peer Down.
+    /// The Peer Downs that told it.
     pub(super) down: Bytes,
 }
 

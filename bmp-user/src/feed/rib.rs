@@ -13,7 +13,10 @@ mod view;
 mod walk;
 mod whole;
 
-use std::hash::BuildHasher as _;
+use std::{
+    hash::{BuildHasher as _, Hash, Hasher},
+    net::Ipv4Addr,
+};
 
 use bytes::BytesMut;
 use foldhash::fast::RandomState;
@@ -24,7 +27,7 @@ use super::{
     blocks::{Blocks, NONE},
     index::Index,
     nlri::{Long, Nlri},
-    peers::Negotiated,
+    peers::Hints,
 };
 use crate::wire::{
     bgp::{self, Family, Form, HEADER, Reading},
@@ -43,22 +46,39 @@ pub(super) struct Time {
     pub(super) microseconds: u32,
 }
 
+/// What a per-peer header says beside the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) flags: u8,
+    /// AS and BGP identifier: see [`Rib::head`].
+    name: u8,
+}
+
 /// What routes have in common that leave in one UPDATE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Common {
     /// The attribute set; `NONE` for routes that are withdrawn.
     pub(super) attributes: u32,
     pub(super) time: Time,
-    /// Of the per-peer header.
-    pub(super) flags: u8,
+    pub(super) head: Head,
     /// Whether this is a field that is kept whole, which is alone in its group. See [`whole`].
     pub(super) whole: bool,
 }
 
 impl Common {
     /// Of routes that are withdrawn.
-    pub(super) fn withdrawn(time: Time, flags: u8) -> Self {
-        Self { attributes: NONE, time, flags, whole: false }
+    pub(super) fn withdrawn(time: Time, head: Head) -> Self {
+        Self { attributes: NONE, time, head, whole: false }
+    }
+}
+
+/// In two words: this is made for every UPDATE.
+impl Hash for Common {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { attributes, time: Time { seconds, microseconds }, head: Head { flags, name }, whole } = *self;
+        state.write_u64(u64::from(attributes) << 32 | u64::from(seconds));
+        let rest = u32::from_be_bytes([0, flags, name, whole.into()]);
+        state.write_u64(u64::from(microseconds) << 32 | u64::from(rest));
     }
 }
 
@@ -122,7 +142,7 @@ struct Group {
 
 impl Default for Group {
     fn default() -> Self {
-        Self { common: Common::withdrawn(Time::default(), 0), first: NONE, last: NONE, bytes: 0 }
+        Self { common: Common::withdrawn(Time::default(), Head::default()), first: NONE, last: NONE, bytes: 0 }
     }
 }
 
@@ -131,7 +151,7 @@ impl Default for Group {
 pub(super) struct EndOfRib {
     pub(super) changed: u64,
     pub(super) time: Time,
-    pub(super) flags: u8,
+    pub(super) head: Head,
 }
 
 /// See the module.
@@ -141,10 +161,12 @@ pub(super) struct Rib {
     pub(super) family: Family,
     pub(super) form: Form,
     pub(super) path_ids: bool,
-    /// The per-peer header of the first frame; flags and time are each group's own.
+    /// The per-peer header of the first frame; all of it but the peer's type, distinguisher and address is each group's own.
     pub(super) header: PeerHeader,
+    /// AS and BGP identifier of further per-peer headers: a router may leave them out, or know them later.
+    names: Vec<(u32, Ipv4Addr)>,
     pub(super) end_of_rib: Option<EndOfRib>,
-    /// How many frames there had been after the last that was about it.
+    /// How many frames there had been after the last that was about it; zero for one that nobody has spoken of.
     pub(super) heard: u64,
     /// When the newest withdrawal changed that is no longer known.
     pub(super) forgotten: u64,
@@ -195,7 +217,7 @@ impl Rib {
     pub(super) fn new(
         view: View,
         family: Family,
-        opens: Negotiated,
+        opens: Hints,
         announced: bool,
         header: PeerHeader,
         hasher: RandomState,
@@ -207,6 +229,7 @@ impl Rib {
             form,
             path_ids,
             header,
+            names: Vec::new(),
             end_of_rib: None,
             heard: 0,
             forgotten: 0,
@@ -228,6 +251,48 @@ impl Rib {
             undecided: Undecided::new(Reading { form, path_ids }, announced).map(Box::new),
             hasher,
         }
+    }
+
+    /// What is kept of a per-peer header. Of more AS and BGP identifiers than 255 the later are taken for the first.
+    #[inline]
+    pub(super) fn head(&mut self, header: &PeerHeader) -> Head {
+        let name = (header.asn, header.bgp_id);
+        let is_first = name == (self.header.asn, self.header.bgp_id);
+        Head { flags: header.flags, name: if is_first { 0 } else { self.number_of(name) } }
+    }
+
+    #[cold]
+    fn number_of(&mut self, name: (u32, Ipv4Addr)) -> u8 {
+        let known = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.names.push(name);
+            self.names.len() - 1
+        });
+        u8::try_from(known + 1).unwrap_or_else(|_| {
+            self.names.truncate(u8::MAX.into());
+            0
+        })
+    }
+
+    /// Another peer looks the same from now on: what is told of this one says which it is, also where the router left that out.
+    pub(super) fn name_all(&mut self, PeerHeader { asn, bgp_id, .. }: PeerHeader) {
+        (self.header.asn, self.header.bgp_id) = (asn, bgp_id);
+        self.names.iter_mut().for_each(|name| *name = (asn, bgp_id));
+    }
+
+    /// The per-peer header of a message.
+    #[inline]
+    pub(super) fn header_of(&self, time: Time, head: Head) -> PeerHeader {
+        let Time { seconds, microseconds } = time;
+        let header = PeerHeader { flags: head.flags, seconds, microseconds, ..self.header };
+        match self.names.get(usize::from(head.name).wrapping_sub(1)) {
+            Some((asn, bgp_id)) => PeerHeader { asn: *asn, bgp_id: *bgp_id, ..header },
+            None => header,
+        }
+    }
+
+    /// Whether a frame was about it. The place of one whose table ended is kept.
+    pub(super) fn is_spoken_of(&self) -> bool {
+        self.heard > 0
     }
 
     /// Memory in bytes: of routes, and of groups.
@@ -293,8 +358,9 @@ impl Rib {
                 self.announced += 1;
                 return Outcome::Changed;
             };
-            let before = self.groups.get(self.routes.get(number).group).common.attributes;
-            let same = before == common.attributes && self.long.get(&self.routes.get(number).nlri) == item;
+            let Common { attributes: before, head, .. } = self.groups.get(self.routes.get(number).group).common;
+            let same = (before, head) == (common.attributes, common.head)
+                && self.long.get(&self.routes.get(number).nlri) == item;
             if self.routes.get(number).is_stale() {
                 self.stale -= 1;
                 self.routes.get_mut(number).changed[0] &= !STALE;
@@ -322,18 +388,18 @@ impl Rib {
         &mut self,
         item: &[u8],
         time: Time,
-        flags: u8,
+        head: Head,
         changed: u64,
         attributes: &mut Attributes,
     ) -> Outcome {
         if self.whole.is_some() {
-            return Outcome::Withdrawn(self.withdraw_all_the_same(item, time, flags, changed, attributes));
+            return Outcome::Withdrawn(self.withdraw_all_the_same(item, time, head, changed, attributes));
         }
         let relabeled = bgp::with_withdrawn_label(self.form, self.path_ids, item);
         with_meaning(self.form, self.path_ids, relabeled.as_deref().unwrap_or(item), |item| {
             let Probe { key, hash, .. } = self.probe(item);
             let Some(number) = self.find(hash, &key) else { return Outcome::Same };
-            self.withdraw_number(number, time, flags, changed, attributes)
+            self.withdraw_number(number, time, head, changed, attributes)
         })
     }
 
@@ -341,7 +407,7 @@ impl Rib {
         &mut self,
         number: u32,
         time: Time,
-        flags: u8,
+        head: Head,
         changed: u64,
         attributes: &mut Attributes,
     ) -> Outcome {
@@ -357,7 +423,7 @@ impl Rib {
             self.announced -= 1;
         }
         self.take_out(number, attributes);
-        self.put(number, Common { whole, ..Common::withdrawn(time, flags) }, changed, attributes);
+        self.put(number, Common { whole, ..Common::withdrawn(time, head) }, changed, attributes);
         Outcome::Withdrawn(number)
     }
 

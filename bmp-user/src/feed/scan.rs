@@ -9,8 +9,8 @@ use crate::wire::bmp::{
 pub(super) struct Scanned {
     /// How many bytes of whole frames are at the start.
     pub(super) good: usize,
-    /// Whether there is a Peer Up among them.
-    pub(super) peer_up: bool,
+    /// Whether there is a Peer Up or a Peer Down among them.
+    pub(super) lives: bool,
     /// Whether there is a frame among them that [`check`] refuses.
     pub(super) odd: bool,
     /// What is wrong with the framing of the bytes behind them.
@@ -19,21 +19,21 @@ pub(super) struct Scanned {
 
 pub(super) fn scan(bytes: &[u8]) -> Scanned {
     let mut whole = frames(bytes);
-    let (mut good, mut peer_up, mut odd) = (0, false, false);
+    let (mut good, mut lives, mut odd) = (0, false, false);
     while let Some(frame) = whole.next() {
         match frame {
             Ok(frame) => {
-                peer_up |= frame.message_type() == Some(MessageType::PeerUp);
+                lives |= matches!(frame.message_type(), Some(MessageType::PeerUp | MessageType::PeerDown));
                 odd |= check(&frame).is_err();
             }
-            Err(error) => return Scanned { good, peer_up, odd, outcome: Err(error) },
+            Err(error) => return Scanned { good, lives, odd, outcome: Err(error) },
         }
         good = whole.consumed();
     }
     let rest = bytes.len() - good;
     let problem = Problem::Short { what: "the rest of a message", need: rest + 1, found: rest };
     let outcome = if rest == 0 { Ok(()) } else { Err(Error { offset: good as u64, problem }) };
-    Scanned { good, peer_up, odd, outcome }
+    Scanned { good, lives, odd, outcome }
 }
 
 /// Checks what is inside a frame, as far as a station has to be able to read it. The UPDATE of a Route Monitoring is not looked at: the feed

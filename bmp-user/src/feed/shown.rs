@@ -15,6 +15,32 @@ use crate::wire::{
 /// A peer that a station is not told of: its input, and what it has in common with another input's.
 pub type Refused = (Arc<str>, PeerKey);
 
+/// What peers hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holdings {
+    /// Those that were announced.
+    pub(super) peers: usize,
+    pub(super) ribs: usize,
+    pub(super) routes: usize,
+    /// Memory that routes take, in bytes.
+    pub(super) route_bytes: usize,
+    /// Memory that what they have in common takes, in bytes.
+    pub(super) group_bytes: usize,
+}
+
+impl Holdings {
+    pub(super) fn add(&mut self, peer: &Peer) {
+        self.peers += usize::from(peer.life.up.is_some());
+        for rib in &peer.ribs {
+            let (routes, groups) = rib.memory();
+            self.ribs += usize::from(rib.is_spoken_of());
+            self.routes += rib.len();
+            self.route_bytes += routes;
+            self.group_bytes += groups;
+        }
+    }
+}
+
 /// How many routes there are in one RIB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RibRoutes {
@@ -48,7 +74,7 @@ pub struct PeerRibs {
 
 impl PeerRibs {
     pub(super) fn of(peer: &Peer) -> Self {
-        let ribs = peer.ribs.iter().map(RibRoutes::of).collect();
+        let ribs = peer.ribs.iter().filter(|rib| rib.is_spoken_of()).map(RibRoutes::of).collect();
         Self { life: Arc::clone(&peer.life), owner: peer.owner, away: peer.hold == Hold::Away, ribs }
     }
 

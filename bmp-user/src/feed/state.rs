@@ -11,20 +11,21 @@ use std::{
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 
-use super::shown::PeerRibs;
+use super::shown::{Holdings, PeerRibs};
 use super::{
     Counts, Trouble,
     attributes::Attributes,
     belongings::Belongings,
     journal::About,
+    lives::Over,
     owners::{Claim, Connection, Dropped, Standing},
-    peers::{ConnectionId, Gone, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
+    peers::{ConnectionId, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
     rib::{Outcome, Rib, Time},
     update::Hand,
 };
 use crate::wire::{
     bgp::{Family, Update},
-    bmp::{COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, peer_flags},
+    bmp::{COMMON_HEADER, Frame, MessageType, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, peer_flags},
 };
 
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(super) struct State {
     /// Those that are free.
     free: Vec<u32>,
     /// Peers that went down, or were spoken of without ever being up; oldest first.
-    ended: VecDeque<Ended>,
+    pub(super) ended: VecDeque<Ended>,
     pub(super) by_id: HashMap<PeerId, u32, RandomState>,
     /// Peers that are up, or have routes, by connection.
     pub(super) belongings: Belongings,
@@ -45,15 +46,15 @@ pub(super) struct State {
     pub(super) trusted: HashSet<ConnectionId>,
     inputs: HashMap<String, u32>,
     last_connection: ConnectionId,
-    incarnations: u64,
-    withdrawals: VecDeque<Withdrawal>,
+    pub(super) incarnations: u64,
+    pub(super) withdrawals: VecDeque<Withdrawal>,
     withdrawal_bytes: usize,
     withdrawal_limit: usize,
     /// Peers whose input is away, or has come back and may not have said all again.
-    held: usize,
+    pub(super) held: usize,
     followers: HashMap<u64, Arc<AtomicU64>>,
     last_follower: u64,
-    hasher: RandomState,
+    pub(super) hasher: RandomState,
     pub(super) received: Counts,
     /// How many frames there were, also those that say nothing new.
     pub(super) applied: u64,
@@ -67,11 +68,11 @@ const MOST_ENDED: usize = 10_000;
 
 /// When a peer was last up.
 #[derive(Clone, Copy, Debug)]
-struct Ended {
-    slot: u32,
-    id: PeerId,
+pub(super) struct Ended {
+    pub(super) slot: u32,
+    pub(super) id: PeerId,
     /// Sequence number after its end.
-    changed: u64,
+    pub(super) changed: u64,
 }
 
 /// A withdrawal that a station which is behind has to be told.
@@ -101,7 +102,9 @@ pub(super) struct Applied {
     /// False if no station learns anything from it: the peer only says again what it said before its input went away.
     pub(super) news: bool,
     /// What has to be said before it: the lives that are over, with their Peer Downs.
-    pub(super) before: Vec<(Arc<Incarnation>, Bytes)>,
+    pub(super) before: Vec<Over>,
+    /// What is left of a life that is over with it: stations are to be told of this anew.
+    pub(super) anew: Option<Arc<Incarnation>>,
     /// Why it did nothing and is told to nobody.
     pub(super) dropped: Option<Dropped>,
     /// The RIB of which the peer has said all again: what it did not is to be withdrawn.
@@ -109,11 +112,11 @@ pub(super) struct Applied {
 }
 
 impl Applied {
-    fn new(about: About, news: bool) -> Self {
-        Self { about, news, before: Vec::new(), dropped: None, complete: None }
+    pub(super) fn new(about: About, news: bool) -> Self {
+        Self { about, news, before: Vec::new(), anew: None, dropped: None, complete: None }
     }
 
-    fn dropped(why: Dropped) -> Self {
+    pub(super) fn dropped(why: Dropped) -> Self {
         Self { dropped: Some(why), ..Self::new(About::LookAlike, false) }
     }
 }
@@ -177,6 +180,7 @@ impl State {
                 self.belongings.remove(*slot, peer);
                 peer.hold = Hold::Away;
                 self.belongings.insert(*slot, peer);
+                peer.unsaid = peer.ups().cloned().collect();
                 peer.ribs.iter_mut().for_each(Rib::set_stale);
             }
         }
@@ -264,8 +268,17 @@ impl State {
 
     /// Adds what is shown of those in the next `count` slots from `from` on. Gives where to go on, or `None` at the end.
     pub(super) fn shown(&self, from: usize, count: usize, peers: &mut Vec<PeerRibs>) -> Option<usize> {
+        self.some(from, count, |peer| peers.push(PeerRibs::of(peer)))
+    }
+
+    /// Counts what those in the next `count` slots from `from` on hold. Gives where to go on, or `None` at the end.
+    pub(super) fn count(&self, from: usize, count: usize, held: &mut Holdings) -> Option<usize> {
+        self.some(from, count, |peer| held.add(peer))
+    }
+
+    fn some(&self, from: usize, count: usize, look: impl FnMut(&Peer)) -> Option<usize> {
         let slots = self.slots.get(from..).unwrap_or_default();
-        peers.extend(slots.iter().take(count).filter_map(|slot| slot.peer.as_ref()).map(PeerRibs::of));
+        slots.iter().take(count).filter_map(|slot| slot.peer.as_ref()).for_each(look);
         (slots.len() > count).then_some(from + count)
     }
 
@@ -297,7 +310,7 @@ impl State {
         let mut found = Vec::new();
         for slot in self.belongings.owned(connection) {
             let Some(peer) = self.living_at(slot).filter(|peer| peer.life.up.is_some()) else { continue };
-            let is_quiet = |rib: &Rib| rib.end_of_rib.is_none() && rib.heard <= since;
+            let is_quiet = |rib: &Rib| rib.end_of_rib.is_none() && rib.is_spoken_of() && rib.heard <= since;
             let quiet = peer.ribs.iter().enumerate().filter(|(_, rib)| is_quiet(rib));
             found.extend(quiet.map(|(rib, _)| (peer.life.number, slot, rib)));
         }
@@ -358,10 +371,7 @@ impl State {
                 self.routes(connection, slot, header, frame, changed, heard).unwrap_or_else(nobody)
             }
             MessageType::PeerUp => self.up(connection, slot, frame, changed).unwrap_or_else(nobody),
-            MessageType::PeerDown => {
-                let life = self.down(slot, Bytes::copy_from_slice(frame.bytes()), changed);
-                Applied::new(life.map_or_else(|| self.unknown(slot), About::Down), true)
-            }
+            MessageType::PeerDown => self.peer_down(slot, frame, changed),
             about @ (MessageType::StatisticsReport | MessageType::RouteMirroring) => {
                 let Some(peer) = self.slots[slot as usize].peer.as_mut() else {
                     return Ok(Applied::new(self.unknown(slot), true));
@@ -378,63 +388,11 @@ impl State {
     }
 
     /// What a frame is about that is about a peer that is not there.
-    fn unknown(&self, slot: u32) -> About {
+    pub(super) fn unknown(&self, slot: u32) -> About {
         let PeerId { input, identity } = self.slots[slot as usize].id;
         let inputs = u32::try_from(self.inputs.len()).unwrap_or(u32::MAX);
         let is_there = |other: u32| other != input && self.living.contains_key(&(other, identity.key));
         if (0..inputs).any(is_there) { About::LookAlike } else { About::Nobody }
-    }
-
-    fn up(&mut self, connection: ConnectionId, slot: u32, frame: &Frame<'_>, changed: u64) -> Option<Applied> {
-        let Ok(Message::PeerUp(up)) = Message::parse(frame) else { return None };
-        let known = &mut self.slots[slot as usize];
-        if let Some(peer) = &mut known.peer {
-            let is_restated = peer.is_restated_by(frame);
-            if is_restated || peer.is_same_session(&up) && peer.takes(frame, changed) {
-                // What is said again byte for byte passes like any other frame; with another time it would only puzzle stations.
-                let is_news = peer.hold == Hold::No && peer.ups().any(|up| up == frame.bytes()) || !is_restated;
-                let life = Arc::clone(&peer.life);
-                peer.comes_back(connection, slot, &mut self.belongings);
-                return Some(Applied::new(About::Up(life), is_news));
-            }
-        }
-        let id = known.id;
-        // Stations are told that these are over, whatever they would have made of the Peer Up alone.
-        let mut before = Vec::new();
-        for over in self.outlived_by(slot).into_iter().chain([slot]) {
-            let down = self.slots[over as usize].peer.as_ref().map(|peer| peer.life.down.clone());
-            let changed = changed + before.len() as u64;
-            before.extend(down.and_then(|down| Some((self.down(over, down.clone(), changed)?, down))));
-        }
-        self.incarnations += 1;
-        let name = &self.connections.get(&connection)?.name;
-        let life = Arc::new(Incarnation::announced(self.incarnations, id, name, frame, &up));
-        self.start(slot, Arc::clone(&life), connection);
-        Some(Applied { before, ..Applied::new(About::Up(life), true) })
-    }
-
-    fn start(&mut self, slot: u32, life: Arc<Incarnation>, connection: ConnectionId) {
-        let (more_ups, ribs) = (Vec::new(), Vec::new());
-        let peer = Peer { life, more_ups, owner: connection, hold: Hold::No, ribs, statistics: None, mirrored: None };
-        self.belongings.insert(slot, &peer);
-        self.slots[slot as usize].peer = Some(peer);
-        self.lives(slot);
-    }
-
-    /// Ends the life of a peer, if it has one. `down` is its Peer Down, `changed` the sequence number after that.
-    pub(super) fn down(&mut self, slot: u32, down: Bytes, changed: u64) -> Option<Arc<Incarnation>> {
-        let known = &mut self.slots[slot as usize];
-        let mut peer = known.peer.take()?;
-        self.belongings.remove(slot, &peer);
-        self.lives_no_more(slot);
-        let known = &mut self.slots[slot as usize];
-        known.gone = Some(Gone { number: peer.life.number, down });
-        self.ended.push_back(Ended { slot, id: known.id, changed });
-        self.held -= usize::from(peer.hold != Hold::No);
-        for rib in &mut peer.ribs {
-            rib.release(&mut self.attributes);
-        }
-        Some(peer.life)
     }
 
     fn routes(
@@ -472,8 +430,6 @@ impl State {
             trouble.unannounced += 1;
             peer.comes_back(connection, slot, belongings);
         }
-        // What is told anew bears the AS and the BGP identifier of the Peer Up, also where the router left them out.
-        let header = PeerHeader { asn: life.header.asn, bgp_id: life.header.bgp_id, ..header };
         let again = matches!(peer.hold, Hold::Back(_));
         let view = view_of(header.key.peer_type, header.flags);
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
@@ -581,21 +537,5 @@ impl State {
             rib.forget(route, changed, &mut self.attributes);
             self.trouble.overflowed += std::mem::take(&mut rib.overflowed);
         }
-    }
-}
-
-impl Peer {
-    /// A connection speaks of it.
-    #[inline]
-    fn comes_back(&mut self, connection: ConnectionId, slot: u32, belongings: &mut Belongings) {
-        if self.owner == connection && self.hold != Hold::Away {
-            return;
-        }
-        belongings.remove(slot, self);
-        let before = std::mem::replace(&mut self.owner, connection);
-        if self.hold == Hold::Away {
-            self.hold = Hold::Back(before);
-        }
-        belongings.insert(slot, self);
     }
 }

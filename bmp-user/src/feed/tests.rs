@@ -8,8 +8,11 @@ mod histories;
 mod lives;
 mod many_peers;
 mod owners;
+mod reader;
 mod readings;
 mod replica;
+mod tables;
+mod truth;
 mod world;
 
 use std::{collections::VecDeque, net::Ipv4Addr};

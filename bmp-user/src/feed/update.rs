@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use super::{
     attributes::Attributes,
     blocks::NONE,
-    peers::{ConnectionId, Incarnation, Latest, Negotiated, negotiated},
+    peers::{ConnectionId, Hints, Incarnation, Latest, hints},
     rib::{Common, EndOfRib, Outcome, Rib, Time, View},
     state::Withdrawal,
     trouble::Trouble,
@@ -61,8 +61,12 @@ impl Hand<'_> {
         self.saw(family);
         let found = self.ribs.iter_mut().enumerate().find(|(_, rib)| rib.family == family && rib.view == self.view);
         if let Some((number, rib)) = found {
-            rib.heard = self.heard;
-            return Some(number);
+            // One whose table ended is as if it were not there.
+            let is_there = make || rib.is_spoken_of();
+            if is_there {
+                rib.heard = self.heard;
+            }
+            return is_there.then_some(number);
         }
         if !make {
             return None;
@@ -86,17 +90,18 @@ impl Hand<'_> {
     pub(super) fn end_of_rib(&mut self, family: Family) -> Option<usize> {
         let number = self.rib(family, true)?;
         let Self { ribs, changed, time, header, .. } = self;
+        let head = ribs[number].head(header);
         self.news = !self.again || ribs[number].end_of_rib.is_none();
         if self.news {
-            ribs[number].end_of_rib = Some(EndOfRib { changed: *changed, time: *time, flags: header.flags });
+            ribs[number].end_of_rib = Some(EndOfRib { changed: *changed, time: *time, head });
         }
         Some(number)
     }
 
     /// What the OPENs say of the RIB of a family.
-    fn opens(&self, family: Family) -> Negotiated {
+    fn opens(&self, family: Family) -> Hints {
         let ups = self.life.up.iter().chain(self.more_ups.iter().map(|more| &more.frame));
-        negotiated(ups, self.view, family)
+        hints(ups, self.view, family)
     }
 
     /// Whether NLRI can be told apart. If not, the field that they are is kept whole.
@@ -140,16 +145,17 @@ impl Hand<'_> {
 
     pub(super) fn withdraw(&mut self, family: Family, items: &[u8]) {
         let Some(number) = self.rib(family, false).filter(|_| !items.is_empty()) else { return };
-        let Self { time, header: PeerHeader { flags, .. }, changed, .. } = *self;
+        let Self { time, header, changed, .. } = *self;
+        let head = self.ribs[number].head(&header);
         if !self.can_split(number, items, true) {
-            let outcome = self.ribs[number].withdraw_whole(items, time, flags, changed, self.attributes);
+            let outcome = self.ribs[number].withdraw_whole(items, time, head, changed, self.attributes);
             self.news = true;
             self.keep(number, outcome);
             return;
         }
         let reading = self.ribs[number].reading().withdrawn();
         for item in nlri(reading.form, reading.path_ids, items).flatten() {
-            let outcome = self.ribs[number].withdraw(item, time, flags, changed, self.attributes);
+            let outcome = self.ribs[number].withdraw(item, time, head, changed, self.attributes);
             self.keep(number, outcome);
         }
     }
@@ -175,7 +181,8 @@ impl Hand<'_> {
     pub(super) fn announce(&mut self, family: Family, items: &[u8], set: u32) {
         debug_assert_ne!(set, NONE);
         if let Some(number) = self.rib(family, true).filter(|_| !items.is_empty()) {
-            let common = Common { attributes: set, time: self.time, flags: self.header.flags, whole: false };
+            let head = self.ribs[number].head(&self.header);
+            let common = Common { attributes: set, time: self.time, head, whole: false };
             let can_split = self.can_split(number, items, false);
             let Self { ribs, changed, again, attributes, news, trouble, .. } = self;
             let rib = &mut ribs[number];

@@ -57,6 +57,7 @@ pub fn send_claiming(
 pub struct Told {
     follower: Follower,
     station: Station,
+    strict: Station,
 }
 
 impl Told {
@@ -64,12 +65,17 @@ impl Told {
     pub fn of(feed: &Feed, input: Option<&str>) -> Self {
         let monitor = |name: &str| Monitor { peers: Peers::Input(name.to_owned()), ribs: Vec::new() };
         let selection = Selection { monitors: input.map(monitor).into_iter().collect(), ..Selection::default() };
-        Self { follower: feed.attach(selection), station: Station::default() }
+        Self { follower: feed.attach(selection), station: Station::default(), strict: Station::strict() }
     }
 
     /// What it knows.
     pub fn station(&self) -> &Station {
         &self.station
+    }
+
+    /// What one knows that is told the same and keeps to RFC 7854.
+    pub fn strict(&self) -> &Station {
+        &self.strict
     }
 
     /// It is told about so many bytes. False if there is nothing more.
@@ -79,6 +85,7 @@ impl Told {
         for Piece { bytes, counts } in &pieces {
             assert!(!bytes.is_empty() && counts.total() > 0);
             self.station.read(bytes);
+            self.strict.read(bytes);
         }
         !pieces.is_empty()
     }

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    net::Ipv4Addr,
 };
 
 use bmp_user::{
@@ -24,6 +25,8 @@ use bmp_user::{
 pub struct Station {
     /// By what tells peers apart.
     peers: BTreeMap<PeerIdentity, Heard>,
+    /// The beginning or the end of a peer is that of all with its type, distinguisher and address (RFC 7854 §4.2).
+    is_strict: bool,
     rest: Vec<u8>,
 }
 
@@ -44,6 +47,7 @@ struct Heard {
 #[derive(Clone, Debug)]
 struct Field {
     nlri: Vec<u8>,
+    name: (u32, Ipv4Addr),
     flags: u8,
     time: (u32, u32),
     /// `None` if they are withdrawn.
@@ -66,6 +70,8 @@ pub struct Peer {
 /// What it knows of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// AS and BGP identifier of the per-peer header.
+    pub name: (u32, Ipv4Addr),
     /// The NLRI without bits that mean nothing; or the whole field, where NLRI cannot be told apart.
     pub nlri: Vec<u8>,
     /// Flags of the per-peer header.
@@ -80,6 +86,11 @@ pub struct Route {
 const MOST_UNKNOWN: usize = 64;
 
 impl Station {
+    /// A station that takes peers for one that have the same type, distinguisher and address.
+    pub fn strict() -> Self {
+        Self { is_strict: true, ..Self::default() }
+    }
+
     /// A station that was told all of `stream`.
     pub fn of(stream: &[u8]) -> Self {
         let mut station = Self::default();
@@ -143,12 +154,26 @@ impl Station {
             return;
         };
         let key = self.peer_of(&header, kind);
+        if self.is_strict && kind == MessageType::PeerDown {
+            self.peers.retain(|known, _| known.key != key.key);
+            return;
+        }
         let message = Message::parse(frame);
         match (kind, message) {
             (MessageType::PeerUp, Ok(Message::PeerUp(up))) => {
+                let is_beside =
+                    |known: &PeerIdentity| known.key != key.key || *known == key || up.table_name().is_some();
+                self.peers.retain(|known, _| !self.is_strict || is_beside(known));
                 self.peers.entry(key).or_default().comes_up(frame.bytes(), &up);
             }
-            (MessageType::PeerDown, _) => drop(self.peers.remove(&key)),
+            (MessageType::PeerDown, Ok(Message::PeerDown(down))) => {
+                let has_tables = key.key.peer_type == PeerType::LOC_RIB;
+                let left = self.peers.get_mut(&key).filter(|_| has_tables);
+                let is_over = left.is_none_or(|peer| peer.goes_down(down.table_name()));
+                if is_over {
+                    self.peers.remove(&key);
+                }
+            }
             (MessageType::StatisticsReport, _) => {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.statistics = Some(frame.bytes().to_vec());
@@ -215,7 +240,8 @@ impl Heard {
             if is_there && !nlri.is_empty() {
                 let attributes = announced.map(|in_reach| attributes_of(&update, in_reach));
                 let time = (header.seconds, header.microseconds);
-                let field = Field { nlri: nlri.to_vec(), flags: header.flags, time, attributes };
+                let (name, flags) = ((header.asn, header.bgp_id), header.flags);
+                let field = Field { nlri: nlri.to_vec(), name, flags, time, attributes };
                 self.fields.entry(rib).or_default().push(field);
             }
         }
@@ -240,6 +266,15 @@ impl Heard {
             *self = Self::default();
         }
         self.ups.push(bytes.to_vec());
+    }
+
+    /// A table is over, or all if none is named. True if nothing is left.
+    fn goes_down(&mut self, table: Option<&[u8]>) -> bool {
+        let named = |up: &[u8]| peer_up(up).and_then(|up| up.table_name().map(<[u8]>::to_vec));
+        let has_others = self.ups.iter().any(|up| named(up).as_deref() != table);
+        let is_all = table.is_none() && !self.ups.iter().any(|up| named(up).is_none());
+        self.ups.retain(|up| named(up).as_deref() != table);
+        is_all || !has_others
     }
 
     /// How NLRI of a RIB are read: in the way in which they come out best, or else as the OPENs say.
@@ -270,9 +305,11 @@ impl Heard {
             let reading = readings.get(&(key, rib.0, rib.1)).copied().unwrap_or_else(|| self.reading(rib.0, rib.1));
             for field in fields {
                 for (name, nlri) in field.routes(reading) {
-                    let Field { flags, time, .. } = *field;
+                    let Field { name: peer, flags, time, .. } = *field;
                     match field.attributes.clone() {
-                        Some(attributes) => drop(routes.insert(name, Route { nlri, flags, time, attributes })),
+                        Some(attributes) => {
+                            drop(routes.insert(name, Route { name: peer, nlri, flags, time, attributes }))
+                        }
                         None => drop(routes.remove(&name)),
                     }
                 }

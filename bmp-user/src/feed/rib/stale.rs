@@ -52,8 +52,8 @@ impl Rib {
         changed: u64,
         attributes: &mut Attributes,
     ) -> Outcome {
-        let flags = self.common(number).flags;
-        self.withdraw_number(number, Time::default(), flags, changed, attributes)
+        let head = self.common(number).head;
+        self.withdraw_number(number, Time::default(), head, changed, attributes)
     }
     /// Forgets a withdrawal, if it is still the one that was kept at `changed`, unless every station that comes late needs it.
     pub(in crate::feed) fn forget(&mut self, number: u32, changed: u64, attributes: &mut Attributes) {

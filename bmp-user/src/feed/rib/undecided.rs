@@ -143,7 +143,7 @@ impl Rib {
         self.remove(number, attributes);
         for item in nlri(reading.form, reading.path_ids, &field).flatten() {
             if is_withdrawn {
-                let kept = self.withdraw_all_the_same(item, common.time, common.flags, changed, attributes);
+                let kept = self.withdraw_all_the_same(item, common.time, common.head, changed, attributes);
                 withdrawn.push((kept, changed));
                 continue;
             }

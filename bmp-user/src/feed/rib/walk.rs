@@ -57,6 +57,18 @@ impl Rib {
         self.marks -= 1;
     }
 
+    /// Takes all marks away: whoever has one will not go on.
+    pub(in crate::feed) fn unmark_all(&mut self) {
+        let mut at = if self.marks == 0 { NONE } else { self.first };
+        while at != NONE {
+            let next = self.routes.get(at).after;
+            if self.routes.get(at).group == NONE {
+                self.unmark(Mark(at));
+            }
+            at = next;
+        }
+    }
+
     /// The next route behind a place, which is a route or a mark, that changed no later than `until`. It is the next place.
     #[inline]
     pub(in crate::feed) fn next(&self, place: u32, until: u64) -> Option<u32> {

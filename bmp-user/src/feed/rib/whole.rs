@@ -20,7 +20,7 @@ use hashbrown::HashTable;
 
 use super::{
     super::{attributes::Attributes, blocks::NONE},
-    Common, Outcome, Probe, Rib, Route, TOMBSTONE, Time, with_meaning,
+    Common, Head, Outcome, Probe, Rib, Route, TOMBSTONE, Time, with_meaning,
 };
 use crate::wire::bgp;
 
@@ -95,7 +95,7 @@ impl Rib {
         &mut self,
         field: &[u8],
         time: Time,
-        flags: u8,
+        head: Head,
         changed: u64,
         attributes: &mut Attributes,
     ) -> Outcome {
@@ -103,7 +103,7 @@ impl Rib {
             return Outcome::Same;
         }
         let number = self.entry_of(field, attributes);
-        self.put(number, Common { whole: true, ..Common::withdrawn(time, flags) }, changed, attributes);
+        self.put(number, Common { whole: true, ..Common::withdrawn(time, head) }, changed, attributes);
         self.settle(attributes);
         Outcome::Withdrawn(number)
     }
@@ -144,12 +144,12 @@ impl Rib {
         &mut self,
         item: &[u8],
         time: Time,
-        flags: u8,
+        head: Head,
         changed: u64,
         attributes: &mut Attributes,
     ) -> u32 {
         let relabeled = bgp::with_withdrawn_label(self.form, self.path_ids, item);
-        let common = Common::withdrawn(time, flags);
+        let common = Common::withdrawn(time, head);
         let number = with_meaning(self.form, self.path_ids, relabeled.as_deref().unwrap_or(item), |item| {
             let Probe { key, hash, .. } = self.probe(item);
             let Some(number) = self.find(hash, &key) else {

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::{
     super::*,
-    world::{self, FAMILIES, LOOK_ALIKE_PEER, Route, UNANNOUNCED_PEER, VIEWS},
+    world::{
+        self, FAMILIES, LOC_RIB_PEER, LOOK_ALIKE_PEER, OTHER_LOC_RIB_PEER, RENAMED_PEER, Route, UNANNOUNCED_PEER, VIEWS,
+    },
 };
 use crate::wire::bgp::Family;
 
@@ -13,9 +15,9 @@ pub(super) const STATIONS: usize = 4;
 /// peers that look the same; and two inputs have a peer that a station cannot tell apart.
 pub(super) const CONNECTIONS: [(&str, &[u8]); 4] = [
     ("frr", &[0, 1, 2, LOOK_ALIKE_PEER]),
-    ("frr", &[3, UNANNOUNCED_PEER, LOOK_ALIKE_PEER]),
-    ("gobgp", &[2, 5]),
-    ("frr", &[0, 1, 3, UNANNOUNCED_PEER]),
+    ("frr", &[LOC_RIB_PEER, UNANNOUNCED_PEER, LOOK_ALIKE_PEER, OTHER_LOC_RIB_PEER]),
+    ("gobgp", &[2, 5, RENAMED_PEER]),
+    ("frr", &[0, 1, LOC_RIB_PEER, UNANNOUNCED_PEER]),
 ];
 
 #[derive(Clone, Debug)]
@@ -30,6 +32,11 @@ pub(super) enum Said {
         peer: usize,
         code: u16,
     },
+    /// As a Loc-RIB says it, of one table or of all.
+    TableDown {
+        peer: usize,
+        table: usize,
+    },
     Routes {
         peer: usize,
         view: usize,
@@ -38,6 +45,8 @@ pub(super) enum Said {
         parts: Vec<(usize, Vec<Route>, Vec<Route>)>,
         /// With path identifiers where others of the peer have none, or the reverse.
         otherwise: bool,
+        /// Without the AS in the per-peer header.
+        without_as: bool,
     },
     EndOfRib {
         peer: usize,
@@ -118,8 +127,11 @@ pub(super) fn said() -> impl Strategy<Value = Said> {
     prop_oneof![
         3 => (0usize..4, 0u16..3, view(), 0u32..3).prop_map(|(peer, port, view, time)| Said::Up { peer, port, view, time }),
         1 => (0usize..4, 0u16..3).prop_map(|(peer, code)| Said::Down { peer, code }),
-        12 => (0usize..4, view(), 0u32..3, set, parts, prop::bool::weighted(0.05)).prop_map(
-            |(peer, view, time, set, parts, otherwise)| Said::Routes { peer, view, time, set, parts, otherwise }
+        1 => (0usize..4, 0usize..4).prop_map(|(peer, table)| Said::TableDown { peer, table }),
+        12 => (0usize..4, view(), 0u32..3, set, parts, prop::bool::weighted(0.05), prop::bool::weighted(0.1)).prop_map(
+            |(peer, view, time, set, parts, otherwise, without_as)| {
+                Said::Routes { peer, view, time, set, parts, otherwise, without_as }
+            }
         ),
         1 => (0usize..4, view(), 0usize..5).prop_map(|(peer, view, family)| Said::EndOfRib { peer, view, family }),
         1 => (0usize..4, 0u32..9).prop_map(|(peer, value)| Said::Statistics { peer, value }),
@@ -149,7 +161,7 @@ pub(super) const SELECTIONS: usize = 6;
 
 pub(super) fn selection(number: usize) -> Selection {
     let monitor = |peers, ribs: &[(Family, View)]| Monitor { peers, ribs: ribs.to_vec() };
-    let peer = |last: u8| Peers::Peer { vpn_instance: None, address: [192, 0, 2, last].into() };
+    let peer = |number: u8| Peers::Peer { vpn_instance: None, address: world::address(number) };
     let monitors = match number {
         0 | 1 => vec![],
         2 => vec![monitor(Peers::Input("frr".to_owned()), &[])],

@@ -154,15 +154,18 @@ fn two_neighbours_with_one_address_have_their_own_peer_up_and_routes() {
     let mut follower = following(&feed);
     let said = [world::up(0, 1), announce(0, 1, 1, 0..5), world::up(OTHER, 2), announce(OTHER, 1, 1, 9..10)];
     append(&mut input, &said);
-    assert_eq!(bytes_of(&take_all(&mut follower)), said.concat());
+    let told = bytes_of(&take_all(&mut follower));
     let late = dump(&feed);
     let ordered = [&said[0], &said[2], &said[1], &said[3]].map(Clone::clone).concat();
-    assert_eq!((late, feed.stats().peers, feed.stats().routes), (ordered, 2, 6));
+    assert_eq!((&late, feed.stats().peers, feed.stats().routes), (&ordered, 2, 6));
+    assert_eq!(told, [&said[0], &said[1], &down_of(&said[0]), &ordered].map(Clone::clone).concat());
     // Another input's is told when both are gone.
     let mut gobgp = feed.input("gobgp");
     append(&mut gobgp, &[world::up(0, 7)]);
     append(&mut input, &[world::down(0, 1)]);
-    assert_eq!(types_of(&bytes_of(&take_all(&mut follower))), [2]);
+    // Who takes them for one has lost both.
+    let rest = [down_of(&said[2]), said[2].clone(), said[3].clone()].concat();
+    assert_eq!(bytes_of(&take_all(&mut follower)), [world::down(0, 1), rest].concat());
     append(&mut input, &[world::down(OTHER, 1)]);
     assert_eq!(bytes_of(&take_all(&mut follower)), [world::down(OTHER, 1), world::up(0, 7)].concat());
 }
@@ -242,4 +245,78 @@ fn what_nobody_can_read_is_left_out_and_what_is_around_it_is_told() {
     let of_odd = notices.iter().filter(|notice| matches!(notice, Notice::Odd(..))).count();
     assert_eq!((odd(&input), of_odd), (counted.to_vec(), 6), "each kind is told of once");
     assert_eq!(feed.stats().peers, 1);
+}
+
+#[test]
+fn a_peer_up_that_names_another_as_or_bgp_identifier_ends_the_life_before() {
+    let of = |peer: u8, asn: u32| {
+        let mut up = world::up(peer, 1);
+        up[6 + 26..6 + 30].copy_from_slice(&asn.to_be_bytes());
+        up
+    };
+    let unknown = |peer: u8| {
+        let mut up = of(peer, 0);
+        up[6 + 30..6 + 34].fill(0);
+        up
+    };
+    let without_as = [of(2, 0), unknown(2), of(0, 0), of(world::LOC_RIB_PEER, 0)];
+    let others = [world::up(5, 1), of(2, 65009), world::up(world::LOC_RIB_PEER, 1)];
+    let news = [of(2, 65001), of(2, 65001), of(0, 65001), of(world::LOC_RIB_PEER, 65001)];
+    let of_another = [world::up(world::RENAMED_PEER, 1), of(2, 65001), world::up(world::OTHER_LOC_RIB_PEER, 1)];
+    for (before, after) in without_as.into_iter().zip(news).chain(others.into_iter().zip(of_another)) {
+        let feed = Feed::default();
+        let mut input = feed.input("relay");
+        let mut follower = following(&feed);
+        append(&mut input, &[before.clone(), after.clone()]);
+        assert_eq!(bytes_of(&take_all(&mut follower)), [before.clone(), down_of(&before), after.clone()].concat());
+        assert_eq!((dump(&feed), feed.stats().peers), (after, 1));
+    }
+}
+
+#[test]
+fn who_was_behind_when_one_of_two_neighbours_went_is_told_the_other_anew() {
+    const OTHER: u8 = world::LOOK_ALIKE_PEER;
+    let feed = Feed::new(300, 1 << 20);
+    let mut input = feed.input("relay");
+    append(&mut input, &[world::up(0, 1), announce(0, 1, 1, 0..5), world::up(OTHER, 2), announce(OTHER, 1, 1, 9..10)]);
+    let mut follower = following(&feed);
+    append(&mut input, &[world::down(0, 1)]);
+    (0..9).for_each(|time| append(&mut input, &[announce(OTHER, 1, time, 9..10)]));
+    let told = bytes_of(&take_all(&mut follower));
+    let rest = [down_of(&world::up(OTHER, 2)), world::up(OTHER, 2), announce(OTHER, 1, 8, 9..10)].concat();
+    assert_eq!((told, follower.falls()), ([world::down(0, 1), rest].concat(), 1));
+}
+
+#[test]
+fn who_needs_lost_withdrawals_of_one_of_two_neighbours_is_told_both_anew() {
+    const OTHER: u8 = world::LOOK_ALIKE_PEER;
+    let feed = Feed::new(300, 0);
+    let mut input = feed.input("relay");
+    let ups = [world::up(0, 1), world::up(OTHER, 2)];
+    append(&mut input, &ups);
+    append(&mut input, &[announce(0, 1, 1, 0..5), announce(OTHER, 1, 1, 9..10)]);
+    let mut follower = following(&feed);
+    append(&mut input, &[withdraw(OTHER, 9..10), announce(OTHER, 1, 1, 10..11)]);
+    (0..9).for_each(|time| append(&mut input, &[announce(0, 1, time, 4..5)]));
+    let told = bytes_of(&take_all(&mut follower));
+    assert_eq!((types_of(&told), follower.falls()), (vec![0, 2, 2, 3, 3, 0, 0, 0], 1));
+    assert!(told.ends_with(&dump(&feed)));
+}
+
+#[test]
+fn a_late_station_is_told_the_as_that_the_router_named_with_each_route() {
+    let feed = Feed::default();
+    let mut input = feed.input("relay");
+    let mut follower = following(&feed);
+    let plain = [announce(2, 1, 1, 0..3), announce(2, 2, 1, 3..5)];
+    let said = [world::up(2, 1), world::without_as(plain[0].clone()), plain[1].clone()];
+    append(&mut input, &said);
+    assert_eq!(bytes_of(&take_all(&mut follower)), said.concat());
+    assert_eq!(dump(&feed), said.concat());
+    // One of two that look the same is told by its name.
+    const OTHER: u8 = world::LOOK_ALIKE_PEER;
+    let routes = announce(0, 1, 1, 0..3);
+    append(&mut input, &[world::up(0, 1), world::without_as(routes.clone()), world::up(OTHER, 1)]);
+    let told = bytes_of(&take_all(&mut follower));
+    assert!(told.ends_with(&[world::up(0, 1), world::up(OTHER, 1), routes].concat()));
 }

@@ -1,18 +1,18 @@
 //! A small world for the tests of the feed: peers, RIBs, routes and attributes by number, how they look on the wire, and what they are when
 //! somebody reads them there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use bytes::BufMut;
 
 use crate::{
     feed::View,
     wire::{
-        bgp::{Family, Form, HEADER, Update, attributes, nlri},
-        bmp::{
-            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, PeerUp, frames,
-            peer_flags, samples,
-        },
+        bgp::{Family, Form, HEADER, attributes, nlri},
+        bmp::{Message, PeerHeader, PeerType, PeerUp, build, frames, peer_flags, samples},
     },
 };
 
@@ -29,10 +29,22 @@ pub(super) const LYING_PORT: u16 = 2;
 pub(super) const LOC_RIB_PEER: u8 = 3;
 /// The peer that is never announced.
 pub(super) const UNANNOUNCED_PEER: u8 = 4;
-/// A peer with the type, distinguisher and address of peer 0, and another BGP identifier.
+/// A peer with the type, distinguisher and link-local address of peer 0, and another BGP identifier: a neighbour on another link.
 pub(super) const LOOK_ALIKE_PEER: u8 = 6;
+/// Peer 5 with another BGP identifier.
+pub(super) const RENAMED_PEER: u8 = 7;
+/// The Loc-RIB peer of a router with another BGP identifier.
+pub(super) const OTHER_LOC_RIB_PEER: u8 = 8;
+/// The AS of all of them.
+pub(super) const AS: u32 = 65001;
+/// How many peers there are.
+pub(super) const PEERS: u8 = 9;
 /// The names of the tables that a Loc-RIB may be announced for, beside none.
 const TABLES: [&[u8]; 2] = [b"inet.0", b"inet6.0"];
+/// The families that the OPENs of these name.
+const TABLE_FAMILIES: [Family; 2] = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+/// The number of no table.
+pub(super) const NO_TABLE: usize = 3;
 /// The set of attributes that is malformed. Routes are kept with it all the same.
 pub(super) const MALFORMED_SET: u8 = 4;
 /// The set whose AS path has AS numbers of two octets, of which the A flag says nothing.
@@ -57,8 +69,29 @@ pub(super) type Name = (u8, u8);
 /// What is said of a route: the attributes as (flags, type, value) and the variant.
 pub(super) type Said = (Vec<(u8, u8, Vec<u8>)>, u8);
 
+pub(super) fn is_loc_rib(peer: u8) -> bool {
+    [LOC_RIB_PEER, OTHER_LOC_RIB_PEER].contains(&peer)
+}
+
+/// What stations tell peers apart by (RFC 7854 §4.2): the first of the peers that have it in common.
+pub(super) fn key_of(peer: u8) -> u8 {
+    match peer {
+        LOOK_ALIKE_PEER => 0,
+        RENAMED_PEER => 5,
+        OTHER_LOC_RIB_PEER => LOC_RIB_PEER,
+        _ => peer,
+    }
+}
+
+pub(super) fn address(peer: u8) -> IpAddr {
+    match key_of(peer) {
+        0 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
+        key => Ipv4Addr::new(192, 0, 2, key).into(),
+    }
+}
+
 pub(super) fn view_of_peer(peer: u8, view: usize) -> View {
-    if peer == LOC_RIB_PEER { View::LocRib } else { VIEWS[view % VIEWS.len()] }
+    if is_loc_rib(peer) { View::LocRib } else { VIEWS[view % VIEWS.len()] }
 }
 
 pub(super) fn header(peer: u8, view: View, time: u32) -> Vec<u8> {
@@ -69,16 +102,18 @@ pub(super) fn header(peer: u8, view: View, time: u32) -> Vec<u8> {
         View::AdjRibOutPre => (PeerType::GLOBAL, 0x10),
         View::AdjRibOutPost => (PeerType::GLOBAL, 0x50),
     };
-    let address = if peer == LOOK_ALIKE_PEER { 0 } else { peer };
-    let mut header = samples::peer_header(address, peer_type, flags);
-    header[33] = peer;
+    let mut header = samples::peer_header(peer, peer_type, flags);
+    if !is_loc_rib(peer) {
+        header[10..26].copy_from_slice(&build::address_field(address(peer)));
+        header[1] |= if address(peer).is_ipv6() { peer_flags::IPV6 } else { 0 };
+    }
     header[34..38].copy_from_slice(&time.to_be_bytes());
     header
 }
 
 /// The number of the peer that a frame is about.
 pub(super) fn peer_number(header: &PeerHeader) -> u8 {
-    if header.key.peer_type == PeerType::LOC_RIB { LOC_RIB_PEER } else { header.bgp_id.octets()[3] }
+    header.bgp_id.octets()[3]
 }
 
 pub(super) fn up(peer: u8, port: u16) -> Vec<u8> {
@@ -94,10 +129,16 @@ pub(super) fn up_of_view(peer: u8, port: u16, view: usize) -> Vec<u8> {
 pub(super) fn up_at(peer: u8, port: u16, view: usize, time: u32) -> Vec<u8> {
     let header = header(peer, view_of_peer(peer, view), time);
     if (peer == ADD_PATH_PEER) == (port == LYING_PORT) {
-        let table = TABLES.get(view).filter(|_| peer == LOC_RIB_PEER).map(|name| (3, *name));
-        return samples::peer_up_of(&header, port, table.as_slice());
+        let Some(name) = TABLES.get(view).filter(|_| is_loc_rib(peer)) else {
+            return samples::peer_up_of(&header, port, &[]);
+        };
+        let Family { afi, safi, .. } = TABLE_FAMILIES[view];
+        let mut up = up_with(header, port, &[1, 4, 0, afi as u8, 0, safi]);
+        up.put_slice(&[0, 3, 0, name.len() as u8]);
+        up.extend_from_slice(name);
+        return samples::frame(3, &up);
     }
-    // Multiprotocol is not looked at; ADD-PATH both ways for all families (RFC 7911 §4).
+    // ADD-PATH both ways for all families (RFC 7911 §4).
     let mut families = Vec::new();
     for family in FAMILIES {
         families.put_u16(family.afi);
@@ -106,6 +147,11 @@ pub(super) fn up_at(peer: u8, port: u16, view: usize, time: u32) -> Vec<u8> {
     }
     let mut capability = vec![69, families.len() as u8];
     capability.extend(families);
+    samples::frame(3, &up_with(header, port, &capability))
+}
+
+/// The body of a Peer Up whose OPENs have this capability.
+fn up_with(header: Vec<u8>, port: u16, capability: &[u8]) -> Vec<u8> {
     let mut open = vec![4, 0xfd, 0xe9, 0, 180, 192, 0, 2, 1, capability.len() as u8 + 2, 2, capability.len() as u8];
     open.extend(capability);
     let open = samples::bgp(1, &open);
@@ -116,13 +162,26 @@ pub(super) fn up_at(peer: u8, port: u16, view: usize, time: u32) -> Vec<u8> {
     body.put_u16(179);
     body.extend(&open);
     body.extend(&open);
-    samples::frame(3, &body)
+    body
 }
 
 pub(super) fn down(peer: u8, code: u16) -> Vec<u8> {
     let mut body = header(peer, view_of_peer(peer, 0), 2);
     body.push(2);
     body.put_u16(code);
+    samples::frame(2, &body)
+}
+
+/// The Peer Down of a Loc-RIB with the name of its table (RFC 9069 §5.3), or without; and of one that nobody has.
+pub(super) fn down_of_table(peer: u8, table: usize) -> Vec<u8> {
+    let mut body = header(peer, view_of_peer(peer, 0), 2);
+    body.push(6);
+    if table != NO_TABLE {
+        let name = TABLES.get(table).copied().unwrap_or(b"other.0");
+        body.put_u16(3);
+        body.put_u16(name.len() as u16);
+        body.extend(name);
+    }
     samples::frame(2, &body)
 }
 
@@ -302,6 +361,12 @@ pub(super) fn end_of_rib(peer: u8, view: View, family: Family) -> Vec<u8> {
     samples::frame(0, &message)
 }
 
+/// The same frame as of a router that leaves out the AS.
+pub(super) fn without_as(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[6 + 26..6 + 30].fill(0);
+    frame
+}
+
 /// What is known of a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Peer {
@@ -319,7 +384,7 @@ impl Peer {
         for ((view, family), routes) in &self.ribs {
             text += &format!("; {view:?} {family}:");
             for ((prefix, path), (attributes, variant)) in routes {
-                let set = attributes.iter().rev().nth(1).map(|last| last.2[0]);
+                let set = attributes.iter().rev().nth(2).map(|last| last.2[0]);
                 text += &format!(" {prefix}/{path}={set:?}/{variant}");
             }
         }
@@ -329,16 +394,54 @@ impl Peer {
         text + if self.statistics.is_some() { "; statistics" } else { "" }
     }
 
-    /// Takes a Peer Up. True if it begins another session: not with another time, view or table alone.
-    pub(super) fn comes_up(&mut self, up: &[u8]) -> bool {
-        let other = !self.ups.iter().any(|known| session_of(known) == session_of(up));
-        if other {
-            *self = Self::default();
+    /// Takes a Peer Up, and says what is new of it; nothing is taken of one that ends something.
+    pub(super) fn comes_up(&mut self, up: &[u8]) -> News {
+        let (mut of_table, mut of_others, is_loc_rib) = (false, false, up[6] == PeerType::LOC_RIB.0);
+        let mut is_of_one = false;
+        for known in &self.ups {
+            if without_time(known) == without_time(up) {
+                return News::None;
+            }
+            let is_other_table = is_loc_rib && table_of(known) != table_of(up);
+            of_others |= is_other_table;
+            of_table |= !is_other_table;
+            is_of_one |= !is_other_table && session_of(known) == session_of(up);
         }
-        if !self.ups.iter().any(|known| without_time(known) == without_time(up)) {
+        let news = match (of_table, of_others) {
+            _ if is_of_one => News::Further,
+            (false, true) => News::Further,
+            (true, true) => News::TableAgain,
+            _ => News::AnotherLife,
+        };
+        if news == News::Further || self.ups.is_empty() {
             self.ups.insert(up.to_vec());
         }
-        other
+        news
+    }
+
+    /// The tables that it was announced for.
+    pub(super) fn tables(&self) -> BTreeSet<Option<Vec<u8>>> {
+        self.ups.iter().map(|up| table_of(up)).collect()
+    }
+
+    /// One of several tables is over. Its RIBs are those that no other table has a family of.
+    pub(super) fn end_table(&mut self, table: &Option<Vec<u8>>) -> Vec<Family> {
+        let families = |ups: &BTreeSet<Vec<u8>>| -> BTreeSet<Family> {
+            ups.iter().map(|up| table_of(up)).map(|name| family_of_table(&name)).collect()
+        };
+        let before = families(&self.ups);
+        self.ups.retain(|up| table_of(up) != *table);
+        let gone: Vec<_> = before.difference(&families(&self.ups)).copied().collect();
+        self.ribs.retain(|(_, family), _| !gone.contains(family));
+        self.ends.retain(|(_, family)| !gone.contains(family));
+        gone
+    }
+
+    /// Whatever the router left out, it is told by its name.
+    pub(super) fn name_all(&mut self) {
+        let (unnamed, named) = (name_of(0), name_of(AS));
+        let said = self.ribs.values_mut().flat_map(BTreeMap::values_mut).flat_map(|said| &mut said.0);
+        said.filter(|attribute| **attribute == unnamed).for_each(|attribute| *attribute = named.clone());
     }
 
     /// Without RIBs that have no routes.
@@ -348,8 +451,29 @@ impl Peer {
     }
 }
 
+/// What a Peer Up says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    None,
+    Further,
+    TableAgain,
+    AnotherLife,
+}
+
+/// The table that a Peer Up or a Peer Down names.
+pub(super) fn table_of(frame: &[u8]) -> Option<Vec<u8>> {
+    let names = [TABLES[0], TABLES[1], b"other.0"];
+    let ends_with = |name: &&&[u8]| frame.ends_with(&[&[0, 3, 0, name.len() as u8][..], name].concat());
+    names.iter().find(ends_with).map(|name| name.to_vec())
+}
+
+fn family_of_table(name: &Option<Vec<u8>>) -> Family {
+    let number = TABLES.iter().position(|table| name.as_deref() == Some(*table));
+    number.map_or(Family::IPV4_UNICAST, |number| TABLE_FAMILIES[number])
+}
+
 /// A Peer Up less its time.
-fn without_time(up: &[u8]) -> [&[u8]; 2] {
+pub(super) fn without_time(up: &[u8]) -> [&[u8]; 2] {
     [&up[..40], &up[48..]]
 }
 
@@ -362,8 +486,8 @@ fn session_of(up: &[u8]) -> Vec<u8> {
     [&up[48..68], sent_open, received_open].concat()
 }
 
-/// The attributes of a set as somebody reads them who reads routes of a family.
-pub(super) fn said(number: u8, family: Family, variant: u8) -> Said {
+/// The attributes of a set as somebody reads them who reads routes of a family. `asn` is that of the per-peer header.
+pub(super) fn said(number: u8, family: Family, variant: u8, asn: u32) -> Said {
     let mut all = attributes_of(&set(number));
     if family != Family::IPV4_UNICAST {
         let mut value = Vec::new();
@@ -372,121 +496,29 @@ pub(super) fn said(number: u8, family: Family, variant: u8) -> Said {
         all.insert(0, (0x80, 14, value));
     }
     all.push(flag(number == WRONG_FLAG_SET));
+    all.push(name_of(asn));
     (all, if [Family::VPNV4, Family::L2VPN_EVPN, UNKNOWN].contains(&family) { variant } else { 0 })
 }
 
 /// The A flag, as if it were an attribute: the bytes of a path mean something else with it.
-fn flag(two_byte: bool) -> (u8, u8, Vec<u8>) {
+pub(super) fn flag(two_byte: bool) -> (u8, u8, Vec<u8>) {
     (0, 0, vec![two_byte.into()])
 }
 
-fn attributes_of(bytes: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
+/// The AS of the per-peer header, as if it were an attribute.
+pub(super) fn name_of(asn: u32) -> (u8, u8, Vec<u8>) {
+    (0, 1, asn.to_be_bytes().to_vec())
+}
+
+pub(super) fn attributes_of(bytes: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
     let whole = |attribute: crate::wire::bgp::Attribute<'_>| {
         (attribute.flags & !0x10, attribute.kind, attribute.value.to_vec())
     };
     attributes(bytes).map(|attribute| whole(attribute.unwrap())).collect()
 }
 
-/// A station that believes all that it is told.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Reader {
-    pub(super) peers: BTreeMap<u8, Peer>,
-    pub(super) lost_mirrored: usize,
-    rest: Vec<u8>,
-}
-
-impl Reader {
-    /// Reads a piece of the stream, which may end anywhere.
-    pub(super) fn read(&mut self, bytes: &[u8]) {
-        let mut all = std::mem::take(&mut self.rest);
-        all.extend_from_slice(bytes);
-        let mut whole = frames(&all);
-        for frame in whole.by_ref() {
-            self.frame(&frame.expect("a station is sent BMP"));
-        }
-        self.rest = all[whole.consumed()..].to_vec();
-    }
-
-    fn frame(&mut self, frame: &Frame<'_>) {
-        let number = peer_number(&PeerHeader::of(frame).expect("all is about peers"));
-        let known = self.peers.contains_key(&number) || number == UNANNOUNCED_PEER;
-        match frame.message_type().expect("types are assigned") {
-            MessageType::PeerUp => {
-                let is_known = self.peers.contains_key(&number);
-                let peer = self.peers.entry(number).or_default();
-                assert!(
-                    !peer.comes_up(frame.bytes()) || !is_known,
-                    "peer {number} has another life without a Peer Down"
-                );
-                assert!(peer.ups.contains(frame.bytes()), "a Peer Up of peer {number} is new in its time alone");
-            }
-            MessageType::PeerDown => {
-                // One that is never announced goes with a Peer Down all the same: what else could take back its routes?
-                assert!(known, "a Peer Down for peer {number}, which was not up");
-                self.peers.remove(&number);
-            }
-            MessageType::StatisticsReport => {
-                assert!(known, "statistics of peer {number}, which is not up");
-                self.peers.entry(number).or_default().statistics = Some(frame.bytes().to_vec());
-            }
-            MessageType::RouteMirroring => {
-                assert!(known, "mirrored messages of peer {number}, which is not up");
-                self.lost_mirrored += usize::from(frame.bytes().ends_with(&[0, 1, 0, 2, 0, 1]));
-            }
-            MessageType::RouteMonitoring => {
-                assert!(known, "routes of peer {number}, which is not up");
-                self.routes(number, frame);
-            }
-            MessageType::Initiation | MessageType::Termination => panic!("the feed does not say that"),
-        }
-    }
-
-    fn routes(&mut self, number: u8, frame: &Frame<'_>) {
-        let header = PeerHeader::of(frame).unwrap();
-        let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
-        let view = match (header.key.peer_type, header.flags & !peer_flags::TWO_BYTE_AS) {
-            (PeerType::LOC_RIB, _) => View::LocRib,
-            (_, 0) => View::AdjRibInPre,
-            (_, 0x40) => View::AdjRibInPost,
-            (_, 0x10) => View::AdjRibOutPre,
-            (_, 0x50) => View::AdjRibOutPost,
-            other => panic!("nobody has sent {other:?}"),
-        };
-        let message = &frame.bytes()[COMMON_HEADER + PER_PEER_HEADER..];
-        assert!(message.len() <= 4096, "a message of {} bytes", message.len());
-        let update = Update::parse(message, 4).expect("an UPDATE");
-        let peer = self.peers.entry(number).or_default();
-        if let Some(family) = update.end_of_rib() {
-            peer.ends.insert((view, family));
-            return;
-        }
-        let gone = [(Family::IPV4_UNICAST, update.withdrawn)].into_iter();
-        for (family, items) in gone.chain(update.unreach.map(|unreach| (unreach.family, unreach.nlri))) {
-            for (name, _) in names(number, family, items) {
-                peer.ribs.entry((view, family)).or_default().remove(&name);
-            }
-        }
-        let new = [(Family::IPV4_UNICAST, update.nlri, 0)].into_iter();
-        let reach = update.reach.map(|reach| (reach.family, reach.nlri, reach.nlri.len()));
-        for (family, items, in_reach) in new.chain(reach) {
-            let mut all = attributes_of(update.attributes);
-            all.retain(|(_, kind, _)| *kind != 15 && (*kind != 14 || in_reach > 0));
-            for (_, kind, value) in &mut all {
-                if *kind == 14 {
-                    value.truncate(value.len() - in_reach);
-                }
-            }
-            all.push(flag(two_byte));
-            let routes = peer.ribs.entry((view, family)).or_default();
-            for (name, variant) in names(number, family, items) {
-                routes.insert(name, (all.clone(), variant));
-            }
-        }
-    }
-}
-
 /// The routes in some NLRI, with their variants. A station knows what the daemon writes, whatever the OPENs say.
-fn names(peer: u8, family: Family, items: &[u8]) -> Vec<(Name, u8)> {
+pub(super) fn names(peer: u8, family: Family, items: &[u8]) -> Vec<(Name, u8)> {
     if family == UNKNOWN {
         return items.as_chunks::<3>().0.iter().map(|&[_, prefix, variant]| ((prefix, 0), variant)).collect();
     }

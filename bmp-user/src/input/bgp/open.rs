@@ -6,8 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::fsm::Notice;
 use crate::wire::bgp::{
-    Capabilities, Capability, Error, Family, Form, Frame, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType, Open,
-    Problem, build,
+    Capabilities, Capability, Error, Family, Form, Frame, MessageType, Negotiation, Open, Problem, build,
     capability::{add_path, graceful_restart},
     notification::{code, header_error, open_error},
     open,
@@ -75,7 +74,13 @@ impl Local {
             let why = format!("the peer's BGP identifier {} is this device's too: change one `router-id`", open.bgp_id);
             return refuse(open_error::BAD_IDENTIFIER, Bytes::new(), why);
         }
-        let negotiated = Negotiated::new(self, &open);
+        // It was sent, so it can be built and read.
+        let own_error = |error: Error| {
+            (notice_of(&error, Some(MessageType::Open), &[]), format!("the OPEN of this device: {error}"))
+        };
+        let own = self.open().map_err(own_error)?;
+        let sent = Frame::parse(&own).and_then(|frame| Open::parse(&frame)).map_err(own_error)?;
+        let negotiated = Negotiated::new(self, &Negotiation { sent, received: open });
         if negotiated.families.is_empty() {
             let why = "the peer offers none of the address families that are enabled here: enable one on both ends";
             // RFC 5492 §5: the data says what is missed. A multiprotocol capability has four bytes, which always fit.
@@ -144,15 +149,11 @@ pub(super) struct Restart {
 }
 
 impl Negotiated {
-    fn new(local: &Local, open: &Open<'_>) -> Self {
-        let theirs: Vec<Family> = open.families().collect();
-        let add_path = open.add_path();
-        let routes = |&family: &Family| Routes {
-            family,
-            form: Form::of(family),
-            path_ids: add_path.is_some_and(|add_path| add_path.sends(family)),
-        };
-        let restart = open.graceful_restart().map(|restart| Restart {
+    fn new(local: &Local, opens: &Negotiation<'_>) -> Self {
+        let both: Vec<Family> = opens.families().collect();
+        let routes =
+            |&family: &Family| Routes { family, form: Form::of(family), path_ids: opens.receives_path_ids(family) };
+        let restart = opens.received.graceful_restart().map(|restart| Restart {
             seconds: restart.restart_time,
             notification: restart.flags & graceful_restart::NOTIFICATION != 0,
             families: restart
@@ -162,9 +163,9 @@ impl Negotiated {
                 .collect(),
         });
         Self {
-            families: local.families.iter().filter(|family| theirs.contains(family)).map(routes).collect(),
-            as_size: if open.four_octet_as().is_some() { 4 } else { 2 },
-            limit: if open.has(Capability::ExtendedMessage) { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE },
+            families: local.families.iter().filter(|family| both.contains(family)).map(routes).collect(),
+            as_size: opens.as_size(),
+            limit: opens.max_message(),
             restart,
         }
     }

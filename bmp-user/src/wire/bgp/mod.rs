@@ -9,6 +9,7 @@ pub mod capability;
 mod error;
 mod family;
 mod message;
+mod negotiation;
 mod nlri;
 pub mod notification;
 pub mod open;
@@ -25,6 +26,7 @@ pub use family::Family;
 pub use message::{
     Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive, update_header,
 };
+pub use negotiation::Negotiation;
 pub use nlri::{
     Form, Identity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, with_withdrawn_label,
     without_trailing_bits,

@@ -149,6 +149,12 @@ impl<'a> PeerUp<'a> {
         matches!((asn(self.sent_open), asn(self.received_open)), (Ok(sent), Ok(received)) if sent == received)
     }
 
+    /// The families that both OPENs name.
+    pub fn families(&self) -> impl Iterator<Item = bgp::Family> + use<'a> {
+        let opens = bgp::Negotiation::of(self.sent_open, self.received_open);
+        opens.into_iter().flat_map(|opens| opens.families())
+    }
+
     /// The name of the VRF or table that a Loc-RIB peer stands for (RFC 9069 §5.2.1), as bytes.
     pub fn table_name(&self) -> Option<&'a [u8]> {
         self.information.find(tlv_type::TABLE_NAME)
@@ -196,6 +202,13 @@ impl<'a> PeerDown<'a> {
     fn read(mut reader: Reader<'a>) -> Result<Self, Error> {
         let peer = PeerHeader::parse(&mut reader)?;
         Ok(Self { peer, reason: reader.u8("the reason of a Peer Down")?, data: reader.rest() })
+    }
+
+    /// The name of the VRF or table of a Loc-RIB peer that it is about (RFC 9069 §5.3), as bytes; `None` if it names none.
+    pub fn table_name(&self) -> Option<&'a [u8]> {
+        let has_tlvs =
+            self.peer.key.peer_type == PeerType::LOC_RIB && self.reason == peer_down_reason::LOCAL_SYSTEM_CLOSED;
+        Tlvs::of(self.data).ok().filter(|_| has_tlvs)?.find(tlv_type::TABLE_NAME)
     }
 }
 

@@ -198,6 +198,11 @@ fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
         for key in live.keys().chain(dumped.keys()) {
             assert_eq!(live.get(key), dumped.get(key), "live and late: {key:?} of {name}");
         }
+        let (live_strict, late_strict) = (told.strict().knows_as(&as_early), late.strict().knows_as(&as_early));
+        for key in live_strict.keys().chain(late_strict.keys()) {
+            let (live, late) = (live_strict.get(key), late_strict.get(key));
+            assert_eq!(live, late, "live and late, by RFC 7854: {key:?} of {name}");
+        }
         for peer in feed.peers().iter().filter(|peer| peer.input() == name) {
             let known = live.get(&peer.header().identity());
             for rib in peer.ribs().iter().filter(|rib| rib.is_decided) {

@@ -1,0 +1,396 @@
+//! What is so, kept in numbers: what the peers of each input have said, and who may speak of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    super::*,
+    histories::{CONNECTIONS, Said, selects},
+    world::{self, FAMILIES, News, Part, Peer, Route, UNANNOUNCED_PEER, key_of, view_of_peer},
+};
+use crate::wire::bgp::Family;
+
+/// What is so.
+#[derive(Default)]
+pub(super) struct Truth {
+    peers: BTreeMap<(&'static str, u8), Known>,
+    /// The number of each connection, which no other had before.
+    pub(super) connections: [u64; CONNECTIONS.len()],
+    last: u64,
+    /// Connections that are gone without anybody having noticed.
+    pub(super) lost: BTreeSet<u64>,
+    /// By connection and key, the peers that it may not speak of.
+    refused: BTreeSet<(u64, u8)>,
+    /// Connections that claimed a peer of another one that is there.
+    rivals: BTreeSet<(u64, u64)>,
+}
+
+/// A claim that the feed is to find: how many bytes of what is said come before it, who owns the peer, and whether that is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) at: usize,
+    pub(super) owner: u64,
+    pub(super) is_gone: bool,
+}
+
+pub(super) type Stale = BTreeSet<(View, Family, world::Name)>;
+
+/// Whether what a station knows of a peer is so. A RIB with fields that are kept whole loses what is stale as soon as its peer is back, others later.
+pub(super) fn agrees(found: &Peer, expected: &Peer, stale: &Stale) -> bool {
+    let none = BTreeMap::new();
+    let rib = |peer: &Peer, rib: &(View, Family)| peer.ribs.get(rib).unwrap_or(&none).clone();
+    (&found.ups, &found.ends, &found.statistics) == (&expected.ups, &expected.ends, &expected.statistics)
+        && found.ribs.keys().chain(expected.ribs.keys()).all(|at| {
+            let (found, expected) = (rib(found, at), rib(expected, at));
+            let is_stale = |name: &world::Name| stale.contains(&(at.0, at.1, *name));
+            found.iter().all(|(name, said)| expected.get(name) == Some(said))
+                && expected.keys().all(|name| found.contains_key(name) || is_stale(name))
+        })
+}
+
+#[derive(Clone, Default)]
+struct Known {
+    peer: Peer,
+    owner: u64,
+    /// Its input went away and is held.
+    away: bool,
+    /// It came back, after the connection of this number went away.
+    back: Option<u64>,
+    /// What it has not said again since.
+    stale: Stale,
+    /// What was stale already when it went away once more.
+    long_stale: Stale,
+    /// Peer Ups that it has not said again since.
+    unsaid: BTreeSet<Vec<u8>>,
+    /// RIBs that had a route, or End-of-RIB.
+    made: BTreeSet<(View, Family)>,
+    /// RIBs that had routes which are written otherwise than the others.
+    mixed: BTreeSet<(View, Family)>,
+}
+
+impl Known {
+    fn set_stale(&mut self) {
+        self.unsaid = self.peer.ups.clone();
+        self.long_stale.append(&mut self.stale);
+        let ribs = self.peer.ribs.iter();
+        self.stale =
+            ribs.flat_map(|((view, family), routes)| routes.keys().map(|name| (*view, *family, *name))).collect();
+    }
+
+    /// It says something of a route.
+    fn says(&mut self, route: &(View, Family, world::Name)) {
+        self.stale.remove(route);
+        self.long_stale.remove(route);
+    }
+
+    fn all_stale(&self) -> Stale {
+        self.stale.union(&self.long_stale).copied().collect()
+    }
+
+    fn comes_back(&mut self, connection: u64) {
+        if std::mem::take(&mut self.away) {
+            self.back = Some(self.owner);
+        }
+        self.owner = connection;
+    }
+
+    /// One of several tables is over.
+    fn end_table(&mut self, table: &Option<Vec<u8>>) {
+        let gone = self.peer.end_table(table);
+        self.unsaid.retain(|up| world::table_of(up) != *table);
+        for ribs in [&mut self.made, &mut self.mixed] {
+            ribs.retain(|(_, family)| !gone.contains(family));
+        }
+        for stale in [&mut self.stale, &mut self.long_stale] {
+            stale.retain(|(_, family, _)| !gone.contains(family));
+        }
+    }
+
+    /// Tables that it has not announced again are gone, but for the last.
+    fn end_unsaid_tables(&mut self) {
+        for table in self.peer.tables() {
+            let of_table = |up: &&Vec<u8>| world::table_of(up) == table;
+            let is_unsaid = self.peer.ups.iter().filter(of_table).all(|up| self.unsaid.contains(up));
+            if is_unsaid && self.peer.tables().len() > 1 {
+                self.end_table(&table);
+            }
+        }
+    }
+
+    /// What it has not said again is gone.
+    fn sweep(&mut self, swept: impl Fn(View, Family) -> bool) {
+        for (view, family, name) in self.stale.extract_if(.., |(view, family, _)| swept(*view, *family)) {
+            self.peer.ribs.entry((view, family)).or_default().remove(&name);
+            self.long_stale.remove(&(view, family, name));
+        }
+    }
+}
+
+impl Truth {
+    pub(super) fn connect(&mut self, connection: usize) -> u64 {
+        self.last += 1;
+        std::mem::replace(&mut self.connections[connection], self.last)
+    }
+
+    /// The peers of an input that look like this one and are not held, or all of them.
+    fn alike(&self, input: &'static str, peer: u8, with_held: bool) -> Vec<u8> {
+        let all = self.peers.iter().filter(|((its, other), known)| {
+            *its == input && key_of(*other) == key_of(peer) && (with_held || !known.away)
+        });
+        all.map(|((_, other), _)| *other).collect()
+    }
+
+    /// Whether a connection may say this of a peer. What it claims is decided at once.
+    fn may_say(
+        &mut self,
+        number: u64,
+        input: &'static str,
+        peer: u8,
+        said: &Said,
+        before: usize,
+        claims: &mut Vec<Expected>,
+    ) -> bool {
+        let is_up = matches!(said, Said::Up { .. });
+        let is_refused = self.refused.contains(&(number, key_of(peer)));
+        let alike = self.alike(input, peer, false);
+        if let Some(owner) =
+            alike.first().map(|other| self.peers[&(input, *other)].owner).filter(|owner| *owner != number)
+        {
+            let is_announced = alike.iter().any(|other| !self.peers[&(input, *other)].peer.ups.is_empty());
+            let is_route = matches!(said, Said::Routes { .. } | Said::EndOfRib { .. });
+            if (is_up || is_route && !is_announced && !is_refused) && !self.rivals.contains(&(number, owner)) {
+                let is_gone = self.lost.remove(&owner);
+                claims.push(Expected { at: before, owner, is_gone });
+                if is_gone {
+                    self.notice(owner);
+                    return self.may_say(number, input, peer, said, before, claims);
+                }
+                self.rivals.insert((number, owner));
+            }
+            self.refused.insert((number, key_of(peer)));
+            return false;
+        }
+        if is_up {
+            self.refused.remove(&(number, key_of(peer)));
+        }
+        is_up || !is_refused
+    }
+
+    /// What the connection says: its bytes; nothing if it could not say that. `before` is how many bytes it said before.
+    pub(super) fn say(&mut self, connection: usize, said: &Said, before: usize, claims: &mut Vec<Expected>) -> Vec<u8> {
+        let (input, peers) = CONNECTIONS[connection];
+        let number = self.connections[connection];
+        let pick = |peer: usize| peers[peer % peers.len()];
+        let (Said::Up { peer, .. }
+        | Said::Down { peer, .. }
+        | Said::TableDown { peer, .. }
+        | Said::Routes { peer, .. }
+        | Said::EndOfRib { peer, .. }
+        | Said::Statistics { peer, .. }
+        | Said::Mirrored { peer }) = said;
+        let peer = pick(*peer);
+        let id = (input, peer);
+        if peer == UNANNOUNCED_PEER && matches!(said, Said::Up { .. }) {
+            return vec![];
+        }
+        let may_say = self.may_say(number, input, peer, said, before, claims);
+        if let Said::Up { port, view, time, .. } = said {
+            let up = world::up_at(peer, *port, *view, *time);
+            if !may_say {
+                return up;
+            }
+            let news = self.peers.get(&id).map_or(News::AnotherLife, |known| known.peer.clone().comes_up(&up));
+            if news == News::AnotherLife {
+                for other in self.alike(input, peer, true) {
+                    let known = &self.peers[&(input, other)];
+                    if other == peer || known.away || !goes_on(known, other, &up) {
+                        self.peers.remove(&(input, other));
+                    }
+                }
+                self.peers.insert(id, Known { owner: number, ..Known::default() });
+                // Those that look the same are told by their names.
+                let alike = self.alike(input, peer, true);
+                for other in alike.iter().filter(|_| alike.len() > 1) {
+                    self.peers.get_mut(&(input, *other)).unwrap().peer.name_all();
+                }
+            }
+            let known = self.peers.get_mut(&id).unwrap();
+            if news == News::TableAgain {
+                known.end_table(&world::table_of(&up));
+                known.peer.ups.insert(up.clone());
+            } else {
+                known.peer.comes_up(&up);
+            }
+            let again = world::without_time(&up);
+            known.unsaid.retain(|unsaid| world::without_time(unsaid) != again);
+            if news != News::AnotherLife {
+                known.comes_back(number);
+            }
+            return up;
+        }
+        if let Said::Routes { .. } | Said::EndOfRib { .. } = said
+            && peer == UNANNOUNCED_PEER
+            && may_say
+        {
+            self.peers.entry(id).or_default().comes_back(number);
+        }
+        // What is said of a peer of others, or of one that looks like another one, is about something that nobody knows.
+        let is_of_other = !may_say || !self.peers.contains_key(&id) && !self.alike(input, peer, true).is_empty();
+        if !is_of_other && self.peers.get(&id).is_none_or(|known| known.away) {
+            return vec![];
+        }
+        let is_its_own = !is_of_other;
+        // Of two that look the same, nobody knows which one a router means that leaves out its name.
+        let is_alone = self.alike(input, peer, true).iter().all(|other| *other == peer);
+        let mut other = self.peers.get(&id).cloned().unwrap_or_default();
+        let known = if is_its_own { self.peers.get_mut(&id).unwrap() } else { &mut other };
+        match said {
+            Said::Up { .. } => unreachable!("said above"),
+            Said::Down { code, .. } => {
+                if is_its_own {
+                    self.peers.remove(&id);
+                }
+                world::down(peer, *code)
+            }
+            Said::TableDown { table, .. } => {
+                let down = world::down_of_table(peer, *table);
+                let tables = known.peer.tables();
+                let named = Some(world::table_of(&down)).filter(|named| tables.contains(named) || named.is_none());
+                let over = named.or_else(|| tables.contains(&None).then_some(None));
+                match over.filter(|_| is_its_own) {
+                    Some(table) if tables.len() > 1 && (table.is_some() || world::table_of(&down).is_some()) => {
+                        known.end_table(&table);
+                    }
+                    None if world::is_loc_rib(peer) || !is_its_own => {}
+                    _ => drop(self.peers.remove(&id)),
+                }
+                down
+            }
+            Said::Routes { view, time, set, parts, otherwise, without_as, .. } => {
+                let without_as = *without_as && is_alone;
+                let asn = if without_as { 0 } else { world::AS };
+                let view = view_of_peer(peer, *view);
+                let mut update = Vec::new();
+                for (family, withdrawn, announced) in parts {
+                    let family = FAMILIES[*family];
+                    let name = |route: &Route| world::name(peer, family, *route, *otherwise);
+                    // Nobody says a route twice in one UPDATE.
+                    let once = |routes: &[Route]| -> Vec<Route> {
+                        let by_name: BTreeMap<_, _> = routes.iter().map(|route| (name(route), *route)).collect();
+                        by_name.into_values().collect()
+                    };
+                    let (withdrawn, announced) = (once(withdrawn), once(announced));
+                    withdrawn.iter().chain(&announced).for_each(|route| known.says(&(view, family, name(route))));
+                    let routes = known.peer.ribs.entry((view, family)).or_default();
+                    withdrawn.iter().for_each(|route| drop(routes.remove(&name(route))));
+                    if !announced.is_empty() {
+                        known.made.insert((view, family));
+                    }
+                    if *otherwise {
+                        known.mixed.insert((view, family));
+                    }
+                    for route in &announced {
+                        routes.insert(name(route), world::said(*set, family, route.variant, asn));
+                    }
+                    update.push(Part { family, withdrawn, announced });
+                }
+                if update.iter().all(|part| part.withdrawn.is_empty() && part.announced.is_empty()) {
+                    known.peer.ends.insert((view, Family::IPV4_UNICAST));
+                    known.sweep(|its, family| (its, family) == (view, Family::IPV4_UNICAST));
+                }
+                let update = world::update_otherwise(peer, view, *time, *set, &update, *otherwise);
+                if without_as { world::without_as(update) } else { update }
+            }
+            Said::EndOfRib { view, family, .. } => {
+                let (view, family) = (view_of_peer(peer, *view), FAMILIES[*family]);
+                known.peer.ends.insert((view, family));
+                known.sweep(|its, other| (its, other) == (view, family));
+                world::end_of_rib(peer, view, family)
+            }
+            Said::Statistics { value, .. } => {
+                let frame = world::statistics(peer, *value);
+                known.peer.statistics = Some(frame.clone());
+                frame
+            }
+            Said::Mirrored { .. } => world::mirrored(peer),
+        }
+    }
+
+    pub(super) fn quiet(&mut self, connection: usize) {
+        let number = self.connections[connection];
+        for known in self.peers.values_mut().filter(|known| known.owner == number && !known.peer.ups.is_empty()) {
+            known.peer.ends.extend(&known.made);
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, connection: usize) {
+        let before = self.connect(connection);
+        self.peers.retain(|_, known| known.owner != before);
+    }
+
+    /// The number of the connection that went away.
+    pub(super) fn hold(&mut self, connection: usize) -> u64 {
+        let before = self.connect(connection);
+        for known in self.peers.values_mut().filter(|known| known.owner == before) {
+            known.away = true;
+            known.back = None;
+            known.set_stale();
+        }
+        before
+    }
+
+    /// It is known now that the connection of this number is gone.
+    pub(super) fn notice(&mut self, gone: u64) {
+        self.lost.remove(&gone);
+        self.peers.retain(|_, known| known.owner != gone);
+        self.release(gone);
+    }
+
+    pub(super) fn release(&mut self, gone: u64) {
+        self.peers.retain(|_, known| !known.away || known.owner != gone);
+        for known in self.peers.values_mut().filter(|known| known.back == Some(gone)) {
+            known.back = None;
+            known.sweep(|_, _| true);
+            known.end_unsaid_tables();
+        }
+    }
+
+    /// What a station with a selection may know of a peer: of which input is its own choice.
+    pub(super) fn candidates(&self, selection: usize, number: u8) -> Vec<(Peer, Stale)> {
+        let of = |input: &'static str| {
+            let known = self.peers.get(&(input, number))?;
+            if !selects(selection, input, number, None) {
+                return None;
+            }
+            let mut peer = known.peer.clone();
+            peer.ribs.retain(|rib, _| selects(selection, input, number, Some(*rib)));
+            peer.ends.retain(|rib| selects(selection, input, number, Some(*rib)));
+            Some((peer, known.all_stale()))
+        };
+        ["frr", "gobgp"].into_iter().filter_map(of).collect()
+    }
+
+    /// Whether both inputs have a peer: which a station is told of is its own choice.
+    pub(super) fn is_of_both(&self, number: u8) -> bool {
+        ["frr", "gobgp"].iter().all(|input| self.peers.contains_key(&(*input, number)))
+    }
+
+    /// How many routes the feed has to count in a RIB; `None` if what it counts are fields, or may be fewer.
+    pub(super) fn routes(&self, input: &str, number: u8, rib: &RibRoutes) -> Option<usize> {
+        let known =
+            self.peers.iter().find(|((its, peer), _)| (*its, *peer) == (input, number)).map(|(_, known)| known)?;
+        let at = (rib.view, rib.family);
+        let counts =
+            rib.is_decided && !known.mixed.contains(&at) && !known.all_stale().iter().any(|(v, f, _)| (*v, *f) == at);
+        counts.then(|| known.peer.ribs.get(&at).map_or(0, BTreeMap::len))
+    }
+}
+
+/// Whether a peer goes on beside one that looks the same and comes up: on another link, or for other tables.
+fn goes_on(known: &Known, peer: u8, up: &[u8]) -> bool {
+    let (tables, table) = (known.peer.tables(), world::table_of(up));
+    match key_of(peer) {
+        0 => true,
+        world::LOC_RIB_PEER => table.is_some() && !tables.contains(&table) && !tables.contains(&None),
+        _ => false,
+    }
+}
