@@ -252,8 +252,9 @@ impl Follower {
             }
         }
         for life in &staying {
-            let is_announced_anew = |peer: &Peer| peer.more_ups.iter().any(|more| more.changed > since);
-            if self.has_others_like(life) && state.peer(life).is_some_and(is_announced_anew) {
+            let others = self.has_others_like(life);
+            let is_announced_anew = |peer: &Peer| others && peer.more_ups.iter().any(|more| more.changed > since);
+            if state.peer(life).is_some_and(|peer| peer.anew_since > since || is_announced_anew(peer)) {
                 broken.insert(*life.peer.key());
             }
         }

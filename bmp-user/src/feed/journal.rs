@@ -52,7 +52,7 @@ pub(super) enum About {
     Heard(Arc<Incarnation>),
     /// It goes down: the run has a Peer Down for each of its tables.
     Down(Arc<Incarnation>),
-    /// What is left of one that went down; stations have to be told of it from the state. The run has no frames.
+    /// Stations have to be told of it from the state. The run has no frames.
     Anew(Arc<Incarnation>),
     /// It is counted or mirrored.
     Peer(Arc<Incarnation>),

@@ -56,7 +56,7 @@ impl State {
                     peer.takes(frame, &up, changed);
                     return Some(Applied {
                         before: vec![before],
-                        anew: Some(anew),
+                        anew: vec![anew],
                         ..Applied::new(About::Nobody, false)
                     });
                 }
@@ -77,18 +77,23 @@ impl State {
         let name = &self.connections.get(&connection)?.name;
         let life = Arc::new(Incarnation::announced(self.incarnations, id, name, frame, &up));
         self.start(slot, Arc::clone(&life), connection);
-        self.name_those_like(slot);
-        Some(Applied { before, ..Applied::new(About::Up(life), true) })
+        let anew = self.name_those_like(slot, changed);
+        Some(Applied { before, anew, ..Applied::new(About::Up(life), true) })
     }
 
-    /// Where several peers look the same, nobody is to take what is told of one for what is told of another.
-    fn name_those_like(&mut self, slot: u32) {
+    /// Where several peers look the same, nobody is to take what is told of one for what is told of another. Gives those that are told otherwise now.
+    fn name_those_like(&mut self, slot: u32, changed: u64) -> Vec<Arc<Incarnation>> {
         let alike = self.alike(slot).to_vec();
+        let mut anew = Vec::new();
         for &slot in alike.iter().filter(|_| alike.len() > 1) {
-            if let Some(peer) = &mut self.slots[slot as usize].peer {
-                peer.ribs.iter_mut().for_each(|rib| rib.name_all(peer.life.header));
+            let Some(peer) = &mut self.slots[slot as usize].peer else { continue };
+            let renamed = peer.ribs.iter_mut().filter_map(|rib| rib.name_all(peer.life.header).then_some(())).count();
+            if renamed > 0 {
+                peer.anew_since = changed;
+                anew.push(Arc::clone(&peer.life));
             }
         }
+        anew
     }
 
     /// Begins the life of a peer that has none.
@@ -118,7 +123,7 @@ impl State {
                 };
                 // The router says itself of which table it speaks.
                 let before = vec![(Arc::clone(&life), without_table(&downs, named))];
-                Applied { before, anew: Some(anew), ..Applied::new(About::Down(life), true) }
+                Applied { before, anew: vec![anew], ..Applied::new(About::Down(life), true) }
             }
             Ends::All => {
                 let downs = match peer.life.header.key.peer_type {

@@ -191,6 +191,8 @@ pub(super) struct Peer {
     pub(super) ribs: Vec<Rib>,
     /// The latest Statistics Report.
     pub(super) statistics: Option<Latest>,
+    /// Who was told of it before this is to be told anew.
+    pub(super) anew_since: u64,
     /// When the last mirrored message passed, and its header.
     pub(super) mirrored: Option<(u64, PeerHeader)>,
 }
@@ -225,6 +227,7 @@ impl Peer {
             hold: Hold::No,
             ribs: Vec::new(),
             statistics: None,
+            anew_since: 0,
             mirrored: None,
         }
     }

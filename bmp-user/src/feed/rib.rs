@@ -273,10 +273,14 @@ impl Rib {
         })
     }
 
-    /// Another peer looks the same from now on: what is told of this one says which it is, also where the router left that out.
-    pub(super) fn name_all(&mut self, PeerHeader { asn, bgp_id, .. }: PeerHeader) {
-        (self.header.asn, self.header.bgp_id) = (asn, bgp_id);
-        self.names.iter_mut().for_each(|name| *name = (asn, bgp_id));
+    /// Another peer looks the same from now on: what is told of this one says which it is, also where the router left that out. True if something is told
+    /// otherwise now.
+    pub(super) fn name_all(&mut self, PeerHeader { asn, bgp_id, .. }: PeerHeader) -> bool {
+        let name = (asn, bgp_id);
+        let is_other = (self.header.asn, self.header.bgp_id) != name || self.names.iter().any(|known| *known != name);
+        (self.header.asn, self.header.bgp_id) = name;
+        self.names.iter_mut().for_each(|known| *known = name);
+        is_other
     }
 
     /// The per-peer header of a message.

@@ -103,8 +103,8 @@ pub(super) struct Applied {
     pub(super) news: bool,
     /// What has to be said before it: the lives that are over, with their Peer Downs.
     pub(super) before: Vec<Over>,
-    /// What is left of a life that is over with it: stations are to be told of this anew.
-    pub(super) anew: Option<Arc<Incarnation>>,
+    /// Lives of which stations are to be told anew from then on: what is left of one that is over, and those that are told otherwise now.
+    pub(super) anew: Vec<Arc<Incarnation>>,
     /// Why it did nothing and is told to nobody.
     pub(super) dropped: Option<Dropped>,
     /// The RIB of which the peer has said all again: what it did not is to be withdrawn.
@@ -113,7 +113,7 @@ pub(super) struct Applied {
 
 impl Applied {
     pub(super) fn new(about: About, news: bool) -> Self {
-        Self { about, news, before: Vec::new(), anew: None, dropped: None, complete: None }
+        Self { about, news, before: Vec::new(), anew: Vec::new(), dropped: None, complete: None }
     }
 
     pub(super) fn dropped(why: Dropped) -> Self {
