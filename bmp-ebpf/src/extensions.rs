@@ -1,36 +1,37 @@
 //! What stands between an IPv6 header and TCP: extension headers (RFC 8200 section 4), and the IP header that an encapsulation hides.
-
-use core::mem::size_of;
-use core::ptr;
+//!
+//! The walk has no branches (see [`crate::branchless`]): of one that had there would be millions of ways.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_load_bytes};
 
+use crate::branchless::{is, mask, not, opaque};
+
 /// `IPPROTO_*` (linux/in.h, linux/in6.h).
 pub(crate) const TCP: u8 = 6;
-const HOP_BY_HOP: u8 = 0;
-const IPV4: u8 = 4;
-const IPV6: u8 = 41;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+const HOP_BY_HOP: u32 = 0;
+const IPV4: u32 = 4;
+const IPV6: u32 = 41;
+const ROUTING: u32 = 43;
+const FRAGMENT: u32 = 44;
+const AUTHENTICATION: u32 = 51;
+const DESTINATION_OPTIONS: u32 = 60;
 
-/// How many headers are read: all extension headers that Linux takes, and two IP headers.
-const HEADERS: usize = 8;
+/// How many headers are passed (RFC 8200 section 4.1 has no more kinds that Linux takes).
+const HEADERS: usize = 6;
 
-/// A hop-by-hop header with the jumbo payload option alone (RFC 2675): its first bytes but for the next header, and its length.
-const JUMBO: [u8; 3] = [0, 0xc2, 4];
+/// A hop-by-hop header with the jumbo payload option alone (RFC 2675): type and length of the option, length of the header.
+const JUMBO: u32 = 0xc2;
+const JUMBO_OPTION: u32 = 4;
 const JUMBO_LENGTH: u32 = 8;
 
-/// Length of an IPv4 and an IPv6 header without options.
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
+/// Length of an IPv6 header.
+const IPV6_HEADER: u32 = 40;
 
 /// A packet that is read by copying, so that the verifier need not follow where in it.
 pub(crate) trait Packet {
-    /// Copies bytes out of the packet; false if it has not as many there.
-    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool;
+    /// Copies bytes out of the packet. 1, or 0 and zeroes if it has not as many there.
+    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32;
 }
 
 /// A socket buffer as the cgroup's programs see it: it begins with the IP header.
@@ -38,9 +39,9 @@ pub(crate) struct Buffer(pub(crate) *const __sk_buff);
 
 impl Packet for Buffer {
     #[inline(always)]
-    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool {
+    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32 {
         // SAFETY: the pointer is the program's context, and the room as long as said.
-        unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to.as_mut_ptr().cast(), N as u32) == 0 }
+        succeeded(unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to.as_mut_ptr().cast(), N as u32) })
     }
 }
 
@@ -49,9 +50,9 @@ pub(crate) struct Frame(pub(crate) *const xdp_md);
 
 impl Packet for Frame {
     #[inline(always)]
-    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool {
+    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32 {
         // SAFETY: as above.
-        unsafe { bpf_xdp_load_bytes(self.0.cast_mut(), offset, to.as_mut_ptr().cast(), N as u32) == 0 }
+        succeeded(unsafe { bpf_xdp_load_bytes(self.0.cast_mut(), offset, to.as_mut_ptr().cast(), N as u32) })
     }
 }
 
@@ -87,103 +88,82 @@ impl Walk {
         Self { offset, next: next.into(), jumbo: 0, source, destination }
     }
 
-    /// Whether it has come to TCP.
+    /// 1 if it has come to TCP, else 0.
     #[inline(always)]
-    pub(crate) fn is_at_tcp(&self) -> bool {
-        self.next == u32::from(TCP)
+    pub(crate) fn is_at_tcp(&self) -> u32 {
+        is(self.next, TCP.into())
     }
 
     /// Goes on to TCP, or as far as can be read.
     #[inline(always)]
     pub(crate) fn go(&mut self, packet: &impl Packet, side: Side) {
         for _ in 0..HEADERS {
-            if self.is_at_tcp() || !self.pass(packet, side) {
-                return;
-            }
+            self.pass(packet, side);
         }
     }
 
-    /// Passes one header. False if it is none that has another behind it.
+    /// Passes one header, if it is one that has another behind it.
     #[inline(always)]
-    fn pass(&mut self, packet: &impl Packet, side: Side) -> bool {
-        let kind = self.next as u8;
-        if side == Side::Sent && kind == IPV6 {
-            return self.pass_ipv6(packet);
-        }
-        if side == Side::Sent && kind == IPV4 {
-            return self.pass_ipv4(packet);
-        }
-        // The shortest there are.
-        let mut first = [0; 8];
-        if !packet.load(self.offset, &mut first) {
-            return false;
-        }
-        let length = u32::from(first[1]);
-        self.offset += match kind {
-            HOP_BY_HOP if first[1] == JUMBO[0] && first[2] == JUMBO[1] && first[3] == JUMBO[2] => {
-                self.jumbo += JUMBO_LENGTH;
-                JUMBO_LENGTH
-            }
-            HOP_BY_HOP | DESTINATION_OPTIONS => (length + 1) * 8,
-            // With segments left, it is another host that the packet is for now.
-            ROUTING if first[3] != 0 => {
-                if side == Side::Received {
-                    return false;
-                }
-                // The last segment comes first (RFC 8754 section 2); so does the only one of RFC 6275.
-                let mut last = [0; 16];
-                if packet.load(self.offset + 8, &mut last) {
-                    self.destination = words(last);
-                }
-                (length + 1) * 8
-            }
-            ROUTING => (length + 1) * 8,
-            // Of a later fragment there is no header to read.
-            FRAGMENT if first[2] == 0 && first[3] & 0xf8 == 0 => 8,
-            AUTHENTICATION => (length + 2) * 4,
-            _ => return false,
+    fn pass(&mut self, packet: &impl Packet, side: Side) {
+        // As much as the shortest header and the beginning of what follows it.
+        let mut first = [0; 12];
+        let loaded = packet.load(self.offset, &mut first);
+        let byte = |at: usize| u32::from(first[at]);
+        let (kind, length) = (self.next, byte(1));
+        let hop_by_hop = is(kind, HOP_BY_HOP);
+        let options = hop_by_hop | is(kind, DESTINATION_OPTIONS);
+        let (routing, fragment, authentication) = (is(kind, ROUTING), is(kind, FRAGMENT), is(kind, AUTHENTICATION));
+        let (ipv6, ipv4) = match side {
+            Side::Sent => (is(kind, IPV6), is(kind, IPV4)),
+            Side::Received => (0, 0),
         };
-        self.next = first[0].into();
-        true
+        let jumbo = hop_by_hop & is(length, 0) & is(byte(2), JUMBO) & is(byte(3), JUMBO_OPTION);
+        // With segments left, it is another host that the packet is for now.
+        let on_its_way = routing & not(is(byte(3), 0));
+        // Of a later fragment there is no header to read.
+        let later = fragment & not(is(byte(2), 0) & is(byte(3) & 0xf8, 0));
+        let extension = options | routing | fragment | authentication;
+
+        let mut passes = loaded & (extension | ipv6 | ipv4) & not(later);
+        match side {
+            Side::Received => passes &= not(on_its_way),
+            Side::Sent => passes &= self.take_addresses(packet, passes, ipv6, ipv4, on_its_way),
+        }
+        let size = (options | routing) * (length + 1) * 8
+            + fragment * 8
+            + authentication * (length + 2) * 4
+            + ipv6 * IPV6_HEADER
+            + ipv4 * (byte(0) & 0x0f) * 4;
+        let next = extension * byte(0) + ipv6 * byte(6) + ipv4 * byte(9);
+        self.jumbo += passes * jumbo * JUMBO_LENGTH;
+        self.offset += passes * size;
+        self.next = passes * next + not(passes) * kind;
     }
 
+    /// Takes the addresses out of an IP header, or the final destination out of a routing header. 0 if they are not there.
     #[inline(always)]
-    fn pass_ipv6(&mut self, packet: &impl Packet) -> bool {
-        let mut header = [0; IPV6_HEADER];
-        if !packet.load(self.offset, &mut header) {
-            return false;
+    fn take_addresses(&mut self, packet: &impl Packet, passes: u32, ipv6: u32, ipv4: u32, on_its_way: u32) -> u32 {
+        let mut found = [0_u8; 32];
+        let loaded = packet.load(self.offset + 8, &mut found);
+        // SAFETY: the index is below eight, and any bytes are a value.
+        let word = |at: usize| unsafe { found.as_ptr().add(4 * at).cast::<u32>().read_unaligned() };
+        let (by_ipv6, by_ipv4) = (mask(passes & loaded & ipv6), mask(passes & loaded & ipv4));
+        // The last segment comes first (RFC 8754 section 2); so does the only one of RFC 6275.
+        let by_routing = mask(passes & loaded & on_its_way);
+        for at in 0..4 {
+            let (source, destination) = if at == 0 { (word(1), word(2)) } else { (0, 0) };
+            self.source[at] = self.source[at] & !(by_ipv6 | by_ipv4) | word(at) & by_ipv6 | source & by_ipv4;
+            self.destination[at] = self.destination[at] & !(by_ipv6 | by_ipv4 | by_routing)
+                | word(4 + at) & by_ipv6
+                | destination & by_ipv4
+                | word(at) & by_routing;
         }
-        // SAFETY: both addresses are inside the header.
-        unsafe {
-            self.source = header.as_ptr().add(8).cast::<[u32; 4]>().read_unaligned();
-            self.destination = header.as_ptr().add(24).cast::<[u32; 4]>().read_unaligned();
-        }
-        self.next = header[6].into();
-        self.offset += IPV6_HEADER as u32;
-        true
-    }
-
-    #[inline(always)]
-    fn pass_ipv4(&mut self, packet: &impl Packet) -> bool {
-        let mut header = [0; IPV4_HEADER];
-        if !packet.load(self.offset, &mut header) {
-            return false;
-        }
-        // SAFETY: both addresses are inside the header.
-        unsafe {
-            self.source = [header.as_ptr().add(12).cast::<u32>().read_unaligned(), 0, 0, 0];
-            self.destination = [header.as_ptr().add(16).cast::<u32>().read_unaligned(), 0, 0, 0];
-        }
-        self.next = header[9].into();
-        self.offset += u32::from(header[0] & 0x0f) * 4;
-        true
+        not((ipv6 | ipv4) & not(loaded))
     }
 }
 
-/// An address as keys and pins have it, from its bytes.
+/// 1 if a helper has returned 0, and 0 if it has returned an error.
 #[inline(always)]
-fn words(octets: [u8; 16]) -> [u32; 4] {
-    const { assert!(size_of::<[u32; 4]>() == 16) };
-    // SAFETY: same size, any bit pattern is a value.
-    unsafe { ptr::from_ref(&octets).cast::<[u32; 4]>().read_unaligned() }
+fn succeeded(returned: i64) -> u32 {
+    opaque((returned.cast_unsigned() >> 63) as u32 ^ 1)
 }

@@ -195,7 +195,8 @@ fn port_behind_extensions(xdp: *const xdp_md, start: u32, next: u8, bytes: u32) 
     let mut walk = Walk::new(start + IPV6_HEADER as u32, next, [0; 4], [0; 4]);
     walk.go(&frame, Side::Received);
     let mut ports = [0; PORTS];
-    if !walk.is_at_tcp() || start + bytes < walk.offset + PORTS as u32 || !frame.load(walk.offset, &mut ports) {
+    let loaded = frame.load(walk.offset, &mut ports);
+    if walk.is_at_tcp() & loaded == 0 || start + bytes < walk.offset + PORTS as u32 {
         return 0;
     }
     u16::from_be_bytes([ports[2], ports[3]])

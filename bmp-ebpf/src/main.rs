@@ -9,6 +9,7 @@
 // For the one instruction in `tables::add`. The build of this target needs unstable options anyway (`-Z build-std`).
 #![feature(asm_experimental_arch)]
 
+mod branchless;
 mod connect;
 mod egress;
 mod extensions;

@@ -76,9 +76,8 @@ pub(crate) fn headers(skb: *const __sk_buff) -> Headers {
 fn behind_extensions(skb: *const __sk_buff, headers: &mut Headers) {
     let walk = walk(skb);
     let mut offset = [0];
-    if walk.is_at_tcp() && Buffer(skb).load(walk.offset + 12, &mut offset) {
-        headers.tcp = u32::from(offset[0] >> 4) * 4;
-    }
+    let loaded = Buffer(skb).load(walk.offset + 12, &mut offset);
+    headers.tcp = walk.is_at_tcp() * loaded * u32::from(offset[0] >> 4) * 4;
     headers.source = walk.source;
     headers.length = walk.offset - walk.jumbo + headers.tcp;
     headers.jumbo = walk.jumbo;
@@ -89,9 +88,7 @@ fn behind_extensions(skb: *const __sk_buff, headers: &mut Headers) {
 fn walk(skb: *const __sk_buff) -> Walk {
     let packet = Buffer(skb);
     let mut header = [0_u8; IPV6_HEADER];
-    if !packet.load(0, &mut header) {
-        return Walk::new(0, 0, [0; 4], [0; 4]);
-    }
+    packet.load(0, &mut header);
     // SAFETY: both addresses are inside the header.
     let (source, destination) = unsafe {
         let addresses = header.as_ptr().add(8).cast::<[u32; 4]>();

@@ -1,8 +1,9 @@
 //! Which pin a connection comes under, by its far end.
 
-use bmp_ebpf::{DENY_OWN, FAMILY_IPV6, PIN_OWN, PinKey};
+use bmp_ebpf::{DENY_OWN, EGRESS_MAX, FAMILY_IPV6, PIN_OWN, PinKey};
 
-use crate::tables::{PINS, SLOTS, names_interface};
+use crate::branchless::{is, is_below};
+use crate::tables::{PINS, SLOTS};
 
 /// The first ten bits of a link-local address (RFC 4291 section 2.5.6), in the first word of one.
 const LINK_LOCAL: u32 = 0xfe80_0000_u32.to_be();
@@ -31,5 +32,9 @@ pub(crate) fn is_link_local(family: u8, address: [u32; 4]) -> bool {
 #[inline(always)]
 pub(crate) fn is_on_link(slot: u32, ifindex: u32) -> bool {
     let Some(pin) = SLOTS.get(slot) else { return true };
-    (pin.device == 0 && pin.egress_count == 0) || pin.device == ifindex || names_interface(pin, ifindex)
+    let named = |at: usize| is_below(at as u32, pin.egress_count) & is(pin.egress[at], ifindex);
+    const { assert!(EGRESS_MAX == 8) };
+    let names_none = is(pin.device, 0) & is(pin.egress_count, 0);
+    let by_egress = named(0) | named(1) | named(2) | named(3) | named(4) | named(5) | named(6) | named(7);
+    names_none | is(pin.device, ifindex) | by_egress != 0
 }

@@ -90,7 +90,7 @@ fn one_of_a_session_that_is_denied_is_shown_too() {
 fn it_is_not_closed_either_when_what_was_lost_of_the_enforcement_is_put_back() {
     let (topology, _station, earlier) = connected_before();
     let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
-    let links = setup.bpffs().join("v1/links");
+    let links = setup.bpffs().join(format!("v{}/links", bmp_ebpf::VERSION));
     let bmpd = Bmpd::start_in(setup, &lab::bmpd::Options::default());
     bmpd.wait_session(STATION, "looked at", |session| session["state"] == "up" && session["unheld"]["count"] == 1);
     detach(&links.join("connect4"));

@@ -7,11 +7,12 @@ use bmp_ebpf::{GuardKey, Guarded, LinkKey, Pin, PinKey, VRF_LINKS_MAX};
 
 use super::super::Datapath;
 use super::super::Mended;
+use super::persistence::layout;
 use super::world::{STATION4, UP1, World};
 
 /// A table as root finds it in the BPF file system.
 fn table(world: &World, name: &str) -> MapData {
-    MapData::from_pin(world.folder.path().join("v1/tables").join(name)).unwrap()
+    MapData::from_pin(layout(world.folder.path()).join("tables").join(name)).unwrap()
 }
 
 fn pins(world: &World) -> HashMap<MapData, PinKey, u32> {

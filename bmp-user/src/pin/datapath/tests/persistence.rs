@@ -28,7 +28,7 @@ fn deny() -> Pin {
 }
 
 /// The folder of this layout.
-fn layout(folder: &Path) -> PathBuf {
+pub(super) fn layout(folder: &Path) -> PathBuf {
     folder.join(format!("v{VERSION}"))
 }
 
@@ -410,8 +410,8 @@ fn what_somebody_did_to_the_links_while_no_bmpd_ran_is_found_and_put_right() {
     let mut world = World::new();
     world.crash_and_restart();
     assert_eq!(world.datapath.losses(), 0);
-    let links = world.folder.path().join("v1/links");
-    let other = bpf::open(&world.folder.path().join("v1/programs/connect6")).unwrap();
+    let links = layout(world.folder.path()).join("links");
+    let other = bpf::open(&layout(world.folder.path()).join("programs/connect6")).unwrap();
     let damages: [&dyn Fn(); 3] = [
         &|| bpf::replace(&bpf::open(&links.join("connect4")).unwrap(), other.as_fd()).unwrap(),
         &|| bpf::detach(&bpf::open(&links.join("egress")).unwrap()).unwrap(),
