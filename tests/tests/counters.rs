@@ -8,12 +8,15 @@ use std::net::SocketAddr;
 use aya::maps::{MapData, PerCpuArray};
 use bmp_ebpf::Counters;
 use lab::{
+    bgp::prefixes,
+    bmp::Peer,
     bmpd::number,
     capture::{Direction, Packet, sum},
+    devices::tc,
     netns::Netns,
     process::answer,
     station::{Connection, End, Mode},
-    topology::STATION_V6,
+    topology::{STATION, STATION_V6},
     trial::{Plan, Trial, assert_left_only_by},
     wait::{PATIENCE, until},
 };
@@ -212,4 +215,24 @@ fn an_acknowledgement_after_bmpd_has_ended_belongs_to_no_socket_and_is_not_count
     let (bytes, count) = sum(&before, ours);
     assert!(bytes > connection.bytes);
     assert_eq!(tx(&counters, slot), (bytes, count));
+}
+
+#[test]
+fn what_a_full_queue_drops_is_counted_as_sent_and_shown_beside_it() {
+    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    let mut feeder = trial.feeder();
+    // Acknowledgements find room there, and full packets do not.
+    let router = &trial.topology.router;
+    tc(router, "qdisc add dev up2 root bfifo limit 700");
+    feeder.announce(&Peer::default(), &prefixes(2000), 1);
+    let drops = |session: &serde_json::Value| number(&session["interface_drops"][0]["queue"]);
+    trial.bmpd.wait_session(STATION, "with drops", |session| drops(session) > 0);
+    let shown = trial.bmpd.display("display bmp session verbose");
+    assert!(shown.contains("Interface drops     : up2: "), "{shown}");
+    let (session, packets) = trial.at_rest(&trial.up2);
+    let captured = sum(&packets, out(trial.station.address())).1;
+    assert!(number(&session["kernel"]["tx_packets"]) > captured, "{session:#}");
+    tc(router, "qdisc del dev up2 root");
+    trial.station.wait_connection(0, "what was sent again", |c| c.announced() == 2000);
+    assert_left_only_by(&trial.up2, &trial.up1, &trial.station.connections()[0]);
 }

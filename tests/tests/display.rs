@@ -29,7 +29,7 @@ fn the_json_has_exactly_the_names_that_are_documented() {
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
                     established_count retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard held \
-                    unheld";
+                    unheld interface_drops";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
     assert_eq!(keys(&session["egress"]), words("any interfaces enforcement why lost losses"));
@@ -37,6 +37,7 @@ fn the_json_has_exactly_the_names_that_are_documented() {
     assert_eq!(keys(&session["kernel"]), words(kernel));
     assert_eq!(keys(&session["kernel"]["denied"]), words("interface source mark no_pin"));
     assert_eq!(keys(&session["kernel"]["foreign"]), words("tx_bytes tx_packets"));
+    assert_eq!(keys(&session["interface_drops"][0]), words("name queue device"));
     assert_eq!(session["unheld"], json!({ "count": 0, "connections": [] }));
     assert_eq!(keys(&session["connections"]), words("open established closed failed"));
     let messages = "route_monitoring statistics_report peer_down peer_up initiation termination route_mirroring";

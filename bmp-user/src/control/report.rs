@@ -19,6 +19,7 @@ use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
     escape::Untrusted,
     feed::Counts,
+    link::{DropCounters, Drops},
     pin::{self, Enforcement, State},
     session::{Phase, Session, Snapshot, defaults},
     wire::bmp::MessageType,
@@ -56,6 +57,8 @@ pub(super) struct SessionReport {
     pub(super) kernel: Kernel,
     /// What the kernel tells of the connections; `None` where no program does.
     pub(super) connections: Option<Connections>,
+    /// What the interfaces that it may leave by have dropped of all that was sent by them, also of what is counted as sent.
+    pub(super) interface_drops: Vec<InterfaceDrops>,
     /// Other processes' connections to the station from before the pin, which nothing holds to it.
     pub(super) unheld: Unheld,
     /// Absent where this host connects.
@@ -165,6 +168,16 @@ pub(super) struct Foreign {
     pub(super) tx_packets: u64,
 }
 
+/// What one interface has dropped since it is there.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct InterfaceDrops {
+    pub(super) name: String,
+    /// By its queueing discipline.
+    pub(super) queue: u64,
+    /// By its driver.
+    pub(super) device: u64,
+}
+
 /// Other processes' connections that are not held.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Unheld {
@@ -215,10 +228,11 @@ pub(super) fn sessions<'a>(
     wanted: &'a Wanted,
 ) -> impl Iterator<Item = SessionReport> + 'a {
     let head = context.feed.head();
+    let mut drops = DropCounters::default();
     wanted.of(config).map(move |(id, configured)| {
         // Between a commit and the start of its task a session has not begun.
         let session = context.sessions.get(id).unwrap_or_else(|| Arc::new(Session::idle(context.pins.session(id))));
-        report(context, config, id, configured, &session, head)
+        report(context, config, id, configured, &session, head, &mut drops)
     })
 }
 
@@ -229,6 +243,7 @@ fn report(
     configured: &Configured,
     session: &Session,
     (head, head_bytes): (u64, u64),
+    drops: &mut DropCounters,
 ) -> SessionReport {
     let shown = session.status.snapshot();
     let now = Instant::now();
@@ -243,6 +258,7 @@ fn report(
         State::Down(_) => (Vec::new(), false, configured.port().is_some()),
         State::Pending => (Vec::new(), false, false),
     };
+    let interface_drops = interface_drops(&state, &interfaces, drops);
     let held = Held::of(&session.pin, &state);
     // What the connection before ended for is no reason to be down now: the session waits for the next.
     let waiting = match shown.phase {
@@ -304,12 +320,21 @@ fn report(
                 failed: told.failed,
             }
         }),
+        interface_drops,
         unheld: unheld(&session.pin.unheld()),
         guard: guard::report(context, configured, session),
         messages: messages(session.status.messages()),
         timers: timers(configured),
         feed: Feed { cursor, head, lag_bytes, dumps: shown.dumps, refused_peers: session.status.refused().len() },
     }
+}
+
+/// `names`: what the interfaces are called now, in the order of the pin.
+fn interface_drops(state: &State, names: &[String], drops: &mut DropCounters) -> Vec<InterfaceDrops> {
+    let State::Ready(grant) = state else { return Vec::new() };
+    let named = grant.resolved.egress.iter().zip(names);
+    let of = named.filter_map(|((index, _), name)| Some((name, drops.of(*index)?)));
+    of.map(|(name, Drops { queue, device })| InterfaceDrops { name: name.clone(), queue, device }).collect()
 }
 
 fn unheld(all: &[pin::Unheld]) -> Unheld {

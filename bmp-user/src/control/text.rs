@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::report::{Egress, Kernel, SessionReport, Unheld, UnheldConnection};
+use super::report::{Egress, InterfaceDrops, Kernel, SessionReport, Unheld, UnheldConnection};
 use crate::wire::bgp::Family;
 
 /// What `display bmp session` begins with.
@@ -110,6 +110,10 @@ fn write_session(text: &mut String, report: &SessionReport, monitored: &BTreeMap
     line("Connect-interface", format!("{}{view}", words.join(" ")))?;
     report.egress.write(&mut line)?;
     report.kernel.write(&mut line)?;
+    for drops in &report.interface_drops {
+        let InterfaceDrops { name, queue, device } = drops;
+        line("Interface drops", format!("{name}: {queue} by its queue, {device} by its driver, of all that it sent"))?;
+    }
     if let Some(guard) = &report.guard {
         line("Guard", guard.in_words())?;
         line("Strangers", guard.strangers())?;

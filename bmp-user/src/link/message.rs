@@ -21,6 +21,13 @@ const ATTRIBUTE_TYPE_MASK: u16 = 0x3fff;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_STATS64: u16 = 23;
+/// Where `tx_dropped` is in `struct rtnl_link_stats64`.
+const TX_DROPPED: usize = 56;
+const TCA_STATS2: u16 = 7;
+const TCA_STATS_QUEUE: u16 = 3;
+/// `TC_H_ROOT`: the parent of an interface's own queueing discipline.
+const TC_ROOT: u32 = u32::MAX;
 const NDA_DST: u16 = 1;
 const NUD_INCOMPLETE: u16 = 0x01;
 const RTA_VIA: u16 = 18;
@@ -94,6 +101,23 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
     // Others have it too: of a veth it is the far end, which may be in another namespace and mean nothing here.
     link.below = link.below.filter(|_| link.kind.as_deref() == Some("vlan"));
     Some(link)
+}
+
+/// What the driver of a link has dropped of what was to leave by it: `tx_dropped` of `struct ifinfomsg`'s statistics.
+pub(super) fn dropped_by_device(payload: &[u8]) -> Option<u64> {
+    let (_, statistics) = attributes(payload.get(16..)?).find(|(kind, _)| *kind == IFLA_STATS64)?;
+    Some(u64::from_ne_bytes(statistics.get(TX_DROPPED..TX_DROPPED + 8)?.try_into().ok()?))
+}
+
+/// The interface index in a `struct tcmsg`, and what that queueing discipline has dropped; `None` if it is not the interface's root.
+pub(super) fn dropped_by_queue(payload: &[u8]) -> Option<(u32, u64)> {
+    if u32_at(payload, 12)? != TC_ROOT {
+        return None;
+    }
+    let (_, statistics) = attributes(payload.get(20..)?).find(|(kind, _)| *kind == TCA_STATS2)?;
+    let queue = nested(statistics, TCA_STATS_QUEUE).next()?;
+    // `struct gnet_stats_queue`: length, backlog, drops.
+    Some((interface_index(payload)?, u32_at(queue, 8)?.into()))
 }
 
 /// `struct ifaddrmsg` and its attributes: the interface index and the address; `None` if it is none of IPv4 or IPv6.

@@ -8,6 +8,7 @@
 //! notification came, so it is never older than what it replaces, and addresses are in the kernel's own order. Messages are
 //! read attribute by attribute, by need: one that this code has never heard of does not hide the interface that has it.
 
+mod drops;
 mod host;
 mod marks;
 mod message;
@@ -19,6 +20,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use drops::{DropCounters, Drops};
 pub use host::{Address, Host, Link};
 pub use marks::{Marks, OwnedMark};
 pub use routes::{MarkedFlow, Route, Routes};

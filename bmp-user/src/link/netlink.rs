@@ -20,14 +20,14 @@ use tokio::{
 use super::message::{self, Message};
 
 /// Larger than any datagram the kernel sends in answer: `NLMSG_GOODSIZE` and dumps end at 32 KiB.
-const ANSWER_MAX: usize = 64 * 1024;
+pub(super) const ANSWER_MAX: usize = 64 * 1024;
 /// The kernel answers while it takes the request, so this is for a kernel that never does.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Datagrams read at one go, so that whoever floods the socket does not keep the task from its other work.
 const DRAIN_MAX: usize = 4096;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+pub(super) const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_DONE: u16 = 3;
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
