@@ -1,6 +1,6 @@
 //! `display bmp feed`, `display bmp relay`, `display mrt-replay`: what comes in, and what is kept of it.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
 use serde::Serialize;
 
@@ -190,6 +190,8 @@ pub(super) struct Relay {
     refused: Refused,
     /// Peers that are up and of which there is no route.
     peers_without_routes: Vec<Silent>,
+    /// Peers of which a station that comes late lacks routes, because there are more than can be kept.
+    incomplete_peers: Vec<Incomplete>,
     last_closed: Option<Untrusted>,
 }
 
@@ -201,6 +203,16 @@ struct Refused {
     /// There were too many already.
     #[serde(rename = "too-many-connections")]
     too_many: u64,
+}
+
+/// A peer of which not all is kept.
+#[derive(Clone, Debug, Serialize)]
+struct Incomplete {
+    peer: IpAddr,
+    #[serde(rename = "as")]
+    asn: u32,
+    /// By family and view, how many fields of UPDATEs were dropped. Empty if it has more families of unknown form than there is room for.
+    not_kept: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -240,6 +252,16 @@ impl Relay {
             Silent::of(peer, descr, daemon.and_then(|daemon| daemon.sys_name.as_deref()))
         });
         let peers_without_routes = silent.collect();
+        let not_kept = |peer: &PeerRibs| {
+            let ribs = peer.ribs().iter().filter(|rib| rib.not_kept > 0);
+            ribs.map(|rib| (format!("{} {}", rib.family, name_of(rib.view)), rib.not_kept)).collect()
+        };
+        let incomplete_peers = own().filter(|peer| peer.is_incomplete()).map(|peer| Incomplete {
+            peer: peer.header().address(),
+            asn: peer.header().asn,
+            not_kept: not_kept(peer),
+        });
+        let incomplete_peers = incomplete_peers.collect();
         let (state, why) = match status.state {
             RelayState::Starting => ("starting", None),
             RelayState::Listening => ("listening", None),
@@ -280,6 +302,7 @@ impl Relay {
             held_peers,
             refused: Refused { not_allowed: status.refused_hosts, too_many: status.refused_too_many },
             peers_without_routes,
+            incomplete_peers,
             last_closed: status.last_closed.map(Untrusted::new),
         }
     }
@@ -302,6 +325,7 @@ impl Relay {
             held_peers: 0,
             refused: Refused { not_allowed: 0, too_many: 0 },
             peers_without_routes: Vec::new(),
+            incomplete_peers: Vec::new(),
             last_closed: None,
         }
     }
@@ -329,6 +353,11 @@ impl Relay {
         text.extend(self.peers_without_routes.iter().take(SILENT_SHOWN).map(Silent::text));
         if let Some(more) = self.peers_without_routes.len().checked_sub(SILENT_SHOWN).filter(|more| *more > 0) {
             let _ = writeln!(text, "  And {more} more peers of which there is no route");
+        }
+        for Incomplete { peer, asn, not_kept } in self.incomplete_peers.iter().take(SILENT_SHOWN) {
+            let ribs: Vec<_> = not_kept.iter().map(|(rib, fields)| format!("{fields} of {rib}")).collect();
+            let what = if ribs.is_empty() { "families without room".to_owned() } else { ribs.join(", ") };
+            let _ = writeln!(text, "  Peer {peer} (AS {asn}): not kept: {what}; stations that come late lack them");
         }
         let mut terms = Vec::new();
         if !self.allow.is_empty() {

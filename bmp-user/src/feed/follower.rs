@@ -254,7 +254,10 @@ impl Follower {
         for life in &staying {
             let others = self.has_others_like(life);
             let is_announced_anew = |peer: &Peer| others && peer.more_ups.iter().any(|more| more.changed > since);
-            if state.peer(life).is_some_and(|peer| peer.anew_since > since || is_announced_anew(peer)) {
+            // What the state does not have it cannot take back.
+            let lacks = |peer: &Peer| peer.lacks_families && plan.selected != *selection;
+            let is_broken = |peer: &Peer| peer.anew_since > since || is_announced_anew(peer) || lacks(peer);
+            if state.peer(life).is_some_and(is_broken) {
                 broken.insert(*life.peer.key());
             }
         }

@@ -190,15 +190,18 @@ impl Input {
     /// The input went away and may be back soon: its peers stay up, with their routes, until what this gives is dropped.
     ///
     /// A peer that says the same Peer Up by then, whose time may differ, goes on where it was: of what it says again only differences are passed on, and what it
-    /// does not say again is withdrawn at its End-of-RIB, or when what this gives is dropped. Every other peer is taken down then.
+    /// does not say again is withdrawn at its End-of-RIB, or when what this gives is dropped. Every other peer is taken down then. A peer of which more is told than
+    /// is kept ends at once.
     pub fn hold(mut self) -> Held {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         let slots = state.disconnect(self.connection);
-        state.hold(&slots);
+        let incomplete = state.hold(&slots);
+        let peers = slots.len() - incomplete.len();
+        shared.end(&mut state, incomplete);
         let connection = mem::take(&mut self.connection);
         drop(state);
-        Held { shared, connection, peers: slots.len() }
+        Held { shared, connection, peers }
     }
 
     fn commit(&mut self, bytes: Bytes, block: usize, lives: bool, odd: bool) -> Option<Claim> {

@@ -255,7 +255,8 @@ impl Pass {
     }
 
     fn take_back(&self, rib: &mut Rib, walk: &mut Walk, max_bytes: usize, out: &mut Frames) -> Progress {
-        if walk.misses(rib) {
+        // What was not kept cannot be withdrawn.
+        if walk.misses(rib) || rib.not_kept > 0 {
             walk.mark.take().into_iter().for_each(|mark| rib.unmark(mark));
             return Progress::Lost;
         }

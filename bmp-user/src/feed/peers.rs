@@ -191,6 +191,8 @@ pub(super) struct Peer {
     pub(super) ribs: Vec<Rib>,
     /// The latest Statistics Report.
     pub(super) statistics: Option<Latest>,
+    /// Whether routes of a family were announced for which there is no room.
+    pub(super) lacks_families: bool,
     /// Who was told of it before this is to be told anew.
     pub(super) anew_since: u64,
     /// When the last mirrored message passed, and its header.
@@ -228,8 +230,14 @@ impl Peer {
             ribs: Vec::new(),
             statistics: None,
             anew_since: 0,
+            lacks_families: false,
             mirrored: None,
         }
+    }
+
+    /// Whether a late station lacks routes of it.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.lacks_families || self.ribs.iter().any(|rib| rib.not_kept > 0)
     }
 
     /// All its Peer Ups.

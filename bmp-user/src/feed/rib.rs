@@ -172,8 +172,10 @@ pub(super) struct Rib {
     pub(super) forgotten: u64,
     /// How often fields that had been kept whole were read, while a pass was under way.
     pub(super) conversions: u32,
-    /// Fields that were dropped although a late station needs them, since somebody asked.
-    pub(super) overflowed: u64,
+    /// Fields that were dropped although a late station needs them.
+    pub(super) not_kept: u64,
+    /// How many of them have been counted.
+    counted: u64,
     routes: Blocks<Route>,
     index: Index,
     long: Long,
@@ -234,7 +236,8 @@ impl Rib {
             heard: 0,
             forgotten: 0,
             conversions: 0,
-            overflowed: 0,
+            not_kept: 0,
+            counted: 0,
             routes: Blocks::new(),
             index: Index::new(),
             long: Long::new(),
@@ -297,6 +300,21 @@ impl Rib {
     /// Whether a frame was about it. The place of one whose table ended is kept.
     pub(super) fn is_spoken_of(&self) -> bool {
         self.heard > 0
+    }
+
+    /// Fields that were dropped although a late station needs them, since this was asked.
+    pub(super) fn newly_not_kept(&mut self) -> u64 {
+        let before = std::mem::replace(&mut self.counted, self.not_kept);
+        self.not_kept - before
+    }
+
+    /// Something is withdrawn that is not there. If fields were dropped, a station may have it from one of these: who is not told by the journal has to begin
+    /// anew.
+    #[inline]
+    fn withdraws_unknown(&mut self, changed: u64) {
+        if self.not_kept > 0 {
+            self.forgotten = self.forgotten.max(changed);
+        }
     }
 
     /// Memory in bytes: of routes, and of groups.
@@ -402,7 +420,10 @@ impl Rib {
         let relabeled = bgp::with_withdrawn_label(self.form, self.path_ids, item);
         with_meaning(self.form, self.path_ids, relabeled.as_deref().unwrap_or(item), |item| {
             let Probe { key, hash, .. } = self.probe(item);
-            let Some(number) = self.find(hash, &key) else { return Outcome::Same };
+            let Some(number) = self.find(hash, &key) else {
+                self.withdraws_unknown(changed);
+                return Outcome::Same;
+            };
             self.withdraw_number(number, time, head, changed, attributes)
         })
     }

@@ -54,12 +54,15 @@ pub struct RibRoutes {
     pub reading: Reading,
     /// Whether it is known that they are read so. If not, fields of UPDATEs are kept whole.
     pub is_decided: bool,
+    /// Fields of UPDATEs that were dropped because there were too many to be kept whole: a station that comes late lacks their routes.
+    pub not_kept: u64,
 }
 
 impl RibRoutes {
     fn of(rib: &Rib) -> Self {
         let (view, family, routes) = (rib.view, rib.family, rib.len());
-        Self { view, family, routes, reading: rib.reading(), is_decided: rib.is_decided() }
+        let (reading, is_decided, not_kept) = (rib.reading(), rib.is_decided(), rib.not_kept);
+        Self { view, family, routes, reading, is_decided, not_kept }
     }
 }
 
@@ -69,13 +72,20 @@ pub struct PeerRibs {
     life: Arc<Incarnation>,
     owner: ConnectionId,
     away: bool,
+    incomplete: bool,
     ribs: Vec<RibRoutes>,
 }
 
 impl PeerRibs {
     pub(super) fn of(peer: &Peer) -> Self {
         let ribs = peer.ribs.iter().filter(|rib| rib.is_spoken_of()).map(RibRoutes::of).collect();
-        Self { life: Arc::clone(&peer.life), owner: peer.owner, away: peer.hold == Hold::Away, ribs }
+        Self {
+            life: Arc::clone(&peer.life),
+            owner: peer.owner,
+            away: peer.hold == Hold::Away,
+            incomplete: peer.is_incomplete(),
+            ribs,
+        }
     }
 
     /// Its place in the order in which peers came.
@@ -111,6 +121,11 @@ impl PeerRibs {
     /// Whether its input went away and has not come back: it is held.
     pub fn is_away(&self) -> bool {
         self.away
+    }
+
+    /// Whether late stations lack routes of it: of a RIB that has too many, or of families for which there is no room.
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// Its RIBs.

@@ -172,10 +172,15 @@ impl State {
         slots
     }
 
-    /// Peers whose input went away stay as they are, until they are ended or come back.
-    pub(super) fn hold(&mut self, slots: &[u32]) {
+    /// Peers whose input went away stay as they are, until they are ended or come back. Gives those that cannot.
+    pub(super) fn hold(&mut self, slots: &[u32]) -> Vec<u32> {
+        let mut incomplete = Vec::new();
         for slot in slots {
             if let Some(peer) = &mut self.slots[*slot as usize].peer {
+                if peer.is_incomplete() {
+                    incomplete.push(*slot);
+                    continue;
+                }
                 self.held += usize::from(peer.hold == Hold::No);
                 self.belongings.remove(*slot, peer);
                 peer.hold = Hold::Away;
@@ -184,6 +189,7 @@ impl State {
                 peer.ribs.iter_mut().for_each(Rib::set_stale);
             }
         }
+        incomplete
     }
 
     /// Whether an input is away or saying again what it said before.
@@ -451,6 +457,8 @@ impl State {
             ribs: &mut peer.ribs,
             life: &life,
             more_ups: &peer.more_ups,
+            lacks_families: &mut peer.lacks_families,
+            anew_since: &mut peer.anew_since,
             heard: *applied,
             trusted,
             connection,
@@ -535,7 +543,7 @@ impl State {
                 continue;
             };
             rib.forget(route, changed, &mut self.attributes);
-            self.trouble.overflowed += std::mem::take(&mut rib.overflowed);
+            self.trouble.overflowed += rib.newly_not_kept();
         }
     }
 }

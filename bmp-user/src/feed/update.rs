@@ -25,6 +25,9 @@ pub(super) struct Hand<'a> {
     pub(super) ribs: &'a mut Vec<Rib>,
     pub(super) life: &'a Arc<Incarnation>,
     pub(super) more_ups: &'a [Latest],
+    /// See [`super::peers::Peer`].
+    pub(super) lacks_families: &'a mut bool,
+    pub(super) anew_since: &'a mut u64,
     /// How many frames there were, with this one.
     pub(super) heard: u64,
     /// Connections whose OPENs say for certain how NLRI are written, and the one that this came by.
@@ -68,13 +71,15 @@ impl Hand<'_> {
             }
             return is_there.then_some(number);
         }
-        if !make {
-            return None;
-        }
         if Form::of(family).is_none() && self.ribs.iter().filter(|rib| rib.form == Form::Whole).count() >= MOST_UNKNOWN
         {
             self.trouble.unknown_family += 1;
-            self.trouble.overflowed += 1;
+            self.trouble.overflowed += u64::from(make);
+            *self.lacks_families = true;
+            *self.anew_since = self.changed;
+            return None;
+        }
+        if !make {
             return None;
         }
         let opens = self.opens(family);
@@ -193,7 +198,7 @@ impl Hand<'_> {
                 rib.announce_whole(items, common, *changed, attributes);
                 *news = true;
             }
-            trouble.overflowed += std::mem::take(&mut rib.overflowed);
+            trouble.overflowed += rib.newly_not_kept();
         }
         self.attributes.release(set);
     }

@@ -8,7 +8,8 @@
 //!
 //! So a withdrawal stays even if nobody waits for it and nothing equal was announced, while an entry that is older is announced: it may name the
 //! same routes. When the list begins with it, it is of no use. All that is whole in a RIB is kept within [`MOST_BYTES`]: beyond, the oldest entries go, which are
-//! counted. A station that comes later is not told of these, but of nothing either that is not there any more.
+//! counted. A station that comes later is not told of these, but of nothing either that is not there any more. Neither is one that was told of them before and has to be told by the
+//! state what takes them back: it begins anew ([`Rib::not_kept`]). A peer of which something is not kept is not held when its input goes away, because nobody could withdraw it then.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -100,6 +101,7 @@ impl Rib {
         attributes: &mut Attributes,
     ) -> Outcome {
         if self.announced == 0 && self.announced_whole() == 0 {
+            self.withdraws_unknown(changed);
             return Outcome::Same;
         }
         let number = self.entry_of(field, attributes);
@@ -235,7 +237,7 @@ impl Rib {
                     self.overflow(announced, number, attributes);
                 }
                 (_, Some((changed, number))) => {
-                    self.overflowed += 1;
+                    self.not_kept += 1;
                     self.pop_standing();
                     self.drop_withdrawal(number, changed, attributes);
                 }
@@ -252,7 +254,7 @@ impl Rib {
 
     /// Drops a field that is announced.
     fn overflow(&mut self, changed: u64, number: u32, attributes: &mut Attributes) {
-        self.overflowed += 1;
+        self.not_kept += 1;
         if let Some(whole) = &mut self.whole {
             whole.announced.remove(&(changed, number));
         }
