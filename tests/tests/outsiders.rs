@@ -76,6 +76,21 @@ fn thousands_of_connections_of_a_local_user_leave_descriptors_for_stations_opera
 }
 
 #[test]
+fn a_commit_says_of_a_relay_that_descriptors_are_too_few_for_its_connections() {
+    let trial = with_few_descriptors().start_up();
+    let commit = |most: u32| {
+        let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp-relay lab\nmax-connections {most}\ncommit\n"));
+        assert!(taken, "{said}");
+        said
+    };
+    let said = commit(5000);
+    let most = number(&relay(&trial)["max_connections"]);
+    assert!((100..FEW as u64 / 2).contains(&most), "{most}");
+    assert!(said.contains(&format!("bmp-relay lab takes {most} connections and not 5000")), "{said}");
+    assert!(!commit(100).contains("bmp-relay lab takes"));
+}
+
+#[test]
 fn a_session_without_a_descriptor_for_its_socket_says_so_and_comes_back() {
     let trial = Plan::session("connect-interface up2\nconnect-retry 1 1").start_up();
     let (pid, operator) = (trial.bmpd.pid(), Operator::at(&trial));

@@ -173,8 +173,9 @@ impl Context {
         };
         let named = warnings::of_names(now, &host, is_said);
         sentences.extend(named.into_iter().filter(|sentence| !known.contains(sentence)));
-        let known = warnings::of_configuration(before);
-        sentences.extend(warnings::of_configuration(now).into_iter().filter(|sentence| !known.contains(sentence)));
+        let inputs = |config: &Config| [warnings::of_configuration(config), warnings::of_relays(config)].concat();
+        let known = inputs(before);
+        sentences.extend(inputs(now).into_iter().filter(|sentence| !known.contains(sentence)));
         sentences
     }
 }

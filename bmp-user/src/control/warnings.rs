@@ -5,8 +5,8 @@ use std::{fs, net::IpAddr};
 
 use super::{Said, binding::egress_names};
 use crate::{
-    config::{BgpPeer, Config, ConnectInterface, MonitorId, Session, SessionId, Transport, effective},
-    input::bgp::missing,
+    config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
+    input::{bgp::missing, relay::connection_limits},
     link::{Host, Link, Routes},
     pin::{Pinned, Question, Role, absent, back_on_its_way, led_astray, resolve, target},
 };
@@ -90,6 +90,21 @@ pub fn without_host(config: &Config) -> Vec<Said> {
     }
     sentences.extend(loopback_in_the_bmp_view(config, &|_| false));
     sentences.into_iter().map(Said::warning).collect()
+}
+
+/// Relays for which this bmpd has too few descriptors.
+pub(super) fn of_relays(config: &Config) -> Vec<String> {
+    let of = |(name, relay): (&String, &Relay)| {
+        let (most, _) = connection_limits(relay);
+        let asked = relay.max_connections.map(|asked| asked.total)?;
+        usize::try_from(asked).is_ok_and(|asked| asked > most).then(|| {
+            format!(
+                "bmp-relay {name} takes {most} connections and not {asked}: bmpd may have too few descriptors for more \
+                 (what mends it: `LimitNOFILE=` of its unit, or `ulimit -n`)"
+            )
+        })
+    };
+    config.relays.iter().filter_map(of).collect()
 }
 
 /// Inputs that take nothing, and what stations are told of inputs that there are not: so on any host.
