@@ -78,7 +78,7 @@ pub(super) struct Translator {
     pub(super) out: BytesMut,
     /// Which records the Route Monitoring frames among them are made of.
     pub(super) origins: Vec<Origin>,
-    /// The record that is read.
+    /// The record that is read; after an error, the one that it is in.
     pub(super) place: Place,
     /// An UPDATE while it is built.
     scratch: BytesMut,
@@ -203,6 +203,7 @@ impl Translator {
         let collector = Collector { asn: None, bgp_id: self.collector, address: None };
         peer.bring_up(&mut self.out, &collector, time)?;
         peer.dumped.insert(route.family);
+        let here = self.place;
         let outcome = if peer.pending.takes(route) {
             Ok(())
         } else {
@@ -213,13 +214,15 @@ impl Translator {
             if taken.is_ok() {
                 let mut frames = Frames { out: &mut self.out, origins: &mut self.origins, count: &mut self.updates };
                 frames.put(&header, &self.scratch, place);
+            } else {
+                self.place = place;
             }
             taken
         };
         if peer.pending.is_empty() {
             self.held += route.attributes.bytes().len();
         }
-        peer.pending.add(route, self.place);
+        peer.pending.add(route, here);
         let flushed = if self.held > MAX_HELD { self.flush() } else { Ok(()) };
         outcome?;
         flushed
@@ -238,7 +241,10 @@ impl Translator {
                         Frames { out: &mut self.out, origins: &mut self.origins, count: &mut self.updates };
                     frames.put(&header, &self.scratch, place);
                 }
-                Err(unfit) => outcome = Err(unfit.into()),
+                Err(unfit) => {
+                    outcome = Err(unfit.into());
+                    self.place = place;
+                }
             }
         }
         self.peers.iter_mut().for_each(|peer| peer.pending = Pending::default());

@@ -187,6 +187,25 @@ async fn a_table_of_a_family_of_unknown_form_is_passed_over_by_family_and_is_no_
 }
 
 #[tokio::test]
+async fn a_route_that_no_update_has_room_for_is_counted_with_its_own_record() {
+    let table = peer_index_table(1, "", &[([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "192.0.2.2", 65002)]);
+    let (four, filler) = (ipv4_attributes(65001), vec![0; 65_000]);
+    let long =
+        [&four[..], &[0xd0, 200], &65_000u16.to_be_bytes(), &filler, &[0xd0, 201, 1, 244], &filler[..500]].concat();
+    let entry = |peer, attributes| Entry { peer, originated: 3, path_id: None, attributes };
+    let records = [
+        table,
+        rib(1, 2, 0, &[8, 10], &[entry(1, &four)]),
+        rib(1, 2, 1, &[8, 11], &[entry(0, &long)]),
+        rib(1, 2, 2, &[8, 12], &[entry(1, &four)]),
+        rib(1, 2, 3, &[8, 13], &[entry(0, &four)]),
+    ];
+    let (_, status) = replayed(file(&records.concat()).path()).await;
+    let first = Place { record: 3, offset: records[..2].concat().len() as u64 };
+    assert_eq!(status.passed_over, [(PassedOver::TooLong, PassedOverCount { records: 1, first })]);
+}
+
+#[tokio::test]
 async fn records_of_other_types_are_counted_by_type_and_what_follows_is_replayed() {
     let good = bgp4mp(1, 4, &update());
     let others = [(5, 1), (9, 1), (11, 0), (32, 0), (33, 0), (48, 0), (64, 1), (64, 1), (13, 7), (16, 2), (12, 9)];
