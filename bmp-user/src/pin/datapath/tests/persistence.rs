@@ -373,6 +373,16 @@ fn a_folder_that_another_user_owns_or_can_write_or_reaches_by_a_link_is_refused_
     fs::remove_file(&below).unwrap();
 }
 
+/// A mount that ends when this is dropped.
+struct Mounted(CString);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // SAFETY: the string lives through the call.
+        unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
 #[test]
 fn a_bpf_file_system_below_a_folder_for_everybody_is_refused_and_that_folder_is_left_to_everybody() {
     thread::spawn(|| {
@@ -388,6 +398,8 @@ fn a_bpf_file_system_below_a_folder_for_everybody_is_refused_and_that_folder_is_
             assert_eq!(libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()), 0);
             assert_eq!(libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()), 0);
         }
+        // Its folder cannot be removed before.
+        let _mounted = Mounted(path);
         let refused = |path: PathBuf| {
             Datapath::load(&Options { bpffs: Some(path), ..Options::default() }).unwrap_err().to_string()
         };
