@@ -25,7 +25,7 @@ struct Station {
 
 impl Station {
     fn new(feed: &Feed, number: usize) -> Self {
-        let strict = [false, true].map(|is_blind| StrictReader::new(is_blind));
+        let strict = [false, true].map(StrictReader::new);
         Self { follower: feed.attach(selection(number)), reader: Reader::default(), strict, selection: number }
     }
 
