@@ -85,7 +85,7 @@ impl Capture {
     /// The same for several ports.
     pub fn of_ports(netns: &Netns, interface: &str, ports: RangeInclusive<u16>) -> Self {
         let index = netns.ifindex(interface);
-        let socket = netns.enter(|| open(index)).unwrap_or_else(|e| panic!("cannot capture on {interface}: {e}"));
+        let socket = netns.enter(|| tap(index)).unwrap_or_else(|e| panic!("cannot capture on {interface}: {e}"));
         let shared = Arc::new(Shared {
             socket,
             ports,
@@ -212,7 +212,8 @@ pub fn sum<'a>(packets: impl IntoIterator<Item = &'a Packet>, wanted: impl Fn(&P
         .fold((0, 0), |(bytes, count), packet| (bytes + packet.ip_bytes, count + 1))
 }
 
-fn open(index: u32) -> io::Result<Socket> {
+/// A socket that reads every IP packet of an interface of this thread's namespace, without its link header.
+pub(crate) fn tap(index: u32) -> io::Result<Socket> {
     // Protocol 0: nothing is received before the bind names the interface.
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(256 << 20))?;

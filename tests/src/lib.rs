@@ -31,6 +31,7 @@ pub mod passive;
 pub mod peering;
 pub mod pmacct;
 pub mod process;
+pub mod redirect;
 pub mod relayed;
 pub mod rib;
 pub mod sabotage;

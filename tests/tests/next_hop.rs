@@ -16,6 +16,7 @@ use lab::{
     bmpd::{Bmpd, Options, number},
     capture::{Direction, Packet, sum},
     netns::Netns,
+    redirect::{Redirect, Redirector},
     sockets::{Foreign, send_all},
     station::Station,
     topology::{LOOPBACK, ROUTE_BY_UP2, STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP2, UP2_V6},
@@ -377,6 +378,77 @@ fn a_rule_about_somebody_else_or_behind_the_sessions_own_changes_nothing() {
     trial.routes_arrive(&mut trial.feeder(), 20, 0);
     let session = trial.bmpd.session(STATION);
     assert_eq!((&session["state"], &session["established_count"]), (&"up".into(), &1.into()), "{session:#}");
+}
+
+/// The host takes redirects, or takes none, by `up2`, and as all its interfaces do.
+fn accept_redirects(host: &Netns, value: &str) {
+    for scope in ["ipv4/conf/all", "ipv4/conf/up2", "ipv6/conf/up2"] {
+        host.sysctl(&format!("net/{scope}/accept_redirects"), value);
+    }
+}
+
+/// The session sends, the station's host acknowledges nothing, and its router redirects each packet until `is_over`.
+fn redirect(trial: &Trial, redirect: Redirect, is_over: impl FnOnce()) {
+    let host = &trial.topology.station;
+    let family = if redirect.router.is_ipv4() { "-4" } else { "-6" };
+    let silence = format!("rule add pref 10 ipproto tcp sport {STATION_PORT} blackhole");
+    ip(host, &format!("{family} {silence}"));
+    let _redirector = Redirector::start(host, "dn2", redirect);
+    trial.feeder().announce(&Peer::default(), &prefixes(1), 1);
+    is_over();
+    ip(host, &format!("{family} {}", silence.replace(" add ", " del ")));
+}
+
+fn a_redirect_takes_it_down(trial: &Trial, sent: Redirect, mend: &str) {
+    let station = trial.station.address().ip();
+    let host = &trial.topology.router;
+    accept_redirects(host, "1");
+    redirect(trial, sent, || {
+        let session = trial.bmpd.wait_down(station, "next-hop-overruled");
+        let Redirect { router, better, .. } = sent;
+        let reason =
+            format!("an ICMP redirect takes the session's packets to {better}, and not to next hop {router} by up2");
+        assert_eq!(session["detail"], reason);
+        assert_eq!(session["mend"], mend);
+    });
+    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "nobody else goes there");
+    accept_redirects(host, "0");
+    let family = if station.is_ipv4() { "ipv4" } else { "ipv6" };
+    host.sysctl(&format!("net/{family}/route/flush"), "1");
+    trial.bmpd.wait_up(station);
+}
+
+#[test]
+fn an_icmp_redirect_to_another_router_takes_the_session_down_until_it_is_flushed() {
+    let trial = start(&Plan::session(BY_UP2));
+    trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
+    let [router, better] = [[192, 0, 2, 66], [192, 0, 2, 67]].map(IpAddr::from);
+    let mend =
+        "sysctl net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.up2.accept_redirects=0 net.ipv4.route.flush=1";
+    a_redirect_takes_it_down(&trial, Redirect { router, neighbour: UP2, better }, mend);
+}
+
+#[test]
+fn an_icmpv6_redirect_does_too() {
+    let plan = Plan::session("connect-interface up2\n  next-hop fe80::2");
+    let trial = start(&Plan { station: STATION_V6, ..plan });
+    trial.topology.station.ip("addr add fe80::3/64 dev dn2 nodad");
+    let [router, neighbour, better] = ["fe80::2", "fe80::1", "fe80::3"].map(|text| text.parse().expect("an address"));
+    let mend = "sysctl net.ipv6.conf.up2.accept_redirects=0 net.ipv6.route.flush=1";
+    a_redirect_takes_it_down(&trial, Redirect { router, neighbour, better }, mend);
+}
+
+#[test]
+fn a_commit_warns_where_redirects_are_accepted() {
+    let trial = start(&Plan::session(BY_UP2));
+    for (accepted, warns) in [("1", true), ("0", false)] {
+        accept_redirects(&trial.topology.router, accepted);
+        let next_hop = if warns { "192.0.2.67" } else { "192.0.2.66" };
+        let lines = format!("system-view\nbmp\nbmp-session {STATION}\nnext-hop {next_hop}\ncommit\n");
+        let (taken, said) = trial.bmpd.typed(&lines);
+        assert!(taken, "{said}");
+        assert_eq!(said.contains("ICMP redirects are accepted on interface up2"), warns, "{said}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
     input::{bgp::missing, relay::connection_limits},
     link::{Host, Link, Routes},
-    pin::{Pinned, Question, Role, absent, back_on_its_way, led_astray, resolve, target},
+    pin::{Pinned, Question, Resolved, Role, Way, absent, back_on_its_way, led_astray, resolve, target},
 };
 
 /// One sentence each, without its full stop.
@@ -27,7 +27,19 @@ pub(super) async fn of(
     {
         warnings.extend(of_interface(name, link, &pinned, session.next_hop.is_some(), host));
     }
-    warnings.extend(of_route(connect.as_ref(), config, &pinned, session, host, routes).await);
+    let question = Question {
+        connect: connect.as_ref(),
+        vpn_instance: pinned.vpn_instance(),
+        egress_interfaces: &session.egress_interfaces,
+        next_hop: session.next_hop,
+        station: pinned.far(),
+        aliases: &config.interface_aliases,
+        keep: None,
+    };
+    if let Ok(resolved) = resolve(&question, host) {
+        warnings.extend(of_route(&resolved, &pinned, session, host, routes).await);
+        warnings.extend(resolved.way.as_ref().and_then(|way| of_redirects(way, &pinned)));
+    }
     if matches!(session.transport, Some(Transport::Listen(_))) && !has_syn_cookies() {
         warnings.push(format!(
             "net.ipv4.tcp_syncookies is 0: whoever sends SYNs with the address of the station of {pinned} can keep it from connecting \
@@ -201,41 +213,36 @@ fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host)
         warnings.push(format!(
             "rp_filter is strict on interface {name}: replies to {id}{of_those} are dropped there where another interface has the \
              better route to it (sysctl net.ipv4.conf.{}.rp_filter=2)",
-            link.name
+            link.name.replace('.', "/")
         ));
     }
     warnings
 }
 
 /// The routing tables lead where the session may not leave.
-async fn of_route(
-    connect: Option<&ConnectInterface>,
-    config: &Config,
-    id: &Pinned,
-    session: &Session,
-    host: &Host,
-    routes: &Routes,
-) -> Option<String> {
-    let question = Question {
-        connect,
-        vpn_instance: id.vpn_instance(),
-        egress_interfaces: &session.egress_interfaces,
-        next_hop: session.next_hop,
-        station: id.far(),
-        aliases: &config.interface_aliases,
-        keep: None,
-    };
+async fn of_route(resolved: &Resolved, id: &Pinned, session: &Session, host: &Host, routes: &Routes) -> Option<String> {
     // The connection of a station stays on the interface by which it came.
     if matches!(session.transport, Some(Transport::Listen(_))) {
         return None;
     }
-    let resolved = resolve(&question, host).ok()?;
-    let elsewhere = led_astray(id, &resolved, host, routes).await?;
-    let mend = back_on_its_way(&target(id, session.transport, host)?, &resolved)?;
+    let elsewhere = led_astray(id, resolved, host, routes).await?;
+    let mend = back_on_its_way(&target(id, session.transport, host)?, resolved)?;
     Some(format!(
         "{id} may leave by {} alone, and the route to its station leaves by {elsewhere}: every packet of it is dropped ({mend})",
-        egress_names(&resolved, host).join(" or ")
+        egress_names(resolved, host).join(" or ")
     ))
+}
+
+/// Any host on the link that speaks in the next hop's name can name another router.
+fn of_redirects(way: &Way, id: &Pinned) -> Option<String> {
+    let Way { next_hop, interface: (_, interface) } = way;
+    way.takes_redirects().then(|| {
+        format!(
+            "ICMP redirects are accepted on interface {interface}: one takes the packets of {id} to another router than next hop \
+             {next_hop} until bmpd finds it ({})",
+            way.no_redirects()
+        )
+    })
 }
 
 /// Strict reverse path filtering (ip-sysctl of the kernel's documentation): the higher of the interface's value and that of `all`

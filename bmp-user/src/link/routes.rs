@@ -121,11 +121,24 @@ impl Routes {
     ///
     /// An error is that the kernel could not be asked.
     pub async fn marked(&self, flow: &MarkedFlow) -> anyhow::Result<Option<Route>> {
+        self.of_flow(flow, RouteFlags::empty()).await
+    }
+
+    /// The router that the kernel sends such packets to now, where it is another than the routing tables say: an ICMP redirect has named it. The
+    /// kernel announces no redirect to anybody.
+    pub async fn redirected(&self, flow: &MarkedFlow, next_hop: IpAddr) -> anyhow::Result<Option<IpAddr>> {
+        let used = self.of_flow(flow, RouteFlags::FibMatch).await?;
+        Ok(used.and_then(|route| route.gateway).filter(|gateway| *gateway != next_hop))
+    }
+
+    /// The kernel's answer about a flow, asked without some of the usual flags.
+    async fn of_flow(&self, flow: &MarkedFlow, without: RouteFlags) -> anyhow::Result<Option<Route>> {
         let destination = flow.destination.ip();
         let source = flow.source.filter(|source| source.is_ipv4() == destination.is_ipv4());
         let port = flow.destination.port().to_be_bytes().to_vec();
         let attributes = [RouteAttribute::Mark(flow.mark), RouteAttribute::Other(DefaultNla::new(RTA_DPORT, port))];
         let mut message = request(destination, flow.bound, source);
+        message.header.flags.remove(without);
         message.attributes.extend(attributes);
         let entry = self.answer(message, destination).await?;
         Ok(entry.and_then(|entry| match choose(&entry, 0, destination, source) {

@@ -208,7 +208,7 @@ async fn keep(
                 // While all is well, nothing is decided anew for it.
                 _ = look.tick() => {
                     keeper.look_again_for_unheld().await;
-                    if keeper.mend(&demands).await { true } else { continue }
+                    if keeper.mend(&demands).await | keeper.look_for_redirects().await { true } else { continue }
                 }
                 () = lost => if keeper.mend(&demands).await { true } else { continue },
                 () = until(again) => {

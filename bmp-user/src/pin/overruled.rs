@@ -13,7 +13,19 @@ pub(super) struct Ruling {
     epoch: u64,
     flow: MarkedFlow,
     way: Way,
+    /// The router that an ICMP redirect has put in the next hop's place.
+    redirect: Option<IpAddr>,
     overruled: Option<Unresolved>,
+}
+
+impl Ruling {
+    /// Whether an ICMP redirect has come, or expired, since the question was asked. The kernel announces neither.
+    pub(super) async fn is_outdated(&self, routes: &Routes) -> bool {
+        let now = routes.redirected(&self.flow, self.way.next_hop).await;
+        // Where a rule overrules the next hop, that is said already, and what it leads to is no redirect.
+        let is_by_rule = self.overruled.is_some() && self.redirect.is_none();
+        !is_by_rule && now.is_ok_and(|now| now != self.redirect)
+    }
 }
 
 /// What takes the packets that bear a session's mark elsewhere than by its way; `None` while nothing does. Asked once for each change of
@@ -32,27 +44,29 @@ pub(super) async fn overruled(
     if let Some(known) = known.filter(|known| known.epoch == host.routes_epoch) {
         return known.overruled.clone();
     }
-    let found = match ask(&flow, way, host, routes, steers).await {
+    let (redirect, found) = match ask(&flow, way, host, routes, steers).await {
         Ok(found) => found,
         Err(error) => {
             warn!(of = %id, "cannot ask the kernel whether next hop {} is overruled: {error:#}", way.next_hop);
-            known.and_then(|known| known.overruled.clone())
+            known.map(|known| (known.redirect, known.overruled.clone())).unwrap_or_default()
         }
     };
-    *last = Some(Ruling { epoch: host.routes_epoch, flow, way: way.clone(), overruled: found.clone() });
+    *last = Some(Ruling { epoch: host.routes_epoch, flow, way: way.clone(), redirect, overruled: found.clone() });
     found
 }
 
+/// The router of a redirect, if there is one, and what overrules the next hop.
 async fn ask(
     flow: &MarkedFlow,
     way: &Way,
     host: &Host,
     routes: &Routes,
     steers: &Steers,
-) -> anyhow::Result<Option<Unresolved>> {
+) -> anyhow::Result<(Option<IpAddr>, Option<Unresolved>)> {
     let route = routes.marked(flow).await?;
     if route.is_some_and(|route| is_by(&route, way, flow.mark)) {
-        return Ok(None);
+        let redirect = routes.redirected(flow, way.next_hop).await?;
+        return Ok((redirect, redirect.map(|router| redirected(router, way))));
     }
     let ipv4 = flow.destination.is_ipv4();
     let rule = match &route {
@@ -61,11 +75,24 @@ async fn ask(
         Some(route) => steers.earlier_rule(ipv4, Some(route.table)).await?,
         // The session's own table has an end. Only a rule that says so itself keeps packets from it.
         None => match steers.earlier_rule(ipv4, None).await? {
-            None => return Ok(None),
+            None => return Ok((None, None)),
             rule => rule,
         },
     };
-    Ok(Some(unresolved(route.as_ref(), rule, way, flow, host)))
+    Ok((None, Some(unresolved(route.as_ref(), rule, way, flow, host))))
+}
+
+/// A router on the link has said that another one is the better way (RFC 792, RFC 4861 section 8).
+fn redirected(router: IpAddr, way: &Way) -> Unresolved {
+    let Way { next_hop, interface: (_, interface) } = way;
+    let family = if next_hop.is_ipv4() { "ipv4" } else { "ipv6" };
+    Unresolved {
+        reason: Reason::NextHopOverruled,
+        why: format!(
+            "an ICMP redirect takes the session's packets to {router}, and not to next hop {next_hop} by {interface}"
+        ),
+        mend: format!("{} net.{family}.route.flush=1", way.no_redirects()),
+    }
 }
 
 /// Whether a route is the one that bmpd has made.

@@ -47,6 +47,19 @@ impl Keeper {
         true
     }
 
+    /// Asks whether a redirect leads a session past its next hop, or does so no more. True if that has changed since it was decided about.
+    pub(super) async fn look_for_redirects(&mut self) -> bool {
+        let mut has_changed = false;
+        for tracked in self.sessions.values_mut() {
+            if let Some(ruling) = &tracked.ruling
+                && ruling.is_outdated(&self.routes).await
+            {
+                (tracked.ruling, has_changed) = (None, true);
+            }
+        }
+        has_changed
+    }
+
     /// Tries once more to load the programs. True if they are: then everything is put in force anew, and the sessions connect again.
     pub(super) async fn load_again(&mut self) -> bool {
         let datapath = self.pins.datapath().clone();

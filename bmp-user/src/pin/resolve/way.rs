@@ -1,6 +1,6 @@
 //! The router that a session's packets are sent to, and the interface that it is on.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr};
 
 use super::{Place, Reason, Resolved, Unresolved, link_local};
 use crate::link::{Address, Link};
@@ -12,6 +12,39 @@ pub struct Way {
     pub next_hop: IpAddr,
     /// Index and kernel name of the interface by which it is reached.
     pub interface: (u32, String),
+}
+
+impl Way {
+    /// Whether the kernel lets an ICMP redirect that comes by the interface put another router in the next hop's place.
+    pub fn takes_redirects(&self) -> bool {
+        let is_on = |family: &str, scope: &str, name: &str| {
+            fs::read_to_string(format!("/proc/sys/net/{family}/conf/{scope}/{name}"))
+                .is_ok_and(|value| value.trim() != "0")
+        };
+        let interface = &self.interface.1;
+        let accepts = |family: &str, scope: &str| is_on(family, scope, "accept_redirects");
+        match self.next_hop {
+            // `IN_DEV_RX_REDIRECTS` of linux/inetdevice.h.
+            IpAddr::V4(_) if is_on("ipv4", interface, "forwarding") => {
+                accepts("ipv4", "all") && accepts("ipv4", interface)
+            }
+            IpAddr::V4(_) => accepts("ipv4", "all") || accepts("ipv4", interface),
+            // `ndisc_redirect_rcv` of net/ipv6/ndisc.c, `rt6_do_redirect` of net/ipv6/route.c.
+            IpAddr::V6(_) => accepts("ipv6", interface) && !is_on("ipv6", interface, "forwarding"),
+        }
+    }
+
+    /// The command that has the kernel take no redirects there.
+    pub fn no_redirects(&self) -> String {
+        // A dot in the name of an interface is written as a slash (sysctl(8)).
+        let interface = self.interface.1.replace('.', "/");
+        match self.next_hop {
+            IpAddr::V4(_) => {
+                format!("sysctl net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.{interface}.accept_redirects=0")
+            }
+            IpAddr::V6(_) => format!("sysctl net.ipv6.conf.{interface}.accept_redirects=0"),
+        }
+    }
 }
 
 /// The interface for a next hop: the one that connect-interface names, whether the next hop is on its link or not; else the one whose prefix
