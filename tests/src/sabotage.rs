@@ -46,6 +46,19 @@ pub fn occupy(cgroup: &Path, program_type: u32, attach_type: u32) {
     bpf(PROG_ATTACH, &mut [folder.as_raw_fd().cast_unsigned(), program.as_raw_fd().cast_unsigned(), attach_type, 0]);
 }
 
+/// Attaches, beside others, a program to a hook of a cgroup that says no to everything. It goes with the cgroup.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn deny_all(cgroup: &Path, program_type: u32, attach_type: u32) {
+    /// `BPF_F_ALLOW_MULTI` (linux/bpf.h).
+    const ALLOW_MULTI: u32 = 2;
+    let folder = fs::File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
+    let program = answer(0, program_type, attach_type);
+    let (folder, program) = (folder.as_raw_fd().cast_unsigned(), program.as_raw_fd().cast_unsigned());
+    bpf(PROG_ATTACH, &mut [folder, program, attach_type, ALLOW_MULTI]);
+}
+
 /// Removes every entry of a pinned hash table whose keys are so many bytes, as `bpftool map delete` does; says how many there were.
 ///
 /// # Panics
@@ -91,14 +104,18 @@ struct Load {
     attach_type: u32,
 }
 
-/// `r0 = 1; exit`.
 fn pass_all(program_type: u32, attach_type: u32) -> OwnedFd {
-    const INSTRUCTIONS: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    answer(1, program_type, attach_type)
+}
+
+/// `r0 = value; exit`.
+fn answer(value: u8, program_type: u32, attach_type: u32) -> OwnedFd {
+    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, value, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let license = c"GPL";
     let mut load = Load {
         program_type,
-        instruction_count: INSTRUCTIONS.len() as u32,
-        instructions: INSTRUCTIONS.as_ptr() as u64,
+        instruction_count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
         attach_type,
         ..Load::default()

@@ -1,0 +1,114 @@
+//! Multipath TCP (RFC 8684): another process connects to a station by it. bmpd's own sockets are plain TCP.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    thread::JoinHandle,
+};
+
+use lab::{
+    bmpd::number,
+    capture::Packet,
+    topology::{STATION, STATION_2, STATION_PORT, UP1, UP2},
+    trial::{Plan, Trial, outgoing},
+    wait::{PATIENCE, until},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+const PAYLOAD: usize = 200_000;
+
+/// A session that is pinned to `up2` and up. From then on further subflows are made on both hosts as their endpoints say.
+fn pinned() -> Trial {
+    let trial = Plan::session("connect-interface up2").start_up();
+    trial.station.refuse();
+    for host in [&trial.topology.router, &trial.topology.station] {
+        host.sysctl("net/mptcp/enabled", "1");
+        host.ip("mptcp limits set subflows 4 add_addr_accepted 4");
+    }
+    trial
+}
+
+fn socket() -> Socket {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).expect("the kernel has Multipath TCP")
+}
+
+/// Takes one connection to the station's port, at any of the station's addresses, and says how many bytes came by it.
+fn listen(trial: &Trial) -> JoinHandle<usize> {
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, STATION_PORT)).into();
+    let listener = until("the station has left its port", PATIENCE, || {
+        let socket = trial.topology.station.enter(socket);
+        socket.set_reuse_address(true).expect("a socket has options");
+        socket.bind(&any).and_then(|()| socket.listen(8)).ok().map(|()| socket)
+    });
+    std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("somebody connects");
+        let mut bytes = Vec::new();
+        connection.read_to_end(&mut bytes).expect("it is closed in order");
+        bytes.len()
+    })
+}
+
+/// An unprivileged process connects to the station, from `up2`'s address as its pin says, sends, and closes after `is_over`.
+fn exchange(trial: &Trial, is_over: impl FnOnce()) {
+    let listener = listen(trial);
+    let client = trial.topology.router.enter_unprivileged(|| {
+        let mut client = socket();
+        client.connect(&trial.station.address().into()).expect("the pin lets it connect");
+        client.write_all(&[0; PAYLOAD / 2]).expect("it is connected");
+        client
+    });
+    assert_eq!(client.local_addr().expect("it is connected").as_socket().map(|local| local.ip()), Some(UP2));
+    is_over();
+    (&client).write_all(&[0; PAYLOAD / 2]).expect("it is connected");
+    drop(client);
+    assert_eq!(listener.join().expect("the listener ends"), PAYLOAD);
+}
+
+/// With another address of the router's for further subflows, that subflow is refused, and all goes by `up2`.
+fn a_further_subflow_is_refused(endpoint: &str, cause: &str) {
+    let trial = pinned();
+    trial.topology.router.ip(&format!("mptcp endpoint add {endpoint}"));
+    exchange(&trial, || {
+        trial
+            .bmpd
+            .wait_session_for(STATION, "a denial", PATIENCE, |session| number(&session["kernel"]["denied"][cause]) > 0);
+    });
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+fn a_further_subflow_to_the_station_from_another_address_is_refused() {
+    a_further_subflow_is_refused(&format!("{UP1} subflow"), "source");
+}
+
+#[test]
+fn a_further_subflow_to_the_station_by_another_interface_is_refused() {
+    a_further_subflow_is_refused(&format!("{UP1} dev up1 subflow"), "interface");
+}
+
+#[test]
+fn a_further_subflow_to_an_address_that_the_station_announces_is_not_held() {
+    let trial = pinned();
+    trial.topology.station.ip(&format!("mptcp endpoint add {STATION_2} signal"));
+    exchange(&trial, || {
+        let further = (STATION_2, STATION_PORT).into();
+        trial.up1.wait_for("the further subflow", PATIENCE, |packets| {
+            packets.iter().any(|packet| packet.left_for(further)).then_some(())
+        });
+    });
+    // To the station's own address nothing leaves otherwise than as the session does.
+    assert!(trial.up1.packets().iter().all(|packet| !packet.left_for(trial.station.address())));
+}
+
+#[test]
+fn without_consent_of_this_host_no_address_that_the_station_announces_is_used() {
+    let trial = pinned();
+    // The kernel's own setting.
+    trial.topology.router.ip("mptcp limits set subflows 2 add_addr_accepted 0");
+    trial.topology.station.ip(&format!("mptcp endpoint add {STATION_2} signal"));
+    exchange(&trial, || {});
+    for link in [&trial.up1, &trial.up2] {
+        assert!(outgoing(&link.packets()).iter().all(|packet| packet.destination == trial.station.address()));
+    }
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+}

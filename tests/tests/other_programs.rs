@@ -1,0 +1,117 @@
+//! What a service manager attaches to the cgroup of a service, below bmpd's programs: systemd's `RestrictNetworkInterfaces=`,
+//! `IPAddressDeny=` and the like. The kernel runs all of them, and what one of them denies does not happen.
+
+use std::path::Path;
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, Options, Setup, number},
+    capture::{Direction, Packet, sum},
+    kernel::{Cgroup, start_in},
+    sabotage::{deny_all, occupy},
+    topology::{STATION, STATION_PORT, UP2},
+    trial::{Plan, Trial, outgoing},
+    wait::PATIENCE,
+};
+
+/// `BPF_PROG_TYPE_CGROUP_SKB` and `BPF_PROG_TYPE_CGROUP_SOCK_ADDR` (linux/bpf.h).
+const SKB: u32 = 8;
+const SOCK_ADDR: u32 = 18;
+
+/// `BPF_CGROUP_INET_INGRESS`, `BPF_CGROUP_INET_EGRESS` and `BPF_CGROUP_INET4_CONNECT` (linux/bpf.h).
+const INGRESS: u32 = 0;
+const EGRESS: u32 = 1;
+const CONNECT4: u32 = 10;
+
+/// A session pinned to `up2`, where routing prefers `up1`.
+fn pinned() -> Trial {
+    Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up()
+}
+
+/// A service in the cgroup that connects to the station as routing says: a second bmpd, which loads no programs.
+fn service(trial: &Trial, cgroup: &Cgroup) -> Bmpd {
+    let configuration = format!("bmp\n bmp-session {STATION}\n  tcp connect port {STATION_PORT}\n");
+    let setup = Setup::new(&trial.topology.router, configuration);
+    let mut command = setup.command(&Options { arguments: &["--datapath", "socket"], through: &[] });
+    start_in(&mut command, cgroup.path());
+    Bmpd::start_by(setup, &mut command)
+}
+
+/// Programs that pass everything and let no other beside them, which systemd attaches to services of old kernels.
+fn attach_passing(cgroup: &Cgroup) {
+    for (kind, hook) in [(SKB, INGRESS), (SKB, EGRESS), (SOCK_ADDR, CONNECT4)] {
+        occupy(Path::new(cgroup.path()), kind, hook);
+    }
+}
+
+/// The service's connection is the second one that the station has, left by `up2` alone and was counted.
+fn assert_held(trial: &Trial) {
+    let connection = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer.ip(), UP2);
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    let (session, packets) = trial.at_rest(&trial.up2);
+    let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+    let foreign = &session["kernel"]["foreign"];
+    assert_eq!((number(&foreign["tx_bytes"]), number(&foreign["tx_packets"])), left, "{session:#}");
+}
+
+#[test]
+fn a_service_whose_cgroup_has_programs_already_is_held() {
+    let cgroup = Cgroup::new();
+    attach_passing(&cgroup);
+    let trial = pinned();
+    let _service = service(&trial, &cgroup);
+    assert_held(&trial);
+}
+
+#[test]
+fn a_service_whose_cgroup_gets_programs_later_is_held() {
+    let trial = pinned();
+    let cgroup = Cgroup::new();
+    attach_passing(&cgroup);
+    let _service = service(&trial, &cgroup);
+    assert_held(&trial);
+}
+
+#[test]
+fn what_bmpd_denies_is_denied_though_a_services_own_programs_pass_it() {
+    let trial = pinned();
+    trial.bmpd.reload(&Plan::session("connect-interface up2\n  shutdown").configuration());
+    trial.bmpd.wait_down(STATION, "shutdown");
+    let cgroup = Cgroup::new();
+    attach_passing(&cgroup);
+    service(&trial, &cgroup).wait_down(STATION, "egress-denied");
+    assert_eq!(trial.station.connections().len(), 1);
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+}
+
+#[test]
+fn what_a_services_own_program_drops_is_counted_and_leaves_by_no_link() {
+    let trial = pinned();
+    let own = trial.station.connections()[0].peer;
+    let cgroup = Cgroup::new();
+    deny_all(Path::new(cgroup.path()), SKB, EGRESS);
+    let _service = service(&trial, &cgroup);
+    trial.bmpd.wait_session_for(STATION, "a SYN and its repetition", PATIENCE, |session| {
+        number(&session["kernel"]["foreign"]["tx_packets"]) > 1
+    });
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert!(outgoing(&trial.up2.packets()).iter().all(|packet| packet.source == own));
+}
+
+#[test]
+fn what_a_services_own_program_refuses_to_connect_sends_nothing_and_counts_nothing() {
+    let trial = pinned();
+    let own = trial.station.connections()[0].peer;
+    let cgroup = Cgroup::new();
+    deny_all(Path::new(cgroup.path()), SOCK_ADDR, CONNECT4);
+    service(&trial, &cgroup).wait_down(STATION, "egress-denied");
+    let kernel = trial.bmpd.session(STATION)["kernel"].clone();
+    assert_eq!(
+        (&kernel["foreign"]["tx_packets"], &kernel["denied"]["interface"]),
+        (&0.into(), &0.into()),
+        "{kernel:#}"
+    );
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert!(outgoing(&trial.up2.packets()).iter().all(|packet| packet.source == own));
+}
