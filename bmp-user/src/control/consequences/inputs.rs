@@ -103,15 +103,18 @@ fn replays(context: &Context, name: &str, replay: &Replay, why: Option<&str>) ->
     let shown = context.replays.status(name).filter(|shown| {
         Some(&shown.file) == replay.file.as_ref() && shown.pace == replay.pace && shown.looped == replay.looped
     });
+    // A file that is no MRT fails at its first record.
+    let has_begun = shown.as_ref().is_some_and(|shown| shown.records > 0);
     match shown.map(|shown| shown.state) {
         Some(ReplayState::Failed(reason)) => {
             Outcome::Settled(Some(Said::warning(format!("mrt-replay {name} fails: {reason}"))))
         }
-        Some(ReplayState::Reading | ReplayState::Done) => Outcome::Settled(anew),
+        Some(ReplayState::Done) => Outcome::Settled(anew),
+        Some(ReplayState::Reading) if has_begun => Outcome::Settled(anew),
         Some(ReplayState::Surveying) => {
             let text = format!("mrt-replay {name} looks which peers its file has, and replays it then");
             Outcome::Open(Some(Said::info(text)))
         }
-        None => Outcome::Open(anew),
+        Some(ReplayState::Reading) | None => Outcome::Open(anew),
     }
 }
