@@ -12,6 +12,7 @@
 //!
 //! A function of the lab that cannot do its work panics with one sentence: it is the failure of the test that called it.
 
+pub mod answerer;
 pub mod bgp;
 pub mod bmp;
 pub mod bmpd;

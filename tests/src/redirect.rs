@@ -2,14 +2,7 @@
 
 use std::{
     io,
-    mem::MaybeUninit,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::Duration,
 };
 
 use etherparse::{
@@ -18,10 +11,10 @@ use etherparse::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{capture::tap, netns::Netns};
-
-/// How much of the packet a redirect quotes: the headers are enough.
-const QUOTED: usize = 80;
+use crate::{
+    answerer::{Answerer, SEEN},
+    netns::Netns,
+};
 
 /// Types of ICMPv6 and of its options (RFC 4861).
 const REDIRECT: u8 = 137;
@@ -38,50 +31,16 @@ pub struct Redirect {
     pub better: IpAddr,
 }
 
-/// Answers with a redirect to each TCP packet that comes by a link; dropped, it stops.
-///
-/// Linux heeds a redirect for a connection only while what is quoted is not acknowledged yet. So the host's TCP must not answer meanwhile.
-#[derive(Debug)]
-pub struct Redirector {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Redirector {
-    /// Begins on `interface` of `host`.
-    pub fn start(host: &Netns, interface: &str, redirect: Redirect) -> Self {
-        let (index, name) = (host.ifindex(interface), interface.to_owned());
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = host.spawn({
-            let stop = Arc::clone(&stop);
-            move || {
-                let tap = tap(index).unwrap_or_else(|e| panic!("cannot read what comes by {name}: {e}"));
-                tap.set_nonblocking(false).expect("a socket has modes");
-                tap.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket has a timeout");
-                let mut buffer = [MaybeUninit::<u8>::uninit(); QUOTED];
-                while !stop.load(Ordering::Relaxed) {
-                    let Ok(length) = tap.recv(&mut buffer) else { continue };
-                    // SAFETY: the kernel has written the first `length` bytes.
-                    let packet = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
-                    // The link may be gone by now.
-                    let _ = redirect.send(packet, index);
-                }
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Redirector {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 impl Redirect {
+    /// Answers with it to each TCP packet of the neighbour that comes by `interface` of `host`, until what is returned is dropped.
+    ///
+    /// Linux heeds a redirect for a connection only while what is quoted is not acknowledged yet. So the host's TCP must not answer meanwhile.
+    pub fn start(self, host: &Netns, interface: &str) -> Answerer {
+        let index = host.ifindex(interface);
+        // The link may be gone by now.
+        Answerer::start(host, interface, move |packet| drop(self.send(packet, index)))
+    }
+
     fn send(&self, packet: &[u8], index: u32) -> io::Result<()> {
         let tcp = libc::IPPROTO_TCP as u8;
         match (self.router, self.neighbour, self.better) {
@@ -94,7 +53,7 @@ impl Redirect {
                 redirect_v4(router, neighbour, better, packet)
             }
             (IpAddr::V6(router), IpAddr::V6(neighbour), IpAddr::V6(better))
-                if packet.len() == QUOTED && packet[0] >> 4 == 6 && packet[6] == tcp =>
+                if packet.len() == SEEN && packet[0] >> 4 == 6 && packet[6] == tcp =>
             {
                 redirect_v6(router, SocketAddrV6::new(neighbour, 0, 0, index), better, packet)
             }
@@ -123,7 +82,7 @@ fn redirect_v6(router: Ipv6Addr, neighbour: SocketAddrV6, better: Ipv6Addr, pack
     message.extend(better.octets());
     message.extend(&packet[24..40]);
     // Lengths of options are in units of eight bytes.
-    message.extend([REDIRECTED_HEADER, 1 + (QUOTED / 8) as u8, 0, 0, 0, 0, 0, 0]);
+    message.extend([REDIRECTED_HEADER, 1 + (SEEN / 8) as u8, 0, 0, 0, 0, 0, 0]);
     message.extend(packet);
     // The kernel fills in the checksum.
     socket.send_to(&message, &neighbour.into()).map(drop)

@@ -16,7 +16,7 @@ use lab::{
     bmpd::{Bmpd, Options, number},
     capture::{Direction, Packet, sum},
     netns::Netns,
-    redirect::{Redirect, Redirector},
+    redirect::Redirect,
     sockets::{Foreign, send_all},
     station::Station,
     topology::{LOOPBACK, ROUTE_BY_UP2, STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP2, UP2_V6},
@@ -393,7 +393,7 @@ fn redirect(trial: &Trial, redirect: Redirect, is_over: impl FnOnce()) {
     let family = if redirect.router.is_ipv4() { "-4" } else { "-6" };
     let silence = format!("rule add pref 10 ipproto tcp sport {STATION_PORT} blackhole");
     ip(host, &format!("{family} {silence}"));
-    let _redirector = Redirector::start(host, "dn2", redirect);
+    let _redirecting = redirect.start(host, "dn2");
     trial.feeder().announce(&Peer::default(), &prefixes(1), 1);
     is_over();
     ip(host, &format!("{family} {}", silence.replace(" add ", " del ")));

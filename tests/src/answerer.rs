@@ -1,0 +1,82 @@
+//! A host that answers what comes by a link by hand, as no kernel would.
+
+use std::{
+    mem::MaybeUninit,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use etherparse::{LaxNetSlice, LaxSlicedPacket, PacketBuilder, TransportSlice};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{capture::tap, netns::Netns};
+
+/// How much of a packet is given to who answers: the headers are enough.
+pub const SEEN: usize = 80;
+
+/// Gives the beginning of every IP packet on a link to a function, on a thread of its own in the host's namespace; dropped, it stops.
+#[derive(Debug)]
+pub struct Answerer {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Answerer {
+    /// Begins on `interface` of `host`: from now on no packet is missed.
+    pub fn start(host: &Netns, interface: &str, mut answer: impl FnMut(&[u8]) + Send + 'static) -> Self {
+        let index = host.ifindex(interface);
+        let tap = host.enter(|| tap(index)).unwrap_or_else(|e| panic!("cannot read what comes by {interface}: {e}"));
+        tap.set_nonblocking(false).expect("a socket has modes");
+        tap.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket has a timeout");
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = host.spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut buffer = [MaybeUninit::<u8>::uninit(); SEEN];
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok(length) = tap.recv(&mut buffer) else { continue };
+                    // SAFETY: the kernel has written the first `length` bytes.
+                    answer(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) });
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Answers every SYN (IPv4) with the acknowledgement of what was never sent, so that the connecting host's kernel answers with a
+    /// reset (RFC 9293 section 3.10.7.3) and goes on connecting.
+    pub fn acknowledging_wrongly(host: &Netns, interface: &str) -> Self {
+        Self::start(host, interface, |packet| {
+            let Ok(packet) = LaxSlicedPacket::from_ip(packet) else { return };
+            let (Some(LaxNetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (packet.net, packet.transport) else {
+                return;
+            };
+            if !tcp.syn() || tcp.ack() {
+                return;
+            }
+            let (from, to) = (ip.header().destination(), ip.header().source());
+            let wrong = tcp.sequence_number().wrapping_add(1000);
+            let built =
+                PacketBuilder::ipv4(from, to, 64).tcp(tcp.destination_port(), tcp.source_port(), 1, 64_000).ack(wrong);
+            let mut bytes = Vec::with_capacity(built.size(0));
+            built.write(&mut bytes, &[]).expect("a vector takes it");
+            let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW))).expect("root may");
+            // The link may be gone by now.
+            let _ = raw.send_to(&bytes, &SocketAddr::from((IpAddr::from(to), 0)).into());
+        })
+    }
+}
+
+impl Drop for Answerer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
