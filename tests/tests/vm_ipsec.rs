@@ -1,0 +1,93 @@
+//! IPsec: the programs see what leaves encrypted, once by policy and twice by an interface of its own.
+
+use lab::{
+    bmpd::number,
+    capture::Packet,
+    topology::{STATION, Topology, UP2},
+    trial::{Plan, Trial, outgoing},
+    wait::PATIENCE,
+};
+
+const KEY: &str = "aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f10111213 128";
+
+/// States and policies of both hosts for what goes between the pinned source and the station; `tmpl` is what its template says of each way.
+fn protect(topology: &Topology, mode: &str, router: &str, station: &str, extra: &str) {
+    let states = format!(
+        "xfrm state add src {router} dst {station} proto esp spi 0x101 mode {mode} {KEY}
+         xfrm state add src {station} dst {router} proto esp spi 0x102 mode {mode} {KEY}"
+    );
+    let policy = |from: &str, to: &str, way: &str, (outer_from, outer_to): (&str, &str), extra: &str| {
+        format!(
+            "xfrm policy add src {from} dst {to} dir {way} {extra} tmpl src {outer_from} dst {outer_to} proto esp mode {mode}"
+        )
+    };
+    let (near, far) = (UP2.to_string(), STATION.to_string());
+    let (there, back) = ((router, station), (station, router));
+    let with = |states: &str, extra: &str| states.replace(" mode", &format!(" {extra} mode"));
+    topology.router.ip(&with(&states, extra));
+    topology.router.ip(&policy(&near, &far, "out", there, extra));
+    topology.router.ip(&policy(&far, &near, "in", back, extra));
+    topology.station.ip(&states);
+    topology.station.ip(&policy(&far, &near, "out", back, ""));
+    topology.station.ip(&policy(&near, &far, "in", there, ""));
+}
+
+/// Up, counted, and nothing of it by the other link nor in clear.
+fn is_held(trial: &Trial) {
+    trial.bmpd.wait_up(STATION);
+    let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
+    assert_eq!(connection.peer.ip(), UP2);
+    let kernel = trial.bmpd.session(STATION)["kernel"].clone();
+    assert!(number(&kernel["tx_packets"]) > 3 && number(&kernel["tx_bytes"]) > connection.bytes, "{kernel:#}");
+    for link in [&trial.up1, &trial.up2] {
+        assert_eq!(outgoing(&link.packets()), Vec::<&Packet>::new());
+    }
+}
+
+#[test]
+#[ignore = "needs ESP: cargo xtask vm"]
+fn a_session_in_ipsec_transport_mode_is_held_and_counted_encrypted() {
+    let topology = Topology::without_offload();
+    protect(&topology, "transport", "192.0.2.65", "198.51.100.7", "");
+    is_held(&Plan::session("connect-interface up2").start_on(topology));
+}
+
+#[test]
+#[ignore = "needs ESP: cargo xtask vm"]
+fn a_session_in_ipsec_tunnel_mode_is_held_if_the_tunnel_has_its_source() {
+    let topology = Topology::without_offload();
+    protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", "");
+    is_held(&Plan::session("connect-interface up2").start_on(topology));
+}
+
+/// Nothing leaves, and the cause is counted.
+fn is_denied(trial: &Trial, cause: &str) {
+    let session = trial
+        .bmpd
+        .wait_session_for(STATION, "a denial", PATIENCE, |session| number(&session["kernel"]["denied"][cause]) > 0);
+    assert_ne!(session["state"], "up", "{session:#}");
+    for link in [&trial.up1, &trial.up2] {
+        assert_eq!(outgoing(&link.packets()), Vec::<&Packet>::new());
+    }
+    assert!(trial.station.connections().is_empty());
+}
+
+#[test]
+#[ignore = "needs ESP: cargo xtask vm"]
+fn a_session_in_ipsec_tunnel_mode_is_denied_by_source_if_the_tunnel_has_another() {
+    let topology = Topology::without_offload();
+    protect(&topology, "tunnel", "192.0.2.129", "192.0.2.66", "");
+    is_denied(&Plan::session("connect-interface up2 192.0.2.65").start_on(topology), "source");
+}
+
+#[test]
+#[ignore = "needs an interface of xfrm: cargo xtask vm"]
+fn a_session_that_is_pinned_to_an_interface_of_ipsec_is_denied_by_interface() {
+    let topology = Topology::without_offload();
+    topology.router.ip("link add ipsec0 type xfrm if_id 7
+         addr add 203.0.113.65/32 dev ipsec0
+         link set ipsec0 up
+         route add 198.51.100.0/24 dev ipsec0 metric 30");
+    protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", "if_id 7");
+    is_denied(&Plan::session("connect-interface ipsec0 192.0.2.65").start_on(topology), "interface");
+}

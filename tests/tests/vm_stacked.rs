@@ -1,0 +1,98 @@
+//! Interfaces that are made of others: a session is pinned to an ipvlan interface or a bond as to any other, with a next hop and in
+//! a VRF too.
+
+use lab::{
+    bmp,
+    bmpd::{Bmpd, number},
+    capture::{Capture, Direction, Packet, sum},
+    devices::{VRF_TABLE, aggregate, enslave_uplink2},
+    station::Station,
+    topology::{STATION, STATION_PORT, Topology, UP2},
+    trial::{Plan, Trial, assert_left_only_by, outgoing},
+};
+
+/// Gives `interface` the place of `up2`: its address, and with `routed` its route.
+fn replaces_uplink2(topology: &Topology, interface: &str, routed: bool) {
+    let router = &topology.router;
+    router.ip(&format!(
+        "addr del 192.0.2.65/26 dev up2\naddr add 192.0.2.65/26 dev {interface}\nlink set {interface} up"
+    ));
+    if routed {
+        router.ip(&format!("route replace 198.51.100.0/24 via 192.0.2.66 dev {interface} metric 20"));
+    }
+}
+
+fn ipvlan(routed: bool) -> Topology {
+    let topology = Topology::without_offload();
+    topology.router.ip("link add ipvlan0 link up2 type ipvlan mode l2");
+    replaces_uplink2(&topology, "ipvlan0", routed);
+    topology
+}
+
+fn bond(routed: bool) -> Topology {
+    let topology = Topology::without_offload();
+    aggregate(&topology, "bond0", "bond");
+    enslave_uplink2(&topology, "bond0");
+    replaces_uplink2(&topology, "bond0", routed);
+    topology
+}
+
+/// A session that is pinned to `interface` leaves by it from its address, all of it counted, and by no other.
+fn leaves_by(topology: Topology, interface: &str, next_hop: &str) {
+    let here = Capture::start(&topology.router, interface, STATION_PORT);
+    let session = format!("connect-interface {interface}\n{next_hop}");
+    let trial: Trial = Plan::session(&session).start_on(topology);
+    trial.bmpd.wait_up(STATION);
+    let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
+    assert_eq!(connection.peer.ip(), UP2);
+    assert_left_only_by(&here, &trial.up1, &connection);
+    // The link below carries each segment by itself.
+    let (session, packets) = trial.at_rest(&trial.up2);
+    let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+    let kernel = &session["kernel"];
+    assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
+    assert_eq!(kernel["denied"]["interface"], 0, "{session:#}");
+}
+
+const NEXT_HOP: &str = "next-hop 192.0.2.66";
+
+#[test]
+#[ignore = "needs ipvlan: cargo xtask vm"]
+fn a_session_that_is_pinned_to_an_ipvlan_interface_leaves_by_it() {
+    leaves_by(ipvlan(true), "ipvlan0", "");
+}
+
+#[test]
+#[ignore = "needs ipvlan: cargo xtask vm"]
+fn so_does_one_with_a_next_hop_by_an_ipvlan_interface() {
+    leaves_by(ipvlan(false), "ipvlan0", NEXT_HOP);
+}
+
+#[test]
+#[ignore = "needs a bond: cargo xtask vm"]
+fn a_session_that_is_pinned_to_a_bond_leaves_by_its_next_hop() {
+    leaves_by(bond(false), "bond0", NEXT_HOP);
+}
+
+#[test]
+#[ignore = "needs a bond and a VRF: cargo xtask vm"]
+fn a_session_in_a_vrf_leaves_by_the_bond_that_is_in_it() {
+    let topology = bond(false);
+    // Entering a VRF takes an interface's routes away.
+    topology.router.ip(&format!(
+        "link add mgmt type vrf table {VRF_TABLE}
+         link set mgmt up
+         link set bond0 master mgmt
+         route add 198.51.100.0/24 via 192.0.2.66 dev bond0 table {VRF_TABLE}"
+    ));
+    let [bond0, up1] = ["bond0", "up1"].map(|link| Capture::start(&topology.router, link, STATION_PORT));
+    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let session = format!("bmp-session vpn-instance mgmt {STATION}\n  tcp connect port {STATION_PORT}");
+    let bmpd = Bmpd::start(&topology.router, &format!("bmp\n {session}\n  connect-interface bond0\n"));
+    bmpd.wait_up(STATION);
+    let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer.ip(), UP2);
+    assert_left_only_by(&bond0, &up1, &connection);
+    assert_eq!(outgoing(&up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(bmpd.session(STATION)["kernel"]["denied"]["interface"], 0);
+}
