@@ -80,14 +80,27 @@ fn a_session_in_ipsec_tunnel_mode_is_denied_by_source_if_the_tunnel_has_another(
     is_denied(&Plan::session("connect-interface up2 192.0.2.65").start_on(topology), "source");
 }
 
+/// The session is pinned to an interface of IPsec, of which `link` says the kind and `extra` what leads to it.
+fn is_denied_by(link: &str, extra: &str) {
+    let topology = Topology::without_offload();
+    topology.router.ip(&format!(
+        "link add ipsec0 type {link}
+         addr add 203.0.113.65/32 dev ipsec0
+         link set ipsec0 up
+         route add 198.51.100.0/24 dev ipsec0 metric 30"
+    ));
+    protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", extra);
+    is_denied(&Plan::session("connect-interface ipsec0 192.0.2.65").start_on(topology), "interface");
+}
+
 #[test]
 #[ignore = "needs an interface of xfrm: cargo xtask vm"]
 fn a_session_that_is_pinned_to_an_interface_of_ipsec_is_denied_by_interface() {
-    let topology = Topology::without_offload();
-    topology.router.ip("link add ipsec0 type xfrm if_id 7
-         addr add 203.0.113.65/32 dev ipsec0
-         link set ipsec0 up
-         route add 198.51.100.0/24 dev ipsec0 metric 30");
-    protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", "if_id 7");
-    is_denied(&Plan::session("connect-interface ipsec0 192.0.2.65").start_on(topology), "interface");
+    is_denied_by("xfrm if_id 7", "if_id 7");
+}
+
+#[test]
+#[ignore = "needs VTI: cargo xtask vm"]
+fn a_session_that_is_pinned_to_a_vti_interface_is_too() {
+    is_denied_by("vti local 192.0.2.65 remote 192.0.2.66 key 7", "mark 7 mask 0xffffffff");
 }
