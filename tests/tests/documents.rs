@@ -30,7 +30,7 @@ use lab::{
     station::Station,
     terminal::Terminal,
     topology::{STATION, STATION_PORT, Topology},
-    trial::Plan,
+    trial::{Plan, Trial},
     wait::{PATIENCE, until},
 };
 
@@ -192,14 +192,7 @@ fn with_the_recipe_of_frr_a_route_arrives_at_the_station() {
     for block in tagged("frr") {
         let trial = Plan::default().start_up();
         let _frr = Frr::configured(&trial.topology.router, &block.text, &options);
-        let (IpAddrs { own, peer }, asn) = (ipv4_ends(), DAEMON.1);
-        let routes = prefixes(5);
-        let _speaker = Speaker::announce(&trial.topology.station, peer, asn, SocketAddr::from((own, 179)), &routes);
-        trial.station.wait_connection(
-            0,
-            &format!("the routes of FRR, configured as in {}", block.place),
-            |connection| connection.announced() == routes.len(),
-        );
+        routes_of_its_peer_arrive(&trial, &block.place);
     }
 }
 
@@ -208,15 +201,17 @@ fn with_the_recipe_of_gobgp_a_route_arrives_at_the_station() {
     for block in tagged("gobgp") {
         let trial = Plan::default().start_up();
         let _gobgp = Gobgp::configured(&trial.topology.router, &block.text);
-        let (IpAddrs { own, peer }, asn) = (ipv4_ends(), DAEMON.1);
-        let routes = prefixes(5);
-        let _speaker = Speaker::announce(&trial.topology.station, peer, asn, SocketAddr::from((own, 179)), &routes);
-        trial.station.wait_connection(
-            0,
-            &format!("the routes of GoBGP, configured as in {}", block.place),
-            |connection| connection.announced() == routes.len(),
-        );
+        routes_of_its_peer_arrive(&trial, &block.place);
     }
+}
+
+/// The daemon's neighbour announces routes, and the station is told of them.
+fn routes_of_its_peer_arrive(trial: &Trial, place: &str) {
+    let IpAddrs { own, peer } = ipv4_ends();
+    let routes = prefixes(5);
+    let _speaker = Speaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &routes);
+    let what = format!("the routes of the daemon that is configured as in {place}");
+    trial.station.wait_connection(0, &what, |connection| connection.announced() == routes.len());
 }
 
 #[test]
