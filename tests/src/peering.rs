@@ -19,6 +19,7 @@ use crate::{
     netns::Netns,
     process::{Process, answer},
     rib::{Difference, EVPN, Family, IPV4, IPV6, Route, Routes, VPNV4},
+    trial::{Plan, Trial},
     wait::{PATIENCE, patience, until},
 };
 
@@ -125,6 +126,18 @@ impl Peering {
     /// BIRD.
     pub fn bird(netns: &Netns, table: &Table<'_>) -> Self {
         Self::start(Kind::Bird, netns, table)
+    }
+
+    /// A trial whose bmpd has one BGP peer: a BIRD with one IPv4 route.
+    pub fn in_trial() -> (Trial, Self) {
+        let (peer, asn) = DAEMON;
+        let system = format!(
+            "bgp {}\n router-id 10.7.0.1\n peer {peer} as-number {asn}\n ipv4-family unicast\n  peer {peer} enable\nquit\nquit",
+            BMPD.1
+        );
+        let trial = Plan { system: &system, ..Plan::default() }.start();
+        let bird = Self::bird(&trial.topology.station, &Table { ipv4: 1, ..Table::default() });
+        (trial, bird)
     }
 
     /// BIRD, with a configuration of the test's own.

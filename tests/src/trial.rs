@@ -123,6 +123,13 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// Waits until the only BGP peer is established.
+    pub fn wait_peer_established(&self) {
+        until("the peer is established", 3 * PATIENCE, || {
+            self.bmpd.display("display bgp peer").contains("Established").then_some(())
+        });
+    }
+
     /// A local daemon with one peer, connected to the relay.
     pub fn feeder(&self) -> Feeder {
         Feeder::with_peer(&self.topology.router, RELAY, &Peer::default())

@@ -8,11 +8,10 @@ use std::{
 
 use lab::{
     passive::PORT,
-    peering::{BMPD, DAEMON, Peering, Table},
+    peering::{BMPD, DAEMON, Peering},
     sockets::Foreign,
     topology::{STATION, STATION_PORT, Topology, UP2},
     trial::{Plan, Trial, further_sessions},
-    wait::{PATIENCE, until},
 };
 
 /// A commit waits for no longer than this for what it has begun.
@@ -172,17 +171,8 @@ fn a_trial_that_runs_out_logs_what_that_does() {
 #[test]
 fn what_becomes_of_a_bgp_peer_is_said() {
     let (peer, asn): (IpAddr, u32) = DAEMON;
-    let system = format!(
-        "bgp {}\n router-id 10.7.0.1\n peer {peer} as-number {asn}\n ipv4-family unicast\n  peer {peer} enable\nquit\nquit",
-        BMPD.1
-    );
-    let trial = Plan { system: &system, ..Plan::default() }.start();
-    let _bird = Peering::bird(&trial.topology.station, &Table { ipv4: 1, ipv6: 0, ..Table::default() });
-    let established = || {
-        until("the peer is established", 3 * PATIENCE, || {
-            trial.bmpd.display("display bgp peer").contains("Established").then_some(())
-        });
-    };
+    let (trial, _bird) = Peering::in_trial();
+    let established = || trial.wait_peer_established();
     let bgp = |line: &str| said_of(&trial, &format!("bgp {}\n{line}", BMPD.1));
     let cases = [
         ("port 12999", "port", "refused", "undo peer ADDRESS port"),

@@ -6,7 +6,7 @@ use lab::{
     bmpd::Setup,
     feeder::Feeder,
     netns::Netns,
-    peering::{BMPD, DAEMON, Peering, Table},
+    peering::{BMPD, DAEMON, Peering},
     topology::STATION,
     trial::{Plan, Trial},
     wait::{PATIENCE, until},
@@ -216,18 +216,9 @@ fn a_client_that_a_relay_does_not_let_in_any_more_is_named() {
 
 #[test]
 fn a_commit_says_which_bgp_peers_it_leaves_down_and_which_come_anew() {
-    let (peer, asn) = DAEMON;
-    let system = format!(
-        "bgp {}\n router-id 10.7.0.1\n peer {peer} as-number {asn}\n ipv4-family unicast\n  peer {peer} enable\nquit\nquit",
-        BMPD.1
-    );
-    let trial = Plan { system: &system, ..Plan::default() }.start();
-    let _bird = Peering::bird(&trial.topology.station, &Table { ipv4: 1, ipv6: 0, ..Table::default() });
-    let established = || {
-        until("the peer is established", 3 * PATIENCE, || {
-            trial.bmpd.display("display bgp peer").contains("Established").then_some(())
-        });
-    };
+    let (peer, _) = DAEMON;
+    let (trial, _bird) = Peering::in_trial();
+    let established = || trial.wait_peer_established();
     established();
     let bgp = |lines: &str| format!("bgp {}\n{lines}", BMPD.1);
     let again = said(&trial, &bgp(&format!("peer {peer} timer keepalive 5 hold 20")));

@@ -83,14 +83,7 @@ fn most_updates_decide_whatever_the_order_and_the_others_are_told_and_counted() 
         let records: Vec<_> = updates.iter().map(|update| bgp4mp(7, 4, update)).collect();
         let stream = translated(&records);
         assert_eq!(sends_path_ids(&stream), [Family::IPV4_UNICAST]);
-        let told: Vec<_> = messages(&stream)
-            .into_iter()
-            .filter_map(|message| match message {
-                Message::RouteMonitoring(_, update) => Some(update.to_vec()),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(told, updates, "nothing is left out");
+        assert_eq!(updates_told(&stream), updates, "nothing is left out");
         let (ribs, trouble) = fed(&stream);
         let Reading { path_ids, .. } = ribs[0].reading;
         assert_eq!((path_ids, ribs[0].is_decided, ribs[0].routes, trouble.mixed_path_ids), (true, true, 6, 1));

@@ -35,6 +35,15 @@ pub(super) fn messages(stream: &[u8]) -> Vec<Message<'_>> {
     all
 }
 
+/// The UPDATEs of a stream's Route Monitoring messages.
+pub(super) fn updates_told(stream: &[u8]) -> Vec<Vec<u8>> {
+    let update = |message| match message {
+        Message::RouteMonitoring(_, update) => Some(update.to_vec()),
+        _ => None,
+    };
+    messages(stream).into_iter().filter_map(update).collect()
+}
+
 /// Each message in a word or two.
 pub(super) fn told(stream: &[u8]) -> Vec<String> {
     let of = |peer: &PeerHeader| format!("{} {}.{:06}", peer.address(), peer.seconds, peer.microseconds);

@@ -14,7 +14,7 @@ use crate::{
     input::mrt::{Misread, PassedOver, PassedOverCount, Place, ReplayState},
     wire::{
         bgp::Family,
-        bmp::{Message, samples::bgp},
+        bmp::samples::bgp,
         mrt::samples::{Entry, ipv4_attributes, ipv6_attributes, peer_index_table, real_files, record, rib, unpacked},
     },
 };
@@ -151,14 +151,7 @@ async fn an_update_with_something_wrong_inside_is_told_as_it_came_and_counted_wi
     ];
     let records: Vec<_> = updates.iter().map(|update| bgp4mp(1, 4, update)).collect();
     let (stream, status) = replayed(file(&records.concat()).path()).await;
-    let told: Vec<_> = messages(&stream)
-        .into_iter()
-        .filter_map(|message| match message {
-            Message::RouteMonitoring(_, update) => Some(update.to_vec()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(told, updates);
+    assert_eq!(updates_told(&stream), updates);
     assert_eq!((status.state, status.passed_over), (ReplayState::Done, vec![]));
     let place =
         |record: usize| Some(Place { record: record as u64, offset: records[..record - 1].concat().len() as u64 });
