@@ -1,4 +1,4 @@
-//! How fast the parts of bmpd are that every route goes through, in this process and by the clock.
+//! Times the parts of bmpd on the way of every route, in this process.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A host that answers what comes by a link by hand, as no kernel would.
+//! A host that answers packets by hand, as no kernel would.
 
 use std::{
     mem::MaybeUninit,
@@ -16,10 +16,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{capture::tap, netns::Netns};
 
-/// How much of a packet is given to who answers: the headers are enough.
+/// Bytes of a packet that the answering function sees: enough for the headers.
 pub const SEEN: usize = 80;
 
-/// Gives the beginning of every IP packet on a link to a function, on a thread of its own in the host's namespace; dropped, it stops.
+/// Passes the beginning of every IP packet on a link to a function, on its own thread in the host's
+/// namespace. Dropping it ends this.
 #[derive(Debug)]
 pub struct Answerer {
     stop: Arc<AtomicBool>,
@@ -27,11 +28,11 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Begins on `interface` of `host`: from now on no packet is missed.
+    /// Starts on `interface` of `host`. No packet is missed after this returns.
     pub fn start(host: &Netns, interface: &str, mut answer: impl FnMut(&[u8]) + Send + 'static) -> Self {
         let index = host.ifindex(interface);
-        let tap = host.enter(|| tap(index)).unwrap_or_else(|e| panic!("cannot read what comes by {interface}: {e}"));
-        tap.set_nonblocking(false).expect("a socket has modes");
+        let tap = host.enter(|| tap(index)).unwrap_or_else(|e| panic!("cannot read packets of {interface}: {e}"));
+        tap.set_nonblocking(false).expect("a socket can block");
         tap.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket has a timeout");
         let stop = Arc::new(AtomicBool::new(false));
         let thread = host.spawn({
@@ -48,8 +49,8 @@ impl Answerer {
         Self { stop, thread: Some(thread) }
     }
 
-    /// Answers every SYN (IPv4) with the acknowledgement of what was never sent, so that the connecting host's kernel answers with a
-    /// reset (RFC 9293 section 3.10.7.3) and goes on connecting.
+    /// Answers every IPv4 SYN with an ACK for a segment that was never sent. The connecting kernel
+    /// sends a reset (RFC 9293 section 3.10.7.3) and stays in SYN-SENT.
     pub fn acknowledging_wrongly(host: &Netns, interface: &str) -> Self {
         Self::start(host, interface, |packet| {
             let Ok(packet) = LaxSlicedPacket::from_ip(packet) else { return };
@@ -64,9 +65,10 @@ impl Answerer {
             let built =
                 PacketBuilder::ipv4(from, to, 64).tcp(tcp.destination_port(), tcp.source_port(), 1, 64_000).ack(wrong);
             let mut bytes = Vec::with_capacity(built.size(0));
-            built.write(&mut bytes, &[]).expect("a vector takes it");
-            let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW))).expect("root may");
-            // The link may be gone by now.
+            built.write(&mut bytes, &[]).expect("a vector has room");
+            let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
+                .expect("root may open a raw socket");
+            // Ignored: the link may be gone by now.
             let _ = raw.send_to(&bytes, &SocketAddr::from((IpAddr::from(to), 0)).into());
         })
     }

@@ -1,13 +1,13 @@
-//! The BGP messages (RFC 4271) that the lab sends, and the prefixes that it reads out of UPDATEs.
+//! The BGP messages (RFC 4271) that the lab sends, and a reader of the prefixes in UPDATE messages.
 
 use std::{fmt, net::Ipv4Addr};
 
 /// An IPv4 prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
-    /// The network.
+    /// The network address.
     pub network: Ipv4Addr,
-    /// How many bits of it count.
+    /// Its length in bits.
     pub length: u8,
 }
 
@@ -17,25 +17,25 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The prefixes of a made-up table: `count` /24, one after the other from 10.0.0.0/24 on.
+/// Returns `count` consecutive /24 prefixes, from 10.0.0.0/24 on.
 ///
 /// # Panics
-/// For more than 1,048,576, which end with 25.255.255.0/24.
+/// For more than 1,048,576 prefixes, which end with 25.255.255.0/24.
 pub fn prefixes(count: usize) -> Vec<Prefix> {
-    assert!(count <= 1 << 20, "{count} prefixes are more than the lab makes up");
+    assert!(count <= 1 << 20, "the lab has 1,048,576 prefixes, not {count}");
     (0..count).map(|i| Prefix { network: Ipv4Addr::from_bits(0x0a00_0000 + ((i as u32) << 8)), length: 24 }).collect()
 }
 
-/// OPEN (RFC 4271 §4.2).
+/// Type of OPEN (RFC 4271 §4.2).
 pub const OPEN: u8 = 1;
-/// UPDATE (§4.3).
+/// Type of UPDATE (§4.3).
 pub const UPDATE: u8 = 2;
-/// NOTIFICATION (§4.5).
+/// Type of NOTIFICATION (§4.5).
 pub const NOTIFICATION: u8 = 3;
-/// KEEPALIVE (§4.4).
+/// Type of KEEPALIVE (§4.4).
 pub const KEEPALIVE: u8 = 4;
 
-/// A message of `kind` with its header (RFC 4271 §4.1).
+/// Builds a message of type `kind` with its header (RFC 4271 §4.1).
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![0xff; 16];
     message.extend(short(19 + body.len()));
@@ -48,7 +48,7 @@ fn short(length: usize) -> [u8; 2] {
     u16::try_from(length).expect("a BGP message is at most 65,535 bytes").to_be_bytes()
 }
 
-/// An OPEN (§4.2) with IPv4 unicast and 4-octet AS numbers (RFC 6793), hold time 180 s.
+/// Builds an OPEN (§4.2) with IPv4 unicast, four-octet AS numbers (RFC 6793) and hold time 180 s.
 pub fn open(asn: u32, router_id: Ipv4Addr) -> Vec<u8> {
     let mut capabilities = vec![1, 4, 0, 1, 0, 1, 65, 4];
     capabilities.extend(asn.to_be_bytes());
@@ -62,22 +62,22 @@ pub fn open(asn: u32, router_id: Ipv4Addr) -> Vec<u8> {
     message(OPEN, &body)
 }
 
-/// A KEEPALIVE (§4.4).
+/// Builds a KEEPALIVE (§4.4).
 pub fn keepalive() -> Vec<u8> {
     message(KEEPALIVE, &[])
 }
 
-/// A NOTIFICATION (§4.5): Cease, administrative shutdown (RFC 4486).
+/// Builds a NOTIFICATION (§4.5): Cease, administrative shutdown (RFC 4486).
 pub fn notification() -> Vec<u8> {
     message(NOTIFICATION, &[6, 2])
 }
 
-/// An UPDATE (§4.3) that announces `routes`, 4-octet AS path of `asn` alone.
+/// Builds an UPDATE (§4.3) that announces `routes`, with `asn` alone in a four-octet AS path.
 pub fn announce(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
     announce_with(routes, asn, next_hop, &[])
 }
 
-/// The same with more attributes, as they are on the wire.
+/// Builds an UPDATE that announces `routes`, with more path attributes in wire format.
 pub fn announce_with(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr, more: &[u8]) -> Vec<u8> {
     let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1];
     attributes.extend(asn.to_be_bytes());
@@ -87,7 +87,7 @@ pub fn announce_with(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr, more: &[u8
     update(&attributes, &nlri(routes))
 }
 
-/// An UPDATE with these path attributes and NLRI.
+/// Builds an UPDATE with these path attributes and NLRI.
 pub fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let mut body = vec![0, 0];
     body.extend(short(attributes.len()));
@@ -96,7 +96,7 @@ pub fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     message(UPDATE, &body)
 }
 
-/// An optional transitive attribute that nobody knows, with `bytes` of `value` in it.
+/// Builds an optional transitive attribute of an unknown type, with `bytes` times `value`.
 pub fn unknown_attribute(value: u8, bytes: usize) -> Vec<u8> {
     let mut attribute = vec![0xd0, 200];
     attribute.extend(short(bytes));
@@ -104,7 +104,7 @@ pub fn unknown_attribute(value: u8, bytes: usize) -> Vec<u8> {
     attribute
 }
 
-/// An UPDATE that withdraws `routes`.
+/// Builds an UPDATE that withdraws `routes`.
 pub fn withdraw(routes: &[Prefix]) -> Vec<u8> {
     let withdrawn = nlri(routes);
     let mut body = short(withdrawn.len()).to_vec();
@@ -113,12 +113,12 @@ pub fn withdraw(routes: &[Prefix]) -> Vec<u8> {
     message(UPDATE, &body)
 }
 
-/// End-of-RIB of IPv4 unicast: an UPDATE with nothing in it (RFC 4724 §2).
+/// Builds End-of-RIB of IPv4 unicast: an empty UPDATE (RFC 4724 §2).
 pub fn end_of_rib() -> Vec<u8> {
     message(UPDATE, &[0, 0, 0, 0])
 }
 
-/// Routes as the NLRI of an UPDATE.
+/// Encodes routes as NLRI.
 pub fn nlri(routes: &[Prefix]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for route in routes {
@@ -128,18 +128,18 @@ pub fn nlri(routes: &[Prefix]) -> Vec<u8> {
     bytes
 }
 
-/// What the IPv4 fields of one UPDATE say.
+/// The IPv4 fields of one UPDATE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// Withdrawn Routes.
     pub withdrawn: Vec<Prefix>,
     /// Network Layer Reachability Information.
     pub announced: Vec<Prefix>,
-    /// It has neither routes nor attributes: End-of-RIB of IPv4 unicast.
+    /// True for End-of-RIB of IPv4 unicast: neither routes nor attributes.
     pub is_end_of_rib: bool,
 }
 
-/// Reads a whole UPDATE message; `None` if it is not one.
+/// Reads a whole UPDATE message. `None` for other and malformed messages.
 pub fn read_update(message: &[u8]) -> Option<Update> {
     let (header, body) = message.split_at_checked(19)?;
     if header[18] != UPDATE {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_announced_and_withdrawn_is_read_back() {
+    fn announced_and_withdrawn_prefixes_are_read_back() {
         let routes = prefixes(600);
         let update = read_update(&announce(&routes, 65001, Ipv4Addr::new(192, 0, 2, 9))).unwrap();
         assert_eq!((update.announced, update.withdrawn.len(), update.is_end_of_rib), (routes.clone(), 0, false));

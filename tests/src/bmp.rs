@@ -1,4 +1,5 @@
-//! The BMP messages (RFC 7854) that the lab sends, and a splitter that knows no more than the common header.
+//! The BMP messages (RFC 7854) that the lab sends, and a splitter that reads the common header
+//! alone.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,10 +26,10 @@ pub const ROUTE_MIRRORING: u8 = 6;
 const HEADER: usize = 6;
 /// Length of the per-peer header (§4.2).
 const PEER_HEADER: usize = 42;
-/// The longest message that the lab believes in.
+/// The longest message that the lab accepts.
 const LONGEST: usize = 1 << 20;
 
-/// A BGP peer as the lab reports it: a global instance peer, IPv4, pre-policy.
+/// A BGP peer in the lab's messages: global instance, IPv4, pre-policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The peer's address.
@@ -46,19 +47,19 @@ impl Default for Peer {
     }
 }
 
-/// Which RIB of a peer a message is about: the flags of its per-peer header.
+/// Flags of the per-peer header: Adj-RIB-In before policy.
 pub const PRE_POLICY: u8 = 0;
-/// See [`PRE_POLICY`]: the L flag.
+/// The L flag: Adj-RIB-In after policy.
 pub const POST_POLICY: u8 = 0x40;
-/// The A flag: AS paths in the message are of two-octet AS numbers.
+/// The A flag: AS paths with two-octet AS numbers.
 pub const SHORT_AS_PATH: u8 = 0x20;
-/// The O flag (RFC 8671 §4).
+/// The O flag: Adj-RIB-Out (RFC 8671 §4).
 pub const ADJ_RIB_OUT: u8 = 0x10;
 
-/// Type of the peer that a Loc-RIB is reported as (RFC 9069 §4.1).
+/// Peer type of a Loc-RIB (RFC 9069 §4.1).
 pub const LOC_RIB_INSTANCE: u8 = 3;
 
-/// A message of `kind` with its common header.
+/// Builds a message of type `kind`, with the common header.
 pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER + body.len()).expect("a BMP message is shorter than 4 GiB");
     let mut message = vec![3];
@@ -92,19 +93,19 @@ fn about(peer: &Peer, flags: u8, kind: u8, body: &[u8]) -> Vec<u8> {
     message(kind, &whole)
 }
 
-/// An Initiation with sysDescr and sysName.
+/// Builds an Initiation with sysDescr and sysName.
 pub fn initiation(sys_name: &str) -> Vec<u8> {
     let mut body = tlv(1, b"a daemon of the lab");
     body.extend(tlv(2, sys_name.as_bytes()));
     message(INITIATION, &body)
 }
 
-/// A Termination: reason 0, administratively closed.
+/// Builds a Termination with reason 0, administratively closed.
 pub fn termination() -> Vec<u8> {
     message(TERMINATION, &tlv(1, &0u16.to_be_bytes()))
 }
 
-/// A Peer Up with the OPENs of both sides.
+/// Builds a Peer Up with the OPEN messages of both sides.
 pub fn peer_up(peer: &Peer) -> Vec<u8> {
     let local = Ipv4Addr::new(10, 255, 0, 1);
     let mut body = vec![0; 12];
@@ -116,26 +117,26 @@ pub fn peer_up(peer: &Peer) -> Vec<u8> {
     about(peer, PRE_POLICY, PEER_UP, &body)
 }
 
-/// A Peer Down: reason 1 with the NOTIFICATION that the local system sent.
+/// Builds a Peer Down with reason 1 and the local system's NOTIFICATION.
 pub fn peer_down(peer: &Peer) -> Vec<u8> {
     let mut body = vec![1];
     body.extend(bgp::notification());
     about(peer, PRE_POLICY, PEER_DOWN, &body)
 }
 
-/// A Route Monitoring with one UPDATE.
+/// Builds a Route Monitoring message with one UPDATE.
 pub fn route_monitoring(peer: &Peer, flags: u8, update: &[u8]) -> Vec<u8> {
     about(peer, flags, ROUTE_MONITORING, update)
 }
 
-/// A Statistics Report with one counter: 7, the number of routes in Adj-RIB-In.
+/// Builds a Statistics Report with counter 7, the number of routes in Adj-RIB-In.
 pub fn statistics_report(peer: &Peer, routes: u64) -> Vec<u8> {
     let mut body = 1u32.to_be_bytes().to_vec();
     body.extend(tlv(7, &routes.to_be_bytes()));
     about(peer, PRE_POLICY, STATISTICS_REPORT, &body)
 }
 
-/// Route Monitoring messages that announce `routes` of `peer`, `per_message` in each.
+/// Builds Route Monitoring messages that announce `routes` of `peer`, `per_message` in each.
 pub fn announcements(peer: &Peer, routes: &[Prefix], per_message: usize) -> Vec<Vec<u8>> {
     routes
         .chunks(per_message)
@@ -143,17 +144,17 @@ pub fn announcements(peer: &Peer, routes: &[Prefix], per_message: usize) -> Vec<
         .collect()
 }
 
-/// One message as it was received, header and all.
+/// One received message, with its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(pub Bytes);
 
 impl Frame {
-    /// The message type.
+    /// Returns the message type.
     pub fn kind(&self) -> u8 {
         self.0.get(5).copied().unwrap_or(u8::MAX)
     }
 
-    /// The peer's address in the per-peer header, if the message has one.
+    /// Returns the peer's address in the per-peer header, if there is one.
     pub fn peer(&self) -> Option<IpAddr> {
         if matches!(self.kind(), INITIATION | TERMINATION) {
             return None;
@@ -164,34 +165,34 @@ impl Frame {
         Some(if is_ipv6 { address.into() } else { [address[12], address[13], address[14], address[15]].into() })
     }
 
-    /// Type of the peer in the per-peer header, if the message has one.
+    /// Returns the peer type in the per-peer header, if there is one.
     pub fn peer_type(&self) -> Option<u8> {
         self.peer()?;
         self.0.get(HEADER).copied()
     }
 
-    /// Flags of the per-peer header, if the message has one.
+    /// Returns the flags of the per-peer header, if there is one.
     pub fn peer_flags(&self) -> Option<u8> {
         self.peer()?;
         self.0.get(HEADER + 1).copied()
     }
 
-    /// What follows the common header and, where there is one, the per-peer header.
+    /// Returns the bytes after the common header and, if present, the per-peer header.
     pub fn body(&self) -> &[u8] {
         let headers = if self.peer().is_some() { HEADER + PEER_HEADER } else { HEADER };
         self.0.get(headers..).unwrap_or_default()
     }
 
-    /// The UPDATE of a Route Monitoring message.
+    /// Reads the UPDATE of a Route Monitoring message.
     pub fn update(&self) -> Option<bgp::Update> {
         (self.kind() == ROUTE_MONITORING).then(|| bgp::read_update(self.body()))?
     }
 }
 
-/// Takes whole messages from the front of `stream`.
+/// Moves complete messages from the front of `stream` to `frames`.
 ///
 /// # Errors
-/// What is wrong with the message that it stopped at.
+/// What is wrong with the first message that is not BMP.
 pub fn split(stream: &mut BytesMut, frames: &mut Vec<Frame>) -> Result<(), String> {
     while let Some(header) = stream.first_chunk::<HEADER>() {
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
@@ -214,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_split_wherever_the_stream_is_cut() {
+    fn messages_are_complete_wherever_the_stream_is_cut() {
         let peer = Peer::default();
         let sent = [initiation("edge"), peer_up(&peer), peer_down(&peer), termination()];
         let whole = sent.concat();
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_something_else_is_an_error() {
+    fn a_stream_that_is_not_bmp_is_an_error() {
         for bytes in
             [&b"GET / HTTP/1.1\r\n"[..], &[4, 0, 0, 0, 6, 4], &[3, 0, 0, 0, 0, 4], &[3, 0x7f, 255, 255, 255, 4]]
         {
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn announced_routes_are_read_back_from_the_messages() {
+    fn announced_routes_are_read_back_from_their_messages() {
         let (peer, routes) = (Peer::default(), bgp::prefixes(10));
         for (i, message) in announcements(&peer, &routes, 3).into_iter().enumerate() {
             let frame = Frame(message.into());

@@ -1,4 +1,4 @@
-//! The program under test.
+//! bmpd, the program under test, and `bmpctl` for it.
 
 use std::{
     ffi::OsString,
@@ -26,18 +26,18 @@ use crate::{
     wait::{PATIENCE, patience, until},
 };
 
-/// A number in bmpctl's JSON.
+/// Returns a number of bmpctl's JSON.
 ///
 /// # Panics
-/// If it is not one.
+/// If `value` is not a number.
 pub fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-/// How long bmpd has for an orderly end: Termination may take 2 s.
+/// How long bmpd may take for an orderly exit: Termination may take 2 s.
 const ORDERLY: Duration = Duration::from_secs(5);
 
-/// The folder of the programs that cargo built: `BMPD_BIN_DIR`, or the target folder that this test is in.
+/// Returns a program that cargo built: in `BMPD_BIN_DIR`, or in the target folder of this test.
 fn program(name: &str) -> Built {
     let folder = std::env::var_os("BMPD_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let test = std::env::current_exe().expect("a process knows its program");
@@ -49,16 +49,16 @@ fn program(name: &str) -> Built {
     Built::at(path)
 }
 
-/// How to start bmpd, where it is not the usual way.
+/// Options for an unusual start of bmpd.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
-    /// Further arguments.
+    /// Additional arguments.
     pub arguments: &'a [&'a str],
-    /// Arguments of setpriv(1), which then starts bmpd; none where bmpd is started directly.
+    /// Arguments of setpriv(1), which then starts bmpd. Empty for a direct start.
     pub through: &'a [&'a str],
 }
 
-/// A configuration file in a folder of its own, and the command lines that go with it.
+/// A configuration file in its own temporary folder, and the commands that use it.
 #[derive(Debug)]
 pub struct Setup {
     netns: Netns,
@@ -67,7 +67,8 @@ pub struct Setup {
     bpffs: Bpffs,
 }
 
-/// The folder of the BPF file system that the bmpd of one configuration has. Dropped, it and all that a killed bmpd left in it is removed.
+/// The folder in the BPF file system for one configuration. Dropping it removes the pins of a
+/// killed bmpd.
 #[derive(Debug)]
 struct Bpffs(PathBuf);
 
@@ -82,13 +83,13 @@ impl Bpffs {
 impl Drop for Bpffs {
     fn drop(&mut self) {
         if self.0.exists() {
-            // Where it fails, the bmpd that did not end is what the test has to tell of.
+            // If this fails, a bmpd is still running, and its test reports that.
             let _ = detach(program("bmpd").command(), &self.0).output();
         }
     }
 }
 
-/// `bmpd detach` for a folder.
+/// Completes `command` to `bmpd detach` for a folder.
 fn detach(mut command: Command, bpffs: &Path) -> Command {
     command.arg("detach").arg("--bpffs").arg(bpffs).env("NO_COLOR", "1");
     command
@@ -104,39 +105,39 @@ impl Setup {
         setup
     }
 
-    /// The configuration file.
+    /// Returns the path of the configuration file.
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("bmpd.conf")
     }
 
-    /// The same with the control socket somewhere else.
+    /// Moves the control socket to `path`.
     #[must_use]
     pub fn with_control(self, path: impl Into<PathBuf>) -> Self {
         Self { control: path.into(), ..self }
     }
 
-    /// The control socket.
+    /// Returns the path of the control socket.
     pub fn control(&self) -> &Path {
         &self.control
     }
 
-    /// The folder of the BPF file system.
+    /// Returns the folder in the BPF file system.
     pub fn bpffs(&self) -> &Path {
         &self.bpffs.0
     }
 
-    /// Runs `bmpd detach` for that folder, on the host where bmpd ran.
+    /// Runs `bmpd detach` for that folder, on the host of bmpd.
     pub fn detach(&self) -> Output {
         detach(self.netns.command(program("bmpd")), self.bpffs()).output().expect("bmpd can be started")
     }
 
-    /// What is in the folder besides the configuration file.
+    /// Lists the files in the folder, without the configuration file.
     pub fn left_behind(&self) -> Vec<OsString> {
         let entries = std::fs::read_dir(self.folder.path()).expect("the folder is there");
         entries.flatten().map(|entry| entry.file_name()).filter(|name| name != "bmpd.conf").collect()
     }
 
-    /// The command that runs bmpd with this configuration.
+    /// Returns the command that runs bmpd with this configuration.
     pub fn command(&self, options: &Options<'_>) -> Command {
         let bmpd = program("bmpd");
         let mut command = if options.through.is_empty() {
@@ -148,11 +149,11 @@ impl Setup {
         };
         command.arg("--config").arg(self.file()).arg("--control").arg(self.control());
         command.arg("--bpffs").arg(self.bpffs()).args(options.arguments);
-        // It attaches to no cgroup that it is not in.
+        // bmpd attaches only to a cgroup that it is in.
         if let Some(at) = options.arguments.iter().position(|argument| *argument == "--cgroup") {
             kernel::start_in(&mut command, options.arguments[at + 1]);
         }
-        // Logs are compared with words, not with colours.
+        // Tests compare log lines with plain text.
         command.env("NO_COLOR", "1").env_remove("RUST_LOG");
         command
     }
@@ -162,22 +163,22 @@ impl Setup {
         self.bmpd().arg("check").arg("--config").arg(self.file()).output().expect("bmpd can be started")
     }
 
-    /// bmpd without arguments.
+    /// Returns a command that runs bmpd without arguments.
     pub fn bmpd(&self) -> Command {
         self.netns.command(program("bmpd"))
     }
 
-    /// A bmpctl command line for the bmpd that is started so.
+    /// Returns a bmpctl command for the bmpd of this setup.
     pub fn bmpctl(&self, words: &str) -> Command {
         let mut command = self.netns.command(program("bmpctl"));
         command.arg("--control").arg(self.control()).args(words.split_whitespace());
         command
     }
 
-    /// Runs a bmpd that ends by itself, as it does when its configuration is wrong.
+    /// Runs a bmpd that exits by itself, for example because of a wrong configuration.
     ///
     /// # Panics
-    /// If it does not end within [`PATIENCE`].
+    /// If it does not exit within [`PATIENCE`].
     pub fn run(&self, options: &Options<'_>) -> Ended {
         let mut process = Process::start(&mut self.command(options));
         let status = process.wait();
@@ -185,16 +186,16 @@ impl Setup {
     }
 }
 
-/// How a program ended and what it had said, on both outputs.
+/// Exit code and output of a program that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The exit code; `None` after a signal.
     pub code: Option<i32>,
-    /// Its lines.
+    /// Lines of stdout and stderr.
     pub lines: Vec<String>,
 }
 
-/// A running bmpd. Dropped, it is terminated, and killed if that does not help.
+/// A running bmpd. Dropping it sends SIGTERM, and SIGKILL if that is not enough.
 #[derive(Debug)]
 pub struct Bmpd {
     process: Process,
@@ -202,34 +203,35 @@ pub struct Bmpd {
 }
 
 impl Bmpd {
-    /// Starts bmpd in `netns`; it has answered over its control socket when this returns.
+    /// Starts bmpd in `netns` and waits until it answers on its control socket.
     pub fn start(netns: &Netns, configuration: &str) -> Self {
         Self::start_with(netns, configuration, &Options::default())
     }
 
-    /// The same, in another way than the usual.
+    /// Starts bmpd with options, and waits until it answers.
     pub fn start_with(netns: &Netns, configuration: &str, options: &Options<'_>) -> Self {
         Self::start_in(Setup::new(netns, configuration), options)
     }
 
-    /// Starts bmpd once more with a configuration that is there.
+    /// Starts bmpd with an existing setup, and waits until it answers.
     pub fn start_in(setup: Setup, options: &Options<'_>) -> Self {
         let bmpd = Self::start_unasked(setup, options);
-        // A connection waits in the socket's queue while bmpd loads its programs; an answer comes when it runs. bmpctl's own patience may
-        // be too short for that on an emulated processor.
+        // While bmpd loads its programs, connections wait in the queue of the socket. On an
+        // emulated processor that can outlast bmpctl's timeout, so ask again.
         until("bmpd answers", PATIENCE, || {
             bmpd.try_display("display current-configuration").status.success().then_some(())
         });
         bmpd
     }
 
-    /// The same, and has asked it nothing when this returns: its control socket is there.
+    /// Starts bmpd and waits for its control socket, without a request.
     pub fn start_unasked(setup: Setup, options: &Options<'_>) -> Self {
         let mut command = setup.command(options);
         Self::start_by(setup, &mut command)
     }
 
-    /// Starts bmpd with so few descriptors, and without the means to ask for more. It has more when [`Self::allow_descriptors`] says so.
+    /// Starts bmpd with at most `most` descriptors. bmpd cannot raise this limit;
+    /// [`Self::allow_descriptors`] can.
     pub fn start_with_descriptors(netns: &Netns, configuration: &str, most: u64) -> Self {
         let setup = Setup::new(netns, configuration);
         let mut command = setup.command(&Options::default());
@@ -238,12 +240,12 @@ impl Bmpd {
             setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
             refuse_limits()
         };
-        // SAFETY: between fork and exec three system calls are made.
+        // SAFETY: only three system calls run between fork and exec.
         unsafe { command.pre_exec(limit) };
         Self::start_by(setup, &mut command)
     }
 
-    /// Changes how many descriptors it may have (prlimit(2)).
+    /// Changes bmpd's limit of descriptors (prlimit(2)).
     ///
     /// # Panics
     /// If the kernel refuses.
@@ -251,12 +253,12 @@ impl Bmpd {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a process knows its limits");
         let limit = libc::rlimit { rlim_cur: most, rlim_max: hard };
         let pid = libc::pid_t::try_from(self.pid()).expect("a process id fits");
-        // SAFETY: the kernel reads one `rlimit`.
+        // SAFETY: the kernel reads one `rlimit` and writes nothing.
         let refused = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
         assert_eq!(refused, 0, "prlimit: {}", std::io::Error::last_os_error());
     }
 
-    /// Starts bmpd by a command that [`Setup::command`] made.
+    /// Starts bmpd with a command from [`Setup::command`].
     pub fn start_by(setup: Setup, command: &mut Command) -> Self {
         let mut process = Process::start(command);
         until("bmpd's control socket answers", PATIENCE, || {
@@ -264,7 +266,7 @@ impl Bmpd {
                 process.wait();
                 let configuration = std::fs::read_to_string(setup.file()).unwrap_or_default();
                 let lines = process.lines().join("\n");
-                panic!("bmpd ended, {status}, with:\n{lines}\nits configuration was:\n{configuration}");
+                panic!("bmpd ended with {status} and printed:\n{lines}\nits configuration was:\n{configuration}");
             }
             UnixStream::connect(setup.control()).ok()
         });
@@ -276,12 +278,12 @@ impl Bmpd {
         self.process.pid()
     }
 
-    /// Its configuration file and folder.
+    /// Returns its configuration file and folder.
     pub fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// Writes another configuration to its file and has it read: SIGHUP. Returns when bmpd has read it.
+    /// Writes a new configuration, sends SIGHUP, and waits until bmpd has read the file.
     pub fn reload(&self, configuration: &str) {
         let known = self.log().len();
         std::fs::write(self.setup.file(), configuration).expect("a temporary file can be written");
@@ -289,50 +291,50 @@ impl Bmpd {
         self.process.wait_for_line("bmpd reads its file again", known, PATIENCE, |line| line.contains("again"));
     }
 
-    /// What it has logged until now.
+    /// Returns all log lines so far.
     pub fn log(&self) -> Vec<String> {
         self.process.lines()
     }
 
-    /// Waits for a line of its log that satisfies `wanted`, however old, and returns it.
+    /// Waits for a log line that satisfies `wanted`, from the start of the log on, and returns it.
     pub fn wait_for_log(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         self.process.wait_for_line(what, 0, PATIENCE, wanted)
     }
 
-    /// The BPF programs, tables and links that it holds.
+    /// Returns the BPF programs, maps and links that bmpd holds.
     pub fn objects(&self) -> Objects {
         Objects::of(self.pid())
     }
 
-    /// A bmpctl command line for it, for example `display bmp session`.
+    /// Returns a bmpctl command for this bmpd, for example `display bmp session`.
     pub fn bmpctl(&self, words: &str) -> Command {
         self.setup.bmpctl(words)
     }
 
-    /// What a bmpctl command answers.
+    /// Returns the output of a bmpctl command.
     ///
     /// # Panics
-    /// If it fails.
+    /// If the command fails.
     pub fn display(&self, words: &str) -> String {
         answer(&mut self.bmpctl(words))
     }
 
-    /// How a bmpctl command ends, whichever way.
+    /// Returns output and exit status of a bmpctl command, which may fail.
     pub fn try_display(&self, words: &str) -> Output {
         self.bmpctl(words).output().expect("bmpctl can be started")
     }
 
-    /// All sessions, as `display bmp session --json` gives them.
+    /// Returns all sessions from `display bmp session --json`.
     pub fn sessions(&self) -> Vec<Value> {
         let text = self.display("display bmp session --json");
         serde_json::from_str(&text)
-            .unwrap_or_else(|e| panic!("bmpctl --json printed what is no JSON array ({e}):\n{text}"))
+            .unwrap_or_else(|e| panic!("bmpctl --json did not print a JSON array ({e}):\n{text}"))
     }
 
-    /// The session to `station`.
+    /// Returns the session to `station`.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such session.
     pub fn session(&self, station: IpAddr) -> Value {
         let sessions = self.sessions();
         find(&sessions, station).unwrap_or_else(|| panic!("no session to {station} among {sessions:#?}")).clone()
@@ -343,7 +345,7 @@ impl Bmpd {
         self.wait_session_for(station, what, PATIENCE, wanted)
     }
 
-    /// The same with a patience of its own.
+    /// Waits like [`Self::wait_session`], for as long as `usual` says.
     pub fn wait_session_for(
         &self,
         station: IpAddr,
@@ -363,12 +365,12 @@ impl Bmpd {
                 Instant::now() < deadline,
                 "the session to {station} is not {what} within {patience:?}; the sessions are\n{sessions:#?}"
             );
-            // A change of state is a line of the log; counters change without one.
+            // A state change logs a line, which ends this wait. A counter changes silently.
             self.process.wait_for_more(known, Duration::from_millis(50));
         }
     }
 
-    /// Feeds `bmpctl -f -` with these lines; what it prints, and whether it took them all.
+    /// Feeds lines to `bmpctl -f -`. Returns true if bmpctl took them all, and its output.
     pub fn typed(&self, lines: &str) -> (bool, String) {
         let mut bmpctl = self.bmpctl("-f -");
         bmpctl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -379,16 +381,16 @@ impl Bmpd {
         (output.status.success(), said)
     }
 
-    /// Commits these lines of the view of the session to `station`.
+    /// Commits these lines in the view of the session to `station`.
     ///
     /// # Panics
-    /// If one is not taken.
+    /// If a line is refused.
     pub fn commit(&self, station: IpAddr, lines: &str) {
         let (taken, said) = self.typed(&format!("system-view\nbmp\nbmp-session {station}\n{lines}\ncommit\n"));
         assert!(taken, "{said}");
     }
 
-    /// Does this while bmpd cannot run (SIGSTOP).
+    /// Runs `meanwhile` while bmpd is stopped (SIGSTOP).
     pub fn halted<R>(&self, meanwhile: impl FnOnce() -> R) -> R {
         self.process.signal(Signal::SIGSTOP);
         let result = meanwhile();
@@ -401,54 +403,56 @@ impl Bmpd {
         self.wait_session(station, "up", |session| session["state"] == "up")
     }
 
-    /// Waits until the session to `station` is down for `reason`.
+    /// Waits until the session to `station` is down with `reason`.
     pub fn wait_down(&self, station: IpAddr, reason: &str) -> Value {
         self.wait_session(station, &format!("down, {reason}"), |session| {
             session["state"] == "down" && session["reason"] == reason
         })
     }
 
-    /// SIGTERM; its end must be an orderly one. Returns its folder, to see what is left in it.
+    /// Sends SIGTERM and waits for an orderly exit. Returns the setup, whose folder shows remaining
+    /// files.
     ///
     /// # Panics
-    /// If its exit code is not 0.
+    /// If the exit code is not 0.
     pub fn terminate(mut self) -> Setup {
         let status = self.process.terminate();
         assert_eq!(status.code(), Some(0), "bmpd ended with {status}:\n{}", self.process.lines().join("\n"));
         self.into_setup()
     }
 
-    /// SIGTERM; its end must be an orderly one. Returns all that it has logged.
+    /// Sends SIGTERM and waits for an orderly exit. Returns all log lines.
     ///
     /// # Panics
-    /// If its exit code is not 0.
+    /// If the exit code is not 0.
     pub fn terminate_and_read(mut self) -> Vec<String> {
         let status = self.process.terminate();
         assert_eq!(status.code(), Some(0), "bmpd ended with {status}:\n{}", self.process.lines().join("\n"));
         self.process.lines()
     }
 
-    /// Waits until it ends by itself. Returns how, and its folder with all that is in it.
+    /// Waits until bmpd exits by itself. Returns its exit code, its output and its setup.
     ///
     /// # Panics
-    /// If it does not.
+    /// If bmpd does not exit.
     pub fn wait_end(mut self) -> (Ended, Setup) {
         let status = self.process.wait();
         (Ended { code: status.code(), lines: self.process.lines() }, self.into_setup())
     }
 
-    /// Has a task of bmpd panic or return, as `panic TASK` or `return TASK` (`list` does nothing). Returns the tasks that there are; `None` where
-    /// bmpd was built without debug assertions, and has no such faults.
+    /// Makes a task of bmpd panic (`panic TASK`) or return (`return TASK`); `list` does neither.
+    /// Returns the names of all tasks, or `None` for a bmpd without debug assertions, which has no
+    /// such faults.
     pub fn fault(&self, order: &str) -> Option<Vec<String>> {
         let mut stream = UnixStream::connect(self.setup.control()).expect("bmpd serves its control socket");
         stream.write_all(format!("fault {order}\n").as_bytes()).expect("bmpd reads");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
         let mut answer = String::new();
-        // A bmpd that ends for it may do so before it has answered.
+        // bmpd may exit before its answer is complete.
         let mut stream = BufReader::new(stream);
         let _ = stream.read_line(&mut answer);
         if order != "list" {
-            // The task that serves this may be the one.
+            // The fault may end the very task that serves this request.
             let _ = stream.read_to_end(&mut Vec::new());
         }
         let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
@@ -456,22 +460,22 @@ impl Bmpd {
         (!names.starts_with("not a request")).then(|| names.lines().map(str::to_owned).collect())
     }
 
-    /// SIGKILL, as a crash would end it. Returns its folder with all that is in it.
+    /// Sends SIGKILL, as in a crash. Returns the setup with all remaining files.
     pub fn crash(mut self) -> Setup {
         self.process.signal(Signal::SIGKILL);
         self.process.wait();
         self.into_setup()
     }
 
-    /// The folder of a bmpd that has ended; `self` keeps an empty one, which it removes.
+    /// Returns the setup of a bmpd that has ended. `self` keeps an empty setup, which it removes.
     fn into_setup(mut self) -> Setup {
         let netns = self.setup.netns.clone();
         std::mem::replace(&mut self.setup, Setup::new(&netns, ""))
     }
 }
 
-/// Has the kernel refuse this process and its children prlimit64(2), by a filter of seccomp(2): load the number of the system call; if it is that
-/// one, EPERM.
+/// Makes the kernel refuse prlimit64(2) to this process and its children. A seccomp(2) filter loads
+/// the number of the system call and returns EPERM for that one.
 fn refuse_limits() -> std::io::Result<()> {
     let code = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
     let mut filter = [
@@ -481,7 +485,7 @@ fn refuse_limits() -> std::io::Result<()> {
         code(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the kernel reads the program, which lives through the call.
+    // SAFETY: the kernel reads the filter, which lives through the call.
     match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),

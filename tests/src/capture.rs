@@ -1,4 +1,4 @@
-//! What really went over an interface: packet(7) capture, parsed by somebody else's parser.
+//! Packets on an interface: packet(7) captures, read by a parser of another project.
 
 use std::{
     io,
@@ -23,22 +23,22 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{netns::Netns, wait::Watched};
 
-/// Enough of a packet for its IPv6 and TCP headers with options.
+/// Bytes kept of each packet: enough for IPv6 and TCP headers with options.
 const SNAP: usize = 192;
 
-/// Which way a packet went over the interface.
+/// Direction of a packet on the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// It left the host.
+    /// The packet left the host.
     Out,
-    /// It came to the host.
+    /// The packet arrived at the host.
     In,
 }
 
-/// One TCP packet.
+/// One captured TCP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Which way it went.
+    /// Its direction.
     pub direction: Direction,
     /// Source address and port.
     pub source: SocketAddr,
@@ -52,15 +52,15 @@ pub struct Packet {
     pub rst: bool,
     /// TCP flag ACK.
     pub ack: bool,
-    /// The class that it asks for (RFC 2474).
+    /// Differentiated Services Code Point (RFC 2474).
     pub dscp: u8,
-    /// Bytes of the IP packet, headers included.
+    /// Bytes of the IP packet, with headers.
     pub ip_bytes: u64,
     /// Bytes of TCP payload.
     pub payload_bytes: u64,
 }
 
-/// A running capture of the TCP packets to and from some ports on one interface.
+/// A running capture of TCP packets with certain ports, on one interface.
 #[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
@@ -77,12 +77,13 @@ struct Shared {
 }
 
 impl Capture {
-    /// Captures TCP packets from or to `port` on `interface`. When this returns no packet is missed any more.
+    /// Captures TCP packets from or to `port` on `interface`. No packet is missed after this
+    /// returns.
     pub fn start(netns: &Netns, interface: &str, port: u16) -> Self {
         Self::of_ports(netns, interface, port..=port)
     }
 
-    /// The same for several ports.
+    /// Captures TCP packets from or to a range of ports.
     pub fn of_ports(netns: &Netns, interface: &str, ports: RangeInclusive<u16>) -> Self {
         let index = netns.ifindex(interface);
         let socket = netns.enter(|| tap(index)).unwrap_or_else(|e| panic!("cannot capture on {interface}: {e}"));
@@ -100,7 +101,7 @@ impl Capture {
         Self { shared, thread: Some(thread) }
     }
 
-    /// Every packet that has passed until now: the kernel hands a packet to the capture before it goes on.
+    /// Returns all packets so far. The kernel passes a packet to the capture before it goes on.
     pub fn packets(&self) -> Vec<Packet> {
         self.shared.packets.change(|packets| {
             self.shared.drain(packets);
@@ -108,7 +109,7 @@ impl Capture {
         })
     }
 
-    /// The same, and forgets them.
+    /// Returns all packets so far and forgets them.
     pub fn take(&self) -> Vec<Packet> {
         self.shared.packets.change(|packets| {
             self.shared.drain(packets);
@@ -116,7 +117,7 @@ impl Capture {
         })
     }
 
-    /// How many packets have passed until now.
+    /// Returns the number of packets so far.
     pub fn count(&self) -> usize {
         self.shared.packets.change(|packets| {
             self.shared.drain(packets);
@@ -127,19 +128,19 @@ impl Capture {
     /// Waits until `look` finds something in the packets.
     ///
     /// # Panics
-    /// After `patience`, saying `what` was not seen.
+    /// After `patience`, with `what` as the missing thing.
     pub fn wait_for<R>(&self, what: &str, patience: Duration, mut look: impl FnMut(&[Packet]) -> Option<R>) -> R {
         self.shared.packets.wait_for(patience, |packets| look(packets)).unwrap_or_else(|| {
             let packets = self.packets();
             let last = packets.iter().rev().take(10).collect::<Vec<_>>();
-            panic!("{what} was not captured within {patience:?}; {} packets were, the last: {last:#?}", packets.len())
+            panic!("{what} was not captured within {patience:?}; the last of {} packets: {last:#?}", packets.len())
         })
     }
 
-    /// Ends the capture.
+    /// Ends the capture and returns its packets.
     ///
     /// # Panics
-    /// If the kernel had to drop packets, because then the capture proves nothing.
+    /// If the kernel dropped packets: the capture then proves nothing.
     pub fn stop(mut self) -> Vec<Packet> {
         self.halt();
         let packets = self.packets();
@@ -181,11 +182,12 @@ impl Shared {
         loop {
             match self.socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
-                    // SAFETY: the kernel has written the first `length` bytes, and `recv_from` says no more than fit.
+                    // SAFETY: the kernel has written the first `length` bytes, and `length` is at
+                    // most the buffer.
                     let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
                     packets.extend(parse(bytes, direction(&from)).filter(|packet| packet.concerns(&self.ports)));
                 }
-                // An interface that goes down or away says so once; the capture goes on.
+                // The kernel reports once that an interface is down or gone. The capture continues.
                 Err(e) if e.kind() == io::ErrorKind::NetworkDown => {}
                 Err(_) => return,
             }
@@ -198,13 +200,13 @@ impl Packet {
         ports.contains(&self.source.port()) || ports.contains(&self.destination.port())
     }
 
-    /// Whether it left this host for `destination`.
+    /// True if the packet left this host for `destination`.
     pub fn left_for(&self, destination: SocketAddr) -> bool {
         self.direction == Direction::Out && self.destination == destination
     }
 }
 
-/// Sum of IP bytes and number of those packets that `wanted` holds for.
+/// Returns the IP bytes and the number of the packets that satisfy `wanted`.
 pub fn sum<'a>(packets: impl IntoIterator<Item = &'a Packet>, wanted: impl Fn(&Packet) -> bool) -> (u64, u64) {
     packets
         .into_iter()
@@ -212,13 +214,14 @@ pub fn sum<'a>(packets: impl IntoIterator<Item = &'a Packet>, wanted: impl Fn(&P
         .fold((0, 0), |(bytes, count), packet| (bytes + packet.ip_bytes, count + 1))
 }
 
-/// A socket that reads every IP packet of an interface of this thread's namespace, without its link header.
+/// Opens a socket that reads every IP packet of an interface, without link header. The interface is
+/// in the namespace of this thread.
 pub(crate) fn tap(index: u32) -> io::Result<Socket> {
-    // Protocol 0: nothing is received before the bind names the interface.
+    // Protocol 0: the socket receives nothing before `bind` names the interface.
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(256 << 20))?;
     socket.set_nonblocking(true)?;
-    // SAFETY: the storage is filled as a whole sockaddr_ll, and its length is set.
+    // SAFETY: the closure writes a complete sockaddr_ll and its length.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             storage.cast::<libc::sockaddr_ll>().write(libc::sockaddr_ll {
@@ -239,12 +242,12 @@ pub(crate) fn tap(index: u32) -> io::Result<Socket> {
 }
 
 fn direction(from: &SockAddr) -> Direction {
-    // SAFETY: a packet socket's addresses are sockaddr_ll, and SockAddr's storage is larger than that.
+    // SAFETY: addresses of a packet socket are sockaddr_ll, and the storage of SockAddr is larger.
     let link = unsafe { from.as_ptr().cast::<libc::sockaddr_ll>().read_unaligned() };
     if link.sll_pkttype == libc::PACKET_OUTGOING { Direction::Out } else { Direction::In }
 }
 
-/// Parses an IP packet that may be cut off behind its TCP header; anything but TCP is `None`.
+/// Parses an IP packet, which may be cut off after its TCP header. `None` for other protocols.
 fn parse(bytes: &[u8], direction: Direction) -> Option<Packet> {
     let packet = LaxSlicedPacket::from_ip(bytes).ok()?;
     let TransportSlice::Tcp(tcp) = packet.transport? else { return None };
@@ -276,12 +279,12 @@ fn parse(bytes: &[u8], direction: Direction) -> Option<Packet> {
     })
 }
 
-/// Packets the kernel could not queue since the last call (`PACKET_STATISTICS`).
+/// Returns the packets that the kernel dropped since the last call (`PACKET_STATISTICS`).
 fn dropped(socket: &Socket) -> io::Result<u32> {
     use std::os::fd::AsRawFd;
     let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
-    // SAFETY: the option writes a tpacket_stats, which is what is given to it.
+    // SAFETY: the kernel writes a tpacket_stats, which `stats` is.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn every_packet_of_a_session_is_captured_with_its_payload_and_none_on_the_other_link() {
+    fn a_capture_has_every_packet_of_a_session_on_its_link_alone() {
         let topology = Topology::without_offload();
         for (station, overhead) in [(STATION, 40), (STATION_V6, 60)] {
             let here = Capture::start(&topology.router, "up1", STATION_PORT);
@@ -339,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ports_are_not_captured() {
+    fn a_capture_ignores_other_ports() {
         let topology = Topology::new();
         let capture = Capture::start(&topology.router, "up1", STATION_PORT + 1);
         assert_eq!(session(&topology, STATION, 1).ip(), UP1);

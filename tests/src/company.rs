@@ -1,7 +1,9 @@
-//! A session for each family that something is to happen to, in the company of others that are not to notice.
+//! One session of each IP version for a change to hit, beside bystander sessions that must not
+//! notice.
 //!
-//! The subjects are the sessions to the usual stations. The others leave by `up1`: one pinned to it for each family, and one
-//! from the loopback address, which routing sends there.
+//! The subjects are the sessions to the usual stations. The bystanders leave by `up1`: one of each
+//! IP version is pinned to it, and one has the loopback address as source, which routing sends
+//! there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,29 +21,29 @@ use crate::{
     wait::PATIENCE,
 };
 
-/// The station of the other session that leaves from the loopback address.
+/// Station of the bystander with the loopback address.
 const STATION_LO: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 9));
-/// The station of the other IPv6 session.
+/// Station of the IPv6 bystander.
 const STATION_V6_2: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 8));
 
-/// The other sessions, and what each has in its view.
+/// Stations of the bystanders, and the lines of their session views.
 const OTHERS: [(IpAddr, &str); 3] = [
     (STATION_2, "connect-interface up1"),
     (STATION_V6_2, "connect-interface up1"),
     (STATION_LO, "connect-interface 203.0.113.1"),
 ];
 
-/// Two subjects and their company, all up.
+/// Two subjects and three bystanders, all up.
 #[derive(Debug)]
 pub struct Company {
     /// The program under test.
     pub bmpd: Bmpd,
-    /// The subjects' stations, IPv4 first.
+    /// Stations of the subjects, IPv4 first.
     pub subjects: [Station; 2],
     others: Vec<Station>,
     /// Every packet from or to the usual port on `up1`.
     pub up1: Capture,
-    /// The same on `up2`.
+    /// Every packet from or to the usual port on `up2`.
     pub up2: Capture,
     feeder: Feeder,
     /// The hosts.
@@ -49,12 +51,13 @@ pub struct Company {
 }
 
 impl Company {
-    /// The subjects have these lines in their views, and the BMP view has those of `bmp`; everybody is up when this returns.
+    /// Starts everything, with these lines in the subjects' views and `bmp` in the BMP view. All
+    /// sessions are up on return.
     pub fn start(bmp: &str, subjects: [&str; 2]) -> Self {
         Self::start_on(Topology::new(), bmp, subjects)
     }
 
-    /// The same on a topology that the test has prepared.
+    /// Starts everything on a topology that the test has prepared.
     pub fn start_on(topology: Topology, bmp: &str, subjects: [&str; 2]) -> Self {
         topology.station.ip(&format!("addr add {STATION_LO}/32 dev lo\naddr add {STATION_V6_2}/128 dev lo nodad"));
         let station = |address: IpAddr| Station::start(&topology.station, (address, STATION_PORT));
@@ -78,27 +81,27 @@ impl Company {
         company
     }
 
-    /// What bmpd shows of a subject.
+    /// Returns the session of a subject.
     pub fn session(&self, subject: usize) -> Value {
         self.bmpd.session(self.address(subject))
     }
 
-    /// The address of a subject's station.
+    /// Returns the address of a subject's station.
     pub fn address(&self, subject: usize) -> IpAddr {
         self.subjects[subject].address().ip()
     }
 
-    /// Waits until connection `index` of a subject has begun, and returns it.
+    /// Waits until connection `index` of a subject has its Initiation, and returns it.
     pub fn connected(&self, subject: usize, index: usize) -> Connection {
         self.bmpd.wait_up(self.address(subject));
         self.subjects[subject].wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION))
     }
 
-    /// Asserts that connection `index` of a subject was ended as it should be: Termination and FIN, all by `here` and nothing by
-    /// `there`.
+    /// Asserts that connection `index` of a subject ended with Termination and FIN, all on link
+    /// `here` and nothing on link `there`.
     ///
     /// # Panics
-    /// If that is not so.
+    /// If the connection ended otherwise.
     pub fn assert_told(&self, subject: usize, index: usize, here: &Capture, there: &Capture) {
         let old = self.subjects[subject].wait_connection(index, "its end", |c| c.end.is_some());
         assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
@@ -106,29 +109,29 @@ impl Company {
             |packets: &[&Packet]| packets.iter().filter(|p| p.source == old.peer).map(|p| (*p).clone()).collect();
         let (left, strayed): (Vec<Packet>, Vec<Packet>) =
             (of_it(&outgoing(&here.packets())), of_it(&strays(&there.packets())));
-        assert!(left.iter().any(|packet| packet.fin), "its FIN left by the old way: {left:#?}");
-        assert_eq!(strayed, [], "nothing of it left by the other link");
+        assert!(left.iter().any(|packet| packet.fin), "no FIN left by the old link: {left:#?}");
+        assert_eq!(strayed, [], "packets left by the other link");
     }
 
-    /// Asserts that a subject is up over its first connection, as it was from the start.
+    /// Asserts that a subject is still up over its first connection.
     ///
     /// # Panics
-    /// If that is not so.
+    /// If it is not.
     pub fn assert_stayed(&self, subject: usize) {
         self.stayed(&self.subjects[subject]);
     }
 
-    /// Asserts that none of the others has noticed anything: each has one connection from the start until now, and gets what is
-    /// fed now over it.
+    /// Asserts that no bystander noticed anything: each is still up over its first connection, and
+    /// receives new routes over it.
     ///
     /// # Panics
-    /// If that is not so.
+    /// If one did.
     pub fn assert_others_stayed(&mut self) {
         let routes = prefixes(3);
         let before: Vec<_> = self.others.iter().map(|station| station.connections()[0].announced()).collect();
         self.feeder.announce(&Peer::default(), &routes, 1);
         for (station, before) in self.others.iter().zip(before) {
-            station.wait_for("what was fed", PATIENCE, |connections| {
+            station.wait_for("the new routes", PATIENCE, |connections| {
                 (connections.last()?.announced() >= before + routes.len()).then_some(())
             });
             self.stayed(station);

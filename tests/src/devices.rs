@@ -1,6 +1,6 @@
-//! Kinds of interfaces and queues that not every kernel has, for the tests that `cargo xtask vm` runs.
+//! Interfaces and queues that many kernels lack, for the tests that `cargo xtask vm` runs.
 //!
-//! Each is made on a [`Topology`] that is there already and leaves it usable when it returns.
+//! Each function adds a device to an existing [`Topology`], which is usable on return.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,15 +12,15 @@ use crate::{
     topology::{ROUTE_BY_UP2, Topology},
 };
 
-/// The address of the router's dummy interface.
+/// Address of the router's dummy interface.
 pub const DUMMY: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
-/// The router's address in the VLAN.
+/// Address of the router in the VLAN.
 pub const VLAN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 193));
-/// The routing table of the router's VRF.
+/// Routing table of the router's VRF.
 pub const VRF_TABLE: u32 = 100;
 
-/// Makes the dummy interface `name` on the router, with the address [`DUMMY`], which the station answers by `dn1`, or by `dn2` while
-/// `dn1` has no carrier.
+/// Adds the dummy interface `name` with the address [`DUMMY`] to the router. The station answers
+/// that address by `dn1`, or by `dn2` while `dn1` has no carrier.
 pub fn dummy(topology: &Topology, name: &str) {
     topology.router.ip(&format!("link add {name} type dummy\naddr add {DUMMY}/32 dev {name}\nlink set {name} up"));
     topology.station.ip(&format!(
@@ -28,23 +28,25 @@ pub fn dummy(topology: &Topology, name: &str) {
     ));
 }
 
-/// Makes `name` of `kind` (`bond` or `team`) on the router, without ports, and sets it up.
+/// Adds the interface `name` of `kind` (`bond` or `team`) to the router, without ports, and sets it
+/// up.
 pub fn aggregate(topology: &Topology, name: &str, kind: &str) {
     topology.router.ip(&format!("link add {name} type {kind}\nlink set {name} up"));
 }
 
-/// Makes `up2` a port of `aggregate`. The kernel takes only an interface that is down; the port itself sets it up again.
+/// Makes `up2` a port of `aggregate`. The kernel accepts only a port that is down, and then sets it
+/// up.
 pub fn enslave_uplink2(topology: &Topology, aggregate: &str) {
     topology.router.ip(&format!("link set up2 down\nlink set up2 master {aggregate}"));
 }
 
-/// Makes `up2` an interface of its own again, with its route.
+/// Releases `up2` from its aggregate, and restores its route.
 pub fn release_uplink2(topology: &Topology) {
     topology.router.ip(&format!("link set up2 nomaster\nlink set up2 up\nroute replace {ROUTE_BY_UP2}"));
 }
 
-/// Makes VLAN `id` over the second link: `up2.ID` with the address [`VLAN`] on the router, `dn2.ID` at the station, and a route by it that
-/// is worse than those by the uplinks.
+/// Adds VLAN `id` on the second link. The router has `up2.ID` with address [`VLAN`], the station
+/// has `dn2.ID`. The route by the VLAN is worse than those by the uplinks.
 pub fn vlan(topology: &Topology, id: u16) {
     topology.station.ip(&format!(
         "link add link dn2 name dn2.{id} type vlan id {id}\naddr add 192.0.2.194/26 dev dn2.{id}\nlink set dn2.{id} up"
@@ -58,17 +60,17 @@ pub fn vlan(topology: &Topology, id: u16) {
     ));
 }
 
-/// The route to the station by the VLAN.
+/// Returns the route to the station by the VLAN.
 pub fn route_by_vlan(id: u16) -> String {
     format!("198.51.100.0/24 via 192.0.2.194 dev up2.{id} metric 30")
 }
 
-/// Makes the VRF `name` on the router and puts `up2` into it: its addresses stay, its route to the station moves to the VRF's table
-/// ([`VRF_TABLE`]). The default VRF keeps `up1`.
+/// Adds the VRF `name` to the router and moves `up2` into it. `up2` keeps its addresses. Its route
+/// to the station moves to the VRF's table ([`VRF_TABLE`]). `up1` stays in the default VRF.
 ///
-/// A socket that is bound to the VRF's device, or to `up2`, gets [`UP2`](crate::topology::UP2) as its source.
+/// A socket bound to the VRF device or to `up2` has [`UP2`](crate::topology::UP2) as its source.
 pub fn vrf(topology: &Topology, name: &str) {
-    // Entering or leaving a VRF removes an interface's static routes and its IPv6 addresses.
+    // An interface that enters or leaves a VRF loses static routes and IPv6 addresses.
     topology.router.ip(&format!(
         "link add {name} type vrf table {VRF_TABLE}
          link set {name} up
@@ -80,9 +82,11 @@ pub fn vrf(topology: &Topology, name: &str) {
     ));
 }
 
-/// What happens to packets on their way to a host over `interface` of it: `conditions` of netem, for example `delay 5ms loss 5%`.
+/// Impairs packets that arrive at a host by `interface`, with `conditions` of netem: for example
+/// `delay 5ms loss 5%`.
 ///
-/// They are lost *after* they have left the other end, where its captures have seen them: a queue at that end would lose them before.
+/// Packets are lost *after* they left the other end, where captures have seen them. A queue at that
+/// end would lose them before its captures.
 pub fn impair_arrivals(host: &Netns, interface: &str, conditions: &str) {
     host.ip("link add ifb0 type ifb\nlink set ifb0 up");
     tc(host, &format!("qdisc add dev {interface} ingress"));
@@ -93,7 +97,7 @@ pub fn impair_arrivals(host: &Netns, interface: &str, conditions: &str) {
 /// Runs `tc` on a host.
 ///
 /// # Panics
-/// If it fails.
+/// If `tc` fails.
 pub fn tc(host: &Netns, arguments: &str) {
     answer(host.command(Program::Tc).args(arguments.split_whitespace()));
 }

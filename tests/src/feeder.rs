@@ -1,4 +1,4 @@
-//! A local daemon that reports over BMP: connects to a relay and sends what the test says.
+//! A local daemon that reports over BMP: it connects to a relay and sends the messages of the test.
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
-/// A BMP stream into a relay. Dropped, it closes the connection without Termination.
+/// A BMP stream into a relay. Dropping it closes the connection without Termination.
 #[derive(Debug)]
 pub struct Feeder {
     stream: TcpStream,
@@ -22,7 +22,7 @@ pub struct Feeder {
 }
 
 impl Feeder {
-    /// Connects to a relay on `netns`, as soon as it listens; sends nothing yet.
+    /// Connects to a relay in `netns`, once that listens. Sends nothing yet.
     pub fn connect(netns: &Netns, relay: SocketAddr) -> Self {
         let stream = until(&format!("a relay listens on {relay}"), PATIENCE, || {
             netns.enter(|| TcpStream::connect_timeout(&relay, Duration::from_secs(5))).ok()
@@ -31,7 +31,7 @@ impl Feeder {
         Self { stream, sent: Vec::new() }
     }
 
-    /// Connects and sends an Initiation and the Peer Up of `peer`.
+    /// Connects, and sends an Initiation and the Peer Up of `peer`.
     pub fn with_peer(netns: &Netns, relay: SocketAddr, peer: &Peer) -> Self {
         let mut feeder = Self::connect(netns, relay);
         feeder.send(bmp::initiation("feeder"));
@@ -39,9 +39,9 @@ impl Feeder {
         feeder
     }
 
-    /// Where it is connected from.
+    /// Returns the local address of the connection.
     pub fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().expect("it is connected")
+        self.stream.local_addr().expect("the stream is connected")
     }
 
     /// Sends one message.
@@ -50,9 +50,9 @@ impl Feeder {
         self.sent.push(message);
     }
 
-    /// Sends bytes that may be anything.
+    /// Sends any bytes, without a record in `sent`.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the relay takes what it is sent");
+        self.stream.write_all(bytes).expect("the relay reads the stream");
     }
 
     /// Announces `routes` of `peer` in Route Monitoring messages of `per_message` routes each.
@@ -70,7 +70,7 @@ impl Feeder {
     /// Waits until the relay closes or resets the connection.
     ///
     /// # Panics
-    /// If it does not, or if it sends something: a BMP receiver never does (RFC 7854 §3.2).
+    /// If the relay keeps it, or sends bytes, which a BMP receiver must not (RFC 7854 §3.2).
     pub fn wait_closed(&mut self) {
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
         match self.stream.read(&mut [0; 16]) {
@@ -81,11 +81,11 @@ impl Feeder {
         }
     }
 
-    /// Whether the relay still holds the connection.
+    /// True if the relay still holds the connection.
     pub fn is_open(&self) -> bool {
-        self.stream.set_nonblocking(true).expect("a socket can be so");
+        self.stream.set_nonblocking(true).expect("a socket can be nonblocking");
         let open = matches!(self.stream.peek(&mut [0; 1]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock);
-        self.stream.set_nonblocking(false).expect("a socket can be so");
+        self.stream.set_nonblocking(false).expect("a socket can block");
         open
     }
 }

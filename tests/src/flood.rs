@@ -1,4 +1,4 @@
-//! SYNs that nobody means to follow up.
+//! SYN floods: connection attempts that are never completed.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
@@ -10,16 +10,19 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::Netns;
 
-/// Sends a SYN from each of these ports, as if each were a client's first. `host` does not answer what comes back to them.
+/// Sends a SYN from each of these ports, as a new client would. `host` leaves every reply
+/// unanswered.
 pub fn syns(host: &Netns, from: Ipv4Addr, ports: RangeInclusive<u16>, to: SocketAddrV4) {
-    // Its own resets would take the half-open connections away again. What is sent raw goes by no rule that has a port.
+    // The host's resets would remove the half-open connections. The rule drops them, but not raw
+    // packets: those match no rule with a port.
     host.ip(&format!("rule add pref 10 ipproto tcp sport {}-{} blackhole", ports.start(), ports.end()));
-    let socket =
-        host.enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))).expect("root may");
+    let socket = host
+        .enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW))))
+        .expect("root may open a raw socket");
     for port in ports {
         let syn = PacketBuilder::ipv4(from.octets(), to.ip().octets(), 64).tcp(port, to.port(), 1, 64_000).syn();
         let mut packet = Vec::with_capacity(syn.size(0));
-        syn.write(&mut packet, &[]).expect("a vector takes it");
-        socket.send_to(&packet, &SocketAddr::from((*to.ip(), 0)).into()).expect("it can be sent");
+        syn.write(&mut packet, &[]).expect("a vector has room");
+        socket.send_to(&packet, &SocketAddr::from((*to.ip(), 0)).into()).expect("the raw socket sends");
     }
 }

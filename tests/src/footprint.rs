@@ -1,4 +1,4 @@
-//! What a process takes up: what is to be as before when whatever a test did a thousand times is over.
+//! What bmpd occupies: memory, descriptors and kernel objects must be as before after a long test.
 
 use std::{fs, path::PathBuf};
 
@@ -10,26 +10,26 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
-/// By how much memory may be more than before, in KiB: what an allocator keeps for the next time, and no leak.
+/// Allowed growth of memory, in KiB: what an allocator keeps for reuse is no leak.
 const SLACK: u64 = 4 << 10;
 
-/// What bmpd has at one moment.
+/// What bmpd occupies at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footprint {
     /// Resident memory, in KiB.
     pub resident: u64,
     /// Open file descriptors.
     pub descriptors: usize,
-    /// BPF programs, tables and links.
+    /// BPF programs, maps and links.
     pub objects: Objects,
-    /// Entries of the table of pins.
+    /// Entries in the map of pins.
     pub pins: usize,
-    /// Slots that are not free.
+    /// Slots in use.
     pub slots: usize,
 }
 
 impl Footprint {
-    /// Of a bmpd that enforces by its programs.
+    /// Measures a bmpd that enforces pins in the kernel.
     pub fn of(bmpd: &Bmpd) -> Self {
         let objects = bmpd.objects();
         let pins = objects.pins().keys().count();
@@ -37,9 +37,9 @@ impl Footprint {
         Self { resident: resident(bmpd.pid()), descriptors: descriptors(bmpd.pid()), objects, pins, slots }
     }
 
-    /// Waits until bmpd has no more than it had then: some things go a moment after what needed them.
+    /// Waits until bmpd occupies no more than this. Some objects go a moment after their use ends.
     pub fn wait_no_more(&self, bmpd: &Bmpd) {
-        let what = format!("bmpd has no more than {self:?}; when the waiting began it had {:?}", Self::of(bmpd));
+        let what = format!("bmpd occupies no more than {self:?}; at first it occupied {:?}", Self::of(bmpd));
         until(&what, PATIENCE, || {
             let now = Self::of(bmpd);
             let same = now.objects == self.objects && now.pins == self.pins && now.slots <= self.slots;
@@ -48,16 +48,16 @@ impl Footprint {
     }
 }
 
-/// How many file descriptors a process has open.
+/// Counts the open file descriptors of a process.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(proc(pid, "fd")).expect("the process runs").count()
 }
 
-/// Resident memory of a process, in KiB (`VmRSS`, proc_pid_status(5)).
+/// Returns the resident memory of a process, in KiB (`VmRSS`, proc_pid_status(5)).
 pub fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(proc(pid, "status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
+    line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number")
 }
 
 fn proc(pid: u32, name: &str) -> PathBuf {

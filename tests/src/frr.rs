@@ -1,4 +1,4 @@
-//! FRR's bgpd as the local daemon: a BGP table, reported over BMP to a relay.
+//! FRR's bgpd as the local daemon: it reports its BGP table over BMP to a relay.
 
 use std::{
     collections::BTreeSet,
@@ -19,10 +19,9 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
-/// Where Debian's package has the daemon.
-/// FRR's own address and AS number.
+/// Address and AS number of FRR.
 pub const FRR: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 1), 65000);
-/// The BGP peer's address and AS number.
+/// Address and AS number of FRR's BGP peer.
 pub const PEER: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 2), 65001);
 
 /// A running bgpd with one BGP peer.
@@ -35,9 +34,10 @@ pub struct Frr {
 }
 
 impl Frr {
-    /// Starts bgpd in `netns`, gives it `routes` from a BGP peer, and lets it connect to the relay.
+    /// Starts bgpd in `netns`, feeds it `routes` from a BGP peer, and lets it connect to the relay.
     ///
-    /// It connects to the relay on its own time, so the routes may reach the relay as a dump or one by one.
+    /// bgpd chooses the time of the connection, so the relay may receive the routes in a dump or
+    /// one by one.
     pub fn start(netns: &Netns, relay: SocketAddr, routes: &[Prefix]) -> Self {
         let folder = TempDir::with_prefix("lab-frr-").expect("a temporary folder can be made");
         let ((own, own_as), (peer, peer_as)) = (FRR, PEER);
@@ -71,8 +71,8 @@ exit
         frr
     }
 
-    /// Starts bgpd in `netns` with a configuration and arguments of the test's own. It has no BGP
-    /// peer of the lab.
+    /// Starts bgpd in `netns` with the test's own configuration and arguments, without a BGP peer
+    /// of the lab.
     pub fn configured(netns: &Netns, configuration: &str, arguments: &[String]) -> Self {
         let folder = TempDir::with_prefix("lab-frr-").expect("a temporary folder can be made");
         std::fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
@@ -81,50 +81,50 @@ exit
         Self { speaker: None, netns: netns.clone(), process, folder }
     }
 
-    /// The BGP peer announces `routes`, in a new session where one is open.
+    /// Announces `routes` from the BGP peer, in a new session.
     fn announce(&mut self, routes: &[Prefix]) {
         self.speaker = None;
         self.speaker = Some(Speaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((FRR.0, 179)), routes));
     }
 
-    /// The BGP peer goes away, with a NOTIFICATION.
+    /// Ends the session of the BGP peer with a NOTIFICATION.
     pub fn peer_down(&mut self) {
         self.speaker = None;
     }
 
-    /// Every IPv4 unicast prefix that FRR itself says it holds.
+    /// Returns every IPv4 unicast prefix in FRR's own table.
     pub fn table(&self) -> BTreeSet<String> {
         let table = show(&self.netns, self.folder.path(), "show bgp ipv4 unicast json");
         table["routes"].as_object().map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Waits until FRR holds `count` prefixes, and returns them.
+    /// Waits until FRR has `count` prefixes, and returns them.
     pub fn wait_table(&self, count: usize) -> BTreeSet<String> {
-        until(&format!("FRR holds {count} prefixes"), PATIENCE, || {
+        until(&format!("FRR has {count} prefixes"), PATIENCE, || {
             let table = self.table();
             (table.len() == count).then_some(table)
         })
     }
 
-    /// bgpd's process id.
+    /// Returns the process id of bgpd.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Ends bgpd.
+    /// Ends bgpd with SIGTERM.
     pub fn terminate(&mut self) {
         self.process.terminate();
     }
 }
 
-/// The configuration file in the folder that [`run`] is given.
+/// Name of the configuration file in the folder of [`run`].
 pub(crate) const CONFIGURATION: &str = "bgpd.conf";
 
-/// Starts bgpd with the configuration in `folder`; it takes commands when this returns.
+/// Starts bgpd with the configuration in `folder`. bgpd answers commands on return.
 pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> Process {
     assert!(Program::Bgpd.find().is_some(), "there is no {}{INSTALL}", Program::Bgpd.file());
     let mut command = netns.command(Program::Bgpd);
-    // -Z, -n: neither zebra nor the kernel; -S: as root, in a folder of our own; -P 0: no telnet.
+    // -Z, -n: without zebra and kernel. -S: as root. -P 0: without telnet.
     command.args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout"]).args(arguments);
     command.arg("-f").arg(folder.join(CONFIGURATION)).arg("-i").arg(folder.join("pid")).arg("--vty_socket").arg(folder);
     let process = Process::start(&mut command);
@@ -134,14 +134,14 @@ pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> Process {
     process
 }
 
-/// A command for the bgpd of that folder.
+/// Returns a vtysh command for the bgpd of `folder`.
 pub(crate) fn vtysh(netns: &Netns, folder: &Path, command: &str) -> Command {
     let mut vtysh = netns.command(Program::Vtysh);
     vtysh.arg("--vty_socket").arg(folder).args(["-d", "bgpd", "-c", command]);
     vtysh
 }
 
-/// What it answers, where that is JSON.
+/// Returns the JSON that a vtysh command prints.
 pub(crate) fn show(netns: &Netns, folder: &Path, command: &str) -> Value {
     serde_json::from_str(&answer(&mut vtysh(netns, folder, command))).expect("FRR prints JSON")
 }
@@ -152,7 +152,7 @@ mod tests {
     use crate::{bgp::prefixes, bmp, station::Station};
 
     #[test]
-    fn frr_holds_the_table_and_reports_every_route_of_it() {
+    fn frr_reports_every_route_of_its_table() {
         let netns = Netns::new("frr");
         let relay = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
         let station = Station::start(&netns, relay);

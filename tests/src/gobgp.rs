@@ -1,4 +1,5 @@
-//! GoBGP as the local daemon: it opens a BMP session of its own, with no source configured, for bmpd to adopt.
+//! GoBGP as a local daemon: it opens its own BMP session, with no source configured, for bmpd to
+//! adopt.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -20,15 +21,16 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
-/// GoBGP's own address and AS number.
+/// Address and AS number of GoBGP.
 pub const GOBGP: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 3), 65003);
-/// Its BGP peer's address and AS number.
+/// Address and AS number of GoBGP's BGP peer.
 pub const PEER: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 4), 65004);
 
-/// Its API, which it insists on: a namespace has its own loopback, so that one port serves all.
+/// Address of GoBGP's API, which cannot be turned off. Each namespace has its own loopback, so one
+/// port is enough.
 const API: &str = "127.0.0.1:50051";
 
-/// The configuration file.
+/// Name of the configuration file.
 const CONFIGURATION: &str = "gobgpd.toml";
 
 /// A running gobgpd with one BGP peer and one BMP station.
@@ -41,12 +43,14 @@ pub struct Gobgp {
 }
 
 impl Gobgp {
-    /// Starts gobgpd in `netns`; it connects to `station` on its own time, and again a second after it lost it.
+    /// Starts gobgpd in `netns`. It connects to `station` at a time of its choosing, and again a
+    /// second after a loss.
     pub fn start(netns: &Netns, station: SocketAddr) -> Self {
         Self::with_neighbour(netns, station, None)
     }
 
-    /// The same with another neighbour, which connects and is told all it has of IPv4, IPv6, VPNv4 and EVPN.
+    /// Starts gobgpd with one more neighbour, which connects and receives all IPv4, IPv6, VPNv4 and
+    /// EVPN routes.
     pub fn with_neighbour(netns: &Netns, station: SocketAddr, neighbour: Option<(IpAddr, u32)>) -> Self {
         let folder = TempDir::with_prefix("lab-gobgp-").expect("a temporary folder can be made");
         let ((own, own_as), (peer, peer_as)) = (GOBGP, PEER);
@@ -105,7 +109,7 @@ multihop-ttl = 8
         Self { speaker: None, netns: netns.clone(), process, folder }
     }
 
-    /// Starts gobgpd in `netns` with a configuration of the test's own. It has no BGP peer of the lab.
+    /// Starts gobgpd in `netns` with the test's own configuration, without a BGP peer of the lab.
     pub fn configured(netns: &Netns, configuration: &str) -> Self {
         let folder = TempDir::with_prefix("lab-gobgp-").expect("a temporary folder can be made");
         let file = folder.path().join(CONFIGURATION);
@@ -114,13 +118,13 @@ multihop-ttl = 8
         Self { speaker: None, netns: netns.clone(), process, folder }
     }
 
-    /// Its BGP peer announces `routes`, in a new session where one is open.
+    /// Announces `routes` from its BGP peer, in a new session.
     pub fn announce(&mut self, routes: &[Prefix]) {
         self.speaker = None;
         self.speaker = Some(Speaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((GOBGP.0, 179)), routes));
     }
 
-    /// Adds to its table, in the words of `gobgp global rib add`.
+    /// Adds a route to its table, in the syntax of `gobgp global rib add`.
     pub fn add(&self, route: &str) {
         until("GoBGP takes routes", PATIENCE, || {
             let mut gobgp = gobgp(&self.netns, "global rib add");
@@ -128,17 +132,17 @@ multihop-ttl = 8
         });
     }
 
-    /// Takes from its table, in the words of `gobgp global rib del`.
+    /// Removes a route from its table, in the syntax of `gobgp global rib del`.
     pub fn delete(&self, route: &str) {
         answer(gobgp(&self.netns, "global rib del").args(route.split_whitespace()));
     }
 
-    /// A command about a neighbour: `enable`, `disable`.
+    /// Runs a command about a neighbour: `enable` or `disable`.
     pub fn neighbour(&self, address: IpAddr, command: &str) {
         answer(&mut gobgp(&self.netns, &format!("neighbor {address} {command}")));
     }
 
-    /// Its table of a family.
+    /// Returns its table of one family.
     pub fn table(&self, family: Family) -> Routes {
         let name = match family {
             IPV4 => "ipv4",
@@ -149,18 +153,18 @@ multihop-ttl = 8
         routes(&show(&self.netns, &format!("global rib -a {name}")))
     }
 
-    /// Kills it: it says nothing to anybody.
+    /// Kills gobgpd, which then closes nothing in an orderly way.
     pub fn kill(&mut self) {
         self.process.signal(Signal::SIGKILL);
         self.process.wait();
     }
 
-    /// Starts it once more, with nothing in its table.
+    /// Starts gobgpd again, with an empty table.
     pub fn start_again(&mut self) {
         self.process = run(&self.netns, &self.folder.path().join(CONFIGURATION));
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -171,12 +175,12 @@ multihop-ttl = 8
     }
 }
 
-/// Starts gobgpd with the configuration in `file`. What asks it something must wait until it answers.
+/// Starts gobgpd with the configuration in `file`. Callers must wait until it answers.
 pub(crate) fn run(netns: &Netns, file: &Path) -> Process {
     Process::start(netns.command(Program::Gobgpd).arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]))
 }
 
-/// A command for the gobgpd in `netns`.
+/// Returns a `gobgp` command for the gobgpd in `netns`.
 pub(crate) fn gobgp(netns: &Netns, words: &str) -> Command {
     let (host, port) = API.split_once(':').expect("an address and a port");
     let mut command = netns.command(Program::Gobgp);
@@ -184,12 +188,13 @@ pub(crate) fn gobgp(netns: &Netns, words: &str) -> Command {
     command
 }
 
-/// What it answers, as JSON.
+/// Returns the JSON that a `gobgp` command prints.
 pub(crate) fn show(netns: &Netns, words: &str) -> Value {
     serde_json::from_str(&answer(gobgp(netns, words).arg("-j"))).expect("GoBGP prints JSON")
 }
 
-/// A table as it prints it: the first path of each prefix, with the names that [`crate::rib::Rib`] gives.
+/// Reads a printed table: the first path of each prefix, under the names that [`crate::rib::Rib`]
+/// gives.
 pub(crate) fn routes(table: &Value) -> Routes {
     let all = table.as_object().into_iter().flatten();
     all.map(|(name, paths)| (named(name), route(&paths[0]["attrs"]))).collect()
@@ -208,7 +213,8 @@ fn route(attributes: &Value) -> Route {
     route
 }
 
-/// `65003:7:10.0.0.0/24` and `[type:macadv][rd:65003:7][etag:9][mac:02:00:00:00:00:01][ip:10.8.0.1]` in the lab's way.
+/// Translates GoBGP's names to the lab's: `65003:7:10.0.0.0/24` and
+/// `[type:macadv][rd:65003:7][etag:9][mac:02:00:00:00:00:01][ip:10.8.0.1]`.
 fn named(name: &str) -> String {
     let fields: Vec<_> = name.split(['[', ']']).filter_map(|field| field.split_once(':')).collect();
     match fields[..] {

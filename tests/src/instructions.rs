@@ -1,5 +1,7 @@
-//! How many instructions the parts of bmpd take that every route goes through ([`crate::parts`]), counted by callgrind: what the machine
-//! does besides cannot change them, so that a part that became slower shows however noisy the machine is.
+//! Instruction counts of the parts of bmpd on the way of every route ([`crate::parts`]).
+//!
+//! Callgrind counts them, so other load on the machine does not change them. A slower part shows
+//! even on a noisy machine.
 
 use std::{fmt::Write as _, fs, io, path::Path};
 
@@ -7,32 +9,33 @@ use programs::Program;
 
 use crate::process::INSTALL;
 
-/// Of what size the parts are run.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Routes in the tables.
     pub routes: usize,
-    /// Interfaces of the host on which pins are resolved.
+    /// Interfaces of the host that resolves pins.
     pub interfaces: u32,
 }
 
-/// Instructions that a part took.
+/// Instructions of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// The part, with its group.
+    /// Group and name of the part.
     pub part: String,
-    /// How many, for all its routes.
+    /// Instructions for all its routes.
     pub instructions: u64,
 }
 
-/// Has `hot`, the program of this package, run all parts, and counts the instructions of each.
+/// Runs all parts by the program `hot`, and counts the instructions of each.
 ///
 /// # Errors
-/// If valgrind is not there or fails, or does not count as many parts as were run.
+/// If valgrind is missing or fails, or counts fewer parts than ran.
 pub fn count(hot: &Path, size: Size) -> io::Result<Vec<Count>> {
     let folder = tempfile::tempdir()?;
     let mut valgrind = Program::Valgrind.command();
-    // What is counted inside `measured`, and nothing else, is written to a file of its own when the part is told.
+    // Callgrind counts inside `measured` only, and writes the counts to a new file at each call of
+    // `tell`.
     valgrind.args(["--tool=callgrind", "--collect-atstart=no"]);
     valgrind.args(["--toggle-collect=hot::measured*", "--dump-before=hot::tell*"]);
     valgrind.arg(format!("--callgrind-out-file={}", folder.path().join("counts").display()));
@@ -48,38 +51,42 @@ pub fn count(hot: &Path, size: Size) -> io::Result<Vec<Count>> {
     parts
         .map(|(number, part)| {
             let file = folder.path().join(format!("counts.{}", number + 1));
-            let instructions = total(&fs::read_to_string(&file)?)
-                .ok_or_else(|| io::Error::other(format!("callgrind counted nothing of `{part}`: {complained}")))?;
+            let instructions = total(&fs::read_to_string(&file)?).ok_or_else(|| {
+                io::Error::other(format!("callgrind counted no instruction of `{part}`: {complained}"))
+            })?;
             Ok(Count { part: part.to_owned(), instructions })
         })
         .collect()
 }
 
-/// The sum at the end of what callgrind writes (`totals: N`, the profile data format of the valgrind manual).
+/// Reads the total of callgrind's output (`totals: N`, the profile data format in the valgrind
+/// manual).
 fn total(profile: &str) -> Option<u64> {
     let total = profile.lines().find_map(|line| line.strip_prefix("totals: "))?;
     total.trim().parse().ok().filter(|instructions| *instructions > 0)
 }
 
-/// The size at which the counts are kept.
+/// The size of the recorded counts.
 pub const SIZE: Size = Size { routes: 20_000, interfaces: 64 };
-/// A count this far from the kept one, up or down, is another count. What is left to chance (the seeds of hash tables) is far below.
+/// The tolerated difference from a recorded count, up or down. Randomness (seeds of hash tables)
+/// stays far below.
 pub const TOLERANCE: f64 = 0.05;
-/// Tells the checks to keep what they count as what is to be counted from now on.
+/// Names the variable that makes the checks record their counts.
 pub const BLESS: &str = "BMPD_BLESS";
 
-/// Where the counts are kept.
+/// The file of recorded counts.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
-/// How this was compiled, which `hot` was too: the column its counts are in.
+/// The column of this build, whose profile `hot` shares.
 const COLUMN: usize = match (cfg!(debug_assertions), incremental()) {
     (true, true) => 0,
     (true, false) => 1,
     (false, _) => 2,
 };
-/// An incremental build is made of other, smaller pieces, across which less is put in line.
+/// Names of the columns. An incremental build has smaller units, so the compiler inlines less.
 const COLUMNS: [&str; 3] = ["incremental", "dev", "release"];
 
-/// Whether builds of the dev profile are incremental, as cargo decides it: they are unless the environment says no.
+/// True if the dev profile builds incrementally, as cargo decides it: unless the environment says
+/// no.
 const fn incremental() -> bool {
     match option_env!("CARGO_INCREMENTAL") {
         Some(said) => !matches!(said.as_bytes(), b"0"),
@@ -87,7 +94,7 @@ const fn incremental() -> bool {
     }
 }
 
-/// The counts that were kept, by part: those of each of [`COLUMNS`].
+/// The recorded counts of each part, one for each of [`COLUMNS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     compiler: String,
@@ -95,10 +102,10 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Reads them.
+    /// Reads the recorded counts.
     ///
     /// # Errors
-    /// If the file cannot be read, or a line of it is none.
+    /// If the file cannot be read, or a line is malformed.
     pub fn read() -> io::Result<Self> {
         let text =
             fs::read_to_string(KEPT).map_err(|error| io::Error::new(error.kind(), format!("{KEPT}: {error}")))?;
@@ -118,19 +125,20 @@ impl Kept {
             }
             let (part, counts) = line.split_once("  ").ok_or_else(|| wrong("no counts"))?;
             let counts: Vec<_> = counts.split_whitespace().map(|count| count.parse().ok()).collect();
-            let counts = counts.try_into().map_err(|_| wrong("not a count for each way of compiling"))?;
+            let counts = counts.try_into().map_err(|_| wrong("needs one count for each column"))?;
             kept.counts.push((part.to_owned(), counts));
         }
         Ok(kept)
     }
 
-    /// The compiler that made what was counted, where it is another than the one at hand: then the counts say nothing.
+    /// Returns the recorded compiler if it is not the present one. The counts cannot be compared
+    /// then.
     #[must_use]
     pub fn of_another_compiler(&self) -> Option<&str> {
         (self.compiler != compiler()).then_some(&*self.compiler)
     }
 
-    /// Each count as a part of the kept one; `None` where none was kept.
+    /// Returns the ratio of each count to the recorded one, or `None` without a record.
     #[must_use]
     pub fn ratios<'a>(&self, counts: &'a [Count]) -> Vec<(&'a Count, Option<f64>)> {
         let kept =
@@ -141,7 +149,7 @@ impl Kept {
             .collect()
     }
 
-    /// Keeps these counts from now on. Those of what is compiled in other ways stay, if they are by the same compiler.
+    /// Records these counts. Counts of other columns stay if their compiler is the present one.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -186,7 +194,7 @@ impl Kept {
     }
 }
 
-/// What the compiler says of itself, or nothing where there is none.
+/// Returns the version of the compiler, or nothing without a compiler.
 fn compiler() -> String {
     let output = Program::Rustc.command().arg("--version").output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
@@ -197,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_read_back_as_it_was_written() {
+    fn recorded_counts_are_read_back_as_written() {
         let kept = Kept {
             compiler: "rustc 1.2.3".to_owned(),
             counts: vec![
@@ -210,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_of_a_profile_is_found_and_must_be_something() {
+    fn the_total_of_a_profile_is_found_and_is_not_zero() {
         assert_eq!(total("version: 1\nfn=(1)\n12 3\n\ntotals: 3\n"), Some(3));
         assert_eq!(total("totals: 0\n"), None);
         assert_eq!(total("version: 1\n"), None);

@@ -1,4 +1,4 @@
-//! What a process has in the kernel's BPF, and whether it is still there.
+//! BPF objects of a process, and cgroups for tests.
 
 use std::{
     collections::BTreeSet,
@@ -35,18 +35,18 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// What a process holds file descriptors of.
+    /// Returns the objects that a process has descriptors of.
     pub fn of(pid: u32) -> Self {
         let mut objects = Self::default();
         let folder = format!("/proc/{pid}/fdinfo");
         for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder}: {e}")).flatten() {
-            // A descriptor may be closed meanwhile.
+            // The descriptor may be closed by now; then the text is empty.
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             let id = |name: &str| {
                 let line = text.lines().find_map(|line| line.strip_prefix(name))?;
                 line.trim().parse::<u32>().ok()
             };
-            // A link names its program too; which is then held by the link alone.
+            // A link names its program, which may have no other descriptor.
             match (id("link_id:"), id("prog_id:"), id("map_id:")) {
                 (Some(link), program, _) => {
                     objects.links.insert(link);
@@ -61,9 +61,9 @@ impl Objects {
         objects
     }
 
-    /// Those that the kernel still has.
+    /// Returns the objects that the kernel still has.
     pub fn remaining(&self) -> Self {
-        // An object that goes while the lists are read is gone: its error is skipped.
+        // An object that goes while the list is read causes an error, and is gone.
         let programs = loaded_programs().flatten().map(|program| program.id());
         let maps = loaded_maps().flatten().map(|map| map.id());
         let links = loaded_links().flatten().map(|link| link.id());
@@ -74,41 +74,41 @@ impl Objects {
         }
     }
 
-    /// Waits until the kernel has none of them any more; it frees them some time after the last descriptor is closed.
+    /// Waits until the kernel has freed all of them, some time after the last descriptor is closed.
     pub fn wait_gone(&self) {
-        until(&format!("the kernel is rid of {self:?}"), PATIENCE, || {
+        until(&format!("the kernel has freed {self:?}"), PATIENCE, || {
             (self.remaining() == Self::default()).then_some(())
         });
     }
 
     fn map(&self, name: &str) -> MapData {
         let named = |id: &u32| MapInfo::from_id(*id).is_ok_and(|info| info.name_as_str() == Some(name));
-        let id = self.maps.iter().copied().find(named).unwrap_or_else(|| panic!("no table {name} among {self:?}"));
-        MapData::from_id(id).unwrap_or_else(|e| panic!("table {name}: {e}"))
+        let id = self.maps.iter().copied().find(named).unwrap_or_else(|| panic!("no map {name} among {self:?}"));
+        MapData::from_id(id).unwrap_or_else(|e| panic!("map {name}: {e}"))
     }
 
-    /// The process's table of slots.
+    /// Opens the process's map of slots.
     pub fn slots(&self) -> Array<MapData, Pin> {
         Map::Array(self.map(table::SLOTS)).try_into().expect("SLOTS is an array of pins")
     }
 
-    /// The process's table of pins.
+    /// Opens the process's map of pins.
     pub fn pins(&self) -> HashMap<MapData, PinKey, u32> {
         Map::HashMap(self.map(table::PINS)).try_into().expect("PINS is a hash of pin keys")
     }
 
-    /// The process's table of counters.
+    /// Opens the process's map of counters.
     pub fn counters(&self) -> PerCpuArray<MapData, Counters> {
         Map::PerCpuArray(self.map(table::COUNTERS)).try_into().expect("COUNTERS is a per-CPU array")
     }
 }
 
-/// A cgroup of a test's own: programs that are attached to it are bmpd's and nobody else's. Dropped, it is removed.
+/// A test's own cgroup, to which only bmpd attaches programs. Dropping it removes the cgroup.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// Makes a cgroup below the root of the cgroup v2 hierarchy.
+    /// Makes a cgroup directly below the root of cgroup v2.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = mounts().swap_remove(0);
@@ -118,16 +118,16 @@ impl Cgroup {
         Self(path)
     }
 
-    /// Its folder.
+    /// Returns the path of the cgroup.
     pub fn path(&self) -> &str {
         self.0.to_str().expect("the path is made of ASCII")
     }
 
-    /// Does this while the whole process is in the cgroup. Sockets and programs that are made meanwhile are of the cgroup for good;
-    /// sockets that were there before stay what they are.
+    /// Runs `work` while the whole process is in the cgroup. Sockets and programs that `work` makes
+    /// stay in the cgroup. Older sockets keep theirs.
     ///
     /// # Errors
-    /// Where the process cannot be moved.
+    /// If the process cannot be moved.
     pub fn within<R>(&self, work: impl FnOnce() -> R) -> io::Result<R> {
         let shown = fs::read_to_string("/proc/self/cgroup")?;
         let own = shown.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
@@ -138,25 +138,24 @@ impl Cgroup {
         Ok(result)
     }
 
-    /// Moves a process into it.
+    /// Moves a process into the cgroup.
     pub fn take(&self, pid: u32) {
         put(&self.0, pid).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Moves a process that is in it to the root.
+    /// Moves a process from the cgroup to the root.
     pub fn release(&self, pid: u32) {
-        put(self.0.parent().expect("it is below the root"), pid).unwrap_or_else(|error| panic!("{error}"));
+        put(self.0.parent().expect("the cgroup is below the root"), pid).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// What `command` starts is in it, and in a cgroup namespace of which it is the root. With `alone` its mounts show no other
-    /// cgroup, as in a container.
+    /// Makes `command` start its program in the cgroup, and in a cgroup namespace with this root.
+    /// With `alone`, its mounts show no other cgroup, as in a container.
     pub fn contain(&self, command: &mut Command, alone: bool) {
-        let procs = File::options().write(true).open(self.0.join("cgroup.procs")).expect("root may");
+        let procs = File::options().write(true).open(self.0.join("cgroup.procs")).expect("root may open cgroup.procs");
         let mounts = mounts().into_iter();
-        let mounts: Vec<_> = mounts
-            .map(|mount| CString::new(mount.into_os_string().into_vec()).expect("a path has no zeroes"))
-            .collect();
-        // SAFETY: between fork and exec only system calls are made, on what the closure owns.
+        let mounts: Vec<_> =
+            mounts.map(|mount| CString::new(mount.into_os_string().into_vec()).expect("a path has no NUL")).collect();
+        // SAFETY: only system calls run between fork and exec, on values of the closure.
         unsafe {
             command.pre_exec(move || {
                 (&procs).write_all(b"0")?;
@@ -172,9 +171,10 @@ impl Cgroup {
         }
     }
 
-    /// How many programs of bmpd's attach types are attached to it, by a link or without.
+    /// Counts the attached programs of bmpd's attach types, with and without a link.
     pub fn attached(&self) -> usize {
-        // enum bpf_attach_type: CGROUP_INET_INGRESS, _EGRESS, CGROUP_SOCK_OPS, CGROUP_INET4_CONNECT, CGROUP_INET6_CONNECT
+        // enum bpf_attach_type: CGROUP_INET_INGRESS, _EGRESS, CGROUP_SOCK_OPS,
+        // CGROUP_INET4_CONNECT, CGROUP_INET6_CONNECT
         [0, 1, 3, 10, 11].into_iter().map(|kind| query(&self.0, kind)).sum()
     }
 }
@@ -191,7 +191,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where cgroup v2 is mounted.
+/// Lists the mount points of cgroup v2.
 fn mounts() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
     let mounts: Vec<_> = mounts.lines().filter_map(|line| mount_of(line, "cgroup2")).collect();
@@ -199,16 +199,16 @@ fn mounts() -> Vec<PathBuf> {
     mounts
 }
 
-/// What `command` starts is in the cgroup, if it is one.
+/// Makes `command` start its program in the cgroup, if that exists.
 pub fn start_in(command: &mut Command, cgroup: &str) {
     let Ok(procs) = File::options().write(true).open(Path::new(cgroup).join("cgroup.procs")) else { return };
-    // SAFETY: between fork and exec one system call is made, on a descriptor that the closure owns.
+    // SAFETY: one system call runs between fork and exec, on a descriptor of the closure.
     unsafe {
         command.pre_exec(move || (&procs).write_all(b"0"));
     }
 }
 
-/// Moves this process.
+/// Moves this process into a cgroup.
 fn move_to(cgroup: &Path) -> io::Result<()> {
     put(cgroup, std::process::id())
 }
@@ -219,7 +219,7 @@ fn put(cgroup: &Path, pid: u32) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }
 
-/// `BPF_PROG_QUERY` (bpf(2)): how many programs of an attach type are attached.
+/// Counts the attached programs of an attach type by `BPF_PROG_QUERY` (bpf(2)).
 fn query(cgroup: &Path, attach_type: u32) -> usize {
     #[repr(C)]
     #[derive(Default)]
@@ -235,13 +235,14 @@ fn query(cgroup: &Path, attach_type: u32) -> usize {
     const BPF_PROG_QUERY: libc::c_long = 16;
     let folder = File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
     let mut query = Query { target_fd: folder.as_raw_fd().cast_unsigned(), attach_type, ..Query::default() };
-    // SAFETY: the structure is the query part of union bpf_attr, zeroes behind it, with its size; no array is asked for.
+    // SAFETY: the structure is the query part of union bpf_attr, zeroed beyond it, with its size.
+    // It asks for no array.
     let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
     assert_eq!(result, 0, "BPF_PROG_QUERY: {}", io::Error::last_os_error());
     query.prog_cnt as usize
 }
 
-/// Where a line of /proc/self/mounts mounts a file system of `kind`.
+/// Returns the mount point of a line in /proc/self/mounts, if its file system is of `kind`.
 fn mount_of(line: &str, kind: &str) -> Option<PathBuf> {
     let mut words = line.split(' ');
     let target = words.nth(1)?;
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_in_a_cgroup_for_as_long_as_something_is_done_there() {
+    fn a_process_is_in_the_cgroup_during_the_work_only() {
         let cgroup = Cgroup::new();
         let own = || fs::read_to_string("/proc/self/cgroup").unwrap();
         let before = own();
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_attached_to_a_new_cgroup() {
+    fn a_new_cgroup_has_no_attached_program() {
         let cgroup = Cgroup::new();
         assert_eq!(cgroup.attached(), 0);
         let path = cgroup.path().to_owned();

@@ -1,16 +1,19 @@
-//! The lab: hosts, stations, feeders and other daemons for the integration tests.
+//! The lab: hosts, stations, feeders and daemons for the integration tests.
 //!
-//! A [`trial::Trial`] is played on a [`topology::Topology`]: network namespaces that exist only as file descriptors, so nothing is left of them
-//! however a test ends. In them run a [`bmpd::Bmpd`], a [`station::Station`], a [`feeder::Feeder`] or somebody else's
-//! programs ([`frr`], [`pmacct`]), and [`capture::Capture`]s tell where the packets really went.
+//! Most tests play a [`trial::Trial`] on a [`topology::Topology`]. Its hosts are network namespaces
+//! that only file descriptors hold, so the kernel removes them however a test ends. The hosts run
+//! [`bmpd::Bmpd`], a [`station::Station`], a [`feeder::Feeder`] and the daemons of other projects
+//! ([`frr`], [`gobgp`], [`pmacct`]). A [`capture::Capture`] shows by which link each packet left.
 //!
-//! Nothing here uses bmpd's own encoders or decoders: what the lab says about the bytes is a second opinion. Only [`parts`] is made of
-//! bmpd's own: it is what is measured.
+//! The lab has encoders and decoders of its own and uses none of bmpd's: its reading of the bytes
+//! is a second opinion. [`parts`] is the exception, because it measures bmpd's code.
 //!
-//! What not every kernel has ([`devices`]: VRF, bond, VLAN, dummy, netem) is for the tests of the files `tests/vm_*.rs`. Each of them
-//! is marked `#[ignore = "needs …: cargo xtask vm"]` with what it needs.
+//! [`devices`] makes devices that many kernels lack: VRF, bond, VLAN, dummy and netem. Only the
+//! tests in `tests/vm_*.rs` use them, and each of these is marked
+//! `#[ignore = "needs …: cargo xtask vm"]`.
 //!
-//! A function of the lab that cannot do its work panics with one sentence: it is the failure of the test that called it.
+//! A function of the lab that cannot do its work panics with one sentence. The test that called it
+//! fails with that sentence.
 
 pub mod answerer;
 pub mod bgp;

@@ -1,4 +1,4 @@
-//! A host: a network namespace that only file descriptors hold.
+//! A test host: a network namespace that only file descriptors hold.
 
 use std::{
     fs::File,
@@ -20,13 +20,14 @@ use nix::{
 };
 use programs::Program;
 
-/// User and group of processes that may nothing.
+/// User and group without any privilege: nobody.
 const NOBODY: libc::c_long = 65534;
 
 /// A network namespace.
 ///
-/// It is never given a name under `/run/netns`: the kernel takes it away with its last file descriptor, socket and process, so
-/// not even a killed test leaves one behind. Mounts are not changed: `/sys/fs/cgroup` and `/proc` are the host's own.
+/// It has no name under `/run/netns`: the kernel removes it with its last descriptor, socket and
+/// process, even after a killed test. Only the network is separate: `/sys/fs/cgroup` and `/proc`
+/// are those of the real host.
 #[derive(Clone, Debug)]
 pub struct Netns {
     name: Arc<str>,
@@ -34,7 +35,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes a namespace with its loopback interface up. `name` is for messages only.
+    /// Makes a namespace with its loopback interface up. `name` appears in messages only.
     pub fn new(name: &str) -> Self {
         let file = on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)
@@ -46,14 +47,16 @@ impl Netns {
         netns
     }
 
-    /// A path by which other programs of this host open the namespace while this process lives (`ip … netns PATH`).
+    /// Returns a path that opens the namespace from other programs while this process lives
+    /// (`ip … netns PATH`).
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }
 
-    /// Runs `work` on a thread in the namespace, and returns what it returns. A socket keeps the namespace it was made in.
+    /// Runs `work` on a thread in the namespace and returns its result. Sockets that `work` makes
+    /// stay in the namespace.
     ///
-    /// Programs are to be started with [`Self::command`] from the outside: one that is started in here dies with this thread.
+    /// Do not start programs in `work`: they die with its thread. Use [`Self::command`].
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         on_a_thread(|| {
             self.join();
@@ -61,12 +64,13 @@ impl Netns {
         })
     }
 
-    /// The same as [`Self::enter`] without any privilege, as user and group 65534 (nobody).
+    /// Runs `work` like [`Self::enter`], without any privilege, as user and group 65534 (nobody).
     pub fn enter_unprivileged<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.enter(|| {
             for call in [libc::SYS_setresgid, libc::SYS_setresuid] {
-                // SAFETY: takes three numbers. The bare system call changes this thread alone (the C library's would change all
-                // threads), and with user 0 go its capabilities (capabilities(7)).
+                // SAFETY: the calls take numbers only. The bare system calls change this thread
+                // alone; those of the C library would change all threads. Leaving user 0 drops the
+                // capabilities (capabilities(7)).
                 let result = unsafe { libc::syscall(call, NOBODY, NOBODY, NOBODY) };
                 assert_eq!(result, 0, "a thread of root can become nobody");
             }
@@ -74,7 +78,7 @@ impl Netns {
         })
     }
 
-    /// Runs `work` on a thread of its own in the namespace.
+    /// Starts `work` on a new thread in the namespace and returns its handle.
     pub fn spawn<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
         let netns = self.clone();
         thread::spawn(move || {
@@ -87,14 +91,15 @@ impl Netns {
         setns(self.as_fd(), CloneFlags::CLONE_NEWNET).unwrap_or_else(|e| panic!("cannot enter {}: {e}", self.name));
     }
 
-    /// An entry of the table of programs, or a [`programs::Built`] one, that will run in the namespace.
+    /// Returns a command that runs in the namespace: a [`Program`] of the table, or a
+    /// [`programs::Built`] one.
     ///
-    /// It is killed when the *thread* that starts it ends (`PR_SET_PDEATHSIG` follows the forking thread, prctl(2)), which for a
-    /// test is the end of the test, also by a panic; so start it from the test's own thread, not from a helper thread.
+    /// The kernel kills the program when the *thread* that started it ends (`PR_SET_PDEATHSIG`,
+    /// prctl(2)). So start it from the thread of the test, which lives as long as the test.
     pub fn command(&self, program: impl Into<Command>) -> Command {
         let file = Arc::clone(&self.file);
         let mut command = program.into();
-        // SAFETY: between fork and exec only two system calls are made, on a descriptor that the closure owns.
+        // SAFETY: only two system calls run between fork and exec, on a descriptor of the closure.
         unsafe {
             command.pre_exec(move || {
                 set_pdeathsig(Signal::SIGKILL)?;
@@ -105,18 +110,18 @@ impl Netns {
         command
     }
 
-    /// Runs `ip -batch` with these commands, one a line.
+    /// Runs `ip -batch` with these commands, one on each line.
     ///
     /// # Panics
-    /// If one of them fails, with what `ip` said.
+    /// If one of the commands fails, with the message of `ip`.
     pub fn ip(&self, commands: &str) {
-        self.try_ip(commands).unwrap_or_else(|said| panic!("in {}: {said}of\n{commands}", self.name));
+        self.try_ip(commands).unwrap_or_else(|message| panic!("in {}: {message}of\n{commands}", self.name));
     }
 
-    /// The same, for what a kernel may refuse.
+    /// Runs `ip -batch` with commands that a kernel may refuse.
     ///
     /// # Errors
-    /// What `ip` said of the first command that failed.
+    /// The message of `ip` about the first command that failed.
     pub fn try_ip(&self, commands: &str) -> Result<(), String> {
         let mut child = self
             .command(Program::Ip)
@@ -126,26 +131,26 @@ impl Netns {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start ip: {e}{}", crate::process::INSTALL));
-        child.stdin.take().expect("stdin is piped").write_all(commands.as_bytes()).expect("ip reads its commands");
-        let output = child.wait_with_output().expect("ip is our child");
+        child.stdin.take().expect("stdin is piped").write_all(commands.as_bytes()).expect("ip reads stdin");
+        let output = child.wait_with_output().expect("ip is a child of this process");
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
-    /// What an `ip` command prints.
+    /// Returns the output of an `ip` command.
     pub fn ip_show(&self, arguments: &str) -> String {
         crate::process::answer(self.command(Program::Ip).args(arguments.split_whitespace()))
     }
 
     /// Sets a sysctl of this namespace, for example `net/ipv4/ip_forward`.
     pub fn sysctl(&self, name: &str, value: &str) {
-        // `/proc/sys/net` shows the namespace of the thread that opens it.
+        // `/proc/sys/net` belongs to the namespace of the thread that opens it.
         self.enter(|| {
             std::fs::write(format!("/proc/sys/{name}"), value)
                 .unwrap_or_else(|e| panic!("in {}: cannot set {name} to {value}: {e}", self.name));
         });
     }
 
-    /// Index of an interface of this namespace.
+    /// Returns the index of an interface of this namespace.
     pub fn ifindex(&self, interface: &str) -> u32 {
         self.enter(|| {
             nix::net::if_::if_nametoindex(interface)
@@ -153,7 +158,8 @@ impl Netns {
         })
     }
 
-    /// Switches segmentation and receive offloads of an interface off, so that a capture sees packets as a wire would.
+    /// Turns off segmentation and receive offloads, so that a capture sees packets as a wire has
+    /// them.
     pub fn no_offload(&self, interface: &str) {
         let features = ["tso", "off", "gso", "off", "gro", "off"];
         crate::process::answer(self.command(Program::Ethtool).arg("-K").arg(interface).args(features));
@@ -166,7 +172,7 @@ impl AsFd for Netns {
     }
 }
 
-/// Runs `work` on a thread of its own, which takes its namespace with it, and passes a panic on.
+/// Runs `work` on a new thread, whose namespace ends with it. A panic of `work` continues here.
 fn on_a_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| resume_unwind(panic)))
 }
@@ -176,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_has_only_its_own_interfaces_and_is_named_nowhere() {
+    fn a_namespace_has_its_own_interfaces_and_no_name() {
         let netns = Netns::new("host");
         netns.ip("link add there type veth peer name here");
         assert!(netns.ip_show("link show").contains("there"));
@@ -189,12 +195,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "Cannot find device")]
-    fn a_command_that_fails_fails_the_test() {
+    fn a_failed_ip_command_fails_the_test() {
         Netns::new("host").ip("link set absent up");
     }
 
     #[test]
-    fn a_sysctl_is_set_in_the_namespace_alone() {
+    fn a_sysctl_is_set_in_its_namespace_alone() {
         let forward = || std::fs::read_to_string("/proc/sys/net/ipv4/conf/default/accept_local").unwrap();
         let netns = Netns::new("host");
         let outside = forward();
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_without_privilege_cannot_take_a_low_port_and_its_neighbour_can() {
+    fn an_unprivileged_thread_cannot_bind_a_low_port_and_root_can() {
         let netns = Netns::new("host");
         let bind = || std::net::TcpListener::bind("127.0.0.1:80").map(drop).map_err(|e| e.kind());
         assert_eq!(netns.enter_unprivileged(bind), Err(std::io::ErrorKind::PermissionDenied));

@@ -1,4 +1,4 @@
-//! Sessions whose station connects, and callers that are nobody's station.
+//! Sessions whose station connects, and callers that are not the station.
 
 use std::{
     io::ErrorKind,
@@ -18,21 +18,21 @@ use crate::{
     wait::PATIENCE,
 };
 
-/// Where passive sessions listen: captures of a [`Trial`] see it.
+/// The port of passive sessions, which the captures of a [`Trial`] record.
 pub const PORT: u16 = STATION_PORT;
 
-/// The session view of a passive session that is pinned to `up2`.
+/// Session view of a passive session that is pinned to `up2`.
 pub const BY_UP2: &str = "tcp listen port 11019\nconnect-interface up2";
 
-/// How long somebody tries who is to get no answer: one SYN, and another after a second.
+/// Patience of a caller that gets no answer: long enough for a SYN and its retransmission.
 pub const BRIEFLY: Duration = Duration::from_millis(1500);
 
-/// Waits until the session listens.
+/// Waits until the session listens, and returns it.
 pub fn listening(bmpd: &Bmpd, station: IpAddr) -> Value {
     bmpd.wait_session(station, "listening", |session| session["phase"] == "listening")
 }
 
-/// Waits until the session listens and the guard stands before it, on one interface at least.
+/// Waits until the session listens behind a guard on at least one interface, and returns it.
 pub fn guarded(bmpd: &Bmpd, station: IpAddr) -> Value {
     let stands = |session: &Value| {
         let interfaces = session["guard"]["interfaces"].as_array();
@@ -41,10 +41,10 @@ pub fn guarded(bmpd: &Bmpd, station: IpAddr) -> Value {
     bmpd.wait_session(station, "guarded", |session| session["phase"] == "listening" && stands(session))
 }
 
-/// Starts a trial whose station has connected to `to`. The guard stands by then, or is known not to be had.
+/// Starts a trial whose station has connected to `to`. The guard's state was known before the call.
 pub fn connected(plan: &Plan<'_>, to: IpAddr) -> Trial {
     let trial = plan.start();
-    trial.bmpd.wait_session(plan.station, "listening, the guard decided about", |session| {
+    trial.bmpd.wait_session(plan.station, "listening with a decision about the guard", |session| {
         let interfaces = session["guard"]["interfaces"].as_array();
         session["phase"] == "listening" && interfaces.is_some_and(|all| !all.is_empty())
     });
@@ -52,39 +52,39 @@ pub fn connected(plan: &Plan<'_>, to: IpAddr) -> Trial {
     trial
 }
 
-/// The station connects and is told who speaks. Returns the connection's number.
+/// Connects from the station and waits for its Initiation. Returns the connection's number.
 pub fn call(trial: &Trial, to: IpAddr) -> usize {
-    let index = trial.station.call((to, PORT), PATIENCE).expect("the station is let in");
+    let index = trial.station.call((to, PORT), PATIENCE).expect("bmpd accepts the station");
     trial.bmpd.wait_up(trial.station.address().ip());
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     index
 }
 
-/// Somebody at the station's end who is not the station.
+/// Starts a caller at the station's host, from an address that is not the station's.
 pub fn stranger(topology: &Topology) -> Station {
     Station::start(&topology.station, SocketAddr::new(STATION_2, 0))
 }
 
-/// Asserts that nobody answers the caller, not even that the port is closed.
+/// Asserts that the caller gets no answer, not even a reset.
 ///
 /// # Panics
-/// If somebody does.
+/// If the caller gets one.
 pub fn gets_no_answer(caller: &Station, to: IpAddr) {
-    let refused = caller.call((to, PORT), BRIEFLY).expect_err("nobody lets it in");
+    let refused = caller.call((to, PORT), BRIEFLY).expect_err("the caller is not let in");
     assert_eq!(refused.kind(), ErrorKind::TimedOut, "{refused}");
 }
 
-/// The packets among those that a capture at the station's end saw which came to this address.
+/// Returns the packets to address `to` in a capture at the station's end.
 pub fn answers(packets: &[Packet], to: IpAddr) -> Vec<Packet> {
     packets.iter().filter(|p| p.direction == Direction::In && p.destination.ip() == to).cloned().collect()
 }
 
-/// Asserts that nothing of a session left where the capture was.
+/// Asserts that no packet of a session left on the captured link.
 ///
-/// A reset of a connection that the kernel does not know, or knows no more, belongs to no socket: it goes as routing says.
+/// Resets are exempt: a reset for an unknown connection belongs to no socket, and follows routing.
 ///
 /// # Panics
-/// If something did.
+/// If a packet left.
 pub fn nothing(packets: &[Packet]) {
     let left: Vec<_> = strays(packets).into_iter().filter(|packet| !packet.rst).collect();
     assert_eq!(left, Vec::<&Packet>::new());

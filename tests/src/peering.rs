@@ -1,4 +1,4 @@
-//! Somebody else's BGP daemons as peers of bmpd: each announces a table of its own, and says what is in it.
+//! BGP daemons of other projects as peers of bmpd. Each announces a table, and reports its own RIB.
 
 use std::{
     collections::BTreeSet,
@@ -23,55 +23,55 @@ use crate::{
     wait::{PATIENCE, patience, until},
 };
 
-/// The daemon's address and AS number, on the first link of [`crate::topology::Topology`].
+/// Address and AS number of the daemon, on the first link of [`crate::topology::Topology`].
 pub const DAEMON: (IpAddr, u32) = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 65001);
-/// Its IPv6 address.
+/// The daemon's IPv6 address.
 pub const DAEMON_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2));
 /// bmpd's address and AS number.
 pub const BMPD: (IpAddr, u32) = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 65000);
 /// bmpd's IPv6 address.
 pub const BMPD_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
 
-/// What a daemon is to announce, and how it takes part in the session.
+/// The routes that a daemon announces, and its part in the session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Table<'a> {
-    /// IPv4 routes.
+    /// IPv4 unicast routes.
     pub ipv4: usize,
-    /// IPv6 routes; FRR announces them over a session of its own, from IPv6 address to IPv6 address.
+    /// IPv6 unicast routes. FRR announces them over a second session between IPv6 addresses.
     pub ipv6: usize,
-    /// Routes in a VPN.
+    /// VPN-IPv4 routes.
     pub vpnv4: usize,
-    /// IP prefix routes of EVPN. Of FRR alone.
+    /// EVPN IP prefix routes, for FRR only.
     pub evpn: usize,
-    /// TCP MD5.
+    /// Key of TCP MD5.
     pub password: Option<&'a str>,
-    /// It waits for bmpd to connect.
+    /// Makes the daemon wait for bmpd's connection.
     pub passive: bool,
-    /// bmpd's address, where that is not the one on the link. Of BIRD alone.
+    /// Address of bmpd, if it is not the one on the link. For BIRD only.
     pub from: Option<IpAddr>,
-    /// The daemon's own, likewise.
+    /// Address of the daemon, if it is not the one on the link. For BIRD only.
     pub own: Option<IpAddr>,
-    /// Decides which AS path each route has: another number, other paths. Of BIRD alone.
+    /// Selects the AS paths: another number gives each route another path. For BIRD only.
     pub paths: usize,
 }
 
 impl Table<'_> {
-    /// Its IPv4 routes.
+    /// Returns its IPv4 routes.
     pub fn ipv4(&self) -> Vec<String> {
         prefixes(self.ipv4).iter().map(ToString::to_string).collect()
     }
 
-    /// Its IPv6 routes.
+    /// Returns its IPv6 routes.
     pub fn ipv6(&self) -> Vec<String> {
         (1..=self.ipv6).map(|number| format!("2001:db8:{number:x}::/48")).collect()
     }
 
-    /// Its EVPN routes: FRR 8.4 keeps apart only what differs in the first 16 bits of the address.
+    /// Returns its EVPN routes. FRR 8.4 tells prefixes apart by their first 16 bits only.
     fn evpn(&self) -> impl Iterator<Item = Prefix> {
         prefixes(self.evpn << 8).into_iter().step_by(1 << 8)
     }
 
-    /// Its routes of a family as BIRD announces them.
+    /// Returns its routes of one family, as BIRD announces them.
     pub fn routes(&self, family: Family) -> Routes {
         self.announced(family, |number| vec![DAEMON.1, self.origin(number)])
     }
@@ -90,45 +90,45 @@ impl Table<'_> {
         routes.into_iter().enumerate().map(|(number, name)| (name, route(number))).collect()
     }
 
-    /// The AS number that the path of a route ends with.
+    /// Returns the last AS number in the path of a route.
     fn origin(&self, number: usize) -> u32 {
         64_512 + ((number + self.paths) % 400) as u32
     }
 }
 
-/// The route distinguisher of routes in a VPN.
+/// The route distinguisher of VPN routes.
 const RD: &str = "65001:7";
 
-/// Which daemon.
+/// The project of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Frr,
     Bird,
 }
 
-/// A running daemon.
+/// A running daemon that peers with bmpd.
 #[derive(Debug)]
 pub struct Peering {
     kind: Kind,
     netns: Netns,
     process: Process,
     folder: TempDir,
-    /// Of FRR's configuration in force.
+    /// The `network` commands in force, for FRR.
     networks: BTreeSet<(&'static str, String)>,
 }
 
 impl Peering {
-    /// FRR's bgpd.
+    /// Starts FRR's bgpd.
     pub fn frr(netns: &Netns, table: &Table<'_>) -> Self {
         Self::start(Kind::Frr, netns, table)
     }
 
-    /// BIRD.
+    /// Starts BIRD.
     pub fn bird(netns: &Netns, table: &Table<'_>) -> Self {
         Self::start(Kind::Bird, netns, table)
     }
 
-    /// A trial whose bmpd has one BGP peer: a BIRD with one IPv4 route.
+    /// Starts a trial whose bmpd has one BGP peer: a BIRD with one IPv4 route.
     pub fn in_trial() -> (Trial, Self) {
         let (peer, asn) = DAEMON;
         let system = format!(
@@ -140,7 +140,7 @@ impl Peering {
         (trial, bird)
     }
 
-    /// BIRD, with a configuration of the test's own.
+    /// Starts BIRD with the test's own configuration.
     pub fn bird_configured(netns: &Netns, configuration: &str) -> Self {
         let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
         fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
@@ -155,10 +155,10 @@ impl Peering {
         Self { kind, netns: netns.clone(), process, folder, networks: networks(table) }
     }
 
-    /// Another table, without a new session.
+    /// Announces another table over the same session.
     ///
     /// # Panics
-    /// If the daemon refuses it.
+    /// If the daemon refuses the commands.
     pub fn announce(&mut self, table: &Table<'_>) {
         match self.kind {
             Kind::Frr => {
@@ -168,7 +168,8 @@ impl Peering {
                     let _ = write!(commands, "address-family {family}\n{command}\nexit-address-family\n");
                 };
                 for (family, network) in before.difference(&self.networks) {
-                    // The router's MAC is said to make a route, and may not be said to end it.
+                    // FRR wants the router's MAC to add this route, and refuses it to remove the
+                    // route.
                     let network = network.split(" routermac").next().unwrap_or_default();
                     command(family, &format!("no network {network}"));
                 }
@@ -187,7 +188,7 @@ impl Peering {
         }
     }
 
-    /// Ends its sessions with a NOTIFICATION and opens none.
+    /// Ends its sessions with a NOTIFICATION, and opens none.
     pub fn disable(&self) {
         match self.kind {
             Kind::Frr => self.shutdown(""),
@@ -195,7 +196,7 @@ impl Peering {
         }
     }
 
-    /// Takes that back.
+    /// Allows sessions again.
     pub fn enable(&self) {
         match self.kind {
             Kind::Frr => self.shutdown("no "),
@@ -209,13 +210,14 @@ impl Peering {
         answer(vtysh.args(["-c", &format!("router bgp {}", DAEMON.1), "-c", &command]));
     }
 
-    /// Kills the daemon: it says nothing to its peer.
+    /// Kills the daemon, which then sends nothing to its peer.
     pub fn kill(&mut self) {
         self.process.signal(Signal::SIGKILL);
         self.process.wait();
     }
 
-    /// Starts it once more, as one that has restarted gracefully if it can say so, with another table if there is one.
+    /// Starts the daemon again, as one that restarted gracefully where it can signal that. A given
+    /// table replaces its routes.
     pub fn start_again(&mut self, table: Option<&Table<'_>>) {
         if let Some(table) = table {
             write(self.kind, &self.folder, table);
@@ -224,27 +226,27 @@ impl Peering {
         self.process = run(self.kind, &self.netns, &self.folder, true);
     }
 
-    /// What a `show` command of FRR answers, as JSON.
+    /// Returns the JSON of an FRR `show` command.
     pub fn ask(&self, command: &str) -> Value {
         frr::show(&self.netns, self.folder.path(), command)
     }
 
-    /// A command for BIRD: what it answers.
+    /// Runs a BIRD command and returns its output.
     pub fn birdc(&self, command: &str) -> String {
         let control = self.folder.path().join("ctl");
         answer(self.netns.command(Program::Birdc).arg("-s").arg(control).args(command.split_whitespace()))
     }
 
-    /// What the daemon says that it has of a family, as [`crate::rib::Rib`] writes it.
+    /// Returns the prefixes in the daemon's own RIB, under the names of [`crate::rib::Rib`].
     pub fn rib(&self, family: Family) -> BTreeSet<String> {
         self.routes(family).into_keys().collect()
     }
 
-    /// The same with next hops and AS paths, as it announces them to an external peer.
+    /// Returns its routes, with next hops and AS paths as an external peer receives them.
     fn routes(&self, family: Family) -> Routes {
         let next_hop = Some(if family == IPV6 { DAEMON_V6 } else { DAEMON.0 });
         let announced = |path: &str| {
-            let path = path.split_whitespace().map(|number| number.parse().expect("an AS path is of numbers"));
+            let path = path.split_whitespace().map(|number| number.parse().expect("an AS path has numbers only"));
             Route { next_hop, as_path: [DAEMON.1].into_iter().chain(path).collect() }
         };
         match self.kind {
@@ -273,7 +275,7 @@ impl Peering {
         }
     }
 
-    /// Names and AS paths of what FRR has.
+    /// Returns names and AS paths of FRR's routes.
     fn frr_rib(&self, family: Family) -> Vec<(String, String)> {
         let name = match family {
             IPV6 => "ipv6 unicast",
@@ -297,10 +299,11 @@ impl Peering {
         }
     }
 
-    /// Waits until the daemon has these routes of every family, and returns what it says it announces, with the peer that does.
+    /// Waits until the daemon has these routes of every family. Returns the routes that it
+    /// announces, with the announcing peer and the family.
     ///
     /// # Panics
-    /// If it has not, with the differences.
+    /// If routes are missing or differ, with the differences.
     pub fn wait_tables(&self, table: &Table<'_>) -> Vec<(IpAddr, Family, Routes)> {
         let counts = [(IPV4, table.ipv4), (IPV6, table.ipv6), (VPNV4, table.vpnv4), (EVPN, table.evpn)];
         let families = counts.into_iter().filter(|(_, count)| *count > 0).map(|(family, _)| family);
@@ -321,13 +324,13 @@ impl Peering {
     }
 }
 
-/// Writes the daemon's configuration.
+/// Writes the daemon's configuration file.
 fn write(kind: Kind, folder: &TempDir, table: &Table<'_>) {
     let configuration = if kind == Kind::Frr { frr(table) } else { bird(table) };
     fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
 }
 
-/// FRR's `network` commands by their families.
+/// Returns FRR's `network` commands, each with its address family.
 fn networks(table: &Table<'_>) -> BTreeSet<(&'static str, String)> {
     let vpn = prefixes(table.vpnv4).into_iter().map(|prefix| ("ipv4 vpn", format!("{prefix} rd {RD} label 100")));
     let evpn = table.evpn().map(|prefix| {
@@ -348,7 +351,7 @@ fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
             let mut command = netns.command(Program::Bird);
             command.args(["-f", "-c"]).arg(file(CONFIGURATION)).arg("-s").arg(file("ctl"));
             if again {
-                // It may have kept its routes.
+                // -R: BIRD may have kept its routes.
                 command.arg("-R");
             }
             let process = Process::start(&mut command);
@@ -409,7 +412,7 @@ fn bird(table: &Table<'_>) -> String {
     let vpn = prefixes(table.vpnv4).iter().map(|prefix| format!("{RD} {prefix}")).collect();
     let (vpn, channel) = match table.vpnv4 {
         0 => (String::new(), ""),
-        // It announces in a VPN only what leads somewhere, by a label.
+        // BIRD announces only VPN routes with a label and a next hop.
         _ => (
             format!(
                 "vpn4 table vpns;\n{}",

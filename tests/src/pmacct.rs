@@ -1,4 +1,4 @@
-//! pmacct's pmbmpd as the station: a collector that nobody here wrote, which logs every message as JSON.
+//! pmacct's pmbmpd as a station of another project. It logs every message as JSON.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,7 +20,7 @@ pub struct Pmbmpd {
 }
 
 impl Pmbmpd {
-    /// Starts it in `netns`; it listens on `address` when this returns.
+    /// Starts pmbmpd in `netns`. It listens on `address` on return.
     pub fn start(netns: &Netns, address: impl Into<SocketAddr>) -> Self {
         let address = address.into();
         let folder = TempDir::with_prefix("lab-pmbmpd-").expect("a temporary folder can be made");
@@ -40,20 +40,18 @@ bmp_daemon_msglog_output: json
         std::fs::write(&file, configuration).expect("a temporary file can be written");
         let process = Process::start(netns.command(Program::Pmbmpd).arg("-f").arg(file));
         let pmbmpd = Self { process, folder };
-        pmbmpd
-            .process
-            .wait_for_line("that it waits for data", 0, PATIENCE, |line| line.contains("waiting for BMP data"));
+        pmbmpd.process.wait_for_line("that it listens", 0, PATIENCE, |line| line.contains("waiting for BMP data"));
         pmbmpd
     }
 
-    /// Every whole line of its message log until now.
+    /// Returns every complete line of its message log so far.
     pub fn messages(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.folder.path().join("messages.json")).unwrap_or_default();
         let whole = log.rfind('\n').map_or("", |end| &log[..end]);
         whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// What it has said besides of messages that it does not understand or take: its warnings and errors.
+    /// Returns its warnings and errors: messages that it refuses or does not understand.
     pub fn complaints(&self) -> Vec<String> {
         let lines = self.process.lines().into_iter();
         lines.filter(|line| line.starts_with("WARN") || line.starts_with("ERROR")).collect()
@@ -62,7 +60,7 @@ bmp_daemon_msglog_output: json
     /// Waits until `look` finds something in the message log.
     ///
     /// # Panics
-    /// After `patience`, saying that it did not log `what`.
+    /// After `patience`, with `what` as the missing entry.
     pub fn wait_for<R>(&self, what: &str, patience: Duration, mut look: impl FnMut(&[Value]) -> Option<R>) -> R {
         until(&format!("pmbmpd logs {what}"), patience, || look(&self.messages()))
     }
@@ -79,7 +77,7 @@ mod tests {
     };
 
     #[test]
-    fn pmbmpd_logs_what_the_lab_sends() {
+    fn pmbmpd_logs_the_messages_of_the_lab() {
         let netns = Netns::new("collector");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 11019));
         let collector = Pmbmpd::start(&netns, address);

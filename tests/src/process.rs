@@ -1,4 +1,4 @@
-//! Programs that the lab starts: their output line by line, and their end.
+//! Programs that the lab starts: their output, line by line, and their exit.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -15,13 +15,13 @@ use nix::{
 
 use crate::wait::{PATIENCE, Watched, until};
 
-/// Ends the message about a program that is not there.
+/// Ends the message about a missing program.
 pub const INSTALL: &str = " (`cargo xtask test` installs what the tests need)";
 
-/// Runs a program to its end.
+/// Runs a program to its end and returns its stdout.
 ///
 /// # Panics
-/// If it cannot be started or fails, with what it wrote to stderr.
+/// If the program cannot be started or fails, with its stderr.
 pub fn answer(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("cannot start {:?}: {e}{INSTALL}", command.get_program()));
     assert!(
@@ -34,7 +34,7 @@ pub fn answer(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A program that runs beside the test, killed by its process id at the latest when this is dropped.
+/// A program that runs beside the test. Dropping it kills the program by its process id.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -44,7 +44,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; both its outputs are read line by line.
+    /// Starts `command` and reads stdout and stderr line by line.
     pub fn start(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
@@ -69,53 +69,53 @@ impl Process {
         self.child.id()
     }
 
-    /// Everything it has written until now.
+    /// Returns all lines written so far, of both outputs.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().clone()
     }
 
-    /// Waits until one of its lines from number `from` on satisfies `wanted`, and returns that line.
+    /// Waits for a line that satisfies `wanted`, starting at line number `from`, and returns it.
     ///
     /// # Panics
-    /// If none comes within `patience`, with all that it wrote.
+    /// If no such line appears within `patience`, with all lines.
     pub fn wait_for_line(&self, what: &str, from: usize, patience: Duration, wanted: impl Fn(&str) -> bool) -> String {
         self.lines
             .wait_for(patience, |lines| lines.iter().skip(from).find(|line| wanted(line)).cloned())
             .unwrap_or_else(|| {
-                panic!("{} did not say {what} within {patience:?}:\n{}", self.name, self.lines().join("\n"))
+                panic!("{} did not print {what} within {patience:?}:\n{}", self.name, self.lines().join("\n"))
             })
     }
 
-    /// Waits until another line than the first `known` is there, or `patience` is over.
+    /// Waits until there are more than `known` lines, or until `patience` is over.
     pub fn wait_for_more(&self, known: usize, patience: Duration) {
         self.lines.wait_for(patience, |lines| (lines.len() > known).then_some(()));
     }
 
-    /// Whether it has ended, and how.
+    /// Returns the exit status if the program has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("it is our child")
+        self.child.try_wait().expect("the program is a child of this process")
     }
 
-    /// Sends a signal to it.
+    /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a process id is positive");
         kill(Pid::from_raw(pid), signal).unwrap_or_else(|e| panic!("cannot send {signal} to {}: {e}", self.name));
     }
 
-    /// Waits for its end; all its lines are there when this returns.
+    /// Waits for the exit of the program. All its lines are readable on return.
     ///
     /// # Panics
-    /// If it does not end within [`PATIENCE`].
+    /// If the program does not exit within [`PATIENCE`].
     pub fn wait(&mut self) -> ExitStatus {
         let what = format!("{} (process {}) ends", self.name, self.pid());
-        let status = until(&what, PATIENCE, || self.child.try_wait().expect("it is our child"));
+        let status = until(&what, PATIENCE, || self.child.try_wait().expect("the program is a child of this process"));
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
         status
     }
 
-    /// SIGTERM, and waits.
+    /// Sends SIGTERM and waits for the exit.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait()
@@ -128,9 +128,9 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            // Only a failed test shows what its programs said.
+            // Show the output of programs for failed tests only.
             let lines = self.lines().join("\n  ");
-            eprintln!("--- {} (process {}) said:\n  {lines}", self.name, self.child.id());
+            eprintln!("--- {} (process {}) printed:\n  {lines}", self.name, self.child.id());
         }
     }
 }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_both_outputs_are_read_and_waited_for() {
+    fn lines_of_stdout_and_stderr_are_read_and_waited_for() {
         let mut shell = Process::start(Program::Sh.command().args(["-c", "echo out; echo err >&2; exit 3"]));
         shell.wait_for_line("out", 0, PATIENCE, |line| line == "out");
         shell.wait_for_line("err", 0, PATIENCE, |line| line == "err");
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "cargo xtask test")]
-    fn a_program_that_is_absent_is_named_with_what_installs_it() {
+    fn the_message_about_an_absent_program_says_how_to_install_it() {
         answer(&mut Built::at("/no/such/program").command());
     }
 }

@@ -1,4 +1,4 @@
-//! A router on the link that tells its neighbour of a better one: ICMP redirects (RFC 792, RFC 4861).
+//! A router on the link that announces a better router by ICMP redirects (RFC 792, RFC 4861).
 
 use std::{
     io,
@@ -16,28 +16,31 @@ use crate::{
     netns::Netns,
 };
 
-/// Types of ICMPv6 and of its options (RFC 4861).
+/// Type of the ICMPv6 redirect (RFC 4861).
 const REDIRECT: u8 = 137;
+/// Type of the option that quotes the redirected packet (RFC 4861).
 const REDIRECTED_HEADER: u8 = 4;
 
-/// Who redirects what comes by a link.
+/// A redirect, sent for the packets of one neighbour.
 #[derive(Clone, Copy, Debug)]
 pub struct Redirect {
-    /// Whom the redirect is from: the neighbour's present router.
+    /// Source of the redirect: the neighbour's present router.
     pub router: IpAddr,
-    /// Whom it goes to.
+    /// Destination of the redirect.
     pub neighbour: IpAddr,
-    /// The router that it names.
+    /// The better router that the redirect names.
     pub better: IpAddr,
 }
 
 impl Redirect {
-    /// Answers with it to each TCP packet of the neighbour that comes by `interface` of `host`, until what is returned is dropped.
+    /// Redirects each TCP packet of the neighbour that arrives on `interface` of `host`, until the
+    /// returned value is dropped.
     ///
-    /// Linux heeds a redirect for a connection only while what is quoted is not acknowledged yet. So the host's TCP must not answer meanwhile.
+    /// Linux heeds a redirect only while the quoted segment is unacknowledged. So the host's TCP
+    /// must stay silent meanwhile.
     pub fn start(self, host: &Netns, interface: &str) -> Answerer {
         let index = host.ifindex(interface);
-        // The link may be gone by now.
+        // Ignored: the link may be gone by now.
         Answerer::start(host, interface, move |packet| drop(self.send(packet, index)))
     }
 
@@ -65,7 +68,7 @@ impl Redirect {
 fn redirect_v4(router: Ipv4Addr, neighbour: Ipv4Addr, better: Ipv4Addr, packet: &[u8]) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
     socket.bind(&SocketAddr::from((router, 0)).into())?;
-    // Its header and eight bytes more.
+    // The IPv4 header and eight bytes of payload.
     let quoted = &packet[..28];
     let redirect = RedirectHeader { code: RedirectCode::RedirectForHost, gateway_internet_address: better.octets() };
     let mut message = Icmpv4Header::with_checksum(Icmpv4Type::Redirect(redirect), quoted).to_bytes().to_vec();
@@ -76,12 +79,12 @@ fn redirect_v4(router: Ipv4Addr, neighbour: Ipv4Addr, better: Ipv4Addr, packet: 
 fn redirect_v6(router: Ipv6Addr, neighbour: SocketAddrV6, better: Ipv6Addr, packet: &[u8]) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
     socket.bind(&SocketAddrV6::new(router, 0, 0, neighbour.scope_id()).into())?;
-    // A router that is further away is not believed (RFC 4861 section 8.1).
+    // Neighbours believe a hop limit of 255 only (RFC 4861 section 8.1).
     socket.set_unicast_hops_v6(255)?;
     let mut message = vec![REDIRECT, 0, 0, 0, 0, 0, 0, 0];
     message.extend(better.octets());
     message.extend(&packet[24..40]);
-    // Lengths of options are in units of eight bytes.
+    // The length of an option counts units of eight bytes.
     message.extend([REDIRECTED_HEADER, 1 + (SEEN / 8) as u8, 0, 0, 0, 0, 0, 0]);
     message.extend(packet);
     // The kernel fills in the checksum.

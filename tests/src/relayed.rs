@@ -1,6 +1,7 @@
-//! Somebody else's daemons that report over BMP to a relay what they have from [`crate::peering`]'s, and say themselves what that is.
+//! Daemons of other projects that peer with those of [`crate::peering`], report over BMP to a
+//! relay, and show their own RIBs.
 //!
-//! Such a daemon has the place that bmpd has where it peers with those: [`BMPD`]'s addresses and AS number.
+//! Such a daemon takes bmpd's place as a BGP peer: it has the addresses and AS number of [`BMPD`].
 
 use std::{
     fmt::Write as _,
@@ -22,15 +23,16 @@ use crate::{
     wait::{PATIENCE, patience, until},
 };
 
-/// What GoBGP's policy rejects. FRR's rejects nothing: FRR 8.4 reports what it rejects in a dump, and no change of it after that.
+/// Prefixes that GoBGP's policy rejects. FRR rejects nothing here: FRR 8.4 dumps rejected routes
+/// and then reports none of their changes.
 pub const REJECTED: &str = "10.0.0.0/20";
-/// What the policy of both lengthens the path of, by [`PREPENDED`].
+/// Prefixes whose path the policy of both daemons lengthens by [`PREPENDED`].
 pub const LENGTHENED: &str = "10.1.0.0/16";
-/// See [`LENGTHENED`].
+/// AS number that policy prepends.
 pub const PREPENDED: u32 = 64_999;
 
-/// A table that BIRD announces in a way that both daemons take: with global next hops alone, because FRR without zebra knows of no
-/// interfaces, and so of no link-local addresses.
+/// A table of BIRD that both daemons accept. It has global next hops only: FRR without zebra knows
+/// no interfaces, and so no link-local addresses.
 pub const TABLE: Table<'_> = Table {
     ipv4: 0,
     ipv6: 0,
@@ -43,10 +45,10 @@ pub const TABLE: Table<'_> = Table {
     paths: 0,
 };
 
-/// How often it reports statistics, in seconds: GoBGP takes no less than 15.
+/// Intervals of statistics in seconds, FRR first. GoBGP accepts no less than 15.
 const STATISTICS: [u32; 2] = [1, 15];
 
-/// Which daemon.
+/// The project of a daemon, with the RIBs that it reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// FRR: Adj-RIB-In before and after policy.
@@ -55,7 +57,7 @@ pub enum Kind {
     Gobgp,
 }
 
-/// A running daemon.
+/// A running daemon that reports to a relay.
 #[derive(Debug)]
 pub struct Relayed {
     kind: Kind,
@@ -65,7 +67,8 @@ pub struct Relayed {
 }
 
 impl Relayed {
-    /// Starts it; it peers with [`DAEMON`] and connects to `relay` on its own time.
+    /// Starts the daemon. It peers with [`DAEMON`], and connects to `relay` at a time of its
+    /// choosing.
     pub fn start(kind: Kind, netns: &Netns, relay: SocketAddr) -> Self {
         let folder = TempDir::with_prefix("lab-relayed-").expect("a temporary folder can be made");
         let configuration = match kind {
@@ -77,7 +80,7 @@ impl Relayed {
         Self { kind, netns: netns.clone(), process, folder }
     }
 
-    /// The RIBs that it reports, with the peer that a station knows them by.
+    /// Returns the RIBs that it reports, each with the peer of its messages.
     pub fn views(&self) -> Vec<(IpAddr, View)> {
         let mut views = vec![(DAEMON.0, View::PrePolicy), (DAEMON.0, View::PostPolicy)];
         if self.kind == Kind::Gobgp {
@@ -86,7 +89,7 @@ impl Relayed {
         views
     }
 
-    /// What is in one of them by its own account, of IPv4 or IPv6 unicast.
+    /// Returns one of its RIBs by its own account, for IPv4 or IPv6 unicast.
     pub fn table(&self, view: View, family: Family) -> Routes {
         match self.kind {
             Kind::Frr => self.frr_table(view, family),
@@ -94,7 +97,7 @@ impl Relayed {
         }
     }
 
-    /// What its policy makes of these routes.
+    /// Applies the daemon's policy to routes.
     pub fn after_policy(&self, routes: &Routes) -> Routes {
         let rejected = |prefix: &str| match prefix.split(['.', '/']).collect::<Vec<_>>()[..] {
             ["10", "0", third, ..] => self.kind == Kind::Gobgp && third.parse().is_ok_and(|third: u8| third < 16),
@@ -110,7 +113,8 @@ impl Relayed {
         routes.iter().filter(|(prefix, _)| !rejected(prefix)).map(changed).collect()
     }
 
-    /// What a table of it is in its own reports: FRR 8.4 writes there what it would send to an external peer, with its own AS number in front.
+    /// Returns a table as the daemon's own output has it. FRR 8.4 prints routes as for an external
+    /// peer, with its own AS number in front.
     pub fn as_reported(&self, mut table: Routes) -> Routes {
         if self.kind == Kind::Frr {
             table.values_mut().for_each(|route| route.as_path.insert(0, BMPD.1));
@@ -118,10 +122,11 @@ impl Relayed {
         table
     }
 
-    /// Waits until it has, in all its RIBs, what these routes of its peer come to; returns each of its RIBs with what it says is in there.
+    /// Waits until all its RIBs have these routes of its peer, after its policy. Returns each RIB
+    /// with its routes.
     ///
     /// # Panics
-    /// If that does not come, with the differences.
+    /// If routes are missing or differ, with the differences.
     pub fn wait_tables(&self, family: Family, before_policy: &Routes) -> Vec<((IpAddr, View, Family), Routes)> {
         let after_policy = self.after_policy(before_policy);
         let of = |(peer, view)| {
@@ -139,7 +144,7 @@ impl Relayed {
         self.views().into_iter().map(of).collect()
     }
 
-    /// What `show` commands of FRR or `gobgp` commands answer, as JSON.
+    /// Returns the JSON of an FRR `show` command or of a `gobgp` command.
     pub fn ask(&self, words: &str) -> Value {
         match self.kind {
             Kind::Frr => frr::show(&self.netns, self.folder.path(), words),
@@ -147,13 +152,13 @@ impl Relayed {
         }
     }
 
-    /// Kills it: it says nothing to anybody.
+    /// Kills the daemon, which then sends nothing.
     pub fn kill(&mut self) {
         self.process.signal(Signal::SIGKILL);
         self.process.wait();
     }
 
-    /// Starts it once more.
+    /// Starts the daemon again.
     pub fn start_again(&mut self) {
         self.process = run(self.kind, &self.netns, &self.folder);
     }
@@ -166,7 +171,7 @@ impl Relayed {
             let shown = self.ask(&format!("show bgp {family} neighbors {peer} received-routes json"));
             return routes(&shown["receivedRoutes"], |route| {
                 let mut as_path = path_of_words(&route["path"]);
-                // All routes are shown, but as policy would change them.
+                // FRR shows all routes, but with the changes of policy.
                 if as_path.first() == Some(&PREPENDED) {
                     as_path.remove(0);
                 }
@@ -185,8 +190,8 @@ impl Relayed {
         let shown = match view {
             View::PrePolicy => {
                 let mut adj_in = gobgp::gobgp(&self.netns, &format!("neighbor {} adj-in -a {family} -j", DAEMON.0));
-                // It fails while the peer is down.
-                let answer = adj_in.output().expect("gobgp can be started");
+                // The command fails while the peer is down.
+                let answer = adj_in.output().expect("gobgp starts");
                 if !answer.status.success() {
                     return Routes::new();
                 }
@@ -227,7 +232,7 @@ fn path_of_words(value: &Value) -> Vec<u32> {
 fn frr_configuration(relay: SocketAddr) -> String {
     let ((own, own_as), (peer, peer_as)) = (BMPD, DAEMON);
     let mut text = format!(
-        // The policy first: one that is named before it is there denies everything for a while.
+        // The policy comes first: bgpd denies everything while a named policy does not exist.
         "hostname frr
 ip prefix-list lengthened permit {LENGTHENED} le 24
 route-map in permit 2
@@ -348,7 +353,7 @@ mod tests {
     use crate::{peering::Peering, topology::Topology, trial::RELAY};
 
     #[test]
-    fn each_daemon_has_the_routes_of_its_peer_and_changes_and_rejects_some() {
+    fn each_daemon_has_its_peers_routes_and_applies_its_policy() {
         let table = Table { ipv4: 300, ipv6: 20, ..TABLE };
         for kind in [Kind::Frr, Kind::Gobgp] {
             let topology = Topology::new();

@@ -1,4 +1,4 @@
-//! What a station that was sent a stream has in the end: the routes of its peers, RIB by RIB and family by family.
+//! The table that a BMP stream leaves at its station: routes by peer, RIB and address family.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,15 +19,15 @@ pub type Family = (u16, u8);
 pub const IPV4: Family = (1, 1);
 /// IPv6 unicast.
 pub const IPV6: Family = (2, 1);
-/// IPv4 of VPNs, with labels.
+/// VPN-IPv4, with labels.
 pub const VPNV4: Family = (1, 128);
 /// EVPN.
 pub const EVPN: Family = (25, 70);
 
-/// The address that a Loc-RIB peer (RFC 9069 §4.1) is known by here.
+/// Stands for a Loc-RIB peer (RFC 9069 §4.1) here.
 pub const LOC_RIB_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Which RIB of a peer.
+/// One RIB of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum View {
     /// Adj-RIB-In before policy.
@@ -40,20 +40,22 @@ pub enum View {
     LocRib,
 }
 
-/// Where a route leads, as far as it is compared.
+/// The attributes of a route that tests compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
-    /// The next hop; of two IPv6 ones the global one.
+    /// The next hop. Of two IPv6 next hops, the global one.
     pub next_hop: Option<IpAddr>,
-    /// The AS numbers of the path, the nearest first.
+    /// The AS path, nearest AS first.
     pub as_path: Vec<u32>,
 }
 
-/// Routes by their prefixes: `10.0.0.0/24`, `2001:db8::/32`, `65001:1 10.0.0.0/24` in a VPN. In EVPN as FRR writes them, behind their route
-/// distinguisher, where they are of type 2 or 5 and of IPv4: `65001:1 [5]:[0]:[24]:[10.0.0.0]`; others are hexadecimal.
+/// Routes by name. A name is a prefix, such as `10.0.0.0/24` or `2001:db8::/32`.
+///
+/// The route distinguisher precedes the prefix in a VPN: `65001:1 10.0.0.0/24`. EVPN routes of type
+/// 2 or 5 with IPv4 have FRR's notation: `65001:1 [5]:[0]:[24]:[10.0.0.0]`. Others are hexadecimal.
 pub type Routes = BTreeMap<String, Route>;
 
-/// The first few differences between two tables, which as a whole are too long to read.
+/// The first few differences of two tables, for messages: whole tables are too long to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Difference<'a>(pub &'a Routes, pub &'a Routes);
 
@@ -70,27 +72,27 @@ impl fmt::Display for Difference<'_> {
     }
 }
 
-/// The routes of the peers that are up.
+/// The routes of all peers that are up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rib {
     routes: BTreeMap<(IpAddr, View, Family), Routes>,
     up: BTreeSet<IpAddr>,
-    /// How many frames of the connection are in here.
+    /// Number of frames of the connection that are applied.
     applied: usize,
 }
 
 impl Rib {
-    /// What a connection was sent comes to.
+    /// Applies all frames of a connection.
     ///
     /// # Panics
-    /// If a route is told of a peer that is not up, or an UPDATE cannot be read.
+    /// If a route belongs to a peer that is down, or if an UPDATE is malformed.
     pub fn of(connection: &Connection) -> Self {
         let mut rib = Self::default();
         rib.follow(connection);
         rib
     }
 
-    /// Goes on to what the same connection has been sent by now.
+    /// Applies the frames that the same connection has received since.
     ///
     /// # Panics
     /// See [`Self::of`].
@@ -100,23 +102,23 @@ impl Rib {
         self.applied = connection.frames.len();
     }
 
-    /// The routes in one of a peer's RIBs.
+    /// Returns the routes in one RIB of a peer.
     pub fn view(&self, peer: IpAddr, view: View, family: Family) -> Routes {
         self.routes.get(&(peer, view, family)).cloned().unwrap_or_default()
     }
 
-    /// Whether exactly these routes are in one of a peer's RIBs.
+    /// True if one RIB of a peer has exactly these routes.
     pub fn is(&self, peer: IpAddr, view: View, family: Family, wanted: &Routes) -> bool {
         self.routes.get(&(peer, view, family)).map_or(wanted.is_empty(), |routes| routes == wanted)
     }
 
-    /// The prefixes in a peer's Adj-RIB-In before policy.
+    /// Returns the prefixes in a peer's Adj-RIB-In before policy.
     pub fn routes(&self, peer: IpAddr, family: Family) -> BTreeSet<String> {
         let routes = self.routes.get(&(peer, View::PrePolicy, family));
         routes.map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Whether a peer is up.
+    /// True if the peer is up.
     pub fn is_up(&self, peer: IpAddr) -> bool {
         self.up.contains(&peer)
     }
@@ -134,7 +136,7 @@ impl Rib {
                 }
             }
             bmp::ROUTE_MONITORING => {
-                // GoBGP never tells that its Loc-RIB is up.
+                // GoBGP sends no Peer Up for its Loc-RIB.
                 assert!(is_loc_rib || self.up.contains(&peer), "a route of {peer}, which is not up");
                 let view = match flags {
                     _ if is_loc_rib => View::LocRib,
@@ -142,9 +144,9 @@ impl Rib {
                     flags if flags & bmp::POST_POLICY != 0 => View::PostPolicy,
                     _ => View::PrePolicy,
                 };
-                // AS numbers of a Loc-RIB are always of four octets (RFC 9069 §4.2).
+                // A Loc-RIB always has four-octet AS numbers (RFC 9069 §4.2).
                 let short = !is_loc_rib && flags & bmp::SHORT_AS_PATH != 0;
-                for (family, prefix, route) in changes(frame.body(), short).expect("an UPDATE can be read") {
+                for (family, prefix, route) in changes(frame.body(), short).expect("the UPDATE is well-formed") {
                     let routes = self.routes.entry((peer, view, family)).or_default();
                     match route {
                         Some(route) => routes.insert(prefix, route),
@@ -157,7 +159,7 @@ impl Rib {
     }
 }
 
-/// What a station has, connection by connection: what it was told over an earlier one counts no more.
+/// The table of a station over several connections. Only the newest connection counts.
 #[derive(Debug)]
 pub struct Mirror<'a> {
     station: &'a Station,
@@ -166,15 +168,15 @@ pub struct Mirror<'a> {
 }
 
 impl<'a> Mirror<'a> {
-    /// Of what `station` is told from its first connection on.
+    /// Starts with the first connection of `station`.
     pub fn of(station: &'a Station) -> Self {
         Self { station, connection: 0, rib: Rib::default() }
     }
 
-    /// Waits until `look` finds something in what the newest connection comes to.
+    /// Waits until `look` finds something in the table of the newest connection.
     ///
     /// # Panics
-    /// After `patience`, saying `what` is not there.
+    /// After the patience, with `what` as the missing thing.
     pub fn wait_for<R>(&mut self, what: &str, usual: Duration, look: impl FnMut(&Rib) -> Option<R>) -> R {
         let found = self.look_for(usual, look);
         found.unwrap_or_else(|| {
@@ -183,10 +185,10 @@ impl<'a> Mirror<'a> {
         })
     }
 
-    /// Waits until exactly these routes are in one of a peer's RIBs.
+    /// Waits until one RIB of a peer has exactly these routes.
     ///
     /// # Panics
-    /// After `patience`, saying what differs.
+    /// After the patience, with the differences.
     pub fn wait_view(&mut self, of: (IpAddr, View, Family), wanted: &Routes, usual: Duration) {
         let (peer, view, family) = of;
         let same = self.look_for(usual, |rib| rib.is(peer, view, family, wanted).then_some(()));
@@ -206,7 +208,8 @@ impl<'a> Mirror<'a> {
     }
 }
 
-/// What an UPDATE withdraws (no route) and announces, in this order. `None` if it cannot be read.
+/// Reads an UPDATE: first its withdrawn prefixes, without a route, then the announced ones. `None`
+/// if it is malformed.
 fn changes(message: &[u8], short: bool) -> Option<Vec<(Family, String, Option<Route>)>> {
     let (withdrawn, rest) = field(message.get(19..)?)?;
     let (mut attributes, announced) = field(rest)?;
@@ -245,7 +248,7 @@ fn changes(message: &[u8], short: bool) -> Option<Vec<(Family, String, Option<Ro
     Some(all)
 }
 
-/// The AS numbers of all segments (RFC 4271 §4.3).
+/// Reads the AS numbers of all segments (RFC 4271 §4.3).
 fn as_path(mut bytes: &[u8], width: usize) -> Option<Vec<u32>> {
     let mut path = Vec::new();
     while let [_, count, rest @ ..] = bytes {
@@ -256,8 +259,8 @@ fn as_path(mut bytes: &[u8], width: usize) -> Option<Vec<u32>> {
     Some(path)
 }
 
-/// A next hop of MP_REACH_NLRI: behind a route distinguisher of zero in a VPN, before a link-local one in IPv6;
-/// FRR writes IPv4 ones of EVPN as IPv6 ones.
+/// Reads a next hop of MP_REACH_NLRI. In a VPN, a zero route distinguisher precedes it. In IPv6, a
+/// link-local address may follow it. FRR writes IPv4 next hops of EVPN as IPv4-mapped IPv6.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let bytes = if matches!(bytes.len(), 12 | 24 | 48) { &bytes[8..] } else { bytes };
     match bytes.first_chunk::<16>() {
@@ -280,7 +283,7 @@ fn nlri(family: Family, mut bytes: &[u8]) -> Option<Vec<String>> {
             (evpn(first, value), rest)
         } else {
             let (prefix, rest) = rest.split_at_checked(usize::from(first.div_ceil(8)))?;
-            // One label before the route distinguisher, in a VPN.
+            // In a VPN, one label precedes the route distinguisher.
             let (name, prefix, length) = if family.1 == 128 {
                 let (rd, prefix) = prefix.get(3..)?.split_first_chunk()?;
                 (format!("{} ", distinguisher(rd)?), prefix, first.checked_sub(88)?)
@@ -299,18 +302,18 @@ fn nlri(family: Family, mut bytes: &[u8]) -> Option<Vec<String>> {
     Some(routes)
 }
 
-/// A route distinguisher of type 0 (RFC 4364 §4.2).
+/// Reads a route distinguisher of type 0 (RFC 4364 §4.2).
 fn distinguisher(&[high, low, a0, a1, n0, n1, n2, n3]: &[u8; 8]) -> Option<String> {
     let (asn, number) = (u16::from_be_bytes([a0, a1]), u32::from_be_bytes([n0, n1, n2, n3]));
     ([high, low] == [0, 0]).then(|| format!("{asn}:{number}"))
 }
 
-/// A route of EVPN (RFC 7432 §7.2, RFC 9136 §3.1).
+/// Names an EVPN route (RFC 7432 §7.2, RFC 9136 §3.1).
 fn evpn(kind: u8, value: &[u8]) -> String {
     let known = || {
         let (rd, rest) = value.split_first_chunk()?;
         let rd = distinguisher(rd)?;
-        // The Ethernet segment's identifier is not compared.
+        // Skip the Ethernet segment identifier.
         let (tag, rest) = rest.get(10..)?.split_first_chunk::<4>()?;
         let tag = u32::from_be_bytes(*tag);
         match (kind, rest) {

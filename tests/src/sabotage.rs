@@ -1,4 +1,4 @@
-//! What a careless root can do to the BPF objects that bmpd has pinned.
+//! The harm that a careless root can do to bmpd's pinned BPF objects.
 
 use std::{
     ffi::CString,
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `enum bpf_cmd` (linux/bpf.h).
+/// Commands of bpf(2), from `enum bpf_cmd` (linux/bpf.h).
 const MAP_DELETE_ELEM: libc::c_long = 3;
 const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const PROG_LOAD: libc::c_long = 5;
@@ -19,7 +19,7 @@ const PROG_ATTACH: libc::c_long = 8;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
-/// Takes a pinned link off what it is attached to, as `bpftool link detach` does.
+/// Detaches a pinned link, as `bpftool link detach` does.
 ///
 /// # Panics
 /// If the kernel refuses.
@@ -27,7 +27,8 @@ pub fn detach(link: &Path) {
     bpf(LINK_DETACH, &mut open(link).as_raw_fd());
 }
 
-/// Puts a program that lets everything pass under a pinned link: one of this program and attach type (linux/bpf.h).
+/// Replaces the program of a pinned link by one that passes everything. Its program type and attach
+/// type must be those of the link (linux/bpf.h).
 ///
 /// # Panics
 /// If the kernel refuses.
@@ -36,7 +37,8 @@ pub fn replace(link: &Path, program_type: u32, attach_type: u32) {
     bpf(LINK_UPDATE, &mut [link.as_raw_fd(), program.as_raw_fd(), 0, 0]);
 }
 
-/// Attaches a program that lets everything pass to a hook of a cgroup, and lets no other beside it. It goes with the cgroup.
+/// Attaches a program that passes everything to a hook of a cgroup, exclusively. It lives as long
+/// as the cgroup.
 ///
 /// # Panics
 /// If the kernel refuses.
@@ -46,7 +48,8 @@ pub fn occupy(cgroup: &Path, program_type: u32, attach_type: u32) {
     bpf(PROG_ATTACH, &mut [folder.as_raw_fd().cast_unsigned(), program.as_raw_fd().cast_unsigned(), attach_type, 0]);
 }
 
-/// Attaches, beside others, a program to a hook of a cgroup that says no to everything. It goes with the cgroup.
+/// Attaches a program that denies everything to a hook of a cgroup, beside others. It lives as long
+/// as the cgroup.
 ///
 /// # Panics
 /// If the kernel refuses.
@@ -59,7 +62,8 @@ pub fn deny_all(cgroup: &Path, program_type: u32, attach_type: u32) {
     bpf(PROG_ATTACH, &mut [folder, program, attach_type, ALLOW_MULTI]);
 }
 
-/// Removes every entry of a pinned hash table whose keys are so many bytes, as `bpftool map delete` does; says how many there were.
+/// Deletes every entry of a pinned hash map with keys of `key_bytes` bytes, as `bpftool map delete`
+/// does. Returns how many there were.
 ///
 /// # Panics
 /// If the kernel refuses.
@@ -72,21 +76,21 @@ pub fn empty(table: &Path, key_bytes: usize) -> usize {
         flags: u64,
     }
     let table = open(table);
-    let descriptor = u64::try_from(table.as_raw_fd()).expect("it is open");
+    let descriptor = u64::try_from(table.as_raw_fd()).expect("the map is open");
     let mut key = vec![0_u8; key_bytes];
     for count in 0.. {
         let mut first = Entry { table: descriptor, key: 0, next_key: key.as_mut_ptr() as u64, flags: 0 };
         match try_bpf(MAP_GET_NEXT_KEY, &mut first) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return count,
-            Err(error) => panic!("the next key: {error}"),
+            Err(error) => panic!("cannot read the next key: {error}"),
             Ok(_) => {}
         }
         bpf(MAP_DELETE_ELEM, &mut Entry { table: descriptor, key: key.as_ptr() as u64, next_key: 0, flags: 0 });
     }
-    unreachable!("a table has an end")
+    unreachable!("the loop returns at the last key")
 }
 
-/// The part of `union bpf_attr` that loads a program.
+/// The part of `union bpf_attr` for loading a program.
 #[repr(C)]
 #[derive(Default)]
 struct Load {
@@ -108,7 +112,7 @@ fn pass_all(program_type: u32, attach_type: u32) -> OwnedFd {
     answer(1, program_type, attach_type)
 }
 
-/// `r0 = value; exit`.
+/// Loads the program `r0 = value; exit`.
 fn answer(value: u8, program_type: u32, attach_type: u32) -> OwnedFd {
     let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, value, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let license = c"GPL";
@@ -121,7 +125,7 @@ fn answer(value: u8, program_type: u32, attach_type: u32) -> OwnedFd {
         ..Load::default()
     };
     let descriptor = bpf(PROG_LOAD, &mut load);
-    // SAFETY: the kernel has just opened it.
+    // SAFETY: the kernel has just opened this descriptor for the caller.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
@@ -134,7 +138,7 @@ fn open(path: &Path) -> OwnedFd {
     }
     let name = CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
     let descriptor = bpf(OBJ_GET, &mut Object { path: name.as_ptr() as u64, descriptor: 0, flags: 0 });
-    // SAFETY: the kernel has just opened it.
+    // SAFETY: the kernel has just opened this descriptor for the caller.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
@@ -143,17 +147,18 @@ fn bpf<T>(command: libc::c_long, attributes: &mut T) -> i32 {
 }
 
 fn try_bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
-    // SAFETY: every caller gives the part of the union that its command reads, with its size.
+    // SAFETY: every caller passes the part of the union that its command reads, with its size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     i32::try_from(result).ok().filter(|value| *value >= 0).ok_or_else(io::Error::last_os_error)
 }
 
-/// A BPF file system of a test's own, which it can unmount. Dropped, it is unmounted and its folder removed.
+/// A test's own BPF file system, which the test may unmount. Dropping it unmounts it and removes
+/// its folder.
 #[derive(Debug)]
 pub struct PrivateBpffs(PathBuf);
 
 impl PrivateBpffs {
-    /// Mounts one.
+    /// Mounts a new BPF file system.
     ///
     /// # Panics
     /// If the kernel refuses.
@@ -165,7 +170,7 @@ impl PrivateBpffs {
         bpffs
     }
 
-    /// A folder in it.
+    /// Returns a folder in it.
     pub fn folder(&self) -> String {
         self.0.join("bmpd").to_str().expect("the path is made of ASCII").to_owned()
     }
@@ -179,7 +184,7 @@ impl PrivateBpffs {
         assert_eq!(refused, 0, "mount: {}", io::Error::last_os_error());
     }
 
-    /// Unmounts it, whoever has something open in it.
+    /// Unmounts it, even while files in it are open.
     pub fn unmount(&self) {
         let path = self.path();
         // SAFETY: the string lives through the call.
@@ -195,7 +200,7 @@ impl PrivateBpffs {
 impl Drop for PrivateBpffs {
     fn drop(&mut self) {
         let path = self.path();
-        // What is attached by pins in it ends with it.
+        // The last unmount removes its pins, and so detaches their links.
         // SAFETY: the string lives through the call.
         unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
         let _ = fs::remove_dir(&self.0);

@@ -1,4 +1,4 @@
-//! Sockets as an unkind process or a careless root would make them.
+//! Sockets as foreign processes make them, and a careless root takes them.
 
 use std::{
     fs,
@@ -12,20 +12,21 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::netns::Netns;
 
-/// How a foreign process makes its socket before it connects.
+/// The bindings of a foreign process's socket, made before it connects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Foreign<'a> {
-    /// Binds this address first.
+    /// Source address to bind.
     pub source: Option<SocketAddr>,
-    /// Binds this interface first.
+    /// Interface to bind.
     pub device: Option<&'a str>,
 }
 
 impl Foreign<'_> {
-    /// Connects to `station` as a process without privilege on `netns`. An IPv4-mapped station makes an IPv6 socket.
+    /// Connects to `station` from `netns`, without privilege. An IPv4-mapped station makes an IPv6
+    /// socket.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the kernel.
     pub fn connect(&self, netns: &Netns, station: SocketAddr) -> io::Result<TcpStream> {
         netns.enter_unprivileged(|| {
             let socket = Socket::new(Domain::for_address(station), Type::STREAM, None)?;
@@ -41,7 +42,7 @@ impl Foreign<'_> {
     }
 }
 
-/// `struct tcp_md5sig` of linux/tcp.h.
+/// `struct tcp_md5sig` (linux/tcp.h).
 #[repr(C)]
 struct Md5Signature {
     address: libc::sockaddr_storage,
@@ -51,15 +52,16 @@ struct Md5Signature {
     key: [u8; 80],
 }
 
-/// Has a socket sign what it sends to `peer`, and take nothing from there that is not signed so (TCP MD5, RFC 2385).
+/// Makes a socket sign its segments to `peer`, and accept only signed ones from there (TCP MD5, RFC
+/// 2385).
 ///
 /// # Panics
 /// If the kernel cannot, or the secret is too long.
 pub fn sign_with_md5(socket: &Socket, peer: IpAddr, secret: &str) {
-    // SAFETY: zero is a value of every field.
+    // SAFETY: zero is valid for every field.
     let mut option = unsafe { std::mem::zeroed::<Md5Signature>() };
     let peer = SockAddr::from(SocketAddr::new(peer, 0));
-    // SAFETY: a socket address is never longer than the storage for one, and plain bytes.
+    // SAFETY: a socket address is plain bytes and never longer than its storage.
     unsafe {
         std::ptr::copy_nonoverlapping(
             peer.as_ptr().cast::<u8>(),
@@ -69,7 +71,7 @@ pub fn sign_with_md5(socket: &Socket, peer: IpAddr, secret: &str) {
     }
     option.key_length = u16::try_from(secret.len()).expect("a secret is short");
     option.key[..secret.len()].copy_from_slice(secret.as_bytes());
-    // SAFETY: the kernel reads `option`, and is told its size.
+    // SAFETY: the kernel reads `option`, whose size is passed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -84,13 +86,13 @@ pub fn sign_with_md5(socket: &Socket, peer: IpAddr, secret: &str) {
 
 /// Sends `messages` and closes the connection.
 pub fn send_all(mut stream: TcpStream, messages: &[Vec<u8>]) {
-    stream.write_all(&messages.concat()).expect("the station reads");
+    stream.write_all(&messages.concat()).expect("the station reads the messages");
 }
 
-/// A process's TCP socket that is connected to `station`, as root can take hold of it (`pidfd_getfd(2)`).
+/// Duplicates a process's TCP socket to `station`, as root can (`pidfd_getfd(2)`).
 ///
 /// # Panics
-/// If the process has none.
+/// If the process has no such socket.
 pub fn take(pid: u32, station: SocketAddr) -> Socket {
     let pidfd = pidfd_open(pid).unwrap_or_else(|e| panic!("pidfd_open of {pid}: {e}"));
     let folder = format!("/proc/{pid}/fd");
@@ -106,21 +108,21 @@ pub fn take(pid: u32, station: SocketAddr) -> Socket {
 }
 
 fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes two numbers; the descriptor it returns is new and ours.
+    // SAFETY: the call takes two numbers, and its descriptor is new.
     unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
 }
 
 fn pidfd_getfd(pidfd: &OwnedFd, fd: i32) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
-    // SAFETY: as above.
+    // SAFETY: the call takes numbers, and its descriptor is new.
     unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0)) }
 }
 
 /// # Safety
-/// `result` is what a system call returned that makes a descriptor.
+/// `result` must come from a system call that returns a new descriptor.
 unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     match i32::try_from(result) {
-        // SAFETY: the caller says so.
+        // SAFETY: the caller guarantees a new descriptor.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
@@ -136,7 +138,7 @@ mod tests {
     };
 
     #[test]
-    fn a_foreign_process_binds_what_it_is_told_and_its_socket_can_be_taken() {
+    fn a_foreign_socket_has_its_bindings_and_can_be_taken() {
         let topology = Topology::new();
         let station = Station::start(&topology.station, (STATION, STATION_PORT));
         let foreign = Foreign { source: Some((UP2, 0).into()), device: Some("up2") };

@@ -19,14 +19,14 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
-/// Routes in one UPDATE: as many /24 as fit into 4,096 bytes with room for attributes.
+/// Routes in one UPDATE: the /24 prefixes that fit into 4,096 bytes beside the attributes.
 const PER_UPDATE: usize = 900;
-/// How often a KEEPALIVE is sent: well within any hold time that a test configures.
+/// Interval of KEEPALIVE messages, well within the hold time of every test.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-/// The longest a reader waits before it looks whether it is to stop.
+/// Read timeout, after which the thread looks at its stop flag.
 const TURN: Duration = Duration::from_millis(100);
 
-/// A running speaker; dropped, it closes its session.
+/// A running speaker. Dropping it closes the session.
 #[derive(Debug)]
 pub struct Speaker {
     stop: Arc<AtomicBool>,
@@ -34,12 +34,12 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    /// Connects from `local` to the BGP daemon at `neighbour` as soon as that listens, and announces `routes` with `local` as next hop.
-    /// The table is sent, End-of-RIB included, when this returns.
+    /// Connects from `local` to the BGP daemon at `neighbour`, once that listens, and announces
+    /// `routes` with next hop `local`. The whole table and End-of-RIB are sent on return.
     pub fn announce(netns: &Netns, local: Ipv4Addr, asn: u32, neighbour: SocketAddr, routes: &[Prefix]) -> Self {
         let mut stream = until(&format!("BGP session from {local} to {neighbour}"), PATIENCE, || {
             let stream = netns.enter(|| connect(local, neighbour)).ok()?;
-            // A daemon that is not ready yet accepts and closes.
+            // A daemon that is not ready yet accepts the connection and closes it.
             open(stream, local, asn)
         });
         for routes in routes.chunks(PER_UPDATE) {
@@ -64,31 +64,31 @@ impl Drop for Speaker {
     }
 }
 
-/// One connection of a BGP speaker, message by message.
+/// One BGP connection, read and written message by message.
 #[derive(Debug)]
 pub struct Wire(TcpStream);
 
 impl Wire {
-    /// Connects from `local`.
+    /// Connects from `local` once `neighbour` listens.
     ///
     /// # Panics
-    /// If `neighbour` does not listen.
+    /// If `neighbour` does not listen within [`PATIENCE`].
     pub fn connect(netns: &Netns, local: Ipv4Addr, neighbour: SocketAddr) -> Self {
         let what = format!("BGP connection from {local} to {neighbour}");
         Self(until(&what, PATIENCE, || netns.enter(|| connect(local, neighbour)).ok()))
     }
 
-    /// Takes the next connection.
+    /// Accepts the next connection.
     ///
     /// # Panics
-    /// If the listener has ended.
+    /// If the listener is closed.
     pub fn accept(listener: &TcpListener) -> Self {
-        Self(listener.accept().expect("the listener is there").0)
+        Self(listener.accept().expect("the listener is open").0)
     }
 
-    /// Its own port.
+    /// Returns its local port.
     pub fn port(&self) -> u16 {
-        self.0.local_addr().expect("it is connected").port()
+        self.0.local_addr().expect("the stream is connected").port()
     }
 
     /// Sends a message.
@@ -96,7 +96,8 @@ impl Wire {
         send(&mut self.0, message);
     }
 
-    /// Waits for the next message: its type, and what follows the header. `None` when the neighbour has ended the connection.
+    /// Waits for the next message. Returns its type and its body, or `None` at the end of the
+    /// connection.
     pub fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
         self.0.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
         let mut header = [0; 19];
@@ -119,7 +120,7 @@ fn open(stream: TcpStream, local: Ipv4Addr, asn: u32) -> Option<TcpStream> {
     let mut wire = Wire(stream);
     for message in [bgp::open(asn, local), bgp::keepalive()] {
         wire.0.write_all(&message).ok()?;
-        // A NOTIFICATION ends it.
+        // A NOTIFICATION ends the attempt.
         wire.receive().filter(|(kind, _)| *kind != bgp::NOTIFICATION)?;
     }
     Some(wire.0)

@@ -1,4 +1,4 @@
-//! A monitoring station that records all it is told, and can be as unkind as real ones.
+//! A monitoring station that records every message, and can misbehave as real stations do.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -29,15 +29,15 @@ pub enum Mode {
     /// Reads everything at once.
     #[default]
     Read,
-    /// Accepts and reads nothing, so that its window closes.
+    /// Accepts and reads nothing, so that its TCP window closes.
     Stall,
-    /// Reads so many bytes a second of each connection.
+    /// Reads this many bytes a second from each connection.
     Trickle(usize),
     /// Closes every new connection at once, with FIN.
     Close,
     /// Resets every new connection at once.
     Reset,
-    /// Reads, and when the sender closes keeps its own side open until [`Station::close`].
+    /// Reads. When the sender closes, it keeps its own side open until [`Station::close`].
     Linger,
 }
 
@@ -50,43 +50,43 @@ pub enum End {
     Reset,
     /// The station closed or reset it.
     Ours,
-    /// What was received is not BMP, for this reason; the station closed it.
+    /// The station closed it, because the bytes are not BMP. The text says why.
     NotBmp(String),
 }
 
-/// One connection as the station saw it.
+/// The station's record of one connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Where it came from, or went where the station opened it: the router, as a station knows it.
+    /// Address of the router, as the station sees it.
     pub peer: SocketAddr,
-    /// Every whole message, in order.
+    /// Every complete message, in order.
     pub frames: Vec<Frame>,
-    /// Bytes received, those of an unfinished message included.
+    /// Bytes received, including an incomplete message.
     pub bytes: u64,
-    /// Bytes of the message that is not whole yet.
+    /// Bytes of the incomplete message.
     pub unfinished: usize,
     /// How it ended; `None` while it is open.
     pub end: Option<End>,
 }
 
 impl Connection {
-    /// How many messages of `kind` have come.
+    /// Returns the number of messages of type `kind`.
     pub fn count(&self, kind: u8) -> usize {
         self.frames.iter().filter(|frame| frame.kind() == kind).count()
     }
 
-    /// Whether a message of `kind` has come.
+    /// True if a message of type `kind` has arrived.
     pub fn has(&self, kind: u8) -> bool {
         self.frames.iter().any(|frame| frame.kind() == kind)
     }
 
-    /// The messages without Initiation and Termination, as bytes: what the station was told of the feed.
+    /// Returns all messages except Initiation and Termination, as bytes.
     pub fn feed(&self) -> Vec<&[u8]> {
         let of_the_feed = |frame: &&Frame| !matches!(frame.kind(), bmp::INITIATION | bmp::TERMINATION);
         self.frames.iter().filter(of_the_feed).map(|frame| &frame.0[..]).collect()
     }
 
-    /// How many IPv4 routes have been announced, the same one twice if it was.
+    /// Returns the number of announced IPv4 routes. A route that is announced twice counts twice.
     pub fn announced(&self) -> usize {
         self.frames.iter().filter_map(|frame| Some(frame.update()?.announced.len())).sum()
     }
@@ -102,11 +102,11 @@ pub struct Station {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What its listener is told.
+/// Options of the listening socket.
 #[derive(Debug, Default)]
 struct Tuning {
     receive_buffer: Option<usize>,
-    /// Whom it shares a secret with.
+    /// Router and key of TCP MD5.
     secret: Option<(IpAddr, String)>,
 }
 
@@ -120,7 +120,7 @@ struct Shared {
 struct State {
     mode: Mode,
     orders: Vec<Order>,
-    /// How many orders have been given and carried out.
+    /// How many orders were given, and how many are carried out.
     given: u64,
     done: u64,
     connections: Vec<Connection>,
@@ -139,18 +139,19 @@ enum Order {
 }
 
 impl Station {
-    /// Listens on `address` of `netns`.
+    /// Starts a station that listens on `address` of `netns`.
     pub fn start(netns: &Netns, address: impl Into<SocketAddr>) -> Self {
         Self::launch(netns, address.into(), Tuning::default())
     }
 
-    /// Listens, and takes from `router` only what is signed with `secret` (TCP MD5).
+    /// Starts a station that accepts from `router` only segments signed with `secret` (TCP MD5).
     pub fn with_secret(netns: &Netns, address: impl Into<SocketAddr>, router: IpAddr, secret: &str) -> Self {
         let tuning = Tuning { secret: Some((router, secret.to_owned())), ..Tuning::default() };
         Self::launch(netns, address.into(), tuning)
     }
 
-    /// Listens with a receive buffer of about `bytes`, so that a station that stalls closes its window soon.
+    /// Starts a station with a receive buffer of about `bytes`, so that its window closes soon when
+    /// it stalls.
     pub fn with_receive_buffer(netns: &Netns, address: impl Into<SocketAddr>, bytes: usize) -> Self {
         Self::launch(netns, address.into(), Tuning { receive_buffer: Some(bytes), ..Tuning::default() })
     }
@@ -170,12 +171,12 @@ impl Station {
         station
     }
 
-    /// Where it listens.
+    /// Returns the address and port that the station listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Listens again on the same address and port. From when this returns, connections are accepted.
+    /// Listens again on the same address and port. Connections are accepted on return.
     pub fn listen(&self) {
         let listener = self
             .netns
@@ -184,16 +185,16 @@ impl Station {
         self.order(Order::Listen(listener));
     }
 
-    /// Listens no more: new connections are refused. Those that are open stay.
+    /// Stops listening: new connections are refused, open ones stay.
     pub fn refuse(&self) {
         self.order(Order::Refuse);
     }
 
-    /// Connects to a passive session at `to`, from the station's address, and treats the connection like one that it accepted. Returns its
-    /// number among [`Self::connections`].
+    /// Connects to a passive session at `to`, from the station's address, and records the
+    /// connection. Returns its number among [`Self::connections`].
     ///
     /// # Errors
-    /// What the kernel says; that nobody answered within `patience` is [`ErrorKind::TimedOut`].
+    /// The error of the kernel, or [`ErrorKind::TimedOut`] if nobody answers within `patience`.
     pub fn call(&self, to: impl Into<SocketAddr>, patience: Duration) -> io::Result<usize> {
         let to = to.into();
         let stream = self.netns.enter(|| {
@@ -207,7 +208,8 @@ impl Station {
         Ok(index)
     }
 
-    /// From now on, treats connections so. A station that stalled reads on.
+    /// Changes how the station treats its connections from now on. A stalled station resumes
+    /// reading.
     pub fn set_mode(&self, mode: Mode) {
         self.shared.state.change(|state| state.mode = mode);
         self.wake();
@@ -223,12 +225,12 @@ impl Station {
         self.order(Order::Reset);
     }
 
-    /// Sends bytes on all open connections, which a station has no reason to do (RFC 7854 §3.2).
+    /// Sends bytes on all open connections. A station has no reason to do this (RFC 7854 §3.2).
     pub fn send(&self, bytes: &[u8]) {
         self.order(Order::Send(bytes.to_vec()));
     }
 
-    /// All connections since the start, in order.
+    /// Returns all connections since the start, in order.
     pub fn connections(&self) -> Vec<Connection> {
         self.shared.state.lock().connections.clone()
     }
@@ -236,7 +238,7 @@ impl Station {
     /// Waits until `look` finds something in the connections.
     ///
     /// # Panics
-    /// After `patience`, saying that the station did not see `what`.
+    /// After `patience`, with `what` as the thing that the station did not see.
     pub fn wait_for<R>(&self, what: &str, patience: Duration, look: impl FnMut(&[Connection]) -> Option<R>) -> R {
         self.look_for(patience, look).unwrap_or_else(|| {
             let seen: Vec<_> = self
@@ -251,12 +253,12 @@ impl Station {
         })
     }
 
-    /// The same for what need not be: `None` after `patience`.
+    /// Waits like [`Self::wait_for`], and returns `None` after `patience`.
     pub fn look_for<R>(&self, patience: Duration, mut look: impl FnMut(&[Connection]) -> Option<R>) -> Option<R> {
         self.shared.state.wait_for(patience, |state| look(&state.connections))
     }
 
-    /// Waits until connection number `index` (from 0) satisfies `wanted`, and returns it.
+    /// Waits until connection number `index` (from 0) satisfies `wanted`, and returns its record.
     pub fn wait_connection(&self, index: usize, what: &str, wanted: impl Fn(&Connection) -> bool) -> Connection {
         self.wait_for(&format!("{what} on connection {index}"), PATIENCE, |connections| {
             connections.get(index).filter(|connection| wanted(connection)).cloned()
@@ -307,22 +309,22 @@ fn listener(address: SocketAddr, tuning: &Tuning) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The station's thread.
+/// The event loop of the station's thread.
 struct Loop<'a> {
     shared: &'a Shared,
     listener: Option<TcpListener>,
     open: Vec<Open>,
-    /// What the other side has closed and this one has not.
+    /// Connections that the router has closed and the station has not.
     lingering: Vec<TcpStream>,
-    /// When a station that trickles has read last.
+    /// Time of the last read in [`Mode::Trickle`].
     sipped: Instant,
 }
 
-/// How often a station that trickles reads, and how many times a second that is.
+/// Interval of reads in [`Mode::Trickle`], and the reads in a second.
 const SIP: (Duration, usize) = (Duration::from_millis(100), 10);
 
 struct Open {
-    /// Its place in `State::connections`.
+    /// Index in `State::connections`.
     index: usize,
     stream: TcpStream,
     unfinished: BytesMut,
@@ -357,7 +359,8 @@ impl Loop<'_> {
         }
     }
 
-    /// Waits for something to do: whether to accept, and what is to be read or has failed.
+    /// Waits for an event. Returns whether to accept, and the indices of readable or failed
+    /// connections.
     fn poll(&self, mode: Mode) -> (bool, Vec<usize>) {
         let (reading, timeout) = match mode {
             Mode::Stall => (PollFlags::empty(), PollTimeout::NONE),
@@ -413,8 +416,8 @@ impl Loop<'_> {
         self.shared.state.change(|state| state.connections[index].end = Some(End::Ours));
     }
 
-    /// Stops listening at once. Closing alone would not: a program that is being started beside this holds a copy of every
-    /// descriptor between its fork and its exec.
+    /// Stops listening at once. A close is not enough: between fork and exec, a program that
+    /// another test starts holds a copy of every descriptor.
     fn refuse(&mut self) {
         if let Some(listener) = self.listener.take() {
             let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
@@ -432,9 +435,10 @@ impl Loop<'_> {
 
     fn send_all(&mut self, bytes: &[u8]) {
         for open in &mut self.open {
-            // It is not told how much went: more than fits into the socket is not meant to be sent so.
+            // Partial writes are not tracked, so tests must send little enough for the socket's
+            // buffer.
             let sent = open.stream.write(bytes).unwrap_or_default();
-            assert_eq!(sent, bytes.len(), "a station sends no more than fits into its socket");
+            assert_eq!(sent, bytes.len(), "the bytes fit into the socket's buffer");
         }
     }
 
@@ -453,7 +457,7 @@ impl Loop<'_> {
                 return true;
             }
             if is_ready && matches!(mode, Mode::Stall | Mode::Trickle(_)) {
-                // Only an error wakes a station that does not read when it could.
+                // In these modes, `poll` wakes for errors only.
                 return open.finish(shared, End::Reset);
             }
             match open.stream.read(buffer) {
@@ -471,13 +475,13 @@ impl Loop<'_> {
 }
 
 impl Open {
-    /// Records the end; the connection is to be dropped.
+    /// Records how the connection ended. Returns false: drop the connection.
     fn finish(&self, shared: &Shared, end: End) -> bool {
         shared.state.change(|state| state.connections[self.index].end = Some(end));
         false
     }
 
-    /// Records what was received, and says whether the connection is to be kept.
+    /// Records received bytes. Returns true if the connection stays open.
     fn take(&mut self, shared: &Shared, bytes: &[u8]) -> bool {
         self.unfinished.extend_from_slice(bytes);
         shared.state.change(|state| {
@@ -513,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_messages_and_the_end_are_recorded() {
+    fn complete_messages_and_the_end_of_a_connection_are_recorded() {
         let (netns, station) = lone_station();
         let mut stream = connect(&netns, &station).unwrap();
         stream.write_all(&bmp::initiation("here")).unwrap();
@@ -525,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_station_that_calls_records_as_one_that_is_called() {
+    fn a_connection_that_the_station_opens_is_recorded_like_an_accepted_one() {
         let (netns, station) = lone_station();
         let router = netns.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let index = station.call(router.local_addr().unwrap(), PATIENCE).unwrap();
@@ -538,14 +542,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_bmp_is_called_so() {
+    fn bytes_that_are_not_bmp_end_the_connection() {
         let (netns, station) = lone_station();
         connect(&netns, &station).unwrap().write_all(b"GET / HTTP/1.1").unwrap();
         station.wait_connection(0, "its end", |c| matches!(c.end, Some(End::NotBmp(_))));
     }
 
     #[test]
-    fn it_refuses_closes_resets_and_listens_again() {
+    fn a_station_refuses_closes_resets_and_listens_again() {
         let (netns, station) = lone_station();
         station.refuse();
         assert_eq!(connect(&netns, &station).unwrap_err().kind(), ErrorKind::ConnectionRefused);
@@ -561,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_station_closes_its_window_and_reads_on_when_it_is_told() {
+    fn a_stalled_station_closes_its_window_and_resumes_on_request() {
         let netns = Netns::new("station");
         let station = Station::with_receive_buffer(&netns, (Ipv4Addr::LOCALHOST, 11019), 4096);
         station.set_mode(Mode::Stall);

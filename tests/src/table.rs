@@ -1,4 +1,4 @@
-//! A made-up table as large as the Internet's: what the benchmarks feed, and what they find again at the station.
+//! A synthetic table like the Internet's. Benchmarks feed it and check that the station has it.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -8,28 +8,29 @@ use std::{
 
 use crate::bgp::{self, Prefix};
 
-/// Of so many routes, so many have each length: about what is seen in the Internet.
+/// Prefix lengths and their shares of 1000 routes, about those of the Internet.
 const LENGTHS: [(u8, u32); 8] = [(24, 620), (23, 100), (22, 130), (21, 60), (20, 50), (19, 30), (18, 7), (16, 3)];
-/// For more routes than this there is not enough room with the shorter ones: those of fewer bits have this many then.
+/// Above this number of routes, short prefixes would use up the address space. Lengths are then at
+/// least this.
 const ROOM: (usize, u8) = (2_500_000, 22);
-/// Nothing of these is announced: what is not unicast, or not an address of the Internet.
+/// Address ranges without announcements: private, loopback and others.
 const LEFT_OUT: [Range<u32>; 3] = [0x0a00_0000..0x0b00_0000, 0x7f00_0000..0x8000_0000, 0xc000_0000..0xc100_0000];
 
-/// So many routes of at most four bytes are in one UPDATE of 4096 bytes (RFC 4271 §4) that withdraws them.
+/// Routes of at most four bytes that fit into one withdrawing UPDATE of 4096 bytes (RFC 4271 §4).
 const WITHDRAWN: usize = 1000;
 
-/// What a table is made of. Two that are equal are the same bytes.
+/// The parameters of a table. Equal parameters give equal bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// IPv4 routes.
     pub routes: usize,
-    /// How many routes have their attributes in common and are in one UPDATE.
+    /// Routes in one UPDATE, which share their attributes.
     pub per_message: usize,
-    /// The AS number that every path begins with: the peer's.
+    /// First AS number of every path: the peer's.
     pub asn: u32,
     /// The next hop: the peer's address.
     pub next_hop: Ipv4Addr,
-    /// Another table of the same routes has other attributes.
+    /// Selects the attributes: another variant announces the same prefixes with others.
     pub variant: u32,
 }
 
@@ -39,24 +40,24 @@ impl Default for Shape {
     }
 }
 
-/// A sum over routes that does not depend on their order: how many, and a hash of prefix and attributes of each.
+/// A checksum of routes that does not depend on their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
-    /// Routes.
+    /// Number of routes.
     pub routes: u64,
-    /// The sum of their hashes.
+    /// Sum of the hashes of prefix and attributes.
     pub hash: u64,
 }
 
 impl Sum {
-    /// Adds a route.
+    /// Adds one route.
     pub fn add(&mut self, prefix: &[u8], attributes: &[u8]) {
         let mut hasher = DefaultHasher::new();
         attributes.hash(&mut hasher);
         self.add_hashed(prefix, hasher.finish());
     }
 
-    /// Adds routes with the same attributes, as the NLRI of an UPDATE.
+    /// Adds the routes of an NLRI, which share their attributes.
     pub fn add_all(&mut self, nlri: &[u8], attributes: &[u8]) {
         let mut hasher = DefaultHasher::new();
         attributes.hash(&mut hasher);
@@ -80,13 +81,13 @@ impl Sum {
 /// The UPDATE messages of a table, one after the other.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// All of them.
+    /// The bytes of all messages.
     pub bytes: Vec<u8>,
-    /// Where each ends.
+    /// End of each message in `bytes`.
     pub ends: Vec<usize>,
-    /// What is in them.
+    /// Checksum of the routes.
     pub sum: Sum,
-    /// The same without the attributes.
+    /// Checksum of the prefixes alone.
     pub prefixes: Sum,
 }
 
@@ -111,13 +112,13 @@ impl Table {
         table
     }
 
-    /// Each message.
+    /// Iterates over the messages.
     pub fn messages(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
     }
 
-    /// UPDATE messages that withdraw all of it, as many routes in each as there is room for.
+    /// Builds UPDATE messages that withdraw the whole table, each as full as possible.
     pub fn withdrawals(&self) -> Vec<u8> {
         let mut all = Vec::new();
         for message in self.messages() {
@@ -127,7 +128,7 @@ impl Table {
     }
 }
 
-/// The next prefix behind those before it, of a length that is as often as it should be.
+/// Picks the next prefix, with a length according to its share.
 fn prefix(shape: &Shape, random: &mut fastrand::Rng, next: &mut u32) -> Prefix {
     let (routes, shortest) = ROOM;
     let mut at = random.u32(0..1000);
@@ -145,12 +146,12 @@ fn prefix(shape: &Shape, random: &mut fastrand::Rng, next: &mut u32) -> Prefix {
             network = range.end.next_multiple_of(size);
         }
     }
-    assert!(network < 0xe000_0000, "there is not room for so many routes: at most 4,000,000");
+    assert!(network < 0xe000_0000, "the address space has room for at most 4,000,000 routes");
     *next = network + size;
     Prefix { network: network.into(), length }
 }
 
-/// ORIGIN, a path of four hops, NEXT_HOP and one to four communities.
+/// Builds ORIGIN, a path of four hops, NEXT_HOP, and communities.
 fn attributes(shape: &Shape, random: &mut fastrand::Rng) -> Vec<u8> {
     let path = [shape.asn, random.u32(1000..1200), random.u32(2000..7000), random.u32(200_000..280_000)];
     let communities =
@@ -160,7 +161,7 @@ fn attributes(shape: &Shape, random: &mut fastrand::Rng) -> Vec<u8> {
     bytes.extend([0x40, 3, 4]);
     bytes.extend(shape.next_hop.octets());
     bytes.extend([0xc0, 8, 4 * (1 + communities.len() as u8)]);
-    // What tells one variant from another.
+    // The first community differs between variants.
     bytes.extend((shape.asn << 16 | shape.variant & 0xffff).to_be_bytes());
     communities.iter().for_each(|community| bytes.extend(community.to_be_bytes()));
     bytes
@@ -173,13 +174,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_its_routes_each_once_and_the_same_each_time() {
+    fn a_table_has_each_route_once_and_is_reproducible() {
         for (routes, per_message) in [(10_000, 7), (3, 7), (4_000_000, 700)] {
             let shape = Shape { routes, per_message, ..Shape::default() };
             let table = Table::new(&shape);
             let mut seen = HashSet::new();
             for message in table.messages() {
-                let update = bgp::read_update(message).expect("it is an UPDATE");
+                let update = bgp::read_update(message).expect("the message is an UPDATE");
                 seen.extend(update.announced);
             }
             assert_eq!((seen.len(), table.sum.routes), (routes, routes as u64));

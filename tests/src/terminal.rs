@@ -1,4 +1,4 @@
-//! A program at a terminal: keys go in, and a screen can be read.
+//! A program at a terminal: tests press keys and read the screen.
 
 use std::{
     fs::File,
@@ -28,15 +28,15 @@ pub const END: &str = "\x04";
 pub const ENTER: &str = "\r";
 /// The Tab key.
 pub const TAB: &str = "\t";
-/// What a terminal puts before and behind what is pasted.
+/// The brackets that a terminal puts around pasted text.
 pub const PASTE: (&str, &str) = ("\x1b[200~", "\x1b[201~");
-/// The arrow up.
+/// The arrow key up.
 pub const UP: &str = "\x1b[A";
 
 const ROWS: NonZero<u16> = NonZero::new(60).expect("not 0");
 const COLUMNS: u16 = 160;
 
-/// A terminal with a program in it, which is killed at the latest when this is dropped.
+/// A terminal with a program in it. Dropping it kills the program.
 #[derive(Debug)]
 pub struct Terminal {
     child: Child,
@@ -58,12 +58,12 @@ impl Screen {
         Self(vt100::Parser::new(ROWS, NonZero::new(columns).expect("a terminal has columns"), 0))
     }
 
-    /// All lines down to the last that is not blank.
+    /// Returns all lines, without blank lines at the end.
     fn text(&self) -> String {
         self.0.screen().contents().trim_end().to_owned()
     }
 
-    /// The line that the cursor is in, up to the cursor.
+    /// Returns the cursor's line, up to the cursor.
     fn line(&self) -> String {
         let (row, column) = self.0.screen().cursor_position();
         self.0.screen().contents_between(row, 0, row, column)
@@ -71,24 +71,25 @@ impl Screen {
 }
 
 impl Terminal {
-    /// Starts `command` with a new terminal as its own.
+    /// Starts `command` with a new terminal as its controlling one.
     ///
     /// # Panics
-    /// If that cannot be done.
+    /// If terminal or program cannot be had.
     pub fn start(command: Command) -> Self {
         Self::start_sized(command, COLUMNS)
     }
 
-    /// The same with so many columns.
+    /// Starts `command` with a new terminal of this many columns.
     ///
     /// # Panics
-    /// If that cannot be done.
+    /// If terminal or program cannot be had.
     pub fn start_sized(mut command: Command, columns: u16) -> Self {
         let size = Winsize { ws_row: ROWS.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).expect("a terminal can be made");
         let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor is free"));
         command.stdin(end(&pair.slave)).stdout(end(&pair.slave)).stderr(end(&pair.slave)).env("TERM", "xterm");
-        // SAFETY: between fork and exec only two system calls are made. Standard input is the terminal by then.
+        // SAFETY: only two system calls run between fork and exec. Standard input is the terminal
+        // then.
         unsafe {
             command.pre_exec(|| {
                 setsid()?;
@@ -99,7 +100,8 @@ impl Terminal {
             });
         }
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {:?}: {e}", command.get_program()));
-        // The command holds the program's end of the terminal, and with it open the reader would not see the end.
+        // `command` holds the program's end of the terminal. Drop it, or the reader never sees its
+        // end.
         drop((command, pair.slave));
         let keys = File::from(pair.master);
         let screen = Arc::new(Watched::new(Screen::new(columns)));
@@ -115,7 +117,7 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
-    /// Gives the terminal so many columns, of which the program is told.
+    /// Resizes the terminal to this many columns, and signals the program.
     ///
     /// # Panics
     /// If the kernel refuses.
@@ -123,7 +125,7 @@ impl Terminal {
         let wanted = NonZero::new(columns).expect("a terminal has columns");
         self.screen.change(|screen| screen.0.screen_mut().set_size(ROWS, wanted));
         let size = Winsize { ws_row: ROWS.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the descriptor is a terminal's, and the size lives through the call.
+        // SAFETY: the descriptor is a terminal, and `size` lives through the call.
         let refused = unsafe { libc::ioctl(self.keys.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
         assert_eq!(refused, 0, "{}", std::io::Error::last_os_error());
     }
@@ -135,34 +137,35 @@ impl Terminal {
         self.press(ENTER);
     }
 
-    /// Waits until the line that the cursor is in, up to the cursor, is this one.
+    /// Waits until the cursor's line, up to the cursor, is `prompt`.
     pub fn wait_prompt(&self, prompt: &str) {
         self.wait_line(prompt, |shown| shown.trim_end() == prompt);
     }
 
-    /// Types a line, presses Enter, and waits until a new line begins with this prompt and nothing else.
+    /// Types a line, presses Enter, and waits for an empty line with `prompt`.
     pub fn answers(&mut self, line: &str, prompt: &str) {
         self.enter(line);
-        // The old prompt has the line behind it until Enter has been taken.
+        // The old prompt still has the typed line after it, so this waits for a new one.
         self.wait_prompt(prompt);
     }
 
-    /// Waits until the screen has this text somewhere, and returns all of it.
+    /// Waits until `text` is on the screen, and returns the whole screen.
     pub fn wait_text(&self, text: &str) -> String {
         self.wait(&format!("`{text}` is on the screen"), |screen| screen.text().contains(text))
     }
 
-    /// Waits for the end of the program.
+    /// Waits until the program exits.
     pub fn wait_end(&mut self) -> ExitStatus {
-        let status =
-            until("the program at the terminal ends", PATIENCE, || self.child.try_wait().expect("it is our child"));
+        let status = until("the program at the terminal exits", PATIENCE, || {
+            self.child.try_wait().expect("the program is a child of this process")
+        });
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
         status
     }
 
-    /// The screen now.
+    /// Returns the text on the screen.
     pub fn text(&self) -> String {
         self.screen.lock().text()
     }
@@ -173,7 +176,7 @@ impl Terminal {
 
     fn wait(&self, what: &str, wanted: impl Fn(&Screen) -> bool) -> String {
         let found = self.screen.wait_for(PATIENCE, |screen| wanted(screen).then(|| screen.text()));
-        found.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}; the screen is\n{}", self.text()))
+        found.unwrap_or_else(|| panic!("did not happen within {PATIENCE:?}: {what}; the screen is\n{}", self.text()))
     }
 }
 
@@ -187,7 +190,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Until the program's end is closed everywhere, which is an error (EIO) to the reader.
+/// Shows output until the program's end is closed everywhere, which the reader sees as EIO.
 fn show(mut shown: File, screen: &Watched<Screen>) {
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = shown.read(&mut buffer) {
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_has_the_terminal_as_its_own() {
+    fn a_program_has_the_terminal_as_its_controlling_one() {
         let mut command = programs::Program::Sh.command();
         command.args([
             "-c",

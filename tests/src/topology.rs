@@ -1,4 +1,4 @@
-//! The trial that most tests use: a router with two uplinks to one station.
+//! The topology of most tests: a router with two uplinks to one station.
 //!
 //! ```text
 //!   router                                   station
@@ -7,8 +7,9 @@
 //!                       up2 ─────── dn2
 //! ```
 //!
-//! The router's best route to the station is by `up1`, its second by `up2`; the station answers an uplink's address by that
-//! uplink, and the router's loopback address by `dn1`, or by `dn2` while `dn1` has no carrier.
+//! The router's best route to the station is by `up1`, its second by `up2`. The station answers an
+//! uplink's address by that uplink. It answers the router's loopback address by `dn1`, or by `dn2`
+//! while `dn1` has no carrier.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +20,7 @@ use crate::{
 
 /// The station's address.
 pub const STATION: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
-/// Another address of the station.
+/// The station's second address.
 pub const STATION_2: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
 /// The station's IPv6 address.
 pub const STATION_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7));
@@ -30,36 +31,36 @@ pub const UP1: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 pub const UP1_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
 /// The router's address on `up2`.
 pub const UP2: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));
-/// The router's second address on `up2`, of another prefix.
+/// The router's second address on `up2`, from another prefix.
 pub const UP2_OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 129));
 /// The router's IPv6 address on `up2`.
 pub const UP2_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1));
-/// The router's address on `lo`, which only lends it.
+/// The router's address on `lo`, which sessions on other interfaces may borrow.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 /// The router's IPv6 address on `lo`.
 pub const LOOPBACK_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1));
 
-/// The port that the station listens on unless a test says otherwise.
+/// The station's port, unless a test chooses another.
 pub const STATION_PORT: u16 = 11019;
 
-/// The best route to the station: by `up1`.
+/// The best route to the station, by `up1`.
 pub const ROUTE_BY_UP1: &str = "198.51.100.0/24 via 192.0.2.2 dev up1 metric 10";
-/// The second route to the station: by `up2`.
+/// The second route to the station, by `up2`.
 pub const ROUTE_BY_UP2: &str = "198.51.100.0/24 via 192.0.2.66 dev up2 metric 20";
-/// A route to the station by `up1` that is better than any other.
+/// A host route to the station by `up1`, better than all others.
 pub const BETTER_ROUTE_BY_UP1: &str = "198.51.100.7/32 via 192.0.2.2 dev up1 metric 1";
 
-/// A router and a station with two links between them.
+/// A router and a station, joined by two links.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    /// Where bmpd runs: `up1`, `up2` and a loopback address.
+    /// The host of bmpd, with `up1`, `up2` and a loopback address.
     pub router: Netns,
-    /// Where the station runs: `dn1` and `dn2`, the far ends of the links.
+    /// The host of the station, with `dn1` and `dn2`, the far ends of the links.
     pub station: Netns,
 }
 
 impl Topology {
-    /// Makes the hosts, links, addresses and routes; everything is usable when this returns.
+    /// Makes hosts, links, addresses and routes. Both uplinks are usable on return.
     pub fn new() -> Self {
         let router = Netns::new("router");
         let station = Netns::new("station");
@@ -70,8 +71,9 @@ impl Topology {
                 host.sysctl(&format!("net/ipv6/conf/{scope}/ignore_routes_with_linkdown"), "1");
             }
         }
-        // Duplicate address detection would delay every address by a second, so link-local addresses are given by hand: without
-        // them the kernel does not resolve neighbours for packets from the loopback address (ndisc_send_ns).
+        // Duplicate address detection would delay every address by a second, so it is off and
+        // link-local addresses are set by hand. Without them the kernel resolves no neighbour for
+        // packets from the loopback address (ndisc_send_ns).
         let far = station.path();
         let far = far.display();
         router.ip(&format!(
@@ -115,7 +117,8 @@ impl Topology {
              route add 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20
              route add 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1 metric 10
              route add 2001:db8:ff::1/128 via 2001:db8:2::1 dev dn2 metric 20");
-        // The kernel tells of a carrier some time after it is there, and it is then that an interface gets the last of its routes.
+        // The kernel announces a carrier with a delay, and adds the last routes of a link only
+        // then.
         until("both uplinks are up", PATIENCE, || {
             let shown = router.ip_show("-oneline link show type veth");
             (shown.matches(" state UP ").count() == 2).then_some(())
@@ -123,7 +126,7 @@ impl Topology {
         Self { router, station }
     }
 
-    /// The same with every packet on the links as a wire would carry it: no segmentation offload.
+    /// Makes the topology without segmentation offload: a capture sees packets as a wire has them.
     pub fn without_offload() -> Self {
         let topology = Self::new();
         for (host, link) in [(&topology.router, "up"), (&topology.station, "dn")] {
@@ -133,18 +136,19 @@ impl Topology {
         topology
     }
 
-    /// Takes the carrier of an uplink away at its far end: addresses and routes of the router stay.
+    /// Takes the carrier of an uplink away at its far end. Addresses and routes of the router stay.
     ///
-    /// When this returns, the router's kernel has told it: it announces a lost carrier up to a second later (net/core/link_watch.c).
+    /// Returns once the router's kernel has announced it, up to a second later
+    /// (net/core/link_watch.c).
     pub fn carrier_down(&self, uplink: &str) {
         self.station.ip(&format!("link set {} down", far_end(uplink)));
         self.wait_state(uplink, false);
     }
 
-    /// Gives the carrier back. The far end's addresses, which the kernel took with the link, are there again.
+    /// Gives the carrier back, with the addresses and routes that the far end lost.
     pub fn carrier_up(&self, uplink: &str) {
         let dn = far_end(uplink);
-        // Setting a link down removes its IPv6 addresses and its static routes.
+        // `link set down` has removed IPv6 addresses and static routes.
         self.station.ip(&match dn {
             "dn1" => "link set dn1 up
                  addr replace fe80::2/64 dev dn1 nodad
@@ -162,7 +166,7 @@ impl Topology {
         self.wait_state(uplink, true);
     }
 
-    /// Makes the second uplink once more after it was deleted: the same name, addresses and route under another index.
+    /// Makes the second uplink again after its deletion: same name, addresses and route, new index.
     pub fn recreate_uplink2(&self) {
         let far = self.station.path();
         self.router.ip(&format!(
@@ -181,7 +185,7 @@ impl Topology {
         self.router.ip(&format!("link set up2 up\nroute add {ROUTE_BY_UP2}"));
     }
 
-    /// Waits until the router's kernel says that an uplink is up, or is not.
+    /// Waits until the router's kernel reports an uplink as up, or as not up.
     fn wait_state(&self, uplink: &str, up: bool) {
         let what = if up { "is up" } else { "has no carrier" };
         let show = format!("-oneline link show dev {uplink}");
@@ -231,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn the_station_is_reached_by_the_preferred_uplink() {
+    fn a_free_socket_reaches_the_station_by_the_preferred_uplink() {
         let topology = Topology::new();
         assert_eq!(reaches(&topology, None, None, STATION).ip(), UP1);
         assert_eq!(reaches(&topology, None, None, STATION_V6).ip(), UP1_V6);
     }
 
     #[test]
-    fn the_station_is_reached_by_the_other_uplink_by_a_socket_that_is_bound_to_it() {
+    fn a_socket_bound_to_the_other_uplink_reaches_the_station_by_it() {
         let topology = Topology::new();
         assert_eq!(reaches(&topology, None, Some("up2"), STATION_2).ip(), UP2);
         assert_eq!(reaches(&topology, None, Some("up2"), STATION_V6).ip(), UP2_V6);
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_station_answers_the_loopback_address_by_whichever_uplink_has_a_carrier() {
+    fn the_station_answers_the_loopback_address_by_an_uplink_with_carrier() {
         let topology = Topology::new();
         assert_eq!(reaches(&topology, Some(LOOPBACK), None, STATION).ip(), LOOPBACK);
         topology.carrier_down("up1");

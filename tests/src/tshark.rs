@@ -1,4 +1,4 @@
-//! tshark as a second opinion: what it makes of all BMP that went over a link.
+//! tshark as a second opinion about all BMP on a link.
 
 use std::{collections::BTreeSet, path::PathBuf, process::Command};
 
@@ -22,7 +22,8 @@ pub struct Tshark {
 }
 
 impl Tshark {
-    /// Captures what goes from and to `port` on `interface`. It must be there before a connection is, for tshark to put that together.
+    /// Captures packets from and to `port` on `interface`. Start before the connections do: tshark
+    /// must see their first packet to reassemble them.
     pub fn start(netns: &Netns, interface: &str, port: u16) -> Self {
         let folder = TempDir::with_prefix("lab-tshark-").expect("a temporary folder can be made");
         let mut command = netns.command(Program::Tshark);
@@ -30,7 +31,7 @@ impl Tshark {
         let process = Process::start(command.arg(folder.path().join("capture")));
         process.wait_for_line("that it captures", 0, PATIENCE, |line| line.contains("Capturing on"));
         let capture = Self { process, folder, port };
-        // It says so a moment before it does.
+        // tshark prints that line a moment before it captures.
         until("tshark captures", PATIENCE, || capture.file().metadata().is_ok_and(|file| file.len() > 0).then_some(()));
         capture
     }
@@ -39,15 +40,16 @@ impl Tshark {
         self.folder.path().join("capture")
     }
 
-    /// Ends the capture, to read it, when the ends of all connections are in it.
+    /// Ends the capture once the ends of all connections are in it.
     ///
     /// # Panics
-    /// If one does not end.
+    /// If a connection does not end.
     pub fn stop(mut self) -> Judgement {
-        // What the kernel has not handed over by then would be lost. The last packet may not be written whole yet.
+        // An earlier stop would lose packets that are still in the kernel. The last packet may be
+        // incomplete in the file, so tshark may fail here.
         let streams = |flags: &str| -> BTreeSet<String> {
             let shown = self.read(&["-Y", flags, "-T", "fields", "-e", "tcp.stream"]).output();
-            let shown = shown.expect("tshark can be started").stdout;
+            let shown = shown.expect("tshark starts").stdout;
             String::from_utf8_lossy(&shown).lines().map(str::to_owned).collect()
         };
         until("all connections end in the capture", PATIENCE, || {
@@ -61,14 +63,15 @@ impl Tshark {
 
     fn read(&self, arguments: &[&str]) -> Command {
         let mut command = Program::Tshark.command();
-        // What TCP does is not what is judged, and a packet may hold more messages than tshark would look into.
+        // Complaints about TCP do not matter here, and a packet may hold more messages than
+        // tshark's default tree depth.
         command.args(["-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "gui.max_tree_depth:5000"]);
         command.args(["-d", &format!("tcp.port=={},bmp", self.port), "-r"]).arg(self.file()).args(arguments);
         command
     }
 }
 
-/// What tshark says of a capture that has ended.
+/// tshark's reading of a finished capture.
 #[derive(Debug)]
 pub struct Judgement {
     capture: Tshark,
@@ -79,14 +82,14 @@ impl Judgement {
         answer(&mut self.capture.read(arguments))
     }
 
-    /// What it finds wrong with BMP, or with BGP in it, in any packet: that something is malformed, and what it warns of.
+    /// Returns everything that tshark finds malformed or warns about, in BMP or the BGP inside it.
     pub fn complaints(&self) -> BTreeSet<String> {
         let wrong = "bmp && (_ws.malformed || _ws.expert.severity >= \"Warning\")";
         let shown = self.read(&["-Y", wrong, "-T", "fields", "-e", "_ws.expert.message"]);
         shown.lines().flat_map(|line| line.split(',')).map(str::to_owned).collect()
     }
 
-    /// Every BMP message of a type, in order, as tshark's JSON has it.
+    /// Returns every BMP message of a type, in order, as tshark's JSON.
     pub fn messages(&self, kind: u8) -> Vec<Value> {
         let shown = self.read(&["-Y", &format!("bmp.type == {kind}"), "-T", "json", "--no-duplicate-keys"]);
         let packets: Vec<Value> = serde_json::from_str(&shown).expect("tshark prints JSON");

@@ -1,19 +1,19 @@
-//! Runs every part of bmpd that routes go through, so that the instructions of each can be counted by themselves.
+//! Runs every part of bmpd on the way of routes, so that callgrind counts the instructions of each.
 //!
-//! Only what happens inside `measured` counts: `lab::instructions` says so to callgrind.
+//! `lab::instructions` makes callgrind count inside `measured` only.
 
 use std::io::{self, Write as _};
 
 use clap::Parser;
 use lab::parts::{PARTS, Part, resolutions};
 
-/// Runs the parts that every route goes through, each to get warm, and once to be measured.
+/// Runs each part twice to warm up, and once to be measured
 #[derive(Parser)]
 #[command(name = "hot")]
 struct Arguments {
-    /// Routes in the tables.
+    /// Routes in the tables
     routes: usize,
-    /// Interfaces of the host on which pins are resolved.
+    /// Interfaces of the host that resolves pins
     interfaces: u32,
 }
 
@@ -28,9 +28,9 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs it.
+/// Warms up a part, measures it, and prints its name.
 fn measure(group: &str, name: &str, part: &mut dyn Part) -> io::Result<()> {
-    // The second time for what the allocator puts off of the work that the part before has left.
+    // The second run absorbs what the allocator has postponed from the part before.
     for _ in 0..2 {
         part.before();
         part.run();
@@ -40,15 +40,16 @@ fn measure(group: &str, name: &str, part: &mut dyn Part) -> io::Result<()> {
     tell(group, name)
 }
 
-/// Callgrind knows it by its name.
+/// Runs the part. Callgrind knows this function by its name.
 #[inline(never)]
 fn measured(part: &mut dyn Part) {
     part.run();
-    // Without it the call above could become a jump, which does not return to here.
+    // Keeps the call above from becoming a tail call, which would not return to here.
     std::hint::black_box(());
 }
 
-/// Says what was run. Callgrind writes its count before that, and knows this by its name too.
+/// Prints the part's name. Callgrind knows this function by its name, and writes its counts before
+/// the call.
 #[inline(never)]
 fn tell(group: &str, name: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{group}: {name}")

@@ -1,4 +1,4 @@
-//! `station ADDRESS PORT`: a monitoring station that says in plain words what it is told.
+//! `station ADDRESS PORT`: a monitoring station that prints the messages in plain words.
 
 use std::{
     io::{self, Read, Write},
@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
     loop {
         let (stream, peer) = listener.accept().context("cannot accept a connection")?;
         thread::spawn(move || {
-            // Nobody reads stdout any more: nothing is left to do.
+            // Fails only once nobody reads stdout, and then no work is left.
             let _ = listen_to(stream, peer);
         });
     }
@@ -50,7 +50,7 @@ fn listen_to(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
                 say(&format!("{peer}: {words}"))?;
             }
         }
-        // One line for all routes that came together.
+        // One line for all routes of one read.
         if let Some(words) = told.routes() {
             say(&format!("{peer}: {words}"))?;
         }
@@ -61,7 +61,7 @@ fn listen_to(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     say(&format!("{peer}: {end}"))
 }
 
-/// Routes that have been told and not yet been printed.
+/// Received routes that are not printed yet.
 #[derive(Default)]
 struct Told {
     messages: usize,
@@ -71,7 +71,7 @@ struct Told {
 }
 
 impl Told {
-    /// The line for a message that deserves one of its own.
+    /// Returns the line for a message that has one of its own.
     fn hear(&mut self, frame: &Frame) -> Option<String> {
         let peer = frame.peer().map(|peer| peer.to_string()).unwrap_or_default();
         Some(match frame.kind() {
@@ -108,7 +108,7 @@ impl Told {
     }
 }
 
-/// The texts of an Initiation's TLVs (RFC 7854 §4.4).
+/// Returns the texts of an Initiation's TLVs (RFC 7854 §4.4).
 fn information(mut tlvs: &[u8]) -> String {
     let mut words = String::new();
     while let Some((&[kind_high, kind, high, low], rest)) = tlvs.split_first_chunk::<4>() {

@@ -1,4 +1,4 @@
-//! The RIB and the journal: what comes in, what is dumped, what goes on to one that follows.
+//! The feed: applying input, dumping to a new follower, and passing on to an old one.
 
 use std::collections::VecDeque;
 
@@ -14,12 +14,13 @@ use crate::{
     table::{Shape, Table},
 };
 
-/// What one read of an input gives.
+/// Bytes in one read of an input.
 const READ: usize = 64 * 1024;
-/// What a session takes at once.
+/// Bytes that a session takes at once.
 const TAKE: usize = 256 * 1024;
 
-/// A table as frames behind a Peer Up, in pieces as they are read. The Peer Up is alone in the first.
+/// Returns a table as BMP frames after a Peer Up, in pieces of one read. The first piece is the
+/// Peer Up alone.
 pub(super) fn reads(table: &Table) -> Vec<Bytes> {
     in_reads(table.messages().map(|message| route_monitoring(&Peer::default(), PRE_POLICY, message)))
 }
@@ -35,12 +36,12 @@ fn in_reads(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Bytes> {
     reads.into_iter().map(Bytes::from).collect()
 }
 
-/// A feed with its only input, and the same routes twice, with other attributes each time.
+/// A feed with one input, and two variants of one table with different attributes.
 struct Loaded {
     feed: Feed,
     input: Input,
     variants: [Vec<Bytes>; 2],
-    /// Which of them is in the feed.
+    /// Index of the variant in the feed.
     there: usize,
 }
 
@@ -57,7 +58,7 @@ impl Loaded {
         self.feed.attach(Selection::default())
     }
 
-    /// Applies the variant that is not there, and has something done behind each read.
+    /// Applies the other variant, and calls `then` after each read.
     fn turn(&mut self, mut then: impl FnMut()) {
         self.there = 1 - self.there;
         for read in &self.variants[self.there][1..] {
@@ -75,17 +76,17 @@ fn fresh() -> (Feed, Input) {
 
 fn append(input: &mut Input, reads: &[Bytes]) {
     for read in reads {
-        input.append(read.clone(), read.len()).expect("the frames are good");
+        input.append(read.clone(), read.len()).expect("the frames are valid");
     }
 }
 
-/// Takes all that there is now, which must be something.
+/// Takes everything that the follower has now, at least one piece.
 fn take(follower: &mut Follower, pieces: &mut VecDeque<Piece>) {
     let mut taken = false;
     loop {
         follower.take(TAKE, pieces);
         if pieces.is_empty() {
-            assert!(taken, "there was nothing to be taken");
+            assert!(taken, "the follower had nothing");
             return;
         }
         taken = true;
@@ -93,7 +94,7 @@ fn take(follower: &mut Follower, pieces: &mut VecDeque<Piece>) {
     }
 }
 
-/// A peer and its whole table, in a feed that has nothing yet.
+/// Applies a Peer Up and a whole table to an empty feed.
 pub(super) fn apply_new(routes: usize) -> Box<dyn Part> {
     struct ApplyNew {
         reads: Vec<Bytes>,
@@ -115,13 +116,13 @@ pub(super) fn apply_new(routes: usize) -> Box<dyn Part> {
     Box::new(ApplyNew { reads: reads(&Table::new(&Shape { routes, ..Shape::default() })), feed, input })
 }
 
-/// Other attributes for every route of a table.
+/// Applies new attributes for every route of a table.
 pub(super) fn apply_changed(routes: usize) -> Box<dyn Part> {
     let mut loaded = Loaded::new(routes);
     Box::new(move || loaded.turn(|| {}))
 }
 
-/// The same with one that follows, and takes what there is behind every read.
+/// Applies new attributes for every route, while a follower takes its pieces after every read.
 pub(super) fn apply_and_follow(routes: usize) -> Box<dyn Part> {
     let mut loaded = Loaded::new(routes);
     let mut follower = loaded.attach();
@@ -130,14 +131,14 @@ pub(super) fn apply_and_follow(routes: usize) -> Box<dyn Part> {
     Box::new(move || loaded.turn(|| take(&mut follower, &mut pieces)))
 }
 
-/// A new station's dump of a whole table.
+/// Dumps a whole table to a new station.
 pub(super) fn dump(routes: usize) -> Box<dyn Part> {
     let loaded = Loaded::new(routes);
     let mut pieces = VecDeque::new();
     Box::new(move || take(&mut loaded.attach(), &mut pieces))
 }
 
-/// A whole table withdrawn, route after route.
+/// Withdraws a whole table, route by route.
 pub(super) fn withdraw(routes: usize) -> Box<dyn Part> {
     struct Withdraw {
         loaded: Loaded,

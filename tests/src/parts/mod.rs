@@ -1,16 +1,16 @@
-//! The parts of bmpd that every route goes through, each ready to be run alone: what `cargo bench` times, and what is counted in
-//! instructions ([`crate::instructions`]).
+//! The parts of bmpd on the way of every route, each to run alone. `cargo bench` times them, and
+//! [`crate::instructions`] counts their instructions.
 
 mod feed;
 mod parse;
 mod pin;
 
-/// Something that is run again and again.
+/// A part that can run again and again.
 pub trait Part {
-    /// Puts back what has to be as it was, each time before it is run. It is no part of what is measured.
+    /// Restores the starting state before each run. Measurements leave this out.
     fn before(&mut self) {}
 
-    /// Does it once.
+    /// Runs the part once.
     fn run(&mut self);
 }
 
@@ -20,10 +20,10 @@ impl<F: FnMut()> Part for F {
     }
 }
 
-/// How a part is made for a table of so many routes.
+/// Makes a part for a table of this many routes.
 type Make = fn(usize) -> Box<dyn Part>;
 
-/// The parts that take a table of routes, by their group and their name.
+/// The parts that work on a table of routes, each with its group and name.
 pub const PARTS: [(&str, &str, Make); 8] = [
     ("parse", "bmp frames", parse::bmp_frames),
     ("parse", "bgp updates", parse::bgp_updates),
@@ -35,7 +35,8 @@ pub const PARTS: [(&str, &str, Make); 8] = [
     ("feed", "withdraw all routes", feed::withdraw),
 ];
 
-/// What a pin comes to on a host with so many interfaces, by the form of its connect-interface.
+/// Returns the resolution of a pin on a host with this many interfaces, for each form of
+/// connect-interface.
 #[must_use]
 pub fn resolutions(interfaces: u32) -> Vec<(&'static str, Box<dyn Part>)> {
     pin::Connect::ALL.map(|connect| (connect.name(), pin::resolution(interfaces, connect))).into()

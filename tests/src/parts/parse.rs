@@ -1,4 +1,4 @@
-//! Finding messages, attributes and prefixes in what was received.
+//! Parsing: finding messages, attributes and prefixes in received bytes.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use bmp_user::wire::{
 use super::Part;
 use crate::table::{Shape, Table};
 
-/// A table's Route Monitoring messages, found one after the other.
+/// Finds the frames of a table's Route Monitoring messages.
 pub(super) fn bmp_frames(routes: usize) -> Box<dyn Part> {
     let frames = super::feed::reads(&table(routes)).concat();
     Box::new(move || {
@@ -18,7 +18,7 @@ pub(super) fn bmp_frames(routes: usize) -> Box<dyn Part> {
     })
 }
 
-/// A table's UPDATE messages, split into withdrawn routes, attributes and NLRI.
+/// Splits a table's UPDATE messages into withdrawn routes, attributes and NLRI.
 pub(super) fn bgp_updates(routes: usize) -> Box<dyn Part> {
     let table = table(routes);
     Box::new(move || {
@@ -26,9 +26,9 @@ pub(super) fn bgp_updates(routes: usize) -> Box<dyn Part> {
     })
 }
 
-/// A table's NLRI, split into prefixes.
+/// Splits a table's NLRI into prefixes.
 pub(super) fn prefixes(routes: usize) -> Box<dyn Part> {
-    let form = Form::of(Family::IPV4_UNICAST).expect("its form is known");
+    let form = Form::of(Family::IPV4_UNICAST).expect("IPv4 unicast has a form");
     let nlri: Vec<_> = updates(&table(routes)).map(|update| update.nlri.to_vec()).collect();
     Box::new(move || {
         let prefixes = |items: &Vec<u8>| bgp::nlri(form, false, items).filter(Result::is_ok).count();

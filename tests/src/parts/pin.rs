@@ -1,4 +1,5 @@
-//! From connect-interface to interface and address, as it is done for every session whenever configuration or host changes.
+//! Resolving connect-interface to interface and address, as for every session after a change of
+//! configuration or host.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +15,10 @@ use bmp_user::{
 
 use super::Part;
 
-/// What an operator calls the interface.
+/// The operator's name for the interface.
 const ALIAS: &str = "GigabitEthernet0/1/0";
 
-/// The forms that connect-interface has.
+/// The forms of connect-interface.
 #[derive(Clone, Copy)]
 pub(super) enum Connect {
     Interface,
@@ -39,7 +40,7 @@ impl Connect {
     }
 }
 
-/// Resolves the last of so many interfaces: it is found last.
+/// Resolves the last of this many interfaces, which takes the longest.
 pub(super) fn resolution(interfaces: u32, connect: Connect) -> Box<dyn Part> {
     let host = host(interfaces);
     let Link { name, addresses, .. } = host.links[&interfaces].clone();
@@ -61,12 +62,13 @@ pub(super) fn resolution(interfaces: u32, connect: Connect) -> Box<dyn Part> {
             aliases: &aliases,
             keep: None,
         };
-        let way = resolve(black_box(&question), black_box(&host)).expect("the host has it");
+        let way = resolve(black_box(&question), black_box(&host)).expect("the host has the interface");
         assert_eq!(way.source, Some(address));
     })
 }
 
-/// A host with so many interfaces, `eth1` and on, each with two addresses; that of `eth1` is `10.0.1.1`.
+/// Makes a host with interfaces `eth1` and on, each with two addresses. Those of `eth1` start with
+/// `10.0.1.1`.
 fn host(interfaces: u32) -> Host {
     let link = |index: u32| {
         let ip = |last: u8| IpAddr::V4(Ipv4Addr::new(10, (index >> 8) as u8, index as u8, last));

@@ -1,4 +1,4 @@
-//! When each of many updates came to a station.
+//! Arrival times of many single updates at a station.
 
 use std::{
     io::{self, Read as _},
@@ -8,16 +8,16 @@ use std::{
 
 use crate::station::{Reader, length};
 
-/// What is read at once.
+/// Bytes of one read.
 const READ: usize = 1 << 20;
-/// What comes before the UPDATE in a Route Monitoring message.
+/// Bytes before the UPDATE in a Route Monitoring message.
 const AROUND: usize = 48;
-/// The number of an update, at its end.
+/// Bytes of an update's number, at the end of the update.
 const NUMBER: usize = 4;
-/// The longest silence before it is said that some are missing.
+/// The longest silence before missing updates are reported.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A station's connection, and what was read of it and not yet used.
+/// A station's connection, with received bytes that are not consumed yet.
 pub(crate) struct Arrivals {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -30,7 +30,7 @@ impl Arrivals {
         Ok(Self { stream, buffer: vec![0; 2 * READ], filled: 0 })
     }
 
-    /// Reads until so many routes were announced: what came.
+    /// Reads until this many routes were announced, and returns the reader.
     pub(crate) fn skip(&mut self, routes: u64) -> io::Result<Reader> {
         let mut reader = Reader::default();
         while reader.sum.routes < routes {
@@ -41,27 +41,29 @@ impl Arrivals {
         Ok(reader)
     }
 
-    /// When each of so many updates came, since `began`: each once, and each as `one` but for its number.
+    /// Returns the arrival time of each of `count` updates, since `began`. Each must arrive once,
+    /// and equal `one` except for its number.
     pub(crate) fn take(&mut self, one: &[u8], count: usize, began: Instant) -> io::Result<Vec<Duration>> {
         let mut at = vec![None; count];
         let (mut left, size) = (count, AROUND + one.len());
         let same = one.len().saturating_sub(NUMBER);
         while left > 0 {
             self.read()
-                .map_err(|error| io::Error::other(format!("{left} of {count} updates did not come: {error}")))?;
+                .map_err(|error| io::Error::other(format!("{left} of {count} updates did not arrive: {error}")))?;
             let now = began.elapsed();
             let mut used = 0;
             while let Some(length) = length(&self.buffer[used..self.filled]) {
                 let Some(frame) = self.buffer[used..self.filled].get(..length) else { break };
                 used += length;
-                // Others are there too: End-of-RIB, statistics.
+                // Skip End-of-RIB and statistics.
                 if length != size || frame.get(AROUND..AROUND + same) != one.get(..same) {
                     continue;
                 }
                 let number = frame.last_chunk::<NUMBER>().map_or(0, |number| u32::from_be_bytes(*number));
                 let place = at.get_mut((number & 0x00ff_ffff) as usize).filter(|place| place.is_none());
-                *place.ok_or_else(|| io::Error::other(format!("update {number:#x} came twice, or was not sent")))? =
-                    Some(now);
+                *place.ok_or_else(|| {
+                    io::Error::other(format!("update {number:#x} arrived twice, or was never sent"))
+                })? = Some(now);
                 left -= 1;
             }
             self.used(used);

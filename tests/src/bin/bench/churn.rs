@@ -1,4 +1,5 @@
-//! The whole table goes and comes back, and changes, again and again, while a station follows: what a flap takes, and whether memory stays as it is.
+//! Withdraws the whole table, announces it again and changes it, many times, while a station
+//! follows: the time of a flap, and the growth of memory.
 
 use std::{
     io,
@@ -21,26 +22,28 @@ use crate::{
 };
 
 const BENCH: &str = "churn";
-/// How often the table goes and comes back.
+/// Number of flaps.
 const FLAPS: usize = 8;
-/// The same of those that take long for it.
+/// Number of flaps for slow subjects.
 const FEW_FLAPS: usize = 2;
-/// How long after a flap memory is read.
+/// Pause between a flap and the reading of memory.
 const SETTLING: Duration = Duration::from_secs(1);
-/// What memory may grow by from the second flap to the last, as a factor. The same routes are the same bytes; what comes on top are freed blocks of the
-/// allocator that fit the next flap only almost, and that has an end. Six flaps that each left a hundredth of the table behind would be above it.
+/// The allowed growth of memory from the second flap to the last, as a factor.
+///
+/// The same routes need the same bytes. Freed blocks that the next flap cannot quite reuse add a
+/// bounded rest. Six flaps that each leaked a hundredth of the table would exceed this factor.
 const GROWTH: f64 = 1.05;
-/// What the second to the last flap may take, to FRR's.
+/// The allowed median time of a flap, relative to FRR's.
 const TO_FRR: f64 = 0.1;
 
-/// What a flap is made of: the table, the same with other attributes, and its withdrawal.
+/// The messages of a flap: the table, the table with other attributes, and its withdrawal.
 struct Flap<'a> {
     table: &'a Table,
     other: Table,
     withdrawals: Vec<u8>,
 }
 
-/// How long one took.
+/// Durations of the three phases of a flap.
 struct Took {
     gone: Duration,
     back: Duration,
@@ -78,14 +81,14 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Memory after each flap, and the median of how long one takes.
+/// Returns memory after each flap, and the median time of a flap.
 fn of(kind: Kind, setting: &Setting, flap: &Flap<'_>, report: &mut Report) -> io::Result<(Vec<f64>, f64)> {
     let flaps = if kind == Kind::Bmpd { FLAPS } else { FEW_FLAPS };
     let station = Station::listen(&setting.links.station, setting.links.station_address())?;
     let subject = Subject::start(kind, &setting.links)?;
     let watch = Watch::accept(&station, PATIENCE)?;
     let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
-    // The session's Peer Up is at the station before.
+    // Wait until the session's Peer Up is at the station.
     sleep(Duration::from_millis(500));
     let fed = Fed { kind, watch: &watch, routes: setting.routes() };
     fed.announced(&mut feeder, flap.table)?;
@@ -96,7 +99,7 @@ fn of(kind: Kind, setting: &Setting, flap: &Flap<'_>, report: &mut Report) -> io
         let took = fed.flap(&mut feeder, flap)?;
         sleep(SETTLING);
         memory.push((subject.resident() as f64 - subject.journal_bytes() as f64 / 1024.0) / 1024.0);
-        // The first makes room that the others use.
+        // The first flap allocates memory that the others reuse.
         if number > 1 {
             gone.push(took.gone.as_secs_f64());
             back.push(took.back.as_secs_f64());
@@ -105,7 +108,7 @@ fn of(kind: Kind, setting: &Setting, flap: &Flap<'_>, report: &mut Report) -> io
         }
     }
     drop(watch);
-    // What the flaps have left is the table as it was fed last.
+    // After the flaps, the subject must have the table that was fed last.
     let count = station.count(setting.routes())?;
     count.wait_connected(PATIENCE)?;
     check(kind, &count.wait_done(PATIENCE)?, setting, report)?;
@@ -126,7 +129,7 @@ fn of(kind: Kind, setting: &Setting, flap: &Flap<'_>, report: &mut Report) -> io
     Ok((memory, time))
 }
 
-/// A subject that is fed, and the station that it tells.
+/// A subject, and the station that it reports to.
 struct Fed<'a> {
     kind: Kind,
     watch: &'a Watch,
@@ -134,7 +137,7 @@ struct Fed<'a> {
 }
 
 impl Fed<'_> {
-    /// All is withdrawn; all comes back, with other attributes; and all is changed to what it was.
+    /// Withdraws all routes, announces them with other attributes, and changes them back.
     fn flap(&self, feeder: &mut Feeder, flap: &Flap<'_>) -> io::Result<Took> {
         let gone = self.withdrawn(feeder, flap)?;
         let back = self.announced(feeder, &flap.other)?;
@@ -154,7 +157,7 @@ impl Fed<'_> {
         let before = self.watch.seen();
         let began = feeder.send(&table.bytes)?;
         let seen = self.watch.wait(&before, self.routes, 0, PATIENCE)?;
-        // Others than bmpd write attributes anew.
+        // Subjects other than bmpd encode attributes anew.
         let same = seen.prefixes == table.prefixes && (self.kind != Kind::Bmpd || seen.sum == table.sum);
         self.is_right(same && seen.withdrawn.routes == 0, "announced")?;
         Ok(since(began, &seen))
@@ -164,7 +167,7 @@ impl Fed<'_> {
         if right {
             return Ok(());
         }
-        Err(io::Error::other(format!("what {} {what} is not the table that it was told to", self.kind.name())))
+        Err(io::Error::other(format!("{} {what} other routes than it was fed", self.kind.name())))
     }
 }
 

@@ -1,5 +1,5 @@
-//! 256 sessions at once: until they are established, until one has moved to another source, until one is back after its interface was; and what
-//! it takes to show them all.
+//! 256 sessions at once: the time until all are established, until one has moved to another source,
+//! and until one is back after its interface; and the time to display them all.
 
 mod carrier;
 mod crowd;
@@ -39,18 +39,20 @@ const BENCH: &str = "connect";
 const PATIENCE: Duration = Duration::from_secs(60);
 const SESSIONS: usize = INTERFACES as usize * STATIONS as usize;
 
-/// Within so many seconds 256 sessions are to be established,
+/// Seconds within which 256 sessions must be established.
 const ALL: f64 = 2.0;
-/// and within so many milliseconds shown.
+/// Milliseconds within which 256 sessions must be displayed.
 const SHOWN: f64 = 100.0;
-/// How often a session is moved, and how often all are shown, for each run of the benchmark.
+/// Moves of a session in each run.
 const MOVES: u8 = 16;
+/// Displays of all sessions in each run.
 const LOOKS: usize = 10;
-/// What is told while they are shown: so many routes, so often a second.
+/// Routes in each burst while sessions are displayed.
 const ROUTES: usize = 1000;
+/// Bursts in a second.
 const A_SECOND: u32 = 20;
 
-/// `connect`.
+/// Runs the benchmark `connect`.
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let hosts = Hosts::new();
     started(setting, &hosts, report)?;
@@ -61,7 +63,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     carrier::run(setting, &hosts, report)
 }
 
-/// The value below which such a part of all is.
+/// Returns the value below which `part` of the values lie.
 fn percentile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -69,12 +71,12 @@ fn percentile(values: &[f64], part: f64) -> f64 {
     sorted.get(at.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// All sessions, each pinned to its interface, from the BMP view on.
+/// Returns the configuration of all sessions, each pinned to its interface, from the BMP view on.
 fn sessions() -> String {
     stations().map(|(interface, station)| session(interface, station)).collect()
 }
 
-/// From the start of bmpd with 256 sessions in its file.
+/// Measures from the start of bmpd with 256 sessions in its file.
 fn started(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<()> {
     let mut seconds = Vec::new();
     for run in 0..=setting.runs {
@@ -91,7 +93,7 @@ fn started(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<
     Ok(())
 }
 
-/// From the commit of 256 sessions to a bmpd that runs; the last one goes on.
+/// Measures from the commit of 256 sessions to a running bmpd. Returns the last bmpd.
 fn committed(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<(Bmpd, Crowd)> {
     let (address, port) = (RELAY.ip(), RELAY.port());
     let relay = format!("bmp-relay daemon\n listen {address} port {port}\n");
@@ -99,7 +101,7 @@ fn committed(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Resul
     let mut last = None;
     for run in 0..=setting.runs {
         say(&format!("connect: {SESSIONS} sessions from a commit, {}", ordinal(run)))?;
-        // The earlier ones end first.
+        // End the earlier bmpd first.
         drop(last.take());
         let crowd = Crowd::listen(&hosts.station, STATION_PORT)?;
         let bmpd = Bmpd::start(&hosts.router, &relay);
@@ -128,7 +130,8 @@ fn tell(from: &str, seconds: &[f64], report: &mut Report) {
     report.row(BENCH, &format!("{SESSIONS} sessions, {from}"), "all established", "s", samples);
 }
 
-/// Waits until every station has its session, from the source that it is to come from; says when the last was there.
+/// Waits until every station has its session from the expected source. Returns the time of the last
+/// one.
 fn all_established(crowd: &Crowd) -> io::Result<Instant> {
     let mut wanted: BTreeMap<_, _> = stations().map(|(interface, station)| (station, source(interface))).collect();
     let mut last = Instant::now();
@@ -136,7 +139,7 @@ fn all_established(crowd: &Crowd) -> io::Result<Instant> {
         let seen = crowd.next(PATIENCE, &format!("{} more sessions", wanted.len()))?;
         match (seen.what, wanted.remove(&seen.station)) {
             (What::Established, Some(source)) if source == seen.source => last = seen.at,
-            unexpected => return Err(io::Error::other(format!("{seen:?} where {unexpected:?} was to be"))),
+            unexpected => return Err(io::Error::other(format!("{seen:?} instead of {unexpected:?}"))),
         }
     }
     Ok(last)
@@ -150,7 +153,7 @@ impl Operator {
         Client::connect(bmpd.setup().control()).map(Self).map_err(io::Error::other)
     }
 
-    /// Types lines, each when the one before is done.
+    /// Types lines, each after the answer to the one before.
     fn type_all(&mut self, lines: &str) -> io::Result<()> {
         for line in lines.lines() {
             let request = Request { command: line.trim().to_owned(), ..Request::default() };
@@ -163,7 +166,8 @@ impl Operator {
     }
 }
 
-/// A session is given another interface: until its old source is gone, and until it is established from the new one.
+/// Changes the interface of a session. Measures until its old source is gone, and until it is
+/// established from the new one.
 fn moved(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &mut Report) -> io::Result<()> {
     say("connect: sessions that move to another interface")?;
     let (mut ended, mut established) = (Vec::new(), Vec::new());
@@ -171,7 +175,7 @@ fn moved(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
     operator.type_all("system-view\nbmp")?;
     let mut on: BTreeMap<_, _> = stations().map(|(interface, station)| (station, interface)).collect();
     for turn in 0..usize::from(MOVES) * setting.runs {
-        // One after the other, those of an interface far apart; each the other way the next time.
+        // Consecutive moves are far apart. The next move of a session goes back.
         let Some((home, station)) = stations().nth(turn * 37 % SESSIONS) else { continue };
         let Some(now) = on.get_mut(&station) else { continue };
         let old = *now;
@@ -184,7 +188,7 @@ fn moved(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
         while !left.is_empty() {
             let seen = crowd.next(PATIENCE, "a session that moves")?;
             let expected = left.iter().position(|event| seen.station == station && *event == (seen.what, seen.source));
-            let expected = expected.ok_or_else(|| io::Error::other(format!("{seen:?} where {left:?} was to be")))?;
+            let expected = expected.ok_or_else(|| io::Error::other(format!("{seen:?} instead of {left:?}")))?;
             left.swap_remove(expected);
             let milliseconds = 1e3 * (seen.at - began).as_secs_f64();
             if seen.what == What::Ended { &mut ended } else { &mut established }.push(milliseconds);
@@ -205,11 +209,11 @@ fn moved(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
     Ok(())
 }
 
-/// Whether the router has an established connection from there to a station.
+/// True if the router has an established connection from `source` to a station.
 fn connected(hosts: &Hosts, source: IpAddr, station: IpAddr) -> io::Result<bool> {
     /// `TCP_ESTABLISHED` of include/net/tcp_states.h.
     const ESTABLISHED: &str = "01";
-    // As /proc/net/tcp writes them, in the machine's byte order.
+    // Addresses in /proc/net/tcp are in the machine's byte order.
     let address = |ip| match ip {
         IpAddr::V4(ip) => format!("{:08X}:", u32::from_ne_bytes(Ipv4Addr::octets(&ip))),
         IpAddr::V6(_) => String::new(),
@@ -222,7 +226,7 @@ fn connected(hosts: &Hosts, source: IpAddr, station: IpAddr) -> io::Result<bool>
     }))
 }
 
-/// All sessions are shown while routes are told to each of them.
+/// Displays all sessions while each of them sends routes.
 fn shown(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &mut Report) -> io::Result<()> {
     say(&format!("connect: {SESSIONS} sessions are shown under load"))?;
     let frames = Frames::packed(&Table::new(&Shape { routes: ROUTES, ..Shape::default() }));
@@ -253,16 +257,17 @@ fn shown(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
     Ok(())
 }
 
-/// How long each look took, what all stations were told meanwhile, and how long all looks took.
+/// Returns the time of each display, the bytes that all stations received meanwhile, and the time
+/// of all displays.
 fn look(setting: &Setting, bmpd: &Bmpd, crowd: &Crowd) -> io::Result<(Vec<f64>, u64, Duration)> {
     let mut milliseconds = Vec::new();
     let (mut told, mut began) = (crowd.bytes(), Instant::now());
     for number in 0..=LOOKS * setting.runs {
-        // Until more is told: what is looked at is under load.
+        // Wait until stations receive something: the display must happen under load.
         let known = crowd.bytes();
         while crowd.bytes() == known {
             if began.elapsed() > PATIENCE {
-                return Err(io::Error::other("no station is told anything"));
+                return Err(io::Error::other("no station receives anything"));
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -272,7 +277,7 @@ fn look(setting: &Setting, bmpd: &Bmpd, crowd: &Crowd) -> io::Result<(Vec<f64>, 
         let sessions: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
         let up = sessions.iter().filter(|session| session["state"] == "up").count();
         if up != SESSIONS {
-            return Err(io::Error::other(format!("{up} of {SESSIONS} sessions are shown as up")));
+            return Err(io::Error::other(format!("{up} of {SESSIONS} sessions are displayed as up")));
         }
         if number == 0 {
             (told, began) = (crowd.bytes(), Instant::now());

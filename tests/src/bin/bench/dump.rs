@@ -1,4 +1,5 @@
-//! A new station at a loaded feed: from accept to the last route, and the same bytes from a plain sender over the same link.
+//! A new station at a loaded feed: from accept to the last route, beside a plain sender of as many
+//! bytes on the same link.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -20,12 +21,12 @@ use crate::{
 };
 
 const BENCH: &str = "dump";
-/// How often the plain sender is measured.
+/// Runs of the plain sender.
 const PLAIN_RUNS: usize = 20;
-/// A subject that has said nothing for so long has said all.
+/// A subject that uses no processor for this long has taken the table.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// One that takes long is measured less often.
+/// Returns the number of runs: slow subjects have fewer.
 fn runs(kind: Kind, setting: &Setting) -> usize {
     if kind == Kind::Gobgp { 1 } else { setting.runs }
 }
@@ -42,7 +43,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
         }
     }
     if let Some(Dump { seconds, bytes, announcing, .. }) = own {
-        // What has its attributes in common leaves as its peer packed it, or in less.
+        // Routes with common attributes must leave as their peer packed them, or in fewer messages.
         report.ratio(
             BENCH,
             "messages with routes, to those that the peer sent".to_owned(),
@@ -68,13 +69,13 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// The median of a subject's dumps.
+/// The medians of a subject's dumps.
 struct Dump {
     /// Routes a second.
     rate: f64,
     seconds: f64,
     bytes: usize,
-    /// Messages with routes, the most of all dumps.
+    /// Messages with routes, in the dump that had most.
     announcing: u64,
 }
 
@@ -82,7 +83,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
     say(&format!("dump: {} is loaded", kind.name()))?;
     let subject = Subject::start(kind, &setting.links)?;
     let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
-    // Nobody listens yet, so that nothing is sent while the table comes in.
+    // No station listens yet, so nothing is sent while the table is taken.
     feeder.send(&setting.table.bytes)?;
     settled(&subject, setting)?;
     let station = Station::listen(&setting.links.station, setting.links.station_address())?;
@@ -123,11 +124,12 @@ pub(crate) fn one(value: f64) -> Samples {
     samples
 }
 
-/// What was counted has to be what was fed: bmpd passes attributes on as they came; others write them anew.
+/// Checks that the counted routes are the fed ones. bmpd must keep attributes byte by byte; other
+/// subjects may encode them anew.
 pub(crate) fn check(kind: Kind, counted: &Counted, setting: &Setting, report: &mut Report) -> io::Result<()> {
     let same = counted.sum == setting.table.sum;
     if counted.prefixes != setting.table.prefixes || (kind == Kind::Bmpd && !same) {
-        return Err(io::Error::other(format!("what {} sent is not the table that it was fed", kind.name())));
+        return Err(io::Error::other(format!("{} sent other routes than it was fed", kind.name())));
     }
     if !same {
         report.note(format!(
@@ -138,12 +140,12 @@ pub(crate) fn check(kind: Kind, counted: &Counted, setting: &Setting, report: &m
     Ok(())
 }
 
-/// The same of frames that bmpd relayed, or that were copied.
+/// Checks frames that bmpd relayed, or that were copied.
 pub(crate) fn check_table(who: &str, counted: &Counted, frames: &Frames) -> io::Result<()> {
     if (counted.sum, counted.prefixes) == (frames.sum, frames.prefixes) {
         return Ok(());
     }
-    Err(io::Error::other(format!("what {who} sent is not the table that it was fed")))
+    Err(io::Error::other(format!("{who} sent other routes than it was fed")))
 }
 
 /// Waits until the subject has the whole table.
@@ -156,10 +158,10 @@ fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
             return Ok(());
         }
         if started.elapsed() > PATIENCE {
-            return Err(io::Error::other("the table was not taken in time"));
+            return Err(io::Error::other("the subject did not take the table in time"));
         }
         std::thread::sleep(Duration::from_millis(100));
-        // Of others it is told by their processor time: nothing to do any more.
+        // Other subjects report no count. They are done when they use no processor time.
         let now = subject.processor()?;
         if now > last.0 + Duration::from_millis(20) {
             last = (now, std::time::Instant::now());
@@ -169,7 +171,7 @@ fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
     }
 }
 
-/// How long so many bytes take over a connection of their own.
+/// Measures how long this many bytes take over a plain connection.
 fn plain(setting: &Setting, size: usize) -> io::Result<Samples> {
     let address = SocketAddr::from((STATION, PLAIN_PORT));
     let listener = setting.links.station.enter(|| TcpListener::bind(address))?;

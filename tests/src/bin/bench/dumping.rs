@@ -1,4 +1,5 @@
-//! Stations that all dump the whole table at once: the memory that it takes, what each costs, and how fast all are together.
+//! Stations that all dump the whole table at once: the memory that this takes, the cost of each,
+//! and the rate of all together.
 
 use std::{
     fs, io,
@@ -22,25 +23,26 @@ use crate::{
     subject::{RELAY, Subject},
 };
 
-/// How many dump at once in `dump`, and what that may add to memory, in MB.
+/// Stations that dump at once in `dump`, and the memory in MB that they may add.
 const AT_ONCE: (u16, f64) = (16, 32.0);
-/// What one of sixteen may cost, to one alone: each dump is made anew, and none is to be dearer for the others.
+/// The allowed cost of one in sixteen dumps, relative to a single dump. Every dump is made anew,
+/// and others must not slow it.
 const COST: f64 = 2.0;
 
-/// What one run came to.
+/// The measurements of one run.
 struct Dumped {
-    /// From the moment at which all begin to read to the last route at the last of them.
+    /// Time from the common start of reading to the last route at the last station.
     time: Duration,
-    /// Processor time in all,
+    /// Processor time.
     cpu: Duration,
-    /// and in user space and in the kernel, to ten milliseconds.
+    /// Processor time in user space and in the kernel, to ten milliseconds.
     apart: (Duration, Duration),
     bytes: u64,
-    /// What the most memory was above what it was before, in MB.
+    /// Peak memory above the memory before, in MB.
     added: f64,
 }
 
-/// `dump`: what sixteen at once add to memory.
+/// Measures the memory that sixteen stations at once add, for `dump`.
 pub(crate) fn memory(setting: &Setting, report: &mut Report) -> io::Result<()> {
     const BENCH: &str = "dump";
     let (stations, most) = AT_ONCE;
@@ -59,7 +61,7 @@ pub(crate) fn memory(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// `fanout`: what each costs, and how fast all are together.
+/// Measures the cost of each station and the rate of all together, for `fanout`.
 pub(crate) fn fanout(setting: &Setting, numbers: &[u16], report: &mut Report) -> io::Result<()> {
     const BENCH: &str = "fanout";
     let frames = Frames::packed(&setting.table);
@@ -95,7 +97,8 @@ pub(crate) fn fanout(setting: &Setting, numbers: &[u16], report: &mut Report) ->
     Ok(())
 }
 
-/// Loads the table while nobody listens, lets all stations be connected to, and has them read from the same moment on.
+/// Loads the table while no station listens. Then all stations accept, and read from the same
+/// moment on.
 fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped> {
     let subject = Subject::relay(&setting.links, stations)?;
     let mut daemon = connect(setting, RELAY)?;
@@ -104,7 +107,7 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
     forget_most(&subject)?;
     let before = most_resident(&subject)?;
     let (cpu, (user, system)) = (subject.processor()?, subject.cpu());
-    // The stations and this thread.
+    // All stations and this thread.
     let begin = Arc::new(Barrier::new(usize::from(stations) + 1));
     let reading = (0..stations).map(|number| {
         let address = SocketAddr::from((STATION, STATION_PORT + number));
@@ -125,7 +128,7 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
     for station in reading {
         let (reader, at) = station.join().map_err(|_| io::Error::other("a station failed"))??;
         if (reader.sum, reader.prefixes) != (frames.sum, frames.prefixes) {
-            return Err(io::Error::other("what bmpd dumped is not the table that it was fed"));
+            return Err(io::Error::other("bmpd dumped other routes than it was fed"));
         }
         last = last.max(at);
         bytes += reader.bytes;
@@ -137,13 +140,13 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
     Ok(Dumped { time: last - began, cpu, apart, bytes, added })
 }
 
-/// Waits until the table is in, and what is done behind it is done.
+/// Waits until the table is loaded and bmpd has finished its work on it.
 fn loaded(subject: &Subject, routes: u64) -> io::Result<()> {
     let started = Instant::now();
     while subject.routes() != Some(routes) {
         interrupt::check()?;
         if started.elapsed() > PATIENCE {
-            return Err(io::Error::other("the table was not taken in time"));
+            return Err(io::Error::other("bmpd did not take the table in time"));
         }
         sleep(Duration::from_millis(50));
     }
@@ -151,15 +154,15 @@ fn loaded(subject: &Subject, routes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// From now on the most is what it is now (proc_pid_clear_refs(5)).
+/// Resets the peak of resident memory to the present (proc_pid_clear_refs(5)).
 fn forget_most(subject: &Subject) -> io::Result<()> {
     fs::write(format!("/proc/{}/clear_refs", subject.pid()), "5")
 }
 
-/// The most resident memory since then, in KiB.
+/// Returns the peak of resident memory since the reset, in KiB.
 fn most_resident(subject: &Subject) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", subject.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let most = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-    most.ok_or_else(|| io::Error::other("the kernel does not say what the most memory was"))
+    most.ok_or_else(|| io::Error::other("the kernel does not report the peak of memory"))
 }

@@ -1,4 +1,5 @@
-//! Many stations that follow at once: what each costs, and what one that takes nothing costs the others.
+//! Many stations that follow at once: the cost of each, and the cost of a stalled one to the
+//! others.
 
 use std::{
     io::{self, Write as _},
@@ -20,31 +21,31 @@ use crate::{
     subject::{RELAY, Subject},
 };
 
-/// How many stations follow, or dump.
+/// Numbers of stations that follow or dump.
 const STATIONS: [u16; 4] = [1, 4, 16, 64];
-/// In `slow`: how many are there.
+/// Stations in `slow`.
 const SLOW: u16 = 8;
-/// How often in a run it is measured with and without the stalled one: a table is with all stations in a tenth of a second, and the ratio of two such times is
-/// one of chance.
+/// Pairs of measurements in a run of `slow`, with and without the stalled station. A table reaches
+/// all stations in a tenth of a second, so one pair says little.
 const PAIRS: usize = 8;
-/// So many stations may take so many times the user time of one. Making ready what is sent does not depend on their number; what does is a system call
-/// now and then.
+/// A number of stations, and their allowed user time relative to one station. The encoding is
+/// shared between stations; only some system calls are not.
 const USER_TIME: (u16, f64) = (16, 3.0);
 
-/// What one run came to.
+/// The measurements of one run.
 struct Followed {
-    /// From the first byte fed to the last route at the last station.
+    /// Time from the first fed byte to the last route at the last station.
     time: Duration,
     user: Duration,
     system: Duration,
     bytes: u64,
     /// Resident memory at the end, in MiB.
     memory: f64,
-    /// What those that take nothing have not been sent by then, in bytes.
+    /// Bytes that bmpd has not yet sent to stalled stations.
     behind: u64,
 }
 
-/// `fanout`.
+/// Runs the benchmark `fanout`.
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     const BENCH: &str = "fanout";
     let frames = Frames::packed(&setting.table);
@@ -76,7 +77,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let of = |wanted: u16| users.iter().find(|(stations, _)| *stations == wanted).map(|(_, user)| *user);
     let (stations, most) = setting.stations.map_or(USER_TIME, |stations| (stations, USER_TIME.1));
     if let (Some(one), Some(many)) = (of(1), of(stations)) {
-        // More than sixteen may take more, in proportion.
+        // More than sixteen stations may use proportionally more.
         let most = most * f64::from(stations.max(USER_TIME.0)) / f64::from(USER_TIME.0);
         report.ratio(
             BENCH,
@@ -88,11 +89,11 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     dumping::fanout(setting, &numbers, report)
 }
 
-/// `slow`.
+/// Runs the benchmark `slow`.
 pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
     const BENCH: &str = "slow";
     let frames = Frames::packed(&setting.table);
-    // One of them is the one that takes nothing.
+    // One of the stations is the stalled one.
     let others = setting.stations.unwrap_or(SLOW).saturating_sub(1).max(1);
     let (mut alone, mut beside, mut ratios) = <(Samples, Samples, Samples)>::default();
     let (mut behind, mut taken) = (Samples::default(), false);
@@ -107,7 +108,7 @@ pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
                 }
                 io::Result::Ok(followed.bytes as f64 / followed.time.as_secs_f64() / 1e6)
             };
-            // In turns, and each as often the first, so that what changes on the machine changes for both.
+            // In turns, each first as often, so that a changing load hits both alike.
             let (undisturbed, with_one_more) = if pair % 2 == 0 {
                 let undisturbed = throughput(0)?;
                 (undisturbed, throughput(1)?)
@@ -138,14 +139,14 @@ pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Has so many stations follow a table, and others that take nothing.
+/// Feeds a table that `stations` stations follow beside `stalled` stations that read nothing.
 fn follow(setting: &Setting, frames: &Frames, stations: u16, stalled: u16) -> io::Result<Followed> {
     let address = |number: u16| SocketAddr::from((STATION, STATION_PORT + number));
     let listen = |number: u16| Station::listen(&setting.links.station, address(number));
     let listeners: Vec<_> = (0..stations).map(listen).collect::<io::Result<_>>()?;
     let counts: Vec<_> =
         listeners.iter().map(|station| station.count_on_the_way(frames.sum.routes)).collect::<io::Result<_>>()?;
-    // They are connected to, and nobody reads.
+    // The kernel accepts connections for these, and nobody reads.
     let _stalled: Vec<_> = (stations..stations + stalled).map(listen).collect::<io::Result<_>>()?;
     let subject = Subject::relay(&setting.links, stations + stalled)?;
     counts.iter().try_for_each(|count| count.wait_connected(PATIENCE))?;
@@ -167,7 +168,7 @@ fn follow(setting: &Setting, frames: &Frames, stations: u16, stalled: u16) -> io
     Ok(Followed { time: last - began, user: after.0 - before.0, system: after.1 - before.1, bytes, memory, behind })
 }
 
-/// How many bytes the stations behind the first ones have not been sent; their sessions have to be up.
+/// Returns the bytes that are not yet sent to the stalled stations. Their sessions must be up.
 fn not_sent(subject: &Subject, stations: u16, stalled: u16) -> io::Result<u64> {
     let sessions = subject.sessions();
     let behind = (stations..stations + stalled).map(|number| {

@@ -1,4 +1,5 @@
-//! The BGP peer that feeds: one session, and a table whose bytes are there before the clock starts.
+//! The BGP peer of the benchmarks: one session, and a table that is encoded before the clock
+//! starts.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,9 +13,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::interrupt;
 
-/// How long a subject may take until it accepts the session.
+/// How long a subject may take to accept the session.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Within any hold time.
+/// Interval of KEEPALIVE messages, within any hold time.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 
 /// An established session.
@@ -41,7 +42,7 @@ impl Feeder {
         }
     }
 
-    /// Sends messages, and says when it began.
+    /// Sends messages. Returns the time at which it began.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<Instant> {
         let started = Instant::now();
         lock(&self.stream).write_all(bytes)?;
@@ -79,7 +80,7 @@ fn expect(stream: &mut TcpStream, kind: u8) -> io::Result<()> {
     if header[18] == kind { Ok(()) } else { Err(io::Error::other(format!("message of type {}", header[18]))) }
 }
 
-/// Reads what the subject says.
+/// Reads and discards the subject's messages.
 fn discard(mut stream: TcpStream) {
     std::thread::spawn(move || {
         let mut scrap = [0; 4096];
@@ -87,7 +88,7 @@ fn discard(mut stream: TcpStream) {
     });
 }
 
-/// Says now and then that the peer is there, between whole messages. Ends with the connection.
+/// Sends KEEPALIVE messages between other messages, until the connection ends.
 fn keep_alive(stream: Arc<Mutex<TcpStream>>) {
     std::thread::spawn(move || {
         loop {

@@ -1,4 +1,4 @@
-//! The table as a BMP daemon tells it: Initiation, Peer Up, and Route Monitoring messages.
+//! The table as a BMP daemon's stream: Initiation, Peer Up, and Route Monitoring messages.
 
 use lab::{
     bgp,
@@ -6,17 +6,17 @@ use lab::{
     table::{Sum, Table},
 };
 
-/// A stream, and what is in it.
+/// A stream, with checksums of its routes.
 pub(crate) struct Frames {
     pub(crate) bytes: Vec<u8>,
-    /// Route Monitoring messages.
+    /// Number of Route Monitoring messages.
     pub(crate) messages: u64,
     pub(crate) sum: Sum,
     pub(crate) prefixes: Sum,
 }
 
 impl Frames {
-    /// One route a message, as FRR, BIRD and GoBGP send them.
+    /// Encodes one route a message, as FRR, BIRD and GoBGP do.
     pub(crate) fn one_a_message(table: &Table) -> Self {
         let mut frames = Self { bytes: start(), messages: 0, sum: table.sum, prefixes: table.prefixes };
         for message in table.messages() {
@@ -30,7 +30,7 @@ impl Frames {
         frames
     }
 
-    /// As the BGP peer packed them.
+    /// Encodes the messages as the BGP peer packed them.
     pub(crate) fn packed(table: &Table) -> Self {
         let mut frames = Self { bytes: start(), messages: 0, sum: table.sum, prefixes: table.prefixes };
         table.messages().for_each(|message| frames.push(message));
@@ -49,7 +49,7 @@ fn start() -> Vec<u8> {
     bytes
 }
 
-/// Attributes and NLRI of an UPDATE that withdraws nothing.
+/// Splits an UPDATE without withdrawn routes into attributes and NLRI.
 fn parts(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = message.get(21..)?.split_first_chunk::<2>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))

@@ -1,4 +1,5 @@
-//! `instructions`: what the parts take that every route goes through, counted by callgrind and so the same on a noisy machine.
+//! `instructions`: instruction counts of the parts on the way of every route. Callgrind counts
+//! them, so a noisy machine does not matter.
 
 use std::io;
 
@@ -26,7 +27,7 @@ pub(crate) fn run(report: &mut Report) -> io::Result<()> {
         }
     }
     if let Some(other) = kept.of_another_compiler() {
-        report.note(format!("The instructions that are kept are of what {other} made, and are not compared with."));
+        report.note(format!("The recorded instruction counts are of {other}, so they are not compared."));
     }
     if std::env::var_os(BLESS).is_some() {
         kept.write(&counts)?;

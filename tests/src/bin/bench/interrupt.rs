@@ -1,4 +1,4 @@
-//! Ctrl-C: what is being measured is taken down in order, so that nothing is left of it on the machine.
+//! Ctrl-C: the running measurement ends in order and leaves nothing on the machine.
 
 use std::{
     io,
@@ -8,24 +8,25 @@ use std::{
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// How often whoever waits for something looks whether it still has to.
+/// Interval at which waits look for an interrupt.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Set by a signal: whoever waits stops.
+/// Set by a signal. Every wait then ends.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn interrupt(_signal: i32) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// From now on signals that are to end this process are told by [`check`].
+/// Makes [`check`] report SIGINT, SIGTERM and SIGHUP from now on.
 pub(crate) fn watch() -> io::Result<()> {
     let action = SigAction::new(SigHandler::Handler(interrupt), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler does no more than to store to an atomic.
+        // SAFETY: the handler only stores to an atomic.
         unsafe { sigaction(signal, &action) }?;
     }
-    // A terminal sends its Ctrl-C to what is measured too: what the lab finds amiss then is nothing to tell of.
+    // A terminal's Ctrl-C reaches the subjects too. Failures of the lab after it are not worth a
+    // report.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if check().is_ok() {
@@ -35,7 +36,7 @@ pub(crate) fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// Fails once there was such a signal.
+/// Fails after one of the signals.
 pub(crate) fn check() -> io::Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) { Err(io::Error::other("interrupted")) } else { Ok(()) }
 }

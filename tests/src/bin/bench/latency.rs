@@ -1,6 +1,8 @@
-//! Latency of single updates: from the sender's write to the station's read, through bmpd, and of the same messages over a connection of their own.
+//! Latency of single updates, from the sender's write to the station's read: through bmpd, and over
+//! a direct connection.
 //!
-//! One clock measures both, as both ends are on one machine. What bmpd adds is the difference of the two: at every percentile, as they are measured in turns.
+//! Both ends share one clock. bmpd adds the difference of the two, at each percentile, measured in
+//! turns.
 
 use std::{
     io::{self, Write as _},
@@ -31,28 +33,30 @@ use crate::{
 
 /// Updates a second.
 const RATES: [u32; 3] = [1_000, 10_000, 100_000];
-/// How long each rate is kept up at a time, and how often in one run: both ways in turns, so that what else the machine does is the same for both.
+/// Duration of one turn at a rate.
 const TIME: Duration = Duration::from_millis(200);
+/// Turns in one run, alternating between both ways so that a changing load hits both alike.
 const TURNS: usize = 10;
-/// How long before the first update the receiver is there.
+/// Time between the start of the receiver and the first update.
 const BEFORE: Duration = Duration::from_millis(20);
-/// Percentiles, and what they are called.
+/// Percentiles and their names.
 const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")];
-/// What bmpd may add, at which rate and percentile, in ms.
+/// Rate, percentile, and the milliseconds that bmpd may add there.
 const MOST_ADDED: (u32, &str, f64) = (10_000, "p99", 1.0);
-/// As much of the rate as has to be reached for the figures to be those of the rate.
+/// The part of a rate that the sender must reach for its figures to count.
 const ENOUGH: f64 = 0.95;
 
-/// One update of many that are alike: a host route of 10.0.0.0/8, which the made-up table leaves out. The number is in the last bytes.
+/// Many updates that differ in their number only. Each is a host route of 10.0.0.0/8, which the
+/// synthetic table leaves out. The number is in its last bytes.
 struct Updates {
     bytes: Vec<u8>,
-    /// How long each is.
+    /// Bytes of each update.
     length: usize,
     count: usize,
 }
 
 impl Updates {
-    /// Another round has other attributes, so that each is a change.
+    /// Encodes the updates. Each round has other attributes, so that every update is a change.
     fn new(count: usize, round: u32, wrap: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         let mut bytes = Vec::new();
         let community = [&[0xc0, 8, 4][..], &round.to_be_bytes()].concat();
@@ -71,17 +75,17 @@ impl Updates {
 /// A way through bmpd, which has the table already.
 struct Way<'a> {
     bench: &'static str,
-    /// Writes to bmpd.
+    /// Sends bytes to bmpd.
     send: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
-    /// Whether bmpd is sent BMP, and not BGP.
+    /// True if bmpd receives BMP, and not BGP.
     relayed: bool,
-    /// What the station takes from bmpd.
+    /// The station's end.
     arrivals: Arrivals,
-    /// Where the sender is.
+    /// The sender's host.
     sender: &'a Netns,
 }
 
-/// From a BGP peer to a station.
+/// Measures from a BGP peer to a station.
 pub(crate) fn live(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let station = Station::listen(&setting.links.station, setting.links.station_address())?;
     let _subject = Subject::start(Kind::Bmpd, &setting.links)?;
@@ -94,7 +98,7 @@ pub(crate) fn live(setting: &Setting, report: &mut Report) -> io::Result<()> {
     run(way, setting, report)
 }
 
-/// From a BMP daemon beside bmpd to a station.
+/// Measures from a BMP daemon beside bmpd to a station.
 pub(crate) fn relay(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let station = Station::listen(&setting.links.station, setting.links.station_address())?;
     let _subject = Subject::relay(&setting.links, 1)?;
@@ -112,10 +116,10 @@ fn is_the_table(reader: &Reader, setting: &Setting) -> io::Result<()> {
     if reader.sum == setting.table.sum {
         return Ok(());
     }
-    Err(io::Error::other("what bmpd sent is not the table that it was fed"))
+    Err(io::Error::other("bmpd sent other routes than it was fed"))
 }
 
-/// Measures it at each rate, in turns with a direct connection.
+/// Measures each rate, in turns with a direct connection.
 fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
     let bench = way.bench;
     let (mut direct, mut direct_arrivals) = connect(setting, way.sender)?;
@@ -163,7 +167,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
                 let (own, plain) = (through[index].median() / 1000.0, alone[index].median() / 1000.0);
                 let what = format!("latency that is added at {rate} updates/s, {name}, in ms");
                 let is = if behind {
-                    // Of updates that were sent later than they were to be, nobody knows how long they waited.
+                    // Late sending hides how long the updates would have waited.
                     f64::INFINITY
                 } else if plain < MOST_ADDED.2 {
                     added[index].median() / 1000.0
@@ -171,7 +175,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
                     own
                 };
                 if plain >= MOST_ADDED.2 {
-                    // A difference of two such times says nothing, not even when it is small.
+                    // The difference of two large times says nothing, even if it is small.
                     report.note(format!(
                         "{bench}: a direct connection alone has a {name} of {plain:.2} ms at {rate} updates/s on this machine, so that all of the time through bmpd is taken for what it adds."
                     ));
@@ -188,7 +192,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// A connection of the same hosts that nothing is in between of but the kernel.
+/// Connects the same hosts directly, with only the kernel in between.
 fn connect(setting: &Setting, sender: &Netns) -> io::Result<(TcpStream, Arrivals)> {
     let address = SocketAddr::from((STATION, PLAIN_PORT));
     let listener = setting.links.station.enter(|| TcpListener::bind(address))?;
@@ -197,7 +201,7 @@ fn connect(setting: &Setting, sender: &Netns) -> io::Result<(TcpStream, Arrivals
     Ok((stream, Arrivals::new(listener.accept()?.0)?))
 }
 
-/// How long each of many updates took, in µs, and how long they were sent for.
+/// Latencies of many updates in µs, and the time of sending them.
 #[derive(Default)]
 struct Took {
     micros: Vec<f64>,
@@ -205,7 +209,8 @@ struct Took {
 }
 
 impl Took {
-    /// Sends them at a pace, and takes what arrives. `expected` is each UPDATE as it has to be there.
+    /// Sends updates at a pace, and collects their arrivals. `expected` holds each UPDATE as it
+    /// must arrive.
     fn measure(
         &mut self,
         sent: &Updates,
@@ -232,27 +237,29 @@ impl Took {
         self.micros.sort_by(f64::total_cmp);
     }
 
-    /// How many a second.
+    /// Returns the updates sent in a second.
     fn pace(&self) -> f64 {
         self.micros.len() as f64 / self.sending.as_secs_f64()
     }
 
-    /// Once they are sorted.
+    /// Returns a percentile. Call [`Self::sort`] first.
     fn percentile(&self, part: f64) -> f64 {
         let last = self.micros.len().saturating_sub(1);
         self.micros.get((part * last as f64).round() as usize).copied().unwrap_or(f64::NAN)
     }
 }
 
-/// Sends each when it is due: when each was written, since `began`. What is due at once, because the machine does not wake for each, is one write, as it is
-/// of a BGP speaker.
+/// Sends each update when it is due. Returns the time of each write, since `began`.
+///
+/// The machine does not wake for every update. Updates that are due together go in one write, as
+/// from a BGP speaker.
 fn paced(
     updates: &Updates,
     rate: u32,
     began: Instant,
     send: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<Vec<Duration>> {
-    // A sleep may otherwise last 50 µs longer than it should.
+    // The default timer slack may lengthen a sleep by 50 µs.
     set_timerslack(1)?;
     let mut at = Vec::with_capacity(updates.count);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Where a benchmark runs: a BGP peer, the router with the subject, and a station, each in a namespace of its own.
+//! The hosts of a benchmark: a BGP peer, the router with the subject, and a station.
 //!
 //! ```text
 //!   peer 192.0.2.2 ──── 192.0.2.1 router 198.51.100.1 ──── 198.51.100.7 station
@@ -18,24 +18,25 @@ pub(crate) const PEER: (Ipv4Addr, u32) = (Ipv4Addr::new(192, 0, 2, 2), 65001);
 pub(crate) const ROUTER: (Ipv4Addr, u32) = (Ipv4Addr::new(192, 0, 2, 1), 65000);
 pub(crate) const STATION: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 pub(crate) const STATION_PORT: u16 = 11019;
-/// Where the plain sender sends to.
+/// Port of the plain sender's receiver.
 pub(crate) const PLAIN_PORT: u16 = 11020;
 
 const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
-/// What the subjects' peers in this comparison are measured with, and everybody's usual one.
+/// The congestion control of all sockets: the usual one, so that all subjects share it.
 const CONTROL: &str = "cubic";
 
-/// The namespaces.
+/// The three hosts.
 pub(crate) struct Links {
     pub(crate) peer: Netns,
     pub(crate) router: Netns,
     pub(crate) station: Netns,
-    /// What the host allowed before.
+    /// The host's list of allowed controls, if it had to be extended.
     allowed: Option<String>,
 }
 
 impl Links {
-    /// Makes them. Every socket in them has the same congestion control, which the host has to allow meanwhile.
+    /// Makes the hosts. All sockets use the same congestion control, which the host must allow
+    /// meanwhile.
     pub(crate) fn new() -> io::Result<Self> {
         let before = fs::read_to_string(ALLOWED)?;
         let allowed = (!before.split_whitespace().any(|name| name == CONTROL)).then(|| before.trim().to_owned());
@@ -57,7 +58,7 @@ impl Links {
             of_peer.display(),
             of_station.display()
         ));
-        // What is sent directly is forwarded by the router.
+        // The router forwards the direct connections.
         router.sysctl("net/ipv4/ip_forward", "1");
         peer.ip("addr add 192.0.2.2/24 dev eth0\nlink set eth0 up\nroute add 198.51.100.0/24 via 192.0.2.1");
         station.ip("addr add 198.51.100.7/24 dev eth0\nlink set eth0 up\nroute add 192.0.2.0/24 via 198.51.100.1");
@@ -68,7 +69,7 @@ impl Links {
         Ok(Self { peer, router, station, allowed })
     }
 
-    /// Where the station listens.
+    /// Returns the address that the station listens on.
     pub(crate) fn station_address(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(STATION), STATION_PORT)
     }
@@ -77,7 +78,7 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         if let Some(before) = &self.allowed {
-            // It was so before.
+            // Restore the host's list.
             let _ = fs::write(ALLOWED, before);
         }
     }

@@ -1,4 +1,5 @@
-//! A table that arrives while a station is connected: from the first byte fed to the last route at the station, and the memory that it takes then.
+//! A table that arrives while a station is connected: from the first fed byte to the last route at
+//! the station, and the memory after it.
 
 use std::{io, thread::sleep, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 const BENCH: &str = "live";
-/// How long after the last route memory is read.
+/// Pause between the last route and the reading of memory.
 const SETTLING: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
@@ -40,7 +41,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// The medians of a subject: routes a second, and MiB.
+/// Returns the medians of a subject: routes a second, and memory in MiB.
 fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<(f64, f64)> {
     let (mut rate, mut cpu, mut memory, mut journal) = <(Samples, Samples, Samples, Samples)>::default();
     let runs = if kind == Kind::Bmpd { setting.runs } else { setting.runs.min(3) };
@@ -51,7 +52,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<(f64, f6
         let subject = Subject::start(kind, &setting.links)?;
         count.wait_connected(PATIENCE)?;
         let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
-        // The session's Peer Up is at the station before.
+        // Wait until the session's Peer Up is at the station.
         sleep(Duration::from_millis(500));
         let before = subject.processor()?;
         let began = feeder.send(&setting.table.bytes)?;

@@ -1,7 +1,7 @@
-//! Measured speed: what bmpd does, beside what anybody would use in its place, in one run on one machine.
+//! Benchmarks of bmpd beside the programs that could take its place, in one run on one machine.
 //!
-//! A BGP peer feeds a made-up table, a station counts what comes out and checks that it is the same table. Subjects that are installed are measured with
-//! the same input and the same station; those that are not are named.
+//! A BGP peer feeds a synthetic table. A station counts the routes and checks that they are the
+//! same. Installed subjects get the same input and the same station. The report names the others.
 
 mod arrivals;
 mod churn;
@@ -45,53 +45,54 @@ use others::Others;
 use report::{Machine, Report};
 use subject::Kind;
 
-/// What may be measured.
+/// The benchmarks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Bench {
-    /// A new station at a loaded feed.
+    /// A new station at a loaded feed
     Dump,
-    /// A table that arrives while a station is connected, and the memory that it takes.
+    /// A table that arrives while a station is connected, and the memory that it takes
     Live,
-    /// BMP from a daemon to a station, with the state kept.
+    /// BMP from a daemon to a station, with the state kept
     Relay,
-    /// 1 to 64 stations that follow.
+    /// 1 to 64 stations that follow
     Fanout,
-    /// Seven stations beside one that takes nothing.
+    /// Seven stations beside a stalled one
     Slow,
-    /// The whole table that goes and comes back, again and again.
+    /// The whole table withdrawn and announced again, many times
     Churn,
-    /// Peers and routes as they become more.
+    /// Growing numbers of peers and routes
     Scale,
-    /// What the kernel programs cost a packet, and of throughput.
+    /// The cost of the kernel programs, for a packet and for throughput
     Pin,
-    /// 256 sessions: until they are there, move, come back; and what it takes to show them.
+    /// 256 sessions: until they are established, move and come back, and displaying them
     Connect,
-    /// The instructions that the parts take which every route goes through, under callgrind.
+    /// Instructions of the parts on the way of every route, under callgrind
     Instructions,
 }
 
-/// Measures bmpd, and what else is installed.
+/// Measures bmpd, and the installed programs that could take its place
 #[derive(Parser)]
 #[command(name = "bench", version)]
 struct Arguments {
-    /// What to measure; everything by default.
+    /// Benchmarks to run; all by default
     names: Vec<Bench>,
-    /// Routes in the table.
+    /// Routes in the table
     #[arg(long, default_value_t = 1_000_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=scale::MOST as u64))]
     routes: usize,
-    /// How often each is measured, after a warm-up.
+    /// Runs of each measurement, after a warm-up
     #[arg(long, default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
-    /// A table that a collector recorded (MRT: table dumps, updates), which live and dump take too; those in ../shared/data/mrt by default.
+    /// A recorded table (MRT: table dumps, updates) for live and dump; those in ../shared/data/mrt
+    /// by default
     #[arg(long, value_name = "FILE")]
     mrt: Vec<PathBuf>,
-    /// How many stations there are in fanout (beside one alone) and in slow.
+    /// Stations in fanout (beside one alone) and in slow
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=1000))]
     stations: Option<u16>,
-    /// Writes the results there too.
+    /// File for the results as JSON
     #[arg(long)]
     json: Option<PathBuf>,
-    /// What to compare with.
+    /// Programs to compare with
     #[arg(long, value_delimiter = ',', default_values_t = [Kind::Frr, Kind::Gobgp, Kind::Bird])]
     compare: Vec<Kind>,
 }
@@ -102,14 +103,14 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What every benchmark is given.
+/// The common input of all benchmarks.
 struct Setting {
     links: Links,
     table: Table,
     runs: usize,
-    /// How many stations there are, where it is chosen.
+    /// Number of stations, if chosen.
     stations: Option<u16>,
-    /// Those that can be measured, bmpd first.
+    /// Subjects that can be measured, bmpd first.
     subjects: Vec<Kind>,
 }
 
@@ -119,25 +120,25 @@ impl Setting {
     }
 }
 
-/// What the BGP peer's table is made of.
+/// Returns the parameters of the BGP peer's table.
 fn shape(routes: usize) -> Shape {
     Shape { routes, asn: PEER.1, next_hop: PEER.0, ..Shape::default() }
 }
 
-/// The longest that one thing may take.
+/// The longest time for one step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     Use::declare(&[Use::Bench, Use::Compare]);
-    // What the lab cannot do, it says in a panic, which has been told when it comes here.
+    // The lab reports failures by panics, which are printed by the time they arrive here.
     let outcome = catch_unwind(AssertUnwindSafe(|| interrupt::watch().and_then(|()| run(&arguments))));
-    // Where it was interrupted, whatever else has failed is for that.
+    // After an interrupt, other failures are its consequences.
     match interrupt::check().and_then(|()| outcome.unwrap_or(Ok(false))) {
         Ok(passed) if passed => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            // There is nobody else to tell.
+            // If stderr is gone too, nobody reads this.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
@@ -146,7 +147,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> io::Result<bool> {
     if let Some(path) = &arguments.json {
-        // Where it cannot be written, that is said before an hour of measuring.
+        // Find out before an hour of measuring that the file cannot be written.
         File::options()
             .create(true)
             .append(true)
@@ -175,7 +176,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     let others = Others::from_now()?;
     let measured = measure(arguments, &setting, &mut report);
     if let Err(error) = &measured {
-        // What was measured until then is told.
+        // Report the measurements up to the failure.
         report.note(format!("This is not all: {error}."));
     }
     others.note(&mut report)?;
@@ -187,7 +188,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     measured.map(|()| report.passed())
 }
 
-/// What is wanted, one after the other.
+/// Runs the chosen benchmarks, one after the other.
 fn measure(arguments: &Arguments, setting: &Setting, report: &mut Report) -> io::Result<()> {
     let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
     if wanted(Bench::Dump) {
@@ -230,12 +231,12 @@ fn measure(arguments: &Arguments, setting: &Setting, report: &mut Report) -> io:
     Ok(())
 }
 
-/// As progress is told.
+/// Names a run in progress messages.
 fn ordinal(run: usize) -> String {
     if run == 0 { "warm-up".to_owned() } else { format!("run {run}") }
 }
 
-/// What is done now, unless nothing is to be done any more.
+/// Reports progress, and fails after an interrupt.
 fn say(what: &str) -> io::Result<()> {
     interrupt::check()?;
     let mut out = io::stderr().lock();

@@ -1,4 +1,4 @@
-//! What else the machine was doing while it was measured.
+//! Processor time of other programs during the measurement.
 
 use std::{fs, io, time::Instant};
 
@@ -9,10 +9,11 @@ use nix::sys::{
 
 use crate::report::Report;
 
-/// Less than this part of the processors changes nothing that is worth a word.
+/// Shares of the processors below this change nothing.
 const WORTH_A_WORD: f64 = 0.05;
 
-/// Processor time until a moment, in seconds: of all programs, and of this one and those that it started and that have ended.
+/// Processor time up to a moment, in seconds: of all programs, and of this one with its ended
+/// children.
 pub(crate) struct Others {
     all: f64,
     own: f64,
@@ -24,14 +25,14 @@ impl Others {
         Ok(Self { all: all()?, own: own()?, since: Instant::now() })
     }
 
-    /// Says what part of the processors others have had since then, if it is worth a word.
+    /// Notes the share of other programs since then, if it matters.
     pub(crate) fn note(&self, report: &mut Report) -> io::Result<()> {
         let cores = std::thread::available_parallelism()?.get() as f64;
         let others = (all()? - self.all) - (own()? - self.own);
         let part = others / (cores * self.since.elapsed().as_secs_f64());
         if part > WORTH_A_WORD {
             report.note(format!(
-                "Other programs had {:.0} % of the processors while this was measured: whatever has to do with time, and latency most of all, is worse for it.",
+                "Other programs used {:.0} % of the processors during the measurement. All times are worse for it, latency most of all.",
                 100.0 * part
             ));
         }
@@ -39,7 +40,8 @@ impl Others {
     }
 }
 
-/// The first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal, in ticks of 10 ms. Interrupts are nobody's.
+/// Sums user, nice, system and steal in the first line of proc_stat(5), in ticks of 10 ms.
+/// Interrupts belong to no program.
 fn all() -> io::Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().unwrap_or_default();

@@ -1,7 +1,8 @@
-//! What the kernel programs cost: nanoseconds a packet, and throughput of what is pinned and of what is not, beside rules of nftables.
+//! The cost of the kernel programs: nanoseconds a packet, and throughput of pinned and other
+//! traffic, beside rules of nftables.
 //!
-//! The programs are attached to a cgroup of the benchmark's own, and what is measured is whose sockets are in it: the same traffic by a socket of
-//! the cgroup and by one of none is with and without programs, from one moment to the next.
+//! The programs are attached to the benchmark's own cgroup. Sockets in this cgroup run under the
+//! programs, all others do not. So the same traffic can alternate between both at any moment.
 
 mod bpf;
 mod interval;
@@ -27,14 +28,14 @@ use crate::{
 };
 
 const BENCH: &str = "pin";
-/// Where the pinned session goes.
+/// Port of the pinned session.
 const PINNED: u16 = STATION_PORT;
-/// Where goes what bmpd has nothing to do with.
+/// Port of traffic that bmpd has nothing to do with.
 const OTHER: u16 = STATION_PORT + 1;
-/// Where the session listens that has a guard.
+/// Port of the listening session that has a guard.
 const LISTENING: u16 = STATION_PORT + 2;
 
-/// `pin`.
+/// Runs the benchmark `pin`.
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let nft = nft::version();
     match &nft {
@@ -49,9 +50,10 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     throughput::run(setting, &pinned, nft.is_ok(), report)
 }
 
-/// bmpd with a session that another process opens, so that what is sent is the benchmark's own, and the cgroup that its programs see.
+/// A bmpd with an adopted session, and the cgroup of its programs. The benchmark itself opens the
+/// session, so it controls the traffic.
 ///
-/// bmpd is in the cgroup, and so has to end before it.
+/// bmpd is in the cgroup, so it must be dropped first.
 struct Pinned {
     bmpd: Bmpd,
     cgroup: Cgroup,
@@ -62,7 +64,7 @@ impl Pinned {
         let session = format!("  adopt\n  tcp connect port {PINNED}\n  connect-interface to-station\n");
         let (cgroup, bmpd) = bmpd(links, &session);
         let pinned = Self { bmpd, cgroup };
-        // Until bmpd has resolved it, it enforces nothing.
+        // bmpd enforces nothing before it has resolved the interface.
         let resolved = |session: &Value| session["egress"]["enforcement"] != "none";
         let shown = &pinned.bmpd.wait_session(STATION.into(), "has an interface", resolved)["egress"];
         if shown["enforcement"] != "cgroup" {
@@ -71,13 +73,13 @@ impl Pinned {
         Ok(pinned)
     }
 
-    /// How many bytes of TCP payload the session has sent, as its counters have it.
+    /// Returns the TCP payload bytes that the session's counters have.
     fn counted(&self) -> u64 {
         self.bmpd.session(STATION.into())["kernel"]["tx_payload_bytes"].as_u64().unwrap_or(0)
     }
 }
 
-/// bmpd with one session, in a cgroup and attached to it.
+/// Starts a bmpd with one session, in a new cgroup and attached to it.
 fn bmpd(links: &Links, session: &str) -> (Cgroup, Bmpd) {
     let cgroup = Cgroup::new();
     let configuration = format!("bmp\n bmp-session {STATION}\n{session}");

@@ -1,4 +1,4 @@
-//! Tables that collectors recorded, in the place of the made-up one: live and dumped.
+//! Live and dump with recorded tables in place of the synthetic one.
 
 use std::{
     io::{self, Write as _},
@@ -20,14 +20,15 @@ use crate::{
     subject::{RELAY, Subject},
 };
 
-/// What is measured of each file.
+/// The benchmarks to run for each file.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) live: bool,
     pub(crate) dump: bool,
 }
 
-/// Measures each of these files; of those that lie beside the checkout if there are none. One that lies there may be of a kind that has no table.
+/// Measures these files, or those beside the checkout if there are none. Files without a table are
+/// skipped with a note.
 pub(crate) fn run(setting: &Setting, files: &[PathBuf], wanted: Wanted, report: &mut Report) -> io::Result<()> {
     if !files.is_empty() {
         return files.iter().try_for_each(|path| file(setting, path, wanted, report));
@@ -66,7 +67,7 @@ fn file(setting: &Setting, path: &Path, wanted: Wanted, report: &mut Report) -> 
         if subject.routes() != Some(routes) {
             return Err(io::Error::other(format!("bmpd does not have the {routes} routes of {name}")));
         }
-        // Another station, that comes when the table is there.
+        // A second station connects when the table is loaded.
         let late = Station::listen(&setting.links.station, SocketAddr::from((STATION, STATION_PORT + 1)))?;
         let dumped = late.count(routes)?.wait_done(PATIENCE)?;
         check_table("bmpd", &dumped, &frames)?;

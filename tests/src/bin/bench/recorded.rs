@@ -1,4 +1,4 @@
-//! A table that a collector recorded: what an MRT file says that each peer had at its end, as IPv4 unicast routes.
+//! A recorded table: the IPv4 unicast routes of each peer at the end of an MRT file.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,14 +21,14 @@ use lab::{
 
 use crate::frames::Frames;
 
-/// Where real files lie: beside the checkout.
+/// The folder of recorded files, beside the checkout.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/mrt");
 /// The longest UPDATE (RFC 4271 §4).
 const LONGEST: usize = 4096;
-/// Header and the two lengths of an UPDATE.
+/// Bytes of an UPDATE beside attributes and NLRI.
 const AROUND: usize = 23;
 
-/// The files that lie beside the checkout, or why there are none.
+/// Lists the files beside the checkout, or says why there are none.
 pub(crate) fn files() -> Result<Vec<PathBuf>, String> {
     let folder = Path::new(FOLDER);
     let found = folder.read_dir().map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -37,16 +37,16 @@ pub(crate) fn files() -> Result<Vec<PathBuf>, String> {
     if files.is_empty() { Err(format!("{} is empty", folder.display())) } else { Ok(files) }
 }
 
-/// Whom a route is of, and how long AS numbers in its path are.
+/// Address and AS number of a peer, and true if its paths have four-octet AS numbers.
 type From = (IpAddr, u32, bool);
 
-/// What is left of a file at its end.
+/// The table at the end of a file.
 #[derive(Default)]
 pub(crate) struct Recorded {
-    /// Peers in the order in which they are first there.
+    /// Peers in order of appearance.
     peers: Vec<From>,
     numbers: HashMap<From, u32>,
-    /// Peer and NLRI to attributes.
+    /// Attributes by peer and NLRI.
     routes: BTreeMap<(u32, Vec<u8>), Vec<u8>>,
 }
 
@@ -87,7 +87,7 @@ impl Recorded {
         self.peers.len()
     }
 
-    /// What an UPDATE withdraws and announces; nothing for other messages.
+    /// Applies an UPDATE. Ignores other messages.
     fn update(&mut self, from: From, message: &[u8]) {
         if message.get(18) != Some(&bgp::UPDATE) {
             return;
@@ -108,7 +108,7 @@ impl Recorded {
         items(nlri).for_each(|item| self.put(number, item, attributes));
     }
 
-    /// Attributes that are about other families' routes are none of a route's own.
+    /// Stores a route, without the attributes about routes of other families.
     fn put(&mut self, number: u32, item: Vec<u8>, attributes: Attributes<'_>) {
         let own = attributes
             .iter()
@@ -124,7 +124,8 @@ impl Recorded {
         })
     }
 
-    /// As a BMP daemon tells it, routes with the same attributes in one UPDATE. Peers have addresses that are made up: a collector's may be IPv6.
+    /// Encodes the table as a BMP daemon does, with routes of the same attributes in one UPDATE.
+    /// Peers get synthetic addresses, because recorded ones may be IPv6.
     pub(crate) fn frames(&self) -> Frames {
         let mut frames =
             Frames { bytes: bmp::initiation("daemon"), messages: 0, sum: Sum::default(), prefixes: Sum::default() };
@@ -139,7 +140,7 @@ impl Recorded {
         for ((number, attributes), items) in alike {
             let Some((peer, as4)) = peers.get(number as usize) else { continue };
             let flags = if *as4 { PRE_POLICY } else { PRE_POLICY | SHORT_AS_PATH };
-            // An item has five bytes at most.
+            // A prefix takes at most five bytes.
             let room = (LONGEST.saturating_sub(AROUND + attributes.len()) / 5).max(1);
             for some in items.chunks(room) {
                 let update = bgp::update(attributes, &some.concat());
@@ -156,7 +157,7 @@ fn made_up(number: u32, asn: u32) -> Peer {
     Peer { address, asn, router_id: address }
 }
 
-/// Each item of NLRI, with the bits behind its length cleared; ends at one that is none.
+/// Splits NLRI into prefixes, with unused bits cleared. Ends at the first malformed one.
 fn items(nlri: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut rest = nlri;
     std::iter::from_fn(move || {
@@ -176,7 +177,7 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-/// Plain, gzip or bzip2.
+/// Opens a plain, gzip or bzip2 file.
 fn unpacked(path: &Path) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::new(File::open(path)?);
     let magic = file.fill_buf()?;

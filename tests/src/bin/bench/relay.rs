@@ -1,4 +1,5 @@
-//! BMP in, BMP out, with the state kept: as much as a plain loop that copies the same bytes from one socket to another?
+//! BMP in, BMP out, with the state kept, beside a plain loop that copies the same bytes between two
+//! sockets.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -20,11 +21,11 @@ use crate::{
 };
 
 const BENCH: &str = "relay";
-/// What the copying loop reads at once, as bmpd does.
+/// Bytes that the copying loop reads at once, as bmpd does.
 const COPY: usize = 64 * 1024;
-/// What the relay is to pass on, if the loop does not limit it.
+/// The required rate, if the loop is not slower.
 const MESSAGES_A_SECOND: f64 = 1_500_000.0;
-/// And how much of what the loop reaches, if it does.
+/// The required part of the loop's rate, if the loop is slower.
 const OF_THE_LOOP: f64 = 0.6;
 
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
@@ -73,7 +74,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// A station that comes afterwards is told the same table: the state was kept.
+/// Checks that a late station receives the same table: bmpd kept the state.
 fn late(setting: &Setting, frames: &Frames) -> io::Result<()> {
     let address = SocketAddr::from((STATION, STATION_PORT + 1));
     let station = Station::listen(&setting.links.station, address)?;
@@ -92,7 +93,7 @@ pub(crate) fn connect(setting: &Setting, to: SocketAddr) -> io::Result<TcpStream
     }
 }
 
-/// How long the loop takes from the first byte sent to the last route at the station.
+/// Measures the loop, from the first sent byte to the last route at the station.
 fn copy(setting: &Setting, frames: &Frames) -> io::Result<Duration> {
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, PLAIN_PORT));
     let listener = setting.links.router.enter(|| TcpListener::bind(near))?;
@@ -116,7 +117,7 @@ fn copy(setting: &Setting, frames: &Frames) -> io::Result<Duration> {
     let counted: Counted = count.wait_done(PATIENCE)?;
     check_table("the loop", &counted, frames)?;
     drop(sender);
-    // It ends with its sender.
+    // The loop ends with its sender.
     let _ = copying.join();
     Ok(counted.last - began)
 }

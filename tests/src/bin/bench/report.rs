@@ -1,4 +1,4 @@
-//! What was measured: samples, their median and spread, ratios, and what a number was to be.
+//! The report: samples, their median and spread, ratios, and their goals.
 
 use std::{fmt::Write as _, io};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::subject::Kind;
 
-/// Where it was measured.
+/// The machine of the measurement.
 pub(crate) struct Machine {
     cores: usize,
     processor: String,
@@ -26,7 +26,7 @@ impl Machine {
     }
 }
 
-/// Values of one kind, one a run.
+/// Values of one measurement, one for each run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
@@ -35,7 +35,7 @@ impl Samples {
         self.0.push(value);
     }
 
-    /// The same in another unit.
+    /// Converts the values to another unit.
     pub(crate) fn each(&self, change: impl Fn(f64) -> f64) -> Self {
         Self(self.0.iter().map(|value| change(*value)).collect())
     }
@@ -50,16 +50,16 @@ impl Samples {
         }
     }
 
-    /// Half of what is between the least and the most, as a part of the median.
+    /// Returns half the range, relative to the median.
     fn spread(&self) -> f64 {
         let (least, most) =
             self.0.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
-        // All the same is no spread, of nothing too.
+        // Equal values have no spread, even if all are zero.
         if least >= most { 0.0 } else { (most - least) / 2.0 / self.median().abs() }
     }
 }
 
-/// What a ratio is to be.
+/// The goal of a ratio.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtLeast(f64),
@@ -97,7 +97,7 @@ struct Ratio {
     goal: Goal,
 }
 
-/// All that was measured.
+/// All measurements.
 pub(crate) struct Report {
     machine: Machine,
     routes: usize,
@@ -119,7 +119,7 @@ impl Report {
         self.subjects.push((name.to_owned(), version.to_owned()));
     }
 
-    /// One that is not measured, and why.
+    /// Notes a subject that is not measured, and why.
     pub(crate) fn absent(&mut self, name: &str, why: &str) {
         self.absent.push((name.to_owned(), why.to_owned()));
     }
@@ -139,7 +139,8 @@ impl Report {
         self.ratios.push(Ratio { bench, what, ratio, goal });
     }
 
-    /// What was measured of a subject; that of another's program nothing was is said, and no reason not to measure the rest.
+    /// Returns the measurement of a subject. A failure of another program becomes a note, so that
+    /// the rest can be measured.
     pub(crate) fn measured<T>(
         &mut self,
         bench: &'static str,
@@ -156,14 +157,14 @@ impl Report {
         }
     }
 
-    /// Something to be said, once.
+    /// Adds a note, once.
     pub(crate) fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
     }
 
-    /// Whether every ratio is what it was to be.
+    /// True if every ratio meets its goal.
     pub(crate) fn passed(&self) -> bool {
         self.ratios.iter().all(|ratio| ratio.goal.is_met(ratio.ratio))
     }
@@ -204,7 +205,7 @@ impl Report {
             [
                 ratio.bench.to_owned(),
                 ratio.what.clone(),
-                // Some are a third, and are to be no more.
+                // Small ratios need one more digit.
                 if ratio.ratio.abs() < 1.0 { format!("{:.3}", ratio.ratio) } else { format!("{:.2}", ratio.ratio) },
                 ratio.goal.in_words(),
                 verdict.to_owned(),
@@ -249,7 +250,7 @@ impl Report {
     }
 }
 
-/// With thousands apart, and as many digits as mean something.
+/// Formats a number with grouped digits, and with as many decimals as matter.
 fn number(value: f64) -> String {
     if value.abs() < 100.0 {
         return format!("{value:.2}");

@@ -1,4 +1,4 @@
-//! How time and memory grow: with peers that each have a table, and with the routes of one peer.
+//! Growth of time and memory: with peers that each have a table, and with the routes of one peer.
 
 use std::{
     io::{self, Write as _},
@@ -25,30 +25,31 @@ use crate::{
 };
 
 const BENCH: &str = "scale";
-/// So many peers, each with a tenth of the table's routes.
+/// Numbers of peers, each with a tenth of the table's routes.
 const PEERS: [u32; 3] = [1, 10, 100];
-/// So many times the table's routes, of one peer.
+/// Multiples of the table's routes, for one peer.
 const TIMES: [usize; 3] = [1, 2, 4];
-/// There is not room for more in the table of one peer.
+/// Most routes in the table of one peer: the address space has no room for more.
 pub(crate) const MOST: usize = 4_000_000;
-/// How long after the last route memory is read.
+/// Pause between the last route and the reading of memory.
 const SETTLING: Duration = Duration::from_secs(5);
-/// How often each is measured, at most: what is measured takes long, and begins with a process of its own each time.
+/// Most runs of each measurement. Each takes long and starts a new process.
 const RUNS: usize = 3;
-/// What a route may take, in bytes.
+/// Allowed memory of a route, in bytes.
 const BYTES_A_ROUTE: f64 = 80.0;
-/// What a route of a hundred peers, or of the largest table, may take of time, to one of the smallest table's: it has to wait for memory more often.
+/// Allowed time of a route in the largest table, relative to the smallest: it waits for memory more
+/// often.
 const TIME_A_ROUTE: f64 = 2.0;
-/// What memory has to be there, for each route that is fed.
+/// Required free memory for each fed route, in bytes.
 const NEEDED: u64 = 150;
 
-/// What one size came to.
+/// The measurements of one table size.
 #[derive(Default)]
 struct Size {
     routes: usize,
     seconds: Samples,
     cpu: Samples,
-    /// In bytes, without the journal.
+    /// Memory in bytes, without the journal.
     memory: Samples,
 }
 
@@ -75,8 +76,9 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
     routes(setting, report)
 }
 
-/// Several peers of one daemon. Every second one hears the same as its neighbour, as clients of one route reflector do; the others hear the same routes
-/// with attributes of their own.
+/// Measures several peers of one daemon. Every second peer has its neighbour's routes and
+/// attributes, as clients of one route reflector do. The others have the same routes with
+/// attributes of their own.
 fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let each = (setting.table.sum.routes as usize / 10).max(1);
     let mut sizes = Vec::new();
@@ -112,7 +114,7 @@ fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// One BGP peer, and larger tables.
+/// Measures one BGP peer with larger tables.
 fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
     let mut sizes = Vec::new();
     for times in TIMES {
@@ -134,7 +136,7 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
             let subject = Subject::start(Kind::Bmpd, &setting.links)?;
             count.wait_connected(PATIENCE)?;
             let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
-            // The session's Peer Up is at the station before.
+            // Wait until the session's Peer Up is at the station.
             sleep(Duration::from_millis(500));
             let before = subject.processor()?;
             let began = feeder.send(&table.bytes)?;
@@ -163,7 +165,7 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// The time for each route of the most, to that of the fewest.
+/// Compares the time of a route in the largest table with that in the smallest.
 fn grows<'a>(report: &mut Report, mut sizes: impl Iterator<Item = &'a Size>, of: &str) {
     if let (Some(first), Some(last)) = (sizes.next(), sizes.last()) {
         let ratio = last.seconds_a_route() / first.seconds_a_route();
@@ -172,7 +174,7 @@ fn grows<'a>(report: &mut Report, mut sizes: impl Iterator<Item = &'a Size>, of:
     }
 }
 
-/// Takes down one run: its time, and memory some seconds later.
+/// Records one run: its time, and memory some seconds later.
 fn measured(
     size: &mut Size,
     subject: &Subject,
@@ -182,7 +184,7 @@ fn measured(
     fed: Sum,
 ) -> io::Result<()> {
     if counted.sum != fed {
-        return Err(io::Error::other("what bmpd sent is not what it was fed"));
+        return Err(io::Error::other("bmpd sent other routes than it was fed"));
     }
     let took = subject.processor()? - before;
     size.seconds.push(time.as_secs_f64());
@@ -192,7 +194,7 @@ fn measured(
     Ok(())
 }
 
-/// Whether so many routes fit into this machine's memory.
+/// True if this machine has memory for this many routes.
 fn is_room(routes: usize, report: &mut Report) -> bool {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
@@ -208,13 +210,13 @@ fn is_room(routes: usize, report: &mut Report) -> bool {
     available >= needed
 }
 
-/// What a daemon says of so many peers, and the sum over their tables.
+/// Encodes a daemon's stream with this many peers. Returns the checksum over their tables too.
 fn frames(peers: u32, each: usize) -> (Vec<u8>, Sum) {
     let mut bytes = bmp::initiation("daemon");
     let mut sum = Sum::default();
     for number in 0..peers {
         let address = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 1, 0, 1)) + number);
-        // Every second one is alike.
+        // Every second peer is like the others.
         let own = if number % 2 == 0 { 0 } else { number };
         let peer = Peer { address, asn: 65001 + own, router_id: address };
         let table = Table::new(&Shape { variant: own, asn: peer.asn, ..shape(each) });

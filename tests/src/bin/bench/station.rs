@@ -1,4 +1,4 @@
-//! The counting station: what it is sent it counts, and when.
+//! The counting station: it counts routes and notes when they arrive.
 
 use std::{
     cell::Cell,
@@ -12,13 +12,13 @@ use lab::{netns::Netns, table::Sum};
 
 use crate::interrupt::{self, LOOK_EVERY};
 
-/// What is read at once: enough to keep a fast link busy.
+/// Bytes of one read: enough for a fast link.
 const READ: usize = 1 << 20;
-/// Nothing comes for so long: there is time to count.
+/// A pause of this length leaves time to count.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What is put by until there is.
+/// Size of the buffer for bytes that wait to be counted.
 const ROOM: usize = 192 << 20;
-/// Enough for one of many, which counts as often as it is full.
+/// Size of the buffer of one station among many, which counts whenever it is full.
 pub(crate) const SOME_ROOM: usize = 2 * READ;
 const COMMON: usize = 6;
 const PER_PEER: usize = 42;
@@ -26,34 +26,34 @@ const BGP: usize = 19;
 const MP_REACH: u8 = 14;
 const MP_UNREACH: u8 = 15;
 
-/// What came over one connection, up to the last route that was waited for.
+/// Count of one connection, up to the last expected route.
 #[derive(Clone, Debug)]
 pub(crate) struct Counted {
-    /// From accept to the last route.
+    /// Time from accept to the last route.
     pub(crate) since_accept: Duration,
-    /// When the last came.
+    /// Arrival of the last route.
     pub(crate) last: Instant,
     pub(crate) sum: Sum,
-    /// The same without the attributes.
+    /// Checksum of the prefixes alone.
     pub(crate) prefixes: Sum,
     pub(crate) messages: u64,
-    /// Messages that announce routes.
+    /// Number of messages that announce routes.
     pub(crate) announcing: u64,
     pub(crate) bytes: u64,
 }
 
-/// A station that takes one connection after the other.
+/// A station that accepts one connection after the other.
 pub(crate) struct Station {
     listener: TcpListener,
 }
 
 impl Station {
-    /// Listens in a namespace; who has tried before tries again.
+    /// Listens in a namespace. Sessions that failed to connect before will retry.
     pub(crate) fn listen(netns: &Netns, address: SocketAddr) -> io::Result<Self> {
         Ok(Self { listener: netns.enter(|| TcpListener::bind(address))? })
     }
 
-    /// Takes the next connection.
+    /// Accepts the next connection.
     pub(crate) fn accept(&self, patience: Duration) -> io::Result<TcpStream> {
         let started = Instant::now();
         self.listener.set_nonblocking(true)?;
@@ -64,7 +64,7 @@ impl Station {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    break Err(io::Error::other(format!("a connection did not come in {patience:?}")));
+                    break Err(io::Error::other(format!("no connection arrived in {patience:?}")));
                 }
                 accepted => break accepted,
             }
@@ -73,25 +73,26 @@ impl Station {
         Ok(accepted?.0)
     }
 
-    /// Takes the next connection, and counts until so many routes have come. The rest is read and left alone, until what this gives is dropped.
+    /// Accepts the next connection, and counts until this many routes have arrived. The rest is
+    /// discarded, until the returned value is dropped.
     pub(crate) fn count(&self, routes: u64) -> io::Result<Count> {
         self.count_in(ROOM, routes)
     }
 
-    /// The same of one of many, which counts as it reads.
+    /// Counts like [`Self::count`], in a small buffer, for one station among many.
     pub(crate) fn count_on_the_way(&self, routes: u64) -> io::Result<Count> {
         self.count_in(SOME_ROOM, routes)
     }
 
     fn count_in(&self, room: usize, routes: u64) -> io::Result<Count> {
-        // Memory that is there: the kernel does not look for it while something is measured.
+        // Nonzero bytes, so that the kernel need not find memory during the measurement.
         let mut room = vec![1; room];
         let (listener, waiting) = (self.listener.try_clone()?, self.listener.try_clone()?);
         let (sender, receiver) = sync_channel(2);
         let (end, ended) = sync_channel(0);
         std::thread::spawn(move || {
             if let Err(error) = follow(listener, &mut room, routes, &sender, &ended) {
-                // Nobody may wait any more.
+                // Ignored: the counting may be dropped already.
                 let _ = sender.send(Err(error));
             }
         });
@@ -99,17 +100,17 @@ impl Station {
     }
 }
 
-/// A connection that is being counted. Dropped, it is closed.
+/// A connection that is being counted. Dropping it closes the connection.
 pub(crate) struct Count {
     receiver: Receiver<io::Result<Told>>,
-    /// What it listens on, while nobody has connected.
+    /// The listener, while nobody has connected.
     waiting: Cell<Option<TcpListener>>,
     _end: SyncSender<()>,
 }
 
 impl Drop for Count {
     fn drop(&mut self) {
-        // Nobody came: who waits there is to leave the port to others.
+        // Nobody connected, so free the port for others.
         if let Some(listener) = self.waiting.take() {
             let _ = socket2::SockRef::from(&listener).shutdown(Shutdown::Both);
         }
@@ -122,12 +123,12 @@ enum Told {
 }
 
 impl Count {
-    /// Returns when somebody has connected.
+    /// Waits until a subject has connected.
     pub(crate) fn wait_connected(&self, patience: Duration) -> io::Result<()> {
         self.wait(patience, "a connection").map(drop)
     }
 
-    /// Returns when all routes have come.
+    /// Waits until all routes have arrived.
     pub(crate) fn wait_done(&self, patience: Duration) -> io::Result<Counted> {
         loop {
             if let Told::Done(counted) = self.wait(patience, "the last route")? {
@@ -146,10 +147,10 @@ impl Count {
                 }
                 Err(RecvTimeoutError::Timeout) if started.elapsed() < patience => interrupt::check()?,
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(io::Error::other(format!("{what} did not come in {patience:?}")));
+                    return Err(io::Error::other(format!("{what} did not arrive in {patience:?}")));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(io::Error::other(format!("{what} never came: the connection ended")));
+                    return Err(io::Error::other(format!("{what} did not arrive: the connection ended")));
                 }
             }
         }
@@ -165,16 +166,16 @@ fn follow(
 ) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
     let accepted = Instant::now();
-    // Who listens there next does not have to wait for this connection's end.
+    // The next listener on this port must not wait for the end of this connection.
     drop(listener);
-    // Nobody may wait for this.
+    // Ignored: the caller may not wait for this.
     let _ = sender.send(Ok(Told::Connected));
     let mut reader = Reader::default();
     let last = reader.read(&mut stream, room, routes)?;
     let Reader { sum, prefixes, messages, announcing, bytes, .. } = reader;
     let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, announcing, bytes };
     let _ = sender.send(Ok(Told::Done(counted)));
-    // Until it is closed here: a station that went away would be found out, and connected to again.
+    // Keep the connection open: a subject would notice a closed one and connect again.
     let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
     let mut scrap = vec![0; READ];
     loop {
@@ -190,24 +191,24 @@ fn follow(
     }
 }
 
-/// What came, added up.
+/// Counts received messages.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     pub(crate) sum: Sum,
     pub(crate) prefixes: Sum,
-    /// Prefixes that were withdrawn.
+    /// Checksum of withdrawn prefixes.
     pub(crate) withdrawn: Sum,
     pub(crate) messages: u64,
-    /// Messages that announce routes.
+    /// Number of messages that announce routes.
     pub(crate) announcing: u64,
     pub(crate) bytes: u64,
 }
 
 impl Reader {
-    /// Reads until so many routes were announced: when the last of them came.
+    /// Reads until this many routes were announced. Returns the arrival of the last one.
     ///
-    /// What comes is put by with its time, and counted when nothing more comes for a while or there is no more room: counting takes longer than some
-    /// take to send, and is not to be what is measured.
+    /// Counting is slower than some subjects send, and must not be measured. So received bytes wait
+    /// in a buffer, with their times, until a pause comes or the buffer is full.
     pub(crate) fn read(&mut self, stream: &mut TcpStream, room: &mut [u8], routes: u64) -> io::Result<Instant> {
         stream.set_read_timeout(Some(PAUSE))?;
         let mut filled = 0;
@@ -230,7 +231,7 @@ impl Reader {
             let (used, reached) = self.take_until(&room[..filled], routes);
             if let Some(at) = reached {
                 let came = reads.iter().find(|(end, _)| *end >= at).map(|(_, when)| *when);
-                return came.ok_or_else(|| io::Error::other("a route that was not read"));
+                return came.ok_or_else(|| io::Error::other("no time for the last route"));
             }
             if ended {
                 let have = self.sum.routes;
@@ -238,17 +239,18 @@ impl Reader {
             }
             room.copy_within(used..filled, 0);
             filled -= used;
-            // What is left is a part of a message, and came with the last.
+            // The rest is part of a message, and arrived with the last read.
             reads.clear();
         }
     }
 
-    /// Takes the whole messages that bytes begin with: how many bytes those are.
+    /// Counts the complete messages at the start of `bytes`, and returns their length.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
         self.take_until(bytes, u64::MAX).0
     }
 
-    /// The same, and behind which byte there were so many routes.
+    /// Counts like [`Self::take`], and returns also the end of the message that completed this many
+    /// routes.
     fn take_until(&mut self, bytes: &[u8], routes: u64) -> (usize, Option<usize>) {
         let (mut at, mut reached) = (0, None);
         while let Some(length) = length(&bytes[at..]) {
@@ -288,7 +290,7 @@ impl Reader {
     }
 }
 
-/// The length of the BMP message that bytes begin with, once it is there.
+/// Returns the length of the BMP message at the start of `bytes`, if it is readable.
 pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(1..5)?;
     Some(u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize)
@@ -299,7 +301,8 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-/// Some daemons put IPv4 unicast routes there: into MP_REACH_NLRI (RFC 4760 §3) and MP_UNREACH_NLRI (§4).
+/// Finds IPv4 unicast routes in MP_REACH_NLRI (RFC 4760 §3) or MP_UNREACH_NLRI (§4), where some
+/// daemons put them.
 fn ipv4_of(wanted: u8, mut attributes: &[u8]) -> Option<&[u8]> {
     loop {
         let [flags, kind, rest @ ..] = attributes else { return None };

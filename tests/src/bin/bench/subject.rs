@@ -1,4 +1,5 @@
-//! What is measured: bmpd, or a daemon that has a BMP exporter inside. All take the same BGP session and send to the same station.
+//! The measured programs: bmpd, and daemons with a built-in BMP exporter. All have the same BGP
+//! session and report to the same station.
 
 use std::{
     fs, io,
@@ -20,10 +21,10 @@ use tempfile::TempDir;
 
 use crate::links::{Links, PEER, ROUTER, STATION, STATION_PORT};
 
-/// Where bmpd takes BMP.
+/// Address of bmpd's relay.
 pub(crate) const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
-/// Which program.
+/// A measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
     Bmpd,
@@ -42,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// Its version; an error says why it cannot be measured here.
+    /// Returns its version, or the reason why it cannot be measured here.
     pub(crate) fn version(self) -> Result<String, String> {
         let said = |program: Program, argument: &str| {
             let output = program.command().arg(argument).output();
@@ -60,7 +61,8 @@ impl Kind {
             Self::Gobgp => Ok(number(&said(Program::Gobgpd, "--version")?)),
             Self::Bird => {
                 let version = number(&said(Program::Bird, "--version")?);
-                // It has an exporter from 2.14 on, if it was built with it: Debian's BIRD 2 was not, of any version; its BIRD 3 was.
+                // BIRD has BMP from 2.14 on, as a build option. Debian's BIRD 2 lacks it, its BIRD
+                // 3 has it.
                 match takes_configuration() {
                     Ok(true) => Ok(version),
                     Ok(false) => Err(format!("BIRD {version} has no BMP")),
@@ -71,7 +73,7 @@ impl Kind {
     }
 }
 
-/// A subject that runs.
+/// A running subject.
 pub(crate) struct Subject {
     running: Running,
 }
@@ -82,7 +84,7 @@ enum Running {
 }
 
 impl Subject {
-    /// Starts it on the router, with one BGP peer and one station.
+    /// Starts a subject on the router, with one BGP peer and one station.
     pub(crate) fn start(kind: Kind, links: &Links) -> io::Result<Self> {
         let running = match kind {
             Kind::Bmpd => Running::Bmpd(Box::new(Bmpd::start(&links.router, &bmpd()))),
@@ -107,14 +109,16 @@ impl Subject {
         Ok(Self { running })
     }
 
-    /// bmpd with a relay in the place of the BGP peer, and so many sessions, to ports of the station that follow one another.
+    /// Starts a bmpd with a relay in place of the BGP peer, and this many sessions to consecutive
+    /// ports of the station.
     pub(crate) fn relay(links: &Links, sessions: u16) -> io::Result<Self> {
         let (address, port) = (RELAY.ip(), RELAY.port());
         let configuration = format!("bmp-relay daemon\n listen {address} port {port}\n{}", sessions_of(sessions));
         Ok(Self { running: Running::Bmpd(Box::new(Bmpd::start(&links.router, &configuration))) })
     }
 
-    /// Has it connect to its station. BIRD does that when its protocol starts, and not again; the others try until they are.
+    /// Makes a subject connect to its station. BIRD tries only when its protocol starts, the others
+    /// retry by themselves.
     pub(crate) fn connect(&self, kind: Kind, links: &Links) -> io::Result<()> {
         let (Kind::Bird, Running::Other(_, folder)) = (kind, &self.running) else { return Ok(()) };
         let mut command = links.router.command(Program::Birdcl);
@@ -126,7 +130,7 @@ impl Subject {
         Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stdout))))
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub(crate) fn pid(&self) -> u32 {
         match &self.running {
             Running::Bmpd(bmpd) => bmpd.pid(),
@@ -134,22 +138,23 @@ impl Subject {
         }
     }
 
-    /// Resident memory in KiB.
+    /// Returns its resident memory in KiB.
     pub(crate) fn resident(&self) -> u64 {
         resident(self.pid())
     }
 
-    /// Bytes of the journal, which go with time and not with the table; of bmpd alone.
+    /// Returns the bytes of the journal, which depend on time and not on the table. 0 for other
+    /// subjects than bmpd.
     pub(crate) fn journal_bytes(&self) -> u64 {
         self.feed().map_or(0, |feed| feed["journal"]["bytes"].as_u64().unwrap_or(0))
     }
 
-    /// How many routes it has; of bmpd alone.
+    /// Returns the number of its routes. `None` for other subjects than bmpd.
     pub(crate) fn routes(&self) -> Option<u64> {
         self.feed()?["routes"].as_u64()
     }
 
-    /// Its sessions; of bmpd alone.
+    /// Returns its sessions. Empty for other subjects than bmpd.
     pub(crate) fn sessions(&self) -> Vec<Value> {
         match &self.running {
             Running::Bmpd(bmpd) => bmpd.sessions(),
@@ -164,16 +169,17 @@ impl Subject {
         }
     }
 
-    /// Processor time so far, of all its threads, to the nanosecond.
+    /// Returns the processor time of all its threads, to the nanosecond.
     pub(crate) fn processor(&self) -> io::Result<Duration> {
         let pid = Pid::from_raw(self.pid().cast_signed());
         Ok(clock_gettime(clock_getcpuclockid(pid)?)?.into())
     }
 
-    /// Processor time so far, of all its threads: in user space, and in the kernel.
+    /// Returns the processor time of all its threads, in user space and in the kernel.
     pub(crate) fn cpu(&self) -> (Duration, Duration) {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        // Behind the name, which may hold anything: fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
+        // After the name, which may hold any character: fields 14 and 15 of proc_pid_stat(5), in
+        // ticks of 10 ms.
         let fields: Vec<u64> = stat
             .rsplit(')')
             .next()
@@ -191,7 +197,7 @@ impl Subject {
 impl Drop for Subject {
     fn drop(&mut self) {
         if let Running::Other(process, _) = &mut self.running {
-            // Some take a minute to free a table in order.
+            // Some subjects need a minute to free a table in an orderly exit.
             process.signal(Signal::SIGKILL);
             process.wait();
         }
@@ -272,7 +278,7 @@ passive-mode = true
     )
 }
 
-/// Whether the BIRD that is installed knows all of its configuration.
+/// True if the installed BIRD accepts its whole configuration.
 fn takes_configuration() -> io::Result<bool> {
     let folder = TempDir::with_prefix("bench-")?;
     let file = folder.path().join("conf");
@@ -299,7 +305,7 @@ protocol bgp fed {{
     )
 }
 
-/// Where all of them take the BGP session.
+/// Returns the address of the BGP session for every subject.
 pub(crate) fn bgp_address() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(ROUTER.0), 179)
 }

@@ -1,4 +1,4 @@
-//! A station that follows for as long as it is needed, and what it was sent until now.
+//! A station that follows for as long as needed, and its count so far.
 
 use std::{
     io::{self, Read as _},
@@ -14,24 +14,24 @@ use crate::{
     station::{Reader, Station},
 };
 
-/// What is read at once.
+/// Bytes of one read.
 const READ: usize = 1 << 20;
 
-/// What came since the connection was made.
+/// Count since the connection began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
-    /// Routes that were announced.
+    /// Checksum of announced routes.
     pub(crate) sum: Sum,
-    /// The same without attributes.
+    /// Checksum of announced prefixes.
     pub(crate) prefixes: Sum,
-    /// Routes that were withdrawn.
+    /// Checksum of withdrawn prefixes.
     pub(crate) withdrawn: Sum,
-    /// When the last byte of it came.
+    /// Arrival of the last counted byte.
     pub(crate) at: Instant,
 }
 
 impl Seen {
-    /// What came since an earlier moment.
+    /// Returns the count since an earlier moment.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         Self {
             sum: less(self.sum, earlier.sum),
@@ -46,7 +46,7 @@ fn less(sum: Sum, earlier: Sum) -> Sum {
     Sum { routes: sum.routes - earlier.routes, hash: sum.hash.wrapping_sub(earlier.hash) }
 }
 
-/// A connection that is followed. Dropped, it is closed.
+/// A followed connection. Dropping it closes the connection.
 pub(crate) struct Watch {
     stream: TcpStream,
     seen: Arc<Watched<Seen>>,
@@ -54,7 +54,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Takes the station's next connection.
+    /// Accepts the station's next connection.
     pub(crate) fn accept(station: &Station, patience: Duration) -> io::Result<Self> {
         let stream = station.accept(patience)?;
         let nothing = Sum::default();
@@ -72,12 +72,13 @@ impl Watch {
         Ok(Self { stream, seen, ended })
     }
 
-    /// What has come until now.
+    /// Returns the count so far.
     pub(crate) fn seen(&self) -> Seen {
         *self.seen.lock()
     }
 
-    /// Waits until so many routes were announced and withdrawn since an earlier moment: what came since then.
+    /// Waits until this many routes were announced and withdrawn since an earlier moment. Returns
+    /// the count since then.
     pub(crate) fn wait(&self, earlier: &Seen, announced: u64, withdrawn: u64, patience: Duration) -> io::Result<Seen> {
         let enough = |seen: &Seen| {
             let since = seen.since(earlier);
@@ -97,7 +98,7 @@ impl Watch {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ended = ended.map(|why| format!("; the connection ended: {why}")).unwrap_or_default();
         Err(io::Error::other(format!(
-            "the station was told of {} of {announced} routes and of {} of {withdrawn} withdrawals in {patience:?}{ended}",
+            "the station received {} of {announced} routes and {} of {withdrawn} withdrawals in {patience:?}{ended}",
             since.prefixes.routes, since.withdrawn.routes
         )))
     }
@@ -105,7 +106,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // Its reader ends with it; it may be gone already.
+        // The reader ends with the stream, which may be closed already.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 }

@@ -1,5 +1,7 @@
-//! The main job as anyone can watch it: a router with two uplinks, a station behind both, a BGP daemon with a table, and a BMP
-//! session that stays where it was put. Every statement is checked; the exit status is 1 if one is not so.
+//! The demonstration: a router with two uplinks, a station behind both, a BGP daemon with a table,
+//! and a BMP session that keeps to its interface.
+//!
+//! Every statement is checked. The exit status is 1 if one does not hold.
 
 mod screen;
 mod story;
@@ -20,19 +22,19 @@ use serde_json::json;
 use screen::Screen;
 use story::{Failure, Source, Story};
 
-/// Shows a BMP session that leaves by the interface it was given, whatever routing does.
+/// Shows a BMP session that leaves by its pinned interface, whatever routing does
 #[derive(Parser)]
 #[command(name = "demo", version)]
 struct Arguments {
-    /// Feed the routes from a built-in feeder instead of FRR.
+    /// Feed the routes from a built-in feeder instead of FRR
     #[arg(long)]
     no_frr: bool,
-    /// Print the outcome as JSON, and nothing else.
+    /// Print the outcome as JSON, and nothing else
     #[arg(long)]
     json: bool,
 }
 
-/// Set by Ctrl-C: whoever waits stops, and everything is taken down in order.
+/// Set by Ctrl-C. Every wait then ends, and the demonstration is taken down in order.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn interrupt(_signal: i32) {
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
     Use::declare(if arguments.no_frr { &[Use::Demo] } else { &[Use::Demo, Use::Frr] });
     let action = SigAction::new(SigHandler::Handler(interrupt), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        // SAFETY: the handler does no more than to store to an atomic.
+        // SAFETY: the handler only stores to an atomic.
         if let Err(error) = unsafe { sigaction(signal, &action) } {
             return end(&arguments, &format!("cannot watch for {signal}: {error}"));
         }
@@ -53,7 +55,8 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let mut screen = Screen::new(arguments.json);
     let source = if arguments.no_frr { Source::Feeder } else { Source::Frr };
-    // What the lab cannot do, it says in a panic: for the demonstration that is one more way to fail.
+    // The lab reports failures by panics. The demonstration fails with their text, so hide the
+    // default report.
     std::panic::set_hook(Box::new(|_| {}));
     let mut story = Story::new(source, &mut screen);
     let told = catch_unwind(AssertUnwindSafe(|| story.tell(&INTERRUPTED))).unwrap_or_else(|panic| {
@@ -77,7 +80,7 @@ fn main() -> ExitCode {
             "checks": checks,
             "figures": figures,
         });
-        // A reader that has gone away needs no outcome.
+        // Fails only if the reader is gone, who then needs no outcome.
         let _ = writeln!(io::stdout(), "{outcome:#}");
     } else {
         match &failure {

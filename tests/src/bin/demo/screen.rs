@@ -1,8 +1,9 @@
-//! Lines that stay, and below them a table that is drawn again in place.
+//! Lines that stay, and below them a table that is redrawn in place.
 
 use std::io::{self, IsTerminal, Write};
 
-/// Standard output. On a terminal the table moves along below the last line; elsewhere it is drawn when it is asked for.
+/// Standard output. On a terminal the table moves along below the last line. Elsewhere it is
+/// printed on request only.
 pub(crate) struct Screen {
     silent: bool,
     terminal: bool,
@@ -11,12 +12,12 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// A silent screen shows nothing.
+    /// Makes a screen. A silent one shows nothing.
     pub(crate) fn new(silent: bool) -> Self {
         Self { silent, terminal: io::stdout().is_terminal(), table: Vec::new(), drawn: 0 }
     }
 
-    /// A line that stays.
+    /// Prints a line that stays.
     pub(crate) fn say(&mut self, text: &str) {
         self.write(|out, screen| {
             screen.erase(out)?;
@@ -37,7 +38,7 @@ impl Screen {
         });
     }
 
-    /// The table becomes lines that stay.
+    /// Turns the table into lines that stay.
     pub(crate) fn keep(&mut self) {
         self.write(|out, screen| {
             screen.erase(out)?;
@@ -48,7 +49,7 @@ impl Screen {
 
     fn erase(&mut self, out: &mut impl Write) -> io::Result<()> {
         for _ in 0..std::mem::take(&mut self.drawn) {
-            // Up one line, and clear it.
+            // One line up, then clear it.
             write!(out, "\x1b[1A\x1b[2K")?;
         }
         Ok(())
@@ -69,7 +70,7 @@ impl Screen {
             return;
         }
         let mut out = io::stdout().lock();
-        // Somebody who has closed the pipe does not want to see more.
+        // Fails only if the reader is gone.
         let _ = draw(&mut out, self).and_then(|()| out.flush());
     }
 }

@@ -1,4 +1,4 @@
-//! What is shown, in order, and what is checked.
+//! The acts of the demonstration, in order, and their checks.
 
 use std::{
     collections::BTreeSet,
@@ -24,13 +24,13 @@ use serde_json::Value;
 
 use crate::screen::Screen;
 
-/// How many routes the BGP daemon has.
+/// Routes of the BGP daemon.
 const ROUTES: usize = 10_000;
-/// How long anything may take.
+/// Patience for each check.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often the table is drawn.
+/// Interval of redrawing the table.
 const FRAME: Duration = Duration::from_millis(100);
-/// How long it is watched that something does *not* happen.
+/// How long a check watches that something does *not* happen.
 const QUIET: Duration = Duration::from_secs(2);
 
 const PICTURE: &str = r"
@@ -51,19 +51,19 @@ bmp
   connect-interface up2
 ";
 
-/// Where the routes come from.
+/// The origin of the routes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A real bgpd.
+    /// FRR's bgpd.
     Frr,
     /// The lab's own feeder.
     Feeder,
 }
 
-/// Why the story ends early: a statement does not hold, or it cannot go on.
+/// The reason for an early end: a statement does not hold, or an act fails.
 pub(crate) struct Failure(pub(crate) String);
 
-/// A statement that was checked.
+/// A checked statement.
 #[derive(Clone, Serialize)]
 pub(crate) struct Check {
     statement: String,
@@ -71,7 +71,7 @@ pub(crate) struct Check {
     seen: String,
 }
 
-/// What was measured last.
+/// The latest measurements.
 #[derive(Clone, Default, Serialize)]
 pub(crate) struct Figures {
     routes_at_station: usize,
@@ -98,13 +98,13 @@ pub(crate) struct Story<'a> {
     figures: Figures,
 }
 
-/// Where the routes come from, while they do.
+/// The running origin of the routes.
 enum Daemon {
     Frr(Frr),
     Feeder(Feeder),
 }
 
-/// The hosts and what runs on them.
+/// The hosts and their programs.
 struct Stage {
     topology: Topology,
     station: Station,
@@ -118,12 +118,12 @@ impl<'a> Story<'a> {
         Self { source, screen, checks: Vec::new(), figures: Figures::default() }
     }
 
-    /// What was checked and measured.
+    /// Returns all checks and the latest measurements.
     pub(crate) fn outcome(self) -> (Vec<Check>, Figures) {
         (self.checks, self.figures)
     }
 
-    /// Plays it, until `interrupted` is set.
+    /// Plays all acts, until `interrupted` is set.
     pub(crate) fn tell(&mut self, interrupted: &AtomicBool) -> Result<(), Failure> {
         self.screen.say(PICTURE);
         let stage = Stage::set();
@@ -216,7 +216,7 @@ impl<'a> Story<'a> {
         self.nothing_by_up1(stage, interrupted, "and in all this, up1 has carried nothing of the session")
     }
 
-    /// Waits until a statement holds, and draws the table meanwhile.
+    /// Waits until a statement holds, and redraws the table meanwhile.
     fn check(
         &mut self,
         stage: &Stage,
@@ -236,7 +236,7 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Watches a statement hold for as long as `span`.
+    /// Checks that a statement holds for the whole `span`.
     fn stays(
         &mut self,
         stage: &Stage,
@@ -258,7 +258,7 @@ impl<'a> Story<'a> {
 
     fn nothing_by_up1(&mut self, stage: &Stage, interrupted: &AtomicBool, statement: &str) -> Result<(), Failure> {
         self.stays(stage, interrupted, statement, QUIET / 2, |seen| {
-            // A capture that saw nothing anywhere proves nothing.
+            // A capture that saw no packet on either link proves nothing.
             let (other, pinned) = (seen.packets_by_up1, seen.packets_by_up2);
             (other == 0 && pinned > 0, format!("captured: {other} packets on up1, {} on up2", grouped(pinned as u64)))
         })
@@ -283,7 +283,7 @@ impl<'a> Story<'a> {
 
 impl Stage {
     fn set() -> Self {
-        // Without segmentation offload the captures see packets as a wire would carry them.
+        // Without segmentation offload, captures see packets as a wire has them.
         let topology = Topology::without_offload();
         let station = Station::start(&topology.station, SocketAddr::new(STATION, STATION_PORT));
         let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
@@ -320,7 +320,7 @@ impl Stage {
     }
 }
 
-/// Equal, or apart by no more than what was sent again (at most 1,460 bytes of payload each).
+/// True if both are equal, up to the retransmitted segments (at most 1,460 bytes each).
 fn counters_agree(seen: &Figures) -> (bool, String) {
     let (kernel, station) = (seen.kernel_payload_bytes, seen.station_bytes);
     let again = seen.retransmits * 1460;
@@ -357,7 +357,7 @@ fn table(figures: &Figures) -> Vec<String> {
     ]
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A pinned interface gets its carrier back: how long until its session is established again.
+//! A pinned interface regains its carrier: the time until its session is established again.
 
 use std::{
     collections::BTreeSet,
@@ -24,12 +24,13 @@ use crate::{
     say,
 };
 
-/// Within so many milliseconds a session is to be established again.
+/// Milliseconds within which a session must be established again.
 const AGAIN: f64 = 100.0;
-/// How often all interfaces lose their carrier, for each run of the benchmark.
+/// Losses of all carriers in each run.
 const ROUNDS: usize = 4;
 
-/// One session an interface first, each with the clock for itself; then with all of them up, of which each interface brings back its own at once.
+/// Measures one session an interface, each with the clock for itself. Then measures all sessions,
+/// where each interface brings its sessions back at once.
 pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<()> {
     for each in [1, STATIONS] {
         let Back { since_told, since_set } = measure(setting, hosts, each)?;
@@ -49,16 +50,16 @@ pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::
     Ok(())
 }
 
-/// How long it took each session, in milliseconds.
+/// Times of each session, in milliseconds.
 #[derive(Default)]
 struct Back {
-    /// Since the kernel told of the carrier.
+    /// Since the kernel announced the carrier.
     since_told: Vec<f64>,
     /// Since the far end was set up.
     since_set: Vec<f64>,
 }
 
-/// With so many sessions behind each interface.
+/// Measures this many sessions behind each interface.
 fn measure(setting: &Setting, hosts: &Hosts, each: u8) -> io::Result<Back> {
     let all = || (0..INTERFACES).flat_map(move |i| (1..=each).map(move |number| (i, station(i, number))));
     let crowd = Crowd::listen(&hosts.station, STATION_PORT)?;
@@ -88,13 +89,13 @@ fn measure(setting: &Setting, hosts: &Hosts, each: u8) -> io::Result<Back> {
             monitor.forget()?;
             let ifindex = hosts.router.ifindex(&format!("p{i}"));
             let (set, told) = thread::scope(|scope| {
-                // It reads when it is told, and not when `ip` has ended.
+                // Takes the time at the announcement, and not after `ip` has ended.
                 let told = scope.spawn(|| monitor.carrier(ifindex));
                 let set = Instant::now();
                 hosts.station.ip(&format!("link set q{i} up"));
                 (set, told.join())
             });
-            let told = told.map_err(|_| io::Error::other("the thread that listens to the kernel has failed"))??;
+            let told = told.map_err(|_| io::Error::other("the thread that listens to the kernel failed"))??;
             let its = (1..=each).map(|number| station(i, number)).collect();
             for at in established(&crowd, its, source(i))? {
                 back.since_told.push(1e3 * at.saturating_duration_since(told).as_secs_f64());
@@ -105,7 +106,7 @@ fn measure(setting: &Setting, hosts: &Hosts, each: u8) -> io::Result<Back> {
     Ok(back)
 }
 
-/// When the sessions to these stations were there.
+/// Returns the times at which the sessions to these stations were established.
 fn established(crowd: &Crowd, mut stations: BTreeSet<IpAddr>, source: IpAddr) -> io::Result<Vec<Instant>> {
     let mut times = Vec::new();
     while !stations.is_empty() {
@@ -123,36 +124,37 @@ fn established(crowd: &Crowd, mut stations: BTreeSet<IpAddr>, source: IpAddr) ->
     Ok(times)
 }
 
-/// Listens to what the kernel tells of interfaces, as bmpd does.
+/// Listens to the kernel's messages about interfaces, as bmpd does.
 struct Monitor(OwnedFd);
 
-/// `struct nlmsghdr` and `struct ifinfomsg` (linux/netlink.h, linux/rtnetlink.h).
+/// Bytes of `struct nlmsghdr` (linux/netlink.h).
 const HEADER: usize = 16;
+/// Bytes of `struct ifinfomsg` (linux/rtnetlink.h).
 const LINK: usize = 16;
 
 impl Monitor {
     fn new(netns: &Netns) -> io::Result<Self> {
         netns.enter(|| {
             let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-            // SAFETY: the descriptor is new and nobody else's.
+            // SAFETY: the call takes numbers, and its descriptor is new.
             let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
             if socket < 0 {
                 return Err(io::Error::last_os_error());
             }
-            // SAFETY: as above.
+            // SAFETY: the descriptor is open and has no other owner.
             let monitor = Self(unsafe { OwnedFd::from_raw_fd(socket) });
-            // SAFETY: zeroes are a value of this plain structure.
+            // SAFETY: zero is valid for every field of this plain structure.
             let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
             address.nl_family = libc::AF_NETLINK as u16;
             address.nl_groups = libc::RTMGRP_LINK as u32;
             let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
-            // SAFETY: the address is of the family's layout and size.
+            // SAFETY: the address has the layout and size of its family.
             let result = unsafe { libc::bind(monitor.0.as_raw_fd(), (&raw const address).cast(), length) };
             if result == 0 { Ok(monitor) } else { Err(io::Error::last_os_error()) }
         })
     }
 
-    /// Waits until an interface has a carrier, and says when that was told.
+    /// Waits until an interface has a carrier. Returns the time of the announcement.
     fn carrier(&self, ifindex: u32) -> io::Result<Instant> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -168,16 +170,16 @@ impl Monitor {
         }
     }
 
-    /// Reads away what was told before.
+    /// Discards earlier messages.
     fn forget(&self) -> io::Result<()> {
         while self.read(Duration::ZERO)?.is_some() {}
         Ok(())
     }
 
-    /// Messages that come within some time.
+    /// Returns messages that arrive within `patience`.
     fn read(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
         let mut wait = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one descriptor is waited for.
+        // SAFETY: the call reads and writes one pollfd.
         let ready = unsafe { libc::poll(&raw mut wait, 1, patience.as_millis() as libc::c_int) };
         match ready {
             0 => return Ok(None),
@@ -185,14 +187,14 @@ impl Monitor {
             _ => return Err(io::Error::last_os_error()),
         }
         let mut bytes = vec![0_u8; 32 * 1024];
-        // SAFETY: the buffer is as long as said.
+        // SAFETY: the buffer has the given length.
         let read = unsafe { libc::recv(self.0.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
         bytes.truncate(usize::try_from(read).map_err(|_| io::Error::last_os_error())?);
         Ok(Some(bytes))
     }
 }
 
-/// Whether a message among these says that the interface has a carrier.
+/// True if one of the messages says that the interface has a carrier.
 fn has_carrier(mut bytes: &[u8], ifindex: u32) -> bool {
     while let Some(header) = bytes.first_chunk::<{ HEADER + LINK }>() {
         let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

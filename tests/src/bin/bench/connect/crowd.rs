@@ -1,4 +1,5 @@
-//! All stations in one: a listener for every address of a namespace that says when a session has introduced itself, and when it has ended.
+//! All stations in one: a listener for every address of a namespace. It reports when a session has
+//! sent its Initiation, and when it has ended.
 
 use std::{
     collections::HashMap,
@@ -22,37 +23,37 @@ use socket2::{Domain, Socket, Type};
 
 use crate::interrupt::{self, LOOK_EVERY};
 
-/// How many may connect at the same moment.
+/// Connections that may arrive at the same moment.
 const BACKLOG: i32 = 1024;
-/// What is read at once.
+/// Bytes of one read.
 const READ: usize = 64 * 1024;
-/// BMP's common header (RFC 7854 §4.1).
+/// Bytes of BMP's common header (RFC 7854 §4.1).
 const HEADER: usize = 6;
 
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 
-/// What became of a session.
+/// A change of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Its Initiation is there.
+    /// Its Initiation has arrived.
     Established,
-    /// The router has closed or reset it.
+    /// The router closed or reset it.
     Ended,
 }
 
-/// One event.
+/// A change, with its time and session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) at: Instant,
-    /// Which station.
+    /// The station's address.
     pub(super) station: IpAddr,
     /// The router's address.
     pub(super) source: IpAddr,
     pub(super) what: What,
 }
 
-/// The stations. Dropped, all connections are closed.
+/// All stations. Dropping it closes all connections.
 pub(super) struct Crowd {
     events: Receiver<Seen>,
     bytes: Arc<AtomicU64>,
@@ -82,12 +83,12 @@ impl Crowd {
         Ok(Self { events, bytes, stop, thread })
     }
 
-    /// How many bytes all have been sent so far.
+    /// Returns the bytes that all stations have received.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The next event.
+    /// Waits for the next event.
     pub(super) fn next(&self, patience: Duration, waits_for: &str) -> io::Result<Seen> {
         let started = Instant::now();
         loop {
@@ -101,7 +102,7 @@ impl Crowd {
         }
     }
 
-    /// Forgets what has not been asked for.
+    /// Discards the events so far.
     pub(super) fn forget(&self) {
         self.events.try_iter().for_each(drop);
     }
@@ -111,7 +112,7 @@ impl Drop for Crowd {
     fn drop(&mut self) {
         let _ = self.stop.write(1);
         if let Some(thread) = self.thread.take() {
-            // Who waits for its events is told that there are none.
+            // `next` reports a failed thread by its closed channel.
             let _ = thread.join();
         }
     }
@@ -121,7 +122,7 @@ struct Guest {
     stream: TcpStream,
     station: IpAddr,
     source: IpAddr,
-    /// The beginning of its first message, until that is whole.
+    /// The beginning of its first message, until that is complete.
     first: Option<Vec<u8>>,
 }
 
@@ -158,7 +159,7 @@ impl Hall {
             let (stream, from) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // It is gone again.
+                // The connection is gone already.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
@@ -174,14 +175,14 @@ impl Hall {
         let Some(guest) = self.guests.get_mut(&number) else { return Ok(()) };
         let (station, source) = (guest.station, guest.source);
         let tell = |what| {
-            // Nobody may listen any more.
+            // Ignored: the receiver may be dropped already.
             let _ = self.sender.send(Seen { at: Instant::now(), station, source, what });
         };
         match guest.stream.read(buffer) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Ok(0) | Err(_) => {
                 tell(What::Ended);
-                // Closed, it is no longer waited for.
+                // Closing the stream also removes it from epoll.
                 self.guests.remove(&number);
             }
             Ok(read) => {
@@ -199,7 +200,7 @@ impl Hall {
     }
 }
 
-/// Whether an Initiation is there in whole.
+/// True if the Initiation is complete.
 fn introduced(bytes: &[u8]) -> io::Result<bool> {
     let [version, a, b, c, d, kind, ..] = *bytes else { return Ok(false) };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;

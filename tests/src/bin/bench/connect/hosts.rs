@@ -6,7 +6,7 @@
 //!   p7 10.20.7.1 ──── 10.20.7.2   10.30.7.1 … 10.30.7.32
 //! ```
 //!
-//! The way to a station is by its interface, and the second best by the next one.
+//! The best route to a station is by its own interface, the second by the next interface.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -24,22 +24,22 @@ pub(super) struct Hosts {
     pub(super) station: Netns,
 }
 
-/// A station's address: the interface that it is behind, and its number there, from 1 on.
+/// Returns the address of station `number` (from 1) behind an interface.
 pub(super) fn station(interface: u8, number: u8) -> IpAddr {
     Ipv4Addr::new(10, 30, interface, number).into()
 }
 
-/// The router's address on an interface.
+/// Returns the router's address on an interface.
 pub(super) fn source(interface: u8) -> IpAddr {
     Ipv4Addr::new(10, 20, interface, 1).into()
 }
 
-/// All stations.
+/// Returns all stations, each with its interface.
 pub(super) fn stations() -> impl Iterator<Item = (u8, IpAddr)> {
     (0..INTERFACES).flat_map(|i| (1..=STATIONS).map(move |j| (i, station(i, j))))
 }
 
-/// The lines of a session, from the BMP view on.
+/// Returns the configuration of a session, from the BMP view on.
 pub(super) fn session(interface: u8, station: IpAddr) -> String {
     format!("bmp-session {station}\n tcp connect port {STATION_PORT}\n connect-interface p{interface}\n")
 }

@@ -1,4 +1,5 @@
-//! Programs in the kernel: what they have taken so far, a run of one with a made-up packet, and programs that do nothing to compare with.
+//! BPF programs: their run time, a test run with a synthetic packet, and empty programs for
+//! comparison.
 
 use std::{
     ffi::CStr,
@@ -11,12 +12,13 @@ use std::{
 use aya::programs::loaded_programs;
 use lab::bmpd::Bmpd;
 
-/// `enum bpf_cmd` (linux/bpf.h).
+/// Commands of bpf(2), from `enum bpf_cmd` (linux/bpf.h).
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
 const LINK_CREATE: libc::c_long = 28;
 
-/// What a program is for: type, type of attachment (`enum bpf_prog_type`, `enum bpf_attach_type`), and what one returns that lets everything be.
+/// A hook: program type, attach type (`enum bpf_prog_type`, `enum bpf_attach_type`), and the result
+/// that passes everything.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hook {
     kind: u32,
@@ -32,10 +34,10 @@ pub(crate) const SOCK_OPS: Hook = Hook { kind: 13, attach: 3, answer: 1 };
 /// `XDP_PASS` is 2.
 pub(crate) const XDP: Hook = Hook { kind: 6, attach: 37, answer: 2 };
 
-/// A program, held open.
+/// A program, held by a descriptor.
 pub(crate) struct Program(OwnedFd);
 
-/// How often a program has run, and for how long in nanoseconds, while statistics were kept.
+/// Runs of a program and their nanoseconds, while the kernel kept statistics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ran {
     pub(crate) count: u64,
@@ -43,17 +45,17 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// What one run took on average, of those since `before`.
+    /// Returns the average time of a run since `before`.
     pub(crate) fn each_since(self, before: Self) -> f64 {
         (self.nanoseconds - before.nanoseconds) as f64 / (self.count - before.count) as f64
     }
 }
 
 impl Program {
-    /// One of bmpd's, by its name.
+    /// Finds a program of bmpd by name.
     pub(crate) fn of(bmpd: &Bmpd, name: &str) -> io::Result<Self> {
         let own = bmpd.objects().programs;
-        // One that goes while the list is read is not ours.
+        // An error is a program that went while the list was read, so not bmpd's.
         let mut loaded = loaded_programs().flatten();
         let info = loaded.find(|info| own.contains(&info.id()) && info.name_as_str() == Some(name));
         let info =
@@ -62,7 +64,7 @@ impl Program {
         Ok(Self(program.as_fd().try_clone_to_owned()?))
     }
 
-    /// `mov r0, answer; exit`.
+    /// Loads the program `mov r0, answer; exit`.
     pub(crate) fn empty(hook: Hook) -> io::Result<Self> {
         #[repr(C)]
         struct Load {
@@ -79,7 +81,8 @@ impl Program {
             attach: u32,
         }
         const LICENSE: &CStr = c"GPL";
-        // struct bpf_insn: operation, registers, offset, immediate; BPF_ALU64 | BPF_MOV | BPF_K of r0, and BPF_JMP | BPF_EXIT.
+        // struct bpf_insn is operation, registers, offset, immediate: BPF_ALU64 | BPF_MOV | BPF_K
+        // on r0, then BPF_JMP | BPF_EXIT.
         let mut code = [0_u8; 16];
         code[0] = 0xb7;
         code[4..8].copy_from_slice(&hook.answer.to_ne_bytes());
@@ -102,7 +105,7 @@ impl Program {
         open(PROG_LOAD, &mut load, "an empty program cannot be loaded").map(Self)
     }
 
-    /// Attaches it to a cgroup, beside what is there, for as long as what this gives is kept.
+    /// Attaches it to a cgroup, beside other programs, for as long as the returned link is held.
     pub(crate) fn attach(&self, hook: Hook, cgroup: &Path) -> io::Result<OwnedFd> {
         #[repr(C)]
         struct Create {
@@ -117,7 +120,7 @@ impl Program {
         open(LINK_CREATE, &mut create, "an empty program cannot be attached")
     }
 
-    /// What it has taken, as proc_pid_fdinfo(5) shows it.
+    /// Reads its run time (proc_pid_fdinfo(5)).
     pub(crate) fn ran(&self) -> io::Result<Ran> {
         let path = format!("/proc/thread-self/fdinfo/{}", self.0.as_raw_fd());
         let shown = fs::read_to_string(&path)?;
@@ -129,8 +132,8 @@ impl Program {
         Ok(Ran { count: number("run_cnt:")?, nanoseconds: number("run_time_ns:")? })
     }
 
-    /// Runs it so often with this frame, as if it had come in by the interface where one is given. Says what it returned and how many
-    /// nanoseconds one run took.
+    /// Runs it `repeat` times with this frame, as if the frame had arrived on the interface, if one
+    /// is given. Returns the program's result and the nanoseconds of one run.
     pub(crate) fn test_run(&self, frame: &[u8], ifindex: Option<u32>, repeat: u32) -> io::Result<(u32, f64)> {
         #[repr(C)]
         #[derive(Default)]
@@ -152,7 +155,8 @@ impl Program {
             batch: u32,
             reserved: u32,
         }
-        /// `struct xdp_md`: where data begins and ends, metadata, interface, queue, and the interface it leaves by.
+        /// `struct xdp_md`: start and end of data, metadata, interface, queue, and outgoing
+        /// interface.
         type Context = [u32; 6];
         let context: Option<Context> = ifindex.map(|ifindex| [0, frame.len() as u32, 0, ifindex, 0, 0]);
         let mut run = Run {
@@ -176,10 +180,10 @@ impl AsFd for Program {
     }
 }
 
-/// `bpf(2)` with the part of `union bpf_attr` that a command reads.
+/// Calls bpf(2) with the part of `union bpf_attr` that a command reads.
 fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
-    // SAFETY: every caller gives the part of the union that its command reads, with its size; the kernel takes the rest as zero. What is
-    // pointed to lives until the call returns.
+    // SAFETY: every caller passes the part of the union that its command reads, with its size. The
+    // kernel takes the rest as zero. Pointers in it are valid until the call returns.
     let returned = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     match i32::try_from(returned) {
         Ok(value) if value >= 0 => Ok(value),
@@ -187,10 +191,10 @@ fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
     }
 }
 
-/// The same of a command that opens something.
+/// Calls bpf(2) with a command that returns a descriptor.
 fn open<T>(command: libc::c_long, attributes: &mut T, what: &str) -> io::Result<OwnedFd> {
     let descriptor =
         call(command, attributes).map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))?;
-    // SAFETY: the kernel has just opened it, and nobody else knows it.
+    // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

@@ -1,9 +1,9 @@
-//! How sure a figure is.
+//! Confidence intervals.
 
-/// How often is drawn anew.
+/// Resamplings of the bootstrap.
 const DRAWS: usize = 4000;
 
-/// A median, and between what it is with 95 % confidence.
+/// A median with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interval {
     pub(crate) low: f64,
@@ -12,10 +12,11 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    /// Of the median of these values, as the percentiles of medians of samples that are drawn from them (Efron's bootstrap). It takes no shape
-    /// for granted: what disturbs a measurement makes it slower, and never faster.
+    /// Estimates the interval of these values' median by Efron's bootstrap: percentiles of medians
+    /// of resampled values. It assumes no distribution, because disturbances make a measurement
+    /// slower and never faster.
     pub(crate) fn of(values: &[f64]) -> Self {
-        // The same values have the same interval.
+        // A fixed seed, so that the same values have the same interval.
         let mut random = fastrand::Rng::with_seed(7);
         let mut medians: Vec<_> =
             (0..DRAWS).map(|_| median(values.iter().map(|_| values[random.usize(..values.len())]).collect())).collect();
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_holds_its_median_and_narrows_with_more_values() {
+    fn an_interval_contains_its_median_and_narrows_with_more_values() {
         let few: Vec<_> = (0..10).map(|n| f64::from(n % 10)).collect();
         let many: Vec<_> = (0..1000).map(|n| f64::from(n % 10)).collect();
         let (few, many) = (Interval::of(&few), Interval::of(&many));
@@ -49,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_all_the_same_leave_no_doubt() {
+    fn equal_values_have_an_interval_of_no_width() {
         let Interval { low, median, high } = Interval::of(&[2.0; 5]);
         assert_eq!((low, median, high), (2.0, 2.0, 2.0));
     }

@@ -1,4 +1,4 @@
-//! What an operator has today: nftables rules in the router's output chain.
+//! The tool of operators today: nftables rules in the router's output chain.
 
 use std::{
     io::{self, Write as _},
@@ -12,9 +12,9 @@ use crate::links::{Links, STATION};
 /// A rule about one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// Counts it.
+    /// Counts the flow.
     Counts,
-    /// Drops what would leave by another interface.
+    /// Drops packets of the flow that would leave by another interface.
     DropsElsewhere,
 }
 
@@ -34,7 +34,7 @@ impl Rule {
     }
 }
 
-/// The version of nft, or why there is none.
+/// Returns the version of nft, or the reason why there is none.
 pub(crate) fn version() -> Result<String, String> {
     let output = Program::Nft.command().arg("--version").output().map_err(|error| format!("nft: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -42,11 +42,11 @@ pub(crate) fn version() -> Result<String, String> {
     Ok(number.unwrap_or(&text).to_owned())
 }
 
-/// Rules in force until it is dropped.
+/// Rules in force. Dropping them removes them.
 pub(crate) struct Rules<'a>(&'a Links);
 
 impl<'a> Rules<'a> {
-    /// Of a flow from the router to a port of the station.
+    /// Loads a rule for a flow from the router to a port of the station.
     pub(crate) fn load(links: &'a Links, protocol: &str, port: u16, rule: Rule) -> io::Result<Self> {
         let text = format!(
             "table inet bench {{
@@ -61,7 +61,7 @@ impl<'a> Rules<'a> {
         Ok(Self(links))
     }
 
-    /// How many packets were counted.
+    /// Returns the number of counted packets.
     pub(crate) fn counted(&self) -> io::Result<u64> {
         let output = self.0.router.command(Program::Nft).args(["list", "table", "inet", "bench"]).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -73,16 +73,16 @@ impl<'a> Rules<'a> {
 
 impl Drop for Rules<'_> {
     fn drop(&mut self) {
-        // They go with the namespace at the latest.
+        // Ignored: the rules end with the namespace.
         let _ = nft(self.0, "delete table inet bench");
     }
 }
 
-/// `nft -f -`.
+/// Runs `nft -f -`.
 fn nft(links: &Links, text: &str) -> io::Result<()> {
     let mut command = links.router.command(Program::Nft);
     let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // Closed when it is written.
+    // The temporary closes the pipe after the write.
     nft.stdin.take().ok_or_else(|| io::Error::other("nft has no input"))?.write_all(text.as_bytes())?;
     let output = nft.wait_with_output()?;
     if output.status.success() {

@@ -1,12 +1,12 @@
-//! Frames that programs are run with: TCP over IPv4, without options and with nothing in it.
+//! Frames for test runs: TCP over IPv4, without options and payload.
 
 use std::net::Ipv4Addr;
 
-/// A SYN from one socket to another.
+/// Builds a SYN from one socket to another.
 pub(crate) fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
     let mut frame = vec![0; 12];
     frame.extend([0x08, 0x00]);
-    // RFC 791 §3.1: version and length, total length, protocol and addresses are what the programs read.
+    // RFC 791 §3.1. The programs read version, length, total length, protocol and addresses.
     frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
     frame.extend(from.0.octets());
     frame.extend(to.0.octets());

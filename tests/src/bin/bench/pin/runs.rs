@@ -1,5 +1,7 @@
-//! What one run of a program costs: with a made-up packet (`BPF_PROG_TEST_RUN`), by the kernel's statistics while there is traffic, and by what a
-//! datagram takes longer. Always over a program that does nothing, or over nothing, measured in turns.
+//! The cost of one run of a program: with a synthetic packet (`BPF_PROG_TEST_RUN`), by the kernel's
+//! statistics under traffic, and by the time of a datagram.
+//!
+//! Every cost is relative to an empty program or to none, measured in turns.
 
 use std::{
     io,
@@ -25,36 +27,41 @@ use crate::{
     say,
 };
 
-/// What `egress` may cost over a program that does nothing, in nanoseconds: where the socket has no tag, and where it has.
+/// Allowed cost of `egress` over an empty program, in nanoseconds, for sockets without a tag.
 const UNTAGGED: f64 = 25.0;
+/// Allowed cost of `egress` over an empty program, in nanoseconds, for sockets with a tag.
 const TAGGED: f64 = 70.0;
 
-/// How often a program is run with one packet at a time, and how often that is done for each run of the benchmark.
+/// Runs of a program with one packet, in one batch.
 const REPEAT: u32 = 500_000;
+/// Batches in each run of the benchmark.
 const BATCHES: usize = 4;
-/// What is sent while statistics are kept, and how many connections are made.
+/// Bytes sent while the kernel keeps statistics.
 const BYTES: usize = 256 << 20;
+/// Connections made while the kernel keeps statistics.
 const CONNECTIONS: usize = 200;
+/// Small messages sent while the kernel keeps statistics.
 const MESSAGES: usize = 50_000;
 
-/// The router's address to the station, where it is called, and that of nobody.
+/// The router's address towards the station.
 const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// An address that is no station's.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 99);
 
-/// A program that is run with a frame, beside an empty one.
+/// A test run of a program with a frame, beside an empty program.
 struct Tested<'a> {
     what: &'static str,
     program: &'a Program,
     empty: &'a Program,
     frame: &'a [u8],
-    /// The interface that it comes in by.
+    /// The interface of the frame's arrival.
     ifindex: Option<u32>,
-    /// What it is to return.
+    /// The expected result.
     answer: u32,
 }
 
 impl Tested<'_> {
-    /// What one run costs more than one of the empty program, several times.
+    /// Measures the cost over the empty program, several times.
     fn measure(&self, batches: usize) -> io::Result<Samples> {
         let mut more = Samples::default();
         for batch in 0..=batches {
@@ -71,7 +78,8 @@ impl Tested<'_> {
     }
 }
 
-/// `BPF_PROG_TEST_RUN` of what sees every packet. The kernel's own socket stands behind the packet, and it has no tag.
+/// Runs the programs that see every packet by `BPF_PROG_TEST_RUN`. The packet's socket is the
+/// kernel's own, without a tag.
 pub(super) fn tested(setting: &Setting, pinned: &Pinned, report: &mut Report) -> io::Result<()> {
     say("pin: programs by BPF_PROG_TEST_RUN")?;
     let frame = syn((LOCAL, 40_000), (STATION, OTHER));
@@ -95,7 +103,7 @@ pub(super) fn tested(setting: &Setting, pinned: &Pinned, report: &mut Report) ->
     Ok(())
 }
 
-/// `BPF_PROG_TEST_RUN` of the guard of a session that listens.
+/// Runs the guard of a listening session by `BPF_PROG_TEST_RUN`.
 pub(super) fn guard(setting: &Setting, report: &mut Report) -> io::Result<()> {
     say("pin: the guard by BPF_PROG_TEST_RUN")?;
     let session = format!("  tcp listen port {LISTENING}\n  connect-interface to-station\n");
@@ -112,14 +120,14 @@ pub(super) fn guard(setting: &Setting, report: &mut Report) -> io::Result<()> {
     ] {
         let frame = syn((from, 40_000), (LOCAL, port));
         let tested = Tested { what, program: &program, empty: &empty, frame: &frame, ifindex, answer };
-        // The interface is one of the router's.
+        // The interface index belongs to the router's namespace.
         let more = setting.links.router.enter(|| tested.measure(setting.runs))?;
         report.row(BENCH, program::GUARD, what, "ns", more);
     }
     Ok(())
 }
 
-/// A program of bmpd's and an empty one at the same hook: both see the same.
+/// A program of bmpd and an empty program at the same hook: both see the same packets.
 struct Beside {
     name: &'static str,
     own: Program,
@@ -139,12 +147,12 @@ impl Beside {
     }
 }
 
-/// Traffic that the statistics are read around.
+/// Statistics before and after some traffic.
 struct Live<'a> {
     programs: &'a [Beside],
-    /// What each has come to over the empty one beside it,
+    /// Cost of each program over the empty one beside it.
     more: Vec<Samples>,
-    /// and what that took.
+    /// Time of the empty program.
     empty: Vec<Samples>,
 }
 
@@ -154,14 +162,14 @@ impl<'a> Live<'a> {
         Self { programs, more: none.clone(), empty: none }
     }
 
-    /// Reads the statistics before and after.
+    /// Reads the statistics before and after the traffic.
     fn around(&mut self, traffic: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let before: Vec<_> = self.programs.iter().map(Beside::ran).collect::<io::Result<_>>()?;
         traffic()?;
         for (at, (beside, (own_before, empty_before))) in self.programs.iter().zip(before).enumerate() {
             let (own, empty) = beside.ran()?;
             let (runs, of_empty) = (own.count - own_before.count, empty.count - empty_before.count);
-            // A packet may be between the two readings.
+            // Between two readings one packet may pass.
             if runs == 0 || runs.abs_diff(of_empty) > 1 + runs / 100 {
                 let name = beside.name;
                 return Err(io::Error::other(format!(
@@ -183,7 +191,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// The kernel's statistics, while a pinned session sends, and another connection.
+/// Reads the kernel's statistics while a pinned session and another connection send.
 pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> io::Result<()> {
     say("pin: programs by run-time statistics")?;
     let links = &setting.links;
@@ -229,7 +237,7 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
     Ok(())
 }
 
-/// What a datagram is sent under.
+/// The conditions of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Under {
     Nothing,
@@ -249,7 +257,8 @@ impl Under {
     }
 }
 
-/// What a datagram takes longer than without programs and rules: beside bmpd, and with a rule that is about it.
+/// Measures how much longer a datagram takes under bmpd, and under a matching rule, than without
+/// programs and rules.
 pub(super) fn datagrams(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Report) -> io::Result<()> {
     say("pin: single datagrams")?;
     let links = &setting.links;
@@ -276,7 +285,7 @@ pub(super) fn datagrams(setting: &Setting, pinned: &Pinned, nft: bool, report: &
     };
     let mut took = vec![Vec::new(); ways.len()];
     for round in 0..=BATCHES * setting.runs {
-        // Each is the first one now and then.
+        // Rotate, so that each condition is first now and then.
         for at in (0..ways.len()).map(|at| (at + round) % ways.len()) {
             let nanoseconds = send(ways[at])?;
             if round > 0 {

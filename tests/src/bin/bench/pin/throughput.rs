@@ -1,4 +1,4 @@
-//! Throughput in pairs: the same bytes with and without, in turns.
+//! Throughput in pairs: the same bytes with and without programs, in turns.
 
 use std::{io, thread};
 
@@ -15,16 +15,17 @@ use crate::{
     say,
 };
 
-/// What a pinned and counted session keeps of its throughput, at least.
+/// The part of its throughput that a pinned and counted session must keep.
 const KEEPS: f64 = 0.97;
-/// How many pairs of connections there are for each run of the benchmark, how often each connection has its turn, and how many bursts are measured
-/// in one, after one that is not: what was loaded or looked up anew is in place by then.
+/// Pairs of connections in each run of the benchmark.
 const PAIRS: usize = 16;
+/// Turns of each connection.
 const TURNS: usize = 4;
+/// Measured bursts in a turn, after one that loads caches.
 const BURSTS: usize = 2;
-/// About how long one burst takes.
+/// Approximate length of a burst, in seconds.
 const SECONDS: f64 = 0.01;
-/// What is sent to find out how much that is.
+/// Bytes sent to find the size of such a burst.
 const TRIAL: usize = 64 << 20;
 
 /// One half of a pair.
@@ -64,17 +65,18 @@ pub(super) fn run(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Re
 struct Pairs<'a> {
     links: &'a Links,
     count: usize,
-    /// Of each burst.
+    /// Bytes of each burst.
     bytes: usize,
 }
 
 impl Pairs<'_> {
-    /// What is sent in one half of all pairs.
+    /// Returns the bytes that one half of all pairs sends.
     fn sent(&self) -> u64 {
         ((self.count + 1) * TURNS * (1 + BURSTS) * self.bytes) as u64
     }
 
-    /// What is kept of the throughput. A pair is two new connections, over which bursts go in turns; the first pair is for warmth.
+    /// Measures the part of throughput that is kept. A pair is two new connections with bursts in
+    /// turns. The first pair is a warm-up.
     fn measure(&self, what: &str, port: u16, with: Half<'_>, report: &mut Report) -> io::Result<Interval> {
         say(&format!("pin: throughput, {what}"))?;
         let rate = |seconds: f64| self.bytes as f64 * 8.0 / seconds / 1e9;
@@ -103,7 +105,7 @@ impl Pairs<'_> {
         Ok(kept)
     }
 
-    /// The seconds of the middle one of the bursts with, and of those without.
+    /// Returns the median seconds of the bursts with and without programs.
     fn pair(&self, port: u16, with: Half<'_>) -> io::Result<(f64, f64)> {
         let mut lines = [
             (Line::open(self.links, port, self.bytes, with.ends)?, with.rule),

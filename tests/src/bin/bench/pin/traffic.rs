@@ -1,4 +1,5 @@
-//! What is sent: much over one TCP connection, many short connections, or single datagrams; by sockets of a cgroup, or of none.
+//! Traffic: bulk over one TCP connection, many short connections, or single datagrams, by sockets
+//! in a cgroup or in none.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -15,25 +16,26 @@ use nix::{
 
 use crate::links::{Links, STATION};
 
-/// What is written and read at once.
+/// Bytes of one write and one read.
 const CHUNK: usize = 256 * 1024;
-/// About as long as a BMP message with one route.
+/// Bytes of a message, about those of a BMP message with one route.
 const MESSAGE: usize = 130;
-/// How many datagrams are sent at a time, and how often.
+/// Datagrams in one series.
 const DATAGRAMS: u32 = 500;
+/// Series of datagrams.
 const TIMES: usize = 20;
 
-/// Whose sockets are of a cgroup that programs may be attached to, and where the two run.
+/// The cgroups of both ends, to which programs may be attached, and their processors.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ends<'a> {
     pub(crate) sender: Option<&'a Cgroup>,
     pub(crate) receiver: Option<&'a Cgroup>,
-    /// The receiver has a processor of its own. Where both have the same, all the work that there is takes its time, and not how two processors
-    /// wait for each other and for each other's memory.
+    /// Gives the receiver its own processor. On a shared processor, all work adds to the time, and
+    /// waiting between processors does not.
     pub(crate) apart: bool,
 }
 
-/// Does this with the process in a cgroup, if there is one.
+/// Runs `work` with the process in a cgroup, if there is one.
 fn inside<R>(cgroup: Option<&Cgroup>, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
     match cgroup {
         Some(cgroup) => cgroup.within(work)?,
@@ -41,14 +43,14 @@ fn inside<R>(cgroup: Option<&Cgroup>, work: impl FnOnce() -> io::Result<R>) -> i
     }
 }
 
-/// Has a thread stay on one processor, where there are two: otherwise it is chance whether sender and receiver share one. What else runs on the
-/// machine comes after it, as far as it may have that.
+/// Keeps a thread on one processor, if there are two: otherwise chance decides whether sender and
+/// receiver share one. Raises its priority above other programs, as far as allowed.
 pub(crate) fn stay_on(processor: usize) {
-    // SAFETY: takes three numbers; 0 is the calling thread.
+    // SAFETY: the call takes three numbers; 0 is the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     if thread::available_parallelism().is_ok_and(|there| there.get() >= 2) {
         let mut set = CpuSet::new();
-        // Where it may not, it runs where it likes.
+        // Ignored: without permission, it runs anywhere.
         let _ = set.set(processor).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
     }
 }
@@ -57,17 +59,18 @@ fn listen(station: &Netns, port: u16, cgroup: Option<&Cgroup>) -> io::Result<Tcp
     inside(cgroup, || station.enter(|| TcpListener::bind((STATION, port))))
 }
 
-/// Sends so many bytes from the router to the station over a new connection, as fast as it goes. Says how long it took until the last was there.
+/// Sends bytes from the router to the station over a new connection. Returns the time until the
+/// last arrived.
 pub(crate) fn bulk(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io::Result<Duration> {
     send(links, port, bytes, CHUNK, ends)
 }
 
-/// The same, in messages of their own, each in a packet of its own where the receiver keeps up.
+/// Sends small messages, each in its own packet if the receiver keeps up.
 pub(crate) fn messages(links: &Links, port: u16, count: usize, ends: Ends<'_>) -> io::Result<Duration> {
     send(links, port, count * MESSAGE, MESSAGE, ends)
 }
 
-/// The same, so much at a time.
+/// Sends bytes in writes of `at_once`.
 fn send(links: &Links, port: u16, bytes: usize, at_once: usize, ends: Ends<'_>) -> io::Result<Duration> {
     let listener = listen(&links.station, port, ends.receiver)?;
     let apart = ends.apart;
@@ -101,14 +104,14 @@ fn send(links: &Links, port: u16, bytes: usize, at_once: usize, ends: Ends<'_>) 
     let failed = |_| io::Error::other("a thread that sends or receives has failed");
     let began = sending.join().map_err(failed)??;
     let (taken, ended) = receiving.join().map_err(failed)??;
-    if taken == bytes { Ok(ended - began) } else { Err(io::Error::other(format!("{taken} of {bytes} bytes came"))) }
+    if taken == bytes { Ok(ended - began) } else { Err(io::Error::other(format!("{taken} of {bytes} bytes arrived"))) }
 }
 
 fn connect(links: &Links, port: u16) -> io::Result<TcpStream> {
     links.router.enter(|| TcpStream::connect(SocketAddr::from((STATION, port))))
 }
 
-/// A connection over which bursts go, each of the same size.
+/// A connection for bursts of the same size.
 pub(crate) struct Line {
     stream: TcpStream,
     bytes: usize,
@@ -116,7 +119,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// From the router to the station.
+    /// Opens it from the router to the station.
     pub(crate) fn open(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io::Result<Self> {
         let listener = listen(&links.station, port, ends.receiver)?;
         let stream = inside(ends.sender, || connect(links, port))?;
@@ -140,7 +143,7 @@ impl Line {
         Ok(Self { stream, bytes, receiving: Some(receiving) })
     }
 
-    /// Says how long it took until the other end said that all had come.
+    /// Sends a burst. Returns the time until the other end confirmed all of it.
     pub(crate) fn burst(&mut self) -> io::Result<Duration> {
         let chunk = vec![0; CHUNK];
         let mut left = self.bytes;
@@ -159,13 +162,14 @@ impl Drop for Line {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
         if let Some(receiving) = self.receiving.take() {
-            // What has failed there has been told by the last burst.
+            // The last burst has reported a failure there.
             let _ = receiving.join();
         }
     }
 }
 
-/// Opens and closes so many connections, one after the other: to the station's address, or to the same as an IPv6 socket is told it (`::ffff:…`).
+/// Opens and closes connections, one after the other, to the station's address or to its
+/// IPv4-mapped form (`::ffff:…`).
 pub(crate) fn connections(links: &Links, to: SocketAddr, count: usize, cgroup: &Cgroup) -> io::Result<()> {
     let listener = listen(&links.station, to.port(), None)?;
     inside(Some(cgroup), || {
@@ -180,7 +184,8 @@ pub(crate) fn connections(links: &Links, to: SocketAddr, count: usize, cgroup: &
     })
 }
 
-/// Sockets between which single datagrams are sent. Nobody reads them: what is full takes no longer than what is not.
+/// Sockets for single datagrams. Nobody reads them: a full buffer costs the sender no more than an
+/// empty one.
 pub(crate) struct Datagrams {
     outside: UdpSocket,
     inside: UdpSocket,
@@ -200,8 +205,8 @@ impl Datagrams {
         Ok(Self { outside: socket()?, inside: inside(Some(cgroup), socket)?, _station: station })
     }
 
-    /// Sends some, several times, by a socket of the cgroup or by one of none. Says how many nanoseconds each took when it went best: what else
-    /// runs on the machine can only make it longer.
+    /// Sends series of datagrams by a socket in the cgroup or by another. Returns the nanoseconds
+    /// of one datagram in the best series: other load can only slow it.
     pub(crate) fn send(&self, inside: bool) -> io::Result<f64> {
         let socket = if inside { &self.inside } else { &self.outside };
         let some = || -> io::Result<f64> {
