@@ -1,4 +1,5 @@
-//! Both ends of a feed: a daemon whose bytes a relay receives, and a station that is told what came of them.
+//! Both ends of a feed: a daemon whose bytes a relay receives, and a station that takes frames from
+//! the feed.
 
 use std::collections::VecDeque;
 
@@ -10,20 +11,22 @@ use bmp_user::{
 
 use crate::station::Station;
 
-/// Gives bytes to a relay's receiver as a socket would, as many as there is room for at a time. Whoever owns a peer is alive.
+/// Passes bytes to a relay's receiver as a socket would, in pieces as large as its room. Owners of
+/// claimed peers count as alive.
 ///
 /// # Errors
 ///
-/// Those of [`Receiver::receive`]: the connection is to be closed.
+/// The error of [`Receiver::receive`], after which the connection must be closed.
 pub fn send(bytes: &[u8], receiver: &mut Receiver, input: &mut Input) -> Result<Option<Goodbye>, Error> {
     send_claiming(bytes, receiver, input, &mut |_| true)
 }
 
-/// The same. `is_alive` says whether the owner of a claimed peer is; if not, its connection is gone when it returns.
+/// Passes bytes to a relay's receiver. `is_alive` says whether the owner of a claimed peer is
+/// alive. If not, it must have ended the owner's connection.
 ///
 /// # Errors
 ///
-/// Those of [`Receiver::receive`]: the connection is to be closed.
+/// The error of [`Receiver::receive`], after which the connection must be closed.
 pub fn send_claiming(
     mut bytes: &[u8],
     receiver: &mut Receiver,
@@ -33,7 +36,7 @@ pub fn send_claiming(
     while !bytes.is_empty() {
         let room = receiver.room();
         let spare = room.capacity() - room.len();
-        assert!(spare > 0, "there is always room to read into");
+        assert!(spare > 0, "a receiver always has room");
         let (read, rest) = bytes.split_at(spare.min(bytes.len()));
         room.extend_from_slice(read);
         bytes = rest;
@@ -52,7 +55,7 @@ pub fn send_claiming(
     Ok(None)
 }
 
-/// A station, and its session's way through the feed.
+/// A follower of the feed, with two stations that read its frames.
 #[derive(Debug)]
 pub struct Told {
     follower: Follower,
@@ -61,24 +64,24 @@ pub struct Told {
 }
 
 impl Told {
-    /// A station that is told of one input, or of all.
+    /// Follows one input, or all inputs.
     pub fn of(feed: &Feed, input: Option<&str>) -> Self {
         let monitor = |name: &str| Monitor { peers: Peers::Input(name.to_owned()), ribs: Vec::new() };
         let selection = Selection { monitors: input.map(monitor).into_iter().collect(), ..Selection::default() };
         Self { follower: feed.attach(selection), station: Station::default(), strict: Station::strict() }
     }
 
-    /// What it knows.
+    /// Returns the station that tells peers apart by all of their identity.
     pub fn station(&self) -> &Station {
         &self.station
     }
 
-    /// What one knows that is told the same and keeps to RFC 7854.
+    /// Returns the station that tells peers apart by RFC 7854 alone.
     pub fn strict(&self) -> &Station {
         &self.strict
     }
 
-    /// It is told about so many bytes. False if there is nothing more.
+    /// Takes about this many bytes. Returns false if the feed has no more.
     pub fn take(&mut self, bytes: usize) -> bool {
         let mut pieces = VecDeque::new();
         self.follower.take(bytes, &mut pieces);
@@ -90,7 +93,7 @@ impl Told {
         !pieces.is_empty()
     }
 
-    /// It is told all that there is.
+    /// Takes all that the feed has.
     pub fn take_all(&mut self) -> &Station {
         while self.take(3000) {}
         assert!(self.station.is_whole() && self.follower.lag_bytes() == 0);

@@ -1,8 +1,9 @@
-//! What is thrown at bmpd's parsers and at its feed, and what must be so whatever it is.
+//! Fuzz targets for bmpd's parsers and its feed.
 //!
-//! Each target is a function of bytes that panics if something is not as it must be. libFuzzer calls it (`cargo xtask fuzz`), and so do plain
-//! tests, with the [`corpus`] that real captures are made into. A [`station::Station`] believes all that it is told, so that two
-//! of them can be compared; the [`lab`] has what is at both ends of a feed.
+//! Each target is a function of bytes that panics if a property does not hold. libFuzzer calls it
+//! (`cargo xtask fuzz`), and plain tests call it with the [`corpus`], which is made of real
+//! captures. [`station::Station`] models a station's knowledge, so that two of them can be
+//! compared. [`lab`] has both ends of a feed.
 
 pub mod corpus;
 pub mod lab;

@@ -1,4 +1,4 @@
-//! How much memory something takes at most.
+//! The peak of memory that some work needs.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,11 +6,12 @@ use std::{
 };
 
 thread_local! {
-    /// Bytes that this thread has, less those that it freed for others, and the most that it had since that was last forgotten.
+    /// Bytes that this thread holds, and their peak since the last reset. Memory freed by another
+    /// thread counts there.
     static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
 }
 
-/// The system's allocator, with a count of what each thread holds.
+/// The system's allocator, with a count of the bytes of each thread.
 #[derive(Debug)]
 pub struct Counting;
 
@@ -24,34 +25,35 @@ fn size(bytes: usize) -> isize {
     isize::try_from(bytes).unwrap_or(isize::MAX)
 }
 
-// SAFETY: every call is the system allocator's, unchanged; counting touches a thread-local without destructor and allocates nothing.
+// SAFETY: every call goes to the system's allocator unchanged. Counting uses a thread-local without
+// destructor and allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(size(layout.size()));
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(size(layout.size()));
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         count(-size(layout.size()));
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new: usize) -> *mut u8 {
         count(size(new) - size(layout.size()));
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract.
         unsafe { System.realloc(memory, layout, new) }
     }
 }
 
-/// Does something, and says how many bytes of memory it had at most beyond what there was before. Only of this thread.
+/// Runs `work`. Returns its result, and the peak of this thread's memory above the memory before.
 pub fn most<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let (before, most) = HELD.get();
     HELD.set((before, before));
@@ -61,16 +63,16 @@ pub fn most<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (done, usize::try_from(reached - before).unwrap_or(0))
 }
 
-/// Does something with `given` bytes, which may take `fixed` bytes of memory, and `factor` times as many as it was given: a field that
-/// speaks of more must not make room for it.
+/// Runs `work` on `given` bytes of input, with at most `fixed + factor * given` bytes of memory. So
+/// a length field alone must not reserve memory.
 ///
 /// # Panics
 ///
-/// If it took more.
+/// If the work needs more.
 pub fn within<T>(fixed: usize, factor: usize, given: usize, work: impl FnOnce() -> T) -> T {
     let (done, took) = most(work);
     let allowed = fixed + factor * given;
-    assert!(took <= allowed, "{took} bytes of memory for {given} bytes of input, and {allowed} are allowed");
+    assert!(took <= allowed, "{took} bytes of memory for {given} bytes of input; {allowed} are allowed");
     done
 }
 
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_that_was_held_at_a_time_is_counted() {
+    fn the_peak_of_memory_is_counted() {
         let (kept, took) = most(|| {
             drop(vec![0u8; 1000]);
             let kept = vec![0u8; 300];

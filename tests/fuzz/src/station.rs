@@ -1,7 +1,8 @@
-//! A station that believes all that it is told, so that what two of them know can be compared.
+//! A model of a station's knowledge, so that the knowledge of two stations can be compared.
 //!
-//! It reads with the library's own parsers. It keeps all that it was told of routes, so that what two stations were told can be read in the same
-//! way: one that was told more may see in what way NLRI are to be read.
+//! It uses the library's parsers. It keeps every NLRI field, and reads the fields only on request:
+//! a station that received more may know better how NLRI must be read. So two stations can be
+//! compared with the same readings.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,121 +21,124 @@ use bmp_user::{
     },
 };
 
-/// A station.
+/// A station's knowledge.
 #[derive(Clone, Debug, Default)]
 pub struct Station {
-    /// By what tells peers apart.
+    /// Peers by their identity.
     peers: BTreeMap<PeerIdentity, Heard>,
-    /// The beginning or the end of a peer is that of all with its type, distinguisher and address (RFC 7854 §4.2).
+    /// True if Peer Up and Peer Down hit all peers with the same type, distinguisher and address
+    /// (RFC 7854 §4.2).
     is_strict: bool,
     rest: Vec<u8>,
 }
 
-/// How the NLRI of RIBs are read.
+/// How the NLRI of each RIB are read.
 pub type Readings = BTreeMap<(PeerIdentity, View, Family), Reading>;
 
-/// What a station was told of a peer.
+/// The messages about one peer.
 #[derive(Clone, Debug, Default)]
 struct Heard {
     ups: Vec<Vec<u8>>,
-    /// All that was said of the routes of each RIB, in order.
+    /// Every NLRI field of each RIB, in order.
     fields: BTreeMap<(View, Family), Vec<Field>>,
     ends: BTreeSet<(View, Family)>,
     statistics: Option<Vec<u8>>,
 }
 
-/// Some NLRI in an UPDATE.
+/// One NLRI field of an UPDATE.
 #[derive(Clone, Debug)]
 struct Field {
     nlri: Vec<u8>,
     name: (u32, Ipv4Addr),
     flags: u8,
     time: (u32, u32),
-    /// `None` if they are withdrawn.
+    /// `None` for withdrawn routes.
     attributes: Option<Vec<u8>>,
 }
 
-/// What it knows of a peer.
+/// Knowledge about a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// The Peer Ups of its session, in the order in which they came; none for one that was never announced.
+    /// The Peer Ups of its session, in order. Empty for a peer that was never announced.
     pub ups: Vec<Vec<u8>>,
-    /// Its routes, by what tells them apart.
+    /// Its routes, by name.
     pub ribs: BTreeMap<(View, Family), BTreeMap<String, Route>>,
-    /// Of which RIBs there was End-of-RIB.
+    /// The RIBs with an End-of-RIB.
     pub ends: BTreeSet<(View, Family)>,
     /// Its latest Statistics Report.
     pub statistics: Option<Vec<u8>>,
 }
 
-/// What it knows of a route.
+/// Knowledge about a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// AS and BGP identifier of the per-peer header.
+    /// AS number and BGP identifier of the per-peer header.
     pub name: (u32, Ipv4Addr),
-    /// The NLRI without bits that mean nothing; or the whole field, where NLRI cannot be told apart.
+    /// The NLRI without meaningless bits, or the whole field if its routes cannot be told apart.
     pub nlri: Vec<u8>,
     /// Flags of the per-peer header.
     pub flags: u8,
-    /// When it was received: seconds and microseconds.
+    /// Time of receipt, in seconds and microseconds.
     pub time: (u32, u32),
     /// See [`attributes_of`].
     pub attributes: Vec<u8>,
 }
 
-/// RIBs of families whose form is not known, of one peer, at most.
+/// Most RIBs of one peer in families of unknown form.
 const MOST_UNKNOWN: usize = 64;
 
 impl Station {
-    /// A station that takes peers for one that have the same type, distinguisher and address.
+    /// Makes a station that tells peers apart by type, distinguisher and address only.
     pub fn strict() -> Self {
         Self { is_strict: true, ..Self::default() }
     }
 
-    /// A station that was told all of `stream`.
+    /// Makes a station that has read all of `stream`.
     pub fn of(stream: &[u8]) -> Self {
         let mut station = Self::default();
         station.read(stream);
         station
     }
 
-    /// Reads a piece of what it is told, which may end anywhere.
+    /// Reads a piece of a stream, which may end anywhere.
     ///
     /// # Panics
     ///
-    /// If that is not BMP, or is about the session and not about peers.
+    /// If the bytes are not BMP, or a message is about the session.
     pub fn read(&mut self, bytes: &[u8]) {
         self.rest.extend_from_slice(bytes);
         let all = std::mem::take(&mut self.rest);
         let mut whole = frames(&all);
         for frame in whole.by_ref() {
-            self.frame(&frame.expect("a station is sent BMP"));
+            self.frame(&frame.expect("the stream is BMP"));
         }
         self.rest = all.get(whole.consumed()..).unwrap_or_default().to_vec();
     }
 
-    /// Whether what it was told ended between two frames.
+    /// True if the stream so far ends between two frames.
     pub fn is_whole(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// What it knows, less what is the same as to know nothing: RIBs without routes, and peers of which it was told nothing else.
+    /// Returns its knowledge by its own readings, without RIBs that have no routes and peers
+    /// without anything.
     pub fn knows(&self) -> BTreeMap<PeerIdentity, Peer> {
         self.knows_as(&self.readings())
     }
 
-    /// What it knows if it reads NLRI so. Who was told more may know better how they are to be read.
+    /// Returns its knowledge by the given readings. A station that received more may have better
+    /// ones.
     pub fn knows_as(&self, readings: &Readings) -> BTreeMap<PeerIdentity, Peer> {
         let tidy = self.all_as(readings).into_iter().map(|(key, peer)| (key, peer.tidy()));
         tidy.filter(|(_, peer)| *peer != Peer::default()).collect()
     }
 
-    /// All peers that it was told of, if it reads NLRI so.
+    /// Returns all peers by the given readings, with empty ones.
     pub fn all_as(&self, readings: &Readings) -> BTreeMap<PeerIdentity, Peer> {
         self.peers.iter().map(|(key, heard)| (*key, heard.known_as(*key, readings))).collect()
     }
 
-    /// How NLRI are read, by all that it was told.
+    /// Returns the readings that follow from all received NLRI.
     pub fn readings(&self) -> Readings {
         let of = |(key, heard): (&PeerIdentity, &Heard)| {
             let ribs = heard.fields.keys().map(|(view, family)| ((*view, *family), heard.reading(*view, *family)));
@@ -143,14 +147,14 @@ impl Station {
         self.peers.iter().flat_map(of).collect()
     }
 
-    /// How many routes it knows.
+    /// Returns the number of its routes.
     pub fn routes(&self) -> usize {
         self.knows().values().flat_map(|peer| peer.ribs.values()).map(BTreeMap::len).sum()
     }
 
     fn frame(&mut self, frame: &Frame<'_>) {
         let Some((header, kind)) = PeerHeader::of(frame).zip(frame.message_type()) else {
-            assert_eq!(frame.message_type(), None, "the feed says nothing about the session");
+            assert_eq!(frame.message_type(), None, "the feed has no message about the session");
             return;
         };
         let key = self.peer_of(&header, kind);
@@ -185,26 +189,27 @@ impl Station {
                 }
             }
             (MessageType::RouteMirroring, _) => {}
-            (kind, message) => panic!("a station is sent a {kind} that is {message:?}"),
+            (kind, message) => panic!("the feed has a {kind} with {message:?}"),
         }
     }
 }
 
 impl Station {
-    /// The peer that a message is about: where the router left out AS or BGP identifier, the only one that it may be.
+    /// Finds the peer of a message. If the router left out AS number or BGP identifier, it is the
+    /// only peer that fits.
     fn peer_of(&self, header: &PeerHeader, kind: MessageType) -> PeerIdentity {
         let said = header.identity();
         let mut alike = self.peers.keys().filter(|known| known.key == said.key);
         match (alike.next(), alike.next()) {
             (Some(only), None) if kind != MessageType::PeerUp && only.may_be(&said) => *only,
-            // With several, the feed tells of those alone that are named.
+            // If several fit, the feed reports only peers with complete identities.
             _ => said,
         }
     }
 }
 
 impl Peer {
-    /// Without RIBs that have no routes; and statistics alone make no peer of one that was never announced.
+    /// Removes RIBs without routes. Removes the statistics of a peer that has nothing else.
     #[must_use]
     pub fn tidy(mut self) -> Self {
         self.ribs.retain(|_, routes| !routes.is_empty());
@@ -247,7 +252,7 @@ impl Heard {
         }
     }
 
-    /// Begins a RIB, if it is not there. False if there are too many of unknown families.
+    /// Makes a RIB if it is missing. Returns false if there are too many of unknown form.
     fn makes(&mut self, rib: (View, Family)) -> bool {
         let unknown = self.fields.keys().filter(|(_, family)| Form::of(*family).is_none()).count();
         let may = self.fields.contains_key(&rib) || Form::of(rib.1).is_some() || unknown < MOST_UNKNOWN;
@@ -257,7 +262,7 @@ impl Heard {
         may
     }
 
-    /// A session that goes on, or another one.
+    /// Applies a Peer Up, of the same session or of a new one.
     fn comes_up(&mut self, bytes: &[u8], up: &PeerUp<'_>) {
         if self.ups.iter().any(|known| known == bytes) {
             return;
@@ -268,7 +273,7 @@ impl Heard {
         self.ups.push(bytes.to_vec());
     }
 
-    /// A table is over, or all if none is named. True if nothing is left.
+    /// Ends one table, or all if none is named. Returns true if none is left.
     fn goes_down(&mut self, table: Option<&[u8]>) -> bool {
         let named = |up: &[u8]| peer_up(up).and_then(|up| up.table_name().map(<[u8]>::to_vec));
         let has_others = self.ups.iter().any(|up| named(up).as_deref() != table);
@@ -277,7 +282,8 @@ impl Heard {
         is_all || !has_others
     }
 
-    /// How NLRI of a RIB are read: in the way in which they come out best, or else as the OPENs say.
+    /// Chooses how to read the NLRI of a RIB: the reading that fits best, or else the one of the
+    /// OPENs.
     fn reading(&self, view: View, family: Family) -> Reading {
         let path_ids = self.ups.iter().any(|up| has_path_ids(up, view, family));
         let stack = self.ups.iter().any(|up| has_stacks(up, family));
@@ -325,7 +331,8 @@ impl Field {
         if self.attributes.is_some() { reading } else { reading.withdrawn() }
     }
 
-    /// The routes in it, by what tells them apart. Where they cannot be told apart, the field is one.
+    /// Splits the field into named routes. If they cannot be told apart, the whole field is one
+    /// route.
     fn routes(&self, reading: Reading) -> Vec<(String, Vec<u8>)> {
         let Reading { form, path_ids } = self.as_it_is_read(reading);
         let all: Result<Vec<_>, _> = nlri(form, path_ids, &self.nlri).collect();
@@ -342,7 +349,7 @@ impl Field {
     }
 }
 
-/// An NLRI without the bits behind the end of its prefix.
+/// Clears the bits after the end of a prefix.
 pub fn with_meaning(form: Form, path_ids: bool, item: &[u8]) -> Vec<u8> {
     let mut meant = item.to_vec();
     if let (Some(last), Some(byte)) = (without_trailing_bits(form, path_ids, item), meant.last_mut()) {
@@ -351,8 +358,8 @@ pub fn with_meaning(form: Form, path_ids: bool, item: &[u8]) -> Vec<u8> {
     meant
 }
 
-/// The attributes that an UPDATE gives the routes in its MP_REACH_NLRI, or those in the field for IPv4 unicast: without the routes, and
-/// without how long the length of MP_REACH_NLRI is written.
+/// Returns the attributes of the routes in MP_REACH_NLRI, or of those in the IPv4 unicast field.
+/// Leaves out the routes themselves, and the form of MP_REACH_NLRI's length.
 pub fn attributes_of(update: &Update<'_>, in_reach: bool) -> Vec<u8> {
     const EXTENDED_LENGTH: u8 = 0x10;
     let mut out = Vec::new();
@@ -392,7 +399,7 @@ fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
     }
 }
 
-/// Whether routes have stacks of labels by the OPENs of a Peer Up (RFC 8277 §2.1).
+/// True if routes have label stacks by the OPENs of a Peer Up (RFC 8277 §2.1).
 fn has_stacks(up: &[u8], family: Family) -> bool {
     const MULTIPLE_LABELS: u8 = 8;
     let Some(PeerUp { sent_open, received_open, .. }) = peer_up(up) else { return false };
@@ -409,7 +416,7 @@ fn has_stacks(up: &[u8], family: Family) -> bool {
     })
 }
 
-/// Whether routes have path identifiers by the OPENs of a Peer Up (RFC 7911 §4, RFC 9069 §5.2).
+/// True if routes have path identifiers by the OPENs of a Peer Up (RFC 7911 §4, RFC 9069 §5.2).
 fn has_path_ids(up: &[u8], view: View, family: Family) -> bool {
     let Some(PeerUp { sent_open, received_open, .. }) = peer_up(up) else { return false };
     let both = [sent_open, received_open].map(|open| {

@@ -1,6 +1,8 @@
-//! What real routers sent, cut, changed and spliced, through a relay's receiver and the feed, beside a daemon that sends what it should: nothing
-//! panics, memory is what has arrived and not what a length says, the connection that is broken is closed for a reason, and nobody else's routes are
-//! touched.
+//! Damaged streams of real routers, cut, changed and spliced, through a relay's receiver and the
+//! feed, beside a healthy daemon.
+//!
+//! No damage may cause a panic, or more memory than the received bytes justify. A broken connection
+//! must be closed with a reason, and routes of other daemons must stay.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,7 @@ use bmp_user::{
 };
 use fastrand::Rng;
 
-/// How many damaged versions there are of each stream.
+/// Returns the number of damaged versions of each stream.
 fn times() -> usize {
     let soak = std::env::var("BMPD_SOAK").is_ok_and(|soak| !soak.is_empty() && soak != "0");
     if soak { 20_000 } else { 200 }
@@ -26,13 +28,13 @@ fn times() -> usize {
 /// How a stream ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// It goes on, or ends between two messages.
+    /// Between two messages, with an open connection.
     Whole,
-    /// The daemon said that it ends.
+    /// With a Termination.
     Goodbye,
-    /// Inside a message, of which so many bytes are there.
+    /// Inside a message, of which this many bytes have arrived.
     Cut(usize),
-    /// It is closed.
+    /// With a closed connection.
     Closed(Error),
 }
 
@@ -46,10 +48,10 @@ fn send(stream: &[u8], input: &mut Input) -> End {
     }
 }
 
-/// A feed with a daemon that sent what it should.
+/// A feed with a healthy daemon.
 struct World {
     feed: Feed,
-    /// Its connection is open.
+    /// Held so that its connection stays open.
     _healthy: Input,
     told_of_healthy: Told,
     known_of_healthy: BTreeMap<PeerIdentity, Peer>,
@@ -66,36 +68,37 @@ impl World {
         Self { feed, _healthy: input, told_of_healthy, known_of_healthy }
     }
 
-    /// Sends something as another daemon. Whatever it is: a station that was there, and one that comes then, know the same of it; with the connection its
-    /// peers are gone; and what the healthy one said stays.
+    /// Sends a stream as another daemon, and checks the feed. An early and a late station know the
+    /// same of it. Its peers go with its connection. The healthy daemon's peers stay.
     fn take(&mut self, broken: &[u8]) -> End {
         let mut input = self.feed.input("broken");
         let mut live = Told::of(&self.feed, Some("broken"));
-        // A journal of 1 MiB, what is read and what is kept of it. What is longer than a capture is so because a length says so.
+        // Room for a journal of 1 MiB, the read bytes and the kept state. Memory beyond this would
+        // come from a length field.
         let end = within(4 << 20, 64, broken.len(), || send(broken, &mut input));
         assert!(
             is_equal(live.take_all(), Told::of(&self.feed, Some("broken")).take_all()),
-            "live and late are the same ({end:?})"
+            "live and late differ ({end:?})"
         );
         if let End::Closed(error) = &end {
             assert!(error.offset < broken.len() as u64 && error.to_string().starts_with("at byte "), "{error}");
         }
         drop(input);
-        assert!(live.take_all().knows().is_empty(), "the peers of the broken one are gone");
+        assert!(live.take_all().knows().is_empty(), "peers of the broken daemon are left");
         assert!(
             self.told_of_healthy.take_all().knows() == self.known_of_healthy,
-            "the healthy one is as it was ({end:?})"
+            "the healthy daemon's peers have changed ({end:?})"
         );
         end
     }
 }
 
-/// Whether a station that was there and one that comes now know the same.
+/// True if an early and a late station know the same.
 fn is_equal(early: &Station, late: &Station) -> bool {
     early.knows() == late.knows_as(&early.readings())
 }
 
-/// Each capture, beside a world in which another one is healthy.
+/// Runs `test` with each capture, beside another capture of a healthy daemon.
 fn each(mut test: impl FnMut(&str, &[u8], &mut World)) {
     let all = corpus::captures_v3();
     for (number, (name, stream)) in all.iter().enumerate() {
@@ -104,7 +107,7 @@ fn each(mut test: impl FnMut(&str, &[u8], &mut World)) {
     }
 }
 
-/// Where the frames of a stream start.
+/// Returns the start of each frame.
 fn starts(stream: &[u8]) -> Vec<usize> {
     let lengths = frames(stream).map(|frame| frame.expect("a capture is BMP").bytes().len());
     let start = |at: &mut usize, length| Some(std::mem::replace(at, *at + length));
@@ -112,7 +115,7 @@ fn starts(stream: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_stream_that_is_cut_is_read_up_to_the_cut() {
+fn a_cut_stream_is_read_up_to_the_cut() {
     let mut random = Rng::with_seed(1);
     each(|name, stream, world| {
         let starts = starts(stream);
@@ -123,7 +126,7 @@ fn a_stream_that_is_cut_is_read_up_to_the_cut() {
         }
         for _ in 0..times() {
             let cut = random.usize(..stream.len());
-            let start = starts.iter().rfind(|start| **start <= cut).expect("the first starts at 0");
+            let start = starts.iter().rfind(|start| **start <= cut).expect("the first frame starts at 0");
             let expected = if cut == *start { End::Whole } else { End::Cut(cut - start) };
             assert_eq!(world.take(&stream[..cut]), expected, "{name}: before byte {cut}");
         }
@@ -131,7 +134,7 @@ fn a_stream_that_is_cut_is_read_up_to_the_cut() {
 }
 
 #[test]
-fn bits_that_flip_anywhere_close_the_connection_for_a_reason_or_do_no_harm() {
+fn flipped_bits_close_the_connection_with_a_reason_or_do_no_harm() {
     let mut random = Rng::with_seed(2);
     each(|name, stream, world| {
         let mut closed = 0;
@@ -147,7 +150,7 @@ fn bits_that_flip_anywhere_close_the_connection_for_a_reason_or_do_no_harm() {
 }
 
 #[test]
-fn bits_that_flip_within_an_update_are_the_peers_own_and_close_nothing() {
+fn flipped_bits_within_an_update_close_nothing() {
     let mut random = Rng::with_seed(3);
     each(|name, stream, world| {
         let updates: Vec<_> = frames(stream)
@@ -168,7 +171,7 @@ fn bits_that_flip_within_an_update_are_the_peers_own_and_close_nothing() {
 }
 
 #[test]
-fn the_end_of_one_stream_behind_the_beginning_of_another_is_closed_or_read_as_it_is() {
+fn a_spliced_stream_is_closed_or_read_as_it_is() {
     let mut random = Rng::with_seed(4);
     let all = corpus::captures();
     each(|_, stream, world| {
@@ -181,7 +184,7 @@ fn the_end_of_one_stream_behind_the_beginning_of_another_is_closed_or_read_as_it
 }
 
 #[test]
-fn a_header_that_no_message_has_closes_the_connection_at_its_place() {
+fn an_impossible_header_closes_the_connection_at_its_place() {
     each(|name, stream, world| {
         for start in starts(stream).into_iter().step_by(7) {
             let with = |at: usize, byte: u8| {
@@ -195,7 +198,8 @@ fn a_header_that_no_message_has_closes_the_connection_at_its_place() {
                 (4, 0, "expected "),
             ] {
                 let End::Closed(error) = world.take(&with(at, byte)) else {
-                    // A length that is too short by 256 bytes or more leaves a rest that is no header; one of less than 256 is the same as before.
+                    // Too short a length by 256 bytes or more leaves a rest that is no header. A
+                    // length below 256 has this byte already.
                     assert_eq!((at, stream[start + 4]), (4, 0), "{name}: byte {at} of the message at {start}");
                     continue;
                 };

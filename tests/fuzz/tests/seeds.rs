@@ -1,4 +1,4 @@
-//! Without libFuzzer: every target takes what it starts from, whole and damaged.
+//! Fuzz targets without libFuzzer: every target reads its seeds, whole and damaged.
 
 use std::panic::catch_unwind;
 
@@ -6,18 +6,18 @@ use bmp_fuzz::{corpus, target};
 use bmp_user::config::parse_file;
 use fastrand::Rng;
 
-/// How many damaged versions there are of each seed.
+/// Returns the number of damaged versions of each seed.
 fn times() -> usize {
     let soak = std::env::var("BMPD_SOAK").is_ok_and(|soak| !soak.is_empty() && soak != "0");
     if soak { 1000 } else { 10 }
 }
 
-/// Throws an input at a target; one that breaks it is kept, so that it can be thrown again.
+/// Calls a target with an input. Keeps an input that breaks the target in a file, for a replay.
 fn throw(name: &str, target: target::Target, input: &[u8]) {
     if catch_unwind(|| target(input)).is_err() {
         let file = std::env::temp_dir().join(format!("bmpd-fuzz-{name}-{}", std::process::id()));
-        std::fs::write(&file, input).expect("the input can be kept");
-        panic!("again: cargo xtask fuzz {name} --replay {}", file.display());
+        std::fs::write(&file, input).expect("the input is written to a file");
+        panic!("repeat with: cargo xtask fuzz {name} --replay {}", file.display());
     }
 }
 
@@ -28,7 +28,7 @@ fn seeds_of(name: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_target_takes_what_it_starts_from() {
+fn every_target_reads_its_seeds() {
     for (name, target) in target::ALL {
         throw(name, target, &[]);
         seeds_of(name).iter().for_each(|seed| throw(name, target, seed));
@@ -36,7 +36,7 @@ fn every_target_takes_what_it_starts_from() {
 }
 
 #[test]
-fn every_target_takes_what_it_starts_from_cut_changed_and_spliced() {
+fn every_target_reads_its_seeds_cut_changed_and_spliced() {
     let mut random = Rng::with_seed(7854);
     for (name, target) in target::ALL {
         let seeds = seeds_of(name);
@@ -61,7 +61,7 @@ fn every_target_takes_what_it_starts_from_cut_changed_and_spliced() {
 }
 
 #[test]
-fn the_configuration_with_every_command_is_one() {
+fn the_configuration_with_every_command_is_valid() {
     let config = parse_file("everything.conf", corpus::CONFIGURATION).unwrap();
     assert_eq!((config.bmp.sessions.len(), config.relays.len(), config.replays.len()), (3, 2, 2));
 }

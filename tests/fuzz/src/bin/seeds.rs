@@ -1,4 +1,5 @@
-//! Writes what libFuzzer starts from: a folder of inputs for each target, and a dictionary of the command language's words.
+//! Writes the seeds for libFuzzer: a folder of inputs for each target, and a dictionary of the
+//! command language.
 
 use std::{
     fs,
@@ -13,11 +14,7 @@ fn main() -> anyhow::Result<()> {
     let folder = PathBuf::from(std::env::args_os().nth(1).context("usage: seeds FOLDER")?);
     let mut out = std::io::stdout();
     if !corpus::captures_are_there() {
-        writeln!(
-            out,
-            "no captures in {}: the corpus is what is made here, without real data",
-            corpus::folder().display()
-        )?;
+        writeln!(out, "no captures in {}: the seeds are synthetic ones only", corpus::folder().display())?;
     }
     for (name, _) in target::ALL {
         let own = folder.join(name);

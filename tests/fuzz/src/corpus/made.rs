@@ -1,4 +1,4 @@
-//! What no capture has, made here.
+//! Synthetic seeds, for cases that no capture has.
 
 use std::io::Read as _;
 
@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 
 const AS_PATH: [u8; 20] = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1];
 
-/// The families whose NLRI have forms of their own, each with a route.
+/// Returns the families whose NLRI have a form of their own, each with a route.
 fn routes() -> Vec<(Family, Vec<u8>)> {
     let rd = [0, 0, 0xfd, 0xe8, 0, 0, 0, 1];
     let vpn = |prefix: &[u8]| [&[88 + 8 * prefix.len() as u8, 0, 1, 1], &rd[..], prefix].concat();
@@ -28,20 +28,20 @@ fn routes() -> Vec<(Family, Vec<u8>)> {
         (Family::L2VPN_EVPN, [&[2, 33][..], &rd, &[0; 14], &[48, 2, 0, 0, 0, 0, 7, 0, 0, 1, 1]].concat()),
         (Family::L2VPN_EVPN, [&[5, 34][..], &rd, &[0; 14], &[24, 10, 1, 1, 0, 192, 0, 2, 1, 0, 1, 1]].concat()),
         (Family::LINK_STATE, [&[0, 1, 0, 13, 2][..], &[0; 8], &[1, 0, 0, 0]].concat()),
-        // Labels without the S bit, and a path identifier before one.
+        // Labels without the S bit, and a path identifier before a label.
         (Family::IPV4_LABELED, vec![48, 0, 0, 0x30, 10, 2, 1, 48, 0, 0, 0x30, 10, 2, 3]),
         (Family::VPNV4, [&[0, 0, 0, 1][..], &vpn(&[10, 1, 1])].concat()),
         (Family::IPV4_CT, vpn(&[10, 1, 2])),
         (Family::IPV4_CAR, vec![11, 8, 1, 24, 10, 1, 1, 0, 0, 0, 7, 9]),
         (Family::IPV4_MUP, [&[1, 0, 3, 17][..], &rd, &[24, 10, 8, 0, 0, 0, 0, 7, 9]].concat()),
         (Family::IPV4_MDT, [&[128][..], &rd, &[192, 0, 2, 1, 232, 0, 0, 1]].concat()),
-        // Nobody knows their form.
+        // A family of unknown form.
         (Family::new(99, 99), vec![2, 1, 9, 2, 2, 9]),
         (Family::new(99, 99), vec![2, 1, 9]),
     ]
 }
 
-/// What follows the header of UPDATEs of these families: an announcement, a withdrawal and End-of-RIB of each.
+/// Returns bodies of UPDATE messages: an announcement, a withdrawal and End-of-RIB of each family.
 pub(super) fn updates() -> Vec<Vec<u8>> {
     let mut bodies = vec![vec![0; 4]];
     let whole = |attributes: &[u8]| {
@@ -59,10 +59,11 @@ pub(super) fn updates() -> Vec<Vec<u8>> {
             bodies.push(whole(&[&[0x80, 15, unreach.len() as u8], &unreach[..]].concat()));
         }
     }
-    // Two prefixes, or one with a path identifier; and the second of them.
+    // Two prefixes, or one with a path identifier. Then the second of them.
     bodies.push([&whole(&AS_PATH)[..], &[24, 10, 1, 1, 24, 10, 1, 2]].concat());
     bodies.push(vec![0, 4, 24, 10, 1, 2, 0, 0]);
-    // The fields of IPv4 unicast: with path identifiers, both at once, and with what is optional.
+    // The IPv4 unicast fields: with path identifiers, with both fields at once, and with optional
+    // attributes.
     bodies.push([&whole(&AS_PATH)[..], &[0, 0, 0, 1, 24, 10, 1, 1, 0, 0, 0, 2, 24, 10, 1, 1]].concat());
     bodies.push([&[0, 4, 24, 10, 1, 2, 0, 20], &AS_PATH[..], &[24, 10, 1, 1, 0]].concat());
     let optional =
@@ -71,7 +72,7 @@ pub(super) fn updates() -> Vec<Vec<u8>> {
     bodies
 }
 
-/// BGP messages: OPENs with capabilities, in the format of RFC 9072 too, and every other type.
+/// Returns BGP messages of every type. The OPENs have capabilities, also in the format of RFC 9072.
 pub(super) fn messages() -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     let mut one = |write: &dyn Fn(&mut BytesMut)| {
@@ -107,7 +108,8 @@ pub(super) fn messages() -> Vec<Vec<u8>> {
     out
 }
 
-/// BMP frames about one peer, its Peer Up first: every message, and an UPDATE of every family.
+/// Returns BMP frames about one peer, Peer Up first: every message type, and an UPDATE of every
+/// family.
 pub(super) fn frames() -> Vec<Vec<u8>> {
     let mut address = [0; 16];
     address[12..].copy_from_slice(&[192, 0, 2, 1]);
@@ -156,7 +158,8 @@ pub(super) fn frames() -> Vec<Vec<u8>> {
     frames
 }
 
-/// MRT records of the types that the real files do not have: TABLE_DUMP_V2 with and without additional paths, and state changes.
+/// Returns MRT records of types that the real files lack: TABLE_DUMP_V2 with and without additional
+/// paths, and state changes.
 pub(super) fn records() -> Vec<Vec<u8>> {
     let record = |kind: u16, subtype: u16, body: &[u8]| {
         let mut out = Vec::new();

@@ -1,5 +1,5 @@
-//! What libFuzzer starts from, and what tests throw at the targets: real captures cut into pieces that are small enough to be changed often, and
-//! a few pieces of what no capture has.
+//! Seeds for libFuzzer and for tests: real captures in pieces small enough for many changes, and
+//! synthetic pieces for the rest.
 
 mod made;
 mod real;
@@ -16,15 +16,15 @@ use crate::target::Step;
 
 /// A configuration with every command.
 pub const CONFIGURATION: &str = include_str!("everything.conf");
-/// What an operator types, and what `bmpctl` makes of it.
+/// Lines that an operator types, and the requests of `bmpctl` for them.
 pub const OPERATOR: &str = include_str!("operator.txt");
 
-/// The longest piece that is worth being changed, in bytes.
+/// The longest useful piece, in bytes.
 const LONGEST: usize = 4096;
-/// How many pieces of a kind are enough.
+/// Most pieces of one kind.
 const ENOUGH: usize = 300;
 
-/// The inputs that a target starts from.
+/// Returns the seeds of a target.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     let seeds = match target {
         "bmp" => bmp(),
@@ -37,12 +37,12 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "feed" => feed(),
         other => panic!("there is no target {other}"),
     };
-    // In the order in which they are found; each once.
+    // Each seed once, in the order of discovery.
     let mut seen = BTreeSet::new();
     seeds.into_iter().filter(|seed| seen.insert(seed.clone())).collect()
 }
 
-/// The words of the command language, as libFuzzer wants to have them.
+/// Returns the words of the command language, in libFuzzer's format.
 pub fn dictionary() -> String {
     let words: BTreeSet<_> = CONFIGURATION.split_whitespace().chain(OPERATOR.split_whitespace()).collect();
     let plain = words.into_iter().filter(|word| word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'));
@@ -68,7 +68,7 @@ fn update() -> Vec<Vec<u8>> {
     bodies.flat_map(|body| [0, 1, 2].map(|choice| [&[choice], &body[..]].concat())).collect()
 }
 
-/// Every BGP message that the captures hold.
+/// Returns every BGP message in the captures.
 fn bgp_messages() -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     for frame in real::frames_of_captures() {
@@ -93,7 +93,7 @@ fn replay() -> Vec<Vec<u8>> {
 }
 
 fn config() -> Vec<Vec<u8>> {
-    // The whole, and each part between lines that hold a mark alone.
+    // The whole, each part between lines with only a mark, and each line.
     let parts = CONFIGURATION.split("\n#\n").map(|part| part.as_bytes().to_vec());
     let mut lines = CONFIGURATION.lines().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>();
     lines.sort();
@@ -112,7 +112,7 @@ fn feed() -> Vec<Vec<u8>> {
     let mut streams: Vec<_> = captures().into_iter().map(|(_, stream)| stream).collect();
     streams.push(made::frames().concat());
     for stream in &streams {
-        // From the beginning, so that peers are up; then from places further on, behind the same beginning.
+        // From the beginning, so that peers are up. Then a longer part with the same beginning.
         let beginning = &stream[..stream.len().min(LONGEST)];
         for part in [beginning, &stream[..stream.len().min(4 * LONGEST)]] {
             let mut history = Vec::new();
@@ -128,7 +128,7 @@ fn feed() -> Vec<Vec<u8>> {
             Step::Release(0).put(&mut history);
             Step::Return.put(&mut history);
             histories.push(history.clone());
-            // Another daemon on the same relay says the same: while the first is there, and when it is gone.
+            // Another daemon on the same relay announces the same, beside the first and after it.
             let mut claimed = history.clone();
             Step::Send(2, part).put(&mut claimed);
             histories.push(claimed.clone());
@@ -150,7 +150,7 @@ fn feed() -> Vec<Vec<u8>> {
     histories
 }
 
-/// Of many pieces, those that differ in their beginning or length and are short enough, as many as are enough.
+/// Picks up to [`ENOUGH`] short pieces that differ in beginning or length.
 fn pieces(all: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     let mut seen = BTreeSet::new();
     let mut differs = |piece: &Vec<u8>| seen.insert((piece.get(..20).map(<[u8]>::to_vec), piece.len()));
@@ -158,7 +158,7 @@ fn pieces(all: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     short.filter(|piece| differs(piece)).take(ENOUGH).collect()
 }
 
-/// A folder of the data that lies beside the checkout.
+/// Returns a folder of data beside the checkout.
 fn beside(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(name)
 }

@@ -1,4 +1,4 @@
-//! Real captures, which lie beside the checkout: BMP streams of routers, and MRT files.
+//! Real captures beside the checkout: BMP streams of routers, and MRT files.
 
 use std::{
     collections::BTreeMap,
@@ -11,23 +11,23 @@ use bmp_user::wire::{bmp, mrt};
 
 use super::beside;
 
-/// Where they are looked for.
+/// Returns the folder of BMP captures.
 pub fn folder() -> PathBuf {
     beside("bmp")
 }
 
-/// Whether they are there.
+/// True if there are captures.
 pub fn captures_are_there() -> bool {
     !captures().is_empty()
 }
 
-/// The captured BMP streams: file name and content.
+/// Reads the captured BMP streams, each with its file name.
 pub fn captures() -> Vec<(String, Vec<u8>)> {
     read_all(&folder(), "bmp")
 }
 
-/// Those of version 3. None, with a word, where they are not at hand.
-#[expect(clippy::print_stderr, reason = "a test that could not look at the real data has to say so")]
+/// Reads the captures of BMP version 3. Without captures, prints a note and returns none.
+#[expect(clippy::print_stderr, reason = "a test without the real data must say so")]
 pub fn captures_v3() -> Vec<(String, Vec<u8>)> {
     if !captures_are_there() {
         eprintln!("skipped: no captures in {}", folder().display());
@@ -35,7 +35,7 @@ pub fn captures_v3() -> Vec<(String, Vec<u8>)> {
     captures().into_iter().filter(|(_, stream)| stream.first() == Some(&bmp::VERSION)).collect()
 }
 
-/// All whole frames of all captures of version 3.
+/// Returns all complete frames of all captures of version 3.
 pub(super) fn frames_of_captures() -> Vec<Vec<u8>> {
     let of = |(_, stream): (String, Vec<u8>)| {
         bmp::frames(&stream).map_while(Result::ok).map(|frame| frame.bytes().to_vec()).collect::<Vec<_>>()
@@ -43,7 +43,7 @@ pub(super) fn frames_of_captures() -> Vec<Vec<u8>> {
     captures().into_iter().flat_map(of).collect()
 }
 
-/// Records of the MRT files: of each type, subtype and length one.
+/// Returns one record of the MRT files for each type, subtype and approximate length.
 pub(super) fn records() -> Vec<Vec<u8>> {
     let mut found = BTreeMap::new();
     for (_, packed) in read_all(&beside("mrt"), "gz") {
@@ -56,7 +56,7 @@ pub(super) fn records() -> Vec<Vec<u8>> {
     found.into_values().take(super::ENOUGH).collect()
 }
 
-/// Short files: the beginnings of the MRT files, whole records of them.
+/// Returns short files: the first records of each MRT file.
 pub(super) fn files() -> Vec<Vec<u8>> {
     let mut files = Vec::new();
     for (_, packed) in read_all(&beside("mrt"), "gz") {
@@ -71,10 +71,10 @@ pub(super) fn files() -> Vec<Vec<u8>> {
     files
 }
 
-/// No more than is needed of it.
+/// Unpacks at most 1 MiB.
 fn unpacked(packed: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    // What could be unpacked is good enough to begin with.
+    // Use whatever could be unpacked.
     let _ = flate2::read::MultiGzDecoder::new(packed).take(1 << 20).read_to_end(&mut out);
     out
 }

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::is_within;
 use crate::memory::within;
 
-/// A stream behind one byte, which says how long messages may be.
+/// Reads one byte, which selects the longest message, and then a stream of messages.
 pub fn bgp(data: &[u8]) {
     let Some((choice, stream)) = data.split_first() else { return };
     let limit = if choice & 1 == 0 { MAX_MESSAGE } else { MAX_EXTENDED_MESSAGE };
@@ -30,7 +30,7 @@ pub fn bgp(data: &[u8]) {
         }
     }
     assert_eq!(whole.consumed(), at);
-    // As BMP and MRT carry them: the length must be that of what is there.
+    // BMP and MRT carry single messages, whose length must be exact.
     if let Ok(frame) = Frame::parse(stream) {
         assert_eq!(frame.bytes(), stream);
     }
@@ -58,7 +58,7 @@ fn message(frame: &Frame<'_>) {
     }
 }
 
-/// Capabilities that are pushed and built are the same when they are read.
+/// Checks that capabilities are the same after encoding and parsing.
 fn opens(open: &Open<'_>) {
     let _ = (open.check(), open.families().count(), open.four_octet_as(), open.has(Capability::ExtendedMessage));
     if let Some(restart) = open.graceful_restart() {
@@ -73,17 +73,17 @@ fn opens(open: &Open<'_>) {
     }
     let mut capabilities = Capabilities::new();
     for capability in open.capabilities() {
-        capabilities.push(&capability).expect("it came with a length of one octet");
+        capabilities.push(&capability).expect("its length fits into one octet");
     }
     assert!(capabilities.iter().eq(open.capabilities()));
     let mut out = BytesMut::new();
     let built = open::build(&mut out, open.asn(), open.hold_time, open.bgp_id, &capabilities);
     if built.is_err() {
-        assert!(out.is_empty(), "what does not fit leaves nothing behind");
+        assert!(out.is_empty(), "an OPEN that does not fit leaves nothing");
         return;
     }
-    let frame = Frame::parse(&out).expect("what is built is a message");
-    let again = Open::parse(&frame).expect("what is built is an OPEN");
+    let frame = Frame::parse(&out).expect("the encoded OPEN is a message");
+    let again = Open::parse(&frame).expect("the encoded OPEN is an OPEN");
     assert!(again.capabilities().eq(open.capabilities()));
     assert_eq!((again.hold_time, again.bgp_id), (open.hold_time, open.bgp_id));
 }

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use super::is_within;
 use crate::memory::within;
 
-/// A stream: its frames are its beginning, all that they hold is borrowed from it, and what is built of a message says the same.
+/// Reads a stream. Its frames must be its beginning, everything must be borrowed from it, and
+/// encoded messages must parse to the same.
 pub fn bmp(stream: &[u8]) {
     let mut whole = frames(stream);
     let mut at = 0;
@@ -27,7 +28,7 @@ pub fn bmp(stream: &[u8]) {
         }
     }
     assert_eq!(whole.consumed(), at);
-    assert!(whole.next().is_none(), "nothing comes after the end");
+    assert!(whole.next().is_none(), "the iterator yielded after its end");
 }
 
 fn message(frame: &Frame<'_>) {
@@ -62,9 +63,9 @@ fn message(frame: &Frame<'_>) {
             let mut again = BytesMut::new();
             let ports = [up.local_port, up.remote_port];
             build::peer_up(&mut again, &up.peer, up.local_address, ports, up.sent_open, up.received_open);
-            let rebuilt = frames(&again).next().expect("a frame").expect("what is built is a frame");
+            let rebuilt = frames(&again).next().expect("a frame").expect("the encoded Peer Up is a frame");
             let Ok(Message::PeerUp(rebuilt)) = Message::parse(&rebuilt) else { panic!("a Peer Up") };
-            // The address field of an IPv4 peer has twelve bytes that say nothing.
+            // The address field of an IPv4 peer has twelve meaningless bytes.
             assert_eq!(
                 (rebuilt.peer, rebuilt.sent_open, rebuilt.received_open),
                 (up.peer, up.sent_open, up.received_open)
@@ -72,7 +73,7 @@ fn message(frame: &Frame<'_>) {
             assert_eq!((rebuilt.local_address, rebuilt.local_port), (up.local_address, up.local_port));
             let mut down = BytesMut::new();
             build::peer_down(&mut down, &up.peer, up.table_name());
-            let frame = frames(&down).next().expect("a frame").expect("what is built is a frame");
+            let frame = frames(&down).next().expect("a frame").expect("the encoded Peer Down is a frame");
             let Ok(Message::PeerDown(down)) = Message::parse(&frame) else { panic!("a Peer Down") };
             assert_eq!(down.peer.key, up.peer.key);
         }
@@ -86,22 +87,22 @@ fn message(frame: &Frame<'_>) {
     }
 }
 
-/// What is built is the frame again, byte for byte.
+/// Checks that encoding gives the frame again, byte for byte.
 fn is_built(frame: &[u8], build: impl FnOnce(&mut BytesMut)) {
     let mut out = BytesMut::new();
     build(&mut out);
     assert_eq!(out, frame);
 }
 
-/// Statistics that are whole are the same when they are built and read again.
+/// Checks that complete statistics are the same after encoding and parsing.
 fn reports(peer: &PeerHeader, counters: &[u8]) {
     let read: Vec<_> = statistics(counters).collect();
-    assert!(read.iter().rev().skip(1).all(Result::is_ok), "an error is the end");
+    assert!(read.iter().rev().skip(1).all(Result::is_ok), "the iterator yielded after an error");
     let good: Vec<_> = read.into_iter().map_while(Result::ok).collect();
     good.iter().for_each(|statistic| assert!(!statistic.kind.to_string().is_empty()));
     let mut out = BytesMut::new();
     statistics_report(&mut out, peer, &good);
-    let frame = frames(&out).next().expect("a frame").expect("what is built is a frame");
+    let frame = frames(&out).next().expect("a frame").expect("the encoded report is a frame");
     let Ok(Message::StatisticsReport(_, counters)) = Message::parse(&frame) else { panic!("a Statistics Report") };
     assert_eq!(statistics(counters).map_while(Result::ok).collect::<Vec<_>>(), good);
 }

@@ -1,13 +1,14 @@
-//! The command language as it stands in a file.
+//! The command language in a file.
 
 use bmp_user::config::{parse_file, print};
 
 use crate::memory::within;
 
-/// A file is a configuration that is printed so that it is read again as it was; or each of its errors points into it.
+/// Parses a file. A configuration must be the same after printing and parsing; otherwise each error
+/// must point into the file.
 pub fn config(file: &[u8]) {
     let Ok(text) = std::str::from_utf8(file) else { return };
-    // An error shows its line: a long one with many wrong words after each other is shown whole for the first alone.
+    // Each error quotes its line. For many errors in one long line, only the first quotes it whole.
     let read = within(1 << 20, 1024, file.len(), || parse_file("fuzz", text));
     match read {
         Ok(config) => {

@@ -1,4 +1,4 @@
-//! What a client sends over the control socket: requests, and the command lines in them.
+//! A client's input on the control socket: requests, and the command lines in them.
 
 use std::path::Path;
 
@@ -9,8 +9,9 @@ use bmp_user::{
 
 use crate::memory::within;
 
-/// Lines, each a request, or else a command line as it would stand in one: an operator goes through the views and edits a candidate, which can
-/// be printed and read again at any time. Nothing is committed, shown or reset.
+/// Reads lines, each a request or a command line. An operator walks through the views and edits a
+/// candidate, which must be the same after printing and parsing. Nothing is committed, displayed or
+/// reset.
 pub fn control(lines: &[u8]) {
     if lines.len() <= LINE_MAX {
         within(1 << 20, 4096, lines.len(), || play(lines));
@@ -22,7 +23,7 @@ fn play(lines: &[u8]) {
     for line in lines.split(|byte| *byte == b'\n') {
         let request = match serde_json::from_slice::<Request>(line) {
             Ok(request) => {
-                let sent = serde_json::to_vec(&request).expect("a request can be written");
+                let sent = serde_json::to_vec(&request).expect("a request has a JSON form");
                 assert_eq!(serde_json::from_slice::<Request>(&sent).ok().as_ref(), Some(&request));
                 request
             }
@@ -41,7 +42,7 @@ fn play(lines: &[u8]) {
     assert_eq!(parse_file("printed", &printed).as_ref(), Ok(editor.candidate()), "{printed}");
 }
 
-/// What may come next can be typed: a line that may end is a command.
+/// Checks the help: every next word has a text and an explanation.
 fn help(editor: &Editor, line: &str) {
     let Ok(next) = next_words(editor.view(), line) else { return };
     assert!(next.words.iter().all(|word| !word.text.is_empty() && !word.help.is_empty()));
@@ -64,7 +65,7 @@ fn run(editor: &mut Editor, line: &str) {
                 assert_eq!(
                     (editor.view(), editor.candidate()),
                     (&before.0, &before.1),
-                    "what is refused changes nothing"
+                    "a refused command changed something"
                 );
             }
         }

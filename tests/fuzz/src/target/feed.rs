@@ -1,5 +1,5 @@
-//! The feed as a whole: two daemons that send whatever they send, come and go, others that claim the same peers on the same relays, and stations that
-//! are told of it live, late and slowly.
+//! The feed as a whole. Two daemons send anything, come and go. Others claim their peers on the
+//! same relays. Stations follow live, late and slowly.
 
 use std::collections::BTreeMap;
 
@@ -16,44 +16,48 @@ use crate::{
 };
 
 const NAMES: [&str; 2] = ["frr", "gobgp"];
-/// Two on each relay.
+/// Number of daemons: two on each relay.
 const DAEMONS: usize = 2 * NAMES.len();
-/// The bits of the first byte of a step that say that it is about the second daemon of a relay, and that who owns what it claims is gone.
+/// Bit of a step's first byte: the step is about the second daemon of a relay.
 const SECOND: u8 = 0x10;
+/// Bit of a step's first byte: the owner of claimed peers is gone.
 const GONE: u8 = 0x20;
-/// Small, so that even a short history falls off it.
+/// Bytes of the journal: so few that even a short history exceeds them.
 const JOURNAL: usize = 4000;
+/// Bytes of the withdrawals, few for the same reason.
 const WITHDRAWALS: usize = 1000;
 
-/// A history: see [`Step`]. At its end every station knows what every other does that was told of the same daemon.
+/// Plays a history of [`Step`]s. At its end, all stations that follow the same daemon must know the
+/// same.
 pub fn feed(history: &[u8]) {
-    // Each daemon has buffers, each RIB tables, and each route, of which an UPDATE of few bytes may have many, its place in them.
+    // Each daemon has buffers, each RIB has tables, and each route has its place in them. A few
+    // bytes of UPDATE may have many routes.
     within(4 << 20, 4096, history.len(), || play(history));
 }
 
-/// What happens next, as the first byte says it.
+/// A step of a history.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// A daemon sends: the two bytes of length, and as many.
+    /// A daemon sends bytes. Two bytes of length precede them.
     Send(usize, &'a [u8]),
-    /// The same; and who owns a peer that it claims is gone.
+    /// A daemon sends bytes, and the owner of peers that it claims is gone.
     Claim(usize, &'a [u8]),
-    /// It goes away, and another connection comes.
+    /// A daemon's connection ends, and a new one begins.
     Reconnect(usize),
-    /// It goes away and is held; what was held of it before is not any more.
+    /// A daemon's connection ends, and its peers are held. Earlier held ones are released.
     Hold(usize),
-    /// What is held of it is not any more.
+    /// A daemon's held peers are released.
     Release(usize),
-    /// It has been quiet.
+    /// A daemon has been quiet.
     Quiet(usize),
-    /// The slow station reads about so many bytes.
+    /// The slow station reads about this many bytes.
     Take(usize),
-    /// The slow station loses its connection and comes back.
+    /// The slow station loses its connection and connects again.
     Return,
 }
 
 impl<'a> Step<'a> {
-    /// Takes the next step off a history.
+    /// Takes the next step from a history.
     fn take(history: &mut &'a [u8]) -> Option<Self> {
         let (&first, rest) = history.split_first()?;
         *history = rest;
@@ -79,7 +83,7 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// Appends it to a history.
+    /// Appends the step to a history.
     pub fn put(&self, history: &mut Vec<u8>) {
         let byte = |daemon: usize, what: u8| {
             u8::from(daemon % NAMES.len() == 1) | what << 1 | if daemon < NAMES.len() { 0 } else { SECOND }
@@ -103,7 +107,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// One connection of a daemon, and what is held of the one before.
+/// One connection of a daemon, and the held peers of the one before.
 struct Daemon {
     input: Input,
     receiver: Receiver,
@@ -115,7 +119,7 @@ impl Daemon {
         Self { input: feed.input(NAMES[number % NAMES.len()]), receiver: Receiver::default(), held: None }
     }
 
-    /// Its connection is closed, as the relay does it, and another comes.
+    /// Ends the connection as the relay does, and begins a new one.
     fn reconnect(&mut self, feed: &Feed, number: usize, hold: bool) {
         let before = std::mem::replace(&mut self.input, feed.input(NAMES[number % NAMES.len()]));
         self.receiver = Receiver::default();
@@ -125,12 +129,13 @@ impl Daemon {
     }
 }
 
-/// A daemon sends. False if its connection has to be closed. `is_gone` says whether the owner of a peer that it claims is.
+/// Sends bytes of a daemon. Returns false if its connection must be closed. `is_gone` says whether
+/// the owners of claimed peers are gone.
 fn send(feed: &Feed, daemons: &mut [Daemon; DAEMONS], number: usize, bytes: &[u8], is_gone: bool) -> bool {
     let mut sender = std::mem::replace(&mut daemons[number], Daemon::connect(feed, number));
     let mut is_alive = |claim: &Claim| {
         let owner = daemons.iter_mut().enumerate().find(|(_, daemon)| daemon.input.connection() == claim.owner);
-        let (owner, daemon) = owner.expect("who owns a peer is there");
+        let (owner, daemon) = owner.expect("the owner of a peer is connected");
         if is_gone {
             daemon.reconnect(feed, owner, false);
         }
@@ -165,7 +170,7 @@ fn play(mut history: &[u8]) {
             Step::Quiet(number) => {
                 let since = daemons[number].input.applied();
                 daemons[number].input.end_quiet_ribs(since);
-                assert_eq!(daemons[number].input.end_quiet_ribs(since), 0, "once");
+                assert_eq!(daemons[number].input.end_quiet_ribs(since), 0, "a quiet RIB ended twice");
             }
             Step::Take(bytes) => drop(slow.take(bytes)),
             Step::Return => slow = Told::of(&feed, None),
@@ -186,8 +191,8 @@ fn play(mut history: &[u8]) {
     assert_eq!((stats.peers, stats.routes, stats.attribute_sets), (0, 0, 0));
 }
 
-/// Whoever was there from the beginning knows what one does who comes now, and what the feed counts; and the slow one knows each peer as
-/// one of the daemons has it.
+/// Checks the replica property: an early station knows what a new one knows and what the feed
+/// counts. The slow station knows each peer as one daemon has it.
 fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
     let mut readings = Vec::new();
     for (told, name) in early.iter_mut().zip(NAMES) {
@@ -196,12 +201,12 @@ fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
         let mut late = Told::of(feed, Some(name));
         let (live, dumped) = (early.knows(), late.take_all().knows_as(&as_early));
         for key in live.keys().chain(dumped.keys()) {
-            assert_eq!(live.get(key), dumped.get(key), "live and late: {key:?} of {name}");
+            assert_eq!(live.get(key), dumped.get(key), "live and late differ: {key:?} of {name}");
         }
         let (live_strict, late_strict) = (told.strict().knows_as(&as_early), late.strict().knows_as(&as_early));
         for key in live_strict.keys().chain(late_strict.keys()) {
             let (live, late) = (live_strict.get(key), late_strict.get(key));
-            assert_eq!(live, late, "live and late, by RFC 7854: {key:?} of {name}");
+            assert_eq!(live, late, "live and late differ by RFC 7854: {key:?} of {name}");
         }
         for peer in feed.peers().iter().filter(|peer| peer.input() == name) {
             let known = live.get(&peer.header().identity());
@@ -212,8 +217,9 @@ fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
         }
         readings.push(as_early);
     }
-    // A peer that was never announced and has no routes is there all the same: another daemon's that looks the same is not told beside it. Of those
-    // that look the same, the slow one is told all that one daemon has.
+    // A peer without Peer Up and routes still exists: the feed reports no other daemon's peer that
+    // looks the same beside it. Of peers that look the same, the slow station must know all of one
+    // daemon's.
     let by_key = |peers: BTreeMap<PeerIdentity, Peer>| {
         let mut all: BTreeMap<PeerKey, BTreeMap<PeerIdentity, Peer>> = BTreeMap::new();
         for (identity, peer) in peers {

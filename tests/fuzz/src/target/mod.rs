@@ -1,4 +1,4 @@
-//! The targets: each takes bytes, and panics if what must be so is not.
+//! The targets: each takes bytes, and panics if a property does not hold.
 
 mod bgp;
 mod bmp;
@@ -21,7 +21,7 @@ pub use update::update;
 /// A target.
 pub type Target = fn(&[u8]);
 
-/// All of them, by name.
+/// All targets, by name.
 pub const ALL: [(&str, Target); 8] = [
     ("bmp", bmp),
     ("bgp", bgp),
@@ -33,7 +33,7 @@ pub const ALL: [(&str, Target); 8] = [
     ("feed", feed),
 ];
 
-/// Whether `part` is a part of `whole` and not only equal to one: parsers borrow.
+/// True if `part` lies inside `whole`, as borrowed data does. Equal bytes elsewhere do not count.
 fn is_within(part: &[u8], whole: &[u8]) -> bool {
     let whole = whole.as_ptr_range();
     let part = part.as_ptr_range();

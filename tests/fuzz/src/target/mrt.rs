@@ -1,4 +1,4 @@
-//! MRT: records and what they say.
+//! MRT: records and their contents.
 
 use bmp_user::wire::mrt::{Attributes, Body, HEADER, Record, records};
 use bytes::BytesMut;
@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use super::is_within;
 use crate::memory::within;
 
-/// A file that is not packed: its records are its beginning, and all that they hold is borrowed from it.
+/// Reads an unpacked file. Its records must be its beginning, and everything must be borrowed from
+/// it.
 pub fn mrt(file: &[u8]) {
     let mut whole = records(file);
     let mut at = 0;
@@ -37,11 +38,11 @@ fn body(record: &Record<'_>) {
         }
         Ok(Body::PeerIndexTable(table)) => {
             assert!(is_within(table.view, bytes));
-            assert_eq!(table.iter().count(), table.len(), "what was counted is there");
+            assert_eq!(table.iter().count(), table.len(), "the count of entries is wrong");
         }
         Ok(Body::Rib(rib)) => {
             assert!(is_within(rib.nlri, bytes));
-            assert_eq!(rib.iter().count(), rib.len(), "what was counted is there");
+            assert_eq!(rib.iter().count(), rib.len(), "the count of entries is wrong");
             for entry in rib.iter() {
                 assert_eq!(entry.path_id.is_some(), rib.add_path);
                 attributes(&entry.attributes, bytes);

@@ -11,13 +11,14 @@ use bytes::Bytes;
 
 use crate::memory::within;
 
-/// A file that unpacks to more than this is left to the tests: it would only take time here.
+/// Largest unpacked size. Larger files would only take time here; other tests have them.
 const LARGEST: u64 = 1 << 20;
 
-/// A file comes to whole BMP frames about peers, which the feed takes. What is passed over, and where it cannot be read further, has a reason.
+/// Translates a file to BMP frames about peers, which the feed must accept. Everything passed over,
+/// and every failure, must have a reason.
 pub fn replay(file: &[u8]) {
     let Some(unpacked) = unpacked(file) else { return };
-    // Unpacking has tables of its own: bzip2 up to 900 kB of them, several times over.
+    // Unpacking needs tables: bzip2 several of up to 900 kB.
     let translation = match within(16 << 20, 64, file.len() + unpacked, || translate(file)) {
         Ok(translation) => translation,
         Err(failure) => return assert!(!failure.to_string().is_empty()),
@@ -27,12 +28,12 @@ pub fn replay(file: &[u8]) {
     let mut whole = frames(&stream);
     let mut up = std::collections::BTreeSet::new();
     for frame in whole.by_ref() {
-        let frame = frame.expect("what is built is a frame");
-        match Message::parse(&frame).expect("what is built is a message") {
-            Message::PeerUp(said) => assert!(up.insert(said.peer.key), "a peer that is up comes up"),
-            Message::PeerDown(said) => assert!(up.remove(&said.peer.key), "a peer that is not up goes down"),
+        let frame = frame.expect("the translation is BMP");
+        match Message::parse(&frame).expect("the translation has valid messages") {
+            Message::PeerUp(said) => assert!(up.insert(said.peer.key), "Peer Up of a peer that is up"),
+            Message::PeerDown(said) => assert!(up.remove(&said.peer.key), "Peer Down of a peer that is not up"),
             Message::RouteMonitoring(peer, _) => assert!(up.contains(&peer.key), "routes of a peer that is not up"),
-            other => panic!("nobody asked for {other:?}"),
+            other => panic!("the translation has {other:?}"),
         }
     }
     assert_eq!(whole.consumed(), stream.len());
@@ -40,12 +41,12 @@ pub fn replay(file: &[u8]) {
     let mut input = feed.input("replay");
     input.trust_opens();
     let block = stream.len();
-    input.append(stream, block).expect("the feed takes what a replay gives");
+    input.append(stream, block).expect("the feed accepts the translation");
     assert_eq!(feed.stats().peers, up.len());
     assert_eq!(feed.stats().trouble.unannounced, 0);
 }
 
-/// How many bytes a file unpacks to; `None` if there are too many.
+/// Returns the unpacked size of a file, or `None` if it is too large.
 fn unpacked(file: &[u8]) -> Option<usize> {
     let reader = BufReader::new(file);
     let unpacked: Box<dyn Read> = if file.starts_with(&[0x1f, 0x8b]) {

@@ -1,4 +1,4 @@
-//! UPDATE: attributes, and the routes of every family with path identifiers and without.
+//! UPDATE: attributes, and the routes of every family, with and without path identifiers.
 
 use bmp_user::wire::bgp::{
     Error, Family, Fit, Form, HEADER, Reading, Update, attributes, build, identity, nlri, put_withdrawal,
@@ -9,7 +9,8 @@ use bytes::{BufMut, BytesMut};
 use super::is_within;
 use crate::{memory::within, station};
 
-/// What follows the header of an UPDATE, behind one byte: whether AS numbers have two bytes, and whether there are path identifiers and stacks of labels.
+/// Reads one byte and the body of an UPDATE. The byte selects two-octet AS numbers, path
+/// identifiers and label stacks.
 pub fn update(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     if body.len() > 65_000 {
@@ -59,7 +60,7 @@ fn split(message: &[u8], as_size: usize, path_ids: bool, stack: bool) {
     announced_again(&update, as_size, path_ids);
 }
 
-/// NLRI are read until the end or the first that is wrong; of those that are right, what withdraws one means the same route.
+/// Reads NLRI up to the first malformed one. The withdrawal of each must name the same route.
 fn routes(family: Family, path_ids: bool, stack: bool, items: &[u8]) {
     let reading = Reading::of(family, path_ids, stack);
     assert_eq!(reading.fit(items) > Fit::Uneven, reading.is_even(items));
@@ -88,7 +89,8 @@ fn routes(family: Family, path_ids: bool, stack: bool, items: &[u8]) {
     assert_eq!(at, items.len());
 }
 
-/// The routes of an UPDATE that is right, put together anew with their attributes as the feed does, are the same routes with the same attributes.
+/// Rebuilds a well-formed UPDATE from its routes and attributes as the feed does. Routes and
+/// attributes must be the same.
 fn announced_again(update: &Update<'_>, as_size: usize, path_ids: bool) {
     if update.is_malformed(true) {
         return;
@@ -113,7 +115,7 @@ fn announced_again(update: &Update<'_>, as_size: usize, path_ids: bool) {
         items().for_each(|item| out.extend_from_slice(item))
     });
     assert!(out.len() <= HEADER + 4 + all.len());
-    let again = Update::parse(&out, as_size).expect("what is built is an UPDATE");
+    let again = Update::parse(&out, as_size).expect("the rebuilt UPDATE is an UPDATE");
     assert!(!again.is_malformed(true));
     let found = again.reach.expect("MP_REACH_NLRI");
     assert_eq!((found.family, found.next_hop, found.nlri), (reach.family, reach.next_hop, reach.nlri));
@@ -121,7 +123,7 @@ fn announced_again(update: &Update<'_>, as_size: usize, path_ids: bool) {
     let mut out = BytesMut::new();
     build::withdrawal(&mut out, reach.family, form, path_ids, items());
     if out.len() <= usize::from(u16::MAX) {
-        let again = Update::parse(&out, as_size).expect("what is built is an UPDATE");
+        let again = Update::parse(&out, as_size).expect("the rebuilt UPDATE is an UPDATE");
         let withdrawn: Vec<_> = again.routes().flat_map(|(_, items)| nlri(form, path_ids, items)).collect();
         assert_eq!(withdrawn.len(), items().count());
         assert!(withdrawn.iter().all(Result::is_ok));

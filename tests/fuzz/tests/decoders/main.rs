@@ -1,5 +1,7 @@
-//! Every real stream of version 3 through a relay and the feed, as decoders read it that are not ours: what a station is told live is what came, less
-//! Initiation and Termination; what one is told that comes late has nothing in it that they cannot read, and leaves it with the same.
+//! Every real stream of version 3 through a relay and the feed, read by decoders of other projects.
+//!
+//! A live station must receive the stream without Initiation and Termination. A late station must
+//! receive only messages that the decoders can read, and must know the same in the end.
 
 mod netgauze;
 mod tshark;
@@ -13,17 +15,17 @@ use bmp_user::{
     wire::bmp::{MessageType, frames},
 };
 
-/// What of a real stream a decoder cannot read although it is as its router sent it.
+/// A complaint of a decoder about a real stream that is as its router sent it.
 struct Known {
     decoder: &'static str,
     capture: &'static str,
-    /// What it says of which message, in part.
+    /// Part of the complaint, with the message type.
     says: &'static str,
-    /// How many messages it says that of.
+    /// Number of messages with this complaint.
     times: usize,
-    /// Whether it also says it of what a late station is told.
+    /// True if the decoder complains about a late station's messages too.
     late: bool,
-    #[expect(dead_code, reason = "for whoever reads the list")]
+    #[expect(dead_code, reason = "for readers of the list")]
     why: &'static str,
 }
 
@@ -34,7 +36,7 @@ const KNOWN: &[Known] = &[
         says: "Peer Up: InvalidBgpId",
         times: 1,
         late: true,
-        why: "the OPENs of a Loc-RIB peer are made up by the router, and here have BGP identifier 0.0.0.0",
+        why: "the router makes up the OPENs of a Loc-RIB peer, here with BGP identifier 0.0.0.0",
     },
     Known {
         decoder: "netgauze",
@@ -42,7 +44,7 @@ const KNOWN: &[Known] = &[
         says: "Route Monitoring: InvalidAsPathLength",
         times: 2,
         late: true,
-        why: "an AS_PATH of 2-octet numbers without the A flag: the router has the routes, and stations get them as they came",
+        why: "an AS_PATH of 2-octet numbers without the A flag: the router has the routes, and stations get them as received",
     },
     Known {
         decoder: "tshark",
@@ -50,7 +52,7 @@ const KNOWN: &[Known] = &[
         says: "type 1: [Malformed Packet: BMP];_ws.malformed Unknown stats type payload",
         times: 48,
         late: true,
-        why: "every Statistics Report ends with one of experimental type 65531, behind which it loses its place",
+        why: "every Statistics Report ends with one of experimental type 65531, after which the decoder loses its place",
     },
     Known {
         decoder: "tshark",
@@ -58,18 +60,18 @@ const KNOWN: &[Known] = &[
         says: "type 3: [Malformed Packet: BGP]",
         times: 1,
         late: true,
-        why: "the OPENs of a Loc-RIB peer are made up by the router; it loses its place behind an FQDN capability without a domain",
+        why: "the router makes up the OPENs of a Loc-RIB peer; the decoder loses its place after an FQDN capability without a domain",
     },
 ];
 
-/// A stream through a relay and the feed.
+/// A stream before and after relay and feed.
 struct Through {
     name: String,
-    /// Less what is about the router's own session.
+    /// The stream without messages about the router's own session.
     sent: Vec<u8>,
-    /// What a station is told that is there from the beginning.
+    /// The messages to a station that is connected from the beginning.
     live: Vec<u8>,
-    /// What one is told that comes at the end.
+    /// The messages to a station that connects at the end.
     late: Vec<u8>,
 }
 
@@ -82,7 +84,7 @@ fn through() -> Vec<Through> {
         let feed = Feed::default();
         let mut input = feed.input("router");
         let mut early = feed.attach(Selection::default());
-        assert!(told(&mut early).is_empty(), "there is nothing yet");
+        assert!(told(&mut early).is_empty(), "a new feed has frames");
         let mut live = Vec::new();
         let mut receiver = Receiver::default();
         for read in stream.chunks(1400) {
@@ -107,8 +109,8 @@ fn told(follower: &mut Follower) -> Vec<u8> {
     }
 }
 
-/// Of a stream that came, a decoder complains of what is known that it does; of what a late station is told, of nothing else. `complaints` is what it
-/// says of each message that it cannot read.
+/// Checks a decoder's complaints. About the live stream it must have exactly the known ones, about
+/// a late station's messages no others. `complaints` returns those about a stream.
 fn judge(decoder: &str, through: &Through, complaints: impl Fn(&[u8]) -> Vec<String>) {
     let name = &through.name;
     let known = || KNOWN.iter().filter(|known| (known.decoder, known.capture) == (decoder, name.as_str()));
@@ -124,14 +126,14 @@ fn judge(decoder: &str, through: &Through, complaints: impl Fn(&[u8]) -> Vec<Str
 }
 
 #[test]
-fn what_a_station_is_told_live_is_what_came_less_initiation_and_termination() {
+fn a_live_station_receives_the_stream_without_initiation_and_termination() {
     for Through { name, sent, live, .. } in through() {
         assert!(live == sent, "{name}");
     }
 }
 
 #[test]
-fn a_late_station_knows_what_an_early_one_does_in_every_family() {
+fn a_late_station_knows_what_an_early_one_knows_in_every_family() {
     for Through { name, live, late, .. } in through() {
         let (early, late) = (Station::of(&live), Station::of(&late));
         assert!(early.knows() == late.knows_as(&early.readings()), "{name}");

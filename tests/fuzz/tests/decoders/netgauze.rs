@@ -10,7 +10,7 @@ use tokio_util::codec::Decoder as _;
 
 use super::{judge, through};
 
-/// A station, as it understands what it is told.
+/// A station's knowledge, as NetGauze reads it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Station {
     peers: BTreeMap<PeerKey, Peer>,
@@ -21,23 +21,23 @@ struct Peer {
     /// The Peer Ups of its session, and the bytes of the first.
     ups: BTreeSet<String>,
     first: Option<Vec<u8>>,
-    /// By view and route, all that is known of the route.
+    /// Routes by RIB and name, with all that is known of each.
     routes: BTreeMap<(u8, String), String>,
 }
 
-/// What it reads in a stream, and what it says of what it cannot read.
+/// Reads a stream. Returns the station's knowledge, and complaints about unreadable messages.
 fn read(stream: &[u8]) -> (Station, Vec<String>) {
     let (mut station, mut complaints) = (Station::default(), Vec::new());
     let mut codec = BmpCodec::default();
     for frame in frames(stream) {
-        let frame = frame.expect("a station is sent BMP");
+        let frame = frame.expect("the stream is BMP");
         let Some((kind, header)) = frame.message_type().zip(PeerHeader::of(&frame)) else { continue };
         let message = match codec.decode(&mut BytesMut::from(frame.bytes())) {
-            Ok(Some(message)) => serde_json::to_value(message).expect("it has a JSON form"),
-            Ok(None) => panic!("a frame is whole"),
+            Ok(Some(message)) => serde_json::to_value(message).expect("a message has a JSON form"),
+            Ok(None) => panic!("the decoder takes a complete frame for a part"),
             Err(error) => {
                 complaints.push(format!("{kind}: {}", innermost(&format!("{error:?}"))));
-                // Its peers come and go whether or not their OPENs are to its taste.
+                // Peers come and go even if NetGauze cannot read their OPENs.
                 Value::String(format!("{:x?}", frame.bytes()))
             }
         };
@@ -68,7 +68,7 @@ fn is_of_same_session(one: &[u8], other: &[u8]) -> bool {
     matches!((one, other), (Ok(Message::PeerUp(one)), Ok(Message::PeerUp(other))) if one.is_of_same_session(&other))
 }
 
-/// Of `A(B(C { offset: 1 }))` it is `C { offset: 1 }`.
+/// Returns `C { offset: 1 }` of `A(B(C { offset: 1 }))`.
 fn innermost(error: &str) -> &str {
     let end = error.find([' ', ')']).unwrap_or(error.len());
     let start = error.get(..end).and_then(|start| start.rfind('(')).map_or(0, |at| at + 1);
@@ -97,7 +97,7 @@ impl Peer {
         let of_field = in_field.map(Value::to_string).collect::<Vec<_>>().join(" ");
         let with_reach = attributes.iter().filter(|one| !is(one, "MpUnreach")).cloned().map(|mut one| {
             if is(&one, "MpReach") {
-                // How long its length is written says nothing.
+                // The form of its length does not matter.
                 one["extended_length"].take();
             }
             one.to_string()
@@ -113,7 +113,7 @@ impl Peer {
     }
 }
 
-/// What tells a route from another, and its labels, which do not.
+/// Returns the name of a route, and its labels, which are no part of the name.
 fn named(family: &str, nlri: &Value) -> (String, String) {
     let mut nlri = nlri.clone();
     let labels = ["label_stack", "labels"].map(|field| nlri.get_mut(field).map(Value::take)).into_iter().flatten();
@@ -122,7 +122,7 @@ fn named(family: &str, nlri: &Value) -> (String, String) {
 }
 
 #[test]
-fn it_reads_what_stations_are_told_and_a_late_one_knows_what_an_early_one_does() {
+fn netgauze_reads_the_messages_and_a_late_station_knows_what_an_early_one_knows() {
     let mut families = BTreeSet::new();
     for stream in &through() {
         judge("netgauze", stream, |stream| read(stream).1);

@@ -1,4 +1,4 @@
-//! Wireshark's decoder.
+//! Wireshark's decoder, as `tshark`.
 
 use std::fs;
 
@@ -8,10 +8,10 @@ use programs::Program;
 
 use super::{judge, through};
 
-/// The port that it takes for BMP.
+/// The port that tshark decodes as BMP.
 const PORT: u16 = 11019;
 
-/// A capture file of one TCP connection (pcap(5)): a packet for each message.
+/// Makes a capture file of one TCP connection (pcap(5)), with a packet for each message.
 fn pcap(stream: &[u8]) -> Vec<u8> {
     const MAGIC: u32 = 0xa1b2_c3d4;
     const ETHERNET: u32 = 1;
@@ -22,7 +22,7 @@ fn pcap(stream: &[u8]) -> Vec<u8> {
     }
     let mut sequence = 1;
     for frame in frames(stream) {
-        let message = frame.expect("a station is sent BMP").bytes();
+        let message = frame.expect("the stream is BMP").bytes();
         let headers = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64);
         let packet = headers.tcp(40_000, PORT, sequence, 65_535).ack(1);
         let mut bytes = Vec::new();
@@ -37,7 +37,7 @@ fn pcap(stream: &[u8]) -> Vec<u8> {
     file
 }
 
-/// What it says of the messages that it cannot read.
+/// Returns complaints about unreadable messages.
 fn complaints(stream: &[u8]) -> Vec<String> {
     const FIELDS: [&str; 4] = ["bmp.type", "_ws.malformed", "_ws.expert.severity", "_ws.expert.message"];
     const WARNING: u32 = 0x60_0000;
@@ -53,7 +53,7 @@ fn complaints(stream: &[u8]) -> Vec<String> {
         "occurrence=a",
     ]);
     tshark.args(["-E", "aggregator=;"]).args(FIELDS.iter().flat_map(|field| ["-e", field]));
-    let output = tshark.output().expect("tshark, of the Debian package of that name");
+    let output = tshark.output().expect("tshark starts; Debian has it in the package tshark");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8_lossy(&output.stdout);
     let mut read = 0;
@@ -69,12 +69,12 @@ fn complaints(stream: &[u8]) -> Vec<String> {
             complaints.push(format!("type {kind}: {malformed} {messages}"));
         }
     }
-    assert_eq!(read, frames(stream).count(), "it reads every message");
+    assert_eq!(read, frames(stream).count(), "tshark read every message");
     complaints
 }
 
 #[test]
-fn it_finds_nothing_malformed_in_what_stations_are_told() {
+fn tshark_finds_nothing_malformed_in_messages_to_stations() {
     for stream in &through() {
         judge("tshark", stream, complaints);
     }
