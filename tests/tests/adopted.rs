@@ -1,4 +1,5 @@
-//! Sessions that another local daemon opens: bmpd pins and counts them, shows them, and has them connect again where that is due.
+//! Adopted sessions, which another local daemon opens: bmpd pins, counts and displays them, and
+//! makes the daemon connect again when it must.
 
 use std::{
     io::{Read as _, Write as _},
@@ -19,31 +20,31 @@ use lab::{
     trial::{Plan, Trial, outgoing, strays},
 };
 
-/// A session that is adopted, and pinned to `up2` where routing prefers `up1`.
+/// Starts a trial with an adopted session. Routing prefers `up1`.
 fn adopted(session: &str) -> Trial {
     let trial = Plan::session(&format!("adopt\n{session}")).start();
     wait_for_daemon(&trial);
     trial
 }
 
-/// The pin is in force, and bmpd waits for the daemon to connect.
+/// Waits until the pin is in force and bmpd waits for the daemon.
 fn wait_for_daemon(trial: &Trial) {
     let station = trial.station.address().ip();
     trial.bmpd.wait_session(station, "waiting for its daemon", |session| session["phase"] == "connecting");
 }
 
-/// A socket of this process without any configuration, connected to the trial's station.
+/// Connects a plain socket of this process to the trial's station.
 fn connect(trial: &Trial) -> TcpStream {
     Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect")
 }
 
-/// The process's connection is closed: reading from it fails or ends.
+/// True if the connection of this process is closed: a read fails or ends.
 fn is_closed(mut stream: &TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
     !matches!(stream.read(&mut [0]), Ok(1..))
 }
 
-/// The process's connection is open both ways.
+/// True if the connection of this process is open both ways.
 fn is_open(mut stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("the socket is open");
     let open = matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
@@ -51,9 +52,9 @@ fn is_open(mut stream: &TcpStream) -> bool {
     open
 }
 
-/// A line of the log names session, connection and process, and says why.
+/// Waits for the log line that names session, connection, process and cause of a closed connection.
 fn says_why_it_closed(bmpd: &Bmpd, of: &str, stream: &TcpStream, why: &str) {
-    let (local, pid) = (stream.local_addr().expect("it had one"), std::process::id());
+    let (local, pid) = (stream.local_addr().expect("the socket was connected"), std::process::id());
     bmpd.wait_for_log("that the connection is closed, and why", |line| {
         let ends = format!("{of}: closed the connection from {local} to {STATION}:{STATION_PORT}");
         line.contains(&ends) && line.contains(&format!("({pid})")) && line.contains(why)
@@ -64,7 +65,7 @@ fn assert_nothing_by(link: &Capture) {
     assert_eq!(strays(&link.packets()), Vec::<&Packet>::new(), "packets left by the other link");
 }
 
-/// The daemon's connection as bmpd and the station have it.
+/// Asserts that bmpd and the station describe the daemon's connection alike.
 fn assert_shown(trial: &Trial, pid: u32, name: &str, connection: &Connection, times: u64) {
     let session = trial.bmpd.wait_session(STATION, "up over that connection", |session| {
         session["state"] == "up" && session["local_port"] == connection.peer.port()
@@ -90,14 +91,14 @@ fn gobgp_is_pinned_from_its_first_syn_and_a_commit_moves_it() {
 
     trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!(old.end, Some(End::Reset), "the old connection is closed to the station by the old way");
-    // GoBGP looks at its connection when it has something to say.
+    assert_eq!(old.end, Some(End::Reset), "the station sees a reset by the old link");
+    // GoBGP notices a closed connection only when it writes.
     gobgp.announce(&prefixes(500));
     let moved = trial.station.wait_connection(1, "500 routes", |c| c.announced() >= 500);
     assert_eq!(moved.peer.ip(), UP2_OTHER);
     assert_shown(&trial, gobgp.pid(), "gobgpd", &moved, 2);
     assert_nothing_by(&trial.up1);
-    assert!(trial.up2.packets().iter().any(|p| p.rst && p.source.ip() == UP2), "the reset left by the old way");
+    assert!(trial.up2.packets().iter().any(|p| p.rst && p.source.ip() == UP2), "the reset left by the old link");
 }
 
 #[test]
@@ -130,14 +131,14 @@ fn an_ipv6_daemon_and_an_ipv4_mapped_socket_are_adopted_alike() {
     let stream = Foreign::default().connect(&trial.topology.router, mapped).expect("the pin lets it connect");
     assert_eq!(trial.bmpd.wait_up(STATION)["local_address"], UP2.to_string());
     trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
-    assert!(is_closed(&stream), "it is found among the IPv6 sockets and closed");
+    assert!(is_closed(&stream), "bmpd found the connection among IPv6 sockets");
 }
 
 #[test]
 fn a_connection_that_was_there_before_and_keeps_the_pin_is_taken_in_without_a_break() {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    // No pin is there yet: routing prefers up1.
+    // No pin is in force yet, so routing takes up1.
     let mut stream = Foreign::default().connect(&topology.router, station.address()).unwrap();
     let plan = Plan::session("adopt\nconnect-interface up1");
     let bmpd = Bmpd::start(&topology.router, &plan.configuration());
@@ -151,13 +152,13 @@ fn a_connection_that_was_there_before_and_keeps_the_pin_is_taken_in_without_a_br
     bmpd.wait_session(STATION, "counted", |session| {
         number(&session["kernel"]["tx_payload_bytes"]) == before + connection.bytes
     });
-    // It is held as well as counted: bound to up1, whatever routing prefers from now on.
+    // The connection is bound to up1 as well as counted, whatever routing prefers now.
     let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
     topology.router.ip("route replace 198.51.100.7/32 via 192.0.2.66 dev up2 metric 1");
     stream.write_all(&bmp::termination()).unwrap();
     station.wait_connection(0, "Termination", |c| c.has(bmp::TERMINATION));
     assert_nothing_by(&up2);
-    // Its end is seen, though no program was there when it was connected.
+    // bmpd notices the end, although no program ran when the connection began.
     drop(stream);
     bmpd.wait_session(STATION, "down", |session| session["state"] == "down");
 }
@@ -187,7 +188,7 @@ fn other_sockets_of_the_process_are_never_touched() {
     let session = connect(&trial);
     let others = [&other_port, &other_station].map(|station| {
         let stream = Foreign::default().connect(&trial.topology.router, station.address()).unwrap();
-        assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose");
+        assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose up1");
         stream
     });
     trial.bmpd.wait_up(STATION);
@@ -215,7 +216,7 @@ fn a_process_that_binds_another_source_is_a_source_conflict_until_it_no_longer_d
     trial.bmpd.wait_up(STATION);
     let elsewhere = Foreign { source: None, device: Some("up1") };
     elsewhere.connect(&trial.topology.router, trial.station.address()).expect_err("it is refused");
-    assert_eq!(trial.bmpd.session(STATION)["state"], "up", "the session has its connection all the same");
+    assert_eq!(trial.bmpd.session(STATION)["state"], "up", "the session keeps its connection");
 }
 
 #[test]
@@ -227,7 +228,7 @@ fn a_lost_interface_closes_the_connection_and_denies_the_daemon_until_it_is_mend
     trial.bmpd.wait_down(STATION, "interface-down");
     assert!(is_closed(&stream));
     let denied = Foreign::default().connect(&trial.topology.router, trial.station.address());
-    assert_eq!(denied.expect_err("nothing leaves").kind(), std::io::ErrorKind::PermissionDenied);
+    assert_eq!(denied.expect_err("the pin denies it").kind(), std::io::ErrorKind::PermissionDenied);
     trial.topology.carrier_up("up2");
     wait_for_daemon(&trial);
     let _stream = connect(&trial);
@@ -277,10 +278,10 @@ fn shutdown_closes_and_denies_and_without_the_session_the_daemon_is_free() {
     trial.bmpd.wait_up(STATION);
     let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\ncommit\n"));
     assert!(taken, "{said}");
-    assert!(is_closed(&stream), "what was held to its pin connects anew");
-    // Whichever comes first: that the session is gone, or that its pin is.
+    assert!(is_closed(&stream), "a pinned connection outlived its session");
+    // The log line depends on what bmpd sees first: no session, or no pin.
     says_why_it_closed(&trial.bmpd, &format!("session {STATION}"), &stream, "");
-    assert_eq!(connect(&trial).local_addr().unwrap().ip(), UP1, "routing chose");
+    assert_eq!(connect(&trial).local_addr().unwrap().ip(), UP1, "routing chose up1");
 }
 
 #[test]
@@ -297,7 +298,7 @@ fn a_session_changes_hands_both_ways() {
         .bmpd
         .wait_session(STATION, "bmpd's own and up", |session| session["owner"] == "bmpd" && session["state"] == "up");
     assert!(session["process"].is_null());
-    assert!(is_open(&stream), "the process's own connection is under the same pin, and stays");
+    assert!(is_open(&stream), "the process's connection keeps to the same pin, so it stays");
 }
 
 #[test]
@@ -309,11 +310,11 @@ fn after_sigterm_an_adopted_daemon_stays_pinned_until_it_is_detached() {
     let setup = trial.bmpd.terminate();
     assert!(is_open(&stream));
     let address = SocketAddr::new(STATION, STATION_PORT);
-    let again = Foreign::default().connect(&topology.router, address).expect("the pin that stayed lets it connect");
+    let again = Foreign::default().connect(&topology.router, address).expect("the remaining pin lets it connect");
     assert_eq!(again.local_addr().unwrap().ip(), UP2);
     assert!(setup.detach().status.success());
     let free = Foreign::default().connect(&topology.router, address).unwrap();
-    assert_eq!(free.local_addr().unwrap().ip(), UP1, "routing chose");
+    assert_eq!(free.local_addr().unwrap().ip(), UP1, "routing chose up1");
     station.wait_connection(2, "the free one", |_| true);
 }
 
@@ -329,7 +330,7 @@ fn a_crash_and_a_restart_under_traffic_neither_break_nor_free_the_daemon() {
     let rounds = lab::soak::times(10, 100);
     for round in 0..rounds {
         let setup = bmpd.crash();
-        // Traffic while nobody is there, and while the next one takes over.
+        // Traffic without bmpd, and while the next bmpd takes over.
         gobgp.announce(&prefixes(100));
         bmpd = Bmpd::start_in(setup, &Options::default());
         let now = bmpd.wait_up(STATION);
@@ -345,26 +346,27 @@ fn a_crash_and_a_restart_under_traffic_neither_break_nor_free_the_daemon() {
     assert_eq!((connection.end, station.connections().len()), (None, 1));
     let session = bmpd.session(STATION);
     assert!(number(&session["kernel"]["tx_payload_bytes"]) >= connection.bytes, "{session:#}");
-    assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw it");
+    assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw no packet of the session");
     assert_nothing_by(&up1);
 }
 
-/// A connection is up under the pin of an adopted session, bmpd is killed, and the next one finds another configuration.
+/// Kills bmpd while an adopted connection is up, and starts it with a changed file. The connection
+/// must be closed.
 fn is_closed_when_the_file_says_otherwise(edit: impl Fn(&str) -> String) {
     let Trial { bmpd, station, topology, .. } = adopted("connect-interface up2");
-    let connect = || Foreign::default().connect(&topology.router, station.address()).expect("nobody denies it");
+    let connect = || Foreign::default().connect(&topology.router, station.address()).expect("no pin denies it");
     let stream = connect();
     bmpd.wait_up(STATION);
     let setup = bmpd.crash();
-    let before = std::fs::read_to_string(setup.file()).expect("it is there");
-    std::fs::write(setup.file(), edit(&before)).expect("it can be written");
+    let before = std::fs::read_to_string(setup.file()).expect("the file is readable");
+    std::fs::write(setup.file(), edit(&before)).expect("the file is writable");
     let bmpd = Bmpd::start_in(setup, &Options::default());
     let end = station.wait_connection(0, "its end", |c| c.end.is_some()).end;
-    assert_eq!(end, Some(End::Reset), "the reset leaves by the old way");
+    assert_eq!(end, Some(End::Reset), "the reset left by the old link");
     assert!(is_closed(&stream));
     says_why_it_closed(&bmpd, &format!("station {STATION} port {STATION_PORT}"), &stream, "no session");
     assert!(!bmpd.log().iter().any(|line| line.contains("expired")), "{:?}", bmpd.log());
-    assert_eq!(connect().local_addr().expect("it is open").ip(), UP1, "routing chose");
+    assert_eq!(connect().local_addr().expect("the socket is connected").ip(), UP1, "routing chose up1");
 }
 
 #[test]

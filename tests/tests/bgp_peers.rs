@@ -1,4 +1,5 @@
-//! Real daemons as BGP peers, and what is configured of them: passwords, who connects and from where, graceful restart.
+//! BGP peers that are real daemons, and their settings: passwords, who connects, from where, and
+//! graceful restart.
 
 use std::{
     collections::BTreeSet,
@@ -20,13 +21,13 @@ use lab::{
     wait::{PATIENCE, until},
 };
 
-/// bmpd with these peers in its bgp view.
+/// Starts a trial with these peers in the bgp view.
 fn start(bgp: &str, topology: Topology) -> Trial {
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
     Plan { system: &system, ..Plan::default() }.start_on(topology)
 }
 
-/// The daemon with both families in one session.
+/// Returns the peer with both families in one session.
 fn both_families() -> String {
     let (peer, asn) = DAEMON;
     format!(
@@ -34,13 +35,13 @@ fn both_families() -> String {
     )
 }
 
-/// Waits until the newest connection of the station has exactly these routes.
+/// Waits until the station's newest connection has exactly these routes, and returns it.
 fn wait_routes(trial: &Trial, peer: IpAddr, family: Family, wanted: &BTreeSet<String>) -> Connection {
     let mut last = 0;
     until(&format!("{} routes of {peer} in {family:?} at the station", wanted.len()), 3 * PATIENCE, || {
         let connections = trial.station.connections();
         let newest = connections.last()?;
-        // Reading all of it again takes time.
+        // Reading all frames again takes time, so wait for new ones.
         if std::mem::replace(&mut last, newest.frames.len()) == newest.frames.len() {
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -121,9 +122,9 @@ fn a_peer_that_only_may_connect_does_so_with_a_password_too() {
     );
     let bird = Peering::bird(&trial.topology.station, &table);
     wait_routes(&trial, peer, IPV4, &bird.rib(IPV4));
-    assert!(!trial.bmpd.log().iter().any(|line| line.contains("cannot connect")), "it is not called");
+    assert!(!trial.bmpd.log().iter().any(|line| line.contains("cannot connect")), "bmpd tried to connect");
     let calls = |packet: &Packet| packet.left_for((peer, 179).into()) && packet.syn;
-    assert!(!up1.packets().iter().any(calls), "nor is that tried");
+    assert!(!up1.packets().iter().any(calls), "bmpd sent a SYN to the peer");
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn a_peer_that_only_may_connect_is_not_called_when_it_waits_too() {
     let listen_only = format!(" peer {peer} listen-only\n");
     let bmpd = Bmpd::start(&topology.router, &configuration(&listen_only));
     bmpd.wait_for_log("that it listens", |line| line.contains("listening for BGP peers"));
-    // Long enough for what would be its first attempts.
+    // Long enough for bmpd's first attempts, if it made any.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(up1.packets(), Vec::new());
     bmpd.reload(&configuration(""));
@@ -169,7 +170,7 @@ fn a_password_is_for_sessions_between_ipv6_addresses_too() {
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{}", BMPD.1, peers("correct-horse"));
     trial.bmpd.reload(&Plan { system: &system, ..Plan::default() }.configuration());
     let connection = wait_routes(&trial, DAEMON_V6, IPV6, &frr.rib(IPV6));
-    // The other peer did not notice.
+    // The other peer's session was not touched.
     assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (2, 0));
 }
 
@@ -197,7 +198,7 @@ fn another_listen_port_ends_sessions_that_the_peer_opened_and_leaves_the_others(
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     for port in [Some(179), Some(1179), None] {
         trial.bmpd.reload(&configuration(port, ""));
-        until("bmpd listens there", PATIENCE, || {
+        until("bmpd listens on the new port", PATIENCE, || {
             let peers: serde_json::Value =
                 serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("JSON");
             (peers["listener"]["port"] == serde_json::json!(port)).then_some(())
@@ -208,7 +209,7 @@ fn another_listen_port_ends_sessions_that_the_peer_opened_and_leaves_the_others(
     let wanted = numbers.iter().map(ToString::to_string).collect();
     let connection = wait_routes(&trial, peer, IPV4, &wanted);
     assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (1, 0));
-    // From now on it is the peer who connects.
+    // From now on the peer connects.
     let listen_only = format!(" peer {peer} listen-only\n");
     trial.bmpd.reload(&configuration(Some(179), &listen_only));
     assert!(
@@ -231,7 +232,7 @@ fn another_listen_port_ends_sessions_that_the_peer_opened_and_leaves_the_others(
 fn of_two_connections_at_once_the_one_of_the_higher_identifier_stays() {
     let ((peer, asn), bmpd) = (DAEMON, SocketAddr::new(BMPD.0, 179));
     let IpAddr::V4(own) = peer else { unreachable!("it is IPv4") };
-    // bmpd's is 10.7.0.1.
+    // The identifier of bmpd is 10.7.0.1.
     for (id, is_higher) in [(Ipv4Addr::new(10, 7, 0, 9), true), (Ipv4Addr::new(10, 6, 0, 1), false)] {
         let topology = Topology::new();
         let listener = topology.station.enter(|| TcpListener::bind((peer, 179))).expect("the port is free");
@@ -241,7 +242,7 @@ fn of_two_connections_at_once_the_one_of_the_higher_identifier_stays() {
         for wire in [&mut of_bmpd, &mut of_peer] {
             assert!(matches!(wire.receive(), Some((bgp::OPEN, _))));
         }
-        // Until now there is nothing to tell them apart by (RFC 4271 §6.8).
+        // Before the OPENs, nothing tells the connections apart (RFC 4271 §6.8).
         for wire in [&mut of_bmpd, &mut of_peer] {
             wire.send(&bgp::open(asn, id));
         }
@@ -256,7 +257,7 @@ fn of_two_connections_at_once_the_one_of_the_higher_identifier_stays() {
         let connection = wait_routes(&trial, peer, IPV4, &wanted);
         assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (1, 0));
         let up = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_UP).expect("it is there");
-        // Local port and remote port (RFC 7854 §4.10): bmpd's side of the connection that stays.
+        // Local and remote port (RFC 7854 §4.10), of the remaining connection.
         let ports = [16, 18].map(|at| u16::from_be_bytes([up.body()[at], up.body()[at + 1]]));
         assert_eq!(ports[1], stays.port());
         assert_eq!(ports[0] == 179, is_higher);
@@ -273,7 +274,7 @@ fn a_peer_that_is_removed_is_down_for_that_reason_and_the_others_are_left_alone(
         let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
         Plan { system: &system, ..Plan::default() }.configuration()
     };
-    // Another peer changes nothing for this one.
+    // A new peer changes nothing for this one.
     trial.bmpd.reload(&configuration(&format!(" peer 10.9.9.9 as-number 65009\n{}", both_families())));
     std::thread::sleep(Duration::from_millis(500));
     assert!(!trial.station.connections().pop().unwrap().has(bmp::PEER_DOWN));

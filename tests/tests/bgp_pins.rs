@@ -1,5 +1,5 @@
-//! A BGP peer's connections are held to its connect-interface in the kernel, as a station's are, whoever opens them. Other processes' sessions with the
-//! same peer are their own business.
+//! The kernel holds a BGP peer's connections to its connect-interface, as it does a station's,
+//! whoever opens them. Sessions of other processes with the same peer are free.
 
 use std::{
     io::Read as _,
@@ -19,7 +19,8 @@ use lab::{
 };
 use serde_json::{Value, json};
 
-/// bmpd's view with one peer, which is at the station's address: the best route to it is by `up1`, the second by `up2`.
+/// Returns the bgp view with one peer, at the station's address. Its best route is by `up1`, the
+/// second by `up2`.
 fn system(peer: &str) -> String {
     format!(
         "bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {STATION} as-number {}\n{peer} ipv4-family unicast\n  peer {STATION} enable\n",
@@ -27,13 +28,13 @@ fn system(peer: &str) -> String {
     )
 }
 
-/// BIRD at the station, which has bmpd at this address.
+/// Starts BIRD at the station, with bmpd at address `bmpd`.
 fn bird(topology: &Topology, bmpd: IpAddr, passive: bool) -> Peering {
     let table = Table { ipv4: 100, ipv6: 0, passive, from: Some(bmpd), own: Some(STATION), ..Table::default() };
     Peering::bird(&topology.station, &table)
 }
 
-/// Packets to and from BGP's port on both uplinks.
+/// Captures of BGP's port on both uplinks.
 struct Links {
     up1: Capture,
     up2: Capture,
@@ -45,7 +46,7 @@ impl Links {
         Self { up1: on("up1"), up2: on("up2") }
     }
 
-    /// How many packets left by each.
+    /// Returns how many packets left by each uplink.
     fn left(&self) -> (usize, usize) {
         let left = |link: &Capture| outgoing(&link.packets()).len();
         (left(&self.up1), left(&self.up2))
@@ -77,9 +78,9 @@ fn a_session_leaves_by_the_interface_of_its_peer_and_by_no_other_whatever_routin
     let shown = established_from(&trial, UP2);
     assert_eq!((&shown["egress"]["interfaces"][0], &shown["egress"]["enforcement"]), (&"up2".into(), &"kernel".into()));
     trial.topology.router.ip(&format!("route add {BETTER_ROUTE_BY_UP1}"));
-    // Root takes the binding of the socket away: the kernel programs hold it all the same.
+    // Root removes the binding of the socket. The kernel programs still hold the connection.
     let remote = SocketAddr::new(STATION, 179);
-    take(trial.bmpd.pid(), remote).bind_device(None).expect("root may");
+    take(trial.bmpd.pid(), remote).bind_device(None).expect("root may unbind the socket");
     let denied = || {
         let counters = trial.bmpd.objects().counters();
         let pins = trial.bmpd.objects().pins();
@@ -87,11 +88,12 @@ fn a_session_leaves_by_the_interface_of_its_peer_and_by_no_other_whatever_routin
         let denied = slots.map(|(_, slot)| counters.get(&slot, 0).expect("the counters can be read"));
         denied.flat_map(|cpus| cpus.iter().map(|cpu| cpu.denied_interface).collect::<Vec<_>>()).sum::<u64>()
     };
-    // It has nothing to say of itself: the peer, which asks for a refresh by keepalives, is answered by acknowledgements that do not leave.
+    // bmpd itself has nothing to send. The peer asks for an acknowledgement by KEEPALIVE, and gets
+    // none.
     until("packets that would leave by up1 are denied", 8 * PATIENCE, || (denied() > 0).then_some(()));
     let (by_up1, by_up2) = links.left();
     assert_eq!(by_up1, 0);
-    assert!(by_up2 > 0, "the capture saw the session");
+    assert!(by_up2 > 0, "the capture saw no packet of the session");
 }
 
 #[test]
@@ -103,7 +105,7 @@ fn a_peer_whose_interface_is_lost_is_down_for_that_reason_and_back_at_once_when_
     established_from(&trial, UP2);
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     trial.topology.carrier_down("up2");
-    // Idle comes first, with the NOTIFICATION that closed the session, and then why the peer is not spoken to.
+    // Idle comes first, with the NOTIFICATION that ended the session. The reason follows.
     let shown = wait_peer(&trial, "the peer is not spoken to for that reason", |peer| {
         peer["last_error"].as_str().is_some_and(|why| why.starts_with("interface-down: "))
     });
@@ -116,10 +118,10 @@ fn a_peer_whose_interface_is_lost_is_down_for_that_reason_and_back_at_once_when_
     trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
     trial.topology.carrier_up("up2");
     let shown = established_from(&trial, UP2);
-    assert_eq!(shown["established_count"], 2, "what was counted goes on");
+    assert_eq!(shown["established_count"], 2, "the count went on");
     let (by_up1, by_up2) = links.left();
     assert_eq!(by_up1, 0);
-    assert!(by_up2 > 0, "the capture saw the session");
+    assert!(by_up2 > 0, "the capture saw no packet of the session");
 }
 
 #[test]
@@ -150,7 +152,8 @@ fn a_peer_that_connects_does_so_to_the_address_of_its_connect_interface_alone() 
         let peers: Value = serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("it is JSON");
         (peers["listener"]["port"] == 179 && peers["listener"]["trouble"].is_null()).then_some(())
     });
-    // From the peer's address to another of ours; and from somebody else's to the right one.
+    // From the peer's address to another address of bmpd, and from another address to the right
+    // one.
     for (from, to) in [(STATION, UP1), (STATION_2, LOOPBACK)] {
         let connect = trial.topology.station.clone();
         let attempt = connect.enter(move || {
@@ -160,7 +163,7 @@ fn a_peer_that_connects_does_so_to_the_address_of_its_connect_interface_alone() 
         });
         assert_eq!(attempt.map_err(|error| error.kind()), Err(std::io::ErrorKind::TimedOut), "{from} to {to}");
     }
-    assert_eq!(links.left(), (0, 0), "nobody was answered");
+    assert_eq!(links.left(), (0, 0), "bmpd answered a caller");
     let _bird = bird(&trial.topology, LOOPBACK, false);
     established_from(&trial, LOOPBACK);
     let pins = trial.bmpd.objects().pins();
@@ -173,7 +176,7 @@ fn a_peer_that_connects_does_so_to_the_address_of_its_connect_interface_alone() 
 fn another_process_speaks_to_the_same_peer_from_where_it_likes_even_while_bmpds_peer_is_denied() {
     let trial =
         Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
-    let listener = trial.topology.station.enter(|| TcpListener::bind((STATION, 179))).expect("the station can listen");
+    let listener = trial.topology.station.enter(|| TcpListener::bind((STATION, 179))).expect("the port is free");
     let connect = || {
         let mut stream = Foreign::default().connect(&trial.topology.router, SocketAddr::new(STATION, 179))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -182,11 +185,11 @@ fn another_process_speaks_to_the_same_peer_from_where_it_likes_even_while_bmpds_
         std::io::Result::Ok(local)
     };
     wait_peer(&trial, "the pin is in force", |peer| peer["egress"]["interfaces"][0] == "up2");
-    assert_eq!(connect().expect("it may"), UP1, "the best route's address");
+    assert_eq!(connect().expect("the process may connect"), UP1, "the best route's address");
     trial.topology.router.ip("link set up2 down");
     wait_peer(&trial, "the peer is idle", |peer| {
         peer["last_error"].as_str().is_some_and(|why| why.starts_with("interface-down"))
     });
-    assert_eq!(connect().expect("it still may"), UP1);
+    assert_eq!(connect().expect("the process may still connect"), UP1);
     drop(listener);
 }

@@ -1,4 +1,5 @@
-//! Real daemons as BGP peers: what a station has is what is in their tables, whenever it comes and whatever the daemons go through.
+//! BGP peers that are real daemons: every station has the routes of their tables, whenever it
+//! connects and whatever the daemons go through.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -17,10 +18,10 @@ use lab::{
     wait::{PATIENCE, until},
 };
 
-/// A full table several times in one test, on a loaded machine.
+/// Patience for several full tables in one test on a loaded machine.
 const LONG: Duration = Duration::from_secs(120);
 
-/// bmpd with these peers in its bgp view, three sessions, and a station for the first of them, which is up.
+/// Starts bmpd with these peers and three sessions. The station of the first is up on return.
 fn start(bgp: &str, topology: Topology) -> Trial {
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
     let sessions = further_sessions(2, "connect-retry 1 1");
@@ -29,7 +30,7 @@ fn start(bgp: &str, topology: Topology) -> Trial {
     trial
 }
 
-/// Lines of the bgp view: peers, and the families of each.
+/// Returns lines of the bgp view: peers, and the families of each.
 fn peers(peers: &[(IpAddr, u32, &[&str])]) -> String {
     let numbers = peers.iter().map(|(address, asn, _)| format!(" peer {address} as-number {asn}\n"));
     let families = peers.iter().flat_map(|(address, _, families)| {
@@ -38,12 +39,12 @@ fn peers(peers: &[(IpAddr, u32, &[&str])]) -> String {
     numbers.chain(families).collect()
 }
 
-/// A station for one more of the sessions.
+/// Starts the station of one more session.
 fn station(trial: &Trial, number: u16) -> Station {
     Station::start(&trial.topology.station, (STATION, FURTHER_PORTS + number))
 }
 
-/// Each station has these tables.
+/// Waits until each station has these tables.
 fn assert_have(stations: &mut [Mirror<'_>], tables: &[(IpAddr, Family, Routes)]) {
     for (peer, family, routes) in tables {
         for station in &mut *stations {
@@ -52,14 +53,14 @@ fn assert_have(stations: &mut [Mirror<'_>], tables: &[(IpAddr, Family, Routes)])
     }
 }
 
-/// These peers are down at each station.
+/// Waits until these peers are down at each station.
 fn wait_down(stations: &mut [Mirror<'_>], peers: &[IpAddr]) {
     for station in stations {
         station.wait_for("Peer Down", LONG, |rib| (!peers.iter().any(|peer| rib.is_up(*peer))).then_some(()));
     }
 }
 
-/// Through changes, flaps and a crash of a daemon that has these tables.
+/// Takes a daemon with these tables through changes, flaps and a crash, and checks the stations.
 fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: &Table<'_>, peers: &[IpAddr]) {
     let mut stations = vec![Mirror::of(&trial.station)];
     assert_have(&mut stations, &daemon.wait_tables(table));
@@ -69,7 +70,7 @@ fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: 
         Table { ipv4, ipv6, vpnv4: less(table.vpnv4), evpn: less(table.evpn), paths: round, ..*table }
     };
 
-    // One that comes in the middle of changes.
+    // The second station connects in the middle of changes.
     daemon.announce(&of(1));
     let second = station(trial, 0);
     stations.push(Mirror::of(&second));
@@ -89,16 +90,16 @@ fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: 
         assert_have(&mut stations, &daemon.wait_tables(&of(rounds)));
     }
 
-    // It crashes while its routes change, and has others when it is back.
+    // The daemon crashes while its routes change, and comes back with others.
     daemon.announce(&of(1));
     daemon.kill();
     daemon.start_again(Some(&of(3)));
-    // One that comes at the end, while the table is told.
+    // The third station connects at the end, while the table arrives.
     let third = station(trial, 1);
     stations.push(Mirror::of(&third));
     assert_have(&mut stations, &daemon.wait_tables(&of(3)));
     for station in [&trial.station, &second, &third] {
-        station.wait_connection(0, "no end", |connection| connection.end.is_none());
+        station.wait_connection(0, "an open end", |connection| connection.end.is_none());
         assert_eq!(station.connections().len(), 1);
     }
 }
@@ -126,14 +127,14 @@ fn stations_have_what_bird_has_through_changes_flaps_and_a_crash() {
     stations_have_what_the_daemon_has(&trial, bird, &table, &[address]);
 }
 
-/// GoBGP's table of each family, as it announces it.
+/// Returns GoBGP's table of each family, as it announces the routes.
 fn tables(gobgp: &Gobgp) -> Vec<(IpAddr, Family, Routes)> {
     let (own, asn) = GOBGP;
     let announced = |family| {
         let mut routes = gobgp.table(family);
         for route in routes.values_mut() {
             route.as_path.insert(0, asn);
-            // It is told of IPv6 routes where they lead, and is the next hop of the others itself.
+            // GoBGP keeps the next hop of IPv6 routes, and is itself the next hop of others.
             if family != IPV6 {
                 route.next_hop = Some(own.into());
             }
@@ -143,7 +144,7 @@ fn tables(gobgp: &Gobgp) -> Vec<(IpAddr, Family, Routes)> {
     [IPV4, IPV6, VPNV4, EVPN].map(announced).into()
 }
 
-/// Gives GoBGP routes of the families that its peer has none of; how many of each.
+/// Adds `count` routes of each family that GoBGP's peer does not announce.
 fn add(gobgp: &Gobgp, count: usize) {
     for number in 1..=count {
         gobgp.add(&format!("-a ipv6 2001:db8:{number:x}::/48 nexthop 2001:db8::1"));
@@ -154,7 +155,7 @@ fn add(gobgp: &Gobgp, count: usize) {
     }
 }
 
-/// It has `ipv4` routes of its peer, and `others` of each other family.
+/// Waits until GoBGP has `ipv4` routes of its peer and `others` of each other family.
 fn wait_table(gobgp: &Gobgp, ipv4: usize, others: usize) -> Vec<(IpAddr, Family, Routes)> {
     until(&format!("GoBGP has {ipv4} and {others} routes"), 3 * PATIENCE, || {
         let tables = tables(gobgp);
@@ -178,7 +179,7 @@ fn stations_have_what_gobgp_has_through_changes_flaps_and_a_crash_from_beyond_th
     let mut stations = vec![Mirror::of(&trial.station)];
     assert_have(&mut stations, &wait_table(&gobgp, routes.len(), 20));
 
-    // One that comes in the middle of changes: the table goes and another comes.
+    // The second station connects in the middle of changes: one table goes, another comes.
     gobgp.announce(&routes[routes.len() / 2..]);
     let second = station(&trial, 0);
     stations.push(Mirror::of(&second));
@@ -201,7 +202,7 @@ fn stations_have_what_gobgp_has_through_changes_flaps_and_a_crash_from_beyond_th
     wait_down(&mut stations, &[own]);
     gobgp.start_again();
     gobgp.announce(&routes);
-    // One that comes at the end, while the table is told.
+    // The third station connects at the end, while the table arrives.
     let third = station(&trial, 1);
     stations.push(Mirror::of(&third));
     add(&gobgp, 5);

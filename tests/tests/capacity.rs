@@ -1,4 +1,5 @@
-//! More sessions than the kernel tables have room for: what has no room is refused or denied, and nothing of it leaves.
+//! More sessions than the kernel maps have room for: the rest is refused or denied, and none of its
+//! packets leaves.
 
 use std::net::SocketAddr;
 
@@ -43,14 +44,14 @@ fn a_commit_of_more_sessions_than_there_is_room_for_is_refused_whole_and_so_is_a
     }
     let file = Plan { bmp: &more, ..Plan::session("connect-interface up2") }.configuration();
     std::fs::write(trial.bmpd.setup().file(), file).expect("a temporary file can be written");
-    // SAFETY: sends a signal.
+    // SAFETY: the call sends a signal.
     assert_eq!(unsafe { libc::kill(trial.bmpd.pid().cast_signed(), libc::SIGHUP) }, 0);
-    trial.bmpd.wait_for_log("why it is not taken", |line| line.contains("5 sessions are configured"));
+    trial.bmpd.wait_for_log("why the file is refused", |line| line.contains("5 sessions are configured"));
     assert_eq!(trial.bmpd.sessions().len(), 3);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
 
-/// The attempts to connect among packets.
+/// Counts the outgoing SYNs.
 fn attempts(packets: &[Packet]) -> usize {
     packets.iter().filter(|packet| packet.direction == Direction::Out && packet.syn).count()
 }
@@ -78,16 +79,16 @@ fn a_session_whose_pin_finds_no_slot_is_denied_to_everybody_until_there_is_one()
     all_from("up2");
     up_from(UP2);
 
-    // Three slots are in force and three linger, so that the next three pins find none.
+    // Three slots are in force and three linger, so the next three pins find none.
     all_from(&format!("up2 {UP2_OTHER}"));
     let denied = trial.bmpd.wait_down(STATION, "not-permitted");
-    assert!(denied["detail"].as_str().expect("it is said why").contains("slots of the kernel tables"), "{denied:#}");
+    assert!(denied["detail"].as_str().expect("there is a detail").contains("slots of the kernel tables"), "{denied:#}");
     let before = attempts(&trial.up1.packets());
     let ports = [STATION_PORT, FURTHER_PORTS, FURTHER_PORTS + 1];
     let foreign = ports.map(|port| Foreign::default().connect(&trial.topology.router, SocketAddr::new(STATION, port)));
-    assert_eq!(trial.bmpd.session(STATION)["state"], "down", "it still has no slot");
+    assert_eq!(trial.bmpd.session(STATION)["state"], "down", "the session found a slot too early");
     for attempt in foreign {
-        assert_eq!(attempt.expect_err("it is denied").raw_os_error(), Some(libc::EPERM));
+        assert_eq!(attempt.expect_err("the pin denies it").raw_os_error(), Some(libc::EPERM));
     }
 
     up_from(UP2_OTHER);
@@ -97,7 +98,7 @@ fn a_session_whose_pin_finds_no_slot_is_denied_to_everybody_until_there_is_one()
         });
         assert_eq!(last.end, None);
     }
-    assert_eq!(attempts(&trial.up1.packets()), before, "nothing was tried by the other link");
+    assert_eq!(attempts(&trial.up1.packets()), before, "a SYN left by the other link");
 }
 
 #[test]
@@ -112,6 +113,6 @@ fn tables_that_a_killed_bmpd_left_grow_while_the_session_stays_pinned_and_counte
     let after = bmpd.session(STATION);
     let sent = |session: &serde_json::Value| lab::bmpd::number(&session["kernel"]["tx_bytes"]);
     assert!(sent(&after) > sent(&before), "{after:#}");
-    drop(foreign.expect("it is pinned"));
+    drop(foreign.expect("the pin lets it connect"));
     assert_eq!(lab::trial::strays(&trial.up1.packets()), Vec::<&Packet>::new());
 }

@@ -1,4 +1,5 @@
-//! Whose sockets the programs see: those of the cgroup that they are attached to. That is the host's root, or bmpd says that it is not.
+//! The cgroup of the kernel programs decides whose sockets they see. If it is not the host's root,
+//! bmpd says so.
 
 use std::path::Path;
 
@@ -24,7 +25,7 @@ const PLAN: Plan<'static> = Plan {
 };
 const USUAL: Options<'static> = Options { arguments: &[], through: &[] };
 
-/// A router and a station, and a configuration for the router.
+/// Makes a router and a station, and a setup for the router.
 fn prepared() -> (Topology, Station, Setup) {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
@@ -32,12 +33,13 @@ fn prepared() -> (Topology, Station, Setup) {
     (topology, station, setup)
 }
 
-/// Starts bmpd as a container would: in a cgroup namespace of its own. With `alone` it sees no mount of the host's hierarchy.
+/// Starts bmpd as in a container, in a cgroup namespace of its own. With `alone` it sees no mount
+/// of the host's hierarchy.
 fn contained(setup: Setup, cgroup: &Cgroup, alone: bool) -> Bmpd {
     let mut command = setup.command(&USUAL);
     cgroup.contain(&mut command, alone);
     let bmpd = Bmpd::start_by(setup, &mut command);
-    until("it has answered", lab::wait::PATIENCE, || {
+    until("bmpd answers", lab::wait::PATIENCE, || {
         bmpd.try_display("display current-configuration").status.success().then_some(())
     });
     bmpd
@@ -57,14 +59,14 @@ fn in_a_cgroup_namespace_bmpd_says_that_it_holds_this_cgroup_only() {
     assert!(why(&session).contains("is the root of a cgroup namespace and not the host's"), "{session:#}");
     let verbose = bmpd.display("display bmp session verbose");
     assert!(verbose.contains("Enforcement         : this cgroup only (/"), "{verbose}");
-    bmpd.wait_for_log("what is not held", |line| line.contains("for this cgroup only: /"));
+    bmpd.wait_for_log("the limit of enforcement", |line| line.contains("for this cgroup only: /"));
     assert_eq!(cgroup.attached(), 5, "connect4, connect6, egress, ingress, lifecycle");
-    // bmpd's own session is held, and counted.
+    // bmpd's own session is pinned and counted.
     assert_eq!(session["local_address"], UP2.to_string());
     assert!(number(&session["kernel"]["tx_packets"]) > 0);
-    // A process outside is what it says it is: not held, not counted.
+    // A process outside the cgroup is neither pinned nor counted, as bmpd says.
     let outside = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
-    assert_eq!(outside.local_addr().expect("it is connected").ip(), UP1);
+    assert_eq!(outside.local_addr().expect("the socket is connected").ip(), UP1);
     assert_eq!(bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
     bmpd.terminate();
     assert_eq!(cgroup.attached(), 0);
@@ -76,7 +78,7 @@ fn with_datapath_ebpf_a_cgroup_namespace_is_refused() {
     let cgroup = Cgroup::new();
     let mut command = setup.command(&Options { arguments: &["--datapath", "ebpf"], through: &[] });
     cgroup.contain(&mut command, true);
-    let refused = command.output().expect("it can be started");
+    let refused = command.output().expect("bmpd starts");
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("the programs would see a part of this host alone: /"), "{said}");
@@ -93,7 +95,7 @@ fn in_a_cgroup_namespace_that_sees_the_hosts_hierarchy_every_process_is_held() {
     assert_eq!((&session["egress"]["enforcement"], &session["egress"]["why"]), (&"kernel".into(), &Value::Null));
     assert_eq!(cgroup.attached(), 0);
     let outside = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
-    assert_eq!(outside.local_addr().expect("it is connected").ip(), UP2);
+    assert_eq!(outside.local_addr().expect("the socket is connected").ip(), UP2);
 }
 
 #[test]
@@ -130,14 +132,14 @@ fn the_cgroup_that_is_named_may_be_above_bmpds_own() {
     let (_topology, _station, setup) = prepared();
     let above = Cgroup::new();
     let below = Path::new(above.path()).join("service");
-    std::fs::create_dir(&below).expect("root may");
+    std::fs::create_dir(&below).expect("root may make a cgroup");
     let mut command = setup.command(&USUAL);
     command.args(["--cgroup", above.path()]);
-    lab::kernel::start_in(&mut command, below.to_str().expect("it is made of ASCII"));
+    lab::kernel::start_in(&mut command, below.to_str().expect("the path is ASCII"));
     let bmpd = Bmpd::start_by(setup, &mut command);
     assert_eq!(bmpd.wait_up(STATION)["egress"]["enforcement"], "cgroup");
     bmpd.terminate();
-    std::fs::remove_dir(&below).expect("nobody is in it");
+    std::fs::remove_dir(&below).expect("the cgroup is empty");
 }
 
 #[test]
@@ -154,5 +156,5 @@ fn a_program_that_keeps_a_hook_for_itself_is_named_as_what_is_in_the_way() {
     assert!(why.contains("was attached there without BPF_F_ALLOW_MULTI"), "{why}");
     assert!(why.contains(&format!("`bpftool cgroup show {}`", cgroup.path())), "{why}");
     assert!(!why.contains("seccomp"), "{why}");
-    assert_eq!(cgroup.attached(), 1, "what was attached before it is off again");
+    assert_eq!(cgroup.attached(), 1, "bmpd left programs attached");
 }

@@ -1,4 +1,4 @@
-//! A configuration that is changed while bmpd runs: SIGHUP commits the difference.
+//! Configuration changes of a running bmpd: SIGHUP commits the difference.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +15,7 @@ use lab::{
     wait::{PATIENCE, patience, until},
 };
 
-/// Two sessions to one station, pinned to `up2`, on these ports.
+/// Returns two sessions to one station on these ports, pinned to `up2`.
 fn two_sessions(ports: [u16; 2]) -> String {
     let [a, b] = ports;
     format!(
@@ -44,7 +44,7 @@ fn two_sessions_that_exchange_their_ports_stay_pinned() {
     for station in &stations {
         station.wait_connection(1, "Initiation of the other session", |c| c.has(bmp::INITIATION));
     }
-    // And whoever else connects to either port is held to it too.
+    // Other processes that connect to either port are pinned too.
     for (station, port) in stations.iter().zip(ports) {
         let foreign = Foreign { source: None, device: None };
         let _stream =
@@ -105,7 +105,7 @@ fn a_bmp_view_address_moves_the_sessions_that_have_no_source_of_their_own() {
     bmpd.reload(&configuration(UP2_OTHER));
     assert_eq!(inheriting.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2_OTHER);
     let established: Vec<_> = bmpd.sessions().iter().map(|session| number(&session["established_count"])).collect();
-    assert_eq!(established, [1, 2], "the one with an interface of its own was left alone");
+    assert_eq!(established, [1, 2], "the session with its own interface was touched");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_route_that_appears_brings_a_session_without_one_back_at_once() {
     let topology = Topology::new();
     topology.router.ip("route flush 198.51.100.0/24");
     let trial = Plan::session("connect-interface 192.0.2.65").start_on(topology);
-    // The third attempt is due after several seconds.
+    // The third attempt would be due after several seconds.
     until("two attempts have failed", PATIENCE, || {
         let session = trial.bmpd.wait_down(STATION, "no-route");
         (session["retry_in_seconds"].as_f64()? > 2.5).then_some(())
@@ -121,7 +121,7 @@ fn a_route_that_appears_brings_a_session_without_one_back_at_once() {
     let began = std::time::Instant::now();
     trial.topology.router.ip("route add 198.51.100.0/24 via 192.0.2.66 dev up2");
     trial.bmpd.wait_up(STATION);
-    assert!(began.elapsed() < patience(std::time::Duration::from_secs(2)), "it waited {:?}", began.elapsed());
+    assert!(began.elapsed() < patience(std::time::Duration::from_secs(2)), "the session waited {:?}", began.elapsed());
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn sixty_sessions_over_a_link_that_flaps_come_back_each_time() {
         });
     };
     all("up");
-    // More slots than there are, if each loss and each return took one: 60 * 2 * 10.
+    // If each loss and each return used up a slot, 60 * 2 * 10 would exceed the map.
     for _ in 0..10 {
         topology.carrier_down("up2");
         all("down");
@@ -159,7 +159,8 @@ fn a_peer_that_two_relays_report_is_up_for_as_long_as_one_of_them_has_it() {
     let trial = plan.start_up();
     let one = trial.feeder();
     trial.station.wait_connection(0, "Peer Up", |c| c.count(bmp::PEER_UP) == 1);
-    // The station could not tell the two apart: it is told of the first, and of the other when that is gone.
+    // The station cannot tell the two peers apart. It has the first, and the other one after the
+    // first has gone.
     let mut other = Feeder::with_peer(&trial.topology.router, second, &bmp::Peer::default());
     other.announce(&bmp::Peer::default(), &prefixes(3), 3);
     until("the feed has both peers", PATIENCE, || {

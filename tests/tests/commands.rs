@@ -26,7 +26,7 @@ fn a_commit_moves_the_session_and_is_in_the_file() {
 fn what_is_not_committed_changes_nothing_and_an_error_points_at_its_word() {
     let trial = Plan::session("connect-interface up2").start_up();
     let (_, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
-    assert!(said.contains("commit"), "it is said that something is pending: {said}");
+    assert!(said.contains("commit"), "bmpctl did not mention pending changes: {said}");
     let (taken, said) =
         trial.bmpd.typed(&format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface 224.0.0.1\n"));
     assert!(!taken && said.contains("<stdin>:4:19: error: ") && said.contains("^^^^^^^^^"), "{said}");
@@ -56,13 +56,14 @@ fn shutdown_ends_a_session_and_undo_shutdown_brings_it_back() {
 
 #[test]
 fn egress_interface_lets_a_loopback_source_leave_by_the_links_it_names_and_by_no_other() {
-    // Routing prefers up1, and the session may not use it: what it sends is dropped, not diverted.
+    // Routing prefers up1, which the session may not use. The kernel drops its packets and diverts
+    // none.
     let trial = Plan::session("connect-interface 203.0.113.1\n egress-interface up2").start();
     trial
         .bmpd
         .wait_session(STATION, "denied by the kernel", |session| number(&session["kernel"]["denied"]["interface"]) > 0);
     assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
-    // With both it goes where routing says, from the same address, and moves with it unbroken.
+    // With both interfaces, the session follows routing from the same address, without a break.
     let both = Plan::session("connect-interface 203.0.113.1\n egress-interface up1 up2").configuration();
     trial.bmpd.reload(&both);
     trial.bmpd.wait_up(STATION);
@@ -70,7 +71,7 @@ fn egress_interface_lets_a_loopback_source_leave_by_the_links_it_names_and_by_no
     trial.topology.carrier_down("up1");
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 20, 0);
-    assert!(!outgoing(&trial.up2.packets()).is_empty(), "it leaves by up2 now");
+    assert!(!outgoing(&trial.up2.packets()).is_empty(), "no packet left by up2");
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
 

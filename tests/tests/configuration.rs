@@ -1,4 +1,4 @@
-//! A wrong configuration file or command line: what is said, where it points, and the exit code.
+//! Wrong configuration files and command lines: the message, its place, and the exit code.
 
 use lab::{
     bmpd::{Ended, Options, Setup},
@@ -14,16 +14,17 @@ fn run(configuration: impl AsRef<[u8]>, options: &Options<'_>) -> (Setup, Ended)
     (setup, ended)
 }
 
-/// bmpd and `bmpd check` both refuse `configuration`, pointing at `line` and `column` with a caret under that column.
+/// Asserts that bmpd and `bmpd check` refuse `configuration`, with a caret under `column` of
+/// `line`.
 fn is_refused(configuration: &str, line: usize, column: usize) {
     let (setup, ended) = run(configuration, &Options::default());
     let at = format!("{}:{line}:{column}: error: ", setup.file().display());
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     let said = ended.lines.iter().position(|said| said.starts_with(&at));
-    let said = said.unwrap_or_else(|| panic!("no line begins with {at}\n{}", ended.lines.join("\n")));
+    let said = said.unwrap_or_else(|| panic!("no line starts with {at}\n{}", ended.lines.join("\n")));
     let source = configuration.lines().nth(line - 1).unwrap_or_default();
     let shown = ended.lines[said..].iter().position(|shown| shown.ends_with(source) && !shown.starts_with(&at));
-    let shown = said + shown.unwrap_or_else(|| panic!("line {line} is not shown:\n{}", ended.lines.join("\n")));
+    let shown = said + shown.unwrap_or_else(|| panic!("line {line} is not quoted:\n{}", ended.lines.join("\n")));
     let caret = ended.lines[shown + 1].find('^').expect("a caret is under the line");
     let indent = ended.lines[shown].len() - source.len();
     assert_eq!(caret, indent + column - 1, "the caret is under the word:\n{}", ended.lines.join("\n"));
@@ -137,14 +138,14 @@ fn a_wrong_command_line_is_exit_code_2() {
 fn without_root_one_line_says_what_is_missing() {
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, Plan::default().configuration());
-    // Nobody must reach program and configuration, so that only privilege is missing.
+    // Nobody may read program and configuration, so only privilege is missing.
     let folder = setup.file().with_file_name("");
     let program = folder.join("bmpd");
     let command = setup.command(&Options::default());
-    std::fs::copy(command.get_program(), &program).expect("the program can be copied");
+    std::fs::copy(command.get_program(), &program).expect("the program is copied");
     for (path, mode) in [(&folder, 0o777), (&setup.file(), 0o644), (&program, 0o755)] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(path, mode).expect("root may");
+        std::fs::set_permissions(path, mode).expect("root may set permissions");
     }
     let mut as_nobody = netns.command(Program::Setpriv);
     as_nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).args(command.get_args());

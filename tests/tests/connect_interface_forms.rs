@@ -1,4 +1,5 @@
-//! Every form of connect-interface: the address that the station sees, and the only link that packets of the session leave by.
+//! Every form of connect-interface: the session's source address at the station, and the only link
+//! of its packets.
 
 use std::net::IpAddr;
 
@@ -189,7 +190,7 @@ fn an_interface_and_an_address_of_another_one_give_that_address_and_only_that_li
         (v6("connect-interface up2 2001:db8:ff::1"), LOOPBACK_V6),
     ] {
         let topology = Topology::new();
-        // What the station answers must come back by the interface that the session is bound to.
+        // The station's answers must arrive on the interface of the session.
         topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1
              route del 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1");
         leaves_on(topology, &plan, source, Up2);
@@ -199,7 +200,7 @@ fn an_interface_and_an_address_of_another_one_give_that_address_and_only_that_li
 #[test]
 fn an_interface_has_the_address_whose_prefix_holds_the_station_before_its_first() {
     let topology = Topology::new();
-    // The station is on the link of up2 as well, in the prefix of the interface's last address.
+    // The station is on the link of up2 too, in the prefix of the interface's last address.
     topology.router.ip("addr add 198.51.100.1/24 dev up2");
     topology.station.ip("addr del 198.51.100.7/32 dev lo\naddr add 198.51.100.7/24 dev dn2");
     let source = IpAddr::from([198, 51, 100, 1]);

@@ -1,7 +1,7 @@
-//! What the kernel counts of a session is what a capture sees of it.
+//! The kernel's counters of a session equal a capture of it.
 //!
-//! Packets that belong to no full socket are not counted: after the side that closed first has got the other's FIN, its last
-//! acknowledgement comes from a TIME_WAIT entry. The tests count those by themselves.
+//! Packets without a full socket are not counted. The side that closes first acknowledges the
+//! other's FIN from a TIME_WAIT entry. The tests count these packets apart.
 
 use std::net::SocketAddr;
 
@@ -29,16 +29,16 @@ fn back(station: SocketAddr) -> impl Fn(&Packet) -> bool {
     move |packet| packet.direction == Direction::In && packet.source == station
 }
 
-/// Plays a session with `routes` routes until the station closes it, and returns the trial with nothing moving any more.
+/// Plays a session with `routes` routes until the station closes it. No packet moves on return.
 fn closed_by_the_station(plan: &Plan<'_>, routes: usize) -> (Trial, Connection) {
     let trial = Plan { without_offload: true, ..*plan }.start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, routes, 0);
-    // No further attempt gets through: each is a SYN that is counted, and a reset that is.
+    // Further attempts must fail: each counts a SYN, and a reset.
     trial.station.refuse();
     trial.station.close();
     trial.bmpd.wait_session(plan.station, "down", |session| session["state"] == "down");
-    trial.up2.wait_for("bmpd's FIN and the answer to it", PATIENCE, |packets| {
+    trial.up2.wait_for("bmpd's FIN and its acknowledgement", PATIENCE, |packets| {
         let fin = packets.iter().position(|p| p.fin && p.direction == Direction::Out)?;
         packets[fin..].iter().any(|p| p.direction == Direction::In && p.ack).then_some(())
     });
@@ -54,7 +54,7 @@ fn counts_what_was_captured(plan: &Plan<'_>) {
     let kernel = &session["kernel"];
 
     let (tx_bytes, tx_packets) = sum(&packets, out(station));
-    assert!(tx_packets > 20 && tx_bytes > connection.bytes, "the capture saw the session: {tx_bytes} in {tx_packets}");
+    assert!(tx_packets > 20 && tx_bytes > connection.bytes, "the capture saw {tx_bytes} bytes in {tx_packets} packets");
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (tx_bytes, tx_packets), "{kernel}");
 
     let payload: u64 = packets.iter().filter(|p| p.left_for(station)).map(|p| p.payload_bytes).sum();
@@ -81,7 +81,7 @@ fn an_ipv6_session_that_the_station_closed_is_counted_to_the_byte() {
 
 #[test]
 fn a_session_that_is_not_pinned_is_counted_too() {
-    // By routing's choice, up1.
+    // Routing sends it by up1.
     let trial = Plan { without_offload: true, ..Plan::default() }.start_up();
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 500, 0);
@@ -94,7 +94,8 @@ fn a_session_that_is_not_pinned_is_counted_too() {
 
 #[test]
 fn segments_of_large_buffers_are_counted_as_they_are_on_the_wire() {
-    // With segmentation offload programs and capture see one large buffer where a wire has many packets of one MSS each.
+    // With segmentation offload, programs and captures see one large buffer where a wire has many
+    // segments of one MSS.
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 5000, 0);
@@ -103,11 +104,11 @@ fn segments_of_large_buffers_are_counted_as_they_are_on_the_wire() {
     let (bytes, packets) = (number(&kernel["tx_bytes"]), number(&kernel["tx_packets"]));
     let payload = number(&kernel["tx_payload_bytes"]);
     assert!(payload >= connection.bytes);
-    // Every packet but the SYN has a header of 20 + 32 bytes; the SYN one of 20 + 40.
+    // Every packet has headers of 20 + 32 bytes, the SYN of 20 + 40.
     assert_eq!(bytes, payload + packets * 52 + 8, "{kernel}");
     let segment = 1448;
     assert!(packets > payload / segment, "{packets} packets cannot carry {payload} bytes");
-    assert!(captured.iter().any(|p| p.ip_bytes > 1500), "there were large buffers");
+    assert!(captured.iter().any(|p| p.ip_bytes > 1500), "no buffer was larger than a packet");
     let wire: u64 = captured
         .iter()
         .filter(|p| p.left_for(trial.station.address()))
@@ -116,21 +117,21 @@ fn segments_of_large_buffers_are_counted_as_they_are_on_the_wire() {
     assert_eq!(packets, wire);
 }
 
-/// How many segments TCP has sent again on a host (`RetransSegs`, RFC 4022).
+/// Returns the segments that TCP has retransmitted on a host (`RetransSegs`, RFC 4022).
 fn sent_again(host: &Netns) -> u64 {
-    let table = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp").expect("it can be read"));
+    let table = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the file is readable"));
     let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = lines.next().zip(lines.next()).expect("TCP has its two lines");
+    let (names, values) = lines.next().zip(lines.next()).expect("the file has two lines about TCP");
     let mut pairs = names.split(' ').zip(values.split(' '));
-    let (_, value) = pairs.find(|(name, _)| *name == "RetransSegs").expect("it is counted");
-    value.parse().expect("it is a number")
+    let (_, value) = pairs.find(|(name, _)| *name == "RetransSegs").expect("TCP counts RetransSegs");
+    value.parse().expect("RetransSegs is a number")
 }
 
 #[test]
 fn segments_that_are_sent_again_are_counted_as_tcp_itself_counts_them() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     let before = sent_again(&trial.topology.router);
-    // Every tenth segment does not arrive.
+    // Every tenth segment is lost.
     let rules = "table inet lossy {
  chain in {
   type filter hook input priority 0
@@ -140,16 +141,17 @@ fn segments_that_are_sent_again_are_counted_as_tcp_itself_counts_them() {
     answer(trial.topology.station.command(programs::Program::Nft).arg(rules));
     trial.routes_arrive(&mut trial.feeder(), 3000, 0);
     answer(trial.topology.station.command(programs::Program::Nft).arg("flush ruleset"));
-    // TCP's own count is taken on both sides of the look at ours: one may still be sent between two looks.
-    let (session, packets, again) = until("nothing is sent any more", PATIENCE, || {
+    // TCP's count must be the same before and after reading bmpd's: a segment may be sent in
+    // between.
+    let (session, packets, again) = until("the link is quiet", PATIENCE, || {
         let again = sent_again(&trial.topology.router);
         let (session, packets) = trial.at_rest(&trial.up2);
         (sent_again(&trial.topology.router) == again).then_some((session, packets, again - before))
     });
-    assert!(again >= 3, "some of {} packets were sent again: {again}", packets.len());
+    assert!(again >= 3, "only {again} of {} packets were retransmitted", packets.len());
     let kernel = &session["kernel"];
     assert_eq!(number(&kernel["retransmits"]), again, "{kernel}");
-    // And everything that left was counted, the first time and again.
+    // Every packet was counted, first transmissions and retransmissions.
     let (bytes, count) = sum(&packets, out(trial.station.address()));
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (bytes, count), "{kernel}");
 }
@@ -158,10 +160,10 @@ fn segments_that_are_sent_again_are_counted_as_tcp_itself_counts_them() {
 fn a_session_that_bmpd_closed_is_counted_but_at_most_for_its_last_acknowledgement() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 500, 0);
-    // The table outlives bmpd while this test holds it.
+    // The map outlives bmpd while this test holds it.
     let objects = trial.bmpd.objects();
     let counters = objects.counters();
-    let slots: Vec<u32> = objects.pins().iter().map(|entry| entry.expect("the table can be read").1).collect();
+    let slots: Vec<u32> = objects.pins().iter().map(|entry| entry.expect("the map is readable").1).collect();
     assert_eq!(slots.len(), 1);
     trial.bmpd.terminate();
     let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
@@ -170,13 +172,13 @@ fn a_session_that_bmpd_closed_is_counted_but_at_most_for_its_last_acknowledgemen
         packets[fin..].iter().any(|p| p.direction == Direction::Out).then(|| packets.to_vec())
     });
     let ours = |p: &Packet| p.direction == Direction::Out && p.source == connection.peer;
-    let fin = packets.iter().position(|p| ours(p) && p.fin).expect("bmpd's FIN was captured");
+    let fin = packets.iter().position(|p| ours(p) && p.fin).expect("the capture has bmpd's FIN");
     let (bytes, count) = sum(&packets[..=fin], ours);
     let (last_bytes, last) = sum(&packets[fin + 1..], ours);
     assert_eq!((last, last_bytes), (1, 52), "one bare acknowledgement");
     let counted = tx(&counters, slots[0]);
     assert!(bytes > connection.bytes);
-    // Whether bmpd still had its socket when the station's FIN came is a matter of timing.
+    // Timing decides whether bmpd still has its socket when the station's FIN arrives.
     let with_the_last = (bytes + last_bytes, count + last);
     assert!(
         counted == (bytes, count) || counted == with_the_last,
@@ -185,9 +187,9 @@ fn a_session_that_bmpd_closed_is_counted_but_at_most_for_its_last_acknowledgemen
     );
 }
 
-/// What the kernel counted as sent by the session of a slot: bytes and packets.
+/// Returns the bytes and packets that the session of a slot has sent, by the kernel's counters.
 fn tx(counters: &PerCpuArray<MapData, Counters>, slot: u32) -> (u64, u64) {
-    let cpus = counters.get(&slot, 0).expect("the counters can be read");
+    let cpus = counters.get(&slot, 0).expect("the counters are readable");
     cpus.iter().fold((0, 0), |sum, cpu| (sum.0 + cpu.own_tx.bytes, sum.1 + cpu.own_tx.packets))
 }
 
@@ -197,8 +199,8 @@ fn an_acknowledgement_after_bmpd_has_ended_belongs_to_no_socket_and_is_not_count
     trial.routes_arrive(&mut trial.feeder(), 500, 0);
     let objects = trial.bmpd.objects();
     let counters = objects.counters();
-    let slot = objects.pins().iter().next().expect("there is a pin").expect("the table can be read").1;
-    // The station takes bmpd's FIN and does not close its own side until bmpd is gone.
+    let slot = objects.pins().iter().next().expect("there is a pin").expect("the map is readable").1;
+    // The station acknowledges bmpd's FIN, and closes its own side only after bmpd has gone.
     trial.station.set_mode(Mode::Linger);
     trial.bmpd.terminate();
     let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
@@ -210,8 +212,9 @@ fn an_acknowledgement_after_bmpd_has_ended_belongs_to_no_socket_and_is_not_count
     });
     let ours = |p: &Packet| p.direction == Direction::Out && p.source == connection.peer;
     assert_eq!(sum(&after[before.len()..], ours), (52, 1), "one bare acknowledgement");
-    assert!(before.iter().any(|p| ours(p) && p.fin), "bmpd's FIN was captured");
-    // bmpd waits until its close is acknowledged: nothing that belongs to its socket leaves after the programs have gone.
+    assert!(before.iter().any(|p| ours(p) && p.fin), "the capture has no FIN of bmpd");
+    // bmpd waits until its FIN is acknowledged, so no packet of its socket leaves after the
+    // programs have gone.
     let (bytes, count) = sum(&before, ours);
     assert!(bytes > connection.bytes);
     assert_eq!(tx(&counters, slot), (bytes, count));
@@ -221,7 +224,7 @@ fn an_acknowledgement_after_bmpd_has_ended_belongs_to_no_socket_and_is_not_count
 fn what_a_full_queue_drops_is_counted_as_sent_and_shown_beside_it() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
-    // Acknowledgements find room there, and full packets do not.
+    // The queue has room for acknowledgements, but not for full packets.
     let router = &trial.topology.router;
     tc(router, "qdisc add dev up2 root bfifo limit 700");
     feeder.announce(&Peer::default(), &prefixes(2000), 1);
@@ -233,6 +236,6 @@ fn what_a_full_queue_drops_is_counted_as_sent_and_shown_beside_it() {
     let captured = sum(&packets, out(trial.station.address())).1;
     assert!(number(&session["kernel"]["tx_packets"]) > captured, "{session:#}");
     tc(router, "qdisc del dev up2 root");
-    trial.station.wait_connection(0, "what was sent again", |c| c.announced() == 2000);
+    trial.station.wait_connection(0, "the retransmitted routes", |c| c.announced() == 2000);
     assert_left_only_by(&trial.up2, &trial.up1, &trial.station.connections()[0]);
 }

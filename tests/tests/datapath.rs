@@ -1,4 +1,5 @@
-//! Without BPF a session is still bound to its source, and bmpd says that the kernel does not enforce it.
+//! Without BPF, a session is bound to its source by its socket, and bmpd says that the kernel does
+//! not enforce it.
 
 use lab::{
     bmpd::{Bmpd, Options, Setup, number},
@@ -10,13 +11,14 @@ use lab::{
     wait::PATIENCE,
 };
 
-/// setpriv(1): root without the capabilities that loading BPF programs needs; those for sockets stay.
+/// Arguments of setpriv(1): root without the capabilities to load BPF programs, but with those for
+/// sockets.
 const WITHOUT_BPF: Options<'static> = Options {
     arguments: &[],
     through: &["--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
 };
 
-/// The session works, from the source and by the link it should, enforced by its socket alone.
+/// Asserts that the session works with the right source and link, enforced by its socket alone.
 fn works_bound_by_its_socket(trial: &Trial) {
     let station = trial.station.address().ip();
     let session = trial.bmpd.wait_up(station);
@@ -50,7 +52,7 @@ fn with_datapath_auto_and_bpf_refused_a_session_is_bound_by_its_socket_and_the_l
     let why = |line: &str| line.contains("permitted") || line.contains("EPERM") || line.contains("CAP_");
     trial.bmpd.wait_for_log("why BPF is not used", why);
     let verbose = trial.bmpd.display("display bmp session verbose");
-    assert!(verbose.lines().any(why), "display says why as well:\n{verbose}");
+    assert!(verbose.lines().any(why), "display does not say why:\n{verbose}");
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn a_cgroup_that_is_no_cgroup_is_told_and_the_session_is_bound_by_its_socket() {
     let options = Options { arguments: &["--cgroup", "/proc"], through: &[] };
     let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
     works_bound_by_its_socket(&trial);
-    trial.bmpd.wait_for_log("which cgroup it tried", |line| line.contains("/proc"));
+    trial.bmpd.wait_for_log("the refused cgroup", |line| line.contains("/proc"));
 }
 
 #[test]
@@ -83,11 +85,11 @@ fn with_datapath_auto_and_no_descriptors_left_it_is_tried_again_and_then_the_ker
     let topology = lab::topology::Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let plan = Plan::session("connect-interface up2");
-    // Enough to run, and too few to load programs and tables.
+    // Enough descriptors to run, and too few to load programs and maps.
     let bmpd = Bmpd::start_with_descriptors(&topology.router, &plan.configuration(), 36);
     let session = bmpd.wait_up(STATION);
     assert_eq!(session["egress"]["enforcement"], "socket", "{session:#}");
-    let why = session["egress"]["why"].as_str().expect("it is said why");
+    let why = session["egress"]["why"].as_str().expect("the display says why");
     assert!(why.contains("Too many open files") && why.contains("tried again every 10 s"), "{why}");
 
     bmpd.allow_descriptors(1024);
@@ -96,8 +98,8 @@ fn with_datapath_auto_and_no_descriptors_left_it_is_tried_again_and_then_the_ker
     });
     let connection = station.wait_connection(1, "Initiation", |c| c.has(lab::bmp::INITIATION));
     assert_eq!(connection.peer.ip(), UP2);
-    let foreign = Foreign::default().connect(&topology.router, station.address()).expect("it is pinned");
-    assert_eq!(foreign.local_addr().expect("it is connected").ip(), UP2);
+    let foreign = Foreign::default().connect(&topology.router, station.address()).expect("the pin lets it connect");
+    assert_eq!(foreign.local_addr().expect("the socket is connected").ip(), UP2);
     let sent = number(&bmpd.session(STATION)["kernel"]["tx_packets"]);
-    assert!(sent > 0, "what is sent from then on is counted");
+    assert!(sent > 0, "the kernel counts nothing");
 }

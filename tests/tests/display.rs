@@ -1,4 +1,4 @@
-//! What bmpctl answers: names and types of the JSON, the text, and how it ends.
+//! The answers of bmpctl: names and types of the JSON, the text, and the exit code.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use lab::{
 use serde_json::{Value, json};
 
 fn keys(value: &Value) -> BTreeSet<&str> {
-    value.as_object().unwrap_or_else(|| panic!("{value} is no object")).keys().map(String::as_str).collect()
+    value.as_object().unwrap_or_else(|| panic!("{value} is not an object")).keys().map(String::as_str).collect()
 }
 
 fn words(text: &'static str) -> BTreeSet<&'static str> {
@@ -129,7 +129,7 @@ fn the_text_has_the_layout_operators_know() {
     for word in ["192.0.2.65", "up2", "11019"] {
         assert!(verbose.contains(word), "{word} is not in\n{verbose}");
     }
-    assert!(!verbose.contains("198.51.100.8"), "one session was asked for:\n{verbose}");
+    assert!(!verbose.contains("198.51.100.8"), "another session is displayed too:\n{verbose}");
 }
 
 #[test]
@@ -146,11 +146,11 @@ fn the_reason_of_a_session_that_is_down_is_in_text_and_json() {
 fn every_configured_session_is_in_the_first_answer() {
     let netns = Netns::new("router");
     for _ in 0..10 {
-        // Not `Bmpd::start`: that has asked already when it returns.
+        // Not `Bmpd::start`, which has sent a request already.
         let setup = Setup::new(&netns, Plan::default().configuration());
         let process = Process::start(&mut setup.command(&Options::default()));
         let first = until("bmpd answers", PATIENCE, || {
-            let output = setup.bmpctl("display bmp session --json").output().expect("bmpctl can be started");
+            let output = setup.bmpctl("display bmp session --json").output().expect("bmpctl starts");
             output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout))
         });
         let sessions = first.unwrap_or_else(|e| panic!("{e}"));
@@ -189,7 +189,7 @@ fn without_bmpd_bmpctl_says_in_one_line_where_it_looked() {
     let bmpd = Bmpd::start(&topology.router, "");
     let mut bmpctl = bmpd.bmpctl("display bmp session");
     bmpd.terminate();
-    let output = bmpctl.output().expect("bmpctl can be started");
+    let output = bmpctl.output().expect("bmpctl starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
     assert!(said.contains("bmpd.sock"), "{said}");
@@ -222,7 +222,7 @@ fn the_current_configuration_is_a_configuration_that_prints_itself() {
     assert_eq!(second.display("display current-configuration"), printed);
 }
 
-/// The row of this name in a verbose display.
+/// Returns the row with this name in a verbose display.
 fn row(text: &str, name: &str) -> String {
     let rows = text.lines().filter_map(|line| line.trim().split_once(':'));
     let row = rows.into_iter().find(|(known, _)| known.trim_end() == name);
@@ -323,7 +323,7 @@ fn a_relay_whose_peer_is_up_without_a_route_says_what_may_be_the_matter() {
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     let text = trial.bmpd.display("display bmp relay");
     assert!(text.contains("up, no route has come: ") && text.contains("(route monitoring)"), "{text}");
-    assert!(!text.contains("FRR"), "of another daemon: {text}");
+    assert!(!text.contains("FRR"), "the hint is about FRR, which is not there: {text}");
     assert!(text.contains("Relay idle, not-configured"), "{text}");
     assert!(trial.bmpd.display("display mrt-replay").contains("Replay idle-too, not-configured"));
     feeder.announce(&Peer::default(), &prefixes(1), 1);

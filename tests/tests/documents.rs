@@ -1,15 +1,18 @@
-//! Every configuration and every dialogue in the documents works as it stands there. A block of the
+//! Every configuration and every dialogue in the documents works as written. Each block of the
 //! documents has a tag, and each tag has a test here:
 //!
-//! | tag | what is in it | what is done with it |
+//! | tag | contents | test |
 //! |---|---|---|
-//! | `bmpd` | a configuration of bmpd, or a part of its bmp view | `bmpd check` takes it and warns of nothing |
-//! | `frr`, `frr-daemons` | a configuration of FRR, and how it is started | FRR runs it, and a route arrives at a station |
-//! | `gobgp` | a configuration of GoBGP | the same |
-//! | `bird` | a configuration of BIRD, for bmpd as the page's `bmpd` block has it | the same |
-//! | `console` | commands with what they print | they are run, and print rows of these names |
-//! | `sh` | commands alone | bmpd's own are run |
-//! | `text` | a drawing, or what a program prints | it is no configuration |
+//! | `bmpd` | a configuration of bmpd, or a part of its bmp view | `bmpd check` accepts it without
+//! a warning |
+//! | `frr`, `frr-daemons` | a configuration of FRR, and its options | FRR runs it, and a route
+//! arrives at a station |
+//! | `gobgp` | a configuration of GoBGP | GoBGP runs it, and a route arrives at a station |
+//! | `bird` | a configuration of BIRD, for bmpd with the page's `bmpd` block | BIRD runs it, and a
+//! route arrives at a station |
+//! | `console` | commands with their output | the commands print rows with these names |
+//! | `sh` | commands without output | the commands of bmpd succeed |
+//! | `text` | a drawing, or output of a program | it is not a configuration |
 
 use std::{
     fs,
@@ -36,16 +39,16 @@ use lab::{
 
 const TAGS: [&str; 8] = ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "console", "sh", "text"];
 
-/// A fenced block.
+/// A fenced block of a document.
 struct Block {
-    /// `README.md:62`.
+    /// File and line, such as `README.md:62`.
     place: String,
     tag: String,
     text: String,
 }
 
 impl Block {
-    /// The document that it is in.
+    /// Returns the document's file.
     fn page(&self) -> &str {
         self.place.split(':').next().unwrap_or_default()
     }
@@ -55,7 +58,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The documents: those beside the README, and all below `docs`.
+/// Lists the documents: those beside the README, and all below `docs`.
 fn documents() -> Vec<PathBuf> {
     let is_document = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
     let files = |folder: &Path| -> Vec<PathBuf> {
@@ -100,19 +103,19 @@ fn blocks_of(name: &str, document: &str) -> Vec<Block> {
 fn blocks() -> Vec<Block> {
     let of = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        blocks_of(&name, &fs::read_to_string(&path).expect("a document can be read"))
+        blocks_of(&name, &fs::read_to_string(&path).expect("the document is readable"))
     };
     documents().into_iter().flat_map(of).collect()
 }
 
-/// Those of a tag, of which there are some.
+/// Returns the blocks with a tag. There must be at least one.
 fn tagged(tag: &str) -> Vec<Block> {
     let blocks: Vec<_> = blocks().into_iter().filter(|block| block.tag == tag).collect();
     assert!(!blocks.is_empty(), "the documents have no block with the tag {tag}");
     blocks
 }
 
-/// The targets of a document's links to other files of the project.
+/// Returns the targets of a document's links to other files of the project.
 fn links(document: &str) -> Vec<&str> {
     let targets = document.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
     targets.filter(|target| !target.contains("://")).collect()
@@ -121,7 +124,7 @@ fn links(document: &str) -> Vec<&str> {
 #[test]
 fn every_link_leads_to_a_file() {
     for path in documents() {
-        let text = fs::read_to_string(&path).expect("a document can be read");
+        let text = fs::read_to_string(&path).expect("the document is readable");
         for link in links(&text) {
             let file = link.split('#').next().unwrap_or_default();
             let folder = path.parent().expect("a document is in a folder");
@@ -133,11 +136,11 @@ fn every_link_leads_to_a_file() {
 
 #[test]
 fn every_file_that_the_page_on_rfcs_names_is_there() {
-    let page = fs::read_to_string(root().join("docs/rfc.md")).expect("the page can be read");
+    let page = fs::read_to_string(root().join("docs/rfc.md")).expect("the page is readable");
     let named = page.split('`').skip(1).step_by(2).filter(|name| name.contains('/') || name.ends_with(".rs"));
     let missing: Vec<_> =
         named.filter(|name| ![".", "bmp-user/src"].iter().any(|at| root().join(at).join(name).exists())).collect();
-    assert!(missing.is_empty(), "docs/rfc.md names files that are not there: {missing:?}");
+    assert!(missing.is_empty(), "docs/rfc.md names files that do not exist: {missing:?}");
 }
 
 fn check(netns: &Netns, configuration: &str) -> Output {
@@ -148,7 +151,7 @@ fn check(netns: &Netns, configuration: &str) -> Output {
 fn every_block_has_a_tag_that_says_what_is_done_with_it() {
     let unknown: Vec<_> = blocks().into_iter().filter(|block| !TAGS.contains(&&*block.tag)).collect();
     let told: Vec<_> = unknown.iter().map(|block| format!("{}: `{}`", block.place, block.tag)).collect();
-    assert!(told.is_empty(), "blocks that no test runs: {told:#?}; the tags are {TAGS:?}");
+    assert!(told.is_empty(), "blocks without a test: {told:#?}; the tags are {TAGS:?}");
     let of = |text: &str| {
         blocks_of("it", text).into_iter().map(|block| (block.place, block.tag, block.text)).collect::<Vec<_>>()
     };
@@ -163,7 +166,7 @@ fn every_block_has_a_tag_that_says_what_is_done_with_it() {
 fn every_configuration_of_bmpd_is_taken_without_a_warning() {
     let netns = Netns::new("router");
     for block in tagged("bmpd") {
-        // Whole, or a part of the bmp view.
+        // A whole configuration, or a part of the bmp view.
         let tries = ["", "bmp\n"].map(|around| check(&netns, &format!("{around}{}", block.text)));
         let taken = tries.iter().find(|output| output.status.success());
         let Some(taken) = taken else { panic!("{}: {tries:#?}", block.place) };
@@ -175,15 +178,15 @@ fn every_configuration_of_bmpd_is_taken_without_a_warning() {
 fn what_is_no_configuration_is_not_called_text_to_hide_one() {
     let netns = Netns::new("router");
     for block in tagged("text") {
-        assert!(!check(&netns, &block.text).status.success(), "{} is a configuration: its tag is bmpd", block.place);
+        assert!(!check(&netns, &block.text).status.success(), "{} is a configuration: tag it bmpd", block.place);
     }
 }
 
-/// What `/etc/frr/daemons` adds to bgpd's command line.
+/// Returns the options that `/etc/frr/daemons` adds to bgpd's command line.
 fn daemon_options() -> Vec<String> {
     let blocks = tagged("frr-daemons");
     let options = blocks[0].text.lines().find_map(|line| line.strip_prefix("bgpd_options="));
-    options.expect("bgpd has options").trim_matches('"').split_whitespace().map(str::to_owned).collect()
+    options.expect("the block has bgpd_options").trim_matches('"').split_whitespace().map(str::to_owned).collect()
 }
 
 #[test]
@@ -205,12 +208,12 @@ fn with_the_recipe_of_gobgp_a_route_arrives_at_the_station() {
     }
 }
 
-/// The daemon's neighbour announces routes, and the station is told of them.
+/// Asserts that routes of the daemon's neighbour arrive at the station.
 fn routes_of_its_peer_arrive(trial: &Trial, place: &str) {
     let IpAddrs { own, peer } = ipv4_ends();
     let routes = prefixes(5);
     let _speaker = Speaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &routes);
-    let what = format!("the routes of the daemon that is configured as in {place}");
+    let what = format!("the routes of the daemon, configured as in {place}");
     trial.station.wait_connection(0, &what, |connection| connection.announced() == routes.len());
 }
 
@@ -234,7 +237,7 @@ fn without_the_lines_that_export_routes_the_relay_says_what_frr_may_lack() {
     let without = |words: &str| {
         let kept = recipe.lines().filter(|line| !line.contains(words));
         let without: String = kept.map(|line| format!("{line}\n")).collect();
-        assert_ne!(recipe, without, "the recipe has them");
+        assert_ne!(recipe, without, "the recipe lacks the lines to remove");
         without
     };
     for lacking in ["bmp monitor", "soft-reconfiguration"] {
@@ -250,7 +253,7 @@ fn says_what_frr_may_lack(without: &str) {
         Speaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &prefixes(5));
     trial.station.wait_connection(0, "Peer Up", |connection| connection.has(bmp::PEER_UP));
     let text = trial.bmpd.display("display bmp relay");
-    // An End-of-RIB may have come, or not.
+    // An End-of-RIB may have arrived, or not.
     assert!(text.contains(&format!("Peer {peer} (AS {}): up, no route ", DAEMON.1)), "{text}");
     assert!(text.contains(&format!("`neighbor {peer} soft-reconfiguration inbound`")), "{text}");
 }
@@ -260,7 +263,7 @@ struct IpAddrs {
     peer: std::net::Ipv4Addr,
 }
 
-/// Those of the lab, which the recipe has too.
+/// Returns the addresses of the lab, which the recipe has too.
 fn ipv4_ends() -> IpAddrs {
     match (BMPD.0, DAEMON.0) {
         (std::net::IpAddr::V4(own), std::net::IpAddr::V4(peer)) => IpAddrs { own, peer },
@@ -268,7 +271,7 @@ fn ipv4_ends() -> IpAddrs {
     }
 }
 
-/// A command of a dialogue, and what it prints there.
+/// A command of a dialogue, with its output there.
 struct Command<'a> {
     line: &'a str,
     printed: Vec<&'a str>,
@@ -280,13 +283,13 @@ fn commands(dialogue: &str) -> Vec<Command<'_>> {
         match (line.strip_prefix("$ "), commands.last_mut()) {
             (Some(line), _) => commands.push(Command { line, printed: Vec::new() }),
             (None, Some(command)) => command.printed.push(line),
-            (None, None) => panic!("a dialogue begins with `$ `: {line}"),
+            (None, None) => panic!("a dialogue must start with `$ `: {line}"),
         }
     }
     commands
 }
 
-/// The names of an answer's rows, and the heading of its table.
+/// Returns the names of an answer's rows, and the heading of its table.
 fn shape<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let row = |line: &'a str| {
         let heading = line.trim_start().starts_with("Session  ");
@@ -299,7 +302,7 @@ fn shape<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     lines.filter_map(row).collect()
 }
 
-/// Types what is behind each prompt, at that very prompt.
+/// Types the text after each prompt, at that very prompt.
 fn types(bmpd: &Bmpd, place: &str, printed: &[&str]) {
     let typed = printed.iter().map(|line| line.split_at(line.find(['>', ']']).expect("a prompt") + 1));
     let mut terminal = Terminal::start(bmpd.bmpctl(""));
@@ -335,13 +338,13 @@ fn every_dialogue_goes_as_it_is_told() {
                     assert_eq!(shape(printed.into_iter()), shape(answer.lines()), "{place}, of\n{answer}");
                 }
                 Some(("ip", words)) => has_lines(&topology.router, place, words, &printed),
-                _ => panic!("{place}: nobody knows how to run `{line}`"),
+                _ => panic!("{place}: the test cannot run `{line}`"),
             }
         }
     }
 }
 
-/// `ip` prints these lines, among others.
+/// Asserts that `ip` prints these lines, among others.
 fn has_lines(netns: &Netns, place: &str, words: &str, printed: &[&str]) {
     let normal = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     for line in printed.iter().map(|line| normal(line)) {
@@ -352,7 +355,7 @@ fn has_lines(netns: &Netns, place: &str, words: &str, printed: &[&str]) {
     }
 }
 
-/// The words of a command line, of which those in quotes are one.
+/// Splits a command line into words. Text in quotes is one word.
 fn words(line: &str) -> Vec<&str> {
     let command = line.split(" #").next().unwrap_or_default();
     let mut words = Vec::new();
@@ -366,17 +369,17 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
-/// What bmpd is told where the commands of a page are run: what the page configures first.
+/// Returns the configuration for the commands of a page: the page's own first one.
 fn configuration_of(page: &str) -> String {
     let blocks = tagged("bmpd").into_iter().filter(|block| block.page() == page);
-    // A part of a view is no configuration.
+    // A part of a view is not a configuration.
     let whole = blocks.map(|block| block.text).find(|text| !text.starts_with(' '));
     whole.unwrap_or_else(|| Plan::default().configuration())
 }
 
 #[test]
 fn every_command_is_one() {
-    let tasks = fs::read_to_string(root().join("xtask/src/main.rs")).expect("the tasks can be read");
+    let tasks = fs::read_to_string(root().join("xtask/src/main.rs")).expect("the tasks are readable");
     for block in tagged("sh") {
         let netns = Netns::new("router");
         let configuration = configuration_of(block.page());
@@ -398,12 +401,12 @@ fn every_command_is_one() {
                 }
                 ["bmpd", "--config", _] => drop(Bmpd::start(&netns, "")),
                 ["bmpd", ref arguments @ ..] => {
-                    let help = setup.bmpd().args(arguments).arg("--help").output().expect("bmpd can be started");
+                    let help = setup.bmpd().args(arguments).arg("--help").output().expect("bmpd starts");
                     assert!(help.status.success(), "{}: {line}: {help:?}", block.place);
                 }
                 ["bmpctl", ref arguments @ ..] => {
                     let bmpd = running.get_or_insert_with(|| Bmpd::start(&netns, &configuration));
-                    let output = bmpd.bmpctl("").args(arguments).output().expect("bmpctl can be started");
+                    let output = bmpd.bmpctl("").args(arguments).output().expect("bmpctl starts");
                     assert!(output.status.success(), "{}: {line}: {output:?}", block.place);
                 }
                 _ => {}
@@ -412,15 +415,15 @@ fn every_command_is_one() {
     }
 }
 
-/// All Rust sources of the crates that have tests.
+/// Returns all Rust sources of the crates with tests.
 fn sources() -> String {
     let mut all = String::new();
     let mut folders: Vec<_> = ["bmp-user/src", "tests/src", "tests/tests"].map(|folder| root().join(folder)).into();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("the sources can be read").flatten() {
+        for entry in fs::read_dir(&folder).expect("the sources are readable").flatten() {
             let path = entry.path();
             match path.extension() {
-                Some(extension) if extension == "rs" => all += &fs::read_to_string(&path).expect("it is text"),
+                Some(extension) if extension == "rs" => all += &fs::read_to_string(&path).expect("a source is text"),
                 _ if path.is_dir() => folders.push(path),
                 _ => {}
             }
@@ -431,9 +434,9 @@ fn sources() -> String {
 
 #[test]
 fn every_guarantee_names_tests_that_exist() {
-    let text = fs::read_to_string(root().join("docs/guarantees.md")).expect("the guarantees can be read");
+    let text = fs::read_to_string(root().join("docs/guarantees.md")).expect("the page is readable");
     let sources = sources();
-    // Nothing else has so many words.
+    // Only names of tests have so many words.
     let is_test = |name: &&str| {
         name.matches('_').count() >= 3 && name.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
     };

@@ -1,4 +1,5 @@
-//! Connections of other processes that were there before a session's pin: they go on as they are, and bmpd says so wherever it is asked.
+//! Connections of other processes from before a session's pin: they stay untouched, and bmpd
+//! reports them wherever it is asked.
 
 use std::{
     io::{ErrorKind, Read as _},
@@ -16,23 +17,23 @@ use lab::{
 };
 use serde_json::{Value, json};
 
-/// A station that another process has connected to by `up1`, where the session is to leave by `up2`.
+/// Connects another process to the station by `up1`, while the session must leave by `up2`.
 fn connected_before() -> (Topology, Station, TcpStream) {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let earlier = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
-    assert_eq!(earlier.local_addr().expect("it is connected").ip(), UP1);
+    assert_eq!(earlier.local_addr().expect("the socket is connected").ip(), UP1);
     (topology, station, earlier)
 }
 
 fn is_open(mut stream: &TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("it is a socket");
+    stream.set_nonblocking(true).expect("the socket is open");
     matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
-/// What the session says of this process's connection.
+/// Returns the session's JSON and text about this process's connection.
 fn expected(earlier: &TcpStream) -> (Value, String) {
-    let (pid, local) = (std::process::id(), earlier.local_addr().expect("it is connected"));
+    let (pid, local) = (std::process::id(), earlier.local_addr().expect("the socket is connected"));
     let name = std::fs::read_to_string("/proc/self/comm").expect("/proc is mounted");
     let name = name.trim_end();
     let connection = json!({ "pid": pid, "name": name, "local_address": local.ip(), "local_port": local.port() });
@@ -53,11 +54,11 @@ fn one_is_shown_with_its_process_until_it_is_closed() {
     bmpd.wait_for_log("that it is not held", |said| said.contains(&line));
     let verbose = bmpd.display("display bmp session verbose");
     assert!(verbose.contains("Not held            : 1 from before the pin: "), "{verbose}");
-    assert!(is_open(&earlier), "it goes on");
+    assert!(is_open(&earlier), "bmpd closed the earlier connection");
     assert_eq!(session["kernel"]["foreign"]["tx_packets"], 0);
-    // What is connected from now on is held.
-    let later = Foreign::default().connect(&topology.router, station.address()).expect("it is pinned");
-    assert_eq!(later.local_addr().expect("it is connected").ip(), UP2);
+    // A later connection is pinned.
+    let later = Foreign::default().connect(&topology.router, station.address()).expect("the pin lets it connect");
+    assert_eq!(later.local_addr().expect("the socket is connected").ip(), UP2);
     drop(earlier);
     bmpd.wait_session(STATION, "without it", |session| session["unheld"] == json!({ "count": 0, "connections": [] }));
     bmpd.wait_for_log("that none is left", |said| said.contains("no connection from before the pin is left"));
@@ -72,7 +73,7 @@ fn a_commit_names_it() {
         "system-view\nbmp\nbmp-session {STATION}\ntcp connect port {STATION_PORT}\nconnect-interface up2\ncommit\n"
     ));
     assert!(taken, "{said}");
-    // Long lines are not broken where no terminal is.
+    // Without a terminal, long lines are not wrapped.
     let line = format!("Warning: session {STATION}: {}.", expected(&earlier).1);
     assert!(said.contains(&line), "{line} is not in\n{said}");
     assert!(is_open(&earlier));

@@ -1,5 +1,5 @@
-//! An interface that `egress-interface` names goes, and comes back under another index: no session connects again for it, and each may leave
-//! by it as soon as it is there.
+//! An interface of `egress-interface` goes, and comes back with another index. No session connects
+//! again for it, and each may leave by it at once.
 
 use std::{io::Write as _, net::TcpStream};
 
@@ -14,10 +14,11 @@ use lab::{
     wait::{PATIENCE, until},
 };
 
-/// Its identity is the loopback address; it leaves by either uplink, of which routing prefers `up1`.
+/// The source is the loopback address. The session may leave by either uplink, of which routing
+/// prefers `up1`.
 const LENT: &str = "connect-interface 203.0.113.1\negress-interface up1 up2";
 
-/// The second uplink is deleted and made again, with all that leads by it.
+/// Deletes the second uplink and makes it again, with all its routes.
 fn make_anew(topology: &Topology) {
     topology.router.ip("link del up2");
     topology.recreate_uplink2();
@@ -26,7 +27,7 @@ fn make_anew(topology: &Topology) {
 
 fn egress(trial: &Trial) -> Vec<String> {
     let session = trial.bmpd.session(STATION);
-    let names = session["egress"]["interfaces"].as_array().expect("it is a list").iter();
+    let names = session["egress"]["interfaces"].as_array().expect("interfaces is a list").iter();
     names.filter_map(|name| name.as_str()).map(str::to_owned).collect()
 }
 
@@ -45,13 +46,16 @@ fn a_session_goes_on_without_an_interface_that_it_does_not_use_and_moves_to_the_
     let up2 = Capture::start(&trial.topology.router, "up2", STATION_PORT);
     trial.topology.carrier_down("up1");
     trial.routes_arrive(&mut feeder, 500, 0);
-    assert!(outgoing(&up2.packets()).iter().any(|packet| packet.payload_bytes > 0), "it leaves by the new interface");
+    assert!(
+        outgoing(&up2.packets()).iter().any(|packet| packet.payload_bytes > 0),
+        "no payload left by the new interface"
+    );
 
     let session = trial.bmpd.session(STATION);
     assert_eq!((session["state"].as_str(), session["established_count"].as_u64()), (Some("up"), Some(1)));
     let connections = trial.station.connections();
     assert_eq!((connections.len(), connections[0].peer.ip(), &connections[0].end), (1, LOOPBACK, &None));
-    assert_eq!(number(&session["kernel"]["denied"]["interface"]), 0, "nothing of it was dropped on the way");
+    assert_eq!(number(&session["kernel"]["denied"]["interface"]), 0, "the kernel denied a packet");
 }
 
 #[test]
@@ -64,7 +68,7 @@ fn an_adopted_connection_goes_on_too() {
     make_anew(&trial.topology);
     until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
     trial.topology.carrier_down("up1");
-    stream.write_all(&bmp::initiation("foreign")).expect("it is open");
+    stream.write_all(&bmp::initiation("foreign")).expect("the connection is open");
     let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!((connection.peer.ip(), connection.end), (LOOPBACK, None));
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
@@ -93,8 +97,8 @@ fn a_station_connects_by_an_interface_that_is_back() {
     trial.topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10");
     let index = passive::call(&trial, LOOPBACK);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 2);
-    assert!(outgoing(&up2.packets()).iter().any(|p| p.syn && p.ack), "it is answered by the interface that it came by");
-    // And from then on, as routing prefers, by the other.
+    assert!(outgoing(&up2.packets()).iter().any(|p| p.syn && p.ack), "no SYN-ACK left by the interface of the SYN");
+    // After that, the connection follows routing to the other interface.
     let before = outgoing(&trial.up1.packets()).len();
     trial.routes_arrive(&mut trial.feeder(), 100, index);
     assert!(outgoing(&trial.up1.packets()).len() > before);

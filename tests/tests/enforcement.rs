@@ -1,4 +1,4 @@
-//! A session's packets that would leave elsewhere, or with another source, do not leave at all, and are counted.
+//! Packets of a session with the wrong interface or source do not leave. The kernel counts them.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,8 @@ use lab::{
     trial::{Plan, Trial, outgoing},
 };
 
-/// Feeds routes and waits until the kernel has denied packets of the session for `cause`.
+/// Feeds routes and waits until the kernel has denied packets of the session for `cause`. Returns
+/// how many.
 fn denied_for(trial: &Trial, feeder: &mut lab::feeder::Feeder, cause: &str) -> u64 {
     feeder.announce(&Peer::default(), &prefixes(100), 1);
     let what = format!("denied for its {cause}");
@@ -26,16 +27,16 @@ fn a_socket_that_lost_its_device_binding_loses_every_packet_that_would_leave_by_
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 100, 0);
     assert_eq!(before.peer.ip(), UP2);
-    assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw the session");
+    assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw no packet of the session");
     assert_eq!(number(&trial.bmpd.session(STATION)["kernel"]["denied"]["interface"]), 0);
 
-    // Root takes the socket's binding away, and the best route is by the other link.
-    take(trial.bmpd.pid(), trial.station.address()).bind_device(None).expect("root may");
+    // Root removes the binding of the socket, while the best route is by the other link.
+    take(trial.bmpd.pid(), trial.station.address()).bind_device(None).expect("root may unbind the socket");
     trial.topology.router.ip(&format!("route add {BETTER_ROUTE_BY_UP1}"));
 
     denied_for(&trial, &mut feeder, "interface");
     assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
-    assert_eq!(trial.station.connections()[0].bytes, before.bytes, "and nothing more reached the station");
+    assert_eq!(trial.station.connections()[0].bytes, before.bytes, "more bytes reached the station");
 }
 
 #[test]
@@ -43,20 +44,20 @@ fn a_socket_without_device_binding_goes_on_when_the_route_is_right_again() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 100, 0);
-    take(trial.bmpd.pid(), trial.station.address()).bind_device(None).expect("root may");
+    take(trial.bmpd.pid(), trial.station.address()).bind_device(None).expect("root may unbind the socket");
     trial.topology.router.ip("route add 198.51.100.7/32 via 192.0.2.66 dev up2 metric 1");
     let connection = trial.routes_arrive(&mut feeder, 100, 0);
     assert_eq!(connection.peer.ip(), UP2);
     assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
 }
 
-/// The slot of the session's pin, in the tables of this bmpd.
+/// Finds the slot of the session's pin in the maps of this bmpd.
 fn slot_of(bmpd: &Bmpd, station: IpAddr) -> u32 {
-    let IpAddr::V4(address) = station else { panic!("IPv4 is looked for") };
+    let IpAddr::V4(address) = station else { panic!("the station's address is IPv4") };
     let pins = bmpd.objects().pins();
     let mut found = pins
         .iter()
-        .map(|entry| entry.expect("the table can be read"))
+        .map(|entry| entry.expect("the map is readable"))
         .filter(|(key, _)| key.station[..4] == address.octets() && key.port == STATION_PORT)
         .map(|(_, slot)| slot);
     let slot = found.next().expect("the session has a pin");
@@ -64,22 +65,22 @@ fn slot_of(bmpd: &Bmpd, station: IpAddr) -> u32 {
     slot
 }
 
-/// Changes the live pin of the session as nobody should, and feeds on.
+/// Corrupts the session's pin in the kernel map, and feeds on. The kernel must deny every packet.
 fn with_altered_slot(alter: impl FnOnce(&mut Pin), cause: &str) {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 100, 0);
     let slot = slot_of(&trial.bmpd, STATION);
     let mut slots = trial.bmpd.objects().slots();
-    let mut pin = slots.get(&slot, 0).expect("the slot can be read");
+    let mut pin = slots.get(&slot, 0).expect("the slot is readable");
     assert_eq!((pin.egress_count, pin.egress[0]), (1, trial.topology.router.ifindex("up2")));
     alter(&mut pin);
-    slots.set(slot, pin, 0).expect("the slot can be written");
+    slots.set(slot, pin, 0).expect("the slot is writable");
     let left = outgoing(&trial.up2.packets()).len();
 
     denied_for(&trial, &mut feeder, cause);
-    assert!(left > 0, "the capture saw the session");
-    assert_eq!(outgoing(&trial.up2.packets()).len(), left, "nothing more left");
+    assert!(left > 0, "the capture saw no packet of the session");
+    assert_eq!(outgoing(&trial.up2.packets()).len(), left, "more packets left");
     assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
     assert_eq!(trial.station.connections()[0].bytes, before.bytes);
 }
@@ -106,17 +107,17 @@ fn a_socket_whose_slot_has_been_given_to_another_pin_loses_its_packets() {
     trial.routes_arrive(&mut feeder, 100, 0);
     let slot = slot_of(&trial.bmpd, STATION);
     let mut slots = trial.bmpd.objects().slots();
-    let mut pin = slots.get(&slot, 0).expect("the slot can be read");
+    let mut pin = slots.get(&slot, 0).expect("the slot is readable");
     pin.generation += 1;
-    slots.set(slot, pin, 0).expect("the slot can be written");
+    slots.set(slot, pin, 0).expect("the slot is writable");
     let left = outgoing(&trial.up2.packets()).len();
-    assert!(left > 0, "the capture saw the session");
+    assert!(left > 0, "the capture saw no packet of the session");
     feeder.announce(&Peer::default(), &prefixes(100), 1);
     let none = bmp_ebpf::NO_SLOT;
     let counters = trial.bmpd.objects().counters();
-    lab::wait::until("slot 0 counts what was denied", lab::wait::PATIENCE, || {
-        let values = counters.get(&none, 0).expect("the counters can be read");
+    lab::wait::until("slot 0 counts denied packets", lab::wait::PATIENCE, || {
+        let values = counters.get(&none, 0).expect("the counters are readable");
         (values.iter().map(|cpu| cpu.denied_no_pin).sum::<u64>() > 0).then_some(())
     });
-    assert_eq!(outgoing(&trial.up2.packets()).len(), left, "nothing more left");
+    assert_eq!(outgoing(&trial.up2.packets()).len(), left, "more packets left");
 }

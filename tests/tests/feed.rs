@@ -1,4 +1,5 @@
-//! What stations are told of the feed: selections that change under a connection, daemons that go and come back, and files.
+//! The feed at the station: selections that change under a connection, daemons that go and come
+//! back, and files.
 
 use std::time::Duration;
 
@@ -28,11 +29,11 @@ fn a_selection_that_changes_is_carried_out_on_the_connection_that_is_there() {
     trial.station.wait_connection(0, "both", |c| c.announced() == 2 * ROUTES);
     trial.bmpd.commit(STATION, "monitor peer 10.255.0.2");
     let connection = trial.station.wait_connection(0, "Peer Down of the other", |c| c.has(bmp::PEER_DOWN));
-    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).expect("it was seen");
+    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).expect("there is a Peer Down");
     assert_eq!(down.peer(), Some(two.address.into()));
-    // Reason 5: it is not monitored any more (RFC 7854 §4.9).
+    // Reason 5: the peer is no longer monitored (RFC 7854 §4.9).
     assert_eq!(down.body(), [5]);
-    // What is not selected is not told, and what is goes on.
+    // The station gets nothing more of the deselected peer, and goes on with the other.
     feeder.announce(&two, &prefixes(ROUTES), 1);
     feeder.announce(&one, &prefixes(1), 1);
     trial.station.wait_connection(0, "one more", |c| c.announced() == 2 * ROUTES + 1);
@@ -50,8 +51,8 @@ fn a_daemon_that_is_back_in_time_is_not_noticed() {
     feeder.announce(&peer, &prefixes(ROUTES), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == ROUTES);
     drop(feeder);
-    // One that came before would be another daemon with the same peer.
-    trial.bmpd.wait_for_log("that it went away", |line| line.contains("the daemon closed the connection"));
+    // While the old connection is open, a second one would be another daemon with the same peer.
+    trial.bmpd.wait_for_log("that the daemon went away", |line| line.contains("the daemon closed the connection"));
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
     feeder.announce(&peer, &prefixes(ROUTES), 1);
     feeder.announce(&peer, &prefixes(ROUTES + 1)[ROUTES..], 1);
@@ -63,7 +64,7 @@ fn a_daemon_that_is_back_in_time_is_not_noticed() {
 #[test]
 fn a_file_that_is_not_mrt_is_said_so_and_nothing_else_is_touched() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), b"this is no routing table, whatever its name says").expect("it is written");
+    std::fs::write(file.path(), b"this is no routing table, whatever its name says").expect("the file is writable");
     let system = format!("mrt-replay table\n file {}\n pace maximum", file.path().display());
     let trial = Plan { system: &system, ..Plan::default() }.start_up();
     let replay = lab::wait::until("the replay fails", Duration::from_secs(10), || {

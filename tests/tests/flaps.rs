@@ -1,4 +1,4 @@
-//! Links that flap again and again: 50 times usually, 1,000 times in a long campaign (`BMPD_SOAK=1`).
+//! Links that flap many times: 50 usually, 1,000 in a long campaign (`BMPD_SOAK=1`).
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -19,7 +19,8 @@ fn pinned(station: IpAddr) -> (Trial, lab::feeder::Feeder) {
     (trial, feeder)
 }
 
-/// The station saw this source and no other, no half session is left with it, and nothing left by the other link.
+/// Asserts that the station saw only this source, that no earlier connection is open there, and
+/// that nothing left by the other link.
 fn assert_one_source(trial: &Trial, source: IpAddr) {
     trial.station.wait_for("the end of every connection but the last", PATIENCE, |connections| {
         let (last, earlier) = connections.split_last()?;
@@ -30,11 +31,11 @@ fn assert_one_source(trial: &Trial, source: IpAddr) {
     assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
 }
 
-/// The pinned link loses its carrier and gets it back.
+/// Flaps the carrier of the pinned link.
 fn the_pinned_link_flaps(station: IpAddr, source: IpAddr) {
     let (trial, mut feeder) = pinned(station);
-    // With its carrier a link loses its IPv6 neighbours, and who asks for one in vain asks again after a second. That is the time
-    // that each flap would take.
+    // A link that loses its carrier loses its IPv6 neighbours. A failed solicitation is repeated
+    // only after a second, which each flap would take.
     trial.topology.router.sysctl("net/ipv6/neigh/up2/retrans_time_ms", "20");
     let flap = |number: usize| {
         trial.topology.carrier_down("up2");
@@ -42,7 +43,7 @@ fn the_pinned_link_flaps(station: IpAddr, source: IpAddr) {
         trial.topology.carrier_up("up2");
         trial.station.wait_connection(number, "Initiation", |c| c.has(bmp::INITIATION));
     };
-    // What the first flap makes bmpd keep (a slot that denies, memory) is no leak.
+    // The first flap allocates things that stay: memory, and a slot that denies.
     flap(1);
     let before = Footprint::of(&trial.bmpd);
     let flaps = soak::times(50, 1000);

@@ -1,4 +1,5 @@
-//! Other processes' connections to a session's station and port are pinned like the session, and counted apart from it.
+//! Connections of other processes to a session's station and port are pinned like the session, and
+//! counted apart.
 
 use std::{
     io::ErrorKind,
@@ -20,12 +21,12 @@ use lab::{
 };
 use programs::Program;
 
-/// A session pinned to `up2`, where routing prefers `up1`.
+/// Starts a session that is pinned to `up2`, while routing prefers `up1`.
 fn pinned(session: &str) -> Trial {
     Plan { without_offload: true, ..Plan::session(session) }.start_up()
 }
 
-/// A foreign process connects (connection 1 of the station), sends BMP and closes.
+/// Connects a foreign process (connection 1 of the station), which sends BMP and closes.
 fn foreign_session(trial: &Trial, foreign: &Foreign<'_>, station: SocketAddr) -> Connection {
     let stream = foreign.connect(&trial.topology.router, station).expect("the pin lets it connect");
     let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
@@ -34,7 +35,8 @@ fn foreign_session(trial: &Trial, foreign: &Foreign<'_>, station: SocketAddr) ->
     trial.station.wait_connection(1, "its routes and its end", |c| c.announced() == 300 && c.end.is_some())
 }
 
-/// The foreign session left by `up2` alone, and was counted as foreign: what the capture saw of it, no more and no less.
+/// Asserts that the foreign session left by `up2` alone, and that the foreign counter equals the
+/// capture.
 fn assert_pinned_and_counted(trial: &Trial, connection: &Connection, source: IpAddr) {
     assert_eq!(connection.peer.ip(), source);
     assert_eq!(strays(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
@@ -42,12 +44,13 @@ fn assert_pinned_and_counted(trial: &Trial, connection: &Connection, source: IpA
     let own = trial.station.connections()[0].peer;
     assert_ne!(connection.peer, own);
     let left = |p: &lab::capture::Packet| p.direction == Direction::Out && p.source == connection.peer;
-    // The foreign process closed first: its socket ends in TIME_WAIT, which answers the station's FIN without a full socket.
-    let fin = packets.iter().position(|p| left(p) && p.fin).expect("its FIN was captured");
+    // The foreign process closed first. Its socket is in TIME_WAIT, which acknowledges the
+    // station's FIN without a full socket.
+    let fin = packets.iter().position(|p| left(p) && p.fin).expect("the capture has its FIN");
     let (bytes, count) = sum(&packets[..=fin], left);
-    assert!(bytes > connection.bytes && count > 3, "the capture saw the session: {bytes} bytes, {count} packets");
+    assert!(bytes > connection.bytes && count > 3, "the capture saw {bytes} bytes in {count} packets");
     let (late_bytes, late_count) = sum(&packets[fin + 1..], left);
-    assert!(late_count <= 1, "only the last acknowledgement follows a FIN");
+    assert!(late_count <= 1, "more than an acknowledgement followed the FIN");
 
     let foreign = &session["kernel"]["foreign"];
     let counted = (number(&foreign["tx_bytes"]), number(&foreign["tx_packets"]));
@@ -56,7 +59,7 @@ fn assert_pinned_and_counted(trial: &Trial, connection: &Connection, source: IpA
         "counted {counted:?}, captured {bytes} bytes in {count} packets, and {late_count} after the FIN"
     );
     let own_bytes = sum(&packets, |p| p.direction == Direction::Out && p.source == own).0;
-    assert_eq!(session["kernel"]["tx_bytes"], own_bytes, "the session's own count has nothing of it");
+    assert_eq!(session["kernel"]["tx_bytes"], own_bytes, "the session's own counter has foreign bytes");
 }
 
 #[test]
@@ -99,7 +102,8 @@ fn a_process_that_bound_the_right_interface_is_accepted_as_it_is() {
     assert_pinned_and_counted(&trial, &connection, UP2_OTHER);
 }
 
-/// The connect fails at once with EPERM; no packet of it leaves; the cause is counted.
+/// Asserts that the connect fails at once with EPERM, that no packet of it leaves, and that the
+/// cause is counted.
 fn is_denied(foreign: &Foreign<'_>, cause: &str) {
     let trial = pinned("connect-interface up2 192.0.2.129");
     let before = number(&trial.bmpd.session(STATION)["kernel"]["denied"][cause]);
@@ -112,7 +116,7 @@ fn is_denied(foreign: &Foreign<'_>, cause: &str) {
     let own = trial.station.connections()[0].peer;
     assert!(outgoing(&trial.up2.packets()).iter().all(|p| p.source == own));
     assert_eq!(trial.station.connections().len(), 1);
-    // The session itself goes on.
+    // The session goes on.
     trial.routes_arrive(&mut trial.feeder(), 10, 0);
 }
 
@@ -137,7 +141,7 @@ fn a_connection_to_another_port_or_address_of_the_station_is_left_alone() {
     for (address, port) in [(STATION, STATION_PORT + 1), (lab::topology::STATION_2, STATION_PORT)] {
         let other = lab::station::Station::start(&trial.topology.station, (address, port));
         let stream = Foreign::default().connect(&trial.topology.router, other.address()).unwrap();
-        assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose");
+        assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose up1");
     }
 }
 
@@ -155,16 +159,16 @@ fn a_link_local_station_of_a_session_that_is_down_is_denied_on_its_link_alone() 
         &Plan { station: address.into(), ..Plan::session("connect-interface up2") }.configuration(),
     );
     bmpd.wait_up(address.into());
-    connects("up2").expect("it is pinned");
+    connects("up2").expect("the pin lets it connect");
 
     bmpd.reload(
         &Plan { station: address.into(), ..Plan::session("connect-interface up2\n  shutdown") }.configuration(),
     );
     bmpd.wait_down(address.into(), "shutdown");
-    assert_eq!(connects("up2").expect_err("it is denied").kind(), ErrorKind::PermissionDenied);
-    connects("up1").expect("on that link it is another host");
-    Foreign::default().connect(router, station("up1")).expect("on that link it is another host");
-    let timeout = Foreign::default().connect(router, station("up2")).expect_err("nothing of it leaves");
+    assert_eq!(connects("up2").expect_err("the pin denies it").kind(), ErrorKind::PermissionDenied);
+    connects("up1").expect("the address on up1 is another host");
+    Foreign::default().connect(router, station("up1")).expect("the address on up1 is another host");
+    let timeout = Foreign::default().connect(router, station("up2")).expect_err("its packets are dropped");
     assert_eq!(timeout.kind(), ErrorKind::TimedOut);
 }
 
@@ -174,7 +178,7 @@ fn the_same_station_address_in_another_namespace_is_left_alone() {
     let elsewhere = Topology::new();
     let station = lab::station::Station::start(&elsewhere.station, (STATION, STATION_PORT));
     let stream = Foreign::default().connect(&elsewhere.router, station.address()).unwrap();
-    assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose");
+    assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose up1");
     assert_eq!(trial.bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
 }
 
@@ -182,7 +186,7 @@ fn the_same_station_address_in_another_namespace_is_left_alone() {
 fn iperf3_of_an_unprivileged_user_is_pinned_and_counted() {
     let trial = pinned("connect-interface up2 192.0.2.129");
     trial.routes_arrive(&mut trial.feeder(), 10, 0);
-    // The session stays connected; a server takes over the port.
+    // The session stays connected, and a server takes over the port.
     trial.station.refuse();
     let address = STATION.to_string();
     let port = STATION_PORT.to_string();
@@ -204,17 +208,17 @@ fn iperf3_of_an_unprivileged_user_is_pinned_and_counted() {
     let output = client.output().unwrap_or_else(|e| panic!("cannot start setpriv: {e}{INSTALL}"));
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), INSTALL);
 
-    assert!(outgoing(&trial.up1.packets()).is_empty(), "something left by up1");
+    assert!(outgoing(&trial.up1.packets()).is_empty(), "packets left by up1");
     let own = trial.station.connections()[0].peer;
     let (session, packets) = trial.at_rest(&trial.up2);
     let foreign = |p: &lab::capture::Packet| p.direction == Direction::Out && p.source != own;
     assert!(packets.iter().filter(|p| foreign(p)).all(|p| p.source.ip() == UP2_OTHER));
     let (captured, count) = sum(&packets, foreign);
-    // iperf3 counts what it has written: the end of it may never leave.
-    assert!(captured > bytes / 4, "the capture saw iperf3: {captured} bytes");
+    // iperf3 counts written bytes, whose end may never leave.
+    assert!(captured > bytes / 4, "the capture saw only {captured} bytes of iperf3");
     let counted = &session["kernel"]["foreign"];
     let (counted_bytes, counted_packets) = (number(&counted["tx_bytes"]), number(&counted["tx_packets"]));
-    // Two connections; what belongs to no full socket is at most an acknowledgement or a reset or two of each.
+    // Two connections. Each may have an acknowledgement or a reset or two without a full socket.
     let missing = (captured.abs_diff(counted_bytes), count.abs_diff(counted_packets));
     assert!(missing.1 <= 4 && missing.0 <= missing.1 * 60, "captured {captured} in {count}, counted {counted}");
 }

@@ -1,4 +1,4 @@
-//! The main job: what FRR holds arrives at a collector that nobody here wrote, from the source that was configured.
+//! The main job: FRR's table arrives at a collector of another project, from the configured source.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,12 +13,12 @@ use lab::{
 };
 use serde_json::Value;
 
-/// How many routes FRR gets from its BGP peer.
+/// Routes of FRR's BGP peer.
 const ROUTES: usize = 10_000;
-/// pmbmpd writes one JSON object a route.
+/// Patience for pmbmpd, which writes one JSON object a route.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The prefixes of the Route Monitoring messages that pmbmpd logged for `router`.
+/// Returns the prefixes in Route Monitoring messages that pmbmpd logged for `router`.
 fn logged(messages: &[Value], router: &str) -> BTreeSet<String> {
     let of_router = messages.iter().filter(|message| message["bmp_router"] == router);
     of_router.filter_map(|message| message["ip_prefix"].as_str()).map(str::to_owned).collect()
@@ -37,16 +37,15 @@ fn every_prefix_that_frr_holds_appears_at_pmbmpd_from_the_configured_source() {
     let frr = Frr::start(&topology.router, RELAY, &prefixes(ROUTES));
     let table = frr.wait_table(ROUTES);
     let source = UP2_OTHER.to_string();
-    collector
-        .wait_for("every prefix that FRR holds", LONG, |messages| (logged(messages, &source) == table).then_some(()));
+    collector.wait_for("every prefix of FRR", LONG, |messages| (logged(messages, &source) == table).then_some(()));
 
     let messages = collector.messages();
     let routers: BTreeSet<_> = messages.iter().filter_map(|message| message["bmp_router"].as_str()).collect();
-    assert_eq!(routers, BTreeSet::from([source.as_str()]), "it knows one router");
+    assert_eq!(routers, BTreeSet::from([source.as_str()]), "pmbmpd knows other routers");
     for kind in ["init", "peer_up", "route_monitor"] {
         assert!(messages.iter().any(|message| message["bmp_msg_type"] == kind), "no {kind} was logged");
     }
-    assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw the session");
+    assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw no packet of the session");
     assert_eq!(outgoing(&up1.packets()), Vec::<&lab::capture::Packet>::new());
     assert_eq!(bmpd.session(STATION)["messages"]["peer_up"], 1);
 }

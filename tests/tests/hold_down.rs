@@ -1,5 +1,5 @@
-//! `hold-down` gives the host time to mend what it has lost, as long as there is a connection to hold, and nothing else: what an operator changes takes
-//! effect at once.
+//! `hold-down` gives the host time to recover a loss while there is a connection. An operator's
+//! changes still take effect at once.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use lab::{
 };
 use serde_json::Value;
 
-/// Long after bmpd has read a commit, and far less than any hold-down here.
+/// Longer than bmpd needs to apply a commit, and far shorter than every hold-down here.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 const HELD: &str = "connect-interface up2\nhold-down 600000";
@@ -26,7 +26,8 @@ fn binding(bmpd: &Bmpd) -> Value {
     all[0].clone()
 }
 
-/// The session is up by `up2`, which loses its carrier, and is held.
+/// Starts a session that is up by `up2`, takes the carrier away, and waits until the session is
+/// held.
 fn held(session: &str) -> Trial {
     let trial = Plan::session(session).start_up();
     trial.topology.carrier_down("up2");
@@ -43,14 +44,15 @@ fn down_at_once(trial: &Trial, reason: &str) {
     let is_down = |session: &Value| session["state"] == "down" && session["reason"] == reason;
     trial.bmpd.wait_session_for(STATION, &format!("down, {reason}"), AT_ONCE, is_down);
     let denied = Foreign::default().connect(&trial.topology.router, trial.station.address());
-    assert_eq!(denied.expect_err("the kernel denies").kind(), std::io::ErrorKind::PermissionDenied);
+    assert_eq!(denied.expect_err("the pin denies it").kind(), std::io::ErrorKind::PermissionDenied);
 }
 
 fn nothing_by_up1(trial: &Trial) {
     assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
 }
 
-/// A session that is up is told by the old way, and is down for `reason`, as soon as this is committed.
+/// Commits a change while a session is up. The session must end in an orderly way by the old link,
+/// and be down with `reason` at once.
 fn a_commit_takes_it_down(system: &str, session: &str, commit: &str, reason: &str) {
     let trial = Plan { system, ..Plan::session(session) }.start_up();
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{commit}\ncommit\n"));

@@ -1,5 +1,6 @@
-//! The host changes under sessions that are up and pinned to `up2`, and bmpd follows: the right reason at once, nothing of them
-//! anywhere else, back at once and from the same source, and no other session notices.
+//! The host changes under sessions that are up and pinned to `up2`. Each affected session goes down
+//! at once with the right reason, sends nothing elsewhere, and comes back at once from the same
+//! source. Other sessions notice nothing.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -11,7 +12,7 @@ use lab::{
     trial::strays,
 };
 
-/// Long after the kernel has told, and far less than any back-off that has grown.
+/// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 const SOURCES: [IpAddr; 2] = [UP2, UP2_V6];
@@ -20,14 +21,14 @@ const IPV6: &[usize] = &[1];
 const BOTH: &[usize] = &[0, 1];
 
 const ROUTE_V6_BY_UP2: &str = "2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20";
-/// What the kernel takes away with a link that is set down.
+/// Lines that restore addresses and routes after `link set down`.
 const WHAT_DOWN_TAKES: &str = "addr replace fe80::1/64 dev up2 nodad
      addr replace 2001:db8:2::1/64 dev up2 nodad
      route replace 198.51.100.0/24 via 192.0.2.66 dev up2 metric 20
      route replace 2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20";
 
-/// Gives an interface another name: while it is up where the kernel does that (Linux since 6.2), else by way of down, with what
-/// that takes put back.
+/// Renames an interface: while it is up on Linux 6.2 and newer, else while it is down, with
+/// addresses and routes restored.
 fn rename(topology: &Topology, from: &str, to: &str) {
     let router = &topology.router;
     if router.try_ip(&format!("link set {from} name {to}")).is_err() {
@@ -40,7 +41,7 @@ fn pinned() -> Company {
     Company::start("", ["connect-interface up2"; 2])
 }
 
-/// Waits until a subject is down for `reason`, and is not going to wait for a back-off.
+/// Waits until a subject is down with `reason`, and without a back-off.
 fn down(company: &Company, subject: usize, reason: &str) {
     let is_down = |session: &serde_json::Value| session["state"] == "down" && session["reason"] == reason;
     let what = format!("down, {reason}");
@@ -48,7 +49,8 @@ fn down(company: &Company, subject: usize, reason: &str) {
     assert!(session["retry_in_seconds"].is_null() && session["detail"].is_string(), "{session:#}");
 }
 
-/// `lose` takes `subjects` down for `reason` and nobody else, and `mend` brings them back.
+/// Asserts that `lose` takes exactly `subjects` down with `reason`, and that `mend` brings them
+/// back.
 fn goes_down_and_comes_back(
     subjects: &[usize],
     lose: impl Fn(&Topology),
@@ -60,7 +62,7 @@ fn goes_down_and_comes_back(
     for subject in subjects {
         down(&company, *subject, reason);
     }
-    // What is fed meanwhile must not find another way.
+    // Routes that arrive meanwhile must not leave by another link.
     company.assert_others_stayed();
     mend(&company.topology);
     for subject in [0, 1] {
@@ -78,14 +80,14 @@ fn goes_down_and_comes_back(
     company
 }
 
-/// Nothing from the sources of the subjects left by `up1`.
+/// Asserts that no packet with a subject's source left by `up1`.
 fn assert_kept_to_up2(company: &Company) {
     let packets = company.up1.packets();
     let astray: Vec<&Packet> = strays(&packets).into_iter().filter(|p| SOURCES.contains(&p.source.ip())).collect();
     assert_eq!(astray, Vec::<&Packet>::new());
 }
 
-/// Something that happens to the host is none of anybody's business.
+/// Asserts that no session notices the events.
 fn nobody_notices(session: &str, happens: &[&str]) {
     let mut company = Company::start("", [session; 2]);
     for event in happens {
@@ -190,7 +192,8 @@ fn an_address_that_is_deprecated_already_is_not_chosen_until_it_is_preferred() {
 fn further_addresses_of_the_interface_are_nobodys_business() {
     nobody_notices(
         "connect-interface up2",
-        // One of them is in the station's prefix: it would be chosen first, but the choice is made.
+        // One address is in the station's prefix. It would be the first choice, but the choice is
+        // made already.
         &[
             "addr add 198.51.100.200/24 dev up2 noprefixroute\naddr add 2001:db8:7::99/64 dev up2 nodad noprefixroute",
             "addr del 198.51.100.200/24 dev up2",
@@ -212,7 +215,7 @@ fn an_interface_that_is_deleted_and_made_again_under_another_index_is_the_interf
         assert_ne!(t.router.ifindex("up2"), index.get());
     };
     let company = goes_down_and_comes_back(BOTH, lose, "interface-absent", mend);
-    // An interface that is there twice would have been pinned by its old index.
+    // A pin with the old index would have denied packets.
     for subject in [0, 1] {
         assert_eq!(company.session(subject)["kernel"]["denied"]["interface"], 0);
     }
@@ -280,7 +283,7 @@ fn what_happens_to_another_interface_is_nobodys_business() {
         company.topology.router.ip(event);
         company.assert_others_stayed();
     }
-    // And the other uplink goes, with the sessions that are pinned to it.
+    // The other uplink goes down with its own sessions only.
     company.topology.router.ip("link set up1 down");
     company.bmpd.wait_down(STATION_2, "interface-down");
     for subject in [0, 1] {

@@ -1,6 +1,5 @@
-//! UPDATEs of bmpd's own BGP peers, and MRT files, that are not as they should be: a station that
-//! is there from the beginning and one that comes when everything is over know the same, and
-//! `display` says what was wrong.
+//! Malformed UPDATEs of bmpd's own BGP peers, and imperfect MRT files. An early and a late station
+//! know the same, and `display` says what was wrong.
 
 use std::{
     fs,
@@ -24,37 +23,36 @@ use lab::{
 };
 use serde_json::Value;
 
-/// Where the peer of the cases connects from.
+/// Address of the peer in the cases.
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 21);
 
-/// The file of a case; `None` where the cases are not at hand.
+/// Returns the file of a case, or `None` without the cases.
 fn case(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cases").join(name);
     path.exists().then_some(path)
 }
 
-/// What the newest connection of the station has been told.
+/// Returns the knowledge of the station's newest connection.
 fn knowledge(trial: &Trial) -> Replica {
-    let connection = trial.station.connections().pop().expect("there is a connection");
+    let connection = trial.station.connections().pop().expect("the station has a connection");
     Replica::of(&connection.feed().concat())
 }
 
-/// The station, which knows `routes` routes, is told the same when it connects anew.
+/// Asserts that the station, which knows `routes` routes, knows the same after a new connection.
 fn assert_late_equals_early(name: &str, trial: &Trial, routes: usize) {
     let early = until(&format!("{name}: {routes} routes"), PATIENCE, || {
         Some(knowledge(trial)).filter(|early| early.routes() == routes)
     });
     trial.station.close();
-    trial.station.wait_for(&format!("{name}: the late station knows the same"), PATIENCE, |connections| {
+    trial.station.wait_for(&format!("{name}: the same knowledge after a new connection"), PATIENCE, |connections| {
         let late = Replica::of(&connections.get(1)?.feed().concat());
         (late.routes() == routes && late.knows() == early.knows()).then_some(())
     });
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(knowledge(trial).knows(), early.knows(), "{name}: nothing more is told");
+    assert_eq!(knowledge(trial).knows(), early.knows(), "{name}: the knowledge changed later");
 }
 
-/// bmpd with the peer of the cases, which is of AS 65001 and has all families, and a session that
-/// is up.
+/// Starts bmpd with the peer of the cases, in AS 65001 with all families, and a session that is up.
 fn with_peer() -> Trial {
     const FAMILIES: [&str; 12] = [
         "ipv4-family unicast",
@@ -84,10 +82,10 @@ fn with_peer() -> Trial {
     trial
 }
 
-/// Sends a file of BGP messages: the connection, which stays open.
+/// Sends a file of BGP messages, and returns the open connection.
 fn send(trial: &Trial, messages: &Path) -> Wire {
     let mut wire = Wire::connect(&trial.topology.station, PEER, SocketAddr::new(BMPD.0, 179));
-    wire.send(&fs::read(messages).expect("the case can be read"));
+    wire.send(&fs::read(messages).expect("the case is readable"));
     wire
 }
 
@@ -104,7 +102,7 @@ fn routes_of_a_peers_malformed_update_are_withdrawn_at_an_early_and_at_a_late_st
         ("a-malformed-attribute-with-nlri.bgp", 1, "the last attribute is longer than"),
     ];
     for (name, routes, malformed) in cases {
-        let Some(file) = case(name) else { return skip("the cases are not at hand") };
+        let Some(file) = case(name) else { return skip("the cases are missing") };
         let trial = with_peer();
         let _wire = send(&trial, &file);
         let shown = until(&format!("{name} is received"), PATIENCE, || {
@@ -117,7 +115,7 @@ fn routes_of_a_peers_malformed_update_are_withdrawn_at_an_early_and_at_a_late_st
         assert!(text.contains("Treat-as-withdraw   : 1 UPDATEs with 1 routes"), "{text}");
         trial.bmpd.wait_for_log("the malformed attribute", |line| line.contains(malformed));
         assert_late_equals_early(name, &trial, routes);
-        // The malformed UPDATE itself was told to nobody.
+        // No station received the malformed UPDATE itself.
         for connection in trial.station.connections() {
             let told = connection.frames.iter().filter(|frame| frame.kind() == bmp::ROUTE_MONITORING);
             assert!(told.clone().all(|frame| frame.body().len() != 63 && frame.body().len() != 31), "{name}");
@@ -127,21 +125,21 @@ fn routes_of_a_peers_malformed_update_are_withdrawn_at_an_early_and_at_a_late_st
 
 #[test]
 fn a_malformed_update_without_reachable_routes_ends_the_session() {
-    let Some(file) = case("g-no-reachable-nlri.bgp") else { return skip("the cases are not at hand") };
+    let Some(file) = case("g-no-reachable-nlri.bgp") else { return skip("the cases are missing") };
     let trial = with_peer();
     let mut wire = send(&trial, &file);
     let end = std::iter::from_fn(|| wire.receive()).last();
     assert!(matches!(&end, Some((bgp::NOTIFICATION, body)) if body[0] == 3), "{end:?}");
     let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
-    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).expect("it was seen");
-    // Reason 1: the local system sent a NOTIFICATION, which is there.
+    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).expect("there is a Peer Down");
+    // Reason 1: the local system sent the NOTIFICATION that follows.
     assert_eq!((down.body()[0], down.body()[20]), (1, 3));
     assert_late_equals_early("g", &trial, 0);
 }
 
 #[test]
 fn a_reserved_octet_of_a_capability_costs_no_family() {
-    let Some(file) = case("h-reserved-octet.bgp") else { return skip("the cases are not at hand") };
+    let Some(file) = case("h-reserved-octet.bgp") else { return skip("the cases are missing") };
     let trial = with_peer();
     let _wire = send(&trial, &file);
     assert_late_equals_early("h", &trial, 3);
@@ -187,7 +185,7 @@ fn replay(trial: &Trial) -> Value {
     replays[0].clone()
 }
 
-/// bmpd that has replayed a file, and what it shows of it.
+/// Starts a bmpd that replays a file. Returns the finished replay's JSON.
 fn replayed(file: &Path) -> (Trial, Value) {
     let system = format!("mrt-replay table\n file {}\n pace maximum\nquit", file.display());
     let trial = Plan { system: &system, ..Plan::default() }.start_up();
@@ -199,7 +197,7 @@ fn replayed(file: &Path) -> (Trial, Value) {
 
 #[test]
 fn path_identifiers_in_a_record_that_does_not_tell_of_them_are_understood() {
-    let Some(file) = case("b-identifiers-in-message-as4.mrt") else { return skip("the cases are not at hand") };
+    let Some(file) = case("b-identifiers-in-message-as4.mrt") else { return skip("the cases are missing") };
     let (trial, done) = replayed(&file);
     assert_eq!((number(&done["errors"]), number(&done["not_understood"]), number(&done["updates"])), (0, 0, 5));
     assert_eq!(done["passed_over"], serde_json::json!([]));
@@ -213,7 +211,7 @@ fn records_of_other_types_are_passed_over_and_shown_and_what_follows_is_replayed
         ("i-type-64-unassigned.mrt", 2, "records of unassigned type 64 subtype 1", 2, 79),
     ];
     for (name, routes, what, record, first) in cases {
-        let Some(file) = case(name) else { return skip("the cases are not at hand") };
+        let Some(file) = case(name) else { return skip("the cases are missing") };
         let (trial, done) = replayed(&file);
         assert_eq!(number(&done["errors"]), 0, "{done:#}");
         let expected = serde_json::json!([{ "what": what, "records": 1, "first_record": record, "first_at": first, "is_error": false }]);
@@ -227,10 +225,11 @@ fn records_of_other_types_are_passed_over_and_shown_and_what_follows_is_replayed
     }
 }
 
-/// A BGP4MP_MESSAGE_AS4 record of an UPDATE from 192.0.2.1, AS 65001, to 192.0.2.254, AS 65000.
+/// Builds a BGP4MP_MESSAGE_AS4 record of an UPDATE from 192.0.2.1, AS 65001, to 192.0.2.254, AS
+/// 65000.
 fn record_of(update: &[u8]) -> Vec<u8> {
     let ends = [0, 0, 0xfd, 0xe9, 0, 0, 0xfd, 0xe8, 0, 0, 0, 1, 192, 0, 2, 1, 192, 0, 2, 254];
-    let length = u32::try_from(ends.len() + update.len()).expect("it is short").to_be_bytes();
+    let length = u32::try_from(ends.len() + update.len()).expect("the length fits").to_be_bytes();
     [&[0, 0, 0, 7, 0, 16, 0, 4], &length[..], &ends, update].concat()
 }
 
@@ -239,9 +238,9 @@ const ATTRIBUTES: &[u8] = &[0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0
 #[test]
 fn one_update_does_not_outvote_five_and_what_is_not_understood_is_shown_with_its_place() {
     let mut updates = vec![bgp::update(ATTRIBUTES, &[16, 10, 9])];
-    // Without identifiers these are default routes and short prefixes.
+    // Without path identifiers, these would be default routes and short prefixes.
     updates.extend((0..5).map(|number| bgp::update(ATTRIBUTES, &[0, 0, 0, 1, 24, 10, 0, number])));
-    // COMMUNITIES of three bytes; then an MP_REACH_NLRI that ends inside its next hop.
+    // COMMUNITIES of three bytes. Then an MP_REACH_NLRI that ends inside its next hop.
     let malformed = [ATTRIBUTES, &[0xc0, 8, 3, 1, 2, 3]].concat();
     updates.push(bgp::update(&malformed, &[0, 0, 0, 1, 24, 10, 1, 0]));
     let cut = [ATTRIBUTES, &[0x80, 14, 5, 0, 2, 1, 16, 0]].concat();
@@ -249,13 +248,13 @@ fn one_update_does_not_outvote_five_and_what_is_not_understood_is_shown_with_its
     let records: Vec<_> = updates.iter().map(|update| record_of(update)).collect();
     let at = |record: usize| records[..record - 1].concat().len();
     let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), records.concat()).expect("it is written");
+    fs::write(file.path(), records.concat()).expect("the file is writable");
     let (trial, done) = replayed(file.path());
     let found = |kind: &str, updates: u64, record: usize| serde_json::json!({ "kind": kind, "updates": updates, "first_record": record, "first_at": at(record) });
     let expected = [found("malformed", 1, 8), found("mixed-path-ids", 1, 1), found("malformed-attributes", 2, 7)];
     assert_eq!(done["not_understood_by_kind"], serde_json::json!(expected), "{done:#}");
     assert_eq!((number(&done["errors"]), number(&done["not_understood"])), (4, 4));
-    assert_eq!(done["passed_over"], serde_json::json!([]), "nothing is left out");
+    assert_eq!(done["passed_over"], serde_json::json!([]), "the replay passed something over");
     let text = trial.bmpd.display("display mrt-replay");
     assert!(text.contains(&format!("    2 malformed-attributes, the first in record 7 at byte {}", at(7))), "{text}");
     let line = format!("the first is record 8 at byte {} (unpacked): its routes cannot be told apart", at(8));
@@ -263,25 +262,25 @@ fn one_update_does_not_outvote_five_and_what_is_not_understood_is_shown_with_its
     assert_eq!(trial.bmpd.log().iter().filter(|logged| logged.contains("passed on as it came")).count(), 3);
     let feed: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
     assert_eq!(number(&feed["routes"]), 8, "{feed:#}");
-    // The plain one, the five, and those with something wrong, which share nothing.
+    // The plain route, the five, and the malformed ones, which share no message.
     trial.station.wait_connection(0, "all", |c| c.count(bmp::ROUTE_MONITORING) >= 4);
 }
 
 #[test]
 fn broken_records_are_counted_by_kind_and_what_is_between_them_is_replayed() {
-    let Some(case) = case("i-type-64-unassigned.mrt") else { return skip("the cases are not at hand") };
-    let good = fs::read(&case).expect("the case can be read");
-    // A BGP4MP_MESSAGE_AS4 that ends inside its addresses, and one whose message has another length
-    // than it says.
+    let Some(case) = case("i-type-64-unassigned.mrt") else { return skip("the cases are missing") };
+    let good = fs::read(&case).expect("the case is readable");
+    // A BGP4MP_MESSAGE_AS4 record that ends inside its addresses, and one whose message has a wrong
+    // length.
     let record = |body: &[u8]| {
-        let length = u32::try_from(body.len()).expect("it is short").to_be_bytes();
+        let length = u32::try_from(body.len()).expect("the length fits").to_be_bytes();
         [&good[..4], &[0, 16, 0, 4], &length, body].concat()
     };
     let mut odd = good[12..79].to_vec();
     odd.push(0);
     let broken = [record(&good[12..20]), record(&odd), record(&good[12..20])].concat();
     let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), [&broken[..], &good, &broken].concat()).expect("it is written");
+    fs::write(file.path(), [&broken[..], &good, &broken].concat()).expect("the file is writable");
     let (trial, done) = replayed(file.path());
     assert_eq!((number(&done["records"]), number(&done["errors"])), (9, 6), "{done:#}");
     let kinds: Vec<_> =
@@ -294,6 +293,6 @@ fn broken_records_are_counted_by_kind_and_what_is_between_them_is_replayed() {
             "broken BGP messages"
         ]
     );
-    assert_eq!(trial.bmpd.log().iter().filter(|logged| logged.contains("passed over")).count(), 3, "a line a kind");
+    assert_eq!(trial.bmpd.log().iter().filter(|logged| logged.contains("passed over")).count(), 3, "one line a kind");
     assert_late_equals_early("broken records", &trial, 2);
 }

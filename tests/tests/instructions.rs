@@ -1,4 +1,5 @@
-//! No part that every route goes through takes more instructions than it did: what noise on the machine hides from a clock.
+//! Instruction counts of the parts on the way of every route: they show a slower part even on a
+//! noisy machine.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -9,15 +10,15 @@ use lab::{
 
 #[test]
 fn the_parts_that_every_route_goes_through_take_as_many_instructions_as_they_did() {
-    let kept = Kept::read().expect("the counts are kept in this package");
+    let kept = Kept::read().expect("the recorded counts are readable");
     let bless = std::env::var_os(BLESS).is_some();
     if let (Some(other), false) = (kept.of_another_compiler(), bless) {
-        skip(&format!("the counts that are kept are of what {other} made: {BLESS}=1 keeps those of this compiler"));
+        skip(&format!("the recorded counts are of {other}: {BLESS}=1 records those of this compiler"));
         return;
     }
     let counts = count(Path::new(env!("CARGO_BIN_EXE_hot")), SIZE).expect("callgrind counts");
     if bless {
-        kept.write(&counts).expect("the counts can be kept");
+        kept.write(&counts).expect("the counts are recorded");
         return;
     }
     let mut changed = String::new();
@@ -25,10 +26,10 @@ fn the_parts_that_every_route_goes_through_take_as_many_instructions_as_they_did
         match ratio {
             Some(ratio) if (ratio - 1.0).abs() <= TOLERANCE => {}
             Some(ratio) => {
-                writeln!(changed, "{}: {:+.1} %", count.part, 100.0 * (ratio - 1.0)).expect("it is a string")
+                writeln!(changed, "{}: {:+.1} %", count.part, 100.0 * (ratio - 1.0)).expect("a string has room")
             }
-            None => writeln!(changed, "{}: none is kept", count.part).expect("it is a string"),
+            None => writeln!(changed, "{}: no recorded count", count.part).expect("a string has room"),
         }
     }
-    assert!(changed.is_empty(), "instructions against those that are kept ({BLESS}=1 keeps the new ones):\n{changed}");
+    assert!(changed.is_empty(), "instructions, against the recorded ones ({BLESS}=1 records the new ones):\n{changed}");
 }

@@ -1,4 +1,5 @@
-//! `display interface-binding`: what was asked, what it came to, by which rule, the warnings, and what would change it.
+//! `display interface-binding`: the setting, its resolution, the rule, the warnings, and the
+//! changes that matter.
 
 use lab::{
     bmpd::Bmpd,
@@ -72,7 +73,7 @@ fn a_route_by_an_interface_that_the_session_may_not_leave_by_is_warned_of_and_is
 fn where_a_daemon_opens_the_session_it_is_the_reason_too() {
     let trial = Plan::session("adopt\nconnect-interface lo\negress-interface up2").start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
-    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("its SYN is dropped");
+    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("the kernel drops its SYN");
     let session = trial.bmpd.wait_down(STATION, "egress-denied");
     assert!(session["mend"].as_str().is_some_and(|mend| mend.contains("dev up2")), "{session:#}");
 }

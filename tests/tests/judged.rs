@@ -1,5 +1,6 @@
-//! What others make of all that a station is sent: pmbmpd takes every message, tshark finds nothing wrong that the daemon did not put there,
-//! and what both read in Peer Ups, Peer Downs and Statistics Reports is what the daemon says of its sessions.
+//! Decoders of other projects read every message of a station. pmbmpd accepts every message, and
+//! tshark complains only about what the daemon caused. Both read in Peer Ups, Peer Downs and
+//! Statistics Reports what the daemon shows of its sessions.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -16,13 +17,14 @@ use lab::{
 };
 use serde_json::Value;
 
-/// pmbmpd writes one JSON object a route, and GoBGP reports statistics every 15 s.
+/// Patience for pmbmpd, which writes one JSON object a route, and for GoBGP's statistics, which
+/// come every 15 s.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A statistic: its type, the family where there is one, and how many.
+/// A statistic: its type, its family if it has one, and its value.
 type Counted = (u64, Option<(u64, u64)>, u64);
 
-/// bmpd with pmbmpd as its station, and a capture of all that goes there.
+/// A bmpd with pmbmpd as its station, and a capture of their link.
 struct Trial {
     bmpd: Bmpd,
     collector: Pmbmpd,
@@ -41,7 +43,7 @@ impl Trial {
         Self { bmpd, collector, to_station, topology }
     }
 
-    /// The messages of a type that pmbmpd has logged of a peer over the session's newest connection.
+    /// Returns pmbmpd's log of one message type and peer, over the session's newest connection.
     fn logged(&self, kind: &str, peer: IpAddr) -> Vec<Value> {
         let port = self.bmpd.session(STATION)["local_port"].clone();
         let is_wanted = |message: &Value| {
@@ -52,14 +54,14 @@ impl Trial {
         self.collector.messages().into_iter().filter(is_wanted).collect()
     }
 
-    /// Waits until pmbmpd has logged as many messages of a type of a peer; returns the last one.
+    /// Waits until pmbmpd has logged `count` messages of a type and peer, and returns the last.
     fn wait_logged(&self, kind: &str, peer: IpAddr, count: usize) -> Value {
         until(&format!("pmbmpd logs {count} messages {kind} of {peer}"), LONG, || {
             self.logged(kind, peer).into_iter().nth(count - 1)
         })
     }
 
-    /// Waits until the last report of a peer counts these.
+    /// Waits until the last Statistics Report of a peer has these statistics.
     fn wait_counted(&self, peer: IpAddr, wanted: &[Counted]) {
         until(&format!("pmbmpd logs {wanted:?} of {peer}"), LONG, || {
             let stats = self.logged("stats", peer);
@@ -74,21 +76,22 @@ impl Trial {
         });
     }
 
-    /// Connects once more, so that what is in force is told as a dump.
+    /// Connects the session again, so that the station receives a dump.
     fn reconnect(&self) {
         let before = self.bmpd.session(STATION)["local_port"].clone();
         self.bmpd.display(&format!("reset bmp session {STATION}"));
-        self.bmpd.wait_session(STATION, "up again, and with all told", |session| {
+        self.bmpd.wait_session(STATION, "up again after a dump", |session| {
             session["local_port"] != before && session["phase"] == "following"
         });
     }
 }
 
-/// Where a station listens that comes late.
+/// Port of a late station.
 const LATE_PORT: u16 = STATION_PORT + 1;
 
 impl Trial {
-    /// What is told to a station that comes now, which pmbmpd takes without a complaint: of a peer at least so many routes.
+    /// Connects a late station, whose messages pmbmpd accepts without a complaint. It receives at
+    /// least `routes` routes of a peer.
     fn told_late(&self, peer: IpAddr, routes: usize) -> Judgement {
         let collector = Pmbmpd::start(&self.topology.station, (STATION, LATE_PORT));
         let capture = Tshark::start(&self.topology.router, "up1", LATE_PORT);
@@ -100,9 +103,8 @@ impl Trial {
         commit(&format!("{session}\n tcp connect port {LATE_PORT}"));
         let of_peer =
             |message: &&Value| message["bmp_msg_type"] == "route_monitor" && message["peer_ip"] == peer.to_string();
-        collector.wait_for("the routes that there are", LONG, |messages| {
-            (messages.iter().filter(of_peer).count() >= routes).then_some(())
-        });
+        collector
+            .wait_for("the routes", LONG, |messages| (messages.iter().filter(of_peer).count() >= routes).then_some(()));
         commit(&format!("undo {session}"));
         let end = |message: &Value| message["bmp_msg_type"] == "term";
         collector.wait_for("Termination", LONG, |messages| messages.iter().any(end).then_some(()));
@@ -111,7 +113,8 @@ impl Trial {
     }
 }
 
-/// What tshark reads in a Peer Up: addresses and ports of both ends, AS numbers, BGP identifiers, and of the OPENs hold times and families.
+/// tshark's reading of a Peer Up: addresses and ports of both ends, AS numbers, BGP identifiers,
+/// hold times and families.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Session {
     local: (String, u64),
@@ -130,20 +133,20 @@ struct Open {
     families: BTreeSet<(u64, u64)>,
 }
 
-/// The first peer that is told.
+/// Reads the first Peer Up.
 fn first_up(judged: &Judgement) -> Session {
-    Session::read(judged.messages(bmp::PEER_UP).first().expect("there is one"))
+    Session::read(judged.messages(bmp::PEER_UP).first().expect("there is a Peer Up"))
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("{value} is not text")).to_owned()
 }
 
 fn figure(value: &Value) -> u64 {
-    text(value).parse().unwrap_or_else(|_| panic!("{value} is no figure"))
+    text(value).parse().unwrap_or_else(|_| panic!("{value} is not a number"))
 }
 
-/// One or several, as tshark has it.
+/// Returns tshark's value as a list: it may be absent, single or an array.
 fn several(value: &Value) -> Vec<&Value> {
     match value {
         Value::Null => Vec::new(),
@@ -162,7 +165,7 @@ impl Open {
             multiprotocol.map(|of| (figure(&of["bgp.cap.mp.afi"]), figure(&of["bgp.cap.mp.safi"]))).collect();
         let four_octets = capabilities.iter().find(|capability| capability["bgp.cap.type"] == "65");
         Self {
-            asn: figure(&four_octets.expect("both have AS numbers of four octets")["bgp.cap.4as"]),
+            asn: figure(&four_octets.expect("the OPEN has a four-octet AS number")["bgp.cap.4as"]),
             id: text(&message["bgp.open.identifier"]),
             hold_time: figure(&message["bgp.open.holdtime"]),
             families,
@@ -190,9 +193,9 @@ impl Session {
     }
 }
 
-/// FRR's families in `show bgp neighbors json` that both ends have, or that one has.
+/// Returns the families in FRR's `show bgp neighbors json`.
 fn frr_families(neighbor: &Value) -> BTreeSet<(u64, u64)> {
-    let all = neighbor["neighborCapabilities"]["multiprotocolExtensions"].as_object().expect("there are some");
+    let all = neighbor["neighborCapabilities"]["multiprotocolExtensions"].as_object().expect("FRR shows families");
     let number = |name: &str| match name {
         "ipv4Unicast" => (1, 1),
         "ipv6Unicast" => (2, 1),
@@ -202,17 +205,17 @@ fn frr_families(neighbor: &Value) -> BTreeSet<(u64, u64)> {
     all.keys().map(|name| number(name)).collect()
 }
 
-/// How FRR says in JSON that a NOTIFICATION was the last thing, as (code, subcode).
+/// Returns code and subcode of the last NOTIFICATION in FRR's JSON.
 fn frr_notification(neighbor: &Value) -> (u64, u64) {
     let said = text(&neighbor["lastErrorCodeSubcode"]);
-    let number = |digits| u64::from_str_radix(digits, 16).expect("it is hexadecimal");
+    let number = |digits| u64::from_str_radix(digits, 16).expect("the code is hexadecimal");
     (number(&said[..2]), number(&said[2..4]))
 }
 
-/// The code and subcode of the NOTIFICATION in a Peer Down.
+/// Returns code and subcode of the NOTIFICATION in a Peer Down.
 fn notification(peer_down: &Value) -> (u64, u64) {
     let bgp = peer_down["bgp"].as_object().unwrap_or_else(|| panic!("{peer_down:#} has no NOTIFICATION"));
-    let minor = bgp.iter().find(|(name, _)| name.starts_with("bgp.notify.minor_error")).expect("it has a subcode");
+    let minor = bgp.iter().find(|(name, _)| name.starts_with("bgp.notify.minor_error")).expect("there is a subcode");
     (figure(&bgp["bgp.notify.major_error"]), figure(minor.1))
 }
 
@@ -226,7 +229,8 @@ fn what_is_told_of_bgp_peers_is_what_frr_says_of_them() {
         BMPD.1
     );
     let trial = Trial::start(&system, "statistics-timer 1");
-    // As many as FRR puts into messages of 4,096 bytes: tshark does not know longer ones (RFC 8654).
+    // As many routes as fit into FRR's messages of 4,096 bytes: tshark reads no longer ones (RFC
+    // 8654).
     let table = Table { ipv4: 900, ipv6: 400, vpnv4: 200, ..Table::default() };
     let mut frr = Peering::frr(&trial.topology.station, &table);
     frr.wait_tables(&table);
@@ -245,7 +249,7 @@ fn what_is_told_of_bgp_peers_is_what_frr_says_of_them() {
     trial.wait_logged("route_monitor", peer, 1_100);
     trial.wait_logged("route_monitor", DAEMON_V6, 400);
 
-    // It is shut down, then crashes, and then is no peer any more.
+    // FRR shuts the session down, then crashes, and is then no peer any more.
     frr.disable();
     for address in [peer, DAEMON_V6] {
         assert_eq!(trial.wait_logged("peer_down", address, 1)["reason_type"], 3);
@@ -268,7 +272,7 @@ fn what_is_told_of_bgp_peers_is_what_frr_says_of_them() {
 
     let judged = trial.to_station.stop();
     assert_eq!(judged.complaints(), BTreeSet::new());
-    // The first two Peer Ups, and again in the dump.
+    // The first two Peer Ups, and those of the dump.
     let ups = judged.messages(bmp::PEER_UP);
     for (of, local) in [(peer, BMPD.0), (DAEMON_V6, lab::peering::BMPD_V6)] {
         let told: Vec<_> = ups.iter().map(Session::read).filter(|session| session.remote.0 == of.to_string()).collect();
@@ -291,8 +295,9 @@ fn what_is_told_of_bgp_peers_is_what_frr_says_of_them() {
             let header = &down["bmp.peer.header"];
             [&header["bmp.peer.ip.addr"], &header["bmp.peer.ipv6.addr"]].contains(&&Value::from(of.to_string()))
         });
-        let down = down.expect("it was down");
-        // Cease, Hard Reset (RFC 8538 §3.1) in which is Cease, Administrative Shutdown: FRR speaks of the latter.
+        let down = down.expect("there is a Peer Down");
+        // Cease, Hard Reset (RFC 8538 §3.1), which contains Cease, Administrative Shutdown. FRR
+        // shows the latter.
         assert_eq!((notification(&down), &down["bgp"]["bgp.notify.minor_data"]), ((6, 9), &"06:02".into()), "{down:#}");
         assert_eq!(after[local.to_string()]["lastResetDueTo"], "Admin. shutdown");
     }
@@ -319,7 +324,7 @@ fn what_frr_reports_is_told_as_it_reports_it() {
     trial.bmpd.terminate();
     assert_eq!(trial.collector.complaints(), Vec::<String>::new());
     let (told, reported) = (trial.to_station.stop(), from_daemon.stop());
-    // FRR has a statistic of its own, of an experimental type.
+    // FRR has a statistic of an experimental type, about which tshark complains.
     assert_eq!(told.complaints(), reported.complaints());
     assert_eq!(late.complaints(), reported.complaints());
     assert_eq!(first_up(&late), first_up(&reported));
@@ -336,7 +341,7 @@ fn what_frr_reports_is_told_as_it_reports_it() {
     assert_eq!((up.asn, &up.remote_id), (number(&neighbor["remoteAs"]), &text(&neighbor["remoteRouterId"])));
     assert_eq!((up.sent.asn, up.received.asn), (number(&neighbor["localAs"]), number(&neighbor["remoteAs"])));
     assert_eq!((&up.sent.families, &up.received.families), (&frr_families(&neighbor), &frr_families(&neighbor)));
-    let down = told.messages(bmp::PEER_DOWN).pop().expect("there is one");
+    let down = told.messages(bmp::PEER_DOWN).pop().expect("there is a Peer Down");
     assert_eq!(notification(&down), frr_notification(&after));
 }
 
@@ -368,7 +373,7 @@ fn what_gobgp_reports_is_told_as_it_reports_it() {
         let (told, reported) = (told.messages(kind), reported.messages(kind));
         assert!(!reported.is_empty(), "no messages of type {kind}");
         assert_eq!(told[..reported.len()], reported);
-        // That its Loc-RIB is no more, GoBGP could not say when it was killed.
+        // A killed GoBGP sends no Peer Down of its Loc-RIB.
         let ours = &told[reported.len()..];
         assert!(ours.iter().all(|down| down["bmp.peer.down.reason"] == "6"), "{ours:#?}");
     }
@@ -378,6 +383,6 @@ fn what_gobgp_reports_is_told_as_it_reports_it() {
     assert_eq!((up.asn, up.remote_id), (number(&state["peer_asn"]), text(&state["router_id"])));
     assert_eq!((up.sent.asn, up.received.asn), (number(&neighbor["conf"]["local_asn"]), number(&state["peer_asn"])));
     let down = told.messages(bmp::PEER_DOWN).remove(0);
-    // BIRD was told to disable the session: Cease, Administrative Shutdown (RFC 4486).
+    // BIRD disabled the session: Cease, Administrative Shutdown (RFC 4486).
     assert_eq!(notification(&down), (6, 2));
 }

@@ -1,4 +1,4 @@
-//! An address that was chosen is kept, over reconnects and restarts, while it is valid on the interface.
+//! A chosen address is kept over reconnects and restarts, while it is valid on the interface.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn addresses(topology: &Topology, all: [&str; 2]) {
     ));
 }
 
-/// Starts bmpd again; its connection is number `index` of the station.
+/// Starts bmpd again. Its connection has number `index` at the station.
 fn again(trial: &Trial, setup: Setup, index: usize) -> (Bmpd, std::net::IpAddr) {
     let bmpd = Bmpd::start_in(setup, &Options::default());
     bmpd.wait_up(STATION);
@@ -25,7 +25,7 @@ fn again(trial: &Trial, setup: Setup, index: usize) -> (Bmpd, std::net::IpAddr) 
     (bmpd, connection.peer.ip())
 }
 
-/// A trial with its bmpd apart, so that it can be ended.
+/// Starts a trial and takes its bmpd apart, so that it can be ended.
 fn apart(plan: &Plan<'_>) -> (Trial, Bmpd) {
     let mut trial = plan.start_up();
     let bmpd = std::mem::replace(&mut trial.bmpd, Bmpd::start(&lab::netns::Netns::new("spare"), ""));
@@ -35,20 +35,20 @@ fn apart(plan: &Plan<'_>) -> (Trial, Bmpd) {
 #[test]
 fn a_chosen_address_is_kept_over_an_orderly_restart_and_a_crash_until_it_is_gone() {
     let (trial, bmpd) = apart(&Plan::session("connect-interface up2"));
-    assert_eq!(trial.station.connections()[0].peer.ip(), UP2, "the first one");
+    assert_eq!(trial.station.connections()[0].peer.ip(), UP2, "the interface's first address");
 
-    // Another one is first meanwhile.
+    // While bmpd is away, another address becomes the first.
     let setup = bmpd.terminate();
     addresses(&trial.topology, ["192.0.2.129", "192.0.2.65"]);
     let (bmpd, source) = again(&trial, setup, 1);
-    assert_eq!(source, UP2, "in order");
+    assert_eq!(source, UP2, "after an orderly restart");
     let binding = bmpd.display("display interface-binding");
     assert!(binding.contains("chosen before and still on the interface"), "{binding}");
 
     let (bmpd, source) = again(&trial, bmpd.crash(), 2);
     assert_eq!(source, UP2, "after a crash");
 
-    // It goes: the rule chooses anew, and that is kept in turn.
+    // The address goes. The rule chooses another one, which is then kept.
     trial.topology.router.ip("addr del 192.0.2.65/26 dev up2");
     let connection = trial.station.wait_connection(3, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(connection.peer.ip(), UP2_OTHER);
@@ -68,13 +68,13 @@ fn it_is_kept_for_the_interface_that_it_was_chosen_for_alone() {
         system: "interface-alias up2 GigabitEthernet0/1/0",
         ..Plan::session("connect-interface GigabitEthernet0/1/0")
     };
-    fs::write(setup.file(), alias.configuration()).expect("it can be written");
+    fs::write(setup.file(), alias.configuration()).expect("the file is writable");
     let (bmpd, source) = again(&trial, setup, 1);
-    assert_eq!(source, UP2_OTHER, "another connect-interface");
-    // An address that is configured is no choice, and nothing is kept of it.
+    assert_eq!(source, UP2_OTHER, "the choice was for another connect-interface");
+    // A configured address is no choice, so no choice is kept.
     let setup = bmpd.terminate();
     fs::write(setup.file(), Plan::session("connect-interface up2 192.0.2.65").configuration())
-        .expect("it can be written");
+        .expect("the file is writable");
     let (bmpd, source) = again(&trial, setup, 2);
     assert_eq!(source, UP2);
     assert!(!bmpd.terminate().left_behind().iter().any(|name| name == "bmpd.conf.sources"));
@@ -85,7 +85,7 @@ fn a_file_that_can_be_neither_read_nor_written_is_warned_of_once_and_the_session
     let topology = Topology::new();
     let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
     let sources = setup.file().with_file_name("bmpd.conf.sources");
-    fs::create_dir_all(sources.join("taken")).expect("it can be made");
+    fs::create_dir_all(sources.join("taken")).expect("the folder is writable");
     let station = lab::station::Station::start(&topology.station, (STATION, lab::topology::STATION_PORT));
     let bmpd = Bmpd::start_in(setup, &Options::default());
     bmpd.wait_up(STATION);

@@ -1,5 +1,4 @@
-//! What daemons were seen to send against what they said, or against an RFC: a station that is there from the beginning and one that comes when everything is
-//! over know the same.
+//! Real streams that contradict themselves or an RFC: an early and a late station know the same.
 
 use std::{fs, path::Path, thread};
 
@@ -13,7 +12,7 @@ use lab::{
     wait::PATIENCE,
 };
 
-/// A file of `../shared/data/cases`, and how many routes stations are to know in the end.
+/// Files of `../shared/data/cases`, and the routes that stations must know in the end.
 const RELAYED: [(&str, usize); 8] = [
     ("a-2octet-path-one-route.bmp", 1),
     ("a-2octet-path-flag-clear.bmp", 5),
@@ -26,7 +25,7 @@ const RELAYED: [(&str, usize); 8] = [
 ];
 const REPLAYED: [(&str, usize); 1] = [("b-identifiers-in-message-as4.mrt", 5)];
 
-/// What a station was told.
+/// Returns the knowledge of a station from one connection.
 fn replica(connection: &Connection) -> Replica {
     let mut replica = Replica::default();
     for frame in &connection.frames {
@@ -55,10 +54,10 @@ fn is_equal(name: &str, plan: &Plan<'_>, sent: Option<&[u8]>, routes: usize) {
 fn what_a_daemon_sends_to_a_relay_is_known_to_early_and_late_stations_alike() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cases");
     if !folder.exists() {
-        return skip("the cases are not at hand");
+        return skip("the cases are missing");
     }
     let relayed = |(name, routes): &(&str, usize)| {
-        let sent = fs::read(folder.join(name)).expect("the case is there");
+        let sent = fs::read(folder.join(name)).expect("the case is readable");
         is_equal(name, &Plan::default(), Some(&sent), *routes);
     };
     let replayed = |(name, routes): &(&str, usize)| {

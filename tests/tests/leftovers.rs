@@ -1,4 +1,5 @@
-//! Nothing of bmpd is left after SIGTERM or a failed start: not in the kernel, not in files, not in the host's network.
+//! bmpd leaves nothing after SIGTERM or a failed start: neither in the kernel, nor in files, nor in
+//! the host's network.
 
 use std::{ffi::OsString, path::Path};
 
@@ -14,17 +15,17 @@ use lab::{
     trial::{Plan, RELAY},
 };
 
-/// What of the host's network a program could change and leave.
+/// Returns everything in the host's network that a program could change and leave.
 fn network(host: &Netns) -> String {
     let shown =
         ["-details address show", "route show table all", "-6 route show table all", "rule show", "-6 rule show"];
     shown.map(|arguments| host.ip_show(arguments)).join("\n---\n")
 }
 
-/// What is in a folder, if it is there.
+/// Lists the entries of a folder, if it exists.
 fn entries(folder: &str) -> Vec<OsString> {
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name());
-    // Other tests' bmpd may keep their marks there meanwhile.
+    // Other tests' bmpd may keep files there meanwhile.
     let mut names: Vec<_> = names.filter(|name| name != "bmpd").collect();
     names.sort();
     names
@@ -47,7 +48,7 @@ fn nothing_is_left_after_sigterm() {
     let objects = bmpd.objects();
     assert_eq!((objects.programs.len(), objects.links.len()), (6, 5), "{objects:?}");
     assert!(objects.maps.len() >= 7, "{objects:?}");
-    assert_eq!(objects.remaining(), objects, "the list of what is loaded has them");
+    assert_eq!(objects.remaining(), objects, "the kernel lists the objects");
     assert!(cgroup.attached() >= 5);
     let pid = bmpd.pid();
 
@@ -56,7 +57,7 @@ fn nothing_is_left_after_sigterm() {
     assert_eq!(cgroup.attached(), 0);
     objects.wait_gone();
     assert_no_pinned_objects(&setup);
-    // The address that was chosen is for the next bmpd.
+    // The chosen address stays, for the next bmpd.
     assert_eq!(setup.left_behind(), ["bmpd.conf.sources"]);
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(network(&topology.router), before);
@@ -73,7 +74,7 @@ fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
     first.wait_up(STATION);
     let objects = first.objects();
     let setup = first.crash();
-    assert_eq!(objects.remaining().links, objects.links, "what is pinned outlives it");
+    assert_eq!(objects.remaining().links, objects.links, "pinned links outlive a killed bmpd");
     let second = Bmpd::start_in(setup, &Options::default());
     second.wait_up(STATION);
     assert_eq!(second.objects().links, objects.links);
@@ -122,7 +123,7 @@ fn a_second_bmpd_with_the_same_bpffs_folder_is_refused_and_the_first_goes_on() {
     assert_eq!(first.session(STATION)["state"], "up");
 }
 
-/// Starts bmpd where it must fail, and looks for what it left.
+/// Starts bmpd with a fault, and asserts that it exits with `expected` and leaves nothing.
 fn fails_and_leaves_nothing(setup: &Setup, netns: &Netns, options: &Options<'_>, expected: &str) {
     let cgroup = Cgroup::new();
     let (before, run) = (network(netns), entries("/run"));
@@ -130,7 +131,7 @@ fn fails_and_leaves_nothing(setup: &Setup, netns: &Netns, options: &Options<'_>,
     arguments.extend(options.arguments);
     let ended = setup.run(&Options { arguments: &arguments, through: options.through });
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
-    assert!(ended.lines.iter().any(|line| line.contains(expected)), "{expected} is not said: {:?}", ended.lines);
+    assert!(ended.lines.iter().any(|line| line.contains(expected)), "no line has {expected}: {:?}", ended.lines);
     assert_eq!(cgroup.attached(), 0);
     assert_no_pinned_objects(setup);
     assert_eq!(setup.left_behind(), Vec::<OsString>::new());
@@ -188,7 +189,8 @@ fn a_relay_address_in_use_is_said_in_one_line_and_taken_when_it_is_free() {
     bmpd.wait_for_log("that the address is in use", says);
     bmpd.wait_up(STATION);
     drop(taken);
-    // Not by connecting: a program that another test is starting may hold a copy of the old listener for a moment.
+    // Do not connect to find out: a program that another test starts may hold a copy of the old
+    // listener.
     bmpd.wait_for_log("that it listens", |line| line.contains("relay listening"));
     let _feeder = Feeder::with_peer(&topology.router, RELAY, &Peer::default());
     station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));

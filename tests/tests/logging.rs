@@ -1,4 +1,5 @@
-//! The log: a disk that is full, a reader that is gone or stalls, and outsiders who cause many lines. bmpd goes on, and its log stays readable.
+//! The log: a full disk, a reader that is gone or stalls, and outsiders who cause many lines. bmpd
+//! goes on, and its log stays readable.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,12 +24,12 @@ use lab::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 
-/// What starts the program that follows with its log in `path`, and a lot of it.
+/// Returns a shell script that starts a program with a detailed log in `path`.
 fn into(path: &Path) -> String {
     format!("export RUST_LOG=debug; exec \"$@\" 2>{}", path.display())
 }
 
-/// A trial whose bmpd logs to `path`.
+/// Starts a trial whose bmpd logs to `path`.
 fn logging_to(path: &Path) -> Trial {
     let shell = into(path);
     let through = ["sh", "-c", &shell, "sh"];
@@ -36,7 +37,7 @@ fn logging_to(path: &Path) -> Trial {
     Plan { options, ..Plan::session("connect-interface up2") }.start_up()
 }
 
-/// The session goes on, a commit moves it, and SIGTERM ends bmpd in order.
+/// Asserts that the session goes on, that a commit moves it, and that SIGTERM ends bmpd in order.
 fn goes_on(trial: Trial) {
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 100, 0);
@@ -48,11 +49,11 @@ fn goes_on(trial: Trial) {
     trial.station.wait_connection(1, "Termination", |c| c.has(bmp::TERMINATION));
 }
 
-/// A FIFO, and a descriptor that keeps it open at both ends.
+/// Makes a FIFO, and keeps both its ends open.
 fn fifo() -> (TempDir, File) {
-    let folder = TempDir::with_prefix("lab-log-").expect("a temporary folder can be made");
+    let folder = TempDir::with_prefix("lab-log-").expect("the temporary folder is writable");
     let path = folder.path().join("log");
-    mkfifo(&path, Mode::S_IRWXU).expect("a FIFO can be made");
+    mkfifo(&path, Mode::S_IRWXU).expect("the folder takes a FIFO");
     let held = OpenOptions::new().read(true).write(true).open(&path).expect("a FIFO opens at both ends");
     (folder, held)
 }
@@ -74,9 +75,9 @@ fn bmpd_goes_on_when_the_reader_of_its_log_is_gone() {
 fn bmpd_goes_on_while_the_reader_of_its_log_stalls() {
     let (folder, held) = fifo();
     let path = folder.path().join("log");
-    // What is in the pipe before leaves no room for a line.
+    // Fill the pipe, so that no line fits.
     let mut filler =
-        OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("it is held open");
+        OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("the FIFO has a reader");
     while filler.write(&[b'.'; 4096]).is_ok() {}
     goes_on(logging_to(&path));
     drop(held);
@@ -86,11 +87,11 @@ fn bmpd_goes_on_while_the_reader_of_its_log_stalls() {
 fn a_reader_of_the_log_that_comes_back_is_told_how_much_it_has_missed() {
     let (folder, held) = fifo();
     let shell = into(&folder.path().join("log"));
-    // Without the kernel programs strangers get as far as bmpd, which says so at debug level.
+    // Without the kernel programs, strangers reach bmpd, which logs them at debug level.
     let options = Options { through: &["sh", "-c", &shell, "sh"], arguments: &["--datapath", "socket"] };
     let system = "bgp 65000\n router-id 10.0.0.1\n listen-port 1790\nquit\n";
     let trial = Plan { options, system, ..Plan::session("connect-interface up2") }.start_up();
-    // Together their lines are more than pipe and queue take.
+    // Their lines exceed pipe and queue together.
     trial.topology.router.enter(|| {
         for _ in 0..15_000 {
             let _ = TcpStream::connect("127.0.0.1:1790");
@@ -100,7 +101,7 @@ fn a_reader_of_the_log_that_comes_back_is_told_how_much_it_has_missed() {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || BufReader::new(held).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let told = |line: &str| line.contains("lines of the log are lost: nobody read them in time");
-    until("what is lost is said", PATIENCE, || lines.try_iter().any(|line| told(&line)).then_some(()));
+    until("the log reports lost lines", PATIENCE, || lines.try_iter().any(|line| told(&line)).then_some(()));
     trial.bmpd.terminate();
 }
 
@@ -119,21 +120,22 @@ fn thousands_of_connects_of_a_stranger_to_a_relay_are_a_few_lines() {
     };
     trial.topology.station.enter(|| {
         for _ in 0..connects {
-            // One that is reset before it is looked at has connected all the same.
+            // Ignored: bmpd may reset a connection before `connect` returns, and has counted it
+            // then.
             let _ = TcpStream::connect(relay);
         }
     });
-    until("every one is counted", PATIENCE, || {
+    until("every connection is counted", PATIENCE, || {
         let open = relays().into_iter().find(|relay| relay["name"] == "open")?;
         (number(&open["refused"]["not_allowed"]) >= connects as u64).then_some(())
     });
     let lines = lines_with(&trial, "closed a connection from another host");
-    // Ten a minute, and their number.
-    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs()).expect("it is short") / 60);
+    // Ten lines a minute, and a summary.
+    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs()).expect("the test is short") / 60);
     assert!((1..=most).contains(&lines), "{lines} lines");
     let log = trial.bmpd.terminate_and_read();
     let summary = log.iter().find(|line| line.contains("more like this in the last 60 s"));
-    let summary = summary.unwrap_or_else(|| panic!("what was left out is not said: {log:#?}"));
+    let summary = summary.unwrap_or_else(|| panic!("no summary of suppressed lines: {log:#?}"));
     assert!(summary.contains("closed a connection from another host"), "{summary}");
 }
 
@@ -163,9 +165,9 @@ fn flaps_of_three_hundred_sessions_are_a_bounded_number_of_lines() {
         trial.topology.carrier_up("up2");
         trial.bmpd.wait_up(STATION);
     }
-    // Without a limit there are at least two lines for each session and flap.
+    // Without a limit, each session logs at least two lines a flap.
     let lines = trial.bmpd.log().len();
     assert!(lines < 300 * flaps / 2, "{lines} lines");
     let heard = (0..300).filter(|number| lines_with(&trial, &format!("session {STATION}-s{number}:")) > 0).count();
-    assert_eq!(heard, 300, "every session is heard of");
+    assert_eq!(heard, 300, "every session has a line");
 }

@@ -1,4 +1,5 @@
-//! What somebody takes out of the kernel or the BPF file system is found within seconds, said, and put back.
+//! bmpd finds losses in the kernel and in the BPF file system within seconds, reports them, and
+//! repairs them.
 
 use std::{
     fs,
@@ -20,14 +21,15 @@ use lab::{
     wait::{PATIENCE, patience, until},
 };
 
-/// How soon what is lost must be found and put back.
+/// How soon bmpd must find and repair a loss.
 const SOON: Duration = Duration::from_secs(5);
 
-/// `enum bpf_prog_type` and `enum bpf_attach_type` (linux/bpf.h) of programs for connect4 and egress.
+/// `enum bpf_prog_type` and `enum bpf_attach_type` (linux/bpf.h) of the program connect4.
 const CONNECT4: (u32, u32) = (18, 10);
+/// `enum bpf_prog_type` and `enum bpf_attach_type` (linux/bpf.h) of the program egress.
 const EGRESS: (u32, u32) = (8, 1);
 
-/// Another process's connection to the session's station.
+/// Connects another process to the session's station.
 fn foreign(trial: &Trial) -> std::io::Result<TcpStream> {
     Foreign::default().connect(&trial.topology.router, trial.station.address())
 }
@@ -36,7 +38,7 @@ fn layout(trial: &Trial) -> PathBuf {
     trial.bmpd.setup().bpffs().join(format!("v{VERSION}"))
 }
 
-/// How many lines of the log are about a loss.
+/// Counts the log lines about a loss.
 fn said(trial: &Trial) -> usize {
     let about = |line: &&String| line.contains("does not enforce") || line.contains("would not outlive");
     trial.bmpd.log().iter().filter(about).count()
@@ -52,23 +54,24 @@ fn wait_mended(trial: &Trial, since: Instant) {
     assert_eq!(said(trial), 1, "{:#?}", trial.bmpd.log());
 }
 
-/// Does damage to a trial whose session is up, and sees that it is put back: another process is pinned, also when bmpd is killed then.
+/// Damages a trial whose session is up, and asserts the repair: another process is pinned, even
+/// after bmpd is killed.
 fn is_put_back(damage: impl FnOnce(&Trial)) {
     let trial = Plan::session("connect-interface up2").start_up();
     let since = Instant::now();
     damage(&trial);
     wait_mended(&trial, since);
     let by_up1 = outgoing(&trial.up1.packets()).len();
-    let first = foreign(&trial).expect("it is pinned");
-    assert_eq!(first.local_addr().expect("it is connected").ip(), UP2);
+    let first = foreign(&trial).expect("the pin lets it connect");
+    assert_eq!(first.local_addr().expect("the socket is connected").ip(), UP2);
     trial.routes_arrive(&mut trial.feeder(), 50, 0);
-    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1, "the session has not noticed");
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1, "the session was touched");
 
     let Trial { bmpd, station, up1, topology, .. } = trial;
     let _left = bmpd.crash();
-    let second = Foreign::default().connect(&topology.router, station.address()).expect("it is pinned");
-    assert_eq!(second.local_addr().expect("it is connected").ip(), UP2);
-    assert_eq!(outgoing(&up1.packets()).len(), by_up1, "nothing left by the other link");
+    let second = Foreign::default().connect(&topology.router, station.address()).expect("the pin lets it connect");
+    assert_eq!(second.local_addr().expect("the socket is connected").ip(), UP2);
+    assert_eq!(outgoing(&up1.packets()).len(), by_up1, "packets left by the other link");
 }
 
 #[test]
@@ -87,38 +90,41 @@ fn a_program_that_is_replaced_under_its_link_is_put_back() {
 #[test]
 fn what_is_removed_from_the_bpf_file_system_is_pinned_again() {
     for name in ["links/connect4", "programs/egress", "tables/PINS"] {
-        is_put_back(|trial| fs::remove_file(layout(trial).join(name)).expect("root may"));
+        is_put_back(|trial| fs::remove_file(layout(trial).join(name)).expect("root may remove a pin"));
     }
-    is_put_back(|trial| fs::remove_dir_all(trial.bmpd.setup().bpffs()).expect("root may"));
-    // A link that nothing but its pin held is gone with it: bmpd holds its own open.
+    is_put_back(|trial| fs::remove_dir_all(trial.bmpd.setup().bpffs()).expect("root may remove pins"));
+    // A link that only its pin holds goes with the pin. bmpd holds its links open.
     is_put_back(|trial| {
         detach(&layout(trial).join("links/connect4"));
-        fs::remove_dir_all(layout(trial)).expect("root may");
+        fs::remove_dir_all(layout(trial)).expect("root may remove pins");
     });
 }
 
 #[test]
 fn entries_that_are_removed_from_the_table_of_pins_are_put_back() {
-    // A key of that table has 32 bytes.
+    // A key of this map has 32 bytes.
     is_put_back(|trial| assert_eq!(empty(&layout(trial).join("tables/PINS"), 32), 1));
 }
 
 #[test]
 fn a_connection_that_was_made_meanwhile_by_another_way_is_closed() {
     let trial = Plan::session("connect-interface up2").start_up();
-    // bmpd may look between the two.
+    // bmpd may look between the two, so try again.
     let mut stray = until("a foreign connection by the other link", PATIENCE, || {
-        // Of one alone the other finds the connection.
+        // With only one of the two programs missing, the other one finds the connection.
         for name in ["connect4", "lifecycle"] {
             detach(&layout(&trial).join("links").join(name));
         }
         foreign(&trial).ok().filter(|stream| stream.local_addr().is_ok_and(|local| local.ip() == UP1))
     });
     trial.bmpd.wait_for_log("that it is closed", |line| line.contains("closed the connection from 192.0.2.1:"));
-    stray.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+    stray.set_read_timeout(Some(PATIENCE)).expect("the socket has a timeout");
     let ended = stray.read(&mut [0]);
     assert!(matches!(&ended, Ok(0)) || ended.is_err_and(|error| error.raw_os_error() == Some(libc::ECONNABORTED)));
-    assert_eq!(foreign(&trial).expect("it is pinned").local_addr().expect("it is connected").ip(), UP2);
+    assert_eq!(
+        foreign(&trial).expect("the pin lets it connect").local_addr().expect("the socket is connected").ip(),
+        UP2
+    );
 }
 
 #[test]
@@ -131,7 +137,7 @@ fn a_guard_that_is_taken_off_its_interface_is_put_there_again() {
         found.into_iter().find(|path| path.to_string_lossy().contains("/guard-"))
     };
     let since = Instant::now();
-    detach(&guard().expect("it is pinned"));
+    detach(&guard().expect("the guard is pinned"));
     wait_mended(&trial, since);
     until("the program is on the interface", SOON, || {
         trial.topology.router.ip_show("-details link show up2").contains("xdp").then_some(())
@@ -142,7 +148,7 @@ fn a_guard_that_is_taken_off_its_interface_is_put_there_again() {
     assert!(number(&trial.bmpd.session(STATION)["guard"]["dropped_packets"]) >= 1);
 }
 
-/// What `display` says while something is lost: its exit status, and the session's `egress`.
+/// Returns exit status, warning and the session's `egress` of `display` during a loss.
 fn while_lost(trial: &Trial) -> (Option<i32>, String, serde_json::Value) {
     let shown = trial.bmpd.try_display("display bmp session --json");
     let sessions: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
@@ -156,12 +162,12 @@ fn what_cannot_be_put_back_is_shown_as_lost_until_it_is() {
     let options = Options { arguments: &arguments, through: &[] };
     let trial = Plan { options, ..Plan::session("connect-interface up2") }.start_up();
     assert_eq!(while_lost(&trial).0, Some(0));
-    // Where bmpd is not, it attaches nothing.
+    // bmpd attaches nothing to a cgroup that it is not in.
     cgroup.release(trial.bmpd.pid());
     for name in ["connect4", "connect6", "egress", "ingress", "lifecycle"] {
         detach(&layout(&trial).join("links").join(name));
     }
-    let (warning, egress) = until("it is found", SOON, || {
+    let (warning, egress) = until("bmpd finds the loss", SOON, || {
         let (status, warning, egress) = while_lost(&trial);
         (status == Some(2)).then_some((warning, egress))
     });
@@ -170,14 +176,14 @@ fn what_cannot_be_put_back_is_shown_as_lost_until_it_is() {
     assert!(egress["why"].as_str().is_some_and(|why| why.starts_with("enforcement is lost: ")), "{egress:#}");
     assert!(egress["lost"]["for_seconds"].is_u64(), "{egress:#}");
     let why = "bmpd itself is not in this cgroup";
-    trial
-        .bmpd
-        .wait_for_log("why it is not mended", |line| line.contains("cannot be mended: --cgroup") && line.contains(why));
+    trial.bmpd.wait_for_log("why there is no repair", |line| {
+        line.contains("cannot be mended: --cgroup") && line.contains(why)
+    });
     let verbose = trial.bmpd.try_display("display bmp session verbose");
     assert!(String::from_utf8_lossy(&verbose.stdout).contains("not mended yet: --cgroup"));
 
     cgroup.take(trial.bmpd.pid());
-    until("it is mended", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
+    until("the repair", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
     assert_eq!(cgroup.attached(), 5);
     let egress = while_lost(&trial).2;
     assert_eq!(
@@ -198,15 +204,19 @@ fn a_bpf_file_system_that_is_unmounted_is_missed_while_sessions_stay_pinned() {
     let (status, warning, egress) = while_lost(&trial);
     assert_eq!((status, &egress["enforcement"]), (Some(2), &"kernel".into()), "{egress:#}");
     assert!(warning.contains("would not outlive bmpd"), "{warning}");
-    assert_eq!(foreign(&trial).expect("it is pinned").local_addr().expect("it is connected").ip(), UP2);
-    trial.bmpd.wait_for_log("why it is not mended", |line| line.contains("not in a BPF file system"));
+    assert_eq!(
+        foreign(&trial).expect("the pin lets it connect").local_addr().expect("the socket is connected").ip(),
+        UP2
+    );
+    trial.bmpd.wait_for_log("why there is no repair", |line| line.contains("not in a BPF file system"));
 
     bpffs.mount();
-    until("it is mended", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
+    until("the repair", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
     assert!(Path::new(&folder).join(format!("v{VERSION}/links/connect4")).exists());
     let setup = trial.bmpd.crash();
-    let pinned = Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("it is pinned");
-    assert_eq!(pinned.local_addr().expect("it is connected").ip(), UP2);
+    let pinned =
+        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
+    assert_eq!(pinned.local_addr().expect("the socket is connected").ip(), UP2);
     assert_eq!(strays(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
     drop(setup);
 }

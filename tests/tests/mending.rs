@@ -1,8 +1,7 @@
-//! A session that cannot be what it was told to be from the start is Down with the reason, sends nothing anywhere else, and mends
-//! by itself.
-
+//! A session whose pin cannot be resolved from the start is Down with the reason, sends nothing
+//! elsewhere, and comes up by itself once the cause is gone.
 //!
-//! When it is mended, what was the matter is not shown any more, whether or not the session is up by then.
+//! Once the cause is gone, the display shows it no longer, whether or not the session is up.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,10 +13,11 @@ use lab::{
     trial::{Plan, Trial, strays},
 };
 
-/// Long after the kernel has told, and far less than any back-off that has grown.
+/// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// Starts in a state in which the session cannot be; it is Down for `reason`, sends nothing; `mend` brings it up.
+/// Starts a session after `prepare`. It must be Down with `reason` and silent, until `mend` brings
+/// it up from `source`.
 fn is_down_until(prepare: &str, session: &str, reason: &str, mend: &str, source: IpAddr) {
     let topology = Topology::new();
     topology.router.ip(prepare);
@@ -119,11 +119,11 @@ fn a_foreign_process_is_denied_while_the_session_cannot_be() {
     trial.bmpd.wait_down(STATION, "no-route");
     let foreign = lab::sockets::Foreign::default();
     let refused = foreign.connect(&trial.topology.router, trial.station.address());
-    assert_eq!(refused.expect_err("the pin denies").kind(), std::io::ErrorKind::PermissionDenied);
+    assert_eq!(refused.expect_err("the pin denies it").kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
 }
 
-/// The session waits for its station, and nothing is the matter but that.
+/// Waits for a phase in which only the station is missing.
 fn waits_without_a_reason(trial: &Trial, phase: &str) {
     let session = trial.bmpd.wait_session_for(STATION, phase, AT_ONCE, |session| session["phase"] == phase);
     let waits = if phase == "listening" { Some("waiting-for-station") } else { None };
@@ -151,7 +151,7 @@ fn what_kept_a_session_from_listening_is_not_shown_when_it_listens_again() {
 #[test]
 fn what_kept_a_session_from_connecting_is_not_shown_while_its_station_is_silent() {
     let topology = Topology::new();
-    // The station has no way back, and so no answer.
+    // The station has no route back, and so does not answer.
     topology.station.ip("route add blackhole 192.0.2.65/32");
     let trial = Plan::session("connect-interface up2").start_on(topology);
     waits_without_a_reason(&trial, "connecting");

@@ -1,8 +1,9 @@
-//! Random sequences of configuration changes and host events against a model that is as simple as the two tables of
-//! connect-interface: after each, sessions, kernel tables and what has left the links are what the model says.
+//! Random configuration changes and host events, against a model as simple as the two tables of
+//! connect-interface. After each step, sessions, kernel maps and captured packets must agree with
+//! the model.
 //!
-//! A game that is lost says its seed and every command of it. `BMPD_MODEL_SEED=N BMPD_MODEL_STEPS=N` plays it again; `BMPD_SOAK=1` plays
-//! a hundred long ones.
+//! A failed game prints its seed and all its commands. `BMPD_MODEL_SEED=N BMPD_MODEL_STEPS=N` plays
+//! it again. `BMPD_SOAK=1` plays a hundred long games.
 
 mod model {
     pub(crate) mod compare;
@@ -27,7 +28,7 @@ use model::{
     world::{Link, PORTS},
 };
 
-/// How many things happen in one game, and in one of a long campaign.
+/// Steps of a usual game, and of a long one.
 const STEPS: [usize; 2] = [30, 120];
 
 fn setting(name: &str) -> Option<u64> {
@@ -46,13 +47,13 @@ fn play(seed: u64) {
     }
 }
 
-/// One session, its `connect-interface` and `egress-interface`, and what happens to it.
+/// Plays given operations on one session with this `connect-interface` and `egress-interface`.
 fn case(station: &str, source: Option<Source>, egress: &[&str], operations: impl Fn(Id) -> Vec<Operation>) {
     let id = Id { station: station.parse().expect("an address"), alias: "a" };
     let egress = egress.iter().map(|name| (*name).to_owned()).collect();
     let mut configuration = Configuration::default();
     configuration.sessions.insert(id, Session { port: Some(PORTS[0]), source, egress, shutdown: false });
-    let mut game = Play::begin("a sequence that was lost once".to_owned(), configuration);
+    let mut game = Play::begin("a sequence that failed once".to_owned(), configuration);
     for operation in operations(id) {
         game.step(&operation);
     }
@@ -72,7 +73,7 @@ fn what_an_earlier_bmpd_left_is_no_pin_to_go_back_to() {
 fn a_chosen_address_is_kept_over_a_crash_of_a_session_that_was_down() {
     case("198.51.100.7", Some(Source::interface("up2")), &[], |_| {
         vec![
-            // An address that would have been chosen, had it been there.
+            // An address that would be the first choice, if it was there.
             Operation::Host(Event::Address(Link(2), 3, true)),
             Operation::Host(Event::CarrierDown(Link(2))),
             Operation::Crash(Meanwhile::Nothing),
@@ -86,7 +87,7 @@ fn a_session_that_is_removed_and_made_again_does_not_begin_with_the_pin_of_befor
     case("198.51.100.7", None, &[], |id| {
         let again = Session { port: Some(PORTS[0]), source: Some(Source::interface("lo")), ..Session::default() };
         let round = [Operation::Commit(vec![Edit::Remove(id)]), Operation::Commit(vec![Edit::Add(id, again)])];
-        // It is a race: whoever is told first of the new session.
+        // A race: the pin and the session may learn of the new session in either order.
         let back = [Operation::Commit(vec![Edit::Source(id, None)])];
         std::iter::repeat_n([&round[..], &back[..]].concat(), 6).flatten().collect()
     });

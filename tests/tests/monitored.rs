@@ -1,4 +1,5 @@
-//! Which station is told of which peer is shown, and which peer it is not told of because it could not tell it from another.
+//! Displays of which peers each station monitors, and of peers that a station does not get because
+//! another one looks the same.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -19,7 +20,7 @@ fn monitored(trial: &Trial) -> Vec<Value> {
     serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON")
 }
 
-/// A trial with two daemons that have the same peer, and the second of them has two routes more.
+/// Starts a trial with two daemons that have the same peer. The second one has two routes more.
 fn two_daemons(session: &str) -> (Trial, [Feeder; 2]) {
     let system = format!("bmp-relay other\n listen {} port {}", OTHER_RELAY.ip(), OTHER_RELAY.port());
     let trial = Plan { system: &system, session, ..Plan::default() }.start_up();

@@ -1,5 +1,5 @@
-//! What `monitor` and `route-mode` select, from the configuration to the station: after each commit it has exactly that, on the connection that it
-//! had from the beginning.
+//! The selection of `monitor` and `route-mode`, from the configuration to the station. After each
+//! commit, the station has exactly this selection, over its first connection.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -14,20 +14,20 @@ use lab::{
     trial::{Plan, RELAY, Trial},
 };
 
-/// What a station has: by peer and RIB, the number of routes.
+/// The number of routes at a station, by peer and RIB.
 type Has = BTreeMap<(String, String), usize>;
 
 const RD: [u8; 8] = [0, 0, 0xfd, 0xe8, 0, 0, 0, 1];
 const TABLE: &[u8] = b"red";
 
-/// A message about a peer of another kind (RFC 7854 §4.2, RFC 9069 §4.1).
+/// Changes a message to another peer type (RFC 7854 §4.2, RFC 9069 §4.1).
 fn of_kind(mut message: Vec<u8>, kind: PeerType, distinguisher: [u8; 8]) -> Vec<u8> {
     message[6] = kind.0;
     message[8..16].copy_from_slice(&distinguisher);
     message
 }
 
-/// With a TLV behind a Peer Up: the name of its VRF or table.
+/// Adds a TLV with the name of a VRF or table to a Peer Up.
 fn with_table(mut up: Vec<u8>) -> Vec<u8> {
     up.extend([0, 3, 0, TABLE.len() as u8]);
     up.extend(TABLE);
@@ -36,7 +36,7 @@ fn with_table(mut up: Vec<u8>) -> Vec<u8> {
     up
 }
 
-/// An UPDATE with one IPv6 route (RFC 4760 §3).
+/// Builds an UPDATE with one IPv6 route (RFC 4760 §3).
 fn ipv6() -> Vec<u8> {
     let mut reach = vec![0x80, 14, 26, 0, 2, 1, 16];
     reach.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 32, 0x20, 1, 0xd, 0xb8]);
@@ -49,7 +49,8 @@ const fn peer(last: u8) -> Peer {
     Peer { address, asn: 65001, router_id: address }
 }
 
-/// A peer of no VPN instance with every RIB, another one, one of a VPN instance, and a Loc-RIB.
+/// Feeds a peer without a VPN instance and with every RIB, another peer, one in a VPN instance, and
+/// a Loc-RIB.
 fn feed(trial: &Trial) -> Feeder {
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer(2));
     for (flags, routes) in

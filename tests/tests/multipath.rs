@@ -1,4 +1,5 @@
-//! Multipath TCP (RFC 8684): another process connects to a station by it. bmpd's own sockets are plain TCP.
+//! Multipath TCP (RFC 8684) of another process that connects to a station. bmpd's own sockets are
+//! plain TCP.
 
 use std::{
     io::{Read as _, Write as _},
@@ -17,7 +18,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 const PAYLOAD: usize = 200_000;
 
-/// A session that is pinned to `up2` and up. From then on further subflows are made on both hosts as their endpoints say.
+/// Starts a session that is pinned to `up2`. Then allows both hosts to make subflows by their
+/// endpoints.
 fn pinned() -> Trial {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.station.refuse();
@@ -32,7 +34,8 @@ fn socket() -> Socket {
     Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).expect("the kernel has Multipath TCP")
 }
 
-/// Takes one connection to the station's port, at any of the station's addresses, and says how many bytes came by it.
+/// Accepts one connection to the station's port, at any of its addresses. The thread returns the
+/// received bytes.
 fn listen(trial: &Trial) -> JoinHandle<usize> {
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, STATION_PORT)).into();
     let listener = until("the station has left its port", PATIENCE, || {
@@ -41,30 +44,32 @@ fn listen(trial: &Trial) -> JoinHandle<usize> {
         socket.bind(&any).and_then(|()| socket.listen(8)).ok().map(|()| socket)
     });
     std::thread::spawn(move || {
-        let (mut connection, _) = listener.accept().expect("somebody connects");
+        let (mut connection, _) = listener.accept().expect("a client connects");
         let mut bytes = Vec::new();
-        connection.read_to_end(&mut bytes).expect("it is closed in order");
+        connection.read_to_end(&mut bytes).expect("the client closes in order");
         bytes.len()
     })
 }
 
-/// An unprivileged process connects to the station, from `up2`'s address as its pin says, sends, and closes after `is_over`.
+/// Connects an unprivileged process to the station. Its pin gives it `up2`'s address. It sends, and
+/// closes after `is_over`.
 fn exchange(trial: &Trial, is_over: impl FnOnce()) {
     let listener = listen(trial);
     let client = trial.topology.router.enter_unprivileged(|| {
         let mut client = socket();
         client.connect(&trial.station.address().into()).expect("the pin lets it connect");
-        client.write_all(&[0; PAYLOAD / 2]).expect("it is connected");
+        client.write_all(&[0; PAYLOAD / 2]).expect("the socket is connected");
         client
     });
-    assert_eq!(client.local_addr().expect("it is connected").as_socket().map(|local| local.ip()), Some(UP2));
+    assert_eq!(client.local_addr().expect("the socket is connected").as_socket().map(|local| local.ip()), Some(UP2));
     is_over();
-    (&client).write_all(&[0; PAYLOAD / 2]).expect("it is connected");
+    (&client).write_all(&[0; PAYLOAD / 2]).expect("the socket is connected");
     drop(client);
     assert_eq!(listener.join().expect("the listener ends"), PAYLOAD);
 }
 
-/// With another address of the router's for further subflows, that subflow is refused, and all goes by `up2`.
+/// Adds an endpoint of the router for further subflows. The subflow must be refused, so that
+/// everything leaves by `up2`.
 fn a_further_subflow_is_refused(endpoint: &str, cause: &str) {
     let trial = pinned();
     trial.topology.router.ip(&format!("mptcp endpoint add {endpoint}"));
@@ -96,14 +101,14 @@ fn a_further_subflow_to_an_address_that_the_station_announces_is_not_held() {
             packets.iter().any(|packet| packet.left_for(further)).then_some(())
         });
     });
-    // To the station's own address nothing leaves otherwise than as the session does.
+    // Packets to the station's own address leave as the session's do.
     assert!(trial.up1.packets().iter().all(|packet| !packet.left_for(trial.station.address())));
 }
 
 #[test]
 fn without_consent_of_this_host_no_address_that_the_station_announces_is_used() {
     let trial = pinned();
-    // The kernel's own setting.
+    // The kernel's default.
     trial.topology.router.ip("mptcp limits set subflows 2 add_addr_accepted 0");
     trial.topology.station.ip(&format!("mptcp endpoint add {STATION_2} signal"));
     exchange(&trial, || {});

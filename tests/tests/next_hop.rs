@@ -1,4 +1,4 @@
-//! `next-hop`: a session is routed by itself, where the routing tables lead elsewhere or nowhere.
+//! `next-hop`: routing of a session by itself, where the routing tables lead elsewhere or nowhere.
 
 use std::{
     io::Write as _,
@@ -26,18 +26,19 @@ use lab::{
 use programs::Program;
 use socket2::SockRef;
 
-/// Long after the kernel has told, and far less than any back-off that has grown.
+/// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// What a session leaves stays for ten seconds, so that its last packets leave as the others did.
+/// Patience for the removal of rules and routes, which stay for ten seconds after their session,
+/// for its last packets.
 const LINGER: Duration = Duration::from_secs(20);
 
 const BY_UP2: &str = "connect-interface up2\n  next-hop 192.0.2.66";
 
-/// The first mark that bmpd takes, and its table.
+/// The first mark that bmpd uses, which is also the number of its table.
 const MARK: u32 = 0x626d_0001;
 
-/// bmpd's rules and routes on a host, a line each.
+/// Lists bmpd's rules and routes on a host.
 fn private(host: &Netns) -> Vec<String> {
     let commands = ["-4 rule show", "-6 rule show", "-4 route show table all", "-6 route show table all"];
     let shown = commands.map(|command| host.ip_show(command));
@@ -45,7 +46,8 @@ fn private(host: &Netns) -> Vec<String> {
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// What they are for one session: a rule, a way and an end.
+/// Asserts that there are exactly the entries of one session: a rule, a route by the next hop, and
+/// an unreachable route.
 fn assert_private(host: &Netns, mark: u32, next_hop: &str) {
     let now = private(host);
     assert_eq!(now.len(), 3, "{now:#?}");
@@ -58,7 +60,7 @@ fn wait_nothing_private(host: &Netns) {
     until("rules and tables are removed", LINGER, || private(host).is_empty().then_some(()));
 }
 
-/// Two uplinks, of which `up2` has no route to the station.
+/// Makes a topology in which `up2` has no route to the station.
 fn without_a_route_by_uplink2() -> Topology {
     let topology = Topology::without_offload();
     topology
@@ -74,7 +76,8 @@ fn start(plan: &Plan<'_>) -> Trial {
     trial
 }
 
-/// Connection 0 of the station has come from `source`, by `up2` alone, and was counted to the byte.
+/// Asserts that connection 0 of the station came from `source` by `up2` alone, and was counted to
+/// the byte.
 fn leaves_by_uplink2(trial: &Trial, source: IpAddr) {
     let connection = trial.routes_arrive(&mut trial.feeder(), 200, 0);
     assert_eq!(connection.peer.ip(), source);
@@ -134,7 +137,7 @@ fn a_lent_address_never_falls_through_to_the_main_table() {
     let trial = start(&Plan::session("connect-interface lo\n  next-hop 192.0.2.66"));
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_down(STATION, "no-route");
-    // Nobody else goes another way in its stead.
+    // A foreign process is not diverted either.
     assert!(Foreign::default().connect(&trial.topology.router, trial.station.address()).is_err());
     trial.topology.carrier_up("up2");
     trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
@@ -148,7 +151,7 @@ fn a_foreign_process_is_routed_as_the_session_is() {
     for device in [None, Some("up2")] {
         let trial = start(&Plan::session(BY_UP2));
         let foreign = Foreign { source: None, device };
-        let stream = foreign.connect(&trial.topology.router, trial.station.address()).expect("it is routed");
+        let stream = foreign.connect(&trial.topology.router, trial.station.address()).expect("the pin routes it");
         let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
         messages.extend(bmp::announcements(&Peer::default(), &prefixes(100), 1));
         send_all(stream, &messages);
@@ -176,16 +179,16 @@ fn sockets_alone_are_routed_too() {
 fn another_next_hop_is_another_table_and_none_is_none() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
-    // Another router on the same link.
+    // A second router on the same link.
     trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
     let other = BY_UP2.replace(".66", ".67");
     trial.bmpd.reload(&Plan::session(&other).configuration());
     trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     let both = private(router);
-    assert!(both.iter().any(|line| line.contains("via 192.0.2.66")), "the old one lingers: {both:#?}");
+    assert!(both.iter().any(|line| line.contains("via 192.0.2.66")), "the old table is gone too early: {both:#?}");
     until("the old table is removed", LINGER, || (private(router).len() == 3).then_some(()));
     assert_private(router, MARK + 1, "192.0.2.67");
-    // The first connection's farewell has left by the old way.
+    // The farewell of the first connection has left by the old next hop.
     assert!(trial.station.connections()[0].end.is_some());
 
     trial.bmpd.reload(&Plan::session("connect-interface up2").configuration());
@@ -212,7 +215,7 @@ fn sigterm_removes_it_at_once_unless_persist_is_configured() {
         assert_eq!(!private(router).is_empty(), persist);
         if persist {
             let foreign = Foreign::default().connect(router, trial.station.address());
-            assert!(foreign.is_ok(), "what stays routes still: {foreign:?}");
+            assert!(foreign.is_ok(), "the remaining rules do not route: {foreign:?}");
             let said = setup.detach();
             assert!(said.status.success());
             assert_eq!(private(router), Vec::<String>::new(), "{}", String::from_utf8_lossy(&said.stdout));
@@ -230,10 +233,10 @@ fn after_a_crash_it_is_taken_over_or_removed() {
     bmpd.wait_up(STATION);
     trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_private(&router, MARK, "192.0.2.66");
-    assert!(number(&bmpd.session(STATION)["kernel"]["tx_packets"]) > 6, "its counters went on");
+    assert!(number(&bmpd.session(STATION)["kernel"]["tx_packets"]) > 6, "the counters did not go on");
 
     let setup = bmpd.crash();
-    std::fs::write(setup.file(), "bmp\n").expect("it can be written");
+    std::fs::write(setup.file(), "bmp\n").expect("the file is writable");
     let bmpd = Bmpd::start_in(setup, &Options::default());
     wait_nothing_private(&router);
     drop(bmpd);
@@ -256,11 +259,12 @@ fn what_another_bmpd_has_is_left_alone() {
     assert_private(router, MARK, "192.0.2.66");
 }
 
-/// Takes, as any user can, the abstract socket name that once said whose the first mark is.
+/// Takes the abstract socket name of the first mark, as any user can. The name once decided who
+/// owns the mark.
 fn squat(router: &Netns) -> UnixDatagram {
     router.enter_unprivileged(|| {
-        let name = SocketAddr::from_abstract_name(format!("bmpd-next-hop-{MARK:08x}")).expect("a name is short");
-        UnixDatagram::bind_addr(&name).expect("nobody has the name")
+        let name = SocketAddr::from_abstract_name(format!("bmpd-next-hop-{MARK:08x}")).expect("the name is short");
+        UnixDatagram::bind_addr(&name).expect("the name is free")
     })
 }
 
@@ -273,7 +277,7 @@ fn no_user_without_privilege_can_take_a_mark_or_keep_one_from_being_removed() {
     let router = &trial.topology.router;
     assert_private(router, MARK, "192.0.2.66");
     let setup = trial.bmpd.crash();
-    std::fs::write(setup.file(), "bmp\n").expect("it can be written");
+    std::fs::write(setup.file(), "bmp\n").expect("the file is writable");
     let _bmpd = Bmpd::start_in(setup, &Options::default());
     wait_nothing_private(router);
 }
@@ -285,7 +289,7 @@ fn what_somebody_takes_away_is_put_back() {
     let table = format!("route flush table {MARK}");
     for damage in ["rule del priority 900", &table, &format!("rule del priority 900\n{table}")] {
         router.ip(damage);
-        until("rule and table are whole again", PATIENCE, || (private(router).len() == 3).then_some(()));
+        until("rule and table are back", PATIENCE, || (private(router).len() == 3).then_some(()));
         assert_private(router, MARK, "192.0.2.66");
     }
     trial.routes_arrive(&mut trial.feeder(), 20, 0);
@@ -302,13 +306,14 @@ fn a_mark_that_somebody_else_looks_for_is_not_taken() {
     assert_private(&trial.topology.router, MARK + 1, "192.0.2.66");
 }
 
-/// A command of ip(8) with its family, which a batch does not take.
+/// Runs a command of ip(8) with a family option, which a batch does not accept.
 fn ip(host: &Netns, command: &str) {
-    let output = host.command(Program::Ip).args(command.split_whitespace()).output().expect("ip can be started");
+    let output = host.command(Program::Ip).args(command.split_whitespace()).output().expect("ip starts");
     assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A rule that sends a session's packets to another router on the same link, and what undoes it.
+/// Adds a rule that sends the session's packets to another router on the same link. Checks the
+/// reason, and applies the displayed mend.
 fn overrule(trial: &Trial, rule: &str, router: &str, reason: &str) {
     let host = &trial.topology.router;
     let station = trial.station.address().ip();
@@ -317,11 +322,11 @@ fn overrule(trial: &Trial, rule: &str, router: &str, reason: &str) {
     ip(host, &format!("{family} rule add {rule} lookup 77"));
     let session = trial.bmpd.wait_down(station, "next-hop-overruled");
     assert_eq!(session["detail"], reason);
-    let mend = session["mend"].as_str().expect("it is said what mends it");
-    // The mark is kept meanwhile: nothing is added and removed again and again.
+    let mend = session["mend"].as_str().expect("the display has a mend");
+    // bmpd keeps the mark meanwhile, instead of adding and removing it again and again.
     assert_eq!(private(host).len(), 3);
-    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "nobody else goes there");
-    ip(host, mend.strip_prefix("ip ").expect("it is a command of ip"));
+    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "a foreign process was diverted");
+    ip(host, mend.strip_prefix("ip ").expect("the mend is a command of ip"));
     ip(host, &format!("{family} route flush table 77"));
     trial.bmpd.wait_up(station);
 }
@@ -372,7 +377,7 @@ fn a_rule_about_somebody_else_or_behind_the_sessions_own_changes_nothing() {
     let router = &trial.topology.router;
     router.ip("rule add priority 100 to 203.0.113.99 prohibit
          rule add priority 901 to 198.51.100.7 prohibit");
-    // It has seen the rules by then.
+    // When the route is back, bmpd has seen the rules.
     router.ip(&format!("route flush table {MARK}"));
     until("the route is put back", PATIENCE, || (private(router).len() == 3).then_some(()));
     trial.routes_arrive(&mut trial.feeder(), 20, 0);
@@ -380,14 +385,15 @@ fn a_rule_about_somebody_else_or_behind_the_sessions_own_changes_nothing() {
     assert_eq!((&session["state"], &session["established_count"]), (&"up".into(), &1.into()), "{session:#}");
 }
 
-/// The host takes redirects, or takes none, by `up2`, and as all its interfaces do.
+/// Sets whether the host accepts redirects on `up2` and on all interfaces.
 fn accept_redirects(host: &Netns, value: &str) {
     for scope in ["ipv4/conf/all", "ipv4/conf/up2", "ipv6/conf/up2"] {
         host.sysctl(&format!("net/{scope}/accept_redirects"), value);
     }
 }
 
-/// The session sends, the station's host acknowledges nothing, and its router redirects each packet until `is_over`.
+/// Makes the session send while the station's host is silent and its router redirects each packet,
+/// until `is_over` returns.
 fn redirect(trial: &Trial, redirect: Redirect, is_over: impl FnOnce()) {
     let host = &trial.topology.station;
     let family = if redirect.router.is_ipv4() { "-4" } else { "-6" };
@@ -411,7 +417,7 @@ fn a_redirect_takes_it_down(trial: &Trial, sent: Redirect, mend: &str) {
         assert_eq!(session["detail"], reason);
         assert_eq!(session["mend"], mend);
     });
-    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "nobody else goes there");
+    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "a foreign process was diverted");
     accept_redirects(host, "0");
     let family = if station.is_ipv4() { "ipv4" } else { "ipv6" };
     host.sysctl(&format!("net/{family}/route/flush"), "1");
@@ -454,12 +460,13 @@ fn a_commit_warns_where_redirects_are_accepted() {
 #[test]
 fn a_packet_that_lost_the_sessions_mark_is_dropped_and_counted_by_mark() {
     let trial = start(&Plan::session(BY_UP2));
-    let stream = Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("it is routed");
-    let from = stream.local_addr().expect("it is connected");
+    let stream =
+        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin routes it");
+    let from = stream.local_addr().expect("the socket is connected");
     trial.up1.take();
     trial.up2.take();
-    SockRef::from(&stream).set_mark(7).expect("root may");
-    (&stream).write_all(&[0; 10]).expect("it is buffered");
+    SockRef::from(&stream).set_mark(7).expect("root may set a mark");
+    (&stream).write_all(&[0; 10]).expect("the socket has room");
     trial.bmpd.wait_session_for(STATION, "counted by mark", PATIENCE, |session| {
         number(&session["kernel"]["denied"]["mark"]) > 0
     });
@@ -486,7 +493,7 @@ fn a_next_hop_that_is_not_on_the_link_is_waited_for() {
 fn a_link_that_is_lost_and_comes_back_is_the_way_again() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
-    // Setting the interface down takes its routes out of every table.
+    // `link set down` removes the interface's routes from every table.
     router.ip("link set up2 down");
     trial.bmpd.wait_down(STATION, "interface-down");
     router.ip("link set up2 up");

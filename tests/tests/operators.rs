@@ -1,4 +1,5 @@
-//! Several operators, trials, and a bmpd that is killed amid commits: no commit is lost, and none is half kept.
+//! Several operators, trials of a configuration, and a bmpd that is killed amid commits: no commit
+//! is lost, and none is half kept.
 
 use std::{
     fs::{self, File},
@@ -18,13 +19,13 @@ use lab::{
     wait::{PATIENCE, until},
 };
 
-/// Nothing of this needs the kernel's programs.
+/// These tests need no kernel programs.
 const SOCKET: Options<'static> = Options { arguments: &["--datapath", "socket"], through: &[] };
 
 #[test]
 fn two_operators_at_once_do_not_lose_each_others_commits() {
     let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\nbmp\n", &SOCKET);
-    // Each types commits as fast as they are answered.
+    // Each operator types commits as fast as bmpd answers.
     let commits = |operator: u8| {
         let one =
             |n: u8| format!("bmp-session 10.30.{operator}.{n}\ntcp connect port {}\ncommit\n", 1000 + u16::from(n));
@@ -34,8 +35,8 @@ fn two_operators_at_once_do_not_lose_each_others_commits() {
     std::thread::scope(|scope| {
         let operators = [1, 2].map(|operator| scope.spawn(move || commits(operator)));
         for operator in operators {
-            let (taken, said) = operator.join().expect("it does not panic");
-            // Nothing leads to these stations, and each commit says so of its session.
+            let (taken, said) = operator.join().expect("the operator's thread ends");
+            // No route leads to these stations, and each commit says so of its session.
             let has_no_route = |line: &str| line.contains("no-route: ") && line.contains("`ip route add 10.30.");
             assert!(taken && said.lines().all(has_no_route), "{said}");
         }
@@ -43,17 +44,17 @@ fn two_operators_at_once_do_not_lose_each_others_commits() {
     assert_eq!(bmpd.sessions().len(), 100);
     let running = bmpd.display("display current-configuration");
     assert_eq!(running.matches("tcp connect port").count(), 100);
-    assert_eq!(fs::read_to_string(bmpd.setup().file()).expect("the file is there"), running);
+    assert_eq!(fs::read_to_string(bmpd.setup().file()).expect("the file is readable"), running);
 }
 
 #[test]
 fn a_trial_that_nobody_confirms_moves_the_session_and_moves_it_back() {
     let trial = Plan::session("connect-interface up2").start_up();
-    let file = fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
+    let file = fs::read_to_string(trial.bmpd.setup().file()).expect("the file is readable");
     let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
     let sources = trial.bmpd.setup().file().with_extension("conf.sources");
     let chosen = fs::read_to_string(&sources).expect("the address was chosen");
-    // The operator is gone the moment after.
+    // bmpctl ends right after its last line.
     let (taken, said) = trial.bmpd.typed(&format!("{view}connect-interface up2 192.0.2.129\ncommit trial 1\n"));
     assert!(taken && said.contains("for 1 s"), "{said}");
     for (index, source) in [(1, UP2_OTHER), (2, UP2)] {
@@ -61,9 +62,9 @@ fn a_trial_that_nobody_confirms_moves_the_session_and_moves_it_back() {
         assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
         let new = trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
         assert_eq!(new.peer.ip(), source);
-        assert_eq!(fs::read_to_string(&sources).ok().as_ref(), Some(&chosen), "a trial keeps nothing");
+        assert_eq!(fs::read_to_string(&sources).ok().as_ref(), Some(&chosen), "a trial must not record sources");
     }
-    assert_eq!(fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there"), file);
+    assert_eq!(fs::read_to_string(trial.bmpd.setup().file()).expect("the file is readable"), file);
 }
 
 #[test]
@@ -76,21 +77,21 @@ fn a_bmpd_that_is_killed_during_a_trial_comes_back_as_it_was_before_it() {
     assert!(bmpd.display("display current-configuration").contains("sysname edge1"));
 }
 
-/// The number in the name of the device in the last line that has one.
+/// Returns the number of the last complete line `sysname edgeN`.
 fn edge(path: &Path) -> Option<usize> {
     let text = fs::read_to_string(path).ok()?;
-    // A line that is being written is not there yet.
+    // Ignore a line that is being written.
     let whole = text.rsplit_once('\n')?.0;
     whole.lines().rev().find_map(|line| line.strip_prefix("sysname edge")?.parse().ok())
 }
 
 #[test]
 fn a_bmpd_that_is_killed_amid_commits_leaves_a_whole_file_with_every_commit_that_was_answered() {
-    // Long enough that it is not written at one go.
+    // Long enough that one write is not enough.
     let sessions: String =
         (0..=255).map(|n| format!(" bmp-session 10.30.0.{n} alias {}\n  hold-down 1\n", "a".repeat(60))).collect();
     let mut bmpd = Bmpd::start_with(&Netns::new("router"), &format!("sysname edge0\nbmp\n{sessions}"), &SOCKET);
-    // From here on the file is as bmpd writes it.
+    // From here on, the file has bmpd's own form.
     assert!(bmpd.typed("system-view\nsysname edge1\ncommit\n").0);
     let first = bmpd.display("display current-configuration");
     let whole = |number: usize| first.replace("sysname edge1", &format!("sysname edge{number}"));
@@ -100,26 +101,26 @@ fn a_bmpd_that_is_killed_amid_commits_leaves_a_whole_file_with_every_commit_that
         let (typed, answered) = (file.with_extension("typed"), file.with_extension("answered"));
         let commit = |n: usize| format!("sysname edge{n}\ncommit\ndisplay current-configuration | include sysname\n");
         let lines: String = (number + 1..number + 1000).map(commit).collect();
-        fs::write(&typed, format!("system-view\n{lines}")).expect("it can be written");
+        fs::write(&typed, format!("system-view\n{lines}")).expect("the file is writable");
         let mut bmpctl = bmpd.bmpctl(&format!("-f {}", typed.display()));
-        bmpctl.stdout(File::create(&answered).expect("it can be made")).stderr(Stdio::null());
-        let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
-        // The first commit of a round is not enough: what it left of the last one would not be told apart.
+        bmpctl.stdout(File::create(&answered).expect("the file is writable")).stderr(Stdio::null());
+        let mut bmpctl = bmpctl.spawn().expect("bmpctl starts");
+        // Wait for more than one commit: the first may still be in the file from the round before.
         until("some commits are answered", PATIENCE, || edge(&answered).filter(|n| *n >= number + 2 + round % 3));
-        // Not a wait for anything: each round kills it at another moment of a commit.
+        // This waits for no event: each round kills bmpd at another moment of a commit.
         std::thread::sleep(Duration::from_micros(round as u64 * 211 % 4000));
         let setup = bmpd.crash();
-        bmpctl.wait().expect("it is our child");
+        bmpctl.wait().expect("bmpctl is a child of this process");
 
         let answered = edge(&answered).expect("commits were answered");
-        let kept = fs::read_to_string(&file).expect("the file is there");
+        let kept = fs::read_to_string(&file).expect("the file is readable");
         number = [answered, answered + 1].into_iter().find(|n| kept == whole(*n)).unwrap_or_else(|| {
-            panic!("edge{answered} was answered last; the file is neither that nor the next:\n{kept}")
+            panic!("the last answer was edge{answered}; the file is neither that nor the next:\n{kept}")
         });
-        let previous = fs::read_to_string(file.with_extension("conf.previous")).expect("it is there");
+        let previous = fs::read_to_string(file.with_extension("conf.previous")).expect("the file is readable");
         assert!(
             [number - 1, number].into_iter().any(|n| previous == whole(n)),
-            "the file before is whole:\n{previous}"
+            "the previous file is damaged:\n{previous}"
         );
         bmpd = Bmpd::start_in(setup, &SOCKET);
         assert_eq!(bmpd.display("display current-configuration"), kept);
@@ -127,7 +128,7 @@ fn a_bmpd_that_is_killed_amid_commits_leaves_a_whole_file_with_every_commit_that
     }
 }
 
-/// A file that was being written when its writer was killed.
+/// True for the name of an unfinished file.
 fn is_half(name: &std::ffi::OsString) -> bool {
     let name = name.to_string_lossy();
     [".new", ".link", ".unfinished"].iter().any(|end| name.ends_with(end))
@@ -145,7 +146,7 @@ fn a_trial_is_shown_and_without_anybody_to_ask_only_its_owner_confirms_it() {
     let (aborted, said) = bmpd.typed("abort trial\n");
     assert!(!aborted && said.contains("`abort trial force`"), "{said}");
     assert!(bmpd.typed("commit force\n").0);
-    assert!(fs::read_to_string(bmpd.setup().file()).expect("the file is there").contains("sysname edge2"));
+    assert!(fs::read_to_string(bmpd.setup().file()).expect("the file is readable").contains("sysname edge2"));
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn a_commit_that_the_next_start_would_refuse_changes_nothing() {
     let lines: String = (0..9000).map(|n| format!("interface-alias eth1 {n}{}\n", &name[..120])).collect();
     let (taken, said) = bmpd.typed(&format!("system-view\n{lines}commit\n"));
     assert!(!taken && said.contains("could not be read at the next start"), "{said}");
-    assert_eq!(fs::read_to_string(&file).expect("the file is there"), "sysname edge1\n");
+    assert_eq!(fs::read_to_string(&file).expect("the file is readable"), "sysname edge1\n");
     let bmpd = Bmpd::start_in(bmpd.crash(), &SOCKET);
     assert!(bmpd.display("display current-configuration").contains("sysname edge1"));
 }

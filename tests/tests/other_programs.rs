@@ -1,5 +1,6 @@
-//! What a service manager attaches to the cgroup of a service, below bmpd's programs: systemd's `RestrictNetworkInterfaces=`,
-//! `IPAddressDeny=` and the like. The kernel runs all of them, and what one of them denies does not happen.
+//! BPF programs of service managers in the cgroup of a service, below bmpd's programs: systemd's
+//! `RestrictNetworkInterfaces=`, `IPAddressDeny=` and the like. The kernel runs all programs, and
+//! each can deny.
 
 use std::path::Path;
 
@@ -14,21 +15,25 @@ use lab::{
     wait::PATIENCE,
 };
 
-/// `BPF_PROG_TYPE_CGROUP_SKB` and `BPF_PROG_TYPE_CGROUP_SOCK_ADDR` (linux/bpf.h).
+/// `BPF_PROG_TYPE_CGROUP_SKB` (linux/bpf.h).
 const SKB: u32 = 8;
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR` (linux/bpf.h).
 const SOCK_ADDR: u32 = 18;
 
-/// `BPF_CGROUP_INET_INGRESS`, `BPF_CGROUP_INET_EGRESS` and `BPF_CGROUP_INET4_CONNECT` (linux/bpf.h).
+/// `BPF_CGROUP_INET_INGRESS` (linux/bpf.h).
 const INGRESS: u32 = 0;
+/// `BPF_CGROUP_INET_EGRESS` (linux/bpf.h).
 const EGRESS: u32 = 1;
+/// `BPF_CGROUP_INET4_CONNECT` (linux/bpf.h).
 const CONNECT4: u32 = 10;
 
-/// A session pinned to `up2`, where routing prefers `up1`.
+/// Starts a session that is pinned to `up2`, while routing prefers `up1`.
 fn pinned() -> Trial {
     Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up()
 }
 
-/// A service in the cgroup that connects to the station as routing says: a second bmpd, which loads no programs.
+/// Starts a service in the cgroup that connects to the station as routing says: a second bmpd
+/// without programs.
 fn service(trial: &Trial, cgroup: &Cgroup) -> Bmpd {
     let configuration = format!("bmp\n bmp-session {STATION}\n  tcp connect port {STATION_PORT}\n");
     let setup = Setup::new(&trial.topology.router, configuration);
@@ -37,14 +42,16 @@ fn service(trial: &Trial, cgroup: &Cgroup) -> Bmpd {
     Bmpd::start_by(setup, &mut command)
 }
 
-/// Programs that pass everything and let no other beside them, which systemd attaches to services of old kernels.
+/// Attaches programs that pass everything, exclusively, as systemd does for services on old
+/// kernels.
 fn attach_passing(cgroup: &Cgroup) {
     for (kind, hook) in [(SKB, INGRESS), (SKB, EGRESS), (SOCK_ADDR, CONNECT4)] {
         occupy(Path::new(cgroup.path()), kind, hook);
     }
 }
 
-/// The service's connection is the second one that the station has, left by `up2` alone and was counted.
+/// Asserts that the service's connection, the station's second one, left by `up2` alone and was
+/// counted.
 fn assert_held(trial: &Trial) {
     let connection = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(connection.peer.ip(), UP2);

@@ -1,4 +1,4 @@
-//! What a commit says has become of what it touched: as it is by then, with the cause that it has.
+//! The outcome in the answer of a commit: the state of everything that it touched, with the cause.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use lab::{
     trial::{Plan, Trial, further_sessions},
 };
 
-/// A commit waits for no longer than this for what it has begun.
+/// The longest time that a commit waits for outcomes.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// What a commit of these lines of the view of the trial's session says.
+/// Commits these lines in the view of the trial's session, and returns the sentences of the answer.
 fn said(trial: &Trial, lines: &str) -> Vec<String> {
     said_of(trial, &format!("bmp\nbmp-session {STATION}\n{lines}"))
 }
@@ -30,7 +30,7 @@ fn said_of(trial: &Trial, lines: &str) -> Vec<String> {
     said.lines().map(str::to_owned).collect()
 }
 
-/// One sentence that begins so, about the session of the trial, and holds these words.
+/// Asserts that the answer is one sentence that starts with `begins` and contains `words`.
 fn assert_one(said: &[String], begins: &str, words: &[&str]) {
     assert!(said.len() == 1 && said[0].starts_with(begins), "{begins}: {said:#?}");
     for word in words {
@@ -48,7 +48,7 @@ fn a_station_port_that_is_closed_is_said_and_the_session_is_not_called_re_establ
     let begins = format!("Warning: session {STATION} goes down: connect-refused: ");
     assert_one(&said(&trial, "tcp connect port 12999"), &begins, &["`tcp connect port`", "next attempt in"]);
     assert!(!is_up(&trial));
-    assert_eq!(said(&trial, &format!("tcp connect port {STATION_PORT}")), Vec::<String>::new(), "it comes up");
+    assert_eq!(said(&trial, &format!("tcp connect port {STATION_PORT}")), Vec::<String>::new(), "the session comes up");
     assert!(is_up(&trial));
 }
 
@@ -70,7 +70,7 @@ fn a_session_that_waits_for_its_station_is_said_to_wait_and_for_what_cause() {
     assert_one(&said(&trial, &format!("tcp listen port {PORT}")), &begins, &waits);
     let session = trial.bmpd.session(STATION);
     assert_eq!(session["reason"], "waiting-for-station", "{session:#}");
-    // A new one waits from the beginning.
+    // A new session waits from the beginning.
     let lines = format!("bmp\nbmp-session 198.51.100.8\nconnect-interface up2\ntcp listen port {PORT}");
     assert_one(&said_of(&trial, &lines), "Info: session 198.51.100.8 waits: waiting-for-station: ", &[]);
 }
@@ -79,10 +79,10 @@ fn a_session_that_waits_for_its_station_is_said_to_wait_and_for_what_cause() {
 fn a_next_hop_that_is_not_there_is_said() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut said = said(&trial, "next-hop 192.0.2.99");
-    // Whether the host accepts redirects is another matter.
+    // Warnings about redirects do not matter here.
     said.retain(|line| !line.contains("ICMP redirects"));
     assert_one(&said, &format!("Warning: session {STATION} goes down"), &[]);
-    // The kernel knows it after three seconds, which may be longer on a machine that is busy.
+    // The kernel gives up after three seconds, or later on a busy machine.
     let known = said[0].contains("no-route") && said[0].contains("ip neigh show 192.0.2.99");
     assert!(known || said[0].contains("has not answered yet"), "{said:#?}");
 }
@@ -93,9 +93,10 @@ fn a_session_that_another_process_is_to_open_is_up_only_if_one_has() {
     let waits = format!("Warning: session {STATION} goes down, because adopt changed: waiting-for-daemon: ");
     let begins = &said(&trial, "adopt")[0];
     assert!(begins.starts_with(&waits), "{begins}");
-    let _foreign = Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("it is let in");
+    let _foreign =
+        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
     trial.bmpd.wait_up(STATION);
-    // What is there goes on, or is closed: what is said is what is so.
+    // The connection goes on or is closed. The answer must agree with the state.
     let said = said(&trial, "connect-interface up1");
     assert_eq!(said.len(), 1, "{said:#?}");
     assert_eq!(said[0].contains("is re-established"), is_up(&trial), "{said:#?}");
@@ -109,7 +110,7 @@ fn the_cause_is_the_setting_that_differs() {
     assert_one(&said(&trial, "undo connect-interface"), &again("connect-interface changed"), &["192.0.2.1"]);
     let of_view = said_of(&trial, "bmp\nconnect-interface 192.0.2.65");
     assert_one(&of_view, &again("connect-interface of the bmp view changed"), &["192.0.2.65"]);
-    // What the session does not use is no cause.
+    // Settings that the session does not use are no cause.
     let own = said(&trial, "connect-interface up1\negress-interface up1");
     assert_one(&own, &again("connect-interface and egress-interface changed"), &["pinned to up1"]);
     assert_eq!(said_of(&trial, "bmp\nundo connect-interface"), Vec::<String>::new());
@@ -127,16 +128,16 @@ fn a_password_that_changes_leaves_a_session_up_and_says_how_it_is_used() {
 fn a_file_that_is_no_mrt_file_and_a_port_that_a_relay_cannot_have_are_said() {
     let trial = Plan::default().start_up();
     let file = trial.bmpd.setup().file().with_extension("mrt");
-    fs::write(&file, "neither MRT nor packed\n".repeat(9)).expect("it can be written");
+    fs::write(&file, "neither MRT nor packed\n".repeat(9)).expect("the file is writable");
     let replay = |lines: &str| said_of(&trial, &format!("mrt-replay table\n{lines}"));
     assert_one(&replay(&format!("file {}", file.display())), "Warning: mrt-replay table fails: ", &[]);
     assert_one(&replay("pace maximum"), "Warning: mrt-replay table fails: ", &[]);
     assert_one(&replay("file /nowhere/table.mrt"), "Warning: mrt-replay table fails: ", &["No such file"]);
-    // A change of state (RFC 6396 §4.4.4) of a peer: the whole of a file that can be read.
+    // A state change of a peer (RFC 6396 §4.4.4) makes a whole valid file.
     let record =
         [&[0; 4][..], &[0, 16, 0, 5, 0, 0, 0, 24], &[0, 0, 253, 233], &[0, 0, 253, 232], &[0, 0, 0, 1]].concat();
     let good = file.with_extension("good");
-    fs::write(&good, [record, vec![192, 0, 2, 2, 192, 0, 2, 1, 0, 1, 0, 6]].concat()).expect("it can be written");
+    fs::write(&good, [record, vec![192, 0, 2, 2, 192, 0, 2, 1, 0, 1, 0, 6]].concat()).expect("the file is writable");
     let began = "Info: mrt-replay table begins anew, because file changed.";
     assert_one(&replay(&format!("file {}", good.display())), began, &[]);
     let _taken = trial.topology.router.enter(|| TcpListener::bind("127.0.0.1:5009").expect("the port is free"));
@@ -161,7 +162,7 @@ fn a_trial_that_runs_out_logs_what_that_does() {
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2\ncommit trial 1\n");
     let (taken, said) = trial.bmpd.typed(&lines);
     assert!(taken && said.contains("in force for 1 s"), "{said}");
-    trial.bmpd.wait_for_log("what its end does", |line| {
+    trial.bmpd.wait_for_log("the outcome of its end", |line| {
         line.contains(&format!("session {STATION}"))
             && line.contains("down: interface-absent: ")
             && line.contains("what mends it")

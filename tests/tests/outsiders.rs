@@ -1,4 +1,5 @@
-//! Those who may connect to bmpd, and do so too often, read nothing, or send odd texts: stations and operators notice nothing.
+//! Outsiders who connect too often, read nothing, or send odd texts: stations and operators notice
+//! nothing.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +24,7 @@ use lab::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::Value;
 
-/// Descriptors of a bmpd that has few.
+/// A small limit of descriptors.
 const FEW: usize = 1024;
 
 fn with_few_descriptors<'a>() -> Plan<'a> {
@@ -41,7 +42,7 @@ fn thousands_of_connections_of_a_local_user_leave_descriptors_for_stations_opera
     let (connections, began) = (soak::times(3_000, 20_000), Instant::now());
     let trial = with_few_descriptors().start_up();
     let held: Vec<_> = trial.topology.router.enter_unprivileged(|| {
-        // The first are let in, and stay; the rest stay until bmpd has looked at them.
+        // The first connections are accepted and stay. Others stay until bmpd has looked at them.
         let (mut held, mut latest) = (Vec::new(), VecDeque::new());
         for _ in 0..connections {
             let connection = TcpStream::connect(RELAY).ok();
@@ -56,20 +57,20 @@ fn thousands_of_connections_of_a_local_user_leave_descriptors_for_stations_opera
         }
         held
     });
-    until("the refused ones are counted", PATIENCE, || {
+    until("the refused connections are counted", PATIENCE, || {
         let refused = number(&relay(&trial)["refused"]["too-many-connections"]);
         (refused > connections as u64 * 3 / 4).then_some(())
     });
     assert!(descriptors(trial.bmpd.pid()) < FEW / 2, "{}", descriptors(trial.bmpd.pid()));
     let lines = trial.bmpd.log().iter().filter(|line| line.contains("too-many-connections")).count();
-    // Ten a minute, and their number.
-    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs()).expect("it is short") / 60);
+    // Ten lines a minute, and a summary.
+    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs()).expect("the test is short") / 60);
     assert!((1..=most).contains(&lines), "{lines} lines");
 
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     trial.bmpd.wait_up(STATION);
-    // Another user's daemon has room of its own.
+    // Another user's daemon has a share of its own.
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 1);
     drop(held);
@@ -105,23 +106,23 @@ fn a_session_without_a_descriptor_for_its_socket_says_so_and_comes_back() {
     trial.bmpd.wait_up(STATION);
 }
 
-/// What a process may have open; set to `new` where there is one.
+/// Returns the limit of a process's descriptors, and sets `new` if given.
 fn file_limit(pid: u32, new: Option<libc::rlimit>) -> libc::rlimit {
     let pid = i32::try_from(pid).expect("a process id is positive");
     let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the kernel reads one `rlimit`, if there is one, and writes one.
+    // SAFETY: the kernel reads `new`, unless null, and writes one `rlimit`.
     let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, new, &raw mut before) };
-    assert_eq!(done, 0, "a limit can be set: {}", std::io::Error::last_os_error());
+    assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
     before
 }
 
-/// An operator who is connected already.
+/// An operator's open connection to the control socket.
 struct Operator(std::cell::RefCell<std::io::BufReader<UnixStream>>);
 
 impl Operator {
     fn at(trial: &Trial) -> Self {
-        let stream = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
+        let stream = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
         let operator = Self(std::io::BufReader::new(stream).into());
         operator.ask("display bmp session", false);
@@ -139,7 +140,8 @@ impl Operator {
     }
 }
 
-/// A bmpd with so many peers and sessions that `display bgp bmp-monitor all --json` is tens of megabytes.
+/// Starts a bmpd with so many peers and sessions that `display bgp bmp-monitor all --json` has tens
+/// of megabytes.
 fn with_a_large_display() -> (Trial, Feeder) {
     let sessions = further_sessions(60, "shutdown");
     let trial = Plan { bmp: &sessions, ..Plan::session("connect-interface up2") }.start_up();
@@ -155,7 +157,7 @@ fn with_a_large_display() -> (Trial, Feeder) {
 const LARGE: &[u8] = b"{\"command\":\"display bgp bmp-monitor all\",\"json\":true}\n";
 
 fn ask_for_much(trial: &Trial) -> UnixStream {
-    let mut stream = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
+    let mut stream = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
     stream.write_all(LARGE).expect("bmpd reads");
     stream
 }
@@ -168,8 +170,8 @@ fn control_clients_that_read_nothing_take_little_memory_and_are_closed() {
     assert_eq!(whole.as_array().map(Vec::len), Some(1500));
     let (before, open) = (resident(trial.bmpd.pid()), descriptors(trial.bmpd.pid()));
     let idle: Vec<_> = (0..8).map(|_| ask_for_much(&trial)).collect();
-    // Every one is being answered: something of it has come.
-    until("all answers have begun", PATIENCE, || {
+    // Each answer has started: some of it has arrived.
+    until("all answers have started", PATIENCE, || {
         let begun = |stream: &UnixStream| {
             let mut waiting = 0;
             // SAFETY: `FIONREAD` writes one `int`.
@@ -180,14 +182,14 @@ fn control_clients_that_read_nothing_take_little_memory_and_are_closed() {
         idle.iter().all(begun).then_some(())
     });
     let during = resident(trial.bmpd.pid());
-    assert!(during < before + (48 << 10), "{before} KiB before, {during} KiB while eight answers are not read");
+    assert!(during < before + (48 << 10), "{before} KiB before, {during} KiB with eight unread answers");
     trial.bmpd.display("display bmp session");
-    until("clients that read nothing are closed", PATIENCE * 3, || {
+    until("bmpd has closed clients that read nothing", PATIENCE * 3, || {
         (descriptors(trial.bmpd.pid()) <= open).then_some(())
     });
     let mut rest = Vec::new();
-    let mut first = idle.into_iter().next().expect("there are eight");
-    // It ends in the middle.
+    let mut first = idle.into_iter().next().expect("there are eight clients");
+    // The answer ends in the middle.
     let _ = first.read_to_end(&mut rest);
     assert!(!rest.ends_with(b"\n"));
 }
@@ -227,13 +229,13 @@ fn idle_control_clients_are_bounded_and_make_room_for_a_new_operator() {
     let first = Operator::at(&trial);
     first.ask("display bmp session", false);
     let control = trial.bmpd.setup().control();
-    let mut crowd: Vec<_> = (0..200).map(|_| UnixStream::connect(control).expect("the kernel takes it")).collect();
-    let refused = crowd.last_mut().expect("there are many");
+    let mut crowd: Vec<_> = (0..200).map(|_| UnixStream::connect(control).expect("the kernel queues it")).collect();
+    let refused = crowd.last_mut().expect("there are many clients");
     let mut said = String::new();
-    // The answer comes unasked, and is no reset.
-    refused.read_to_string(&mut said).expect("it is told, and closed in good order");
+    // The refusal arrives without a request, and not as a reset.
+    refused.read_to_string(&mut said).expect("bmpd answers and closes in order");
     assert!(said.contains("too-many-connections"), "{said}");
-    // Who has been idle for a second makes room, and who has asked nothing goes first.
+    // A client that was idle for a second makes room. Those without any request go first.
     until("a new operator gets in", PATIENCE, || {
         trial.bmpd.try_display("display bmp session").status.success().then_some(())
     });
@@ -241,22 +243,22 @@ fn idle_control_clients_are_bounded_and_make_room_for_a_new_operator() {
     assert!(descriptors(trial.bmpd.pid()) < 200);
     let told = crowd.iter_mut().any(|client| {
         let mut said = String::new();
-        client.set_read_timeout(Some(Duration::from_millis(1))).expect("it is open");
-        // One that is still open says nothing.
+        client.set_read_timeout(Some(Duration::from_millis(1))).expect("the socket has a timeout");
+        // Ignored: an open connection times out.
         let _ = client.read_to_string(&mut said);
         said.contains("so that another operator could come in")
     });
-    assert!(told, "the one that went is told why");
+    assert!(told, "no closed client was told why");
 }
 
 #[test]
 fn a_control_client_that_begins_a_request_ends_it_within_ten_seconds_or_is_closed() {
     let trial = Plan::session("connect-interface up2").start_up();
-    let mut half = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
+    let mut half = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
     half.write_all(b"{\"command\":").expect("bmpd reads");
     let mut said = String::new();
-    half.set_read_timeout(Some(PATIENCE * 3)).expect("it is open");
-    half.read_to_string(&mut said).expect("it is told, and closed");
+    half.set_read_timeout(Some(PATIENCE * 3)).expect("the socket has a timeout");
+    half.read_to_string(&mut said).expect("bmpd answers and closes in order");
     assert!(said.contains("a request that is begun is ended within 10 s"), "{said}");
 }
 
@@ -265,20 +267,21 @@ fn bmpctl_does_not_speak_to_a_socket_that_another_user_serves() {
     let topology = lab::topology::Topology::new();
     let setup = Setup::new(&topology.router, "");
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("it is ours");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .expect("the folder is ours");
     let path = folder.path().join("bmpd.sock");
     let listener =
-        topology.router.enter_unprivileged(|| std::os::unix::net::UnixListener::bind(&path).expect("it is free"));
+        topology.router.enter_unprivileged(|| std::os::unix::net::UnixListener::bind(&path).expect("the path is free"));
     let output = setup.with_control(&path).bmpctl("display bmp session").output().expect("bmpctl starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("is served by user 65534"), "{said}");
-    let (mut client, _) = listener.accept().expect("it has connected");
+    let (mut client, _) = listener.accept().expect("bmpctl has connected");
     let mut asked = Vec::new();
-    client.read_to_end(&mut asked).expect("it is closed");
-    assert!(asked.is_empty(), "nothing was asked: it may hold a secret");
+    client.read_to_end(&mut asked).expect("bmpctl has closed");
+    assert!(asked.is_empty(), "bmpctl sent a request, which may hold a secret");
 }
 
-/// What must never reach a terminal.
+/// True if a text has characters that must never reach a terminal.
 fn is_odd(text: &str) -> bool {
     text.chars().any(|c| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c))
 }
@@ -298,13 +301,13 @@ fn escape_sequences_of_a_daemon_reach_neither_log_nor_terminal() {
     assert_eq!(connection["sys_name"], ODD, "JSON has the real text");
     let text = trial.bmpd.display("display bmp relay");
     assert!(text.contains(SHOWN) && !is_odd(&text), "{text:?}");
-    assert!(!is_odd(&trial.bmpd.display("display bmp relay --json")), "JSON for a terminal is escaped as JSON is");
-    // A Termination with a text of its own.
+    assert!(!is_odd(&trial.bmpd.display("display bmp relay --json")), "JSON for a terminal has raw control characters");
+    // A Termination with a text in it.
     let mut body = vec![0, 0];
-    body.extend(u16::try_from(ODD.len()).expect("it is short").to_be_bytes());
+    body.extend(u16::try_from(ODD.len()).expect("the text is short").to_be_bytes());
     body.extend(ODD.as_bytes());
     odd.send(bmp::message(bmp::TERMINATION, &body));
-    trial.bmpd.wait_for_log("how it ended", |line| line.contains("owned"));
+    trial.bmpd.wait_for_log("the text of the Termination", |line| line.contains("owned"));
     let log = trial.bmpd.terminate_and_read();
     assert!(log.iter().any(|line| line.contains(SHOWN)), "{log:#?}");
     assert!(!log.iter().any(|line| is_odd(line)), "{log:#?}");
@@ -315,14 +318,14 @@ fn a_process_named_with_escape_sequences_is_shown_and_logged_escaped() {
     let trial = Plan::session("adopt\nconnect-interface up2").start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     let (pid, name) = (std::process::id(), "\u{1b}[2J\n\u{9b}mx");
-    // The test itself is the daemon. 15 bytes at most (proc_pid_comm(5)).
+    // The test itself is the daemon. A name has 15 bytes at most (proc_pid_comm(5)).
     std::fs::write(format!("/proc/{pid}/comm"), name).expect("a process may name itself");
     let _connection = Foreign::default().connect(&trial.topology.router, trial.station.address());
     let session = trial.bmpd.wait_up(STATION);
     assert_eq!(session["process"]["name"], name);
     let text = trial.bmpd.display("display bmp session verbose");
     assert!(text.contains(r"\u{1b}[2J\n\u{9b}mx") && !is_odd(&text), "{text:?}");
-    let line = trial.bmpd.wait_for_log("who has opened it", |line| line.contains("opened by"));
+    let line = trial.bmpd.wait_for_log("who opened the session", |line| line.contains("opened by"));
     assert!(line.contains(r"\u{1b}[2J\n\u{9b}mx"), "{line:?}");
     assert!(!trial.bmpd.log().iter().any(|line| is_odd(line)));
 }
@@ -331,8 +334,8 @@ fn a_process_named_with_escape_sequences_is_shown_and_logged_escaped() {
 fn a_fifo_as_configuration_is_refused_at_once() {
     let topology = lab::topology::Topology::new();
     let setup = Setup::new(&topology.router, "");
-    std::fs::remove_file(setup.file()).expect("it was there");
-    mkfifo(&setup.file(), Mode::S_IRWXU).expect("a FIFO can be made");
+    std::fs::remove_file(setup.file()).expect("the file exists");
+    mkfifo(&setup.file(), Mode::S_IRWXU).expect("the folder takes a FIFO");
     let ended = setup.run(&Options::default());
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.lines.concat().contains("it is a FIFO, and not a regular file"), "{ended:?}");
@@ -344,8 +347,8 @@ fn a_fifo_beside_the_configuration_does_not_keep_bmpd_from_starting() {
     let setup = Setup::new(&topology.router, "sysname edge1\n");
     let mut sources = setup.file().into_os_string();
     sources.push(".sources");
-    mkfifo(std::path::Path::new(&sources), Mode::S_IRWXU).expect("a FIFO can be made");
+    mkfifo(std::path::Path::new(&sources), Mode::S_IRWXU).expect("the folder takes a FIFO");
     let bmpd = lab::bmpd::Bmpd::start_in(setup, &Options::default());
-    bmpd.wait_for_log("that it is not read", |line| line.contains(".sources") && line.contains("FIFO"));
+    bmpd.wait_for_log("that the FIFO is ignored", |line| line.contains(".sources") && line.contains("FIFO"));
     bmpd.terminate();
 }

@@ -1,4 +1,5 @@
-//! `tcp listen port`: the station connects, and is told what one that is connected to is told.
+//! `tcp listen port`: the station connects, and receives the same as a station that bmpd connects
+//! to.
 
 use std::{
     io::ErrorKind,
@@ -32,7 +33,7 @@ fn a_station_that_connects_gets_what_one_that_is_connected_to_gets() {
     assert_eq!((&session["local_address"], &session["local_port"]), (&json!(UP2), &json!(PORT)));
     assert_eq!(session["egress"]["interfaces"], json!(["up2"]));
     assert_eq!(session["established_count"], 1);
-    assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw the session");
+    assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw no packet of the session");
     nothing(&trial.up1.packets());
     let verbose = trial.bmpd.display("display bmp session verbose");
     for line in ["Listening port      : 11019", "Guard               : up2 (generic)"] {
@@ -47,15 +48,15 @@ fn an_ipv6_station_connects_too() {
     nothing(&trial.up1.packets());
 }
 
-/// Plays a passive session until the station closes it, and compares the counters with the capture.
+/// Plays a passive session until the station closes it, and compares counters and capture.
 fn counts_what_was_captured(plan: &Plan<'_>, at: IpAddr) {
     let trial = connected(&Plan { without_offload: true, ..*plan }, at);
-    // When it goes, there is more to tell.
+    // Keep the feeder open: its end would cause a Peer Down.
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 2000, 0);
     trial.station.close();
     listening(&trial.bmpd, plan.station);
-    trial.up2.wait_for("bmpd's FIN and the answer to it", PATIENCE, |packets| {
+    trial.up2.wait_for("bmpd's FIN and its acknowledgement", PATIENCE, |packets| {
         let fin = packets.iter().position(|p| p.fin && p.direction == Direction::Out)?;
         packets[fin..].iter().any(|p| p.direction == Direction::In && p.ack).then_some(())
     });
@@ -64,10 +65,10 @@ fn counts_what_was_captured(plan: &Plan<'_>, at: IpAddr) {
     let out = |p: &Packet| p.direction == Direction::Out && p.source == SocketAddr::new(at, PORT);
     let back = |p: &Packet| p.direction == Direction::In && p.source.ip() == plan.station;
     let (bytes, count) = sum(&packets, out);
-    assert!(count > 20 && bytes > connection.bytes, "the capture saw the session: {bytes} in {count}");
-    assert!(packets.iter().any(|p| out(p) && p.syn), "its SYN-ACK too");
+    assert!(count > 20 && bytes > connection.bytes, "the capture saw {bytes} bytes in {count} packets");
+    assert!(packets.iter().any(|p| out(p) && p.syn), "the capture has no SYN-ACK");
     let counted = (number(&kernel["tx_bytes"]), number(&kernel["tx_packets"]));
-    // Linux 6.1 shows no program the SYN-ACK of an IPv6 listener.
+    // On Linux 6.1, programs do not see the SYN-ACK of an IPv6 listener.
     let without = sum(&packets, |p| out(p) && !p.syn);
     assert!(counted == (bytes, count) || (at.is_ipv6() && counted == without), "{kernel}, captured {bytes} in {count}");
     let payload: u64 = packets.iter().filter(|p| out(p)).map(|p| p.payload_bytes).sum();
@@ -89,7 +90,7 @@ fn an_ipv6_passive_session_is_counted_to_the_byte_from_the_stations_syn_on() {
     counts_what_was_captured(&Plan { station: STATION_V6, ..Plan::session(BY_UP2) }, UP2_V6);
 }
 
-/// Two sessions on one port, to both of the station's addresses.
+/// Returns two sessions on one port, to both of the station's addresses.
 fn two_sessions(first: &str, second: &str) -> String {
     format!(
         "bmp-relay lab
@@ -105,10 +106,10 @@ bmp
     )
 }
 
-/// Both stations connect to one port and are told apart.
+/// Asserts that both stations can connect to one port, and have a session each.
 fn both_are_let_in(first: &str, second: &str) {
     let topology = Topology::new();
-    // Answers leave by the link that calls come by.
+    // Replies must leave by the link of the call.
     topology.router.ip("route del 198.51.100.0/24 via 192.0.2.2 dev up1 metric 10");
     let stations = [STATION, STATION_2].map(|address| Station::start(&topology.station, (address, PORT)));
     let bmpd = Bmpd::start(&topology.router, &two_sessions(first, second));
@@ -117,7 +118,7 @@ fn both_are_let_in(first: &str, second: &str) {
     }
     let mut feeder = lab::feeder::Feeder::with_peer(&topology.router, lab::trial::RELAY, &Peer::default());
     for station in &stations {
-        station.call((UP2, PORT), PATIENCE).expect("it is let in");
+        station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
         station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
         bmpd.wait_up(station.address().ip());
     }
@@ -150,7 +151,7 @@ fn a_session_that_is_shut_down_is_denied_at_a_port_that_another_listens_on() {
     let bmpd = Bmpd::start(&topology.router, &two_sessions(both, both));
     for station in &stations {
         listening(&bmpd, station.address().ip());
-        station.call((UP2, PORT), PATIENCE).expect("it is let in");
+        station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
         bmpd.wait_up(station.address().ip());
     }
     bmpd.reload(&two_sessions(both, &format!("{both}\n  shutdown")));
@@ -158,10 +159,10 @@ fn a_session_that_is_shut_down_is_denied_at_a_port_that_another_listens_on() {
     let end = stations[1].wait_connection(0, "its end", |c| c.end.is_some());
     assert_eq!((end.has(bmp::TERMINATION), end.end), (true, Some(End::Fin)));
     gets_no_answer(&stations[1], UP2);
-    assert_eq!(stations[0].connections()[0].end, None, "the other goes on");
+    assert_eq!(stations[0].connections()[0].end, None, "the other session ended");
     bmpd.reload(&two_sessions(both, both));
     listening(&bmpd, STATION_2);
-    stations[1].call((UP2, PORT), PATIENCE).expect("it is let in again");
+    stations[1].call((UP2, PORT), PATIENCE).expect("bmpd accepts the station again");
     bmpd.wait_up(STATION_2);
 }
 
@@ -177,7 +178,7 @@ fn a_change_of_the_source_is_told_to_the_station_by_the_old_way() {
     assert_eq!(trial.station.connections()[index].peer.ip(), UP2_OTHER);
     nothing(&trial.up1.packets());
     let refused = trial.station.call((UP2, PORT), PATIENCE).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "nobody listens there any more");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "bmpd still listens at the old address");
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn a_session_whose_interface_goes_down_listens_again_when_it_is_back() {
     nothing(&trial.up1.packets());
 }
 
-/// A session waits for its station, and says in which way its last connection ended.
+/// Asserts that a session waits for its station, with the end of its last connection in the detail.
 fn assert_waits_after(session: &Value, reason: &str) {
     let detail = session["detail"].as_str().unwrap_or_default();
     let ended = format!("has not connected to {UP2} port {PORT} again; its last connection ended: {reason}: ");
@@ -222,7 +223,7 @@ fn a_reset_ends_the_connection_and_the_station_is_let_in_at_once() {
 #[test]
 fn a_station_that_was_started_again_takes_the_place_of_its_connection_before() {
     let trial = connected(&Plan::session(BY_UP2), UP2);
-    let index = trial.station.call((UP2, PORT), PATIENCE).expect("it is let in");
+    let index = trial.station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
     assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
@@ -254,7 +255,7 @@ fn a_session_becomes_passive_and_active_again() {
     trial.station.wait_connection(index, "its end", |c| c.has(bmp::TERMINATION) && c.end == Some(End::Fin));
     trial.station.wait_connection(index + 1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(trial.bmpd.wait_up(STATION)["guard"], Value::Null);
-    until("the guard is gone", PATIENCE, || {
+    until("the guard is detached", PATIENCE, || {
         (!trial.topology.router.ip_show("-details link show dev up2").contains("xdp")).then_some(())
     });
     nothing(&trial.up1.packets());

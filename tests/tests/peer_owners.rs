@@ -1,5 +1,5 @@
-//! Who owns a peer: two clients of one relay that claim it, daemons that reconnect before anybody knows that they were gone, and messages that nobody
-//! can read.
+//! Ownership of a peer: two clients of one relay that claim it, daemons that reconnect before their
+//! loss is noticed, and unreadable messages.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -25,15 +25,19 @@ use serde_json::Value;
 
 const FAR: SocketAddr = SocketAddr::new(LOOPBACK, 5002);
 const ROUTES: usize = 1000;
-/// How soon a daemon whose host vanished has its peer back, once it is connected again.
+/// How soon a daemon has its peer back when it reconnects after its host vanished.
 const SECONDS: Duration = Duration::from_secs(15);
 
 fn relay(trial: &Trial, name: &str) -> Value {
     let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
-    relays.as_array().and_then(|relays| relays.iter().find(|relay| relay["name"] == name)).expect("it is shown").clone()
+    relays
+        .as_array()
+        .and_then(|relays| relays.iter().find(|relay| relay["name"] == name))
+        .expect("the relay is displayed")
+        .clone()
 }
 
-/// What a relay shows of a client.
+/// Returns a client's entry in the display of a relay.
 fn shown(trial: &Trial, name: &str, client: SocketAddr) -> Value {
     let connections = relay(trial, name)["connections"].clone();
     let all = connections.as_array().expect("a list").iter();
@@ -44,7 +48,7 @@ fn far_relay(terms: &str) -> String {
     format!("bmp-relay far\n listen {} port {}\n allow 192.0.2.0/26\n{terms}\nquit", FAR.ip(), FAR.port())
 }
 
-/// The host of a client loses what the router sends to this connection of it, and the router what it sends.
+/// Makes a client's host vanish: drops the packets of this connection in both directions.
 fn vanish(host: &Netns, client: &Feeder) {
     let port = client.local_addr().port();
     let rules = format!(
@@ -67,7 +71,7 @@ fn a_second_local_client_that_claims_a_peer_and_forges_its_routes_changes_nothin
     thief.send(bmp::statistics_report(&peer, 7));
     thief.send(bmp::peer_down(&peer));
     let client = thief.local_addr();
-    let refused = until("all of it is refused", PATIENCE, || {
+    let refused = until("all messages are refused", PATIENCE, || {
         let shown = shown(&trial, "lab", client);
         (number(&shown["refused_messages"]) == ROUTES as u64 + 3).then_some(shown)
     });
@@ -78,8 +82,8 @@ fn a_second_local_client_that_claims_a_peer_and_forges_its_routes_changes_nothin
     let text = trial.bmpd.display("display bmp relay");
     assert!(text.contains(&format!("Refused: peer {}", peer.address)), "{text}");
     let says = |line: &str| line.contains(&client.to_string()) && line.contains("has this peer and is alive");
-    assert_eq!(trial.bmpd.log().iter().filter(|line| says(line)).count(), 1, "once for the peer");
-    assert!(thief.is_open(), "the connection itself stays");
+    assert_eq!(trial.bmpd.log().iter().filter(|line| says(line)).count(), 1, "one line for the peer");
+    assert!(thief.is_open(), "the relay closed the connection");
     drop(thief);
     trial.bmpd.wait_for_log("that it left", |line| {
         line.contains(&client.to_string()) && line.contains("the daemon closed the connection")
@@ -98,7 +102,7 @@ fn a_local_daemon_that_reconnects_at_once_has_its_peer_again() {
     let sessions = further_sessions(1, "connect-retry 1 1");
     let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
     let peer = Peer::default();
-    // Much is unread yet when each of them is gone, and the next one is there.
+    // Each of them goes with much unread, and the next one is there already.
     for _ in 0..20 {
         trial.feeder().announce(&peer, &prefixes(ROUTES), 10);
     }
@@ -112,7 +116,7 @@ fn a_local_daemon_that_reconnects_at_once_has_its_peer_again() {
     let late = Station::start(&trial.topology.station, (STATION, FURTHER_PORTS));
     let late = late.wait_connection(0, "the routes", |c| c.announced() == ROUTES);
     let knows = |connection: &Connection| Replica::of(&connection.feed().concat()).knows();
-    assert!(knows(&early) == knows(&late), "early and late are the same");
+    assert!(knows(&early) == knows(&late), "early and late differ");
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn a_daemon_whose_host_vanished_has_its_peer_back_within_seconds_of_its_return()
         assert_eq!(told, if is_held { (1, 0) } else { (2, 1) });
         drop(before);
         back.announce(&peer, &prefixes(7)[6..], 1);
-        trial.station.wait_connection(0, "it goes on", |c| c.announced() == new + 1);
+        trial.station.wait_connection(0, "a new route", |c| c.announced() == new + 1);
     }
 }
 
@@ -150,15 +154,15 @@ fn a_daemon_of_another_host_that_is_alive_keeps_its_peer_and_nobody_waits_for_th
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 5);
     let mut other = Feeder::with_peer(host, FAR, &peer);
     other.announce(&peer, &prefixes(9), 1);
-    // Its own socket is read meanwhile.
+    // bmpd reads the owner's own socket meanwhile.
     owner.announce(&peer, &prefixes(6)[5..], 1);
     trial.station.wait_connection(0, "one more", |c| c.announced() == 6);
-    until("the other one is refused", PATIENCE, || {
+    until("the other client is refused", PATIENCE, || {
         (number(&shown(&trial, "far", other.local_addr())["refused_messages"]) == 10).then_some(())
     });
     drop(other);
     owner.announce(&peer, &prefixes(7)[6..], 1);
-    let connection = trial.station.wait_connection(0, "it goes on", |c| c.announced() == 7);
+    let connection = trial.station.wait_connection(0, "another route", |c| c.announced() == 7);
     assert_eq!((connection.count(bmp::PEER_UP), connection.has(bmp::PEER_DOWN)), (1, false));
 }
 
@@ -166,18 +170,19 @@ fn a_daemon_of_another_host_that_is_alive_keeps_its_peer_and_nobody_waits_for_th
 fn with_hold_a_client_without_peers_leaves_nothing_behind() {
     let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
     let clients: Vec<_> = (0..20).map(|_| Feeder::connect(&trial.topology.router, RELAY)).collect();
-    until("all of them are shown", PATIENCE, || {
+    until("all clients are displayed", PATIENCE, || {
         (relay(&trial, "lab")["connections"].as_array().map(Vec::len) == Some(clients.len())).then_some(())
     });
     drop(clients);
-    until("nothing is shown of them", PATIENCE, || {
+    until("no client is displayed", PATIENCE, || {
         let shown = relay(&trial, "lab");
         let none = Value::Array(Vec::new());
         (shown["held"] == none && shown["connections"] == none).then_some(())
     });
 }
 
-/// One message that nobody can read: the connection and its other peers stay, and a station that comes late knows what an early one knows.
+/// Sends an unreadable message. The connection and its other peers must stay, and a late station
+/// must know what an early one knows.
 fn is_left_out(case: &str, kind: &str, peer_ups: usize, routes: usize) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cases").join(case);
     let Ok(stream) = std::fs::read(&file) else {
@@ -187,11 +192,11 @@ fn is_left_out(case: &str, kind: &str, peer_ups: usize, routes: usize) {
     let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
     let mut daemon = Feeder::connect(&trial.topology.router, RELAY);
     daemon.raw(&stream);
-    // And once more the same kind of message.
+    // The same kind of message a second time.
     daemon.raw(&stream);
     let more = Peer { address: Ipv4Addr::new(10, 255, 9, 9), ..Peer::default() };
     daemon.send(bmp::peer_up(&more));
-    trial.station.wait_connection(0, "what comes behind it", |c| c.feed().last() == Some(&daemon.sent[0].as_slice()));
+    trial.station.wait_connection(0, "the next message", |c| c.feed().last() == Some(&daemon.sent[0].as_slice()));
     let client = daemon.local_addr();
     assert!(daemon.is_open());
     let odd = shown(&trial, "lab", client)["odd"].clone();

@@ -1,5 +1,5 @@
-//! What real routers and collectors wrote, through bmpd's own sockets and files: a station that is there from the beginning, and one that comes when
-//! everything is over.
+//! Real streams and files of routers and collectors, through bmpd's own sockets, to an early and a
+//! late station.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,10 +23,10 @@ use lab::{
 };
 use serde_json::Value;
 
-/// For whole files.
+/// Patience for whole files.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a station knows, read on from where it was read before.
+/// A station's knowledge, with the frames read so far.
 #[derive(Default)]
 struct Reader {
     replica: Replica,
@@ -45,22 +45,26 @@ impl Reader {
     }
 }
 
-/// A station that comes now gets all that the early one has.
+/// Asserts that a late station gets everything that the early one has.
 fn assert_late_one_is_equal(name: &str, trial: &Trial, early: &Replica) {
     trial.station.close();
     let (readings, expected) = (early.readings(), early.knows());
     let mut reader = Reader::default();
-    trial.station.wait_for(&format!("{name}: the late station has what the early one had"), LONG, |connections| {
-        let late = reader.read(connections.get(1)?);
-        (late.knows_as(&readings) == expected).then_some(())
-    });
+    trial.station.wait_for(
+        &format!("{name}: the late station's knowledge equals the early one's"),
+        LONG,
+        |connections| {
+            let late = reader.read(connections.get(1)?);
+            (late.knows_as(&readings) == expected).then_some(())
+        },
+    );
 }
 
 #[test]
 fn a_routers_stream_is_told_byte_for_byte_and_a_late_station_ends_with_the_same() {
     let streams = captures_v3();
     if streams.is_empty() {
-        return skip("no captured BMP streams are at hand");
+        return skip("there are no captured BMP streams");
     }
     let one = |(name, stream): &(String, Vec<u8>)| {
         let trial = Plan::default().start_up();
@@ -71,7 +75,7 @@ fn a_routers_stream_is_told_byte_for_byte_and_a_late_station_ends_with_the_same(
         let told: Vec<&[u8]> =
             whole.iter().filter(|frame| !about_the_session(frame)).map(|frame| frame.bytes()).collect();
         let mut feeder = Feeder::connect(&trial.topology.router, RELAY);
-        // A Termination would take its peers down before the late station is there.
+        // Without the Termination, which would end its peers before the late station connects.
         let ends = |frame: &&bmp_user::wire::bmp::Frame<'_>| frame.message_type() != Some(MessageType::Termination);
         feeder.raw(&whole.iter().filter(ends).flat_map(|frame| frame.bytes().to_vec()).collect::<Vec<_>>());
         let early = trial.station.wait_for(&format!("{name} is told"), LONG, |connections| {
@@ -97,7 +101,8 @@ fn replay(trial: &Trial) -> Value {
     replays[0].clone()
 }
 
-/// By peer, the prefixes that it has in the end, as another parser finds them in a file.
+/// Returns the prefixes of each peer at the end of a file, as a parser of another project finds
+/// them.
 fn in_file(path: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut peers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for elem in BgpkitParser::from_reader(flate2_reader(path)) {
@@ -113,7 +118,7 @@ fn in_file(path: &Path) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn flate2_reader(path: &Path) -> impl std::io::Read {
-    flate2::read::MultiGzDecoder::new(fs::File::open(path).expect("it can be read"))
+    flate2::read::MultiGzDecoder::new(fs::File::open(path).expect("the file is readable"))
 }
 
 fn address(key: &PeerKey) -> String {
@@ -129,12 +134,12 @@ fn address(key: &PeerKey) -> String {
 fn a_file_is_replayed_to_stations_and_a_late_one_ends_with_the_routes_that_are_in_it() {
     let files = mrt_files();
     if files.is_empty() {
-        return skip("no MRT files are at hand");
+        return skip("there are no MRT files");
     }
     let one = |path: &PathBuf| {
         let name = path.display().to_string();
         let system = format!("mrt-replay table\n file {name}\n pace maximum\nquit");
-        // One that is there before the file is read would have to be quick.
+        // The station need not connect before the file is read.
         let trial = Plan { system: &system, ..Plan::default() }.start();
         let done = until(&format!("{name} is replayed"), LONG, || {
             let replay = replay(&trial);
@@ -172,11 +177,11 @@ fn a_file_is_replayed_to_stations_and_a_late_one_ends_with_the_routes_that_are_i
 #[test]
 fn pace_and_loop_are_as_they_are_configured() {
     let Some(file) = mrt_files().into_iter().find(|path| path.to_string_lossy().contains("updates.2016")) else {
-        return skip("no MRT files are at hand");
+        return skip("there are no MRT files");
     };
     let replay_of = |pace: &str| format!("mrt-replay table\n file {}\n pace {pace}\nquit", file.display());
     let trial = Plan { system: &replay_of("20 updates-per-second"), ..Plan::default() }.start_up();
-    // So many a second: after the n-th one at least (n - 1) / 20 seconds are over.
+    // At this pace, at least (n - 1) / 20 seconds pass before the n-th update.
     let began = std::time::Instant::now();
     let shown = until("forty updates", LONG, || {
         let shown = replay(&trial);

@@ -1,5 +1,6 @@
-//! What a commit re-establishes, and what it leaves alone (the table "When a session is re-established"): the session that it is
-//! about is told, by the old way, and connects again; nobody else notices.
+//! What a commit re-establishes, and what it leaves alone (the table "When a session is
+//! re-established"). An affected session ends in order by its old link, and connects again. No
+//! other session notices.
 
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ use lab::{
     topology::{LOOPBACK, LOOPBACK_V6, STATION_PORT, UP1, UP1_V6, UP2, UP2_OTHER, UP2_V6},
 };
 
-/// A source address for each family.
+/// A source address of each IP version.
 type Sources = [IpAddr; 2];
 
 const ON_UP1: Sources = [UP1, UP1_V6];
@@ -27,7 +28,7 @@ enum Link {
 use Link::{Up1, Up2};
 
 impl Link {
-    /// The capture on this link, and that on the other.
+    /// Returns the capture on this link, and the one on the other link.
     fn captures(self, company: &Company) -> (&Capture, &Capture) {
         match self {
             Up1 => (&company.up1, &company.up2),
@@ -36,8 +37,8 @@ impl Link {
     }
 }
 
-/// Subjects with these lines are connected again by a commit of these others, one subject after the other: from the old sources
-/// by the old link before, from the new ones after it.
+/// Commits other lines for one subject after the other. Each must connect again: from the old
+/// source by the old link before, from the new source after.
 fn reconnects_each(before: [&str; 2], commit: [&str; 2], (old, old_link): (Sources, Link), new: Sources) {
     let mut company = Company::start("", before);
     for subject in BOTH {
@@ -164,7 +165,8 @@ fn the_same_value_committed_again_reconnects_nobody() {
     company.assert_others_stayed();
 }
 
-/// The IPv4 subject has neither address nor interface of its own: it alone is connected again, from another address.
+/// Commits a change of the BMP view. Only the IPv4 subject, which has no source of its own, must
+/// connect again, from another address.
 fn the_bmp_view_reconnects(before: &str, commit: &str, old: IpAddr, new: IpAddr) {
     let mut company = Company::start(before, [""; 2]);
     assert_eq!(company.connected(0, 0).peer.ip(), old);
@@ -173,7 +175,7 @@ fn the_bmp_view_reconnects(before: &str, commit: &str, old: IpAddr, new: IpAddr)
     assert_eq!(company.connected(0, 1).peer.ip(), new);
     company.assert_told(0, 0, &company.up1, &company.up2);
     assert_eq!(company.session(0)["established_count"], 2);
-    // IPv6 has nothing to do with it.
+    // The BMP view's address does not concern IPv6.
     company.assert_stayed(1);
     company.assert_others_stayed();
 }

@@ -1,4 +1,4 @@
-//! The relay: what it takes from a local daemon, what stations get of it, and what it does not believe.
+//! The relay: what it accepts from a local daemon, what it refuses, and what stations receive.
 
 use lab::{
     bgp::{self, prefixes},
@@ -9,7 +9,7 @@ use lab::{
     trial::{Plan, RELAY, Trial},
 };
 
-/// Two sessions: the usual one, pinned to `up2`, and one to the second station.
+/// Plans the usual session, pinned to `up2`, and one to the second station.
 const TWO: Plan<'static> = Plan {
     station: STATION,
     system: "bmp\n bmp-session 198.51.100.8\n  tcp connect port 11019",
@@ -28,7 +28,7 @@ fn every_message_is_relayed_byte_for_byte_except_initiation_and_termination() {
     feeder.send(bmp::route_monitoring(&peer, bmp::POST_POLICY, &bgp::withdraw(&prefixes(9))));
     feeder.end_of_rib(&peer);
     feeder.send(bmp::statistics_report(&peer, 1000));
-    // An Information TLV that says that messages were lost (RFC 7854 §4.7).
+    // An Information TLV that reports lost messages (RFC 7854 §4.7).
     let lost = [&bmp::peer_down(&peer)[6..48], &[0, 1, 0, 2, 0, 1]].concat();
     feeder.send(bmp::message(bmp::ROUTE_MIRRORING, &lost));
     feeder.send(bmp::peer_down(&peer));
@@ -37,7 +37,7 @@ fn every_message_is_relayed_byte_for_byte_except_initiation_and_termination() {
     let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
     assert_eq!(connection.feed(), sent);
     assert_eq!((connection.frames[0].kind(), connection.count(bmp::INITIATION)), (bmp::INITIATION, 1));
-    assert!(!connection.has(bmp::TERMINATION), "the daemon's Termination is not ours");
+    assert!(!connection.has(bmp::TERMINATION), "the daemon's Termination was relayed");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn the_initiation_is_our_own_with_the_configured_system_name() {
     let body = connection.frames[0].body();
     // sysName TLV (RFC 7854 §4.4): type 2, length 5.
     assert!(body.windows(9).any(|tlv| tlv == b"\0\x02\0\x05edge1"), "{body:02x?}");
-    assert!(body.starts_with(&[0, 1]), "sysDescr is there: {body:02x?}");
+    assert!(body.starts_with(&[0, 1]), "there is no sysDescr: {body:02x?}");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn when_the_daemon_goes_away_stations_get_peer_down_for_each_of_its_peers() {
     }
     feeder.send(bmp::peer_down(&peers[2]));
     trial.station.wait_connection(0, "all peers", |c| c.count(bmp::PEER_UP) == 4 && c.has(bmp::PEER_DOWN));
-    // No Termination: it crashed.
+    // Without a Termination, as in a crash.
     drop(feeder);
     let connection = trial.station.wait_connection(0, "Peer Down of the two", |c| c.count(bmp::PEER_DOWN) == 3);
     let down: Vec<_> = connection.frames.iter().filter(|f| f.kind() == bmp::PEER_DOWN).collect();
@@ -101,12 +101,12 @@ fn a_station_that_comes_late_gets_initiation_the_peers_in_force_and_their_routes
     let connection = trial.station.wait_connection(1, "the routes in force", |c| c.announced() == 100);
     assert_eq!(connection.frames[0].kind(), bmp::INITIATION);
     assert_eq!(connection.frames[1].0, bmp::peer_up(&peers[1]), "the Peer Up that the daemon sent");
-    assert_eq!(connection.count(bmp::ROUTE_MONITORING), 1, "a hundred messages with the same attributes, in one");
+    assert_eq!(connection.count(bmp::ROUTE_MONITORING), 1, "a hundred routes with the same attributes, in one message");
     trial.bmpd.wait_up(STATION);
-    // From here on it follows.
+    // From here on the station follows.
     feeder.announce(&peers[1], &prefixes(50), 1);
     let connection = trial.station.wait_connection(1, "what comes now", |c| c.announced() == 150);
-    assert_eq!(connection.count(bmp::PEER_UP), 1, "the peer that is down is not told");
+    assert_eq!(connection.count(bmp::PEER_UP), 1, "the station received a peer that is down");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_station_that_stalls_past_the_journal_is_not_reset_and_hinders_nobody() {
     trial.bmpd.wait_up(STATION);
     trial.bmpd.wait_up(STATION_2);
     let mut feeder = trial.feeder();
-    // More than the journal's 64 MiB, 3.7 kB a message.
+    // Messages of 3.7 kB, which exceed the journal's 64 MiB.
     let message = bmp::announcements(&Peer::default(), &prefixes(900), 900).remove(0);
     let count = (80 << 20) / message.len();
     for _ in 0..count {
@@ -130,15 +130,17 @@ fn a_station_that_stalls_past_the_journal_is_not_reset_and_hinders_nobody() {
     feeder.send(last.clone());
     let connection =
         slow.wait_connection(0, "the latest message", |c| c.frames.last().is_some_and(|frame| frame.0 == last));
-    // On the same connection, and without a word about the peer: it is told what the routes have become, and not all that they were.
-    assert!(connection.count(bmp::ROUTE_MONITORING) < count, "it cannot have had all");
+    // On the same connection and without a Peer Down, the station gets the present routes, not all
+    // changes.
+    assert!(connection.count(bmp::ROUTE_MONITORING) < count, "the station received every change");
     assert_eq!(connection.count(bmp::PEER_UP), 1);
     assert_eq!((connection.end, slow.connections().len()), (None, 1));
     assert!(trial.bmpd.session(STATION_2)["feed"]["dumps"].as_u64() > Some(1));
     let _ = trial.station.wait_connection(0, "the latest message", |c| c.frames.last().is_some_and(|f| f.0 == last));
 }
 
-/// A client sends `bytes`; its connection alone is closed, with one line that says `why`.
+/// Sends `bytes` from a client. Only its connection must be closed, with one log line that has one
+/// of `why`.
 fn is_thrown_out(bytes: &[u8], why: &[&str]) {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut good = trial.feeder();
@@ -151,7 +153,7 @@ fn is_thrown_out(bytes: &[u8], why: &[&str]) {
     goes_on(&trial, &mut good);
 }
 
-/// One line of the log ends the connection from `from`, and says one of `why`.
+/// Asserts that one log line is about the connection from `from` and has one of `why`.
 fn said_once(trial: &Trial, from: &str, why: &[&str]) {
     let says = |line: &str| line.contains(from) && why.iter().any(|why| line.contains(why));
     trial.bmpd.wait_for_log(&format!("one of {why:?} about {from}"), says);
@@ -159,7 +161,7 @@ fn said_once(trial: &Trial, from: &str, why: &[&str]) {
     assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
-/// The other input and the session live, as they were.
+/// Asserts that the other input and the session go on.
 fn goes_on(trial: &Trial, good: &mut Feeder) {
     assert!(good.is_open());
     let connection = trial.routes_arrive(good, 10, 0);

@@ -1,5 +1,5 @@
-//! What is configured of a relay: who may connect, how long a daemon that is away is waited for, and End-of-RIB in its stead. What is changed
-//! counts at once, also for what is there already.
+//! Settings of a relay: who may connect, how long peers of an absent daemon are held, and
+//! End-of-RIB in its place. Changes take effect at once, also for existing connections.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -18,7 +18,7 @@ use lab::{
 };
 use serde_json::Value;
 
-/// How long a daemon that vanished may be thought to be there.
+/// Patience until a vanished daemon is noticed.
 const VANISHED: Duration = Duration::from_secs(120);
 
 const FAR: SocketAddr = SocketAddr::new(LOOPBACK, 5002);
@@ -31,7 +31,11 @@ fn commit(trial: &Trial, lines: &str) -> String {
 
 fn relay(trial: &Trial, name: &str) -> Value {
     let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
-    relays.as_array().and_then(|relays| relays.iter().find(|relay| relay["name"] == name)).expect("it is shown").clone()
+    relays
+        .as_array()
+        .and_then(|relays| relays.iter().find(|relay| relay["name"] == name))
+        .expect("the relay is displayed")
+        .clone()
 }
 
 fn peer(last: u8) -> Peer {
@@ -49,9 +53,9 @@ fn a_relay_takes_as_many_connections_as_it_is_told_from_then_on() {
         let relay = relay(&trial, "lab");
         (number(&relay["max_connections"]), number(&relay["max_connections_per_source"]))
     };
-    // A feeder tries again where the reset comes before its connect has returned.
+    // A feeder retries if the reset arrives before its connect has returned, so count at least.
     let wait_refused = |least: u64| {
-        until("one more is refused", PATIENCE, || {
+        until("another connection is refused", PATIENCE, || {
             (number(&relay(&trial, "lab")["refused"]["too-many-connections"]) >= least).then_some(())
         });
     };
@@ -67,11 +71,11 @@ fn a_relay_takes_as_many_connections_as_it_is_told_from_then_on() {
     connect().wait_closed();
     wait_refused(2);
     trial.bmpd.wait_for_log("why", |line| line.contains("too-many-connections: there are 3 already"));
-    // Who is there stays, also with a lower limit.
+    // Existing connections stay, even above a new limit.
     commit(&trial, "bmp-relay lab\n max-connections 1");
     connect().wait_closed();
     for (number, daemon) in daemons.iter_mut().chain([&mut third]).enumerate() {
-        let peer = peer(u8::try_from(number).expect("they are few"));
+        let peer = peer(u8::try_from(number).expect("there are few daemons"));
         daemon.send(bmp::peer_up(&peer));
         daemon.announce(&peer, &prefixes(1), 1);
     }
@@ -90,7 +94,7 @@ fn a_daemon_of_another_host_is_let_in_by_allow_and_out_where_that_is_undone() {
     let mut own = Feeder::with_peer(&trial.topology.router, FAR, &peer(9));
     own.announce(&peer(9), &prefixes(1), 1);
 
-    // Where the far end of the link is, and nobody else.
+    // The far end of the link may connect, and no other host.
     commit(&trial, "bmp-relay far\n allow 192.0.2.0/26");
     let mut feeder = Feeder::with_peer(elsewhere, FAR, &peer(2));
     feeder.announce(&peer(2), &prefixes(3), 1);
@@ -98,7 +102,7 @@ fn a_daemon_of_another_host_is_let_in_by_allow_and_out_where_that_is_undone() {
     assert_eq!(relay(&trial, "far")["allow"], serde_json::json!(["192.0.2.0/26"]));
     assert_eq!(relay(&trial, "far")["connections"].as_array().map(Vec::len), Some(2));
 
-    // With `hold` too: an operator who does not want it any more has not lost it.
+    // Even with `hold`, peers of a host that is no longer allowed go down.
     commit(&trial, "bmp-relay far\n hold 600\n undo allow 192.0.2.0/26\n allow 198.51.100.0/24");
     feeder.wait_closed();
     let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
@@ -123,7 +127,7 @@ fn a_daemon_of_another_host_that_vanishes_without_a_word_is_noticed() {
         FAR.port()
     );
     answer(elsewhere.command(programs::Program::Nft).arg(rules));
-    // It is asked after when it has said nothing for 30 s, three times.
+    // TCP asks after 30 s of silence, three times.
     until("Peer Down", VANISHED, || trial.station.connections()[0].has(bmp::PEER_DOWN).then_some(()));
     let shown = relay(&trial, "far");
     assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("timed out")), "{shown:#}");
@@ -164,7 +168,7 @@ fn hold_is_shown_while_it_runs_and_counts_anew_when_it_is_changed() {
 fn what_is_not_back_when_hold_is_over_goes_down_and_what_is_not_said_again_is_withdrawn() {
     let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
     let (back, lost) = (peer(2), peer(3));
-    // RFC 9069 §4.1: its type, and no address.
+    // A Loc-RIB peer has a type of its own, and no address (RFC 9069 §4.1).
     let mut loc_rib = bmp::peer_up(&Peer { address: Ipv4Addr::UNSPECIFIED, ..Peer::default() });
     loc_rib[6] = bmp::LOC_RIB_INSTANCE;
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &back);
@@ -177,16 +181,16 @@ fn what_is_not_back_when_hold_is_over_goes_down_and_what_is_not_said_again_is_wi
     until("the peers are held", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 3).then_some(()));
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &back);
     feeder.announce(&back, &prefixes(3), 1);
-    until("one is back", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 2).then_some(()));
+    until("one peer is back", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 2).then_some(()));
     assert_eq!(trial.station.connections()[0].count(bmp::PEER_DOWN), 0);
 
-    // As it does when its time is over.
+    // This ends the hold as its time would.
     commit(&trial, "bmp-relay lab\n hold 0");
     let connection = trial.station.wait_connection(0, "Peer Down and withdrawals", |c| {
         c.count(bmp::PEER_DOWN) == 2 && withdrawn(&c.frames).len() == 2
     });
     let down = connection.frames.iter().filter(|frame| frame.kind() == bmp::PEER_DOWN);
-    // The reason comes first: 5, and 6 for a Loc-RIB (RFC 7854 §4.9, RFC 9069 §5.3).
+    // The first byte is the reason: 5, or 6 for a Loc-RIB (RFC 7854 §4.9, RFC 9069 §5.3).
     let told: Vec<_> = down.map(|frame| (frame.peer_type(), frame.body()[0])).collect();
     assert_eq!(told, [(Some(0), 5), (Some(bmp::LOC_RIB_INSTANCE), 6)]);
     let mut gone = withdrawn(&connection.frames);
@@ -221,15 +225,15 @@ fn of_two_daemons_on_one_relay_with_a_peer_in_common_the_first_is_heard_and_the_
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 2);
     let mut other = Feeder::with_peer(&trial.topology.router, RELAY, &second);
     other.announce(&second, &prefixes(3), 1);
-    let shown = until("it is shown", PATIENCE, || {
+    let shown = until("the other daemon's claim is displayed", PATIENCE, || {
         let shown = trial.bmpd.display("display bmp relay");
         shown.contains("dropped: 1 Peer Up, 3 Route Monitoring").then_some(shown)
     });
     assert!(shown.contains(&format!("belongs to {}", one.local_addr())), "{shown}");
     one.announce(&first, &prefixes(4), 1);
-    let connection = trial.station.wait_connection(0, "the first goes on", |c| c.announced() == 6);
-    assert!(!connection.has(bmp::PEER_DOWN), "and nothing of the other was told");
-    // Once the first has left, the other one may announce the peer.
+    let connection = trial.station.wait_connection(0, "the first daemon's routes", |c| c.announced() == 6);
+    assert!(!connection.has(bmp::PEER_DOWN), "the station received a Peer Down");
+    // Once the first daemon has left, the other one may announce the peer.
     drop(one);
     trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
     other.send(bmp::peer_up(&second));
@@ -269,7 +273,10 @@ fn what_a_relay_takes_and_what_is_kept_of_it_is_shown() {
     assert_eq!(counts(&["malformed", "malformed_attributes", "as_size", "incomplete", "unknown_family"]), [0; 5]);
     let by_rib = |view: &str| {
         let ribs = feed["by_rib"].as_array().expect("a list");
-        let rib = ribs.iter().find(|rib| rib["view"] == view && rib["family"] == "IPv4 unicast").expect("it is there");
+        let rib = ribs
+            .iter()
+            .find(|rib| rib["view"] == view && rib["family"] == "IPv4 unicast")
+            .expect("the RIB is displayed");
         (number(&rib["ribs"]), number(&rib["routes"]))
     };
     assert_eq!((by_rib("adj-rib-in pre-policy"), by_rib("adj-rib-in post-policy")), ((2, 5), (1, 2)));

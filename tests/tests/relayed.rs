@@ -1,5 +1,5 @@
-//! Real daemons that report over BMP to the relay: what stations have of each of their RIBs is what the daemon says is in it, whenever
-//! a station comes and whatever the daemon and its peer go through.
+//! Real daemons that report over BMP to the relay: each station has every RIB as the daemon itself
+//! shows it, whenever the station connects and whatever daemon and peer go through.
 
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use lab::{
     trial::{FURTHER_PORTS, Plan, RELAY, further_sessions},
 };
 
-/// A daemon sends one message a route, and a full table several times in one test.
+/// Patience for several full tables in one test, with one message a route.
 const LONG: Duration = Duration::from_secs(300);
 
-/// The daemon's tables are those of its peer, and what each station has is the daemon's tables.
+/// Asserts that the daemon's tables are those of its peer, and that each station has the daemon's
+/// tables.
 fn assert_same(daemon: &Relayed, table: &Table<'_>, stations: &mut [Mirror<'_>]) {
     for family in [IPV4, IPV6] {
         for (of, routes) in daemon.wait_tables(family, &table.routes(family)) {
@@ -28,7 +29,7 @@ fn assert_same(daemon: &Relayed, table: &Table<'_>, stations: &mut [Mirror<'_>])
     }
 }
 
-/// Neither the peer is up nor does the Loc-RIB have routes.
+/// Waits until each station has the peer down and the Loc-RIB empty.
 fn wait_down(stations: &mut [Mirror<'_>]) {
     for station in stations {
         station.wait_for("Peer Down", LONG, |rib| {
@@ -48,7 +49,7 @@ fn stations_have_what_the_daemon_has(kind: Kind) {
     let mut stations = vec![Mirror::of(&trial.station)];
     assert_same(&daemon, &table, &mut stations);
 
-    // One that comes in the middle of changes.
+    // The second station connects in the middle of changes.
     let mut paths = 0;
     let mut change = |bird: &mut Peering, less: usize| {
         paths += 1;
@@ -71,7 +72,7 @@ fn stations_have_what_the_daemon_has(kind: Kind) {
         assert_same(&daemon, &change(&mut bird, 1), &mut stations);
     }
 
-    // The daemon crashes while its routes change, and has fewer when it is back.
+    // The daemon crashes while its routes change, and comes back with fewer.
     change(&mut bird, 2);
     daemon.kill();
     wait_down(&mut stations);
@@ -80,13 +81,13 @@ fn stations_have_what_the_daemon_has(kind: Kind) {
     for station in &mut stations {
         station.wait_for("the peer again", LONG, |rib| rib.is_up(DAEMON.0).then_some(()));
     }
-    // One that comes at the end, while what there is is told anew.
+    // The third station connects at the end, while the routes arrive again.
     let third = at(1);
     stations.push(Mirror::of(&third));
     assert_same(&daemon, &last, &mut stations);
     for station in [&trial.station, &second, &third] {
         assert_eq!(station.connections().len(), 1);
-        station.wait_connection(0, "no end", |connection| connection.end.is_none());
+        station.wait_connection(0, "an open end", |connection| connection.end.is_none());
     }
 }
 

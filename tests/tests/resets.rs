@@ -1,4 +1,4 @@
-//! Resets that the kernel sends by itself for a connection of a session.
+//! Resets that the kernel itself sends for a connection of a session.
 
 use lab::{
     answerer::Answerer,
@@ -9,7 +9,7 @@ use lab::{
     wait::PATIENCE,
 };
 
-/// Whether this kernel tells programs whose connection such a reset is of.
+/// True if this kernel shows programs the socket of such a reset.
 fn tells_whose_resets() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
     let numbers: Vec<u32> = release.split(['.', '-']).map_while(|word| word.trim().parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! Input of every kind, and much of it: bmpd goes on, forgets nobody and keeps nothing.
+//! Input of every kind, and much of it: bmpd goes on, and keeps nothing open.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -30,7 +30,8 @@ fn messages_that_come_byte_by_byte_are_relayed_whole() {
     assert_eq!(connection.feed(), sent);
 }
 
-/// A feed with one odd message: bmpd relays it or throws that daemon out, and everything else goes on.
+/// Feeds one odd message. bmpd relays it or closes that daemon's connection, and everything else
+/// goes on.
 fn survives(message: &[u8]) {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut good =
@@ -72,7 +73,7 @@ fn daemons_that_come_and_go_leave_nothing_open() {
     trial.routes_arrive(&mut good, 10, 0);
     let before = descriptors(trial.bmpd.pid());
     for _ in 0..20 {
-        // Those above the limit are reset, some before connect has returned.
+        // Connections above the limit are reset, some before `connect` returns.
         let connect = || match TcpStream::connect(RELAY) {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
             connected => Some(connected.expect("the relay accepts")),
@@ -89,17 +90,17 @@ fn rubbish_on_the_control_socket_hinders_nobody() {
     let before = descriptors(trial.bmpd.pid());
     let mut held = Vec::new();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"\n\n\n", b"{", b"display bmp session"] {
-        let mut stream = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
-        // It may close before it has read all.
+        let mut stream = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
+        // Ignored: bmpd may close before it has read everything.
         let _ = stream.write_all(bytes);
         held.push(stream);
     }
-    let mut endless = UnixStream::connect(trial.bmpd.setup().control()).expect("it accepts");
+    let mut endless = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
     endless.set_write_timeout(Some(PATIENCE)).expect("a timeout is set");
     let mut written = 0_u64;
     while endless.write_all(&[b'x'; 65536]).is_ok() {
         written += 65536;
-        assert!(written < 64 << 20, "a command without an end is cut off");
+        assert!(written < 64 << 20, "bmpd reads an endless command");
     }
     assert_eq!(trial.bmpd.session(STATION)["state"], "up");
     for mut stream in held.drain(..) {

@@ -15,12 +15,12 @@ use lab::{
 };
 
 const INTERFACES: u8 = 8;
-/// Stations behind each interface,
+/// Stations behind each interface.
 const STATIONS: u8 = 32;
-/// of which the first so many have sessions that take their source from the BMP view.
+/// Stations behind each interface whose sessions take their source from the BMP view.
 const INHERITING: u8 = 8;
 
-/// `p0` to `p7` of the router are each the way to 32 addresses of the station.
+/// Makes a router with `p0` to `p7`, each with a route to 32 addresses of the station.
 fn hosts() -> (Netns, Netns) {
     let (router, station) = (Netns::new("router"), Netns::new("station"));
     for host in [&router, &station] {
@@ -43,7 +43,7 @@ fn hosts() -> (Netns, Netns) {
     (router, station)
 }
 
-/// A station, and the address that its session comes from while the BMP view has `203.0.113.1`.
+/// A station, and the source of its session while the BMP view has `203.0.113.1`.
 struct Place {
     station: Station,
     source: IpAddr,
@@ -71,13 +71,13 @@ fn two_hundred_and_fifty_six_sessions_over_eight_interfaces_come_up_are_displaye
         assert_eq!(station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), *source);
     }
 
-    // The best of several tries: a machine that is busy with other tests may delay most of them, and not all.
+    // The best of several attempts, because other tests may delay most of them.
     let tries = (0..20).map(|_| {
         let asked = Instant::now();
         let text = bmpd.display("display bmp session");
         (asked.elapsed(), text)
     });
-    let (best, text) = tries.min().expect("there were some");
+    let (best, text) = tries.min().expect("there were attempts");
     assert!(text.contains("Total number of BMP session : 256") && text.contains("up state : 256"), "{text}");
     assert!(best < patience(Duration::from_millis(100)), "display bmp session took {best:?} at best");
 
@@ -92,7 +92,7 @@ fn two_hundred_and_fifty_six_sessions_over_eight_interfaces_come_up_are_displaye
     let sessions = bmpd.sessions();
     for Place { station, inherits, .. } in &places {
         let address = station.address().ip().to_string();
-        let session = sessions.iter().find(|session| session["station"] == address).expect("it is configured");
+        let session = sessions.iter().find(|session| session["station"] == address).expect("the session is configured");
         assert_eq!(session["established_count"], if *inherits { 2 } else { 1 }, "{session:#}");
         assert_eq!(station.connections().len(), if *inherits { 2 } else { 1 });
     }

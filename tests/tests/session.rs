@@ -1,4 +1,4 @@
-//! The life of a session: how it begins, what ends it, and how it comes back.
+//! The life of a session: how it starts, what ends it, and how it comes back.
 
 use std::time::Duration;
 
@@ -74,13 +74,13 @@ fn a_station_that_goes_while_it_refuses_is_down_with_the_reason_of_the_last_atte
 #[test]
 fn a_station_that_does_not_answer_is_a_connect_timeout() {
     let topology = Topology::new();
-    // Packets for the station's address disappear.
+    // The network drops packets to the station's address.
     topology.station.ip("addr del 198.51.100.7/32 dev lo");
     let up2 = lab::capture::Capture::start(&topology.router, "up2", STATION_PORT);
     let bmpd = lab::bmpd::Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
     let patience = Duration::from_secs(60);
     bmpd.wait_session_for(STATION, "down, connect-timeout", patience, |s| s["reason"] == "connect-timeout");
-    assert!(up2.packets().iter().any(|p| p.syn && p.source.ip() == UP2), "the capture saw the attempt");
+    assert!(up2.packets().iter().any(|p| p.syn && p.source.ip() == UP2), "the capture has no SYN");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn attempts_back_off_and_do_not_storm() {
     let syns = |packets: &[Packet]| packets.iter().filter(|p| p.syn && p.direction == Direction::Out).count();
     let started = std::time::Instant::now();
     up2.wait_for("three attempts", PATIENCE, |packets| (syns(packets) >= 3).then_some(()));
-    // 1 s and 2 s, with a jitter that may shorten them.
+    // The waits are 1 s and 2 s, with a jitter that may shorten them.
     assert!(started.elapsed() > Duration::from_millis(700), "three attempts within {:?}", started.elapsed());
     drop(bmpd);
 }
@@ -102,8 +102,8 @@ fn sigterm_sends_termination_and_then_fin() {
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
     trial.bmpd.terminate();
     let connection = trial.station.wait_connection(0, "the end", |c| c.end.is_some());
-    assert_eq!(connection.end, Some(End::Fin), "and no reset");
-    let last = connection.frames.last().expect("there were messages");
+    assert_eq!(connection.end, Some(End::Fin), "the connection ended by a reset");
+    let last = connection.frames.last().expect("the station received messages");
     assert_eq!(last.kind(), bmp::TERMINATION);
     // Reason TLV (RFC 7854 §4.5): type 1, reason 0, administratively closed.
     assert_eq!(last.body(), [0, 1, 0, 2, 0, 0]);
@@ -129,17 +129,17 @@ fn sigterm_does_not_wait_for_a_station_that_does_not_read() {
 #[test]
 fn what_a_station_sends_is_discarded_and_counted() {
     let trial = Plan::session("connect-interface up2").start_up();
-    // The station's own bytes come back over the same socket: a reset would tell that nobody read them.
+    // Unread bytes would cause a reset, because the station's bytes use the same socket.
     let before = lab::bmpd::number(&trial.bmpd.session(STATION)["kernel"]["rx_bytes"]);
     trial.station.send(&[0x55; 30_000]);
-    trial.bmpd.wait_session(STATION, "30,000 bytes richer", |session| {
+    trial.bmpd.wait_session(STATION, "30,000 bytes further", |session| {
         lab::bmpd::number(&session["kernel"]["rx_bytes"]) >= before + 30_000
     });
     let connection = trial.routes_arrive(&mut trial.feeder(), 10, 0);
     assert_eq!(connection.end, None);
 }
 
-/// Long enough to notice that a session dies, or does not: the limit is 30 s.
+/// Patience for the death of a session, whose limit is 30 s.
 const DEADLY: Duration = Duration::from_secs(60);
 
 #[test]
@@ -148,11 +148,11 @@ fn a_station_that_vanishes_without_a_word_is_a_keepalive_timeout() {
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
     trial.topology.station.ip("addr del 198.51.100.7/32 dev lo");
-    // Something is outstanding from here on.
+    // From here on, bytes are unacknowledged.
     feeder.announce(&Peer::default(), &prefixes(10), 1);
     let since = std::time::Instant::now();
     let gone = |line: &str| line.contains("keepalive-timeout");
-    lab::wait::until("bmpd says keepalive-timeout", DEADLY, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
+    lab::wait::until("keepalive-timeout in the log", DEADLY, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
     let took = since.elapsed();
     assert!((25..45).contains(&took.as_secs()), "it took {took:?}");
 }
@@ -162,14 +162,14 @@ fn a_connection_whose_packets_do_not_leave_the_host_is_noticed_too() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
-    // TCP counts nothing as sent then: the socket is told at once that it could not be.
+    // TCP then counts no byte as sent: the socket learns at once that sending failed.
     let rules = format!(
         "add table ip lab; add chain ip lab out {{ type filter hook output priority 0; }}; add rule ip lab out tcp dport {STATION_PORT} drop"
     );
     answer(trial.topology.router.command(programs::Program::Nft).arg(rules));
     feeder.announce(&Peer::default(), &prefixes(10), 1);
     let gone = |line: &str| line.contains("keepalive-timeout");
-    lab::wait::until("bmpd says keepalive-timeout", DEADLY, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
+    lab::wait::until("keepalive-timeout in the log", DEADLY, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
 }
 
 #[test]
@@ -185,8 +185,8 @@ fn a_station_that_acknowledges_with_a_closed_window_is_slow_and_stays() {
     for _ in 0..1000 {
         feeder.raw(&message);
     }
-    // Window probes go out at growing intervals: from 51 s on it is silent for that long between two of them, and the session is still the
-    // same. It is not written to meanwhile.
+    // Window probes leave at growing intervals. From 51 s on, the connection is silent for that
+    // long between two probes. The session must stay, although nothing is written to it.
     let begin = std::time::Instant::now();
     up2.wait_for("window probes for more than 90 s", 3 * DEADLY, |packets| {
         let answered = packets.last().is_some_and(|p| p.direction == Direction::In && p.payload_bytes == 0);

@@ -1,4 +1,5 @@
-//! What can be set of a session's connection and its attempts: each setting is seen in the packets, or in when they come.
+//! Settings of a session's connection and of its attempts, each seen in the packets or in their
+//! timing.
 
 use std::{
     net::IpAddr,
@@ -17,13 +18,14 @@ use lab::{
 };
 use serde_json::Value;
 
-/// An attempt that nobody answers takes 10 s.
+/// Patience for an unanswered attempt, which takes 10 s.
 const UNANSWERED: Duration = Duration::from_secs(60);
 
-/// The station, what of its session's source shows, for each family.
+/// The station and the source of its session, for each IP version.
 const FAMILIES: [(IpAddr, IpAddr); 2] = [(STATION, UP2), (STATION_V6, UP2_V6)];
 
-/// The configuration of a session by `up2` to `station`, with what follows its port and more lines of its view.
+/// Returns the configuration of a session by `up2`, with words after its port and lines for its
+/// view.
 fn configuration(station: IpAddr, after_port: &str, lines: &str) -> String {
     let plain =
         Plan { station, session: &format!("connect-interface up2\n{lines}"), ..Plan::default() }.configuration();
@@ -40,7 +42,7 @@ fn with_the_stations_secret_a_session_is_up() {
         bmpd.wait_up(station);
         listens.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
         assert!(outgoing(&up2.packets()).iter().any(|packet| packet.syn));
-        // It is shown to nobody.
+        // No display shows the secret.
         assert!(!bmpd.display("display bmp session verbose").contains("correct-horse"));
     }
 }
@@ -53,7 +55,7 @@ fn with_another_secret_or_where_only_one_side_has_one_nothing_is_answered() {
         (None, "password md5 correct-horse"),
     ];
     let cases = FAMILIES.into_iter().flat_map(|family| secrets.map(|secrets| (family, secrets)));
-    // All at once: it takes an attempt a while to find out.
+    // All cases at once, because an attempt takes a while to fail.
     let started: Vec<_> = cases
         .map(|((station, router), (of_station, of_session))| {
             let topology = Topology::new();
@@ -87,13 +89,13 @@ fn a_secret_that_is_changed_is_for_the_next_connection() {
     assert_eq!(listens.connections().len(), 2);
 }
 
-/// A session of these lines by `up2`, each packet of which is seen as on a wire.
+/// Starts a session by `up2` with these lines, without segmentation offload.
 fn seen_with(station: IpAddr, lines: &str) -> Trial {
     let session = format!("connect-interface up2\n{lines}");
     Plan { station, session: &session, without_offload: true, ..Plan::default() }.start_up()
 }
 
-/// What left over `up2`.
+/// Returns the packets that left by `up2`.
 fn left(trial: &Trial) -> Vec<Packet> {
     outgoing(&trial.up2.packets()).into_iter().cloned().collect()
 }
@@ -104,7 +106,7 @@ fn no_segment_is_longer_than_tcp_mss() {
         let trial = seen_with(station, "tcp mss 600");
         trial.routes_arrive(&mut trial.feeder(), 1_000, 0);
         let longest = left(&trial).iter().map(|packet| packet.payload_bytes).max();
-        // Options of TCP are within it.
+        // TCP options count into the MSS.
         assert!(longest.is_some_and(|bytes| (500..=600).contains(&bytes)), "{longest:?}");
     }
 }
@@ -124,12 +126,12 @@ fn every_packet_has_the_configured_dscp() {
 
 #[test]
 fn an_idle_connection_is_asked_after_when_its_keepalive_says_so_and_never_with_none() {
-    // By default a connection is asked after when nothing was heard for 30 s.
+    // The default keepalive probes after 30 s of silence.
     let trials = ["keepalive 1", "keepalive 0", ""].map(|lines| seen_with(STATION, lines));
     let idle = |trial: &Trial| left(trial).iter().filter(|packet| packet.payload_bytes == 0 && !packet.syn).count();
     let before = trials.each_ref().map(idle);
-    until("a question", PATIENCE, || (idle(&trials[0]) > before[0]).then_some(()));
-    let last = |trial: &Trial| trial.up2.packets().pop().expect("there are some");
+    until("a keepalive probe", PATIENCE, || (idle(&trials[0]) > before[0]).then_some(()));
+    let last = |trial: &Trial| trial.up2.packets().pop().expect("there are packets");
     until("its answer", PATIENCE, || (last(&trials[0]).direction == Direction::In).then_some(()));
     assert_eq!([idle(&trials[1]), idle(&trials[2])], before[1..]);
     for trial in &trials {
@@ -142,7 +144,7 @@ fn a_station_that_vanishes_from_an_idle_connection_is_noticed_by_its_keepalive()
     let trial = seen_with(STATION, "keepalive 1");
     trial.topology.station.ip("addr del 198.51.100.7/32 dev lo");
     let gone = |line: &str| line.contains("keepalive-timeout");
-    until("bmpd says keepalive-timeout", UNANSWERED, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
+    until("keepalive-timeout in the log", UNANSWERED, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn the_first_attempt_waits_for_the_initial_delay_and_no_other_does() {
     station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     assert!(begin.elapsed() >= Duration::from_secs(4), "{:?}", begin.elapsed());
     assert_eq!(up2.packets().iter().filter(|packet| packet.syn && packet.direction == Direction::Out).count(), 1);
-    // It is what a session waits once: one that is reset comes back at once.
+    // The delay is for the first attempt only: after a reset the session comes back at once.
     bmpd.display(&format!("reset bmp session {STATION}"));
     let again = station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!((again.peer.ip(), bmpd.wait_up(STATION)["established_count"].as_u64()), (UP2, Some(2)));
@@ -183,7 +185,7 @@ fn flap_damping_is_not_for_attempts_that_fail() {
     attempts(&up2, 3);
 }
 
-/// Waits until so many attempts have been made.
+/// Waits until there were `count` attempts.
 fn attempts(link: &Capture, count: usize) {
     link.wait_for(&format!("{count} attempts"), PATIENCE, |packets| {
         let attempts = packets.iter().filter(|packet| packet.syn && packet.direction == Direction::Out);
@@ -196,16 +198,17 @@ fn attempts_are_as_far_apart_as_connect_retry_says() {
     let topology = Topology::new();
     let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "connect-retry 1 1"));
-    // While an attempt is being made there is no wait.
-    let waits =
-        || until("it waits", PATIENCE, || bmpd.wait_down(STATION, "connect-refused")["retry_in_seconds"].as_f64());
+    // During an attempt there is no wait.
+    let waits = || {
+        until("the session waits", PATIENCE, || bmpd.wait_down(STATION, "connect-refused")["retry_in_seconds"].as_f64())
+    };
     for count in 2..=6 {
-        // They would be 16 s apart by now if they doubled, and are a quarter off at most.
+        // Doubling waits would be 16 s by now. The jitter is a quarter at most.
         assert!(waits() <= 1.25);
         attempts(&up2, count);
     }
     bmpd.commit(STATION, "connect-retry 100 200");
-    // A configuration is tried at once, and then it is waited as it says.
+    // A new configuration causes an attempt at once, and then a wait of the new length.
     let wait = until("a long wait", PATIENCE, || Some(waits()).filter(|wait| *wait > 2.0));
     assert!((70.0..=125.0).contains(&wait), "{wait}");
 }
@@ -242,9 +245,9 @@ fn an_initial_delay_that_is_changed_counts_at_once() {
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 3000"));
     let left = || bmpd.session(STATION)["retry_in_seconds"].as_f64();
-    until("it waits", PATIENCE, || left().filter(|left| *left > 2000.0));
+    until("the session waits", PATIENCE, || left().filter(|left| *left > 2000.0));
     bmpd.commit(STATION, "initial-delay 1000");
-    until("it waits for less", PATIENCE, || left().filter(|left| *left <= 1000.0));
+    until("the session waits for less", PATIENCE, || left().filter(|left| *left <= 1000.0));
     bmpd.commit(STATION, "undo initial-delay");
     station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
 }
@@ -258,7 +261,7 @@ fn what_keeps_a_session_down_is_shown_during_its_initial_delay_too() {
     bmpd.commit(STATION, "undo shutdown");
     let waits =
         |session: &Value| session["reason"] == "initial-delay" && session["retry_in_seconds"].as_f64().is_some();
-    until("it waits again", PATIENCE, || Some(bmpd.session(STATION)).filter(waits));
+    until("the session waits again", PATIENCE, || Some(bmpd.session(STATION)).filter(waits));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Stations that read slowly, or not at all, or vanish: they hinder nobody, take no memory, and end exact.
+//! Stations that read slowly, or not at all, or vanish: they hinder no other station, take no
+//! memory, and end with the exact table.
 
 use std::{
     net::IpAddr,
@@ -20,30 +21,32 @@ use lab::{
     wait::patience,
 };
 
-/// What a station has to be told may be a whole table.
+/// Patience for a whole table.
 const LONG: Duration = Duration::from_secs(60);
-/// Routes that are announced in one message, and what is in the attributes of each message besides.
+/// Routes in one message.
 const BLOCK: usize = 50;
+/// Bytes of filling in the attributes of each message.
 const FILLING: usize = 3_700;
-/// How many blocks are in force at a time: 20,000 routes. The others have been withdrawn.
+/// Blocks in force at a time: 20,000 routes. All others are withdrawn.
 const KEPT: usize = 400;
-/// Different blocks: 1,000,000 prefixes, so that those withdrawn do not fit into what is kept of them (16 MiB).
+/// Different blocks: 1,000,000 prefixes, so that the withdrawn ones exceed the memory for
+/// withdrawals (16 MiB).
 const BLOCKS: usize = 20_000;
-/// How long the churn lasts: longer than a station that acknowledged nothing would stay; in a long campaign also longer than the pauses
-/// between the window probes grow to be.
+/// Returns the duration of the churn: longer than a silent station could stay. In a long campaign
+/// it exceeds the longest pause between window probes.
 fn lasts() -> Duration {
     Duration::from_secs(soak::times(40, 180) as u64)
 }
-/// How much there is of it, in MiB: several times the journal (64 MiB).
+/// Returns the bytes of the churn: several times the journal of 64 MiB.
 fn churn() -> usize {
     soak::times(256, 1024) << 20
 }
-/// What the journal and the withdrawals that are kept may take, and what a process that does this work has besides: 20,000 routes with the
-/// attributes of 400 messages, buffers of eight connections, what the allocator holds. In KiB.
+/// Allowed memory in KiB: journal and withdrawals, 20,000 routes with the attributes of 400
+/// messages, buffers of eight connections, and the allocator's reserve.
 const MOST_MEMORY: u64 = (64 + 16 + 40) << 10;
 
-/// Announcements and withdrawals that never end: block by block, each announced with attributes that no other has, and withdrawn when
-/// [`KEPT`] more have been.
+/// An endless sequence of announcements and withdrawals. Each block has attributes of its own, and
+/// is withdrawn when [`KEPT`] more blocks have followed.
 struct Churn {
     peer: Peer,
     routes: Vec<Prefix>,
@@ -59,12 +62,12 @@ impl Churn {
         &self.routes[number % BLOCKS * BLOCK..][..BLOCK]
     }
 
-    /// The AS number that is the path of a block's routes.
+    /// Returns the AS number in the path of a block's routes.
     fn asn(number: usize) -> u32 {
         100_000 + number as u32
     }
 
-    /// The messages of one step.
+    /// Returns the messages of the next step.
     fn step(&mut self) -> Vec<u8> {
         let filling = bgp::unknown_attribute(self.number as u8, FILLING);
         let routes = self.block(self.number);
@@ -77,7 +80,7 @@ impl Churn {
         messages
     }
 
-    /// What has been announced and not withdrawn.
+    /// Returns the routes that are announced and not withdrawn.
     fn in_force(&self) -> Routes {
         let blocks = self.number.saturating_sub(KEPT)..self.number;
         let route = |number| Route { next_hop: Some(self.peer.address.into()), as_path: vec![Self::asn(number)] };
@@ -87,13 +90,13 @@ impl Churn {
     }
 }
 
-/// Where these routes are.
+/// Returns peer, RIB and family of these routes.
 fn of_the_peer() -> (IpAddr, View, lab::rib::Family) {
     (Peer::default().address.into(), View::PrePolicy, IPV4)
 }
 
-/// How long it took until all of these sessions were seen to have reached the sequence number that had been the feed's last; asking takes most
-/// of that.
+/// Measures until all these sessions have reached the feed's last sequence number. Most of this
+/// time is for asking.
 fn lag(bmpd: &Bmpd, ports: &[u16]) -> Duration {
     let of = |sessions: &[serde_json::Value], name: &str| -> Vec<u64> {
         let among = sessions.iter().filter(|session| ports.iter().any(|port| session["port"] == *port));
@@ -140,7 +143,7 @@ fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nob
                 let messages = churn.step();
                 feeder.raw(&messages);
                 sent += messages.len();
-                // No faster than that, and no slower if it can be.
+                // At this pace, or as close to it as possible.
                 let due = lasts().mul_f64(sent as f64 / self::churn() as f64);
                 std::thread::sleep(due.saturating_sub(begin.elapsed()));
             }
@@ -158,11 +161,11 @@ fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nob
     assert!(worst < patience(Duration::from_secs(1)), "{lags:?}");
     assert!(more < MOST_MEMORY, "{more} KiB more than before");
 
-    // Both are where they were, and have been told next to nothing.
+    // Both stations have read almost nothing.
     assert!(little.connections()[0].bytes < 1_000 * 2 * lasts().as_secs());
     assert!(nothing.connections()[0].bytes < 1_000);
     let wanted = churn.in_force();
-    // What the quick ones were told is the same to the byte, and comes to what it should.
+    // The quick stations received the same bytes, which amount to the right table.
     Mirror::of(quick[0]).wait_view(of_the_peer(), &wanted, LONG);
     let same = quick[0].connections().remove(0);
     for station in &quick[1..] {
@@ -174,7 +177,7 @@ fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nob
         station.set_mode(Mode::Read);
         Mirror::of(station).wait_view(of_the_peer(), &wanted, LONG);
         let bytes = station.connections()[0].bytes;
-        assert!(bytes < self::churn() as u64 / 2, "{bytes} bytes: it was told what became of it, not all that was");
+        assert!(bytes < self::churn() as u64 / 2, "{bytes} bytes: the station received every change");
     }
     for station in stations.iter().chain([&trial.station]) {
         let connections = station.connections();
@@ -202,15 +205,15 @@ fn a_station_that_vanishes_is_noticed_and_is_exact_when_it_is_back() {
     let routes = go_on(2 * KEPT);
     stays.wait_view(of_the_peer(), &routes, LONG);
     mirror.wait_view(of_the_peer(), &routes, LONG);
-    // Its packets disappear, and nothing says so.
+    // The network drops its packets silently.
     trial.topology.station.ip(&format!("addr del {STATION_2}/32 dev lo"));
     let since = Instant::now();
     while !trial.bmpd.log().iter().any(|line| line.contains("keepalive-timeout")) {
-        assert!(since.elapsed() < patience(LONG), "it is not noticed");
+        assert!(since.elapsed() < patience(LONG), "bmpd has not noticed");
         let routes = go_on(100);
         stays.wait_view(of_the_peer(), &routes, LONG);
     }
-    // More than the journal keeps, while nobody is there.
+    // More than the journal keeps, while the station is away.
     let routes = go_on((96 << 20) / FILLING);
     stays.wait_view(of_the_peer(), &routes, LONG);
     trial.topology.station.ip(&format!("addr add {STATION_2}/32 dev lo"));

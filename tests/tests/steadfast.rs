@@ -1,4 +1,5 @@
-//! What happens to the other uplink and its routes does not move, break or delay a session that is pinned to this one.
+//! A session pinned to one uplink neither moves, nor breaks, nor waits when the other uplink or its
+//! routes change.
 
 use lab::{
     station::Connection,
@@ -6,7 +7,7 @@ use lab::{
     trial::{Plan, Trial, assert_left_only_by, outgoing},
 };
 
-/// The session has been one and the same from its beginning until now, by `up2` alone.
+/// Asserts that the session has had one connection from its beginning, by `up2` alone.
 fn assert_never_moved(trial: &Trial, connection: &Connection) {
     assert_left_only_by(&trial.up2, &trial.up1, connection);
     assert_eq!(trial.station.connections().len(), 1);
@@ -82,11 +83,11 @@ fn a_session_from_a_loopback_address_follows_routing_and_keeps_its_address_and_c
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 50, 0);
     assert_left_only_by(&trial.up1, &trial.up2, &before);
-    // The best route is by up2 now.
+    // Now the best route is by up2.
     trial.topology.router.ip(&format!("route del {ROUTE_BY_UP1}"));
     let after = trial.routes_arrive(&mut feeder, 50, 0);
     assert_eq!((after.peer, after.peer.ip()), (before.peer, LOOPBACK));
-    assert!(!outgoing(&trial.up2.packets()).is_empty(), "it leaves by up2 now");
+    assert!(!outgoing(&trial.up2.packets()).is_empty(), "no packet left by up2");
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
 
@@ -106,7 +107,7 @@ fn a_session_to_another_station_goes_its_own_way() {
     let crossed = |p: &&lab::capture::Packet| p.destination.ip() == lab::topology::STATION_2;
     assert_eq!(outgoing(&trial.up2.packets()).into_iter().filter(crossed).count(), 0);
     assert!(outgoing(&trial.up1.packets()).iter().all(crossed));
-    // One losing its only route does not touch the other.
+    // The loss of one session's only route does not touch the other.
     trial.topology.router.ip(&format!("route del {ROUTE_BY_UP2}"));
     trial.bmpd.wait_down(STATION, "no-route");
     feeder.announce(&lab::bmp::Peer::default(), &lab::bgp::prefixes(100), 1);

@@ -1,14 +1,15 @@
-//! More events than anybody can follow: bmpd comes to the right end, keeps nothing, and breaks a session only where its own
-//! interface really changed.
+//! Storms of events: bmpd arrives at the right end, keeps nothing, and breaks a session only if its
+//! own interface has changed.
 
 use std::{fmt::Write as _, time::Duration};
 
 use lab::{company::Company, footprint::Footprint, netns::Netns, soak, topology::STATION};
 
-/// Long after everything has been read, and far less than any back-off that has grown.
+/// Longer than bmpd needs to read everything, and far shorter than a grown back-off.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// What the kernel takes away with `up2` when it is set down, and the link itself, are there again.
+/// Lines that set `up2` up again, and restore the addresses and routes that `link set down`
+/// removed.
 const UP2_AGAIN: &str = "link set up2 up
 addr replace fe80::1/64 dev up2 nodad
 addr replace 2001:db8:2::1/64 dev up2 nodad
@@ -16,21 +17,22 @@ route replace 198.51.100.0/24 via 192.0.2.66 dev up2 metric 20
 route replace 2001:db8:7::/64 via 2001:db8:2::2 dev up2 metric 20
 ";
 
-/// A company whose subjects are pinned to `up2`, with one more pair of links for things to happen to.
+/// Starts subjects that are pinned to `up2`, with one more pair of links for events.
 fn pinned() -> Company {
     let company = Company::start("", ["connect-interface up2"; 2]);
     company.topology.router.ip("link add spare type veth peer name spare2\nlink set spare up");
     company
 }
 
-/// Commands that make at least as many link events, none of which changes anything for a session.
+/// Returns commands that cause at least this many link events without any effect on a session.
 fn noise(events: usize) -> String {
     let mut commands = String::new();
     for round in 0..events / 4 {
         let (number, spare2) = (round % 100, if round % 2 == 0 { "up" } else { "down" });
-        writeln!(commands, "link set spare mtu {}\nlink set spare2 {spare2}", 1400 + number).expect("it is a string");
+        writeln!(commands, "link set spare mtu {}\nlink set spare2 {spare2}", 1400 + number)
+            .expect("a string has room");
         writeln!(commands, "link set up2 alias n{number}\nlink set up1 txqueuelen {}", 500 + number)
-            .expect("it is a string");
+            .expect("a string has room");
     }
     commands
 }
@@ -38,7 +40,7 @@ fn noise(events: usize) -> String {
 #[test]
 fn a_storm_of_10_000_link_events_neither_leaks_nor_breaks_a_session_more_often_than_its_interface_changed() {
     let mut company = pinned();
-    // The loss below is one.
+    // The loss below is the first change.
     let mut changes = 1;
     let mut storm = |company: &Company, events: usize| {
         changes += 1;
@@ -49,7 +51,7 @@ fn a_storm_of_10_000_link_events_neither_leaks_nor_breaks_a_session_more_often_t
         }
         changes
     };
-    // What the first events and the first loss (seen for certain, as it lasts) make bmpd keep is no leak.
+    // The first events and the first certain loss allocate things that stay, which is no leak.
     storm(&company, 400);
     company.topology.carrier_down("up2");
     for subject in [0, 1] {
@@ -72,10 +74,11 @@ fn a_storm_of_10_000_link_events_neither_leaks_nor_breaks_a_session_more_often_t
     before.wait_no_more(&company.bmpd);
 }
 
-/// How many link events bmpd could not take, because the receive buffer of its socket was full.
+/// Returns the link events that bmpd lost because the receive buffer of its socket was full.
 fn lost(router: &Netns) -> u64 {
-    // Of all sockets here that are told of links (RTMGRP_LINK); proc_pid_net(5) does not name the columns, the file does.
-    let table = router.enter(|| std::fs::read_to_string("/proc/thread-self/net/netlink").expect("it can be read"));
+    // Sum over all sockets with RTMGRP_LINK. The file names its columns; proc_pid_net(5) does not.
+    let table =
+        router.enter(|| std::fs::read_to_string("/proc/thread-self/net/netlink").expect("the file is readable"));
     let drops = table.lines().skip(1).filter_map(|line| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let groups = u32::from_str_radix(columns.get(3)?, 16).ok()?;
@@ -84,7 +87,7 @@ fn lost(router: &Netns) -> u64 {
     drops.sum()
 }
 
-/// Makes bmpd lose events, and then this one.
+/// Makes bmpd lose events, and `event` as the last of them.
 fn lose_the_event(company: &Company, event: &str) {
     company.bmpd.halted(|| {
         let (router, before) = (&company.topology.router, lost(&company.topology.router));
@@ -94,7 +97,7 @@ fn lose_the_event(company: &Company, event: &str) {
             }
             router.ip(&noise(1000));
         }
-        assert!(lost(router) > before, "the receive buffer is full");
+        assert!(lost(router) > before, "the receive buffer never filled up");
         router.ip(event);
     });
 }

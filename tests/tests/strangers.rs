@@ -1,4 +1,5 @@
-//! Nobody but the station reaches a passive session, and whoever tries gets no answer: by the guard, or by the listener's own program.
+//! Only the station reaches a passive session. Other callers get no answer, because of the guard or
+//! of the listener's own program.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -26,13 +27,13 @@ fn a_stranger_gets_no_answer_from_the_guard_and_is_counted() {
     assert_eq!(before["guard"]["interfaces"], json!([{ "name": "up2", "mode": "generic", "why": null }]));
     gets_no_answer(&stranger, UP2);
     let seen = there.packets();
-    assert_eq!(answers(&seen, STATION_2), [], "not a SYN-ACK, not a reset");
+    assert_eq!(answers(&seen, STATION_2), [], "the stranger got a SYN-ACK or a reset");
     let (bytes, packets) = sum(&seen, |p| p.source.ip() == STATION_2);
     assert!(packets >= 1);
     let guard = &trial.bmpd.session(STATION)["guard"];
     assert_eq!((number(&guard["dropped_packets"]), number(&guard["dropped_bytes"])), (packets, bytes), "{guard}");
     assert_eq!(guard["refused_packets"], 0);
-    // And the session has not noticed.
+    // The session goes on.
     trial.routes_arrive(&mut trial.feeder(), 10, 0);
 }
 
@@ -44,7 +45,7 @@ fn where_xdp_is_taken_a_stranger_gets_no_answer_from_the_listener_and_is_counted
     guarded(&first, STATION);
     let trial = Plan::session(BY_UP2).start_on(topology);
     listening(&trial.bmpd, STATION);
-    trial.bmpd.wait_for_log("that the guard is not to be had", |line| {
+    trial.bmpd.wait_for_log("that there is no guard", |line| {
         line.contains("not on interface up2: another XDP program is there")
     });
     let stranger = stranger(&trial.topology);
@@ -58,10 +59,10 @@ fn where_xdp_is_taken_a_stranger_gets_no_answer_from_the_listener_and_is_counted
     assert_eq!((number(&guard["refused_packets"]), number(&guard["refused_bytes"])), (packets, bytes), "{guard}");
     assert_eq!(guard["dropped_packets"], 0);
     call(&trial, UP2);
-    // It is had as soon as the other is gone, and something changes.
+    // The guard attaches once the other program has gone and the host changes.
     drop(first);
     trial.topology.router.ip("addr add 192.0.2.50/32 dev up1");
-    trial.bmpd.wait_for_log("that the guard is there", |line| line.contains("guard: on interface up2 (generic)"));
+    trial.bmpd.wait_for_log("that the guard is attached", |line| line.contains("guard: on interface up2 (generic)"));
 }
 
 #[test]
@@ -69,10 +70,10 @@ fn a_station_that_comes_by_another_interface_is_not_let_in() {
     let trial = Plan::session(BY_UP2).start();
     guarded(&trial.bmpd, STATION);
     trial.topology.station.ip(&format!("route add {UP2}/32 via 192.0.2.1 dev dn1"));
-    // Nobody listens there.
+    // Nobody listens on that interface.
     let refused = trial.station.call((UP2, PORT), PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    assert!(trial.up1.packets().iter().all(|p| !(p.syn && p.direction == Direction::Out)), "no SYN-ACK left");
+    assert!(trial.up1.packets().iter().all(|p| !(p.syn && p.direction == Direction::Out)), "a SYN-ACK left by up1");
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 0);
     trial.topology.station.ip(&format!("route del {UP2}/32"));
     call(&trial, UP2);
@@ -84,12 +85,12 @@ fn with_egress_interfaces_a_station_is_let_in_by_these_alone() {
     let trial = Plan::session(&session).start();
     let session = guarded(&trial.bmpd, STATION);
     assert_eq!(session["guard"]["interfaces"][0]["name"], "up2", "{session:#}");
-    // The station prefers dn1 to this address, and nobody listens there.
+    // The station prefers dn1 for this address, and nobody listens on up1.
     let refused = trial.station.call((LOOPBACK, PORT), PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     nothing(&trial.up1.packets());
-    assert!(trial.up1.packets().iter().all(|p| !(p.syn && p.direction == Direction::Out)), "no SYN-ACK left");
-    // Where it comes by up2 it is answered by up2, though the router prefers up1.
+    assert!(trial.up1.packets().iter().all(|p| !(p.syn && p.direction == Direction::Out)), "a SYN-ACK left by up1");
+    // A call by up2 is answered by up2, although the router prefers up1.
     trial.topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10");
     call(&trial, LOOPBACK);
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
@@ -122,9 +123,9 @@ fn after_a_crash_strangers_are_kept_away_and_the_next_bmpd_goes_on_counting() {
     let after = guarded(&bmpd, STATION);
     let dropped = |session: &Value| number(&session["guard"]["dropped_packets"]);
     assert!(dropped(&before) > 0 && dropped(&after) > dropped(&before), "{before:#} {after:#}");
-    station.call((UP2, PORT), PATIENCE).expect("the station is let in");
+    station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
     let sent = number(&before["kernel"]["tx_packets"]);
-    bmpd.wait_session(STATION, "counted on", |session| number(&session["kernel"]["tx_packets"]) > sent);
+    bmpd.wait_session(STATION, "counted further", |session| number(&session["kernel"]["tx_packets"]) > sent);
     gets_no_answer(&stranger, UP2);
     assert!(dropped(&bmpd.session(STATION)) > dropped(&after));
     nothing(&up1.packets());
@@ -133,18 +134,19 @@ fn after_a_crash_strangers_are_kept_away_and_the_next_bmpd_goes_on_counting() {
     assert!(!shown.contains("xdp"), "{shown}");
 }
 
-/// bmpd ends in order while something of it stays in the kernel: with its listeners its guards are gone, and who listens there is reached by anybody.
+/// Ends a bmpd whose pins stay in the kernel. The guards must go with the listeners, so that
+/// anybody reaches a new listener.
 fn the_guard_ends_with_the_listener(plan: &Plan<'_>) {
     let trial = plan.start();
     guarded(&trial.bmpd, STATION);
     let stranger = stranger(&trial.topology);
     gets_no_answer(&stranger, UP2);
     let setup = trial.bmpd.terminate();
-    assert!(setup.bpffs().exists(), "the pins stay");
+    assert!(setup.bpffs().exists(), "the pins are gone");
     let shown = trial.topology.router.ip_show("-details link show dev up2");
     assert!(!shown.contains("xdp"), "{shown}");
     let listener = trial.topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
-    stranger.call((UP2, PORT), PATIENCE).expect("nobody keeps it from another process's listener");
+    stranger.call((UP2, PORT), PATIENCE).expect("another process's listener has no guard");
     drop(listener);
     let bmpd = Bmpd::start_in(setup, &Options::default());
     guarded(&bmpd, STATION);
@@ -172,7 +174,7 @@ fn without_the_kernel_programs_a_stranger_is_reset_and_the_station_let_in() {
         Ok(index) => {
             stranger.wait_connection(index, "a reset", |c| c.end == Some(End::Reset) && c.bytes == 0);
         }
-        // It was reset before this was asked.
+        // The reset may arrive before `call` returns.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
     trial.routes_arrive(&mut trial.feeder(), 10, 0);
@@ -192,7 +194,7 @@ fn a_port_that_another_process_has_is_said_and_its_callers_are_let_through() {
         "{session:#}"
     );
     let stranger = stranger(&trial.topology);
-    stranger.call((UP2, PORT), PATIENCE).expect("the other process answers whom it likes");
+    stranger.call((UP2, PORT), PATIENCE).expect("the other process accepts anybody");
     drop(taken);
     listening(&trial.bmpd, STATION);
     gets_no_answer(&stranger, UP2);
@@ -202,35 +204,38 @@ fn a_port_that_another_process_has_is_said_and_its_callers_are_let_through() {
 fn other_traffic_on_a_guarded_interface_is_not_touched() {
     let trial = connected(&Plan::session(BY_UP2), UP2);
     let Topology { router, station } = &trial.topology;
-    // A long ping, in fragments: an echo request of zeroes with its checksum (RFC 792), sent by the stranger.
-    let ping = station.enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))).expect("root may");
-    ping.bind(&SocketAddr::new(STATION_2, 0).into()).expect("the address is there");
-    ping.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+    // A long ping in fragments, from the stranger: an echo request of zeroes with its checksum (RFC
+    // 792).
+    let ping = station
+        .enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)))
+        .expect("root may open a raw socket");
+    ping.bind(&SocketAddr::new(STATION_2, 0).into()).expect("the host has the address");
+    ping.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
     let mut request = vec![0; 6000];
     request[..4].copy_from_slice(&[8, 0, 0xf7, 0xff]);
-    ping.send_to(&request, &SocketAddr::new(UP2, 0).into()).expect("it is sent");
+    ping.send_to(&request, &SocketAddr::new(UP2, 0).into()).expect("the request leaves");
     let mut answer = vec![0; 7000];
-    assert_eq!((&ping).read(&mut answer).expect("it is answered"), 20 + 6000);
-    // UDP to the same port, in fragments too.
+    assert_eq!((&ping).read(&mut answer).expect("the reply arrives"), 20 + 6000);
+    // UDP to the same port, also in fragments.
     let receiver = router.enter(|| UdpSocket::bind((UP2, PORT))).expect("the port is free for UDP");
-    receiver.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+    receiver.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
     let sender = station.enter(|| UdpSocket::bind((STATION_2, 0))).expect("a port is free");
-    sender.send_to(&[7; 5000], (UP2, PORT)).expect("it is sent");
-    assert_eq!(receiver.recv(&mut [0; 6000]).expect("it arrives"), 5000);
-    // TCP to another port, both ways and much of it.
+    sender.send_to(&[7; 5000], (UP2, PORT)).expect("the datagram leaves");
+    assert_eq!(receiver.recv(&mut [0; 6000]).expect("the datagram arrives"), 5000);
+    // TCP to another port, in both directions and with many bytes.
     let other = router.enter(|| TcpListener::bind((UP2, PORT + 1))).expect("the port is free");
     let mut there = station.enter(|| TcpStream::connect((UP2, PORT + 1))).expect("another port is open to anybody");
-    let (mut here, _) = other.accept().expect("it has connected");
+    let (mut here, _) = other.accept().expect("the stranger has connected");
     let bytes = vec![7; 4 << 20];
     std::thread::scope(|scope| {
-        scope.spawn(|| there.write_all(&bytes).expect("it is sent"));
+        scope.spawn(|| there.write_all(&bytes).expect("the bytes leave"));
         let mut received = vec![0; bytes.len()];
-        here.read_exact(&mut received).expect("it arrives");
+        here.read_exact(&mut received).expect("the bytes arrive");
     });
-    // A connection of the router's own from the guarded address.
+    // A connection that the router opens from the guarded address.
     let far = station.enter(|| TcpListener::bind((STATION_2, 0))).expect("a port is free");
-    let address = far.local_addr().expect("it is bound");
-    router.enter(|| TcpStream::connect(address)).expect("it gets its answers");
+    let address = far.local_addr().expect("the listener is bound");
+    router.enter(|| TcpStream::connect(address)).expect("replies pass the guard");
     assert_eq!(number(&trial.bmpd.session(STATION)["guard"]["dropped_packets"]), 0);
     trial.routes_arrive(&mut trial.feeder(), 10, 0);
 }

@@ -1,4 +1,5 @@
-//! The SYN-ACKs that the kernel sends for no socket, with SYN cookies, leave by the interfaces of the session like everything else.
+//! SYN-ACKs with SYN cookies, which belong to no socket, leave by the session's interfaces like
+//! other packets.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
@@ -12,10 +13,11 @@ use lab::{
     wait::PATIENCE,
 };
 
-/// How many SYNs: more than a listener of bmpd's has room for.
+/// Number of SYNs, above the backlog of bmpd's listener.
 const SYNS: u16 = 3000;
 
-/// A session at an address that `lo` lends, by `up2` alone, where the station comes by; routing prefers `up1` for what goes back.
+/// Starts a session at an address of `lo` that may leave by `up2` only, where the station's packets
+/// arrive. Routing prefers `up1` for replies.
 fn by_up2(station: IpAddr, address: IpAddr, cookies: &str) -> Trial {
     let topology = Topology::without_offload();
     topology.router.sysctl("net/ipv4/tcp_syncookies", cookies);
@@ -39,7 +41,7 @@ fn is_let_in_by_a_cookie(station: IpAddr, address: IpAddr) {
     assert_eq!(syn_acks(&packets), 1, "{packets:#?}");
     nothing(&trial.up1.packets());
     assert_eq!(syn_acks(&trial.up1.packets()), 0);
-    // No program sees it, so that it is not counted; all the rest is.
+    // No program sees the SYN-ACK, so it is not counted. All other packets are.
     let (bytes, count) = sum(&packets, |p| p.direction == Direction::Out && !p.syn);
     let kernel = &session["kernel"];
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (bytes, count), "{kernel}");
@@ -64,7 +66,7 @@ fn syns_that_bear_the_stations_address_leave_nothing_by_another_link_and_do_not_
     trial.up2.wait_for("an answer to each", PATIENCE, |packets| (syn_acks(packets) >= usize::from(SYNS)).then_some(()));
     let begun = std::time::Instant::now();
     call(&trial, LOOPBACK);
-    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "its first SYN was answered");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "the station's first SYN was not answered");
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
     let by_up1 = trial.up1.packets();
     assert_eq!(by_up1.iter().filter(|p| p.direction == Direction::Out).collect::<Vec<_>>(), Vec::<&Packet>::new());

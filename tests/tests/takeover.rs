@@ -1,4 +1,5 @@
-//! What the kernel enforces outlives bmpd: after a crash everything stays pinned, and the next bmpd takes over in place.
+//! Enforcement outlives bmpd: after a crash everything stays pinned, and the next bmpd takes over
+//! in place.
 
 use std::net::SocketAddr;
 
@@ -10,7 +11,7 @@ use lab::{
     trial::{Plan, outgoing, strays},
 };
 
-/// Somebody else's connection to the session's station and port.
+/// A plain connection of another process to the session's station and port.
 const FOREIGN: Foreign<'static> = Foreign { source: None, device: None };
 
 #[test]
@@ -23,7 +24,7 @@ fn after_a_crash_other_processes_are_pinned_until_the_next_bmpd_takes_over_and_c
 
     let setup = trial.bmpd.crash();
     let address = SocketAddr::new(STATION, STATION_PORT);
-    let _meanwhile = FOREIGN.connect(&topology.router, address).expect("the pin that stayed lets it connect");
+    let _meanwhile = FOREIGN.connect(&topology.router, address).expect("the remaining pin lets it connect");
     assert_eq!(station.wait_connection(1, "the foreign one", |_| true).peer.ip(), UP2);
 
     let bmpd = Bmpd::start_in(setup, &Options::default());
@@ -40,7 +41,7 @@ fn after_a_crash_other_processes_are_pinned_until_the_next_bmpd_takes_over_and_c
 
 #[test]
 fn the_first_answer_after_a_crash_has_the_counters_that_were_there_before() {
-    // Their pins are decided first.
+    // Resolve these sessions' pins first.
     let others: String = (1..=200)
         .map(|number| format!(" bmp-session 10.9.9.9 alias s{number}\n  tcp connect port {}\n quit\n", 12_000 + number))
         .collect();
@@ -59,12 +60,13 @@ fn the_first_answer_after_a_crash_has_the_counters_that_were_there_before() {
 fn a_bmpd_that_is_killed_again_and_again_lets_nothing_leave_by_another_link() {
     let trial = Plan::session("connect-interface up2").start_up();
     let (topology, station, up1, up2) = (trial.topology, trial.station, trial.up1, trial.up2);
-    // Routing prefers up1 all the while.
+    // Routing prefers up1 all the time.
     let mut bmpd = trial.bmpd;
     for round in 0..10 {
         let sent = number(&bmpd.session(STATION)["kernel"]["tx_packets"]);
         let setup = bmpd.crash();
-        let stream = FOREIGN.connect(&topology.router, SocketAddr::new(STATION, STATION_PORT)).expect("it is pinned");
+        let stream =
+            FOREIGN.connect(&topology.router, SocketAddr::new(STATION, STATION_PORT)).expect("the pin lets it connect");
         drop(stream);
         bmpd = Bmpd::start_in(setup, &Options::default());
         bmpd.wait_up(STATION);
@@ -72,7 +74,7 @@ fn a_bmpd_that_is_killed_again_and_again_lets_nothing_leave_by_another_link() {
         assert!(now > sent, "round {round}: {now} packets after {sent}");
     }
     assert!(station.connections().iter().all(|connection| connection.peer.ip() == UP2));
-    assert!(outgoing(&up2.packets()).len() > 50, "the capture saw them");
+    assert!(outgoing(&up2.packets()).len() > 50, "the capture saw too few packets");
     assert_eq!(strays(&up1.packets()), Vec::<&lab::capture::Packet>::new());
 }
 
@@ -81,11 +83,12 @@ fn with_persist_what_is_enforced_stays_after_sigterm_until_it_is_detached() {
     let plan = Plan { bmp: " persist", ..Plan::session("connect-interface up2") };
     let trial = plan.start_up();
     let setup = trial.bmpd.terminate();
-    let _pinned =
-        FOREIGN.connect(&trial.topology.router, SocketAddr::new(STATION, STATION_PORT)).expect("it is pinned");
+    let _pinned = FOREIGN
+        .connect(&trial.topology.router, SocketAddr::new(STATION, STATION_PORT))
+        .expect("the pin lets it connect");
     assert_eq!(trial.station.wait_connection(1, "the foreign one", |_| true).peer.ip(), UP2);
-    // The next one takes it over, and without persist leaves nothing.
-    std::fs::write(setup.file(), Plan::session("connect-interface up2").configuration()).expect("it can be written");
+    // The next bmpd takes over, and leaves nothing without `persist`.
+    std::fs::write(setup.file(), Plan::session("connect-interface up2").configuration()).expect("the file is writable");
     let bmpd = Bmpd::start_in(setup, &Options::default());
     bmpd.wait_up(STATION);
     let objects = bmpd.objects();

@@ -1,4 +1,5 @@
-//! A task of bmpd that ends unasked ends bmpd, with a message: a supervisor starts it again, under the pins that stay.
+//! A task that ends unasked ends bmpd with a message. A supervisor then starts bmpd again under the
+//! remaining pins.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +14,10 @@ use lab::{
     wait::{PATIENCE, until},
 };
 
-/// Exit status of a bmpd that ended because of a fault of its own.
+/// Exit status of bmpd after a fault of its own.
 const FAULT: i32 = 70;
 
-/// Tasks that must not return as long as bmpd runs.
+/// Tasks that must run as long as bmpd does.
 const NEEDED: [&str; 14] = [
     "BGP listener",
     "BGP peer",
@@ -33,7 +34,7 @@ const NEEDED: [&str; 14] = [
     "session",
     "session listener",
 ];
-/// Tasks that end with what they are for.
+/// Tasks that end with their connection.
 const PASSING: [&str; 2] = ["control connection", "relay connection"];
 
 fn configuration() -> String {
@@ -67,7 +68,7 @@ return
     )
 }
 
-/// A bmpd with every kind of task.
+/// A bmpd that runs every kind of task.
 struct Busy {
     bmpd: Bmpd,
     _feeder: Feeder,
@@ -87,19 +88,20 @@ impl Busy {
         Self { bmpd, _feeder: feeder }
     }
 
-    /// It ends for this fault, and says so. Gives what a supervisor starts again.
+    /// Causes a fault, and asserts that bmpd exits with a message about it. Returns the setup for
+    /// the next start.
     fn ends(self, what: &str, task: &str) -> Setup {
         self.bmpd.fault(&format!("{what} {task}"));
         let (ended, setup) = self.bmpd.wait_end();
         assert_eq!(ended.code, Some(FAULT), "{what} {task}: {:#?}", ended.lines);
         let named = |line: &String| line.contains("a fault of bmpd") && line.contains(&format!("`{task}`"));
         assert!(ended.lines.iter().any(named), "{what} {task}: {:#?}", ended.lines);
-        assert!(setup.bpffs().exists(), "{what} {task}: the pins stay");
+        assert!(setup.bpffs().exists(), "{what} {task}: the pins are gone");
         setup
     }
 }
 
-/// One bmpd after another on one host, each ended by one fault.
+/// Starts one bmpd after another on the same host, and ends each by one fault.
 fn every_fault_ends_bmpd(what: &str, tasks: &[&str]) {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
@@ -107,13 +109,13 @@ fn every_fault_ends_bmpd(what: &str, tasks: &[&str]) {
     {
         let probe = Bmpd::start(&topology.router, "sysname probe\n");
         if probe.fault("list").is_none() {
-            return skip("this bmpd has no faults on demand: it was built without debug assertions");
+            return skip("this bmpd was built without debug assertions, so it has no faults on demand");
         }
     }
     for task in tasks {
         setup = Busy::start(&topology, setup).ends(what, task);
     }
-    // The last one's supervisor, with the pins of all before.
+    // A last bmpd, under the pins of all earlier ones.
     let busy = Busy::start(&topology, setup);
     busy.bmpd.terminate();
     assert!(station.connections().iter().all(|connection| connection.peer.ip() == UP2));

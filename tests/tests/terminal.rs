@@ -1,4 +1,4 @@
-//! bmpctl at a terminal: prompts, help, completion, history, and how one leaves.
+//! bmpctl at a terminal: prompts, help, completion, history, and leaving.
 
 use std::{fs, thread, time::Duration};
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const QUESTION: &str =
     "Warning: the candidate has changes that are not committed. Commit them before leaving? [Y(es)/N(o)/C(ancel)]:";
 
-/// A device named HUAWEI, and an operator's home.
+/// A device named HUAWEI, with an operator's home folder.
 struct Device {
     netns: Netns,
     bmpd: Bmpd,
@@ -25,10 +25,10 @@ impl Device {
         let socket = Options { arguments: &["--datapath", "socket"], through: &[] };
         let netns = Netns::new("router");
         let bmpd = Bmpd::start_with(&netns, "sysname HUAWEI\n", &socket);
-        Self { netns, bmpd, home: TempDir::with_prefix("lab-home-").expect("a temporary folder can be made") }
+        Self { netns, bmpd, home: TempDir::with_prefix("lab-home-").expect("the temporary folder is writable") }
     }
 
-    /// bmpctl at a terminal, with its first prompt.
+    /// Starts bmpctl at a terminal and waits for its first prompt.
     fn sit_down(&self) -> Terminal {
         let mut bmpctl = self.bmpd.bmpctl("");
         bmpctl.env("HOME", self.home.path());
@@ -50,7 +50,7 @@ fn the_example_of_the_command_page_gives_its_prompts() {
     terminal.answers("bmp", "[*HUAWEI-bmp]");
     terminal.answers("bmp-session 10.1.1.1", "[*HUAWEI-bmp-session-10.1.1.1]");
     terminal.answers("connect-interface 10.1.1.1", "[*HUAWEI-bmp-session-10.1.1.1]");
-    assert!(!device.running().contains("10.1.1.1"), "it is not committed");
+    assert!(!device.running().contains("10.1.1.1"), "the change is in force before the commit");
     terminal.answers("commit", "[~HUAWEI-bmp-session-10.1.1.1]");
     assert!(device.running().contains("  connect-interface 10.1.1.1\n"));
     terminal.answers("return", "<HUAWEI>");
@@ -78,7 +78,7 @@ fn a_question_mark_shows_what_may_come_next_and_gives_the_line_back() {
     terminal.press("11019");
     terminal.press(ENTER);
     terminal.wait_prompt("[*HUAWEI-bmp-session-10.1.1.1]");
-    // An error has its caret under the word, which is where it was typed.
+    // The caret of an error is under the word as typed.
     terminal.answers("tcp connect port 70000", "[*HUAWEI-bmp-session-10.1.1.1]");
     terminal.wait_text("tcp connect port 70000\n                 ^^^^^\nError: a port is a number from 1 to 65535.");
     terminal.answers("commit", "[~HUAWEI-bmp-session-10.1.1.1]");
@@ -174,7 +174,7 @@ fn ctrl_c_gives_a_line_up_and_ctrl_d_leaves() {
 #[test]
 fn ctrl_d_with_changes_pending_asks_and_a_second_one_leaves_them_behind() {
     let device = Device::new();
-    let file = fs::read_to_string(device.bmpd.setup().file()).expect("the file is there");
+    let file = fs::read_to_string(device.bmpd.setup().file()).expect("the file is readable");
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
     terminal.answers("sysname edge1", "[*HUAWEI]");
@@ -186,7 +186,7 @@ fn ctrl_d_with_changes_pending_asks_and_a_second_one_leaves_them_behind() {
     terminal.press(END);
     assert_eq!(terminal.wait_end().code(), Some(0));
     assert!(device.running().contains("sysname HUAWEI"));
-    assert_eq!(fs::read_to_string(device.bmpd.setup().file()).expect("the file is there"), file);
+    assert_eq!(fs::read_to_string(device.bmpd.setup().file()).expect("the file is readable"), file);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_terminal_whose_bmpd_ends_says_so() {
     assert_eq!(terminal.wait_end().code(), Some(1));
 }
 
-/// As many lines as somebody pastes: a view, 98 settings, and what puts them in force; `wrong` is the number of a line that is none.
+/// Returns 100 lines to paste: a view, 98 settings and a commit. Line number `wrong` is no command.
 fn lines(wrong: Option<usize>) -> Vec<String> {
     let settings = (2..100).map(|n| format!("interface-alias eth{n} name{n}"));
     let mut lines: Vec<_> =
@@ -216,7 +216,7 @@ fn pasted(lines: &[String], bracketed: bool) -> String {
     if bracketed { format!("{}{text}{}", PASTE.0, PASTE.1) } else { text }
 }
 
-/// The numbers of the names that are in force.
+/// Returns the numbers of the aliases in force.
 fn names(device: &Device) -> Vec<usize> {
     let running = device.running();
     let mut names: Vec<_> = running.lines().filter_map(|line| line.rsplit_once(" name")?.1.parse().ok()).collect();
@@ -232,8 +232,8 @@ fn a_hundred_pasted_lines_are_each_carried_out_once_and_in_order() {
         terminal.press(&pasted(&lines(None), bracketed));
         until("all lines are in force", PATIENCE, || (names(&device).len() == 98).then_some(()));
         terminal.wait_prompt("[~HUAWEI]");
-        // What is remembered is what was carried out.
-        let history = fs::read_to_string(device.home.path().join(".bmpctl_history")).expect("it is kept");
+        // The history has exactly the executed lines.
+        let history = fs::read_to_string(device.home.path().join(".bmpctl_history")).expect("the history is readable");
         assert_eq!(history.lines().collect::<Vec<_>>(), lines(None), "bracketed: {bracketed}");
     }
 }
@@ -245,7 +245,7 @@ fn pasted_lines_stop_at_the_first_that_is_refused_and_it_is_said_which_and_what_
         let mut terminal = device.sit_down();
         terminal.press(&pasted(&lines(Some(50)), bracketed));
         let screen = terminal.wait_text("Stopped at line 50 of 100: nonsense here");
-        assert!(screen.contains("  interface-alias eth99 name99\n  commit\n"), "what is left is shown:\n{screen}");
+        assert!(screen.contains("  interface-alias eth99 name99\n  commit\n"), "the rest is not displayed:\n{screen}");
         terminal.wait_prompt("[*HUAWEI]");
         assert!(names(&device).is_empty(), "bracketed: {bracketed}");
         terminal.answers("commit", "[~HUAWEI]");
@@ -259,14 +259,15 @@ fn lines_that_are_pasted_slowly_stop_at_the_first_that_is_refused_too() {
     let mut terminal = device.sit_down();
     for line in ["system-view", "nonsense here", "sysname edge1", "bmp", "commit"] {
         terminal.press(&format!("{line}\r"));
-        // Longer than a terminal stops between lines that are pasted, and shorter than an operator reads an error.
+        // Longer than a terminal pauses between pasted lines, and shorter than an operator reads an
+        // error.
         thread::sleep(Duration::from_millis(300));
     }
     let screen = terminal.wait_text("Stopped at line 2 of 5: nonsense here");
     assert!(screen.contains("Not carried out (3 lines):\n  sysname edge1\n  bmp\n  commit\n"), "{screen}");
     terminal.wait_prompt("[~HUAWEI]");
     terminal.answers("sysname edge2", "[*HUAWEI]");
-    assert!(!terminal.text().contains("Not carried out (1 lines)"), "what is typed afterwards is carried out");
+    assert!(!terminal.text().contains("Not carried out (1 lines)"), "a line typed later was not executed");
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn what_is_typed_is_drawn_anew_when_the_terminal_has_another_size() {
     let mut terminal = Terminal::start_sized(bmpctl, 30);
     terminal.wait_prompt("<HUAWEI>");
     terminal.press("display current-configuration");
-    // The rest of it is in the second row.
+    // The line wraps into the second row.
     terminal.wait_prompt("uration");
     terminal.resize(100);
     terminal.wait_prompt("<HUAWEI>display current-configuration");
@@ -309,7 +310,7 @@ fn the_tab_keys_list_is_no_wider_than_the_terminal() {
     terminal.wait_prompt("<HUAWEI>display");
     let screen = terminal.text();
     let words = screen.split_whitespace().filter(|word| word.contains("configuration"));
-    assert_eq!(words.collect::<Vec<_>>(), ["configuration", "current-configuration"], "no word is broken:\n{screen}");
+    assert_eq!(words.collect::<Vec<_>>(), ["configuration", "current-configuration"], "a word is broken:\n{screen}");
 }
 
 #[test]
@@ -344,7 +345,7 @@ fn a_question_amid_pasted_lines_is_not_answered_by_the_next_of_them() {
     terminal.press(&pasted(&lines, true));
     terminal.wait_text("Not carried out (1 lines):\n  display bmp session");
     terminal.wait_prompt("[*HUAWEI]");
-    // One that is an answer is taken for it.
+    // A line that is an answer counts as one.
     let lines = ["quit", "n", "system-view"].map(str::to_owned);
     terminal.press(&pasted(&lines, true));
     terminal.wait_prompt("[~HUAWEI]");
@@ -388,7 +389,7 @@ fn a_trial_is_seen_by_every_operator_and_another_one_is_asked() {
     other.wait_text("left: confirm it all the same? [y/N]:");
     other.press("n\r");
     other.wait_text("Info: the trial goes on.");
-    // What is being typed stays.
+    // The line being typed stays.
     other.wait_prompt("<edge1(trial)>");
     other.press("display bmp");
     other.wait_prompt("<edge1(trial)>display bmp");
@@ -407,7 +408,7 @@ fn a_secret_is_in_the_file_and_not_in_the_history() {
     terminal.answers("peer 192.0.2.2 password hunter2", "[*HUAWEI-bgp]");
     terminal.answers("p 192.0.2.2 pa hunter3", "[*HUAWEI-bgp]");
     terminal.answers("commit", "[~HUAWEI-bgp]");
-    let kept = |path: &std::path::Path| fs::read_to_string(path).expect("it is there");
+    let kept = |path: &std::path::Path| fs::read_to_string(path).expect("the file is readable");
     assert!(kept(&device.bmpd.setup().file()).contains("password hunter3"));
     let history = kept(&device.home.path().join(".bmpctl_history"));
     assert!(history.ends_with("as-number 65001\ncommit\n"), "{history}");
@@ -428,7 +429,7 @@ fn sentences_are_broken_between_words_at_the_width_of_the_terminal() {
     terminal.wait_text(
         "  INTEGER<1-65535>  seconds from 1 to\n                    65535 until the\n                    configuration\n                    returns",
     );
-    // A line that is longer than the terminal is wide can be typed and changed.
+    // A line wider than the terminal can be typed and edited.
     terminal.press("\x15display current-configuration | include HUAWEIX");
     terminal.press("\x7f");
     terminal.press(ENTER);
@@ -438,7 +439,7 @@ fn sentences_are_broken_between_words_at_the_width_of_the_terminal() {
 #[test]
 fn a_commit_that_waits_for_what_it_has_begun_says_so_first() {
     let device = Device::new();
-    // Who has this address never answers.
+    // No host has this address, so no answer comes.
     device.netns.ip("link add v0 type veth peer name v1
          address add 10.9.0.1/24 dev v0
          link set v0 up

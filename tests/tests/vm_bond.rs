@@ -1,4 +1,4 @@
-//! A port of a bond or a team is layer 2: it has no sessions of its own; the bond has.
+//! Ports of a bond or a team are layer 2 and cannot carry sessions. The bond itself can.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use lab::{
     trial::{Plan, assert_left_only_by, strays},
 };
 
-/// Long after the kernel has told, and far less than any back-off that has grown.
+/// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// A session is up, its interface becomes a port of an aggregate of `kind`, and an interface of its own again.
+/// Makes the interface of a session a port of an aggregate of `kind`, and releases it again.
 fn becomes_a_port_and_comes_back(kind: &str) {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
@@ -22,7 +22,7 @@ fn becomes_a_port_and_comes_back(kind: &str) {
     enslave_uplink2(&trial.topology, "agg0");
     let session = trial.bmpd.wait_down(STATION, "interface-layer2");
     assert!(session["detail"].as_str().is_some_and(|detail| detail.contains("agg0")), "{session:#}");
-    // It waits for what can mend it, not for a clock.
+    // The session waits for a change of the host, without a back-off.
     assert!(session["retry_in_seconds"].is_null(), "{session:#}");
     feeder.announce(&bmp::Peer::default(), &lab::bgp::prefixes(20), 1);
 

@@ -1,4 +1,4 @@
-//! A dummy interface lends its address and is never left by.
+//! A dummy interface lends its address, but no packet leaves by it.
 
 use lab::{
     bmp,
@@ -7,7 +7,7 @@ use lab::{
     trial::{Plan, Trial, assert_left_only_by, outgoing},
 };
 
-/// A session that is up from the address of `dummy0`.
+/// Starts a session that is up from the address of `dummy0`.
 fn session_from_dummy(session: &str) -> Trial {
     let topology = Topology::new();
     dummy(&topology, "dummy0");
@@ -26,13 +26,13 @@ fn a_dummy_interface_lends_its_address_and_the_session_leaves_by_whichever_uplin
     assert_left_only_by(&trial.up1, &trial.up2, &connection);
     let session = trial.bmpd.session(STATION);
     assert_eq!(session["connect_interface"]["interface"], "dummy0", "{session:#}");
-    assert_eq!(session["egress"]["interfaces"], serde_json::json!([]), "any: {session:#}");
+    assert_eq!(session["egress"]["interfaces"], serde_json::json!([]), "any interface: {session:#}");
     assert_eq!(session["egress"]["enforcement"], "kernel", "{session:#}");
 
     trial.topology.carrier_down("up1");
     let connection = trial.routes_arrive(&mut feeder, 50, 0);
     assert_eq!((connection.peer.ip(), connection.end), (DUMMY, None));
-    assert!(!outgoing(&trial.up2.packets()).is_empty(), "it leaves by up2 now");
+    assert!(!outgoing(&trial.up2.packets()).is_empty(), "no packet left by up2");
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
 

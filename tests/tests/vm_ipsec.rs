@@ -1,4 +1,5 @@
-//! IPsec: the programs see what leaves encrypted, once by policy and twice by an interface of its own.
+//! IPsec: the kernel programs see encrypted packets once with a policy, and twice with an IPsec
+//! interface.
 
 use lab::{
     bmpd::number,
@@ -10,7 +11,8 @@ use lab::{
 
 const KEY: &str = "aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f10111213 128";
 
-/// States and policies of both hosts for what goes between the pinned source and the station; `tmpl` is what its template says of each way.
+/// Adds states and policies on both hosts for packets between the pinned source and the station.
+/// `extra` goes into each policy.
 fn protect(topology: &Topology, mode: &str, router: &str, station: &str, extra: &str) {
     let states = format!(
         "xfrm state add src {router} dst {station} proto esp spi 0x101 mode {mode} {KEY}
@@ -32,7 +34,7 @@ fn protect(topology: &Topology, mode: &str, router: &str, station: &str, extra: 
     topology.station.ip(&policy(&near, &far, "in", there, ""));
 }
 
-/// Up, counted, and nothing of it by the other link nor in clear.
+/// Asserts that the session is up and counted, and that captures see none of its packets in clear.
 fn is_held(trial: &Trial) {
     trial.bmpd.wait_up(STATION);
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
@@ -60,7 +62,7 @@ fn a_session_in_ipsec_tunnel_mode_is_held_if_the_tunnel_has_its_source() {
     is_held(&Plan::session("connect-interface up2").start_on(topology));
 }
 
-/// Nothing leaves, and the cause is counted.
+/// Asserts that no packet leaves, and that the cause is counted.
 fn is_denied(trial: &Trial, cause: &str) {
     let session = trial
         .bmpd
@@ -80,7 +82,7 @@ fn a_session_in_ipsec_tunnel_mode_is_denied_by_source_if_the_tunnel_has_another(
     is_denied(&Plan::session("connect-interface up2 192.0.2.65").start_on(topology), "source");
 }
 
-/// The session is pinned to an interface of IPsec, of which `link` says the kind and `extra` what leads to it.
+/// Pins the session to an IPsec interface of type `link`. `extra` directs packets to it.
 fn is_denied_by(link: &str, extra: &str) {
     let topology = Topology::without_offload();
     topology.router.ip(&format!(

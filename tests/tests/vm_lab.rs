@@ -1,4 +1,4 @@
-//! The lab's own devices are what their tests take them for.
+//! The lab's own devices behave as tests expect.
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
@@ -11,17 +11,18 @@ use lab::{
 };
 use socket2::{Domain, Socket, Type};
 
-/// Whom the station sees when the router connects to it with a socket that is bound to `device`.
+/// Returns the source that the station sees when the router connects with a socket bound to
+/// `device`.
 fn seen(topology: &Topology, device: Option<&str>, station: IpAddr) -> IpAddr {
     let listener = topology.station.enter(|| TcpListener::bind((station, STATION_PORT)).expect("the port is free"));
     let _client = topology.router.enter(|| {
         let socket = Socket::new(Domain::for_address((station, 0).into()), Type::STREAM, None).expect("a socket");
-        socket.bind_device(device.map(str::as_bytes)).expect("the device is there");
+        socket.bind_device(device.map(str::as_bytes)).expect("the device exists");
         let station = SocketAddr::from((station, STATION_PORT));
-        socket.connect_timeout(&station.into(), Duration::from_secs(20)).expect("the station is reached");
+        socket.connect_timeout(&station.into(), Duration::from_secs(20)).expect("the station answers");
         socket
     });
-    listener.accept().expect("it has connected").1.ip()
+    listener.accept().expect("the router has connected").1.ip()
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A link that delays and loses: the session stays, and what the kernel counts is still what left.
+//! A link with delay and loss: the session stays, and the counters still equal the packets that
+//! left.
 
 use lab::{
     bmpd::number,
@@ -34,7 +35,7 @@ fn a_session_over_a_link_that_loses_packets_stays_up_and_is_counted_to_the_byte(
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), sent, "{kernel}");
     let received = sum(&packets, |packet| packet.direction == Direction::In && packet.source == station);
     assert_eq!((number(&kernel["rx_bytes"]), number(&kernel["rx_packets"])), received, "{kernel}");
-    // What was sent again was sent, and counted, twice.
+    // A retransmitted segment was sent and counted twice.
     let payload: u64 = packets.iter().filter(|p| p.left_for(station)).map(|p| p.payload_bytes).sum();
     assert_eq!(number(&kernel["tx_payload_bytes"]), payload, "{kernel}");
     assert!(payload > connection.bytes, "{payload} bytes were sent, {} arrived", connection.bytes);

@@ -1,4 +1,4 @@
-//! Passive sessions where there are VLANs and VRFs.
+//! Passive sessions beside VLANs and VRFs.
 
 use std::net::TcpListener;
 
@@ -24,7 +24,7 @@ fn a_station_connects_in_a_vlan_and_a_stranger_is_kept_away_there() {
     let trial = Plan::session("tcp listen port 11019\nconnect-interface up2.7").start_on(topology);
     let session = guarded(&trial.bmpd, STATION);
     assert_eq!(session["guard"]["interfaces"][0]["name"], "up2.7", "{session:#}");
-    let index = trial.station.call((VLAN, PORT), PATIENCE).expect("it is let in");
+    let index = trial.station.call((VLAN, PORT), PATIENCE).expect("bmpd accepts the station");
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     trial.bmpd.wait_up(STATION);
     trial.routes_arrive(&mut trial.feeder(), 50, index);
@@ -40,7 +40,7 @@ fn the_guard_of_an_interface_leaves_the_vlans_on_it_alone() {
     vlan(&topology, 7);
     let trial = Plan::session(BY_UP2).start_on(topology);
     guarded(&trial.bmpd, STATION);
-    let other = trial.topology.router.enter(|| TcpListener::bind((VLAN, PORT))).expect("the address is another");
+    let other = trial.topology.router.enter(|| TcpListener::bind((VLAN, PORT))).expect("the VLAN has its own address");
     let stranger = stranger(&trial.topology);
     stranger.call((VLAN, PORT), PATIENCE).expect("the VLAN's address is not guarded");
     drop(other);
@@ -68,7 +68,8 @@ fn there_is_no_guard_where_a_vlan_of_another_vrf_has_the_same_address() {
     guarded(&trial.bmpd, STATION);
 }
 
-/// A passive session in the VRF `mgmt`, in which `up2` is; and one in the default VRF on the same port.
+/// Plays a passive session in the VRF `mgmt` with `up2`, beside one in the default VRF on the same
+/// port.
 fn in_a_vrf(session: &str) {
     let topology = Topology::without_offload();
     vrf(&topology, "mgmt");
@@ -88,10 +89,10 @@ fn in_a_vrf(session: &str) {
     let shown = guarded(&bmpd, STATION);
     assert_eq!(shown["guard"]["interfaces"], json!([{ "name": "up2", "mode": "generic", "why": null }]), "{shown:#}");
     let station = Station::start(&topology.station, (STATION, PORT));
-    station.call((UP2, PORT), PATIENCE).expect("it is let in");
+    station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
     let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     bmpd.wait_up(STATION);
-    // The station of the other VRF's session is a stranger here.
+    // The station of the other VRF's session is a stranger in this VRF.
     gets_no_answer(&stranger(&topology), UP2);
     assert!(number(&bmpd.session(STATION)["guard"]["dropped_packets"]) > 0);
     station.close();

@@ -1,5 +1,5 @@
-//! Interfaces that are made of others: a session is pinned to an ipvlan interface or a bond as to any other, with a next hop and in
-//! a VRF too.
+//! Interfaces on top of others: a session can be pinned to an ipvlan interface or a bond as to any
+//! interface, also with a next hop and in a VRF.
 
 use lab::{
     bmp,
@@ -11,7 +11,7 @@ use lab::{
     trial::{Plan, Trial, assert_left_only_by, outgoing},
 };
 
-/// Gives `interface` the place of `up2`: its address, and with `routed` its route.
+/// Moves the address of `up2` to `interface`, and its route too if `routed`.
 fn replaces_uplink2(topology: &Topology, interface: &str, routed: bool) {
     let router = &topology.router;
     router.ip(&format!(
@@ -37,7 +37,8 @@ fn bond(routed: bool) -> Topology {
     topology
 }
 
-/// A session that is pinned to `interface` leaves by it from its address, all of it counted, and by no other.
+/// Asserts that a session pinned to `interface` leaves by it alone, from its address, and is
+/// counted to the byte.
 fn leaves_by(topology: Topology, interface: &str, next_hop: &str) {
     let here = Capture::start(&topology.router, interface, STATION_PORT);
     let session = format!("connect-interface {interface}\n{next_hop}");
@@ -46,7 +47,7 @@ fn leaves_by(topology: Topology, interface: &str, next_hop: &str) {
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
     assert_eq!(connection.peer.ip(), UP2);
     assert_left_only_by(&here, &trial.up1, &connection);
-    // The link below carries each segment by itself.
+    // The link below carries each segment in its own packet.
     let (session, packets) = trial.at_rest(&trial.up2);
     let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
     let kernel = &session["kernel"];
@@ -78,7 +79,7 @@ fn a_session_that_is_pinned_to_a_bond_leaves_by_its_next_hop() {
 #[ignore = "needs a bond and a VRF: cargo xtask vm"]
 fn a_session_in_a_vrf_leaves_by_the_bond_that_is_in_it() {
     let topology = bond(false);
-    // Entering a VRF takes an interface's routes away.
+    // An interface that enters a VRF loses its routes.
     topology.router.ip(&format!(
         "link add mgmt type vrf table {VRF_TABLE}
          link set mgmt up

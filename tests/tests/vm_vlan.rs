@@ -1,4 +1,4 @@
-//! A VLAN interface is an interface like any other: a session that is pinned to it leaves tagged.
+//! A session can be pinned to a VLAN interface like to any interface. Its packets leave tagged.
 
 use lab::{
     bmp,
@@ -14,7 +14,7 @@ fn a_session_that_is_pinned_to_a_vlan_arrives_in_it() {
     let topology = Topology::without_offload();
     vlan(&topology, 7);
     let here = Capture::start(&topology.router, "up2.7", STATION_PORT);
-    // An interface of a VLAN sees what came with the tag, and nothing else.
+    // A capture on a VLAN interface sees only packets with its tag.
     let there = Capture::start(&topology.station, "dn2.7", STATION_PORT);
     let trial = Plan::session("connect-interface up2.7").start_on(topology);
     trial.bmpd.wait_up(STATION);
@@ -29,7 +29,7 @@ fn a_session_that_is_pinned_to_a_vlan_arrives_in_it() {
         .filter(|packet| packet.direction == Direction::In && packet.source == connection.peer)
         .map(|packet| packet.payload_bytes)
         .sum();
-    assert!(arrived >= connection.bytes, "{arrived} bytes arrived tagged, the station has {}", connection.bytes);
+    assert!(arrived >= connection.bytes, "{arrived} bytes arrived with the tag, the station has {}", connection.bytes);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn the_interface_below_a_vlan_takes_the_session_down_and_brings_it_back() {
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_down(STATION, "interface-down");
     feeder.announce(&bmp::Peer::default(), &lab::bgp::prefixes(20), 1);
-    assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw the session");
+    assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw no packet of the session");
     trial.topology.carrier_up("up2");
     trial.topology.station.ip("link set dn2.7 up");
     trial.bmpd.wait_up(STATION);

@@ -1,4 +1,5 @@
-//! A session in a VPN instance is a session in the VRF device of that name: it has that VRF's interfaces, addresses and routes, and no others.
+//! A session in a VPN instance is in the VRF device of that name: only with that VRF's interfaces,
+//! addresses and routes.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -20,13 +21,13 @@ use lab::{
 };
 use serde_json::Value;
 
-/// Long after the kernel has told, and far less than any back-off that has grown.
+/// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// The address of the VRF's own device.
+/// Address of the VRF device itself.
 const VRF_LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
-/// A bmpd with one session in the VRF `mgmt`, in which `up2` is.
+/// A bmpd with one session in the VRF `mgmt`, which `up2` is in.
 struct Trial {
     bmpd: Bmpd,
     station: Station,
@@ -70,7 +71,8 @@ impl Trial {
         self.bmpd.wait_down(self.address(), reason)
     }
 
-    /// Feeds some routes over connection `index` and asserts that it left by `up2` from `source`, all of it counted.
+    /// Feeds routes over connection `index`, and asserts that the session left by `up2` from
+    /// `source` and was counted.
     fn leaves_by_uplink2(&self, index: usize, source: IpAddr) {
         self.bmpd.wait_up(self.address());
         self.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
@@ -98,13 +100,13 @@ impl Trial {
     }
 }
 
-/// Gives the VRF's own device an address that the station answers by `dn2`.
+/// Gives the VRF device an address, which the station answers by `dn2`.
 fn loopback(topology: &Topology) {
     topology.router.ip(&format!("addr add {VRF_LOOPBACK}/32 dev mgmt"));
     topology.station.ip(&format!("route add {VRF_LOOPBACK}/32 via 192.0.2.65 dev dn2"));
 }
 
-/// Puts `up1` into the VRF too, with the better route.
+/// Moves `up1` into the VRF too, with the better route.
 fn both_in_the_vrf(topology: &Topology) {
     vrf(topology, "mgmt");
     topology.router.ip(&format!("link set up1 master mgmt\nroute replace {ROUTE_BY_UP1} table {VRF_TABLE}"));
@@ -174,7 +176,7 @@ fn a_vrf_that_is_not_there_is_waited_for_and_one_that_is_made_again_is_the_vrf()
     trial.up();
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
 
-    // Its ports are interfaces of the default VRF then, where the session is not.
+    // Without the VRF, its ports are in the default VRF, and the session is not.
     trial.topology.router.ip("link del mgmt");
     trial.down("vpn-instance-absent");
     trial.topology.router.ip("link add spare type dummy");
@@ -192,7 +194,7 @@ fn a_vrf_that_is_not_there_is_waited_for_and_one_that_is_made_again_is_the_vrf()
     assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
 }
 
-/// The kernel takes the routes of a VRF's table away when its device goes down.
+/// Sets the VRF device up, and restores the routes of its table, which the kernel removed.
 fn vrf_up_again(topology: &Topology) {
     topology.router.ip(&format!("link set mgmt up\nroute replace {ROUTE_BY_UP2} table {VRF_TABLE}"));
 }
@@ -248,7 +250,8 @@ fn a_session_of_the_default_vrf_has_no_interface_and_no_address_of_another() {
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
 fn a_vrf_without_a_route_to_the_station_does_not_lend_one_of_the_default_vrf() {
-    // The kernel goes on to the default VRF's tables, which lead to the station by `up1`.
+    // The kernel continues with the default VRF's tables, which have a route to the station by
+    // `up1`.
     for form in ["", "connect-interface 192.0.2.65", "connect-interface up2"] {
         let trial = Trial::start(STATION, form);
         trial.up();
@@ -275,10 +278,9 @@ fn a_next_hop_routes_a_session_of_a_vrf_whose_table_has_no_route() {
     Trial::start(STATION_V6, session).leaves_by_uplink2(0, UP2_V6);
 }
 
-/// A foreign process connects (connection 1 of the station), sends BMP and closes.
+/// Connects a foreign process (connection 1 of the station), which sends BMP and closes.
 fn foreign_session(trial: &Trial, foreign: &Foreign<'_>) -> Connection {
-    let stream =
-        foreign.connect(&trial.topology.router, trial.station.address()).expect("the pin lets the process connect");
+    let stream = foreign.connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
     let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
     messages.extend(bmp::announcements(&Peer::default(), &prefixes(300), 1));
     send_all(stream, &messages);
@@ -295,7 +297,7 @@ fn a_foreign_socket_that_is_bound_in_the_vrf_is_pinned_and_counted() {
         let trial = Trial::start_on(topology, STATION, "connect-interface up2 203.0.113.7", &Options::default());
         trial.up();
         trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
-        // As `ip vrf exec` leaves the sockets of a process, and as a process binds its own.
+        // A socket as `ip vrf exec` makes it, and one that the process binds itself.
         let connection = foreign_session(&trial, &Foreign { source: None, device: Some(device) });
         assert_eq!(connection.peer.ip(), VRF_LOOPBACK, "bound to {device}");
         let (session, _) = trial.at_rest();
@@ -310,7 +312,7 @@ fn a_socket_of_the_default_vrf_is_none_of_the_session_in_the_vrf() {
     trial.up();
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     let connection = foreign_session(&trial, &Foreign::default());
-    assert_eq!(connection.peer.ip(), UP1, "routing chose");
+    assert_eq!(connection.peer.ip(), UP1, "routing chose up1");
     assert_eq!(trial.bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
 }
 
@@ -321,24 +323,25 @@ fn a_foreign_socket_bound_to_the_vrf_leaves_by_the_pinned_port_or_not_at_all() {
     both_in_the_vrf(&topology);
     let trial = Trial::start_on(topology, STATION, "connect-interface up2", &Options::default());
     trial.leaves_by_uplink2(0, UP2);
-    // What a process without privilege has bound stays bound: routing prefers `up1`, where egress drops it.
+    // An unprivileged process keeps its binding to the VRF. Routing prefers `up1`, where egress
+    // drops its packets.
     let unprivileged = Foreign { source: None, device: Some("mgmt") };
     let refused = unprivileged.connect(&trial.topology.router, trial.station.address());
     assert!(refused.is_err(), "{refused:?}");
     assert!(number(&trial.bmpd.session(STATION)["kernel"]["denied"]["interface"]) > 0);
-    // Root's is bound to the port instead.
+    // A socket of root is bound to the port instead.
     let station = trial.station.address();
     let stream = trial.topology.router.enter(|| bound_to(station, "mgmt"));
     assert_eq!(stream.local_addr().unwrap().ip(), UP2);
-    trial.station.wait_connection(1, "that it is there", |_| true);
+    trial.station.wait_connection(1, "the second connection", |_| true);
     assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
 }
 
 fn bound_to(station: SocketAddr, device: &str) -> std::net::TcpStream {
     let domain = socket2::Domain::for_address(station);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
-    socket.bind_device(Some(device.as_bytes())).expect("the device is there");
-    socket.connect_timeout(&station.into(), PATIENCE).expect("the station is reached");
+    socket.bind_device(Some(device.as_bytes())).expect("the device exists");
+    socket.connect_timeout(&station.into(), PATIENCE).expect("the station answers");
     socket.into()
 }
 

@@ -1,4 +1,5 @@
-//! What a commit takes though it will not do what somebody may think it does: it says so, once, and how to mend it.
+//! Warnings of a commit about settings that may not do what the operator expects: each appears
+//! once, with its mend.
 
 use std::net::SocketAddr;
 
@@ -12,31 +13,31 @@ use lab::{
     wait::{PATIENCE, until},
 };
 
-/// What a commit of these lines of the system view says.
+/// Commits these lines in the system view, and returns the sentences of the answer.
 fn said(trial: &Trial, lines: &str) -> Vec<String> {
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
     assert!(taken, "{said}");
     said.lines().map(str::to_owned).collect()
 }
 
-/// What it warns of.
+/// Commits these lines in the system view, and returns the warnings of the answer.
 fn warned(trial: &Trial, lines: &str) -> Vec<String> {
     let mut said = said(trial, lines);
     said.retain(|line| line.starts_with("Warning: "));
     said
 }
 
-/// One sentence, which begins so and holds these words too.
+/// Asserts that the answer is one sentence that starts with `begins` and contains `words`.
 fn assert_one(said: &[String], begins: &str, words: &str) {
     assert!(said.len() == 1 && said[0].starts_with(begins) && said[0].contains(words), "{said:#?}");
 }
 
-/// These lines in the view of the trial's session.
+/// Returns these lines in the view of the trial's session.
 fn in_session(lines: &str) -> String {
     format!("bmp\nbmp-session {STATION}\n{lines}")
 }
 
-/// Waits until a relay has this client's connection.
+/// Waits until a relay has the connection of this client.
 fn wait_relayed(trial: &Trial, client: SocketAddr) {
     until("the relay has the connection", PATIENCE, || {
         trial.bmpd.display("display bmp relay").contains(&client.to_string()).then_some(())
@@ -64,7 +65,7 @@ fn what_inputs_lack_is_said_at_the_commit_that_leaves_it_out_and_not_again() {
     }
     let enabled = warned(&trial, "bgp 65000\nipv4-family unicast\npeer 192.0.2.9 enable");
     assert_one(&enabled, "Warning: BGP peer 192.0.2.9 is not up: ", "bmpd goes on trying");
-    assert_eq!(warned(&trial, "sysname other"), Vec::<String>::new(), "what was said is not said again");
+    assert_eq!(warned(&trial, "sysname other"), Vec::<String>::new(), "a warning was repeated");
 }
 
 #[test]
@@ -110,14 +111,14 @@ fn an_interface_that_is_not_on_this_host_is_named_with_the_one_that_may_be_meant
     let begins =
         format!("Warning: egress-interface of session {STATION}: interface up3x does not exist on this host now");
     assert!(egress.iter().any(|sentence| sentence.starts_with(&begins)), "{egress:?}");
-    assert_eq!(said(&trial, "sysname other"), NOTHING, "what was said is not said again");
+    assert_eq!(said(&trial, "sysname other"), NOTHING, "a warning was repeated");
     let down = said(&trial, &in_session("undo egress-interface\nconnect-interface up22"));
     assert_one(
         &down,
         "Warning: ",
         "interface-absent: interface up22 does not exist on this host now (did you mean up2?)",
     );
-    // Of one that is shut down the reason says something else.
+    // A session that is shut down has another reason.
     let shut = said(&trial, &in_session("shutdown\nconnect-interface up33"));
     let begins = format!("Warning: connect-interface of session {STATION}: interface up33 does not exist");
     assert!(shut.iter().any(|sentence| sentence.starts_with(&begins)), "{shut:?}");
@@ -129,11 +130,11 @@ fn a_commit_that_takes_a_session_down_says_which_why_and_what_mends_it() {
     let down = said(&trial, &in_session("connect-interface nowhere0"));
     let begins = format!("Warning: session {STATION} goes down: interface-absent: interface nowhere0 does not exist");
     assert_one(&down, &begins, "(what mends it: `interface-alias KERNEL-NAME nowhere0`).");
-    // It is the state of the session by then, and not only of the configuration.
+    // The answer is about the session's state, and not only its configuration.
     assert_eq!(trial.bmpd.session(STATION)["reason"], "interface-absent");
-    assert_eq!(said(&trial, "sysname other"), NOTHING, "what was said is not said again");
+    assert_eq!(said(&trial, "sysname other"), NOTHING, "a warning was repeated");
     assert_one(&said(&trial, &in_session("connect-interface nowhere1")), "Warning: ", "stays down: interface-absent");
-    assert_eq!(said(&trial, &in_session("connect-interface up2")), NOTHING, "it comes up");
+    assert_eq!(said(&trial, &in_session("connect-interface up2")), NOTHING, "the session comes up");
     trial.bmpd.wait_up(STATION);
     let without_port = said(&trial, &in_session("undo tcp connect port"));
     assert_one(
@@ -165,7 +166,7 @@ fn a_commit_that_re_establishes_or_ends_a_session_says_so() {
     assert_eq!(
         said(&trial, &in_session("keepalive 20\nmonitor public\nquit")),
         NOTHING,
-        "that leaves the session alone"
+        "these settings leave the session alone"
     );
     let of_bmp_view = said(&trial, &in_session("undo connect-interface\nquit\nconnect-interface 192.0.2.65"));
     assert_one(&of_bmp_view, "Info: ", "because connect-interface and connect-interface of the bmp view changed");
@@ -241,7 +242,7 @@ fn a_commit_says_which_bgp_peers_it_leaves_down_and_which_come_anew() {
 fn a_file_that_is_read_again_has_the_same_sentences_logged() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.bmpd.reload(&Plan::session("connect-interface nowhere0").configuration());
-    trial.bmpd.wait_for_log("what the file did", |line| {
+    trial.bmpd.wait_for_log("the outcome of the file", |line| {
         line.contains(&format!("session {STATION} goes down: interface-absent: ")) && line.contains("what mends it")
     });
 }
@@ -279,7 +280,7 @@ fn an_address_that_this_host_cannot_use_is_refused_by_the_commit_and_told_of_in_
         assert!(!taken && said.contains(words), "{lines}: {said}");
     }
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
-    // A file may hold it; the session says why it is down then.
+    // A file may have such an address. The session is then down with the reason.
     trial.bmpd.reload(&Plan { bmp: "connect-interface 127.0.0.1", ..Plan::default() }.configuration());
     let session = trial.bmpd.wait_down(STATION, "address-absent");
     assert!(

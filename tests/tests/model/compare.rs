@@ -1,4 +1,4 @@
-//! The model's side beside bmpd's and the kernel's.
+//! The comparison of the model with bmpd and the kernel.
 
 use std::{
     collections::BTreeMap,
@@ -12,27 +12,27 @@ use super::{
     reference::{Grant, Outcome, in_force},
 };
 
-/// What the model knows of one session.
+/// The model's knowledge about one session.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) outcome: Outcome,
-    /// What `egress-interface` names.
+    /// Names in `egress-interface`.
     pub(crate) egress: Vec<String>,
-    /// The address that was chosen.
+    /// The chosen address.
     pub(crate) chosen: Option<IpAddr>,
-    /// The network carries it where it goes.
+    /// True if the network carries its packets.
     pub(crate) carried: bool,
-    /// How often it has been established; `None` where the network did not carry it all the while, so that its connection may have
-    /// failed of itself.
+    /// How often it was established. `None` if the network did not always carry it, so that its
+    /// connection may have failed.
     pub(crate) established: Option<u64>,
-    /// Where its connection comes from.
+    /// Source address of its connection.
     pub(crate) local: Option<IpAddr>,
 }
 
 pub(crate) type All = BTreeMap<Id, Known>;
 
 impl Play {
-    /// What is not as the model says; nothing when all is quiet.
+    /// Returns all differences from the model.
     pub(crate) fn differences(&self, known: &All, shown: &BTreeMap<Id, Shown>) -> Vec<String> {
         let mut wrong = Vec::new();
         for (id, known) in known {
@@ -45,14 +45,14 @@ impl Play {
                     let Some(port) = self.configuration.sessions[id].port else { continue };
                     let station = SocketAddr::new(id.station, port);
                     match pins.remove(&station) {
-                        None => wrong.push(format!("{station} has no key in the kernel tables")),
+                        None => wrong.push(format!("{station} has no key in the kernel map")),
                         Some(pin) if pin != observed::pin(&known.outcome, &pin) => {
-                            wrong.push(format!("{station} has another pin in the kernel tables: {pin:?}"));
+                            wrong.push(format!("{station} has another pin in the kernel map: {pin:?}"));
                         }
                         Some(_) => {}
                     }
                 }
-                let left_over = |station| format!("{station} has a key in the kernel tables and no session");
+                let left_over = |station| format!("{station} has a key in the kernel map and no session");
                 wrong.extend(pins.keys().map(left_over));
             }
             Err(error) => wrong.push(error),
@@ -60,7 +60,7 @@ impl Play {
         wrong
     }
 
-    /// The first difference between a session as it must be and as it is shown.
+    /// Returns the first difference between the model's session and bmpd's.
     fn difference(&self, id: &Id, known: &Known, shown: &Shown) -> Option<String> {
         let unless = |yes: bool, what: String| (!yes).then_some(what);
         if let Some(count) = known.established.filter(|count| *count != shown.established) {
@@ -81,7 +81,7 @@ impl Play {
             .or_else(|| unless(shown.source == grant.source, format!("its source is not {:?}", grant.source)))
             .or_else(|| unless(shown.egress.iter().all(|e| *e == egress), format!("its egress is not {egress:?}")))
             .or_else(|| {
-                // Whether it comes about and stays is known where the network carries it and always has.
+                // The model predicts a connection only if the network has always carried it.
                 known.established.filter(|_| known.carried)?;
                 self.not_following(id, grant, shown)
             })
@@ -99,7 +99,7 @@ impl Play {
         (!self.world.has(station, local)).then(|| format!("the station {station} has no connection from {local}"))
     }
 
-    /// Both sides, for whoever has to find out.
+    /// Describes both sides, for debugging.
     pub(crate) fn sides(&self, known: &All, shown: Option<&BTreeMap<Id, Shown>>) -> Vec<String> {
         let mut lines = Vec::new();
         for (id, known) in known {

@@ -1,4 +1,4 @@
-//! The configuration as the model has it: what was typed, and what the words mean.
+//! The configuration in the model: the typed words, and their meaning.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-/// What tells one session from another.
+/// Identifies a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id {
     pub(crate) station: IpAddr,
@@ -19,7 +19,8 @@ impl Id {
     }
 }
 
-/// A `connect-interface` of a session view: its words as typed, and the interface and address that they name.
+/// A `connect-interface` of a session view: its words, and the interface and address that they
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) words: String,
@@ -36,12 +37,12 @@ impl Source {
         Self { words: name.to_owned(), interface: Some(name.to_owned()), address: None }
     }
 
-    /// The same interface by its type and its number.
+    /// Names the interface by its type and number.
     pub(crate) fn spelled(kind: &str, number: &str) -> Self {
         Self { words: format!("{kind} {number}"), interface: Some(format!("{kind}{number}")), address: None }
     }
 
-    /// An interface and an address.
+    /// Adds an address.
     pub(crate) fn with(self, address: IpAddr) -> Self {
         Self { words: format!("{} {address}", self.words), address: Some(address), ..self }
     }
@@ -56,33 +57,33 @@ pub(crate) struct Session {
     pub(crate) shutdown: bool,
 }
 
-/// What the model needs to know of a configuration.
+/// The parts of a configuration that the model knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Configuration {
-    /// `interface-alias`: from the name given to the kernel's.
+    /// `interface-alias`: from the alias to the kernel's name.
     pub(crate) aliases: BTreeMap<String, String>,
     /// `connect-interface` of the BMP view.
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) sessions: BTreeMap<Id, Session>,
 }
 
-/// One change of a configuration.
+/// A change of a configuration.
 #[derive(Clone, Debug)]
 pub(crate) enum Edit {
     BmpAddress(Option<Ipv4Addr>),
-    /// Gives an interface of that kernel name the name, or takes the name back.
+    /// Sets or removes an alias of the interface with this kernel name.
     Alias(String, Option<String>),
     Add(Id, Session),
     Remove(Id),
     Port(Id, Option<u16>),
-    /// `undo` with the words that are configured, where there is nothing to set.
+    /// Sets `connect-interface`, or removes it by `undo` with the configured words.
     Source(Id, Option<Source>),
     Egress(Id, Vec<String>),
     Shutdown(Id, bool),
 }
 
 impl Configuration {
-    /// The lines that are typed in the system view for `edit`, which is made before they are.
+    /// Returns the lines to type in the system view for `edit`, before it is applied.
     fn lines(&self, edit: &Edit) -> String {
         let in_bmp = |line: &str| format!("bmp\n{line}\nquit\n");
         let in_session = |id: &Id, lines: &str| in_bmp(&format!("{}\n{lines}\nquit", id.view()));
@@ -129,8 +130,8 @@ impl Configuration {
         self.sessions.get_mut(id).expect("only a session that is there is changed")
     }
 
-    /// The configuration after these edits and what is typed to make them, a commit aside; `None` where that is an error on the way, because two
-    /// sessions would have one station address and port.
+    /// Returns the configuration after these edits, and the lines to type before the commit. `None`
+    /// if two sessions would share station and port on the way.
     pub(crate) fn edited(&self, edits: &[Edit]) -> Option<(Self, String)> {
         let (mut configuration, mut typed) = (self.clone(), "system-view\n".to_owned());
         for edit in edits {
@@ -143,7 +144,8 @@ impl Configuration {
         Some((configuration, typed))
     }
 
-    /// The same where only the outcome has to be without error, as in a file.
+    /// Returns the configuration after these edits, as in a file, where only the result must be
+    /// valid.
     pub(crate) fn replaced(&self, edits: &[Edit]) -> Option<Self> {
         let mut configuration = self.clone();
         edits.iter().for_each(|edit| configuration.apply(edit));
@@ -159,7 +161,7 @@ impl Configuration {
         taken.len() == count
     }
 
-    /// As a file holds it.
+    /// Prints the configuration as a file.
     pub(crate) fn text(&self) -> String {
         let mut text = "sysname edge1\n".to_owned();
         let mut line = |line: &str| {

@@ -1,4 +1,4 @@
-//! Draws what happens next, among what can.
+//! Draws the next operation among the possible ones.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ fn pick<T: Clone>(rng: &mut Rng, from: &[T]) -> T {
     rng.choice(from).cloned().expect("there is something to choose from")
 }
 
-/// A configuration to begin with.
+/// Draws an initial configuration.
 pub(crate) fn configuration(rng: &mut Rng) -> Configuration {
     let mut configuration = Configuration::default();
     configuration.aliases.insert("GigabitEthernet0/1/2".to_owned(), "up2".to_owned());
@@ -35,10 +35,10 @@ pub(crate) fn configuration(rng: &mut Rng) -> Configuration {
     configuration
 }
 
-/// The next operation.
+/// Draws the next operation.
 pub(crate) fn operation(rng: &mut Rng, play: &Play) -> Operation {
     let unsteady: Vec<_> = play.unsteady().collect();
-    // A session of which nothing is certain any more is one again when it was down.
+    // Shutting an uncertain session down makes it certain again.
     if !unsteady.is_empty() && rng.u8(..4) == 0 {
         let id = pick(rng, &unsteady);
         return Operation::Commit(vec![Edit::Shutdown(id, true)]);
@@ -65,19 +65,19 @@ pub(crate) fn operation(rng: &mut Rng, play: &Play) -> Operation {
     }
 }
 
-/// Whether a bmpd that did not see the change finds what it needs to know of the time before: it knows a session by its station and port
-/// alone, and its source by the pin.
+/// True if a bmpd that did not see the change can resume its earlier state. It recognizes a session
+/// by station and port only, and its source by the pin.
 fn is_known_again(edit: &Edit) -> bool {
     matches!(edit, Edit::BmpAddress(_) | Edit::Alias(..) | Edit::Remove(_) | Edit::Egress(..) | Edit::Shutdown(..))
 }
 
-/// Some changes, and a line that is wrong.
+/// Draws some changes, and a wrong line after them.
 fn refused(rng: &mut Rng, configuration: &Configuration) -> Operation {
     let edits = match change(rng, configuration) {
         Operation::Commit(edits) => edits,
         _ => Vec::new(),
     };
-    // What is wrong must still be so after the changes before it.
+    // The line must still be wrong after the changes.
     let id = configuration.sessions.keys().next().filter(|_| edits.is_empty());
     let wrong = match id.map(|id| (id, &configuration.sessions[id])) {
         // Two sessions with one station address and port.
@@ -93,7 +93,7 @@ fn refused(rng: &mut Rng, configuration: &Configuration) -> Operation {
     Operation::Refused(edits, wrong)
 }
 
-/// Something that the host can do now.
+/// Draws an event that is possible now.
 fn event(rng: &mut Rng, play: &Play) -> Event {
     loop {
         if let Some(event) = possible_event(rng, play) {
@@ -114,7 +114,7 @@ fn possible_event(rng: &mut Rng, play: &Play) -> Option<Event> {
         3..5 if !play.world.is_far_up(link) => Event::CarrierUp(link),
         3..5 if interface.up => Event::CarrierDown(link),
         _ if !interface.up && rng.u8(..3) == 0 => Event::Rename(link),
-        // A link that is down has lost what it is given back when it is set up again.
+        // A link that is down has lost addresses and routes. They return when it is set up.
         _ if !interface.up => Event::Up(link, true),
         5..8 => {
             let number = rng.usize(..link.addresses().len());
@@ -144,14 +144,14 @@ fn has_route(host: &Host, name: &str, route: &str) -> bool {
     routes.any(|route| metric == Some(route.metric.to_string().as_str()))
 }
 
-/// One to three changes of the configuration at once.
+/// Draws one to three changes of the configuration at once.
 fn change(rng: &mut Rng, configuration: &Configuration) -> Operation {
     loop {
         let mut edits: Vec<Edit> = Vec::new();
         let mut now = configuration.clone();
         for _ in 0..1 + rng.u8(..6) / 3 {
             let edit = edit(rng, &now);
-            // A file may pass through what no candidate may.
+            // A file may pass through states that are invalid for a candidate.
             if let Some(next) = now.replaced(std::slice::from_ref(&edit)) {
                 now = next;
                 edits.push(edit);
@@ -172,7 +172,7 @@ fn change(rng: &mut Rng, configuration: &Configuration) -> Operation {
     }
 }
 
-/// Two sessions to one station exchange their ports.
+/// Exchanges the ports of two sessions to one station.
 fn exchange(rng: &mut Rng, configuration: &Configuration) -> Vec<Edit> {
     let station = parsed(pick(rng, &STATIONS));
     let ports = configuration.sessions.iter().filter(|(id, _)| id.station == station);
@@ -191,7 +191,7 @@ fn edit(rng: &mut Rng, configuration: &Configuration) -> Edit {
     let id = pick(rng, &ids);
     let session = &configuration.sessions[&id];
     match rng.u8(..20) {
-        // What was shut down to be sure of it comes back.
+        // A session that was shut down for certainty comes back.
         _ if session.shutdown && rng.bool() => Edit::Shutdown(id, false),
         0..2 => Edit::BmpAddress(match pick(rng, &[0, 1, 2, 3]) {
             0 => None,
@@ -247,7 +247,7 @@ fn egress(rng: &mut Rng) -> Vec<String> {
     names
 }
 
-/// A `connect-interface` in any of its forms.
+/// Draws a `connect-interface` in any of its forms.
 fn source(rng: &mut Rng, ipv6: bool) -> Source {
     let link = pick(rng, &LINKS);
     let interface = match rng.u8(..10) {
@@ -262,7 +262,7 @@ fn source(rng: &mut Rng, ipv6: bool) -> Source {
     match rng.u8(..4) {
         0 => Source::address(address(rng, ipv6)),
         1 => {
-            // Mostly an address of the interface's own.
+            // Mostly an address of the interface itself.
             let own = own_address(rng, link, ipv6);
             interface.with(if rng.u8(..4) == 0 { address(rng, ipv6) } else { own })
         }
@@ -276,7 +276,7 @@ fn own_address(rng: &mut Rng, link: Link, ipv6: bool) -> IpAddr {
     pick(rng, &of_family)
 }
 
-/// An address that is on this host, or may be, or never is.
+/// Draws an address that this host has, may have, or never has.
 fn address(rng: &mut Rng, ipv6: bool) -> IpAddr {
     match rng.u8(..8) {
         0 => parsed(if ipv6 { "2001:db8:ff::9" } else { "203.0.113.9" }),

@@ -1,11 +1,11 @@
-//! What the host has, as ip(8) tells it: a second opinion on what bmpd reads over netlink.
+//! The host as ip(8) shows it: a second opinion beside bmpd's netlink.
 
 use std::net::IpAddr;
 
 use lab::netns::Netns;
 use serde_json::Value;
 
-/// The interfaces and routes of a host that is at rest.
+/// Interfaces and routes of a host at rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) interfaces: Vec<Interface>,
@@ -20,11 +20,11 @@ pub(crate) struct Interface {
     pub(crate) also: Vec<String>,
     pub(crate) up: bool,
     pub(crate) carrier: bool,
-    /// It only lends its address.
+    /// True if it only lends its address.
     pub(crate) donor: bool,
-    /// It is a port of a bridge or the like.
+    /// True for a port of a bridge or of the like.
     pub(crate) layer2: bool,
-    /// In the kernel's order.
+    /// Addresses, in the kernel's order.
     pub(crate) addresses: Vec<Address>,
 }
 
@@ -32,9 +32,9 @@ pub(crate) struct Interface {
 pub(crate) struct Address {
     pub(crate) ip: IpAddr,
     pub(crate) bits: u8,
-    /// A session may be sourced from it without naming it.
+    /// True if a session may choose it by itself.
     pub(crate) eligible: bool,
-    /// A socket can be bound to it.
+    /// True if a socket can be bound to it.
     pub(crate) usable: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Route {
     pub(crate) bits: u8,
     pub(crate) interface: String,
     pub(crate) metric: u64,
-    /// Its link has a carrier.
+    /// True if its link has a carrier.
     pub(crate) alive: bool,
 }
 
@@ -66,13 +66,13 @@ impl Interface {
         self.addresses.iter().any(|address| address.ip == ip)
     }
 
-    /// Packets can leave by it.
+    /// True if packets can leave by it.
     pub(crate) fn works(&self) -> bool {
         self.up && self.carrier && !self.layer2
     }
 }
 
-/// Whether a prefix holds an address.
+/// True if the prefix contains the address.
 pub(crate) fn holds(prefix: IpAddr, bits: u8, ip: IpAddr) -> bool {
     let (one, other, width) = match (prefix, ip) {
         (IpAddr::V4(prefix), IpAddr::V4(ip)) => (prefix.to_bits().into(), ip.to_bits().into(), 32),
@@ -80,12 +80,12 @@ pub(crate) fn holds(prefix: IpAddr, bits: u8, ip: IpAddr) -> bool {
         _ => return false,
     };
     let host_bits = width - u32::from(bits);
-    // Shifting all bits out is what a default route does.
+    // A default route shifts all bits out.
     u128::checked_shr(one ^ other, host_bits).unwrap_or(0) == 0
 }
 
 fn list(json: &str) -> Vec<Value> {
-    serde_json::from_str(json).unwrap_or_else(|e| panic!("ip --json printed what is no JSON array ({e}):\n{json}"))
+    serde_json::from_str(json).unwrap_or_else(|e| panic!("ip -json did not print a JSON array ({e}):\n{json}"))
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -108,7 +108,7 @@ fn interface(value: &Value) -> Interface {
 }
 
 fn address(value: &Value) -> Address {
-    let ip: IpAddr = text(value, "local").parse().expect("an address is one");
+    let ip: IpAddr = text(value, "local").parse().expect("ip prints valid addresses");
     let is = |name: &str| value[name] == true;
     let usable = !is("tentative") && !is("dadfailed");
     let lasting = if ip.is_ipv4() { !is("secondary") } else { !is("temporary") && !is("deprecated") && usable };
@@ -117,7 +117,7 @@ fn address(value: &Value) -> Address {
 }
 
 fn route(value: &Value) -> Option<Route> {
-    // A route without a type is an ordinary one; blackholes and the like lead nowhere.
+    // An ordinary route has no type. Blackholes and the like lead nowhere.
     if value["type"].is_string() && value["type"] != "unicast" {
         return None;
     }

@@ -1,4 +1,4 @@
-//! What packets of the sessions may look like, and which did not.
+//! The forms that packets of sessions may have, and the packets that have others.
 
 use std::{
     net::SocketAddr,
@@ -9,25 +9,25 @@ use lab::capture::Packet;
 
 use super::reference::Grant;
 
-/// How long the slot of a replaced pin stays as it was (10 s), and a little for its end to be noticed.
+/// How long the slot of a replaced pin stays (10 s), with a margin.
 const LINGER: Duration = Duration::from_secs(12);
 
-/// What packets to a station may look like, until when.
+/// Packets to a station that are allowed, until a time.
 #[derive(Clone, Debug)]
 struct Entry {
     station: SocketAddr,
     grant: Grant,
-    /// `None` while it is in force.
+    /// `None` while the pin is in force.
     until: Option<Instant>,
 }
 
-/// Everything that is allowed, and was a short while ago.
+/// The packets that are allowed now, or were a short while ago.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Vec<Entry>);
 
 impl Ledger {
-    /// From now on these are in force; what was and is not among them may be seen for a while. A bmpd that has just `started` does not know
-    /// how long that has been so.
+    /// Puts these pins in force. Earlier ones stay allowed for a while. A bmpd that has just
+    /// `started` begins this while anew.
     pub(crate) fn note(&mut self, mut granted: Vec<(SocketAddr, Grant)>, started: bool) {
         let now = Instant::now();
         self.0.retain(|entry| entry.until.is_none_or(|until| until > now));
@@ -43,10 +43,11 @@ impl Ledger {
         self.0.extend(granted.into_iter().map(|(station, grant)| Entry { station, grant, until: None }));
     }
 
-    /// Whether a packet may have left by the interface of that index.
+    /// True if a packet may have left by the interface with this index.
     ///
-    /// A reset without an acknowledgement is the kernel's own answer to a packet of a connection that it does not know, or that came in
-    /// by another interface than the socket's: it has the session's source, and goes as routing chooses.
+    /// A reset without an acknowledgement is the kernel's answer to a packet of an unknown
+    /// connection, or of one on another interface. It has the session's source, and follows
+    /// routing.
     pub(crate) fn allows(&self, index: u32, packet: &Packet) -> bool {
         let stateless = packet.rst && !packet.ack;
         self.0.iter().any(|Entry { station, grant, .. }| {
@@ -56,7 +57,7 @@ impl Ledger {
         })
     }
 
-    /// One line an entry.
+    /// Prints one line for each entry.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.iter().map(|entry| format!("allowed: {entry:?}")).collect()
     }

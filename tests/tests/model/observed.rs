@@ -1,4 +1,4 @@
-//! What bmpd shows, and what stands in the kernel tables, brought into the model's terms.
+//! bmpd's displays and the kernel maps, in the model's terms.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use super::{
     reference::{Grant, Outcome},
 };
 
-/// One session as `display bmp session` and `display interface-binding` show it.
+/// A session in `display bmp session` and `display interface-binding`.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
     pub(crate) state: String,
@@ -24,10 +24,10 @@ pub(crate) struct Shown {
     pub(crate) reason: String,
     pub(crate) established: u64,
     pub(crate) local: Option<SocketAddr>,
-    /// `ready`, or why it is not.
+    /// `ready`, or the reason why not.
     pub(crate) binding: String,
     pub(crate) source: Option<IpAddr>,
-    /// Of both answers, which are to say the same.
+    /// Interfaces in both displays, which must agree.
     pub(crate) egress: [BTreeSet<String>; 2],
 }
 
@@ -39,20 +39,20 @@ fn names(value: &Value) -> BTreeSet<String> {
     value.as_array().into_iter().flatten().map(text).collect()
 }
 
-/// All sessions of the configuration; those of them that are not shown, or twice, are said in an error.
+/// Reads all configured sessions. Missing and duplicate ones are errors.
 pub(crate) fn shown(bmpd: &Bmpd, configuration: &Configuration) -> Result<BTreeMap<Id, Shown>, String> {
     let bindings: Vec<Value> = serde_json::from_str(&bmpd.display("display interface-binding --json"))
-        .map_err(|e| format!("display interface-binding --json is no JSON array: {e}"))?;
+        .map_err(|e| format!("display interface-binding --json is not a JSON array: {e}"))?;
     let sessions = bmpd.sessions();
     if sessions.len() != configuration.sessions.len() || bindings.len() != sessions.len() {
-        return Err(format!("{} sessions and {} bindings are shown", sessions.len(), bindings.len()));
+        return Err(format!("{} sessions and {} bindings are displayed", sessions.len(), bindings.len()));
     }
     configuration.sessions.keys().map(|id| Ok((*id, one(id, &sessions, &bindings)?))).collect()
 }
 
 fn one(id: &Id, sessions: &[Value], bindings: &[Value]) -> Result<Shown, String> {
     let is = |value: &&Value| value["station"] == id.station.to_string() && value["alias"] == id.alias;
-    let find = |values: &[Value]| values.iter().find(is).cloned().ok_or_else(|| format!("{id:?} is not shown"));
+    let find = |values: &[Value]| values.iter().find(is).cloned().ok_or_else(|| format!("{id:?} is not displayed"));
     let (session, binding) = (find(sessions)?, find(bindings)?);
     let address = |value: &Value| value.as_str().and_then(|address| address.parse::<IpAddr>().ok());
     let port = session["local_port"].as_u64().and_then(|port| u16::try_from(port).ok());
@@ -68,7 +68,7 @@ fn one(id: &Id, sessions: &[Value], bindings: &[Value]) -> Result<Shown, String>
     })
 }
 
-/// The kernel tables, read from their files in the BPF file system: from a station's address and port to the pin that its key leads to.
+/// Reads the kernel maps from the BPF file system: each station's address and port with its pin.
 pub(crate) fn pins(bpffs: &Path) -> Result<BTreeMap<SocketAddr, Pin>, String> {
     let folder = bpffs.join(format!("v{VERSION}/tables"));
     let open = |name: &str| MapData::from_pin(folder.join(name)).map_err(|e| format!("table {name}: {e}"));
@@ -96,8 +96,8 @@ fn address(key: &PinKey) -> Result<IpAddr, String> {
     }
 }
 
-/// The pin that the outcome comes to, beside the one that is there. Which generation its slot has is not the model's business, nor what is
-/// noted in one that denies.
+/// Returns the pin for an outcome. It copies from the present pin the fields that the model
+/// ignores: the generation, and the source of a denying pin.
 pub(crate) fn pin(outcome: &Outcome, there: &Pin) -> Pin {
     let empty = Pin { generation: there.generation, flags: PIN_LIVE, ..Pin::default() };
     match outcome {

@@ -1,4 +1,4 @@
-//! What can happen: to the configuration, to bmpd, and to the host.
+//! Everything that can happen: to the configuration, to bmpd, and to the host.
 
 use super::{
     configuration::{Edit, Id},
@@ -6,20 +6,21 @@ use super::{
     world::{Link, World, add},
 };
 
-/// One thing that happens. To add another: a variant, what `Play::step` does for it, and when the generator draws it.
+/// One operation. To add one, add a variant, its part in `Play::step`, and its place in the
+/// generator.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
-    /// Typed into bmpctl and committed at once.
+    /// Types the edits into bmpctl and commits them.
     Commit(Vec<Edit>),
-    /// Written to the file, and SIGHUP.
+    /// Writes the edits to the file and sends SIGHUP.
     Reload(Vec<Edit>),
-    /// Typed, and then a line of the system view that is wrong: nothing changes.
+    /// Types the edits and then a wrong line, so that nothing changes.
     Refused(Vec<Edit>, String),
-    /// `reset bmp session`.
+    /// Runs `reset bmp session`.
     Reset(Id),
-    /// Another process connects where the session does.
+    /// Connects another process to the session's station.
     Foreign(Id),
-    /// kill -9, and a new bmpd.
+    /// Kills bmpd with SIGKILL and starts a new one.
     Crash(Meanwhile),
     Host(Event),
 }
@@ -29,29 +30,30 @@ pub(crate) enum Operation {
 pub(crate) enum Meanwhile {
     Nothing,
     Host(Event),
-    /// In the file.
+    /// The file is edited.
     Edited(Vec<Edit>),
 }
 
-/// What happens to the host.
+/// A change of the host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
-    /// `ip link set down` and `up` at the router; the routes are there again, or are not.
+    /// `ip link set down` at the router.
     Down(Link),
+    /// `ip link set up` at the router, with or without the routes.
     Up(Link, bool),
-    /// The same at the far end: the carrier.
+    /// The far end goes down, and with it the carrier.
     CarrierDown(Link),
     CarrierUp(Link),
-    /// An address of the loopback interface or of a link comes or goes.
+    /// An address of the loopback interface comes or goes.
     Loopback(&'static str, bool),
     Address(Link, usize, bool),
     Route(Link, usize, bool),
-    /// Into a bridge, and out again.
+    /// The link becomes a port of a bridge.
     Enslave(Link),
     Release(Link),
-    /// To its other name, or back, while it is down: older kernels rename no other.
+    /// Renames a link that is down, to its other name or back. Older kernels rename no other links.
     Rename(Link),
-    /// A name beside its own comes or goes.
+    /// An alternative name comes or goes.
     Also(Link, bool),
     Delete(Link),
     Create(Link),
@@ -76,7 +78,7 @@ impl Event {
         }
     }
 
-    /// Does to the hosts what it says.
+    /// Applies the event to the hosts.
     pub(crate) fn happen(self, world: &mut World, host: &Host) {
         let name =
             self.link().map_or_else(|| "lo".to_owned(), |link| world.name(host, link).unwrap_or_else(|| link.name()));

@@ -1,5 +1,5 @@
-//! The game: something happens, all is quiet again, and what bmpd shows, what the kernel holds and what has left the links is what
-//! the model says.
+//! The game: after each operation and a quiet moment, bmpd's displays, the kernel maps and the
+//! captured packets must agree with the model.
 
 use std::{
     io::ErrorKind,
@@ -28,10 +28,10 @@ use super::{
     world::World,
 };
 
-/// What a step names as a reason for sessions to be established once more.
+/// Reasons of a step for establishing sessions again.
 #[derive(Debug, Default)]
 struct Named {
-    /// bmpd was started: it counts from nothing.
+    /// bmpd was started, and counts from zero.
     started: bool,
     /// The session that was reset.
     reset: Option<Id>,
@@ -41,9 +41,9 @@ pub(crate) struct Play {
     pub(crate) world: World,
     pub(crate) configuration: Configuration,
     pub(crate) host: Host,
-    /// What to say of this game when it is lost.
+    /// How to repeat this game.
     title: String,
-    /// Absent while it is dead.
+    /// `None` while bmpd is dead.
     bmpd: Option<Bmpd>,
     feeder: Option<Feeder>,
     known: All,
@@ -64,16 +64,16 @@ impl Play {
         play
     }
 
-    /// Sessions that the network does not carry, or did not all the while.
+    /// Returns the sessions that the network does not carry, or did not carry all the time.
     pub(crate) fn unsteady(&self) -> impl Iterator<Item = Id> {
         self.known.iter().filter(|(_, known)| known.established.is_none()).map(|(id, _)| *id)
     }
 
     pub(crate) fn bmpd(&self) -> &Bmpd {
-        self.bmpd.as_ref().expect("it runs")
+        self.bmpd.as_ref().expect("bmpd runs")
     }
 
-    /// Carries out one operation and compares.
+    /// Plays one operation and compares.
     pub(crate) fn step(&mut self, operation: &Operation) {
         self.steps += 1;
         self.world.log.push(format!("# step {}: {operation:?}", self.steps));
@@ -81,7 +81,7 @@ impl Play {
         let mut named = Named::default();
         match operation {
             Operation::Commit(edits) => {
-                let (configuration, typed) = before.edited(edits).expect("the generator makes no wrong commit");
+                let (configuration, typed) = before.edited(edits).expect("the generator makes valid commits");
                 self.configuration = configuration;
                 self.typed(&format!("{typed}commit\n"), true);
             }
@@ -90,7 +90,7 @@ impl Play {
                 self.bmpd().reload(&text);
             }
             Operation::Refused(edits, wrong) => {
-                let (_, typed) = before.edited(edits).expect("the generator makes no wrong commit");
+                let (_, typed) = before.edited(edits).expect("the generator makes valid commits");
                 self.typed(&format!("{typed}{wrong}\ncommit\n"), false);
             }
             Operation::Reset(id) => {
@@ -106,7 +106,7 @@ impl Play {
             }
             Operation::Host(event) => event.happen(&mut self.world, &self.host),
         }
-        // Something to send, for every session that is up: not by a way that is no more.
+        // Give every session that is up something to send, after the operation.
         if let Some(feeder) = &mut self.feeder {
             feeder.announce(&Peer::default(), &prefixes(1 + self.steps % 50), 100);
         }
@@ -119,29 +119,29 @@ impl Play {
         self.world.log.push(format!("router# bmpctl -f - <<END\n{lines}END"));
         let (taken, said) = self.bmpd().typed(lines);
         if taken != right {
-            self.lost(&[format!("bmpctl took it: {taken}; it said: {said}")]);
+            self.lost(&[format!("bmpctl took the lines: {taken}; it printed: {said}")]);
         }
     }
 
-    /// Makes the edits in the model's configuration; returns the file.
+    /// Applies the edits to the model's configuration, and returns the file.
     fn rewritten(&mut self, edits: &[Edit], and_then: &str) -> String {
-        self.configuration = self.configuration.replaced(edits).expect("the generator makes no wrong file");
+        self.configuration = self.configuration.replaced(edits).expect("the generator makes valid files");
         let text = self.configuration.text();
         self.world.note_file(&text, and_then);
         text
     }
 
-    /// kill -9, what happens while nobody minds the pins, and a new bmpd.
+    /// Kills bmpd, lets something happen without it, and starts a new bmpd.
     fn crash(&mut self, meanwhile: &Meanwhile) {
         self.world.log.push("router# kill -9 $(pidof bmpd)".to_owned());
         self.feeder = None;
-        let setup = self.bmpd.take().expect("it runs").crash();
+        let setup = self.bmpd.take().expect("bmpd runs").crash();
         match meanwhile {
             Meanwhile::Nothing => {}
             Meanwhile::Host(event) => event.happen(&mut self.world, &self.host),
             Meanwhile::Edited(edits) => {
                 let text = self.rewritten(edits, "");
-                std::fs::write(setup.file(), text).expect("a temporary file can be written");
+                std::fs::write(setup.file(), text).expect("the file is writable");
             }
         }
         self.world.log.push("router# bmpd --config bmpd.conf".to_owned());
@@ -149,7 +149,7 @@ impl Play {
         self.feeder = Some(Feeder::with_peer(&self.world.router, RELAY, &Peer::default()));
     }
 
-    /// Another process connects to the session's station and port: it is held to the session's pin.
+    /// Connects another process to the session's station and port. The session's pin must hold it.
     fn foreign(&mut self, id: &Id) {
         let (Some(port), Some(known)) = (self.configuration.sessions[id].port, self.known.get(id)) else { return };
         let station = SocketAddr::new(id.station, port);
@@ -159,9 +159,9 @@ impl Play {
             (Outcome::Down(_), Err(error)) if error.kind() == ErrorKind::PermissionDenied => None,
             (Outcome::Down(_), connected) => Some(format!("a foreign process was not denied: {connected:?}")),
             (Outcome::Up(_), _) if !known.carried => None,
-            (Outcome::Up(_), Err(error)) => Some(format!("a foreign process was not let through: {error}")),
+            (Outcome::Up(_), Err(error)) => Some(format!("a foreign process could not connect: {error}")),
             (Outcome::Up(grant), Ok(stream)) => {
-                let local = stream.local_addr().expect("it is connected").ip();
+                let local = stream.local_addr().expect("the socket is connected").ip();
                 let right = grant.source.is_none_or(|source| source == local);
                 (!right).then(|| format!("a foreign process came from {local}"))
             }
@@ -171,7 +171,7 @@ impl Play {
         }
     }
 
-    /// A chosen address is forgotten with the command that it was chosen for. The same in other words is the same.
+    /// Forgets a chosen address when its `connect-interface` changes its meaning.
     fn forget(&mut self, before: &Configuration) {
         let now = &self.configuration;
         self.known.retain(|id, _| now.sessions.contains_key(id));
@@ -184,7 +184,7 @@ impl Play {
         }
     }
 
-    /// Waits for the quiet moment: when all is as the model says.
+    /// Waits for a quiet moment in which everything agrees with the model.
     fn settle(&mut self, named: &Named) {
         let mut next: All = self.configuration.sessions.keys().map(|id| (*id, self.model(id, named))).collect();
         let granted = next.iter().filter_map(|(id, known)| match &known.outcome {
@@ -210,7 +210,7 @@ impl Play {
         };
         for (id, known) in &mut next {
             known.local = shown[id].local.map(|local| local.ip());
-            // However often a session was up that is down now: that is where it goes on from.
+            // A session that is down goes on from its present count.
             if matches!(known.outcome, Outcome::Down(_)) {
                 known.established = Some(shown[id].established);
             }
@@ -219,14 +219,14 @@ impl Play {
         self.look_at_what_left();
     }
 
-    /// What the session must be now, and how often it must have been established: once more if something else is in force than before,
-    /// or if it was named.
+    /// Returns the model's session now. Its count grows by one if another pin is in force than
+    /// before, or if the step names it.
     fn model(&self, id: &Id, named: &Named) -> Known {
         let (session, past) = (&self.configuration.sessions[id], self.known.get(id));
         let kept = past.and_then(|past| past.chosen);
         let now = outcome(&self.configuration, &self.host, id, session, kept);
         let chosen = choice(&self.configuration, &self.host, id, session, kept);
-        // That an interface which it may leave by comes or goes is no reason to connect again.
+        // A change of usable interfaces is no reason to connect again.
         let goes_on = |past: &&Known| match (&past.outcome, &now) {
             (Outcome::Up(before), Outcome::Up(now)) if past.egress == session.egress => {
                 Grant { egress: now.egress.clone(), ..before.clone() } == *now
@@ -234,7 +234,7 @@ impl Play {
             (before, now) => before == now,
         };
         let same = past.filter(goes_on).filter(|_| !named.started && named.reset != Some(*id));
-        // What the kernel chose stays with the connection.
+        // The kernel's choice of source stays with the connection.
         let carried = match &now {
             Outcome::Up(grant) => self.is_carried(id, grant, same.and_then(|past| past.local)),
             Outcome::Down(_) => false,
@@ -248,8 +248,8 @@ impl Play {
         Known { outcome: now, egress: session.egress.clone(), chosen, carried, established, local: None }
     }
 
-    /// Whether the network carries the session where it would go. Where the kernel chooses the way and its choice is not one that the
-    /// session may take, nothing is: its connection neither has to come about nor to stay.
+    /// True if the network carries the session's packets. If routing chooses an interface that the
+    /// session may not use, its connection may fail at any time.
     fn is_carried(&self, id: &Id, grant: &Grant, local: Option<IpAddr>) -> bool {
         if grant.device.is_some() {
             return true;
@@ -273,9 +273,9 @@ impl Play {
         }
     }
 
-    /// The game is lost: says how to play it again, and what was wrong.
+    /// Fails the test: prints how to repeat the game, and the differences.
     fn lost(&self, what: &[String]) -> ! {
         let log = self.world.log.join("\n");
-        panic!("{}, step {}\n\n{log}\n\nis not as the model says:\n{}", self.title, self.steps, what.join("\n"));
+        panic!("{}, step {}\n\n{log}\n\ndiffers from the model:\n{}", self.title, self.steps, what.join("\n"));
     }
 }

@@ -1,6 +1,7 @@
-//! The two tables of connect-interface read aloud: what each session must be, given the configuration and what the host has.
+//! The two tables of connect-interface as code: the outcome of each session, from the configuration
+//! and the host.
 //!
-//! Written from what the command promises, and sharing nothing with the program that carries it out.
+//! Written from the command's documentation. It shares nothing with the implementation.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -9,28 +10,29 @@ use super::{
     host::{Host, Interface, holds},
 };
 
-/// What a session must be.
+/// The required state of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Down, for one of these reasons: all of them are true, and the operator is told the first that is found.
+    /// Down, with one of these reasons. All of them are true, and bmpd shows the first that it
+    /// finds.
     Down(BTreeSet<&'static str>),
-    /// To be up, from this source and by these interfaces alone.
+    /// Up or trying, within this grant.
     Up(Grant),
 }
 
-/// What a session may.
+/// What a session may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) port: u16,
-    /// `None` is the kernel's choice.
+    /// `None` leaves the choice to the kernel.
     pub(crate) source: Option<IpAddr>,
-    /// The interface that its sockets are bound to.
+    /// The interface of its sockets' binding.
     pub(crate) device: Option<u32>,
-    /// The interfaces that it may leave by; empty is any.
+    /// The interfaces that it may leave by. Empty means any.
     pub(crate) egress: BTreeSet<u32>,
 }
 
-/// The first table's left side: what is in force.
+/// Returns the effective `connect-interface`: the left side of the first table.
 pub(crate) fn in_force(configuration: &Configuration, id: &Id, session: &Session) -> Option<Source> {
     match (&session.source, configuration.address) {
         (Some(own), _) => Some(own.clone()),
@@ -39,7 +41,7 @@ pub(crate) fn in_force(configuration: &Configuration, id: &Id, session: &Session
     }
 }
 
-/// The interface that an operator means.
+/// Finds the interface that an operator names.
 pub(crate) fn named<'a>(host: &'a Host, configuration: &Configuration, name: &str) -> Option<&'a Interface> {
     let alias = configuration.aliases.get(name);
     host.interface(name)
@@ -48,7 +50,7 @@ pub(crate) fn named<'a>(host: &'a Host, configuration: &Configuration, name: &st
         .or_else(|| host.interface("lo").filter(|_| name.eq_ignore_ascii_case("LoopBack0")))
 }
 
-/// What the session must be. `kept` is the address that was chosen for it before.
+/// Returns the outcome of a session. `kept` is the address that was chosen for it before.
 pub(crate) fn outcome(
     configuration: &Configuration,
     host: &Host,
@@ -60,7 +62,8 @@ pub(crate) fn outcome(
     judge(configuration, host, id, session, source.as_ref(), kept).map_or_else(Outcome::Down, Outcome::Up)
 }
 
-/// The address that is chosen for a session which names an interface alone: to be kept while it is valid there.
+/// Returns the address that is chosen for a session which names only an interface. It is kept while
+/// it is valid there.
 pub(crate) fn choice(
     configuration: &Configuration,
     host: &Host,
@@ -71,7 +74,7 @@ pub(crate) fn choice(
     let source = in_force(configuration, id, session).filter(|source| source.address.is_none())?;
     let chosen = match judge(configuration, host, id, session, Some(&source), kept) {
         Ok(grant) => grant.source,
-        // Only the way is missing.
+        // Only a route is missing.
         Err(reasons) if reasons.contains("no-route") => {
             of_the_interface(named(host, configuration, &source.interface?)?, id.station, kept)
         }
@@ -117,7 +120,8 @@ fn address_absent() -> BTreeSet<&'static str> {
     ["address-absent"].into()
 }
 
-/// An interface that is there, is no layer 2 port, is up and has a carrier; a donor needs none.
+/// Returns the named interface if it exists, is not a layer 2 port, is up and has a carrier, which
+/// a donor does not need.
 fn usable<'a>(
     host: &'a Host,
     configuration: &Configuration,
@@ -132,7 +136,7 @@ fn usable<'a>(
     if wrong.is_empty() { Ok(interface) } else { Err(wrong) }
 }
 
-/// A configured address must be on this host; one on an interface that is not up is not the kernel's own.
+/// Returns a configured address if this host has it, on an interface that is up.
 fn present(host: &Host, address: IpAddr) -> Result<IpAddr, BTreeSet<&'static str>> {
     let owners: Vec<_> = host.interfaces.iter().filter(|interface| interface.has(address)).collect();
     if owners.is_empty() {
@@ -141,7 +145,8 @@ fn present(host: &Host, address: IpAddr) -> Result<IpAddr, BTreeSet<&'static str
     if owners.iter().any(|interface| interface.up) { Ok(address) } else { Err(["interface-down"].into()) }
 }
 
-/// The interface's address: the one that was chosen before, the one whose prefix holds the station, the first.
+/// Chooses an address of the interface: the one chosen before, then one whose prefix contains the
+/// station, then the first.
 fn of_the_interface(interface: &Interface, station: IpAddr, kept: Option<IpAddr>) -> Option<IpAddr> {
     let of_family = || interface.addresses.iter().filter(|address| address.ip.is_ipv4() == station.is_ipv4());
     let kept = of_family().find(|address| Some(address.ip) == kept && address.usable);
@@ -150,7 +155,8 @@ fn of_the_interface(interface: &Interface, station: IpAddr, kept: Option<IpAddr>
     kept.or(near).or_else(|| eligible().next()).map(|address| address.ip)
 }
 
-/// The first table's right side: that interface only, or any; narrowed by `egress-interface`.
+/// Returns the interfaces to leave by: the right side of the first table, narrowed by
+/// `egress-interface`.
 fn leave_by(
     host: &Host,
     configuration: &Configuration,
@@ -173,7 +179,7 @@ fn leave_by(
     }
 }
 
-/// Whether the host has a route to the station by the interface.
+/// True if the host has a route to the station by the interface.
 fn route_by(host: &Host, interface: &str, station: IpAddr) -> bool {
     let by_it = host.routes.iter().filter(|route| route.interface == interface && route.alive);
     by_it.into_iter().any(|route| holds(route.prefix, route.bits, station))

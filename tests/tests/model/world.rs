@@ -1,4 +1,4 @@
-//! The hosts that the model is played on, and what happens to them.
+//! The hosts of the model, and the changes to them.
 //!
 //! ```text
 //!   router                                    station
@@ -7,8 +7,9 @@
 //!                            up3 ─── dn3
 //! ```
 //!
-//! The station answers a connection by the link that it came by, while that works, and else by another; neighbours are given by
-//! hand: so whatever addresses and routes the router has or loses, the network carries what the router sends by a link that works.
+//! The station answers a connection by the link of its packets while that works, and else by
+//! another. Neighbours are static. So the network carries every packet that the router sends by a
+//! working link, whatever its addresses and routes.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +45,7 @@ impl Link {
         format!("up{}", self.0)
     }
 
-    /// The name that it gets when it is renamed.
+    /// Its name after a rename.
     pub(crate) fn other_name(self) -> String {
         format!("north{}", self.0)
     }
@@ -62,8 +63,8 @@ impl Link {
         format!("br{}", self.0)
     }
 
-    /// Addresses that come and go: the first in its prefix, one that is secondary to it, one of another prefix, one whose prefix
-    /// holds the station; and the like of IPv6.
+    /// Addresses that come and go: first of a prefix, secondary of it, of another prefix, and of a
+    /// prefix with the station. Then likewise for IPv6.
     pub(crate) fn addresses(self) -> Vec<String> {
         let (n, net) = (self.0, 64 * (u16::from(self.0) - 1));
         vec![
@@ -82,12 +83,13 @@ impl Link {
         format!("192.0.2.{}", 64 * (u16::from(self.0) - 1) + 2)
     }
 
-    /// The router as the station's: an address that it has only by the neighbour that is given.
+    /// The router as the station's next hop: an address that only the static neighbour entry knows.
     fn back(self) -> String {
         format!("192.0.3.{}", self.0)
     }
 
-    /// Routes to the station that come and go, without the interface: one of each family, and a better one.
+    /// Routes to the station that come and go, without interface: one of each IP version, and a
+    /// better one of each.
     pub(crate) fn routes(self) -> Vec<String> {
         let (gateway, metric) = (self.gateway(), 10 * u16::from(self.0));
         vec![
@@ -99,16 +101,16 @@ impl Link {
     }
 }
 
-/// The hosts, and everything that was done to them.
+/// The hosts, and a log of all commands.
 pub(crate) struct World {
     pub(crate) router: Netns,
     station: Netns,
     pub(crate) stations: BTreeMap<SocketAddr, Station>,
-    /// By interface index.
+    /// Captures by interface index.
     captures: BTreeMap<u32, Capture>,
-    /// The far ends that are up.
+    /// Far ends, with whether they are up.
     far_up: BTreeMap<Link, bool>,
-    /// Commands, as one types them to do it again.
+    /// All commands, in a form to type again.
     pub(crate) log: Vec<String>,
 }
 
@@ -170,12 +172,12 @@ impl World {
         self.station.ip(commands);
     }
 
-    /// Notes that the file holds this, and what is done then.
+    /// Logs the contents of the file, and the command after it.
     pub(crate) fn note_file(&mut self, text: &str, and_then: &str) {
         self.log.push(format!("router# cat > bmpd.conf <<END; {and_then}\n{text}END"));
     }
 
-    /// What the link is called now; `None` while it is deleted.
+    /// Returns the present name of a link, or `None` while it is deleted.
     pub(crate) fn name(&self, host: &Host, link: Link) -> Option<String> {
         [link.name(), link.other_name()].into_iter().find(|name| host.interface(name).is_some())
     }
@@ -184,11 +186,11 @@ impl World {
         self.far_up[&link]
     }
 
-    /// Makes a link, with the addresses and routes that it begins with.
+    /// Makes a link, with its initial addresses and routes.
     pub(crate) fn create(&mut self, link: Link) {
         let (name, far, n) = (link.name(), link.far(), link.0);
         let netns = self.station.path();
-        // In the log it is `station`, as one names it by hand.
+        // The log names the namespace `station`, as one does by hand.
         self.router.ip(&format!(
             "link add {name} address 02:00:00:00:0{n}:01 type veth peer name {far} address 02:00:00:00:0{n}:02 netns {}",
             netns.display()
@@ -207,8 +209,8 @@ impl World {
         self.carrier_up(link, &name);
     }
 
-    /// Sets the link up at the router. The kernel took its IPv6 addresses and its routes when it was set down: addresses are given back
-    /// before, so that there is no moment in which the link works without, routes if that is wanted.
+    /// Sets a link up at the router. `link set down` had removed IPv6 addresses and routes.
+    /// Addresses return first, so that the link never works without them; routes return if wanted.
     pub(crate) fn set_up(&mut self, link: Link, name: &str, routes: bool) {
         let (addresses, gateway, n) = (link.addresses(), link.gateway(), link.0);
         let mut commands = format!(
@@ -227,7 +229,7 @@ impl World {
         self.wait_carrier(name, self.far_up[&link]);
     }
 
-    /// Gives the link its carrier, and the far end what the kernel took with it.
+    /// Gives a link its carrier, and restores what the far end lost.
     pub(crate) fn carrier_up(&mut self, link: Link, name: &str) {
         let (far, n) = (link.far(), link.0);
         let mut commands = format!("link set {far} up\naddr replace fe80::2/64 dev {far} nodad\n");
@@ -251,7 +253,7 @@ impl World {
         self.wait_carrier(name, false);
     }
 
-    /// Waits until the router's kernel has told of the carrier: it announces a lost one up to a second later.
+    /// Waits until the router's kernel announces the carrier, which may take a second for a loss.
     fn wait_carrier(&self, name: &str, there: bool) {
         until(&format!("the carrier of {name} is {there}"), PATIENCE, || {
             let interface = Host::read(&self.router).interface(name).cloned()?;
@@ -264,7 +266,7 @@ impl World {
         self.far_up.insert(link, false);
     }
 
-    /// What has left the router since the last call, with the index of the interface.
+    /// Returns the packets that left the router since the last call, with their interface index.
     pub(crate) fn left(&mut self) -> Vec<(u32, Packet)> {
         let packets = self
             .captures
@@ -281,29 +283,29 @@ impl World {
         packets
     }
 
-    /// By which interface the router would send to the station, by the kernel's own word.
+    /// Asks the kernel by which interface the router would send to the station.
     pub(crate) fn way(&self, station: IpAddr, source: Option<IpAddr>) -> Option<String> {
         let from = source.map(|source| format!("from {source}")).unwrap_or_default();
         let mut ip = self.router.command(programs::Program::Ip);
         ip.args(format!("-json route get {station} {from}").split_whitespace());
-        let output = ip.output().expect("ip can be started");
+        let output = ip.output().expect("ip starts");
         let routes: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         routes[0]["dev"].as_str().map(str::to_owned)
     }
 
-    /// Whether the station has this connection, open, and was told who it is.
+    /// True if the station has this connection open, with an Initiation.
     pub(crate) fn has(&self, station: SocketAddr, from: SocketAddr) -> bool {
         let connections = self.stations[&station].connections();
         connections.iter().rev().any(|c| c.peer == from && c.end.is_none() && c.has(bmp::INITIATION))
     }
 }
 
-/// IPv6 addresses are usable at once, without duplicate address detection.
+/// Returns the option that skips duplicate address detection for IPv6.
 fn nodad(address: &str) -> &'static str {
     if address.contains(':') { "nodad" } else { "" }
 }
 
-/// The command that adds an address.
+/// Returns the command that adds an address.
 pub(crate) fn add(address: &str, name: &str) -> String {
     format!("addr add {address} dev {name} {}", nodad(address))
 }
