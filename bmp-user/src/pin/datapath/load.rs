@@ -22,7 +22,7 @@ use super::room::{Room, Sizes};
 use super::{bpf, occupied};
 
 /// The object file that the build script made.
-static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bmp-programs"));
+pub(super) static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bmp-programs"));
 
 /// The programs and their attach types (`enum bpf_attach_type`, linux/bpf.h), in the order in which they are attached: `connect` comes
 /// last, so that no socket is tagged before its packets are looked at.

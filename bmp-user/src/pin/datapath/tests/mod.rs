@@ -8,6 +8,7 @@ mod final_ends;
 mod frames;
 mod guard;
 mod listener;
+mod packet_path;
 mod packets;
 mod persistence;
 mod rewriter;
