@@ -1,4 +1,4 @@
-//! The tasks of bmpd and how they are wired.
+//! The tasks of bmpd: what starts them, what connects them, how they end.
 //!
 //! ```text
 //!         Store: what is in force, its file ◀── commits ── control, SIGHUP
@@ -12,8 +12,10 @@
 //!                      journal, peers      └ watch<Identity>                    Status, Pins, Feed
 //! ```
 //!
-//! A configuration is a value: each task compares it with the one before. Ending goes the way of the data: sessions say
-//! farewell first, and only then do the kernel programs go.
+//! A configuration is a value. Each task compares a new value with the previous one.
+//!
+//! The tasks end in the direction of the data. Sessions send Termination first, then inputs end,
+//! and the kernel programs are detached last.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -35,41 +37,42 @@ use crate::{
     sys, tasks,
 };
 
-/// How long bmpd has to end in good order, once it is told to.
+/// Time that an orderly end may take.
 const ENDING: Duration = Duration::from_secs(15);
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct DaemonOptions {
     /// The configuration file.
     pub config: PathBuf,
-    /// Where the control socket is to be.
+    /// The path of the control socket.
     pub control: PathBuf,
-    /// How packets are held to their pin.
+    /// How the kernel holds packets to their pin.
     pub datapath: pin::Options,
 }
 
-/// What has to be done before the process has threads.
+/// Prepares the process. Call it before the first thread starts.
 pub fn prepare() {
     sys::one_heap();
 }
 
-/// Runs bmpd until it gets SIGTERM or SIGINT. SIGHUP reads the file again.
+/// Runs bmpd until SIGTERM or SIGINT arrives. SIGHUP reloads the configuration file.
 ///
 /// # Errors
-/// Whatever keeps it from starting: nothing is left behind then.
-pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
+/// Fails if bmpd cannot start or cannot detach its kernel programs. A failed start leaves nothing
+/// behind in the kernel.
+pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
     if let Err(error) = sys::raise_file_limit() {
-        warn!("the limit of open files stays as it is: {error}");
+        warn!("cannot raise the limit of open files: {error}");
     }
     let socket = ControlSocket::bind(&options.control)?;
     let (routes, host) = link::watch().await.context("cannot watch this host's interfaces over netlink")?;
-    // Tasks end when what they watch is dropped, also where the beginning fails.
-    let _running = tasks::Running;
+    // Dropping this value lets tasks return, also if a later step of the start fails.
+    let _running = tasks::RunningGuard;
     let datapath = Datapath::load(&options.datapath)?;
     match datapath.enforcement() {
         Enforcement::Kernel => info!("egress is enforced and counted by the kernel programs"),
@@ -119,7 +122,8 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     {
         let (settled, served) = (context.pins.clone(), context.clone());
         let serve = async {
-            // What an earlier bmpd left in force is counted for its sessions from then on: the first answer has it.
+            // Pins that an earlier bmpd left are taken over first, so that the first answer counts
+            // their bytes.
             settled.settled().await;
             info!("ready, control socket {}", options.control.display());
             control::serve(&socket, served).await;
@@ -130,7 +134,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
                 () = &mut serving => {}
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                // The sender is in the store, which is here.
+                // The store owns the sender and lives as long as this function.
                 Ok(()) = config.changed() => {
                     let identity = identity_of(&config.borrow_and_update());
                     identity_sender.send_if_modified(|known| {
@@ -139,7 +143,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
                         differs
                     });
                 }
-                // Apart: a disk that hangs holds up neither operators nor SIGTERM.
+                // A task of its own, because a hanging disk must not delay operators or SIGTERM.
                 _ = hangup.recv() => {
                     tasks::passing("reload", reload(context.clone(), options.config.clone()));
                 }
@@ -153,14 +157,14 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     if let Err(error) = (&mut session_task).await {
         error!("the session task failed: {error}");
     }
-    // After the sessions: their stations have been told Termination, and need not be told Peer Down.
+    // Inputs end after sessions: a station that has received Termination needs no Peer Down.
     stop_inputs.send_replace(true);
     if let Err(error) = bgp_task.await {
         error!("the task of the BGP peers failed: {error}");
     }
     for task in [relay_task, replay_task, pin_task, event_task] {
         task.abort();
-        // An aborted task answers with just that.
+        // The error only says that the task was aborted.
         let _ = task.await;
     }
     let running = store.running();
@@ -177,7 +181,7 @@ pub async fn run(options: Options, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the configuration file again, and logs what that changed.
+/// Reloads the configuration file and logs the changes and their consequences.
 async fn reload(context: control::Context, file: PathBuf) {
     let before = context.before();
     match context.store.reload().await {
@@ -185,7 +189,8 @@ async fn reload(context: control::Context, file: PathBuf) {
         Ok(false) => return info!("read {} again: nothing in it changed", file.display()),
         Err(error) => {
             error!("the configuration stays as it was:");
-            // A line of the log each: errors show the line that is wrong.
+            // Each line is a log line of its own, because the error shows the faulty line of the
+            // file.
             return error.to_string().lines().for_each(|line| error!("{line}"));
         }
     }
@@ -194,11 +199,12 @@ async fn reload(context: control::Context, file: PathBuf) {
 
 async fn follow_events(pins: Pins) {
     if let Err(error) = pin::follow(pins).await {
-        error!("what the kernel tells of connections is not followed: {error:#}");
+        error!("cannot read the connection events of the kernel: {error:#}");
     }
 }
 
-/// sysName is what is configured, or the host's name; sysDescr names program and kernel.
+/// Returns the identity of this host. sysName is the configured name or the host name; sysDescr
+/// names bmpd and the kernel.
 fn identity_of(config: &Config) -> Identity {
     let kernel = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).map(|text| text.trim().to_owned());
     let unknown = |_| "unknown".to_owned();

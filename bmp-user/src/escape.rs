@@ -1,25 +1,25 @@
-//! Text from outside: process names, what routers and daemons say of themselves, file names.
+//! Text from outside: process names, descriptions of routers and daemons, file names.
 //!
-//! Whoever chose such a text may have put escape sequences, line ends or bidirectional controls into it. None of these reaches a
-//! log or a terminal as it is: [`Untrusted`] and the functions here write each as `\u{1b}`, `\n` and the like. JSON keeps the real
-//! text, escaped as JSON is.
+//! Such text may hold escape sequences, line ends or bidirectional controls. [`Untrusted`] and the
+//! functions of this module write them as `\u{1b}`, `\n` and so on, so that logs and terminals
+//! never receive them. JSON keeps the original text, escaped as JSON requires.
 
 use std::fmt::{self, Display, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-/// A text that somebody outside chose. It displays escaped; JSON has the real text.
+/// A text chosen outside of bmpd. `Display` escapes it; JSON holds the original.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Untrusted(String);
 
 impl Untrusted {
-    /// Takes the text as it came.
+    /// Wraps a text as received.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text as it came. Do not print it.
+    /// Returns the text as received. Do not print it.
     pub fn raw(&self) -> &str {
         &self.0
     }
@@ -43,8 +43,10 @@ impl PartialEq<str> for Untrusted {
     }
 }
 
-/// True for a character that changes what a terminal or a reader of a log sees: controls (C0, C1, DEL), line and paragraph
-/// separators, bidirectional and other invisible formatting, tags, noncharacters.
+/// Returns true for a character that changes how a terminal or a log displays other text.
+///
+/// These are controls (C0, C1, DEL), line and paragraph separators, bidirectional and other
+/// invisible formatting characters, tags and noncharacters.
 pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -66,12 +68,12 @@ pub fn is_unsafe(character: char) -> bool {
         )
 }
 
-/// The text on one line: every unsafe character is escaped.
+/// Displays the text on one line. Every unsafe character is escaped.
 pub fn escaped(text: &str) -> impl Display + '_ {
     Escaped { text, lines: false }
 }
 
-/// The text with its line ends: every other unsafe character is escaped.
+/// Displays the text with its line ends. Every other unsafe character is escaped.
 pub fn escaped_lines(text: &str) -> impl Display + '_ {
     Escaped { text, lines: true }
 }
@@ -102,11 +104,12 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A JSON text for a terminal: unsafe characters, which can stand inside its strings alone, become `\uXXXX`. It is the same JSON.
+/// Escapes the unsafe characters of a JSON text as `\uXXXX`, for a terminal. The result means the
+/// same JSON.
 pub fn json_for_terminal(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for character in json.chars() {
-        // Between its values JSON has these.
+        // JSON uses these three between its values. Inside a string JSON has already escaped them.
         if matches!(character, '\n' | '\r' | '\t') || !is_unsafe(character) {
             out.push(character);
         } else {
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_people_stays_as_it_is() {
+    fn ordinary_text_of_any_language_is_displayed_unchanged() {
         for text in ["bgpd", "Zürich edge-1", "路由器", r"C:\tmp", "a \"b\""] {
             assert_eq!(escaped(text).to_string(), text);
         }
@@ -141,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_unsafe_is_left_of_any_text(text in any::<String>(), odd in prop::collection::vec(any::<char>(), 0..20)) {
+        fn no_unsafe_character_remains_in_any_text(text in any::<String>(), odd in prop::collection::vec(any::<char>(), 0..20)) {
             let text = text + &odd.into_iter().collect::<String>() + "\u{1b}\u{85}\u{2066}\n";
             prop_assert!(!escaped(&text).to_string().contains(is_unsafe));
             prop_assert!(!Untrusted::new(text.as_str()).to_string().contains(is_unsafe));

@@ -1,4 +1,4 @@
-//! Paths that another user could change under bmpd: names that root relies on must be root's alone.
+//! Finds paths that another user can change. Root may rely only on paths that root alone controls.
 
 use std::{
     fmt, fs, io,
@@ -11,104 +11,105 @@ use crate::sys;
 /// Write permission of group and others (`S_IWGRP | S_IWOTH`).
 const WRITABLE: u32 = 0o022;
 
-/// A folder like `/tmp`, which is for everybody and must stay so (`S_ISVTX`).
+/// The sticky bit (`S_ISVTX`) of a folder that all users share, such as `/tmp`.
 const STICKY: u32 = 0o1000;
 
-/// Why a path is not bmpd's alone.
+/// A path that another user can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Exposed {
-    /// The part of the path that is at fault.
+pub(crate) struct ExposedPath {
+    /// The part of the path with the fault.
     pub(crate) place: PathBuf,
-    /// What is wrong with it.
-    pub(crate) fault: Fault,
+    /// The fault of that part.
+    pub(crate) fault: PathFault,
 }
 
-/// What is wrong with a part of a path.
+/// How another user can change a part of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It is a symbolic link.
+pub(crate) enum PathFault {
+    /// The part is a symbolic link.
     Link,
-    /// Another user owns it: the user id.
+    /// Another user, with this user id, owns the part.
     Owner(u32),
-    /// Other users can write to it: its permissions.
+    /// Other users can write to the part, which has this mode.
     Writable(u32),
-    /// It is neither a folder nor a symbolic link.
+    /// The part is neither a folder nor a symbolic link.
     NoFolder,
 }
 
-impl fmt::Display for Exposed {
+impl fmt::Display for ExposedPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.place.display())?;
         match self.fault {
-            Fault::Link => f.write_str("is a symbolic link"),
-            Fault::Owner(uid) => write!(f, "belongs to user {uid}"),
-            Fault::Writable(mode) => write!(f, "can be written by other users (mode {mode:04o})"),
-            Fault::NoFolder => f.write_str("is not a folder"),
+            PathFault::Link => f.write_str("is a symbolic link"),
+            PathFault::Owner(uid) => write!(f, "belongs to user {uid}"),
+            PathFault::Writable(mode) => write!(f, "can be written by other users (mode {mode:04o})"),
+            PathFault::NoFolder => f.write_str("is not a folder"),
         }
     }
 }
 
-impl Exposed {
-    /// The command that mends it, as far as one does.
+impl ExposedPath {
+    /// Returns the command or the change of configuration that mends the path.
     pub(crate) fn mend(&self) -> String {
         let place = self.place.display();
         match self.fault {
-            Fault::Link => "name the folder itself".to_owned(),
-            Fault::Owner(_) | Fault::NoFolder => format!("remove {place}, or name another folder"),
-            Fault::Writable(mode) if mode & STICKY != 0 => {
+            PathFault::Link => "name the folder itself".to_owned(),
+            PathFault::Owner(_) | PathFault::NoFolder => format!("remove {place}, or name another folder"),
+            PathFault::Writable(mode) if mode & STICKY != 0 => {
                 format!("name a folder that is not below {place}, which is for all users")
             }
-            Fault::Writable(_) => format!("`chmod go-w {place}`"),
+            PathFault::Writable(_) => format!("`chmod go-w {place}`"),
         }
     }
 }
 
-/// Finds the first part of an absolute path that another user owns or can write, or that is a symbolic link. Parts that do not exist are
-/// passed over.
+/// Finds the first part of an absolute path that is a symbolic link, or that another user owns or
+/// can write to. A part that does not exist ends the search.
 ///
 /// # Errors
 ///
-/// A part cannot be looked at.
-pub(crate) fn find(path: &Path) -> io::Result<Option<Exposed>> {
+/// Fails if the metadata of a part cannot be read.
+pub(crate) fn find(path: &Path) -> io::Result<Option<ExposedPath>> {
     first_of(path, |_| false)
 }
 
-/// The same for a path that may lead through folders like `/tmp`: where the sticky bit is set only its owner takes a file away, and whose the
-/// next part is, is looked at.
+/// Does the same as [`find`], but accepts shared folders such as `/tmp`. In a folder with the
+/// sticky bit, only the owner of an entry can remove it, and the next part of the path is checked
+/// for its owner.
 ///
 /// # Errors
 ///
-/// A part cannot be looked at.
-pub(crate) fn find_beside_others(path: &Path) -> io::Result<Option<Exposed>> {
-    first_of(path, |fault| matches!(fault, Fault::Writable(mode) if mode & libc::S_ISVTX != 0))
+/// Fails if the metadata of a part cannot be read.
+pub(crate) fn find_beside_others(path: &Path) -> io::Result<Option<ExposedPath>> {
+    first_of(path, |fault| matches!(fault, PathFault::Writable(mode) if mode & libc::S_ISVTX != 0))
 }
 
-fn first_of(path: &Path, is_harmless: impl Fn(&Fault) -> bool) -> io::Result<Option<Exposed>> {
+fn first_of(path: &Path, is_harmless: impl Fn(&PathFault) -> bool) -> io::Result<Option<ExposedPath>> {
     let parts: Vec<_> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
     for part in parts.into_iter().rev() {
         let fault = match fs::symlink_metadata(part) {
-            Ok(found) => fault_of(&found),
+            Ok(metadata) => fault_of(&metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         if let Some(fault) = fault.filter(|fault| !is_harmless(fault)) {
-            return Ok(Some(Exposed { place: part.to_owned(), fault }));
+            return Ok(Some(ExposedPath { place: part.to_owned(), fault }));
         }
     }
     Ok(None)
 }
 
-/// What is wrong with one folder.
-pub(crate) fn fault_of(found: &fs::Metadata) -> Option<Fault> {
-    let mode = found.mode() & 0o7777;
-    if found.file_type().is_symlink() {
-        Some(Fault::Link)
-    } else if !found.is_dir() {
-        Some(Fault::NoFolder)
-    } else if found.uid() != 0 && found.uid() != sys::user() {
-        Some(Fault::Owner(found.uid()))
+/// Returns the fault of one folder, or `None` if only root and the user of bmpd can change it.
+pub(crate) fn fault_of(metadata: &fs::Metadata) -> Option<PathFault> {
+    let mode = metadata.mode() & 0o7777;
+    if metadata.file_type().is_symlink() {
+        Some(PathFault::Link)
+    } else if !metadata.is_dir() {
+        Some(PathFault::NoFolder)
+    } else if metadata.uid() != 0 && metadata.uid() != sys::user() {
+        Some(PathFault::Owner(metadata.uid()))
     } else if mode & WRITABLE != 0 {
-        Some(Fault::Writable(mode))
+        Some(PathFault::Writable(mode))
     } else {
         None
     }
@@ -120,27 +121,27 @@ mod tests {
 
     use super::*;
 
-    /// `/run` is root's alone, unlike `/tmp`.
+    /// Only root can change `/run`; any user can change `/tmp`.
     fn folder() -> tempfile::TempDir {
         tempfile::TempDir::with_prefix_in("bmpd-exposure-", "/run").unwrap()
     }
 
     #[test]
-    fn a_folder_of_roots_below_folders_of_roots_is_not_exposed() {
+    fn a_folder_of_root_below_folders_of_root_is_not_exposed() {
         let folder = folder();
         assert_eq!(find(folder.path()).unwrap(), None);
         assert_eq!(find(&folder.path().join("not/there")).unwrap(), None);
     }
 
     #[test]
-    fn nobody_is_told_to_take_a_folder_away_that_is_for_everybody() {
-        let mend = |mode| Exposed { place: "/tmp".into(), fault: Fault::Writable(mode) }.mend();
+    fn the_mend_never_removes_a_folder_that_all_users_share() {
+        let mend = |mode| ExposedPath { place: "/tmp".into(), fault: PathFault::Writable(mode) }.mend();
         assert_eq!(mend(0o777), "`chmod go-w /tmp`");
         assert!(mend(0o1777).contains("name a folder that is not below /tmp"), "{}", mend(0o1777));
     }
 
     #[test]
-    fn each_way_in_which_a_part_of_the_path_is_another_users_is_found() {
+    fn each_way_for_another_user_to_change_a_path_is_found() {
         let folder = folder();
         let inner = folder.path().join("outer/inner");
         let outer = folder.path().join("outer");
@@ -149,16 +150,16 @@ mod tests {
         for place in [&outer, &inner] {
             for mode in [0o720, 0o702, 0o1777] {
                 fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
-                assert_eq!(fault(), Some((place.clone(), Fault::Writable(mode))));
+                assert_eq!(fault(), Some((place.clone(), PathFault::Writable(mode))));
             }
             fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
             chown(place, Some(65534), None).unwrap();
-            assert_eq!(fault(), Some((place.clone(), Fault::Owner(65534))));
+            assert_eq!(fault(), Some((place.clone(), PathFault::Owner(65534))));
             chown(place, Some(0), None).unwrap();
         }
         assert_eq!(fault(), None);
         fs::rename(&outer, folder.path().join("elsewhere")).unwrap();
         symlink("elsewhere", &outer).unwrap();
-        assert_eq!(fault(), Some((outer, Fault::Link)));
+        assert_eq!(fault(), Some((outer, PathFault::Link)));
     }
 }

@@ -1,7 +1,36 @@
-//! bmpd: BMP sessions (RFC 7854) that leave this host by the interface and address the operator named, and by no other.
+//! bmpd keeps BMP sessions (RFC 7854) on the interface and source address that an operator names.
 //!
-//! The way of the data is [`input`] → [`feed`] → [`session`] → socket, held in place by [`pin`], which knows the host through
-//! [`link`]; [`config`] says what is wanted and [`control`] is how an operator reaches in. [`agent`] wires them together.
+//! # Layout
+//!
+//! ```text
+//! routers, daemons, files ──▶ input ──▶ feed ──▶ session ──▶ socket ──▶ BMP station
+//!                                                 ▲             ▲
+//!   bmpctl ──▶ control, config                    │             │ binds, limits, counts
+//!                                    link ──▶    pin ──▶ kernel programs (`bmp-ebpf`)
+//! ```
+//!
+//! The rooms, in the direction of the data:
+//!
+//! * [`wire`]: parsers and builders of BGP, BMP and MRT messages. Bytes only, no sockets.
+//! * [`input`]: where routes come from. `bgp` peers with routers, `relay` accepts BMP of local
+//!   daemons, `mrt` replays files.
+//! * [`feed`]: the routes of every peer, and the journal of BMP frames that every session follows.
+//! * [`session`]: one task a BMP station. It connects, sends the feed and backs off.
+//! * [`pin`]: interface and source of each session, and the kernel programs that enforce them.
+//! * [`link`]: interfaces, addresses and routes of this host, read and watched over netlink.
+//! * [`config`]: the command language, the model of a configuration, the file.
+//! * [`control`]: the control socket, commits and every `display` command.
+//! * [`agent`]: starts the tasks above, connects them, and ends them in order.
+//!
+//! Small modules serve all of these rooms:
+//!
+//! * [`tasks`]: the only place that starts a task or a thread.
+//! * [`log`]: the log, with limits on repeated lines.
+//! * [`escape`]: text from outside, made safe for logs and terminals.
+//! * `visitors`: how many connections clients may hold.
+//! * `exposure`: whether another user can change a path that bmpd relies on.
+//! * `replace`: files that are replaced whole or not at all.
+//! * `sys`: system calls that no library of ours offers.
 
 pub mod agent;
 pub mod config;

@@ -1,7 +1,9 @@
 //! Files that are replaced whole or not at all.
 //!
-//! The new file has no name until all of it is on the disk (`O_TMPFILE` in open(2)), so that whoever is killed meanwhile leaves nothing behind. Only
-//! in the moment before it takes the name of the old one it has a name of its own, [`temporary`], which [`clean_up`] takes away.
+//! The new file has no name until the disk holds all of it (`O_TMPFILE`, open(2)). A process that
+//! is killed before then leaves nothing behind. The new file needs a name of its own,
+//! [`temporary`], only for the moment before it takes the name of the old file. [`clean_up`]
+//! removes a temporary name that a killed process left.
 
 use std::{
     ffi::OsString,
@@ -16,24 +18,26 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 
-/// A file that is to take the place of another one.
+/// A new file that will replace the file at a path.
 #[derive(Debug)]
 pub(crate) struct Replacement {
     file: File,
     path: PathBuf,
-    /// It has the name [`temporary`] already: its file system has no files without one.
+    /// True if the file already bears the name [`temporary`], because its file system lacks
+    /// `O_TMPFILE`.
     named: bool,
 }
 
 impl Replacement {
-    /// An empty file, on the file system of `path`. Others may not read it until its mode is set.
+    /// Creates an empty file on the file system of `path`. Only its owner can read it until its
+    /// mode is set.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         clean_up(path);
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let (file, named) = match open(folder(path), flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => (File::from(file), false),
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
-                // Not through a link that somebody has put there meanwhile.
+                // `create_new` refuses a symbolic link that another user may have put there.
                 let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary(path))?;
                 (new, true)
             }
@@ -42,11 +46,11 @@ impl Replacement {
         Ok(Self { file, path: path.to_owned(), named })
     }
 
-    /// Gives it owner and mode of the file that it is to replace, or this mode where there is none.
-    pub(crate) fn as_before(&self, mode: u32) -> io::Result<()> {
+    /// Copies owner and mode of the file at `path`. If no such file exists, sets `mode`.
+    pub(crate) fn copy_owner_and_mode(&self, mode: u32) -> io::Result<()> {
         let mode = match fs::metadata(&self.path) {
             Ok(old) => {
-                // Only root may give a file away; whoever may not keeps it.
+                // Only root can change the owner. Without that right the file keeps its owner.
                 let _ = fchown(&self.file, Some(old.uid()), Some(old.gid()));
                 old.permissions().mode() & 0o7777
             }
@@ -55,13 +59,13 @@ impl Replacement {
         self.file.set_permissions(Permissions::from_mode(mode))
     }
 
-    /// Writes all of it, and has it on the disk.
+    /// Writes `contents` and waits until the disk holds them.
     pub(crate) fn write(&mut self, contents: &[u8]) -> io::Result<()> {
         self.file.write_all(contents)?;
         self.file.sync_all()
     }
 
-    /// Gives it the name of the file that it replaces.
+    /// Renames the new file to `path`.
     pub(crate) fn put_in_place(mut self) -> io::Result<()> {
         let temporary = temporary(&self.path);
         if !self.named {
@@ -83,41 +87,44 @@ impl Drop for Replacement {
     }
 }
 
-/// Replaces the file at `path` with these contents. A new one has this mode, another one's stays.
+/// Replaces the file at `path` by `contents`. A new file gets `mode`; an existing file keeps its
+/// owner and mode.
 ///
 /// # Errors
 ///
-/// The system does not let it be written: the file is as it was then.
+/// Fails if the file system refuses a step. The old file is then unchanged.
 pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let mut new = Replacement::of(path)?;
-    new.as_before(mode)?;
+    new.copy_owner_and_mode(mode)?;
     new.write(contents)?;
     new.put_in_place()
 }
 
-/// Gives the file at `path` the name `other` too, in the place of whatever has it.
+/// Gives the file at `path` the second name `other`. A file that already bears that name is
+/// replaced.
 pub(crate) fn name_too(path: &Path, other: &Path) -> io::Result<()> {
     clean_up(other);
     let temporary = temporary(other);
-    // Not every file system has second names.
+    // Some file systems have no hard links; a copy serves as well.
     fs::hard_link(path, &temporary).or_else(|_| fs::copy(path, &temporary).map(|_| ()))?;
     let renamed = fs::rename(&temporary, other);
-    // Two names of one file both stay when one is renamed to the other.
+    // rename(2) does nothing if both names already belong to one file, so the temporary name may
+    // remain.
     clean_up(other);
     renamed
 }
 
-/// Takes away what was left by somebody who was killed while `path` was being replaced.
+/// Removes the temporary file that a killed process left while it replaced `path`.
 pub(crate) fn clean_up(path: &Path) {
     let temporary = temporary(path);
-    // Whatever it is: nobody else has a use for the name.
+    // Any file of this name is a leftover, because only this module uses the name.
     if fs::symlink_metadata(&temporary).is_ok_and(|found| !found.is_dir()) {
-        // What cannot be removed is told where the name is needed.
+        // If the removal fails, the next use of the name reports the error.
         let _ = fs::remove_file(temporary);
     }
 }
 
-/// Puts the names in the folder of `path` on the disk.
+/// Waits until the disk holds the file names in the folder of `path`.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
@@ -126,7 +133,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The name that the file has until it replaces the one at `path`.
+/// Returns the name that the new file bears just before it replaces the file at `path`.
 fn temporary(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The few things that are asked of the kernel or the C library and that no library of ours has.
+//! System calls and C library functions that none of our libraries offers.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,22 +18,22 @@ use std::{
 
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
-/// What the host calls itself (hostname(7)).
+/// Returns the host name (hostname(7)), or `unknown`.
 pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
-/// The user that this process acts as (geteuid(2)).
+/// Returns the effective user id of this process (geteuid(2)).
 pub(crate) fn user() -> u32 {
     // SAFETY: takes nothing and always succeeds.
     unsafe { libc::geteuid() }
 }
 
-/// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, asm-generic/socket.h), which no other has had since the host was
-/// started.
+/// Returns the cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`,
+/// asm-generic/socket.h). A cookie is unique since the host started.
 pub(crate) fn netns_cookie() -> io::Result<u64> {
-    /// Of the C library's headers only the newest have it.
+    /// Older C library headers lack this number.
     const SO_NETNS_COOKIE: libc::c_int = 71;
     let socket = UnixDatagram::unbound()?;
     let mut cookie = 0_u64;
@@ -51,18 +51,19 @@ pub(crate) fn netns_cookie() -> io::Result<u64> {
     if refused == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether the calling thread's network namespace has an interface of this index (if_indextoname(3)).
+/// True if the calling thread's network namespace has an interface with this index
+/// (if_indextoname(3)).
 pub(crate) fn has_interface(index: u32) -> bool {
     let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: the buffer is as long as a name can be.
+    // SAFETY: the buffer has `IF_NAMESIZE` bytes, the longest that a name can be.
     !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null()
 }
 
-/// The user who listens at the other end of a connection to a Unix socket (unix(7), `SO_PEERCRED`).
+/// Returns the user id at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
 pub(crate) fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `peer`, which has as many.
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `peer`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -75,36 +76,38 @@ pub(crate) fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer.uid) }
 }
 
-/// `SO_BINDTOIFINDEX` of asm-generic/socket.h.
+/// `SO_BINDTOIFINDEX` of asm-generic/socket.h, which the libc crate lacks.
 const SO_BINDTOIFINDEX: libc::c_int = 62;
 
-/// Binds a socket to the interface with this index: it sends and receives by no other (socket(7), `SO_BINDTODEVICE`).
+/// Binds a socket to the interface with this index. The socket then sends and receives through no
+/// other (socket(7), `SO_BINDTODEVICE`).
 pub(crate) fn bind_to_interface(socket: &impl AsRawFd, index: u32) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX, index as libc::c_int)
 }
 
-/// Marks what a socket sends (socket(7), `SO_MARK`), so that a rule of the routing tables finds it.
+/// Marks the packets of a socket (socket(7), `SO_MARK`), so that a routing rule can match them.
 pub(crate) fn set_mark(socket: &impl AsRawFd, mark: u32) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())
 }
 
-/// Lets `bind` with port 0 leave the choice of the port to `connect` (ip(7), `IP_BIND_ADDRESS_NO_PORT`), so that sessions to
-/// different stations can share one.
+/// Lets connect(2) choose the port of a socket that is bound to port 0 (ip(7),
+/// `IP_BIND_ADDRESS_NO_PORT`). Sessions to different stations can then share a port.
 pub(crate) fn bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
-/// How many bytes may wait unsent in the kernel before the socket stops being writable (tcp(7), `TCP_NOTSENT_LOWAT`).
+/// Sets how many unsent bytes the kernel queues before the socket stops being writable (tcp(7),
+/// `TCP_NOTSENT_LOWAT`).
 pub(crate) fn set_not_sent_low_water(socket: &impl AsRawFd, bytes: u32) -> io::Result<()> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes as libc::c_int)
 }
 
-/// The longest segment that is sent (tcp(7), `TCP_MAXSEG`), in bytes.
+/// Limits the length of the segments that the socket sends, in bytes (tcp(7), `TCP_MAXSEG`).
 pub(crate) fn set_maximum_segment(socket: &impl AsRawFd, bytes: u16) -> io::Result<()> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, bytes.into())
 }
 
-/// How often a SYN, or the SYN-ACK of a listener, is sent again (tcp(7), `TCP_SYNCNT`).
+/// Sets how often the kernel repeats a SYN, or the SYN-ACK of a listener (tcp(7), `TCP_SYNCNT`).
 pub(crate) fn set_syn_retries(socket: &impl AsRawFd, retries: u32) -> io::Result<()> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, retries.cast_signed())
 }
@@ -123,18 +126,24 @@ struct TcpMd5Sig {
 /// `TCP_MD5SIG_MAXKEYLEN` of linux/tcp.h.
 const MD5_KEY: usize = 80;
 
-/// Signs what is sent to an address, and takes nothing from it that is not signed with the same secret (tcp(7), `TCP_MD5SIG`; RFC 2385). The
-/// port does not matter. A secret of more than 80 bytes is refused.
+/// Signs segments to an address and drops unsigned segments from it (tcp(7), `TCP_MD5SIG`; RFC
+/// 2385). The port of the address is ignored.
+///
+/// # Errors
+///
+/// Fails if the secret has more than 80 bytes, or if the kernel lacks TCP MD5 or the process lacks
+/// `CAP_NET_ADMIN`.
 pub(crate) fn set_md5_secret(socket: &Socket, address: SocketAddr, secret: &str) -> io::Result<()> {
     let mut key = [0; MD5_KEY];
     let place = key.get_mut(..secret.len()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     place.copy_from_slice(secret.as_bytes());
     let length = u16::try_from(secret.len()).unwrap_or_default();
     let address = SockAddr::from(address).as_storage();
-    // SAFETY: both are of the same size and hold plain bytes: `SockAddrStorage` is what the kernel calls `sockaddr_storage`.
+    // SAFETY: both types have the same size and hold plain bytes: `SockAddrStorage` is the kernel's
+    // `sockaddr_storage`.
     let address = unsafe { std::mem::transmute_copy::<SockAddrStorage, libc::sockaddr_storage>(&address) };
     let option = TcpMd5Sig { address, flags: 0, prefix_length: 0, key_length: length, interface: 0, key };
-    // SAFETY: the kernel reads `option`, which is of the size that it is told.
+    // SAFETY: the kernel reads `option`, whose size is passed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -147,31 +156,31 @@ pub(crate) fn set_md5_secret(socket: &Socket, address: SocketAddr, secret: &str)
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// What `TCP_INFO` says about progress (linux/tcp.h, `struct tcp_info`).
+/// How far a TCP connection has got (`struct tcp_info` of linux/tcp.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpProgress {
-    /// Segments that were sent and not acknowledged.
+    /// Segments sent and not acknowledged.
     pub(crate) unacknowledged: u32,
-    /// Window or keepalive probes that were not answered.
+    /// Window or keepalive probes without an answer.
     pub(crate) probes: u8,
-    /// Time since the last acknowledgement came in.
+    /// Time since the last acknowledgement arrived.
     pub(crate) last_ack: Duration,
-    /// Segments sent again since the connection was opened.
+    /// Segments sent again since the connection opened.
     pub(crate) retransmits: u32,
 }
 
-/// Whether the far end of a connection is there, as far as the kernel knows.
+/// Signs of life from the far end of a TCP connection, as the kernel knows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpPresence {
-    /// Neither end has closed it.
+    /// True if neither end has closed the connection.
     pub(crate) is_established: bool,
-    /// Time since a segment came in.
+    /// Time since the last segment arrived.
     pub(crate) last_heard: Duration,
-    /// Bytes that came in and were not read.
+    /// Bytes received and not yet read.
     pub(crate) unread: usize,
 }
 
-/// Asks the kernel whether the far end of a connection is there.
+/// Asks the kernel for signs of life from the far end of a connection.
 pub(crate) fn tcp_presence(socket: &impl AsRawFd) -> io::Result<TcpPresence> {
     /// `TCP_ESTABLISHED` of net/tcp_states.h.
     const ESTABLISHED: u8 = 1;
@@ -215,11 +224,12 @@ fn tcp_info(socket: &impl AsRawFd) -> io::Result<libc::tcp_info> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: `tcp_info` holds integers alone, and zeroes stand where an older kernel wrote less.
+    // SAFETY: `tcp_info` holds only integers. Fields that an older kernel does not write stay zero.
     Ok(unsafe { info.assume_init() })
 }
 
-/// Bytes in the send queue that the far end has not acknowledged, sent or not (tcp(7), `SIOCOUTQ`).
+/// Returns the bytes in the send queue that the far end has not acknowledged, sent or unsent
+/// (tcp(7), `SIOCOUTQ`).
 pub(crate) fn send_queue(socket: &impl AsRawFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: `TIOCOUTQ`, which is `SIOCOUTQ`, writes one `int`.
@@ -227,20 +237,22 @@ pub(crate) fn send_queue(socket: &impl AsRawFd) -> io::Result<usize> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.max(0) as usize) }
 }
 
-/// Has glibc keep one heap instead of one for each few threads (mallopt(3), `M_ARENA_MAX`), before there are threads.
+/// Makes glibc use one heap for all threads (mallopt(3), `M_ARENA_MAX`). Call it before the first
+/// thread starts.
 ///
-/// Blocks that one thread has asked for and another gives back stay with the heap they came from. The journal is made of such blocks: with
-/// several heaps the process has several times what is in it.
+/// A block returns to the heap that it came from, whichever thread frees it. One thread allocates
+/// the blocks of the journal and others free them. With several heaps, the process would hold a
+/// multiple of the journal's size.
 pub(crate) fn one_heap() {
-    // SAFETY: takes two numbers, and nothing else runs yet.
+    // SAFETY: the function takes two numbers, and no other thread runs yet.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Lets this process open as many files as it may at most (getrlimit(2), `RLIMIT_NOFILE`): every session, relay client and
-/// operator takes one.
+/// Raises the limit of open files to its hard limit (getrlimit(2), `RLIMIT_NOFILE`). Every session,
+/// client of a relay and operator takes one descriptor.
 pub(crate) fn raise_file_limit() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`.
@@ -255,7 +267,7 @@ pub(crate) fn raise_file_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// How many files this process may have open (getrlimit(2), `RLIMIT_NOFILE`).
+/// Returns how many files this process may open (getrlimit(2), `RLIMIT_NOFILE`).
 pub(crate) fn file_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`.
@@ -265,13 +277,13 @@ pub(crate) fn file_limit() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
-/// Opens a regular file for reading, and never waits for one that is something else.
+/// Opens a regular file for reading. Never blocks on a file of another type.
 ///
 /// # Errors
 ///
-/// It cannot be opened, or it is a folder, a FIFO, a socket or a device.
+/// Fails if the file cannot be opened, or is a folder, a FIFO, a socket or a device.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    // Without O_NONBLOCK the opening of a FIFO waits for who writes to it.
+    // Without O_NONBLOCK, opening a FIFO would block until a writer opens it.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     let file = match file {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(not_regular("a socket or a device")),
@@ -295,7 +307,7 @@ fn not_regular(what: &str) -> io::Error {
     io::Error::new(kind, format!("it is {what}, and not a regular file"))
 }
 
-/// Reads a regular file of at most `largest` bytes as text. See [`open_regular`].
+/// Reads a regular file of at most `largest` bytes as text; see [`open_regular`].
 pub(crate) fn read_regular(path: &Path, largest: u64) -> io::Result<String> {
     let mut text = String::new();
     open_regular(path)?.take(largest + 1).read_to_string(&mut text)?;
@@ -305,7 +317,7 @@ pub(crate) fn read_regular(path: &Path, largest: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Blocks until a descriptor may be written to, or has failed (poll(2)).
+/// Blocks until a descriptor is writable or has failed (poll(2)).
 pub(crate) fn wait_writable(descriptor: RawFd) -> io::Result<()> {
     let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
     // SAFETY: the kernel reads and writes one `pollfd`.
@@ -315,20 +327,22 @@ pub(crate) fn wait_writable(descriptor: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel back memory with huge pages, as far as whole ones fit into it (madvise(2), `MADV_HUGEPAGE`): what is looked at here and there then
-/// needs few entries of the processor's address cache. Before anything is written there. A kernel without them leaves it as it is.
+/// Asks the kernel to back memory with huge pages (madvise(2), `MADV_HUGEPAGE`). Random access then
+/// needs fewer TLB entries. Call it before the first write. A kernel without huge pages ignores the
+/// request.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     const HUGE: usize = 2 << 20;
     let bytes = memory.as_mut_ptr_range();
     let (start, end) = (bytes.start.addr().next_multiple_of(HUGE), bytes.end.addr() & !(HUGE - 1));
     if start < end {
-        // SAFETY: the range is within memory that is the caller's, and how it is backed changes nothing of what is in it.
+        // SAFETY: the range lies within the caller's memory, and `MADV_HUGEPAGE` does not change
+        // its contents.
         unsafe { libc::madvise(bytes.start.cast::<libc::c_void>().with_addr(start), end - start, libc::MADV_HUGEPAGE) };
     }
 }
 
 fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the option value is the `int` that is passed, with its size.
+    // SAFETY: the option value is an `int`, and its size is passed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -341,7 +355,7 @@ fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: li
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The name of the user of this number, where this host knows one. May block.
+/// Returns the name of the user with this id, if this host knows one. May block.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
     nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name)
 }
@@ -353,11 +367,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_regular_file_is_refused_at_once() {
+    fn a_path_that_is_no_regular_file_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         let name = CString::new(fifo.as_os_str().as_bytes()).unwrap();
-        // SAFETY: the name is a string of C.
+        // SAFETY: the name ends with a zero byte.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
         for (path, what) in
             [(fifo.as_path(), "a FIFO"), (folder.path(), "a folder"), (Path::new("/dev/zero"), "a device")]
@@ -368,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_too_large_is_not_read_as_a_part() {
+    fn a_file_over_the_limit_is_refused_and_not_cut() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "12345").unwrap();
         assert_eq!(read_regular(file.path(), 5).unwrap(), "12345");

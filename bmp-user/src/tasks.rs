@@ -1,15 +1,17 @@
-//! Where every task and every thread of bmpd begins: nothing else spawns one, which a test sees to.
+//! Starts every task and every thread of bmpd. A test finds any other place that does.
 //!
-//! A task that is no more leaves a bmpd that looks alive: `display` goes on, and nothing happens. So the process ends instead, with a
-//! message and [`STATUS`], and a supervisor starts it again under the pins that stay in the kernel. It ends when
+//! If one task ends, bmpd would look alive and do nothing: `display` still answers. So the whole
+//! process ends, with a message and exit status [`STATUS`], and a supervisor starts bmpd again. The
+//! pins in the kernel hold meanwhile. The process ends when
 //!
-//! - anything panics, in whatever task or thread, also one for a single client: a panic is a fault of the program, it may have left
-//!   half a change behind, and what the stations are told must be exact;
-//! - a task of [`forever`] returns, or one of [`until`] before it was asked to.
+//! - any task or thread panics, even a task for a single client. A panic is a fault of the program
+//!   and may leave half a change behind;
+//! - a task of [`forever`] returns, or a task of [`until`] returns without leave.
 //!
-//! A task of [`passing`] may return: a connection, a farewell, a timer.
+//! A task of [`passing`] may return at any time: a connection, a farewell, a timer.
 //!
-//! Only [`watch_over`] makes it so. Without it, as in unit tests, a panic is the panic of its task.
+//! These rules hold only after [`watch_over`]. Without it, as in unit tests, a panic ends only its
+//! own task.
 
 use std::{
     future::Future,
@@ -26,17 +28,17 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::log;
 
-/// Exit status of a bmpd that ended because of a fault of its own (`EX_SOFTWARE` of sysexits.h).
+/// Exit status after a fault of bmpd itself (`EX_SOFTWARE` of sysexits.h).
 pub const STATUS: i32 = 70;
 
-/// What is done when bmpd cannot go on.
-static END: OnceLock<fn(&str)> = OnceLock::new();
-/// Whether bmpd is ending: tasks may return.
+/// Ends the process with a message. Unset in unit tests.
+static END_PROCESS: OnceLock<fn(&str)> = OnceLock::new();
+/// True once bmpd is ending: tasks may return.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// From now on the process ends when a task ends that is needed, or anything panics.
+/// Ends the process from now on when a needed task ends or anything panics.
 pub fn watch_over() {
-    let _ = END.set(end_process);
+    let _ = END_PROCESS.set(end_process);
     panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
@@ -46,21 +48,21 @@ pub fn watch_over() {
     }));
 }
 
-/// Orderly ending has begun, and must be over within `time`.
+/// Begins the orderly end, which must be over within `time`.
 pub fn must_end_within(time: Duration) {
     ENDING.store(true, Ordering::Release);
-    // Without a thread the ending is not hurried.
+    // If this thread cannot start, the end has no deadline.
     let _ = thread("end", move || {
         thread::sleep(time);
         end_process(&format!("bmpd has not ended within {} s", time.as_secs()));
     });
 }
 
-/// As long as this is there, bmpd is not ending. What the tasks need is to be dropped after it.
+/// Marks bmpd as running until it is dropped. Drop it before the values that the tasks need.
 #[derive(Debug)]
-pub(crate) struct Running;
+pub(crate) struct RunningGuard;
 
-impl Drop for Running {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         ENDING.store(true, Ordering::Release);
     }
@@ -68,19 +70,19 @@ impl Drop for Running {
 
 fn end_process(why: &str) {
     log::last_words(&format!("{why}: bmpd ends now, and what the kernel enforces stays"));
-    // SAFETY: it does not return. Nothing is to be tidied up by a program that does not know what it has done.
+    // SAFETY: `_exit` does not return. After a fault, destructors cannot be trusted, so none runs.
     unsafe { libc::_exit(STATUS) };
 }
 
 fn ended_unasked(name: &str) {
     if !ENDING.load(Ordering::Acquire)
-        && let Some(end) = END.get()
+        && let Some(end) = END_PROCESS.get()
     {
         end(&format!("a fault of bmpd: the task `{name}` has ended"));
     }
 }
 
-/// Says that a task of [`until`] may return. Dropped, it says so too.
+/// Lets a task of [`until`] return, when given or dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Leave(Arc<AtomicBool>);
 
@@ -96,12 +98,12 @@ impl Drop for Leave {
     }
 }
 
-/// Starts a task that never returns as long as bmpd runs. It may be aborted.
+/// Starts a task that must not return while bmpd runs. The caller may abort it.
 pub(crate) fn forever(name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     passing("", needed(name, task))
 }
 
-/// Starts a task that does not return before it has leave to.
+/// Starts a task that must not return before `leave` is given.
 pub(crate) fn until(
     name: &'static str,
     leave: &Leave,
@@ -126,22 +128,22 @@ async fn needed(name: &'static str, task: impl Future<Output = ()>) {
     ended_unasked(name);
 }
 
-/// Tasks that end with this.
+/// A set of tasks. Dropping the set aborts them.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks(JoinSet<()>);
 
 impl Tasks {
-    /// Starts one as [`passing`] does.
+    /// Starts a task like [`passing`].
     pub(crate) fn passing(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(fault::of(name, task));
     }
 
-    /// Starts one as [`forever`] does.
+    /// Starts a task like [`forever`].
     pub(crate) fn forever(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(needed(name, task));
     }
 
-    /// Waits until one ends, and forgets it; `None` if there are none.
+    /// Waits until a task ends and forgets it. Returns `None` if the set is empty.
     pub(crate) async fn join_next(&mut self) -> Option<()> {
         self.0.join_next().await.map(|_ended| ())
     }
@@ -159,16 +161,16 @@ impl Tasks {
     }
 }
 
-/// Does what blocks, where that holds nobody up.
+/// Runs blocking work on a thread where it delays no task.
 ///
 /// # Errors
 ///
-/// The runtime ends meanwhile.
+/// Fails if the runtime ends before the work does.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
-/// Starts a thread.
+/// Starts a named thread.
 pub(crate) fn thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -176,7 +178,8 @@ pub(crate) fn thread<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// Faults on demand, in builds with debug assertions alone: a test asks for one to see what becomes of the process.
+/// Faults on demand, only in builds with debug assertions. Tests use them to see how the process
+/// ends.
 #[cfg(debug_assertions)]
 pub(crate) mod fault {
     use std::{
@@ -190,16 +193,17 @@ pub(crate) mod fault {
         task::{Poll, Waker},
     };
 
-    static TASKS: Mutex<Vec<Weak<Watched>>> = Mutex::new(Vec::new());
+    static TASKS: Mutex<Vec<Weak<FaultyTask>>> = Mutex::new(Vec::new());
 
-    struct Watched {
+    struct FaultyTask {
         name: &'static str,
         panics: AtomicBool,
         returns: AtomicBool,
         waker: Mutex<Option<Waker>>,
     }
 
-    /// Carries out `list`, `panic TASK` or `return TASK`; what there is to say.
+    /// Carries out `list`, `panic TASK` or `return TASK`. Returns the names of all tasks, one a
+    /// line.
     pub(crate) fn order(order: &str) -> String {
         let tasks: Vec<_> =
             TASKS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
@@ -218,9 +222,9 @@ pub(crate) mod fault {
         names.into_iter().map(|name| format!("{name}\n")).collect()
     }
 
-    /// The task, with the faults that are asked for.
+    /// Runs a task that panics or returns on demand.
     pub(super) async fn of(name: &'static str, task: impl Future<Output = ()>) {
-        let watched = Arc::new(Watched {
+        let watched = Arc::new(FaultyTask {
             name,
             panics: AtomicBool::new(false),
             returns: AtomicBool::new(false),
@@ -259,15 +263,15 @@ mod fault {
 mod tests {
     use std::{fs, path::Path};
 
-    /// What begins a task or a thread.
-    const BEGINNINGS: [&str; 6] =
+    /// Calls that start a task or a thread.
+    const SPAWNS: [&str; 6] =
         ["tokio::spawn(", "spawn_blocking(", ".spawn(", "thread::spawn(", "spawn_local(", "JoinSet"];
 
-    fn beginnings_in(folder: &Path, found: &mut Vec<String>) {
+    fn spawns_in(folder: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {
             let path = entry.path();
             if path.is_dir() && !path.ends_with("tests") {
-                beginnings_in(&path, found);
+                spawns_in(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs")
                 && !path.ends_with("tasks.rs")
                 && !path.ends_with("tests.rs")
@@ -275,16 +279,16 @@ mod tests {
                 let text = fs::read_to_string(&path).unwrap();
                 let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
                 let lines = product.lines().enumerate();
-                let begins = lines.filter(|(_, line)| BEGINNINGS.iter().any(|begins| line.contains(begins)));
+                let begins = lines.filter(|(_, line)| SPAWNS.iter().any(|begins| line.contains(begins)));
                 found.extend(begins.map(|(number, line)| format!("{}:{}: {line}", path.display(), number + 1)));
             }
         }
     }
 
     #[test]
-    fn no_task_or_thread_begins_elsewhere() {
+    fn no_other_file_starts_a_task_or_a_thread() {
         let mut found = Vec::new();
-        beginnings_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        spawns_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
 }

@@ -1,10 +1,13 @@
-//! How many connections those who connect to bmpd may hold, so that nobody outside can take the descriptors that stations and
-//! operators need.
+//! Limits how many connections clients may hold, so that stations and operators always find
+//! descriptors.
 //!
-//! Three limits are kept: for each listener, for each source, and for all listeners together. The last is made of this process's limit
-//! of descriptors (getrlimit(2), `RLIMIT_NOFILE`): what outsiders hold stays below half of what configured sessions leave of it. A source is the user who has the far
-//! socket where that is on this host, and the address elsewhere: a user of this host has as many addresses as he likes. Of IPv6 it is
-//! the /64, in which one host has as many addresses as it likes, too.
+//! Three limits hold: for each listener, for each source, and for all listeners together. The last
+//! follows from the process's limit of descriptors (getrlimit(2), `RLIMIT_NOFILE`). Clients
+//! together hold less than half of the descriptors that configured sessions leave.
+//!
+//! The source of a local client is its user, because a user can take any local address. The source
+//! of any other client is its IPv4 address, or its IPv6 /64, because one host can take any address
+//! of a /64.
 
 use std::{
     collections::HashMap,
@@ -23,17 +26,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{pin, sys};
 
-/// Descriptors that are never for outsiders: programs, tables, netlink, files, operators.
+/// Descriptors that clients never get: programs, tables, netlink, files, operators.
 const OWN: usize = 256;
-/// What outsiders may hold however low the limit is.
+/// Connections that clients may hold however low the limit of descriptors is.
 const LEAST: usize = 8;
 
 static DESCRIPTORS: LazyLock<usize> = LazyLock::new(sys::file_limit);
-/// Descriptors that are kept for sessions beside [`OWN`].
+/// Descriptors kept for sessions, in addition to [`OWN`].
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 
-/// What all outsiders together may hold.
+/// Returns how many connections all clients together may hold.
 fn all() -> usize {
     share_of(DESCRIPTORS.saturating_sub(KEPT.load(Ordering::Relaxed)))
 }
@@ -42,32 +45,32 @@ fn share_of(descriptors: usize) -> usize {
     (descriptors.saturating_sub(OWN) / 2).max(LEAST)
 }
 
-/// Keeps descriptors for as many sessions as are configured. Outsiders who are there stay.
+/// Keeps a descriptor for each configured session. Connections that are already open stay.
 pub(crate) fn keep_for(sessions: usize) {
     KEPT.store(sessions, Ordering::Relaxed);
 }
 
-/// Who has the far end of a connection.
+/// The source of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Source {
-    /// A user of this host, by number.
+pub(crate) enum ClientSource {
+    /// A user of this host, by user id.
     User(u32),
-    /// Another host: an IPv4 address, or the first of an IPv6 /64.
+    /// Another host: its IPv4 address, or the first address of its IPv6 /64.
     Host(IpAddr),
 }
 
-impl Source {
-    /// Of a TCP connection that was accepted.
+impl ClientSource {
+    /// Returns the source of an accepted TCP connection from `client` to the local address `own`.
     pub(crate) fn of(own: Option<SocketAddr>, client: SocketAddr) -> Self {
         let address = client.ip().to_canonical();
         let local = address.is_loopback() || own.is_some_and(|own| own.ip().to_canonical() == address);
-        // Where the kernel does not say whose it is, the address has to do.
+        // If the kernel does not tell the user of a local socket, the address is the source.
         let user = own.filter(|_| local).and_then(|own| pin::user_of(client, own).ok());
         user.map_or_else(|| Self::of_host(address), Self::User)
     }
 }
 
-impl Source {
+impl ClientSource {
     fn of_host(address: IpAddr) -> Self {
         const HOST_BITS: u32 = 64;
         Self::Host(match address {
@@ -77,17 +80,17 @@ impl Source {
     }
 }
 
-/// How many connections a listener has at one time.
+/// How many connections a listener holds at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) most: usize,
-    /// Of one source.
+    /// Connections from one source.
     pub(crate) for_each_source: usize,
 }
 
 impl Limits {
-    /// As many as are asked for, or fewer where bmpd has few descriptors. What is not asked for is as usual; where descriptors are few,
-    /// one source leaves room for others.
+    /// Returns the requested limits, lowered if bmpd has few descriptors. `None` means the default.
+    /// With few descriptors, one source always leaves room for others.
     pub(crate) fn new(most: Option<usize>, for_each_source: Option<usize>) -> Self {
         Self::within(all(), most, for_each_source)
     }
@@ -102,14 +105,14 @@ impl Limits {
     }
 }
 
-/// Of a listener of which nothing is said.
+/// The limits of a listener without configured limits.
 impl Default for Limits {
     fn default() -> Self {
         Self { most: 256, for_each_source: 32 }
     }
 }
 
-/// Why a connection is not taken.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TooMany {
     OfSource(usize),
@@ -118,7 +121,7 @@ pub(crate) enum TooMany {
 }
 
 impl TooMany {
-    /// The word of displays and of refusals.
+    /// The reason as displays and refusals show it.
     pub(crate) const WORD: &str = "too-many-connections";
 }
 
@@ -132,42 +135,43 @@ impl fmt::Display for TooMany {
     }
 }
 
-/// The connections at one listener. Clones share them.
+/// The clients of one listener. Clones share the count.
 #[derive(Clone, Debug)]
 pub(crate) struct Visitors {
     limits: Limits,
-    /// Whether they are among those that all listeners together have a limit for.
-    strangers: bool,
+    /// True if these clients also count towards the limit of all listeners together.
+    counts_for_all: bool,
     inside: Arc<Mutex<Inside>>,
 }
 
 #[derive(Debug, Default)]
 struct Inside {
     number: usize,
-    by_source: HashMap<Source, usize>,
+    by_source: HashMap<ClientSource, usize>,
 }
 
 impl Visitors {
     pub(crate) fn new(most: usize, for_each_source: usize) -> Self {
-        Self { limits: Limits { most, for_each_source }, strangers: true, inside: Arc::default() }
+        Self { limits: Limits { most, for_each_source }, counts_for_all: true, inside: Arc::default() }
     }
 
     pub(crate) fn within(limits: Limits) -> Self {
-        Self { limits, strangers: true, inside: Arc::default() }
+        Self { limits, counts_for_all: true, inside: Arc::default() }
     }
 
-    /// Other limits from now on. Who is there stays.
+    /// Changes the limits. Connections that are already open stay.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// For those who are configured: their number is bounded otherwise, and no stranger takes their room.
+    /// Creates the clients of a listener that serves configured peers only. They do not count
+    /// towards the limit of all listeners.
     pub(crate) fn known(most: usize, for_each_source: usize) -> Self {
-        Self { strangers: false, ..Self::new(most, for_each_source) }
+        Self { counts_for_all: false, ..Self::new(most, for_each_source) }
     }
 
-    /// Lets a connection in, which is there as long as what this gives.
-    pub(crate) fn admit(&self, source: Source) -> Result<Visitor, TooMany> {
+    /// Admits a connection. It counts until the returned value is dropped.
+    pub(crate) fn admit(&self, source: ClientSource) -> Result<Visitor, TooMany> {
         let Limits { most, for_each_source } = self.limits;
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         if inside.number >= most {
@@ -178,7 +182,7 @@ impl Visitors {
             return Err(TooMany::OfSource(for_each_source));
         }
         let all = all();
-        if self.strangers && INSIDE.fetch_add(1, Ordering::AcqRel) >= all {
+        if self.counts_for_all && INSIDE.fetch_add(1, Ordering::AcqRel) >= all {
             INSIDE.fetch_sub(1, Ordering::AcqRel);
             return Err(TooMany::InAll(all));
         }
@@ -189,16 +193,16 @@ impl Visitors {
     }
 }
 
-/// One connection that was let in.
+/// An admitted connection, counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     of: Visitors,
-    source: Source,
+    source: ClientSource,
 }
 
 impl Drop for Visitor {
     fn drop(&mut self) {
-        if self.of.strangers {
+        if self.of.counts_for_all {
             INSIDE.fetch_sub(1, Ordering::AcqRel);
         }
         let mut inside = self.of.inside.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,26 +216,26 @@ impl Drop for Visitor {
     }
 }
 
-/// A stream that was let in, for as long as it is open.
+/// A stream with its admission: the connection counts as long as the stream is open.
 #[derive(Debug)]
-pub(crate) struct Guest<S> {
+pub(crate) struct AdmittedStream<S> {
     stream: S,
     _visitor: Visitor,
 }
 
-impl<S> Guest<S> {
+impl<S> AdmittedStream<S> {
     pub(crate) fn new(stream: S, visitor: Visitor) -> Self {
         Self { stream, _visitor: visitor }
     }
 }
 
-impl<S: AsRawFd> AsRawFd for Guest<S> {
+impl<S: AsRawFd> AsRawFd for AdmittedStream<S> {
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for AdmittedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -241,7 +245,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for AdmittedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -261,12 +265,12 @@ mod tests {
 
     use super::*;
 
-    fn host(last: u8) -> Source {
-        Source::Host(Ipv4Addr::new(192, 0, 2, last).into())
+    fn host(last: u8) -> ClientSource {
+        ClientSource::Host(Ipv4Addr::new(192, 0, 2, last).into())
     }
 
     #[test]
-    fn a_source_and_a_listener_have_their_limits_and_who_leaves_makes_room() {
+    fn a_source_and_a_listener_have_limits_and_a_closed_connection_makes_room() {
         let visitors = Visitors::new(5, 3);
         let mut first: Vec<_> = (0..3).map(|_| visitors.admit(host(1)).unwrap()).collect();
         assert_eq!(visitors.admit(host(1)).unwrap_err(), TooMany::OfSource(3));
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn outsiders_never_have_more_than_half_of_the_descriptors() {
+    fn clients_together_hold_at_most_half_of_the_descriptors() {
         for limit in [0, 64, 256, 1024, 4096, 1 << 20] {
             let share = share_of(limit);
             assert!(share == LEAST || share + OWN / 2 <= limit / 2, "{share} of {limit}");
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_leave_room_for_other_sources_however_few_descriptors_there_are() {
+    fn few_descriptors_still_leave_room_for_other_sources() {
         let within = |descriptors, most, for_each_source| {
             let Limits { most, for_each_source } = Limits::within(share_of(descriptors), most, for_each_source);
             (most, for_each_source)
@@ -303,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_an_ipv6_subnet_are_one_source_and_other_limits_hold_at_once() {
-        let of = |address: &str| Source::of(None, format!("[{address}]:1").parse().unwrap());
+    fn an_ipv6_subnet_is_one_source_and_new_limits_hold_at_once() {
+        let of = |address: &str| ClientSource::of(None, format!("[{address}]:1").parse().unwrap());
         let mut visitors = Visitors::new(10, 2);
         let first =
             [visitors.admit(of("2001:db8:0:1::1")).unwrap(), visitors.admit(of("2001:db8:0:1:ffff::2")).unwrap()];
@@ -319,15 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_this_host_is_its_user_whatever_address_it_takes() {
+    fn the_source_of_a_local_client_is_its_user_whatever_its_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
-        // SAFETY: it takes nothing and cannot fail.
+        // SAFETY: the function takes nothing and always succeeds.
         let user = unsafe { libc::getuid() };
-        let source = Source::of(accepted.local_addr().ok(), client.local_addr().unwrap());
-        assert_eq!(source, Source::User(user));
+        let source = ClientSource::of(accepted.local_addr().ok(), client.local_addr().unwrap());
+        assert_eq!(source, ClientSource::User(user));
         let far = "192.0.2.9:1".parse().unwrap();
-        assert_eq!(Source::of(accepted.local_addr().ok(), far), host(9));
+        assert_eq!(ClientSource::of(accepted.local_addr().ok(), far), host(9));
     }
 }

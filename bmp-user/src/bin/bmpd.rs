@@ -125,7 +125,7 @@ fn run(arguments: Run) -> Result<(), String> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     log::init(filter).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
     tasks::watch_over();
-    let options = agent::Options {
+    let options = agent::DaemonOptions {
         config: path,
         control: arguments.control,
         datapath: pin::Options {

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::Filter,
-    exposure::{self, Fault},
+    exposure::{self, PathFault},
     sys, tasks,
 };
 
@@ -99,8 +99,8 @@ fn keep_to_its_owner(path: &Path) -> anyhow::Result<()> {
         None => Ok(()),
         Some(exposed) => {
             let why = match exposed.fault {
-                Fault::Link => "symbolic links are not followed",
-                Fault::Owner(_) | Fault::Writable(_) | Fault::NoFolder => "another user could replace it",
+                PathFault::Link => "symbolic links are not followed",
+                PathFault::Owner(_) | PathFault::Writable(_) | PathFault::NoFolder => "another user could replace it",
             };
             bail!("{why}: {exposed}; to mend it: {}", exposed.mend())
         }

@@ -26,7 +26,7 @@ use crate::{
     config::Secret,
     pin::Datapath,
     sys,
-    visitors::{Guest, Source, Visitors},
+    visitors::{AdmittedStream, ClientSource, Visitors},
 };
 
 /// How long to wait before trying to listen again; doubles up to the second.
@@ -129,12 +129,12 @@ fn admit(stream: TcpStream, peer: SocketAddr, doors: &Doors, peers: &Peers, visi
         return refuse(&error.to_string());
     }
     // By its address: peers of one host are told apart by theirs.
-    let visitor = match visitors.admit(Source::Host(peer.ip().to_canonical())) {
+    let visitor = match visitors.admit(ClientSource::Host(peer.ip().to_canonical())) {
         Ok(visitor) => visitor,
         Err(why) => return refuse(&why.to_string()),
     };
     let Ok(mut link) = link(stream) else { return refuse("it was gone already") };
-    link.stream = Box::new(Guest::new(link.stream, visitor));
+    link.stream = Box::new(AdmittedStream::new(link.stream, visitor));
     // A peer that connects faster than its task looks has to come again.
     if door.commands.try_send(Command::Incoming(link)).is_err() {
         refuse("too many at once");

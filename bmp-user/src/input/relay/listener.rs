@@ -19,7 +19,7 @@ use super::{
 use crate::{
     feed::Feed,
     tasks::Tasks,
-    visitors::{Source, Visitors},
+    visitors::{ClientSource, Visitors},
 };
 
 /// How long to wait before trying to listen again; doubles up to the second.
@@ -52,7 +52,7 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                     let own = end.map_or(status.listen().ip(), |own| own.ip());
                     visitors.set_limits(terms.borrow().limits);
                     if terms.borrow().lets_in(own, client.ip()) {
-                        match visitors.admit(Source::of(end, client)) {
+                        match visitors.admit(ClientSource::of(end, client)) {
                             Ok(visitor) => {
                                 if let Err(error) = ask_after(&stream) {
                                     warn!(

@@ -20,7 +20,7 @@ use bmp_ebpf::VERSION;
 use tracing::{info, warn};
 
 use super::{bpf, mounts};
-use crate::exposure::{self, Fault};
+use crate::exposure::{self, PathFault};
 
 /// `--bpffs` when it is not given.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/bmpd";
@@ -265,7 +265,7 @@ fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
     let place = &exposed.place;
     let advice = match exposed.fault {
         // Also with the sticky bit, which a BPF file system has unless its mount says otherwise: it is for nobody but root.
-        Fault::Writable(_) if is_within_bpffs(place) => format!(
+        PathFault::Writable(_) if is_within_bpffs(place) => format!(
             "`chmod go-w {}` (a BPF file system is bmpd's alone with `mount -t bpf -o mode=0700 bpf {}`)",
             place.display(),
             mounts::root_of(place, "bpf").unwrap_or_else(|| place.clone()).display()
