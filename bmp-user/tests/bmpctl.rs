@@ -12,7 +12,7 @@ use bmp_user::{
     config::{Store, load},
     control::{self, ControlSocket},
     feed::Feed,
-    link::{Host, Routes},
+    link::{Host, RouteLookup},
     pin::{Datapath, Mode, Options, Pins},
     session::Sessions,
 };
@@ -40,7 +40,7 @@ impl Device {
         let context = control::Context {
             store: store.clone(),
             host,
-            routes: Routes::default(),
+            routes: RouteLookup::default(),
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),

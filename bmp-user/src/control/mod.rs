@@ -39,7 +39,7 @@ use crate::{
     config::Store,
     feed::Feed,
     input::{bgp::Peers as BgpPeers, mrt::Replays, relay::Relays},
-    link::{Host, Routes},
+    link::{Host, RouteLookup},
     pin::Pins,
     session::Sessions,
 };
@@ -52,7 +52,7 @@ pub struct Context {
     /// What this host has.
     pub host: watch::Receiver<Arc<Host>>,
     /// Its routes.
-    pub routes: Routes,
+    pub routes: RouteLookup,
     /// The sessions.
     pub sessions: Sessions,
     /// Their pins.

@@ -41,7 +41,7 @@ impl Device {
         let context = Context {
             store: Store::new(&path, load(&path).unwrap(), usize::MAX),
             host,
-            routes: Routes::default(),
+            routes: RouteLookup::default(),
             sessions: Sessions::default(),
             pins: Pins::new(datapath),
             feed: Feed::default(),

@@ -7,7 +7,7 @@ use super::{Said, binding::egress_names};
 use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
     input::{bgp::missing, relay::connection_limits},
-    link::{Host, Link, Routes},
+    link::{Host, Link, RouteLookup},
     pin::{Pinned, Question, Resolved, Role, Way, absent, back_on_its_way, led_astray, resolve, target},
 };
 
@@ -17,7 +17,7 @@ pub(super) async fn of(
     id: &SessionId,
     session: &Session,
     host: &Host,
-    routes: &Routes,
+    routes: &RouteLookup,
 ) -> Vec<String> {
     let connect = effective(&config.bmp, id, session).connect;
     let pinned = Pinned::Session(id.clone());
@@ -204,12 +204,12 @@ fn loopback_in_the_bmp_view(config: &Config, is_own: &dyn Fn(IpAddr) -> bool) ->
 /// `routed`: it has a next hop.
 fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host) -> Vec<String> {
     let mut warnings = Vec::new();
-    if link.layer2(host) {
+    if link.is_layer2_port(host) {
         warnings.push(format!("interface {name} is a layer 2 port: {id} stays down while it is"));
     }
     // Its socket takes replies on that interface alone; with a next hop it is not bound to it.
     let of_those = if routed { " that come back by it" } else { "" };
-    if id.far().is_ipv4() && !link.donor() && strict_rp_filter(&link.name) {
+    if id.far().is_ipv4() && !link.is_donor() && strict_rp_filter(&link.name) {
         warnings.push(format!(
             "rp_filter is strict on interface {name}: replies to {id}{of_those} are dropped there where another interface has the \
              better route to it (sysctl net.ipv4.conf.{}.rp_filter=2)",
@@ -220,7 +220,13 @@ fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host)
 }
 
 /// The routing tables lead where the session may not leave.
-async fn of_route(resolved: &Resolved, id: &Pinned, session: &Session, host: &Host, routes: &Routes) -> Option<String> {
+async fn of_route(
+    resolved: &Resolved,
+    id: &Pinned,
+    session: &Session,
+    host: &Host,
+    routes: &RouteLookup,
+) -> Option<String> {
     // The connection of a station stays on the interface by which it came.
     if matches!(session.transport, Some(Transport::Listen(_))) {
         return None;

@@ -1,4 +1,5 @@
-//! What an interface drops of what IP hands it: its queueing discipline, and its driver.
+//! Counts the packets that an interface drops after IP has handed them over: in its queueing
+//! discipline and in its driver.
 
 use std::{collections::BTreeMap, io};
 
@@ -8,7 +9,7 @@ use rtnetlink::{
 };
 
 use super::{
-    message::{self, Message, error_number, messages},
+    message::{self, RawMessage, error_number, messages},
     netlink::{ANSWER_MAX, NLMSG_DONE, NLMSG_ERROR},
 };
 
@@ -17,21 +18,22 @@ const RTM_GETLINK: u16 = 18;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
 
-/// Lengths of `struct nlmsghdr`, `struct ifinfomsg` and `struct tcmsg`.
+/// Lengths of `struct nlmsghdr`, `struct ifinfomsg` and `struct tcmsg`, in bytes.
 const HEADER_LEN: usize = 16;
 const LINK_LEN: usize = 16;
 const QDISC_LEN: usize = 20;
 
-/// What was dropped of all that was sent by one interface, since it is there.
+/// Packets that one interface dropped instead of sending, since the interface exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
-    /// By its root queueing discipline, since that is there.
+    /// Dropped by the root queueing discipline, since that discipline exists.
     pub queue: u64,
-    /// By its driver.
+    /// Dropped by the driver.
     pub device: u64,
 }
 
-/// Reads each interface once. Waits for the kernel in place, which answers at once: call it where waiting is allowed.
+/// Reads the drop counters of each interface at most once. It blocks for a netlink request; call it
+/// only where blocking is allowed.
 #[derive(Debug, Default)]
 pub struct DropCounters {
     queues: Option<BTreeMap<u32, u64>>,
@@ -39,7 +41,8 @@ pub struct DropCounters {
 }
 
 impl DropCounters {
-    /// Of the interface with this index; `None` where it is gone or the kernel does not say.
+    /// Returns the drops of the interface with this index. `None` if the interface is gone or the
+    /// kernel does not answer.
     pub fn of(&mut self, index: u32) -> Option<Drops> {
         if let Some(known) = self.known.get(&index) {
             return *known;
@@ -64,7 +67,8 @@ fn device(index: u32) -> io::Result<Option<u64>> {
     Ok(found)
 }
 
-/// Of all interfaces: the kernel has no question for one alone that it answers to nobody else.
+/// Returns the drops of every root queueing discipline by interface index. Netlink offers no
+/// request for a single interface.
 fn queues() -> io::Result<BTreeMap<u32, u64>> {
     let mut found = BTreeMap::new();
     ask(RTM_GETQDISC, NLM_F_DUMP, &[0; QDISC_LEN], |message| {
@@ -75,13 +79,13 @@ fn queues() -> io::Result<BTreeMap<u32, u64>> {
     Ok(found)
 }
 
-fn ask(kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(Message<'_>)) -> io::Result<()> {
+fn ask(kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(RawMessage<'_>)) -> io::Result<()> {
     let length = (HEADER_LEN + body.len()) as u32;
     let mut request = Vec::with_capacity(length as usize);
     request.extend(length.to_ne_bytes());
     request.extend(kind.to_ne_bytes());
     request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    // Sequence and port number: one question on each socket.
+    // Sequence and port number stay zero, because each socket carries a single request.
     request.extend([0; 8]);
     request.extend(body);
     let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -111,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_has_drops_and_one_that_is_not_there_has_none() {
+    fn only_an_existing_interface_has_drops() {
         let mut counters = DropCounters::default();
         // The loopback interface has no queue, and its driver drops nothing.
         assert_eq!(counters.of(1), Some(Drops::default()));

@@ -1,12 +1,14 @@
-//! Whose a mark is: a lock on one byte of a file that nobody but bmpd's own user can open.
+//! Shares the marks of steering among several bmpd: a lock on one byte of a file gives a mark to
+//! one of them.
 //!
 //! ```text
-//! /run/bmpd/marks/NETNS    byte MARK locked for writing: a bmpd of this network namespace has the mark
-//!                          byte 0 locked for reading: somebody uses the file
+//! /run/bmpd/marks/NETNS    byte MARK locked for writing: a bmpd of this network namespace owns the mark
+//!                          byte 0 locked for reading: a bmpd uses the file
 //! ```
 //!
-//! The locks belong to an open file (`F_OFD_SETLK`, fcntl(2)) and end with the process, whatever ends it. They tell apart the bmpd of one
-//! network namespace that see the same `/run`.
+//! Only bmpd's own user can open the file. The locks belong to an open file (`F_OFD_SETLK`,
+//! fcntl(2)), so they end with the process. The folder can be visible in several network
+//! namespaces; each has a file of its own.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -21,17 +23,17 @@ use std::{
 
 use crate::{exposure, sys};
 
-/// Where the files are.
+/// The folder of the lock files.
 const FOLDER: &str = "/run/bmpd/marks";
 
-/// The byte that says that the file is in use.
+/// The byte that every user of the file locks for reading.
 const IN_USE: u32 = 0;
 
 /// The marks of one network namespace.
 #[derive(Clone, Debug)]
 pub struct Marks(Arc<LockFile>);
 
-/// A mark that belongs to this bmpd, until this is dropped.
+/// A mark that this bmpd owns until the value is dropped.
 #[derive(Debug)]
 pub struct OwnedMark {
     mark: u32,
@@ -45,7 +47,7 @@ struct LockFile {
 }
 
 #[derive(Clone, Copy)]
-enum Lock {
+enum LockMode {
     Shared,
     Exclusive,
     None,
@@ -56,7 +58,7 @@ impl Marks {
     ///
     /// # Errors
     ///
-    /// The folder cannot be made, or another user owns it or can write to it.
+    /// Fails if the folder cannot be created, or if another user owns it or can write to it.
     pub fn open() -> io::Result<Self> {
         Self::open_in(Path::new(FOLDER))
     }
@@ -69,17 +71,17 @@ impl Marks {
             options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
             let file = match options.open(&path) {
                 Ok(file) => file,
-                // Another bmpd has just removed the folder.
+                // Another bmpd has removed the folder in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(explained(&path, error)),
             };
             let opened = file.metadata()?;
             if !opened.is_file() || (opened.uid() != sys::user() && opened.uid() != 0) {
-                return Err(io::Error::other(format!("{} is another user's: remove it", path.display())));
+                return Err(io::Error::other(format!("{} belongs to another user: remove it", path.display())));
             }
             let file = LockFile { path: path.clone(), file };
-            // Whoever removes the file has this byte to itself, for a moment.
-            let is_used = file.lock(IN_USE, Lock::Shared)?;
+            // A bmpd that removes the file locks this byte for writing first.
+            let is_used = file.lock(IN_USE, LockMode::Shared)?;
             let is_there = fs::symlink_metadata(&path).is_ok_and(|there| there.ino() == opened.ino());
             if is_used && is_there {
                 return Ok(Self(Arc::new(file)));
@@ -87,33 +89,34 @@ impl Marks {
         }
     }
 
-    /// Takes a mark; `None` if another bmpd has it. Must not be called twice for a mark that is still owned.
+    /// Takes a mark. Returns `None` if another bmpd owns it. Do not call it again for a mark that
+    /// this process still owns.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the lock.
+    /// Fails if the kernel refuses the lock for another reason.
     pub fn take(&self, mark: u32) -> io::Result<Option<OwnedMark>> {
-        let is_ours = self.0.lock(mark, Lock::Exclusive)?;
+        let is_ours = self.0.lock(mark, LockMode::Exclusive)?;
         Ok(is_ours.then(|| OwnedMark { mark, file: Arc::clone(&self.0) }))
     }
 }
 
 impl Drop for OwnedMark {
     fn drop(&mut self) {
-        // It ends with the file at the latest.
-        let _ = self.file.lock(self.mark, Lock::None);
+        // If this fails, the lock ends when the file is closed.
+        let _ = self.file.lock(self.mark, LockMode::None);
     }
 }
 
 impl LockFile {
-    /// False if somebody else has a lock that excludes this one.
-    fn lock(&self, byte: u32, lock: Lock) -> io::Result<bool> {
+    /// Returns false if another open file holds a conflicting lock.
+    fn lock(&self, byte: u32, lock: LockMode) -> io::Result<bool> {
         let kind = match lock {
-            Lock::Shared => libc::F_RDLCK,
-            Lock::Exclusive => libc::F_WRLCK,
-            Lock::None => libc::F_UNLCK,
+            LockMode::Shared => libc::F_RDLCK,
+            LockMode::Exclusive => libc::F_WRLCK,
+            LockMode::None => libc::F_UNLCK,
         };
-        // SAFETY: all zeroes is a value of this plain structure; `l_pid` must be 0.
+        // SAFETY: all zeroes is a valid `flock`, and `l_pid` must be 0.
         let mut range: libc::flock = unsafe { std::mem::zeroed() };
         range.l_type = kind as libc::c_short;
         range.l_whence = libc::SEEK_SET as libc::c_short;
@@ -133,8 +136,8 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // The last one takes the file along. What somebody else still uses stays, and so does a folder with something in it.
-        if matches!(self.lock(IN_USE, Lock::Exclusive), Ok(true)) && fs::remove_file(&self.path).is_ok() {
+        // The last user removes the file and then its folders, as far as they are empty.
+        if matches!(self.lock(IN_USE, LockMode::Exclusive), Ok(true)) && fs::remove_file(&self.path).is_ok() {
             for folder in self.path.ancestors().skip(1).take(2) {
                 if fs::remove_dir(folder).is_err() {
                     break;
@@ -144,10 +147,10 @@ impl Drop for LockFile {
     }
 }
 
-/// Makes the folder and the one above it. Where they are there already, they must be bmpd's alone.
+/// Creates the folder and its parent. Existing folders must be safe from other users.
 fn make(folder: &Path) -> io::Result<()> {
     let above = folder.parent().unwrap_or(folder);
-    // The control socket's folder, for which operators without privilege need a way in.
+    // The parent also holds the control socket, which unprivileged operators must reach.
     for (path, mode) in [(above, 0o755), (folder, 0o700)] {
         match DirBuilder::new().mode(mode).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(explained(path, error)),
@@ -156,7 +159,7 @@ fn make(folder: &Path) -> io::Result<()> {
     }
     match exposure::find(folder)? {
         Some(exposed) => Err(io::Error::other(format!(
-            "marks are not kept in {}: {exposed}; to mend it: {}",
+            "cannot keep marks in {}: {exposed}; to mend it: {}",
             folder.display(),
             exposed.mend()
         ))),
@@ -168,7 +171,8 @@ fn explained(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// What names the network namespace of the calling thread: its cookie is given to no other until the host is started again.
+/// Returns the name of the calling thread's network namespace: its cookie, which no other namespace
+/// gets until the next boot.
 fn namespace() -> io::Result<String> {
     sys::netns_cookie().map(|cookie| cookie.to_string())
 }

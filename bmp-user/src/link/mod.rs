@@ -1,12 +1,19 @@
-//! What this host has: interfaces, addresses and routes, as one table that is watched over netlink.
+//! Interfaces, addresses and routes of this host, read and watched over netlink.
 //!
-//! [`watch`] keeps a [`Host`] up to date and publishes each new value of it; [`Routes`] asks the kernel whether it has a route;
-//! [`Steering`] gives it routes of sessions' own. All belong to the network namespace of the thread that calls
-//! [`watch`], or opens it.
+//! [`watch`] keeps a [`Host`] up to date and publishes each new value. [`RouteLookup`] asks the
+//! kernel for a route. [`Steering`] adds routing rules and tables for sessions with a `next-hop`.
+//! Each belongs to the network namespace of the thread that calls [`watch`] or opens it. No other
+//! room uses rtnetlink.
 //!
-//! Notifications only say *what* to ask about: every value in the table is the kernel's answer to a question asked after the
-//! notification came, so it is never older than what it replaces, and addresses are in the kernel's own order. Messages are
-//! read attribute by attribute, by need: one that this code has never heard of does not hide the interface that has it.
+//! A notification only says what has changed. The watch then asks the kernel, so every published
+//! value is newer than the notification, and addresses are in the kernel's order. Parsers read only
+//! the attributes that they need. An unknown attribute never hides an interface.
+//!
+//! * `host`: the published value and its questions. `watch`: the task that keeps it.
+//! * `routes`: route lookups. `steering`: rules and tables of sessions. `marks`: which bmpd owns a
+//!   mark.
+//! * `drops`: packets that an interface dropped.
+//! * `netlink`: sockets for requests and notifications. `message`: parsers.
 
 mod drops;
 mod host;
@@ -21,8 +28,8 @@ mod watch;
 mod tests;
 
 pub use drops::{DropCounters, Drops};
-pub use host::{Address, Host, Link};
+pub use host::{Host, InterfaceAddress, Link};
 pub use marks::{Marks, OwnedMark};
-pub use routes::{MarkedFlow, Route, Routes};
-pub use steering::{EarlierRule, Found, MARKS, PRIORITY, PROTOCOL, Steer, Steering};
+pub use routes::{KernelRoute, MarkedFlow, RouteLookup};
+pub use steering::{EarlierRule, MARKS, PRIORITY, PROTOCOL, Steer, SteeredMark, Steering};
 pub use watch::watch;

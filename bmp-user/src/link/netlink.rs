@@ -1,4 +1,4 @@
-//! The two ways to use a netlink socket: to ask, and to be told.
+//! The two uses of a netlink socket: requests and notifications.
 
 use std::{
     io,
@@ -17,42 +17,44 @@ use tokio::{
     time::timeout,
 };
 
-use super::message::{self, Message};
+use super::message::{self, RawMessage};
 
-/// Larger than any datagram the kernel sends in answer: `NLMSG_GOODSIZE` and dumps end at 32 KiB.
+/// The buffer for an answer, in bytes. The kernel sends datagrams of at most 32 KiB.
 pub(super) const ANSWER_MAX: usize = 64 * 1024;
-/// The kernel answers while it takes the request, so this is for a kernel that never does.
+/// Time for an answer. The kernel answers within the request, so only a broken kernel needs longer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// Datagrams read at one go, so that whoever floods the socket does not keep the task from its other work.
+/// Datagrams read in one turn, so that a flood leaves the task time for other work.
 const DRAIN_MAX: usize = 4096;
 
 pub(super) const NLMSG_ERROR: u16 = 2;
 pub(super) const NLMSG_DONE: u16 = 3;
 
-/// How a request was answered.
+/// Whether an answer is consistent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// In full.
+    /// The answer is complete.
     Whole,
-    /// The tables changed meanwhile (`NLM_F_DUMP_INTR`): something may be missing, or be there twice.
+    /// The tables changed during the dump (`NLM_F_DUMP_INTR`). Entries may be missing or doubled.
     Interrupted,
 }
 
-/// A socket that asks. One request at a time; a request dropped before its answer came does no harm to the next.
-pub(super) struct Client {
+/// A netlink socket for requests, one at a time. Dropping a request before its answer does not
+/// disturb the next one.
+pub(super) struct NetlinkClient {
     socket: AsyncFd<Socket>,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl Client {
+impl NetlinkClient {
     pub(super) fn open() -> io::Result<Self> {
         Self::with_socket(Socket::new(NETLINK_ROUTE)?)
     }
 
     pub(super) fn with_socket(mut socket: Socket) -> io::Result<Self> {
         socket.set_non_blocking(true)?;
-        // Makes a dump of addresses heed the interface index. Kernels before 4.20 do not know it and send all.
+        // Makes a dump of addresses respect the interface index. Kernels before 4.20 lack the
+        // option and send all.
         let _ = socket.set_netlink_get_strict_chk(true);
         socket.bind_auto()?;
         Ok(Self {
@@ -62,19 +64,24 @@ impl Client {
         })
     }
 
-    /// Asks for one object and calls `each` with the payload of the answer.
+    /// Requests one object and calls `each` with the payload of the answer.
     ///
-    /// An error the kernel answers with is an [`io::Error`] that has the [`raw_os_error`](io::Error::raw_os_error).
+    /// # Errors
+    ///
+    /// Fails if the socket fails or the kernel answers with an error. The latter has a
+    /// [`raw_os_error`](io::Error::raw_os_error).
     pub(super) async fn get(&mut self, request: RouteNetlinkMessage, each: impl FnMut(&[u8])) -> io::Result<()> {
         self.ask(request, NLM_F_REQUEST, each).await.map(|_| ())
     }
 
-    /// Asks for all objects and calls `each` with the payload of every one. Errors as for [`Self::get`].
+    /// Requests all objects and calls `each` with the payload of every answer. Errors as for
+    /// [`Self::get`].
     pub(super) async fn dump(&mut self, request: RouteNetlinkMessage, each: impl FnMut(&[u8])) -> io::Result<Answer> {
         self.ask(request, NLM_F_REQUEST | NLM_F_DUMP, each).await
     }
 
-    /// Has the kernel change something. `flags` are those of `NLM_F_CREATE` and its like. Errors as for [`Self::get`].
+    /// Requests a change. `flags` are `NLM_F_CREATE`, `NLM_F_EXCL` and the like. Errors as for
+    /// [`Self::get`].
     pub(super) async fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.ask(request, NLM_F_REQUEST | NLM_F_ACK | flags, |_| {}).await.map(|_| ())
     }
@@ -101,9 +108,11 @@ impl Client {
             let (len, _) =
                 self.socket.async_io(Interest::READABLE, |socket| socket.recv_from(buffer, libc::MSG_TRUNC)).await?;
             if len > self.buffer.len() {
-                return Err(io::Error::other(format!("a netlink answer of {len} bytes is longer than any should be")));
+                return Err(io::Error::other(format!(
+                    "a netlink answer of {len} bytes exceeds the limit of {ANSWER_MAX} bytes"
+                )));
             }
-            for Message { kind, flags, payload, .. } in
+            for RawMessage { kind, flags, payload, .. } in
                 message::messages(&self.buffer).filter(|message| message.sequence == self.sequence)
             {
                 interrupted |= flags & NLM_F_DUMP_INTR != 0;
@@ -124,24 +133,25 @@ impl Client {
     }
 }
 
-/// What came in since the socket was last drained.
+/// The result of draining a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Drained {
-    /// Anything at all.
+    /// True if any notification arrived.
     pub(super) any: bool,
-    /// Something was lost: the receive buffer was full.
+    /// True if notifications were lost because the receive buffer was full.
     pub(super) overrun: bool,
 }
 
-/// A socket that is told.
-pub(super) struct Listener {
+/// A netlink socket for notifications.
+pub(super) struct NetlinkListener {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
 }
 
-impl Listener {
-    /// Subscribes to `groups`. Of each datagram only `heed` bytes are read. The receive buffer is `receive_buffer` bytes as
-    /// socket(7) counts them, or what `net.core.rmem_max` lets an unprivileged process have of that.
+impl NetlinkListener {
+    /// Subscribes to `groups`. Only the first `heed` bytes of each datagram are read. The receive
+    /// buffer has `receive_buffer` bytes, as socket(7) counts them. Without privilege,
+    /// `net.core.rmem_max` limits it.
     pub(super) fn open(groups: &[MulticastGroup], receive_buffer: usize, heed: usize) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
@@ -154,13 +164,13 @@ impl Listener {
         Ok(Self { socket, buffer: Vec::with_capacity(heed) })
     }
 
-    /// Waits until there is something to [`drain`](Self::drain).
+    /// Waits until there are notifications to [`drain`](Self::drain).
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await.map(drop)
     }
 
-    /// Reads what is there, without waiting, and calls `each` with every message.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<Drained> {
+    /// Reads the notifications that have arrived and calls `each` with every message. Never blocks.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(RawMessage<'_>)) -> io::Result<Drained> {
         let mut drained = Drained::default();
         for _ in 0..DRAIN_MAX {
             self.buffer.clear();
@@ -183,7 +193,7 @@ impl Listener {
 }
 
 fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
-    // SAFETY: a `Socket` has one open descriptor from its making to its drop, and nothing here takes it away.
+    // SAFETY: a `Socket` owns one open descriptor for its whole life.
     Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
@@ -197,7 +207,7 @@ fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
 
 fn set_integer(socket: RawFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let len = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: `value` lives through the call and is as long as the length given with it.
+    // SAFETY: `value` outlives the call, and its size is passed.
     let result = unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, option, (&raw const value).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,4 +1,4 @@
-//! Whether the kernel has a route.
+//! Looks up routes in the kernel.
 
 use std::{
     io,
@@ -16,123 +16,137 @@ use rtnetlink::packet_route::{
 use tokio::sync::Mutex;
 
 use super::{
-    message::{self, FibEntry, NextHop},
-    netlink::Client,
+    message::{self, FibEntry, FibNextHop},
+    netlink::NetlinkClient,
 };
 
-/// Of linux/rtnetlink.h, in network byte order.
+/// `RTA_DPORT` of linux/rtnetlink.h. Its value is in network byte order.
 const RTA_DPORT: u16 = 29;
 
 /// `LOOPBACK_IFINDEX` of `include/net/flow.h`: the loopback interface of every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// Asks the kernel for routes. Clones share one socket, which the first question opens where none is there; dropping a question before its answer
-/// harms no other.
+/// Looks up routes in the kernel. Clones share one socket, opened by the first lookup. Dropping a
+/// lookup before its answer does not disturb others.
 #[derive(Clone, Default)]
-pub struct Routes {
-    client: Arc<Mutex<Option<Client>>>,
+pub struct RouteLookup {
+    client: Arc<Mutex<Option<NetlinkClient>>>,
 }
 
 /// A route that packets can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The index of the interface that it leaves by. Where no interface was asked for: of a multipath route the first one, and 0
-    /// where the kernel does not say (nexthop objects under `net.ipv4.nexthop_compat_mode=0`).
+pub struct KernelRoute {
+    /// The index of the outgoing interface. A lookup without interface gives the first interface of
+    /// a multipath route. The index is 0 if the kernel does not name the interface (nexthop objects
+    /// under `net.ipv4.nexthop_compat_mode=0`).
     pub oif: u32,
-    /// The next router; `None` where the destination is on the interface's own link or on this host.
+    /// The next router. `None` if the destination is on the link or on this host.
     pub gateway: Option<IpAddr>,
-    /// The source that the route prefers, if it says (`src` of `ip route`).
+    /// The preferred source of the route (`src` of `ip route`), if it has one.
     pub source: Option<IpAddr>,
-    /// The routing table it is in: 254 main, 255 local.
+    /// The routing table: 254 is main, 255 is local.
     pub table: u32,
-    /// The destination is this host itself: packets never leave it.
+    /// True if the destination is this host itself. Packets then never leave it.
     pub local: bool,
 }
 
-/// Packets that bear a session's mark.
+/// Packets with the mark of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkedFlow {
-    /// Where they go, and to which TCP port.
+    /// The destination address and TCP port.
     pub destination: SocketAddr,
-    /// Where they come from, if that is known.
+    /// The source address, if known.
     pub source: Option<IpAddr>,
-    /// The index of the interface that their socket is bound to; 0 is none.
+    /// The index of the interface that the socket is bound to, or 0.
     pub bound: u32,
     /// The mark.
     pub mark: u32,
 }
 
-impl std::fmt::Debug for Routes {
+impl std::fmt::Debug for RouteLookup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Routes").finish_non_exhaustive()
+        f.debug_struct("RouteLookup").finish_non_exhaustive()
     }
 }
 
-impl Routes {
+impl RouteLookup {
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { client: Arc::new(Mutex::new(Some(Client::open()?))) })
+        Ok(Self { client: Arc::new(Mutex::new(Some(NetlinkClient::open()?))) })
     }
 
-    /// The route that the kernel's rules and tables have for TCP to `destination` by the interface with index `oif` (0: by
-    /// whichever), from `source` where that is given. `None` is no route that a packet could take: none at all, a blackhole,
-    /// unreachable or prohibit route, an interface that is gone, a source that is not on this host, and this host's own address
-    /// by any interface but the loopback one.
+    /// Returns the route for TCP to `destination` through the interface with index `oif` (0 means
+    /// any), from `source` if given. Returns `None` if no packet could be sent: no route, a
+    /// blackhole, unreachable or prohibit route, a missing interface, or a source that this host
+    /// lacks. This host's own addresses have a route through the loopback interface only.
     ///
-    /// The entry must really be there (`RTM_F_FIB_MATCH`, Linux 4.14): a plain lookup by interface answers "on the link" where no
-    /// route exists (`net/ipv4/route.c`, `ip_route_output_key_hash_rcu`). Rules that look at marks or ports are asked with none.
+    /// The lookup asks for the table entry itself (`RTM_F_FIB_MATCH`, Linux 4.14). A plain lookup
+    /// with an interface answers "on the link" even without a route (`net/ipv4/route.c`,
+    /// `ip_route_output_key_hash_rcu`). Rules that match marks or ports do not match this lookup.
     ///
-    /// An error is that the kernel could not be asked.
-    pub async fn to(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Option<Route>> {
+    /// # Errors
+    ///
+    /// Fails if the kernel cannot be asked.
+    pub async fn route_to(
+        &self,
+        destination: IpAddr,
+        oif: u32,
+        source: Option<IpAddr>,
+    ) -> anyhow::Result<Option<KernelRoute>> {
         let source = source.filter(|source| source.is_ipv4() == destination.is_ipv4());
         match self.lookup(destination, oif, source).await? {
-            Found::Route(route) => Ok(Some(route)),
-            Found::Nothing => Ok(None),
-            // With a source and without a socket, IPv6 takes the interface for a preference only (`net/ipv6/route.c`,
-            // `ip6_route_output_flags_noref`), and its longest match may be by another. A bound socket's lookup is strict, as
-            // this one is.
-            Found::Elsewhere => match self.lookup(destination, oif, None).await? {
-                Found::Route(route) => Ok(Some(route)),
-                Found::Nothing | Found::Elsewhere => Ok(None),
+            LookupOutcome::KernelRoute(route) => Ok(Some(route)),
+            LookupOutcome::Nothing => Ok(None),
+            // For a lookup with a source and without a socket, IPv6 treats the interface as a mere
+            // preference, so the longest match may leave through another one (`net/ipv6/route.c`,
+            // `ip6_route_output_flags_noref`). A bound socket is strict about the interface, and so
+            // is a lookup without source.
+            LookupOutcome::Elsewhere => match self.lookup(destination, oif, None).await? {
+                LookupOutcome::KernelRoute(route) => Ok(Some(route)),
+                LookupOutcome::Nothing | LookupOutcome::Elsewhere => Ok(None),
             },
         }
     }
 
-    /// The route that a socket takes which is bound to the VRF device with index `vrf`, by whichever interface; otherwise as [`Self::to`].
+    /// Returns the route of a socket bound to the VRF device with index `vrf`, through any
+    /// interface. Otherwise like [`Self::route_to`].
     ///
-    /// The interface need not be one of the VRF: where its table has no route, the kernel goes on to those of the default VRF.
-    pub async fn from_vrf(
+    /// The interface may lie outside the VRF: if the VRF's table has no route, the kernel continues
+    /// with the default VRF.
+    pub async fn route_in_vrf(
         &self,
         destination: IpAddr,
         vrf: u32,
         source: Option<IpAddr>,
-    ) -> anyhow::Result<Option<Route>> {
+    ) -> anyhow::Result<Option<KernelRoute>> {
         let source = source.filter(|source| source.is_ipv4() == destination.is_ipv4());
         match self.ask(destination, vrf, source).await? {
             Some(entry) => match choose(&entry, 0, destination, source) {
-                Found::Route(route) => Ok(Some(route)),
-                Found::Nothing | Found::Elsewhere => Ok(None),
+                LookupOutcome::KernelRoute(route) => Ok(Some(route)),
+                LookupOutcome::Nothing | LookupOutcome::Elsewhere => Ok(None),
             },
             None => Ok(None),
         }
     }
 
-    /// The route that the kernel's rules and tables have for packets with a mark, as their socket is routed; `None` as for
-    /// [`Self::to`].
+    /// Returns the route for packets with a mark, by the rules and tables that apply to their
+    /// socket. `None` as for [`Self::route_to`].
     ///
-    /// An error is that the kernel could not be asked.
-    pub async fn marked(&self, flow: &MarkedFlow) -> anyhow::Result<Option<Route>> {
-        self.of_flow(flow, RouteFlags::empty()).await
+    /// # Errors
+    ///
+    /// Fails if the kernel cannot be asked.
+    pub async fn marked_route(&self, flow: &MarkedFlow) -> anyhow::Result<Option<KernelRoute>> {
+        self.flow_route(flow, RouteFlags::empty()).await
     }
 
-    /// The router that the kernel sends such packets to now, where it is another than the routing tables say: an ICMP redirect has named it. The
-    /// kernel announces no redirect to anybody.
-    pub async fn redirected(&self, flow: &MarkedFlow, next_hop: IpAddr) -> anyhow::Result<Option<IpAddr>> {
-        let used = self.of_flow(flow, RouteFlags::FibMatch).await?;
+    /// Returns the router that an ICMP redirect has put in place of `next_hop` for these packets,
+    /// if there is one. The kernel sends no notification of redirects.
+    pub async fn redirected_router(&self, flow: &MarkedFlow, next_hop: IpAddr) -> anyhow::Result<Option<IpAddr>> {
+        let used = self.flow_route(flow, RouteFlags::FibMatch).await?;
         Ok(used.and_then(|route| route.gateway).filter(|gateway| *gateway != next_hop))
     }
 
-    /// The kernel's answer about a flow, asked without some of the usual flags.
-    async fn of_flow(&self, flow: &MarkedFlow, without: RouteFlags) -> anyhow::Result<Option<Route>> {
+    /// Looks up a flow, with the usual flags except `without`.
+    async fn flow_route(&self, flow: &MarkedFlow, without: RouteFlags) -> anyhow::Result<Option<KernelRoute>> {
         let destination = flow.destination.ip();
         let source = flow.source.filter(|source| source.is_ipv4() == destination.is_ipv4());
         let port = flow.destination.port().to_be_bytes().to_vec();
@@ -142,15 +156,17 @@ impl Routes {
         message.attributes.extend(attributes);
         let entry = self.answer(message, destination).await?;
         Ok(entry.and_then(|entry| match choose(&entry, 0, destination, source) {
-            Found::Route(route) => Some(route),
-            Found::Nothing | Found::Elsewhere => None,
+            LookupOutcome::KernelRoute(route) => Some(route),
+            LookupOutcome::Nothing | LookupOutcome::Elsewhere => None,
         }))
     }
 
-    /// Has the kernel forget the neighbours on an interface whose answer it still waits for: the next packet to one of them asks for it at once.
+    /// Makes the kernel forget the unanswered neighbours of an interface, so that the next packet
+    /// asks for them at once.
     ///
-    /// Without that it goes on as it began, with a question a second: what is sent by an interface that has no carrier makes it begin, and what is
-    /// sent when the carrier is back waits for the next question, or is told after the third that there is no such host (`neigh_timer_handler` of
+    /// Otherwise the kernel continues its old retries, one a second. Packets sent without a carrier
+    /// start those retries. A packet sent after the carrier is back would wait for the next retry,
+    /// or fail with "no route to host" after the third (`neigh_timer_handler` of
     /// net/core/neighbour.c).
     pub async fn ask_neighbours_anew(&self, oif: u32) -> anyhow::Result<()> {
         let mut slot = self.client.lock().await;
@@ -160,7 +176,7 @@ impl Routes {
             client.dump(neighbours(oif), |payload| waiting.extend(message::unanswered(payload))).await.map(drop);
         for (_, address) in waiting.into_iter().filter(|(index, _)| *index == oif) {
             asked = match client.change(forget(oif, address), 0).await {
-                // It has answered, or is gone by itself.
+                // The neighbour has answered or expired in the meantime.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => asked,
                 forgotten => asked.and(forgotten),
             };
@@ -168,15 +184,15 @@ impl Routes {
         if asked.is_err() {
             *slot = None;
         }
-        asked.context("the kernel does not forget neighbours that have not answered")
+        asked.context("cannot make the kernel forget unanswered neighbours")
     }
 
-    async fn lookup(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Found> {
+    async fn lookup(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<LookupOutcome> {
         let entry = self.ask(destination, oif, source).await?;
-        Ok(entry.map_or(Found::Nothing, |entry| choose(&entry, oif, destination, source)))
+        Ok(entry.map_or(LookupOutcome::Nothing, |entry| choose(&entry, oif, destination, source)))
     }
 
-    /// What the kernel's tables have; `None` is nothing that packets can take.
+    /// Returns the entry of the routing table, or `None` if packets have no route.
     async fn ask(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<Option<FibEntry>> {
         self.answer(request(destination, oif, source), destination).await
     }
@@ -194,33 +210,33 @@ impl Routes {
             Ok(()) => Ok(entry),
             Err(error) if is_no_route(&error) => Ok(None),
             Err(error) => {
-                // The next question gets a new socket.
+                // The next lookup opens a new socket.
                 *slot = None;
-                Err(error).with_context(|| format!("the kernel does not say whether it has a route to {destination}"))
+                Err(error).with_context(|| format!("cannot ask the kernel for a route to {destination}"))
             }
         }
     }
 }
 
-/// The socket, opened where none is.
-fn opened(slot: &mut Option<Client>) -> anyhow::Result<&mut Client> {
+/// Returns the socket, opening it if necessary.
+fn opened(slot: &mut Option<NetlinkClient>) -> anyhow::Result<&mut NetlinkClient> {
     Ok(match slot {
         Some(client) => client,
-        none => none.insert(Client::open().context("cannot open a netlink socket to ask for a route")?),
+        none => none.insert(NetlinkClient::open().context("cannot open a netlink socket to ask for a route")?),
     })
 }
 
-/// What came of one lookup.
+/// The outcome of one lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Route(Route),
+enum LookupOutcome {
+    KernelRoute(KernelRoute),
     Nothing,
-    /// A route, but by another interface than the one asked for.
+    /// A route through another interface than the requested one.
     Elsewhere,
 }
 
 fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteMessage {
-    // Only IPv4 must be asked for the table; IPv6 always tells, and refuses to be asked.
+    // `LookupTable` makes IPv4 tell the table. IPv6 always tells it and rejects the flag.
     let (family, bits, flags) = match destination {
         IpAddr::V4(_) => (AddressFamily::Inet, 32, RouteFlags::LookupTable | RouteFlags::FibMatch),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128, RouteFlags::FibMatch),
@@ -241,7 +257,7 @@ fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteMessag
     message
 }
 
-/// All neighbours on an interface.
+/// Requests all neighbours of an interface.
 fn neighbours(oif: u32) -> RouteNetlinkMessage {
     let mut message = NeighbourMessage::default();
     message.attributes.push(NeighbourAttribute::IfIndex(oif));
@@ -256,8 +272,9 @@ fn forget(oif: u32, address: IpAddr) -> RouteNetlinkMessage {
     RouteNetlinkMessage::DelNeighbour(message)
 }
 
-/// Blackhole, prohibit and unreachable routes are EINVAL, EACCES and EHOSTUNREACH (`fib_props`, `net/ipv4/fib_semantics.c`);
-/// EINVAL is also a source that is not on this host, ENODEV an interface that is not there.
+/// True for the errors that mean "no route". Blackhole, prohibit and unreachable routes give
+/// EINVAL, EACCES and EHOSTUNREACH (`fib_props`, `net/ipv4/fib_semantics.c`). EINVAL also means a
+/// source that this host lacks, ENODEV a missing interface.
 fn is_no_route(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -275,24 +292,29 @@ fn is_no_route(error: &io::Error) -> bool {
     )
 }
 
-fn choose(entry: &FibEntry, oif: u32, destination: IpAddr, source: Option<IpAddr>) -> Found {
+fn choose(entry: &FibEntry, oif: u32, destination: IpAddr, source: Option<IpAddr>) -> LookupOutcome {
     let local = match entry.kind {
         libc::RTN_UNICAST => false,
         libc::RTN_LOCAL => true,
-        _ => return Found::Nothing,
+        _ => return LookupOutcome::Nothing,
     };
-    // What is addressed to this host goes by the loopback interface, whatever interface has the address.
+    // The kernel delivers packets to its own addresses through the loopback interface, whichever
+    // interface has the address.
     if local && oif != 0 && oif != LOOPBACK {
-        return Found::Nothing;
+        return LookupOutcome::Nothing;
     }
-    let found = |NextHop { oif, gateway }| {
-        Found::Route(Route { oif, gateway, source: entry.source, table: entry.table, local })
+    let found = |FibNextHop { oif, gateway }| {
+        LookupOutcome::KernelRoute(KernelRoute { oif, gateway, source: entry.source, table: entry.table, local })
     };
     match entry.next_hops.as_slice() {
-        // The kernel does not say; where its lookup is strict, it is the interface that was asked for.
-        [] if oif == 0 || destination.is_ipv4() || source.is_none() => found(NextHop { oif, gateway: None }),
-        [] => Found::Elsewhere,
+        // The kernel names no next hop. If its lookup was strict, the interface is the requested
+        // one.
+        [] if oif == 0 || destination.is_ipv4() || source.is_none() => found(FibNextHop { oif, gateway: None }),
+        [] => LookupOutcome::Elsewhere,
         [first, ..] if oif == 0 => found(*first),
-        all => all.iter().find(|next_hop| next_hop.oif == oif).map_or(Found::Elsewhere, |&next_hop| found(next_hop)),
+        all => all
+            .iter()
+            .find(|next_hop| next_hop.oif == oif)
+            .map_or(LookupOutcome::Elsewhere, |&next_hop| found(next_hop)),
     }
 }

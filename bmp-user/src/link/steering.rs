@@ -1,4 +1,5 @@
-//! Routes of a session's own: a mark, a rule that looks for it, and a table that nothing else is routed by.
+//! Routes for a single session: a mark, a rule that matches the mark, and a table that only this
+//! rule selects.
 //!
 //! ```text
 //! ip rule     900: from all fwmark 0x626d0001 lookup 1651310593 proto 98
@@ -6,8 +7,8 @@
 //!                   unreachable default proto 98 metric 4278198272
 //! ```
 //!
-//! A mark is the number of its table too. Whatever carries [`PROTOCOL`] is bmpd's; [`Marks`](super::Marks) tells which of several bmpd in one
-//! network namespace has it.
+//! The number of the table equals the mark. Rules and routes with [`PROTOCOL`] belong to bmpd. If
+//! several bmpd share a network namespace, [`Marks`](super::Marks) tells whose a mark is.
 
 use std::{io, net::IpAddr, ops::RangeInclusive};
 
@@ -21,81 +22,87 @@ use rtnetlink::{
 };
 
 use super::{
-    message::{self, FibEntry, NextHop, Rule},
-    netlink::{Answer, Client},
+    message::{self, FibEntry, FibNextHop, RoutingRule},
+    netlink::{Answer, NetlinkClient},
 };
 
-/// The number that rules and routes of bmpd's carry (`rtm_protocol`): none of those that /etc/iproute2/rt_protos names.
+/// The protocol number of bmpd's rules and routes (`rtm_protocol`). No entry of
+/// /etc/iproute2/rt_protos uses it.
 pub const PROTOCOL: u8 = 98;
 
-/// The priority of the rules: before those of VRFs (1000) and the main table (32766), after that of the local one (0).
+/// The priority of the rules: after the local table (0), before VRFs (1000) and the main table
+/// (32766).
 pub const PRIORITY: u32 = 900;
 
-/// The marks, and the numbers of the tables: they begin with `bm`.
+/// The marks, which are also the numbers of the tables. As bytes they begin with `bm`.
 pub const MARKS: RangeInclusive<u32> = 0x626d_0001..=0x626d_ffff;
 
-/// Worse than any route that somebody else would put into the table; what iproute2's documentation of VRFs advises.
+/// The metric of the unreachable route: worse than any other route in the table. iproute2's
+/// documentation of VRFs recommends this value.
 const LAST_METRIC: u32 = 4_278_198_272;
 
 /// `FR_ACT_*` (linux/fib_rules.h).
 const FR_ACT_TO_TBL: u8 = 1;
 const FR_ACT_GOTO: u8 = 2;
 
-/// A dump that was interrupted is made again, this often at most.
+/// How often an interrupted dump is repeated at most.
 const DUMPS_MAX: usize = 4;
-/// More than a table or the rules for one mark ever hold.
+/// Removals for one mark at most. A table, or the rules for one mark, never hold as many entries.
 const REMOVALS_MAX: usize = 64;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
-/// Where the packets go that carry a mark.
+/// Where packets with a mark go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steer {
-    /// The mark, which is the table's number.
+    /// The mark, which is also the number of the table.
     pub mark: u32,
     /// The router.
     pub next_hop: IpAddr,
-    /// Index of the interface that it is on.
+    /// The index of the interface towards the router.
     pub oif: u32,
 }
 
-/// What is found under a mark.
+/// A mark that the kernel steers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct SteeredMark {
     /// The mark.
     pub mark: u32,
-    /// Router and interface, where the table has a route by one.
+    /// Router and interface index of the route in the table, if it has one.
     pub way: Option<(IpAddr, u32)>,
 }
 
-/// A rule of somebody else's that the kernel looks at before those of sessions.
+/// A foreign rule that the kernel evaluates before the rules of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlierRule {
-    /// Its preference.
+    /// The priority of the rule.
     pub priority: u32,
-    /// The table that it leads to; 0 if it leads to none.
+    /// The table that the rule selects, or 0.
     pub table: u32,
 }
 
-/// Puts routes of sessions' own into the kernel, and takes them out. Belongs to the network namespace of the thread that opened it.
+/// Adds and removes the rules and routes of sessions, in the network namespace of the thread that
+/// opened it.
 pub struct Steering {
-    client: Client,
+    client: NetlinkClient,
 }
 
 impl Steering {
+    /// Opens a netlink socket.
+    ///
     /// # Errors
     ///
-    /// No netlink socket is to be had.
+    /// Fails if the socket cannot be opened.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { client: Client::open()? })
+        Ok(Self { client: NetlinkClient::open()? })
     }
 
-    /// What bmpd of any process have in the kernel, in the order of marks.
+    /// Returns the marks that the kernel steers, in ascending order, whichever bmpd added them.
     ///
     /// # Errors
     ///
-    /// The kernel could not be asked.
-    pub async fn found(&mut self) -> io::Result<Vec<Found>> {
+    /// Fails if the kernel cannot be asked.
+    pub async fn steered_marks(&mut self) -> io::Result<Vec<SteeredMark>> {
         let mut found = std::collections::BTreeMap::new();
         for family in FAMILIES {
             for rule in self.rules(family).await?.iter().filter(|rule| is_ours(rule)) {
@@ -106,19 +113,19 @@ impl Steering {
                 *way = way.or_else(|| way_of(route));
             }
         }
-        Ok(found.into_iter().map(|(mark, way)| Found { mark, way }).collect())
+        Ok(found.into_iter().map(|(mark, way)| SteeredMark { mark, way }).collect())
     }
 
-    /// Whether a mark and its table are nobody's: no rule looks for the mark, and nobody has put a route into the table.
+    /// True if no rule matches the mark and its table is empty.
     ///
     /// # Errors
     ///
-    /// The kernel could not be asked.
+    /// Fails if the kernel cannot be asked.
     pub async fn is_free(&mut self, mark: u32) -> io::Result<bool> {
         for family in FAMILIES {
-            let looks_for_it = |rule: &Rule| {
+            let looks_for_it = |rule: &RoutingRule| {
                 let marked = rule.mask != 0 && mark & rule.mask == rule.mark & rule.mask;
-                // Behind our own rule nobody is asked any more.
+                // Rules after our own never see a packet with the mark.
                 (marked && rule.priority <= PRIORITY) || rule.table == mark
             };
             if self.rules(family).await?.iter().any(looks_for_it) {
@@ -131,39 +138,42 @@ impl Steering {
         Ok(true)
     }
 
-    /// Which of the rules before bmpd's own may be the one that has led to `table`; with `None` to no table at all. The first that leads
-    /// there, or else the first that goes on elsewhere (`goto`) or in a table that it does not name (`l3mdev`).
+    /// Returns the foreign rule before bmpd's own that probably selected `table`. `None` as `table`
+    /// means that packets were refused by a rule. A rule that names the table comes first, then a
+    /// rule that jumps (`goto`) or selects a table indirectly (`l3mdev`).
     ///
     /// # Errors
     ///
-    /// The kernel could not be asked.
+    /// Fails if the kernel cannot be asked.
     pub async fn earlier_rule(&mut self, ipv4: bool, table: Option<u32>) -> io::Result<Option<EarlierRule>> {
         let family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let rules = self.rules(family).await?;
-        // The local table's own rule is the first of all.
+        // Priority 0 is the local table's own rule.
         let earlier = || rules.iter().filter(|rule| rule.priority > 0 && rule.priority <= PRIORITY && !is_ours(rule));
-        let leads_there = |rule: &&Rule| match table {
+        let leads_there = |rule: &&RoutingRule| match table {
             Some(table) => rule.action == FR_ACT_TO_TBL && rule.table == table,
             None => rule.action != FR_ACT_TO_TBL && rule.action != FR_ACT_GOTO,
         };
-        let elsewhere = |rule: &&Rule| rule.action == FR_ACT_GOTO || (rule.action == FR_ACT_TO_TBL && rule.table == 0);
+        let elsewhere =
+            |rule: &&RoutingRule| rule.action == FR_ACT_GOTO || (rule.action == FR_ACT_TO_TBL && rule.table == 0);
         let found = earlier().find(leads_there).or_else(|| earlier().find(elsewhere).filter(|_| table.is_some()));
         let local = rules.iter().find(|rule| rule.priority == 0 && Some(rule.table) == table);
         Ok(found.or(local).map(|rule| EarlierRule { priority: rule.priority, table: rule.table }))
     }
 
-    /// Has the kernel route what carries the mark, where it does not yet. True if something was missing.
+    /// Adds the rule and the routes that a mark still lacks. Returns true if something was missing.
     ///
     /// # Errors
     ///
-    /// What the kernel says, with its [`raw_os_error`](io::Error::raw_os_error): `ENODEV` and `ENETDOWN` where the interface is not there or
-    /// down, `EINVAL` where the next hop is no router's address.
+    /// Fails with the kernel's [`raw_os_error`](io::Error::raw_os_error): `ENODEV` or `ENETDOWN` if
+    /// the interface is missing or down, `EINVAL` if the next hop is no address of a router.
     pub async fn add(&mut self, steer: &Steer) -> io::Result<bool> {
         let Steer { mark, next_hop, oif } = *steer;
         let family = family(next_hop);
         let routes = self.routes(family, Some(mark)).await?;
         let mut missing = false;
-        // First of all, so that nothing that is marked meanwhile goes on to the next table.
+        // The unreachable route comes first, so that marked packets never fall through to the next
+        // table.
         if !routes.iter().any(|route| route.kind == libc::RTN_UNREACHABLE) {
             let request = RouteNetlinkMessage::NewRoute(last_route(family, mark));
             self.client.change(request, NLM_F_CREATE | NLM_F_REPLACE).await?;
@@ -172,7 +182,8 @@ impl Steering {
         if !routes.iter().any(|route| way_of(route) == Some((next_hop, oif))) {
             let mut route = route(family, mark);
             route.header.kind = RouteType::Unicast;
-            // Whether the next hop is on the link is for the caller to know; the kernel would look in tables that this one is to replace.
+            // The caller knows that the next hop is on the link. The kernel would look it up in the
+            // tables that this one replaces.
             route.header.flags = RouteFlags::Onlink;
             route.attributes.push(RouteAttribute::Gateway(next_hop.into()));
             route.attributes.push(RouteAttribute::Oif(oif));
@@ -189,11 +200,11 @@ impl Steering {
         Ok(missing)
     }
 
-    /// Takes out of the kernel what it has for a mark. Nothing there is no error.
+    /// Removes all rules and routes of a mark. A mark without any is no error.
     ///
     /// # Errors
     ///
-    /// What the kernel says.
+    /// Fails if the kernel refuses a request.
     pub async fn remove(&mut self, mark: u32) -> io::Result<()> {
         for family in FAMILIES {
             for _ in 0..REMOVALS_MAX {
@@ -213,13 +224,13 @@ impl Steering {
         Ok(())
     }
 
-    async fn rules(&mut self, family: AddressFamily) -> io::Result<Vec<Rule>> {
+    async fn rules(&mut self, family: AddressFamily) -> io::Result<Vec<RoutingRule>> {
         let mut request = RuleMessage::default();
         request.header.family = family;
         self.dump(&RouteNetlinkMessage::GetRule(request), message::rule).await
     }
 
-    /// The routes of one table; of all tables those alone that carry [`PROTOCOL`].
+    /// Returns the routes of one table. `None` means the routes with [`PROTOCOL`] of all tables.
     async fn routes(&mut self, family: AddressFamily, table: Option<u32>) -> io::Result<Vec<FibEntry>> {
         let mut request = RouteMessage::default();
         request.header.address_family = family;
@@ -228,7 +239,7 @@ impl Steering {
             None => request.header.protocol = RouteProtocol::Other(PROTOCOL),
         }
         let mut routes = self.dump(&RouteNetlinkMessage::GetRoute(request), message::fib_entry).await?;
-        // A kernel that does not look at what was asked sends all.
+        // An older kernel ignores the filter and sends all routes.
         routes.retain(|route| match table {
             Some(table) => route.table == table,
             None => route.protocol == PROTOCOL,
@@ -247,9 +258,9 @@ impl Steering {
             let answer = self.client.dump(request.clone(), |payload| found.extend(parse(payload))).await;
             match answer {
                 Ok(Answer::Whole) => break,
-                // The next one shows what this one missed.
+                // The next dump shows what this one missed.
                 Ok(Answer::Interrupted) => {}
-                // No such table (yet), or no such family in this kernel.
+                // The table does not exist yet, or the kernel lacks the address family.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) =>
                 {
@@ -262,14 +273,14 @@ impl Steering {
     }
 }
 
-fn is_ours(rule: &Rule) -> bool {
-    let Rule { protocol, priority, mark, mask, table, action: _ } = *rule;
+fn is_ours(rule: &RoutingRule) -> bool {
+    let RoutingRule { protocol, priority, mark, mask, table, action: _ } = *rule;
     (protocol, priority, mask) == (PROTOCOL, PRIORITY, u32::MAX) && mark == table && MARKS.contains(&mark)
 }
 
 fn way_of(route: &FibEntry) -> Option<(IpAddr, u32)> {
     match route.next_hops.as_slice() {
-        [NextHop { oif, gateway: Some(gateway) }]
+        [FibNextHop { oif, gateway: Some(gateway) }]
             if route.kind == libc::RTN_UNICAST && route.prefix_len == 0 && route.protocol == PROTOCOL =>
         {
             Some((*gateway, *oif))
@@ -282,7 +293,7 @@ fn family(ip: IpAddr) -> AddressFamily {
     if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// A default route of a table.
+/// Builds a default route of a table.
 fn route(family: AddressFamily, table: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
@@ -291,7 +302,7 @@ fn route(family: AddressFamily, table: u32) -> RouteMessage {
     message
 }
 
-/// What is marked is not routed by any other table.
+/// Builds the unreachable route that ends every lookup in the table.
 fn last_route(family: AddressFamily, table: u32) -> RouteMessage {
     let mut message = route(family, table);
     message.header.kind = RouteType::Unreachable;
@@ -313,7 +324,7 @@ fn rule(family: AddressFamily, mark: u32) -> RuleMessage {
     message
 }
 
-/// What is gone already need not be removed.
+/// Accepts the errors that say that the entry is already gone.
 fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(()),

@@ -1,4 +1,4 @@
-//! The table and the routes against the kernel, in network namespaces.
+//! The watch, the route lookup and steering against the real kernel, in network namespaces.
 
 mod marks;
 pub(super) mod namespace;

@@ -1,4 +1,4 @@
-//! The task that keeps the table.
+//! The task that keeps the [`Host`] up to date.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,26 +23,31 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Host, Link, Routes,
-    message::{self, Message},
-    netlink::{Answer, Client, Drained, Listener},
+    Host, Link, RouteLookup,
+    message::{self, RawMessage},
+    netlink::{Answer, Drained, NetlinkClient, NetlinkListener},
 };
 use crate::tasks;
 
-/// Keeps watch over the links, addresses and routes of the calling thread's network namespace until the last receiver is
-/// dropped. The first [`Host`] is whole when this returns; from then on a new one is published when, and only when, it differs.
-/// Events that come together are published together, within a few milliseconds of the last of them.
+/// Watches links, addresses and routes of the calling thread's network namespace until the last
+/// receiver is dropped.
 ///
-/// Errors: netlink is not to be had (no such socket family, no memory, no file descriptors left). Later trouble with it is
-/// logged and mended by beginning anew, meanwhile the last table stands.
-pub async fn watch() -> anyhow::Result<(Routes, Receiver<Arc<Host>>)> {
-    watch_with(Settings::default()).await
+/// The first [`Host`] is complete when this function returns. After that, each published value
+/// differs from the one before. Events in quick succession are published together, a few
+/// milliseconds after the last one.
+///
+/// # Errors
+///
+/// Fails if no netlink socket can be opened. If netlink fails later, the last value stays, the
+/// failure is logged and the watch restarts.
+pub async fn watch() -> anyhow::Result<(RouteLookup, Receiver<Arc<Host>>)> {
+    watch_with(WatchSettings::default()).await
 }
 
-pub(super) async fn watch_with(settings: Settings) -> anyhow::Result<(Routes, Receiver<Arc<Host>>)> {
-    let routes = Routes::open().context("cannot open a netlink socket to ask for routes")?;
+pub(super) async fn watch_with(settings: WatchSettings) -> anyhow::Result<(RouteLookup, Receiver<Arc<Host>>)> {
+    let routes = RouteLookup::open().context("cannot open a netlink socket to ask for routes")?;
     let watcher =
-        Watcher::open(settings, Host::default()).await.context("cannot watch links and addresses over netlink")?;
+        HostWatcher::open(settings, Host::default()).await.context("cannot watch links and addresses over netlink")?;
     let (sender, receiver) = watch::channel(Arc::new(watcher.host.clone()));
     tasks::forever("interfaces", keep(watcher, settings, sender));
     Ok((routes, receiver))
@@ -50,26 +55,27 @@ pub(super) async fn watch_with(settings: Settings) -> anyhow::Result<(Routes, Re
 
 /// How the watch is kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
+pub(super) struct WatchSettings {
     /// Receive buffer, in bytes as socket(7) counts them, for links and addresses: some 3,000 events.
     pub(super) link_buffer: usize,
-    /// The same for routes. Small, because it matters only *that* something came: what finds the buffer full is dropped by the
-    /// kernel at almost no cost, and nothing is lost by it.
+    /// The same for routes. A small buffer suffices, because only the fact of a change matters. The
+    /// kernel drops further events at almost no cost.
     pub(super) route_buffer: usize,
-    /// Events are taken together until none has come for this long,
+    /// Events are collected until none has arrived for this long.
     pub(super) quiet: Duration,
-    /// or, while they keep coming, for this long, but for no less than ten times what asking the kernel took last time.
+    /// Events are collected for at most this long, but at least ten times as long as the last
+    /// request took.
     pub(super) longest: Duration,
-    /// Everything is asked for anew this often. A new alternative name on a link that is down is not notified
-    /// (`netdev_state_change`, `net/core/dev.c`).
+    /// The interval between complete reads. The kernel sends no notification of a new alternative
+    /// name on a link that is down (`netdev_state_change`, `net/core/dev.c`).
     pub(super) resynchronise: Duration,
-    /// The first wait before beginning anew when netlink fails; it doubles up to
+    /// The first wait before a restart after netlink failed. It doubles with each failure.
     pub(super) retry_first: Duration,
-    /// this one.
+    /// The longest such wait.
     pub(super) retry_last: Duration,
 }
 
-impl Default for Settings {
+impl Default for WatchSettings {
     fn default() -> Self {
         Self {
             link_buffer: 8 << 20,
@@ -83,22 +89,25 @@ impl Default for Settings {
     }
 }
 
-/// A dump that was interrupted is made again, this often at most before it is taken as it is and mended after the next event.
+/// How often an interrupted dump is repeated. After that the dump is accepted, and the next event
+/// mends it.
 const DUMPS_MAX: usize = 4;
-/// Past this many changed links, and an eighth of those there are, one dump is cheaper than questions.
+/// More changed links than this, plus an eighth of all links, make one dump cheaper than single
+/// requests.
 const QUESTIONS_MAX: usize = 16;
-/// Of a link or address notification only the header and the fixed part matter; this has room for several to a datagram.
+/// Bytes read of a link or address notification. Only its header and fixed part matter; a datagram
+/// may hold several.
 const LINK_HEED: usize = 16 * 1024;
-/// Of a route notification nothing matters.
+/// Bytes read of a route notification. Its contents do not matter.
 const ROUTE_HEED: usize = 8;
 
-/// Runs the watch, and runs it anew when netlink fails, until nobody listens.
-async fn keep(mut watcher: Watcher, settings: Settings, sender: Sender<Arc<Host>>) {
+/// Runs the watch until the last receiver is dropped, and restarts it when netlink fails.
+async fn keep(mut watcher: HostWatcher, settings: WatchSettings, sender: Sender<Arc<Host>>) {
     let mut wait = settings.retry_first;
     loop {
         let begun = Instant::now();
         let Err(error) = watcher.run(&sender).await else { return };
-        warn!(%error, "netlink failed: the table of links and addresses stands still until it is back");
+        warn!(%error, "netlink failed: links and addresses are not updated until it is back");
         if begun.elapsed() > settings.retry_last {
             wait = settings.retry_first;
         }
@@ -109,38 +118,38 @@ async fn keep(mut watcher: Watcher, settings: Settings, sender: Sender<Arc<Host>
                 () = sender.closed() => return,
             }
             wait = settings.retry_last.min(wait * 2);
-            match Watcher::open(settings, host.clone()).await {
+            match HostWatcher::open(settings, host.clone()).await {
                 Ok(watcher) => break watcher,
-                Err(error) => debug!(%error, "netlink is still not to be had"),
+                Err(error) => debug!(%error, "netlink still fails"),
             }
         };
-        info!("netlink is back: links and addresses were read anew");
+        info!("netlink is back: all links and addresses were read again");
         watcher.publish(&sender);
     }
 }
 
-struct Watcher {
-    settings: Settings,
-    links: Listener,
-    routes: Listener,
-    client: Client,
+struct HostWatcher {
+    settings: WatchSettings,
+    links: NetlinkListener,
+    routes: NetlinkListener,
+    client: NetlinkClient,
     host: Host,
-    stale: Stale,
-    /// How long it took to ask the kernel last time.
+    stale: StaleParts,
+    /// How long the last requests to the kernel took.
     cost: Duration,
 }
 
-/// What the table may have wrong.
+/// The parts of the host that may be out of date.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Stale {
+struct StaleParts {
     all: bool,
     links: BTreeSet<u32>,
     addresses: BTreeSet<u32>,
     routes: bool,
 }
 
-impl Stale {
-    fn note(&mut self, message: Message<'_>) {
+impl StaleParts {
+    fn note(&mut self, message: RawMessage<'_>) {
         let set = match message.kind {
             libc::RTM_NEWLINK | libc::RTM_DELLINK => &mut self.links,
             libc::RTM_NEWADDR | libc::RTM_DELADDR => &mut self.addresses,
@@ -153,9 +162,9 @@ impl Stale {
     }
 }
 
-impl Watcher {
-    /// Subscribes, then reads everything. `before` is the table that the routes' epoch goes on from.
-    async fn open(settings: Settings, before: Host) -> io::Result<Self> {
+impl HostWatcher {
+    /// Subscribes, then reads everything. The routes' epoch continues from `before`.
+    async fn open(settings: WatchSettings, before: Host) -> io::Result<Self> {
         let links = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let routes = [
             MulticastGroup::Ipv4Route,
@@ -166,18 +175,19 @@ impl Watcher {
         ];
         let mut watcher = Self {
             settings,
-            links: Listener::open(&links, settings.link_buffer, LINK_HEED)?,
-            routes: Listener::open(&routes, settings.route_buffer, ROUTE_HEED)?,
-            client: Client::open()?,
+            links: NetlinkListener::open(&links, settings.link_buffer, LINK_HEED)?,
+            routes: NetlinkListener::open(&routes, settings.route_buffer, ROUTE_HEED)?,
+            client: NetlinkClient::open()?,
             host: before,
-            stale: Stale { all: true, routes: true, ..Stale::default() },
+            stale: StaleParts { all: true, routes: true, ..StaleParts::default() },
             cost: Duration::ZERO,
         };
         watcher.refresh().await?;
         Ok(watcher)
     }
 
-    /// Keeps and publishes the table: `Ok` when nobody listens any more, `Err` when netlink failed.
+    /// Updates and publishes the host. Returns `Ok` when the last receiver is gone, `Err` when
+    /// netlink failed.
     async fn run(&mut self, sender: &Sender<Arc<Host>>) -> io::Result<()> {
         let mut resynchronise = Instant::now() + self.settings.resynchronise;
         loop {
@@ -196,7 +206,7 @@ impl Watcher {
         }
     }
 
-    /// Takes in events until there are no more for the moment.
+    /// Collects events until they pause.
     async fn settle(&mut self) -> io::Result<()> {
         let end = Instant::now() + self.settings.longest.max(self.cost * 10);
         self.drain()?;
@@ -208,20 +218,20 @@ impl Watcher {
         }
     }
 
-    /// Notes what the events that are there make stale; whether there were any.
+    /// Marks the parts that the waiting events concern. Returns true if there were any.
     fn drain(&mut self) -> io::Result<bool> {
         let stale = &mut self.stale;
         let links = self.links.drain(|message| stale.note(message))?;
         let routes = self.routes.drain(|_| {})?;
         if links.overrun {
-            debug!("more link events than the receive buffer holds: reading everything anew");
+            debug!("more link events than the receive buffer holds: reading everything again");
         }
         self.stale.all |= links.overrun;
         self.stale.routes |= routes.any;
         Ok(links != Drained::default() || routes.any)
     }
 
-    /// Asks the kernel for what is stale.
+    /// Asks the kernel for the parts that are out of date.
     async fn refresh(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         let stale = std::mem::take(&mut self.stale);
@@ -256,7 +266,8 @@ impl Watcher {
                 return Ok(links);
             }
         }
-        // What interrupted the dumps has been notified, so that there is an event to mend this after.
+        // The change that interrupted the dump sends an event too, and that event mends this
+        // answer.
         self.stale.all = true;
         let mut links = BTreeMap::new();
         self.client.dump(link_request(0), |payload| add_link(&mut links, payload)).await?;
@@ -266,7 +277,7 @@ impl Watcher {
         Ok(links)
     }
 
-    async fn some(&mut self, stale: &Stale, links: &mut BTreeMap<u32, Link>) -> io::Result<()> {
+    async fn some(&mut self, stale: &StaleParts, links: &mut BTreeMap<u32, Link>) -> io::Result<()> {
         let mut addresses = stale.addresses.clone();
         for &index in &stale.links {
             let mut found = None;
@@ -300,7 +311,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Publishes the table if it differs from what was published last.
+    /// Publishes the host if it differs from the last published one.
     fn publish(&self, sender: &Sender<Arc<Host>>) {
         sender.send_if_modified(|published| {
             let differs = **published != self.host;
@@ -312,7 +323,7 @@ impl Watcher {
     }
 }
 
-/// No such interface (any more), or no such address family in this kernel: it has no addresses.
+/// Treats a missing interface or address family as an empty answer.
 fn answered(answer: io::Result<Answer>) -> io::Result<Answer> {
     match answer {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => {
@@ -322,7 +333,7 @@ fn answered(answer: io::Result<Answer>) -> io::Result<Answer> {
     }
 }
 
-/// For the link with this index, or for all of them (0).
+/// Requests the link with this index, or all links (0).
 fn link_request(index: u32) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -330,7 +341,7 @@ fn link_request(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// For the addresses of the link with this index, or of all links (0).
+/// Requests the addresses of the link with this index, or of all links (0).
 fn address_request(family: AddressFamily, index: u32) -> RouteNetlinkMessage {
     let mut message = AddressMessage::default();
     message.header.family = family;
@@ -344,7 +355,8 @@ fn add_link(links: &mut BTreeMap<u32, Link>, payload: &[u8]) {
     }
 }
 
-/// An address of a link that is not in the table is left out: the link is newer than the table, and has been notified.
+/// Adds an address to its link. A link that is not in the table is newer than it, so a notification
+/// follows.
 fn add_address(links: &mut BTreeMap<u32, Link>, payload: &[u8]) {
     if let Some((index, address)) = message::address(payload)
         && let Some(link) = links.get_mut(&index)

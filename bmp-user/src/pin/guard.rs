@@ -205,8 +205,9 @@ fn ways<'a>(grant: &Grant, host: &'a Host) -> Vec<&'a Link> {
     }
     let may =
         |link: &&Link| resolved.egress.is_empty() || resolved.egress.iter().any(|(index, _)| *index == link.index);
-    let can =
-        |link: &&Link| link.usable() && !link.donor() && !link.layer2(host) && link.kind.as_deref() != Some("vrf");
+    let can = |link: &&Link| {
+        link.is_usable() && !link.is_donor() && !link.is_layer2_port(host) && link.kind.as_deref() != Some("vrf")
+    };
     let here = |link: &&Link| host.vrf_of(link).unwrap_or(0) == grant.target.vrf;
     host.links.values().filter(may).filter(can).filter(here).collect()
 }
@@ -254,13 +255,13 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::link::Address;
+    use crate::link::InterfaceAddress;
     use crate::pin::{Resolved, Rule, Target};
 
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));
 
     fn link(index: u32, name: &str, kind: &str, address: Option<IpAddr>) -> Link {
-        let address = address.map(|ip| Address {
+        let address = address.map(|ip| InterfaceAddress {
             ip,
             peer: None,
             prefix_len: 26,

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     config::{Config, Transport},
-    link::{Host, Routes},
+    link::{Host, RouteLookup},
 };
 
 /// How long the slot of a replaced pin stays as it was, so that FIN and RST of its sockets leave by the old way.
@@ -149,7 +149,7 @@ pub fn run(
     foreign: Foreign,
     config: watch::Receiver<Arc<Config>>,
     host: watch::Receiver<Arc<Host>>,
-    routes: Routes,
+    routes: RouteLookup,
 ) -> impl Future<Output = ()> {
     // Before the first poll: whoever asks from now on waits for the first decisions.
     pins.tell_decided();
@@ -163,7 +163,7 @@ async fn keep(
     foreign: Foreign,
     mut config: watch::Receiver<Arc<Config>>,
     mut host: watch::Receiver<Arc<Host>>,
-    routes: Routes,
+    routes: RouteLookup,
 ) {
     let (sessions, lingering) = (BTreeMap::new(), VecDeque::new());
     steers.begin().await;
@@ -240,7 +240,7 @@ struct Keeper {
     foreign: Foreign,
     steers: Steers,
     chosen: Chosen,
-    routes: Routes,
+    routes: RouteLookup,
     vrfs: Vrfs,
     sessions: BTreeMap<Pinned, Tracked>,
     /// The interfaces that could not be used when the host was last looked at.
@@ -337,9 +337,9 @@ impl Keeper {
     /// wait for neighbours that could not answer: the sessions' new connections are not to wait with it. Done once, before any of them is told: later
     /// it would break off what asks for the same neighbour.
     async fn welcome_back(&mut self, demands: &BTreeMap<Pinned, Demand>, host: &Host) {
-        let lost = host.links.values().filter(|link| !link.usable()).map(|link| link.index).collect();
+        let lost = host.links.values().filter(|link| !link.is_usable()).map(|link| link.index).collect();
         let before = std::mem::replace(&mut self.lost, lost);
-        let back = before.iter().filter_map(|index| host.links.get(index)).filter(|link| link.usable());
+        let back = before.iter().filter_map(|index| host.links.get(index)).filter(|link| link.is_usable());
         for link in back {
             let named = |asked: &Asked| {
                 let names = asked.connect.iter().filter_map(|connect| connect.interface());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tracing::warn;
 
 use super::{Pinned, Reason, Resolved, Steers, Target, Unresolved, Way};
-use crate::link::{EarlierRule, Host, MarkedFlow, PRIORITY, Route, Routes};
+use crate::link::{EarlierRule, Host, KernelRoute, MarkedFlow, PRIORITY, RouteLookup};
 
 /// The answer to "does something overrule the next hop", good until routes, rules or the question change.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(super) struct Ruling {
 
 impl Ruling {
     /// Whether an ICMP redirect has come, or expired, since the question was asked. The kernel announces neither.
-    pub(super) async fn is_outdated(&self, routes: &Routes) -> bool {
-        let now = routes.redirected(&self.flow, self.way.next_hop).await;
+    pub(super) async fn is_outdated(&self, routes: &RouteLookup) -> bool {
+        let now = routes.redirected_router(&self.flow, self.way.next_hop).await;
         // Where a rule overrules the next hop, that is said already, and what it leads to is no redirect.
         let is_by_rule = self.overruled.is_some() && self.redirect.is_none();
         !is_by_rule && now.is_ok_and(|now| now != self.redirect)
@@ -34,7 +34,7 @@ pub(super) async fn overruled(
     id: &Pinned,
     (target, resolved, way, mark): (&Target, &Resolved, &Way, u32),
     host: &Host,
-    routes: &Routes,
+    routes: &RouteLookup,
     steers: &Steers,
     last: &mut Option<Ruling>,
 ) -> Option<Unresolved> {
@@ -60,12 +60,12 @@ async fn ask(
     flow: &MarkedFlow,
     way: &Way,
     host: &Host,
-    routes: &Routes,
+    routes: &RouteLookup,
     steers: &Steers,
 ) -> anyhow::Result<(Option<IpAddr>, Option<Unresolved>)> {
-    let route = routes.marked(flow).await?;
+    let route = routes.marked_route(flow).await?;
     if route.is_some_and(|route| is_by(&route, way, flow.mark)) {
-        let redirect = routes.redirected(flow, way.next_hop).await?;
+        let redirect = routes.redirected_router(flow, way.next_hop).await?;
         return Ok((redirect, redirect.map(|router| redirected(router, way))));
     }
     let ipv4 = flow.destination.is_ipv4();
@@ -96,21 +96,21 @@ fn redirected(router: IpAddr, way: &Way) -> Unresolved {
 }
 
 /// Whether a route is the one that bmpd has made.
-fn is_by(route: &Route, way: &Way, mark: u32) -> bool {
+fn is_by(route: &KernelRoute, way: &Way, mark: u32) -> bool {
     route.table == mark
         && route.gateway.is_none_or(|gateway| gateway == way.next_hop)
         && (route.oif == 0 || route.oif == way.interface.0)
 }
 
 fn unresolved(
-    route: Option<&Route>,
+    route: Option<&KernelRoute>,
     rule: Option<EarlierRule>,
     way: &Way,
     flow: &MarkedFlow,
     host: &Host,
 ) -> Unresolved {
     let family = if flow.destination.is_ipv4() { "" } else { "-6 " };
-    let by = |route: &Route| match (host.links.get(&route.oif), route.gateway) {
+    let by = |route: &KernelRoute| match (host.links.get(&route.oif), route.gateway) {
         (Some(link), Some(gateway)) => format!("to {gateway} by {}", link.name),
         (Some(link), None) => format!("by {}", link.name),
         (None, Some(gateway)) => format!("to {gateway}"),

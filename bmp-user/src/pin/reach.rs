@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tracing::warn;
 
 use super::{Pinned, Reason, Resolved, Role, Target, Unresolved};
-use crate::link::{Host, Route, Routes};
+use crate::link::{Host, KernelRoute, RouteLookup};
 
 /// The answer to "is there a route", good until the routes or the question change.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) async fn has_route(
     target: &Target,
     resolved: &Resolved,
     host: &Host,
-    routes: &Routes,
+    routes: &RouteLookup,
     last: &mut Option<Verdict>,
 ) -> bool {
     let epoch = host.routes_epoch;
@@ -34,7 +34,8 @@ pub(super) async fn has_route(
     let device = resolved.device.iter().filter(|_| of_vrf);
     let devices: Vec<_> = resolved.egress.iter().chain(device).map(|(index, _)| *index).collect();
     let source = resolved.source;
-    let in_vrf = |route: &Route| host.links.get(&route.oif).is_none_or(|link| host.vrf_of(link) == Some(target.vrf));
+    let in_vrf =
+        |route: &KernelRoute| host.links.get(&route.oif).is_none_or(|link| host.vrf_of(link) == Some(target.vrf));
     let mut last_known = true;
     if let Some(known) = last
         && known.devices == devices
@@ -48,8 +49,8 @@ pub(super) async fn has_route(
     let mut found = false;
     for device in &devices {
         let asked = match of_vrf {
-            true => routes.from_vrf(id.far(), *device, source).await.map(|route| route.filter(in_vrf)),
-            false => routes.to(id.far(), *device, source).await,
+            true => routes.route_in_vrf(id.far(), *device, source).await.map(|route| route.filter(in_vrf)),
+            false => routes.route_to(id.far(), *device, source).await,
         };
         match asked {
             Ok(route) => found |= route.is_some(),
@@ -86,13 +87,13 @@ pub(super) fn no_route(id: &Pinned, resolved: &Resolved) -> Unresolved {
 
 /// The interface by which the routing tables send a session to its station, where that is none of those that it may leave by: the kernel drops every
 /// packet of it then. A session that is bound to its interface, or has a route of its own, goes by no such table.
-pub async fn led_astray(id: &Pinned, resolved: &Resolved, host: &Host, routes: &Routes) -> Option<String> {
+pub async fn led_astray(id: &Pinned, resolved: &Resolved, host: &Host, routes: &RouteLookup) -> Option<String> {
     if !goes_by_tables(resolved) {
         return None;
     }
     let asked = match &resolved.device {
-        Some((vrf, _)) => routes.from_vrf(id.far(), *vrf, resolved.source).await,
-        None => routes.to(id.far(), 0, resolved.source).await,
+        Some((vrf, _)) => routes.route_in_vrf(id.far(), *vrf, resolved.source).await,
+        None => routes.route_to(id.far(), 0, resolved.source).await,
     };
     let route = asked
         .inspect_err(|error| warn!(of = %id, "cannot ask the kernel for its route to the station: {error:#}"))

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use super::Reason;
 use crate::{
     config::ConnectInterface,
-    link::{Address, Host, Link},
+    link::{Host, InterfaceAddress, Link},
 };
 use place::Place;
 
@@ -94,7 +94,7 @@ pub struct Unresolved {
 /// What a session's connect-interface comes to on `host`.
 ///
 /// All interfaces of `egress_interfaces` that are in the session's VRF are in the answer, usable or not: the path may move between them
-/// while the session stays. Whether there is a route to the station is another question, for [`Routes`](crate::link::Routes).
+/// while the session stays. Whether there is a route to the station is another question, for [`RouteLookup`](crate::link::RouteLookup).
 ///
 /// # Errors
 ///
@@ -152,7 +152,7 @@ fn source(
             return Ok(Resolved { source: None, device, egress: Vec::new(), way: None, rule: Rule::KernelsChoice });
         }
     };
-    let named = link.filter(|link| !link.donor()).map(|link| (link.index, link.name.clone()));
+    let named = link.filter(|link| !link.is_donor()).map(|link| (link.index, link.name.clone()));
     let egress = named.iter().cloned().collect();
     Ok(Resolved { source: Some(source), egress, device: named.or_else(|| place.device()), way: None, rule })
 }
@@ -290,7 +290,7 @@ fn choose(link: &Link, station: IpAddr, keep: Option<IpAddr>) -> Result<(IpAddr,
 }
 
 /// Whether an address may be chosen for a session to `station` that names the interface alone.
-fn eligible(address: &Address, station: IpAddr) -> bool {
+fn eligible(address: &InterfaceAddress, station: IpAddr) -> bool {
     let family = match (address.ip, station) {
         (IpAddr::V4(_), IpAddr::V4(_)) => !address.secondary,
         (IpAddr::V6(_), IpAddr::V6(_)) => !address.temporary && !address.unproven && !address.deprecated,

@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, warn};
 
 use super::{LINGER, Pinned, Reason, Unresolved, Way};
-use crate::link::{EarlierRule, Host, MARKS, Marks, OwnedMark, Routes, Steer, Steering};
+use crate::link::{EarlierRule, Host, MARKS, Marks, OwnedMark, RouteLookup, Steer, Steering};
 
 /// When a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ impl Steers {
         way: &Way,
         left: Option<u32>,
         host: &Host,
-        routes: &Routes,
+        routes: &RouteLookup,
     ) -> Result<u32, Unresolved> {
         let Way { next_hop, interface: (_, name) } = way;
         if !on_link(way, host, routes).await {
@@ -171,7 +171,7 @@ impl Steers {
 
 impl Book {
     async fn find(&mut self) -> anyhow::Result<()> {
-        let found = self.steering()?.found().await;
+        let found = self.steering()?.steered_marks().await;
         for found in self.heeded(found)? {
             // Another bmpd that runs has it otherwise.
             if let Some(owned) = self.own(found.mark)? {
@@ -256,13 +256,13 @@ impl Book {
 }
 
 /// Whether a next hop is on the link of its interface: in the prefix of an address there, or by a route without a router.
-async fn on_link(way: &Way, host: &Host, routes: &Routes) -> bool {
+async fn on_link(way: &Way, host: &Host, routes: &RouteLookup) -> bool {
     let (next_hop, index) = (way.next_hop, way.interface.0);
     let link = host.links.get(&index);
     if link.is_some_and(|link| link.addresses.iter().any(|address| address.prefix_holds(next_hop))) {
         return true;
     }
-    let route = routes.to(next_hop, index, None).await.ok().flatten();
+    let route = routes.route_to(next_hop, index, None).await.ok().flatten();
     route.is_some_and(|route| route.gateway.is_none() && !route.local)
 }
 

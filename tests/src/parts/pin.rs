@@ -9,7 +9,7 @@ use std::{
 
 use bmp_user::{
     config::ConnectInterface,
-    link::{Address, Host, Link},
+    link::{Host, InterfaceAddress, Link},
     pin::{Question, resolve},
 };
 
@@ -72,7 +72,7 @@ pub(super) fn resolution(interfaces: u32, connect: Connect) -> Box<dyn Part> {
 fn host(interfaces: u32) -> Host {
     let link = |index: u32| {
         let ip = |last: u8| IpAddr::V4(Ipv4Addr::new(10, (index >> 8) as u8, index as u8, last));
-        let address = |last: u8, secondary: bool| Address {
+        let address = |last: u8, secondary: bool| InterfaceAddress {
             ip: ip(last),
             peer: None,
             prefix_len: 24,

@@ -12,9 +12,9 @@ fn loopback() -> Link {
     Link { loopback: true, addresses: vec![address("127.0.0.1/8")], ..link(1, "lo") }
 }
 
-fn address(text: &str) -> Address {
+fn address(text: &str) -> InterfaceAddress {
     let (ip, prefix_len) = text.split_once('/').unwrap();
-    Address {
+    InterfaceAddress {
         ip: ip.parse().unwrap(),
         peer: None,
         prefix_len: prefix_len.parse().unwrap(),
@@ -31,7 +31,7 @@ fn aliases(lines: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_name_is_the_kernels_before_it_is_an_alternative_one_and_that_before_it_is_an_alias() {
+fn a_kernel_name_wins_over_an_alternative_name_and_that_over_an_alias() {
     let alternative = |index, name: &str, other: &str| Link { alt_names: vec![other.into()], ..link(index, name) };
     let all = host([alternative(2, "eth0", "wan"), link(3, "wan"), alternative(4, "eth2", "lan"), link(5, "eth3")]);
     let none = aliases(&[]);
@@ -46,7 +46,7 @@ fn a_name_is_the_kernels_before_it_is_an_alternative_one_and_that_before_it_is_a
 }
 
 #[test]
-fn loopback0_is_the_loopback_interface_unless_another_has_the_name() {
+fn loopback0_is_the_loopback_interface_unless_another_bears_that_name() {
     let none = aliases(&[]);
     for name in ["LoopBack0", "Loopback0", "LOOPBACK0"] {
         assert_eq!(host([loopback()]).link_named(name, &none).unwrap().name, "lo");
@@ -60,27 +60,27 @@ fn loopback0_is_the_loopback_interface_unless_another_has_the_name() {
 #[test]
 fn a_donor_is_usable_without_a_carrier_but_not_down() {
     let dummy = |up, carrier| Link { kind: Some("dummy".into()), up, carrier, ..link(2, "dummy0") };
-    assert!(loopback().donor() && dummy(true, true).donor() && !link(2, "eth0").donor());
-    assert!(dummy(true, false).usable());
-    assert!(!dummy(false, true).usable());
-    assert!(link(2, "eth0").usable());
-    assert!(!Link { carrier: false, ..link(2, "eth0") }.usable());
-    assert!(!Link { up: false, ..link(2, "eth0") }.usable());
+    assert!(loopback().is_donor() && dummy(true, true).is_donor() && !link(2, "eth0").is_donor());
+    assert!(dummy(true, false).is_usable());
+    assert!(!dummy(false, true).is_usable());
+    assert!(link(2, "eth0").is_usable());
+    assert!(!Link { carrier: false, ..link(2, "eth0") }.is_usable());
+    assert!(!Link { up: false, ..link(2, "eth0") }.is_usable());
 }
 
 #[test]
-fn a_port_of_anything_but_a_vrf_is_layer_2() {
+fn an_interface_enslaved_to_anything_but_a_vrf_is_a_layer_2_port() {
     let controller = |kind: Option<&str>| Link { kind: kind.map(Into::into), ..link(9, "up") };
     let port = Link { controller: Some(9), ..link(2, "eth0") };
     for (kind, layer2) in [(Some("vrf"), false), (Some("bridge"), true), (Some("bond"), true), (None, true)] {
-        assert_eq!(port.layer2(&host([port.clone(), controller(kind)])), layer2, "{kind:?}");
+        assert_eq!(port.is_layer2_port(&host([port.clone(), controller(kind)])), layer2, "{kind:?}");
     }
-    assert!(port.layer2(&host([port.clone()])), "a controller that is not known is no VRF");
-    assert!(!link(2, "eth0").layer2(&host([])));
+    assert!(port.is_layer2_port(&host([port.clone()])), "an unknown controller is no VRF");
+    assert!(!link(2, "eth0").is_layer2_port(&host([])));
 }
 
 #[test]
-fn the_vrf_of_an_interface_is_the_vrf_device_over_it_or_itself() {
+fn the_vrf_of_an_interface_is_its_controller_or_itself() {
     let vrf = Link { kind: Some("vrf".into()), ..link(9, "mgmt") };
     let port = Link { controller: Some(9), ..link(2, "eth0") };
     let all = host([vrf.clone(), port.clone()]);
@@ -89,7 +89,7 @@ fn the_vrf_of_an_interface_is_the_vrf_device_over_it_or_itself() {
 }
 
 #[test]
-fn all_of_an_ipv4_prefix_on_the_loopback_interface_is_this_hosts() {
+fn the_loopback_interface_has_every_address_of_its_ipv4_prefixes() {
     let eth0 = Link { addresses: vec![address("192.0.2.1/24"), address("2001:db8::1/64")], ..link(2, "eth0") };
     let mut lo = loopback();
     lo.addresses.push(address("::1/64"));
@@ -100,11 +100,11 @@ fn all_of_an_ipv4_prefix_on_the_loopback_interface_is_this_hosts() {
     assert_eq!(owner("192.0.2.1"), Some(2));
     assert_eq!(owner("192.0.2.2"), None);
     assert_eq!(owner("2001:db8::1"), Some(2));
-    assert_eq!(owner("::2"), None, "of IPv6 only the address itself");
+    assert_eq!(owner("::2"), None, "for IPv6 only the address itself counts");
 }
 
 #[test]
-fn a_prefix_holds_its_own_addresses_and_that_of_a_far_end_where_there_is_one() {
+fn a_point_to_point_address_puts_the_prefix_of_its_far_end_on_the_link() {
     let holds = |prefix: &str, ip: &str| address(prefix).prefix_holds(ip.parse().unwrap());
     assert!(holds("192.0.2.1/24", "192.0.2.255") && !holds("192.0.2.1/24", "192.0.3.0"));
     assert!(holds("192.0.2.1/31", "192.0.2.0") && !holds("192.0.2.1/31", "192.0.2.2"));
@@ -112,13 +112,13 @@ fn a_prefix_holds_its_own_addresses_and_that_of_a_far_end_where_there_is_one() {
     assert!(holds("192.0.2.1/0", "198.51.100.1") && !holds("192.0.2.1/0", "::"));
     assert!(holds("2001:db8::1/64", "2001:db8::ffff") && !holds("2001:db8::1/64", "2001:db8:0:1::1"));
     assert!(holds("2001:db8::1/0", "::1") && !holds("2001:db8::1/128", "2001:db8::"));
-    assert!(holds("192.0.2.1/200", "192.0.2.1"), "a prefix length out of range is the whole address");
-    let far = Address { peer: Some([198, 51, 100, 9].into()), ..address("192.0.2.1/32") };
+    assert!(holds("192.0.2.1/200", "192.0.2.1"), "a prefix length out of range means the whole address");
+    let far = InterfaceAddress { peer: Some([198, 51, 100, 9].into()), ..address("192.0.2.1/32") };
     assert!(far.prefix_holds([198, 51, 100, 9].into()) && !far.prefix_holds([192, 0, 2, 1].into()));
 }
 
 #[test]
-fn the_broadcast_address_of_a_subnet_is_known_in_its_vrf_alone() {
+fn a_broadcast_address_is_found_only_in_the_vrf_of_its_subnet() {
     let with = |index, name: &str, addresses: &[&str], controller| Link {
         addresses: addresses.iter().map(|text| address(text)).collect(),
         controller,

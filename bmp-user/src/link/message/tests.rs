@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An attribute with its padding.
+/// Builds an attribute with its padding.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
@@ -36,7 +36,7 @@ fn a_link_has_its_name_alternative_names_kind_and_controller() {
     let message = link_message(
         libc::IFF_UP | libc::IFF_LOWER_UP,
         &[
-            attribute(4000, b"from a kernel to come"),
+            attribute(4000, b"of a future kernel"),
             attribute(libc::IFLA_IFNAME, b"eth0\0"),
             attribute(IFLA_PROP_LIST | 0x8000, &names),
             attribute(libc::IFLA_LINKINFO, &kind),
@@ -57,7 +57,7 @@ fn a_link_has_its_name_alternative_names_kind_and_controller() {
 }
 
 #[test]
-fn a_vlan_has_the_interface_below_it_and_a_veth_none() {
+fn a_vlan_has_a_parent_interface_and_a_veth_has_none() {
     let below = |kind: &[u8]| {
         let kind = attribute(IFLA_INFO_KIND, kind);
         let link_of = attribute(libc::IFLA_LINK, &3_u32.to_ne_bytes());
@@ -67,7 +67,7 @@ fn a_vlan_has_the_interface_below_it_and_a_veth_none() {
 }
 
 #[test]
-fn what_is_not_ethernet_is_told_apart() {
+fn only_ethernet_interfaces_count_as_ethernet() {
     let mut message = link_message(0, &[]);
     for (kind, ethernet) in [(libc::ARPHRD_ETHER, true), (libc::ARPHRD_NONE, false), (libc::ARPHRD_LOOPBACK, false)] {
         message[2..4].copy_from_slice(&kind.to_ne_bytes());
@@ -76,13 +76,13 @@ fn what_is_not_ethernet_is_told_apart() {
 }
 
 #[test]
-fn a_name_that_is_not_utf_8_does_not_hide_the_link() {
+fn a_link_with_a_name_that_is_not_utf_8_is_still_parsed() {
     let message = link_message(0, &[attribute(libc::IFLA_IFNAME, b"e\xff0\0")]);
     assert_eq!(link(&message).unwrap().name, "e\u{fffd}0");
 }
 
 #[test]
-fn the_32_bit_flags_of_an_address_win_over_the_8_in_the_header() {
+fn the_flags_attribute_of_an_address_wins_over_the_header() {
     let local = attribute(libc::IFA_ADDRESS, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     let flags = |flags: u32| attribute(libc::IFA_FLAGS, &flags.to_ne_bytes());
     let parsed = |attributes: &[Vec<u8>]| address(&address_message(libc::AF_INET6, 0xff, attributes)).unwrap().1;
@@ -94,11 +94,11 @@ fn the_32_bit_flags_of_an_address_win_over_the_8_in_the_header() {
     assert!(parsed(&[local.clone(), flags(libc::IFA_F_DEPRECATED)]).deprecated);
     let temporary = parsed(&[local.clone(), flags(libc::IFA_F_TEMPORARY)]);
     assert!(temporary.temporary && !temporary.secondary);
-    assert!(parsed(&[local]).deprecated, "without the attribute the header counts");
+    assert!(parsed(&[local]).deprecated, "without the attribute, the flags of the header count");
 }
 
 #[test]
-fn an_address_with_a_far_end_is_the_local_one() {
+fn a_point_to_point_address_is_the_local_one_with_its_far_end() {
     let far = attribute(libc::IFA_ADDRESS, &[192, 0, 2, 2]);
     let local = attribute(libc::IFA_LOCAL, &[192, 0, 2, 1]);
     let (index, both) = address(&address_message(libc::AF_INET, 0, &[far, local.clone()])).unwrap();
@@ -109,7 +109,7 @@ fn an_address_with_a_far_end_is_the_local_one() {
 }
 
 #[test]
-fn a_datagram_is_read_as_far_as_it_reaches() {
+fn a_truncated_datagram_is_parsed_as_far_as_it_reaches() {
     let message = |kind: u16, payload: &[u8]| {
         let mut bytes = (16 + payload.len() as u32).to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
@@ -148,8 +148,8 @@ fn dead_next_hops_are_left_out() {
 
 proptest! {
     #[test]
-    fn no_bytes_upset_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        // Each message takes up at least its header, so that reading comes to an end.
+    fn no_bytes_make_a_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        // Each message takes at least the length of its header, so the iteration ends.
         prop_assert!(messages(&bytes).count() <= bytes.len().div_ceil(HEADER_LEN));
         prop_assert!(attributes(&bytes).count() <= bytes.len() / 4);
         let _ = (link(&bytes), address(&bytes), fib_entry(&bytes), rule(&bytes), error_number(&bytes), interface_index(&bytes));

@@ -16,13 +16,13 @@ use crate::link::Marks;
 
 const MARK: u32 = 0x626d_0001;
 
-/// A folder of root's, below `/run` as the usual one is.
+/// A folder of root below `/run`, as in production.
 fn run() -> TempDir {
     TempDir::with_prefix_in("bmpd-marks-", "/run").unwrap()
 }
 
 #[test]
-fn a_mark_has_one_owner_in_a_namespace() {
+fn a_mark_has_one_owner_in_each_network_namespace() {
     in_namespace(|| async {
         let run = run();
         let folder = run.path().join("bmpd/marks");
@@ -38,7 +38,7 @@ fn a_mark_has_one_owner_in_a_namespace() {
 }
 
 #[test]
-fn a_mark_is_not_kept_by_who_takes_the_name_of_an_abstract_socket() {
+fn an_abstract_socket_of_the_marks_name_does_not_block_the_mark() {
     in_namespace(|| async {
         let name = net::SocketAddr::from_abstract_name(format!("bmpd-next-hop-{MARK:08x}")).unwrap();
         let _anybody = net::UnixDatagram::bind_addr(&name).unwrap();
@@ -47,7 +47,7 @@ fn a_mark_is_not_kept_by_who_takes_the_name_of_an_abstract_socket() {
 }
 
 #[test]
-fn the_last_one_to_use_the_file_takes_it_and_its_folders_along() {
+fn the_last_user_of_the_lock_file_removes_it_and_its_folders() {
     in_namespace(|| async {
         let run = run();
         let folder = run.path().join("bmpd/marks");
@@ -64,7 +64,7 @@ fn the_last_one_to_use_the_file_takes_it_and_its_folders_along() {
 }
 
 #[test]
-fn a_folder_that_other_users_can_write_or_a_symbolic_link_is_refused_with_the_reason() {
+fn a_folder_that_other_users_can_change_is_refused_with_the_reason() {
     in_namespace(|| async {
         let run = run();
         let (above, folder) = (run.path().join("bmpd"), run.path().join("bmpd/marks"));

@@ -1,4 +1,4 @@
-//! A network namespace of a test's own, for as long as the test takes.
+//! Runs a test in a network namespace of its own.
 
 use std::{io::Write as _, process::Stdio, sync::Arc, time::Duration};
 
@@ -7,13 +7,15 @@ use tokio::{sync::watch::Receiver, time::timeout};
 
 use crate::link::{Host, Link};
 
-/// Long enough for a busy machine: what is waited for comes by itself, or the test fails.
+/// Time for an expected event. It is long enough for a busy machine; only a failing test waits that
+/// long.
 pub(in crate::link) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs `test` on a thread that is alone in a fresh network namespace, which goes with the thread. Needs root.
+/// Runs `test` on a thread in a fresh network namespace, which ends with the thread. Needs root.
 pub(in crate::link) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let run = move || {
-        // SAFETY: moves the calling thread, which has nothing open yet, into a namespace of its own; touches no memory.
+        // SAFETY: moves only the calling thread, which has nothing open yet, into a new namespace.
+        // Touches no memory.
         let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
         assert_eq!(result, 0, "a network namespace needs root: {}", std::io::Error::last_os_error());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -24,7 +26,8 @@ pub(in crate::link) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() 
     }
 }
 
-/// Runs commands of ip(8), one a line, in the namespace of the calling thread. A line that starts with `-6` is for IPv6.
+/// Runs commands of ip(8), one a line, in the calling thread's namespace. A line that starts with
+/// `-6` is for IPv6.
 pub(in crate::link) fn ip(commands: &str) {
     let lines: Vec<_> = commands.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     for run in lines.chunk_by(|one, next| one.starts_with("-6") == next.starts_with("-6")) {
@@ -49,18 +52,18 @@ fn ip_batch(family: &[&str], batch: &str) {
     assert!(output.status.success(), "ip: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Writes to a file below `/proc/sys/net`, which is that of the calling thread's namespace.
+/// Writes a file below `/proc/sys/net` of the calling thread's namespace.
 pub(in crate::link) fn sysctl(name: &str, value: &str) {
     std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
 }
 
-/// The first table published, from now on, of which `condition` is true.
+/// Returns the first host published from now on for which `condition` holds.
 pub(in crate::link) async fn until(hosts: &mut Receiver<Arc<Host>>, condition: impl Fn(&Host) -> bool) -> Arc<Host> {
     let found = timeout(PATIENCE, hosts.wait_for(|host| condition(host))).await.map(|found| found.unwrap().clone());
     found.unwrap_or_else(|_| panic!("it never came about; last seen: {:#?}", hosts.borrow()))
 }
 
-/// The first table published, from now on, in which there is a link `name` of which `condition` is true.
+/// Returns the first host published from now on with a link `name` for which `condition` holds.
 pub(in crate::link) async fn until_link(
     hosts: &mut Receiver<Arc<Host>>,
     name: &str,
@@ -72,14 +75,14 @@ pub(in crate::link) async fn until_link(
 }
 
 impl Host {
-    /// The link with this kernel name or alternative name.
+    /// Returns the link with this kernel name or alternative name.
     pub(in crate::link) fn named(&self, name: &str) -> Option<&Link> {
         self.link_named(name, &Default::default())
     }
 }
 
 impl Link {
-    /// Its addresses as text, without link-local ones.
+    /// Returns the global addresses as text.
     pub(in crate::link) fn ips(&self) -> Vec<String> {
         self.addresses.iter().filter(|address| address.global).map(|address| address.ip.to_string()).collect()
     }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use programs::Program;
 
 use super::namespace::{PATIENCE, in_namespace, ip, sysctl};
-use crate::link::{Route, Routes, watch};
+use crate::link::{KernelRoute, RouteLookup, watch};
 
 const LAB: &str = "
     link set lo up
@@ -19,17 +19,18 @@ const LAB: &str = "
     addr add 2001:db8:b::1/64 dev west nodad
     ";
 
-/// Asks in words: `to("203.0.113.1", "east", None)`.
-struct Lab {
-    routes: Routes,
+/// Two uplinks, `east` and `west`, and lookups by name: `to("203.0.113.1", "east")`.
+struct RouteLab {
+    routes: RouteLookup,
 }
 
-impl Lab {
+impl RouteLab {
     async fn new(commands: &str) -> Self {
         ip(LAB);
         let (routes, mut hosts) = watch().await.unwrap();
         let lab = Self { routes };
-        // IPv6 has its connected routes once the kernel has noticed the carrier, and those to its own addresses a little later.
+        // IPv6 gets its connected routes after the kernel has seen the carrier, and its local
+        // routes a little later.
         for (destination, device) in [("2001:db8:a::9", "east"), ("2001:db8:b::9", "west"), ("2001:db8:a::1", "")] {
             while lab.to(destination, device).await.is_none_or(|route| route.local != device.is_empty()) {
                 tokio::time::timeout(PATIENCE, hosts.changed()).await.unwrap().unwrap();
@@ -39,16 +40,16 @@ impl Lab {
         lab
     }
 
-    async fn from(&self, destination: &str, device: &str, source: Option<&str>) -> Option<Route> {
+    async fn from(&self, destination: &str, device: &str, source: Option<&str>) -> Option<KernelRoute> {
         let source = source.map(|source| source.parse().unwrap());
-        self.routes.to(destination.parse().unwrap(), index(device), source).await.unwrap()
+        self.routes.route_to(destination.parse().unwrap(), index(device), source).await.unwrap()
     }
 
-    async fn to(&self, destination: &str, device: &str) -> Option<Route> {
+    async fn to(&self, destination: &str, device: &str) -> Option<KernelRoute> {
         self.from(destination, device, None).await
     }
 
-    /// Whether there is a route by `a`, by `b`, by whichever.
+    /// Looks up a route through `east`, through `west`, and through any interface.
     async fn by(&self, destination: &str) -> (bool, bool, bool) {
         let mut by = Vec::new();
         for device in ["east", "west", ""] {
@@ -64,14 +65,14 @@ fn index(device: &str) -> u32 {
     unsafe { libc::if_nametoindex(name.as_ptr()) }
 }
 
-fn gateway(route: Option<Route>) -> Option<IpAddr> {
+fn gateway(route: Option<KernelRoute>) -> Option<IpAddr> {
     route.expect("there is a route").gateway
 }
 
 #[test]
-fn a_connected_route_is_by_its_own_interface_alone() {
+fn a_connected_route_leads_only_through_its_own_interface() {
     in_namespace(|| async {
-        let lab = Lab::new("").await;
+        let lab = RouteLab::new("").await;
         for destination in ["192.0.2.9", "2001:db8:a::9"] {
             assert_eq!(lab.by(destination).await, (true, false, true), "{destination}");
             assert_eq!(gateway(lab.to(destination, "east").await), None);
@@ -82,21 +83,21 @@ fn a_connected_route_is_by_its_own_interface_alone() {
 }
 
 #[test]
-fn no_route_is_none_although_linux_would_take_the_destination_for_on_link() {
+fn without_a_route_the_lookup_is_none_though_linux_would_assume_on_link() {
     in_namespace(|| async {
-        let lab = Lab::new("").await;
+        let lab = RouteLab::new("").await;
         for destination in ["203.0.113.1", "2001:db8:f::1"] {
             assert_eq!(lab.by(destination).await, (false, false, false), "{destination}");
         }
         assert_eq!(lab.to("203.0.113.1", "lo").await, None);
-        assert_eq!(lab.routes.to([192, 0, 2, 9].into(), 999_999, None).await.unwrap(), None, "no such interface");
+        assert_eq!(lab.routes.route_to([192, 0, 2, 9].into(), 999_999, None).await.unwrap(), None, "no such interface");
     });
 }
 
 #[test]
-fn gateway_and_default_routes_are_by_the_interface_they_name() {
+fn gateway_and_default_routes_lead_through_the_interface_they_name() {
     in_namespace(|| async {
-        let lab = Lab::new(
+        let lab = RouteLab::new(
             "route add default via 192.0.2.254
              route add default via 198.51.100.254 metric 100
              route add 203.0.113.0/25 via 198.51.100.253
@@ -121,9 +122,9 @@ fn gateway_and_default_routes_are_by_the_interface_they_name() {
 }
 
 #[test]
-fn with_a_source_too_the_route_must_be_by_the_interface() {
+fn with_a_source_the_route_must_still_lead_through_the_interface() {
     in_namespace(|| async {
-        let lab = Lab::new(
+        let lab = RouteLab::new(
             "route add 203.0.113.0/24 via 198.51.100.254
              -6 route add 2001:db8:f::/48 via 2001:db8:b::fe
              -6 route add default via 2001:db8:a::fe",
@@ -132,7 +133,8 @@ fn with_a_source_too_the_route_must_be_by_the_interface() {
         assert_eq!(lab.from("203.0.113.1", "east", Some("192.0.2.1")).await, None);
         assert!(lab.from("203.0.113.1", "west", Some("192.0.2.1")).await.is_some());
         assert_eq!(lab.from("203.0.113.1", "west", Some("192.0.2.77")).await, None, "not an address of this host");
-        // IPv6's longest match is by the other interface; a socket bound to this one takes the default route.
+        // The longest match of IPv6 is through the other interface. A socket bound to this one
+        // takes the default route.
         let by_a = lab.from("2001:db8:f::1", "east", Some("2001:db8:a::1")).await;
         assert_eq!(gateway(by_a), Some("2001:db8:a::fe".parse().unwrap()));
         assert_eq!(by_a.unwrap().oif, index("east"));
@@ -143,9 +145,9 @@ fn with_a_source_too_the_route_must_be_by_the_interface() {
 }
 
 #[test]
-fn a_multipath_route_is_by_each_of_its_interfaces() {
+fn a_multipath_route_leads_through_each_of_its_interfaces() {
     in_namespace(|| async {
-        let lab = Lab::new(
+        let lab = RouteLab::new(
             "link add south type veth peer name south-far
              link set south up
              route add 203.0.113.0/24 nexthop via 192.0.2.254 nexthop via 198.51.100.254
@@ -164,9 +166,9 @@ fn a_multipath_route_is_by_each_of_its_interfaces() {
 }
 
 #[test]
-fn nexthop_objects_count_whether_the_kernel_spells_them_out_or_not() {
+fn routes_through_nexthop_objects_are_found_in_both_compat_modes() {
     in_namespace(|| async {
-        let lab = Lab::new(
+        let lab = RouteLab::new(
             "nexthop add id 1 via 192.0.2.254 dev east
              nexthop add id 2 via 198.51.100.254 dev west
              nexthop add id 3 group 1/2
@@ -193,7 +195,7 @@ fn nexthop_objects_count_whether_the_kernel_spells_them_out_or_not() {
 #[test]
 fn blackhole_unreachable_prohibit_and_throw_are_no_routes() {
     in_namespace(|| async {
-        let lab = Lab::new(
+        let lab = RouteLab::new(
             "route add default via 192.0.2.254
              -6 route add default via 2001:db8:a::fe
              route add blackhole 203.0.113.0/26
@@ -217,9 +219,9 @@ fn blackhole_unreachable_prohibit_and_throw_are_no_routes() {
 }
 
 #[test]
-fn a_route_in_another_table_counts_where_a_rule_leads_there() {
+fn a_route_in_another_table_is_found_if_a_rule_selects_the_table() {
     in_namespace(|| async {
-        let lab = Lab::new(
+        let lab = RouteLab::new(
             "route add 203.0.113.0/24 via 198.51.100.254 table 100
              -6 route add 2001:db8:f::/48 via 2001:db8:b::fe table 100",
         )
@@ -243,9 +245,9 @@ fn a_route_in_another_table_counts_where_a_rule_leads_there() {
 }
 
 #[test]
-fn this_hosts_own_addresses_are_reached_by_the_loopback_interface_alone() {
+fn own_addresses_are_reachable_only_through_the_loopback_interface() {
     in_namespace(|| async {
-        let lab = Lab::new("").await;
+        let lab = RouteLab::new("").await;
         for destination in ["127.0.0.1", "127.0.0.2", "::1"] {
             assert!(lab.to(destination, "").await.unwrap().local, "{destination}");
             assert!(lab.to(destination, "lo").await.unwrap().local, "{destination}");
@@ -261,17 +263,17 @@ fn this_hosts_own_addresses_are_reached_by_the_loopback_interface_alone() {
 }
 
 #[test]
-fn questions_may_be_dropped_and_asked_side_by_side() {
+fn lookups_may_be_dropped_and_may_run_concurrently() {
     in_namespace(|| async {
-        let lab = Lab::new("route add 203.0.113.0/24 via 192.0.2.254").await;
+        let lab = RouteLab::new("route add 203.0.113.0/24 via 192.0.2.254").await;
         let there: IpAddr = [203, 0, 113, 1].into();
         let nowhere: IpAddr = [10, 9, 8, 7].into();
         let ask = |destination| {
             let routes = lab.routes.clone();
-            async move { routes.to(destination, 0, None).await.unwrap().is_some() }
+            async move { routes.route_to(destination, 0, None).await.unwrap().is_some() }
         };
         for round in 0..200 {
-            // Dropped after as many steps as the round says.
+            // Dropped after as many polls as the round number says.
             let mut question = Box::pin(ask(nowhere));
             for _ in 0..round % 4 {
                 if futures_util::poll!(question.as_mut()).is_ready() {
@@ -287,7 +289,7 @@ fn questions_may_be_dropped_and_asked_side_by_side() {
     });
 }
 
-/// The neighbours on an interface, as `ip neigh show` says them, in order.
+/// The neighbours of an interface as `ip neigh show` prints them, in order.
 fn neighbours(device: &str) -> Vec<String> {
     let output = Program::Ip.command().args(["neigh", "show", "dev", device]).output().unwrap();
     let mut lines: Vec<_> =
@@ -298,9 +300,9 @@ fn neighbours(device: &str) -> Vec<String> {
 }
 
 #[test]
-fn neighbours_that_have_not_answered_are_forgotten_and_no_others() {
+fn only_unanswered_neighbours_are_forgotten() {
     in_namespace(|| async {
-        let lab = Lab::new(
+        let lab = RouteLab::new(
             "neigh add 192.0.2.8 lladdr 02:00:00:00:00:08 dev east nud permanent
              neigh add 2001:db8:a::8 lladdr 02:00:00:00:00:08 dev east nud permanent",
         )
@@ -315,7 +317,7 @@ fn neighbours_that_have_not_answered_are_forgotten_and_no_others() {
         lab.routes.ask_neighbours_anew(index("east")).await.unwrap();
         assert_eq!(neighbours("east"), answered);
         assert_eq!(neighbours("west").len(), 1);
-        // Whether or not there is anything to forget.
+        // Succeeds whether or not there is a neighbour to forget.
         lab.routes.ask_neighbours_anew(index("east")).await.unwrap();
         assert_eq!(neighbours("east"), answered);
     });

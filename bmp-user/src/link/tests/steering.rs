@@ -1,7 +1,7 @@
 use programs::Program;
 
 use super::namespace::{in_namespace, ip};
-use crate::link::{Found, MARKS, PRIORITY, PROTOCOL, Steer, Steering};
+use crate::link::{MARKS, PRIORITY, PROTOCOL, Steer, SteeredMark, Steering};
 
 const LAB: &str = "
     link set lo up
@@ -14,7 +14,7 @@ const LAB: &str = "
 
 const MARK: u32 = 0x626d_0001;
 
-/// What ip(8) shows of bmpd's rules and routes, families together, a line each.
+/// The rules and routes of bmpd as ip(8) prints them, both families, one a line.
 fn shown() -> Vec<String> {
     let protocol = format!("proto {PROTOCOL}");
     let all = ["-4 rule", "-6 rule", "-4 route show table all", "-6 route show table all"].map(|command| {
@@ -26,7 +26,7 @@ fn shown() -> Vec<String> {
 }
 
 fn east() -> u32 {
-    // SAFETY: a string that ends with NUL.
+    // SAFETY: the string ends with a NUL.
     unsafe { libc::if_nametoindex(c"east".as_ptr()) }
 }
 
@@ -35,12 +35,12 @@ fn steer(next_hop: &str) -> Steer {
 }
 
 #[test]
-fn a_mark_is_routed_until_it_is_removed() {
+fn packets_with_a_mark_are_steered_until_the_mark_is_removed() {
     in_namespace(|| async {
         ip(LAB);
         let mut steering = Steering::open().unwrap();
         for (next_hop, other) in [("192.0.2.2", "192.0.2.3"), ("2001:db8:a::2", "2001:db8:a::3")] {
-            assert_eq!(steering.found().await.unwrap(), []);
+            assert_eq!(steering.steered_marks().await.unwrap(), []);
             assert!(steering.is_free(MARK).await.unwrap());
             assert!(steering.add(&steer(next_hop)).await.unwrap());
             assert!(!steering.add(&steer(next_hop)).await.unwrap(), "it is all there");
@@ -50,10 +50,10 @@ fn a_mark_is_routed_until_it_is_removed() {
             let [way, last] = routes else { panic!("{routes:?}") };
             assert!(way.starts_with(&format!("default via {next_hop} dev east table {MARK}")), "{way}");
             assert!(last.starts_with("unreachable default") && last.contains("metric 4278198272"), "{last}");
-            let found = Found { mark: MARK, way: Some((next_hop.parse().unwrap(), east())) };
-            assert_eq!(steering.found().await.unwrap(), [found]);
+            let found = SteeredMark { mark: MARK, way: Some((next_hop.parse().unwrap(), east())) };
+            assert_eq!(steering.steered_marks().await.unwrap(), [found]);
 
-            // What somebody takes away is put back, and a next hop replaced.
+            // A removed rule or route is added again, and a next hop is replaced.
             let family = if next_hop.contains(':') { "-6 " } else { "" };
             ip(&format!("{family}rule del priority {PRIORITY}\n{family}route flush table {MARK}"));
             assert!(steering.add(&steer(next_hop)).await.unwrap());
@@ -70,7 +70,7 @@ fn a_mark_is_routed_until_it_is_removed() {
 }
 
 #[test]
-fn rules_and_tables_of_others_are_heeded_and_left_alone() {
+fn foreign_rules_and_tables_block_a_mark_and_stay_untouched() {
     in_namespace(|| async {
         ip(LAB);
         let mut steering = Steering::open().unwrap();
@@ -86,7 +86,7 @@ fn rules_and_tables_of_others_are_heeded_and_left_alone() {
         for (mark, free) in [(MARK, false), (MARK + 1, false), (MARK + 3, true), (MARK + 7, false), (last, false)] {
             assert_eq!(steering.is_free(mark).await.unwrap(), free, "{mark:#x}");
         }
-        assert_eq!(steering.found().await.unwrap(), []);
+        assert_eq!(steering.steered_marks().await.unwrap(), []);
         steering.add(&Steer { mark: MARK + 7, ..steer("192.0.2.2") }).await.unwrap();
         steering.remove(MARK + 7).await.unwrap();
         let output = Program::Ip.command().args(["route", "show", "table", &(MARK + 7).to_string()]).output();
@@ -95,14 +95,14 @@ fn rules_and_tables_of_others_are_heeded_and_left_alone() {
 }
 
 #[test]
-fn what_the_kernel_does_not_take_is_told() {
+fn a_refusal_of_the_kernel_is_an_error_with_its_error_number() {
     in_namespace(|| async {
         ip(LAB);
         let mut steering = Steering::open().unwrap();
         let refused = steering.add(&Steer { oif: 999, ..steer("192.0.2.2") }).await.unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENODEV));
-        // What was begun is found and removed.
-        assert_eq!(steering.found().await.unwrap(), [Found { mark: MARK, way: None }]);
+        // A partial addition is found and removed.
+        assert_eq!(steering.steered_marks().await.unwrap(), [SteeredMark { mark: MARK, way: None }]);
         steering.remove(MARK).await.unwrap();
         assert_eq!(shown(), Vec::<String>::new());
     });

@@ -7,12 +7,12 @@ fn a_fresh_namespace_has_a_loopback_interface_that_is_down() {
         let (_, hosts) = watch().await.unwrap();
         let host = hosts.borrow().clone();
         let lo = host.named("lo").unwrap();
-        assert!(lo.loopback && !lo.up && lo.donor() && !lo.usable() && lo.index == 1);
+        assert!(lo.loopback && !lo.up && lo.is_donor() && !lo.is_usable() && lo.index == 1);
     });
 }
 
 #[test]
-fn the_first_table_has_everything_that_was_there_before() {
+fn the_first_host_is_complete() {
     in_namespace(|| async {
         ip(
             "link set lo up\n link add near type veth peer name far\n addr add 192.0.2.1/24 dev near\n addr add 192.0.2.2/32 peer 198.51.100.1 dev far",
@@ -22,31 +22,31 @@ fn the_first_table_has_everything_that_was_there_before() {
         let a = host.named("near").unwrap();
         assert_eq!((a.kind.as_deref(), a.up, a.ips()), (Some("veth"), false, vec!["192.0.2.1".to_owned()]));
         assert_eq!(host.named("far").unwrap().addresses[0].peer, Some([198, 51, 100, 1].into()));
-        assert!(host.named("lo").unwrap().usable());
+        assert!(host.named("lo").unwrap().is_usable());
         assert!(!host.named("lo").unwrap().addresses[0].global, "127.0.0.1 has host scope");
     });
 }
 
 #[test]
-fn up_down_and_the_carrier_are_followed() {
+fn changes_of_up_down_and_carrier_are_published() {
     in_namespace(|| async {
         ip("link add near type veth peer name far");
         let (_, mut hosts) = watch().await.unwrap();
         ip("link set near up");
         until_link(&mut hosts, "near", |a| a.up && !a.carrier).await;
         ip("link set far up");
-        until_link(&mut hosts, "near", |a| a.up && a.carrier && a.usable()).await;
+        until_link(&mut hosts, "near", |a| a.up && a.carrier && a.is_usable()).await;
         ip("link set far down");
-        until_link(&mut hosts, "near", |a| a.up && !a.carrier && !a.usable()).await;
+        until_link(&mut hosts, "near", |a| a.up && !a.carrier && !a.is_usable()).await;
         ip("link set far up");
-        until_link(&mut hosts, "near", |a| a.usable()).await;
+        until_link(&mut hosts, "near", |a| a.is_usable()).await;
         ip("link set near down");
         until_link(&mut hosts, "near", |a| !a.up).await;
     });
 }
 
 #[test]
-fn addresses_are_in_the_kernels_order_and_a_secondary_one_is_promoted() {
+fn addresses_keep_the_kernels_order_and_a_secondary_is_promoted() {
     in_namespace(|| async {
         ip("link add near type veth peer name far\n link set near up\n link set far up");
         sysctl("ipv4/conf/near/promote_secondaries", "1");
@@ -68,7 +68,7 @@ fn addresses_are_in_the_kernels_order_and_a_secondary_one_is_promoted() {
 }
 
 #[test]
-fn an_ipv6_address_is_unproven_until_it_is_known_to_be_alone_and_deprecated_when_it_is() {
+fn an_ipv6_address_is_unproven_during_duplicate_address_detection() {
     in_namespace(|| async {
         ip("link add near type veth peer name far\n link set near up\n link set far up");
         let (_, mut hosts) = watch().await.unwrap();
@@ -92,7 +92,7 @@ fn an_ipv6_address_is_unproven_until_it_is_known_to_be_alone_and_deprecated_when
 }
 
 #[test]
-fn an_address_that_another_host_has_stays_unproven() {
+fn a_duplicate_ipv6_address_stays_unproven() {
     in_namespace(|| async {
         ip(
             "link add near type veth peer name far\n link set near up\n link set far up\n addr add 2001:db8::1/64 dev far nodad",
@@ -101,7 +101,8 @@ fn an_address_that_another_host_has_stays_unproven() {
         until_link(&mut hosts, "near", |a| a.carrier).await;
         ip("addr add 2001:db8::1/64 dev near");
         until_link(&mut hosts, "near", |a| !a.ips().is_empty()).await;
-        // The kernel makes it neither proven nor gone; an address proven meanwhile says that the time for it is over.
+        // The kernel keeps the duplicate. A second address that is proven meanwhile shows that
+        // detection is over.
         ip("addr add 2001:db8::2/64 dev near");
         let proven = |a: &crate::link::Link| a.address("2001:db8::2".parse().unwrap()).is_some_and(|a| !a.unproven);
         let (_, a) = until_link(&mut hosts, "near", proven).await;
@@ -110,7 +111,7 @@ fn an_address_that_another_host_has_stays_unproven() {
 }
 
 #[test]
-fn a_link_that_is_renamed_keeps_its_index_and_can_have_other_names_besides() {
+fn a_renamed_link_keeps_its_index_and_may_have_alternative_names() {
     in_namespace(|| async {
         ip("link add near type veth peer name far");
         let (_, mut hosts) = watch().await.unwrap();
@@ -127,22 +128,22 @@ fn a_link_that_is_renamed_keeps_its_index_and_can_have_other_names_besides() {
 }
 
 #[test]
-fn a_port_of_a_bridge_is_layer_2_until_it_leaves() {
+fn a_bridge_port_is_a_layer_2_port_until_it_leaves_the_bridge() {
     in_namespace(|| async {
         ip("link add near type veth peer name far\n link add br0 type bridge");
         let (_, mut hosts) = watch().await.unwrap();
         ip("link set near master br0");
         let (host, a) = until_link(&mut hosts, "near", |a| a.controller.is_some()).await;
         assert_eq!(a.controller, Some(host.named("br0").unwrap().index));
-        assert!(a.layer2(&host));
+        assert!(a.is_layer2_port(&host));
         ip("link set near nomaster");
         let (host, a) = until_link(&mut hosts, "near", |a| a.controller.is_none()).await;
-        assert!(!a.layer2(&host));
+        assert!(!a.is_layer2_port(&host));
     });
 }
 
 #[test]
-fn a_link_that_comes_back_has_another_index_and_no_old_addresses() {
+fn a_link_created_again_has_none_of_its_old_addresses() {
     in_namespace(|| async {
         ip("link add near type veth peer name far\n addr add 192.0.2.1/24 dev near");
         let (_, mut hosts) = watch().await.unwrap();
@@ -153,7 +154,7 @@ fn a_link_that_comes_back_has_another_index_and_no_old_addresses() {
         ip("link add near type veth peer name far");
         let (_, a) = until_link(&mut hosts, "near", |_| true).await;
         assert!(a.index != index && a.addresses.is_empty());
-        // Deleted and made anew between two looks, under the same index.
+        // Deleted and created again between two reads, with the same index.
         ip(&format!(
             "addr add 192.0.2.9/24 dev near\n link del near\n link add near index {} type veth peer name far",
             a.index
@@ -165,7 +166,7 @@ fn a_link_that_comes_back_has_another_index_and_no_old_addresses() {
 }
 
 #[test]
-fn the_epoch_grows_with_routes_rules_links_and_addresses() {
+fn the_epoch_grows_with_every_route_rule_link_and_address() {
     in_namespace(|| async {
         ip(
             "link set lo up\n link add near type veth peer name far\n link set near up\n link set far up\n addr add 192.0.2.1/24 dev near",

@@ -1,4 +1,4 @@
-//! Storms, lost events, and the end.
+//! Storms of events, lost events, and the end of the watch.
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
@@ -7,16 +7,16 @@ use tokio::{sync::watch::Receiver, task::JoinHandle};
 use super::namespace::{in_namespace, ip, until, until_link};
 use crate::link::{
     Host,
-    watch::{Settings, watch, watch_with},
+    watch::{WatchSettings, watch, watch_with},
 };
 
-/// How many times slower than usual the processor is: `cargo xtask vm` says it of an emulated one. A storm that takes longer is told in
-/// more steps.
+/// How many times slower than usual the processor is, as `cargo xtask vm` says for an emulated one.
+/// A longer storm is published in more steps.
 fn slowness() -> usize {
     std::env::var("BMPD_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
-/// Counts what is published until there has been nothing new for a while.
+/// Counts the published hosts until none has followed for a while.
 fn count(mut hosts: Receiver<Arc<Host>>) -> JoinHandle<usize> {
     tokio::spawn(async move {
         let mut published = 0;
@@ -28,7 +28,8 @@ fn count(mut hosts: Receiver<Arc<Host>>) -> JoinHandle<usize> {
     })
 }
 
-/// Runs commands of ip(8) while the watch goes on. The thread is one of the namespace's: it is made by one that is in it.
+/// Runs commands of ip(8) while the watch continues. The new thread inherits the namespace of the
+/// thread that starts it.
 async fn ip_beside(commands: String) {
     let (done, wait) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
@@ -39,7 +40,7 @@ async fn ip_beside(commands: String) {
 }
 
 #[test]
-fn a_storm_of_10_000_link_events_settles_to_the_right_table_in_few_steps() {
+fn a_storm_of_10_000_link_events_ends_in_the_right_host_after_few_steps() {
     in_namespace(|| async {
         ip("link add near type veth peer name far\n link add br0 type bridge\n link set near up");
         let (_, mut hosts) = watch().await.unwrap();
@@ -58,15 +59,15 @@ fn a_storm_of_10_000_link_events_settles_to_the_right_table_in_few_steps() {
         }
         commands.push_str("addr add 192.0.2.77/24 dev near\n link set far up\n");
         ip_beside(commands).await;
-        let (host, a) = until_link(&mut hosts, "near", |a| a.usable() && a.ips() == ["192.0.2.77"]).await;
-        assert!(a.controller.is_none() && host.named("far").unwrap().usable() && host.named("moved").is_none());
+        let (host, a) = until_link(&mut hosts, "near", |a| a.is_usable() && a.ips() == ["192.0.2.77"]).await;
+        assert!(a.controller.is_none() && host.named("far").unwrap().is_usable() && host.named("moved").is_none());
         let published = published.await.unwrap();
         assert!(published < 500 * slowness(), "{published} tables for 10,000 events");
     });
 }
 
 #[test]
-fn a_storm_of_routes_is_a_few_steps_of_the_epoch() {
+fn a_storm_of_routes_takes_few_steps_of_the_epoch() {
     in_namespace(|| async {
         ip(
             "link add near type veth peer name far\n link set near up\n link set far up\n addr add 192.0.2.1/24 dev near",
@@ -88,9 +89,9 @@ fn a_storm_of_routes_is_a_few_steps_of_the_epoch() {
 }
 
 #[test]
-fn events_that_were_lost_are_made_up_for() {
+fn lost_events_are_made_up_for_by_a_complete_read() {
     in_namespace(|| async {
-        let settings = Settings { link_buffer: 4096, route_buffer: 4096, ..Settings::default() };
+        let settings = WatchSettings { link_buffer: 4096, route_buffer: 4096, ..WatchSettings::default() };
         let (_, mut hosts) = watch_with(settings).await.unwrap();
         let mut commands = String::new();
         for pair in 0..100 {
@@ -98,7 +99,7 @@ fn events_that_were_lost_are_made_up_for() {
             writeln!(commands, "addr add 10.0.{pair}.1/24 dev near{pair}").unwrap();
         }
         commands.push_str("link del near7\n");
-        // On the thread of the watch itself, which so cannot read meanwhile.
+        // Runs on the watch's own thread, so the watch cannot read meanwhile.
         ip(&commands);
         let host = until(&mut hosts, |host| host.links.len() == 1 + 2 * 99 && host.named("near7").is_none()).await;
         let host = match host.named("near99").is_some_and(|link| link.ips() == ["10.0.99.1"]) {
@@ -113,24 +114,24 @@ fn events_that_were_lost_are_made_up_for() {
 }
 
 #[test]
-fn nothing_is_published_when_nothing_that_the_table_has_changes() {
+fn an_event_without_a_change_of_the_host_publishes_nothing() {
     in_namespace(|| async {
         ip("link add near type veth peer name far");
-        let settings = Settings { resynchronise: Duration::from_millis(5), ..Settings::default() };
+        let settings = WatchSettings { resynchronise: Duration::from_millis(5), ..WatchSettings::default() };
         let (_, mut hosts) = watch_with(settings).await.unwrap();
         hosts.mark_unchanged();
         ip("link set near mtu 1400\n link set near txqueuelen 77\n link set near mtu 1500");
-        // Many times over what it takes to take the events in and to read everything anew.
+        // Many times what the watch takes to collect events and to read everything.
         let changed = tokio::time::timeout(Duration::from_millis(300), hosts.changed()).await;
         assert!(changed.is_err(), "{:?}", hosts.borrow());
     });
 }
 
 #[test]
-fn an_alternative_name_that_the_kernel_does_not_tell_of_is_found_in_time() {
+fn an_alternative_name_without_a_notification_is_found_by_the_next_read() {
     in_namespace(|| async {
         ip("link add near type veth peer name far");
-        let settings = Settings { resynchronise: Duration::from_millis(50), ..Settings::default() };
+        let settings = WatchSettings { resynchronise: Duration::from_millis(50), ..WatchSettings::default() };
         let (_, mut hosts) = watch_with(settings).await.unwrap();
         ip("link property add dev near altname uplink");
         until_link(&mut hosts, "uplink", |_| true).await;
@@ -138,7 +139,7 @@ fn an_alternative_name_that_the_kernel_does_not_tell_of_is_found_in_time() {
 }
 
 #[test]
-fn an_event_is_published_within_milliseconds() {
+fn a_change_is_published_within_milliseconds() {
     in_namespace(|| async {
         ip("link add near type veth peer name far\n link set near up\n link set far up");
         let (_, mut hosts) = watch().await.unwrap();
@@ -150,14 +151,14 @@ fn an_event_is_published_within_milliseconds() {
             until_link(&mut hosts, "near", |a| a.up == (round % 2 == 1)).await;
             fastest = fastest.min(begun.elapsed());
         }
-        // The fastest, because the machine may be busy with other tests.
+        // The fastest of several, because the machine may be busy with other tests.
         assert!(fastest < Duration::from_millis(20), "{fastest:?}");
     });
 }
 
 #[test]
 fn the_watch_ends_with_its_last_receiver() {
-    // Header line, the kernel's own socket (port 0), ours.
+    // The header line, the kernel's own socket (port 0), and ours.
     let sockets = || std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap().lines().count();
     in_namespace(move || async move {
         let before = sockets();

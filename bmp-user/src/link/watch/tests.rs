@@ -4,13 +4,13 @@ use super::*;
 use crate::link::tests::namespace::{in_namespace, ip, until_link};
 
 #[test]
-fn when_netlink_fails_the_watch_begins_anew_and_the_epoch_goes_on() {
+fn after_netlink_fails_the_watch_restarts_and_the_epoch_continues() {
     in_namespace(|| async {
         ip("link add near type veth peer name far");
-        let settings = Settings { retry_first: Duration::from_millis(5), ..Settings::default() };
-        let mut watcher = Watcher::open(settings, Host::default()).await.unwrap();
-        // A socket of another netlink family answers no question about links.
-        watcher.client = Client::with_socket(Socket::new(NETLINK_GENERIC).unwrap()).unwrap();
+        let settings = WatchSettings { retry_first: Duration::from_millis(5), ..WatchSettings::default() };
+        let mut watcher = HostWatcher::open(settings, Host::default()).await.unwrap();
+        // A socket of another netlink family cannot answer requests for links.
+        watcher.client = NetlinkClient::with_socket(Socket::new(NETLINK_GENERIC).unwrap()).unwrap();
         let before = watcher.host.clone();
         let (sender, mut hosts) = watch::channel(Arc::new(before.clone()));
         tokio::spawn(keep(watcher, settings, sender));

@@ -22,7 +22,7 @@ use super::{Connection, Grant, Owner, Pinned, Pins, Resolved, SessionPin, Slot, 
 use crate::{
     config::SessionId,
     escape::Untrusted,
-    link::{Host, Routes},
+    link::{Host, RouteLookup},
     sys, tasks,
 };
 pub(super) use diag::Destroyed;
@@ -36,13 +36,13 @@ pub(super) use unheld::Wanted;
 #[derive(Clone, Debug)]
 pub struct Foreign {
     pins: Pins,
-    routes: Routes,
+    routes: RouteLookup,
     host: watch::Receiver<Arc<Host>>,
 }
 
 impl Foreign {
     /// For the sockets of the network namespace that this process is in.
-    pub fn new(pins: Pins, routes: Routes, host: watch::Receiver<Arc<Host>>) -> Self {
+    pub fn new(pins: Pins, routes: RouteLookup, host: watch::Receiver<Arc<Host>>) -> Self {
         Self { pins, routes, host }
     }
 
@@ -211,7 +211,7 @@ impl Foreign {
         if resolved.egress.is_empty() {
             return true;
         }
-        let route = self.routes.to(socket.remote().ip(), 0, Some(socket.local().ip())).await;
+        let route = self.routes.route_to(socket.remote().ip(), 0, Some(socket.local().ip())).await;
         matches!(route, Ok(Some(route)) if allowed(route.oif))
     }
 

@@ -67,7 +67,7 @@ impl<'a> Place<'a> {
     pub(super) fn mend(&self, link: &Link) -> String {
         match self.vrf {
             // The loopback interface and VRF devices stay where they are.
-            Some(vrf) if link.donor() && link.controller.is_none() && link.kind.as_deref() != Some("dummy") => {
+            Some(vrf) if link.is_donor() && link.controller.is_none() && link.kind.as_deref() != Some("dummy") => {
                 format!("connect-interface {}", vrf.name)
             }
             Some(vrf) => format!("ip link set dev {} master {}", link.name, vrf.name),
@@ -86,7 +86,7 @@ impl<'a> Place<'a> {
             });
         };
         let called = called(name, link);
-        if link.layer2(self.host) {
+        if link.is_layer2_port(self.host) {
             let controller = link.controller.and_then(|index| self.host.links.get(&index));
             let of = controller.map_or_else(|| "another interface".into(), |controller| controller.name.clone());
             return Err(Unresolved {
@@ -110,7 +110,7 @@ impl<'a> Place<'a> {
                 mend: set_up(link),
             });
         }
-        if !link.usable() {
+        if !link.is_usable() {
             return Err(Unresolved {
                 reason: Reason::InterfaceDown,
                 why: format!("interface {called} is up but has no carrier: its cable or its far end is down"),

@@ -5,12 +5,12 @@ use super::*;
 mod next_hop;
 
 /// An address in words: `192.0.2.1/24 secondary`.
-fn address(text: &str) -> Address {
+fn address(text: &str) -> InterfaceAddress {
     let mut words = text.split(' ');
     let (ip, prefix_len) = words.next().unwrap().split_once('/').unwrap();
     let flags: Vec<_> = words.collect();
     let has = |flag| flags.contains(&flag);
-    Address {
+    InterfaceAddress {
         ip: ip.parse().unwrap(),
         peer: None,
         prefix_len: prefix_len.parse().unwrap(),
@@ -521,11 +521,11 @@ fn any_ip() -> impl Strategy<Value = IpAddr> {
     })
 }
 
-fn any_address() -> impl Strategy<Value = Address> {
+fn any_address() -> impl Strategy<Value = InterfaceAddress> {
     (any_ip(), prop_oneof![Just(8_u8), Just(24), Just(48)], any::<[bool; 5]>()).prop_map(|(ip, prefix_len, flags)| {
         let [local, secondary, temporary, unproven, deprecated] = flags;
         let v6 = ip.is_ipv6();
-        Address {
+        InterfaceAddress {
             ip,
             peer: None,
             prefix_len: prefix_len.min(if v6 { 128 } else { 32 }),
@@ -576,7 +576,7 @@ proptest! {
             prop_assert_eq!(found.device.clone().into_iter().collect::<Vec<_>>(), found.egress.clone());
             for (index, name) in &found.egress {
                 let link = &host.links[index];
-                prop_assert!(link.up && link.carrier && !link.donor() && !link.layer2(&host) && &link.name == name);
+                prop_assert!(link.up && link.carrier && !link.is_donor() && !link.is_layer2_port(&host) && &link.name == name);
                 prop_assert_eq!(wanted.interface(), Some(name.as_str()));
             }
             if let Some(address) = wanted.address() {

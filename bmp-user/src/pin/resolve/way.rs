@@ -3,7 +3,7 @@
 use std::{fs, net::IpAddr};
 
 use super::{Place, Reason, Resolved, Unresolved, link_local};
-use crate::link::{Address, Link};
+use crate::link::{InterfaceAddress, Link};
 
 /// Where a session's packets go, whatever the routing tables say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +73,12 @@ pub(super) fn find(
     }
     let may_leave = |link: &&Link| {
         let all = resolved.egress.is_empty();
-        let usable = link.usable() && !link.donor() && !link.layer2(place.host) && place.holds(link);
+        let usable = link.is_usable() && !link.is_donor() && !link.is_layer2_port(place.host) && place.holds(link);
         usable && (all || resolved.egress.iter().any(|(index, _)| *index == link.index))
     };
     let nearest = |link: &Link| {
         let on_link = link.addresses.iter().filter(|address| address.prefix_holds(next_hop));
-        on_link.map(|Address { prefix_len, .. }| *prefix_len).max()
+        on_link.map(|InterfaceAddress { prefix_len, .. }| *prefix_len).max()
     };
     let all = place.host.links.values().filter(may_leave);
     let candidates: Vec<_> = all.filter_map(|link| Some((nearest(link)?, link))).collect();
