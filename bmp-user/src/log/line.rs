@@ -1,6 +1,7 @@
-//! What an event looks like in the log: time, level, message, fields.
+//! The layout of a log line: time, level, message, fields.
 //!
-//! The field `session` stands before the message, as `session ID: `, and `of` likewise without the word. All others follow it.
+//! The field `session` precedes the message as `session ID: `, and the field `of` precedes it
+//! without its name. All other fields follow the message.
 
 use std::{
     fmt::{self, Write as _},
@@ -16,20 +17,20 @@ use tracing_subscriber::fmt::{
     time::{FormatTime as _, SystemTime},
 };
 
-use super::limit::Subject;
+use super::limit::LineSubject;
 use crate::escape::escaped;
 
-/// Longer lines are cut, in bytes.
+/// The longest text of a line, in bytes. Longer texts are cut.
 const LONGEST: usize = 8 * 1024;
 
-/// How lines are written.
+/// How lines are formatted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
+pub(super) struct LineStyle {
     pub(super) colours: bool,
 }
 
-impl Style {
-    /// One line, with its line end. Nothing unsafe is left of `text`.
+impl LineStyle {
+    /// Formats a line with its line end. Unsafe characters of `text` are escaped.
     pub(super) fn line(self, level: Level, text: &str) -> Vec<u8> {
         let mut line = String::new();
         let (dim, colour, plain) = match (self.colours, level) {
@@ -39,7 +40,7 @@ impl Style {
             (true, Level::INFO) => ("\x1b[2m", "\x1b[32m", "\x1b[0m"),
             (true, _) => ("\x1b[2m", "\x1b[34m", "\x1b[0m"),
         };
-        // Writing to a string cannot fail; a clock that is before 1970 costs the time alone.
+        // Writing to a string cannot fail. A clock before 1970 only costs the time.
         line.push_str(dim);
         let _ = SystemTime.format_time(&mut Writer::new(&mut line));
         let text = match text.char_indices().find(|(at, _)| *at >= LONGEST) {
@@ -51,24 +52,24 @@ impl Style {
     }
 }
 
-/// Whom an event is about, as its fields say.
-pub(super) fn subject(event: &Event<'_>) -> Subject {
-    let mut subject = Subject::default();
+/// Returns the subject of an event, as its fields name it.
+pub(super) fn subject(event: &Event<'_>) -> LineSubject {
+    let mut subject = LineSubject::default();
     event.record(&mut SubjectVisitor(&mut subject));
     subject
 }
 
-struct SubjectVisitor<'a>(&'a mut Subject);
+struct SubjectVisitor<'a>(&'a mut LineSubject);
 
 impl SubjectVisitor<'_> {
     fn name(&mut self, field: &Field, value: &dyn fmt::Display) {
-        let Subject { name, outsider } = &mut *self.0;
+        let LineSubject { name, outsider } = &mut *self.0;
         // Writing to a string cannot fail.
         let _ = match field.name() {
             "client" => {
                 *outsider = true;
                 let value = value.to_string();
-                // A client has another port each time.
+                // Without the port, because a client uses another port for each connection.
                 match value.parse::<SocketAddr>() {
                     Ok(address) => write!(name, "{} ", address.ip()),
                     Err(_) => write!(name, "{value} "),
@@ -92,7 +93,7 @@ impl Visit for SubjectVisitor<'_> {
     }
 }
 
-/// Displays as it debugs.
+/// Displays a value by its `Debug`.
 struct Debugged<'a>(&'a dyn fmt::Debug);
 
 impl fmt::Display for Debugged<'_> {
@@ -101,15 +102,15 @@ impl fmt::Display for Debugged<'_> {
     }
 }
 
-/// What an event says. Not yet escaped.
+/// The text of an event, not yet escaped.
 #[derive(Default)]
-pub(super) struct Text {
+pub(super) struct EventText {
     before: String,
     message: String,
     fields: String,
 }
 
-impl Text {
+impl EventText {
     pub(super) fn of(event: &Event<'_>) -> Self {
         let mut text = Self::default();
         event.record(&mut text);
@@ -127,14 +128,14 @@ impl Text {
             "message" => write!(self.message, "{value}"),
             "session" => write!(self.before, "session {value}: "),
             "of" => write!(self.before, "{value}: "),
-            // What crate `log` says of its line.
+            // Fields that the crate `log` adds to its events.
             name if name.starts_with("log.") => Ok(()),
             name => write!(self.fields, " {name}={value}"),
         };
     }
 }
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" | "session" | "of" => self.field(field, &value),

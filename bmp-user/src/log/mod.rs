@@ -1,9 +1,12 @@
-//! The log of bmpd: one line an event on standard error, which neither stops the program nor can be flooded or forged from outside.
+//! The log of bmpd: one line for each event, on standard error. It never blocks the program, and no
+//! outsider can flood it or forge its lines.
 //!
-//! - `writer`: nobody who logs waits for the sink, and a sink that fails costs lines, not the program.
-//! - `limit`: lines of one kind about one subject are limited, and the rest is counted. It holds for every line from `INFO` up,
-//!   whoever logs it. `DEBUG` and `TRACE` are not limited: an operator has asked for them.
-//! - `line`: what an event looks like. Every unsafe character in it is escaped.
+//! - `writer`: writes lines on a thread of its own. If the sink fails, lines are lost and the
+//!   program goes on.
+//! - `limit`: limits lines of one kind about one subject and counts the rest. It applies to all
+//!   lines from `INFO` up. `DEBUG` and `TRACE` have no limit, because an operator has asked for
+//!   them.
+//! - `line`: the layout of a line, with every unsafe character escaped.
 
 mod limit;
 mod line;
@@ -21,33 +24,34 @@ use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::{EnvFilter, Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::sys;
-use limit::{Limiter, Summary, Verdict, WINDOW};
-use line::{Style, Text};
-use writer::Queue;
+use limit::{LeftOutLines, Limiter, LineVerdict, WINDOW};
+use line::{EventText, LineStyle};
+use writer::LineQueue;
 
-/// How long the end of the program waits for what is not written yet.
+/// How long the end of the program waits for the log.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A place in the program that logs.
+/// The kind of a line: the place in the program that logs it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Kind {
+struct LineKind {
     callsite: Identifier,
     level: Level,
 }
 
-/// The queue of this process's log, for what cannot go the usual way.
-static QUEUE: OnceLock<(Queue, Style)> = OnceLock::new();
+/// The queue of this process's log, for lines that bypass `tracing`.
+static QUEUE: OnceLock<(LineQueue, LineStyle)> = OnceLock::new();
 
-/// Begins to log to standard error what `filter` lets through.
+/// Starts to log the events that `filter` lets through to standard error.
 ///
 /// # Errors
 ///
-/// There is no thread or descriptor to write with, or this is not the first log of the process.
+/// Fails if no thread or descriptor is available, or if the process already has a log.
 pub fn init(filter: EnvFilter) -> io::Result<()> {
-    let style = Style { colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
-    // A descriptor of its own: whoever holds the lock of `std::io::stderr` may be waiting for a reader that stalls.
-    let sink = Patient(File::from(io::stderr().as_fd().try_clone_to_owned()?));
-    let lines = Lines::new(style);
+    let style = LineStyle { colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
+    // A descriptor of its own, because the holder of the lock of `std::io::stderr` may wait for a
+    // stalled reader.
+    let sink = BlockingStderr(File::from(io::stderr().as_fd().try_clone_to_owned()?));
+    let lines = LogLines::new(style);
     let (queue, limiter) = (lines.queue.clone(), Arc::clone(&lines.limiter));
     let summaries = move || summaries(&limiter, Some(Instant::now()), style);
     queue.start(sink, summaries, move |dropped, why| {
@@ -60,9 +64,9 @@ pub fn init(filter: EnvFilter) -> io::Result<()> {
     Ok(())
 }
 
-static LIMITER: OnceLock<Arc<Mutex<Limiter<Kind>>>> = OnceLock::new();
+static LIMITER: OnceLock<Arc<Mutex<Limiter<LineKind>>>> = OnceLock::new();
 
-/// Waits until the log is written, a second at most. What is still to be summed up is.
+/// Writes all pending summaries and waits until the log is written, for at most a second.
 pub fn finish() {
     let Some((queue, style)) = QUEUE.get() else { return };
     if let Some(limiter) = LIMITER.get() {
@@ -71,23 +75,23 @@ pub fn finish() {
     queue.flush(FAREWELL);
 }
 
-/// Logs one line past everything that may be locked by whoever calls, and waits a second at most until it is written. For the end of
-/// a program that does not go on.
+/// Logs a line without any lock that the caller may hold, and waits at most a second until it is
+/// written. For a program that must end at once.
 pub fn last_words(text: &str) {
     match QUEUE.get() {
         Some((queue, style)) => {
             queue.push(style.line(Level::ERROR, text));
             queue.flush(FAREWELL);
         }
-        // Without a log there is nobody to tell but a terminal.
+        // Without a log, standard error is the only place left.
         None => drop(writeln!(io::stderr(), "{}", crate::escape::escaped(text))),
     }
 }
 
-/// Standard error, which somebody may have made non-blocking.
-struct Patient(File);
+/// Standard error. Waits if another process has made it non-blocking.
+struct BlockingStderr(File);
 
-impl Write for Patient {
+impl Write for BlockingStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.write(bytes) {
@@ -102,45 +106,45 @@ impl Write for Patient {
     }
 }
 
-/// Makes lines of events.
-struct Lines {
-    queue: Queue,
-    limiter: Arc<Mutex<Limiter<Kind>>>,
-    style: Style,
+/// The `tracing` layer that turns events into lines.
+struct LogLines {
+    queue: LineQueue,
+    limiter: Arc<Mutex<Limiter<LineKind>>>,
+    style: LineStyle,
 }
 
-impl Lines {
-    fn new(style: Style) -> Self {
-        Self { queue: Queue::default(), limiter: Arc::default(), style }
+impl LogLines {
+    fn new(style: LineStyle) -> Self {
+        Self { queue: LineQueue::default(), limiter: Arc::default(), style }
     }
 
-    fn admit(&self, metadata: &Metadata<'_>, event: &Event<'_>) -> Verdict {
+    fn admit(&self, metadata: &Metadata<'_>, event: &Event<'_>) -> LineVerdict {
         let subject = line::subject(event);
-        let kind = Kind { callsite: metadata.callsite(), level: *metadata.level() };
+        let kind = LineKind { callsite: metadata.callsite(), level: *metadata.level() };
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         let verdict = limiter.admit(&kind, &subject, Instant::now());
-        if verdict == Verdict::FirstLeftOut {
-            limiter.remember(&kind, &subject, Text::of(event).message());
+        if verdict == LineVerdict::FirstLeftOut {
+            limiter.remember(&kind, &subject, EventText::of(event).message());
         }
         verdict
     }
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        if *metadata.level() <= Level::INFO && self.admit(metadata, event) != Verdict::Pass {
+        if *metadata.level() <= Level::INFO && self.admit(metadata, event) != LineVerdict::Pass {
             return;
         }
-        self.queue.push(self.style.line(*metadata.level(), &Text::of(event).message()));
+        self.queue.push(self.style.line(*metadata.level(), &EventText::of(event).message()));
     }
 }
 
-/// Lines that say what was left out until `now`, or at all.
-fn summaries(limiter: &Mutex<Limiter<Kind>>, now: Option<Instant>, style: Style) -> Vec<Vec<u8>> {
+/// Returns the summary lines of the windows that are over at `now`, or of all windows.
+fn summaries(limiter: &Mutex<Limiter<LineKind>>, now: Option<Instant>, style: LineStyle) -> Vec<Vec<u8>> {
     let summaries = limiter.lock().unwrap_or_else(PoisonError::into_inner).summaries(now);
     let seconds = WINDOW.as_secs();
-    let line = |Summary { kind, like, left_out, subjects }: Summary<Kind>| {
+    let line = |LeftOutLines { kind, like, left_out, subjects }: LeftOutLines<LineKind>| {
         let like = like.unwrap_or_default();
         let about = if subjects > 1 { format!(" about {subjects} or more others") } else { String::new() };
         let text = format!("{like} … and {left_out} more like this{about} in the last {seconds} s");

@@ -4,10 +4,10 @@ use tracing::{debug, info, warn};
 use super::*;
 use crate::escape::is_unsafe;
 
-/// What is logged meanwhile, without times, and the summaries of it.
+/// Returns the lines that `what` logs, without times, and their summaries.
 fn logged(what: impl FnOnce()) -> (Vec<String>, Vec<String>) {
-    let style = Style { colours: false };
-    let lines = Lines::new(style);
+    let style = LineStyle { colours: false };
+    let lines = LogLines::new(style);
     let (queue, limiter) = (lines.queue.clone(), Arc::clone(&lines.limiter));
     let subscriber = tracing_subscriber::registry().with(lines).with(EnvFilter::new("debug"));
     tracing::subscriber::with_default(subscriber, what);
@@ -34,7 +34,7 @@ fn a_line_has_its_level_session_message_and_fields() {
 }
 
 #[test]
-fn fifteen_thousand_lines_about_a_stranger_are_a_few_and_their_number() {
+fn of_15_000_lines_about_one_client_a_few_pass_and_the_rest_are_counted() {
     let (lines, summaries) = logged(|| {
         for port in 1..=15_000 {
             warn!(relay = "frr", client = %format_args!("192.0.2.1:{port}"), "closed");
@@ -48,20 +48,20 @@ fn fifteen_thousand_lines_about_a_stranger_are_a_few_and_their_number() {
 }
 
 #[test]
-fn what_an_operator_asks_for_by_debug_is_not_limited() {
+fn debug_lines_are_not_limited() {
     let (lines, summaries) = logged(|| (0..1000).for_each(|_| debug!(session = %"10.0.0.1", "again")));
     assert_eq!((lines.len(), summaries.len()), (1000, 0));
 }
 
 #[test]
-fn a_line_of_any_length_is_cut() {
+fn an_overlong_line_is_cut() {
     let (lines, _) = logged(|| warn!("{}", "é".repeat(1 << 20)));
     assert!(lines.iter().all(|line| line.len() < 10_000 && line.ends_with('…')));
 }
 
 proptest! {
     #[test]
-    fn no_line_has_control_characters_whatever_is_logged(text in any::<String>(), odd in prop::collection::vec(any::<char>(), 0..9)) {
+    fn no_line_contains_control_characters(text in any::<String>(), odd in prop::collection::vec(any::<char>(), 0..9)) {
         let text = text + &odd.into_iter().collect::<String>() + "\u{1b}[2J\n\u{202e}";
         let (lines, summaries) = logged(|| {
             for _ in 0..12 {

@@ -1,7 +1,9 @@
-//! Writes lines on a thread of its own, so that nobody who logs waits for a disk or a reader.
+//! Writes lines on a thread of its own, so that a task that logs never waits for a disk or a
+//! reader.
 //!
-//! The queue is bounded. A line that finds no room, or that cannot be written, is dropped and counted. The next line that can be
-//! written comes behind one that says how many were dropped. Nothing here panics or waits without an end, whatever the sink does.
+//! The queue is bounded. A line is dropped and counted if the queue is full or the sink fails. The
+//! next line that can be written follows a notice of how many were dropped. Whatever the sink does,
+//! nothing here panics or blocks for good.
 
 use std::{
     collections::VecDeque,
@@ -11,34 +13,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What may wait to be written, in bytes.
+/// The size of the queue in bytes.
 const QUEUE: usize = 1 << 20;
-/// How often the writer looks for what it has to say itself.
+/// How often the writer asks for summaries.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Takes lines for the writer. Clones share the queue.
+/// The queue of lines for the writer. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Queue(Arc<Shared>);
+pub(super) struct LineQueue(Arc<SharedQueue>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedQueue {
+    state: Mutex<QueuedLines>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueuedLines {
     lines: VecDeque<Vec<u8>>,
-    /// Of `lines`, together.
+    /// The total length of `lines`.
     bytes: usize,
-    /// Lines that were dropped and of which nothing is written yet.
+    /// Lines that were dropped and that no notice has counted yet.
     dropped: u64,
-    /// Whether a line is being written.
+    /// True while a line is being written.
     busy: bool,
 }
 
-impl Queue {
-    /// Queues a line, with its line end, or drops it. Never waits for the sink.
+impl LineQueue {
+    /// Queues a line, which includes its line end, or drops it. Never waits for the sink.
     pub(super) fn push(&self, line: Vec<u8>) {
         let mut state = self.state();
         if state.bytes + line.len() > QUEUE {
@@ -51,7 +53,7 @@ impl Queue {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all is written, at most for `time`. True if it was.
+    /// Waits at most `time` until all lines are written. Returns true if they were.
     pub(super) fn flush(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut state = self.state();
@@ -62,8 +64,8 @@ impl Queue {
         true
     }
 
-    /// Starts the thread that writes to `sink`. It calls `tick` every second or so, for lines of its own, and `notice` for the line that
-    /// says how many were dropped and why.
+    /// Starts the thread that writes to `sink`. It calls `tick` about once a second for additional
+    /// lines. It calls `notice` for the line that says how many lines were dropped and why.
     pub(super) fn start(
         &self,
         sink: impl Write + Send + 'static,
@@ -71,7 +73,7 @@ impl Queue {
         notice: impl Fn(u64, Option<&io::Error>) -> Vec<u8> + Send + 'static,
     ) -> io::Result<()> {
         let queue = self.clone();
-        let mut writer = Writer { sink, torn: false, failed: None };
+        let mut writer = LineWriter { sink, torn: false, failed: None };
         let mut tick = tick;
         crate::tasks::thread("log writer", move || {
             let mut next_tick = Instant::now() + TICK;
@@ -83,7 +85,7 @@ impl Queue {
                 }
                 let (line, dropped) = match line {
                     Some((line, dropped)) => (Some(line), dropped),
-                    // Nothing is to be written: now is the time to say what is missing.
+                    // The queue is idle, so write a notice that is still due.
                     None => (None, queue.state().dropped),
                 };
                 let written = writer.write(line.as_deref(), dropped, &notice);
@@ -93,7 +95,8 @@ impl Queue {
         .map(|_thread: thread::JoinHandle<()>| ())
     }
 
-    /// The next line, and how many were dropped before it; `None` when it is `until` and there is none.
+    /// Waits for the next line, and returns it with the number of lines dropped before it. `None`
+    /// if no line comes before `until`.
     fn next(&self, until: Instant) -> Option<(Vec<u8>, u64)> {
         let mut state = self.state();
         loop {
@@ -107,8 +110,8 @@ impl Queue {
         }
     }
 
-    /// The line is written, or it is one more that is dropped.
-    fn done(&self, told: u64, written: Written) {
+    /// Records the outcome of a write: `told` is the number that the notice named.
+    fn done(&self, told: u64, written: WriteOutcome) {
         let mut state = self.state();
         state.busy = false;
         state.dropped += u64::from(written.line_dropped);
@@ -119,46 +122,46 @@ impl Queue {
         self.0.changed.notify_all();
     }
 
-    /// What waits to be written.
+    /// Takes all waiting lines.
     #[cfg(test)]
     pub(super) fn take(&self) -> Vec<Vec<u8>> {
         self.state().lines.drain(..).collect()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueuedLines> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What became of a line and of the notice before it.
-struct Written {
+/// The outcome of writing a line and the notice before it.
+struct WriteOutcome {
     notice: bool,
     line_dropped: bool,
 }
 
-struct Writer<W> {
+struct LineWriter<W> {
     sink: W,
-    /// Whether the last line was written in part.
+    /// True if the last line was written only in part.
     torn: bool,
-    /// Why the last one was not written.
+    /// Why the last line was not written.
     failed: Option<io::Error>,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> LineWriter<W> {
     fn write(
         &mut self,
         line: Option<&[u8]>,
         dropped: u64,
         notice: &impl Fn(u64, Option<&io::Error>) -> Vec<u8>,
-    ) -> Written {
+    ) -> WriteOutcome {
         if dropped > 0 {
             let notice = notice(dropped, self.failed.as_ref());
             if !self.write_line(&notice) {
-                return Written { notice: false, line_dropped: line.is_some() };
+                return WriteOutcome { notice: false, line_dropped: line.is_some() };
             }
             self.failed = None;
         }
-        Written { notice: dropped > 0, line_dropped: line.is_some_and(|line| !self.write_line(line)) }
+        WriteOutcome { notice: dropped > 0, line_dropped: line.is_some_and(|line| !self.write_line(line)) }
     }
 
     fn write_line(&mut self, line: &[u8]) -> bool {
@@ -192,12 +195,12 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A sink that a test fills, breaks and mends.
+    /// A sink that a test fills up and empties.
     #[derive(Clone, Default)]
-    struct Disk(Arc<Mutex<(Vec<u8>, Option<usize>)>>);
+    struct FullableSink(Arc<Mutex<(Vec<u8>, Option<usize>)>>);
 
-    impl Disk {
-        /// From now on it has room for this many bytes.
+    impl FullableSink {
+        /// Limits how many more bytes fit. `None` is no limit.
         fn has_room(&self, room: Option<usize>) {
             self.0.lock().unwrap().1 = room;
         }
@@ -207,7 +210,7 @@ mod tests {
         }
     }
 
-    impl Write for Disk {
+    impl Write for FullableSink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut disk = self.0.lock().unwrap();
             let taken = disk.1.map_or(bytes.len(), |room| room.min(bytes.len()));
@@ -231,15 +234,15 @@ mod tests {
         format!("{dropped} dropped{}\n", if full { ": full" } else { "" }).into_bytes()
     }
 
-    fn writing_to(sink: impl Write + Send + 'static) -> Queue {
-        let queue = Queue::default();
+    fn writing_to(sink: impl Write + Send + 'static) -> LineQueue {
+        let queue = LineQueue::default();
         queue.start(sink, Vec::new, notice).unwrap();
         queue
     }
 
     #[test]
-    fn a_full_disk_drops_lines_and_says_how_many_when_it_has_room_again() {
-        let disk = Disk::default();
+    fn a_full_disk_drops_lines_and_their_number_is_written_later() {
+        let disk = FullableSink::default();
         let queue = writing_to(disk.clone());
         queue.push(b"one\n".to_vec());
         assert!(queue.flush(PATIENCE));
@@ -257,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_cut_does_not_run_into_the_next() {
-        let disk = Disk::default();
+    fn a_partly_written_line_does_not_run_into_the_next() {
+        let disk = FullableSink::default();
         disk.has_room(Some(2));
         let queue = writing_to(disk.clone());
         queue.push(b"lost\n".to_vec());
@@ -269,10 +272,10 @@ mod tests {
         assert_eq!(disk.text(), "lo\n1 dropped: full\nnext\n");
     }
 
-    /// A reader that stalls until it is let go.
-    struct Stalled(mpsc::Receiver<()>, Disk);
+    /// A sink whose reader stalls until the sender is dropped.
+    struct StalledSink(mpsc::Receiver<()>, FullableSink);
 
-    impl Write for Stalled {
+    impl Write for StalledSink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.0.recv();
             self.1.write(bytes)
@@ -284,17 +287,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_holds_nobody_up_and_memory_stays_bounded() {
-        let disk = Disk::default();
+    fn a_stalled_reader_blocks_no_caller_and_memory_stays_bounded() {
+        let disk = FullableSink::default();
         let (go, stalled) = mpsc::channel();
-        let queue = writing_to(Stalled(stalled, disk.clone()));
+        let queue = writing_to(StalledSink(stalled, disk.clone()));
         let line = vec![b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<_>>();
         let lines = 10 * QUEUE / line.len();
         for _ in 0..lines {
             queue.push(line.clone());
         }
         assert!(queue.state().bytes <= QUEUE);
-        assert!(!queue.flush(Duration::from_millis(10)), "it is not waited for without an end");
+        assert!(!queue.flush(Duration::from_millis(10)), "flush gives up in time");
         drop(go);
         assert!(queue.flush(PATIENCE));
         queue.push(b"last\n".to_vec());
