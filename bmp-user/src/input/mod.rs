@@ -1,4 +1,4 @@
-//! Everything that feeds.
+//! The inputs of the feed: BGP peers, BMP relays and MRT files.
 
 pub mod bgp;
 pub mod mrt;

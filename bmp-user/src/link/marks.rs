@@ -2,7 +2,7 @@
 //! one of them.
 //!
 //! ```text
-//! /run/bmpd/marks/NETNS    byte MARK locked for writing: a bmpd of this network namespace owns the mark
+//! /run/bmpd/marks/NETNS    byte MARK locked for writing: a bmpd of this namespace owns the mark
 //!                          byte 0 locked for reading: a bmpd uses the file
 //! ```
 //!

@@ -94,15 +94,15 @@ impl RouteLookup {
     ) -> anyhow::Result<Option<KernelRoute>> {
         let source = source.filter(|source| source.is_ipv4() == destination.is_ipv4());
         match self.lookup(destination, oif, source).await? {
-            LookupOutcome::KernelRoute(route) => Ok(Some(route)),
-            LookupOutcome::Nothing => Ok(None),
+            LookupOutcome::Route(route) => Ok(Some(route)),
+            LookupOutcome::NoRoute => Ok(None),
             // For a lookup with a source and without a socket, IPv6 treats the interface as a mere
             // preference, so the longest match may leave through another one (`net/ipv6/route.c`,
             // `ip6_route_output_flags_noref`). A bound socket is strict about the interface, and so
             // is a lookup without source.
-            LookupOutcome::Elsewhere => match self.lookup(destination, oif, None).await? {
-                LookupOutcome::KernelRoute(route) => Ok(Some(route)),
-                LookupOutcome::Nothing | LookupOutcome::Elsewhere => Ok(None),
+            LookupOutcome::OtherInterface => match self.lookup(destination, oif, None).await? {
+                LookupOutcome::Route(route) => Ok(Some(route)),
+                LookupOutcome::NoRoute | LookupOutcome::OtherInterface => Ok(None),
             },
         }
     }
@@ -121,8 +121,8 @@ impl RouteLookup {
         let source = source.filter(|source| source.is_ipv4() == destination.is_ipv4());
         match self.ask(destination, vrf, source).await? {
             Some(entry) => match choose(&entry, 0, destination, source) {
-                LookupOutcome::KernelRoute(route) => Ok(Some(route)),
-                LookupOutcome::Nothing | LookupOutcome::Elsewhere => Ok(None),
+                LookupOutcome::Route(route) => Ok(Some(route)),
+                LookupOutcome::NoRoute | LookupOutcome::OtherInterface => Ok(None),
             },
             None => Ok(None),
         }
@@ -156,8 +156,8 @@ impl RouteLookup {
         message.attributes.extend(attributes);
         let entry = self.answer(message, destination).await?;
         Ok(entry.and_then(|entry| match choose(&entry, 0, destination, source) {
-            LookupOutcome::KernelRoute(route) => Some(route),
-            LookupOutcome::Nothing | LookupOutcome::Elsewhere => None,
+            LookupOutcome::Route(route) => Some(route),
+            LookupOutcome::NoRoute | LookupOutcome::OtherInterface => None,
         }))
     }
 
@@ -189,7 +189,7 @@ impl RouteLookup {
 
     async fn lookup(&self, destination: IpAddr, oif: u32, source: Option<IpAddr>) -> anyhow::Result<LookupOutcome> {
         let entry = self.ask(destination, oif, source).await?;
-        Ok(entry.map_or(LookupOutcome::Nothing, |entry| choose(&entry, oif, destination, source)))
+        Ok(entry.map_or(LookupOutcome::NoRoute, |entry| choose(&entry, oif, destination, source)))
     }
 
     /// Returns the entry of the routing table, or `None` if packets have no route.
@@ -229,10 +229,10 @@ fn opened(slot: &mut Option<NetlinkClient>) -> anyhow::Result<&mut NetlinkClient
 /// The outcome of one lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LookupOutcome {
-    KernelRoute(KernelRoute),
-    Nothing,
+    Route(KernelRoute),
+    NoRoute,
     /// A route through another interface than the requested one.
-    Elsewhere,
+    OtherInterface,
 }
 
 fn request(destination: IpAddr, oif: u32, source: Option<IpAddr>) -> RouteMessage {
@@ -296,25 +296,25 @@ fn choose(entry: &FibEntry, oif: u32, destination: IpAddr, source: Option<IpAddr
     let local = match entry.kind {
         libc::RTN_UNICAST => false,
         libc::RTN_LOCAL => true,
-        _ => return LookupOutcome::Nothing,
+        _ => return LookupOutcome::NoRoute,
     };
     // The kernel delivers packets to its own addresses through the loopback interface, whichever
     // interface has the address.
     if local && oif != 0 && oif != LOOPBACK {
-        return LookupOutcome::Nothing;
+        return LookupOutcome::NoRoute;
     }
     let found = |FibNextHop { oif, gateway }| {
-        LookupOutcome::KernelRoute(KernelRoute { oif, gateway, source: entry.source, table: entry.table, local })
+        LookupOutcome::Route(KernelRoute { oif, gateway, source: entry.source, table: entry.table, local })
     };
     match entry.next_hops.as_slice() {
         // The kernel names no next hop. If its lookup was strict, the interface is the requested
         // one.
         [] if oif == 0 || destination.is_ipv4() || source.is_none() => found(FibNextHop { oif, gateway: None }),
-        [] => LookupOutcome::Elsewhere,
+        [] => LookupOutcome::OtherInterface,
         [first, ..] if oif == 0 => found(*first),
         all => all
             .iter()
             .find(|next_hop| next_hop.oif == oif)
-            .map_or(LookupOutcome::Elsewhere, |&next_hop| found(next_hop)),
+            .map_or(LookupOutcome::OtherInterface, |&next_hop| found(next_hop)),
     }
 }

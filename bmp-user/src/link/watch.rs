@@ -56,7 +56,8 @@ pub(super) async fn watch_with(settings: WatchSettings) -> anyhow::Result<(Route
 /// How the watch is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WatchSettings {
-    /// Receive buffer, in bytes as socket(7) counts them, for links and addresses: some 3,000 events.
+    /// The receive buffer for links and addresses, in bytes as socket(7) counts them: some 3,000
+    /// events.
     pub(super) link_buffer: usize,
     /// The same for routes. A small buffer suffices, because only the fact of a change matters. The
     /// kernel drops further events at almost no cost.

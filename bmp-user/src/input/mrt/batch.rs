@@ -1,4 +1,4 @@
-//! The thread that reads a file, and what it hands over.
+//! The thread that reads a file and turns its records into batches of BMP frames.
 
 use std::sync::{
     Arc,
@@ -10,137 +10,142 @@ use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
 use super::{
-    Pace, Replay,
-    file::{Failure, Source},
-    passed_over::Logged,
-    place::{Origin, Place},
-    status::{Progress, Reached},
+    Pace, ReplayJob,
+    file::{FileError, RecordReader},
+    passed_over::LoggedKinds,
+    place::{FrameOrigin, RecordPlace},
+    status::{ReplayPosition, ReplayProgress},
     survey::Survey,
-    translate::{Refused, Translator},
+    translate::{RecordError, RecordTranslator},
 };
 use crate::wire::mrt::{Record, kind};
 
-/// Frames are handed over when there are about so many bytes of them.
+/// A batch is sent when it holds about this many bytes.
 const BLOCK: usize = 64 * 1024;
-/// Space for one more frame of the usual size at the end of a block.
+/// Space at the end of a block for one more frame of the usual size.
 const MARGIN: usize = 8 * 1024;
 
-/// How often in a second frames are handed over at a pace of updates per second.
+/// Batches a second at a pace of updates per second.
 const TICKS: u32 = 50;
 
-/// What the thread tells.
+/// What the thread sends to the task of the replay.
 #[derive(Debug)]
-pub(super) enum Event {
-    /// The file is surveyed.
+pub(super) enum ReaderEvent {
+    /// The survey of the file begins.
     Survey,
-    /// The file, which has so many records, is read from its beginning.
+    /// The replay of the file begins. The file has this many records.
     Begin(u64),
-    /// Frames.
-    Batch(Batch),
-    /// All of the file has been handed over, or all that could be read.
-    Read(Reached),
-    /// The end of the replay.
+    /// Frames to replay.
+    Batch(FrameBatch),
+    /// All frames of the file have been sent, or all up to a failure.
+    Read(ReplayPosition),
+    /// The replay is complete.
     Done,
-    /// The end of the replay: in words, with the name of the file.
+    /// The replay failed, for this reason, which names the file.
     Failed(String),
 }
 
-/// Whole BMP frames that are due at one time.
+/// Whole BMP frames that are due at the same time.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct FrameBatch {
     pub(super) frames: Bytes,
-    /// Which records the Route Monitoring frames among them are made of.
-    pub(super) origins: Vec<Origin>,
-    /// Bytes of memory that they keep alive.
+    /// The records of the Route Monitoring frames.
+    pub(super) origins: Vec<FrameOrigin>,
+    /// The memory that the frames keep allocated, in bytes.
     pub(super) block: usize,
-    /// The time of the record that they came from, in microseconds since the epoch.
+    /// The time of the record behind the frames, in microseconds since the epoch.
     pub(super) time: u64,
-    /// Route Monitoring frames among them.
+    /// The number of Route Monitoring frames.
     pub(super) updates: u32,
-    /// Where the file is when they have been replayed.
-    pub(super) reached: Reached,
+    /// The position in the file once these frames have been replayed.
+    pub(super) reached: ReplayPosition,
 }
 
-/// Reads a file until its end, or again and again, or until nobody listens any more.
-pub(super) fn read(replay: &Replay, progress: &Progress, events: &Sender<Event>) {
-    let mut logged = Logged::default();
+/// Reads a file to its end, repeatedly for `loop`, until the receiver is dropped.
+pub(super) fn read(replay: &ReplayJob, progress: &ReplayProgress, events: &Sender<ReaderEvent>) {
+    let mut logged = LoggedKinds::default();
     let end = loop {
         match pass(replay, progress, events, &mut logged) {
-            Ok(Pass::Done { frames }) if replay.looped && frames => {}
-            Ok(Pass::Done { .. }) => break Event::Done,
-            Ok(Pass::Dropped) => return,
-            Err(failure) => break Event::Failed(format!("{}: {failure}", replay.file.display())),
+            Ok(PassOutcome::Done { frames }) if replay.looped && frames => {}
+            Ok(PassOutcome::Done { .. }) => break ReaderEvent::Done,
+            Ok(PassOutcome::ReceiverGone) => return,
+            Err(failure) => break ReaderEvent::Failed(format!("{}: {failure}", replay.file.display())),
         }
     };
-    // If nobody listens, nobody wants to know.
+    // A closed channel means that the replay was removed.
     let _ = events.blocking_send(end);
 }
 
-enum Pass {
-    /// The end of the file; whether there were any frames.
+enum PassOutcome {
+    /// The end of the file was reached. `frames` is true if the file gave any frames.
     Done { frames: bool },
-    /// Nobody listens.
-    Dropped,
+    /// The receiver is gone.
+    ReceiverGone,
 }
 
-/// Reads a file once.
-fn pass(replay: &Replay, progress: &Progress, events: &Sender<Event>, logged: &mut Logged) -> Result<Pass, Failure> {
-    if events.blocking_send(Event::Survey).is_err() {
-        return Ok(Pass::Dropped);
+/// Surveys and reads a file once.
+fn pass(
+    replay: &ReplayJob,
+    progress: &ReplayProgress,
+    events: &Sender<ReaderEvent>,
+    logged: &mut LoggedKinds,
+) -> Result<PassOutcome, FileError> {
+    if events.blocking_send(ReaderEvent::Survey).is_err() {
+        return Ok(PassOutcome::ReceiverGone);
     }
-    let mut survey = Source::open(&replay.file, &progress.surveyed, &progress.size)?;
+    let mut survey = RecordReader::open(&replay.file, &progress.surveyed, &progress.size)?;
     let survey = Survey::take(&mut survey, || !events.is_closed())?;
-    if events.blocking_send(Event::Begin(survey.records)).is_err() {
-        return Ok(Pass::Dropped);
+    if events.blocking_send(ReaderEvent::Begin(survey.records)).is_err() {
+        return Ok(PassOutcome::ReceiverGone);
     }
     let position = AtomicU64::new(0);
-    let mut writer = Writer::new(replay, survey, events, &position, logged);
-    let whole = Source::open(&replay.file, &position, &progress.size)?
+    let mut writer = BatchWriter::new(replay, survey, events, &position, logged);
+    let whole = RecordReader::open(&replay.file, &position, &progress.size)?
         .each(|record, offset| writer.record(record, offset).is_some());
-    // What is good before what is bad goes out in any case.
+    // Frames before a failure are sent in any case.
     let flushed = match whole {
         Ok(true) => writer.finish(replay.looped),
         _ => writer.hand_over(),
     };
-    let flushed = flushed.and_then(|()| events.blocking_send(Event::Read(writer.reached())).ok());
+    let flushed = flushed.and_then(|()| events.blocking_send(ReaderEvent::Read(writer.reached())).ok());
     match (whole?, flushed) {
-        (true, Some(())) => Ok(Pass::Done { frames: writer.frames }),
-        _ => Ok(Pass::Dropped),
+        (true, Some(())) => Ok(PassOutcome::Done { frames: writer.frames }),
+        _ => Ok(PassOutcome::ReceiverGone),
     }
 }
 
-/// Collects frames until they are to be handed over.
-struct Writer<'a> {
-    replay: &'a Replay,
+/// Collects the frames of records into batches.
+struct BatchWriter<'a> {
+    replay: &'a ReplayJob,
     pace: Pace,
-    translator: Translator,
-    events: &'a Sender<Event>,
-    /// How much of the file has been read.
+    translator: RecordTranslator,
+    events: &'a Sender<ReaderEvent>,
+    /// Bytes of the packed file that have been read.
     position: &'a AtomicU64,
-    reached: Reached,
+    reached: ReplayPosition,
     /// The time of the last record, in seconds and microseconds.
     time: (u32, u32),
-    /// Updates that were handed over.
+    /// Updates in the batches that were sent.
     updates: u64,
-    /// Whether any frame was handed over.
+    /// True if a batch was sent.
     frames: bool,
-    logged: &'a mut Logged,
+    logged: &'a mut LoggedKinds,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> BatchWriter<'a> {
     fn new(
-        replay: &'a Replay,
+        replay: &'a ReplayJob,
         survey: Survey,
-        events: &'a Sender<Event>,
+        events: &'a Sender<ReaderEvent>,
         position: &'a AtomicU64,
-        logged: &'a mut Logged,
+        logged: &'a mut LoggedKinds,
     ) -> Self {
-        let (translator, reached) = (Translator::new(survey), Reached::default());
+        let (translator, reached) = (RecordTranslator::new(survey), ReplayPosition::default());
         let pace = replay.pace;
         Self { replay, pace, translator, events, position, reached, time: (0, 0), updates: 0, frames: false, logged }
     }
 
-    /// `None` if nobody listens.
+    /// Adds a record, and sends a batch if one is complete. Returns `None` if the receiver is gone.
     fn record(&mut self, record: &Record<'_>, offset: u64) -> Option<()> {
         let time = (record.seconds, record.microseconds);
         if self.pace == Pace::Recorded && time != self.time {
@@ -148,7 +153,7 @@ impl<'a> Writer<'a> {
         }
         self.time = time;
         self.reached.records += 1;
-        self.translator.place = Place { record: self.reached.records, offset };
+        self.translator.place = RecordPlace { record: self.reached.records, offset };
         let outcome = self.translator.record(record);
         self.note(outcome, (record.kind, record.subtype));
         let full = match self.pace {
@@ -158,10 +163,11 @@ impl<'a> Writer<'a> {
         if full || self.translator.out.len() > BLOCK - MARGIN { self.hand_over() } else { Some(()) }
     }
 
-    /// The end of the file.
+    /// Completes the file: ends the table dump, takes all peers down if asked to, and sends the
+    /// last batch.
     fn finish(&mut self, take_down: bool) -> Option<()> {
         let outcome = self.translator.end_snapshot(self.time);
-        // What is left of the dump may be of any record up to the last.
+        // The rest of the dump may come from any record up to the last.
         self.note(outcome, (kind::TABLE_DUMP_V2, 0));
         if take_down {
             self.translator.take_down_all(self.time);
@@ -169,9 +175,9 @@ impl<'a> Writer<'a> {
         self.hand_over()
     }
 
-    /// Counts what is passed over of a record with this type and subtype, and logs the first of
-    /// each kind in a file.
-    fn note(&mut self, outcome: Result<(), Refused>, record: (u16, u16)) {
+    /// Counts a record of this type and subtype as passed over, and logs the first of each kind in
+    /// a file.
+    fn note(&mut self, outcome: Result<(), RecordError>, record: (u16, u16)) {
         let Err(refused) = outcome else { return };
         let place = self.translator.place;
         let kind = Arc::make_mut(&mut self.reached.passed_over).count(refused.kind(record), place);
@@ -184,9 +190,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn reached(&self) -> Reached {
+    fn reached(&self) -> ReplayPosition {
         let position = self.position.load(Ordering::Relaxed);
-        Reached { position, updates: self.translator.updates, ..self.reached.clone() }
+        ReplayPosition { position, updates: self.translator.updates, ..self.reached.clone() }
     }
 
     fn fresh_updates(&self) -> u64 {
@@ -204,7 +210,7 @@ impl<'a> Writer<'a> {
         let frames = std::mem::replace(&mut self.translator.out, room);
         let origins = std::mem::take(&mut self.translator.origins);
         let (seconds, microseconds) = self.time;
-        let batch = Batch {
+        let batch = FrameBatch {
             block: frames.capacity(),
             frames: frames.freeze(),
             origins,
@@ -214,6 +220,6 @@ impl<'a> Writer<'a> {
         };
         self.updates = self.translator.updates;
         self.frames = true;
-        self.events.blocking_send(Event::Batch(batch)).ok()
+        self.events.blocking_send(ReaderEvent::Batch(batch)).ok()
     }
 }

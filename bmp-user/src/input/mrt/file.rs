@@ -1,4 +1,4 @@
-//! The file: unpacking it as it is read, and finding its records.
+//! Reads an MRT file: unpacks it and splits it into records.
 
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -13,62 +13,64 @@ use crate::{
     wire::mrt::{self, Record, records},
 };
 
-/// How much is read at a time, in bytes.
+/// Bytes requested from the unpacker in one read.
 const READ: usize = 64 * 1024;
 
-/// Why a file cannot be read, or no further.
+/// Why a file cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// It cannot be opened.
+pub enum FileError {
+    /// The file cannot be opened.
     #[error("cannot be opened: {0}")]
     Open(io::Error),
-    /// It is a folder, a pipe or a device.
+    /// The path is a folder, a pipe or a device.
     #[error("not a regular file")]
     NotRegular,
-    /// It cannot be read, or unpacked.
+    /// The file cannot be read or unpacked.
     #[error("after {offset} bytes (unpacked): {error}")]
     Read {
-        /// How far it was read, in bytes as they are unpacked.
+        /// The offset of the failure in the unpacked file, in bytes.
         offset: u64,
-        /// What the system, or the unpacker, says.
+        /// The error of the system or the unpacker.
         error: io::Error,
     },
     /// The next record cannot be found.
     #[error("{0}")]
     Mrt(mrt::Error),
-    /// It ends inside a record.
+    /// The file ends inside a record.
     #[error("ends {left} bytes into the record at byte {at} (unpacked)")]
     Cut {
-        /// Where the record starts, in bytes as they are unpacked.
+        /// The offset of the record in the unpacked file, in bytes.
         at: u64,
-        /// How much of it there is, in bytes.
+        /// The bytes of the record that the file holds.
         left: usize,
     },
-    /// It has more peers than anyone has.
+    /// The file has more peers than any collector.
     #[error("more than {0} peers")]
     TooManyPeers(usize),
 }
 
-/// A file that is being read from its beginning.
-pub(super) struct Source<'a> {
+/// Reads the records of a file from its beginning.
+pub(super) struct RecordReader<'a> {
     unpacked: Box<dyn Read + 'a>,
-    /// What was unpacked and is not yet used: less than one record, between two calls of [`Source::each`]'s function.
+    /// Unpacked bytes that are not used yet. Between two calls of [`RecordReader::each`]'s
+    /// function, less than one record.
     buffer: BytesMut,
-    /// How many unpacked bytes come before `buffer`.
+    /// The offset of `buffer` in the unpacked file, in bytes.
     offset: u64,
 }
 
-impl<'a> Source<'a> {
-    /// Opens a file. `position` is how many of its bytes were read, packed as they are; `size` is how many there are.
-    pub(super) fn open(path: &Path, position: &'a AtomicU64, size: &AtomicU64) -> Result<Self, Failure> {
+impl<'a> RecordReader<'a> {
+    /// Opens a file. `position` counts the packed bytes read; `size` receives the packed size of
+    /// the file.
+    pub(super) fn open(path: &Path, position: &'a AtomicU64, size: &AtomicU64) -> Result<Self, FileError> {
         let file = sys::open_regular(path).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => Failure::NotRegular,
-            _ => Failure::Open(error),
+            io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => FileError::NotRegular,
+            _ => FileError::Open(error),
         })?;
-        let length = file.metadata().map_err(Failure::Open)?.len();
+        let length = file.metadata().map_err(FileError::Open)?.len();
         position.store(0, Ordering::Relaxed);
         size.store(length, Ordering::Relaxed);
-        Self::new(Counted { inner: file, position }).map_err(|error| Failure::Read { offset: 0, error })
+        Self::new(CountingReader { inner: file, position }).map_err(|error| FileError::Read { offset: 0, error })
     }
 
     pub(super) fn new(file: impl Read + 'a) -> io::Result<Self> {
@@ -84,14 +86,14 @@ impl<'a> Source<'a> {
         Ok(Self { unpacked, buffer: BytesMut::new(), offset: 0 })
     }
 
-    /// Calls `each` with every record and its offset in the unpacked file, until that gives false or the file ends. Whether
-    /// it came to the end.
-    pub(super) fn each(&mut self, mut each: impl FnMut(&Record<'_>, u64) -> bool) -> Result<bool, Failure> {
+    /// Calls `each` with every record and its offset in the unpacked file. Stops when `each`
+    /// returns false or the file ends. Returns true at the end of the file.
+    pub(super) fn each(&mut self, mut each: impl FnMut(&Record<'_>, u64) -> bool) -> Result<bool, FileError> {
         loop {
             let mut whole = records(&self.buffer);
             let mut start = 0;
             while let Some(record) = whole.next() {
-                let record = record.map_err(|error| Failure::Mrt(error.after(self.offset)))?;
+                let record = record.map_err(|error| FileError::Mrt(error.after(self.offset)))?;
                 if !each(&record, self.offset + start) {
                     return Ok(false);
                 }
@@ -102,14 +104,15 @@ impl<'a> Source<'a> {
             if !self.fill()? {
                 return match self.buffer.len() {
                     0 => Ok(true),
-                    left => Err(Failure::Cut { at: self.offset, left }),
+                    left => Err(FileError::Cut { at: self.offset, left }),
                 };
             }
         }
     }
 
-    /// Reads on; false at the end. Room is made for what is read, not for what a length field says.
-    fn fill(&mut self) -> Result<bool, Failure> {
+    /// Reads more bytes and returns false at the end. Memory grows with the bytes read, never with
+    /// a length field.
+    fn fill(&mut self) -> Result<bool, FileError> {
         let old = self.buffer.len();
         self.buffer.resize(old + READ, 0);
         let read = loop {
@@ -122,18 +125,18 @@ impl<'a> Source<'a> {
         self.buffer.truncate(old + read.as_ref().copied().unwrap_or(0));
         match read {
             Ok(read) => Ok(read > 0),
-            Err(error) => Err(Failure::Read { offset: self.offset + old as u64, error }),
+            Err(error) => Err(FileError::Read { offset: self.offset + old as u64, error }),
         }
     }
 }
 
-/// Counts what is read.
-struct Counted<'a, R> {
+/// Counts the bytes read through it.
+struct CountingReader<'a, R> {
     inner: R,
     position: &'a AtomicU64,
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+impl<R: Read> Read for CountingReader<'_, R> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(room)?;
         self.position.fetch_add(read as u64, Ordering::Relaxed);

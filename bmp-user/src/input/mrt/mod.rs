@@ -1,15 +1,22 @@
-//! `mrt-replay`: the peers and routes that an MRT file holds, as if they came in now.
+//! `mrt-replay`: replays the peers and routes of an MRT file into the feed.
 //!
-//! A thread reads the file, unpacks it and turns its records into BMP frames; [`run`] hands those to the feed at the pace that is
-//! wanted. The file is read twice: first to survey which peers it has, of which families and with which capabilities, because a
-//! Peer Up has to say so before the first route; then to replay it.
+//! A thread reads and unpacks the file and turns its records into BMP frames. [`run`] appends them
+//! to the feed at the configured pace. The file is read twice. The first pass surveys the peers
+//! with their families and capabilities, because a Peer Up precedes the routes. The second pass
+//! replays the file.
 //!
-//! UPDATEs are passed on byte for byte. Routes of table dumps are put into UPDATEs again, several with one set of attributes
-//! together where they follow each other.
+//! UPDATEs are replayed byte for byte. Routes of table dumps are put into new UPDATEs; successive
+//! routes with equal attributes share an UPDATE. A Peer Up holds the recorded OPENs, or fabricated
+//! ones; see `opening`.
 //!
-//! Peer Ups are fabricated, except for OPENs that the file holds: from AS numbers, BGP identifiers and addresses in the file, with
-//! the capabilities without which its routes could not be as they are. What the file does not say is told so that it cannot be
-//! mistaken: the AS of the collector of a table dump is AS_TRANS, addresses and ports that are not known are zero.
+//! In the order of the data:
+//!
+//! * `file`: unpacks the file and finds records. `place`: where a record is.
+//! * `survey`: the first pass. `opening`: OPENs for the Peer Up.
+//! * `translate`: records to frames. `peers`: the peers while it runs. `snapshot`: routes of table
+//!   dumps.
+//! * `passed_over`: counts the records that are not replayed.
+//! * `batch`: the thread. `pace`: when a batch is due. `status`: what `display` reads.
 
 mod batch;
 mod file;
@@ -39,38 +46,38 @@ use crate::{
     feed::{Feed, Input, NotUnderstood, Notice, Trouble, names},
     tasks::{self, Tasks},
 };
-use batch::{Event, read};
-use file::Source;
+use batch::{ReaderEvent, read};
+use file::RecordReader;
 use pace::Metronome;
-use place::Origin;
+use place::FrameOrigin;
 use survey::Survey;
-use translate::Translator;
+use translate::RecordTranslator;
 
-pub use file::Failure;
-pub use passed_over::{Count as PassedOverCount, Kind as PassedOver};
-pub use place::Place;
+pub use file::FileError;
+pub use passed_over::{PassedOverCount, PassedOverKind};
+pub use place::RecordPlace;
 pub use status::{Misread, ReplayState, ReplayStatus, Replays};
 
-/// How many batches may wait between the thread and the task.
+/// Batches that may wait between the thread and the task.
 const QUEUE: usize = 4;
 
-/// `mrt-replay NAME`, as the configuration has it.
+/// One `mrt-replay NAME` of the configuration that has a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replay {
-    /// `mrt-replay NAME`.
+pub struct ReplayJob {
+    /// NAME.
     pub name: String,
-    /// `file PATH`: plain, gzip or bzip2, which its first bytes tell.
+    /// `file PATH`. The first bytes of the file tell whether it is plain, gzip or bzip2.
     pub file: PathBuf,
     /// `pace …`.
     pub pace: Pace,
-    /// `loop`: start over at the end.
+    /// `loop`: start again at the end of the file.
     pub looped: bool,
 }
 
-/// Runs the replays that the configuration names, until its sender is gone. Dropping this ends them all. A replay that is changed begins
-/// again; one that is not is left alone.
+/// Runs the configured replays until the sender of the configuration is gone. A changed replay
+/// starts again; an unchanged one continues. Dropping this future ends all replays.
 pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, replays: Replays) {
-    let mut running: BTreeMap<String, (Replay, Tasks)> = BTreeMap::new();
+    let mut running: BTreeMap<String, (ReplayJob, Tasks)> = BTreeMap::new();
     loop {
         let wanted = wanted(&config.borrow_and_update());
         running.retain(|name, (replay, _)| wanted.get(name) == Some(replay));
@@ -87,39 +94,39 @@ pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, repla
     }
 }
 
-/// The replays that have a file.
-fn wanted(config: &Config) -> BTreeMap<String, Replay> {
+/// Returns the configured replays that have a file.
+fn wanted(config: &Config) -> BTreeMap<String, ReplayJob> {
     let replay = |(name, replay): (&String, &config::Replay)| {
         let file = replay.file.clone()?;
-        Some((name.clone(), Replay { name: name.clone(), file, pace: replay.pace, looped: replay.looped }))
+        Some((name.clone(), ReplayJob { name: name.clone(), file, pace: replay.pace, looped: replay.looped }))
     };
     config.replays.iter().filter_map(replay).collect()
 }
 
-/// What a file comes to.
+/// The result of translating a file in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Translation {
     /// BMP frames.
     pub frames: Vec<u8>,
-    /// What was passed over, in words.
+    /// The errors of records that were passed over.
     pub passed_over: Vec<String>,
-    /// Why it was read no further, if it was not read to its end.
+    /// Why the file could not be read to its end, if so.
     pub failure: Option<String>,
 }
 
-/// What a replay makes of a file that is in memory: [`run`] without task, thread and pace.
+/// Translates a file in memory, as [`run`] would, but without task, thread and pace.
 ///
 /// # Errors
 ///
-/// The file cannot be surveyed: nothing of it would be replayed.
-pub fn translate(file: &[u8]) -> Result<Translation, Failure> {
-    let source = || Source::new(file).map_err(|error| Failure::Read { offset: 0, error });
-    let mut translator = Translator::new(Survey::take(&mut source()?, || true)?);
+/// Fails if the file cannot be surveyed. A replay of it would fail before the first frame.
+pub fn translate(file: &[u8]) -> Result<Translation, FileError> {
+    let source = || RecordReader::new(file).map_err(|error| FileError::Read { offset: 0, error });
+    let mut translator = RecordTranslator::new(Survey::take(&mut source()?, || true)?);
     let mut passed_over = Vec::new();
     let mut last = (0, 0);
     let read = source()?.each(|record, offset| {
         last = (record.seconds, record.microseconds);
-        translator.place = Place { record: translator.place.record + 1, offset };
+        translator.place = RecordPlace { record: translator.place.record + 1, offset };
         passed_over.extend(translator.record(record).err().map(|error| error.to_string()));
         true
     });
@@ -128,14 +135,16 @@ pub fn translate(file: &[u8]) -> Result<Translation, Failure> {
     Ok(Translation { frames: translator.out.to_vec(), passed_over, failure })
 }
 
-/// Replays a file into the feed. Does not end by itself: dropping this ends it, and takes its peers down.
+/// Replays a file into the feed. Never returns: dropping this future ends the replay and takes its
+/// peers down.
 ///
-/// At the end of the file its peers stay up. With `loop` they are taken down, and it begins again. A file that is not MRT, or
-/// is cut or damaged so that its next record cannot be found, ends the replay as failed, and takes its peers down: what
-/// they have is not what they had. A record that can be found but not read, or that is of another
-/// type than those about BGP, is counted and passed over. `replays` shows how it does for as long
-/// as this lives.
-pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
+/// At the end of the file its peers stay up. With `loop`, they go down and the replay starts again.
+///
+/// If the file is not MRT, or is damaged so that the next record cannot be found, the replay fails
+/// and its peers go down, because their routes are incomplete. A record that can be found but not
+/// read, or that is of another type, is counted and passed over. `replays` shows the status of the
+/// replay as long as this future lives.
+pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
     let status = replays.register(&replay);
     let name = replay.name.as_str();
     let file = replay.file.display();
@@ -144,68 +153,69 @@ pub async fn run(replay: Replay, feed: Feed, replays: Replays) {
     let (thread_replay, thread_status) = (replay.clone(), status.progress());
     let spawned = tasks::thread("mrt", move || read(&thread_replay, &thread_status, &sender));
     if let Err(error) = spawned {
-        status.set_state(ReplayState::Failed(format!("no thread to read the file: {error}")));
+        status.set_state(ReplayState::Failed(format!("cannot start a thread to read the file: {error}")));
         return std::future::pending().await;
     }
     let mut input = Some(feed.input(&names::of_replay(name)));
-    // Where the file shows how its routes are written, the OPENs of its Peer Ups say so.
+    // If the routes of the file show their encoding, the OPENs of the Peer Ups agree with it.
     input.iter_mut().for_each(Input::trust_opens);
-    // What the feed did not understand in earlier rounds, and what the log has a line about.
+    // The feed's errors of earlier rounds, and the kinds that the log already has a line about.
     let (mut before, mut logged) = (Trouble::default(), BTreeSet::new());
     let mut metronome = Metronome::new(replay.pace);
     while let Some(event) = events.recv().await {
         match event {
-            Event::Survey => {
+            ReaderEvent::Survey => {
                 status.begin();
                 if let Some(input) = &mut input {
                     before = input.totals().trouble;
                     input.notice_again();
                 }
             }
-            Event::Begin(records) => {
+            ReaderEvent::Begin(records) => {
                 status.surveyed(records);
                 metronome.restart();
             }
-            Event::Batch(batch) => {
+            ReaderEvent::Batch(batch) => {
                 metronome.wait(batch.time, batch.updates).await;
                 let Some(input) = &mut input else { break };
                 let start = input.totals().bytes;
                 if let Err(error) = input.append(batch.frames, batch.block) {
-                    // What was built here is whole frames about peers. If it is not, that is told and the rest goes on.
-                    warn!(replay = name, "a frame that was built is refused: {error}");
+                    // Frames built here are whole frames about peers. If one is not, the replay
+                    // goes on without it.
+                    warn!(replay = name, "the feed refuses a frame of this replay: {error}");
                 }
                 for notice in input.take_notices() {
                     let Notice::NotUnderstood(NotUnderstood { kind, at, .. }) = notice else {
-                        warn!(replay = name, "a frame that was built is left out: {notice}");
+                        warn!(replay = name, "the feed leaves out a frame of this replay: {notice}");
                         continue;
                     };
                     let at = usize::try_from(at - start).unwrap_or(usize::MAX);
-                    let place = Origin::find(&batch.origins, at).unwrap_or_default();
+                    let place = FrameOrigin::find(&batch.origins, at).unwrap_or_default();
                     status.misread(kind, place);
                     if logged.insert(kind) {
                         warn!(
                             replay = name, %file, kind = kind.as_str(),
-                            "an UPDATE is passed on as it came, and counted as all like it; the first is {place}: {kind}"
+                            "an UPDATE is passed on as it came, and others like it are only counted; the first is {place}: {kind}"
                         );
                     }
                 }
                 status.reach(batch.reached, input.totals().trouble - before);
             }
-            Event::Read(reached) => {
+            ReaderEvent::Read(reached) => {
                 let trouble = input.as_ref().map_or(before, |input| input.totals().trouble);
                 status.reach(reached, trouble - before);
             }
-            Event::Done => {
+            ReaderEvent::Done => {
                 info!(replay = name, %file, "replay done");
                 status.set_state(ReplayState::Done);
             }
-            Event::Failed(reason) => {
+            ReaderEvent::Failed(reason) => {
                 warn!(replay = name, "replay failed: {reason}");
                 input = None;
                 status.set_state(ReplayState::Failed(reason));
             }
         }
     }
-    // The peers stay up: the input is dropped with this future.
+    // This future keeps the input, so the peers stay up until it is dropped.
     std::future::pending().await
 }

@@ -1,4 +1,4 @@
-//! When the next frames are due.
+//! Decides when the next frames are due.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Pace;
 
-/// Keeps a replay at its pace.
+/// Delays the batches of a replay according to its pace.
 #[derive(Debug)]
 pub(super) struct Metronome {
     pace: Pace,
-    /// When the replay began, and the time of the first record in microseconds.
+    /// The start of the replay, and the time of the first record in microseconds.
     origin: Option<(Instant, u64)>,
-    /// Updates since then.
+    /// Updates since the start.
     updates: u64,
 }
 
@@ -21,14 +21,14 @@ impl Metronome {
         Self { pace, origin: None, updates: 0 }
     }
 
-    /// The next record is the first one.
+    /// Starts over: the next record counts as the first.
     pub(super) fn restart(&mut self) {
         self.origin = None;
         self.updates = 0;
     }
 
-    /// Waits until records of this time (in microseconds since the epoch), with so many updates, are due. Records that are
-    /// older than the first one are due at once.
+    /// Waits until a batch is due that has this time (microseconds since the epoch) and this many
+    /// updates. A batch with an earlier time than the first is due at once.
     pub(super) async fn wait(&mut self, time: u64, updates: u32) {
         if self.pace == Pace::Maximum {
             return;

@@ -1,52 +1,52 @@
-//! What of a file is passed over, counted by kind.
+//! Counts the records of a file that are passed over, by kind.
 //!
-//! A record that can be found never ends a replay. A record of another protocol, of a type that
-//! nobody has assigned, or with something inside that cannot be read is counted here, and what
-//! follows it is replayed.
+//! A record never ends a replay if the next one can be found. These records are counted and passed
+//! over: those of other protocols, of unassigned types, and with contents that cannot be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use super::place::Place;
+use super::place::RecordPlace;
 use crate::wire::{bgp::Family, mrt};
 
-/// Kinds that are counted apart; a file that has more is no table of routes.
+/// Kinds with a counter of their own. A file with more kinds is no table of routes.
 const MOST_KINDS: usize = 64;
 
-/// Why a record, or a part of it, is passed over.
+/// Why a record, or a part of a record, is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A record of a type and subtype that is not read.
+pub enum PassedOverKind {
+    /// A record of a type and subtype that bmpd does not read.
     Unread {
-        /// See [`mrt::kind`].
+        /// The record type; see [`mrt::kind`].
         kind: u16,
-        /// Its meaning depends on the type.
+        /// The subtype, whose meaning depends on the type.
         subtype: u16,
     },
-    /// A record of a type that is read, whose inside is not what it should be.
+    /// A malformed record of a type that bmpd reads.
     Broken {
-        /// See [`mrt::kind`].
+        /// The record type; see [`mrt::kind`].
         kind: u16,
-        /// Its meaning depends on the type.
+        /// The subtype, whose meaning depends on the type.
         subtype: u16,
     },
-    /// A BGP message that is not what it should be.
+    /// A malformed BGP message.
     Message,
-    /// A RIB_GENERIC record of a family whose NLRI have a form that is not known: where its entries begin cannot be told.
+    /// A RIB_GENERIC record of a family whose NLRI encoding is unknown. The start of its entries
+    /// cannot be found.
     Family(Family),
-    /// A route without next hop.
+    /// A route without a next hop.
     NextHop,
-    /// A route that no UPDATE has room for.
+    /// A route whose attributes do not fit into an UPDATE.
     TooLong,
-    /// A route of a peer that no PEER_INDEX_TABLE before it names.
+    /// A route of a peer that no earlier PEER_INDEX_TABLE names.
     Peer,
-    /// Any kind beyond the first 64.
+    /// All kinds beyond the first 64.
     Others,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for PassedOverKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |f: &mut fmt::Formatter<'_>, kind: u16, subtype: u16| match mrt::kind::name(kind) {
             Some(name) => write!(f, "{name} (type {kind}) subtype {subtype}"),
@@ -71,53 +71,54 @@ impl fmt::Display for Kind {
     }
 }
 
-impl Kind {
-    /// Whether the file is not as it should be; a record of a type or family that is not read is as
-    /// good as any.
+impl PassedOverKind {
+    /// True if the file is faulty. A record of a type or family that bmpd does not read is no fault
+    /// of the file.
     pub fn is_error(self) -> bool {
         !matches!(self, Self::Unread { .. } | Self::Family(_))
     }
 }
 
-/// How many records of a kind were passed over.
+/// How many records of one kind were passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// How many.
+pub struct PassedOverCount {
+    /// The number of records.
     pub records: u64,
-    /// The first of them.
-    pub first: Place,
+    /// The first of these records.
+    pub first: RecordPlace,
 }
 
-/// What was passed over of a file.
+/// The records of a file that were passed over, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PassedOver(BTreeMap<Kind, Count>);
+pub(super) struct PassedOverCounts(BTreeMap<PassedOverKind, PassedOverCount>);
 
-impl PassedOver {
-    /// Counts a record: the kind that it is counted as.
-    pub(super) fn count(&mut self, kind: Kind, place: Place) -> Kind {
-        let kind = if self.0.len() < MOST_KINDS || self.0.contains_key(&kind) { kind } else { Kind::Others };
-        self.0.entry(kind).or_insert(Count { records: 0, first: place }).records += 1;
+impl PassedOverCounts {
+    /// Counts a record, and returns the kind under which it was counted.
+    pub(super) fn count(&mut self, kind: PassedOverKind, place: RecordPlace) -> PassedOverKind {
+        let kind = if self.0.len() < MOST_KINDS || self.0.contains_key(&kind) { kind } else { PassedOverKind::Others };
+        self.0.entry(kind).or_insert(PassedOverCount { records: 0, first: place }).records += 1;
         kind
     }
 
-    /// By kind.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Kind, Count)> {
+    /// Iterates over the counts in the order of kinds.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PassedOverKind, PassedOverCount)> {
         self.0.iter().map(|(kind, count)| (*kind, *count))
     }
 
-    /// How many records of which something could not be understood.
+    /// Returns how many records were faulty.
     pub(super) fn errors(&self) -> u64 {
         self.iter().filter(|(kind, _)| kind.is_error()).map(|(_, count)| count.records).sum()
     }
 }
 
-/// The kinds that the log has a line about.
+/// The kinds that the log already has a line about.
 #[derive(Debug, Default)]
-pub(super) struct Logged(BTreeSet<Kind>);
+pub(super) struct LoggedKinds(BTreeSet<PassedOverKind>);
 
-impl Logged {
-    /// True the first time. There are no more kinds than [`PassedOver`] gives.
-    pub(super) fn is_first(&mut self, kind: Kind) -> bool {
+impl LoggedKinds {
+    /// Returns true for the first record of a kind. The set holds at most twice the kinds of one
+    /// file.
+    pub(super) fn is_first(&mut self, kind: PassedOverKind) -> bool {
         self.0.len() <= 2 * MOST_KINDS && self.0.insert(kind)
     }
 }
@@ -126,32 +127,32 @@ impl Logged {
 mod tests {
     use super::*;
 
-    fn place(offset: u64) -> Place {
-        Place { record: offset + 1, offset }
+    fn place(offset: u64) -> RecordPlace {
+        RecordPlace { record: offset + 1, offset }
     }
 
     #[test]
-    fn a_file_of_many_kinds_of_records_takes_no_more_memory_than_one_of_few() {
-        let mut passed_over = PassedOver::default();
+    fn a_file_with_many_kinds_of_records_takes_bounded_memory() {
+        let mut passed_over = PassedOverCounts::default();
         for kind in 0..u16::MAX {
-            passed_over.count(Kind::Unread { kind, subtype: 7 }, place(kind.into()));
+            passed_over.count(PassedOverKind::Unread { kind, subtype: 7 }, place(kind.into()));
         }
-        passed_over.count(Kind::Unread { kind: 3, subtype: 7 }, place(9));
+        passed_over.count(PassedOverKind::Unread { kind: 3, subtype: 7 }, place(9));
         assert_eq!(passed_over.iter().count(), MOST_KINDS + 1);
         let records: u64 = passed_over.iter().map(|(_, count)| count.records).sum();
         assert_eq!(records, u64::from(u16::MAX) + 1);
         let (last, count) = passed_over.iter().last().unwrap();
-        assert_eq!((last, count.first), (Kind::Others, place(MOST_KINDS as u64)));
-        assert_eq!(passed_over.iter().nth(3).unwrap().1, Count { records: 2, first: place(3) });
+        assert_eq!((last, count.first), (PassedOverKind::Others, place(MOST_KINDS as u64)));
+        assert_eq!(passed_over.iter().nth(3).unwrap().1, PassedOverCount { records: 2, first: place(3) });
     }
 
     #[test]
-    fn a_kind_is_called_by_the_name_of_its_type() {
+    fn the_name_of_a_kind_includes_the_name_of_its_record_type() {
         let words = [
-            (Kind::Unread { kind: 5, subtype: 1 }, "records of BGP (type 5) subtype 1"),
-            (Kind::Unread { kind: 64, subtype: 1 }, "records of unassigned type 64 subtype 1"),
-            (Kind::Unread { kind: 48, subtype: 0 }, "records of OSPFv3 (type 48) subtype 0"),
-            (Kind::Broken { kind: 13, subtype: 2 }, "broken records of TABLE_DUMP_V2 (type 13) subtype 2"),
+            (PassedOverKind::Unread { kind: 5, subtype: 1 }, "records of BGP (type 5) subtype 1"),
+            (PassedOverKind::Unread { kind: 64, subtype: 1 }, "records of unassigned type 64 subtype 1"),
+            (PassedOverKind::Unread { kind: 48, subtype: 0 }, "records of OSPFv3 (type 48) subtype 0"),
+            (PassedOverKind::Broken { kind: 13, subtype: 2 }, "broken records of TABLE_DUMP_V2 (type 13) subtype 2"),
         ];
         for (kind, text) in words {
             assert_eq!(kind.to_string(), text);

@@ -1,4 +1,4 @@
-//! The peers of a file while it is replayed.
+//! The peers of a file during its replay.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,19 +8,19 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    opening::{End, agree, fabricate, identifier, parse},
-    snapshot::Pending,
-    survey::{Identity, Survey, Traits},
+    opening::{OpenSender, agree, fabricate, identifier, parse},
+    snapshot::PendingRoutes,
+    survey::{PeerIdentity, SessionTraits, Survey},
 };
 use crate::wire::{
     bgp::{self, Family, open::AS_TRANS},
     bmp::{PeerHeader, PeerKey, PeerType, build, peer_flags},
 };
 
-/// A time in a record: seconds and microseconds.
-pub(super) type Time = (u32, u32);
+/// The time of a record: seconds and microseconds.
+pub(super) type RecordTime = (u32, u32);
 
-/// The collector's end, as far as a record tells.
+/// The collector's end of a session, as far as a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Collector {
     pub(super) asn: Option<u32>,
@@ -28,26 +28,26 @@ pub(super) struct Collector {
     pub(super) address: Option<IpAddr>,
 }
 
-/// One peer.
+/// A peer of the file.
 #[derive(Debug)]
-pub(super) struct Peer {
-    identity: Identity,
+pub(super) struct ReplayedPeer {
+    identity: PeerIdentity,
     key: PeerKey,
     bgp_id: Ipv4Addr,
-    pub(super) traits: Traits,
+    pub(super) traits: SessionTraits,
     pub(super) up: bool,
-    /// OPENs of a session that is not up yet, as they were recorded: the collector's and the peer's.
+    /// The OPENs that were recorded before the session came up: the collector's and the peer's.
     pub(super) sent_open: Option<Bytes>,
     pub(super) received_open: Option<Bytes>,
-    /// A route of a table dump that is not yet in an UPDATE, with those that share its attributes.
-    pub(super) pending: Pending,
+    /// Routes of a table dump that wait for more routes with the same attributes.
+    pub(super) pending: PendingRoutes,
     /// The families of the table dump so far.
     pub(super) dumped: BTreeSet<Family>,
 }
 
-impl Peer {
-    /// The per-peer header of a message of this time about this peer.
-    pub(super) fn header(&self, as4: bool, (seconds, microseconds): Time) -> PeerHeader {
+impl ReplayedPeer {
+    /// Returns the per-peer header for a message about this peer at this time.
+    pub(super) fn header(&self, as4: bool, (seconds, microseconds): RecordTime) -> PeerHeader {
         let family = if self.identity.address.is_ipv6() { peer_flags::IPV6 } else { 0 };
         let width = if as4 { 0 } else { peer_flags::TWO_BYTE_AS };
         PeerHeader {
@@ -60,12 +60,17 @@ impl Peer {
         }
     }
 
-    /// Appends the Peer Up, if the peer is not up.
+    /// Appends a Peer Up if the peer is down.
     ///
     /// # Errors
     ///
-    /// If an OPEN would be too long: so many families cannot be.
-    pub(super) fn bring_up(&mut self, out: &mut BytesMut, collector: &Collector, time: Time) -> Result<(), bgp::Error> {
+    /// Fails if an OPEN would be too long, which needs more families than exist.
+    pub(super) fn bring_up(
+        &mut self,
+        out: &mut BytesMut,
+        collector: &Collector,
+        time: RecordTime,
+    ) -> Result<(), bgp::Error> {
         if self.up {
             return Ok(());
         }
@@ -80,8 +85,8 @@ impl Peer {
         let recorded_id = self.sent_open.as_deref().and_then(parse).map(|open| open.bgp_id);
         let collector_as = collector.asn.filter(|&asn| asn != 0).unwrap_or(AS_TRANS.into());
         let collector_id = recorded_id.or(collector.bgp_id).unwrap_or_else(|| identifier(local));
-        let fabricated_sent = || fabricate(End::Collector, collector_as, collector_id, &self.traits);
-        let fabricated_received = || fabricate(End::Peer, self.identity.asn, self.bgp_id, &self.traits);
+        let fabricated_sent = || fabricate(OpenSender::Collector, collector_as, collector_id, &self.traits);
+        let fabricated_received = || fabricate(OpenSender::Peer, self.identity.asn, self.bgp_id, &self.traits);
         let (recorded_sent, recorded_received) = (self.sent_open.take(), self.received_open.take());
         let mut sent = recorded_sent.map_or_else(|| fabricated_sent().map(BytesMut::freeze), Ok)?;
         let mut received = recorded_received.map_or_else(|| fabricated_received().map(BytesMut::freeze), Ok)?;
@@ -93,8 +98,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Appends a Peer Down, if the peer is up.
-    pub(super) fn take_down(&mut self, out: &mut BytesMut, time: Time, reason: u8, data: &[u8]) {
+    /// Appends a Peer Down if the peer is up.
+    pub(super) fn take_down(&mut self, out: &mut BytesMut, time: RecordTime, reason: u8, data: &[u8]) {
         if std::mem::take(&mut self.up) {
             self.dumped.clear();
             build::peer_down_because(out, &self.header(self.traits.as4, time), reason, data);
@@ -102,24 +107,25 @@ impl Peer {
     }
 }
 
-/// All of them, by index.
+/// All peers of the file.
 #[derive(Debug, Default)]
-pub(super) struct Peers {
-    all: Vec<Peer>,
-    index: HashMap<Identity, usize>,
-    /// How many there are of an address.
+pub(super) struct ReplayedPeers {
+    all: Vec<ReplayedPeer>,
+    index: HashMap<PeerIdentity, usize>,
+    /// How many peers share an address.
     of_address: HashMap<IpAddr, u64>,
 }
 
-impl Peers {
-    /// The peer with this identity. How many there can be is bounded by the survey, which has seen them all.
-    pub(super) fn get(&mut self, identity: Identity, survey: &Survey) -> Option<&mut Peer> {
+impl ReplayedPeers {
+    /// Returns the peer with this identity and creates it if necessary. The survey has seen all
+    /// peers and bounds their number.
+    pub(super) fn get(&mut self, identity: PeerIdentity, survey: &Survey) -> Option<&mut ReplayedPeer> {
         let index = match self.index.get(&identity) {
             Some(&index) => index,
             None => {
                 let index = self.all.len();
                 let key = self.key(identity.address);
-                self.all.push(Peer {
+                self.all.push(ReplayedPeer {
                     identity,
                     key,
                     bgp_id: identity.bgp_id.unwrap_or_else(|| identifier(identity.address)),
@@ -127,7 +133,7 @@ impl Peers {
                     up: false,
                     sent_open: None,
                     received_open: None,
-                    pending: Pending::default(),
+                    pending: PendingRoutes::default(),
                     dumped: BTreeSet::new(),
                 });
                 self.index.insert(identity, index);
@@ -137,12 +143,13 @@ impl Peers {
         self.all.get_mut(index)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ReplayedPeer> {
         self.all.iter_mut()
     }
 
-    /// BMP tells peers by their addresses. Where a collector has several sessions with one address, all but the first are peers of
-    /// a local instance, with a distinguisher that counts (RFC 7854 §4.2).
+    /// Returns the BMP key for the next peer with this address. BMP identifies peers by address. If
+    /// a collector has several sessions with one address, all but the first become peers of a local
+    /// instance with a distinguisher that counts up (RFC 7854 §4.2).
     fn key(&mut self, address: IpAddr) -> PeerKey {
         let before = self.of_address.entry(address).or_default();
         let peer_type = if *before == 0 { PeerType::GLOBAL } else { PeerType::LOCAL };

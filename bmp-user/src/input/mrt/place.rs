@@ -1,37 +1,37 @@
-//! Where in a file something is.
+//! The place of a record in a file, and the records behind frames.
 
 use std::fmt;
 
-/// A record of a file.
+/// The place of a record in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Its number, from 1 on.
+pub struct RecordPlace {
+    /// The number of the record, counted from 1.
     pub record: u64,
-    /// Where it starts, in bytes of the unpacked file.
+    /// The offset of the record in the unpacked file, in bytes.
     pub offset: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {} at byte {} (unpacked)", self.record, self.offset)
     }
 }
 
-/// Which record a frame was made of.
+/// The record behind a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
-    /// Where the frame starts among those that it is handed over with, in bytes.
+pub(super) struct FrameOrigin {
+    /// The offset of the frame in its batch, in bytes.
     at: usize,
-    place: Place,
+    place: RecordPlace,
 }
 
-impl Origin {
-    pub(super) fn new(at: usize, place: Place) -> Self {
+impl FrameOrigin {
+    pub(super) fn new(at: usize, place: RecordPlace) -> Self {
         Self { at, place }
     }
 
-    /// The record of the frame that starts there. Frames are in their order.
-    pub(super) fn find(all: &[Self], at: usize) -> Option<Place> {
+    /// Returns the record behind the frame at this offset. `all` is sorted by offset.
+    pub(super) fn find(all: &[Self], at: usize) -> Option<RecordPlace> {
         all.binary_search_by_key(&at, |origin| origin.at).ok().and_then(|found| all.get(found)).map(|found| found.place)
     }
 }

@@ -1,54 +1,55 @@
-//! Routes of a table dump, in UPDATEs again.
+//! Puts the routes of table dumps into UPDATEs.
 
 use bytes::{BufMut, BytesMut};
 
-use super::{place::Place, survey::as_size};
+use super::{place::RecordPlace, survey::as_size};
 use crate::wire::{
     bgp::{self, Family, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, update_header},
     mrt::{self, Attributes, attribute_type},
 };
 
-/// Why a route cannot be in an UPDATE.
+/// Why a route does not fit into an UPDATE.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
-    /// It leads nowhere.
+pub(super) enum UnfitRoute {
+    /// The route has no next hop.
     #[error("a route without next hop")]
     NextHop,
-    /// Its MP_REACH_NLRI has neither of the forms it may have.
+    /// The MP_REACH_NLRI has neither of the two valid forms.
     #[error("MP_REACH_NLRI: {0}")]
     MpReach(mrt::Error),
-    /// No UPDATE is so long.
+    /// The attributes exceed the longest UPDATE.
     #[error("a route with attributes of {0} bytes")]
     TooLong(usize),
 }
 
 /// A route of a table dump.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Route<'a> {
+pub(super) struct DumpedRoute<'a> {
     pub(super) family: Family,
     pub(super) path_id: Option<u32>,
     /// The prefix as an UPDATE holds it, without path identifier.
     pub(super) nlri: &'a [u8],
     pub(super) attributes: Attributes<'a>,
-    /// When it was heard, in seconds since the epoch.
+    /// When the route was received, in seconds since the epoch.
     pub(super) originated: u32,
-    /// Whether its AS path has 4-octet numbers, by the type of the record.
+    /// True if the record type says that the AS path has 4-octet AS numbers.
     pub(super) as4: bool,
 }
 
-impl<'a> Route<'a> {
-    /// Where it leads; empty for routes of a family that needs no next hop and has none here.
+impl<'a> DumpedRoute<'a> {
+    /// Returns the next hop. Empty for a family that needs none and has none here.
     ///
     /// # Errors
-    /// If the record does not say. bmpd makes the UPDATE of such a route itself, and makes none
-    /// that lacks what an UPDATE has to have.
-    pub(super) fn next_hop(&self) -> Result<&'a [u8], Unfit> {
+    ///
+    /// Fails if the record has no next hop. bmpd builds the UPDATE itself, and builds none without
+    /// a mandatory attribute.
+    pub(super) fn next_hop(&self) -> Result<&'a [u8], UnfitRoute> {
         next_hop(self.family, &self.attributes)
     }
 }
 
-fn next_hop<'a>(family: Family, attributes: &Attributes<'a>) -> Result<&'a [u8], Unfit> {
-    // RFC 8955 §4: a flow specification leads nowhere.
+fn next_hop<'a>(family: Family, attributes: &Attributes<'a>) -> Result<&'a [u8], UnfitRoute> {
+    // RFC 8955 §4: a flow specification needs no next hop.
     const FLOW: [u8; 2] = [133, 134];
     let plain = attributes.find(attribute_type::NEXT_HOP).map(|attribute| attribute.value);
     if family == Family::IPV4_UNICAST
@@ -56,32 +57,32 @@ fn next_hop<'a>(family: Family, attributes: &Attributes<'a>) -> Result<&'a [u8],
     {
         return Ok(plain);
     }
-    let multiprotocol = attributes.mp_next_hop().map_err(Unfit::MpReach)?.map(|found| found.next_hop);
+    let multiprotocol = attributes.mp_next_hop().map_err(UnfitRoute::MpReach)?.map(|found| found.next_hop);
     let none = FLOW.contains(&family.safi).then_some(&[][..]);
-    multiprotocol.or(plain).or(none).ok_or(Unfit::NextHop)
+    multiprotocol.or(plain).or(none).ok_or(UnfitRoute::NextHop)
 }
 
-/// Routes of one peer that can be in one UPDATE.
+/// Routes of one peer that share an UPDATE.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(super) struct PendingRoutes {
     family: Option<Family>,
     add_path: bool,
     attributes: Vec<u8>,
     pub(super) originated: u32,
-    /// The record of the first of them.
-    pub(super) place: Place,
+    /// The record of the first route.
+    pub(super) place: RecordPlace,
     as4: bool,
     nlri: BytesMut,
 }
 
-impl Pending {
+impl PendingRoutes {
     pub(super) fn is_empty(&self) -> bool {
         self.nlri.is_empty()
     }
 
-    /// Whether a route can be with those that are here, if there are any.
-    pub(super) fn takes(&self, route: &Route<'_>) -> bool {
-        // What an UPDATE has besides attributes and NLRI: two lengths, and most of MP_REACH_NLRI.
+    /// True if the route can join the routes that wait here.
+    pub(super) fn takes(&self, route: &DumpedRoute<'_>) -> bool {
+        // The other bytes of an UPDATE: the header, two lengths, and most of MP_REACH_NLRI.
         const FRAME: usize = HEADER + 4 + 9;
         self.is_empty()
             || (self.family == Some(route.family)
@@ -92,8 +93,8 @@ impl Pending {
                 && FRAME + self.attributes.len() + self.nlri.len() + 4 + route.nlri.len() <= MAX_MESSAGE)
     }
 
-    /// Adds a route that it [takes](Self::takes).
-    pub(super) fn add(&mut self, route: &Route<'_>, place: Place) {
+    /// Adds a route for which [`takes`](Self::takes) is true.
+    pub(super) fn add(&mut self, route: &DumpedRoute<'_>, place: RecordPlace) {
         if self.is_empty() {
             self.place = place;
             self.family = Some(route.family);
@@ -109,14 +110,15 @@ impl Pending {
         self.nlri.put_slice(route.nlri);
     }
 
-    /// Whether the AS path of the routes has 4-octet numbers: as the path itself shows, or else as
-    /// the type of the record says.
+    /// True if the AS path of the routes has 4-octet AS numbers. The path itself decides; if it is
+    /// ambiguous, the record type does.
     pub(super) fn has_as4(&self) -> bool {
         has_as4(&self.attributes, self.as4)
     }
 
-    /// The UPDATE of all that is here, which is then empty. Nothing if it is.
-    pub(super) fn take(&mut self, out: &mut BytesMut) -> Result<(), Unfit> {
+    /// Appends the UPDATE of all waiting routes and forgets them. Appends nothing if no route
+    /// waits.
+    pub(super) fn take(&mut self, out: &mut BytesMut) -> Result<(), UnfitRoute> {
         let Some(family) = self.family.take() else { return Ok(()) };
         let outcome = update(out, family, &Attributes::new(&self.attributes), &self.nlri);
         self.nlri.clear();
@@ -124,19 +126,20 @@ impl Pending {
     }
 }
 
-/// Whether the AS path among these attributes has 4-octet numbers: as the path itself shows, or else as it is said.
-pub(super) fn has_as4(attributes: &[u8], said: bool) -> bool {
+/// True if the AS path has 4-octet AS numbers. The path itself decides; if it is ambiguous,
+/// `record_as4` does.
+pub(super) fn has_as4(attributes: &[u8], record_as4: bool) -> bool {
     let mut all = bgp::attributes(attributes).flatten();
     let path = all.find(|attribute| attribute.kind == bgp::attribute_type::AS_PATH);
-    path.map_or(said, |path| bgp::as_path_size(path.value, as_size(said)) == 4)
+    path.map_or(record_as4, |path| bgp::as_path_size(path.value, as_size(record_as4)) == 4)
 }
 
 /// Appends an UPDATE that announces these NLRI.
 ///
-/// IPv4 unicast routes with a NEXT_HOP go where they always went (RFC 4271 §4.3), all others into an MP_REACH_NLRI (RFC 4760
-/// §3), which comes first (RFC 7606 §5.1). All other attributes stay as they are, malformed ones
-/// too.
-fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri: &[u8]) -> Result<(), Unfit> {
+/// IPv4 unicast routes with a NEXT_HOP stay in the NLRI field (RFC 4271 §4.3). All other routes go
+/// into an MP_REACH_NLRI (RFC 4760 §3), which comes first (RFC 7606 §5.1). All other attributes
+/// stay unchanged, even malformed ones.
+fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri: &[u8]) -> Result<(), UnfitRoute> {
     let classic = family == Family::IPV4_UNICAST && attributes.find(attribute_type::NEXT_HOP).is_some();
     let mut encoded = BytesMut::with_capacity(attributes.bytes().len() + nlri.len() + 16);
     if !classic {
@@ -152,9 +155,9 @@ fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri:
     encoded.put_slice(attributes.rest());
     let (announced, length) = if classic { (nlri, encoded.len() + nlri.len()) } else { (&[][..], encoded.len()) };
     let body = 4 + length;
-    let Ok(attributes_length) = u16::try_from(encoded.len()) else { return Err(Unfit::TooLong(encoded.len())) };
+    let Ok(attributes_length) = u16::try_from(encoded.len()) else { return Err(UnfitRoute::TooLong(encoded.len())) };
     if HEADER + body > MAX_EXTENDED_MESSAGE {
-        return Err(Unfit::TooLong(encoded.len()));
+        return Err(UnfitRoute::TooLong(encoded.len()));
     }
     update_header(out, body);
     out.put_u16(0);
@@ -164,11 +167,11 @@ fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri:
     Ok(())
 }
 
-fn mp_reach(out: &mut BytesMut, Family { afi, safi }: Family, next_hop: &[u8], nlri: &[u8]) -> Result<(), Unfit> {
+fn mp_reach(out: &mut BytesMut, Family { afi, safi }: Family, next_hop: &[u8], nlri: &[u8]) -> Result<(), UnfitRoute> {
     const OPTIONAL_EXTENDED: u8 = 0x90;
     let length = 3 + 1 + next_hop.len() + 1 + nlri.len();
     let (Ok(length), Ok(next_hop_length)) = (u16::try_from(length), u8::try_from(next_hop.len())) else {
-        return Err(Unfit::TooLong(length));
+        return Err(UnfitRoute::TooLong(length));
     };
     out.put_u8(OPTIONAL_EXTENDED);
     out.put_u8(attribute_type::MP_REACH_NLRI);

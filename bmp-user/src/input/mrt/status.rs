@@ -1,4 +1,4 @@
-//! What `display` shows of replays.
+//! The status of replays for `display`.
 
 use std::{
     collections::BTreeMap,
@@ -10,17 +10,17 @@ use std::{
 };
 
 use super::{
-    Pace, Replay,
-    passed_over::{Count, Kind, PassedOver},
-    place::Place,
+    Pace, ReplayJob,
+    passed_over::{PassedOverCount, PassedOverCounts, PassedOverKind},
+    place::RecordPlace,
 };
 use crate::feed::{Trouble, TroubleKind};
 
-/// How the replays do; clones show the same replays.
+/// The running replays. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Replays(Arc<Mutex<BTreeMap<String, Arc<Shown>>>>);
+pub struct Replays(Arc<Mutex<BTreeMap<String, Arc<ReplayEntry>>>>);
 
-/// One replay at one moment.
+/// The status of one replay at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayStatus {
     /// `mrt-replay NAME`.
@@ -31,88 +31,87 @@ pub struct ReplayStatus {
     pub pace: Pace,
     /// `loop`.
     pub looped: bool,
-    /// What it is doing.
+    /// The phase of the replay.
     pub state: ReplayState,
-    /// How often the file was begun.
+    /// How often the file has been started.
     pub rounds: u64,
-    /// Bytes of the file, packed as it is, that had to be read for what was replayed in this round, or were surveyed.
+    /// Packed bytes of the file behind the records replayed in this round, or surveyed so far.
     pub bytes_read: u64,
-    /// Bytes that the file has; zero before it was opened.
+    /// The packed size of the file in bytes. Zero until the file is open.
     pub file_bytes: u64,
-    /// Records that were replayed in this round.
+    /// Records replayed in this round.
     pub records: u64,
-    /// Records that the file has; zero before it was surveyed.
+    /// Records in the file. Zero until the survey is complete.
     pub file_records: u64,
-    /// Route Monitoring frames that were made of them.
+    /// Route Monitoring frames built from those records.
     pub updates: u64,
-    /// What was passed over of them, by kind: how many records, and where the first is.
-    pub passed_over: Vec<(Kind, Count)>,
-    /// UPDATEs that stations were told of as they came, in which something is wrong, by kind.
+    /// Records that were passed over, by kind.
+    pub passed_over: Vec<(PassedOverKind, PassedOverCount)>,
+    /// UPDATEs that were passed on unchanged although bmpd found an error in them, by kind.
     pub not_understood: Vec<Misread>,
-    /// What was wrong: records among those that were passed over, and UPDATEs that were not
-    /// understood.
+    /// Errors: faulty records that were passed over, and UPDATEs with an error.
     pub errors: u64,
-    /// What was wrong with the last of those records, or with the last kind of those UPDATEs.
+    /// The last faulty record, or the last new kind of error in an UPDATE.
     pub last_error: Option<String>,
 }
 
-/// UPDATEs in which something is wrong.
+/// UPDATEs with the same kind of error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Misread {
-    /// What is wrong.
+    /// The kind of error.
     pub kind: TroubleKind,
-    /// How many.
+    /// The number of UPDATEs.
     pub updates: u64,
-    /// The record of the first of them.
-    pub first: Option<Place>,
+    /// The record of the first of these UPDATEs.
+    pub first: Option<RecordPlace>,
 }
 
-/// What a replay is doing.
+/// The phase of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ReplayState {
-    /// It reads the file to see which peers there are.
+    /// It reads the file to find the peers.
     #[default]
     Surveying,
     /// It replays the file.
     Reading,
-    /// It came to the end; its peers are up.
+    /// The end of the file is reached. The peers stay up.
     Done,
-    /// It ended, for the reason given, which names the file; its peers are down.
+    /// The replay failed, for this reason, which names the file. The peers are down.
     Failed(String),
 }
 
 impl Replays {
-    /// The replays that are running, by name.
+    /// Returns the status of every running replay, by name.
     pub fn snapshot(&self) -> Vec<ReplayStatus> {
-        let replays: Vec<Arc<Shown>> = lock(&self.0).values().cloned().collect();
+        let replays: Vec<Arc<ReplayEntry>> = lock(&self.0).values().cloned().collect();
         replays.iter().map(|replay| replay.status()).collect()
     }
 
-    /// One replay; `None` where none of that name runs.
+    /// Returns the status of one replay, or `None` if none of that name runs.
     pub fn status(&self, name: &str) -> Option<ReplayStatus> {
         let replay = lock(&self.0).get(name).cloned()?;
         Some(replay.status())
     }
 
-    /// Shows a replay for as long as the handle lives.
-    pub(super) fn register(&self, replay: &Replay) -> ReplayHandle {
-        let shown = Arc::new(Shown { replay: replay.clone(), progress: Arc::default() });
+    /// Registers a replay until the handle is dropped.
+    pub(super) fn register(&self, replay: &ReplayJob) -> ReplayHandle {
+        let shown = Arc::new(ReplayEntry { replay: replay.clone(), progress: Arc::default() });
         lock(&self.0).insert(replay.name.clone(), Arc::clone(&shown));
         ReplayHandle { replays: self.clone(), shown }
     }
 }
 
 #[derive(Debug)]
-struct Shown {
-    replay: Replay,
-    progress: Arc<Progress>,
+struct ReplayEntry {
+    replay: ReplayJob,
+    progress: Arc<ReplayProgress>,
 }
 
-impl Shown {
+impl ReplayEntry {
     fn status(&self) -> ReplayStatus {
-        let Replay { name, file, pace, looped } = self.replay.clone();
+        let ReplayJob { name, file, pace, looped } = self.replay.clone();
         let now = lock(&self.progress.now).clone();
-        let Reached { position, records, updates, passed_over, last_error } = now.reached;
+        let ReplayPosition { position, records, updates, passed_over, last_error } = now.reached;
         let misread = |(kind, updates)| Misread { kind, updates, first: now.misread.get(&kind).copied() };
         let not_understood: Vec<_> = now.trouble.errors_by_kind().map(misread).collect();
         let last_misread = now.misread.iter().max_by_key(|(_, place)| **place);
@@ -139,47 +138,47 @@ impl Shown {
     }
 }
 
-/// How far it has come. What the thread that reads the file has read ahead is none of that.
+/// The progress of a replay. Read-ahead of the thread does not count.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    now: Mutex<Now>,
-    /// Bytes that were read to see which peers there are.
+pub(super) struct ReplayProgress {
+    now: Mutex<RoundProgress>,
+    /// Packed bytes read by the survey.
     pub(super) surveyed: AtomicU64,
     pub(super) size: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Now {
+struct RoundProgress {
     state: ReplayState,
     rounds: u64,
     file_records: u64,
-    reached: Reached,
-    /// What the feed did not understand, and where the first of each kind is.
+    reached: ReplayPosition,
+    /// The errors that the feed found, and the first record of each kind.
     trouble: Trouble,
-    misread: BTreeMap<TroubleKind, Place>,
+    misread: BTreeMap<TroubleKind, RecordPlace>,
 }
 
-/// What of a file has been replayed in a round.
+/// How much of a file has been replayed in this round.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reached {
-    /// Bytes of the file, packed as it is.
+pub(super) struct ReplayPosition {
+    /// Packed bytes of the file.
     pub(super) position: u64,
     pub(super) records: u64,
     /// Route Monitoring frames.
     pub(super) updates: u64,
-    pub(super) passed_over: Arc<PassedOver>,
-    pub(super) last_error: Option<(Place, Arc<str>)>,
+    pub(super) passed_over: Arc<PassedOverCounts>,
+    pub(super) last_error: Option<(RecordPlace, Arc<str>)>,
 }
 
-/// A replay as its task sees it.
+/// The handle by which a replay's task updates its status.
 #[derive(Debug)]
 pub(super) struct ReplayHandle {
     replays: Replays,
-    shown: Arc<Shown>,
+    shown: Arc<ReplayEntry>,
 }
 
 impl ReplayHandle {
-    pub(super) fn progress(&self) -> Arc<Progress> {
+    pub(super) fn progress(&self) -> Arc<ReplayProgress> {
         Arc::clone(&self.shown.progress)
     }
 
@@ -187,27 +186,26 @@ impl ReplayHandle {
         lock(&self.shown.progress.now).state = state;
     }
 
-    /// A round begins.
+    /// Begins a round.
     pub(super) fn begin(&self) {
         let mut now = lock(&self.shown.progress.now);
-        *now = Now { rounds: now.rounds + 1, file_records: now.file_records, ..Now::default() };
+        *now = RoundProgress { rounds: now.rounds + 1, file_records: now.file_records, ..RoundProgress::default() };
     }
 
-    /// The file was surveyed, and is replayed: it has so many records.
+    /// Ends the survey, which found this many records.
     pub(super) fn surveyed(&self, records: u64) {
         let mut now = lock(&self.shown.progress.now);
         (now.state, now.file_records) = (ReplayState::Reading, records);
     }
 
-    /// So much of the file has been replayed. Of the UPDATEs since the beginning of this round the
-    /// feed has not understood so many.
-    pub(super) fn reach(&self, reached: Reached, trouble: Trouble) {
+    /// Sets how much of the file has been replayed, and the errors of this round.
+    pub(super) fn reach(&self, reached: ReplayPosition, trouble: Trouble) {
         let mut now = lock(&self.shown.progress.now);
         (now.reached, now.trouble) = (reached, trouble);
     }
 
-    /// The first UPDATE of this round in which something is wrong in this way.
-    pub(super) fn misread(&self, kind: TroubleKind, place: Place) {
+    /// Notes the first UPDATE of this round with this kind of error.
+    pub(super) fn misread(&self, kind: TroubleKind, place: RecordPlace) {
         lock(&self.shown.progress.now).misread.entry(kind).or_insert(place);
     }
 }
@@ -221,7 +219,8 @@ impl Drop for ReplayHandle {
     }
 }
 
-/// These hold values for display: a holder that panicked left one that is as good as any.
+/// Locks a value for display. After a panic of another holder the value is still good enough to
+/// show.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

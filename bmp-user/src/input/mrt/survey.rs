@@ -1,72 +1,73 @@
-//! What a file says about its peers, before any of it is replayed.
+//! The first pass over a file: finds its peers before the replay.
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::file::{Failure, Source};
+use super::file::{FileError, RecordReader};
 use crate::wire::{
     bgp::{self, Family, Field, Form, MessageType, Reading, Update},
     mrt::{Body, Peer, Session, TableDump},
 };
 
-/// More peers than any collector has, and no more than memory stands.
+/// More peers than any collector has. It bounds the memory of a replay.
 const MAX_PEERS: usize = 65_536;
 
-/// Which peer of a file.
+/// Identifies a peer of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Identity {
+pub(super) struct PeerIdentity {
     pub(super) address: IpAddr,
     pub(super) asn: u32,
-    /// Of peers that a PEER_INDEX_TABLE names.
+    /// The BGP identifier. Only a PEER_INDEX_TABLE tells it.
     pub(super) bgp_id: Option<Ipv4Addr>,
 }
 
-impl From<&Peer> for Identity {
+impl From<&Peer> for PeerIdentity {
     fn from(peer: &Peer) -> Self {
         Self { address: peer.address, asn: peer.asn, bgp_id: Some(peer.bgp_id) }
     }
 }
 
-/// An IPv6 record has no place for an IPv4 address but an IPv4-mapped one: that is the same peer as
-/// the one of IPv4 records.
-impl From<&TableDump<'_>> for Identity {
+/// An IPv6 record holds an IPv4 peer address in IPv4-mapped form. The peer is the same as in IPv4
+/// records.
+impl From<&TableDump<'_>> for PeerIdentity {
     fn from(route: &TableDump<'_>) -> Self {
         Self { address: route.peer_address.to_canonical(), asn: route.peer_as.into(), bgp_id: None }
     }
 }
 
-impl From<&Session> for Identity {
+impl From<&Session> for PeerIdentity {
     fn from(session: &Session) -> Self {
         Self { address: session.peer_address, asn: session.peer_as, bgp_id: None }
     }
 }
 
-/// The size of an AS number in the AS paths of a session, in bytes.
+/// Returns the size of an AS number in an AS path, in bytes.
 pub(super) fn as_size(as4: bool) -> usize {
     if as4 { 4 } else { 2 }
 }
 
-/// Splits an UPDATE as the feed does: of one whose multiprotocol attributes are broken, the fields for IPv4 unicast.
+/// Splits an UPDATE as the feed does. If the multiprotocol attributes are malformed, only the IPv4
+/// unicast fields count.
 pub(super) fn parse_update(message: &[u8], as4: bool) -> Result<Update<'_>, bgp::Error> {
     Update::parse(message, as_size(as4)).or_else(|error| Update::parse_plain(message, error))
 }
 
-/// Which way messages go.
+/// The direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(super) enum MessageDirection {
     /// From the peer.
     In,
     /// To the peer.
     Out,
 }
 
-/// What UPDATEs and tables show of path identifiers in one family and direction.
+/// Evidence for path identifiers in one family and direction.
 ///
-/// The subtype of a record says whether there are path identifiers (RFC 8050 §3), but collectors
-/// write them into records of the other subtypes too. There each field of routes in an UPDATE is a
-/// vote for the reading by which it reads best, as for a relayed router; see [`Reading`].
+/// The subtype of a record tells whether routes have path identifiers (RFC 8050 §3). Some
+/// collectors write path identifiers into records of other subtypes too. There, each field of
+/// routes votes for the reading that fits it best, as for a relayed router; see [`Reading`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PathIdVotes {
     with: u64,
@@ -74,8 +75,9 @@ pub(super) struct PathIdVotes {
 }
 
 impl PathIdVotes {
-    /// Counts a field. `said` is true if the subtype of its record says that there are identifiers.
-    fn note(&mut self, field: &Field<'_>, said: bool) {
+    /// Counts a field. `subtype_has_ids` is true if the subtype of the record announces path
+    /// identifiers.
+    fn note(&mut self, field: &Field<'_>, subtype_has_ids: bool) {
         let plain = Reading::of(field.family, false, false);
         if plain.form == Form::Whole || field.items.is_empty() {
             return;
@@ -84,7 +86,9 @@ impl PathIdVotes {
         let mut candidates = vec![with, plain];
         if Reading::keep_best(&mut candidates, field.items, field.withdrawn) {
             match candidates[..] {
-                _ if said && (if field.withdrawn { with.withdrawn() } else { with }).is_even(field.items) => {
+                _ if subtype_has_ids
+                    && (if field.withdrawn { with.withdrawn() } else { with }).is_even(field.items) =>
+                {
                     self.with += 1;
                 }
                 [only] if only.path_ids => self.with += 1,
@@ -94,33 +98,33 @@ impl PathIdVotes {
         }
     }
 
-    /// Whether there are path identifiers; `None` if nothing shows it.
+    /// True if the routes have path identifiers. `None` without evidence, or with equal votes.
     fn shows(self) -> Option<bool> {
         (self.with != self.without).then_some(self.with > self.without)
     }
 }
 
-/// What both ends of a session must have agreed on.
+/// The capabilities that both ends of a session must have agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Traits {
-    /// AS paths have 4-octet numbers.
+pub(super) struct SessionTraits {
+    /// AS paths have 4-octet AS numbers.
     pub(super) as4: bool,
-    /// The families that occur, each with how routes from the peer are written, and routes to it.
+    /// The families that occur, with the votes for routes from the peer and to the peer.
     pub(super) families: BTreeMap<Family, [PathIdVotes; 2]>,
 }
 
-impl Traits {
-    /// Whether routes of a family that go this way have path identifiers.
-    pub(super) fn add_path(&self, family: Family, direction: Direction) -> bool {
+impl SessionTraits {
+    /// True if the routes of a family in this direction have path identifiers.
+    pub(super) fn add_path(&self, family: Family, direction: MessageDirection) -> bool {
         self.shows_path_ids(family, direction) == Some(true)
     }
 
-    /// The same; `None` if nothing in the file shows it.
-    pub(super) fn shows_path_ids(&self, family: Family, direction: Direction) -> Option<bool> {
+    /// The same, but `None` without evidence.
+    pub(super) fn shows_path_ids(&self, family: Family, direction: MessageDirection) -> Option<bool> {
         self.families.get(&family).and_then(|votes| votes[direction as usize].shows())
     }
 
-    fn votes(&mut self, family: Family, direction: Direction) -> &mut PathIdVotes {
+    fn votes(&mut self, family: Family, direction: MessageDirection) -> &mut PathIdVotes {
         &mut self.families.entry(family).or_default()[direction as usize]
     }
 }
@@ -128,23 +132,24 @@ impl Traits {
 /// The peers of a file.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    /// Records that it has.
+    /// The number of records.
     pub(super) records: u64,
-    peers: HashMap<Identity, Traits>,
+    peers: HashMap<PeerIdentity, SessionTraits>,
 }
 
 impl Survey {
-    /// What is known of a peer.
-    pub(super) fn of(&self, peer: &Identity) -> Traits {
+    /// Returns the capabilities of a peer's session.
+    pub(super) fn of(&self, peer: &PeerIdentity) -> SessionTraits {
         self.peers.get(peer).cloned().unwrap_or_default()
     }
 
-    /// Reads a file to its end, or to where it cannot be read further: that is for the replay itself to tell.
+    /// Reads a file to its end, or to the first place that cannot be read. The replay itself
+    /// reports such a place. `go_on` may return false to stop early.
     ///
     /// # Errors
     ///
-    /// If there are too many peers. `go_on` may give false to end it early.
-    pub(super) fn take(source: &mut Source<'_>, mut go_on: impl FnMut() -> bool) -> Result<Self, Failure> {
+    /// Fails if the file has too many peers.
+    pub(super) fn take(source: &mut RecordReader<'_>, mut go_on: impl FnMut() -> bool) -> Result<Self, FileError> {
         let mut survey = Self::default();
         let mut table = Vec::new();
         let _ = source.each(|record, _| {
@@ -155,37 +160,38 @@ impl Survey {
             survey.peers.len() <= MAX_PEERS && go_on()
         });
         if survey.peers.len() > MAX_PEERS {
-            return Err(Failure::TooManyPeers(MAX_PEERS));
+            return Err(FileError::TooManyPeers(MAX_PEERS));
         }
         Ok(survey)
     }
 
-    fn note(&mut self, body: &Body<'_>, table: &mut Vec<Identity>) {
+    fn note(&mut self, body: &Body<'_>, table: &mut Vec<PeerIdentity>) {
         match body {
             Body::TableDump(route) => {
-                self.peer(Identity::from(route)).votes(route.family, Direction::In);
+                self.peer(PeerIdentity::from(route)).votes(route.family, MessageDirection::In);
             }
             Body::PeerIndexTable(peers) => {
                 table.clear();
-                table.extend(peers.iter().map(|peer| Identity::from(&peer)));
+                table.extend(peers.iter().map(|peer| PeerIdentity::from(&peer)));
             }
             Body::Rib(rib) => {
                 for entry in rib.iter() {
                     if let Some(&identity) = table.get(usize::from(entry.peer)) {
                         let traits = self.peer(identity);
                         traits.as4 = true;
-                        // A route without identifier can be given one.
-                        traits.votes(rib.family, Direction::In).with += u64::from(rib.add_path);
+                        // Only routes with identifiers vote: the replay gives identifier 0 to
+                        // routes without one.
+                        traits.votes(rib.family, MessageDirection::In).with += u64::from(rib.add_path);
                     }
                 }
             }
             Body::Message(message) => {
                 let Ok(frame) = bgp::Frame::parse(message.message) else { return };
-                let traits = self.peer(Identity::from(&message.session));
+                let traits = self.peer(PeerIdentity::from(&message.session));
                 if frame.message_type() == MessageType::Update {
                     traits.as4 |= message.as4;
-                    let direction = if message.local { Direction::Out } else { Direction::In };
-                    // What cannot be told says nothing of its families.
+                    let direction = if message.local { MessageDirection::Out } else { MessageDirection::In };
+                    // An UPDATE that cannot be split has no readable families.
                     let Ok(update) = parse_update(frame.bytes(), message.as4) else { return };
                     for field in update.route_fields() {
                         traits.votes(field.family, direction).note(&field, message.add_path);
@@ -193,13 +199,13 @@ impl Survey {
                 }
             }
             Body::StateChange(change) => {
-                self.peer(Identity::from(&change.session));
+                self.peer(PeerIdentity::from(&change.session));
             }
             Body::Other => {}
         }
     }
 
-    fn peer(&mut self, identity: Identity) -> &mut Traits {
+    fn peer(&mut self, identity: PeerIdentity) -> &mut SessionTraits {
         self.peers.entry(identity).or_default()
     }
 }

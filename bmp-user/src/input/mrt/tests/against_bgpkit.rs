@@ -1,4 +1,4 @@
-//! Files replayed into a feed, against what another parser finds in them.
+//! Compares replays with what another parser (bgpkit) reads in the same files.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,21 +25,21 @@ use crate::{
     },
 };
 
-/// Routes and withdrawals by peer, in order.
-type Routes = BTreeMap<(IpAddr, u32), Vec<BgpElem>>;
+/// Routes and withdrawals of each peer, in order.
+type RoutesByPeer = BTreeMap<(IpAddr, u32), Vec<BgpElem>>;
 
-/// What bgpkit-parser finds in an MRT file.
-fn in_file(file: &[u8]) -> Routes {
-    let mut routes = Routes::new();
+/// What bgpkit-parser reads in an MRT file.
+fn in_file(file: &[u8]) -> RoutesByPeer {
+    let mut routes = RoutesByPeer::new();
     for elem in BgpkitParser::from_reader(file) {
         put(&mut routes, elem);
     }
     routes
 }
 
-/// What bgpkit-parser finds in the UPDATEs of a BMP stream.
-fn at_station(stream: &[u8]) -> Routes {
-    let mut routes = Routes::new();
+/// What bgpkit-parser reads in the UPDATEs of a BMP stream.
+fn at_station(stream: &[u8]) -> RoutesByPeer {
+    let mut routes = RoutesByPeer::new();
     let mut add_path: HashMap<PeerKey, bool> = HashMap::new();
     for message in messages(stream) {
         match message {
@@ -67,13 +67,13 @@ fn at_station(stream: &[u8]) -> Routes {
     routes
 }
 
-fn put(routes: &mut Routes, mut elem: BgpElem) {
-    // Not a part of routes, and not known of every kind of file.
+fn put(routes: &mut RoutesByPeer, mut elem: BgpElem) {
+    // No part of the route, and not in every kind of file.
     elem.peer_bgp_id = None;
     routes.entry((elem.peer_ip, elem.peer_asn.to_u32())).or_default().push(elem);
 }
 
-fn assert_same(name: &str, mut found: Routes, mut expected: Routes, times: bool) {
+fn assert_same(name: &str, mut found: RoutesByPeer, mut expected: RoutesByPeer, times: bool) {
     for elem in found.values_mut().chain(expected.values_mut()).flatten().filter(|_| !times) {
         elem.timestamp = 0.0;
     }
@@ -89,7 +89,7 @@ fn assert_same(name: &str, mut found: Routes, mut expected: Routes, times: bool)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_routes_of_the_real_files_are_those_that_another_parser_finds() {
+async fn replays_of_real_files_give_the_routes_that_bgpkit_reads() {
     for path in real_files() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let (stream, status) = replayed(&path).await;
@@ -98,12 +98,12 @@ async fn the_routes_of_the_real_files_are_those_that_another_parser_finds() {
         let expected = in_file(&unpacked(&path));
         let elems: usize = expected.values().map(Vec::len).sum();
         assert!(elems > 15_000, "{name}: {elems}");
-        // Of table dumps other parsers give the time of the record, not of the route.
+        // For table dumps, other parsers give the time of the record instead of the route's.
         assert_same(name, at_station(&stream), expected, !name.starts_with("bview"));
     }
 }
 
-/// The newest route for each prefix of the real updates, as a table dump.
+/// Builds a table dump of the newest route for each prefix in a file of updates.
 fn table_dump_v2(path: &Path) -> Option<Bytes> {
     let mut encoder = MrtRibEncoder::new();
     let file = unpacked(path);
@@ -116,7 +116,7 @@ fn table_dump_v2(path: &Path) -> Option<Bytes> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_routes_of_a_table_dump_that_another_program_wrote_are_those_it_put_there() {
+async fn a_replay_of_a_table_dump_by_bgpkit_gives_the_routes_it_wrote() {
     let Some(path) = real_files().into_iter().find(|path| path.ends_with("updates.20160811.1600.gz")) else { return };
     let dump = table_dump_v2(&path).expect("a table dump");
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! AS paths whose AS numbers have another size than the record says: the A flag is that of the path.
+//! AS paths with another size of AS numbers than the record type says. The path decides the A flag.
 
 use super::samples::*;
 use crate::wire::{
@@ -9,7 +9,8 @@ use crate::wire::{
 const SHORT: &[u8] = &[0x40, 1, 1, 0, 0x40, 2, 4, 2, 1, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1];
 const LONG: &[u8] = &[0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1];
 
-/// Of each Route Monitoring message with attributes, whether the A flag says that AS numbers have two octets.
+/// For each Route Monitoring message with attributes, whether the A flag announces 2-octet AS
+/// numbers.
 fn two_byte(stream: &[u8]) -> Vec<bool> {
     let all = messages(stream).into_iter().filter_map(|message| match message {
         Message::RouteMonitoring(peer, update) if update.len() > 23 => Some(peer.flags & peer_flags::TWO_BYTE_AS != 0),
@@ -19,7 +20,7 @@ fn two_byte(stream: &[u8]) -> Vec<bool> {
 }
 
 #[test]
-fn the_a_flag_of_a_route_in_a_table_is_what_its_path_shows() {
+fn the_a_flag_of_a_dumped_route_follows_its_as_path() {
     let of = |attributes| Entry { peer: 0, originated: 3, path_id: None, attributes };
     let stream = translated(&[
         peer_index_table(5, "", &[([1, 1, 1, 1], "192.0.2.1", 65001)]),
@@ -30,7 +31,7 @@ fn the_a_flag_of_a_route_in_a_table_is_what_its_path_shows() {
 }
 
 #[test]
-fn the_a_flag_of_a_message_is_what_its_path_shows() {
+fn the_a_flag_of_a_message_follows_its_as_path() {
     let update = |attributes: &[u8]| {
         samples::bgp(2, &[&[0, 0, 0, attributes.len() as u8], attributes, &[24, 10, 1, 0]].concat())
     };

@@ -1,4 +1,4 @@
-//! When frames come, and how often.
+//! When the frames of a replay arrive, and how often.
 
 use std::{io::Write, num::NonZeroU32, time::Duration};
 
@@ -18,17 +18,17 @@ fn file(records: &[Vec<u8>]) -> NamedTempFile {
     file
 }
 
-/// A BGP4MP_ET record of the usual update.
+/// A BGP4MP_ET record of the usual UPDATE.
 fn extended(seconds: u32, microseconds: u32) -> Vec<u8> {
     let plain = bgp4mp(seconds, 4, &update());
     record(seconds, 17, 4, &[&microseconds.to_be_bytes()[..], &plain[12..]].concat())
 }
 
-/// After how many milliseconds each message came, until there are `count`.
+/// Waits for `count` messages and returns after how many milliseconds each arrived.
 async fn arrivals(file: &NamedTempFile, pace: Pace, looped: bool, count: usize) -> Vec<(u64, String)> {
     let feed = Feed::default();
     let mut follower = feed.attach(Selection::default());
-    // It has told all that there is, which is nothing, and follows the journal from the first frame on.
+    // The feed is still empty, so the follower reads every frame from the journal.
     follower.take(usize::MAX, &mut std::collections::VecDeque::new());
     let replays = Replays::default();
     let task = tokio::spawn(run(replay(file.path(), pace, looped), feed, replays.clone()));
@@ -38,7 +38,7 @@ async fn arrivals(file: &NamedTempFile, pace: Pace, looped: bool, count: usize) 
         follower.ready().await;
         let start = *start.get_or_insert_with(Instant::now);
         let at = u64::try_from(start.elapsed().as_millis()).unwrap();
-        all.extend(told(&take_all(&mut follower)).into_iter().map(|message| (at, message)));
+        all.extend(described(&take_all(&mut follower)).into_iter().map(|message| (at, message)));
     }
     assert_eq!(replays.snapshot()[0].rounds > 1, looped);
     task.abort();
@@ -50,7 +50,7 @@ fn times(arrivals: &[(u64, String)]) -> Vec<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_gaps_are_those_that_were_recorded() {
+async fn at_the_recorded_pace_messages_keep_their_recorded_intervals() {
     let file = file(&[
         extended(100, 500_000),
         extended(100, 500_000),
@@ -63,7 +63,7 @@ async fn the_gaps_are_those_that_were_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_shown_is_how_far_the_replay_is_and_not_how_far_the_file_has_been_read() {
+async fn the_status_shows_the_progress_of_the_replay_not_of_the_reader() {
     let file = file(&[bgp4mp(100, 4, &update()), bgp4mp(100, 4, &update()), bgp4mp(160, 4, &update())]);
     let (feed, replays) = (Feed::default(), Replays::default());
     let task = tokio::spawn(run(replay(file.path(), Pace::Recorded, false), feed, replays.clone()));
@@ -79,11 +79,11 @@ async fn what_is_shown_is_how_far_the_replay_is_and_not_how_far_the_file_has_bee
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_many_updates_come_in_a_second() {
+async fn a_pace_of_updates_a_second_is_kept() {
     let file = file(&vec![bgp4mp(1, 4, &update()); 1000]);
     let all = arrivals(&file, Pace::UpdatesPerSecond(NonZeroU32::new(100).unwrap()), false, 1001).await;
     let times = times(&all);
-    // Two at a time, and the Peer Up with the first two.
+    // The two updates of a batch arrive together, and the Peer Up arrives with the first batch.
     assert_eq!(times[..5], [0, 0, 0, 20, 20]);
     assert_eq!(times.last(), Some(&9980));
     let slow = arrivals(&file, Pace::UpdatesPerSecond(NonZeroU32::MIN), false, 4).await;
@@ -91,7 +91,7 @@ async fn so_many_updates_come_in_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loop_takes_peers_down_and_begins_again() {
+async fn a_loop_takes_peers_down_and_starts_again() {
     let file = file(&[bgp4mp(10, 4, &update()), bgp4mp(11, 4, &update())]);
     let all = arrivals(&file, Pace::Recorded, true, 8).await;
     let round = ["up 192.0.2.1 10.000000", "route 192.0.2.1 10.000000", "route 192.0.2.1 11.000000"];
@@ -102,7 +102,7 @@ async fn a_loop_takes_peers_down_and_begins_again() {
 }
 
 #[tokio::test]
-async fn an_empty_file_is_done_even_in_a_loop() {
+async fn an_empty_file_is_done_even_with_loop() {
     let file = file(&[]);
     let replays = Replays::default();
     let task = tokio::spawn(run(replay(file.path(), Pace::Maximum, true), Feed::default(), replays.clone()));

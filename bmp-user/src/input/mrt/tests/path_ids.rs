@@ -1,4 +1,4 @@
-//! Path identifiers, told of by the subtype of a record or found in its routes.
+//! Path identifiers that the subtype of a record announces, or that only the routes show.
 
 use bytes::BytesMut;
 
@@ -17,7 +17,8 @@ fn announce(nlri: &[u8]) -> Vec<u8> {
     bgp(2, &[&[0, 0, 0, 14, 0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 1], nlri].concat())
 }
 
-/// 10.0.N.0/24 with path identifier 1. Read without, it is two default routes and two short prefixes.
+/// 10.0.N.0/24 with path identifier 1. Read without path identifier, it is two default routes and
+/// two short prefixes.
 fn with_id(number: u8) -> Vec<u8> {
     announce(&[0, 0, 0, 1, 24, 10, 0, number])
 }
@@ -29,7 +30,7 @@ fn sends_path_ids(stream: &[u8]) -> Vec<Family> {
     of(&received).into_iter().filter(|(_, field)| field & add_path::SEND != 0).map(|(family, _)| family).collect()
 }
 
-/// What the feed makes of the frames of a file.
+/// Feeds the frames of a file and returns the RIBs and the errors.
 fn fed(stream: &[u8]) -> (Vec<RibRoutes>, Trouble) {
     let feed = Feed::default();
     let mut input = feed.input("replay");
@@ -39,24 +40,24 @@ fn fed(stream: &[u8]) -> (Vec<RibRoutes>, Trouble) {
 }
 
 #[test]
-fn path_identifiers_that_no_subtype_tells_of_are_found_in_the_routes() {
-    // BGP4MP_MESSAGE and BGP4MP_MESSAGE_AS4, whose routes have identifiers all the same.
+fn path_identifiers_without_their_subtype_are_found_in_the_routes() {
+    // BGP4MP_MESSAGE and BGP4MP_MESSAGE_AS4, whose subtypes announce no path identifiers.
     for subtype in [1, 4] {
         let stream = translated(&[bgp4mp(7, subtype, &update_with_path_id()), bgp4mp(8, subtype, &update_ipv6())]);
         let [sent, received] = opens(&first_up(&stream));
         let of = |open: &open::Open<'_>| open.add_path().unwrap().iter().collect::<Vec<_>>();
         assert_eq!(of(&sent), [(Family::IPV4_UNICAST, add_path::RECEIVE)]);
-        assert_eq!(of(&received), [(Family::IPV4_UNICAST, add_path::SEND)], "IPv6 routes have none");
+        assert_eq!(of(&received), [(Family::IPV4_UNICAST, add_path::SEND)], "IPv6 routes have no identifiers");
         let Message::RouteMonitoring(_, passed) = messages(&stream)[1] else { panic!("a route") };
         assert_eq!(passed, update_with_path_id());
     }
-    // A subtype that tells of identifiers where there are none.
+    // A subtype that announces path identifiers where the routes have none.
     let stream = translated(&[bgp4mp(7, 9, &update())]);
     assert!(opens(&first_up(&stream)).iter().all(|open| open.add_path().is_none()));
 }
 
 #[test]
-fn routes_that_come_out_even_in_both_readings_are_read_by_the_likelier_one() {
+fn routes_that_fit_both_readings_get_the_likelier_one() {
     for (subtype, as_withdrawals) in [(1, false), (4, false), (4, true)] {
         let nlri = [0, 0, 0, 1, 24, 10, 0, 1, 0, 0, 0, 1, 24, 10, 0, 2];
         let withdrawn = [&[0, 16], &nlri[..], &[0, 0]].concat();
@@ -66,16 +67,17 @@ fn routes_that_come_out_even_in_both_readings_are_read_by_the_likelier_one() {
         let (ribs, trouble) = fed(&stream);
         assert_eq!((ribs[0].routes, trouble), (if as_withdrawals { 1 } else { 3 }, Trouble::default()));
     }
-    // Two prefixes of 24 bits, or one with an identifier that no router makes up: nothing shows that there are any.
+    // Two prefixes of 24 bits, or one with an unlikely path identifier: no evidence for path
+    // identifiers.
     let stream = translated(&[bgp4mp(7, 4, &announce(&[24, 10, 0, 1, 24, 10, 0, 2]))]);
     assert_eq!(sends_path_ids(&stream), []);
-    // The subtype says so.
+    // The subtype announces them.
     let stream = translated(&[bgp4mp(7, 9, &announce(&[24, 10, 0, 1, 24, 10, 0, 2]))]);
     assert_eq!((sends_path_ids(&stream), fed(&stream).0[0].routes), (vec![Family::IPV4_UNICAST], 1));
 }
 
 #[test]
-fn most_updates_decide_whatever_the_order_and_the_others_are_told_and_counted() {
+fn the_majority_of_updates_decides_and_the_others_pass_and_are_counted() {
     let plain = announce(&[16, 10, 9]);
     for at in [0, 2, 5] {
         let mut updates: Vec<_> = (0..5).map(with_id).collect();
@@ -83,7 +85,7 @@ fn most_updates_decide_whatever_the_order_and_the_others_are_told_and_counted() 
         let records: Vec<_> = updates.iter().map(|update| bgp4mp(7, 4, update)).collect();
         let stream = translated(&records);
         assert_eq!(sends_path_ids(&stream), [Family::IPV4_UNICAST]);
-        assert_eq!(updates_told(&stream), updates, "nothing is left out");
+        assert_eq!(replayed_updates(&stream), updates, "no update is left out");
         let (ribs, trouble) = fed(&stream);
         let Reading { path_ids, .. } = ribs[0].reading;
         assert_eq!((path_ids, ribs[0].is_decided, ribs[0].routes, trouble.mixed_path_ids), (true, true, 6, 1));
@@ -91,7 +93,7 @@ fn most_updates_decide_whatever_the_order_and_the_others_are_told_and_counted() 
 }
 
 #[test]
-fn a_route_of_a_table_gets_an_identifier_where_others_of_its_rib_have_one() {
+fn a_dumped_route_gets_an_identifier_if_others_of_its_rib_have_one() {
     let attributes = ipv4_attributes(1);
     let entry = |path_id| Entry { peer: 0, originated: 3, path_id, attributes: &attributes };
     let table = peer_index_table(5, "", &[([1, 1, 1, 1], "192.0.2.1", 65001)]);
@@ -108,7 +110,7 @@ fn a_route_of_a_table_gets_an_identifier_where_others_of_its_rib_have_one() {
 }
 
 #[test]
-fn recorded_opens_by_which_nobody_could_read_the_routes_are_replaced() {
+fn recorded_opens_that_contradict_the_routes_are_replaced() {
     let open = |asn: u32, id: u8, add_path: Option<u8>| {
         let mut all = Capabilities::new();
         all.push(&Capability::FourOctetAs(asn)).unwrap();
@@ -121,7 +123,8 @@ fn recorded_opens_by_which_nobody_could_read_the_routes_are_replaced() {
     };
     let (ours, theirs) = (open(65000, 8, Some(add_path::RECEIVE)), open(65001, 9, Some(add_path::SEND)));
     let without = open(65001, 9, None);
-    // Whether the routes have identifiers, and which OPEN the peer sent; whether it is told.
+    // Whether the routes have path identifiers, which OPEN the peer sent, and whether add-path is
+    // announced.
     for (identifiers, sent, is_kept) in [(true, &theirs, true), (true, &without, false), (false, &theirs, false)] {
         let update = if identifiers { with_id(1) } else { announce(&[16, 10, 1]) };
         let stream = translated(&[bgp4mp(1, 7, &ours), bgp4mp(2, 4, sent), bgp4mp(3, 4, &update)]);
@@ -132,7 +135,7 @@ fn recorded_opens_by_which_nobody_could_read_the_routes_are_replaced() {
         assert_eq!((ours.bgp_id, theirs.bgp_id), ([8; 4].into(), [9; 4].into()), "what else they say is kept");
         assert_eq!(fed(&stream).1, Trouble::default());
     }
-    // Routes that can be read either way do not show that an OPEN is wrong.
+    // Routes that fit both readings do not contradict an OPEN.
     let stream = translated(&[
         bgp4mp(1, 7, &ours),
         bgp4mp(2, 4, &theirs),

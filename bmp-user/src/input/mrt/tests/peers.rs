@@ -1,4 +1,4 @@
-//! Peers come up and go down as the file tells.
+//! When the peers of a file go up and down.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,9 +25,9 @@ fn recorded_open(asn: u32, hold_time: u16, id: [u8; 4]) -> Vec<u8> {
 }
 
 #[test]
-fn a_peer_comes_up_with_its_first_update_and_opens_that_fit() {
+fn a_peer_goes_up_with_its_first_update_and_fabricated_opens() {
     let stream = translated(&[bgp4mp(7, 4, &update()), bgp4mp(8, 4, &update_ipv6())]);
-    assert_eq!(told(&stream), ["up 192.0.2.1 7.000000", "route 192.0.2.1 7.000000", "route 192.0.2.1 8.000000"]);
+    assert_eq!(described(&stream), ["up 192.0.2.1 7.000000", "route 192.0.2.1 7.000000", "route 192.0.2.1 8.000000"]);
     let up = first_up(&stream);
     assert_eq!((up.peer.asn, up.peer.flags, up.peer.bgp_id), (65001, 0, Ipv4Addr::new(192, 0, 2, 1)));
     assert_eq!(up.local_address, IpAddr::from([192, 0, 2, 254]));
@@ -38,20 +38,20 @@ fn a_peer_comes_up_with_its_first_update_and_opens_that_fit() {
         assert_eq!(open.check(), Ok(()));
         assert!(open.four_octet_as().is_some());
         let families: Vec<_> = open.families().collect();
-        assert_eq!(families, [Family::IPV4_UNICAST, Family::IPV6_UNICAST], "those of all the file");
+        assert_eq!(families, [Family::IPV4_UNICAST, Family::IPV6_UNICAST], "the families of the whole file");
         assert_eq!(open.add_path(), None);
     }
 }
 
 #[test]
-fn updates_are_passed_on_byte_for_byte() {
+fn updates_are_replayed_byte_for_byte() {
     let stream = translated(&[bgp4mp(7, 4, &update_ipv6())]);
     let Message::RouteMonitoring(_, passed) = messages(&stream)[1] else { panic!("a route") };
     assert_eq!(passed, update_ipv6());
 }
 
 #[test]
-fn as_numbers_of_two_octets_are_told_in_flags_and_opens() {
+fn two_octet_as_numbers_show_in_flags_and_opens() {
     let stream = translated(&[bgp4mp(7, 1, &update())]);
     let up = first_up(&stream);
     assert_eq!(up.peer.flags, peer_flags::TWO_BYTE_AS);
@@ -61,7 +61,7 @@ fn as_numbers_of_two_octets_are_told_in_flags_and_opens() {
 }
 
 #[test]
-fn path_identifiers_are_told_in_the_direction_in_which_they_are() {
+fn path_identifiers_are_announced_in_the_direction_that_has_them() {
     for (subtype, from_peer, flags) in [(9, true, 0), (11, false, peer_flags::ADJ_RIB_OUT | peer_flags::POST_POLICY)] {
         let stream = translated(&[bgp4mp(7, subtype, &update_with_path_id())]);
         let [sent, received] = opens(&first_up(&stream));
@@ -104,7 +104,7 @@ fn an_ipv4_peer_in_an_ipv6_table_dump_is_the_ipv4_peer() {
 }
 
 #[test]
-fn opens_that_were_recorded_are_used_and_begin_a_session() {
+fn recorded_opens_are_used_and_begin_a_session() {
     let (theirs, ours) = (recorded_open(65001, 33, [9, 9, 9, 9]), recorded_open(65000, 44, [8, 8, 8, 8]));
     let stream = translated(&[
         bgp4mp(1, 4, &update()),
@@ -114,7 +114,7 @@ fn opens_that_were_recorded_are_used_and_begin_a_session() {
         bgp4mp(5, 4, &update()),
     ]);
     assert_eq!(
-        told(&stream),
+        described(&stream),
         [
             "up 192.0.2.1 1.000000",
             "route 192.0.2.1 1.000000",
@@ -138,7 +138,7 @@ fn state_changes_take_a_peer_up_and_down() {
         bgp4mp(5, 4, &update()),
     ]);
     assert_eq!(
-        told(&stream),
+        described(&stream),
         ["up 192.0.2.1 2.000000", "down 192.0.2.1 3.000000 for 4", "up 192.0.2.1 5.000000", "route 192.0.2.1 5.000000",]
     );
 }
@@ -149,14 +149,14 @@ fn a_notification_takes_a_peer_down_with_its_reason() {
     notification::build(&mut bye, code::HOLD_TIMER, 0, &[]);
     for (subtype, reason) in [(4, 3), (7, 1)] {
         let stream = translated(&[bgp4mp(1, 4, &update()), bgp4mp(2, subtype, &bye), state_change(3, 6, 1)]);
-        assert_eq!(told(&stream)[2..], [format!("down 192.0.2.1 2.000000 for {reason}")]);
+        assert_eq!(described(&stream)[2..], [format!("down 192.0.2.1 2.000000 for {reason}")]);
         let Message::PeerDown(down) = messages(&stream)[2] else { panic!("a Peer Down") };
         assert_eq!(down.data, bye);
     }
 }
 
 #[test]
-fn peers_of_one_address_are_told_apart() {
+fn peers_with_the_same_address_get_different_keys() {
     let four = ipv4_attributes(1);
     let route = |peer| Entry { peer, originated: 3, path_id: None, attributes: &four };
     let peers = [([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "192.0.2.1", 65002), ([3; 4], "::9", 70_000)];
@@ -179,11 +179,11 @@ fn peers_of_one_address_are_told_apart() {
     let Message::PeerUp(up) = messages(&stream)[2] else { panic!("a Peer Up") };
     assert_eq!((up.peer.address(), up.peer.flags), ("::9".parse().unwrap(), peer_flags::IPV6));
     let [sent, _] = opens(&up);
-    assert_eq!((sent.my_as, sent.bgp_id), (open::AS_TRANS, Ipv4Addr::new(192, 0, 2, 254)), "the collector's");
+    assert_eq!((sent.my_as, sent.bgp_id), (open::AS_TRANS, Ipv4Addr::new(192, 0, 2, 254)), "the OPEN of the collector");
 }
 
 #[test]
-fn updates_behind_a_table_dump_follow_its_end_of_rib() {
+fn updates_after_a_table_dump_follow_its_end_of_rib() {
     let six = ipv6_attributes(1);
     let route = Entry { peer: 0, originated: 3, path_id: None, attributes: &six };
     let stream = translated(&[
@@ -192,14 +192,15 @@ fn updates_behind_a_table_dump_follow_its_end_of_rib() {
         record(6, 16, 4, &[session(true, (65001, "::1"), (1, "::2")), update_ipv6()].concat()),
     ]);
     assert_eq!(
-        told(&stream),
-        // The peer of the table has a BGP identifier and the peer of the update has none: they may be two.
+        described(&stream),
+        // Two identities are possible: the table's peer has a BGP identifier, the update's peer has
+        // none.
         ["up ::1 5.000000", "route ::1 3.000000", "end-of-rib ::1 6.000000", "up ::1 6.000000", "route ::1 6.000000"]
     );
 }
 
 #[test]
-fn a_peer_with_more_families_than_an_open_has_room_for_is_told_all_the_same() {
+fn a_peer_with_more_families_than_fit_into_an_open_is_replayed() {
     let records: Vec<_> = (0..1000u16)
         .map(|number| {
             let [high, low] = number.to_be_bytes();
@@ -208,5 +209,5 @@ fn a_peer_with_more_families_than_an_open_has_room_for_is_told_all_the_same() {
         })
         .collect();
     let stream = translated(&records);
-    assert_eq!(told(&stream).len(), 1 + records.len());
+    assert_eq!(described(&stream).len(), 1 + records.len());
 }

@@ -1,4 +1,4 @@
-//! Routes of table dumps, in UPDATEs.
+//! Routes of table dumps in UPDATEs.
 
 use super::samples::*;
 use crate::wire::{
@@ -11,7 +11,7 @@ fn table() -> Vec<u8> {
     peer_index_table(5, "", &[([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "::2", 65002)])
 }
 
-/// The bodies of the UPDATEs, End-of-RIB left out.
+/// The bodies of the UPDATEs, without End-of-RIB.
 fn updates(stream: &[u8]) -> Vec<Vec<u8>> {
     let body = |update| bgp::Frame::parse(update).unwrap().body().to_vec();
     let all = messages(stream).into_iter().filter_map(|message| match message {
@@ -26,7 +26,7 @@ fn of(peer: u16, originated: u32, attributes: &[u8]) -> Entry<'_> {
 }
 
 #[test]
-fn routes_of_one_peer_that_follow_each_other_with_equal_attributes_are_in_one_update() {
+fn successive_routes_of_a_peer_with_equal_attributes_share_an_update() {
     let (a, b) = (ipv4_attributes(1), ipv4_attributes(2));
     let stream = translated(&[
         table(),
@@ -42,12 +42,12 @@ fn routes_of_one_peer_that_follow_each_other_with_equal_attributes_are_in_one_up
         [update(&a, &[8, 10, 8, 11]), update(&b, &[8, 10, 8, 11]), update(&b, &[8, 12]), update(&b, &[8, 12])]
     );
     let ends = ["end-of-rib 192.0.2.1 5.000000", "end-of-rib ::2 5.000000"];
-    assert_eq!(told(&stream)[6..], ends);
-    assert_eq!(told(&stream)[..3], ["up 192.0.2.1 5.000000", "up ::2 5.000000", "route 192.0.2.1 3.000000"]);
+    assert_eq!(described(&stream)[6..], ends);
+    assert_eq!(described(&stream)[..3], ["up 192.0.2.1 5.000000", "up ::2 5.000000", "route 192.0.2.1 3.000000"]);
 }
 
 #[test]
-fn an_update_is_never_longer_than_4096_bytes_if_it_need_not_be() {
+fn an_update_exceeds_4096_bytes_only_for_a_single_route() {
     let a = ipv4_attributes(1);
     let mut records = vec![table()];
     for n in 0..3000_u16 {
@@ -62,7 +62,7 @@ fn an_update_is_never_longer_than_4096_bytes_if_it_need_not_be() {
 }
 
 #[test]
-fn routes_of_other_families_are_in_mp_reach_nlri_which_comes_first() {
+fn routes_of_other_families_are_in_mp_reach_nlri_as_the_first_attribute() {
     let short = ipv6_attributes(1);
     let (base, next_hop) = (&short[..13], &short[17..]);
     let nlri = [16, 0x20, 0x01];
@@ -72,10 +72,10 @@ fn routes_of_other_families_are_in_mp_reach_nlri_which_comes_first() {
     for attributes in [&short, &full, &bare] {
         let stream = translated(&[table(), rib(5, 4, 0, &nlri, &[of(1, 3, attributes)])]);
         assert_eq!(updates(&stream), std::slice::from_ref(&expected), "{attributes:?}");
-        let last = told(&stream).pop().unwrap();
+        let last = described(&stream).pop().unwrap();
         assert_eq!(last, "end-of-rib ::2 5.000000");
     }
-    // Multicast, and VPN routes, with the next hop where it does not belong.
+    // Multicast and VPN routes, whose next hop is in the wrong attribute.
     let four = ipv4_attributes(1);
     let multicast = translated(&[table(), rib(5, 3, 0, &[8, 10], &[of(0, 3, &four)])]);
     let reach = [0x90, 14, 0, 11, 0, 1, 2, 4, 192, 0, 2, 1, 0, 8, 10];
@@ -97,14 +97,17 @@ fn path_identifiers_are_kept() {
 }
 
 #[test]
-fn as_paths_of_version_1_have_two_octets() {
+fn as_paths_of_table_dump_version_1_have_two_octet_as_numbers() {
     #[rustfmt::skip]
     let route = record(9, 12, 1, &[
         0, 0, 0, 7, 3, 0, 0, 0, 8, 1, 0, 0, 0, 4, 192, 0, 2, 1, 0xfd, 0xe9, 0, 18,
         0x40, 1, 1, 0, 0x40, 2, 4, 2, 1, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1,
     ]);
     let stream = translated(&[route]);
-    assert_eq!(told(&stream), ["up 192.0.2.1 9.000000", "route 192.0.2.1 4.000000", "end-of-rib 192.0.2.1 9.000000"]);
+    assert_eq!(
+        described(&stream),
+        ["up 192.0.2.1 9.000000", "route 192.0.2.1 4.000000", "end-of-rib 192.0.2.1 9.000000"]
+    );
     for message in messages(&stream) {
         match message {
             Message::PeerUp(up) => assert!(opens(&up).iter().all(|open| open.four_octet_as().is_none())),
@@ -115,19 +118,19 @@ fn as_paths_of_version_1_have_two_octets() {
 }
 
 #[test]
-fn a_table_entry_that_no_update_can_be_made_of_is_passed_over() {
+fn a_dumped_route_that_fits_no_update_is_passed_over() {
     let (a, nowhere) = (ipv4_attributes(1), [0x40, 1, 1, 0]);
     let huge = [&a[..], &[0xd0, 99, 0xff, 0x00], &[0; 0xff00]].concat();
     let of_all = [of(0, 3, &nowhere), of(9, 3, &a), of(1, 3, &huge[..])];
     let (stream, refused) = translate(
         &[table(), rib(5, 2, 0, &[8, 10], &of_all), rib(5, 2, 1, &[8, 11], &[of(0, 3, &a), of(1, 4, &a)])].concat(),
     );
-    assert_eq!(refused, ["a route without next hop"], "one record, and the first of what is wrong with it");
-    assert_eq!(updates(&stream).len(), 3, "a long one is one all the same");
+    assert_eq!(refused, ["a route without next hop"], "one record, with the first of its errors");
+    assert_eq!(updates(&stream).len(), 3, "a long UPDATE is still an UPDATE");
 }
 
 #[test]
-fn a_table_entry_without_next_hop_is_passed_over_unless_its_family_needs_none() {
+fn a_dumped_route_without_next_hop_is_passed_over_if_its_family_needs_one() {
     let nowhere = [0x40, 1, 1, 0];
     for subtype in [2, 4] {
         let (stream, refused) = translate(&[table(), rib(5, subtype, 0, &[8, 10], &[of(0, 3, &nowhere)])].concat());
@@ -142,8 +145,8 @@ fn a_table_entry_without_next_hop_is_passed_over_unless_its_family_needs_none() 
 }
 
 #[test]
-fn malformed_attributes_of_a_table_entry_are_told_as_they_are() {
-    // A collector's table is what routers said, whatever a receiver of an UPDATE would make of it.
+fn malformed_attributes_of_a_dumped_route_are_replayed_unchanged() {
+    // A dump holds what routers sent, whatever a receiver would do with it.
     let cut = [&ipv4_attributes(1)[..], &[0xc0, 8, 9, 1]].concat();
     let sets = [&[0x40, 2, 6, 1, 1, 0, 0, 0, 7][..], &[0x40, 3, 4, 192, 0, 2, 1], &[0x40, 99, 1, 7]].concat();
     let confederation = [&[0x40, 2, 6, 3, 1, 0, 0, 0, 7][..], &[0x40, 3, 4, 192, 0, 2, 1]].concat();

@@ -1,4 +1,4 @@
-//! What the tests of replays share.
+//! Samples and helpers that the tests of replays share.
 
 use std::{collections::VecDeque, path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     feed::{Feed, Follower, Selection},
-    input::mrt::{self, Pace, Replay, ReplayState, ReplayStatus, Replays, Translation, run},
+    input::mrt::{self, Pace, ReplayJob, ReplayState, ReplayStatus, Replays, Translation, run},
     wire::{
         bgp,
         bmp::{Message, PeerHeader, PeerUp, frames, samples::bgp},
@@ -14,20 +14,21 @@ use crate::{
     },
 };
 
-/// BMP frames that a file of these bytes comes to, and what was passed over, without tasks and threads.
+/// Translates a file without tasks and threads: its BMP frames, and the errors of records that were
+/// passed over.
 pub(super) fn translate(file: &[u8]) -> (Vec<u8>, Vec<String>) {
     let Translation { frames, passed_over, .. } = mrt::translate(file).unwrap();
     (frames, passed_over)
 }
 
-/// As [`translate`], of a file of which nothing is passed over.
+/// Translates records of which none is passed over.
 pub(super) fn translated(records: &[Vec<u8>]) -> Vec<u8> {
     let (stream, refused) = translate(&records.concat());
     assert_eq!(refused, Vec::<String>::new());
     stream
 }
 
-/// The messages of a stream, which is whole.
+/// Parses the messages of a stream that ends with a whole message.
 pub(super) fn messages(stream: &[u8]) -> Vec<Message<'_>> {
     let mut whole = frames(stream);
     let all = (&mut whole).map(|frame| Message::parse(&frame.unwrap()).unwrap()).collect();
@@ -36,7 +37,7 @@ pub(super) fn messages(stream: &[u8]) -> Vec<Message<'_>> {
 }
 
 /// The UPDATEs of a stream's Route Monitoring messages.
-pub(super) fn updates_told(stream: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn replayed_updates(stream: &[u8]) -> Vec<Vec<u8>> {
     let update = |message| match message {
         Message::RouteMonitoring(_, update) => Some(update.to_vec()),
         _ => None,
@@ -44,8 +45,8 @@ pub(super) fn updates_told(stream: &[u8]) -> Vec<Vec<u8>> {
     messages(stream).into_iter().filter_map(update).collect()
 }
 
-/// Each message in a word or two.
-pub(super) fn told(stream: &[u8]) -> Vec<String> {
+/// Describes each message in a few words.
+pub(super) fn described(stream: &[u8]) -> Vec<String> {
     let of = |peer: &PeerHeader| format!("{} {}.{:06}", peer.address(), peer.seconds, peer.microseconds);
     messages(stream)
         .iter()
@@ -62,13 +63,13 @@ pub(super) fn told(stream: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The Peer Up that a stream begins with.
+/// Parses the Peer Up at the beginning of a stream.
 pub(super) fn first_up(stream: &[u8]) -> PeerUp<'_> {
     let Some(Message::PeerUp(up)) = messages(stream).into_iter().next() else { panic!("a Peer Up") };
     up
 }
 
-/// The OPENs of a Peer Up: sent and received.
+/// Parses the OPENs of a Peer Up: sent and received.
 pub(super) fn opens<'a>(up: &PeerUp<'a>) -> [bgp::Open<'a>; 2] {
     [up.sent_open, up.received_open].map(|open| {
         let frame = bgp::Frame::parse(open).unwrap();
@@ -110,23 +111,23 @@ pub(super) fn update_ipv6() -> Vec<u8> {
     bgp(2, &body)
 }
 
-/// A replay of a file.
-pub(super) fn replay(file: &Path, pace: Pace, looped: bool) -> Replay {
-    Replay { name: "file".to_owned(), file: file.to_owned(), pace, looped }
+/// Configures a replay of a file.
+pub(super) fn replay(file: &Path, pace: Pace, looped: bool) -> ReplayJob {
+    ReplayJob { name: "file".to_owned(), file: file.to_owned(), pace, looped }
 }
 
-/// Everything that a follower has not taken.
+/// Takes all frames that the follower has not taken yet.
 pub(super) fn take_all(follower: &mut Follower) -> Vec<u8> {
     let mut chunks = VecDeque::new();
     follower.take(usize::MAX, &mut chunks);
     chunks.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect()
 }
 
-/// Replays a file at maximum pace until its end, and gives what a station would be sent, and the status.
+/// Replays a file at maximum pace to its end. Returns the bytes for a station, and the status.
 pub(super) async fn replayed(file: &Path) -> (Vec<u8>, ReplayStatus) {
     let feed = Feed::new(1 << 30, 1 << 20);
     let mut follower = feed.attach(Selection::default());
-    // It has told all that there is, which is nothing, and follows the journal from the first frame on.
+    // The feed is still empty, so the follower reads every frame from the journal.
     follower.take(usize::MAX, &mut VecDeque::new());
     let replays = Replays::default();
     let task = tokio::spawn(run(replay(file, Pace::Maximum, false), feed.clone(), replays.clone()));
@@ -142,7 +143,7 @@ pub(super) async fn replayed(file: &Path) -> (Vec<u8>, ReplayStatus) {
     let stream = take_all(&mut follower);
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
-    assert_eq!(feed.stats().peers, 0, "what is dropped takes its peers down");
-    assert_eq!(replays.snapshot(), [], "and is not shown");
+    assert_eq!(feed.stats().peers, 0, "dropping a replay takes its peers down");
+    assert_eq!(replays.snapshot(), [], "and removes its status");
     (stream, status)
 }
