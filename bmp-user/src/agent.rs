@@ -107,7 +107,7 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     let relay_task = tasks::forever("relays", input::relay::run(config.clone(), feed.clone(), relays.clone()));
     let replays = input::mrt::Replays::default();
     let replay_task = tasks::forever("replays", input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
-    let bgp_peers = input::bgp::Peers::default();
+    let bgp_peers = input::bgp::BgpPeers::default();
     let bgp_task = tasks::forever(
         "BGP peers",
         input::bgp::run(config.clone(), feed.clone(), pins.clone(), bgp_peers.clone(), inputs_stopping),

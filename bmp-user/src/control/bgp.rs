@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::{BgpPeer, Config, ConnectInterface},
     escape::{Untrusted, escaped_lines},
-    input::bgp::{MessageCounts, PeerStatus, Reason, State},
+    input::bgp::{BgpDownReason, BgpState, MessageCounts, PeerStatus},
     pin::{Pinned, Role, SessionPin, State as PinState},
     wire::bgp::MessageType,
 };
@@ -186,7 +186,7 @@ pub(super) fn write(
         return out.write_all(b"\n");
     }
     let is_up = |address: &IpAddr| {
-        context.bgp_peers.progress(*address).is_some_and(|progress| progress.state == State::Established)
+        context.bgp_peers.progress(*address).is_some_and(|progress| progress.state == BgpState::Established)
     };
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -246,7 +246,7 @@ fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> 
         },
         egress,
         kernel,
-        reason: status.reason.filter(|_| status.state != State::Established).map(Reason::as_str),
+        reason: status.reason.filter(|_| status.state != BgpState::Established).map(BgpDownReason::as_str),
         last_error: status.last_error.map(Untrusted::new),
     }
 }
@@ -322,7 +322,7 @@ fn write_table(text: &mut String, peers: impl Iterator<Item = Peer>) -> std::fmt
 impl Peer {
     /// A peer that is established has no reason, nor has one that nothing has happened to yet.
     fn reason_in_table(&self) -> &'static str {
-        let waits = self.state != State::Established.to_string() && self.configured.listen_only;
+        let waits = self.state != BgpState::Established.to_string() && self.configured.listen_only;
         self.reason.unwrap_or(if waits { "waiting-for-peer" } else { "-" })
     }
 

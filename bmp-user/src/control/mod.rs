@@ -38,7 +38,7 @@ pub use warnings::without_host;
 use crate::{
     config::Store,
     feed::Feed,
-    input::{bgp::Peers as BgpPeers, mrt::Replays, relay::Relays},
+    input::{bgp::BgpPeers, mrt::Replays, relay::Relays},
     link::{Host, RouteLookup},
     pin::Pins,
     session::Sessions,

@@ -6,7 +6,7 @@ use super::{About, Before, Consequences, Outcome, PeerBefore, Said, Standing, in
 use crate::{
     config::{Bgp, BgpPeer, Config},
     control::Context,
-    input::bgp::{State as PeerState, is_same_session, missing},
+    input::bgp::{BgpState, is_same_session, missing},
     pin::{Pinned, Role, State},
 };
 
@@ -67,7 +67,7 @@ pub(super) fn consequences<'a>(
 }
 
 fn is_up(was: &PeerBefore) -> bool {
-    was.status.state == PeerState::Established
+    was.status.state == BgpState::Established
 }
 
 impl PeerBefore {
@@ -127,7 +127,7 @@ impl Awaited<'_> {
         if !began {
             return Outcome::Open(Some(self.tries(was_up, None)));
         }
-        if progress.state == PeerState::Established {
+        if progress.state == BgpState::Established {
             return Outcome::Settled(was_up.then(|| self.again()));
         }
         if self.peer.listen_only {

@@ -1,4 +1,4 @@
-//! One TCP connection: what has arrived, and what is still to be sent.
+//! One TCP connection with a peer: its received bytes, and its bytes to send.
 
 use std::{fmt, future::poll_fn, io, net::SocketAddr, pin::pin, task::Poll, time::Duration};
 
@@ -8,15 +8,16 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{fsm::Notice, open::Remote};
+use super::{fsm::OutgoingNotification, open::PeerOpen};
 use crate::{
     tasks,
     wire::bgp::{self, MAX_MESSAGE, notification},
 };
 
-/// Bytes that are read at once. The longest message (RFC 8654) is a byte shorter, so that there is always room to read into.
+/// The size of the read buffer. The longest message (RFC 8654) is one byte shorter, so there is
+/// always room to read.
 const BLOCK: usize = 64 * 1024;
-/// How long a peer has to take a NOTIFICATION before the connection is closed.
+/// How long a peer may take to read a NOTIFICATION before the connection is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A stream of bytes in both directions.
@@ -24,47 +25,47 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// An open connection to a peer.
-pub(super) struct Link {
+/// An open connection to a peer, without buffers.
+pub(super) struct BgpSocket {
     pub(super) stream: Box<dyn Duplex>,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for BgpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Link({} to {})", self.local, self.remote)
+        write!(f, "BgpSocket({} to {})", self.local, self.remote)
     }
 }
 
-/// How a connection ended that this device did not end.
+/// How a connection ended that this device did not close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// The peer closed it, or reset it.
+pub(super) enum ConnectionLoss {
+    /// The peer closed or reset the connection.
     Closed,
-    /// It broke.
+    /// The connection broke.
     Broken,
 }
 
 /// A connection with its buffers.
 #[derive(Debug)]
-pub(super) struct Connection {
-    link: Link,
+pub(super) struct BgpConnection {
+    link: BgpSocket,
     pub(super) input: BytesMut,
     output: BytesMut,
-    /// Since when the peer has taken nothing of what it is to be sent.
+    /// Since when the peer has not read any of the bytes to send.
     stuck: Option<Instant>,
-    /// What was read before `input`, in bytes.
+    /// Bytes that were read before `input`.
     pub(super) offset: u64,
-    /// The OPEN that was received.
-    pub(super) remote: Option<Remote>,
-    /// The NOTIFICATION that was received.
+    /// The peer's OPEN, once it was received.
+    pub(super) remote: Option<PeerOpen>,
+    /// The peer's NOTIFICATION, once it was received.
     pub(super) notification: Option<Bytes>,
-    pub(super) lost: Option<Lost>,
+    pub(super) lost: Option<ConnectionLoss>,
 }
 
-impl Connection {
-    pub(super) fn new(link: Link) -> Self {
+impl BgpConnection {
+    pub(super) fn new(link: BgpSocket) -> Self {
         Self {
             link,
             input: BytesMut::with_capacity(BLOCK),
@@ -77,17 +78,18 @@ impl Connection {
         }
     }
 
-    /// This end and the peer's.
+    /// Returns the local and the peer's end.
     pub(super) fn ends(&self) -> (SocketAddr, SocketAddr) {
         (self.link.local, self.link.remote)
     }
 
-    /// The longest message that may come, in bytes.
+    /// Returns the longest allowed message in bytes.
     pub(super) fn limit(&self) -> usize {
         self.remote.as_ref().map_or(MAX_MESSAGE, |remote| remote.negotiated.limit)
     }
 
-    /// Reads, and writes what is to be sent meanwhile: how many bytes have come, zero at the end. May be dropped at any time.
+    /// Reads, and meanwhile sends waiting bytes. Returns the number of bytes read, zero at the end
+    /// of the stream. Cancelling the future loses nothing.
     pub(super) async fn turn(&mut self) -> io::Result<usize> {
         poll_fn(|context| {
             while !self.output.is_empty() {
@@ -97,7 +99,8 @@ impl Connection {
                         self.output.advance(written);
                         self.stuck = None;
                     }
-                    // What the peer said before it closed is still to be read; reading tells of the end.
+                    // A write error is no reason to stop: the peer's last messages are still to be
+                    // read, and reading reports the end.
                     Poll::Ready(Err(_)) => self.output.clear(),
                     Poll::Pending => {
                         self.stuck.get_or_insert_with(Instant::now);
@@ -110,30 +113,30 @@ impl Connection {
         .await
     }
 
-    /// Sends a message, in the order of these calls.
+    /// Queues a message. Messages are sent in the order of these calls.
     pub(super) fn send(&mut self, message: &[u8]) {
         self.output.extend_from_slice(message);
     }
 
-    /// Sends a KEEPALIVE, unless many are waiting for the peer to take them.
+    /// Queues a KEEPALIVE, unless many are already waiting.
     pub(super) fn send_keepalive(&mut self) {
         if self.output.len() < MAX_MESSAGE {
             bgp::keepalive(&mut self.output);
         }
     }
 
-    /// Since when the peer has taken nothing of what it is to be sent.
+    /// Returns since when the peer has not read any of the bytes to send.
     pub(super) fn stuck_since(&self) -> Option<Instant> {
         self.stuck
     }
 
-    /// The first `bytes` of the input are used.
+    /// Removes the first `bytes` of the input, which have been handled.
     pub(super) fn used(&mut self, bytes: usize) {
         self.input.advance(bytes);
         self.offset += bytes as u64;
     }
 
-    /// Makes room to read into: the block is used again, as nobody else keeps anything of it.
+    /// Makes room to read. The old block is reused, because nothing else refers to it.
     pub(super) fn make_room(&mut self) {
         let left = self.input.len();
         if !self.input.try_reclaim(BLOCK - left) {
@@ -143,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// Sends what is still to be sent and closes, without anybody waiting for it.
+    /// Sends the waiting bytes and closes the connection in the background.
     pub(super) fn close(self) {
         if self.lost.is_none() && !self.output.is_empty() {
             tasks::passing("farewell to a BGP peer", farewell(self.link, self.output));
@@ -151,21 +154,21 @@ impl Connection {
     }
 }
 
-/// Tells a peer whose connection is refused why.
-pub(super) fn refuse(link: Link, notice: &Notice) {
+/// Refuses a connection with a NOTIFICATION.
+pub(super) fn refuse(link: BgpSocket, notice: &OutgoingNotification) {
     tasks::passing("farewell to a BGP peer", farewell(link, notification_of(notice)));
 }
 
-/// A NOTIFICATION as a message.
-pub(super) fn notification_of(notice: &Notice) -> BytesMut {
+/// Builds a NOTIFICATION message.
+pub(super) fn notification_of(notice: &OutgoingNotification) -> BytesMut {
     let mut out = BytesMut::new();
     notification::build(&mut out, notice.code, notice.subcode, &notice.data);
     out
 }
 
-/// The last bytes of a connection. What the peer sends is read until it closes too: the reset that unread data would end in can overtake
-/// a NOTIFICATION.
-async fn farewell(mut link: Link, last: BytesMut) {
+/// Sends the last bytes of a connection, and reads until the peer closes it too. Unread data would
+/// cause a reset, which can overtake the NOTIFICATION.
+async fn farewell(mut link: BgpSocket, last: BytesMut) {
     let goodbye = async {
         link.stream.write_all(&last).await?;
         link.stream.shutdown().await?;
@@ -173,6 +176,6 @@ async fn farewell(mut link: Link, last: BytesMut) {
         while link.stream.read(&mut waste).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    // It is closed in any case.
+    // Success or not, the connection is closed now.
     let _ = timeout(FAREWELL, goodbye).await;
 }

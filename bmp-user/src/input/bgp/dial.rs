@@ -1,4 +1,5 @@
-//! Connections to a peer: opening them, and from where they may come. What its connect-interface comes to is what a grant says, as for a station.
+//! Opens and accepts connections within the grant of a peer. The grant holds the result of the
+//! peer's connect-interface, as for a station.
 
 use std::{
     fmt, io,
@@ -9,24 +10,24 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::connection::Link;
+use super::connection::BgpSocket;
 use crate::{
     config::Secret,
     pin::{Datapath, Grant},
     sys,
 };
 
-/// Where a peer is.
+/// The address of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct PeerTarget {
     pub(super) address: IpAddr,
     pub(super) port: u16,
-    /// Of TCP MD5 (RFC 2385).
+    /// The password for TCP MD5 (RFC 2385).
     pub(super) password: Option<Secret>,
 }
 
-impl Target {
-    /// What may be the matter if it does not answer.
+impl PeerTarget {
+    /// Returns the probable cause if the peer does not answer.
     pub(super) fn hint(&self) -> &'static str {
         match self.password {
             Some(_) => ": it is not there, or its password is another one",
@@ -35,8 +36,8 @@ impl Target {
     }
 }
 
-/// `192.0.2.1 port 179`.
-impl fmt::Display for Target {
+/// Displayed as `192.0.2.1 port 179`.
+impl fmt::Display for PeerTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} port {}", self.address, self.port)
     }
@@ -45,14 +46,14 @@ impl fmt::Display for Target {
 /// Opens connections to a peer.
 #[derive(Clone, Debug)]
 pub(super) struct Dialer {
-    pub(super) target: Target,
+    pub(super) target: PeerTarget,
     pub(super) grant: Arc<Grant>,
     pub(super) datapath: Datapath,
 }
 
 impl Dialer {
-    /// Connects from where the grant says.
-    pub(super) async fn dial(self) -> io::Result<Link> {
+    /// Connects with the interface and source of the grant.
+    pub(super) async fn dial(self) -> io::Result<BgpSocket> {
         let peer = SocketAddr::new(self.target.address, self.target.port);
         let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         if let Some(password) = &self.target.password {
@@ -68,18 +69,21 @@ impl Dialer {
     }
 }
 
-/// Takes in the connections that a peer opens.
+/// Accepts connections that a peer opens, within its grant.
 #[derive(Clone, Debug)]
-pub(super) struct Doorkeeper {
+pub(super) struct AcceptGrant {
     pub(super) grant: Arc<Grant>,
     pub(super) datapath: Datapath,
 }
 
-impl Doorkeeper {
-    /// Holds a connection to the grant. The kernel programs see to all this where they are; elsewhere nobody does.
+impl AcceptGrant {
+    /// Holds a connection to the grant. The kernel programs have already checked it; without them,
+    /// this is the only check.
     ///
     /// # Errors
-    /// If it came to another address than connections to the peer come from, or cannot be bound.
+    ///
+    /// Fails if the connection came to another address than the grant's source, or if it cannot be
+    /// bound.
     pub(super) fn admit(&self, stream: &TcpStream) -> io::Result<()> {
         let own = stream.local_addr()?.ip().to_canonical();
         let resolved = &self.grant.resolved;
@@ -95,14 +99,14 @@ impl Doorkeeper {
     }
 }
 
-/// A connection that is open, whoever opened it.
-pub(super) fn link(stream: TcpStream) -> io::Result<Link> {
+/// Wraps an open connection, whoever opened it.
+pub(super) fn link(stream: TcpStream) -> io::Result<BgpSocket> {
     stream.set_nodelay(true)?;
     let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-    Ok(Link { stream: Box::new(stream), local, remote })
+    Ok(BgpSocket { stream: Box::new(stream), local, remote })
 }
 
-/// Why a password cannot be set, and what to do.
+/// Explains why a password cannot be set, and what to do.
 pub(super) fn explain(error: &io::Error) -> io::Error {
     let mend = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => ": it takes CAP_NET_ADMIN, start bmpd with it",

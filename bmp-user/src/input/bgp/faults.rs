@@ -1,24 +1,23 @@
-//! The errors in the path attributes of a received UPDATE, and what a BGP speaker does about each
-//! (RFC 7606).
+//! Errors in the path attributes of a received UPDATE, and the reaction to each (RFC 7606).
 //!
-//! RFC 7606 §2 knows three approaches. The attribute is discarded, or the routes of the UPDATE are
-//! treated as withdrawn, or the session ends. Errors in NLRI and in the next hop of MP_REACH_NLRI
-//! always end the session; `updates` finds those. This module never changes an UPDATE.
+//! RFC 7606 §2 defines three approaches: discard the attribute, treat the routes of the UPDATE as
+//! withdrawn, or reset the session. Errors in NLRI and in the next hop of MP_REACH_NLRI always
+//! reset the session; `updates` finds those. This module never changes an UPDATE.
 
 use std::{fmt, net::Ipv4Addr};
 
 use bytes::Bytes;
 
-use super::fsm::Notice;
+use super::fsm::OutgoingNotification;
 use crate::wire::bgp::{
     Attribute, Update, attribute_flags, attribute_type as t, attributes,
     notification::{code, update_error},
 };
 
-/// What a receiver does about an error (RFC 7606 §2), the weakest first.
+/// The reaction to an error (RFC 7606 §2), the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Approach {
-    /// The attribute is left out.
+    /// The attribute is discarded.
     Discard,
     /// The routes of the UPDATE are treated as withdrawn.
     Withdraw,
@@ -26,125 +25,133 @@ pub(super) enum Approach {
     Reset,
 }
 
-/// What is wrong with the path attributes.
+/// An error in the path attributes, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
+pub(super) enum AttributeProblem {
     #[error("the last attribute is longer than the attributes' length allows (RFC 7606 §4)")]
     Overrun,
     #[error("{0} has the flags of another class of attributes (RFC 7606 §3 c)")]
-    Flags(Name),
+    Flags(AttributeName),
     #[error("{0} has a length of {1} bytes (RFC 7606 §7)")]
-    Length(Name, usize),
+    Length(AttributeName, usize),
     #[error("ORIGIN is {0}, which has no meaning (RFC 7606 §7.1)")]
     Origin(u8),
     #[error("NEXT_HOP is {0}, which is no address of a host (RFC 4271 §6.3)")]
     NextHop(Ipv4Addr),
     #[error("{0} has a segment that is empty, cut or of an unknown type (RFC 7606 §7.2)")]
-    Segments(Name),
-    #[error("{0} has confederation segments, and the peer is of no confederation of ours (RFC 5065 §5)")]
-    Confederation(Name),
+    Segments(AttributeName),
+    #[error("{0} has confederation segments, and the peer is in no confederation with this device (RFC 5065 §5)")]
+    Confederation(AttributeName),
     #[error("{0} has an AS_SET (RFC 9774 §3)")]
-    AsSet(Name),
+    AsSet(AttributeName),
     #[error("{0} has AS 0 (RFC 7607 §2)")]
-    AsZero(Name),
-    #[error("ATTR_SET has attributes that are not whole (RFC 7606 §7.16)")]
+    AsZero(AttributeName),
+    #[error("ATTR_SET has a truncated attribute (RFC 7606 §7.16)")]
     AttrSet,
-    #[error("{0} is there twice (RFC 7606 §3 g)")]
-    Twice(Name),
+    #[error("{0} occurs twice (RFC 7606 §3 g)")]
+    Twice(AttributeName),
     #[error("{0} comes from another AS (RFC 7606 §7.5, §7.9, §7.10)")]
-    External(Name),
+    External(AttributeName),
     #[error("{0} comes from a speaker of 4-octet AS numbers (RFC 6793 §4.1)")]
-    FourOctet(Name),
+    FourOctet(AttributeName),
     #[error("the well-known {0} is not known (RFC 4271 §6.3)")]
-    Unrecognized(Name),
+    Unrecognized(AttributeName),
     #[error("{0} is missing (RFC 7606 §3 d)")]
-    Missing(Name),
+    Missing(AttributeName),
 }
 
-/// An error in the path attributes.
+/// An error in the path attributes, with the reaction and the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct AttributeFault {
     pub(super) approach: Approach,
-    pub(super) problem: Problem,
-    /// Where the attribute starts and ends, in bytes from the start of the attributes.
+    pub(super) problem: AttributeProblem,
+    /// Start and end of the attribute, in bytes from the start of all attributes.
     attribute: (usize, usize),
 }
 
-impl Fault {
-    fn of(attribute: &Attribute<'_>, approach: Approach, problem: Problem) -> Self {
+impl AttributeFault {
+    fn of(attribute: &Attribute<'_>, approach: Approach, problem: AttributeProblem) -> Self {
         Self { approach, problem, attribute: (attribute.at, attribute.end) }
     }
 
-    /// The NOTIFICATION that ends a session for this error (RFC 4271 §6.3); `all` are the
+    /// Returns the NOTIFICATION that ends a session for this error (RFC 4271 §6.3). `all` are the
     /// attributes of the UPDATE.
-    pub(super) fn notice(&self, all: &[u8]) -> Notice {
+    pub(super) fn notice(&self, all: &[u8]) -> OutgoingNotification {
         let (at, end) = self.attribute;
         let attribute = all.get(at..end).unwrap_or_default();
         let (subcode, data) = match self.problem {
-            Problem::Overrun | Problem::Twice(_) => (update_error::MALFORMED_ATTRIBUTE_LIST, &[][..]),
+            AttributeProblem::Overrun | AttributeProblem::Twice(_) => (update_error::MALFORMED_ATTRIBUTE_LIST, &[][..]),
             // RFC 4760 §7, RFC 7606 §5.3.
-            Problem::Flags(Name(t::MP_REACH_NLRI | t::MP_UNREACH_NLRI)) => {
+            AttributeProblem::Flags(AttributeName(t::MP_REACH_NLRI | t::MP_UNREACH_NLRI)) => {
                 (update_error::OPTIONAL_ATTRIBUTE, attribute)
             }
-            Problem::Flags(_) => (update_error::ATTRIBUTE_FLAGS, attribute),
-            Problem::Length(..) => (update_error::ATTRIBUTE_LENGTH, attribute),
-            Problem::Origin(_) => (update_error::INVALID_ORIGIN, attribute),
-            Problem::NextHop(_) => (update_error::INVALID_NEXT_HOP, attribute),
-            Problem::Segments(Name(t::AS_PATH))
-            | Problem::Confederation(Name(t::AS_PATH))
-            | Problem::AsSet(Name(t::AS_PATH))
-            | Problem::AsZero(Name(t::AS_PATH)) => (update_error::MALFORMED_AS_PATH, &[][..]),
-            Problem::Segments(_)
-            | Problem::Confederation(_)
-            | Problem::AsSet(_)
-            | Problem::AsZero(_)
-            | Problem::AttrSet
-            | Problem::External(_)
-            | Problem::FourOctet(_) => (update_error::OPTIONAL_ATTRIBUTE, attribute),
-            Problem::Unrecognized(_) => (update_error::UNRECOGNIZED_WELL_KNOWN, attribute),
-            Problem::Missing(Name(kind)) => {
-                return Notice {
+            AttributeProblem::Flags(_) => (update_error::ATTRIBUTE_FLAGS, attribute),
+            AttributeProblem::Length(..) => (update_error::ATTRIBUTE_LENGTH, attribute),
+            AttributeProblem::Origin(_) => (update_error::INVALID_ORIGIN, attribute),
+            AttributeProblem::NextHop(_) => (update_error::INVALID_NEXT_HOP, attribute),
+            AttributeProblem::Segments(AttributeName(t::AS_PATH))
+            | AttributeProblem::Confederation(AttributeName(t::AS_PATH))
+            | AttributeProblem::AsSet(AttributeName(t::AS_PATH))
+            | AttributeProblem::AsZero(AttributeName(t::AS_PATH)) => (update_error::MALFORMED_AS_PATH, &[][..]),
+            AttributeProblem::Segments(_)
+            | AttributeProblem::Confederation(_)
+            | AttributeProblem::AsSet(_)
+            | AttributeProblem::AsZero(_)
+            | AttributeProblem::AttrSet
+            | AttributeProblem::External(_)
+            | AttributeProblem::FourOctet(_) => (update_error::OPTIONAL_ATTRIBUTE, attribute),
+            AttributeProblem::Unrecognized(_) => (update_error::UNRECOGNIZED_WELL_KNOWN, attribute),
+            AttributeProblem::Missing(AttributeName(kind)) => {
+                return OutgoingNotification {
                     code: code::UPDATE,
                     subcode: update_error::MISSING_WELL_KNOWN,
                     data: Bytes::copy_from_slice(&[kind]),
                 };
             }
         };
-        Notice { code: code::UPDATE, subcode, data: Bytes::copy_from_slice(data) }
+        OutgoingNotification { code: code::UPDATE, subcode, data: Bytes::copy_from_slice(data) }
     }
 }
 
-/// Who receives an UPDATE, and from whom.
+/// The session that an UPDATE belongs to, as far as the checks depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Session {
-    /// Bytes of an AS number in AS_PATH and AGGREGATOR.
+pub(super) struct UpdateContext {
+    /// The size of an AS number in AS_PATH and AGGREGATOR, in bytes.
     pub(super) as_size: usize,
-    /// The peer is of the same AS.
+    /// True if the peer is in our own AS.
     pub(super) internal: bool,
 }
 
-impl Session {
-    /// Finds the worst error in the path attributes of an UPDATE, the first of those that are
-    /// equally bad (RFC 7606 §3 h). Calls `discard` with the place of each attribute that is to be
-    /// left out.
-    pub(super) fn examine(self, update: &Update<'_>, mut discard: impl FnMut(usize, usize)) -> Option<Fault> {
-        let mut worst: Option<Fault> = None;
-        let mut note = |fault: Fault| {
+impl UpdateContext {
+    /// Returns the worst error in the path attributes of an UPDATE, and the first of several
+    /// equally bad ones (RFC 7606 §3 h). Calls `discard` with the start and end of each attribute
+    /// to discard.
+    pub(super) fn examine(self, update: &Update<'_>, mut discard: impl FnMut(usize, usize)) -> Option<AttributeFault> {
+        let mut worst: Option<AttributeFault> = None;
+        let mut note = |fault: AttributeFault| {
             if worst.is_none_or(|worst| worst.approach < fault.approach) {
                 worst = Some(fault);
             }
         };
-        let mut present = Types::default();
+        let mut present = AttributeTypes::default();
         for attribute in attributes(update.attributes) {
             let Ok(attribute) = attribute else {
                 let end = update.attributes.len();
-                note(Fault { approach: Approach::Withdraw, problem: Problem::Overrun, attribute: (end, end) });
+                note(AttributeFault {
+                    approach: Approach::Withdraw,
+                    problem: AttributeProblem::Overrun,
+                    attribute: (end, end),
+                });
                 break;
             };
             let fault = if present.insert(attribute.kind) {
                 self.fault(update, &attribute)
             } else {
-                Some(Fault::of(&attribute, Approach::Discard, Problem::Twice(Name(attribute.kind))))
+                Some(AttributeFault::of(
+                    &attribute,
+                    Approach::Discard,
+                    AttributeProblem::Twice(AttributeName(attribute.kind)),
+                ))
             };
             if let Some(fault) = fault {
                 if fault.approach == Approach::Discard {
@@ -159,11 +166,11 @@ impl Session {
             [(announces, t::ORIGIN), (announces, t::AS_PATH), (!update.nlri.is_empty(), t::NEXT_HOP)]
         {
             if is_needed && !present.contains(kind) {
-                let problem = Problem::Missing(Name(kind));
-                note(Fault { approach: Approach::Withdraw, problem, attribute: (0, 0) });
+                let problem = AttributeProblem::Missing(AttributeName(kind));
+                note(AttributeFault { approach: Approach::Withdraw, problem, attribute: (0, 0) });
             }
         }
-        // RFC 7606 §5.2: without a reachable route nobody can be sure that all NLRI were found.
+        // RFC 7606 §5.2: without reachable routes, NLRI may have been missed.
         if let Some(fault) = &mut worst
             && fault.approach == Approach::Withdraw
             && !announces
@@ -173,61 +180,61 @@ impl Session {
         worst
     }
 
-    /// What is wrong with one attribute.
+    /// Returns the error of one attribute.
     #[inline]
-    fn fault(self, update: &Update<'_>, attribute: &Attribute<'_>) -> Option<Fault> {
+    fn fault(self, update: &Update<'_>, attribute: &Attribute<'_>) -> Option<AttributeFault> {
         let &Attribute { flags, kind, value, .. } = attribute;
-        let name = Name(kind);
-        let fault = |approach, problem| Some(Fault::of(attribute, approach, problem));
-        // RFC 7606 §3 (f) for ATOMIC_AGGREGATE and AGGREGATOR; each RFC of the other attributes
-        // says so.
+        let name = AttributeName(kind);
+        let fault = |approach, problem| Some(AttributeFault::of(attribute, approach, problem));
+        // RFC 7606 §3 (f) says this for ATOMIC_AGGREGATE and AGGREGATOR. The RFC of each other
+        // attribute says it for that attribute.
         let approach = if is_discarded(kind) { Approach::Discard } else { Approach::Withdraw };
         if !self.internal && matches!(kind, t::LOCAL_PREF | t::ORIGINATOR_ID | t::CLUSTER_LIST) {
-            return fault(Approach::Discard, Problem::External(name));
+            return fault(Approach::Discard, AttributeProblem::External(name));
         }
         if self.as_size == 4 && matches!(kind, t::AS4_PATH | t::AS4_AGGREGATOR) {
-            return fault(Approach::Discard, Problem::FourOctet(name));
+            return fault(Approach::Discard, AttributeProblem::FourOctet(name));
         }
         match class(kind) {
             Some(expected) if expected == flags & CLASS => {}
             Some(_) if matches!(kind, t::MP_REACH_NLRI | t::MP_UNREACH_NLRI) => {
-                return fault(Approach::Reset, Problem::Flags(name));
+                return fault(Approach::Reset, AttributeProblem::Flags(name));
             }
-            Some(_) => return fault(approach, Problem::Flags(name)),
+            Some(_) => return fault(approach, AttributeProblem::Flags(name)),
             None if flags & attribute_flags::OPTIONAL == 0 => {
-                return fault(Approach::Reset, Problem::Unrecognized(name));
+                return fault(Approach::Reset, AttributeProblem::Unrecognized(name));
             }
             None => return None,
         }
         if !has_length_of(kind, value.len(), self.as_size) {
-            return fault(approach, Problem::Length(name, value.len()));
+            return fault(approach, AttributeProblem::Length(name, value.len()));
         }
         let problem = match (kind, value) {
-            (t::ORIGIN, &[origin]) if origin > 2 => Problem::Origin(origin),
-            // RFC 4760 §3: beside no routes but those of MP_REACH_NLRI it is ignored.
+            (t::ORIGIN, &[origin]) if origin > 2 => AttributeProblem::Origin(origin),
+            // RFC 4760 §3: without routes in the NLRI field, NEXT_HOP is ignored.
             (t::NEXT_HOP, &[a, b, c, d]) if !update.nlri.is_empty() && !is_host(Ipv4Addr::new(a, b, c, d)) => {
-                Problem::NextHop(Ipv4Addr::new(a, b, c, d))
+                AttributeProblem::NextHop(Ipv4Addr::new(a, b, c, d))
             }
             (t::AS_PATH, path) => return self.path_problem(name, path, self.as_size).and_then(|p| fault(approach, p)),
             (t::AS4_PATH, path) => {
                 let problem = self.path_problem(name, path, 4)?;
-                // RFC 9774 §3 is stronger than RFC 6793 §6.
-                let is_as_set = matches!(problem, Problem::AsSet(_));
+                // RFC 9774 §3 takes precedence over RFC 6793 §6.
+                let is_as_set = matches!(problem, AttributeProblem::AsSet(_));
                 return fault(if is_as_set { Approach::Withdraw } else { approach }, problem);
             }
             (t::AGGREGATOR | t::AS4_AGGREGATOR, value) if value.iter().rev().skip(4).all(|byte| *byte == 0) => {
-                Problem::AsZero(name)
+                AttributeProblem::AsZero(name)
             }
             (t::ATTR_SET, [_, _, _, _, inner @ ..]) if attributes(inner).any(|inner| inner.is_err()) => {
-                Problem::AttrSet
+                AttributeProblem::AttrSet
             }
             _ => return None,
         };
         fault(approach, problem)
     }
 
-    /// What is wrong with the segments of a path whose AS numbers have `size` bytes.
-    fn path_problem(self, name: Name, mut path: &[u8], size: usize) -> Option<Problem> {
+    /// Returns the error in the segments of a path whose AS numbers have `size` bytes.
+    fn path_problem(self, name: AttributeName, mut path: &[u8], size: usize) -> Option<AttributeProblem> {
         const AS_SET: u8 = 1;
         const AS_CONFED_SEQUENCE: u8 = 3;
         const AS_CONFED_SET: u8 = 4;
@@ -236,29 +243,29 @@ impl Session {
             let (1..=4, Some((numbers, rest)), true) =
                 (*kind, rest.split_at_checked(usize::from(*count) * size), *count > 0)
             else {
-                return Some(Problem::Segments(name));
+                return Some(AttributeProblem::Segments(name));
             };
             let found = match *kind {
-                AS_CONFED_SEQUENCE | AS_CONFED_SET if !self.internal => Some(Problem::Confederation(name)),
-                AS_SET | AS_CONFED_SET => Some(Problem::AsSet(name)),
+                AS_CONFED_SEQUENCE | AS_CONFED_SET if !self.internal => Some(AttributeProblem::Confederation(name)),
+                AS_SET | AS_CONFED_SET => Some(AttributeProblem::AsSet(name)),
                 _ if numbers.chunks(size).any(|number| number.iter().all(|byte| *byte == 0)) => {
-                    Some(Problem::AsZero(name))
+                    Some(AttributeProblem::AsZero(name))
                 }
                 _ => None,
             };
             problem = problem.or(found);
             path = rest;
         }
-        if path.is_empty() { problem } else { Some(Problem::Segments(name)) }
+        if path.is_empty() { problem } else { Some(AttributeProblem::Segments(name)) }
     }
 }
 
-/// The flags that tell well-known attributes from optional ones, and transitive from non-transitive
-/// (RFC 4271 §4.3). The Partial bit is wrong where it is set, but RFC 7606 §3 (c) makes no error of
-/// it; the last four bits are to be ignored.
+/// The flags that distinguish well-known from optional and transitive from non-transitive
+/// attributes (RFC 4271 §4.3). A wrong Partial bit is no error by RFC 7606 §3 (c), and the last
+/// four bits are ignored.
 const CLASS: u8 = attribute_flags::OPTIONAL | attribute_flags::TRANSITIVE;
 
-/// The flags of [`CLASS`] that an attribute has to have; `None` for a type that is not assigned.
+/// Returns the required flags of [`CLASS`] for an attribute type, or `None` for an unassigned type.
 fn class(kind: u8) -> Option<u8> {
     const WELL_KNOWN: u8 = attribute_flags::TRANSITIVE;
     const TRANSITIVE: u8 = CLASS;
@@ -277,7 +284,7 @@ fn class(kind: u8) -> Option<u8> {
     })
 }
 
-/// Whether an attribute that is malformed is discarded, while its routes stay: RFC 7606 §3 (f),
+/// True if a malformed attribute of this type is discarded while its routes stay: RFC 7606 §3 (f),
 /// §7.6 and §7.7; RFC 6793 §6; RFC 7311 §3; RFC 9552 §8.2.2; RFC 9026; RFC 8669 §6.
 fn is_discarded(kind: u8) -> bool {
     matches!(
@@ -293,7 +300,7 @@ fn is_discarded(kind: u8) -> bool {
     )
 }
 
-/// Whether an attribute can have this length: RFC 7606 §7, and §4 for zero.
+/// True if an attribute of this type may have this length: RFC 7606 §7, and §4 for zero.
 fn has_length_of(kind: u8, length: usize, as_size: usize) -> bool {
     let is_list_of = |size: usize| length > 0 && length.is_multiple_of(size);
     match kind {
@@ -316,17 +323,17 @@ fn has_length_of(kind: u8, length: usize, as_size: usize) -> bool {
     }
 }
 
-/// Whether an address can be a host's (RFC 4271 §6.3).
+/// True if an address can belong to a host (RFC 4271 §6.3).
 fn is_host(address: Ipv4Addr) -> bool {
     !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
 }
 
 /// A set of attribute types.
 #[derive(Clone, Copy, Debug, Default)]
-struct Types([u64; 4]);
+struct AttributeTypes([u64; 4]);
 
-impl Types {
-    /// False if it was there before.
+impl AttributeTypes {
+    /// Returns false if the type was already in the set.
     fn insert(&mut self, kind: u8) -> bool {
         let word = &mut self.0[usize::from(kind >> 6)];
         let before = *word;
@@ -339,11 +346,11 @@ impl Types {
     }
 }
 
-/// The name of an attribute type.
+/// An attribute type, displayed by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name(pub(super) u8);
+pub(super) struct AttributeName(pub(super) u8);
 
-impl fmt::Display for Name {
+impl fmt::Display for AttributeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match t::name(self.0) {
             Some(name) => f.write_str(name),

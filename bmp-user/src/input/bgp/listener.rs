@@ -1,4 +1,4 @@
-//! Where peers connect to: one socket for each IP version, both on `listen-port`.
+//! The sockets that peers connect to: one for each IP version, both on `listen-port`.
 
 use std::{
     collections::BTreeMap,
@@ -18,9 +18,9 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
-    dial::{Doorkeeper, explain, link},
-    peer::Command,
-    status::Peers,
+    dial::{AcceptGrant, explain, link},
+    peer::PeerCommand,
+    status::BgpPeers,
 };
 use crate::{
     config::Secret,
@@ -29,62 +29,64 @@ use crate::{
     visitors::{AdmittedStream, ClientSource, Visitors},
 };
 
-/// How long to wait before trying to listen again; doubles up to the second.
+/// The first and the longest wait before listening is tried again. The wait doubles each time.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How long to wait when a connection cannot be accepted: what is short then (descriptors, memory) is not back at once.
+/// The wait after a connection could not be accepted. Descriptors or memory are short then, and not
+/// back at once.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-/// Connections that the kernel keeps for us to accept.
+/// Connections that the kernel queues for accept(2).
 const BACKLOG: i32 = 128;
 
-/// Connections of one peer at once, those among them that are refused and still told why.
+/// Connections of one peer at a time, including refused ones that still get their NOTIFICATION.
 const OF_ONE_PEER: usize = 8;
 
-/// The tasks of the peers that may connect, by address.
+/// The peers that may connect, by address. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Doors(Arc<Mutex<BTreeMap<IpAddr, Door>>>);
+pub(super) struct ExpectedPeers(Arc<Mutex<BTreeMap<IpAddr, ExpectedPeer>>>);
 
-/// One of them.
+/// A peer that may connect: the channel to its task, and the grant for its connections.
 #[derive(Clone, Debug)]
-pub(super) struct Door {
-    pub(super) commands: mpsc::Sender<Command>,
-    pub(super) keeper: Doorkeeper,
+pub(super) struct ExpectedPeer {
+    pub(super) commands: mpsc::Sender<PeerCommand>,
+    pub(super) grant: AcceptGrant,
 }
 
-impl Doors {
-    pub(super) fn open(&self, peer: IpAddr, door: Door) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, door);
+impl ExpectedPeers {
+    pub(super) fn insert(&self, peer: IpAddr, expected: ExpectedPeer) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, expected);
     }
 
-    pub(super) fn close(&self, peer: IpAddr) {
+    pub(super) fn remove(&self, peer: IpAddr) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
-    fn of(&self, peer: IpAddr) -> Option<Door> {
+    fn get(&self, peer: IpAddr) -> Option<ExpectedPeer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
     }
 }
 
-/// Passwords by peer.
+/// Passwords by peer address.
 pub(super) type Passwords = BTreeMap<IpAddr, Secret>;
 
-/// Listens on `port` with both IP versions, for good. Dropping this closes the listeners.
+/// Listens on `port` with both IP versions and never returns. Dropping this future closes the
+/// listeners.
 pub(super) async fn run(
     port: u16,
     passwords: watch::Receiver<Passwords>,
-    doors: Doors,
-    peers: Peers,
+    expected: ExpectedPeers,
+    peers: BgpPeers,
     datapath: Datapath,
 ) {
-    let v4 = serve((Ipv4Addr::UNSPECIFIED, port).into(), passwords.clone(), &doors, &peers, &datapath);
-    let v6 = serve((Ipv6Addr::UNSPECIFIED, port).into(), passwords, &doors, &peers, &datapath);
+    let v4 = serve((Ipv4Addr::UNSPECIFIED, port).into(), passwords.clone(), &expected, &peers, &datapath);
+    let v6 = serve((Ipv6Addr::UNSPECIFIED, port).into(), passwords, &expected, &peers, &datapath);
     tokio::join!(v4, v6);
 }
 
 async fn serve(
     listen: SocketAddr,
     mut passwords: watch::Receiver<Passwords>,
-    doors: &Doors,
-    peers: &Peers,
+    expected: &ExpectedPeers,
+    peers: &BgpPeers,
     datapath: &Datapath,
 ) {
     let (listener, mut known) = open(listen, &mut passwords, peers, datapath).await;
@@ -96,7 +98,7 @@ async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     failing = false;
-                    admit(stream, peer, doors, peers, &visitors);
+                    admit(stream, peer, expected, peers, &visitors);
                 }
                 Err(error) => {
                     if !failing {
@@ -118,56 +120,56 @@ async fn serve(
     }
 }
 
-/// A connection goes to its peer, or is closed.
-fn admit(stream: TcpStream, peer: SocketAddr, doors: &Doors, peers: &Peers, visitors: &Visitors) {
+/// Hands a connection to its peer's task, or closes it.
+fn admit(stream: TcpStream, peer: SocketAddr, expected: &ExpectedPeers, peers: &BgpPeers, visitors: &Visitors) {
     let refuse = |why: &str| {
         debug!(%peer, "closed a connection: {why}");
         peers.change_listener(|status| status.refused += 1);
     };
-    let Some(door) = doors.of(peer.ip()) else { return refuse("no such peer is configured") };
-    if let Err(error) = door.keeper.admit(&stream) {
+    let Some(accepted) = expected.get(peer.ip()) else { return refuse("no such peer is configured") };
+    if let Err(error) = accepted.grant.admit(&stream) {
         return refuse(&error.to_string());
     }
-    // By its address: peers of one host are told apart by theirs.
+    // Counted by address, because several peers may run on one host under one user.
     let visitor = match visitors.admit(ClientSource::Host(peer.ip().to_canonical())) {
         Ok(visitor) => visitor,
         Err(why) => return refuse(&why.to_string()),
     };
-    let Ok(mut link) = link(stream) else { return refuse("it was gone already") };
+    let Ok(mut link) = link(stream) else { return refuse("the connection is already closed") };
     link.stream = Box::new(AdmittedStream::new(link.stream, visitor));
-    // A peer that connects faster than its task looks has to come again.
-    if door.commands.try_send(Command::Incoming(link)).is_err() {
-        refuse("too many at once");
+    // If the task does not keep up, the peer must connect again.
+    if accepted.commands.try_send(PeerCommand::Incoming(link)).is_err() {
+        refuse("too many connections wait for the task of the peer");
     }
 }
 
-/// Tries until it listens, with these passwords. Each new reason why it does not is told once.
+/// Retries until it listens with these passwords. Each new reason for a failure is logged once.
 async fn open(
     listen: SocketAddr,
     passwords: &mut watch::Receiver<Passwords>,
-    peers: &Peers,
+    peers: &BgpPeers,
     datapath: &Datapath,
 ) -> (TcpListener, Passwords) {
     let (mut wait, longest) = RETRY;
-    let mut told = None;
+    let mut logged = None;
     loop {
         let wanted = passwords.borrow_and_update().clone();
         match bind(listen, &wanted, datapath) {
             Ok(listener) => {
-                if told.is_some() {
+                if logged.is_some() {
                     peers.change_listener(|status| status.trouble = None);
                 }
                 return (listener, wanted);
             }
-            // A host without IPv6 has no peers that use it.
+            // A host without IPv6 has no IPv6 peers.
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return std::future::pending().await,
             Err(error) => {
-                if told != Some(error.kind()) {
+                if logged != Some(error.kind()) {
                     let why = format!("cannot listen on {listen}: {error}: {}", remedy(&error));
                     error!("{why}");
                     peers.change_listener(|status| status.trouble = Some(why));
                 }
-                told = Some(error.kind());
+                logged = Some(error.kind());
                 sleep(wait).await;
                 wait = (wait * 2).min(longest);
             }
@@ -177,12 +179,12 @@ async fn open(
 
 fn bind(listen: SocketAddr, passwords: &Passwords, datapath: &Datapath) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // Strangers are not answered, and a peer only as its pin says.
+    // The kernel programs then answer only to peers, and only within their pins.
     datapath.claim_listener(&socket).map_err(|error| io::Error::other(format!("{error:#}")))?;
     if listen.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Connections of the one before that are still in TIME_WAIT must not hold the port.
+    // Connections of an earlier listener in TIME_WAIT must not block the port.
     socket.set_reuse_address(true)?;
     set_passwords(&socket, listen, &Passwords::new(), passwords)?;
     socket.bind(&listen.into())?;
@@ -190,11 +192,11 @@ fn bind(listen: SocketAddr, passwords: &Passwords, datapath: &Datapath) -> io::R
     TcpListener::from_std(socket.into())
 }
 
-/// Sets what differs of the passwords of peers with the listener's IP version.
+/// Updates the passwords of the peers with the listener's IP version.
 fn set_passwords(socket: &Socket, listen: SocketAddr, known: &Passwords, wanted: &Passwords) -> io::Result<()> {
     let same_version = |peer: &&IpAddr| peer.is_ipv6() == listen.is_ipv6();
     for gone in known.keys().filter(same_version).filter(|peer| !wanted.contains_key(peer)) {
-        // An empty one removes it (tcp(7)); that there was none is no trouble.
+        // An empty password removes it (tcp(7)). An error means that there was none.
         let _ = sys::set_md5_secret(socket, SocketAddr::new(*gone, 0), "");
     }
     for (peer, password) in wanted.iter().filter(|(peer, _)| same_version(peer)) {

@@ -1,25 +1,35 @@
-//! The `bgp` view: routes from BGP peers. A speaker that receives and never announces anything.
+//! The BGP input: bmpd peers with routers, receives their routes and announces none.
 //!
 //! ```text
 //!   dial, listener ──▶ connection ──▶ peer ◀──▶ fsm (RFC 4271 §8, two machines a peer)
 //!                                       │
 //!                                       ▼
-//!                           updates ── life ──▶ feed      stale: what has to be announced again
+//!                   updates ──▶ peer_feed ──▶ feed      stale: routes to be announced again
 //! ```
 //!
-//! One task a peer, one for the listeners. A peer is one input of the feed, which is called `bgp ADDRESS`.
+//! One task serves each peer, and one task serves the listening sockets. Each peer is an input of
+//! the feed, named `bgp ADDRESS`.
 //!
-//! All that is ever sent are OPEN, KEEPALIVE, NOTIFICATION, and to a peer that can restart gracefully the End-of-RIB of each family, which RFC 4724 §4.2
-//! asks of one who has no routes too: without it such a peer would keep its own back until its timer for that has run.
+//! bmpd sends only OPEN, KEEPALIVE and NOTIFICATION, and one End-of-RIB for each family to a peer
+//! with the graceful restart capability. RFC 4724 §4.2 demands that End-of-RIB even without routes:
+//! a restarted peer holds back its own routes until it arrives or a timer expires.
+//!
+//! * `dial`, `listener`: connections from and to this device, each within its pin. `connection`:
+//!   one TCP connection.
+//! * `fsm`: the state machines. `open`: OPENs and what they negotiate. `peer`: the task that drives
+//!   them.
+//! * `updates`: UPDATEs to Route Monitoring. `faults`: malformed attributes (RFC 7606).
+//! * `peer_feed`: Peer Up, Peer Down and graceful restart. `stale`: routes of the previous session.
+//! * `status`, `reason`: what `display bgp peer` reads.
 
 mod connection;
 mod dial;
 mod faults;
 mod fsm;
-mod life;
 mod listener;
 mod open;
 mod peer;
+mod peer_feed;
 mod reason;
 mod stale;
 mod status;
@@ -50,86 +60,90 @@ use crate::{
     wire::bgp::notification::cease,
 };
 
-pub use fsm::State;
-pub use reason::Reason;
-pub use status::{ListenerStatus, MessageCounts, PeerProgress, PeerStatus, Peers, Session};
+pub use fsm::BgpState;
+pub use reason::BgpDownReason;
+pub use status::{BgpPeers, EstablishedSession, ListenerStatus, MessageCounts, PeerProgress, PeerStatus};
 
-use dial::{Dialer, Doorkeeper, Target};
-use fsm::Notice;
-use listener::{Door, Doors, Passwords};
-use open::Local;
-use peer::{Command, Dial, Plan, Task};
-use status::Registered;
+use dial::{AcceptGrant, Dialer, PeerTarget};
+use fsm::OutgoingNotification;
+use listener::{ExpectedPeer, ExpectedPeers, Passwords};
+use open::LocalSpeaker;
+use peer::{Dial, PeerCommand, PeerPlan, PeerTask};
+use status::PeerRegistration;
 
-/// Connections of a peer that its task has not looked at yet.
+/// Accepted connections of a peer that may wait for its task.
 const WAITING: usize = 4;
 
-/// Runs the BGP peers that the configuration names, until its sender is gone or `stopping` says so: then they are told, and closed.
+/// Runs the configured BGP peers until the sender of the configuration is gone or `stopping` turns
+/// true. Then every session is closed with a Cease.
 ///
-/// Reacts to a new configuration, and to another pin of a peer, by comparing it with what runs: a peer for which nothing has changed is left
-/// alone; one that is gone gets a Cease (Peer De-configured), one that is configured otherwise, or is to come from elsewhere, gets a
-/// Cease (Other Configuration Change) and is spoken to anew (RFC 4486 §4). Where it is listened concerns those sessions alone that the peer
-/// has opened. `peers` shows how they do.
+/// A change of the configuration, or of a peer's pin, is compared with the running sessions. An
+/// unchanged peer keeps its session. A removed peer gets a Cease (Peer De-configured). A peer with
+/// other settings, or with another interface or source, gets a Cease (Other Configuration Change,
+/// RFC 4486 §4) and a new session. A change of the listening side only ends sessions that the peer
+/// opened. `peers` shows the status of all peers.
 pub async fn run(
     mut config: watch::Receiver<Arc<Config>>,
     feed: Feed,
     pins: Pins,
-    peers: Peers,
+    peers: BgpPeers,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut speaker = Speaker {
+    let mut speaker = BgpSpeaker {
         feed,
         pins,
         peers,
         statistics: watch::channel(Bmp::STATISTICS_TIMER).0,
         running: BTreeMap::new(),
-        ways: BTreeMap::new(),
+        pins_of_peers: BTreeMap::new(),
         listener: None,
         passwords: watch::channel(Passwords::new()).0,
-        doors: Doors::default(),
+        expected: ExpectedPeers::default(),
     };
     loop {
         let wanted = config.borrow_and_update().clone();
         speaker.follow(&wanted).await;
         tokio::select! {
             changed = config.changed() => if changed.is_err() { break },
-            () = speaker.another_way() => {}
+            () = speaker.pin_changed() => {}
             _stopped = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
     speaker.stop().await;
 }
 
-struct Speaker {
+struct BgpSpeaker {
     feed: Feed,
     pins: Pins,
-    peers: Peers,
-    /// The time between the Statistics Reports of a peer (RFC 7854 §4.8); zero is never.
+    peers: BgpPeers,
+    /// The interval of a peer's Statistics Reports (RFC 7854 §4.8). Zero disables them.
     statistics: watch::Sender<Duration>,
-    running: BTreeMap<IpAddr, Running>,
-    /// What the connections to each peer and from it may use.
-    ways: BTreeMap<(IpAddr, Role), (Arc<SessionPin>, watch::Receiver<PinState>)>,
-    /// With its port.
+    running: BTreeMap<IpAddr, RunningPeer>,
+    /// The pins for connections to each peer and from each peer.
+    pins_of_peers: BTreeMap<(IpAddr, Role), (Arc<SessionPin>, watch::Receiver<PinState>)>,
+    /// The task of the listener and its port.
     listener: Option<(u16, JoinHandle<()>)>,
     passwords: watch::Sender<Passwords>,
-    doors: Doors,
+    expected: ExpectedPeers,
 }
 
-/// What a peer is to be.
+/// What the configuration and the pins want for a peer.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    /// It is not decided yet: what is there stays.
+enum DesiredPeer {
+    /// The pins are not decided yet, so the current session stays.
     Undecided,
-    /// Not spoken to, for this reason.
-    Not(Reason, String),
-    Spoken(Plan, Grants),
+    /// No session, for this reason.
+    Down(BgpDownReason, String),
+    /// A session with these settings, whose connections use these grants.
+    Active(PeerPlan, PeerGrants),
 }
 
-impl Wanted {
-    /// Whether a session of one is as good for the other, unless it is one that the peer opened and the two accept it otherwise.
+impl DesiredPeer {
+    /// True if a session of one serves the other. A difference in the listening side does not
+    /// matter.
     fn is_same_session(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Spoken(plan, grants), Self::Spoken(other_plan, other_grants)) => {
+            (Self::Active(plan, grants), Self::Active(other_plan, other_grants)) => {
                 plan == other_plan && line(grants.connect.as_ref()) == line(other_grants.connect.as_ref())
             }
             _ => self == other,
@@ -137,16 +151,16 @@ impl Wanted {
     }
 }
 
-/// What its connections may use.
+/// The grants that a peer's connections use.
 #[derive(Debug)]
-struct Grants {
-    /// Of those that are opened to it.
+struct PeerGrants {
+    /// For connections that this device opens.
     connect: Option<Arc<Grant>>,
-    /// Of those that it opens.
+    /// For connections that the peer opens.
     listen: Option<Arc<Grant>>,
 }
 
-impl Grants {
+impl PeerGrants {
     fn agree(&self) -> bool {
         let (Some(connect), Some(listen)) = (&self.connect, &self.listen) else { return true };
         let index = |grant: &Grant| grant.resolved.device.as_ref().map(|(index, _)| *index);
@@ -154,80 +168,80 @@ impl Grants {
     }
 }
 
-/// As for a session: under another [`Grant::line`] it is another connection.
+/// Returns the line of a grant. As for a session, another [`Grant::line`] means another connection.
 fn line(grant: Option<&Arc<Grant>>) -> Option<u64> {
     grant.map(|grant| grant.line)
 }
 
-impl PartialEq for Grants {
+impl PartialEq for PeerGrants {
     fn eq(&self, other: &Self) -> bool {
         line(self.connect.as_ref()) == line(other.connect.as_ref())
             && line(self.listen.as_ref()) == line(other.listen.as_ref())
     }
 }
 
-impl Eq for Grants {}
+impl Eq for PeerGrants {}
 
-/// A peer that is configured.
-struct Running {
-    wanted: Wanted,
+/// A configured peer.
+struct RunningPeer {
+    wanted: DesiredPeer,
     asn: Option<u32>,
-    registered: Registered,
-    /// Of one that is spoken to.
-    task: Option<(Leave, mpsc::Sender<Command>, JoinHandle<()>)>,
+    registered: PeerRegistration,
+    /// Leave to end, commands and task of a peer with a session.
+    task: Option<(Leave, mpsc::Sender<PeerCommand>, JoinHandle<()>)>,
 }
 
-impl Speaker {
+impl BgpSpeaker {
     async fn follow(&mut self, config: &Config) {
         let statistics = config.bmp.statistics_timer.unwrap_or(Bmp::STATISTICS_TIMER);
         self.statistics.send_if_modified(|now| std::mem::replace(now, statistics) != statistics);
         let bgp = config.bgp.as_ref();
-        let mut wanted = BTreeMap::<IpAddr, (Option<u32>, Wanted)>::new();
-        let mut ways = BTreeSet::new();
+        let mut wanted = BTreeMap::<IpAddr, (Option<u32>, DesiredPeer)>::new();
+        let mut pins_of_peers = BTreeSet::new();
         for (bgp, (address, peer)) in bgp.into_iter().flat_map(|bgp| bgp.peers.iter().map(move |peer| (bgp, peer))) {
             let plan = match plan(bgp, *address, peer) {
-                Err(why) => Wanted::Not(pin::Reason::NotConfigured.into(), why.to_owned()),
+                Err(why) => DesiredPeer::Down(pin::Reason::NotConfigured.into(), why.to_owned()),
                 Ok(plan) => {
                     let connect = plan.connects.then_some((Role::Connect, plan.target.port));
                     let listen = bgp.listen_port.map(|port| (Role::Listen, port));
-                    ways.extend([connect, listen].into_iter().flatten().map(|(role, _)| (*address, role)));
-                    self.granted(*address, plan, connect, listen)
+                    pins_of_peers.extend([connect, listen].into_iter().flatten().map(|(role, _)| (*address, role)));
+                    self.with_grants(*address, plan, connect, listen)
                 }
             };
             wanted.insert(*address, (peer.asn, plan));
         }
-        self.ways.retain(|way, _| ways.contains(way));
+        self.pins_of_peers.retain(|way, _| pins_of_peers.contains(way));
         let mut ending = Vec::new();
         for (address, mut running) in std::mem::take(&mut self.running) {
             let subcode = match wanted.get(&address) {
                 Some((asn, wanted))
                     if *asn == running.asn
-                        && (wanted.is_same_session(&running.wanted) || *wanted == Wanted::Undecided) =>
+                        && (wanted.is_same_session(&running.wanted) || *wanted == DesiredPeer::Undecided) =>
                 {
-                    if *wanted != Wanted::Undecided && *wanted != running.wanted {
-                        self.doors.close(address);
+                    if *wanted != DesiredPeer::Undecided && *wanted != running.wanted {
+                        self.expected.remove(address);
                     }
                     self.running.insert(address, running);
                     continue;
                 }
-                Some((_, Wanted::Not(..))) => cease::SHUTDOWN,
+                Some((_, DesiredPeer::Down(..))) => cease::SHUTDOWN,
                 Some(_) => cease::CONFIGURATION_CHANGE,
                 None => cease::DE_CONFIGURED,
             };
-            self.doors.close(address);
-            ending.extend(running.stop(&Notice::cease(subcode)).await);
-            // What was counted goes on.
+            self.expected.remove(address);
+            ending.extend(running.stop(&OutgoingNotification::cease(subcode)).await);
+            // A peer with the same AS number keeps its counters.
             if wanted.get(&address).is_some_and(|(asn, _)| *asn == running.asn) {
                 self.running.insert(address, running);
             }
         }
-        // All of these first: a new session of a peer must not collide with the one before.
+        // Wait for all of them, so that a new session never collides with its predecessor.
         for task in ending {
             finished(task).await;
         }
-        // Before anybody connects with them.
+        // Passwords are set before any connection needs them.
         let plans = wanted.values().filter_map(|(_, wanted)| match wanted {
-            Wanted::Spoken(plan, grants) if grants.listen.is_some() => Some(plan),
+            DesiredPeer::Active(plan, grants) if grants.listen.is_some() => Some(plan),
             _ => None,
         });
         let passwords: Passwords =
@@ -240,12 +254,12 @@ impl Speaker {
         self.listen(bgp.and_then(|bgp| bgp.listen_port)).await;
         for (address, (asn, wanted)) in wanted {
             let known = self.running.get(&address).is_some_and(|running| running.wanted == wanted);
-            if known || wanted == Wanted::Undecided {
+            if known || wanted == DesiredPeer::Undecided {
                 continue;
             }
             let mut running = self.running.remove(&address);
             if let Some(same) = running.take_if(|running| running.wanted.is_same_session(&wanted)) {
-                let same = self.accept_otherwise(address, same, wanted).await;
+                let same = self.change_listening(address, same, wanted).await;
                 self.running.insert(address, same);
                 continue;
             }
@@ -255,25 +269,25 @@ impl Speaker {
         }
     }
 
-    /// What a peer is to be, once its connections have their pins.
-    fn granted(
+    /// Combines settings and grants, once the pins of the peer's connections are decided.
+    fn with_grants(
         &mut self,
         address: IpAddr,
-        plan: Plan,
+        plan: PeerPlan,
         connect: Option<(Role, u16)>,
         listen: Option<(Role, u16)>,
-    ) -> Wanted {
-        let mut grants = Grants { connect: None, listen: None };
+    ) -> DesiredPeer {
+        let mut grants = PeerGrants { connect: None, listen: None };
         for (role, port) in [connect, listen].into_iter().flatten() {
-            let (_, state) = self.ways.entry((address, role)).or_insert_with(|| {
+            let (_, state) = self.pins_of_peers.entry((address, role)).or_insert_with(|| {
                 let pin = self.pins.of(&Pinned::BgpPeer(address, role));
                 let state = pin.subscribe();
                 (pin, state)
             });
             let grant = match &*state.borrow_and_update() {
-                PinState::Pending => return Wanted::Undecided,
-                // Still of the configuration before.
-                PinState::Ready(grant) if grant.target.station.port() != port => return Wanted::Undecided,
+                PinState::Pending => return DesiredPeer::Undecided,
+                // The pin still belongs to the previous configuration.
+                PinState::Ready(grant) if grant.target.station.port() != port => return DesiredPeer::Undecided,
                 PinState::Ready(grant) => Some(Arc::clone(grant)),
                 PinState::Down(unresolved) => {
                     let mend = match &*unresolved.mend {
@@ -282,7 +296,7 @@ impl Speaker {
                         mend => format!(" (`{mend}`)"),
                     };
                     let why = format!("{}: {}{mend}", unresolved.reason.as_str(), unresolved.why);
-                    return Wanted::Not(unresolved.reason.into(), why);
+                    return DesiredPeer::Down(unresolved.reason.into(), why);
                 }
             };
             match role {
@@ -290,40 +304,47 @@ impl Speaker {
                 Role::Listen => grants.listen = grant,
             }
         }
-        // Both come from one place: where they do not, the second is about to be told what the first was.
-        if grants.agree() { Wanted::Spoken(plan, grants) } else { Wanted::Undecided }
+        // Both grants must have the same source and interface. If they differ, one pin is about to
+        // follow the other.
+        if grants.agree() { DesiredPeer::Active(plan, grants) } else { DesiredPeer::Undecided }
     }
 
-    /// Returns when the pin of some peer is another.
-    async fn another_way(&mut self) {
-        let changes: Vec<_> = self.ways.values_mut().map(|(_, state)| Box::pin(state.changed())).collect();
+    /// Returns when the pin of any peer changes.
+    async fn pin_changed(&mut self) {
+        let changes: Vec<_> = self.pins_of_peers.values_mut().map(|(_, state)| Box::pin(state.changed())).collect();
         if changes.is_empty() {
             return pending().await;
         }
-        // The sender is in the pin, which is here.
+        // The pins in `self.pins_of_peers` own the senders, so no channel closes.
         let _ = select_all(changes).await;
     }
 
-    fn start(&self, address: IpAddr, asn: Option<u32>, wanted: Wanted, registered: Registered) -> Running {
+    fn start(
+        &self,
+        address: IpAddr,
+        asn: Option<u32>,
+        wanted: DesiredPeer,
+        registered: PeerRegistration,
+    ) -> RunningPeer {
         let ready = match &wanted {
-            Wanted::Undecided => return Running { wanted, asn, registered, task: None },
-            Wanted::Not(reason, why) => Err((*reason, why.clone())),
-            Wanted::Spoken(plan, grants) => {
+            DesiredPeer::Undecided => return RunningPeer { wanted, asn, registered, task: None },
+            DesiredPeer::Down(reason, why) => Err((*reason, why.clone())),
+            DesiredPeer::Active(plan, grants) => {
                 let open = plan.local.open().map_err(|error| (pin::Reason::NotConfigured.into(), error.to_string()));
                 open.map(|open| (plan, grants, open))
             }
         };
-        registered.shown.change(status::Now::begin);
+        registered.shown.change(status::LivePeerStatus::begin);
         let task = match ready {
             Err((reason, why)) => {
-                info!(peer = %address, "not spoken to: {why}");
+                info!(peer = %address, "no session: {why}");
                 registered.shown.change(|now| now.fail(reason, why));
                 None
             }
             Ok((plan, grants, sent_open)) => {
                 let (sender, commands) = mpsc::channel(WAITING);
                 let datapath = self.pins.datapath();
-                self.open_door(address, grants, &sender);
+                self.expect(address, grants, &sender);
                 let dialer = grants.connect.as_ref().map(|grant| Dialer {
                     target: plan.target.clone(),
                     grant: Arc::clone(grant),
@@ -336,48 +357,49 @@ impl Speaker {
                 let shown = registered.shown.clone();
                 let listens = grants.listen.is_some();
                 let statistics = self.statistics.subscribe();
-                let task = Task::new(plan.clone(), listens, sent_open, dial, &self.feed, shown, statistics);
+                let task = PeerTask::new(plan.clone(), listens, sent_open, dial, &self.feed, shown, statistics);
                 let leave = Leave::default();
                 let task = tasks::until("BGP peer", &leave, task.run(commands));
                 Some((leave, sender, task))
             }
         };
-        Running { wanted, asn, registered, task }
+        RunningPeer { wanted, asn, registered, task }
     }
 
-    /// A peer of which all is as before but from where, and to which port, it may connect.
-    async fn accept_otherwise(&self, address: IpAddr, running: Running, wanted: Wanted) -> Running {
-        if let (Wanted::Spoken(_, grants), Some((_, commands, _))) = (&wanted, &running.task) {
-            // One that is not there any more has ended.
-            let _ = commands.send(Command::Listens(grants.listen.is_some())).await;
-            self.open_door(address, grants, commands);
+    /// Keeps the session of a peer for which only the listening side changed.
+    async fn change_listening(&self, address: IpAddr, running: RunningPeer, wanted: DesiredPeer) -> RunningPeer {
+        if let (DesiredPeer::Active(_, grants), Some((_, commands, _))) = (&wanted, &running.task) {
+            // If the channel is closed, the task has already ended.
+            let _ = commands.send(PeerCommand::Listens(grants.listen.is_some())).await;
+            self.expect(address, grants, commands);
         }
-        Running { wanted, ..running }
+        RunningPeer { wanted, ..running }
     }
 
-    /// Lets a peer in, if it may connect.
-    fn open_door(&self, address: IpAddr, grants: &Grants, commands: &mpsc::Sender<Command>) {
+    /// Lets a peer connect, if it may.
+    fn expect(&self, address: IpAddr, grants: &PeerGrants, commands: &mpsc::Sender<PeerCommand>) {
         if let Some(grant) = &grants.listen {
-            let keeper = Doorkeeper { grant: Arc::clone(grant), datapath: self.pins.datapath().clone() };
-            self.doors.open(address, Door { commands: commands.clone(), keeper });
+            let grant = AcceptGrant { grant: Arc::clone(grant), datapath: self.pins.datapath().clone() };
+            self.expected.insert(address, ExpectedPeer { commands: commands.clone(), grant });
         }
     }
 
-    /// Listens on this port, or on none.
+    /// Listens on this port. `None` closes the listener.
     async fn listen(&mut self, port: Option<u16>) {
         if self.listener.as_ref().map(|(port, _)| *port) == port {
             return;
         }
         if let Some((_, task)) = self.listener.take() {
             task.abort();
-            // Aborted on purpose: no news. The port is free then.
+            // The error only says that the task was aborted. The port is free once the task has
+            // ended.
             let _ = task.await;
         }
         self.peers.change_listener(|status| *status = ListenerStatus { port, ..ListenerStatus::default() });
         self.listener = port.map(|port| {
-            let (passwords, doors, peers) = (self.passwords.subscribe(), self.doors.clone(), self.peers.clone());
+            let (passwords, expected, peers) = (self.passwords.subscribe(), self.expected.clone(), self.peers.clone());
             let datapath = self.pins.datapath().clone();
-            (port, tasks::forever("BGP listener", listener::run(port, passwords, doors, peers, datapath)))
+            (port, tasks::forever("BGP listener", listener::run(port, passwords, expected, peers, datapath)))
         });
     }
 
@@ -385,7 +407,7 @@ impl Speaker {
         self.listen(None).await;
         let mut ending = Vec::new();
         for mut running in std::mem::take(&mut self.running).into_values() {
-            ending.extend(running.stop(&Notice::cease(cease::SHUTDOWN)).await);
+            ending.extend(running.stop(&OutgoingNotification::cease(cease::SHUTDOWN)).await);
         }
         for task in ending {
             finished(task).await;
@@ -393,7 +415,7 @@ impl Speaker {
     }
 }
 
-impl Drop for Speaker {
+impl Drop for BgpSpeaker {
     fn drop(&mut self) {
         if let Some((_, task)) = self.listener.take() {
             task.abort();
@@ -401,13 +423,13 @@ impl Drop for Speaker {
     }
 }
 
-impl Running {
-    /// Tells the task to end.
-    async fn stop(&mut self, notice: &Notice) -> Option<JoinHandle<()>> {
+impl RunningPeer {
+    /// Makes the task close the session with this NOTIFICATION and end.
+    async fn stop(&mut self, notice: &OutgoingNotification) -> Option<JoinHandle<()>> {
         let (leave, commands, task) = self.task.take()?;
         leave.give();
-        // One that is not there any more has ended.
-        let _ = commands.send(Command::Stop(notice.clone())).await;
+        // If the channel is closed, the task has already ended.
+        let _ = commands.send(PeerCommand::Stop(notice.clone())).await;
         Some(task)
     }
 }
@@ -418,20 +440,20 @@ async fn finished(task: JoinHandle<()>) {
     }
 }
 
-/// What has to be configured before a peer is spoken to, and how it is.
+/// Returns what the configuration of a peer lacks, and the command that adds it.
 pub fn missing(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Option<&'static str> {
     plan(bgp, address, peer).err()
 }
 
-/// Whether a peer's session of one configuration is as good for another: where it is not, the peer
-/// is told a Cease and spoken to anew.
+/// True if a peer's session under one configuration serves another. If not, the session is closed
+/// with a Cease and opened again.
 pub fn is_same_session(address: IpAddr, (bgp, peer): (&Bgp, &BgpPeer), (other, other_peer): (&Bgp, &BgpPeer)) -> bool {
     let plans = plan(bgp, address, peer).ok().zip(plan(other, address, other_peer).ok());
     plans.is_some_and(|(plan, other)| plan == other)
 }
 
-/// What a peer is to be; an error says what is missing, and how it is given.
-fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<Plan, &'static str> {
+/// Builds the settings of a peer's session. The error says what is missing and how to configure it.
+fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<PeerPlan, &'static str> {
     let asn = peer.asn.ok_or("no AS number: give it one with `peer ADDRESS as-number NUMBER`")?;
     let bgp_id = bgp.router_id.ok_or("no BGP identifier: give this device one with `router-id ADDRESS`")?;
     if peer.families.is_empty() {
@@ -444,10 +466,15 @@ fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<Plan, &'static str
     }
     let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
     let (port, password) = (peer.port.unwrap_or(BgpPeer::PORT), peer.password.clone());
-    Ok(Plan {
-        target: Target { address, port, password },
+    Ok(PeerPlan {
+        target: PeerTarget { address, port, password },
         asn,
-        local: Local { asn: bgp.asn, bgp_id, hold: timer.hold, families: peer.families.iter().copied().collect() },
+        local: LocalSpeaker {
+            asn: bgp.asn,
+            bgp_id,
+            hold: timer.hold,
+            families: peer.families.iter().copied().collect(),
+        },
         keepalive: Duration::from_secs(timer.keepalive.into()),
         connects: !peer.listen_only,
     })

@@ -1,10 +1,10 @@
-//! The OPENs of a session: what ours says, what is to be refused in the peer's, and what the two come to.
+//! The OPENs of a session: ours, the checks on the peer's, and what both negotiate.
 
 use std::net::Ipv4Addr;
 
 use bytes::{Bytes, BytesMut};
 
-use super::fsm::Notice;
+use super::fsm::OutgoingNotification;
 use crate::wire::bgp::{
     Capabilities, Capability, Error, Family, Form, Frame, MessageType, Negotiation, Open, Problem, build,
     capability::{add_path, graceful_restart},
@@ -12,23 +12,25 @@ use crate::wire::bgp::{
     open,
 };
 
-/// What this device says of itself to a peer.
+/// This device as the peer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Local {
+pub(super) struct LocalSpeaker {
     pub(super) asn: u32,
     pub(super) bgp_id: Ipv4Addr,
-    /// Seconds; zero for none.
+    /// The hold time in seconds. Zero means none.
     pub(super) hold: u16,
     pub(super) families: Vec<Family>,
 }
 
-impl Local {
-    /// The OPEN: every family that is configured, with path identifiers if the peer has any (RFC 7911); 4-octet AS numbers; route refresh,
-    /// plain and enhanced; extended messages; graceful restart as one who only helps others to restart (RFC 4724 §3: no family, no
-    /// restart time), over NOTIFICATIONs too (RFC 8538 §2).
+impl LocalSpeaker {
+    /// Builds our OPEN. It has every configured family, add-path to receive in each (RFC 7911),
+    /// 4-octet AS numbers, route refresh (plain and enhanced) and extended messages. Graceful
+    /// restart is announced for a speaker that only helps others to restart (RFC 4724 §3: no
+    /// family, no restart time), including restarts after a NOTIFICATION (RFC 8538 §2).
     ///
     /// # Errors
-    /// If it is longer than an OPEN may be, which no list of assigned families makes it.
+    ///
+    /// Fails if the OPEN is too long, which no list of assigned families causes.
     pub(super) fn open(&self) -> Result<Bytes, Error> {
         let mut out = BytesMut::new();
         open::build(&mut out, self.asn, self.hold, self.bgp_id, &self.capabilities()?)?;
@@ -53,28 +55,29 @@ impl Local {
         Ok(capabilities)
     }
 
-    /// Reads the peer's OPEN, of whom AS number `asn` is expected.
+    /// Checks the OPEN of a peer that is expected to have AS number `asn`.
     ///
     /// # Errors
-    /// The NOTIFICATION that answers it, and why in words.
-    pub(super) fn check(&self, frame: &Frame<'_>, asn: u32) -> Result<Remote, (Notice, String)> {
+    ///
+    /// Fails with the NOTIFICATION to send and the reason in words.
+    pub(super) fn check(&self, frame: &Frame<'_>, asn: u32) -> Result<PeerOpen, (OutgoingNotification, String)> {
         let open = Open::parse(frame).and_then(|open| open.check().map(|()| open)).map_err(|error| {
             (notice_of(&error, Some(MessageType::Open), frame.bytes()), format!("the peer's OPEN: {error}"))
         })?;
-        let refuse = |subcode, data, why| Err((Notice { code: code::OPEN, subcode, data }, why));
+        let refuse = |subcode, data, why| Err((OutgoingNotification { code: code::OPEN, subcode, data }, why));
         if open.asn() != asn {
-            let said = open.asn();
+            let peer_asn = open.asn();
             let why = format!(
-                "the peer says that it is AS {said}, not AS {asn}: correct `peer ADDRESS as-number` here or its own there"
+                "the peer says that it is AS {peer_asn}, not AS {asn}: correct `peer ADDRESS as-number` here or its own there"
             );
             return refuse(open_error::BAD_PEER_AS, Bytes::new(), why);
         }
-        // RFC 6286 §2.2: within an AS no two have the same.
+        // RFC 6286 §2.2: BGP identifiers are unique within an AS.
         if open.bgp_id == self.bgp_id && asn == self.asn {
             let why = format!("the peer's BGP identifier {} is this device's too: change one `router-id`", open.bgp_id);
             return refuse(open_error::BAD_IDENTIFIER, Bytes::new(), why);
         }
-        // It was sent, so it can be built and read.
+        // Our OPEN has been sent, so building and parsing it again succeeds.
         let own_error = |error: Error| {
             (notice_of(&error, Some(MessageType::Open), &[]), format!("the OPEN of this device: {error}"))
         };
@@ -83,7 +86,8 @@ impl Local {
         let negotiated = Negotiated::new(self, &Negotiation { sent, received: open });
         if negotiated.families.is_empty() {
             let why = "the peer offers none of the address families that are enabled here: enable one on both ends";
-            // RFC 5492 §5: the data says what is missed. A multiprotocol capability has four bytes, which always fit.
+            // RFC 5492 §5: the data lists the missing capabilities. Each has four bytes, so all of
+            // them fit.
             let mut missed = Capabilities::new();
             for family in &self.families {
                 let _ = missed.push(&Capability::Multiprotocol(*family));
@@ -91,7 +95,7 @@ impl Local {
             let data = Bytes::copy_from_slice(missed.bytes());
             return refuse(open_error::UNSUPPORTED_CAPABILITY, data, why.to_owned());
         }
-        Ok(Remote {
+        Ok(PeerOpen {
             hold: open.hold_time,
             bgp_id: open.bgp_id,
             // RFC 6286 §2.3.
@@ -103,57 +107,60 @@ impl Local {
     }
 }
 
-/// What the peer's OPEN said, and what it comes to.
+/// The OPEN of the peer, and what it negotiates with ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Remote {
-    /// Seconds.
+pub(super) struct PeerOpen {
+    /// The hold time in seconds.
     pub(super) hold: u16,
     pub(super) bgp_id: Ipv4Addr,
-    /// Whether, of two connections, the one that this device opened stays.
+    /// True if a collision is decided in favour of the connection that this device opened.
     pub(super) dominant: bool,
-    /// In words.
+    /// The capabilities in words.
     pub(super) capabilities: Vec<String>,
     pub(super) negotiated: Negotiated,
-    /// All of it.
+    /// The whole message.
     pub(super) open: Bytes,
 }
 
-/// What both ends can do.
+/// What both OPENs have negotiated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Negotiated {
-    pub(super) families: Vec<Routes>,
-    /// Bytes of an AS number in AS paths.
+    pub(super) families: Vec<FamilyEncoding>,
+    /// The size of an AS number in AS paths, in bytes.
     pub(super) as_size: usize,
     /// The longest message in bytes.
     pub(super) limit: usize,
-    pub(super) restart: Option<Restart>,
+    pub(super) restart: Option<PeerRestart>,
 }
 
-/// How the routes of a family are written.
+/// The encoding of a family's routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Routes {
+pub(super) struct FamilyEncoding {
     pub(super) family: Family,
     pub(super) form: Option<Form>,
     pub(super) path_ids: bool,
 }
 
-/// What the peer says of restarts (RFC 4724 §3).
+/// The graceful restart capability of the peer (RFC 4724 §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Restart {
-    /// How long one may take, in seconds.
+pub(super) struct PeerRestart {
+    /// The restart time in seconds.
     pub(super) seconds: u16,
-    /// A NOTIFICATION is survived too (RFC 8538).
+    /// True if routes also survive a NOTIFICATION (RFC 8538).
     pub(super) notification: bool,
-    /// Families, and whether their forwarding state was kept.
+    /// The families, and whether their forwarding state was kept.
     pub(super) families: Vec<(Family, bool)>,
 }
 
 impl Negotiated {
-    fn new(local: &Local, opens: &Negotiation<'_>) -> Self {
+    fn new(local: &LocalSpeaker, opens: &Negotiation<'_>) -> Self {
         let both: Vec<Family> = opens.families().collect();
-        let routes =
-            |&family: &Family| Routes { family, form: Form::of(family), path_ids: opens.receives_path_ids(family) };
-        let restart = opens.received.graceful_restart().map(|restart| Restart {
+        let routes = |&family: &Family| FamilyEncoding {
+            family,
+            form: Form::of(family),
+            path_ids: opens.receives_path_ids(family),
+        };
+        let restart = opens.received.graceful_restart().map(|restart| PeerRestart {
             seconds: restart.restart_time,
             notification: restart.flags & graceful_restart::NOTIFICATION != 0,
             families: restart
@@ -170,11 +177,11 @@ impl Negotiated {
         }
     }
 
-    /// That there is nothing to announce, said to a peer that waits for it when it has restarted (RFC 4724 §4.2): an UPDATE a family. Nothing for one that
-    /// cannot wait.
+    /// Returns an End-of-RIB for each family, for a peer with graceful restart (RFC 4724 §4.2).
+    /// Such a peer waits for them after a restart. A peer without the capability gets none.
     pub(super) fn end_of_ribs(&self) -> Vec<Bytes> {
         let families = self.families.iter().filter(|_| self.restart.is_some());
-        let end_of_rib = |routes: &Routes| {
+        let end_of_rib = |routes: &FamilyEncoding| {
             let mut message = BytesMut::new();
             build::end_of_rib(&mut message, routes.family);
             message.freeze()
@@ -182,27 +189,28 @@ impl Negotiated {
         families.map(end_of_rib).collect()
     }
 
-    pub(super) fn routes(&self, family: Family) -> Option<&Routes> {
+    pub(super) fn routes(&self, family: Family) -> Option<&FamilyEncoding> {
         self.families.iter().find(|routes| routes.family == family)
     }
 }
 
-/// The NOTIFICATION that answers a message which is wrong (RFC 4271 §6.1, §6.2): `bytes` are what the message starts with.
-pub(super) fn notice_of(error: &Error, message: Option<MessageType>, bytes: &[u8]) -> Notice {
+/// Returns the NOTIFICATION for a malformed message (RFC 4271 §6.1, §6.2). `bytes` are the start of
+/// the message.
+pub(super) fn notice_of(error: &Error, message: Option<MessageType>, bytes: &[u8]) -> OutgoingNotification {
     let (code, subcode) = error.problem.notification(message);
     let data = match (code, subcode, &error.problem) {
         (code::MESSAGE_HEADER, header_error::BAD_LENGTH, _) => bytes.get(16..18),
         (code::MESSAGE_HEADER, header_error::BAD_TYPE, _) => bytes.get(18..19),
-        // The version that is spoken here.
+        // The data is the version that this device supports.
         (code::OPEN, _, Problem::Version(_)) => Some(&[0, open::VERSION][..]),
-        // RFC 7313 §5: all of the message.
+        // RFC 7313 §5: the data is the whole message.
         (code::ROUTE_REFRESH, ..) => Some(bytes),
         _ => None,
     };
-    Notice { code, subcode, data: Bytes::copy_from_slice(data.unwrap_or_default()) }
+    OutgoingNotification { code, subcode, data: Bytes::copy_from_slice(data.unwrap_or_default()) }
 }
 
-/// A capability in words.
+/// Describes a capability in words.
 fn describe(capability: &Capability<'_>) -> String {
     match capability {
         Capability::Multiprotocol(family) => format!("multiprotocol {family}"),

@@ -1,36 +1,36 @@
-//! Why a BGP peer is not established, in a word.
+//! Why a BGP peer is not established, as a word.
 
 use std::io;
 
 use crate::pin;
 
-/// Why a peer is not established, as `display` prints it.
+/// Why a peer is not established, as `display` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// What its connections are pinned to is not there, or a connection failed as a session's does.
+pub enum BgpDownReason {
+    /// The pin is down, or a connection failed for a reason that BMP sessions have too.
     Pin(pin::Reason),
-    /// Its connection could not be opened, for another reason.
+    /// The connection could not be opened for another reason.
     ConnectFailed,
     /// The peer closed the connection.
     PeerClosed,
     /// The connection broke.
     ConnectionBroken,
-    /// The peer said nothing for the hold time.
+    /// The peer sent nothing within the hold time.
     HoldTimerExpired,
     /// The peer sent a NOTIFICATION.
     NotificationReceived,
-    /// bmpd sent a NOTIFICATION, for a reason that has no word of its own.
+    /// bmpd sent a NOTIFICATION that has no reason of its own here.
     NotificationSent,
-    /// The peer's OPEN is refused.
+    /// The peer's OPEN was refused.
     OpenError,
-    /// An UPDATE of the peer ends the session (RFC 7606 §2).
+    /// An UPDATE of the peer ended the session (RFC 7606 §2).
     UpdateError,
-    /// What the peer sends is not BGP.
+    /// The peer sent something other than BGP.
     MessageError,
 }
 
-impl Reason {
-    /// The exact string of `display` and of its JSON.
+impl BgpDownReason {
+    /// Returns the word in `display` and in its JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pin(reason) => reason.as_str(),
@@ -46,9 +46,9 @@ impl Reason {
         }
     }
 
-    /// Why a connection could not be opened.
+    /// Returns the reason for a failed attempt to connect.
     pub(super) fn of_connect(error: &io::Error) -> Self {
-        // An error that bmpd explains has a kind and no number.
+        // Errors that bmpd explains itself have a kind and no error number.
         let by_kind = match error.kind() {
             io::ErrorKind::ConnectionRefused => Some(pin::Reason::ConnectRefused),
             io::ErrorKind::ConnectionReset => Some(pin::Reason::ConnectionReset),
@@ -62,7 +62,7 @@ impl Reason {
             (None, Some(reason)) => Self::Pin(reason),
             (None, None) => Self::ConnectFailed,
             (Some(_), otherwise) => {
-                // No socket says this.
+                // A value that no socket error maps to.
                 const UNKNOWN: pin::Reason = pin::Reason::NotConfigured;
                 match pin::Reason::of(error, otherwise.unwrap_or(UNKNOWN)) {
                     UNKNOWN => Self::ConnectFailed,
@@ -73,7 +73,7 @@ impl Reason {
     }
 }
 
-impl From<pin::Reason> for Reason {
+impl From<pin::Reason> for BgpDownReason {
     fn from(reason: pin::Reason) -> Self {
         Self::Pin(reason)
     }
@@ -84,15 +84,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_a_connection_has_the_word_that_a_session_would_have() {
-        let by_number = |number| Reason::of_connect(&io::Error::from_raw_os_error(number)).as_str();
+    fn a_failed_connection_has_the_same_reason_as_for_a_bmp_session() {
+        let by_number = |number| BgpDownReason::of_connect(&io::Error::from_raw_os_error(number)).as_str();
         assert_eq!(by_number(libc::ECONNREFUSED), "connect-refused");
         assert_eq!(by_number(libc::ETIMEDOUT), "connect-timeout");
         assert_eq!(by_number(libc::ENETUNREACH), "no-route");
         assert_eq!(by_number(libc::EMFILE), "no-descriptors");
         assert_eq!(by_number(libc::EPERM), "egress-denied");
         assert_eq!(by_number(libc::EINVAL), "connect-failed");
-        let explained = |kind| Reason::of_connect(&io::Error::new(kind, "why")).as_str();
+        let explained = |kind| BgpDownReason::of_connect(&io::Error::new(kind, "why")).as_str();
         assert_eq!(explained(io::ErrorKind::AddrNotAvailable), "address-absent");
         assert_eq!(explained(io::ErrorKind::PermissionDenied), "not-permitted");
         assert_eq!(explained(io::ErrorKind::Other), "connect-failed");

@@ -1,8 +1,8 @@
-//! Routes that a peer has to announce again, or they are withdrawn: after it restarted (RFC 4724 §4.2), and between the beginning and the
-//! end of a route refresh (RFC 7313 §4).
+//! Stale routes: after a graceful restart (RFC 4724 §4.2), or during a route refresh (RFC 7313 §4).
+//! A peer must announce them again, or they are withdrawn.
 //!
-//! What has not been announced again yet is kept here while that lasts, and only then; the routes themselves are in the feed, which is
-//! asked for them as a station would ask.
+//! This module holds only their prefixes, and only until the restart or refresh ends. The routes
+//! are in the feed, which is read like a station reads it.
 
 use std::{collections::VecDeque, hash::BuildHasher as _};
 
@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::open::Routes;
+use super::open::FamilyEncoding;
 use crate::{
     feed::{Feed, Monitor, Peers, Selection, View},
     wire::{
@@ -19,31 +19,32 @@ use crate::{
     },
 };
 
-/// What NLRI a withdrawal has at most, in bytes: it has to fit into a message of 4096 with all that is around it.
+/// NLRI in one withdrawal at most, in bytes. With the other fields it fits into a message of 4096
+/// bytes.
 const WITHDRAWAL: usize = 3900;
-/// What labels may add to each (RFC 8277 §2.4).
+/// Bytes that a label may add to each prefix (RFC 8277 §2.4).
 const LABEL: usize = 3;
-/// Size in bytes of the blocks that kept routes are in.
+/// The size of the blocks for kept frames, in bytes.
 const BLOCK: usize = 64 * 1024;
-/// How much is taken from the feed at once, in bytes.
+/// How much is read from the feed at once, in bytes.
 const PIECE: usize = 1 << 20;
 
-/// Routes of one family that have not been announced again.
+/// The stale routes of one family.
 #[derive(Debug)]
-pub(super) struct Stale {
+pub(super) struct StaleRoutes {
     pub(super) family: Family,
     form: Form,
     path_ids: bool,
-    /// NLRI, one behind the other.
+    /// The NLRI of the routes, without separators.
     bytes: Vec<u8>,
-    /// Where in `bytes` those are that are left.
+    /// The offsets in `bytes` of the routes that are still stale.
     left: HashTable<u32>,
     hasher: RandomState,
 }
 
-impl Stale {
-    /// None yet. Only for a family whose routes can be told from one another.
-    pub(super) fn new(routes: &Routes) -> Option<Self> {
+impl StaleRoutes {
+    /// Creates an empty set. `None` if the family's routes cannot be distinguished.
+    pub(super) fn new(routes: &FamilyEncoding) -> Option<Self> {
         Some(Self {
             family: routes.family,
             form: routes.form?,
@@ -54,13 +55,13 @@ impl Stale {
         })
     }
 
-    /// How many there are.
+    /// Returns the number of stale routes.
     pub(super) fn len(&self) -> usize {
         self.left.len()
     }
 
     fn insert(&mut self, item: &[u8]) {
-        // No peer has 4 GiB of prefixes.
+        // No peer has prefixes of 4 GiB.
         let Ok(at) = u32::try_from(self.bytes.len()) else { return };
         self.bytes.extend_from_slice(item);
         let Self { form, path_ids, bytes, left, hasher, .. } = self;
@@ -68,10 +69,10 @@ impl Stale {
         left.insert_unique(hash(&at), at, hash);
     }
 
-    /// A route is announced or withdrawn.
+    /// Removes a route that was announced or withdrawn.
     fn remove(&mut self, item: &[u8]) {
         if let Some(last) = without_trailing_bits(self.form, self.path_ids, item) {
-            // Nobody should send such a thing, so that it may cost a copy.
+            // Set bits after the prefix are rare, so a copy is acceptable.
             let mut plain = item.to_vec();
             if let Some(byte) = plain.last_mut() {
                 *byte = last;
@@ -86,7 +87,7 @@ impl Stale {
         }
     }
 
-    /// What an UPDATE announces and withdraws.
+    /// Removes all routes that an UPDATE announces or withdraws.
     pub(super) fn update(&mut self, update: &Update<'_>) {
         for items in items_of(update, self.family).into_iter().flatten() {
             for item in nlri(self.form, self.path_ids, items).flatten() {
@@ -95,7 +96,7 @@ impl Stale {
         }
     }
 
-    /// Withdraws all that are left, in Route Monitoring messages with this header.
+    /// Withdraws all stale routes, in Route Monitoring messages with this header.
     pub(super) fn withdraw(self, header: &PeerHeader, out: &mut BytesMut) {
         let mut left: Vec<u32> = self.left.iter().copied().collect();
         left.sort_unstable();
@@ -103,7 +104,7 @@ impl Stale {
         while items.peek().is_some() {
             let mut room = WITHDRAWAL;
             let fits = std::iter::from_fn(|| {
-                // One fits in any case.
+                // The first route always fits.
                 let item = items.next_if(|item| room == WITHDRAWAL || item.len() + LABEL <= room)?;
                 room = room.saturating_sub(item.len() + LABEL);
                 Some(item)
@@ -114,7 +115,7 @@ impl Stale {
         }
     }
 
-    /// Marks what an UPDATE announces: whether there is anything.
+    /// Adds the routes that an UPDATE announces. Returns true if there were any.
     fn mark(&mut self, update: &Update<'_>) -> bool {
         let before = self.bytes.len();
         let (form, path_ids) = (self.form, self.path_ids);
@@ -132,7 +133,7 @@ fn item_at(form: Form, path_ids: bool, bytes: &[u8], at: u32) -> &[u8] {
     nlri(form, path_ids, from).next().and_then(Result::ok).unwrap_or_default()
 }
 
-/// The NLRI of a family that an UPDATE announces and that it withdraws.
+/// Returns the NLRI fields of an UPDATE for one family, announced and withdrawn.
 fn items_of<'a>(update: &Update<'a>, family: Family) -> [Option<&'a [u8]>; 4] {
     let plain = (family == Family::IPV4_UNICAST).then_some(());
     [
@@ -143,9 +144,9 @@ fn items_of<'a>(update: &Update<'a>, family: Family) -> [Option<&'a [u8]>; 4] {
     ]
 }
 
-/// Marks the routes that the feed has of an input as stale, those of the families in `stale`; its Route Monitoring messages for these are
-/// appended to `kept` if they are asked for.
-pub(super) fn mark(feed: &Feed, input: &str, stale: &mut [Stale], mut kept: Option<&mut Vec<BytesMut>>) {
+/// Marks an input's routes of the families in `stale` as stale. If `kept` is given, the Route
+/// Monitoring messages with these routes are appended to it.
+pub(super) fn mark(feed: &Feed, input: &str, stale: &mut [StaleRoutes], mut kept: Option<&mut Vec<BytesMut>>) {
     let ribs = stale.iter().map(|stale| (stale.family, View::AdjRibInPre)).collect();
     let monitors = vec![Monitor { peers: Peers::Input(input.to_owned()), ribs }];
     let mut follower = feed.attach(Selection { monitors, ..Selection::default() });
@@ -162,7 +163,7 @@ pub(super) fn mark(feed: &Feed, input: &str, stale: &mut [Stale], mut kept: Opti
                 for stale in stale.iter_mut() {
                     marked |= stale.mark(&update);
                 }
-                // An End-of-RIB is the peer's to say again.
+                // An End-of-RIB is not kept, because the peer sends it again.
                 if let Some(kept) = kept.as_deref_mut().filter(|_| marked) {
                     keep(kept, frame.bytes());
                 }

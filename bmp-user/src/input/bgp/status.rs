@@ -1,4 +1,4 @@
-//! What `display bgp peer` shows.
+//! The status of BGP peers for `display bgp peer`.
 
 use std::{
     collections::BTreeMap,
@@ -10,149 +10,152 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Reason, fsm::State, updates::Counters};
+use super::{BgpDownReason, fsm::BgpState, updates::UpdateCounters};
 use crate::{
     feed::{Feed, View, names},
     wire::bgp::{Family, MessageType},
 };
 
-/// The BGP peers; clones show the same peers.
+/// The configured BGP peers. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Peers(Arc<Registry>);
+pub struct BgpPeers(Arc<PeerRegistry>);
 
 #[derive(Debug, Default)]
-struct Registry {
-    peers: Mutex<BTreeMap<IpAddr, Arc<Shown>>>,
+struct PeerRegistry {
+    peers: Mutex<BTreeMap<IpAddr, Arc<PeerEntry>>>,
     listener: Mutex<ListenerStatus>,
 }
 
-/// Messages by type.
+/// Message counts by type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageCounts([u64; MessageType::ALL.len()]);
 
 impl MessageCounts {
-    /// How many there are of a type.
+    /// Returns the number of messages of a type.
     pub fn of(&self, message: MessageType) -> u64 {
         self.0[usize::from(message.code()) - 1]
     }
 
-    /// How many there are in all.
+    /// Returns the number of all messages.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 }
 
-/// One peer at one moment.
+/// The status of one peer at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// Its address.
+    /// The address of the peer.
     pub address: IpAddr,
-    /// Its AS number, if one is configured.
+    /// The configured AS number.
     pub asn: Option<u32>,
-    /// The state of the connection that has come farthest.
-    pub state: State,
-    /// How long it has been established, or has not been.
+    /// The state of the more advanced connection.
+    pub state: BgpState,
+    /// How long the peer has been established, or not established.
     pub age: Duration,
-    /// Why it is not established, or how the session before ended, in a word.
-    pub reason: Option<Reason>,
-    /// The same in words.
+    /// Why the peer is not established, or why the previous session ended.
+    pub reason: Option<BgpDownReason>,
+    /// The same reason in words.
     pub last_error: Option<String>,
-    /// Messages that came, on all connections since the peer was configured.
+    /// Messages received since the peer was configured, on all connections.
     pub received: MessageCounts,
-    /// Messages that were sent.
+    /// Messages sent since the peer was configured, on all connections.
     pub sent: MessageCounts,
     /// Routes in the Adj-RIB-In of each family.
     pub routes: Vec<(Family, usize)>,
-    /// What the session has that is established, if one is.
-    pub session: Option<Session>,
-    /// How often it has been established.
+    /// The established session.
+    pub session: Option<EstablishedSession>,
+    /// How often a session has been established.
     pub established_count: u64,
-    /// How long it takes until the peer is tried again, if it is left alone for now.
+    /// The time until the next attempt, if the peer is waiting after a failure.
     pub retry_in: Option<Duration>,
-    /// How long the routes of a peer that is restarting stay (RFC 4724), if one is.
+    /// The rest of the restart time (RFC 4724), if the peer is restarting.
     pub restart_left: Option<Duration>,
-    /// Routes that it has not announced again since it restarted, or since a route refresh began.
+    /// Routes that the peer has not announced again since a restart or the start of a route
+    /// refresh.
     pub stale: usize,
-    /// UPDATEs of this session, or the one before, whose routes were treated as withdrawn (RFC 7606
-    /// §2).
+    /// UPDATEs whose routes were treated as withdrawn (RFC 7606 §2), in this session or the
+    /// previous one.
     pub treated_as_withdraw: u32,
-    /// Routes that these announced.
+    /// The routes that those UPDATEs announced.
     pub prefixes_treated_as_withdraw: u32,
-    /// UPDATEs of this session, or the one before, of which attributes were discarded (RFC 7606
-    /// §2).
+    /// UPDATEs with discarded attributes (RFC 7606 §2), in this session or the previous one.
     pub attributes_discarded: u64,
-    /// What was wrong with the last UPDATE of either kind.
+    /// The error in the last of those UPDATEs.
     pub last_fault: Option<String>,
-    /// UPDATEs of this session, or the one before, for families that were not negotiated, which are not passed on.
+    /// UPDATEs with routes of families that were not negotiated, in this session or the previous
+    /// one. Those routes are not passed on.
     pub not_negotiated: u64,
 }
 
-/// Where a peer is by now, as far as a change of its configuration is waited for.
+/// The progress of a peer after a change of its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerProgress {
-    /// The state of the connection that has come farthest.
-    pub state: State,
-    /// Another number each time that it is begun anew, by changes of its configuration or of its pins.
+    /// The state of the more advanced connection.
+    pub state: BgpState,
+    /// A number that changes each time the peer is started again, after a change of configuration
+    /// or pin.
     pub started: u64,
-    /// How often it has been established.
+    /// How often a session has been established.
     pub established_count: u64,
-    /// What has failed since it was begun anew, if anything has.
+    /// The failure since the last start, if there was one.
     pub failure: Option<String>,
-    /// How long it takes until the peer is tried again, if it is left alone for now.
+    /// The time until the next attempt, if the peer is waiting after a failure.
     pub retry_in: Option<Duration>,
 }
 
-/// What an established session has.
+/// An established session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// Negotiated hold time; zero for none.
+pub struct EstablishedSession {
+    /// The negotiated hold time. Zero means none.
     pub hold: Duration,
-    /// Time between the KEEPALIVEs that are sent; zero for none.
+    /// The interval of our KEEPALIVEs. Zero means none.
     pub keepalive: Duration,
-    /// The peer's BGP identifier.
+    /// The BGP identifier of the peer.
     pub bgp_id: Ipv4Addr,
-    /// The capabilities of its OPEN, in words.
+    /// The capabilities in the peer's OPEN, in words.
     pub capabilities: Vec<String>,
-    /// The families that both ends have.
+    /// The negotiated families.
     pub families: Vec<Family>,
-    /// This end of the connection.
+    /// The local end of the connection.
     pub local: SocketAddr,
-    /// The peer's end.
+    /// The peer's end of the connection.
     pub remote: SocketAddr,
 }
 
-/// How the listener does.
+/// The status of the listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenerStatus {
-    /// `listen-port N`.
+    /// The configured `listen-port`.
     pub port: Option<u16>,
-    /// Whether a socket of either IP version listens.
+    /// True if a socket of any IP version listens.
     pub listens: bool,
-    /// Why it does not listen, or not for all, if that is so.
+    /// Why the listener does not work, or works only in part.
     pub trouble: Option<String>,
-    /// Connections that were closed at once, because they were from nobody's peer.
+    /// Connections that were closed at once, for example from addresses of no peer.
     pub refused: u64,
 }
 
-impl Peers {
-    /// The peers that are configured, by address. `feed` is the feed that they feed.
+impl BgpPeers {
+    /// Returns the status of all configured peers, by address. `feed` is the feed with their
+    /// routes.
     pub fn snapshot(&self, feed: &Feed) -> Vec<PeerStatus> {
-        let peers: Vec<Arc<Shown>> = lock(&self.0.peers).values().cloned().collect();
+        let peers: Vec<Arc<PeerEntry>> = lock(&self.0.peers).values().cloned().collect();
         peers.iter().map(|shown| shown.status(feed)).collect()
     }
 
-    /// Which peers are configured, in order.
+    /// Returns the addresses of the configured peers, in order.
     pub fn addresses(&self) -> Vec<IpAddr> {
         lock(&self.0.peers).keys().copied().collect()
     }
 
-    /// One of them; `None` where there is none of that address by now.
+    /// Returns the status of one peer, or `None` if it is not configured.
     pub fn peer(&self, address: IpAddr, feed: &Feed) -> Option<PeerStatus> {
         let shown = lock(&self.0.peers).get(&address).cloned()?;
         Some(shown.status(feed))
     }
 
-    /// Where one peer is; `None` where there is none.
+    /// Returns the progress of one peer, or `None` if it is not configured.
     pub fn progress(&self, address: IpAddr) -> Option<PeerProgress> {
         let shown = lock(&self.0.peers).get(&address).cloned()?;
         let now = lock(&shown.now);
@@ -165,7 +168,7 @@ impl Peers {
         })
     }
 
-    /// How the listener does.
+    /// Returns the status of the listener.
     pub fn listener(&self) -> ListenerStatus {
         lock(&self.0.listener).clone()
     }
@@ -174,51 +177,52 @@ impl Peers {
         change(&mut lock(&self.0.listener));
     }
 
-    /// Shows a peer for as long as what this gives lives.
-    pub(super) fn register(&self, address: IpAddr, asn: Option<u32>) -> Registered {
+    /// Registers a peer until the returned value is dropped.
+    pub(super) fn register(&self, address: IpAddr, asn: Option<u32>) -> PeerRegistration {
         let (received, sent) = Default::default();
-        let shown = Arc::new(Shown { address, asn, now: Mutex::default(), received, sent });
+        let shown = Arc::new(PeerEntry { address, asn, now: Mutex::default(), received, sent });
         lock(&self.0.peers).insert(address, Arc::clone(&shown));
-        Registered { peers: self.clone(), shown: Handle(shown) }
+        PeerRegistration { peers: self.clone(), shown: PeerStatusHandle(shown) }
     }
 }
 
-type Counts = [AtomicU64; MessageType::ALL.len()];
+type AtomicMessageCounts = [AtomicU64; MessageType::ALL.len()];
 
 #[derive(Debug)]
-struct Shown {
+struct PeerEntry {
     address: IpAddr,
     asn: Option<u32>,
-    now: Mutex<Now>,
-    received: Counts,
-    sent: Counts,
+    now: Mutex<LivePeerStatus>,
+    received: AtomicMessageCounts,
+    sent: AtomicMessageCounts,
 }
 
-/// How often any peer was begun: each time has a number of its own, also where a peer is configured as another one.
+/// How many peers have been started. Each start gets a number of its own, even if a peer is
+/// replaced by another of its address.
 static STARTS: AtomicU64 = AtomicU64::new(0);
 
-/// What changes with the state.
+/// The changing part of a peer's status.
 #[derive(Clone, Debug)]
-pub(super) struct Now {
-    pub(super) state: State,
+pub(super) struct LivePeerStatus {
+    pub(super) state: BgpState,
     pub(super) since: Instant,
-    pub(super) reason: Option<Reason>,
+    pub(super) reason: Option<BgpDownReason>,
     pub(super) last_error: Option<String>,
-    /// Whether that is of what was begun last, and not of what was before.
+    /// True if `last_error` occurred after the last start.
     pub(super) has_failed: bool,
     pub(super) started: u64,
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<EstablishedSession>,
     pub(super) established_count: u64,
     pub(super) retry_at: Option<Instant>,
     pub(super) restart_until: Option<Instant>,
     pub(super) stale: usize,
-    pub(super) counters: Counters,
+    pub(super) counters: UpdateCounters,
 }
 
-impl Default for Now {
+impl Default for LivePeerStatus {
     fn default() -> Self {
         Self {
-            state: State::Idle,
+            state: BgpState::Idle,
             since: Instant::now(),
             reason: None,
             last_error: None,
@@ -229,34 +233,35 @@ impl Default for Now {
             retry_at: None,
             restart_until: None,
             stale: 0,
-            counters: Counters::default(),
+            counters: UpdateCounters::default(),
         }
     }
 }
 
-impl Now {
-    /// The peer is begun anew.
+impl LivePeerStatus {
+    /// Notes that the peer is started again.
     pub(super) fn begin(&mut self) {
         self.started = STARTS.fetch_add(1, Ordering::Relaxed) + 1;
         self.has_failed = false;
     }
 
-    pub(super) fn fail(&mut self, reason: Reason, why: String) {
+    pub(super) fn fail(&mut self, reason: BgpDownReason, why: String) {
         self.reason = Some(reason);
         self.last_error = Some(why);
         self.has_failed = true;
     }
 }
 
-/// How long it is until then.
+/// Returns the time until `at`.
 fn left(at: Option<Instant>) -> Option<Duration> {
     at.map(|at| at.saturating_duration_since(tokio::time::Instant::now().into_std()))
 }
 
-impl Shown {
+impl PeerEntry {
     fn status(&self, feed: &Feed) -> PeerStatus {
         let now = lock(&self.now).clone();
-        let load = |counts: &Counts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
+        let load =
+            |counts: &AtomicMessageCounts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
         let ribs = feed.ribs(&names::of_bgp_peer(self.address)).into_iter().filter(|rib| rib.view == View::AdjRibInPre);
         PeerStatus {
             address: self.address,
@@ -282,19 +287,19 @@ impl Shown {
     }
 }
 
-/// A peer that is configured. Its tasks come and go.
+/// The registration of a configured peer. It outlives the peer's tasks.
 #[derive(Debug)]
-pub(super) struct Registered {
-    peers: Peers,
-    pub(super) shown: Handle,
+pub(super) struct PeerRegistration {
+    peers: BgpPeers,
+    pub(super) shown: PeerStatusHandle,
 }
 
-/// A peer as its task sees it.
+/// The handle by which a peer's task updates its status.
 #[derive(Clone, Debug)]
-pub(super) struct Handle(Arc<Shown>);
+pub(super) struct PeerStatusHandle(Arc<PeerEntry>);
 
-impl Handle {
-    pub(super) fn change(&self, change: impl FnOnce(&mut Now)) {
+impl PeerStatusHandle {
+    pub(super) fn change(&self, change: impl FnOnce(&mut LivePeerStatus)) {
         change(&mut lock(&self.0.now));
     }
 
@@ -307,16 +312,17 @@ impl Handle {
     }
 }
 
-impl Drop for Registered {
+impl Drop for PeerRegistration {
     fn drop(&mut self) {
-        let (mut peers, Handle(own)) = (lock(&self.peers.0.peers), &self.shown);
+        let (mut peers, PeerStatusHandle(own)) = (lock(&self.peers.0.peers), &self.shown);
         if peers.get(&own.address).is_some_and(|shown| Arc::ptr_eq(shown, own)) {
             peers.remove(&own.address);
         }
     }
 }
 
-/// These hold values for display: a holder that panicked left one that is as good as any.
+/// Locks a value for display. After a panic of another holder the value is still good enough to
+/// show.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

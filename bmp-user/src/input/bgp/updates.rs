@@ -1,4 +1,5 @@
-//! An established session's UPDATEs: from BGP messages to Route Monitoring, one copy and one append a read.
+//! Translates the UPDATEs of an established session into Route Monitoring messages, with one copy
+//! and one append a read.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,10 +8,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tracing::{debug, warn};
 
 use super::{
-    faults::{self, Approach, Fault},
-    fsm::Notice,
+    faults::{self, Approach, AttributeFault},
+    fsm::OutgoingNotification,
     open::{Negotiated, notice_of},
-    stale::Stale,
+    stale::StaleRoutes,
 };
 use crate::wire::{
     bgp::{
@@ -22,106 +23,108 @@ use crate::wire::{
     bmp::{self, COMMON_HEADER, PER_PEER_HEADER, PeerHeader, build},
 };
 
-/// What comes before an UPDATE in a Route Monitoring message, in bytes.
+/// Bytes before the UPDATE in a Route Monitoring message.
 const AROUND: usize = COMMON_HEADER + PER_PEER_HEADER;
 
-/// What came of the messages at the start of a buffer.
+/// The run of UPDATEs and KEEPALIVEs at the start of a buffer.
 #[derive(Debug)]
-pub(super) struct Run {
-    /// How many bytes they have.
+pub(super) struct MessageRun {
+    /// The length of the run in bytes.
     pub(super) bytes: usize,
-    /// How many of them are UPDATEs.
+    /// The number of UPDATEs.
     pub(super) updates: u64,
-    /// How many of them are KEEPALIVEs.
+    /// The number of KEEPALIVEs.
     pub(super) keepalives: u64,
-    /// What comes then.
-    pub(super) stop: Stop,
+    /// Why the run ends.
+    pub(super) stop: RunEnd,
 }
 
 /// Why a run of messages ends.
 #[derive(Debug)]
-pub(super) enum Stop {
-    /// With what has arrived.
+pub(super) enum RunEnd {
+    /// The buffer holds no further complete message.
     NoMore,
-    /// Before a message of another type.
+    /// A message of another type follows.
     Other,
-    /// Before the End-of-RIB of a family that has stale routes.
+    /// The End-of-RIB of a family with stale routes. It is part of the run.
     Complete(Family),
-    /// Before something that ends the session, with this NOTIFICATION and for this reason.
+    /// A message that ends the session with this NOTIFICATION, for this reason.
     Invalid {
-        notice: Notice,
+        notice: OutgoingNotification,
         why: String,
-        /// Whether it is an UPDATE, or no message at all.
+        /// True for an UPDATE, false for bytes that are no message.
         update: bool,
     },
 }
 
-/// What has been counted of a session.
+/// The counters of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counters {
+pub(super) struct UpdateCounters {
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606 §2).
     pub(super) treated_as_withdraw: u32,
-    /// Routes that these announced.
+    /// The routes that those UPDATEs announced.
     pub(super) prefixes_treated_as_withdraw: u32,
-    /// UPDATEs of which attributes were discarded (RFC 7606 §2).
+    /// UPDATEs with discarded attributes (RFC 7606 §2).
     pub(super) attributes_discarded: u64,
     /// The last error of either kind.
-    pub(super) last_fault: Option<faults::Problem>,
-    /// UPDATEs with routes of families that were not negotiated: these routes are not passed on.
+    pub(super) last_fault: Option<faults::AttributeProblem>,
+    /// UPDATEs with routes of families that were not negotiated. Those routes are not passed on.
     pub(super) not_negotiated: u64,
 }
 
-/// An UPDATE to be passed on: where it is in the buffer.
+/// An UPDATE to pass on, with its place in the buffer.
 #[derive(Clone, Copy, Debug)]
-struct Found {
+struct FoundUpdate {
     start: usize,
     end: usize,
-    part: Part,
+    part: ForwardedPart,
 }
 
-/// What is passed on of an UPDATE.
+/// The part of an UPDATE that is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// The message as it came.
+enum ForwardedPart {
+    /// The whole message, unchanged.
     Whole,
-    /// The routes of negotiated families, without the attributes that are to be discarded.
+    /// The routes of negotiated families, without discarded attributes.
     Reduced,
-    /// The routes of negotiated families, as withdrawn: the attributes are malformed (RFC 7606 §2).
+    /// The routes of negotiated families as withdrawals, because the attributes are malformed (RFC
+    /// 7606 §2).
     Withdrawal,
 }
 
-/// Translates one session's UPDATEs.
+/// Translates the UPDATEs of one session.
 #[derive(Debug)]
-pub(super) struct Translator {
+pub(super) struct UpdateTranslator {
     pub(super) negotiated: Negotiated,
     header: PeerHeader,
-    session: faults::Session,
-    pub(super) counters: Counters,
-    /// Routes that are to be announced again.
-    pub(super) stale: Vec<Stale>,
-    /// What was found last; kept for its memory.
-    found: Vec<Found>,
+    session: faults::UpdateContext,
+    pub(super) counters: UpdateCounters,
+    /// Routes that the peer must announce again.
+    pub(super) stale: Vec<StaleRoutes>,
+    /// The UPDATEs found by the last `look`. Kept to reuse its memory.
+    found: Vec<FoundUpdate>,
 }
 
-impl Translator {
-    /// Of a session with a peer that has this header in BMP, and is of the same AS or not.
+impl UpdateTranslator {
+    /// Creates the translator of a session. `header` is the peer's header in BMP; `internal` is
+    /// true for a peer in our own AS.
     pub(super) fn new(negotiated: Negotiated, header: PeerHeader, internal: bool) -> Self {
-        let session = faults::Session { as_size: negotiated.as_size, internal };
-        Self { negotiated, header, session, counters: Counters::default(), stale: Vec::new(), found: Vec::new() }
+        let session = faults::UpdateContext { as_size: negotiated.as_size, internal };
+        Self { negotiated, header, session, counters: UpdateCounters::default(), stale: Vec::new(), found: Vec::new() }
     }
 
-    /// The per-peer header with the time as it is now.
+    /// Returns the per-peer header with the current time.
     pub(super) fn header(&self) -> PeerHeader {
-        // A clock before 1970 is one that is not set: the time is not known then.
+        // A clock before 1970 is not set. Zero then means an unknown time.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = u32::try_from(now.as_secs()).unwrap_or_default();
         PeerHeader { seconds, microseconds: now.subsec_micros(), ..self.header }
     }
 
-    /// Looks at the UPDATEs and KEEPALIVEs that `buffer` starts with.
-    pub(super) fn look(&mut self, buffer: &[u8]) -> Run {
+    /// Examines the run of UPDATEs and KEEPALIVEs at the start of `buffer`.
+    pub(super) fn look(&mut self, buffer: &[u8]) -> MessageRun {
         self.found.clear();
-        let mut run = Run { bytes: 0, updates: 0, keepalives: 0, stop: Stop::NoMore };
+        let mut run = MessageRun { bytes: 0, updates: 0, keepalives: 0, stop: RunEnd::NoMore };
         let mut whole = frames(buffer, self.negotiated.limit);
         loop {
             let start = whole.consumed();
@@ -131,7 +134,7 @@ impl Translator {
                 Some(Err(error)) => {
                     let notice = notice_of(&error, None, buffer.get(start..).unwrap_or_default());
                     let why = format!("what the peer sends is not BGP: {}", error.problem);
-                    run.stop = Stop::Invalid { notice, why, update: false };
+                    run.stop = RunEnd::Invalid { notice, why, update: false };
                     return run;
                 }
                 Some(Ok(frame)) => frame,
@@ -139,34 +142,35 @@ impl Translator {
             match frame.message_type() {
                 MessageType::Keepalive => run.keepalives += 1,
                 MessageType::Update => match self.judge(&frame) {
-                    Ok(Verdict::Pass(part)) => {
-                        self.found.push(Found { start, end: whole.consumed(), part });
+                    Ok(UpdateVerdict::Pass(part)) => {
+                        self.found.push(FoundUpdate { start, end: whole.consumed(), part });
                         run.updates += 1;
                     }
-                    Ok(Verdict::NotNegotiated) => {
+                    Ok(UpdateVerdict::NotNegotiated) => {
                         self.counters.not_negotiated += 1;
                         run.updates += 1;
                     }
-                    Ok(Verdict::SaysNothing) => run.updates += 1,
-                    Ok(Verdict::Complete(family)) => {
-                        run.stop = Stop::Complete(family);
+                    Ok(UpdateVerdict::SaysNothing) => run.updates += 1,
+                    Ok(UpdateVerdict::Complete(family)) => {
+                        run.stop = RunEnd::Complete(family);
                         return run;
                     }
                     Err(Invalid { notice, why }) => {
                         let why = format!("an UPDATE of the peer: {why}");
-                        run.stop = Stop::Invalid { notice, why, update: true };
+                        run.stop = RunEnd::Invalid { notice, why, update: true };
                         return run;
                     }
                 },
                 _ => {
-                    run.stop = Stop::Other;
+                    run.stop = RunEnd::Other;
                     return run;
                 }
             }
         }
     }
 
-    /// Route Monitoring messages of the UPDATEs that were found in `buffer`, and the memory that they take, in bytes.
+    /// Returns Route Monitoring messages for the UPDATEs that `look` found in `buffer`, and the
+    /// memory that they occupy in bytes.
     pub(super) fn write(&self, buffer: &[u8]) -> Option<(Bytes, usize)> {
         if self.found.is_empty() {
             return None;
@@ -180,22 +184,22 @@ impl Translator {
         for found in &self.found {
             let update = buffer.get(found.start..found.end).unwrap_or_default();
             match found.part {
-                Part::Whole => {
+                ForwardedPart::Whole => {
                     out.put_u8(bmp::VERSION);
-                    // A read has 64 KiB.
+                    // A read has at most 64 KiB, so the length fits.
                     out.put_u32((AROUND + update.len()) as u32);
                     out.put_slice(template);
                     out.put_slice(update);
                 }
-                Part::Reduced => self.write_reduced(update, &header, &mut out),
-                Part::Withdrawal => self.write_withdrawal(update, &header, &mut out),
+                ForwardedPart::Reduced => self.write_reduced(update, &header, &mut out),
+                ForwardedPart::Withdrawal => self.write_withdrawal(update, &header, &mut out),
             }
         }
         let block = out.capacity();
         Some((out.freeze(), block))
     }
 
-    /// The routes of negotiated families, without the attributes that are to be discarded.
+    /// Writes the routes of negotiated families, without discarded attributes.
     fn write_reduced(&self, update: &[u8], header: &PeerHeader, out: &mut BytesMut) {
         let Ok(update) = Update::parse(update, self.negotiated.as_size) else { return };
         let is_negotiated = |family| self.negotiated.routes(family).is_some();
@@ -204,10 +208,10 @@ impl Translator {
         build::route_monitoring_of(out, header, |out| reduced(out, &update, is_negotiated, &discarded));
     }
 
-    /// All that an UPDATE announces and withdraws, as withdrawals.
+    /// Writes withdrawals for all routes that an UPDATE announces or withdraws.
     fn write_withdrawal(&self, update: &[u8], header: &PeerHeader, out: &mut BytesMut) {
         let Ok(update) = Update::parse(update, self.negotiated.as_size) else { return };
-        // A withdrawal of nothing would be an End-of-RIB.
+        // A withdrawal without routes would be an End-of-RIB.
         for (family, items) in update.routes().filter(|(_, items)| !items.is_empty()) {
             let Some((form, path_ids)) =
                 self.negotiated.routes(family).and_then(|routes| Some((routes.form?, routes.path_ids)))
@@ -219,18 +223,18 @@ impl Translator {
         }
     }
 
-    /// Withdraws what was not announced again of a family, or of all.
+    /// Withdraws the routes that the peer did not announce again, of one family or of all.
     pub(super) fn sweep(&mut self, family: Option<Family>) -> BytesMut {
         let header = self.header();
         let mut out = BytesMut::new();
-        let over = |stale: &mut Stale| family.is_none_or(|family| family == stale.family);
+        let over = |stale: &mut StaleRoutes| family.is_none_or(|family| family == stale.family);
         for stale in self.stale.extract_if(.., over) {
             stale.withdraw(&header, &mut out);
         }
         out
     }
 
-    fn judge(&mut self, frame: &Frame<'_>) -> Result<Verdict, Invalid> {
+    fn judge(&mut self, frame: &Frame<'_>) -> Result<UpdateVerdict, Invalid> {
         let parsed = Update::parse(frame.bytes(), self.negotiated.as_size);
         let update = parsed.map_err(|error| Invalid::unsplit(&error, frame.bytes()))?;
         let mut discards = false;
@@ -240,9 +244,9 @@ impl Translator {
         }
         if let Some(family) = update.end_of_rib() {
             return Ok(match self.negotiated.routes(family) {
-                None => Verdict::NotNegotiated,
-                Some(_) if self.stale.iter().any(|stale| stale.family == family) => Verdict::Complete(family),
-                Some(_) => Verdict::Pass(Part::Whole),
+                None => UpdateVerdict::NotNegotiated,
+                Some(_) if self.stale.iter().any(|stale| stale.family == family) => UpdateVerdict::Complete(family),
+                Some(_) => UpdateVerdict::Pass(ForwardedPart::Whole),
             });
         }
         let negotiated = |reach: &Reach<'_>| self.negotiated.routes(reach.family).is_some();
@@ -254,7 +258,7 @@ impl Translator {
         let routes = self.check_routes(&update)?;
         if routes.of_others {
             if !routes.of_negotiated {
-                return Ok(Verdict::NotNegotiated);
+                return Ok(UpdateVerdict::NotNegotiated);
             }
             self.counters.not_negotiated += 1;
         }
@@ -263,7 +267,7 @@ impl Translator {
         }
         let withdraws = fault.filter(|fault| fault.approach == Approach::Withdraw);
         if let Some(fault) = withdraws {
-            // RFC 7606 §3 (j): routes that cannot be told from one another cannot be withdrawn.
+            // RFC 7606 §3 (j): routes that cannot be distinguished cannot be withdrawn.
             if routes.of_unknown_form {
                 return Err(Invalid::attributes(&fault, &update));
             }
@@ -272,21 +276,22 @@ impl Translator {
             self.counters.attributes_discarded += 1;
             self.note(&fault, "discarded an attribute", self.counters.attributes_discarded, frame);
         }
-        // Without the attribute it may look like an End-of-RIB.
+        // Without its discarded attributes, an UPDATE without routes could look like an End-of-RIB.
         if discards && !routes.of_negotiated {
-            return Ok(Verdict::SaysNothing);
+            return Ok(UpdateVerdict::SaysNothing);
         }
-        Ok(Verdict::Pass(match withdraws {
-            Some(_) => Part::Withdrawal,
-            None if routes.of_others || discards => Part::Reduced,
-            None => Part::Whole,
+        Ok(UpdateVerdict::Pass(match withdraws {
+            Some(_) => ForwardedPart::Withdrawal,
+            None if routes.of_others || discards => ForwardedPart::Reduced,
+            None => ForwardedPart::Whole,
         }))
     }
 
     /// Reads the routes of negotiated families.
     ///
     /// # Errors
-    /// If one of them cannot be read (RFC 7606 §5.3).
+    ///
+    /// Fails if a route cannot be read (RFC 7606 §5.3).
     fn check_routes(&self, update: &Update<'_>) -> Result<RoutesFound, Invalid> {
         let mut found = RoutesFound::default();
         for Field { family, items, attribute, .. } in update.route_fields() {
@@ -306,7 +311,7 @@ impl Translator {
         Ok(found)
     }
 
-    fn note_withdrawal(&mut self, fault: &Fault, prefixes: u32, frame: &Frame<'_>) {
+    fn note_withdrawal(&mut self, fault: &AttributeFault, prefixes: u32, frame: &Frame<'_>) {
         let counters = &mut self.counters;
         counters.treated_as_withdraw = counters.treated_as_withdraw.wrapping_add(1);
         counters.prefixes_treated_as_withdraw = counters.prefixes_treated_as_withdraw.wrapping_add(prefixes);
@@ -314,9 +319,9 @@ impl Translator {
         self.note(fault, "treated the routes of an UPDATE as withdrawn", count, frame);
     }
 
-    /// Remembers an error, and logs the first of each session. RFC 7606 §6 asks for the whole
-    /// message, which is there for those who look for it.
-    fn note(&mut self, fault: &Fault, what: &'static str, count: u64, frame: &Frame<'_>) {
+    /// Counts an error and logs the first one of a session. RFC 7606 §6 asks for the whole message,
+    /// which the debug log has.
+    fn note(&mut self, fault: &AttributeFault, what: &'static str, count: u64, frame: &Frame<'_>) {
         self.counters.last_fault = Some(fault.problem);
         let peer = self.header.address();
         if count == 1 {
@@ -326,7 +331,7 @@ impl Translator {
     }
 }
 
-/// What kinds of routes an UPDATE has.
+/// The kinds of routes in an UPDATE.
 #[derive(Clone, Copy, Debug, Default)]
 struct RoutesFound {
     of_negotiated: bool,
@@ -334,7 +339,7 @@ struct RoutesFound {
     of_unknown_form: bool,
 }
 
-/// How many routes of negotiated families an UPDATE announces.
+/// Returns how many routes of negotiated families an UPDATE announces.
 fn announced(update: &Update<'_>, negotiated: &Negotiated) -> u32 {
     let plain = (Family::IPV4_UNICAST, update.nlri);
     let all = std::iter::once(plain).chain(update.reach.map(|reach| (reach.family, reach.nlri)));
@@ -345,37 +350,38 @@ fn announced(update: &Update<'_>, negotiated: &Negotiated) -> u32 {
     all.filter_map(count).fold(0, u32::wrapping_add)
 }
 
-enum Verdict {
-    Pass(Part),
+enum UpdateVerdict {
+    Pass(ForwardedPart),
     NotNegotiated,
-    /// There is no route, and attributes are to be discarded.
+    /// The UPDATE has no routes, and attributes are discarded: nothing remains to pass on.
     SaysNothing,
     Complete(Family),
 }
 
 /// An UPDATE that ends the session.
 struct Invalid {
-    notice: Notice,
+    notice: OutgoingNotification,
     why: String,
 }
 
 impl Invalid {
-    fn attributes(fault: &Fault, update: &Update<'_>) -> Self {
+    fn attributes(fault: &AttributeFault, update: &Update<'_>) -> Self {
         Self { notice: fault.notice(update.attributes), why: fault.problem.to_string() }
     }
 
-    /// Routes that cannot be read, in an attribute or in a field of their own.
+    /// An UPDATE with unreadable routes, in an attribute or in a field of their own.
     fn routes(error: &Error, update: &Update<'_>, attribute: Option<(usize, usize)>) -> Self {
         let notice = match attribute {
             // RFC 4760 §7, RFC 7606 §5.3.
             Some((at, end)) => optional_attribute(update.attributes.get(at..end).unwrap_or_default()),
             // RFC 4271 §6.3.
-            None => Notice::new(code::UPDATE, update_error::INVALID_NETWORK_FIELD),
+            None => OutgoingNotification::new(code::UPDATE, update_error::INVALID_NETWORK_FIELD),
         };
         Self { notice, why: error.to_string() }
     }
 
-    /// An UPDATE that cannot be split: its fields do not fill it, or a multiprotocol attribute is cut or there twice.
+    /// An UPDATE that cannot be split: its fields do not fill it, or a multiprotocol attribute is
+    /// truncated or occurs twice.
     fn unsplit(error: &Error, message: &[u8]) -> Self {
         let notice = match error.problem {
             Problem::Short { what: "MP_REACH_NLRI" | "MP_UNREACH_NLRI", .. } => {
@@ -383,14 +389,15 @@ impl Invalid {
                 let attribute = attributes(rest).next().and_then(Result::ok);
                 optional_attribute(attribute.and_then(|attribute| rest.get(..attribute.end)).unwrap_or_default())
             }
-            _ => Notice::new(code::UPDATE, update_error::MALFORMED_ATTRIBUTE_LIST),
+            _ => OutgoingNotification::new(code::UPDATE, update_error::MALFORMED_ATTRIBUTE_LIST),
         };
         Self { notice, why: error.to_string() }
     }
 }
 
-/// The NOTIFICATION for an optional attribute with an error in its value, which it holds (RFC 4271 §6.3).
-fn optional_attribute(attribute: &[u8]) -> Notice {
+/// Returns the NOTIFICATION for an optional attribute with an error in its value (RFC 4271 §6.3).
+/// The data is the attribute.
+fn optional_attribute(attribute: &[u8]) -> OutgoingNotification {
     let data = Bytes::copy_from_slice(attribute);
-    Notice { data, ..Notice::new(code::UPDATE, update_error::OPTIONAL_ATTRIBUTE) }
+    OutgoingNotification { data, ..OutgoingNotification::new(code::UPDATE, update_error::OPTIONAL_ATTRIBUTE) }
 }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     opening::{OpenSender, agree, fabricate, identifier, parse},
     snapshot::PendingRoutes,
-    survey::{PeerIdentity, SessionTraits, Survey},
+    survey::{FilePeerId, SessionTraits, Survey},
 };
 use crate::wire::{
     bgp::{self, Family, open::AS_TRANS},
@@ -31,7 +31,7 @@ pub(super) struct Collector {
 /// A peer of the file.
 #[derive(Debug)]
 pub(super) struct ReplayedPeer {
-    identity: PeerIdentity,
+    identity: FilePeerId,
     key: PeerKey,
     bgp_id: Ipv4Addr,
     pub(super) traits: SessionTraits,
@@ -111,7 +111,7 @@ impl ReplayedPeer {
 #[derive(Debug, Default)]
 pub(super) struct ReplayedPeers {
     all: Vec<ReplayedPeer>,
-    index: HashMap<PeerIdentity, usize>,
+    index: HashMap<FilePeerId, usize>,
     /// How many peers share an address.
     of_address: HashMap<IpAddr, u64>,
 }
@@ -119,7 +119,7 @@ pub(super) struct ReplayedPeers {
 impl ReplayedPeers {
     /// Returns the peer with this identity and creates it if necessary. The survey has seen all
     /// peers and bounds their number.
-    pub(super) fn get(&mut self, identity: PeerIdentity, survey: &Survey) -> Option<&mut ReplayedPeer> {
+    pub(super) fn get(&mut self, identity: FilePeerId, survey: &Survey) -> Option<&mut ReplayedPeer> {
         let index = match self.index.get(&identity) {
             Some(&index) => index,
             None => {

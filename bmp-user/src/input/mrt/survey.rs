@@ -16,14 +16,14 @@ const MAX_PEERS: usize = 65_536;
 
 /// Identifies a peer of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PeerIdentity {
+pub(super) struct FilePeerId {
     pub(super) address: IpAddr,
     pub(super) asn: u32,
     /// The BGP identifier. Only a PEER_INDEX_TABLE tells it.
     pub(super) bgp_id: Option<Ipv4Addr>,
 }
 
-impl From<&Peer> for PeerIdentity {
+impl From<&Peer> for FilePeerId {
     fn from(peer: &Peer) -> Self {
         Self { address: peer.address, asn: peer.asn, bgp_id: Some(peer.bgp_id) }
     }
@@ -31,13 +31,13 @@ impl From<&Peer> for PeerIdentity {
 
 /// An IPv6 record holds an IPv4 peer address in IPv4-mapped form. The peer is the same as in IPv4
 /// records.
-impl From<&TableDump<'_>> for PeerIdentity {
+impl From<&TableDump<'_>> for FilePeerId {
     fn from(route: &TableDump<'_>) -> Self {
         Self { address: route.peer_address.to_canonical(), asn: route.peer_as.into(), bgp_id: None }
     }
 }
 
-impl From<&Session> for PeerIdentity {
+impl From<&Session> for FilePeerId {
     fn from(session: &Session) -> Self {
         Self { address: session.peer_address, asn: session.peer_as, bgp_id: None }
     }
@@ -134,12 +134,12 @@ impl SessionTraits {
 pub(super) struct Survey {
     /// The number of records.
     pub(super) records: u64,
-    peers: HashMap<PeerIdentity, SessionTraits>,
+    peers: HashMap<FilePeerId, SessionTraits>,
 }
 
 impl Survey {
     /// Returns the capabilities of a peer's session.
-    pub(super) fn of(&self, peer: &PeerIdentity) -> SessionTraits {
+    pub(super) fn of(&self, peer: &FilePeerId) -> SessionTraits {
         self.peers.get(peer).cloned().unwrap_or_default()
     }
 
@@ -165,14 +165,14 @@ impl Survey {
         Ok(survey)
     }
 
-    fn note(&mut self, body: &Body<'_>, table: &mut Vec<PeerIdentity>) {
+    fn note(&mut self, body: &Body<'_>, table: &mut Vec<FilePeerId>) {
         match body {
             Body::TableDump(route) => {
-                self.peer(PeerIdentity::from(route)).votes(route.family, MessageDirection::In);
+                self.peer(FilePeerId::from(route)).votes(route.family, MessageDirection::In);
             }
             Body::PeerIndexTable(peers) => {
                 table.clear();
-                table.extend(peers.iter().map(|peer| PeerIdentity::from(&peer)));
+                table.extend(peers.iter().map(|peer| FilePeerId::from(&peer)));
             }
             Body::Rib(rib) => {
                 for entry in rib.iter() {
@@ -187,7 +187,7 @@ impl Survey {
             }
             Body::Message(message) => {
                 let Ok(frame) = bgp::Frame::parse(message.message) else { return };
-                let traits = self.peer(PeerIdentity::from(&message.session));
+                let traits = self.peer(FilePeerId::from(&message.session));
                 if frame.message_type() == MessageType::Update {
                     traits.as4 |= message.as4;
                     let direction = if message.local { MessageDirection::Out } else { MessageDirection::In };
@@ -199,13 +199,13 @@ impl Survey {
                 }
             }
             Body::StateChange(change) => {
-                self.peer(PeerIdentity::from(&change.session));
+                self.peer(FilePeerId::from(&change.session));
             }
             Body::Other => {}
         }
     }
 
-    fn peer(&mut self, identity: PeerIdentity) -> &mut SessionTraits {
+    fn peer(&mut self, identity: FilePeerId) -> &mut SessionTraits {
         self.peers.entry(identity).or_default()
     }
 }

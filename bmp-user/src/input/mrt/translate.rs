@@ -9,7 +9,7 @@ use super::{
     peers::{Collector, RecordTime, ReplayedPeers},
     place::{FrameOrigin, RecordPlace},
     snapshot::{DumpedRoute, PendingRoutes, UnfitRoute, end_of_rib, has_as4},
-    survey::{MessageDirection, PeerIdentity, Survey, parse_update},
+    survey::{FilePeerId, MessageDirection, Survey, parse_update},
 };
 use crate::wire::{
     bgp::{self, MessageType},
@@ -72,7 +72,7 @@ pub(super) struct RecordTranslator {
     survey: Survey,
     peers: ReplayedPeers,
     /// The last PEER_INDEX_TABLE.
-    table: Vec<PeerIdentity>,
+    table: Vec<FilePeerId>,
     collector: Option<Ipv4Addr>,
     /// The finished frames.
     pub(super) out: BytesMut,
@@ -163,13 +163,13 @@ impl RecordTranslator {
         route.put_nlri(&mut nlri);
         let (family, attributes, originated) = (route.family, route.attributes, route.originated);
         let dumped = DumpedRoute { family, path_id: None, nlri: &nlri, attributes, originated, as4: false };
-        self.route(PeerIdentity::from(route), &dumped, time)
+        self.route(FilePeerId::from(route), &dumped, time)
     }
 
     fn peer_index_table(&mut self, table: &PeerIndexTable<'_>) -> Result<(), RecordError> {
         self.collector = Some(table.collector).filter(|id| !id.is_unspecified());
         self.table.clear();
-        self.table.extend(table.iter().map(|peer| PeerIdentity::from(&peer)));
+        self.table.extend(table.iter().map(|peer| FilePeerId::from(&peer)));
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl RecordTranslator {
     }
 
     /// Adds a route of a table dump.
-    fn route(&mut self, identity: PeerIdentity, route: &DumpedRoute<'_>, time: RecordTime) -> Result<(), RecordError> {
+    fn route(&mut self, identity: FilePeerId, route: &DumpedRoute<'_>, time: RecordTime) -> Result<(), RecordError> {
         self.in_snapshot = true;
         let Some(peer) = self.peers.get(identity, &self.survey) else { return Ok(()) };
         // Beside routes with path identifiers, a route without one is the only route of its prefix.
@@ -257,7 +257,7 @@ impl RecordTranslator {
 
     fn message(&mut self, message: &Message<'_>, time: RecordTime) -> Result<(), RecordError> {
         let frame = bgp::Frame::parse(message.message)?;
-        let Some(peer) = self.peers.get(PeerIdentity::from(&message.session), &self.survey) else { return Ok(()) };
+        let Some(peer) = self.peers.get(FilePeerId::from(&message.session), &self.survey) else { return Ok(()) };
         let session = &message.session;
         let collector = Collector { asn: Some(session.local_as), bgp_id: None, address: Some(session.local_address) };
         match (frame.message_type(), message.local) {
@@ -298,7 +298,7 @@ impl RecordTranslator {
     }
 
     fn state_change(&mut self, change: &StateChange, time: RecordTime) -> Result<(), RecordError> {
-        let Some(peer) = self.peers.get(PeerIdentity::from(&change.session), &self.survey) else { return Ok(()) };
+        let Some(peer) = self.peers.get(FilePeerId::from(&change.session), &self.survey) else { return Ok(()) };
         let session = &change.session;
         match (change.old, change.new) {
             (_, state::ESTABLISHED) => {

@@ -1,22 +1,22 @@
-//! What can happen to a machine, and what it wants done.
+//! The events and actions of a machine.
 
 use bytes::Bytes;
 
-use super::State;
+use super::BgpState;
 use crate::wire::bgp::notification::{cease, code, state_machine_error};
 
-/// What a NOTIFICATION says (RFC 4271 §4.5).
+/// The content of a NOTIFICATION to send (RFC 4271 §4.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::input::bgp) struct Notice {
+pub(in crate::input::bgp) struct OutgoingNotification {
     pub(in crate::input::bgp) code: u8,
     pub(in crate::input::bgp) subcode: u8,
     pub(in crate::input::bgp) data: Bytes,
 }
 
-/// What a Cease says when a connection has to give way to another (RFC 4486 §4).
-pub(in crate::input::bgp) const COLLISION: Notice = Notice::cease(cease::COLLISION);
+/// The Cease for a connection that loses a collision (RFC 4486 §4).
+pub(in crate::input::bgp) const COLLISION: OutgoingNotification = OutgoingNotification::cease(cease::COLLISION);
 
-impl Notice {
+impl OutgoingNotification {
     pub(in crate::input::bgp) const fn new(code: u8, subcode: u8) -> Self {
         Self { code, subcode, data: Bytes::new() }
     }
@@ -25,56 +25,58 @@ impl Notice {
         Self::new(code::CEASE, subcode)
     }
 
-    /// A message that has no place in a state (RFC 6608 §3): the subcode says which state, the data which message.
-    pub(super) fn unexpected(state: State, event: &Event) -> Self {
+    /// The NOTIFICATION for a message that a state does not allow (RFC 6608 §3). The subcode names
+    /// the state, the data the message type.
+    pub(super) fn unexpected(state: BgpState, event: &FsmEvent) -> Self {
         let subcode = match state {
-            State::OpenSent => state_machine_error::IN_OPEN_SENT,
-            State::OpenConfirm => state_machine_error::IN_OPEN_CONFIRM,
-            State::Established => state_machine_error::IN_ESTABLISHED,
-            State::Idle | State::Connect | State::Active => 0,
+            BgpState::OpenSent => state_machine_error::IN_OPEN_SENT,
+            BgpState::OpenConfirm => state_machine_error::IN_OPEN_CONFIRM,
+            BgpState::Established => state_machine_error::IN_ESTABLISHED,
+            BgpState::Idle | BgpState::Connect | BgpState::Active => 0,
         };
         let data = event.message_type().map_or(Bytes::new(), |kind| Bytes::copy_from_slice(&[kind]));
         Self { code: code::STATE_MACHINE, subcode, data }
     }
 }
 
-/// The events of RFC 4271 §8.1 that can happen here.
+/// The events of RFC 4271 §8.1 that occur in bmpd, and two of later RFCs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::input::bgp) enum Event {
-    /// The peer is to be spoken to: ManualStart, or ManualStart_with_PassiveTcpEstablishment where the settings say so.
+pub(in crate::input::bgp) enum FsmEvent {
+    /// ManualStart, or ManualStart_with_PassiveTcpEstablishment for a passive machine.
     ManualStart,
-    /// The peer is to be spoken to no more, with this Cease (RFC 4486) for it.
-    ManualStop(Notice),
+    /// Ends the session with this Cease (RFC 4486).
+    ManualStop(OutgoingNotification),
     ConnectRetryTimerExpires,
     HoldTimerExpires,
     KeepaliveTimerExpires,
     IdleHoldTimerExpires,
-    /// The connection that was being opened is open.
+    /// The connection that this device opened is established.
     TcpCrAcked,
     /// The peer has opened a connection.
     TcpConnectionConfirmed,
-    /// There is no connection any more, or none was made.
+    /// The connection is lost or could not be opened.
     TcpConnectionFails,
-    /// A good OPEN, with the hold time that it says, in seconds.
+    /// A valid OPEN, with its hold time in seconds.
     BgpOpen(u16),
-    BgpHeaderErr(Notice),
-    BgpOpenMsgErr(Notice),
-    /// The other connection is the one to be kept.
+    BgpHeaderErr(OutgoingNotification),
+    BgpOpenMsgErr(OutgoingNotification),
+    /// The other connection wins a collision.
     OpenCollisionDump,
     /// A NOTIFICATION with a version error.
     NotifMsgVerErr,
     NotifMsg,
     KeepAliveMsg,
     UpdateMsg,
-    UpdateMsgErr(Notice),
-    /// Not of RFC 4271: a ROUTE-REFRESH (RFC 2918).
+    UpdateMsgErr(OutgoingNotification),
+    /// A ROUTE-REFRESH (RFC 2918), no event of RFC 4271.
     RouteRefreshMsg,
-    /// Not of RFC 4271: the peer takes nothing of what it is sent (RFC 9687 §3.2).
+    /// The peer does not read what it is sent (RFC 9687 §3.2).
     SendHoldTimerExpires,
 }
 
-impl Event {
-    /// The number in RFC 4271 §8.1, as a Peer Down has it (RFC 7854 §4.9), or in RFC 9687 §3.2. ROUTE-REFRESH has none: zero.
+impl FsmEvent {
+    /// Returns the number of RFC 4271 §8.1 or RFC 9687 §3.2, as a Peer Down holds it (RFC 7854
+    /// §4.9). ROUTE-REFRESH has no number and gives zero.
     pub(in crate::input::bgp) fn number(&self) -> u16 {
         match self {
             Self::ManualStart => 1,
@@ -100,7 +102,8 @@ impl Event {
         }
     }
 
-    /// The type of the message that it is about, if that is all there is to it.
+    /// Returns the type of the received message behind the event, for messages that a state may not
+    /// allow.
     fn message_type(&self) -> Option<u8> {
         Some(match self {
             Self::BgpOpen(_) => 1,
@@ -112,7 +115,7 @@ impl Event {
     }
 }
 
-/// What is to be done, in order.
+/// An action of the machine, for its task to perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::input::bgp) enum Action {
     /// Open a connection.
@@ -121,23 +124,23 @@ pub(in crate::input::bgp) enum Action {
     SendOpen,
     /// Send a KEEPALIVE.
     SendKeepalive,
-    /// Send a NOTIFICATION; a `Close` follows.
-    SendNotification(Notice),
-    /// Close the connection, or drop the attempt to open it.
+    /// Send a NOTIFICATION. A `Close` follows.
+    SendNotification(OutgoingNotification),
+    /// Close the connection, or abandon the attempt to open it.
     Close,
     /// The session is established.
     Up,
-    /// The connection or the attempt is over.
-    Down(End),
+    /// The connection or the attempt has ended.
+    Down(SessionEnd),
 }
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::input::bgp) struct End {
-    /// The state that it had come to.
-    pub(in crate::input::bgp) state: State,
-    /// The event that ended it.
-    pub(in crate::input::bgp) event: Event,
-    /// The NOTIFICATION that was sent.
-    pub(in crate::input::bgp) sent: Option<Notice>,
+pub(in crate::input::bgp) struct SessionEnd {
+    /// The state at the end.
+    pub(in crate::input::bgp) state: BgpState,
+    /// The event that ended the connection.
+    pub(in crate::input::bgp) event: FsmEvent,
+    /// The NOTIFICATION that was sent, if any.
+    pub(in crate::input::bgp) sent: Option<OutgoingNotification>,
 }

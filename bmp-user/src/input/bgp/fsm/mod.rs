@@ -1,10 +1,13 @@
-//! The finite state machine of RFC 4271 §8, for one connection: events in, actions out. No sockets, no clocks of its own.
+//! The finite state machine of RFC 4271 §8 for one connection: events in, actions out. It has no
+//! sockets and reads no clock.
 //!
-//! A peer has two of them, one for the connection that this device opens and one for the connection that the peer opens; see
-//! [`Pair`], which also settles what is between the two (§6.8).
+//! A peer has two machines, one for the connection that this device opens and one for the
+//! connection that the peer opens. [`MachinePair`] holds both and resolves collisions between them
+//! (§6.8).
 //!
-//! Of the optional attributes there are DampPeerOscillations (§8.1.1), with its IdleHoldTimer, and PassiveTcpEstablishment, for the
-//! machine of the peer's connection; there are neither CollisionDetectEstablishedState nor DelayOpen.
+//! Of the optional attributes, the machine implements DampPeerOscillations (§8.1.1) with its
+//! IdleHoldTimer, and PassiveTcpEstablishment for connections that the peer opens. It implements
+//! neither CollisionDetectEstablishedState nor DelayOpen.
 
 mod event;
 mod pair;
@@ -18,34 +21,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) use event::{Action, COLLISION, End, Event, Notice};
-pub(super) use pair::{Admission, Pair, Step, Way};
+pub(super) use event::{Action, COLLISION, FsmEvent, OutgoingNotification, SessionEnd};
+pub(super) use pair::{Admission, ConnectionStep, Initiator, MachinePair};
 pub(super) use timers::{Timer, Timers};
 
 /// The states of RFC 4271 §8.2.2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// Nothing is being done, or not yet again.
+pub enum BgpState {
+    /// No connection is wanted, or a failed peer is waiting for its next attempt.
     #[default]
     Idle,
     /// A connection is being opened.
     Connect,
-    /// The peer is expected to connect.
+    /// The machine waits for the peer to connect.
     Active,
-    /// An OPEN was sent, the peer's is expected.
+    /// An OPEN was sent. The peer's OPEN is expected.
     OpenSent,
-    /// OPENs have been exchanged, a KEEPALIVE is expected.
+    /// OPENs were exchanged. A KEEPALIVE is expected.
     OpenConfirm,
-    /// Routes come in.
+    /// The session is up, and routes are received.
     Established,
 }
 
-impl State {
-    /// All of them, in the order of the RFC.
+impl BgpState {
+    /// All states in the order of the RFC.
     pub const ALL: [Self; 6] =
         [Self::Idle, Self::Connect, Self::Active, Self::OpenSent, Self::OpenConfirm, Self::Established];
 
-    /// The name, as the RFC writes it.
+    /// Returns the name of the state as in the RFC.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "Idle",
@@ -58,43 +61,43 @@ impl State {
     }
 }
 
-/// As the RFC writes it.
-impl fmt::Display for State {
+/// The name of the state as in the RFC.
+impl fmt::Display for BgpState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// What a machine is set to.
+/// The settings of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Settings {
-    /// PassiveTcpEstablishment: the peer connects.
+pub(super) struct FsmSettings {
+    /// PassiveTcpEstablishment: the machine waits for the peer to connect.
     pub(super) passive: bool,
-    /// The hold time that the OPEN says; zero for none.
+    /// The hold time in our OPEN. Zero means none.
     pub(super) hold: Duration,
-    /// Between KEEPALIVEs, where the negotiated hold time allows it.
+    /// The interval of KEEPALIVEs, as far as the negotiated hold time allows it.
     pub(super) keepalive: Duration,
     /// ConnectRetryTime: how long an attempt to connect may take.
     pub(super) connect_retry: Duration,
-    /// The first IdleHoldTime, and the longest.
+    /// IdleHoldTime after the first failure, and the longest.
     pub(super) idle_hold: (Duration, Duration),
 }
 
-/// How long an OPEN may take to come: the "large value" of RFC 4271 §8.2.2.
+/// How long the peer's OPEN may take: the "large value" of RFC 4271 §8.2.2.
 const OPEN_HOLD: Duration = Duration::from_secs(240);
-/// A session that was established for so long is none that oscillates.
+/// A session that lasts this long is stable and resets the failure counter.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// The machine of one connection.
 #[derive(Debug)]
 pub(super) struct Fsm {
-    state: State,
-    settings: Settings,
+    state: BgpState,
+    settings: FsmSettings,
     timers: Timers,
-    /// What is negotiated, from OpenConfirm on: the hold time and the time between KEEPALIVEs; zero for none.
+    /// The negotiated hold time and KEEPALIVE interval, valid from OpenConfirm on. Zero means none.
     hold: Duration,
     keepalive: Duration,
-    /// ConnectRetryCounter: failures one after the other.
+    /// ConnectRetryCounter: the number of successive failures.
     failures: u32,
     since: Option<Instant>,
     rng: fastrand::Rng,
@@ -102,10 +105,10 @@ pub(super) struct Fsm {
 }
 
 impl Fsm {
-    /// A machine in Idle. `seed` is for jitter.
-    pub(super) fn new(settings: Settings, seed: u64) -> Self {
+    /// Creates a machine in Idle. `seed` feeds the jitter.
+    pub(super) fn new(settings: FsmSettings, seed: u64) -> Self {
         Self {
-            state: State::Idle,
+            state: BgpState::Idle,
             settings,
             timers: Timers::default(),
             hold: settings.hold,
@@ -117,7 +120,7 @@ impl Fsm {
         }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> BgpState {
         self.state
     }
 
@@ -125,50 +128,50 @@ impl Fsm {
         &self.timers
     }
 
-    /// Hold time and time between KEEPALIVEs, as negotiated.
+    /// Returns the negotiated hold time and KEEPALIVE interval.
     pub(super) fn negotiated(&self) -> (Duration, Duration) {
         (self.hold, self.keepalive)
     }
 
-    /// When it was established, while it is.
+    /// Returns when the session was established, if it is.
     pub(super) fn established_since(&self) -> Option<Instant> {
-        self.since.filter(|_| self.state == State::Established)
+        self.since.filter(|_| self.state == BgpState::Established)
     }
 
-    /// Something happened: what is to be done.
-    pub(super) fn on(&mut self, now: Instant, event: Event) -> Vec<Action> {
+    /// Handles an event and returns the actions to perform, in order.
+    pub(super) fn on(&mut self, now: Instant, event: FsmEvent) -> Vec<Action> {
         match self.state {
-            State::Idle => self.idle(now, event),
-            State::Connect => self.connect(now, event),
-            State::Active => self.active(now, event),
-            State::OpenSent => self.open_sent(now, event),
-            State::OpenConfirm => self.open_confirm(now, event),
-            State::Established => self.established(now, event),
+            BgpState::Idle => self.idle(now, event),
+            BgpState::Connect => self.connect(now, event),
+            BgpState::Active => self.active(now, event),
+            BgpState::OpenSent => self.open_sent(now, event),
+            BgpState::OpenConfirm => self.open_confirm(now, event),
+            BgpState::Established => self.established(now, event),
         }
         std::mem::take(&mut self.actions)
     }
 
-    /// The next timer that has expired by `now`: it is not running any more, and its event is to be handled.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<Event> {
+    /// Stops a timer that has expired at `now` and returns its event, which the caller must handle.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<FsmEvent> {
         self.timers.expired(now).map(|timer| match timer {
-            Timer::ConnectRetry => Event::ConnectRetryTimerExpires,
-            Timer::Hold => Event::HoldTimerExpires,
-            Timer::Keepalive => Event::KeepaliveTimerExpires,
-            Timer::IdleHold => Event::IdleHoldTimerExpires,
+            Timer::ConnectRetry => FsmEvent::ConnectRetryTimerExpires,
+            Timer::Hold => FsmEvent::HoldTimerExpires,
+            Timer::Keepalive => FsmEvent::KeepaliveTimerExpires,
+            Timer::IdleHold => FsmEvent::IdleHoldTimerExpires,
         })
     }
 
-    /// Ends without a failure, and without a word: there is another connection.
+    /// Returns to Idle without failure or NOTIFICATION, because the other connection takes over.
     fn stand_down(&mut self) -> Vec<Action> {
-        if self.state != State::Idle {
+        if self.state != BgpState::Idle {
             self.act(Action::Close);
         }
         self.timers = Timers::default();
-        self.state = State::Idle;
+        self.state = BgpState::Idle;
         std::mem::take(&mut self.actions)
     }
 
-    /// Waits in Idle as long as another machine does, whose peer failed.
+    /// Waits in Idle as long as the other machine of a failed peer.
     fn damp(&mut self, like: &Self) -> Vec<Action> {
         let actions = self.stand_down();
         self.failures = like.failures;
@@ -182,7 +185,7 @@ impl Fsm {
         self.actions.push(action);
     }
 
-    /// Three quarters to all of a time (RFC 4271 §10).
+    /// Returns three quarters to all of a time (RFC 4271 §10).
     fn jittered(&mut self, time: Duration) -> Duration {
         time.mul_f64(0.75 + self.rng.f64() / 4.0)
     }
@@ -207,25 +210,26 @@ impl Fsm {
         }
     }
 
-    /// To Idle, with a NOTIFICATION if there is one to be sent; and back after the IdleHoldTime, unless it was stopped.
-    fn fail(&mut self, now: Instant, event: Event, notice: Option<Notice>) {
+    /// Goes to Idle, after a NOTIFICATION if there is one. Unless the peer was stopped, the
+    /// IdleHoldTimer starts the machine again.
+    fn fail(&mut self, now: Instant, event: FsmEvent, notice: Option<OutgoingNotification>) {
         if let Some(notice) = &notice {
             self.act(Action::SendNotification(notice.clone()));
         }
         self.act(Action::Close);
-        self.act(Action::Down(End { state: self.state, event: event.clone(), sent: notice }));
+        self.act(Action::Down(SessionEnd { state: self.state, event: event.clone(), sent: notice }));
         if self.established_since().is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
             self.failures = 0;
         }
-        self.state = State::Idle;
+        self.state = BgpState::Idle;
         self.timers = Timers::default();
         match event {
-            Event::ManualStop(_) => {
+            FsmEvent::ManualStop(_) => {
                 self.failures = 0;
                 return;
             }
-            // It is no failure of the peer, and the other connection goes on.
-            Event::OpenCollisionDump => return,
+            // A collision is no failure of the peer: the other connection continues.
+            FsmEvent::OpenCollisionDump => return,
             _ => {}
         }
         self.failures = self.failures.saturating_add(1);
@@ -235,9 +239,9 @@ impl Fsm {
         self.timers.start(Timer::IdleHold, now + time);
     }
 
-    /// A message that has no place in this state.
-    fn unexpected(&mut self, now: Instant, event: Event) {
-        let notice = Notice::unexpected(self.state, &event);
+    /// Fails because of a message that this state does not allow.
+    fn unexpected(&mut self, now: Instant, event: FsmEvent) {
+        let notice = OutgoingNotification::unexpected(self.state, &event);
         self.fail(now, event, Some(notice));
     }
 }

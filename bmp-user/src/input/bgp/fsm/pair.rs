@@ -1,203 +1,221 @@
-//! The two machines of a peer, and what is between them: collisions (RFC 4271 §6.8), and that a peer which fails is left alone for a
-//! while by both.
+//! The two machines of a peer, and the rules between them: collisions (RFC 4271 §6.8), and a common
+//! wait after a failure.
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Event, Fsm, Notice, Settings, State, Timer};
+use super::{Action, BgpState, Fsm, FsmEvent, FsmSettings, OutgoingNotification, Timer};
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::input::bgp) enum Way {
+pub(in crate::input::bgp) enum Initiator {
     /// This device.
-    Out,
+    Local,
     /// The peer.
-    In,
+    Peer,
 }
 
-impl Way {
-    pub(in crate::input::bgp) const ALL: [Self; 2] = [Self::Out, Self::In];
+impl Initiator {
+    pub(in crate::input::bgp) const ALL: [Self; 2] = [Self::Local, Self::Peer];
 
     pub(in crate::input::bgp) fn other(self) -> Self {
         match self {
-            Self::Out => Self::In,
-            Self::In => Self::Out,
+            Self::Local => Self::Peer,
+            Self::Peer => Self::Local,
         }
     }
 }
 
-/// What is to be done about which connection.
+/// An action for one of the two connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::input::bgp) struct Step {
-    pub(in crate::input::bgp) way: Way,
+pub(in crate::input::bgp) struct ConnectionStep {
+    pub(in crate::input::bgp) initiator: Initiator,
     pub(in crate::input::bgp) action: Action,
 }
 
-/// What becomes of a connection that the peer has opened.
+/// What to do with a connection that the peer has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::input::bgp) enum Admission {
-    /// It is the machine's: [`Event::TcpConnectionConfirmed`] follows.
+    /// The machine takes it: [`FsmEvent::TcpConnectionConfirmed`] must follow.
     Taken,
-    /// It has to wait: the peer failed a moment ago.
+    /// It must wait, because the peer failed a moment ago.
     Parked,
-    /// There is a session, and it stays.
+    /// Close it, because a session is established and stays.
     Refused,
 }
 
-/// In the first moments of a session, a connection of the peer is one that collided with it; later it says that the peer knows nothing of
-/// the session any more.
+/// Within this time of a session, a new connection of the peer counts as a collision. After it, the
+/// peer must have lost the session.
 const COLLIDES: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The two machines of a peer; see the module.
 #[derive(Debug)]
-pub(in crate::input::bgp) struct Pair {
+pub(in crate::input::bgp) struct MachinePair {
     machines: [Fsm; 2],
-    /// Whether connections are opened, and whether they are accepted.
-    ways: [bool; 2],
+    /// Whether this device opens connections, and whether it accepts them.
+    enabled: [bool; 2],
     started: bool,
 }
 
-impl Pair {
-    /// Machines that open connections, accept them, or both.
-    pub(in crate::input::bgp) fn new(settings: Settings, connects: bool, listens: bool, seed: u64) -> Self {
-        let machine = |passive| Fsm::new(Settings { passive, ..settings }, seed);
-        Self { machines: [machine(false), machine(true)], ways: [connects, listens], started: false }
+impl MachinePair {
+    /// Creates machines that open connections, accept them, or both.
+    pub(in crate::input::bgp) fn new(settings: FsmSettings, connects: bool, listens: bool, seed: u64) -> Self {
+        let machine = |passive| Fsm::new(FsmSettings { passive, ..settings }, seed);
+        Self { machines: [machine(false), machine(true)], enabled: [connects, listens], started: false }
     }
 
-    pub(in crate::input::bgp) fn machine(&self, way: Way) -> &Fsm {
-        &self.machines[way as usize]
+    pub(in crate::input::bgp) fn machine(&self, initiator: Initiator) -> &Fsm {
+        &self.machines[initiator as usize]
     }
 
-    /// The state that is farthest: what an operator sees.
-    pub(in crate::input::bgp) fn state(&self) -> State {
+    /// Returns the more advanced state, which is the one that operators see.
+    pub(in crate::input::bgp) fn state(&self) -> BgpState {
         self.machines[0].state().max(self.machines[1].state())
     }
 
-    /// The connection whose session is established.
-    pub(in crate::input::bgp) fn established(&self) -> Option<Way> {
-        Way::ALL.into_iter().find(|way| self.machine(*way).state() == State::Established)
+    /// Returns who opened the connection of the established session.
+    pub(in crate::input::bgp) fn established(&self) -> Option<Initiator> {
+        Initiator::ALL.into_iter().find(|initiator| self.machine(*initiator).state() == BgpState::Established)
     }
 
-    /// When something is due.
+    /// Returns when the next timer expires.
     pub(in crate::input::bgp) fn deadline(&self) -> Option<Instant> {
         self.machines.iter().filter_map(|machine| machine.timers().next()).min()
     }
 
-    /// Until when the peer is left alone after a failure.
+    /// Returns when the wait after a failure ends.
     pub(in crate::input::bgp) fn idle_until(&self) -> Option<Instant> {
         self.machines.iter().filter_map(|machine| machine.timers().get(Timer::IdleHold)).min()
     }
 
-    pub(in crate::input::bgp) fn start(&mut self, now: Instant) -> Vec<Step> {
+    pub(in crate::input::bgp) fn start(&mut self, now: Instant) -> Vec<ConnectionStep> {
         self.started = true;
         let mut steps = Vec::new();
         self.settle(now, &mut steps);
         steps
     }
 
-    pub(in crate::input::bgp) fn stop(&mut self, now: Instant, notice: &Notice) -> Vec<Step> {
+    pub(in crate::input::bgp) fn stop(&mut self, now: Instant, notice: &OutgoingNotification) -> Vec<ConnectionStep> {
         self.started = false;
         let mut steps = Vec::new();
-        for way in Way::ALL {
-            self.put(now, way, Event::ManualStop(notice.clone()), &mut steps);
+        for initiator in Initiator::ALL {
+            self.put(now, initiator, FsmEvent::ManualStop(notice.clone()), &mut steps);
         }
         steps
     }
 
-    /// From now on connections are accepted, or are not: one that was accepted before ends with this.
-    pub(in crate::input::bgp) fn listen(&mut self, now: Instant, listens: bool, notice: &Notice) -> Vec<Step> {
+    /// Starts or stops accepting connections. A connection that was accepted before is closed.
+    pub(in crate::input::bgp) fn listen(
+        &mut self,
+        now: Instant,
+        listens: bool,
+        notice: &OutgoingNotification,
+    ) -> Vec<ConnectionStep> {
         let mut steps = Vec::new();
-        self.ways[Way::In as usize] = listens;
-        if self.machine(Way::In).state() >= State::OpenSent {
-            self.put(now, Way::In, Event::ManualStop(notice.clone()), &mut steps);
+        self.enabled[Initiator::Peer as usize] = listens;
+        if self.machine(Initiator::Peer).state() >= BgpState::OpenSent {
+            self.put(now, Initiator::Peer, FsmEvent::ManualStop(notice.clone()), &mut steps);
         } else if !listens {
-            let actions = self.machines[Way::In as usize].stand_down();
-            steps.extend(actions.into_iter().map(|action| Step { way: Way::In, action }));
+            let actions = self.machines[Initiator::Peer as usize].stand_down();
+            steps.extend(actions.into_iter().map(|action| ConnectionStep { initiator: Initiator::Peer, action }));
         }
         self.settle(now, &mut steps);
         steps
     }
 
-    /// Something happened to a connection. A good OPEN is for [`Pair::open`].
-    pub(in crate::input::bgp) fn on(&mut self, now: Instant, way: Way, event: Event) -> Vec<Step> {
+    /// Handles an event of one connection. Valid OPENs go to [`MachinePair::open`] instead.
+    pub(in crate::input::bgp) fn on(
+        &mut self,
+        now: Instant,
+        initiator: Initiator,
+        event: FsmEvent,
+    ) -> Vec<ConnectionStep> {
         let mut steps = Vec::new();
-        self.put(now, way, event, &mut steps);
+        self.put(now, initiator, event, &mut steps);
         self.settle(now, &mut steps);
         steps
     }
 
-    /// A good OPEN with a hold time in seconds. Where both connections have come so far, the one stays that was opened by whoever has the higher
-    /// BGP identifier, or the higher AS number if they have the same (RFC 4271 §6.8, RFC 6286 §2.3): `dominant` if that is this device. An
-    /// established session stays.
-    pub(in crate::input::bgp) fn open(&mut self, now: Instant, way: Way, hold: u16, dominant: bool) -> Vec<Step> {
+    /// Handles a valid OPEN with a hold time in seconds, and resolves a collision. If both
+    /// connections are open, the one opened by the speaker with the higher BGP identifier stays, or
+    /// with the higher AS number if the identifiers are equal (RFC 4271 §6.8, RFC 6286 §2.3).
+    /// `dominant` is true if that is this device. An established session always stays.
+    pub(in crate::input::bgp) fn open(
+        &mut self,
+        now: Instant,
+        initiator: Initiator,
+        hold: u16,
+        dominant: bool,
+    ) -> Vec<ConnectionStep> {
         let mut steps = Vec::new();
-        let other = way.other();
+        let other = initiator.other();
         let gives_way = match self.machine(other).state() {
-            State::Established => true,
-            State::OpenConfirm => {
-                let stays = if dominant { Way::Out } else { Way::In };
-                if stays == way {
-                    self.put(now, other, Event::OpenCollisionDump, &mut steps);
+            BgpState::Established => true,
+            BgpState::OpenConfirm => {
+                let stays = if dominant { Initiator::Local } else { Initiator::Peer };
+                if stays == initiator {
+                    self.put(now, other, FsmEvent::OpenCollisionDump, &mut steps);
                 }
-                stays != way
+                stays != initiator
             }
-            // An attempt that would only collide.
-            State::Connect => {
+            // An attempt that could only collide is abandoned.
+            BgpState::Connect => {
                 let actions = self.machines[other as usize].stand_down();
-                steps.extend(actions.into_iter().map(|action| Step { way: other, action }));
+                steps.extend(actions.into_iter().map(|action| ConnectionStep { initiator: other, action }));
                 false
             }
-            State::Idle | State::Active | State::OpenSent => false,
+            BgpState::Idle | BgpState::Active | BgpState::OpenSent => false,
         };
-        let event = if gives_way { Event::OpenCollisionDump } else { Event::BgpOpen(hold) };
-        self.put(now, way, event, &mut steps);
+        let event = if gives_way { FsmEvent::OpenCollisionDump } else { FsmEvent::BgpOpen(hold) };
+        self.put(now, initiator, event, &mut steps);
         self.settle(now, &mut steps);
         steps
     }
 
-    /// The peer has opened a connection. What is to be done first, and what becomes of it. `restarts` if a peer that comes again has
-    /// restarted (RFC 4724 §5): what was established gives way then.
-    pub(in crate::input::bgp) fn incoming(&mut self, now: Instant, restarts: bool) -> (Admission, Vec<Step>) {
+    /// Decides about a connection that the peer has opened. The steps must be performed first. With
+    /// `restarts`, a peer that connects again has restarted (RFC 4724 §5), and its established
+    /// session ends.
+    pub(in crate::input::bgp) fn incoming(&mut self, now: Instant, restarts: bool) -> (Admission, Vec<ConnectionStep>) {
         let mut steps = Vec::new();
-        if !self.started || !self.ways[Way::In as usize] {
+        if !self.started || !self.enabled[Initiator::Peer as usize] {
             return (Admission::Refused, steps);
         }
-        if let Some(way) = self.established() {
-            let since = self.machine(way).established_since();
+        if let Some(initiator) = self.established() {
+            let since = self.machine(initiator).established_since();
             if !restarts || since.is_none_or(|since| now.saturating_duration_since(since) < COLLIDES) {
                 return (Admission::Refused, steps);
             }
-            self.put(now, way, Event::TcpConnectionFails, &mut steps);
+            self.put(now, initiator, FsmEvent::TcpConnectionFails, &mut steps);
             for machine in &mut self.machines {
                 machine.timers.stop(Timer::IdleHold);
             }
             self.settle(now, &mut steps);
         }
-        match self.machine(Way::In).state() {
-            State::Active => (Admission::Taken, steps),
-            // A peer opens one connection at a time: it knows nothing of the one before.
-            State::OpenSent | State::OpenConfirm => {
-                let actions = self.machines[Way::In as usize].stand_down();
-                steps.extend(actions.into_iter().map(|action| Step { way: Way::In, action }));
+        match self.machine(Initiator::Peer).state() {
+            BgpState::Active => (Admission::Taken, steps),
+            // A peer opens one connection at a time, so it has lost the previous one.
+            BgpState::OpenSent | BgpState::OpenConfirm => {
+                let actions = self.machines[Initiator::Peer as usize].stand_down();
+                steps.extend(actions.into_iter().map(|action| ConnectionStep { initiator: Initiator::Peer, action }));
                 self.settle(now, &mut steps);
                 (Admission::Taken, steps)
             }
-            State::Idle | State::Connect | State::Established => (Admission::Parked, steps),
+            BgpState::Idle | BgpState::Connect | BgpState::Established => (Admission::Parked, steps),
         }
     }
 
-    /// Whether a connection that was parked may be taken.
+    /// True if a parked connection can be taken now.
     pub(in crate::input::bgp) fn accepts(&self) -> bool {
-        self.machine(Way::In).state() == State::Active
+        self.machine(Initiator::Peer).state() == BgpState::Active
     }
 
-    /// Handles what is due.
-    pub(in crate::input::bgp) fn expire(&mut self, now: Instant) -> Vec<Step> {
+    /// Handles the timers that have expired.
+    pub(in crate::input::bgp) fn expire(&mut self, now: Instant) -> Vec<ConnectionStep> {
         let mut steps = Vec::new();
-        for way in Way::ALL {
-            while let Some(event) = self.machines[way as usize].expired(now) {
-                // It starts in `settle`, if the other connection leaves it to.
-                if event != Event::IdleHoldTimerExpires {
-                    self.put(now, way, event, &mut steps);
+        for initiator in Initiator::ALL {
+            while let Some(event) = self.machines[initiator as usize].expired(now) {
+                // `settle` starts the machine, unless the other connection makes it unnecessary.
+                if event != FsmEvent::IdleHoldTimerExpires {
+                    self.put(now, initiator, event, &mut steps);
                 }
             }
         }
@@ -205,40 +223,44 @@ impl Pair {
         steps
     }
 
-    fn put(&mut self, now: Instant, way: Way, event: Event, steps: &mut Vec<Step>) {
-        let collision = event == Event::OpenCollisionDump;
-        let actions = self.machines[way as usize].on(now, event);
-        let failed = actions.iter().any(|action| matches!(action, Action::Down(end) if end.state >= State::OpenSent));
-        steps.extend(actions.into_iter().map(|action| Step { way, action }));
-        let other = way.other();
-        if failed && !collision && self.machine(other).state() < State::OpenSent {
+    fn put(&mut self, now: Instant, initiator: Initiator, event: FsmEvent, steps: &mut Vec<ConnectionStep>) {
+        let collision = event == FsmEvent::OpenCollisionDump;
+        let actions = self.machines[initiator as usize].on(now, event);
+        let failed =
+            actions.iter().any(|action| matches!(action, Action::Down(end) if end.state >= BgpState::OpenSent));
+        steps.extend(actions.into_iter().map(|action| ConnectionStep { initiator, action }));
+        let other = initiator.other();
+        if failed && !collision && self.machine(other).state() < BgpState::OpenSent {
             let [out, incoming] = &mut self.machines;
-            let (failed, other_machine) = if way == Way::Out { (out, incoming) } else { (incoming, out) };
+            let (failed, other_machine) = if initiator == Initiator::Local { (out, incoming) } else { (incoming, out) };
             let actions = other_machine.damp(failed);
-            steps.extend(actions.into_iter().map(|action| Step { way: other, action }));
+            steps.extend(actions.into_iter().map(|action| ConnectionStep { initiator: other, action }));
         }
     }
 
-    /// Starts the machines that may run, and lets those rest that have nothing to do while a session is established.
-    fn settle(&mut self, now: Instant, steps: &mut Vec<Step>) {
+    /// Starts idle machines, and stands down machines that have nothing to do beside an established
+    /// session.
+    fn settle(&mut self, now: Instant, steps: &mut Vec<ConnectionStep>) {
         if !self.started {
             return;
         }
-        for way in Way::ALL {
-            let other = self.machine(way.other()).state();
-            let machine = &mut self.machines[way as usize];
+        for initiator in Initiator::ALL {
+            let other = self.machine(initiator.other()).state();
+            let machine = &mut self.machines[initiator as usize];
             let actions = match machine.state() {
-                State::Idle if self.ways[way as usize] && machine.timers().get(Timer::IdleHold).is_none() => {
-                    let busy = match way {
-                        Way::Out => other >= State::OpenSent,
-                        Way::In => other == State::Established,
+                BgpState::Idle
+                    if self.enabled[initiator as usize] && machine.timers().get(Timer::IdleHold).is_none() =>
+                {
+                    let busy = match initiator {
+                        Initiator::Local => other >= BgpState::OpenSent,
+                        Initiator::Peer => other == BgpState::Established,
                     };
-                    if busy { Vec::new() } else { machine.on(now, Event::ManualStart) }
+                    if busy { Vec::new() } else { machine.on(now, FsmEvent::ManualStart) }
                 }
-                State::Connect | State::Active if other == State::Established => machine.stand_down(),
+                BgpState::Connect | BgpState::Active if other == BgpState::Established => machine.stand_down(),
                 _ => Vec::new(),
             };
-            steps.extend(actions.into_iter().map(|action| Step { way, action }));
+            steps.extend(actions.into_iter().map(|action| ConnectionStep { initiator, action }));
         }
     }
 }

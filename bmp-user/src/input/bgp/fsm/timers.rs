@@ -1,4 +1,4 @@
-//! The timers of a machine, as points in time.
+//! The timers of a machine as points in time.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ impl Timer {
     const ALL: [Self; 4] = [Self::ConnectRetry, Self::Hold, Self::Keepalive, Self::IdleHold];
 }
 
-/// When each of them expires, if it runs.
+/// The expiry of each running timer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::input::bgp) struct Timers([Option<Instant>; 4]);
 
@@ -32,12 +32,12 @@ impl Timers {
         self.0[timer as usize] = None;
     }
 
-    /// When the next expires.
+    /// Returns the next expiry.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.iter().flatten().min().copied()
     }
 
-    /// One that has expired, and does not run any more.
+    /// Stops and returns a timer that has expired at `now`.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
         let timer = Timer::ALL.into_iter().find(|timer| self.get(*timer).is_some_and(|at| at <= now))?;
         self.stop(timer);

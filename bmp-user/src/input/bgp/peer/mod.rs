@@ -1,4 +1,5 @@
-//! The task of one peer: connections, timers and the feed around its machines.
+//! The task of one peer. It drives the two machines with connections and timers, and feeds the
+//! routes.
 
 mod reading;
 
@@ -13,13 +14,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Reason,
-    connection::{Connection, Link, notification_of, refuse},
-    dial::Target,
-    fsm::{Action, Admission, COLLISION, End, Event, Notice, Pair, Settings, State, Step, Way},
-    life::Life,
-    open::Local,
-    status::{Handle, Session},
+    BgpDownReason,
+    connection::{BgpConnection, BgpSocket, notification_of, refuse},
+    dial::PeerTarget,
+    fsm::{
+        Action, Admission, BgpState, COLLISION, ConnectionStep, FsmEvent, FsmSettings, Initiator, MachinePair,
+        OutgoingNotification, SessionEnd,
+    },
+    open::LocalSpeaker,
+    peer_feed::PeerFeed,
+    status::{EstablishedSession, PeerStatusHandle},
 };
 use crate::{
     feed::Feed,
@@ -27,90 +31,93 @@ use crate::{
     wire::bgp::{Frame, MessageType, Notification, notification::cease},
 };
 
-/// What a peer is and how it is spoken to. Two that are equal are the same session.
+/// The settings of a peer's session. Equal settings mean the same session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) target: Target,
-    /// Its AS number.
+pub(super) struct PeerPlan {
+    pub(super) target: PeerTarget,
+    /// The AS number of the peer.
     pub(super) asn: u32,
-    pub(super) local: Local,
-    /// Between KEEPALIVEs.
+    pub(super) local: LocalSpeaker,
+    /// The interval of KEEPALIVEs.
     pub(super) keepalive: Duration,
-    /// Whether it is connected to.
+    /// True if this device opens connections to the peer.
     pub(super) connects: bool,
 }
 
 /// How long an attempt to connect may take.
 const CONNECT_RETRY: Duration = Duration::from_secs(20);
-/// How long a peer that failed is left alone: at first, and at most.
+/// The wait after a peer failed: the first, and the longest.
 const IDLE_HOLD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a peer may take nothing before it is given up (RFC 9687 §4: 8 minutes, or twice the hold time if that is more).
+/// How long a peer may read nothing before its session ends (RFC 9687 §4: 8 minutes, or twice the
+/// hold time if that is longer).
 const SEND_HOLD: Duration = Duration::from_secs(480);
 
-/// What a peer's task is told.
+/// A command to a peer's task.
 #[derive(Debug)]
-pub(super) enum Command {
-    /// The peer has connected.
-    Incoming(Link),
-    /// Whether the peer may connect from now on, elsewhere than before or to another port: a connection that it opened before is closed.
+pub(super) enum PeerCommand {
+    /// The peer has opened this connection.
+    Incoming(BgpSocket),
+    /// Whether the peer may connect from now on. A connection that it opened before is closed,
+    /// because port or pin changed.
     Listens(bool),
-    /// The session is to be closed, with this Cease.
-    Stop(Notice),
+    /// Close the session with this Cease and end.
+    Stop(OutgoingNotification),
 }
 
-/// An attempt to connect.
-pub(super) type Attempt = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
-/// Opens connections to the peer.
-pub(super) type Dial = Arc<dyn Fn() -> Attempt + Send + Sync>;
+/// A pending attempt to connect.
+pub(super) type ConnectAttempt = Pin<Box<dyn Future<Output = io::Result<BgpSocket>> + Send>>;
+/// Starts an attempt to connect to the peer.
+pub(super) type Dial = Arc<dyn Fn() -> ConnectAttempt + Send + Sync>;
 
-/// See the module.
-pub(super) struct Task {
-    plan: Plan,
+/// The task of one peer; see the module.
+pub(super) struct PeerTask {
+    plan: PeerPlan,
     dial: Dial,
-    pair: Pair,
-    connections: [Option<Connection>; 2],
-    attempt: Option<Attempt>,
-    /// A connection of the peer that has to wait.
-    parked: Option<Link>,
-    life: Life,
-    status: Handle,
+    pair: MachinePair,
+    connections: [Option<BgpConnection>; 2],
+    attempt: Option<ConnectAttempt>,
+    /// A connection of the peer that waits until it can be taken.
+    parked: Option<BgpSocket>,
+    peer_feed: PeerFeed,
+    status: PeerStatusHandle,
     sent_open: Bytes,
-    /// The time between Statistics Reports; zero is never.
+    /// The interval of Statistics Reports. Zero disables them.
     statistics: watch::Receiver<Duration>,
     reported: Instant,
-    /// What was last logged, so that each failure is told once.
-    told: Option<String>,
+    /// The failure that was logged last. A repeated failure is not logged again.
+    logged_failure: Option<String>,
 }
 
-/// What the task woke up for.
-enum Woken {
-    Read(Way, io::Result<usize>),
-    Attempted(io::Result<Link>),
+/// Why the task woke up.
+enum PeerWakeup {
+    Read(Initiator, io::Result<usize>),
+    Attempted(io::Result<BgpSocket>),
     Due,
     Statistics,
-    Told(Option<Command>),
+    Commanded(Option<PeerCommand>),
 }
 
-impl Task {
-    /// A task for a peer, which may connect if this `listens`. `sent_open` is the plan's OPEN.
+impl PeerTask {
+    /// Creates a task. The peer may connect if `listens`. `sent_open` is the OPEN that `plan` leads
+    /// to.
     pub(super) fn new(
-        plan: Plan,
+        plan: PeerPlan,
         listens: bool,
         sent_open: Bytes,
         dial: Dial,
         feed: &Feed,
-        status: Handle,
+        status: PeerStatusHandle,
         statistics: watch::Receiver<Duration>,
     ) -> Self {
-        let settings = Settings {
+        let settings = FsmSettings {
             passive: false,
             hold: Duration::from_secs(plan.local.hold.into()),
             keepalive: plan.keepalive,
             connect_retry: CONNECT_RETRY,
             idle_hold: IDLE_HOLD,
         };
-        let pair = Pair::new(settings, plan.connects, listens, fastrand::u64(..));
-        let life = Life::new(feed, plan.target.address, plan.asn, plan.local.asn);
+        let pair = MachinePair::new(settings, plan.connects, listens, fastrand::u64(..));
+        let peer_feed = PeerFeed::new(feed, plan.target.address, plan.asn, plan.local.asn);
         Self {
             plan,
             dial,
@@ -118,71 +125,73 @@ impl Task {
             connections: [None, None],
             attempt: None,
             parked: None,
-            life,
+            peer_feed,
             status,
             sent_open,
             statistics,
             reported: Instant::now(),
-            told: None,
+            logged_failure: None,
         }
     }
 
-    /// Speaks to the peer until it is told to stop, or until nobody could tell it any more.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// Runs until a command stops the task, or until the sender of commands is gone.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<PeerCommand>) {
         let steps = self.pair.start(now());
         self.perform(steps);
         loop {
             self.show();
             match self.next(&mut commands).await {
-                Woken::Read(way, read) => self.read(way, read),
-                Woken::Attempted(Ok(link)) => self.open(Way::Out, link),
-                Woken::Attempted(Err(error)) => {
+                PeerWakeup::Read(initiator, read) => self.read(initiator, read),
+                PeerWakeup::Attempted(Ok(link)) => self.open(Initiator::Local, link),
+                PeerWakeup::Attempted(Err(error)) => {
                     let why = format!("cannot connect to {}: {error}", self.plan.target);
-                    self.fail(Reason::of_connect(&error), why);
-                    self.happened(Way::Out, Event::TcpConnectionFails);
+                    self.fail(BgpDownReason::of_connect(&error), why);
+                    self.handle(Initiator::Local, FsmEvent::TcpConnectionFails);
                 }
-                Woken::Due => self.due(),
-                Woken::Statistics => {
+                PeerWakeup::Due => self.due(),
+                PeerWakeup::Statistics => {
                     self.reported = Instant::now();
-                    self.life.report();
+                    self.peer_feed.report();
                 }
-                Woken::Told(Some(Command::Incoming(link))) => self.incoming(link),
-                Woken::Told(Some(Command::Listens(listens))) => {
+                PeerWakeup::Commanded(Some(PeerCommand::Incoming(link))) => self.incoming(link),
+                PeerWakeup::Commanded(Some(PeerCommand::Listens(listens))) => {
                     self.parked = None;
-                    let steps = self.pair.listen(now(), listens, &Notice::cease(cease::CONFIGURATION_CHANGE));
+                    let steps =
+                        self.pair.listen(now(), listens, &OutgoingNotification::cease(cease::CONFIGURATION_CHANGE));
                     self.perform(steps);
                 }
-                Woken::Told(Some(Command::Stop(notice))) => return self.stop(&notice),
-                Woken::Told(None) => return self.stop(&Notice::cease(cease::SHUTDOWN)),
+                PeerWakeup::Commanded(Some(PeerCommand::Stop(notice))) => return self.stop(&notice),
+                PeerWakeup::Commanded(None) => return self.stop(&OutgoingNotification::cease(cease::SHUTDOWN)),
             }
             if self.pair.accepts()
                 && let Some(link) = self.parked.take()
             {
-                self.open(Way::In, link);
+                self.open(Initiator::Peer, link);
             }
         }
     }
 
-    async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Woken {
+    async fn next(&mut self, commands: &mut mpsc::Receiver<PeerCommand>) -> PeerWakeup {
         let due = self.deadline();
         let interval = *self.statistics.borrow_and_update();
-        let report = (self.life.is_up() && !interval.is_zero()).then(|| self.reported + interval);
+        let report = (self.peer_feed.is_up() && !interval.is_zero()).then(|| self.reported + interval);
         let Self { connections: [out, incoming], attempt, statistics, .. } = self;
         select! {
-            read = turn(out) => Woken::Read(Way::Out, read),
-            read = turn(incoming) => Woken::Read(Way::In, read),
-            link = attempted(attempt) => Woken::Attempted(link),
-            () = at(due) => Woken::Due,
-            () = at(report) => Woken::Statistics,
-            command = commands.recv() => Woken::Told(command),
-            // Another interval: the time is reckoned anew. Without a sender it stays as it is.
-            Ok(()) = statistics.changed() => Woken::Due,
+            read = turn(out) => PeerWakeup::Read(Initiator::Local, read),
+            read = turn(incoming) => PeerWakeup::Read(Initiator::Peer, read),
+            link = attempted(attempt) => PeerWakeup::Attempted(link),
+            () = at(due) => PeerWakeup::Due,
+            () = at(report) => PeerWakeup::Statistics,
+            command = commands.recv() => PeerWakeup::Commanded(command),
+            // Computes the deadline again with the new interval. A closed channel disables this
+            // branch.
+            Ok(()) = statistics.changed() => PeerWakeup::Due,
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let stuck = self.connections.iter().flatten().filter_map(Connection::stuck_since);
-        let own = self.pair.deadline().into_iter().chain(self.life.deadline()).map(Instant::from_std);
+        let stuck = self.connections.iter().flatten().filter_map(BgpConnection::stuck_since);
+        let own = self.pair.deadline().into_iter().chain(self.peer_feed.deadline()).map(Instant::from_std);
         own.chain(stuck.map(|since| since + self.send_hold())).min()
     }
 
@@ -198,28 +207,31 @@ impl Task {
             self.fail(pin::Reason::ConnectTimeout.into(), why);
         }
         self.perform(steps);
-        for way in Way::ALL {
-            let stuck = self.connections[way as usize].as_ref().and_then(Connection::stuck_since);
+        for initiator in Initiator::ALL {
+            let stuck = self.connections[initiator as usize].as_ref().and_then(BgpConnection::stuck_since);
             if stuck.is_some_and(|since| since.elapsed() >= self.send_hold()) {
-                self.happened(way, Event::SendHoldTimerExpires);
+                self.handle(initiator, FsmEvent::SendHoldTimerExpires);
             }
         }
-        self.life.expire(now());
+        self.peer_feed.expire(now());
     }
 
-    /// A connection is open.
-    fn open(&mut self, way: Way, link: Link) {
-        self.connections[way as usize] = Some(Connection::new(link));
-        self.happened(way, if way == Way::Out { Event::TcpCrAcked } else { Event::TcpConnectionConfirmed });
+    /// Starts to use an open connection.
+    fn open(&mut self, initiator: Initiator, link: BgpSocket) {
+        self.connections[initiator as usize] = Some(BgpConnection::new(link));
+        self.handle(
+            initiator,
+            if initiator == Initiator::Local { FsmEvent::TcpCrAcked } else { FsmEvent::TcpConnectionConfirmed },
+        );
     }
 
-    /// The peer has connected.
-    fn incoming(&mut self, link: Link) {
-        let (admission, steps) = self.pair.incoming(now(), self.life.restarts());
+    /// Handles a connection that the peer has opened.
+    fn incoming(&mut self, link: BgpSocket) {
+        let (admission, steps) = self.pair.incoming(now(), self.peer_feed.restarts());
         self.perform(steps);
         match admission {
-            Admission::Taken => self.open(Way::In, link),
-            // The one before is closed: the peer has given it up.
+            Admission::Taken => self.open(Initiator::Peer, link),
+            // Replaces an earlier waiting connection, which the peer has abandoned.
             Admission::Parked => self.parked = Some(link),
             Admission::Refused => {
                 debug!(peer = %self.plan.target.address, "refused a second connection: the session stays");
@@ -228,57 +240,58 @@ impl Task {
         }
     }
 
-    fn happened(&mut self, way: Way, event: Event) {
-        let steps = self.pair.on(now(), way, event);
+    fn handle(&mut self, initiator: Initiator, event: FsmEvent) {
+        let steps = self.pair.on(now(), initiator, event);
         self.perform(steps);
     }
 
-    fn perform(&mut self, steps: Vec<Step>) {
-        for Step { way, action } in steps {
+    fn perform(&mut self, steps: Vec<ConnectionStep>) {
+        for ConnectionStep { initiator, action } in steps {
             match action {
                 Action::Connect => self.attempt = Some((self.dial)()),
                 Action::SendOpen => {
                     let open = self.sent_open.clone();
-                    self.send(way, MessageType::Open, |connection| connection.send(&open));
+                    self.send(initiator, MessageType::Open, |connection| connection.send(&open));
                 }
-                Action::SendKeepalive => self.send(way, MessageType::Keepalive, Connection::send_keepalive),
+                Action::SendKeepalive => self.send(initiator, MessageType::Keepalive, BgpConnection::send_keepalive),
                 Action::SendNotification(notice) => {
                     let message = notification_of(&notice);
-                    self.send(way, MessageType::Notification, |connection| connection.send(&message));
+                    self.send(initiator, MessageType::Notification, |connection| connection.send(&message));
                 }
-                // A connection is closed when the machine says that it is down, or below.
-                Action::Close if way == Way::Out => self.attempt = None,
+                // A connection is closed together with its machine's `Down`, or at the end of this
+                // function.
+                Action::Close if initiator == Initiator::Local => self.attempt = None,
                 Action::Close => {}
-                Action::Up => self.up(way),
-                Action::Down(end) => self.down(way, &end),
+                Action::Up => self.up(initiator),
+                Action::Down(end) => self.down(initiator, &end),
             }
         }
-        // A connection whose machine has none is closed: it gave way to the other.
-        for way in Way::ALL {
-            if self.pair.machine(way).state() < State::OpenSent
-                && let Some(connection) = self.connections[way as usize].take()
+        // A machine below OpenSent has no connection: this one lost a collision.
+        for initiator in Initiator::ALL {
+            if self.pair.machine(initiator).state() < BgpState::OpenSent
+                && let Some(connection) = self.connections[initiator as usize].take()
             {
                 connection.close();
             }
         }
     }
 
-    fn send(&mut self, way: Way, message: MessageType, send: impl FnOnce(&mut Connection)) {
-        if let Some(connection) = &mut self.connections[way as usize] {
+    fn send(&mut self, initiator: Initiator, message: MessageType, send: impl FnOnce(&mut BgpConnection)) {
+        if let Some(connection) = &mut self.connections[initiator as usize] {
             send(connection);
             self.status.sent(message);
         }
     }
 
-    fn up(&mut self, way: Way) {
-        let Some(connection) = &self.connections[way as usize] else { return };
+    fn up(&mut self, initiator: Initiator) {
+        let Some(connection) = &self.connections[initiator as usize] else { return };
         let Some(peer) = &connection.remote else { return };
         let (local, remote) = connection.ends();
-        self.life.up(peer, &self.sent_open, (local, remote), now());
+        self.peer_feed.up(peer, &self.sent_open, (local, remote), now());
         let end_of_ribs = peer.negotiated.end_of_ribs();
         info!(peer = %self.plan.target.address, asn = self.plan.asn, %local, %remote, "BGP session established");
-        let (hold, keepalive) = self.pair.machine(way).negotiated();
-        let session = Session {
+        let (hold, keepalive) = self.pair.machine(initiator).negotiated();
+        let session = EstablishedSession {
             hold,
             keepalive,
             bgp_id: peer.bgp_id,
@@ -287,36 +300,36 @@ impl Task {
             local,
             remote,
         };
-        self.told = None;
+        self.logged_failure = None;
         self.reported = Instant::now();
         self.status.change(|now| {
             now.session = Some(session);
             now.established_count += 1;
         });
         for end_of_rib in &end_of_ribs {
-            self.send(way, MessageType::Update, |connection| connection.send(end_of_rib));
+            self.send(initiator, MessageType::Update, |connection| connection.send(end_of_rib));
         }
     }
 
-    fn down(&mut self, way: Way, end: &End) {
+    fn down(&mut self, initiator: Initiator, end: &SessionEnd) {
         match (&end.event, &end.sent) {
-            (Event::HoldTimerExpires, _) => {
-                self.fail(Reason::HoldTimerExpired, "the peer said nothing for the hold time".to_owned());
+            (FsmEvent::HoldTimerExpires, _) => {
+                self.fail(BgpDownReason::HoldTimerExpired, "the peer sent nothing within the hold time".to_owned());
             }
-            // What they are about has been told.
-            (Event::BgpHeaderErr(_) | Event::BgpOpenMsgErr(_) | Event::UpdateMsgErr(_), _) | (_, None) => {}
+            // The failure was reported when the message was read.
+            (FsmEvent::BgpHeaderErr(_) | FsmEvent::BgpOpenMsgErr(_) | FsmEvent::UpdateMsgErr(_), _) | (_, None) => {}
             (_, Some(notice)) => {
                 let message = notification_of(notice);
                 if let Ok(sent) = Frame::parse(&message).and_then(|frame| Notification::parse(&frame)) {
-                    self.fail(Reason::NotificationSent, format!("closed with a NOTIFICATION: {sent}"));
+                    self.fail(BgpDownReason::NotificationSent, format!("closed with a NOTIFICATION: {sent}"));
                 }
             }
         }
-        let connection = self.connections[way as usize].take();
-        if end.state == State::Established {
+        let connection = self.connections[initiator as usize].take();
+        if end.state == BgpState::Established {
             let received = connection.as_ref().and_then(|connection| connection.notification.clone());
             let lost = connection.as_ref().and_then(|connection| connection.lost);
-            self.life.down(end, received.as_deref(), lost, now());
+            self.peer_feed.down(end, received.as_deref(), lost, now());
             self.status.change(|now| now.session = None);
             info!(peer = %self.plan.target.address, "BGP session down");
         }
@@ -325,53 +338,53 @@ impl Task {
         }
     }
 
-    /// Why something failed, for the log and for display.
-    fn fail(&mut self, reason: Reason, why: String) {
-        if self.told.as_ref() != Some(&why) {
+    /// Reports a failure in the log and in the status.
+    fn fail(&mut self, reason: BgpDownReason, why: String) {
+        if self.logged_failure.as_ref() != Some(&why) {
             warn!(peer = %self.plan.target.address, "{why}");
-            self.told = Some(why.clone());
+            self.logged_failure = Some(why.clone());
         }
         self.status.change(|now| now.fail(reason, why));
     }
 
     fn show(&self) {
         let state = self.pair.state();
-        let (retry_at, restart_until) = (self.pair.idle_until(), self.life.restart_until());
-        let (stale, counters) = (self.life.stale(), self.life.counters());
+        let (retry_at, restart_until) = (self.pair.idle_until(), self.peer_feed.restart_until());
+        let (stale, counters) = (self.peer_feed.stale(), self.peer_feed.counters());
         self.status.change(|now| {
-            if (now.state == State::Established) != (state == State::Established) {
+            if (now.state == BgpState::Established) != (state == BgpState::Established) {
                 now.since = std::time::Instant::now();
             }
             now.state = state;
-            now.retry_at = retry_at.filter(|_| state == State::Idle);
+            now.retry_at = retry_at.filter(|_| state == BgpState::Idle);
             now.restart_until = restart_until;
             now.stale = stale;
             now.counters = counters;
         });
     }
 
-    fn stop(mut self, notice: &Notice) {
+    fn stop(mut self, notice: &OutgoingNotification) {
         let steps = self.pair.stop(now(), notice);
         self.perform(steps);
         self.show();
-        self.life.end(notice);
+        self.peer_feed.end(notice);
         self.status.change(|now| (now.restart_until, now.stale) = (None, 0));
     }
 }
 
-/// The time, which tests may move.
+/// Returns the current time, which tests may advance.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-async fn turn(connection: &mut Option<Connection>) -> io::Result<usize> {
+async fn turn(connection: &mut Option<BgpConnection>) -> io::Result<usize> {
     match connection {
         Some(connection) => connection.turn().await,
         None => pending().await,
     }
 }
 
-async fn attempted(attempt: &mut Option<Attempt>) -> io::Result<Link> {
+async fn attempted(attempt: &mut Option<ConnectAttempt>) -> io::Result<BgpSocket> {
     let Some(running) = attempt else { return pending().await };
     let result = running.await;
     *attempt = None;

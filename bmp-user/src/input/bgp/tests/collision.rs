@@ -1,17 +1,17 @@
-//! Two connections at once.
+//! Two connections with one peer at the same time.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use tokio::time::sleep;
 
 use super::world::*;
-use crate::{input::bgp::State, wire::bgp::MessageType};
+use crate::{input::bgp::BgpState, wire::bgp::MessageType};
 
-/// Whose identifier is higher, and who opens first.
+/// Opens two connections. `peer_is_higher` decides the collision, `out_first` the order.
 async fn collide(peer_is_higher: bool, out_first: bool) {
-    let mut world = World::start(plan());
+    let mut world = BgpWorld::start(plan());
     let bgp_id = if peer_is_higher { Ipv4Addr::new(10, 7, 0, 9) } else { Ipv4Addr::new(10, 6, 0, 1) };
-    let hello = Hello { bgp_id, ..Hello::default() };
+    let hello = TestOpen { bgp_id, ..TestOpen::default() };
     let mut out = world.dialed().await;
     let mut incoming = world.connect().await;
     for far in [&mut out, &mut incoming] {
@@ -31,14 +31,14 @@ async fn collide(peer_is_higher: bool, out_first: bool) {
     let status = world.wait("a route", |status| !status.routes.is_empty()).await;
     assert_eq!(
         (status.state, status.session.unwrap().remote.port()),
-        (State::Established, if peer_is_higher { 50_000 } else { 179 })
+        (BgpState::Established, if peer_is_higher { 50_000 } else { 179 })
     );
     sleep(Duration::from_secs(60)).await;
     assert_eq!(world.words(), ["up", "+1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_connection_of_the_higher_identifier_stays() {
+async fn in_a_collision_the_connection_of_the_higher_identifier_stays() {
     for peer_is_higher in [true, false] {
         for out_first in [true, false] {
             collide(peer_is_higher, out_first).await;
@@ -47,9 +47,9 @@ async fn the_connection_of_the_higher_identifier_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_connection_of_a_peer_that_is_up_is_refused() {
-    let mut world = World::start(plan());
-    let mut far = world.established(&Hello { hold: 0, ..Hello::default() }).await;
+async fn a_second_connection_beside_an_established_session_is_refused() {
+    let mut world = BgpWorld::start(plan());
+    let mut far = world.established(&TestOpen { hold: 0, ..TestOpen::default() }).await;
     let mut second = world.connect().await;
     assert_eq!(second.expect_notification().await, (6, 7));
     second.expect_end().await;
@@ -59,12 +59,12 @@ async fn a_second_connection_of_a_peer_that_is_up_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_connects_again_before_it_opened_gave_the_first_up() {
-    let world = World::start(crate::input::bgp::peer::Plan { connects: false, ..plan() });
+async fn a_new_connection_before_the_open_replaces_the_first() {
+    let world = BgpWorld::start(crate::input::bgp::peer::PeerPlan { connects: false, ..plan() });
     let mut first = world.connect().await;
     first.expect(MessageType::Open).await;
     let mut second = world.connect().await;
     first.expect_end().await;
-    second.establish(&Hello::default()).await;
-    world.wait("up", |status| status.state == State::Established).await;
+    second.establish(&TestOpen::default()).await;
+    world.wait("up", |status| status.state == BgpState::Established).await;
 }

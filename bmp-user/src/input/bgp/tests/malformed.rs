@@ -1,14 +1,14 @@
-//! Path attributes with errors: what RFC 7606 and the RFCs of the attributes demand of a receiver,
-//! sentence by sentence.
+//! Malformed path attributes: the demands of RFC 7606 and of the RFCs of the attributes, sentence
+//! by sentence.
 
 use proptest::prelude::*;
 
 use super::{translated::translator, world::*};
 use crate::{
     input::bgp::{
-        State,
-        faults::{Approach, Session},
-        updates::Stop,
+        BgpState,
+        faults::{Approach, UpdateContext},
+        updates::RunEnd,
     },
     wire::{
         bgp::{Family, MessageType, Update, attributes},
@@ -16,26 +16,26 @@ use crate::{
     },
 };
 
-const EXTERNAL: Session = Session { as_size: 4, internal: false };
-const INTERNAL: Session = Session { as_size: 4, internal: true };
-const OLD: Session = Session { as_size: 2, internal: false };
+const EXTERNAL: UpdateContext = UpdateContext { as_size: 4, internal: false };
+const INTERNAL: UpdateContext = UpdateContext { as_size: 4, internal: true };
+const OLD: UpdateContext = UpdateContext { as_size: 2, internal: false };
 
 const ORIGIN: [u8; 4] = [0x40, 1, 1, 0];
 const PATH: [u8; 9] = [0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9];
 const OLD_PATH: [u8; 7] = [0x40, 2, 4, 2, 1, 0xfd, 0xe9];
 const NEXT_HOP: [u8; 7] = [0x40, 3, 4, 10, 7, 0, 2];
 
-/// What becomes of an UPDATE that announces 10.0.1.0/24 with these attributes: the approach and the
-/// subcode of the NOTIFICATION.
-fn examined(session: Session, attributes: &[u8], nlri: &[u8]) -> Option<(Approach, u8)> {
+/// Examines an UPDATE that announces 10.0.1.0/24 with these attributes. Returns the approach and
+/// the subcode of the NOTIFICATION.
+fn examined(session: UpdateContext, attributes: &[u8], nlri: &[u8]) -> Option<(Approach, u8)> {
     let message = update(&[], attributes, nlri);
     let update = Update::parse(&message, session.as_size).unwrap();
     let fault = session.examine(&update, |_, _| {})?;
     Some((fault.approach, fault.notice(update.attributes).subcode))
 }
 
-/// The attributes of a route, with `wrong` in the place of the one of its type, or behind them.
-fn attributes_with(session: Session, wrong: &[u8]) -> Vec<u8> {
+/// The attributes of a route. `wrong` replaces the attribute of its type, or follows the others.
+fn attributes_with(session: UpdateContext, wrong: &[u8]) -> Vec<u8> {
     let path: &[u8] = if session.as_size == 4 { &PATH } else { &OLD_PATH };
     let good = [&ORIGIN[..], path, &NEXT_HOP];
     let mut all: Vec<u8> = good.into_iter().filter(|good| good[1] != wrong[1]).flatten().copied().collect();
@@ -43,7 +43,7 @@ fn attributes_with(session: Session, wrong: &[u8]) -> Vec<u8> {
     all
 }
 
-fn approach(session: Session, wrong: &[u8]) -> Option<(Approach, u8)> {
+fn approach(session: UpdateContext, wrong: &[u8]) -> Option<(Approach, u8)> {
     examined(session, &attributes_with(session, wrong), &prefixes(&[1]))
 }
 
@@ -52,22 +52,23 @@ fn as_path(segments: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn routes_whose_attributes_are_malformed_are_treated_as_withdrawn() {
-    let cases: &[(Session, &[u8], u8)] = &[
+fn routes_with_malformed_attributes_are_treated_as_withdrawn() {
+    let cases: &[(UpdateContext, &[u8], u8)] = &[
         // RFC 7606 §3 (c): Optional and Transitive bits.
         (EXTERNAL, &[0xc0, 1, 1, 0], 4),
         (EXTERNAL, &[0x00, 1, 1, 0], 4),
         (EXTERNAL, &[0x40, 4, 4, 0, 0, 0, 1], 4),
         (EXTERNAL, &[0xc0, 4, 4, 0, 0, 0, 1], 4),
         (EXTERNAL, &[0x80, 8, 4, 0, 0, 0, 1], 4),
-        // §4: zero is no length of an attribute but AS_PATH and ATOMIC_AGGREGATE.
+        // §4: only AS_PATH and ATOMIC_AGGREGATE may have length zero.
         (EXTERNAL, &[0x40, 1, 0], 5),
         (EXTERNAL, &[0xc0, 8, 0], 5),
         (EXTERNAL, &[0xc0, 23, 0], 5),
         // §7.1
         (EXTERNAL, &[0x40, 1, 2, 0, 0], 5),
         (EXTERNAL, &[0x40, 1, 1, 3], 6),
-        // §7.2: a segment of unknown type, a segment too long, an octet left, an empty segment.
+        // §7.2: a segment of unknown type, a segment that is too long, a single octet, an empty
+        // segment.
         (EXTERNAL, &[0x40, 2, 6, 5, 1, 0, 0, 0, 1], 11),
         (EXTERNAL, &[0x40, 2, 6, 2, 2, 0, 0, 0, 1], 11),
         (EXTERNAL, &[0x40, 2, 7, 2, 1, 0, 0, 0, 1, 2], 11),
@@ -75,7 +76,7 @@ fn routes_whose_attributes_are_malformed_are_treated_as_withdrawn() {
         // RFC 7607 §2.
         (EXTERNAL, &[0x40, 2, 6, 2, 1, 0, 0, 0, 0], 11),
         (OLD, &[0x40, 2, 6, 2, 2, 0, 1, 0, 0], 11),
-        // RFC 7606 §7.3, and RFC 4271 §6.3: an address of a host.
+        // RFC 7606 §7.3, and RFC 4271 §6.3: no address of a host.
         (EXTERNAL, &[0x40, 3, 3, 10, 7, 0], 5),
         (EXTERNAL, &[0x40, 3, 4, 0, 0, 0, 0], 8),
         (EXTERNAL, &[0x40, 3, 4, 224, 0, 0, 1], 8),
@@ -104,8 +105,7 @@ fn routes_whose_attributes_are_malformed_are_treated_as_withdrawn() {
             [&ORIGIN[..], &PATH, &NEXT_HOP].into_iter().filter(|kept| kept[1] != missing).flatten().copied().collect();
         assert_eq!(examined(EXTERNAL, &left, &prefixes(&[1])), Some((Approach::Withdraw, 3)));
     }
-    // §4: the attributes end inside one, or inside its header. The field of IPv4 routes is found
-    // all the same.
+    // §4: the attributes end inside an attribute or its header. The NLRI field is still found.
     for cut in [&[0x40, 1, 0x20, 0][..], &[0xc0, 8], &[0xd0, 8, 0]] {
         let attributes = [&ORIGIN[..], &PATH, &NEXT_HOP, cut].concat();
         assert_eq!(examined(EXTERNAL, &attributes, &prefixes(&[1])), Some((Approach::Withdraw, 1)), "{cut:?}");
@@ -113,8 +113,8 @@ fn routes_whose_attributes_are_malformed_are_treated_as_withdrawn() {
 }
 
 #[test]
-fn attributes_that_decide_nothing_are_discarded_and_their_routes_stay() {
-    let cases: &[(Session, &[u8])] = &[
+fn malformed_attributes_that_do_not_select_routes_are_discarded() {
+    let cases: &[(UpdateContext, &[u8])] = &[
         // RFC 7606 §3 (f), §7.6, §7.7; RFC 7607 §2.
         (EXTERNAL, &[0x40, 6, 1, 0]),
         (EXTERNAL, &[0xc0, 6, 0]),
@@ -122,7 +122,7 @@ fn attributes_that_decide_nothing_are_discarded_and_their_routes_stay() {
         (EXTERNAL, &[0x80, 7, 8, 0, 0, 0xfd, 0xe9, 10, 0, 0, 1]),
         (EXTERNAL, &[0xc0, 7, 8, 0, 0, 0, 0, 10, 0, 0, 1]),
         (OLD, &[0xc0, 7, 8, 0, 0, 0xfd, 0xe9, 10, 0, 0, 1]),
-        // §7.5, §7.9, §7.10: from another AS, right or wrong.
+        // §7.5, §7.9, §7.10: from another AS, valid or not.
         (EXTERNAL, &[0x40, 5, 4, 0, 0, 0, 100]),
         (EXTERNAL, &[0x40, 5, 1, 0]),
         (EXTERNAL, &[0x80, 9, 4, 10, 0, 0, 1]),
@@ -152,10 +152,10 @@ fn attributes_that_decide_nothing_are_discarded_and_their_routes_stay() {
             assert_eq!((update, kinds), (prefixes(&[1]), vec![1, 2, 3]), "{wrong:?}");
             run
         };
-        assert!(matches!(run.stop, Stop::NoMore));
+        assert!(matches!(run.stop, RunEnd::NoMore));
         assert_eq!((translator.counters.attributes_discarded, translator.counters.treated_as_withdraw), (1, 0));
     }
-    // RFC 7606 §3 (g): of two the first counts, and the second is left out, whatever it is.
+    // RFC 7606 §3 (g): the first attribute of a type counts, and a second one is discarded.
     for twice in [&ORIGIN[..], &[0x40, 1, 1, 9], &[0xc0, 99, 0]] {
         let attributes = [&ORIGIN[..], &PATH, &NEXT_HOP, &[0xc0, 99, 1, 7], twice].concat();
         assert_eq!(examined(EXTERNAL, &attributes, &prefixes(&[1])), Some((Approach::Discard, 1)));
@@ -171,7 +171,7 @@ fn route_monitoring(told: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn an_error_worse_than_a_discard_ends_the_session_where_no_route_is_reachable() {
+fn an_error_beside_no_reachable_route_ends_the_session() {
     // RFC 7606 §5.2.
     let malformed: &[(&[u8], u8)] = &[
         (&[0x40, 1, 0x20, 0], 1),
@@ -188,14 +188,14 @@ fn an_error_worse_than_a_discard_ends_the_session_where_no_route_is_reachable() 
             assert_eq!(examined(EXTERNAL, &attributes, &[]), Some((Approach::Reset, *subcode)), "{attributes:?}");
         }
     }
-    // Nothing but withdrawals, or nothing worse than a discard, is no error.
+    // Withdrawals alone, or an error no worse than a discard, do not end the session.
     assert_eq!(examined(EXTERNAL, &unreach, &[]), None);
     let discarded = [&unreach[..], &[0x40, 6, 1, 0]].concat();
     assert_eq!(examined(EXTERNAL, &discarded, &[]).map(|(approach, _)| approach), Some(Approach::Discard));
 }
 
 #[test]
-fn an_attribute_of_routes_with_wrong_flags_ends_the_session() {
+fn a_multiprotocol_attribute_with_wrong_flags_ends_the_session() {
     // RFC 7606 §5.3: MP_REACH_NLRI and MP_UNREACH_NLRI are optional and non-transitive.
     for flags in [0x00, 0x40, 0xc0] {
         let unreach = [flags, 15, 7, 0, 2, 1, 24, 0x20, 1, 9];
@@ -205,8 +205,8 @@ fn an_attribute_of_routes_with_wrong_flags_ends_the_session() {
 }
 
 #[test]
-fn a_well_known_attribute_that_nobody_knows_ends_the_session() {
-    // RFC 4271 §6.3, which RFC 7606 does not revise. The data is the attribute.
+fn an_unrecognized_well_known_attribute_ends_the_session() {
+    // RFC 4271 §6.3, unchanged by RFC 7606. The data is the attribute.
     for flags in [0x40, 0x00, 0x60] {
         let wrong = [flags, 99, 2, 1, 2];
         assert_eq!(approach(EXTERNAL, &wrong), Some((Approach::Reset, 2)));
@@ -215,14 +215,14 @@ fn a_well_known_attribute_that_nobody_knows_ends_the_session() {
         let fault = EXTERNAL.examine(&update, |_, _| {}).unwrap();
         assert_eq!(fault.notice(update.attributes).data, wrong[..]);
     }
-    // An optional one is nobody's concern.
+    // An unknown optional attribute is no error.
     assert_eq!(approach(EXTERNAL, &[0xc0, 99, 2, 1, 2]), None);
     assert_eq!(approach(EXTERNAL, &[0x80, 99, 0]), None);
 }
 
 #[test]
-fn confederation_segments_are_for_members_of_the_confederation() {
-    // RFC 5065 §5: from another AS the AS_PATH is malformed. A peer of the same AS is in the same
+fn confederation_segments_from_another_as_are_malformed() {
+    // RFC 5065 §5: from another AS the AS_PATH is malformed. A peer in the same AS is in the same
     // confederation.
     let path = as_path(&[3, 1, 0, 0, 0xfd, 0xe9, 2, 1, 0, 0, 0xfd, 0xea]);
     assert_eq!(approach(EXTERNAL, &path), Some((Approach::Withdraw, 11)));
@@ -240,7 +240,7 @@ fn a_path_with_an_as_set_is_treated_as_withdrawn() {
 }
 
 #[test]
-fn of_several_errors_the_worst_counts() {
+fn the_worst_of_several_errors_counts() {
     // RFC 7606 §3 (h).
     let discard = [0x40, 6, 1, 0];
     let withdraw = [0xc0, 8, 1, 0];
@@ -264,7 +264,7 @@ fn reserved_flags_of_an_attribute_are_ignored() {
 }
 
 #[test]
-fn what_is_left_of_an_update_is_never_an_end_of_rib() {
+fn an_update_without_its_discarded_attributes_is_never_an_end_of_rib() {
     let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
     let discarded = [0x40, 6, 1, 0];
     let unreach = [0x80, 15, 3, 0, 2, 1];
@@ -277,7 +277,7 @@ fn what_is_left_of_an_update_is_never_an_end_of_rib() {
     for (message, told) in cases {
         let mut translator = translator(&families, false);
         let run = translator.look(&message);
-        assert!(matches!(run.stop, Stop::NoMore), "{:?}", run.stop);
+        assert!(matches!(run.stop, RunEnd::NoMore), "{:?}", run.stop);
         assert_eq!(run.updates, 1);
         let frames_told = translator.write(&message).map(|(bytes, _)| bytes).unwrap_or_default();
         let words: Vec<_> = frames(&frames_told).map(|frame| word(frame.unwrap().bytes())).collect();
@@ -290,20 +290,20 @@ async fn the_session_ends_with_the_notification_of_the_error() {
     let cases: &[(&[u8], (u8, u8))] =
         &[(&[0x40, 1, 0x20, 0], (3, 1)), (&[0x40, 99, 0], (3, 2)), (&[0x40, 1, 1, 9], (3, 6))];
     for (attributes, notification) in cases {
-        let mut world = World::start(plan());
-        let mut far = world.established(&Hello::default()).await;
+        let mut world = BgpWorld::start(plan());
+        let mut far = world.established(&TestOpen::default()).await;
         far.send(&[announce(&[1]), update(&[], attributes, &[])].concat()).await;
         assert_eq!(far.expect_notification().await, *notification);
-        world.wait("down", |status| status.state != State::Established).await;
+        world.wait("down", |status| status.state != BgpState::Established).await;
         let (code, subcode) = notification;
         assert_eq!(world.words(), ["up".to_owned(), "+1".to_owned(), format!("down 1 {code}/{subcode}")]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_station_knows_what_an_early_one_knows_of_routes_that_were_withdrawn_for_an_error() {
-    let mut world = World::start(plan());
-    let mut far = world.established(&Hello::default()).await;
+async fn a_late_station_sees_the_same_routes_after_a_treat_as_withdraw() {
+    let mut world = BgpWorld::start(plan());
+    let mut far = world.established(&TestOpen::default()).await;
     let reach = [&[0x80, 14, 26, 0, 2, 1, 16][..], &[0x20; 16], &[0, 32, 0x20, 1, 0xd, 0xb8]].concat();
     let good = [&ATTRIBUTES[..], &reach].concat();
     let bad = [&good[..], &[0xc0, 32, 1, 0]].concat();
@@ -318,7 +318,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_malformed_is_told_and_every_route_is_told_of(
+    fn no_malformed_attribute_and_every_route_reaches_a_station(
         internal in any::<bool>(),
         parts in proptest::sample::subsequence(some_attributes(), 0..8),
         damage in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
@@ -340,7 +340,7 @@ proptest! {
         let mut translator = translator(&families, internal);
         let run = translator.look(&message);
         let told = translator.write(&message).map(|(frames, _)| frames).unwrap_or_default();
-        if let Stop::Invalid { notice, .. } = run.stop {
+        if let RunEnd::Invalid { notice, .. } = run.stop {
             prop_assert_eq!(notice.code, 3);
             prop_assert!(told.is_empty());
             return Ok(());
@@ -355,7 +355,7 @@ proptest! {
                 spoken_of.insert((family, items.to_vec()));
             }
         }
-        // Every field of routes that is not empty is told, as it came or as a withdrawal.
+        // Every route is passed on, unchanged or as a withdrawal.
         let said = Update::parse(&message, 4).unwrap();
         for (family, items) in said.routes().filter(|(family, items)| families.contains(family) && !items.is_empty()) {
             prop_assert!(spoken_of.contains(&(family, items.to_vec())), "{} {:?}", family, items);
@@ -363,7 +363,7 @@ proptest! {
     }
 }
 
-/// Attributes, good and bad, that may be beside those that have to be there.
+/// Valid and malformed attributes that may accompany the mandatory ones.
 fn some_attributes() -> Vec<Vec<u8>> {
     let reach = [&[0x80, 14, 25, 0, 2, 1, 16][..], &[0x20; 16], &[0, 24, 0x20, 1, 9]].concat();
     vec![

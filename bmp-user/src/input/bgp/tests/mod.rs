@@ -1,4 +1,4 @@
-//! Peers over streams in memory, with a clock that the tests move.
+//! Peers over streams in memory, with a clock that the tests advance.
 
 mod collision;
 mod damage;

@@ -1,4 +1,4 @@
-//! Peers that restart gracefully (RFC 4724, RFC 8538), and route refreshes that have a beginning and an end (RFC 7313).
+//! Graceful restart (RFC 4724, RFC 8538), and enhanced route refresh (RFC 7313).
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -7,16 +7,16 @@ use tokio::time::sleep;
 
 use super::world::*;
 use crate::{
-    input::bgp::State,
+    input::bgp::BgpState,
     wire::bgp::{Family, notification::cease, route_refresh},
 };
 
-/// It may take 120 s to restart.
-fn hello(flags: u8) -> Hello {
-    Hello { restart: Some((flags, 120, true)), ..Hello::default() }
+/// An OPEN with graceful restart and a restart time of 120 s.
+fn hello(flags: u8) -> TestOpen {
+    TestOpen { restart: Some((flags, 120, true)), ..TestOpen::default() }
 }
 
-async fn up_with_routes(world: &mut World, hello: &Hello) -> Far {
+async fn up_with_routes(world: &mut BgpWorld, hello: &TestOpen) -> TestRouter {
     let mut far = world.established(hello).await;
     far.send(&[announce(&[1, 2, 3]), end_of_rib(Family::IPV4_UNICAST)].concat()).await;
     world.wait("three routes", |status| status.routes.first().is_some_and(|(_, routes)| *routes == 3)).await;
@@ -25,15 +25,15 @@ async fn up_with_routes(world: &mut World, hello: &Hello) -> Far {
 }
 
 #[tokio::test(start_paused = true)]
-async fn routes_of_a_peer_that_restarts_stay_and_what_it_does_not_announce_again_goes() {
-    let mut world = World::start(plan());
+async fn routes_stay_during_a_restart_and_go_if_not_announced_again() {
+    let mut world = BgpWorld::start(plan());
     drop(up_with_routes(&mut world, &hello(0)).await);
     let status = world.wait("restarting", |status| status.restart_left.is_some()).await;
     assert!(status.restart_left.unwrap() <= Duration::from_secs(120));
     assert_eq!((world.words(), world.routes(Family::IPV4_UNICAST)), (vec![], 3));
 
     let mut far = world.established(&hello(8)).await;
-    assert_eq!(world.words(), ["down 4", "up", "+1 +2 +3"], "a station is told of the new session, and of what stays");
+    assert_eq!(world.words(), ["down 4", "up", "+1 +2 +3"], "a station gets the new session and the routes that stay");
     assert_eq!((world.status().stale, world.status().restart_left), (3, None));
     far.send(&announce(&[2, 4])).await;
     world.wait("two left", |status| status.stale == 2).await;
@@ -42,15 +42,15 @@ async fn routes_of_a_peer_that_restarts_stay_and_what_it_does_not_announce_again
     world.wait("none left", |status| status.stale == 0).await;
     assert_eq!(world.words(), ["+2 +4", "-1 -3", "eor IPv4 unicast"]);
     assert_eq!(world.routes(Family::IPV4_UNICAST), 2);
-    // It waits for ours before it announces its own (RFC 4724 §4.1).
+    // The peer waits for our End-of-RIB before it announces its routes (RFC 4724 §4.1).
     world.stop(cease::SHUTDOWN).await;
     far.expect_notification().await;
     assert_eq!(far.ended, [Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_come_back_in_time_is_down_for_the_reason_there_was() {
-    let mut world = World::start(plan());
+async fn a_peer_that_does_not_return_in_time_is_down_for_the_first_reason() {
+    let mut world = BgpWorld::start(plan());
     drop(up_with_routes(&mut world, &hello(0)).await);
     world.set_reachable(false);
     sleep(Duration::from_secs(119)).await;
@@ -63,11 +63,11 @@ async fn a_peer_that_does_not_come_back_in_time_is_down_for_the_reason_there_was
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_back_without_its_routes_or_as_somebody_else_begins_anew() {
-    let without = Hello { restart: Some((8, 120, false)), ..Hello::default() };
-    let other = Hello { bgp_id: Ipv4Addr::new(10, 7, 0, 99), ..hello(8) };
-    for back in [without, other, Hello::default()] {
-        let mut world = World::start(plan());
+async fn a_peer_that_returns_without_its_routes_or_identifier_starts_over() {
+    let without = TestOpen { restart: Some((8, 120, false)), ..TestOpen::default() };
+    let other = TestOpen { bgp_id: Ipv4Addr::new(10, 7, 0, 99), ..hello(8) };
+    for back in [without, other, TestOpen::default()] {
+        let mut world = BgpWorld::start(plan());
         drop(up_with_routes(&mut world, &hello(0)).await);
         world.established(&back).await;
         assert_eq!(world.words(), ["down 4", "up"]);
@@ -76,10 +76,10 @@ async fn a_peer_that_is_back_without_its_routes_or_as_somebody_else_begins_anew(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_says_that_it_is_done_loses_what_it_did_not_announce() {
-    let mut world = World::start(plan());
+async fn without_an_end_of_rib_stale_routes_go_after_a_time() {
+    let mut world = BgpWorld::start(plan());
     drop(up_with_routes(&mut world, &hello(0)).await);
-    let mut far = world.established(&Hello { hold: 0, ..hello(8) }).await;
+    let mut far = world.established(&TestOpen { hold: 0, ..hello(8) }).await;
     far.send(&announce(&[3])).await;
     sleep(Duration::from_secs(359)).await;
     assert_eq!(world.words(), ["down 4", "up", "+1 +2 +3", "+3"]);
@@ -88,24 +88,24 @@ async fn a_peer_that_never_says_that_it_is_done_loses_what_it_did_not_announce()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_ends_it_unless_both_ends_say_that_it_does_not() {
+async fn a_notification_ends_a_restart_unless_both_ends_say_otherwise() {
     for (flags, subcode, stays) in [(0, 2, false), (4, 2, true), (4, 9, false)] {
-        let mut world = World::start(plan());
+        let mut world = BgpWorld::start(plan());
         let mut far = up_with_routes(&mut world, &hello(flags)).await;
         far.notify(6, subcode).await;
-        world.wait("down", |status| status.state != State::Established).await;
+        world.wait("down", |status| status.state != BgpState::Established).await;
         let down = format!("down 3 6/{subcode}");
         assert_eq!(world.words(), if stays { vec![] } else { vec![down.clone()] });
         assert_eq!(world.routes(Family::IPV4_UNICAST), if stays { 3 } else { 0 });
         sleep(Duration::from_secs(200)).await;
-        assert!(world.routes(Family::IPV4_UNICAST) == 0 || world.status().state != State::Idle);
+        assert!(world.routes(Family::IPV4_UNICAST) == 0 || world.status().state != BgpState::Idle);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restarting_peer_that_is_removed_is_down_for_that_reason() {
+async fn a_restarting_peer_that_is_removed_goes_down_for_that_reason() {
     for (subcode, told) in [(cease::DE_CONFIGURED, "down 5"), (cease::CONFIGURATION_CHANGE, "down 4")] {
-        let mut world = World::start(plan());
+        let mut world = BgpWorld::start(plan());
         drop(up_with_routes(&mut world, &hello(0)).await);
         world.set_reachable(false);
         world.wait("restarting", |status| status.restart_left.is_some()).await;
@@ -115,8 +115,8 @@ async fn a_restarting_peer_that_is_removed_is_down_for_that_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_fails_again_before_it_is_done_keeps_only_what_it_had_announced_again() {
-    let mut world = World::start(plan());
+async fn a_second_failure_keeps_only_the_routes_announced_again() {
+    let mut world = BgpWorld::start(plan());
     drop(up_with_routes(&mut world, &hello(0)).await);
     let mut far = world.established(&hello(8)).await;
     far.send(&announce(&[2])).await;
@@ -128,8 +128,8 @@ async fn a_peer_that_fails_again_before_it_is_done_keeps_only_what_it_had_announ
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_connects_again_while_it_seems_to_be_up_has_restarted() {
-    let mut world = World::start(plan());
+async fn a_new_connection_beside_an_old_session_is_a_restart() {
+    let mut world = BgpWorld::start(plan());
     let _vanished = up_with_routes(&mut world, &hello(0)).await;
     sleep(Duration::from_secs(20)).await;
     let mut far = world.connect().await;
@@ -147,14 +147,14 @@ fn refresh(subtype: u8) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_announced_between_beginning_and_end_of_a_refresh_is_withdrawn() {
-    let mut world = World::start(plan());
-    let mut far = up_with_routes(&mut world, &Hello::default()).await;
+async fn routes_not_announced_during_a_route_refresh_are_withdrawn() {
+    let mut world = BgpWorld::start(plan());
+    let mut far = up_with_routes(&mut world, &TestOpen::default()).await;
     let during = [refresh(1), announce(&[1, 7]), withdraw(&[3]), refresh(2), refresh(2), announce(&[2])];
     far.send(&during.concat()).await;
     world.wait("three routes", |status| status.received.of(crate::wire::bgp::MessageType::Update) == 5).await;
     assert_eq!(world.words(), ["+1 +7", "-3", "-2", "+2"]);
-    // A request for routes is nothing to a speaker that has none.
+    // A request for routes is ignored, because bmpd has none.
     far.send(&refresh(0)).await;
     far.send(&announce(&[9])).await;
     world.wait("four routes", |status| status.routes == [(Family::IPV4_UNICAST, 4)]).await;

@@ -1,4 +1,4 @@
-//! What stations are told of a peer's UPDATEs, whatever is in them: all of the families that were negotiated, and nothing of others.
+//! Any UPDATE reaches the stations with all routes of the negotiated families and no others.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -7,8 +7,8 @@ use proptest::{prelude::*, sample::subsequence};
 use super::world::update;
 use crate::{
     input::bgp::{
-        open::{Negotiated, Routes},
-        updates::{Stop, Translator},
+        open::{FamilyEncoding, Negotiated},
+        updates::{RunEnd, UpdateTranslator},
     },
     wire::{
         bgp::{Family, Form, MAX_MESSAGE, Update, nlri},
@@ -18,25 +18,25 @@ use crate::{
 
 const FAMILIES: [Family; 3] = [Family::IPV4_UNICAST, Family::IPV6_UNICAST, Family::VPNV4];
 
-/// An UPDATE. A route is a number.
+/// A random UPDATE. A number stands for a route.
 #[derive(Clone, Debug)]
-struct Said {
+struct RandomUpdate {
     withdrawn: Vec<u8>,
     announced: Vec<u8>,
     unreach: Option<(Family, Vec<u8>)>,
     reach: Option<(Family, Vec<u8>)>,
-    /// Attributes but those two, by what is there of them.
+    /// Which other attributes are present.
     origin: bool,
-    /// AS number in the path.
+    /// The AS number in the path.
     path: Option<u32>,
     next_hop: bool,
-    /// Of a length that it cannot have.
+    /// True if an attribute has an invalid length.
     local_pref: bool,
-    /// Where MP_REACH_NLRI and MP_UNREACH_NLRI are among them.
+    /// The positions of MP_REACH_NLRI and MP_UNREACH_NLRI among the attributes.
     places: [usize; 2],
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn random_update() -> impl Strategy<Value = RandomUpdate> {
     let numbers = || proptest::collection::vec(any::<u8>(), 0..4);
     let multiprotocol =
         || prop::option::of((prop::sample::select(&FAMILIES[1..]), proptest::collection::vec(any::<u8>(), 1..4)));
@@ -46,21 +46,23 @@ fn said() -> impl Strategy<Value = Said> {
         (numbers(), numbers(), multiprotocol(), multiprotocol()),
         (present(), path, present(), prop::bool::weighted(0.2), any::<[prop::sample::Index; 2]>()),
     )
-        .prop_map(|((withdrawn, announced, unreach, reach), (origin, path, next_hop, local_pref, places))| Said {
-            withdrawn,
-            announced,
-            unreach,
-            reach,
-            origin,
-            path,
-            next_hop,
-            local_pref,
-            places: places.map(|place| place.index(5)),
+        .prop_map(|((withdrawn, announced, unreach, reach), (origin, path, next_hop, local_pref, places))| {
+            RandomUpdate {
+                withdrawn,
+                announced,
+                unreach,
+                reach,
+                origin,
+                path,
+                next_hop,
+                local_pref,
+                places: places.map(|place| place.index(5)),
+            }
         })
-        .prop_filter("it says something", |said| said.routes().next().is_some())
+        .prop_filter("it says something", |random_update| random_update.routes().next().is_some())
 }
 
-/// The NLRI of routes.
+/// Encodes routes as NLRI.
 fn items(family: Family, numbers: &[u8]) -> Vec<u8> {
     let item = |number: &u8| match family {
         Family::IPV4_UNICAST => vec![24, 10, 0, *number],
@@ -70,8 +72,8 @@ fn items(family: Family, numbers: &[u8]) -> Vec<u8> {
     numbers.iter().flat_map(item).collect()
 }
 
-impl Said {
-    /// Whether it is announced, its family, and its number.
+impl RandomUpdate {
+    /// For each route, whether it is announced, its family and its number.
     fn routes(&self) -> impl Iterator<Item = (bool, Family, u8)> {
         let of = |announced, family, numbers: &[u8]| {
             numbers.iter().map(|number| (announced, family, *number)).collect::<Vec<_>>()
@@ -113,14 +115,13 @@ impl Said {
         !self.announced.is_empty() || self.reach.is_some()
     }
 
-    /// Whether an attribute that is there is malformed. LOCAL_PREF from another AS is discarded,
-    /// right or wrong.
+    /// True if an attribute is malformed. LOCAL_PREF from another AS is discarded, valid or not.
     fn is_malformed(&self, internal: bool) -> bool {
         self.path == Some(0) || self.local_pref && internal
     }
 
-    /// What a station is to be told.
-    fn told(&self, negotiated: &[Family], internal: bool) -> BTreeSet<(bool, Family, u8)> {
+    /// The routes that a station must receive.
+    fn expected(&self, negotiated: &[Family], internal: bool) -> BTreeSet<(bool, Family, u8)> {
         let missing =
             self.announces() && (!self.origin || self.path.is_none()) || !self.announced.is_empty() && !self.next_hop;
         let withdrawn = missing || self.is_malformed(internal);
@@ -131,24 +132,24 @@ impl Said {
     }
 }
 
-pub(super) fn translator(families: &[Family], internal: bool) -> Translator {
-    let routes = |family: &Family| Routes { family: *family, form: Form::of(*family), path_ids: false };
+pub(super) fn translator(families: &[Family], internal: bool) -> UpdateTranslator {
+    let routes = |family: &Family| FamilyEncoding { family: *family, form: Form::of(*family), path_ids: false };
     let families = families.iter().map(routes).collect();
     let negotiated = Negotiated { families, as_size: 4, limit: MAX_MESSAGE, restart: None };
     let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address: [0; 16] };
     let bgp_id = Ipv4Addr::new(10, 7, 0, 2);
     let header = PeerHeader { key, flags: 0, asn: 65001, bgp_id, seconds: 0, microseconds: 0 };
-    Translator::new(negotiated, header, internal)
+    UpdateTranslator::new(negotiated, header, internal)
 }
 
-/// What Route Monitoring frames say.
+/// The routes in Route Monitoring frames.
 fn read(stream: &[u8]) -> BTreeSet<(bool, Family, u8)> {
     let mut all = BTreeSet::new();
     for frame in frames(stream) {
         let frame = frame.expect("whole frames");
         let Ok(Message::RouteMonitoring(_, message)) = Message::parse(&frame) else { panic!("{frame:?}") };
         let update = Update::parse(message, 4).expect("an UPDATE");
-        assert_eq!(update.end_of_rib(), None, "nobody sent one");
+        assert_eq!(update.end_of_rib(), None, "the peer sent none");
         let reach = update.reach.map(|reach| (true, reach.family, reach.nlri));
         let unreach = update.unreach.map(|unreach| (false, unreach.family, unreach.nlri));
         let plain = [(false, Family::IPV4_UNICAST, update.withdrawn), (true, Family::IPV4_UNICAST, update.nlri)];
@@ -164,28 +165,28 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_station_is_told_what_was_said_of_the_families_that_were_negotiated(
-        said in proptest::collection::vec(said(), 1..5),
+    fn a_station_gets_exactly_the_routes_of_the_negotiated_families(
+        random_update in proptest::collection::vec(random_update(), 1..5),
         families in subsequence(FAMILIES.to_vec(), 1..=3),
         internal in any::<bool>(),
     ) {
         let mut translator = translator(&families, internal);
-        // RFC 7606 §5.2: a malformed attribute beside no reachable route ends the session.
-        let ends = |said: &Said| said.is_malformed(internal) && !said.announces();
-        let good = said.iter().take_while(|said| !ends(said)).count();
-        for (number, said) in said.iter().take(good + 1).enumerate() {
-            let message = said.message();
+        // RFC 7606 §5.2: a malformed attribute without reachable routes ends the session.
+        let ends = |random_update: &RandomUpdate| random_update.is_malformed(internal) && !random_update.announces();
+        let good = random_update.iter().take_while(|random_update| !ends(random_update)).count();
+        for (number, random_update) in random_update.iter().take(good + 1).enumerate() {
+            let message = random_update.message();
             let run = translator.look(&message);
             if number == good {
-                prop_assert!(matches!(run.stop, Stop::Invalid { update: true, .. }), "{:?}", run.stop);
+                prop_assert!(matches!(run.stop, RunEnd::Invalid { update: true, .. }), "{:?}", run.stop);
                 continue;
             }
-            prop_assert!(matches!(run.stop, Stop::NoMore), "{:?}", run.stop);
+            prop_assert!(matches!(run.stop, RunEnd::NoMore), "{:?}", run.stop);
             prop_assert_eq!((run.bytes, run.updates), (message.len(), 1));
-            let told = translator.write(&message).map(|(frames, _)| read(&frames)).unwrap_or_default();
-            prop_assert_eq!(told, said.told(&families, internal));
+            let expected = translator.write(&message).map(|(frames, _)| read(&frames)).unwrap_or_default();
+            prop_assert_eq!(expected, random_update.expected(&families, internal));
         }
-        let mixed = |said: &&Said| said.routes().any(|(_, family, _)| !families.contains(&family));
-        prop_assert_eq!(translator.counters.not_negotiated, said.iter().take(good).filter(mixed).count() as u64);
+        let mixed = |random_update: &&RandomUpdate| random_update.routes().any(|(_, family, _)| !families.contains(&family));
+        prop_assert_eq!(translator.counters.not_negotiated, random_update.iter().take(good).filter(mixed).count() as u64);
     }
 }

@@ -1,4 +1,5 @@
-//! A peer's task, the router at the other end of its streams, and a station at the feed.
+//! A peer's task, the router at the far end of its connections, and a station that follows the
+//! feed.
 
 use std::{
     collections::VecDeque,
@@ -22,13 +23,13 @@ use tokio::{
 use crate::{
     feed::{Feed, Follower, Selection},
     input::bgp::{
-        connection::Link,
-        dial::Target,
-        fsm::Notice,
-        open::Local,
-        peer::{Command, Dial, Plan, Task},
-        status::{PeerStatus, Peers, Registered},
-        updates::Counters,
+        connection::BgpSocket,
+        dial::PeerTarget,
+        fsm::OutgoingNotification,
+        open::LocalSpeaker,
+        peer::{Dial, PeerCommand, PeerPlan, PeerTask},
+        status::{BgpPeers, PeerRegistration, PeerStatus},
+        updates::UpdateCounters,
     },
     wire::{
         bgp::{
@@ -43,14 +44,14 @@ pub(super) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2));
 pub(super) const OWN_ID: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 pub(super) const ASN: u32 = 65001;
 pub(super) const OWN_ASN: u32 = 65000;
-/// Long after all that is to happen has happened.
+/// Time within which everything that can happen has happened.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-pub(super) fn plan() -> Plan {
-    Plan {
-        target: Target { address: ADDRESS, port: 179, password: None },
+pub(super) fn plan() -> PeerPlan {
+    PeerPlan {
+        target: PeerTarget { address: ADDRESS, port: 179, password: None },
         asn: ASN,
-        local: Local {
+        local: LocalSpeaker {
             asn: OWN_ASN,
             bgp_id: OWN_ID,
             hold: 90,
@@ -61,21 +62,21 @@ pub(super) fn plan() -> Plan {
     }
 }
 
-pub(super) struct World {
+pub(super) struct BgpWorld {
     pub(super) feed: Feed,
-    peers: Peers,
-    _registered: Registered,
+    peers: BgpPeers,
+    _registered: PeerRegistration,
     station: Follower,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<PeerCommand>,
     pub(super) statistics: watch::Sender<Duration>,
     dialed: mpsc::UnboundedReceiver<DuplexStream>,
     reachable: Arc<AtomicBool>,
     pub(super) task: JoinHandle<()>,
 }
 
-impl World {
-    pub(super) fn start(plan: Plan) -> Self {
-        let (feed, peers) = (Feed::default(), Peers::default());
+impl BgpWorld {
+    pub(super) fn start(plan: PeerPlan) -> Self {
+        let (feed, peers) = (Feed::default(), BgpPeers::default());
         let mut station = feed.attach(Selection::default());
         station.take(usize::MAX, &mut VecDeque::new());
         let (far_ends, dialed) = mpsc::unbounded_channel();
@@ -92,37 +93,37 @@ impl World {
         let registered = peers.register(ADDRESS, Some(plan.asn));
         let open = plan.local.open().unwrap();
         let task =
-            tokio::spawn(Task::new(plan, true, open, dial, &feed, registered.shown.clone(), every).run(receiver));
+            tokio::spawn(PeerTask::new(plan, true, open, dial, &feed, registered.shown.clone(), every).run(receiver));
         Self { feed, peers, _registered: registered, station, commands, statistics, dialed, reachable, task }
     }
 
-    /// Whether the peer answers.
+    /// Whether the peer accepts connections.
     pub(super) fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::Relaxed);
     }
 
-    /// The connection that the task opens next.
-    pub(super) async fn dialed(&mut self) -> Far {
-        Far::new(timeout(PATIENCE, self.dialed.recv()).await.expect("it connects").unwrap())
+    /// Waits for the next connection that the task opens.
+    pub(super) async fn dialed(&mut self) -> TestRouter {
+        TestRouter::new(timeout(PATIENCE, self.dialed.recv()).await.expect("it connects").unwrap())
     }
 
-    /// The peer connects.
-    pub(super) async fn connect(&self) -> Far {
+    /// Connects as the peer.
+    pub(super) async fn connect(&self) -> TestRouter {
         let (near, far) = duplex(1 << 20);
-        self.commands.send(Command::Incoming(link(near, 179, 50_000))).await.unwrap();
-        Far::new(far)
+        self.commands.send(PeerCommand::Incoming(link(near, 179, 50_000))).await.unwrap();
+        TestRouter::new(far)
     }
 
-    /// An established session on the connection that the task opens.
-    pub(super) async fn established(&mut self, hello: &Hello) -> Far {
+    /// Brings up a session on the connection that the task opens.
+    pub(super) async fn established(&mut self, hello: &TestOpen) -> TestRouter {
         let mut far = self.dialed().await;
         far.establish(hello).await;
-        self.wait("established", |status| status.state == super::super::State::Established).await;
+        self.wait("established", |status| status.state == super::super::BgpState::Established).await;
         far
     }
 
     pub(super) async fn stop(&mut self, subcode: u8) {
-        self.commands.send(Command::Stop(Notice::cease(subcode))).await.unwrap();
+        self.commands.send(PeerCommand::Stop(OutgoingNotification::cease(subcode))).await.unwrap();
         (&mut self.task).await.unwrap();
     }
 
@@ -141,31 +142,31 @@ impl World {
         panic!("never {what}: {:?}", self.status())
     }
 
-    /// What the station has been told since this was asked.
-    pub(super) fn told(&mut self) -> Vec<Vec<u8>> {
-        told(&mut self.station)
+    /// Takes the frames that the station has received since the last call.
+    pub(super) fn take_frames(&mut self) -> Vec<Vec<u8>> {
+        take_frames(&mut self.station)
     }
 
-    /// The same in a word each; see [`word`].
+    /// The same as words; see [`word`].
     pub(super) fn words(&mut self) -> Vec<String> {
-        self.told().iter().map(|frame| word(frame)).collect()
+        self.take_frames().iter().map(|frame| word(frame)).collect()
     }
 
-    /// What a station is told that connects now, in a word each.
+    /// The frames that a station receives if it connects now, as words.
     pub(super) fn late_words(&self) -> Vec<String> {
         let mut late = self.feed.attach(Selection::default());
-        told(&mut late).iter().map(|frame| word(frame)).collect()
+        take_frames(&mut late).iter().map(|frame| word(frame)).collect()
     }
 
-    /// Routes of a family in the feed.
+    /// The number of routes of a family in the feed.
     pub(super) fn routes(&self, family: Family) -> usize {
         let ribs = self.feed.ribs(&crate::feed::names::of_bgp_peer(ADDRESS));
         ribs.iter().find(|rib| rib.family == family).map_or(0, |rib| rib.routes)
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    pub(super) fn counters(&self) -> UpdateCounters {
         let status = self.status();
-        Counters {
+        UpdateCounters {
             treated_as_withdraw: status.treated_as_withdraw,
             prefixes_treated_as_withdraw: status.prefixes_treated_as_withdraw,
             attributes_discarded: status.attributes_discarded,
@@ -175,8 +176,8 @@ impl World {
     }
 }
 
-/// The frames that a station has not taken yet.
-fn told(station: &mut Follower) -> Vec<Vec<u8>> {
+/// Takes the frames that a follower has not taken yet.
+fn take_frames(station: &mut Follower) -> Vec<Vec<u8>> {
     let mut pieces = VecDeque::new();
     let mut told = Vec::new();
     loop {
@@ -190,12 +191,13 @@ fn told(station: &mut Follower) -> Vec<Vec<u8>> {
     }
 }
 
-fn link(near: DuplexStream, local: u16, remote: u16) -> Link {
+fn link(near: DuplexStream, local: u16, remote: u16) -> BgpSocket {
     let (local, remote) = (SocketAddr::from((OWN_ID, local)), SocketAddr::new(ADDRESS, remote));
-    Link { stream: Box::new(near), local, remote }
+    BgpSocket { stream: Box::new(near), local, remote }
 }
 
-/// A BMP message in a word: `up`, `down 3 02/...`, `statistics`, `+10.0.0.0/24` for each route, `-…`, `eor`.
+/// Describes a BMP message as a word: `up`, `down 3 02/...`, `statistics`, `+10.0.0.0/24` for each
+/// route, `-…`, `eor`.
 pub(super) fn word(frame: &[u8]) -> String {
     let frame = frames(frame).next().unwrap().unwrap();
     match Message::parse(&frame).unwrap() {
@@ -227,9 +229,9 @@ pub(super) fn word(frame: &[u8]) -> String {
     }
 }
 
-/// What the router at the other end says of itself.
+/// The OPEN of the router at the far end.
 #[derive(Clone, Debug)]
-pub(super) struct Hello {
+pub(super) struct TestOpen {
     pub(super) asn: u32,
     pub(super) bgp_id: Ipv4Addr,
     pub(super) hold: u16,
@@ -237,11 +239,12 @@ pub(super) struct Hello {
     pub(super) as4: bool,
     pub(super) add_path: bool,
     pub(super) extended: bool,
-    /// Flags and time of graceful restart; with the families if the last is true, and their forwarding state.
+    /// Flags and time of graceful restart. If the third value is true, also all families with their
+    /// forwarding state.
     pub(super) restart: Option<(u8, u16, bool)>,
 }
 
-impl Default for Hello {
+impl Default for TestOpen {
     fn default() -> Self {
         Self {
             asn: ASN,
@@ -256,7 +259,7 @@ impl Default for Hello {
     }
 }
 
-impl Hello {
+impl TestOpen {
     pub(super) fn open(&self) -> BytesMut {
         let mut capabilities = Capabilities::new();
         for family in &self.families {
@@ -283,16 +286,16 @@ impl Hello {
     }
 }
 
-/// The other end of a connection.
+/// The far end of a connection.
 #[derive(Debug)]
-pub(super) struct Far {
+pub(super) struct TestRouter {
     stream: DuplexStream,
     buffer: BytesMut,
-    /// Families whose End-of-RIB was received.
+    /// The families whose End-of-RIB was received.
     pub(super) ended: Vec<Family>,
 }
 
-impl Far {
+impl TestRouter {
     fn new(stream: DuplexStream) -> Self {
         Self { stream, buffer: BytesMut::new(), ended: Vec::new() }
     }
@@ -301,12 +304,12 @@ impl Far {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// Whether it was taken.
+    /// Sends bytes. Returns true if the connection took them.
     pub(super) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()
     }
 
-    /// Says no more.
+    /// Closes the sending side.
     pub(super) async fn shut(&mut self) {
         self.stream.shutdown().await.unwrap();
     }
@@ -323,7 +326,8 @@ impl Far {
         self.send(&out).await;
     }
 
-    /// The next message but End-of-RIB; `None` at the end. A speaker that receives says nothing else but these three.
+    /// Returns the next message that is no End-of-RIB, or `None` at the end. A receiving speaker
+    /// sends only OPEN, KEEPALIVE and NOTIFICATION besides.
     pub(super) async fn receive(&mut self) -> Option<(MessageType, Vec<u8>)> {
         loop {
             if let Some(frame) = bgp::frames(&self.buffer, MAX_EXTENDED_MESSAGE).next() {
@@ -353,7 +357,7 @@ impl Far {
         bytes
     }
 
-    /// Waits for a NOTIFICATION, past KEEPALIVEs, and for the end: its code and subcode.
+    /// Skips KEEPALIVEs, and expects a NOTIFICATION and the end. Returns code and subcode.
     pub(super) async fn expect_notification(&mut self) -> (u8, u8) {
         loop {
             let (kind, bytes) = self.receive().await.expect("a NOTIFICATION");
@@ -364,7 +368,7 @@ impl Far {
         }
     }
 
-    /// Waits for the end, past KEEPALIVEs: nothing else is said.
+    /// Skips KEEPALIVEs, and expects the end without a NOTIFICATION.
     pub(super) async fn expect_end(&mut self) {
         while let Some((kind, _)) = self.receive().await {
             assert_eq!(kind, MessageType::Keepalive);
@@ -372,7 +376,7 @@ impl Far {
     }
 
     /// Exchanges OPENs and KEEPALIVEs.
-    pub(super) async fn establish(&mut self, hello: &Hello) {
+    pub(super) async fn establish(&mut self, hello: &TestOpen) {
         self.expect(MessageType::Open).await;
         self.send(&hello.open()).await;
         self.expect(MessageType::Keepalive).await;
@@ -380,7 +384,7 @@ impl Far {
     }
 }
 
-/// An UPDATE.
+/// Builds an UPDATE.
 pub(super) fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for field in [withdrawn, attributes] {
@@ -391,10 +395,10 @@ pub(super) fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8
     bmp::samples::bgp(2, &body)
 }
 
-/// ORIGIN, AS_PATH with 4-octet numbers, NEXT_HOP.
+/// ORIGIN, AS_PATH with 4-octet AS numbers, NEXT_HOP.
 pub(super) const ATTRIBUTES: [u8; 20] = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 10, 7, 0, 2];
 
-/// 10.0.N.0/24 for each number.
+/// Encodes 10.0.N.0/24 for each number N.
 pub(super) fn prefixes(numbers: &[u8]) -> Vec<u8> {
     numbers.iter().flat_map(|number| [24, 10, 0, *number]).collect()
 }

@@ -1,8 +1,9 @@
-//! A peer in the feed: its Peer Up and Peer Down, its routes, and what becomes of them while it restarts.
+//! A BGP peer in the feed: its Peer Up and Peer Down, its routes, and graceful restart.
 //!
-//! A peer that restarts gracefully (RFC 4724) stays up for the stations while its restart time runs. When it is back, they are told, in one go,
-//! that the session before is over, that there is a new one, and the routes that it kept; what it does not announce again by its End-of-RIB is
-//! withdrawn then.
+//! A peer that restarts gracefully (RFC 4724) stays up for the stations during its restart time.
+//! When it returns, stations get the Peer Down of the old session, the Peer Up of the new one and
+//! the kept routes, all at once. Routes that the peer does not announce again before its End-of-RIB
+//! are then withdrawn.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,11 +14,11 @@ use bytes::{Bytes, BytesMut};
 use tracing::{error, info};
 
 use super::{
-    connection::{Lost, notification_of},
-    fsm::{End, Event, Notice},
-    open::{Negotiated, Remote},
-    stale::{Stale, mark},
-    updates::{Counters, Run, Translator},
+    connection::{ConnectionLoss, notification_of},
+    fsm::{FsmEvent, OutgoingNotification, SessionEnd},
+    open::{Negotiated, PeerOpen},
+    stale::{StaleRoutes, mark},
+    updates::{MessageRun, UpdateCounters, UpdateTranslator},
 };
 use crate::{
     feed::{self, Feed, Input, View, names},
@@ -34,44 +35,45 @@ use crate::{
     },
 };
 
-/// How long a peer may take to announce its routes again, after a restart or within a route refresh: what is left then is withdrawn.
+/// How long a peer may take to announce its routes again, after a restart or in a route refresh.
+/// Stale routes are withdrawn after that.
 const STALE_TIME: Duration = Duration::from_secs(360);
 
-/// See the module.
+/// A BGP peer as an input of the feed.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct PeerFeed {
     feed: Feed,
     name: String,
     input: Input,
     address: IpAddr,
     asn: u32,
-    /// Whether that is the own AS.
+    /// True if the peer is in our own AS.
     internal: bool,
-    up: Option<Translator>,
+    up: Option<UpdateTranslator>,
     restarting: Option<Restarting>,
-    /// When stale routes are withdrawn in any case.
+    /// When stale routes are withdrawn at the latest.
     stale_until: Option<Instant>,
-    /// Of the session before.
-    counters: Counters,
+    /// The counters of the previous session.
+    counters: UpdateCounters,
 }
 
-/// A session that is over, of a peer that may be back soon.
+/// The old session of a peer that may be restarting.
 #[derive(Debug)]
 struct Restarting {
     until: Instant,
-    /// Its Peer Down, which is told when the peer is back, or when the time is over.
+    /// Its Peer Down. Stations get it when the peer returns, or when the restart time is over.
     down: BytesMut,
     negotiated: Negotiated,
     header: PeerHeader,
 }
 
-impl Life {
-    /// Of a peer of the AS `asn`, to a speaker of `own`.
+impl PeerFeed {
+    /// Creates the input of a peer in AS `asn`, for a speaker in AS `own`.
     pub(super) fn new(feed: &Feed, address: IpAddr, asn: u32, own: u32) -> Self {
         let name = names::of_bgp_peer(address);
         let mut input = feed.input(&name);
         input.trust_opens();
-        let (feed, counters) = (feed.clone(), Counters::default());
+        let (feed, counters) = (feed.clone(), UpdateCounters::default());
         let internal = asn == own;
         Self { feed, name, input, address, asn, internal, up: None, restarting: None, stale_until: None, counters }
     }
@@ -80,7 +82,8 @@ impl Life {
         self.up.is_some()
     }
 
-    /// Whether the peer said that it may restart, so that its connecting anew means that it did (RFC 4724 §5).
+    /// True if the peer announced that it may restart, so that a new connection means a restart
+    /// (RFC 4724 §5).
     pub(super) fn restarts(&self) -> bool {
         let restart = self.up.as_ref().and_then(|up| up.negotiated.restart.as_ref());
         restart.is_some_and(|restart| !restart.families.is_empty())
@@ -90,23 +93,23 @@ impl Life {
         self.restarting.as_ref().map(|restarting| restarting.until)
     }
 
-    /// When something is due.
+    /// Returns when [`expire`](Self::expire) must be called.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.restart_until().into_iter().chain(self.stale_until).min()
     }
 
-    /// Routes that are to be announced again.
+    /// Returns how many stale routes the peer has.
     pub(super) fn stale(&self) -> usize {
-        self.up.as_ref().map_or(0, |up| up.stale.iter().map(Stale::len).sum())
+        self.up.as_ref().map_or(0, |up| up.stale.iter().map(StaleRoutes::len).sum())
     }
 
-    /// What was counted of the session that is up, or of the one before.
-    pub(super) fn counters(&self) -> Counters {
+    /// Returns the counters of the current session, or of the previous one.
+    pub(super) fn counters(&self) -> UpdateCounters {
         self.up.as_ref().map_or(self.counters, |up| up.counters)
     }
 
-    /// The session is established.
-    pub(super) fn up(&mut self, peer: &Remote, sent_open: &[u8], ends: (SocketAddr, SocketAddr), now: Instant) {
+    /// Tells the stations that a session is established.
+    pub(super) fn up(&mut self, peer: &PeerOpen, sent_open: &[u8], ends: (SocketAddr, SocketAddr), now: Instant) {
         let (local, remote) = ends;
         let key =
             PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address: build::address_field(self.address) };
@@ -114,8 +117,8 @@ impl Life {
         let two_byte = if peer.negotiated.as_size == 2 { peer_flags::TWO_BYTE_AS } else { 0 };
         let (asn, bgp_id) = (self.asn, peer.bgp_id);
         let header = PeerHeader { key, flags: ipv6 | two_byte, asn, bgp_id, seconds: 0, microseconds: 0 };
-        let mut translator = Translator::new(peer.negotiated.clone(), header, self.internal);
-        let mut told = BytesMut::new();
+        let mut translator = UpdateTranslator::new(peer.negotiated.clone(), header, self.internal);
+        let mut frames = BytesMut::new();
         let mut kept = Vec::new();
         if let Some(restarting) = self.restarting.take() {
             translator.stale = kept_families(&restarting, peer);
@@ -123,31 +126,37 @@ impl Life {
                 mark(&self.feed, &self.name, &mut translator.stale, Some(&mut kept));
                 self.stale_until = Some(now + STALE_TIME);
             }
-            told.extend_from_slice(&restarting.down);
-            let routes: usize = translator.stale.iter().map(Stale::len).sum();
-            info!(peer = %self.address, "back from its restart: {routes} routes stay until it has announced what it has");
+            frames.extend_from_slice(&restarting.down);
+            let routes: usize = translator.stale.iter().map(StaleRoutes::len).sum();
+            info!(peer = %self.address, "back from its restart: {routes} routes stay until its End-of-RIB");
         }
         let (address, ports) = (local.ip().to_canonical(), [local.port(), remote.port()]);
-        build::peer_up(&mut told, &translator.header(), address, ports, sent_open, &peer.open);
-        self.append(told);
+        build::peer_up(&mut frames, &translator.header(), address, ports, sent_open, &peer.open);
+        self.append(frames);
         for kept in kept {
             self.append(kept);
         }
         self.up = Some(translator);
     }
 
-    /// The session is over.
-    pub(super) fn down(&mut self, end: &End, received: Option<&[u8]>, lost: Option<Lost>, now: Instant) {
+    /// Ends the session. Stations get a Peer Down, unless the peer may be restarting.
+    pub(super) fn down(
+        &mut self,
+        end: &SessionEnd,
+        received: Option<&[u8]>,
+        lost: Option<ConnectionLoss>,
+        now: Instant,
+    ) {
         let Some(mut up) = self.up.take() else { return };
-        // What was stale before is not kept a second time (RFC 4724 §4.2).
+        // Routes that were still stale are not kept a second time (RFC 4724 §4.2).
         self.append(up.sweep(None));
         self.stale_until = None;
         self.counters = up.counters;
         let header = up.header();
         let mut down = BytesMut::new();
         match (&end.sent, received, lost) {
-            // That it is no longer configured is said when the input is dropped.
-            (Some(notice), ..) if *notice == Notice::cease(cease::DE_CONFIGURED) => return,
+            // Dropping the input sends the Peer Down for a peer that is no longer configured.
+            (Some(notice), ..) if *notice == OutgoingNotification::cease(cease::DE_CONFIGURED) => return,
             (Some(notice), ..) => {
                 let data = notification_of(notice);
                 build::peer_down_because(&mut down, &header, peer_down_reason::LOCAL_NOTIFICATION, &data);
@@ -155,7 +164,7 @@ impl Life {
             (None, Some(notification), _) => {
                 build::peer_down_because(&mut down, &header, peer_down_reason::REMOTE_NOTIFICATION, notification);
             }
-            (None, None, Some(Lost::Closed)) => {
+            (None, None, Some(ConnectionLoss::Closed)) => {
                 build::peer_down_because(&mut down, &header, peer_down_reason::REMOTE_CLOSED, &[]);
             }
             (None, None, _) => {
@@ -165,17 +174,17 @@ impl Life {
         }
         match survives(&up.negotiated, end, received) {
             Some(time) => {
-                info!(peer = %self.address, "its routes stay for {} s, as it may be restarting", time.as_secs());
+                info!(peer = %self.address, "the peer may be restarting: its routes stay for {} s", time.as_secs());
                 self.restarting = Some(Restarting { until: now + time, down, negotiated: up.negotiated, header });
             }
             None => self.append(down),
         }
     }
 
-    /// What is due by now is done.
+    /// Ends a restart, or a wait for stale routes, whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
         if let Some(restarting) = self.restarting.take_if(|restarting| restarting.until <= now) {
-            info!(peer = %self.address, "it did not come back within its restart time");
+            info!(peer = %self.address, "the peer did not return within its restart time");
             self.append(restarting.down);
         }
         if self.stale_until.take_if(|until| *until <= now).is_some()
@@ -186,17 +195,17 @@ impl Life {
         }
     }
 
-    /// The peer is spoken to no more.
-    pub(super) fn end(mut self, notice: &Notice) {
-        if *notice != Notice::cease(cease::DE_CONFIGURED)
+    /// Ends the input because the peer is stopped.
+    pub(super) fn end(mut self, notice: &OutgoingNotification) {
+        if *notice != OutgoingNotification::cease(cease::DE_CONFIGURED)
             && let Some(restarting) = self.restarting.take()
         {
             self.append(restarting.down);
         }
     }
 
-    /// Takes the UPDATEs that `buffer` starts with. None without a session.
-    pub(super) fn updates(&mut self, buffer: &[u8]) -> Option<Run> {
+    /// Forwards the UPDATEs at the start of `buffer`. Returns `None` without a session.
+    pub(super) fn updates(&mut self, buffer: &[u8]) -> Option<MessageRun> {
         let up = self.up.as_mut()?;
         let run = up.look(buffer);
         if let Some((frames, block)) = up.write(buffer) {
@@ -205,7 +214,7 @@ impl Life {
         Some(run)
     }
 
-    /// The peer has announced all that it has of a family.
+    /// Handles the end of a family's routes: End-of-RIB, or the end of a route refresh.
     pub(super) fn complete(&mut self, family: Family) {
         let Some(up) = &mut self.up else { return };
         let swept = up.sweep(Some(family));
@@ -215,12 +224,12 @@ impl Life {
         self.append(swept);
     }
 
-    /// A ROUTE-REFRESH. That the peer asks for routes is nothing to us, who have none for it.
+    /// Handles a ROUTE-REFRESH. A request for routes is ignored, because bmpd announces none.
     pub(super) fn refresh(&mut self, refresh: &RouteRefresh<'_>, now: Instant) {
         let Some(up) = &mut self.up else { return };
         match refresh.subtype {
             subtype::BEGIN => {
-                let Some(stale) = up.negotiated.routes(refresh.family).and_then(Stale::new) else { return };
+                let Some(stale) = up.negotiated.routes(refresh.family).and_then(StaleRoutes::new) else { return };
                 up.stale.retain(|stale| stale.family != refresh.family);
                 let mut stale = [stale];
                 mark(&self.feed, &self.name, &mut stale, None);
@@ -232,13 +241,13 @@ impl Life {
         }
     }
 
-    /// A Statistics Report, of a session that is up.
+    /// Sends a Statistics Report if the session is up.
     pub(super) fn report(&mut self) {
         let Some(up) = &self.up else { return };
         let mut ribs = self.feed.ribs(&self.name);
         ribs.retain(|rib| rib.view == View::AdjRibInPre);
         let all = ribs.iter().map(|rib| rib.routes as u64).sum();
-        let Counters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = up.counters;
+        let UpdateCounters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = up.counters;
         let fixed = [
             (StatisticType::ADJ_RIB_IN, Value::Gauge(all)),
             (StatisticType::TREATED_AS_WITHDRAW, Value::Counter(treated_as_withdraw)),
@@ -261,27 +270,27 @@ impl Life {
 
     fn put(&mut self, frames: Bytes, block: usize) {
         if let Err(error) = self.input.append(frames, block) {
-            // They are made here: a mistake of this program.
-            error!(peer = %self.address, "the feed refused what was made for it: {error}");
+            // Frames are built here, so a refusal is a fault of bmpd.
+            error!(peer = %self.address, "the feed refuses frames of this peer: {error}");
         }
-        // What an UPDATE of a peer has that is odd has been judged before it came here.
+        // Malformed UPDATEs were handled before, so these notices need no log line.
         let notices = self.input.take_notices().into_iter();
         for notice in notices.filter(|notice| !matches!(notice, feed::Notice::NotUnderstood(_))) {
-            error!(peer = %self.address, "the feed left out what was made for it: {notice}");
+            error!(peer = %self.address, "the feed leaves out frames of this peer: {notice}");
         }
     }
 }
 
-/// How long the routes of a session that is over stay; none if they do not.
+/// Returns how long the routes of a finished session stay, or `None` if they go at once.
 ///
-/// A NOTIFICATION ends that, unless both ends said that it does not (RFC 8538 §4): this device always says so. What is wrong with
-/// the session itself would be wrong again.
-fn survives(negotiated: &Negotiated, end: &End, received: Option<&[u8]>) -> Option<Duration> {
+/// After a NOTIFICATION they stay only if both ends announced that (RFC 8538 §4), which bmpd always
+/// does. They go after an error of the session itself, because it would occur again.
+fn survives(negotiated: &Negotiated, end: &SessionEnd, received: Option<&[u8]>) -> Option<Duration> {
     let restart = negotiated.restart.as_ref().filter(|restart| !restart.families.is_empty() && restart.seconds > 0)?;
     let survives = match (&end.event, received) {
-        (Event::TcpConnectionFails, _) => true,
-        (Event::HoldTimerExpires, _) => restart.notification,
-        (Event::NotifMsg, Some(message)) => restart.notification && !is_hard_reset(message),
+        (FsmEvent::TcpConnectionFails, _) => true,
+        (FsmEvent::HoldTimerExpires, _) => restart.notification,
+        (FsmEvent::NotifMsg, Some(message)) => restart.notification && !is_hard_reset(message),
         _ => false,
     };
     survives.then(|| Duration::from_secs(restart.seconds.into()))
@@ -292,17 +301,18 @@ fn is_hard_reset(message: &[u8]) -> bool {
     matches!(notification, Ok(Notification { code: code::CEASE, subcode: cease::HARD_RESET, .. }))
 }
 
-/// The families whose routes stay when a peer is back (RFC 4724 §4.2): those that it says it kept, and that are written as before.
-fn kept_families(before: &Restarting, peer: &Remote) -> Vec<Stale> {
+/// Returns the families whose routes stay when a peer returns (RFC 4724 §4.2): families that the
+/// peer kept and that have the same encoding as before.
+fn kept_families(before: &Restarting, peer: &PeerOpen) -> Vec<StaleRoutes> {
     let Some(restart) = &peer.negotiated.restart else { return Vec::new() };
-    // The same address, and another router.
+    // Another BGP identifier means another router at the same address.
     if peer.bgp_id != before.header.bgp_id {
         return Vec::new();
     }
     let kept = restart.families.iter().filter(|(_, forwarding)| *forwarding);
     let as_before = |family| {
         let routes = peer.negotiated.routes(family)?;
-        (before.negotiated.routes(family) == Some(routes)).then(|| Stale::new(routes)).flatten()
+        (before.negotiated.routes(family) == Some(routes)).then(|| StaleRoutes::new(routes)).flatten()
     };
     kept.filter_map(|(family, _)| as_before(*family)).collect()
 }
