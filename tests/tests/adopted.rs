@@ -135,7 +135,7 @@ fn an_ipv6_daemon_and_an_ipv4_mapped_socket_are_adopted_alike() {
 }
 
 #[test]
-fn a_connection_that_was_there_before_and_keeps_the_pin_is_taken_in_without_a_break() {
+fn an_earlier_connection_within_the_pin_is_adopted_without_a_break() {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     // No pin is in force yet, so routing takes up1.
@@ -164,7 +164,7 @@ fn a_connection_that_was_there_before_and_keeps_the_pin_is_taken_in_without_a_br
 }
 
 #[test]
-fn a_connection_that_was_there_before_and_breaks_the_pin_is_closed() {
+fn an_earlier_connection_outside_the_pin_is_closed() {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let by_up1 = Foreign::default().connect(&topology.router, station.address()).unwrap();
@@ -205,7 +205,7 @@ fn other_sockets_of_the_process_are_never_touched() {
 }
 
 #[test]
-fn a_process_that_binds_another_source_is_a_source_conflict_until_it_no_longer_does() {
+fn a_daemon_with_another_source_is_a_source_conflict_until_it_stops() {
     let trial = adopted("connect-interface up2");
     let elsewhere = Foreign { source: Some((UP1, 0).into()), device: None };
     elsewhere.connect(&trial.topology.router, trial.station.address()).expect_err("it is refused");
@@ -220,7 +220,7 @@ fn a_process_that_binds_another_source_is_a_source_conflict_until_it_no_longer_d
 }
 
 #[test]
-fn a_lost_interface_closes_the_connection_and_denies_the_daemon_until_it_is_mended() {
+fn a_lost_interface_closes_the_connection_and_denies_the_daemon_until_it_is_back() {
     let trial = adopted("connect-interface up2");
     let stream = connect(&trial);
     trial.bmpd.wait_up(STATION);
@@ -237,7 +237,7 @@ fn a_lost_interface_closes_the_connection_and_denies_the_daemon_until_it_is_mend
 }
 
 #[test]
-fn why_a_connection_ended_is_shown() {
+fn the_display_says_why_an_adopted_connection_ended() {
     let trial = adopted("connect-interface up2");
     let stream = connect(&trial);
     trial.bmpd.wait_up(STATION);
@@ -264,7 +264,7 @@ fn why_a_connection_ended_is_shown() {
 }
 
 #[test]
-fn shutdown_closes_and_denies_and_without_the_session_the_daemon_is_free() {
+fn shutdown_denies_the_daemon_and_removing_the_session_frees_it() {
     let trial = adopted("connect-interface up2");
     let stream = connect(&trial);
     trial.bmpd.wait_up(STATION);
@@ -370,11 +370,11 @@ fn is_closed_when_the_file_says_otherwise(edit: impl Fn(&str) -> String) {
 }
 
 #[test]
-fn a_daemon_whose_session_is_removed_from_the_file_while_nobody_is_there_is_not_left_in_the_dark() {
+fn a_start_closes_a_connection_whose_session_was_removed_from_the_file() {
     is_closed_when_the_file_says_otherwise(|_| "sysname edge1\n".to_owned());
 }
 
 #[test]
-fn nor_is_one_whose_session_is_given_another_port_there() {
+fn a_start_closes_a_connection_whose_session_has_another_port_in_the_file() {
     is_closed_when_the_file_says_otherwise(|before| before.replace("port 11019", "port 11020"));
 }

@@ -54,7 +54,7 @@ fn set(routes: Vec<String>) -> BTreeSet<String> {
 }
 
 #[test]
-fn routes_of_bird_stay_while_it_restarts_and_what_it_has_no_more_goes_then() {
+fn routes_stay_during_a_graceful_restart_and_lost_ones_go_after_it() {
     let table = Table { ipv4: 2_000, ipv6: 500, ..Table::default() };
     let trial = start(&both_families(), Topology::new());
     let mut bird = Peering::bird(&trial.topology.station, &table);
@@ -74,7 +74,7 @@ fn routes_of_bird_stay_while_it_restarts_and_what_it_has_no_more_goes_then() {
 }
 
 #[test]
-fn with_the_right_password_there_is_a_session_and_with_a_wrong_one_there_is_none() {
+fn a_session_needs_the_right_password() {
     let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), passive: true, ..Table::default() };
     let with = |password: &str| {
         format!(" peer {} password {password}\n{}", DAEMON.0, both_families()).replacen(
@@ -108,7 +108,7 @@ fn a_session_comes_from_the_connect_interface_of_its_peer_whoever_opens_it() {
 }
 
 #[test]
-fn a_peer_that_only_may_connect_does_so_with_a_password_too() {
+fn a_listen_only_peer_connects_with_a_password() {
     let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..Table::default() };
     let (peer, asn) = DAEMON;
     let topology = Topology::new();
@@ -128,7 +128,7 @@ fn a_peer_that_only_may_connect_does_so_with_a_password_too() {
 }
 
 #[test]
-fn a_peer_that_only_may_connect_is_not_called_when_it_waits_too() {
+fn bmpd_never_connects_to_a_listen_only_peer() {
     let (peer, asn) = DAEMON;
     let configuration = |listen_only: &str| {
         let families = both_families().replacen(&format!(" peer {peer} as-number {asn}\n"), "", 1);
@@ -152,7 +152,7 @@ fn a_peer_that_only_may_connect_is_not_called_when_it_waits_too() {
 }
 
 #[test]
-fn a_password_is_for_sessions_between_ipv6_addresses_too() {
+fn an_ipv6_session_needs_the_right_password_too() {
     let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..Table::default() };
     let asn = DAEMON.1;
     let peers = |of_ipv6: &str| {
@@ -175,7 +175,7 @@ fn a_password_is_for_sessions_between_ipv6_addresses_too() {
 }
 
 #[test]
-fn another_listen_port_ends_sessions_that_the_peer_opened_and_leaves_the_others() {
+fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     let ((peer, asn), topology) = (DAEMON, Topology::new());
     let IpAddr::V4(own) = peer else { unreachable!("it is IPv4") };
     let configuration = |port: Option<u16>, listen_only: &str| {
@@ -229,7 +229,7 @@ fn another_listen_port_ends_sessions_that_the_peer_opened_and_leaves_the_others(
 }
 
 #[test]
-fn of_two_connections_at_once_the_one_of_the_higher_identifier_stays() {
+fn a_collision_leaves_the_connection_of_the_higher_identifier() {
     let ((peer, asn), bmpd) = (DAEMON, SocketAddr::new(BMPD.0, 179));
     let IpAddr::V4(own) = peer else { unreachable!("it is IPv4") };
     // The identifier of bmpd is 10.7.0.1.
@@ -265,7 +265,7 @@ fn of_two_connections_at_once_the_one_of_the_higher_identifier_stays() {
 }
 
 #[test]
-fn a_peer_that_is_removed_is_down_for_that_reason_and_the_others_are_left_alone() {
+fn a_removed_peer_goes_down_with_the_reason_and_other_peers_stay() {
     let trial = start(&both_families(), Topology::new());
     let table = Table { ipv4: 10, ipv6: 10, ..Table::default() };
     let _bird = Peering::bird(&trial.topology.station, &table);

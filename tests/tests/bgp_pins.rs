@@ -70,7 +70,7 @@ fn established_from(trial: &Trial, source: IpAddr) -> Value {
 }
 
 #[test]
-fn a_session_leaves_by_the_interface_of_its_peer_and_by_no_other_whatever_routing_does() {
+fn a_bgp_session_leaves_by_its_interface_alone_whatever_routing_does() {
     let trial =
         Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
     let links = Links::new(&trial);
@@ -97,7 +97,7 @@ fn a_session_leaves_by_the_interface_of_its_peer_and_by_no_other_whatever_routin
 }
 
 #[test]
-fn a_peer_whose_interface_is_lost_is_down_for_that_reason_and_back_at_once_when_it_returns() {
+fn a_peer_is_down_while_its_interface_is_lost_and_back_at_once() {
     let trial =
         Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
     let links = Links::new(&trial);
@@ -125,7 +125,7 @@ fn a_peer_whose_interface_is_lost_is_down_for_that_reason_and_back_at_once_when_
 }
 
 #[test]
-fn a_session_moves_to_another_source_when_that_is_committed_and_not_when_nothing_changes() {
+fn a_bgp_session_moves_only_when_a_commit_changes_its_source() {
     let configuration = |source: &str| {
         let system = system(&format!(" peer {STATION} connect-interface {source}\n"));
         Plan { system: &system, ..Plan::default() }.configuration()
@@ -144,7 +144,7 @@ fn a_session_moves_to_another_source_when_that_is_committed_and_not_when_nothing
 }
 
 #[test]
-fn a_peer_that_connects_does_so_to_the_address_of_its_connect_interface_alone() {
+fn a_peer_can_connect_only_to_the_address_of_its_connect_interface() {
     let restricted = format!(" peer {STATION} listen-only\n peer {STATION} connect-interface lo {LOOPBACK}\n");
     let trial = Plan { system: &system(&restricted), ..Plan::default() }.start();
     let links = Links::new(&trial);
@@ -173,7 +173,7 @@ fn a_peer_that_connects_does_so_to_the_address_of_its_connect_interface_alone() 
 }
 
 #[test]
-fn another_process_speaks_to_the_same_peer_from_where_it_likes_even_while_bmpds_peer_is_denied() {
+fn another_process_reaches_the_peer_freely_even_while_bmpd_is_denied() {
     let trial =
         Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
     let listener = trial.topology.station.enter(|| TcpListener::bind((STATION, 179))).expect("the port is free");

@@ -105,7 +105,7 @@ fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: 
 }
 
 #[test]
-fn stations_have_what_frr_has_through_changes_flaps_and_a_crash() {
+fn stations_have_frrs_table_through_changes_flaps_and_a_crash() {
     let routes = soak::times(20_000, 100_000);
     let table = Table { ipv4: routes, ipv6: routes / 2, vpnv4: 200, evpn: 200, ..Table::default() };
     let (address, asn) = DAEMON;
@@ -117,7 +117,7 @@ fn stations_have_what_frr_has_through_changes_flaps_and_a_crash() {
 }
 
 #[test]
-fn stations_have_what_bird_has_through_changes_flaps_and_a_crash() {
+fn stations_have_birds_table_through_changes_flaps_and_a_crash() {
     let routes = soak::times(20_000, 100_000);
     let table = Table { ipv4: routes, ipv6: routes / 2, vpnv4: 200, ..Table::default() };
     let (address, asn) = DAEMON;
@@ -165,7 +165,7 @@ fn wait_table(gobgp: &Gobgp, ipv4: usize, others: usize) -> Vec<(IpAddr, Family,
 }
 
 #[test]
-fn stations_have_what_gobgp_has_through_changes_flaps_and_a_crash_from_beyond_the_link() {
+fn stations_have_the_table_of_a_distant_gobgp_through_flaps_and_a_crash() {
     let topology = Topology::new();
     let (own, asn) = (IpAddr::from(GOBGP.0), GOBGP.1);
     topology.router.ip(&format!("route add {own}/32 via 192.0.2.2 dev up1"));

@@ -18,7 +18,7 @@ use programs::Built;
 const ROOM_FOR_THREE: Options<'static> = Options { arguments: &["--sessions", "3"], through: &[] };
 
 #[test]
-fn a_file_with_more_sessions_than_there_is_room_for_is_refused_at_the_start() {
+fn a_start_refuses_a_file_with_too_many_sessions() {
     let netns = Netns::new("router");
     let four = further_sessions(4, "");
     let setup = Setup::new(&netns, format!("bmp\n{four}"));
@@ -34,7 +34,7 @@ fn a_file_with_more_sessions_than_there_is_room_for_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_commit_of_more_sessions_than_there_is_room_for_is_refused_whole_and_so_is_a_file_that_is_read_again() {
+fn a_commit_or_reload_with_too_many_sessions_is_refused_whole() {
     let two = further_sessions(2, "");
     let trial = Plan { bmp: &two, options: ROOM_FOR_THREE, ..Plan::session("connect-interface up2") }.start_up();
     let more = further_sessions(4, "");
@@ -57,7 +57,7 @@ fn attempts(packets: &[Packet]) -> usize {
 }
 
 #[test]
-fn a_session_whose_pin_finds_no_slot_is_denied_to_everybody_until_there_is_one() {
+fn a_session_without_a_slot_is_denied_to_every_process_until_one_is_free() {
     let further = further_sessions(2, "connect-interface up1");
     let plan = Plan { bmp: &further, options: ROOM_FOR_THREE, ..Plan::session("connect-interface up1") };
     let topology = Topology::new();
@@ -102,7 +102,7 @@ fn a_session_whose_pin_finds_no_slot_is_denied_to_everybody_until_there_is_one()
 }
 
 #[test]
-fn tables_that_a_killed_bmpd_left_grow_while_the_session_stays_pinned_and_counted() {
+fn maps_of_a_killed_bmpd_grow_while_the_session_stays_pinned_and_counted() {
     let trial = Plan { options: ROOM_FOR_THREE, ..Plan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 200, 0);
     let before = trial.bmpd.session(STATION);

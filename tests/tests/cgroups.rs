@@ -50,7 +50,7 @@ fn why(session: &Value) -> &str {
 }
 
 #[test]
-fn in_a_cgroup_namespace_bmpd_says_that_it_holds_this_cgroup_only() {
+fn in_a_cgroup_namespace_bmpd_reports_that_it_enforces_for_one_cgroup() {
     let (topology, station, setup) = prepared();
     let cgroup = Cgroup::new();
     let bmpd = contained(setup, &cgroup, true);
@@ -87,7 +87,7 @@ fn with_datapath_ebpf_a_cgroup_namespace_is_refused() {
 }
 
 #[test]
-fn in_a_cgroup_namespace_that_sees_the_hosts_hierarchy_every_process_is_held() {
+fn with_the_hosts_cgroup_hierarchy_in_view_every_process_is_pinned() {
     let (topology, station, setup) = prepared();
     let cgroup = Cgroup::new();
     let bmpd = contained(setup, &cgroup, false);
@@ -99,7 +99,7 @@ fn in_a_cgroup_namespace_that_sees_the_hosts_hierarchy_every_process_is_held() {
 }
 
 #[test]
-fn programs_are_attached_to_the_cgroup_that_is_named_and_bmpd_says_that_others_are_not_held() {
+fn programs_attach_to_the_named_cgroup_and_bmpd_reports_the_limit() {
     let (_topology, _station, setup) = prepared();
     let cgroup = Cgroup::new();
     let arguments = ["--cgroup", cgroup.path()];
@@ -128,7 +128,7 @@ fn a_cgroup_that_bmpd_is_not_in_is_refused() {
 }
 
 #[test]
-fn the_cgroup_that_is_named_may_be_above_bmpds_own() {
+fn the_named_cgroup_may_be_an_ancestor_of_bmpds_own() {
     let (_topology, _station, setup) = prepared();
     let above = Cgroup::new();
     let below = Path::new(above.path()).join("service");
@@ -143,7 +143,7 @@ fn the_cgroup_that_is_named_may_be_above_bmpds_own() {
 }
 
 #[test]
-fn a_program_that_keeps_a_hook_for_itself_is_named_as_what_is_in_the_way() {
+fn bmpd_names_the_exclusive_program_that_blocks_a_hook() {
     let (_topology, _station, setup) = prepared();
     let cgroup = Cgroup::new();
     // BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT

@@ -23,7 +23,7 @@ fn a_commit_moves_the_session_and_is_in_the_file() {
 }
 
 #[test]
-fn what_is_not_committed_changes_nothing_and_an_error_points_at_its_word() {
+fn uncommitted_changes_have_no_effect_and_an_error_points_at_its_word() {
     let trial = Plan::session("connect-interface up2").start_up();
     let (_, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
     assert!(said.contains("commit"), "bmpctl did not mention pending changes: {said}");
@@ -34,7 +34,7 @@ fn what_is_not_committed_changes_nothing_and_an_error_points_at_its_word() {
 }
 
 #[test]
-fn reset_connects_the_session_again_at_once_and_tells_the_station() {
+fn reset_ends_the_connection_in_order_and_connects_again_at_once() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
@@ -55,7 +55,7 @@ fn shutdown_ends_a_session_and_undo_shutdown_brings_it_back() {
 }
 
 #[test]
-fn egress_interface_lets_a_loopback_source_leave_by_the_links_it_names_and_by_no_other() {
+fn a_loopback_source_leaves_only_by_the_links_of_egress_interface() {
     // Routing prefers up1, which the session may not use. The kernel drops its packets and diverts
     // none.
     let trial = Plan::session("connect-interface 203.0.113.1\n egress-interface up2").start();
@@ -76,7 +76,7 @@ fn egress_interface_lets_a_loopback_source_leave_by_the_links_it_names_and_by_no
 }
 
 #[test]
-fn a_loss_that_is_mended_within_the_hold_down_does_not_break_the_session() {
+fn a_loss_shorter_than_the_hold_down_does_not_break_the_session() {
     let trial = Plan::session("connect-interface up2\n hold-down 20000").start_up();
     trial.topology.carrier_down("up2");
     trial.topology.carrier_up("up2");
@@ -86,7 +86,7 @@ fn a_loss_that_is_mended_within_the_hold_down_does_not_break_the_session() {
 }
 
 #[test]
-fn a_loss_that_outlives_the_hold_down_takes_the_session_down_with_its_reason() {
+fn a_loss_longer_than_the_hold_down_takes_the_session_down() {
     let topology = Topology::new();
     let _station = Station::start(&topology.station, (STATION, STATION_PORT));
     let configuration = Plan::session("connect-interface up2\n hold-down 300").configuration();

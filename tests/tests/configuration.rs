@@ -58,7 +58,7 @@ fn an_interface_number_of_64_characters_is_pointed_at() {
 }
 
 #[test]
-fn a_port_that_is_no_port_is_pointed_at() {
+fn an_invalid_port_is_pointed_at() {
     is_refused("bmp\n bmp-session 198.51.100.7\n  tcp connect port 70000\n", 3, 20);
 }
 
@@ -68,12 +68,12 @@ fn an_interface_in_the_bmp_view_is_pointed_at() {
 }
 
 #[test]
-fn an_undo_of_something_else_is_refused() {
+fn an_undo_with_another_value_is_refused() {
     is_refused(&format!("{SESSION}  connect-interface up2\n  undo connect-interface up1\n"), 5, 26);
 }
 
 #[test]
-fn all_errors_of_a_file_are_said_at_once() {
+fn all_errors_of_a_file_are_reported_at_once() {
     let configuration =
         "sysname edge1\nfrobnicate\nbmp\n bmp-session nowhere\n bmp-session 198.51.100.7\n  tcp connect port 0\n";
     let (setup, ended) = run(configuration, &Options::default());
@@ -87,14 +87,14 @@ fn all_errors_of_a_file_are_said_at_once() {
 }
 
 #[test]
-fn a_file_that_is_not_text_is_refused_and_does_not_crash_it() {
+fn a_binary_file_is_refused_without_a_crash() {
     let (setup, ended) = run([0x23, 0x0a, 0xff, 0xfe, 0x00, 0x80], &Options::default());
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
     assert!(ended.lines.iter().any(|line| line.contains(&*setup.file().to_string_lossy())), "{:?}", ended.lines);
 }
 
 #[test]
-fn a_file_that_is_not_there_is_said_in_one_line() {
+fn a_missing_file_is_reported_in_one_line() {
     let setup = Setup::new(&Netns::new("router"), "");
     std::fs::remove_file(setup.file()).expect("the file is there");
     let ended = setup.run(&Options::default());
@@ -103,7 +103,7 @@ fn a_file_that_is_not_there_is_said_in_one_line() {
 }
 
 #[test]
-fn an_empty_file_is_a_configuration() {
+fn an_empty_file_is_a_valid_configuration() {
     let bmpd = lab::bmpd::Bmpd::start(&Netns::new("router"), "");
     assert_eq!(bmpd.sessions(), Vec::<serde_json::Value>::new());
     bmpd.terminate();
@@ -120,7 +120,7 @@ fn check(configuration: &str) -> Ended {
 }
 
 #[test]
-fn check_says_0_for_a_right_file_and_1_for_a_wrong_one() {
+fn check_exits_with_0_for_a_valid_file_and_1_for_a_wrong_one() {
     let right = check(&Plan::session("connect-interface up2").configuration());
     assert_eq!(right.code, Some(0), "{:?}", right.lines);
     let wrong = check("bmp\n bmp-session nowhere\n");
@@ -129,13 +129,13 @@ fn check_says_0_for_a_right_file_and_1_for_a_wrong_one() {
 }
 
 #[test]
-fn a_wrong_command_line_is_exit_code_2() {
+fn a_wrong_command_line_exits_with_2() {
     let (_, ended) = run("", &Options { arguments: &["--no-such-thing"], through: &[] });
     assert_eq!(ended.code, Some(2), "{:?}", ended.lines);
 }
 
 #[test]
-fn without_root_one_line_says_what_is_missing() {
+fn without_root_one_line_names_the_missing_privilege() {
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, Plan::default().configuration());
     // Nobody may read program and configuration, so only privilege is missing.

@@ -44,7 +44,7 @@ fn leaves_on(topology: Topology, plan: &Plan<'_>, source: IpAddr, link: Link) {
 }
 
 #[test]
-fn nothing_configured_leaves_as_routing_chooses() {
+fn without_connect_interface_routing_chooses_link_and_source() {
     leaves(&Plan::default(), UP1, Up1);
 }
 
@@ -114,7 +114,7 @@ fn an_alternative_name_of_the_kernel_names_the_interface() {
 }
 
 #[test]
-fn the_bmp_view_gives_the_address_where_the_session_view_says_nothing() {
+fn the_bmp_view_gives_the_address_if_the_session_view_has_none() {
     leaves(&Plan { bmp: "connect-interface 192.0.2.65", ..Plan::default() }, UP2, Up1);
 }
 
@@ -136,7 +136,7 @@ fn the_last_connect_interface_of_a_view_replaces_the_earlier_ones() {
 }
 
 #[test]
-fn undo_takes_connect_interface_back() {
+fn undo_removes_connect_interface() {
     let session = "connect-interface up2\n  undo connect-interface";
     leaves(&Plan { bmp: "connect-interface 203.0.113.1", ..Plan::session(session) }, LOOPBACK, Up1);
 }
@@ -146,7 +146,7 @@ fn v6(session: &str) -> Plan<'_> {
 }
 
 #[test]
-fn an_ipv6_session_leaves_as_routing_chooses_even_with_an_address_in_the_bmp_view() {
+fn an_ipv6_session_ignores_the_ipv4_address_of_the_bmp_view() {
     leaves(&Plan { bmp: "connect-interface 192.0.2.65", ..v6("") }, UP1_V6, Up1);
 }
 
@@ -176,7 +176,7 @@ fn an_ipv6_session_takes_the_loopback_interface_and_its_ipv6_address() {
 }
 
 #[test]
-fn the_bmp_view_is_nothing_to_a_session_that_has_a_source_of_its_own() {
+fn the_bmp_view_does_not_affect_a_session_with_its_own_source() {
     let bmp = "connect-interface 192.0.2.1";
     leaves(&Plan { bmp, ..Plan::session("connect-interface up2 192.0.2.129") }, UP2_OTHER, Up2);
     leaves(&Plan { bmp, ..Plan::session("connect-interface lo") }, LOOPBACK, Up1);
@@ -184,7 +184,7 @@ fn the_bmp_view_is_nothing_to_a_session_that_has_a_source_of_its_own() {
 }
 
 #[test]
-fn an_interface_and_an_address_of_another_one_give_that_address_and_only_that_link() {
+fn an_address_of_another_interface_can_be_the_source_on_the_named_link() {
     for (plan, source) in [
         (Plan::session("connect-interface up2 203.0.113.1"), LOOPBACK),
         (v6("connect-interface up2 2001:db8:ff::1"), LOOPBACK_V6),
@@ -198,7 +198,7 @@ fn an_interface_and_an_address_of_another_one_give_that_address_and_only_that_li
 }
 
 #[test]
-fn an_interface_has_the_address_whose_prefix_holds_the_station_before_its_first() {
+fn an_address_in_the_stations_prefix_is_preferred_to_the_first_address() {
     let topology = Topology::new();
     // The station is on the link of up2 too, in the prefix of the interface's last address.
     topology.router.ip("addr add 198.51.100.1/24 dev up2");

@@ -80,7 +80,7 @@ fn an_ipv6_session_that_the_station_closed_is_counted_to_the_byte() {
 }
 
 #[test]
-fn a_session_that_is_not_pinned_is_counted_too() {
+fn an_unpinned_session_is_counted_too() {
     // Routing sends it by up1.
     let trial = Plan { without_offload: true, ..Plan::default() }.start_up();
     let mut feeder = trial.feeder();
@@ -93,7 +93,7 @@ fn a_session_that_is_not_pinned_is_counted_too() {
 }
 
 #[test]
-fn segments_of_large_buffers_are_counted_as_they_are_on_the_wire() {
+fn segments_of_offloaded_buffers_are_counted_as_on_the_wire() {
     // With segmentation offload, programs and captures see one large buffer where a wire has many
     // segments of one MSS.
     let trial = Plan::session("connect-interface up2").start_up();
@@ -128,7 +128,7 @@ fn sent_again(host: &Netns) -> u64 {
 }
 
 #[test]
-fn segments_that_are_sent_again_are_counted_as_tcp_itself_counts_them() {
+fn retransmissions_are_counted_as_tcp_counts_them() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     let before = sent_again(&trial.topology.router);
     // Every tenth segment is lost.
@@ -157,7 +157,7 @@ fn segments_that_are_sent_again_are_counted_as_tcp_itself_counts_them() {
 }
 
 #[test]
-fn a_session_that_bmpd_closed_is_counted_but_at_most_for_its_last_acknowledgement() {
+fn a_session_that_bmpd_closed_is_counted_up_to_its_last_acknowledgement() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 500, 0);
     // The map outlives bmpd while this test holds it.
@@ -194,7 +194,7 @@ fn tx(counters: &PerCpuArray<MapData, Counters>, slot: u32) -> (u64, u64) {
 }
 
 #[test]
-fn an_acknowledgement_after_bmpd_has_ended_belongs_to_no_socket_and_is_not_counted() {
+fn an_acknowledgement_after_the_end_of_bmpd_is_not_counted() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 500, 0);
     let objects = trial.bmpd.objects();
@@ -221,7 +221,7 @@ fn an_acknowledgement_after_bmpd_has_ended_belongs_to_no_socket_and_is_not_count
 }
 
 #[test]
-fn what_a_full_queue_drops_is_counted_as_sent_and_shown_beside_it() {
+fn packets_dropped_by_a_full_queue_count_as_sent_and_are_displayed() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     // The queue has room for acknowledgements, but not for full packets.

@@ -24,7 +24,7 @@ fn words(text: &'static str) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn the_json_has_exactly_the_names_that_are_documented() {
+fn the_json_has_exactly_the_documented_names() {
     let trial = Plan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
@@ -46,7 +46,7 @@ fn the_json_has_exactly_the_names_that_are_documented() {
 }
 
 #[test]
-fn a_session_that_is_up_says_what_it_is() {
+fn the_json_of_a_session_that_is_up_is_complete() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 30, 0);
@@ -72,7 +72,7 @@ fn a_session_that_is_up_says_what_it_is() {
 }
 
 #[test]
-fn where_connect_interface_comes_from_is_said() {
+fn the_json_says_which_view_connect_interface_is_from() {
     let bmp_view = Plan { bmp: "connect-interface 192.0.2.65", ..Plan::default() }.start_up();
     let session = bmp_view.bmpd.session(STATION);
     assert_eq!(session["connect_interface"], json!({ "interface": null, "address": "192.0.2.65", "from": "bmp" }));
@@ -82,7 +82,7 @@ fn where_connect_interface_comes_from_is_said() {
 }
 
 #[test]
-fn message_counts_are_what_the_station_got() {
+fn message_counts_equal_the_stations_messages() {
     let trial = Plan::default().start_up();
     let peer = Peer::default();
     let mut feeder = trial.feeder();
@@ -133,7 +133,7 @@ fn the_text_has_the_layout_operators_know() {
 }
 
 #[test]
-fn the_reason_of_a_session_that_is_down_is_in_text_and_json() {
+fn text_and_json_have_the_reason_of_a_session_that_is_down() {
     let topology = Topology::new();
     let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface nowhere0").configuration());
     let session = bmpd.wait_down(STATION, "interface-absent");
@@ -159,7 +159,7 @@ fn every_configured_session_is_in_the_first_answer() {
 }
 
 #[test]
-fn one_session_alone_can_be_asked_for_in_json() {
+fn the_json_of_one_session_can_be_displayed() {
     let trial = Plan::default().start_up();
     let one: Value = serde_json::from_str(&trial.bmpd.display("display bmp session 198.51.100.7 --json"))
         .unwrap_or_else(|e| panic!("{e}"));
@@ -167,7 +167,7 @@ fn one_session_alone_can_be_asked_for_in_json() {
 }
 
 #[test]
-fn a_session_that_is_not_configured_is_refused_with_exit_code_1() {
+fn displaying_an_unknown_session_exits_with_1() {
     let bmpd = Bmpd::start(&Netns::new("router"), "");
     let output = bmpd.try_display("display bmp session 192.0.2.200");
     assert_eq!(output.status.code(), Some(1));
@@ -176,7 +176,7 @@ fn a_session_that_is_not_configured_is_refused_with_exit_code_1() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_is_refused_on_stderr() {
+fn an_unknown_command_is_refused_on_stderr() {
     let bmpd = Bmpd::start(&Netns::new("router"), "");
     let output = bmpd.try_display("display weather");
     assert!(matches!(output.status.code(), Some(1 | 2)), "{output:?}");
@@ -184,7 +184,7 @@ fn a_command_that_does_not_exist_is_refused_on_stderr() {
 }
 
 #[test]
-fn without_bmpd_bmpctl_says_in_one_line_where_it_looked() {
+fn without_bmpd_bmpctl_names_the_socket_in_one_line() {
     let topology = Topology::new();
     let bmpd = Bmpd::start(&topology.router, "");
     let mut bmpctl = bmpd.bmpctl("display bmp session");
@@ -196,7 +196,7 @@ fn without_bmpd_bmpctl_says_in_one_line_where_it_looked() {
 }
 
 #[test]
-fn the_current_configuration_is_a_configuration_that_prints_itself() {
+fn the_current_configuration_is_valid_and_prints_as_itself() {
     let netns = Netns::new("router");
     let plan = Plan {
         system: "interface-alias up2 GigabitEthernet0/1/0",
@@ -230,7 +230,7 @@ fn row(text: &str, name: &str) -> String {
 }
 
 #[test]
-fn a_session_that_is_denied_may_leave_by_none_and_one_without_a_pin_by_any() {
+fn a_denied_session_may_leave_by_none_and_an_unpinned_one_by_any() {
     let trial = Plan::default().start_up();
     assert_eq!(
         (
@@ -254,7 +254,7 @@ fn a_session_that_is_denied_may_leave_by_none_and_one_without_a_pin_by_any() {
 }
 
 #[test]
-fn a_session_that_is_shut_down_or_adopted_is_told_nothing_and_one_that_is_down_is_marked() {
+fn monitor_displays_mark_sessions_that_are_down_and_omit_inactive_ones() {
     let trial = Plan::default().start_up();
     let _feeder = trial.feeder();
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
@@ -277,7 +277,7 @@ fn a_session_that_is_shut_down_or_adopted_is_told_nothing_and_one_that_is_down_i
 }
 
 #[test]
-fn a_session_that_waits_for_the_other_end_says_so() {
+fn a_session_says_that_it_waits_for_its_station_or_daemon() {
     let trial = Plan::session("tcp listen port 11019\nconnect-interface up2").start();
     let session = trial.bmpd.wait_session(STATION, "listening", |session| session["phase"] == "listening");
     assert_eq!(session["reason"], "waiting-for-station");
@@ -290,7 +290,7 @@ fn a_session_that_waits_for_the_other_end_says_so() {
 }
 
 #[test]
-fn a_session_that_is_held_is_up_and_held() {
+fn a_held_session_is_displayed_as_up_and_held() {
     let trial = Plan::session("connect-interface up2\nhold-down 600000").start_up();
     trial.topology.carrier_down("up2");
     let session = trial.bmpd.wait_session(STATION, "held", |session| !session["held"].is_null());
@@ -303,7 +303,7 @@ fn a_session_that_is_held_is_up_and_held() {
 }
 
 #[test]
-fn an_address_of_another_interface_would_be_taken_from_that_one() {
+fn would_change_names_the_interface_that_has_the_address() {
     let trial = Plan::session("connect-interface up2 203.0.113.1").start();
     let changes = || {
         let shown: Value =
@@ -317,7 +317,7 @@ fn an_address_of_another_interface_would_be_taken_from_that_one() {
 }
 
 #[test]
-fn a_relay_whose_peer_is_up_without_a_route_says_what_may_be_the_matter() {
+fn the_display_of_a_relay_hints_at_why_a_peer_has_no_routes() {
     let trial = Plan { system: "bmp-relay idle\nquit\nmrt-replay idle-too\nquit", ..Plan::default() }.start_up();
     let mut feeder = trial.feeder();
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));

@@ -135,7 +135,7 @@ fn every_link_leads_to_a_file() {
 }
 
 #[test]
-fn every_file_that_the_page_on_rfcs_names_is_there() {
+fn every_file_in_the_page_on_rfcs_exists() {
     let page = fs::read_to_string(root().join("docs/rfc.md")).expect("the page is readable");
     let named = page.split('`').skip(1).step_by(2).filter(|name| name.contains('/') || name.ends_with(".rs"));
     let missing: Vec<_> =
@@ -148,7 +148,7 @@ fn check(netns: &Netns, configuration: &str) -> Output {
 }
 
 #[test]
-fn every_block_has_a_tag_that_says_what_is_done_with_it() {
+fn every_block_has_a_tag_with_a_test() {
     let unknown: Vec<_> = blocks().into_iter().filter(|block| !TAGS.contains(&&*block.tag)).collect();
     let told: Vec<_> = unknown.iter().map(|block| format!("{}: `{}`", block.place, block.tag)).collect();
     assert!(told.is_empty(), "blocks without a test: {told:#?}; the tags are {TAGS:?}");
@@ -163,7 +163,7 @@ fn every_block_has_a_tag_that_says_what_is_done_with_it() {
 }
 
 #[test]
-fn every_configuration_of_bmpd_is_taken_without_a_warning() {
+fn every_configuration_of_bmpd_is_accepted_without_a_warning() {
     let netns = Netns::new("router");
     for block in tagged("bmpd") {
         // A whole configuration, or a part of the bmp view.
@@ -175,7 +175,7 @@ fn every_configuration_of_bmpd_is_taken_without_a_warning() {
 }
 
 #[test]
-fn what_is_no_configuration_is_not_called_text_to_hide_one() {
+fn no_block_tagged_text_is_a_configuration() {
     let netns = Netns::new("router");
     for block in tagged("text") {
         assert!(!check(&netns, &block.text).status.success(), "{} is a configuration: tag it bmpd", block.place);
@@ -232,7 +232,7 @@ fn with_the_recipe_of_bird_its_route_arrives_at_the_station() {
 }
 
 #[test]
-fn without_the_lines_that_export_routes_the_relay_says_what_frr_may_lack() {
+fn without_the_export_lines_the_relay_says_what_frr_may_lack() {
     let recipe = tagged("frr").swap_remove(0).text;
     let without = |words: &str| {
         let kept = recipe.lines().filter(|line| !line.contains(words));
@@ -316,7 +316,7 @@ fn types(bmpd: &Bmpd, place: &str, printed: &[&str]) {
 }
 
 #[test]
-fn every_dialogue_goes_as_it_is_told() {
+fn every_dialogue_works_as_written() {
     for block in tagged("console") {
         let next_hop = block.text.contains("$ ip ");
         let topology = Topology::new();
@@ -378,7 +378,7 @@ fn configuration_of(page: &str) -> String {
 }
 
 #[test]
-fn every_command_is_one() {
+fn every_command_works() {
     let tasks = fs::read_to_string(root().join("xtask/src/main.rs")).expect("the tasks are readable");
     for block in tagged("sh") {
         let netns = Netns::new("router");

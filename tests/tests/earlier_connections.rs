@@ -45,7 +45,7 @@ fn expected(earlier: &TcpStream) -> (Value, String) {
 }
 
 #[test]
-fn one_is_shown_with_its_process_until_it_is_closed() {
+fn an_earlier_connection_is_displayed_with_its_process_until_closed() {
     let (topology, station, earlier) = connected_before();
     let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
     bmpd.wait_up(STATION);
@@ -65,7 +65,7 @@ fn one_is_shown_with_its_process_until_it_is_closed() {
 }
 
 #[test]
-fn a_commit_names_it() {
+fn a_commit_names_an_earlier_connection() {
     let (topology, _station, earlier) = connected_before();
     let other = Plan { station: STATION_2, ..Plan::session("connect-interface up2") };
     let bmpd = Bmpd::start(&topology.router, &other.configuration());
@@ -80,7 +80,7 @@ fn a_commit_names_it() {
 }
 
 #[test]
-fn one_of_a_session_that_is_denied_is_shown_too() {
+fn an_earlier_connection_of_a_denied_session_is_displayed_too() {
     let (topology, _station, earlier) = connected_before();
     let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2\nshutdown").configuration());
     bmpd.wait_down(STATION, "shutdown");
@@ -88,7 +88,7 @@ fn one_of_a_session_that_is_denied_is_shown_too() {
 }
 
 #[test]
-fn it_is_not_closed_either_when_what_was_lost_of_the_enforcement_is_put_back() {
+fn a_repair_of_enforcement_does_not_close_an_earlier_connection() {
     let (topology, _station, earlier) = connected_before();
     let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
     let links = setup.bpffs().join(format!("v{}/links", bmp_ebpf::VERSION));
@@ -102,7 +102,7 @@ fn it_is_not_closed_either_when_what_was_lost_of_the_enforcement_is_put_back() {
 }
 
 #[test]
-fn where_it_is_not_of_this_namespace_it_is_none() {
+fn a_connection_in_another_namespace_is_no_earlier_connection() {
     let (_topology, _station, earlier) = connected_before();
     let elsewhere = Topology::new();
     let _there = Station::start(&elsewhere.station, (STATION, STATION_PORT));

@@ -22,7 +22,7 @@ fn denied_for(trial: &Trial, feeder: &mut lab::feeder::Feeder, cause: &str) -> u
 }
 
 #[test]
-fn a_socket_that_lost_its_device_binding_loses_every_packet_that_would_leave_by_another_link() {
+fn an_unbound_socket_loses_every_packet_that_would_leave_by_another_link() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 100, 0);
@@ -40,7 +40,7 @@ fn a_socket_that_lost_its_device_binding_loses_every_packet_that_would_leave_by_
 }
 
 #[test]
-fn a_socket_without_device_binding_goes_on_when_the_route_is_right_again() {
+fn an_unbound_socket_goes_on_once_the_route_is_right() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 100, 0);
@@ -86,22 +86,22 @@ fn with_altered_slot(alter: impl FnOnce(&mut Pin), cause: &str) {
 }
 
 #[test]
-fn a_packet_whose_source_is_not_the_slots_source_does_not_leave() {
+fn a_packet_with_another_source_than_its_slot_does_not_leave() {
     with_altered_slot(|pin| pin.source[..4].copy_from_slice(&[192, 0, 2, 129]), "source");
 }
 
 #[test]
-fn a_packet_by_an_interface_that_is_not_in_the_slot_does_not_leave() {
+fn a_packet_by_another_interface_than_its_slot_does_not_leave() {
     with_altered_slot(|pin| pin.egress[0] = u32::MAX, "interface");
 }
 
 #[test]
-fn a_slot_that_denies_lets_nothing_leave() {
+fn a_denying_slot_lets_no_packet_leave() {
     with_altered_slot(|pin| pin.flags |= PIN_DENY, "no_pin");
 }
 
 #[test]
-fn a_socket_whose_slot_has_been_given_to_another_pin_loses_its_packets() {
+fn a_socket_whose_slot_belongs_to_another_pin_loses_its_packets() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 100, 0);

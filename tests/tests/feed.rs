@@ -19,7 +19,7 @@ fn peer(last: u8) -> Peer {
 }
 
 #[test]
-fn a_selection_that_changes_is_carried_out_on_the_connection_that_is_there() {
+fn a_changed_selection_takes_effect_on_the_open_connection() {
     let trial = Plan::default().start_up();
     let (one, two) = (peer(2), peer(3));
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &one);
@@ -44,7 +44,7 @@ fn a_selection_that_changes_is_carried_out_on_the_connection_that_is_there() {
 }
 
 #[test]
-fn a_daemon_that_is_back_in_time_is_not_noticed() {
+fn stations_do_not_notice_a_daemon_that_is_back_in_time() {
     let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
     let peer = peer(2);
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
@@ -62,7 +62,7 @@ fn a_daemon_that_is_back_in_time_is_not_noticed() {
 }
 
 #[test]
-fn a_file_that_is_not_mrt_is_said_so_and_nothing_else_is_touched() {
+fn a_file_that_is_not_mrt_is_reported_without_other_effects() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), b"this is no routing table, whatever its name says").expect("the file is writable");
     let system = format!("mrt-replay table\n file {}\n pace maximum", file.path().display());

@@ -55,17 +55,17 @@ fn the_pinned_link_flaps(station: IpAddr, source: IpAddr) {
 }
 
 #[test]
-fn flaps_of_the_pinned_link_give_the_station_one_source_and_no_half_session_and_bmpd_no_leak() {
+fn flaps_of_the_pinned_link_change_no_source_and_leak_nothing() {
     the_pinned_link_flaps(STATION, UP2);
 }
 
 #[test]
-fn flaps_of_the_pinned_link_of_an_ipv6_session_do_neither() {
+fn flaps_of_an_ipv6_sessions_link_change_no_source_and_leak_nothing() {
     the_pinned_link_flaps(STATION_V6, UP2_V6);
 }
 
 #[test]
-fn flaps_of_the_better_link_and_of_its_route_are_nothing_to_the_session() {
+fn flaps_of_the_other_link_and_its_route_do_not_touch_the_session() {
     let (trial, mut feeder) = pinned(STATION);
     let flap = || {
         trial.topology.router.ip(&format!("route add {BETTER_ROUTE_BY_UP1}"));

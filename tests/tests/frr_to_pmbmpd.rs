@@ -25,7 +25,7 @@ fn logged(messages: &[Value], router: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_prefix_that_frr_holds_appears_at_pmbmpd_from_the_configured_source() {
+fn every_prefix_of_frr_arrives_at_pmbmpd_from_the_configured_source() {
     let topology = Topology::new();
     let collector = Pmbmpd::start(&topology.station, (STATION, STATION_PORT));
     let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
@@ -51,7 +51,7 @@ fn every_prefix_that_frr_holds_appears_at_pmbmpd_from_the_configured_source() {
 }
 
 #[test]
-fn when_frr_ends_pmbmpd_is_told_that_its_peer_is_down() {
+fn pmbmpd_receives_peer_down_when_frr_ends() {
     let topology = Topology::new();
     let collector = Pmbmpd::start(&topology.station, (STATION, STATION_PORT));
     let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());

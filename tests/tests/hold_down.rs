@@ -64,19 +64,19 @@ fn a_commit_takes_it_down(system: &str, session: &str, commit: &str, reason: &st
 }
 
 #[test]
-fn an_interface_that_is_configured_and_does_not_exist_takes_the_session_down_at_once() {
+fn configuring_an_absent_interface_takes_the_session_down_at_once() {
     let commit = format!("bmp\nbmp-session {STATION}\nconnect-interface nosuch0");
     a_commit_takes_it_down("", HELD, &commit, "interface-absent");
 }
 
 #[test]
-fn an_address_that_is_configured_and_not_on_this_host_takes_the_session_down_at_once() {
+fn configuring_an_absent_address_takes_the_session_down_at_once() {
     let commit = format!("bmp\nbmp-session {STATION}\nconnect-interface up2 192.0.2.99");
     a_commit_takes_it_down("", HELD, &commit, "address-absent");
 }
 
 #[test]
-fn an_address_of_the_bmp_view_that_is_not_on_this_host_takes_the_session_down_at_once() {
+fn an_absent_address_in_the_bmp_view_takes_the_session_down_at_once() {
     let trial = Plan { bmp: " connect-interface 192.0.2.65", ..Plan::session("hold-down 600000") }.start_up();
     let (taken, said) = trial.bmpd.typed("system-view\nbmp\nconnect-interface 192.0.2.99\ncommit\n");
     assert!(taken, "{said}");
@@ -84,21 +84,21 @@ fn an_address_of_the_bmp_view_that_is_not_on_this_host_takes_the_session_down_at
 }
 
 #[test]
-fn a_name_that_is_taken_back_takes_the_session_down_at_once() {
+fn removing_an_alias_takes_the_session_down_at_once() {
     let session = "connect-interface GigabitEthernet0/1/0\nhold-down 600000";
     let commit = "undo interface-alias up2 GigabitEthernet0/1/0";
     a_commit_takes_it_down("interface-alias up2 GigabitEthernet0/1/0", session, commit, "interface-absent");
 }
 
 #[test]
-fn a_change_that_comes_to_nothing_while_the_session_is_held_takes_it_down_at_once() {
+fn an_unresolvable_change_takes_a_held_session_down_at_once() {
     let trial = held(HELD);
     trial.bmpd.commit(STATION, "connect-interface nosuch0");
     down_at_once(&trial, "interface-absent");
 }
 
 #[test]
-fn a_change_that_is_not_about_the_session_leaves_it_held() {
+fn an_unrelated_change_leaves_the_session_held() {
     let trial = held(HELD);
     let (taken, said) = trial.bmpd.typed("system-view\ninterface-alias up1 north\nsysname edge2\ncommit\n");
     assert!(taken, "{said}");
@@ -109,7 +109,7 @@ fn a_change_that_is_not_about_the_session_leaves_it_held() {
 }
 
 #[test]
-fn a_reset_of_a_session_that_is_held_opens_no_connection_until_its_way_is_back() {
+fn a_reset_of_a_held_session_connects_only_once_the_interface_is_back() {
     let trial = held(HELD);
     let before = trial.up2.packets().len();
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
@@ -124,7 +124,7 @@ fn a_reset_of_a_session_that_is_held_opens_no_connection_until_its_way_is_back()
 }
 
 #[test]
-fn a_reset_of_an_adopted_session_that_is_held_denies_its_daemon_until_its_way_is_back() {
+fn a_reset_of_a_held_adopted_session_denies_its_daemon_meanwhile() {
     let trial = Plan::session(&format!("adopt\n{HELD}")).start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     let connect = || Foreign::default().connect(&trial.topology.router, trial.station.address());
@@ -149,7 +149,7 @@ fn a_session_without_a_connection_is_not_held() {
 }
 
 #[test]
-fn a_hold_down_that_is_shortened_while_it_runs_ends_when_the_new_one_would_have() {
+fn a_shortened_hold_down_ends_at_the_new_time() {
     let trial = held(HELD);
     trial.bmpd.commit(STATION, "hold-down 599999");
     assert_eq!(trial.bmpd.session(STATION)["state"], "up");
@@ -160,7 +160,7 @@ fn a_hold_down_that_is_shortened_while_it_runs_ends_when_the_new_one_would_have(
 }
 
 #[test]
-fn that_a_session_is_held_is_shown_with_the_reason_and_the_time_that_is_left() {
+fn a_held_session_is_displayed_with_reason_and_remaining_time() {
     let trial = held(HELD);
     let shown = binding(&trial.bmpd);
     assert_eq!(

@@ -100,34 +100,34 @@ fn nobody_notices(session: &str, happens: &[&str]) {
 }
 
 #[test]
-fn a_link_that_loses_its_carrier_takes_its_sessions_down_and_brings_them_back() {
+fn losing_the_carrier_takes_sessions_down_until_it_is_back() {
     let (lose, mend) = (|t: &Topology| t.carrier_down("up2"), |t: &Topology| t.carrier_up("up2"));
     goes_down_and_comes_back(BOTH, lose, "interface-down", mend);
 }
 
 #[test]
-fn a_link_that_is_set_down_takes_its_sessions_down_and_brings_them_back() {
+fn setting_a_link_down_takes_sessions_down_until_it_is_up() {
     let lose = |t: &Topology| t.router.ip("link set up2 down");
     let mend = |t: &Topology| t.router.ip(&format!("link set up2 up\n{WHAT_DOWN_TAKES}"));
     goes_down_and_comes_back(BOTH, lose, "interface-down", mend);
 }
 
 #[test]
-fn the_last_route_by_the_interface_takes_the_session_down_and_brings_it_back() {
+fn losing_the_last_route_takes_the_session_down_until_it_is_back() {
     let lose = |t: &Topology| t.router.ip(&format!("route del {ROUTE_BY_UP2}"));
     let mend = |t: &Topology| t.router.ip(&format!("route add {ROUTE_BY_UP2}"));
     goes_down_and_comes_back(IPV4, lose, "no-route", mend);
 }
 
 #[test]
-fn the_last_ipv6_route_by_the_interface_takes_the_session_down_and_brings_it_back() {
+fn losing_the_last_ipv6_route_takes_the_session_down_until_it_is_back() {
     let lose = |t: &Topology| t.router.ip(&format!("route del {ROUTE_V6_BY_UP2}"));
     let mend = |t: &Topology| t.router.ip(&format!("route add {ROUTE_V6_BY_UP2}"));
     goes_down_and_comes_back(IPV6, lose, "no-route", mend);
 }
 
 #[test]
-fn a_route_that_is_not_the_last_is_nobodys_business() {
+fn losing_one_of_several_routes_touches_no_session() {
     nobody_notices(
         "connect-interface up2",
         &[
@@ -138,14 +138,14 @@ fn a_route_that_is_not_the_last_is_nobodys_business() {
 }
 
 #[test]
-fn the_addresses_of_the_interface_take_the_session_down_and_bring_it_back() {
+fn losing_the_interfaces_addresses_takes_the_session_down_until_one_is_back() {
     let lose = |t: &Topology| t.router.ip("addr del 192.0.2.129/26 dev up2\naddr del 192.0.2.65/26 dev up2");
     let mend = |t: &Topology| t.router.ip(&format!("addr add 192.0.2.65/26 dev up2\nroute add {ROUTE_BY_UP2}"));
     goes_down_and_comes_back(IPV4, lose, "address-absent", mend);
 }
 
 #[test]
-fn the_ipv6_address_of_the_interface_takes_the_session_down_and_brings_it_back() {
+fn losing_the_interfaces_ipv6_address_takes_the_session_down_until_it_is_back() {
     let lose = |t: &Topology| t.router.ip("addr del 2001:db8:2::1/64 dev up2");
     let mend = |t: &Topology| {
         t.router.ip(&format!("addr add 2001:db8:2::1/64 dev up2 nodad\nroute replace {ROUTE_V6_BY_UP2}"));
@@ -154,7 +154,7 @@ fn the_ipv6_address_of_the_interface_takes_the_session_down_and_brings_it_back()
 }
 
 #[test]
-fn an_address_that_is_named_takes_the_sessions_down_and_brings_them_back() {
+fn losing_a_named_address_takes_sessions_down_until_it_is_back() {
     let mut company = Company::start("", ["connect-interface up2 192.0.2.129", "connect-interface up2 2001:db8:2::1"]);
     company.topology.router.ip("addr del 192.0.2.129/26 dev up2\naddr del 2001:db8:2::1/64 dev up2");
     for subject in [0, 1] {
@@ -169,14 +169,14 @@ fn an_address_that_is_named_takes_the_sessions_down_and_brings_them_back() {
 }
 
 #[test]
-fn an_address_that_becomes_deprecated_stays_the_sessions_address_while_it_is_there() {
+fn an_address_in_use_stays_when_it_becomes_deprecated() {
     let better = "addr add 2001:db8:2::9/64 dev up2 nodad\naddr change 2001:db8:2::1/64 dev up2 preferred_lft 0";
     let again = "addr change 2001:db8:2::1/64 dev up2 preferred_lft forever";
     nobody_notices("connect-interface up2", &[better, again]);
 }
 
 #[test]
-fn an_address_that_is_deprecated_already_is_not_chosen_until_it_is_preferred() {
+fn a_deprecated_address_is_not_chosen_until_it_is_preferred() {
     let topology = Topology::new();
     topology.router.ip("addr change 2001:db8:2::1/64 dev up2 preferred_lft 0");
     let plan =
@@ -189,7 +189,7 @@ fn an_address_that_is_deprecated_already_is_not_chosen_until_it_is_preferred() {
 }
 
 #[test]
-fn further_addresses_of_the_interface_are_nobodys_business() {
+fn more_addresses_on_the_interface_touch_no_session() {
     nobody_notices(
         "connect-interface up2",
         // One address is in the station's prefix. It would be the first choice, but the choice is
@@ -202,7 +202,7 @@ fn further_addresses_of_the_interface_are_nobodys_business() {
 }
 
 #[test]
-fn an_interface_that_is_deleted_and_made_again_under_another_index_is_the_interface() {
+fn a_recreated_interface_with_another_index_brings_the_session_back() {
     let index = std::cell::Cell::new(0);
     let lose = |t: &Topology| {
         index.set(t.router.ifindex("up2"));
@@ -222,18 +222,18 @@ fn an_interface_that_is_deleted_and_made_again_under_another_index_is_the_interf
 }
 
 #[test]
-fn an_interface_that_is_renamed_is_absent_until_it_has_its_name_again() {
+fn a_renamed_interface_is_absent_until_it_has_its_name_again() {
     goes_down_and_comes_back(BOTH, |t| rename(t, "up2", "north0"), "interface-absent", |t| rename(t, "north0", "up2"));
 }
 
 #[test]
-fn an_interface_that_is_renamed_is_back_when_its_name_is_an_alternative_one() {
+fn a_renamed_interface_is_back_once_its_name_is_an_alternative_name() {
     let mend = |t: &Topology| t.router.ip("link property add dev north0 altname up2");
     goes_down_and_comes_back(BOTH, |t| rename(t, "up2", "north0"), "interface-absent", mend);
 }
 
 #[test]
-fn an_interface_that_is_named_by_an_alternative_name_may_be_renamed() {
+fn an_interface_with_a_configured_alternative_name_may_be_renamed() {
     let topology = Topology::new();
     topology.router.ip("link property add dev up2 altname uplink-to-the-north");
     let mut company = Company::start_on(topology, "", ["connect-interface uplink-to-the-north"; 2]);
@@ -249,14 +249,14 @@ fn an_interface_that_is_named_by_an_alternative_name_may_be_renamed() {
 }
 
 #[test]
-fn an_interface_that_becomes_a_port_of_a_bridge_takes_its_sessions_down_until_it_is_none() {
+fn becoming_a_bridge_port_takes_sessions_down_until_released() {
     let lose = |t: &Topology| t.router.ip("link add br0 type bridge\nlink set up2 master br0");
     let mend = |t: &Topology| t.router.ip("link set up2 nomaster");
     goes_down_and_comes_back(BOTH, lose, "interface-layer2", mend);
 }
 
 #[test]
-fn an_interface_that_is_moved_into_another_namespace_is_absent_until_it_is_back() {
+fn an_interface_in_another_namespace_is_absent_until_it_is_back() {
     let elsewhere = Netns::new("elsewhere");
     let to = |netns: &Netns| format!("link set up2 netns {}", netns.path().display());
     let lose = |t: &Topology| t.router.ip(&to(&elsewhere));
@@ -270,7 +270,7 @@ fn an_interface_that_is_moved_into_another_namespace_is_absent_until_it_is_back(
 }
 
 #[test]
-fn what_happens_to_another_interface_is_nobodys_business() {
+fn events_on_another_interface_touch_no_session() {
     let mut company = pinned();
     for event in [
         "link add spare type veth peer name spare2\nlink set spare up\nlink set spare2 up",

@@ -96,7 +96,7 @@ fn peer(trial: &Trial) -> Value {
 }
 
 #[test]
-fn routes_of_a_peers_malformed_update_are_withdrawn_at_an_early_and_at_a_late_station() {
+fn routes_of_a_malformed_update_are_withdrawn_at_early_and_late_stations() {
     let cases = [
         ("a-large-community-13-octets.bgp", 1, "LARGE_COMMUNITY has a length of 13 bytes"),
         ("a-malformed-attribute-with-nlri.bgp", 1, "the last attribute is longer than"),
@@ -147,7 +147,7 @@ fn a_reserved_octet_of_a_capability_costs_no_family() {
 }
 
 #[test]
-fn what_a_router_reports_is_told_as_it_came_whatever_a_receiver_would_make_of_it() {
+fn a_routers_malformed_updates_are_relayed_unchanged() {
     let trial = Plan::default().start_up();
     let mut feeder = trial.feeder();
     let origin = [0x40, 1, 1, 0];
@@ -196,7 +196,7 @@ fn replayed(file: &Path) -> (Trial, Value) {
 }
 
 #[test]
-fn path_identifiers_in_a_record_that_does_not_tell_of_them_are_understood() {
+fn unannounced_path_identifiers_in_a_record_are_understood() {
     let Some(file) = case("b-identifiers-in-message-as4.mrt") else { return skip("the cases are missing") };
     let (trial, done) = replayed(&file);
     assert_eq!((number(&done["errors"]), number(&done["not_understood"]), number(&done["updates"])), (0, 0, 5));
@@ -205,7 +205,7 @@ fn path_identifiers_in_a_record_that_does_not_tell_of_them_are_understood() {
 }
 
 #[test]
-fn records_of_other_types_are_passed_over_and_shown_and_what_follows_is_replayed() {
+fn records_of_other_types_are_passed_over_and_displayed() {
     let cases = [
         ("i-type-5.mrt", 0, "records of BGP (type 5) subtype 1", 1, 0),
         ("i-type-64-unassigned.mrt", 2, "records of unassigned type 64 subtype 1", 2, 79),
@@ -236,7 +236,7 @@ fn record_of(update: &[u8]) -> Vec<u8> {
 const ATTRIBUTES: &[u8] = &[0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 9];
 
 #[test]
-fn one_update_does_not_outvote_five_and_what_is_not_understood_is_shown_with_its_place() {
+fn one_update_does_not_outvote_five_and_misunderstood_ones_are_displayed() {
     let mut updates = vec![bgp::update(ATTRIBUTES, &[16, 10, 9])];
     // Without path identifiers, these would be default routes and short prefixes.
     updates.extend((0..5).map(|number| bgp::update(ATTRIBUTES, &[0, 0, 0, 1, 24, 10, 0, number])));
@@ -267,7 +267,7 @@ fn one_update_does_not_outvote_five_and_what_is_not_understood_is_shown_with_its
 }
 
 #[test]
-fn broken_records_are_counted_by_kind_and_what_is_between_them_is_replayed() {
+fn broken_records_are_counted_by_kind_and_the_others_are_replayed() {
     let Some(case) = case("i-type-64-unassigned.mrt") else { return skip("the cases are missing") };
     let good = fs::read(&case).expect("the case is readable");
     // A BGP4MP_MESSAGE_AS4 record that ends inside its addresses, and one whose message has a wrong

@@ -9,7 +9,7 @@ use lab::{
 };
 
 #[test]
-fn the_parts_that_every_route_goes_through_take_as_many_instructions_as_they_did() {
+fn the_parts_on_every_routes_way_take_no_more_instructions() {
     let kept = Kept::read().expect("the recorded counts are readable");
     let bless = std::env::var_os(BLESS).is_some();
     if let (Some(other), false) = (kept.of_another_compiler(), bless) {

@@ -16,7 +16,7 @@ fn binding(bmpd: &Bmpd) -> Value {
 }
 
 #[test]
-fn a_strict_rp_filter_is_warned_of_by_the_commit_and_for_as_long_as_it_stands() {
+fn a_strict_rp_filter_causes_a_warning_at_the_commit_and_in_the_display() {
     let topology = Topology::new();
     topology.router.sysctl("net/ipv4/conf/up2/rp_filter", "1");
     let trial = Plan::session("").start_on(topology);
@@ -31,7 +31,7 @@ fn a_strict_rp_filter_is_warned_of_by_the_commit_and_for_as_long_as_it_stands() 
 }
 
 #[test]
-fn what_was_asked_what_it_came_to_and_what_would_change_it_are_shown() {
+fn the_display_has_the_setting_its_resolution_and_relevant_changes() {
     let trial = Plan::session("connect-interface up2").start_up();
     let ready = binding(&trial.bmpd);
     assert_eq!((ready["asked"].as_str(), ready["from"].as_str()), (Some("up2"), Some("session")));
@@ -49,7 +49,7 @@ fn what_was_asked_what_it_came_to_and_what_would_change_it_are_shown() {
 }
 
 #[test]
-fn a_route_by_an_interface_that_the_session_may_not_leave_by_is_warned_of_and_is_the_reason() {
+fn a_route_by_a_forbidden_interface_causes_a_warning_and_is_the_reason() {
     let trial = Plan::session("connect-interface lo").start_up();
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\negress-interface up2\ncommit\n");
     let (taken, said) = trial.bmpd.typed(&lines);
@@ -70,7 +70,7 @@ fn a_route_by_an_interface_that_the_session_may_not_leave_by_is_warned_of_and_is
 }
 
 #[test]
-fn where_a_daemon_opens_the_session_it_is_the_reason_too() {
+fn a_route_by_a_forbidden_interface_is_an_adopted_sessions_reason_too() {
     let trial = Plan::session("adopt\nconnect-interface lo\negress-interface up2").start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("the kernel drops its SYN");

@@ -33,7 +33,7 @@ fn apart(plan: &Plan<'_>) -> (Trial, Bmpd) {
 }
 
 #[test]
-fn a_chosen_address_is_kept_over_an_orderly_restart_and_a_crash_until_it_is_gone() {
+fn a_chosen_address_is_kept_over_a_restart_and_a_crash_until_it_is_gone() {
     let (trial, bmpd) = apart(&Plan::session("connect-interface up2"));
     assert_eq!(trial.station.connections()[0].peer.ip(), UP2, "the interface's first address");
 
@@ -60,7 +60,7 @@ fn a_chosen_address_is_kept_over_an_orderly_restart_and_a_crash_until_it_is_gone
 }
 
 #[test]
-fn it_is_kept_for_the_interface_that_it_was_chosen_for_alone() {
+fn a_chosen_address_is_kept_for_its_connect_interface_alone() {
     let (trial, bmpd) = apart(&Plan::session("connect-interface up2"));
     let setup = bmpd.terminate();
     addresses(&trial.topology, ["192.0.2.129", "192.0.2.65"]);
@@ -81,7 +81,7 @@ fn it_is_kept_for_the_interface_that_it_was_chosen_for_alone() {
 }
 
 #[test]
-fn a_file_that_can_be_neither_read_nor_written_is_warned_of_once_and_the_session_is_up() {
+fn an_unusable_sources_file_causes_one_warning_and_the_session_is_up() {
     let topology = Topology::new();
     let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
     let sources = setup.file().with_file_name("bmpd.conf.sources");

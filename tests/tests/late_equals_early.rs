@@ -51,7 +51,7 @@ fn is_equal(name: &str, plan: &Plan<'_>, sent: Option<&[u8]>, routes: usize) {
 }
 
 #[test]
-fn what_a_daemon_sends_to_a_relay_is_known_to_early_and_late_stations_alike() {
+fn early_and_late_stations_know_the_same_of_contradictory_streams() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cases");
     if !folder.exists() {
         return skip("the cases are missing");

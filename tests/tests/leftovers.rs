@@ -87,7 +87,7 @@ fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
 }
 
 #[test]
-fn detach_removes_what_a_killed_bmpd_left_and_says_so() {
+fn detach_removes_the_objects_of_a_killed_bmpd_and_reports_them() {
     let topology = Topology::new();
     let _station = Station::start(&topology.station, (STATION, STATION_PORT));
     let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
@@ -147,7 +147,7 @@ fn nothing_is_left_after_a_start_with_a_wrong_configuration() {
 }
 
 #[test]
-fn nothing_is_left_after_a_start_whose_control_socket_cannot_be_made() {
+fn nothing_is_left_after_a_start_without_a_control_socket() {
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, Plan::default().configuration()).with_control("/proc/bmpd.sock");
     fails_and_leaves_nothing(&setup, &netns, &Options::default(), "/proc/bmpd.sock");
@@ -180,7 +180,7 @@ fn a_second_bmpd_on_the_same_control_socket_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn a_relay_address_in_use_is_said_in_one_line_and_taken_when_it_is_free() {
+fn a_relay_address_in_use_is_reported_once_and_taken_when_free() {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let taken = topology.router.enter(|| std::net::TcpListener::bind(RELAY)).expect("the port is free");

@@ -84,7 +84,7 @@ fn bmpd_goes_on_while_the_reader_of_its_log_stalls() {
 }
 
 #[test]
-fn a_reader_of_the_log_that_comes_back_is_told_how_much_it_has_missed() {
+fn a_returning_reader_of_the_log_learns_how_many_lines_are_lost() {
     let (folder, held) = fifo();
     let shell = into(&folder.path().join("log"));
     // Without the kernel programs, strangers reach bmpd, which logs them at debug level.
@@ -110,7 +110,7 @@ fn lines_with(trial: &Trial, text: &str) -> usize {
 }
 
 #[test]
-fn thousands_of_connects_of_a_stranger_to_a_relay_are_a_few_lines() {
+fn thousands_of_a_strangers_connections_log_a_few_lines() {
     let (connects, began) = (soak::times(3_000, 15_000), Instant::now());
     let system = "bmp-relay open\n listen 0.0.0.0 port 5001\n";
     let trial = Plan { system, ..Plan::session("connect-interface up2") }.start_up();
@@ -140,7 +140,7 @@ fn thousands_of_connects_of_a_stranger_to_a_relay_are_a_few_lines() {
 }
 
 #[test]
-fn connects_of_a_local_user_at_an_adopted_session_are_a_few_lines() {
+fn many_connections_to_an_adopted_sessions_station_log_a_few_lines() {
     let trial = Plan::session("adopt\nconnect-interface up2").start();
     let phase = |session: &serde_json::Value| session["phase"] == "connecting";
     trial.bmpd.wait_session(STATION, "waiting for its daemon", phase);
@@ -155,7 +155,7 @@ fn connects_of_a_local_user_at_an_adopted_session_are_a_few_lines() {
 }
 
 #[test]
-fn flaps_of_three_hundred_sessions_are_a_bounded_number_of_lines() {
+fn flaps_of_three_hundred_sessions_log_a_bounded_number_of_lines() {
     let sessions = further_sessions(300, "connect-interface up2");
     let trial = Plan { bmp: &sessions, ..Plan::session("connect-interface up2") }.start_up();
     let flaps = 20;

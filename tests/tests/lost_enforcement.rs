@@ -75,20 +75,20 @@ fn is_put_back(damage: impl FnOnce(&Trial)) {
 }
 
 #[test]
-fn a_link_that_is_detached_is_attached_again() {
+fn a_detached_link_is_attached_again() {
     for name in ["connect4", "egress", "lifecycle"] {
         is_put_back(|trial| detach(&layout(trial).join("links").join(name)));
     }
 }
 
 #[test]
-fn a_program_that_is_replaced_under_its_link_is_put_back() {
+fn a_replaced_program_is_restored_under_its_link() {
     is_put_back(|trial| replace(&layout(trial).join("links/connect4"), CONNECT4.0, CONNECT4.1));
     is_put_back(|trial| replace(&layout(trial).join("links/egress"), EGRESS.0, EGRESS.1));
 }
 
 #[test]
-fn what_is_removed_from_the_bpf_file_system_is_pinned_again() {
+fn objects_removed_from_the_bpf_file_system_are_pinned_again() {
     for name in ["links/connect4", "programs/egress", "tables/PINS"] {
         is_put_back(|trial| fs::remove_file(layout(trial).join(name)).expect("root may remove a pin"));
     }
@@ -101,13 +101,13 @@ fn what_is_removed_from_the_bpf_file_system_is_pinned_again() {
 }
 
 #[test]
-fn entries_that_are_removed_from_the_table_of_pins_are_put_back() {
+fn entries_removed_from_the_map_of_pins_are_restored() {
     // A key of this map has 32 bytes.
     is_put_back(|trial| assert_eq!(empty(&layout(trial).join("tables/PINS"), 32), 1));
 }
 
 #[test]
-fn a_connection_that_was_made_meanwhile_by_another_way_is_closed() {
+fn a_stray_connection_made_during_a_loss_is_closed() {
     let trial = Plan::session("connect-interface up2").start_up();
     // bmpd may look between the two, so try again.
     let mut stray = until("a foreign connection by the other link", PATIENCE, || {
@@ -128,7 +128,7 @@ fn a_connection_that_was_made_meanwhile_by_another_way_is_closed() {
 }
 
 #[test]
-fn a_guard_that_is_taken_off_its_interface_is_put_there_again() {
+fn a_detached_guard_is_attached_to_its_interface_again() {
     let trial = Plan::session(BY_UP2).start();
     guarded(&trial.bmpd, STATION);
     let links = layout(&trial).join("links");
@@ -156,7 +156,7 @@ fn while_lost(trial: &Trial) -> (Option<i32>, String, serde_json::Value) {
 }
 
 #[test]
-fn what_cannot_be_put_back_is_shown_as_lost_until_it_is() {
+fn a_loss_without_repair_is_displayed_until_repaired() {
     let cgroup = Cgroup::new();
     let arguments = ["--cgroup", cgroup.path()];
     let options = Options { arguments: &arguments, through: &[] };
@@ -194,7 +194,7 @@ fn what_cannot_be_put_back_is_shown_as_lost_until_it_is() {
 }
 
 #[test]
-fn a_bpf_file_system_that_is_unmounted_is_missed_while_sessions_stay_pinned() {
+fn an_unmounted_bpf_file_system_is_reported_while_sessions_stay_pinned() {
     let bpffs = PrivateBpffs::new("unmounted");
     let folder = bpffs.folder();
     let arguments = ["--bpffs", folder.as_str()];

@@ -60,7 +60,7 @@ fn case(station: &str, source: Option<Source>, egress: &[&str], operations: impl
 }
 
 #[test]
-fn what_an_earlier_bmpd_left_is_no_pin_to_go_back_to() {
+fn a_pin_of_an_earlier_bmpd_is_not_restored() {
     case("198.51.100.7", Some(Source::interface("up2")), &[], |id| {
         vec![
             Operation::Crash(Meanwhile::Host(Event::CarrierDown(Link(2)))),
@@ -83,7 +83,7 @@ fn a_chosen_address_is_kept_over_a_crash_of_a_session_that_was_down() {
 }
 
 #[test]
-fn a_session_that_is_removed_and_made_again_does_not_begin_with_the_pin_of_before() {
+fn a_recreated_session_does_not_start_with_its_old_pin() {
     case("198.51.100.7", None, &[], |id| {
         let again = Session { port: Some(PORTS[0]), source: Some(Source::interface("lo")), ..Session::default() };
         let round = [Operation::Commit(vec![Edit::Remove(id)]), Operation::Commit(vec![Edit::Add(id, again)])];
@@ -94,31 +94,31 @@ fn a_session_that_is_removed_and_made_again_does_not_begin_with_the_pin_of_befor
 }
 
 #[test]
-fn an_interface_that_is_renamed_is_shown_with_its_name() {
+fn a_renamed_interface_is_displayed_with_its_new_name() {
     case("198.51.100.7", None, &["up1", "up3", "north3"], |_| {
         vec![Operation::Host(Event::Down(Link(3))), Operation::Host(Event::Rename(Link(3)))]
     });
 }
 
 #[test]
-fn an_interface_that_a_session_may_leave_by_comes_and_goes_and_it_stays() {
+fn a_session_stays_while_a_usable_interface_comes_and_goes() {
     case("198.51.100.7", Some(Source::interface("lo")), &["up1", "up2"], |_| {
         vec![Operation::Host(Event::Delete(Link(2))), Operation::Host(Event::Create(Link(2)))]
     });
 }
 
 #[test]
-fn the_same_sequence_each_time() {
+fn a_fixed_sequence_agrees_with_the_model() {
     play(1);
 }
 
 #[test]
-fn another_sequence_each_time() {
+fn a_second_fixed_sequence_agrees_with_the_model() {
     play(104);
 }
 
 #[test]
-fn sequences_that_nobody_has_played_before() {
+fn random_sequences_agree_with_the_model() {
     match setting("BMPD_MODEL_SEED") {
         Some(seed) => play(seed),
         None => (0..soak::times(1, 100)).for_each(|_| play(fastrand::u64(..1 << 32))),

@@ -90,7 +90,7 @@ fn leaves_by_uplink2(trial: &Trial, source: IpAddr) {
 }
 
 #[test]
-fn a_session_is_up_by_an_interface_that_has_no_route_to_the_station() {
+fn a_next_hop_replaces_a_missing_route_to_the_station() {
     let trial = Plan::session("connect-interface up2").start_on(without_a_route_by_uplink2());
     trial.bmpd.wait_down(STATION, "no-route");
     trial.bmpd.reload(&Plan::session(BY_UP2).configuration());
@@ -124,7 +124,7 @@ fn replies_may_come_back_by_another_interface() {
 }
 
 #[test]
-fn a_lent_address_leaves_by_the_link_that_the_next_hop_is_on() {
+fn a_lent_address_leaves_by_the_link_of_the_next_hop() {
     for form in ["connect-interface lo", "connect-interface 203.0.113.1"] {
         let session = format!("{form}\n  next-hop 192.0.2.66");
         let trial = start(&Plan::session(&session));
@@ -164,7 +164,7 @@ fn a_foreign_process_is_routed_as_the_session_is() {
 }
 
 #[test]
-fn sockets_alone_are_routed_too() {
+fn a_next_hop_works_without_kernel_programs() {
     let options = Options { arguments: &["--datapath", "socket"], through: &[] };
     let trial = start(&Plan { options, ..Plan::session(BY_UP2) });
     let connection = trial.routes_arrive(&mut trial.feeder(), 20, 0);
@@ -176,7 +176,7 @@ fn sockets_alone_are_routed_too() {
 }
 
 #[test]
-fn another_next_hop_is_another_table_and_none_is_none() {
+fn changing_the_next_hop_changes_the_table_and_removing_it_removes_it() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
     // A second router on the same link.
@@ -198,7 +198,7 @@ fn another_next_hop_is_another_table_and_none_is_none() {
 }
 
 #[test]
-fn what_a_session_had_goes_with_it() {
+fn rules_and_routes_go_with_their_session() {
     let trial = start(&Plan::session(BY_UP2));
     trial.bmpd.reload("bmp\n");
     trial.station.wait_connection(0, "its end", |c| c.end.is_some());
@@ -206,7 +206,7 @@ fn what_a_session_had_goes_with_it() {
 }
 
 #[test]
-fn sigterm_removes_it_at_once_unless_persist_is_configured() {
+fn sigterm_removes_rules_and_routes_unless_persist_is_configured() {
     for persist in [false, true] {
         let plan = Plan { bmp: if persist { " persist" } else { "" }, ..Plan::session(BY_UP2) };
         let trial = start(&plan);
@@ -224,7 +224,7 @@ fn sigterm_removes_it_at_once_unless_persist_is_configured() {
 }
 
 #[test]
-fn after_a_crash_it_is_taken_over_or_removed() {
+fn after_a_crash_rules_and_routes_are_taken_over_or_removed() {
     let trial = start(&Plan::session(BY_UP2));
     let router = trial.topology.router.clone();
     let setup = trial.bmpd.crash();
@@ -244,7 +244,7 @@ fn after_a_crash_it_is_taken_over_or_removed() {
 }
 
 #[test]
-fn what_another_bmpd_has_is_left_alone() {
+fn rules_and_routes_of_another_bmpd_stay() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
     let station = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
@@ -269,7 +269,7 @@ fn squat(router: &Netns) -> UnixDatagram {
 }
 
 #[test]
-fn no_user_without_privilege_can_take_a_mark_or_keep_one_from_being_removed() {
+fn an_unprivileged_user_can_neither_take_a_mark_nor_keep_it() {
     let topology = without_a_route_by_uplink2();
     let _squatter = squat(&topology.router);
     let trial = Plan::session(BY_UP2).start_on(topology);
@@ -283,7 +283,7 @@ fn no_user_without_privilege_can_take_a_mark_or_keep_one_from_being_removed() {
 }
 
 #[test]
-fn what_somebody_takes_away_is_put_back() {
+fn removed_rules_and_routes_are_restored() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
     let table = format!("route flush table {MARK}");
@@ -298,7 +298,7 @@ fn what_somebody_takes_away_is_put_back() {
 }
 
 #[test]
-fn a_mark_that_somebody_else_looks_for_is_not_taken() {
+fn a_mark_in_another_rule_is_not_used() {
     let topology = without_a_route_by_uplink2();
     topology.router.ip(&format!("rule add fwmark {MARK:#x} lookup 7 priority 100"));
     let trial = Plan::session(BY_UP2).start_on(topology);
@@ -332,7 +332,7 @@ fn overrule(trial: &Trial, rule: &str, router: &str, reason: &str) {
 }
 
 #[test]
-fn a_rule_that_comes_before_the_sessions_own_takes_it_down_and_is_named() {
+fn an_earlier_rule_takes_the_session_down_and_is_named() {
     let trial = start(&Plan::session(BY_UP2));
     trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
     let reason = "rule 100, which comes before rule 900 of bmpd, takes the session's packets to 192.0.2.67 by up2, and not to next \
@@ -344,7 +344,7 @@ fn a_rule_that_comes_before_the_sessions_own_takes_it_down_and_is_named() {
 }
 
 #[test]
-fn a_rule_that_comes_before_that_of_an_ipv6_session_takes_it_down_and_is_named() {
+fn an_earlier_rule_takes_an_ipv6_session_down_and_is_named() {
     let session = "connect-interface up2\n  next-hop 2001:db8:2::2";
     let trial = start(&Plan { station: STATION_V6, ..Plan::session(session) });
     trial.topology.station.ip("addr add 2001:db8:2::3/64 dev dn2 nodad");
@@ -354,7 +354,7 @@ fn a_rule_that_comes_before_that_of_an_ipv6_session_takes_it_down_and_is_named()
 }
 
 #[test]
-fn a_rule_that_discards_the_sessions_packets_or_a_route_in_its_table_is_named() {
+fn a_discarding_rule_or_a_foreign_route_in_the_table_is_named() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
     router.ip("rule add priority 50 to 198.51.100.7 prohibit");
@@ -372,7 +372,7 @@ fn a_rule_that_discards_the_sessions_packets_or_a_route_in_its_table_is_named() 
 }
 
 #[test]
-fn a_rule_about_somebody_else_or_behind_the_sessions_own_changes_nothing() {
+fn an_unrelated_or_later_rule_changes_nothing() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
     router.ip("rule add priority 100 to 203.0.113.99 prohibit
@@ -435,7 +435,7 @@ fn an_icmp_redirect_to_another_router_takes_the_session_down_until_it_is_flushed
 }
 
 #[test]
-fn an_icmpv6_redirect_does_too() {
+fn an_icmpv6_redirect_takes_the_session_down_until_it_is_flushed() {
     let plan = Plan::session("connect-interface up2\n  next-hop fe80::2");
     let trial = start(&Plan { station: STATION_V6, ..plan });
     trial.topology.station.ip("addr add fe80::3/64 dev dn2 nodad");
@@ -476,7 +476,7 @@ fn a_packet_that_lost_the_sessions_mark_is_dropped_and_counted_by_mark() {
 }
 
 #[test]
-fn a_next_hop_that_is_not_on_the_link_is_waited_for() {
+fn a_session_waits_for_a_next_hop_on_the_link() {
     let topology = without_a_route_by_uplink2();
     topology.station.ip("addr add 203.0.113.66/32 dev dn2");
     let trial = Plan::session("connect-interface up2\n  next-hop 203.0.113.66").start_on(topology);
@@ -490,7 +490,7 @@ fn a_next_hop_that_is_not_on_the_link_is_waited_for() {
 }
 
 #[test]
-fn a_link_that_is_lost_and_comes_back_is_the_way_again() {
+fn a_session_is_routed_by_its_next_hop_again_after_a_lost_link() {
     let trial = start(&Plan::session(BY_UP2));
     let router = &trial.topology.router;
     // `link set down` removes the interface's routes from every table.

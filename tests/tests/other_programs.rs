@@ -63,7 +63,7 @@ fn assert_held(trial: &Trial) {
 }
 
 #[test]
-fn a_service_whose_cgroup_has_programs_already_is_held() {
+fn a_service_with_programs_in_its_cgroup_is_pinned() {
     let cgroup = Cgroup::new();
     attach_passing(&cgroup);
     let trial = pinned();
@@ -72,7 +72,7 @@ fn a_service_whose_cgroup_has_programs_already_is_held() {
 }
 
 #[test]
-fn a_service_whose_cgroup_gets_programs_later_is_held() {
+fn a_service_that_gets_programs_later_is_pinned() {
     let trial = pinned();
     let cgroup = Cgroup::new();
     attach_passing(&cgroup);
@@ -81,7 +81,7 @@ fn a_service_whose_cgroup_gets_programs_later_is_held() {
 }
 
 #[test]
-fn what_bmpd_denies_is_denied_though_a_services_own_programs_pass_it() {
+fn a_denial_of_bmpd_holds_although_a_services_programs_pass() {
     let trial = pinned();
     trial.bmpd.reload(&Plan::session("connect-interface up2\n  shutdown").configuration());
     trial.bmpd.wait_down(STATION, "shutdown");
@@ -93,7 +93,7 @@ fn what_bmpd_denies_is_denied_though_a_services_own_programs_pass_it() {
 }
 
 #[test]
-fn what_a_services_own_program_drops_is_counted_and_leaves_by_no_link() {
+fn packets_dropped_by_a_services_program_are_counted_and_do_not_leave() {
     let trial = pinned();
     let own = trial.station.connections()[0].peer;
     let cgroup = Cgroup::new();
@@ -107,7 +107,7 @@ fn what_a_services_own_program_drops_is_counted_and_leaves_by_no_link() {
 }
 
 #[test]
-fn what_a_services_own_program_refuses_to_connect_sends_nothing_and_counts_nothing() {
+fn a_connect_refused_by_a_services_program_sends_and_counts_nothing() {
     let trial = pinned();
     let own = trial.station.connections()[0].peer;
     let cgroup = Cgroup::new();

@@ -38,7 +38,7 @@ fn relay(trial: &Trial) -> Value {
 }
 
 #[test]
-fn thousands_of_connections_of_a_local_user_leave_descriptors_for_stations_operators_and_daemons() {
+fn thousands_of_a_users_connections_leave_descriptors_for_others() {
     let (connections, began) = (soak::times(3_000, 20_000), Instant::now());
     let trial = with_few_descriptors().start_up();
     let held: Vec<_> = trial.topology.router.enter_unprivileged(|| {
@@ -77,7 +77,7 @@ fn thousands_of_connections_of_a_local_user_leave_descriptors_for_stations_opera
 }
 
 #[test]
-fn a_commit_says_of_a_relay_that_descriptors_are_too_few_for_its_connections() {
+fn a_commit_says_that_a_relay_has_too_few_descriptors() {
     let trial = with_few_descriptors().start_up();
     let commit = |most: u32| {
         let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp-relay lab\nmax-connections {most}\ncommit\n"));
@@ -92,7 +92,7 @@ fn a_commit_says_of_a_relay_that_descriptors_are_too_few_for_its_connections() {
 }
 
 #[test]
-fn a_session_without_a_descriptor_for_its_socket_says_so_and_comes_back() {
+fn a_session_without_a_descriptor_reports_it_and_comes_back() {
     let trial = Plan::session("connect-interface up2\nconnect-retry 1 1").start_up();
     let (pid, operator) = (trial.bmpd.pid(), Operator::at(&trial));
     let before = file_limit(pid, None);
@@ -252,7 +252,7 @@ fn idle_control_clients_are_bounded_and_make_room_for_a_new_operator() {
 }
 
 #[test]
-fn a_control_client_that_begins_a_request_ends_it_within_ten_seconds_or_is_closed() {
+fn a_control_client_must_complete_a_request_within_ten_seconds() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut half = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
     half.write_all(b"{\"command\":").expect("bmpd reads");
@@ -263,7 +263,7 @@ fn a_control_client_that_begins_a_request_ends_it_within_ten_seconds_or_is_close
 }
 
 #[test]
-fn bmpctl_does_not_speak_to_a_socket_that_another_user_serves() {
+fn bmpctl_sends_nothing_to_a_socket_of_another_user() {
     let topology = lab::topology::Topology::new();
     let setup = Setup::new(&topology.router, "");
     let folder = tempfile::tempdir().expect("a folder");
@@ -314,7 +314,7 @@ fn escape_sequences_of_a_daemon_reach_neither_log_nor_terminal() {
 }
 
 #[test]
-fn a_process_named_with_escape_sequences_is_shown_and_logged_escaped() {
+fn a_process_name_with_escape_sequences_is_escaped_everywhere() {
     let trial = Plan::session("adopt\nconnect-interface up2").start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     let (pid, name) = (std::process::id(), "\u{1b}[2J\n\u{9b}mx");

@@ -20,7 +20,7 @@ use lab::{
 use serde_json::{Value, json};
 
 #[test]
-fn a_station_that_connects_gets_what_one_that_is_connected_to_gets() {
+fn a_station_that_connects_receives_the_same_messages() {
     let trial = connected(&Plan::session(BY_UP2), UP2);
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 500, 0);
@@ -138,13 +138,13 @@ fn two_stations_on_one_port_have_a_session_each() {
 }
 
 #[test]
-fn stations_on_one_port_need_not_be_pinned_alike() {
+fn stations_on_one_port_may_have_different_pins() {
     both_are_let_in("  connect-interface up2", "");
     both_are_let_in(&format!("  connect-interface {UP2}"), "  connect-interface up2");
 }
 
 #[test]
-fn a_session_that_is_shut_down_is_denied_at_a_port_that_another_listens_on() {
+fn a_shut_down_session_is_denied_at_a_port_that_another_listens_on() {
     let topology = Topology::new();
     let stations = [STATION, STATION_2].map(|address| Station::start(&topology.station, (address, PORT)));
     let both = "  connect-interface up2";
@@ -167,7 +167,7 @@ fn a_session_that_is_shut_down_is_denied_at_a_port_that_another_listens_on() {
 }
 
 #[test]
-fn a_change_of_the_source_is_told_to_the_station_by_the_old_way() {
+fn a_change_of_source_ends_a_passive_connection_by_the_old_link() {
     let session = |address: IpAddr| format!("tcp listen port {PORT}\nconnect-interface up2 {address}");
     let trial = connected(&Plan::session(&session(UP2)), UP2);
     trial.bmpd.reload(&Plan::session(&session(UP2_OTHER)).configuration());
@@ -208,7 +208,7 @@ fn assert_waits_after(session: &Value, reason: &str) {
 }
 
 #[test]
-fn a_reset_ends_the_connection_and_the_station_is_let_in_at_once() {
+fn after_a_reset_the_station_can_connect_at_once() {
     let trial = connected(&Plan::session(BY_UP2), UP2);
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
@@ -221,7 +221,7 @@ fn a_reset_ends_the_connection_and_the_station_is_let_in_at_once() {
 }
 
 #[test]
-fn a_station_that_was_started_again_takes_the_place_of_its_connection_before() {
+fn a_restarted_station_replaces_its_earlier_connection() {
     let trial = connected(&Plan::session(BY_UP2), UP2);
     let index = trial.station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
@@ -233,7 +233,7 @@ fn a_station_that_was_started_again_takes_the_place_of_its_connection_before() {
 }
 
 #[test]
-fn a_station_that_closes_is_waited_for_again() {
+fn a_session_waits_again_after_the_station_closed() {
     let trial = connected(&Plan::session(BY_UP2), UP2);
     trial.station.close();
     let session = listening(&trial.bmpd, STATION);

@@ -146,7 +146,7 @@ fn a_daemon_whose_host_vanished_has_its_peer_back_within_seconds_of_its_return()
 }
 
 #[test]
-fn a_daemon_of_another_host_that_is_alive_keeps_its_peer_and_nobody_waits_for_the_answer() {
+fn a_live_daemon_of_another_host_keeps_its_peer_without_a_stall() {
     let trial = Plan { system: &far_relay(""), ..Plan::default() }.start_up();
     let (host, peer) = (&trial.topology.station, Peer::default());
     let mut owner = Feeder::with_peer(host, FAR, &peer);

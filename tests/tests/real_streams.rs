@@ -61,7 +61,7 @@ fn assert_late_one_is_equal(name: &str, trial: &Trial, early: &Replica) {
 }
 
 #[test]
-fn a_routers_stream_is_told_byte_for_byte_and_a_late_station_ends_with_the_same() {
+fn a_routers_stream_is_relayed_unchanged_and_late_equals_early() {
     let streams = captures_v3();
     if streams.is_empty() {
         return skip("there are no captured BMP streams");
@@ -131,7 +131,7 @@ fn address(key: &PeerKey) -> String {
 }
 
 #[test]
-fn a_file_is_replayed_to_stations_and_a_late_one_ends_with_the_routes_that_are_in_it() {
+fn a_replayed_file_reaches_early_and_late_stations_with_all_routes() {
     let files = mrt_files();
     if files.is_empty() {
         return skip("there are no MRT files");
@@ -175,7 +175,7 @@ fn a_file_is_replayed_to_stations_and_a_late_one_ends_with_the_routes_that_are_i
 }
 
 #[test]
-fn pace_and_loop_are_as_they_are_configured() {
+fn a_replay_keeps_its_pace_and_its_loop() {
     let Some(file) = mrt_files().into_iter().find(|path| path.to_string_lossy().contains("updates.2016")) else {
         return skip("there are no MRT files");
     };

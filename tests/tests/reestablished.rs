@@ -60,27 +60,27 @@ fn reconnects(before: &str, commit: &str, old: (Sources, Link), new: Sources) {
 }
 
 #[test]
-fn connect_interface_that_is_set_reconnects_its_session_alone() {
+fn setting_connect_interface_reconnects_its_session_alone() {
     reconnects("", "connect-interface up2", (ON_UP1, Up1), ON_UP2);
 }
 
 #[test]
-fn connect_interface_that_is_replaced_by_another_interface_reconnects_its_session_alone() {
+fn another_interface_in_connect_interface_reconnects_its_session_alone() {
     reconnects("connect-interface up2", "connect-interface up1", (ON_UP2, Up2), ON_UP1);
 }
 
 #[test]
-fn connect_interface_that_is_replaced_by_a_donor_reconnects_its_session_alone() {
+fn a_donor_in_connect_interface_reconnects_its_session_alone() {
     reconnects("connect-interface up2", "connect-interface lo", (ON_UP2, Up2), ON_LO);
 }
 
 #[test]
-fn connect_interface_that_is_removed_reconnects_its_session_alone() {
+fn removing_connect_interface_reconnects_its_session_alone() {
     reconnects("connect-interface up2", "undo connect-interface", (ON_UP2, Up2), ON_UP1);
 }
 
 #[test]
-fn the_same_address_with_an_interface_to_leave_by_reconnects_its_session_alone() {
+fn adding_an_interface_to_an_address_reconnects_its_session_alone() {
     let (before, after) = (
         ["connect-interface 192.0.2.65", "connect-interface 2001:db8:2::1"],
         ["connect-interface up2 192.0.2.65", "connect-interface up2 2001:db8:2::1"],
@@ -89,22 +89,22 @@ fn the_same_address_with_an_interface_to_leave_by_reconnects_its_session_alone()
 }
 
 #[test]
-fn egress_interfaces_that_are_set_reconnect_their_session_alone() {
+fn setting_egress_interfaces_reconnects_their_session_alone() {
     reconnects("connect-interface lo", "egress-interface up1 up2", (ON_LO, Up1), ON_LO);
 }
 
 #[test]
-fn egress_interfaces_that_are_replaced_reconnect_their_session_alone() {
+fn replacing_egress_interfaces_reconnects_their_session_alone() {
     reconnects("connect-interface lo\n  egress-interface up1 up2", "egress-interface up1", (ON_LO, Up1), ON_LO);
 }
 
 #[test]
-fn egress_interfaces_that_are_removed_reconnect_their_session_alone() {
+fn removing_egress_interfaces_reconnects_their_session_alone() {
     reconnects("connect-interface lo\n  egress-interface up1", "undo egress-interface", (ON_LO, Up1), ON_LO);
 }
 
 #[test]
-fn a_port_that_is_replaced_reconnects_its_session_alone() {
+fn replacing_a_port_reconnects_its_session_alone() {
     let mut company = Company::start("", ["connect-interface up2"; 2]);
     for subject in BOTH {
         let address = company.address(subject);
@@ -118,7 +118,7 @@ fn a_port_that_is_replaced_reconnects_its_session_alone() {
 }
 
 #[test]
-fn a_port_that_is_removed_ends_its_session_alone_and_one_that_is_set_begins_it() {
+fn removing_a_port_ends_its_session_alone_and_setting_it_starts_it() {
     let mut company = Company::start("", ["connect-interface up2"; 2]);
     for subject in BOTH {
         let address = company.address(subject);
@@ -132,7 +132,7 @@ fn a_port_that_is_removed_ends_its_session_alone_and_one_that_is_set_begins_it()
 }
 
 #[test]
-fn another_form_that_comes_to_the_same_reconnects_nobody() {
+fn an_equivalent_form_reconnects_no_session() {
     let mut company = Company::start("", ["connect-interface up2"; 2]);
     let forms = [
         ["connect-interface up 2"; 2],
@@ -149,7 +149,7 @@ fn another_form_that_comes_to_the_same_reconnects_nobody() {
 }
 
 #[test]
-fn the_same_value_committed_again_reconnects_nobody() {
+fn committing_the_same_value_reconnects_no_session() {
     let mut company =
         Company::start("connect-interface 192.0.2.1", ["connect-interface up2\n  egress-interface up2"; 2]);
     for subject in BOTH {
@@ -181,16 +181,16 @@ fn the_bmp_view_reconnects(before: &str, commit: &str, old: IpAddr, new: IpAddr)
 }
 
 #[test]
-fn a_bmp_view_address_that_is_set_reconnects_the_ipv4_sessions_without_a_source_of_their_own_alone() {
+fn setting_the_bmp_view_address_reconnects_inheriting_ipv4_sessions_alone() {
     the_bmp_view_reconnects("", "connect-interface 192.0.2.65", UP1, UP2);
 }
 
 #[test]
-fn a_bmp_view_address_that_is_replaced_reconnects_the_ipv4_sessions_without_a_source_of_their_own_alone() {
+fn replacing_the_bmp_view_address_reconnects_inheriting_ipv4_sessions_alone() {
     the_bmp_view_reconnects("connect-interface 192.0.2.65", "connect-interface 192.0.2.129", UP2, UP2_OTHER);
 }
 
 #[test]
-fn a_bmp_view_address_that_is_removed_reconnects_the_ipv4_sessions_without_a_source_of_their_own_alone() {
+fn removing_the_bmp_view_address_reconnects_inheriting_ipv4_sessions_alone() {
     the_bmp_view_reconnects("connect-interface 192.0.2.65", "undo connect-interface", UP2, UP1);
 }

@@ -41,7 +41,7 @@ fn every_message_is_relayed_byte_for_byte_except_initiation_and_termination() {
 }
 
 #[test]
-fn the_initiation_is_our_own_with_the_configured_system_name() {
+fn the_initiation_is_bmpds_own_with_the_configured_system_name() {
     let trial = Plan::default().start_up();
     let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     let body = connection.frames[0].body();
@@ -62,7 +62,7 @@ fn every_session_gets_the_same_frames() {
 }
 
 #[test]
-fn when_the_daemon_goes_away_stations_get_peer_down_for_each_of_its_peers() {
+fn stations_get_peer_down_for_each_peer_of_a_lost_daemon() {
     let trial = Plan::default().start_up();
     let peers = [2, 3, 4].map(|n| Peer { address: [10, 255, 0, n].into(), ..Peer::default() });
     let stays = Peer { address: [10, 255, 1, 1].into(), ..Peer::default() };
@@ -84,7 +84,7 @@ fn when_the_daemon_goes_away_stations_get_peer_down_for_each_of_its_peers() {
 }
 
 #[test]
-fn a_station_that_comes_late_gets_initiation_the_peers_in_force_and_their_routes() {
+fn a_late_station_gets_initiation_present_peers_and_their_routes() {
     let trial = Plan::default().start();
     trial.bmpd.wait_up(STATION);
     let peers = [2, 3].map(|n| Peer { address: [10, 255, 0, n].into(), ..Peer::default() });
@@ -110,7 +110,7 @@ fn a_station_that_comes_late_gets_initiation_the_peers_in_force_and_their_routes
 }
 
 #[test]
-fn a_station_that_stalls_past_the_journal_is_not_reset_and_hinders_nobody() {
+fn a_station_that_stalls_past_the_journal_stays_and_hinders_no_other() {
     let trial = TWO.start();
     let slow = Station::with_receive_buffer(&trial.topology.station, (STATION_2, STATION_PORT), 4096);
     slow.set_mode(Mode::Stall);
@@ -170,37 +170,37 @@ fn goes_on(trial: &Trial, good: &mut Feeder) {
 }
 
 #[test]
-fn a_client_that_speaks_http_is_thrown_out() {
+fn a_client_that_speaks_http_is_disconnected() {
     is_thrown_out(b"GET / HTTP/1.1\r\nHost: example\r\n\r\n", &["version"]);
 }
 
 #[test]
-fn a_client_that_speaks_bgp_is_thrown_out() {
+fn a_client_that_speaks_bgp_is_disconnected() {
     is_thrown_out(&bgp::open(65001, [10, 255, 0, 2].into()), &["version"]);
 }
 
 #[test]
-fn a_length_of_zero_is_thrown_out() {
+fn a_client_with_a_length_of_zero_is_disconnected() {
     is_thrown_out(&[3, 0, 0, 0, 0, 4], &["length"]);
 }
 
 #[test]
-fn a_length_of_2_gib_is_thrown_out() {
+fn a_client_with_a_length_of_2_gib_is_disconnected() {
     is_thrown_out(&[3, 0x80, 0, 0, 0, 4], &["length"]);
 }
 
 #[test]
-fn version_2_is_thrown_out() {
+fn a_client_with_version_2_is_disconnected() {
     is_thrown_out(&[2, 0, 0, 0, 6, 4], &["version"]);
 }
 
 #[test]
-fn version_4_is_thrown_out() {
+fn a_client_with_version_4_is_disconnected() {
     is_thrown_out(&[4, 0, 0, 0, 6, 4], &["version"]);
 }
 
 #[test]
-fn good_messages_before_a_bad_one_are_relayed_and_its_peers_go_down() {
+fn valid_messages_before_a_bad_one_are_relayed_and_their_peers_go_down() {
     let trial = Plan::default().start_up();
     let mut good =
         Feeder::with_peer(&trial.topology.router, RELAY, &Peer { address: [10, 255, 1, 1].into(), ..Peer::default() });
@@ -215,7 +215,7 @@ fn good_messages_before_a_bad_one_are_relayed_and_its_peers_go_down() {
 }
 
 #[test]
-fn a_stream_that_is_cut_in_mid_frame_is_told_and_nothing_of_the_frame_is_relayed() {
+fn a_stream_cut_inside_a_frame_is_reported_and_the_frame_is_not_relayed() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut good = trial.feeder();
     trial.routes_arrive(&mut good, 10, 0);

@@ -17,7 +17,7 @@ use lab::{
 };
 
 #[test]
-fn messages_that_come_byte_by_byte_are_relayed_whole() {
+fn messages_that_arrive_byte_by_byte_are_relayed_whole() {
     let trial = Plan::default().start_up();
     let peer = Peer::default();
     let mut feeder = Feeder::connect(&trial.topology.router, RELAY);
@@ -46,23 +46,23 @@ fn survives(message: &[u8]) {
 }
 
 #[test]
-fn a_peer_message_that_is_shorter_than_its_header_is_survived() {
+fn bmpd_survives_a_peer_message_shorter_than_its_header() {
     survives(&bmp::message(bmp::ROUTE_MONITORING, &[0; 10]));
 }
 
 #[test]
-fn a_message_of_an_unknown_type_is_survived() {
+fn bmpd_survives_a_message_of_an_unknown_type() {
     survives(&bmp::message(200, &[0; 100]));
 }
 
 #[test]
-fn a_peer_up_that_ends_in_its_opens_is_survived() {
+fn bmpd_survives_a_peer_up_that_ends_in_its_opens() {
     let whole = bmp::peer_up(&Peer { address: [10, 255, 0, 77].into(), ..Peer::default() });
     survives(&bmp::message(bmp::PEER_UP, &whole[6..90]));
 }
 
 #[test]
-fn a_message_that_is_header_alone_is_survived() {
+fn bmpd_survives_a_message_with_only_a_header() {
     survives(&bmp::message(bmp::PEER_UP, &[]));
 }
 
@@ -85,7 +85,7 @@ fn daemons_that_come_and_go_leave_nothing_open() {
 }
 
 #[test]
-fn rubbish_on_the_control_socket_hinders_nobody() {
+fn rubbish_on_the_control_socket_hinders_no_operator() {
     let trial = Plan::default().start_up();
     let before = descriptors(trial.bmpd.pid());
     let mut held = Vec::new();

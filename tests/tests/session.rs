@@ -32,7 +32,7 @@ fn a_session_without_a_port_is_not_configured() {
 }
 
 #[test]
-fn a_station_that_refuses_is_tried_again_until_it_accepts() {
+fn bmpd_retries_a_refusing_station_until_it_accepts() {
     let topology = Topology::new();
     let bmpd = lab::bmpd::Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
     let session = bmpd.wait_down(STATION, "connect-refused");
@@ -64,7 +64,7 @@ fn a_station_that_resets_is_connected_again_from_the_same_source() {
 }
 
 #[test]
-fn a_station_that_goes_while_it_refuses_is_down_with_the_reason_of_the_last_attempt() {
+fn the_reason_is_that_of_the_last_attempt() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.station.refuse();
     trial.station.close();
@@ -127,7 +127,7 @@ fn sigterm_does_not_wait_for_a_station_that_does_not_read() {
 }
 
 #[test]
-fn what_a_station_sends_is_discarded_and_counted() {
+fn bytes_from_a_station_are_discarded_and_counted() {
     let trial = Plan::session("connect-interface up2").start_up();
     // Unread bytes would cause a reset, because the station's bytes use the same socket.
     let before = lab::bmpd::number(&trial.bmpd.session(STATION)["kernel"]["rx_bytes"]);
@@ -143,7 +143,7 @@ fn what_a_station_sends_is_discarded_and_counted() {
 const DEADLY: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_station_that_vanishes_without_a_word_is_a_keepalive_timeout() {
+fn a_vanished_station_is_a_keepalive_timeout() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
@@ -158,7 +158,7 @@ fn a_station_that_vanishes_without_a_word_is_a_keepalive_timeout() {
 }
 
 #[test]
-fn a_connection_whose_packets_do_not_leave_the_host_is_noticed_too() {
+fn a_connection_whose_packets_do_not_leave_is_a_keepalive_timeout() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);

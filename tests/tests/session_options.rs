@@ -33,7 +33,7 @@ fn configuration(station: IpAddr, after_port: &str, lines: &str) -> String {
 }
 
 #[test]
-fn with_the_stations_secret_a_session_is_up() {
+fn a_session_with_the_stations_secret_is_up() {
     for (station, router) in FAMILIES {
         let topology = Topology::new();
         let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
@@ -48,7 +48,7 @@ fn with_the_stations_secret_a_session_is_up() {
 }
 
 #[test]
-fn with_another_secret_or_where_only_one_side_has_one_nothing_is_answered() {
+fn with_different_secrets_nothing_is_answered() {
     let secrets = [
         (Some("correct-horse"), "password md5 battery-staple"),
         (Some("correct-horse"), ""),
@@ -74,7 +74,7 @@ fn with_another_secret_or_where_only_one_side_has_one_nothing_is_answered() {
 }
 
 #[test]
-fn a_secret_that_is_changed_is_for_the_next_connection() {
+fn a_changed_secret_applies_to_the_next_connection() {
     let topology = Topology::new();
     let listens = Station::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "password md5 correct-horse", ""));
@@ -125,7 +125,7 @@ fn every_packet_has_the_configured_dscp() {
 }
 
 #[test]
-fn an_idle_connection_is_asked_after_when_its_keepalive_says_so_and_never_with_none() {
+fn an_idle_connection_is_probed_after_its_keepalive_or_never_with_0() {
     // The default keepalive probes after 30 s of silence.
     let trials = ["keepalive 1", "keepalive 0", ""].map(|lines| seen_with(STATION, lines));
     let idle = |trial: &Trial| left(trial).iter().filter(|packet| packet.payload_bytes == 0 && !packet.syn).count();
@@ -140,7 +140,7 @@ fn an_idle_connection_is_asked_after_when_its_keepalive_says_so_and_never_with_n
 }
 
 #[test]
-fn a_station_that_vanishes_from_an_idle_connection_is_noticed_by_its_keepalive() {
+fn keepalive_notices_a_station_that_vanishes_from_an_idle_connection() {
     let trial = seen_with(STATION, "keepalive 1");
     trial.topology.station.ip("addr del 198.51.100.7/32 dev lo");
     let gone = |line: &str| line.contains("keepalive-timeout");
@@ -148,7 +148,7 @@ fn a_station_that_vanishes_from_an_idle_connection_is_noticed_by_its_keepalive()
 }
 
 #[test]
-fn the_first_attempt_waits_for_the_initial_delay_and_no_other_does() {
+fn only_the_first_attempt_waits_for_the_initial_delay() {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
@@ -167,7 +167,7 @@ fn the_first_attempt_waits_for_the_initial_delay_and_no_other_does() {
 }
 
 #[test]
-fn a_connection_that_was_lost_is_not_opened_again_before_its_flap_damping_is_over() {
+fn a_lost_connection_is_opened_again_only_after_flap_damping() {
     let trial = seen_with(STATION, "flap-damping 5");
     trial.station.close();
     let begin = Instant::now();
@@ -178,7 +178,7 @@ fn a_connection_that_was_lost_is_not_opened_again_before_its_flap_damping_is_ove
 }
 
 #[test]
-fn flap_damping_is_not_for_attempts_that_fail() {
+fn flap_damping_does_not_apply_to_failed_attempts() {
     let topology = Topology::new();
     let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
     let _bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "flap-damping 3600\nconnect-retry 1 1"));
@@ -214,7 +214,7 @@ fn attempts_are_as_far_apart_as_connect_retry_says() {
 }
 
 #[test]
-fn what_is_changed_of_attempts_while_a_session_waits_is_tried_at_once() {
+fn changing_a_setting_of_attempts_causes_an_attempt_at_once() {
     let topology = Topology::new();
     let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "connect-retry 1000 2000"));
@@ -229,7 +229,7 @@ fn what_is_changed_of_attempts_while_a_session_waits_is_tried_at_once() {
 }
 
 #[test]
-fn a_secret_that_is_changed_while_nothing_is_answered_is_tried_at_once() {
+fn changing_the_secret_of_a_silent_station_causes_an_attempt_at_once() {
     let topology = Topology::new();
     let station = Station::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
     let bmpd =
@@ -240,7 +240,7 @@ fn a_secret_that_is_changed_while_nothing_is_answered_is_tried_at_once() {
 }
 
 #[test]
-fn an_initial_delay_that_is_changed_counts_at_once() {
+fn a_changed_initial_delay_takes_effect_at_once() {
     let topology = Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 3000"));
@@ -253,7 +253,7 @@ fn an_initial_delay_that_is_changed_counts_at_once() {
 }
 
 #[test]
-fn what_keeps_a_session_down_is_shown_during_its_initial_delay_too() {
+fn a_reason_is_displayed_during_the_initial_delay_too() {
     let topology = Topology::new();
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 3000"));
     bmpd.commit(STATION, "shutdown");
@@ -265,7 +265,7 @@ fn what_keeps_a_session_down_is_shown_during_its_initial_delay_too() {
 }
 
 #[test]
-fn settings_of_attempts_do_not_touch_a_connection_that_is_there() {
+fn settings_of_attempts_do_not_touch_an_open_connection() {
     let trial = seen_with(STATION, "");
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);

@@ -116,7 +116,7 @@ fn lag(bmpd: &Bmpd, ports: &[u16]) -> Duration {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are of interest where the test is run by hand")]
-fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nobody_take_no_memory_and_end_exact() {
+fn slow_and_stalled_stations_hinder_no_other_and_end_with_the_exact_table() {
     let sessions = further_sessions(7, "");
     let trial = Plan { bmp: &sessions, ..Plan::default() }.start();
     let start =
@@ -188,7 +188,7 @@ fn of_eight_stations_one_that_reads_little_and_one_that_reads_nothing_hinder_nob
 }
 
 #[test]
-fn a_station_that_vanishes_is_noticed_and_is_exact_when_it_is_back() {
+fn a_vanished_station_is_noticed_and_has_the_exact_table_when_back() {
     let other = format!("bmp-session {STATION_2}\n  tcp connect port {STATION_PORT}\n  connect-retry 1 2\n quit\n");
     let trial = Plan { bmp: &other, ..Plan::default() }.start_up();
     let vanishes = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));

@@ -49,17 +49,17 @@ fn is_let_in_by_a_cookie(station: IpAddr, address: IpAddr) {
 }
 
 #[test]
-fn a_syn_cookie_leaves_by_the_sessions_interface_though_routing_prefers_another() {
+fn a_syn_cookie_leaves_by_the_sessions_interface_whatever_routing_prefers() {
     is_let_in_by_a_cookie(STATION, LOOPBACK);
 }
 
 #[test]
-fn an_ipv6_syn_cookie_does_too() {
+fn an_ipv6_syn_cookie_leaves_by_the_sessions_interface() {
     is_let_in_by_a_cookie(STATION_V6, LOOPBACK_V6);
 }
 
 #[test]
-fn syns_that_bear_the_stations_address_leave_nothing_by_another_link_and_do_not_keep_the_station_out() {
+fn spoofed_syns_cause_no_stray_reply_and_do_not_block_the_station() {
     let trial = by_up2(STATION, LOOPBACK, "1");
     let (IpAddr::V4(station), IpAddr::V4(address)) = (STATION, LOOPBACK) else { unreachable!("they are IPv4") };
     flood::syns(&trial.topology.station, station, 20_000..=19_999 + SYNS, SocketAddrV4::new(address, PORT));
@@ -75,7 +75,7 @@ fn syns_that_bear_the_stations_address_leave_nothing_by_another_link_and_do_not_
 }
 
 #[test]
-fn without_syn_cookies_on_the_host_a_commit_warns() {
+fn a_commit_warns_about_a_host_without_syn_cookies() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.topology.router.sysctl("net/ipv4/tcp_syncookies", "0");
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\ntcp listen port {PORT}\ncommit\n");

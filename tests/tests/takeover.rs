@@ -15,7 +15,7 @@ use lab::{
 const FOREIGN: Foreign<'static> = Foreign { source: None, device: None };
 
 #[test]
-fn after_a_crash_other_processes_are_pinned_until_the_next_bmpd_takes_over_and_counters_go_on() {
+fn after_a_crash_processes_stay_pinned_and_counters_go_on() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 200, 0);
@@ -40,7 +40,7 @@ fn after_a_crash_other_processes_are_pinned_until_the_next_bmpd_takes_over_and_c
 }
 
 #[test]
-fn the_first_answer_after_a_crash_has_the_counters_that_were_there_before() {
+fn the_first_display_after_a_crash_has_the_earlier_counters() {
     // Resolve these sessions' pins first.
     let others: String = (1..=200)
         .map(|number| format!(" bmp-session 10.9.9.9 alias s{number}\n  tcp connect port {}\n quit\n", 12_000 + number))
@@ -57,7 +57,7 @@ fn the_first_answer_after_a_crash_has_the_counters_that_were_there_before() {
 }
 
 #[test]
-fn a_bmpd_that_is_killed_again_and_again_lets_nothing_leave_by_another_link() {
+fn repeated_kills_of_bmpd_let_nothing_leave_by_another_link() {
     let trial = Plan::session("connect-interface up2").start_up();
     let (topology, station, up1, up2) = (trial.topology, trial.station, trial.up1, trial.up2);
     // Routing prefers up1 all the time.
@@ -79,7 +79,7 @@ fn a_bmpd_that_is_killed_again_and_again_lets_nothing_leave_by_another_link() {
 }
 
 #[test]
-fn with_persist_what_is_enforced_stays_after_sigterm_until_it_is_detached() {
+fn with_persist_enforcement_outlives_sigterm_until_it_is_detached() {
     let plan = Plan { bmp: " persist", ..Plan::session("connect-interface up2") };
     let trial = plan.start_up();
     let setup = trial.bmpd.terminate();

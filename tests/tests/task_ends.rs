@@ -122,7 +122,7 @@ fn every_fault_ends_bmpd(what: &str, tasks: &[&str]) {
 }
 
 #[test]
-fn a_needed_task_that_returns_ends_bmpd_with_a_message() {
+fn a_required_task_that_returns_ends_bmpd_with_a_message() {
     every_fault_ends_bmpd("return", &NEEDED);
 }
 

@@ -43,7 +43,7 @@ impl Device {
 }
 
 #[test]
-fn the_example_of_the_command_page_gives_its_prompts() {
+fn the_example_of_the_command_page_shows_its_prompts() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
@@ -59,7 +59,7 @@ fn the_example_of_the_command_page_gives_its_prompts() {
 }
 
 #[test]
-fn a_question_mark_shows_what_may_come_next_and_gives_the_line_back() {
+fn a_question_mark_lists_the_next_words_and_restores_the_line() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     for (line, prompt) in [
@@ -108,7 +108,7 @@ fn the_tab_key_completes_commands_and_names() {
 }
 
 #[test]
-fn the_arrow_up_brings_earlier_lines_back_also_those_of_another_time() {
+fn the_arrow_up_recalls_earlier_lines_across_restarts() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     terminal.answers("display current-configuration", "<HUAWEI>");
@@ -133,7 +133,7 @@ fn the_arrow_up_brings_earlier_lines_back_also_those_of_another_time() {
 }
 
 #[test]
-fn whoever_leaves_with_changes_pending_is_asked_and_the_answer_is_carried_out() {
+fn leaving_with_pending_changes_asks_and_follows_the_answer() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
@@ -158,7 +158,7 @@ fn whoever_leaves_with_changes_pending_is_asked_and_the_answer_is_carried_out() 
 }
 
 #[test]
-fn ctrl_c_gives_a_line_up_and_ctrl_d_leaves() {
+fn ctrl_c_discards_a_line_and_ctrl_d_leaves() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
@@ -172,7 +172,7 @@ fn ctrl_c_gives_a_line_up_and_ctrl_d_leaves() {
 }
 
 #[test]
-fn ctrl_d_with_changes_pending_asks_and_a_second_one_leaves_them_behind() {
+fn ctrl_d_with_pending_changes_asks_and_a_second_one_discards_them() {
     let device = Device::new();
     let file = fs::read_to_string(device.bmpd.setup().file()).expect("the file is readable");
     let mut terminal = device.sit_down();
@@ -190,7 +190,7 @@ fn ctrl_d_with_changes_pending_asks_and_a_second_one_leaves_them_behind() {
 }
 
 #[test]
-fn a_terminal_whose_bmpd_ends_says_so() {
+fn bmpctl_says_that_its_bmpd_has_ended() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     device.bmpd.terminate();
@@ -225,7 +225,7 @@ fn names(device: &Device) -> Vec<usize> {
 }
 
 #[test]
-fn a_hundred_pasted_lines_are_each_carried_out_once_and_in_order() {
+fn a_hundred_pasted_lines_are_executed_once_each_and_in_order() {
     for bracketed in [true, false] {
         let device = Device::new();
         let mut terminal = device.sit_down();
@@ -239,7 +239,7 @@ fn a_hundred_pasted_lines_are_each_carried_out_once_and_in_order() {
 }
 
 #[test]
-fn pasted_lines_stop_at_the_first_that_is_refused_and_it_is_said_which_and_what_is_left() {
+fn pasted_lines_stop_at_the_first_refused_one_and_the_rest_is_displayed() {
     for bracketed in [true, false] {
         let device = Device::new();
         let mut terminal = device.sit_down();
@@ -254,7 +254,7 @@ fn pasted_lines_stop_at_the_first_that_is_refused_and_it_is_said_which_and_what_
 }
 
 #[test]
-fn lines_that_are_pasted_slowly_stop_at_the_first_that_is_refused_too() {
+fn slowly_pasted_lines_stop_at_the_first_refused_one_too() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     for line in ["system-view", "nonsense here", "sysname edge1", "bmp", "commit"] {
@@ -271,7 +271,7 @@ fn lines_that_are_pasted_slowly_stop_at_the_first_that_is_refused_too() {
 }
 
 #[test]
-fn what_is_pasted_without_the_mark_behind_it_is_carried_out_all_the_same() {
+fn a_paste_without_its_end_mark_is_executed_too() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     terminal.press(&format!("{}system-view\rsysname edge1\rcom", PASTE.0));
@@ -281,7 +281,7 @@ fn what_is_pasted_without_the_mark_behind_it_is_carried_out_all_the_same() {
 }
 
 #[test]
-fn what_is_typed_is_drawn_anew_when_the_terminal_has_another_size() {
+fn the_line_is_redrawn_when_the_terminal_is_resized() {
     let device = Device::new();
     let mut bmpctl = device.bmpd.bmpctl("");
     bmpctl.env("HOME", device.home.path());
@@ -314,7 +314,7 @@ fn the_tab_keys_list_is_no_wider_than_the_terminal() {
 }
 
 #[test]
-fn lines_typed_ahead_while_a_command_runs_are_carried_out_after_it() {
+fn lines_typed_during_a_command_are_executed_after_it() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     device.bmpd.halted(|| {
@@ -327,7 +327,7 @@ fn lines_typed_ahead_while_a_command_runs_are_carried_out_after_it() {
 }
 
 #[test]
-fn what_is_pasted_without_an_end_of_line_waits_for_enter_and_has_no_keys_in_it() {
+fn a_pasted_line_without_an_end_waits_for_enter_and_its_keys_are_text() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     terminal.press(&format!("{}system-view\n\tsysname what?{}", PASTE.0, PASTE.1));
@@ -338,7 +338,7 @@ fn what_is_pasted_without_an_end_of_line_waits_for_enter_and_has_no_keys_in_it()
 }
 
 #[test]
-fn a_question_amid_pasted_lines_is_not_answered_by_the_next_of_them() {
+fn pasted_lines_do_not_answer_a_question() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     let lines = ["system-view", "sysname edge1", "quit", "display bmp session"].map(str::to_owned);
@@ -357,7 +357,7 @@ fn a_question_amid_pasted_lines_is_not_answered_by_the_next_of_them() {
 }
 
 #[test]
-fn the_tab_key_lists_what_may_come_and_does_not_take_it_back() {
+fn the_tab_key_lists_the_next_words_and_leaves_the_list() {
     let device = Device::new();
     let mut terminal = device.sit_down();
     terminal.press("display c");
@@ -376,7 +376,7 @@ fn the_tab_key_lists_what_may_come_and_does_not_take_it_back() {
 }
 
 #[test]
-fn a_trial_is_seen_by_every_operator_and_another_one_is_asked() {
+fn every_operator_sees_a_trial_and_others_are_asked_to_confirm() {
     let device = Device::new();
     let (mut owner, mut other) = (device.sit_down(), device.sit_down());
     owner.answers("system-view", "[~HUAWEI]");
@@ -419,7 +419,7 @@ fn a_secret_is_in_the_file_and_not_in_the_history() {
 }
 
 #[test]
-fn sentences_are_broken_between_words_at_the_width_of_the_terminal() {
+fn sentences_wrap_between_words_at_the_width_of_the_terminal() {
     let device = Device::new();
     let mut bmpctl = device.bmpd.bmpctl("");
     bmpctl.env("HOME", device.home.path());
@@ -437,7 +437,7 @@ fn sentences_are_broken_between_words_at_the_width_of_the_terminal() {
 }
 
 #[test]
-fn a_commit_that_waits_for_what_it_has_begun_says_so_first() {
+fn a_commit_that_waits_for_outcomes_says_so_first() {
     let device = Device::new();
     // No host has this address, so no answer comes.
     device.netns.ip("link add v0 type veth peer name v1
@@ -458,7 +458,7 @@ fn a_commit_that_waits_for_what_it_has_begun_says_so_first() {
 }
 
 #[test]
-fn a_question_about_a_trial_is_taken_back_when_the_trial_ends() {
+fn a_question_about_a_trial_ends_with_the_trial() {
     let device = Device::new();
     let mut owner = device.sit_down();
     let mut other = device.sit_down();

@@ -36,19 +36,19 @@ fn becomes_a_port_and_comes_back(kind: &str) {
 
 #[test]
 #[ignore = "needs a bond: cargo xtask vm"]
-fn an_interface_that_becomes_a_port_of_a_bond_takes_the_session_down_and_brings_it_back_at_once() {
+fn becoming_a_bond_port_takes_the_session_down_until_released() {
     becomes_a_port_and_comes_back("bond");
 }
 
 #[test]
 #[ignore = "needs a team: cargo xtask vm"]
-fn an_interface_that_becomes_a_port_of_a_team_takes_the_session_down_and_brings_it_back_at_once() {
+fn becoming_a_team_port_takes_the_session_down_until_released() {
     becomes_a_port_and_comes_back("team");
 }
 
 #[test]
 #[ignore = "needs a bond: cargo xtask vm"]
-fn a_session_that_is_pinned_to_a_bond_leaves_by_it() {
+fn a_session_pinned_to_a_bond_leaves_by_it() {
     let topology = Topology::new();
     aggregate(&topology, "bond0", "bond");
     enslave_uplink2(&topology, "bond0");

@@ -19,7 +19,7 @@ fn session_from_dummy(session: &str) -> Trial {
 
 #[test]
 #[ignore = "needs a dummy interface: cargo xtask vm"]
-fn a_dummy_interface_lends_its_address_and_the_session_leaves_by_whichever_uplink_routing_prefers() {
+fn a_session_with_a_dummy_interfaces_address_follows_routing() {
     let trial = session_from_dummy("connect-interface dummy0");
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 50, 0);
@@ -38,7 +38,7 @@ fn a_dummy_interface_lends_its_address_and_the_session_leaves_by_whichever_uplin
 
 #[test]
 #[ignore = "needs a dummy interface: cargo xtask vm"]
-fn a_dummy_interface_that_goes_takes_the_session_down_and_brings_it_back_from_the_same_address() {
+fn losing_the_dummy_interface_takes_the_session_down_until_it_is_back() {
     let trial = session_from_dummy("connect-interface dummy0");
     trial.topology.router.ip("link del dummy0");
     trial.bmpd.wait_down(STATION, "interface-absent");
@@ -51,7 +51,7 @@ fn a_dummy_interface_that_goes_takes_the_session_down_and_brings_it_back_from_th
 
 #[test]
 #[ignore = "needs a dummy interface: cargo xtask vm"]
-fn an_egress_interface_holds_a_session_from_a_dummy_interface_to_that_uplink() {
+fn egress_interface_pins_a_session_from_a_dummy_interface() {
     let trial = session_from_dummy("connect-interface dummy0\n egress-interface up1");
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
     trial.topology.carrier_down("up1");

@@ -48,7 +48,7 @@ fn is_held(trial: &Trial) {
 
 #[test]
 #[ignore = "needs ESP: cargo xtask vm"]
-fn a_session_in_ipsec_transport_mode_is_held_and_counted_encrypted() {
+fn a_session_in_ipsec_transport_mode_is_pinned_and_counted_encrypted() {
     let topology = Topology::without_offload();
     protect(&topology, "transport", "192.0.2.65", "198.51.100.7", "");
     is_held(&Plan::session("connect-interface up2").start_on(topology));
@@ -56,7 +56,7 @@ fn a_session_in_ipsec_transport_mode_is_held_and_counted_encrypted() {
 
 #[test]
 #[ignore = "needs ESP: cargo xtask vm"]
-fn a_session_in_ipsec_tunnel_mode_is_held_if_the_tunnel_has_its_source() {
+fn a_session_in_ipsec_tunnel_mode_is_pinned_if_the_tunnel_has_its_source() {
     let topology = Topology::without_offload();
     protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", "");
     is_held(&Plan::session("connect-interface up2").start_on(topology));
@@ -76,7 +76,7 @@ fn is_denied(trial: &Trial, cause: &str) {
 
 #[test]
 #[ignore = "needs ESP: cargo xtask vm"]
-fn a_session_in_ipsec_tunnel_mode_is_denied_by_source_if_the_tunnel_has_another() {
+fn a_session_in_an_ipsec_tunnel_with_another_source_is_denied_by_source() {
     let topology = Topology::without_offload();
     protect(&topology, "tunnel", "192.0.2.129", "192.0.2.66", "");
     is_denied(&Plan::session("connect-interface up2 192.0.2.65").start_on(topology), "source");
@@ -97,12 +97,12 @@ fn is_denied_by(link: &str, extra: &str) {
 
 #[test]
 #[ignore = "needs an interface of xfrm: cargo xtask vm"]
-fn a_session_that_is_pinned_to_an_interface_of_ipsec_is_denied_by_interface() {
+fn a_session_pinned_to_an_ipsec_interface_is_denied_by_interface() {
     is_denied_by("xfrm if_id 7", "if_id 7");
 }
 
 #[test]
 #[ignore = "needs VTI: cargo xtask vm"]
-fn a_session_that_is_pinned_to_a_vti_interface_is_too() {
+fn a_session_pinned_to_a_vti_interface_is_denied_by_interface() {
     is_denied_by("vti local 192.0.2.65 remote 192.0.2.66 key 7", "mark 7 mask 0xffffffff");
 }

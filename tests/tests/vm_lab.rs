@@ -27,7 +27,7 @@ fn seen(topology: &Topology, device: Option<&str>, station: IpAddr) -> IpAddr {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn the_station_is_reached_out_of_the_vrf_by_the_uplink_that_is_in_it() {
+fn a_socket_in_the_vrf_reaches_the_station_by_the_vrfs_uplink() {
     let topology = Topology::new();
     vrf(&topology, "mgmt");
     assert_eq!(seen(&topology, Some("mgmt"), STATION), UP2);

@@ -11,7 +11,7 @@ use lab::{
 
 #[test]
 #[ignore = "needs netem: cargo xtask vm"]
-fn a_session_over_a_link_that_loses_packets_stays_up_and_is_counted_to_the_byte() {
+fn a_session_over_a_lossy_link_stays_up_and_is_counted_to_the_byte() {
     let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);

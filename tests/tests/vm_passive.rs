@@ -17,7 +17,7 @@ use serde_json::json;
 
 #[test]
 #[ignore = "needs a VLAN interface: cargo xtask vm"]
-fn a_station_connects_in_a_vlan_and_a_stranger_is_kept_away_there() {
+fn a_station_connects_in_a_vlan_and_a_stranger_does_not() {
     let topology = Topology::without_offload();
     vlan(&topology, 7);
     topology.router.ip("route add 198.51.100.8/32 via 192.0.2.194 dev up2.7");
@@ -35,7 +35,7 @@ fn a_station_connects_in_a_vlan_and_a_stranger_is_kept_away_there() {
 
 #[test]
 #[ignore = "needs a VLAN interface: cargo xtask vm"]
-fn the_guard_of_an_interface_leaves_the_vlans_on_it_alone() {
+fn the_guard_of_an_interface_does_not_touch_its_vlans() {
     let topology = Topology::new();
     vlan(&topology, 7);
     let trial = Plan::session(BY_UP2).start_on(topology);
@@ -49,7 +49,7 @@ fn the_guard_of_an_interface_leaves_the_vlans_on_it_alone() {
 
 #[test]
 #[ignore = "needs a VLAN interface and a VRF: cargo xtask vm"]
-fn there_is_no_guard_where_a_vlan_of_another_vrf_has_the_same_address() {
+fn there_is_no_guard_if_a_vlan_of_another_vrf_has_the_address() {
     let topology = Topology::new();
     vlan(&topology, 7);
     topology.router.ip(&format!(
@@ -111,18 +111,18 @@ fn in_a_vrf(session: &str) {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_station_connects_in_a_vrf_to_the_interface_that_its_session_is_pinned_to() {
+fn a_station_in_a_vrf_connects_to_a_session_pinned_to_an_interface() {
     in_a_vrf("  connect-interface up2");
 }
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_station_connects_in_a_vrf_to_a_session_that_is_not_pinned() {
+fn a_station_in_a_vrf_connects_to_an_unpinned_session() {
     in_a_vrf("");
 }
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_station_connects_in_a_vrf_to_a_session_with_egress_interfaces() {
+fn a_station_in_a_vrf_connects_to_a_session_with_egress_interfaces() {
     in_a_vrf("  connect-interface 192.0.2.65\n  egress-interface up2");
 }

@@ -59,25 +59,25 @@ const NEXT_HOP: &str = "next-hop 192.0.2.66";
 
 #[test]
 #[ignore = "needs ipvlan: cargo xtask vm"]
-fn a_session_that_is_pinned_to_an_ipvlan_interface_leaves_by_it() {
+fn a_session_pinned_to_an_ipvlan_interface_leaves_by_it() {
     leaves_by(ipvlan(true), "ipvlan0", "");
 }
 
 #[test]
 #[ignore = "needs ipvlan: cargo xtask vm"]
-fn so_does_one_with_a_next_hop_by_an_ipvlan_interface() {
+fn a_session_with_a_next_hop_on_an_ipvlan_interface_leaves_by_it() {
     leaves_by(ipvlan(false), "ipvlan0", NEXT_HOP);
 }
 
 #[test]
 #[ignore = "needs a bond: cargo xtask vm"]
-fn a_session_that_is_pinned_to_a_bond_leaves_by_its_next_hop() {
+fn a_session_with_a_next_hop_on_a_bond_leaves_by_it() {
     leaves_by(bond(false), "bond0", NEXT_HOP);
 }
 
 #[test]
 #[ignore = "needs a bond and a VRF: cargo xtask vm"]
-fn a_session_in_a_vrf_leaves_by_the_bond_that_is_in_it() {
+fn a_session_in_a_vrf_leaves_by_the_vrfs_bond() {
     let topology = bond(false);
     // An interface that enters a VRF loses its routes.
     topology.router.ip(&format!(

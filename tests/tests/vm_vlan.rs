@@ -10,7 +10,7 @@ use lab::{
 
 #[test]
 #[ignore = "needs a VLAN interface: cargo xtask vm"]
-fn a_session_that_is_pinned_to_a_vlan_arrives_in_it() {
+fn a_session_pinned_to_a_vlan_arrives_with_its_tag() {
     let topology = Topology::without_offload();
     vlan(&topology, 7);
     let here = Capture::start(&topology.router, "up2.7", STATION_PORT);
@@ -34,7 +34,7 @@ fn a_session_that_is_pinned_to_a_vlan_arrives_in_it() {
 
 #[test]
 #[ignore = "needs a VLAN interface: cargo xtask vm"]
-fn the_interface_below_a_vlan_takes_the_session_down_and_brings_it_back() {
+fn losing_the_interface_below_a_vlan_takes_the_session_down_until_back() {
     let topology = Topology::new();
     vlan(&topology, 7);
     let trial = Plan::session("connect-interface up2.7").start_on(topology);
@@ -54,7 +54,7 @@ fn the_interface_below_a_vlan_takes_the_session_down_and_brings_it_back() {
 
 #[test]
 #[ignore = "needs a VLAN interface: cargo xtask vm"]
-fn a_vlan_interface_that_is_made_later_is_waited_for() {
+fn a_session_waits_for_a_vlan_interface() {
     let topology = Topology::new();
     let trial = Plan::session("connect-interface up2.7").start_on(topology);
     trial.bmpd.wait_down(STATION, "interface-absent");

@@ -151,7 +151,7 @@ fn a_queue_on_the_vrf_device_routes_packets_twice_and_they_are_counted_once() {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn sockets_alone_hold_a_session_in_the_vrf() {
+fn a_session_in_the_vrf_works_without_kernel_programs() {
     let topology = Topology::without_offload();
     vrf(&topology, "mgmt");
     let options = Options { arguments: &["--datapath", "socket"], through: &[] };
@@ -164,7 +164,7 @@ fn sockets_alone_hold_a_session_in_the_vrf() {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_vrf_that_is_not_there_is_waited_for_and_one_that_is_made_again_is_the_vrf() {
+fn a_session_waits_for_its_vrf_and_accepts_a_recreated_one() {
     let topology = Topology::new();
     let trial = Trial::start_on(topology, STATION, "connect-interface up2", &Options::default());
     let session = trial.down("vpn-instance-absent");
@@ -201,7 +201,7 @@ fn vrf_up_again(topology: &Topology) {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn an_interface_that_is_in_another_vrf_is_none_of_the_sessions() {
+fn an_interface_in_another_vrf_is_absent_for_the_session() {
     let trial = Trial::start(STATION, "connect-interface up2");
     trial.up();
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
@@ -229,7 +229,7 @@ fn an_interface_that_is_in_another_vrf_is_none_of_the_sessions() {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_session_of_the_default_vrf_has_no_interface_and_no_address_of_another() {
+fn the_default_vrf_has_no_interface_or_address_of_another_vrf() {
     let topology = Topology::new();
     vrf(&topology, "mgmt");
     let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
@@ -249,7 +249,7 @@ fn a_session_of_the_default_vrf_has_no_interface_and_no_address_of_another() {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_vrf_without_a_route_to_the_station_does_not_lend_one_of_the_default_vrf() {
+fn a_vrf_without_a_route_does_not_use_the_default_vrfs_routes() {
     // The kernel continues with the default VRF's tables, which have a route to the station by
     // `up1`.
     for form in ["", "connect-interface 192.0.2.65", "connect-interface up2"] {
@@ -289,7 +289,7 @@ fn foreign_session(trial: &Trial, foreign: &Foreign<'_>) -> Connection {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_foreign_socket_that_is_bound_in_the_vrf_is_pinned_and_counted() {
+fn a_foreign_socket_bound_in_the_vrf_is_pinned_and_counted() {
     for device in ["mgmt", "up2"] {
         let topology = Topology::without_offload();
         vrf(&topology, "mgmt");
@@ -307,7 +307,7 @@ fn a_foreign_socket_that_is_bound_in_the_vrf_is_pinned_and_counted() {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn a_socket_of_the_default_vrf_is_none_of_the_session_in_the_vrf() {
+fn a_socket_of_the_default_vrf_is_not_the_vrf_sessions() {
     let trial = Trial::start(STATION, "connect-interface up2");
     trial.up();
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
@@ -347,7 +347,7 @@ fn bound_to(station: SocketAddr, device: &str) -> std::net::TcpStream {
 
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
-fn one_station_is_one_session_in_each_vrf_and_each_is_displayed_and_reset_by_itself() {
+fn a_station_has_one_session_a_vrf_each_displayed_and_reset_alone() {
     let topology = Topology::new();
     vrf(&topology, "mgmt");
     let station = Station::start(&topology.station, (STATION, STATION_PORT));

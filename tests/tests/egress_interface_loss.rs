@@ -32,7 +32,7 @@ fn egress(trial: &Trial) -> Vec<String> {
 }
 
 #[test]
-fn a_session_goes_on_without_an_interface_that_it_does_not_use_and_moves_to_the_new_one() {
+fn a_session_survives_the_loss_of_an_unused_interface_and_uses_the_new_one() {
     let trial = Plan::session(LENT).start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
@@ -59,7 +59,7 @@ fn a_session_goes_on_without_an_interface_that_it_does_not_use_and_moves_to_the_
 }
 
 #[test]
-fn an_adopted_connection_goes_on_too() {
+fn an_adopted_connection_survives_the_loss_of_an_unused_interface() {
     let trial = Plan::session(&format!("adopt\n{LENT}")).start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     let mut stream: TcpStream =
@@ -75,7 +75,7 @@ fn an_adopted_connection_goes_on_too() {
 }
 
 #[test]
-fn so_does_one_that_the_station_has_opened() {
+fn a_passive_connection_survives_the_loss_of_an_unused_interface() {
     let lines = format!("tcp listen port {}\n{LENT}", passive::PORT);
     let trial = passive::connected(&Plan::session(&lines), LOOPBACK);
     let mut feeder = trial.feeder();
@@ -88,7 +88,7 @@ fn so_does_one_that_the_station_has_opened() {
 }
 
 #[test]
-fn a_station_connects_by_an_interface_that_is_back() {
+fn a_station_connects_by_a_returned_interface() {
     let lines = format!("tcp listen port {}\n{LENT}", passive::PORT);
     let trial = passive::connected(&Plan::session(&lines), LOOPBACK);
     make_anew(&trial.topology);
@@ -105,7 +105,7 @@ fn a_station_connects_by_an_interface_that_is_back() {
 }
 
 #[test]
-fn to_name_other_interfaces_is_another_matter() {
+fn changing_egress_interface_connects_the_session_again() {
     let trial = Plan::session(LENT).start_up();
     trial.bmpd.commit(STATION, "egress-interface up1");
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());

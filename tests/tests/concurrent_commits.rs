@@ -48,7 +48,7 @@ fn two_operators_at_once_do_not_lose_each_others_commits() {
 }
 
 #[test]
-fn a_trial_that_nobody_confirms_moves_the_session_and_moves_it_back() {
+fn an_unconfirmed_trial_moves_the_session_there_and_back() {
     let trial = Plan::session("connect-interface up2").start_up();
     let file = fs::read_to_string(trial.bmpd.setup().file()).expect("the file is readable");
     let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
@@ -68,7 +68,7 @@ fn a_trial_that_nobody_confirms_moves_the_session_and_moves_it_back() {
 }
 
 #[test]
-fn a_bmpd_that_is_killed_during_a_trial_comes_back_as_it_was_before_it() {
+fn a_bmpd_killed_during_a_trial_starts_with_the_old_configuration() {
     let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\n", &SOCKET);
     let (taken, said) = bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n");
     assert!(taken, "{said}");
@@ -86,7 +86,7 @@ fn edge(path: &Path) -> Option<usize> {
 }
 
 #[test]
-fn a_bmpd_that_is_killed_amid_commits_leaves_a_whole_file_with_every_commit_that_was_answered() {
+fn a_bmpd_killed_amid_commits_leaves_a_whole_file_with_every_answered_one() {
     // Long enough that one write is not enough.
     let sessions: String =
         (0..=255).map(|n| format!(" bmp-session 10.30.0.{n} alias {}\n  hold-down 1\n", "a".repeat(60))).collect();
@@ -135,7 +135,7 @@ fn is_half(name: &std::ffi::OsString) -> bool {
 }
 
 #[test]
-fn a_trial_is_shown_and_without_anybody_to_ask_only_its_owner_confirms_it() {
+fn a_trial_is_displayed_and_without_a_terminal_only_its_owner_confirms() {
     let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\n", &SOCKET);
     assert_eq!(bmpd.display("display configuration trial --json"), "null\n");
     assert!(bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n").0);

@@ -61,7 +61,7 @@ fn two_sessions_that_exchange_their_ports_stay_pinned() {
 }
 
 #[test]
-fn a_change_of_the_source_is_told_to_the_station_and_leaves_by_the_old_way() {
+fn a_change_of_source_ends_the_connection_in_order_by_the_old_link() {
     let trial = Plan::session("connect-interface up2 192.0.2.65").start_up();
     trial.bmpd.reload(&Plan::session("connect-interface up2 192.0.2.129").configuration());
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
@@ -72,7 +72,7 @@ fn a_change_of_the_source_is_told_to_the_station_and_leaves_by_the_old_way() {
 }
 
 #[test]
-fn a_change_to_what_this_host_has_not_is_told_to_the_station_too() {
+fn a_change_to_an_absent_interface_ends_the_connection_in_order() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.bmpd.reload(&Plan::session("connect-interface nowhere0").configuration());
     trial.bmpd.wait_down(STATION, "interface-absent");
@@ -81,7 +81,7 @@ fn a_change_to_what_this_host_has_not_is_told_to_the_station_too() {
 }
 
 #[test]
-fn the_same_configuration_again_changes_nothing() {
+fn reloading_the_same_configuration_changes_nothing() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.bmpd.reload(&Plan::session("connect-interface up2").configuration());
     let mut feeder = trial.feeder();
@@ -90,7 +90,7 @@ fn the_same_configuration_again_changes_nothing() {
 }
 
 #[test]
-fn a_bmp_view_address_moves_the_sessions_that_have_no_source_of_their_own() {
+fn a_bmp_view_address_moves_the_sessions_without_a_source_of_their_own() {
     let topology = Topology::new();
     let own = Station::start(&topology.station, (STATION, STATION_PORT));
     let inheriting = Station::start(&topology.station, (STATION, STATION_PORT + 1));
@@ -109,7 +109,7 @@ fn a_bmp_view_address_moves_the_sessions_that_have_no_source_of_their_own() {
 }
 
 #[test]
-fn a_route_that_appears_brings_a_session_without_one_back_at_once() {
+fn a_new_route_brings_a_session_without_a_route_back_at_once() {
     let topology = Topology::new();
     topology.router.ip("route flush 198.51.100.0/24");
     let trial = Plan::session("connect-interface 192.0.2.65").start_on(topology);
@@ -152,7 +152,7 @@ fn sixty_sessions_over_a_link_that_flaps_come_back_each_time() {
 }
 
 #[test]
-fn a_peer_that_two_relays_report_is_up_for_as_long_as_one_of_them_has_it() {
+fn a_peer_of_two_relays_is_up_as_long_as_one_of_them_has_it() {
     let second: SocketAddr = "127.0.0.1:5001".parse().expect("an address");
     let plan =
         Plan { system: "bmp-relay other\n listen 127.0.0.1 port 5001", ..Plan::session("connect-interface up2") };

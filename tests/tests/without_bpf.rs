@@ -30,7 +30,7 @@ fn works_bound_by_its_socket(trial: &Trial) {
 }
 
 #[test]
-fn with_datapath_socket_a_session_is_bound_by_its_socket_and_says_so() {
+fn datapath_socket_binds_a_session_by_its_socket_and_reports_it() {
     let options = Options { arguments: &["--datapath", "socket"], through: &[] };
     let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
     works_bound_by_its_socket(&trial);
@@ -39,14 +39,14 @@ fn with_datapath_socket_a_session_is_bound_by_its_socket_and_says_so() {
 }
 
 #[test]
-fn with_datapath_socket_an_ipv6_session_is_bound_too() {
+fn datapath_socket_binds_an_ipv6_session_too() {
     let options = Options { arguments: &["--datapath", "socket"], through: &[] };
     let trial = Plan { options, station: STATION_V6, ..Plan::session("connect-interface up2") }.start();
     works_bound_by_its_socket(&trial);
 }
 
 #[test]
-fn with_datapath_auto_and_bpf_refused_a_session_is_bound_by_its_socket_and_the_log_says_why() {
+fn datapath_auto_without_bpf_binds_by_the_socket_and_logs_why() {
     let trial = Plan { options: WITHOUT_BPF, ..Plan::session("connect-interface up2") }.start();
     works_bound_by_its_socket(&trial);
     let why = |line: &str| line.contains("permitted") || line.contains("EPERM") || line.contains("CAP_");
@@ -56,7 +56,7 @@ fn with_datapath_auto_and_bpf_refused_a_session_is_bound_by_its_socket_and_the_l
 }
 
 #[test]
-fn with_datapath_ebpf_and_bpf_refused_bmpd_exits_with_one_line() {
+fn datapath_ebpf_without_bpf_exits_with_one_line() {
     let netns = Netns::new("router");
     let setup = Setup::new(&netns, Plan::default().configuration());
     let ended = setup.run(&Options { arguments: &["--datapath", "ebpf"], ..WITHOUT_BPF });
@@ -66,14 +66,14 @@ fn with_datapath_ebpf_and_bpf_refused_bmpd_exits_with_one_line() {
 }
 
 #[test]
-fn with_datapath_ebpf_a_session_is_enforced_by_the_kernel() {
+fn datapath_ebpf_enforces_in_the_kernel() {
     let options = Options { arguments: &["--datapath", "ebpf"], through: &[] };
     let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
     assert_eq!(trial.bmpd.wait_up(STATION)["egress"]["enforcement"], "kernel");
 }
 
 #[test]
-fn a_cgroup_that_is_no_cgroup_is_told_and_the_session_is_bound_by_its_socket() {
+fn an_invalid_cgroup_is_reported_and_the_socket_binds_the_session() {
     let options = Options { arguments: &["--cgroup", "/proc"], through: &[] };
     let trial = Plan { options, ..Plan::session("connect-interface up2") }.start();
     works_bound_by_its_socket(&trial);
@@ -81,7 +81,7 @@ fn a_cgroup_that_is_no_cgroup_is_told_and_the_session_is_bound_by_its_socket() {
 }
 
 #[test]
-fn with_datapath_auto_and_no_descriptors_left_it_is_tried_again_and_then_the_kernel_enforces() {
+fn datapath_auto_retries_after_a_lack_of_descriptors() {
     let topology = lab::topology::Topology::new();
     let station = Station::start(&topology.station, (STATION, STATION_PORT));
     let plan = Plan::session("connect-interface up2");

@@ -92,7 +92,7 @@ fn a_further_subflow_to_the_station_by_another_interface_is_refused() {
 }
 
 #[test]
-fn a_further_subflow_to_an_address_that_the_station_announces_is_not_held() {
+fn a_further_subflow_to_an_announced_address_is_not_pinned() {
     let trial = pinned();
     trial.topology.station.ip(&format!("mptcp endpoint add {STATION_2} signal"));
     exchange(&trial, || {
@@ -106,7 +106,7 @@ fn a_further_subflow_to_an_address_that_the_station_announces_is_not_held() {
 }
 
 #[test]
-fn without_consent_of_this_host_no_address_that_the_station_announces_is_used() {
+fn by_default_the_kernel_uses_no_announced_address() {
     let trial = pinned();
     // The kernel's default.
     trial.topology.router.ip("mptcp limits set subflows 2 add_addr_accepted 0");

@@ -92,11 +92,11 @@ fn stations_have_what_the_daemon_has(kind: Kind) {
 }
 
 #[test]
-fn stations_have_what_frr_has_through_changes_flaps_and_a_crash() {
+fn stations_have_frrs_table_through_changes_flaps_and_a_crash() {
     stations_have_what_the_daemon_has(Kind::Frr);
 }
 
 #[test]
-fn stations_have_what_gobgp_has_through_changes_flaps_and_a_crash() {
+fn stations_have_gobgps_table_through_changes_flaps_and_a_crash() {
     stations_have_what_the_daemon_has(Kind::Gobgp);
 }

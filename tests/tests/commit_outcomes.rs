@@ -43,7 +43,7 @@ fn is_up(trial: &Trial) -> bool {
 }
 
 #[test]
-fn a_station_port_that_is_closed_is_said_and_the_session_is_not_called_re_established() {
+fn the_answer_reports_a_closed_station_port_and_no_re_establishment() {
     let trial = Plan::session("connect-interface up2").start_up();
     let begins = format!("Warning: session {STATION} goes down: connect-refused: ");
     assert_one(&said(&trial, "tcp connect port 12999"), &begins, &["`tcp connect port`", "next attempt in"]);
@@ -53,7 +53,7 @@ fn a_station_port_that_is_closed_is_said_and_the_session_is_not_called_re_establ
 }
 
 #[test]
-fn a_port_to_listen_on_that_is_taken_is_said() {
+fn the_answer_reports_a_listening_port_in_use() {
     let topology = Topology::new();
     let _taken = topology.router.enter(|| TcpListener::bind(("0.0.0.0", PORT)).expect("the port is free"));
     let trial = Plan::session("connect-interface up2").start_on(topology);
@@ -63,7 +63,7 @@ fn a_port_to_listen_on_that_is_taken_is_said() {
 }
 
 #[test]
-fn a_session_that_waits_for_its_station_is_said_to_wait_and_for_what_cause() {
+fn the_answer_says_that_a_session_waits_for_its_station_and_why() {
     let trial = Plan::session("connect-interface up2").start_up();
     let begins = format!("Warning: session {STATION} goes down, because tcp listen replaced tcp connect: ");
     let waits = ["waiting-for-station: ", "has not connected to 192.0.2.65"];
@@ -76,7 +76,7 @@ fn a_session_that_waits_for_its_station_is_said_to_wait_and_for_what_cause() {
 }
 
 #[test]
-fn a_next_hop_that_is_not_there_is_said() {
+fn the_answer_reports_an_unreachable_next_hop() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut said = said(&trial, "next-hop 192.0.2.99");
     // Warnings about redirects do not matter here.
@@ -88,7 +88,7 @@ fn a_next_hop_that_is_not_there_is_said() {
 }
 
 #[test]
-fn a_session_that_another_process_is_to_open_is_up_only_if_one_has() {
+fn an_adopted_session_is_up_in_the_answer_only_if_connected() {
     let trial = Plan::session("connect-interface up2").start_up();
     let waits = format!("Warning: session {STATION} goes down, because adopt changed: waiting-for-daemon: ");
     let begins = &said(&trial, "adopt")[0];
@@ -103,7 +103,7 @@ fn a_session_that_another_process_is_to_open_is_up_only_if_one_has() {
 }
 
 #[test]
-fn the_cause_is_the_setting_that_differs() {
+fn the_cause_is_the_changed_setting() {
     let plan = Plan { bmp: "connect-interface 192.0.2.1", ..Plan::session("connect-interface up2") };
     let trial = plan.start_up();
     let again = |cause: &str| format!("Info: session {STATION} is re-established, because {cause}: ");
@@ -117,7 +117,7 @@ fn the_cause_is_the_setting_that_differs() {
 }
 
 #[test]
-fn a_password_that_changes_leaves_a_session_up_and_says_how_it_is_used() {
+fn a_new_password_leaves_the_session_up_and_says_how_to_use_it() {
     let trial = Plan::session("connect-interface up2").start_up();
     let said = said(&trial, &format!("tcp connect port {STATION_PORT} password md5 other"));
     assert_one(&said, &format!("Info: session {STATION} stays up"), &["reset bmp session 198.51.100.7`"]);
@@ -125,7 +125,7 @@ fn a_password_that_changes_leaves_a_session_up_and_says_how_it_is_used() {
 }
 
 #[test]
-fn a_file_that_is_no_mrt_file_and_a_port_that_a_relay_cannot_have_are_said() {
+fn the_answer_reports_failed_replays_and_relay_ports_in_use() {
     let trial = Plan::default().start_up();
     let file = trial.bmpd.setup().file().with_extension("mrt");
     fs::write(&file, "neither MRT nor packed\n".repeat(9)).expect("the file is writable");
@@ -146,7 +146,7 @@ fn a_file_that_is_no_mrt_file_and_a_port_that_a_relay_cannot_have_are_said() {
 }
 
 #[test]
-fn a_commit_that_touches_many_sessions_returns_in_time_and_says_how_many_more() {
+fn a_commit_of_many_sessions_answers_in_time_and_counts_the_rest() {
     let trial = Plan::default().start_up();
     let many = further_sessions(400, "  connect-interface up2");
     let said = said_of(&trial, &format!("bmp\n{many}"));
@@ -156,7 +156,7 @@ fn a_commit_that_touches_many_sessions_returns_in_time_and_says_how_many_more() 
 }
 
 #[test]
-fn a_trial_that_runs_out_logs_what_that_does() {
+fn the_end_of_a_trial_logs_its_outcome() {
     let trial = Plan::session("connect-interface nowhere0").start();
     trial.bmpd.wait_down(STATION, "interface-absent");
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2\ncommit trial 1\n");
@@ -170,7 +170,7 @@ fn a_trial_that_runs_out_logs_what_that_does() {
 }
 
 #[test]
-fn what_becomes_of_a_bgp_peer_is_said() {
+fn the_answer_reports_the_outcome_for_a_bgp_peer() {
     let (peer, asn): (IpAddr, u32) = DAEMON;
     let (trial, _bird) = Peering::in_trial();
     let established = || trial.wait_peer_established();

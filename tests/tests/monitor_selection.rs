@@ -104,7 +104,7 @@ const IN_VPN: (&str, &str, usize) = ("1 4", "IPv4 AdjRibInPre", 6);
 const LOC_RIB: (&str, &str, usize) = ("3 0", "IPv4 LocRib", 7);
 
 #[test]
-fn after_every_commit_a_station_has_exactly_what_is_selected() {
+fn after_every_commit_a_station_has_exactly_the_selection() {
     let trial = Plan::default().start_up();
     let _feeder = feed(&trial);
     let everything = [TWO, &[THREE, IN_VPN, LOC_RIB]].concat();
@@ -149,7 +149,7 @@ fn after_every_commit_a_station_has_exactly_what_is_selected() {
 }
 
 #[test]
-fn several_monitors_select_what_one_of_them_does_and_stations_have_their_own() {
+fn several_monitors_add_up_and_each_session_has_its_own() {
     let other = "monitor vpn-instance red\n quit\n monitor peer 10.255.0.3\n quit";
     let bmp = lab::trial::further_sessions(1, other);
     let trial = Plan { bmp: &bmp, session: "monitor relay other", ..Plan::default() }.start_up();
@@ -168,7 +168,7 @@ fn several_monitors_select_what_one_of_them_does_and_stations_have_their_own() {
 }
 
 #[test]
-fn mirrored_messages_are_left_out_with_monitor_unless_route_mirroring_is_configured() {
+fn with_monitor_mirrored_messages_need_route_mirroring() {
     let trial = Plan::default().start_up();
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer(2));
     let mirrored = |value: u8| {

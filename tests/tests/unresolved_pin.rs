@@ -33,7 +33,7 @@ fn is_down_until(prepare: &str, session: &str, reason: &str, mend: &str, source:
 }
 
 #[test]
-fn an_interface_that_does_not_exist_is_waited_for() {
+fn a_session_waits_for_an_absent_interface() {
     is_down_until(
         "",
         "connect-interface north0",
@@ -45,7 +45,7 @@ fn an_interface_that_does_not_exist_is_waited_for() {
 }
 
 #[test]
-fn an_address_that_is_not_on_the_interface_is_waited_for() {
+fn a_session_waits_for_an_address_on_the_interface() {
     is_down_until(
         "addr del 192.0.2.129/26 dev up2",
         "connect-interface up2 192.0.2.129",
@@ -56,7 +56,7 @@ fn an_address_that_is_not_on_the_interface_is_waited_for() {
 }
 
 #[test]
-fn an_interface_without_any_address_is_waited_for() {
+fn a_session_waits_for_an_interface_without_address() {
     is_down_until(
         "addr del 192.0.2.65/26 dev up2\naddr del 192.0.2.129/26 dev up2",
         "connect-interface up2",
@@ -67,7 +67,7 @@ fn an_interface_without_any_address_is_waited_for() {
 }
 
 #[test]
-fn an_interface_without_a_route_to_the_station_is_waited_for() {
+fn a_session_waits_for_a_route_by_the_interface() {
     is_down_until(
         &format!("route del {ROUTE_BY_UP2}"),
         "connect-interface up2",
@@ -78,7 +78,7 @@ fn an_interface_without_a_route_to_the_station_is_waited_for() {
 }
 
 #[test]
-fn an_interface_that_is_not_up_is_waited_for() {
+fn a_session_waits_for_an_interface_that_is_down() {
     is_down_until(
         "link set up2 down",
         "connect-interface up2",
@@ -89,7 +89,7 @@ fn an_interface_that_is_not_up_is_waited_for() {
 }
 
 #[test]
-fn an_interface_in_a_bridge_is_waited_for() {
+fn a_session_waits_for_an_interface_in_a_bridge() {
     is_down_until(
         "link add br0 type bridge\nlink set up2 master br0",
         "connect-interface up2",
@@ -100,7 +100,7 @@ fn an_interface_in_a_bridge_is_waited_for() {
 }
 
 #[test]
-fn an_address_that_is_on_no_interface_is_waited_for() {
+fn a_session_waits_for_an_address_on_no_interface() {
     let topology = Topology::new();
     let trial = Plan::session("connect-interface 203.0.113.9").start_on(topology);
     trial.bmpd.wait_down(STATION, "address-absent");
@@ -113,7 +113,7 @@ fn an_address_that_is_on_no_interface_is_waited_for() {
 }
 
 #[test]
-fn a_foreign_process_is_denied_while_the_session_cannot_be() {
+fn a_foreign_process_is_denied_while_the_pin_is_unresolved() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.topology.router.ip(&format!("route del {ROUTE_BY_UP2}"));
     trial.bmpd.wait_down(STATION, "no-route");
@@ -131,7 +131,7 @@ fn waits_without_a_reason(trial: &Trial, phase: &str) {
 }
 
 #[test]
-fn what_kept_a_session_from_listening_is_not_shown_when_it_listens_again() {
+fn a_past_reason_is_not_displayed_once_the_session_listens() {
     let trial = Plan::session(BY_UP2).start();
     waits_without_a_reason(&trial, "listening");
     trial.bmpd.commit(STATION, "shutdown");
@@ -149,7 +149,7 @@ fn what_kept_a_session_from_listening_is_not_shown_when_it_listens_again() {
 }
 
 #[test]
-fn what_kept_a_session_from_connecting_is_not_shown_while_its_station_is_silent() {
+fn a_past_reason_is_not_displayed_while_the_station_is_silent() {
     let topology = Topology::new();
     // The station has no route back, and so does not answer.
     topology.station.ip("route add blackhole 192.0.2.65/32");
@@ -170,7 +170,7 @@ fn what_kept_a_session_from_connecting_is_not_shown_while_its_station_is_silent(
 }
 
 #[test]
-fn why_the_last_connection_ended_is_shown_until_there_is_another() {
+fn the_end_of_the_last_connection_is_displayed_until_the_next_one() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.topology.station.ip("route add blackhole 192.0.2.65/32");
     trial.bmpd.display(&format!("reset bmp session {STATION}"));

@@ -38,7 +38,7 @@ fn noise(events: usize) -> String {
 }
 
 #[test]
-fn a_storm_of_10_000_link_events_neither_leaks_nor_breaks_a_session_more_often_than_its_interface_changed() {
+fn a_storm_of_10_000_link_events_leaks_nothing_and_breaks_no_other_session() {
     let mut company = pinned();
     // The loss below is the first change.
     let mut changes = 1;
@@ -103,7 +103,7 @@ fn lose_the_event(company: &Company, event: &str) {
 }
 
 #[test]
-fn what_happened_among_events_that_were_lost_is_found_out_at_once() {
+fn changes_among_lost_events_are_found_at_once() {
     let mut company = pinned();
     lose_the_event(&company, "link set up2 down");
     company.bmpd.wait_session_for(STATION, "down, interface-down", AT_ONCE, |s| s["reason"] == "interface-down");

@@ -47,7 +47,7 @@ fn withdrawn(frames: &[Frame]) -> Vec<Prefix> {
 }
 
 #[test]
-fn a_relay_takes_as_many_connections_as_it_is_told_from_then_on() {
+fn a_changed_limit_of_connections_takes_effect_at_once() {
     let trial = Plan { system: "bmp-relay lab\n max-connections 3 per-source 2", ..Plan::default() }.start_up();
     let limits = || {
         let relay = relay(&trial, "lab");
@@ -85,7 +85,7 @@ fn a_relay_takes_as_many_connections_as_it_is_told_from_then_on() {
 }
 
 #[test]
-fn a_daemon_of_another_host_is_let_in_by_allow_and_out_where_that_is_undone() {
+fn allow_lets_a_daemon_of_another_host_in_and_undo_closes_it() {
     let system = format!("bmp-relay far\n listen {} port {}\nquit", FAR.ip(), FAR.port());
     let trial = Plan { system: &system, ..Plan::default() }.start_up();
     let elsewhere = &trial.topology.station;
@@ -115,7 +115,7 @@ fn a_daemon_of_another_host_is_let_in_by_allow_and_out_where_that_is_undone() {
 }
 
 #[test]
-fn a_daemon_of_another_host_that_vanishes_without_a_word_is_noticed() {
+fn a_daemon_that_vanishes_with_its_host_is_noticed() {
     let system = format!("bmp-relay far\n listen {} port {}\n allow 192.0.2.0/26\nquit", FAR.ip(), FAR.port());
     let trial = Plan { system: &system, ..Plan::default() }.start_up();
     let elsewhere = &trial.topology.station;
@@ -134,7 +134,7 @@ fn a_daemon_of_another_host_that_vanishes_without_a_word_is_noticed() {
 }
 
 #[test]
-fn hold_is_shown_while_it_runs_and_counts_anew_when_it_is_changed() {
+fn hold_is_displayed_while_it_runs_and_a_change_takes_effect() {
     let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
     let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer(2));
     let client = feeder.local_addr().to_string();
@@ -165,7 +165,7 @@ fn hold_is_shown_while_it_runs_and_counts_anew_when_it_is_changed() {
 }
 
 #[test]
-fn what_is_not_back_when_hold_is_over_goes_down_and_what_is_not_said_again_is_withdrawn() {
+fn after_hold_absent_peers_go_down_and_unrepeated_routes_are_withdrawn() {
     let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
     let (back, lost) = (peer(2), peer(3));
     // A Loc-RIB peer has a type of its own, and no address (RFC 9069 §4.1).
@@ -200,7 +200,7 @@ fn what_is_not_back_when_hold_is_over_goes_down_and_what_is_not_said_again_is_wi
 }
 
 #[test]
-fn end_of_rib_is_told_for_a_daemon_that_does_not_if_that_is_configured() {
+fn end_of_rib_after_sends_the_missing_end_of_rib() {
     let trial = Plan::default().start_up();
     let mut feeder = trial.feeder();
     feeder.announce(&Peer::default(), &prefixes(3), 1);
@@ -217,7 +217,7 @@ fn end_of_rib_is_told_for_a_daemon_that_does_not_if_that_is_configured() {
 }
 
 #[test]
-fn of_two_daemons_on_one_relay_with_a_peer_in_common_the_first_is_heard_and_the_other_is_shown() {
+fn the_first_of_two_daemons_with_one_peer_wins_and_the_other_is_displayed() {
     let trial = Plan::default().start_up();
     let (first, second) = (peer(2), Peer { router_id: Ipv4Addr::new(10, 0, 0, 9), ..peer(2) });
     let mut one = Feeder::with_peer(&trial.topology.router, RELAY, &first);
@@ -242,7 +242,7 @@ fn of_two_daemons_on_one_relay_with_a_peer_in_common_the_first_is_heard_and_the_
 }
 
 #[test]
-fn what_a_relay_takes_and_what_is_kept_of_it_is_shown() {
+fn the_displays_have_a_relays_messages_and_the_feeds_contents() {
     let trial = Plan::default().start_up();
     let mut feeder = trial.feeder();
     let client = feeder.local_addr().to_string();

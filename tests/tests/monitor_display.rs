@@ -38,7 +38,7 @@ fn two_daemons(session: &str) -> (Trial, [Feeder; 2]) {
 }
 
 #[test]
-fn of_two_peers_that_a_station_could_not_tell_apart_the_second_is_shown_as_left_out() {
+fn a_peer_that_looks_like_another_is_displayed_as_refused() {
     let (trial, _feeders) = two_daemons("");
     let shown = until("the station is not told of the second", PATIENCE, || {
         let shown = monitored(&trial);
@@ -65,7 +65,7 @@ fn of_two_peers_that_a_station_could_not_tell_apart_the_second_is_shown_as_left_
 }
 
 #[test]
-fn with_monitor_relay_a_station_is_told_of_that_relays_peer() {
+fn monitor_relay_selects_the_peer_of_that_relay() {
     let (trial, _feeders) = two_daemons("monitor relay other");
     trial.station.wait_connection(0, "the second daemon's routes", |connection| connection.announced() == 5);
     let shown = monitored(&trial);

@@ -47,7 +47,7 @@ fn wait_relayed(trial: &Trial, client: SocketAddr) {
 const NOTHING: Vec<String> = Vec::new();
 
 #[test]
-fn what_inputs_lack_is_said_at_the_commit_that_leaves_it_out_and_not_again() {
+fn a_commit_warns_once_about_incomplete_inputs() {
     let trial = Plan::default().start();
     let cases = [
         ("bmp-relay empty", "bmp-relay empty takes nothing until it has `listen ADDRESS port N`"),
@@ -69,7 +69,7 @@ fn what_inputs_lack_is_said_at_the_commit_that_leaves_it_out_and_not_again() {
 }
 
 #[test]
-fn a_monitor_of_an_input_that_there_is_not_is_said() {
+fn a_commit_warns_about_a_monitor_of_an_absent_input() {
     let trial = Plan::default().start();
     let session = format!("bmp\nbmp-session {STATION}");
     for monitor in ["relay nobody", "mrt-replay lab", "bgp"] {
@@ -81,7 +81,7 @@ fn a_monitor_of_an_input_that_there_is_not_is_said() {
 }
 
 #[test]
-fn what_is_configured_of_a_bgp_peer_and_every_default_is_shown_before_anything_is_up() {
+fn a_bgp_peers_settings_and_all_defaults_are_displayed() {
     let system = "bgp 65000\n router-id 192.0.2.1\n peer 192.0.2.9 as-number 65001\n peer 192.0.2.9 port 1790\n peer 192.0.2.9 password secret\n \
                   peer 192.0.2.9 timer keepalive 5 hold 20\n ipv4-family unicast\n  peer 192.0.2.9 enable\nquit\nquit";
     let trial = Plan { system, ..Plan::default() }.start();
@@ -105,7 +105,7 @@ fn what_is_configured_of_a_bgp_peer_and_every_default_is_shown_before_anything_i
 }
 
 #[test]
-fn an_interface_that_is_not_on_this_host_is_named_with_the_one_that_may_be_meant() {
+fn a_warning_about_an_absent_interface_suggests_a_similar_name() {
     let trial = Plan::session("connect-interface up2").start_up();
     let egress = said(&trial, &in_session("egress-interface up2 up3x"));
     let begins =
@@ -125,7 +125,7 @@ fn an_interface_that_is_not_on_this_host_is_named_with_the_one_that_may_be_meant
 }
 
 #[test]
-fn a_commit_that_takes_a_session_down_says_which_why_and_what_mends_it() {
+fn a_commit_that_takes_a_session_down_says_why_and_what_mends_it() {
     let trial = Plan::session("connect-interface up2").start_up();
     let down = said(&trial, &in_session("connect-interface nowhere0"));
     let begins = format!("Warning: session {STATION} goes down: interface-absent: interface nowhere0 does not exist");
@@ -179,7 +179,7 @@ fn a_commit_that_re_establishes_or_ends_a_session_says_so() {
 }
 
 #[test]
-fn a_commit_says_of_relays_and_replays_what_ends_and_what_begins_anew() {
+fn a_commit_reports_ended_and_restarted_relays_and_replays() {
     let trial = Plan::default().start_up();
     let feeder = trial.feeder();
     let client = feeder.local_addr();
@@ -200,7 +200,7 @@ fn a_commit_says_of_relays_and_replays_what_ends_and_what_begins_anew() {
 }
 
 #[test]
-fn a_client_that_a_relay_does_not_let_in_any_more_is_named() {
+fn a_commit_names_a_client_that_a_relay_no_longer_allows() {
     let relay = "bmp-relay far\n listen 0.0.0.0 port 5002\n allow 192.0.2.0/26";
     let trial = Plan { system: relay, ..Plan::default() }.start_up();
     let feeder = Feeder::connect(&trial.topology.station, "192.0.2.1:5002".parse().expect("an address"));
@@ -216,7 +216,7 @@ fn a_client_that_a_relay_does_not_let_in_any_more_is_named() {
 }
 
 #[test]
-fn a_commit_says_which_bgp_peers_it_leaves_down_and_which_come_anew() {
+fn a_commit_reports_bgp_peers_that_are_down_or_re_established() {
     let (peer, _) = DAEMON;
     let (trial, _bird) = Peering::in_trial();
     let established = || trial.wait_peer_established();
@@ -239,7 +239,7 @@ fn a_commit_says_which_bgp_peers_it_leaves_down_and_which_come_anew() {
 }
 
 #[test]
-fn a_file_that_is_read_again_has_the_same_sentences_logged() {
+fn a_reload_logs_the_same_sentences() {
     let trial = Plan::session("connect-interface up2").start_up();
     trial.bmpd.reload(&Plan::session("connect-interface nowhere0").configuration());
     trial.bmpd.wait_for_log("the outcome of the file", |line| {
@@ -248,7 +248,7 @@ fn a_file_that_is_read_again_has_the_same_sentences_logged() {
 }
 
 #[test]
-fn a_trial_says_what_it_does_and_so_does_its_end() {
+fn a_trial_and_its_end_report_their_outcomes() {
     let trial = Plan::session("connect-interface nowhere0").start();
     trial.bmpd.wait_down(STATION, "interface-absent");
     let lines = in_session("connect-interface up2\ncommit trial 600\nabort trial");
@@ -261,7 +261,7 @@ fn a_trial_says_what_it_does_and_so_does_its_end() {
 }
 
 #[test]
-fn an_address_that_this_host_cannot_use_is_refused_by_the_commit_and_told_of_in_a_file() {
+fn a_commit_refuses_an_unusable_address_and_a_file_may_have_it() {
     let trial = Plan::session("connect-interface up2").start_up();
     let refused = [
         (in_session("connect-interface 192.0.2.127"), "192.0.2.127 is the broadcast address of 192.0.2.64/26 on up2"),
@@ -293,7 +293,7 @@ fn an_address_that_this_host_cannot_use_is_refused_by_the_commit_and_told_of_in_
 }
 
 #[test]
-fn check_says_what_will_not_work_on_any_host() {
+fn check_reports_settings_that_work_on_no_host() {
     let lines = "bmp-relay empty\nbgp 65000\n peer 192.0.2.9 as-number 1\nbmp\n connect-interface 127.0.0.1\n bmp-session 198.51.100.7\n \
                  bmp-session fe80::7\n  tcp connect port 1\n  monitor relay nobody\n";
     let netns = Netns::new("router");

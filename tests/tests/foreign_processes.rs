@@ -70,7 +70,7 @@ fn an_unprivileged_process_leaves_as_the_session_does_and_is_counted_as_foreign(
 }
 
 #[test]
-fn an_ipv4_mapped_destination_is_the_same_destination() {
+fn an_ipv4_mapped_destination_is_pinned_like_the_ipv4_address() {
     let trial = pinned("connect-interface up2 192.0.2.129");
     let IpAddr::V4(station) = STATION else { unreachable!("the station's address is IPv4") };
     let mapped = SocketAddr::from((station.to_ipv6_mapped(), STATION_PORT));
@@ -87,7 +87,7 @@ fn an_ipv6_process_is_pinned_to_the_ipv6_session() {
 }
 
 #[test]
-fn a_process_that_bound_the_right_source_is_accepted_as_it_is() {
+fn a_process_with_the_right_source_is_accepted() {
     let trial = pinned("connect-interface up2 192.0.2.129");
     let foreign = Foreign { source: Some((UP2_OTHER, 0).into()), device: None };
     let connection = foreign_session(&trial, &foreign, trial.station.address());
@@ -95,7 +95,7 @@ fn a_process_that_bound_the_right_source_is_accepted_as_it_is() {
 }
 
 #[test]
-fn a_process_that_bound_the_right_interface_is_accepted_as_it_is() {
+fn a_process_with_the_right_interface_is_accepted() {
     let trial = pinned("connect-interface up2 192.0.2.129");
     let foreign = Foreign { source: None, device: Some("up2") };
     let connection = foreign_session(&trial, &foreign, trial.station.address());
@@ -121,17 +121,17 @@ fn is_denied(foreign: &Foreign<'_>, cause: &str) {
 }
 
 #[test]
-fn a_process_that_bound_another_source_is_denied() {
+fn a_process_with_another_source_is_denied() {
     is_denied(&Foreign { source: Some((UP1, 0).into()), device: None }, "source");
 }
 
 #[test]
-fn a_process_that_bound_another_source_of_the_same_interface_is_denied() {
+fn a_process_with_another_source_of_the_same_interface_is_denied() {
     is_denied(&Foreign { source: Some((UP2, 0).into()), device: None }, "source");
 }
 
 #[test]
-fn a_process_that_bound_another_interface_is_denied() {
+fn a_process_with_another_interface_is_denied() {
     is_denied(&Foreign { source: None, device: Some("up1") }, "interface");
 }
 

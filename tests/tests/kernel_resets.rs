@@ -17,7 +17,7 @@ fn tells_whose_resets() -> bool {
 }
 
 #[test]
-fn one_leaves_by_the_pinned_interface_and_is_counted_since_linux_6_13() {
+fn a_kernel_reset_leaves_by_the_pin_and_is_counted_since_linux_6_13() {
     let plan = Plan::session("connect-interface up2");
     let topology = Topology::without_offload();
     topology.station.ip(&format!("rule add pref 10 ipproto tcp sport {STATION_PORT} blackhole"));

@@ -38,7 +38,7 @@ fn a_stranger_gets_no_answer_from_the_guard_and_is_counted() {
 }
 
 #[test]
-fn where_xdp_is_taken_a_stranger_gets_no_answer_from_the_listener_and_is_counted() {
+fn without_xdp_the_listener_gives_a_stranger_no_answer_and_counts_it() {
     let topology = Topology::new();
     let other = format!("bmp\n bmp-session {STATION}\n  tcp listen port 12000\n  connect-interface up2\n");
     let first = Bmpd::start(&topology.router, &other);
@@ -66,7 +66,7 @@ fn where_xdp_is_taken_a_stranger_gets_no_answer_from_the_listener_and_is_counted
 }
 
 #[test]
-fn a_station_that_comes_by_another_interface_is_not_let_in() {
+fn a_station_cannot_connect_by_another_interface() {
     let trial = Plan::session(BY_UP2).start();
     guarded(&trial.bmpd, STATION);
     trial.topology.station.ip(&format!("route add {UP2}/32 via 192.0.2.1 dev dn1"));
@@ -80,7 +80,7 @@ fn a_station_that_comes_by_another_interface_is_not_let_in() {
 }
 
 #[test]
-fn with_egress_interfaces_a_station_is_let_in_by_these_alone() {
+fn a_station_connects_only_by_the_egress_interfaces() {
     let session = format!("tcp listen port {PORT}\nconnect-interface {LOOPBACK}\negress-interface up2");
     let trial = Plan::session(&session).start();
     let session = guarded(&trial.bmpd, STATION);
@@ -99,7 +99,7 @@ fn with_egress_interfaces_a_station_is_let_in_by_these_alone() {
 }
 
 #[test]
-fn at_another_address_of_the_host_nobody_listens() {
+fn bmpd_does_not_listen_at_other_addresses() {
     let trial = Plan::session(&format!("tcp listen port {PORT}\nconnect-interface {UP2}")).start();
     guarded(&trial.bmpd, STATION);
     for address in [UP2_OTHER, LOOPBACK] {
@@ -110,7 +110,7 @@ fn at_another_address_of_the_host_nobody_listens() {
 }
 
 #[test]
-fn after_a_crash_strangers_are_kept_away_and_the_next_bmpd_goes_on_counting() {
+fn after_a_crash_the_guard_stays_and_the_next_bmpd_counts_on() {
     let trial = connected(&Plan::session(BY_UP2), UP2);
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
     let stranger = stranger(&trial.topology);
@@ -154,19 +154,19 @@ fn the_guard_ends_with_the_listener(plan: &Plan<'_>) {
 }
 
 #[test]
-fn after_sigterm_the_guard_is_gone_where_persist_keeps_the_pins() {
+fn after_sigterm_the_guard_is_gone_although_persist_keeps_the_pins() {
     the_guard_ends_with_the_listener(&Plan { bmp: " persist", ..Plan::session(BY_UP2) });
 }
 
 #[test]
-fn after_sigterm_the_guard_is_gone_where_an_adopted_session_keeps_the_pins() {
+fn after_sigterm_the_guard_is_gone_although_an_adopted_session_keeps_pins() {
     let adopted =
         format!(" bmp-session {STATION} alias daemon\n  tcp connect port 11020\n  connect-interface up2\n  adopt");
     the_guard_ends_with_the_listener(&Plan { bmp: &adopted, ..Plan::session(BY_UP2) });
 }
 
 #[test]
-fn without_the_kernel_programs_a_stranger_is_reset_and_the_station_let_in() {
+fn without_kernel_programs_a_stranger_is_reset_and_the_station_accepted() {
     let options = Options { arguments: &["--datapath", "socket"], through: &[] };
     let trial = connected(&Plan { options, ..Plan::session(BY_UP2) }, UP2);
     let stranger = stranger(&trial.topology);
@@ -184,7 +184,7 @@ fn without_the_kernel_programs_a_stranger_is_reset_and_the_station_let_in() {
 }
 
 #[test]
-fn a_port_that_another_process_has_is_said_and_its_callers_are_let_through() {
+fn a_port_of_another_process_is_reported_and_its_callers_pass() {
     let topology = Topology::new();
     let taken = topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
     let trial = Plan::session(BY_UP2).start_on(topology);

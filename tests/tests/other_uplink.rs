@@ -19,7 +19,7 @@ fn assert_never_moved(trial: &Trial, connection: &Connection) {
 }
 
 #[test]
-fn a_better_route_by_the_other_uplink_that_is_there_from_the_start_has_no_effect() {
+fn an_existing_better_route_by_the_other_uplink_has_no_effect() {
     let trial = Plan::session("connect-interface up2").start_up();
     let connection = trial.routes_arrive(&mut trial.feeder(), 500, 0);
     assert_eq!(connection.peer.ip(), UP2);
@@ -27,7 +27,7 @@ fn a_better_route_by_the_other_uplink_that_is_there_from_the_start_has_no_effect
 }
 
 #[test]
-fn a_better_route_by_the_other_uplink_that_appears_changes_and_goes_has_no_effect() {
+fn a_better_route_that_appears_changes_and_goes_has_no_effect() {
     let trial = Plan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let events = [
@@ -48,7 +48,7 @@ fn a_better_route_by_the_other_uplink_that_appears_changes_and_goes_has_no_effec
 }
 
 #[test]
-fn an_ipv6_session_does_not_move_to_a_better_route_either() {
+fn an_ipv6_session_does_not_move_to_a_better_route() {
     let trial = Plan { station: STATION_V6, ..Plan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 50, 0);
@@ -78,7 +78,7 @@ fn the_other_uplink_going_down_and_away_has_no_effect() {
 }
 
 #[test]
-fn a_session_from_a_loopback_address_follows_routing_and_keeps_its_address_and_connection() {
+fn a_session_from_a_loopback_address_follows_routing_without_a_break() {
     let trial = Plan::session("connect-interface lo").start_up();
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 50, 0);
@@ -92,7 +92,7 @@ fn a_session_from_a_loopback_address_follows_routing_and_keeps_its_address_and_c
 }
 
 #[test]
-fn a_session_to_another_station_goes_its_own_way() {
+fn sessions_on_different_uplinks_do_not_touch_each_other() {
     // Two sessions of one bmpd, each pinned to another uplink.
     let system = "bmp\n bmp-session 198.51.100.8\n  tcp connect port 11019\n  connect-interface up1";
     let plan = Plan { system, ..Plan::session("connect-interface up2") };

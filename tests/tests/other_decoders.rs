@@ -220,7 +220,7 @@ fn notification(peer_down: &Value) -> (u64, u64) {
 }
 
 #[test]
-fn what_is_told_of_bgp_peers_is_what_frr_says_of_them() {
+fn messages_about_bgp_peers_agree_with_frrs_own_display() {
     let (peer, asn) = DAEMON;
     let system = format!(
         "bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {peer} as-number {asn}\n peer {DAEMON_V6} as-number {asn}\n \
@@ -304,7 +304,7 @@ fn what_is_told_of_bgp_peers_is_what_frr_says_of_them() {
 }
 
 #[test]
-fn what_frr_reports_is_told_as_it_reports_it() {
+fn frrs_messages_are_relayed_unchanged() {
     let trial = Trial::start("", "");
     let from_daemon = Tshark::start(&trial.topology.router, "lo", RELAY.port());
     let mut daemon = Relayed::start(Kind::Frr, &trial.topology.router, RELAY);
@@ -346,7 +346,7 @@ fn what_frr_reports_is_told_as_it_reports_it() {
 }
 
 #[test]
-fn what_gobgp_reports_is_told_as_it_reports_it() {
+fn gobgps_messages_are_relayed_unchanged() {
     let trial = Trial::start("", "");
     let from_daemon = Tshark::start(&trial.topology.router, "lo", RELAY.port());
     let mut daemon = Relayed::start(Kind::Gobgp, &trial.topology.router, RELAY);
