@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
-use lab::parts::{PARTS, Part, resolutions};
+use lab::parts::{MeasuredPart, PARTS, resolutions};
 
 const ROUTES: usize = 1_000_000;
 
@@ -24,7 +24,7 @@ fn pins(criterion: &mut Criterion) {
     }
 }
 
-fn measure(bencher: &mut Bencher<'_>, part: &mut dyn Part) {
+fn measure(bencher: &mut Bencher<'_>, part: &mut dyn MeasuredPart) {
     bencher.iter_custom(|times| {
         (0..times).fold(Duration::ZERO, |sum, _| {
             part.before();

@@ -4,14 +4,14 @@ use std::{fmt, net::Ipv4Addr};
 
 /// An IPv4 prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix {
+pub struct Ipv4Prefix {
     /// The network address.
     pub network: Ipv4Addr,
     /// Its length in bits.
     pub length: u8,
 }
 
-impl fmt::Display for Prefix {
+impl fmt::Display for Ipv4Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.length)
     }
@@ -21,9 +21,11 @@ impl fmt::Display for Prefix {
 ///
 /// # Panics
 /// For more than 1,048,576 prefixes, which end with 25.255.255.0/24.
-pub fn prefixes(count: usize) -> Vec<Prefix> {
+pub fn prefixes(count: usize) -> Vec<Ipv4Prefix> {
     assert!(count <= 1 << 20, "the lab has 1,048,576 prefixes, not {count}");
-    (0..count).map(|i| Prefix { network: Ipv4Addr::from_bits(0x0a00_0000 + ((i as u32) << 8)), length: 24 }).collect()
+    (0..count)
+        .map(|i| Ipv4Prefix { network: Ipv4Addr::from_bits(0x0a00_0000 + ((i as u32) << 8)), length: 24 })
+        .collect()
 }
 
 /// Type of OPEN (RFC 4271 §4.2).
@@ -73,12 +75,12 @@ pub fn notification() -> Vec<u8> {
 }
 
 /// Builds an UPDATE (§4.3) that announces `routes`, with `asn` alone in a four-octet AS path.
-pub fn announce(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
+pub fn announce(routes: &[Ipv4Prefix], asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
     announce_with(routes, asn, next_hop, &[])
 }
 
 /// Builds an UPDATE that announces `routes`, with more path attributes in wire format.
-pub fn announce_with(routes: &[Prefix], asn: u32, next_hop: Ipv4Addr, more: &[u8]) -> Vec<u8> {
+pub fn announce_with(routes: &[Ipv4Prefix], asn: u32, next_hop: Ipv4Addr, more: &[u8]) -> Vec<u8> {
     let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1];
     attributes.extend(asn.to_be_bytes());
     attributes.extend([0x40, 3, 4]);
@@ -105,7 +107,7 @@ pub fn unknown_attribute(value: u8, bytes: usize) -> Vec<u8> {
 }
 
 /// Builds an UPDATE that withdraws `routes`.
-pub fn withdraw(routes: &[Prefix]) -> Vec<u8> {
+pub fn withdraw(routes: &[Ipv4Prefix]) -> Vec<u8> {
     let withdrawn = nlri(routes);
     let mut body = short(withdrawn.len()).to_vec();
     body.extend(withdrawn);
@@ -119,7 +121,7 @@ pub fn end_of_rib() -> Vec<u8> {
 }
 
 /// Encodes routes as NLRI.
-pub fn nlri(routes: &[Prefix]) -> Vec<u8> {
+pub fn nlri(routes: &[Ipv4Prefix]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for route in routes {
         bytes.push(route.length);
@@ -130,24 +132,24 @@ pub fn nlri(routes: &[Prefix]) -> Vec<u8> {
 
 /// The IPv4 fields of one UPDATE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Update {
+pub struct Ipv4Update {
     /// Withdrawn Routes.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Ipv4Prefix>,
     /// Network Layer Reachability Information.
-    pub announced: Vec<Prefix>,
+    pub announced: Vec<Ipv4Prefix>,
     /// True for End-of-RIB of IPv4 unicast: neither routes nor attributes.
     pub is_end_of_rib: bool,
 }
 
 /// Reads a whole UPDATE message. `None` for other and malformed messages.
-pub fn read_update(message: &[u8]) -> Option<Update> {
+pub fn read_update(message: &[u8]) -> Option<Ipv4Update> {
     let (header, body) = message.split_at_checked(19)?;
     if header[18] != UPDATE {
         return None;
     }
     let (withdrawn, rest) = field(body)?;
     let (attributes, announced) = field(rest)?;
-    Some(Update {
+    Some(Ipv4Update {
         withdrawn: read_nlri(withdrawn)?,
         announced: read_nlri(announced)?,
         is_end_of_rib: body.len() == 4 && attributes.is_empty(),
@@ -159,13 +161,13 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-fn read_nlri(mut bytes: &[u8]) -> Option<Vec<Prefix>> {
+fn read_nlri(mut bytes: &[u8]) -> Option<Vec<Ipv4Prefix>> {
     let mut routes = Vec::new();
     while let Some((&length, rest)) = bytes.split_first() {
         let (network, rest) = rest.split_at_checked(usize::from(length.div_ceil(8)))?;
         let mut octets = [0; 4];
         octets.get_mut(..network.len())?.copy_from_slice(network);
-        routes.push(Prefix { network: octets.into(), length });
+        routes.push(Ipv4Prefix { network: octets.into(), length });
         bytes = rest;
     }
     Some(routes)

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::bgp::{self, Prefix};
+use crate::bgp::{self, Ipv4Prefix};
 
 /// Route Monitoring (RFC 7854 §4.6).
 pub const ROUTE_MONITORING: u8 = 0;
@@ -31,7 +31,7 @@ const LONGEST: usize = 1 << 20;
 
 /// A BGP peer in the lab's messages: global instance, IPv4, pre-policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct ReportedPeer {
     /// The peer's address.
     pub address: Ipv4Addr,
     /// Its AS number.
@@ -40,7 +40,7 @@ pub struct Peer {
     pub router_id: Ipv4Addr,
 }
 
-impl Default for Peer {
+impl Default for ReportedPeer {
     fn default() -> Self {
         let address = Ipv4Addr::new(10, 255, 0, 2);
         Self { address, asn: 65001, router_id: address }
@@ -76,7 +76,7 @@ fn tlv(kind: u16, value: &[u8]) -> Vec<u8> {
     tlv
 }
 
-fn peer_header(peer: &Peer, flags: u8) -> Vec<u8> {
+fn peer_header(peer: &ReportedPeer, flags: u8) -> Vec<u8> {
     let mut header = vec![0, flags];
     header.extend([0; 8 + 12]);
     header.extend(peer.address.octets());
@@ -87,7 +87,7 @@ fn peer_header(peer: &Peer, flags: u8) -> Vec<u8> {
     header
 }
 
-fn about(peer: &Peer, flags: u8, kind: u8, body: &[u8]) -> Vec<u8> {
+fn about(peer: &ReportedPeer, flags: u8, kind: u8, body: &[u8]) -> Vec<u8> {
     let mut whole = peer_header(peer, flags);
     whole.extend(body);
     message(kind, &whole)
@@ -106,7 +106,7 @@ pub fn termination() -> Vec<u8> {
 }
 
 /// Builds a Peer Up with the OPEN messages of both sides.
-pub fn peer_up(peer: &Peer) -> Vec<u8> {
+pub fn peer_up(peer: &ReportedPeer) -> Vec<u8> {
     let local = Ipv4Addr::new(10, 255, 0, 1);
     let mut body = vec![0; 12];
     body.extend(local.octets());
@@ -118,26 +118,26 @@ pub fn peer_up(peer: &Peer) -> Vec<u8> {
 }
 
 /// Builds a Peer Down with reason 1 and the local system's NOTIFICATION.
-pub fn peer_down(peer: &Peer) -> Vec<u8> {
+pub fn peer_down(peer: &ReportedPeer) -> Vec<u8> {
     let mut body = vec![1];
     body.extend(bgp::notification());
     about(peer, PRE_POLICY, PEER_DOWN, &body)
 }
 
 /// Builds a Route Monitoring message with one UPDATE.
-pub fn route_monitoring(peer: &Peer, flags: u8, update: &[u8]) -> Vec<u8> {
+pub fn route_monitoring(peer: &ReportedPeer, flags: u8, update: &[u8]) -> Vec<u8> {
     about(peer, flags, ROUTE_MONITORING, update)
 }
 
 /// Builds a Statistics Report with counter 7, the number of routes in Adj-RIB-In.
-pub fn statistics_report(peer: &Peer, routes: u64) -> Vec<u8> {
+pub fn statistics_report(peer: &ReportedPeer, routes: u64) -> Vec<u8> {
     let mut body = 1u32.to_be_bytes().to_vec();
     body.extend(tlv(7, &routes.to_be_bytes()));
     about(peer, PRE_POLICY, STATISTICS_REPORT, &body)
 }
 
 /// Builds Route Monitoring messages that announce `routes` of `peer`, `per_message` in each.
-pub fn announcements(peer: &Peer, routes: &[Prefix], per_message: usize) -> Vec<Vec<u8>> {
+pub fn announcements(peer: &ReportedPeer, routes: &[Ipv4Prefix], per_message: usize) -> Vec<Vec<u8>> {
     routes
         .chunks(per_message)
         .map(|routes| route_monitoring(peer, PRE_POLICY, &bgp::announce(routes, peer.asn, peer.address)))
@@ -146,9 +146,9 @@ pub fn announcements(peer: &Peer, routes: &[Prefix], per_message: usize) -> Vec<
 
 /// One received message, with its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame(pub Bytes);
+pub struct ReceivedFrame(pub Bytes);
 
-impl Frame {
+impl ReceivedFrame {
     /// Returns the message type.
     pub fn kind(&self) -> u8 {
         self.0.get(5).copied().unwrap_or(u8::MAX)
@@ -184,7 +184,7 @@ impl Frame {
     }
 
     /// Reads the UPDATE of a Route Monitoring message.
-    pub fn update(&self) -> Option<bgp::Update> {
+    pub fn update(&self) -> Option<bgp::Ipv4Update> {
         (self.kind() == ROUTE_MONITORING).then(|| bgp::read_update(self.body()))?
     }
 }
@@ -193,7 +193,7 @@ impl Frame {
 ///
 /// # Errors
 /// What is wrong with the first message that is not BMP.
-pub fn split(stream: &mut BytesMut, frames: &mut Vec<Frame>) -> Result<(), String> {
+pub fn split(stream: &mut BytesMut, frames: &mut Vec<ReceivedFrame>) -> Result<(), String> {
     while let Some(header) = stream.first_chunk::<HEADER>() {
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
         if header[0] != 3 {
@@ -205,7 +205,7 @@ pub fn split(stream: &mut BytesMut, frames: &mut Vec<Frame>) -> Result<(), Strin
         if stream.remaining() < length {
             break;
         }
-        frames.push(Frame(stream.split_to(length).freeze()));
+        frames.push(ReceivedFrame(stream.split_to(length).freeze()));
     }
     Ok(())
 }
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn messages_are_complete_wherever_the_stream_is_cut() {
-        let peer = Peer::default();
+        let peer = ReportedPeer::default();
         let sent = [initiation("edge"), peer_up(&peer), peer_down(&peer), termination()];
         let whole = sent.concat();
         for cut in 0..whole.len() {
@@ -240,9 +240,9 @@ mod tests {
 
     #[test]
     fn announced_routes_are_read_back_from_their_messages() {
-        let (peer, routes) = (Peer::default(), bgp::prefixes(10));
+        let (peer, routes) = (ReportedPeer::default(), bgp::prefixes(10));
         for (i, message) in announcements(&peer, &routes, 3).into_iter().enumerate() {
-            let frame = Frame(message.into());
+            let frame = ReceivedFrame(message.into());
             assert_eq!(frame.peer(), Some(IpAddr::V4(peer.address)));
             assert_eq!(frame.update().unwrap().announced, routes[i * 3..(i * 3 + 3).min(10)]);
         }

@@ -20,9 +20,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    kernel::{self, Objects},
+    kernel::{self, BpfObjects},
     netns::Netns,
-    process::{Process, answer},
+    process::{ChildProgram, answer},
     wait::{PATIENCE, patience, until},
 };
 
@@ -51,7 +51,7 @@ fn program(name: &str) -> Built {
 
 /// Options for an unusual start of bmpd.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options<'a> {
+pub struct StartOptions<'a> {
     /// Additional arguments.
     pub arguments: &'a [&'a str],
     /// Arguments of setpriv(1), which then starts bmpd. Empty for a direct start.
@@ -60,19 +60,19 @@ pub struct Options<'a> {
 
 /// A configuration file in its own temporary folder, and the commands that use it.
 #[derive(Debug)]
-pub struct Setup {
+pub struct BmpdSetup {
     netns: Netns,
     folder: TempDir,
     control: PathBuf,
-    bpffs: Bpffs,
+    bpffs: BpffsFolder,
 }
 
 /// The folder in the BPF file system for one configuration. Dropping it removes the pins of a
 /// killed bmpd.
 #[derive(Debug)]
-struct Bpffs(PathBuf);
+struct BpffsFolder(PathBuf);
 
-impl Bpffs {
+impl BpffsFolder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl Bpffs {
     }
 }
 
-impl Drop for Bpffs {
+impl Drop for BpffsFolder {
     fn drop(&mut self) {
         if self.0.exists() {
             // If this fails, a bmpd is still running, and its test reports that.
@@ -95,12 +95,12 @@ fn detach(mut command: Command, bpffs: &Path) -> Command {
     command
 }
 
-impl Setup {
+impl BmpdSetup {
     /// Writes `configuration` to a file.
     pub fn new(netns: &Netns, configuration: impl AsRef<[u8]>) -> Self {
         let folder = TempDir::with_prefix("lab-bmpd-").expect("a temporary folder can be made");
         let control = folder.path().join("bmpd.sock");
-        let setup = Self { netns: netns.clone(), folder, control, bpffs: Bpffs::new() };
+        let setup = Self { netns: netns.clone(), folder, control, bpffs: BpffsFolder::new() };
         std::fs::write(setup.file(), configuration).expect("a temporary file can be written");
         setup
     }
@@ -138,7 +138,7 @@ impl Setup {
     }
 
     /// Returns the command that runs bmpd with this configuration.
-    pub fn command(&self, options: &Options<'_>) -> Command {
+    pub fn command(&self, options: &StartOptions<'_>) -> Command {
         let bmpd = program("bmpd");
         let mut command = if options.through.is_empty() {
             self.netns.command(bmpd)
@@ -179,16 +179,16 @@ impl Setup {
     ///
     /// # Panics
     /// If it does not exit within [`PATIENCE`].
-    pub fn run(&self, options: &Options<'_>) -> Ended {
-        let mut process = Process::start(&mut self.command(options));
+    pub fn run(&self, options: &StartOptions<'_>) -> ExitReport {
+        let mut process = ChildProgram::start(&mut self.command(options));
         let status = process.wait();
-        Ended { code: status.code(), lines: process.lines() }
+        ExitReport { code: status.code(), lines: process.lines() }
     }
 }
 
 /// Exit code and output of a program that has ended.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct ExitReport {
     /// The exit code; `None` after a signal.
     pub code: Option<i32>,
     /// Lines of stdout and stderr.
@@ -198,23 +198,23 @@ pub struct Ended {
 /// A running bmpd. Dropping it sends SIGTERM, and SIGKILL if that is not enough.
 #[derive(Debug)]
 pub struct Bmpd {
-    process: Process,
-    setup: Setup,
+    process: ChildProgram,
+    setup: BmpdSetup,
 }
 
 impl Bmpd {
     /// Starts bmpd in `netns` and waits until it answers on its control socket.
     pub fn start(netns: &Netns, configuration: &str) -> Self {
-        Self::start_with(netns, configuration, &Options::default())
+        Self::start_with(netns, configuration, &StartOptions::default())
     }
 
     /// Starts bmpd with options, and waits until it answers.
-    pub fn start_with(netns: &Netns, configuration: &str, options: &Options<'_>) -> Self {
-        Self::start_in(Setup::new(netns, configuration), options)
+    pub fn start_with(netns: &Netns, configuration: &str, options: &StartOptions<'_>) -> Self {
+        Self::start_in(BmpdSetup::new(netns, configuration), options)
     }
 
     /// Starts bmpd with an existing setup, and waits until it answers.
-    pub fn start_in(setup: Setup, options: &Options<'_>) -> Self {
+    pub fn start_in(setup: BmpdSetup, options: &StartOptions<'_>) -> Self {
         let bmpd = Self::start_unasked(setup, options);
         // While bmpd loads its programs, connections wait in the queue of the socket. On an
         // emulated processor that can outlast bmpctl's timeout, so ask again.
@@ -225,7 +225,7 @@ impl Bmpd {
     }
 
     /// Starts bmpd and waits for its control socket, without a request.
-    pub fn start_unasked(setup: Setup, options: &Options<'_>) -> Self {
+    pub fn start_unasked(setup: BmpdSetup, options: &StartOptions<'_>) -> Self {
         let mut command = setup.command(options);
         Self::start_by(setup, &mut command)
     }
@@ -233,8 +233,8 @@ impl Bmpd {
     /// Starts bmpd with at most `most` descriptors. bmpd cannot raise this limit;
     /// [`Self::allow_descriptors`] can.
     pub fn start_with_descriptors(netns: &Netns, configuration: &str, most: u64) -> Self {
-        let setup = Setup::new(netns, configuration);
-        let mut command = setup.command(&Options::default());
+        let setup = BmpdSetup::new(netns, configuration);
+        let mut command = setup.command(&StartOptions::default());
         let limit = move || {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
@@ -258,9 +258,9 @@ impl Bmpd {
         assert_eq!(refused, 0, "prlimit: {}", std::io::Error::last_os_error());
     }
 
-    /// Starts bmpd with a command from [`Setup::command`].
-    pub fn start_by(setup: Setup, command: &mut Command) -> Self {
-        let mut process = Process::start(command);
+    /// Starts bmpd with a command from [`BmpdSetup::command`].
+    pub fn start_by(setup: BmpdSetup, command: &mut Command) -> Self {
+        let mut process = ChildProgram::start(command);
         until("bmpd's control socket answers", PATIENCE, || {
             if let Some(status) = process.ended() {
                 process.wait();
@@ -279,7 +279,7 @@ impl Bmpd {
     }
 
     /// Returns its configuration file and folder.
-    pub fn setup(&self) -> &Setup {
+    pub fn setup(&self) -> &BmpdSetup {
         &self.setup
     }
 
@@ -302,8 +302,8 @@ impl Bmpd {
     }
 
     /// Returns the BPF programs, maps and links that bmpd holds.
-    pub fn objects(&self) -> Objects {
-        Objects::of(self.pid())
+    pub fn objects(&self) -> BpfObjects {
+        BpfObjects::of(self.pid())
     }
 
     /// Returns a bmpctl command for this bmpd, for example `display bmp session`.
@@ -415,7 +415,7 @@ impl Bmpd {
     ///
     /// # Panics
     /// If the exit code is not 0.
-    pub fn terminate(mut self) -> Setup {
+    pub fn terminate(mut self) -> BmpdSetup {
         let status = self.process.terminate();
         assert_eq!(status.code(), Some(0), "bmpd ended with {status}:\n{}", self.process.lines().join("\n"));
         self.into_setup()
@@ -435,9 +435,9 @@ impl Bmpd {
     ///
     /// # Panics
     /// If bmpd does not exit.
-    pub fn wait_end(mut self) -> (Ended, Setup) {
+    pub fn wait_end(mut self) -> (ExitReport, BmpdSetup) {
         let status = self.process.wait();
-        (Ended { code: status.code(), lines: self.process.lines() }, self.into_setup())
+        (ExitReport { code: status.code(), lines: self.process.lines() }, self.into_setup())
     }
 
     /// Makes a task of bmpd panic (`panic TASK`) or return (`return TASK`); `list` does neither.
@@ -461,16 +461,16 @@ impl Bmpd {
     }
 
     /// Sends SIGKILL, as in a crash. Returns the setup with all remaining files.
-    pub fn crash(mut self) -> Setup {
+    pub fn crash(mut self) -> BmpdSetup {
         self.process.signal(Signal::SIGKILL);
         self.process.wait();
         self.into_setup()
     }
 
     /// Returns the setup of a bmpd that has ended. `self` keeps an empty setup, which it removes.
-    fn into_setup(mut self) -> Setup {
+    fn into_setup(mut self) -> BmpdSetup {
         let netns = self.setup.netns.clone();
-        std::mem::replace(&mut self.setup, Setup::new(&netns, ""))
+        std::mem::replace(&mut self.setup, BmpdSetup::new(&netns, ""))
     }
 }
 

@@ -21,14 +21,14 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::{netns::Netns, wait::Watched};
+use crate::{netns::Netns, wait::WatchedValue};
 
 /// Bytes kept of each packet: enough for IPv6 and TCP headers with options.
 const SNAP: usize = 192;
 
 /// Direction of a packet on the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum PacketDirection {
     /// The packet left the host.
     Out,
     /// The packet arrived at the host.
@@ -37,9 +37,9 @@ pub enum Direction {
 
 /// One captured TCP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct CapturedPacket {
     /// Its direction.
-    pub direction: Direction,
+    pub direction: PacketDirection,
     /// Source address and port.
     pub source: SocketAddr,
     /// Destination address and port.
@@ -62,21 +62,21 @@ pub struct Packet {
 
 /// A running capture of TCP packets with certain ports, on one interface.
 #[derive(Debug)]
-pub struct Capture {
-    shared: Arc<Shared>,
+pub struct LinkCapture {
+    shared: Arc<SharedCapture>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedCapture {
     socket: Socket,
     ports: RangeInclusive<u16>,
-    packets: Watched<Vec<Packet>>,
+    packets: WatchedValue<Vec<CapturedPacket>>,
     stop: AtomicBool,
     wake: EventFd,
 }
 
-impl Capture {
+impl LinkCapture {
     /// Captures TCP packets from or to `port` on `interface`. No packet is missed after this
     /// returns.
     pub fn start(netns: &Netns, interface: &str, port: u16) -> Self {
@@ -87,10 +87,10 @@ impl Capture {
     pub fn of_ports(netns: &Netns, interface: &str, ports: RangeInclusive<u16>) -> Self {
         let index = netns.ifindex(interface);
         let socket = netns.enter(|| tap(index)).unwrap_or_else(|e| panic!("cannot capture on {interface}: {e}"));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedCapture {
             socket,
             ports,
-            packets: Watched::default(),
+            packets: WatchedValue::default(),
             stop: AtomicBool::new(false),
             wake: EventFd::new().expect("a descriptor is free"),
         });
@@ -102,7 +102,7 @@ impl Capture {
     }
 
     /// Returns all packets so far. The kernel passes a packet to the capture before it goes on.
-    pub fn packets(&self) -> Vec<Packet> {
+    pub fn packets(&self) -> Vec<CapturedPacket> {
         self.shared.packets.change(|packets| {
             self.shared.drain(packets);
             packets.clone()
@@ -110,7 +110,7 @@ impl Capture {
     }
 
     /// Returns all packets so far and forgets them.
-    pub fn take(&self) -> Vec<Packet> {
+    pub fn take(&self) -> Vec<CapturedPacket> {
         self.shared.packets.change(|packets| {
             self.shared.drain(packets);
             std::mem::take(packets)
@@ -129,7 +129,12 @@ impl Capture {
     ///
     /// # Panics
     /// After `patience`, with `what` as the missing thing.
-    pub fn wait_for<R>(&self, what: &str, patience: Duration, mut look: impl FnMut(&[Packet]) -> Option<R>) -> R {
+    pub fn wait_for<R>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut look: impl FnMut(&[CapturedPacket]) -> Option<R>,
+    ) -> R {
         self.shared.packets.wait_for(patience, |packets| look(packets)).unwrap_or_else(|| {
             let packets = self.packets();
             let last = packets.iter().rev().take(10).collect::<Vec<_>>();
@@ -141,7 +146,7 @@ impl Capture {
     ///
     /// # Panics
     /// If the kernel dropped packets: the capture then proves nothing.
-    pub fn stop(mut self) -> Vec<Packet> {
+    pub fn stop(mut self) -> Vec<CapturedPacket> {
         self.halt();
         let packets = self.packets();
         let dropped = dropped(&self.shared.socket).expect("a packet socket has statistics");
@@ -158,13 +163,13 @@ impl Capture {
     }
 }
 
-impl Drop for Capture {
+impl Drop for LinkCapture {
     fn drop(&mut self) {
         self.halt();
     }
 }
 
-impl Shared {
+impl SharedCapture {
     fn run(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             let mut ready = [
@@ -177,7 +182,7 @@ impl Shared {
         }
     }
 
-    fn drain(&self, packets: &mut Vec<Packet>) {
+    fn drain(&self, packets: &mut Vec<CapturedPacket>) {
         let mut buffer = [MaybeUninit::<u8>::uninit(); SNAP];
         loop {
             match self.socket.recv_from(&mut buffer) {
@@ -195,19 +200,22 @@ impl Shared {
     }
 }
 
-impl Packet {
+impl CapturedPacket {
     fn concerns(&self, ports: &RangeInclusive<u16>) -> bool {
         ports.contains(&self.source.port()) || ports.contains(&self.destination.port())
     }
 
     /// True if the packet left this host for `destination`.
     pub fn left_for(&self, destination: SocketAddr) -> bool {
-        self.direction == Direction::Out && self.destination == destination
+        self.direction == PacketDirection::Out && self.destination == destination
     }
 }
 
 /// Returns the IP bytes and the number of the packets that satisfy `wanted`.
-pub fn sum<'a>(packets: impl IntoIterator<Item = &'a Packet>, wanted: impl Fn(&Packet) -> bool) -> (u64, u64) {
+pub fn sum<'a>(
+    packets: impl IntoIterator<Item = &'a CapturedPacket>,
+    wanted: impl Fn(&CapturedPacket) -> bool,
+) -> (u64, u64) {
     packets
         .into_iter()
         .filter(|packet| wanted(packet))
@@ -241,14 +249,14 @@ pub(crate) fn tap(index: u32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn direction(from: &SockAddr) -> Direction {
+fn direction(from: &SockAddr) -> PacketDirection {
     // SAFETY: addresses of a packet socket are sockaddr_ll, and the storage of SockAddr is larger.
     let link = unsafe { from.as_ptr().cast::<libc::sockaddr_ll>().read_unaligned() };
-    if link.sll_pkttype == libc::PACKET_OUTGOING { Direction::Out } else { Direction::In }
+    if link.sll_pkttype == libc::PACKET_OUTGOING { PacketDirection::Out } else { PacketDirection::In }
 }
 
 /// Parses an IP packet, which may be cut off after its TCP header. `None` for other protocols.
-fn parse(bytes: &[u8], direction: Direction) -> Option<Packet> {
+fn parse(bytes: &[u8], direction: PacketDirection) -> Option<CapturedPacket> {
     let packet = LaxSlicedPacket::from_ip(bytes).ok()?;
     let TransportSlice::Tcp(tcp) = packet.transport? else { return None };
     let (source, destination, ip_bytes, dscp): (IpAddr, IpAddr, u64, u8) = match packet.net? {
@@ -265,7 +273,7 @@ fn parse(bytes: &[u8], direction: Direction) -> Option<Packet> {
         LaxNetSlice::Arp(_) => return None,
     };
     let headers = tcp.header_slice().as_ptr() as usize - bytes.as_ptr() as usize + tcp.header_slice().len();
-    Some(Packet {
+    Some(CapturedPacket {
         direction,
         source: (source, tcp.source_port()).into(),
         destination: (destination, tcp.destination_port()).into(),
@@ -323,19 +331,19 @@ mod tests {
     fn a_capture_has_every_packet_of_a_session_on_its_link_alone() {
         let topology = Topology::without_offload();
         for (station, overhead) in [(STATION, 40), (STATION_V6, 60)] {
-            let here = Capture::start(&topology.router, "up1", STATION_PORT);
-            let there = Capture::start(&topology.router, "up2", STATION_PORT);
+            let here = LinkCapture::start(&topology.router, "up1", STATION_PORT);
+            let there = LinkCapture::start(&topology.router, "up2", STATION_PORT);
             let local = session(&topology, station, 100_000);
             here.wait_for("FIN", crate::wait::PATIENCE, |packets| {
-                packets.iter().any(|p| p.fin && p.direction == Direction::Out).then_some(())
+                packets.iter().any(|p| p.fin && p.direction == PacketDirection::Out).then_some(())
             });
             let packets = here.stop();
-            let out = |p: &Packet| p.direction == Direction::Out && p.source == local;
+            let out = |p: &CapturedPacket| p.direction == PacketDirection::Out && p.source == local;
             assert_eq!(packets.iter().filter(|p| out(p)).map(|p| p.payload_bytes).sum::<u64>(), 100_000);
             let (bytes, count) = sum(&packets, out);
             assert!(bytes >= 100_000 + count * overhead, "{bytes} bytes in {count} packets");
             assert!(packets.iter().all(|p| p.ip_bytes <= 1500), "no packet is larger than the link's MTU");
-            assert!(packets.iter().any(|p| p.syn && p.ack && p.direction == Direction::In));
+            assert!(packets.iter().any(|p| p.syn && p.ack && p.direction == PacketDirection::In));
             assert!(packets.iter().all(|p| p.left_for((station, STATION_PORT).into()) || p.destination == local));
             assert!(there.stop().is_empty());
         }
@@ -344,7 +352,7 @@ mod tests {
     #[test]
     fn a_capture_ignores_other_ports() {
         let topology = Topology::new();
-        let capture = Capture::start(&topology.router, "up1", STATION_PORT + 1);
+        let capture = LinkCapture::start(&topology.router, "up1", STATION_PORT + 1);
         assert_eq!(session(&topology, STATION, 1).ip(), UP1);
         assert!(capture.stop().is_empty());
     }

@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::{
     bgp::prefixes,
-    bmp::{self, Peer},
+    bmp::{self, ReportedPeer},
     bmpd::Bmpd,
-    capture::{Capture, Packet},
-    feeder::Feeder,
-    station::{Connection, End, Station},
+    capture::{CapturedPacket, LinkCapture},
+    feeder::BmpFeeder,
+    station::{ConnectionEnd, RecordedConnection, TestStation},
     topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology},
     trial::{RELAY, outgoing, strays},
     wait::PATIENCE,
@@ -39,13 +39,13 @@ pub struct Company {
     /// The program under test.
     pub bmpd: Bmpd,
     /// Stations of the subjects, IPv4 first.
-    pub subjects: [Station; 2],
-    others: Vec<Station>,
+    pub subjects: [TestStation; 2],
+    others: Vec<TestStation>,
     /// Every packet from or to the usual port on `up1`.
-    pub up1: Capture,
+    pub up1: LinkCapture,
     /// Every packet from or to the usual port on `up2`.
-    pub up2: Capture,
-    feeder: Feeder,
+    pub up2: LinkCapture,
+    feeder: BmpFeeder,
     /// The hosts.
     pub topology: Topology,
 }
@@ -60,10 +60,10 @@ impl Company {
     /// Starts everything on a topology that the test has prepared.
     pub fn start_on(topology: Topology, bmp: &str, subjects: [&str; 2]) -> Self {
         topology.station.ip(&format!("addr add {STATION_LO}/32 dev lo\naddr add {STATION_V6_2}/128 dev lo nodad"));
-        let station = |address: IpAddr| Station::start(&topology.station, (address, STATION_PORT));
+        let station = |address: IpAddr| TestStation::start(&topology.station, (address, STATION_PORT));
         let (stations, others) = ([STATION, STATION_V6].map(station), OTHERS.map(|(address, _)| station(address)));
-        let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
-        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+        let up1 = LinkCapture::start(&topology.router, "up1", STATION_PORT);
+        let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
         let (relay, port) = (RELAY.ip(), RELAY.port());
         let sessions = [(STATION, subjects[0]), (STATION_V6, subjects[1])].into_iter().chain(OTHERS);
         let sessions = sessions
@@ -72,7 +72,7 @@ impl Company {
         let configuration =
             format!("sysname edge1\nbmp-relay lab\n listen {relay} port {port}\nbmp\n {bmp}\n{sessions}return\n");
         let bmpd = Bmpd::start(&topology.router, &configuration);
-        let feeder = Feeder::with_peer(&topology.router, RELAY, &Peer::default());
+        let feeder = BmpFeeder::with_peer(&topology.router, RELAY, &ReportedPeer::default());
         let company = Self { bmpd, subjects: stations, others: others.into(), up1, up2, feeder, topology };
         for station in company.subjects.iter().chain(&company.others) {
             station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
@@ -92,7 +92,7 @@ impl Company {
     }
 
     /// Waits until connection `index` of a subject has its Initiation, and returns it.
-    pub fn connected(&self, subject: usize, index: usize) -> Connection {
+    pub fn connected(&self, subject: usize, index: usize) -> RecordedConnection {
         self.bmpd.wait_up(self.address(subject));
         self.subjects[subject].wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION))
     }
@@ -102,12 +102,13 @@ impl Company {
     ///
     /// # Panics
     /// If the connection ended otherwise.
-    pub fn assert_told(&self, subject: usize, index: usize, here: &Capture, there: &Capture) {
+    pub fn assert_told(&self, subject: usize, index: usize, here: &LinkCapture, there: &LinkCapture) {
         let old = self.subjects[subject].wait_connection(index, "its end", |c| c.end.is_some());
-        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
-        let of_it =
-            |packets: &[&Packet]| packets.iter().filter(|p| p.source == old.peer).map(|p| (*p).clone()).collect();
-        let (left, strayed): (Vec<Packet>, Vec<Packet>) =
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+        let of_it = |packets: &[&CapturedPacket]| {
+            packets.iter().filter(|p| p.source == old.peer).map(|p| (*p).clone()).collect()
+        };
+        let (left, strayed): (Vec<CapturedPacket>, Vec<CapturedPacket>) =
             (of_it(&outgoing(&here.packets())), of_it(&strays(&there.packets())));
         assert!(left.iter().any(|packet| packet.fin), "no FIN left by the old link: {left:#?}");
         assert_eq!(strayed, [], "packets left by the other link");
@@ -129,7 +130,7 @@ impl Company {
     pub fn assert_others_stayed(&mut self) {
         let routes = prefixes(3);
         let before: Vec<_> = self.others.iter().map(|station| station.connections()[0].announced()).collect();
-        self.feeder.announce(&Peer::default(), &routes, 1);
+        self.feeder.announce(&ReportedPeer::default(), &routes, 1);
         for (station, before) in self.others.iter().zip(before) {
             station.wait_for("the new routes", PATIENCE, |connections| {
                 (connections.last()?.announced() >= before + routes.len()).then_some(())
@@ -138,7 +139,7 @@ impl Company {
         }
     }
 
-    fn stayed(&self, station: &Station) {
+    fn stayed(&self, station: &TestStation) {
         let session = self.bmpd.session(station.address().ip());
         assert_eq!((&session["established_count"], &session["state"]), (&1.into(), &"up".into()), "{session:#}");
         let connections = station.connections();

@@ -7,21 +7,21 @@ use std::{
 };
 
 use crate::{
-    bgp::{self, Prefix},
-    bmp::{self, Peer},
+    bgp::{self, Ipv4Prefix},
+    bmp::{self, ReportedPeer},
     netns::Netns,
     wait::{PATIENCE, until},
 };
 
 /// A BMP stream into a relay. Dropping it closes the connection without Termination.
 #[derive(Debug)]
-pub struct Feeder {
+pub struct BmpFeeder {
     stream: TcpStream,
     /// Every message sent, in order.
     pub sent: Vec<Vec<u8>>,
 }
 
-impl Feeder {
+impl BmpFeeder {
     /// Connects to a relay in `netns`, once that listens. Sends nothing yet.
     pub fn connect(netns: &Netns, relay: SocketAddr) -> Self {
         let stream = until(&format!("a relay listens on {relay}"), PATIENCE, || {
@@ -32,7 +32,7 @@ impl Feeder {
     }
 
     /// Connects, and sends an Initiation and the Peer Up of `peer`.
-    pub fn with_peer(netns: &Netns, relay: SocketAddr, peer: &Peer) -> Self {
+    pub fn with_peer(netns: &Netns, relay: SocketAddr, peer: &ReportedPeer) -> Self {
         let mut feeder = Self::connect(netns, relay);
         feeder.send(bmp::initiation("feeder"));
         feeder.send(bmp::peer_up(peer));
@@ -56,14 +56,14 @@ impl Feeder {
     }
 
     /// Announces `routes` of `peer` in Route Monitoring messages of `per_message` routes each.
-    pub fn announce(&mut self, peer: &Peer, routes: &[Prefix], per_message: usize) {
+    pub fn announce(&mut self, peer: &ReportedPeer, routes: &[Ipv4Prefix], per_message: usize) {
         for message in bmp::announcements(peer, routes, per_message) {
             self.send(message);
         }
     }
 
     /// Sends End-of-RIB of IPv4 unicast for `peer`.
-    pub fn end_of_rib(&mut self, peer: &Peer) {
+    pub fn end_of_rib(&mut self, peer: &ReportedPeer) {
         self.send(bmp::route_monitoring(peer, bmp::PRE_POLICY, &bgp::end_of_rib()));
     }
 

@@ -6,7 +6,7 @@ use bmp_ebpf::PIN_LIVE;
 
 use crate::{
     bmpd::Bmpd,
-    kernel::Objects,
+    kernel::BpfObjects,
     wait::{PATIENCE, until},
 };
 
@@ -21,7 +21,7 @@ pub struct Footprint {
     /// Open file descriptors.
     pub descriptors: usize,
     /// BPF programs, maps and links.
-    pub objects: Objects,
+    pub objects: BpfObjects,
     /// Entries in the map of pins.
     pub pins: usize,
     /// Slots in use.

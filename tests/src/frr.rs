@@ -12,10 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    bgp::Prefix,
+    bgp::Ipv4Prefix,
     netns::Netns,
-    process::{INSTALL, Process, answer},
-    speaker::Speaker,
+    process::{ChildProgram, INSTALL, answer},
+    speaker::BgpSpeaker,
     wait::{PATIENCE, until},
 };
 
@@ -27,9 +27,9 @@ pub const PEER: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 2), 65001);
 /// A running bgpd with one BGP peer.
 #[derive(Debug)]
 pub struct Frr {
-    speaker: Option<Speaker>,
+    speaker: Option<BgpSpeaker>,
     netns: Netns,
-    process: Process,
+    process: ChildProgram,
     folder: TempDir,
 }
 
@@ -38,7 +38,7 @@ impl Frr {
     ///
     /// bgpd chooses the time of the connection, so the relay may receive the routes in a dump or
     /// one by one.
-    pub fn start(netns: &Netns, relay: SocketAddr, routes: &[Prefix]) -> Self {
+    pub fn start(netns: &Netns, relay: SocketAddr, routes: &[Ipv4Prefix]) -> Self {
         let folder = TempDir::with_prefix("lab-frr-").expect("a temporary folder can be made");
         let ((own, own_as), (peer, peer_as)) = (FRR, PEER);
         netns.ip(&format!("addr replace {own}/32 dev lo\naddr replace {peer}/32 dev lo"));
@@ -82,9 +82,9 @@ exit
     }
 
     /// Announces `routes` from the BGP peer, in a new session.
-    fn announce(&mut self, routes: &[Prefix]) {
+    fn announce(&mut self, routes: &[Ipv4Prefix]) {
         self.speaker = None;
-        self.speaker = Some(Speaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((FRR.0, 179)), routes));
+        self.speaker = Some(BgpSpeaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((FRR.0, 179)), routes));
     }
 
     /// Ends the session of the BGP peer with a NOTIFICATION.
@@ -121,13 +121,13 @@ exit
 pub(crate) const CONFIGURATION: &str = "bgpd.conf";
 
 /// Starts bgpd with the configuration in `folder`. bgpd answers commands on return.
-pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> Process {
+pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> ChildProgram {
     assert!(Program::Bgpd.find().is_some(), "there is no {}{INSTALL}", Program::Bgpd.file());
     let mut command = netns.command(Program::Bgpd);
     // -Z, -n: without zebra and kernel. -S: as root. -P 0: without telnet.
     command.args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout"]).args(arguments);
     command.arg("-f").arg(folder.join(CONFIGURATION)).arg("-i").arg(folder.join("pid")).arg("--vty_socket").arg(folder);
-    let process = Process::start(&mut command);
+    let process = ChildProgram::start(&mut command);
     until("FRR takes commands", PATIENCE, || {
         vtysh(netns, folder, "show version").output().ok()?.status.success().then_some(())
     });
@@ -149,19 +149,19 @@ pub(crate) fn show(netns: &Netns, folder: &Path, command: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bgp::prefixes, bmp, station::Station};
+    use crate::{bgp::prefixes, bmp, station::TestStation};
 
     #[test]
     fn frr_reports_every_route_of_its_table() {
         let netns = Netns::new("frr");
         let relay = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
-        let station = Station::start(&netns, relay);
+        let station = TestStation::start(&netns, relay);
         let routes = prefixes(2000);
         let mut frr = Frr::start(&netns, relay, &routes);
         let table = frr.wait_table(2000);
         assert_eq!(table, routes.iter().map(ToString::to_string).collect());
         let connection = station.wait_connection(0, "every route", |c| {
-            let announced = c.frames.iter().filter_map(bmp::Frame::update).flat_map(|update| update.announced);
+            let announced = c.frames.iter().filter_map(bmp::ReceivedFrame::update).flat_map(|update| update.announced);
             announced.collect::<BTreeSet<_>>().len() == 2000
         });
         assert!(connection.has(bmp::INITIATION) && connection.has(bmp::PEER_UP));

@@ -13,11 +13,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    bgp::Prefix,
+    bgp::Ipv4Prefix,
     netns::Netns,
-    process::{Process, answer},
-    rib::{Family, IPV4, IPV6, Route, Routes, VPNV4},
-    speaker::Speaker,
+    process::{ChildProgram, answer},
+    rib::{AfiSafi, ComparedRoute, IPV4, IPV6, NamedRoutes, VPNV4},
+    speaker::BgpSpeaker,
     wait::{PATIENCE, until},
 };
 
@@ -36,9 +36,9 @@ const CONFIGURATION: &str = "gobgpd.toml";
 /// A running gobgpd with one BGP peer and one BMP station.
 #[derive(Debug)]
 pub struct Gobgp {
-    speaker: Option<Speaker>,
+    speaker: Option<BgpSpeaker>,
     netns: Netns,
-    process: Process,
+    process: ChildProgram,
     folder: TempDir,
 }
 
@@ -119,9 +119,10 @@ multihop-ttl = 8
     }
 
     /// Announces `routes` from its BGP peer, in a new session.
-    pub fn announce(&mut self, routes: &[Prefix]) {
+    pub fn announce(&mut self, routes: &[Ipv4Prefix]) {
         self.speaker = None;
-        self.speaker = Some(Speaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((GOBGP.0, 179)), routes));
+        self.speaker =
+            Some(BgpSpeaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((GOBGP.0, 179)), routes));
     }
 
     /// Adds a route to its table, in the syntax of `gobgp global rib add`.
@@ -143,7 +144,7 @@ multihop-ttl = 8
     }
 
     /// Returns its table of one family.
-    pub fn table(&self, family: Family) -> Routes {
+    pub fn table(&self, family: AfiSafi) -> NamedRoutes {
         let name = match family {
             IPV4 => "ipv4",
             IPV6 => "ipv6",
@@ -176,8 +177,8 @@ multihop-ttl = 8
 }
 
 /// Starts gobgpd with the configuration in `file`. Callers must wait until it answers.
-pub(crate) fn run(netns: &Netns, file: &Path) -> Process {
-    Process::start(netns.command(Program::Gobgpd).arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]))
+pub(crate) fn run(netns: &Netns, file: &Path) -> ChildProgram {
+    ChildProgram::start(netns.command(Program::Gobgpd).arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]))
 }
 
 /// Returns a `gobgp` command for the gobgpd in `netns`.
@@ -193,15 +194,15 @@ pub(crate) fn show(netns: &Netns, words: &str) -> Value {
     serde_json::from_str(&answer(gobgp(netns, words).arg("-j"))).expect("GoBGP prints JSON")
 }
 
-/// Reads a printed table: the first path of each prefix, under the names that [`crate::rib::Rib`]
-/// gives.
-pub(crate) fn routes(table: &Value) -> Routes {
+/// Reads a printed table: the first path of each prefix, under the names that
+/// [`crate::rib::StationRib`] gives.
+pub(crate) fn routes(table: &Value) -> NamedRoutes {
     let all = table.as_object().into_iter().flatten();
     all.map(|(name, paths)| (named(name), route(&paths[0]["attrs"]))).collect()
 }
 
-fn route(attributes: &Value) -> Route {
-    let mut route = Route::default();
+fn route(attributes: &Value) -> ComparedRoute {
+    let mut route = ComparedRoute::default();
     for attribute in attributes.as_array().into_iter().flatten() {
         if let Some(next_hop) = attribute["nexthop"].as_str() {
             route.next_hop = next_hop.parse().ok();

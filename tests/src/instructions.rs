@@ -11,7 +11,7 @@ use crate::process::INSTALL;
 
 /// The size of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct RunSize {
     /// Routes in the tables.
     pub routes: usize,
     /// Interfaces of the host that resolves pins.
@@ -20,7 +20,7 @@ pub struct Size {
 
 /// Instructions of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count {
+pub struct InstructionCount {
     /// Group and name of the part.
     pub part: String,
     /// Instructions for all its routes.
@@ -31,7 +31,7 @@ pub struct Count {
 ///
 /// # Errors
 /// If valgrind is missing or fails, or counts fewer parts than ran.
-pub fn count(hot: &Path, size: Size) -> io::Result<Vec<Count>> {
+pub fn count(hot: &Path, size: RunSize) -> io::Result<Vec<InstructionCount>> {
     let folder = tempfile::tempdir()?;
     let mut valgrind = Program::Valgrind.command();
     // Callgrind counts inside `measured` only, and writes the counts to a new file at each call of
@@ -54,7 +54,7 @@ pub fn count(hot: &Path, size: Size) -> io::Result<Vec<Count>> {
             let instructions = total(&fs::read_to_string(&file)?).ok_or_else(|| {
                 io::Error::other(format!("callgrind counted no instruction of `{part}`: {complained}"))
             })?;
-            Ok(Count { part: part.to_owned(), instructions })
+            Ok(InstructionCount { part: part.to_owned(), instructions })
         })
         .collect()
 }
@@ -67,7 +67,7 @@ fn total(profile: &str) -> Option<u64> {
 }
 
 /// The size of the recorded counts.
-pub const SIZE: Size = Size { routes: 20_000, interfaces: 64 };
+pub const SIZE: RunSize = RunSize { routes: 20_000, interfaces: 64 };
 /// The tolerated difference from a recorded count, up or down. Randomness (seeds of hash tables)
 /// stays far below.
 pub const TOLERANCE: f64 = 0.05;
@@ -96,12 +96,12 @@ const fn incremental() -> bool {
 
 /// The recorded counts of each part, one for each of [`COLUMNS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct RecordedCounts {
     compiler: String,
     counts: Vec<(String, [Option<u64>; COLUMNS.len()])>,
 }
 
-impl Kept {
+impl RecordedCounts {
     /// Reads the recorded counts.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl Kept {
 
     /// Returns the ratio of each count to the recorded one, or `None` without a record.
     #[must_use]
-    pub fn ratios<'a>(&self, counts: &'a [Count]) -> Vec<(&'a Count, Option<f64>)> {
+    pub fn ratios<'a>(&self, counts: &'a [InstructionCount]) -> Vec<(&'a InstructionCount, Option<f64>)> {
         let kept =
             |part: &str| self.counts.iter().find(|(name, _)| name == part).and_then(|(_, counts)| counts[COLUMN]);
         counts
@@ -153,7 +153,7 @@ impl Kept {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(mut self, counts: &[Count]) -> io::Result<()> {
+    pub fn write(mut self, counts: &[InstructionCount]) -> io::Result<()> {
         if self.of_another_compiler().is_some() {
             self = Self { compiler: compiler(), counts: Vec::new() };
         }
@@ -171,7 +171,7 @@ impl Kept {
     }
 
     fn text(&self) -> String {
-        let Size { routes, interfaces } = SIZE;
+        let RunSize { routes, interfaces } = SIZE;
         let mut text = format!(
             "# Instructions that each part takes for {routes} routes, or for one pin of {interfaces} interfaces. Kept by {BLESS}=1.\n\
              compiler {}\n\n\
@@ -206,15 +206,15 @@ mod tests {
 
     #[test]
     fn recorded_counts_are_read_back_as_written() {
-        let kept = Kept {
+        let kept = RecordedCounts {
             compiler: "rustc 1.2.3".to_owned(),
             counts: vec![
                 ("feed: dump".to_owned(), [Some(1), None, Some(4)]),
                 ("parse: bmp frames".to_owned(), [Some(20), Some(3), None]),
             ],
         };
-        assert_eq!(Kept::parse(&kept.text()), Ok(kept));
-        assert!(Kept::parse("feed: dump 5").is_err_and(|why| why.starts_with("line 1: no counts")));
+        assert_eq!(RecordedCounts::parse(&kept.text()), Ok(kept));
+        assert!(RecordedCounts::parse("feed: dump 5").is_err_and(|why| why.starts_with("line 1: no counts")));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::wait::{PATIENCE, until};
 
 /// Identifiers of BPF objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Objects {
+pub struct BpfObjects {
     /// Programs.
     pub programs: BTreeSet<u32>,
     /// Maps.
@@ -34,7 +34,7 @@ pub struct Objects {
     pub links: BTreeSet<u32>,
 }
 
-impl Objects {
+impl BpfObjects {
     /// Returns the objects that a process has descriptors of.
     pub fn of(pid: u32) -> Self {
         let mut objects = Self::default();
@@ -105,9 +105,9 @@ impl Objects {
 
 /// A test's own cgroup, to which only bmpd attaches programs. Dropping it removes the cgroup.
 #[derive(Debug)]
-pub struct Cgroup(PathBuf);
+pub struct TestCgroup(PathBuf);
 
-impl Cgroup {
+impl TestCgroup {
     /// Makes a cgroup directly below the root of cgroup v2.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -179,13 +179,13 @@ impl Cgroup {
     }
 }
 
-impl Default for Cgroup {
+impl Default for TestCgroup {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Cgroup {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
     }
@@ -223,7 +223,7 @@ fn put(cgroup: &Path, pid: u32) -> io::Result<()> {
 fn query(cgroup: &Path, attach_type: u32) -> usize {
     #[repr(C)]
     #[derive(Default)]
-    struct Query {
+    struct ProgramQuery {
         target_fd: u32,
         attach_type: u32,
         query_flags: u32,
@@ -234,10 +234,11 @@ fn query(cgroup: &Path, attach_type: u32) -> usize {
     }
     const BPF_PROG_QUERY: libc::c_long = 16;
     let folder = File::open(cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
-    let mut query = Query { target_fd: folder.as_raw_fd().cast_unsigned(), attach_type, ..Query::default() };
+    let mut query =
+        ProgramQuery { target_fd: folder.as_raw_fd().cast_unsigned(), attach_type, ..ProgramQuery::default() };
     // SAFETY: the structure is the query part of union bpf_attr, zeroed beyond it, with its size.
     // It asks for no array.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<ProgramQuery>()) };
     assert_eq!(result, 0, "BPF_PROG_QUERY: {}", io::Error::last_os_error());
     query.prog_cnt as usize
 }
@@ -255,13 +256,13 @@ mod tests {
 
     #[test]
     fn a_process_without_bpf_has_no_objects() {
-        assert_eq!(Objects::of(std::process::id()), Objects::default());
-        Objects::default().wait_gone();
+        assert_eq!(BpfObjects::of(std::process::id()), BpfObjects::default());
+        BpfObjects::default().wait_gone();
     }
 
     #[test]
     fn a_process_is_in_the_cgroup_during_the_work_only() {
-        let cgroup = Cgroup::new();
+        let cgroup = TestCgroup::new();
         let own = || fs::read_to_string("/proc/self/cgroup").unwrap();
         let before = own();
         let meanwhile = cgroup.within(own).unwrap();
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_new_cgroup_has_no_attached_program() {
-        let cgroup = Cgroup::new();
+        let cgroup = TestCgroup::new();
         assert_eq!(cgroup.attached(), 0);
         let path = cgroup.path().to_owned();
         drop(cgroup);

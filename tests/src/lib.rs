@@ -1,9 +1,10 @@
 //! The lab: hosts, stations, feeders and daemons for the integration tests.
 //!
-//! Most tests play a [`trial::Trial`] on a [`topology::Topology`]. Its hosts are network namespaces
-//! that only file descriptors hold, so the kernel removes them however a test ends. The hosts run
-//! [`bmpd::Bmpd`], a [`station::Station`], a [`feeder::Feeder`] and the daemons of other projects
-//! ([`frr`], [`gobgp`], [`pmacct`]). A [`capture::Capture`] shows by which link each packet left.
+//! Most tests play a [`trial::LabTrial`] on a [`topology::Topology`]. Its hosts are network
+//! namespaces that only file descriptors hold, so the kernel removes them however a test ends. The
+//! hosts run [`bmpd::Bmpd`], a [`station::TestStation`], a [`feeder::BmpFeeder`] and the daemons of
+//! other projects ([`frr`], [`gobgp`], [`pmacct`]). A [`capture::LinkCapture`] shows by which link
+//! each packet left.
 //!
 //! The lab has encoders and decoders of its own and uses none of bmpd's: its reading of the bytes
 //! is a second opinion. [`parts`] is the exception, because it measures bmpd's code.

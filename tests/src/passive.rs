@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::{
     bmp,
     bmpd::Bmpd,
-    capture::{Direction, Packet},
-    station::Station,
+    capture::{CapturedPacket, PacketDirection},
+    station::TestStation,
     topology::{STATION_2, STATION_PORT, Topology},
-    trial::{Plan, Trial, strays},
+    trial::{LabTrial, TrialPlan, strays},
     wait::PATIENCE,
 };
 
-/// The port of passive sessions, which the captures of a [`Trial`] record.
+/// The port of passive sessions, which the captures of a [`LabTrial`] record.
 pub const PORT: u16 = STATION_PORT;
 
 /// Session view of a passive session that is pinned to `up2`.
@@ -42,7 +42,7 @@ pub fn guarded(bmpd: &Bmpd, station: IpAddr) -> Value {
 }
 
 /// Starts a trial whose station has connected to `to`. The guard's state was known before the call.
-pub fn connected(plan: &Plan<'_>, to: IpAddr) -> Trial {
+pub fn connected(plan: &TrialPlan<'_>, to: IpAddr) -> LabTrial {
     let trial = plan.start();
     trial.bmpd.wait_session(plan.station, "listening with a decision about the guard", |session| {
         let interfaces = session["guard"]["interfaces"].as_array();
@@ -53,7 +53,7 @@ pub fn connected(plan: &Plan<'_>, to: IpAddr) -> Trial {
 }
 
 /// Connects from the station and waits for its Initiation. Returns the connection's number.
-pub fn call(trial: &Trial, to: IpAddr) -> usize {
+pub fn call(trial: &LabTrial, to: IpAddr) -> usize {
     let index = trial.station.call((to, PORT), PATIENCE).expect("bmpd accepts the station");
     trial.bmpd.wait_up(trial.station.address().ip());
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
@@ -61,22 +61,22 @@ pub fn call(trial: &Trial, to: IpAddr) -> usize {
 }
 
 /// Starts a caller at the station's host, from an address that is not the station's.
-pub fn stranger(topology: &Topology) -> Station {
-    Station::start(&topology.station, SocketAddr::new(STATION_2, 0))
+pub fn stranger(topology: &Topology) -> TestStation {
+    TestStation::start(&topology.station, SocketAddr::new(STATION_2, 0))
 }
 
 /// Asserts that the caller gets no answer, not even a reset.
 ///
 /// # Panics
 /// If the caller gets one.
-pub fn gets_no_answer(caller: &Station, to: IpAddr) {
+pub fn gets_no_answer(caller: &TestStation, to: IpAddr) {
     let refused = caller.call((to, PORT), BRIEFLY).expect_err("the caller is not let in");
     assert_eq!(refused.kind(), ErrorKind::TimedOut, "{refused}");
 }
 
 /// Returns the packets to address `to` in a capture at the station's end.
-pub fn answers(packets: &[Packet], to: IpAddr) -> Vec<Packet> {
-    packets.iter().filter(|p| p.direction == Direction::In && p.destination.ip() == to).cloned().collect()
+pub fn answers(packets: &[CapturedPacket], to: IpAddr) -> Vec<CapturedPacket> {
+    packets.iter().filter(|p| p.direction == PacketDirection::In && p.destination.ip() == to).cloned().collect()
 }
 
 /// Asserts that no packet of a session left on the captured link.
@@ -85,7 +85,7 @@ pub fn answers(packets: &[Packet], to: IpAddr) -> Vec<Packet> {
 ///
 /// # Panics
 /// If a packet left.
-pub fn nothing(packets: &[Packet]) {
+pub fn nothing(packets: &[CapturedPacket]) {
     let left: Vec<_> = strays(packets).into_iter().filter(|packet| !packet.rst).collect();
-    assert_eq!(left, Vec::<&Packet>::new());
+    assert_eq!(left, Vec::<&CapturedPacket>::new());
 }

@@ -14,12 +14,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    bgp::{Prefix, prefixes},
+    bgp::{Ipv4Prefix, prefixes},
     frr::{self, CONFIGURATION},
     netns::Netns,
-    process::{Process, answer},
-    rib::{Difference, EVPN, Family, IPV4, IPV6, Route, Routes, VPNV4},
-    trial::{Plan, Trial},
+    process::{ChildProgram, answer},
+    rib::{AfiSafi, ComparedRoute, EVPN, IPV4, IPV6, NamedRoutes, RouteDifference, VPNV4},
+    trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, patience, until},
 };
 
@@ -34,7 +34,7 @@ pub const BMPD_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 
 
 /// The routes that a daemon announces, and its part in the session.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Table<'a> {
+pub struct DaemonTable<'a> {
     /// IPv4 unicast routes.
     pub ipv4: usize,
     /// IPv6 unicast routes. FRR announces them over a second session between IPv6 addresses.
@@ -55,7 +55,7 @@ pub struct Table<'a> {
     pub paths: usize,
 }
 
-impl Table<'_> {
+impl DaemonTable<'_> {
     /// Returns its IPv4 routes.
     pub fn ipv4(&self) -> Vec<String> {
         prefixes(self.ipv4).iter().map(ToString::to_string).collect()
@@ -67,26 +67,26 @@ impl Table<'_> {
     }
 
     /// Returns its EVPN routes. FRR 8.4 tells prefixes apart by their first 16 bits only.
-    fn evpn(&self) -> impl Iterator<Item = Prefix> {
+    fn evpn(&self) -> impl Iterator<Item = Ipv4Prefix> {
         prefixes(self.evpn << 8).into_iter().step_by(1 << 8)
     }
 
     /// Returns its routes of one family, as BIRD announces them.
-    pub fn routes(&self, family: Family) -> Routes {
+    pub fn routes(&self, family: AfiSafi) -> NamedRoutes {
         self.announced(family, |number| vec![DAEMON.1, self.origin(number)])
     }
 
-    fn announced(&self, family: Family, as_path: impl Fn(usize) -> Vec<u32>) -> Routes {
+    fn announced(&self, family: AfiSafi, as_path: impl Fn(usize) -> Vec<u32>) -> NamedRoutes {
         let (routes, next_hop): (Vec<String>, _) = match family {
             IPV4 => (self.ipv4(), DAEMON.0),
             IPV6 => (self.ipv6(), DAEMON_V6),
             VPNV4 => (prefixes(self.vpnv4).iter().map(|prefix| format!("{RD} {prefix}")).collect(), DAEMON.0),
             _ => {
-                let name = |prefix: Prefix| format!("{RD} [5]:[0]:[24]:[{}]", prefix.network);
+                let name = |prefix: Ipv4Prefix| format!("{RD} [5]:[0]:[24]:[{}]", prefix.network);
                 (self.evpn().map(name).collect(), DAEMON.0)
             }
         };
-        let route = |number| Route { next_hop: Some(next_hop), as_path: as_path(number) };
+        let route = |number| ComparedRoute { next_hop: Some(next_hop), as_path: as_path(number) };
         routes.into_iter().enumerate().map(|(number, name)| (name, route(number))).collect()
     }
 
@@ -101,7 +101,7 @@ const RD: &str = "65001:7";
 
 /// The project of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum PeeringKind {
     Frr,
     Bird,
 }
@@ -109,9 +109,9 @@ enum Kind {
 /// A running daemon that peers with bmpd.
 #[derive(Debug)]
 pub struct Peering {
-    kind: Kind,
+    kind: PeeringKind,
     netns: Netns,
-    process: Process,
+    process: ChildProgram,
     folder: TempDir,
     /// The `network` commands in force, for FRR.
     networks: BTreeSet<(&'static str, String)>,
@@ -119,24 +119,24 @@ pub struct Peering {
 
 impl Peering {
     /// Starts FRR's bgpd.
-    pub fn frr(netns: &Netns, table: &Table<'_>) -> Self {
-        Self::start(Kind::Frr, netns, table)
+    pub fn frr(netns: &Netns, table: &DaemonTable<'_>) -> Self {
+        Self::start(PeeringKind::Frr, netns, table)
     }
 
     /// Starts BIRD.
-    pub fn bird(netns: &Netns, table: &Table<'_>) -> Self {
-        Self::start(Kind::Bird, netns, table)
+    pub fn bird(netns: &Netns, table: &DaemonTable<'_>) -> Self {
+        Self::start(PeeringKind::Bird, netns, table)
     }
 
     /// Starts a trial whose bmpd has one BGP peer: a BIRD with one IPv4 route.
-    pub fn in_trial() -> (Trial, Self) {
+    pub fn in_trial() -> (LabTrial, Self) {
         let (peer, asn) = DAEMON;
         let system = format!(
             "bgp {}\n router-id 10.7.0.1\n peer {peer} as-number {asn}\n ipv4-family unicast\n  peer {peer} enable\nquit\nquit",
             BMPD.1
         );
-        let trial = Plan { system: &system, ..Plan::default() }.start();
-        let bird = Self::bird(&trial.topology.station, &Table { ipv4: 1, ..Table::default() });
+        let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start();
+        let bird = Self::bird(&trial.topology.station, &DaemonTable { ipv4: 1, ..DaemonTable::default() });
         (trial, bird)
     }
 
@@ -144,11 +144,11 @@ impl Peering {
     pub fn bird_configured(netns: &Netns, configuration: &str) -> Self {
         let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
         fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
-        let process = run(Kind::Bird, netns, &folder, false);
-        Self { kind: Kind::Bird, netns: netns.clone(), process, folder, networks: BTreeSet::new() }
+        let process = run(PeeringKind::Bird, netns, &folder, false);
+        Self { kind: PeeringKind::Bird, netns: netns.clone(), process, folder, networks: BTreeSet::new() }
     }
 
-    fn start(kind: Kind, netns: &Netns, table: &Table<'_>) -> Self {
+    fn start(kind: PeeringKind, netns: &Netns, table: &DaemonTable<'_>) -> Self {
         let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
         write(kind, &folder, table);
         let process = run(kind, netns, &folder, false);
@@ -159,9 +159,9 @@ impl Peering {
     ///
     /// # Panics
     /// If the daemon refuses the commands.
-    pub fn announce(&mut self, table: &Table<'_>) {
+    pub fn announce(&mut self, table: &DaemonTable<'_>) {
         match self.kind {
-            Kind::Frr => {
+            PeeringKind::Frr => {
                 let before = std::mem::replace(&mut self.networks, networks(table));
                 let mut commands = format!("router bgp {}\n", DAEMON.1);
                 let mut command = |family: &str, command: &str| {
@@ -181,7 +181,7 @@ impl Peering {
                 let mut vtysh = self.netns.command(Program::Vtysh);
                 answer(vtysh.arg("--vty_socket").arg(self.folder.path()).args(["-d", "bgpd", "-f"]).arg(file));
             }
-            Kind::Bird => {
+            PeeringKind::Bird => {
                 write(self.kind, &self.folder, table);
                 self.birdc("configure");
             }
@@ -191,16 +191,16 @@ impl Peering {
     /// Ends its sessions with a NOTIFICATION, and opens none.
     pub fn disable(&self) {
         match self.kind {
-            Kind::Frr => self.shutdown(""),
-            Kind::Bird => drop(self.birdc("disable bmpd")),
+            PeeringKind::Frr => self.shutdown(""),
+            PeeringKind::Bird => drop(self.birdc("disable bmpd")),
         }
     }
 
     /// Allows sessions again.
     pub fn enable(&self) {
         match self.kind {
-            Kind::Frr => self.shutdown("no "),
-            Kind::Bird => drop(self.birdc("enable bmpd")),
+            PeeringKind::Frr => self.shutdown("no "),
+            PeeringKind::Bird => drop(self.birdc("enable bmpd")),
         }
     }
 
@@ -218,7 +218,7 @@ impl Peering {
 
     /// Starts the daemon again, as one that restarted gracefully where it can signal that. A given
     /// table replaces its routes.
-    pub fn start_again(&mut self, table: Option<&Table<'_>>) {
+    pub fn start_again(&mut self, table: Option<&DaemonTable<'_>>) {
         if let Some(table) = table {
             write(self.kind, &self.folder, table);
             self.networks = networks(table);
@@ -237,28 +237,28 @@ impl Peering {
         answer(self.netns.command(Program::Birdc).arg("-s").arg(control).args(command.split_whitespace()))
     }
 
-    /// Returns the prefixes in the daemon's own RIB, under the names of [`crate::rib::Rib`].
-    pub fn rib(&self, family: Family) -> BTreeSet<String> {
+    /// Returns the prefixes in the daemon's own RIB, under the names of [`crate::rib::StationRib`].
+    pub fn rib(&self, family: AfiSafi) -> BTreeSet<String> {
         self.routes(family).into_keys().collect()
     }
 
     /// Returns its routes, with next hops and AS paths as an external peer receives them.
-    fn routes(&self, family: Family) -> Routes {
+    fn routes(&self, family: AfiSafi) -> NamedRoutes {
         let next_hop = Some(if family == IPV6 { DAEMON_V6 } else { DAEMON.0 });
         let announced = |path: &str| {
             let path = path.split_whitespace().map(|number| number.parse().expect("an AS path has numbers only"));
-            Route { next_hop, as_path: [DAEMON.1].into_iter().chain(path).collect() }
+            ComparedRoute { next_hop, as_path: [DAEMON.1].into_iter().chain(path).collect() }
         };
         match self.kind {
-            Kind::Frr => self.frr_rib(family).into_iter().map(|(name, path)| (name, announced(&path))).collect(),
-            Kind::Bird => {
+            PeeringKind::Frr => self.frr_rib(family).into_iter().map(|(name, path)| (name, announced(&path))).collect(),
+            PeeringKind::Bird => {
                 let table = match family {
                     IPV4 => "master4",
                     VPNV4 => "vpns",
                     _ => "master6",
                 };
                 let shown = self.birdc(&format!("show route all table {table}"));
-                let mut routes = Routes::new();
+                let mut routes = NamedRoutes::new();
                 let mut name = String::new();
                 for line in shown.lines() {
                     match line.strip_prefix("\tBGP.as_path:") {
@@ -276,7 +276,7 @@ impl Peering {
     }
 
     /// Returns names and AS paths of FRR's routes.
-    fn frr_rib(&self, family: Family) -> Vec<(String, String)> {
+    fn frr_rib(&self, family: AfiSafi) -> Vec<(String, String)> {
         let name = match family {
             IPV6 => "ipv6 unicast",
             VPNV4 => "ipv4 vpn",
@@ -304,11 +304,11 @@ impl Peering {
     ///
     /// # Panics
     /// If routes are missing or differ, with the differences.
-    pub fn wait_tables(&self, table: &Table<'_>) -> Vec<(IpAddr, Family, Routes)> {
+    pub fn wait_tables(&self, table: &DaemonTable<'_>) -> Vec<(IpAddr, AfiSafi, NamedRoutes)> {
         let counts = [(IPV4, table.ipv4), (IPV6, table.ipv6), (VPNV4, table.vpnv4), (EVPN, table.evpn)];
         let families = counts.into_iter().filter(|(_, count)| *count > 0).map(|(family, _)| family);
         let of = |family| {
-            let frr = self.kind == Kind::Frr;
+            let frr = self.kind == PeeringKind::Frr;
             let wanted = if frr { table.announced(family, |_| vec![DAEMON.1]) } else { table.routes(family) };
             let deadline = Instant::now() + patience(PATIENCE);
             loop {
@@ -317,7 +317,7 @@ impl Peering {
                     let peer = if frr && family == IPV6 { DAEMON_V6 } else { DAEMON.0 };
                     return (peer, family, routes);
                 }
-                assert!(Instant::now() < deadline, "{:?}: {}", self.kind, Difference(&routes, &wanted));
+                assert!(Instant::now() < deadline, "{:?}: {}", self.kind, RouteDifference(&routes, &wanted));
             }
         };
         families.map(of).collect()
@@ -325,13 +325,13 @@ impl Peering {
 }
 
 /// Writes the daemon's configuration file.
-fn write(kind: Kind, folder: &TempDir, table: &Table<'_>) {
-    let configuration = if kind == Kind::Frr { frr(table) } else { bird(table) };
+fn write(kind: PeeringKind, folder: &TempDir, table: &DaemonTable<'_>) {
+    let configuration = if kind == PeeringKind::Frr { frr(table) } else { bird(table) };
     fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
 }
 
 /// Returns FRR's `network` commands, each with its address family.
-fn networks(table: &Table<'_>) -> BTreeSet<(&'static str, String)> {
+fn networks(table: &DaemonTable<'_>) -> BTreeSet<(&'static str, String)> {
     let vpn = prefixes(table.vpnv4).into_iter().map(|prefix| ("ipv4 vpn", format!("{prefix} rd {RD} label 100")));
     let evpn = table.evpn().map(|prefix| {
         let segment = "00:00:00:00:00:00:00:00:00:00";
@@ -343,18 +343,18 @@ fn networks(table: &Table<'_>) -> BTreeSet<(&'static str, String)> {
     ipv4.chain(ipv6).chain(vpn).chain(evpn).collect()
 }
 
-fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
+fn run(kind: PeeringKind, netns: &Netns, folder: &TempDir, again: bool) -> ChildProgram {
     let file = |name: &str| folder.path().join(name);
     match kind {
-        Kind::Frr => frr::run(netns, folder.path(), &[]),
-        Kind::Bird => {
+        PeeringKind::Frr => frr::run(netns, folder.path(), &[]),
+        PeeringKind::Bird => {
             let mut command = netns.command(Program::Bird);
             command.args(["-f", "-c"]).arg(file(CONFIGURATION)).arg("-s").arg(file("ctl"));
             if again {
                 // -R: BIRD may have kept its routes.
                 command.arg("-R");
             }
-            let process = Process::start(&mut command);
+            let process = ChildProgram::start(&mut command);
             until("BIRD takes commands", PATIENCE, || {
                 let mut birdc = netns.command(Program::Birdc);
                 let asked = birdc.arg("-s").arg(file("ctl")).args(["show", "status"]).output();
@@ -365,7 +365,7 @@ fn run(kind: Kind, netns: &Netns, folder: &TempDir, again: bool) -> Process {
     }
 }
 
-fn frr(table: &Table<'_>) -> String {
+fn frr(table: &DaemonTable<'_>) -> String {
     let (asn, peer_as) = (DAEMON.1, BMPD.1);
     let peers = [BMPD.0, BMPD_V6];
     let mut text = format!(
@@ -397,7 +397,7 @@ fn frr(table: &Table<'_>) -> String {
     text
 }
 
-fn bird(table: &Table<'_>) -> String {
+fn bird(table: &DaemonTable<'_>) -> String {
     let statics = |name: &str, routes: Vec<String>, to: &str| {
         let with_path =
             |(number, route)| format!("  route {route} {to} {{ bgp_path.prepend({}); }};\n", table.origin(number));

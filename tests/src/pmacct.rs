@@ -8,14 +8,14 @@ use tempfile::TempDir;
 
 use crate::{
     netns::Netns,
-    process::Process,
+    process::ChildProgram,
     wait::{PATIENCE, until},
 };
 
 /// A running pmbmpd.
 #[derive(Debug)]
 pub struct Pmbmpd {
-    process: Process,
+    process: ChildProgram,
     folder: TempDir,
 }
 
@@ -38,7 +38,7 @@ bmp_daemon_msglog_output: json
         );
         let file = folder.path().join("pmbmpd.conf");
         std::fs::write(&file, configuration).expect("a temporary file can be written");
-        let process = Process::start(netns.command(Program::Pmbmpd).arg("-f").arg(file));
+        let process = ChildProgram::start(netns.command(Program::Pmbmpd).arg("-f").arg(file));
         let pmbmpd = Self { process, folder };
         pmbmpd.process.wait_for_line("that it listens", 0, PATIENCE, |line| line.contains("waiting for BMP data"));
         pmbmpd
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::{
         bgp::prefixes,
-        bmp::{self, Peer},
+        bmp::{self, ReportedPeer},
     };
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 11019));
         let collector = Pmbmpd::start(&netns, address);
         let mut stream = netns.enter(|| TcpStream::connect(address)).unwrap();
-        let peer = Peer::default();
+        let peer = ReportedPeer::default();
         stream.write_all(&[bmp::initiation("here"), bmp::peer_up(&peer)].concat()).unwrap();
         stream.write_all(&bmp::announcements(&peer, &prefixes(10), 1).concat()).unwrap();
         collector.wait_for("ten prefixes", PATIENCE, |messages| {

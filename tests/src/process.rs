@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::wait::{PATIENCE, Watched, until};
+use crate::wait::{PATIENCE, WatchedValue, until};
 
 /// Ends the message about a missing program.
 pub const INSTALL: &str = " (`cargo xtask test` installs what the tests need)";
@@ -36,14 +36,14 @@ pub fn answer(command: &mut Command) -> String {
 
 /// A program that runs beside the test. Dropping it kills the program by its process id.
 #[derive(Debug)]
-pub struct Process {
+pub struct ChildProgram {
     name: String,
     child: Child,
-    lines: Arc<Watched<Vec<String>>>,
+    lines: Arc<WatchedValue<Vec<String>>>,
     readers: Vec<JoinHandle<()>>,
 }
 
-impl Process {
+impl ChildProgram {
     /// Starts `command` and reads stdout and stderr line by line.
     pub fn start(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
@@ -53,7 +53,7 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {name}: {e}{INSTALL}"));
-        let lines = Arc::<Watched<Vec<String>>>::default();
+        let lines = Arc::<WatchedValue<Vec<String>>>::default();
         let mut readers = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             readers.push(read_lines(stdout, Arc::clone(&lines)));
@@ -122,7 +122,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProgram {
     #[expect(clippy::print_stderr, reason = "the test harness shows what the macro prints with the test that failed")]
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -135,7 +135,7 @@ impl Drop for Process {
     }
 }
 
-fn read_lines(output: impl Read + Send + 'static, lines: Arc<Watched<Vec<String>>>) -> JoinHandle<()> {
+fn read_lines(output: impl Read + Send + 'static, lines: Arc<WatchedValue<Vec<String>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn lines_of_stdout_and_stderr_are_read_and_waited_for() {
-        let mut shell = Process::start(Program::Sh.command().args(["-c", "echo out; echo err >&2; exit 3"]));
+        let mut shell = ChildProgram::start(Program::Sh.command().args(["-c", "echo out; echo err >&2; exit 3"]));
         shell.wait_for_line("out", 0, PATIENCE, |line| line == "out");
         shell.wait_for_line("err", 0, PATIENCE, |line| line == "err");
         assert_eq!(shell.wait().code(), Some(3));

@@ -23,7 +23,7 @@ const REDIRECTED_HEADER: u8 = 4;
 
 /// A redirect, sent for the packets of one neighbour.
 #[derive(Clone, Copy, Debug)]
-pub struct Redirect {
+pub struct IcmpRedirect {
     /// Source of the redirect: the neighbour's present router.
     pub router: IpAddr,
     /// Destination of the redirect.
@@ -32,7 +32,7 @@ pub struct Redirect {
     pub better: IpAddr,
 }
 
-impl Redirect {
+impl IcmpRedirect {
     /// Redirects each TCP packet of the neighbour that arrives on `interface` of `host`, until the
     /// returned value is dropped.
     ///

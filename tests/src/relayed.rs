@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use crate::{
     frr, gobgp,
     netns::Netns,
-    peering::{BMPD, DAEMON, Table},
-    process::Process,
-    rib::{Difference, Family, IPV4, IPV6, LOC_RIB_PEER, Route, Routes, View},
+    peering::{BMPD, DAEMON, DaemonTable},
+    process::ChildProgram,
+    rib::{AfiSafi, ComparedRoute, IPV4, IPV6, LOC_RIB_PEER, NamedRoutes, PeerRib, RouteDifference},
     wait::{PATIENCE, patience, until},
 };
 
@@ -33,7 +33,7 @@ pub const PREPENDED: u32 = 64_999;
 
 /// A table of BIRD that both daemons accept. It has global next hops only: FRR without zebra knows
 /// no interfaces, and so no link-local addresses.
-pub const TABLE: Table<'_> = Table {
+pub const TABLE: DaemonTable<'_> = DaemonTable {
     ipv4: 0,
     ipv6: 0,
     vpnv4: 0,
@@ -50,7 +50,7 @@ const STATISTICS: [u32; 2] = [1, 15];
 
 /// The project of a daemon, with the RIBs that it reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RelayedKind {
     /// FRR: Adj-RIB-In before and after policy.
     Frr,
     /// GoBGP: Adj-RIB-In before and after policy, and Loc-RIB.
@@ -59,21 +59,21 @@ pub enum Kind {
 
 /// A running daemon that reports to a relay.
 #[derive(Debug)]
-pub struct Relayed {
-    kind: Kind,
+pub struct RelayedDaemon {
+    kind: RelayedKind,
     netns: Netns,
-    process: Process,
+    process: ChildProgram,
     folder: TempDir,
 }
 
-impl Relayed {
+impl RelayedDaemon {
     /// Starts the daemon. It peers with [`DAEMON`], and connects to `relay` at a time of its
     /// choosing.
-    pub fn start(kind: Kind, netns: &Netns, relay: SocketAddr) -> Self {
+    pub fn start(kind: RelayedKind, netns: &Netns, relay: SocketAddr) -> Self {
         let folder = TempDir::with_prefix("lab-relayed-").expect("a temporary folder can be made");
         let configuration = match kind {
-            Kind::Frr => frr_configuration(relay),
-            Kind::Gobgp => gobgp_configuration(relay),
+            RelayedKind::Frr => frr_configuration(relay),
+            RelayedKind::Gobgp => gobgp_configuration(relay),
         };
         fs::write(folder.path().join(frr::CONFIGURATION), configuration).expect("a temporary file can be written");
         let process = run(kind, netns, &folder);
@@ -81,29 +81,31 @@ impl Relayed {
     }
 
     /// Returns the RIBs that it reports, each with the peer of its messages.
-    pub fn views(&self) -> Vec<(IpAddr, View)> {
-        let mut views = vec![(DAEMON.0, View::PrePolicy), (DAEMON.0, View::PostPolicy)];
-        if self.kind == Kind::Gobgp {
-            views.push((LOC_RIB_PEER, View::LocRib));
+    pub fn views(&self) -> Vec<(IpAddr, PeerRib)> {
+        let mut views = vec![(DAEMON.0, PeerRib::PrePolicy), (DAEMON.0, PeerRib::PostPolicy)];
+        if self.kind == RelayedKind::Gobgp {
+            views.push((LOC_RIB_PEER, PeerRib::LocRib));
         }
         views
     }
 
     /// Returns one of its RIBs by its own account, for IPv4 or IPv6 unicast.
-    pub fn table(&self, view: View, family: Family) -> Routes {
+    pub fn table(&self, view: PeerRib, family: AfiSafi) -> NamedRoutes {
         match self.kind {
-            Kind::Frr => self.frr_table(view, family),
-            Kind::Gobgp => self.gobgp_table(view, family),
+            RelayedKind::Frr => self.frr_table(view, family),
+            RelayedKind::Gobgp => self.gobgp_table(view, family),
         }
     }
 
     /// Applies the daemon's policy to routes.
-    pub fn after_policy(&self, routes: &Routes) -> Routes {
+    pub fn after_policy(&self, routes: &NamedRoutes) -> NamedRoutes {
         let rejected = |prefix: &str| match prefix.split(['.', '/']).collect::<Vec<_>>()[..] {
-            ["10", "0", third, ..] => self.kind == Kind::Gobgp && third.parse().is_ok_and(|third: u8| third < 16),
+            ["10", "0", third, ..] => {
+                self.kind == RelayedKind::Gobgp && third.parse().is_ok_and(|third: u8| third < 16)
+            }
             _ => false,
         };
-        let changed = |(prefix, route): (&String, &Route)| {
+        let changed = |(prefix, route): (&String, &ComparedRoute)| {
             let mut route = route.clone();
             if prefix.starts_with("10.1.") {
                 route.as_path.insert(0, PREPENDED);
@@ -115,8 +117,8 @@ impl Relayed {
 
     /// Returns a table as the daemon's own output has it. FRR 8.4 prints routes as for an external
     /// peer, with its own AS number in front.
-    pub fn as_reported(&self, mut table: Routes) -> Routes {
-        if self.kind == Kind::Frr {
+    pub fn as_reported(&self, mut table: NamedRoutes) -> NamedRoutes {
+        if self.kind == RelayedKind::Frr {
             table.values_mut().for_each(|route| route.as_path.insert(0, BMPD.1));
         }
         table
@@ -127,17 +129,21 @@ impl Relayed {
     ///
     /// # Panics
     /// If routes are missing or differ, with the differences.
-    pub fn wait_tables(&self, family: Family, before_policy: &Routes) -> Vec<((IpAddr, View, Family), Routes)> {
+    pub fn wait_tables(
+        &self,
+        family: AfiSafi,
+        before_policy: &NamedRoutes,
+    ) -> Vec<((IpAddr, PeerRib, AfiSafi), NamedRoutes)> {
         let after_policy = self.after_policy(before_policy);
         let of = |(peer, view)| {
-            let wanted = if view == View::PrePolicy { before_policy } else { &after_policy };
+            let wanted = if view == PeerRib::PrePolicy { before_policy } else { &after_policy };
             let deadline = Instant::now() + patience(15 * PATIENCE);
             loop {
                 let table = self.table(view, family);
                 if table == *wanted {
                     return ((peer, view, family), table);
                 }
-                assert!(Instant::now() < deadline, "{:?} in {view:?}: {}", self.kind, Difference(&table, wanted));
+                assert!(Instant::now() < deadline, "{:?} in {view:?}: {}", self.kind, RouteDifference(&table, wanted));
                 std::thread::sleep(Duration::from_millis(100));
             }
         };
@@ -147,8 +153,8 @@ impl Relayed {
     /// Returns the JSON of an FRR `show` command or of a `gobgp` command.
     pub fn ask(&self, words: &str) -> Value {
         match self.kind {
-            Kind::Frr => frr::show(&self.netns, self.folder.path(), words),
-            Kind::Gobgp => gobgp::show(&self.netns, words),
+            RelayedKind::Frr => frr::show(&self.netns, self.folder.path(), words),
+            RelayedKind::Gobgp => gobgp::show(&self.netns, words),
         }
     }
 
@@ -163,11 +169,11 @@ impl Relayed {
         self.process = run(self.kind, &self.netns, &self.folder);
     }
 
-    fn frr_table(&self, view: View, family: Family) -> Routes {
+    fn frr_table(&self, view: PeerRib, family: AfiSafi) -> NamedRoutes {
         let (family, next_hop) =
             if family == IPV6 { ("ipv6 unicast", "nextHopGlobal") } else { ("ipv4 unicast", "nextHop") };
         let peer = DAEMON.0;
-        if view == View::PrePolicy {
+        if view == PeerRib::PrePolicy {
             let shown = self.ask(&format!("show bgp {family} neighbors {peer} received-routes json"));
             return routes(&shown["receivedRoutes"], |route| {
                 let mut as_path = path_of_words(&route["path"]);
@@ -175,25 +181,25 @@ impl Relayed {
                 if as_path.first() == Some(&PREPENDED) {
                     as_path.remove(0);
                 }
-                Route { next_hop: address(&route[next_hop]), as_path }
+                ComparedRoute { next_hop: address(&route[next_hop]), as_path }
             });
         }
         let shown = self.ask(&format!("show bgp {family} neighbors {peer} routes json"));
-        routes(&shown["routes"], |paths| Route {
+        routes(&shown["routes"], |paths| ComparedRoute {
             next_hop: address(&paths[0]["nexthops"][0]["ip"]),
             as_path: path_of_words(&paths[0]["path"]),
         })
     }
 
-    fn gobgp_table(&self, view: View, family: Family) -> Routes {
+    fn gobgp_table(&self, view: PeerRib, family: AfiSafi) -> NamedRoutes {
         let family = if family == IPV4 { "ipv4" } else { "ipv6" };
         let shown = match view {
-            View::PrePolicy => {
+            PeerRib::PrePolicy => {
                 let mut adj_in = gobgp::gobgp(&self.netns, &format!("neighbor {} adj-in -a {family} -j", DAEMON.0));
                 // The command fails while the peer is down.
                 let answer = adj_in.output().expect("gobgp starts");
                 if !answer.status.success() {
-                    return Routes::new();
+                    return NamedRoutes::new();
                 }
                 serde_json::from_slice(&answer.stdout).expect("GoBGP prints JSON")
             }
@@ -203,10 +209,10 @@ impl Relayed {
     }
 }
 
-fn run(kind: Kind, netns: &Netns, folder: &TempDir) -> Process {
+fn run(kind: RelayedKind, netns: &Netns, folder: &TempDir) -> ChildProgram {
     match kind {
-        Kind::Frr => frr::run(netns, folder.path(), &["-M", "bmp"]),
-        Kind::Gobgp => {
+        RelayedKind::Frr => frr::run(netns, folder.path(), &["-M", "bmp"]),
+        RelayedKind::Gobgp => {
             let process = gobgp::run(netns, &folder.path().join(frr::CONFIGURATION));
             until("GoBGP takes commands", PATIENCE, || {
                 gobgp::gobgp(netns, "neighbor").output().ok()?.status.success().then_some(())
@@ -216,7 +222,7 @@ fn run(kind: Kind, netns: &Netns, folder: &TempDir) -> Process {
     }
 }
 
-fn routes(table: &Value, route: impl Fn(&Value) -> Route) -> Routes {
+fn routes(table: &Value, route: impl Fn(&Value) -> ComparedRoute) -> NamedRoutes {
     let all = table.as_object().into_iter().flatten();
     all.map(|(prefix, shown)| (prefix.clone(), route(shown))).collect()
 }
@@ -354,17 +360,17 @@ mod tests {
 
     #[test]
     fn each_daemon_has_its_peers_routes_and_applies_its_policy() {
-        let table = Table { ipv4: 300, ipv6: 20, ..TABLE };
-        for kind in [Kind::Frr, Kind::Gobgp] {
+        let table = DaemonTable { ipv4: 300, ipv6: 20, ..TABLE };
+        for kind in [RelayedKind::Frr, RelayedKind::Gobgp] {
             let topology = Topology::new();
-            let daemon = Relayed::start(kind, &topology.router, RELAY);
+            let daemon = RelayedDaemon::start(kind, &topology.router, RELAY);
             let _bird = Peering::bird(&topology.station, &table);
             let ipv4 = table.routes(IPV4);
             let tables = daemon.wait_tables(IPV4, &ipv4);
-            assert_eq!(tables.len(), if kind == Kind::Frr { 2 } else { 3 });
+            assert_eq!(tables.len(), if kind == RelayedKind::Frr { 2 } else { 3 });
             assert_eq!(tables[0].1, ipv4);
             let after = &tables[1].1;
-            assert_eq!(after.len(), ipv4.len() - if kind == Kind::Frr { 0 } else { 16 });
+            assert_eq!(after.len(), ipv4.len() - if kind == RelayedKind::Frr { 0 } else { 16 });
             assert_eq!(after["10.1.5.0/24"].as_path, [&[PREPENDED], &ipv4["10.1.5.0/24"].as_path[..]].concat());
             daemon.wait_tables(IPV6, &table.routes(IPV6));
         }

@@ -8,28 +8,28 @@ use std::{
 };
 
 use crate::{
-    bmp::{self, Frame},
-    station::{Connection, Station},
+    bmp::{self, ReceivedFrame},
+    station::{RecordedConnection, TestStation},
     wait::patience,
 };
 
 /// AFI and SAFI.
-pub type Family = (u16, u8);
+pub type AfiSafi = (u16, u8);
 /// IPv4 unicast.
-pub const IPV4: Family = (1, 1);
+pub const IPV4: AfiSafi = (1, 1);
 /// IPv6 unicast.
-pub const IPV6: Family = (2, 1);
+pub const IPV6: AfiSafi = (2, 1);
 /// VPN-IPv4, with labels.
-pub const VPNV4: Family = (1, 128);
+pub const VPNV4: AfiSafi = (1, 128);
 /// EVPN.
-pub const EVPN: Family = (25, 70);
+pub const EVPN: AfiSafi = (25, 70);
 
 /// Stands for a Loc-RIB peer (RFC 9069 §4.1) here.
 pub const LOC_RIB_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// One RIB of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum View {
+pub enum PeerRib {
     /// Adj-RIB-In before policy.
     PrePolicy,
     /// Adj-RIB-In after policy.
@@ -42,7 +42,7 @@ pub enum View {
 
 /// The attributes of a route that tests compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Route {
+pub struct ComparedRoute {
     /// The next hop. Of two IPv6 next hops, the global one.
     pub next_hop: Option<IpAddr>,
     /// The AS path, nearest AS first.
@@ -53,13 +53,13 @@ pub struct Route {
 ///
 /// The route distinguisher precedes the prefix in a VPN: `65001:1 10.0.0.0/24`. EVPN routes of type
 /// 2 or 5 with IPv4 have FRR's notation: `65001:1 [5]:[0]:[24]:[10.0.0.0]`. Others are hexadecimal.
-pub type Routes = BTreeMap<String, Route>;
+pub type NamedRoutes = BTreeMap<String, ComparedRoute>;
 
 /// The first few differences of two tables, for messages: whole tables are too long to read.
 #[derive(Clone, Copy, Debug)]
-pub struct Difference<'a>(pub &'a Routes, pub &'a Routes);
+pub struct RouteDifference<'a>(pub &'a NamedRoutes, pub &'a NamedRoutes);
 
-impl fmt::Display for Difference<'_> {
+impl fmt::Display for RouteDifference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(have, want) = self;
         let keys: BTreeSet<_> = have.keys().chain(want.keys()).collect();
@@ -74,19 +74,19 @@ impl fmt::Display for Difference<'_> {
 
 /// The routes of all peers that are up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rib {
-    routes: BTreeMap<(IpAddr, View, Family), Routes>,
+pub struct StationRib {
+    routes: BTreeMap<(IpAddr, PeerRib, AfiSafi), NamedRoutes>,
     up: BTreeSet<IpAddr>,
     /// Number of frames of the connection that are applied.
     applied: usize,
 }
 
-impl Rib {
+impl StationRib {
     /// Applies all frames of a connection.
     ///
     /// # Panics
     /// If a route belongs to a peer that is down, or if an UPDATE is malformed.
-    pub fn of(connection: &Connection) -> Self {
+    pub fn of(connection: &RecordedConnection) -> Self {
         let mut rib = Self::default();
         rib.follow(connection);
         rib
@@ -96,25 +96,25 @@ impl Rib {
     ///
     /// # Panics
     /// See [`Self::of`].
-    pub fn follow(&mut self, connection: &Connection) {
+    pub fn follow(&mut self, connection: &RecordedConnection) {
         let news = connection.frames.get(self.applied..).expect("a connection keeps its frames");
         news.iter().for_each(|frame| self.apply(frame));
         self.applied = connection.frames.len();
     }
 
     /// Returns the routes in one RIB of a peer.
-    pub fn view(&self, peer: IpAddr, view: View, family: Family) -> Routes {
+    pub fn view(&self, peer: IpAddr, view: PeerRib, family: AfiSafi) -> NamedRoutes {
         self.routes.get(&(peer, view, family)).cloned().unwrap_or_default()
     }
 
     /// True if one RIB of a peer has exactly these routes.
-    pub fn is(&self, peer: IpAddr, view: View, family: Family, wanted: &Routes) -> bool {
+    pub fn is(&self, peer: IpAddr, view: PeerRib, family: AfiSafi, wanted: &NamedRoutes) -> bool {
         self.routes.get(&(peer, view, family)).map_or(wanted.is_empty(), |routes| routes == wanted)
     }
 
     /// Returns the prefixes in a peer's Adj-RIB-In before policy.
-    pub fn routes(&self, peer: IpAddr, family: Family) -> BTreeSet<String> {
-        let routes = self.routes.get(&(peer, View::PrePolicy, family));
+    pub fn routes(&self, peer: IpAddr, family: AfiSafi) -> BTreeSet<String> {
+        let routes = self.routes.get(&(peer, PeerRib::PrePolicy, family));
         routes.map(|routes| routes.keys().cloned().collect()).unwrap_or_default()
     }
 
@@ -123,7 +123,7 @@ impl Rib {
         self.up.contains(&peer)
     }
 
-    fn apply(&mut self, frame: &Frame) {
+    fn apply(&mut self, frame: &ReceivedFrame) {
         let (Some(peer), Some(flags)) = (frame.peer(), frame.peer_flags()) else { return };
         let is_loc_rib = frame.peer_type() == Some(bmp::LOC_RIB_INSTANCE);
         let peer = if is_loc_rib { LOC_RIB_PEER } else { peer };
@@ -139,10 +139,10 @@ impl Rib {
                 // GoBGP sends no Peer Up for its Loc-RIB.
                 assert!(is_loc_rib || self.up.contains(&peer), "a route of {peer}, which is not up");
                 let view = match flags {
-                    _ if is_loc_rib => View::LocRib,
-                    flags if flags & bmp::ADJ_RIB_OUT != 0 => View::Out,
-                    flags if flags & bmp::POST_POLICY != 0 => View::PostPolicy,
-                    _ => View::PrePolicy,
+                    _ if is_loc_rib => PeerRib::LocRib,
+                    flags if flags & bmp::ADJ_RIB_OUT != 0 => PeerRib::Out,
+                    flags if flags & bmp::POST_POLICY != 0 => PeerRib::PostPolicy,
+                    _ => PeerRib::PrePolicy,
                 };
                 // A Loc-RIB always has four-octet AS numbers (RFC 9069 §4.2).
                 let short = !is_loc_rib && flags & bmp::SHORT_AS_PATH != 0;
@@ -161,23 +161,23 @@ impl Rib {
 
 /// The table of a station over several connections. Only the newest connection counts.
 #[derive(Debug)]
-pub struct Mirror<'a> {
-    station: &'a Station,
+pub struct RibMirror<'a> {
+    station: &'a TestStation,
     connection: usize,
-    rib: Rib,
+    rib: StationRib,
 }
 
-impl<'a> Mirror<'a> {
+impl<'a> RibMirror<'a> {
     /// Starts with the first connection of `station`.
-    pub fn of(station: &'a Station) -> Self {
-        Self { station, connection: 0, rib: Rib::default() }
+    pub fn of(station: &'a TestStation) -> Self {
+        Self { station, connection: 0, rib: StationRib::default() }
     }
 
     /// Waits until `look` finds something in the table of the newest connection.
     ///
     /// # Panics
     /// After the patience, with `what` as the missing thing.
-    pub fn wait_for<R>(&mut self, what: &str, usual: Duration, look: impl FnMut(&Rib) -> Option<R>) -> R {
+    pub fn wait_for<R>(&mut self, what: &str, usual: Duration, look: impl FnMut(&StationRib) -> Option<R>) -> R {
         let found = self.look_for(usual, look);
         found.unwrap_or_else(|| {
             let station = self.station.address();
@@ -189,18 +189,18 @@ impl<'a> Mirror<'a> {
     ///
     /// # Panics
     /// After the patience, with the differences.
-    pub fn wait_view(&mut self, of: (IpAddr, View, Family), wanted: &Routes, usual: Duration) {
+    pub fn wait_view(&mut self, of: (IpAddr, PeerRib, AfiSafi), wanted: &NamedRoutes, usual: Duration) {
         let (peer, view, family) = of;
         let same = self.look_for(usual, |rib| rib.is(peer, view, family, wanted).then_some(()));
         let (station, have) = (self.station.address(), self.rib.view(peer, view, family));
-        assert!(same.is_some(), "the station {station} has in {of:?}: {}", Difference(&have, wanted));
+        assert!(same.is_some(), "the station {station} has in {of:?}: {}", RouteDifference(&have, wanted));
     }
 
-    fn look_for<R>(&mut self, usual: Duration, mut look: impl FnMut(&Rib) -> Option<R>) -> Option<R> {
+    fn look_for<R>(&mut self, usual: Duration, mut look: impl FnMut(&StationRib) -> Option<R>) -> Option<R> {
         let Self { station, connection, rib } = self;
         station.look_for(usual, |connections| {
             if std::mem::replace(connection, connections.len()) != connections.len() {
-                *rib = Rib::default();
+                *rib = StationRib::default();
             }
             rib.follow(connections.last()?);
             look(rib)
@@ -210,17 +210,17 @@ impl<'a> Mirror<'a> {
 
 /// Reads an UPDATE: first its withdrawn prefixes, without a route, then the announced ones. `None`
 /// if it is malformed.
-fn changes(message: &[u8], short: bool) -> Option<Vec<(Family, String, Option<Route>)>> {
+fn changes(message: &[u8], short: bool) -> Option<Vec<(AfiSafi, String, Option<ComparedRoute>)>> {
     let (withdrawn, rest) = field(message.get(19..)?)?;
     let (mut attributes, announced) = field(rest)?;
     let mut all = Vec::new();
-    let mut add = |family, bytes, route: Option<Route>| {
+    let mut add = |family, bytes, route: Option<ComparedRoute>| {
         nlri(family, bytes)
             .map(|prefixes| all.extend(prefixes.into_iter().map(|prefix| (family, prefix, route.clone()))))
     };
     add(IPV4, withdrawn, None)?;
     let mut reached = None;
-    let mut route = Route::default();
+    let mut route = ComparedRoute::default();
     while let [flags, kind, rest @ ..] = attributes {
         let (length, rest) = match (flags & 0x10 != 0, rest) {
             (true, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
@@ -274,7 +274,7 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-fn nlri(family: Family, mut bytes: &[u8]) -> Option<Vec<String>> {
+fn nlri(family: AfiSafi, mut bytes: &[u8]) -> Option<Vec<String>> {
     let mut routes = Vec::new();
     while let Some((&first, rest)) = bytes.split_first() {
         let (route, rest) = if family == EVPN {

@@ -69,7 +69,7 @@ pub fn deny_all(cgroup: &Path, program_type: u32, attach_type: u32) {
 /// If the kernel refuses.
 pub fn empty(table: &Path, key_bytes: usize) -> usize {
     #[repr(C)]
-    struct Entry {
+    struct MapKeyAttributes {
         table: u64,
         key: u64,
         next_key: u64,
@@ -79,13 +79,16 @@ pub fn empty(table: &Path, key_bytes: usize) -> usize {
     let descriptor = u64::try_from(table.as_raw_fd()).expect("the map is open");
     let mut key = vec![0_u8; key_bytes];
     for count in 0.. {
-        let mut first = Entry { table: descriptor, key: 0, next_key: key.as_mut_ptr() as u64, flags: 0 };
+        let mut first = MapKeyAttributes { table: descriptor, key: 0, next_key: key.as_mut_ptr() as u64, flags: 0 };
         match try_bpf(MAP_GET_NEXT_KEY, &mut first) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return count,
             Err(error) => panic!("cannot read the next key: {error}"),
             Ok(_) => {}
         }
-        bpf(MAP_DELETE_ELEM, &mut Entry { table: descriptor, key: key.as_ptr() as u64, next_key: 0, flags: 0 });
+        bpf(
+            MAP_DELETE_ELEM,
+            &mut MapKeyAttributes { table: descriptor, key: key.as_ptr() as u64, next_key: 0, flags: 0 },
+        );
     }
     unreachable!("the loop returns at the last key")
 }
@@ -93,7 +96,7 @@ pub fn empty(table: &Path, key_bytes: usize) -> usize {
 /// The part of `union bpf_attr` for loading a program.
 #[repr(C)]
 #[derive(Default)]
-struct Load {
+struct ProgramLoadAttributes {
     program_type: u32,
     instruction_count: u32,
     instructions: u64,
@@ -116,13 +119,13 @@ fn pass_all(program_type: u32, attach_type: u32) -> OwnedFd {
 fn answer(value: u8, program_type: u32, attach_type: u32) -> OwnedFd {
     let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, value, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let license = c"GPL";
-    let mut load = Load {
+    let mut load = ProgramLoadAttributes {
         program_type,
         instruction_count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
         attach_type,
-        ..Load::default()
+        ..ProgramLoadAttributes::default()
     };
     let descriptor = bpf(PROG_LOAD, &mut load);
     // SAFETY: the kernel has just opened this descriptor for the caller.
@@ -131,13 +134,13 @@ fn answer(value: u8, program_type: u32, attach_type: u32) -> OwnedFd {
 
 fn open(path: &Path) -> OwnedFd {
     #[repr(C)]
-    struct Object {
+    struct PinnedObjectAttributes {
         path: u64,
         descriptor: i32,
         flags: u32,
     }
     let name = CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
-    let descriptor = bpf(OBJ_GET, &mut Object { path: name.as_ptr() as u64, descriptor: 0, flags: 0 });
+    let descriptor = bpf(OBJ_GET, &mut PinnedObjectAttributes { path: name.as_ptr() as u64, descriptor: 0, flags: 0 });
     // SAFETY: the kernel has just opened this descriptor for the caller.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }

@@ -14,14 +14,14 @@ use crate::netns::Netns;
 
 /// The bindings of a foreign process's socket, made before it connects.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Foreign<'a> {
+pub struct ForeignSocket<'a> {
     /// Source address to bind.
     pub source: Option<SocketAddr>,
     /// Interface to bind.
     pub device: Option<&'a str>,
 }
 
-impl Foreign<'_> {
+impl ForeignSocket<'_> {
     /// Connects to `station` from `netns`, without privilege. An IPv4-mapped station makes an IPv6
     /// socket.
     ///
@@ -133,15 +133,15 @@ mod tests {
     use super::*;
     use crate::{
         bmp,
-        station::Station,
+        station::TestStation,
         topology::{STATION, STATION_PORT, Topology, UP2},
     };
 
     #[test]
     fn a_foreign_socket_has_its_bindings_and_can_be_taken() {
         let topology = Topology::new();
-        let station = Station::start(&topology.station, (STATION, STATION_PORT));
-        let foreign = Foreign { source: Some((UP2, 0).into()), device: Some("up2") };
+        let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+        let foreign = ForeignSocket { source: Some((UP2, 0).into()), device: Some("up2") };
         let stream = foreign.connect(&topology.router, station.address()).unwrap();
         let taken = take(std::process::id(), station.address());
         assert_eq!(taken.device().unwrap().as_deref(), Some(&b"up2"[..]));

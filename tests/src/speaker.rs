@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    bgp::{self, Prefix},
+    bgp::{self, Ipv4Prefix},
     netns::Netns,
     wait::{PATIENCE, until},
 };
@@ -28,15 +28,15 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// A running speaker. Dropping it closes the session.
 #[derive(Debug)]
-pub struct Speaker {
+pub struct BgpSpeaker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Speaker {
+impl BgpSpeaker {
     /// Connects from `local` to the BGP daemon at `neighbour`, once that listens, and announces
     /// `routes` with next hop `local`. The whole table and End-of-RIB are sent on return.
-    pub fn announce(netns: &Netns, local: Ipv4Addr, asn: u32, neighbour: SocketAddr, routes: &[Prefix]) -> Self {
+    pub fn announce(netns: &Netns, local: Ipv4Addr, asn: u32, neighbour: SocketAddr, routes: &[Ipv4Prefix]) -> Self {
         let mut stream = until(&format!("BGP session from {local} to {neighbour}"), PATIENCE, || {
             let stream = netns.enter(|| connect(local, neighbour)).ok()?;
             // A daemon that is not ready yet accepts the connection and closes it.
@@ -55,7 +55,7 @@ impl Speaker {
     }
 }
 
-impl Drop for Speaker {
+impl Drop for BgpSpeaker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -66,9 +66,9 @@ impl Drop for Speaker {
 
 /// One BGP connection, read and written message by message.
 #[derive(Debug)]
-pub struct Wire(TcpStream);
+pub struct BgpConnection(TcpStream);
 
-impl Wire {
+impl BgpConnection {
     /// Connects from `local` once `neighbour` listens.
     ///
     /// # Panics
@@ -117,7 +117,7 @@ fn connect(local: Ipv4Addr, neighbour: SocketAddr) -> std::io::Result<TcpStream>
 }
 
 fn open(stream: TcpStream, local: Ipv4Addr, asn: u32) -> Option<TcpStream> {
-    let mut wire = Wire(stream);
+    let mut wire = BgpConnection(stream);
     for message in [bgp::open(asn, local), bgp::keepalive()] {
         wire.0.write_all(&message).ok()?;
         // A NOTIFICATION ends the attempt.

@@ -17,15 +17,15 @@ use nix::{
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
-    bmp::{self, Frame},
+    bmp::{self, ReceivedFrame},
     netns::Netns,
     sockets::sign_with_md5,
-    wait::{PATIENCE, Watched},
+    wait::{PATIENCE, WatchedValue},
 };
 
 /// How a station treats its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum StationMode {
     /// Reads everything at once.
     #[default]
     Read,
@@ -37,13 +37,13 @@ pub enum Mode {
     Close,
     /// Resets every new connection at once.
     Reset,
-    /// Reads. When the sender closes, it keeps its own side open until [`Station::close`].
+    /// Reads. When the sender closes, it keeps its own side open until [`TestStation::close`].
     Linger,
 }
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ConnectionEnd {
     /// The sender closed it, with FIN.
     Fin,
     /// The sender reset it, or the kernel gave it up.
@@ -56,20 +56,20 @@ pub enum End {
 
 /// The station's record of one connection.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub struct RecordedConnection {
     /// Address of the router, as the station sees it.
     pub peer: SocketAddr,
     /// Every complete message, in order.
-    pub frames: Vec<Frame>,
+    pub frames: Vec<ReceivedFrame>,
     /// Bytes received, including an incomplete message.
     pub bytes: u64,
     /// Bytes of the incomplete message.
     pub unfinished: usize,
     /// How it ended; `None` while it is open.
-    pub end: Option<End>,
+    pub end: Option<ConnectionEnd>,
 }
 
-impl Connection {
+impl RecordedConnection {
     /// Returns the number of messages of type `kind`.
     pub fn count(&self, kind: u8) -> usize {
         self.frames.iter().filter(|frame| frame.kind() == kind).count()
@@ -82,7 +82,7 @@ impl Connection {
 
     /// Returns all messages except Initiation and Termination, as bytes.
     pub fn feed(&self) -> Vec<&[u8]> {
-        let of_the_feed = |frame: &&Frame| !matches!(frame.kind(), bmp::INITIATION | bmp::TERMINATION);
+        let of_the_feed = |frame: &&ReceivedFrame| !matches!(frame.kind(), bmp::INITIATION | bmp::TERMINATION);
         self.frames.iter().filter(of_the_feed).map(|frame| &frame.0[..]).collect()
     }
 
@@ -94,40 +94,40 @@ impl Connection {
 
 /// A running station.
 #[derive(Debug)]
-pub struct Station {
+pub struct TestStation {
     netns: Netns,
     address: SocketAddr,
-    tuning: Tuning,
-    shared: Arc<Shared>,
+    tuning: ListenerTuning,
+    shared: Arc<SharedStation>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Options of the listening socket.
 #[derive(Debug, Default)]
-struct Tuning {
+struct ListenerTuning {
     receive_buffer: Option<usize>,
     /// Router and key of TCP MD5.
     secret: Option<(IpAddr, String)>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Watched<State>,
+struct SharedStation {
+    state: WatchedValue<StationState>,
     wake: EventFd,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    mode: Mode,
-    orders: Vec<Order>,
+struct StationState {
+    mode: StationMode,
+    orders: Vec<StationOrder>,
     /// How many orders were given, and how many are carried out.
     given: u64,
     done: u64,
-    connections: Vec<Connection>,
+    connections: Vec<RecordedConnection>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum StationOrder {
     Listen(TcpListener),
     /// A connection that the station opened.
     Follow(TcpStream, SocketAddr),
@@ -138,32 +138,32 @@ enum Order {
     Stop,
 }
 
-impl Station {
+impl TestStation {
     /// Starts a station that listens on `address` of `netns`.
     pub fn start(netns: &Netns, address: impl Into<SocketAddr>) -> Self {
-        Self::launch(netns, address.into(), Tuning::default())
+        Self::launch(netns, address.into(), ListenerTuning::default())
     }
 
     /// Starts a station that accepts from `router` only segments signed with `secret` (TCP MD5).
     pub fn with_secret(netns: &Netns, address: impl Into<SocketAddr>, router: IpAddr, secret: &str) -> Self {
-        let tuning = Tuning { secret: Some((router, secret.to_owned())), ..Tuning::default() };
+        let tuning = ListenerTuning { secret: Some((router, secret.to_owned())), ..ListenerTuning::default() };
         Self::launch(netns, address.into(), tuning)
     }
 
     /// Starts a station with a receive buffer of about `bytes`, so that its window closes soon when
     /// it stalls.
     pub fn with_receive_buffer(netns: &Netns, address: impl Into<SocketAddr>, bytes: usize) -> Self {
-        Self::launch(netns, address.into(), Tuning { receive_buffer: Some(bytes), ..Tuning::default() })
+        Self::launch(netns, address.into(), ListenerTuning { receive_buffer: Some(bytes), ..ListenerTuning::default() })
     }
 
-    fn launch(netns: &Netns, address: SocketAddr, tuning: Tuning) -> Self {
+    fn launch(netns: &Netns, address: SocketAddr, tuning: ListenerTuning) -> Self {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).expect("a descriptor is free");
-        let shared = Arc::new(Shared { state: Watched::default(), wake });
+        let shared = Arc::new(SharedStation { state: WatchedValue::default(), wake });
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
                 let (open, lingering) = (Vec::new(), Vec::new());
-                Loop { shared: &shared, listener: None, open, lingering, sipped: Instant::now() }.run()
+                StationLoop { shared: &shared, listener: None, open, lingering, sipped: Instant::now() }.run()
             }
         });
         let station = Self { netns: netns.clone(), address, tuning, shared, thread: Some(thread) };
@@ -182,12 +182,12 @@ impl Station {
             .netns
             .enter(|| listener(self.address, &self.tuning))
             .unwrap_or_else(|e| panic!("a station cannot listen on {}: {e}", self.address));
-        self.order(Order::Listen(listener));
+        self.order(StationOrder::Listen(listener));
     }
 
     /// Stops listening: new connections are refused, open ones stay.
     pub fn refuse(&self) {
-        self.order(Order::Refuse);
+        self.order(StationOrder::Refuse);
     }
 
     /// Connects to a passive session at `to`, from the station's address, and records the
@@ -204,34 +204,34 @@ impl Station {
             io::Result::Ok(TcpStream::from(socket))
         })?;
         let index = self.connections().len();
-        self.order(Order::Follow(stream, to));
+        self.order(StationOrder::Follow(stream, to));
         Ok(index)
     }
 
     /// Changes how the station treats its connections from now on. A stalled station resumes
     /// reading.
-    pub fn set_mode(&self, mode: Mode) {
+    pub fn set_mode(&self, mode: StationMode) {
         self.shared.state.change(|state| state.mode = mode);
         self.wake();
     }
 
     /// Closes all open connections with FIN.
     pub fn close(&self) {
-        self.order(Order::Close);
+        self.order(StationOrder::Close);
     }
 
     /// Resets all open connections.
     pub fn reset(&self) {
-        self.order(Order::Reset);
+        self.order(StationOrder::Reset);
     }
 
     /// Sends bytes on all open connections. A station has no reason to do this (RFC 7854 §3.2).
     pub fn send(&self, bytes: &[u8]) {
-        self.order(Order::Send(bytes.to_vec()));
+        self.order(StationOrder::Send(bytes.to_vec()));
     }
 
     /// Returns all connections since the start, in order.
-    pub fn connections(&self) -> Vec<Connection> {
+    pub fn connections(&self) -> Vec<RecordedConnection> {
         self.shared.state.lock().connections.clone()
     }
 
@@ -239,7 +239,12 @@ impl Station {
     ///
     /// # Panics
     /// After `patience`, with `what` as the thing that the station did not see.
-    pub fn wait_for<R>(&self, what: &str, patience: Duration, look: impl FnMut(&[Connection]) -> Option<R>) -> R {
+    pub fn wait_for<R>(
+        &self,
+        what: &str,
+        patience: Duration,
+        look: impl FnMut(&[RecordedConnection]) -> Option<R>,
+    ) -> R {
         self.look_for(patience, look).unwrap_or_else(|| {
             let seen: Vec<_> = self
                 .connections()
@@ -254,18 +259,27 @@ impl Station {
     }
 
     /// Waits like [`Self::wait_for`], and returns `None` after `patience`.
-    pub fn look_for<R>(&self, patience: Duration, mut look: impl FnMut(&[Connection]) -> Option<R>) -> Option<R> {
+    pub fn look_for<R>(
+        &self,
+        patience: Duration,
+        mut look: impl FnMut(&[RecordedConnection]) -> Option<R>,
+    ) -> Option<R> {
         self.shared.state.wait_for(patience, |state| look(&state.connections))
     }
 
     /// Waits until connection number `index` (from 0) satisfies `wanted`, and returns its record.
-    pub fn wait_connection(&self, index: usize, what: &str, wanted: impl Fn(&Connection) -> bool) -> Connection {
+    pub fn wait_connection(
+        &self,
+        index: usize,
+        what: &str,
+        wanted: impl Fn(&RecordedConnection) -> bool,
+    ) -> RecordedConnection {
         self.wait_for(&format!("{what} on connection {index}"), PATIENCE, |connections| {
             connections.get(index).filter(|connection| wanted(connection)).cloned()
         })
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: StationOrder) {
         let number = self.shared.state.change(|state| {
             state.orders.push(order);
             state.given += 1;
@@ -281,9 +295,9 @@ impl Station {
     }
 }
 
-impl Drop for Station {
+impl Drop for TestStation {
     fn drop(&mut self) {
-        self.shared.state.change(|state| state.orders.push(Order::Stop));
+        self.shared.state.change(|state| state.orders.push(StationOrder::Stop));
         self.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -291,7 +305,7 @@ impl Drop for Station {
     }
 }
 
-fn listener(address: SocketAddr, tuning: &Tuning) -> io::Result<TcpListener> {
+fn listener(address: SocketAddr, tuning: &ListenerTuning) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -310,27 +324,27 @@ fn listener(address: SocketAddr, tuning: &Tuning) -> io::Result<TcpListener> {
 }
 
 /// The event loop of the station's thread.
-struct Loop<'a> {
-    shared: &'a Shared,
+struct StationLoop<'a> {
+    shared: &'a SharedStation,
     listener: Option<TcpListener>,
-    open: Vec<Open>,
+    open: Vec<OpenConnection>,
     /// Connections that the router has closed and the station has not.
     lingering: Vec<TcpStream>,
-    /// Time of the last read in [`Mode::Trickle`].
+    /// Time of the last read in [`StationMode::Trickle`].
     sipped: Instant,
 }
 
-/// Interval of reads in [`Mode::Trickle`], and the reads in a second.
+/// Interval of reads in [`StationMode::Trickle`], and the reads in a second.
 const SIP: (Duration, usize) = (Duration::from_millis(100), 10);
 
-struct Open {
-    /// Index in `State::connections`.
+struct OpenConnection {
+    /// Index in `StationState::connections`.
     index: usize,
     stream: TcpStream,
     unfinished: BytesMut,
 }
 
-impl Loop<'_> {
+impl StationLoop<'_> {
     fn run(mut self) {
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -340,13 +354,13 @@ impl Loop<'_> {
             let count = orders.len() as u64;
             for order in orders {
                 match order {
-                    Order::Listen(listener) => self.listener = Some(listener),
-                    Order::Follow(stream, peer) => self.take(stream, peer, mode),
-                    Order::Refuse => self.refuse(),
-                    Order::Close => self.end_all(false),
-                    Order::Reset => self.end_all(true),
-                    Order::Send(bytes) => self.send_all(&bytes),
-                    Order::Stop => return,
+                    StationOrder::Listen(listener) => self.listener = Some(listener),
+                    StationOrder::Follow(stream, peer) => self.take(stream, peer, mode),
+                    StationOrder::Refuse => self.refuse(),
+                    StationOrder::Close => self.end_all(false),
+                    StationOrder::Reset => self.end_all(true),
+                    StationOrder::Send(bytes) => self.send_all(&bytes),
+                    StationOrder::Stop => return,
                 }
             }
             if count > 0 {
@@ -361,10 +375,10 @@ impl Loop<'_> {
 
     /// Waits for an event. Returns whether to accept, and the indices of readable or failed
     /// connections.
-    fn poll(&self, mode: Mode) -> (bool, Vec<usize>) {
+    fn poll(&self, mode: StationMode) -> (bool, Vec<usize>) {
         let (reading, timeout) = match mode {
-            Mode::Stall => (PollFlags::empty(), PollTimeout::NONE),
-            Mode::Trickle(_) => (PollFlags::empty(), PollTimeout::try_from(SIP.0).expect("it is short")),
+            StationMode::Stall => (PollFlags::empty(), PollTimeout::NONE),
+            StationMode::Trickle(_) => (PollFlags::empty(), PollTimeout::try_from(SIP.0).expect("it is short")),
             _ => (PollFlags::POLLIN, PollTimeout::NONE),
         };
         let mut wanted = vec![PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];
@@ -390,19 +404,19 @@ impl Loop<'_> {
         }
     }
 
-    fn take(&mut self, stream: TcpStream, peer: SocketAddr, mode: Mode) {
-        let connection = Connection { peer, frames: Vec::new(), bytes: 0, unfinished: 0, end: None };
+    fn take(&mut self, stream: TcpStream, peer: SocketAddr, mode: StationMode) {
+        let connection = RecordedConnection { peer, frames: Vec::new(), bytes: 0, unfinished: 0, end: None };
         let index = self.shared.state.change(|state| {
             state.connections.push(connection);
             state.connections.len() - 1
         });
         match mode {
-            Mode::Read | Mode::Stall | Mode::Trickle(_) | Mode::Linger => {
+            StationMode::Read | StationMode::Stall | StationMode::Trickle(_) | StationMode::Linger => {
                 if stream.set_nonblocking(true).is_ok() {
-                    self.open.push(Open { index, stream, unfinished: BytesMut::new() });
+                    self.open.push(OpenConnection { index, stream, unfinished: BytesMut::new() });
                 }
             }
-            Mode::Close | Mode::Reset => self.end(index, stream, mode == Mode::Reset),
+            StationMode::Close | StationMode::Reset => self.end(index, stream, mode == StationMode::Reset),
         }
     }
 
@@ -413,7 +427,7 @@ impl Loop<'_> {
             let _ = stream.shutdown(Shutdown::Both);
         }
         drop(stream);
-        self.shared.state.change(|state| state.connections[index].end = Some(End::Ours));
+        self.shared.state.change(|state| state.connections[index].end = Some(ConnectionEnd::Ours));
     }
 
     /// Stops listening at once. A close is not enough: between fork and exec, a program that
@@ -442,10 +456,10 @@ impl Loop<'_> {
         }
     }
 
-    fn receive(&mut self, mode: Mode, ready: &[usize], buffer: &mut [u8]) {
+    fn receive(&mut self, mode: StationMode, ready: &[usize], buffer: &mut [u8]) {
         let (shared, lingering) = (self.shared, &mut self.lingering);
         let (sips, buffer) = match mode {
-            Mode::Trickle(rate) if self.sipped.elapsed() >= SIP.0 => (true, &mut buffer[..rate / SIP.1]),
+            StationMode::Trickle(rate) if self.sipped.elapsed() >= SIP.0 => (true, &mut buffer[..rate / SIP.1]),
             _ => (false, buffer),
         };
         if sips {
@@ -456,33 +470,33 @@ impl Loop<'_> {
             if !is_ready && !sips {
                 return true;
             }
-            if is_ready && matches!(mode, Mode::Stall | Mode::Trickle(_)) {
+            if is_ready && matches!(mode, StationMode::Stall | StationMode::Trickle(_)) {
                 // In these modes, `poll` wakes for errors only.
-                return open.finish(shared, End::Reset);
+                return open.finish(shared, ConnectionEnd::Reset);
             }
             match open.stream.read(buffer) {
-                Ok(0) if mode == Mode::Linger => {
+                Ok(0) if mode == StationMode::Linger => {
                     lingering.extend(open.stream.try_clone());
-                    open.finish(shared, End::Fin)
+                    open.finish(shared, ConnectionEnd::Fin)
                 }
-                Ok(0) => open.finish(shared, End::Fin),
+                Ok(0) => open.finish(shared, ConnectionEnd::Fin),
                 Ok(n) => open.take(shared, &buffer[..n]),
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,
-                Err(_) => open.finish(shared, End::Reset),
+                Err(_) => open.finish(shared, ConnectionEnd::Reset),
             }
         });
     }
 }
 
-impl Open {
+impl OpenConnection {
     /// Records how the connection ended. Returns false: drop the connection.
-    fn finish(&self, shared: &Shared, end: End) -> bool {
+    fn finish(&self, shared: &SharedStation, end: ConnectionEnd) -> bool {
         shared.state.change(|state| state.connections[self.index].end = Some(end));
         false
     }
 
     /// Records received bytes. Returns true if the connection stays open.
-    fn take(&mut self, shared: &Shared, bytes: &[u8]) -> bool {
+    fn take(&mut self, shared: &SharedStation, bytes: &[u8]) -> bool {
         self.unfinished.extend_from_slice(bytes);
         shared.state.change(|state| {
             let connection = &mut state.connections[self.index];
@@ -492,7 +506,7 @@ impl Open {
             match result {
                 Ok(()) => true,
                 Err(why) => {
-                    connection.end = Some(End::NotBmp(why));
+                    connection.end = Some(ConnectionEnd::NotBmp(why));
                     false
                 }
             }
@@ -506,13 +520,13 @@ mod tests {
 
     use super::*;
 
-    fn lone_station() -> (Netns, Station) {
+    fn lone_station() -> (Netns, TestStation) {
         let netns = Netns::new("station");
-        let station = Station::start(&netns, (Ipv4Addr::LOCALHOST, 11019));
+        let station = TestStation::start(&netns, (Ipv4Addr::LOCALHOST, 11019));
         (netns, station)
     }
 
-    fn connect(netns: &Netns, station: &Station) -> io::Result<TcpStream> {
+    fn connect(netns: &Netns, station: &TestStation) -> io::Result<TcpStream> {
         netns.enter(|| TcpStream::connect(station.address()))
     }
 
@@ -525,7 +539,7 @@ mod tests {
         let seen = station.wait_connection(0, "both writes", |c| c.unfinished == 4);
         assert_eq!((seen.peer, seen.frames.len(), &seen.end), (stream.local_addr().unwrap(), 1, &None));
         drop(stream);
-        station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+        station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
     }
 
     #[test]
@@ -538,14 +552,14 @@ mod tests {
         stream.write_all(&bmp::initiation("here")).unwrap();
         station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
         drop((stream, router));
-        station.wait_connection(index, "FIN", |c| c.end == Some(End::Fin));
+        station.wait_connection(index, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
     }
 
     #[test]
     fn bytes_that_are_not_bmp_end_the_connection() {
         let (netns, station) = lone_station();
         connect(&netns, &station).unwrap().write_all(b"GET / HTTP/1.1").unwrap();
-        station.wait_connection(0, "its end", |c| matches!(c.end, Some(End::NotBmp(_))));
+        station.wait_connection(0, "its end", |c| matches!(c.end, Some(ConnectionEnd::NotBmp(_))));
     }
 
     #[test]
@@ -558,17 +572,17 @@ mod tests {
         station.wait_connection(0, "the connection", |_| true);
         station.reset();
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-        station.set_mode(Mode::Close);
+        station.set_mode(StationMode::Close);
         assert_eq!(connect(&netns, &station).unwrap().read(&mut [0]).unwrap(), 0);
-        station.set_mode(Mode::Reset);
+        station.set_mode(StationMode::Reset);
         assert!(connect(&netns, &station).and_then(|mut stream| stream.read(&mut [0])).is_err());
     }
 
     #[test]
     fn a_stalled_station_closes_its_window_and_resumes_on_request() {
         let netns = Netns::new("station");
-        let station = Station::with_receive_buffer(&netns, (Ipv4Addr::LOCALHOST, 11019), 4096);
-        station.set_mode(Mode::Stall);
+        let station = TestStation::with_receive_buffer(&netns, (Ipv4Addr::LOCALHOST, 11019), 4096);
+        station.set_mode(StationMode::Stall);
         let mut stream = connect(&netns, &station).unwrap();
         stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let message = bmp::initiation("here");
@@ -577,10 +591,10 @@ mod tests {
             written += message.len();
         }
         assert_eq!(station.connections()[0].bytes, 0);
-        station.set_mode(Mode::Trickle(1000));
+        station.set_mode(StationMode::Trickle(1000));
         let bytes = station.wait_connection(0, "a little", |c| c.bytes > 0).bytes;
         assert!(bytes <= 100 && station.wait_connection(0, "a little more", |c| c.bytes > bytes).bytes <= bytes + 100);
-        station.set_mode(Mode::Read);
+        station.set_mode(StationMode::Read);
         station.wait_connection(0, "all of it", |c| c.bytes >= written as u64);
     }
 }

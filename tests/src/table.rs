@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use crate::bgp::{self, Prefix};
+use crate::bgp::{self, Ipv4Prefix};
 
 /// Prefix lengths and their shares of 1000 routes, about those of the Internet.
 const LENGTHS: [(u8, u32); 8] = [(24, 620), (23, 100), (22, 130), (21, 60), (20, 50), (19, 30), (18, 7), (16, 3)];
@@ -21,7 +21,7 @@ const WITHDRAWN: usize = 1000;
 
 /// The parameters of a table. Equal parameters give equal bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct TableShape {
     /// IPv4 routes.
     pub routes: usize,
     /// Routes in one UPDATE, which share their attributes.
@@ -34,7 +34,7 @@ pub struct Shape {
     pub variant: u32,
 }
 
-impl Default for Shape {
+impl Default for TableShape {
     fn default() -> Self {
         Self { routes: 1_000_000, per_message: 7, asn: 65001, next_hop: Ipv4Addr::new(192, 0, 2, 2), variant: 0 }
     }
@@ -42,14 +42,14 @@ impl Default for Shape {
 
 /// A checksum of routes that does not depend on their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
+pub struct RouteSum {
     /// Number of routes.
     pub routes: u64,
     /// Sum of the hashes of prefix and attributes.
     pub hash: u64,
 }
 
-impl Sum {
+impl RouteSum {
     /// Adds one route.
     pub fn add(&mut self, prefix: &[u8], attributes: &[u8]) {
         let mut hasher = DefaultHasher::new();
@@ -80,21 +80,22 @@ impl Sum {
 
 /// The UPDATE messages of a table, one after the other.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct UpdateTable {
     /// The bytes of all messages.
     pub bytes: Vec<u8>,
     /// End of each message in `bytes`.
     pub ends: Vec<usize>,
     /// Checksum of the routes.
-    pub sum: Sum,
+    pub sum: RouteSum,
     /// Checksum of the prefixes alone.
-    pub prefixes: Sum,
+    pub prefixes: RouteSum,
 }
 
-impl Table {
+impl UpdateTable {
     /// Makes a table.
-    pub fn new(shape: &Shape) -> Self {
-        let mut table = Self { bytes: Vec::new(), ends: Vec::new(), sum: Sum::default(), prefixes: Sum::default() };
+    pub fn new(shape: &TableShape) -> Self {
+        let mut table =
+            Self { bytes: Vec::new(), ends: Vec::new(), sum: RouteSum::default(), prefixes: RouteSum::default() };
         let mut random = fastrand::Rng::with_seed(7);
         let mut next = 0x0100_0000;
         let mut left = shape.routes;
@@ -129,7 +130,7 @@ impl Table {
 }
 
 /// Picks the next prefix, with a length according to its share.
-fn prefix(shape: &Shape, random: &mut fastrand::Rng, next: &mut u32) -> Prefix {
+fn prefix(shape: &TableShape, random: &mut fastrand::Rng, next: &mut u32) -> Ipv4Prefix {
     let (routes, shortest) = ROOM;
     let mut at = random.u32(0..1000);
     let found = LENGTHS.iter().find(|(_, share)| {
@@ -148,11 +149,11 @@ fn prefix(shape: &Shape, random: &mut fastrand::Rng, next: &mut u32) -> Prefix {
     }
     assert!(network < 0xe000_0000, "the address space has room for at most 4,000,000 routes");
     *next = network + size;
-    Prefix { network: network.into(), length }
+    Ipv4Prefix { network: network.into(), length }
 }
 
 /// Builds ORIGIN, a path of four hops, NEXT_HOP, and communities.
-fn attributes(shape: &Shape, random: &mut fastrand::Rng) -> Vec<u8> {
+fn attributes(shape: &TableShape, random: &mut fastrand::Rng) -> Vec<u8> {
     let path = [shape.asn, random.u32(1000..1200), random.u32(2000..7000), random.u32(200_000..280_000)];
     let communities =
         (0..random.u32(1..=4)).map(|_| random.u32(1000..1200) << 16 | random.u32(0..1000)).collect::<Vec<_>>();
@@ -176,16 +177,16 @@ mod tests {
     #[test]
     fn a_table_has_each_route_once_and_is_reproducible() {
         for (routes, per_message) in [(10_000, 7), (3, 7), (4_000_000, 700)] {
-            let shape = Shape { routes, per_message, ..Shape::default() };
-            let table = Table::new(&shape);
+            let shape = TableShape { routes, per_message, ..TableShape::default() };
+            let table = UpdateTable::new(&shape);
             let mut seen = HashSet::new();
             for message in table.messages() {
                 let update = bgp::read_update(message).expect("the message is an UPDATE");
                 seen.extend(update.announced);
             }
             assert_eq!((seen.len(), table.sum.routes), (routes, routes as u64));
-            assert_eq!(Table::new(&shape).sum, table.sum);
-            let other = Table::new(&Shape { variant: 1, ..shape });
+            assert_eq!(UpdateTable::new(&shape).sum, table.sum);
+            let other = UpdateTable::new(&TableShape { variant: 1, ..shape });
             assert_ne!(other.sum.hash, table.sum.hash);
             assert_eq!(other.prefixes, table.prefixes);
         }

@@ -18,7 +18,7 @@ use nix::{
     unistd::setsid,
 };
 
-use crate::wait::{PATIENCE, Watched, until};
+use crate::wait::{PATIENCE, WatchedValue, until};
 
 /// Ctrl-C.
 pub const INTERRUPT: &str = "\x03";
@@ -38,22 +38,22 @@ const COLUMNS: u16 = 160;
 
 /// A terminal with a program in it. Dropping it kills the program.
 #[derive(Debug)]
-pub struct Terminal {
+pub struct TestTerminal {
     child: Child,
     keys: File,
-    screen: Arc<Watched<Screen>>,
+    screen: Arc<WatchedValue<TerminalScreen>>,
     reader: Option<JoinHandle<()>>,
 }
 
-struct Screen(vt100::Parser);
+struct TerminalScreen(vt100::Parser);
 
-impl std::fmt::Debug for Screen {
+impl std::fmt::Debug for TerminalScreen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text())
     }
 }
 
-impl Screen {
+impl TerminalScreen {
     fn new(columns: u16) -> Self {
         Self(vt100::Parser::new(ROWS, NonZero::new(columns).expect("a terminal has columns"), 0))
     }
@@ -70,7 +70,7 @@ impl Screen {
     }
 }
 
-impl Terminal {
+impl TestTerminal {
     /// Starts `command` with a new terminal as its controlling one.
     ///
     /// # Panics
@@ -104,7 +104,7 @@ impl Terminal {
         // end.
         drop((command, pair.slave));
         let keys = File::from(pair.master);
-        let screen = Arc::new(Watched::new(Screen::new(columns)));
+        let screen = Arc::new(WatchedValue::new(TerminalScreen::new(columns)));
         let reader = thread::spawn({
             let (shown, screen) = (keys.try_clone().expect("a descriptor is free"), Arc::clone(&screen));
             move || show(shown, &screen)
@@ -174,13 +174,13 @@ impl Terminal {
         self.wait(&format!("the cursor is behind `{what}`"), |screen| wanted(&screen.line()));
     }
 
-    fn wait(&self, what: &str, wanted: impl Fn(&Screen) -> bool) -> String {
+    fn wait(&self, what: &str, wanted: impl Fn(&TerminalScreen) -> bool) -> String {
         let found = self.screen.wait_for(PATIENCE, |screen| wanted(screen).then(|| screen.text()));
         found.unwrap_or_else(|| panic!("did not happen within {PATIENCE:?}: {what}; the screen is\n{}", self.text()))
     }
 }
 
-impl Drop for Terminal {
+impl Drop for TestTerminal {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -191,7 +191,7 @@ impl Drop for Terminal {
 }
 
 /// Shows output until the program's end is closed everywhere, which the reader sees as EIO.
-fn show(mut shown: File, screen: &Watched<Screen>) {
+fn show(mut shown: File, screen: &WatchedValue<TerminalScreen>) {
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = shown.read(&mut buffer) {
         screen.change(|screen| screen.0.process(&buffer[..n]));
@@ -209,7 +209,7 @@ mod tests {
             "-c",
             "stty -echo; printf '<it> '; read line; echo \"got $line on $(stty size < /dev/tty)\"; exit 3",
         ]);
-        let mut terminal = Terminal::start(command);
+        let mut terminal = TestTerminal::start(command);
         terminal.wait_prompt("<it>");
         terminal.press("something\r");
         terminal.wait_text(&format!("got something on {ROWS} {COLUMNS}"));

@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde_json::Value;
 
 use crate::{
-    bgp::{Prefix, prefixes},
-    bmp::{self, Peer},
-    bmpd::{Bmpd, Options},
-    capture::{Capture, Direction, Packet},
-    feeder::Feeder,
-    station::{Connection, Station},
+    bgp::{Ipv4Prefix, prefixes},
+    bmp::{self, ReportedPeer},
+    bmpd::{Bmpd, StartOptions},
+    capture::{CapturedPacket, LinkCapture, PacketDirection},
+    feeder::BmpFeeder,
+    station::{RecordedConnection, TestStation},
     topology::{STATION, STATION_PORT, Topology},
     wait::{PATIENCE, until},
 };
@@ -37,7 +37,7 @@ pub fn further_sessions(count: u16, lines: &str) -> String {
 /// The starting conditions of a trial. The fields are lines to add: relay and port are in the
 /// configuration already.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan<'a> {
+pub struct TrialPlan<'a> {
     /// The station's address.
     pub station: IpAddr,
     /// Lines of the system view.
@@ -47,22 +47,22 @@ pub struct Plan<'a> {
     /// Lines of the session view.
     pub session: &'a str,
     /// Options that bmpd starts with.
-    pub options: Options<'a>,
+    pub options: StartOptions<'a>,
     /// Turns off segmentation offload, so that packets cross the links as on a wire.
     pub without_offload: bool,
 }
 
-impl Default for Plan<'_> {
+impl Default for TrialPlan<'_> {
     fn default() -> Self {
-        let options = Options { arguments: &[], through: &[] };
+        let options = StartOptions { arguments: &[], through: &[] };
         Self { station: STATION, system: "", bmp: "", session: "", options, without_offload: false }
     }
 }
 
-impl Plan<'_> {
+impl TrialPlan<'_> {
     /// Plans one session to the usual station, with these lines in its view.
-    pub fn session(session: &str) -> Plan<'_> {
-        Plan { session, ..Plan::default() }
+    pub fn session(session: &str) -> TrialPlan<'_> {
+        TrialPlan { session, ..TrialPlan::default() }
     }
 
     /// Returns the whole configuration.
@@ -86,22 +86,22 @@ return
     }
 
     /// Makes the topology and starts station, captures and bmpd. The session may still be down.
-    pub fn start(&self) -> Trial {
+    pub fn start(&self) -> LabTrial {
         let topology = if self.without_offload { Topology::without_offload() } else { Topology::new() };
         self.start_on(topology)
     }
 
     /// Starts the trial on a topology that the test has prepared.
-    pub fn start_on(&self, topology: Topology) -> Trial {
-        let station = Station::start(&topology.station, (self.station, STATION_PORT));
-        let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
-        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    pub fn start_on(&self, topology: Topology) -> LabTrial {
+        let station = TestStation::start(&topology.station, (self.station, STATION_PORT));
+        let up1 = LinkCapture::start(&topology.router, "up1", STATION_PORT);
+        let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
         let bmpd = Bmpd::start_with(&topology.router, &self.configuration(), &self.options);
-        Trial { bmpd, station, up1, up2, topology }
+        LabTrial { bmpd, station, up1, up2, topology }
     }
 
     /// Starts the trial and waits until the session is up at both ends.
-    pub fn start_up(&self) -> Trial {
+    pub fn start_up(&self) -> LabTrial {
         let trial = self.start();
         // From here on, frames reach the station as they arrive, and not in a dump.
         trial.bmpd.wait_session(self.station, "following", |session| session["phase"] == "following");
@@ -112,20 +112,20 @@ return
 
 /// A running trial. The captures started before bmpd.
 #[derive(Debug)]
-pub struct Trial {
+pub struct LabTrial {
     /// The program under test.
     pub bmpd: Bmpd,
     /// The station.
-    pub station: Station,
+    pub station: TestStation,
     /// Every packet from or to the station's port on `up1`.
-    pub up1: Capture,
+    pub up1: LinkCapture,
     /// Every packet from or to the station's port on `up2`.
-    pub up2: Capture,
+    pub up2: LinkCapture,
     /// The hosts.
     pub topology: Topology,
 }
 
-impl Trial {
+impl LabTrial {
     /// Waits until the only BGP peer is Established.
     pub fn wait_peer_established(&self) {
         until("the peer is established", 3 * PATIENCE, || {
@@ -134,13 +134,13 @@ impl Trial {
     }
 
     /// Connects a local daemon with one peer to the relay.
-    pub fn feeder(&self) -> Feeder {
-        Feeder::with_peer(&self.topology.router, RELAY, &Peer::default())
+    pub fn feeder(&self) -> BmpFeeder {
+        BmpFeeder::with_peer(&self.topology.router, RELAY, &ReportedPeer::default())
     }
 
     /// Returns the session's JSON and the packets on `link`, taken while no packet passed. So the
     /// kernel's counters and the capture describe the same packets.
-    pub fn at_rest(&self, link: &Capture) -> (Value, Vec<Packet>) {
+    pub fn at_rest(&self, link: &LinkCapture) -> (Value, Vec<CapturedPacket>) {
         let station = self.station.address().ip();
         until("bmpd and capture are at rest", PATIENCE, || {
             let before = link.packets();
@@ -151,17 +151,17 @@ impl Trial {
 
     /// Feeds `count` routes, one a message, and waits until connection `index` of the station has
     /// them.
-    pub fn routes_arrive(&self, feeder: &mut Feeder, count: usize, index: usize) -> Connection {
-        let before = self.station.connections().get(index).map_or(0, Connection::announced);
-        let routes: Vec<Prefix> = prefixes(count);
-        feeder.announce(&Peer::default(), &routes, 1);
+    pub fn routes_arrive(&self, feeder: &mut BmpFeeder, count: usize, index: usize) -> RecordedConnection {
+        let before = self.station.connections().get(index).map_or(0, RecordedConnection::announced);
+        let routes: Vec<Ipv4Prefix> = prefixes(count);
+        feeder.announce(&ReportedPeer::default(), &routes, 1);
         self.station.wait_connection(index, &format!("{count} more routes"), |c| c.announced() >= before + count)
     }
 }
 
 /// Returns the packets that left the host.
-pub fn outgoing(packets: &[Packet]) -> Vec<&Packet> {
-    packets.iter().filter(|packet| packet.direction == Direction::Out).collect()
+pub fn outgoing(packets: &[CapturedPacket]) -> Vec<&CapturedPacket> {
+    packets.iter().filter(|packet| packet.direction == PacketDirection::Out).collect()
 }
 
 /// Returns the packets that left by a link which is forbidden to their session.
@@ -169,8 +169,8 @@ pub fn outgoing(packets: &[Packet]) -> Vec<&Packet> {
 /// Bare acknowledgements of IPv6 are exempt. The side that closes first acknowledges the other's
 /// FIN from a TIME_WAIT entry, which is no socket. IPv6 routes this packet without the binding
 /// (ip6_route_output_flags), and no cgroup program sees it. IPv4 keeps to the interface.
-pub fn strays(packets: &[Packet]) -> Vec<&Packet> {
-    let bare = |p: &&Packet| p.ack && p.payload_bytes == 0 && !p.syn && !p.fin && !p.rst;
+pub fn strays(packets: &[CapturedPacket]) -> Vec<&CapturedPacket> {
+    let bare = |p: &&CapturedPacket| p.ack && p.payload_bytes == 0 && !p.syn && !p.fin && !p.rst;
     outgoing(packets).into_iter().filter(|p| p.source.is_ipv4() || !bare(p)).collect()
 }
 
@@ -179,9 +179,9 @@ pub fn strays(packets: &[Packet]) -> Vec<&Packet> {
 ///
 /// # Panics
 /// If either is not the case.
-pub fn assert_left_only_by(here: &Capture, there: &Capture, connection: &Connection) {
+pub fn assert_left_only_by(here: &LinkCapture, there: &LinkCapture, connection: &RecordedConnection) {
     let (here, there) = (here.packets(), there.packets());
-    let session = here.iter().filter(|p| p.direction == Direction::Out && p.source == connection.peer);
+    let session = here.iter().filter(|p| p.direction == PacketDirection::Out && p.source == connection.peer);
     let payload: u64 = session.map(|packet| packet.payload_bytes).sum();
     assert!(
         payload >= connection.bytes,
@@ -189,5 +189,5 @@ pub fn assert_left_only_by(here: &Capture, there: &Capture, connection: &Connect
         connection.peer,
         connection.bytes
     );
-    assert_eq!(strays(&there), Vec::<&Packet>::new(), "packets of the session left by the other link");
+    assert_eq!(strays(&there), Vec::<&CapturedPacket>::new(), "packets of the session left by the other link");
 }

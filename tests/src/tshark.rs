@@ -9,14 +9,14 @@ use tempfile::TempDir;
 
 use crate::{
     netns::Netns,
-    process::{Process, answer},
+    process::{ChildProgram, answer},
     wait::{PATIENCE, until},
 };
 
 /// A running capture.
 #[derive(Debug)]
 pub struct Tshark {
-    process: Process,
+    process: ChildProgram,
     folder: TempDir,
     port: u16,
 }
@@ -28,7 +28,7 @@ impl Tshark {
         let folder = TempDir::with_prefix("lab-tshark-").expect("a temporary folder can be made");
         let mut command = netns.command(Program::Tshark);
         command.args(["-q", "-B", "64", "-i", interface, "-f", &format!("tcp port {port}"), "-w"]);
-        let process = Process::start(command.arg(folder.path().join("capture")));
+        let process = ChildProgram::start(command.arg(folder.path().join("capture")));
         process.wait_for_line("that it captures", 0, PATIENCE, |line| line.contains("Capturing on"));
         let capture = Self { process, folder, port };
         // tshark prints that line a moment before it captures.
@@ -44,7 +44,7 @@ impl Tshark {
     ///
     /// # Panics
     /// If a connection does not end.
-    pub fn stop(mut self) -> Judgement {
+    pub fn stop(mut self) -> TsharkReport {
         // An earlier stop would lose packets that are still in the kernel. The last packet may be
         // incomplete in the file, so tshark may fail here.
         let streams = |flags: &str| -> BTreeSet<String> {
@@ -58,7 +58,7 @@ impl Tshark {
         });
         self.process.signal(Signal::SIGINT);
         self.process.wait();
-        Judgement { capture: self }
+        TsharkReport { capture: self }
     }
 
     fn read(&self, arguments: &[&str]) -> Command {
@@ -73,11 +73,11 @@ impl Tshark {
 
 /// tshark's reading of a finished capture.
 #[derive(Debug)]
-pub struct Judgement {
+pub struct TsharkReport {
     capture: Tshark,
 }
 
-impl Judgement {
+impl TsharkReport {
     fn read(&self, arguments: &[&str]) -> String {
         answer(&mut self.capture.read(arguments))
     }

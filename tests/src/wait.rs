@@ -41,12 +41,12 @@ pub fn until<T>(what: &str, usual: Duration, mut look: impl FnMut() -> Option<T>
 
 /// A value that threads can wait on.
 #[derive(Debug, Default)]
-pub struct Watched<T> {
+pub struct WatchedValue<T> {
     value: Mutex<T>,
     changed: Condvar,
 }
 
-impl<T> Watched<T> {
+impl<T> WatchedValue<T> {
     /// Starts with `value`.
     pub fn new(value: T) -> Self {
         Self { value: Mutex::new(value), changed: Condvar::new() }

@@ -10,32 +10,32 @@ use std::{
 use lab::{
     bgp::prefixes,
     bmp,
-    bmpd::{Bmpd, Options, number},
-    capture::{Capture, Packet},
+    bmpd::{Bmpd, StartOptions, number},
+    capture::{CapturedPacket, LinkCapture},
     frr::Frr,
     gobgp::Gobgp,
-    sockets::Foreign,
-    station::{Connection, End, Station},
+    sockets::ForeignSocket,
+    station::{ConnectionEnd, RecordedConnection, TestStation},
     topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_OTHER, UP2_V6},
-    trial::{Plan, Trial, outgoing, strays},
+    trial::{LabTrial, TrialPlan, outgoing, strays},
 };
 
 /// Starts a trial with an adopted session. Routing prefers `up1`.
-fn adopted(session: &str) -> Trial {
-    let trial = Plan::session(&format!("adopt\n{session}")).start();
+fn adopted(session: &str) -> LabTrial {
+    let trial = TrialPlan::session(&format!("adopt\n{session}")).start();
     wait_for_daemon(&trial);
     trial
 }
 
 /// Waits until the pin is in force and bmpd waits for the daemon.
-fn wait_for_daemon(trial: &Trial) {
+fn wait_for_daemon(trial: &LabTrial) {
     let station = trial.station.address().ip();
     trial.bmpd.wait_session(station, "waiting for its daemon", |session| session["phase"] == "connecting");
 }
 
 /// Connects a plain socket of this process to the trial's station.
-fn connect(trial: &Trial) -> TcpStream {
-    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect")
+fn connect(trial: &LabTrial) -> TcpStream {
+    ForeignSocket::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect")
 }
 
 /// True if the connection of this process is closed: a read fails or ends.
@@ -61,12 +61,12 @@ fn says_why_it_closed(bmpd: &Bmpd, of: &str, stream: &TcpStream, why: &str) {
     });
 }
 
-fn assert_nothing_by(link: &Capture) {
-    assert_eq!(strays(&link.packets()), Vec::<&Packet>::new(), "packets left by the other link");
+fn assert_nothing_by(link: &LinkCapture) {
+    assert_eq!(strays(&link.packets()), Vec::<&CapturedPacket>::new(), "packets left by the other link");
 }
 
 /// Asserts that bmpd and the station describe the daemon's connection alike.
-fn assert_shown(trial: &Trial, pid: u32, name: &str, connection: &Connection, times: u64) {
+fn assert_shown(trial: &LabTrial, pid: u32, name: &str, connection: &RecordedConnection, times: u64) {
     let session = trial.bmpd.wait_session(STATION, "up over that connection", |session| {
         session["state"] == "up" && session["local_port"] == connection.peer.port()
     });
@@ -91,7 +91,7 @@ fn gobgp_is_pinned_from_its_first_syn_and_a_commit_moves_it() {
 
     trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!(old.end, Some(End::Reset), "the station sees a reset by the old link");
+    assert_eq!(old.end, Some(ConnectionEnd::Reset), "the station sees a reset by the old link");
     // GoBGP notices a closed connection only when it writes.
     gobgp.announce(&prefixes(500));
     let moved = trial.station.wait_connection(1, "500 routes", |c| c.announced() >= 500);
@@ -118,7 +118,7 @@ fn frr_is_pinned_from_its_first_syn_and_a_commit_moves_it() {
 
 #[test]
 fn an_ipv6_daemon_and_an_ipv4_mapped_socket_are_adopted_alike() {
-    let plan = Plan { station: STATION_V6, ..Plan::session("adopt\nconnect-interface up2") };
+    let plan = TrialPlan { station: STATION_V6, ..TrialPlan::session("adopt\nconnect-interface up2") };
     let trial = plan.start();
     wait_for_daemon(&trial);
     let _stream = connect(&trial);
@@ -128,7 +128,7 @@ fn an_ipv6_daemon_and_an_ipv4_mapped_socket_are_adopted_alike() {
     let trial = adopted("connect-interface up2");
     let IpAddr::V4(station) = STATION else { unreachable!("the station's address is IPv4") };
     let mapped = SocketAddr::from((station.to_ipv6_mapped(), STATION_PORT));
-    let stream = Foreign::default().connect(&trial.topology.router, mapped).expect("the pin lets it connect");
+    let stream = ForeignSocket::default().connect(&trial.topology.router, mapped).expect("the pin lets it connect");
     assert_eq!(trial.bmpd.wait_up(STATION)["local_address"], UP2.to_string());
     trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
     assert!(is_closed(&stream), "bmpd found the connection among IPv6 sockets");
@@ -137,10 +137,10 @@ fn an_ipv6_daemon_and_an_ipv4_mapped_socket_are_adopted_alike() {
 #[test]
 fn an_earlier_connection_within_the_pin_is_adopted_without_a_break() {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
     // No pin is in force yet, so routing takes up1.
-    let mut stream = Foreign::default().connect(&topology.router, station.address()).unwrap();
-    let plan = Plan::session("adopt\nconnect-interface up1");
+    let mut stream = ForeignSocket::default().connect(&topology.router, station.address()).unwrap();
+    let plan = TrialPlan::session("adopt\nconnect-interface up1");
     let bmpd = Bmpd::start(&topology.router, &plan.configuration());
     let session = bmpd.wait_up(STATION);
     assert_eq!(session["local_port"], stream.local_addr().unwrap().port());
@@ -153,7 +153,7 @@ fn an_earlier_connection_within_the_pin_is_adopted_without_a_break() {
         number(&session["kernel"]["tx_payload_bytes"]) == before + connection.bytes
     });
     // The connection is bound to up1 as well as counted, whatever routing prefers now.
-    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
     topology.router.ip("route replace 198.51.100.7/32 via 192.0.2.66 dev up2 metric 1");
     stream.write_all(&bmp::termination()).unwrap();
     station.wait_connection(0, "Termination", |c| c.has(bmp::TERMINATION));
@@ -166,16 +166,16 @@ fn an_earlier_connection_within_the_pin_is_adopted_without_a_break() {
 #[test]
 fn an_earlier_connection_outside_the_pin_is_closed() {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let by_up1 = Foreign::default().connect(&topology.router, station.address()).unwrap();
-    let bmpd = Bmpd::start(&topology.router, &Plan::session("adopt\nconnect-interface up2").configuration());
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let by_up1 = ForeignSocket::default().connect(&topology.router, station.address()).unwrap();
+    let bmpd = Bmpd::start(&topology.router, &TrialPlan::session("adopt\nconnect-interface up2").configuration());
     assert!(is_closed(&by_up1));
-    assert_eq!(station.wait_connection(0, "its end", |c| c.end.is_some()).end, Some(End::Reset));
+    assert_eq!(station.wait_connection(0, "its end", |c| c.end.is_some()).end, Some(ConnectionEnd::Reset));
     says_why_it_closed(&bmpd, &format!("session {STATION}"), &by_up1, "does not come from 192.0.2.65");
     let session = bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     assert_eq!(session["reason"], "configuration-changed");
     assert!(session["detail"].as_str().is_some_and(|detail| detail.contains("does not come from")), "{session:#}");
-    let _again = Foreign::default().connect(&topology.router, station.address()).unwrap();
+    let _again = ForeignSocket::default().connect(&topology.router, station.address()).unwrap();
     let session = bmpd.wait_up(STATION);
     assert_eq!((session["local_address"].as_str(), session["reason"].as_str()), (Some("192.0.2.65"), None));
 }
@@ -183,11 +183,11 @@ fn an_earlier_connection_outside_the_pin_is_closed() {
 #[test]
 fn other_sockets_of_the_process_are_never_touched() {
     let trial = adopted("connect-interface up2");
-    let other_port = Station::start(&trial.topology.station, (STATION, STATION_PORT + 1));
-    let other_station = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
+    let other_port = TestStation::start(&trial.topology.station, (STATION, STATION_PORT + 1));
+    let other_station = TestStation::start(&trial.topology.station, (STATION_2, STATION_PORT));
     let session = connect(&trial);
     let others = [&other_port, &other_station].map(|station| {
-        let stream = Foreign::default().connect(&trial.topology.router, station.address()).unwrap();
+        let stream = ForeignSocket::default().connect(&trial.topology.router, station.address()).unwrap();
         assert_eq!(stream.local_addr().unwrap().ip(), UP1, "routing chose up1");
         stream
     });
@@ -207,14 +207,14 @@ fn other_sockets_of_the_process_are_never_touched() {
 #[test]
 fn a_daemon_with_another_source_is_a_source_conflict_until_it_stops() {
     let trial = adopted("connect-interface up2");
-    let elsewhere = Foreign { source: Some((UP1, 0).into()), device: None };
+    let elsewhere = ForeignSocket { source: Some((UP1, 0).into()), device: None };
     elsewhere.connect(&trial.topology.router, trial.station.address()).expect_err("it is refused");
     let session = trial.bmpd.wait_down(STATION, "source-conflict");
     assert!(session["detail"].as_str().is_some_and(|detail| detail.contains(&UP2.to_string())), "{session:#}");
     assert!(session["mend"].is_string());
     let _stream = connect(&trial);
     trial.bmpd.wait_up(STATION);
-    let elsewhere = Foreign { source: None, device: Some("up1") };
+    let elsewhere = ForeignSocket { source: None, device: Some("up1") };
     elsewhere.connect(&trial.topology.router, trial.station.address()).expect_err("it is refused");
     assert_eq!(trial.bmpd.session(STATION)["state"], "up", "the session keeps its connection");
 }
@@ -227,7 +227,7 @@ fn a_lost_interface_closes_the_connection_and_denies_the_daemon_until_it_is_back
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_down(STATION, "interface-down");
     assert!(is_closed(&stream));
-    let denied = Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let denied = ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
     assert_eq!(denied.expect_err("the pin denies it").kind(), std::io::ErrorKind::PermissionDenied);
     trial.topology.carrier_up("up2");
     wait_for_daemon(&trial);
@@ -259,7 +259,7 @@ fn the_display_says_why_an_adopted_connection_ended() {
     trial.bmpd.wait_down(STATION, "manual-reset");
 
     trial.station.refuse();
-    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("nobody listens");
+    ForeignSocket::default().connect(&trial.topology.router, trial.station.address()).expect_err("nobody listens");
     trial.bmpd.wait_down(STATION, "connect-refused");
 }
 
@@ -271,7 +271,7 @@ fn shutdown_denies_the_daemon_and_removing_the_session_frees_it() {
     trial.bmpd.commit(STATION, "shutdown");
     assert!(is_closed(&stream));
     trial.bmpd.wait_down(STATION, "shutdown");
-    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("it is denied");
+    ForeignSocket::default().connect(&trial.topology.router, trial.station.address()).expect_err("it is denied");
     trial.bmpd.commit(STATION, "undo shutdown");
     wait_for_daemon(&trial);
     let stream = connect(&trial);
@@ -286,7 +286,7 @@ fn shutdown_denies_the_daemon_and_removing_the_session_frees_it() {
 
 #[test]
 fn a_session_changes_hands_both_ways() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.bmpd.commit(STATION, "adopt");
     wait_for_daemon(&trial);
     assert!(trial.station.wait_connection(0, "its end", |c| c.end.is_some()).has(bmp::TERMINATION));
@@ -310,10 +310,10 @@ fn after_sigterm_an_adopted_daemon_stays_pinned_until_it_is_detached() {
     let setup = trial.bmpd.terminate();
     assert!(is_open(&stream));
     let address = SocketAddr::new(STATION, STATION_PORT);
-    let again = Foreign::default().connect(&topology.router, address).expect("the remaining pin lets it connect");
+    let again = ForeignSocket::default().connect(&topology.router, address).expect("the remaining pin lets it connect");
     assert_eq!(again.local_addr().unwrap().ip(), UP2);
     assert!(setup.detach().status.success());
-    let free = Foreign::default().connect(&topology.router, address).unwrap();
+    let free = ForeignSocket::default().connect(&topology.router, address).unwrap();
     assert_eq!(free.local_addr().unwrap().ip(), UP1, "routing chose up1");
     station.wait_connection(2, "the free one", |_| true);
 }
@@ -332,7 +332,7 @@ fn a_crash_and_a_restart_under_traffic_neither_break_nor_free_the_daemon() {
         let setup = bmpd.crash();
         // Traffic without bmpd, and while the next bmpd takes over.
         gobgp.announce(&prefixes(100));
-        bmpd = Bmpd::start_in(setup, &Options::default());
+        bmpd = Bmpd::start_in(setup, &StartOptions::default());
         let now = bmpd.wait_up(STATION);
         assert_eq!(now["local_port"], before["local_port"], "round {round}: the same connection");
         assert_eq!(now["process"]["pid"], gobgp.pid());
@@ -353,16 +353,16 @@ fn a_crash_and_a_restart_under_traffic_neither_break_nor_free_the_daemon() {
 /// Kills bmpd while an adopted connection is up, and starts it with a changed file. The connection
 /// must be closed.
 fn is_closed_when_the_file_says_otherwise(edit: impl Fn(&str) -> String) {
-    let Trial { bmpd, station, topology, .. } = adopted("connect-interface up2");
-    let connect = || Foreign::default().connect(&topology.router, station.address()).expect("no pin denies it");
+    let LabTrial { bmpd, station, topology, .. } = adopted("connect-interface up2");
+    let connect = || ForeignSocket::default().connect(&topology.router, station.address()).expect("no pin denies it");
     let stream = connect();
     bmpd.wait_up(STATION);
     let setup = bmpd.crash();
     let before = std::fs::read_to_string(setup.file()).expect("the file is readable");
     std::fs::write(setup.file(), edit(&before)).expect("the file is writable");
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     let end = station.wait_connection(0, "its end", |c| c.end.is_some()).end;
-    assert_eq!(end, Some(End::Reset), "the reset left by the old link");
+    assert_eq!(end, Some(ConnectionEnd::Reset), "the reset left by the old link");
     assert!(is_closed(&stream));
     says_why_it_closed(&bmpd, &format!("station {STATION} port {STATION_PORT}"), &stream, "no session");
     assert!(!bmpd.log().iter().any(|line| line.contains("expired")), "{:?}", bmpd.log());

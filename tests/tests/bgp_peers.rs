@@ -11,20 +11,20 @@ use lab::{
     bgp::{self, prefixes},
     bmp,
     bmpd::Bmpd,
-    capture::{Capture, Packet},
-    peering::{BMPD, DAEMON, DAEMON_V6, Peering, Table},
-    rib::{Family, IPV4, IPV6, Rib},
-    speaker::Wire,
-    station::Connection,
+    capture::{CapturedPacket, LinkCapture},
+    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering},
+    rib::{AfiSafi, IPV4, IPV6, StationRib},
+    speaker::BgpConnection,
+    station::RecordedConnection,
     topology::{LOOPBACK, Topology},
-    trial::{Plan, Trial},
+    trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, until},
 };
 
 /// Starts a trial with these peers in the bgp view.
-fn start(bgp: &str, topology: Topology) -> Trial {
+fn start(bgp: &str, topology: Topology) -> LabTrial {
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
-    Plan { system: &system, ..Plan::default() }.start_on(topology)
+    TrialPlan { system: &system, ..TrialPlan::default() }.start_on(topology)
 }
 
 /// Returns the peer with both families in one session.
@@ -36,7 +36,7 @@ fn both_families() -> String {
 }
 
 /// Waits until the station's newest connection has exactly these routes, and returns it.
-fn wait_routes(trial: &Trial, peer: IpAddr, family: Family, wanted: &BTreeSet<String>) -> Connection {
+fn wait_routes(trial: &LabTrial, peer: IpAddr, family: AfiSafi, wanted: &BTreeSet<String>) -> RecordedConnection {
     let mut last = 0;
     until(&format!("{} routes of {peer} in {family:?} at the station", wanted.len()), 3 * PATIENCE, || {
         let connections = trial.station.connections();
@@ -45,7 +45,7 @@ fn wait_routes(trial: &Trial, peer: IpAddr, family: Family, wanted: &BTreeSet<St
         if std::mem::replace(&mut last, newest.frames.len()) == newest.frames.len() {
             std::thread::sleep(Duration::from_millis(50));
         }
-        (Rib::of(newest).routes(peer, family) == *wanted).then(|| newest.clone())
+        (StationRib::of(newest).routes(peer, family) == *wanted).then(|| newest.clone())
     })
 }
 
@@ -55,7 +55,7 @@ fn set(routes: Vec<String>) -> BTreeSet<String> {
 
 #[test]
 fn routes_stay_during_a_graceful_restart_and_lost_ones_go_after_it() {
-    let table = Table { ipv4: 2_000, ipv6: 500, ..Table::default() };
+    let table = DaemonTable { ipv4: 2_000, ipv6: 500, ..DaemonTable::default() };
     let trial = start(&both_families(), Topology::new());
     let mut bird = Peering::bird(&trial.topology.station, &table);
     wait_routes(&trial, DAEMON.0, IPV4, &set(table.ipv4()));
@@ -65,8 +65,8 @@ fn routes_stay_during_a_graceful_restart_and_lost_ones_go_after_it() {
     std::thread::sleep(Duration::from_secs(1));
     let connection = trial.station.connections().pop().unwrap();
     assert!(!connection.has(bmp::PEER_DOWN));
-    assert_eq!(Rib::of(&connection).routes(DAEMON.0, IPV4).len(), 2_000);
-    let smaller = Table { ipv4: 1_000, ..table };
+    assert_eq!(StationRib::of(&connection).routes(DAEMON.0, IPV4).len(), 2_000);
+    let smaller = DaemonTable { ipv4: 1_000, ..table };
     bird.start_again(Some(&smaller));
     trial.bmpd.wait_for_log("it is back", |line| line.contains("back from its restart: 2500 routes stay"));
     wait_routes(&trial, DAEMON.0, IPV4, &set(smaller.ipv4()));
@@ -75,7 +75,8 @@ fn routes_stay_during_a_graceful_restart_and_lost_ones_go_after_it() {
 
 #[test]
 fn a_session_needs_the_right_password() {
-    let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), passive: true, ..Table::default() };
+    let table =
+        DaemonTable { ipv4: 10, ipv6: 10, password: Some("correct-horse"), passive: true, ..DaemonTable::default() };
     let with = |password: &str| {
         format!(" peer {} password {password}\n{}", DAEMON.0, both_families()).replacen(
             &format!(" peer {} password", DAEMON.0),
@@ -88,14 +89,14 @@ fn a_session_needs_the_right_password() {
     std::thread::sleep(Duration::from_secs(3));
     assert!(!trial.station.connections().pop().unwrap().has(bmp::PEER_UP));
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{}", BMPD.1, with("correct-horse"));
-    trial.bmpd.reload(&Plan { system: &system, ..Plan::default() }.configuration());
+    trial.bmpd.reload(&TrialPlan { system: &system, ..TrialPlan::default() }.configuration());
     wait_routes(&trial, DAEMON.0, IPV4, &bird.rib(IPV4));
 }
 
 #[test]
 fn a_session_comes_from_the_connect_interface_of_its_peer_whoever_opens_it() {
     for passive in [true, false] {
-        let table = Table { ipv4: 10, ipv6: 10, passive, from: Some(LOOPBACK), ..Table::default() };
+        let table = DaemonTable { ipv4: 10, ipv6: 10, passive, from: Some(LOOPBACK), ..DaemonTable::default() };
         let (peer, asn) = DAEMON;
         let listen_only = if passive { String::new() } else { format!(" peer {peer} listen-only\n") };
         let bgp = format!(" peer {peer} as-number {asn}\n{listen_only} peer {peer} connect-interface lo {LOOPBACK}\n");
@@ -109,10 +110,10 @@ fn a_session_comes_from_the_connect_interface_of_its_peer_whoever_opens_it() {
 
 #[test]
 fn a_listen_only_peer_connects_with_a_password() {
-    let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..Table::default() };
+    let table = DaemonTable { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..DaemonTable::default() };
     let (peer, asn) = DAEMON;
     let topology = Topology::new();
-    let up1 = Capture::start(&topology.router, "up1", 179);
+    let up1 = LinkCapture::start(&topology.router, "up1", 179);
     let trial = start(
         &format!(
             " peer {peer} as-number {asn}\n peer {peer} listen-only\n peer {peer} password correct-horse\n{}",
@@ -123,7 +124,7 @@ fn a_listen_only_peer_connects_with_a_password() {
     let bird = Peering::bird(&trial.topology.station, &table);
     wait_routes(&trial, peer, IPV4, &bird.rib(IPV4));
     assert!(!trial.bmpd.log().iter().any(|line| line.contains("cannot connect")), "bmpd tried to connect");
-    let calls = |packet: &Packet| packet.left_for((peer, 179).into()) && packet.syn;
+    let calls = |packet: &CapturedPacket| packet.left_for((peer, 179).into()) && packet.syn;
     assert!(!up1.packets().iter().any(calls), "bmpd sent a SYN to the peer");
 }
 
@@ -134,11 +135,11 @@ fn bmpd_never_connects_to_a_listen_only_peer() {
         let families = both_families().replacen(&format!(" peer {peer} as-number {asn}\n"), "", 1);
         let bgp = format!(" peer {peer} as-number {asn}\n{listen_only}{families}");
         let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
-        Plan { system: &system, ..Plan::default() }.configuration()
+        TrialPlan { system: &system, ..TrialPlan::default() }.configuration()
     };
     let topology = Topology::new();
-    let up1 = Capture::start(&topology.router, "up1", 179);
-    let table = Table { ipv4: 10, ipv6: 10, passive: true, ..Table::default() };
+    let up1 = LinkCapture::start(&topology.router, "up1", 179);
+    let table = DaemonTable { ipv4: 10, ipv6: 10, passive: true, ..DaemonTable::default() };
     let _bird = Peering::bird(&topology.station, &table);
     let listen_only = format!(" peer {peer} listen-only\n");
     let bmpd = Bmpd::start(&topology.router, &configuration(&listen_only));
@@ -153,7 +154,7 @@ fn bmpd_never_connects_to_a_listen_only_peer() {
 
 #[test]
 fn an_ipv6_session_needs_the_right_password_too() {
-    let table = Table { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..Table::default() };
+    let table = DaemonTable { ipv4: 10, ipv6: 10, password: Some("correct-horse"), ..DaemonTable::default() };
     let asn = DAEMON.1;
     let peers = |of_ipv6: &str| {
         let [ipv4, ipv6] = [DAEMON.0, DAEMON_V6];
@@ -166,9 +167,9 @@ fn an_ipv6_session_needs_the_right_password_too() {
     let trial = start(&peers("battery-staple"), Topology::new());
     let frr = Peering::frr(&trial.topology.station, &table);
     wait_routes(&trial, DAEMON.0, IPV4, &frr.rib(IPV4));
-    assert!(!Rib::of(&trial.station.connections()[0]).is_up(DAEMON_V6));
+    assert!(!StationRib::of(&trial.station.connections()[0]).is_up(DAEMON_V6));
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{}", BMPD.1, peers("correct-horse"));
-    trial.bmpd.reload(&Plan { system: &system, ..Plan::default() }.configuration());
+    trial.bmpd.reload(&TrialPlan { system: &system, ..TrialPlan::default() }.configuration());
     let connection = wait_routes(&trial, DAEMON_V6, IPV6, &frr.rib(IPV6));
     // The other peer's session was not touched.
     assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (2, 0));
@@ -182,9 +183,9 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
         let listen = port.map(|port| format!(" listen-port {port}\n")).unwrap_or_default();
         let peer = format!(" peer {peer} as-number {asn}\n{listen_only}{}", both_families());
         let system = format!("bgp {}\n router-id 10.7.0.1\n{listen}{peer}", BMPD.1);
-        Plan { system: &system, ..Plan::default() }.configuration()
+        TrialPlan { system: &system, ..TrialPlan::default() }.configuration()
     };
-    let establish = |wire: &mut Wire| {
+    let establish = |wire: &mut BgpConnection| {
         assert!(matches!(wire.receive(), Some((bgp::OPEN, _))));
         wire.send(&bgp::open(asn, own));
         assert!(matches!(wire.receive(), Some((bgp::KEEPALIVE, _))));
@@ -192,8 +193,8 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     };
     let listener = topology.station.enter(|| TcpListener::bind((peer, 179))).expect("the port is free");
     let system = format!("bgp {}\n router-id 10.7.0.1\n{}", BMPD.1, both_families());
-    let trial = Plan { system: &system, ..Plan::default() }.start_on(topology);
-    let mut of_bmpd = Wire::accept(&listener);
+    let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_on(topology);
+    let mut of_bmpd = BgpConnection::accept(&listener);
     establish(&mut of_bmpd);
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     for port in [Some(179), Some(1179), None] {
@@ -217,7 +218,7 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     );
     for port in [1179, 2179] {
         let before = if port == 1179 { 179 } else { 1179 };
-        let mut of_peer = Wire::connect(&trial.topology.station, own, SocketAddr::new(BMPD.0, before));
+        let mut of_peer = BgpConnection::connect(&trial.topology.station, own, SocketAddr::new(BMPD.0, before));
         establish(&mut of_peer);
         let ups = if port == 1179 { 2 } else { 3 };
         trial.station.wait_connection(0, "Peer Up", |c| c.count(bmp::PEER_UP) == ups);
@@ -237,8 +238,8 @@ fn a_collision_leaves_the_connection_of_the_higher_identifier() {
         let topology = Topology::new();
         let listener = topology.station.enter(|| TcpListener::bind((peer, 179))).expect("the port is free");
         let trial = start(&both_families(), topology);
-        let mut of_bmpd = Wire::accept(&listener);
-        let mut of_peer = Wire::connect(&trial.topology.station, own, bmpd);
+        let mut of_bmpd = BgpConnection::accept(&listener);
+        let mut of_peer = BgpConnection::connect(&trial.topology.station, own, bmpd);
         for wire in [&mut of_bmpd, &mut of_peer] {
             assert!(matches!(wire.receive(), Some((bgp::OPEN, _))));
         }
@@ -267,12 +268,12 @@ fn a_collision_leaves_the_connection_of_the_higher_identifier() {
 #[test]
 fn a_removed_peer_goes_down_with_the_reason_and_other_peers_stay() {
     let trial = start(&both_families(), Topology::new());
-    let table = Table { ipv4: 10, ipv6: 10, ..Table::default() };
+    let table = DaemonTable { ipv4: 10, ipv6: 10, ..DaemonTable::default() };
     let _bird = Peering::bird(&trial.topology.station, &table);
     wait_routes(&trial, DAEMON.0, IPV4, &set(table.ipv4()));
     let configuration = |bgp: &str| {
         let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
-        Plan { system: &system, ..Plan::default() }.configuration()
+        TrialPlan { system: &system, ..TrialPlan::default() }.configuration()
     };
     // A new peer changes nothing for this one.
     trial.bmpd.reload(&configuration(&format!(" peer 10.9.9.9 as-number 65009\n{}", both_families())));

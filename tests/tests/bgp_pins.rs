@@ -10,11 +10,11 @@ use std::{
 use bmp_ebpf::{ROLE_CONNECT, ROLE_LISTEN};
 use lab::{
     bmp,
-    capture::Capture,
-    peering::{BMPD, DAEMON, Peering, Table},
-    sockets::{Foreign, take},
+    capture::LinkCapture,
+    peering::{BMPD, DAEMON, DaemonTable, Peering},
+    sockets::{ForeignSocket, take},
     topology::{BETTER_ROUTE_BY_UP1, LOOPBACK, STATION, STATION_2, Topology, UP1, UP2, UP2_OTHER},
-    trial::{Plan, Trial, outgoing},
+    trial::{LabTrial, TrialPlan, outgoing},
     wait::{PATIENCE, until},
 };
 use serde_json::{Value, json};
@@ -30,39 +30,40 @@ fn system(peer: &str) -> String {
 
 /// Starts BIRD at the station, with bmpd at address `bmpd`.
 fn bird(topology: &Topology, bmpd: IpAddr, passive: bool) -> Peering {
-    let table = Table { ipv4: 100, ipv6: 0, passive, from: Some(bmpd), own: Some(STATION), ..Table::default() };
+    let table =
+        DaemonTable { ipv4: 100, ipv6: 0, passive, from: Some(bmpd), own: Some(STATION), ..DaemonTable::default() };
     Peering::bird(&topology.station, &table)
 }
 
 /// Captures of BGP's port on both uplinks.
-struct Links {
-    up1: Capture,
-    up2: Capture,
+struct UplinkCaptures {
+    up1: LinkCapture,
+    up2: LinkCapture,
 }
 
-impl Links {
-    fn new(trial: &Trial) -> Self {
-        let on = |link: &str| Capture::start(&trial.topology.router, link, 179);
+impl UplinkCaptures {
+    fn new(trial: &LabTrial) -> Self {
+        let on = |link: &str| LinkCapture::start(&trial.topology.router, link, 179);
         Self { up1: on("up1"), up2: on("up2") }
     }
 
     /// Returns how many packets left by each uplink.
     fn left(&self) -> (usize, usize) {
-        let left = |link: &Capture| outgoing(&link.packets()).len();
+        let left = |link: &LinkCapture| outgoing(&link.packets()).len();
         (left(&self.up1), left(&self.up2))
     }
 }
 
-fn peer(trial: &Trial) -> Value {
+fn peer(trial: &LabTrial) -> Value {
     let peers: Value = serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("it is JSON");
     peers["peers"][0].clone()
 }
 
-fn wait_peer(trial: &Trial, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+fn wait_peer(trial: &LabTrial, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     until(what, 2 * PATIENCE, || Some(peer(trial)).filter(|peer| wanted(peer)))
 }
 
-fn established_from(trial: &Trial, source: IpAddr) -> Value {
+fn established_from(trial: &LabTrial, source: IpAddr) -> Value {
     let source = source.to_string();
     wait_peer(trial, &format!("the peer is established from {source}"), |peer| {
         peer["state"] == "Established" && peer["local_address"] == source.as_str()
@@ -72,8 +73,9 @@ fn established_from(trial: &Trial, source: IpAddr) -> Value {
 #[test]
 fn a_bgp_session_leaves_by_its_interface_alone_whatever_routing_does() {
     let trial =
-        Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
-    let links = Links::new(&trial);
+        TrialPlan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..TrialPlan::default() }
+            .start();
+    let links = UplinkCaptures::new(&trial);
     let _bird = bird(&trial.topology, UP2, true);
     let shown = established_from(&trial, UP2);
     assert_eq!((&shown["egress"]["interfaces"][0], &shown["egress"]["enforcement"]), (&"up2".into(), &"kernel".into()));
@@ -99,8 +101,9 @@ fn a_bgp_session_leaves_by_its_interface_alone_whatever_routing_does() {
 #[test]
 fn a_peer_is_down_while_its_interface_is_lost_and_back_at_once() {
     let trial =
-        Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
-    let links = Links::new(&trial);
+        TrialPlan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..TrialPlan::default() }
+            .start();
+    let links = UplinkCaptures::new(&trial);
     let _bird = bird(&trial.topology, UP2, true);
     established_from(&trial, UP2);
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
@@ -128,10 +131,10 @@ fn a_peer_is_down_while_its_interface_is_lost_and_back_at_once() {
 fn a_bgp_session_moves_only_when_a_commit_changes_its_source() {
     let configuration = |source: &str| {
         let system = system(&format!(" peer {STATION} connect-interface {source}\n"));
-        Plan { system: &system, ..Plan::default() }.configuration()
+        TrialPlan { system: &system, ..TrialPlan::default() }.configuration()
     };
     let first = system(&format!(" peer {STATION} connect-interface {UP2_OTHER}\n"));
-    let trial = Plan { system: &first, ..Plan::default() }.start();
+    let trial = TrialPlan { system: &first, ..TrialPlan::default() }.start();
     let mut daemon = bird(&trial.topology, UP2_OTHER, true);
     established_from(&trial, UP2_OTHER);
     trial.bmpd.reload(&configuration(&UP2_OTHER.to_string()));
@@ -146,8 +149,8 @@ fn a_bgp_session_moves_only_when_a_commit_changes_its_source() {
 #[test]
 fn a_peer_can_connect_only_to_the_address_of_its_connect_interface() {
     let restricted = format!(" peer {STATION} listen-only\n peer {STATION} connect-interface lo {LOOPBACK}\n");
-    let trial = Plan { system: &system(&restricted), ..Plan::default() }.start();
-    let links = Links::new(&trial);
+    let trial = TrialPlan { system: &system(&restricted), ..TrialPlan::default() }.start();
+    let links = UplinkCaptures::new(&trial);
     until("bmpd listens", PATIENCE, || {
         let peers: Value = serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("it is JSON");
         (peers["listener"]["port"] == 179 && peers["listener"]["trouble"].is_null()).then_some(())
@@ -175,10 +178,11 @@ fn a_peer_can_connect_only_to_the_address_of_its_connect_interface() {
 #[test]
 fn another_process_reaches_the_peer_freely_even_while_bmpd_is_denied() {
     let trial =
-        Plan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..Plan::default() }.start();
+        TrialPlan { system: &system(&format!(" peer {STATION} connect-interface up2\n")), ..TrialPlan::default() }
+            .start();
     let listener = trial.topology.station.enter(|| TcpListener::bind((STATION, 179))).expect("the port is free");
     let connect = || {
-        let mut stream = Foreign::default().connect(&trial.topology.router, SocketAddr::new(STATION, 179))?;
+        let mut stream = ForeignSocket::default().connect(&trial.topology.router, SocketAddr::new(STATION, 179))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         let local = stream.local_addr()?.ip();
         let _ = stream.read(&mut [0; 1]);

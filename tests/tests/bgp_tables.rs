@@ -9,12 +9,12 @@ use std::{
 use lab::{
     bgp::prefixes,
     gobgp::{GOBGP, Gobgp},
-    peering::{BMPD, DAEMON, DAEMON_V6, Peering, Table},
-    rib::{EVPN, Family, IPV4, IPV6, Mirror, Routes, VPNV4, View},
+    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering},
+    rib::{AfiSafi, EVPN, IPV4, IPV6, NamedRoutes, PeerRib, RibMirror, VPNV4},
     soak,
-    station::Station,
+    station::TestStation,
     topology::{STATION, Topology},
-    trial::{FURTHER_PORTS, Plan, Trial, further_sessions},
+    trial::{FURTHER_PORTS, LabTrial, TrialPlan, further_sessions},
     wait::{PATIENCE, until},
 };
 
@@ -22,10 +22,10 @@ use lab::{
 const LONG: Duration = Duration::from_secs(120);
 
 /// Starts bmpd with these peers and three sessions. The station of the first is up on return.
-fn start(bgp: &str, topology: Topology) -> Trial {
+fn start(bgp: &str, topology: Topology) -> LabTrial {
     let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
     let sessions = further_sessions(2, "connect-retry 1 1");
-    let trial = Plan { system: &system, bmp: &sessions, ..Plan::default() }.start_on(topology);
+    let trial = TrialPlan { system: &system, bmp: &sessions, ..TrialPlan::default() }.start_on(topology);
     trial.bmpd.wait_up(STATION);
     trial
 }
@@ -40,40 +40,40 @@ fn peers(peers: &[(IpAddr, u32, &[&str])]) -> String {
 }
 
 /// Starts the station of one more session.
-fn station(trial: &Trial, number: u16) -> Station {
-    Station::start(&trial.topology.station, (STATION, FURTHER_PORTS + number))
+fn station(trial: &LabTrial, number: u16) -> TestStation {
+    TestStation::start(&trial.topology.station, (STATION, FURTHER_PORTS + number))
 }
 
 /// Waits until each station has these tables.
-fn assert_have(stations: &mut [Mirror<'_>], tables: &[(IpAddr, Family, Routes)]) {
+fn assert_have(stations: &mut [RibMirror<'_>], tables: &[(IpAddr, AfiSafi, NamedRoutes)]) {
     for (peer, family, routes) in tables {
         for station in &mut *stations {
-            station.wait_view((*peer, View::PrePolicy, *family), routes, LONG);
+            station.wait_view((*peer, PeerRib::PrePolicy, *family), routes, LONG);
         }
     }
 }
 
 /// Waits until these peers are down at each station.
-fn wait_down(stations: &mut [Mirror<'_>], peers: &[IpAddr]) {
+fn wait_down(stations: &mut [RibMirror<'_>], peers: &[IpAddr]) {
     for station in stations {
         station.wait_for("Peer Down", LONG, |rib| (!peers.iter().any(|peer| rib.is_up(*peer))).then_some(()));
     }
 }
 
 /// Takes a daemon with these tables through changes, flaps and a crash, and checks the stations.
-fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: &Table<'_>, peers: &[IpAddr]) {
-    let mut stations = vec![Mirror::of(&trial.station)];
+fn stations_have_what_the_daemon_has(trial: &LabTrial, mut daemon: Peering, table: &DaemonTable<'_>, peers: &[IpAddr]) {
+    let mut stations = vec![RibMirror::of(&trial.station)];
     assert_have(&mut stations, &daemon.wait_tables(table));
     let of = |round: usize| {
         let less = |count: usize| count / (1 + round % 3);
         let (ipv4, ipv6) = (less(table.ipv4), less(table.ipv6));
-        Table { ipv4, ipv6, vpnv4: less(table.vpnv4), evpn: less(table.evpn), paths: round, ..*table }
+        DaemonTable { ipv4, ipv6, vpnv4: less(table.vpnv4), evpn: less(table.evpn), paths: round, ..*table }
     };
 
     // The second station connects in the middle of changes.
     daemon.announce(&of(1));
     let second = station(trial, 0);
-    stations.push(Mirror::of(&second));
+    stations.push(RibMirror::of(&second));
     let rounds = soak::times(4, 30);
     for round in 2..=rounds {
         daemon.announce(&of(round));
@@ -96,7 +96,7 @@ fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: 
     daemon.start_again(Some(&of(3)));
     // The third station connects at the end, while the table arrives.
     let third = station(trial, 1);
-    stations.push(Mirror::of(&third));
+    stations.push(RibMirror::of(&third));
     assert_have(&mut stations, &daemon.wait_tables(&of(3)));
     for station in [&trial.station, &second, &third] {
         station.wait_connection(0, "an open end", |connection| connection.end.is_none());
@@ -107,7 +107,7 @@ fn stations_have_what_the_daemon_has(trial: &Trial, mut daemon: Peering, table: 
 #[test]
 fn stations_have_frrs_table_through_changes_flaps_and_a_crash() {
     let routes = soak::times(20_000, 100_000);
-    let table = Table { ipv4: routes, ipv6: routes / 2, vpnv4: 200, evpn: 200, ..Table::default() };
+    let table = DaemonTable { ipv4: routes, ipv6: routes / 2, vpnv4: 200, evpn: 200, ..DaemonTable::default() };
     let (address, asn) = DAEMON;
     let families = ["ipv4-family unicast", "ipv4-family vpnv4", "l2vpn-family evpn"];
     let peers = peers(&[(address, asn, &families), (DAEMON_V6, asn, &["ipv6-family unicast"])]);
@@ -119,7 +119,7 @@ fn stations_have_frrs_table_through_changes_flaps_and_a_crash() {
 #[test]
 fn stations_have_birds_table_through_changes_flaps_and_a_crash() {
     let routes = soak::times(20_000, 100_000);
-    let table = Table { ipv4: routes, ipv6: routes / 2, vpnv4: 200, ..Table::default() };
+    let table = DaemonTable { ipv4: routes, ipv6: routes / 2, vpnv4: 200, ..DaemonTable::default() };
     let (address, asn) = DAEMON;
     let families = ["ipv4-family unicast", "ipv6-family unicast", "ipv4-family vpnv4"];
     let trial = start(&peers(&[(address, asn, &families)]), Topology::new());
@@ -128,7 +128,7 @@ fn stations_have_birds_table_through_changes_flaps_and_a_crash() {
 }
 
 /// Returns GoBGP's table of each family, as it announces the routes.
-fn tables(gobgp: &Gobgp) -> Vec<(IpAddr, Family, Routes)> {
+fn tables(gobgp: &Gobgp) -> Vec<(IpAddr, AfiSafi, NamedRoutes)> {
     let (own, asn) = GOBGP;
     let announced = |family| {
         let mut routes = gobgp.table(family);
@@ -156,7 +156,7 @@ fn add(gobgp: &Gobgp, count: usize) {
 }
 
 /// Waits until GoBGP has `ipv4` routes of its peer and `others` of each other family.
-fn wait_table(gobgp: &Gobgp, ipv4: usize, others: usize) -> Vec<(IpAddr, Family, Routes)> {
+fn wait_table(gobgp: &Gobgp, ipv4: usize, others: usize) -> Vec<(IpAddr, AfiSafi, NamedRoutes)> {
     until(&format!("GoBGP has {ipv4} and {others} routes"), 3 * PATIENCE, || {
         let tables = tables(gobgp);
         let counts: Vec<_> = tables.iter().map(|(.., routes)| routes.len()).collect();
@@ -176,13 +176,13 @@ fn stations_have_the_table_of_a_distant_gobgp_through_flaps_and_a_crash() {
     add(&gobgp, 20);
     let families = ["ipv4-family unicast", "ipv6-family unicast", "ipv4-family vpnv4", "l2vpn-family evpn"];
     let trial = start(&peers(&[(own, asn, &families)]), topology);
-    let mut stations = vec![Mirror::of(&trial.station)];
+    let mut stations = vec![RibMirror::of(&trial.station)];
     assert_have(&mut stations, &wait_table(&gobgp, routes.len(), 20));
 
     // The second station connects in the middle of changes: one table goes, another comes.
     gobgp.announce(&routes[routes.len() / 2..]);
     let second = station(&trial, 0);
-    stations.push(Mirror::of(&second));
+    stations.push(RibMirror::of(&second));
     for round in 0..soak::times(2, 10) {
         gobgp.announce(&routes[..routes.len() / (2 + round)]);
     }
@@ -204,7 +204,7 @@ fn stations_have_the_table_of_a_distant_gobgp_through_flaps_and_a_crash() {
     gobgp.announce(&routes);
     // The third station connects at the end, while the table arrives.
     let third = station(&trial, 1);
-    stations.push(Mirror::of(&third));
+    stations.push(RibMirror::of(&third));
     add(&gobgp, 5);
     assert_have(&mut stations, &wait_table(&gobgp, routes.len(), 5));
 }

@@ -5,29 +5,29 @@ use std::net::SocketAddr;
 
 use lab::{
     bmp,
-    bmpd::{Bmpd, Options, Setup},
-    capture::{Direction, Packet},
+    bmpd::{Bmpd, BmpdSetup, StartOptions},
+    capture::{CapturedPacket, PacketDirection},
     netns::Netns,
-    sockets::Foreign,
-    station::Station,
+    sockets::ForeignSocket,
+    station::TestStation,
     topology::{STATION, STATION_PORT, Topology, UP1, UP2, UP2_OTHER},
-    trial::{FURTHER_PORTS, Plan, further_sessions},
+    trial::{FURTHER_PORTS, TrialPlan, further_sessions},
 };
 use programs::Built;
 
-const ROOM_FOR_THREE: Options<'static> = Options { arguments: &["--sessions", "3"], through: &[] };
+const ROOM_FOR_THREE: StartOptions<'static> = StartOptions { arguments: &["--sessions", "3"], through: &[] };
 
 #[test]
 fn a_start_refuses_a_file_with_too_many_sessions() {
     let netns = Netns::new("router");
     let four = further_sessions(4, "");
-    let setup = Setup::new(&netns, format!("bmp\n{four}"));
+    let setup = BmpdSetup::new(&netns, format!("bmp\n{four}"));
     let ended = setup.run(&ROOM_FOR_THREE);
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
     let said = ended.lines.join("\n");
     assert!(said.contains("4 sessions are configured") && said.contains("start bmpd with --sessions 4"), "{said}");
     for (room, code) in [("3", 1), ("4", 0)] {
-        let mut check = netns.command(Built::at(setup.command(&Options::default()).get_program()));
+        let mut check = netns.command(Built::at(setup.command(&StartOptions::default()).get_program()));
         check.arg("check").arg("--config").arg(setup.file()).args(["--sessions", room]);
         assert_eq!(check.status().expect("bmpd can be started").code(), Some(code));
     }
@@ -36,13 +36,14 @@ fn a_start_refuses_a_file_with_too_many_sessions() {
 #[test]
 fn a_commit_or_reload_with_too_many_sessions_is_refused_whole() {
     let two = further_sessions(2, "");
-    let trial = Plan { bmp: &two, options: ROOM_FOR_THREE, ..Plan::session("connect-interface up2") }.start_up();
+    let trial =
+        TrialPlan { bmp: &two, options: ROOM_FOR_THREE, ..TrialPlan::session("connect-interface up2") }.start_up();
     let more = further_sessions(4, "");
     for how in ["commit", "commit trial 60"] {
         let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\n{more}\n{how}\n"));
         assert!(!taken && said.contains("5 sessions are configured"), "{said}");
     }
-    let file = Plan { bmp: &more, ..Plan::session("connect-interface up2") }.configuration();
+    let file = TrialPlan { bmp: &more, ..TrialPlan::session("connect-interface up2") }.configuration();
     std::fs::write(trial.bmpd.setup().file(), file).expect("a temporary file can be written");
     // SAFETY: the call sends a signal.
     assert_eq!(unsafe { libc::kill(trial.bmpd.pid().cast_signed(), libc::SIGHUP) }, 0);
@@ -52,16 +53,16 @@ fn a_commit_or_reload_with_too_many_sessions_is_refused_whole() {
 }
 
 /// Counts the outgoing SYNs.
-fn attempts(packets: &[Packet]) -> usize {
-    packets.iter().filter(|packet| packet.direction == Direction::Out && packet.syn).count()
+fn attempts(packets: &[CapturedPacket]) -> usize {
+    packets.iter().filter(|packet| packet.direction == PacketDirection::Out && packet.syn).count()
 }
 
 #[test]
 fn a_session_without_a_slot_is_denied_to_every_process_until_one_is_free() {
     let further = further_sessions(2, "connect-interface up1");
-    let plan = Plan { bmp: &further, options: ROOM_FOR_THREE, ..Plan::session("connect-interface up1") };
+    let plan = TrialPlan { bmp: &further, options: ROOM_FOR_THREE, ..TrialPlan::session("connect-interface up1") };
     let topology = Topology::new();
-    let stations = [0, 1].map(|number| Station::start(&topology.station, (STATION, FURTHER_PORTS + number)));
+    let stations = [0, 1].map(|number| TestStation::start(&topology.station, (STATION, FURTHER_PORTS + number)));
     let trial = plan.start_on(topology);
     let up_from = |address: std::net::IpAddr| {
         trial.bmpd.wait_session(STATION, "up from another address", |_| {
@@ -85,7 +86,8 @@ fn a_session_without_a_slot_is_denied_to_every_process_until_one_is_free() {
     assert!(denied["detail"].as_str().expect("there is a detail").contains("slots of the kernel tables"), "{denied:#}");
     let before = attempts(&trial.up1.packets());
     let ports = [STATION_PORT, FURTHER_PORTS, FURTHER_PORTS + 1];
-    let foreign = ports.map(|port| Foreign::default().connect(&trial.topology.router, SocketAddr::new(STATION, port)));
+    let foreign =
+        ports.map(|port| ForeignSocket::default().connect(&trial.topology.router, SocketAddr::new(STATION, port)));
     assert_eq!(trial.bmpd.session(STATION)["state"], "down", "the session found a slot too early");
     for attempt in foreign {
         assert_eq!(attempt.expect_err("the pin denies it").raw_os_error(), Some(libc::EPERM));
@@ -103,16 +105,16 @@ fn a_session_without_a_slot_is_denied_to_every_process_until_one_is_free() {
 
 #[test]
 fn maps_of_a_killed_bmpd_grow_while_the_session_stays_pinned_and_counted() {
-    let trial = Plan { options: ROOM_FOR_THREE, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { options: ROOM_FOR_THREE, ..TrialPlan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 200, 0);
     let before = trial.bmpd.session(STATION);
     let setup = trial.bmpd.crash();
-    let foreign = Foreign::default().connect(&trial.topology.router, trial.station.address());
-    let bmpd = Bmpd::start_in(setup, &Options { arguments: &["--sessions", "300"], through: &[] });
+    let foreign = ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
+    let bmpd = Bmpd::start_in(setup, &StartOptions { arguments: &["--sessions", "300"], through: &[] });
     bmpd.wait_up(STATION);
     let after = bmpd.session(STATION);
     let sent = |session: &serde_json::Value| lab::bmpd::number(&session["kernel"]["tx_bytes"]);
     assert!(sent(&after) > sent(&before), "{after:#}");
     drop(foreign.expect("the pin lets it connect"));
-    assert_eq!(lab::trial::strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(lab::trial::strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }

@@ -4,18 +4,18 @@
 use std::path::Path;
 
 use lab::{
-    bmpd::{Bmpd, Options, Setup, number},
-    kernel::Cgroup,
+    bmpd::{Bmpd, BmpdSetup, StartOptions, number},
+    kernel::TestCgroup,
     sabotage::occupy,
-    sockets::Foreign,
-    station::Station,
+    sockets::ForeignSocket,
+    station::TestStation,
     topology::{STATION, STATION_PORT, Topology, UP1, UP2},
-    trial::Plan,
+    trial::TrialPlan,
     wait::until,
 };
 use serde_json::Value;
 
-const PLAN: Plan<'static> = Plan {
+const PLAN: TrialPlan<'static> = TrialPlan {
     session: "connect-interface up2",
     station: STATION,
     system: "",
@@ -23,19 +23,19 @@ const PLAN: Plan<'static> = Plan {
     options: USUAL,
     without_offload: false,
 };
-const USUAL: Options<'static> = Options { arguments: &[], through: &[] };
+const USUAL: StartOptions<'static> = StartOptions { arguments: &[], through: &[] };
 
 /// Makes a router and a station, and a setup for the router.
-fn prepared() -> (Topology, Station, Setup) {
+fn prepared() -> (Topology, TestStation, BmpdSetup) {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let setup = Setup::new(&topology.router, PLAN.configuration());
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let setup = BmpdSetup::new(&topology.router, PLAN.configuration());
     (topology, station, setup)
 }
 
 /// Starts bmpd as in a container, in a cgroup namespace of its own. With `alone` it sees no mount
 /// of the host's hierarchy.
-fn contained(setup: Setup, cgroup: &Cgroup, alone: bool) -> Bmpd {
+fn contained(setup: BmpdSetup, cgroup: &TestCgroup, alone: bool) -> Bmpd {
     let mut command = setup.command(&USUAL);
     cgroup.contain(&mut command, alone);
     let bmpd = Bmpd::start_by(setup, &mut command);
@@ -52,7 +52,7 @@ fn why(session: &Value) -> &str {
 #[test]
 fn in_a_cgroup_namespace_bmpd_reports_that_it_enforces_for_one_cgroup() {
     let (topology, station, setup) = prepared();
-    let cgroup = Cgroup::new();
+    let cgroup = TestCgroup::new();
     let bmpd = contained(setup, &cgroup, true);
     let session = bmpd.wait_up(STATION);
     assert_eq!(session["egress"]["enforcement"], "cgroup", "{session:#}");
@@ -65,7 +65,7 @@ fn in_a_cgroup_namespace_bmpd_reports_that_it_enforces_for_one_cgroup() {
     assert_eq!(session["local_address"], UP2.to_string());
     assert!(number(&session["kernel"]["tx_packets"]) > 0);
     // A process outside the cgroup is neither pinned nor counted, as bmpd says.
-    let outside = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
+    let outside = ForeignSocket::default().connect(&topology.router, station.address()).expect("the station listens");
     assert_eq!(outside.local_addr().expect("the socket is connected").ip(), UP1);
     assert_eq!(bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
     bmpd.terminate();
@@ -75,8 +75,8 @@ fn in_a_cgroup_namespace_bmpd_reports_that_it_enforces_for_one_cgroup() {
 #[test]
 fn with_datapath_ebpf_a_cgroup_namespace_is_refused() {
     let (_topology, _station, setup) = prepared();
-    let cgroup = Cgroup::new();
-    let mut command = setup.command(&Options { arguments: &["--datapath", "ebpf"], through: &[] });
+    let cgroup = TestCgroup::new();
+    let mut command = setup.command(&StartOptions { arguments: &["--datapath", "ebpf"], through: &[] });
     cgroup.contain(&mut command, true);
     let refused = command.output().expect("bmpd starts");
     let said = String::from_utf8_lossy(&refused.stderr);
@@ -89,21 +89,21 @@ fn with_datapath_ebpf_a_cgroup_namespace_is_refused() {
 #[test]
 fn with_the_hosts_cgroup_hierarchy_in_view_every_process_is_pinned() {
     let (topology, station, setup) = prepared();
-    let cgroup = Cgroup::new();
+    let cgroup = TestCgroup::new();
     let bmpd = contained(setup, &cgroup, false);
     let session = bmpd.wait_up(STATION);
     assert_eq!((&session["egress"]["enforcement"], &session["egress"]["why"]), (&"kernel".into(), &Value::Null));
     assert_eq!(cgroup.attached(), 0);
-    let outside = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
+    let outside = ForeignSocket::default().connect(&topology.router, station.address()).expect("the station listens");
     assert_eq!(outside.local_addr().expect("the socket is connected").ip(), UP2);
 }
 
 #[test]
 fn programs_attach_to_the_named_cgroup_and_bmpd_reports_the_limit() {
     let (_topology, _station, setup) = prepared();
-    let cgroup = Cgroup::new();
+    let cgroup = TestCgroup::new();
     let arguments = ["--cgroup", cgroup.path()];
-    let bmpd = Bmpd::start_in(setup, &Options { arguments: &arguments, through: &[] });
+    let bmpd = Bmpd::start_in(setup, &StartOptions { arguments: &arguments, through: &[] });
     let session = bmpd.wait_up(STATION);
     assert_eq!(session["egress"]["enforcement"], "cgroup", "{session:#}");
     assert!(why(&session).contains(&format!("outside of --cgroup {} are neither", cgroup.path())), "{session:#}");
@@ -115,7 +115,7 @@ fn programs_attach_to_the_named_cgroup_and_bmpd_reports_the_limit() {
 #[test]
 fn a_cgroup_that_bmpd_is_not_in_is_refused() {
     let (_topology, _station, setup) = prepared();
-    let (inside, other) = (Cgroup::new(), Cgroup::new());
+    let (inside, other) = (TestCgroup::new(), TestCgroup::new());
     let mut command = setup.command(&USUAL);
     command.args(["--cgroup", other.path()]);
     lab::kernel::start_in(&mut command, inside.path());
@@ -130,7 +130,7 @@ fn a_cgroup_that_bmpd_is_not_in_is_refused() {
 #[test]
 fn the_named_cgroup_may_be_an_ancestor_of_bmpds_own() {
     let (_topology, _station, setup) = prepared();
-    let above = Cgroup::new();
+    let above = TestCgroup::new();
     let below = Path::new(above.path()).join("service");
     std::fs::create_dir(&below).expect("root may make a cgroup");
     let mut command = setup.command(&USUAL);
@@ -145,11 +145,11 @@ fn the_named_cgroup_may_be_an_ancestor_of_bmpds_own() {
 #[test]
 fn bmpd_names_the_exclusive_program_that_blocks_a_hook() {
     let (_topology, _station, setup) = prepared();
-    let cgroup = Cgroup::new();
+    let cgroup = TestCgroup::new();
     // BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT
     occupy(cgroup.path().as_ref(), 18, 10);
     let arguments = ["--cgroup", cgroup.path()];
-    let bmpd = Bmpd::start_in(setup, &Options { arguments: &arguments, through: &[] });
+    let bmpd = Bmpd::start_in(setup, &StartOptions { arguments: &arguments, through: &[] });
     let session = bmpd.wait_up(STATION);
     assert_eq!(session["egress"]["enforcement"], "socket", "{session:#}");
     let why = why(&session);

@@ -5,14 +5,14 @@ use std::time::Duration;
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
-    station::{End, Station},
+    station::{ConnectionEnd, TestStation},
     topology::{LOOPBACK, STATION, STATION_PORT, Topology, UP2, UP2_OTHER},
-    trial::{Plan, outgoing},
+    trial::{TrialPlan, outgoing},
 };
 
 #[test]
 fn a_commit_moves_the_session_and_is_in_the_file() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2 192.0.2.129\ncommit\n");
     let (taken, said) = trial.bmpd.typed(&lines);
     assert!(taken && said.contains("is re-established, because connect-interface changed"), "{said}");
@@ -24,7 +24,7 @@ fn a_commit_moves_the_session_and_is_in_the_file() {
 
 #[test]
 fn uncommitted_changes_have_no_effect_and_an_error_points_at_its_word() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let (_, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
     assert!(said.contains("commit"), "bmpctl did not mention pending changes: {said}");
     let (taken, said) =
@@ -35,16 +35,16 @@ fn uncommitted_changes_have_no_effect_and_an_error_points_at_its_word() {
 
 #[test]
 fn reset_ends_the_connection_in_order_and_connects_again_at_once() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
     assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2);
 }
 
 #[test]
 fn shutdown_ends_a_session_and_undo_shutdown_brings_it_back() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
     let shut_down = format!("Info: session {STATION} is shut down (what mends it: `undo shutdown`).\n");
     assert_eq!(trial.bmpd.typed(&format!("{view}shutdown\ncommit\n")), (true, shut_down));
@@ -58,13 +58,13 @@ fn shutdown_ends_a_session_and_undo_shutdown_brings_it_back() {
 fn a_loopback_source_leaves_only_by_the_links_of_egress_interface() {
     // Routing prefers up1, which the session may not use. The kernel drops its packets and diverts
     // none.
-    let trial = Plan::session("connect-interface 203.0.113.1\n egress-interface up2").start();
+    let trial = TrialPlan::session("connect-interface 203.0.113.1\n egress-interface up2").start();
     trial
         .bmpd
         .wait_session(STATION, "denied by the kernel", |session| number(&session["kernel"]["denied"]["interface"]) > 0);
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
     // With both interfaces, the session follows routing from the same address, without a break.
-    let both = Plan::session("connect-interface 203.0.113.1\n egress-interface up1 up2").configuration();
+    let both = TrialPlan::session("connect-interface 203.0.113.1\n egress-interface up1 up2").configuration();
     trial.bmpd.reload(&both);
     trial.bmpd.wait_up(STATION);
     assert_eq!(trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), LOOPBACK);
@@ -77,7 +77,7 @@ fn a_loopback_source_leaves_only_by_the_links_of_egress_interface() {
 
 #[test]
 fn a_loss_shorter_than_the_hold_down_does_not_break_the_session() {
-    let trial = Plan::session("connect-interface up2\n hold-down 20000").start_up();
+    let trial = TrialPlan::session("connect-interface up2\n hold-down 20000").start_up();
     trial.topology.carrier_down("up2");
     trial.topology.carrier_up("up2");
     let mut feeder = trial.feeder();
@@ -88,8 +88,8 @@ fn a_loss_shorter_than_the_hold_down_does_not_break_the_session() {
 #[test]
 fn a_loss_longer_than_the_hold_down_takes_the_session_down() {
     let topology = Topology::new();
-    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let configuration = Plan::session("connect-interface up2\n hold-down 300").configuration();
+    let _station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let configuration = TrialPlan::session("connect-interface up2\n hold-down 300").configuration();
     let bmpd = Bmpd::start(&topology.router, &configuration);
     bmpd.wait_up(STATION);
     let lost = std::time::Instant::now();

@@ -9,20 +9,20 @@ use std::{
 use lab::{
     passive::PORT,
     peering::{BMPD, DAEMON, Peering},
-    sockets::Foreign,
+    sockets::ForeignSocket,
     topology::{STATION, STATION_PORT, Topology, UP2},
-    trial::{Plan, Trial, further_sessions},
+    trial::{LabTrial, TrialPlan, further_sessions},
 };
 
 /// The longest time that a commit waits for outcomes.
 const BOUND: Duration = Duration::from_secs(5);
 
 /// Commits these lines in the view of the trial's session, and returns the sentences of the answer.
-fn said(trial: &Trial, lines: &str) -> Vec<String> {
+fn said(trial: &LabTrial, lines: &str) -> Vec<String> {
     said_of(trial, &format!("bmp\nbmp-session {STATION}\n{lines}"))
 }
 
-fn said_of(trial: &Trial, lines: &str) -> Vec<String> {
+fn said_of(trial: &LabTrial, lines: &str) -> Vec<String> {
     let began = Instant::now();
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
     assert!(taken, "{said}");
@@ -38,13 +38,13 @@ fn assert_one(said: &[String], begins: &str, words: &[&str]) {
     }
 }
 
-fn is_up(trial: &Trial) -> bool {
+fn is_up(trial: &LabTrial) -> bool {
     trial.bmpd.session(STATION)["state"] == "up"
 }
 
 #[test]
 fn the_answer_reports_a_closed_station_port_and_no_re_establishment() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let begins = format!("Warning: session {STATION} goes down: connect-refused: ");
     assert_one(&said(&trial, "tcp connect port 12999"), &begins, &["`tcp connect port`", "next attempt in"]);
     assert!(!is_up(&trial));
@@ -56,7 +56,7 @@ fn the_answer_reports_a_closed_station_port_and_no_re_establishment() {
 fn the_answer_reports_a_listening_port_in_use() {
     let topology = Topology::new();
     let _taken = topology.router.enter(|| TcpListener::bind(("0.0.0.0", PORT)).expect("the port is free"));
-    let trial = Plan::session("connect-interface up2").start_on(topology);
+    let trial = TrialPlan::session("connect-interface up2").start_on(topology);
     trial.bmpd.wait_up(STATION);
     let begins = format!("Warning: session {STATION} goes down: source-conflict: listen on {UP2} port {PORT}");
     assert_one(&said(&trial, &format!("tcp listen port {PORT}")), &begins, &["ss -ltnp sport = :"]);
@@ -64,7 +64,7 @@ fn the_answer_reports_a_listening_port_in_use() {
 
 #[test]
 fn the_answer_says_that_a_session_waits_for_its_station_and_why() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let begins = format!("Warning: session {STATION} goes down, because tcp listen replaced tcp connect: ");
     let waits = ["waiting-for-station: ", "has not connected to 192.0.2.65"];
     assert_one(&said(&trial, &format!("tcp listen port {PORT}")), &begins, &waits);
@@ -77,7 +77,7 @@ fn the_answer_says_that_a_session_waits_for_its_station_and_why() {
 
 #[test]
 fn the_answer_reports_an_unreachable_next_hop() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut said = said(&trial, "next-hop 192.0.2.99");
     // Warnings about redirects do not matter here.
     said.retain(|line| !line.contains("ICMP redirects"));
@@ -89,12 +89,13 @@ fn the_answer_reports_an_unreachable_next_hop() {
 
 #[test]
 fn an_adopted_session_is_up_in_the_answer_only_if_connected() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let waits = format!("Warning: session {STATION} goes down, because adopt changed: waiting-for-daemon: ");
     let begins = &said(&trial, "adopt")[0];
     assert!(begins.starts_with(&waits), "{begins}");
-    let _foreign =
-        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
+    let _foreign = ForeignSocket::default()
+        .connect(&trial.topology.router, trial.station.address())
+        .expect("the pin lets it connect");
     trial.bmpd.wait_up(STATION);
     // The connection goes on or is closed. The answer must agree with the state.
     let said = said(&trial, "connect-interface up1");
@@ -104,7 +105,7 @@ fn an_adopted_session_is_up_in_the_answer_only_if_connected() {
 
 #[test]
 fn the_cause_is_the_changed_setting() {
-    let plan = Plan { bmp: "connect-interface 192.0.2.1", ..Plan::session("connect-interface up2") };
+    let plan = TrialPlan { bmp: "connect-interface 192.0.2.1", ..TrialPlan::session("connect-interface up2") };
     let trial = plan.start_up();
     let again = |cause: &str| format!("Info: session {STATION} is re-established, because {cause}: ");
     assert_one(&said(&trial, "undo connect-interface"), &again("connect-interface changed"), &["192.0.2.1"]);
@@ -118,7 +119,7 @@ fn the_cause_is_the_changed_setting() {
 
 #[test]
 fn a_new_password_leaves_the_session_up_and_says_how_to_use_it() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let said = said(&trial, &format!("tcp connect port {STATION_PORT} password md5 other"));
     assert_one(&said, &format!("Info: session {STATION} stays up"), &["reset bmp session 198.51.100.7`"]);
     assert!(is_up(&trial) && !said[0].contains("other`"), "{said:#?}");
@@ -126,7 +127,7 @@ fn a_new_password_leaves_the_session_up_and_says_how_to_use_it() {
 
 #[test]
 fn the_answer_reports_failed_replays_and_relay_ports_in_use() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let file = trial.bmpd.setup().file().with_extension("mrt");
     fs::write(&file, "neither MRT nor packed\n".repeat(9)).expect("the file is writable");
     let replay = |lines: &str| said_of(&trial, &format!("mrt-replay table\n{lines}"));
@@ -147,7 +148,7 @@ fn the_answer_reports_failed_replays_and_relay_ports_in_use() {
 
 #[test]
 fn a_commit_of_many_sessions_answers_in_time_and_counts_the_rest() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let many = further_sessions(400, "  connect-interface up2");
     let said = said_of(&trial, &format!("bmp\n{many}"));
     assert_eq!(said.len(), 21, "{said:#?}");
@@ -157,7 +158,7 @@ fn a_commit_of_many_sessions_answers_in_time_and_counts_the_rest() {
 
 #[test]
 fn the_end_of_a_trial_logs_its_outcome() {
-    let trial = Plan::session("connect-interface nowhere0").start();
+    let trial = TrialPlan::session("connect-interface nowhere0").start();
     trial.bmpd.wait_down(STATION, "interface-absent");
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2\ncommit trial 1\n");
     let (taken, said) = trial.bmpd.typed(&lines);

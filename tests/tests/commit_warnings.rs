@@ -4,24 +4,24 @@
 use std::net::SocketAddr;
 
 use lab::{
-    bmpd::Setup,
-    feeder::Feeder,
+    bmpd::BmpdSetup,
+    feeder::BmpFeeder,
     netns::Netns,
     peering::{BMPD, DAEMON, Peering},
     topology::STATION,
-    trial::{Plan, Trial},
+    trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, until},
 };
 
 /// Commits these lines in the system view, and returns the sentences of the answer.
-fn said(trial: &Trial, lines: &str) -> Vec<String> {
+fn said(trial: &LabTrial, lines: &str) -> Vec<String> {
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
     assert!(taken, "{said}");
     said.lines().map(str::to_owned).collect()
 }
 
 /// Commits these lines in the system view, and returns the warnings of the answer.
-fn warned(trial: &Trial, lines: &str) -> Vec<String> {
+fn warned(trial: &LabTrial, lines: &str) -> Vec<String> {
     let mut said = said(trial, lines);
     said.retain(|line| line.starts_with("Warning: "));
     said
@@ -38,7 +38,7 @@ fn in_session(lines: &str) -> String {
 }
 
 /// Waits until a relay has the connection of this client.
-fn wait_relayed(trial: &Trial, client: SocketAddr) {
+fn wait_relayed(trial: &LabTrial, client: SocketAddr) {
     until("the relay has the connection", PATIENCE, || {
         trial.bmpd.display("display bmp relay").contains(&client.to_string()).then_some(())
     });
@@ -48,7 +48,7 @@ const NOTHING: Vec<String> = Vec::new();
 
 #[test]
 fn a_commit_warns_once_about_incomplete_inputs() {
-    let trial = Plan::default().start();
+    let trial = TrialPlan::default().start();
     let cases = [
         ("bmp-relay empty", "bmp-relay empty takes nothing until it has `listen ADDRESS port N`"),
         ("mrt-replay table", "mrt-replay table replays nothing until it has `file PATH`"),
@@ -70,7 +70,7 @@ fn a_commit_warns_once_about_incomplete_inputs() {
 
 #[test]
 fn a_commit_warns_about_a_monitor_of_an_absent_input() {
-    let trial = Plan::default().start();
+    let trial = TrialPlan::default().start();
     let session = format!("bmp\nbmp-session {STATION}");
     for monitor in ["relay nobody", "mrt-replay lab", "bgp"] {
         let said = warned(&trial, &format!("{session}\nmonitor {monitor}"));
@@ -84,7 +84,7 @@ fn a_commit_warns_about_a_monitor_of_an_absent_input() {
 fn a_bgp_peers_settings_and_all_defaults_are_displayed() {
     let system = "bgp 65000\n router-id 192.0.2.1\n peer 192.0.2.9 as-number 65001\n peer 192.0.2.9 port 1790\n peer 192.0.2.9 password secret\n \
                   peer 192.0.2.9 timer keepalive 5 hold 20\n ipv4-family unicast\n  peer 192.0.2.9 enable\nquit\nquit";
-    let trial = Plan { system, ..Plan::default() }.start();
+    let trial = TrialPlan { system, ..TrialPlan::default() }.start();
     let text = trial.bmpd.display("display bgp peer 192.0.2.9 verbose");
     let configured = "port 1790; hold time 20 s, keepalive every 5 s; TCP MD5; IPv4 unicast";
     assert!(text.contains(configured) && !text.contains("secret"), "{text}");
@@ -106,7 +106,7 @@ fn a_bgp_peers_settings_and_all_defaults_are_displayed() {
 
 #[test]
 fn a_warning_about_an_absent_interface_suggests_a_similar_name() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let egress = said(&trial, &in_session("egress-interface up2 up3x"));
     let begins =
         format!("Warning: egress-interface of session {STATION}: interface up3x does not exist on this host now");
@@ -126,7 +126,7 @@ fn a_warning_about_an_absent_interface_suggests_a_similar_name() {
 
 #[test]
 fn a_commit_that_takes_a_session_down_says_why_and_what_mends_it() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let down = said(&trial, &in_session("connect-interface nowhere0"));
     let begins = format!("Warning: session {STATION} goes down: interface-absent: interface nowhere0 does not exist");
     assert_one(&down, &begins, "(what mends it: `interface-alias KERNEL-NAME nowhere0`).");
@@ -158,7 +158,7 @@ fn a_commit_that_takes_a_session_down_says_why_and_what_mends_it() {
 
 #[test]
 fn a_commit_that_re_establishes_or_ends_a_session_says_so() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let again = said(&trial, &in_session("connect-interface up2 192.0.2.129"));
     let begins = format!("Info: session {STATION} is re-established, because connect-interface changed: ");
     assert_one(&again, &begins, "pinned to up2, from 192.0.2.129");
@@ -180,7 +180,7 @@ fn a_commit_that_re_establishes_or_ends_a_session_says_so() {
 
 #[test]
 fn a_commit_reports_ended_and_restarted_relays_and_replays() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let feeder = trial.feeder();
     let client = feeder.local_addr();
     wait_relayed(&trial, client);
@@ -202,8 +202,8 @@ fn a_commit_reports_ended_and_restarted_relays_and_replays() {
 #[test]
 fn a_commit_names_a_client_that_a_relay_no_longer_allows() {
     let relay = "bmp-relay far\n listen 0.0.0.0 port 5002\n allow 192.0.2.0/26";
-    let trial = Plan { system: relay, ..Plan::default() }.start_up();
-    let feeder = Feeder::connect(&trial.topology.station, "192.0.2.1:5002".parse().expect("an address"));
+    let trial = TrialPlan { system: relay, ..TrialPlan::default() }.start_up();
+    let feeder = BmpFeeder::connect(&trial.topology.station, "192.0.2.1:5002".parse().expect("an address"));
     let client = feeder.local_addr();
     wait_relayed(&trial, client);
     assert_eq!(said(&trial, "bmp-relay far\nhold 5"), NOTHING);
@@ -240,8 +240,8 @@ fn a_commit_reports_bgp_peers_that_are_down_or_re_established() {
 
 #[test]
 fn a_reload_logs_the_same_sentences() {
-    let trial = Plan::session("connect-interface up2").start_up();
-    trial.bmpd.reload(&Plan::session("connect-interface nowhere0").configuration());
+    let trial = TrialPlan::session("connect-interface up2").start_up();
+    trial.bmpd.reload(&TrialPlan::session("connect-interface nowhere0").configuration());
     trial.bmpd.wait_for_log("the outcome of the file", |line| {
         line.contains(&format!("session {STATION} goes down: interface-absent: ")) && line.contains("what mends it")
     });
@@ -249,7 +249,7 @@ fn a_reload_logs_the_same_sentences() {
 
 #[test]
 fn a_trial_and_its_end_report_their_outcomes() {
-    let trial = Plan::session("connect-interface nowhere0").start();
+    let trial = TrialPlan::session("connect-interface nowhere0").start();
     trial.bmpd.wait_down(STATION, "interface-absent");
     let lines = in_session("connect-interface up2\ncommit trial 600\nabort trial");
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\n"));
@@ -262,7 +262,7 @@ fn a_trial_and_its_end_report_their_outcomes() {
 
 #[test]
 fn a_commit_refuses_an_unusable_address_and_a_file_may_have_it() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let refused = [
         (in_session("connect-interface 192.0.2.127"), "192.0.2.127 is the broadcast address of 192.0.2.64/26 on up2"),
         (in_session("next-hop 192.0.2.127"), "192.0.2.127 is the broadcast address"),
@@ -281,13 +281,13 @@ fn a_commit_refuses_an_unusable_address_and_a_file_may_have_it() {
     }
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
     // A file may have such an address. The session is then down with the reason.
-    trial.bmpd.reload(&Plan { bmp: "connect-interface 127.0.0.1", ..Plan::default() }.configuration());
+    trial.bmpd.reload(&TrialPlan { bmp: "connect-interface 127.0.0.1", ..TrialPlan::default() }.configuration());
     let session = trial.bmpd.wait_down(STATION, "address-absent");
     assert!(
         session["detail"].as_str().is_some_and(|detail| detail.contains("127.0.0.1 is a loopback address")),
         "{session:#}"
     );
-    trial.bmpd.reload(&Plan::session("next-hop 192.0.2.127").configuration());
+    trial.bmpd.reload(&TrialPlan::session("next-hop 192.0.2.127").configuration());
     let session = trial.bmpd.wait_down(STATION, "no-route");
     assert!(session["detail"].as_str().is_some_and(|detail| detail.contains("broadcast address")), "{session:#}");
 }
@@ -297,7 +297,7 @@ fn check_reports_settings_that_work_on_no_host() {
     let lines = "bmp-relay empty\nbgp 65000\n peer 192.0.2.9 as-number 1\nbmp\n connect-interface 127.0.0.1\n bmp-session 198.51.100.7\n \
                  bmp-session fe80::7\n  tcp connect port 1\n  monitor relay nobody\n";
     let netns = Netns::new("router");
-    let output = Setup::new(&netns, lines).check();
+    let output = BmpdSetup::new(&netns, lines).check();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     for words in [

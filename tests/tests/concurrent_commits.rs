@@ -10,17 +10,17 @@ use std::{
 
 use lab::{
     bmp,
-    bmpd::{Bmpd, Options},
+    bmpd::{Bmpd, StartOptions},
     netns::Netns,
     soak,
-    station::End,
+    station::ConnectionEnd,
     topology::{STATION, UP2, UP2_OTHER},
-    trial::Plan,
+    trial::TrialPlan,
     wait::{PATIENCE, until},
 };
 
 /// These tests need no kernel programs.
-const SOCKET: Options<'static> = Options { arguments: &["--datapath", "socket"], through: &[] };
+const SOCKET: StartOptions<'static> = StartOptions { arguments: &["--datapath", "socket"], through: &[] };
 
 #[test]
 fn two_operators_at_once_do_not_lose_each_others_commits() {
@@ -49,7 +49,7 @@ fn two_operators_at_once_do_not_lose_each_others_commits() {
 
 #[test]
 fn an_unconfirmed_trial_moves_the_session_there_and_back() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let file = fs::read_to_string(trial.bmpd.setup().file()).expect("the file is readable");
     let view = format!("system-view\nbmp\nbmp-session {STATION}\n");
     let sources = trial.bmpd.setup().file().with_extension("conf.sources");
@@ -59,7 +59,7 @@ fn an_unconfirmed_trial_moves_the_session_there_and_back() {
     assert!(taken && said.contains("for 1 s"), "{said}");
     for (index, source) in [(1, UP2_OTHER), (2, UP2)] {
         let old = trial.station.wait_connection(index - 1, "its end", |c| c.end.is_some());
-        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
         let new = trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
         assert_eq!(new.peer.ip(), source);
         assert_eq!(fs::read_to_string(&sources).ok().as_ref(), Some(&chosen), "a trial must not record sources");

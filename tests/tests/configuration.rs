@@ -1,15 +1,15 @@
 //! Wrong configuration files and command lines: the message, its place, and the exit code.
 
 use lab::{
-    bmpd::{Ended, Options, Setup},
+    bmpd::{BmpdSetup, ExitReport, StartOptions},
     netns::Netns,
-    process::Process,
-    trial::Plan,
+    process::ChildProgram,
+    trial::TrialPlan,
 };
 use programs::{Built, Program};
 
-fn run(configuration: impl AsRef<[u8]>, options: &Options<'_>) -> (Setup, Ended) {
-    let setup = Setup::new(&Netns::new("router"), configuration);
+fn run(configuration: impl AsRef<[u8]>, options: &StartOptions<'_>) -> (BmpdSetup, ExitReport) {
+    let setup = BmpdSetup::new(&Netns::new("router"), configuration);
     let ended = setup.run(options);
     (setup, ended)
 }
@@ -17,7 +17,7 @@ fn run(configuration: impl AsRef<[u8]>, options: &Options<'_>) -> (Setup, Ended)
 /// Asserts that bmpd and `bmpd check` refuse `configuration`, with a caret under `column` of
 /// `line`.
 fn is_refused(configuration: &str, line: usize, column: usize) {
-    let (setup, ended) = run(configuration, &Options::default());
+    let (setup, ended) = run(configuration, &StartOptions::default());
     let at = format!("{}:{line}:{column}: error: ", setup.file().display());
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     let said = ended.lines.iter().position(|said| said.starts_with(&at));
@@ -76,7 +76,7 @@ fn an_undo_with_another_value_is_refused() {
 fn all_errors_of_a_file_are_reported_at_once() {
     let configuration =
         "sysname edge1\nfrobnicate\nbmp\n bmp-session nowhere\n bmp-session 198.51.100.7\n  tcp connect port 0\n";
-    let (setup, ended) = run(configuration, &Options::default());
+    let (setup, ended) = run(configuration, &StartOptions::default());
     let file = setup.file();
     let prefix = format!("{}:", file.display());
     let errors: Vec<_> = ended.lines.iter().filter_map(|line| line.strip_prefix(&prefix)).collect();
@@ -88,16 +88,16 @@ fn all_errors_of_a_file_are_reported_at_once() {
 
 #[test]
 fn a_binary_file_is_refused_without_a_crash() {
-    let (setup, ended) = run([0x23, 0x0a, 0xff, 0xfe, 0x00, 0x80], &Options::default());
+    let (setup, ended) = run([0x23, 0x0a, 0xff, 0xfe, 0x00, 0x80], &StartOptions::default());
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
     assert!(ended.lines.iter().any(|line| line.contains(&*setup.file().to_string_lossy())), "{:?}", ended.lines);
 }
 
 #[test]
 fn a_missing_file_is_reported_in_one_line() {
-    let setup = Setup::new(&Netns::new("router"), "");
+    let setup = BmpdSetup::new(&Netns::new("router"), "");
     std::fs::remove_file(setup.file()).expect("the file is there");
-    let ended = setup.run(&Options::default());
+    let ended = setup.run(&StartOptions::default());
     assert_eq!((ended.code, ended.lines.len()), (Some(1), 1), "{:?}", ended.lines);
     assert!(ended.lines[0].contains("bmpd.conf"), "{:?}", ended.lines);
 }
@@ -109,19 +109,19 @@ fn an_empty_file_is_a_valid_configuration() {
     bmpd.terminate();
 }
 
-fn check(configuration: &str) -> Ended {
+fn check(configuration: &str) -> ExitReport {
     let netns = Netns::new("router");
-    let setup = Setup::new(&netns, configuration);
-    let mut command = netns.command(Built::at(setup.command(&Options::default()).get_program()));
+    let setup = BmpdSetup::new(&netns, configuration);
+    let mut command = netns.command(Built::at(setup.command(&StartOptions::default()).get_program()));
     command.arg("check").arg("--config").arg(setup.file());
-    let mut process = Process::start(&mut command);
+    let mut process = ChildProgram::start(&mut command);
     let status = process.wait();
-    Ended { code: status.code(), lines: process.lines() }
+    ExitReport { code: status.code(), lines: process.lines() }
 }
 
 #[test]
 fn check_exits_with_0_for_a_valid_file_and_1_for_a_wrong_one() {
-    let right = check(&Plan::session("connect-interface up2").configuration());
+    let right = check(&TrialPlan::session("connect-interface up2").configuration());
     assert_eq!(right.code, Some(0), "{:?}", right.lines);
     let wrong = check("bmp\n bmp-session nowhere\n");
     assert_eq!(wrong.code, Some(1));
@@ -130,18 +130,18 @@ fn check_exits_with_0_for_a_valid_file_and_1_for_a_wrong_one() {
 
 #[test]
 fn a_wrong_command_line_exits_with_2() {
-    let (_, ended) = run("", &Options { arguments: &["--no-such-thing"], through: &[] });
+    let (_, ended) = run("", &StartOptions { arguments: &["--no-such-thing"], through: &[] });
     assert_eq!(ended.code, Some(2), "{:?}", ended.lines);
 }
 
 #[test]
 fn without_root_one_line_names_the_missing_privilege() {
     let netns = Netns::new("router");
-    let setup = Setup::new(&netns, Plan::default().configuration());
+    let setup = BmpdSetup::new(&netns, TrialPlan::default().configuration());
     // Nobody may read program and configuration, so only privilege is missing.
     let folder = setup.file().with_file_name("");
     let program = folder.join("bmpd");
-    let command = setup.command(&Options::default());
+    let command = setup.command(&StartOptions::default());
     std::fs::copy(command.get_program(), &program).expect("the program is copied");
     for (path, mode) in [(&folder, 0o777), (&setup.file(), 0o644), (&program, 0o755)] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
@@ -149,7 +149,7 @@ fn without_root_one_line_names_the_missing_privilege() {
     }
     let mut as_nobody = netns.command(Program::Setpriv);
     as_nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).args(command.get_args());
-    let mut process = Process::start(&mut as_nobody);
+    let mut process = ChildProgram::start(&mut as_nobody);
     let (status, lines) = (process.wait(), process.lines());
     assert_eq!((status.code(), lines.len()), (Some(1), 1), "{lines:?}");
     assert!(lines[0].contains("root") || lines[0].contains("CAP_"), "{lines:?}");

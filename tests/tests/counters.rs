@@ -9,29 +9,29 @@ use aya::maps::{MapData, PerCpuArray};
 use bmp_ebpf::Counters;
 use lab::{
     bgp::prefixes,
-    bmp::Peer,
+    bmp::ReportedPeer,
     bmpd::number,
-    capture::{Direction, Packet, sum},
+    capture::{CapturedPacket, PacketDirection, sum},
     devices::tc,
     netns::Netns,
     process::answer,
-    station::{Connection, End, Mode},
+    station::{ConnectionEnd, RecordedConnection, StationMode},
     topology::{STATION, STATION_V6},
-    trial::{Plan, Trial, assert_left_only_by},
+    trial::{LabTrial, TrialPlan, assert_left_only_by},
     wait::{PATIENCE, until},
 };
 
-fn out(station: SocketAddr) -> impl Fn(&Packet) -> bool {
+fn out(station: SocketAddr) -> impl Fn(&CapturedPacket) -> bool {
     move |packet| packet.left_for(station)
 }
 
-fn back(station: SocketAddr) -> impl Fn(&Packet) -> bool {
-    move |packet| packet.direction == Direction::In && packet.source == station
+fn back(station: SocketAddr) -> impl Fn(&CapturedPacket) -> bool {
+    move |packet| packet.direction == PacketDirection::In && packet.source == station
 }
 
 /// Plays a session with `routes` routes until the station closes it. No packet moves on return.
-fn closed_by_the_station(plan: &Plan<'_>, routes: usize) -> (Trial, Connection) {
-    let trial = Plan { without_offload: true, ..*plan }.start_up();
+fn closed_by_the_station(plan: &TrialPlan<'_>, routes: usize) -> (LabTrial, RecordedConnection) {
+    let trial = TrialPlan { without_offload: true, ..*plan }.start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, routes, 0);
     // Further attempts must fail: each counts a SYN, and a reset.
@@ -39,14 +39,14 @@ fn closed_by_the_station(plan: &Plan<'_>, routes: usize) -> (Trial, Connection) 
     trial.station.close();
     trial.bmpd.wait_session(plan.station, "down", |session| session["state"] == "down");
     trial.up2.wait_for("bmpd's FIN and its acknowledgement", PATIENCE, |packets| {
-        let fin = packets.iter().position(|p| p.fin && p.direction == Direction::Out)?;
-        packets[fin..].iter().any(|p| p.direction == Direction::In && p.ack).then_some(())
+        let fin = packets.iter().position(|p| p.fin && p.direction == PacketDirection::Out)?;
+        packets[fin..].iter().any(|p| p.direction == PacketDirection::In && p.ack).then_some(())
     });
-    let connection = trial.station.wait_connection(0, "its end", |c| c.end == Some(End::Ours));
+    let connection = trial.station.wait_connection(0, "its end", |c| c.end == Some(ConnectionEnd::Ours));
     (trial, connection)
 }
 
-fn counts_what_was_captured(plan: &Plan<'_>) {
+fn counts_what_was_captured(plan: &TrialPlan<'_>) {
     let (trial, connection) = closed_by_the_station(plan, 2000);
     assert_left_only_by(&trial.up2, &trial.up1, &connection);
     let (session, packets) = trial.at_rest(&trial.up2);
@@ -71,18 +71,18 @@ fn counts_what_was_captured(plan: &Plan<'_>) {
 
 #[test]
 fn a_session_that_the_station_closed_is_counted_to_the_byte() {
-    counts_what_was_captured(&Plan::session("connect-interface up2"));
+    counts_what_was_captured(&TrialPlan::session("connect-interface up2"));
 }
 
 #[test]
 fn an_ipv6_session_that_the_station_closed_is_counted_to_the_byte() {
-    counts_what_was_captured(&Plan { station: STATION_V6, ..Plan::session("connect-interface up2") });
+    counts_what_was_captured(&TrialPlan { station: STATION_V6, ..TrialPlan::session("connect-interface up2") });
 }
 
 #[test]
 fn an_unpinned_session_is_counted_too() {
     // Routing sends it by up1.
-    let trial = Plan { without_offload: true, ..Plan::default() }.start_up();
+    let trial = TrialPlan { without_offload: true, ..TrialPlan::default() }.start_up();
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 500, 0);
     let (session, captured) = trial.at_rest(&trial.up1);
@@ -96,7 +96,7 @@ fn an_unpinned_session_is_counted_too() {
 fn segments_of_offloaded_buffers_are_counted_as_on_the_wire() {
     // With segmentation offload, programs and captures see one large buffer where a wire has many
     // segments of one MSS.
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 5000, 0);
     let (session, captured) = trial.at_rest(&trial.up2);
@@ -129,7 +129,7 @@ fn sent_again(host: &Netns) -> u64 {
 
 #[test]
 fn retransmissions_are_counted_as_tcp_counts_them() {
-    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { without_offload: true, ..TrialPlan::session("connect-interface up2") }.start_up();
     let before = sent_again(&trial.topology.router);
     // Every tenth segment is lost.
     let rules = "table inet lossy {
@@ -158,7 +158,7 @@ fn retransmissions_are_counted_as_tcp_counts_them() {
 
 #[test]
 fn a_session_that_bmpd_closed_is_counted_up_to_its_last_acknowledgement() {
-    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { without_offload: true, ..TrialPlan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 500, 0);
     // The map outlives bmpd while this test holds it.
     let objects = trial.bmpd.objects();
@@ -166,12 +166,12 @@ fn a_session_that_bmpd_closed_is_counted_up_to_its_last_acknowledgement() {
     let slots: Vec<u32> = objects.pins().iter().map(|entry| entry.expect("the map is readable").1).collect();
     assert_eq!(slots.len(), 1);
     trial.bmpd.terminate();
-    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
     let packets = trial.up2.wait_for("the acknowledgement of the station's FIN", PATIENCE, |packets| {
-        let fin = packets.iter().position(|p| p.fin && p.direction == Direction::In)?;
-        packets[fin..].iter().any(|p| p.direction == Direction::Out).then(|| packets.to_vec())
+        let fin = packets.iter().position(|p| p.fin && p.direction == PacketDirection::In)?;
+        packets[fin..].iter().any(|p| p.direction == PacketDirection::Out).then(|| packets.to_vec())
     });
-    let ours = |p: &Packet| p.direction == Direction::Out && p.source == connection.peer;
+    let ours = |p: &CapturedPacket| p.direction == PacketDirection::Out && p.source == connection.peer;
     let fin = packets.iter().position(|p| ours(p) && p.fin).expect("the capture has bmpd's FIN");
     let (bytes, count) = sum(&packets[..=fin], ours);
     let (last_bytes, last) = sum(&packets[fin + 1..], ours);
@@ -195,22 +195,22 @@ fn tx(counters: &PerCpuArray<MapData, Counters>, slot: u32) -> (u64, u64) {
 
 #[test]
 fn an_acknowledgement_after_the_end_of_bmpd_is_not_counted() {
-    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { without_offload: true, ..TrialPlan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 500, 0);
     let objects = trial.bmpd.objects();
     let counters = objects.counters();
     let slot = objects.pins().iter().next().expect("there is a pin").expect("the map is readable").1;
     // The station acknowledges bmpd's FIN, and closes its own side only after bmpd has gone.
-    trial.station.set_mode(Mode::Linger);
+    trial.station.set_mode(StationMode::Linger);
     trial.bmpd.terminate();
-    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
     let before = trial.up2.packets();
     trial.station.close();
     let after = trial.up2.wait_for("the last acknowledgement", PATIENCE, |packets| {
-        let fin = packets.iter().position(|p| p.fin && p.direction == Direction::In)?;
-        packets[fin..].iter().any(|p| p.direction == Direction::Out).then(|| packets.to_vec())
+        let fin = packets.iter().position(|p| p.fin && p.direction == PacketDirection::In)?;
+        packets[fin..].iter().any(|p| p.direction == PacketDirection::Out).then(|| packets.to_vec())
     });
-    let ours = |p: &Packet| p.direction == Direction::Out && p.source == connection.peer;
+    let ours = |p: &CapturedPacket| p.direction == PacketDirection::Out && p.source == connection.peer;
     assert_eq!(sum(&after[before.len()..], ours), (52, 1), "one bare acknowledgement");
     assert!(before.iter().any(|p| ours(p) && p.fin), "the capture has no FIN of bmpd");
     // bmpd waits until its FIN is acknowledged, so no packet of its socket leaves after the
@@ -222,12 +222,12 @@ fn an_acknowledgement_after_the_end_of_bmpd_is_not_counted() {
 
 #[test]
 fn packets_dropped_by_a_full_queue_count_as_sent_and_are_displayed() {
-    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { without_offload: true, ..TrialPlan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     // The queue has room for acknowledgements, but not for full packets.
     let router = &trial.topology.router;
     tc(router, "qdisc add dev up2 root bfifo limit 700");
-    feeder.announce(&Peer::default(), &prefixes(2000), 1);
+    feeder.announce(&ReportedPeer::default(), &prefixes(2000), 1);
     let drops = |session: &serde_json::Value| number(&session["interface_drops"][0]["queue"]);
     trial.bmpd.wait_session(STATION, "with drops", |session| drops(session) > 0);
     let shown = trial.bmpd.display("display bmp session verbose");

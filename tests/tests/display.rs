@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
-    bmpd::{Bmpd, Options, Setup, number},
+    bmp::{self, ReportedPeer},
+    bmpd::{Bmpd, BmpdSetup, StartOptions, number},
     netns::Netns,
-    process::Process,
-    station::Station,
+    process::ChildProgram,
+    station::TestStation,
     topology::{STATION, STATION_PORT, Topology},
-    trial::Plan,
+    trial::TrialPlan,
     wait::{PATIENCE, until},
 };
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn words(text: &'static str) -> BTreeSet<&'static str> {
 
 #[test]
 fn the_json_has_exactly_the_documented_names() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
                     established_count retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard held \
@@ -47,7 +47,7 @@ fn the_json_has_exactly_the_documented_names() {
 
 #[test]
 fn the_json_of_a_session_that_is_up_is_complete() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 30, 0);
     let session = trial.bmpd.wait_session(STATION, "level with the feed", |session| session["feed"]["lag_bytes"] == 0);
@@ -73,18 +73,18 @@ fn the_json_of_a_session_that_is_up_is_complete() {
 
 #[test]
 fn the_json_says_which_view_connect_interface_is_from() {
-    let bmp_view = Plan { bmp: "connect-interface 192.0.2.65", ..Plan::default() }.start_up();
+    let bmp_view = TrialPlan { bmp: "connect-interface 192.0.2.65", ..TrialPlan::default() }.start_up();
     let session = bmp_view.bmpd.session(STATION);
     assert_eq!(session["connect_interface"], json!({ "interface": null, "address": "192.0.2.65", "from": "bmp" }));
-    let nothing = Plan::default().start_up();
+    let nothing = TrialPlan::default().start_up();
     let session = nothing.bmpd.session(STATION);
     assert_eq!(session["connect_interface"], json!({ "interface": null, "address": null, "from": "default" }));
 }
 
 #[test]
 fn message_counts_equal_the_stations_messages() {
-    let trial = Plan::default().start_up();
-    let peer = Peer::default();
+    let trial = TrialPlan::default().start_up();
+    let peer = ReportedPeer::default();
     let mut feeder = trial.feeder();
     feeder.announce(&peer, &prefixes(10), 1);
     feeder.send(bmp::statistics_report(&peer, 10));
@@ -108,8 +108,9 @@ fn message_counts_equal_the_stations_messages() {
 #[test]
 fn the_text_has_the_layout_operators_know() {
     let topology = Topology::new();
-    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let plan = Plan { system: "bmp\n bmp-session 198.51.100.8 alias lab", ..Plan::session("connect-interface up2") };
+    let _station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let plan =
+        TrialPlan { system: "bmp\n bmp-session 198.51.100.8 alias lab", ..TrialPlan::session("connect-interface up2") };
     let bmpd = Bmpd::start(&topology.router, &plan.configuration());
     bmpd.wait_up(STATION);
     let text = bmpd.display("display bmp session");
@@ -135,7 +136,7 @@ fn the_text_has_the_layout_operators_know() {
 #[test]
 fn text_and_json_have_the_reason_of_a_session_that_is_down() {
     let topology = Topology::new();
-    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface nowhere0").configuration());
+    let bmpd = Bmpd::start(&topology.router, &TrialPlan::session("connect-interface nowhere0").configuration());
     let session = bmpd.wait_down(STATION, "interface-absent");
     assert_eq!((&session["local_address"], &session["local_port"]), (&Value::Null, &Value::Null));
     let verbose = bmpd.display("display bmp session verbose");
@@ -147,8 +148,8 @@ fn every_configured_session_is_in_the_first_answer() {
     let netns = Netns::new("router");
     for _ in 0..10 {
         // Not `Bmpd::start`, which has sent a request already.
-        let setup = Setup::new(&netns, Plan::default().configuration());
-        let process = Process::start(&mut setup.command(&Options::default()));
+        let setup = BmpdSetup::new(&netns, TrialPlan::default().configuration());
+        let process = ChildProgram::start(&mut setup.command(&StartOptions::default()));
         let first = until("bmpd answers", PATIENCE, || {
             let output = setup.bmpctl("display bmp session --json").output().expect("bmpctl starts");
             output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout))
@@ -160,7 +161,7 @@ fn every_configured_session_is_in_the_first_answer() {
 
 #[test]
 fn the_json_of_one_session_can_be_displayed() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let one: Value = serde_json::from_str(&trial.bmpd.display("display bmp session 198.51.100.7 --json"))
         .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((one.as_array().map(Vec::len), &one[0]["station"]), (Some(1), &json!("198.51.100.7")));
@@ -198,10 +199,10 @@ fn without_bmpd_bmpctl_names_the_socket_in_one_line() {
 #[test]
 fn the_current_configuration_is_valid_and_prints_as_itself() {
     let netns = Netns::new("router");
-    let plan = Plan {
+    let plan = TrialPlan {
         system: "interface-alias up2 GigabitEthernet0/1/0",
         bmp: "connect-interface 192.0.2.65",
-        ..Plan::session("connect-interface GigabitEthernet0/1/0 192.0.2.129")
+        ..TrialPlan::session("connect-interface GigabitEthernet0/1/0 192.0.2.129")
     };
     let first = Bmpd::start(&netns, &plan.configuration());
     let printed = first.display("display current-configuration");
@@ -218,7 +219,7 @@ fn the_current_configuration_is_valid_and_prints_as_itself() {
         assert!(printed.lines().any(|printed| printed == line), "{line:?} is not in\n{printed}");
     }
     first.terminate();
-    let second = Bmpd::start_in(Setup::new(&netns, &printed), &Options::default());
+    let second = Bmpd::start_in(BmpdSetup::new(&netns, &printed), &StartOptions::default());
     assert_eq!(second.display("display current-configuration"), printed);
 }
 
@@ -231,7 +232,7 @@ fn row(text: &str, name: &str) -> String {
 
 #[test]
 fn a_denied_session_may_leave_by_none_and_an_unpinned_one_by_any() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     assert_eq!(
         (
             &trial.bmpd.session(STATION)["egress"]["any"],
@@ -255,7 +256,7 @@ fn a_denied_session_may_leave_by_none_and_an_unpinned_one_by_any() {
 
 #[test]
 fn monitor_displays_mark_sessions_that_are_down_and_omit_inactive_ones() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let _feeder = trial.feeder();
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     let stations = || {
@@ -278,7 +279,7 @@ fn monitor_displays_mark_sessions_that_are_down_and_omit_inactive_ones() {
 
 #[test]
 fn a_session_says_that_it_waits_for_its_station_or_daemon() {
-    let trial = Plan::session("tcp listen port 11019\nconnect-interface up2").start();
+    let trial = TrialPlan::session("tcp listen port 11019\nconnect-interface up2").start();
     let session = trial.bmpd.wait_session(STATION, "listening", |session| session["phase"] == "listening");
     assert_eq!(session["reason"], "waiting-for-station");
     assert_eq!(session["detail"], "198.51.100.7 has not connected to 192.0.2.65 port 11019");
@@ -291,7 +292,7 @@ fn a_session_says_that_it_waits_for_its_station_or_daemon() {
 
 #[test]
 fn a_held_session_is_displayed_as_up_and_held() {
-    let trial = Plan::session("connect-interface up2\nhold-down 600000").start_up();
+    let trial = TrialPlan::session("connect-interface up2\nhold-down 600000").start_up();
     trial.topology.carrier_down("up2");
     let session = trial.bmpd.wait_session(STATION, "held", |session| !session["held"].is_null());
     assert_eq!((&session["state"], &session["held"]["reason"]), (&json!("up"), &json!("interface-down")));
@@ -304,7 +305,7 @@ fn a_held_session_is_displayed_as_up_and_held() {
 
 #[test]
 fn would_change_names_the_interface_that_has_the_address() {
-    let trial = Plan::session("connect-interface up2 203.0.113.1").start();
+    let trial = TrialPlan::session("connect-interface up2 203.0.113.1").start();
     let changes = || {
         let shown: Value =
             serde_json::from_str(&trial.bmpd.display("display interface-binding --json")).expect("it is JSON");
@@ -318,7 +319,8 @@ fn would_change_names_the_interface_that_has_the_address() {
 
 #[test]
 fn the_display_of_a_relay_hints_at_why_a_peer_has_no_routes() {
-    let trial = Plan { system: "bmp-relay idle\nquit\nmrt-replay idle-too\nquit", ..Plan::default() }.start_up();
+    let trial =
+        TrialPlan { system: "bmp-relay idle\nquit\nmrt-replay idle-too\nquit", ..TrialPlan::default() }.start_up();
     let mut feeder = trial.feeder();
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     let text = trial.bmpd.display("display bmp relay");
@@ -326,7 +328,7 @@ fn the_display_of_a_relay_hints_at_why_a_peer_has_no_routes() {
     assert!(!text.contains("FRR"), "the hint is about FRR, which is not there: {text}");
     assert!(text.contains("Relay idle, not-configured"), "{text}");
     assert!(trial.bmpd.display("display mrt-replay").contains("Replay idle-too, not-configured"));
-    feeder.announce(&Peer::default(), &prefixes(1), 1);
+    feeder.announce(&ReportedPeer::default(), &prefixes(1), 1);
     trial.station.wait_connection(0, "a route", |c| c.announced() == 1);
     let text = trial.bmpd.display("display bmp relay");
     assert!(!text.contains("no route"), "{text}");

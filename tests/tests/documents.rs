@@ -24,30 +24,30 @@ use std::{
 use lab::{
     bgp::prefixes,
     bmp,
-    bmpd::{Bmpd, Setup},
+    bmpd::{Bmpd, BmpdSetup},
     frr::Frr,
     gobgp::Gobgp,
     netns::Netns,
     peering::{BMPD, DAEMON, Peering},
-    speaker::Speaker,
-    station::Station,
-    terminal::Terminal,
+    speaker::BgpSpeaker,
+    station::TestStation,
+    terminal::TestTerminal,
     topology::{STATION, STATION_PORT, Topology},
-    trial::{Plan, Trial},
+    trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, until},
 };
 
 const TAGS: [&str; 8] = ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "console", "sh", "text"];
 
 /// A fenced block of a document.
-struct Block {
+struct FencedBlock {
     /// File and line, such as `README.md:62`.
     place: String,
     tag: String,
     text: String,
 }
 
-impl Block {
+impl FencedBlock {
     /// Returns the document's file.
     fn page(&self) -> &str {
         self.place.split(':').next().unwrap_or_default()
@@ -79,14 +79,14 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
-fn blocks_of(name: &str, document: &str) -> Vec<Block> {
+fn blocks_of(name: &str, document: &str) -> Vec<FencedBlock> {
     let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
+    let mut open: Option<FencedBlock> = None;
     for (number, line) in (1..).zip(document.lines()) {
         match (line.trim_start().strip_prefix("```"), &mut open) {
             (Some(tag), None) => {
                 let (place, tag) = (format!("{name}:{number}"), tag.trim().to_owned());
-                open = Some(Block { place, tag, text: String::new() });
+                open = Some(FencedBlock { place, tag, text: String::new() });
             }
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (None, Some(block)) => {
@@ -100,7 +100,7 @@ fn blocks_of(name: &str, document: &str) -> Vec<Block> {
     blocks
 }
 
-fn blocks() -> Vec<Block> {
+fn blocks() -> Vec<FencedBlock> {
     let of = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         blocks_of(&name, &fs::read_to_string(&path).expect("the document is readable"))
@@ -109,7 +109,7 @@ fn blocks() -> Vec<Block> {
 }
 
 /// Returns the blocks with a tag. There must be at least one.
-fn tagged(tag: &str) -> Vec<Block> {
+fn tagged(tag: &str) -> Vec<FencedBlock> {
     let blocks: Vec<_> = blocks().into_iter().filter(|block| block.tag == tag).collect();
     assert!(!blocks.is_empty(), "the documents have no block with the tag {tag}");
     blocks
@@ -144,7 +144,7 @@ fn every_file_in_the_page_on_rfcs_exists() {
 }
 
 fn check(netns: &Netns, configuration: &str) -> Output {
-    Setup::new(netns, configuration).check()
+    BmpdSetup::new(netns, configuration).check()
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn daemon_options() -> Vec<String> {
 fn with_the_recipe_of_frr_a_route_arrives_at_the_station() {
     let options = daemon_options();
     for block in tagged("frr") {
-        let trial = Plan::default().start_up();
+        let trial = TrialPlan::default().start_up();
         let _frr = Frr::configured(&trial.topology.router, &block.text, &options);
         routes_of_its_peer_arrive(&trial, &block.place);
     }
@@ -202,17 +202,17 @@ fn with_the_recipe_of_frr_a_route_arrives_at_the_station() {
 #[test]
 fn with_the_recipe_of_gobgp_a_route_arrives_at_the_station() {
     for block in tagged("gobgp") {
-        let trial = Plan::default().start_up();
+        let trial = TrialPlan::default().start_up();
         let _gobgp = Gobgp::configured(&trial.topology.router, &block.text);
         routes_of_its_peer_arrive(&trial, &block.place);
     }
 }
 
 /// Asserts that routes of the daemon's neighbour arrive at the station.
-fn routes_of_its_peer_arrive(trial: &Trial, place: &str) {
-    let IpAddrs { own, peer } = ipv4_ends();
+fn routes_of_its_peer_arrive(trial: &LabTrial, place: &str) {
+    let RecipeEnds { own, peer } = ipv4_ends();
     let routes = prefixes(5);
-    let _speaker = Speaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &routes);
+    let _speaker = BgpSpeaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &routes);
     let what = format!("the routes of the daemon, configured as in {place}");
     trial.station.wait_connection(0, &what, |connection| connection.announced() == routes.len());
 }
@@ -221,7 +221,7 @@ fn routes_of_its_peer_arrive(trial: &Trial, place: &str) {
 fn with_the_recipe_of_bird_its_route_arrives_at_the_station() {
     for block in tagged("bird") {
         let of_bmpd = configuration_of(block.page());
-        let trial = Plan { system: &of_bmpd, ..Plan::default() }.start_up();
+        let trial = TrialPlan { system: &of_bmpd, ..TrialPlan::default() }.start_up();
         let _bird = Peering::bird_configured(&trial.topology.station, &block.text);
         trial.station.wait_connection(
             0,
@@ -246,11 +246,11 @@ fn without_the_export_lines_the_relay_says_what_frr_may_lack() {
 }
 
 fn says_what_frr_may_lack(without: &str) {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let _frr = Frr::configured(&trial.topology.router, without, &daemon_options());
-    let IpAddrs { own, peer } = ipv4_ends();
+    let RecipeEnds { own, peer } = ipv4_ends();
     let _speaker =
-        Speaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &prefixes(5));
+        BgpSpeaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &prefixes(5));
     trial.station.wait_connection(0, "Peer Up", |connection| connection.has(bmp::PEER_UP));
     let text = trial.bmpd.display("display bmp relay");
     // An End-of-RIB may have arrived, or not.
@@ -258,30 +258,30 @@ fn says_what_frr_may_lack(without: &str) {
     assert!(text.contains(&format!("`neighbor {peer} soft-reconfiguration inbound`")), "{text}");
 }
 
-struct IpAddrs {
+struct RecipeEnds {
     own: std::net::Ipv4Addr,
     peer: std::net::Ipv4Addr,
 }
 
 /// Returns the addresses of the lab, which the recipe has too.
-fn ipv4_ends() -> IpAddrs {
+fn ipv4_ends() -> RecipeEnds {
     match (BMPD.0, DAEMON.0) {
-        (std::net::IpAddr::V4(own), std::net::IpAddr::V4(peer)) => IpAddrs { own, peer },
+        (std::net::IpAddr::V4(own), std::net::IpAddr::V4(peer)) => RecipeEnds { own, peer },
         other => panic!("{other:?} are not IPv4"),
     }
 }
 
 /// A command of a dialogue, with its output there.
-struct Command<'a> {
+struct DialogueCommand<'a> {
     line: &'a str,
     printed: Vec<&'a str>,
 }
 
-fn commands(dialogue: &str) -> Vec<Command<'_>> {
-    let mut commands: Vec<Command<'_>> = Vec::new();
+fn commands(dialogue: &str) -> Vec<DialogueCommand<'_>> {
+    let mut commands: Vec<DialogueCommand<'_>> = Vec::new();
     for line in dialogue.lines() {
         match (line.strip_prefix("$ "), commands.last_mut()) {
-            (Some(line), _) => commands.push(Command { line, printed: Vec::new() }),
+            (Some(line), _) => commands.push(DialogueCommand { line, printed: Vec::new() }),
             (None, Some(command)) => command.printed.push(line),
             (None, None) => panic!("a dialogue must start with `$ `: {line}"),
         }
@@ -305,7 +305,7 @@ fn shape<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
 /// Types the text after each prompt, at that very prompt.
 fn types(bmpd: &Bmpd, place: &str, printed: &[&str]) {
     let typed = printed.iter().map(|line| line.split_at(line.find(['>', ']']).expect("a prompt") + 1));
-    let mut terminal = Terminal::start(bmpd.bmpctl(""));
+    let mut terminal = TestTerminal::start(bmpd.bmpctl(""));
     for (prompt, line) in typed {
         terminal.wait_prompt(prompt);
         terminal.enter(line);
@@ -320,16 +320,16 @@ fn every_dialogue_works_as_written() {
     for block in tagged("console") {
         let next_hop = block.text.contains("$ ip ");
         let topology = Topology::new();
-        let _station = Station::start(&topology.station, (STATION, STATION_PORT));
+        let _station = TestStation::start(&topology.station, (STATION, STATION_PORT));
         let session = if next_hop {
             "connect-interface up2\nnext-hop 192.0.2.66"
         } else {
             "connect-interface GigabitEthernet0/1/0 192.0.2.129"
         };
         let system = "interface-alias up2 GigabitEthernet0/1/0\nbmp\n bmp-session 198.51.100.8 alias lab\n  tcp connect port 11020\nquit\nquit";
-        let bmpd = Bmpd::start(&topology.router, &Plan { system, ..Plan::session(session) }.configuration());
+        let bmpd = Bmpd::start(&topology.router, &TrialPlan { system, ..TrialPlan::session(session) }.configuration());
         bmpd.wait_up(STATION);
-        for Command { line, printed } in commands(&block.text) {
+        for DialogueCommand { line, printed } in commands(&block.text) {
             let place = &block.place;
             match line.split_once(' ') {
                 None if line == "bmpctl" => types(&bmpd, place, &printed),
@@ -374,7 +374,7 @@ fn configuration_of(page: &str) -> String {
     let blocks = tagged("bmpd").into_iter().filter(|block| block.page() == page);
     // A part of a view is not a configuration.
     let whole = blocks.map(|block| block.text).find(|text| !text.starts_with(' '));
-    whole.unwrap_or_else(|| Plan::default().configuration())
+    whole.unwrap_or_else(|| TrialPlan::default().configuration())
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn every_command_works() {
     for block in tagged("sh") {
         let netns = Netns::new("router");
         let configuration = configuration_of(block.page());
-        let setup = Setup::new(&netns, &configuration);
+        let setup = BmpdSetup::new(&netns, &configuration);
         let mut running = None;
         for line in block.text.lines() {
             let words = words(line);

@@ -7,21 +7,21 @@ use std::{
 };
 
 use lab::{
-    bmpd::{Bmpd, Setup},
+    bmpd::{Bmpd, BmpdSetup},
     sabotage::detach,
-    sockets::Foreign,
-    station::Station,
+    sockets::ForeignSocket,
+    station::TestStation,
     topology::{STATION, STATION_2, STATION_PORT, Topology, UP1, UP2},
-    trial::Plan,
+    trial::TrialPlan,
     wait::{PATIENCE, until},
 };
 use serde_json::{Value, json};
 
 /// Connects another process to the station by `up1`, while the session must leave by `up2`.
-fn connected_before() -> (Topology, Station, TcpStream) {
+fn connected_before() -> (Topology, TestStation, TcpStream) {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let earlier = Foreign::default().connect(&topology.router, station.address()).expect("the station listens");
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let earlier = ForeignSocket::default().connect(&topology.router, station.address()).expect("the station listens");
     assert_eq!(earlier.local_addr().expect("the socket is connected").ip(), UP1);
     (topology, station, earlier)
 }
@@ -47,7 +47,7 @@ fn expected(earlier: &TcpStream) -> (Value, String) {
 #[test]
 fn an_earlier_connection_is_displayed_with_its_process_until_closed() {
     let (topology, station, earlier) = connected_before();
-    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
+    let bmpd = Bmpd::start(&topology.router, &TrialPlan::session("connect-interface up2").configuration());
     bmpd.wait_up(STATION);
     let (shown, line) = expected(&earlier);
     let session = bmpd.wait_session(STATION, "looked at", |session| session["unheld"] == shown);
@@ -57,7 +57,7 @@ fn an_earlier_connection_is_displayed_with_its_process_until_closed() {
     assert!(is_open(&earlier), "bmpd closed the earlier connection");
     assert_eq!(session["kernel"]["foreign"]["tx_packets"], 0);
     // A later connection is pinned.
-    let later = Foreign::default().connect(&topology.router, station.address()).expect("the pin lets it connect");
+    let later = ForeignSocket::default().connect(&topology.router, station.address()).expect("the pin lets it connect");
     assert_eq!(later.local_addr().expect("the socket is connected").ip(), UP2);
     drop(earlier);
     bmpd.wait_session(STATION, "without it", |session| session["unheld"] == json!({ "count": 0, "connections": [] }));
@@ -67,7 +67,7 @@ fn an_earlier_connection_is_displayed_with_its_process_until_closed() {
 #[test]
 fn a_commit_names_an_earlier_connection() {
     let (topology, _station, earlier) = connected_before();
-    let other = Plan { station: STATION_2, ..Plan::session("connect-interface up2") };
+    let other = TrialPlan { station: STATION_2, ..TrialPlan::session("connect-interface up2") };
     let bmpd = Bmpd::start(&topology.router, &other.configuration());
     let (taken, said) = bmpd.typed(&format!(
         "system-view\nbmp\nbmp-session {STATION}\ntcp connect port {STATION_PORT}\nconnect-interface up2\ncommit\n"
@@ -82,7 +82,7 @@ fn a_commit_names_an_earlier_connection() {
 #[test]
 fn an_earlier_connection_of_a_denied_session_is_displayed_too() {
     let (topology, _station, earlier) = connected_before();
-    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2\nshutdown").configuration());
+    let bmpd = Bmpd::start(&topology.router, &TrialPlan::session("connect-interface up2\nshutdown").configuration());
     bmpd.wait_down(STATION, "shutdown");
     bmpd.wait_session(STATION, "looked at", |session| session["unheld"] == expected(&earlier).0);
 }
@@ -90,9 +90,9 @@ fn an_earlier_connection_of_a_denied_session_is_displayed_too() {
 #[test]
 fn a_repair_of_enforcement_does_not_close_an_earlier_connection() {
     let (topology, _station, earlier) = connected_before();
-    let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
+    let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up2").configuration());
     let links = setup.bpffs().join(format!("v{}/links", bmp_ebpf::VERSION));
-    let bmpd = Bmpd::start_in(setup, &lab::bmpd::Options::default());
+    let bmpd = Bmpd::start_in(setup, &lab::bmpd::StartOptions::default());
     bmpd.wait_session(STATION, "looked at", |session| session["state"] == "up" && session["unheld"]["count"] == 1);
     detach(&links.join("connect4"));
     bmpd.wait_for_log("that it is whole again", |line| line.contains("whole again"));
@@ -105,8 +105,8 @@ fn a_repair_of_enforcement_does_not_close_an_earlier_connection() {
 fn a_connection_in_another_namespace_is_no_earlier_connection() {
     let (_topology, _station, earlier) = connected_before();
     let elsewhere = Topology::new();
-    let _there = Station::start(&elsewhere.station, (STATION, STATION_PORT));
-    let bmpd = Bmpd::start(&elsewhere.router, &Plan::session("connect-interface up2").configuration());
+    let _there = TestStation::start(&elsewhere.station, (STATION, STATION_PORT));
+    let bmpd = Bmpd::start(&elsewhere.router, &TrialPlan::session("connect-interface up2").configuration());
     assert_eq!(bmpd.wait_up(STATION)["unheld"]["count"], 0);
     assert!(is_open(&earlier));
 }

@@ -6,11 +6,11 @@ use std::{io::Write as _, net::TcpStream};
 use lab::{
     bmp,
     bmpd::number,
-    capture::Capture,
+    capture::LinkCapture,
     passive,
-    sockets::Foreign,
+    sockets::ForeignSocket,
     topology::{LOOPBACK, STATION, STATION_PORT, Topology},
-    trial::{Plan, Trial, outgoing},
+    trial::{LabTrial, TrialPlan, outgoing},
     wait::{PATIENCE, until},
 };
 
@@ -25,7 +25,7 @@ fn make_anew(topology: &Topology) {
     topology.station.ip("route replace 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20");
 }
 
-fn egress(trial: &Trial) -> Vec<String> {
+fn egress(trial: &LabTrial) -> Vec<String> {
     let session = trial.bmpd.session(STATION);
     let names = session["egress"]["interfaces"].as_array().expect("interfaces is a list").iter();
     names.filter_map(|name| name.as_str()).map(str::to_owned).collect()
@@ -33,7 +33,7 @@ fn egress(trial: &Trial) -> Vec<String> {
 
 #[test]
 fn a_session_survives_the_loss_of_an_unused_interface_and_uses_the_new_one() {
-    let trial = Plan::session(LENT).start_up();
+    let trial = TrialPlan::session(LENT).start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
     trial.topology.router.ip("link del up2");
@@ -43,7 +43,7 @@ fn a_session_survives_the_loss_of_an_unused_interface_and_uses_the_new_one() {
     trial.topology.recreate_uplink2();
     trial.topology.station.ip("route replace 203.0.113.1/32 via 192.0.2.65 dev dn2 metric 20");
     until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
-    let up2 = Capture::start(&trial.topology.router, "up2", STATION_PORT);
+    let up2 = LinkCapture::start(&trial.topology.router, "up2", STATION_PORT);
     trial.topology.carrier_down("up1");
     trial.routes_arrive(&mut feeder, 500, 0);
     assert!(
@@ -60,10 +60,11 @@ fn a_session_survives_the_loss_of_an_unused_interface_and_uses_the_new_one() {
 
 #[test]
 fn an_adopted_connection_survives_the_loss_of_an_unused_interface() {
-    let trial = Plan::session(&format!("adopt\n{LENT}")).start();
+    let trial = TrialPlan::session(&format!("adopt\n{LENT}")).start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
-    let mut stream: TcpStream =
-        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
+    let mut stream: TcpStream = ForeignSocket::default()
+        .connect(&trial.topology.router, trial.station.address())
+        .expect("the pin lets it connect");
     trial.bmpd.wait_up(STATION);
     make_anew(&trial.topology);
     until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
@@ -77,7 +78,7 @@ fn an_adopted_connection_survives_the_loss_of_an_unused_interface() {
 #[test]
 fn a_passive_connection_survives_the_loss_of_an_unused_interface() {
     let lines = format!("tcp listen port {}\n{LENT}", passive::PORT);
-    let trial = passive::connected(&Plan::session(&lines), LOOPBACK);
+    let trial = passive::connected(&TrialPlan::session(&lines), LOOPBACK);
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
     make_anew(&trial.topology);
@@ -90,10 +91,10 @@ fn a_passive_connection_survives_the_loss_of_an_unused_interface() {
 #[test]
 fn a_station_connects_by_a_returned_interface() {
     let lines = format!("tcp listen port {}\n{LENT}", passive::PORT);
-    let trial = passive::connected(&Plan::session(&lines), LOOPBACK);
+    let trial = passive::connected(&TrialPlan::session(&lines), LOOPBACK);
     make_anew(&trial.topology);
     until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
-    let up2 = Capture::start(&trial.topology.router, "up2", STATION_PORT);
+    let up2 = LinkCapture::start(&trial.topology.router, "up2", STATION_PORT);
     trial.topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10");
     let index = passive::call(&trial, LOOPBACK);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 2);
@@ -106,7 +107,7 @@ fn a_station_connects_by_a_returned_interface() {
 
 #[test]
 fn changing_egress_interface_connects_the_session_again() {
-    let trial = Plan::session(LENT).start_up();
+    let trial = TrialPlan::session(LENT).start_up();
     trial.bmpd.commit(STATION, "egress-interface up1");
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
     assert!(old.has(bmp::TERMINATION));

@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use bmp_ebpf::{PIN_DENY, Pin};
 use lab::{
     bgp::prefixes,
-    bmp::Peer,
+    bmp::ReportedPeer,
     bmpd::{Bmpd, number},
     sockets::take,
     topology::{BETTER_ROUTE_BY_UP1, STATION, STATION_PORT, UP2},
-    trial::{Plan, Trial, outgoing},
+    trial::{LabTrial, TrialPlan, outgoing},
 };
 
 /// Feeds routes and waits until the kernel has denied packets of the session for `cause`. Returns
 /// how many.
-fn denied_for(trial: &Trial, feeder: &mut lab::feeder::Feeder, cause: &str) -> u64 {
-    feeder.announce(&Peer::default(), &prefixes(100), 1);
+fn denied_for(trial: &LabTrial, feeder: &mut lab::feeder::BmpFeeder, cause: &str) -> u64 {
+    feeder.announce(&ReportedPeer::default(), &prefixes(100), 1);
     let what = format!("denied for its {cause}");
     let session = trial.bmpd.wait_session(STATION, &what, |s| number(&s["kernel"]["denied"][cause]) > 0);
     number(&session["kernel"]["denied"][cause])
@@ -23,7 +23,7 @@ fn denied_for(trial: &Trial, feeder: &mut lab::feeder::Feeder, cause: &str) -> u
 
 #[test]
 fn an_unbound_socket_loses_every_packet_that_would_leave_by_another_link() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 100, 0);
     assert_eq!(before.peer.ip(), UP2);
@@ -35,20 +35,20 @@ fn an_unbound_socket_loses_every_packet_that_would_leave_by_another_link() {
     trial.topology.router.ip(&format!("route add {BETTER_ROUTE_BY_UP1}"));
 
     denied_for(&trial, &mut feeder, "interface");
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
     assert_eq!(trial.station.connections()[0].bytes, before.bytes, "more bytes reached the station");
 }
 
 #[test]
 fn an_unbound_socket_goes_on_once_the_route_is_right() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 100, 0);
     take(trial.bmpd.pid(), trial.station.address()).bind_device(None).expect("root may unbind the socket");
     trial.topology.router.ip("route add 198.51.100.7/32 via 192.0.2.66 dev up2 metric 1");
     let connection = trial.routes_arrive(&mut feeder, 100, 0);
     assert_eq!(connection.peer.ip(), UP2);
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
 }
 
 /// Finds the slot of the session's pin in the maps of this bmpd.
@@ -67,7 +67,7 @@ fn slot_of(bmpd: &Bmpd, station: IpAddr) -> u32 {
 
 /// Corrupts the session's pin in the kernel map, and feeds on. The kernel must deny every packet.
 fn with_altered_slot(alter: impl FnOnce(&mut Pin), cause: &str) {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 100, 0);
     let slot = slot_of(&trial.bmpd, STATION);
@@ -81,7 +81,7 @@ fn with_altered_slot(alter: impl FnOnce(&mut Pin), cause: &str) {
     denied_for(&trial, &mut feeder, cause);
     assert!(left > 0, "the capture saw no packet of the session");
     assert_eq!(outgoing(&trial.up2.packets()).len(), left, "more packets left");
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
     assert_eq!(trial.station.connections()[0].bytes, before.bytes);
 }
 
@@ -102,7 +102,7 @@ fn a_denying_slot_lets_no_packet_leave() {
 
 #[test]
 fn a_socket_whose_slot_belongs_to_another_pin_loses_its_packets() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 100, 0);
     let slot = slot_of(&trial.bmpd, STATION);
@@ -112,7 +112,7 @@ fn a_socket_whose_slot_belongs_to_another_pin_loses_its_packets() {
     slots.set(slot, pin, 0).expect("the slot is writable");
     let left = outgoing(&trial.up2.packets()).len();
     assert!(left > 0, "the capture saw no packet of the session");
-    feeder.announce(&Peer::default(), &prefixes(100), 1);
+    feeder.announce(&ReportedPeer::default(), &prefixes(100), 1);
     let none = bmp_ebpf::NO_SLOT;
     let counters = trial.bmpd.objects().counters();
     lab::wait::until("slot 0 counts denied packets", lab::wait::PATIENCE, || {

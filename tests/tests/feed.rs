@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
-    feeder::Feeder,
+    bmp::{self, ReportedPeer},
+    feeder::BmpFeeder,
     topology::STATION,
-    trial::{Plan, RELAY},
+    trial::{RELAY, TrialPlan},
 };
 use serde_json::Value;
 
 const ROUTES: usize = 100;
 
-fn peer(last: u8) -> Peer {
-    Peer { address: [10, 255, 0, last].into(), ..Peer::default() }
+fn peer(last: u8) -> ReportedPeer {
+    ReportedPeer { address: [10, 255, 0, last].into(), ..ReportedPeer::default() }
 }
 
 #[test]
 fn a_changed_selection_takes_effect_on_the_open_connection() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let (one, two) = (peer(2), peer(3));
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &one);
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &one);
     feeder.send(bmp::peer_up(&two));
     feeder.announce(&one, &prefixes(ROUTES), 1);
     feeder.announce(&two, &prefixes(ROUTES), 1);
@@ -45,15 +45,15 @@ fn a_changed_selection_takes_effect_on_the_open_connection() {
 
 #[test]
 fn stations_do_not_notice_a_daemon_that_is_back_in_time() {
-    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
+    let trial = TrialPlan { system: "bmp-relay lab\n hold 600", ..TrialPlan::default() }.start_up();
     let peer = peer(2);
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer);
     feeder.announce(&peer, &prefixes(ROUTES), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == ROUTES);
     drop(feeder);
     // While the old connection is open, a second one would be another daemon with the same peer.
     trial.bmpd.wait_for_log("that the daemon went away", |line| line.contains("the daemon closed the connection"));
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer);
     feeder.announce(&peer, &prefixes(ROUTES), 1);
     feeder.announce(&peer, &prefixes(ROUTES + 1)[ROUTES..], 1);
     let connection = trial.station.wait_connection(0, "what is new", |c| c.announced() > ROUTES);
@@ -66,7 +66,7 @@ fn a_file_that_is_not_mrt_is_reported_without_other_effects() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), b"this is no routing table, whatever its name says").expect("the file is writable");
     let system = format!("mrt-replay table\n file {}\n pace maximum", file.path().display());
-    let trial = Plan { system: &system, ..Plan::default() }.start_up();
+    let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_up();
     let replay = lab::wait::until("the replay fails", Duration::from_secs(10), || {
         let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("JSON");
         (replays[0]["state"] == "failed").then(|| replays[0].clone())

@@ -4,16 +4,16 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use lab::{
     bmp,
-    capture::Packet,
+    capture::CapturedPacket,
     footprint::Footprint,
     soak,
     topology::{BETTER_ROUTE_BY_UP1, STATION, STATION_V6, UP2, UP2_V6},
-    trial::{Plan, Trial, strays},
+    trial::{LabTrial, TrialPlan, strays},
     wait::PATIENCE,
 };
 
-fn pinned(station: IpAddr) -> (Trial, lab::feeder::Feeder) {
-    let trial = Plan { station, ..Plan::session("connect-interface up2") }.start_up();
+fn pinned(station: IpAddr) -> (LabTrial, lab::feeder::BmpFeeder) {
+    let trial = TrialPlan { station, ..TrialPlan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
     (trial, feeder)
@@ -21,14 +21,14 @@ fn pinned(station: IpAddr) -> (Trial, lab::feeder::Feeder) {
 
 /// Asserts that the station saw only this source, that no earlier connection is open there, and
 /// that nothing left by the other link.
-fn assert_one_source(trial: &Trial, source: IpAddr) {
+fn assert_one_source(trial: &LabTrial, source: IpAddr) {
     trial.station.wait_for("the end of every connection but the last", PATIENCE, |connections| {
         let (last, earlier) = connections.split_last()?;
         (last.end.is_none() && earlier.iter().all(|c| c.end.is_some())).then_some(())
     });
     let sources: BTreeSet<_> = trial.station.connections().iter().map(|c| c.peer.ip()).collect();
     assert_eq!(sources, BTreeSet::from([source]));
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 /// Flaps the carrier of the pinned link.

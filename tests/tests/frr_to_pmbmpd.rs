@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use lab::{
     bgp::prefixes,
     bmpd::Bmpd,
-    capture::Capture,
+    capture::LinkCapture,
     frr::Frr,
     pmacct::Pmbmpd,
     topology::{STATION, STATION_PORT, Topology, UP2_OTHER},
-    trial::{Plan, RELAY, outgoing},
+    trial::{RELAY, TrialPlan, outgoing},
 };
 use serde_json::Value;
 
@@ -28,9 +28,9 @@ fn logged(messages: &[Value], router: &str) -> BTreeSet<String> {
 fn every_prefix_of_frr_arrives_at_pmbmpd_from_the_configured_source() {
     let topology = Topology::new();
     let collector = Pmbmpd::start(&topology.station, (STATION, STATION_PORT));
-    let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
-    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
-    let plan = Plan::session("connect-interface up2 192.0.2.129");
+    let up1 = LinkCapture::start(&topology.router, "up1", STATION_PORT);
+    let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
+    let plan = TrialPlan::session("connect-interface up2 192.0.2.129");
     let bmpd = Bmpd::start(&topology.router, &plan.configuration());
     bmpd.wait_up(STATION);
 
@@ -46,7 +46,7 @@ fn every_prefix_of_frr_arrives_at_pmbmpd_from_the_configured_source() {
         assert!(messages.iter().any(|message| message["bmp_msg_type"] == kind), "no {kind} was logged");
     }
     assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw no packet of the session");
-    assert_eq!(outgoing(&up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(outgoing(&up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
     assert_eq!(bmpd.session(STATION)["messages"]["peer_up"], 1);
 }
 
@@ -54,7 +54,7 @@ fn every_prefix_of_frr_arrives_at_pmbmpd_from_the_configured_source() {
 fn pmbmpd_receives_peer_down_when_frr_ends() {
     let topology = Topology::new();
     let collector = Pmbmpd::start(&topology.station, (STATION, STATION_PORT));
-    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
+    let bmpd = Bmpd::start(&topology.router, &TrialPlan::session("connect-interface up2").configuration());
     bmpd.wait_up(STATION);
     let mut frr = Frr::start(&topology.router, RELAY, &prefixes(100));
     let of_type = |messages: &[Value], kind: &str| messages.iter().any(|message| message["bmp_msg_type"] == kind);

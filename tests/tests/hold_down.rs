@@ -6,11 +6,11 @@ use std::time::Duration;
 use lab::{
     bmp,
     bmpd::Bmpd,
-    capture::Packet,
-    sockets::Foreign,
-    station::End,
+    capture::CapturedPacket,
+    sockets::ForeignSocket,
+    station::ConnectionEnd,
     topology::STATION,
-    trial::{Plan, Trial, outgoing, strays},
+    trial::{LabTrial, TrialPlan, outgoing, strays},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -28,8 +28,8 @@ fn binding(bmpd: &Bmpd) -> Value {
 
 /// Starts a session that is up by `up2`, takes the carrier away, and waits until the session is
 /// held.
-fn held(session: &str) -> Trial {
-    let trial = Plan::session(session).start_up();
+fn held(session: &str) -> LabTrial {
+    let trial = TrialPlan::session(session).start_up();
     trial.topology.carrier_down("up2");
     wait_held(&trial.bmpd);
     assert_eq!(trial.bmpd.session(STATION)["state"], "up");
@@ -40,26 +40,26 @@ fn wait_held(bmpd: &Bmpd) -> Value {
     until("the session is held", PATIENCE, || Some(binding(bmpd)).filter(|binding| binding["state"] == "held"))
 }
 
-fn down_at_once(trial: &Trial, reason: &str) {
+fn down_at_once(trial: &LabTrial, reason: &str) {
     let is_down = |session: &Value| session["state"] == "down" && session["reason"] == reason;
     trial.bmpd.wait_session_for(STATION, &format!("down, {reason}"), AT_ONCE, is_down);
-    let denied = Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let denied = ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
     assert_eq!(denied.expect_err("the pin denies it").kind(), std::io::ErrorKind::PermissionDenied);
 }
 
-fn nothing_by_up1(trial: &Trial) {
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+fn nothing_by_up1(trial: &LabTrial) {
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 /// Commits a change while a session is up. The session must end in an orderly way by the old link,
 /// and be down with `reason` at once.
 fn a_commit_takes_it_down(system: &str, session: &str, commit: &str, reason: &str) {
-    let trial = Plan { system, ..Plan::session(session) }.start_up();
+    let trial = TrialPlan { system, ..TrialPlan::session(session) }.start_up();
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{commit}\ncommit\n"));
     assert!(taken, "{said}");
     down_at_once(&trial, reason);
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!(old.end, Some(End::Fin));
+    assert_eq!(old.end, Some(ConnectionEnd::Fin));
     nothing_by_up1(&trial);
 }
 
@@ -77,7 +77,7 @@ fn configuring_an_absent_address_takes_the_session_down_at_once() {
 
 #[test]
 fn an_absent_address_in_the_bmp_view_takes_the_session_down_at_once() {
-    let trial = Plan { bmp: " connect-interface 192.0.2.65", ..Plan::session("hold-down 600000") }.start_up();
+    let trial = TrialPlan { bmp: " connect-interface 192.0.2.65", ..TrialPlan::session("hold-down 600000") }.start_up();
     let (taken, said) = trial.bmpd.typed("system-view\nbmp\nconnect-interface 192.0.2.99\ncommit\n");
     assert!(taken, "{said}");
     down_at_once(&trial, "address-absent");
@@ -125,9 +125,9 @@ fn a_reset_of_a_held_session_connects_only_once_the_interface_is_back() {
 
 #[test]
 fn a_reset_of_a_held_adopted_session_denies_its_daemon_meanwhile() {
-    let trial = Plan::session(&format!("adopt\n{HELD}")).start();
+    let trial = TrialPlan::session(&format!("adopt\n{HELD}")).start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
-    let connect = || Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let connect = || ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
     let _stream = connect().expect("the pin lets it connect");
     trial.bmpd.wait_up(STATION);
     trial.topology.carrier_down("up2");
@@ -142,7 +142,7 @@ fn a_reset_of_a_held_adopted_session_denies_its_daemon_meanwhile() {
 
 #[test]
 fn a_session_without_a_connection_is_not_held() {
-    let trial = Plan::session(&format!("tcp listen port 11019\n{HELD}")).start();
+    let trial = TrialPlan::session(&format!("tcp listen port 11019\n{HELD}")).start();
     trial.bmpd.wait_session(STATION, "listening", |session| session["phase"] == "listening");
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_session_for(STATION, "down", AT_ONCE, |session| session["reason"] == "interface-down");

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use lab::{
-    capture::Packet,
+    capture::CapturedPacket,
     company::Company,
     netns::Netns,
     topology::{ROUTE_BY_UP2, STATION_2, Topology, UP2, UP2_V6},
@@ -83,8 +83,9 @@ fn goes_down_and_comes_back(
 /// Asserts that no packet with a subject's source left by `up1`.
 fn assert_kept_to_up2(company: &Company) {
     let packets = company.up1.packets();
-    let astray: Vec<&Packet> = strays(&packets).into_iter().filter(|p| SOURCES.contains(&p.source.ip())).collect();
-    assert_eq!(astray, Vec::<&Packet>::new());
+    let astray: Vec<&CapturedPacket> =
+        strays(&packets).into_iter().filter(|p| SOURCES.contains(&p.source.ip())).collect();
+    assert_eq!(astray, Vec::<&CapturedPacket>::new());
 }
 
 /// Asserts that no session notices the events.
@@ -179,8 +180,10 @@ fn an_address_in_use_stays_when_it_becomes_deprecated() {
 fn a_deprecated_address_is_not_chosen_until_it_is_preferred() {
     let topology = Topology::new();
     topology.router.ip("addr change 2001:db8:2::1/64 dev up2 preferred_lft 0");
-    let plan =
-        lab::trial::Plan { station: lab::topology::STATION_V6, ..lab::trial::Plan::session("connect-interface up2") };
+    let plan = lab::trial::TrialPlan {
+        station: lab::topology::STATION_V6,
+        ..lab::trial::TrialPlan::session("connect-interface up2")
+    };
     let trial = plan.start_on(topology);
     trial.bmpd.wait_down(plan.station, "address-absent");
     trial.topology.router.ip("addr change 2001:db8:2::1/64 dev up2 preferred_lft forever");

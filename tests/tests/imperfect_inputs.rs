@@ -9,16 +9,16 @@ use std::{
     time::Duration,
 };
 
-use bmp_fuzz::station::Station as Replica;
+use bmp_fuzz::station::Replica;
 use lab::{
     bgp::{self, prefixes},
-    bmp::{self, Peer},
+    bmp::{self, ReportedPeer},
     bmpd::number,
     peering::BMPD,
     skip::skip,
-    speaker::Wire,
+    speaker::BgpConnection,
     topology::{STATION, Topology},
-    trial::{Plan, Trial},
+    trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -33,13 +33,13 @@ fn case(name: &str) -> Option<PathBuf> {
 }
 
 /// Returns the knowledge of the station's newest connection.
-fn knowledge(trial: &Trial) -> Replica {
+fn knowledge(trial: &LabTrial) -> Replica {
     let connection = trial.station.connections().pop().expect("the station has a connection");
     Replica::of(&connection.feed().concat())
 }
 
 /// Asserts that the station, which knows `routes` routes, knows the same after a new connection.
-fn assert_late_equals_early(name: &str, trial: &Trial, routes: usize) {
+fn assert_late_equals_early(name: &str, trial: &LabTrial, routes: usize) {
     let early = until(&format!("{name}: {routes} routes"), PATIENCE, || {
         Some(knowledge(trial)).filter(|early| early.routes() == routes)
     });
@@ -53,7 +53,7 @@ fn assert_late_equals_early(name: &str, trial: &Trial, routes: usize) {
 }
 
 /// Starts bmpd with the peer of the cases, in AS 65001 with all families, and a session that is up.
-fn with_peer() -> Trial {
+fn with_peer() -> LabTrial {
     const FAMILIES: [&str; 12] = [
         "ipv4-family unicast",
         "ipv4-family multicast",
@@ -76,20 +76,20 @@ fn with_peer() -> Trial {
     let topology = Topology::new();
     topology.station.ip(&format!("addr add {PEER}/32 dev lo"));
     topology.router.ip(&format!("route add {PEER}/32 via 192.0.2.2 dev up1"));
-    let trial = Plan { system: &system, ..Plan::default() }.start_on(topology);
+    let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_on(topology);
     trial.bmpd.wait_session(STATION, "following", |session| session["phase"] == "following");
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     trial
 }
 
 /// Sends a file of BGP messages, and returns the open connection.
-fn send(trial: &Trial, messages: &Path) -> Wire {
-    let mut wire = Wire::connect(&trial.topology.station, PEER, SocketAddr::new(BMPD.0, 179));
+fn send(trial: &LabTrial, messages: &Path) -> BgpConnection {
+    let mut wire = BgpConnection::connect(&trial.topology.station, PEER, SocketAddr::new(BMPD.0, 179));
     wire.send(&fs::read(messages).expect("the case is readable"));
     wire
 }
 
-fn peer(trial: &Trial) -> Value {
+fn peer(trial: &LabTrial) -> Value {
     let shown: Value =
         serde_json::from_str(&trial.bmpd.display(&format!("display bgp peer {PEER} --json"))).expect("it is JSON");
     shown["peers"][0].clone()
@@ -148,7 +148,7 @@ fn a_reserved_octet_of_a_capability_costs_no_family() {
 
 #[test]
 fn a_routers_malformed_updates_are_relayed_unchanged() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let mut feeder = trial.feeder();
     let origin = [0x40, 1, 1, 0];
     let path = |kind: u8| [0x40, 2, 6, kind, 1, 0, 0, 0xfd, 0xe9];
@@ -169,7 +169,7 @@ fn a_routers_malformed_updates_are_relayed_unchanged() {
         .zip(cases)
         .map(|(prefix, attributes)| {
             let update = bgp::update(&attributes.concat(), &bgp::nlri(&[*prefix]));
-            bmp::route_monitoring(&Peer::default(), 0, &update)
+            bmp::route_monitoring(&ReportedPeer::default(), 0, &update)
         })
         .collect();
     messages.iter().for_each(|message| feeder.send(message.clone()));
@@ -180,15 +180,15 @@ fn a_routers_malformed_updates_are_relayed_unchanged() {
     assert_late_equals_early("reported routes", &trial, messages.len());
 }
 
-fn replay(trial: &Trial) -> Value {
+fn replay(trial: &LabTrial) -> Value {
     let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("it is JSON");
     replays[0].clone()
 }
 
 /// Starts a bmpd that replays a file. Returns the finished replay's JSON.
-fn replayed(file: &Path) -> (Trial, Value) {
+fn replayed(file: &Path) -> (LabTrial, Value) {
     let system = format!("mrt-replay table\n file {}\n pace maximum\nquit", file.display());
-    let trial = Plan { system: &system, ..Plan::default() }.start_up();
+    let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_up();
     let done = until(&format!("{} is replayed", file.display()), PATIENCE, || {
         Some(replay(&trial)).filter(|replay| replay["state"] == "done")
     });

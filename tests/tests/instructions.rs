@@ -4,13 +4,13 @@
 use std::{fmt::Write as _, path::Path};
 
 use lab::{
-    instructions::{BLESS, Kept, SIZE, TOLERANCE, count},
+    instructions::{BLESS, RecordedCounts, SIZE, TOLERANCE, count},
     skip::skip,
 };
 
 #[test]
 fn the_parts_on_every_routes_way_take_no_more_instructions() {
-    let kept = Kept::read().expect("the recorded counts are readable");
+    let kept = RecordedCounts::read().expect("the recorded counts are readable");
     let bless = std::env::var_os(BLESS).is_some();
     if let (Some(other), false) = (kept.of_another_compiler(), bless) {
         skip(&format!("the recorded counts are of {other}: {BLESS}=1 records those of this compiler"));

@@ -3,9 +3,9 @@
 
 use lab::{
     bmpd::Bmpd,
-    sockets::Foreign,
+    sockets::ForeignSocket,
     topology::{STATION, Topology},
-    trial::Plan,
+    trial::TrialPlan,
 };
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ fn binding(bmpd: &Bmpd) -> Value {
 fn a_strict_rp_filter_causes_a_warning_at_the_commit_and_in_the_display() {
     let topology = Topology::new();
     topology.router.sysctl("net/ipv4/conf/up2/rp_filter", "1");
-    let trial = Plan::session("").start_on(topology);
+    let trial = TrialPlan::session("").start_on(topology);
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2\ncommit\n");
     let (taken, said) = trial.bmpd.typed(&lines);
     let warning = "rp_filter is strict on interface up2";
@@ -32,7 +32,7 @@ fn a_strict_rp_filter_causes_a_warning_at_the_commit_and_in_the_display() {
 
 #[test]
 fn the_display_has_the_setting_its_resolution_and_relevant_changes() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let ready = binding(&trial.bmpd);
     assert_eq!((ready["asked"].as_str(), ready["from"].as_str()), (Some("up2"), Some("session")));
     assert_eq!((ready["source"].as_str(), ready["egress"][0].as_str()), (Some("192.0.2.65"), Some("up2")));
@@ -50,7 +50,7 @@ fn the_display_has_the_setting_its_resolution_and_relevant_changes() {
 
 #[test]
 fn a_route_by_a_forbidden_interface_causes_a_warning_and_is_the_reason() {
-    let trial = Plan::session("connect-interface lo").start_up();
+    let trial = TrialPlan::session("connect-interface lo").start_up();
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\negress-interface up2\ncommit\n");
     let (taken, said) = trial.bmpd.typed(&lines);
     let warning = "the route to its station leaves by up1";
@@ -71,9 +71,11 @@ fn a_route_by_a_forbidden_interface_causes_a_warning_and_is_the_reason() {
 
 #[test]
 fn a_route_by_a_forbidden_interface_is_an_adopted_sessions_reason_too() {
-    let trial = Plan::session("adopt\nconnect-interface lo\negress-interface up2").start();
+    let trial = TrialPlan::session("adopt\nconnect-interface lo\negress-interface up2").start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
-    Foreign::default().connect(&trial.topology.router, trial.station.address()).expect_err("the kernel drops its SYN");
+    ForeignSocket::default()
+        .connect(&trial.topology.router, trial.station.address())
+        .expect_err("the kernel drops its SYN");
     let session = trial.bmpd.wait_down(STATION, "egress-denied");
     assert!(session["mend"].as_str().is_some_and(|mend| mend.contains("dev up2")), "{session:#}");
 }

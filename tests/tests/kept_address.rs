@@ -4,9 +4,9 @@ use std::fs;
 
 use lab::{
     bmp,
-    bmpd::{Bmpd, Options, Setup},
+    bmpd::{Bmpd, BmpdSetup, StartOptions},
     topology::{ROUTE_BY_UP2, STATION, Topology, UP2, UP2_OTHER},
-    trial::{Plan, Trial},
+    trial::{LabTrial, TrialPlan},
 };
 
 /// Gives `up2` these addresses, in this order.
@@ -18,15 +18,15 @@ fn addresses(topology: &Topology, all: [&str; 2]) {
 }
 
 /// Starts bmpd again. Its connection has number `index` at the station.
-fn again(trial: &Trial, setup: Setup, index: usize) -> (Bmpd, std::net::IpAddr) {
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+fn again(trial: &LabTrial, setup: BmpdSetup, index: usize) -> (Bmpd, std::net::IpAddr) {
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     bmpd.wait_up(STATION);
     let connection = trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     (bmpd, connection.peer.ip())
 }
 
 /// Starts a trial and takes its bmpd apart, so that it can be ended.
-fn apart(plan: &Plan<'_>) -> (Trial, Bmpd) {
+fn apart(plan: &TrialPlan<'_>) -> (LabTrial, Bmpd) {
     let mut trial = plan.start_up();
     let bmpd = std::mem::replace(&mut trial.bmpd, Bmpd::start(&lab::netns::Netns::new("spare"), ""));
     (trial, bmpd)
@@ -34,7 +34,7 @@ fn apart(plan: &Plan<'_>) -> (Trial, Bmpd) {
 
 #[test]
 fn a_chosen_address_is_kept_over_a_restart_and_a_crash_until_it_is_gone() {
-    let (trial, bmpd) = apart(&Plan::session("connect-interface up2"));
+    let (trial, bmpd) = apart(&TrialPlan::session("connect-interface up2"));
     assert_eq!(trial.station.connections()[0].peer.ip(), UP2, "the interface's first address");
 
     // While bmpd is away, another address becomes the first.
@@ -61,19 +61,19 @@ fn a_chosen_address_is_kept_over_a_restart_and_a_crash_until_it_is_gone() {
 
 #[test]
 fn a_chosen_address_is_kept_for_its_connect_interface_alone() {
-    let (trial, bmpd) = apart(&Plan::session("connect-interface up2"));
+    let (trial, bmpd) = apart(&TrialPlan::session("connect-interface up2"));
     let setup = bmpd.terminate();
     addresses(&trial.topology, ["192.0.2.129", "192.0.2.65"]);
-    let alias = Plan {
+    let alias = TrialPlan {
         system: "interface-alias up2 GigabitEthernet0/1/0",
-        ..Plan::session("connect-interface GigabitEthernet0/1/0")
+        ..TrialPlan::session("connect-interface GigabitEthernet0/1/0")
     };
     fs::write(setup.file(), alias.configuration()).expect("the file is writable");
     let (bmpd, source) = again(&trial, setup, 1);
     assert_eq!(source, UP2_OTHER, "the choice was for another connect-interface");
     // A configured address is no choice, so no choice is kept.
     let setup = bmpd.terminate();
-    fs::write(setup.file(), Plan::session("connect-interface up2 192.0.2.65").configuration())
+    fs::write(setup.file(), TrialPlan::session("connect-interface up2 192.0.2.65").configuration())
         .expect("the file is writable");
     let (bmpd, source) = again(&trial, setup, 2);
     assert_eq!(source, UP2);
@@ -83,11 +83,11 @@ fn a_chosen_address_is_kept_for_its_connect_interface_alone() {
 #[test]
 fn an_unusable_sources_file_causes_one_warning_and_the_session_is_up() {
     let topology = Topology::new();
-    let setup = Setup::new(&topology.router, Plan::session("connect-interface up2").configuration());
+    let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up2").configuration());
     let sources = setup.file().with_file_name("bmpd.conf.sources");
     fs::create_dir_all(sources.join("taken")).expect("the folder is writable");
-    let station = lab::station::Station::start(&topology.station, (STATION, lab::topology::STATION_PORT));
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let station = lab::station::TestStation::start(&topology.station, (STATION, lab::topology::STATION_PORT));
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     bmpd.wait_up(STATION);
     station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     let warnings = bmpd.log().iter().filter(|line| line.contains("bmpd.conf.sources")).count();

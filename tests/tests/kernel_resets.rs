@@ -3,9 +3,9 @@
 use lab::{
     answerer::Answerer,
     bmpd::number,
-    capture::{Direction, Packet, sum},
+    capture::{CapturedPacket, PacketDirection, sum},
     topology::{STATION_PORT, Topology, UP2},
-    trial::{Plan, outgoing},
+    trial::{TrialPlan, outgoing},
     wait::PATIENCE,
 };
 
@@ -18,18 +18,18 @@ fn tells_whose_resets() -> bool {
 
 #[test]
 fn a_kernel_reset_leaves_by_the_pin_and_is_counted_since_linux_6_13() {
-    let plan = Plan::session("connect-interface up2");
+    let plan = TrialPlan::session("connect-interface up2");
     let topology = Topology::without_offload();
     topology.station.ip(&format!("rule add pref 10 ipproto tcp sport {STATION_PORT} blackhole"));
     let _wrong = Answerer::acknowledging_wrongly(&topology.station, "dn2");
     let trial = plan.start_on(topology);
     trial.up2.wait_for("two resets", PATIENCE, |packets| {
-        (packets.iter().filter(|p| p.rst && p.direction == Direction::Out).count() >= 2).then_some(())
+        (packets.iter().filter(|p| p.rst && p.direction == PacketDirection::Out).count() >= 2).then_some(())
     });
     let (session, packets) = trial.at_rest(&trial.up2);
-    let is_counted = |p: &Packet| p.direction == Direction::Out && (tells_whose_resets() || !p.rst);
+    let is_counted = |p: &CapturedPacket| p.direction == PacketDirection::Out && (tells_whose_resets() || !p.rst);
     let kernel = &session["kernel"];
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), sum(&packets, is_counted), "{kernel:#}");
     assert!(outgoing(&packets).iter().all(|packet| packet.source.ip() == UP2));
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }

@@ -2,13 +2,13 @@
 
 use std::{fs, path::Path, thread};
 
-use bmp_fuzz::station::Station as Replica;
+use bmp_fuzz::station::Replica;
 use lab::{
     bmp,
-    feeder::Feeder,
+    feeder::BmpFeeder,
     skip::skip,
-    station::Connection,
-    trial::{Plan, RELAY},
+    station::RecordedConnection,
+    trial::{RELAY, TrialPlan},
     wait::PATIENCE,
 };
 
@@ -26,7 +26,7 @@ const RELAYED: [(&str, usize); 8] = [
 const REPLAYED: [(&str, usize); 1] = [("b-identifiers-in-message-as4.mrt", 5)];
 
 /// Returns the knowledge of a station from one connection.
-fn replica(connection: &Connection) -> Replica {
+fn replica(connection: &RecordedConnection) -> Replica {
     let mut replica = Replica::default();
     for frame in &connection.frames {
         if !matches!(frame.kind(), bmp::INITIATION | bmp::TERMINATION) {
@@ -36,9 +36,9 @@ fn replica(connection: &Connection) -> Replica {
     replica
 }
 
-fn is_equal(name: &str, plan: &Plan<'_>, sent: Option<&[u8]>, routes: usize) {
+fn is_equal(name: &str, plan: &TrialPlan<'_>, sent: Option<&[u8]>, routes: usize) {
     let trial = plan.start_up();
-    let mut feeder = sent.map(|_| Feeder::connect(&trial.topology.router, RELAY));
+    let mut feeder = sent.map(|_| BmpFeeder::connect(&trial.topology.router, RELAY));
     feeder.iter_mut().zip(sent).for_each(|(feeder, sent)| feeder.raw(sent));
     let early = trial.station.wait_for(&format!("{name}: the early station knows"), PATIENCE, |connections| {
         let early = replica(connections.first()?);
@@ -58,11 +58,11 @@ fn early_and_late_stations_know_the_same_of_contradictory_streams() {
     }
     let relayed = |(name, routes): &(&str, usize)| {
         let sent = fs::read(folder.join(name)).expect("the case is readable");
-        is_equal(name, &Plan::default(), Some(&sent), *routes);
+        is_equal(name, &TrialPlan::default(), Some(&sent), *routes);
     };
     let replayed = |(name, routes): &(&str, usize)| {
         let system = format!("mrt-replay case\n file {}\n pace maximum\nquit", folder.join(name).display());
-        is_equal(name, &Plan { system: &system, ..Plan::default() }, None, *routes);
+        is_equal(name, &TrialPlan { system: &system, ..TrialPlan::default() }, None, *routes);
     };
     thread::scope(|scope| {
         RELAYED.iter().for_each(|case| drop(scope.spawn(|| relayed(case))));

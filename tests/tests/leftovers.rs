@@ -5,14 +5,14 @@ use std::{ffi::OsString, path::Path};
 
 use bmp_ebpf::VERSION;
 use lab::{
-    bmp::{self, Peer},
-    bmpd::{Bmpd, Options, Setup},
-    feeder::Feeder,
-    kernel::{Cgroup, Objects},
+    bmp::{self, ReportedPeer},
+    bmpd::{Bmpd, BmpdSetup, StartOptions},
+    feeder::BmpFeeder,
+    kernel::{BpfObjects, TestCgroup},
     netns::Netns,
-    station::{End, Station},
+    station::{ConnectionEnd, TestStation},
     topology::{STATION, STATION_PORT, Topology},
-    trial::{Plan, RELAY},
+    trial::{RELAY, TrialPlan},
 };
 
 /// Returns everything in the host's network that a program could change and leave.
@@ -31,18 +31,19 @@ fn entries(folder: &str) -> Vec<OsString> {
     names
 }
 
-fn assert_no_pinned_objects(setup: &Setup) {
+fn assert_no_pinned_objects(setup: &BmpdSetup) {
     assert!(!setup.bpffs().exists(), "{} is left", setup.bpffs().display());
 }
 
 #[test]
 fn nothing_is_left_after_sigterm() {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let cgroup = Cgroup::new();
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let cgroup = TestCgroup::new();
     let (before, run) = (network(&topology.router), entries("/run"));
-    let options = Options { arguments: &["--cgroup", cgroup.path()], through: &[] };
-    let plan = Plan { system: "interface-alias up2 GigabitEthernet0/1/0", ..Plan::session("connect-interface up2") };
+    let options = StartOptions { arguments: &["--cgroup", cgroup.path()], through: &[] };
+    let plan =
+        TrialPlan { system: "interface-alias up2 GigabitEthernet0/1/0", ..TrialPlan::session("connect-interface up2") };
     let bmpd = Bmpd::start_with(&topology.router, &plan.configuration(), &options);
     bmpd.wait_up(STATION);
     let objects = bmpd.objects();
@@ -62,23 +63,23 @@ fn nothing_is_left_after_sigterm() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(network(&topology.router), before);
     assert_eq!(entries("/run"), run);
-    station.wait_connection(0, "FIN", |c| c.end == Some(End::Fin));
+    station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
 }
 
 #[test]
 fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let plan = Plan::session("connect-interface up2");
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let plan = TrialPlan::session("connect-interface up2");
     let first = Bmpd::start(&topology.router, &plan.configuration());
     first.wait_up(STATION);
     let objects = first.objects();
     let setup = first.crash();
     assert_eq!(objects.remaining().links, objects.links, "pinned links outlive a killed bmpd");
-    let second = Bmpd::start_in(setup, &Options::default());
+    let second = Bmpd::start_in(setup, &StartOptions::default());
     second.wait_up(STATION);
     assert_eq!(second.objects().links, objects.links);
-    let third = Bmpd::start_in(second.terminate(), &Options::default());
+    let third = Bmpd::start_in(second.terminate(), &StartOptions::default());
     third.wait_up(STATION);
     station.wait_connection(2, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(station.connections().len(), 3);
@@ -89,8 +90,8 @@ fn another_bmpd_can_take_the_same_paths_after_sigterm_and_after_sigkill() {
 #[test]
 fn detach_removes_the_objects_of_a_killed_bmpd_and_reports_them() {
     let topology = Topology::new();
-    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let bmpd = Bmpd::start(&topology.router, &Plan::session("connect-interface up2").configuration());
+    let _station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let bmpd = Bmpd::start(&topology.router, &TrialPlan::session("connect-interface up2").configuration());
     bmpd.wait_up(STATION);
     let objects = bmpd.objects();
     let path = bmpd.setup().bpffs().display().to_string();
@@ -111,12 +112,12 @@ fn detach_removes_the_objects_of_a_killed_bmpd_and_reports_them() {
 #[test]
 fn a_second_bmpd_with_the_same_bpffs_folder_is_refused_and_the_first_goes_on() {
     let topology = Topology::new();
-    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let first = Bmpd::start(&topology.router, &Plan::default().configuration());
+    let _station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let first = Bmpd::start(&topology.router, &TrialPlan::default().configuration());
     first.wait_up(STATION);
     let folder = first.setup().bpffs().display().to_string();
-    let second = Setup::new(&topology.router, Plan::default().configuration());
-    let ended = second.run(&Options { arguments: &["--bpffs", &folder], through: &[] });
+    let second = BmpdSetup::new(&topology.router, TrialPlan::default().configuration());
+    let ended = second.run(&StartOptions { arguments: &["--bpffs", &folder], through: &[] });
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
     let refusals = ended.lines.iter().filter(|line| line.contains("another bmpd")).count();
     assert_eq!(refusals, 1, "{:?}", ended.lines);
@@ -124,12 +125,12 @@ fn a_second_bmpd_with_the_same_bpffs_folder_is_refused_and_the_first_goes_on() {
 }
 
 /// Starts bmpd with a fault, and asserts that it exits with `expected` and leaves nothing.
-fn fails_and_leaves_nothing(setup: &Setup, netns: &Netns, options: &Options<'_>, expected: &str) {
-    let cgroup = Cgroup::new();
+fn fails_and_leaves_nothing(setup: &BmpdSetup, netns: &Netns, options: &StartOptions<'_>, expected: &str) {
+    let cgroup = TestCgroup::new();
     let (before, run) = (network(netns), entries("/run"));
     let mut arguments = vec!["--cgroup", cgroup.path()];
     arguments.extend(options.arguments);
-    let ended = setup.run(&Options { arguments: &arguments, through: options.through });
+    let ended = setup.run(&StartOptions { arguments: &arguments, through: options.through });
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
     assert!(ended.lines.iter().any(|line| line.contains(expected)), "no line has {expected}: {:?}", ended.lines);
     assert_eq!(cgroup.attached(), 0);
@@ -142,49 +143,49 @@ fn fails_and_leaves_nothing(setup: &Setup, netns: &Netns, options: &Options<'_>,
 #[test]
 fn nothing_is_left_after_a_start_with_a_wrong_configuration() {
     let netns = Netns::new("router");
-    let setup = Setup::new(&netns, "bmp\n bmp-session nowhere\n");
-    fails_and_leaves_nothing(&setup, &netns, &Options::default(), "error:");
+    let setup = BmpdSetup::new(&netns, "bmp\n bmp-session nowhere\n");
+    fails_and_leaves_nothing(&setup, &netns, &StartOptions::default(), "error:");
 }
 
 #[test]
 fn nothing_is_left_after_a_start_without_a_control_socket() {
     let netns = Netns::new("router");
-    let setup = Setup::new(&netns, Plan::default().configuration()).with_control("/proc/bmpd.sock");
-    fails_and_leaves_nothing(&setup, &netns, &Options::default(), "/proc/bmpd.sock");
+    let setup = BmpdSetup::new(&netns, TrialPlan::default().configuration()).with_control("/proc/bmpd.sock");
+    fails_and_leaves_nothing(&setup, &netns, &StartOptions::default(), "/proc/bmpd.sock");
 }
 
 #[test]
 fn nothing_is_left_after_a_start_with_bpf_refused() {
-    let options = Options {
+    let options = StartOptions {
         arguments: &["--datapath", "ebpf"],
         through: &["--inh-caps=-bpf,-sys_admin,-perfmon", "--bounding-set=-bpf,-sys_admin,-perfmon"],
     };
     let netns = Netns::new("router");
-    let setup = Setup::new(&netns, Plan::default().configuration());
+    let setup = BmpdSetup::new(&netns, TrialPlan::default().configuration());
     fails_and_leaves_nothing(&setup, &netns, &options, "error");
 }
 
 #[test]
 fn a_second_bmpd_on_the_same_control_socket_is_refused_and_the_first_goes_on() {
     let topology = Topology::new();
-    let _station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let first = Bmpd::start(&topology.router, &Plan::default().configuration());
+    let _station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let first = Bmpd::start(&topology.router, &TrialPlan::default().configuration());
     first.wait_up(STATION);
-    let second = first.setup().run(&Options::default());
+    let second = first.setup().run(&StartOptions::default());
     assert_eq!(second.code, Some(1), "{:?}", second.lines);
     assert!(second.lines.iter().any(|line| line.contains("bmpd.sock")), "{:?}", second.lines);
     assert_eq!(first.session(STATION)["state"], "up");
     let objects = first.objects();
     first.terminate();
-    assert_eq!(objects.remaining().links, Objects::default().links);
+    assert_eq!(objects.remaining().links, BpfObjects::default().links);
 }
 
 #[test]
 fn a_relay_address_in_use_is_reported_once_and_taken_when_free() {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
     let taken = topology.router.enter(|| std::net::TcpListener::bind(RELAY)).expect("the port is free");
-    let bmpd = Bmpd::start(&topology.router, &Plan::default().configuration());
+    let bmpd = Bmpd::start(&topology.router, &TrialPlan::default().configuration());
     let says = |line: &str| line.contains("127.0.0.1:5000") && line.contains("in use");
     bmpd.wait_for_log("that the address is in use", says);
     bmpd.wait_up(STATION);
@@ -192,7 +193,7 @@ fn a_relay_address_in_use_is_reported_once_and_taken_when_free() {
     // Do not connect to find out: a program that another test starts may hold a copy of the old
     // listener.
     bmpd.wait_for_log("that it listens", |line| line.contains("relay listening"));
-    let _feeder = Feeder::with_peer(&topology.router, RELAY, &Peer::default());
+    let _feeder = BmpFeeder::with_peer(&topology.router, RELAY, &ReportedPeer::default());
     station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     assert_eq!(bmpd.log().iter().filter(|line| says(line)).count(), 1);
 }

@@ -7,12 +7,12 @@ use std::{
 };
 
 use lab::{
-    bmpd::{Bmpd, Options, number},
-    capture::{Capture, Direction, sum},
+    bmpd::{Bmpd, StartOptions, number},
+    capture::{LinkCapture, PacketDirection, sum},
     passive::{BY_UP2, PORT, answers, call, connected, gets_no_answer, guarded, listening, nothing, stranger},
-    station::End,
+    station::ConnectionEnd,
     topology::{LOOPBACK, STATION, STATION_2, Topology, UP2, UP2_OTHER},
-    trial::{Plan, Trial},
+    trial::{LabTrial, TrialPlan},
     wait::PATIENCE,
 };
 use serde_json::{Value, json};
@@ -20,9 +20,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 #[test]
 fn a_stranger_gets_no_answer_from_the_guard_and_is_counted() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     let stranger = stranger(&trial.topology);
-    let there = Capture::start(&trial.topology.station, "dn2", PORT);
+    let there = LinkCapture::start(&trial.topology.station, "dn2", PORT);
     let before = trial.bmpd.session(STATION);
     assert_eq!(before["guard"]["interfaces"], json!([{ "name": "up2", "mode": "generic", "why": null }]));
     gets_no_answer(&stranger, UP2);
@@ -43,13 +43,13 @@ fn without_xdp_the_listener_gives_a_stranger_no_answer_and_counts_it() {
     let other = format!("bmp\n bmp-session {STATION}\n  tcp listen port 12000\n  connect-interface up2\n");
     let first = Bmpd::start(&topology.router, &other);
     guarded(&first, STATION);
-    let trial = Plan::session(BY_UP2).start_on(topology);
+    let trial = TrialPlan::session(BY_UP2).start_on(topology);
     listening(&trial.bmpd, STATION);
     trial.bmpd.wait_for_log("that there is no guard", |line| {
         line.contains("not on interface up2: another XDP program is there")
     });
     let stranger = stranger(&trial.topology);
-    let there = Capture::start(&trial.topology.station, "dn2", PORT);
+    let there = LinkCapture::start(&trial.topology.station, "dn2", PORT);
     gets_no_answer(&stranger, UP2);
     let seen = there.packets();
     assert_eq!(answers(&seen, STATION_2), []);
@@ -67,13 +67,16 @@ fn without_xdp_the_listener_gives_a_stranger_no_answer_and_counts_it() {
 
 #[test]
 fn a_station_cannot_connect_by_another_interface() {
-    let trial = Plan::session(BY_UP2).start();
+    let trial = TrialPlan::session(BY_UP2).start();
     guarded(&trial.bmpd, STATION);
     trial.topology.station.ip(&format!("route add {UP2}/32 via 192.0.2.1 dev dn1"));
     // Nobody listens on that interface.
     let refused = trial.station.call((UP2, PORT), PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    assert!(trial.up1.packets().iter().all(|p| !(p.syn && p.direction == Direction::Out)), "a SYN-ACK left by up1");
+    assert!(
+        trial.up1.packets().iter().all(|p| !(p.syn && p.direction == PacketDirection::Out)),
+        "a SYN-ACK left by up1"
+    );
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 0);
     trial.topology.station.ip(&format!("route del {UP2}/32"));
     call(&trial, UP2);
@@ -82,14 +85,17 @@ fn a_station_cannot_connect_by_another_interface() {
 #[test]
 fn a_station_connects_only_by_the_egress_interfaces() {
     let session = format!("tcp listen port {PORT}\nconnect-interface {LOOPBACK}\negress-interface up2");
-    let trial = Plan::session(&session).start();
+    let trial = TrialPlan::session(&session).start();
     let session = guarded(&trial.bmpd, STATION);
     assert_eq!(session["guard"]["interfaces"][0]["name"], "up2", "{session:#}");
     // The station prefers dn1 for this address, and nobody listens on up1.
     let refused = trial.station.call((LOOPBACK, PORT), PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     nothing(&trial.up1.packets());
-    assert!(trial.up1.packets().iter().all(|p| !(p.syn && p.direction == Direction::Out)), "a SYN-ACK left by up1");
+    assert!(
+        trial.up1.packets().iter().all(|p| !(p.syn && p.direction == PacketDirection::Out)),
+        "a SYN-ACK left by up1"
+    );
     // A call by up2 is answered by up2, although the router prefers up1.
     trial.topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10");
     call(&trial, LOOPBACK);
@@ -100,7 +106,7 @@ fn a_station_connects_only_by_the_egress_interfaces() {
 
 #[test]
 fn bmpd_does_not_listen_at_other_addresses() {
-    let trial = Plan::session(&format!("tcp listen port {PORT}\nconnect-interface {UP2}")).start();
+    let trial = TrialPlan::session(&format!("tcp listen port {PORT}\nconnect-interface {UP2}")).start();
     guarded(&trial.bmpd, STATION);
     for address in [UP2_OTHER, LOOPBACK] {
         let refused = trial.station.call((address, PORT), PATIENCE).unwrap_err();
@@ -111,15 +117,15 @@ fn bmpd_does_not_listen_at_other_addresses() {
 
 #[test]
 fn after_a_crash_the_guard_stays_and_the_next_bmpd_counts_on() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
     let stranger = stranger(&trial.topology);
     gets_no_answer(&stranger, UP2);
     let before = trial.bmpd.session(STATION);
-    let Trial { bmpd, station, up1, topology, .. } = trial;
+    let LabTrial { bmpd, station, up1, topology, .. } = trial;
     let setup = bmpd.crash();
     gets_no_answer(&stranger, UP2);
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     let after = guarded(&bmpd, STATION);
     let dropped = |session: &Value| number(&session["guard"]["dropped_packets"]);
     assert!(dropped(&before) > 0 && dropped(&after) > dropped(&before), "{before:#} {after:#}");
@@ -136,7 +142,7 @@ fn after_a_crash_the_guard_stays_and_the_next_bmpd_counts_on() {
 
 /// Ends a bmpd whose pins stay in the kernel. The guards must go with the listeners, so that
 /// anybody reaches a new listener.
-fn the_guard_ends_with_the_listener(plan: &Plan<'_>) {
+fn the_guard_ends_with_the_listener(plan: &TrialPlan<'_>) {
     let trial = plan.start();
     guarded(&trial.bmpd, STATION);
     let stranger = stranger(&trial.topology);
@@ -148,31 +154,31 @@ fn the_guard_ends_with_the_listener(plan: &Plan<'_>) {
     let listener = trial.topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
     stranger.call((UP2, PORT), PATIENCE).expect("another process's listener has no guard");
     drop(listener);
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     guarded(&bmpd, STATION);
     gets_no_answer(&stranger, UP2);
 }
 
 #[test]
 fn after_sigterm_the_guard_is_gone_although_persist_keeps_the_pins() {
-    the_guard_ends_with_the_listener(&Plan { bmp: " persist", ..Plan::session(BY_UP2) });
+    the_guard_ends_with_the_listener(&TrialPlan { bmp: " persist", ..TrialPlan::session(BY_UP2) });
 }
 
 #[test]
 fn after_sigterm_the_guard_is_gone_although_an_adopted_session_keeps_pins() {
     let adopted =
         format!(" bmp-session {STATION} alias daemon\n  tcp connect port 11020\n  connect-interface up2\n  adopt");
-    the_guard_ends_with_the_listener(&Plan { bmp: &adopted, ..Plan::session(BY_UP2) });
+    the_guard_ends_with_the_listener(&TrialPlan { bmp: &adopted, ..TrialPlan::session(BY_UP2) });
 }
 
 #[test]
 fn without_kernel_programs_a_stranger_is_reset_and_the_station_accepted() {
-    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
-    let trial = connected(&Plan { options, ..Plan::session(BY_UP2) }, UP2);
+    let options = StartOptions { arguments: &["--datapath", "socket"], through: &[] };
+    let trial = connected(&TrialPlan { options, ..TrialPlan::session(BY_UP2) }, UP2);
     let stranger = stranger(&trial.topology);
     match stranger.call((UP2, PORT), PATIENCE) {
         Ok(index) => {
-            stranger.wait_connection(index, "a reset", |c| c.end == Some(End::Reset) && c.bytes == 0);
+            stranger.wait_connection(index, "a reset", |c| c.end == Some(ConnectionEnd::Reset) && c.bytes == 0);
         }
         // The reset may arrive before `call` returns.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -187,7 +193,7 @@ fn without_kernel_programs_a_stranger_is_reset_and_the_station_accepted() {
 fn a_port_of_another_process_is_reported_and_its_callers_pass() {
     let topology = Topology::new();
     let taken = topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
-    let trial = Plan::session(BY_UP2).start_on(topology);
+    let trial = TrialPlan::session(BY_UP2).start_on(topology);
     let session = trial.bmpd.wait_down(STATION, "source-conflict");
     assert!(
         session["detail"].as_str().is_some_and(|why| why.contains("listen on 192.0.2.65 port 11019")),
@@ -202,7 +208,7 @@ fn a_port_of_another_process_is_reported_and_its_callers_pass() {
 
 #[test]
 fn other_traffic_on_a_guarded_interface_is_not_touched() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     let Topology { router, station } = &trial.topology;
     // A long ping in fragments, from the stranger: an echo request of zeroes with its checksum (RFC
     // 792).

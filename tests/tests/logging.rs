@@ -14,11 +14,11 @@ use std::{
 
 use lab::{
     bmp,
-    bmpd::{Options, number},
+    bmpd::{StartOptions, number},
     soak,
-    sockets::Foreign,
+    sockets::ForeignSocket,
     topology::{STATION, UP1, UP2_OTHER},
-    trial::{Plan, Trial, further_sessions},
+    trial::{LabTrial, TrialPlan, further_sessions},
     wait::{PATIENCE, until},
 };
 use nix::{sys::stat::Mode, unistd::mkfifo};
@@ -30,15 +30,15 @@ fn into(path: &Path) -> String {
 }
 
 /// Starts a trial whose bmpd logs to `path`.
-fn logging_to(path: &Path) -> Trial {
+fn logging_to(path: &Path) -> LabTrial {
     let shell = into(path);
     let through = ["sh", "-c", &shell, "sh"];
-    let options = Options { through: &through, ..Options::default() };
-    Plan { options, ..Plan::session("connect-interface up2") }.start_up()
+    let options = StartOptions { through: &through, ..StartOptions::default() };
+    TrialPlan { options, ..TrialPlan::session("connect-interface up2") }.start_up()
 }
 
 /// Asserts that the session goes on, that a commit moves it, and that SIGTERM ends bmpd in order.
-fn goes_on(trial: Trial) {
+fn goes_on(trial: LabTrial) {
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 100, 0);
     trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
@@ -88,9 +88,9 @@ fn a_returning_reader_of_the_log_learns_how_many_lines_are_lost() {
     let (folder, held) = fifo();
     let shell = into(&folder.path().join("log"));
     // Without the kernel programs, strangers reach bmpd, which logs them at debug level.
-    let options = Options { through: &["sh", "-c", &shell, "sh"], arguments: &["--datapath", "socket"] };
+    let options = StartOptions { through: &["sh", "-c", &shell, "sh"], arguments: &["--datapath", "socket"] };
     let system = "bgp 65000\n router-id 10.0.0.1\n listen-port 1790\nquit\n";
-    let trial = Plan { options, system, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { options, system, ..TrialPlan::session("connect-interface up2") }.start_up();
     // Their lines exceed pipe and queue together.
     trial.topology.router.enter(|| {
         for _ in 0..15_000 {
@@ -105,7 +105,7 @@ fn a_returning_reader_of_the_log_learns_how_many_lines_are_lost() {
     trial.bmpd.terminate();
 }
 
-fn lines_with(trial: &Trial, text: &str) -> usize {
+fn lines_with(trial: &LabTrial, text: &str) -> usize {
     trial.bmpd.log().iter().filter(|line| line.contains(text)).count()
 }
 
@@ -113,7 +113,7 @@ fn lines_with(trial: &Trial, text: &str) -> usize {
 fn thousands_of_a_strangers_connections_log_a_few_lines() {
     let (connects, began) = (soak::times(3_000, 15_000), Instant::now());
     let system = "bmp-relay open\n listen 0.0.0.0 port 5001\n";
-    let trial = Plan { system, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { system, ..TrialPlan::session("connect-interface up2") }.start_up();
     let relay = SocketAddr::from((UP1, 5001));
     let relays = || -> Vec<serde_json::Value> {
         serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON")
@@ -141,10 +141,10 @@ fn thousands_of_a_strangers_connections_log_a_few_lines() {
 
 #[test]
 fn many_connections_to_an_adopted_sessions_station_log_a_few_lines() {
-    let trial = Plan::session("adopt\nconnect-interface up2").start();
+    let trial = TrialPlan::session("adopt\nconnect-interface up2").start();
     let phase = |session: &serde_json::Value| session["phase"] == "connecting";
     trial.bmpd.wait_session(STATION, "waiting for its daemon", phase);
-    let connect = || Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let connect = || ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
     for _ in 0..300 {
         drop(connect());
     }
@@ -157,7 +157,7 @@ fn many_connections_to_an_adopted_sessions_station_log_a_few_lines() {
 #[test]
 fn flaps_of_three_hundred_sessions_log_a_bounded_number_of_lines() {
     let sessions = further_sessions(300, "connect-interface up2");
-    let trial = Plan { bmp: &sessions, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::session("connect-interface up2") }.start_up();
     let flaps = 20;
     for _ in 0..flaps {
         trial.topology.carrier_down("up2");

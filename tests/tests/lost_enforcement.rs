@@ -11,13 +11,13 @@ use std::{
 
 use bmp_ebpf::VERSION;
 use lab::{
-    bmpd::{Options, number},
-    kernel::Cgroup,
+    bmpd::{StartOptions, number},
+    kernel::TestCgroup,
     passive::{BY_UP2, gets_no_answer, guarded, stranger},
     sabotage::{PrivateBpffs, detach, empty, replace},
-    sockets::Foreign,
+    sockets::ForeignSocket,
     topology::{STATION, UP1, UP2},
-    trial::{Plan, Trial, outgoing, strays},
+    trial::{LabTrial, TrialPlan, outgoing, strays},
     wait::{PATIENCE, patience, until},
 };
 
@@ -30,21 +30,21 @@ const CONNECT4: (u32, u32) = (18, 10);
 const EGRESS: (u32, u32) = (8, 1);
 
 /// Connects another process to the session's station.
-fn foreign(trial: &Trial) -> std::io::Result<TcpStream> {
-    Foreign::default().connect(&trial.topology.router, trial.station.address())
+fn foreign(trial: &LabTrial) -> std::io::Result<TcpStream> {
+    ForeignSocket::default().connect(&trial.topology.router, trial.station.address())
 }
 
-fn layout(trial: &Trial) -> PathBuf {
+fn layout(trial: &LabTrial) -> PathBuf {
     trial.bmpd.setup().bpffs().join(format!("v{VERSION}"))
 }
 
 /// Counts the log lines about a loss.
-fn said(trial: &Trial) -> usize {
+fn said(trial: &LabTrial) -> usize {
     let about = |line: &&String| line.contains("does not enforce") || line.contains("would not outlive");
     trial.bmpd.log().iter().filter(about).count()
 }
 
-fn wait_mended(trial: &Trial, since: Instant) {
+fn wait_mended(trial: &LabTrial, since: Instant) {
     trial.bmpd.wait_for_log("that it is whole again", |line| line.contains("whole again"));
     assert!(since.elapsed() < patience(SOON), "it took {:?}", since.elapsed());
     let session = trial.bmpd.session(STATION);
@@ -56,8 +56,8 @@ fn wait_mended(trial: &Trial, since: Instant) {
 
 /// Damages a trial whose session is up, and asserts the repair: another process is pinned, even
 /// after bmpd is killed.
-fn is_put_back(damage: impl FnOnce(&Trial)) {
-    let trial = Plan::session("connect-interface up2").start_up();
+fn is_put_back(damage: impl FnOnce(&LabTrial)) {
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let since = Instant::now();
     damage(&trial);
     wait_mended(&trial, since);
@@ -67,9 +67,10 @@ fn is_put_back(damage: impl FnOnce(&Trial)) {
     trial.routes_arrive(&mut trial.feeder(), 50, 0);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1, "the session was touched");
 
-    let Trial { bmpd, station, up1, topology, .. } = trial;
+    let LabTrial { bmpd, station, up1, topology, .. } = trial;
     let _left = bmpd.crash();
-    let second = Foreign::default().connect(&topology.router, station.address()).expect("the pin lets it connect");
+    let second =
+        ForeignSocket::default().connect(&topology.router, station.address()).expect("the pin lets it connect");
     assert_eq!(second.local_addr().expect("the socket is connected").ip(), UP2);
     assert_eq!(outgoing(&up1.packets()).len(), by_up1, "packets left by the other link");
 }
@@ -108,7 +109,7 @@ fn entries_removed_from_the_map_of_pins_are_restored() {
 
 #[test]
 fn a_stray_connection_made_during_a_loss_is_closed() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     // bmpd may look between the two, so try again.
     let mut stray = until("a foreign connection by the other link", PATIENCE, || {
         // With only one of the two programs missing, the other one finds the connection.
@@ -129,7 +130,7 @@ fn a_stray_connection_made_during_a_loss_is_closed() {
 
 #[test]
 fn a_detached_guard_is_attached_to_its_interface_again() {
-    let trial = Plan::session(BY_UP2).start();
+    let trial = TrialPlan::session(BY_UP2).start();
     guarded(&trial.bmpd, STATION);
     let links = layout(&trial).join("links");
     let guard = || {
@@ -149,7 +150,7 @@ fn a_detached_guard_is_attached_to_its_interface_again() {
 }
 
 /// Returns exit status, warning and the session's `egress` of `display` during a loss.
-fn while_lost(trial: &Trial) -> (Option<i32>, String, serde_json::Value) {
+fn while_lost(trial: &LabTrial) -> (Option<i32>, String, serde_json::Value) {
     let shown = trial.bmpd.try_display("display bmp session --json");
     let sessions: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
     (shown.status.code(), String::from_utf8_lossy(&shown.stderr).into_owned(), sessions[0]["egress"].clone())
@@ -157,10 +158,10 @@ fn while_lost(trial: &Trial) -> (Option<i32>, String, serde_json::Value) {
 
 #[test]
 fn a_loss_without_repair_is_displayed_until_repaired() {
-    let cgroup = Cgroup::new();
+    let cgroup = TestCgroup::new();
     let arguments = ["--cgroup", cgroup.path()];
-    let options = Options { arguments: &arguments, through: &[] };
-    let trial = Plan { options, ..Plan::session("connect-interface up2") }.start_up();
+    let options = StartOptions { arguments: &arguments, through: &[] };
+    let trial = TrialPlan { options, ..TrialPlan::session("connect-interface up2") }.start_up();
     assert_eq!(while_lost(&trial).0, Some(0));
     // bmpd attaches nothing to a cgroup that it is not in.
     cgroup.release(trial.bmpd.pid());
@@ -198,8 +199,8 @@ fn an_unmounted_bpf_file_system_is_reported_while_sessions_stay_pinned() {
     let bpffs = PrivateBpffs::new("unmounted");
     let folder = bpffs.folder();
     let arguments = ["--bpffs", folder.as_str()];
-    let options = Options { arguments: &arguments, through: &[] };
-    let trial = Plan { options, ..Plan::session("connect-interface up2") }.start_up();
+    let options = StartOptions { arguments: &arguments, through: &[] };
+    let trial = TrialPlan { options, ..TrialPlan::session("connect-interface up2") }.start_up();
     bpffs.unmount();
     let (status, warning, egress) = while_lost(&trial);
     assert_eq!((status, &egress["enforcement"]), (Some(2), &"kernel".into()), "{egress:#}");
@@ -214,9 +215,10 @@ fn an_unmounted_bpf_file_system_is_reported_while_sessions_stay_pinned() {
     until("the repair", PATIENCE, || (while_lost(&trial).0 == Some(0)).then_some(()));
     assert!(Path::new(&folder).join(format!("v{VERSION}/links/connect4")).exists());
     let setup = trial.bmpd.crash();
-    let pinned =
-        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
+    let pinned = ForeignSocket::default()
+        .connect(&trial.topology.router, trial.station.address())
+        .expect("the pin lets it connect");
     assert_eq!(pinned.local_addr().expect("the socket is connected").ip(), UP2);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
     drop(setup);
 }

@@ -9,7 +9,7 @@ use lab::{
     bmp,
     bmpd::Bmpd,
     netns::Netns,
-    station::{End, Station},
+    station::{ConnectionEnd, TestStation},
     topology::STATION_PORT,
     wait::{PATIENCE, patience, until},
 };
@@ -44,8 +44,8 @@ fn hosts() -> (Netns, Netns) {
 }
 
 /// A station, and the source of its session while the BMP view has `203.0.113.1`.
-struct Place {
-    station: Station,
+struct SessionPlace {
+    station: TestStation,
     source: IpAddr,
     inherits: bool,
 }
@@ -60,14 +60,14 @@ fn two_hundred_and_fifty_six_sessions_come_up_display_fast_and_some_move() {
         let own = if inherits { String::new() } else { format!("  connect-interface p{i}\n") };
         configuration += &format!(" bmp-session {address}\n  tcp connect port {STATION_PORT}\n{own}");
         let source = if inherits { [203, 0, 113, 1].into() } else { [10, 20, i, 1].into() };
-        places.push(Place { station: Station::start(&station, (address, STATION_PORT)), source, inherits });
+        places.push(SessionPlace { station: TestStation::start(&station, (address, STATION_PORT)), source, inherits });
     }
     let bmpd = Bmpd::start(&router, &configuration);
     until("every session is up", PATIENCE, || {
         let sessions = bmpd.sessions();
         (sessions.len() == 256 && sessions.iter().all(|session| session["state"] == "up")).then_some(())
     });
-    for Place { station, source, .. } in &places {
+    for SessionPlace { station, source, .. } in &places {
         assert_eq!(station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), *source);
     }
 
@@ -83,14 +83,14 @@ fn two_hundred_and_fifty_six_sessions_come_up_display_fast_and_some_move() {
 
     let (taken, said) = bmpd.typed("system-view\nbmp\nconnect-interface 203.0.113.2\ncommit\n");
     assert!(taken, "{said}");
-    for Place { station, .. } in places.iter().filter(|place| place.inherits) {
+    for SessionPlace { station, .. } in places.iter().filter(|place| place.inherits) {
         let old = station.wait_connection(0, "its end", |c| c.end.is_some());
-        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
         let new = station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
         assert_eq!(new.peer.ip(), IpAddr::from([203, 0, 113, 2]));
     }
     let sessions = bmpd.sessions();
-    for Place { station, inherits, .. } in &places {
+    for SessionPlace { station, inherits, .. } in &places {
         let address = station.address().ip().to_string();
         let session = sessions.iter().find(|session| session["station"] == address).expect("the session is configured");
         assert_eq!(session["established_count"], if *inherits { 2 } else { 1 }, "{session:#}");
@@ -98,8 +98,8 @@ fn two_hundred_and_fifty_six_sessions_come_up_display_fast_and_some_move() {
     }
 
     bmpd.terminate();
-    for Place { station, .. } in &places {
+    for SessionPlace { station, .. } in &places {
         let last = station.wait_for("the end", PATIENCE, |c| c.last().filter(|c| c.end.is_some()).cloned());
-        assert_eq!((last.has(bmp::TERMINATION), last.end), (true, Some(End::Fin)));
+        assert_eq!((last.has(bmp::TERMINATION), last.end), (true, Some(ConnectionEnd::Fin)));
     }
 }

@@ -21,11 +21,11 @@ mod model {
 use fastrand::Rng;
 use lab::soak;
 use model::{
-    configuration::{Configuration, Edit, Id, Session, Source},
+    configuration::{ConfigurationEdit, ModelConfiguration, ModelSessionId, SessionView, SourceSetting},
     generate,
-    operation::{Event, Meanwhile, Operation},
-    play::Play,
-    world::{Link, PORTS},
+    operation::{HostEvent, Operation, WhileDead},
+    play::ModelGame,
+    world::{ModelLink, PORTS},
 };
 
 /// Steps of a usual game, and of a long one.
@@ -40,7 +40,7 @@ fn play(seed: u64) {
     let steps = setting("BMPD_MODEL_STEPS").map_or(soak::times(STEPS[0], STEPS[1]), |steps| steps as usize);
     let mut rng = Rng::with_seed(seed);
     let title = format!("BMPD_MODEL_SEED={seed} BMPD_MODEL_STEPS={steps}");
-    let mut game = Play::begin(title, generate::configuration(&mut rng));
+    let mut game = ModelGame::begin(title, generate::configuration(&mut rng));
     for _ in 0..steps {
         let operation = generate::operation(&mut rng, &game);
         game.step(&operation);
@@ -48,12 +48,17 @@ fn play(seed: u64) {
 }
 
 /// Plays given operations on one session with this `connect-interface` and `egress-interface`.
-fn case(station: &str, source: Option<Source>, egress: &[&str], operations: impl Fn(Id) -> Vec<Operation>) {
-    let id = Id { station: station.parse().expect("an address"), alias: "a" };
+fn case(
+    station: &str,
+    source: Option<SourceSetting>,
+    egress: &[&str],
+    operations: impl Fn(ModelSessionId) -> Vec<Operation>,
+) {
+    let id = ModelSessionId { station: station.parse().expect("an address"), alias: "a" };
     let egress = egress.iter().map(|name| (*name).to_owned()).collect();
-    let mut configuration = Configuration::default();
-    configuration.sessions.insert(id, Session { port: Some(PORTS[0]), source, egress, shutdown: false });
-    let mut game = Play::begin("a sequence that failed once".to_owned(), configuration);
+    let mut configuration = ModelConfiguration::default();
+    configuration.sessions.insert(id, SessionView { port: Some(PORTS[0]), source, egress, shutdown: false });
+    let mut game = ModelGame::begin("a sequence that failed once".to_owned(), configuration);
     for operation in operations(id) {
         game.step(&operation);
     }
@@ -61,23 +66,23 @@ fn case(station: &str, source: Option<Source>, egress: &[&str], operations: impl
 
 #[test]
 fn a_pin_of_an_earlier_bmpd_is_not_restored() {
-    case("198.51.100.7", Some(Source::interface("up2")), &[], |id| {
+    case("198.51.100.7", Some(SourceSetting::interface("up2")), &[], |id| {
         vec![
-            Operation::Crash(Meanwhile::Host(Event::CarrierDown(Link(2)))),
-            Operation::Commit(vec![Edit::Source(id, None)]),
+            Operation::Crash(WhileDead::Host(HostEvent::CarrierDown(ModelLink(2)))),
+            Operation::Commit(vec![ConfigurationEdit::Source(id, None)]),
         ]
     });
 }
 
 #[test]
 fn a_chosen_address_is_kept_over_a_crash_of_a_session_that_was_down() {
-    case("198.51.100.7", Some(Source::interface("up2")), &[], |_| {
+    case("198.51.100.7", Some(SourceSetting::interface("up2")), &[], |_| {
         vec![
             // An address that would be the first choice, if it was there.
-            Operation::Host(Event::Address(Link(2), 3, true)),
-            Operation::Host(Event::CarrierDown(Link(2))),
-            Operation::Crash(Meanwhile::Nothing),
-            Operation::Host(Event::CarrierUp(Link(2))),
+            Operation::Host(HostEvent::Address(ModelLink(2), 3, true)),
+            Operation::Host(HostEvent::CarrierDown(ModelLink(2))),
+            Operation::Crash(WhileDead::Nothing),
+            Operation::Host(HostEvent::CarrierUp(ModelLink(2))),
         ]
     });
 }
@@ -85,10 +90,17 @@ fn a_chosen_address_is_kept_over_a_crash_of_a_session_that_was_down() {
 #[test]
 fn a_recreated_session_does_not_start_with_its_old_pin() {
     case("198.51.100.7", None, &[], |id| {
-        let again = Session { port: Some(PORTS[0]), source: Some(Source::interface("lo")), ..Session::default() };
-        let round = [Operation::Commit(vec![Edit::Remove(id)]), Operation::Commit(vec![Edit::Add(id, again)])];
+        let again = SessionView {
+            port: Some(PORTS[0]),
+            source: Some(SourceSetting::interface("lo")),
+            ..SessionView::default()
+        };
+        let round = [
+            Operation::Commit(vec![ConfigurationEdit::Remove(id)]),
+            Operation::Commit(vec![ConfigurationEdit::Add(id, again)]),
+        ];
         // A race: the pin and the session may learn of the new session in either order.
-        let back = [Operation::Commit(vec![Edit::Source(id, None)])];
+        let back = [Operation::Commit(vec![ConfigurationEdit::Source(id, None)])];
         std::iter::repeat_n([&round[..], &back[..]].concat(), 6).flatten().collect()
     });
 }
@@ -96,14 +108,14 @@ fn a_recreated_session_does_not_start_with_its_old_pin() {
 #[test]
 fn a_renamed_interface_is_displayed_with_its_new_name() {
     case("198.51.100.7", None, &["up1", "up3", "north3"], |_| {
-        vec![Operation::Host(Event::Down(Link(3))), Operation::Host(Event::Rename(Link(3)))]
+        vec![Operation::Host(HostEvent::Down(ModelLink(3))), Operation::Host(HostEvent::Rename(ModelLink(3)))]
     });
 }
 
 #[test]
 fn a_session_stays_while_a_usable_interface_comes_and_goes() {
-    case("198.51.100.7", Some(Source::interface("lo")), &["up1", "up2"], |_| {
-        vec![Operation::Host(Event::Delete(Link(2))), Operation::Host(Event::Create(Link(2)))]
+    case("198.51.100.7", Some(SourceSetting::interface("lo")), &["up1", "up2"], |_| {
+        vec![Operation::Host(HostEvent::Delete(ModelLink(2))), Operation::Host(HostEvent::Create(ModelLink(2)))]
     });
 }
 

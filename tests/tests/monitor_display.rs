@@ -5,28 +5,28 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
+    bmp::{self, ReportedPeer},
     bmpd::number,
-    feeder::Feeder,
+    feeder::BmpFeeder,
     topology::STATION,
-    trial::{Plan, RELAY, Trial},
+    trial::{LabTrial, RELAY, TrialPlan},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
 
 const OTHER_RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
 
-fn monitored(trial: &Trial) -> Vec<Value> {
+fn monitored(trial: &LabTrial) -> Vec<Value> {
     serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON")
 }
 
 /// Starts a trial with two daemons that have the same peer. The second one has two routes more.
-fn two_daemons(session: &str) -> (Trial, [Feeder; 2]) {
+fn two_daemons(session: &str) -> (LabTrial, [BmpFeeder; 2]) {
     let system = format!("bmp-relay other\n listen {} port {}", OTHER_RELAY.ip(), OTHER_RELAY.port());
-    let trial = Plan { system: &system, session, ..Plan::default() }.start_up();
-    let peer = Peer::default();
+    let trial = TrialPlan { system: &system, session, ..TrialPlan::default() }.start_up();
+    let peer = ReportedPeer::default();
     let feeders = [(RELAY, 3), (OTHER_RELAY, 5)].map(|(relay, routes)| {
-        let mut feeder = Feeder::with_peer(&trial.topology.router, relay, &peer);
+        let mut feeder = BmpFeeder::with_peer(&trial.topology.router, relay, &peer);
         feeder.announce(&peer, &prefixes(routes), 1);
         until(&format!("{routes} routes are in the feed"), PATIENCE, || {
             let has = |peer: &Value| number(&peer["ribs"][0]["routes"]) == routes as u64;

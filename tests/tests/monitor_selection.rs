@@ -3,15 +3,15 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use bmp_fuzz::station::Station as Replica;
+use bmp_fuzz::station::Replica;
 use bmp_user::wire::bmp::PeerType;
 use lab::{
     bgp::{self, prefixes},
-    bmp::{self, Peer},
-    feeder::Feeder,
-    station::Connection,
+    bmp::{self, ReportedPeer},
+    feeder::BmpFeeder,
+    station::RecordedConnection,
     topology::STATION,
-    trial::{Plan, RELAY, Trial},
+    trial::{LabTrial, RELAY, TrialPlan},
 };
 
 /// The number of routes at a station, by peer and RIB.
@@ -44,15 +44,15 @@ fn ipv6() -> Vec<u8> {
     bgp::update(&attributes, &[])
 }
 
-const fn peer(last: u8) -> Peer {
+const fn peer(last: u8) -> ReportedPeer {
     let address = Ipv4Addr::new(10, 255, 0, last);
-    Peer { address, asn: 65001, router_id: address }
+    ReportedPeer { address, asn: 65001, router_id: address }
 }
 
 /// Feeds a peer without a VPN instance and with every RIB, another peer, one in a VPN instance, and
 /// a Loc-RIB.
-fn feed(trial: &Trial) -> Feeder {
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer(2));
+fn feed(trial: &LabTrial) -> BmpFeeder {
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer(2));
     for (flags, routes) in
         [(bmp::PRE_POLICY, 1), (bmp::POST_POLICY, 2), (bmp::ADJ_RIB_OUT, 3), (bmp::ADJ_RIB_OUT | bmp::POST_POLICY, 4)]
     {
@@ -65,14 +65,14 @@ fn feed(trial: &Trial) -> Feeder {
     let in_vpn = |message| of_kind(message, PeerType::RD, RD);
     feeder.send(with_table(in_vpn(bmp::peer_up(&peer(4)))));
     feeder.send(in_vpn(bmp::announcements(&peer(4), &prefixes(6), 6).remove(0)));
-    let nobody = Peer { address: Ipv4Addr::UNSPECIFIED, ..peer(1) };
+    let nobody = ReportedPeer { address: Ipv4Addr::UNSPECIFIED, ..peer(1) };
     let loc_rib = |message| of_kind(message, PeerType::LOC_RIB, [0; 8]);
     feeder.send(loc_rib(bmp::peer_up(&nobody)));
     feeder.send(loc_rib(bmp::announcements(&nobody, &prefixes(7), 7).remove(0)));
     feeder
 }
 
-fn has(connection: &Connection) -> Has {
+fn has(connection: &RecordedConnection) -> Has {
     let mut has = Has::new();
     for (key, peer) in Replica::of(&connection.feed().concat()).knows() {
         let [.., last] = key.key.address;
@@ -105,7 +105,7 @@ const LOC_RIB: (&str, &str, usize) = ("3 0", "IPv4 LocRib", 7);
 
 #[test]
 fn after_every_commit_a_station_has_exactly_the_selection() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let _feeder = feed(&trial);
     let everything = [TWO, &[THREE, IN_VPN, LOC_RIB]].concat();
     let ends_with = |what: &str, expected: &[(&str, &str, usize)]| {
@@ -152,8 +152,8 @@ fn after_every_commit_a_station_has_exactly_the_selection() {
 fn several_monitors_add_up_and_each_session_has_its_own() {
     let other = "monitor vpn-instance red\n quit\n monitor peer 10.255.0.3\n quit";
     let bmp = lab::trial::further_sessions(1, other);
-    let trial = Plan { bmp: &bmp, session: "monitor relay other", ..Plan::default() }.start_up();
-    let station = lab::station::Station::start(&trial.topology.station, (STATION, lab::trial::FURTHER_PORTS));
+    let trial = TrialPlan { bmp: &bmp, session: "monitor relay other", ..TrialPlan::default() }.start_up();
+    let station = lab::station::TestStation::start(&trial.topology.station, (STATION, lab::trial::FURTHER_PORTS));
     let _feeder = feed(&trial);
     station.wait_connection(0, "what two monitors select", |connection| has(connection) == of(&[THREE, IN_VPN]));
     assert_eq!(has(&trial.station.connections()[0]), Has::new());
@@ -169,13 +169,13 @@ fn several_monitors_add_up_and_each_session_has_its_own() {
 
 #[test]
 fn with_monitor_mirrored_messages_need_route_mirroring() {
-    let trial = Plan::default().start_up();
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer(2));
+    let trial = TrialPlan::default().start_up();
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer(2));
     let mirrored = |value: u8| {
         bmp::message(bmp::ROUTE_MIRRORING, &[&bmp::peer_up(&peer(2))[6..48], &[0, 1, 0, 2, 0, value]].concat())
     };
     let mut marker = 0;
-    let mut passes = |feeder: &mut Feeder, value: u8| {
+    let mut passes = |feeder: &mut BmpFeeder, value: u8| {
         let before = trial.station.connections()[0].count(bmp::ROUTE_MIRRORING);
         feeder.send(mirrored(value));
         marker += 1;

@@ -9,9 +9,9 @@ use std::{
 
 use lab::{
     bmpd::number,
-    capture::Packet,
+    capture::CapturedPacket,
     topology::{STATION, STATION_2, STATION_PORT, UP1, UP2},
-    trial::{Plan, Trial, outgoing},
+    trial::{LabTrial, TrialPlan, outgoing},
     wait::{PATIENCE, until},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,8 +20,8 @@ const PAYLOAD: usize = 200_000;
 
 /// Starts a session that is pinned to `up2`. Then allows both hosts to make subflows by their
 /// endpoints.
-fn pinned() -> Trial {
-    let trial = Plan::session("connect-interface up2").start_up();
+fn pinned() -> LabTrial {
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.station.refuse();
     for host in [&trial.topology.router, &trial.topology.station] {
         host.sysctl("net/mptcp/enabled", "1");
@@ -36,7 +36,7 @@ fn socket() -> Socket {
 
 /// Accepts one connection to the station's port, at any of its addresses. The thread returns the
 /// received bytes.
-fn listen(trial: &Trial) -> JoinHandle<usize> {
+fn listen(trial: &LabTrial) -> JoinHandle<usize> {
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, STATION_PORT)).into();
     let listener = until("the station has left its port", PATIENCE, || {
         let socket = trial.topology.station.enter(socket);
@@ -53,7 +53,7 @@ fn listen(trial: &Trial) -> JoinHandle<usize> {
 
 /// Connects an unprivileged process to the station. Its pin gives it `up2`'s address. It sends, and
 /// closes after `is_over`.
-fn exchange(trial: &Trial, is_over: impl FnOnce()) {
+fn exchange(trial: &LabTrial, is_over: impl FnOnce()) {
     let listener = listen(trial);
     let client = trial.topology.router.enter_unprivileged(|| {
         let mut client = socket();
@@ -78,7 +78,7 @@ fn a_further_subflow_is_refused(endpoint: &str, cause: &str) {
             .bmpd
             .wait_session_for(STATION, "a denial", PATIENCE, |session| number(&session["kernel"]["denied"][cause]) > 0);
     });
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
@@ -115,5 +115,5 @@ fn by_default_the_kernel_uses_no_announced_address() {
     for link in [&trial.up1, &trial.up2] {
         assert!(outgoing(&link.packets()).iter().all(|packet| packet.destination == trial.station.address()));
     }
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }

@@ -12,15 +12,15 @@ use std::{
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
-    bmpd::{Bmpd, Options, number},
-    capture::{Direction, Packet, sum},
+    bmp::{self, ReportedPeer},
+    bmpd::{Bmpd, StartOptions, number},
+    capture::{CapturedPacket, PacketDirection, sum},
     netns::Netns,
-    redirect::Redirect,
-    sockets::{Foreign, send_all},
-    station::Station,
+    redirect::IcmpRedirect,
+    sockets::{ForeignSocket, send_all},
+    station::TestStation,
     topology::{LOOPBACK, ROUTE_BY_UP2, STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP2, UP2_V6},
-    trial::{Plan, Trial, assert_left_only_by, outgoing, strays},
+    trial::{LabTrial, TrialPlan, assert_left_only_by, outgoing, strays},
     wait::{PATIENCE, until},
 };
 use programs::Program;
@@ -69,7 +69,7 @@ fn without_a_route_by_uplink2() -> Topology {
     topology
 }
 
-fn start(plan: &Plan<'_>) -> Trial {
+fn start(plan: &TrialPlan<'_>) -> LabTrial {
     let trial = plan.start_on(without_a_route_by_uplink2());
     trial.bmpd.wait_up(plan.station);
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
@@ -78,12 +78,12 @@ fn start(plan: &Plan<'_>) -> Trial {
 
 /// Asserts that connection 0 of the station came from `source` by `up2` alone, and was counted to
 /// the byte.
-fn leaves_by_uplink2(trial: &Trial, source: IpAddr) {
+fn leaves_by_uplink2(trial: &LabTrial, source: IpAddr) {
     let connection = trial.routes_arrive(&mut trial.feeder(), 200, 0);
     assert_eq!(connection.peer.ip(), source);
     assert_left_only_by(&trial.up2, &trial.up1, &connection);
     let (session, packets) = trial.at_rest(&trial.up2);
-    let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+    let left = sum(&packets, |p| p.direction == PacketDirection::Out && p.source == connection.peer);
     let kernel = &session["kernel"];
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
     assert_eq!(kernel["denied"]["interface"], 0);
@@ -91,9 +91,9 @@ fn leaves_by_uplink2(trial: &Trial, source: IpAddr) {
 
 #[test]
 fn a_next_hop_replaces_a_missing_route_to_the_station() {
-    let trial = Plan::session("connect-interface up2").start_on(without_a_route_by_uplink2());
+    let trial = TrialPlan::session("connect-interface up2").start_on(without_a_route_by_uplink2());
     trial.bmpd.wait_down(STATION, "no-route");
-    trial.bmpd.reload(&Plan::session(BY_UP2).configuration());
+    trial.bmpd.reload(&TrialPlan::session(BY_UP2).configuration());
     trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
     leaves_by_uplink2(&trial, UP2);
     assert_private(&trial.topology.router, MARK, "192.0.2.66");
@@ -105,7 +105,7 @@ fn a_next_hop_replaces_a_missing_route_to_the_station() {
 fn an_ipv6_session_is_routed_by_its_next_hop() {
     for next_hop in ["2001:db8:2::2", "fe80::2"] {
         let session = format!("connect-interface up2\n  next-hop {next_hop}");
-        let trial = start(&Plan { station: STATION_V6, ..Plan::session(&session) });
+        let trial = start(&TrialPlan { station: STATION_V6, ..TrialPlan::session(&session) });
         leaves_by_uplink2(&trial, UP2_V6);
         assert_private(&trial.topology.router, MARK, next_hop);
     }
@@ -115,10 +115,10 @@ fn an_ipv6_session_is_routed_by_its_next_hop() {
 fn replies_may_come_back_by_another_interface() {
     let topology = without_a_route_by_uplink2();
     topology.station.ip("route add 192.0.2.65/32 via 192.0.2.1 dev dn1");
-    let trial = Plan::session(BY_UP2).start_on(topology);
+    let trial = TrialPlan::session(BY_UP2).start_on(topology);
     trial.bmpd.wait_up(STATION);
     leaves_by_uplink2(&trial, UP2);
-    let came_in = |packets: Vec<Packet>| packets.iter().filter(|p| p.direction == Direction::In).count();
+    let came_in = |packets: Vec<CapturedPacket>| packets.iter().filter(|p| p.direction == PacketDirection::In).count();
     assert_eq!(came_in(trial.up2.packets()), 0);
     assert!(came_in(trial.up1.packets()) > 0);
 }
@@ -127,33 +127,33 @@ fn replies_may_come_back_by_another_interface() {
 fn a_lent_address_leaves_by_the_link_of_the_next_hop() {
     for form in ["connect-interface lo", "connect-interface 203.0.113.1"] {
         let session = format!("{form}\n  next-hop 192.0.2.66");
-        let trial = start(&Plan::session(&session));
+        let trial = start(&TrialPlan::session(&session));
         leaves_by_uplink2(&trial, LOOPBACK);
     }
 }
 
 #[test]
 fn a_lent_address_never_falls_through_to_the_main_table() {
-    let trial = start(&Plan::session("connect-interface lo\n  next-hop 192.0.2.66"));
+    let trial = start(&TrialPlan::session("connect-interface lo\n  next-hop 192.0.2.66"));
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_down(STATION, "no-route");
     // A foreign process is not diverted either.
-    assert!(Foreign::default().connect(&trial.topology.router, trial.station.address()).is_err());
+    assert!(ForeignSocket::default().connect(&trial.topology.router, trial.station.address()).is_err());
     trial.topology.carrier_up("up2");
     trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
     let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(again.peer.ip(), LOOPBACK);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
 fn a_foreign_process_is_routed_as_the_session_is() {
     for device in [None, Some("up2")] {
-        let trial = start(&Plan::session(BY_UP2));
-        let foreign = Foreign { source: None, device };
+        let trial = start(&TrialPlan::session(BY_UP2));
+        let foreign = ForeignSocket { source: None, device };
         let stream = foreign.connect(&trial.topology.router, trial.station.address()).expect("the pin routes it");
-        let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
-        messages.extend(bmp::announcements(&Peer::default(), &prefixes(100), 1));
+        let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&ReportedPeer::default())];
+        messages.extend(bmp::announcements(&ReportedPeer::default(), &prefixes(100), 1));
         send_all(stream, &messages);
         let connection = trial.station.wait_connection(1, "its end", |c| c.announced() == 100 && c.end.is_some());
         assert_eq!(connection.peer.ip(), UP2);
@@ -165,8 +165,8 @@ fn a_foreign_process_is_routed_as_the_session_is() {
 
 #[test]
 fn a_next_hop_works_without_kernel_programs() {
-    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
-    let trial = start(&Plan { options, ..Plan::session(BY_UP2) });
+    let options = StartOptions { arguments: &["--datapath", "socket"], through: &[] };
+    let trial = start(&TrialPlan { options, ..TrialPlan::session(BY_UP2) });
     let connection = trial.routes_arrive(&mut trial.feeder(), 20, 0);
     assert_eq!(connection.peer.ip(), UP2);
     assert_left_only_by(&trial.up2, &trial.up1, &connection);
@@ -177,12 +177,12 @@ fn a_next_hop_works_without_kernel_programs() {
 
 #[test]
 fn changing_the_next_hop_changes_the_table_and_removing_it_removes_it() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let router = &trial.topology.router;
     // A second router on the same link.
     trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
     let other = BY_UP2.replace(".66", ".67");
-    trial.bmpd.reload(&Plan::session(&other).configuration());
+    trial.bmpd.reload(&TrialPlan::session(&other).configuration());
     trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     let both = private(router);
     assert!(both.iter().any(|line| line.contains("via 192.0.2.66")), "the old table is gone too early: {both:#?}");
@@ -191,15 +191,15 @@ fn changing_the_next_hop_changes_the_table_and_removing_it_removes_it() {
     // The farewell of the first connection has left by the old next hop.
     assert!(trial.station.connections()[0].end.is_some());
 
-    trial.bmpd.reload(&Plan::session("connect-interface up2").configuration());
+    trial.bmpd.reload(&TrialPlan::session("connect-interface up2").configuration());
     trial.bmpd.wait_down(STATION, "no-route");
     wait_nothing_private(router);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
 fn rules_and_routes_go_with_their_session() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     trial.bmpd.reload("bmp\n");
     trial.station.wait_connection(0, "its end", |c| c.end.is_some());
     wait_nothing_private(&trial.topology.router);
@@ -208,13 +208,13 @@ fn rules_and_routes_go_with_their_session() {
 #[test]
 fn sigterm_removes_rules_and_routes_unless_persist_is_configured() {
     for persist in [false, true] {
-        let plan = Plan { bmp: if persist { " persist" } else { "" }, ..Plan::session(BY_UP2) };
+        let plan = TrialPlan { bmp: if persist { " persist" } else { "" }, ..TrialPlan::session(BY_UP2) };
         let trial = start(&plan);
         let setup = trial.bmpd.terminate();
         let router = &trial.topology.router;
         assert_eq!(!private(router).is_empty(), persist);
         if persist {
-            let foreign = Foreign::default().connect(router, trial.station.address());
+            let foreign = ForeignSocket::default().connect(router, trial.station.address());
             assert!(foreign.is_ok(), "the remaining rules do not route: {foreign:?}");
             let said = setup.detach();
             assert!(said.status.success());
@@ -225,11 +225,11 @@ fn sigterm_removes_rules_and_routes_unless_persist_is_configured() {
 
 #[test]
 fn after_a_crash_rules_and_routes_are_taken_over_or_removed() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let router = trial.topology.router.clone();
     let setup = trial.bmpd.crash();
     assert_private(&router, MARK, "192.0.2.66");
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     bmpd.wait_up(STATION);
     trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_private(&router, MARK, "192.0.2.66");
@@ -237,17 +237,17 @@ fn after_a_crash_rules_and_routes_are_taken_over_or_removed() {
 
     let setup = bmpd.crash();
     std::fs::write(setup.file(), "bmp\n").expect("the file is writable");
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     wait_nothing_private(&router);
     drop(bmpd);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
 fn rules_and_routes_of_another_bmpd_stay() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let router = &trial.topology.router;
-    let station = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
+    let station = TestStation::start(&trial.topology.station, (STATION_2, STATION_PORT));
     let second = format!("bmp\n bmp-session {STATION_2}\n  tcp connect port {STATION_PORT}\n  {BY_UP2}\n");
     let second = Bmpd::start(router, &second);
     second.wait_up(STATION_2);
@@ -272,19 +272,19 @@ fn squat(router: &Netns) -> UnixDatagram {
 fn an_unprivileged_user_can_neither_take_a_mark_nor_keep_it() {
     let topology = without_a_route_by_uplink2();
     let _squatter = squat(&topology.router);
-    let trial = Plan::session(BY_UP2).start_on(topology);
+    let trial = TrialPlan::session(BY_UP2).start_on(topology);
     trial.bmpd.wait_up(STATION);
     let router = &trial.topology.router;
     assert_private(router, MARK, "192.0.2.66");
     let setup = trial.bmpd.crash();
     std::fs::write(setup.file(), "bmp\n").expect("the file is writable");
-    let _bmpd = Bmpd::start_in(setup, &Options::default());
+    let _bmpd = Bmpd::start_in(setup, &StartOptions::default());
     wait_nothing_private(router);
 }
 
 #[test]
 fn removed_rules_and_routes_are_restored() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let router = &trial.topology.router;
     let table = format!("route flush table {MARK}");
     for damage in ["rule del priority 900", &table, &format!("rule del priority 900\n{table}")] {
@@ -294,14 +294,14 @@ fn removed_rules_and_routes_are_restored() {
     }
     trial.routes_arrive(&mut trial.feeder(), 20, 0);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
 fn a_mark_in_another_rule_is_not_used() {
     let topology = without_a_route_by_uplink2();
     topology.router.ip(&format!("rule add fwmark {MARK:#x} lookup 7 priority 100"));
-    let trial = Plan::session(BY_UP2).start_on(topology);
+    let trial = TrialPlan::session(BY_UP2).start_on(topology);
     trial.bmpd.wait_up(STATION);
     assert_private(&trial.topology.router, MARK + 1, "192.0.2.66");
 }
@@ -314,7 +314,7 @@ fn ip(host: &Netns, command: &str) {
 
 /// Adds a rule that sends the session's packets to another router on the same link. Checks the
 /// reason, and applies the displayed mend.
-fn overrule(trial: &Trial, rule: &str, router: &str, reason: &str) {
+fn overrule(trial: &LabTrial, rule: &str, router: &str, reason: &str) {
     let host = &trial.topology.router;
     let station = trial.station.address().ip();
     let family = if station.is_ipv4() { "-4" } else { "-6" };
@@ -325,7 +325,7 @@ fn overrule(trial: &Trial, rule: &str, router: &str, reason: &str) {
     let mend = session["mend"].as_str().expect("the display has a mend");
     // bmpd keeps the mark meanwhile, instead of adding and removing it again and again.
     assert_eq!(private(host).len(), 3);
-    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "a foreign process was diverted");
+    assert!(ForeignSocket::default().connect(host, trial.station.address()).is_err(), "a foreign process was diverted");
     ip(host, mend.strip_prefix("ip ").expect("the mend is a command of ip"));
     ip(host, &format!("{family} route flush table 77"));
     trial.bmpd.wait_up(station);
@@ -333,7 +333,7 @@ fn overrule(trial: &Trial, rule: &str, router: &str, reason: &str) {
 
 #[test]
 fn an_earlier_rule_takes_the_session_down_and_is_named() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
     let reason = "rule 100, which comes before rule 900 of bmpd, takes the session's packets to 192.0.2.67 by up2, and not to next \
                   hop 192.0.2.66 by up2";
@@ -346,7 +346,7 @@ fn an_earlier_rule_takes_the_session_down_and_is_named() {
 #[test]
 fn an_earlier_rule_takes_an_ipv6_session_down_and_is_named() {
     let session = "connect-interface up2\n  next-hop 2001:db8:2::2";
-    let trial = start(&Plan { station: STATION_V6, ..Plan::session(session) });
+    let trial = start(&TrialPlan { station: STATION_V6, ..TrialPlan::session(session) });
     trial.topology.station.ip("addr add 2001:db8:2::3/64 dev dn2 nodad");
     let reason = "rule 100, which comes before rule 900 of bmpd, takes the session's packets to 2001:db8:2::3 by up2, and not to \
                   next hop 2001:db8:2::2 by up2";
@@ -355,7 +355,7 @@ fn an_earlier_rule_takes_an_ipv6_session_down_and_is_named() {
 
 #[test]
 fn a_discarding_rule_or_a_foreign_route_in_the_table_is_named() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let router = &trial.topology.router;
     router.ip("rule add priority 50 to 198.51.100.7 prohibit");
     let session = trial.bmpd.wait_down(STATION, "next-hop-overruled");
@@ -373,7 +373,7 @@ fn a_discarding_rule_or_a_foreign_route_in_the_table_is_named() {
 
 #[test]
 fn an_unrelated_or_later_rule_changes_nothing() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let router = &trial.topology.router;
     router.ip("rule add priority 100 to 203.0.113.99 prohibit
          rule add priority 901 to 198.51.100.7 prohibit");
@@ -394,30 +394,30 @@ fn accept_redirects(host: &Netns, value: &str) {
 
 /// Makes the session send while the station's host is silent and its router redirects each packet,
 /// until `is_over` returns.
-fn redirect(trial: &Trial, redirect: Redirect, is_over: impl FnOnce()) {
+fn redirect(trial: &LabTrial, redirect: IcmpRedirect, is_over: impl FnOnce()) {
     let host = &trial.topology.station;
     let family = if redirect.router.is_ipv4() { "-4" } else { "-6" };
     let silence = format!("rule add pref 10 ipproto tcp sport {STATION_PORT} blackhole");
     ip(host, &format!("{family} {silence}"));
     let _redirecting = redirect.start(host, "dn2");
-    trial.feeder().announce(&Peer::default(), &prefixes(1), 1);
+    trial.feeder().announce(&ReportedPeer::default(), &prefixes(1), 1);
     is_over();
     ip(host, &format!("{family} {}", silence.replace(" add ", " del ")));
 }
 
-fn a_redirect_takes_it_down(trial: &Trial, sent: Redirect, mend: &str) {
+fn a_redirect_takes_it_down(trial: &LabTrial, sent: IcmpRedirect, mend: &str) {
     let station = trial.station.address().ip();
     let host = &trial.topology.router;
     accept_redirects(host, "1");
     redirect(trial, sent, || {
         let session = trial.bmpd.wait_down(station, "next-hop-overruled");
-        let Redirect { router, better, .. } = sent;
+        let IcmpRedirect { router, better, .. } = sent;
         let reason =
             format!("an ICMP redirect takes the session's packets to {better}, and not to next hop {router} by up2");
         assert_eq!(session["detail"], reason);
         assert_eq!(session["mend"], mend);
     });
-    assert!(Foreign::default().connect(host, trial.station.address()).is_err(), "a foreign process was diverted");
+    assert!(ForeignSocket::default().connect(host, trial.station.address()).is_err(), "a foreign process was diverted");
     accept_redirects(host, "0");
     let family = if station.is_ipv4() { "ipv4" } else { "ipv6" };
     host.sysctl(&format!("net/{family}/route/flush"), "1");
@@ -426,27 +426,27 @@ fn a_redirect_takes_it_down(trial: &Trial, sent: Redirect, mend: &str) {
 
 #[test]
 fn an_icmp_redirect_to_another_router_takes_the_session_down_until_it_is_flushed() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     trial.topology.station.ip("addr add 192.0.2.67/26 dev dn2");
     let [router, better] = [[192, 0, 2, 66], [192, 0, 2, 67]].map(IpAddr::from);
     let mend =
         "sysctl net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.up2.accept_redirects=0 net.ipv4.route.flush=1";
-    a_redirect_takes_it_down(&trial, Redirect { router, neighbour: UP2, better }, mend);
+    a_redirect_takes_it_down(&trial, IcmpRedirect { router, neighbour: UP2, better }, mend);
 }
 
 #[test]
 fn an_icmpv6_redirect_takes_the_session_down_until_it_is_flushed() {
-    let plan = Plan::session("connect-interface up2\n  next-hop fe80::2");
-    let trial = start(&Plan { station: STATION_V6, ..plan });
+    let plan = TrialPlan::session("connect-interface up2\n  next-hop fe80::2");
+    let trial = start(&TrialPlan { station: STATION_V6, ..plan });
     trial.topology.station.ip("addr add fe80::3/64 dev dn2 nodad");
     let [router, neighbour, better] = ["fe80::2", "fe80::1", "fe80::3"].map(|text| text.parse().expect("an address"));
     let mend = "sysctl net.ipv6.conf.up2.accept_redirects=0 net.ipv6.route.flush=1";
-    a_redirect_takes_it_down(&trial, Redirect { router, neighbour, better }, mend);
+    a_redirect_takes_it_down(&trial, IcmpRedirect { router, neighbour, better }, mend);
 }
 
 #[test]
 fn a_commit_warns_where_redirects_are_accepted() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     for (accepted, warns) in [("1", true), ("0", false)] {
         accept_redirects(&trial.topology.router, accepted);
         let next_hop = if warns { "192.0.2.67" } else { "192.0.2.66" };
@@ -459,9 +459,9 @@ fn a_commit_warns_where_redirects_are_accepted() {
 
 #[test]
 fn a_packet_that_lost_the_sessions_mark_is_dropped_and_counted_by_mark() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let stream =
-        Foreign::default().connect(&trial.topology.router, trial.station.address()).expect("the pin routes it");
+        ForeignSocket::default().connect(&trial.topology.router, trial.station.address()).expect("the pin routes it");
     let from = stream.local_addr().expect("the socket is connected");
     trial.up1.take();
     trial.up2.take();
@@ -479,7 +479,7 @@ fn a_packet_that_lost_the_sessions_mark_is_dropped_and_counted_by_mark() {
 fn a_session_waits_for_a_next_hop_on_the_link() {
     let topology = without_a_route_by_uplink2();
     topology.station.ip("addr add 203.0.113.66/32 dev dn2");
-    let trial = Plan::session("connect-interface up2\n  next-hop 203.0.113.66").start_on(topology);
+    let trial = TrialPlan::session("connect-interface up2\n  next-hop 203.0.113.66").start_on(topology);
     let session = trial.bmpd.wait_down(STATION, "no-route");
     assert_eq!(session["detail"], "next hop 203.0.113.66 is not on the link of interface up2");
     assert_eq!(session["mend"], "ip route add 203.0.113.66 dev up2");
@@ -491,7 +491,7 @@ fn a_session_waits_for_a_next_hop_on_the_link() {
 
 #[test]
 fn a_session_is_routed_by_its_next_hop_again_after_a_lost_link() {
-    let trial = start(&Plan::session(BY_UP2));
+    let trial = start(&TrialPlan::session(BY_UP2));
     let router = &trial.topology.router;
     // `link set down` removes the interface's routes from every table.
     router.ip("link set up2 down");
@@ -501,5 +501,5 @@ fn a_session_is_routed_by_its_next_hop_again_after_a_lost_link() {
     let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(again.peer.ip(), UP2);
     assert_private(router, MARK, "192.0.2.66");
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }

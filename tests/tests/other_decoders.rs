@@ -7,12 +7,12 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
-    peering::{BMPD, DAEMON, DAEMON_V6, Peering, Table},
+    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering},
     pmacct::Pmbmpd,
-    relayed::{Kind, Relayed, TABLE},
+    relayed::{RelayedDaemon, RelayedKind, TABLE},
     topology::{STATION, STATION_PORT, Topology},
-    trial::{Plan, RELAY},
-    tshark::{Judgement, Tshark},
+    trial::{RELAY, TrialPlan},
+    tshark::{Tshark, TsharkReport},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -22,22 +22,22 @@ use serde_json::Value;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A statistic: its type, its family if it has one, and its value.
-type Counted = (u64, Option<(u64, u64)>, u64);
+type LoggedStatistic = (u64, Option<(u64, u64)>, u64);
 
 /// A bmpd with pmbmpd as its station, and a capture of their link.
-struct Trial {
+struct DecodedTrial {
     bmpd: Bmpd,
     collector: Pmbmpd,
     to_station: Tshark,
     topology: Topology,
 }
 
-impl Trial {
+impl DecodedTrial {
     fn start(system: &str, bmp: &str) -> Self {
         let topology = Topology::without_offload();
         let collector = Pmbmpd::start(&topology.station, (STATION, STATION_PORT));
         let to_station = Tshark::start(&topology.router, "up1", STATION_PORT);
-        let plan = Plan { system, bmp, ..Plan::default() };
+        let plan = TrialPlan { system, bmp, ..TrialPlan::default() };
         let bmpd = Bmpd::start(&topology.router, &plan.configuration());
         bmpd.wait_up(STATION);
         Self { bmpd, collector, to_station, topology }
@@ -62,10 +62,10 @@ impl Trial {
     }
 
     /// Waits until the last Statistics Report of a peer has these statistics.
-    fn wait_counted(&self, peer: IpAddr, wanted: &[Counted]) {
+    fn wait_counted(&self, peer: IpAddr, wanted: &[LoggedStatistic]) {
         until(&format!("pmbmpd logs {wanted:?} of {peer}"), LONG, || {
             let stats = self.logged("stats", peer);
-            let is = |(kind, family, count): &Counted| {
+            let is = |(kind, family, count): &LoggedStatistic| {
                 let family = family.map_or([Value::Null, Value::Null], |(afi, safi)| [afi.into(), safi.into()]);
                 let same = |stat: &&Value| {
                     stat["counter_type"] == *kind && [&stat["afi"], &stat["safi"]] == [&family[0], &family[1]]
@@ -89,10 +89,10 @@ impl Trial {
 /// Port of a late station.
 const LATE_PORT: u16 = STATION_PORT + 1;
 
-impl Trial {
+impl DecodedTrial {
     /// Connects a late station, whose messages pmbmpd accepts without a complaint. It receives at
     /// least `routes` routes of a peer.
-    fn told_late(&self, peer: IpAddr, routes: usize) -> Judgement {
+    fn told_late(&self, peer: IpAddr, routes: usize) -> TsharkReport {
         let collector = Pmbmpd::start(&self.topology.station, (STATION, LATE_PORT));
         let capture = Tshark::start(&self.topology.router, "up1", LATE_PORT);
         let session = format!("bmp-session {STATION} alias late");
@@ -116,17 +116,17 @@ impl Trial {
 /// tshark's reading of a Peer Up: addresses and ports of both ends, AS numbers, BGP identifiers,
 /// hold times and families.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Session {
+struct PeerUpReading {
     local: (String, u64),
     remote: (String, u64),
     asn: u64,
     remote_id: String,
-    sent: Open,
-    received: Open,
+    sent: OpenReading,
+    received: OpenReading,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Open {
+struct OpenReading {
     asn: u64,
     id: String,
     hold_time: u64,
@@ -134,8 +134,8 @@ struct Open {
 }
 
 /// Reads the first Peer Up.
-fn first_up(judged: &Judgement) -> Session {
-    Session::read(judged.messages(bmp::PEER_UP).first().expect("there is a Peer Up"))
+fn first_up(judged: &TsharkReport) -> PeerUpReading {
+    PeerUpReading::read(judged.messages(bmp::PEER_UP).first().expect("there is a Peer Up"))
 }
 
 fn text(value: &Value) -> String {
@@ -155,7 +155,7 @@ fn several(value: &Value) -> Vec<&Value> {
     }
 }
 
-impl Open {
+impl OpenReading {
     fn read(message: &Value) -> Self {
         let parameters = several(&message["bgp.open.opt"]["bgp.open.opt.param"]);
         let capabilities: Vec<_> =
@@ -173,7 +173,7 @@ impl Open {
     }
 }
 
-impl Session {
+impl PeerUpReading {
     fn read(peer_up: &Value) -> Self {
         let header = &peer_up["bmp.peer.header"];
         let is_ipv6 = header["bmp.peer.flags_tree"]["bmp.peer.flags.ipv6"] == "1";
@@ -187,8 +187,8 @@ impl Session {
             remote: (text(&header[of_peer]), figure(&peer_up["bmp.peer.up.port.remote"])),
             asn: figure(&header["bmp.peer.asn"]),
             remote_id: text(&header["bmp.peer.id"]),
-            sent: Open::read(sent),
-            received: Open::read(received),
+            sent: OpenReading::read(sent),
+            received: OpenReading::read(received),
         }
     }
 }
@@ -228,10 +228,10 @@ fn messages_about_bgp_peers_agree_with_frrs_own_display() {
          ipv4-family vpnv4\n  peer {peer} enable\n",
         BMPD.1
     );
-    let trial = Trial::start(&system, "statistics-timer 1");
+    let trial = DecodedTrial::start(&system, "statistics-timer 1");
     // As many routes as fit into FRR's messages of 4,096 bytes: tshark reads no longer ones (RFC
     // 8654).
-    let table = Table { ipv4: 900, ipv6: 400, vpnv4: 200, ..Table::default() };
+    let table = DaemonTable { ipv4: 900, ipv6: 400, vpnv4: 200, ..DaemonTable::default() };
     let mut frr = Peering::frr(&trial.topology.station, &table);
     frr.wait_tables(&table);
     let neighbors = until("FRR has sent all", PATIENCE, || {
@@ -275,14 +275,19 @@ fn messages_about_bgp_peers_agree_with_frrs_own_display() {
     // The first two Peer Ups, and those of the dump.
     let ups = judged.messages(bmp::PEER_UP);
     for (of, local) in [(peer, BMPD.0), (DAEMON_V6, lab::peering::BMPD_V6)] {
-        let told: Vec<_> = ups.iter().map(Session::read).filter(|session| session.remote.0 == of.to_string()).collect();
+        let told: Vec<_> =
+            ups.iter().map(PeerUpReading::read).filter(|session| session.remote.0 == of.to_string()).collect();
         let shown = &neighbors[local.to_string()];
         // FRR is the far end.
         let (port, remote_port) = (number(&shown["portForeign"]), number(&shown["portLocal"]));
         let hold_time = number(&shown["bgpTimerConfiguredHoldTimeMsecs"]) / 1000;
-        let open =
-            |asn: &Value, id: &Value| Open { asn: number(asn), id: text(id), hold_time, families: frr_families(shown) };
-        let wanted = Session {
+        let open = |asn: &Value, id: &Value| OpenReading {
+            asn: number(asn),
+            id: text(id),
+            hold_time,
+            families: frr_families(shown),
+        };
+        let wanted = PeerUpReading {
             local: (text(&shown["hostForeign"]), port),
             remote: (text(&shown["hostLocal"]), remote_port),
             asn: number(&shown["localAs"]),
@@ -305,10 +310,10 @@ fn messages_about_bgp_peers_agree_with_frrs_own_display() {
 
 #[test]
 fn frrs_messages_are_relayed_unchanged() {
-    let trial = Trial::start("", "");
+    let trial = DecodedTrial::start("", "");
     let from_daemon = Tshark::start(&trial.topology.router, "lo", RELAY.port());
-    let mut daemon = Relayed::start(Kind::Frr, &trial.topology.router, RELAY);
-    let table = Table { ipv4: 1_000, ipv6: 200, ..TABLE };
+    let mut daemon = RelayedDaemon::start(RelayedKind::Frr, &trial.topology.router, RELAY);
+    let table = DaemonTable { ipv4: 1_000, ipv6: 200, ..TABLE };
     let bird = Peering::bird(&trial.topology.station, &table);
     daemon.wait_tables(lab::rib::IPV4, &table.routes(lab::rib::IPV4));
     let neighbor = daemon.ask("show bgp neighbors json")[DAEMON.0.to_string()].clone();
@@ -347,10 +352,10 @@ fn frrs_messages_are_relayed_unchanged() {
 
 #[test]
 fn gobgps_messages_are_relayed_unchanged() {
-    let trial = Trial::start("", "");
+    let trial = DecodedTrial::start("", "");
     let from_daemon = Tshark::start(&trial.topology.router, "lo", RELAY.port());
-    let mut daemon = Relayed::start(Kind::Gobgp, &trial.topology.router, RELAY);
-    let table = Table { ipv4: 1_000, ipv6: 200, ..TABLE };
+    let mut daemon = RelayedDaemon::start(RelayedKind::Gobgp, &trial.topology.router, RELAY);
+    let table = DaemonTable { ipv4: 1_000, ipv6: 200, ..TABLE };
     let bird = Peering::bird(&trial.topology.station, &table);
     daemon.wait_tables(lab::rib::IPV4, &table.routes(lab::rib::IPV4));
     daemon.wait_tables(lab::rib::IPV6, &table.routes(lab::rib::IPV6));

@@ -2,13 +2,13 @@
 //! routes change.
 
 use lab::{
-    station::Connection,
+    station::RecordedConnection,
     topology::{BETTER_ROUTE_BY_UP1, LOOPBACK, ROUTE_BY_UP1, ROUTE_BY_UP2, STATION, STATION_V6, UP2, UP2_V6},
-    trial::{Plan, Trial, assert_left_only_by, outgoing},
+    trial::{LabTrial, TrialPlan, assert_left_only_by, outgoing},
 };
 
 /// Asserts that the session has had one connection from its beginning, by `up2` alone.
-fn assert_never_moved(trial: &Trial, connection: &Connection) {
+fn assert_never_moved(trial: &LabTrial, connection: &RecordedConnection) {
     assert_left_only_by(&trial.up2, &trial.up1, connection);
     assert_eq!(trial.station.connections().len(), 1);
     let ip = connection.peer.ip();
@@ -20,7 +20,7 @@ fn assert_never_moved(trial: &Trial, connection: &Connection) {
 
 #[test]
 fn an_existing_better_route_by_the_other_uplink_has_no_effect() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let connection = trial.routes_arrive(&mut trial.feeder(), 500, 0);
     assert_eq!(connection.peer.ip(), UP2);
     assert_never_moved(&trial, &connection);
@@ -28,7 +28,7 @@ fn an_existing_better_route_by_the_other_uplink_has_no_effect() {
 
 #[test]
 fn a_better_route_that_appears_changes_and_goes_has_no_effect() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     let events = [
         format!("route add {BETTER_ROUTE_BY_UP1}"),
@@ -49,7 +49,7 @@ fn a_better_route_that_appears_changes_and_goes_has_no_effect() {
 
 #[test]
 fn an_ipv6_session_does_not_move_to_a_better_route() {
-    let trial = Plan { station: STATION_V6, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { station: STATION_V6, ..TrialPlan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 50, 0);
     trial.topology.router.ip("route add 2001:db8:7::7/128 via 2001:db8:1::2 dev up1 metric 1");
@@ -62,7 +62,7 @@ fn an_ipv6_session_does_not_move_to_a_better_route() {
 
 #[test]
 fn the_other_uplink_going_down_and_away_has_no_effect() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.topology.carrier_down("up1");
     trial.routes_arrive(&mut feeder, 50, 0);
@@ -79,7 +79,7 @@ fn the_other_uplink_going_down_and_away_has_no_effect() {
 
 #[test]
 fn a_session_from_a_loopback_address_follows_routing_without_a_break() {
-    let trial = Plan::session("connect-interface lo").start_up();
+    let trial = TrialPlan::session("connect-interface lo").start_up();
     let mut feeder = trial.feeder();
     let before = trial.routes_arrive(&mut feeder, 50, 0);
     assert_left_only_by(&trial.up1, &trial.up2, &before);
@@ -95,22 +95,22 @@ fn a_session_from_a_loopback_address_follows_routing_without_a_break() {
 fn sessions_on_different_uplinks_do_not_touch_each_other() {
     // Two sessions of one bmpd, each pinned to another uplink.
     let system = "bmp\n bmp-session 198.51.100.8\n  tcp connect port 11019\n  connect-interface up1";
-    let plan = Plan { system, ..Plan::session("connect-interface up2") };
+    let plan = TrialPlan { system, ..TrialPlan::session("connect-interface up2") };
     let trial = plan.start();
-    let other = lab::station::Station::start(&trial.topology.station, (lab::topology::STATION_2, 11019));
+    let other = lab::station::TestStation::start(&trial.topology.station, (lab::topology::STATION_2, 11019));
     trial.bmpd.wait_up(STATION);
     trial.bmpd.wait_up(lab::topology::STATION_2);
     let mut feeder = trial.feeder();
     assert_eq!(trial.routes_arrive(&mut feeder, 100, 0).peer.ip(), UP2);
     let connection = other.wait_connection(0, "the same routes", |c| c.announced() == 100);
     assert_eq!(connection.peer.ip(), lab::topology::UP1);
-    let crossed = |p: &&lab::capture::Packet| p.destination.ip() == lab::topology::STATION_2;
+    let crossed = |p: &&lab::capture::CapturedPacket| p.destination.ip() == lab::topology::STATION_2;
     assert_eq!(outgoing(&trial.up2.packets()).into_iter().filter(crossed).count(), 0);
     assert!(outgoing(&trial.up1.packets()).iter().all(crossed));
     // The loss of one session's only route does not touch the other.
     trial.topology.router.ip(&format!("route del {ROUTE_BY_UP2}"));
     trial.bmpd.wait_down(STATION, "no-route");
-    feeder.announce(&lab::bmp::Peer::default(), &lab::bgp::prefixes(100), 1);
+    feeder.announce(&lab::bmp::ReportedPeer::default(), &lab::bgp::prefixes(100), 1);
     other.wait_connection(0, "more routes", |c| c.announced() == 200);
     assert_eq!(other.connections().len(), 1);
 }

@@ -11,14 +11,14 @@ use std::{
 };
 
 use lab::{
-    bmp::{self, Peer},
-    bmpd::{Options, Setup, number},
-    feeder::Feeder,
+    bmp::{self, ReportedPeer},
+    bmpd::{BmpdSetup, StartOptions, number},
+    feeder::BmpFeeder,
     footprint::{descriptors, resident},
     soak,
-    sockets::Foreign,
+    sockets::ForeignSocket,
     topology::STATION,
-    trial::{Plan, RELAY, Trial, further_sessions},
+    trial::{LabTrial, RELAY, TrialPlan, further_sessions},
     wait::{PATIENCE, patience, until},
 };
 use nix::{sys::stat::Mode, unistd::mkfifo};
@@ -27,12 +27,13 @@ use serde_json::Value;
 /// A small limit of descriptors.
 const FEW: usize = 1024;
 
-fn with_few_descriptors<'a>() -> Plan<'a> {
-    let options = Options { through: &["sh", "-c", "ulimit -n 1024; exec \"$@\"", "sh"], ..Options::default() };
-    Plan { options, ..Plan::session("connect-interface up2") }
+fn with_few_descriptors<'a>() -> TrialPlan<'a> {
+    let options =
+        StartOptions { through: &["sh", "-c", "ulimit -n 1024; exec \"$@\"", "sh"], ..StartOptions::default() };
+    TrialPlan { options, ..TrialPlan::session("connect-interface up2") }
 }
 
-fn relay(trial: &Trial) -> Value {
+fn relay(trial: &LabTrial) -> Value {
     let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
     relays[0].clone()
 }
@@ -93,8 +94,8 @@ fn a_commit_says_that_a_relay_has_too_few_descriptors() {
 
 #[test]
 fn a_session_without_a_descriptor_reports_it_and_comes_back() {
-    let trial = Plan::session("connect-interface up2\nconnect-retry 1 1").start_up();
-    let (pid, operator) = (trial.bmpd.pid(), Operator::at(&trial));
+    let trial = TrialPlan::session("connect-interface up2\nconnect-retry 1 1").start_up();
+    let (pid, operator) = (trial.bmpd.pid(), OpenOperator::at(&trial));
     let before = file_limit(pid, None);
     file_limit(pid, Some(libc::rlimit { rlim_cur: 3, ..before }));
     operator.ask(&format!("reset bmp session {STATION}"), false);
@@ -118,10 +119,10 @@ fn file_limit(pid: u32, new: Option<libc::rlimit>) -> libc::rlimit {
 }
 
 /// An operator's open connection to the control socket.
-struct Operator(std::cell::RefCell<std::io::BufReader<UnixStream>>);
+struct OpenOperator(std::cell::RefCell<std::io::BufReader<UnixStream>>);
 
-impl Operator {
-    fn at(trial: &Trial) -> Self {
+impl OpenOperator {
+    fn at(trial: &LabTrial) -> Self {
         let stream = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
         let operator = Self(std::io::BufReader::new(stream).into());
@@ -142,13 +143,13 @@ impl Operator {
 
 /// Starts a bmpd with so many peers and sessions that `display bgp bmp-monitor all --json` has tens
 /// of megabytes.
-fn with_a_large_display() -> (Trial, Feeder) {
+fn with_a_large_display() -> (LabTrial, BmpFeeder) {
     let sessions = further_sessions(60, "shutdown");
-    let trial = Plan { bmp: &sessions, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     for number in 1..1500_u16 {
         let [high, low] = number.to_be_bytes();
-        feeder.send(bmp::peer_up(&Peer { address: [10, 254, high, low].into(), ..Peer::default() }));
+        feeder.send(bmp::peer_up(&ReportedPeer { address: [10, 254, high, low].into(), ..ReportedPeer::default() }));
     }
     trial.routes_arrive(&mut feeder, 1, 0);
     (trial, feeder)
@@ -156,7 +157,7 @@ fn with_a_large_display() -> (Trial, Feeder) {
 
 const LARGE: &[u8] = b"{\"command\":\"display bgp bmp-monitor all\",\"json\":true}\n";
 
-fn ask_for_much(trial: &Trial) -> UnixStream {
+fn ask_for_much(trial: &LabTrial) -> UnixStream {
     let mut stream = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
     stream.write_all(LARGE).expect("bmpd reads");
     stream
@@ -225,8 +226,8 @@ fn large_displays_at_once_do_not_stall_stations() {
 
 #[test]
 fn idle_control_clients_are_bounded_and_make_room_for_a_new_operator() {
-    let trial = Plan::session("connect-interface up2").start_up();
-    let first = Operator::at(&trial);
+    let trial = TrialPlan::session("connect-interface up2").start_up();
+    let first = OpenOperator::at(&trial);
     first.ask("display bmp session", false);
     let control = trial.bmpd.setup().control();
     let mut crowd: Vec<_> = (0..200).map(|_| UnixStream::connect(control).expect("the kernel queues it")).collect();
@@ -253,7 +254,7 @@ fn idle_control_clients_are_bounded_and_make_room_for_a_new_operator() {
 
 #[test]
 fn a_control_client_must_complete_a_request_within_ten_seconds() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut half = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
     half.write_all(b"{\"command\":").expect("bmpd reads");
     let mut said = String::new();
@@ -265,7 +266,7 @@ fn a_control_client_must_complete_a_request_within_ten_seconds() {
 #[test]
 fn bmpctl_sends_nothing_to_a_socket_of_another_user() {
     let topology = lab::topology::Topology::new();
-    let setup = Setup::new(&topology.router, "");
+    let setup = BmpdSetup::new(&topology.router, "");
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
         .expect("the folder is ours");
@@ -291,8 +292,8 @@ const SHOWN: &str = r"\u{1b}]0;owned\u{7}\u{1b}[2J\nup\u{202e}\u{9b}31m";
 
 #[test]
 fn escape_sequences_of_a_daemon_reach_neither_log_nor_terminal() {
-    let trial = Plan::session("connect-interface up2").start_up();
-    let mut odd = Feeder::connect(&trial.topology.router, RELAY);
+    let trial = TrialPlan::session("connect-interface up2").start_up();
+    let mut odd = BmpFeeder::connect(&trial.topology.router, RELAY);
     odd.send(bmp::initiation(ODD));
     let connection = until("its name is known", PATIENCE, || {
         let connection = relay(&trial)["connections"][0].clone();
@@ -315,12 +316,12 @@ fn escape_sequences_of_a_daemon_reach_neither_log_nor_terminal() {
 
 #[test]
 fn a_process_name_with_escape_sequences_is_escaped_everywhere() {
-    let trial = Plan::session("adopt\nconnect-interface up2").start();
+    let trial = TrialPlan::session("adopt\nconnect-interface up2").start();
     trial.bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     let (pid, name) = (std::process::id(), "\u{1b}[2J\n\u{9b}mx");
     // The test itself is the daemon. A name has 15 bytes at most (proc_pid_comm(5)).
     std::fs::write(format!("/proc/{pid}/comm"), name).expect("a process may name itself");
-    let _connection = Foreign::default().connect(&trial.topology.router, trial.station.address());
+    let _connection = ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
     let session = trial.bmpd.wait_up(STATION);
     assert_eq!(session["process"]["name"], name);
     let text = trial.bmpd.display("display bmp session verbose");
@@ -333,10 +334,10 @@ fn a_process_name_with_escape_sequences_is_escaped_everywhere() {
 #[test]
 fn a_fifo_as_configuration_is_refused_at_once() {
     let topology = lab::topology::Topology::new();
-    let setup = Setup::new(&topology.router, "");
+    let setup = BmpdSetup::new(&topology.router, "");
     std::fs::remove_file(setup.file()).expect("the file exists");
     mkfifo(&setup.file(), Mode::S_IRWXU).expect("the folder takes a FIFO");
-    let ended = setup.run(&Options::default());
+    let ended = setup.run(&StartOptions::default());
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.lines.concat().contains("it is a FIFO, and not a regular file"), "{ended:?}");
 }
@@ -344,11 +345,11 @@ fn a_fifo_as_configuration_is_refused_at_once() {
 #[test]
 fn a_fifo_beside_the_configuration_does_not_keep_bmpd_from_starting() {
     let topology = lab::topology::Topology::new();
-    let setup = Setup::new(&topology.router, "sysname edge1\n");
+    let setup = BmpdSetup::new(&topology.router, "sysname edge1\n");
     let mut sources = setup.file().into_os_string();
     sources.push(".sources");
     mkfifo(std::path::Path::new(&sources), Mode::S_IRWXU).expect("the folder takes a FIFO");
-    let bmpd = lab::bmpd::Bmpd::start_in(setup, &Options::default());
+    let bmpd = lab::bmpd::Bmpd::start_in(setup, &StartOptions::default());
     bmpd.wait_for_log("that the FIFO is ignored", |line| line.contains(".sources") && line.contains("FIFO"));
     bmpd.terminate();
 }

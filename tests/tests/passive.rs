@@ -8,20 +8,20 @@ use std::{
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
+    bmp::{self, ReportedPeer},
     bmpd::{Bmpd, number},
-    capture::{Direction, Packet, sum},
+    capture::{CapturedPacket, PacketDirection, sum},
     passive::{BY_UP2, PORT, call, connected, gets_no_answer, guarded, listening, nothing, stranger},
-    station::{End, Station},
+    station::{ConnectionEnd, TestStation},
     topology::{STATION, STATION_2, STATION_V6, Topology, UP2, UP2_OTHER, UP2_V6},
-    trial::{Plan, outgoing},
+    trial::{TrialPlan, outgoing},
     wait::{PATIENCE, until},
 };
 use serde_json::{Value, json};
 
 #[test]
 fn a_station_that_connects_receives_the_same_messages() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 500, 0);
     assert!(connection.has(bmp::PEER_UP));
@@ -43,27 +43,27 @@ fn a_station_that_connects_receives_the_same_messages() {
 
 #[test]
 fn an_ipv6_station_connects_too() {
-    let trial = connected(&Plan { station: STATION_V6, ..Plan::session(BY_UP2) }, UP2_V6);
+    let trial = connected(&TrialPlan { station: STATION_V6, ..TrialPlan::session(BY_UP2) }, UP2_V6);
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
     nothing(&trial.up1.packets());
 }
 
 /// Plays a passive session until the station closes it, and compares counters and capture.
-fn counts_what_was_captured(plan: &Plan<'_>, at: IpAddr) {
-    let trial = connected(&Plan { without_offload: true, ..*plan }, at);
+fn counts_what_was_captured(plan: &TrialPlan<'_>, at: IpAddr) {
+    let trial = connected(&TrialPlan { without_offload: true, ..*plan }, at);
     // Keep the feeder open: its end would cause a Peer Down.
     let mut feeder = trial.feeder();
     let connection = trial.routes_arrive(&mut feeder, 2000, 0);
     trial.station.close();
     listening(&trial.bmpd, plan.station);
     trial.up2.wait_for("bmpd's FIN and its acknowledgement", PATIENCE, |packets| {
-        let fin = packets.iter().position(|p| p.fin && p.direction == Direction::Out)?;
-        packets[fin..].iter().any(|p| p.direction == Direction::In && p.ack).then_some(())
+        let fin = packets.iter().position(|p| p.fin && p.direction == PacketDirection::Out)?;
+        packets[fin..].iter().any(|p| p.direction == PacketDirection::In && p.ack).then_some(())
     });
     let (session, packets) = trial.at_rest(&trial.up2);
     let kernel = &session["kernel"];
-    let out = |p: &Packet| p.direction == Direction::Out && p.source == SocketAddr::new(at, PORT);
-    let back = |p: &Packet| p.direction == Direction::In && p.source.ip() == plan.station;
+    let out = |p: &CapturedPacket| p.direction == PacketDirection::Out && p.source == SocketAddr::new(at, PORT);
+    let back = |p: &CapturedPacket| p.direction == PacketDirection::In && p.source.ip() == plan.station;
     let (bytes, count) = sum(&packets, out);
     assert!(count > 20 && bytes > connection.bytes, "the capture saw {bytes} bytes in {count} packets");
     assert!(packets.iter().any(|p| out(p) && p.syn), "the capture has no SYN-ACK");
@@ -82,12 +82,12 @@ fn counts_what_was_captured(plan: &Plan<'_>, at: IpAddr) {
 
 #[test]
 fn a_passive_session_is_counted_to_the_byte_from_the_stations_syn_on() {
-    counts_what_was_captured(&Plan::session(BY_UP2), UP2);
+    counts_what_was_captured(&TrialPlan::session(BY_UP2), UP2);
 }
 
 #[test]
 fn an_ipv6_passive_session_is_counted_to_the_byte_from_the_stations_syn_on() {
-    counts_what_was_captured(&Plan { station: STATION_V6, ..Plan::session(BY_UP2) }, UP2_V6);
+    counts_what_was_captured(&TrialPlan { station: STATION_V6, ..TrialPlan::session(BY_UP2) }, UP2_V6);
 }
 
 /// Returns two sessions on one port, to both of the station's addresses.
@@ -111,18 +111,18 @@ fn both_are_let_in(first: &str, second: &str) {
     let topology = Topology::new();
     // Replies must leave by the link of the call.
     topology.router.ip("route del 198.51.100.0/24 via 192.0.2.2 dev up1 metric 10");
-    let stations = [STATION, STATION_2].map(|address| Station::start(&topology.station, (address, PORT)));
+    let stations = [STATION, STATION_2].map(|address| TestStation::start(&topology.station, (address, PORT)));
     let bmpd = Bmpd::start(&topology.router, &two_sessions(first, second));
     for station in &stations {
         listening(&bmpd, station.address().ip());
     }
-    let mut feeder = lab::feeder::Feeder::with_peer(&topology.router, lab::trial::RELAY, &Peer::default());
+    let mut feeder = lab::feeder::BmpFeeder::with_peer(&topology.router, lab::trial::RELAY, &ReportedPeer::default());
     for station in &stations {
         station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
         station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
         bmpd.wait_up(station.address().ip());
     }
-    feeder.announce(&Peer::default(), &prefixes(100), 1);
+    feeder.announce(&ReportedPeer::default(), &prefixes(100), 1);
     for station in &stations {
         let connection = station.wait_connection(0, "all routes", |c| c.announced() == 100);
         let session = bmpd.wait_session(station.address().ip(), "counted", |session| {
@@ -146,7 +146,7 @@ fn stations_on_one_port_may_have_different_pins() {
 #[test]
 fn a_shut_down_session_is_denied_at_a_port_that_another_listens_on() {
     let topology = Topology::new();
-    let stations = [STATION, STATION_2].map(|address| Station::start(&topology.station, (address, PORT)));
+    let stations = [STATION, STATION_2].map(|address| TestStation::start(&topology.station, (address, PORT)));
     let both = "  connect-interface up2";
     let bmpd = Bmpd::start(&topology.router, &two_sessions(both, both));
     for station in &stations {
@@ -157,7 +157,7 @@ fn a_shut_down_session_is_denied_at_a_port_that_another_listens_on() {
     bmpd.reload(&two_sessions(both, &format!("{both}\n  shutdown")));
     bmpd.wait_down(STATION_2, "shutdown");
     let end = stations[1].wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((end.has(bmp::TERMINATION), end.end), (true, Some(End::Fin)));
+    assert_eq!((end.has(bmp::TERMINATION), end.end), (true, Some(ConnectionEnd::Fin)));
     gets_no_answer(&stations[1], UP2);
     assert_eq!(stations[0].connections()[0].end, None, "the other session ended");
     bmpd.reload(&two_sessions(both, both));
@@ -169,10 +169,10 @@ fn a_shut_down_session_is_denied_at_a_port_that_another_listens_on() {
 #[test]
 fn a_change_of_source_ends_a_passive_connection_by_the_old_link() {
     let session = |address: IpAddr| format!("tcp listen port {PORT}\nconnect-interface up2 {address}");
-    let trial = connected(&Plan::session(&session(UP2)), UP2);
-    trial.bmpd.reload(&Plan::session(&session(UP2_OTHER)).configuration());
+    let trial = connected(&TrialPlan::session(&session(UP2)), UP2);
+    trial.bmpd.reload(&TrialPlan::session(&session(UP2_OTHER)).configuration());
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
     listening(&trial.bmpd, STATION);
     let index = call(&trial, UP2_OTHER);
     assert_eq!(trial.station.connections()[index].peer.ip(), UP2_OTHER);
@@ -183,7 +183,7 @@ fn a_change_of_source_ends_a_passive_connection_by_the_old_link() {
 
 #[test]
 fn a_session_whose_interface_goes_down_listens_again_when_it_is_back() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_down(STATION, "interface-down");
     trial.topology.carrier_up("up2");
@@ -209,10 +209,10 @@ fn assert_waits_after(session: &Value, reason: &str) {
 
 #[test]
 fn after_a_reset_the_station_can_connect_at_once() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
     let session = listening(&trial.bmpd, STATION);
     assert_waits_after(&session, "manual-reset");
     call(&trial, UP2);
@@ -222,11 +222,11 @@ fn after_a_reset_the_station_can_connect_at_once() {
 
 #[test]
 fn a_restarted_station_replaces_its_earlier_connection() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     let index = trial.station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
     trial.bmpd.wait_for_log("that the station connected anew", |line| line.contains("has connected anew"));
     trial.routes_arrive(&mut trial.feeder(), 10, index);
     assert_eq!(trial.bmpd.session(STATION)["state"], "up");
@@ -234,7 +234,7 @@ fn a_restarted_station_replaces_its_earlier_connection() {
 
 #[test]
 fn a_session_waits_again_after_the_station_closed() {
-    let trial = connected(&Plan::session(BY_UP2), UP2);
+    let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     trial.station.close();
     let session = listening(&trial.bmpd, STATION);
     assert_eq!(session["state"], "down");
@@ -244,15 +244,15 @@ fn a_session_waits_again_after_the_station_closed() {
 
 #[test]
 fn a_session_becomes_passive_and_active_again() {
-    let trial = Plan::session("connect-interface up2").start_up();
-    trial.bmpd.reload(&Plan::session(BY_UP2).configuration());
+    let trial = TrialPlan::session("connect-interface up2").start_up();
+    trial.bmpd.reload(&TrialPlan::session(BY_UP2).configuration());
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(End::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
     let session = guarded(&trial.bmpd, STATION);
     assert_eq!(session["role"], "listen");
     let index = call(&trial, UP2);
-    trial.bmpd.reload(&Plan::session("connect-interface up2").configuration());
-    trial.station.wait_connection(index, "its end", |c| c.has(bmp::TERMINATION) && c.end == Some(End::Fin));
+    trial.bmpd.reload(&TrialPlan::session("connect-interface up2").configuration());
+    trial.station.wait_connection(index, "its end", |c| c.has(bmp::TERMINATION) && c.end == Some(ConnectionEnd::Fin));
     trial.station.wait_connection(index + 1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(trial.bmpd.wait_up(STATION)["guard"], Value::Null);
     until("the guard is detached", PATIENCE, || {

@@ -7,17 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bmp_fuzz::station::Station as Replica;
+use bmp_fuzz::station::Replica;
 use lab::{
     bgp::{self, prefixes},
-    bmp::{self, Peer},
+    bmp::{self, ReportedPeer},
     bmpd::number,
-    feeder::Feeder,
+    feeder::BmpFeeder,
     netns::Netns,
     process::answer,
-    station::{Connection, Station},
+    station::{RecordedConnection, TestStation},
     topology::{LOOPBACK, STATION},
-    trial::{FURTHER_PORTS, Plan, RELAY, Trial, further_sessions},
+    trial::{FURTHER_PORTS, LabTrial, RELAY, TrialPlan, further_sessions},
     wait::{PATIENCE, until},
 };
 use programs::Program;
@@ -28,7 +28,7 @@ const ROUTES: usize = 1000;
 /// How soon a daemon has its peer back when it reconnects after its host vanished.
 const SECONDS: Duration = Duration::from_secs(15);
 
-fn relay(trial: &Trial, name: &str) -> Value {
+fn relay(trial: &LabTrial, name: &str) -> Value {
     let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
     relays
         .as_array()
@@ -38,7 +38,7 @@ fn relay(trial: &Trial, name: &str) -> Value {
 }
 
 /// Returns a client's entry in the display of a relay.
-fn shown(trial: &Trial, name: &str, client: SocketAddr) -> Value {
+fn shown(trial: &LabTrial, name: &str, client: SocketAddr) -> Value {
     let connections = relay(trial, name)["connections"].clone();
     let all = connections.as_array().expect("a list").iter();
     all.clone().find(|shown| shown["client"] == client.to_string()).cloned().unwrap_or_default()
@@ -49,7 +49,7 @@ fn far_relay(terms: &str) -> String {
 }
 
 /// Makes a client's host vanish: drops the packets of this connection in both directions.
-fn vanish(host: &Netns, client: &Feeder) {
+fn vanish(host: &Netns, client: &BmpFeeder) {
     let port = client.local_addr().port();
     let rules = format!(
         "add table ip lab; add chain ip lab in {{ type filter hook input priority 0; }}; add chain ip lab out {{ type filter hook output priority 0; }}; add rule ip lab in tcp dport {port} drop; add rule ip lab out tcp sport {port} drop"
@@ -60,13 +60,13 @@ fn vanish(host: &Netns, client: &Feeder) {
 #[test]
 fn a_second_local_client_that_claims_a_peer_and_forges_its_routes_changes_nothing() {
     let sessions = further_sessions(1, "connect-retry 1 1");
-    let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
-    let peer = Peer::default();
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::default() }.start_up();
+    let peer = ReportedPeer::default();
     let mut daemon = trial.feeder();
     daemon.announce(&peer, &prefixes(ROUTES), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == ROUTES);
 
-    let mut thief = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
+    let mut thief = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer);
     thief.announce(&peer, &prefixes(ROUTES), 1);
     thief.send(bmp::statistics_report(&peer, 7));
     thief.send(bmp::peer_down(&peer));
@@ -92,7 +92,7 @@ fn a_second_local_client_that_claims_a_peer_and_forges_its_routes_changes_nothin
     daemon.announce(&peer, &prefixes(ROUTES + 1)[ROUTES..], 1);
     let early = trial.station.wait_connection(0, "what comes then", |c| c.announced() > ROUTES);
     assert_eq!(early.feed(), daemon.sent[1..].iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let late = Station::start(&trial.topology.station, (STATION, FURTHER_PORTS));
+    let late = TestStation::start(&trial.topology.station, (STATION, FURTHER_PORTS));
     let late = late.wait_connection(0, "the same", |c| c.announced() > ROUTES);
     assert_eq!((late.announced(), late.count(bmp::PEER_UP), late.has(bmp::PEER_DOWN)), (ROUTES + 1, 1, false));
 }
@@ -100,8 +100,8 @@ fn a_second_local_client_that_claims_a_peer_and_forges_its_routes_changes_nothin
 #[test]
 fn a_local_daemon_that_reconnects_at_once_has_its_peer_again() {
     let sessions = further_sessions(1, "connect-retry 1 1");
-    let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
-    let peer = Peer::default();
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::default() }.start_up();
+    let peer = ReportedPeer::default();
     // Each of them goes with much unread, and the next one is there already.
     for _ in 0..20 {
         trial.feeder().announce(&peer, &prefixes(ROUTES), 10);
@@ -113,27 +113,27 @@ fn a_local_daemon_that_reconnects_at_once_has_its_peer_again() {
     let early = trial.station.wait_connection(0, "the last message", |c| c.feed().last() == Some(&last.as_slice()));
     let client = daemon.local_addr();
     assert_eq!(number(&shown(&trial, "lab", client)["refused_messages"]), 0);
-    let late = Station::start(&trial.topology.station, (STATION, FURTHER_PORTS));
+    let late = TestStation::start(&trial.topology.station, (STATION, FURTHER_PORTS));
     let late = late.wait_connection(0, "the routes", |c| c.announced() == ROUTES);
-    let knows = |connection: &Connection| Replica::of(&connection.feed().concat()).knows();
+    let knows = |connection: &RecordedConnection| Replica::of(&connection.feed().concat()).knows();
     assert!(knows(&early) == knows(&late), "early and late differ");
 }
 
 #[test]
 fn a_daemon_whose_host_vanished_has_its_peer_back_within_seconds_of_its_return() {
     for (terms, is_held) in [("", false), (" hold 600", true)] {
-        let trial = Plan { system: &far_relay(terms), ..Plan::default() }.start_up();
-        let (host, peer) = (&trial.topology.station, Peer::default());
-        let mut before = Feeder::with_peer(host, FAR, &peer);
+        let trial = TrialPlan { system: &far_relay(terms), ..TrialPlan::default() }.start_up();
+        let (host, peer) = (&trial.topology.station, ReportedPeer::default());
+        let mut before = BmpFeeder::with_peer(host, FAR, &peer);
         before.announce(&peer, &prefixes(5), 1);
         trial.station.wait_connection(0, "its routes", |c| c.announced() == 5);
         vanish(host, &before);
-        let mut back = Feeder::with_peer(host, FAR, &peer);
+        let mut back = BmpFeeder::with_peer(host, FAR, &peer);
         back.announce(&peer, &prefixes(6), 1);
         back.end_of_rib(&peer);
         let new = if is_held { 6 } else { 11 };
         let began = Instant::now();
-        let seen = |connections: &[Connection]| connections.iter().any(|c| c.announced() == new);
+        let seen = |connections: &[RecordedConnection]| connections.iter().any(|c| c.announced() == new);
         trial.station.wait_for("the routes again", SECONDS, |all| seen(all).then_some(()));
         assert!(began.elapsed() < SECONDS);
         let connection = trial.station.connections().remove(0);
@@ -147,12 +147,12 @@ fn a_daemon_whose_host_vanished_has_its_peer_back_within_seconds_of_its_return()
 
 #[test]
 fn a_live_daemon_of_another_host_keeps_its_peer_without_a_stall() {
-    let trial = Plan { system: &far_relay(""), ..Plan::default() }.start_up();
-    let (host, peer) = (&trial.topology.station, Peer::default());
-    let mut owner = Feeder::with_peer(host, FAR, &peer);
+    let trial = TrialPlan { system: &far_relay(""), ..TrialPlan::default() }.start_up();
+    let (host, peer) = (&trial.topology.station, ReportedPeer::default());
+    let mut owner = BmpFeeder::with_peer(host, FAR, &peer);
     owner.announce(&peer, &prefixes(5), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 5);
-    let mut other = Feeder::with_peer(host, FAR, &peer);
+    let mut other = BmpFeeder::with_peer(host, FAR, &peer);
     other.announce(&peer, &prefixes(9), 1);
     // bmpd reads the owner's own socket meanwhile.
     owner.announce(&peer, &prefixes(6)[5..], 1);
@@ -168,8 +168,8 @@ fn a_live_daemon_of_another_host_keeps_its_peer_without_a_stall() {
 
 #[test]
 fn with_hold_a_client_without_peers_leaves_nothing_behind() {
-    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
-    let clients: Vec<_> = (0..20).map(|_| Feeder::connect(&trial.topology.router, RELAY)).collect();
+    let trial = TrialPlan { system: "bmp-relay lab\n hold 600", ..TrialPlan::default() }.start_up();
+    let clients: Vec<_> = (0..20).map(|_| BmpFeeder::connect(&trial.topology.router, RELAY)).collect();
     until("all clients are displayed", PATIENCE, || {
         (relay(&trial, "lab")["connections"].as_array().map(Vec::len) == Some(clients.len())).then_some(())
     });
@@ -189,12 +189,12 @@ fn is_left_out(case: &str, kind: &str, peer_ups: usize, routes: usize) {
         return lab::skip::skip(&format!("there is no {}", file.display()));
     };
     let sessions = further_sessions(1, "connect-retry 1 1");
-    let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
-    let mut daemon = Feeder::connect(&trial.topology.router, RELAY);
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::default() }.start_up();
+    let mut daemon = BmpFeeder::connect(&trial.topology.router, RELAY);
     daemon.raw(&stream);
     // The same kind of message a second time.
     daemon.raw(&stream);
-    let more = Peer { address: Ipv4Addr::new(10, 255, 9, 9), ..Peer::default() };
+    let more = ReportedPeer { address: Ipv4Addr::new(10, 255, 9, 9), ..ReportedPeer::default() };
     daemon.send(bmp::peer_up(&more));
     trial.station.wait_connection(0, "the next message", |c| c.feed().last() == Some(&daemon.sent[0].as_slice()));
     let client = daemon.local_addr();
@@ -204,7 +204,7 @@ fn is_left_out(case: &str, kind: &str, peer_ups: usize, routes: usize) {
     assert!(trial.bmpd.display("display bmp relay").contains(&format!("Left out: 2 {kind}")));
     let says = |line: &&String| line.contains(&client.to_string()) && line.contains(kind);
     assert_eq!(trial.bmpd.log().iter().filter(says).count(), 1, "{case}");
-    let late = Station::start(&trial.topology.station, (STATION, FURTHER_PORTS));
+    let late = TestStation::start(&trial.topology.station, (STATION, FURTHER_PORTS));
     let late =
         late.wait_connection(0, "all of it", |c| c.count(bmp::PEER_UP) == peer_ups + 1 && c.announced() == routes);
     assert!(!late.has(bmp::PEER_DOWN));

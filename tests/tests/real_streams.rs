@@ -10,15 +10,15 @@ use std::{
 };
 
 use bgpkit_parser::{BgpkitParser, models::ElemType};
-use bmp_fuzz::{corpus::captures_v3, station::Station as Replica};
+use bmp_fuzz::{corpus::captures_v3, station::Replica};
 use bmp_user::wire::bmp::{MessageType, PeerKey, frames};
 use lab::{
     bmp,
     bmpd::number,
-    feeder::Feeder,
+    feeder::BmpFeeder,
     skip::skip,
-    station::Connection,
-    trial::{Plan, RELAY, Trial},
+    station::RecordedConnection,
+    trial::{LabTrial, RELAY, TrialPlan},
     wait::until,
 };
 use serde_json::Value;
@@ -28,13 +28,13 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A station's knowledge, with the frames read so far.
 #[derive(Default)]
-struct Reader {
+struct ReplicaReader {
     replica: Replica,
     frames: usize,
 }
 
-impl Reader {
-    fn read(&mut self, connection: &Connection) -> &Replica {
+impl ReplicaReader {
+    fn read(&mut self, connection: &RecordedConnection) -> &Replica {
         for frame in &connection.frames[self.frames..] {
             if !matches!(frame.kind(), bmp::INITIATION | bmp::TERMINATION) {
                 self.replica.read(&frame.0);
@@ -46,10 +46,10 @@ impl Reader {
 }
 
 /// Asserts that a late station gets everything that the early one has.
-fn assert_late_one_is_equal(name: &str, trial: &Trial, early: &Replica) {
+fn assert_late_one_is_equal(name: &str, trial: &LabTrial, early: &Replica) {
     trial.station.close();
     let (readings, expected) = (early.readings(), early.knows());
-    let mut reader = Reader::default();
+    let mut reader = ReplicaReader::default();
     trial.station.wait_for(
         &format!("{name}: the late station's knowledge equals the early one's"),
         LONG,
@@ -67,14 +67,14 @@ fn a_routers_stream_is_relayed_unchanged_and_late_equals_early() {
         return skip("there are no captured BMP streams");
     }
     let one = |(name, stream): &(String, Vec<u8>)| {
-        let trial = Plan::default().start_up();
+        let trial = TrialPlan::default().start_up();
         let whole: Vec<_> = frames(stream).map(|frame| frame.expect("a capture is BMP")).collect();
         let about_the_session = |frame: &bmp_user::wire::bmp::Frame<'_>| {
             matches!(frame.message_type(), Some(MessageType::Initiation | MessageType::Termination))
         };
         let told: Vec<&[u8]> =
             whole.iter().filter(|frame| !about_the_session(frame)).map(|frame| frame.bytes()).collect();
-        let mut feeder = Feeder::connect(&trial.topology.router, RELAY);
+        let mut feeder = BmpFeeder::connect(&trial.topology.router, RELAY);
         // Without the Termination, which would end its peers before the late station connects.
         let ends = |frame: &&bmp_user::wire::bmp::Frame<'_>| frame.message_type() != Some(MessageType::Termination);
         feeder.raw(&whole.iter().filter(ends).flat_map(|frame| frame.bytes().to_vec()).collect::<Vec<_>>());
@@ -82,7 +82,7 @@ fn a_routers_stream_is_relayed_unchanged_and_late_equals_early() {
             connections.first().filter(|connection| connection.feed().len() >= told.len()).cloned()
         });
         assert_eq!(early.feed(), told, "{name}");
-        let mut reader = Reader::default();
+        let mut reader = ReplicaReader::default();
         let early = reader.read(&early);
         assert!(early.routes() > 0, "{name} has routes");
         assert_late_one_is_equal(name, &trial, early);
@@ -96,7 +96,7 @@ fn mrt_files() -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect()
 }
 
-fn replay(trial: &Trial) -> Value {
+fn replay(trial: &LabTrial) -> Value {
     let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("it is JSON");
     replays[0].clone()
 }
@@ -140,7 +140,7 @@ fn a_replayed_file_reaches_early_and_late_stations_with_all_routes() {
         let name = path.display().to_string();
         let system = format!("mrt-replay table\n file {name}\n pace maximum\nquit");
         // The station need not connect before the file is read.
-        let trial = Plan { system: &system, ..Plan::default() }.start();
+        let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start();
         let done = until(&format!("{name} is replayed"), LONG, || {
             let replay = replay(&trial);
             (replay["state"] == "done").then_some(replay)
@@ -151,7 +151,7 @@ fn a_replayed_file_reaches_early_and_late_stations_with_all_routes() {
         let expected = in_file(path);
         let count = expected.values().map(BTreeSet::len).sum::<usize>();
         assert!(count > 1000, "{name}: {count}");
-        let mut reader = Reader::default();
+        let mut reader = ReplicaReader::default();
         trial.station.wait_for(&format!("{count} routes of {name}"), LONG, |connections| {
             (reader.read(connections.first()?).routes() == count).then_some(())
         });
@@ -180,7 +180,7 @@ fn a_replay_keeps_its_pace_and_its_loop() {
         return skip("there are no MRT files");
     };
     let replay_of = |pace: &str| format!("mrt-replay table\n file {}\n pace {pace}\nquit", file.display());
-    let trial = Plan { system: &replay_of("20 updates-per-second"), ..Plan::default() }.start_up();
+    let trial = TrialPlan { system: &replay_of("20 updates-per-second"), ..TrialPlan::default() }.start_up();
     // At this pace, at least (n - 1) / 20 seconds pass before the n-th update.
     let began = std::time::Instant::now();
     let shown = until("forty updates", LONG, || {

@@ -6,30 +6,30 @@ use std::net::IpAddr;
 
 use lab::{
     bmp,
-    capture::Capture,
+    capture::LinkCapture,
     company::Company,
-    station::Station,
+    station::TestStation,
     topology::{LOOPBACK, LOOPBACK_V6, STATION_PORT, UP1, UP1_V6, UP2, UP2_OTHER, UP2_V6},
 };
 
 /// A source address of each IP version.
-type Sources = [IpAddr; 2];
+type SourcePair = [IpAddr; 2];
 
-const ON_UP1: Sources = [UP1, UP1_V6];
-const ON_UP2: Sources = [UP2, UP2_V6];
-const ON_LO: Sources = [LOOPBACK, LOOPBACK_V6];
+const ON_UP1: SourcePair = [UP1, UP1_V6];
+const ON_UP2: SourcePair = [UP2, UP2_V6];
+const ON_LO: SourcePair = [LOOPBACK, LOOPBACK_V6];
 const BOTH: [usize; 2] = [0, 1];
 
 #[derive(Clone, Copy)]
-enum Link {
+enum LeavingLink {
     Up1,
     Up2,
 }
-use Link::{Up1, Up2};
+use LeavingLink::{Up1, Up2};
 
-impl Link {
+impl LeavingLink {
     /// Returns the capture on this link, and the one on the other link.
-    fn captures(self, company: &Company) -> (&Capture, &Capture) {
+    fn captures(self, company: &Company) -> (&LinkCapture, &LinkCapture) {
         match self {
             Up1 => (&company.up1, &company.up2),
             Up2 => (&company.up2, &company.up1),
@@ -39,7 +39,7 @@ impl Link {
 
 /// Commits other lines for one subject after the other. Each must connect again: from the old
 /// source by the old link before, from the new source after.
-fn reconnects_each(before: [&str; 2], commit: [&str; 2], (old, old_link): (Sources, Link), new: Sources) {
+fn reconnects_each(before: [&str; 2], commit: [&str; 2], (old, old_link): (SourcePair, LeavingLink), new: SourcePair) {
     let mut company = Company::start("", before);
     for subject in BOTH {
         assert_eq!(company.connected(subject, 0).peer.ip(), old[subject]);
@@ -55,7 +55,7 @@ fn reconnects_each(before: [&str; 2], commit: [&str; 2], (old, old_link): (Sourc
     company.assert_others_stayed();
 }
 
-fn reconnects(before: &str, commit: &str, old: (Sources, Link), new: Sources) {
+fn reconnects(before: &str, commit: &str, old: (SourcePair, LeavingLink), new: SourcePair) {
     reconnects_each([before; 2], [commit; 2], old, new);
 }
 
@@ -108,7 +108,7 @@ fn replacing_a_port_reconnects_its_session_alone() {
     let mut company = Company::start("", ["connect-interface up2"; 2]);
     for subject in BOTH {
         let address = company.address(subject);
-        let other = Station::start(&company.topology.station, (address, STATION_PORT + 1));
+        let other = TestStation::start(&company.topology.station, (address, STATION_PORT + 1));
         company.bmpd.commit(address, &format!("tcp connect port {}", STATION_PORT + 1));
         assert_eq!(other.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), ON_UP2[subject]);
         company.assert_told(subject, 0, &company.up2, &company.up1);

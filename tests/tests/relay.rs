@@ -2,27 +2,27 @@
 
 use lab::{
     bgp::{self, prefixes},
-    bmp::{self, Peer},
-    feeder::Feeder,
-    station::{Mode, Station},
+    bmp::{self, ReportedPeer},
+    feeder::BmpFeeder,
+    station::{StationMode, TestStation},
     topology::{STATION, STATION_2, STATION_PORT},
-    trial::{Plan, RELAY, Trial},
+    trial::{LabTrial, RELAY, TrialPlan},
 };
 
 /// Plans the usual session, pinned to `up2`, and one to the second station.
-const TWO: Plan<'static> = Plan {
+const TWO: TrialPlan<'static> = TrialPlan {
     station: STATION,
     system: "bmp\n bmp-session 198.51.100.8\n  tcp connect port 11019",
     bmp: "",
     session: "connect-interface up2",
-    options: lab::bmpd::Options { arguments: &[], through: &[] },
+    options: lab::bmpd::StartOptions { arguments: &[], through: &[] },
     without_offload: false,
 };
 
 #[test]
 fn every_message_is_relayed_byte_for_byte_except_initiation_and_termination() {
-    let trial = Plan::session("connect-interface up2").start_up();
-    let peer = Peer::default();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
+    let peer = ReportedPeer::default();
     let mut feeder = trial.feeder();
     feeder.announce(&peer, &prefixes(1000), 7);
     feeder.send(bmp::route_monitoring(&peer, bmp::POST_POLICY, &bgp::withdraw(&prefixes(9))));
@@ -42,7 +42,7 @@ fn every_message_is_relayed_byte_for_byte_except_initiation_and_termination() {
 
 #[test]
 fn the_initiation_is_bmpds_own_with_the_configured_system_name() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     let body = connection.frames[0].body();
     // sysName TLV (RFC 7854 §4.4): type 2, length 5.
@@ -53,7 +53,7 @@ fn the_initiation_is_bmpds_own_with_the_configured_system_name() {
 #[test]
 fn every_session_gets_the_same_frames() {
     let trial = TWO.start();
-    let other = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
+    let other = TestStation::start(&trial.topology.station, (STATION_2, STATION_PORT));
     trial.bmpd.wait_up(STATION);
     trial.bmpd.wait_up(STATION_2);
     let connection = trial.routes_arrive(&mut trial.feeder(), 1000, 0);
@@ -63,11 +63,11 @@ fn every_session_gets_the_same_frames() {
 
 #[test]
 fn stations_get_peer_down_for_each_peer_of_a_lost_daemon() {
-    let trial = Plan::default().start_up();
-    let peers = [2, 3, 4].map(|n| Peer { address: [10, 255, 0, n].into(), ..Peer::default() });
-    let stays = Peer { address: [10, 255, 1, 1].into(), ..Peer::default() };
-    let _other = Feeder::with_peer(&trial.topology.router, RELAY, &stays);
-    let mut feeder = Feeder::connect(&trial.topology.router, RELAY);
+    let trial = TrialPlan::default().start_up();
+    let peers = [2, 3, 4].map(|n| ReportedPeer { address: [10, 255, 0, n].into(), ..ReportedPeer::default() });
+    let stays = ReportedPeer { address: [10, 255, 1, 1].into(), ..ReportedPeer::default() };
+    let _other = BmpFeeder::with_peer(&trial.topology.router, RELAY, &stays);
+    let mut feeder = BmpFeeder::connect(&trial.topology.router, RELAY);
     feeder.send(bmp::initiation("feeder"));
     for peer in &peers {
         feeder.send(bmp::peer_up(peer));
@@ -85,10 +85,10 @@ fn stations_get_peer_down_for_each_peer_of_a_lost_daemon() {
 
 #[test]
 fn a_late_station_gets_initiation_present_peers_and_their_routes() {
-    let trial = Plan::default().start();
+    let trial = TrialPlan::default().start();
     trial.bmpd.wait_up(STATION);
-    let peers = [2, 3].map(|n| Peer { address: [10, 255, 0, n].into(), ..Peer::default() });
-    let mut feeder = Feeder::connect(&trial.topology.router, RELAY);
+    let peers = [2, 3].map(|n| ReportedPeer { address: [10, 255, 0, n].into(), ..ReportedPeer::default() });
+    let mut feeder = BmpFeeder::connect(&trial.topology.router, RELAY);
     feeder.send(bmp::initiation("feeder"));
     for peer in &peers {
         feeder.send(bmp::peer_up(peer));
@@ -112,21 +112,21 @@ fn a_late_station_gets_initiation_present_peers_and_their_routes() {
 #[test]
 fn a_station_that_stalls_past_the_journal_stays_and_hinders_no_other() {
     let trial = TWO.start();
-    let slow = Station::with_receive_buffer(&trial.topology.station, (STATION_2, STATION_PORT), 4096);
-    slow.set_mode(Mode::Stall);
+    let slow = TestStation::with_receive_buffer(&trial.topology.station, (STATION_2, STATION_PORT), 4096);
+    slow.set_mode(StationMode::Stall);
     trial.bmpd.wait_up(STATION);
     trial.bmpd.wait_up(STATION_2);
     let mut feeder = trial.feeder();
     // Messages of 3.7 kB, which exceed the journal's 64 MiB.
-    let message = bmp::announcements(&Peer::default(), &prefixes(900), 900).remove(0);
+    let message = bmp::announcements(&ReportedPeer::default(), &prefixes(900), 900).remove(0);
     let count = (80 << 20) / message.len();
     for _ in 0..count {
         feeder.raw(&message);
     }
     trial.station.wait_connection(0, "all of it", |c| c.count(bmp::ROUTE_MONITORING) == count);
 
-    slow.set_mode(Mode::Read);
-    let last = bmp::route_monitoring(&Peer::default(), bmp::PRE_POLICY, &bgp::withdraw(&prefixes(3)));
+    slow.set_mode(StationMode::Read);
+    let last = bmp::route_monitoring(&ReportedPeer::default(), bmp::PRE_POLICY, &bgp::withdraw(&prefixes(3)));
     feeder.send(last.clone());
     let connection =
         slow.wait_connection(0, "the latest message", |c| c.frames.last().is_some_and(|frame| frame.0 == last));
@@ -142,10 +142,10 @@ fn a_station_that_stalls_past_the_journal_stays_and_hinders_no_other() {
 /// Sends `bytes` from a client. Only its connection must be closed, with one log line that has one
 /// of `why`.
 fn is_thrown_out(bytes: &[u8], why: &[&str]) {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut good = trial.feeder();
     trial.routes_arrive(&mut good, 10, 0);
-    let mut bad = Feeder::connect(&trial.topology.router, RELAY);
+    let mut bad = BmpFeeder::connect(&trial.topology.router, RELAY);
     let from = bad.local_addr().to_string();
     bad.raw(bytes);
     bad.wait_closed();
@@ -154,7 +154,7 @@ fn is_thrown_out(bytes: &[u8], why: &[&str]) {
 }
 
 /// Asserts that one log line is about the connection from `from` and has one of `why`.
-fn said_once(trial: &Trial, from: &str, why: &[&str]) {
+fn said_once(trial: &LabTrial, from: &str, why: &[&str]) {
     let says = |line: &str| line.contains(from) && why.iter().any(|why| line.contains(why));
     trial.bmpd.wait_for_log(&format!("one of {why:?} about {from}"), says);
     let lines: Vec<_> = trial.bmpd.log().into_iter().filter(|line| says(line)).collect();
@@ -162,7 +162,7 @@ fn said_once(trial: &Trial, from: &str, why: &[&str]) {
 }
 
 /// Asserts that the other input and the session go on.
-fn goes_on(trial: &Trial, good: &mut Feeder) {
+fn goes_on(trial: &LabTrial, good: &mut BmpFeeder) {
     assert!(good.is_open());
     let connection = trial.routes_arrive(good, 10, 0);
     assert_eq!((connection.count(bmp::PEER_DOWN), connection.end), (0, None));
@@ -201,26 +201,29 @@ fn a_client_with_version_4_is_disconnected() {
 
 #[test]
 fn valid_messages_before_a_bad_one_are_relayed_and_their_peers_go_down() {
-    let trial = Plan::default().start_up();
-    let mut good =
-        Feeder::with_peer(&trial.topology.router, RELAY, &Peer { address: [10, 255, 1, 1].into(), ..Peer::default() });
+    let trial = TrialPlan::default().start_up();
+    let mut good = BmpFeeder::with_peer(
+        &trial.topology.router,
+        RELAY,
+        &ReportedPeer { address: [10, 255, 1, 1].into(), ..ReportedPeer::default() },
+    );
     let mut bad = trial.feeder();
-    bad.announce(&Peer::default(), &prefixes(20), 1);
+    bad.announce(&ReportedPeer::default(), &prefixes(20), 1);
     bad.raw(&[3, 0, 0, 0, 5, 0]);
     bad.wait_closed();
     let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
     assert_eq!((connection.announced(), connection.count(bmp::PEER_DOWN)), (20, 1));
-    good.announce(&Peer::default(), &prefixes(10), 1);
+    good.announce(&ReportedPeer::default(), &prefixes(10), 1);
     trial.station.wait_connection(0, "the other input's routes", |c| c.announced() == 30);
 }
 
 #[test]
 fn a_stream_cut_inside_a_frame_is_reported_and_the_frame_is_not_relayed() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut good = trial.feeder();
     trial.routes_arrive(&mut good, 10, 0);
-    let peer = Peer { address: [10, 255, 1, 1].into(), ..Peer::default() };
-    let mut cut = Feeder::with_peer(&trial.topology.router, RELAY, &peer);
+    let peer = ReportedPeer { address: [10, 255, 1, 1].into(), ..ReportedPeer::default() };
+    let mut cut = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer);
     let from = cut.local_addr().to_string();
     let whole = bmp::announcements(&peer, &prefixes(100), 100).remove(0);
     cut.raw(&whole[..whole.len() / 2]);

@@ -7,13 +7,13 @@ use std::{
 };
 
 use lab::{
-    bgp::{self, Prefix, prefixes},
-    bmp::{self, Frame, Peer},
+    bgp::{self, Ipv4Prefix, prefixes},
+    bmp::{self, ReceivedFrame, ReportedPeer},
     bmpd::number,
-    feeder::Feeder,
+    feeder::BmpFeeder,
     process::answer,
     topology::LOOPBACK,
-    trial::{Plan, RELAY, Trial},
+    trial::{LabTrial, RELAY, TrialPlan},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -23,13 +23,13 @@ const VANISHED: Duration = Duration::from_secs(120);
 
 const FAR: SocketAddr = SocketAddr::new(LOOPBACK, 5002);
 
-fn commit(trial: &Trial, lines: &str) -> String {
+fn commit(trial: &LabTrial, lines: &str) -> String {
     let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
     assert!(taken, "{said}");
     said
 }
 
-fn relay(trial: &Trial, name: &str) -> Value {
+fn relay(trial: &LabTrial, name: &str) -> Value {
     let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
     relays
         .as_array()
@@ -38,17 +38,18 @@ fn relay(trial: &Trial, name: &str) -> Value {
         .clone()
 }
 
-fn peer(last: u8) -> Peer {
-    Peer { address: [10, 255, 0, last].into(), ..Peer::default() }
+fn peer(last: u8) -> ReportedPeer {
+    ReportedPeer { address: [10, 255, 0, last].into(), ..ReportedPeer::default() }
 }
 
-fn withdrawn(frames: &[Frame]) -> Vec<Prefix> {
-    frames.iter().filter_map(Frame::update).flat_map(|update| update.withdrawn).collect()
+fn withdrawn(frames: &[ReceivedFrame]) -> Vec<Ipv4Prefix> {
+    frames.iter().filter_map(ReceivedFrame::update).flat_map(|update| update.withdrawn).collect()
 }
 
 #[test]
 fn a_changed_limit_of_connections_takes_effect_at_once() {
-    let trial = Plan { system: "bmp-relay lab\n max-connections 3 per-source 2", ..Plan::default() }.start_up();
+    let trial =
+        TrialPlan { system: "bmp-relay lab\n max-connections 3 per-source 2", ..TrialPlan::default() }.start_up();
     let limits = || {
         let relay = relay(&trial, "lab");
         (number(&relay["max_connections"]), number(&relay["max_connections_per_source"]))
@@ -60,7 +61,7 @@ fn a_changed_limit_of_connections_takes_effect_at_once() {
         });
     };
     assert_eq!(limits(), (3, 2));
-    let connect = || Feeder::connect(&trial.topology.router, RELAY);
+    let connect = || BmpFeeder::connect(&trial.topology.router, RELAY);
     let mut daemons = [connect(), connect()];
     connect().wait_closed();
     wait_refused(1);
@@ -87,16 +88,16 @@ fn a_changed_limit_of_connections_takes_effect_at_once() {
 #[test]
 fn allow_lets_a_daemon_of_another_host_in_and_undo_closes_it() {
     let system = format!("bmp-relay far\n listen {} port {}\nquit", FAR.ip(), FAR.port());
-    let trial = Plan { system: &system, ..Plan::default() }.start_up();
+    let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_up();
     let elsewhere = &trial.topology.station;
-    Feeder::connect(elsewhere, FAR).wait_closed();
+    BmpFeeder::connect(elsewhere, FAR).wait_closed();
     trial.bmpd.wait_for_log("why", |line| line.contains("closed a connection from another host"));
-    let mut own = Feeder::with_peer(&trial.topology.router, FAR, &peer(9));
+    let mut own = BmpFeeder::with_peer(&trial.topology.router, FAR, &peer(9));
     own.announce(&peer(9), &prefixes(1), 1);
 
     // The far end of the link may connect, and no other host.
     commit(&trial, "bmp-relay far\n allow 192.0.2.0/26");
-    let mut feeder = Feeder::with_peer(elsewhere, FAR, &peer(2));
+    let mut feeder = BmpFeeder::with_peer(elsewhere, FAR, &peer(2));
     feeder.announce(&peer(2), &prefixes(3), 1);
     trial.station.wait_connection(0, "the routes of both", |c| c.announced() == 4);
     assert_eq!(relay(&trial, "far")["allow"], serde_json::json!(["192.0.2.0/26"]));
@@ -106,7 +107,7 @@ fn allow_lets_a_daemon_of_another_host_in_and_undo_closes_it() {
     commit(&trial, "bmp-relay far\n hold 600\n undo allow 192.0.2.0/26\n allow 198.51.100.0/24");
     feeder.wait_closed();
     let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
-    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).and_then(Frame::peer);
+    let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).and_then(ReceivedFrame::peer);
     assert_eq!(down, Some(IpAddr::V4(Ipv4Addr::new(10, 255, 0, 2))));
     let shown = relay(&trial, "far");
     assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("`allow` does not let")), "{shown:#}");
@@ -117,9 +118,9 @@ fn allow_lets_a_daemon_of_another_host_in_and_undo_closes_it() {
 #[test]
 fn a_daemon_that_vanishes_with_its_host_is_noticed() {
     let system = format!("bmp-relay far\n listen {} port {}\n allow 192.0.2.0/26\nquit", FAR.ip(), FAR.port());
-    let trial = Plan { system: &system, ..Plan::default() }.start_up();
+    let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_up();
     let elsewhere = &trial.topology.station;
-    let mut feeder = Feeder::with_peer(elsewhere, FAR, &peer(2));
+    let mut feeder = BmpFeeder::with_peer(elsewhere, FAR, &peer(2));
     feeder.announce(&peer(2), &prefixes(3), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 3);
     let rules = format!(
@@ -135,8 +136,8 @@ fn a_daemon_that_vanishes_with_its_host_is_noticed() {
 
 #[test]
 fn hold_is_displayed_while_it_runs_and_a_change_takes_effect() {
-    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &peer(2));
+    let trial = TrialPlan { system: "bmp-relay lab\n hold 600", ..TrialPlan::default() }.start_up();
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer(2));
     let client = feeder.local_addr().to_string();
     feeder.announce(&peer(2), &prefixes(3), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 3);
@@ -166,12 +167,12 @@ fn hold_is_displayed_while_it_runs_and_a_change_takes_effect() {
 
 #[test]
 fn after_hold_absent_peers_go_down_and_unrepeated_routes_are_withdrawn() {
-    let trial = Plan { system: "bmp-relay lab\n hold 600", ..Plan::default() }.start_up();
+    let trial = TrialPlan { system: "bmp-relay lab\n hold 600", ..TrialPlan::default() }.start_up();
     let (back, lost) = (peer(2), peer(3));
     // A Loc-RIB peer has a type of its own, and no address (RFC 9069 §4.1).
-    let mut loc_rib = bmp::peer_up(&Peer { address: Ipv4Addr::UNSPECIFIED, ..Peer::default() });
+    let mut loc_rib = bmp::peer_up(&ReportedPeer { address: Ipv4Addr::UNSPECIFIED, ..ReportedPeer::default() });
     loc_rib[6] = bmp::LOC_RIB_INSTANCE;
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &back);
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &back);
     feeder.send(bmp::peer_up(&lost));
     feeder.send(loc_rib);
     feeder.announce(&back, &prefixes(5), 1);
@@ -179,7 +180,7 @@ fn after_hold_absent_peers_go_down_and_unrepeated_routes_are_withdrawn() {
     trial.station.wait_connection(0, "the routes", |c| c.announced() == 7);
     drop(feeder);
     until("the peers are held", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 3).then_some(()));
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &back);
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &back);
     feeder.announce(&back, &prefixes(3), 1);
     until("one peer is back", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 2).then_some(()));
     assert_eq!(trial.station.connections()[0].count(bmp::PEER_DOWN), 0);
@@ -201,15 +202,17 @@ fn after_hold_absent_peers_go_down_and_unrepeated_routes_are_withdrawn() {
 
 #[test]
 fn end_of_rib_after_sends_the_missing_end_of_rib() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let mut feeder = trial.feeder();
-    feeder.announce(&Peer::default(), &prefixes(3), 1);
+    feeder.announce(&ReportedPeer::default(), &prefixes(3), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 3);
-    let ends = |frames: &[Frame]| frames.iter().filter_map(Frame::update).filter(|update| update.is_end_of_rib).count();
+    let ends = |frames: &[ReceivedFrame]| {
+        frames.iter().filter_map(ReceivedFrame::update).filter(|update| update.is_end_of_rib).count()
+    };
     assert_eq!(ends(&trial.station.connections()[0].frames), 0);
     commit(&trial, "bmp-relay lab\n end-of-rib-after 1");
     let connection = trial.station.wait_connection(0, "End-of-RIB", |c| ends(&c.frames) == 1);
-    assert_eq!(connection.frames.last().and_then(Frame::peer), Some(Peer::default().address.into()));
+    assert_eq!(connection.frames.last().and_then(ReceivedFrame::peer), Some(ReportedPeer::default().address.into()));
     let shown = relay(&trial, "lab");
     assert_eq!(number(&shown["end_of_rib_after_seconds"]), 1);
     let text = trial.bmpd.display("display bmp relay");
@@ -218,12 +221,12 @@ fn end_of_rib_after_sends_the_missing_end_of_rib() {
 
 #[test]
 fn the_first_of_two_daemons_with_one_peer_wins_and_the_other_is_displayed() {
-    let trial = Plan::default().start_up();
-    let (first, second) = (peer(2), Peer { router_id: Ipv4Addr::new(10, 0, 0, 9), ..peer(2) });
-    let mut one = Feeder::with_peer(&trial.topology.router, RELAY, &first);
+    let trial = TrialPlan::default().start_up();
+    let (first, second) = (peer(2), ReportedPeer { router_id: Ipv4Addr::new(10, 0, 0, 9), ..peer(2) });
+    let mut one = BmpFeeder::with_peer(&trial.topology.router, RELAY, &first);
     one.announce(&first, &prefixes(2), 1);
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 2);
-    let mut other = Feeder::with_peer(&trial.topology.router, RELAY, &second);
+    let mut other = BmpFeeder::with_peer(&trial.topology.router, RELAY, &second);
     other.announce(&second, &prefixes(3), 1);
     let shown = until("the other daemon's claim is displayed", PATIENCE, || {
         let shown = trial.bmpd.display("display bmp relay");
@@ -243,16 +246,16 @@ fn the_first_of_two_daemons_with_one_peer_wins_and_the_other_is_displayed() {
 
 #[test]
 fn the_displays_have_a_relays_messages_and_the_feeds_contents() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let mut feeder = trial.feeder();
     let client = feeder.local_addr().to_string();
-    feeder.announce(&Peer::default(), &prefixes(5), 1);
+    feeder.announce(&ReportedPeer::default(), &prefixes(5), 1);
     feeder.send(bmp::route_monitoring(
-        &Peer::default(),
+        &ReportedPeer::default(),
         bmp::POST_POLICY,
         &bgp::announce(&prefixes(2), 65001, Ipv4Addr::LOCALHOST),
     ));
-    feeder.send(bmp::route_monitoring(&Peer::default(), bmp::PRE_POLICY, &bgp::withdraw(&prefixes(1))));
+    feeder.send(bmp::route_monitoring(&ReportedPeer::default(), bmp::PRE_POLICY, &bgp::withdraw(&prefixes(1))));
     feeder.announce(&peer(77), &prefixes(1), 1);
     trial.station.wait_connection(0, "all of it", |c| c.announced() == 8);
     let shown = relay(&trial, "lab");

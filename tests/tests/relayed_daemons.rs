@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use lab::{
-    peering::{DAEMON, Peering, Table},
-    relayed::{Kind, Relayed, TABLE},
-    rib::{IPV4, IPV6, LOC_RIB_PEER, Mirror, View},
+    peering::{DAEMON, DaemonTable, Peering},
+    relayed::{RelayedDaemon, RelayedKind, TABLE},
+    rib::{IPV4, IPV6, LOC_RIB_PEER, PeerRib, RibMirror},
     soak,
-    station::Station,
+    station::TestStation,
     topology::STATION,
-    trial::{FURTHER_PORTS, Plan, RELAY, further_sessions},
+    trial::{FURTHER_PORTS, RELAY, TrialPlan, further_sessions},
 };
 
 /// Patience for several full tables in one test, with one message a route.
@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(300);
 
 /// Asserts that the daemon's tables are those of its peer, and that each station has the daemon's
 /// tables.
-fn assert_same(daemon: &Relayed, table: &Table<'_>, stations: &mut [Mirror<'_>]) {
+fn assert_same(daemon: &RelayedDaemon, table: &DaemonTable<'_>, stations: &mut [RibMirror<'_>]) {
     for family in [IPV4, IPV6] {
         for (of, routes) in daemon.wait_tables(family, &table.routes(family)) {
             let routes = daemon.as_reported(routes);
@@ -30,36 +30,36 @@ fn assert_same(daemon: &Relayed, table: &Table<'_>, stations: &mut [Mirror<'_>])
 }
 
 /// Waits until each station has the peer down and the Loc-RIB empty.
-fn wait_down(stations: &mut [Mirror<'_>]) {
+fn wait_down(stations: &mut [RibMirror<'_>]) {
     for station in stations {
         station.wait_for("Peer Down", LONG, |rib| {
-            let is_gone = !rib.is_up(DAEMON.0) && rib.view(LOC_RIB_PEER, View::LocRib, IPV4).is_empty();
+            let is_gone = !rib.is_up(DAEMON.0) && rib.view(LOC_RIB_PEER, PeerRib::LocRib, IPV4).is_empty();
             is_gone.then_some(())
         });
     }
 }
 
-fn stations_have_what_the_daemon_has(kind: Kind) {
-    let table = Table { ipv4: soak::times(20_000, 60_000), ipv6: soak::times(2_000, 40_000), ..TABLE };
+fn stations_have_what_the_daemon_has(kind: RelayedKind) {
+    let table = DaemonTable { ipv4: soak::times(20_000, 60_000), ipv6: soak::times(2_000, 40_000), ..TABLE };
     let sessions = further_sessions(2, "connect-retry 1 1");
-    let trial = Plan { bmp: &sessions, ..Plan::default() }.start_up();
-    let at = |number| Station::start(&trial.topology.station, (STATION, FURTHER_PORTS + number));
-    let mut daemon = Relayed::start(kind, &trial.topology.router, RELAY);
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::default() }.start_up();
+    let at = |number| TestStation::start(&trial.topology.station, (STATION, FURTHER_PORTS + number));
+    let mut daemon = RelayedDaemon::start(kind, &trial.topology.router, RELAY);
     let mut bird = Peering::bird(&trial.topology.station, &table);
-    let mut stations = vec![Mirror::of(&trial.station)];
+    let mut stations = vec![RibMirror::of(&trial.station)];
     assert_same(&daemon, &table, &mut stations);
 
     // The second station connects in the middle of changes.
     let mut paths = 0;
     let mut change = |bird: &mut Peering, less: usize| {
         paths += 1;
-        let changed = Table { ipv4: table.ipv4 / less, ipv6: table.ipv6 / less, paths, ..table };
+        let changed = DaemonTable { ipv4: table.ipv4 / less, ipv6: table.ipv6 / less, paths, ..table };
         bird.announce(&changed);
         changed
     };
     change(&mut bird, 1);
     let second = at(0);
-    stations.push(Mirror::of(&second));
+    stations.push(RibMirror::of(&second));
     for round in 1..soak::times(3, 6) {
         change(&mut bird, round % 3 + 1);
     }
@@ -83,7 +83,7 @@ fn stations_have_what_the_daemon_has(kind: Kind) {
     }
     // The third station connects at the end, while the routes arrive again.
     let third = at(1);
-    stations.push(Mirror::of(&third));
+    stations.push(RibMirror::of(&third));
     assert_same(&daemon, &last, &mut stations);
     for station in [&trial.station, &second, &third] {
         assert_eq!(station.connections().len(), 1);
@@ -93,10 +93,10 @@ fn stations_have_what_the_daemon_has(kind: Kind) {
 
 #[test]
 fn stations_have_frrs_table_through_changes_flaps_and_a_crash() {
-    stations_have_what_the_daemon_has(Kind::Frr);
+    stations_have_what_the_daemon_has(RelayedKind::Frr);
 }
 
 #[test]
 fn stations_have_gobgps_table_through_changes_flaps_and_a_crash() {
-    stations_have_what_the_daemon_has(Kind::Gobgp);
+    stations_have_what_the_daemon_has(RelayedKind::Gobgp);
 }

@@ -8,19 +8,19 @@ use std::{
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
-    feeder::Feeder,
+    bmp::{self, ReportedPeer},
+    feeder::BmpFeeder,
     footprint::descriptors,
     topology::STATION,
-    trial::{Plan, RELAY},
+    trial::{RELAY, TrialPlan},
     wait::{PATIENCE, until},
 };
 
 #[test]
 fn messages_that_arrive_byte_by_byte_are_relayed_whole() {
-    let trial = Plan::default().start_up();
-    let peer = Peer::default();
-    let mut feeder = Feeder::connect(&trial.topology.router, RELAY);
+    let trial = TrialPlan::default().start_up();
+    let peer = ReportedPeer::default();
+    let mut feeder = BmpFeeder::connect(&trial.topology.router, RELAY);
     let sent = [bmp::peer_up(&peer), bmp::announcements(&peer, &prefixes(40), 40).remove(0), bmp::peer_down(&peer)];
     feeder.raw(&bmp::initiation("slow"));
     for byte in sent.concat() {
@@ -33,14 +33,17 @@ fn messages_that_arrive_byte_by_byte_are_relayed_whole() {
 /// Feeds one odd message. bmpd relays it or closes that daemon's connection, and everything else
 /// goes on.
 fn survives(message: &[u8]) {
-    let trial = Plan::session("connect-interface up2").start_up();
-    let mut good =
-        Feeder::with_peer(&trial.topology.router, RELAY, &Peer { address: [10, 255, 1, 1].into(), ..Peer::default() });
+    let trial = TrialPlan::session("connect-interface up2").start_up();
+    let mut good = BmpFeeder::with_peer(
+        &trial.topology.router,
+        RELAY,
+        &ReportedPeer { address: [10, 255, 1, 1].into(), ..ReportedPeer::default() },
+    );
     let mut odd = trial.feeder();
     odd.raw(message);
-    odd.raw(&bmp::peer_down(&Peer::default()));
+    odd.raw(&bmp::peer_down(&ReportedPeer::default()));
     trial.station.wait_connection(0, "the odd daemon's peer go down", |c| c.has(bmp::PEER_DOWN));
-    good.announce(&Peer::default(), &prefixes(10), 1);
+    good.announce(&ReportedPeer::default(), &prefixes(10), 1);
     trial.station.wait_connection(0, "the other daemon's routes", |c| c.announced() == 10 && c.end.is_none());
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
@@ -57,7 +60,7 @@ fn bmpd_survives_a_message_of_an_unknown_type() {
 
 #[test]
 fn bmpd_survives_a_peer_up_that_ends_in_its_opens() {
-    let whole = bmp::peer_up(&Peer { address: [10, 255, 0, 77].into(), ..Peer::default() });
+    let whole = bmp::peer_up(&ReportedPeer { address: [10, 255, 0, 77].into(), ..ReportedPeer::default() });
     survives(&bmp::message(bmp::PEER_UP, &whole[6..90]));
 }
 
@@ -68,7 +71,7 @@ fn bmpd_survives_a_message_with_only_a_header() {
 
 #[test]
 fn daemons_that_come_and_go_leave_nothing_open() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let mut good = trial.feeder();
     trial.routes_arrive(&mut good, 10, 0);
     let before = descriptors(trial.bmpd.pid());
@@ -86,7 +89,7 @@ fn daemons_that_come_and_go_leave_nothing_open() {
 
 #[test]
 fn rubbish_on_the_control_socket_hinders_no_operator() {
-    let trial = Plan::default().start_up();
+    let trial = TrialPlan::default().start_up();
     let before = descriptors(trial.bmpd.pid());
     let mut held = Vec::new();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"\n\n\n", b"{", b"display bmp session"] {

@@ -8,12 +8,12 @@ use std::{
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
+    bmp::{self, ReportedPeer},
     bmpd::Bmpd,
-    capture::{Capture, Direction, Packet},
-    station::Station,
+    capture::{CapturedPacket, LinkCapture, PacketDirection},
+    station::TestStation,
     topology::{STATION, STATION_PORT, STATION_V6, Topology, UP2, UP2_V6},
-    trial::{Plan, Trial, outgoing},
+    trial::{LabTrial, TrialPlan, outgoing},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -27,8 +27,8 @@ const FAMILIES: [(IpAddr, IpAddr); 2] = [(STATION, UP2), (STATION_V6, UP2_V6)];
 /// Returns the configuration of a session by `up2`, with words after its port and lines for its
 /// view.
 fn configuration(station: IpAddr, after_port: &str, lines: &str) -> String {
-    let plain =
-        Plan { station, session: &format!("connect-interface up2\n{lines}"), ..Plan::default() }.configuration();
+    let plain = TrialPlan { station, session: &format!("connect-interface up2\n{lines}"), ..TrialPlan::default() }
+        .configuration();
     plain.replace(&format!("port {STATION_PORT}\n"), &format!("port {STATION_PORT} {after_port}\n"))
 }
 
@@ -36,8 +36,8 @@ fn configuration(station: IpAddr, after_port: &str, lines: &str) -> String {
 fn a_session_with_the_stations_secret_is_up() {
     for (station, router) in FAMILIES {
         let topology = Topology::new();
-        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
-        let listens = Station::with_secret(&topology.station, (station, STATION_PORT), router, "correct-horse");
+        let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
+        let listens = TestStation::with_secret(&topology.station, (station, STATION_PORT), router, "correct-horse");
         let bmpd = Bmpd::start(&topology.router, &configuration(station, "password md5 correct-horse", ""));
         bmpd.wait_up(station);
         listens.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
@@ -61,8 +61,8 @@ fn with_different_secrets_nothing_is_answered() {
             let topology = Topology::new();
             let address = (station, STATION_PORT);
             let listens = match of_station {
-                Some(secret) => Station::with_secret(&topology.station, address, router, secret),
-                None => Station::start(&topology.station, address),
+                Some(secret) => TestStation::with_secret(&topology.station, address, router, secret),
+                None => TestStation::start(&topology.station, address),
             };
             (station, Bmpd::start(&topology.router, &configuration(station, of_session, "")), listens, topology)
         })
@@ -76,7 +76,7 @@ fn with_different_secrets_nothing_is_answered() {
 #[test]
 fn a_changed_secret_applies_to_the_next_connection() {
     let topology = Topology::new();
-    let listens = Station::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
+    let listens = TestStation::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "password md5 correct-horse", ""));
     bmpd.wait_up(STATION);
     bmpd.commit(STATION, &format!("tcp connect port {STATION_PORT} password md5 battery-staple"));
@@ -90,13 +90,13 @@ fn a_changed_secret_applies_to_the_next_connection() {
 }
 
 /// Starts a session by `up2` with these lines, without segmentation offload.
-fn seen_with(station: IpAddr, lines: &str) -> Trial {
+fn seen_with(station: IpAddr, lines: &str) -> LabTrial {
     let session = format!("connect-interface up2\n{lines}");
-    Plan { station, session: &session, without_offload: true, ..Plan::default() }.start_up()
+    TrialPlan { station, session: &session, without_offload: true, ..TrialPlan::default() }.start_up()
 }
 
 /// Returns the packets that left by `up2`.
-fn left(trial: &Trial) -> Vec<Packet> {
+fn left(trial: &LabTrial) -> Vec<CapturedPacket> {
     outgoing(&trial.up2.packets()).into_iter().cloned().collect()
 }
 
@@ -128,11 +128,11 @@ fn every_packet_has_the_configured_dscp() {
 fn an_idle_connection_is_probed_after_its_keepalive_or_never_with_0() {
     // The default keepalive probes after 30 s of silence.
     let trials = ["keepalive 1", "keepalive 0", ""].map(|lines| seen_with(STATION, lines));
-    let idle = |trial: &Trial| left(trial).iter().filter(|packet| packet.payload_bytes == 0 && !packet.syn).count();
+    let idle = |trial: &LabTrial| left(trial).iter().filter(|packet| packet.payload_bytes == 0 && !packet.syn).count();
     let before = trials.each_ref().map(idle);
     until("a keepalive probe", PATIENCE, || (idle(&trials[0]) > before[0]).then_some(()));
-    let last = |trial: &Trial| trial.up2.packets().pop().expect("there are packets");
-    until("its answer", PATIENCE, || (last(&trials[0]).direction == Direction::In).then_some(()));
+    let last = |trial: &LabTrial| trial.up2.packets().pop().expect("there are packets");
+    until("its answer", PATIENCE, || (last(&trials[0]).direction == PacketDirection::In).then_some(()));
     assert_eq!([idle(&trials[1]), idle(&trials[2])], before[1..]);
     for trial in &trials {
         assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
@@ -150,8 +150,8 @@ fn keepalive_notices_a_station_that_vanishes_from_an_idle_connection() {
 #[test]
 fn only_the_first_attempt_waits_for_the_initial_delay() {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
     let begin = Instant::now();
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 4"));
     let session = bmpd.session(STATION);
@@ -159,7 +159,7 @@ fn only_the_first_attempt_waits_for_the_initial_delay() {
     assert!(session["retry_in_seconds"].as_f64().is_some_and(|seconds| seconds <= 4.0), "{session:#}");
     station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     assert!(begin.elapsed() >= Duration::from_secs(4), "{:?}", begin.elapsed());
-    assert_eq!(up2.packets().iter().filter(|packet| packet.syn && packet.direction == Direction::Out).count(), 1);
+    assert_eq!(up2.packets().iter().filter(|packet| packet.syn && packet.direction == PacketDirection::Out).count(), 1);
     // The delay is for the first attempt only: after a reset the session comes back at once.
     bmpd.display(&format!("reset bmp session {STATION}"));
     let again = station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
@@ -180,15 +180,15 @@ fn a_lost_connection_is_opened_again_only_after_flap_damping() {
 #[test]
 fn flap_damping_does_not_apply_to_failed_attempts() {
     let topology = Topology::new();
-    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
     let _bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "flap-damping 3600\nconnect-retry 1 1"));
     attempts(&up2, 3);
 }
 
 /// Waits until there were `count` attempts.
-fn attempts(link: &Capture, count: usize) {
+fn attempts(link: &LinkCapture, count: usize) {
     link.wait_for(&format!("{count} attempts"), PATIENCE, |packets| {
-        let attempts = packets.iter().filter(|packet| packet.syn && packet.direction == Direction::Out);
+        let attempts = packets.iter().filter(|packet| packet.syn && packet.direction == PacketDirection::Out);
         (attempts.count() >= count).then_some(())
     });
 }
@@ -196,7 +196,7 @@ fn attempts(link: &Capture, count: usize) {
 #[test]
 fn attempts_are_as_far_apart_as_connect_retry_says() {
     let topology = Topology::new();
-    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "connect-retry 1 1"));
     // During an attempt there is no wait.
     let waits = || {
@@ -216,7 +216,7 @@ fn attempts_are_as_far_apart_as_connect_retry_says() {
 #[test]
 fn changing_a_setting_of_attempts_causes_an_attempt_at_once() {
     let topology = Topology::new();
-    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "connect-retry 1000 2000"));
     attempts(&up2, 1);
     let secret = format!("tcp connect port {STATION_PORT} password md5 correct-horse");
@@ -231,7 +231,7 @@ fn changing_a_setting_of_attempts_causes_an_attempt_at_once() {
 #[test]
 fn changing_the_secret_of_a_silent_station_causes_an_attempt_at_once() {
     let topology = Topology::new();
-    let station = Station::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
+    let station = TestStation::with_secret(&topology.station, (STATION, STATION_PORT), UP2, "correct-horse");
     let bmpd =
         Bmpd::start(&topology.router, &configuration(STATION, "password md5 another", "connect-retry 1000 2000"));
     bmpd.wait_down(STATION, "connect-timeout");
@@ -242,7 +242,7 @@ fn changing_the_secret_of_a_silent_station_causes_an_attempt_at_once() {
 #[test]
 fn a_changed_initial_delay_takes_effect_at_once() {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
     let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "", "initial-delay 3000"));
     let left = || bmpd.session(STATION)["retry_in_seconds"].as_f64();
     until("the session waits", PATIENCE, || left().filter(|left| *left > 2000.0));
@@ -270,7 +270,7 @@ fn settings_of_attempts_do_not_touch_an_open_connection() {
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
     trial.bmpd.commit(STATION, "connect-retry 5 9\nflap-damping 7\ninitial-delay 9");
-    feeder.announce(&Peer::default(), &prefixes(10), 1);
+    feeder.announce(&ReportedPeer::default(), &prefixes(10), 1);
     let connection = trial.station.wait_connection(0, "ten more routes", |c| c.announced() == 20);
     assert_eq!((connection.end, trial.station.connections().len()), (None, 1));
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);

@@ -8,16 +8,16 @@ use std::{
 };
 
 use lab::{
-    bgp::{self, Prefix, prefixes},
-    bmp::{self, Peer},
+    bgp::{self, Ipv4Prefix, prefixes},
+    bmp::{self, ReportedPeer},
     bmpd::{Bmpd, number},
-    feeder::Feeder,
+    feeder::BmpFeeder,
     footprint::resident,
-    rib::{IPV4, Mirror, Route, Routes, View},
+    rib::{ComparedRoute, IPV4, NamedRoutes, PeerRib, RibMirror},
     soak,
-    station::{Mode, Station},
+    station::{StationMode, TestStation},
     topology::{STATION, STATION_2, STATION_PORT},
-    trial::{FURTHER_PORTS, Plan, RELAY, further_sessions},
+    trial::{FURTHER_PORTS, RELAY, TrialPlan, further_sessions},
     wait::patience,
 };
 
@@ -47,18 +47,18 @@ const MOST_MEMORY: u64 = (64 + 16 + 40) << 10;
 
 /// An endless sequence of announcements and withdrawals. Each block has attributes of its own, and
 /// is withdrawn when [`KEPT`] more blocks have followed.
-struct Churn {
-    peer: Peer,
-    routes: Vec<Prefix>,
+struct EndlessChurn {
+    peer: ReportedPeer,
+    routes: Vec<Ipv4Prefix>,
     number: usize,
 }
 
-impl Churn {
+impl EndlessChurn {
     fn new() -> Self {
-        Self { peer: Peer::default(), routes: prefixes(BLOCKS * BLOCK), number: 0 }
+        Self { peer: ReportedPeer::default(), routes: prefixes(BLOCKS * BLOCK), number: 0 }
     }
 
-    fn block(&self, number: usize) -> &[Prefix] {
+    fn block(&self, number: usize) -> &[Ipv4Prefix] {
         &self.routes[number % BLOCKS * BLOCK..][..BLOCK]
     }
 
@@ -81,9 +81,10 @@ impl Churn {
     }
 
     /// Returns the routes that are announced and not withdrawn.
-    fn in_force(&self) -> Routes {
+    fn in_force(&self) -> NamedRoutes {
         let blocks = self.number.saturating_sub(KEPT)..self.number;
-        let route = |number| Route { next_hop: Some(self.peer.address.into()), as_path: vec![Self::asn(number)] };
+        let route =
+            |number| ComparedRoute { next_hop: Some(self.peer.address.into()), as_path: vec![Self::asn(number)] };
         blocks
             .flat_map(|number| self.block(number).iter().map(move |prefix| (prefix.to_string(), route(number))))
             .collect()
@@ -91,8 +92,8 @@ impl Churn {
 }
 
 /// Returns peer, RIB and family of these routes.
-fn of_the_peer() -> (IpAddr, View, lab::rib::Family) {
-    (Peer::default().address.into(), View::PrePolicy, IPV4)
+fn of_the_peer() -> (IpAddr, PeerRib, lab::rib::AfiSafi) {
+    (ReportedPeer::default().address.into(), PeerRib::PrePolicy, IPV4)
 }
 
 /// Measures until all these sessions have reached the feed's last sequence number. Most of this
@@ -118,20 +119,20 @@ fn lag(bmpd: &Bmpd, ports: &[u16]) -> Duration {
 #[expect(clippy::print_stdout, reason = "the figures are of interest where the test is run by hand")]
 fn slow_and_stalled_stations_hinder_no_other_and_end_with_the_exact_table() {
     let sessions = further_sessions(7, "");
-    let trial = Plan { bmp: &sessions, ..Plan::default() }.start();
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::default() }.start();
     let start =
-        |number| Station::with_receive_buffer(&trial.topology.station, (STATION, FURTHER_PORTS + number), 1 << 16);
-    let stations: Vec<Station> = (0..7).map(start).collect();
+        |number| TestStation::with_receive_buffer(&trial.topology.station, (STATION, FURTHER_PORTS + number), 1 << 16);
+    let stations: Vec<TestStation> = (0..7).map(start).collect();
     let [little, nothing, quick @ ..] = &stations[..] else { unreachable!("there are seven") };
-    let quick: Vec<&Station> = quick.iter().chain([&trial.station]).collect();
+    let quick: Vec<&TestStation> = quick.iter().chain([&trial.station]).collect();
     let ports: Vec<u16> = quick.iter().map(|station| station.address().port()).collect();
     for station in &stations {
         station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     }
-    little.set_mode(Mode::Trickle(1_000));
-    nothing.set_mode(Mode::Stall);
+    little.set_mode(StationMode::Trickle(1_000));
+    nothing.set_mode(StationMode::Stall);
     let mut feeder = trial.feeder();
-    let mut churn = Churn::new();
+    let mut churn = EndlessChurn::new();
     let before = resident(trial.bmpd.pid());
 
     let is_over = AtomicBool::new(false);
@@ -166,7 +167,7 @@ fn slow_and_stalled_stations_hinder_no_other_and_end_with_the_exact_table() {
     assert!(nothing.connections()[0].bytes < 1_000);
     let wanted = churn.in_force();
     // The quick stations received the same bytes, which amount to the right table.
-    Mirror::of(quick[0]).wait_view(of_the_peer(), &wanted, LONG);
+    RibMirror::of(quick[0]).wait_view(of_the_peer(), &wanted, LONG);
     let same = quick[0].connections().remove(0);
     for station in &quick[1..] {
         let count = same.frames.len();
@@ -174,8 +175,8 @@ fn slow_and_stalled_stations_hinder_no_other_and_end_with_the_exact_table() {
         assert!(other.feed() == same.feed(), "{:?} was told something else", station.address());
     }
     for station in [little, nothing] {
-        station.set_mode(Mode::Read);
-        Mirror::of(station).wait_view(of_the_peer(), &wanted, LONG);
+        station.set_mode(StationMode::Read);
+        RibMirror::of(station).wait_view(of_the_peer(), &wanted, LONG);
         let bytes = station.connections()[0].bytes;
         assert!(bytes < self::churn() as u64 / 2, "{bytes} bytes: the station received every change");
     }
@@ -190,18 +191,18 @@ fn slow_and_stalled_stations_hinder_no_other_and_end_with_the_exact_table() {
 #[test]
 fn a_vanished_station_is_noticed_and_has_the_exact_table_when_back() {
     let other = format!("bmp-session {STATION_2}\n  tcp connect port {STATION_PORT}\n  connect-retry 1 2\n quit\n");
-    let trial = Plan { bmp: &other, ..Plan::default() }.start_up();
-    let vanishes = Station::start(&trial.topology.station, (STATION_2, STATION_PORT));
+    let trial = TrialPlan { bmp: &other, ..TrialPlan::default() }.start_up();
+    let vanishes = TestStation::start(&trial.topology.station, (STATION_2, STATION_PORT));
     trial.bmpd.wait_up(STATION_2);
-    let mut feeder = Feeder::with_peer(&trial.topology.router, RELAY, &Peer::default());
-    let mut churn = Churn::new();
+    let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &ReportedPeer::default());
+    let mut churn = EndlessChurn::new();
     let mut go_on = |steps: usize| {
         for _ in 0..steps {
             feeder.raw(&churn.step());
         }
         churn.in_force()
     };
-    let (mut stays, mut mirror) = (Mirror::of(&trial.station), Mirror::of(&vanishes));
+    let (mut stays, mut mirror) = (RibMirror::of(&trial.station), RibMirror::of(&vanishes));
     let routes = go_on(2 * KEPT);
     stays.wait_view(of_the_peer(), &routes, LONG);
     mirror.wait_view(of_the_peer(), &routes, LONG);

@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use lab::{
     bmpd::number,
-    capture::{Direction, Packet, sum},
+    capture::{CapturedPacket, PacketDirection, sum},
     flood,
     passive::{PORT, call, guarded, nothing},
     topology::{LOOPBACK, LOOPBACK_V6, STATION, STATION_V6, Topology},
-    trial::{Plan, Trial},
+    trial::{LabTrial, TrialPlan},
     wait::PATIENCE,
 };
 
@@ -18,19 +18,19 @@ const SYNS: u16 = 3000;
 
 /// Starts a session at an address of `lo` that may leave by `up2` only, where the station's packets
 /// arrive. Routing prefers `up1` for replies.
-fn by_up2(station: IpAddr, address: IpAddr, cookies: &str) -> Trial {
+fn by_up2(station: IpAddr, address: IpAddr, cookies: &str) -> LabTrial {
     let topology = Topology::without_offload();
     topology.router.sysctl("net/ipv4/tcp_syncookies", cookies);
     topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10
          route del 2001:db8:ff::1/128 via 2001:db8:1::1 dev dn1 metric 10");
     let session = format!("tcp listen port {PORT}\nconnect-interface {address}\negress-interface up2");
-    let trial = Plan { station, ..Plan::session(&session) }.start_on(topology);
+    let trial = TrialPlan { station, ..TrialPlan::session(&session) }.start_on(topology);
     guarded(&trial.bmpd, station);
     trial
 }
 
-fn syn_acks(packets: &[Packet]) -> usize {
-    packets.iter().filter(|p| p.direction == Direction::Out && p.syn && p.ack).count()
+fn syn_acks(packets: &[CapturedPacket]) -> usize {
+    packets.iter().filter(|p| p.direction == PacketDirection::Out && p.syn && p.ack).count()
 }
 
 fn is_let_in_by_a_cookie(station: IpAddr, address: IpAddr) {
@@ -42,7 +42,7 @@ fn is_let_in_by_a_cookie(station: IpAddr, address: IpAddr) {
     nothing(&trial.up1.packets());
     assert_eq!(syn_acks(&trial.up1.packets()), 0);
     // No program sees the SYN-ACK, so it is not counted. All other packets are.
-    let (bytes, count) = sum(&packets, |p| p.direction == Direction::Out && !p.syn);
+    let (bytes, count) = sum(&packets, |p| p.direction == PacketDirection::Out && !p.syn);
     let kernel = &session["kernel"];
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), (bytes, count), "{kernel}");
     assert_eq!(number(&kernel["denied"]["interface"]), 0, "{kernel}");
@@ -69,14 +69,17 @@ fn spoofed_syns_cause_no_stray_reply_and_do_not_block_the_station() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(1), "the station's first SYN was not answered");
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
     let by_up1 = trial.up1.packets();
-    assert_eq!(by_up1.iter().filter(|p| p.direction == Direction::Out).collect::<Vec<_>>(), Vec::<&Packet>::new());
-    let from = |p: &&Packet| p.direction == Direction::Out && p.source == SocketAddr::new(LOOPBACK, PORT);
+    assert_eq!(
+        by_up1.iter().filter(|p| p.direction == PacketDirection::Out).collect::<Vec<_>>(),
+        Vec::<&CapturedPacket>::new()
+    );
+    let from = |p: &&CapturedPacket| p.direction == PacketDirection::Out && p.source == SocketAddr::new(LOOPBACK, PORT);
     assert!(trial.up2.packets().iter().filter(from).count() > usize::from(SYNS));
 }
 
 #[test]
 fn a_commit_warns_about_a_host_without_syn_cookies() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.topology.router.sysctl("net/ipv4/tcp_syncookies", "0");
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\ntcp listen port {PORT}\ncommit\n");
     let (taken, said) = trial.bmpd.typed(&lines);

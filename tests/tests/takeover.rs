@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 
 use lab::{
     bmp,
-    bmpd::{Bmpd, Options, number},
-    sockets::Foreign,
+    bmpd::{Bmpd, StartOptions, number},
+    sockets::ForeignSocket,
     topology::{STATION, STATION_PORT, UP2},
-    trial::{Plan, outgoing, strays},
+    trial::{TrialPlan, outgoing, strays},
 };
 
 /// A plain connection of another process to the session's station and port.
-const FOREIGN: Foreign<'static> = Foreign { source: None, device: None };
+const FOREIGN: ForeignSocket<'static> = ForeignSocket { source: None, device: None };
 
 #[test]
 fn after_a_crash_processes_stay_pinned_and_counters_go_on() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 200, 0);
     let (before, _) = trial.at_rest(&trial.up2);
@@ -27,7 +27,7 @@ fn after_a_crash_processes_stay_pinned_and_counters_go_on() {
     let _meanwhile = FOREIGN.connect(&topology.router, address).expect("the remaining pin lets it connect");
     assert_eq!(station.wait_connection(1, "the foreign one", |_| true).peer.ip(), UP2);
 
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     bmpd.wait_up(STATION);
     assert_eq!(station.wait_connection(2, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2);
     let after = bmpd.session(STATION);
@@ -36,7 +36,7 @@ fn after_a_crash_processes_stay_pinned_and_counters_go_on() {
         assert!(is > was && was > 0, "{name} went from {was} to {is}");
     }
     assert!(number(&after["kernel"]["foreign"]["tx_packets"]) >= 2, "{after:#}");
-    assert_eq!(strays(&up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(strays(&up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
 }
 
 #[test]
@@ -45,10 +45,10 @@ fn the_first_display_after_a_crash_has_the_earlier_counters() {
     let others: String = (1..=200)
         .map(|number| format!(" bmp-session 10.9.9.9 alias s{number}\n  tcp connect port {}\n quit\n", 12_000 + number))
         .collect();
-    let trial = Plan { bmp: &others, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { bmp: &others, ..TrialPlan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 200, 0);
     let before = trial.bmpd.session(STATION);
-    let bmpd = Bmpd::start_unasked(trial.bmpd.crash(), &Options::default());
+    let bmpd = Bmpd::start_unasked(trial.bmpd.crash(), &StartOptions::default());
     let first = bmpd.session(STATION);
     for name in ["tx_bytes", "tx_packets", "tx_payload_bytes", "rx_packets"] {
         let (was, is) = (number(&before["kernel"][name]), number(&first["kernel"][name]));
@@ -58,7 +58,7 @@ fn the_first_display_after_a_crash_has_the_earlier_counters() {
 
 #[test]
 fn repeated_kills_of_bmpd_let_nothing_leave_by_another_link() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let (topology, station, up1, up2) = (trial.topology, trial.station, trial.up1, trial.up2);
     // Routing prefers up1 all the time.
     let mut bmpd = trial.bmpd;
@@ -68,19 +68,19 @@ fn repeated_kills_of_bmpd_let_nothing_leave_by_another_link() {
         let stream =
             FOREIGN.connect(&topology.router, SocketAddr::new(STATION, STATION_PORT)).expect("the pin lets it connect");
         drop(stream);
-        bmpd = Bmpd::start_in(setup, &Options::default());
+        bmpd = Bmpd::start_in(setup, &StartOptions::default());
         bmpd.wait_up(STATION);
         let now = number(&bmpd.session(STATION)["kernel"]["tx_packets"]);
         assert!(now > sent, "round {round}: {now} packets after {sent}");
     }
     assert!(station.connections().iter().all(|connection| connection.peer.ip() == UP2));
     assert!(outgoing(&up2.packets()).len() > 50, "the capture saw too few packets");
-    assert_eq!(strays(&up1.packets()), Vec::<&lab::capture::Packet>::new());
+    assert_eq!(strays(&up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
 }
 
 #[test]
 fn with_persist_enforcement_outlives_sigterm_until_it_is_detached() {
-    let plan = Plan { bmp: " persist", ..Plan::session("connect-interface up2") };
+    let plan = TrialPlan { bmp: " persist", ..TrialPlan::session("connect-interface up2") };
     let trial = plan.start_up();
     let setup = trial.bmpd.terminate();
     let _pinned = FOREIGN
@@ -88,8 +88,9 @@ fn with_persist_enforcement_outlives_sigterm_until_it_is_detached() {
         .expect("the pin lets it connect");
     assert_eq!(trial.station.wait_connection(1, "the foreign one", |_| true).peer.ip(), UP2);
     // The next bmpd takes over, and leaves nothing without `persist`.
-    std::fs::write(setup.file(), Plan::session("connect-interface up2").configuration()).expect("the file is writable");
-    let bmpd = Bmpd::start_in(setup, &Options::default());
+    std::fs::write(setup.file(), TrialPlan::session("connect-interface up2").configuration())
+        .expect("the file is writable");
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     bmpd.wait_up(STATION);
     let objects = bmpd.objects();
     bmpd.terminate();

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use lab::{
     bmp,
-    bmpd::{Bmpd, Options, Setup},
-    feeder::Feeder,
+    bmpd::{Bmpd, BmpdSetup, StartOptions},
+    feeder::BmpFeeder,
     skip::skip,
-    station::Station,
+    station::TestStation,
     topology::{STATION, STATION_2, STATION_PORT, Topology, UP2},
     trial::RELAY,
     wait::{PATIENCE, until},
@@ -69,16 +69,16 @@ return
 }
 
 /// A bmpd that runs every kind of task.
-struct Busy {
+struct BusyBmpd {
     bmpd: Bmpd,
-    _feeder: Feeder,
+    _feeder: BmpFeeder,
 }
 
-impl Busy {
-    fn start(topology: &Topology, setup: Setup) -> Self {
-        let bmpd = Bmpd::start_in(setup, &Options::default());
+impl BusyBmpd {
+    fn start(topology: &Topology, setup: BmpdSetup) -> Self {
+        let bmpd = Bmpd::start_in(setup, &StartOptions::default());
         bmpd.wait_up(STATION);
-        let mut feeder = Feeder::connect(&topology.router, RELAY);
+        let mut feeder = BmpFeeder::connect(&topology.router, RELAY);
         feeder.send(bmp::initiation("feeder"));
         let expected: BTreeSet<_> = NEEDED.iter().chain(&PASSING).map(|name| (*name).to_owned()).collect();
         until("every task runs", PATIENCE, || {
@@ -90,7 +90,7 @@ impl Busy {
 
     /// Causes a fault, and asserts that bmpd exits with a message about it. Returns the setup for
     /// the next start.
-    fn ends(self, what: &str, task: &str) -> Setup {
+    fn ends(self, what: &str, task: &str) -> BmpdSetup {
         self.bmpd.fault(&format!("{what} {task}"));
         let (ended, setup) = self.bmpd.wait_end();
         assert_eq!(ended.code, Some(FAULT), "{what} {task}: {:#?}", ended.lines);
@@ -104,8 +104,8 @@ impl Busy {
 /// Starts one bmpd after another on the same host, and ends each by one fault.
 fn every_fault_ends_bmpd(what: &str, tasks: &[&str]) {
     let topology = Topology::new();
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
-    let mut setup = Setup::new(&topology.router, configuration());
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let mut setup = BmpdSetup::new(&topology.router, configuration());
     {
         let probe = Bmpd::start(&topology.router, "sysname probe\n");
         if probe.fault("list").is_none() {
@@ -113,10 +113,10 @@ fn every_fault_ends_bmpd(what: &str, tasks: &[&str]) {
         }
     }
     for task in tasks {
-        setup = Busy::start(&topology, setup).ends(what, task);
+        setup = BusyBmpd::start(&topology, setup).ends(what, task);
     }
     // A last bmpd, under the pins of all earlier ones.
-    let busy = Busy::start(&topology, setup);
+    let busy = BusyBmpd::start(&topology, setup);
     busy.bmpd.terminate();
     assert!(station.connections().iter().all(|connection| connection.peer.ip() == UP2));
 }

@@ -3,9 +3,9 @@
 use std::{fs, thread, time::Duration};
 
 use lab::{
-    bmpd::{Bmpd, Options},
+    bmpd::{Bmpd, StartOptions},
     netns::Netns,
-    terminal::{END, ENTER, INTERRUPT, PASTE, TAB, Terminal, UP},
+    terminal::{END, ENTER, INTERRUPT, PASTE, TAB, TestTerminal, UP},
     wait::{PATIENCE, until},
 };
 use tempfile::TempDir;
@@ -14,25 +14,25 @@ const QUESTION: &str =
     "Warning: the candidate has changes that are not committed. Commit them before leaving? [Y(es)/N(o)/C(ancel)]:";
 
 /// A device named HUAWEI, with an operator's home folder.
-struct Device {
+struct TerminalDevice {
     netns: Netns,
     bmpd: Bmpd,
     home: TempDir,
 }
 
-impl Device {
+impl TerminalDevice {
     fn new() -> Self {
-        let socket = Options { arguments: &["--datapath", "socket"], through: &[] };
+        let socket = StartOptions { arguments: &["--datapath", "socket"], through: &[] };
         let netns = Netns::new("router");
         let bmpd = Bmpd::start_with(&netns, "sysname HUAWEI\n", &socket);
         Self { netns, bmpd, home: TempDir::with_prefix("lab-home-").expect("the temporary folder is writable") }
     }
 
     /// Starts bmpctl at a terminal and waits for its first prompt.
-    fn sit_down(&self) -> Terminal {
+    fn sit_down(&self) -> TestTerminal {
         let mut bmpctl = self.bmpd.bmpctl("");
         bmpctl.env("HOME", self.home.path());
-        let terminal = Terminal::start(bmpctl);
+        let terminal = TestTerminal::start(bmpctl);
         terminal.wait_prompt("<HUAWEI>");
         terminal
     }
@@ -44,7 +44,7 @@ impl Device {
 
 #[test]
 fn the_example_of_the_command_page_shows_its_prompts() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
     terminal.answers("bmp", "[*HUAWEI-bmp]");
@@ -60,7 +60,7 @@ fn the_example_of_the_command_page_shows_its_prompts() {
 
 #[test]
 fn a_question_mark_lists_the_next_words_and_restores_the_line() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     for (line, prompt) in [
         ("system-view", "[~HUAWEI]"),
@@ -87,7 +87,7 @@ fn a_question_mark_lists_the_next_words_and_restores_the_line() {
 
 #[test]
 fn the_tab_key_completes_commands_and_names() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.press("dis");
     terminal.press(TAB);
@@ -109,7 +109,7 @@ fn the_tab_key_completes_commands_and_names() {
 
 #[test]
 fn the_arrow_up_recalls_earlier_lines_across_restarts() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.answers("display current-configuration", "<HUAWEI>");
     terminal.answers("system-view", "[~HUAWEI]");
@@ -134,7 +134,7 @@ fn the_arrow_up_recalls_earlier_lines_across_restarts() {
 
 #[test]
 fn leaving_with_pending_changes_asks_and_follows_the_answer() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
     terminal.answers("sysname edge1", "[*HUAWEI]");
@@ -159,7 +159,7 @@ fn leaving_with_pending_changes_asks_and_follows_the_answer() {
 
 #[test]
 fn ctrl_c_discards_a_line_and_ctrl_d_leaves() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
     terminal.press("sysname edge1");
@@ -173,7 +173,7 @@ fn ctrl_c_discards_a_line_and_ctrl_d_leaves() {
 
 #[test]
 fn ctrl_d_with_pending_changes_asks_and_a_second_one_discards_them() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let file = fs::read_to_string(device.bmpd.setup().file()).expect("the file is readable");
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
@@ -191,7 +191,7 @@ fn ctrl_d_with_pending_changes_asks_and_a_second_one_discards_them() {
 
 #[test]
 fn bmpctl_says_that_its_bmpd_has_ended() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     device.bmpd.terminate();
     terminal.enter("display bmp session");
@@ -217,7 +217,7 @@ fn pasted(lines: &[String], bracketed: bool) -> String {
 }
 
 /// Returns the numbers of the aliases in force.
-fn names(device: &Device) -> Vec<usize> {
+fn names(device: &TerminalDevice) -> Vec<usize> {
     let running = device.running();
     let mut names: Vec<_> = running.lines().filter_map(|line| line.rsplit_once(" name")?.1.parse().ok()).collect();
     names.sort_unstable();
@@ -227,7 +227,7 @@ fn names(device: &Device) -> Vec<usize> {
 #[test]
 fn a_hundred_pasted_lines_are_executed_once_each_and_in_order() {
     for bracketed in [true, false] {
-        let device = Device::new();
+        let device = TerminalDevice::new();
         let mut terminal = device.sit_down();
         terminal.press(&pasted(&lines(None), bracketed));
         until("all lines are in force", PATIENCE, || (names(&device).len() == 98).then_some(()));
@@ -241,7 +241,7 @@ fn a_hundred_pasted_lines_are_executed_once_each_and_in_order() {
 #[test]
 fn pasted_lines_stop_at_the_first_refused_one_and_the_rest_is_displayed() {
     for bracketed in [true, false] {
-        let device = Device::new();
+        let device = TerminalDevice::new();
         let mut terminal = device.sit_down();
         terminal.press(&pasted(&lines(Some(50)), bracketed));
         let screen = terminal.wait_text("Stopped at line 50 of 100: nonsense here");
@@ -255,7 +255,7 @@ fn pasted_lines_stop_at_the_first_refused_one_and_the_rest_is_displayed() {
 
 #[test]
 fn slowly_pasted_lines_stop_at_the_first_refused_one_too() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     for line in ["system-view", "nonsense here", "sysname edge1", "bmp", "commit"] {
         terminal.press(&format!("{line}\r"));
@@ -272,7 +272,7 @@ fn slowly_pasted_lines_stop_at_the_first_refused_one_too() {
 
 #[test]
 fn a_paste_without_its_end_mark_is_executed_too() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.press(&format!("{}system-view\rsysname edge1\rcom", PASTE.0));
     terminal.wait_prompt("[*HUAWEI]com");
@@ -282,10 +282,10 @@ fn a_paste_without_its_end_mark_is_executed_too() {
 
 #[test]
 fn the_line_is_redrawn_when_the_terminal_is_resized() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut bmpctl = device.bmpd.bmpctl("");
     bmpctl.env("HOME", device.home.path());
-    let mut terminal = Terminal::start_sized(bmpctl, 30);
+    let mut terminal = TestTerminal::start_sized(bmpctl, 30);
     terminal.wait_prompt("<HUAWEI>");
     terminal.press("display current-configuration");
     // The line wraps into the second row.
@@ -299,10 +299,10 @@ fn the_line_is_redrawn_when_the_terminal_is_resized() {
 
 #[test]
 fn the_tab_keys_list_is_no_wider_than_the_terminal() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut bmpctl = device.bmpd.bmpctl("");
     bmpctl.env("HOME", device.home.path());
-    let mut terminal = Terminal::start_sized(bmpctl, 40);
+    let mut terminal = TestTerminal::start_sized(bmpctl, 40);
     terminal.wait_prompt("<HUAWEI>");
     terminal.press("display ");
     terminal.press(TAB);
@@ -315,7 +315,7 @@ fn the_tab_keys_list_is_no_wider_than_the_terminal() {
 
 #[test]
 fn lines_typed_during_a_command_are_executed_after_it() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     device.bmpd.halted(|| {
         terminal.press("system-view\r");
@@ -328,7 +328,7 @@ fn lines_typed_during_a_command_are_executed_after_it() {
 
 #[test]
 fn a_pasted_line_without_an_end_waits_for_enter_and_its_keys_are_text() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.press(&format!("{}system-view\n\tsysname what?{}", PASTE.0, PASTE.1));
     terminal.wait_prompt("[~HUAWEI] sysname what?");
@@ -339,7 +339,7 @@ fn a_pasted_line_without_an_end_waits_for_enter_and_its_keys_are_text() {
 
 #[test]
 fn pasted_lines_do_not_answer_a_question() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     let lines = ["system-view", "sysname edge1", "quit", "display bmp session"].map(str::to_owned);
     terminal.press(&pasted(&lines, true));
@@ -358,7 +358,7 @@ fn pasted_lines_do_not_answer_a_question() {
 
 #[test]
 fn the_tab_key_lists_the_next_words_and_leaves_the_list() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.press("display c");
     for _ in 0..2 {
@@ -377,7 +377,7 @@ fn the_tab_key_lists_the_next_words_and_leaves_the_list() {
 
 #[test]
 fn every_operator_sees_a_trial_and_others_are_asked_to_confirm() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let (mut owner, mut other) = (device.sit_down(), device.sit_down());
     owner.answers("system-view", "[~HUAWEI]");
     owner.answers("sysname edge1", "[*HUAWEI]");
@@ -400,7 +400,7 @@ fn every_operator_sees_a_trial_and_others_are_asked_to_confirm() {
 
 #[test]
 fn a_secret_is_in_the_file_and_not_in_the_history() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     terminal.answers("system-view", "[~HUAWEI]");
     terminal.answers("bgp 65000", "[*HUAWEI-bgp]");
@@ -420,10 +420,10 @@ fn a_secret_is_in_the_file_and_not_in_the_history() {
 
 #[test]
 fn sentences_wrap_between_words_at_the_width_of_the_terminal() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut bmpctl = device.bmpd.bmpctl("");
     bmpctl.env("HOME", device.home.path());
-    let mut terminal = Terminal::start_sized(bmpctl, 40);
+    let mut terminal = TestTerminal::start_sized(bmpctl, 40);
     terminal.wait_prompt("<HUAWEI>");
     terminal.press("commit tr ?");
     terminal.wait_text(
@@ -438,7 +438,7 @@ fn sentences_wrap_between_words_at_the_width_of_the_terminal() {
 
 #[test]
 fn a_commit_that_waits_for_outcomes_says_so_first() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     // No host has this address, so no answer comes.
     device.netns.ip("link add v0 type veth peer name v1
          address add 10.9.0.1/24 dev v0
@@ -459,7 +459,7 @@ fn a_commit_that_waits_for_outcomes_says_so_first() {
 
 #[test]
 fn a_question_about_a_trial_ends_with_the_trial() {
-    let device = Device::new();
+    let device = TerminalDevice::new();
     let mut owner = device.sit_down();
     let mut other = device.sit_down();
     owner.answers("system-view", "[~HUAWEI]");

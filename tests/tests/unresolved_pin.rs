@@ -7,10 +7,10 @@ use std::{net::IpAddr, time::Duration};
 
 use lab::{
     bmp,
-    capture::Packet,
+    capture::CapturedPacket,
     passive::{self, BY_UP2},
     topology::{ROUTE_BY_UP2, STATION, Topology, UP2, UP2_OTHER},
-    trial::{Plan, Trial, strays},
+    trial::{LabTrial, TrialPlan, strays},
 };
 
 /// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
@@ -21,15 +21,15 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 fn is_down_until(prepare: &str, session: &str, reason: &str, mend: &str, source: IpAddr) {
     let topology = Topology::new();
     topology.router.ip(prepare);
-    let trial = Plan::session(session).start_on(topology);
+    let trial = TrialPlan::session(session).start_on(topology);
     trial.bmpd.wait_down(STATION, reason);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
     assert_eq!(trial.station.connections().len(), 0);
     trial.topology.router.ip(mend);
     trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
     let connection = trial.routes_arrive(&mut trial.feeder(), 20, 0);
     assert_eq!(connection.peer.ip(), source);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_session_waits_for_an_interface_in_a_bridge() {
 #[test]
 fn a_session_waits_for_an_address_on_no_interface() {
     let topology = Topology::new();
-    let trial = Plan::session("connect-interface 203.0.113.9").start_on(topology);
+    let trial = TrialPlan::session("connect-interface 203.0.113.9").start_on(topology);
     trial.bmpd.wait_down(STATION, "address-absent");
     assert_eq!(trial.up1.packets(), []);
     trial.topology.station.ip("route add 203.0.113.9/32 via 192.0.2.1 dev dn1");
@@ -114,17 +114,17 @@ fn a_session_waits_for_an_address_on_no_interface() {
 
 #[test]
 fn a_foreign_process_is_denied_while_the_pin_is_unresolved() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.topology.router.ip(&format!("route del {ROUTE_BY_UP2}"));
     trial.bmpd.wait_down(STATION, "no-route");
-    let foreign = lab::sockets::Foreign::default();
+    let foreign = lab::sockets::ForeignSocket::default();
     let refused = foreign.connect(&trial.topology.router, trial.station.address());
     assert_eq!(refused.expect_err("the pin denies it").kind(), std::io::ErrorKind::PermissionDenied);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 /// Waits for a phase in which only the station is missing.
-fn waits_without_a_reason(trial: &Trial, phase: &str) {
+fn waits_without_a_reason(trial: &LabTrial, phase: &str) {
     let session = trial.bmpd.wait_session_for(STATION, phase, AT_ONCE, |session| session["phase"] == phase);
     let waits = if phase == "listening" { Some("waiting-for-station") } else { None };
     assert_eq!((session["reason"].as_str(), session["mend"].as_str()), (waits, None), "{session:#}");
@@ -132,7 +132,7 @@ fn waits_without_a_reason(trial: &Trial, phase: &str) {
 
 #[test]
 fn a_past_reason_is_not_displayed_once_the_session_listens() {
-    let trial = Plan::session(BY_UP2).start();
+    let trial = TrialPlan::session(BY_UP2).start();
     waits_without_a_reason(&trial, "listening");
     trial.bmpd.commit(STATION, "shutdown");
     trial.bmpd.wait_down(STATION, "shutdown");
@@ -153,7 +153,7 @@ fn a_past_reason_is_not_displayed_while_the_station_is_silent() {
     let topology = Topology::new();
     // The station has no route back, and so does not answer.
     topology.station.ip("route add blackhole 192.0.2.65/32");
-    let trial = Plan::session("connect-interface up2").start_on(topology);
+    let trial = TrialPlan::session("connect-interface up2").start_on(topology);
     waits_without_a_reason(&trial, "connecting");
     let add = format!("route add {ROUTE_BY_UP2}");
     let renamed = format!("link set north0 name up2\nlink set up2 up\n{add}");
@@ -171,7 +171,7 @@ fn a_past_reason_is_not_displayed_while_the_station_is_silent() {
 
 #[test]
 fn the_end_of_the_last_connection_is_displayed_until_the_next_one() {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.topology.station.ip("route add blackhole 192.0.2.65/32");
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     let again = |session: &serde_json::Value| session["phase"] == "connecting";

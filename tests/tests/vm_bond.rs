@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lab::{
     bmp,
-    capture::{Capture, Packet},
+    capture::{CapturedPacket, LinkCapture},
     devices::{aggregate, enslave_uplink2, release_uplink2},
     topology::{STATION, STATION_PORT, Topology, UP2},
-    trial::{Plan, assert_left_only_by, strays},
+    trial::{TrialPlan, assert_left_only_by, strays},
 };
 
 /// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
@@ -15,7 +15,7 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// Makes the interface of a session a port of an aggregate of `kind`, and releases it again.
 fn becomes_a_port_and_comes_back(kind: &str) {
-    let trial = Plan::session("connect-interface up2").start_up();
+    let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 20, 0);
     aggregate(&trial.topology, "agg0", kind);
@@ -24,14 +24,14 @@ fn becomes_a_port_and_comes_back(kind: &str) {
     assert!(session["detail"].as_str().is_some_and(|detail| detail.contains("agg0")), "{session:#}");
     // The session waits for a change of the host, without a back-off.
     assert!(session["retry_in_seconds"].is_null(), "{session:#}");
-    feeder.announce(&bmp::Peer::default(), &lab::bgp::prefixes(20), 1);
+    feeder.announce(&bmp::ReportedPeer::default(), &lab::bgp::prefixes(20), 1);
 
     release_uplink2(&trial.topology);
     trial.bmpd.wait_session_for(STATION, "up", AT_ONCE, |session| session["state"] == "up");
     let connection = trial.routes_arrive(&mut feeder, 20, 1);
     assert_eq!(connection.peer.ip(), UP2);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 2);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn a_session_pinned_to_a_bond_leaves_by_it() {
     topology.router.ip("addr del 192.0.2.65/26 dev up2
          addr add 192.0.2.65/26 dev bond0
          route add 198.51.100.0/24 via 192.0.2.66 dev bond0 metric 20");
-    let bond = Capture::start(&topology.router, "bond0", STATION_PORT);
-    let trial = Plan::session("connect-interface bond0").start_on(topology);
+    let bond = LinkCapture::start(&topology.router, "bond0", STATION_PORT);
+    let trial = TrialPlan::session("connect-interface bond0").start_on(topology);
     trial.bmpd.wait_up(STATION);
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
     assert_eq!(connection.peer.ip(), UP2);

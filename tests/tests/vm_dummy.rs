@@ -4,14 +4,14 @@ use lab::{
     bmp,
     devices::{DUMMY, dummy},
     topology::{STATION, Topology},
-    trial::{Plan, Trial, assert_left_only_by, outgoing},
+    trial::{LabTrial, TrialPlan, assert_left_only_by, outgoing},
 };
 
 /// Starts a session that is up from the address of `dummy0`.
-fn session_from_dummy(session: &str) -> Trial {
+fn session_from_dummy(session: &str) -> LabTrial {
     let topology = Topology::new();
     dummy(&topology, "dummy0");
-    let trial = Plan::session(session).start_on(topology);
+    let trial = TrialPlan::session(session).start_on(topology);
     trial.bmpd.wait_up(STATION);
     assert_eq!(trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), DUMMY);
     trial
@@ -56,6 +56,6 @@ fn egress_interface_pins_a_session_from_a_dummy_interface() {
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
     trial.topology.carrier_down("up1");
     let mut feeder = trial.feeder();
-    feeder.announce(&bmp::Peer::default(), &lab::bgp::prefixes(20), 1);
+    feeder.announce(&bmp::ReportedPeer::default(), &lab::bgp::prefixes(20), 1);
     assert_left_only_by(&trial.up1, &trial.up2, &connection);
 }

@@ -3,9 +3,9 @@
 
 use lab::{
     bmpd::number,
-    capture::Packet,
+    capture::CapturedPacket,
     topology::{STATION, Topology, UP2},
-    trial::{Plan, Trial, outgoing},
+    trial::{LabTrial, TrialPlan, outgoing},
     wait::PATIENCE,
 };
 
@@ -35,14 +35,14 @@ fn protect(topology: &Topology, mode: &str, router: &str, station: &str, extra: 
 }
 
 /// Asserts that the session is up and counted, and that captures see none of its packets in clear.
-fn is_held(trial: &Trial) {
+fn is_held(trial: &LabTrial) {
     trial.bmpd.wait_up(STATION);
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
     assert_eq!(connection.peer.ip(), UP2);
     let kernel = trial.bmpd.session(STATION)["kernel"].clone();
     assert!(number(&kernel["tx_packets"]) > 3 && number(&kernel["tx_bytes"]) > connection.bytes, "{kernel:#}");
     for link in [&trial.up1, &trial.up2] {
-        assert_eq!(outgoing(&link.packets()), Vec::<&Packet>::new());
+        assert_eq!(outgoing(&link.packets()), Vec::<&CapturedPacket>::new());
     }
 }
 
@@ -51,7 +51,7 @@ fn is_held(trial: &Trial) {
 fn a_session_in_ipsec_transport_mode_is_pinned_and_counted_encrypted() {
     let topology = Topology::without_offload();
     protect(&topology, "transport", "192.0.2.65", "198.51.100.7", "");
-    is_held(&Plan::session("connect-interface up2").start_on(topology));
+    is_held(&TrialPlan::session("connect-interface up2").start_on(topology));
 }
 
 #[test]
@@ -59,17 +59,17 @@ fn a_session_in_ipsec_transport_mode_is_pinned_and_counted_encrypted() {
 fn a_session_in_ipsec_tunnel_mode_is_pinned_if_the_tunnel_has_its_source() {
     let topology = Topology::without_offload();
     protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", "");
-    is_held(&Plan::session("connect-interface up2").start_on(topology));
+    is_held(&TrialPlan::session("connect-interface up2").start_on(topology));
 }
 
 /// Asserts that no packet leaves, and that the cause is counted.
-fn is_denied(trial: &Trial, cause: &str) {
+fn is_denied(trial: &LabTrial, cause: &str) {
     let session = trial
         .bmpd
         .wait_session_for(STATION, "a denial", PATIENCE, |session| number(&session["kernel"]["denied"][cause]) > 0);
     assert_ne!(session["state"], "up", "{session:#}");
     for link in [&trial.up1, &trial.up2] {
-        assert_eq!(outgoing(&link.packets()), Vec::<&Packet>::new());
+        assert_eq!(outgoing(&link.packets()), Vec::<&CapturedPacket>::new());
     }
     assert!(trial.station.connections().is_empty());
 }
@@ -79,7 +79,7 @@ fn is_denied(trial: &Trial, cause: &str) {
 fn a_session_in_an_ipsec_tunnel_with_another_source_is_denied_by_source() {
     let topology = Topology::without_offload();
     protect(&topology, "tunnel", "192.0.2.129", "192.0.2.66", "");
-    is_denied(&Plan::session("connect-interface up2 192.0.2.65").start_on(topology), "source");
+    is_denied(&TrialPlan::session("connect-interface up2 192.0.2.65").start_on(topology), "source");
 }
 
 /// Pins the session to an IPsec interface of type `link`. `extra` directs packets to it.
@@ -92,7 +92,7 @@ fn is_denied_by(link: &str, extra: &str) {
          route add 198.51.100.0/24 dev ipsec0 metric 30"
     ));
     protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", extra);
-    is_denied(&Plan::session("connect-interface ipsec0 192.0.2.65").start_on(topology), "interface");
+    is_denied(&TrialPlan::session("connect-interface ipsec0 192.0.2.65").start_on(topology), "interface");
 }
 
 #[test]

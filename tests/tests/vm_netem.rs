@@ -3,16 +3,16 @@
 
 use lab::{
     bmpd::number,
-    capture::{Direction, sum},
+    capture::{PacketDirection, sum},
     devices::{impair_arrivals, tc},
     topology::STATION,
-    trial::{Plan, assert_left_only_by},
+    trial::{TrialPlan, assert_left_only_by},
 };
 
 #[test]
 #[ignore = "needs netem: cargo xtask vm"]
 fn a_session_over_a_lossy_link_stays_up_and_is_counted_to_the_byte() {
-    let trial = Plan { without_offload: true, ..Plan::session("connect-interface up2") }.start_up();
+    let trial = TrialPlan { without_offload: true, ..TrialPlan::session("connect-interface up2") }.start_up();
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 10, 0);
     impair_arrivals(&trial.topology.station, "dn2", "delay 5ms loss 10%");
@@ -33,7 +33,7 @@ fn a_session_over_a_lossy_link_stays_up_and_is_counted_to_the_byte() {
     assert_eq!((&session["state"], &session["established_count"]), (&"up".into(), &1.into()), "{session:#}");
     let sent = sum(&packets, |packet| packet.left_for(station));
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), sent, "{kernel}");
-    let received = sum(&packets, |packet| packet.direction == Direction::In && packet.source == station);
+    let received = sum(&packets, |packet| packet.direction == PacketDirection::In && packet.source == station);
     assert_eq!((number(&kernel["rx_bytes"]), number(&kernel["rx_packets"])), received, "{kernel}");
     // A retransmitted segment was sent and counted twice.
     let payload: u64 = packets.iter().filter(|p| p.left_for(station)).map(|p| p.payload_bytes).sum();

@@ -4,11 +4,11 @@
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
-    capture::{Capture, Direction, Packet, sum},
+    capture::{CapturedPacket, LinkCapture, PacketDirection, sum},
     devices::{VRF_TABLE, aggregate, enslave_uplink2},
-    station::Station,
+    station::TestStation,
     topology::{STATION, STATION_PORT, Topology, UP2},
-    trial::{Plan, Trial, assert_left_only_by, outgoing},
+    trial::{LabTrial, TrialPlan, assert_left_only_by, outgoing},
 };
 
 /// Moves the address of `up2` to `interface`, and its route too if `routed`.
@@ -40,16 +40,16 @@ fn bond(routed: bool) -> Topology {
 /// Asserts that a session pinned to `interface` leaves by it alone, from its address, and is
 /// counted to the byte.
 fn leaves_by(topology: Topology, interface: &str, next_hop: &str) {
-    let here = Capture::start(&topology.router, interface, STATION_PORT);
+    let here = LinkCapture::start(&topology.router, interface, STATION_PORT);
     let session = format!("connect-interface {interface}\n{next_hop}");
-    let trial: Trial = Plan::session(&session).start_on(topology);
+    let trial: LabTrial = TrialPlan::session(&session).start_on(topology);
     trial.bmpd.wait_up(STATION);
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
     assert_eq!(connection.peer.ip(), UP2);
     assert_left_only_by(&here, &trial.up1, &connection);
     // The link below carries each segment in its own packet.
     let (session, packets) = trial.at_rest(&trial.up2);
-    let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+    let left = sum(&packets, |p| p.direction == PacketDirection::Out && p.source == connection.peer);
     let kernel = &session["kernel"];
     assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
     assert_eq!(kernel["denied"]["interface"], 0, "{session:#}");
@@ -86,14 +86,14 @@ fn a_session_in_a_vrf_leaves_by_the_vrfs_bond() {
          link set bond0 master mgmt
          route add 198.51.100.0/24 via 192.0.2.66 dev bond0 table {VRF_TABLE}"
     ));
-    let [bond0, up1] = ["bond0", "up1"].map(|link| Capture::start(&topology.router, link, STATION_PORT));
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let [bond0, up1] = ["bond0", "up1"].map(|link| LinkCapture::start(&topology.router, link, STATION_PORT));
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
     let session = format!("bmp-session vpn-instance mgmt {STATION}\n  tcp connect port {STATION_PORT}");
     let bmpd = Bmpd::start(&topology.router, &format!("bmp\n {session}\n  connect-interface bond0\n"));
     bmpd.wait_up(STATION);
     let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(connection.peer.ip(), UP2);
     assert_left_only_by(&bond0, &up1, &connection);
-    assert_eq!(outgoing(&up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(outgoing(&up1.packets()), Vec::<&CapturedPacket>::new());
     assert_eq!(bmpd.session(STATION)["kernel"]["denied"]["interface"], 0);
 }

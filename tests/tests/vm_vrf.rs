@@ -8,13 +8,13 @@ use std::{
 
 use lab::{
     bgp::prefixes,
-    bmp::{self, Peer},
-    bmpd::{Bmpd, Options, number},
-    capture::{Capture, Direction, Packet, sum},
+    bmp::{self, ReportedPeer},
+    bmpd::{Bmpd, StartOptions, number},
+    capture::{CapturedPacket, LinkCapture, PacketDirection, sum},
     devices::{VRF_TABLE, tc, vrf},
-    feeder::Feeder,
-    sockets::{Foreign, send_all},
-    station::{Connection, Station},
+    feeder::BmpFeeder,
+    sockets::{ForeignSocket, send_all},
+    station::{RecordedConnection, TestStation},
     topology::{ROUTE_BY_UP1, ROUTE_BY_UP2, STATION, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_V6},
     trial::{RELAY, assert_left_only_by, outgoing, strays},
     wait::{PATIENCE, until},
@@ -28,11 +28,11 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 const VRF_LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 /// A bmpd with one session in the VRF `mgmt`, which `up2` is in.
-struct Trial {
+struct VrfTrial {
     bmpd: Bmpd,
-    station: Station,
-    up1: Capture,
-    up2: Capture,
+    station: TestStation,
+    up1: LinkCapture,
+    up2: LinkCapture,
     topology: Topology,
 }
 
@@ -43,18 +43,18 @@ fn configuration(instance: &str, station: IpAddr, session: &str) -> String {
     )
 }
 
-impl Trial {
+impl VrfTrial {
     fn start(station: IpAddr, session: &str) -> Self {
         let topology = Topology::without_offload();
         vrf(&topology, "mgmt");
-        Self::start_on(topology, station, session, &Options::default())
+        Self::start_on(topology, station, session, &StartOptions::default())
     }
 
-    fn start_on(topology: Topology, station: IpAddr, session: &str, options: &Options<'_>) -> Self {
-        let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
-        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+    fn start_on(topology: Topology, station: IpAddr, session: &str, options: &StartOptions<'_>) -> Self {
+        let up1 = LinkCapture::start(&topology.router, "up1", STATION_PORT);
+        let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
         let configuration = configuration("vpn-instance mgmt", station, session);
-        let station = Station::start(&topology.station, (station, STATION_PORT));
+        let station = TestStation::start(&topology.station, (station, STATION_PORT));
         let bmpd = Bmpd::start_with(&topology.router, &configuration, options);
         Self { bmpd, station, up1, up2, topology }
     }
@@ -76,8 +76,8 @@ impl Trial {
     fn leaves_by_uplink2(&self, index: usize, source: IpAddr) {
         self.bmpd.wait_up(self.address());
         self.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
-        let mut feeder = Feeder::with_peer(&self.topology.router, RELAY, &Peer::default());
-        feeder.announce(&Peer::default(), &prefixes(100), 1);
+        let mut feeder = BmpFeeder::with_peer(&self.topology.router, RELAY, &ReportedPeer::default());
+        feeder.announce(&ReportedPeer::default(), &prefixes(100), 1);
         let connection = self.station.wait_connection(index, "100 routes", |c| c.announced() >= 100);
         assert_eq!(connection.peer.ip(), source);
         assert_left_only_by(&self.up2, &self.up1, &connection);
@@ -85,13 +85,13 @@ impl Trial {
         assert_eq!(session["egress"]["enforcement"], "kernel");
         assert_eq!(session["kernel"]["denied"]["interface"], 0, "{session:#}");
         if index == 0 {
-            let left = sum(&packets, |p| p.direction == Direction::Out && p.source == connection.peer);
+            let left = sum(&packets, |p| p.direction == PacketDirection::Out && p.source == connection.peer);
             let kernel = &session["kernel"];
             assert_eq!((number(&kernel["tx_bytes"]), number(&kernel["tx_packets"])), left, "{session:#}");
         }
     }
 
-    fn at_rest(&self) -> (Value, Vec<Packet>) {
+    fn at_rest(&self) -> (Value, Vec<CapturedPacket>) {
         until("bmpd and capture are at rest", PATIENCE, || {
             let before = self.up2.packets();
             let session = self.bmpd.session(self.address());
@@ -126,7 +126,7 @@ fn every_form_leaves_by_the_vrf_from_its_source() {
         let topology = Topology::without_offload();
         vrf(&topology, "mgmt");
         loopback(&topology);
-        Trial::start_on(topology, STATION, form, &Options::default()).leaves_by_uplink2(0, source);
+        VrfTrial::start_on(topology, STATION, form, &StartOptions::default()).leaves_by_uplink2(0, source);
     }
 }
 
@@ -134,7 +134,7 @@ fn every_form_leaves_by_the_vrf_from_its_source() {
 #[ignore = "needs a VRF: cargo xtask vm"]
 fn an_ipv6_session_leaves_by_the_vrf() {
     for form in ["", "connect-interface up2", "connect-interface 2001:db8:2::1"] {
-        Trial::start(STATION_V6, form).leaves_by_uplink2(0, UP2_V6);
+        VrfTrial::start(STATION_V6, form).leaves_by_uplink2(0, UP2_V6);
     }
 }
 
@@ -145,7 +145,7 @@ fn a_queue_on_the_vrf_device_routes_packets_twice_and_they_are_counted_once() {
         let topology = Topology::without_offload();
         vrf(&topology, "mgmt");
         tc(&topology.router, "qdisc add dev mgmt root pfifo");
-        Trial::start_on(topology, STATION, form, &Options::default()).leaves_by_uplink2(0, UP2);
+        VrfTrial::start_on(topology, STATION, form, &StartOptions::default()).leaves_by_uplink2(0, UP2);
     }
 }
 
@@ -154,8 +154,8 @@ fn a_queue_on_the_vrf_device_routes_packets_twice_and_they_are_counted_once() {
 fn a_session_in_the_vrf_works_without_kernel_programs() {
     let topology = Topology::without_offload();
     vrf(&topology, "mgmt");
-    let options = Options { arguments: &["--datapath", "socket"], through: &[] };
-    let trial = Trial::start_on(topology, STATION, "connect-interface up2", &options);
+    let options = StartOptions { arguments: &["--datapath", "socket"], through: &[] };
+    let trial = VrfTrial::start_on(topology, STATION, "connect-interface up2", &options);
     trial.bmpd.wait_up(STATION);
     let connection = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(connection.peer.ip(), UP2);
@@ -166,7 +166,7 @@ fn a_session_in_the_vrf_works_without_kernel_programs() {
 #[ignore = "needs a VRF: cargo xtask vm"]
 fn a_session_waits_for_its_vrf_and_accepts_a_recreated_one() {
     let topology = Topology::new();
-    let trial = Trial::start_on(topology, STATION, "connect-interface up2", &Options::default());
+    let trial = VrfTrial::start_on(topology, STATION, "connect-interface up2", &StartOptions::default());
     let session = trial.down("vpn-instance-absent");
     assert_eq!(session["mend"], "ip link add mgmt type vrf table N");
     assert_eq!(session["vpn_instance"], "mgmt");
@@ -191,7 +191,7 @@ fn a_session_waits_for_its_vrf_and_accepts_a_recreated_one() {
     vrf_up_again(&trial.topology);
     trial.up();
     trial.station.wait_connection(2, "Initiation", |c| c.has(bmp::INITIATION));
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 /// Sets the VRF device up, and restores the routes of its table, which the kernel removed.
@@ -202,7 +202,7 @@ fn vrf_up_again(topology: &Topology) {
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
 fn an_interface_in_another_vrf_is_absent_for_the_session() {
-    let trial = Trial::start(STATION, "connect-interface up2");
+    let trial = VrfTrial::start(STATION, "connect-interface up2");
     trial.up();
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     for (there, says, mend) in [
@@ -224,7 +224,7 @@ fn an_interface_in_another_vrf_is_absent_for_the_session() {
     trial.up();
     let again = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(again.peer.ip(), UP2);
-    assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 #[test]
@@ -232,8 +232,8 @@ fn an_interface_in_another_vrf_is_absent_for_the_session() {
 fn the_default_vrf_has_no_interface_or_address_of_another_vrf() {
     let topology = Topology::new();
     vrf(&topology, "mgmt");
-    let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
     let bmpd = Bmpd::start(&topology.router, &configuration("", STATION, "connect-interface up2"));
     let session = bmpd.wait_down(STATION, "interface-absent");
     assert_eq!(session["detail"], "interface up2 is in VRF mgmt, and the session in the default VRF");
@@ -253,13 +253,13 @@ fn a_vrf_without_a_route_does_not_use_the_default_vrfs_routes() {
     // The kernel continues with the default VRF's tables, which have a route to the station by
     // `up1`.
     for form in ["", "connect-interface 192.0.2.65", "connect-interface up2"] {
-        let trial = Trial::start(STATION, form);
+        let trial = VrfTrial::start(STATION, form);
         trial.up();
         trial.topology.router.ip(&format!("route del {ROUTE_BY_UP2} table {VRF_TABLE}"));
         trial.bmpd.wait_session_for(STATION, "down", AT_ONCE, |session| session["reason"] == "no-route");
         trial.topology.router.ip(&format!("route add {ROUTE_BY_UP2} table {VRF_TABLE}"));
         trial.up();
-        assert_eq!(strays(&trial.up1.packets()), Vec::<&Packet>::new());
+        assert_eq!(strays(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
     }
 }
 
@@ -272,17 +272,17 @@ fn a_next_hop_routes_a_session_of_a_vrf_whose_table_has_no_route() {
         loopback(&topology);
         topology.router.ip(&format!("route del {ROUTE_BY_UP2} table {VRF_TABLE}"));
         let session = format!("{form}\n  next-hop 192.0.2.66");
-        Trial::start_on(topology, STATION, &session, &Options::default()).leaves_by_uplink2(0, source);
+        VrfTrial::start_on(topology, STATION, &session, &StartOptions::default()).leaves_by_uplink2(0, source);
     }
     let session = "connect-interface up2\n  next-hop 2001:db8:2::2";
-    Trial::start(STATION_V6, session).leaves_by_uplink2(0, UP2_V6);
+    VrfTrial::start(STATION_V6, session).leaves_by_uplink2(0, UP2_V6);
 }
 
 /// Connects a foreign process (connection 1 of the station), which sends BMP and closes.
-fn foreign_session(trial: &Trial, foreign: &Foreign<'_>) -> Connection {
+fn foreign_session(trial: &VrfTrial, foreign: &ForeignSocket<'_>) -> RecordedConnection {
     let stream = foreign.connect(&trial.topology.router, trial.station.address()).expect("the pin lets it connect");
-    let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&Peer::default())];
-    messages.extend(bmp::announcements(&Peer::default(), &prefixes(300), 1));
+    let mut messages = vec![bmp::initiation("foreign"), bmp::peer_up(&ReportedPeer::default())];
+    messages.extend(bmp::announcements(&ReportedPeer::default(), &prefixes(300), 1));
     send_all(stream, &messages);
     trial.station.wait_connection(1, "its routes and its end", |c| c.announced() == 300 && c.end.is_some())
 }
@@ -294,11 +294,12 @@ fn a_foreign_socket_bound_in_the_vrf_is_pinned_and_counted() {
         let topology = Topology::without_offload();
         vrf(&topology, "mgmt");
         loopback(&topology);
-        let trial = Trial::start_on(topology, STATION, "connect-interface up2 203.0.113.7", &Options::default());
+        let trial =
+            VrfTrial::start_on(topology, STATION, "connect-interface up2 203.0.113.7", &StartOptions::default());
         trial.up();
         trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
         // A socket as `ip vrf exec` makes it, and one that the process binds itself.
-        let connection = foreign_session(&trial, &Foreign { source: None, device: Some(device) });
+        let connection = foreign_session(&trial, &ForeignSocket { source: None, device: Some(device) });
         assert_eq!(connection.peer.ip(), VRF_LOOPBACK, "bound to {device}");
         let (session, _) = trial.at_rest();
         assert!(number(&session["kernel"]["foreign"]["tx_bytes"]) > connection.bytes, "{session:#}");
@@ -308,10 +309,10 @@ fn a_foreign_socket_bound_in_the_vrf_is_pinned_and_counted() {
 #[test]
 #[ignore = "needs a VRF: cargo xtask vm"]
 fn a_socket_of_the_default_vrf_is_not_the_vrf_sessions() {
-    let trial = Trial::start(STATION, "connect-interface up2");
+    let trial = VrfTrial::start(STATION, "connect-interface up2");
     trial.up();
     trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
-    let connection = foreign_session(&trial, &Foreign::default());
+    let connection = foreign_session(&trial, &ForeignSocket::default());
     assert_eq!(connection.peer.ip(), UP1, "routing chose up1");
     assert_eq!(trial.bmpd.session(STATION)["kernel"]["foreign"]["tx_packets"], 0);
 }
@@ -321,11 +322,11 @@ fn a_socket_of_the_default_vrf_is_not_the_vrf_sessions() {
 fn a_foreign_socket_bound_to_the_vrf_leaves_by_the_pinned_port_or_not_at_all() {
     let topology = Topology::without_offload();
     both_in_the_vrf(&topology);
-    let trial = Trial::start_on(topology, STATION, "connect-interface up2", &Options::default());
+    let trial = VrfTrial::start_on(topology, STATION, "connect-interface up2", &StartOptions::default());
     trial.leaves_by_uplink2(0, UP2);
     // An unprivileged process keeps its binding to the VRF. Routing prefers `up1`, where egress
     // drops its packets.
-    let unprivileged = Foreign { source: None, device: Some("mgmt") };
+    let unprivileged = ForeignSocket { source: None, device: Some("mgmt") };
     let refused = unprivileged.connect(&trial.topology.router, trial.station.address());
     assert!(refused.is_err(), "{refused:?}");
     assert!(number(&trial.bmpd.session(STATION)["kernel"]["denied"]["interface"]) > 0);
@@ -334,7 +335,7 @@ fn a_foreign_socket_bound_to_the_vrf_leaves_by_the_pinned_port_or_not_at_all() {
     let stream = trial.topology.router.enter(|| bound_to(station, "mgmt"));
     assert_eq!(stream.local_addr().unwrap().ip(), UP2);
     trial.station.wait_connection(1, "the second connection", |_| true);
-    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&Packet>::new());
+    assert_eq!(outgoing(&trial.up1.packets()), Vec::<&CapturedPacket>::new());
 }
 
 fn bound_to(station: SocketAddr, device: &str) -> std::net::TcpStream {
@@ -350,13 +351,13 @@ fn bound_to(station: SocketAddr, device: &str) -> std::net::TcpStream {
 fn a_station_has_one_session_a_vrf_each_displayed_and_reset_alone() {
     let topology = Topology::new();
     vrf(&topology, "mgmt");
-    let station = Station::start(&topology.station, (STATION, STATION_PORT));
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
     let both = format!(
         "{} bmp-session vpn-instance mgmt {STATION}\n  tcp connect port {STATION_PORT}\n",
         configuration("", STATION, "")
     );
     let bmpd = Bmpd::start(&topology.router, &both);
-    let sources = |connections: &[Connection]| {
+    let sources = |connections: &[RecordedConnection]| {
         let mut sources: Vec<_> = connections.iter().map(|connection| connection.peer.ip()).collect();
         sources.sort();
         sources

@@ -9,7 +9,7 @@ use bmp_user::{
     wire::bmp::Error,
 };
 
-use crate::station::Station;
+use crate::station::Replica;
 
 /// Passes bytes to a relay's receiver as a socket would, in pieces as large as its room. Owners of
 /// claimed peers count as alive.
@@ -57,27 +57,27 @@ pub fn send_claiming(
 
 /// A follower of the feed, with two stations that read its frames.
 #[derive(Debug)]
-pub struct Told {
+pub struct FollowingStation {
     follower: Follower,
-    station: Station,
-    strict: Station,
+    station: Replica,
+    strict: Replica,
 }
 
-impl Told {
+impl FollowingStation {
     /// Follows one input, or all inputs.
     pub fn of(feed: &Feed, input: Option<&str>) -> Self {
         let monitor = |name: &str| Monitor { peers: Peers::Input(name.to_owned()), ribs: Vec::new() };
         let selection = Selection { monitors: input.map(monitor).into_iter().collect(), ..Selection::default() };
-        Self { follower: feed.attach(selection), station: Station::default(), strict: Station::strict() }
+        Self { follower: feed.attach(selection), station: Replica::default(), strict: Replica::strict() }
     }
 
     /// Returns the station that tells peers apart by all of their identity.
-    pub fn station(&self) -> &Station {
+    pub fn station(&self) -> &Replica {
         &self.station
     }
 
     /// Returns the station that tells peers apart by RFC 7854 alone.
-    pub fn strict(&self) -> &Station {
+    pub fn strict(&self) -> &Replica {
         &self.strict
     }
 
@@ -94,7 +94,7 @@ impl Told {
     }
 
     /// Takes all that the feed has.
-    pub fn take_all(&mut self) -> &Station {
+    pub fn take_all(&mut self) -> &Replica {
         while self.take(3000) {}
         assert!(self.station.is_whole() && self.follower.lag_bytes() == 0);
         &self.station

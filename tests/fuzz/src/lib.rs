@@ -2,7 +2,7 @@
 //!
 //! Each target is a function of bytes that panics if a property does not hold. libFuzzer calls it
 //! (`cargo xtask fuzz`), and plain tests call it with the [`corpus`], which is made of real
-//! captures. [`station::Station`] models a station's knowledge, so that two of them can be
+//! captures. [`station::Replica`] models a station's knowledge, so that two of them can be
 //! compared. [`lab`] has both ends of a feed.
 
 pub mod corpus;
@@ -12,4 +12,4 @@ pub mod station;
 pub mod target;
 
 #[global_allocator]
-static MEMORY: memory::Counting = memory::Counting;
+static MEMORY: memory::CountingAllocator = memory::CountingAllocator;

@@ -13,7 +13,7 @@ thread_local! {
 
 /// The system's allocator, with a count of the bytes of each thread.
 #[derive(Debug)]
-pub struct Counting;
+pub struct CountingAllocator;
 
 fn count(difference: isize) {
     let (held, most) = HELD.get();
@@ -27,7 +27,7 @@ fn size(bytes: usize) -> isize {
 
 // SAFETY: every call goes to the system's allocator unchanged. Counting uses a thread-local without
 // destructor and allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(size(layout.size()));
         // SAFETY: the caller keeps the contract.

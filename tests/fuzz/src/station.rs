@@ -23,9 +23,9 @@ use bmp_user::{
 
 /// A station's knowledge.
 #[derive(Clone, Debug, Default)]
-pub struct Station {
+pub struct Replica {
     /// Peers by their identity.
-    peers: BTreeMap<PeerIdentity, Heard>,
+    peers: BTreeMap<PeerIdentity, PeerMessages>,
     /// True if Peer Up and Peer Down hit all peers with the same type, distinguisher and address
     /// (RFC 7854 §4.2).
     is_strict: bool,
@@ -33,21 +33,21 @@ pub struct Station {
 }
 
 /// How the NLRI of each RIB are read.
-pub type Readings = BTreeMap<(PeerIdentity, View, Family), Reading>;
+pub type RibReadings = BTreeMap<(PeerIdentity, View, Family), Reading>;
 
 /// The messages about one peer.
 #[derive(Clone, Debug, Default)]
-struct Heard {
+struct PeerMessages {
     ups: Vec<Vec<u8>>,
     /// Every NLRI field of each RIB, in order.
-    fields: BTreeMap<(View, Family), Vec<Field>>,
+    fields: BTreeMap<(View, Family), Vec<NlriField>>,
     ends: BTreeSet<(View, Family)>,
     statistics: Option<Vec<u8>>,
 }
 
 /// One NLRI field of an UPDATE.
 #[derive(Clone, Debug)]
-struct Field {
+struct NlriField {
     nlri: Vec<u8>,
     name: (u32, Ipv4Addr),
     flags: u8,
@@ -58,11 +58,11 @@ struct Field {
 
 /// Knowledge about a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Peer {
+pub struct KnownPeer {
     /// The Peer Ups of its session, in order. Empty for a peer that was never announced.
     pub ups: Vec<Vec<u8>>,
     /// Its routes, by name.
-    pub ribs: BTreeMap<(View, Family), BTreeMap<String, Route>>,
+    pub ribs: BTreeMap<(View, Family), BTreeMap<String, KnownRoute>>,
     /// The RIBs with an End-of-RIB.
     pub ends: BTreeSet<(View, Family)>,
     /// Its latest Statistics Report.
@@ -71,7 +71,7 @@ pub struct Peer {
 
 /// Knowledge about a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct KnownRoute {
     /// AS number and BGP identifier of the per-peer header.
     pub name: (u32, Ipv4Addr),
     /// The NLRI without meaningless bits, or the whole field if its routes cannot be told apart.
@@ -87,7 +87,7 @@ pub struct Route {
 /// Most RIBs of one peer in families of unknown form.
 const MOST_UNKNOWN: usize = 64;
 
-impl Station {
+impl Replica {
     /// Makes a station that tells peers apart by type, distinguisher and address only.
     pub fn strict() -> Self {
         Self { is_strict: true, ..Self::default() }
@@ -122,25 +122,25 @@ impl Station {
 
     /// Returns its knowledge by its own readings, without RIBs that have no routes and peers
     /// without anything.
-    pub fn knows(&self) -> BTreeMap<PeerIdentity, Peer> {
+    pub fn knows(&self) -> BTreeMap<PeerIdentity, KnownPeer> {
         self.knows_as(&self.readings())
     }
 
     /// Returns its knowledge by the given readings. A station that received more may have better
     /// ones.
-    pub fn knows_as(&self, readings: &Readings) -> BTreeMap<PeerIdentity, Peer> {
+    pub fn knows_as(&self, readings: &RibReadings) -> BTreeMap<PeerIdentity, KnownPeer> {
         let tidy = self.all_as(readings).into_iter().map(|(key, peer)| (key, peer.tidy()));
-        tidy.filter(|(_, peer)| *peer != Peer::default()).collect()
+        tidy.filter(|(_, peer)| *peer != KnownPeer::default()).collect()
     }
 
     /// Returns all peers by the given readings, with empty ones.
-    pub fn all_as(&self, readings: &Readings) -> BTreeMap<PeerIdentity, Peer> {
+    pub fn all_as(&self, readings: &RibReadings) -> BTreeMap<PeerIdentity, KnownPeer> {
         self.peers.iter().map(|(key, heard)| (*key, heard.known_as(*key, readings))).collect()
     }
 
     /// Returns the readings that follow from all received NLRI.
-    pub fn readings(&self) -> Readings {
-        let of = |(key, heard): (&PeerIdentity, &Heard)| {
+    pub fn readings(&self) -> RibReadings {
+        let of = |(key, heard): (&PeerIdentity, &PeerMessages)| {
             let ribs = heard.fields.keys().map(|(view, family)| ((*view, *family), heard.reading(*view, *family)));
             ribs.map(|((view, family), reading)| ((*key, view, family), reading)).collect::<Vec<_>>()
         };
@@ -194,7 +194,7 @@ impl Station {
     }
 }
 
-impl Station {
+impl Replica {
     /// Finds the peer of a message. If the router left out AS number or BGP identifier, it is the
     /// only peer that fits.
     fn peer_of(&self, header: &PeerHeader, kind: MessageType) -> PeerIdentity {
@@ -208,7 +208,7 @@ impl Station {
     }
 }
 
-impl Peer {
+impl KnownPeer {
     /// Removes RIBs without routes. Removes the statistics of a peer that has nothing else.
     #[must_use]
     pub fn tidy(mut self) -> Self {
@@ -220,7 +220,7 @@ impl Peer {
     }
 }
 
-impl Heard {
+impl PeerMessages {
     fn update(&mut self, header: &PeerHeader, frame: &Frame<'_>) {
         let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
         let as_size = if header.flags & peer_flags::TWO_BYTE_AS == 0 { 4 } else { 2 };
@@ -246,7 +246,7 @@ impl Heard {
                 let attributes = announced.map(|in_reach| attributes_of(&update, in_reach));
                 let time = (header.seconds, header.microseconds);
                 let (name, flags) = ((header.asn, header.bgp_id), header.flags);
-                let field = Field { nlri: nlri.to_vec(), name, flags, time, attributes };
+                let field = NlriField { nlri: nlri.to_vec(), name, flags, time, attributes };
                 self.fields.entry(rib).or_default().push(field);
             }
         }
@@ -304,17 +304,17 @@ impl Heard {
         ways[0]
     }
 
-    fn known_as(&self, key: PeerIdentity, readings: &Readings) -> Peer {
+    fn known_as(&self, key: PeerIdentity, readings: &RibReadings) -> KnownPeer {
         let mut ribs = BTreeMap::new();
         for (rib, fields) in &self.fields {
             let mut routes = BTreeMap::new();
             let reading = readings.get(&(key, rib.0, rib.1)).copied().unwrap_or_else(|| self.reading(rib.0, rib.1));
             for field in fields {
                 for (name, nlri) in field.routes(reading) {
-                    let Field { name: peer, flags, time, .. } = *field;
+                    let NlriField { name: peer, flags, time, .. } = *field;
                     match field.attributes.clone() {
                         Some(attributes) => {
-                            drop(routes.insert(name, Route { name: peer, nlri, flags, time, attributes }))
+                            drop(routes.insert(name, KnownRoute { name: peer, nlri, flags, time, attributes }))
                         }
                         None => drop(routes.remove(&name)),
                     }
@@ -322,11 +322,11 @@ impl Heard {
             }
             ribs.insert(*rib, routes);
         }
-        Peer { ups: self.ups.clone(), ribs, ends: self.ends.clone(), statistics: self.statistics.clone() }
+        KnownPeer { ups: self.ups.clone(), ribs, ends: self.ends.clone(), statistics: self.statistics.clone() }
     }
 }
 
-impl Field {
+impl NlriField {
     fn as_it_is_read(&self, reading: Reading) -> Reading {
         if self.attributes.is_some() { reading } else { reading.withdrawn() }
     }

@@ -5,12 +5,12 @@
 use std::io::{self, Write as _};
 
 use clap::Parser;
-use lab::parts::{PARTS, Part, resolutions};
+use lab::parts::{MeasuredPart, PARTS, resolutions};
 
 /// Runs each part twice to warm up, and once to be measured
 #[derive(Parser)]
 #[command(name = "hot")]
-struct Arguments {
+struct HotArguments {
     /// Routes in the tables
     routes: usize,
     /// Interfaces of the host that resolves pins
@@ -18,7 +18,7 @@ struct Arguments {
 }
 
 fn main() -> io::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = HotArguments::parse();
     for (group, name, make) in PARTS {
         measure(group, name, make(arguments.routes).as_mut())?;
     }
@@ -29,7 +29,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Warms up a part, measures it, and prints its name.
-fn measure(group: &str, name: &str, part: &mut dyn Part) -> io::Result<()> {
+fn measure(group: &str, name: &str, part: &mut dyn MeasuredPart) -> io::Result<()> {
     // The second run absorbs what the allocator has postponed from the part before.
     for _ in 0..2 {
         part.before();
@@ -42,7 +42,7 @@ fn measure(group: &str, name: &str, part: &mut dyn Part) -> io::Result<()> {
 
 /// Runs the part. Callgrind knows this function by its name.
 #[inline(never)]
-fn measured(part: &mut dyn Part) {
+fn measured(part: &mut dyn MeasuredPart) {
     part.run();
     // Keeps the call above from becoming a tail call, which would not return to here.
     std::hint::black_box(());

@@ -9,11 +9,11 @@ use std::{
 use anyhow::Context;
 use bytes::BytesMut;
 use clap::Parser;
-use lab::bmp::{self, Frame};
+use lab::bmp::{self, ReceivedFrame};
 
 /// A BMP monitoring station: accepts connections and prints what it receives.
 #[derive(Parser)]
-struct Arguments {
+struct StationArguments {
     /// Address to listen on
     address: IpAddr,
     /// TCP port to listen on
@@ -21,7 +21,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = StationArguments::parse();
     let address = SocketAddr::from((arguments.address, arguments.port));
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     say(&format!("station: listening on {address}"))?;
@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
 
 fn listen_to(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     say(&format!("{peer}: connected"))?;
-    let (mut unread, mut frames, mut told) = (BytesMut::new(), Vec::new(), Told::default());
+    let (mut unread, mut frames, mut told) = (BytesMut::new(), Vec::new(), UnprintedRoutes::default());
     let mut buffer = vec![0; 64 << 10];
     let end = loop {
         match stream.read(&mut buffer) {
@@ -63,16 +63,16 @@ fn listen_to(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
 
 /// Received routes that are not printed yet.
 #[derive(Default)]
-struct Told {
+struct UnprintedRoutes {
     messages: usize,
     announced: usize,
     withdrawn: usize,
     total: usize,
 }
 
-impl Told {
+impl UnprintedRoutes {
     /// Returns the line for a message that has one of its own.
-    fn hear(&mut self, frame: &Frame) -> Option<String> {
+    fn hear(&mut self, frame: &ReceivedFrame) -> Option<String> {
         let peer = frame.peer().map(|peer| peer.to_string()).unwrap_or_default();
         Some(match frame.kind() {
             bmp::ROUTE_MONITORING => {

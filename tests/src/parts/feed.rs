@@ -8,10 +8,10 @@ use bmp_user::{
 };
 use bytes::Bytes;
 
-use super::Part;
+use super::MeasuredPart;
 use crate::{
-    bmp::{PRE_POLICY, Peer, peer_up, route_monitoring},
-    table::{Shape, Table},
+    bmp::{PRE_POLICY, ReportedPeer, peer_up, route_monitoring},
+    table::{TableShape, UpdateTable},
 };
 
 /// Bytes in one read of an input.
@@ -21,12 +21,12 @@ const TAKE: usize = 256 * 1024;
 
 /// Returns a table as BMP frames after a Peer Up, in pieces of one read. The first piece is the
 /// Peer Up alone.
-pub(super) fn reads(table: &Table) -> Vec<Bytes> {
-    in_reads(table.messages().map(|message| route_monitoring(&Peer::default(), PRE_POLICY, message)))
+pub(super) fn reads(table: &UpdateTable) -> Vec<Bytes> {
+    in_reads(table.messages().map(|message| route_monitoring(&ReportedPeer::default(), PRE_POLICY, message)))
 }
 
 fn in_reads(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Bytes> {
-    let mut reads = vec![peer_up(&Peer::default()), Vec::new()];
+    let mut reads = vec![peer_up(&ReportedPeer::default()), Vec::new()];
     for frame in frames {
         match reads.last_mut() {
             Some(read) if read.len() + frame.len() <= READ => read.extend(frame),
@@ -37,7 +37,7 @@ fn in_reads(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Bytes> {
 }
 
 /// A feed with one input, and two variants of one table with different attributes.
-struct Loaded {
+struct LoadedFeed {
     feed: Feed,
     input: Input,
     variants: [Vec<Bytes>; 2],
@@ -45,9 +45,9 @@ struct Loaded {
     there: usize,
 }
 
-impl Loaded {
+impl LoadedFeed {
     fn new(routes: usize) -> Self {
-        let variant = |variant| reads(&Table::new(&Shape { routes, variant, ..Shape::default() }));
+        let variant = |variant| reads(&UpdateTable::new(&TableShape { routes, variant, ..TableShape::default() }));
         let (feed, input) = fresh();
         let mut loaded = Self { feed, input, variants: [variant(0), variant(1)], there: 0 };
         append(&mut loaded.input, &loaded.variants[0]);
@@ -95,14 +95,14 @@ fn take(follower: &mut Follower, pieces: &mut VecDeque<Piece>) {
 }
 
 /// Applies a Peer Up and a whole table to an empty feed.
-pub(super) fn apply_new(routes: usize) -> Box<dyn Part> {
+pub(super) fn apply_new(routes: usize) -> Box<dyn MeasuredPart> {
     struct ApplyNew {
         reads: Vec<Bytes>,
         feed: Feed,
         input: Input,
     }
 
-    impl Part for ApplyNew {
+    impl MeasuredPart for ApplyNew {
         fn before(&mut self) {
             (self.feed, self.input) = fresh();
         }
@@ -113,18 +113,18 @@ pub(super) fn apply_new(routes: usize) -> Box<dyn Part> {
     }
 
     let (feed, input) = fresh();
-    Box::new(ApplyNew { reads: reads(&Table::new(&Shape { routes, ..Shape::default() })), feed, input })
+    Box::new(ApplyNew { reads: reads(&UpdateTable::new(&TableShape { routes, ..TableShape::default() })), feed, input })
 }
 
 /// Applies new attributes for every route of a table.
-pub(super) fn apply_changed(routes: usize) -> Box<dyn Part> {
-    let mut loaded = Loaded::new(routes);
+pub(super) fn apply_changed(routes: usize) -> Box<dyn MeasuredPart> {
+    let mut loaded = LoadedFeed::new(routes);
     Box::new(move || loaded.turn(|| {}))
 }
 
 /// Applies new attributes for every route, while a follower takes its pieces after every read.
-pub(super) fn apply_and_follow(routes: usize) -> Box<dyn Part> {
-    let mut loaded = Loaded::new(routes);
+pub(super) fn apply_and_follow(routes: usize) -> Box<dyn MeasuredPart> {
+    let mut loaded = LoadedFeed::new(routes);
     let mut follower = loaded.attach();
     let mut pieces = VecDeque::new();
     take(&mut follower, &mut pieces);
@@ -132,20 +132,20 @@ pub(super) fn apply_and_follow(routes: usize) -> Box<dyn Part> {
 }
 
 /// Dumps a whole table to a new station.
-pub(super) fn dump(routes: usize) -> Box<dyn Part> {
-    let loaded = Loaded::new(routes);
+pub(super) fn dump(routes: usize) -> Box<dyn MeasuredPart> {
+    let loaded = LoadedFeed::new(routes);
     let mut pieces = VecDeque::new();
     Box::new(move || take(&mut loaded.attach(), &mut pieces))
 }
 
 /// Withdraws a whole table, route by route.
-pub(super) fn withdraw(routes: usize) -> Box<dyn Part> {
+pub(super) fn withdraw(routes: usize) -> Box<dyn MeasuredPart> {
     struct Withdraw {
-        loaded: Loaded,
+        loaded: LoadedFeed,
         withdrawals: Vec<Bytes>,
     }
 
-    impl Part for Withdraw {
+    impl MeasuredPart for Withdraw {
         fn before(&mut self) {
             self.loaded.turn(|| {});
         }
@@ -155,10 +155,10 @@ pub(super) fn withdraw(routes: usize) -> Box<dyn Part> {
         }
     }
 
-    let table = Table::new(&Shape { routes, ..Shape::default() });
+    let table = UpdateTable::new(&TableShape { routes, ..TableShape::default() });
     let messages = table.withdrawals();
     let frames = bgp::frames(&messages, MAX_MESSAGE)
-        .map(|frame| route_monitoring(&Peer::default(), PRE_POLICY, frame.expect("it is BGP").bytes()));
+        .map(|frame| route_monitoring(&ReportedPeer::default(), PRE_POLICY, frame.expect("it is BGP").bytes()));
     let withdrawals = in_reads(frames).split_off(1);
-    Box::new(Withdraw { loaded: Loaded::new(routes), withdrawals })
+    Box::new(Withdraw { loaded: LoadedFeed::new(routes), withdrawals })
 }

@@ -6,7 +6,7 @@ mod parse;
 mod pin;
 
 /// A part that can run again and again.
-pub trait Part {
+pub trait MeasuredPart {
     /// Restores the starting state before each run. Measurements leave this out.
     fn before(&mut self) {}
 
@@ -14,17 +14,17 @@ pub trait Part {
     fn run(&mut self);
 }
 
-impl<F: FnMut()> Part for F {
+impl<F: FnMut()> MeasuredPart for F {
     fn run(&mut self) {
         self();
     }
 }
 
 /// Makes a part for a table of this many routes.
-type Make = fn(usize) -> Box<dyn Part>;
+type MakePart = fn(usize) -> Box<dyn MeasuredPart>;
 
 /// The parts that work on a table of routes, each with its group and name.
-pub const PARTS: [(&str, &str, Make); 8] = [
+pub const PARTS: [(&str, &str, MakePart); 8] = [
     ("parse", "bmp frames", parse::bmp_frames),
     ("parse", "bgp updates", parse::bgp_updates),
     ("parse", "prefixes", parse::prefixes),
@@ -38,6 +38,6 @@ pub const PARTS: [(&str, &str, Make); 8] = [
 /// Returns the resolution of a pin on a host with this many interfaces, for each form of
 /// connect-interface.
 #[must_use]
-pub fn resolutions(interfaces: u32) -> Vec<(&'static str, Box<dyn Part>)> {
-    pin::Connect::ALL.map(|connect| (connect.name(), pin::resolution(interfaces, connect))).into()
+pub fn resolutions(interfaces: u32) -> Vec<(&'static str, Box<dyn MeasuredPart>)> {
+    pin::ConnectForm::ALL.map(|connect| (connect.name(), pin::resolution(interfaces, connect))).into()
 }

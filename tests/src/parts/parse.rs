@@ -7,11 +7,11 @@ use bmp_user::wire::{
     bmp,
 };
 
-use super::Part;
-use crate::table::{Shape, Table};
+use super::MeasuredPart;
+use crate::table::{TableShape, UpdateTable};
 
 /// Finds the frames of a table's Route Monitoring messages.
-pub(super) fn bmp_frames(routes: usize) -> Box<dyn Part> {
+pub(super) fn bmp_frames(routes: usize) -> Box<dyn MeasuredPart> {
     let frames = super::feed::reads(&table(routes)).concat();
     Box::new(move || {
         black_box(bmp::frames(&frames).filter(Result::is_ok).count());
@@ -19,7 +19,7 @@ pub(super) fn bmp_frames(routes: usize) -> Box<dyn Part> {
 }
 
 /// Splits a table's UPDATE messages into withdrawn routes, attributes and NLRI.
-pub(super) fn bgp_updates(routes: usize) -> Box<dyn Part> {
+pub(super) fn bgp_updates(routes: usize) -> Box<dyn MeasuredPart> {
     let table = table(routes);
     Box::new(move || {
         black_box(updates(&table).map(|update| update.nlri.len()).sum::<usize>());
@@ -27,7 +27,7 @@ pub(super) fn bgp_updates(routes: usize) -> Box<dyn Part> {
 }
 
 /// Splits a table's NLRI into prefixes.
-pub(super) fn prefixes(routes: usize) -> Box<dyn Part> {
+pub(super) fn prefixes(routes: usize) -> Box<dyn MeasuredPart> {
     let form = Form::of(Family::IPV4_UNICAST).expect("IPv4 unicast has a form");
     let nlri: Vec<_> = updates(&table(routes)).map(|update| update.nlri.to_vec()).collect();
     Box::new(move || {
@@ -36,11 +36,11 @@ pub(super) fn prefixes(routes: usize) -> Box<dyn Part> {
     })
 }
 
-fn table(routes: usize) -> Table {
-    Table::new(&Shape { routes, ..Shape::default() })
+fn table(routes: usize) -> UpdateTable {
+    UpdateTable::new(&TableShape { routes, ..TableShape::default() })
 }
 
-fn updates(table: &Table) -> impl Iterator<Item = Update<'_>> {
+fn updates(table: &UpdateTable) -> impl Iterator<Item = Update<'_>> {
     bgp::frames(&table.bytes, MAX_MESSAGE)
         .map(|frame| Update::parse(frame.expect("it is BGP").bytes(), 4).expect("it is an UPDATE"))
 }

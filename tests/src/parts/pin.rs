@@ -13,21 +13,21 @@ use bmp_user::{
     pin::{Question, resolve},
 };
 
-use super::Part;
+use super::MeasuredPart;
 
 /// The operator's name for the interface.
 const ALIAS: &str = "GigabitEthernet0/1/0";
 
 /// The forms of connect-interface.
 #[derive(Clone, Copy)]
-pub(super) enum Connect {
+pub(super) enum ConnectForm {
     Interface,
     Alias,
     Address,
     Both,
 }
 
-impl Connect {
+impl ConnectForm {
     pub(super) const ALL: [Self; 4] = [Self::Interface, Self::Alias, Self::Address, Self::Both];
 
     pub(super) fn name(self) -> &'static str {
@@ -41,16 +41,16 @@ impl Connect {
 }
 
 /// Resolves the last of this many interfaces, which takes the longest.
-pub(super) fn resolution(interfaces: u32, connect: Connect) -> Box<dyn Part> {
+pub(super) fn resolution(interfaces: u32, connect: ConnectForm) -> Box<dyn MeasuredPart> {
     let host = host(interfaces);
     let Link { name, addresses, .. } = host.links[&interfaces].clone();
     let address = addresses[0].ip;
     let aliases = BTreeMap::from([(ALIAS.to_owned(), name.clone())]);
     let connect = match connect {
-        Connect::Interface => ConnectInterface::Interface(name),
-        Connect::Alias => ConnectInterface::Interface(ALIAS.to_owned()),
-        Connect::Address => ConnectInterface::Address(address),
-        Connect::Both => ConnectInterface::Both { interface: name, address },
+        ConnectForm::Interface => ConnectInterface::Interface(name),
+        ConnectForm::Alias => ConnectInterface::Interface(ALIAS.to_owned()),
+        ConnectForm::Address => ConnectInterface::Address(address),
+        ConnectForm::Both => ConnectInterface::Both { interface: name, address },
     };
     Box::new(move || {
         let question = Question {

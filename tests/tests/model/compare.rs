@@ -6,16 +6,16 @@ use std::{
 };
 
 use super::{
-    configuration::Id,
-    observed::{self, Shown},
-    play::Play,
-    reference::{Grant, Outcome, in_force},
+    configuration::ModelSessionId,
+    observed::{self, DisplayedSession},
+    play::ModelGame,
+    reference::{SessionGrant, SessionOutcome, in_force},
 };
 
 /// The model's knowledge about one session.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
-    pub(crate) outcome: Outcome,
+pub(crate) struct ModelSession {
+    pub(crate) outcome: SessionOutcome,
     /// Names in `egress-interface`.
     pub(crate) egress: Vec<String>,
     /// The chosen address.
@@ -29,11 +29,15 @@ pub(crate) struct Known {
     pub(crate) local: Option<IpAddr>,
 }
 
-pub(crate) type All = BTreeMap<Id, Known>;
+pub(crate) type ModelSessions = BTreeMap<ModelSessionId, ModelSession>;
 
-impl Play {
+impl ModelGame {
     /// Returns all differences from the model.
-    pub(crate) fn differences(&self, known: &All, shown: &BTreeMap<Id, Shown>) -> Vec<String> {
+    pub(crate) fn differences(
+        &self,
+        known: &ModelSessions,
+        shown: &BTreeMap<ModelSessionId, DisplayedSession>,
+    ) -> Vec<String> {
         let mut wrong = Vec::new();
         for (id, known) in known {
             let found = self.difference(id, known, &shown[id]);
@@ -61,19 +65,19 @@ impl Play {
     }
 
     /// Returns the first difference between the model's session and bmpd's.
-    fn difference(&self, id: &Id, known: &Known, shown: &Shown) -> Option<String> {
+    fn difference(&self, id: &ModelSessionId, known: &ModelSession, shown: &DisplayedSession) -> Option<String> {
         let unless = |yes: bool, what: String| (!yes).then_some(what);
         if let Some(count) = known.established.filter(|count| *count != shown.established) {
             return Some(format!("established {} times, not {count}", shown.established));
         }
         let grant = match &known.outcome {
-            Outcome::Down(reasons) => {
+            SessionOutcome::Down(reasons) => {
                 let told = reasons.contains(shown.reason.as_str()) && shown.binding == shown.reason;
                 return unless(told && shown.state == "down", format!("is not down for one of {reasons:?}")).or_else(
                     || unless(shown.egress.iter().all(|e| e.is_empty()), "is down and has egress".to_owned()),
                 );
             }
-            Outcome::Up(grant) => grant,
+            SessionOutcome::Up(grant) => grant,
         };
         let named = |index: &u32| self.host.interfaces.iter().find(|i| i.index == *index).map(|i| i.name.clone());
         let egress = grant.egress.iter().filter_map(named).collect();
@@ -87,7 +91,7 @@ impl Play {
             })
     }
 
-    fn not_following(&self, id: &Id, grant: &Grant, shown: &Shown) -> Option<String> {
+    fn not_following(&self, id: &ModelSessionId, grant: &SessionGrant, shown: &DisplayedSession) -> Option<String> {
         if (shown.state.as_str(), shown.phase.as_str(), shown.reason.as_str()) != ("up", "following", "-") {
             return Some("is not up and following".to_owned());
         }
@@ -100,7 +104,11 @@ impl Play {
     }
 
     /// Describes both sides, for debugging.
-    pub(crate) fn sides(&self, known: &All, shown: Option<&BTreeMap<Id, Shown>>) -> Vec<String> {
+    pub(crate) fn sides(
+        &self,
+        known: &ModelSessions,
+        shown: Option<&BTreeMap<ModelSessionId, DisplayedSession>>,
+    ) -> Vec<String> {
         let mut lines = Vec::new();
         for (id, known) in known {
             let session = &self.configuration.sessions[id];

@@ -8,12 +8,12 @@ use std::{
 
 /// Identifies a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Id {
+pub(crate) struct ModelSessionId {
     pub(crate) station: IpAddr,
     pub(crate) alias: &'static str,
 }
 
-impl Id {
+impl ModelSessionId {
     fn view(&self) -> String {
         format!("bmp-session {} alias {}", self.station, self.alias)
     }
@@ -22,13 +22,13 @@ impl Id {
 /// A `connect-interface` of a session view: its words, and the interface and address that they
 /// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
+pub(crate) struct SourceSetting {
     pub(crate) words: String,
     pub(crate) interface: Option<String>,
     pub(crate) address: Option<IpAddr>,
 }
 
-impl Source {
+impl SourceSetting {
     pub(crate) fn address(address: IpAddr) -> Self {
         Self { words: address.to_string(), interface: None, address: Some(address) }
     }
@@ -50,89 +50,93 @@ impl Source {
 
 /// A session view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Session {
+pub(crate) struct SessionView {
     pub(crate) port: Option<u16>,
-    pub(crate) source: Option<Source>,
+    pub(crate) source: Option<SourceSetting>,
     pub(crate) egress: Vec<String>,
     pub(crate) shutdown: bool,
 }
 
 /// The parts of a configuration that the model knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Configuration {
+pub(crate) struct ModelConfiguration {
     /// `interface-alias`: from the alias to the kernel's name.
     pub(crate) aliases: BTreeMap<String, String>,
     /// `connect-interface` of the BMP view.
     pub(crate) address: Option<Ipv4Addr>,
-    pub(crate) sessions: BTreeMap<Id, Session>,
+    pub(crate) sessions: BTreeMap<ModelSessionId, SessionView>,
 }
 
 /// A change of a configuration.
 #[derive(Clone, Debug)]
-pub(crate) enum Edit {
+pub(crate) enum ConfigurationEdit {
     BmpAddress(Option<Ipv4Addr>),
     /// Sets or removes an alias of the interface with this kernel name.
     Alias(String, Option<String>),
-    Add(Id, Session),
-    Remove(Id),
-    Port(Id, Option<u16>),
+    Add(ModelSessionId, SessionView),
+    Remove(ModelSessionId),
+    Port(ModelSessionId, Option<u16>),
     /// Sets `connect-interface`, or removes it by `undo` with the configured words.
-    Source(Id, Option<Source>),
-    Egress(Id, Vec<String>),
-    Shutdown(Id, bool),
+    Source(ModelSessionId, Option<SourceSetting>),
+    Egress(ModelSessionId, Vec<String>),
+    Shutdown(ModelSessionId, bool),
 }
 
-impl Configuration {
+impl ModelConfiguration {
     /// Returns the lines to type in the system view for `edit`, before it is applied.
-    fn lines(&self, edit: &Edit) -> String {
+    fn lines(&self, edit: &ConfigurationEdit) -> String {
         let in_bmp = |line: &str| format!("bmp\n{line}\nquit\n");
-        let in_session = |id: &Id, lines: &str| in_bmp(&format!("{}\n{lines}\nquit", id.view()));
-        let session = |id: &Id| self.sessions.get(id).cloned().unwrap_or_default();
+        let in_session = |id: &ModelSessionId, lines: &str| in_bmp(&format!("{}\n{lines}\nquit", id.view()));
+        let session = |id: &ModelSessionId| self.sessions.get(id).cloned().unwrap_or_default();
         match edit {
-            Edit::BmpAddress(Some(address)) => in_bmp(&format!("connect-interface {address}")),
-            Edit::BmpAddress(None) => in_bmp("undo connect-interface"),
-            Edit::Alias(name, Some(kernel_name)) => format!("interface-alias {kernel_name} {name}\n"),
-            Edit::Alias(name, None) => match self.aliases.get(name) {
+            ConfigurationEdit::BmpAddress(Some(address)) => in_bmp(&format!("connect-interface {address}")),
+            ConfigurationEdit::BmpAddress(None) => in_bmp("undo connect-interface"),
+            ConfigurationEdit::Alias(name, Some(kernel_name)) => format!("interface-alias {kernel_name} {name}\n"),
+            ConfigurationEdit::Alias(name, None) => match self.aliases.get(name) {
                 Some(kernel_name) => format!("undo interface-alias {kernel_name} {name}\n"),
                 None => String::new(),
             },
-            Edit::Add(id, session) => in_session(id, session.lines().trim_end()),
-            Edit::Remove(id) => in_bmp(&format!("undo {}", id.view())),
-            Edit::Port(id, Some(port)) => in_session(id, &format!("tcp connect port {port}")),
-            Edit::Port(id, None) => in_session(id, "undo tcp connect port"),
-            Edit::Source(id, Some(source)) => in_session(id, &format!("connect-interface {}", source.words)),
-            Edit::Source(id, None) => match session(id).source {
+            ConfigurationEdit::Add(id, session) => in_session(id, session.lines().trim_end()),
+            ConfigurationEdit::Remove(id) => in_bmp(&format!("undo {}", id.view())),
+            ConfigurationEdit::Port(id, Some(port)) => in_session(id, &format!("tcp connect port {port}")),
+            ConfigurationEdit::Port(id, None) => in_session(id, "undo tcp connect port"),
+            ConfigurationEdit::Source(id, Some(source)) => {
+                in_session(id, &format!("connect-interface {}", source.words))
+            }
+            ConfigurationEdit::Source(id, None) => match session(id).source {
                 Some(source) => in_session(id, &format!("undo connect-interface {}", source.words)),
                 None => in_session(id, "undo connect-interface"),
             },
-            Edit::Egress(id, names) if names.is_empty() => in_session(id, "undo egress-interface"),
-            Edit::Egress(id, names) => in_session(id, &format!("egress-interface {}", names.join(" "))),
-            Edit::Shutdown(id, true) => in_session(id, "shutdown"),
-            Edit::Shutdown(id, false) => in_session(id, "undo shutdown"),
+            ConfigurationEdit::Egress(id, names) if names.is_empty() => in_session(id, "undo egress-interface"),
+            ConfigurationEdit::Egress(id, names) => in_session(id, &format!("egress-interface {}", names.join(" "))),
+            ConfigurationEdit::Shutdown(id, true) => in_session(id, "shutdown"),
+            ConfigurationEdit::Shutdown(id, false) => in_session(id, "undo shutdown"),
         }
     }
 
-    fn apply(&mut self, edit: &Edit) {
+    fn apply(&mut self, edit: &ConfigurationEdit) {
         match edit {
-            Edit::BmpAddress(address) => self.address = *address,
-            Edit::Alias(name, Some(kernel_name)) => drop(self.aliases.insert(name.clone(), kernel_name.clone())),
-            Edit::Alias(name, None) => drop(self.aliases.remove(name)),
-            Edit::Add(id, session) => drop(self.sessions.insert(*id, session.clone())),
-            Edit::Remove(id) => drop(self.sessions.remove(id)),
-            Edit::Port(id, port) => self.session(id).port = *port,
-            Edit::Source(id, source) => self.session(id).source.clone_from(source),
-            Edit::Egress(id, names) => self.session(id).egress.clone_from(names),
-            Edit::Shutdown(id, shutdown) => self.session(id).shutdown = *shutdown,
+            ConfigurationEdit::BmpAddress(address) => self.address = *address,
+            ConfigurationEdit::Alias(name, Some(kernel_name)) => {
+                drop(self.aliases.insert(name.clone(), kernel_name.clone()))
+            }
+            ConfigurationEdit::Alias(name, None) => drop(self.aliases.remove(name)),
+            ConfigurationEdit::Add(id, session) => drop(self.sessions.insert(*id, session.clone())),
+            ConfigurationEdit::Remove(id) => drop(self.sessions.remove(id)),
+            ConfigurationEdit::Port(id, port) => self.session(id).port = *port,
+            ConfigurationEdit::Source(id, source) => self.session(id).source.clone_from(source),
+            ConfigurationEdit::Egress(id, names) => self.session(id).egress.clone_from(names),
+            ConfigurationEdit::Shutdown(id, shutdown) => self.session(id).shutdown = *shutdown,
         }
     }
 
-    fn session(&mut self, id: &Id) -> &mut Session {
+    fn session(&mut self, id: &ModelSessionId) -> &mut SessionView {
         self.sessions.get_mut(id).expect("only a session that is there is changed")
     }
 
     /// Returns the configuration after these edits, and the lines to type before the commit. `None`
     /// if two sessions would share station and port on the way.
-    pub(crate) fn edited(&self, edits: &[Edit]) -> Option<(Self, String)> {
+    pub(crate) fn edited(&self, edits: &[ConfigurationEdit]) -> Option<(Self, String)> {
         let (mut configuration, mut typed) = (self.clone(), "system-view\n".to_owned());
         for edit in edits {
             typed.push_str(&configuration.lines(edit));
@@ -146,7 +150,7 @@ impl Configuration {
 
     /// Returns the configuration after these edits, as in a file, where only the result must be
     /// valid.
-    pub(crate) fn replaced(&self, edits: &[Edit]) -> Option<Self> {
+    pub(crate) fn replaced(&self, edits: &[ConfigurationEdit]) -> Option<Self> {
         let mut configuration = self.clone();
         edits.iter().for_each(|edit| configuration.apply(edit));
         configuration.is_sound().then_some(configuration)
@@ -183,7 +187,7 @@ impl Configuration {
     }
 }
 
-impl Session {
+impl SessionView {
     fn lines(&self) -> String {
         let mut lines = String::new();
         // Writing to a string cannot fail.

@@ -7,13 +7,13 @@ use serde_json::Value;
 
 /// Interfaces and routes of a host at rest.
 #[derive(Clone, Debug)]
-pub(crate) struct Host {
-    pub(crate) interfaces: Vec<Interface>,
-    pub(crate) routes: Vec<Route>,
+pub(crate) struct HostState {
+    pub(crate) interfaces: Vec<HostInterface>,
+    pub(crate) routes: Vec<HostRoute>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Interface {
+pub(crate) struct HostInterface {
     pub(crate) index: u32,
     pub(crate) name: String,
     /// Alternative names.
@@ -25,11 +25,11 @@ pub(crate) struct Interface {
     /// True for a port of a bridge or of the like.
     pub(crate) layer2: bool,
     /// Addresses, in the kernel's order.
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) addresses: Vec<HostAddress>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Address {
+pub(crate) struct HostAddress {
     pub(crate) ip: IpAddr,
     pub(crate) bits: u8,
     /// True if a session may choose it by itself.
@@ -40,7 +40,7 @@ pub(crate) struct Address {
 
 /// A route of the main table.
 #[derive(Clone, Debug)]
-pub(crate) struct Route {
+pub(crate) struct HostRoute {
     pub(crate) prefix: IpAddr,
     pub(crate) bits: u8,
     pub(crate) interface: String,
@@ -49,19 +49,19 @@ pub(crate) struct Route {
     pub(crate) alive: bool,
 }
 
-impl Host {
+impl HostState {
     pub(crate) fn read(netns: &Netns) -> Self {
         let interfaces = list(&netns.ip_show("-json -details address show")).iter().map(interface).collect();
         let routes = [4, 6].map(|family| list(&netns.ip_show(&format!("-{family} -json route show table main"))));
         Self { interfaces, routes: routes.concat().iter().filter_map(route).collect() }
     }
 
-    pub(crate) fn interface(&self, name: &str) -> Option<&Interface> {
+    pub(crate) fn interface(&self, name: &str) -> Option<&HostInterface> {
         self.interfaces.iter().find(|interface| interface.name == name)
     }
 }
 
-impl Interface {
+impl HostInterface {
     pub(crate) fn has(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|address| address.ip == ip)
     }
@@ -92,10 +92,10 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn interface(value: &Value) -> Interface {
+fn interface(value: &Value) -> HostInterface {
     let flag = |name: &str| value["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == name));
     let also = value["altnames"].as_array().into_iter().flatten();
-    Interface {
+    HostInterface {
         index: value["ifindex"].as_u64().and_then(|index| index.try_into().ok()).expect("an interface has an index"),
         name: text(value, "ifname").to_owned(),
         also: also.filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -107,16 +107,16 @@ fn interface(value: &Value) -> Interface {
     }
 }
 
-fn address(value: &Value) -> Address {
+fn address(value: &Value) -> HostAddress {
     let ip: IpAddr = text(value, "local").parse().expect("ip prints valid addresses");
     let is = |name: &str| value[name] == true;
     let usable = !is("tentative") && !is("dadfailed");
     let lasting = if ip.is_ipv4() { !is("secondary") } else { !is("temporary") && !is("deprecated") && usable };
     let bits = value["prefixlen"].as_u64().and_then(|bits| bits.try_into().ok()).expect("a prefix has a length");
-    Address { ip, bits, eligible: lasting && text(value, "scope") == "global", usable }
+    HostAddress { ip, bits, eligible: lasting && text(value, "scope") == "global", usable }
 }
 
-fn route(value: &Value) -> Option<Route> {
+fn route(value: &Value) -> Option<HostRoute> {
     // An ordinary route has no type. Blackholes and the like lead nowhere.
     if value["type"].is_string() && value["type"] != "unicast" {
         return None;
@@ -128,7 +128,7 @@ fn route(value: &Value) -> Option<Route> {
     };
     let prefix: IpAddr = prefix.parse().expect("a route's destination is a prefix");
     let bits = bits.unwrap_or(if prefix.is_ipv4() { 32 } else { 128 });
-    Some(Route {
+    Some(HostRoute {
         prefix,
         bits,
         interface: text(value, "dev").to_owned(),

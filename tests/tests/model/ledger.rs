@@ -5,30 +5,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::capture::Packet;
+use lab::capture::CapturedPacket;
 
-use super::reference::Grant;
+use super::reference::SessionGrant;
 
 /// How long the slot of a replaced pin stays (10 s), with a margin.
 const LINGER: Duration = Duration::from_secs(12);
 
 /// Packets to a station that are allowed, until a time.
 #[derive(Clone, Debug)]
-struct Entry {
+struct AllowedPackets {
     station: SocketAddr,
-    grant: Grant,
+    grant: SessionGrant,
     /// `None` while the pin is in force.
     until: Option<Instant>,
 }
 
 /// The packets that are allowed now, or were a short while ago.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Vec<Entry>);
+pub(crate) struct PacketLedger(Vec<AllowedPackets>);
 
-impl Ledger {
+impl PacketLedger {
     /// Puts these pins in force. Earlier ones stay allowed for a while. A bmpd that has just
     /// `started` begins this while anew.
-    pub(crate) fn note(&mut self, mut granted: Vec<(SocketAddr, Grant)>, started: bool) {
+    pub(crate) fn note(&mut self, mut granted: Vec<(SocketAddr, SessionGrant)>, started: bool) {
         let now = Instant::now();
         self.0.retain(|entry| entry.until.is_none_or(|until| until > now));
         if started {
@@ -40,7 +40,7 @@ impl Ledger {
                 None => entry.until = Some(now + LINGER),
             }
         }
-        self.0.extend(granted.into_iter().map(|(station, grant)| Entry { station, grant, until: None }));
+        self.0.extend(granted.into_iter().map(|(station, grant)| AllowedPackets { station, grant, until: None }));
     }
 
     /// True if a packet may have left by the interface with this index.
@@ -48,9 +48,9 @@ impl Ledger {
     /// A reset without an acknowledgement is the kernel's answer to a packet of an unknown
     /// connection, or of one on another interface. It has the session's source, and follows
     /// routing.
-    pub(crate) fn allows(&self, index: u32, packet: &Packet) -> bool {
+    pub(crate) fn allows(&self, index: u32, packet: &CapturedPacket) -> bool {
         let stateless = packet.rst && !packet.ack;
-        self.0.iter().any(|Entry { station, grant, .. }| {
+        self.0.iter().any(|AllowedPackets { station, grant, .. }| {
             *station == packet.destination
                 && grant.source.is_none_or(|source| source == packet.source.ip())
                 && (stateless || grant.egress.is_empty() || grant.egress.contains(&index))

@@ -12,13 +12,13 @@ use lab::bmpd::{Bmpd, number};
 use serde_json::Value;
 
 use super::{
-    configuration::{Configuration, Id},
-    reference::{Grant, Outcome},
+    configuration::{ModelConfiguration, ModelSessionId},
+    reference::{SessionGrant, SessionOutcome},
 };
 
 /// A session in `display bmp session` and `display interface-binding`.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct DisplayedSession {
     pub(crate) state: String,
     pub(crate) phase: String,
     pub(crate) reason: String,
@@ -40,7 +40,10 @@ fn names(value: &Value) -> BTreeSet<String> {
 }
 
 /// Reads all configured sessions. Missing and duplicate ones are errors.
-pub(crate) fn shown(bmpd: &Bmpd, configuration: &Configuration) -> Result<BTreeMap<Id, Shown>, String> {
+pub(crate) fn shown(
+    bmpd: &Bmpd,
+    configuration: &ModelConfiguration,
+) -> Result<BTreeMap<ModelSessionId, DisplayedSession>, String> {
     let bindings: Vec<Value> = serde_json::from_str(&bmpd.display("display interface-binding --json"))
         .map_err(|e| format!("display interface-binding --json is not a JSON array: {e}"))?;
     let sessions = bmpd.sessions();
@@ -50,13 +53,13 @@ pub(crate) fn shown(bmpd: &Bmpd, configuration: &Configuration) -> Result<BTreeM
     configuration.sessions.keys().map(|id| Ok((*id, one(id, &sessions, &bindings)?))).collect()
 }
 
-fn one(id: &Id, sessions: &[Value], bindings: &[Value]) -> Result<Shown, String> {
+fn one(id: &ModelSessionId, sessions: &[Value], bindings: &[Value]) -> Result<DisplayedSession, String> {
     let is = |value: &&Value| value["station"] == id.station.to_string() && value["alias"] == id.alias;
     let find = |values: &[Value]| values.iter().find(is).cloned().ok_or_else(|| format!("{id:?} is not displayed"));
     let (session, binding) = (find(sessions)?, find(bindings)?);
     let address = |value: &Value| value.as_str().and_then(|address| address.parse::<IpAddr>().ok());
     let port = session["local_port"].as_u64().and_then(|port| u16::try_from(port).ok());
-    Ok(Shown {
+    Ok(DisplayedSession {
         state: text(&session["state"]),
         phase: text(&session["phase"]),
         reason: text(&session["reason"]),
@@ -98,11 +101,11 @@ fn address(key: &PinKey) -> Result<IpAddr, String> {
 
 /// Returns the pin for an outcome. It copies from the present pin the fields that the model
 /// ignores: the generation, and the source of a denying pin.
-pub(crate) fn pin(outcome: &Outcome, there: &Pin) -> Pin {
+pub(crate) fn pin(outcome: &SessionOutcome, there: &Pin) -> Pin {
     let empty = Pin { generation: there.generation, flags: PIN_LIVE, ..Pin::default() };
     match outcome {
-        Outcome::Down(_) => Pin { flags: PIN_LIVE | PIN_DENY, source: there.source, ..empty },
-        Outcome::Up(Grant { source, device, egress, .. }) => {
+        SessionOutcome::Down(_) => Pin { flags: PIN_LIVE | PIN_DENY, source: there.source, ..empty },
+        SessionOutcome::Up(SessionGrant { source, device, egress, .. }) => {
             let mut pin = Pin { device: device.unwrap_or(0), egress_count: egress.len() as u32, ..empty };
             for (place, index) in pin.egress.iter_mut().zip(egress) {
                 *place = *index;

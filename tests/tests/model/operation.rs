@@ -1,9 +1,9 @@
 //! Everything that can happen: to the configuration, to bmpd, and to the host.
 
 use super::{
-    configuration::{Edit, Id},
-    host::Host,
-    world::{Link, World, add},
+    configuration::{ConfigurationEdit, ModelSessionId},
+    host::HostState,
+    world::{ModelLink, ModelWorld, add},
 };
 
 /// One operation. To add one, add a variant, its part in `Play::step`, and its place in the
@@ -11,56 +11,56 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     /// Types the edits into bmpctl and commits them.
-    Commit(Vec<Edit>),
+    Commit(Vec<ConfigurationEdit>),
     /// Writes the edits to the file and sends SIGHUP.
-    Reload(Vec<Edit>),
+    Reload(Vec<ConfigurationEdit>),
     /// Types the edits and then a wrong line, so that nothing changes.
-    Refused(Vec<Edit>, String),
+    Refused(Vec<ConfigurationEdit>, String),
     /// Runs `reset bmp session`.
-    Reset(Id),
+    Reset(ModelSessionId),
     /// Connects another process to the session's station.
-    Foreign(Id),
+    Foreign(ModelSessionId),
     /// Kills bmpd with SIGKILL and starts a new one.
-    Crash(Meanwhile),
-    Host(Event),
+    Crash(WhileDead),
+    Host(HostEvent),
 }
 
 /// What happens while no bmpd runs.
 #[derive(Clone, Debug)]
-pub(crate) enum Meanwhile {
+pub(crate) enum WhileDead {
     Nothing,
-    Host(Event),
+    Host(HostEvent),
     /// The file is edited.
-    Edited(Vec<Edit>),
+    Edited(Vec<ConfigurationEdit>),
 }
 
 /// A change of the host.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
+pub(crate) enum HostEvent {
     /// `ip link set down` at the router.
-    Down(Link),
+    Down(ModelLink),
     /// `ip link set up` at the router, with or without the routes.
-    Up(Link, bool),
+    Up(ModelLink, bool),
     /// The far end goes down, and with it the carrier.
-    CarrierDown(Link),
-    CarrierUp(Link),
+    CarrierDown(ModelLink),
+    CarrierUp(ModelLink),
     /// An address of the loopback interface comes or goes.
     Loopback(&'static str, bool),
-    Address(Link, usize, bool),
-    Route(Link, usize, bool),
+    Address(ModelLink, usize, bool),
+    Route(ModelLink, usize, bool),
     /// The link becomes a port of a bridge.
-    Enslave(Link),
-    Release(Link),
+    Enslave(ModelLink),
+    Release(ModelLink),
     /// Renames a link that is down, to its other name or back. Older kernels rename no other links.
-    Rename(Link),
+    Rename(ModelLink),
     /// An alternative name comes or goes.
-    Also(Link, bool),
-    Delete(Link),
-    Create(Link),
+    Also(ModelLink, bool),
+    Delete(ModelLink),
+    Create(ModelLink),
 }
 
-impl Event {
-    fn link(self) -> Option<Link> {
+impl HostEvent {
+    fn link(self) -> Option<ModelLink> {
         match self {
             Self::Loopback(..) => None,
             Self::Down(link)
@@ -79,7 +79,7 @@ impl Event {
     }
 
     /// Applies the event to the hosts.
-    pub(crate) fn happen(self, world: &mut World, host: &Host) {
+    pub(crate) fn happen(self, world: &mut ModelWorld, host: &HostState) {
         let name =
             self.link().map_or_else(|| "lo".to_owned(), |link| world.name(host, link).unwrap_or_else(|| link.name()));
         match self {

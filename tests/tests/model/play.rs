@@ -9,63 +9,63 @@ use std::{
 
 use lab::{
     bgp::prefixes,
-    bmp::Peer,
-    bmpd::{Bmpd, Options},
-    feeder::Feeder,
-    sockets::Foreign,
+    bmp::ReportedPeer,
+    bmpd::{Bmpd, StartOptions},
+    feeder::BmpFeeder,
+    sockets::ForeignSocket,
     trial::RELAY,
     wait::{PATIENCE, patience},
 };
 
 use super::{
-    compare::{All, Known},
-    configuration::{Configuration, Edit, Id, Source},
-    host::Host,
-    ledger::Ledger,
+    compare::{ModelSession, ModelSessions},
+    configuration::{ConfigurationEdit, ModelConfiguration, ModelSessionId, SourceSetting},
+    host::HostState,
+    ledger::PacketLedger,
     observed,
-    operation::{Meanwhile, Operation},
-    reference::{Grant, Outcome, choice, in_force, outcome},
-    world::World,
+    operation::{Operation, WhileDead},
+    reference::{SessionGrant, SessionOutcome, choice, in_force, outcome},
+    world::ModelWorld,
 };
 
 /// Reasons of a step for establishing sessions again.
 #[derive(Debug, Default)]
-struct Named {
+struct StepReasons {
     /// bmpd was started, and counts from zero.
     started: bool,
     /// The session that was reset.
-    reset: Option<Id>,
+    reset: Option<ModelSessionId>,
 }
 
-pub(crate) struct Play {
-    pub(crate) world: World,
-    pub(crate) configuration: Configuration,
-    pub(crate) host: Host,
+pub(crate) struct ModelGame {
+    pub(crate) world: ModelWorld,
+    pub(crate) configuration: ModelConfiguration,
+    pub(crate) host: HostState,
     /// How to repeat this game.
     title: String,
     /// `None` while bmpd is dead.
     bmpd: Option<Bmpd>,
-    feeder: Option<Feeder>,
-    known: All,
-    ledger: Ledger,
+    feeder: Option<BmpFeeder>,
+    known: ModelSessions,
+    ledger: PacketLedger,
     steps: usize,
 }
 
-impl Play {
-    pub(crate) fn begin(title: String, configuration: Configuration) -> Self {
-        let mut world = World::new();
+impl ModelGame {
+    pub(crate) fn begin(title: String, configuration: ModelConfiguration) -> Self {
+        let mut world = ModelWorld::new();
         let bmpd = Bmpd::start(&world.router, &configuration.text());
-        let feeder = Feeder::with_peer(&world.router, RELAY, &Peer::default());
-        let host = Host::read(&world.router);
+        let feeder = BmpFeeder::with_peer(&world.router, RELAY, &ReportedPeer::default());
+        let host = HostState::read(&world.router);
         world.note_file(&configuration.text(), "bmpd --config bmpd.conf");
-        let (known, ledger, bmpd, feeder) = (All::new(), Ledger::default(), Some(bmpd), Some(feeder));
+        let (known, ledger, bmpd, feeder) = (ModelSessions::new(), PacketLedger::default(), Some(bmpd), Some(feeder));
         let mut play = Self { world, configuration, host, title, bmpd, feeder, known, ledger, steps: 0 };
-        play.settle(&Named { started: true, reset: None });
+        play.settle(&StepReasons { started: true, reset: None });
         play
     }
 
     /// Returns the sessions that the network does not carry, or did not carry all the time.
-    pub(crate) fn unsteady(&self) -> impl Iterator<Item = Id> {
+    pub(crate) fn unsteady(&self) -> impl Iterator<Item = ModelSessionId> {
         self.known.iter().filter(|(_, known)| known.established.is_none()).map(|(id, _)| *id)
     }
 
@@ -78,7 +78,7 @@ impl Play {
         self.steps += 1;
         self.world.log.push(format!("# step {}: {operation:?}", self.steps));
         let before = self.configuration.clone();
-        let mut named = Named::default();
+        let mut named = StepReasons::default();
         match operation {
             Operation::Commit(edits) => {
                 let (configuration, typed) = before.edited(edits).expect("the generator makes valid commits");
@@ -108,10 +108,10 @@ impl Play {
         }
         // Give every session that is up something to send, after the operation.
         if let Some(feeder) = &mut self.feeder {
-            feeder.announce(&Peer::default(), &prefixes(1 + self.steps % 50), 100);
+            feeder.announce(&ReportedPeer::default(), &prefixes(1 + self.steps % 50), 100);
         }
         self.forget(&before);
-        self.host = Host::read(&self.world.router);
+        self.host = HostState::read(&self.world.router);
         self.settle(&named);
     }
 
@@ -124,7 +124,7 @@ impl Play {
     }
 
     /// Applies the edits to the model's configuration, and returns the file.
-    fn rewritten(&mut self, edits: &[Edit], and_then: &str) -> String {
+    fn rewritten(&mut self, edits: &[ConfigurationEdit], and_then: &str) -> String {
         self.configuration = self.configuration.replaced(edits).expect("the generator makes valid files");
         let text = self.configuration.text();
         self.world.note_file(&text, and_then);
@@ -132,35 +132,35 @@ impl Play {
     }
 
     /// Kills bmpd, lets something happen without it, and starts a new bmpd.
-    fn crash(&mut self, meanwhile: &Meanwhile) {
+    fn crash(&mut self, meanwhile: &WhileDead) {
         self.world.log.push("router# kill -9 $(pidof bmpd)".to_owned());
         self.feeder = None;
         let setup = self.bmpd.take().expect("bmpd runs").crash();
         match meanwhile {
-            Meanwhile::Nothing => {}
-            Meanwhile::Host(event) => event.happen(&mut self.world, &self.host),
-            Meanwhile::Edited(edits) => {
+            WhileDead::Nothing => {}
+            WhileDead::Host(event) => event.happen(&mut self.world, &self.host),
+            WhileDead::Edited(edits) => {
                 let text = self.rewritten(edits, "");
                 std::fs::write(setup.file(), text).expect("the file is writable");
             }
         }
         self.world.log.push("router# bmpd --config bmpd.conf".to_owned());
-        self.bmpd = Some(Bmpd::start_in(setup, &Options::default()));
-        self.feeder = Some(Feeder::with_peer(&self.world.router, RELAY, &Peer::default()));
+        self.bmpd = Some(Bmpd::start_in(setup, &StartOptions::default()));
+        self.feeder = Some(BmpFeeder::with_peer(&self.world.router, RELAY, &ReportedPeer::default()));
     }
 
     /// Connects another process to the session's station and port. The session's pin must hold it.
-    fn foreign(&mut self, id: &Id) {
+    fn foreign(&mut self, id: &ModelSessionId) {
         let (Some(port), Some(known)) = (self.configuration.sessions[id].port, self.known.get(id)) else { return };
         let station = SocketAddr::new(id.station, port);
         self.world.log.push(format!("router# nc {} {port}", id.station));
-        let connected = Foreign::default().connect(&self.world.router, station);
+        let connected = ForeignSocket::default().connect(&self.world.router, station);
         let wrong = match (&known.outcome, connected) {
-            (Outcome::Down(_), Err(error)) if error.kind() == ErrorKind::PermissionDenied => None,
-            (Outcome::Down(_), connected) => Some(format!("a foreign process was not denied: {connected:?}")),
-            (Outcome::Up(_), _) if !known.carried => None,
-            (Outcome::Up(_), Err(error)) => Some(format!("a foreign process could not connect: {error}")),
-            (Outcome::Up(grant), Ok(stream)) => {
+            (SessionOutcome::Down(_), Err(error)) if error.kind() == ErrorKind::PermissionDenied => None,
+            (SessionOutcome::Down(_), connected) => Some(format!("a foreign process was not denied: {connected:?}")),
+            (SessionOutcome::Up(_), _) if !known.carried => None,
+            (SessionOutcome::Up(_), Err(error)) => Some(format!("a foreign process could not connect: {error}")),
+            (SessionOutcome::Up(grant), Ok(stream)) => {
                 let local = stream.local_addr().expect("the socket is connected").ip();
                 let right = grant.source.is_none_or(|source| source == local);
                 (!right).then(|| format!("a foreign process came from {local}"))
@@ -172,12 +172,12 @@ impl Play {
     }
 
     /// Forgets a chosen address when its `connect-interface` changes its meaning.
-    fn forget(&mut self, before: &Configuration) {
+    fn forget(&mut self, before: &ModelConfiguration) {
         let now = &self.configuration;
         self.known.retain(|id, _| now.sessions.contains_key(id));
         for (id, known) in &mut self.known {
             let (Some(old), Some(new)) = (before.sessions.get(id), now.sessions.get(id)) else { continue };
-            let meaning = |source: Option<Source>| source.map(|source| (source.interface, source.address));
+            let meaning = |source: Option<SourceSetting>| source.map(|source| (source.interface, source.address));
             if meaning(in_force(before, id, old)) != meaning(in_force(now, id, new)) {
                 known.chosen = None;
             }
@@ -185,11 +185,12 @@ impl Play {
     }
 
     /// Waits for a quiet moment in which everything agrees with the model.
-    fn settle(&mut self, named: &Named) {
-        let mut next: All = self.configuration.sessions.keys().map(|id| (*id, self.model(id, named))).collect();
+    fn settle(&mut self, named: &StepReasons) {
+        let mut next: ModelSessions =
+            self.configuration.sessions.keys().map(|id| (*id, self.model(id, named))).collect();
         let granted = next.iter().filter_map(|(id, known)| match &known.outcome {
-            Outcome::Up(grant) => Some((SocketAddr::new(id.station, grant.port), grant.clone())),
-            Outcome::Down(_) => None,
+            SessionOutcome::Up(grant) => Some((SocketAddr::new(id.station, grant.port), grant.clone())),
+            SessionOutcome::Down(_) => None,
         });
         self.ledger.note(granted.collect(), named.started);
         let deadline = Instant::now() + patience(PATIENCE);
@@ -211,7 +212,7 @@ impl Play {
         for (id, known) in &mut next {
             known.local = shown[id].local.map(|local| local.ip());
             // A session that is down goes on from its present count.
-            if matches!(known.outcome, Outcome::Down(_)) {
+            if matches!(known.outcome, SessionOutcome::Down(_)) {
                 known.established = Some(shown[id].established);
             }
         }
@@ -221,36 +222,36 @@ impl Play {
 
     /// Returns the model's session now. Its count grows by one if another pin is in force than
     /// before, or if the step names it.
-    fn model(&self, id: &Id, named: &Named) -> Known {
+    fn model(&self, id: &ModelSessionId, named: &StepReasons) -> ModelSession {
         let (session, past) = (&self.configuration.sessions[id], self.known.get(id));
         let kept = past.and_then(|past| past.chosen);
         let now = outcome(&self.configuration, &self.host, id, session, kept);
         let chosen = choice(&self.configuration, &self.host, id, session, kept);
         // A change of usable interfaces is no reason to connect again.
-        let goes_on = |past: &&Known| match (&past.outcome, &now) {
-            (Outcome::Up(before), Outcome::Up(now)) if past.egress == session.egress => {
-                Grant { egress: now.egress.clone(), ..before.clone() } == *now
+        let goes_on = |past: &&ModelSession| match (&past.outcome, &now) {
+            (SessionOutcome::Up(before), SessionOutcome::Up(now)) if past.egress == session.egress => {
+                SessionGrant { egress: now.egress.clone(), ..before.clone() } == *now
             }
             (before, now) => before == now,
         };
         let same = past.filter(goes_on).filter(|_| !named.started && named.reset != Some(*id));
         // The kernel's choice of source stays with the connection.
         let carried = match &now {
-            Outcome::Up(grant) => self.is_carried(id, grant, same.and_then(|past| past.local)),
-            Outcome::Down(_) => false,
+            SessionOutcome::Up(grant) => self.is_carried(id, grant, same.and_then(|past| past.local)),
+            SessionOutcome::Down(_) => false,
         };
         let before = if named.started { Some(0) } else { past.map_or(Some(0), |past| past.established) };
         let established = match &now {
-            Outcome::Down(_) => before,
-            Outcome::Up(_) if !carried => None,
-            Outcome::Up(_) => before.map(|count| if same.is_some() { count } else { count + 1 }),
+            SessionOutcome::Down(_) => before,
+            SessionOutcome::Up(_) if !carried => None,
+            SessionOutcome::Up(_) => before.map(|count| if same.is_some() { count } else { count + 1 }),
         };
-        Known { outcome: now, egress: session.egress.clone(), chosen, carried, established, local: None }
+        ModelSession { outcome: now, egress: session.egress.clone(), chosen, carried, established, local: None }
     }
 
     /// True if the network carries the session's packets. If routing chooses an interface that the
     /// session may not use, its connection may fail at any time.
-    fn is_carried(&self, id: &Id, grant: &Grant, local: Option<IpAddr>) -> bool {
+    fn is_carried(&self, id: &ModelSessionId, grant: &SessionGrant, local: Option<IpAddr>) -> bool {
         if grant.device.is_some() {
             return true;
         }

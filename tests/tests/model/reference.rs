@@ -6,23 +6,23 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
-    configuration::{Configuration, Id, Session, Source},
-    host::{Host, Interface, holds},
+    configuration::{ModelConfiguration, ModelSessionId, SessionView, SourceSetting},
+    host::{HostInterface, HostState, holds},
 };
 
 /// The required state of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum SessionOutcome {
     /// Down, with one of these reasons. All of them are true, and bmpd shows the first that it
     /// finds.
     Down(BTreeSet<&'static str>),
     /// Up or trying, within this grant.
-    Up(Grant),
+    Up(SessionGrant),
 }
 
 /// What a session may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Grant {
+pub(crate) struct SessionGrant {
     pub(crate) port: u16,
     /// `None` leaves the choice to the kernel.
     pub(crate) source: Option<IpAddr>,
@@ -33,16 +33,24 @@ pub(crate) struct Grant {
 }
 
 /// Returns the effective `connect-interface`: the left side of the first table.
-pub(crate) fn in_force(configuration: &Configuration, id: &Id, session: &Session) -> Option<Source> {
+pub(crate) fn in_force(
+    configuration: &ModelConfiguration,
+    id: &ModelSessionId,
+    session: &SessionView,
+) -> Option<SourceSetting> {
     match (&session.source, configuration.address) {
         (Some(own), _) => Some(own.clone()),
-        (None, Some(address)) if id.station.is_ipv4() => Some(Source::address(address.into())),
+        (None, Some(address)) if id.station.is_ipv4() => Some(SourceSetting::address(address.into())),
         (None, _) => None,
     }
 }
 
 /// Finds the interface that an operator names.
-pub(crate) fn named<'a>(host: &'a Host, configuration: &Configuration, name: &str) -> Option<&'a Interface> {
+pub(crate) fn named<'a>(
+    host: &'a HostState,
+    configuration: &ModelConfiguration,
+    name: &str,
+) -> Option<&'a HostInterface> {
     let alias = configuration.aliases.get(name);
     host.interface(name)
         .or_else(|| host.interfaces.iter().find(|interface| interface.also.iter().any(|also| also == name)))
@@ -52,23 +60,23 @@ pub(crate) fn named<'a>(host: &'a Host, configuration: &Configuration, name: &st
 
 /// Returns the outcome of a session. `kept` is the address that was chosen for it before.
 pub(crate) fn outcome(
-    configuration: &Configuration,
-    host: &Host,
-    id: &Id,
-    session: &Session,
+    configuration: &ModelConfiguration,
+    host: &HostState,
+    id: &ModelSessionId,
+    session: &SessionView,
     kept: Option<IpAddr>,
-) -> Outcome {
+) -> SessionOutcome {
     let source = in_force(configuration, id, session);
-    judge(configuration, host, id, session, source.as_ref(), kept).map_or_else(Outcome::Down, Outcome::Up)
+    judge(configuration, host, id, session, source.as_ref(), kept).map_or_else(SessionOutcome::Down, SessionOutcome::Up)
 }
 
 /// Returns the address that is chosen for a session which names only an interface. It is kept while
 /// it is valid there.
 pub(crate) fn choice(
-    configuration: &Configuration,
-    host: &Host,
-    id: &Id,
-    session: &Session,
+    configuration: &ModelConfiguration,
+    host: &HostState,
+    id: &ModelSessionId,
+    session: &SessionView,
     kept: Option<IpAddr>,
 ) -> Option<IpAddr> {
     let source = in_force(configuration, id, session).filter(|source| source.address.is_none())?;
@@ -84,13 +92,13 @@ pub(crate) fn choice(
 }
 
 fn judge(
-    configuration: &Configuration,
-    host: &Host,
-    id: &Id,
-    session: &Session,
-    source: Option<&Source>,
+    configuration: &ModelConfiguration,
+    host: &HostState,
+    id: &ModelSessionId,
+    session: &SessionView,
+    source: Option<&SourceSetting>,
     kept: Option<IpAddr>,
-) -> Result<Grant, BTreeSet<&'static str>> {
+) -> Result<SessionGrant, BTreeSet<&'static str>> {
     let port = match session.port {
         Some(port) if !session.shutdown => port,
         port => {
@@ -113,7 +121,7 @@ fn judge(
     if !egress.is_empty() && !egress.iter().any(leads) {
         return Err(["no-route"].into());
     }
-    Ok(Grant { port, source: address, device, egress })
+    Ok(SessionGrant { port, source: address, device, egress })
 }
 
 fn address_absent() -> BTreeSet<&'static str> {
@@ -123,10 +131,10 @@ fn address_absent() -> BTreeSet<&'static str> {
 /// Returns the named interface if it exists, is not a layer 2 port, is up and has a carrier, which
 /// a donor does not need.
 fn usable<'a>(
-    host: &'a Host,
-    configuration: &Configuration,
+    host: &'a HostState,
+    configuration: &ModelConfiguration,
     name: &str,
-) -> Result<&'a Interface, BTreeSet<&'static str>> {
+) -> Result<&'a HostInterface, BTreeSet<&'static str>> {
     let Some(interface) = named(host, configuration, name) else { return Err(["interface-absent"].into()) };
     let down = !interface.up || !(interface.carrier || interface.donor);
     let wrong: BTreeSet<_> = [(interface.layer2, "interface-layer2"), (down, "interface-down")]
@@ -137,7 +145,7 @@ fn usable<'a>(
 }
 
 /// Returns a configured address if this host has it, on an interface that is up.
-fn present(host: &Host, address: IpAddr) -> Result<IpAddr, BTreeSet<&'static str>> {
+fn present(host: &HostState, address: IpAddr) -> Result<IpAddr, BTreeSet<&'static str>> {
     let owners: Vec<_> = host.interfaces.iter().filter(|interface| interface.has(address)).collect();
     if owners.is_empty() {
         return Err(address_absent());
@@ -147,7 +155,7 @@ fn present(host: &Host, address: IpAddr) -> Result<IpAddr, BTreeSet<&'static str
 
 /// Chooses an address of the interface: the one chosen before, then one whose prefix contains the
 /// station, then the first.
-fn of_the_interface(interface: &Interface, station: IpAddr, kept: Option<IpAddr>) -> Option<IpAddr> {
+fn of_the_interface(interface: &HostInterface, station: IpAddr, kept: Option<IpAddr>) -> Option<IpAddr> {
     let of_family = || interface.addresses.iter().filter(|address| address.ip.is_ipv4() == station.is_ipv4());
     let kept = of_family().find(|address| Some(address.ip) == kept && address.usable);
     let eligible = || of_family().filter(|address| address.eligible);
@@ -158,9 +166,9 @@ fn of_the_interface(interface: &Interface, station: IpAddr, kept: Option<IpAddr>
 /// Returns the interfaces to leave by: the right side of the first table, narrowed by
 /// `egress-interface`.
 fn leave_by(
-    host: &Host,
-    configuration: &Configuration,
-    session: &Session,
+    host: &HostState,
+    configuration: &ModelConfiguration,
+    session: &SessionView,
     device: Option<u32>,
 ) -> Result<BTreeSet<u32>, BTreeSet<&'static str>> {
     if session.egress.is_empty() {
@@ -180,7 +188,7 @@ fn leave_by(
 }
 
 /// True if the host has a route to the station by the interface.
-fn route_by(host: &Host, interface: &str, station: IpAddr) -> bool {
+fn route_by(host: &HostState, interface: &str, station: IpAddr) -> bool {
     let by_it = host.routes.iter().filter(|route| route.interface == interface && route.alive);
     by_it.into_iter().any(|route| holds(route.prefix, route.bits, station))
 }

@@ -18,14 +18,14 @@ use std::{
 
 use lab::{
     bmp,
-    capture::{Capture, Packet},
+    capture::{CapturedPacket, LinkCapture},
     netns::Netns,
     process::answer,
-    station::Station,
+    station::TestStation,
     wait::{PATIENCE, until},
 };
 
-use super::host::Host;
+use super::host::HostState;
 
 pub(crate) const STATIONS: [&str; 3] = ["198.51.100.7", "198.51.100.8", "2001:db8:7::7"];
 pub(crate) const PORTS: [u16; 3] = [11019, 11020, 11021];
@@ -35,11 +35,11 @@ pub(crate) const LOOPBACK: [&str; 4] = ["203.0.113.1/32", "203.0.113.2/32", "200
 
 /// One of the links, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Link(pub(crate) u8);
+pub(crate) struct ModelLink(pub(crate) u8);
 
-pub(crate) const LINKS: [Link; 3] = [Link(1), Link(2), Link(3)];
+pub(crate) const LINKS: [ModelLink; 3] = [ModelLink(1), ModelLink(2), ModelLink(3)];
 
-impl Link {
+impl ModelLink {
     /// Its name at the router, unless it was renamed.
     pub(crate) fn name(self) -> String {
         format!("up{}", self.0)
@@ -102,19 +102,19 @@ impl Link {
 }
 
 /// The hosts, and a log of all commands.
-pub(crate) struct World {
+pub(crate) struct ModelWorld {
     pub(crate) router: Netns,
     station: Netns,
-    pub(crate) stations: BTreeMap<SocketAddr, Station>,
+    pub(crate) stations: BTreeMap<SocketAddr, TestStation>,
     /// Captures by interface index.
-    captures: BTreeMap<u32, Capture>,
+    captures: BTreeMap<u32, LinkCapture>,
     /// Far ends, with whether they are up.
-    far_up: BTreeMap<Link, bool>,
+    far_up: BTreeMap<ModelLink, bool>,
     /// All commands, in a form to type again.
     pub(crate) log: Vec<String>,
 }
 
-impl World {
+impl ModelWorld {
     pub(crate) fn new() -> Self {
         let (router, station) = (Netns::new("router"), Netns::new("station"));
         for host in [&router, &station] {
@@ -156,7 +156,7 @@ impl World {
         for station in STATIONS {
             for port in PORTS {
                 let address = SocketAddr::new(station.parse().expect("an address"), port);
-                world.stations.insert(address, Station::start(&world.station, address));
+                world.stations.insert(address, TestStation::start(&world.station, address));
             }
         }
         world
@@ -178,16 +178,16 @@ impl World {
     }
 
     /// Returns the present name of a link, or `None` while it is deleted.
-    pub(crate) fn name(&self, host: &Host, link: Link) -> Option<String> {
+    pub(crate) fn name(&self, host: &HostState, link: ModelLink) -> Option<String> {
         [link.name(), link.other_name()].into_iter().find(|name| host.interface(name).is_some())
     }
 
-    pub(crate) fn is_far_up(&self, link: Link) -> bool {
+    pub(crate) fn is_far_up(&self, link: ModelLink) -> bool {
         self.far_up[&link]
     }
 
     /// Makes a link, with its initial addresses and routes.
-    pub(crate) fn create(&mut self, link: Link) {
+    pub(crate) fn create(&mut self, link: ModelLink) {
         let (name, far, n) = (link.name(), link.far(), link.0);
         let netns = self.station.path();
         // The log names the namespace `station`, as one does by hand.
@@ -203,7 +203,7 @@ impl World {
             addresses[0], addresses[2]
         ));
         self.far_up.insert(link, false);
-        let capture = Capture::of_ports(&self.router, &name, PORTS[0]..=PORTS[2]);
+        let capture = LinkCapture::of_ports(&self.router, &name, PORTS[0]..=PORTS[2]);
         self.captures.insert(self.router.ifindex(&name), capture);
         self.set_up(link, &name, true);
         self.carrier_up(link, &name);
@@ -211,7 +211,7 @@ impl World {
 
     /// Sets a link up at the router. `link set down` had removed IPv6 addresses and routes.
     /// Addresses return first, so that the link never works without them; routes return if wanted.
-    pub(crate) fn set_up(&mut self, link: Link, name: &str, routes: bool) {
+    pub(crate) fn set_up(&mut self, link: ModelLink, name: &str, routes: bool) {
         let (addresses, gateway, n) = (link.addresses(), link.gateway(), link.0);
         let mut commands = format!(
             "addr replace fe80::1/64 dev {name} nodad\naddr replace {} dev {name} nodad\nlink set {name} up\n",
@@ -230,7 +230,7 @@ impl World {
     }
 
     /// Gives a link its carrier, and restores what the far end lost.
-    pub(crate) fn carrier_up(&mut self, link: Link, name: &str) {
+    pub(crate) fn carrier_up(&mut self, link: ModelLink, name: &str) {
         let (far, n) = (link.far(), link.0);
         let mut commands = format!("link set {far} up\naddr replace fe80::2/64 dev {far} nodad\n");
         let back = [(link.back(), "0.0.0.0/0"), ("fe80::1".to_owned(), "::/0")];
@@ -247,7 +247,7 @@ impl World {
         self.wait_carrier(name, true);
     }
 
-    pub(crate) fn carrier_down(&mut self, link: Link, name: &str) {
+    pub(crate) fn carrier_down(&mut self, link: ModelLink, name: &str) {
         self.at_station(&format!("link set {} down", link.far()));
         self.far_up.insert(link, false);
         self.wait_carrier(name, false);
@@ -256,24 +256,24 @@ impl World {
     /// Waits until the router's kernel announces the carrier, which may take a second for a loss.
     fn wait_carrier(&self, name: &str, there: bool) {
         until(&format!("the carrier of {name} is {there}"), PATIENCE, || {
-            let interface = Host::read(&self.router).interface(name).cloned()?;
+            let interface = HostState::read(&self.router).interface(name).cloned()?;
             (!interface.up || interface.carrier == there).then_some(())
         });
     }
 
-    pub(crate) fn delete(&mut self, link: Link, name: &str) {
+    pub(crate) fn delete(&mut self, link: ModelLink, name: &str) {
         self.at_router(&format!("link del {name}"));
         self.far_up.insert(link, false);
     }
 
     /// Returns the packets that left the router since the last call, with their interface index.
-    pub(crate) fn left(&mut self) -> Vec<(u32, Packet)> {
+    pub(crate) fn left(&mut self) -> Vec<(u32, CapturedPacket)> {
         let packets = self
             .captures
             .iter()
             .flat_map(|(index, capture)| capture.take().into_iter().map(|packet| (*index, packet)).collect::<Vec<_>>());
         let mut packets: Vec<_> = packets.collect();
-        let there = Host::read(&self.router);
+        let there = HostState::read(&self.router);
         let gone: Vec<_> = self.captures.keys().copied().collect();
         for index in gone.into_iter().filter(|index| !there.interfaces.iter().any(|i| i.index == *index)) {
             let Some(capture) = self.captures.remove(&index) else { continue };

@@ -12,7 +12,7 @@ use std::{
 use bmp_user::wire::bmp::{Message, frames};
 pub use real::{captures, captures_are_there, captures_v3, folder};
 
-use crate::target::Step;
+use crate::target::HistoryStep;
 
 /// A configuration with every command.
 pub const CONFIGURATION: &str = include_str!("everything.conf");
@@ -117,34 +117,34 @@ fn feed() -> Vec<Vec<u8>> {
         for part in [beginning, &stream[..stream.len().min(4 * LONGEST)]] {
             let mut history = Vec::new();
             for (number, piece) in part.chunks(1000).enumerate() {
-                Step::Send(number % 5 % 2, &[]).put(&mut history);
-                Step::Send(0, piece).put(&mut history);
-                Step::Take(40 * number).put(&mut history);
+                HistoryStep::Send(number % 5 % 2, &[]).put(&mut history);
+                HistoryStep::Send(0, piece).put(&mut history);
+                HistoryStep::Take(40 * number).put(&mut history);
             }
             histories.push(history.clone());
-            Step::Hold(0).put(&mut history);
-            Step::Send(0, part).put(&mut history);
-            Step::Quiet(0).put(&mut history);
-            Step::Release(0).put(&mut history);
-            Step::Return.put(&mut history);
+            HistoryStep::Hold(0).put(&mut history);
+            HistoryStep::Send(0, part).put(&mut history);
+            HistoryStep::Quiet(0).put(&mut history);
+            HistoryStep::Release(0).put(&mut history);
+            HistoryStep::Return.put(&mut history);
             histories.push(history.clone());
             // Another daemon on the same relay announces the same, beside the first and after it.
             let mut claimed = history.clone();
-            Step::Send(2, part).put(&mut claimed);
+            HistoryStep::Send(2, part).put(&mut claimed);
             histories.push(claimed.clone());
-            Step::Reconnect(2).put(&mut claimed);
-            Step::Claim(2, part).put(&mut claimed);
+            HistoryStep::Reconnect(2).put(&mut claimed);
+            HistoryStep::Claim(2, part).put(&mut claimed);
             histories.push(claimed);
-            Step::Send(1, part).put(&mut history);
-            Step::Reconnect(0).put(&mut history);
+            HistoryStep::Send(1, part).put(&mut history);
+            HistoryStep::Reconnect(0).put(&mut history);
             histories.push(history);
         }
     }
     let frames = made::frames();
     for (number, one) in frames.iter().enumerate() {
         let mut history = Vec::new();
-        Step::Send(0, &frames[0]).put(&mut history);
-        Step::Send(number % 2, one).put(&mut history);
+        HistoryStep::Send(0, &frames[0]).put(&mut history);
+        HistoryStep::Send(number % 2, one).put(&mut history);
         histories.push(history);
     }
     histories

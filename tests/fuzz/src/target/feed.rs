@@ -10,9 +10,9 @@ use bmp_user::{
 };
 
 use crate::{
-    lab::{Told, send_claiming},
+    lab::{FollowingStation, send_claiming},
     memory::within,
-    station::{Peer, Readings},
+    station::{KnownPeer, RibReadings},
 };
 
 const NAMES: [&str; 2] = ["frr", "gobgp"];
@@ -27,8 +27,8 @@ const JOURNAL: usize = 4000;
 /// Bytes of the withdrawals, few for the same reason.
 const WITHDRAWALS: usize = 1000;
 
-/// Plays a history of [`Step`]s. At its end, all stations that follow the same daemon must know the
-/// same.
+/// Plays a history of [`HistoryStep`]s. At its end, all stations that follow the same daemon must
+/// know the same.
 pub fn feed(history: &[u8]) {
     // Each daemon has buffers, each RIB has tables, and each route has its place in them. A few
     // bytes of UPDATE may have many routes.
@@ -37,7 +37,7 @@ pub fn feed(history: &[u8]) {
 
 /// A step of a history.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum HistoryStep<'a> {
     /// A daemon sends bytes. Two bytes of length precede them.
     Send(usize, &'a [u8]),
     /// A daemon sends bytes, and the owner of peers that it claims is gone.
@@ -56,7 +56,7 @@ pub enum Step<'a> {
     Return,
 }
 
-impl<'a> Step<'a> {
+impl<'a> HistoryStep<'a> {
     /// Takes the next step from a history.
     fn take(history: &mut &'a [u8]) -> Option<Self> {
         let (&first, rest) = history.split_first()?;
@@ -108,13 +108,13 @@ impl<'a> Step<'a> {
 }
 
 /// One connection of a daemon, and the held peers of the one before.
-struct Daemon {
+struct FuzzDaemon {
     input: Input,
     receiver: Receiver,
     held: Option<Held>,
 }
 
-impl Daemon {
+impl FuzzDaemon {
     fn connect(feed: &Feed, number: usize) -> Self {
         Self { input: feed.input(NAMES[number % NAMES.len()]), receiver: Receiver::default(), held: None }
     }
@@ -131,8 +131,8 @@ impl Daemon {
 
 /// Sends bytes of a daemon. Returns false if its connection must be closed. `is_gone` says whether
 /// the owners of claimed peers are gone.
-fn send(feed: &Feed, daemons: &mut [Daemon; DAEMONS], number: usize, bytes: &[u8], is_gone: bool) -> bool {
-    let mut sender = std::mem::replace(&mut daemons[number], Daemon::connect(feed, number));
+fn send(feed: &Feed, daemons: &mut [FuzzDaemon; DAEMONS], number: usize, bytes: &[u8], is_gone: bool) -> bool {
+    let mut sender = std::mem::replace(&mut daemons[number], FuzzDaemon::connect(feed, number));
     let mut is_alive = |claim: &Claim| {
         let owner = daemons.iter_mut().enumerate().find(|(_, daemon)| daemon.input.connection() == claim.owner);
         let (owner, daemon) = owner.expect("the owner of a peer is connected");
@@ -153,27 +153,27 @@ fn send(feed: &Feed, daemons: &mut [Daemon; DAEMONS], number: usize, bytes: &[u8
 
 fn play(mut history: &[u8]) {
     let feed = Feed::new(JOURNAL, WITHDRAWALS);
-    let mut daemons: [Daemon; DAEMONS] = std::array::from_fn(|number| Daemon::connect(&feed, number));
-    let mut early = NAMES.map(|name| Told::of(&feed, Some(name)));
-    let mut slow = Told::of(&feed, None);
-    while let Some(step) = Step::take(&mut history) {
-        let is_gone = matches!(step, Step::Claim(..));
+    let mut daemons: [FuzzDaemon; DAEMONS] = std::array::from_fn(|number| FuzzDaemon::connect(&feed, number));
+    let mut early = NAMES.map(|name| FollowingStation::of(&feed, Some(name)));
+    let mut slow = FollowingStation::of(&feed, None);
+    while let Some(step) = HistoryStep::take(&mut history) {
+        let is_gone = matches!(step, HistoryStep::Claim(..));
         match step {
-            Step::Send(number, bytes) | Step::Claim(number, bytes) => {
+            HistoryStep::Send(number, bytes) | HistoryStep::Claim(number, bytes) => {
                 if !send(&feed, &mut daemons, number, bytes, is_gone) {
                     daemons[number].reconnect(&feed, number, false);
                 }
             }
-            Step::Reconnect(number) => daemons[number].reconnect(&feed, number, false),
-            Step::Hold(number) => daemons[number].reconnect(&feed, number, true),
-            Step::Release(number) => drop(daemons[number].held.take()),
-            Step::Quiet(number) => {
+            HistoryStep::Reconnect(number) => daemons[number].reconnect(&feed, number, false),
+            HistoryStep::Hold(number) => daemons[number].reconnect(&feed, number, true),
+            HistoryStep::Release(number) => drop(daemons[number].held.take()),
+            HistoryStep::Quiet(number) => {
                 let since = daemons[number].input.applied();
                 daemons[number].input.end_quiet_ribs(since);
                 assert_eq!(daemons[number].input.end_quiet_ribs(since), 0, "a quiet RIB ended twice");
             }
-            Step::Take(bytes) => drop(slow.take(bytes)),
-            Step::Return => slow = Told::of(&feed, None),
+            HistoryStep::Take(bytes) => drop(slow.take(bytes)),
+            HistoryStep::Return => slow = FollowingStation::of(&feed, None),
         }
         for told in &mut early {
             told.take_all();
@@ -193,12 +193,12 @@ fn play(mut history: &[u8]) {
 
 /// Checks the replica property: an early station knows what a new one knows and what the feed
 /// counts. The slow station knows each peer as one daemon has it.
-fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
+fn agree(feed: &Feed, early: &mut [FollowingStation; 2], slow: &mut FollowingStation) {
     let mut readings = Vec::new();
     for (told, name) in early.iter_mut().zip(NAMES) {
         let early = told.take_all();
         let as_early = early.readings();
-        let mut late = Told::of(feed, Some(name));
+        let mut late = FollowingStation::of(feed, Some(name));
         let (live, dumped) = (early.knows(), late.take_all().knows_as(&as_early));
         for key in live.keys().chain(dumped.keys()) {
             assert_eq!(live.get(key), dumped.get(key), "live and late differ: {key:?} of {name}");
@@ -220,20 +220,21 @@ fn agree(feed: &Feed, early: &mut [Told; 2], slow: &mut Told) {
     // A peer without Peer Up and routes still exists: the feed reports no other daemon's peer that
     // looks the same beside it. Of peers that look the same, the slow station must know all of one
     // daemon's.
-    let by_key = |peers: BTreeMap<PeerIdentity, Peer>| {
-        let mut all: BTreeMap<PeerKey, BTreeMap<PeerIdentity, Peer>> = BTreeMap::new();
+    let by_key = |peers: BTreeMap<PeerIdentity, KnownPeer>| {
+        let mut all: BTreeMap<PeerKey, BTreeMap<PeerIdentity, KnownPeer>> = BTreeMap::new();
         for (identity, peer) in peers {
             all.entry(identity.key).or_default().insert(identity, peer.tidy());
         }
         all
     };
     let slow = slow.take_all().clone();
-    let both =
-        |(told, readings): (&Told, &Readings)| (by_key(told.station().all_as(readings)), by_key(slow.all_as(readings)));
+    let both = |(told, readings): (&FollowingStation, &RibReadings)| {
+        (by_key(told.station().all_as(readings)), by_key(slow.all_as(readings)))
+    };
     let heard_of: Vec<_> = early.iter().zip(&readings).map(both).collect();
-    let without_empty = |peers: &BTreeMap<PeerIdentity, Peer>| {
+    let without_empty = |peers: &BTreeMap<PeerIdentity, KnownPeer>| {
         let mut peers = peers.clone();
-        peers.retain(|_, peer| *peer != Peer::default());
+        peers.retain(|_, peer| *peer != KnownPeer::default());
         peers
     };
     for key in heard_of.iter().flat_map(|(heard, told)| heard.keys().chain(told.keys())) {

@@ -13,16 +13,16 @@ pub use bgp::bgp;
 pub use bmp::bmp;
 pub use config::config;
 pub use control::control;
-pub use feed::{Step, feed};
+pub use feed::{HistoryStep, feed};
 pub use mrt::mrt;
 pub use replay::replay;
 pub use update::update;
 
 /// A target.
-pub type Target = fn(&[u8]);
+pub type FuzzTarget = fn(&[u8]);
 
 /// All targets, by name.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, FuzzTarget); 8] = [
     ("bmp", bmp),
     ("bgp", bgp),
     ("update", update),

@@ -8,7 +8,7 @@ mod tshark;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bmp_fuzz::{corpus, lab::send, station::Station};
+use bmp_fuzz::{corpus, lab::send, station::Replica};
 use bmp_user::{
     feed::{Feed, Follower, Selection},
     input::relay::Receiver,
@@ -16,7 +16,7 @@ use bmp_user::{
 };
 
 /// A complaint of a decoder about a real stream that is as its router sent it.
-struct Known {
+struct KnownComplaint {
     decoder: &'static str,
     capture: &'static str,
     /// Part of the complaint, with the message type.
@@ -29,8 +29,8 @@ struct Known {
     why: &'static str,
 }
 
-const KNOWN: &[Known] = &[
-    Known {
+const KNOWN: &[KnownComplaint] = &[
+    KnownComplaint {
         decoder: "netgauze",
         capture: "frr-peer-down.bmp",
         says: "Peer Up: InvalidBgpId",
@@ -38,7 +38,7 @@ const KNOWN: &[Known] = &[
         late: true,
         why: "the router makes up the OPENs of a Loc-RIB peer, here with BGP identifier 0.0.0.0",
     },
-    Known {
+    KnownComplaint {
         decoder: "netgauze",
         capture: "frr-peer-down.bmp",
         says: "Route Monitoring: InvalidAsPathLength",
@@ -46,7 +46,7 @@ const KNOWN: &[Known] = &[
         late: true,
         why: "an AS_PATH of 2-octet numbers without the A flag: the router has the routes, and stations get them as received",
     },
-    Known {
+    KnownComplaint {
         decoder: "tshark",
         capture: "frr-peer-down.bmp",
         says: "type 1: [Malformed Packet: BMP];_ws.malformed Unknown stats type payload",
@@ -54,7 +54,7 @@ const KNOWN: &[Known] = &[
         late: true,
         why: "every Statistics Report ends with one of experimental type 65531, after which the decoder loses its place",
     },
-    Known {
+    KnownComplaint {
         decoder: "tshark",
         capture: "frr-peer-down.bmp",
         says: "type 3: [Malformed Packet: BGP]",
@@ -65,7 +65,7 @@ const KNOWN: &[Known] = &[
 ];
 
 /// A stream before and after relay and feed.
-struct Through {
+struct RelayedStream {
     name: String,
     /// The stream without messages about the router's own session.
     sent: Vec<u8>,
@@ -75,7 +75,7 @@ struct Through {
     late: Vec<u8>,
 }
 
-fn through() -> Vec<Through> {
+fn through() -> Vec<RelayedStream> {
     let own = [MessageType::Initiation, MessageType::Termination].map(Some);
     let streams = corpus::captures_v3().into_iter().map(|(name, stream)| {
         let whole = frames(&stream).map(|frame| frame.expect("a capture is BMP"));
@@ -93,7 +93,7 @@ fn through() -> Vec<Through> {
             live.extend(told(&mut early));
         }
         let late = told(&mut feed.attach(Selection::default()));
-        Through { name, sent, live, late }
+        RelayedStream { name, sent, live, late }
     });
     streams.collect()
 }
@@ -111,7 +111,7 @@ fn told(follower: &mut Follower) -> Vec<u8> {
 
 /// Checks a decoder's complaints. About the live stream it must have exactly the known ones, about
 /// a late station's messages no others. `complaints` returns those about a stream.
-fn judge(decoder: &str, through: &Through, complaints: impl Fn(&[u8]) -> Vec<String>) {
+fn judge(decoder: &str, through: &RelayedStream, complaints: impl Fn(&[u8]) -> Vec<String>) {
     let name = &through.name;
     let known = || KNOWN.iter().filter(|known| (known.decoder, known.capture) == (decoder, name.as_str()));
     let (live, late) = (complaints(&through.live), complaints(&through.late));
@@ -127,15 +127,15 @@ fn judge(decoder: &str, through: &Through, complaints: impl Fn(&[u8]) -> Vec<Str
 
 #[test]
 fn a_live_station_receives_the_stream_without_initiation_and_termination() {
-    for Through { name, sent, live, .. } in through() {
+    for RelayedStream { name, sent, live, .. } in through() {
         assert!(live == sent, "{name}");
     }
 }
 
 #[test]
 fn a_late_station_knows_what_an_early_one_knows_in_every_family() {
-    for Through { name, live, late, .. } in through() {
-        let (early, late) = (Station::of(&live), Station::of(&late));
+    for RelayedStream { name, live, late, .. } in through() {
+        let (early, late) = (Replica::of(&live), Replica::of(&late));
         assert!(early.knows() == late.knows_as(&early.readings()), "{name}");
         assert!(early.routes() > 10, "{name}: {} routes", early.routes());
     }

@@ -12,12 +12,12 @@ use super::{judge, through};
 
 /// A station's knowledge, as NetGauze reads it.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Station {
-    peers: BTreeMap<PeerKey, Peer>,
+struct NetgauzeStation {
+    peers: BTreeMap<PeerKey, NetgauzePeer>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Peer {
+struct NetgauzePeer {
     /// The Peer Ups of its session, and the bytes of the first.
     ups: BTreeSet<String>,
     first: Option<Vec<u8>>,
@@ -26,8 +26,8 @@ struct Peer {
 }
 
 /// Reads a stream. Returns the station's knowledge, and complaints about unreadable messages.
-fn read(stream: &[u8]) -> (Station, Vec<String>) {
-    let (mut station, mut complaints) = (Station::default(), Vec::new());
+fn read(stream: &[u8]) -> (NetgauzeStation, Vec<String>) {
+    let (mut station, mut complaints) = (NetgauzeStation::default(), Vec::new());
     let mut codec = BmpCodec::default();
     for frame in frames(stream) {
         let frame = frame.expect("the stream is BMP");
@@ -45,7 +45,7 @@ fn read(stream: &[u8]) -> (Station, Vec<String>) {
             MessageType::PeerUp => {
                 let known = station.peers.entry(header.key).or_default();
                 if !known.first.as_ref().is_some_and(|first| is_of_same_session(first, frame.bytes())) {
-                    *known = Peer { first: Some(frame.bytes().to_vec()), ..Peer::default() };
+                    *known = NetgauzePeer { first: Some(frame.bytes().to_vec()), ..NetgauzePeer::default() };
                 }
                 known.ups.insert(message.to_string());
             }
@@ -57,7 +57,7 @@ fn read(stream: &[u8]) -> (Station, Vec<String>) {
             _ => {}
         }
     }
-    station.peers.retain(|_, peer| *peer != Peer::default());
+    station.peers.retain(|_, peer| *peer != NetgauzePeer::default());
     (station, complaints)
 }
 
@@ -75,7 +75,7 @@ fn innermost(error: &str) -> &str {
     error.get(start..).unwrap_or(error).trim_end_matches(')')
 }
 
-impl Peer {
+impl NetgauzePeer {
     fn update(&mut self, view: u8, update: &Value) {
         let mut attributes = update["path_attributes"].as_array().cloned().unwrap_or_default();
         let (mut gone, mut new) = (Vec::new(), Vec::new());

@@ -7,18 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::table::{Shape, Table};
+use lab::table::{TableShape, UpdateTable};
 
 use crate::{
-    PATIENCE, Setting,
+    BenchSetting, PATIENCE,
     dump::{check, one},
-    feeder::Feeder,
+    feeder::BgpFeeder,
     links::PEER,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say, shape,
-    station::Station,
-    subject::{Kind, Subject, bgp_address},
-    watch::{Seen, Watch},
+    station::CountingStation,
+    subject::{BenchSubject, SubjectKind, bgp_address},
+    watch::{FollowCount, FollowedConnection},
 };
 
 const BENCH: &str = "churn";
@@ -37,60 +37,65 @@ const GROWTH: f64 = 1.05;
 const TO_FRR: f64 = 0.1;
 
 /// The messages of a flap: the table, the table with other attributes, and its withdrawal.
-struct Flap<'a> {
-    table: &'a Table,
-    other: Table,
+struct FlapMessages<'a> {
+    table: &'a UpdateTable,
+    other: UpdateTable,
     withdrawals: Vec<u8>,
 }
 
 /// Durations of the three phases of a flap.
-struct Took {
+struct FlapTimes {
     gone: Duration,
     back: Duration,
     changed: Duration,
 }
 
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     say("churn: a second table with other attributes, and the withdrawals")?;
     let routes = setting.table.sum.routes as usize;
-    let other = Table::new(&Shape { variant: 1, ..shape(routes) });
-    let flap = Flap { table: &setting.table, other, withdrawals: setting.table.withdrawals() };
+    let other = UpdateTable::new(&TableShape { variant: 1, ..shape(routes) });
+    let flap = FlapMessages { table: &setting.table, other, withdrawals: setting.table.withdrawals() };
     let mut times = Vec::new();
     for &kind in &setting.subjects {
-        if kind == Kind::Gobgp {
+        if kind == SubjectKind::Gobgp {
             report.note("GoBGP takes most of a minute for one table: it is left out of churn.".to_owned());
             continue;
         }
         let measured = of(kind, setting, &flap, report);
         let Some((memory, time)) = report.measured(BENCH, kind, measured)? else { continue };
-        if kind == Kind::Bmpd {
+        if kind == SubjectKind::Bmpd {
             let growth = memory.last().zip(memory.get(1)).map_or(f64::NAN, |(last, second)| last / second);
             report.ratio(
                 BENCH,
                 "memory after the last flap, to that after the second".to_owned(),
                 growth,
-                Goal::AtMost(GROWTH),
+                RatioGoal::AtMost(GROWTH),
             );
         }
         times.push((kind, time));
     }
-    let time = |wanted: Kind| times.iter().find(|(kind, _)| *kind == wanted).map(|(_, time)| *time);
-    if let (Some(own), Some(frr)) = (time(Kind::Bmpd), time(Kind::Frr)) {
-        report.ratio(BENCH, "time of a flap, to FRR's".to_owned(), own / frr, Goal::AtMost(TO_FRR));
+    let time = |wanted: SubjectKind| times.iter().find(|(kind, _)| *kind == wanted).map(|(_, time)| *time);
+    if let (Some(own), Some(frr)) = (time(SubjectKind::Bmpd), time(SubjectKind::Frr)) {
+        report.ratio(BENCH, "time of a flap, to FRR's".to_owned(), own / frr, RatioGoal::AtMost(TO_FRR));
     }
     Ok(())
 }
 
 /// Returns memory after each flap, and the median time of a flap.
-fn of(kind: Kind, setting: &Setting, flap: &Flap<'_>, report: &mut Report) -> io::Result<(Vec<f64>, f64)> {
-    let flaps = if kind == Kind::Bmpd { FLAPS } else { FEW_FLAPS };
-    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
-    let subject = Subject::start(kind, &setting.links)?;
-    let watch = Watch::accept(&station, PATIENCE)?;
-    let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+fn of(
+    kind: SubjectKind,
+    setting: &BenchSetting,
+    flap: &FlapMessages<'_>,
+    report: &mut BenchReport,
+) -> io::Result<(Vec<f64>, f64)> {
+    let flaps = if kind == SubjectKind::Bmpd { FLAPS } else { FEW_FLAPS };
+    let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
+    let subject = BenchSubject::start(kind, &setting.links)?;
+    let watch = FollowedConnection::accept(&station, PATIENCE)?;
+    let mut feeder = BgpFeeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
     // Wait until the session's Peer Up is at the station.
     sleep(Duration::from_millis(500));
-    let fed = Fed { kind, watch: &watch, routes: setting.routes() };
+    let fed = FedSubject { kind, watch: &watch, routes: setting.routes() };
     fed.announced(&mut feeder, flap.table)?;
     let (mut gone, mut back, mut changed, mut all) = <(Samples, Samples, Samples, Samples)>::default();
     let mut memory = Vec::new();
@@ -130,22 +135,22 @@ fn of(kind: Kind, setting: &Setting, flap: &Flap<'_>, report: &mut Report) -> io
 }
 
 /// A subject, and the station that it reports to.
-struct Fed<'a> {
-    kind: Kind,
-    watch: &'a Watch,
+struct FedSubject<'a> {
+    kind: SubjectKind,
+    watch: &'a FollowedConnection,
     routes: u64,
 }
 
-impl Fed<'_> {
+impl FedSubject<'_> {
     /// Withdraws all routes, announces them with other attributes, and changes them back.
-    fn flap(&self, feeder: &mut Feeder, flap: &Flap<'_>) -> io::Result<Took> {
+    fn flap(&self, feeder: &mut BgpFeeder, flap: &FlapMessages<'_>) -> io::Result<FlapTimes> {
         let gone = self.withdrawn(feeder, flap)?;
         let back = self.announced(feeder, &flap.other)?;
         let changed = self.announced(feeder, flap.table)?;
-        Ok(Took { gone, back, changed })
+        Ok(FlapTimes { gone, back, changed })
     }
 
-    fn withdrawn(&self, feeder: &mut Feeder, flap: &Flap<'_>) -> io::Result<Duration> {
+    fn withdrawn(&self, feeder: &mut BgpFeeder, flap: &FlapMessages<'_>) -> io::Result<Duration> {
         let before = self.watch.seen();
         let began = feeder.send(&flap.withdrawals)?;
         let seen = self.watch.wait(&before, 0, self.routes, PATIENCE)?;
@@ -153,12 +158,12 @@ impl Fed<'_> {
         Ok(since(began, &seen))
     }
 
-    fn announced(&self, feeder: &mut Feeder, table: &Table) -> io::Result<Duration> {
+    fn announced(&self, feeder: &mut BgpFeeder, table: &UpdateTable) -> io::Result<Duration> {
         let before = self.watch.seen();
         let began = feeder.send(&table.bytes)?;
         let seen = self.watch.wait(&before, self.routes, 0, PATIENCE)?;
         // Subjects other than bmpd encode attributes anew.
-        let same = seen.prefixes == table.prefixes && (self.kind != Kind::Bmpd || seen.sum == table.sum);
+        let same = seen.prefixes == table.prefixes && (self.kind != SubjectKind::Bmpd || seen.sum == table.sum);
         self.is_right(same && seen.withdrawn.routes == 0, "announced")?;
         Ok(since(began, &seen))
     }
@@ -171,6 +176,6 @@ impl Fed<'_> {
     }
 }
 
-fn since(began: Instant, seen: &Seen) -> Duration {
+fn since(began: Instant, seen: &FollowCount) -> Duration {
     seen.at.duration_since(began)
 }

@@ -19,21 +19,21 @@ use std::{
 use bmp_user::control::{Client, Outcome, Request};
 use lab::{
     bmpd::Bmpd,
-    table::{Shape, Table},
+    table::{TableShape, UpdateTable},
     topology::STATION_PORT,
 };
 
 use crate::{
-    Setting,
+    BenchSetting,
     dump::one,
-    frames::Frames,
+    frames::FrameStream,
     ordinal,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
     subject::RELAY,
 };
-use crowd::{Crowd, What};
-use hosts::{Hosts, INTERFACES, STATIONS, session, source, stations};
+use crowd::{Crowd, SessionChange};
+use hosts::{BenchHosts, INTERFACES, STATIONS, session, source, stations};
 
 const BENCH: &str = "connect";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,8 +53,8 @@ const ROUTES: usize = 1000;
 const A_SECOND: u32 = 20;
 
 /// Runs the benchmark `connect`.
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
-    let hosts = Hosts::new();
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
+    let hosts = BenchHosts::new();
     started(setting, &hosts, report)?;
     let (bmpd, crowd) = committed(setting, &hosts, report)?;
     moved(setting, &hosts, &bmpd, &crowd, report)?;
@@ -77,7 +77,7 @@ fn sessions() -> String {
 }
 
 /// Measures from the start of bmpd with 256 sessions in its file.
-fn started(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<()> {
+fn started(setting: &BenchSetting, hosts: &BenchHosts, report: &mut BenchReport) -> io::Result<()> {
     let mut seconds = Vec::new();
     for run in 0..=setting.runs {
         say(&format!("connect: {SESSIONS} sessions from the start, {}", ordinal(run)))?;
@@ -94,7 +94,7 @@ fn started(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<
 }
 
 /// Measures from the commit of 256 sessions to a running bmpd. Returns the last bmpd.
-fn committed(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<(Bmpd, Crowd)> {
+fn committed(setting: &BenchSetting, hosts: &BenchHosts, report: &mut BenchReport) -> io::Result<(Bmpd, Crowd)> {
     let (address, port) = (RELAY.ip(), RELAY.port());
     let relay = format!("bmp-relay daemon\n listen {address} port {port}\n");
     let mut seconds = Vec::new();
@@ -105,7 +105,7 @@ fn committed(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Resul
         drop(last.take());
         let crowd = Crowd::listen(&hosts.station, STATION_PORT)?;
         let bmpd = Bmpd::start(&hosts.router, &relay);
-        let mut operator = Operator::at(&bmpd)?;
+        let mut operator = ControlOperator::at(&bmpd)?;
         operator.type_all("system-view\nbmp\n")?;
         for (interface, station) in stations() {
             operator.type_all(&format!("{}quit\n", session(interface, station)))?;
@@ -122,9 +122,9 @@ fn committed(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Resul
     last.ok_or_else(|| io::Error::other("there was no run"))
 }
 
-fn tell(from: &str, seconds: &[f64], report: &mut Report) {
+fn tell(from: &str, seconds: &[f64], report: &mut BenchReport) {
     let what = format!("s from {from} to {SESSIONS} established, the longest");
-    report.ratio(BENCH, what, percentile(seconds, 1.0), Goal::AtMost(ALL));
+    report.ratio(BENCH, what, percentile(seconds, 1.0), RatioGoal::AtMost(ALL));
     let mut samples = Samples::default();
     seconds.iter().for_each(|value| samples.push(*value));
     report.row(BENCH, &format!("{SESSIONS} sessions, {from}"), "all established", "s", samples);
@@ -138,7 +138,7 @@ fn all_established(crowd: &Crowd) -> io::Result<Instant> {
     while !wanted.is_empty() {
         let seen = crowd.next(PATIENCE, &format!("{} more sessions", wanted.len()))?;
         match (seen.what, wanted.remove(&seen.station)) {
-            (What::Established, Some(source)) if source == seen.source => last = seen.at,
+            (SessionChange::Established, Some(source)) if source == seen.source => last = seen.at,
             unexpected => return Err(io::Error::other(format!("{seen:?} instead of {unexpected:?}"))),
         }
     }
@@ -146,9 +146,9 @@ fn all_established(crowd: &Crowd) -> io::Result<Instant> {
 }
 
 /// An operator at bmpd's control socket.
-struct Operator(Client);
+struct ControlOperator(Client);
 
-impl Operator {
+impl ControlOperator {
     fn at(bmpd: &Bmpd) -> io::Result<Self> {
         Client::connect(bmpd.setup().control()).map(Self).map_err(io::Error::other)
     }
@@ -168,10 +168,16 @@ impl Operator {
 
 /// Changes the interface of a session. Measures until its old source is gone, and until it is
 /// established from the new one.
-fn moved(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &mut Report) -> io::Result<()> {
+fn moved(
+    setting: &BenchSetting,
+    hosts: &BenchHosts,
+    bmpd: &Bmpd,
+    crowd: &Crowd,
+    report: &mut BenchReport,
+) -> io::Result<()> {
     say("connect: sessions that move to another interface")?;
     let (mut ended, mut established) = (Vec::new(), Vec::new());
-    let mut operator = Operator::at(bmpd)?;
+    let mut operator = ControlOperator::at(bmpd)?;
     operator.type_all("system-view\nbmp")?;
     let mut on: BTreeMap<_, _> = stations().map(|(interface, station)| (station, interface)).collect();
     for turn in 0..usize::from(MOVES) * setting.runs {
@@ -184,14 +190,14 @@ fn moved(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
         crowd.forget();
         let began = Instant::now();
         operator.type_all("commit\nquit")?;
-        let mut left = vec![(What::Ended, source(old)), (What::Established, source(*now))];
+        let mut left = vec![(SessionChange::Ended, source(old)), (SessionChange::Established, source(*now))];
         while !left.is_empty() {
             let seen = crowd.next(PATIENCE, "a session that moves")?;
             let expected = left.iter().position(|event| seen.station == station && *event == (seen.what, seen.source));
             let expected = expected.ok_or_else(|| io::Error::other(format!("{seen:?} instead of {left:?}")))?;
             left.swap_remove(expected);
             let milliseconds = 1e3 * (seen.at - began).as_secs_f64();
-            if seen.what == What::Ended { &mut ended } else { &mut established }.push(milliseconds);
+            if seen.what == SessionChange::Ended { &mut ended } else { &mut established }.push(milliseconds);
         }
         if connected(hosts, source(old), station)? {
             return Err(io::Error::other(format!("a connection from the old source to {station} is still there")));
@@ -210,7 +216,7 @@ fn moved(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
 }
 
 /// True if the router has an established connection from `source` to a station.
-fn connected(hosts: &Hosts, source: IpAddr, station: IpAddr) -> io::Result<bool> {
+fn connected(hosts: &BenchHosts, source: IpAddr, station: IpAddr) -> io::Result<bool> {
     /// `TCP_ESTABLISHED` of include/net/tcp_states.h.
     const ESTABLISHED: &str = "01";
     // Addresses in /proc/net/tcp are in the machine's byte order.
@@ -227,9 +233,15 @@ fn connected(hosts: &Hosts, source: IpAddr, station: IpAddr) -> io::Result<bool>
 }
 
 /// Displays all sessions while each of them sends routes.
-fn shown(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &mut Report) -> io::Result<()> {
+fn shown(
+    setting: &BenchSetting,
+    hosts: &BenchHosts,
+    bmpd: &Bmpd,
+    crowd: &Crowd,
+    report: &mut BenchReport,
+) -> io::Result<()> {
     say(&format!("connect: {SESSIONS} sessions are shown under load"))?;
-    let frames = Frames::packed(&Table::new(&Shape { routes: ROUTES, ..Shape::default() }));
+    let frames = FrameStream::packed(&UpdateTable::new(&TableShape { routes: ROUTES, ..TableShape::default() }));
     let mut daemon = hosts.router.enter(|| std::net::TcpStream::connect(RELAY))?;
     let stop = AtomicBool::new(false);
     let (milliseconds, told, took) = thread::scope(|scope| {
@@ -248,7 +260,7 @@ fn shown(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
         looked
     })?;
     let what = format!("ms to show {SESSIONS} sessions as JSON under load, 99 of 100");
-    report.ratio(BENCH, what, percentile(&milliseconds, 0.99), Goal::AtMost(SHOWN));
+    report.ratio(BENCH, what, percentile(&milliseconds, 0.99), RatioGoal::AtMost(SHOWN));
     let mut samples = Samples::default();
     milliseconds.iter().for_each(|value| samples.push(*value));
     report.row(BENCH, "display bmp session --json", "under load, median", "ms", samples);
@@ -259,7 +271,7 @@ fn shown(setting: &Setting, hosts: &Hosts, bmpd: &Bmpd, crowd: &Crowd, report: &
 
 /// Returns the time of each display, the bytes that all stations received meanwhile, and the time
 /// of all displays.
-fn look(setting: &Setting, bmpd: &Bmpd, crowd: &Crowd) -> io::Result<(Vec<f64>, u64, Duration)> {
+fn look(setting: &BenchSetting, bmpd: &Bmpd, crowd: &Crowd) -> io::Result<(Vec<f64>, u64, Duration)> {
     let mut milliseconds = Vec::new();
     let (mut told, mut began) = (crowd.bytes(), Instant::now());
     for number in 0..=LOOKS * setting.runs {

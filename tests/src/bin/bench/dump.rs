@@ -8,16 +8,16 @@ use std::{
 };
 
 use crate::{
-    PATIENCE, Setting,
-    feeder::Feeder,
-    frames::Frames,
+    BenchSetting, PATIENCE,
+    feeder::BgpFeeder,
+    frames::FrameStream,
     interrupt,
     links::{PEER, PLAIN_PORT, STATION},
     ordinal,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
-    station::{Counted, Station},
-    subject::{Kind, Subject, bgp_address},
+    station::{CountingStation, RouteCount},
+    subject::{BenchSubject, SubjectKind, bgp_address},
 };
 
 const BENCH: &str = "dump";
@@ -27,28 +27,28 @@ const PLAIN_RUNS: usize = 20;
 const QUIET: Duration = Duration::from_secs(3);
 
 /// Returns the number of runs: slow subjects have fewer.
-fn runs(kind: Kind, setting: &Setting) -> usize {
-    if kind == Kind::Gobgp { 1 } else { setting.runs }
+fn runs(kind: SubjectKind, setting: &BenchSetting) -> usize {
+    if kind == SubjectKind::Gobgp { 1 } else { setting.runs }
 }
 
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     let mut rates = Vec::new();
     let mut own = None;
     for &kind in &setting.subjects {
         let measured = of(kind, setting, report);
         let Some(dump) = report.measured(BENCH, kind, measured)? else { continue };
         rates.push((kind, dump.rate));
-        if kind == Kind::Bmpd {
+        if kind == SubjectKind::Bmpd {
             own = Some(dump);
         }
     }
-    if let Some(Dump { seconds, bytes, announcing, .. }) = own {
+    if let Some(DumpMedians { seconds, bytes, announcing, .. }) = own {
         // Routes with common attributes must leave as their peer packed them, or in fewer messages.
         report.ratio(
             BENCH,
             "messages with routes, to those that the peer sent".to_owned(),
             announcing as f64 / setting.table.ends.len() as f64,
-            Goal::AtMost(1.0),
+            RatioGoal::AtMost(1.0),
         );
         say("dump: a plain sender of as many bytes")?;
         let plain = plain(setting, bytes)?;
@@ -56,21 +56,26 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             BENCH,
             "time, to a plain sender's of the same bytes".to_owned(),
             seconds / plain.median(),
-            Goal::AtMost(10.0),
+            RatioGoal::AtMost(10.0),
         );
         report.row(BENCH, "plain sender", "time", "ms", plain.each(|seconds| 1e3 * seconds));
     }
-    let of = |wanted: Kind| rates.iter().find(|(kind, _)| *kind == wanted).map(|(_, rate)| *rate);
-    for (other, least) in [(Kind::Frr, 25.0), (Kind::Bird, 10.0)] {
-        if let (Some(own), Some(other_rate)) = (of(Kind::Bmpd), of(other)) {
-            report.ratio(BENCH, format!("routes/s, to {}'s", other.name()), own / other_rate, Goal::AtLeast(least));
+    let of = |wanted: SubjectKind| rates.iter().find(|(kind, _)| *kind == wanted).map(|(_, rate)| *rate);
+    for (other, least) in [(SubjectKind::Frr, 25.0), (SubjectKind::Bird, 10.0)] {
+        if let (Some(own), Some(other_rate)) = (of(SubjectKind::Bmpd), of(other)) {
+            report.ratio(
+                BENCH,
+                format!("routes/s, to {}'s", other.name()),
+                own / other_rate,
+                RatioGoal::AtLeast(least),
+            );
         }
     }
     Ok(())
 }
 
 /// The medians of a subject's dumps.
-struct Dump {
+struct DumpMedians {
     /// Routes a second.
     rate: f64,
     seconds: f64,
@@ -79,14 +84,14 @@ struct Dump {
     announcing: u64,
 }
 
-fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
+fn of(kind: SubjectKind, setting: &BenchSetting, report: &mut BenchReport) -> io::Result<DumpMedians> {
     say(&format!("dump: {} is loaded", kind.name()))?;
-    let subject = Subject::start(kind, &setting.links)?;
-    let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+    let subject = BenchSubject::start(kind, &setting.links)?;
+    let mut feeder = BgpFeeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
     // No station listens yet, so nothing is sent while the table is taken.
     feeder.send(&setting.table.bytes)?;
     settled(&subject, setting)?;
-    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+    let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
     let (mut rate, mut time, mut cpu) = (Samples::default(), Samples::default(), Samples::default());
     let (mut last, mut announcing) = (None, 0);
     for run in 0..=runs(kind, setting) {
@@ -106,7 +111,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<Dump> {
         }
         last = Some(counted);
     }
-    let mut dump = Dump { rate: rate.median(), seconds: time.median(), bytes: 0, announcing };
+    let mut dump = DumpMedians { rate: rate.median(), seconds: time.median(), bytes: 0, announcing };
     if let Some(counted) = last {
         report.row(BENCH, kind.name(), "bytes sent", "bytes", one(counted.bytes as f64));
         report.row(BENCH, kind.name(), "messages sent", "messages", one(counted.messages as f64));
@@ -126,9 +131,14 @@ pub(crate) fn one(value: f64) -> Samples {
 
 /// Checks that the counted routes are the fed ones. bmpd must keep attributes byte by byte; other
 /// subjects may encode them anew.
-pub(crate) fn check(kind: Kind, counted: &Counted, setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn check(
+    kind: SubjectKind,
+    counted: &RouteCount,
+    setting: &BenchSetting,
+    report: &mut BenchReport,
+) -> io::Result<()> {
     let same = counted.sum == setting.table.sum;
-    if counted.prefixes != setting.table.prefixes || (kind == Kind::Bmpd && !same) {
+    if counted.prefixes != setting.table.prefixes || (kind == SubjectKind::Bmpd && !same) {
         return Err(io::Error::other(format!("{} sent other routes than it was fed", kind.name())));
     }
     if !same {
@@ -141,7 +151,7 @@ pub(crate) fn check(kind: Kind, counted: &Counted, setting: &Setting, report: &m
 }
 
 /// Checks frames that bmpd relayed, or that were copied.
-pub(crate) fn check_table(who: &str, counted: &Counted, frames: &Frames) -> io::Result<()> {
+pub(crate) fn check_table(who: &str, counted: &RouteCount, frames: &FrameStream) -> io::Result<()> {
     if (counted.sum, counted.prefixes) == (frames.sum, frames.prefixes) {
         return Ok(());
     }
@@ -149,7 +159,7 @@ pub(crate) fn check_table(who: &str, counted: &Counted, frames: &Frames) -> io::
 }
 
 /// Waits until the subject has the whole table.
-fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
+fn settled(subject: &BenchSubject, setting: &BenchSetting) -> io::Result<()> {
     let started = std::time::Instant::now();
     let mut last = (subject.processor()?, started);
     loop {
@@ -172,7 +182,7 @@ fn settled(subject: &Subject, setting: &Setting) -> io::Result<()> {
 }
 
 /// Measures how long this many bytes take over a plain connection.
-fn plain(setting: &Setting, size: usize) -> io::Result<Samples> {
+fn plain(setting: &BenchSetting, size: usize) -> io::Result<Samples> {
     let address = SocketAddr::from((STATION, PLAIN_PORT));
     let listener = setting.links.station.enter(|| TcpListener::bind(address))?;
     let bytes = vec![0; size];

@@ -11,16 +11,16 @@ use std::{
 };
 
 use crate::{
-    PATIENCE, Setting,
-    frames::Frames,
+    BenchSetting, PATIENCE,
+    frames::FrameStream,
     interrupt,
     links::{STATION, STATION_PORT},
     ordinal,
     relay::connect,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
-    station::{Reader, SOME_ROOM, Station},
-    subject::{RELAY, Subject},
+    station::{CountingReader, CountingStation, SOME_ROOM},
+    subject::{BenchSubject, RELAY},
 };
 
 /// Stations that dump at once in `dump`, and the memory in MB that they may add.
@@ -30,7 +30,7 @@ const AT_ONCE: (u16, f64) = (16, 32.0);
 const COST: f64 = 2.0;
 
 /// The measurements of one run.
-struct Dumped {
+struct DumpRun {
     /// Time from the common start of reading to the last route at the last station.
     time: Duration,
     /// Processor time.
@@ -43,11 +43,11 @@ struct Dumped {
 }
 
 /// Measures the memory that sixteen stations at once add, for `dump`.
-pub(crate) fn memory(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn memory(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     const BENCH: &str = "dump";
     let (stations, most) = AT_ONCE;
     let mut added = Samples::default();
-    let frames = Frames::packed(&setting.table);
+    let frames = FrameStream::packed(&setting.table);
     for run in 0..=setting.runs {
         say(&format!("dump: {stations} stations at once, {}", ordinal(run)))?;
         let dumped = dump(setting, &frames, stations)?;
@@ -56,15 +56,15 @@ pub(crate) fn memory(setting: &Setting, report: &mut Report) -> io::Result<()> {
         }
     }
     let what = format!("memory that {stations} stations add while they dump at once, in MB");
-    report.ratio(BENCH, what, added.median(), Goal::AtMost(most));
+    report.ratio(BENCH, what, added.median(), RatioGoal::AtMost(most));
     report.row(BENCH, &format!("{stations} stations at once"), "memory added, at most", "MB", added);
     Ok(())
 }
 
 /// Measures the cost of each station and the rate of all together, for `fanout`.
-pub(crate) fn fanout(setting: &Setting, numbers: &[u16], report: &mut Report) -> io::Result<()> {
+pub(crate) fn fanout(setting: &BenchSetting, numbers: &[u16], report: &mut BenchReport) -> io::Result<()> {
     const BENCH: &str = "fanout";
-    let frames = Frames::packed(&setting.table);
+    let frames = FrameStream::packed(&setting.table);
     let mut costs = Vec::new();
     for &stations in numbers {
         let (mut cost, mut rate, mut added) = <(Samples, Samples, Samples)>::default();
@@ -92,15 +92,15 @@ pub(crate) fn fanout(setting: &Setting, numbers: &[u16], report: &mut Report) ->
     }
     if let [(1, one), .., (most, last)] = costs.as_slice() {
         let what = format!("processor time of each of {most} stations that dump, to that of one");
-        report.ratio(BENCH, what, last / one, Goal::AtMost(COST));
+        report.ratio(BENCH, what, last / one, RatioGoal::AtMost(COST));
     }
     Ok(())
 }
 
 /// Loads the table while no station listens. Then all stations accept, and read from the same
 /// moment on.
-fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped> {
-    let subject = Subject::relay(&setting.links, stations)?;
+fn dump(setting: &BenchSetting, frames: &FrameStream, stations: u16) -> io::Result<DumpRun> {
+    let subject = BenchSubject::relay(&setting.links, stations)?;
     let mut daemon = connect(setting, RELAY)?;
     daemon.write_all(&frames.bytes)?;
     loaded(&subject, frames.sum.routes)?;
@@ -111,12 +111,12 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
     let begin = Arc::new(Barrier::new(usize::from(stations) + 1));
     let reading = (0..stations).map(|number| {
         let address = SocketAddr::from((STATION, STATION_PORT + number));
-        let station = Station::listen(&setting.links.station, address)?;
+        let station = CountingStation::listen(&setting.links.station, address)?;
         let (begin, routes) = (Arc::clone(&begin), frames.sum.routes);
-        Ok(spawn(move || -> io::Result<(Reader, Instant)> {
+        Ok(spawn(move || -> io::Result<(CountingReader, Instant)> {
             let stream = station.accept(PATIENCE);
             begin.wait();
-            let (mut reader, mut room) = (Reader::default(), vec![1; SOME_ROOM]);
+            let (mut reader, mut room) = (CountingReader::default(), vec![1; SOME_ROOM]);
             let last = reader.read(&mut stream?, &mut room, routes)?;
             Ok((reader, last))
         }))
@@ -137,11 +137,11 @@ fn dump(setting: &Setting, frames: &Frames, stations: u16) -> io::Result<Dumped>
     let after = subject.cpu();
     let apart = (after.0 - user, after.1 - system);
     let added = most_resident(&subject)?.saturating_sub(before) as f64 * 1024.0 / 1e6;
-    Ok(Dumped { time: last - began, cpu, apart, bytes, added })
+    Ok(DumpRun { time: last - began, cpu, apart, bytes, added })
 }
 
 /// Waits until the table is loaded and bmpd has finished its work on it.
-fn loaded(subject: &Subject, routes: u64) -> io::Result<()> {
+fn loaded(subject: &BenchSubject, routes: u64) -> io::Result<()> {
     let started = Instant::now();
     while subject.routes() != Some(routes) {
         interrupt::check()?;
@@ -155,12 +155,12 @@ fn loaded(subject: &Subject, routes: u64) -> io::Result<()> {
 }
 
 /// Resets the peak of resident memory to the present (proc_pid_clear_refs(5)).
-fn forget_most(subject: &Subject) -> io::Result<()> {
+fn forget_most(subject: &BenchSubject) -> io::Result<()> {
     fs::write(format!("/proc/{}/clear_refs", subject.pid()), "5")
 }
 
 /// Returns the peak of resident memory since the reset, in KiB.
-fn most_resident(subject: &Subject) -> io::Result<u64> {
+fn most_resident(subject: &BenchSubject) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", subject.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let most = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());

@@ -8,17 +8,17 @@ use std::{
 };
 
 use crate::{
-    PATIENCE, Setting,
+    BenchSetting, PATIENCE,
     dump::check_table,
     dumping,
-    frames::Frames,
+    frames::FrameStream,
     links::{STATION, STATION_PORT},
     ordinal,
     relay::connect,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
-    station::Station,
-    subject::{RELAY, Subject},
+    station::CountingStation,
+    subject::{BenchSubject, RELAY},
 };
 
 /// Numbers of stations that follow or dump.
@@ -33,7 +33,7 @@ const PAIRS: usize = 8;
 const USER_TIME: (u16, f64) = (16, 3.0);
 
 /// The measurements of one run.
-struct Followed {
+struct FollowRun {
     /// Time from the first fed byte to the last route at the last station.
     time: Duration,
     user: Duration,
@@ -46,9 +46,9 @@ struct Followed {
 }
 
 /// Runs the benchmark `fanout`.
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     const BENCH: &str = "fanout";
-    let frames = Frames::packed(&setting.table);
+    let frames = FrameStream::packed(&setting.table);
     let mut users = Vec::new();
     let numbers = setting.stations.map_or_else(|| STATIONS.to_vec(), |stations| vec![1, stations]);
     for &stations in &numbers {
@@ -83,16 +83,16 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             BENCH,
             format!("user time of {stations} stations, to that of one"),
             many / one,
-            Goal::AtMost(most),
+            RatioGoal::AtMost(most),
         );
     }
     dumping::fanout(setting, &numbers, report)
 }
 
 /// Runs the benchmark `slow`.
-pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn slow(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     const BENCH: &str = "slow";
-    let frames = Frames::packed(&setting.table);
+    let frames = FrameStream::packed(&setting.table);
     // One of the stations is the stalled one.
     let others = setting.stations.unwrap_or(SLOW).saturating_sub(1).max(1);
     let (mut alone, mut beside, mut ratios) = <(Samples, Samples, Samples)>::default();
@@ -131,7 +131,7 @@ pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
             BENCH,
             format!("throughput of {others} beside a stalled one, to {others} alone"),
             ratios.median(),
-            Goal::AtLeast(0.95),
+            RatioGoal::AtLeast(0.95),
         );
     }
     report.row(BENCH, &format!("{others} stations"), "throughput", "MB/s", alone);
@@ -140,15 +140,15 @@ pub(crate) fn slow(setting: &Setting, report: &mut Report) -> io::Result<()> {
 }
 
 /// Feeds a table that `stations` stations follow beside `stalled` stations that read nothing.
-fn follow(setting: &Setting, frames: &Frames, stations: u16, stalled: u16) -> io::Result<Followed> {
+fn follow(setting: &BenchSetting, frames: &FrameStream, stations: u16, stalled: u16) -> io::Result<FollowRun> {
     let address = |number: u16| SocketAddr::from((STATION, STATION_PORT + number));
-    let listen = |number: u16| Station::listen(&setting.links.station, address(number));
+    let listen = |number: u16| CountingStation::listen(&setting.links.station, address(number));
     let listeners: Vec<_> = (0..stations).map(listen).collect::<io::Result<_>>()?;
     let counts: Vec<_> =
         listeners.iter().map(|station| station.count_on_the_way(frames.sum.routes)).collect::<io::Result<_>>()?;
     // The kernel accepts connections for these, and nobody reads.
     let _stalled: Vec<_> = (stations..stations + stalled).map(listen).collect::<io::Result<_>>()?;
-    let subject = Subject::relay(&setting.links, stations + stalled)?;
+    let subject = BenchSubject::relay(&setting.links, stations + stalled)?;
     counts.iter().try_for_each(|count| count.wait_connected(PATIENCE))?;
     let mut daemon = connect(setting, RELAY)?;
     let before = subject.cpu();
@@ -165,11 +165,11 @@ fn follow(setting: &Setting, frames: &Frames, stations: u16, stalled: u16) -> io
     let after = subject.cpu();
     let memory = subject.resident() as f64 / 1024.0;
     let behind = not_sent(&subject, stations, stalled)?;
-    Ok(Followed { time: last - began, user: after.0 - before.0, system: after.1 - before.1, bytes, memory, behind })
+    Ok(FollowRun { time: last - began, user: after.0 - before.0, system: after.1 - before.1, bytes, memory, behind })
 }
 
 /// Returns the bytes that are not yet sent to the stalled stations. Their sessions must be up.
-fn not_sent(subject: &Subject, stations: u16, stalled: u16) -> io::Result<u64> {
+fn not_sent(subject: &BenchSubject, stations: u16, stalled: u16) -> io::Result<u64> {
     let sessions = subject.sessions();
     let behind = (stations..stations + stalled).map(|number| {
         let port = STATION_PORT + number;

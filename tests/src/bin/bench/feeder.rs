@@ -19,11 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 
 /// An established session.
-pub(crate) struct Feeder {
+pub(crate) struct BgpFeeder {
     stream: Arc<Mutex<TcpStream>>,
 }
 
-impl Feeder {
+impl BgpFeeder {
     /// Connects as soon as the subject listens, and establishes the session.
     pub(crate) fn connect(netns: &Netns, local: Ipv4Addr, asn: u32, subject: SocketAddr) -> io::Result<Self> {
         let started = Instant::now();
@@ -50,7 +50,7 @@ impl Feeder {
     }
 }
 
-impl Drop for Feeder {
+impl Drop for BgpFeeder {
     fn drop(&mut self) {
         let _ = lock(&self.stream).shutdown(std::net::Shutdown::Both);
     }

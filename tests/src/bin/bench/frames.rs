@@ -2,22 +2,22 @@
 
 use lab::{
     bgp,
-    bmp::{self, PRE_POLICY, Peer},
-    table::{Sum, Table},
+    bmp::{self, PRE_POLICY, ReportedPeer},
+    table::{RouteSum, UpdateTable},
 };
 
 /// A stream, with checksums of its routes.
-pub(crate) struct Frames {
+pub(crate) struct FrameStream {
     pub(crate) bytes: Vec<u8>,
     /// Number of Route Monitoring messages.
     pub(crate) messages: u64,
-    pub(crate) sum: Sum,
-    pub(crate) prefixes: Sum,
+    pub(crate) sum: RouteSum,
+    pub(crate) prefixes: RouteSum,
 }
 
-impl Frames {
+impl FrameStream {
     /// Encodes one route a message, as FRR, BIRD and GoBGP do.
-    pub(crate) fn one_a_message(table: &Table) -> Self {
+    pub(crate) fn one_a_message(table: &UpdateTable) -> Self {
         let mut frames = Self { bytes: start(), messages: 0, sum: table.sum, prefixes: table.prefixes };
         for message in table.messages() {
             let Some((attributes, mut nlri)) = parts(message) else { continue };
@@ -31,21 +31,21 @@ impl Frames {
     }
 
     /// Encodes the messages as the BGP peer packed them.
-    pub(crate) fn packed(table: &Table) -> Self {
+    pub(crate) fn packed(table: &UpdateTable) -> Self {
         let mut frames = Self { bytes: start(), messages: 0, sum: table.sum, prefixes: table.prefixes };
         table.messages().for_each(|message| frames.push(message));
         frames
     }
 
     fn push(&mut self, update: &[u8]) {
-        self.bytes.extend(bmp::route_monitoring(&Peer::default(), PRE_POLICY, update));
+        self.bytes.extend(bmp::route_monitoring(&ReportedPeer::default(), PRE_POLICY, update));
         self.messages += 1;
     }
 }
 
 fn start() -> Vec<u8> {
     let mut bytes = bmp::initiation("daemon");
-    bytes.extend(bmp::peer_up(&Peer::default()));
+    bytes.extend(bmp::peer_up(&ReportedPeer::default()));
     bytes
 }
 

@@ -3,27 +3,27 @@
 
 use std::io;
 
-use lab::instructions::{BLESS, Kept, SIZE, TOLERANCE, count};
+use lab::instructions::{BLESS, RecordedCounts, SIZE, TOLERANCE, count};
 
 use crate::{
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
 };
 
 const BENCH: &str = "instructions";
 
-pub(crate) fn run(report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(report: &mut BenchReport) -> io::Result<()> {
     say(&format!("instructions: {} routes under callgrind", SIZE.routes))?;
     let hot = std::env::current_exe()?.with_file_name("hot");
     let counts = count(&hot, SIZE)?;
-    let kept = Kept::read()?;
+    let kept = RecordedCounts::read()?;
     for (count, ratio) in kept.ratios(&counts) {
         let mut samples = Samples::default();
         let (what, items) = if count.part.starts_with("resolve") { ("a pin", 1) } else { ("a route", SIZE.routes) };
         samples.push(count.instructions as f64 / items as f64);
         report.row(BENCH, &count.part, what, "instructions", samples);
         if let (Some(ratio), None) = (ratio, kept.of_another_compiler()) {
-            report.ratio(BENCH, format!("{}, to what it took", count.part), ratio, Goal::AtMost(1.0 + TOLERANCE));
+            report.ratio(BENCH, format!("{}, to what it took", count.part), ratio, RatioGoal::AtMost(1.0 + TOLERANCE));
         }
     }
     if let Some(other) = kept.of_another_compiler() {

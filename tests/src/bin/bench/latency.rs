@@ -12,23 +12,23 @@ use std::{
 };
 
 use lab::{
-    bgp::{self, Prefix},
-    bmp::{self, PRE_POLICY, Peer},
+    bgp::{self, Ipv4Prefix},
+    bmp::{self, PRE_POLICY, ReportedPeer},
     netns::Netns,
 };
 use nix::sys::prctl::set_timerslack;
 
 use crate::{
-    PATIENCE, Setting,
+    BenchSetting, PATIENCE,
     arrivals::Arrivals,
-    feeder::Feeder,
-    frames::Frames,
+    feeder::BgpFeeder,
+    frames::FrameStream,
     links::{PEER, PLAIN_PORT, STATION},
     ordinal, relay,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
-    station::{Reader, Station},
-    subject::{Kind, RELAY, Subject, bgp_address},
+    station::{CountingReader, CountingStation},
+    subject::{BenchSubject, RELAY, SubjectKind, bgp_address},
 };
 
 /// Updates a second.
@@ -48,20 +48,20 @@ const ENOUGH: f64 = 0.95;
 
 /// Many updates that differ in their number only. Each is a host route of 10.0.0.0/8, which the
 /// synthetic table leaves out. The number is in its last bytes.
-struct Updates {
+struct NumberedUpdates {
     bytes: Vec<u8>,
     /// Bytes of each update.
     length: usize,
     count: usize,
 }
 
-impl Updates {
+impl NumberedUpdates {
     /// Encodes the updates. Each round has other attributes, so that every update is a change.
     fn new(count: usize, round: u32, wrap: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         let mut bytes = Vec::new();
         let community = [&[0xc0, 8, 4][..], &round.to_be_bytes()].concat();
         for number in 0..count {
-            let prefix = Prefix { network: (0x0a00_0000 | number as u32).into(), length: 32 };
+            let prefix = Ipv4Prefix { network: (0x0a00_0000 | number as u32).into(), length: 32 };
             bytes.extend(wrap(&bgp::announce_with(&[prefix], PEER.1, PEER.0, &community)));
         }
         Self { length: bytes.len() / count.max(1), bytes, count }
@@ -73,7 +73,7 @@ impl Updates {
 }
 
 /// A way through bmpd, which has the table already.
-struct Way<'a> {
+struct MeasuredPath<'a> {
     bench: &'static str,
     /// Sends bytes to bmpd.
     send: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
@@ -86,33 +86,33 @@ struct Way<'a> {
 }
 
 /// Measures from a BGP peer to a station.
-pub(crate) fn live(setting: &Setting, report: &mut Report) -> io::Result<()> {
-    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
-    let _subject = Subject::start(Kind::Bmpd, &setting.links)?;
+pub(crate) fn live(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
+    let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
+    let _subject = BenchSubject::start(SubjectKind::Bmpd, &setting.links)?;
     let mut arrivals = Arrivals::new(station.accept(PATIENCE)?)?;
-    let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+    let mut feeder = BgpFeeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
     feeder.send(&setting.table.bytes)?;
     is_the_table(&arrivals.skip(setting.routes())?, setting)?;
     let mut send = |bytes: &[u8]| feeder.send(bytes).map(drop);
-    let way = Way { bench: "live", send: &mut send, relayed: false, arrivals, sender: &setting.links.peer };
+    let way = MeasuredPath { bench: "live", send: &mut send, relayed: false, arrivals, sender: &setting.links.peer };
     run(way, setting, report)
 }
 
 /// Measures from a BMP daemon beside bmpd to a station.
-pub(crate) fn relay(setting: &Setting, report: &mut Report) -> io::Result<()> {
-    let station = Station::listen(&setting.links.station, setting.links.station_address())?;
-    let _subject = Subject::relay(&setting.links, 1)?;
+pub(crate) fn relay(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
+    let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
+    let _subject = BenchSubject::relay(&setting.links, 1)?;
     let mut arrivals = Arrivals::new(station.accept(PATIENCE)?)?;
     let mut daemon = relay::connect(setting, RELAY)?;
     daemon.set_nodelay(true)?;
-    daemon.write_all(&Frames::packed(&setting.table).bytes)?;
+    daemon.write_all(&FrameStream::packed(&setting.table).bytes)?;
     is_the_table(&arrivals.skip(setting.routes())?, setting)?;
     let mut send = |bytes: &[u8]| daemon.write_all(bytes);
-    let way = Way { bench: "relay", send: &mut send, relayed: true, arrivals, sender: &setting.links.router };
+    let way = MeasuredPath { bench: "relay", send: &mut send, relayed: true, arrivals, sender: &setting.links.router };
     run(way, setting, report)
 }
 
-fn is_the_table(reader: &Reader, setting: &Setting) -> io::Result<()> {
+fn is_the_table(reader: &CountingReader, setting: &BenchSetting) -> io::Result<()> {
     if reader.sum == setting.table.sum {
         return Ok(());
     }
@@ -120,23 +120,24 @@ fn is_the_table(reader: &Reader, setting: &Setting) -> io::Result<()> {
 }
 
 /// Measures each rate, in turns with a direct connection.
-fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
+fn run(way: MeasuredPath<'_>, setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     let bench = way.bench;
     let (mut direct, mut direct_arrivals) = connect(setting, way.sender)?;
     let mut send_direct = |bytes: &[u8]| direct.write_all(bytes);
     let mut arrivals = way.arrivals;
-    let framed = |update: &[u8]| bmp::route_monitoring(&Peer::default(), PRE_POLICY, update);
+    let framed = |update: &[u8]| bmp::route_monitoring(&ReportedPeer::default(), PRE_POLICY, update);
     let mut round = 0;
     for rate in RATES {
         let (mut through, mut alone, mut added) = <([Samples; 3], [Samples; 3], [Samples; 3])>::default();
         let mut behind = false;
         for run in 0..=setting.runs {
             say(&format!("{bench}: latency at {rate} updates/s, {}", ordinal(run)))?;
-            let (mut own, mut plain) = <(Took, Took)>::default();
+            let (mut own, mut plain) = <(Latencies, Latencies)>::default();
             for _ in 0..TURNS {
                 round += 1;
                 let count = (f64::from(rate) * TIME.as_secs_f64()) as usize;
-                let (as_bgp, as_bmp) = (Updates::new(count, round, <[u8]>::to_vec), Updates::new(count, round, framed));
+                let (as_bgp, as_bmp) =
+                    (NumberedUpdates::new(count, round, <[u8]>::to_vec), NumberedUpdates::new(count, round, framed));
                 let sent = if way.relayed { &as_bmp } else { &as_bgp };
                 own.measure(sent, &as_bgp, rate, way.send, &mut arrivals)?;
                 plain.measure(&as_bmp, &as_bgp, rate, &mut send_direct, &mut direct_arrivals)?;
@@ -180,7 +181,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
                         "{bench}: a direct connection alone has a {name} of {plain:.2} ms at {rate} updates/s on this machine, so that all of the time through bmpd is taken for what it adds."
                     ));
                 }
-                report.ratio(bench, what, is, Goal::AtMost(MOST_ADDED.2));
+                report.ratio(bench, what, is, RatioGoal::AtMost(MOST_ADDED.2));
             }
         }
         for (what, samples) in [("through bmpd", through), ("direct", alone), ("added by bmpd", added)] {
@@ -193,7 +194,7 @@ fn run(way: Way<'_>, setting: &Setting, report: &mut Report) -> io::Result<()> {
 }
 
 /// Connects the same hosts directly, with only the kernel in between.
-fn connect(setting: &Setting, sender: &Netns) -> io::Result<(TcpStream, Arrivals)> {
+fn connect(setting: &BenchSetting, sender: &Netns) -> io::Result<(TcpStream, Arrivals)> {
     let address = SocketAddr::from((STATION, PLAIN_PORT));
     let listener = setting.links.station.enter(|| TcpListener::bind(address))?;
     let stream = sender.enter(|| TcpStream::connect(address))?;
@@ -203,18 +204,18 @@ fn connect(setting: &Setting, sender: &Netns) -> io::Result<(TcpStream, Arrivals
 
 /// Latencies of many updates in µs, and the time of sending them.
 #[derive(Default)]
-struct Took {
+struct Latencies {
     micros: Vec<f64>,
     sending: Duration,
 }
 
-impl Took {
+impl Latencies {
     /// Sends updates at a pace, and collects their arrivals. `expected` holds each UPDATE as it
     /// must arrive.
     fn measure(
         &mut self,
-        sent: &Updates,
-        expected: &Updates,
+        sent: &NumberedUpdates,
+        expected: &NumberedUpdates,
         rate: u32,
         send: &mut dyn FnMut(&[u8]) -> io::Result<()>,
         arrivals: &mut Arrivals,
@@ -254,7 +255,7 @@ impl Took {
 /// The machine does not wake for every update. Updates that are due together go in one write, as
 /// from a BGP speaker.
 fn paced(
-    updates: &Updates,
+    updates: &NumberedUpdates,
     rate: u32,
     began: Instant,
     send: &mut dyn FnMut(&[u8]) -> io::Result<()>,

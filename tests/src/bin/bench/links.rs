@@ -26,7 +26,7 @@ const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 const CONTROL: &str = "cubic";
 
 /// The three hosts.
-pub(crate) struct Links {
+pub(crate) struct BenchLinks {
     pub(crate) peer: Netns,
     pub(crate) router: Netns,
     pub(crate) station: Netns,
@@ -34,7 +34,7 @@ pub(crate) struct Links {
     allowed: Option<String>,
 }
 
-impl Links {
+impl BenchLinks {
     /// Makes the hosts. All sockets use the same congestion control, which the host must allow
     /// meanwhile.
     pub(crate) fn new() -> io::Result<Self> {
@@ -75,7 +75,7 @@ impl Links {
     }
 }
 
-impl Drop for Links {
+impl Drop for BenchLinks {
     fn drop(&mut self) {
         if let Some(before) = &self.allowed {
             // Restore the host's list.

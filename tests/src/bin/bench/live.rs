@@ -4,22 +4,22 @@
 use std::{io, thread::sleep, time::Duration};
 
 use crate::{
-    PATIENCE, Setting,
+    BenchSetting, PATIENCE,
     dump::check,
-    feeder::Feeder,
+    feeder::BgpFeeder,
     links::PEER,
     ordinal,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
-    station::Station,
-    subject::{Kind, Subject, bgp_address},
+    station::CountingStation,
+    subject::{BenchSubject, SubjectKind, bgp_address},
 };
 
 const BENCH: &str = "live";
 /// Pause between the last route and the reading of memory.
 const SETTLING: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     let (mut rates, mut memories) = (Vec::new(), Vec::new());
     for &kind in &setting.subjects {
         let measured = of(kind, setting, report);
@@ -28,30 +28,36 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
             memories.push((kind, memory));
         }
     }
-    let of =
-        |values: &[(Kind, f64)], wanted: Kind| values.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
-    for (other, least, most) in [(Kind::Frr, 25.0, 0.1), (Kind::Bird, 4.0, 1.0 / 3.0)] {
-        if let (Some(own), Some(other_rate)) = (of(&rates, Kind::Bmpd), of(&rates, other)) {
-            report.ratio(BENCH, format!("routes/s, to {}'s", other.name()), own / other_rate, Goal::AtLeast(least));
+    let of = |values: &[(SubjectKind, f64)], wanted: SubjectKind| {
+        values.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value)
+    };
+    for (other, least, most) in [(SubjectKind::Frr, 25.0, 0.1), (SubjectKind::Bird, 4.0, 1.0 / 3.0)] {
+        if let (Some(own), Some(other_rate)) = (of(&rates, SubjectKind::Bmpd), of(&rates, other)) {
+            report.ratio(
+                BENCH,
+                format!("routes/s, to {}'s", other.name()),
+                own / other_rate,
+                RatioGoal::AtLeast(least),
+            );
         }
-        if let (Some(own), Some(other_memory)) = (of(&memories, Kind::Bmpd), of(&memories, other)) {
-            report.ratio(BENCH, format!("memory, to {}'s", other.name()), own / other_memory, Goal::AtMost(most));
+        if let (Some(own), Some(other_memory)) = (of(&memories, SubjectKind::Bmpd), of(&memories, other)) {
+            report.ratio(BENCH, format!("memory, to {}'s", other.name()), own / other_memory, RatioGoal::AtMost(most));
         }
     }
     Ok(())
 }
 
 /// Returns the medians of a subject: routes a second, and memory in MiB.
-fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<(f64, f64)> {
+fn of(kind: SubjectKind, setting: &BenchSetting, report: &mut BenchReport) -> io::Result<(f64, f64)> {
     let (mut rate, mut cpu, mut memory, mut journal) = <(Samples, Samples, Samples, Samples)>::default();
-    let runs = if kind == Kind::Bmpd { setting.runs } else { setting.runs.min(3) };
+    let runs = if kind == SubjectKind::Bmpd { setting.runs } else { setting.runs.min(3) };
     for run in 0..=runs {
         say(&format!("live: {}, {}", kind.name(), ordinal(run)))?;
-        let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+        let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
         let count = station.count(setting.routes())?;
-        let subject = Subject::start(kind, &setting.links)?;
+        let subject = BenchSubject::start(kind, &setting.links)?;
         count.wait_connected(PATIENCE)?;
-        let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+        let mut feeder = BgpFeeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
         // Wait until the session's Peer Up is at the station.
         sleep(Duration::from_millis(500));
         let before = subject.processor()?;
@@ -73,7 +79,7 @@ fn of(kind: Kind, setting: &Setting, report: &mut Report) -> io::Result<(f64, f6
     report.row(BENCH, kind.name(), "rate", "routes/s", rate);
     report.row(BENCH, kind.name(), "processor time", "s", cpu);
     report.row(BENCH, kind.name(), "resident memory", "MiB", memory);
-    if kind == Kind::Bmpd {
+    if kind == SubjectKind::Bmpd {
         report.row(BENCH, kind.name(), "journal, not part of it", "MiB", journal);
     }
     Ok(medians)

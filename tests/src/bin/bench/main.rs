@@ -37,17 +37,17 @@ use std::{
 };
 
 use clap::{Parser, builder::RangedU64ValueParser};
-use lab::table::{Shape, Table};
+use lab::table::{TableShape, UpdateTable};
 use programs::Use;
 
-use links::{Links, PEER};
-use others::Others;
-use report::{Machine, Report};
-use subject::Kind;
+use links::{BenchLinks, PEER};
+use others::OtherLoad;
+use report::{BenchMachine, BenchReport};
+use subject::SubjectKind;
 
 /// The benchmarks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Bench {
+enum Benchmark {
     /// A new station at a loaded feed
     Dump,
     /// A table that arrives while a station is connected, and the memory that it takes
@@ -73,9 +73,9 @@ enum Bench {
 /// Measures bmpd, and the installed programs that could take its place
 #[derive(Parser)]
 #[command(name = "bench", version)]
-struct Arguments {
+struct BenchArguments {
     /// Benchmarks to run; all by default
-    names: Vec<Bench>,
+    names: Vec<Benchmark>,
     /// Routes in the table
     #[arg(long, default_value_t = 1_000_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=scale::MOST as u64))]
     routes: usize,
@@ -93,43 +93,43 @@ struct Arguments {
     #[arg(long)]
     json: Option<PathBuf>,
     /// Programs to compare with
-    #[arg(long, value_delimiter = ',', default_values_t = [Kind::Frr, Kind::Gobgp, Kind::Bird])]
-    compare: Vec<Kind>,
+    #[arg(long, value_delimiter = ',', default_values_t = [SubjectKind::Frr, SubjectKind::Gobgp, SubjectKind::Bird])]
+    compare: Vec<SubjectKind>,
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for SubjectKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name().to_lowercase())
     }
 }
 
 /// The common input of all benchmarks.
-struct Setting {
-    links: Links,
-    table: Table,
+struct BenchSetting {
+    links: BenchLinks,
+    table: UpdateTable,
     runs: usize,
     /// Number of stations, if chosen.
     stations: Option<u16>,
     /// Subjects that can be measured, bmpd first.
-    subjects: Vec<Kind>,
+    subjects: Vec<SubjectKind>,
 }
 
-impl Setting {
+impl BenchSetting {
     fn routes(&self) -> u64 {
         self.table.sum.routes
     }
 }
 
 /// Returns the parameters of the BGP peer's table.
-fn shape(routes: usize) -> Shape {
-    Shape { routes, asn: PEER.1, next_hop: PEER.0, ..Shape::default() }
+fn shape(routes: usize) -> TableShape {
+    TableShape { routes, asn: PEER.1, next_hop: PEER.0, ..TableShape::default() }
 }
 
 /// The longest time for one step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = BenchArguments::parse();
     Use::declare(&[Use::Bench, Use::Compare]);
     // The lab reports failures by panics, which are printed by the time they arrive here.
     let outcome = catch_unwind(AssertUnwindSafe(|| interrupt::watch().and_then(|()| run(&arguments))));
@@ -145,7 +145,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> io::Result<bool> {
+fn run(arguments: &BenchArguments) -> io::Result<bool> {
     if let Some(path) = &arguments.json {
         // Find out before an hour of measuring that the file cannot be written.
         File::options()
@@ -157,9 +157,10 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     for path in &arguments.mrt {
         File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     }
-    let mut report = Report::new(Machine::here(), arguments.routes, arguments.runs);
+    let mut report = BenchReport::new(BenchMachine::here(), arguments.routes, arguments.runs);
     let mut subjects = Vec::new();
-    for kind in std::iter::once(Kind::Bmpd).chain(arguments.compare.iter().copied().filter(|kind| *kind != Kind::Bmpd))
+    for kind in std::iter::once(SubjectKind::Bmpd)
+        .chain(arguments.compare.iter().copied().filter(|kind| *kind != SubjectKind::Bmpd))
     {
         match kind.version() {
             Ok(version) => {
@@ -170,10 +171,10 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
         }
     }
     say(&format!("a table of {} routes", arguments.routes))?;
-    let table = Table::new(&shape(arguments.routes));
+    let table = UpdateTable::new(&shape(arguments.routes));
     let (runs, stations) = (arguments.runs, arguments.stations);
-    let setting = Setting { links: Links::new()?, table, runs, stations, subjects };
-    let others = Others::from_now()?;
+    let setting = BenchSetting { links: BenchLinks::new()?, table, runs, stations, subjects };
+    let others = OtherLoad::from_now()?;
     let measured = measure(arguments, &setting, &mut report);
     if let Err(error) = &measured {
         // Report the measurements up to the failure.
@@ -189,43 +190,43 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
 }
 
 /// Runs the chosen benchmarks, one after the other.
-fn measure(arguments: &Arguments, setting: &Setting, report: &mut Report) -> io::Result<()> {
-    let wanted = |bench: Bench| arguments.names.is_empty() || arguments.names.contains(&bench);
-    if wanted(Bench::Dump) {
+fn measure(arguments: &BenchArguments, setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
+    let wanted = |bench: Benchmark| arguments.names.is_empty() || arguments.names.contains(&bench);
+    if wanted(Benchmark::Dump) {
         dump::run(setting, report)?;
         dumping::memory(setting, report)?;
     }
-    if wanted(Bench::Live) {
+    if wanted(Benchmark::Live) {
         live::run(setting, report)?;
         latency::live(setting, report)?;
     }
-    let recorded = real::Wanted { live: wanted(Bench::Live), dump: wanted(Bench::Dump) };
+    let recorded = real::WantedBenches { live: wanted(Benchmark::Live), dump: wanted(Benchmark::Dump) };
     if recorded.live || recorded.dump {
         real::run(setting, &arguments.mrt, recorded, report)?;
     }
-    if wanted(Bench::Relay) {
+    if wanted(Benchmark::Relay) {
         relay::run(setting, report)?;
         latency::relay(setting, report)?;
     }
-    if wanted(Bench::Fanout) {
+    if wanted(Benchmark::Fanout) {
         fanout::run(setting, report)?;
     }
-    if wanted(Bench::Slow) {
+    if wanted(Benchmark::Slow) {
         fanout::slow(setting, report)?;
     }
-    if wanted(Bench::Churn) {
+    if wanted(Benchmark::Churn) {
         churn::run(setting, report)?;
     }
-    if wanted(Bench::Scale) {
+    if wanted(Benchmark::Scale) {
         scale::run(setting, report)?;
     }
-    if wanted(Bench::Pin) {
+    if wanted(Benchmark::Pin) {
         pin::run(setting, report)?;
     }
-    if wanted(Bench::Connect) {
+    if wanted(Benchmark::Connect) {
         connect::run(setting, report)?;
     }
-    if wanted(Bench::Instructions) {
+    if wanted(Benchmark::Instructions) {
         instructions::run(report)?;
     }
     Ok(())

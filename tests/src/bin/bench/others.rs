@@ -7,26 +7,26 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 
-use crate::report::Report;
+use crate::report::BenchReport;
 
 /// Shares of the processors below this change nothing.
 const WORTH_A_WORD: f64 = 0.05;
 
 /// Processor time up to a moment, in seconds: of all programs, and of this one with its ended
 /// children.
-pub(crate) struct Others {
+pub(crate) struct OtherLoad {
     all: f64,
     own: f64,
     since: Instant,
 }
 
-impl Others {
+impl OtherLoad {
     pub(crate) fn from_now() -> io::Result<Self> {
         Ok(Self { all: all()?, own: own()?, since: Instant::now() })
     }
 
     /// Notes the share of other programs since then, if it matters.
-    pub(crate) fn note(&self, report: &mut Report) -> io::Result<()> {
+    pub(crate) fn note(&self, report: &mut BenchReport) -> io::Result<()> {
         let cores = std::thread::available_parallelism()?.get() as f64;
         let others = (all()? - self.all) - (own()? - self.own);
         let part = others / (cores * self.since.elapsed().as_secs_f64());

@@ -15,16 +15,16 @@ mod traffic;
 use std::io;
 
 use lab::{
-    bmpd::{Bmpd, Options},
-    kernel::Cgroup,
+    bmpd::{Bmpd, StartOptions},
+    kernel::TestCgroup,
     topology::STATION_PORT,
 };
 use serde_json::Value;
 
 use crate::{
-    Setting,
-    links::{Links, STATION},
-    report::Report,
+    BenchSetting,
+    links::{BenchLinks, STATION},
+    report::BenchReport,
 };
 
 const BENCH: &str = "pin";
@@ -36,14 +36,14 @@ const OTHER: u16 = STATION_PORT + 1;
 const LISTENING: u16 = STATION_PORT + 2;
 
 /// Runs the benchmark `pin`.
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     let nft = nft::version();
     match &nft {
         Ok(version) => report.subject("nftables", version),
         Err(why) => report.absent("nftables", why),
     }
     runs::guard(setting, report)?;
-    let pinned = Pinned::start(&setting.links)?;
+    let pinned = PinnedBmpd::start(&setting.links)?;
     runs::tested(setting, &pinned, report)?;
     runs::live(setting, &pinned, report)?;
     runs::datagrams(setting, &pinned, nft.is_ok(), report)?;
@@ -54,13 +54,13 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
 /// session, so it controls the traffic.
 ///
 /// bmpd is in the cgroup, so it must be dropped first.
-struct Pinned {
+struct PinnedBmpd {
     bmpd: Bmpd,
-    cgroup: Cgroup,
+    cgroup: TestCgroup,
 }
 
-impl Pinned {
-    fn start(links: &Links) -> io::Result<Self> {
+impl PinnedBmpd {
+    fn start(links: &BenchLinks) -> io::Result<Self> {
         let session = format!("  adopt\n  tcp connect port {PINNED}\n  connect-interface to-station\n");
         let (cgroup, bmpd) = bmpd(links, &session);
         let pinned = Self { bmpd, cgroup };
@@ -80,10 +80,10 @@ impl Pinned {
 }
 
 /// Starts a bmpd with one session, in a new cgroup and attached to it.
-fn bmpd(links: &Links, session: &str) -> (Cgroup, Bmpd) {
-    let cgroup = Cgroup::new();
+fn bmpd(links: &BenchLinks, session: &str) -> (TestCgroup, Bmpd) {
+    let cgroup = TestCgroup::new();
     let configuration = format!("bmp\n bmp-session {STATION}\n{session}");
-    let options = Options { arguments: &["--cgroup", cgroup.path()], ..Options::default() };
+    let options = StartOptions { arguments: &["--cgroup", cgroup.path()], ..StartOptions::default() };
     let bmpd = Bmpd::start_with(&links.router, &configuration, &options);
     (cgroup, bmpd)
 }

@@ -8,28 +8,33 @@ use std::{
 };
 
 use crate::{
-    PATIENCE, Setting,
+    BenchSetting, PATIENCE,
     dump::{check_table, one},
     links::{STATION, STATION_PORT},
     ordinal,
-    recorded::{self, Recorded},
+    recorded::{self, RecordedTable},
     relay::connect,
-    report::{Report, Samples},
+    report::{BenchReport, Samples},
     say,
-    station::Station,
-    subject::{RELAY, Subject},
+    station::CountingStation,
+    subject::{BenchSubject, RELAY},
 };
 
 /// The benchmarks to run for each file.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct WantedBenches {
     pub(crate) live: bool,
     pub(crate) dump: bool,
 }
 
 /// Measures these files, or those beside the checkout if there are none. Files without a table are
 /// skipped with a note.
-pub(crate) fn run(setting: &Setting, files: &[PathBuf], wanted: Wanted, report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(
+    setting: &BenchSetting,
+    files: &[PathBuf],
+    wanted: WantedBenches,
+    report: &mut BenchReport,
+) -> io::Result<()> {
     if !files.is_empty() {
         return files.iter().try_for_each(|path| file(setting, path, wanted, report));
     }
@@ -42,10 +47,10 @@ pub(crate) fn run(setting: &Setting, files: &[PathBuf], wanted: Wanted, report: 
     }
 }
 
-fn file(setting: &Setting, path: &Path, wanted: Wanted, report: &mut Report) -> io::Result<()> {
+fn file(setting: &BenchSetting, path: &Path, wanted: WantedBenches, report: &mut BenchReport) -> io::Result<()> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     say(&format!("recorded: {name} is read"))?;
-    let recorded = Recorded::read(path)?;
+    let recorded = RecordedTable::read(path)?;
     let frames = recorded.frames();
     let routes = frames.sum.routes;
     if routes == 0 {
@@ -55,9 +60,9 @@ fn file(setting: &Setting, path: &Path, wanted: Wanted, report: &mut Report) -> 
     let (mut live, mut dump) = <(Samples, Samples)>::default();
     for run in 0..=setting.runs {
         say(&format!("recorded: {name}, {}", ordinal(run)))?;
-        let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+        let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
         let count = station.count(routes)?;
-        let subject = Subject::relay(&setting.links, 2)?;
+        let subject = BenchSubject::relay(&setting.links, 2)?;
         count.wait_connected(PATIENCE)?;
         let mut daemon = connect(setting, RELAY)?;
         let began = Instant::now();
@@ -68,7 +73,7 @@ fn file(setting: &Setting, path: &Path, wanted: Wanted, report: &mut Report) -> 
             return Err(io::Error::other(format!("bmpd does not have the {routes} routes of {name}")));
         }
         // A second station connects when the table is loaded.
-        let late = Station::listen(&setting.links.station, SocketAddr::from((STATION, STATION_PORT + 1)))?;
+        let late = CountingStation::listen(&setting.links.station, SocketAddr::from((STATION, STATION_PORT + 1)))?;
         let dumped = late.count(routes)?.wait_done(PATIENCE)?;
         check_table("bmpd", &dumped, &frames)?;
         if run > 0 {

@@ -15,11 +15,11 @@ use bmp_user::wire::{
 use bytes::BytesMut;
 use lab::{
     bgp,
-    bmp::{self, PRE_POLICY, Peer, SHORT_AS_PATH},
-    table::Sum,
+    bmp::{self, PRE_POLICY, ReportedPeer, SHORT_AS_PATH},
+    table::RouteSum,
 };
 
-use crate::frames::Frames;
+use crate::frames::FrameStream;
 
 /// The folder of recorded files, beside the checkout.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/mrt");
@@ -38,19 +38,19 @@ pub(crate) fn files() -> Result<Vec<PathBuf>, String> {
 }
 
 /// Address and AS number of a peer, and true if its paths have four-octet AS numbers.
-type From = (IpAddr, u32, bool);
+type RecordedPeer = (IpAddr, u32, bool);
 
 /// The table at the end of a file.
 #[derive(Default)]
-pub(crate) struct Recorded {
+pub(crate) struct RecordedTable {
     /// Peers in order of appearance.
-    peers: Vec<From>,
-    numbers: HashMap<From, u32>,
+    peers: Vec<RecordedPeer>,
+    numbers: HashMap<RecordedPeer, u32>,
     /// Attributes by peer and NLRI.
     routes: BTreeMap<(u32, Vec<u8>), Vec<u8>>,
 }
 
-impl Recorded {
+impl RecordedTable {
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let wrong = |what: String| io::Error::other(format!("{}: {what}", path.display()));
         let mut bytes = Vec::new();
@@ -88,7 +88,7 @@ impl Recorded {
     }
 
     /// Applies an UPDATE. Ignores other messages.
-    fn update(&mut self, from: From, message: &[u8]) {
+    fn update(&mut self, from: RecordedPeer, message: &[u8]) {
         if message.get(18) != Some(&bgp::UPDATE) {
             return;
         }
@@ -103,7 +103,7 @@ impl Recorded {
         items(nlri).for_each(|item| self.put(number, item, attributes));
     }
 
-    fn announce(&mut self, from: From, nlri: &[u8], attributes: Attributes<'_>) {
+    fn announce(&mut self, from: RecordedPeer, nlri: &[u8], attributes: Attributes<'_>) {
         let number = self.number(from);
         items(nlri).for_each(|item| self.put(number, item, attributes));
     }
@@ -116,7 +116,7 @@ impl Recorded {
         self.routes.insert((number, item), own.flat_map(|one| one.bytes.to_vec()).collect());
     }
 
-    fn number(&mut self, from: From) -> u32 {
+    fn number(&mut self, from: RecordedPeer) -> u32 {
         let next = self.peers.len() as u32;
         *self.numbers.entry(from).or_insert_with(|| {
             self.peers.push(from);
@@ -126,9 +126,13 @@ impl Recorded {
 
     /// Encodes the table as a BMP daemon does, with routes of the same attributes in one UPDATE.
     /// Peers get synthetic addresses, because recorded ones may be IPv6.
-    pub(crate) fn frames(&self) -> Frames {
-        let mut frames =
-            Frames { bytes: bmp::initiation("daemon"), messages: 0, sum: Sum::default(), prefixes: Sum::default() };
+    pub(crate) fn frames(&self) -> FrameStream {
+        let mut frames = FrameStream {
+            bytes: bmp::initiation("daemon"),
+            messages: 0,
+            sum: RouteSum::default(),
+            prefixes: RouteSum::default(),
+        };
         let mut alike: BTreeMap<(u32, &[u8]), Vec<&[u8]>> = BTreeMap::new();
         for ((number, item), attributes) in &self.routes {
             frames.sum.add(item, attributes);
@@ -152,9 +156,9 @@ impl Recorded {
     }
 }
 
-fn made_up(number: u32, asn: u32) -> Peer {
+fn made_up(number: u32, asn: u32) -> ReportedPeer {
     let address = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 1, 0, 1)) + number);
-    Peer { address, asn, router_id: address }
+    ReportedPeer { address, asn, router_id: address }
 }
 
 /// Splits NLRI into prefixes, with unused bits cleared. Ends at the first malformed one.

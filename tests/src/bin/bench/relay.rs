@@ -8,16 +8,16 @@ use std::{
 };
 
 use crate::{
-    PATIENCE, Setting,
+    BenchSetting, PATIENCE,
     dump::check_table,
-    frames::Frames,
+    frames::FrameStream,
     interrupt,
     links::{PLAIN_PORT, STATION, STATION_PORT},
     ordinal,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
-    station::{Counted, Station},
-    subject::{RELAY, Subject},
+    station::{CountingStation, RouteCount},
+    subject::{BenchSubject, RELAY},
 };
 
 const BENCH: &str = "relay";
@@ -28,14 +28,14 @@ const MESSAGES_A_SECOND: f64 = 1_500_000.0;
 /// The required part of the loop's rate, if the loop is slower.
 const OF_THE_LOOP: f64 = 0.6;
 
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
-    let frames = Frames::one_a_message(&setting.table);
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
+    let frames = FrameStream::one_a_message(&setting.table);
     let (mut rate, mut bytes, mut cpu) = <(Samples, Samples, Samples)>::default();
     for run in 0..=setting.runs {
         say(&format!("relay: {}", ordinal(run)))?;
-        let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+        let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
         let count = station.count(setting.routes())?;
-        let subject = Subject::relay(&setting.links, 2)?;
+        let subject = BenchSubject::relay(&setting.links, 2)?;
         count.wait_connected(PATIENCE)?;
         let mut daemon = connect(setting, RELAY)?;
         let before = subject.processor()?;
@@ -65,7 +65,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
         BENCH,
         format!("messages/s, to {least:.0} (the less of 1.5 million and 60 % of the loop's)"),
         rate.median() / least,
-        Goal::AtLeast(1.0),
+        RatioGoal::AtLeast(1.0),
     );
     report.row(BENCH, "bmpd", "rate", "messages/s", rate);
     report.row(BENCH, "bmpd", "rate in bytes", "MB/s", bytes);
@@ -75,13 +75,13 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
 }
 
 /// Checks that a late station receives the same table: bmpd kept the state.
-fn late(setting: &Setting, frames: &Frames) -> io::Result<()> {
+fn late(setting: &BenchSetting, frames: &FrameStream) -> io::Result<()> {
     let address = SocketAddr::from((STATION, STATION_PORT + 1));
-    let station = Station::listen(&setting.links.station, address)?;
+    let station = CountingStation::listen(&setting.links.station, address)?;
     check_table("bmpd", &station.count(setting.routes())?.wait_done(PATIENCE)?, frames)
 }
 
-pub(crate) fn connect(setting: &Setting, to: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn connect(setting: &BenchSetting, to: SocketAddr) -> io::Result<TcpStream> {
     let started = Instant::now();
     loop {
         interrupt::check()?;
@@ -94,11 +94,11 @@ pub(crate) fn connect(setting: &Setting, to: SocketAddr) -> io::Result<TcpStream
 }
 
 /// Measures the loop, from the first sent byte to the last route at the station.
-fn copy(setting: &Setting, frames: &Frames) -> io::Result<Duration> {
+fn copy(setting: &BenchSetting, frames: &FrameStream) -> io::Result<Duration> {
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, PLAIN_PORT));
     let listener = setting.links.router.enter(|| TcpListener::bind(near))?;
     let far = SocketAddr::from((STATION, PLAIN_PORT));
-    let station = Station::listen(&setting.links.station, far)?;
+    let station = CountingStation::listen(&setting.links.station, far)?;
     let count = station.count(setting.routes())?;
     let mut out = connect(setting, far)?;
     let copying = std::thread::spawn(move || -> io::Result<()> {
@@ -114,7 +114,7 @@ fn copy(setting: &Setting, frames: &Frames) -> io::Result<Duration> {
     let mut sender = connect(setting, near)?;
     let began = Instant::now();
     sender.write_all(&frames.bytes)?;
-    let counted: Counted = count.wait_done(PATIENCE)?;
+    let counted: RouteCount = count.wait_done(PATIENCE)?;
     check_table("the loop", &counted, frames)?;
     drop(sender);
     // The loop ends with its sender.

@@ -4,16 +4,16 @@ use std::{fmt::Write as _, io};
 
 use serde_json::{Value, json};
 
-use crate::subject::Kind;
+use crate::subject::SubjectKind;
 
 /// The machine of the measurement.
-pub(crate) struct Machine {
+pub(crate) struct BenchMachine {
     cores: usize,
     processor: String,
     kernel: String,
 }
 
-impl Machine {
+impl BenchMachine {
     pub(crate) fn here() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");
@@ -61,12 +61,12 @@ impl Samples {
 
 /// The goal of a ratio.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Goal {
+pub(crate) enum RatioGoal {
     AtLeast(f64),
     AtMost(f64),
 }
 
-impl Goal {
+impl RatioGoal {
     fn is_met(self, ratio: f64) -> bool {
         match self {
             Self::AtLeast(least) => ratio >= least,
@@ -82,7 +82,7 @@ impl Goal {
     }
 }
 
-struct Row {
+struct ReportRow {
     bench: &'static str,
     subject: String,
     what: &'static str,
@@ -90,27 +90,27 @@ struct Row {
     samples: Samples,
 }
 
-struct Ratio {
+struct ReportRatio {
     bench: &'static str,
     what: String,
     ratio: f64,
-    goal: Goal,
+    goal: RatioGoal,
 }
 
 /// All measurements.
-pub(crate) struct Report {
-    machine: Machine,
+pub(crate) struct BenchReport {
+    machine: BenchMachine,
     routes: usize,
     runs: usize,
     subjects: Vec<(String, String)>,
     absent: Vec<(String, String)>,
-    rows: Vec<Row>,
-    ratios: Vec<Ratio>,
+    rows: Vec<ReportRow>,
+    ratios: Vec<ReportRatio>,
     notes: Vec<String>,
 }
 
-impl Report {
-    pub(crate) fn new(machine: Machine, routes: usize, runs: usize) -> Self {
+impl BenchReport {
+    pub(crate) fn new(machine: BenchMachine, routes: usize, runs: usize) -> Self {
         let (subjects, absent, rows, ratios, notes) = Default::default();
         Self { machine, routes, runs, subjects, absent, rows, ratios, notes }
     }
@@ -132,11 +132,11 @@ impl Report {
         unit: &'static str,
         samples: Samples,
     ) {
-        self.rows.push(Row { bench, subject: subject.to_owned(), what, unit, samples });
+        self.rows.push(ReportRow { bench, subject: subject.to_owned(), what, unit, samples });
     }
 
-    pub(crate) fn ratio(&mut self, bench: &'static str, what: String, ratio: f64, goal: Goal) {
-        self.ratios.push(Ratio { bench, what, ratio, goal });
+    pub(crate) fn ratio(&mut self, bench: &'static str, what: String, ratio: f64, goal: RatioGoal) {
+        self.ratios.push(ReportRatio { bench, what, ratio, goal });
     }
 
     /// Returns the measurement of a subject. A failure of another program becomes a note, so that
@@ -144,12 +144,12 @@ impl Report {
     pub(crate) fn measured<T>(
         &mut self,
         bench: &'static str,
-        kind: Kind,
+        kind: SubjectKind,
         measured: io::Result<T>,
     ) -> io::Result<Option<T>> {
         match measured {
             Ok(measured) => Ok(Some(measured)),
-            Err(error) if kind != Kind::Bmpd => {
+            Err(error) if kind != SubjectKind::Bmpd => {
                 self.note(format!("{bench}: {} could not be measured: {error}.", kind.name()));
                 Ok(None)
             }
@@ -177,7 +177,7 @@ impl Report {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let Machine { cores, processor, kernel } = &self.machine;
+        let BenchMachine { cores, processor, kernel } = &self.machine;
         writeln!(
             text,
             "{} routes, median of {} runs and half their range, on {cores} cores of {processor}, Linux {kernel}.",
@@ -220,7 +220,7 @@ impl Report {
     }
 
     pub(crate) fn json(&self) -> String {
-        let Machine { cores, processor, kernel } = &self.machine;
+        let BenchMachine { cores, processor, kernel } = &self.machine;
         let map = |pairs: &[(String, String)]| {
             Value::Object(pairs.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect())
         };

@@ -8,20 +8,20 @@ use std::{
 };
 
 use lab::{
-    bmp::{self, PRE_POLICY, Peer},
-    table::{Shape, Sum, Table},
+    bmp::{self, PRE_POLICY, ReportedPeer},
+    table::{RouteSum, TableShape, UpdateTable},
 };
 
 use crate::{
-    PATIENCE, Setting,
-    feeder::Feeder,
+    BenchSetting, PATIENCE,
+    feeder::BgpFeeder,
     links::PEER,
     ordinal,
     relay::connect,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say, shape,
-    station::{Counted, Station},
-    subject::{Kind, RELAY, Subject, bgp_address},
+    station::{CountingStation, RouteCount},
+    subject::{BenchSubject, RELAY, SubjectKind, bgp_address},
 };
 
 const BENCH: &str = "scale";
@@ -45,7 +45,7 @@ const NEEDED: u64 = 150;
 
 /// The measurements of one table size.
 #[derive(Default)]
-struct Size {
+struct SizeFigures {
     routes: usize,
     seconds: Samples,
     cpu: Samples,
@@ -53,7 +53,7 @@ struct Size {
     memory: Samples,
 }
 
-impl Size {
+impl SizeFigures {
     fn new(routes: usize) -> Self {
         Self { routes, ..Self::default() }
     }
@@ -62,7 +62,7 @@ impl Size {
         self.seconds.median() / self.routes as f64
     }
 
-    fn report(self, subject: &str, report: &mut Report) {
+    fn report(self, subject: &str, report: &mut BenchReport) {
         let routes = self.routes as f64;
         report.row(BENCH, subject, "rate", "routes/s", self.seconds.each(|seconds| routes / seconds));
         report.row(BENCH, subject, "time", "s", self.seconds);
@@ -71,7 +71,7 @@ impl Size {
     }
 }
 
-pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     peers(setting, report)?;
     routes(setting, report)
 }
@@ -79,7 +79,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> io::Result<()> {
 /// Measures several peers of one daemon. Every second peer has its neighbour's routes and
 /// attributes, as clients of one route reflector do. The others have the same routes with
 /// attributes of their own.
-fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
+fn peers(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     let each = (setting.table.sum.routes as usize / 10).max(1);
     let mut sizes = Vec::new();
     for peers in PEERS {
@@ -89,12 +89,12 @@ fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
         }
         say(&format!("scale: {peers} peers of {each} routes"))?;
         let (bytes, sum) = frames(peers, each);
-        let mut size = Size::new(routes);
+        let mut size = SizeFigures::new(routes);
         for run in 0..=setting.runs.min(RUNS) {
             say(&format!("scale: {peers} peers of {each} routes, {}", ordinal(run)))?;
-            let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+            let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
             let count = station.count(routes as u64)?;
-            let subject = Subject::relay(&setting.links, 1)?;
+            let subject = BenchSubject::relay(&setting.links, 1)?;
             count.wait_connected(PATIENCE)?;
             let mut daemon = connect(setting, RELAY)?;
             let before = subject.processor()?;
@@ -115,7 +115,7 @@ fn peers(setting: &Setting, report: &mut Report) -> io::Result<()> {
 }
 
 /// Measures one BGP peer with larger tables.
-fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
+fn routes(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     let mut sizes = Vec::new();
     for times in TIMES {
         let routes = times * setting.table.sum.routes as usize;
@@ -127,15 +127,15 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
             continue;
         }
         say(&format!("scale: a table of {routes} routes"))?;
-        let table = Table::new(&shape(routes));
-        let mut size = Size::new(routes);
+        let table = UpdateTable::new(&shape(routes));
+        let mut size = SizeFigures::new(routes);
         for run in 0..=setting.runs.min(RUNS) {
             say(&format!("scale: {routes} routes of one peer, {}", ordinal(run)))?;
-            let station = Station::listen(&setting.links.station, setting.links.station_address())?;
+            let station = CountingStation::listen(&setting.links.station, setting.links.station_address())?;
             let count = station.count(routes as u64)?;
-            let subject = Subject::start(Kind::Bmpd, &setting.links)?;
+            let subject = BenchSubject::start(SubjectKind::Bmpd, &setting.links)?;
             count.wait_connected(PATIENCE)?;
-            let mut feeder = Feeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
+            let mut feeder = BgpFeeder::connect(&setting.links.peer, PEER.0, PEER.1, bgp_address())?;
             // Wait until the session's Peer Up is at the station.
             sleep(Duration::from_millis(500));
             let before = subject.processor()?;
@@ -154,7 +154,7 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
             BENCH,
             format!("bytes of memory for each route more, from {routes} to {more}"),
             slope,
-            Goal::AtMost(BYTES_A_ROUTE),
+            RatioGoal::AtMost(BYTES_A_ROUTE),
         );
     }
     grows(report, sizes.iter(), "routes of one peer");
@@ -166,22 +166,22 @@ fn routes(setting: &Setting, report: &mut Report) -> io::Result<()> {
 }
 
 /// Compares the time of a route in the largest table with that in the smallest.
-fn grows<'a>(report: &mut Report, mut sizes: impl Iterator<Item = &'a Size>, of: &str) {
+fn grows<'a>(report: &mut BenchReport, mut sizes: impl Iterator<Item = &'a SizeFigures>, of: &str) {
     if let (Some(first), Some(last)) = (sizes.next(), sizes.last()) {
         let ratio = last.seconds_a_route() / first.seconds_a_route();
         let what = format!("{of}: time a route with {} routes, to that with {}", last.routes, first.routes);
-        report.ratio(BENCH, what, ratio, Goal::AtMost(TIME_A_ROUTE));
+        report.ratio(BENCH, what, ratio, RatioGoal::AtMost(TIME_A_ROUTE));
     }
 }
 
 /// Records one run: its time, and memory some seconds later.
 fn measured(
-    size: &mut Size,
-    subject: &Subject,
+    size: &mut SizeFigures,
+    subject: &BenchSubject,
     before: Duration,
     time: Duration,
-    counted: &Counted,
-    fed: Sum,
+    counted: &RouteCount,
+    fed: RouteSum,
 ) -> io::Result<()> {
     if counted.sum != fed {
         return Err(io::Error::other("bmpd sent other routes than it was fed"));
@@ -195,7 +195,7 @@ fn measured(
 }
 
 /// True if this machine has memory for this many routes.
-fn is_room(routes: usize, report: &mut Report) -> bool {
+fn is_room(routes: usize, report: &mut BenchReport) -> bool {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let available = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10;
@@ -211,15 +211,15 @@ fn is_room(routes: usize, report: &mut Report) -> bool {
 }
 
 /// Encodes a daemon's stream with this many peers. Returns the checksum over their tables too.
-fn frames(peers: u32, each: usize) -> (Vec<u8>, Sum) {
+fn frames(peers: u32, each: usize) -> (Vec<u8>, RouteSum) {
     let mut bytes = bmp::initiation("daemon");
-    let mut sum = Sum::default();
+    let mut sum = RouteSum::default();
     for number in 0..peers {
         let address = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 1, 0, 1)) + number);
         // Every second peer is like the others.
         let own = if number % 2 == 0 { 0 } else { number };
-        let peer = Peer { address, asn: 65001 + own, router_id: address };
-        let table = Table::new(&Shape { variant: own, asn: peer.asn, ..shape(each) });
+        let peer = ReportedPeer { address, asn: 65001 + own, router_id: address };
+        let table = UpdateTable::new(&TableShape { variant: own, asn: peer.asn, ..shape(each) });
         bytes.extend(bmp::peer_up(&peer));
         for message in table.messages() {
             bytes.extend(bmp::route_monitoring(&peer, PRE_POLICY, message));

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{netns::Netns, table::Sum};
+use lab::{netns::Netns, table::RouteSum};
 
 use crate::interrupt::{self, LOOK_EVERY};
 
@@ -28,14 +28,14 @@ const MP_UNREACH: u8 = 15;
 
 /// Count of one connection, up to the last expected route.
 #[derive(Clone, Debug)]
-pub(crate) struct Counted {
+pub(crate) struct RouteCount {
     /// Time from accept to the last route.
     pub(crate) since_accept: Duration,
     /// Arrival of the last route.
     pub(crate) last: Instant,
-    pub(crate) sum: Sum,
+    pub(crate) sum: RouteSum,
     /// Checksum of the prefixes alone.
-    pub(crate) prefixes: Sum,
+    pub(crate) prefixes: RouteSum,
     pub(crate) messages: u64,
     /// Number of messages that announce routes.
     pub(crate) announcing: u64,
@@ -43,11 +43,11 @@ pub(crate) struct Counted {
 }
 
 /// A station that accepts one connection after the other.
-pub(crate) struct Station {
+pub(crate) struct CountingStation {
     listener: TcpListener,
 }
 
-impl Station {
+impl CountingStation {
     /// Listens in a namespace. Sessions that failed to connect before will retry.
     pub(crate) fn listen(netns: &Netns, address: SocketAddr) -> io::Result<Self> {
         Ok(Self { listener: netns.enter(|| TcpListener::bind(address))? })
@@ -75,16 +75,16 @@ impl Station {
 
     /// Accepts the next connection, and counts until this many routes have arrived. The rest is
     /// discarded, until the returned value is dropped.
-    pub(crate) fn count(&self, routes: u64) -> io::Result<Count> {
+    pub(crate) fn count(&self, routes: u64) -> io::Result<CountedConnection> {
         self.count_in(ROOM, routes)
     }
 
     /// Counts like [`Self::count`], in a small buffer, for one station among many.
-    pub(crate) fn count_on_the_way(&self, routes: u64) -> io::Result<Count> {
+    pub(crate) fn count_on_the_way(&self, routes: u64) -> io::Result<CountedConnection> {
         self.count_in(SOME_ROOM, routes)
     }
 
-    fn count_in(&self, room: usize, routes: u64) -> io::Result<Count> {
+    fn count_in(&self, room: usize, routes: u64) -> io::Result<CountedConnection> {
         // Nonzero bytes, so that the kernel need not find memory during the measurement.
         let mut room = vec![1; room];
         let (listener, waiting) = (self.listener.try_clone()?, self.listener.try_clone()?);
@@ -96,19 +96,19 @@ impl Station {
                 let _ = sender.send(Err(error));
             }
         });
-        Ok(Count { receiver, waiting: Cell::new(Some(waiting)), _end: end })
+        Ok(CountedConnection { receiver, waiting: Cell::new(Some(waiting)), _end: end })
     }
 }
 
 /// A connection that is being counted. Dropping it closes the connection.
-pub(crate) struct Count {
-    receiver: Receiver<io::Result<Told>>,
+pub(crate) struct CountedConnection {
+    receiver: Receiver<io::Result<CountEvent>>,
     /// The listener, while nobody has connected.
     waiting: Cell<Option<TcpListener>>,
     _end: SyncSender<()>,
 }
 
-impl Drop for Count {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         // Nobody connected, so free the port for others.
         if let Some(listener) = self.waiting.take() {
@@ -117,27 +117,27 @@ impl Drop for Count {
     }
 }
 
-enum Told {
+enum CountEvent {
     Connected,
-    Done(Counted),
+    Done(RouteCount),
 }
 
-impl Count {
+impl CountedConnection {
     /// Waits until a subject has connected.
     pub(crate) fn wait_connected(&self, patience: Duration) -> io::Result<()> {
         self.wait(patience, "a connection").map(drop)
     }
 
     /// Waits until all routes have arrived.
-    pub(crate) fn wait_done(&self, patience: Duration) -> io::Result<Counted> {
+    pub(crate) fn wait_done(&self, patience: Duration) -> io::Result<RouteCount> {
         loop {
-            if let Told::Done(counted) = self.wait(patience, "the last route")? {
+            if let CountEvent::Done(counted) = self.wait(patience, "the last route")? {
                 return Ok(counted);
             }
         }
     }
 
-    fn wait(&self, patience: Duration, what: &str) -> io::Result<Told> {
+    fn wait(&self, patience: Duration, what: &str) -> io::Result<CountEvent> {
         let started = Instant::now();
         loop {
             match self.receiver.recv_timeout(patience.min(LOOK_EVERY)) {
@@ -161,7 +161,7 @@ fn follow(
     listener: TcpListener,
     room: &mut [u8],
     routes: u64,
-    sender: &SyncSender<io::Result<Told>>,
+    sender: &SyncSender<io::Result<CountEvent>>,
     ended: &Receiver<()>,
 ) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
@@ -169,12 +169,12 @@ fn follow(
     // The next listener on this port must not wait for the end of this connection.
     drop(listener);
     // Ignored: the caller may not wait for this.
-    let _ = sender.send(Ok(Told::Connected));
-    let mut reader = Reader::default();
+    let _ = sender.send(Ok(CountEvent::Connected));
+    let mut reader = CountingReader::default();
     let last = reader.read(&mut stream, room, routes)?;
-    let Reader { sum, prefixes, messages, announcing, bytes, .. } = reader;
-    let counted = Counted { since_accept: last - accepted, last, sum, prefixes, messages, announcing, bytes };
-    let _ = sender.send(Ok(Told::Done(counted)));
+    let CountingReader { sum, prefixes, messages, announcing, bytes, .. } = reader;
+    let counted = RouteCount { since_accept: last - accepted, last, sum, prefixes, messages, announcing, bytes };
+    let _ = sender.send(Ok(CountEvent::Done(counted)));
     // Keep the connection open: a subject would notice a closed one and connect again.
     let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
     let mut scrap = vec![0; READ];
@@ -193,18 +193,18 @@ fn follow(
 
 /// Counts received messages.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
-    pub(crate) sum: Sum,
-    pub(crate) prefixes: Sum,
+pub(crate) struct CountingReader {
+    pub(crate) sum: RouteSum,
+    pub(crate) prefixes: RouteSum,
     /// Checksum of withdrawn prefixes.
-    pub(crate) withdrawn: Sum,
+    pub(crate) withdrawn: RouteSum,
     pub(crate) messages: u64,
     /// Number of messages that announce routes.
     pub(crate) announcing: u64,
     pub(crate) bytes: u64,
 }
 
-impl Reader {
+impl CountingReader {
     /// Reads until this many routes were announced. Returns the arrival of the last one.
     ///
     /// Counting is slower than some subjects send, and must not be measured. So received bytes wait

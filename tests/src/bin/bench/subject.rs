@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lab::{bmpd::Bmpd, footprint::resident, process::Process};
+use lab::{bmpd::Bmpd, footprint::resident, process::ChildProgram};
 use nix::{
     sys::signal::Signal,
     time::{clock_getcpuclockid, clock_gettime},
@@ -19,21 +19,21 @@ use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::links::{Links, PEER, ROUTER, STATION, STATION_PORT};
+use crate::links::{BenchLinks, PEER, ROUTER, STATION, STATION_PORT};
 
 /// Address of bmpd's relay.
 pub(crate) const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 /// A measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Kind {
+pub(crate) enum SubjectKind {
     Bmpd,
     Frr,
     Gobgp,
     Bird,
 }
 
-impl Kind {
+impl SubjectKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bmpd => "bmpd",
@@ -74,33 +74,33 @@ impl Kind {
 }
 
 /// A running subject.
-pub(crate) struct Subject {
-    running: Running,
+pub(crate) struct BenchSubject {
+    running: RunningSubject,
 }
 
-enum Running {
+enum RunningSubject {
     Bmpd(Box<Bmpd>),
-    Other(Process, TempDir),
+    Other(ChildProgram, TempDir),
 }
 
-impl Subject {
+impl BenchSubject {
     /// Starts a subject on the router, with one BGP peer and one station.
-    pub(crate) fn start(kind: Kind, links: &Links) -> io::Result<Self> {
+    pub(crate) fn start(kind: SubjectKind, links: &BenchLinks) -> io::Result<Self> {
         let running = match kind {
-            Kind::Bmpd => Running::Bmpd(Box::new(Bmpd::start(&links.router, &bmpd()))),
-            Kind::Frr => other(&frr(), |folder| {
+            SubjectKind::Bmpd => RunningSubject::Bmpd(Box::new(Bmpd::start(&links.router, &bmpd()))),
+            SubjectKind::Frr => other(&frr(), |folder| {
                 let mut command = links.router.command(Program::Bgpd);
                 command.args(["-M", "bmp", "-Z", "-n", "-S", "-P", "0", "--log", "stdout", "-l"]);
                 command.arg(ROUTER.0.to_string()).arg("-f").arg(folder.join("conf")).arg("-i").arg(folder.join("pid"));
                 command.arg("--vty_socket").arg(folder);
                 command
             })?,
-            Kind::Gobgp => other(&gobgp(), |folder| {
+            SubjectKind::Gobgp => other(&gobgp(), |folder| {
                 let mut command = links.router.command(Program::Gobgpd);
                 command.arg("-f").arg(folder.join("conf")).args(["--api-hosts", "127.0.0.1:50051", "--log-plain"]);
                 command
             })?,
-            Kind::Bird => other(&bird(), |folder| {
+            SubjectKind::Bird => other(&bird(), |folder| {
                 let mut command = links.router.command(Program::Bird);
                 command.arg("-f").arg("-c").arg(folder.join("conf")).arg("-s").arg(folder.join("ctl"));
                 command
@@ -111,16 +111,16 @@ impl Subject {
 
     /// Starts a bmpd with a relay in place of the BGP peer, and this many sessions to consecutive
     /// ports of the station.
-    pub(crate) fn relay(links: &Links, sessions: u16) -> io::Result<Self> {
+    pub(crate) fn relay(links: &BenchLinks, sessions: u16) -> io::Result<Self> {
         let (address, port) = (RELAY.ip(), RELAY.port());
         let configuration = format!("bmp-relay daemon\n listen {address} port {port}\n{}", sessions_of(sessions));
-        Ok(Self { running: Running::Bmpd(Box::new(Bmpd::start(&links.router, &configuration))) })
+        Ok(Self { running: RunningSubject::Bmpd(Box::new(Bmpd::start(&links.router, &configuration))) })
     }
 
     /// Makes a subject connect to its station. BIRD tries only when its protocol starts, the others
     /// retry by themselves.
-    pub(crate) fn connect(&self, kind: Kind, links: &Links) -> io::Result<()> {
-        let (Kind::Bird, Running::Other(_, folder)) = (kind, &self.running) else { return Ok(()) };
+    pub(crate) fn connect(&self, kind: SubjectKind, links: &BenchLinks) -> io::Result<()> {
+        let (SubjectKind::Bird, RunningSubject::Other(_, folder)) = (kind, &self.running) else { return Ok(()) };
         let mut command = links.router.command(Program::Birdcl);
         command.arg("-s").arg(folder.path().join("ctl")).args(["restart", "bench"]);
         let output = command.output()?;
@@ -133,8 +133,8 @@ impl Subject {
     /// Returns its process id.
     pub(crate) fn pid(&self) -> u32 {
         match &self.running {
-            Running::Bmpd(bmpd) => bmpd.pid(),
-            Running::Other(process, _) => process.pid(),
+            RunningSubject::Bmpd(bmpd) => bmpd.pid(),
+            RunningSubject::Other(process, _) => process.pid(),
         }
     }
 
@@ -157,15 +157,15 @@ impl Subject {
     /// Returns its sessions. Empty for other subjects than bmpd.
     pub(crate) fn sessions(&self) -> Vec<Value> {
         match &self.running {
-            Running::Bmpd(bmpd) => bmpd.sessions(),
-            Running::Other(..) => Vec::new(),
+            RunningSubject::Bmpd(bmpd) => bmpd.sessions(),
+            RunningSubject::Other(..) => Vec::new(),
         }
     }
 
     fn feed(&self) -> Option<Value> {
         match &self.running {
-            Running::Bmpd(bmpd) => serde_json::from_str(&bmpd.display("display bmp feed --json")).ok(),
-            Running::Other(..) => None,
+            RunningSubject::Bmpd(bmpd) => serde_json::from_str(&bmpd.display("display bmp feed --json")).ok(),
+            RunningSubject::Other(..) => None,
         }
     }
 
@@ -194,9 +194,9 @@ impl Subject {
     }
 }
 
-impl Drop for Subject {
+impl Drop for BenchSubject {
     fn drop(&mut self) {
-        if let Running::Other(process, _) = &mut self.running {
+        if let RunningSubject::Other(process, _) = &mut self.running {
             // Some subjects need a minute to free a table in an orderly exit.
             process.signal(Signal::SIGKILL);
             process.wait();
@@ -204,10 +204,10 @@ impl Drop for Subject {
     }
 }
 
-fn other(configuration: &str, command: impl FnOnce(&Path) -> Command) -> io::Result<Running> {
+fn other(configuration: &str, command: impl FnOnce(&Path) -> Command) -> io::Result<RunningSubject> {
     let folder = TempDir::with_prefix("bench-")?;
     fs::write(folder.path().join("conf"), configuration)?;
-    Ok(Running::Other(Process::start(&mut command(folder.path())), folder))
+    Ok(RunningSubject::Other(ChildProgram::start(&mut command(folder.path())), folder))
 }
 
 fn bmpd() -> String {

@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{table::Sum, wait::Watched};
+use lab::{table::RouteSum, wait::WatchedValue};
 
 use crate::{
     interrupt::{self, LOOK_EVERY},
-    station::{Reader, Station},
+    station::{CountingReader, CountingStation},
 };
 
 /// Bytes of one read.
@@ -19,18 +19,18 @@ const READ: usize = 1 << 20;
 
 /// Count since the connection began.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct FollowCount {
     /// Checksum of announced routes.
-    pub(crate) sum: Sum,
+    pub(crate) sum: RouteSum,
     /// Checksum of announced prefixes.
-    pub(crate) prefixes: Sum,
+    pub(crate) prefixes: RouteSum,
     /// Checksum of withdrawn prefixes.
-    pub(crate) withdrawn: Sum,
+    pub(crate) withdrawn: RouteSum,
     /// Arrival of the last counted byte.
     pub(crate) at: Instant,
 }
 
-impl Seen {
+impl FollowCount {
     /// Returns the count since an earlier moment.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -42,24 +42,24 @@ impl Seen {
     }
 }
 
-fn less(sum: Sum, earlier: Sum) -> Sum {
-    Sum { routes: sum.routes - earlier.routes, hash: sum.hash.wrapping_sub(earlier.hash) }
+fn less(sum: RouteSum, earlier: RouteSum) -> RouteSum {
+    RouteSum { routes: sum.routes - earlier.routes, hash: sum.hash.wrapping_sub(earlier.hash) }
 }
 
 /// A followed connection. Dropping it closes the connection.
-pub(crate) struct Watch {
+pub(crate) struct FollowedConnection {
     stream: TcpStream,
-    seen: Arc<Watched<Seen>>,
+    seen: Arc<WatchedValue<FollowCount>>,
     ended: Arc<Mutex<Option<String>>>,
 }
 
-impl Watch {
+impl FollowedConnection {
     /// Accepts the station's next connection.
-    pub(crate) fn accept(station: &Station, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn accept(station: &CountingStation, patience: Duration) -> io::Result<Self> {
         let stream = station.accept(patience)?;
-        let nothing = Sum::default();
-        let seen = Seen { sum: nothing, prefixes: nothing, withdrawn: nothing, at: Instant::now() };
-        let (seen, ended) = (Arc::new(Watched::new(seen)), Arc::default());
+        let nothing = RouteSum::default();
+        let seen = FollowCount { sum: nothing, prefixes: nothing, withdrawn: nothing, at: Instant::now() };
+        let (seen, ended) = (Arc::new(WatchedValue::new(seen)), Arc::default());
         let mut reading = stream.try_clone()?;
         let (told, end) = (Arc::clone(&seen), Arc::clone(&ended));
         std::thread::spawn(move || {
@@ -73,14 +73,20 @@ impl Watch {
     }
 
     /// Returns the count so far.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> FollowCount {
         *self.seen.lock()
     }
 
     /// Waits until this many routes were announced and withdrawn since an earlier moment. Returns
     /// the count since then.
-    pub(crate) fn wait(&self, earlier: &Seen, announced: u64, withdrawn: u64, patience: Duration) -> io::Result<Seen> {
-        let enough = |seen: &Seen| {
+    pub(crate) fn wait(
+        &self,
+        earlier: &FollowCount,
+        announced: u64,
+        withdrawn: u64,
+        patience: Duration,
+    ) -> io::Result<FollowCount> {
+        let enough = |seen: &FollowCount| {
             let since = seen.since(earlier);
             (since.prefixes.routes >= announced && since.withdrawn.routes >= withdrawn).then_some(since)
         };
@@ -104,15 +110,15 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for FollowedConnection {
     fn drop(&mut self) {
         // The reader ends with the stream, which may be closed already.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 }
 
-fn follow(stream: &mut TcpStream, seen: &Watched<Seen>) -> io::Result<()> {
-    let mut reader = Reader::default();
+fn follow(stream: &mut TcpStream, seen: &WatchedValue<FollowCount>) -> io::Result<()> {
+    let mut reader = CountingReader::default();
     let mut buffer = vec![0; 2 * READ];
     let mut filled = 0;
     loop {
@@ -124,7 +130,7 @@ fn follow(stream: &mut TcpStream, seen: &Watched<Seen>) -> io::Result<()> {
         let used = reader.take(&buffer[..filled]);
         buffer.copy_within(used..filled, 0);
         filled -= used;
-        let Reader { sum, prefixes, withdrawn, .. } = reader;
-        seen.change(|seen| *seen = Seen { sum, prefixes, withdrawn, at: Instant::now() });
+        let CountingReader { sum, prefixes, withdrawn, .. } = reader;
+        seen.change(|seen| *seen = FollowCount { sum, prefixes, withdrawn, at: Instant::now() });
     }
 }

@@ -19,13 +19,13 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use programs::Use;
 use serde_json::json;
 
-use screen::Screen;
-use story::{Failure, Source, Story};
+use screen::DemoScreen;
+use story::{DemoFailure, RouteSource, Story};
 
 /// Shows a BMP session that leaves by its pinned interface, whatever routing does
 #[derive(Parser)]
 #[command(name = "demo", version)]
-struct Arguments {
+struct DemoArguments {
     /// Feed the routes from a built-in feeder instead of FRR
     #[arg(long)]
     no_frr: bool,
@@ -42,7 +42,7 @@ extern "C" fn interrupt(_signal: i32) {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = DemoArguments::parse();
     Use::declare(if arguments.no_frr { &[Use::Demo] } else { &[Use::Demo, Use::Frr] });
     let action = SigAction::new(SigHandler::Handler(interrupt), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
 
     let started = Instant::now();
-    let mut screen = Screen::new(arguments.json);
-    let source = if arguments.no_frr { Source::Feeder } else { Source::Frr };
+    let mut screen = DemoScreen::new(arguments.json);
+    let source = if arguments.no_frr { RouteSource::Feeder } else { RouteSource::Frr };
     // The lab reports failures by panics. The demonstration fails with their text, so hide the
     // default report.
     std::panic::set_hook(Box::new(|_| {}));
@@ -62,13 +62,13 @@ fn main() -> ExitCode {
     let told = catch_unwind(AssertUnwindSafe(|| story.tell(&INTERRUPTED))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Failure(text.unwrap_or_else(|| "something broke".to_owned())))
+        Err(DemoFailure(text.unwrap_or_else(|| "something broke".to_owned())))
     });
     let (checks, figures) = story.outcome();
     let failure = match told {
         Ok(()) => None,
         Err(_) if INTERRUPTED.load(Relaxed) => Some("interrupted".to_owned()),
-        Err(Failure(what)) => Some(what),
+        Err(DemoFailure(what)) => Some(what),
     };
     let seconds = started.elapsed().as_secs_f64();
 
@@ -91,8 +91,8 @@ fn main() -> ExitCode {
     if failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn end(arguments: &Arguments, failure: &str) -> ExitCode {
-    let mut screen = Screen::new(false);
+fn end(arguments: &DemoArguments, failure: &str) -> ExitCode {
+    let mut screen = DemoScreen::new(false);
     if arguments.json {
         let _ = writeln!(io::stdout(), "{:#}", json!({ "passed": false, "failure": failure }));
     } else {

@@ -4,14 +4,14 @@ use std::io::{self, IsTerminal, Write};
 
 /// Standard output. On a terminal the table moves along below the last line. Elsewhere it is
 /// printed on request only.
-pub(crate) struct Screen {
+pub(crate) struct DemoScreen {
     silent: bool,
     terminal: bool,
     table: Vec<String>,
     drawn: usize,
 }
 
-impl Screen {
+impl DemoScreen {
     /// Makes a screen. A silent one shows nothing.
     pub(crate) fn new(silent: bool) -> Self {
         Self { silent, terminal: io::stdout().is_terminal(), table: Vec::new(), drawn: 0 }

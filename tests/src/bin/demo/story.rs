@@ -9,20 +9,20 @@ use std::{
 };
 
 use lab::{
-    bgp::{Prefix, prefixes},
-    bmp::{Frame, Peer},
+    bgp::{Ipv4Prefix, prefixes},
+    bmp::{ReceivedFrame, ReportedPeer},
     bmpd::{Bmpd, number},
-    capture::{Capture, Direction},
-    feeder::Feeder,
+    capture::{LinkCapture, PacketDirection},
+    feeder::BmpFeeder,
     frr::Frr,
-    station::Station,
+    station::TestStation,
     topology::{BETTER_ROUTE_BY_UP1, STATION, STATION_PORT, Topology, UP2},
     trial::RELAY,
 };
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::screen::Screen;
+use crate::screen::DemoScreen;
 
 /// Routes of the BGP daemon.
 const ROUTES: usize = 10_000;
@@ -53,7 +53,7 @@ bmp
 
 /// The origin of the routes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum RouteSource {
     /// FRR's bgpd.
     Frr,
     /// The lab's own feeder.
@@ -61,11 +61,11 @@ pub(crate) enum Source {
 }
 
 /// The reason for an early end: a statement does not hold, or an act fails.
-pub(crate) struct Failure(pub(crate) String);
+pub(crate) struct DemoFailure(pub(crate) String);
 
 /// A checked statement.
 #[derive(Clone, Serialize)]
-pub(crate) struct Check {
+pub(crate) struct CheckedStatement {
     statement: String,
     holds: bool,
     seen: String,
@@ -73,7 +73,7 @@ pub(crate) struct Check {
 
 /// The latest measurements.
 #[derive(Clone, Default, Serialize)]
-pub(crate) struct Figures {
+pub(crate) struct DemoFigures {
     routes_at_station: usize,
     station_bytes: u64,
     station_connections: usize,
@@ -92,47 +92,47 @@ pub(crate) struct Figures {
 
 /// The demonstration.
 pub(crate) struct Story<'a> {
-    source: Source,
-    screen: &'a mut Screen,
-    checks: Vec<Check>,
-    figures: Figures,
+    source: RouteSource,
+    screen: &'a mut DemoScreen,
+    checks: Vec<CheckedStatement>,
+    figures: DemoFigures,
 }
 
 /// The running origin of the routes.
-enum Daemon {
+enum RouteDaemon {
     Frr(Frr),
-    Feeder(Feeder),
+    Feeder(BmpFeeder),
 }
 
 /// The hosts and their programs.
-struct Stage {
+struct DemoStage {
     topology: Topology,
-    station: Station,
-    up1: Capture,
-    up2: Capture,
+    station: TestStation,
+    up1: LinkCapture,
+    up2: LinkCapture,
     bmpd: Bmpd,
 }
 
 impl<'a> Story<'a> {
-    pub(crate) fn new(source: Source, screen: &'a mut Screen) -> Self {
-        Self { source, screen, checks: Vec::new(), figures: Figures::default() }
+    pub(crate) fn new(source: RouteSource, screen: &'a mut DemoScreen) -> Self {
+        Self { source, screen, checks: Vec::new(), figures: DemoFigures::default() }
     }
 
     /// Returns all checks and the latest measurements.
-    pub(crate) fn outcome(self) -> (Vec<Check>, Figures) {
+    pub(crate) fn outcome(self) -> (Vec<CheckedStatement>, DemoFigures) {
         (self.checks, self.figures)
     }
 
     /// Plays all acts, until `interrupted` is set.
-    pub(crate) fn tell(&mut self, interrupted: &AtomicBool) -> Result<(), Failure> {
+    pub(crate) fn tell(&mut self, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         self.screen.say(PICTURE);
-        let stage = Stage::set();
+        let stage = DemoStage::set();
         let told = self.acts(&stage, interrupted);
         self.screen.keep();
         told
     }
 
-    fn acts(&mut self, stage: &Stage, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn acts(&mut self, stage: &DemoStage, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         let table = prefixes(ROUTES);
         self.the_session_comes_up(stage, interrupted)?;
         let daemon = self.the_routes_arrive(stage, &table, interrupted)?;
@@ -142,7 +142,7 @@ impl<'a> Story<'a> {
         self.the_end(stage, daemon, interrupted)
     }
 
-    fn the_session_comes_up(&mut self, stage: &Stage, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn the_session_comes_up(&mut self, stage: &DemoStage, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         self.check(stage, interrupted, "the session is up from 192.0.2.65, the address of up2", PATIENCE, |seen| {
             (seen.state == "up" && seen.sources_seen == BTreeSet::from([UP2]), format!("from {:?}", seen.sources_seen))
         })?;
@@ -153,17 +153,17 @@ impl<'a> Story<'a> {
 
     fn the_routes_arrive(
         &mut self,
-        stage: &Stage,
-        table: &[Prefix],
+        stage: &DemoStage,
+        table: &[Ipv4Prefix],
         interrupted: &AtomicBool,
-    ) -> Result<Daemon, Failure> {
+    ) -> Result<RouteDaemon, DemoFailure> {
         let (daemon, name) = match self.source {
-            Source::Frr => (Daemon::Frr(Frr::start(&stage.topology.router, RELAY, table)), "FRR"),
-            Source::Feeder => {
-                let peer = Peer::default();
-                let mut feeder = Feeder::with_peer(&stage.topology.router, RELAY, &peer);
+            RouteSource::Frr => (RouteDaemon::Frr(Frr::start(&stage.topology.router, RELAY, table)), "FRR"),
+            RouteSource::Feeder => {
+                let peer = ReportedPeer::default();
+                let mut feeder = BmpFeeder::with_peer(&stage.topology.router, RELAY, &peer);
                 feeder.announce(&peer, table, 1);
-                (Daemon::Feeder(feeder), "the feeder")
+                (RouteDaemon::Feeder(feeder), "the feeder")
             }
         };
         let statement = format!("all {} routes of {name} are at the station", grouped(ROUTES as u64));
@@ -173,12 +173,12 @@ impl<'a> Story<'a> {
         Ok(daemon)
     }
 
-    fn the_counters_agree(&mut self, stage: &Stage, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn the_counters_agree(&mut self, stage: &DemoStage, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         self.check(stage, interrupted, "the kernel counted what the station received", PATIENCE, counters_agree)?;
         self.nothing_by_up1(stage, interrupted, "no packet of the session has left by up1")
     }
 
-    fn routing_changes(&mut self, stage: &Stage, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn routing_changes(&mut self, stage: &DemoStage, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         let router = &stage.topology.router;
         self.screen.say("  · a better route by up1 appears, goes, and appears again");
         router.ip(&format!("route add {BETTER_ROUTE_BY_UP1}"));
@@ -190,7 +190,7 @@ impl<'a> Story<'a> {
         })
     }
 
-    fn the_link_is_lost_and_returns(&mut self, stage: &Stage, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn the_link_is_lost_and_returns(&mut self, stage: &DemoStage, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         self.screen.say("  · up2 loses its carrier; up1 would still lead to the station");
         stage.topology.carrier_down("up2");
         self.check(stage, interrupted, "the session is down, and says why: interface-down", PATIENCE, |seen| {
@@ -207,10 +207,10 @@ impl<'a> Story<'a> {
         })
     }
 
-    fn the_end(&mut self, stage: &Stage, daemon: Daemon, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn the_end(&mut self, stage: &DemoStage, daemon: RouteDaemon, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         match daemon {
-            Daemon::Frr(mut frr) => frr.terminate(),
-            Daemon::Feeder(feeder) => drop(feeder),
+            RouteDaemon::Frr(mut frr) => frr.terminate(),
+            RouteDaemon::Feeder(feeder) => drop(feeder),
         }
         self.check(stage, interrupted, "over both connections the counters agree", PATIENCE, counters_agree)?;
         self.nothing_by_up1(stage, interrupted, "and in all this, up1 has carried nothing of the session")
@@ -219,12 +219,12 @@ impl<'a> Story<'a> {
     /// Waits until a statement holds, and redraws the table meanwhile.
     fn check(
         &mut self,
-        stage: &Stage,
+        stage: &DemoStage,
         interrupted: &AtomicBool,
         statement: &str,
         patience: Duration,
-        holds: impl Fn(&Figures) -> (bool, String),
-    ) -> Result<(), Failure> {
+        holds: impl Fn(&DemoFigures) -> (bool, String),
+    ) -> Result<(), DemoFailure> {
         let deadline = Instant::now() + patience;
         loop {
             self.look(stage, interrupted)?;
@@ -239,12 +239,12 @@ impl<'a> Story<'a> {
     /// Checks that a statement holds for the whole `span`.
     fn stays(
         &mut self,
-        stage: &Stage,
+        stage: &DemoStage,
         interrupted: &AtomicBool,
         statement: &str,
         span: Duration,
-        holds: impl Fn(&Figures) -> (bool, String),
-    ) -> Result<(), Failure> {
+        holds: impl Fn(&DemoFigures) -> (bool, String),
+    ) -> Result<(), DemoFailure> {
         let end = Instant::now() + span;
         loop {
             self.look(stage, interrupted)?;
@@ -256,7 +256,12 @@ impl<'a> Story<'a> {
         }
     }
 
-    fn nothing_by_up1(&mut self, stage: &Stage, interrupted: &AtomicBool, statement: &str) -> Result<(), Failure> {
+    fn nothing_by_up1(
+        &mut self,
+        stage: &DemoStage,
+        interrupted: &AtomicBool,
+        statement: &str,
+    ) -> Result<(), DemoFailure> {
         self.stays(stage, interrupted, statement, QUIET / 2, |seen| {
             // A capture that saw no packet on either link proves nothing.
             let (other, pinned) = (seen.packets_by_up1, seen.packets_by_up2);
@@ -264,16 +269,16 @@ impl<'a> Story<'a> {
         })
     }
 
-    fn record(&mut self, statement: &str, holds: bool, seen: String) -> Result<(), Failure> {
+    fn record(&mut self, statement: &str, holds: bool, seen: String) -> Result<(), DemoFailure> {
         let mark = if holds { '✓' } else { '✗' };
         self.screen.say(&format!("  {mark} {statement} ({seen})"));
-        self.checks.push(Check { statement: statement.to_owned(), holds, seen: seen.clone() });
-        if holds { Ok(()) } else { Err(Failure(format!("{statement}: {seen}"))) }
+        self.checks.push(CheckedStatement { statement: statement.to_owned(), holds, seen: seen.clone() });
+        if holds { Ok(()) } else { Err(DemoFailure(format!("{statement}: {seen}"))) }
     }
 
-    fn look(&mut self, stage: &Stage, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn look(&mut self, stage: &DemoStage, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         if interrupted.load(Relaxed) {
-            return Err(Failure("interrupted".to_owned()));
+            return Err(DemoFailure("interrupted".to_owned()));
         }
         self.figures = stage.look();
         self.screen.show(table(&self.figures));
@@ -281,27 +286,29 @@ impl<'a> Story<'a> {
     }
 }
 
-impl Stage {
+impl DemoStage {
     fn set() -> Self {
         // Without segmentation offload, captures see packets as a wire has them.
         let topology = Topology::without_offload();
-        let station = Station::start(&topology.station, SocketAddr::new(STATION, STATION_PORT));
-        let up1 = Capture::start(&topology.router, "up1", STATION_PORT);
-        let up2 = Capture::start(&topology.router, "up2", STATION_PORT);
+        let station = TestStation::start(&topology.station, SocketAddr::new(STATION, STATION_PORT));
+        let up1 = LinkCapture::start(&topology.router, "up1", STATION_PORT);
+        let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
         let bmpd = Bmpd::start(&topology.router, CONFIGURATION);
         Self { topology, station, up1, up2, bmpd }
     }
 
-    fn look(&self) -> Figures {
+    fn look(&self) -> DemoFigures {
         let session = self.bmpd.session(STATION);
         let kernel = &session["kernel"];
         let connections = self.station.connections();
-        let updates = connections.iter().flat_map(|connection| connection.frames.iter().filter_map(Frame::update));
+        let updates =
+            connections.iter().flat_map(|connection| connection.frames.iter().filter_map(ReceivedFrame::update));
         let routes: BTreeSet<_> = updates.flat_map(|update| update.announced).collect();
-        let sent =
-            |capture: &Capture| capture.packets().iter().filter(|packet| packet.direction == Direction::Out).count();
+        let sent = |capture: &LinkCapture| {
+            capture.packets().iter().filter(|packet| packet.direction == PacketDirection::Out).count()
+        };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Figures {
+        DemoFigures {
             routes_at_station: routes.len(),
             station_bytes: connections.iter().map(|connection| connection.bytes).sum(),
             station_connections: connections.len(),
@@ -321,7 +328,7 @@ impl Stage {
 }
 
 /// True if both are equal, up to the retransmitted segments (at most 1,460 bytes each).
-fn counters_agree(seen: &Figures) -> (bool, String) {
+fn counters_agree(seen: &DemoFigures) -> (bool, String) {
     let (kernel, station) = (seen.kernel_payload_bytes, seen.station_bytes);
     let again = seen.retransmits * 1460;
     let agree = station > 0 && kernel >= station && kernel - station <= again;
@@ -330,7 +337,7 @@ fn counters_agree(seen: &Figures) -> (bool, String) {
     (agree, format!("kernel {} bytes, station {}{again}", grouped(kernel), grouped(station)))
 }
 
-fn table(figures: &Figures) -> Vec<String> {
+fn table(figures: &DemoFigures) -> Vec<String> {
     let state = match &figures.reason {
         Some(reason) => format!("{} ({reason})", figures.state),
         None => figures.state.clone(),

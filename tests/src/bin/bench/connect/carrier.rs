@@ -13,14 +13,14 @@ use lab::{bmpd::Bmpd, netns::Netns, topology::STATION_PORT};
 
 use super::{
     BENCH, PATIENCE,
-    crowd::{Crowd, What},
-    hosts::{Hosts, INTERFACES, STATIONS, session, source, station},
+    crowd::{Crowd, SessionChange},
+    hosts::{BenchHosts, INTERFACES, STATIONS, session, source, station},
     percentile,
 };
 use crate::{
-    Setting,
+    BenchSetting,
     dump::one,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
 };
 
@@ -31,12 +31,12 @@ const ROUNDS: usize = 4;
 
 /// Measures one session an interface, each with the clock for itself. Then measures all sessions,
 /// where each interface brings its sessions back at once.
-pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::Result<()> {
+pub(super) fn run(setting: &BenchSetting, hosts: &BenchHosts, report: &mut BenchReport) -> io::Result<()> {
     for each in [1, STATIONS] {
-        let Back { since_told, since_set } = measure(setting, hosts, each)?;
+        let RecoveryTimes { since_told, since_set } = measure(setting, hosts, each)?;
         let sessions = usize::from(INTERFACES) * usize::from(each);
         let what = format!("ms from carrier to re-established, {sessions} sessions, 99 of 100");
-        report.ratio(BENCH, what, percentile(&since_told, 0.99), Goal::AtMost(AGAIN));
+        report.ratio(BENCH, what, percentile(&since_told, 0.99), RatioGoal::AtMost(AGAIN));
         for (since, milliseconds) in
             [("carrier, told by the kernel", &since_told), ("carrier, far end's `ip link set up`", &since_set)]
         {
@@ -52,7 +52,7 @@ pub(super) fn run(setting: &Setting, hosts: &Hosts, report: &mut Report) -> io::
 
 /// Times of each session, in milliseconds.
 #[derive(Default)]
-struct Back {
+struct RecoveryTimes {
     /// Since the kernel announced the carrier.
     since_told: Vec<f64>,
     /// Since the far end was set up.
@@ -60,7 +60,7 @@ struct Back {
 }
 
 /// Measures this many sessions behind each interface.
-fn measure(setting: &Setting, hosts: &Hosts, each: u8) -> io::Result<Back> {
+fn measure(setting: &BenchSetting, hosts: &BenchHosts, each: u8) -> io::Result<RecoveryTimes> {
     let all = || (0..INTERFACES).flat_map(move |i| (1..=each).map(move |number| (i, station(i, number))));
     let crowd = Crowd::listen(&hosts.station, STATION_PORT)?;
     let configuration: String = all().map(|(interface, station)| session(interface, station)).collect();
@@ -68,8 +68,8 @@ fn measure(setting: &Setting, hosts: &Hosts, each: u8) -> io::Result<Back> {
     for _ in all() {
         crowd.next(PATIENCE, "sessions that are established")?;
     }
-    let monitor = Monitor::new(&hosts.router)?;
-    let mut back = Back::default();
+    let monitor = CarrierMonitor::new(&hosts.router)?;
+    let mut back = RecoveryTimes::default();
     for round in 1..=ROUNDS * setting.runs {
         if round % setting.runs == 1 || setting.runs == 1 {
             say(&format!(
@@ -111,7 +111,7 @@ fn established(crowd: &Crowd, mut stations: BTreeSet<IpAddr>, source: IpAddr) ->
     let mut times = Vec::new();
     while !stations.is_empty() {
         let seen = crowd.next(PATIENCE, "sessions that are established again")?;
-        if seen.what == What::Established && stations.remove(&seen.station) {
+        if seen.what == SessionChange::Established && stations.remove(&seen.station) {
             if seen.source != source {
                 return Err(io::Error::other(format!(
                     "the session to {} came back from {}",
@@ -125,14 +125,14 @@ fn established(crowd: &Crowd, mut stations: BTreeSet<IpAddr>, source: IpAddr) ->
 }
 
 /// Listens to the kernel's messages about interfaces, as bmpd does.
-struct Monitor(OwnedFd);
+struct CarrierMonitor(OwnedFd);
 
 /// Bytes of `struct nlmsghdr` (linux/netlink.h).
 const HEADER: usize = 16;
 /// Bytes of `struct ifinfomsg` (linux/rtnetlink.h).
 const LINK: usize = 16;
 
-impl Monitor {
+impl CarrierMonitor {
     fn new(netns: &Netns) -> io::Result<Self> {
         netns.enter(|| {
             let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;

@@ -35,7 +35,7 @@ const STOP: u64 = u64::MAX - 1;
 
 /// A change of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum SessionChange {
     /// Its Initiation has arrived.
     Established,
     /// The router closed or reset it.
@@ -44,18 +44,18 @@ pub(super) enum What {
 
 /// A change, with its time and session.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct CrowdEvent {
     pub(super) at: Instant,
     /// The station's address.
     pub(super) station: IpAddr,
     /// The router's address.
     pub(super) source: IpAddr,
-    pub(super) what: What,
+    pub(super) what: SessionChange,
 }
 
 /// All stations. Dropping it closes all connections.
 pub(super) struct Crowd {
-    events: Receiver<Seen>,
+    events: Receiver<CrowdEvent>,
     bytes: Arc<AtomicU64>,
     stop: Arc<EventFd>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -78,7 +78,8 @@ impl Crowd {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         epoll.add(&*stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
-        let mut hall = Hall { epoll, listener, guests: HashMap::new(), next: 0, sender, bytes: Arc::clone(&bytes) };
+        let mut hall =
+            CrowdLoop { epoll, listener, guests: HashMap::new(), next: 0, sender, bytes: Arc::clone(&bytes) };
         let thread = Some(std::thread::spawn(move || hall.serve()));
         Ok(Self { events, bytes, stop, thread })
     }
@@ -89,7 +90,7 @@ impl Crowd {
     }
 
     /// Waits for the next event.
-    pub(super) fn next(&self, patience: Duration, waits_for: &str) -> io::Result<Seen> {
+    pub(super) fn next(&self, patience: Duration, waits_for: &str) -> io::Result<CrowdEvent> {
         let started = Instant::now();
         loop {
             match self.events.recv_timeout(patience.min(LOOK_EVERY)) {
@@ -118,7 +119,7 @@ impl Drop for Crowd {
     }
 }
 
-struct Guest {
+struct CrowdConnection {
     stream: TcpStream,
     station: IpAddr,
     source: IpAddr,
@@ -126,16 +127,16 @@ struct Guest {
     first: Option<Vec<u8>>,
 }
 
-struct Hall {
+struct CrowdLoop {
     epoll: Epoll,
     listener: TcpListener,
-    guests: HashMap<u64, Guest>,
+    guests: HashMap<u64, CrowdConnection>,
     next: u64,
-    sender: Sender<Seen>,
+    sender: Sender<CrowdEvent>,
     bytes: Arc<AtomicU64>,
 }
 
-impl Hall {
+impl CrowdLoop {
     fn serve(&mut self) -> io::Result<()> {
         let mut ready = [EpollEvent::empty(); 64];
         let mut buffer = vec![0; READ];
@@ -166,7 +167,8 @@ impl Hall {
             stream.set_nonblocking(true)?;
             let station = stream.local_addr()?.ip();
             self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, self.next))?;
-            self.guests.insert(self.next, Guest { stream, station, source: from.ip(), first: Some(Vec::new()) });
+            self.guests
+                .insert(self.next, CrowdConnection { stream, station, source: from.ip(), first: Some(Vec::new()) });
             self.next += 1;
         }
     }
@@ -176,12 +178,12 @@ impl Hall {
         let (station, source) = (guest.station, guest.source);
         let tell = |what| {
             // Ignored: the receiver may be dropped already.
-            let _ = self.sender.send(Seen { at: Instant::now(), station, source, what });
+            let _ = self.sender.send(CrowdEvent { at: Instant::now(), station, source, what });
         };
         match guest.stream.read(buffer) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Ok(0) | Err(_) => {
-                tell(What::Ended);
+                tell(SessionChange::Ended);
                 // Closing the stream also removes it from epoll.
                 self.guests.remove(&number);
             }
@@ -191,7 +193,7 @@ impl Hall {
                     first.extend(&buffer[..read]);
                     if introduced(first)? {
                         guest.first = None;
-                        tell(What::Established);
+                        tell(SessionChange::Established);
                     }
                 }
             }

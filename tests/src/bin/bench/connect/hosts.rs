@@ -19,7 +19,7 @@ use lab::{
 pub(super) const INTERFACES: u8 = 8;
 pub(super) const STATIONS: u8 = 32;
 
-pub(super) struct Hosts {
+pub(super) struct BenchHosts {
     pub(super) router: Netns,
     pub(super) station: Netns,
 }
@@ -44,7 +44,7 @@ pub(super) fn session(interface: u8, station: IpAddr) -> String {
     format!("bmp-session {station}\n tcp connect port {STATION_PORT}\n connect-interface p{interface}\n")
 }
 
-impl Hosts {
+impl BenchHosts {
     pub(super) fn new() -> Self {
         let (router, station) = (Netns::new("router"), Netns::new("station"));
         for host in [&router, &station] {

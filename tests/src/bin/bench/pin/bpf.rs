@@ -20,38 +20,38 @@ const LINK_CREATE: libc::c_long = 28;
 /// A hook: program type, attach type (`enum bpf_prog_type`, `enum bpf_attach_type`), and the result
 /// that passes everything.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hook {
+pub(crate) struct BpfHook {
     kind: u32,
     attach: u32,
     answer: i32,
 }
 
-pub(crate) const EGRESS: Hook = Hook { kind: 8, attach: 1, answer: 1 };
-pub(crate) const INGRESS: Hook = Hook { kind: 8, attach: 0, answer: 1 };
-pub(crate) const CONNECT4: Hook = Hook { kind: 18, attach: 10, answer: 1 };
-pub(crate) const CONNECT6: Hook = Hook { kind: 18, attach: 11, answer: 1 };
-pub(crate) const SOCK_OPS: Hook = Hook { kind: 13, attach: 3, answer: 1 };
+pub(crate) const EGRESS: BpfHook = BpfHook { kind: 8, attach: 1, answer: 1 };
+pub(crate) const INGRESS: BpfHook = BpfHook { kind: 8, attach: 0, answer: 1 };
+pub(crate) const CONNECT4: BpfHook = BpfHook { kind: 18, attach: 10, answer: 1 };
+pub(crate) const CONNECT6: BpfHook = BpfHook { kind: 18, attach: 11, answer: 1 };
+pub(crate) const SOCK_OPS: BpfHook = BpfHook { kind: 13, attach: 3, answer: 1 };
 /// `XDP_PASS` is 2.
-pub(crate) const XDP: Hook = Hook { kind: 6, attach: 37, answer: 2 };
+pub(crate) const XDP: BpfHook = BpfHook { kind: 6, attach: 37, answer: 2 };
 
 /// A program, held by a descriptor.
-pub(crate) struct Program(OwnedFd);
+pub(crate) struct LoadedProgram(OwnedFd);
 
 /// Runs of a program and their nanoseconds, while the kernel kept statistics.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ran {
+pub(crate) struct ProgramRunTime {
     pub(crate) count: u64,
     nanoseconds: u64,
 }
 
-impl Ran {
+impl ProgramRunTime {
     /// Returns the average time of a run since `before`.
     pub(crate) fn each_since(self, before: Self) -> f64 {
         (self.nanoseconds - before.nanoseconds) as f64 / (self.count - before.count) as f64
     }
 }
 
-impl Program {
+impl LoadedProgram {
     /// Finds a program of bmpd by name.
     pub(crate) fn of(bmpd: &Bmpd, name: &str) -> io::Result<Self> {
         let own = bmpd.objects().programs;
@@ -65,9 +65,9 @@ impl Program {
     }
 
     /// Loads the program `mov r0, answer; exit`.
-    pub(crate) fn empty(hook: Hook) -> io::Result<Self> {
+    pub(crate) fn empty(hook: BpfHook) -> io::Result<Self> {
         #[repr(C)]
-        struct Load {
+        struct ProgramLoad {
             kind: u32,
             instructions: u32,
             code: u64,
@@ -89,7 +89,7 @@ impl Program {
         code[8] = 0x95;
         let mut name = [0; 16];
         name[..5].copy_from_slice(b"empty");
-        let mut load = Load {
+        let mut load = ProgramLoad {
             kind: hook.kind,
             instructions: 2,
             code: code.as_ptr() as u64,
@@ -106,9 +106,9 @@ impl Program {
     }
 
     /// Attaches it to a cgroup, beside other programs, for as long as the returned link is held.
-    pub(crate) fn attach(&self, hook: Hook, cgroup: &Path) -> io::Result<OwnedFd> {
+    pub(crate) fn attach(&self, hook: BpfHook, cgroup: &Path) -> io::Result<OwnedFd> {
         #[repr(C)]
-        struct Create {
+        struct LinkCreate {
             program: i32,
             target: i32,
             attach: u32,
@@ -116,12 +116,12 @@ impl Program {
         }
         let folder = File::open(cgroup)?;
         let mut create =
-            Create { program: self.0.as_raw_fd(), target: folder.as_raw_fd(), attach: hook.attach, flags: 0 };
+            LinkCreate { program: self.0.as_raw_fd(), target: folder.as_raw_fd(), attach: hook.attach, flags: 0 };
         open(LINK_CREATE, &mut create, "an empty program cannot be attached")
     }
 
     /// Reads its run time (proc_pid_fdinfo(5)).
-    pub(crate) fn ran(&self) -> io::Result<Ran> {
+    pub(crate) fn ran(&self) -> io::Result<ProgramRunTime> {
         let path = format!("/proc/thread-self/fdinfo/{}", self.0.as_raw_fd());
         let shown = fs::read_to_string(&path)?;
         let number = |field: &str| {
@@ -129,7 +129,7 @@ impl Program {
             let value = value.and_then(|value| value.parse().ok());
             value.ok_or_else(|| io::Error::other(format!("{path} has no {field} this kernel keeps no statistics")))
         };
-        Ok(Ran { count: number("run_cnt:")?, nanoseconds: number("run_time_ns:")? })
+        Ok(ProgramRunTime { count: number("run_cnt:")?, nanoseconds: number("run_time_ns:")? })
     }
 
     /// Runs it `repeat` times with this frame, as if the frame had arrived on the interface, if one
@@ -137,7 +137,7 @@ impl Program {
     pub(crate) fn test_run(&self, frame: &[u8], ifindex: Option<u32>, repeat: u32) -> io::Result<(u32, f64)> {
         #[repr(C)]
         #[derive(Default)]
-        struct Run {
+        struct TestRun {
             program: i32,
             returned: u32,
             size_in: u32,
@@ -157,16 +157,16 @@ impl Program {
         }
         /// `struct xdp_md`: start and end of data, metadata, interface, queue, and outgoing
         /// interface.
-        type Context = [u32; 6];
-        let context: Option<Context> = ifindex.map(|ifindex| [0, frame.len() as u32, 0, ifindex, 0, 0]);
-        let mut run = Run {
+        type XdpContext = [u32; 6];
+        let context: Option<XdpContext> = ifindex.map(|ifindex| [0, frame.len() as u32, 0, ifindex, 0, 0]);
+        let mut run = TestRun {
             program: self.0.as_raw_fd(),
             size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
             repeat,
             context_size_in: context.map_or(0, |context| size_of_val(&context) as u32),
             context_in: context.as_ref().map_or(0, |context| context.as_ptr() as u64),
-            ..Run::default()
+            ..TestRun::default()
         };
         call(PROG_TEST_RUN, &mut run)
             .map_err(|error| io::Error::new(error.kind(), format!("BPF_PROG_TEST_RUN: {error}")))?;
@@ -174,7 +174,7 @@ impl Program {
     }
 }
 
-impl AsFd for Program {
+impl AsFd for LoadedProgram {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

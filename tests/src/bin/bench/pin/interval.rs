@@ -5,13 +5,13 @@ const DRAWS: usize = 4000;
 
 /// A median with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Interval {
+pub(crate) struct ConfidenceInterval {
     pub(crate) low: f64,
     pub(crate) median: f64,
     pub(crate) high: f64,
 }
 
-impl Interval {
+impl ConfidenceInterval {
     /// Estimates the interval of these values' median by Efron's bootstrap: percentiles of medians
     /// of resampled values. It assumes no distribution, because disturbances make a measurement
     /// slower and never faster.
@@ -43,7 +43,7 @@ mod tests {
     fn an_interval_contains_its_median_and_narrows_with_more_values() {
         let few: Vec<_> = (0..10).map(|n| f64::from(n % 10)).collect();
         let many: Vec<_> = (0..1000).map(|n| f64::from(n % 10)).collect();
-        let (few, many) = (Interval::of(&few), Interval::of(&many));
+        let (few, many) = (ConfidenceInterval::of(&few), ConfidenceInterval::of(&many));
         assert!(few.low <= 4.5 && 4.5 <= few.high, "{few:?}");
         assert_eq!(many.median, 4.5);
         assert!(many.high - many.low < few.high - few.low, "{few:?} {many:?}");
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn equal_values_have_an_interval_of_no_width() {
-        let Interval { low, median, high } = Interval::of(&[2.0; 5]);
+        let ConfidenceInterval { low, median, high } = ConfidenceInterval::of(&[2.0; 5]);
         assert_eq!((low, median, high), (2.0, 2.0, 2.0));
     }
 }

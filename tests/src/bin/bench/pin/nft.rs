@@ -7,18 +7,18 @@ use std::{
 
 use programs::Program;
 
-use crate::links::{Links, STATION};
+use crate::links::{BenchLinks, STATION};
 
 /// A rule about one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub(crate) enum FlowRule {
     /// Counts the flow.
     Counts,
     /// Drops packets of the flow that would leave by another interface.
     DropsElsewhere,
 }
 
-impl Rule {
+impl FlowRule {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Counts => "nftables rule that counts",
@@ -43,11 +43,11 @@ pub(crate) fn version() -> Result<String, String> {
 }
 
 /// Rules in force. Dropping them removes them.
-pub(crate) struct Rules<'a>(&'a Links);
+pub(crate) struct LoadedRules<'a>(&'a BenchLinks);
 
-impl<'a> Rules<'a> {
+impl<'a> LoadedRules<'a> {
     /// Loads a rule for a flow from the router to a port of the station.
-    pub(crate) fn load(links: &'a Links, protocol: &str, port: u16, rule: Rule) -> io::Result<Self> {
+    pub(crate) fn load(links: &'a BenchLinks, protocol: &str, port: u16, rule: FlowRule) -> io::Result<Self> {
         let text = format!(
             "table inet bench {{
                chain out {{
@@ -71,7 +71,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-impl Drop for Rules<'_> {
+impl Drop for LoadedRules<'_> {
     fn drop(&mut self) {
         // Ignored: the rules end with the namespace.
         let _ = nft(self.0, "delete table inet bench");
@@ -79,7 +79,7 @@ impl Drop for Rules<'_> {
 }
 
 /// Runs `nft -f -`.
-fn nft(links: &Links, text: &str) -> io::Result<()> {
+fn nft(links: &BenchLinks, text: &str) -> io::Result<()> {
     let mut command = links.router.command(Program::Nft);
     let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     // The temporary closes the pipe after the write.

@@ -10,20 +10,20 @@ use std::{
 
 use aya::sys::{Stats, enable_stats};
 use bmp_ebpf::program;
-use lab::{kernel::Cgroup, passive};
+use lab::{kernel::TestCgroup, passive};
 
 use super::{
-    BENCH, LISTENING, OTHER, PINNED, Pinned,
-    bpf::{CONNECT4, CONNECT6, EGRESS, Hook, INGRESS, Program, Ran, SOCK_OPS, XDP},
-    interval::Interval,
-    nft::{Rule, Rules},
+    BENCH, LISTENING, OTHER, PINNED, PinnedBmpd,
+    bpf::{BpfHook, CONNECT4, CONNECT6, EGRESS, INGRESS, LoadedProgram, ProgramRunTime, SOCK_OPS, XDP},
+    interval::ConfidenceInterval,
+    nft::{FlowRule, LoadedRules},
     packets::syn,
-    traffic::{self, Datagrams, Ends, bulk, connections},
+    traffic::{self, DatagramSockets, EndCgroups, bulk, connections},
 };
 use crate::{
-    Setting,
+    BenchSetting,
     links::STATION,
-    report::{Goal, Report, Samples},
+    report::{BenchReport, RatioGoal, Samples},
     say,
 };
 
@@ -49,10 +49,10 @@ const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 99);
 
 /// A test run of a program with a frame, beside an empty program.
-struct Tested<'a> {
+struct ProgramTest<'a> {
     what: &'static str,
-    program: &'a Program,
-    empty: &'a Program,
+    program: &'a LoadedProgram,
+    empty: &'a LoadedProgram,
     frame: &'a [u8],
     /// The interface of the frame's arrival.
     ifindex: Option<u32>,
@@ -60,7 +60,7 @@ struct Tested<'a> {
     answer: u32,
 }
 
-impl Tested<'_> {
+impl ProgramTest<'_> {
     /// Measures the cost over the empty program, several times.
     fn measure(&self, batches: usize) -> io::Result<Samples> {
         let mut more = Samples::default();
@@ -80,12 +80,12 @@ impl Tested<'_> {
 
 /// Runs the programs that see every packet by `BPF_PROG_TEST_RUN`. The packet's socket is the
 /// kernel's own, without a tag.
-pub(super) fn tested(setting: &Setting, pinned: &Pinned, report: &mut Report) -> io::Result<()> {
+pub(super) fn tested(setting: &BenchSetting, pinned: &PinnedBmpd, report: &mut BenchReport) -> io::Result<()> {
     say("pin: programs by BPF_PROG_TEST_RUN")?;
     let frame = syn((LOCAL, 40_000), (STATION, OTHER));
     for (name, hook) in [(program::EGRESS, EGRESS), (program::INGRESS, INGRESS)] {
-        let (program, empty) = (Program::of(&pinned.bmpd, name)?, Program::empty(hook)?);
-        let tested = Tested {
+        let (program, empty) = (LoadedProgram::of(&pinned.bmpd, name)?, LoadedProgram::empty(hook)?);
+        let tested = ProgramTest {
             what: "over an empty program, no tag, test run",
             program: &program,
             empty: &empty,
@@ -96,7 +96,7 @@ pub(super) fn tested(setting: &Setting, pinned: &Pinned, report: &mut Report) ->
         let more = tested.measure(BATCHES * setting.runs)?;
         if name == program::EGRESS {
             let what = "ns, egress over an empty program, packets without a tag, test run".to_owned();
-            report.ratio(BENCH, what, more.median(), Goal::AtMost(UNTAGGED));
+            report.ratio(BENCH, what, more.median(), RatioGoal::AtMost(UNTAGGED));
         }
         report.row(BENCH, name, tested.what, "ns", more);
     }
@@ -104,12 +104,12 @@ pub(super) fn tested(setting: &Setting, pinned: &Pinned, report: &mut Report) ->
 }
 
 /// Runs the guard of a listening session by `BPF_PROG_TEST_RUN`.
-pub(super) fn guard(setting: &Setting, report: &mut Report) -> io::Result<()> {
+pub(super) fn guard(setting: &BenchSetting, report: &mut BenchReport) -> io::Result<()> {
     say("pin: the guard by BPF_PROG_TEST_RUN")?;
     let session = format!("  tcp listen port {LISTENING}\n  connect-interface to-station\n");
     let (_cgroup, bmpd) = super::bmpd(&setting.links, &session);
     passive::guarded(&bmpd, STATION.into());
-    let (program, empty) = (Program::of(&bmpd, program::GUARD)?, Program::empty(XDP)?);
+    let (program, empty) = (LoadedProgram::of(&bmpd, program::GUARD)?, LoadedProgram::empty(XDP)?);
     let ifindex = Some(setting.links.router.ifindex("to-station"));
     // XDP_DROP and XDP_PASS (linux/bpf.h).
     let (drop, pass) = (1, 2);
@@ -119,7 +119,7 @@ pub(super) fn guard(setting: &Setting, report: &mut Report) -> io::Result<()> {
         ("over an empty program, a stranger's, test run", STRANGER, LISTENING, drop),
     ] {
         let frame = syn((from, 40_000), (LOCAL, port));
-        let tested = Tested { what, program: &program, empty: &empty, frame: &frame, ifindex, answer };
+        let tested = ProgramTest { what, program: &program, empty: &empty, frame: &frame, ifindex, answer };
         // The interface index belongs to the router's namespace.
         let more = setting.links.router.enter(|| tested.measure(setting.runs))?;
         report.row(BENCH, program::GUARD, what, "ns", more);
@@ -128,43 +128,43 @@ pub(super) fn guard(setting: &Setting, report: &mut Report) -> io::Result<()> {
 }
 
 /// A program of bmpd and an empty program at the same hook: both see the same packets.
-struct Beside {
+struct ProgramPair {
     name: &'static str,
-    own: Program,
-    empty: Program,
+    own: LoadedProgram,
+    empty: LoadedProgram,
     _link: std::os::fd::OwnedFd,
 }
 
-impl Beside {
-    fn new(pinned: &Pinned, name: &'static str, hook: Hook) -> io::Result<Self> {
-        let (own, empty) = (Program::of(&pinned.bmpd, name)?, Program::empty(hook)?);
+impl ProgramPair {
+    fn new(pinned: &PinnedBmpd, name: &'static str, hook: BpfHook) -> io::Result<Self> {
+        let (own, empty) = (LoadedProgram::of(&pinned.bmpd, name)?, LoadedProgram::empty(hook)?);
         let link = empty.attach(hook, pinned.cgroup.path().as_ref())?;
         Ok(Self { name, own, empty, _link: link })
     }
 
-    fn ran(&self) -> io::Result<(Ran, Ran)> {
+    fn ran(&self) -> io::Result<(ProgramRunTime, ProgramRunTime)> {
         Ok((self.own.ran()?, self.empty.ran()?))
     }
 }
 
 /// Statistics before and after some traffic.
-struct Live<'a> {
-    programs: &'a [Beside],
+struct LiveTraffic<'a> {
+    programs: &'a [ProgramPair],
     /// Cost of each program over the empty one beside it.
     more: Vec<Samples>,
     /// Time of the empty program.
     empty: Vec<Samples>,
 }
 
-impl<'a> Live<'a> {
-    fn new(programs: &'a [Beside]) -> Self {
+impl<'a> LiveTraffic<'a> {
+    fn new(programs: &'a [ProgramPair]) -> Self {
         let none = vec![Samples::default(); programs.len()];
         Self { programs, more: none.clone(), empty: none }
     }
 
     /// Reads the statistics before and after the traffic.
     fn around(&mut self, traffic: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let before: Vec<_> = self.programs.iter().map(Beside::ran).collect::<io::Result<_>>()?;
+        let before: Vec<_> = self.programs.iter().map(ProgramPair::ran).collect::<io::Result<_>>()?;
         traffic()?;
         for (at, (beside, (own_before, empty_before))) in self.programs.iter().zip(before).enumerate() {
             let (own, empty) = beside.ran()?;
@@ -183,7 +183,7 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    fn report(self, what: &'static str, what_empty: &'static str, report: &mut Report) {
+    fn report(self, what: &'static str, what_empty: &'static str, report: &mut BenchReport) {
         for ((beside, more), empty) in self.programs.iter().zip(self.more).zip(self.empty) {
             report.row(BENCH, beside.name, what, "ns", more);
             report.row(BENCH, &format!("an empty program beside {}", beside.name), what_empty, "ns", empty);
@@ -192,21 +192,22 @@ impl<'a> Live<'a> {
 }
 
 /// Reads the kernel's statistics while a pinned session and another connection send.
-pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> io::Result<()> {
+pub(super) fn live(setting: &BenchSetting, pinned: &PinnedBmpd, report: &mut BenchReport) -> io::Result<()> {
     say("pin: programs by run-time statistics")?;
     let links = &setting.links;
     let _kept = enable_stats(Stats::RunTime).map_err(io::Error::other)?;
     let batches = BATCHES * setting.runs;
-    let ends = Ends { sender: Some(&pinned.cgroup), ..Ends::default() };
+    let ends = EndCgroups { sender: Some(&pinned.cgroup), ..EndCgroups::default() };
     {
-        let programs = [Beside::new(pinned, program::EGRESS, EGRESS)?, Beside::new(pinned, program::INGRESS, INGRESS)?];
-        let (mut tagged, mut untagged) = (Live::new(&programs), Live::new(&programs));
-        let (mut messages, mut apart) = (Live::new(&programs), Live::new(&programs));
+        let programs =
+            [ProgramPair::new(pinned, program::EGRESS, EGRESS)?, ProgramPair::new(pinned, program::INGRESS, INGRESS)?];
+        let (mut tagged, mut untagged) = (LiveTraffic::new(&programs), LiveTraffic::new(&programs));
+        let (mut messages, mut apart) = (LiveTraffic::new(&programs), LiveTraffic::new(&programs));
         bulk(links, PINNED, BYTES, ends)?;
         let before = pinned.counted();
         for _ in 0..batches {
             tagged.around(|| bulk(links, PINNED, BYTES, ends).map(drop))?;
-            apart.around(|| bulk(links, PINNED, BYTES, Ends { apart: true, ..ends }).map(drop))?;
+            apart.around(|| bulk(links, PINNED, BYTES, EndCgroups { apart: true, ..ends }).map(drop))?;
             untagged.around(|| bulk(links, OTHER, BYTES, ends).map(drop))?;
             messages.around(|| traffic::messages(links, PINNED, MESSAGES, ends).map(drop))?;
         }
@@ -215,17 +216,19 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
             return Err(io::Error::other(format!("{sent} bytes were sent under the pin, and {counted} counted")));
         }
         let what = "ns, egress over an empty program, packets of a pinned session, run-time statistics".to_owned();
-        report.ratio(BENCH, what, tagged.more[0].median(), Goal::AtMost(TAGGED));
+        report.ratio(BENCH, what, tagged.more[0].median(), RatioGoal::AtMost(TAGGED));
         tagged.report("over an empty program, pinned session, live", "pinned session, live", report);
         apart.report("over an empty program, pinned, two processors", "pinned session, two processors", report);
         messages.report("over an empty program, pinned session, small, live", "pinned session, small, live", report);
         untagged.report("over an empty program, no tag, live", "no tag, live", report);
     }
-    let by_ipv4 =
-        [Beside::new(pinned, program::CONNECT4, CONNECT4)?, Beside::new(pinned, program::LIFECYCLE, SOCK_OPS)?];
-    let by_ipv6 = [Beside::new(pinned, program::CONNECT6, CONNECT6)?];
+    let by_ipv4 = [
+        ProgramPair::new(pinned, program::CONNECT4, CONNECT4)?,
+        ProgramPair::new(pinned, program::LIFECYCLE, SOCK_OPS)?,
+    ];
+    let by_ipv6 = [ProgramPair::new(pinned, program::CONNECT6, CONNECT6)?];
     for (programs, station) in [(&by_ipv4[..], STATION.into()), (&by_ipv6[..], STATION.to_ipv6_mapped().into())] {
-        let (mut tagged, mut untagged) = (Live::new(programs), Live::new(programs));
+        let (mut tagged, mut untagged) = (LiveTraffic::new(programs), LiveTraffic::new(programs));
         let to = |port| connections(links, SocketAddr::new(station, port), CONNECTIONS, &pinned.cgroup);
         for _ in 0..batches {
             tagged.around(|| to(PINNED))?;
@@ -239,14 +242,14 @@ pub(super) fn live(setting: &Setting, pinned: &Pinned, report: &mut Report) -> i
 
 /// The conditions of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Under {
+enum DatagramCondition {
     Nothing,
     Bmpd,
     Empty,
-    Rule(Rule),
+    Rule(FlowRule),
 }
 
-impl Under {
+impl DatagramCondition {
     fn name(self) -> &'static str {
         match self {
             Self::Nothing => "no program, no rule",
@@ -259,25 +262,30 @@ impl Under {
 
 /// Measures how much longer a datagram takes under bmpd, and under a matching rule, than without
 /// programs and rules.
-pub(super) fn datagrams(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Report) -> io::Result<()> {
+pub(super) fn datagrams(
+    setting: &BenchSetting,
+    pinned: &PinnedBmpd,
+    nft: bool,
+    report: &mut BenchReport,
+) -> io::Result<()> {
     say("pin: single datagrams")?;
     let links = &setting.links;
-    let (cgroup, empty) = (Cgroup::new(), Program::empty(EGRESS)?);
+    let (cgroup, empty) = (TestCgroup::new(), LoadedProgram::empty(EGRESS)?);
     let _link = empty.attach(EGRESS, cgroup.path().as_ref())?;
     let (beside_bmpd, beside_empty) =
-        (Datagrams::new(links, OTHER, &pinned.cgroup)?, Datagrams::new(links, OTHER + 1, &cgroup)?);
-    let mut ways = vec![Under::Nothing, Under::Bmpd, Under::Empty];
+        (DatagramSockets::new(links, OTHER, &pinned.cgroup)?, DatagramSockets::new(links, OTHER + 1, &cgroup)?);
+    let mut ways = vec![DatagramCondition::Nothing, DatagramCondition::Bmpd, DatagramCondition::Empty];
     if nft {
-        ways.extend([Rule::Counts, Rule::DropsElsewhere].map(Under::Rule));
+        ways.extend([FlowRule::Counts, FlowRule::DropsElsewhere].map(DatagramCondition::Rule));
     }
-    let send = |under: Under| match under {
-        Under::Nothing => beside_bmpd.send(false),
-        Under::Bmpd => beside_bmpd.send(true),
-        Under::Empty => beside_empty.send(true),
-        Under::Rule(rule) => {
-            let rules = Rules::load(links, "udp", OTHER, rule)?;
+    let send = |under: DatagramCondition| match under {
+        DatagramCondition::Nothing => beside_bmpd.send(false),
+        DatagramCondition::Bmpd => beside_bmpd.send(true),
+        DatagramCondition::Empty => beside_empty.send(true),
+        DatagramCondition::Rule(rule) => {
+            let rules = LoadedRules::load(links, "udp", OTHER, rule)?;
             let took = beside_bmpd.send(false)?;
-            if rule == Rule::Counts && rules.counted()? == 0 {
+            if rule == FlowRule::Counts && rules.counted()? == 0 {
                 return Err(io::Error::other("the rule of nftables has counted nothing of what was sent"));
             }
             Ok(took)
@@ -299,12 +307,12 @@ pub(super) fn datagrams(setting: &Setting, pinned: &Pinned, nft: bool, report: &
         samples
     };
     for (under, values) in ways.iter().zip(&took) {
-        if *under == Under::Nothing {
+        if *under == DatagramCondition::Nothing {
             report.row(BENCH, under.name(), "a datagram", "ns", samples(values));
             continue;
         }
         let more: Vec<_> = values.iter().zip(&took[0]).map(|(with, without)| with - without).collect();
-        let Interval { low, median, high } = Interval::of(&more);
+        let ConfidenceInterval { low, median, high } = ConfidenceInterval::of(&more);
         let name = under.name();
         report
             .note(format!("pin: a datagram more under {name}: {median:.0} ns, between {low:.0} and {high:.0} (95 %)."));

@@ -3,15 +3,15 @@
 use std::{io, thread};
 
 use super::{
-    BENCH, OTHER, PINNED, Pinned,
-    interval::{Interval, median},
-    nft::{Rule, Rules},
-    traffic::{Ends, Line, stay_on},
+    BENCH, OTHER, PINNED, PinnedBmpd,
+    interval::{ConfidenceInterval, median},
+    nft::{FlowRule, LoadedRules},
+    traffic::{BurstConnection, EndCgroups, stay_on},
 };
 use crate::{
-    Setting,
-    links::Links,
-    report::{Goal, Report, Samples},
+    BenchSetting,
+    links::BenchLinks,
+    report::{BenchReport, RatioGoal, Samples},
     say,
 };
 
@@ -30,46 +30,47 @@ const TRIAL: usize = 64 << 20;
 
 /// One half of a pair.
 #[derive(Clone, Copy, Default)]
-struct Half<'a> {
-    ends: Ends<'a>,
-    rule: Option<Rule>,
+struct PairHalf<'a> {
+    ends: EndCgroups<'a>,
+    rule: Option<FlowRule>,
 }
 
-pub(super) fn run(setting: &Setting, pinned: &Pinned, nft: bool, report: &mut Report) -> io::Result<()> {
+pub(super) fn run(setting: &BenchSetting, pinned: &PinnedBmpd, nft: bool, report: &mut BenchReport) -> io::Result<()> {
     let links = &setting.links;
-    let mut trial = Line::open(links, OTHER, TRIAL, Ends::default())?;
+    let mut trial = BurstConnection::open(links, OTHER, TRIAL, EndCgroups::default())?;
     trial.burst()?;
     let rate = TRIAL as f64 / trial.burst()?.as_secs_f64();
-    let pairs = Pairs { links, count: PAIRS * setting.runs, bytes: ((rate * SECONDS) as usize).max(1 << 20) };
+    let pairs = ConnectionPairs { links, count: PAIRS * setting.runs, bytes: ((rate * SECONDS) as usize).max(1 << 20) };
 
     let before = pinned.counted();
-    let under = Half { ends: Ends { sender: Some(&pinned.cgroup), ..Ends::default() }, ..Half::default() };
+    let under =
+        PairHalf { ends: EndCgroups { sender: Some(&pinned.cgroup), ..EndCgroups::default() }, ..PairHalf::default() };
     let kept = pairs.measure("a pinned session", PINNED, under, report)?;
     let (counted, sent) = (pinned.counted() - before, pairs.sent());
     if counted < sent {
         return Err(io::Error::other(format!("{sent} bytes were sent under the pin, and {counted} counted")));
     }
     let what = "throughput of a pinned and counted session, to the same without programs (lower end)".to_owned();
-    report.ratio(BENCH, what, kept.low, Goal::AtLeast(KEEPS));
+    report.ratio(BENCH, what, kept.low, RatioGoal::AtLeast(KEEPS));
 
-    let both = Ends { sender: Some(&pinned.cgroup), receiver: Some(&pinned.cgroup), apart: false };
-    pairs.measure("other TCP, both ends beside bmpd", OTHER, Half { ends: both, ..Half::default() }, report)?;
+    let both = EndCgroups { sender: Some(&pinned.cgroup), receiver: Some(&pinned.cgroup), apart: false };
+    pairs.measure("other TCP, both ends beside bmpd", OTHER, PairHalf { ends: both, ..PairHalf::default() }, report)?;
     if nft {
-        for rule in [Rule::Counts, Rule::DropsElsewhere] {
-            pairs.measure(rule.name(), OTHER, Half { rule: Some(rule), ..Half::default() }, report)?;
+        for rule in [FlowRule::Counts, FlowRule::DropsElsewhere] {
+            pairs.measure(rule.name(), OTHER, PairHalf { rule: Some(rule), ..PairHalf::default() }, report)?;
         }
     }
     Ok(())
 }
 
-struct Pairs<'a> {
-    links: &'a Links,
+struct ConnectionPairs<'a> {
+    links: &'a BenchLinks,
     count: usize,
     /// Bytes of each burst.
     bytes: usize,
 }
 
-impl Pairs<'_> {
+impl ConnectionPairs<'_> {
     /// Returns the bytes that one half of all pairs sends.
     fn sent(&self) -> u64 {
         ((self.count + 1) * TURNS * (1 + BURSTS) * self.bytes) as u64
@@ -77,7 +78,13 @@ impl Pairs<'_> {
 
     /// Measures the part of throughput that is kept. A pair is two new connections with bursts in
     /// turns. The first pair is a warm-up.
-    fn measure(&self, what: &str, port: u16, with: Half<'_>, report: &mut Report) -> io::Result<Interval> {
+    fn measure(
+        &self,
+        what: &str,
+        port: u16,
+        with: PairHalf<'_>,
+        report: &mut BenchReport,
+    ) -> io::Result<ConfidenceInterval> {
         say(&format!("pin: throughput, {what}"))?;
         let rate = |seconds: f64| self.bytes as f64 * 8.0 / seconds / 1e9;
         let (mut rates, mut plain) = <(Samples, Samples)>::default();
@@ -92,7 +99,7 @@ impl Pairs<'_> {
         }
         report.row(BENCH, what, "throughput with", "Gbit/s", rates);
         report.row(BENCH, what, "throughput without", "Gbit/s", plain);
-        let kept = Interval::of(&ratios);
+        let kept = ConfidenceInterval::of(&ratios);
         report.note(format!(
             "pin: {what}: {:.1} % of the throughput, between {:.1} and {:.1} % (95 %, {} pairs of {} bursts of {} MB).",
             100.0 * kept.median,
@@ -106,10 +113,10 @@ impl Pairs<'_> {
     }
 
     /// Returns the median seconds of the bursts with and without programs.
-    fn pair(&self, port: u16, with: Half<'_>) -> io::Result<(f64, f64)> {
+    fn pair(&self, port: u16, with: PairHalf<'_>) -> io::Result<(f64, f64)> {
         let mut lines = [
-            (Line::open(self.links, port, self.bytes, with.ends)?, with.rule),
-            (Line::open(self.links, port, self.bytes, Ends::default())?, None),
+            (BurstConnection::open(self.links, port, self.bytes, with.ends)?, with.rule),
+            (BurstConnection::open(self.links, port, self.bytes, EndCgroups::default())?, None),
         ];
         thread::scope(|scope| {
             let sending = scope.spawn(|| -> io::Result<(f64, f64)> {
@@ -119,7 +126,7 @@ impl Pairs<'_> {
                     // Each goes first in every other turn.
                     for at in [turn % 2, (turn + 1) % 2] {
                         let (line, rule) = &mut lines[at];
-                        let _rules = rule.map(|rule| Rules::load(self.links, "tcp", port, rule)).transpose()?;
+                        let _rules = rule.map(|rule| LoadedRules::load(self.links, "tcp", port, rule)).transpose()?;
                         line.burst()?;
                         for _ in 0..BURSTS {
                             seconds[at].push(line.burst()?.as_secs_f64());

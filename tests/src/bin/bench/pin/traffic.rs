@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{kernel::Cgroup, netns::Netns};
+use lab::{kernel::TestCgroup, netns::Netns};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
 
-use crate::links::{Links, STATION};
+use crate::links::{BenchLinks, STATION};
 
 /// Bytes of one write and one read.
 const CHUNK: usize = 256 * 1024;
@@ -27,16 +27,16 @@ const TIMES: usize = 20;
 
 /// The cgroups of both ends, to which programs may be attached, and their processors.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Ends<'a> {
-    pub(crate) sender: Option<&'a Cgroup>,
-    pub(crate) receiver: Option<&'a Cgroup>,
+pub(crate) struct EndCgroups<'a> {
+    pub(crate) sender: Option<&'a TestCgroup>,
+    pub(crate) receiver: Option<&'a TestCgroup>,
     /// Gives the receiver its own processor. On a shared processor, all work adds to the time, and
     /// waiting between processors does not.
     pub(crate) apart: bool,
 }
 
 /// Runs `work` with the process in a cgroup, if there is one.
-fn inside<R>(cgroup: Option<&Cgroup>, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+fn inside<R>(cgroup: Option<&TestCgroup>, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
     match cgroup {
         Some(cgroup) => cgroup.within(work)?,
         None => work(),
@@ -55,23 +55,23 @@ pub(crate) fn stay_on(processor: usize) {
     }
 }
 
-fn listen(station: &Netns, port: u16, cgroup: Option<&Cgroup>) -> io::Result<TcpListener> {
+fn listen(station: &Netns, port: u16, cgroup: Option<&TestCgroup>) -> io::Result<TcpListener> {
     inside(cgroup, || station.enter(|| TcpListener::bind((STATION, port))))
 }
 
 /// Sends bytes from the router to the station over a new connection. Returns the time until the
 /// last arrived.
-pub(crate) fn bulk(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io::Result<Duration> {
+pub(crate) fn bulk(links: &BenchLinks, port: u16, bytes: usize, ends: EndCgroups<'_>) -> io::Result<Duration> {
     send(links, port, bytes, CHUNK, ends)
 }
 
 /// Sends small messages, each in its own packet if the receiver keeps up.
-pub(crate) fn messages(links: &Links, port: u16, count: usize, ends: Ends<'_>) -> io::Result<Duration> {
+pub(crate) fn messages(links: &BenchLinks, port: u16, count: usize, ends: EndCgroups<'_>) -> io::Result<Duration> {
     send(links, port, count * MESSAGE, MESSAGE, ends)
 }
 
 /// Sends bytes in writes of `at_once`.
-fn send(links: &Links, port: u16, bytes: usize, at_once: usize, ends: Ends<'_>) -> io::Result<Duration> {
+fn send(links: &BenchLinks, port: u16, bytes: usize, at_once: usize, ends: EndCgroups<'_>) -> io::Result<Duration> {
     let listener = listen(&links.station, port, ends.receiver)?;
     let apart = ends.apart;
     let receiving: JoinHandle<io::Result<(usize, Instant)>> = thread::spawn(move || {
@@ -107,20 +107,20 @@ fn send(links: &Links, port: u16, bytes: usize, at_once: usize, ends: Ends<'_>) 
     if taken == bytes { Ok(ended - began) } else { Err(io::Error::other(format!("{taken} of {bytes} bytes arrived"))) }
 }
 
-fn connect(links: &Links, port: u16) -> io::Result<TcpStream> {
+fn connect(links: &BenchLinks, port: u16) -> io::Result<TcpStream> {
     links.router.enter(|| TcpStream::connect(SocketAddr::from((STATION, port))))
 }
 
 /// A connection for bursts of the same size.
-pub(crate) struct Line {
+pub(crate) struct BurstConnection {
     stream: TcpStream,
     bytes: usize,
     receiving: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl Line {
+impl BurstConnection {
     /// Opens it from the router to the station.
-    pub(crate) fn open(links: &Links, port: u16, bytes: usize, ends: Ends<'_>) -> io::Result<Self> {
+    pub(crate) fn open(links: &BenchLinks, port: u16, bytes: usize, ends: EndCgroups<'_>) -> io::Result<Self> {
         let listener = listen(&links.station, port, ends.receiver)?;
         let stream = inside(ends.sender, || connect(links, port))?;
         let (mut accepted, _) = listener.accept()?;
@@ -158,7 +158,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for BurstConnection {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
         if let Some(receiving) = self.receiving.take() {
@@ -170,7 +170,7 @@ impl Drop for Line {
 
 /// Opens and closes connections, one after the other, to the station's address or to its
 /// IPv4-mapped form (`::ffff:…`).
-pub(crate) fn connections(links: &Links, to: SocketAddr, count: usize, cgroup: &Cgroup) -> io::Result<()> {
+pub(crate) fn connections(links: &BenchLinks, to: SocketAddr, count: usize, cgroup: &TestCgroup) -> io::Result<()> {
     let listener = listen(&links.station, to.port(), None)?;
     inside(Some(cgroup), || {
         links.router.enter(|| {
@@ -186,14 +186,14 @@ pub(crate) fn connections(links: &Links, to: SocketAddr, count: usize, cgroup: &
 
 /// Sockets for single datagrams. Nobody reads them: a full buffer costs the sender no more than an
 /// empty one.
-pub(crate) struct Datagrams {
+pub(crate) struct DatagramSockets {
     outside: UdpSocket,
     inside: UdpSocket,
     _station: UdpSocket,
 }
 
-impl Datagrams {
-    pub(crate) fn new(links: &Links, port: u16, cgroup: &Cgroup) -> io::Result<Self> {
+impl DatagramSockets {
+    pub(crate) fn new(links: &BenchLinks, port: u16, cgroup: &TestCgroup) -> io::Result<Self> {
         let station = links.station.enter(|| UdpSocket::bind((STATION, port)))?;
         let socket = || {
             links.router.enter(|| {
