@@ -1,24 +1,10 @@
 //! How an operator reaches in: the control socket, what `display` answers, and what becomes of a command.
 
-mod bgp;
-mod binding;
-mod client;
-mod clients;
 mod consequences;
 mod defaults;
 mod display;
-mod enforcement;
-mod guard;
-mod inputs;
-mod monitored;
 mod operator;
-mod pieces;
-mod protocol;
-mod refused;
-mod report;
-mod server;
-mod silent;
-mod text;
+mod socket;
 mod warnings;
 
 #[cfg(test)]
@@ -28,11 +14,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use client::{Client, Notices, ask};
 pub use consequences::{Before, Said, Severity};
 pub use operator::Operator;
-pub use protocol::{DEFAULT_PATH, LINE_MAX, Mode, Origin, Outcome, Request, Response};
-pub use server::{ControlSocket, serve};
+pub use socket::{
+    Client, ControlSocket, DEFAULT_PATH, LINE_MAX, Mode, Notices, Origin, Outcome, Request, Response, ask, serve,
+};
 pub use warnings::without_host;
 
 use crate::{

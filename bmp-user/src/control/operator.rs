@@ -4,8 +4,9 @@ use anyhow::anyhow;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::{
-    Before, Context, Mode, Origin, Outcome, Request, Response, Said, consequences::OUTCOME_PATIENCE as PATIENCE,
-    display::as_json, pieces::Make,
+    Before, Context, Mode, Origin, Outcome, Request, Response, Said,
+    consequences::OUTCOME_PATIENCE as PATIENCE,
+    display::{Make, as_json},
 };
 use crate::{
     config::{

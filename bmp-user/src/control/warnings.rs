@@ -3,13 +3,58 @@
 
 use std::{fs, net::IpAddr};
 
-use super::{Said, binding::egress_names};
+use super::{Context, Said, display::egress_names};
 use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
     input::{bgp::missing, relay::connection_limits},
     link::{Host, Link, RouteLookup},
-    pin::{Pinned, Question, Resolved, Role, Way, absent, back_on_its_way, led_astray, resolve, target},
+    pin::{Pinned, Question, Reason, Resolved, Role, State, Way, absent, back_on_its_way, led_astray, resolve, target},
 };
+
+impl Context {
+    /// What an operator should know about what a commit has changed though nothing is down for it;
+    /// a sentence each.
+    pub(super) async fn warnings(&self, before: &Config, now: &Config) -> Vec<String> {
+        let host = self.host.borrow().clone();
+        let mut sentences = Vec::new();
+        for (id, session) in &now.bmp.sessions {
+            let wanted = effective(&now.bmp, id, session).connect;
+            let changed = before.bmp.sessions.get(id).is_none_or(|was| {
+                effective(&before.bmp, id, was).connect != wanted
+                    || was.next_hop != session.next_hop
+                    || was.egress_interfaces != session.egress_interfaces
+                    || was.transport != session.transport
+            });
+            // Of one that is down the reason is said, which is more.
+            let is_down = matches!(&*self.pins.session(id).subscribe().borrow(), State::Down(_));
+            if changed && !is_down {
+                sentences.extend(of(now, id, session, &host, &self.routes).await);
+            }
+        }
+        let peers = |config: &Config| config.bgp.as_ref().map(|bgp| bgp.peers.clone()).unwrap_or_default();
+        let earlier = peers(before);
+        for (address, peer) in peers(now) {
+            let changed = earlier.get(&address).is_none_or(|was| was.connect_interface != peer.connect_interface);
+            if changed {
+                sentences.extend(of_peer(now, address, &peer, &host));
+            }
+        }
+        let nothing = |_: &SessionId, _: &str| false;
+        let known = of_names(before, &host, nothing);
+        let is_said = |id: &SessionId, name: &str| match &*self.pins.session(id).subscribe().borrow() {
+            State::Down(unresolved) => {
+                unresolved.reason == Reason::InterfaceAbsent && unresolved.why.contains(&format!("interface {name} "))
+            }
+            State::Pending | State::Ready(_) => false,
+        };
+        let named = of_names(now, &host, is_said);
+        sentences.extend(named.into_iter().filter(|sentence| !known.contains(sentence)));
+        let inputs = |config: &Config| [of_configuration(config), of_relays(config)].concat();
+        let known = inputs(before);
+        sentences.extend(inputs(now).into_iter().filter(|sentence| !known.contains(sentence)));
+        sentences
+    }
+}
 
 /// One sentence each, without its full stop.
 pub(super) async fn of(

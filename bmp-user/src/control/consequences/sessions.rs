@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::{About, Before, Consequences, Outcome, Said, Standing, in_words, listed};
 use crate::{
     config::{Config, ConnectInterface, From, Session, SessionId, Transport, effective},
-    control::{Context, report::waiting},
+    control::{Context, display::waiting},
     pin::{Grant, Pinned, Reason, Role, State, Unheld, in_words as pin_in_words},
     session::{Phase, Session as Running, Snapshot},
 };

@@ -5,7 +5,11 @@ use std::{fmt::Write as _, net::IpAddr, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Context, text::may_leave_by, warnings};
+use super::{
+    super::{Context, warnings},
+    layout::may_leave_by,
+    names::{egress_names, name_now},
+};
 use crate::{
     config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
     link::Host,
@@ -133,15 +137,6 @@ fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, sess
         warnings: Vec::new(),
         would_change,
     }
-}
-
-/// What the interfaces that a session may leave by are called now: one that is renamed is the same interface, and the same pin.
-pub(super) fn egress_names(resolved: &Resolved, host: &Host) -> Vec<String> {
-    resolved.egress.iter().map(|interface| name_now(interface, host)).collect()
-}
-
-fn name_now((index, name): &(u32, String), host: &Host) -> String {
-    host.links.get(index).map_or(name, |link| &link.name).clone()
 }
 
 fn interface_of_next_hop(state: &State) -> Option<String> {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::report::{Egress, InterfaceDrops, Kernel, SessionReport, Unheld, UnheldConnection};
+use super::{
+    layout::{age, capitalised, may_leave_by, table},
+    session::{Egress, InterfaceDrops, Kernel, SessionReport, Unheld, UnheldConnection},
+};
 use crate::wire::bgp::Family;
 
 /// What `display bmp session` begins with.
@@ -44,25 +47,6 @@ fn write_table(text: &mut String, reports: impl Iterator<Item = SessionReport>) 
         ]
     });
     table(text, std::iter::once(heading).chain(rows))
-}
-
-/// Rows whose columns begin below each other.
-pub(super) fn table<const COLUMNS: usize>(
-    text: &mut String,
-    rows: impl IntoIterator<Item = [String; COLUMNS]>,
-) -> std::fmt::Result {
-    let rows: Vec<_> = rows.into_iter().collect();
-    let mut widths = [0; COLUMNS];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in &rows {
-        let line: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        writeln!(text, "  {}", line.join("  ").trim_end())?;
-    }
-    Ok(())
 }
 
 fn write_session(text: &mut String, report: &SessionReport, monitored: &BTreeMap<Family, usize>) -> std::fmt::Result {
@@ -165,16 +149,6 @@ fn write_session(text: &mut String, report: &SessionReport, monitored: &BTreeMap
     Ok(())
 }
 
-/// `any interface`, `any interface of VRF mgmt`, `up1, up2`, or `none`.
-pub(super) fn may_leave_by(any: bool, vrf: Option<&str>, interfaces: &[String]) -> String {
-    match (any, vrf) {
-        (true, None) => "any interface".to_owned(),
-        (true, Some(vrf)) => format!("any interface of VRF {vrf}"),
-        (false, _) if interfaces.is_empty() => "none".to_owned(),
-        (false, _) => interfaces.join(", "),
-    }
-}
-
 /// Writes one line of a report, with its name.
 type Line<'a> = dyn FnMut(&str, String) -> std::fmt::Result + 'a;
 
@@ -228,16 +202,4 @@ impl Unheld {
         };
         format!("{} from before the pin: {}{more}", self.count, shown.join(", "))
     }
-}
-
-fn capitalised(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-/// `00h01m02s`, and days before it where there are any.
-pub(super) fn age(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    let clock = format!("{hours:02}h{minutes:02}m{:02}s", seconds % 60);
-    if days == 0 { clock } else { format!("{days}d{clock}") }
 }

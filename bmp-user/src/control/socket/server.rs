@@ -24,13 +24,13 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Context, LINE_MAX, Mode, Operator, Outcome, Request, Response,
     clients::{Admitted, Clients, Worth},
-    operator::Reply,
-    pieces::{self, Make, PIECE, WAITING},
+    pieces::{self, PIECE, WAITING},
+    protocol::{LINE_MAX, Mode, Outcome, Request, Response},
 };
 use crate::{
     config::Filter,
+    control::{Context, Operator, display::Make, operator::Reply},
     exposure::{self, PathFault},
     sys, tasks,
 };

@@ -1,20 +1,44 @@
-//! What `display` answers, and what a commit warns of.
+//! What `display` answers.
+
+mod binding;
+mod enforcement;
+mod feed;
+mod guard;
+mod json;
+mod layout;
+mod monitored;
+mod names;
+mod peer;
+mod refused;
+mod relay;
+mod replay;
+mod session;
+mod silent;
+mod text;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod samples;
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 
-use super::{
-    Context, bgp, binding, defaults, inputs, monitored,
-    pieces::Make,
-    report::{self, Wanted},
-    text, warnings,
-};
+pub(super) use json::as_json;
+use json::write_json;
+pub(super) use names::egress_names;
+use session::Wanted;
+pub(super) use session::waiting;
+
+use super::{Context, defaults};
 use crate::{
-    config::{Config, Display, Editor, SessionId, TrialReport, effective},
+    config::{Config, Display, Editor, TrialReport},
     escape::escaped_lines,
-    pin::{Reason, State},
 };
+
+/// Writes an answer.
+pub(super) type Make = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 impl Context {
     pub(super) async fn display(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
@@ -48,7 +72,7 @@ impl Context {
                     return Err(anyhow!("no peer {peer} is configured in the bgp view"));
                 }
                 let mut text = Vec::new();
-                bgp::write(self, &config, *peer, *verbose, json, &mut text)?;
+                peer::write(self, &config, *peer, *verbose, json, &mut text)?;
                 Ok(String::from_utf8(text)?)
             }
             Display::BgpBmpMonitor => {
@@ -57,16 +81,16 @@ impl Context {
                 Ok(String::from_utf8(text)?)
             }
             Display::BmpFeed => {
-                let feed = inputs::Feed::of(&self.feed);
+                let feed = feed::Feed::of(&self.feed);
                 if json { as_json(&feed) } else { Ok(feed.text()) }
             }
             Display::BmpRelay => {
-                let relays = inputs::relays(self, &config);
-                if json { as_json(&relays) } else { Ok(inputs::relays_text(&relays)) }
+                let relays = relay::relays(self, &config);
+                if json { as_json(&relays) } else { Ok(relay::relays_text(&relays)) }
             }
             Display::MrtReplay => {
-                let replays = inputs::replays(self, &config);
-                if json { as_json(&replays) } else { Ok(inputs::replays_text(&replays)) }
+                let replays = replay::replays(self, &config);
+                if json { as_json(&replays) } else { Ok(replay::replays_text(&replays)) }
             }
             Display::Trial => {
                 let trial = self.store.trial().await;
@@ -103,7 +127,7 @@ impl Context {
             }
             Display::BgpPeer { peer: None, verbose } => {
                 let verbose = *verbose;
-                Some(Box::new(move |out| bgp::write(&context, &config, None, verbose, json, out)))
+                Some(Box::new(move |out| peer::write(&context, &config, None, verbose, json, out)))
             }
             _ => None,
         }
@@ -119,7 +143,7 @@ impl Context {
         verbose: bool,
         json: bool,
     ) -> io::Result<()> {
-        let reports = || report::sessions(self, config, wanted);
+        let reports = || session::sessions(self, config, wanted);
         if json {
             return write_json(out, reports());
         }
@@ -134,49 +158,6 @@ impl Context {
             write!(out, "{}", escaped_lines(&text::session(&report, &monitored.told(session))))?;
         }
         Ok(())
-    }
-
-    /// What an operator should know about what a commit has changed though nothing is down for it;
-    /// a sentence each.
-    pub(super) async fn warnings(&self, before: &Config, now: &Config) -> Vec<String> {
-        let host = self.host.borrow().clone();
-        let mut sentences = Vec::new();
-        for (id, session) in &now.bmp.sessions {
-            let wanted = effective(&now.bmp, id, session).connect;
-            let changed = before.bmp.sessions.get(id).is_none_or(|was| {
-                effective(&before.bmp, id, was).connect != wanted
-                    || was.next_hop != session.next_hop
-                    || was.egress_interfaces != session.egress_interfaces
-                    || was.transport != session.transport
-            });
-            // Of one that is down the reason is said, which is more.
-            let is_down = matches!(&*self.pins.session(id).subscribe().borrow(), State::Down(_));
-            if changed && !is_down {
-                sentences.extend(warnings::of(now, id, session, &host, &self.routes).await);
-            }
-        }
-        let peers = |config: &Config| config.bgp.as_ref().map(|bgp| bgp.peers.clone()).unwrap_or_default();
-        let earlier = peers(before);
-        for (address, peer) in peers(now) {
-            let changed = earlier.get(&address).is_none_or(|was| was.connect_interface != peer.connect_interface);
-            if changed {
-                sentences.extend(warnings::of_peer(now, address, &peer, &host));
-            }
-        }
-        let nothing = |_: &SessionId, _: &str| false;
-        let known = warnings::of_names(before, &host, nothing);
-        let is_said = |id: &SessionId, name: &str| match &*self.pins.session(id).subscribe().borrow() {
-            State::Down(unresolved) => {
-                unresolved.reason == Reason::InterfaceAbsent && unresolved.why.contains(&format!("interface {name} "))
-            }
-            State::Pending | State::Ready(_) => false,
-        };
-        let named = warnings::of_names(now, &host, is_said);
-        sentences.extend(named.into_iter().filter(|sentence| !known.contains(sentence)));
-        let inputs = |config: &Config| [warnings::of_configuration(config), warnings::of_relays(config)].concat();
-        let known = inputs(before);
-        sentences.extend(inputs(now).into_iter().filter(|sentence| !known.contains(sentence)));
-        sentences
     }
 }
 
@@ -193,20 +174,4 @@ fn trial_text(trial: &TrialReport) -> String {
         " Owner       : {user}\n Connection  : {process}{connected}\n Time left   : {} s of {} s\n",
         trial.seconds_left, trial.seconds
     )
-}
-
-/// Writes an array of JSON, one element after another.
-pub(super) fn write_json<T: serde::Serialize>(
-    out: &mut dyn Write,
-    elements: impl Iterator<Item = T>,
-) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::pretty(&mut *out);
-    serde::Serializer::collect_seq(&mut serializer, elements)?;
-    out.write_all(b"\n")
-}
-
-pub(super) fn as_json(answer: &impl serde::Serialize) -> anyhow::Result<String> {
-    let mut text = serde_json::to_string_pretty(answer).context("cannot write the answer as JSON")?;
-    text.push('\n');
-    Ok(text)
 }

@@ -13,11 +13,11 @@ use bmp_ebpf::Counters;
 use serde::{Serialize, Serializer};
 
 use super::{
-    Context,
-    binding::egress_names,
+    super::Context,
     enforcement::Enforcing,
-    report::{Egress, Kernel, kernel},
-    text::{age, table},
+    layout::{age, table},
+    names::egress_names,
+    session::{Egress, Kernel, kernel},
 };
 use crate::{
     config::{BgpPeer, Config, ConnectInterface},
@@ -29,12 +29,12 @@ use crate::{
 
 /// All of them, and where they connect to. The peers are looked at one after another, each when it is written.
 #[derive(Serialize)]
-struct Speaker<P: Iterator<Item = Peer>> {
-    local_as: Option<u32>,
-    router_id: Option<Ipv4Addr>,
-    listener: Listener,
+pub(super) struct Speaker<P: Iterator<Item = Peer>> {
+    pub(super) local_as: Option<u32>,
+    pub(super) router_id: Option<Ipv4Addr>,
+    pub(super) listener: Listener,
     #[serde(serialize_with = "as_sequence")]
-    peers: Cell<Option<P>>,
+    pub(super) peers: Cell<Option<P>>,
 }
 
 /// Of an iterator that is serialized once.
@@ -46,83 +46,83 @@ fn as_sequence<S: Serializer>(
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Listener {
-    port: Option<u16>,
+pub(super) struct Listener {
+    pub(super) port: Option<u16>,
     /// Why it does not listen, or not for all.
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
     /// Connections from nobody's peer that were closed; where the kernel programs are, such are not even answered.
-    refused: u64,
+    pub(super) refused: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Peer {
-    peer: IpAddr,
+pub(super) struct Peer {
+    pub(super) peer: IpAddr,
     #[serde(rename = "as")]
-    asn: Option<u32>,
+    pub(super) asn: Option<u32>,
     /// `Idle`, `Connect`, `Active`, `OpenSent`, `OpenConfirm` or `Established` (RFC 4271 §8.2.2).
-    state: String,
+    pub(super) state: String,
     /// How long it has been established, or has not been.
-    age_seconds: u64,
+    pub(super) age_seconds: u64,
     /// Why it is not established: a word, and the same in words.
-    reason: Option<&'static str>,
-    last_error: Option<Untrusted>,
-    established_count: u64,
-    retry_in_seconds: Option<f64>,
-    local_address: Option<IpAddr>,
-    local_port: Option<u16>,
-    remote_port: Option<u16>,
-    bgp_id: Option<Ipv4Addr>,
-    hold_seconds: Option<u64>,
-    keepalive_seconds: Option<u64>,
-    capabilities: Vec<String>,
+    pub(super) reason: Option<&'static str>,
+    pub(super) last_error: Option<Untrusted>,
+    pub(super) established_count: u64,
+    pub(super) retry_in_seconds: Option<f64>,
+    pub(super) local_address: Option<IpAddr>,
+    pub(super) local_port: Option<u16>,
+    pub(super) remote_port: Option<u16>,
+    pub(super) bgp_id: Option<Ipv4Addr>,
+    pub(super) hold_seconds: Option<u64>,
+    pub(super) keepalive_seconds: Option<u64>,
+    pub(super) capabilities: Vec<String>,
     /// Negotiated.
-    families: Vec<String>,
-    routes: Vec<Routes>,
-    received: Messages,
-    sent: Messages,
+    pub(super) families: Vec<String>,
+    pub(super) routes: Vec<Routes>,
+    pub(super) received: Messages,
+    pub(super) sent: Messages,
     /// How long the routes of a peer that is restarting stay (RFC 4724).
-    restart_left_seconds: Option<u64>,
-    stale: usize,
+    pub(super) restart_left_seconds: Option<u64>,
+    pub(super) stale: usize,
     /// UPDATEs whose routes were treated as withdrawn, and how many routes these announced.
-    treated_as_withdraw: u32,
-    prefixes_treated_as_withdraw: u32,
+    pub(super) treated_as_withdraw: u32,
+    pub(super) prefixes_treated_as_withdraw: u32,
     /// UPDATEs of which attributes were discarded.
-    attributes_discarded: u64,
+    pub(super) attributes_discarded: u64,
     /// What was wrong with the last UPDATE of either kind.
-    last_malformed: Option<String>,
-    not_negotiated: u64,
-    configured: Configured,
-    connect_interface: Asked,
-    egress: Egress,
-    kernel: Kernel,
+    pub(super) last_malformed: Option<String>,
+    pub(super) not_negotiated: u64,
+    pub(super) configured: Configured,
+    pub(super) connect_interface: Asked,
+    pub(super) egress: Egress,
+    pub(super) kernel: Kernel,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Routes {
-    family: String,
-    routes: usize,
+pub(super) struct Routes {
+    pub(super) family: String,
+    pub(super) routes: usize,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Messages {
-    open: u64,
-    update: u64,
-    notification: u64,
-    keepalive: u64,
-    route_refresh: u64,
-    total: u64,
+pub(super) struct Messages {
+    pub(super) open: u64,
+    pub(super) update: u64,
+    pub(super) notification: u64,
+    pub(super) keepalive: u64,
+    pub(super) route_refresh: u64,
+    pub(super) total: u64,
 }
 
 /// What of a peer is so before it is up.
 #[derive(Clone, Debug, Serialize)]
-struct Configured {
-    port: u16,
-    listen_only: bool,
+pub(super) struct Configured {
+    pub(super) port: u16,
+    pub(super) listen_only: bool,
     /// Whether there is a secret of TCP MD5.
-    password: bool,
-    hold_seconds: u16,
-    keepalive_seconds: u16,
-    families: Vec<String>,
+    pub(super) password: bool,
+    pub(super) hold_seconds: u16,
+    pub(super) keepalive_seconds: u16,
+    pub(super) families: Vec<String>,
 }
 
 impl Configured {
@@ -153,9 +153,9 @@ impl Configured {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Asked {
-    interface: Option<String>,
-    address: Option<IpAddr>,
+pub(super) struct Asked {
+    pub(super) interface: Option<String>,
+    pub(super) address: Option<IpAddr>,
 }
 
 /// Writes the peers that are configured, or one of them.
@@ -188,9 +188,19 @@ pub(super) fn write(
     let is_up = |address: &IpAddr| {
         context.bgp_peers.progress(*address).is_some_and(|progress| progress.state == BgpState::Established)
     };
+    write_text(out, speaker, (wanted().count(), wanted().filter(is_up).count()), verbose)
+}
+
+/// As an operator reads it, with how many peers there are and are up.
+pub(super) fn write_text(
+    out: &mut dyn Write,
+    speaker: Speaker<impl Iterator<Item = Peer>>,
+    numbers: (usize, usize),
+    verbose: bool,
+) -> io::Result<()> {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = speaker.write_head(&mut text, (wanted().count(), wanted().filter(is_up).count()));
+    let _ = speaker.write_head(&mut text, numbers);
     let peers = speaker.peers.take().into_iter().flatten();
     if !verbose {
         let _ = write_table(&mut text, peers);

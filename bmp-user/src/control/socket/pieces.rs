@@ -10,7 +10,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc},
 };
 
-use crate::config::Filter;
+use crate::{config::Filter, control::display::Make};
 
 /// Bytes that are sent at once.
 pub(super) const PIECE: usize = 32 * 1024;
@@ -19,9 +19,6 @@ pub(super) const WAITING: usize = 2;
 
 /// How many answers are made at the same time; one that waits for its client is not among them.
 static MAKING: Semaphore = Semaphore::const_new(2);
-
-/// Writes an answer.
-pub(super) type Make = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// Makes an answer, inside a string of JSON. It blocks: call it where that holds nobody up.
 ///

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{Outcome, Request, Response};
+use super::protocol::{Outcome, Request, Response};
 use crate::sys;
 
 /// How long bmpd has for an answer.

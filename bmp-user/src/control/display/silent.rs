@@ -12,13 +12,13 @@ use crate::{
 /// A peer without a route. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Silent {
-    peer: IpAddr,
+    pub(super) peer: IpAddr,
     #[serde(rename = "as")]
-    asn: u32,
+    pub(super) asn: u32,
     /// Whether anything of a table has come: a route that is gone again, or an End-of-RIB.
-    heard: bool,
+    pub(super) heard: bool,
     /// What may be the matter.
-    hint: String,
+    pub(super) hint: String,
 }
 
 /// A daemon, as far as it tells by its sysDescr.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Context;
+use super::super::Context;
 use crate::pin::Enforcement;
 
 /// What is lost in the kernel now. Field names are those of the JSON and are stable.
@@ -46,7 +46,7 @@ impl Enforcing {
 
 impl Context {
     /// Looks at the kernel, so that what `display` says is so; and says what is lost, if anything is.
-    pub(super) fn look(&self) -> Option<String> {
+    pub(in crate::control) fn look(&self) -> Option<String> {
         let loss = self.pins.datapath().look()?;
         Some(match loss.enforced {
             true => format!("what the kernel enforces would not outlive bmpd, or not as it should: {}", loss.why),

@@ -10,10 +10,11 @@ use bmp_ebpf::Counters;
 use serde::Serialize;
 
 use super::{
-    Context,
-    binding::{Held, egress_names},
+    super::Context,
+    binding::Held,
     enforcement::{Enforcing, Lost},
     guard::{self, Guard},
+    names::egress_names,
 };
 use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
@@ -348,7 +349,7 @@ fn unheld(all: &[pin::Unheld]) -> Unheld {
 }
 
 /// What a session waits for that nothing is the matter with, and that in a sentence.
-pub(super) fn waiting(
+pub(in crate::control) fn waiting(
     id: &SessionId,
     configured: &Configured,
     shown: &Snapshot,

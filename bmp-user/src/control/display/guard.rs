@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Context;
+use super::super::Context;
 use crate::{
     config::{Session as Configured, Transport},
     session::Session,

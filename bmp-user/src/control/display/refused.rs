@@ -12,16 +12,16 @@ use crate::{
 /// One such peer. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct RefusedPeer {
-    address: String,
-    peer_type: u8,
-    distinguisher: Option<String>,
+    pub(super) address: String,
+    pub(super) peer_type: u8,
+    pub(super) distinguisher: Option<String>,
     #[serde(rename = "as")]
-    asn: u32,
-    bgp_id: String,
+    pub(super) asn: u32,
+    pub(super) bgp_id: String,
     /// The client that has the peer, if it is still connected.
-    owner: Option<String>,
+    pub(super) owner: Option<String>,
     /// Messages that were dropped, by type.
-    dropped: BTreeMap<&'static str, u64>,
+    pub(super) dropped: BTreeMap<&'static str, u64>,
 }
 
 impl RefusedPeer {

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Context, display::write_json};
+use super::{super::Context, json::write_json};
 use crate::{
     config::{Config, Session as Configured, SessionId},
     escape::Untrusted,
@@ -26,64 +26,64 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Monitored {
     /// A relay's or replay's name, or `bgp ADDRESS`.
-    input: String,
-    peer: IpAddr,
+    pub(super) input: String,
+    pub(super) peer: IpAddr,
     #[serde(rename = "as")]
-    asn: u32,
-    bgp_id: Ipv4Addr,
+    pub(super) asn: u32,
+    pub(super) bgp_id: Ipv4Addr,
     /// `global`, `rd`, `local`, `loc-rib`, or the number of another type.
     #[serde(rename = "type")]
-    peer_type: String,
+    pub(super) peer_type: String,
     /// Route distinguisher; `None` for zero.
-    distinguisher: Option<String>,
+    pub(super) distinguisher: Option<String>,
     /// Name of the VRF or table, if it was told.
-    table: Option<Untrusted>,
+    pub(super) table: Option<Untrusted>,
     /// Whether there was a Peer Up for it.
-    announced: bool,
+    pub(super) announced: bool,
     /// Whether its daemon went away and `hold` of the relay keeps it up.
-    held: bool,
-    ribs: Vec<Rib>,
-    sessions: Vec<Session>,
+    pub(super) held: bool,
+    pub(super) ribs: Vec<Rib>,
+    pub(super) sessions: Vec<Session>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Rib {
-    family: String,
-    view: &'static str,
-    routes: usize,
+pub(super) struct Rib {
+    pub(super) family: String,
+    pub(super) view: &'static str,
+    pub(super) routes: usize,
     /// Which of the peer's `sessions` are told of it, by their place there.
     #[serde(skip)]
-    told: Vec<usize>,
+    pub(super) told: Vec<usize>,
 }
 
 /// A session that monitors the peer, or a part of it.
 #[derive(Clone, Debug, Serialize)]
-struct Session {
-    station: IpAddr,
-    vpn_instance: Option<String>,
-    alias: Option<String>,
+pub(super) struct Session {
+    pub(super) station: IpAddr,
+    pub(super) vpn_instance: Option<String>,
+    pub(super) alias: Option<String>,
     /// The RIBs that it is told of; `route-mode` may leave some out.
-    ribs: Vec<RibName>,
+    pub(super) ribs: Vec<RibName>,
     /// Whether the session is up: its station is told only then.
-    up: bool,
+    pub(super) up: bool,
     /// Whether its station is not told all the same, because it could not tell the peer from that of another input.
-    refused: bool,
+    pub(super) refused: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct RibName {
-    family: String,
-    view: &'static str,
+pub(super) struct RibName {
+    pub(super) family: String,
+    pub(super) view: &'static str,
 }
 
 /// What decides whether a session is told of a peer.
-struct Listener {
-    id: SessionId,
-    selection: Selection,
+pub(super) struct Listener {
+    pub(super) id: SessionId,
+    pub(super) selection: Selection,
     /// See [`Session::up`].
-    up: bool,
+    pub(super) up: bool,
     /// Peers that its station is not told of all the same, with their inputs.
-    refused: HashMap<PeerKey, HashSet<Arc<str>>>,
+    pub(super) refused: HashMap<PeerKey, HashSet<Arc<str>>>,
 }
 
 /// Writes all of them, one after another: what this takes does not grow with how many stations are told of how many peers.
@@ -203,7 +203,7 @@ pub(super) fn name_of(view: View) -> &'static str {
 const COLUMNS: usize = 6;
 
 /// As an operator reads it: a line for each RIB. The peers are gone through twice, first for the widths of the columns.
-fn write_text(
+pub(super) fn write_text(
     out: &mut dyn Write,
     peers: impl Iterator<Item = Monitored>,
     monitored: impl Iterator<Item = Monitored>,

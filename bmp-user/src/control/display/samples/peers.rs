@@ -1,0 +1,137 @@
+//! BGP peers.
+
+use std::{cell::Cell, net::IpAddr};
+
+use super::{
+    super::{
+        peer::{Asked, Configured, Listener, Messages, Peer, Routes, Speaker},
+        session::Egress,
+    },
+    PEER, ROUTER_ID, SOURCE, STATION, outside,
+    sessions::kernel,
+    text,
+};
+
+/// A speaker with an established peer, one that fails and one that has no port.
+pub(in crate::control::display) fn speaker() -> Speaker<impl Iterator<Item = Peer>> {
+    Speaker {
+        local_as: Some(65_000),
+        router_id: Some(ROUTER_ID),
+        listener: Listener { port: Some(179), trouble: text("port 179 is taken"), refused: 3 },
+        peers: Cell::new(Some(peers().into_iter())),
+    }
+}
+
+/// The same without anything.
+pub(in crate::control::display) fn no_speaker() -> Speaker<impl Iterator<Item = Peer>> {
+    let listener = Listener { port: None, trouble: None, refused: 0 };
+    Speaker { local_as: None, router_id: None, listener, peers: Cell::new(Some(std::iter::empty())) }
+}
+
+fn configured() -> Configured {
+    Configured {
+        port: 179,
+        listen_only: false,
+        password: false,
+        hold_seconds: 180,
+        keepalive_seconds: 60,
+        families: vec!["IPv4 unicast".to_owned()],
+    }
+}
+
+fn peers() -> Vec<Peer> {
+    let egress = |any, interfaces| Egress {
+        any,
+        interfaces,
+        enforcement: "socket",
+        why: text("--datapath socket"),
+        lost: None,
+        losses: 0,
+        vrf: None,
+    };
+    let counts = Messages { open: 1, update: 2, notification: 3, keepalive: 4, route_refresh: 5, total: 15 };
+    let mut peers = vec![
+        Peer {
+            peer: PEER,
+            asn: Some(65_001),
+            state: "Established".to_owned(),
+            age_seconds: 3_723,
+            reason: None,
+            last_error: outside("the peer closed the connection"),
+            established_count: 2,
+            retry_in_seconds: None,
+            local_address: Some(SOURCE),
+            local_port: Some(40_010),
+            remote_port: Some(179),
+            bgp_id: Some(ROUTER_ID),
+            hold_seconds: Some(90),
+            keepalive_seconds: Some(30),
+            capabilities: vec!["route-refresh".to_owned(), "4-octet-as".to_owned()],
+            families: vec!["IPv4 unicast".to_owned()],
+            routes: vec![Routes { family: "IPv4 unicast".to_owned(), routes: 100 }],
+            received: counts.clone(),
+            sent: counts.clone(),
+            restart_left_seconds: Some(60),
+            stale: 7,
+            treated_as_withdraw: 8,
+            prefixes_treated_as_withdraw: 9,
+            attributes_discarded: 10,
+            last_malformed: text("ORIGIN has the value 7"),
+            not_negotiated: 11,
+            configured: configured(),
+            connect_interface: Asked { interface: text("up2"), address: Some(SOURCE) },
+            egress: egress(false, vec!["up2".to_owned()]),
+            kernel: kernel(),
+        },
+        Peer {
+            peer: STATION,
+            asn: Some(65_002),
+            state: "Active".to_owned(),
+            age_seconds: 0,
+            reason: Some("connect-refused"),
+            last_error: outside("connect-refused: nobody listens there"),
+            established_count: 0,
+            retry_in_seconds: Some(12.3),
+            local_address: None,
+            local_port: None,
+            remote_port: None,
+            bgp_id: None,
+            hold_seconds: None,
+            keepalive_seconds: None,
+            capabilities: Vec::new(),
+            families: Vec::new(),
+            routes: Vec::new(),
+            received: counts.clone(),
+            sent: counts,
+            restart_left_seconds: None,
+            stale: 0,
+            treated_as_withdraw: 0,
+            prefixes_treated_as_withdraw: 0,
+            attributes_discarded: 0,
+            last_malformed: None,
+            not_negotiated: 0,
+            configured: configured(),
+            connect_interface: Asked { interface: None, address: None },
+            egress: egress(true, Vec::new()),
+            kernel: kernel(),
+        },
+    ];
+    peers.extend(without_port(&peers));
+    peers
+}
+
+/// A peer that has failed before it had an AS number, and one to which nothing has happened.
+fn without_port(peers: &[Peer]) -> Vec<Peer> {
+    let base = |peer: IpAddr| Peer {
+        peer,
+        asn: None,
+        state: "Idle".to_owned(),
+        age_seconds: 1,
+        reason: Some("open-error"),
+        last_error: outside("the AS is another one"),
+        retry_in_seconds: None,
+        configured: Configured { listen_only: true, password: true, families: Vec::new(), ..configured() },
+        ..peers[1].clone()
+    };
+    vec![base(SOURCE), Peer { reason: None, last_error: None, ..base("203.0.113.9".parse().unwrap()) }]
+}
