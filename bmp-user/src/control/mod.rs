@@ -3,9 +3,12 @@
 mod consequences;
 mod defaults;
 mod display;
+mod names;
 mod operator;
 mod socket;
+mod waiting;
 mod warnings;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use consequences::{Before, Said, Severity};
+pub use display::VALUE_COLUMN;
 pub use operator::Operator;
 pub use socket::{
     Client, ControlSocket, DEFAULT_PATH, LINE_MAX, Mode, Notices, Origin, Outcome, Request, Response, ask, serve,

@@ -6,7 +6,7 @@ use tokio::sync::{OnceCell, mpsc};
 use super::{
     Before, Context, Mode, Origin, Outcome, Request, Response, Said,
     consequences::OUTCOME_PATIENCE as PATIENCE,
-    display::{Make, as_json},
+    display::{WriteAnswer, as_json},
 };
 use crate::{
     config::{
@@ -24,7 +24,7 @@ const QUESTION: &str =
 pub(super) enum Reply {
     Whole(Response),
     /// What makes the text, which lines of it are shown, and the response without it.
-    Pieces(Make, Option<Filter>, Response),
+    Pieces(WriteAnswer, Option<Filter>, Response),
 }
 
 /// One operator: a view, a candidate, and what may be done with them.
@@ -84,7 +84,7 @@ impl Operator {
     pub(super) async fn reply(&mut self, request: &Request) -> Reply {
         match self.large(request) {
             Some((make, filter)) => {
-                let lost = self.context.look();
+                let lost = self.context.find_loss();
                 let frame = Response { outcome: Outcome::Done(String::new()), lost, ..self.refuse(String::new()) };
                 Reply::Pieces(make, filter, frame)
             }
@@ -93,7 +93,7 @@ impl Operator {
     }
 
     /// What makes the answer, where that may be large.
-    fn large(&mut self, request: &Request) -> Option<(Make, Option<Filter>)> {
+    fn large(&mut self, request: &Request) -> Option<(WriteAnswer, Option<Filter>)> {
         if !matches!(request.mode, Mode::Run | Mode::Interactive) || self.asked.is_some() {
             return None;
         }
@@ -165,7 +165,7 @@ impl Operator {
             }
             Command::Quit | Command::Return => return self.go_out(command, request.mode == Mode::Interactive),
             Command::Display(what, filter) => {
-                self.lost = self.context.look();
+                self.lost = self.context.find_loss();
                 self.context.display(&self.editor, &what, request.json).await.map(|answer| match &filter {
                     Some(filter) => filter.apply(&answer),
                     None => answer,

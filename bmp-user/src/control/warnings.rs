@@ -3,7 +3,7 @@
 
 use std::{fs, net::IpAddr};
 
-use super::{Context, Said, display::egress_names};
+use super::{Context, Said, names::egress_names};
 use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
     input::{bgp::missing, relay::connection_limits},
@@ -28,7 +28,7 @@ impl Context {
             // Of one that is down the reason is said, which is more.
             let is_down = matches!(&*self.pins.session(id).subscribe().borrow(), State::Down(_));
             if changed && !is_down {
-                sentences.extend(of(now, id, session, &host, &self.routes).await);
+                sentences.extend(of_session(now, id, session, &host, &self.routes).await);
             }
         }
         let peers = |config: &Config| config.bgp.as_ref().map(|bgp| bgp.peers.clone()).unwrap_or_default();
@@ -57,7 +57,7 @@ impl Context {
 }
 
 /// One sentence each, without its full stop.
-pub(super) async fn of(
+pub(super) async fn of_session(
     config: &Config,
     id: &SessionId,
     session: &Session,

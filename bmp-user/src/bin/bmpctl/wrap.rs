@@ -1,9 +1,7 @@
 //! Text that is wider than the terminal.
 
+use bmp_user::control::VALUE_COLUMN;
 use textwrap::{Options, WordSplitter, fill};
-
-/// Where the values of a detailed display begin.
-const VALUES: usize = 24;
 
 /// Breaks lines that are wider than `columns` between words: sentences, help, and the values of detailed displays, each with what
 /// follows below where it begins. Lines of a configuration, of a table and above carets stay whole.
@@ -44,9 +42,9 @@ fn indent(line: &str) -> Option<usize> {
     if ["Error: ", "Warning: ", "Info: "].iter().any(|word| line.starts_with(word)) {
         return Some(2);
     }
-    let is_value = line.starts_with("  ") && line.get(VALUES - 2..VALUES) == Some(": ");
+    let is_value = line.starts_with("  ") && line.get(VALUE_COLUMN - 2..VALUE_COLUMN) == Some(": ");
     if is_value {
-        return Some(VALUES);
+        return Some(VALUE_COLUMN);
     }
     // Help: a word, two blanks or more, and what it is for.
     let word = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::{About, Before, Consequences, Outcome, Said, Standing, in_words, listed};
 use crate::{
     config::{Config, ConnectInterface, From, Session, SessionId, Transport, effective},
-    control::{Context, display::waiting},
+    control::{Context, waiting::WaitReason},
     pin::{Grant, Pinned, Reason, Role, State, Unheld, in_words as pin_in_words},
     session::{Phase, Session as Running, Snapshot},
 };
@@ -188,7 +188,7 @@ impl Awaited<'_> {
     }
 
     fn waits(&self, shown: &Snapshot, state: &State, was_up: bool) -> Option<Said> {
-        let (reason, detail) = waiting(self.id, self.session, shown, state)?;
+        let WaitReason { wait: reason, detail } = WaitReason::of(self.id, self.session, shown, state)?;
         if was_up {
             return Some(Said::warning(format!(
                 "{} goes down, because {}: {reason}: {detail}",

@@ -1,148 +1,158 @@
-//! `display interface-binding`: for every session what was asked, what it came to, by which rule, and what would change it.
+//! `display interface-binding`: for every session the connect-interface that is configured, what it comes
+//! to, by which rule, and what would change it.
 
-use std::{fmt::Write as _, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr};
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::{
-    super::{Context, warnings},
-    layout::may_leave_by,
-    names::{egress_names, name_now},
+    super::{
+        Context,
+        names::{current_name, egress_names},
+        warnings,
+    },
+    hold_down::HoldDownReport,
+    layout::{after, field, heading, may_leave_by, or_dash},
 };
 use crate::{
     config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
     link::Host,
-    pin::{Resolved, SessionPin, State, Unresolved},
+    pin::{Reason, Resolved, State, Unresolved},
 };
+
+/// The bindings of all sessions, in the order of the configuration.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct BindingReports(pub(super) Vec<BindingReport>);
 
 /// One session's binding. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Binding {
+pub(super) struct BindingReport {
     pub(super) station: IpAddr,
     pub(super) vpn_instance: String,
     pub(super) alias: Option<String>,
     /// `connect-interface` as it is configured; `None` where it is not.
     pub(super) asked: Option<String>,
-    /// The view that it is configured in: `session`, `bmp` or `default`.
-    pub(super) from: &'static str,
+    /// The view that it is configured in.
+    pub(super) from: From,
     pub(super) source: Option<IpAddr>,
-    /// Whether the session may leave by any interface (of its VRF).
+    /// True if the session may leave by any interface (of its VRF).
     pub(super) any: bool,
-    /// Kernel names of those that it may leave by; none where `any` is true, and none where it is
-    /// denied.
+    /// Kernel names of the interfaces that the session may leave by. Empty where `any` is true, and where
+    /// the session is denied.
     pub(super) egress: Vec<String>,
-    /// The router that its packets are sent to, and the interface that this one is on.
-    pub(super) next_hop: Option<NextHop>,
-    /// By which rule the source was chosen, or why there is none.
+    pub(super) next_hop: Option<NextHopReport>,
+    /// The rule by which the source was chosen, or why there is none.
     pub(super) rule: String,
-    /// `pending`, `ready`, `held`, or why it is down: `interface-absent`, ...
-    pub(super) state: &'static str,
+    pub(super) state: BindingState,
     /// Of a session whose way is lost and that `hold-down` holds all the same.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<HoldDownReport>,
     /// What the operator should know although nothing is refused for it.
     pub(super) warnings: Vec<String>,
     pub(super) would_change: Vec<String>,
 }
 
-/// `next-hop`, and what it came to.
+/// Where a binding stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BindingState {
+    /// Not decided yet.
+    Pending,
+    Ready,
+    /// The way is lost, and `hold-down` holds the session.
+    Held,
+    Down(Reason),
+}
+
+impl fmt::Display for BindingState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::Held => "held",
+            Self::Down(reason) => reason.as_str(),
+        })
+    }
+}
+
+impl Serialize for BindingState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// `next-hop`, and the interface that leads to it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct NextHop {
+pub(super) struct NextHopReport {
     pub(super) address: IpAddr,
     /// `None` where the session is down.
     pub(super) interface: Option<String>,
 }
 
-/// Why a session is held, and how long still.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Held {
-    /// What it will be down for.
-    pub(super) reason: &'static str,
-    /// That in a sentence.
-    pub(super) detail: String,
-    /// When, if it is not mended before.
-    pub(super) for_seconds: f64,
-}
-
-impl Held {
-    /// `None` where the session is not held.
-    pub(super) fn of(pin: &SessionPin, state: &State) -> Option<Self> {
-        let held = pin.held().borrow().clone().filter(|_| matches!(state, State::Ready(_)))?;
-        Some(Self {
-            reason: held.unresolved.reason.as_str(),
-            detail: held.unresolved.why.clone(),
-            for_seconds: tenths(held.until.saturating_duration_since(Instant::now())),
-        })
-    }
-
-    pub(super) fn in_words(&self) -> String {
-        let Self { reason, detail, for_seconds } = self;
-        format!("{reason}: {detail}; down in {for_seconds:.1} s unless that is mended (hold-down)")
-    }
-}
-
-/// Every session, in the order of the configuration.
-pub(super) async fn bindings(context: &Context, config: &Config) -> Vec<Binding> {
-    let host = context.host.borrow().clone();
-    let mut bindings = Vec::with_capacity(config.bmp.sessions.len());
-    for (id, session) in &config.bmp.sessions {
-        let warnings = warnings::of(config, id, session, &host, &context.routes).await;
-        bindings.push(Binding { warnings, ..binding(context, config, &host, id, session) });
-    }
-    bindings
-}
-
-/// Without its warnings.
-fn binding(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Binding {
-    let effective = effective(&config.bmp, id, session);
-    let pin = context.pins.session(id);
-    let state_of = pin.subscribe().borrow().clone();
-    let held = pin.held().borrow().clone().filter(|_| matches!(state_of, State::Ready(_)));
-    let (source, egress, rule, mut state, mut would_change) = match &state_of {
-        State::Pending => (None, Vec::new(), "not decided yet".to_owned(), "pending", Vec::new()),
-        State::Ready(grant) => {
-            let resolved = &grant.resolved;
-            let events = host_events(resolved, &effective.connect, id, host);
-            (resolved.source, egress_names(resolved, host), resolved.rule.to_string(), "ready", events)
+impl BindingReports {
+    /// Reports on every session.
+    pub(super) async fn of(context: &Context, config: &Config) -> Self {
+        let host = context.host.borrow().clone();
+        let mut bindings = Vec::with_capacity(config.bmp.sessions.len());
+        for (id, session) in &config.bmp.sessions {
+            let warnings = warnings::of_session(config, id, session, &host, &context.routes).await;
+            bindings.push(BindingReport { warnings, ..BindingReport::of(context, config, &host, id, session) });
         }
-        State::Down(unresolved) => {
-            let mended = mends(unresolved).into_iter().collect();
-            (None, Vec::new(), unresolved.why.clone(), unresolved.reason.as_str(), mended)
-        }
-    };
-    if let Some(held) = &held {
-        state = "held";
-        would_change = mends(&held.unresolved).into_iter().collect();
-    }
-    would_change.extend(configuration(effective.from, id));
-    if let Some(name) = effective.connect.as_ref().and_then(|connect| connect.interface())
-        && let Some(link) = host.link_named(name, &config.interface_aliases)
-        && link.name != name
-    {
-        would_change.push(format!("the name {name} given to another interface than {}", link.name));
-    }
-    Binding {
-        station: id.station,
-        vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
-        alias: id.alias.clone(),
-        asked: effective.connect.as_ref().map(asked),
-        from: effective.from.as_str(),
-        source,
-        any: matches!(&state_of, State::Ready(grant) if grant.resolved.egress.is_empty()),
-        egress,
-        next_hop: session.next_hop.map(|address| NextHop { address, interface: interface_of_next_hop(&state_of) }),
-        rule,
-        state,
-        held: Held::of(&pin, &state_of),
-        warnings: Vec::new(),
-        would_change,
+        Self(bindings)
     }
 }
 
-fn interface_of_next_hop(state: &State) -> Option<String> {
-    match state {
-        State::Ready(grant) => grant.resolved.way.as_ref().map(|way| way.interface.1.clone()),
-        State::Pending | State::Down(_) => None,
+impl BindingReport {
+    /// Reports on one session, without its warnings.
+    fn of(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Self {
+        let effective = effective(&config.bmp, id, session);
+        let pin = context.pins.session(id);
+        let pin_state = pin.subscribe().borrow().clone();
+        let held = pin.held().borrow().clone().filter(|_| matches!(pin_state, State::Ready(_)));
+        let resolved = match &pin_state {
+            State::Ready(grant) => Some(&grant.resolved),
+            State::Pending | State::Down(_) => None,
+        };
+        let (rule, mut state, mut would_change) = match &pin_state {
+            State::Pending => ("not decided yet".to_owned(), BindingState::Pending, Vec::new()),
+            State::Ready(grant) => {
+                let events = host_events(&grant.resolved, &effective.connect, id, host);
+                (grant.resolved.rule.to_string(), BindingState::Ready, events)
+            }
+            State::Down(unresolved) => {
+                let mended = mends(unresolved).into_iter().collect();
+                (unresolved.why.clone(), BindingState::Down(unresolved.reason), mended)
+            }
+        };
+        if let Some(held) = &held {
+            state = BindingState::Held;
+            would_change = mends(&held.unresolved).into_iter().collect();
+        }
+        would_change.extend(configuration_changes(effective.from, id));
+        if let Some(name) = effective.connect.as_ref().and_then(|connect| connect.interface())
+            && let Some(link) = host.link_named(name, &config.interface_aliases)
+            && link.name != name
+        {
+            would_change.push(format!("the name {name} given to another interface than {}", link.name));
+        }
+        Self {
+            station: id.station,
+            vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
+            alias: id.alias.clone(),
+            asked: effective.connect.as_ref().map(in_words),
+            from: effective.from,
+            source: resolved.and_then(|resolved| resolved.source),
+            any: resolved.is_some_and(|resolved| resolved.egress.is_empty()),
+            egress: resolved.map(|resolved| egress_names(resolved, host)).unwrap_or_default(),
+            next_hop: session.next_hop.map(|address| NextHopReport {
+                address,
+                interface: resolved.and_then(|resolved| Some(resolved.way.as_ref()?.interface.1.clone())),
+            }),
+            rule,
+            state,
+            held: HoldDownReport::of(&pin, &pin_state),
+            warnings: Vec::new(),
+            would_change,
+        }
     }
 }
 
@@ -151,19 +161,15 @@ fn mends(unresolved: &Unresolved) -> Option<String> {
     Some(format!("what mends it: {mend}"))
 }
 
-/// In seconds, to a tenth.
-fn tenths(time: Duration) -> f64 {
-    (time.as_secs_f64() * 10.0).round() / 10.0
-}
-
-fn asked(connect: &ConnectInterface) -> String {
+/// Returns the words of the configuration.
+fn in_words(connect: &ConnectInterface) -> String {
     let (interface, address) = (connect.interface(), connect.address());
     let words = interface.map(str::to_owned).into_iter().chain(address.map(|address| address.to_string()));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What of this host would change it.
-fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, id: &SessionId, host: &Host) -> Vec<String> {
+/// Returns the events of this host that would change the binding.
+fn host_events(resolved: &Resolved, configured: &Option<ConnectInterface>, id: &SessionId, host: &Host) -> Vec<String> {
     let Some(source) = resolved.source else {
         return vec!["a change of the route to the station".to_owned()];
     };
@@ -171,18 +177,18 @@ fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, id: &Sessi
     let taken = format!("{source} taken from {}", owners(source, id, host));
     // Without an interface of its own a session in a VRF is bound to the VRF's device.
     if let Some(interface) = resolved.device.as_ref().filter(|device| resolved.egress.contains(device)) {
-        let name = name_now(interface, host);
+        let name = current_name(interface, host);
         events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
         events.push(taken);
         events.push(format!("the last route to the station by {name} gone"));
         return events;
     }
-    events.push(match asked.as_ref().and_then(ConnectInterface::interface) {
+    events.push(match configured.as_ref().and_then(ConnectInterface::interface) {
         Some(name) => format!("{taken}, or {name} down or gone"),
         None => taken,
     });
     if let Some(way) = &resolved.way {
-        let name = name_now(&way.interface, host);
+        let name = current_name(&way.interface, host);
         events.push(format!("{name}, which leads to the next hop, down, without a carrier or gone"));
     } else if !resolved.egress.is_empty() {
         let names = egress_names(resolved, host).join(" or ");
@@ -192,7 +198,7 @@ fn host_events(resolved: &Resolved, asked: &Option<ConnectInterface>, id: &Sessi
     events
 }
 
-/// The interfaces of the session's VRF that have the address: it need not be on the one that
+/// Returns the interfaces of the session's VRF that have the address. It need not be on the interface that
 /// connect-interface names.
 fn owners(source: IpAddr, id: &SessionId, host: &Host) -> String {
     let vrf = id.vpn_instance.as_deref().and_then(|name| host.vrf_named(name)).map(|vrf| vrf.index);
@@ -201,8 +207,8 @@ fn owners(source: IpAddr, id: &SessionId, host: &Host) -> String {
     if names.is_empty() { "this host".to_owned() } else { names.join(" and ") }
 }
 
-/// What of the configuration would change it.
-fn configuration(from: From, id: &SessionId) -> Option<String> {
+/// Returns the commands that would change the binding.
+fn configuration_changes(from: From, id: &SessionId) -> Option<String> {
     match from {
         From::Session => None,
         From::Bmp => Some("connect-interface in the bmp view, or one in the session view".to_owned()),
@@ -211,44 +217,38 @@ fn configuration(from: From, id: &SessionId) -> Option<String> {
     }
 }
 
-/// As an operator reads it.
-pub(super) fn text(bindings: &[Binding]) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = write(&mut text, bindings);
-    text
+impl fmt::Display for BindingReports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        heading(f, "Total number of BMP session", self.0.len())?;
+        self.0.iter().try_for_each(|binding| write!(f, "{binding}"))
+    }
 }
 
-fn write(text: &mut String, bindings: &[Binding]) -> std::fmt::Result {
-    writeln!(text, " Total number of BMP session : {}", bindings.len())?;
-    for binding in bindings {
-        let alias = binding.alias.as_ref().map(|alias| format!(", alias {alias}")).unwrap_or_default();
-        writeln!(text, "\n BMP session {}{alias}", binding.station)?;
-        let mut line = |name: &str, value: &str| writeln!(text, "  {name:<20}: {value}");
-        line("VPN instance", &binding.vpn_instance)?;
-        let asked = match (&binding.asked, binding.from) {
-            (Some(asked), from) => format!("{asked} ({from} view)"),
-            (None, _) => "nothing".to_owned(),
-        };
-        line("Asked", &asked)?;
-        line("State", binding.state)?;
-        if let Some(held) = &binding.held {
-            line("Held", &held.in_words())?;
+impl fmt::Display for BindingReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n BMP session {}{}", self.station, after(", alias ", self.alias.as_ref()))?;
+        field(f, "VPN instance", &self.vpn_instance)?;
+        match &self.asked {
+            Some(asked) => field(f, "Asked", format_args!("{asked} ({} view)", self.from.as_str()))?,
+            None => field(f, "Asked", "nothing")?,
         }
-        line("Source", &binding.source.map_or("-".to_owned(), |source| source.to_string()))?;
-        let vrf = Some(binding.vpn_instance.as_str()).filter(|name| *name != PUBLIC);
-        line("May leave by", &may_leave_by(binding.any, vrf, &binding.egress))?;
-        if let Some(NextHop { address, interface }) = &binding.next_hop {
-            let by = interface.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
-            line("Next hop", &format!("{address}{by}"))?;
+        field(f, "State", self.state)?;
+        if let Some(held) = &self.held {
+            field(f, "Held", held)?;
         }
-        line("Rule", &binding.rule)?;
-        for warning in &binding.warnings {
-            line("Warning", warning)?;
+        field(f, "Source", or_dash(self.source))?;
+        let vrf = Some(self.vpn_instance.as_str()).filter(|name| *name != PUBLIC);
+        field(f, "May leave by", may_leave_by(self.any, vrf, &self.egress))?;
+        if let Some(NextHopReport { address, interface }) = &self.next_hop {
+            field(f, "Next hop", format_args!("{address}{}", after(" by ", interface.as_ref())))?;
         }
-        for (number, change) in binding.would_change.iter().enumerate() {
-            line(if number == 0 { "Would change it" } else { "" }, change)?;
+        field(f, "Rule", &self.rule)?;
+        for warning in &self.warnings {
+            field(f, "Warning", warning)?;
         }
+        for (number, change) in self.would_change.iter().enumerate() {
+            field(f, if number == 0 { "Would change it" } else { "" }, change)?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -1,25 +1,30 @@
 //! `display bmp feed`: the peers, routes and journal that stations are told from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{layout::rows, monitored::name_of};
-use crate::feed;
+use super::{super::words::ViewName, layout::field};
+use crate::{feed::Feed, wire::bgp::Family};
 
 /// The feed. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Feed {
+pub(super) struct FeedReport {
+    /// Peers that are announced.
     pub(super) peers: usize,
     pub(super) ribs: usize,
     pub(super) routes: usize,
     /// The routes of all peers, by RIB and family.
-    pub(super) by_rib: Vec<ByRib>,
+    pub(super) by_rib: Vec<RibTotals>,
+    /// Distinct sets of path attributes.
     pub(super) attribute_sets: usize,
+    /// Withdrawals that are kept for stations which were told the route.
     pub(super) withdrawals: usize,
-    pub(super) journal: Journal,
-    pub(super) memory: Memory,
+    pub(super) journal: JournalReport,
+    pub(super) memory: FeedMemory,
+    /// BMP messages that inputs have sent.
     pub(super) frames: u64,
+    /// The counts of [`crate::feed::Trouble`].
     pub(super) unannounced: u64,
     pub(super) malformed: u64,
     pub(super) mixed_path_ids: u64,
@@ -30,35 +35,42 @@ pub(super) struct Feed {
     pub(super) overflowed: u64,
 }
 
+/// The RIBs of one family and view, over all peers.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct ByRib {
-    pub(super) family: String,
-    pub(super) view: &'static str,
-    /// How many peers have such a RIB.
+pub(super) struct RibTotals {
+    pub(super) family: Family,
+    pub(super) view: ViewName,
+    /// Peers that have such a RIB.
     pub(super) ribs: usize,
     pub(super) routes: usize,
 }
 
+/// The messages that sessions follow.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Journal {
+pub(super) struct JournalReport {
+    /// Number of the oldest message that is kept.
     pub(super) tail: u64,
+    /// Number of the next message.
     pub(super) head: u64,
     pub(super) bytes: usize,
+    /// In bytes.
     pub(super) limit: usize,
 }
 
-/// In bytes.
+/// Memory of the feed, in bytes.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Memory {
+pub(super) struct FeedMemory {
     pub(super) routes: usize,
+    /// What routes have in common.
     pub(super) groups: usize,
     pub(super) attribute_sets: usize,
+    /// A part of `routes`.
     pub(super) withdrawals: usize,
     pub(super) journal: usize,
 }
 
-impl Feed {
-    pub(super) fn of(feed: &feed::Feed) -> Self {
+impl FeedReport {
+    pub(super) fn of(feed: &Feed) -> Self {
         let stats = &feed.stats();
         let mut by_rib = BTreeMap::new();
         for peer in feed.peers() {
@@ -68,9 +80,9 @@ impl Feed {
                 *routes += rib.routes;
             }
         }
-        let by_rib = by_rib.into_iter().map(|((family, view), (ribs, routes))| ByRib {
-            family: family.to_string(),
-            view: name_of(view),
+        let by_rib = by_rib.into_iter().map(|((family, view), (ribs, routes))| RibTotals {
+            family,
+            view: ViewName(view),
             ribs,
             routes,
         });
@@ -81,13 +93,13 @@ impl Feed {
             routes: stats.routes,
             attribute_sets: stats.attribute_sets,
             withdrawals: stats.withdrawals,
-            journal: Journal {
+            journal: JournalReport {
                 tail: stats.tail,
                 head: stats.head,
                 bytes: stats.journal_bytes,
                 limit: stats.journal_limit,
             },
-            memory: Memory {
+            memory: FeedMemory {
                 routes: stats.route_bytes,
                 groups: stats.group_bytes,
                 attribute_sets: stats.attribute_bytes,
@@ -105,53 +117,39 @@ impl Feed {
             overflowed: stats.trouble.overflowed,
         }
     }
+}
 
-    pub(super) fn text(&self) -> String {
+/// Returns the bytes in KiB, rounded up.
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}
+
+impl fmt::Display for FeedReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { journal, memory, .. } = self;
-        let bytes = |bytes: usize| format!("{} KiB", bytes.div_ceil(1024));
-        let head = rows(
-            " What there is to tell stations\n",
-            &[
-                ("Peers up", self.peers.to_string()),
-                ("RIBs", self.ribs.to_string()),
-                ("Routes", self.routes.to_string()),
-            ],
-        );
-        let by_rib: String = self
-            .by_rib
-            .iter()
-            .map(|ByRib { family, view, ribs, routes }| format!("    {family} {view}: {routes}, of {ribs} peers\n"))
-            .collect();
-        let rest = rows(
-            "",
-            &[
-                ("Attribute sets", self.attribute_sets.to_string()),
-                ("Withdrawals kept", self.withdrawals.to_string()),
-                (
-                    "Journal",
-                    format!(
-                        "messages {} to {}, {} of {}",
-                        journal.tail,
-                        journal.head,
-                        bytes(journal.bytes),
-                        bytes(journal.limit)
-                    ),
-                ),
-                ("Memory of routes", bytes(memory.routes)),
-                ("  of groups", bytes(memory.groups)),
-                ("  of attributes", bytes(memory.attribute_sets)),
-                ("  of withdrawals", format!("{} (of that of routes)", bytes(memory.withdrawals))),
-                ("Messages", self.frames.to_string()),
-                ("  of unknown peers", self.unannounced.to_string()),
-                ("  malformed", self.malformed.to_string()),
-                ("  mixed path IDs", self.mixed_path_ids.to_string()),
-                ("  bad attributes", self.malformed_attributes.to_string()),
-                ("  other AS size", self.as_size.to_string()),
-                ("  lack attributes", self.incomplete.to_string()),
-                ("  unknown family", self.unknown_family.to_string()),
-                ("  not kept", self.overflowed.to_string()),
-            ],
-        );
-        format!("{head}{by_rib}{rest}")
+        writeln!(f, " What there is to tell stations")?;
+        field(f, "Peers up", self.peers)?;
+        field(f, "RIBs", self.ribs)?;
+        field(f, "Routes", self.routes)?;
+        for RibTotals { family, view, ribs, routes } in &self.by_rib {
+            writeln!(f, "    {family} {view}: {routes}, of {ribs} peers")?;
+        }
+        field(f, "Attribute sets", self.attribute_sets)?;
+        field(f, "Withdrawals kept", self.withdrawals)?;
+        let JournalReport { tail, head, bytes, limit } = journal;
+        field(f, "Journal", format_args!("messages {tail} to {head}, {} of {}", kib(*bytes), kib(*limit)))?;
+        field(f, "Memory of routes", kib(memory.routes))?;
+        field(f, "  of groups", kib(memory.groups))?;
+        field(f, "  of attributes", kib(memory.attribute_sets))?;
+        field(f, "  of withdrawals", format_args!("{} (of that of routes)", kib(memory.withdrawals)))?;
+        field(f, "Messages", self.frames)?;
+        field(f, "  of unknown peers", self.unannounced)?;
+        field(f, "  malformed", self.malformed)?;
+        field(f, "  mixed path IDs", self.mixed_path_ids)?;
+        field(f, "  bad attributes", self.malformed_attributes)?;
+        field(f, "  other AS size", self.as_size)?;
+        field(f, "  lack attributes", self.incomplete)?;
+        field(f, "  unknown family", self.unknown_family)?;
+        field(f, "  not kept", self.overflowed)
     }
 }

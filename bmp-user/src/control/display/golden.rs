@@ -6,11 +6,12 @@
 use std::{env, fs, path::PathBuf};
 
 use super::{
-    binding,
+    CurrentTrial, Rendering,
     json::{as_json, write_json},
-    monitored, no_trial, peer, relay, replay, samples, text, trial_text,
+    monitored,
+    peer::{self, PeerTotals},
+    samples, session,
 };
-use crate::wire::bgp::Family;
 
 /// Compares an answer with the one that is kept.
 fn is_kept(name: &str, answer: &str) {
@@ -36,9 +37,8 @@ fn written(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -
 fn sessions_are_shown_as_they_were() {
     let sessions = samples::sessions();
     is_kept("session.json", &written(|out| write_json(out, sessions.iter())));
-    let monitored = [(Family::IPV4_UNICAST, 3), (Family::IPV6_UNICAST, 1)].into();
-    let table = text::totals(3, 1) + &text::table_of_sessions(samples::sessions().into_iter());
-    let verbose = sessions.iter().map(|report| text::session(report, &monitored)).collect::<String>();
+    let table = session::totals(3, 1) + &session::rows(samples::sessions().into_iter());
+    let verbose = sessions.iter().map(ToString::to_string).collect::<String>();
     is_kept("session.txt", &format!("{table}{verbose}"));
 }
 
@@ -46,27 +46,27 @@ fn sessions_are_shown_as_they_were() {
 fn bindings_are_shown_as_they_were() {
     let bindings = samples::bindings();
     json_is_kept("binding.json", &bindings);
-    is_kept("binding.txt", &binding::text(&bindings));
+    is_kept("binding.txt", &bindings.to_string());
 }
 
 #[test]
 fn the_feed_is_shown_as_it_was() {
     json_is_kept("feed.json", &samples::feed());
-    is_kept("feed.txt", &samples::feed().text());
+    is_kept("feed.txt", &samples::feed().to_string());
 }
 
 #[test]
 fn relays_are_shown_as_they_were() {
     let relays = samples::relays();
     json_is_kept("relay.json", &relays);
-    is_kept("relay.txt", &relay::relays_text(&relays));
+    is_kept("relay.txt", &relays.to_string());
 }
 
 #[test]
 fn replays_are_shown_as_they_were() {
     let replays = samples::replays();
     json_is_kept("replay.json", &replays);
-    is_kept("replay.txt", &replay::replays_text(&replays));
+    is_kept("replay.txt", &replays.to_string());
 }
 
 #[test]
@@ -80,9 +80,12 @@ fn monitored_peers_are_shown_as_they_were() {
 fn bgp_peers_are_shown_as_they_were() {
     json_is_kept("peer.json", &samples::speaker());
     json_is_kept("peer-none.json", &samples::no_speaker());
-    let short = written(|out| peer::write_text(out, samples::speaker(), (4, 1), false));
-    let verbose = written(|out| peer::write_text(out, samples::speaker(), (4, 1), true));
-    let none = written(|out| peer::write_text(out, samples::no_speaker(), (0, 0), false));
+    let short =
+        written(|out| peer::write_text(out, samples::speaker(), PeerTotals { peers: 4, up: 1 }, Rendering::Table));
+    let verbose =
+        written(|out| peer::write_text(out, samples::speaker(), PeerTotals { peers: 4, up: 1 }, Rendering::Detailed));
+    let none =
+        written(|out| peer::write_text(out, samples::no_speaker(), PeerTotals { peers: 0, up: 0 }, Rendering::Table));
     is_kept("peer.txt", &format!("{short}{verbose}{none}"));
 }
 
@@ -90,6 +93,6 @@ fn bgp_peers_are_shown_as_they_were() {
 fn trials_are_shown_as_they_were() {
     let [none, known, unknown] = samples::trials();
     json_is_kept("trial.json", &[&none, &known, &unknown]);
-    let shown = [known, unknown].into_iter().flatten().map(|trial| trial_text(&trial));
-    is_kept("trial.txt", &(no_trial() + &shown.collect::<String>()));
+    let text = [none, known, unknown].map(|trial| CurrentTrial(trial).to_string());
+    is_kept("trial.txt", &text.concat());
 }

@@ -1,76 +1,101 @@
-//! What `display bmp session` knows about the guard of a passive session.
+//! The guard of a passive session: where packets of strangers are dropped, and how many were.
+
+use std::fmt;
 
 use serde::Serialize;
 
-use super::super::Context;
+use super::super::{Context, words::words};
 use crate::{
     config::{Session as Configured, Transport},
+    pin::Hook,
     session::Session,
 };
 
-/// Where strangers are kept away, and how many were. Sessions that share a listener share the numbers.
+/// The guard of one session. Sessions that share a listener share the numbers. Field names are those of
+/// the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Guard {
-    pub(super) interfaces: Vec<Interface>,
-    /// By XDP, before the stack.
+pub(super) struct StrangerGuard {
+    pub(super) interfaces: Vec<GuardMode>,
+    /// Packets that XDP dropped, before the stack.
     pub(super) dropped_packets: u64,
     /// IP bytes.
     pub(super) dropped_bytes: u64,
-    /// By the listener's own program: where XDP is not to be had, and what came by other interfaces.
+    /// Packets that the listener's own program dropped: where XDP is not to be had, and on other
+    /// interfaces.
     pub(super) refused_packets: u64,
     /// IP bytes.
     pub(super) refused_bytes: u64,
 }
 
-/// One interface that the station may connect by.
+/// How one interface that the station may connect by is guarded.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Interface {
+pub(super) struct GuardMode {
     /// Kernel name.
     pub(super) name: String,
-    /// `native`, `generic` or `none`.
-    pub(super) mode: &'static str,
-    /// Why it is `none`.
+    pub(super) mode: XdpMode,
+    /// Why `mode` is `none`.
     pub(super) why: Option<String>,
 }
 
-/// `None` where this host connects.
-pub(super) fn report(context: &Context, configured: &Configured, session: &Session) -> Option<Guard> {
-    if !matches!(configured.transport, Some(Transport::Listen(_))) {
-        return None;
-    }
-    let report = context.pins.guard(&session.pin);
-    let interfaces = report.interfaces.into_iter().map(|interface| {
-        let (mode, why) = match interface.hook {
-            Ok(hook) => (hook.as_str(), None),
-            Err(why) => ("none", Some(why)),
-        };
-        Interface { name: interface.name, mode, why }
-    });
-    Some(Guard {
-        interfaces: interfaces.collect(),
-        dropped_packets: report.dropped.packets,
-        dropped_bytes: report.dropped.bytes,
-        refused_packets: report.refused.packets,
-        refused_bytes: report.refused.bytes,
-    })
+/// How program `guard` sees the packets of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum XdpMode {
+    /// In the driver.
+    Native,
+    /// Behind the driver, before the stack.
+    Generic,
+    /// Not at all.
+    None,
 }
 
-impl Guard {
-    /// `up2 (generic), up3 (none: another XDP program is there)`.
-    pub(super) fn in_words(&self) -> String {
-        let one = |interface: &Interface| {
-            let why = interface.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            format!("{} ({}{why})", interface.name, interface.mode)
-        };
-        let all: Vec<_> = self.interfaces.iter().map(one).collect();
-        if all.is_empty() { "-".to_owned() } else { all.join(", ") }
+words!(XdpMode { Native => "native", Generic => "generic", None => "none" });
+
+impl StrangerGuard {
+    /// Returns `None` where this host connects.
+    pub(super) fn of(context: &Context, configured: &Configured, session: &Session) -> Option<Self> {
+        if !matches!(configured.transport, Some(Transport::Listen(_))) {
+            return None;
+        }
+        let report = context.pins.guard(&session.pin);
+        let interfaces = report.interfaces.into_iter().map(|interface| {
+            let (mode, why) = match interface.hook {
+                Ok(Hook::Native) => (XdpMode::Native, None),
+                Ok(Hook::Generic) => (XdpMode::Generic, None),
+                Err(why) => (XdpMode::None, Some(why)),
+            };
+            GuardMode { name: interface.name, mode, why }
+        });
+        Some(Self {
+            interfaces: interfaces.collect(),
+            dropped_packets: report.dropped.packets,
+            dropped_bytes: report.dropped.bytes,
+            refused_packets: report.refused.packets,
+            refused_bytes: report.refused.bytes,
+        })
     }
 
-    /// How many packets of strangers were dropped, and where.
+    /// Returns `up2 (generic), up3 (none: another XDP program is there)`.
+    pub(super) fn modes(&self) -> String {
+        let modes: Vec<_> = self.interfaces.iter().map(ToString::to_string).collect();
+        if modes.is_empty() { "-".to_owned() } else { modes.join(", ") }
+    }
+
+    /// Returns how many packets of strangers were dropped, and where.
     pub(super) fn strangers(&self) -> String {
+        let Self { dropped_packets, dropped_bytes, refused_packets, refused_bytes, .. } = self;
         format!(
-            "{} bytes in {} packets dropped, {} bytes in {} packets refused",
-            self.dropped_bytes, self.dropped_packets, self.refused_bytes, self.refused_packets
+            "{dropped_bytes} bytes in {dropped_packets} packets dropped, \
+             {refused_bytes} bytes in {refused_packets} packets refused"
         )
+    }
+}
+
+impl fmt::Display for GuardMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, mode, why } = self;
+        match why {
+            Some(why) => write!(f, "{name} ({mode}: {why})"),
+            None => write!(f, "{name} ({mode})"),
+        }
     }
 }

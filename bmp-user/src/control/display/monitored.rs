@@ -1,5 +1,4 @@
-//! `display bgp bmp-monitor all`: the BGP peers that there are to tell of, and which stations are told of each. Field names are those of the JSON and
-//! are stable.
+//! `display bgp bmp-monitor all`: the BGP peers of all inputs, and the stations that are told of each.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -10,141 +9,132 @@ use std::{
 
 use serde::Serialize;
 
-use super::{super::Context, json::write_json};
+use super::{
+    super::{
+        Context,
+        words::{PeerTypeName, ViewName},
+    },
+    json::write_json,
+    layout::{Columns, heading, or_dash},
+};
 use crate::{
     config::{Config, Session as Configured, SessionId},
     escape::Untrusted,
-    feed::{Feed, PeerRibs, Selection, View},
+    feed::{Feed, PeerRibs, Selection, route_distinguisher},
     session::selection_of,
-    wire::{
-        bgp::Family,
-        bmp::{PeerKey, PeerType},
-    },
+    wire::{bgp::Family, bmp::PeerKey},
 };
 
-/// One peer of one input.
+/// One peer of one input. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Monitored {
+pub(super) struct MonitoredPeer {
     /// A relay's or replay's name, or `bgp ADDRESS`.
     pub(super) input: String,
     pub(super) peer: IpAddr,
     #[serde(rename = "as")]
     pub(super) asn: u32,
     pub(super) bgp_id: Ipv4Addr,
-    /// `global`, `rd`, `local`, `loc-rib`, or the number of another type.
     #[serde(rename = "type")]
-    pub(super) peer_type: String,
+    pub(super) peer_type: PeerTypeName,
     /// Route distinguisher; `None` for zero.
     pub(super) distinguisher: Option<String>,
-    /// Name of the VRF or table, if it was told.
+    /// Name of the VRF or table, if the input has told one.
     pub(super) table: Option<Untrusted>,
-    /// Whether there was a Peer Up for it.
+    /// True if the input has sent a Peer Up.
     pub(super) announced: bool,
-    /// Whether its daemon went away and `hold` of the relay keeps it up.
+    /// True if the peer's daemon went away and `hold` of the relay keeps the peer up.
     pub(super) held: bool,
-    pub(super) ribs: Vec<Rib>,
-    pub(super) sessions: Vec<Session>,
+    pub(super) ribs: Vec<MonitoredRib>,
+    /// The sessions that monitor the peer, or a part of it.
+    pub(super) sessions: Vec<MonitoringSession>,
 }
 
+/// One RIB of a peer.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Rib {
-    pub(super) family: String,
-    pub(super) view: &'static str,
+pub(super) struct MonitoredRib {
+    pub(super) family: Family,
+    pub(super) view: ViewName,
     pub(super) routes: usize,
-    /// Which of the peer's `sessions` are told of it, by their place there.
+    /// The peer's `sessions` that are told of the RIB, by their place there.
     #[serde(skip)]
     pub(super) told: Vec<usize>,
 }
 
-/// A session that monitors the peer, or a part of it.
+/// A session that monitors a peer, or a part of it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Session {
+pub(super) struct MonitoringSession {
     pub(super) station: IpAddr,
     pub(super) vpn_instance: Option<String>,
     pub(super) alias: Option<String>,
-    /// The RIBs that it is told of; `route-mode` may leave some out.
+    /// The RIBs that the session is told of. `route-mode` may leave some out.
     pub(super) ribs: Vec<RibName>,
-    /// Whether the session is up: its station is told only then.
+    /// True if the session is up. Its station is told only then.
     pub(super) up: bool,
-    /// Whether its station is not told all the same, because it could not tell the peer from that of another input.
+    /// True if the station is not told, because it could not tell the peer from that of another input.
     pub(super) refused: bool,
 }
 
+/// Names a RIB of a peer.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct RibName {
-    pub(super) family: String,
-    pub(super) view: &'static str,
+    pub(super) family: Family,
+    pub(super) view: ViewName,
 }
 
 /// What decides whether a session is told of a peer.
-pub(super) struct Listener {
-    pub(super) id: SessionId,
-    pub(super) selection: Selection,
-    /// See [`Session::up`].
-    pub(super) up: bool,
-    /// Peers that its station is not told of all the same, with their inputs.
-    pub(super) refused: HashMap<PeerKey, HashSet<Arc<str>>>,
+struct PeerSelection {
+    id: SessionId,
+    selection: Selection,
+    /// See [`MonitoringSession::up`].
+    up: bool,
+    /// The inputs whose peer of this key the station is not told of.
+    refused: HashMap<PeerKey, HashSet<Arc<str>>>,
 }
 
-/// Writes all of them, one after another: what this takes does not grow with how many stations are told of how many peers.
-pub(super) fn write(context: &Context, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
-    let peers = context.feed.peers();
-    let listener = |(id, session): (&SessionId, &Configured)| {
+impl PeerSelection {
+    fn of(context: &Context, id: &SessionId, session: &Configured) -> Self {
         let status = context.sessions.get(id).map(|session| Arc::clone(&session.status));
         let mut refused = HashMap::<_, HashSet<_>>::new();
         for (input, key) in status.as_ref().map(|status| status.refused()).unwrap_or_default() {
             refused.entry(key).or_default().insert(input);
         }
         let up = status.is_some_and(|status| status.snapshot().phase.is_up());
-        Listener { id: id.clone(), selection: selection_of(session), up, refused }
-    };
-    let told = config.bmp.sessions.iter().filter(|(_, session)| is_told(session));
-    let listeners: Vec<_> = told.map(listener).collect();
-    let monitored = || peers.iter().map(|peer| monitored(peer, &listeners));
-    if json { write_json(out, monitored()) } else { write_text(out, peers.iter().map(described), monitored()) }
-}
-
-/// A peer, and the sessions that are told of it.
-fn monitored(peer: &PeerRibs, listeners: &[Listener]) -> Monitored {
-    let mut shown = described(peer);
-    for Listener { id, selection, up, refused } in listeners {
-        if !peer.is_selected_by(selection) {
-            continue;
-        }
-        let SessionId { vpn_instance, station, alias } = id.clone();
-        let refused = refused.get(&peer.header().key).is_some_and(|inputs| inputs.contains(peer.input()));
-        let mut ribs = Vec::new();
-        let number = shown.sessions.len();
-        for (rib, told) in shown.ribs.iter_mut().zip(peer.ribs_selected_by(selection)) {
-            if told {
-                rib.told.push(number);
-                ribs.push(RibName { family: rib.family.clone(), view: rib.view });
-            }
-        }
-        shown.sessions.push(Session { station, vpn_instance, alias, ribs, up: *up, refused });
+        Self { id: id.clone(), selection: selection_of(session), up, refused }
     }
-    shown
 }
 
-/// Whether the session tells its station anything when it is up. What an adopted one tells comes
-/// from its daemon.
-fn is_told(session: &Configured) -> bool {
+/// Writes all peers, one after another. The memory that this takes does not grow with how many stations are
+/// told of how many peers.
+pub(super) fn write(context: &Context, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    let peers = context.feed.peers();
+    let told = config.bmp.sessions.iter().filter(|(_, session)| tells_its_station(session));
+    let selections: Vec<_> = told.map(|(id, session)| PeerSelection::of(context, id, session)).collect();
+    let monitored = || peers.iter().map(|peer| MonitoredPeer::of(peer, &selections));
+    if json {
+        write_json(out, monitored())
+    } else {
+        write_text(out, peers.iter().map(MonitoredPeer::alone), monitored())
+    }
+}
+
+/// Returns true if the session tells its station anything when it is up. What an adopted session tells comes
+/// from its own daemon.
+fn tells_its_station(session: &Configured) -> bool {
     !session.shutdown && !session.adopt
 }
 
-/// The peers that there are, of which each session is told some.
-pub(super) struct ByFamily(Vec<PeerRibs>);
+/// The peers of one moment, to count those that each session is told of.
+pub(super) struct MonitoredFamilies(Vec<PeerRibs>);
 
-impl ByFamily {
-    /// Those of this moment.
+impl MonitoredFamilies {
     pub(super) fn of(feed: &Feed) -> Self {
         Self(feed.peers())
     }
 
-    /// Of how many peers a session is told routes in each family.
-    pub(super) fn told(&self, session: &Configured) -> BTreeMap<Family, usize> {
+    /// Counts the peers of which a session is told routes, by family.
+    pub(super) fn count(&self, session: &Configured) -> BTreeMap<Family, usize> {
         let mut families = BTreeMap::new();
-        if !is_told(session) {
+        if !tells_its_station(session) {
             return families;
         }
         let selection = selection_of(session);
@@ -155,109 +145,110 @@ impl ByFamily {
     }
 }
 
-fn described(peer: &PeerRibs) -> Monitored {
-    let header = peer.header();
-    let distinguisher = header.key.distinguisher;
-    Monitored {
-        input: peer.input().to_owned(),
-        peer: header.address(),
-        asn: header.asn,
-        bgp_id: header.bgp_id,
-        peer_type: match header.key.peer_type {
-            PeerType::GLOBAL => "global".to_owned(),
-            PeerType::RD => "rd".to_owned(),
-            PeerType::LOCAL => "local".to_owned(),
-            PeerType::LOC_RIB => "loc-rib".to_owned(),
-            PeerType(other) => other.to_string(),
-        },
-        distinguisher: (distinguisher != [0; 8]).then(|| crate::feed::route_distinguisher(distinguisher)),
-        table: peer.table().map(Untrusted::new),
-        announced: peer.is_announced(),
-        held: peer.is_away(),
-        ribs: peer
-            .ribs()
-            .iter()
-            .map(|rib| Rib {
-                family: rib.family.to_string(),
-                view: name_of(rib.view),
-                routes: rib.routes,
-                told: Vec::new(),
-            })
-            .collect(),
-        sessions: Vec::new(),
+impl MonitoredPeer {
+    /// Describes a peer, and the sessions that are told of it.
+    fn of(peer: &PeerRibs, selections: &[PeerSelection]) -> Self {
+        let mut report = Self::alone(peer);
+        for PeerSelection { id, selection, up, refused } in selections {
+            if !peer.is_selected_by(selection) {
+                continue;
+            }
+            let SessionId { vpn_instance, station, alias } = id.clone();
+            let refused = refused.get(&peer.header().key).is_some_and(|inputs| inputs.contains(peer.input()));
+            let mut ribs = Vec::new();
+            let number = report.sessions.len();
+            for (rib, is_told) in report.ribs.iter_mut().zip(peer.ribs_selected_by(selection)) {
+                if is_told {
+                    rib.told.push(number);
+                    ribs.push(RibName { family: rib.family, view: rib.view });
+                }
+            }
+            report.sessions.push(MonitoringSession { station, vpn_instance, alias, ribs, up: *up, refused });
+        }
+        report
+    }
+
+    /// Describes a peer without the sessions that are told of it.
+    fn alone(peer: &PeerRibs) -> Self {
+        let header = peer.header();
+        let distinguisher = header.key.distinguisher;
+        let ribs = peer.ribs().iter().map(|rib| MonitoredRib {
+            family: rib.family,
+            view: ViewName(rib.view),
+            routes: rib.routes,
+            told: Vec::new(),
+        });
+        Self {
+            input: peer.input().to_owned(),
+            peer: header.address(),
+            asn: header.asn,
+            bgp_id: header.bgp_id,
+            peer_type: PeerTypeName(header.key.peer_type),
+            distinguisher: (distinguisher != [0; 8]).then(|| route_distinguisher(distinguisher)),
+            table: peer.table().map(Untrusted::new),
+            announced: peer.is_announced(),
+            held: peer.is_away(),
+            ribs: ribs.collect(),
+            sessions: Vec::new(),
+        }
     }
 }
 
-/// As in `route-mode`.
-pub(super) fn name_of(view: View) -> &'static str {
-    match view {
-        View::AdjRibInPre => "adj-rib-in pre-policy",
-        View::AdjRibInPost => "adj-rib-in post-policy",
-        View::AdjRibOutPre => "adj-rib-out pre-policy",
-        View::AdjRibOutPost => "adj-rib-out post-policy",
-        View::LocRib => "local-rib",
-    }
-}
+const HEADINGS: [&str; 7] = ["Peer", "AS", "VPN", "Input", "RIB", "Routes", "Stations"];
 
-/// Columns but the last, which needs no width.
-const COLUMNS: usize = 6;
-
-/// As an operator reads it: a line for each RIB. The peers are gone through twice, first for the widths of the columns.
+/// Writes a row for each RIB. `alone` are the peers without their sessions, for the widths of the columns:
+/// the last column needs none.
 pub(super) fn write_text(
     out: &mut dyn Write,
-    peers: impl Iterator<Item = Monitored>,
-    monitored: impl Iterator<Item = Monitored>,
+    alone: impl Iterator<Item = MonitoredPeer>,
+    monitored: impl Iterator<Item = MonitoredPeer>,
 ) -> io::Result<()> {
-    let heading = ["Peer", "AS", "VPN", "Input", "RIB", "Routes"].map(str::to_owned);
-    let (mut widths, mut number) = (heading.each_ref().map(String::len), 0);
-    for peer in peers {
+    let headings = HEADINGS.map(str::to_owned);
+    let (mut columns, mut number) = (Columns::new(), 0);
+    columns.measure(&headings);
+    for peer in alone {
         number += 1;
-        for (cells, _) in peer.rows() {
-            for (width, cell) in widths.iter_mut().zip(&cells) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
+        peer.rows().iter().for_each(|row| columns.measure(row));
     }
-    writeln!(out, " Total number of peers : {number}\n")?;
-    let mut write = |cells: &[String; COLUMNS], last: &str| {
-        write!(out, " ")?;
-        for (cell, width) in cells.iter().zip(widths) {
-            write!(out, " {cell:<width$} ")?;
-        }
-        writeln!(out, " {last}")
-    };
-    write(&heading, "Stations")?;
+    let mut total = String::new();
+    // Writing to a string cannot fail.
+    let _ = heading(&mut total, "Total number of peers", number);
+    write!(out, "{total}\n{}", columns.line(&headings))?;
     for peer in monitored {
-        for (cells, told) in peer.rows() {
-            write(&cells, &told)?;
+        for row in peer.rows() {
+            out.write_all(columns.line(&row).as_bytes())?;
         }
     }
     Ok(())
 }
 
-impl Monitored {
-    /// A row for each RIB, and which stations are told of it; one where there is none.
-    fn rows(&self) -> Vec<([String; COLUMNS], String)> {
+impl MonitoredPeer {
+    /// Returns a row for each RIB, or one row where there is none.
+    fn rows(&self) -> Vec<[String; HEADINGS.len()]> {
         let vpn = self.table.as_ref().map(ToString::to_string).or_else(|| self.distinguisher.clone());
-        let vpn = vpn.unwrap_or_else(|| "-".to_owned());
         let input = format!("{}{}", self.input, if self.held { " (held)" } else { "" });
-        let row = |rib: String, routes: String, told: &mut dyn Iterator<Item = &Session>| {
-            let told: Vec<String> = told.map(Session::in_words).collect();
-            let told = if told.is_empty() { "-".to_owned() } else { told.join(", ") };
-            ([self.peer.to_string(), self.asn.to_string(), vpn.clone(), input.clone(), rib, routes], told)
+        let row = |rib: Option<&MonitoredRib>, told: Vec<&MonitoringSession>| {
+            let told: Vec<_> = told.into_iter().map(MonitoringSession::in_words).collect();
+            [
+                self.peer.to_string(),
+                self.asn.to_string(),
+                or_dash(vpn.as_ref()),
+                input.clone(),
+                or_dash(rib.map(|rib| format!("{} {}", rib.family, rib.view))),
+                rib.map_or(0, |rib| rib.routes).to_string(),
+                if told.is_empty() { "-".to_owned() } else { told.join(", ") },
+            ]
         };
         if self.ribs.is_empty() {
-            return vec![row("-".to_owned(), "0".to_owned(), &mut self.sessions.iter())];
+            return vec![row(None, self.sessions.iter().collect())];
         }
-        let of_rib = |rib: &Rib| {
-            let mut told = rib.told.iter().filter_map(|number| self.sessions.get(*number));
-            row(format!("{} {}", rib.family, rib.view), rib.routes.to_string(), &mut told)
-        };
-        self.ribs.iter().map(of_rib).collect()
+        let told = |rib: &MonitoredRib| rib.told.iter().filter_map(|number| self.sessions.get(*number)).collect();
+        self.ribs.iter().map(|rib| row(Some(rib), told(rib))).collect()
     }
 }
 
-impl Session {
+impl MonitoringSession {
+    /// Returns `198.51.100.7 (lab) down`.
     fn in_words(&self) -> String {
         let alias = self.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();
         let state = match (self.up, self.refused) {

@@ -1,11 +1,10 @@
-//! `display bgp peer`: the BGP peers that bmpd takes routes from. Field names are those of the JSON and are stable.
+//! `display bgp peer`: the BGP peers that bmpd takes routes from.
 
 use std::{
     cell::Cell,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{self, Write},
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -14,97 +13,109 @@ use serde::{Serialize, Serializer};
 
 use super::{
     super::Context,
-    enforcement::Enforcing,
-    layout::{age, table},
-    names::egress_names,
-    session::{Egress, Kernel, kernel},
+    Rendering,
+    egress::{EgressReport, KernelCounters},
+    layout::{after, age, field, heading, or_dash, table, tenths},
 };
 use crate::{
     config::{BgpPeer, Config, ConnectInterface},
     escape::{Untrusted, escaped_lines},
     input::bgp::{BgpDownReason, BgpState, MessageCounts, PeerStatus},
-    pin::{Pinned, Role, SessionPin, State as PinState},
-    wire::bgp::MessageType,
+    pin::{Pinned, Role, State as PinState},
+    wire::bgp::{Family, MessageType},
 };
 
-/// All of them, and where they connect to. The peers are looked at one after another, each when it is written.
+/// The BGP speaker that bmpd is. The peers are looked at one after another, each when it is written. Field
+/// names are those of the JSON and are stable.
 #[derive(Serialize)]
-pub(super) struct Speaker<P: Iterator<Item = Peer>> {
+pub(super) struct SpeakerReport<P: Iterator<Item = BgpPeerReport>> {
     pub(super) local_as: Option<u32>,
     pub(super) router_id: Option<Ipv4Addr>,
-    pub(super) listener: Listener,
+    pub(super) listener: BgpListenerReport,
     #[serde(serialize_with = "as_sequence")]
     pub(super) peers: Cell<Option<P>>,
 }
 
-/// Of an iterator that is serialized once.
+/// Serializes an iterator, once.
 fn as_sequence<S: Serializer>(
-    peers: &Cell<Option<impl Iterator<Item = Peer>>>,
+    peers: &Cell<Option<impl Iterator<Item = BgpPeerReport>>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(peers.take().into_iter().flatten())
 }
 
+/// Where peers connect to.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Listener {
+pub(super) struct BgpListenerReport {
     pub(super) port: Option<u16>,
-    /// Why it does not listen, or not for all.
+    /// Why bmpd does not listen, or not for all peers.
     pub(super) trouble: Option<String>,
-    /// Connections from nobody's peer that were closed; where the kernel programs are, such are not even answered.
+    /// Connections from hosts that are no peer, which were closed. Where the kernel programs are loaded,
+    /// such connections are not even answered.
     pub(super) refused: u64,
 }
 
+/// One peer. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Peer {
+pub(super) struct BgpPeerReport {
     pub(super) peer: IpAddr,
     #[serde(rename = "as")]
     pub(super) asn: Option<u32>,
-    /// `Idle`, `Connect`, `Active`, `OpenSent`, `OpenConfirm` or `Established` (RFC 4271 §8.2.2).
-    pub(super) state: String,
-    /// How long it has been established, or has not been.
+    /// The state of RFC 4271 §8.2.2.
+    pub(super) state: BgpState,
+    /// Seconds since the peer was established, or ceased to be.
     pub(super) age_seconds: u64,
-    /// Why it is not established: a word, and the same in words.
-    pub(super) reason: Option<&'static str>,
+    /// Why the peer is not established.
+    pub(super) reason: Option<BgpDownReason>,
+    /// The last error in a sentence.
     pub(super) last_error: Option<Untrusted>,
     pub(super) established_count: u64,
+    /// Seconds, to a tenth.
     pub(super) retry_in_seconds: Option<f64>,
     pub(super) local_address: Option<IpAddr>,
     pub(super) local_port: Option<u16>,
     pub(super) remote_port: Option<u16>,
     pub(super) bgp_id: Option<Ipv4Addr>,
+    /// As negotiated.
     pub(super) hold_seconds: Option<u64>,
     pub(super) keepalive_seconds: Option<u64>,
+    /// The peer's, by name.
     pub(super) capabilities: Vec<String>,
-    /// Negotiated.
-    pub(super) families: Vec<String>,
-    pub(super) routes: Vec<Routes>,
-    pub(super) received: Messages,
-    pub(super) sent: Messages,
-    /// How long the routes of a peer that is restarting stay (RFC 4724).
+    /// As negotiated.
+    pub(super) families: Vec<Family>,
+    pub(super) routes: Vec<FamilyRoutes>,
+    pub(super) received: BgpMessages,
+    pub(super) sent: BgpMessages,
+    /// Seconds for which the routes of a peer that restarts stay (RFC 4724).
     pub(super) restart_left_seconds: Option<u64>,
+    /// Routes of a peer that restarts, which it has not sent again.
     pub(super) stale: usize,
-    /// UPDATEs whose routes were treated as withdrawn, and how many routes these announced.
+    /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub(super) treated_as_withdraw: u32,
+    /// Routes in those UPDATEs.
     pub(super) prefixes_treated_as_withdraw: u32,
-    /// UPDATEs of which attributes were discarded.
+    /// UPDATEs of which attributes were discarded (RFC 7606).
     pub(super) attributes_discarded: u64,
-    /// What was wrong with the last UPDATE of either kind.
+    /// The fault of the last UPDATE of either kind.
     pub(super) last_malformed: Option<String>,
+    /// UPDATEs of families that were not negotiated.
     pub(super) not_negotiated: u64,
-    pub(super) configured: Configured,
-    pub(super) connect_interface: Asked,
-    pub(super) egress: Egress,
-    pub(super) kernel: Kernel,
+    pub(super) configured: PeerSettings,
+    pub(super) connect_interface: PeerSource,
+    pub(super) egress: EgressReport,
+    pub(super) kernel: KernelCounters,
 }
 
+/// The routes of a peer in one family.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Routes {
-    pub(super) family: String,
+pub(super) struct FamilyRoutes {
+    pub(super) family: Family,
     pub(super) routes: usize,
 }
 
+/// BGP messages by type.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Messages {
+pub(super) struct BgpMessages {
     pub(super) open: u64,
     pub(super) update: u64,
     pub(super) notification: u64,
@@ -113,58 +124,31 @@ pub(super) struct Messages {
     pub(super) total: u64,
 }
 
-/// What of a peer is so before it is up.
+/// The settings of a peer, with defaults.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Configured {
+pub(super) struct PeerSettings {
     pub(super) port: u16,
     pub(super) listen_only: bool,
-    /// Whether there is a secret of TCP MD5.
+    /// True if there is a secret of TCP MD5.
     pub(super) password: bool,
     pub(super) hold_seconds: u16,
     pub(super) keepalive_seconds: u16,
-    pub(super) families: Vec<String>,
+    pub(super) families: Vec<Family>,
 }
 
-impl Configured {
-    fn of(peer: &BgpPeer) -> Self {
-        let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
-        Self {
-            port: peer.port.unwrap_or(BgpPeer::PORT),
-            listen_only: peer.listen_only,
-            password: peer.password.is_some(),
-            hold_seconds: timer.hold,
-            keepalive_seconds: timer.keepalive,
-            families: peer.families.iter().map(ToString::to_string).collect(),
-        }
-    }
-
-    fn in_words(&self) -> String {
-        let mut words = vec![
-            if self.listen_only { "the peer connects".to_owned() } else { format!("port {}", self.port) },
-            format!("hold time {} s, keepalive every {} s", self.hold_seconds, self.keepalive_seconds),
-        ];
-        words.extend(self.password.then(|| "TCP MD5".to_owned()));
-        words.push(match self.families.join(", ") {
-            none if none.is_empty() => "no address family".to_owned(),
-            families => families,
-        });
-        words.join("; ")
-    }
-}
-
+/// The connect-interface of a peer, as it is configured.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Asked {
+pub(super) struct PeerSource {
     pub(super) interface: Option<String>,
     pub(super) address: Option<IpAddr>,
 }
 
-/// Writes the peers that are configured, or one of them.
+/// Writes the peers that are configured, or `only` one of them.
 pub(super) fn write(
     context: &Context,
     config: &Config,
     only: Option<IpAddr>,
-    verbose: bool,
-    json: bool,
+    rendering: Rendering,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let bgp = config.bgp.as_ref();
@@ -173,226 +157,281 @@ pub(super) fn write(
     let wanted = || addresses.iter().copied().filter(|address| only.is_none_or(|only| only == *address));
     let peers = wanted().filter_map(|address| {
         let status = context.bgp_peers.peer(address, &context.feed)?;
-        Some(peer(context, status, bgp.and_then(|bgp| bgp.peers.get(&address))))
+        Some(BgpPeerReport::of(context, status, bgp.and_then(|bgp| bgp.peers.get(&address))))
     });
-    let speaker = Speaker {
+    let speaker = SpeakerReport {
         local_as: bgp.map(|bgp| bgp.asn),
         router_id: bgp.and_then(|bgp| bgp.router_id),
-        listener: Listener { port: listener.port, trouble: listener.trouble, refused: listener.refused },
+        listener: BgpListenerReport { port: listener.port, trouble: listener.trouble, refused: listener.refused },
         peers: Cell::new(Some(peers)),
     };
-    if json {
+    if rendering == Rendering::Json {
         serde_json::to_writer_pretty(&mut *out, &speaker)?;
         return out.write_all(b"\n");
     }
     let is_up = |address: &IpAddr| {
         context.bgp_peers.progress(*address).is_some_and(|progress| progress.state == BgpState::Established)
     };
-    write_text(out, speaker, (wanted().count(), wanted().filter(is_up).count()), verbose)
+    let totals = PeerTotals { peers: wanted().count(), up: wanted().filter(is_up).count() };
+    write_text(out, speaker, totals, rendering)
 }
 
-/// As an operator reads it, with how many peers there are and are up.
+/// How many peers there are.
+pub(super) struct PeerTotals {
+    pub(super) peers: usize,
+    /// In state Established.
+    pub(super) up: usize,
+}
+
+/// Writes the peers as an operator reads them. Operators know this layout.
 pub(super) fn write_text(
     out: &mut dyn Write,
-    speaker: Speaker<impl Iterator<Item = Peer>>,
-    numbers: (usize, usize),
-    verbose: bool,
+    speaker: SpeakerReport<impl Iterator<Item = BgpPeerReport>>,
+    totals: PeerTotals,
+    rendering: Rendering,
 ) -> io::Result<()> {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = speaker.write_head(&mut text, numbers);
+    let _ = speaker.write_head(&mut text, totals);
     let peers = speaker.peers.take().into_iter().flatten();
-    if !verbose {
+    if rendering == Rendering::Table {
         let _ = write_table(&mut text, peers);
         return write!(out, "{}", escaped_lines(&text));
     }
     write!(out, "{}", escaped_lines(&text))?;
     for peer in peers {
-        text.clear();
-        let _ = peer.write(&mut text);
-        write!(out, "{}", escaped_lines(&text))?;
+        write!(out, "{}", escaped_lines(&peer.to_string()))?;
     }
     Ok(())
 }
 
-fn peer(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> Peer {
-    let session = status.session.as_ref();
-    let seconds = |time: Duration| time.as_secs();
-    let connect = configured.and_then(|peer| peer.connect_interface.as_ref());
-    let (egress, kernel) = enforced(context, status.address);
-    Peer {
-        peer: status.address,
-        asn: status.asn,
-        state: status.state.to_string(),
-        age_seconds: seconds(status.age),
-        established_count: status.established_count,
-        retry_in_seconds: status.retry_in.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0),
-        local_address: session.map(|session| session.local.ip()),
-        local_port: session.map(|session| session.local.port()),
-        remote_port: session.map(|session| session.remote.port()),
-        bgp_id: session.map(|session| session.bgp_id),
-        hold_seconds: session.map(|session| seconds(session.hold)),
-        keepalive_seconds: session.map(|session| seconds(session.keepalive)),
-        capabilities: session.map(|session| session.capabilities.clone()).unwrap_or_default(),
-        families: session.into_iter().flat_map(|session| &session.families).map(ToString::to_string).collect(),
-        routes: status
-            .routes
-            .iter()
-            .map(|(family, routes)| Routes { family: family.to_string(), routes: *routes })
-            .collect(),
-        received: messages(&status.received),
-        sent: messages(&status.sent),
-        restart_left_seconds: status.restart_left.map(seconds),
-        stale: status.stale,
-        treated_as_withdraw: status.treated_as_withdraw,
-        prefixes_treated_as_withdraw: status.prefixes_treated_as_withdraw,
-        attributes_discarded: status.attributes_discarded,
-        last_malformed: status.last_fault,
-        not_negotiated: status.not_negotiated,
-        configured: Configured::of(configured.unwrap_or(&BgpPeer::default())),
-        connect_interface: Asked {
-            interface: connect.and_then(ConnectInterface::interface).map(str::to_owned),
-            address: connect.and_then(ConnectInterface::address),
-        },
-        egress,
-        kernel,
-        reason: status.reason.filter(|_| status.state != BgpState::Established).map(BgpDownReason::as_str),
-        last_error: status.last_error.map(Untrusted::new),
+impl<P: Iterator<Item = BgpPeerReport>> SpeakerReport<P> {
+    /// Writes the lines in front of the peers.
+    fn write_head(&self, text: &mut String, totals: PeerTotals) -> fmt::Result {
+        heading(text, "BGP local router ID", or_dash(self.router_id))?;
+        heading(text, "Local AS number", or_dash(self.local_as))?;
+        if let BgpListenerReport { port: Some(port), trouble, .. } = &self.listener {
+            heading(text, "Listening on port", format_args!("{port}{}", after(", ", trouble.as_ref())))?;
+        }
+        heading(text, "Total number of peers", totals.peers)?;
+        heading(text, "Peers in established state", totals.up)
     }
 }
 
-/// What the kernel enforces for the peer's connections, and counted for them, whoever opened them.
-fn enforced(context: &Context, address: IpAddr) -> (Egress, Kernel) {
+/// Writes a row for each peer.
+fn write_table(text: &mut String, peers: impl Iterator<Item = BgpPeerReport>) -> fmt::Result {
+    text.write_char('\n')?;
+    let headings = ["Peer", "AS", "MsgRcvd", "MsgSent", "Up/Down", "State", "PrefRcv", "Reason"].map(str::to_owned);
+    table(text, std::iter::once(headings).chain(peers.map(|peer| peer.row())))
+}
+
+impl BgpPeerReport {
+    fn of(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> Self {
+        let session = status.session.as_ref();
+        let seconds = |time: Duration| time.as_secs();
+        let connect = configured.and_then(|peer| peer.connect_interface.as_ref());
+        let (egress, kernel) = enforced(context, status.address);
+        Self {
+            peer: status.address,
+            asn: status.asn,
+            state: status.state,
+            age_seconds: seconds(status.age),
+            established_count: status.established_count,
+            retry_in_seconds: status.retry_in.map(tenths),
+            local_address: session.map(|session| session.local.ip()),
+            local_port: session.map(|session| session.local.port()),
+            remote_port: session.map(|session| session.remote.port()),
+            bgp_id: session.map(|session| session.bgp_id),
+            hold_seconds: session.map(|session| seconds(session.hold)),
+            keepalive_seconds: session.map(|session| seconds(session.keepalive)),
+            capabilities: session.map(|session| session.capabilities.clone()).unwrap_or_default(),
+            families: session.map(|session| session.families.clone()).unwrap_or_default(),
+            routes: status
+                .routes
+                .iter()
+                .map(|(family, routes)| FamilyRoutes { family: *family, routes: *routes })
+                .collect(),
+            received: BgpMessages::of(&status.received),
+            sent: BgpMessages::of(&status.sent),
+            restart_left_seconds: status.restart_left.map(seconds),
+            stale: status.stale,
+            treated_as_withdraw: status.treated_as_withdraw,
+            prefixes_treated_as_withdraw: status.prefixes_treated_as_withdraw,
+            attributes_discarded: status.attributes_discarded,
+            last_malformed: status.last_fault,
+            not_negotiated: status.not_negotiated,
+            configured: PeerSettings::of(configured.unwrap_or(&BgpPeer::default())),
+            connect_interface: PeerSource {
+                interface: connect.and_then(ConnectInterface::interface).map(str::to_owned),
+                address: connect.and_then(ConnectInterface::address),
+            },
+            egress,
+            kernel,
+            reason: status.reason.filter(|_| status.state != BgpState::Established),
+            last_error: status.last_error.map(Untrusted::new),
+        }
+    }
+
+    fn row(&self) -> [String; 8] {
+        [
+            self.peer.to_string(),
+            or_dash(self.asn),
+            self.received.total.to_string(),
+            self.sent.total.to_string(),
+            age(self.age_seconds),
+            self.state.to_string(),
+            self.routes.iter().map(|family| family.routes).sum::<usize>().to_string(),
+            self.reason_in_table().to_owned(),
+        ]
+    }
+
+    /// A peer that is established has no reason, nor has one that nothing has happened to yet.
+    fn reason_in_table(&self) -> &'static str {
+        let waits = self.state != BgpState::Established && self.configured.listen_only;
+        self.reason.map_or(if waits { "waiting-for-peer" } else { "-" }, BgpDownReason::as_str)
+    }
+}
+
+/// Returns what the kernel enforces for the peer's connections, and what it counted for them, whichever end
+/// opened them.
+fn enforced(context: &Context, address: IpAddr) -> (EgressReport, KernelCounters) {
     let pins = [Role::Connect, Role::Listen].map(|role| context.pins.of(&Pinned::BgpPeer(address, role)));
-    let state = |pin: &Arc<SessionPin>| pin.subscribe().borrow().clone();
-    let grant = pins.iter().find_map(|pin| match state(pin) {
+    let states = pins.each_ref().map(|pin| pin.subscribe().borrow().clone());
+    let grant = states.iter().find_map(|state| match state {
         PinState::Ready(grant) => Some(grant),
         PinState::Pending | PinState::Down(_) => None,
     });
-    let pinned = pins.iter().any(|pin| !matches!(state(pin), PinState::Pending));
-    let Enforcing { word: enforcement, why, lost, losses } = Enforcing::of(context, pinned);
-    let any = grant.as_ref().is_some_and(|grant| grant.resolved.egress.is_empty());
-    let interfaces = grant.map(|grant| egress_names(&grant.resolved, &context.host.borrow())).unwrap_or_default();
+    let is_pinned = states.iter().any(|state| !matches!(state, PinState::Pending));
     let mut counters = Counters::default();
     for pin in &pins {
         crate::pin::add(&mut counters, &context.pins.counters(pin));
     }
-    let egress = Egress { any, interfaces, enforcement, why, lost, losses, vrf: None };
-    (egress, kernel(&counters, counters.retransmits))
+    let egress = EgressReport::of(context, grant.map(|grant| &grant.resolved), is_pinned, None);
+    (egress, KernelCounters::of(&counters, counters.retransmits))
 }
 
-fn messages(counts: &MessageCounts) -> Messages {
-    Messages {
-        open: counts.of(MessageType::Open),
-        update: counts.of(MessageType::Update),
-        notification: counts.of(MessageType::Notification),
-        keepalive: counts.of(MessageType::Keepalive),
-        route_refresh: counts.of(MessageType::RouteRefresh),
-        total: counts.total(),
-    }
-}
-
-fn shown(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "-".to_owned())
-}
-
-impl<P: Iterator<Item = Peer>> Speaker<P> {
-    /// What is in front of the peers.
-    fn write_head(&self, text: &mut String, (peers, up): (usize, usize)) -> std::fmt::Result {
-        writeln!(text, " BGP local router ID : {}", shown(self.router_id.map(|id| id.to_string())))?;
-        writeln!(text, " Local AS number : {}", shown(self.local_as.map(|asn| asn.to_string())))?;
-        if let Listener { port: Some(port), trouble, .. } = &self.listener {
-            let trouble = trouble.as_ref().map(|trouble| format!(", {trouble}")).unwrap_or_default();
-            writeln!(text, " Listening on port : {port}{trouble}")?;
+impl BgpMessages {
+    fn of(counts: &MessageCounts) -> Self {
+        Self {
+            open: counts.of(MessageType::Open),
+            update: counts.of(MessageType::Update),
+            notification: counts.of(MessageType::Notification),
+            keepalive: counts.of(MessageType::Keepalive),
+            route_refresh: counts.of(MessageType::RouteRefresh),
+            total: counts.total(),
         }
-        writeln!(text, " Total number of peers : {peers}")?;
-        writeln!(text, " Peers in established state : {up}")
     }
 }
 
-/// A row for each peer.
-fn write_table(text: &mut String, peers: impl Iterator<Item = Peer>) -> std::fmt::Result {
-    text.push('\n');
-    let heading = ["Peer", "AS", "MsgRcvd", "MsgSent", "Up/Down", "State", "PrefRcv", "Reason"].map(str::to_owned);
-    let rows = peers.map(|peer| {
-        [
-            peer.peer.to_string(),
-            shown(peer.asn.map(|asn| asn.to_string())),
-            peer.received.total.to_string(),
-            peer.sent.total.to_string(),
-            age(peer.age_seconds),
-            peer.state.clone(),
-            peer.routes.iter().map(|family| family.routes).sum::<usize>().to_string(),
-            peer.reason_in_table().to_owned(),
-        ]
-    });
-    table(text, std::iter::once(heading).chain(rows))
+impl PeerSettings {
+    fn of(peer: &BgpPeer) -> Self {
+        let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
+        Self {
+            port: peer.port.unwrap_or(BgpPeer::PORT),
+            listen_only: peer.listen_only,
+            password: peer.password.is_some(),
+            hold_seconds: timer.hold,
+            keepalive_seconds: timer.keepalive,
+            families: peer.families.iter().copied().collect(),
+        }
+    }
 }
 
-impl Peer {
-    /// A peer that is established has no reason, nor has one that nothing has happened to yet.
-    fn reason_in_table(&self) -> &'static str {
-        let waits = self.state != BgpState::Established.to_string() && self.configured.listen_only;
-        self.reason.unwrap_or(if waits { "waiting-for-peer" } else { "-" })
-    }
-
-    fn write(&self, text: &mut String) -> std::fmt::Result {
+/// The detailed display.
+impl fmt::Display for BgpPeerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let asn = self.asn.map_or("no AS number".to_owned(), |asn| format!("AS {asn}"));
-        writeln!(text, "\n BGP peer {}, {asn}", self.peer)?;
-        let mut line = |name: &str, value: String| writeln!(text, "  {name:<20}: {value}");
-        line("State", format!("{}, for {}", self.state, age(self.age_seconds)))?;
+        writeln!(f, "\n BGP peer {}, {asn}", self.peer)?;
+        field(f, "State", format_args!("{}, for {}", self.state, age(self.age_seconds)))?;
         if let Some(error) = &self.last_error {
-            match self.reason {
-                // A reason of the pin begins with the word.
-                Some(reason) if error.to_string().starts_with(reason) => line("Reason", error.to_string())?,
-                Some(reason) => line("Reason", format!("{reason}: {error}"))?,
-                None => line("Last error", error.to_string())?,
+            match self.reason.map(BgpDownReason::as_str) {
+                // The error of a pin begins with the reason.
+                Some(reason) if error.to_string().starts_with(reason) => field(f, "Reason", error)?,
+                Some(reason) => field(f, "Reason", format_args!("{reason}: {error}"))?,
+                None => field(f, "Last error", error)?,
             }
         }
         if let Some(seconds) = self.retry_in_seconds {
-            line("Next attempt in", format!("{seconds:.1} s"))?;
+            field(f, "Next attempt in", format_args!("{seconds:.1} s"))?;
         }
         if let Some(seconds) = self.restart_left_seconds {
-            line("Restarting", format!("its routes stay for {seconds} s"))?;
+            field(f, "Restarting", format_args!("its routes stay for {seconds} s"))?;
         }
-        line("Configured", self.configured.in_words())?;
-        line("Established", format!("{} time(s)", self.established_count))?;
-        if let (Some(address), Some(local), Some(remote)) = (self.local_address, self.local_port, self.remote_port) {
-            line("Local address", format!("{address} port {local}, to port {remote}"))?;
-        }
-        if let (Some(id), Some(hold), Some(keepalive)) = (self.bgp_id, self.hold_seconds, self.keepalive_seconds) {
-            line("Remote router ID", id.to_string())?;
-            line("Hold time", format!("{hold} s, keepalive every {keepalive} s"))?;
-            line("Capabilities", self.capabilities.join(", "))?;
-            line("Address families", self.families.join(", "))?;
-        }
-        for Routes { family, routes } in &self.routes {
-            line(&format!("Routes {family}"), routes.to_string())?;
+        field(f, "Configured", &self.configured)?;
+        field(f, "Established", format_args!("{} time(s)", self.established_count))?;
+        self.write_session(f)?;
+        for FamilyRoutes { family, routes } in &self.routes {
+            field(f, &format!("Routes {family}"), routes)?;
         }
         if self.stale > 0 {
-            line("Stale routes", self.stale.to_string())?;
+            field(f, "Stale routes", self.stale)?;
         }
-        for (name, counts) in [("Received", &self.received), ("Sent", &self.sent)] {
-            line(
-                name,
-                format!(
-                    "{} open, {} update, {} notification, {} keepalive, {} route-refresh",
-                    counts.open, counts.update, counts.notification, counts.keepalive, counts.route_refresh
-                ),
-            )?;
-        }
+        field(f, "Received", &self.received)?;
+        field(f, "Sent", &self.sent)?;
         let (updates, prefixes) = (self.treated_as_withdraw, self.prefixes_treated_as_withdraw);
-        line("Treat-as-withdraw", format!("{updates} UPDATEs with {prefixes} routes"))?;
-        line("Attribute discard", format!("{} UPDATEs", self.attributes_discarded))?;
+        field(f, "Treat-as-withdraw", format_args!("{updates} UPDATEs with {prefixes} routes"))?;
+        field(f, "Attribute discard", format_args!("{} UPDATEs", self.attributes_discarded))?;
         if let Some(malformed) = &self.last_malformed {
-            line("Last malformed", malformed.clone())?;
+            field(f, "Last malformed", malformed)?;
         }
-        line("Not negotiated", format!("{} UPDATEs", self.not_negotiated))?;
-        let asked = &self.connect_interface;
-        let words: Vec<_> = asked.interface.clone().into_iter().chain(asked.address.map(|ip| ip.to_string())).collect();
-        let words = if words.is_empty() { "the kernel's choice".to_owned() } else { words.join(" ") };
-        line("Connect-interface", words)?;
-        self.egress.write(&mut line)?;
-        self.kernel.write(&mut line)
+        field(f, "Not negotiated", format_args!("{} UPDATEs", self.not_negotiated))?;
+        field(f, "Connect-interface", &self.connect_interface)?;
+        write!(f, "{}{}", self.egress, self.kernel)
+    }
+}
+
+impl BgpPeerReport {
+    /// Writes what the two ends have agreed on, if they have.
+    fn write_session(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(address), Some(local), Some(remote)) = (self.local_address, self.local_port, self.remote_port) {
+            field(f, "Local address", format_args!("{address} port {local}, to port {remote}"))?;
+        }
+        if let (Some(id), Some(hold), Some(keepalive)) = (self.bgp_id, self.hold_seconds, self.keepalive_seconds) {
+            field(f, "Remote router ID", id)?;
+            field(f, "Hold time", format_args!("{hold} s, keepalive every {keepalive} s"))?;
+            field(f, "Capabilities", self.capabilities.join(", "))?;
+            field(f, "Address families", listed(&self.families))?;
+        }
+        Ok(())
+    }
+}
+
+fn listed(families: &[Family]) -> String {
+    families.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for BgpMessages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { open, update, notification, keepalive, route_refresh, .. } = self;
+        write!(
+            f,
+            "{open} open, {update} update, {notification} notification, {keepalive} keepalive, \
+             {route_refresh} route-refresh"
+        )
+    }
+}
+
+impl fmt::Display for PeerSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.listen_only {
+            true => f.write_str("the peer connects")?,
+            false => write!(f, "port {}", self.port)?,
+        }
+        write!(f, "; hold time {} s, keepalive every {} s", self.hold_seconds, self.keepalive_seconds)?;
+        if self.password {
+            f.write_str("; TCP MD5")?;
+        }
+        match self.families.is_empty() {
+            true => f.write_str("; no address family"),
+            false => write!(f, "; {}", listed(&self.families)),
+        }
+    }
+}
+
+impl fmt::Display for PeerSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address.map(|address| address.to_string());
+        let words: Vec<_> = self.interface.iter().cloned().chain(address).collect();
+        f.write_str(&if words.is_empty() { "the kernel's choice".to_owned() } else { words.join(" ") })
     }
 }

@@ -1,75 +1,149 @@
 //! `display mrt-replay`: how far each replay has got, and what it could not read.
 
-use serde::Serialize;
+use std::fmt;
 
-use super::{super::Context, layout::rows};
+use serde::{Serialize, Serializer};
+
+use super::{
+    super::{Context, words::words},
+    layout::{after, field, or_dash},
+};
 use crate::{
     config::{self, Config, Pace},
     escape::Untrusted,
     input::mrt::{Misread, ReplayState, ReplayStatus},
 };
 
+/// All replays, by name.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct ReplayReports(pub(super) Vec<ReplayReport>);
+
 /// One replay. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Replay {
+pub(super) struct ReplayReport {
     pub(super) name: String,
     pub(super) file: Option<Untrusted>,
-    pub(super) pace: String,
+    pub(super) pace: PaceReport,
     #[serde(rename = "loop")]
     pub(super) looped: bool,
-    /// `not-configured`, `surveying`, `reading`, `done` or `failed`.
-    pub(super) state: &'static str,
+    pub(super) state: ReplayStage,
+    /// Why the replay does not run.
     pub(super) why: Option<String>,
+    /// How many times the file was begun.
     pub(super) rounds: u64,
+    /// Bytes of the file as it is, packed or not.
     pub(super) bytes_read: u64,
     pub(super) file_bytes: u64,
     pub(super) records: u64,
     pub(super) file_records: u64,
+    /// UPDATEs that were told.
     pub(super) updates: u64,
-    /// What was passed over in this round, by kind.
-    pub(super) passed_over: Vec<PassedOver>,
-    /// UPDATEs that were told as they came, and in which something is wrong: how many such errors there are.
+    /// Records and parts of records that were passed over in this round, by kind.
+    pub(super) passed_over: Vec<PassedOverRecords>,
+    /// Errors in UPDATEs that were told as they came. One UPDATE may have several.
     pub(super) not_understood: u64,
-    /// The same by kind.
-    pub(super) not_understood_by_kind: Vec<NotUnderstood>,
-    /// Records among those passed over that are broken, and UPDATEs that were not understood.
+    /// The same errors by kind.
+    pub(super) not_understood_by_kind: Vec<UpdateErrors>,
+    /// Broken records among those passed over, and `not_understood`.
     pub(super) errors: u64,
     pub(super) last_error: Option<Untrusted>,
 }
 
+/// How far a replay is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplayStage {
+    /// The replay has no file.
+    NotConfigured,
+    /// Looking which peers the file has.
+    Surveying,
+    Reading,
+    Done,
+    Failed,
+}
+
+words!(ReplayStage {
+    NotConfigured => "not-configured",
+    Surveying => "surveying",
+    Reading => "reading",
+    Done => "done",
+    Failed => "failed",
+});
+
+/// A pace in the words of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PaceReport(pub(super) Pace);
+
+impl fmt::Display for PaceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Pace::Recorded => f.write_str("recorded"),
+            Pace::Maximum => f.write_str("maximum"),
+            Pace::UpdatesPerSecond(rate) => write!(f, "{rate} updates-per-second"),
+        }
+    }
+}
+
+impl Serialize for PaceReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Records of one kind that were passed over.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct PassedOver {
+pub(super) struct PassedOverRecords {
+    /// The kind in words.
     pub(super) what: String,
     pub(super) records: u64,
-    /// The number of the first of them, from 1 on.
+    /// Number of the first of them, from 1.
     pub(super) first_record: u64,
     /// Where the first of them starts, in bytes of the unpacked file.
     pub(super) first_at: u64,
     pub(super) is_error: bool,
 }
 
+/// Errors of one kind in UPDATEs.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct NotUnderstood {
+pub(super) struct UpdateErrors {
     pub(super) kind: &'static str,
     pub(super) updates: u64,
-    /// The number of the record of the first of them, from 1 on.
+    /// Number of the record with the first of them, from 1.
     pub(super) first_record: Option<u64>,
-    /// Where that starts, in bytes of the unpacked file.
+    /// Where that record starts, in bytes of the unpacked file.
     pub(super) first_at: Option<u64>,
 }
 
-impl Replay {
-    fn of(status: ReplayStatus) -> Self {
+impl ReplayReports {
+    /// Reports on the replays that run, and on those that have no file.
+    pub(super) fn of(context: &Context, config: &Config) -> Self {
+        let running = context.replays.snapshot().into_iter().map(ReplayReport::running);
+        let idle = config.replays.iter().filter(|(_, replay)| replay.file.is_none());
+        let mut replays: Vec<_> = running.chain(idle.map(|(name, replay)| ReplayReport::idle(name, replay))).collect();
+        replays.sort_by(|one, other| one.name.cmp(&other.name));
+        Self(replays)
+    }
+}
+
+impl ReplayReport {
+    fn running(status: ReplayStatus) -> Self {
         let (state, why) = match status.state {
-            ReplayState::Surveying => ("surveying", None),
-            ReplayState::Reading => ("reading", None),
-            ReplayState::Done => ("done", None),
-            ReplayState::Failed(why) => ("failed", Some(why)),
+            ReplayState::Surveying => (ReplayStage::Surveying, None),
+            ReplayState::Reading => (ReplayStage::Reading, None),
+            ReplayState::Done => (ReplayStage::Done, None),
+            ReplayState::Failed(why) => (ReplayStage::Failed, Some(why)),
         };
+        let passed_over = status.passed_over.into_iter().map(|(kind, count)| PassedOverRecords {
+            what: kind.to_string(),
+            records: count.records,
+            first_record: count.first.record,
+            first_at: count.first.offset,
+            is_error: kind.is_error(),
+        });
         Self {
             name: status.name,
             file: Some(Untrusted::new(status.file.display().to_string())),
-            pace: pace_in_words(status.pace),
+            pace: PaceReport(status.pace),
             looped: status.looped,
             state,
             why,
@@ -79,41 +153,22 @@ impl Replay {
             records: status.records,
             file_records: status.file_records,
             updates: status.updates,
-            passed_over: status
-                .passed_over
-                .into_iter()
-                .map(|(kind, count)| PassedOver {
-                    what: kind.to_string(),
-                    records: count.records,
-                    first_record: count.first.record,
-                    first_at: count.first.offset,
-                    is_error: kind.is_error(),
-                })
-                .collect(),
+            passed_over: passed_over.collect(),
             not_understood: status.not_understood.iter().map(|misread| misread.updates).sum(),
-            not_understood_by_kind: status
-                .not_understood
-                .into_iter()
-                .map(|Misread { kind, updates, first }| NotUnderstood {
-                    kind: kind.as_str(),
-                    updates,
-                    first_record: first.map(|first| first.record),
-                    first_at: first.map(|first| first.offset),
-                })
-                .collect(),
+            not_understood_by_kind: status.not_understood.into_iter().map(UpdateErrors::of).collect(),
             errors: status.errors,
             last_error: status.last_error.map(Untrusted::new),
         }
     }
 
-    /// A replay that is not told what to replay.
+    /// A replay that has no file.
     fn idle(name: &str, configured: &config::Replay) -> Self {
         Self {
             name: name.to_owned(),
             file: None,
-            pace: pace_in_words(configured.pace),
+            pace: PaceReport(configured.pace),
             looped: configured.looped,
-            state: "not-configured",
+            state: ReplayStage::NotConfigured,
             why: Some("it replays nothing until it has `file PATH`".to_owned()),
             rounds: 0,
             bytes_read: 0,
@@ -129,64 +184,54 @@ impl Replay {
         }
     }
 
-    fn text(&self) -> String {
-        let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let percent = match self.state {
-            "done" => 100,
+    fn percent(&self) -> u64 {
+        match self.state {
+            ReplayStage::Done => 100,
             _ => (self.records * 100).checked_div(self.file_records).unwrap_or(0),
-        };
-        let last = self.last_error.as_ref().map(|error| format!(", the last: {error}")).unwrap_or_default();
+        }
+    }
+}
+
+impl UpdateErrors {
+    fn of(misread: Misread) -> Self {
+        let Misread { kind, updates, first } = misread;
+        let (first_record, first_at) = (first.map(|first| first.record), first.map(|first| first.offset));
+        Self { kind: kind.as_str(), updates, first_record, first_at }
+    }
+}
+
+impl fmt::Display for ReplayReports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Total number of replays : {}", self.0.len())?;
+        self.0.iter().try_for_each(|replay| write!(f, "{replay}"))
+    }
+}
+
+impl fmt::Display for ReplayReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, " Replay {}, {}{}", self.name, self.state, after(": ", self.why.as_ref()))?;
+        field(f, "File", or_dash(self.file.as_ref()))?;
+        let again = if self.looped { ", again and again" } else { "" };
+        field(f, "Pace", format_args!("{}{again}", self.pace))?;
+        field(f, "Round", self.rounds)?;
+        let (percent, records, all) = (self.percent(), self.records, self.file_records);
+        field(f, "Progress", format_args!("{percent} %, {records} of {all} records"))?;
+        field(f, "Read", format_args!("{} of {} bytes", self.bytes_read, self.file_bytes))?;
+        field(f, "Updates", self.updates)?;
         let records: u64 = self.passed_over.iter().map(|passed_over| passed_over.records).sum();
-        let by_kind: String = self
-            .passed_over
-            .iter()
-            .map(|PassedOver { what, records, first_record, first_at, .. }| {
-                format!("    {records} {what}, the first is record {first_record} at byte {first_at}\n")
-            })
-            .collect();
-        let misread: String = self
-            .not_understood_by_kind
-            .iter()
-            .map(|NotUnderstood { kind, updates, first_record, first_at }| {
-                let first = first_record.zip(*first_at);
-                let first = first.map(|(record, at)| format!(", the first in record {record} at byte {at}"));
-                format!("    {updates} {kind}{}\n", first.unwrap_or_default())
-            })
-            .collect();
-        let head = rows(
-            &format!(" Replay {}, {}{why}\n", self.name, self.state),
-            &[
-                ("File", self.file.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
-                ("Pace", format!("{}{}", self.pace, if self.looped { ", again and again" } else { "" })),
-                ("Round", self.rounds.to_string()),
-                ("Progress", format!("{percent} %, {} of {} records", self.records, self.file_records)),
-                ("Read", format!("{} of {} bytes", self.bytes_read, self.file_bytes)),
-                ("Updates", self.updates.to_string()),
-                ("Passed over", format!("{records} records")),
-            ],
-        );
-        let not_understood = rows("", &[("Not understood", format!("{} UPDATEs", self.not_understood))]);
-        let errors = rows("", &[("Errors", format!("{}{last}", self.errors))]);
-        format!("{head}{by_kind}{not_understood}{misread}{errors}")
+        field(f, "Passed over", format_args!("{records} records"))?;
+        for PassedOverRecords { what, records, first_record, first_at, .. } in &self.passed_over {
+            writeln!(f, "    {records} {what}, the first is record {first_record} at byte {first_at}")?;
+        }
+        field(f, "Not understood", format_args!("{} UPDATEs", self.not_understood))?;
+        for UpdateErrors { kind, updates, first_record, first_at } in &self.not_understood_by_kind {
+            write!(f, "    {updates} {kind}")?;
+            if let Some((record, at)) = first_record.zip(*first_at) {
+                write!(f, ", the first in record {record} at byte {at}")?;
+            }
+            writeln!(f)?;
+        }
+        let last = after(", the last: ", self.last_error.as_ref());
+        field(f, "Errors", format_args!("{}{last}", self.errors))
     }
-}
-
-pub(super) fn replays(context: &Context, config: &Config) -> Vec<Replay> {
-    let mut replays: Vec<_> = context.replays.snapshot().into_iter().map(Replay::of).collect();
-    let idle = config.replays.iter().filter(|(_, replay)| replay.file.is_none());
-    replays.extend(idle.map(|(name, replay)| Replay::idle(name, replay)));
-    replays.sort_by(|one, other| one.name.cmp(&other.name));
-    replays
-}
-
-fn pace_in_words(pace: Pace) -> String {
-    match pace {
-        Pace::Recorded => "recorded".to_owned(),
-        Pace::Maximum => "maximum".to_owned(),
-        Pace::UpdatesPerSecond(rate) => format!("{rate} updates-per-second"),
-    }
-}
-
-pub(super) fn replays_text(replays: &[Replay]) -> String {
-    format!("Total number of replays : {}\n{}", replays.len(), replays.iter().map(Replay::text).collect::<String>())
 }

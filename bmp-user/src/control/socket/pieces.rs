@@ -10,7 +10,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc},
 };
 
-use crate::{config::Filter, control::display::Make};
+use crate::{config::Filter, control::display::WriteAnswer};
 
 /// Bytes that are sent at once.
 pub(super) const PIECE: usize = 32 * 1024;
@@ -25,7 +25,7 @@ static MAKING: Semaphore = Semaphore::const_new(2);
 /// # Errors
 ///
 /// Nobody takes the pieces any more.
-pub(super) fn make(make: Make, filter: Option<Filter>, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+pub(super) fn make(make: WriteAnswer, filter: Option<Filter>, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
     let permit = Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?;
     let mut out = InString { pieces, piece: Vec::with_capacity(PIECE), permit: Some(permit) };
     match filter {
@@ -127,7 +127,7 @@ mod tests {
     fn read(parts: Vec<String>, filter: Option<Filter>) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (sender, mut pieces) = mpsc::channel(WAITING);
-        let answer: Make = Box::new(move |out| parts.iter().try_for_each(|part| out.write_all(part.as_bytes())));
+        let answer: WriteAnswer = Box::new(move |out| parts.iter().try_for_each(|part| out.write_all(part.as_bytes())));
         let made = runtime.handle().clone();
         let making = std::thread::spawn(move || {
             let _inside = made.enter();
@@ -168,7 +168,7 @@ mod tests {
         let _inside = runtime.enter();
         let (sender, pieces) = mpsc::channel(WAITING);
         drop(pieces);
-        let endless: Make = Box::new(|out| {
+        let endless: WriteAnswer = Box::new(|out| {
             loop {
                 out.write_all(b"again and again\n")?;
             }

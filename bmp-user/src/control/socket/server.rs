@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     config::Filter,
-    control::{Context, Operator, display::Make, operator::Reply},
+    control::{Context, Operator, display::WriteAnswer, operator::Reply},
     exposure::{self, PathFault},
     sys, tasks,
 };
@@ -302,7 +302,7 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), response: &Response) -> io
 /// Sends a response whose text is made as it is taken. `frame` is the response without it.
 async fn send_pieces(
     writer: &mut (impl AsyncWrite + Unpin),
-    make: Make,
+    make: WriteAnswer,
     filter: Option<Filter>,
     frame: &Response,
 ) -> io::Result<()> {

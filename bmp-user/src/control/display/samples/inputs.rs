@@ -2,33 +2,46 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use super::{
     super::{
-        feed::{ByRib, Feed, Journal, Memory},
-        monitored::{Monitored, Rib, RibName, Session},
+        super::words::{PeerTypeName, ViewName},
+        feed::{FeedMemory, FeedReport, JournalReport, RibTotals},
+        monitored::{MonitoredPeer, MonitoredRib, MonitoringSession, RibName},
         refused::RefusedPeer,
-        relay::{Connection, Held, Incomplete, Refused, Relay},
-        replay::{NotUnderstood, PassedOver, Replay},
-        silent::Silent,
+        relay::{
+            DaemonConnection, HeldDaemon, IncompletePeer, ListenState, RefusedConnections, RelayReport, RelayReports,
+        },
+        replay::{PaceReport, PassedOverRecords, ReplayReport, ReplayReports, ReplayStage, UpdateErrors},
+        routeless::RoutelessPeer,
     },
     PEER, ROUTER_ID, SOURCE, STATION, outside, text,
 };
-use crate::escape::Untrusted;
+use crate::{
+    config::Pace,
+    escape::Untrusted,
+    feed::View,
+    wire::{bgp::Family, bmp::PeerType},
+};
 
 /// The feed with routes.
-pub(in crate::control::display) fn feed() -> Feed {
-    Feed {
+pub(in crate::control::display) fn feed() -> FeedReport {
+    FeedReport {
         peers: 2,
         ribs: 3,
         routes: 100,
-        by_rib: vec![ByRib { family: "IPv4 unicast".to_owned(), view: "adj-rib-in pre-policy", ribs: 2, routes: 100 }],
+        by_rib: vec![RibTotals {
+            family: Family::IPV4_UNICAST,
+            view: ViewName(View::AdjRibInPre),
+            ribs: 2,
+            routes: 100,
+        }],
         attribute_sets: 5,
         withdrawals: 6,
-        journal: Journal { tail: 7, head: 8, bytes: 2_000, limit: 16 << 20 },
-        memory: Memory { routes: 3_000, groups: 1_025, attribute_sets: 1, withdrawals: 0, journal: 2_000 },
+        journal: JournalReport { tail: 7, head: 8, bytes: 2_000, limit: 16 << 20 },
+        memory: FeedMemory { routes: 3_000, groups: 1_025, attribute_sets: 1, withdrawals: 0, journal: 2_000 },
         frames: 9,
         unannounced: 10,
         malformed: 11,
@@ -42,27 +55,31 @@ pub(in crate::control::display) fn feed() -> Feed {
 }
 
 /// A relay with all that can befall one, and one that does not listen.
-pub(in crate::control::display) fn relays() -> Vec<Relay> {
+pub(in crate::control::display) fn relays() -> RelayReports {
     let refused = |peer_type, distinguisher, owner| RefusedPeer {
-        address: PEER.to_string(),
+        address: PEER,
         peer_type,
         distinguisher,
         asn: 65_001,
-        bgp_id: ROUTER_ID.to_string(),
+        bgp_id: ROUTER_ID,
         owner,
         dropped: BTreeMap::from([("peer-up", 1), ("route-monitoring", 2)]),
     };
-    let silent =
-        |peer, heard| Silent { peer, asn: 65_002, heard, hint: "no route is there: its table is empty".to_owned() };
-    vec![
-        Relay {
+    let silent = |peer, heard| RoutelessPeer {
+        peer,
+        asn: 65_002,
+        heard,
+        hint: "no route is there: its table is empty".to_owned(),
+    };
+    RelayReports(vec![
+        RelayReport {
             name: "frr".to_owned(),
-            listen: text("127.0.0.1:5000"),
-            state: "listening",
+            listen: Some(client(5000)),
+            state: ListenState::Listening,
             why: None,
             connections: vec![
-                Connection {
-                    client: "127.0.0.1:40002".to_owned(),
+                DaemonConnection {
+                    client: client(40002),
                     sys_name: outside("edge1"),
                     sys_descr: outside("FRRouting 8.4.4"),
                     messages: 12,
@@ -71,13 +88,13 @@ pub(in crate::control::display) fn relays() -> Vec<Relay> {
                     not_understood: BTreeMap::from([("malformed", 1), ("other-as-size", 2)]),
                     odd: BTreeMap::from([("short", 3)]),
                     refused_messages: 3,
-                    refused_peers: [refused(0, text("65000:1"), text("127.0.0.1:40003")), refused(3, None, None)]
+                    refused_peers: [refused(0, text("65000:1"), Some(client(40003))), refused(3, None, None)]
                         .into_iter()
                         .chain((0..9).map(|_| refused(0, None, None)))
                         .collect(),
                 },
-                Connection {
-                    client: "127.0.0.1:40004".to_owned(),
+                DaemonConnection {
+                    client: client(40004),
                     sys_name: None,
                     sys_descr: None,
                     messages: 0,
@@ -94,9 +111,9 @@ pub(in crate::control::display) fn relays() -> Vec<Relay> {
             end_of_rib_after_seconds: 10,
             max_connections: 7,
             max_connections_per_source: 3,
-            held: vec![relay_held("127.0.0.1:40005", outside("edge2"), 12), relay_held("127.0.0.1:40006", None, 3)],
+            held: vec![relay_held(40005, outside("edge2"), 12), relay_held(40006, None, 3)],
             held_peers: 4,
-            refused: Refused { not_allowed: 5, too_many: 6 },
+            refused: RefusedConnections { not_allowed: 5, too_many: 6 },
             peers_without_routes: vec![
                 silent(PEER, true),
                 silent(IpAddr::V4(Ipv4Addr::UNSPECIFIED), false),
@@ -105,19 +122,19 @@ pub(in crate::control::display) fn relays() -> Vec<Relay> {
                 silent(STATION, false),
             ],
             incomplete_peers: vec![
-                Incomplete {
+                IncompletePeer {
                     peer: PEER,
                     asn: 65_003,
                     not_kept: BTreeMap::from([("IPv4 unicast adj-rib-in pre-policy".to_owned(), 8)]),
                 },
-                Incomplete { peer: PEER, asn: 65_004, not_kept: BTreeMap::new() },
+                IncompletePeer { peer: PEER, asn: 65_004, not_kept: BTreeMap::new() },
             ],
             last_closed: outside("127.0.0.1:40007: the daemon closed the connection"),
         },
-        Relay {
+        RelayReport {
             name: "gobgp".to_owned(),
             listen: None,
-            state: "not-configured",
+            state: ListenState::NotConfigured,
             why: text("it takes nothing until it has `listen ADDRESS port N`"),
             connections: Vec::new(),
             allow: Vec::new(),
@@ -127,27 +144,31 @@ pub(in crate::control::display) fn relays() -> Vec<Relay> {
             max_connections_per_source: 3,
             held: Vec::new(),
             held_peers: 0,
-            refused: Refused { not_allowed: 0, too_many: 0 },
+            refused: RefusedConnections { not_allowed: 0, too_many: 0 },
             peers_without_routes: Vec::new(),
             incomplete_peers: Vec::new(),
             last_closed: None,
         },
-    ]
+    ])
 }
 
-fn relay_held(client: &str, sys_name: Option<Untrusted>, left_seconds: u64) -> Held {
-    Held { client: client.to_owned(), sys_name, left_seconds }
+fn client(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn relay_held(port: u16, sys_name: Option<Untrusted>, left_seconds: u64) -> HeldDaemon {
+    HeldDaemon { client: client(port), sys_name, left_seconds }
 }
 
 /// A replay with errors, one that is done, and one without a file.
-pub(in crate::control::display) fn replays() -> Vec<Replay> {
-    vec![
-        Replay {
+pub(in crate::control::display) fn replays() -> ReplayReports {
+    ReplayReports(vec![
+        ReplayReport {
             name: "archive".to_owned(),
             file: outside("/var/lib/mrt/updates.bz2"),
-            pace: "1000 updates-per-second".to_owned(),
+            pace: PaceReport(Pace::UpdatesPerSecond(1000.try_into().unwrap())),
             looped: true,
-            state: "reading",
+            state: ReplayStage::Reading,
             why: None,
             rounds: 2,
             bytes_read: 500,
@@ -155,7 +176,7 @@ pub(in crate::control::display) fn replays() -> Vec<Replay> {
             records: 33,
             file_records: 100,
             updates: 44,
-            passed_over: vec![PassedOver {
+            passed_over: vec![PassedOverRecords {
                 what: "records of OSPFv2".to_owned(),
                 records: 5,
                 first_record: 6,
@@ -164,18 +185,18 @@ pub(in crate::control::display) fn replays() -> Vec<Replay> {
             }],
             not_understood: 3,
             not_understood_by_kind: vec![
-                NotUnderstood { kind: "malformed", updates: 2, first_record: Some(8), first_at: Some(900) },
-                NotUnderstood { kind: "other-as-size", updates: 1, first_record: None, first_at: None },
+                UpdateErrors { kind: "malformed", updates: 2, first_record: Some(8), first_at: Some(900) },
+                UpdateErrors { kind: "other-as-size", updates: 1, first_record: None, first_at: None },
             ],
             errors: 3,
             last_error: outside("record 8 at byte 900: an UPDATE: its routes cannot be told apart"),
         },
-        Replay {
+        ReplayReport {
             name: "done".to_owned(),
             file: outside("/var/lib/mrt/rib"),
-            pace: "maximum".to_owned(),
+            pace: PaceReport(Pace::Maximum),
             looped: false,
-            state: "done",
+            state: ReplayStage::Done,
             why: None,
             rounds: 1,
             bytes_read: 0,
@@ -189,12 +210,12 @@ pub(in crate::control::display) fn replays() -> Vec<Replay> {
             errors: 0,
             last_error: None,
         },
-        Replay {
+        ReplayReport {
             name: "none".to_owned(),
             file: None,
-            pace: "recorded".to_owned(),
+            pace: PaceReport(Pace::Recorded),
             looped: false,
-            state: "not-configured",
+            state: ReplayStage::NotConfigured,
             why: text("it replays nothing until it has `file PATH`"),
             rounds: 0,
             bytes_read: 0,
@@ -208,44 +229,44 @@ pub(in crate::control::display) fn replays() -> Vec<Replay> {
             errors: 0,
             last_error: None,
         },
-    ]
+    ])
 }
 
 /// Peers that are told to sessions in every way, and one that nobody is told of.
-pub(in crate::control::display) fn monitored() -> Vec<Monitored> {
-    let rib = |view, told| Rib { family: "IPv4 unicast".to_owned(), view, routes: 12, told };
-    let session = |alias, up, refused| Session {
+pub(in crate::control::display) fn monitored() -> Vec<MonitoredPeer> {
+    let rib = |view, told| MonitoredRib { family: Family::IPV4_UNICAST, view: ViewName(view), routes: 12, told };
+    let session = |alias, up, refused| MonitoringSession {
         station: STATION,
         vpn_instance: text("mgmt"),
         alias,
-        ribs: vec![RibName { family: "IPv4 unicast".to_owned(), view: "adj-rib-in pre-policy" }],
+        ribs: vec![RibName { family: Family::IPV4_UNICAST, view: ViewName(View::AdjRibInPre) }],
         up,
         refused,
     };
     vec![
-        Monitored {
+        MonitoredPeer {
             input: "frr".to_owned(),
             peer: PEER,
             asn: 65_001,
             bgp_id: ROUTER_ID,
-            peer_type: "rd".to_owned(),
+            peer_type: PeerTypeName(PeerType::RD),
             distinguisher: text("65000:1"),
             table: outside("red"),
             announced: true,
             held: true,
-            ribs: vec![rib("adj-rib-in pre-policy", vec![0, 1, 2]), rib("adj-rib-in post-policy", Vec::new())],
+            ribs: vec![rib(View::AdjRibInPre, vec![0, 1, 2]), rib(View::AdjRibInPost, Vec::new())],
             sessions: vec![
                 session(text("lab"), true, false),
                 session(None, true, true),
-                Session { vpn_instance: None, ..session(None, false, false) },
+                MonitoringSession { vpn_instance: None, ..session(None, false, false) },
             ],
         },
-        Monitored {
+        MonitoredPeer {
             input: "bgp 203.0.113.1".to_owned(),
             peer: PEER,
             asn: 65_001,
             bgp_id: ROUTER_ID,
-            peer_type: "global".to_owned(),
+            peer_type: PeerTypeName(PeerType::GLOBAL),
             distinguisher: None,
             table: None,
             announced: false,

@@ -4,57 +4,62 @@ use std::{cell::Cell, net::IpAddr};
 
 use super::{
     super::{
-        peer::{Asked, Configured, Listener, Messages, Peer, Routes, Speaker},
-        session::Egress,
+        egress::{EgressReport, Enforcer},
+        peer::{BgpListenerReport, BgpMessages, BgpPeerReport, FamilyRoutes, PeerSettings, PeerSource, SpeakerReport},
     },
     PEER, ROUTER_ID, SOURCE, STATION, outside,
     sessions::kernel,
     text,
 };
+use crate::{
+    input::bgp::{BgpDownReason, BgpState},
+    pin,
+    wire::bgp::Family,
+};
 
 /// A speaker with an established peer, one that fails and one that has no port.
-pub(in crate::control::display) fn speaker() -> Speaker<impl Iterator<Item = Peer>> {
-    Speaker {
+pub(in crate::control::display) fn speaker() -> SpeakerReport<impl Iterator<Item = BgpPeerReport>> {
+    SpeakerReport {
         local_as: Some(65_000),
         router_id: Some(ROUTER_ID),
-        listener: Listener { port: Some(179), trouble: text("port 179 is taken"), refused: 3 },
+        listener: BgpListenerReport { port: Some(179), trouble: text("port 179 is taken"), refused: 3 },
         peers: Cell::new(Some(peers().into_iter())),
     }
 }
 
 /// The same without anything.
-pub(in crate::control::display) fn no_speaker() -> Speaker<impl Iterator<Item = Peer>> {
-    let listener = Listener { port: None, trouble: None, refused: 0 };
-    Speaker { local_as: None, router_id: None, listener, peers: Cell::new(Some(std::iter::empty())) }
+pub(in crate::control::display) fn no_speaker() -> SpeakerReport<impl Iterator<Item = BgpPeerReport>> {
+    let listener = BgpListenerReport { port: None, trouble: None, refused: 0 };
+    SpeakerReport { local_as: None, router_id: None, listener, peers: Cell::new(Some(std::iter::empty())) }
 }
 
-fn configured() -> Configured {
-    Configured {
+fn configured() -> PeerSettings {
+    PeerSettings {
         port: 179,
         listen_only: false,
         password: false,
         hold_seconds: 180,
         keepalive_seconds: 60,
-        families: vec!["IPv4 unicast".to_owned()],
+        families: vec![Family::IPV4_UNICAST],
     }
 }
 
-fn peers() -> Vec<Peer> {
-    let egress = |any, interfaces| Egress {
+fn peers() -> Vec<BgpPeerReport> {
+    let egress = |any, interfaces| EgressReport {
         any,
         interfaces,
-        enforcement: "socket",
+        enforcement: Enforcer::Socket,
         why: text("--datapath socket"),
         lost: None,
         losses: 0,
         vrf: None,
     };
-    let counts = Messages { open: 1, update: 2, notification: 3, keepalive: 4, route_refresh: 5, total: 15 };
+    let counts = BgpMessages { open: 1, update: 2, notification: 3, keepalive: 4, route_refresh: 5, total: 15 };
     let mut peers = vec![
-        Peer {
+        BgpPeerReport {
             peer: PEER,
             asn: Some(65_001),
-            state: "Established".to_owned(),
+            state: BgpState::Established,
             age_seconds: 3_723,
             reason: None,
             last_error: outside("the peer closed the connection"),
@@ -67,8 +72,8 @@ fn peers() -> Vec<Peer> {
             hold_seconds: Some(90),
             keepalive_seconds: Some(30),
             capabilities: vec!["route-refresh".to_owned(), "4-octet-as".to_owned()],
-            families: vec!["IPv4 unicast".to_owned()],
-            routes: vec![Routes { family: "IPv4 unicast".to_owned(), routes: 100 }],
+            families: vec![Family::IPV4_UNICAST],
+            routes: vec![FamilyRoutes { family: Family::IPV4_UNICAST, routes: 100 }],
             received: counts.clone(),
             sent: counts.clone(),
             restart_left_seconds: Some(60),
@@ -79,16 +84,16 @@ fn peers() -> Vec<Peer> {
             last_malformed: text("ORIGIN has the value 7"),
             not_negotiated: 11,
             configured: configured(),
-            connect_interface: Asked { interface: text("up2"), address: Some(SOURCE) },
+            connect_interface: PeerSource { interface: text("up2"), address: Some(SOURCE) },
             egress: egress(false, vec!["up2".to_owned()]),
             kernel: kernel(),
         },
-        Peer {
+        BgpPeerReport {
             peer: STATION,
             asn: Some(65_002),
-            state: "Active".to_owned(),
+            state: BgpState::Active,
             age_seconds: 0,
-            reason: Some("connect-refused"),
+            reason: Some(BgpDownReason::Pin(pin::Reason::ConnectRefused)),
             last_error: outside("connect-refused: nobody listens there"),
             established_count: 0,
             retry_in_seconds: Some(12.3),
@@ -111,7 +116,7 @@ fn peers() -> Vec<Peer> {
             last_malformed: None,
             not_negotiated: 0,
             configured: configured(),
-            connect_interface: Asked { interface: None, address: None },
+            connect_interface: PeerSource { interface: None, address: None },
             egress: egress(true, Vec::new()),
             kernel: kernel(),
         },
@@ -121,17 +126,17 @@ fn peers() -> Vec<Peer> {
 }
 
 /// A peer that has failed before it had an AS number, and one to which nothing has happened.
-fn without_port(peers: &[Peer]) -> Vec<Peer> {
-    let base = |peer: IpAddr| Peer {
+fn without_port(peers: &[BgpPeerReport]) -> Vec<BgpPeerReport> {
+    let base = |peer: IpAddr| BgpPeerReport {
         peer,
         asn: None,
-        state: "Idle".to_owned(),
+        state: BgpState::Idle,
         age_seconds: 1,
-        reason: Some("open-error"),
+        reason: Some(BgpDownReason::OpenError),
         last_error: outside("the AS is another one"),
         retry_in_seconds: None,
-        configured: Configured { listen_only: true, password: true, families: Vec::new(), ..configured() },
+        configured: PeerSettings { listen_only: true, password: true, families: Vec::new(), ..configured() },
         ..peers[1].clone()
     };
-    vec![base(SOURCE), Peer { reason: None, last_error: None, ..base("203.0.113.9".parse().unwrap()) }]
+    vec![base(SOURCE), BgpPeerReport { reason: None, last_error: None, ..base("203.0.113.9".parse().unwrap()) }]
 }

@@ -2,17 +2,19 @@
 
 use super::{
     super::{
-        binding::{Binding, Held, NextHop},
-        enforcement::Lost,
-        guard::{Guard, Interface},
+        super::waiting::Wait,
+        binding::{BindingReport, BindingReports, BindingState, NextHopReport},
+        egress::{DeniedCounters, EgressReport, EnforcementLoss, Enforcer, ForeignCounters, KernelCounters},
+        guard::{GuardMode, StrangerGuard, XdpMode},
+        hold_down::HoldDownReport,
         session::{
-            ConnectInterface, Connections, Denied, Egress, Feed, Foreign, InterfaceDrops, Kernel, Messages, Process,
-            SessionReport, Unheld, UnheldConnection,
+            ConnectionCounts, FeedProgress, InterfaceDrops, OwnerProcess, SentMessages, SessionOwner, SessionReason,
+            SessionReport, SessionRole, SourceReport, UnheldConnection, UnheldReport, UpDown,
         },
     },
     PEER, SOURCE, STATION, text,
 };
-use crate::escape::Untrusted;
+use crate::{config::From, escape::Untrusted, pin::Reason, session::Phase, wire::bgp::Family};
 
 /// A session of another process, held by hold-down, in a VPN instance; and one without a port.
 pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
@@ -20,13 +22,13 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
         SessionReport {
             station: STATION,
             port: Some(11019),
-            role: Some("connect"),
+            role: Some(SessionRole::Connect),
             vpn_instance: "_public_".to_owned(),
             alias: text("lab"),
-            owner: "bmpd",
+            owner: SessionOwner::Bmpd,
             process: None,
-            state: "up",
-            phase: "following",
+            state: UpDown::Up,
+            phase: Phase::Following,
             reason: None,
             detail: None,
             mend: None,
@@ -36,24 +38,24 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_port: Some(40_000),
             established_count: 2,
             retry_in_seconds: None,
-            connect_interface: ConnectInterface {
+            connect_interface: SourceReport {
                 interface: text("GigabitEthernet0/1/0"),
                 address: Some(SOURCE),
-                from: "session",
+                from: From::Session,
             },
-            egress: Egress {
+            egress: EgressReport {
                 any: false,
                 interfaces: vec!["up2".to_owned(), "up3".to_owned()],
-                enforcement: "kernel",
+                enforcement: Enforcer::Kernel,
                 why: None,
                 lost: None,
                 losses: 0,
                 vrf: None,
             },
             kernel: kernel(),
-            connections: Some(Connections { open: 1, established: 2, closed: 1, failed: 3 }),
+            connections: Some(ConnectionCounts { open: 1, established: 2, closed: 1, failed: 3 }),
             interface_drops: vec![InterfaceDrops { name: "up2".to_owned(), queue: 4, device: 5 }],
-            unheld: Unheld {
+            unheld: UnheldReport {
                 count: 3,
                 connections: vec![UnheldConnection {
                     pid: 4711,
@@ -64,20 +66,21 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             },
             guard: None,
             messages: messages(),
-            feed: Feed { cursor: 90, head: 100, lag_bytes: 1_000, dumps: 1, refused_peers: 2 },
+            feed: FeedProgress { cursor: 90, head: 100, lag_bytes: 1_000, dumps: 1, refused_peers: 2 },
             timers: "retry 30 s to 720 s, keepalive 60 s".to_owned(),
+            monitored_peers: [(Family::IPV4_UNICAST, 3), (Family::IPV6_UNICAST, 1)].into(),
         },
         SessionReport {
             station: "2001:db8::7".parse().unwrap(),
             port: Some(11020),
-            role: Some("listen"),
+            role: Some(SessionRole::Listen),
             vpn_instance: "mgmt".to_owned(),
             alias: None,
-            owner: "bmpd",
+            owner: SessionOwner::Bmpd,
             process: None,
-            state: "down",
-            phase: "down",
-            reason: Some("interface-absent"),
+            state: UpDown::Down,
+            phase: Phase::Down,
+            reason: Some(SessionReason::Fails(Reason::InterfaceAbsent)),
             detail: text("interface up9 is not on this host"),
             mend: text("connect-interface up2"),
             held: None,
@@ -86,24 +89,28 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_port: None,
             established_count: 0,
             retry_in_seconds: Some(1.5),
-            connect_interface: ConnectInterface { interface: None, address: None, from: "default" },
-            egress: Egress {
+            connect_interface: SourceReport { interface: None, address: None, from: From::Default },
+            egress: EgressReport {
                 any: true,
                 interfaces: Vec::new(),
-                enforcement: "cgroup",
+                enforcement: Enforcer::Cgroup,
                 why: text("the programs are on the cgroup /lab alone"),
-                lost: Some(Lost { for_seconds: 61, why: "egress4 is not attached".to_owned() }),
+                lost: Some(EnforcementLoss { for_seconds: 61, why: "egress4 is not attached".to_owned() }),
                 losses: 7,
                 vrf: text("mgmt"),
             },
             kernel: kernel(),
             connections: None,
             interface_drops: Vec::new(),
-            unheld: Unheld { count: 0, connections: Vec::new() },
-            guard: Some(Guard {
+            unheld: UnheldReport { count: 0, connections: Vec::new() },
+            guard: Some(StrangerGuard {
                 interfaces: vec![
-                    Interface { name: "up2".to_owned(), mode: "generic", why: None },
-                    Interface { name: "up3".to_owned(), mode: "none", why: text("another XDP program is there") },
+                    GuardMode { name: "up2".to_owned(), mode: XdpMode::Generic, why: None },
+                    GuardMode {
+                        name: "up3".to_owned(),
+                        mode: XdpMode::None,
+                        why: text("another XDP program is there"),
+                    },
                 ],
                 dropped_packets: 11,
                 dropped_bytes: 660,
@@ -111,8 +118,9 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
                 refused_bytes: 720,
             }),
             messages: messages(),
-            feed: Feed { cursor: 0, head: 100, lag_bytes: 0, dumps: 0, refused_peers: 0 },
+            feed: FeedProgress { cursor: 0, head: 100, lag_bytes: 0, dumps: 0, refused_peers: 0 },
             timers: "retry 30 s to 720 s, keepalive none, hold-down 200 ms".to_owned(),
+            monitored_peers: [(Family::IPV4_UNICAST, 3), (Family::IPV6_UNICAST, 1)].into(),
         },
         SessionReport {
             station: "198.51.100.9".parse().unwrap(),
@@ -120,11 +128,11 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             role: None,
             vpn_instance: "_public_".to_owned(),
             alias: None,
-            owner: "adopted",
-            process: Some(Process { pid: 4712, name: Untrusted::new("gobgpd\u{1b}") }),
-            state: "down",
-            phase: "connecting",
-            reason: Some("waiting-for-daemon"),
+            owner: SessionOwner::Adopted,
+            process: Some(OwnerProcess { pid: 4712, name: Untrusted::new("gobgpd\u{1b}") }),
+            state: UpDown::Down,
+            phase: Phase::Connecting,
+            reason: Some(SessionReason::Waits(Wait::ForDaemon)),
             detail: text("no process of this host has connected to 198.51.100.9 port 11019"),
             mend: None,
             held: None,
@@ -133,11 +141,11 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_port: None,
             established_count: 0,
             retry_in_seconds: None,
-            connect_interface: ConnectInterface { interface: None, address: Some(SOURCE), from: "bmp" },
-            egress: Egress {
+            connect_interface: SourceReport { interface: None, address: Some(SOURCE), from: From::Bmp },
+            egress: EgressReport {
                 any: false,
                 interfaces: Vec::new(),
-                enforcement: "none",
+                enforcement: Enforcer::None,
                 why: None,
                 lost: None,
                 losses: 0,
@@ -146,34 +154,35 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             kernel: kernel(),
             connections: None,
             interface_drops: Vec::new(),
-            unheld: Unheld { count: 0, connections: Vec::new() },
+            unheld: UnheldReport { count: 0, connections: Vec::new() },
             guard: None,
             messages: messages(),
-            feed: Feed { cursor: 0, head: 100, lag_bytes: 0, dumps: 0, refused_peers: 0 },
+            feed: FeedProgress { cursor: 0, head: 100, lag_bytes: 0, dumps: 0, refused_peers: 0 },
             timers: String::new(),
+            monitored_peers: [(Family::IPV4_UNICAST, 3), (Family::IPV6_UNICAST, 1)].into(),
         },
     ]
 }
 
-fn held() -> Held {
-    Held { reason: "interface-down", detail: "up2 has no carrier".to_owned(), for_seconds: 0.4 }
+fn held() -> HoldDownReport {
+    HoldDownReport { reason: Reason::InterfaceDown, detail: "up2 has no carrier".to_owned(), for_seconds: 0.4 }
 }
 
-pub(super) fn kernel() -> Kernel {
-    Kernel {
+pub(super) fn kernel() -> KernelCounters {
+    KernelCounters {
         tx_bytes: 1_000,
         tx_packets: 10,
         tx_payload_bytes: 480,
         rx_bytes: 520,
         rx_packets: 9,
         retransmits: 1,
-        denied: Denied { interface: 1, source: 2, mark: 3, no_pin: 4 },
-        foreign: Foreign { tx_bytes: 60, tx_packets: 1 },
+        denied: DeniedCounters { interface: 1, source: 2, mark: 3, no_pin: 4 },
+        foreign: ForeignCounters { tx_bytes: 60, tx_packets: 1 },
     }
 }
 
-fn messages() -> Messages {
-    Messages {
+fn messages() -> SentMessages {
+    SentMessages {
         route_monitoring: 1,
         statistics_report: 2,
         peer_down: 3,
@@ -185,20 +194,20 @@ fn messages() -> Messages {
 }
 
 /// A binding that is held, and one that is down.
-pub(in crate::control::display) fn bindings() -> Vec<Binding> {
-    vec![
-        Binding {
+pub(in crate::control::display) fn bindings() -> BindingReports {
+    BindingReports(vec![
+        BindingReport {
             station: STATION,
             vpn_instance: "mgmt".to_owned(),
             alias: text("lab"),
             asked: text("up2 192.0.2.65"),
-            from: "session",
+            from: From::Session,
             source: Some(SOURCE),
             any: false,
             egress: vec!["up2".to_owned()],
-            next_hop: Some(NextHop { address: PEER, interface: text("up2") }),
+            next_hop: Some(NextHopReport { address: PEER, interface: text("up2") }),
             rule: "the address that is configured".to_owned(),
-            state: "held",
+            state: BindingState::Held,
             held: Some(held()),
             warnings: vec!["rp_filter is strict on interface up2".to_owned()],
             would_change: vec![
@@ -206,37 +215,37 @@ pub(in crate::control::display) fn bindings() -> Vec<Binding> {
                 "192.0.2.65 taken from up2".to_owned(),
             ],
         },
-        Binding {
+        BindingReport {
             station: "2001:db8::7".parse().unwrap(),
             vpn_instance: "_public_".to_owned(),
             alias: None,
             asked: None,
-            from: "default",
+            from: From::Default,
             source: None,
             any: true,
             egress: Vec::new(),
-            next_hop: Some(NextHop { address: PEER, interface: None }),
+            next_hop: Some(NextHopReport { address: PEER, interface: None }),
             rule: "interface up9 is not on this host".to_owned(),
-            state: "interface-absent",
+            state: BindingState::Down(Reason::InterfaceAbsent),
             held: None,
             warnings: Vec::new(),
             would_change: Vec::new(),
         },
-        Binding {
+        BindingReport {
             station: STATION,
             vpn_instance: "_public_".to_owned(),
             alias: None,
             asked: None,
-            from: "default",
+            from: From::Default,
             source: None,
             any: false,
             egress: Vec::new(),
             next_hop: None,
             rule: "not decided yet".to_owned(),
-            state: "pending",
+            state: BindingState::Pending,
             held: None,
             warnings: Vec::new(),
             would_change: Vec::new(),
         },
-    ]
+    ])
 }

@@ -1,0 +1,238 @@
+//! From a running session to its report.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bmp_ebpf::Counters;
+
+use super::{
+    super::{
+        super::{Context, waiting::WaitReason},
+        egress::{EgressReport, KernelCounters},
+        guard::StrangerGuard,
+        hold_down::HoldDownReport,
+        layout::tenths,
+        monitored::MonitoredFamilies,
+    },
+    ConnectionCounts, FeedProgress, InterfaceDrops, OwnerProcess, SentMessages, SessionOwner, SessionReason,
+    SessionReport, SessionRole, SourceReport, UnheldConnection, UnheldReport, UpDown,
+};
+use crate::{
+    config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
+    feed::Counts,
+    link::{DropCounters, Drops},
+    pin::{Enforcement, State, Unheld},
+    session::{Phase, Session, defaults},
+    wire::bmp::MessageType,
+};
+
+/// How many connections that no pin holds are named.
+const UNHELD_SHOWN: usize = 16;
+
+/// Which sessions are shown: those that have everything that is given.
+#[derive(Clone, Debug, Default)]
+pub(in crate::control::display) struct SessionFilter {
+    pub(in crate::control::display) vpn_instance: Option<String>,
+    pub(in crate::control::display) station: Option<IpAddr>,
+    pub(in crate::control::display) alias: Option<String>,
+}
+
+impl SessionFilter {
+    fn is_met_by(&self, id: &SessionId) -> bool {
+        let Self { vpn_instance, station, alias } = self;
+        (vpn_instance.is_none() || id.vpn_instance == *vpn_instance)
+            && station.is_none_or(|station| id.station == station)
+            && (alias.is_none() || id.alias == *alias)
+    }
+
+    /// Returns the sessions in the order of the configuration.
+    pub(in crate::control::display) fn select<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> impl Iterator<Item = (&'a SessionId, &'a Configured)> {
+        config.bmp.sessions.iter().filter(|(id, _)| self.is_met_by(id))
+    }
+}
+
+/// Reports on the selected sessions in the order of the configuration, each when the iterator comes to it.
+/// Without `monitored`, a report lacks how many peers its station is told of.
+pub(super) fn sessions<'a>(
+    context: &'a Context,
+    config: &'a Config,
+    filter: &'a SessionFilter,
+    monitored: Option<&'a MonitoredFamilies>,
+) -> impl Iterator<Item = SessionReport> + 'a {
+    let mut gather = Gather { context, config, head: context.feed.head(), drops: DropCounters::default() };
+    filter.select(config).map(move |(id, configured)| {
+        // Between a commit and the start of its task a session has not begun.
+        let session = context.sessions.get(id).unwrap_or_else(|| Arc::new(Session::idle(context.pins.session(id))));
+        let monitored_peers = monitored.map(|monitored| monitored.count(configured)).unwrap_or_default();
+        SessionReport { monitored_peers, ..gather.report(id, configured, &session) }
+    })
+}
+
+/// What the reports of one answer have in common.
+struct Gather<'a> {
+    context: &'a Context,
+    config: &'a Config,
+    /// Messages and bytes of the journal, when the answer was begun.
+    head: (u64, u64),
+    drops: DropCounters,
+}
+
+impl Gather<'_> {
+    fn report(&mut self, id: &SessionId, configured: &Configured, session: &Session) -> SessionReport {
+        let context = self.context;
+        let shown = session.status.snapshot();
+        let now = Instant::now();
+        let effective = effective(&self.config.bmp, id, configured);
+        let state = session.pin.subscribe().borrow().clone();
+        let (resolved, is_pinned) = match &state {
+            State::Ready(grant) => (Some(&grant.resolved), true),
+            State::Down(_) => (None, configured.port().is_some()),
+            State::Pending => (None, false),
+        };
+        let egress = EgressReport::of(context, resolved, is_pinned, id.vpn_instance.clone());
+        let interface_drops = self.interface_drops(&state, &egress.interfaces);
+        // While a session listens, the end of its last connection is no reason to be down: it waits.
+        let waits = shown.phase == Phase::Listening || shown.reason.is_none();
+        let waiting = waits.then(|| WaitReason::of(id, configured, &shown, &state)).flatten();
+        let (reason, detail) = match waiting {
+            Some(WaitReason { wait, detail }) => (Some(SessionReason::Waits(wait)), Some(detail)),
+            None => (shown.reason.map(SessionReason::Fails), shown.why),
+        };
+        let retry_at = shown.retry_at.filter(|_| shown.phase == Phase::Down);
+        let segments_again = shown.retransmits + shown.live_retransmits;
+        SessionReport {
+            station: id.station,
+            port: configured.port(),
+            role: configured.transport.map(|transport| match transport {
+                Transport::Connect(_) => SessionRole::Connect,
+                Transport::Listen(_) => SessionRole::Listen,
+            }),
+            vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
+            alias: id.alias.clone(),
+            owner: if configured.adopt { SessionOwner::Adopted } else { SessionOwner::Bmpd },
+            process: shown.process.map(|process| OwnerProcess { pid: process.id, name: process.name }),
+            state: if shown.phase.is_up() { UpDown::Up } else { UpDown::Down },
+            phase: shown.phase,
+            reason,
+            detail,
+            mend: shown.mend,
+            held: HoldDownReport::of(&session.pin, &state),
+            age_seconds: now.duration_since(shown.since).as_secs(),
+            local_address: shown.local.map(|local| local.ip()),
+            local_port: shown.local.as_ref().map(SocketAddr::port),
+            established_count: shown.established,
+            retry_in_seconds: retry_at.map(|at| tenths(at.saturating_duration_since(now))),
+            connect_interface: SourceReport {
+                interface: effective.connect.as_ref().and_then(|connect| connect.interface()).map(str::to_owned),
+                address: effective.connect.as_ref().and_then(|connect| connect.address()),
+                from: effective.from,
+            },
+            egress,
+            kernel: self.kernel(configured, session, segments_again),
+            connections: self.connections(session),
+            interface_drops,
+            unheld: unheld(&session.pin.unheld()),
+            guard: StrangerGuard::of(context, configured, session),
+            messages: messages(session.status.messages()),
+            feed: self.feed(session, shown.phase.is_up(), shown.dumps),
+            timers: timers(configured),
+            monitored_peers: Default::default(),
+        }
+    }
+
+    /// `segments_again` is the sum of the connections' own `TCP_INFO`. It stands in where no program counts.
+    fn kernel(&self, configured: &Configured, session: &Session, segments_again: u64) -> KernelCounters {
+        let counters = self.context.pins.counters(&session.pin);
+        match self.context.pins.datapath().enforcement() {
+            Enforcement::Kernel | Enforcement::Cgroup { .. } if configured.adopt => {
+                KernelCounters::of(&with_owner_as_own(&counters), counters.retransmits)
+            }
+            Enforcement::Kernel | Enforcement::Cgroup { .. } => KernelCounters::of(&counters, counters.retransmits),
+            Enforcement::Socket { .. } => KernelCounters::of(&counters, segments_again),
+        }
+    }
+
+    fn connections(&self, session: &Session) -> Option<ConnectionCounts> {
+        self.context.pins.datapath().enforcement().is_by_programs().then(|| {
+            let told = session.pin.connections();
+            let told = told.borrow();
+            let (open, established, closed, failed) = (told.open.len(), told.established, told.closed, told.failed);
+            ConnectionCounts { open, established, closed, failed }
+        })
+    }
+
+    /// `names` are the current names of the interfaces, in the order of the pin.
+    fn interface_drops(&mut self, state: &State, names: &[String]) -> Vec<InterfaceDrops> {
+        let State::Ready(grant) = state else { return Vec::new() };
+        let named = grant.resolved.egress.iter().zip(names);
+        let drops = named.filter_map(|((index, _), name)| Some((name, self.drops.of(*index)?)));
+        drops.map(|(name, Drops { queue, device })| InterfaceDrops { name: name.clone(), queue, device }).collect()
+    }
+
+    fn feed(&self, session: &Session, is_up: bool, dumps: u64) -> FeedProgress {
+        let (head, head_bytes) = self.head;
+        let (cursor, position) = session.status.cursor();
+        // Without a connection there is nothing to be behind with.
+        let lag_bytes = if is_up { head_bytes.saturating_sub(position) } else { 0 };
+        FeedProgress { cursor, head, lag_bytes, dumps, refused_peers: session.status.refused().len() }
+    }
+}
+
+fn unheld(all: &[Unheld]) -> UnheldReport {
+    let shown = all.iter().take(UNHELD_SHOWN).map(|connection| UnheldConnection {
+        pid: connection.process,
+        name: connection.name.clone(),
+        local_address: connection.local.ip(),
+        local_port: connection.local.port(),
+    });
+    UnheldReport { count: all.len(), connections: shown.collect() }
+}
+
+fn timers(configured: &Configured) -> String {
+    let seconds = |time: Duration| format!("{} s", time.as_secs());
+    let retry = configured.connect_retry;
+    let (first, longest) = retry.map_or((defaults::RETRY_FIRST, defaults::RETRY_LONGEST), |r| (r.first, r.longest));
+    let keepalive = match configured.keepalive.unwrap_or(defaults::KEEPALIVE) {
+        Duration::ZERO => "none".to_owned(),
+        time => seconds(time),
+    };
+    let mut timers = format!("retry {} to {}, keepalive {keepalive}", seconds(first), seconds(longest));
+    for (name, time) in [("initial delay", configured.initial_delay), ("flap damping", configured.flap_damping)] {
+        if !time.is_zero() {
+            timers += &format!(", {name} {}", seconds(time));
+        }
+    }
+    if !configured.hold_down.is_zero() {
+        timers += &format!(", hold-down {} ms", configured.hold_down.as_millis());
+    }
+    timers
+}
+
+/// An adopted session consists of another process's traffic: counts that as the session's own.
+fn with_owner_as_own(counters: &Counters) -> Counters {
+    Counters {
+        own_tx: counters.foreign_tx,
+        own_rx: counters.foreign_rx,
+        foreign_tx: counters.own_tx,
+        foreign_rx: counters.own_rx,
+        ..*counters
+    }
+}
+
+fn messages(counts: Counts) -> SentMessages {
+    SentMessages {
+        route_monitoring: counts.of(MessageType::RouteMonitoring),
+        statistics_report: counts.of(MessageType::StatisticsReport),
+        peer_down: counts.of(MessageType::PeerDown),
+        peer_up: counts.of(MessageType::PeerUp),
+        initiation: counts.of(MessageType::Initiation),
+        termination: counts.of(MessageType::Termination),
+        route_mirroring: counts.of(MessageType::RouteMirroring),
+    }
+}

@@ -1,0 +1,254 @@
+//! `display bmp session`: what each session is told to be, how it does, and what the kernel holds it to.
+
+mod gather;
+mod text;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+
+pub(super) use gather::SessionFilter;
+
+use super::{
+    super::{Context, waiting::Wait, words::words},
+    Rendering,
+    egress::{EgressReport, KernelCounters},
+    guard::StrangerGuard,
+    hold_down::HoldDownReport,
+    json::write_json,
+    layout::{heading, table},
+    monitored::MonitoredFamilies,
+};
+use crate::{
+    config::{Config, From, SessionId},
+    escape::{Untrusted, escaped_lines},
+    pin::Reason,
+    session::Phase,
+    wire::bgp::Family,
+};
+
+/// One session. Field names are those of the JSON and are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SessionReport {
+    pub(super) station: IpAddr,
+    /// `None` where no port is configured.
+    pub(super) port: Option<u16>,
+    /// Whose `port` is; `None` where no port is configured.
+    pub(super) role: Option<SessionRole>,
+    pub(super) vpn_instance: String,
+    pub(super) alias: Option<String>,
+    pub(super) owner: SessionOwner,
+    /// The process that opened an adopted session.
+    pub(super) process: Option<OwnerProcess>,
+    pub(super) state: UpDown,
+    pub(super) phase: Phase,
+    /// Why the session is down, or what it waits for.
+    pub(super) reason: Option<SessionReason>,
+    /// The reason in a sentence.
+    pub(super) detail: Option<String>,
+    /// The command that would mend it.
+    pub(super) mend: Option<String>,
+    /// Why a session that is up will be down soon: `hold-down`.
+    pub(super) held: Option<HoldDownReport>,
+    /// Seconds since the session went up or down.
+    pub(super) age_seconds: u64,
+    pub(super) local_address: Option<IpAddr>,
+    pub(super) local_port: Option<u16>,
+    pub(super) established_count: u64,
+    /// Seconds, to a tenth.
+    pub(super) retry_in_seconds: Option<f64>,
+    pub(super) connect_interface: SourceReport,
+    pub(super) egress: EgressReport,
+    pub(super) kernel: KernelCounters,
+    /// What the kernel tells of the connections; `None` where no program does.
+    pub(super) connections: Option<ConnectionCounts>,
+    /// What the interfaces that the session may leave by have dropped, of all that was sent by them. The
+    /// kernel counters have counted it as sent.
+    pub(super) interface_drops: Vec<InterfaceDrops>,
+    /// Other processes' connections to the station from before the pin, which nothing holds to it.
+    pub(super) unheld: UnheldReport,
+    /// `None` where this host connects.
+    pub(super) guard: Option<StrangerGuard>,
+    pub(super) messages: SentMessages,
+    pub(super) feed: FeedProgress,
+    /// Text only.
+    #[serde(skip)]
+    pub(super) timers: String,
+    /// How many peers the station is told of, by family. Text only.
+    #[serde(skip)]
+    pub(super) monitored_peers: BTreeMap<Family, usize>,
+}
+
+/// Which end connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionRole {
+    /// This host connects: the port is the station's.
+    Connect,
+    /// The station connects: the port is this host's.
+    Listen,
+}
+
+words!(SessionRole { Connect => "connect", Listen => "listen" });
+
+/// Who opens the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionOwner {
+    Bmpd,
+    /// Another process.
+    Adopted,
+}
+
+words!(SessionOwner { Bmpd => "bmpd", Adopted => "adopted" });
+
+/// Whether the station is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UpDown {
+    Up,
+    Down,
+}
+
+words!(UpDown { Up => "up", Down => "down" });
+
+/// Why a session is not up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(super) enum SessionReason {
+    /// Nothing is the matter.
+    Waits(Wait),
+    Fails(Reason),
+}
+
+impl SessionReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Waits(wait) => wait.as_str(),
+            Self::Fails(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// The process that opened an adopted session.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct OwnerProcess {
+    pub(super) pid: u32,
+    pub(super) name: Untrusted,
+}
+
+/// The connect-interface in force, and the view that it is configured in.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SourceReport {
+    pub(super) interface: Option<String>,
+    pub(super) address: Option<IpAddr>,
+    pub(super) from: From,
+}
+
+/// Connections under the session's pin, bmpd's own and other processes'.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ConnectionCounts {
+    pub(super) open: usize,
+    pub(super) established: u64,
+    pub(super) closed: u64,
+    /// Attempts that failed.
+    pub(super) failed: u64,
+}
+
+/// Packets that one interface has dropped since it is there.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct InterfaceDrops {
+    pub(super) name: String,
+    /// By its queueing discipline.
+    pub(super) queue: u64,
+    /// By its driver.
+    pub(super) device: u64,
+}
+
+/// Other processes' connections that no pin holds.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct UnheldReport {
+    pub(super) count: usize,
+    /// The first 16.
+    pub(super) connections: Vec<UnheldConnection>,
+}
+
+/// A connection that no pin holds.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct UnheldConnection {
+    pub(super) pid: u32,
+    pub(super) name: Untrusted,
+    pub(super) local_address: IpAddr,
+    pub(super) local_port: u16,
+}
+
+/// BMP messages sent, by type.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SentMessages {
+    pub(super) route_monitoring: u64,
+    pub(super) statistics_report: u64,
+    pub(super) peer_down: u64,
+    pub(super) peer_up: u64,
+    pub(super) initiation: u64,
+    pub(super) termination: u64,
+    pub(super) route_mirroring: u64,
+}
+
+/// How far the session has got in the journal.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct FeedProgress {
+    /// Number of the next message that the station is told.
+    pub(super) cursor: u64,
+    /// Number of the next message that comes into the journal.
+    pub(super) head: u64,
+    pub(super) lag_bytes: u64,
+    /// How many times the station was told the state instead of following the journal.
+    pub(super) dumps: u64,
+    /// Peers that the station is not told of, because it could not tell them from those of other inputs
+    /// (`monitor relay` chooses).
+    pub(super) refused_peers: usize,
+}
+
+/// Writes the sessions that the filter selects, each as it is when its turn comes.
+pub(super) fn write(
+    context: &Context,
+    config: &Config,
+    filter: &SessionFilter,
+    rendering: Rendering,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    if rendering == Rendering::Json {
+        return write_json(out, gather::sessions(context, config, filter, None));
+    }
+    let is_up =
+        |id: &SessionId| context.sessions.get(id).is_some_and(|session| session.status.snapshot().phase.is_up());
+    let ids = || filter.select(config).map(|(id, _)| id);
+    write!(out, "{}", totals(ids().count(), ids().filter(|id| is_up(id)).count()))?;
+    if rendering == Rendering::Table {
+        return write!(out, "{}", escaped_lines(&rows(gather::sessions(context, config, filter, None))));
+    }
+    let monitored = MonitoredFamilies::of(&context.feed);
+    for report in gather::sessions(context, config, filter, Some(&monitored)) {
+        write!(out, "{}", escaped_lines(&report.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Returns the lines in front of the sessions.
+pub(super) fn totals(sessions: usize, up: usize) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = heading(&mut text, "Total number of BMP session", sessions);
+    let _ = heading(&mut text, "Session in up state", up);
+    text
+}
+
+/// Returns the table: a row for each session.
+pub(super) fn rows(reports: impl Iterator<Item = SessionReport>) -> String {
+    let headings = ["Session", "Alias", "State", "Age", "VPN", "Reason"].map(str::to_owned);
+    let mut text = "\n".to_owned();
+    // Writing to a string cannot fail.
+    let _ = table(&mut text, std::iter::once(headings).chain(reports.map(|report| report.row())));
+    text
+}

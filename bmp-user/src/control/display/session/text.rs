@@ -1,0 +1,159 @@
+//! A session as an operator reads it. Operators know this layout.
+
+use std::fmt;
+
+use super::{
+    super::layout::{after, age, capitalised, field, or_dash},
+    FeedProgress, InterfaceDrops, SentMessages, SessionOwner, SessionReport, SessionRole, SourceReport,
+    UnheldConnection, UnheldReport, UpDown,
+};
+use crate::{config::From, session::Phase};
+
+impl SessionReport {
+    /// Returns the row of the table.
+    pub(super) fn row(&self) -> [String; 6] {
+        let held = self.held.as_ref();
+        let reason = held.map(|held| held.reason.as_str()).or(self.reason.map(|reason| reason.as_str()));
+        // A session that is coming up has no reason. Its phase tells how far it is.
+        let reason = reason.unwrap_or(if self.state == UpDown::Up { "-" } else { self.phase.as_str() });
+        [
+            self.station.to_string(),
+            or_dash(self.alias.as_ref()),
+            format!("{}{}", capitalised(self.state.as_str()), if held.is_some() { " (held)" } else { "" }),
+            age(self.age_seconds),
+            self.vpn_instance.clone(),
+            reason.to_owned(),
+        ]
+    }
+}
+
+/// The detailed display.
+impl fmt::Display for SessionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n BMP session {}{}", self.station, after(", alias ", self.alias.as_ref()))?;
+        field(f, "VPN instance", &self.vpn_instance)?;
+        let label = if self.role == Some(SessionRole::Listen) { "Listening port" } else { "Station port" };
+        field(f, label, self.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
+        self.write_state(f)?;
+        if self.owner == SessionOwner::Adopted {
+            let process = self.process.as_ref().map(|process| format!("{} (process {})", process.name, process.pid));
+            field(f, "Opened by", process.as_deref().unwrap_or("another process, which has not connected"))?;
+        }
+        field(f, "Established", format_args!("{} time(s)", self.established_count))?;
+        let local = self.local_address.zip(self.local_port);
+        field(f, "Local address", or_dash(local.map(|(address, port)| format!("{address} port {port}"))))?;
+        field(f, "Connect-interface", &self.connect_interface)?;
+        write!(f, "{}{}", self.egress, self.kernel)?;
+        for drops in &self.interface_drops {
+            field(f, "Interface drops", drops)?;
+        }
+        if let Some(guard) = &self.guard {
+            field(f, "Guard", guard.modes())?;
+            field(f, "Strangers", guard.strangers())?;
+        }
+        let foreign = &self.kernel.foreign;
+        field(f, "Foreign", format_args!("{} bytes in {} packets", foreign.tx_bytes, foreign.tx_packets))?;
+        if self.unheld.count > 0 {
+            field(f, "Not held", &self.unheld)?;
+        }
+        if let Some(counts) = &self.connections {
+            let super::ConnectionCounts { open, established, closed, failed } = counts;
+            let counts = format_args!("{open} open, {established} established, {closed} closed, {failed} failed");
+            field(f, "Connections", counts)?;
+        }
+        // What an adopted session tells comes from its own daemon.
+        if self.owner == SessionOwner::Bmpd { self.write_told(f) } else { Ok(()) }
+    }
+}
+
+impl SessionReport {
+    fn write_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = if self.held.is_some() { ", held" } else { "" };
+        let phase = match self.phase {
+            Phase::Down => String::new(),
+            phase => format!(" ({}{held})", phase.as_str()),
+        };
+        let state = capitalised(self.state.as_str());
+        field(f, "State", format_args!("{state}{phase}, for {}", age(self.age_seconds)))?;
+        if let Some(held) = &self.held {
+            field(f, "Held", held)?;
+        }
+        if let Some(reason) = self.reason {
+            field(f, "Reason", format_args!("{}{}", reason.as_str(), after(": ", self.detail.as_ref())))?;
+        }
+        if let Some(mend) = &self.mend {
+            field(f, "To mend it", mend)?;
+        }
+        if let Some(seconds) = self.retry_in_seconds {
+            field(f, "Next attempt in", format_args!("{seconds:.1} s"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the station is told, and what it was told.
+    fn write_told(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        field(f, "Timers", &self.timers)?;
+        let families: Vec<_> = self.monitored_peers.iter().map(|(family, peers)| format!("{family} {peers}")).collect();
+        let then = if self.state == UpDown::Up { "" } else { " (once it is up)" };
+        let families = if families.is_empty() { "none".to_owned() } else { format!("{}{then}", families.join(", ")) };
+        field(f, "Monitored peers", families)?;
+        field(f, "Messages", &self.messages)?;
+        let FeedProgress { cursor, head, lag_bytes, refused_peers, .. } = self.feed;
+        field(f, "Journal", format_args!("at {cursor} of {head}, {lag_bytes} bytes behind"))?;
+        if refused_peers > 0 {
+            let why = "it could not tell them from those of other inputs: monitor relay NAME chooses";
+            field(f, "Peers left out", format_args!("{refused_peers} ({why})"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for SourceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address.map(|address| address.to_string());
+        let words: Vec<_> = self.interface.iter().cloned().chain(address).collect();
+        let view = match self.from {
+            From::Session => " (session view)",
+            From::Bmp => " (bmp view)",
+            From::Default => "the kernel's choice",
+        };
+        write!(f, "{}{view}", words.join(" "))
+    }
+}
+
+impl fmt::Display for InterfaceDrops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, queue, device } = self;
+        write!(f, "{name}: {queue} by its queue, {device} by its driver, of all that it sent")
+    }
+}
+
+impl fmt::Display for UnheldReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<_> = self.connections.iter().map(ToString::to_string).collect();
+        write!(f, "{} from before the pin: {}", self.count, shown.join(", "))?;
+        match self.count - shown.len() {
+            0 => Ok(()),
+            more => write!(f, ", and {more} more"),
+        }
+    }
+}
+
+impl fmt::Display for UnheldConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, name, local_address, local_port } = self;
+        write!(f, "{name} ({pid}) from {local_address} port {local_port}")
+    }
+}
+
+impl fmt::Display for SentMessages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { route_monitoring, statistics_report, peer_up, peer_down, initiation, termination, route_mirroring } =
+            self;
+        write!(
+            f,
+            "{route_monitoring} route monitoring, {statistics_report} statistics, {peer_up} peer up, \
+             {peer_down} peer down, {initiation} initiation, {termination} termination, {route_mirroring} mirroring"
+        )
+    }
+}

@@ -1,0 +1,63 @@
+//! Sessions that nothing is the matter with, and that wait for something.
+
+use super::words::words;
+use crate::{
+    config::{Session as Configured, SessionId},
+    pin::State,
+    session::{Phase, Snapshot},
+};
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The station connects to this host.
+    ForStation,
+    /// Another process opens the connection, which bmpd adopts.
+    ForDaemon,
+    /// The first attempt is not due yet.
+    InitialDelay,
+}
+
+words!(Wait {
+    ForStation => "waiting-for-station",
+    ForDaemon => "waiting-for-daemon",
+    InitialDelay => "initial-delay",
+});
+
+/// What a session waits for, and that in a sentence.
+#[derive(Clone, Debug)]
+pub(super) struct WaitReason {
+    pub(super) wait: Wait,
+    pub(super) detail: String,
+}
+
+impl WaitReason {
+    /// Returns `None` where the session does not wait, or where something is the matter with it.
+    pub(super) fn of(id: &SessionId, configured: &Configured, shown: &Snapshot, state: &State) -> Option<Self> {
+        let port = configured.port()?;
+        let station = id.station;
+        let (wait, detail) = match shown.phase {
+            Phase::Listening => {
+                let source = match state {
+                    State::Ready(grant) => grant.resolved.source,
+                    State::Pending | State::Down(_) => None,
+                };
+                let own = source.map_or("this host".to_owned(), |source| source.to_string());
+                let again = match (shown.reason, &shown.why) {
+                    (Some(reason), Some(why)) => format!(" again; its last connection ended: {reason}: {why}"),
+                    _ => String::new(),
+                };
+                (Wait::ForStation, format!("{station} has not connected to {own} port {port}{again}"))
+            }
+            Phase::Connecting if configured.adopt => {
+                let detail = format!("no process of this host has connected to {station} port {port}");
+                (Wait::ForDaemon, detail)
+            }
+            Phase::Down if shown.retry_at.is_some() => {
+                (Wait::InitialDelay, "the first attempt to connect is not due yet (initial-delay)".to_owned())
+            }
+            _ => return None,
+        };
+        Some(Self { wait, detail })
+    }
+}
