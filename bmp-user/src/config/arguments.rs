@@ -3,13 +3,13 @@
 use std::{net::IpAddr, num::NonZeroU32};
 
 use super::{
-    BgpTimer, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, RibView, SessionId, address,
+    BgpTimer, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, SessionId, address,
     grammar::FAMILIES,
     matching::{Args, Fault},
     text::quoted,
     value::{Kind, Value, interface_name},
 };
-use crate::wire::bgp::Family;
+use crate::wire::{bgp::Family, bmp::RibView};
 
 /// How many interfaces `egress-interface` takes: as many as a pin holds in the kernel.
 pub(super) const EGRESS_MAX: usize = 8;
@@ -44,7 +44,7 @@ const RIB_VIEWS: [(&[&str], RibView); 5] = [
     (&["adj-rib-in", "post-policy"], RibView::AdjRibInPost),
     (&["adj-rib-out", "pre-policy"], RibView::AdjRibOutPre),
     (&["adj-rib-out", "post-policy"], RibView::AdjRibOutPost),
-    (&["local-rib"], RibView::LocalRib),
+    (&["local-rib"], RibView::LocRib),
 ];
 
 pub(super) fn view_words(view: RibView) -> &'static [&'static str] {

@@ -43,7 +43,7 @@ pub use help::{Next, NextWord, Suggest, next_words};
 pub use kept::KeepError;
 pub use model::{
     Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, Prefix,
-    Relay, Replay, RibView, RouteMode, Session, SessionId, Transport,
+    Relay, Replay, RouteMode, Session, SessionId, Transport,
 };
 pub use print::print;
 pub use secret::{MASK, Secret, masked};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::Secret;
-use crate::wire::bgp::Family;
+use crate::wire::{bgp::Family, bmp::RibView};
 
 /// A whole configuration. Two that are equal ask for the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -300,21 +300,6 @@ pub struct RouteMode {
     pub family: Family,
     /// `adj-rib-in pre-policy`.
     pub view: RibView,
-}
-
-/// One RIB of a peer (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RibView {
-    /// `adj-rib-in pre-policy`.
-    AdjRibInPre,
-    /// `adj-rib-in post-policy`.
-    AdjRibInPost,
-    /// `adj-rib-out pre-policy`.
-    AdjRibOutPre,
-    /// `adj-rib-out post-policy`.
-    AdjRibOutPost,
-    /// `local-rib`.
-    LocalRib,
 }
 
 /// Who opens the connection, and the port that it goes to.

@@ -6,11 +6,13 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     config::From,
-    feed::View,
     input::bgp,
     pin::Reason,
     session::Phase,
-    wire::{bgp::Family, bmp::PeerType},
+    wire::{
+        bgp::Family,
+        bmp::{PeerType, RibView},
+    },
 };
 
 /// Gives an enum of the displays its words: `as_str`, `Display` and `Serialize` all use them.
@@ -64,16 +66,16 @@ serialize_as_text!(Family, bgp::BgpState);
 
 /// A RIB view in the words of `route-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ViewName(pub(super) View);
+pub(super) struct ViewName(pub(super) RibView);
 
 impl Display for ViewName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            View::AdjRibInPre => "adj-rib-in pre-policy",
-            View::AdjRibInPost => "adj-rib-in post-policy",
-            View::AdjRibOutPre => "adj-rib-out pre-policy",
-            View::AdjRibOutPost => "adj-rib-out post-policy",
-            View::LocRib => "local-rib",
+            RibView::AdjRibInPre => "adj-rib-in pre-policy",
+            RibView::AdjRibInPost => "adj-rib-in post-policy",
+            RibView::AdjRibOutPre => "adj-rib-out pre-policy",
+            RibView::AdjRibOutPost => "adj-rib-out post-policy",
+            RibView::LocRib => "local-rib",
         })
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, mem::size_of, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{peers::Incarnation, rib::View};
-use crate::wire::bgp::Family;
+use super::peers::Incarnation;
+use crate::wire::{bgp::Family, bmp::RibView};
 
 /// A place in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub(super) struct Run {
 #[derive(Clone, Debug)]
 pub(super) enum About {
     /// Routes of one RIB of a peer.
-    Routes(Arc<Incarnation>, View, Family),
+    Routes(Arc<Incarnation>, RibView, Family),
     /// Routes of a peer in one view, but of several families at once, or of none that could be told.
-    Mixed(Arc<Incarnation>, View),
+    Mixed(Arc<Incarnation>, RibView),
     /// It comes up.
     Up(Arc<Incarnation>),
     /// It was not announced and is first heard of: the run has no frames.

@@ -46,7 +46,6 @@ pub use input::{Held, Input, InputTotals, NotUnderstood, Notice};
 pub use oddity::{Oddities, Oddity};
 pub use owners::{Claim, Refusal};
 pub use peers::ConnectionId;
-pub use rib::View;
 pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
 pub use shown::{PeerRibs, Refused, RibRoutes};
 pub use trouble::{Trouble, TroubleKind};

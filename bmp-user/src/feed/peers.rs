@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 use super::{
     belongings::Belongings,
     lives::{Ends, table_of},
-    rib::{Rib, View},
+    rib::Rib,
 };
 use crate::wire::{
     bgp::{Family, MAX_MESSAGE, Negotiation},
     bmp::{
-        COMMON_HEADER, Frame, Message, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, PeerUp, build,
-        frames, peer_flags,
+        COMMON_HEADER, Frame, Message, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, PeerUp, RibView,
+        build, frames,
     },
 };
 
@@ -130,23 +130,23 @@ pub(super) struct Hints {
 impl Hints {
     const NONE: Self = Self { path_ids: false, stack: false, max_message: MAX_MESSAGE };
 
-    fn of(up: &[u8], view: View, family: Family) -> Option<Self> {
+    fn of(up: &[u8], view: RibView, family: Family) -> Option<Self> {
         let up = peer_up(up)?;
         let opens = Negotiation::of(up.sent_open, up.received_open)?;
         let path_ids = match view {
             // What the router receives from the peer.
-            View::AdjRibInPre | View::AdjRibInPost => opens.receives_path_ids(family),
+            RibView::AdjRibInPre | RibView::AdjRibInPost => opens.receives_path_ids(family),
             // What it sends to the peer.
-            View::AdjRibOutPre | View::AdjRibOutPost => opens.sends_path_ids(family),
+            RibView::AdjRibOutPre | RibView::AdjRibOutPost => opens.sends_path_ids(family),
             // Both OPENs are made up to say what the routes look like (RFC 9069 §5.2).
-            View::LocRib => opens.have_path_ids(family),
+            RibView::LocRib => opens.have_path_ids(family),
         };
         Some(Self { path_ids, stack: opens.have_label_stacks(family), max_message: opens.max_message() })
     }
 }
 
 /// What the Peer Ups of one session say of a RIB.
-pub(super) fn hints<'a>(ups: impl Iterator<Item = &'a Bytes>, view: View, family: Family) -> Hints {
+pub(super) fn hints<'a>(ups: impl Iterator<Item = &'a Bytes>, view: RibView, family: Family) -> Hints {
     let by_each = ups.map(|up| Hints::of(up, view, family).unwrap_or(Hints::NONE));
     by_each.fold(Hints::NONE, |all, by| Hints {
         path_ids: all.path_ids || by.path_ids,
@@ -160,19 +160,6 @@ pub(super) fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
     match Message::parse(&frames(bytes).next()?.ok()?) {
         Ok(Message::PeerUp(up)) => Some(up),
         _ => None,
-    }
-}
-
-/// The view that a per-peer header speaks of (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
-#[inline]
-pub(super) fn view_of(peer_type: PeerType, flags: u8) -> View {
-    let post = flags & peer_flags::POST_POLICY != 0;
-    match (peer_type, flags & peer_flags::ADJ_RIB_OUT != 0) {
-        (PeerType::LOC_RIB, _) => View::LocRib,
-        (_, false) if post => View::AdjRibInPost,
-        (_, false) => View::AdjRibInPre,
-        (_, true) if post => View::AdjRibOutPost,
-        (_, true) => View::AdjRibOutPre,
     }
 }
 

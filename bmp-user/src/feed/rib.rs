@@ -9,7 +9,6 @@
 mod key;
 mod stale;
 mod undecided;
-mod view;
 mod walk;
 mod whole;
 
@@ -31,11 +30,10 @@ use super::{
 };
 use crate::wire::{
     bgp::{self, Family, Form, HEADER, Reading},
-    bmp::PeerHeader,
+    bmp::{PeerHeader, RibView},
 };
 use key::Key;
 use undecided::Undecided;
-pub use view::View;
 pub(super) use walk::Mark;
 use whole::Wholes;
 
@@ -157,7 +155,7 @@ pub(super) struct EndOfRib {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Rib {
-    pub(super) view: View,
+    pub(super) view: RibView,
     pub(super) family: Family,
     pub(super) form: Form,
     pub(super) path_ids: bool,
@@ -217,7 +215,7 @@ const TOGETHER: usize = 16;
 impl Rib {
     /// A RIB without routes. `opens` is what the OPENs say of it, `announced` whether there are any.
     pub(super) fn new(
-        view: View,
+        view: RibView,
         family: Family,
         opens: Hints,
         announced: bool,

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{names::is_of_bgp, peers::Incarnation, rib::View};
+use super::{names::is_of_bgp, peers::Incarnation};
 use crate::wire::{
     bgp::Family,
-    bmp::{PeerHeader, PeerType},
+    bmp::{PeerHeader, PeerType, RibView},
 };
 
 /// What a station is told: everything, or what at least one of these selects.
@@ -33,7 +33,7 @@ pub struct Monitor {
     /// Which peers.
     pub peers: Peers,
     /// Which of their RIBs; empty: all.
-    pub ribs: Vec<(Family, View)>,
+    pub ribs: Vec<(Family, RibView)>,
 }
 
 /// Which peers.
@@ -76,7 +76,7 @@ impl Selection {
     }
 
     /// Whether one RIB of a peer is.
-    pub(super) fn rib(&self, life: &Incarnation, view: View, family: Family) -> bool {
+    pub(super) fn rib(&self, life: &Incarnation, view: RibView, family: Family) -> bool {
         self.monitors.is_empty()
             || self.monitors.iter().any(|monitor| {
                 (monitor.ribs.is_empty() || monitor.ribs.contains(&(family, view))) && monitor.peers.have(life)

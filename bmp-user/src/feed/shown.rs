@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     peers::{ConnectionId, Hold, Incarnation, Peer},
-    rib::{Rib, View},
+    rib::Rib,
     selection::Selection,
 };
 use crate::wire::{
     bgp::{Family, Reading},
-    bmp::{PeerHeader, PeerKey},
+    bmp::{PeerHeader, PeerKey, RibView},
 };
 
 /// A peer that a station is not told of: its input, and what it has in common with another input's.
@@ -45,7 +45,7 @@ impl Holdings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RibRoutes {
     /// Which RIB of the peer.
-    pub view: View,
+    pub view: RibView,
     /// Of which family.
     pub family: Family,
     /// Routes in it, as far as they can be told apart.

@@ -19,7 +19,7 @@ use super::{
     journal::About,
     lives::Over,
     owners::{Claim, Connection, Dropped, Standing},
-    peers::{ConnectionId, Hold, Incarnation, Latest, Peer, PeerId, Slot, view_of},
+    peers::{ConnectionId, Hold, Incarnation, Latest, Peer, PeerId, Slot},
     rib::{Outcome, Rib, Time},
     update::Hand,
 };
@@ -437,7 +437,7 @@ impl State {
             peer.comes_back(connection, slot, belongings);
         }
         let again = matches!(peer.hold, Hold::Back(_));
-        let view = view_of(header.key.peer_type, header.flags);
+        let view = header.view();
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
         let message = frame.bytes().get(COMMON_HEADER + PER_PEER_HEADER..).unwrap_or_default();
         let as_size = if two_byte { 2 } else { 4 };

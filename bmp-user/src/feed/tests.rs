@@ -24,7 +24,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::wire::{
     bgp::Family,
-    bmp::{Error, Message, MessageType, PeerHeader, PeerType, Problem, build, frames, samples::*},
+    bmp::{Error, Message, MessageType, PeerHeader, PeerType, Problem, RibView, build, frames, samples::*},
 };
 use world::{Part, Route};
 
@@ -81,13 +81,13 @@ fn types_of(bytes: &[u8]) -> Vec<u8> {
 fn announce(peer: u8, set: u8, time: u32, prefixes: impl IntoIterator<Item = u8>) -> Vec<u8> {
     let announced = prefixes.into_iter().map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
     let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced };
-    world::update(peer, View::AdjRibInPre, time, set, &[part])
+    world::update(peer, RibView::AdjRibInPre, time, set, &[part])
 }
 
 fn withdraw(peer: u8, prefixes: impl IntoIterator<Item = u8>) -> Vec<u8> {
     let withdrawn = prefixes.into_iter().map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
     let part = Part { family: Family::IPV4_UNICAST, withdrawn, announced: vec![] };
-    world::update(peer, View::AdjRibInPre, 9, 0, &[part])
+    world::update(peer, RibView::AdjRibInPre, 9, 0, &[part])
 }
 
 #[test]
@@ -108,14 +108,14 @@ fn a_station_that_comes_late_is_told_the_peers_in_force_as_they_were_announced()
 fn routes_that_share_attributes_and_time_leave_in_one_update_and_the_end_of_rib_behind_them() {
     let feed = Feed::default();
     let mut input = feed.input("frr");
-    let end = world::end_of_rib(1, View::AdjRibInPre, Family::IPV4_UNICAST);
+    let end = world::end_of_rib(1, RibView::AdjRibInPre, Family::IPV4_UNICAST);
     let up = world::up(2, 1);
     append(&mut input, std::slice::from_ref(&up));
     for prefix in 0..100 {
         append(&mut input, &[announce(2, 1, 5, [prefix])]);
         append(&mut input, &[announce(2, 2, 5, [prefix + 100])]);
     }
-    append(&mut input, &[announce(2, 1, 6, [250]), world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST)]);
+    append(&mut input, &[announce(2, 1, 6, [250]), world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST)]);
     let expected = [up, announce(2, 1, 5, 0..100), announce(2, 2, 5, 100..200), announce(2, 1, 6, [250])].concat();
     let told = dump(&feed);
     assert_eq!(told[..expected.len()], expected, "as the peer would have packed them");
@@ -156,7 +156,7 @@ fn the_longest_message_there_is_is_told_anew_as_long_as_it_was() {
     attributes.extend((unknown.len() as u16).to_be_bytes());
     attributes.extend(unknown);
     let body = [&[0, 0], &(attributes.len() as u16).to_be_bytes()[..], &attributes].concat();
-    let mut message = world::header(0, View::AdjRibInPre, 4);
+    let mut message = world::header(0, RibView::AdjRibInPre, 4);
     message.extend(bgp(2, &body));
     let feed = Feed::default();
     let mut input = feed.input("router");
@@ -245,7 +245,7 @@ fn a_station_that_was_too_slow_is_told_what_changed_and_nothing_twice() {
     let mut input = feed.input("frr");
     append(
         &mut input,
-        &[world::up(2, 1), announce(2, 1, 1, 0..20), world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST)],
+        &[world::up(2, 1), announce(2, 1, 1, 0..20), world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST)],
     );
     let mut follower = following(&feed);
     append(&mut input, &[world::mirrored(2), world::statistics(2, 1), withdraw(2, [3, 4]), announce(2, 1, 2, [50])]);

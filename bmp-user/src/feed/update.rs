@@ -11,13 +11,13 @@ use super::{
     attributes::Attributes,
     blocks::NONE,
     peers::{ConnectionId, Hints, Incarnation, Latest, hints},
-    rib::{Common, EndOfRib, Outcome, Rib, Time, View},
+    rib::{Common, EndOfRib, Outcome, Rib, Time},
     state::Withdrawal,
     trouble::Trouble,
 };
 use crate::wire::{
     bgp::{Family, Fit, Form, Reading, nlri},
-    bmp::PeerHeader,
+    bmp::{PeerHeader, RibView},
 };
 
 /// What one UPDATE does.
@@ -34,7 +34,7 @@ pub(super) struct Hand<'a> {
     pub(super) trusted: &'a HashSet<ConnectionId>,
     pub(super) connection: ConnectionId,
     pub(super) slot: u32,
-    pub(super) view: View,
+    pub(super) view: RibView,
     pub(super) header: PeerHeader,
     pub(super) time: Time,
     pub(super) changed: u64,

@@ -1,15 +1,15 @@
 //! What the configuration says that a station is told, as the feed understands it.
 
 use crate::{
-    config::{MonitorId, RibView, Session},
-    feed::{Mirroring, Monitor, Peers, Selection, View, names},
+    config::{MonitorId, Session},
+    feed::{Mirroring, Monitor, Peers, Selection, names},
 };
 
 /// Everything where nothing is said. With `monitor`, mirrored messages only with `route-mirroring`.
 pub fn selection(session: &Session) -> Selection {
     let monitor = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| Monitor {
         peers: peers(id),
-        ribs: modes.iter().map(|mode: &crate::config::RouteMode| (mode.family, view(mode.view))).collect(),
+        ribs: modes.iter().map(|mode: &crate::config::RouteMode| (mode.family, mode.view)).collect(),
     };
     let monitors: Vec<_> = session.monitors.iter().map(monitor).collect();
     let mirroring = if monitors.is_empty() || session.route_mirroring { Mirroring::Passed } else { Mirroring::LeftOut };
@@ -27,15 +27,5 @@ fn peers(id: &MonitorId) -> Peers {
         MonitorId::Relay(name) => Peers::Input(name.clone()),
         MonitorId::Replay(name) => Peers::Input(names::of_replay(name)),
         MonitorId::Bgp => Peers::Bgp,
-    }
-}
-
-fn view(view: RibView) -> View {
-    match view {
-        RibView::AdjRibInPre => View::AdjRibInPre,
-        RibView::AdjRibInPost => View::AdjRibInPost,
-        RibView::AdjRibOutPre => View::AdjRibOutPre,
-        RibView::AdjRibOutPost => View::AdjRibOutPost,
-        RibView::LocalRib => View::LocRib,
     }
 }

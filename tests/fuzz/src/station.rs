@@ -10,14 +10,11 @@ use std::{
     net::Ipv4Addr,
 };
 
-use bmp_user::{
-    feed::View,
-    wire::{
-        bgp::{self, Family, Fit, Form, Open, Reading, Update, attributes, identity, nlri, without_trailing_bits},
-        bmp::{
-            COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerType, PeerUp,
-            frames, peer_flags,
-        },
+use bmp_user::wire::{
+    bgp::{self, Family, Fit, Form, Open, Reading, Update, attributes, identity, nlri, without_trailing_bits},
+    bmp::{
+        COMMON_HEADER, Frame, Message, MessageType, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerType, PeerUp,
+        RibView, frames, peer_flags,
     },
 };
 
@@ -33,15 +30,15 @@ pub struct Replica {
 }
 
 /// How the NLRI of each RIB are read.
-pub type RibReadings = BTreeMap<(PeerIdentity, View, Family), Reading>;
+pub type RibReadings = BTreeMap<(PeerIdentity, RibView, Family), Reading>;
 
 /// The messages about one peer.
 #[derive(Clone, Debug, Default)]
 struct PeerMessages {
     ups: Vec<Vec<u8>>,
     /// Every NLRI field of each RIB, in order.
-    fields: BTreeMap<(View, Family), Vec<NlriField>>,
-    ends: BTreeSet<(View, Family)>,
+    fields: BTreeMap<(RibView, Family), Vec<NlriField>>,
+    ends: BTreeSet<(RibView, Family)>,
     statistics: Option<Vec<u8>>,
 }
 
@@ -62,9 +59,9 @@ pub struct KnownPeer {
     /// The Peer Ups of its session, in order. Empty for a peer that was never announced.
     pub ups: Vec<Vec<u8>>,
     /// Its routes, by name.
-    pub ribs: BTreeMap<(View, Family), BTreeMap<String, KnownRoute>>,
+    pub ribs: BTreeMap<(RibView, Family), BTreeMap<String, KnownRoute>>,
     /// The RIBs with an End-of-RIB.
-    pub ends: BTreeSet<(View, Family)>,
+    pub ends: BTreeSet<(RibView, Family)>,
     /// Its latest Statistics Report.
     pub statistics: Option<Vec<u8>>,
 }
@@ -253,7 +250,7 @@ impl PeerMessages {
     }
 
     /// Makes a RIB if it is missing. Returns false if there are too many of unknown form.
-    fn makes(&mut self, rib: (View, Family)) -> bool {
+    fn makes(&mut self, rib: (RibView, Family)) -> bool {
         let unknown = self.fields.keys().filter(|(_, family)| Form::of(*family).is_none()).count();
         let may = self.fields.contains_key(&rib) || Form::of(rib.1).is_some() || unknown < MOST_UNKNOWN;
         if may {
@@ -284,7 +281,7 @@ impl PeerMessages {
 
     /// Chooses how to read the NLRI of a RIB: the reading that fits best, or else the one of the
     /// OPENs.
-    fn reading(&self, view: View, family: Family) -> Reading {
+    fn reading(&self, view: RibView, family: Family) -> Reading {
         let path_ids = self.ups.iter().any(|up| has_path_ids(up, view, family));
         let stack = self.ups.iter().any(|up| has_stacks(up, family));
         let stacks = if self.ups.is_empty() { vec![stack, !stack] } else { vec![stack] };
@@ -380,15 +377,15 @@ pub fn attributes_of(update: &Update<'_>, in_reach: bool) -> Vec<u8> {
     out
 }
 
-fn view_of(header: &PeerHeader) -> View {
+fn view_of(header: &PeerHeader) -> RibView {
     let post = header.flags & peer_flags::POST_POLICY != 0;
     let out = header.flags & peer_flags::ADJ_RIB_OUT != 0;
     match (header.key.peer_type, out, post) {
-        (PeerType::LOC_RIB, ..) => View::LocRib,
-        (_, false, false) => View::AdjRibInPre,
-        (_, false, true) => View::AdjRibInPost,
-        (_, true, false) => View::AdjRibOutPre,
-        (_, true, true) => View::AdjRibOutPost,
+        (PeerType::LOC_RIB, ..) => RibView::LocRib,
+        (_, false, false) => RibView::AdjRibInPre,
+        (_, false, true) => RibView::AdjRibInPost,
+        (_, true, false) => RibView::AdjRibOutPre,
+        (_, true, true) => RibView::AdjRibOutPost,
     }
 }
 
@@ -417,7 +414,7 @@ fn has_stacks(up: &[u8], family: Family) -> bool {
 }
 
 /// True if routes have path identifiers by the OPENs of a Peer Up (RFC 7911 §4, RFC 9069 §5.2).
-fn has_path_ids(up: &[u8], view: View, family: Family) -> bool {
+fn has_path_ids(up: &[u8], view: RibView, family: Family) -> bool {
     let Some(PeerUp { sent_open, received_open, .. }) = peer_up(up) else { return false };
     let both = [sent_open, received_open].map(|open| {
         let frame = bgp::Frame::parse(open).ok()?;
@@ -426,8 +423,8 @@ fn has_path_ids(up: &[u8], view: View, family: Family) -> bool {
     });
     let [Some((we_send, we_receive)), Some((it_sends, it_receives))] = both else { return false };
     match view {
-        View::AdjRibInPre | View::AdjRibInPost => we_receive && it_sends,
-        View::AdjRibOutPre | View::AdjRibOutPost => we_send && it_receives,
-        View::LocRib => (we_send || we_receive) && (it_sends || it_receives),
+        RibView::AdjRibInPre | RibView::AdjRibInPost => we_receive && it_sends,
+        RibView::AdjRibOutPre | RibView::AdjRibOutPost => we_send && it_receives,
+        RibView::LocRib => (we_send || we_receive) && (it_sends || it_receives),
     }
 }

@@ -13,6 +13,7 @@ use proptest::{
 };
 
 use super::{super::*, session_view};
+use crate::wire::bmp::RibView;
 
 /// An address that every command takes, whatever station it is towards.
 fn unicast(address: IpAddr) -> bool {
@@ -124,7 +125,7 @@ fn route_mode() -> impl Strategy<Value = RouteMode> {
         Family::LINK_STATE,
     ];
     let views =
-        [RibView::AdjRibInPre, RibView::AdjRibInPost, RibView::AdjRibOutPre, RibView::AdjRibOutPost, RibView::LocalRib];
+        [RibView::AdjRibInPre, RibView::AdjRibInPost, RibView::AdjRibOutPre, RibView::AdjRibOutPost, RibView::LocRib];
     (prop::sample::select(families.to_vec()), prop::sample::select(views.to_vec()))
         .prop_map(|(family, view)| RouteMode { family, view })
 }

@@ -5,8 +5,8 @@ use std::{fmt, net::IpAddr};
 use serde::Serialize;
 
 use crate::{
-    feed::{PeerRibs, View},
-    wire::bmp::PeerType,
+    feed::PeerRibs,
+    wire::bmp::{PeerType, RibView},
 };
 
 /// A peer without a route. Field names are those of the JSON and are stable.
@@ -57,7 +57,7 @@ impl RoutelessPeer {
         let (header, daemon) = (peer.header(), daemon.known());
         let (address, heard) = (header.address(), !peer.ribs().is_empty());
         let is_loc_rib = header.key.peer_type == PeerType::LOC_RIB;
-        let is_before_policy = peer.ribs().iter().any(|rib| rib.view == View::AdjRibInPre);
+        let is_before_policy = peer.ribs().iter().any(|rib| rib.view == RibView::AdjRibInPre);
         let family = if address.is_ipv6() { "ipv6" } else { "ipv4" };
         let inbound = format!("`neighbor {address} soft-reconfiguration inbound`");
         let hint = match (heard, is_loc_rib, daemon) {

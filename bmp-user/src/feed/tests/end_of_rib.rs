@@ -1,9 +1,12 @@
 //! End-of-RIB that is said in the stead of a router that does not say it.
 
 use super::{super::*, announce, append, bytes_of, following, take_all, world};
-use crate::wire::{bgp::Family, bmp::samples::route};
+use crate::wire::{
+    bgp::Family,
+    bmp::{RibView, samples::route},
+};
 
-const VIEW: View = View::AdjRibInPre;
+const VIEW: RibView = RibView::AdjRibInPre;
 
 /// End-of-RIB as bmpd says it: when is not known.
 fn end(peer: u8) -> Vec<u8> {

@@ -8,7 +8,7 @@ use super::{
         self, FAMILIES, LOC_RIB_PEER, LOOK_ALIKE_PEER, OTHER_LOC_RIB_PEER, RENAMED_PEER, Route, UNANNOUNCED_PEER, VIEWS,
     },
 };
-use crate::wire::bgp::Family;
+use crate::wire::{bgp::Family, bmp::RibView};
 
 pub(super) const STATIONS: usize = 4;
 /// The input of each connection, and the peers that it has, or that it would like to have: one input has connections that claim the same peers, and
@@ -160,7 +160,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 pub(super) const SELECTIONS: usize = 6;
 
 pub(super) fn selection(number: usize) -> Selection {
-    let monitor = |peers, ribs: &[(Family, View)]| Monitor { peers, ribs: ribs.to_vec() };
+    let monitor = |peers, ribs: &[(Family, RibView)]| Monitor { peers, ribs: ribs.to_vec() };
     let peer = |number: u8| Peers::Peer { vpn_instance: None, address: world::address(number) };
     let monitors = match number {
         0 | 1 => vec![],
@@ -174,7 +174,7 @@ pub(super) fn selection(number: usize) -> Selection {
 }
 
 /// Whether a selection has a RIB of an input's peer: by numbers, and not as the feed finds out.
-pub(super) fn selects(number: usize, input: &str, peer: u8, rib: Option<(View, Family)>) -> bool {
+pub(super) fn selects(number: usize, input: &str, peer: u8, rib: Option<(RibView, Family)>) -> bool {
     let rib_is_one_of = |ribs: &[(usize, usize)]| {
         rib.is_none_or(|rib| ribs.iter().any(|(family, view)| rib == (VIEWS[*view], FAMILIES[*family])))
     };

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::wire::{
     bgp::Family,
-    bmp::{MessageType, PeerType, peer_down_reason, samples::*},
+    bmp::{MessageType, PeerType, RibView, peer_down_reason, samples::*},
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so(
     };
     let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
     let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
-    let routes = world::update(world::LOC_RIB_PEER, View::LocRib, 0, 0, &[part]);
+    let routes = world::update(world::LOC_RIB_PEER, RibView::LocRib, 0, 0, &[part]);
     for (time, kept) in [(7, 3), (0, 0)] {
         let feed = Feed::default();
         let mut input = feed.input("router");
@@ -109,7 +109,7 @@ fn a_further_peer_up_that_says_otherwise_of_path_identifiers_does_not_change_how
     };
     let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
     let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
-    let routes = world::update(world::LOC_RIB_PEER, View::LocRib, 0, 0, &[part]);
+    let routes = world::update(world::LOC_RIB_PEER, RibView::LocRib, 0, 0, &[part]);
     let feed = Feed::default();
     let mut follower = following(&feed);
     let mut input = feed.input("router");
@@ -186,8 +186,8 @@ fn who_selected_a_part_of_what_one_message_is_about_is_told_that_part_and_was_no
         let announced = vec![Route { prefix: 1, path: 0, variant: 0 }];
         Part { family, withdrawn: vec![], announced }
     };
-    let update = |parts: &[Part]| world::update(0, View::AdjRibInPre, 1, 1, parts);
-    let of_ipv6 = Monitor { peers: Peers::Public, ribs: vec![(Family::IPV6_UNICAST, View::AdjRibInPre)] };
+    let update = |parts: &[Part]| world::update(0, RibView::AdjRibInPre, 1, 1, parts);
+    let of_ipv6 = Monitor { peers: Peers::Public, ribs: vec![(Family::IPV6_UNICAST, RibView::AdjRibInPre)] };
     let selection = Selection { monitors: vec![of_ipv6], ..Selection::default() };
     let mut follower = feed.attach(selection.clone());
     take_all(&mut follower);
@@ -219,7 +219,7 @@ fn many_peers_of_an_input_that_goes_away_are_taken_back_in_pieces_of_bounded_siz
 fn of_an_input_that_is_back_in_time_only_differences_are_told() {
     let feed = Feed::default();
     let mut input = feed.input("frr");
-    let end = world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST);
+    let end = world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST);
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..11), end.clone(), world::up(0, 1)]);
     let mut follower = following(&feed);
     let held = input.hold();

@@ -1,7 +1,10 @@
 //! Of what cannot be told apart more is said than is kept: who comes late lacks routes, but nobody has any that were taken back.
 
 use super::{super::*, announce, append, bytes_of, following, take_all, types_of, world};
-use crate::wire::{bgp::Family, bmp::samples};
+use crate::wire::{
+    bgp::Family,
+    bmp::{RibView, samples},
+};
 
 const PEER: u8 = 2;
 
@@ -21,7 +24,7 @@ fn update(family: Family, field: &[u8], is_announced: bool) -> Vec<u8> {
         attributes.extend(origin);
     }
     let body = [&[0, 0][..], &(attributes.len() as u16).to_be_bytes(), &attributes].concat();
-    let header = world::header(PEER, View::AdjRibInPre, 1);
+    let header = world::header(PEER, RibView::AdjRibInPre, 1);
     samples::frame(0, &[header, samples::bgp(2, &body)].concat())
 }
 
@@ -81,7 +84,7 @@ fn who_was_told_of_a_field_that_is_not_kept_and_is_behind_when_it_is_withdrawn_b
 #[test]
 fn who_leaves_out_a_rib_of_which_not_all_is_kept_is_told_the_peer_anew() {
     let (_feed, _input, mut follower) = overflowed();
-    let plain = Monitor { peers: Peers::Public, ribs: vec![(Family::IPV4_UNICAST, View::AdjRibInPre)] };
+    let plain = Monitor { peers: Peers::Public, ribs: vec![(Family::IPV4_UNICAST, RibView::AdjRibInPre)] };
     follower.select(Selection { monitors: vec![plain], ..Selection::default() });
     let told = bytes_of(&take_all(&mut follower));
     assert_eq!(

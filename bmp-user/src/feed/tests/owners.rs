@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{super::*, announce, append, bytes_of, down_of, dump, following, take_all, types_of, withdraw, world};
 use crate::wire::{
     bgp::Family,
-    bmp::{MessageType, samples::*},
+    bmp::{MessageType, RibView, samples::*},
 };
 
 /// Offers frames. Gives the claim that the feed stops at, if there is one.
@@ -72,7 +72,7 @@ fn what_comes_before_a_claim_is_told_and_the_rest_when_it_is_decided() {
 #[test]
 fn a_claim_on_a_connection_that_is_gone_is_good_and_with_hold_only_differences_are_told() {
     let feed = Feed::default();
-    let end = world::end_of_rib(2, View::AdjRibInPre, Family::IPV4_UNICAST);
+    let end = world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST);
     let mut withdrawn = withdraw(2, 4..11);
     withdrawn[40..48].fill(0);
     for hold in [true, false] {

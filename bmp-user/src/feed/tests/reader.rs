@@ -6,12 +6,9 @@ use super::world::{
     LOC_RIB_PEER, News, Peer, UNANNOUNCED_PEER, attributes_of, flag, is_loc_rib, key_of, name_of, names, peer_number,
     table_of,
 };
-use crate::{
-    feed::View,
-    wire::{
-        bgp::{Family, Update},
-        bmp::{COMMON_HEADER, Frame, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, frames, peer_flags},
-    },
+use crate::wire::{
+    bgp::{Family, Update},
+    bmp::{COMMON_HEADER, Frame, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, RibView, frames, peer_flags},
 };
 
 /// A station that believes all that it is told.
@@ -87,11 +84,11 @@ impl Peer {
         let header = PeerHeader::of(frame).unwrap();
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
         let view = match (header.key.peer_type, header.flags & !(peer_flags::TWO_BYTE_AS | peer_flags::IPV6)) {
-            (PeerType::LOC_RIB, _) => View::LocRib,
-            (_, 0) => View::AdjRibInPre,
-            (_, 0x40) => View::AdjRibInPost,
-            (_, 0x10) => View::AdjRibOutPre,
-            (_, 0x50) => View::AdjRibOutPost,
+            (PeerType::LOC_RIB, _) => RibView::LocRib,
+            (_, 0) => RibView::AdjRibInPre,
+            (_, 0x40) => RibView::AdjRibInPost,
+            (_, 0x10) => RibView::AdjRibOutPre,
+            (_, 0x50) => RibView::AdjRibOutPost,
             other => panic!("nobody has sent {other:?}"),
         };
         let message = &frame.bytes()[COMMON_HEADER + PER_PEER_HEADER..];
@@ -193,7 +190,7 @@ impl StrictReader {
     }
 
     /// What it knows of the peers of a key: their Peer Ups, and routes.
-    pub(super) fn knows(&self, key: u8, is_selected: impl Fn(u8, &(View, Family)) -> bool) -> Strict {
+    pub(super) fn knows(&self, key: u8, is_selected: impl Fn(u8, &(RibView, Family)) -> bool) -> Strict {
         let mut known = self.peers.get(&key).cloned().unwrap_or_default();
         for (number, peer) in &mut known.contents {
             peer.ends.retain(|rib| is_selected(*number, rib));

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use super::{super::*, append, bytes_of, dump, following, take_all, types_of, world};
 use crate::wire::{
     bgp::{Family, Form, Reading},
-    bmp::{PeerHeader, build, frames, samples},
+    bmp::{PeerHeader, RibView, build, frames, samples},
 };
 
 const PEER: u8 = 2;
@@ -243,7 +243,7 @@ fn a_late_station_is_told_of_a_family_of_unknown_form_what_matters_in_the_order_
     assert_eq!(late(&feed), announce(UNKNOWN, &[a, b]), "nothing is older than the withdrawal");
     append(&mut input, &[announce(UNKNOWN, &[b]), withdraw(UNKNOWN, &[a, b])]);
     assert_eq!(late(&feed), [announce(UNKNOWN, &[b]), withdraw(UNKNOWN, &[a, b])].concat());
-    append(&mut input, &[world::end_of_rib(PEER, View::AdjRibInPre, UNKNOWN)]);
+    append(&mut input, &[world::end_of_rib(PEER, RibView::AdjRibInPre, UNKNOWN)]);
     assert_eq!(types_of(&late(&feed)), [0, 0, 0], "and End-of-RIB");
     assert_eq!((feed.stats().trouble.unknown_family, feed.stats().trouble.errors()), (5, 0));
 }

@@ -14,7 +14,10 @@ use super::{
     truth::{Expected, Truth, agrees},
     world::{self, PEERS, Peer, UNANNOUNCED_PEER, key_of},
 };
-use crate::{feed::Piece, wire::bgp::Family};
+use crate::{
+    feed::Piece,
+    wire::{bgp::Family, bmp::RibView},
+};
 
 struct Station {
     follower: Follower,
@@ -52,7 +55,7 @@ impl Station {
 
 /// A station that keeps to RFC 7854 has what one has that comes now.
 fn check_strict(number: usize, early: &Station, late: &Station, truth: &Truth) {
-    let selected = |peer: u8, rib: &(View, Family)| {
+    let selected = |peer: u8, rib: &(RibView, Family)| {
         ["frr", "gobgp"].iter().any(|input| selects(early.selection, input, peer, Some(*rib)))
     };
     for key in (0..PEERS).filter(|peer| key_of(*peer) == *peer && !truth.is_of_both(*peer)) {
@@ -73,7 +76,7 @@ fn check(feed: &Feed, stations: &mut [Station], truth: &Truth) {
         for peer in 0..PEERS {
             let mut known = station.reader.peers.get(&peer).cloned().map(Peer::tidy);
             // What was selected once may have ended; that cannot be taken back.
-            let selected = |rib: &(View, Family)| {
+            let selected = |rib: &(RibView, Family)| {
                 ["frr", "gobgp"].iter().any(|input| selects(station.selection, input, peer, Some(*rib)))
             };
             known.iter_mut().for_each(|known| known.ends.retain(selected));

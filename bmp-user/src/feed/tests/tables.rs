@@ -7,7 +7,7 @@ use super::{
     take_all, types_of,
     world::{self, LOC_RIB_PEER, NO_TABLE, Part, Peer, Route},
 };
-use crate::wire::bgp::Family;
+use crate::wire::{bgp::Family, bmp::RibView};
 
 fn up(table: usize) -> Vec<u8> {
     world::up_at(LOC_RIB_PEER, 0, table, 1)
@@ -15,7 +15,7 @@ fn up(table: usize) -> Vec<u8> {
 
 fn routes(family: Family, prefixes: std::ops::Range<u8>) -> Vec<u8> {
     let announced = prefixes.map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    world::update(LOC_RIB_PEER, View::LocRib, 1, 1, &[Part { family, withdrawn: vec![], announced }])
+    world::update(LOC_RIB_PEER, RibView::LocRib, 1, 1, &[Part { family, withdrawn: vec![], announced }])
 }
 
 /// A router with IPv4 routes in inet.0 and IPv6 routes in inet6.0.

@@ -7,7 +7,7 @@ use super::{
     histories::{CONNECTIONS, Said, selects},
     world::{self, FAMILIES, News, Part, Peer, Route, UNANNOUNCED_PEER, key_of, view_of_peer},
 };
-use crate::wire::bgp::Family;
+use crate::wire::{bgp::Family, bmp::RibView};
 
 /// What is so.
 #[derive(Default)]
@@ -32,12 +32,12 @@ pub(super) struct Expected {
     pub(super) is_gone: bool,
 }
 
-pub(super) type Stale = BTreeSet<(View, Family, world::Name)>;
+pub(super) type Stale = BTreeSet<(RibView, Family, world::Name)>;
 
 /// Whether what a station knows of a peer is so. A RIB with fields that are kept whole loses what is stale as soon as its peer is back, others later.
 pub(super) fn agrees(found: &Peer, expected: &Peer, stale: &Stale) -> bool {
     let none = BTreeMap::new();
-    let rib = |peer: &Peer, rib: &(View, Family)| peer.ribs.get(rib).unwrap_or(&none).clone();
+    let rib = |peer: &Peer, rib: &(RibView, Family)| peer.ribs.get(rib).unwrap_or(&none).clone();
     (&found.ups, &found.ends, &found.statistics) == (&expected.ups, &expected.ends, &expected.statistics)
         && found.ribs.keys().chain(expected.ribs.keys()).all(|at| {
             let (found, expected) = (rib(found, at), rib(expected, at));
@@ -62,9 +62,9 @@ struct Known {
     /// Peer Ups that it has not said again since.
     unsaid: BTreeSet<Vec<u8>>,
     /// RIBs that had a route, or End-of-RIB.
-    made: BTreeSet<(View, Family)>,
+    made: BTreeSet<(RibView, Family)>,
     /// RIBs that had routes which are written otherwise than the others.
-    mixed: BTreeSet<(View, Family)>,
+    mixed: BTreeSet<(RibView, Family)>,
 }
 
 impl Known {
@@ -77,7 +77,7 @@ impl Known {
     }
 
     /// It says something of a route.
-    fn says(&mut self, route: &(View, Family, world::Name)) {
+    fn says(&mut self, route: &(RibView, Family, world::Name)) {
         self.stale.remove(route);
         self.long_stale.remove(route);
     }
@@ -117,7 +117,7 @@ impl Known {
     }
 
     /// What it has not said again is gone.
-    fn sweep(&mut self, swept: impl Fn(View, Family) -> bool) {
+    fn sweep(&mut self, swept: impl Fn(RibView, Family) -> bool) {
         for (view, family, name) in self.stale.extract_if(.., |(view, family, _)| swept(*view, *family)) {
             self.peer.ribs.entry((view, family)).or_default().remove(&name);
             self.long_stale.remove(&(view, family, name));

@@ -8,19 +8,17 @@ use std::{
 
 use bytes::BufMut;
 
-use crate::{
-    feed::View,
-    wire::{
-        bgp::{Family, Form, HEADER, attributes, nlri},
-        bmp::{Message, PeerHeader, PeerType, PeerUp, build, frames, peer_flags, samples},
-    },
+use crate::wire::{
+    bgp::{Family, Form, HEADER, attributes, nlri},
+    bmp::{Message, PeerHeader, PeerType, PeerUp, RibView, build, frames, peer_flags, samples},
 };
 
 pub(super) const FAMILIES: [Family; 5] =
     [Family::IPV4_UNICAST, Family::IPV6_UNICAST, Family::VPNV4, Family::L2VPN_EVPN, UNKNOWN];
 /// A family whose form the feed does not know, and stations do.
 pub(super) const UNKNOWN: Family = Family::new(99, 99);
-pub(super) const VIEWS: [View; 4] = [View::AdjRibInPre, View::AdjRibInPost, View::AdjRibOutPost, View::AdjRibOutPre];
+pub(super) const VIEWS: [RibView; 4] =
+    [RibView::AdjRibInPre, RibView::AdjRibInPost, RibView::AdjRibOutPost, RibView::AdjRibOutPre];
 /// The peer whose routes have path identifiers.
 pub(super) const ADD_PATH_PEER: u8 = 1;
 /// The port of sessions whose OPENs say the opposite.
@@ -90,17 +88,17 @@ pub(super) fn address(peer: u8) -> IpAddr {
     }
 }
 
-pub(super) fn view_of_peer(peer: u8, view: usize) -> View {
-    if is_loc_rib(peer) { View::LocRib } else { VIEWS[view % VIEWS.len()] }
+pub(super) fn view_of_peer(peer: u8, view: usize) -> RibView {
+    if is_loc_rib(peer) { RibView::LocRib } else { VIEWS[view % VIEWS.len()] }
 }
 
-pub(super) fn header(peer: u8, view: View, time: u32) -> Vec<u8> {
+pub(super) fn header(peer: u8, view: RibView, time: u32) -> Vec<u8> {
     let (peer_type, flags) = match view {
-        View::LocRib => (PeerType::LOC_RIB, 0),
-        View::AdjRibInPre => (PeerType::GLOBAL, 0),
-        View::AdjRibInPost => (PeerType::GLOBAL, 0x40),
-        View::AdjRibOutPre => (PeerType::GLOBAL, 0x10),
-        View::AdjRibOutPost => (PeerType::GLOBAL, 0x50),
+        RibView::LocRib => (PeerType::LOC_RIB, 0),
+        RibView::AdjRibInPre => (PeerType::GLOBAL, 0),
+        RibView::AdjRibInPost => (PeerType::GLOBAL, 0x40),
+        RibView::AdjRibOutPre => (PeerType::GLOBAL, 0x10),
+        RibView::AdjRibOutPost => (PeerType::GLOBAL, 0x50),
     };
     let mut header = samples::peer_header(peer, peer_type, flags);
     if !is_loc_rib(peer) {
@@ -287,14 +285,14 @@ const PLAIN: u8 = 9;
 const NUMBERED: u8 = 20;
 
 /// A Route Monitoring message with IPv4 unicast routes, routes of one other family, or both.
-pub(super) fn update(peer: u8, view: View, time: u32, number: u8, parts: &[Part]) -> Vec<u8> {
+pub(super) fn update(peer: u8, view: RibView, time: u32, number: u8, parts: &[Part]) -> Vec<u8> {
     update_otherwise(peer, view, time, number, parts, false)
 }
 
 /// The same, with path identifiers where others of the peer have none, or the reverse; but for IPv4 unicast, of which that is not always to be seen.
 pub(super) fn update_otherwise(
     peer: u8,
-    view: View,
+    view: RibView,
     time: u32,
     number: u8,
     parts: &[Part],
@@ -347,7 +345,7 @@ pub(super) fn update_otherwise(
     samples::frame(0, &message)
 }
 
-pub(super) fn end_of_rib(peer: u8, view: View, family: Family) -> Vec<u8> {
+pub(super) fn end_of_rib(peer: u8, view: RibView, family: Family) -> Vec<u8> {
     let mut body = vec![0, 0];
     if family == Family::IPV4_UNICAST {
         body.put_u16(0);
@@ -372,8 +370,8 @@ pub(super) fn without_as(mut frame: Vec<u8>) -> Vec<u8> {
 pub(super) struct Peer {
     /// The Peer Ups of its session.
     pub(super) ups: BTreeSet<Vec<u8>>,
-    pub(super) ribs: BTreeMap<(View, Family), BTreeMap<Name, Said>>,
-    pub(super) ends: BTreeSet<(View, Family)>,
+    pub(super) ribs: BTreeMap<(RibView, Family), BTreeMap<Name, Said>>,
+    pub(super) ends: BTreeSet<(RibView, Family)>,
     pub(super) statistics: Option<Vec<u8>>,
 }
 

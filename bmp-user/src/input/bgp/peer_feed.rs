@@ -21,7 +21,7 @@ use super::{
     updates::{MessageRun, UpdateCounters, UpdateTranslator},
 };
 use crate::{
-    feed::{self, Feed, Input, View, names},
+    feed::{self, Feed, Input, names},
     wire::{
         bgp::{
             Family, Frame, Notification, RouteRefresh,
@@ -29,7 +29,7 @@ use crate::{
             route_refresh::subtype,
         },
         bmp::{
-            PeerHeader, PeerKey, PeerType, Statistic, StatisticType, build, peer_down_reason, peer_flags,
+            PeerHeader, PeerKey, PeerType, RibView, Statistic, StatisticType, build, peer_down_reason, peer_flags,
             statistics::{Value, statistics_report},
         },
     },
@@ -245,7 +245,7 @@ impl PeerFeed {
     pub(super) fn report(&mut self) {
         let Some(up) = &self.up else { return };
         let mut ribs = self.feed.ribs(&self.name);
-        ribs.retain(|rib| rib.view == View::AdjRibInPre);
+        ribs.retain(|rib| rib.view == RibView::AdjRibInPre);
         let all = ribs.iter().map(|rib| rib.routes as u64).sum();
         let UpdateCounters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = up.counters;
         let fixed = [

@@ -12,8 +12,11 @@ use std::{
 
 use super::{BgpDownReason, fsm::BgpState, updates::UpdateCounters};
 use crate::{
-    feed::{Feed, View, names},
-    wire::bgp::{Family, MessageType},
+    feed::{Feed, names},
+    wire::{
+        bgp::{Family, MessageType},
+        bmp::RibView,
+    },
 };
 
 /// The configured BGP peers. Clones share them.
@@ -262,7 +265,8 @@ impl PeerEntry {
         let now = lock(&self.now).clone();
         let load =
             |counts: &AtomicMessageCounts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
-        let ribs = feed.ribs(&names::of_bgp_peer(self.address)).into_iter().filter(|rib| rib.view == View::AdjRibInPre);
+        let ribs =
+            feed.ribs(&names::of_bgp_peer(self.address)).into_iter().filter(|rib| rib.view == RibView::AdjRibInPre);
         PeerStatus {
             address: self.address,
             asn: self.asn,

@@ -19,6 +19,6 @@ mod tlv;
 pub use error::{Error, Problem};
 pub use frame::{COMMON_HEADER, Frame, Frames, MAX_FRAME, MessageType, VERSION, frames};
 pub use message::{Initiation, Message, PeerDown, PeerUp, Termination, peer_down_reason, termination_reason};
-pub use peer::{PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, peer_flags};
+pub use peer::{PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, RibView, peer_flags};
 pub use statistics::{Statistic, StatisticType};
 pub use tlv::{Tlv, Tlvs, tlv_type};

@@ -37,6 +37,21 @@ impl PeerType {
     pub const LOC_RIB: Self = Self(3);
 }
 
+/// A RIB of a peer or of the router (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RibView {
+    /// Adj-RIB-In before policy.
+    AdjRibInPre,
+    /// Adj-RIB-In after policy.
+    AdjRibInPost,
+    /// Adj-RIB-Out before policy.
+    AdjRibOutPre,
+    /// Adj-RIB-Out after policy.
+    AdjRibOutPost,
+    /// Loc-RIB.
+    LocRib,
+}
+
 /// What tells one peer from another within one BMP stream: type, distinguisher and address of the per-peer header, as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey {
@@ -133,6 +148,19 @@ impl PeerHeader {
     #[inline]
     pub fn identity(&self) -> PeerIdentity {
         PeerIdentity { key: self.key, asn: self.asn, bgp_id: self.bgp_id }
+    }
+
+    /// The RIB that the message reports (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
+    #[inline]
+    pub fn view(&self) -> RibView {
+        let post = self.flags & peer_flags::POST_POLICY != 0;
+        match (self.key.peer_type, self.flags & peer_flags::ADJ_RIB_OUT != 0) {
+            (PeerType::LOC_RIB, _) => RibView::LocRib,
+            (_, false) if post => RibView::AdjRibInPost,
+            (_, false) => RibView::AdjRibInPre,
+            (_, true) if post => RibView::AdjRibOutPost,
+            (_, true) => RibView::AdjRibOutPre,
+        }
     }
 
     /// The peer's address. That of a Loc-RIB peer is zero (RFC 9069 §5.1).

@@ -22,8 +22,10 @@ use super::{
 use crate::{
     config::Pace,
     escape::Untrusted,
-    feed::View,
-    wire::{bgp::Family, bmp::PeerType},
+    wire::{
+        bgp::Family,
+        bmp::{PeerType, RibView},
+    },
 };
 
 /// The feed with routes.
@@ -34,7 +36,7 @@ pub(in crate::control::display) fn feed() -> FeedReport {
         routes: 100,
         by_rib: vec![RibTotals {
             family: Family::IPV4_UNICAST,
-            view: ViewName(View::AdjRibInPre),
+            view: ViewName(RibView::AdjRibInPre),
             ribs: 2,
             routes: 100,
         }],
@@ -239,7 +241,7 @@ pub(in crate::control::display) fn monitored() -> Vec<MonitoredPeer> {
         station: STATION,
         vpn_instance: text("mgmt"),
         alias,
-        ribs: vec![RibName { family: Family::IPV4_UNICAST, view: ViewName(View::AdjRibInPre) }],
+        ribs: vec![RibName { family: Family::IPV4_UNICAST, view: ViewName(RibView::AdjRibInPre) }],
         up,
         refused,
     };
@@ -254,7 +256,7 @@ pub(in crate::control::display) fn monitored() -> Vec<MonitoredPeer> {
             table: outside("red"),
             announced: true,
             held: true,
-            ribs: vec![rib(View::AdjRibInPre, vec![0, 1, 2]), rib(View::AdjRibInPost, Vec::new())],
+            ribs: vec![rib(RibView::AdjRibInPre, vec![0, 1, 2]), rib(RibView::AdjRibInPost, Vec::new())],
             sessions: vec![
                 session(text("lab"), true, false),
                 session(None, true, true),
