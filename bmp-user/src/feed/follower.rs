@@ -13,14 +13,14 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Counts, Shared,
+    Counts, InputId, Shared,
     compose::Frames,
     journal::{About, Chunk, Position, Run},
     lives::count,
     pass::{Pass, Plan},
     peers::{Incarnation, Peer, PeerId},
     selection::{Mirroring, Selection},
-    shown::Refused,
+    shown::HiddenPeer,
     state::State,
 };
 use crate::wire::bmp::{MessageType, PeerKey};
@@ -65,10 +65,10 @@ pub struct Follower {
     told: HashMap<PeerId, Arc<Incarnation>>,
     /// By what it tells peers apart, the input that it was told of, and how many peers of that look the same.
     inputs: HashMap<PeerKey, (u32, usize)>,
-    /// Peers that the station could not tell from others that it was told of.
-    refused: HashMap<PeerId, Arc<str>>,
-    /// How often that has changed.
-    refusals: u64,
+    /// Peers that the station could not tell from those that it was told of, and their inputs.
+    hidden: HashMap<PeerId, InputId>,
+    /// How often `hidden` has changed.
+    hidden_changes: u64,
     pass: Option<Pass>,
     /// Peers of which the station is to be told anew by the next pass, with all that look the same: see [`Follower::breaks`].
     anew: HashSet<PeerKey>,
@@ -98,8 +98,8 @@ impl Follower {
             selected: None,
             told: HashMap::new(),
             inputs: HashMap::new(),
-            refused: HashMap::new(),
-            refusals: 0,
+            hidden: HashMap::new(),
+            hidden_changes: 0,
             pass: None,
             anew: HashSet::new(),
             due: true,
@@ -164,13 +164,13 @@ impl Follower {
     }
 
     /// The peers that the station is not told of because it could not tell them from those of another input.
-    pub fn refused(&self) -> Vec<Refused> {
-        self.refused.iter().map(|(peer, input)| (Arc::clone(input), *peer.key())).collect()
+    pub fn hidden_peers(&self) -> Vec<HiddenPeer> {
+        self.hidden.iter().map(|(peer, input)| HiddenPeer { input: input.clone(), key: *peer.key() }).collect()
     }
 
-    /// Another number when [`Self::refused`] may be others.
-    pub fn refusals(&self) -> u64 {
-        self.refusals
+    /// Returns another number when [`Self::hidden_peers`] may have changed.
+    pub fn hidden_changes(&self) -> u64 {
+        self.hidden_changes
     }
 
     /// Sequence number of the next frame of the journal to be taken.
@@ -232,8 +232,8 @@ impl Follower {
                 broken.insert(*life.peer.key());
             }
         }
-        self.refused.clear();
-        self.refusals += 1;
+        self.hidden.clear();
+        self.hidden_changes += 1;
         // The input that the station was told of is told on, if it has such a peer.
         let is_of_another =
             |life: &Incarnation| before.get(life.peer.key()).is_some_and(|(input, _)| *input != life.peer.input);
@@ -243,8 +243,8 @@ impl Follower {
             if !selection.peer(&peer.life) {
                 continue;
             }
-            if self.is_refused(&peer.life) {
-                self.refused.insert(peer.life.peer, Arc::clone(&peer.life.input));
+            if self.is_hidden(&peer.life) {
+                self.hidden.insert(peer.life.peer, peer.life.input.clone());
             } else if !self.told.contains_key(&peer.life.peer) {
                 self.is_told_of(&peer.life);
                 broken.extend(peer.life.up.is_some().then_some(*peer.life.peer.key()));
@@ -369,9 +369,9 @@ impl Follower {
                 if !self.selection.peer(life) {
                     return false;
                 }
-                if self.is_refused(life) {
-                    self.refused.insert(life.peer, Arc::clone(&life.input));
-                    self.refusals += 1;
+                if self.is_hidden(life) {
+                    self.hidden.insert(life.peer, life.input.clone());
+                    self.hidden_changes += 1;
                     return false;
                 }
                 if self.is_about_to_be_told_anew(life) {
@@ -403,11 +403,11 @@ impl Follower {
                         } else {
                             self.inputs.remove(life.peer.key());
                             // Another input's peer that could not be told from it now can.
-                            self.due |= self.refused.keys().any(|refused| refused.key() == life.peer.key());
+                            self.due |= self.hidden.keys().any(|hidden| hidden.key() == life.peer.key());
                         }
                     }
                 } else {
-                    self.refusals += u64::from(self.refused.remove(&life.peer).is_some());
+                    self.hidden_changes += u64::from(self.hidden.remove(&life.peer).is_some());
                 }
                 told
             }
@@ -442,7 +442,7 @@ impl Follower {
     }
 
     /// Whether the station is told of a peer of another input that it could not tell from this one.
-    fn is_refused(&self, life: &Incarnation) -> bool {
+    fn is_hidden(&self, life: &Incarnation) -> bool {
         self.inputs.get(life.peer.key()).is_some_and(|(input, _)| *input != life.peer.input)
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, mem, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Shared, Trouble, TroubleKind,
+    InputId, Shared, Trouble, TroubleKind,
     compose::Frames,
     journal::{About, Run},
     lives::{Over, count},
@@ -85,8 +85,8 @@ impl fmt::Display for Notice {
 }
 
 impl Input {
-    pub(super) fn new(shared: Arc<Shared>, name: &str) -> Self {
-        let connection = shared.state().connect(name);
+    pub(super) fn new(shared: Arc<Shared>, id: InputId) -> Self {
+        let connection = shared.state().connect(id);
         let (totals, seen) = (InputTotals::default(), Trouble::default());
         Self { shared, connection, totals, notices: Vec::new(), noticed: Vec::new(), seen }
     }

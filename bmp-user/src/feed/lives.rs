@@ -74,8 +74,8 @@ impl State {
             before.push((life, downs));
         }
         self.incarnations += 1;
-        let name = &self.connections.get(&connection)?.name;
-        let life = Arc::new(Incarnation::announced(self.incarnations, id, name, frame, &up));
+        let input = &self.connections.get(&connection)?.input_id;
+        let life = Arc::new(Incarnation::announced(self.incarnations, id, input, frame, &up));
         self.start(slot, Arc::clone(&life), connection);
         let anew = self.name_those_like(slot, changed);
         Some(Applied { before, anew, ..Applied::new(About::Up(life), true) })

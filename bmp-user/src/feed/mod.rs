@@ -18,9 +18,9 @@ mod counts;
 mod follower;
 mod index;
 mod input;
+mod input_id;
 mod journal;
 mod lives;
-pub mod names;
 mod nlri;
 mod oddity;
 mod owners;
@@ -43,11 +43,12 @@ use tokio::sync::watch;
 pub use counts::Counts;
 pub use follower::{Follower, Piece};
 pub use input::{Held, Input, InputTotals, NotUnderstood, Notice};
+pub use input_id::InputId;
 pub use oddity::{Oddities, Oddity};
 pub use owners::{Claim, Refusal};
 pub use peers::ConnectionId;
 pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
-pub use shown::{PeerRibs, Refused, RibRoutes};
+pub use shown::{HiddenPeer, PeerRibs, RibRoutes};
 pub use trouble::{Trouble, TroubleKind};
 
 use journal::{Journal, Position};
@@ -121,9 +122,9 @@ impl Feed {
         Self(Arc::new(Shared { state: Mutex::new(state), journal: Mutex::new(journal), head }))
     }
 
-    /// A new connection of the input `name`. What is dropped is gone: the stations are told Peer Down for every peer it owns.
-    pub fn input(&self, name: &str) -> Input {
-        Input::new(Arc::clone(&self.0), name)
+    /// A new connection of an input. What is dropped is gone: the stations are told Peer Down for every peer it owns.
+    pub fn input(&self, id: InputId) -> Input {
+        Input::new(Arc::clone(&self.0), id)
     }
 
     /// A new follower, whose station knows nothing.
@@ -132,7 +133,7 @@ impl Feed {
     }
 
     /// The RIBs of the peers of an input, and how many routes are in each.
-    pub fn ribs(&self, input: &str) -> Vec<RibRoutes> {
+    pub fn ribs(&self, input: &InputId) -> Vec<RibRoutes> {
         let of_input = self.peers().into_iter().filter(|peer| peer.input() == input);
         of_input.flat_map(|peer| peer.ribs().to_vec()).collect()
     }

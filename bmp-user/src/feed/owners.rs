@@ -4,10 +4,10 @@
 //! input may speak of a peer with the same type, distinguisher and address. An attempt is a [`Claim`]: the feed stops there, and whoever reads the
 //! connection finds out whether the owner is still alive.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
-    Counts,
+    Counts, InputId,
     oddity::Oddity,
     peers::{ConnectionId, Hold, Peer, PeerId},
     state::State,
@@ -43,7 +43,7 @@ pub struct Refusal {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) input: u32,
-    pub(super) name: Arc<str>,
+    pub(super) input_id: InputId,
     /// The peers that it may not speak of.
     pub(super) refused: HashMap<PeerKey, Refusal>,
     /// Connections of the same input that were found alive when this one claimed a peer of theirs.
@@ -53,8 +53,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(input: u32, name: &str) -> Self {
-        Self { input, name: name.into(), refused: HashMap::new(), rivals: Vec::new(), most_peers: usize::MAX }
+    pub(super) fn new(input: u32, input_id: InputId) -> Self {
+        Self { input, input_id, refused: HashMap::new(), rivals: Vec::new(), most_peers: usize::MAX }
     }
 }
 

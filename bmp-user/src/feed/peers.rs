@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    InputId,
     belongings::Belongings,
     lives::{Ends, table_of},
     rib::Rib,
@@ -41,7 +42,7 @@ pub(super) struct Incarnation {
     /// No two have the same; a later one has a greater number.
     pub(super) number: u64,
     pub(super) peer: PeerId,
-    pub(super) input: Arc<str>,
+    pub(super) input: InputId,
     /// The Peer Up as it was received. None for a peer that was never announced: its routes pass without (the RFC does not say what else).
     pub(super) up: Option<Bytes>,
     /// The Peer Down that takes it back in bmpd's own name.
@@ -59,13 +60,13 @@ pub(super) struct Incarnation {
 impl Incarnation {
     /// An announced peer: `up` is its Peer Up, parsed from `frame`. Copies: what is kept for as long as the peer is up must not keep a
     /// whole read buffer.
-    pub(super) fn announced(number: u64, peer: PeerId, input: &Arc<str>, frame: &Frame<'_>, up: &PeerUp<'_>) -> Self {
+    pub(super) fn announced(number: u64, peer: PeerId, input: &InputId, frame: &Frame<'_>, up: &PeerUp<'_>) -> Self {
         let mut down = BytesMut::new();
         build::peer_down(&mut down, &up.peer, up.table_name());
         Self {
             number,
             peer,
-            input: Arc::clone(input),
+            input: input.clone(),
             up: Some(Bytes::copy_from_slice(frame.bytes())),
             down: Bytes::copy_from_slice(&down),
             more_downs: Mutex::default(),
@@ -76,13 +77,13 @@ impl Incarnation {
     }
 
     /// A peer that was not announced.
-    pub(super) fn unannounced(number: u64, peer: PeerId, input: &Arc<str>, header: PeerHeader) -> Self {
+    pub(super) fn unannounced(number: u64, peer: PeerId, input: &InputId, header: PeerHeader) -> Self {
         let mut down = BytesMut::new();
         build::peer_down(&mut down, &header, None);
         Self {
             number,
             peer,
-            input: Arc::clone(input),
+            input: input.clone(),
             up: None,
             down: Bytes::copy_from_slice(&down),
             more_downs: Mutex::default(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{names::is_of_bgp, peers::Incarnation};
+use super::{InputId, peers::Incarnation};
 use crate::wire::{
     bgp::Family,
     bmp::{PeerHeader, PeerType, RibView},
@@ -53,7 +53,7 @@ pub enum Peers {
         address: IpAddr,
     },
     /// Those of one input.
-    Input(String),
+    Input(InputId),
     /// Those of the `bgp` view.
     Bgp,
 }
@@ -94,8 +94,8 @@ impl Peers {
                 life.header.address() == *address
                     && vpn_instance.as_ref().map_or(!is_vpn(&life.header), |name| is_in(life, name))
             }
-            Self::Input(name) => *life.input == **name,
-            Self::Bgp => is_of_bgp(&life.input),
+            Self::Input(input) => life.input == *input,
+            Self::Bgp => matches!(life.input, InputId::BgpPeer(_)),
         }
     }
 }

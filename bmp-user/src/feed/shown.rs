@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
+    InputId,
     peers::{ConnectionId, Hold, Incarnation, Peer},
     rib::Rib,
     selection::Selection,
@@ -12,8 +13,14 @@ use crate::wire::{
     bmp::{PeerHeader, PeerKey, RibView},
 };
 
-/// A peer that a station is not told of: its input, and what it has in common with another input's.
-pub type Refused = (Arc<str>, PeerKey);
+/// A peer that a station is not told of: it could not tell the peer from one of another input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenPeer {
+    /// The input that the peer belongs to.
+    pub input: InputId,
+    /// What it has in common with the peer of the other input.
+    pub key: PeerKey,
+}
 
 /// What peers hold.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,7 +101,7 @@ impl PeerRibs {
     }
 
     /// The input that it is of.
-    pub fn input(&self) -> &str {
+    pub fn input(&self) -> &InputId {
         &self.life.input
     }
 

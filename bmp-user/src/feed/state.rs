@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 
 use super::shown::{Holdings, PeerRibs};
 use super::{
-    Counts, Trouble,
+    Counts, InputId, Trouble,
     attributes::Attributes,
     belongings::Belongings,
     journal::About,
@@ -44,7 +44,7 @@ pub(super) struct State {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     /// Connections whose OPENs say for certain how NLRI are written.
     pub(super) trusted: HashSet<ConnectionId>,
-    inputs: HashMap<String, u32>,
+    inputs: HashMap<InputId, u32>,
     last_connection: ConnectionId,
     pub(super) incarnations: u64,
     pub(super) withdrawals: VecDeque<Withdrawal>,
@@ -151,13 +151,13 @@ impl State {
         }
     }
 
-    /// Opens a connection of the input `name`.
-    pub(super) fn connect(&mut self, name: &str) -> ConnectionId {
-        // One number a name, for good: there are only as many as an operator ever configured.
+    /// Opens a connection of an input.
+    pub(super) fn connect(&mut self, id: InputId) -> ConnectionId {
+        // An input keeps its number for good: there are only as many as an operator ever configured.
         let next = u32::try_from(self.inputs.len()).unwrap_or(u32::MAX);
-        let input = *self.inputs.entry(name.to_owned()).or_insert(next);
+        let input = *self.inputs.entry(id.clone()).or_insert(next);
         self.last_connection += 1;
-        self.connections.insert(self.last_connection, Connection::new(input, name));
+        self.connections.insert(self.last_connection, Connection::new(input, id));
         self.last_connection
     }
 
@@ -412,9 +412,9 @@ impl State {
     ) -> Option<Applied> {
         if self.slots[slot as usize].peer.is_none() {
             self.incarnations += 1;
-            let name = &self.connections.get(&connection)?.name;
+            let input = &self.connections.get(&connection)?.input_id;
             let id = self.slots[slot as usize].id;
-            let life = Arc::new(Incarnation::unannounced(self.incarnations, id, name, header));
+            let life = Arc::new(Incarnation::unannounced(self.incarnations, id, input, header));
             heard(Arc::clone(&life));
             self.start(slot, life, connection);
         }

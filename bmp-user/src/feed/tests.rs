@@ -93,7 +93,7 @@ fn withdraw(peer: u8, prefixes: impl IntoIterator<Item = u8>) -> Vec<u8> {
 #[test]
 fn a_station_that_comes_late_is_told_the_peers_in_force_as_they_were_announced() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[peer_up(2, 1), peer_up(1, 1), peer_up(3, 1), peer_down(3), peer_up(2, 7)]);
     let mut follower = feed.attach(Selection::default());
     assert!(follower.is_dumping());
@@ -107,7 +107,7 @@ fn a_station_that_comes_late_is_told_the_peers_in_force_as_they_were_announced()
 #[test]
 fn routes_that_share_attributes_and_time_leave_in_one_update_and_the_end_of_rib_behind_them() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let end = world::end_of_rib(1, RibView::AdjRibInPre, Family::IPV4_UNICAST);
     let up = world::up(2, 1);
     append(&mut input, std::slice::from_ref(&up));
@@ -127,7 +127,7 @@ fn routes_that_share_attributes_and_time_leave_in_one_update_and_the_end_of_rib_
 #[test]
 fn a_message_is_no_longer_than_its_peer_may_send() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1)]);
     for second in 0..20u8 {
         let routes = (0..251).map(|last| [24, 10, second, last]).collect::<Vec<_>>().concat();
@@ -159,7 +159,7 @@ fn the_longest_message_there_is_is_told_anew_as_long_as_it_was() {
     let mut message = world::header(0, RibView::AdjRibInPre, 4);
     message.extend(bgp(2, &body));
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(0, 1), frame(0, &message)]);
     assert_eq!(dump(&feed), [world::up(0, 1), frame(0, &message)].concat());
 }
@@ -167,7 +167,7 @@ fn the_longest_message_there_is_is_told_anew_as_long_as_it_was() {
 #[test]
 fn a_station_that_selects_something_else_was_not_too_slow_and_one_whose_frames_are_gone_was() {
     let feed = Feed::new(2000, 1 << 20);
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
     let mut follower = following(&feed);
     follower.select(Selection { mirroring: Mirroring::LeftOut, ..Selection::default() });
@@ -183,7 +183,7 @@ fn a_station_that_selects_something_else_was_not_too_slow_and_one_whose_frames_a
 #[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     let sent = [peer_up(1, 1), route(1, 10), route(1, 20), frame(200, b"not assigned")];
     append(&mut input, &sent[..3]);
@@ -200,7 +200,7 @@ fn frames_reach_every_follower_byte_for_byte() {
 #[test]
 fn a_follower_takes_about_as_much_as_it_asks_for() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     (0..4).for_each(|_| append(&mut input, &[route(1, 100)]));
     let size = route(1, 100).len();
@@ -214,7 +214,7 @@ fn a_follower_takes_about_as_much_as_it_asks_for() {
 #[test]
 fn a_follower_that_asks_for_nothing_is_told_in_the_right_order_all_the_same() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
     let mut follower = feed.attach(Selection::default());
     let mut pieces = VecDeque::new();
@@ -227,7 +227,7 @@ fn a_follower_that_asks_for_nothing_is_told_in_the_right_order_all_the_same() {
 #[test]
 fn routes_of_peers_that_were_never_announced_pass_and_replay_without_a_peer_up_and_are_counted() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     let sent = [announce(2, 1, 1, [1]), announce(2, 1, 1, [2])];
     append(&mut input, &sent);
@@ -242,7 +242,7 @@ fn routes_of_peers_that_were_never_announced_pass_and_replay_without_a_peer_up_a
 #[test]
 fn a_station_that_was_too_slow_is_told_what_changed_and_nothing_twice() {
     let feed = Feed::new(2000, 100_000);
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(
         &mut input,
         &[world::up(2, 1), announce(2, 1, 1, 0..20), world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST)],
@@ -263,7 +263,7 @@ fn a_station_that_was_too_slow_is_told_what_changed_and_nothing_twice() {
 #[test]
 fn withdrawals_are_kept_for_who_needs_them_and_forgotten_then() {
     let feed = Feed::new(1000, 100_000);
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, [0]), announce(2, 1, 1, 0..100)]);
     append(&mut input, &[withdraw(2, 0..50)]);
     assert_eq!(feed.stats().withdrawals, 0, "nobody is there");
@@ -279,7 +279,7 @@ fn withdrawals_are_kept_for_who_needs_them_and_forgotten_then() {
 #[test]
 fn a_station_whose_withdrawals_were_too_many_is_told_its_peer_anew_and_the_others_are_left_alone() {
     let feed = Feed::new(1000, 500);
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..101), world::up(0, 1), announce(0, 1, 1, 0..2)]);
     let mut follower = following(&feed);
     append(&mut input, &[withdraw(2, 0..50)]);
@@ -298,7 +298,7 @@ fn what_is_wrong_within_an_as_is_counted_of_peers_of_the_same_as_alone() {
     let body = [&[0, 0, 0, attributes.len() as u8][..], &attributes, &[24, 10, 0, 0]].concat();
     for (peer_as, errors) in [(65001, 1), (65002, 0)] {
         let feed = Feed::default();
-        let mut input = feed.input("frr");
+        let mut input = feed.input(InputId::relay("frr"));
         let peer = PeerHeader::of(&frames(&world::up(2, 1)).next().unwrap().unwrap()).unwrap();
         let peer = PeerHeader { asn: peer_as.into(), ..peer };
         let (mut up, mut announced) = (BytesMut::new(), BytesMut::new());
@@ -319,7 +319,7 @@ fn what_comes_before_a_bad_frame_is_appended_and_the_rest_is_not() {
         (vec![3, 0], Problem::Short { what: "the rest of a message", need: 3, found: 2 }, 0),
     ];
     for (bad, problem, offset) in cases {
-        let mut input = feed.input("frr");
+        let mut input = feed.input(InputId::relay("frr"));
         let mut follower = following(&feed);
         let bytes = Bytes::from([good.clone(), bad, route(1, 0)].concat());
         let bytes = if matches!(problem, Problem::Short { .. }) { bytes.slice(..good.len() + 2) } else { bytes };
@@ -332,7 +332,7 @@ fn what_comes_before_a_bad_frame_is_appended_and_the_rest_is_not() {
 #[test]
 fn a_full_block_goes_into_the_journal_as_it_is() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     let bytes = Bytes::from(route(1, 1000));
     input.append(bytes.clone(), 2 * bytes.len()).unwrap();
@@ -357,7 +357,7 @@ fn the_journal_keeps_no_more_memory_alive_than_it_is_charged_for() {
     const BLOCK: usize = 8192;
     const LIMIT: usize = 20 * BLOCK;
     let feed = Feed::new(LIMIT, 1000);
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let alive = Arc::new(());
     for round in 0..2000_usize {
         let frame = route(1, (round * 37) % 8000);
@@ -385,7 +385,7 @@ fn the_journal_keeps_no_more_memory_alive_than_it_is_charged_for() {
 #[test]
 fn what_a_follower_holds_stays_whole_when_the_journal_has_dropped_it() {
     let feed = Feed::new(4096, 1000);
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     append(&mut input, &[route(1, 500)]);
     let held = take_all(&mut follower);
@@ -397,7 +397,7 @@ fn what_a_follower_holds_stays_whole_when_the_journal_has_dropped_it() {
 #[test]
 fn a_chunk_larger_than_the_journal_still_reaches_who_is_at_the_head() {
     let feed = Feed::new(100, 1000);
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     append(&mut input, &[route(1, 5000)]);
     assert_eq!(bytes_of(&take_all(&mut follower)), route(1, 5000));
@@ -406,7 +406,7 @@ fn a_chunk_larger_than_the_journal_still_reaches_who_is_at_the_head() {
 #[tokio::test]
 async fn a_follower_waits_until_there_is_something_past_its_cursor() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     assert!(follower.ready().now_or_never().is_none(), "and may stop waiting");
     append(&mut input, &[route(1, 0)]);
@@ -426,7 +426,7 @@ async fn a_follower_waits_until_there_is_something_past_its_cursor() {
 #[test]
 fn peers_that_are_no_more_are_forgotten_when_nobody_needs_to_be_told() {
     let feed = Feed::new(100_000, 1000);
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let slow = following(&feed);
     let mut header = peer_header(1, PeerType::GLOBAL, 0);
     let mut say = |from: u32, to: u32| {

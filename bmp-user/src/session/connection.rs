@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::{Config, SessionId},
-    feed::Follower,
+    feed::{Follower, HiddenPeer},
     pin::Reason,
     sys,
     wire::bmp::{self, MessageType, termination_reason},
@@ -169,18 +169,18 @@ impl Connection {
 
     fn show_cursor(&mut self) {
         self.status.moved(self.follower.cursor(), self.follower.position());
-        if self.refusals != self.follower.refusals() {
-            self.refusals = self.follower.refusals();
-            let (refused, known) = (self.follower.refused(), self.status.refused());
-            let mut new = refused.iter().filter(|refused| !known.contains(refused));
-            if let Some((input, _)) = new.next() {
+        if self.refusals != self.follower.hidden_changes() {
+            self.refusals = self.follower.hidden_changes();
+            let (hidden, known) = (self.follower.hidden_peers(), self.status.hidden_peers());
+            let mut new = hidden.iter().filter(|peer| !known.contains(peer));
+            if let Some(HiddenPeer { input, .. }) = new.next() {
                 let peers = 1 + new.count();
                 warn!(
                     session = %self.id,
                     "{peers} peers, the first of {input}, are not told: the station could not tell them from those of another input; `monitor` chooses"
                 );
             }
-            self.status.refuses(refused);
+            self.status.set_hidden_peers(hidden);
         }
     }
 

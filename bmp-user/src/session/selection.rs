@@ -2,7 +2,7 @@
 
 use crate::{
     config::{MonitorId, Session},
-    feed::{Mirroring, Monitor, Peers, Selection, names},
+    feed::{InputId, Mirroring, Monitor, Peers, Selection},
 };
 
 /// Everything where nothing is said. With `monitor`, mirrored messages only with `route-mirroring`.
@@ -24,8 +24,8 @@ fn peers(id: &MonitorId) -> Peers {
         MonitorId::Peer { vpn_instance, address } => {
             Peers::Peer { vpn_instance: vpn_instance.clone(), address: *address }
         }
-        MonitorId::Relay(name) => Peers::Input(name.clone()),
-        MonitorId::Replay(name) => Peers::Input(names::of_replay(name)),
+        MonitorId::Relay(name) => Peers::Input(InputId::relay(name)),
+        MonitorId::Replay(name) => Peers::Input(InputId::replay(name)),
         MonitorId::Bgp => Peers::Bgp,
     }
 }

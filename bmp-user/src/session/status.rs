@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     escape::Untrusted,
-    feed::{Counts, Refused},
+    feed::{Counts, HiddenPeer},
     pin::{Reason, Unresolved},
 };
 
@@ -125,7 +125,7 @@ pub struct Status {
     cursor: AtomicU64,
     position: AtomicU64,
     discarded: AtomicU64,
-    refused: Mutex<Vec<Refused>>,
+    hidden: Mutex<Vec<HiddenPeer>>,
 }
 
 impl Status {
@@ -152,7 +152,7 @@ impl Status {
             cursor: AtomicU64::new(0),
             position: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
-            refused: Mutex::default(),
+            hidden: Mutex::default(),
         }
     }
 
@@ -167,8 +167,8 @@ impl Status {
     }
 
     /// The peers that the station is not told of because it could not tell them from those of other inputs.
-    pub fn refused(&self) -> Vec<Refused> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn hidden_peers(&self) -> Vec<HiddenPeer> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How far the session has got in the journal: sequence number of the next frame, and journal bytes before it.
@@ -217,8 +217,8 @@ impl Status {
         self.position.store(position, Relaxed);
     }
 
-    pub(super) fn refuses(&self, refused: Vec<Refused>) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    pub(super) fn set_hidden_peers(&self, hidden: Vec<HiddenPeer>) {
+        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden;
     }
 
     pub(super) fn discard(&self, bytes: usize) {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bmp_user::{
-    feed::{Claim, Feed, Follower, Input, Monitor, Peers, Piece, Selection},
+    feed::{Claim, Feed, Follower, Input, InputId, Monitor, Peers, Piece, Selection},
     input::relay::{Goodbye, Received, Receiver},
     wire::bmp::Error,
 };
@@ -65,8 +65,8 @@ pub struct FollowingStation {
 
 impl FollowingStation {
     /// Follows one input, or all inputs.
-    pub fn of(feed: &Feed, input: Option<&str>) -> Self {
-        let monitor = |name: &str| Monitor { peers: Peers::Input(name.to_owned()), ribs: Vec::new() };
+    pub fn of(feed: &Feed, input: Option<InputId>) -> Self {
+        let monitor = |input| Monitor { peers: Peers::Input(input), ribs: Vec::new() };
         let selection = Selection { monitors: input.map(monitor).into_iter().collect(), ..Selection::default() };
         Self { follower: feed.attach(selection), station: Replica::default(), strict: Replica::strict() }
     }

@@ -13,7 +13,7 @@ use bmp_fuzz::{
     station::{KnownPeer, Replica},
 };
 use bmp_user::{
-    feed::{Feed, Input},
+    feed::{Feed, Input, InputId},
     input::relay::Receiver,
     wire::bmp::{COMMON_HEADER, Error, MessageType, PER_PEER_HEADER, PeerIdentity, frames},
 };
@@ -60,8 +60,8 @@ struct HealthyFeed {
 impl HealthyFeed {
     fn with(healthy: &[u8]) -> Self {
         let feed = Feed::new(1 << 20, 1 << 16);
-        let mut input = feed.input("healthy");
-        let mut told_of_healthy = FollowingStation::of(&feed, Some("healthy"));
+        let mut input = feed.input(InputId::relay("healthy"));
+        let mut told_of_healthy = FollowingStation::of(&feed, Some(InputId::relay("healthy")));
         assert_eq!(send(healthy, &mut input), StreamEnd::Whole);
         let known_of_healthy = told_of_healthy.take_all().knows();
         assert!(!known_of_healthy.is_empty());
@@ -71,13 +71,13 @@ impl HealthyFeed {
     /// Sends a stream as another daemon, and checks the feed. An early and a late station know the
     /// same of it. Its peers go with its connection. The healthy daemon's peers stay.
     fn take(&mut self, broken: &[u8]) -> StreamEnd {
-        let mut input = self.feed.input("broken");
-        let mut live = FollowingStation::of(&self.feed, Some("broken"));
+        let mut input = self.feed.input(InputId::relay("broken"));
+        let mut live = FollowingStation::of(&self.feed, Some(InputId::relay("broken")));
         // Room for a journal of 1 MiB, the read bytes and the kept state. Memory beyond this would
         // come from a length field.
         let end = within(4 << 20, 64, broken.len(), || send(broken, &mut input));
         assert!(
-            is_equal(live.take_all(), FollowingStation::of(&self.feed, Some("broken")).take_all()),
+            is_equal(live.take_all(), FollowingStation::of(&self.feed, Some(InputId::relay("broken"))).take_all()),
             "live and late differ ({end:?})"
         );
         if let StreamEnd::Closed(error) = &end {

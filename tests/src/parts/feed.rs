@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bmp_user::{
-    feed::{Feed, Follower, Input, Piece, Selection},
+    feed::{Feed, Follower, Input, InputId, Piece, Selection},
     wire::bgp::{self, MAX_MESSAGE},
 };
 use bytes::Bytes;
@@ -70,7 +70,7 @@ impl LoadedFeed {
 
 fn fresh() -> (Feed, Input) {
     let feed = Feed::default();
-    let input = feed.input("parts");
+    let input = feed.input(InputId::relay("parts"));
     (feed, input)
 }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{Config, Session as Configured, SessionId},
     escape::Untrusted,
-    feed::{Feed, PeerRibs, Selection, route_distinguisher},
+    feed::{Feed, HiddenPeer, InputId, PeerRibs, Selection, route_distinguisher},
     session::selection_of,
     wire::{bgp::Family, bmp::PeerKey},
 };
@@ -88,18 +88,18 @@ struct PeerSelection {
     /// See [`MonitoringSession::up`].
     up: bool,
     /// The inputs whose peer of this key the station is not told of.
-    refused: HashMap<PeerKey, HashSet<Arc<str>>>,
+    hidden: HashMap<PeerKey, HashSet<InputId>>,
 }
 
 impl PeerSelection {
     fn of(context: &Context, id: &SessionId, session: &Configured) -> Self {
         let status = context.sessions.get(id).map(|session| Arc::clone(&session.status));
-        let mut refused = HashMap::<_, HashSet<_>>::new();
-        for (input, key) in status.as_ref().map(|status| status.refused()).unwrap_or_default() {
-            refused.entry(key).or_default().insert(input);
+        let mut hidden = HashMap::<_, HashSet<_>>::new();
+        for HiddenPeer { input, key } in status.as_ref().map(|status| status.hidden_peers()).unwrap_or_default() {
+            hidden.entry(key).or_default().insert(input);
         }
         let up = status.is_some_and(|status| status.snapshot().phase.is_up());
-        Self { id: id.clone(), selection: selection_of(session), up, refused }
+        Self { id: id.clone(), selection: selection_of(session), up, hidden }
     }
 }
 
@@ -149,12 +149,12 @@ impl MonitoredPeer {
     /// Describes a peer, and the sessions that are told of it.
     fn of(peer: &PeerRibs, selections: &[PeerSelection]) -> Self {
         let mut report = Self::alone(peer);
-        for PeerSelection { id, selection, up, refused } in selections {
+        for PeerSelection { id, selection, up, hidden } in selections {
             if !peer.is_selected_by(selection) {
                 continue;
             }
             let SessionId { vpn_instance, station, alias } = id.clone();
-            let refused = refused.get(&peer.header().key).is_some_and(|inputs| inputs.contains(peer.input()));
+            let refused = hidden.get(&peer.header().key).is_some_and(|inputs| inputs.contains(peer.input()));
             let mut ribs = Vec::new();
             let number = report.sessions.len();
             for (rib, is_told) in report.ribs.iter_mut().zip(peer.ribs_selected_by(selection)) {
@@ -179,7 +179,7 @@ impl MonitoredPeer {
             told: Vec::new(),
         });
         Self {
-            input: peer.input().to_owned(),
+            input: peer.input().to_string(),
             peer: header.address(),
             asn: header.asn,
             bgp_id: header.bgp_id,

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{self, Config},
     escape::Untrusted,
-    feed::{ConnectionId, PeerRibs},
+    feed::{ConnectionId, InputId, PeerRibs},
     input::relay::{ConnectionStatus, HeldStatus, RelayState, RelayStatus, connection_limits},
 };
 
@@ -172,7 +172,8 @@ impl RelayReport {
     }
 
     fn running(context: &Context, status: RelayStatus, configured: &config::Relay, peers: &[PeerRibs]) -> Self {
-        let own = || peers.iter().filter(|peer| peer.input() == status.name);
+        let id = InputId::relay(&status.name);
+        let own = || peers.iter().filter(|peer| *peer.input() == id);
         let (state, why) = match &status.state {
             RelayState::Starting => (ListenState::Starting, None),
             RelayState::Listening => (ListenState::Listening, None),

@@ -102,12 +102,12 @@ impl fmt::Display for RoutelessPeer {
 mod tests {
     use super::*;
     use crate::{
-        feed::{Feed, Input},
+        feed::{Feed, Input, InputId},
         wire::bmp::samples::{peer_header, peer_up_of},
     };
 
     fn up(feed: &Feed, peer_type: PeerType, address: u8) -> Input {
-        let mut input = feed.input("relay");
+        let mut input = feed.input(InputId::relay("relay"));
         let up = peer_up_of(&peer_header(address, peer_type, 0), 179, &[]);
         input.append(up.clone().into(), up.len()).unwrap();
         input

@@ -23,7 +23,7 @@ fn route(flags: u8, attributes: &[&[u8]], number: u8) -> Vec<u8> {
 /// Says these messages, and gives what was counted. A late station is told exactly what an early one was.
 fn counted(messages: &[Vec<u8>]) -> Trouble {
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     let mut early = following(&feed);
     append(&mut input, &[world::up(2, 1)]);
     append(&mut input, messages);
@@ -87,7 +87,7 @@ fn plain_routes_beside_a_broken_multiprotocol_attribute_are_kept_and_withdrawn()
     let mut withdrawal = BytesMut::new();
     build::route_monitoring(&mut withdrawal, &peer, &samples::bgp(2, &body));
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(2, 1), route(0, &good, 1), route(0, &good, 2), withdrawal.to_vec()]);
     assert_eq!(feed.stats().routes, 1);
 }

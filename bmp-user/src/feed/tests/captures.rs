@@ -114,7 +114,7 @@ pub(super) fn about_peers(stream: &[u8]) -> Vec<Vec<u8>> {
 fn a_station_that_comes_late_to_a_real_router_ends_with_what_one_has_that_was_there() {
     for (name, stream) in samples::captures_v3() {
         let feed = Feed::default();
-        let mut input = feed.input("router");
+        let mut input = feed.input(InputId::relay("router"));
         let mut early = following(&feed);
         let sent = about_peers(&stream);
         let mut middle = None;
@@ -143,7 +143,7 @@ fn a_station_that_comes_late_to_a_real_router_ends_with_what_one_has_that_was_th
 fn a_station_that_is_too_slow_for_a_real_router_ends_with_what_it_has() {
     for (name, stream) in samples::captures_v3() {
         let feed = Feed::new(1000, 1000);
-        let mut input = feed.input("router");
+        let mut input = feed.input(InputId::relay("router"));
         let mut slow = feed.attach(Selection::default());
         let sent = about_peers(&stream);
         let mut told = Vec::new();
@@ -168,12 +168,12 @@ fn of_a_real_router_that_is_back_and_says_the_same_again_nothing_is_told() {
         samples::captures_v3().into_iter().find(|(name, _)| name.contains("huawei")).expect("the capture is there");
     let feed = Feed::default();
     let mut early = following(&feed);
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     let sent = about_peers(&stream);
     append(&mut input, &sent);
     let told = Station::read(&bytes_of(&take_all(&mut early)));
     let held = input.hold();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &sent);
     drop(held);
     let more = bytes_of(&take_all(&mut early));

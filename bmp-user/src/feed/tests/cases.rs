@@ -38,7 +38,7 @@ fn a_late_station_knows_of_each_case_what_an_early_one_knows_and_all_that_is_rig
     for (name, ups, routes, left_out) in CASES {
         let Some(stream) = bytes_of_case(name) else { continue };
         let feed = Feed::default();
-        let mut input = feed.input("relay");
+        let mut input = feed.input(InputId::relay("relay"));
         let mut early = following(&feed);
         append(&mut input, &about_peers(&stream));
         let told = super::bytes_of(&take_all(&mut early));

@@ -23,7 +23,7 @@ fn told(follower: &mut Follower) -> Vec<u8> {
 #[test]
 fn a_rib_that_is_quiet_gets_its_end_once_in_a_life_of_its_peer_live_and_late() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut live = following(&feed);
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
     told(&mut live);
@@ -40,7 +40,7 @@ fn a_rib_that_is_quiet_gets_its_end_once_in_a_life_of_its_peer_live_and_late() {
 #[test]
 fn what_is_heard_of_a_rib_keeps_it_open_even_if_nothing_changes_by_it() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
     let since = input.applied();
     append(&mut input, &[super::withdraw(0, 9..10)]);
@@ -52,7 +52,7 @@ fn what_is_heard_of_a_rib_keeps_it_open_even_if_nothing_changes_by_it() {
 #[test]
 fn ends_that_were_said_peers_that_were_not_announced_and_other_inputs_are_left_alone() {
     let feed = Feed::default();
-    let (mut input, mut other) = (feed.input("frr"), feed.input("gobgp"));
+    let (mut input, mut other) = (feed.input(InputId::relay("frr")), feed.input(InputId::relay("gobgp")));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3), end(0), world::up(2, 1), route(2, 0)]);
     append(&mut input, &[announce(world::UNANNOUNCED_PEER, 0, 0, 0..3)]);
     append(&mut other, &[world::up(5, 1), announce(5, 0, 0, 0..3)]);
@@ -64,10 +64,10 @@ fn ends_that_were_said_peers_that_were_not_announced_and_other_inputs_are_left_a
 #[test]
 fn what_an_input_that_is_back_says_again_keeps_a_rib_from_being_quiet_until_then_and_not_for_ever() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..10)]);
     let _held = input.hold();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1)]);
     let since = input.applied();
     append(&mut input, &[announce(2, 1, 1, 0..4)]);

@@ -164,10 +164,10 @@ pub(super) fn selection(number: usize) -> Selection {
     let peer = |number: u8| Peers::Peer { vpn_instance: None, address: world::address(number) };
     let monitors = match number {
         0 | 1 => vec![],
-        2 => vec![monitor(Peers::Input("frr".to_owned()), &[])],
+        2 => vec![monitor(Peers::Input(InputId::relay("frr")), &[])],
         3 => vec![monitor(Peers::Public, &[(FAMILIES[0], VIEWS[0]), (FAMILIES[2], VIEWS[1]), (FAMILIES[1], VIEWS[0])])],
         4 => vec![monitor(peer(0), &[]), monitor(peer(2), &[(FAMILIES[1], VIEWS[0]), (FAMILIES[3], VIEWS[2])])],
-        _ => vec![monitor(Peers::Input("gobgp".to_owned()), &[(FAMILIES[0], VIEWS[0])])],
+        _ => vec![monitor(Peers::Input(InputId::relay("gobgp")), &[(FAMILIES[0], VIEWS[0])])],
     };
     let mirroring = if number == 1 { Mirroring::LeftOut } else { Mirroring::Passed };
     Selection { monitors, mirroring }

@@ -13,7 +13,7 @@ use crate::wire::{
 #[test]
 fn a_peer_up_for_another_view_is_no_other_life_and_is_told_late_and_behind() {
     let feed = Feed::new(300, 1 << 20);
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     let (pre, post) = (world::up(0, 1), world::up_of_view(0, 1, 1));
     assert_ne!(pre, post);
     append(&mut input, &[pre.clone(), announce(0, 0, 0, 0..3)]);
@@ -43,7 +43,7 @@ fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so(
     let routes = world::update(world::LOC_RIB_PEER, RibView::LocRib, 0, 0, &[part]);
     for (time, kept) in [(7, 3), (0, 0)] {
         let feed = Feed::default();
-        let mut input = feed.input("router");
+        let mut input = feed.input(InputId::relay("router"));
         let mut follower = following(&feed);
         append(&mut input, &[up(time, 1), routes.clone(), up(time, 2)]);
         assert_eq!(feed.stats().routes, kept);
@@ -55,7 +55,7 @@ fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so(
 #[test]
 fn a_loc_rib_that_is_announced_for_each_table_has_one_life_whatever_the_times() {
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     let mut follower = following(&feed);
     let ups = [0, 1, 2].map(|table| world::up_at(world::LOC_RIB_PEER, 0, table, table as u32));
     append(&mut input, &ups);
@@ -66,7 +66,7 @@ fn a_loc_rib_that_is_announced_for_each_table_has_one_life_whatever_the_times() 
 #[test]
 fn a_peer_up_that_differs_in_its_time_alone_says_nothing_new() {
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up_at(2, 1, 0, 1), announce(2, 1, 1, 0..3)]);
     let mut follower = following(&feed);
     for time in 2..100 {
@@ -76,7 +76,7 @@ fn a_peer_up_that_differs_in_its_time_alone_says_nothing_new() {
     assert_eq!(dump(&feed), [world::up_at(2, 1, 0, 1), announce(2, 1, 1, 0..3)].concat());
     // After a reconnect too.
     let _held = input.hold();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up_at(2, 1, 0, 100), announce(2, 1, 1, 0..3), announce(2, 1, 1, [9])]);
     assert_eq!(bytes_of(&take_all(&mut follower)), announce(2, 1, 1, [9]));
 }
@@ -84,7 +84,7 @@ fn a_peer_up_that_differs_in_its_time_alone_says_nothing_new() {
 #[test]
 fn the_end_of_every_life_is_told_before_the_next_one_begins() {
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     let mut follower = following(&feed);
     append(&mut input, &[announce(2, 1, 1, 0..3), world::up(2, 1), announce(2, 1, 1, 0..2), world::up(2, 5)]);
     let told = bytes_of(&take_all(&mut follower));
@@ -112,7 +112,7 @@ fn a_further_peer_up_that_says_otherwise_of_path_identifiers_does_not_change_how
     let routes = world::update(world::LOC_RIB_PEER, RibView::LocRib, 0, 0, &[part]);
     let feed = Feed::default();
     let mut follower = following(&feed);
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[up(200), routes.clone(), up(69)]);
     let told = bytes_of(&take_all(&mut follower));
     assert_eq!(told, [up(200), routes.clone(), up(69)].concat());
@@ -123,7 +123,7 @@ fn a_further_peer_up_that_says_otherwise_of_path_identifiers_does_not_change_how
 #[test]
 fn what_an_input_says_of_a_peer_that_it_never_announced_is_not_told_where_another_input_has_one_that_looks_the_same() {
     let feed = Feed::default();
-    let (mut frr, mut gobgp) = (feed.input("frr"), feed.input("gobgp"));
+    let (mut frr, mut gobgp) = (feed.input(InputId::relay("frr")), feed.input(InputId::relay("gobgp")));
     let mut follower = following(&feed);
     let said = [world::statistics(2, 1), world::mirrored(2), world::down(2, 1)];
     append(&mut gobgp, &said);
@@ -139,8 +139,8 @@ fn what_an_input_says_of_a_peer_that_it_never_announced_is_not_told_where_anothe
 #[test]
 fn an_input_that_goes_away_takes_its_peers_with_it() {
     let feed = Feed::default();
-    let mut going = feed.input("frr");
-    let mut staying = feed.input("gobgp");
+    let mut going = feed.input(InputId::relay("frr"));
+    let mut staying = feed.input(InputId::relay("gobgp"));
     let loc_rib = peer_up_of(&peer_header(1, PeerType::LOC_RIB, 0), 1, &[(3, b"vrf1")]);
     append(&mut going, &[peer_up(2, 1), loc_rib.clone(), peer_up(1, 1)]);
     append(&mut staying, &[peer_up(4, 1)]);
@@ -158,20 +158,20 @@ fn an_input_that_goes_away_takes_its_peers_with_it() {
 #[test]
 fn of_two_peers_that_look_the_same_the_first_is_told_and_the_other_one_when_that_is_gone() {
     let feed = Feed::default();
-    let (mut one, mut other) = (feed.input("one"), feed.input("other"));
+    let (mut one, mut other) = (feed.input(InputId::relay("one")), feed.input(InputId::relay("other")));
     let mut follower = following(&feed);
     append(&mut one, &[world::up(2, 1), announce(2, 1, 1, [1])]);
     append(&mut other, &[world::up(2, 5), announce(2, 1, 1, [2])]);
     assert_eq!(bytes_of(&take_all(&mut follower)), [world::up(2, 1), announce(2, 1, 1, [1])].concat());
-    assert_eq!(follower.refused().len(), 1);
+    assert_eq!(follower.hidden_peers().len(), 1);
     assert_eq!(dump(&feed), [world::up(2, 1), announce(2, 1, 1, [1])].concat(), "who comes late is told the same");
     append(&mut other, &[announce(2, 1, 1, [3])]);
     drop(one);
     let expected = [down_of(&world::up(2, 1)), world::up(2, 5), announce(2, 1, 1, [2, 3])].concat();
     assert_eq!(bytes_of(&take_all(&mut follower)), expected);
-    assert_eq!((follower.refused().len(), follower.falls()), (0, 0), "and it was not too slow for anything");
+    assert_eq!((follower.hidden_peers().len(), follower.falls()), (0, 0), "and it was not too slow for anything");
     let relay = Selection {
-        monitors: vec![Monitor { peers: Peers::Input("one".to_owned()), ribs: vec![] }],
+        monitors: vec![Monitor { peers: Peers::Input(InputId::relay("one")), ribs: vec![] }],
         ..Selection::default()
     };
     assert_eq!(bytes_of(&take_all(&mut feed.attach(relay))), b"");
@@ -180,7 +180,7 @@ fn of_two_peers_that_look_the_same_the_first_is_told_and_the_other_one_when_that
 #[test]
 fn who_selected_a_part_of_what_one_message_is_about_is_told_that_part_and_was_not_too_slow() {
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(0, 1)]);
     let part = |family| {
         let announced = vec![Route { prefix: 1, path: 0, variant: 0 }];
@@ -202,7 +202,7 @@ fn who_selected_a_part_of_what_one_message_is_about_is_told_that_part_and_was_no
 #[test]
 fn many_peers_of_an_input_that_goes_away_are_taken_back_in_pieces_of_bounded_size() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut header = peer_header(1, PeerType::GLOBAL, 0);
     for number in 0..5000u16 {
         header[22..24].copy_from_slice(&number.to_be_bytes());
@@ -218,12 +218,12 @@ fn many_peers_of_an_input_that_goes_away_are_taken_back_in_pieces_of_bounded_siz
 #[test]
 fn of_an_input_that_is_back_in_time_only_differences_are_told() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let end = world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST);
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..11), end.clone(), world::up(0, 1)]);
     let mut follower = following(&feed);
     let held = input.hold();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 7, 0..4)]);
     assert_eq!(bytes_of(&take_all(&mut follower)), b"", "that was known");
     append(&mut input, &[announce(2, 2, 7, [5]), end, announce(2, 1, 8, [7])]);
@@ -240,11 +240,11 @@ fn of_an_input_that_is_back_in_time_only_differences_are_told() {
 #[test]
 fn a_peer_that_comes_back_as_another_one_is_taken_down_first() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..10)]);
     let mut follower = following(&feed);
     let _held = input.hold();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 9)]);
     assert_eq!(bytes_of(&take_all(&mut follower)), [down_of(&world::up(2, 1)), world::up(2, 9)].concat());
     assert_eq!(feed.stats().routes, 0);

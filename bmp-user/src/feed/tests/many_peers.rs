@@ -19,11 +19,11 @@ fn ups(numbers: std::ops::Range<u32>) -> Vec<Vec<u8>> {
 fn time_to_hold_and_release(others: u32) -> Duration {
     const CONNECTIONS: u32 = 64;
     let feed = Feed::new(1 << 20, 1 << 20);
-    let mut busy = feed.input("relay");
+    let mut busy = feed.input(InputId::relay("relay"));
     append(&mut busy, &ups(CONNECTIONS..CONNECTIONS + others));
     let few: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
-            let mut input = feed.input("relay");
+            let mut input = feed.input(InputId::relay("relay"));
             append(&mut input, &ups(number..number + 1));
             input
         })
@@ -48,7 +48,7 @@ fn the_end_of_a_connection_costs_what_it_had_however_many_peers_others_have() {
 fn peers_beyond_the_limit_of_a_connection_are_left_out_and_counted_until_there_is_room() {
     let feed = Feed::default();
     let mut follower = following(&feed);
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     input.limit_peers(3);
     append(&mut input, &ups(0..5));
     assert_eq!(bytes_of(&take_all(&mut follower)), ups(0..3).concat());
@@ -61,7 +61,7 @@ fn peers_beyond_the_limit_of_a_connection_are_left_out_and_counted_until_there_i
     append(&mut input, &[of(1, world::down(2, 1)), ups(4..5).concat(), routes(4)]);
     assert_eq!(bytes_of(&take_all(&mut follower)), [of(1, world::down(2, 1)), ups(4..5).concat(), routes(4)].concat());
     // Another connection has a limit of its own.
-    let mut other = feed.input("relay");
+    let mut other = feed.input(InputId::relay("relay"));
     other.limit_peers(1);
     append(&mut other, &ups(9..10));
     assert_eq!(feed.stats().peers, 4);

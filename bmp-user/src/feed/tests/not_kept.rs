@@ -35,7 +35,7 @@ fn long(number: u16) -> Vec<u8> {
 /// A feed in which the first fields of a family were dropped, a station that was told of all, and how many fields there were.
 fn overflowed() -> (Feed, Input, Follower) {
     let feed = Feed::new(20_000, 1 << 20);
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(PEER, 1), announce(PEER, 1, 1, 0..3)]);
     let mut follower = following(&feed);
     for number in 0..4300 {
@@ -106,7 +106,7 @@ fn a_peer_of_which_not_all_is_kept_is_not_held() {
 #[test]
 fn of_more_unknown_families_than_there_is_room_for_nobody_has_routes_that_were_taken_back() {
     let feed = Feed::new(2000, 1 << 20);
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(PEER, 1)]);
     for safi in 0..65 {
         append(&mut input, &[update(Family::new(99, 100 + safi), &long(0)[..9], true)]);

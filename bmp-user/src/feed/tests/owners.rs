@@ -23,13 +23,13 @@ fn odd(input: &Input) -> Vec<(&'static str, u64)> {
 #[test]
 fn while_the_owner_of_a_peer_is_alive_what_others_say_of_it_changes_nothing() {
     let feed = Feed::default();
-    let mut owner = feed.input("relay");
+    let mut owner = feed.input(InputId::relay("relay"));
     append(&mut owner, &[world::up(2, 1), announce(2, 1, 1, 0..5)]);
     let before = dump(&feed);
     let mut follower = following(&feed);
     // The same Peer Up, and another one.
     for port in [1, 7] {
-        let mut thief = feed.input("relay");
+        let mut thief = feed.input(InputId::relay("relay"));
         let stolen = [world::up(2, port), announce(2, 2, 2, 0..5), withdraw(2, 0..5), world::statistics(2, 1)];
         let claim = offer(&mut thief, &stolen).expect("a claim");
         assert_eq!((claim.at, claim.owner), (0, owner.connection()));
@@ -54,10 +54,10 @@ fn while_the_owner_of_a_peer_is_alive_what_others_say_of_it_changes_nothing() {
 #[test]
 fn what_comes_before_a_claim_is_told_and_the_rest_when_it_is_decided() {
     let feed = Feed::default();
-    let mut owner = feed.input("relay");
+    let mut owner = feed.input(InputId::relay("relay"));
     append(&mut owner, &[world::up(2, 1)]);
     let mut follower = following(&feed);
-    let mut other = feed.input("relay");
+    let mut other = feed.input(InputId::relay("relay"));
     let first = [world::up(5, 1), announce(5, 1, 1, 0..3)];
     let rest = [world::up(2, 5), announce(2, 1, 1, 0..3), announce(5, 1, 1, 3..4)];
     let all = [&first[..], &rest].concat();
@@ -76,10 +76,10 @@ fn a_claim_on_a_connection_that_is_gone_is_good_and_with_hold_only_differences_a
     let mut withdrawn = withdraw(2, 4..11);
     withdrawn[40..48].fill(0);
     for hold in [true, false] {
-        let mut older = feed.input("frr");
+        let mut older = feed.input(InputId::relay("frr"));
         append(&mut older, &[world::up(2, 1), announce(2, 1, 1, 0..11), end.clone()]);
         let mut follower = following(&feed);
-        let mut newer = feed.input("frr");
+        let mut newer = feed.input(InputId::relay("frr"));
         let said = [world::up_at(2, 1, 0, 9), announce(2, 1, 7, 0..4), end.clone()];
         assert!(offer(&mut newer, &said).is_some());
         let held = if hold {
@@ -103,7 +103,7 @@ fn a_claim_on_a_connection_that_is_gone_is_good_and_with_hold_only_differences_a
 #[test]
 fn a_peer_that_is_never_announced_belongs_to_the_connection_that_spoke_of_it_first() {
     let feed = Feed::default();
-    let (mut first, mut second) = (feed.input("relay"), feed.input("relay"));
+    let (mut first, mut second) = (feed.input(InputId::relay("relay")), feed.input(InputId::relay("relay")));
     append(&mut first, &[announce(2, 1, 1, 0..3)]);
     let mut follower = following(&feed);
     for said in [announce(2, 2, 2, 0..3), world::up(2, 1)] {
@@ -117,7 +117,7 @@ fn a_peer_that_is_never_announced_belongs_to_the_connection_that_spoke_of_it_fir
 #[test]
 fn an_owner_that_was_found_alive_is_not_asked_again_by_the_same_connection() {
     let feed = Feed::default();
-    let (mut owner, mut other) = (feed.input("relay"), feed.input("relay"));
+    let (mut owner, mut other) = (feed.input(InputId::relay("relay")), feed.input(InputId::relay("relay")));
     append(&mut owner, &[world::up(2, 1), world::up(5, 1)]);
     let claim = offer(&mut other, &[world::up(2, 1)]).expect("a claim");
     other.refuse(&claim);
@@ -137,7 +137,8 @@ fn an_owner_that_was_found_alive_is_not_asked_again_by_the_same_connection() {
 #[test]
 fn an_input_with_one_connection_at_a_time_has_its_peers_on_the_newest() {
     let feed = Feed::default();
-    let (mut older, mut newer) = (feed.input("bgp 192.0.2.2"), feed.input("bgp 192.0.2.2"));
+    let id = InputId::BgpPeer([192, 0, 2, 2].into());
+    let (mut older, mut newer) = (feed.input(id.clone()), feed.input(id));
     append(&mut older, &[world::up(2, 1), announce(2, 1, 1, 0..3)]);
     let mut follower = following(&feed);
     append(&mut newer, &[world::up(2, 5), announce(2, 1, 1, 0..2)]);
@@ -150,7 +151,7 @@ fn an_input_with_one_connection_at_a_time_has_its_peers_on_the_newest() {
 fn two_neighbours_with_one_address_have_their_own_peer_up_and_routes() {
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let feed = Feed::default();
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     let mut follower = following(&feed);
     let said = [world::up(0, 1), announce(0, 1, 1, 0..5), world::up(OTHER, 2), announce(OTHER, 1, 1, 9..10)];
     append(&mut input, &said);
@@ -160,7 +161,7 @@ fn two_neighbours_with_one_address_have_their_own_peer_up_and_routes() {
     assert_eq!((&late, feed.stats().peers, feed.stats().routes), (&ordered, 2, 6));
     assert_eq!(told, [&said[0], &said[1], &down_of(&said[0]), &ordered].map(Clone::clone).concat());
     // Another input's is told when both are gone.
-    let mut gobgp = feed.input("gobgp");
+    let mut gobgp = feed.input(InputId::relay("gobgp"));
     append(&mut gobgp, &[world::up(0, 7)]);
     append(&mut input, &[world::down(0, 1)]);
     // Who takes them for one has lost both.
@@ -174,7 +175,7 @@ fn two_neighbours_with_one_address_have_their_own_peer_up_and_routes() {
 fn what_names_another_as_or_bgp_identifier_than_the_peer_up_is_about_another_view() {
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let feed = Feed::default();
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     append(&mut input, &[world::up(0, 1), announce(0, 1, 1, 0..5)]);
     let mut follower = following(&feed);
     let said =
@@ -193,7 +194,7 @@ fn what_names_another_as_or_bgp_identifier_than_the_peer_up_is_about_another_vie
 #[test]
 fn no_more_peers_of_one_address_are_kept_apart_than_there_may_be() {
     let feed = Feed::default();
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     for id in 0..100u8 {
         let mut up = world::up(0, 1);
         up[6 + 33] = id;
@@ -205,7 +206,7 @@ fn no_more_peers_of_one_address_are_kept_apart_than_there_may_be() {
 #[test]
 fn what_nobody_can_read_is_left_out_and_what_is_around_it_is_told() {
     let feed = Feed::default();
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     let mut follower = following(&feed);
     let mut with_short_open = peer_up(2, 1);
     with_short_open[68 + 17] = 19;
@@ -265,7 +266,7 @@ fn a_peer_up_that_names_another_as_or_bgp_identifier_ends_the_life_before() {
     let of_another = [world::up(world::RENAMED_PEER, 1), of(2, 65001), world::up(world::OTHER_LOC_RIB_PEER, 1)];
     for (before, after) in without_as.into_iter().zip(news).chain(others.into_iter().zip(of_another)) {
         let feed = Feed::default();
-        let mut input = feed.input("relay");
+        let mut input = feed.input(InputId::relay("relay"));
         let mut follower = following(&feed);
         append(&mut input, &[before.clone(), after.clone()]);
         assert_eq!(bytes_of(&take_all(&mut follower)), [before.clone(), down_of(&before), after.clone()].concat());
@@ -277,7 +278,7 @@ fn a_peer_up_that_names_another_as_or_bgp_identifier_ends_the_life_before() {
 fn who_was_behind_when_one_of_two_neighbours_went_is_told_the_other_anew() {
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let feed = Feed::new(300, 1 << 20);
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     append(&mut input, &[world::up(0, 1), announce(0, 1, 1, 0..5), world::up(OTHER, 2), announce(OTHER, 1, 1, 9..10)]);
     let mut follower = following(&feed);
     append(&mut input, &[world::down(0, 1)]);
@@ -291,7 +292,7 @@ fn who_was_behind_when_one_of_two_neighbours_went_is_told_the_other_anew() {
 fn who_needs_lost_withdrawals_of_one_of_two_neighbours_is_told_both_anew() {
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let feed = Feed::new(300, 0);
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     let ups = [world::up(0, 1), world::up(OTHER, 2)];
     append(&mut input, &ups);
     append(&mut input, &[announce(0, 1, 1, 0..5), announce(OTHER, 1, 1, 9..10)]);
@@ -306,7 +307,7 @@ fn who_needs_lost_withdrawals_of_one_of_two_neighbours_is_told_both_anew() {
 #[test]
 fn a_late_station_is_told_the_as_that_the_router_named_with_each_route() {
     let feed = Feed::default();
-    let mut input = feed.input("relay");
+    let mut input = feed.input(InputId::relay("relay"));
     let mut follower = following(&feed);
     let plain = [announce(2, 1, 1, 0..3), announce(2, 2, 1, 3..5)];
     let said = [world::up(2, 1), world::without_as(plain[0].clone()), plain[1].clone()];

@@ -62,7 +62,7 @@ fn withdraw(family: Family, nlri: &[&[u8]]) -> Vec<u8> {
 /// A feed that has heard these messages, of a peer that was announced or not.
 fn heard(announced: bool, messages: &[Vec<u8>]) -> (Feed, Input) {
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     if announced {
         append(&mut input, &[world::up(PEER, 1)]);
     }
@@ -87,10 +87,10 @@ fn a_rib_is_kept_as_it_came_until_its_nlri_can_be_read_in_one_way_alone() {
     let messages = [announce(V4, &[A, B]), announce(V4, &[B, C])];
     let (feed, mut input) = heard(true, &messages);
     assert_eq!(late(&feed), messages.concat(), "nothing is told wrongly");
-    let rib = feed.ribs("router")[0];
+    let rib = feed.ribs(&InputId::relay("router"))[0];
     assert_eq!((rib.is_decided, rib.routes), (false, 3), "counted as the OPENs say");
     append(&mut input, &[withdraw(V4, &[A])]);
-    let rib = feed.ribs("router")[0];
+    let rib = feed.ribs(&InputId::relay("router"))[0];
     assert_eq!((rib.is_decided, rib.reading.path_ids, rib.routes), (true, false, 2));
     assert_eq!(late(&feed), announce(V4, &[B, C]));
     assert_eq!(feed.stats().trouble.errors(), 0);
@@ -103,7 +103,7 @@ fn path_identifiers_are_seen_without_the_opens_and_a_withdrawal_of_one_path_take
         let paths = [path(1, A), path(2, A), path(1, B)];
         let all: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
         let (feed, mut input) = heard(announced, &[announce(V4, &all)]);
-        let rib = feed.ribs("router")[0];
+        let rib = feed.ribs(&InputId::relay("router"))[0];
         assert_eq!((rib.is_decided, rib.reading.path_ids, rib.routes), (true, true, 3));
         append(&mut input, &[withdraw(V4, &[&path(2, A)])]);
         assert_eq!(late(&feed), announce(V4, &[&path(1, A), &path(1, B)]));
@@ -114,7 +114,7 @@ fn path_identifiers_are_seen_without_the_opens_and_a_withdrawal_of_one_path_take
 fn nlri_that_are_written_otherwise_than_the_others_are_kept_whole_and_counted() {
     let other = [&[0, 0, 0, 1], A].concat();
     let (feed, mut input) = heard(true, &[announce(V4, &[A]), announce(V4, &[&other]), announce(V4, &[B])]);
-    assert_eq!((feed.ribs("router")[0].routes, feed.stats().trouble.mixed_path_ids), (3, 1));
+    assert_eq!((feed.ribs(&InputId::relay("router"))[0].routes, feed.stats().trouble.mixed_path_ids), (3, 1));
     // What came after the field is told after it.
     assert_eq!(late(&feed), [announce(V4, &[A]), announce(V4, &[&other]), announce(V4, &[B])].concat());
     // What takes it back may be written in any way: the withdrawal stays while it may be needed.
@@ -128,7 +128,7 @@ fn nlri_that_are_written_otherwise_than_the_others_are_kept_whole_and_counted() 
 fn nlri_that_nobody_can_read_are_kept_whole_and_counted() {
     let broken: &[u8] = &[24, 10];
     let (feed, _input) = heard(true, &[announce(V4, &[A]), announce(V4, &[broken])]);
-    assert_eq!((feed.ribs("router")[0].routes, feed.stats().trouble.malformed), (2, 1));
+    assert_eq!((feed.ribs(&InputId::relay("router"))[0].routes, feed.stats().trouble.malformed), (2, 1));
     assert_eq!(late(&feed), [announce(V4, &[A]), announce(V4, &[broken])].concat());
 }
 
@@ -171,10 +171,10 @@ fn the_opens_decide_what_stays_undecided_for_too_long() {
         messages.push(announce(V4, &[&[24, 10, high, low], &[24, 11, high, low]]));
     }
     let (feed, mut input) = heard(true, &messages[..1024]);
-    let (rib, routes) = (feed.ribs("router")[0], 2048);
+    let (rib, routes) = (feed.ribs(&InputId::relay("router"))[0], 2048);
     assert_eq!((rib.is_decided, rib.routes), (false, routes));
     append(&mut input, &messages[1024..]);
-    let rib = feed.ribs("router")[0];
+    let rib = feed.ribs(&InputId::relay("router"))[0];
     assert_eq!((rib.is_decided, rib.reading.path_ids, rib.routes), (true, false, routes + 2));
     assert!(late(&feed).len() < messages.concat().len() / 5, "and they are packed");
 }
@@ -193,7 +193,7 @@ fn a_station_that_is_in_the_middle_of_a_dump_when_the_reading_is_found_ends_with
         append(&mut input, &[announce(V4, &[C])]);
         pieces.extend(take_all(&mut slow));
         let again = Feed::default();
-        let mut told = again.input("told");
+        let mut told = again.input(InputId::relay("told"));
         append(&mut told, &[bytes_of(pieces.make_contiguous())]);
         append(&mut told, &[announce(V4, &[C])]);
         assert_eq!(again.stats().routes, feed.stats().routes, "{taken}");
@@ -206,7 +206,7 @@ fn there_is_one_label_unless_both_opens_say_that_there_are_several() {
     let two: &[u8] = &[48, 0, 0, 0x30, 10, 2, 1, 48, 0, 0, 0x30, 10, 2, 3];
     for announced in [true, false] {
         let (feed, mut input) = heard(announced, &[announce(Family::IPV4_LABELED, &[two])]);
-        assert_eq!(feed.ribs("router")[0].routes, 2, "announced: {announced}");
+        assert_eq!(feed.ribs(&InputId::relay("router"))[0].routes, 2, "announced: {announced}");
         append(&mut input, &[withdraw(Family::IPV4_LABELED, &[&[48, 0xff, 0xff, 0xf0, 10, 2, 1]])]);
         assert_eq!(late(&feed), announce(Family::IPV4_LABELED, &[&[48, 0, 0, 0x30, 10, 2, 3]]));
     }
@@ -218,11 +218,11 @@ fn a_stack_of_labels_ends_with_the_s_bit_and_is_withdrawn_by_its_prefix() {
     let mut up = BytesMut::new();
     build::peer_up(&mut up, &header(), [10, 0, 0, 1].into(), [179, 40000], &open(0xe8), &open(0xe9));
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     let stack: &[u8] = &[24 + 24 + 24, 0, 1, 0x10, 0, 2, 0x21, 10, 2, 1];
     let family = Family::IPV4_LABELED;
     append(&mut input, &[up.to_vec(), announce(family, &[stack, &[48, 0, 3, 1, 10, 2, 2], &[48, 0, 3, 1, 10, 2, 3]])]);
-    let rib = feed.ribs("router")[0];
+    let rib = feed.ribs(&InputId::relay("router"))[0];
     assert_eq!(
         (rib.reading, rib.routes),
         (Reading { form: Form::Labeled { most: 32, stack: true }, path_ids: false }, 3)
@@ -252,7 +252,7 @@ fn a_late_station_is_told_of_a_family_of_unknown_form_what_matters_in_the_order_
 fn what_is_kept_whole_has_a_limit_beyond_which_the_oldest_goes_and_is_counted() {
     let long = |number: u16, length: usize| [&number.to_be_bytes()[..], &vec![7; length]].concat();
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(PEER, 1)]);
     for number in 0..6000 {
         append(&mut input, &[announce(UNKNOWN, &[&long(number, 3900)])]);
@@ -267,10 +267,10 @@ fn what_is_kept_whole_has_a_limit_beyond_which_the_oldest_goes_and_is_counted() 
 #[test]
 fn a_peer_of_bmpds_own_has_its_nlri_read_as_was_agreed() {
     let feed = Feed::default();
-    let mut input = feed.input("peer");
+    let mut input = feed.input(InputId::relay("peer"));
     input.trust_opens();
     append(&mut input, &[world::up(PEER, 1), announce(V4, &[A, B])]);
-    assert!(feed.ribs("peer")[0].is_decided);
+    assert!(feed.ribs(&InputId::relay("peer"))[0].is_decided);
 }
 
 /// What daemons sent (`../shared/data/cases`): the file, and how many routes early and late stations know.
@@ -295,13 +295,13 @@ fn what_daemons_wrote_otherwise_than_they_said_is_read_as_they_wrote_it() {
         let sent: Vec<_> = sent.into_iter().filter(|frame| about_peers(frame)).collect();
         let feed = Feed::default();
         let mut early = following(&feed);
-        let mut input = feed.input("daemon");
+        let mut input = feed.input(InputId::relay("daemon"));
         append(&mut input, &sent);
         assert_eq!(bytes_of(&take_all(&mut early)), sent.concat(), "{name}");
         assert_eq!(feed.stats().routes, routes, "{name}");
         // One that is told late knows as many.
         let late = Feed::default();
-        let mut told = late.input("late");
+        let mut told = late.input(InputId::relay("late"));
         append(&mut told, &[dump(&feed)]);
         assert_eq!(late.stats().routes, routes, "{name}");
     }

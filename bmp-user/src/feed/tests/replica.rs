@@ -139,7 +139,7 @@ proptest! {
         }
         let mut held: [Option<(Held, u64)>; CONNECTIONS.len()] = [const { None }; CONNECTIONS.len()];
         let mut lost: [Option<(Input, u64)>; CONNECTIONS.len()] = [const { None }; CONNECTIONS.len()];
-        let mut inputs = CONNECTIONS.map(|(name, _)| feed.input(name));
+        let mut inputs = CONNECTIONS.map(|(name, _)| feed.input(InputId::relay(name)));
         let mut stations: Vec<_> = (0..STATIONS).map(|number| Station::new(&feed, number)).collect();
         let mut largest = 0;
         prop_assert_eq!(inputs.each_ref().map(Input::connection), truth.connections);
@@ -155,16 +155,16 @@ proptest! {
                 }
                 Step::Reconnect { connection } => {
                     truth.disconnect(*connection);
-                    inputs[*connection] = feed.input(CONNECTIONS[*connection].0);
+                    inputs[*connection] = feed.input(InputId::relay(CONNECTIONS[*connection].0));
                 }
                 Step::Hold { connection } => {
-                    let away = std::mem::replace(&mut inputs[*connection], feed.input(CONNECTIONS[*connection].0)).hold();
+                    let away = std::mem::replace(&mut inputs[*connection], feed.input(InputId::relay(CONNECTIONS[*connection].0))).hold();
                     let number = truth.hold(*connection);
                     let before = held[*connection].replace((away, number));
                     before.into_iter().for_each(|(_, number)| truth.release(number));
                 }
                 Step::Cut { connection } => {
-                    let before = std::mem::replace(&mut inputs[*connection], feed.input(CONNECTIONS[*connection].0));
+                    let before = std::mem::replace(&mut inputs[*connection], feed.input(InputId::relay(CONNECTIONS[*connection].0)));
                     let number = truth.connect(*connection);
                     truth.lost.insert(number);
                     let earlier = lost[*connection].replace((before, number));
@@ -201,7 +201,7 @@ proptest! {
         check(&feed, &mut stations, &truth);
         for peer in feed.peers() {
             for rib in peer.ribs() {
-                if let Some(routes) = truth.routes(peer.input(), world::peer_number(peer.header()), rib) {
+                if let Some(routes) = truth.routes(&peer.input().to_string(), world::peer_number(peer.header()), rib) {
                     prop_assert_eq!(rib.routes, routes, "{:?}", rib);
                 }
             }
@@ -213,7 +213,7 @@ proptest! {
         // What nobody needs any more is forgotten when something else is said.
         let said = world::statistics(9, 0);
         let block = said.len();
-        feed.input("last").append(Bytes::from(said), block).unwrap();
+        feed.input(InputId::relay("last")).append(Bytes::from(said), block).unwrap();
         let stats = feed.stats();
         prop_assert_eq!((stats.routes, stats.attribute_sets, stats.withdrawals, stats.peers), (0, 0, 0, 0));
     }

@@ -32,7 +32,7 @@ fn known_by(told: &[u8]) -> Option<Peer> {
 #[test]
 fn a_peer_down_that_names_a_table_ends_that_table_and_no_other() {
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     let mut follower = following(&feed);
     append(&mut input, &two_tables());
     let mut told = bytes_of(&take_all(&mut follower));
@@ -49,7 +49,7 @@ fn a_peer_down_that_names_a_table_ends_that_table_and_no_other() {
 #[test]
 fn a_station_that_ends_all_tables_with_one_peer_down_is_told_the_others_again() {
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     append(&mut input, &two_tables());
     let mut follower = following(&feed);
     append(&mut input, &[world::down_of_table(LOC_RIB_PEER, 0)]);
@@ -62,7 +62,7 @@ fn a_station_that_ends_all_tables_with_one_peer_down_is_told_the_others_again() 
 #[test]
 fn a_station_that_was_behind_is_told_the_end_of_a_table() {
     let feed = Feed::new(600, 1 << 20);
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     append(&mut input, &two_tables());
     let mut told = Vec::new();
     let mut follower = feed.attach(Selection::default());
@@ -80,7 +80,7 @@ fn a_station_that_was_behind_is_told_the_end_of_a_table() {
 #[test]
 fn a_family_that_two_tables_have_stays_until_the_second_is_gone() {
     let feed = Feed::default();
-    let mut input = feed.input("router");
+    let mut input = feed.input(InputId::relay("router"));
     // The OPENs of the one without a name say nothing of families, which is IPv4 unicast (RFC 4760 §8).
     append(&mut input, &[up(0), up(NO_TABLE), routes(Family::IPV4_UNICAST, 0..5)]);
     append(&mut input, &[world::down_of_table(LOC_RIB_PEER, 0)]);
@@ -91,7 +91,7 @@ fn a_family_that_two_tables_have_stays_until_the_second_is_gone() {
 fn a_peer_down_of_a_table_that_was_not_announced_ends_nothing_and_is_counted() {
     const OTHER: usize = 2;
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     append(&mut input, &two_tables());
     let mut follower = following(&feed);
     append(&mut input, &[world::down_of_table(LOC_RIB_PEER, OTHER)]);
@@ -103,7 +103,7 @@ fn a_peer_down_of_a_table_that_was_not_announced_ends_nothing_and_is_counted() {
 #[test]
 fn a_peer_down_without_a_name_ends_all_tables_and_each_is_told() {
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     append(&mut input, &two_tables());
     let mut follower = following(&feed);
     append(&mut input, &[world::down_of_table(LOC_RIB_PEER, NO_TABLE)]);
@@ -115,7 +115,7 @@ fn a_peer_down_without_a_name_ends_all_tables_and_each_is_told() {
 #[test]
 fn every_table_is_taken_back_when_its_daemon_goes() {
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     append(&mut input, &two_tables());
     let mut follower = following(&feed);
     drop(input);
@@ -127,7 +127,7 @@ fn every_table_is_taken_back_when_its_daemon_goes() {
 #[test]
 fn a_table_that_is_announced_anew_ends_what_it_was_before_and_leaves_the_others() {
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     let mut follower = following(&feed);
     append(&mut input, &two_tables());
     let again = world::up_at(LOC_RIB_PEER, 1, 0, 9);
@@ -140,11 +140,11 @@ fn a_table_that_is_announced_anew_ends_what_it_was_before_and_leaves_the_others(
 #[test]
 fn a_table_that_a_daemon_does_not_announce_again_is_over() {
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     append(&mut input, &two_tables());
     let mut follower = following(&feed);
     let held = input.hold();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     append(&mut input, &[up(1), routes(Family::IPV6_UNICAST, 5..8)]);
     assert_eq!(bytes_of(&take_all(&mut follower)), b"");
     drop(held);
@@ -156,7 +156,7 @@ fn a_table_that_a_daemon_does_not_announce_again_is_over() {
 #[test]
 fn one_table_more_than_are_kept_is_refused_and_counted_and_replaces_nothing() {
     let feed = Feed::default();
-    let mut input = feed.input("junos");
+    let mut input = feed.input(InputId::relay("junos"));
     let mut follower = following(&feed);
     let of_table = |number: u16| {
         let name = format!("{}{number:05}.inet.0", "x".repeat(900));

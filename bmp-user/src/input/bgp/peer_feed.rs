@@ -21,7 +21,7 @@ use super::{
     updates::{MessageRun, UpdateCounters, UpdateTranslator},
 };
 use crate::{
-    feed::{self, Feed, Input, names},
+    feed::{self, Feed, Input, InputId},
     wire::{
         bgp::{
             Family, Frame, Notification, RouteRefresh,
@@ -43,7 +43,7 @@ const STALE_TIME: Duration = Duration::from_secs(360);
 #[derive(Debug)]
 pub(super) struct PeerFeed {
     feed: Feed,
-    name: String,
+    id: InputId,
     input: Input,
     address: IpAddr,
     asn: u32,
@@ -70,12 +70,12 @@ struct Restarting {
 impl PeerFeed {
     /// Creates the input of a peer in AS `asn`, for a speaker in AS `own`.
     pub(super) fn new(feed: &Feed, address: IpAddr, asn: u32, own: u32) -> Self {
-        let name = names::of_bgp_peer(address);
-        let mut input = feed.input(&name);
+        let id = InputId::BgpPeer(address);
+        let mut input = feed.input(id.clone());
         input.trust_opens();
         let (feed, counters) = (feed.clone(), UpdateCounters::default());
         let internal = asn == own;
-        Self { feed, name, input, address, asn, internal, up: None, restarting: None, stale_until: None, counters }
+        Self { feed, id, input, address, asn, internal, up: None, restarting: None, stale_until: None, counters }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -123,7 +123,7 @@ impl PeerFeed {
         if let Some(restarting) = self.restarting.take() {
             translator.stale = kept_families(&restarting, peer);
             if !translator.stale.is_empty() {
-                mark(&self.feed, &self.name, &mut translator.stale, Some(&mut kept));
+                mark(&self.feed, &self.id, &mut translator.stale, Some(&mut kept));
                 self.stale_until = Some(now + STALE_TIME);
             }
             frames.extend_from_slice(&restarting.down);
@@ -232,7 +232,7 @@ impl PeerFeed {
                 let Some(stale) = up.negotiated.routes(refresh.family).and_then(StaleRoutes::new) else { return };
                 up.stale.retain(|stale| stale.family != refresh.family);
                 let mut stale = [stale];
-                mark(&self.feed, &self.name, &mut stale, None);
+                mark(&self.feed, &self.id, &mut stale, None);
                 up.stale.extend(stale);
                 self.stale_until.get_or_insert(now + STALE_TIME);
             }
@@ -244,7 +244,7 @@ impl PeerFeed {
     /// Sends a Statistics Report if the session is up.
     pub(super) fn report(&mut self) {
         let Some(up) = &self.up else { return };
-        let mut ribs = self.feed.ribs(&self.name);
+        let mut ribs = self.feed.ribs(&self.id);
         ribs.retain(|rib| rib.view == RibView::AdjRibInPre);
         let all = ribs.iter().map(|rib| rib.routes as u64).sum();
         let UpdateCounters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = up.counters;

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 
 use super::open::FamilyEncoding;
 use crate::{
-    feed::{Feed, Monitor, Peers, Selection},
+    feed::{Feed, InputId, Monitor, Peers, Selection},
     wire::{
         bgp::{Family, Form, Update, build::withdrawal, identity, nlri, without_trailing_bits},
         bmp::{COMMON_HEADER, Frame, MessageType, PER_PEER_HEADER, PeerHeader, RibView, build, frames, peer_flags},
@@ -146,9 +146,9 @@ fn items_of<'a>(update: &Update<'a>, family: Family) -> [Option<&'a [u8]>; 4] {
 
 /// Marks an input's routes of the families in `stale` as stale. If `kept` is given, the Route
 /// Monitoring messages with these routes are appended to it.
-pub(super) fn mark(feed: &Feed, input: &str, stale: &mut [StaleRoutes], mut kept: Option<&mut Vec<BytesMut>>) {
+pub(super) fn mark(feed: &Feed, input: &InputId, stale: &mut [StaleRoutes], mut kept: Option<&mut Vec<BytesMut>>) {
     let ribs = stale.iter().map(|stale| (stale.family, RibView::AdjRibInPre)).collect();
-    let monitors = vec![Monitor { peers: Peers::Input(input.to_owned()), ribs }];
+    let monitors = vec![Monitor { peers: Peers::Input(input.clone()), ribs }];
     let mut follower = feed.attach(Selection { monitors, ..Selection::default() });
     let mut pieces = VecDeque::new();
     loop {

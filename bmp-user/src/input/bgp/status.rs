@@ -12,7 +12,7 @@ use std::{
 
 use super::{BgpDownReason, fsm::BgpState, updates::UpdateCounters};
 use crate::{
-    feed::{Feed, names},
+    feed::{Feed, InputId},
     wire::{
         bgp::{Family, MessageType},
         bmp::RibView,
@@ -266,7 +266,7 @@ impl PeerEntry {
         let load =
             |counts: &AtomicMessageCounts| MessageCounts(counts.each_ref().map(|count| count.load(Ordering::Relaxed)));
         let ribs =
-            feed.ribs(&names::of_bgp_peer(self.address)).into_iter().filter(|rib| rib.view == RibView::AdjRibInPre);
+            feed.ribs(&InputId::BgpPeer(self.address)).into_iter().filter(|rib| rib.view == RibView::AdjRibInPre);
         PeerStatus {
             address: self.address,
             asn: self.asn,

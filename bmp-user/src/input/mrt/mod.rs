@@ -43,7 +43,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{self, Config, Pace},
-    feed::{Feed, Input, NotUnderstood, Notice, Trouble, names},
+    feed::{Feed, Input, InputId, NotUnderstood, Notice, Trouble},
     tasks::{self, Tasks},
 };
 use batch::{ReaderEvent, read};
@@ -156,7 +156,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
         status.set_state(ReplayState::Failed(format!("cannot start a thread to read the file: {error}")));
         return std::future::pending().await;
     }
-    let mut input = Some(feed.input(&names::of_replay(name)));
+    let mut input = Some(feed.input(InputId::replay(name)));
     // If the routes of the file show their encoding, the OPENs of the Peer Ups agree with it.
     input.iter_mut().for_each(Input::trust_opens);
     // The feed's errors of earlier rounds, and the kinds that the log already has a line about.

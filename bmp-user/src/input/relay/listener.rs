@@ -17,7 +17,7 @@ use super::{
     status::{RelayHandle, RelayState},
 };
 use crate::{
-    feed::Feed,
+    feed::{Feed, InputId},
     tasks::Tasks,
     visitors::{ClientSource, Visitors},
 };
@@ -60,7 +60,7 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                                         "a daemon that vanishes will not be noticed: TCP keepalive cannot be set"
                                     );
                                 }
-                                let input = feed.input(status.name());
+                                let input = feed.input(InputId::relay(status.name()));
                                 let status = status.connection(input.connection(), own, client).of(visitor);
                                 let wiring = Wiring { status, terms: terms.clone(), claims: claims.clone() };
                                 connections.passing("relay connection", connection::serve(stream, input, wiring));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bmp_user::{
-    feed::{Claim, Feed, Held, Input},
+    feed::{Claim, Feed, Held, Input, InputId},
     input::relay::Receiver,
     wire::bmp::{PeerIdentity, PeerKey},
 };
@@ -116,12 +116,16 @@ struct FuzzDaemon {
 
 impl FuzzDaemon {
     fn connect(feed: &Feed, number: usize) -> Self {
-        Self { input: feed.input(NAMES[number % NAMES.len()]), receiver: Receiver::default(), held: None }
+        Self {
+            input: feed.input(InputId::relay(NAMES[number % NAMES.len()])),
+            receiver: Receiver::default(),
+            held: None,
+        }
     }
 
     /// Ends the connection as the relay does, and begins a new one.
     fn reconnect(&mut self, feed: &Feed, number: usize, hold: bool) {
-        let before = std::mem::replace(&mut self.input, feed.input(NAMES[number % NAMES.len()]));
+        let before = std::mem::replace(&mut self.input, feed.input(InputId::relay(NAMES[number % NAMES.len()])));
         self.receiver = Receiver::default();
         if hold {
             self.held = Some(before.hold());
@@ -154,7 +158,7 @@ fn send(feed: &Feed, daemons: &mut [FuzzDaemon; DAEMONS], number: usize, bytes: 
 fn play(mut history: &[u8]) {
     let feed = Feed::new(JOURNAL, WITHDRAWALS);
     let mut daemons: [FuzzDaemon; DAEMONS] = std::array::from_fn(|number| FuzzDaemon::connect(&feed, number));
-    let mut early = NAMES.map(|name| FollowingStation::of(&feed, Some(name)));
+    let mut early = NAMES.map(|name| FollowingStation::of(&feed, Some(InputId::relay(name))));
     let mut slow = FollowingStation::of(&feed, None);
     while let Some(step) = HistoryStep::take(&mut history) {
         let is_gone = matches!(step, HistoryStep::Claim(..));
@@ -198,7 +202,7 @@ fn agree(feed: &Feed, early: &mut [FollowingStation; 2], slow: &mut FollowingSta
     for (told, name) in early.iter_mut().zip(NAMES) {
         let early = told.take_all();
         let as_early = early.readings();
-        let mut late = FollowingStation::of(feed, Some(name));
+        let mut late = FollowingStation::of(feed, Some(InputId::relay(name)));
         let (live, dumped) = (early.knows(), late.take_all().knows_as(&as_early));
         for key in live.keys().chain(dumped.keys()) {
             assert_eq!(live.get(key), dumped.get(key), "live and late differ: {key:?} of {name}");
@@ -208,7 +212,7 @@ fn agree(feed: &Feed, early: &mut [FollowingStation; 2], slow: &mut FollowingSta
             let (live, late) = (live_strict.get(key), late_strict.get(key));
             assert_eq!(live, late, "live and late differ by RFC 7854: {key:?} of {name}");
         }
-        for peer in feed.peers().iter().filter(|peer| peer.input() == name) {
+        for peer in feed.peers().iter().filter(|peer| *peer.input() == InputId::relay(name)) {
             let known = live.get(&peer.header().identity());
             for rib in peer.ribs().iter().filter(|rib| rib.is_decided) {
                 let routes = known.and_then(|known| known.ribs.get(&(rib.view, rib.family)));

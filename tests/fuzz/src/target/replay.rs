@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read};
 
 use bmp_user::{
-    feed::Feed,
+    feed::{Feed, InputId},
     input::mrt::translate,
     wire::bmp::{Message, frames},
 };
@@ -38,7 +38,7 @@ pub fn replay(file: &[u8]) {
     }
     assert_eq!(whole.consumed(), stream.len());
     let feed = Feed::new(1 << 20, 1 << 16);
-    let mut input = feed.input("replay");
+    let mut input = feed.input(InputId::replay("replay"));
     input.trust_opens();
     let block = stream.len();
     input.append(stream, block).expect("the feed accepts the translation");

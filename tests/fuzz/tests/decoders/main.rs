@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bmp_fuzz::{corpus, lab::send, station::Replica};
 use bmp_user::{
-    feed::{Feed, Follower, Selection},
+    feed::{Feed, Follower, InputId, Selection},
     input::relay::Receiver,
     wire::bmp::{MessageType, frames},
 };
@@ -82,7 +82,7 @@ fn through() -> Vec<RelayedStream> {
         let kept = whole.filter(|frame| !own.contains(&frame.message_type()));
         let sent = kept.flat_map(|frame| frame.bytes().to_vec()).collect();
         let feed = Feed::default();
-        let mut input = feed.input("router");
+        let mut input = feed.input(InputId::relay("router"));
         let mut early = feed.attach(Selection::default());
         assert!(told(&mut early).is_empty(), "a new feed has frames");
         let mut live = Vec::new();

@@ -180,7 +180,7 @@ impl Gather<'_> {
         let (cursor, position) = session.status.cursor();
         // Without a connection there is nothing to be behind with.
         let lag_bytes = if is_up { head_bytes.saturating_sub(position) } else { 0 };
-        FeedProgress { cursor, head, lag_bytes, dumps, refused_peers: session.status.refused().len() }
+        FeedProgress { cursor, head, lag_bytes, dumps, refused_peers: session.status.hidden_peers().len() }
     }
 }
 

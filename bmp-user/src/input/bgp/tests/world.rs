@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    feed::{Feed, Follower, Selection},
+    feed::{Feed, Follower, InputId, Selection},
     input::bgp::{
         connection::BgpSocket,
         dial::PeerTarget,
@@ -160,7 +160,7 @@ impl BgpWorld {
 
     /// The number of routes of a family in the feed.
     pub(super) fn routes(&self, family: Family) -> usize {
-        let ribs = self.feed.ribs(&crate::feed::names::of_bgp_peer(ADDRESS));
+        let ribs = self.feed.ribs(&InputId::BgpPeer(ADDRESS));
         ribs.iter().find(|rib| rib.family == family).map_or(0, |rib| rib.routes)
     }
 

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::samples::*;
 use crate::{
-    feed::{Feed, RibRoutes, Trouble},
+    feed::{Feed, InputId, RibRoutes, Trouble},
     wire::{
         bgp::{Capabilities, Capability, Family, Reading, capability::add_path, open},
         bmp::{Message, samples::bgp},
@@ -33,10 +33,10 @@ fn sends_path_ids(stream: &[u8]) -> Vec<Family> {
 /// Feeds the frames of a file and returns the RIBs and the errors.
 fn fed(stream: &[u8]) -> (Vec<RibRoutes>, Trouble) {
     let feed = Feed::default();
-    let mut input = feed.input("replay");
+    let mut input = feed.input(InputId::replay("replay"));
     input.trust_opens();
     input.append(stream.to_vec().into(), stream.len()).unwrap();
-    (feed.ribs("replay"), feed.stats().trouble)
+    (feed.ribs(&InputId::replay("replay")), feed.stats().trouble)
 }
 
 #[test]

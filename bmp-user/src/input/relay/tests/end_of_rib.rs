@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    feed::{Feed, Follower, Selection},
+    feed::{Feed, Follower, InputId, Selection},
     input::relay::{
         Relays, Terms,
         claims::Claims,
@@ -36,7 +36,7 @@ impl World {
         let (feed, relays) = (Feed::default(), Relays::default());
         let (daemon, stream) = duplex(1 << 16);
         let (terms, receiver) = watch::channel(after(seconds));
-        let input = feed.input("frr");
+        let input = feed.input(InputId::relay("frr"));
         let (own, client) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 40_000).into());
         let relay = relays.register("frr", ([127, 0, 0, 1], 5000).into());
         let status = relay.connection(input.connection(), own, client);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use crate::{
-    feed::{Feed, Selection},
+    feed::{Feed, InputId, Selection},
     input::relay::{
         receiver::{Received, Receiver},
         status::System,
@@ -26,7 +26,7 @@ struct Outcome {
 /// Gives `stream` to a receiver in reads of these sizes, over and over.
 fn receive(stream: &[u8], reads: &[usize]) -> Outcome {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut follower = feed.attach(Selection::default());
     // It has told all that there is, which is nothing, and follows the journal from the first frame on.
     follower.take(usize::MAX, &mut VecDeque::new());
@@ -108,7 +108,7 @@ fn every_capture_is_fed_byte_for_byte_less_initiation_and_termination() {
 fn the_peers_and_routes_of_the_captures_are_those_that_are_known_of_them() {
     for (name, stream) in captures_v3() {
         let feed = Feed::default();
-        let mut input = feed.input("router");
+        let mut input = feed.input(InputId::relay("router"));
         let bytes = bytes::Bytes::from(about_peers(&stream));
         let block = bytes.len();
         input.append(bytes, block).unwrap();
@@ -144,7 +144,7 @@ fn a_termination_ends_the_stream_whatever_follows() {
 #[test]
 fn a_length_field_makes_no_room_before_the_bytes_are_there() {
     let feed = Feed::default();
-    let mut input = feed.input("frr");
+    let mut input = feed.input(InputId::relay("frr"));
     let mut receiver = Receiver::default();
     let largest = peer_up_of(&peer_header(1, PeerType::GLOBAL, 0), 1, &[(0, &[0; 60_000][..]); 4]);
     assert!(largest.len() > MAX_FRAME - 25_000);
