@@ -11,7 +11,7 @@ use super::{
 };
 use crate::wire::{
     bgp::{Form, build as bgp},
-    bmp::{Frame, MessageType, PeerHeader, build as bmp, frames},
+    bmp::{Frame, MessageType, PeerHeader, build as bmp, whole_frames},
 };
 
 /// Whole frames, with how many of each type.
@@ -46,7 +46,7 @@ impl Frames {
 
     /// Frames of one type as they are.
     pub(super) fn put_all(&mut self, message: MessageType, all: &[u8]) {
-        frames(all).flatten().for_each(|frame| self.put(message, frame.bytes()));
+        whole_frames(all).for_each(|frame| self.put(message, frame.bytes()));
     }
 
     /// A frame of a type that is not assigned.

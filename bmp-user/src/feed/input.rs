@@ -13,10 +13,9 @@ use super::{
     owners::{Claim, Dropped},
     peers::{ConnectionId, Incarnation},
     rib::{EndOfRib, Time},
-    scan::{Scanned, check, scan},
     state::{Applied, State},
 };
-use crate::wire::bmp::{Error, Frame, MessageType, PeerHeader, frames};
+use crate::wire::bmp::{BmpChunk, Error, Frame, MessageType, PeerHeader, check, whole_frames};
 
 /// Peer Downs of one connection go into chunks of about this size, in bytes.
 const PEER_DOWNS: usize = 64 * 1024;
@@ -108,38 +107,38 @@ impl Input {
         self.connection
     }
 
-    /// Appends whole frames, byte for byte, of an input that has one connection at a time: if it claims a peer, the connection before is over.
-    ///
-    /// See [`Input::offer`] for `block` and for errors.
-    pub fn append(&mut self, mut bytes: Bytes, block: usize) -> Result<(), Error> {
-        let mut offset = 0;
-        while let Some(claim) = self.offer(bytes.clone(), block).map_err(|error| error.after(offset))? {
+    /// Appends frames, byte for byte, of an input that has one connection at a time: if it claims a peer, the connection before is over.
+    pub fn append(&mut self, mut chunk: BmpChunk) {
+        while let Some(claim) = self.offer(&chunk) {
             let mut state = self.shared.state();
             let over = state.claimed(self.connection, &claim);
             self.shared.end(&mut state, over);
-            offset += claim.at as u64;
-            bytes = bytes.slice(claim.at..);
+            chunk = chunk.starting_at(claim.at);
         }
-        Ok(())
     }
 
-    /// Appends whole frames, byte for byte, up to the first that claims a peer of another connection. The claim is to be decided then: if the
+    /// Appends frames, byte for byte, up to the first that claims a peer of another connection. The claim is to be decided then: if the
     /// owner is gone, its [`Input`] is dropped or held; if it is alive, see [`Input::refuse`]. In both cases the rest is offered again.
     ///
     /// Frames that nobody could read, and those about peers of others, are left out and counted; [`Input::take_notices`] tells of them.
     ///
-    /// `block` is how many bytes of memory `frames` keeps alive: the size of the buffer it is a part of. The journal keeps
-    /// `frames` itself if it is at least half of that, and is charged for the block; else an exact copy. So nothing else may
-    /// be kept in the same block.
-    ///
-    /// # Errors
-    ///
-    /// Where the framing is broken, or the last frame is not whole; offsets are within `frames`. Everything before it has been appended.
-    pub fn offer(&mut self, mut bytes: Bytes, block: usize) -> Result<Option<Claim>, Error> {
-        let Scanned { good, lives, odd, outcome } = scan(&bytes);
-        bytes.truncate(good);
-        let claim = if bytes.is_empty() { None } else { self.commit(bytes, block, lives, odd) };
-        if claim.is_some() { Ok(claim) } else { outcome.map(|()| None) }
+    /// The journal keeps the bytes of the chunk if they are at least half of the memory that they keep alive, and counts that memory. Otherwise it
+    /// keeps an exact copy.
+    pub fn offer(&mut self, chunk: &BmpChunk) -> Option<Claim> {
+        if chunk.is_empty() {
+            return None;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        let before = state.trouble;
+        self.seen = before;
+        // A Peer Up or a Peer Down may need Peer Downs before it.
+        let needs_look = chunk.has_damage() || chunk.has_peer_changes() || state.holds();
+        let (taken, claim) = if needs_look { (0, None) } else { self.commit_all(&mut state, chunk) };
+        let claim = claim.or_else(|| self.commit_news(&mut state, chunk, taken));
+        self.totals.trouble.add(state.trouble - before);
+        self.totals.unannounced = self.totals.trouble.unannounced;
+        claim
     }
 
     /// The owner of a claimed peer is alive: what this connection says of it, and of all other peers of that owner, is dropped and counted.
@@ -204,25 +203,11 @@ impl Input {
         Held { shared, connection, peers }
     }
 
-    fn commit(&mut self, bytes: Bytes, block: usize, lives: bool, odd: bool) -> Option<Claim> {
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.state();
-        let before = state.trouble;
-        self.seen = before;
-        // A Peer Up or a Peer Down may need Peer Downs before it.
-        let (taken, claim) =
-            if odd || lives || state.holds() { (0, None) } else { self.commit_all(&mut state, &bytes, block) };
-        let claim = claim.or_else(|| self.commit_news(&mut state, &bytes, taken, odd));
-        self.totals.trouble.add(state.trouble - before);
-        self.totals.unannounced = self.totals.trouble.unannounced;
-        claim
-    }
-
     /// Appends frames as they are, up to the first that is not to be passed on. How many bytes were used up.
-    fn commit_all(&mut self, state: &mut State, bytes: &Bytes, block: usize) -> (usize, Option<Claim>) {
+    fn commit_all(&mut self, state: &mut State, chunk: &BmpChunk) -> (usize, Option<Claim>) {
         let head = self.shared.journal().head().frames;
         let (mut runs, mut told, mut taken, mut claim) = (Runs::default(), 0, 0, None);
-        for (changed, frame) in (head + 1..).zip(frames(bytes).flatten()) {
+        for (changed, frame) in (head + 1..).zip(chunk.frames()) {
             let applied = match state.apply(self.connection, &frame, changed, &mut |life| runs.heard(life)) {
                 Ok(applied) => applied,
                 Err(found) => {
@@ -239,9 +224,10 @@ impl Input {
             runs.push(frame.bytes().len(), frame.code(), applied.about);
         }
         if told > 0 {
-            let (bytes, block) = match bytes.slice(..told) {
-                few if told < block / 2 => (Bytes::copy_from_slice(&few), told),
-                many => (many, block.max(told)),
+            let memory = chunk.memory();
+            let (bytes, block) = match chunk.bytes().slice(..told) {
+                few if told < memory / 2 => (Bytes::copy_from_slice(&few), told),
+                many => (many, memory.max(told)),
             };
             self.shared.push(state, bytes, block, runs.0);
         }
@@ -250,16 +236,18 @@ impl Input {
 
     /// Appends of the frames from `taken` on those that say something new, which are all of them unless peers say again what they said before their
     /// input went away; and what has to be said in between.
-    fn commit_news(&mut self, state: &mut State, bytes: &[u8], taken: usize, odd: bool) -> Option<Claim> {
+    fn commit_news(&mut self, state: &mut State, chunk: &BmpChunk, taken: usize) -> Option<Claim> {
         let shared = Arc::clone(&self.shared);
         let mut said = Said::after(shared.journal().head().frames);
         let (mut at, mut claim) = (taken, None);
-        for frame in frames(bytes.get(taken..)?).flatten() {
-            if odd && let Err((oddity, error)) = check(&frame) {
+        for frame in whole_frames(chunk.bytes().get(taken..)?) {
+            if chunk.has_damage()
+                && let Err(error) = check(&frame)
+            {
                 at += frame.bytes().len();
                 self.totals.frames += 1;
                 self.totals.bytes += frame.bytes().len() as u64;
-                self.leave_out(oddity, &error);
+                self.leave_out(Oddity::of(&frame, &error), &error);
                 continue;
             }
             for (slot, rib) in state.unreadable_again(self.connection, &frame) {
@@ -358,7 +346,7 @@ impl Said {
 
     /// A life is over.
     fn over(&mut self, (life, downs): &Over) {
-        for down in frames(downs).flatten() {
+        for down in whole_frames(downs) {
             self.put(down.bytes(), MessageType::PeerDown, About::Down(Arc::clone(life)));
         }
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::wire::{
     bgp::Family,
-    bmp::{Frame, Message, PeerType, frames},
+    bmp::{Frame, Message, PeerType, whole_frames},
 };
 
 impl State {
@@ -166,7 +166,7 @@ impl State {
         let (first, further) = rest.split_first()?;
         let over = Arc::clone(&peer.life);
         let up = peer_up(first)?;
-        let life = Incarnation::announced(*incarnations, over.peer, &over.input, &frames(first).next()?.ok()?, &up);
+        let life = Incarnation::announced(*incarnations, over.peer, &over.input, &whole_frames(first).next()?, &up);
         further.iter().filter_map(|up| peer_up(up)).for_each(|up| life.takes_table(&up));
         peer.more_ups = further.iter().map(|frame| Latest { changed, frame: frame.clone() }).collect();
         peer.unsaid.retain(|up| table_of(up) != table);
@@ -215,7 +215,7 @@ pub(super) enum Ends<'a> {
 
 /// How many frames there are.
 pub(super) fn count(all: &[u8]) -> u64 {
-    frames(all).count() as u64
+    whole_frames(all).count() as u64
 }
 
 /// The name of the table that a Peer Up is for.
@@ -234,6 +234,6 @@ fn without_table(downs: &Bytes, table: Table<'_>) -> Bytes {
         Ok(Message::PeerDown(down)) => down.table_name() != table,
         _ => true,
     };
-    let others = frames(downs).flatten().filter(is_of_another);
+    let others = whole_frames(downs).filter(is_of_another);
     others.flat_map(|frame| frame.bytes().to_vec()).collect()
 }

@@ -27,7 +27,6 @@ mod owners;
 mod pass;
 mod peers;
 mod rib;
-mod scan;
 mod selection;
 mod shown;
 mod state;

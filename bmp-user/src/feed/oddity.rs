@@ -1,5 +1,7 @@
 //! Messages that no station is told, although the stream that they came in stays in step.
 
+use crate::wire::bmp::{Error, Frame, MessageType};
+
 /// Why a message is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Oddity {
@@ -28,6 +30,18 @@ pub enum Oddity {
 }
 
 impl Oddity {
+    /// The kind of a message that [`crate::wire::bmp::check`] refuses with this error.
+    pub(super) fn of(frame: &Frame<'_>, error: &Error) -> Self {
+        match frame.message_type() {
+            _ if frame.check_length().is_err() => Self::Short,
+            Some(MessageType::PeerUp) if error.problem.is_of_open() => Self::Open,
+            Some(MessageType::StatisticsReport) => Self::Statistics,
+            Some(MessageType::RouteMirroring) => Self::Mirroring,
+            Some(MessageType::Initiation | MessageType::Termination) => Self::Control,
+            _ => Self::Tlv,
+        }
+    }
+
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Short,

@@ -14,7 +14,7 @@ use crate::wire::{
     bgp::{Family, MAX_MESSAGE, Negotiation},
     bmp::{
         COMMON_HEADER, Frame, Message, PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, PeerUp, RibView,
-        build, frames,
+        build, whole_frames,
     },
 };
 
@@ -104,7 +104,7 @@ impl Incarnation {
         let mut down = BytesMut::new();
         build::peer_down(&mut down, &up.peer, up.table_name());
         if self.header.key.peer_type == PeerType::LOC_RIB
-            && !frames(&self.peer_downs()).flatten().any(|its| its.bytes() == down)
+            && !whole_frames(&self.peer_downs()).any(|its| its.bytes() == down)
         {
             self.more_downs.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&down);
         }
@@ -158,7 +158,7 @@ pub(super) fn hints<'a>(ups: impl Iterator<Item = &'a Bytes>, view: RibView, fam
 
 /// Reads a Peer Up.
 pub(super) fn peer_up(bytes: &[u8]) -> Option<PeerUp<'_>> {
-    match Message::parse(&frames(bytes).next()?.ok()?) {
+    match Message::parse(&whole_frames(bytes).next()?) {
         Ok(Message::PeerUp(up)) => Some(up),
         _ => None,
     }

@@ -24,7 +24,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::wire::{
     bgp::Family,
-    bmp::{Error, Message, MessageType, PeerHeader, PeerType, Problem, RibView, build, frames, samples::*},
+    bmp::{BmpChunk, Message, MessageType, PeerHeader, PeerType, RibView, build, frames, samples::*},
 };
 use world::{Part, Route};
 
@@ -41,7 +41,7 @@ fn down_of(up: &[u8]) -> Vec<u8> {
 fn append(input: &mut Input, frames: &[Vec<u8>]) {
     let bytes = Bytes::from(frames.concat());
     let block = bytes.len();
-    input.append(bytes, block).unwrap();
+    input.append(BmpChunk::parse(bytes, block).unwrap());
 }
 
 /// All that there is to be taken now.
@@ -311,31 +311,12 @@ fn what_is_wrong_within_an_as_is_counted_of_peers_of_the_same_as_alone() {
 }
 
 #[test]
-fn what_comes_before_a_bad_frame_is_appended_and_the_rest_is_not() {
-    let feed = Feed::default();
-    let good = peer_up(1, 1);
-    let cases = [
-        (vec![4, 0], Problem::Version(4), 0),
-        (vec![3, 0], Problem::Short { what: "the rest of a message", need: 3, found: 2 }, 0),
-    ];
-    for (bad, problem, offset) in cases {
-        let mut input = feed.input(InputId::relay("frr"));
-        let mut follower = following(&feed);
-        let bytes = Bytes::from([good.clone(), bad, route(1, 0)].concat());
-        let bytes = if matches!(problem, Problem::Short { .. }) { bytes.slice(..good.len() + 2) } else { bytes };
-        let error = Error { offset: good.len() as u64 + offset, problem };
-        assert_eq!(input.append(bytes, 1), Err(error));
-        assert_eq!(bytes_of(&take_all(&mut follower)), good);
-    }
-}
-
-#[test]
 fn a_full_block_goes_into_the_journal_as_it_is() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
     let bytes = Bytes::from(route(1, 1000));
-    input.append(bytes.clone(), 2 * bytes.len()).unwrap();
+    input.append(BmpChunk::parse(bytes.clone(), 2 * bytes.len()).unwrap());
     assert_eq!(take_all(&mut follower)[0].bytes.as_ptr(), bytes.as_ptr());
     assert!(feed.stats().journal_bytes >= 2 * bytes.len(), "and is charged for the whole block");
 }
@@ -364,7 +345,7 @@ fn the_journal_keeps_no_more_memory_alive_than_it_is_charged_for() {
         let mut block = frame.clone();
         block.resize(BLOCK, 0);
         let bytes = Bytes::from_owner(Block { bytes: block, _alive: Arc::clone(&alive) }).slice(..frame.len());
-        input.append(bytes, BLOCK).unwrap();
+        input.append(BmpChunk::parse(bytes, BLOCK).unwrap());
         let pinned = (Arc::strong_count(&alive) - 1) * BLOCK;
         let stats = feed.stats();
         assert!(pinned <= stats.journal_bytes && stats.journal_bytes <= LIMIT);
@@ -373,7 +354,7 @@ fn the_journal_keeps_no_more_memory_alive_than_it_is_charged_for() {
     for _ in 0..10_000 {
         let frame = route(1, 0);
         let bytes = Bytes::from_owner(Block { bytes: frame.clone(), _alive: Arc::clone(&alive) }).slice(..frame.len());
-        input.append(bytes, BLOCK).unwrap();
+        input.append(BmpChunk::parse(bytes, BLOCK).unwrap());
     }
     assert!(before > 1);
     assert_eq!(Arc::strong_count(&alive), 1, "a trickle of small frames keeps no block at all");

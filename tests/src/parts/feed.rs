@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use bmp_user::{
     feed::{Feed, Follower, Input, InputId, Piece, Selection},
-    wire::bgp::{self, MAX_MESSAGE},
+    wire::{
+        bgp::{self, MAX_MESSAGE},
+        bmp::BmpChunk,
+    },
 };
 use bytes::Bytes;
 
@@ -76,7 +79,7 @@ fn fresh() -> (Feed, Input) {
 
 fn append(input: &mut Input, reads: &[Bytes]) {
     for read in reads {
-        input.append(read.clone(), read.len()).expect("the frames are valid");
+        input.append(BmpChunk::parse(read.clone(), read.len()).expect("the frames are whole"));
     }
 }
 

@@ -103,13 +103,16 @@ mod tests {
     use super::*;
     use crate::{
         feed::{Feed, Input, InputId},
-        wire::bmp::samples::{peer_header, peer_up_of},
+        wire::bmp::{
+            BmpChunk,
+            samples::{peer_header, peer_up_of},
+        },
     };
 
     fn up(feed: &Feed, peer_type: PeerType, address: u8) -> Input {
         let mut input = feed.input(InputId::relay("relay"));
         let up = peer_up_of(&peer_header(address, peer_type, 0), 179, &[]);
-        input.append(up.clone().into(), up.len()).unwrap();
+        input.append(BmpChunk::built(up[..].into()));
         input
     }
 

@@ -5,14 +5,14 @@ use bytes::Bytes;
 use super::{super::*, announce, append, bytes_of, down_of, dump, following, take_all, types_of, withdraw, world};
 use crate::wire::{
     bgp::Family,
-    bmp::{MessageType, RibView, samples::*},
+    bmp::{BmpChunk, MessageType, RibView, samples::*},
 };
 
 /// Offers frames. Gives the claim that the feed stops at, if there is one.
 fn offer(input: &mut Input, frames: &[Vec<u8>]) -> Option<Claim> {
     let bytes = Bytes::from(frames.concat());
     let block = bytes.len();
-    input.offer(bytes, block).unwrap()
+    input.offer(&BmpChunk::parse(bytes, block).unwrap())
 }
 
 /// The names of the kinds that were left out, with their numbers.

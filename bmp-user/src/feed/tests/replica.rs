@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     feed::Piece,
-    wire::{bgp::Family, bmp::RibView},
+    wire::{
+        bgp::Family,
+        bmp::{BmpChunk, RibView},
+    },
 };
 
 struct Station {
@@ -100,10 +103,11 @@ fn check(feed: &Feed, stations: &mut [Station], truth: &Truth) {
 }
 
 /// Offers what is said to the feed, which is to find these claims and no others. An owner that is gone is noticed then.
-fn append(input: &mut Input, mut bytes: Bytes, claims: Vec<Expected>, lost: &mut [Option<(Input, u64)>]) {
+fn append(input: &mut Input, bytes: Bytes, claims: Vec<Expected>, lost: &mut [Option<(Input, u64)>]) {
     let (mut offset, block) = (0, bytes.len());
+    let mut chunk = BmpChunk::parse(bytes, block).unwrap();
     let mut expected = claims.into_iter();
-    while let Some(claim) = input.offer(bytes.clone(), block).unwrap() {
+    while let Some(claim) = input.offer(&chunk) {
         let Expected { at, owner, is_gone } = expected.next().expect("no such claim");
         offset += claim.at;
         assert_eq!((offset, claim.owner), (at, owner));
@@ -113,7 +117,7 @@ fn append(input: &mut Input, mut bytes: Bytes, claims: Vec<Expected>, lost: &mut
         } else {
             input.refuse(&claim);
         }
-        bytes = bytes.slice(claim.at..);
+        chunk = chunk.starting_at(claim.at);
     }
     assert_eq!(expected.next(), None, "it was not claimed");
 }
@@ -212,8 +216,7 @@ proptest! {
         check(&feed, &mut stations, &Truth::default());
         // What nobody needs any more is forgotten when something else is said.
         let said = world::statistics(9, 0);
-        let block = said.len();
-        feed.input(InputId::relay("last")).append(Bytes::from(said), block).unwrap();
+        feed.input(InputId::relay("last")).append(BmpChunk::built(said[..].into()));
         let stats = feed.stats();
         prop_assert_eq!((stats.routes, stats.attribute_sets, stats.withdrawals, stats.peers), (0, 0, 0, 0));
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tracing::{error, info};
 
 use super::{
@@ -29,7 +29,8 @@ use crate::{
             route_refresh::subtype,
         },
         bmp::{
-            PeerHeader, PeerKey, PeerType, RibView, Statistic, StatisticType, build, peer_down_reason, peer_flags,
+            BmpChunk, PeerHeader, PeerKey, PeerType, RibView, Statistic, StatisticType, build, peer_down_reason,
+            peer_flags,
             statistics::{Value, statistics_report},
         },
     },
@@ -208,8 +209,8 @@ impl PeerFeed {
     pub(super) fn updates(&mut self, buffer: &[u8]) -> Option<MessageRun> {
         let up = self.up.as_mut()?;
         let run = up.look(buffer);
-        if let Some((frames, block)) = up.write(buffer) {
-            self.put(frames, block);
+        if let Some(frames) = up.write(buffer) {
+            self.append(frames);
         }
         Some(run)
     }
@@ -264,15 +265,7 @@ impl PeerFeed {
     }
 
     fn append(&mut self, frames: BytesMut) {
-        let block = frames.capacity();
-        self.put(frames.freeze(), block);
-    }
-
-    fn put(&mut self, frames: Bytes, block: usize) {
-        if let Err(error) = self.input.append(frames, block) {
-            // Frames are built here, so a refusal is a fault of bmpd.
-            error!(peer = %self.address, "the feed refuses frames of this peer: {error}");
-        }
+        self.input.append(BmpChunk::built(frames));
         // Malformed UPDATEs were handled before, so these notices need no log line.
         let notices = self.input.take_notices().into_iter();
         for notice in notices.filter(|notice| !matches!(notice, feed::Notice::NotUnderstood(_))) {

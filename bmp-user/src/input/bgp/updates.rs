@@ -169,9 +169,8 @@ impl UpdateTranslator {
         }
     }
 
-    /// Returns Route Monitoring messages for the UPDATEs that `look` found in `buffer`, and the
-    /// memory that they occupy in bytes.
-    pub(super) fn write(&self, buffer: &[u8]) -> Option<(Bytes, usize)> {
+    /// Returns Route Monitoring messages for the UPDATEs that `look` found in `buffer`.
+    pub(super) fn write(&self, buffer: &[u8]) -> Option<BytesMut> {
         if self.found.is_empty() {
             return None;
         }
@@ -195,8 +194,7 @@ impl UpdateTranslator {
                 ForwardedPart::Withdrawal => self.write_withdrawal(update, &header, &mut out),
             }
         }
-        let block = out.capacity();
-        Some((out.freeze(), block))
+        Some(out)
     }
 
     /// Writes the routes of negotiated families, without discarded attributes.

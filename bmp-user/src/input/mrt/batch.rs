@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
@@ -18,7 +18,10 @@ use super::{
     survey::Survey,
     translate::{RecordError, RecordTranslator},
 };
-use crate::wire::mrt::{Record, kind};
+use crate::wire::{
+    bmp::BmpChunk,
+    mrt::{Record, kind},
+};
 
 /// A batch is sent when it holds about this many bytes.
 const BLOCK: usize = 64 * 1024;
@@ -48,11 +51,9 @@ pub(super) enum ReaderEvent {
 /// Whole BMP frames that are due at the same time.
 #[derive(Debug)]
 pub(super) struct FrameBatch {
-    pub(super) frames: Bytes,
+    pub(super) chunk: BmpChunk,
     /// The records of the Route Monitoring frames.
     pub(super) origins: Vec<FrameOrigin>,
-    /// The memory that the frames keep allocated, in bytes.
-    pub(super) block: usize,
     /// The time of the record behind the frames, in microseconds since the epoch.
     pub(super) time: u64,
     /// The number of Route Monitoring frames.
@@ -211,8 +212,7 @@ impl<'a> BatchWriter<'a> {
         let origins = std::mem::take(&mut self.translator.origins);
         let (seconds, microseconds) = self.time;
         let batch = FrameBatch {
-            block: frames.capacity(),
-            frames: frames.freeze(),
+            chunk: BmpChunk::built(frames),
             origins,
             time: u64::from(seconds) * 1_000_000 + u64::from(microseconds),
             updates: u32::try_from(self.fresh_updates()).unwrap_or(u32::MAX),

@@ -179,11 +179,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
                 metronome.wait(batch.time, batch.updates).await;
                 let Some(input) = &mut input else { break };
                 let start = input.totals().bytes;
-                if let Err(error) = input.append(batch.frames, batch.block) {
-                    // Frames built here are whole frames about peers. If one is not, the replay
-                    // goes on without it.
-                    warn!(replay = name, "the feed refuses a frame of this replay: {error}");
-                }
+                input.append(batch.chunk);
                 for notice in input.take_notices() {
                     let Notice::NotUnderstood(NotUnderstood { kind, at, .. }) = notice else {
                         warn!(replay = name, "the feed leaves out a frame of this replay: {notice}");

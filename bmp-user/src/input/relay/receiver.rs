@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
 use super::status::System;
 use crate::{
     escape::Untrusted,
     feed::{Claim, Input, Oddity},
     wire::bmp::{
-        Error, Initiation, MAX_FRAME, Message, MessageType, Termination, frames, termination_reason, tlv_type,
+        BmpChunk, ChunkEnd, Error, Initiation, MAX_FRAME, Message, TakenChunk, Termination, frames, termination_reason,
+        tlv_type,
     },
 };
 
@@ -26,8 +27,8 @@ pub struct Receiver {
     block: usize,
     /// How many bytes of the stream come before `buffer`, and before `claimed`.
     offset: u64,
-    /// Frames that wait for a claim to be decided, and the size of their block.
-    claimed: Option<(Bytes, usize)>,
+    /// Frames that wait for a claim to be decided.
+    claimed: Option<BmpChunk>,
     system: Option<System>,
 }
 
@@ -47,16 +48,6 @@ pub enum Received {
     Goodbye(Goodbye),
     /// A peer of another connection is claimed. Once that is decided, [`Receiver::receive`] is called again, without reading more before.
     Claim(Claim),
-}
-
-/// Why a run of frames for the feed ends.
-enum Stop {
-    /// With what has arrived.
-    NoMore,
-    /// With an Initiation or Termination, of so many bytes.
-    Control(usize),
-    /// With something that is no frame.
-    Invalid(Error),
 }
 
 impl Default for Receiver {
@@ -101,24 +92,21 @@ impl Receiver {
     }
 
     fn drain(&mut self, input: &mut Input) -> Result<Received, Error> {
-        if let Some((run, block)) = self.claimed.take()
-            && let Some(claim) = self.offer(run, block, input)?
+        if let Some(chunk) = self.claimed.take()
+            && let Some(claim) = self.offer(&chunk, input)
         {
             return Ok(Received::Claim(claim));
         }
         loop {
-            let (run, stop) = measure(&self.buffer);
             let start = self.offset;
-            if run > 0 {
-                let (run, block) = (self.buffer.split_to(run).freeze(), self.block);
-                if let Some(claim) = self.offer(run, block, input)? {
-                    return Ok(Received::Claim(claim));
-                }
+            let TakenChunk { chunk, end } = BmpChunk::take(&mut self.buffer, self.block);
+            if let Some(claim) = self.offer(&chunk, input) {
+                return Ok(Received::Claim(claim));
             }
-            match stop {
-                Stop::NoMore => return Ok(Received::All),
-                Stop::Invalid(error) => return Err(error.after(start)),
-                Stop::Control(length) => {
+            match end {
+                ChunkEnd::Partial => return Ok(Received::All),
+                ChunkEnd::Invalid(error) => return Err(error.after(start)),
+                ChunkEnd::Session(length) => {
                     let control = self.control();
                     self.buffer.advance(length);
                     let start = self.offset;
@@ -133,16 +121,12 @@ impl Receiver {
         }
     }
 
-    /// Offers whole frames to the feed. If they claim a peer, they are kept from there on.
-    fn offer(&mut self, mut run: Bytes, block: usize, input: &mut Input) -> Result<Option<Claim>, Error> {
-        let (start, length) = (self.offset, run.len());
-        let claim = input.offer(run.clone(), block).map_err(|error| error.after(start))?;
-        self.offset += claim.map_or(length, |claim| claim.at) as u64;
-        if let Some(claim) = claim {
-            run.advance(claim.at);
-            self.claimed = Some((run, block));
-        }
-        Ok(claim)
+    /// Offers frames to the feed. If one of them claims a peer, the receiver keeps the frames from that one on.
+    fn offer(&mut self, chunk: &BmpChunk, input: &mut Input) -> Option<Claim> {
+        let claim = input.offer(chunk);
+        self.offset += claim.map_or(chunk.bytes().len(), |claim| claim.at) as u64;
+        self.claimed = claim.map(|claim| chunk.starting_at(claim.at));
+        claim
     }
 
     /// Reads the Initiation or Termination that is next.
@@ -170,23 +154,6 @@ impl Receiver {
         fresh.extend_from_slice(&self.buffer);
         self.buffer = fresh;
         self.block = block;
-    }
-}
-
-/// The bytes of whole frames for the feed that `buffer` starts with, and what comes then.
-fn measure(buffer: &[u8]) -> (usize, Stop) {
-    let mut whole = frames(buffer);
-    loop {
-        let run = whole.consumed();
-        match whole.next() {
-            None => return (run, Stop::NoMore),
-            Some(Err(error)) => return (run, Stop::Invalid(error)),
-            Some(Ok(frame)) => {
-                if let Some(MessageType::Initiation | MessageType::Termination) = frame.message_type() {
-                    return (run, Stop::Control(frame.bytes().len()));
-                }
-            }
-        }
     }
 }
 

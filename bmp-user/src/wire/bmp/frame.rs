@@ -110,6 +110,12 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
+    /// A frame of bytes whose header is known to be sound.
+    #[inline]
+    pub(super) fn new(code: u8, bytes: &'a [u8]) -> Self {
+        Self { code, bytes }
+    }
+
     /// The type byte. Codes that are not assigned are framed like any other.
     pub fn code(&self) -> u8 {
         self.code

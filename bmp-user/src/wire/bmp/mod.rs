@@ -5,6 +5,7 @@
 //! mirrored messages stay opaque: they are passed on, not understood.
 
 pub mod build;
+mod chunk;
 mod error;
 mod frame;
 mod message;
@@ -16,6 +17,7 @@ pub mod statistics;
 mod tests;
 mod tlv;
 
+pub use chunk::{BmpChunk, ChunkEnd, TakenChunk, WholeFrames, check, whole_frames};
 pub use error::{Error, Problem};
 pub use frame::{COMMON_HEADER, Frame, Frames, MAX_FRAME, MessageType, VERSION, frames};
 pub use message::{Initiation, Message, PeerDown, PeerUp, Termination, peer_down_reason, termination_reason};

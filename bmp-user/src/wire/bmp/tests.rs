@@ -117,6 +117,45 @@ fn an_error_behind_good_frames_has_the_offset_of_the_whole() {
 }
 
 #[test]
+fn a_chunk_has_the_frames_before_a_bad_one_and_says_where_that_is() {
+    let good = peer_up(1, 1);
+    let at = good.len() as u64;
+    let stream = |bad: &[u8]| BytesMut::from(&[&good[..], bad].concat()[..]);
+    let cases = [
+        (stream(&[&[4, 0][..], &route(1, 0)].concat()), ChunkEnd::Invalid(Error::new(good.len(), Problem::Version(4)))),
+        (stream(&[3, 0]), ChunkEnd::Partial),
+        (stream(&initiation()), ChunkEnd::Session(initiation().len())),
+    ];
+    for (mut buffer, end) in cases {
+        let rest = buffer[good.len()..].to_vec();
+        let taken = BmpChunk::take(&mut buffer, 1);
+        assert_eq!((&taken.chunk.bytes()[..], taken.end), (&good[..], end));
+        assert_eq!(buffer, rest, "the rest stays in the buffer");
+    }
+    let parse = |bad: &[u8]| BmpChunk::parse(stream(bad).freeze(), 1);
+    assert_eq!(parse(&[4, 0]), Err(Error { offset: at, problem: Problem::Version(4) }));
+    let short = Problem::Short { what: "the rest of a message", need: 3, found: 2 };
+    assert_eq!(parse(&[3, 0]), Err(Error { offset: at, problem: short }));
+}
+
+#[test]
+fn a_chunk_says_whether_peers_change_in_it_and_whether_a_station_could_read_it() {
+    let of = |stream: &[u8]| {
+        let chunk = BmpChunk::parse(bytes::Bytes::copy_from_slice(stream), stream.len()).unwrap();
+        assert_eq!(chunk.frames().count(), frames(stream).count());
+        (chunk.has_peer_changes(), chunk.has_damage())
+    };
+    assert_eq!(of(&[route(1, 0), route(2, 7)].concat()), (false, false));
+    assert_eq!(of(&[route(1, 0), peer_down(1)].concat()), (true, false));
+    assert_eq!(of(&frame(0, &[0; 41])), (false, true), "shorter than its type");
+    assert_eq!(of(&initiation()), (false, true), "not about a peer");
+    let mut cut = peer_up_of(&peer_header(1, PeerType::GLOBAL, 0), 1, &[(0, b"note")]);
+    let length = cut.len();
+    cut[length - 5] = 40;
+    assert_eq!(of(&cut), (true, true), "a TLV that is not whole");
+}
+
+#[test]
 fn the_longest_peer_up_that_makes_sense_fits() {
     let mut body = peer_header(1, PeerType::GLOBAL, 0);
     body.extend([0; 20]);

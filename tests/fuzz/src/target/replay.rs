@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use bmp_user::{
     feed::{Feed, InputId},
     input::mrt::translate,
-    wire::bmp::{Message, frames},
+    wire::bmp::{BmpChunk, Message, frames},
 };
 use bytes::Bytes;
 
@@ -41,7 +41,7 @@ pub fn replay(file: &[u8]) {
     let mut input = feed.input(InputId::replay("replay"));
     input.trust_opens();
     let block = stream.len();
-    input.append(stream, block).expect("the feed accepts the translation");
+    input.append(BmpChunk::parse(stream, block).expect("a replay gives whole frames"));
     assert_eq!(feed.stats().peers, up.len());
     assert_eq!(feed.stats().trouble.unannounced, 0);
 }

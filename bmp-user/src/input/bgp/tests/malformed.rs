@@ -147,7 +147,7 @@ fn malformed_attributes_that_do_not_select_routes_are_discarded() {
         let run = {
             let message = update(&[], &attributes_with(*session, wrong), &prefixes(&[1]));
             let run = translator.look(&message);
-            let (told, _) = translator.write(&message).unwrap();
+            let told = translator.write(&message).unwrap();
             let (update, kinds) = route_monitoring(&told);
             assert_eq!((update, kinds), (prefixes(&[1]), vec![1, 2, 3]), "{wrong:?}");
             run
@@ -279,7 +279,7 @@ fn an_update_without_its_discarded_attributes_is_never_an_end_of_rib() {
         let run = translator.look(&message);
         assert!(matches!(run.stop, RunEnd::NoMore), "{:?}", run.stop);
         assert_eq!(run.updates, 1);
-        let frames_told = translator.write(&message).map(|(bytes, _)| bytes).unwrap_or_default();
+        let frames_told = translator.write(&message).unwrap_or_default();
         let words: Vec<_> = frames(&frames_told).map(|frame| word(frame.unwrap().bytes())).collect();
         assert_eq!(words, told);
     }
@@ -339,7 +339,7 @@ proptest! {
         let session = if internal { INTERNAL } else { EXTERNAL };
         let mut translator = translator(&families, internal);
         let run = translator.look(&message);
-        let told = translator.write(&message).map(|(frames, _)| frames).unwrap_or_default();
+        let told = translator.write(&message).unwrap_or_default();
         if let RunEnd::Invalid { notice, .. } = run.stop {
             prop_assert_eq!(notice.code, 3);
             prop_assert!(told.is_empty());

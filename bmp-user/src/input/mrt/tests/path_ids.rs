@@ -7,7 +7,7 @@ use crate::{
     feed::{Feed, InputId, RibRoutes, Trouble},
     wire::{
         bgp::{Capabilities, Capability, Family, Reading, capability::add_path, open},
-        bmp::{Message, samples::bgp},
+        bmp::{BmpChunk, Message, samples::bgp},
         mrt::samples::{Entry, ipv4_attributes, peer_index_table, rib},
     },
 };
@@ -35,7 +35,7 @@ fn fed(stream: &[u8]) -> (Vec<RibRoutes>, Trouble) {
     let feed = Feed::default();
     let mut input = feed.input(InputId::replay("replay"));
     input.trust_opens();
-    input.append(stream.to_vec().into(), stream.len()).unwrap();
+    input.append(BmpChunk::parse(stream.to_vec().into(), stream.len()).unwrap());
     (feed.ribs(&InputId::replay("replay")), feed.stats().trouble)
 }
 

@@ -10,7 +10,7 @@ use crate::{
         receiver::{Received, Receiver},
         status::System,
     },
-    wire::bmp::{Error, MAX_FRAME, MessageType, PeerHeader, PeerType, Problem, build, frames, samples::*},
+    wire::bmp::{BmpChunk, Error, MAX_FRAME, MessageType, PeerHeader, PeerType, Problem, build, frames, samples::*},
 };
 
 /// What a stream came to.
@@ -111,7 +111,7 @@ fn the_peers_and_routes_of_the_captures_are_those_that_are_known_of_them() {
         let mut input = feed.input(InputId::relay("router"));
         let bytes = bytes::Bytes::from(about_peers(&stream));
         let block = bytes.len();
-        input.append(bytes, block).unwrap();
+        input.append(BmpChunk::parse(bytes, block).unwrap());
         let in_force = feed.stats().peers;
         let expected = match name.as_str() {
             "cisco-rd-instances.bmp" => (42, 0),
