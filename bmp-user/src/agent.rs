@@ -8,8 +8,8 @@
 //!   relays (1; a task a listener    sessions (1; a task    pins (1)             control (1; a task
 //!   and a connection)               a session)               │  ▲               a connection)
 //!             │ frames                 ▲   ▲  ▲              │  │ watch<Host>        │ reads
-//!             └───────▶ Feed ──────────┘   │  └─ watch<State>┘ link (1 for events)    ▼
-//!                      journal, peers      └ watch<Identity>                    Status, Pins, Feed
+//!             └───────▶ Feed ──────────┘   │  └ watch<PinView> link (1 for events)    ▼
+//!                      journal, peers      └ watch<DeviceIdentity>              status, pins, feed
 //! ```
 //!
 //! A configuration is a value. Each task compares a new value with the previous one.
@@ -32,8 +32,8 @@ use crate::{
     control::{self, ControlSocket},
     feed::Feed,
     input, link,
-    pin::{self, Chosen, Datapath, Enforcement, Foreign, Pins, Steers},
-    session::{self, Identity, Sessions},
+    pin::{self, Datapath, Enforcement, ForeignSockets, NextHopRoutes, Pins, SourceChoices},
+    session::{self, DeviceIdentity, Sessions},
     sys, tasks,
 };
 
@@ -81,7 +81,7 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     }
 
     let feed = Feed::default();
-    let (pins, steers) = (Pins::new(datapath.clone()), Steers::default());
+    let (pins, steers) = (Pins::new(datapath.clone()), NextHopRoutes::default());
     let sessions = Sessions::default();
     let relays = input::relay::Relays::default();
     let (stop, stopping) = watch::channel(false);
@@ -90,13 +90,13 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     let store = Store::new(&options.config, config, options.datapath.room.sessions());
     let mut config = store.subscribe();
 
-    let foreign = Foreign::new(pins.clone(), routes.clone(), host.clone());
+    let foreign = ForeignSockets::new(pins.clone(), routes.clone(), host.clone());
     let pin_task = tasks::forever(
         "pins",
         pin::run(
             pins.clone(),
             steers.clone(),
-            Chosen::beside(&options.config, store.on_trial()),
+            SourceChoices::beside(&options.config, store.on_trial()),
             foreign.clone(),
             config.clone(),
             host.clone(),
@@ -205,10 +205,10 @@ async fn follow_events(pins: Pins) {
 
 /// Returns the identity of this host. sysName is the configured name or the host name; sysDescr
 /// names bmpd and the kernel.
-fn identity_of(config: &Config) -> Identity {
+fn identity_of(config: &Config) -> DeviceIdentity {
     let kernel = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).map(|text| text.trim().to_owned());
     let unknown = |_| "unknown".to_owned();
-    Identity {
+    DeviceIdentity {
         sys_name: config.sysname.clone().unwrap_or_else(sys::host_name),
         sys_descr: format!(
             "bmpd {} on Linux {}",

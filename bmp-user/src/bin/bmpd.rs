@@ -111,7 +111,7 @@ fn check(path: &Path, sessions: pin::Room) -> Result<(), String> {
 fn detach(bpffs: Option<&Path>) -> Result<(), String> {
     let told = |error: anyhow::Error| format!("bmpd: {error:#}");
     let mut said = pin::detach(bpffs).map_err(told)?;
-    said.extend(runtime()?.block_on(pin::unsteer()).map_err(told)?);
+    said.extend(runtime()?.block_on(pin::remove_next_hop_routes()).map_err(told)?);
     // A closed stdout is no reason to end otherwise: it is done.
     let _ = writeln!(std::io::stdout(), "{}", said.join("\n"));
     Ok(())

@@ -3,8 +3,8 @@
 use super::words::words;
 use crate::{
     config::{Session as Configured, SessionId},
-    pin::State,
-    session::{Phase, Snapshot},
+    pin::PinState,
+    session::{SessionPhase, SessionSnapshot},
 };
 
 /// What a session waits for.
@@ -33,14 +33,19 @@ pub(super) struct WaitReason {
 
 impl WaitReason {
     /// Returns `None` where the session does not wait, or where something is the matter with it.
-    pub(super) fn of(id: &SessionId, configured: &Configured, shown: &Snapshot, state: &State) -> Option<Self> {
+    pub(super) fn of(
+        id: &SessionId,
+        configured: &Configured,
+        shown: &SessionSnapshot,
+        state: &PinState,
+    ) -> Option<Self> {
         let port = configured.port()?;
         let station = id.station;
         let (wait, detail) = match shown.phase {
-            Phase::Listening => {
+            SessionPhase::Listening => {
                 let source = match state {
-                    State::Ready(grant) => grant.resolved.source,
-                    State::Pending | State::Down(_) => None,
+                    PinState::Ready(grant) => grant.resolved.source,
+                    PinState::Pending | PinState::Down(_) => None,
                 };
                 let own = source.map_or("this host".to_owned(), |source| source.to_string());
                 let again = match (shown.reason, &shown.why) {
@@ -49,11 +54,11 @@ impl WaitReason {
                 };
                 (Wait::ForStation, format!("{station} has not connected to {own} port {port}{again}"))
             }
-            Phase::Connecting if configured.adopt => {
+            SessionPhase::Connecting if configured.adopt => {
                 let detail = format!("no process of this host has connected to {station} port {port}");
                 (Wait::ForDaemon, detail)
             }
-            Phase::Down if shown.retry_at.is_some() => {
+            SessionPhase::Down if shown.retry_at.is_some() => {
                 (Wait::InitialDelay, "the first attempt to connect is not due yet (initial-delay)".to_owned())
             }
             _ => return None,

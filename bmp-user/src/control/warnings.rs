@@ -8,7 +8,10 @@ use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
     input::{bgp::missing, relay::connection_limits},
     link::{Host, Link, RouteLookup},
-    pin::{Pinned, Question, Reason, Resolved, Role, State, Way, absent, back_on_its_way, led_astray, resolve, target},
+    pin::{
+        NextHopPath, PinQuestion, PinState, Pinned, Reason, ResolvedPin, Role, absent, back_on_its_way, led_astray,
+        resolve, target,
+    },
 };
 
 impl Context {
@@ -26,7 +29,7 @@ impl Context {
                     || was.transport != session.transport
             });
             // Of one that is down the reason is said, which is more.
-            let is_down = matches!(&*self.pins.session(id).subscribe().borrow(), State::Down(_));
+            let is_down = matches!(&self.pins.session(id).state(), PinState::Down(_));
             if changed && !is_down {
                 sentences.extend(of_session(now, id, session, &host, &self.routes).await);
             }
@@ -41,11 +44,11 @@ impl Context {
         }
         let nothing = |_: &SessionId, _: &str| false;
         let known = of_names(before, &host, nothing);
-        let is_said = |id: &SessionId, name: &str| match &*self.pins.session(id).subscribe().borrow() {
-            State::Down(unresolved) => {
+        let is_said = |id: &SessionId, name: &str| match &self.pins.session(id).state() {
+            PinState::Down(unresolved) => {
                 unresolved.reason == Reason::InterfaceAbsent && unresolved.why.contains(&format!("interface {name} "))
             }
-            State::Pending | State::Ready(_) => false,
+            PinState::Pending | PinState::Ready(_) => false,
         };
         let named = of_names(now, &host, is_said);
         sentences.extend(named.into_iter().filter(|sentence| !known.contains(sentence)));
@@ -72,7 +75,7 @@ pub(super) async fn of_session(
     {
         warnings.extend(of_interface(name, link, &pinned, session.next_hop.is_some(), host));
     }
-    let question = Question {
+    let question = PinQuestion {
         connect: connect.as_ref(),
         vpn_instance: pinned.vpn_instance(),
         egress_interfaces: &session.egress_interfaces,
@@ -83,7 +86,7 @@ pub(super) async fn of_session(
     };
     if let Ok(resolved) = resolve(&question, host) {
         warnings.extend(of_route(&resolved, &pinned, session, host, routes).await);
-        warnings.extend(resolved.way.as_ref().and_then(|way| of_redirects(way, &pinned)));
+        warnings.extend(resolved.path.as_ref().and_then(|path| of_redirects(path, &pinned)));
     }
     if matches!(session.transport, Some(Transport::Listen(_))) && !has_syn_cookies() {
         warnings.push(format!(
@@ -266,7 +269,7 @@ fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host)
 
 /// The routing tables lead where the session may not leave.
 async fn of_route(
-    resolved: &Resolved,
+    resolved: &ResolvedPin,
     id: &Pinned,
     session: &Session,
     host: &Host,
@@ -285,13 +288,13 @@ async fn of_route(
 }
 
 /// Any host on the link that speaks in the next hop's name can name another router.
-fn of_redirects(way: &Way, id: &Pinned) -> Option<String> {
-    let Way { next_hop, interface: (_, interface) } = way;
-    way.takes_redirects().then(|| {
+fn of_redirects(path: &NextHopPath, id: &Pinned) -> Option<String> {
+    let NextHopPath { next_hop, interface } = path;
+    path.takes_redirects().then(|| {
         format!(
             "ICMP redirects are accepted on interface {interface}: one takes the packets of {id} to another router than next hop \
              {next_hop} until bmpd finds it ({})",
-            way.no_redirects()
+            path.no_redirects()
         )
     })
 }

@@ -8,7 +8,7 @@ use crate::{
     config::From,
     input::bgp,
     pin::Reason,
-    session::Phase,
+    session::SessionPhase,
     wire::{
         bgp::Family,
         bmp::{PeerType, RibView},
@@ -50,7 +50,7 @@ macro_rules! serialize_as_word {
         })+
     };
 }
-serialize_as_word!(From, Phase, Reason, bgp::BgpDownReason);
+serialize_as_word!(From, SessionPhase, Reason, bgp::BgpDownReason);
 
 /// Serializes types of other modules as their text.
 macro_rules! serialize_as_text {

@@ -9,7 +9,8 @@
 //! value is newer than the notification, and addresses are in the kernel's order. Parsers read only
 //! the attributes that they need. An unknown attribute never hides an interface.
 //!
-//! * `host`: the published value and its questions. `watch`: the task that keeps it.
+//! * `host`: the published value and its questions. `watch`: the task that keeps it. `interface`: an
+//!   interface by index and name.
 //! * `routes`: route lookups. `steering`: rules and tables of sessions. `marks`: which bmpd owns a
 //!   mark.
 //! * `drops`: packets that an interface dropped.
@@ -17,6 +18,7 @@
 
 mod drops;
 mod host;
+mod interface;
 mod marks;
 mod message;
 mod netlink;
@@ -29,6 +31,7 @@ mod tests;
 
 pub use drops::{DropCounters, Drops};
 pub use host::{Host, InterfaceAddress, Link};
+pub use interface::Interface;
 pub use marks::{Marks, OwnedMark};
 pub use routes::{KernelRoute, MarkedFlow, RouteLookup};
 pub use steering::{EarlierRule, MARKS, PRIORITY, PROTOCOL, Steer, SteeredMark, Steering};

@@ -1,86 +1,96 @@
-//! What the kernel tells of a session's connections, added up.
+//! What the kernel reports of a session's connections, added up.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
 use tracing::{debug, warn};
 
-use super::{Change, Occurrence, Pins, Refused, Slot, SocketEvent, foreign::Destroyed};
+use super::{
+    datapath::{Change, Occurrence, Refused, Slot, SocketEvent},
+    foreign::DestroyedSockets,
+    pins::Pins,
+};
 
 /// The connections of one session, whoever opened them, as the kernel's events add up.
 #[derive(Clone, Debug, Default)]
-pub struct Connections {
-    /// Those that are established, by socket cookie.
-    pub open: BTreeMap<u64, Connection>,
-    /// How many have been established.
+pub struct KernelConnections {
+    /// The established connections, by socket cookie.
+    pub open: BTreeMap<u64, KernelConnection>,
+    /// How many connections have been established.
     pub established: u64,
     /// How many of these are closed.
     pub closed: u64,
     /// How many attempts failed.
     pub failed: u64,
-    /// The last connection that was closed or attempt that failed.
-    pub last_end: Option<Ended>,
-    /// The last connect that the kernel refused, and how many were told. They are told at most once a second and CPU.
+    /// The last connection that was closed, or attempt that failed.
+    pub last_end: Option<ConnectionEnd>,
+    /// How many refusals were reported. The kernel programs report at most one a second and CPU.
     pub refusals: u64,
-    /// See [`Self::refusals`].
-    pub last_refusal: Option<Refusal>,
-    /// How often events were lost: whoever follows connections looks at them anew.
+    /// The last connect that the kernel programs refused.
+    pub last_refusal: Option<RefusedConnect>,
+    /// How often events were lost. After a loss the connections must be looked up again.
     pub lost: u64,
 }
 
 /// One established connection.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub struct KernelConnection {
     /// This host's end.
     pub local: SocketAddr,
     /// The station's end.
     pub remote: SocketAddr,
-    /// Whether bmpd opened it.
+    /// True if bmpd opened it.
     pub own: bool,
-    /// Id of the process that did.
+    /// Id of the process that opened it.
     pub process: u32,
-    /// When it was told.
+    /// When it was reported.
     pub since: Instant,
-    /// What it is held to.
+    /// The slot that holds it to its pin.
     pub(super) slot: Slot,
 }
 
 /// How a connection or an attempt ended.
 #[derive(Clone, Debug)]
-pub struct Ended {
-    /// Whether it had been established.
+pub struct ConnectionEnd {
+    /// True if it had been established.
     pub established: bool,
-    /// Whether bmpd had opened it.
+    /// True if bmpd had opened it.
     pub own: bool,
-    /// Id of the process that had; 0 where that is not known.
+    /// Id of the process that had opened it; 0 where it is not known.
     pub process: u32,
-    /// The state that it was in before, as include/net/tcp_states.h numbers them; 0 where that is not known.
+    /// The TCP state before, as include/net/tcp_states.h numbers it; 0 where it is not known.
     pub tcp_state: u16,
     /// This host's end.
     pub local: SocketAddr,
 }
 
-/// A connect that the kernel refused.
+/// A connect that the kernel programs refused.
 #[derive(Clone, Copy, Debug)]
-pub struct Refusal {
+pub struct RefusedConnect {
     /// Why.
     pub refused: Refused,
     /// Id of the process that tried.
     pub process: u32,
-    /// Whether that is bmpd.
+    /// True if that process is bmpd.
     pub own: bool,
 }
 
-impl Connections {
-    /// The connection of another process that was established last.
-    pub fn foreign(&self) -> Option<&Connection> {
-        self.open.values().filter(|connection| !connection.own).max_by_key(|connection| connection.since)
+impl KernelConnections {
+    /// Returns the other processes' connection that was established last.
+    pub fn foreign(&self) -> Option<&KernelConnection> {
+        self.newest_foreign().map(|(_, connection)| connection)
+    }
+
+    /// Returns the same, with its socket cookie.
+    pub fn newest_foreign(&self) -> Option<(u64, &KernelConnection)> {
+        let foreign = self.open.iter().filter(|(_, connection)| !connection.own);
+        foreign.max_by_key(|(_, connection)| connection.since).map(|(cookie, connection)| (*cookie, connection))
     }
 
     pub(super) fn record(&mut self, event: &SocketEvent) {
         match event.change {
             Change::Connected | Change::Accepted => self.open(
                 event.cookie,
-                Connection {
+                KernelConnection {
                     local: event.local,
                     remote: event.remote,
                     own: event.own,
@@ -96,7 +106,7 @@ impl Connections {
                     self.failed += 1;
                 }
                 self.open.remove(&event.cookie);
-                self.last_end = Some(Ended {
+                self.last_end = Some(ConnectionEnd {
                     established,
                     own: event.own,
                     process: event.process,
@@ -106,30 +116,30 @@ impl Connections {
             }
             Change::Refused(refused) => {
                 self.refusals += 1;
-                self.last_refusal = Some(Refusal { refused, process: event.process, own: event.own });
+                self.last_refusal = Some(RefusedConnect { refused, process: event.process, own: event.own });
             }
         }
     }
 
-    /// Notes a connection that is established.
-    pub(super) fn open(&mut self, cookie: u64, connection: Connection) {
+    /// Records an established connection. One that is known already counts once.
+    pub(super) fn open(&mut self, cookie: u64, connection: KernelConnection) {
         if self.open.insert(cookie, connection).is_none() {
             self.established += 1;
         }
     }
 
-    /// Notes that a connection is held to another slot. False if it is not known.
+    /// Records that another slot holds a connection. False if the connection is not known.
     pub(super) fn moved(&mut self, cookie: u64, to: &Slot) -> bool {
         let Some(connection) = self.open.get_mut(&cookie) else { return false };
         connection.slot = to.clone();
         true
     }
 
-    /// Notes that a connection is gone, of which no event told how. False if it is not known.
+    /// Records that a connection is gone, where no event said how. False if it is not known.
     pub(super) fn gone(&mut self, cookie: u64) -> bool {
         let Some(connection) = self.open.remove(&cookie) else { return false };
         self.closed += 1;
-        self.last_end = Some(Ended {
+        self.last_end = Some(ConnectionEnd {
             established: true,
             own: connection.own,
             process: connection.process,
@@ -140,50 +150,52 @@ impl Connections {
     }
 }
 
-/// Adds up what the kernel tells until the runtime ends. What it told while no bmpd ran comes first.
+/// Adds up the kernel's events until the runtime ends. Events from before this bmpd come first.
 ///
 /// # Errors
 ///
-/// The events cannot be waited for, or somebody else reads them.
+/// The events cannot be waited for, or another program reads them.
 pub async fn follow(pins: Pins) -> anyhow::Result<()> {
-    // What was told before is of slots that sessions take over first.
+    // Earlier events are about slots that sessions take over first.
     pins.settled().await;
     let mut events = pins.datapath().events()?;
-    let mut late = pins.late();
-    let (mut destroyed, mut wanted) = (None, true);
+    let mut holds_earlier = pins.holds_earlier();
+    let (mut destroyed, mut is_watched) = (None, false);
     loop {
         tokio::select! {
             occurrence = events.next() => match occurrence? {
                 Occurrence::Socket(event) => {
                     debug!("kernel: slot {}: {:?}: {} to {}", event.slot(), event.change, event.local, event.remote);
-                    pins.tell_event(&event);
+                    pins.record_event(&event);
                 }
                 Occurrence::Lost(count) => {
-                    warn!("{count} events of the kernel programs are lost: connections are looked at anew");
-                    pins.tell_lost();
+                    warn!("{count} events of the kernel programs are lost: bmpd looks its connections up again");
+                    pins.record_loss();
                 }
             },
-            gone = gone(&mut destroyed) => match gone {
-                Some(cookies) => cookies.into_iter().for_each(|cookie| pins.tell_gone(cookie)),
-                None => pins.tell_lost(),
+            ended = ended(&mut destroyed) => match ended {
+                Some(cookies) => cookies.into_iter().for_each(|cookie| pins.record_end(cookie)),
+                None => pins.record_loss(),
             },
-            // Connections that were there before their pin make no events of their own.
-            Ok(_) = late.wait_for(|late| *late), if wanted => {
-                wanted = false;
-                match Destroyed::watch() {
-                Ok(watch) => destroyed = Some(watch),
-                Err(error) => warn!("the end of connections that were there before is not told: {error}"),
-            }},
+            // Connections that are older than their pin make no events of their own.
+            Ok(_) = holds_earlier.wait_for(|holds| *holds), if !is_watched => {
+                is_watched = true;
+                match DestroyedSockets::watch() {
+                    Ok(watch) => destroyed = Some(watch),
+                    Err(error) => warn!("cannot watch connections that are older than their pin, so their end is not noticed: {error}"),
+                }
+            }
         }
     }
 }
 
-async fn gone(destroyed: &mut Option<Destroyed>) -> Option<Vec<u64>> {
+/// Returns the cookies of the next connections that ended, or `None` where some were lost.
+async fn ended(destroyed: &mut Option<DestroyedSockets>) -> Option<Vec<u64>> {
     match destroyed {
         Some(watch) => match watch.next().await {
             Ok(cookies) => cookies,
             Err(error) => {
-                warn!("the end of connections that were there before is not told any more: {error}");
+                warn!("cannot watch connections that are older than their pin any more: {error}");
                 *destroyed = None;
                 None
             }
@@ -195,10 +207,10 @@ async fn gone(destroyed: &mut Option<Destroyed>) -> Option<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pin::Datapath;
+    use crate::pin::datapath::Datapath;
 
-    fn connection(process: u32) -> Connection {
-        Connection {
+    fn connection(process: u32) -> KernelConnection {
+        KernelConnection {
             local: "192.0.2.1:40000".parse().unwrap(),
             remote: "198.51.100.7:11019".parse().unwrap(),
             own: false,
@@ -209,8 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_told_twice_is_one() {
-        let mut connections = Connections::default();
+    fn a_connection_that_is_reported_twice_counts_once() {
+        let mut connections = KernelConnections::default();
         connections.open(7, connection(1));
         connections.open(7, connection(1));
         assert_eq!((connections.established, connections.open.len()), (1, 1));
@@ -220,11 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn of_several_foreign_connections_the_last_one_is_the_sessions() {
-        let mut connections = Connections::default();
+    fn the_newest_of_several_foreign_connections_is_the_sessions() {
+        let mut connections = KernelConnections::default();
         connections.open(1, connection(10));
         connections.open(2, connection(20));
-        connections.open(3, Connection { own: true, ..connection(30) });
+        connections.open(3, KernelConnection { own: true, ..connection(30) });
         assert_eq!(connections.foreign().map(|connection| connection.process), Some(20));
     }
 }

@@ -1,184 +1,216 @@
-//! Where program `guard` stands: on the interfaces that passive sessions may be connected to by, for their listeners' addresses and ports.
+//! The guard of passive sessions: on which interfaces program `guard` drops packets to their
+//! listeners from strangers.
+//!
+//! The keeper calls [`GuardKeeper::update`] after it has decided about the pins. A session is
+//! guarded only while it listens, so that a port of another process stays open to its clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bmp_ebpf::{GuardKey, Refused};
 use tracing::{info, warn};
 
-use super::{Datapath, Grant, Hook, NoGuard, Role, SessionPin};
+use super::{
+    datapath::{Datapath, Hook, NoGuard, Role},
+    grant::Grant,
+    view::SessionPin,
+};
 use crate::link::{Host, Link};
 
 /// Whether a passive session has its listener.
 #[derive(Clone, Debug, Default)]
-pub enum Listening {
-    /// It has not tried since it was configured or this bmpd began.
+pub enum ListenerState {
+    /// The session has not tried since it was configured or since this bmpd began.
     #[default]
     Untried,
-    /// It has, as this grants.
-    As(Arc<Grant>),
-    /// It has none.
-    No,
+    /// The session listens under this grant.
+    Open(Arc<Grant>),
+    /// The session does not listen.
+    Closed,
 }
 
-/// One interface that a passive session may be connected to by.
+/// One interface that the station may connect by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardedInterface {
     /// Its kernel name.
     pub name: String,
-    /// How the guard sees its packets, or why there is none, in words.
+    /// How the guard sees the interface's packets, or in words why it does not.
     pub hook: Result<Hook, String>,
 }
 
-/// What became of packets from nobody's station.
+/// Where the guard stands for one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuardedPlaces {
+    /// The interfaces, by index.
+    interfaces: Vec<GuardedInterface>,
+    /// The addresses and ports that the session has listened on: keys without an interface.
+    listeners: BTreeSet<GuardKey>,
+}
+
+impl GuardedPlaces {
+    /// Adds what was dropped. The kernel counts for an address and port, so sessions that share a
+    /// listener see the same numbers.
+    pub(super) fn report(&self, datapath: &Datapath) -> GuardReport {
+        let is_ours = |key: &GuardKey| self.listeners.contains(&without_interface(key));
+        GuardReport {
+            interfaces: self.interfaces.clone(),
+            dropped: datapath.refused(|key| key.ifindex != 0 && is_ours(key)),
+            refused: datapath.refused(|key| key.ifindex == 0 && is_ours(key)),
+        }
+    }
+}
+
+/// Where the guard stands for one session, and what it dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuardReport {
     /// The interfaces, by index.
     pub interfaces: Vec<GuardedInterface>,
-    /// What the guard dropped, on all of them.
+    /// Packets that the guard dropped, on all of the interfaces.
     pub dropped: Refused,
-    /// What came as far as the listener, and was dropped there.
+    /// Packets that reached the listener and were dropped there.
     pub refused: Refused,
 }
 
-/// The guard of one session: part of its [`SessionPin`].
+/// What is known of the guard of one session.
 #[derive(Debug, Default)]
-pub(super) struct SessionGuard(Mutex<Shown>);
-
-#[derive(Debug, Default)]
-struct Shown {
-    listening: Listening,
-    interfaces: Vec<GuardedInterface>,
-    /// Addresses and ports that it has listened on: keys without an interface.
-    places: BTreeSet<GuardKey>,
-    /// The interfaces that were guarded for it last.
-    ways: BTreeSet<u32>,
+pub(super) struct SessionGuard {
+    listener: ListenerState,
+    /// The addresses and ports that the session has listened on: keys without an interface.
+    listeners: BTreeSet<GuardKey>,
+    /// Indexes of the interfaces that were guarded for the session last.
+    interfaces: BTreeSet<u32>,
 }
 
 impl SessionGuard {
-    pub(super) fn set_listening(&self, listening: Listening) {
-        self.shown().listening = listening;
+    pub(super) fn set_listener(&mut self, listener: ListenerState) {
+        self.listener = listener;
     }
 
-    /// What was dropped is counted for an address and port: sessions that share them see the same numbers.
-    pub(super) fn report(&self, datapath: &Datapath) -> GuardReport {
-        let (interfaces, places) = {
-            let shown = self.shown();
-            (shown.interfaces.clone(), shown.places.clone())
-        };
-        let ours = |key: &GuardKey| places.contains(&GuardKey { ifindex: 0, ..*key });
-        GuardReport {
-            interfaces,
-            dropped: datapath.refused(|key| key.ifindex != 0 && ours(key)),
-            refused: datapath.refused(|key| key.ifindex == 0 && ours(key)),
+    /// True if the guard is to stand at these keys for a session with this grant. `guarded_now` has
+    /// the keys that are guarded, also those that an earlier bmpd left.
+    fn is_wanted(&self, grant: &Grant, keys: &[GuardKey], guarded_now: &BTreeSet<GuardKey>) -> bool {
+        match &self.listener {
+            ListenerState::Open(known) => is_same_listener(known, grant),
+            // The session may listen soon. A guard that an earlier bmpd left stays until then.
+            ListenerState::Untried => keys.iter().any(|key| guarded_now.contains(key)),
+            ListenerState::Closed => false,
         }
     }
+}
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
-        // Nothing under this lock leaves it half changed by a panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A passive session.
+pub(super) struct PassiveSession<'a> {
+    pub(super) pin: &'a SessionPin,
+    pub(super) guard: &'a mut SessionGuard,
+    /// What is in force for a session that is ready.
+    pub(super) grant: Option<&'a Grant>,
+}
+
+/// An interface to guard, and the VLAN interface that rules the guard out, if there is one.
+struct WantedInterface<'a> {
+    link: &'a Link,
+    vlan_twin: Option<&'a Link>,
 }
 
 /// Keeps the guard in step with sessions and host.
 #[derive(Default)]
-pub(super) struct Guard {
-    /// By interface index: how it went last time.
-    tried: BTreeMap<u32, GuardedInterface>,
-    /// What went wrong with the tables last time: it is said once.
-    failing: Option<String>,
+pub(super) struct GuardKeeper {
+    /// The last result, by interface index.
+    attached: BTreeMap<u32, GuardedInterface>,
+    /// The last error of the kernel tables, which is logged once.
+    error: Option<String>,
 }
 
-impl Guard {
-    /// `sessions` are all passive sessions that are configured, with what is in force for those that are ready.
-    pub(super) fn update<'a>(
-        &mut self,
-        datapath: &Datapath,
-        host: &Host,
-        sessions: impl Iterator<Item = (&'a Arc<SessionPin>, Option<&'a Grant>)>,
-    ) {
-        let inherited = datapath.guarded();
+impl GuardKeeper {
+    /// `sessions` are all passive sessions of the configuration.
+    pub(super) fn update(&mut self, datapath: &Datapath, host: &Host, mut sessions: Vec<PassiveSession<'_>>) {
+        let guarded_now = datapath.guarded();
         let (mut interfaces, mut wanted) = (BTreeMap::new(), BTreeMap::new());
-        let (mut kept, mut remembered, mut undecided, mut guarding) =
-            (BTreeSet::new(), BTreeSet::new(), false, Vec::new());
-        for (pin, grant) in sessions {
-            let mut shown = pin.guard().shown();
-            shown.interfaces.clear();
-            if let Some(grant) = grant {
-                let ways = ways(grant, host);
-                let keys = keys(grant, host, &ways);
-                let guarded = match &shown.listening {
-                    Listening::As(known) => same_place(known, grant),
-                    // Nobody is kept from a port where this bmpd does not listen, unless an earlier one did.
-                    Listening::Untried => keys.iter().any(|key| inherited.contains(key)),
-                    Listening::No => false,
-                };
-                shown.places.extend(keys.iter().map(|key| GuardKey { ifindex: 0, ..*key }));
-                if guarded {
-                    shown.ways = ways.iter().map(|link| link.index).collect();
-                    for link in ways {
-                        let known = interfaces.entry(link.index).or_insert((link, None));
-                        known.1 = known.1.or(twin(grant, host, link));
+        let (mut kept, mut remembered, mut guarded) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut is_undecided = false;
+        for (number, PassiveSession { guard, grant, .. }) in sessions.iter_mut().enumerate() {
+            if let Some(grant) = *grant {
+                let links = station_interfaces(grant, host);
+                let keys = keys(grant, host, &links);
+                guard.listeners.extend(keys.iter().map(without_interface));
+                if guard.is_wanted(grant, &keys, &guarded_now) {
+                    guard.interfaces = links.iter().map(|link| link.index).collect();
+                    for link in links {
+                        let known = interfaces.entry(link.index).or_insert(WantedInterface { link, vlan_twin: None });
+                        known.vlan_twin = known.vlan_twin.or(vlan_twin(grant, host, link));
                     }
                     wanted.extend(keys.into_iter().map(|key| (key, grant.target.vrf)));
-                    guarding.push(pin);
+                    guarded.insert(number);
                 }
             }
-            undecided |= shown.places.is_empty();
-            kept.extend(shown.ways.iter().copied());
-            remembered.extend(shown.places.iter().copied());
+            is_undecided |= guard.listeners.is_empty();
+            kept.extend(guard.interfaces.iter().copied());
+            remembered.extend(guard.listeners.iter().copied());
         }
-        let failing = datapath.set_guarded(&wanted).err().map(|error| format!("{error:#}"));
-        if let Some(error) = failing.as_ref().filter(|error| self.failing.as_ref() != Some(error)) {
+        let error = datapath.set_guarded(&wanted).err().map(|error| format!("{error:#}"));
+        if let Some(error) = error.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
             warn!("guard: {error}");
         }
-        self.failing = failing;
-        // A session that is down since bmpd began has not said yet which numbers and interfaces are its own.
-        if !undecided {
-            datapath.forget_refused(|key| remembered.contains(&GuardKey { ifindex: 0, ..*key }));
-            let twins = interfaces.iter().filter(|(_, (_, twin))| twin.is_some()).map(|(index, _)| *index).collect();
-            // Where there was a guard there stays one as long as the session is configured, with nothing to guard meanwhile: some drivers take
-            // the link down for a moment when XDP comes or goes, and with the link the session.
+        self.error = error;
+        // A session that has been down since bmpd began has not named its listener and interfaces
+        // yet.
+        if !is_undecided {
+            datapath.forget_refused(|key| remembered.contains(&without_interface(key)));
+            let twins = interfaces.iter().filter(|(_, wanted)| wanted.vlan_twin.is_some());
+            let twins = twins.map(|(index, _)| *index).collect();
+            // A guarded interface keeps its program while the session is configured, even with
+            // nothing to guard: some drivers take the link down for a moment when XDP comes or
+            // goes.
             kept.retain(|index| host.links.contains_key(index));
             if let Err(error) = datapath.keep_guards(&(&kept - &twins)) {
                 warn!("guard: {error:#}");
             }
         }
         self.attach(datapath, &interfaces);
-        for pin in guarding {
-            let mut shown = pin.guard().shown();
-            shown.interfaces = shown.ways.iter().filter_map(|index| self.tried.get(index).cloned()).collect();
+        for (number, PassiveSession { pin, guard, .. }) in sessions.iter().enumerate() {
+            let attached = guard.interfaces.iter().filter_map(|index| self.attached.get(index).cloned());
+            let interfaces = if guarded.contains(&number) { attached.collect() } else { Vec::new() };
+            let places = GuardedPlaces { interfaces, listeners: guard.listeners.clone() };
+            pin.publish(|view| {
+                if *view.guarded != places {
+                    view.guarded = Arc::new(places);
+                }
+            });
         }
     }
 
-    /// With the VLAN interface that rules it out, if there is one.
-    fn attach(&mut self, datapath: &Datapath, interfaces: &BTreeMap<u32, (&Link, Option<&Link>)>) {
-        self.tried.retain(|index, _| interfaces.contains_key(index));
-        for (index, (link, twin)) in interfaces {
-            let hook = match twin {
+    fn attach(&mut self, datapath: &Datapath, interfaces: &BTreeMap<u32, WantedInterface<'_>>) {
+        self.attached.retain(|index, _| interfaces.contains_key(index));
+        for (index, WantedInterface { link, vlan_twin }) in interfaces {
+            let hook = match vlan_twin {
                 Some(twin) => Err(format!("VLAN interface {} on it has the same address", twin.name)),
                 None => hook(datapath, link),
             };
             let now = GuardedInterface { name: link.name.clone(), hook };
-            if self.tried.get(index) == Some(&now) {
+            if self.attached.get(index) == Some(&now) {
                 continue;
             }
             match &now.hook {
                 Ok(hook) => info!("guard: on interface {} ({})", now.name, hook.as_str()),
-                // It is said once, for all sessions, why nothing is loaded.
+                // Why no program is loaded is logged once, for all sessions.
                 Err(_) if !datapath.enforcement().is_by_programs() => {}
                 Err(why) => warn!(
                     "guard: not on interface {}: {why}; strangers are refused there by the listener's own program instead",
                     now.name
                 ),
             }
-            self.tried.insert(*index, now);
+            self.attached.insert(*index, now);
         }
     }
 }
 
-/// Tries again where it has failed, which costs little and finds out when somebody else's program is gone.
+fn without_interface(key: &GuardKey) -> GuardKey {
+    GuardKey { ifindex: 0, ..*key }
+}
+
+/// Attaches the guard to an interface. A failed attempt is repeated each time: that is cheap, and
+/// finds out when another XDP program has gone.
 fn hook(datapath: &Datapath, link: &Link) -> Result<Hook, String> {
     if !link.ethernet {
         return Err("its packets are not in Ethernet frames".to_owned());
@@ -191,20 +223,22 @@ fn hook(datapath: &Datapath, link: &Link) -> Result<Hook, String> {
     }
 }
 
-/// XDP in the driver is the faster one where there is hardware. Pairs of virtual interfaces hand socket buffers over, which XDP takes from
-/// them: inbound bulk traffic on a veth falls to a tenth, and with generic XDP to seven tenths.
+/// True if XDP in the driver is faster than generic XDP, as it is on hardware. A veth hands socket
+/// buffers over, which native XDP has to copy: inbound bulk traffic falls to a tenth, and with
+/// generic XDP to seven tenths.
 fn gains_by_native(link: &Link) -> bool {
     !matches!(link.kind.as_deref(), Some("veth" | "tun" | "netkit"))
 }
 
-/// The interfaces that the station may connect by: those that the session may leave by.
-fn ways<'a>(grant: &Grant, host: &'a Host) -> Vec<&'a Link> {
+/// Returns the interfaces that the station may connect by: those that the session may leave by.
+fn station_interfaces<'a>(grant: &Grant, host: &'a Host) -> Vec<&'a Link> {
     let resolved = &grant.resolved;
-    if let Some((index, _)) = resolved.device.as_ref().filter(|(index, _)| *index != grant.target.vrf) {
-        return host.links.get(index).into_iter().collect();
+    if let Some(device) = resolved.device.as_ref().filter(|device| device.index != grant.target.vrf) {
+        return host.links.get(&device.index).into_iter().collect();
     }
-    let may =
-        |link: &&Link| resolved.egress.is_empty() || resolved.egress.iter().any(|(index, _)| *index == link.index);
+    let may = |link: &&Link| {
+        resolved.egress.is_empty() || resolved.egress.iter().any(|interface| interface.index == link.index)
+    };
     let can = |link: &&Link| {
         link.is_usable() && !link.is_donor() && !link.is_layer2_port(host) && link.kind.as_deref() != Some("vrf")
     };
@@ -212,26 +246,26 @@ fn ways<'a>(grant: &Grant, host: &'a Host) -> Vec<&'a Link> {
     host.links.values().filter(may).filter(can).filter(here).collect()
 }
 
-/// A VLAN interface that stands on this one and has an address that is listened on, for another VRF. Most often the tag is taken off a
-/// frame before XDP sees it, and what is for the one cannot be told from what is for the other.
-fn twin<'a>(grant: &Grant, host: &'a Host, link: &Link) -> Option<&'a Link> {
+/// Returns a VLAN interface on this one that has an address of the listener in another VRF. Most
+/// drivers take the tag off a frame before XDP sees it, so the guard cannot tell the two apart.
+fn vlan_twin<'a>(grant: &Grant, host: &'a Host, link: &Link) -> Option<&'a Link> {
     let addresses = addresses(grant, host);
     let has = |vlan: &&Link| addresses.iter().any(|ip| vlan.address(*ip).is_some());
     let elsewhere = |vlan: &&Link| host.vrf_of(vlan).unwrap_or(0) != grant.target.vrf;
     host.links.values().filter(|vlan| vlan.below == Some(link.index)).filter(elsewhere).find(has)
 }
 
-/// The addresses and ports that the listener is reached by.
-fn keys(grant: &Grant, host: &Host, ways: &[&Link]) -> Vec<GuardKey> {
+/// Returns the keys of a listener: each of its addresses on each interface.
+fn keys(grant: &Grant, host: &Host, links: &[&Link]) -> Vec<GuardKey> {
     let (addresses, port) = (addresses(grant, host), grant.target.station.port());
     let on = |link: &&Link| {
         let index = link.index;
         addresses.iter().map(move |ip| Datapath::guard_key(index, *ip, port))
     };
-    ways.iter().flat_map(on).collect()
+    links.iter().flat_map(on).collect()
 }
 
-/// The session's own address or, where it has none, all that this host has in the VRF.
+/// Returns the session's own address or, where it has none, all addresses of this host in the VRF.
 fn addresses(grant: &Grant, host: &Host) -> Vec<IpAddr> {
     if let Some(source) = grant.resolved.source {
         return vec![source];
@@ -241,10 +275,10 @@ fn addresses(grant: &Grant, host: &Host) -> Vec<IpAddr> {
     here.flat_map(|link| &link.addresses).map(|address| address.ip).filter(|ip| ip.is_ipv4() == ipv4).collect()
 }
 
-/// Whether one listener is both.
-fn same_place(one: &Grant, other: &Grant) -> bool {
+/// True if both grants have the same listener.
+fn is_same_listener(one: &Grant, other: &Grant) -> bool {
     let place = |grant: &Grant| {
-        let device = grant.resolved.device.as_ref().map(|(index, _)| *index);
+        let device = grant.resolved.device.as_ref().map(|device| device.index);
         (grant.target, grant.resolved.source, device)
     };
     one.target.role == Role::Listen && place(one) == place(other)
@@ -255,8 +289,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::link::InterfaceAddress;
-    use crate::pin::{Resolved, Rule, Target};
+    use crate::link::{Interface, InterfaceAddress};
+    use crate::pin::datapath::Target;
+    use crate::pin::plan::{ResolvedPin, SourceRule};
 
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));
 
@@ -283,7 +318,8 @@ mod tests {
         }
     }
 
-    /// `up1`, `up2` and a dummy in the default VRF, `in` in the VRF 9, `port` in a bridge, `down` down.
+    /// `up1`, `up2` and a dummy in the default VRF, `in` in the VRF 9, `port` in a bridge, `down`
+    /// down.
     fn host() -> Host {
         let links = [
             link(2, "up1", "veth", Some([192, 0, 2, 1].into())),
@@ -299,28 +335,28 @@ mod tests {
     }
 
     fn grant(vrf: u32, source: Option<IpAddr>, device: Option<u32>, egress: &[u32]) -> Grant {
-        let named = |index: &u32| (*index, String::new());
+        let named = |index: &u32| Interface { index: *index, name: String::new() };
         Grant {
             target: Target { role: Role::Listen, vrf, station: "198.51.100.7:11019".parse().unwrap() },
             line: 0,
             mark: 0,
             own_only: false,
-            resolved: Resolved {
+            resolved: ResolvedPin {
                 source,
                 device: device.as_ref().map(named),
                 egress: egress.iter().map(named).collect(),
-                way: None,
-                rule: Rule::Configured,
+                path: None,
+                rule: SourceRule::Configured,
             },
         }
     }
 
     fn names(grant: &Grant) -> Vec<String> {
-        ways(grant, &host()).iter().map(|link| link.name.clone()).collect()
+        station_interfaces(grant, &host()).iter().map(|link| link.name.clone()).collect()
     }
 
     #[test]
-    fn it_stands_on_the_pinned_interface_or_those_that_are_named_or_all_of_the_vrf() {
+    fn the_guard_stands_on_the_pinned_interface_the_named_ones_or_all_of_the_vrf() {
         assert_eq!(names(&grant(0, Some(SOURCE), Some(3), &[3])), ["up2"]);
         assert_eq!(names(&grant(0, Some(SOURCE), None, &[2, 7])), ["up1"], "one that is down has nothing to guard");
         assert_eq!(names(&grant(0, Some(SOURCE), None, &[])), ["up1", "up2", "br0"]);
@@ -329,24 +365,24 @@ mod tests {
 
     #[test]
     fn a_session_without_a_source_is_guarded_at_every_address_of_its_vrf() {
-        let keys_of = |grant: &Grant| keys(grant, &host(), &ways(grant, &host()));
+        let keys_of = |grant: &Grant| keys(grant, &host(), &station_interfaces(grant, &host()));
         assert_eq!(keys_of(&grant(0, Some(SOURCE), Some(3), &[3])), [Datapath::guard_key(3, SOURCE, 11019)]);
         assert_eq!(keys_of(&grant(0, None, None, &[])).len(), 3 * 4, "three interfaces, four addresses");
         assert_eq!(keys_of(&grant(9, None, Some(9), &[])).len(), 1);
     }
 
     #[test]
-    fn a_vlan_of_another_vrf_with_the_same_address_rules_it_out_below() {
+    fn a_vlan_of_another_vrf_with_the_same_address_rules_the_guard_out_below() {
         let mut host = host();
         let grant = grant(0, Some(SOURCE), Some(3), &[3]);
         let vlan = Link { below: Some(3), ..link(10, "up2.7", "vlan", Some(SOURCE)) };
-        let mut twin_of = |vlan: Link| {
+        let mut has_twin = |vlan: Link| {
             host.links.insert(10, vlan);
-            twin(&grant, &host, &host.links[&3]).is_some()
+            vlan_twin(&grant, &host, &host.links[&3]).is_some()
         };
-        assert!(twin_of(Link { controller: Some(9), ..vlan.clone() }));
-        assert!(!twin_of(vlan.clone()), "in the same VRF it is the same listener's");
-        assert!(!twin_of(Link { controller: Some(9), below: Some(2), ..vlan.clone() }));
-        assert!(!twin_of(Link { controller: Some(9), addresses: Vec::new(), ..vlan }));
+        assert!(has_twin(Link { controller: Some(9), ..vlan.clone() }));
+        assert!(!has_twin(vlan.clone()), "in the same VRF it is the same listener's");
+        assert!(!has_twin(Link { controller: Some(9), below: Some(2), ..vlan.clone() }));
+        assert!(!has_twin(Link { controller: Some(9), addresses: Vec::new(), ..vlan }));
     }
 }

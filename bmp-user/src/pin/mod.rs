@@ -1,41 +1,54 @@
-//! From `connect-interface` to what the kernel enforces: the effective source and egress of each session, the kernel tables
-//! that hold them, and what the kernel counted.
+//! From `connect-interface` to what the kernel enforces.
+//!
+//! This module owns the kernel tables and programs, the pin of each session and BGP peer, and what
+//! the kernel counted for them. It never looks at BMP or BGP messages.
+//!
+//! - [`plan`]: what configuration and host make of each pin; pure, but for questions about routes
+//! - [`keeper`]: the task that decides, writes the tables and publishes the result
+//! - [`view`], [`pins`]: what a session sees of its pin, and what it asks for
+//! - [`datapath`]: the kernel programs and tables
+//! - [`foreign`]: sockets of other processes
+//! - [`guard`]: XDP for passive sessions; [`steering`]: routes of sessions with a next hop
+//! - [`connections`]: what the kernel reports of connections
+//! - [`source_choices`], [`vrfs`], [`grant`], [`reason`], [`counters`], [`linger`], [`privilege`]
+//!
+//! Modules in here name each other directly. What is re-exported below is for the rest of bmpd.
 
-mod asked;
-mod chosen;
 mod connections;
+mod counters;
 mod datapath;
-mod decision;
 mod foreign;
+mod grant;
 mod guard;
 mod keeper;
-mod overruled;
+mod linger;
+mod pins;
+mod plan;
 mod privilege;
-mod reach;
 mod reason;
-mod resolve;
-mod socket;
-mod steer;
-mod table;
+mod source_choices;
+mod steering;
+mod view;
 mod vrfs;
 
-pub use asked::Pinned;
-pub use chosen::Chosen;
-pub use connections::{Connection, Connections, Ended, Refusal, follow};
+pub use connections::{ConnectionEnd, KernelConnection, KernelConnections, RefusedConnect, follow};
+pub(crate) use counters::add;
 pub use datapath::{
     Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Loss, Mode, NoGuard, Occurrence, Options,
     Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
 };
-pub use decision::{in_words, target};
-pub use foreign::{Foreign, Unheld};
+pub use foreign::{EarlierConnection, ForeignSockets};
 pub(crate) use foreign::{name_of, user_of};
-pub use guard::{GuardReport, GuardedInterface, Listening};
-pub use keeper::{LINGER, run};
+pub use grant::{BindError, Grant};
+pub use guard::{GuardReport, GuardedInterface, GuardedPlaces, ListenerState};
+pub use keeper::run;
+pub use pins::Pins;
+pub use plan::{
+    NextHopPath, PinQuestion, Pinned, ResolvedPin, SourceRule, absent, back_on_its_way, in_words, led_astray, resolve,
+    target,
+};
 pub use privilege::require_privilege;
-pub use reach::{back_on_its_way, led_astray};
-pub use reason::Reason;
-pub use resolve::{Question, Resolved, Rule, Unresolved, Way, absent, resolve};
-pub use socket::Unbound;
-pub use steer::{Steers, unsteer};
-pub(crate) use table::add;
-pub use table::{Current, Grant, Held, Pins, SessionPin, Standing, State};
+pub use reason::{DownCause, Reason};
+pub use source_choices::SourceChoices;
+pub use steering::{NextHopRoutes, remove_next_hop_routes};
+pub use view::{EnforcedPin, HoldDown, PinState, PinView, SessionPin, pin_changed};

@@ -1,4 +1,4 @@
-//! What this process may not do, in words.
+//! The capabilities that bmpd needs, and a clear message where one is missing.
 
 use std::{fs, io};
 
@@ -12,23 +12,24 @@ const SYS_ADMIN: Capability = ("CAP_SYS_ADMIN", 21);
 const PERFMON: Capability = ("CAP_PERFMON", 38);
 const BPF: Capability = ("CAP_BPF", 39);
 
-/// What loading and attaching the programs takes; [`SYS_ADMIN`] stands for each (capabilities(7), "CAP_BPF").
+/// Loading and attaching the programs needs these; [`SYS_ADMIN`] includes each of them
+/// (capabilities(7), "CAP_BPF").
 const NEEDED: [Capability; 3] = [BPF, NET_ADMIN, PERFMON];
 
-/// The effective capabilities of the calling thread, as bits.
+/// Returns the effective capabilities of the calling thread, as bits.
 fn effective() -> Option<u64> {
     let status = fs::read_to_string("/proc/thread-self/status").ok()?;
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(mask.trim(), 16).ok()
 }
 
-/// Which of the needed capabilities are not among the effective ones.
+/// Returns the needed capabilities that are not effective.
 fn missing(effective: u64) -> Vec<&'static str> {
     let holds = |(_, bit): Capability| effective & (1 << bit) != 0;
     NEEDED.into_iter().filter(|&needed| !holds(needed) && !holds(SYS_ADMIN)).map(|(name, _)| name).collect()
 }
 
-/// Adds to an error what capability is missing, where that is why the kernel refused.
+/// Adds the missing capability to an error, where that is why the kernel refused.
 pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
     let refused = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
     if !refused.into_iter().any(|code| code == libc::EPERM) {
@@ -46,8 +47,8 @@ pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Says what is missing when this process may not do what every session needs. The kernel programs need more, and without them
-/// there is a way on: see [`super::Datapath::load`].
+/// Fails unless this process has the capability that every session needs. The kernel programs need
+/// more; [`Datapath::load`](super::Datapath::load) goes on without them.
 ///
 /// # Errors
 ///
@@ -61,7 +62,7 @@ pub fn require_privilege() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses before anything is tried if a capability is missing.
+/// Fails before anything is tried, if a capability is missing.
 pub(super) fn check() -> anyhow::Result<()> {
     match effective().map(missing) {
         Some(missing) if !missing.is_empty() => Err(explain(io::Error::from_raw_os_error(libc::EPERM).into())),
@@ -74,14 +75,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cap_sys_admin_stands_for_the_others() {
+    fn cap_sys_admin_includes_the_others() {
         assert_eq!(missing(0), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
         assert_eq!(missing(1 << BPF.1 | 1 << PERFMON.1), ["CAP_NET_ADMIN"]);
         assert!(missing(1 << SYS_ADMIN.1).is_empty());
     }
 
     #[test]
-    fn an_error_that_is_no_refusal_is_left_as_it_is() {
+    fn an_error_other_than_a_refusal_is_not_changed() {
         let error = anyhow::Error::from(io::Error::from_raw_os_error(libc::ENOENT));
         assert_eq!(explain(error).chain().count(), 1);
     }

@@ -2,14 +2,14 @@
 
 use std::{fmt, io};
 
-/// Why a session is down, as `display` prints it.
+/// Why a session is down, in one word of `display`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No port is configured.
     NotConfigured,
     /// `shutdown` is configured.
     Shutdown,
-    /// No interface has the name that is configured.
+    /// No interface has the configured name.
     InterfaceAbsent,
     /// The interface is not up or has no carrier.
     InterfaceDown,
@@ -21,11 +21,12 @@ pub enum Reason {
     NoRoute,
     /// Another rule or route takes the session's packets to another router than its next hop.
     NextHopOverruled,
-    /// The VPN instance's VRF device is not there.
+    /// The VRF device of the VPN instance does not exist.
     VpnInstanceAbsent,
-    /// An adopted socket is bound to something else, or another process listens on a passive session's address and port.
+    /// An adopted socket is bound to another address or interface, or another process listens on
+    /// the address and port of a passive session.
     SourceConflict,
-    /// The kernel dropped the session's packets: they would have left elsewhere.
+    /// The kernel dropped the session's packets, because they would have left elsewhere.
     EgressDenied,
     /// The station refused the connection.
     ConnectRefused,
@@ -35,20 +36,20 @@ pub enum Reason {
     StationClosed,
     /// The connection was reset.
     ConnectionReset,
-    /// The station acknowledges nothing any more.
+    /// The station stopped acknowledging.
     KeepaliveTimeout,
     /// An operator reset the session.
     ManualReset,
-    /// What is in force for the session changed.
+    /// The pin of the session changed.
     ConfigurationChanged,
-    /// The kernel does not let bmpd do what the session needs.
+    /// The kernel forbids bmpd to do what the session needs.
     NotPermitted,
-    /// bmpd, or the host, has no file descriptor left for the session's socket.
+    /// bmpd or the host has no file descriptor left for the session's socket.
     NoDescriptors,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 20] = [
         Self::NotConfigured,
         Self::Shutdown,
@@ -72,8 +73,8 @@ impl Reason {
         Self::NoDescriptors,
     ];
 
-    /// Whether it is something that this host has lost and may get back: what `hold-down` is for.
-    pub fn is_of_the_host(self) -> bool {
+    /// True if this host lost something that may come back. `hold-down` applies to these reasons.
+    pub fn is_host_loss(self) -> bool {
         matches!(
             self,
             Self::InterfaceAbsent
@@ -85,18 +86,18 @@ impl Reason {
         )
     }
 
-    /// What an error of a socket says about the session, or `otherwise`.
+    /// The reason that a socket's error stands for, or `otherwise`.
     pub fn of(error: &io::Error, otherwise: Self) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => Self::ConnectRefused,
             Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Self::ConnectionReset,
             Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Self::NoRoute,
             Some(libc::EADDRNOTAVAIL) => Self::AddressAbsent,
-            // Of a listener: it is somebody else's.
+            // From bind(2) of a listener: another socket has the address and port.
             Some(libc::EADDRINUSE) => Self::SourceConflict,
             Some(libc::ENODEV) => Self::InterfaceAbsent,
             Some(libc::ENETDOWN) => Self::InterfaceDown,
-            // The connect programs answer a denied connect with EPERM.
+            // The connect programs answer a denied connect(2) with EPERM.
             Some(libc::EPERM) => Self::EgressDenied,
             Some(libc::EACCES) => Self::NotPermitted,
             Some(libc::EMFILE | libc::ENFILE) => Self::NoDescriptors,
@@ -104,7 +105,7 @@ impl Reason {
         }
     }
 
-    /// The exact string of `display` and of its JSON.
+    /// The word in `display` and in its JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotConfigured => "not-configured",
@@ -137,6 +138,26 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Why a session is down: a word, a sentence and the command that mends it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct DownCause {
+    /// The word.
+    pub reason: Reason,
+    /// What is missing or failed, as a sentence without its full stop.
+    pub why: String,
+    /// The command that would mend it, of ip(8) or of bmpd's own command language. Empty where none
+    /// is known.
+    pub mend: String,
+}
+
+impl DownCause {
+    /// A cause that no command is known to mend.
+    pub fn without_mend(reason: Reason, why: impl Into<String>) -> Self {
+        Self { reason, why: why.into(), mend: String::new() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +166,7 @@ mod tests {
     fn every_reason_is_listed_once() {
         let mut listed: Vec<_> = Reason::ALL.iter().map(|reason| *reason as usize).collect();
         listed.sort_unstable();
-        // The last variant's number is one less than how many there are.
+        // The last variant's number is one less than the number of variants.
         assert_eq!(listed, (0..=Reason::NoDescriptors as usize).collect::<Vec<_>>());
     }
 

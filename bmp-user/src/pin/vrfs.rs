@@ -1,58 +1,68 @@
-//! Keeps the kernel programs told which interfaces are in which VRF.
+//! Tells the kernel programs which interfaces are in which VRF.
 //!
-//! To the programs an interface that they are not told about is one of the default VRF. So a VRF of which not all interfaces can be told is
-//! no place for sessions: other processes' connections by those interfaces would be held to no pin.
+//! The programs take an interface that they do not know for one of the default VRF. Sessions of a
+//! VRF that does not fit into their table are therefore denied: connections of other processes by
+//! the missing interfaces would find no pin.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bmp_ebpf::VRF_LINKS_MAX;
 use tracing::warn;
 
-use super::{Datapath, Pinned, Reason, Target, Unresolved};
+use super::{
+    datapath::{Datapath, Target},
+    plan::Pinned,
+    reason::{DownCause, Reason},
+};
 use crate::link::Host;
 
-/// What the programs were told last.
+/// What the programs know.
 #[derive(Debug, Default)]
 pub(super) struct Vrfs {
-    /// With the VRFs that sessions are in. Nothing, as long as they have not been told, or not all of it.
-    told: Option<(BTreeMap<u32, u32>, BTreeSet<u32>)>,
-    /// The VRFs that they do not know all interfaces of.
-    untold: BTreeSet<u32>,
-    failing: bool,
+    /// `None` until the programs have taken all of it.
+    known: Option<KnownVrfs>,
+    /// The VRFs of which the programs do not know all interfaces.
+    incomplete: BTreeSet<u32>,
+    is_failing: bool,
+}
+
+/// The VRF of each interface, and the VRFs that sessions are in.
+#[derive(Debug, PartialEq, Eq)]
+struct KnownVrfs {
+    vrfs: BTreeMap<u32, u32>,
+    with_sessions: BTreeSet<u32>,
 }
 
 impl Vrfs {
-    /// Tells them what the host has now, if it is something else. What they do not take is tried again when the host or the
-    /// configuration changes.
+    /// Tells the programs what the host has now, if it changed. VRFs with sessions come first. What
+    /// the programs do not take is tried again when the host or the configuration changes.
     pub(super) fn keep<'a>(&mut self, host: &Host, pinned: impl Iterator<Item = &'a Pinned>, datapath: &Datapath) {
         let vrfs = host.vrfs();
         let names = pinned.filter_map(Pinned::vpn_instance);
-        let first = names.filter_map(|name| host.vrf_named(name)).map(|vrf| vrf.index).collect();
-        if self.told.as_ref().is_some_and(|(told, of)| *told == vrfs && *of == first) {
+        let with_sessions = names.filter_map(|name| host.vrf_named(name)).map(|vrf| vrf.index).collect();
+        let now = KnownVrfs { vrfs, with_sessions };
+        if self.known.as_ref() == Some(&now) {
             return;
         }
-        match datapath.set_vrfs(&vrfs, &first) {
-            Ok(()) => {
-                (self.failing, self.untold) = (false, BTreeSet::new());
-                self.told = Some((vrfs, first));
-            }
+        match datapath.set_vrfs(&now.vrfs, &now.with_sessions) {
+            Ok(()) => *self = Self { known: Some(now), ..Self::default() },
             Err(untold) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if !std::mem::replace(&mut self.is_failing, true) {
                     let why = untold.why.map(|error| format!(": {error}")).unwrap_or_default();
                     warn!(
                         "the kernel programs do not know all interfaces of {} VRFs, as they have room for {VRF_LINKS_MAX}{why}",
                         untold.vrfs.len()
                     );
                 }
-                self.untold = untold.vrfs;
-                self.told = None;
+                self.incomplete = untold.vrfs;
+                self.known = None;
             }
         }
     }
 
-    /// Why a session may not be where it is to be.
-    pub(super) fn refuse(&self, target: &Target) -> Option<Unresolved> {
-        self.untold.contains(&target.vrf).then(|| Unresolved {
+    /// Returns why a session cannot be in its VRF, if that is so.
+    pub(super) fn refuse(&self, target: &Target) -> Option<DownCause> {
+        self.incomplete.contains(&target.vrf).then(|| DownCause {
             reason: Reason::NotPermitted,
             why: format!(
                 "the kernel programs have room for {VRF_LINKS_MAX} interfaces in VRFs, and not for all of this session's VRF: \
@@ -66,11 +76,11 @@ impl Vrfs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pin::Role;
+    use crate::pin::datapath::Role;
 
     #[test]
-    fn sessions_of_a_vrf_that_the_programs_do_not_know_all_of_are_refused_and_no_others() {
-        let vrfs = Vrfs { untold: BTreeSet::from([7]), ..Vrfs::default() };
+    fn only_sessions_of_a_vrf_that_does_not_fit_into_the_kernel_table_are_refused() {
+        let vrfs = Vrfs { incomplete: BTreeSet::from([7]), ..Vrfs::default() };
         let target = |vrf| Target { role: Role::Connect, vrf, station: "198.51.100.7:11019".parse().unwrap() };
         let refused = vrfs.refuse(&target(7)).unwrap();
         assert_eq!(refused.reason, Reason::NotPermitted);

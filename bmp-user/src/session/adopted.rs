@@ -1,22 +1,24 @@
-//! A session that another local process opens: bmpd pins it, counts it, shows it, and closes it where it must connect again (one task a
-//! session).
+//! The task of an adopted session, which another local process opens.
+//!
+//! bmpd pins and counts the connection, shows it, and closes it where it must connect again. What
+//! it shows comes from the kernel's events alone.
 
-use std::{sync::Arc, time::Instant};
+use std::{mem, time::Instant};
 
 use bmp_ebpf::Counters;
-use tokio::sync::watch;
+use tokio::{select, sync::watch};
 use tracing::{info, warn};
 
 use super::{
-    life::{changed, changed_for, stopped},
-    status::{Phase, Process, Status},
+    context::{SessionContext, reset_requested, stopped},
+    down::{explain_silence, manual_reset, pin_replaced},
+    status::{CauseOrigin, SessionPhase, SessionProcess},
 };
 use crate::{
-    config::{Config, SessionId},
     escape::Untrusted,
     pin::{
-        self, Connection, Connections, Current, Ended, Foreign, Grant, Pins, Reason, Refused, SessionPin, Standing,
-        State, Unresolved, back_on_its_way,
+        self, ConnectionEnd, DownCause, EnforcedPin, Enforcement, Grant, KernelConnection, KernelConnections, PinState,
+        PinView, Reason, Refused, pin_changed,
     },
 };
 
@@ -24,315 +26,342 @@ use crate::{
 const SYN_SENT: u16 = 2;
 const CLOSE_WAIT: u16 = 8;
 const LAST_ACK: u16 = 9;
-const BY_OWNER: [u16; 4] = [4, 5, 6, 11];
+/// The states after this host's own close: FIN-WAIT-1, FIN-WAIT-2, TIME-WAIT, CLOSING.
+const CLOSED_BY_OWNER: [u16; 4] = [4, 5, 6, 11];
 
 /// Why a connection is closed whose session is gone.
 const REMOVED: &str = "the session is not configured any more";
 
-/// What one adopted session needs.
-pub(super) struct Adopted {
-    pub(super) id: SessionId,
-    pub(super) pins: Pins,
-    pub(super) pin: Arc<SessionPin>,
-    pub(super) foreign: Foreign,
-    pub(super) status: Arc<Status>,
-    pub(super) config: watch::Receiver<Arc<Config>>,
-    /// True when the task shall end.
-    pub(super) stop: watch::Receiver<bool>,
-    /// Changes when an operator resets the session.
-    pub(super) reset: watch::Receiver<()>,
+/// See the module.
+pub(super) struct AdoptedSession {
+    context: SessionContext,
+    view: watch::Receiver<PinView>,
+    connections: watch::Receiver<KernelConnections>,
+    seen: SeenConnections,
 }
 
-/// What the task has seen of the connections so far.
-struct Seen {
+/// What the task has shown of the connections so far.
+struct SeenConnections {
     established: u64,
     ends: u64,
     refusals: u64,
     lost: u64,
     received: u64,
     denied: u64,
+    /// Socket cookie of the connection that is up.
     up: Option<u64>,
-    /// The connection was closed from here, for this reason, which its end does not know.
-    closed_for: Option<Unresolved>,
+    /// Why bmpd closed the connection, which its end does not tell.
+    closed_for: Option<DownCause>,
 }
 
-impl Seen {
-    /// What there was before is not the session's, unless it goes on.
-    fn from(told: &Connections, counters: &Counters) -> Self {
+impl SeenConnections {
+    /// Starts with what exists: earlier connections are not the session's, unless they go on.
+    fn starting_from(connections: &KernelConnections, counters: &Counters) -> Self {
         Self {
-            established: told.established,
-            ends: told.closed + told.failed,
-            refusals: told.refusals,
-            lost: told.lost,
+            established: connections.established,
+            ends: connections.closed + connections.failed,
+            refusals: connections.refusals,
+            lost: connections.lost,
             received: received(counters),
-            denied: counters.denied_interface + counters.denied_mark,
+            denied: denied(counters),
             up: None,
             closed_for: None,
         }
     }
 
-    /// A connection that is up is about to be closed from here.
-    fn close_for(&mut self, why: Unresolved) {
+    /// Notes that bmpd is about to close the connection, if one is up.
+    fn close_for(&mut self, cause: DownCause) {
         if self.up.is_some() {
-            self.closed_for = Some(why);
+            self.closed_for = Some(cause);
         }
     }
 }
 
-impl Adopted {
+/// Why the task woke up.
+enum Wakeup {
+    /// The pin or a connection changed.
+    Changed,
+    /// An operator resets the session.
+    Reset,
+    /// The session is removed, or bmpd ends.
+    Stopped,
+}
+
+impl AdoptedSession {
+    pub(super) fn new(context: SessionContext) -> Self {
+        let (view, connections) = (context.pin.view(), context.pin.connections());
+        let seen = SeenConnections::starting_from(&connections.borrow(), &context.counters());
+        Self { context, view, connections, seen }
+    }
+
     pub(super) async fn run(mut self) {
-        if let pin::Enforcement::Socket { why } = self.pins.datapath().enforcement() {
-            let why = format!("only the kernel programs can hold an adopted session, and they are not there: {why}");
-            self.down(&Unresolved { reason: Reason::NotPermitted, why, mend: String::new() }, true);
-            let datapath = self.pins.datapath().clone();
-            tokio::select! {
-                () = stopped(&mut self.stop) => return,
-                () = datapath.loaded() => {}
-            }
+        if !self.has_programs().await {
+            return;
         }
-        let (mut standing, mut connections) = (self.pin.standing(), self.pin.connections());
-        let mut held = self.pin.held();
-        let mut seen = Seen::from(&connections.borrow_and_update(), &self.counters());
-        let mut before = Standing { state: State::Pending, current: None };
+        self.restart();
+        let mut known: Option<PinView> = None;
         loop {
-            let now = standing.borrow_and_update().clone();
-            if now.current != before.current {
-                self.change(&before, &now, &mut seen).await;
+            let view = self.view.borrow_and_update().clone();
+            if view.enforced.as_ref() != known.as_ref().and_then(|known| known.enforced.as_ref()) {
+                self.change_pin(known.as_ref(), &view).await;
             }
-            before = now;
-            let told = connections.borrow_and_update().clone();
-            match &before.state {
-                State::Pending => self.status.update(|shown| shown.phase = Phase::Resolving),
-                State::Down(unresolved) => {
-                    self.down(unresolved, true);
-                    self.status.update(|shown| shown.pin_line = None);
-                    // What was closed for this has ended for this, whatever its end looks like.
-                    seen = Seen::from(&told, &self.counters());
-                }
-                State::Ready(grant) => {
-                    if std::mem::replace(&mut seen.lost, told.lost) != told.lost {
-                        self.take_in(grant, before.current.as_ref()).await;
-                        continue;
-                    }
-                    self.show(grant, &told, &mut seen);
-                    self.status.update(|shown| shown.pin_line = Some(grant.line));
-                    // Nothing is held for a connection that is not there; its daemon is denied the next one.
-                    if held.borrow_and_update().is_some() && told.foreign().is_none() {
-                        self.pins.give_up(&self.pin);
-                    }
-                }
+            let view = known.insert(view);
+            if !self.look(view).await {
+                continue;
             }
-            tokio::select! {
-                changed = standing.changed() => if changed.is_err() { break },
-                _ = connections.changed() => {}
-                changed = held.changed() => if changed.is_err() { break },
-                () = changed(&mut self.reset) => {
-                    // Denied first: its daemon is not to find the way open that is lost.
-                    if held.borrow().is_some() {
-                        self.pins.give_up(&self.pin);
-                        continue;
-                    }
-                    seen.close_for(changed_for(Reason::ManualReset));
-                    if let Some(current) = &before.current {
-                        self.close(current, None, "an operator reset the session").await;
-                    }
-                }
-                () = stopped(&mut self.stop) => break,
+            match self.next(view).await {
+                Wakeup::Changed => {}
+                Wakeup::Reset => self.reset(view).await,
+                Wakeup::Stopped => break,
             }
         }
-        // What was held to a pin that is no more could send nothing any more.
-        if let Some(current) = before.current
-            && self.is_removed()
+        // Under a pin that is gone, a connection could send nothing any more.
+        if let Some(enforced) = known.and_then(|known| known.enforced)
+            && self.context.is_removed()
         {
-            self.close(&current, None, REMOVED).await;
+            self.close(&enforced, None, REMOVED).await;
         }
-        self.status.update(|shown| {
-            shown.phase = Phase::Down;
+        self.context.status.update(|shown| {
+            shown.phase = SessionPhase::Down;
             shown.local = None;
             shown.process = None;
         });
     }
 
-    fn is_removed(&self) -> bool {
-        !self.config.borrow().bmp.sessions.contains_key(&self.id)
+    /// Waits until the kernel programs are loaded: nothing else can hold an adopted session. False
+    /// when the session is to end.
+    async fn has_programs(&mut self) -> bool {
+        let datapath = self.context.pins.datapath().clone();
+        let Enforcement::Socket { why } = datapath.enforcement() else { return true };
+        let why = format!("only the kernel programs can hold an adopted session, and they are not there: {why}");
+        self.context.show_down(&DownCause::without_mend(Reason::NotPermitted, why), CauseOrigin::Pin);
+        select! {
+            () = stopped(&mut self.context.stop) => false,
+            () = datapath.loaded() => true,
+        }
     }
 
-    /// Another pin is in force: what was connected under the one before connects again. At first there was none: what was connected
-    /// before stays if it keeps to it.
-    async fn change(&self, before: &Standing, now: &Standing, seen: &mut Seen) {
-        if let (State::Ready(before), State::Ready(now)) = (&before.state, &now.state)
-            && before.line == now.line
-        {
-            return;
+    async fn next(&mut self, known: &PinView) -> Wakeup {
+        let Self { context, view, connections, .. } = self;
+        select! {
+            () = pin_changed(view, known, false) => Wakeup::Changed,
+            // The sender is in the pin, which is here.
+            Ok(()) = connections.changed() => Wakeup::Changed,
+            () = reset_requested(&mut context.reset) => Wakeup::Reset,
+            () = stopped(&mut context.stop) => Wakeup::Stopped,
         }
-        if let (State::Ready(_), State::Ready(_)) = (&before.state, &now.state) {
-            seen.close_for(changed_for(Reason::ConfigurationChanged));
+    }
+
+    fn restart(&mut self) {
+        self.seen = SeenConnections::starting_from(&self.connections.borrow_and_update(), &self.context.counters());
+    }
+
+    /// Shows what pin and connections are now. False to look again.
+    async fn look(&mut self, view: &PinView) -> bool {
+        let connections = self.connections.borrow_and_update().clone();
+        let status = &self.context.status;
+        match &view.state {
+            PinState::Pending => status.update(|shown| shown.phase = SessionPhase::Resolving),
+            PinState::Down(cause) => {
+                self.context.show_down(cause, CauseOrigin::Pin);
+                status.update(|shown| shown.pin_line = None);
+                // Connections that were closed for this have ended for this, however their end
+                // looks.
+                self.seen = SeenConnections::starting_from(&connections, &self.context.counters());
+            }
+            PinState::Ready(grant) => {
+                if mem::replace(&mut self.seen.lost, connections.lost) != connections.lost {
+                    self.take_in(grant, view.enforced.as_ref()).await;
+                    return false;
+                }
+                self.show(grant, &connections);
+                self.context.status.update(|shown| shown.pin_line = Some(grant.line));
+                // Without a connection there is nothing to hold, and its daemon is denied the next
+                // one.
+                if view.hold_down.is_some() && connections.foreign().is_none() {
+                    self.context.pin.end_hold_down();
+                }
+            }
+        }
+        true
+    }
+
+    async fn reset(&mut self, view: &PinView) {
+        // Denied first: its daemon must not connect by a way that is lost.
+        if self.view.borrow().hold_down.is_some() {
+            return self.context.pin.end_hold_down();
+        }
+        self.seen.close_for(manual_reset());
+        if let Some(enforced) = &view.enforced {
+            self.close(enforced, None, "an operator reset the session").await;
+        }
+    }
+
+    /// Closes the connections of the earlier pin, which must connect again. At first there is none:
+    /// then an earlier connection stays if it complies with the pin.
+    async fn change_pin(&mut self, before: Option<&PinView>, now: &PinView) {
+        let enforced_before = before.and_then(|before| before.enforced.as_ref());
+        if let (Some(PinState::Ready(before)), PinState::Ready(grant)) =
+            (before.map(|before| &before.state), &now.state)
+        {
+            if before.line == grant.line {
+                return;
+            }
+            self.seen.close_for(pin_replaced());
         }
         let why = match &now.state {
-            State::Down(unresolved) => unresolved.why.clone(),
-            // Its pin may go before its task is told to end.
-            State::Pending if self.is_removed() => REMOVED.to_owned(),
-            State::Ready(_) | State::Pending => changed_for(Reason::ConfigurationChanged).why,
+            PinState::Down(cause) => cause.why.clone(),
+            // The pin of a removed session may go before its task is told to end.
+            PinState::Pending if self.context.is_removed() => REMOVED.to_owned(),
+            PinState::Ready(_) | PinState::Pending => pin_replaced().why,
         };
-        if let Some(old) = &before.current
-            && now.current.as_ref().is_none_or(|current| current.target != old.target)
+        if let Some(old) = enforced_before
+            && now.enforced.as_ref().is_none_or(|enforced| enforced.target != old.target)
         {
             self.close(old, None, &why).await;
         }
-        let Some(current) = &now.current else { return };
+        let Some(enforced) = &now.enforced else { return };
         match &now.state {
-            State::Ready(grant) if before.current.is_none() => self.take_in(grant, Some(current)).await,
-            State::Ready(_) => self.close(current, Some(current), &why).await,
-            State::Pending | State::Down(_) => self.close(current, None, &why).await,
+            PinState::Ready(grant) if enforced_before.is_none() => self.take_in(grant, Some(enforced)).await,
+            PinState::Ready(_) => self.close(enforced, Some(enforced), &why).await,
+            PinState::Pending | PinState::Down(_) => self.close(enforced, None, &why).await,
         }
     }
 
-    async fn take_in(&self, grant: &Grant, current: Option<&Current>) {
-        let Some(current) = current else { return };
-        match self.foreign.take_in(&self.id, &self.pin, grant, &current.slot, &[]).await {
+    async fn take_in(&self, grant: &Grant, enforced: Option<&EnforcedPin>) {
+        let Some(enforced) = enforced else { return };
+        let SessionContext { id, pin, foreign, status, .. } = &self.context;
+        match foreign.take_in(id, pin, grant, &enforced.slot, &[]).await {
             Ok(None) => {}
-            // Its daemon has not connected as it is to, and this is why.
-            Ok(Some(closed)) => self.status.update(|shown| {
-                shown.phase = Phase::Connecting;
-                shown.for_reason(Reason::ConfigurationChanged, closed, None);
+            // Its daemon has not connected as the pin says, and this is why.
+            Ok(Some(closed)) => status.update(|shown| {
+                shown.phase = SessionPhase::Connecting;
+                let cause = DownCause::without_mend(Reason::ConfigurationChanged, closed);
+                shown.set_cause(&cause, CauseOrigin::Connection);
             }),
             Err(error) => {
-                warn!(session = %self.id, "connections that were there before are not held to the pin: {error:#}");
+                warn!(session = %id, "cannot hold earlier connections to the pin: {error:#}");
             }
         }
     }
 
-    async fn close(&self, of: &Current, but: Option<&Current>, why: &str) {
-        let but = but.map(|current| &current.slot);
-        if let Err(error) = self.foreign.close_all(&self.id, &self.pin, of.target, but, &[], why).await {
-            warn!(session = %self.id, "its connections are not closed: {error:#}");
+    /// Closes the connections to the target of `pin`, except those under the slot of `but`.
+    async fn close(&self, pin: &EnforcedPin, but: Option<&EnforcedPin>, why: &str) {
+        let SessionContext { id, pin: session_pin, foreign, .. } = &self.context;
+        let but = but.map(|enforced| &enforced.slot);
+        if let Err(error) = foreign.close_all(id, session_pin, pin.target, but, &[], why).await {
+            warn!(session = %id, "cannot close its connections: {error:#}");
         }
     }
 
-    /// Shows what the kernel tells of the session's connections.
-    fn show(&self, grant: &Grant, told: &Connections, seen: &mut Seen) {
-        let news = told.established.saturating_sub(std::mem::replace(&mut seen.established, told.established));
-        let ends = told.closed + told.failed;
-        let ended = std::mem::replace(&mut seen.ends, ends) != ends;
-        let refused = std::mem::replace(&mut seen.refusals, told.refusals) != told.refusals;
-        let counters = self.counters();
+    /// Shows what the kernel reports of the session's connections.
+    fn show(&mut self, grant: &Grant, connections: &KernelConnections) {
+        let counters = self.context.counters();
+        let seen = &mut self.seen;
+        let new = connections.established.saturating_sub(mem::replace(&mut seen.established, connections.established));
+        let ends = connections.closed + connections.failed;
+        let has_ended = mem::replace(&mut seen.ends, ends) != ends;
+        let is_refused = mem::replace(&mut seen.refusals, connections.refusals) != connections.refusals;
         let received = received(&counters);
-        let heard = std::mem::replace(&mut seen.received, received) != received;
-        if let Some((&cookie, connection)) =
-            told.open.iter().filter(|(_, one)| !one.own).max_by_key(|(_, one)| one.since)
-        {
+        let has_received = mem::replace(&mut seen.received, received) != received;
+        if let Some((cookie, connection)) = connections.newest_foreign() {
             if seen.up.replace(cookie) != Some(cookie) {
                 seen.closed_for = None;
-                self.up(grant, connection, news.max(1));
+                self.show_up(grant, connection, new.max(1));
             }
             return;
         }
-        let was_up = seen.up.take().is_some();
-        match (&told.last_end, &told.last_refusal) {
-            _ if (was_up || ended) && seen.closed_for.is_some() => {
-                if let Some(closed) = seen.closed_for.take() {
-                    self.down(&closed, false);
-                }
+        let is_over = seen.up.take().is_some() || has_ended;
+        if is_over && let Some(cause) = seen.closed_for.take() {
+            return self.context.show_down(&cause, CauseOrigin::Connection);
+        }
+        match (&connections.last_end, &connections.last_refusal) {
+            (_, Some(refusal)) if is_refused && !refusal.own => {
+                self.show_conflict(grant, refusal.refused, refusal.process);
             }
-            (_, Some(refusal)) if refused && !refusal.own => self.conflict(grant, refusal.refused, refusal.process),
-            (Some(end), _) if (was_up || ended) && !end.own => {
-                let (reason, why) = why_ended(grant, end, heard);
-                let now = counters.denied_interface + counters.denied_mark;
-                let denied = now.saturating_sub(std::mem::replace(&mut seen.denied, now));
-                let unresolved = match reason {
-                    // Silence has a better explanation.
-                    Reason::ConnectTimeout if denied > 0 => Unresolved {
-                        reason: Reason::EgressDenied,
-                        why: format!("the kernel dropped {denied} packets that would have left elsewhere ({why})"),
-                        mend: back_on_its_way(&grant.target, &grant.resolved).unwrap_or_default(),
-                    },
-                    _ => Unresolved { reason, why, mend: String::new() },
-                };
-                self.down(&unresolved, false);
+            (Some(end), _) if is_over && !end.own => {
+                let denied_now = denied(&counters);
+                let denied = denied_now.saturating_sub(mem::replace(&mut seen.denied, denied_now));
+                let cause = explain_silence(why_ended(grant, end, has_received), denied, grant);
+                self.context.show_down(&cause, CauseOrigin::Connection);
             }
             _ => {
-                self.status.mended();
-                self.status.update(|shown| {
+                self.context.status.clear_pin_cause();
+                self.context.status.update(|shown| {
                     if shown.reason.is_none() {
-                        shown.phase = Phase::Connecting;
+                        shown.phase = SessionPhase::Connecting;
                     }
                 });
             }
         }
     }
 
-    fn up(&self, grant: &Grant, connection: &Connection, times: u64) {
-        let process = (connection.process != 0).then(|| Process {
+    fn show_up(&self, grant: &Grant, connection: &KernelConnection, times: u64) {
+        let process = (connection.process != 0).then(|| SessionProcess {
             id: connection.process,
             name: pin::name_of(connection.process).unwrap_or_else(|| Untrusted::new("?")),
         });
         let by = process.as_ref().map(|process| format!(" by {} ({})", process.name, process.id)).unwrap_or_default();
-        info!(session = %self.id, "up from {} to {}, opened{by}", connection.local, grant.target.station);
+        let SessionContext { id, status, .. } = &self.context;
+        info!(session = %id, "up from {} to {}, opened{by}", connection.local, grant.target.station);
         let local = connection.local;
-        self.status.update(|shown| {
-            shown.phase = Phase::Following;
-            shown.no_reason();
+        status.update(|shown| {
+            shown.phase = SessionPhase::Following;
+            shown.clear_cause();
             shown.local = Some(local);
             shown.process = process;
             shown.established += times;
-            // Another connection, though there was no moment without one.
+            // It is another connection, even if there was no moment without one.
             shown.since = Instant::now();
         });
     }
 
-    /// The process has bound its socket to something else than the pin, and the kernel refused it.
-    fn conflict(&self, grant: &Grant, refused: Refused, process: u32) {
+    /// Shows that the process binds its socket to something else than the pin, which the kernel
+    /// refuses.
+    fn show_conflict(&self, grant: &Grant, refused: Refused, process: u32) {
         let name = pin::name_of(process).unwrap_or_else(|| Untrusted::new("a process"));
         let resolved = &grant.resolved;
         let source = resolved.source.map_or("any source".to_owned(), |source| source.to_string());
         let why = match refused {
             Refused::Source => format!("{name} ({process}) binds its socket to another source than {source}"),
             Refused::Interface => {
-                let names: Vec<_> = resolved.egress.iter().map(|(_, name)| name.as_str()).collect();
+                let names: Vec<_> = resolved.egress.iter().map(|interface| interface.name.as_str()).collect();
                 format!("{name} ({process}) binds its socket to another interface than {}", names.join(" or "))
             }
             Refused::NoPin => return,
         };
         let mend = "take source and interface out of that process's own configuration".to_owned();
-        self.down(&Unresolved { reason: Reason::SourceConflict, why, mend }, false);
-    }
-
-    /// `of_pin`: it is what keeps the pin from being in force.
-    fn down(&self, unresolved: &Unresolved, of_pin: bool) {
-        let shown = self.status.snapshot();
-        if shown.phase != Phase::Down || shown.why.as_ref() != Some(&unresolved.why) {
-            warn!(session = %self.id, "down: {}: {}", unresolved.reason, unresolved.why);
-        }
-        self.status.update(|shown| {
-            shown.phase = Phase::Down;
-            shown.for_unresolved(unresolved, of_pin);
-            shown.local = None;
-            shown.process = None;
-        });
-    }
-
-    fn counters(&self) -> Counters {
-        self.pins.counters(&self.pin)
+        self.context.show_down(&DownCause { reason: Reason::SourceConflict, why, mend }, CauseOrigin::Connection);
     }
 }
 
-/// What has come from the station.
+/// Returns how many packets have come from the station.
 fn received(counters: &Counters) -> u64 {
     counters.foreign_rx.packets
 }
 
-/// What an end says about the session. `heard`: something has come from the station since the last one.
-fn why_ended(grant: &Grant, end: &Ended, heard: bool) -> (Reason, String) {
+/// Returns how many packets of the session the kernel has dropped because they would have left
+/// elsewhere.
+fn denied(counters: &Counters) -> u64 {
+    counters.denied_interface + counters.denied_mark
+}
+
+/// Says why a connection or an attempt ended. `has_received`: packets have come from the station
+/// since the last end.
+fn why_ended(grant: &Grant, end: &ConnectionEnd, has_received: bool) -> DownCause {
     let station = grant.target.station;
     let owner = pin::name_of(end.process).map_or("its owner".to_owned(), |name| format!("{name} ({})", end.process));
-    match (end.established, end.tcp_state) {
+    let (reason, why) = match (end.established, end.tcp_state) {
         (true, CLOSE_WAIT | LAST_ACK) => (Reason::StationClosed, "the station closed the connection".to_owned()),
-        (true, state) if BY_OWNER.contains(&state) => {
+        (true, state) if CLOSED_BY_OWNER.contains(&state) => {
             (Reason::ConnectionReset, format!("{owner} closed the connection"))
         }
         (true, 0) => (Reason::ConnectionReset, "the connection is gone".to_owned()),
         (true, _) => (Reason::ConnectionReset, "the connection was reset".to_owned()),
-        (false, SYN_SENT) if heard => (Reason::ConnectRefused, format!("{station} refused the connection of {owner}")),
+        (false, SYN_SENT) if has_received => {
+            (Reason::ConnectRefused, format!("{station} refused the connection of {owner}"))
+        }
         (false, _) => (Reason::ConnectTimeout, format!("{station} did not answer {owner}")),
-    }
+    };
+    DownCause::without_mend(reason, why)
 }

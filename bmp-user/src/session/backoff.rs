@@ -7,7 +7,8 @@ pub const FIRST: Duration = Duration::from_secs(1);
 /// The longest delay.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
-/// Doubling delays with jitter, so that the sessions of a station that comes back do not return in one moment.
+/// Doubling delays with jitter, so that the sessions of a station that comes back do not all return
+/// in the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -20,21 +21,22 @@ impl Backoff {
         Self { first: FIRST, longest: LONGEST, next: FIRST }
     }
 
-    /// Between which waits the attempts are.
+    /// Sets the shortest and the longest delay.
     pub(super) fn within(&mut self, first: Duration, longest: Duration) {
         if (self.first, self.longest) != (first, longest) {
             *self = Self { first, longest, next: first };
         }
     }
 
-    /// The delay before the next attempt: between three and five quarters of the nominal one.
+    /// Returns the delay before the next attempt: between three and five quarters of the nominal
+    /// one.
     pub(super) fn delay(&mut self) -> Duration {
         let nominal = self.next;
         self.next = (nominal * 2).min(self.longest);
         nominal.mul_f64(0.75 + fastrand::f64() / 2.0)
     }
 
-    /// After a success or a change of configuration.
+    /// Starts again with the shortest delay, after a success or a change of configuration.
     pub(super) fn reset(&mut self) {
         self.next = self.first;
     }

@@ -1,16 +1,29 @@
-//! The sessions: one task for each station, which connects from the pinned source or waits there for the station to connect, tells the
-//! station what is in force, follows the journal, and backs off when it must.
+//! The sessions: one task for each station.
+//!
+//! The task connects from the pinned source, or waits there for the station to connect. It tells
+//! the station what is in force, follows the journal, and backs off after failures. It never knows
+//! where frames come from.
+//!
+//! - [`task`] and [`stage`]: the one loop of a session, and its stages
+//! - [`connect`], [`listen`]: how a connection is opened; [`backoff`]: when
+//! - [`stream`]: an established connection, with [`outbox`], [`pulse`] and [`selection`]
+//! - [`adopted`]: a session that another process opens
+//! - [`context`], [`down`]: what all sessions share
+//! - [`status`]: what displays read
 
 mod adopted;
 mod backoff;
 mod connect;
-mod connection;
-mod life;
+mod context;
+mod down;
 mod listen;
 mod outbox;
 mod pulse;
 mod selection;
+mod stage;
 mod status;
+mod stream;
+mod task;
 
 use std::{
     collections::BTreeMap,
@@ -21,73 +34,75 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 pub use selection::selection as selection_of;
-pub use status::{Phase, Process, Snapshot, Status};
+pub use status::{CauseOrigin, SessionPhase, SessionProcess, SessionSnapshot, SessionStatus};
 
 use crate::{
     config::{Config, SessionId},
     feed::Feed,
-    pin::{Foreign, Pins, SessionPin},
+    pin::{ForeignSockets, Pins, SessionPin},
     tasks::{self, Leave, Tasks},
 };
-use adopted::Adopted;
-use life::Life;
+use adopted::AdoptedSession;
+use context::SessionContext;
 use listen::Listeners;
+use task::SessionTask;
 
-/// All sessions together have this long to say farewell when bmpd ends: a little more than one has.
+/// How long all sessions together have to say farewell when bmpd ends: a little longer than one
+/// has.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
-/// What this device calls itself (RFC 7854 §4.4).
+/// What this device calls itself in Initiation messages (RFC 7854 §4.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct DeviceIdentity {
     /// sysName.
     pub sys_name: String,
     /// sysDescr.
     pub sys_descr: String,
 }
 
-/// A session as others see it.
+/// A session as displays and operators see it.
 #[derive(Debug)]
-pub struct Session {
-    /// What it shows of itself.
-    pub status: Arc<Status>,
+pub struct SessionHandle {
+    /// What its task shows.
+    pub status: Arc<SessionStatus>,
     /// Its pin.
     pub pin: Arc<SessionPin>,
     reset: watch::Sender<()>,
 }
 
-/// What is so where nothing is configured.
+/// The values that hold where nothing is configured.
 pub mod defaults {
     pub use super::backoff::{FIRST as RETRY_FIRST, LONGEST as RETRY_LONGEST};
     pub use super::connect::KEEPALIVE_IDLE as KEEPALIVE;
-    pub use super::connection::FAREWELL;
     pub use super::pulse::DEAD_AFTER;
+    pub use super::stream::FAREWELL;
 }
 
-impl Session {
-    /// A session that has not begun.
+impl SessionHandle {
+    /// Returns a session that has not begun.
     pub fn idle(pin: Arc<SessionPin>) -> Self {
-        Self { status: Arc::new(Status::new()), pin, reset: watch::Sender::new(()) }
+        Self { status: Arc::new(SessionStatus::new()), pin, reset: watch::Sender::new(()) }
     }
 }
 
-/// The sessions that there are. Cheap to clone.
+/// All sessions. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Sessions(Arc<Mutex<BTreeMap<SessionId, Arc<Session>>>>);
+pub struct Sessions(Arc<Mutex<BTreeMap<SessionId, Arc<SessionHandle>>>>);
 
 impl Sessions {
-    /// One session.
-    pub fn get(&self, id: &SessionId) -> Option<Arc<Session>> {
+    /// Returns one session.
+    pub fn get(&self, id: &SessionId) -> Option<Arc<SessionHandle>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// Ends the connections of these sessions, if they have one, and has them connect again at once.
+    /// Closes the connections of these sessions and has them connect again at once.
     pub fn reset(&self, ids: &[SessionId]) {
         for session in ids.iter().filter_map(|id| self.get(id)) {
             session.reset.send_replace(());
         }
     }
 
-    fn set(&self, id: &SessionId, session: Arc<Session>) {
+    fn set(&self, id: &SessionId, session: Arc<SessionHandle>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), session);
     }
 
@@ -96,45 +111,46 @@ impl Sessions {
     }
 }
 
-struct Running {
-    /// Whether another process opens it.
+struct SessionRun {
+    /// True if another process opens the session.
     adopted: bool,
     leave: Leave,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-impl Running {
-    /// Tells the task to end, and waits until it has.
+impl SessionRun {
+    /// Tells the task to end, and returns when it has.
     fn end(self) -> impl Future<Output = ()> {
         self.leave.give();
         self.stop.send_replace(true);
         async move {
-            // A panic has ended bmpd.
+            // After a panic bmpd would have ended.
             let _ = self.task.await;
         }
     }
 }
 
-/// Keeps one task for each session that is configured, until `stop` says true; then every station is told and closed.
+/// Keeps one task for each configured session until `stop` is true. Then every station is told
+/// Termination and closed.
 pub async fn run(
     sessions: Sessions,
     feed: Feed,
     pins: Pins,
-    foreign: Foreign,
-    identity: watch::Receiver<Identity>,
+    foreign: ForeignSockets,
+    identity: watch::Receiver<DeviceIdentity>,
     mut config: watch::Receiver<Arc<Config>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut running = BTreeMap::<SessionId, Running>::new();
+    let mut running = BTreeMap::<SessionId, SessionRun>::new();
     let mut ending = Tasks::default();
     let listeners = Listeners::default();
     loop {
         let wanted = Arc::clone(&config.borrow_and_update());
-        let other = |id: &SessionId, running: &Running| {
+        let is_outdated = |id: &SessionId, running: &SessionRun| {
             wanted.bmp.sessions.get(id).is_none_or(|session| session.adopt != running.adopted)
         };
-        for (id, session) in running.extract_if(.., |id, running| other(id, running)) {
+        for (id, session) in running.extract_if(.., |id, running| is_outdated(id, running)) {
             sessions.remove(&id);
             ending.passing("end of a session", session.end());
         }
@@ -142,43 +158,27 @@ pub async fn run(
             if running.contains_key(id) {
                 continue;
             }
-            let session = Session::idle(pins.session(id));
+            let session = SessionHandle::idle(pins.session(id));
             let (stop, stop_receiver) = watch::channel(false);
-            let (pin, status, reset) =
-                (Arc::clone(&session.pin), Arc::clone(&session.status), session.reset.subscribe());
             let leave = Leave::default();
+            let context = SessionContext {
+                id: id.clone(),
+                config: config.clone(),
+                pins: pins.clone(),
+                pin: Arc::clone(&session.pin),
+                foreign: foreign.clone(),
+                status: Arc::clone(&session.status),
+                stop: stop_receiver,
+                reset: session.reset.subscribe(),
+            };
             let task = if configured.adopt {
-                let adopted = Adopted {
-                    id: id.clone(),
-                    pins: pins.clone(),
-                    pin,
-                    foreign: foreign.clone(),
-                    status,
-                    config: config.clone(),
-                    stop: stop_receiver,
-                    reset,
-                };
-                tasks::until("adopted session", &leave, adopted.run())
+                tasks::until("adopted session", &leave, AdoptedSession::new(context).run())
             } else {
-                let life = Life {
-                    id: id.clone(),
-                    config: config.clone(),
-                    feed: feed.clone(),
-                    pins: pins.clone(),
-                    pin,
-                    foreign: foreign.clone(),
-                    identity: identity.clone(),
-                    status,
-                    stop: stop_receiver,
-                    farewells: Tasks::default(),
-                    listeners: listeners.clone(),
-                    lost: false,
-                    reset,
-                };
-                tasks::until("session", &leave, life.run())
+                let task = SessionTask::new(context, feed.clone(), identity.clone(), listeners.clone());
+                tasks::until("session", &leave, task.run())
             };
             sessions.set(id, Arc::new(session));
-            running.insert(id.clone(), Running { adopted: configured.adopt, leave, stop, task });
+            running.insert(id.clone(), SessionRun { adopted: configured.adopt, leave, stop, task });
         }
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),

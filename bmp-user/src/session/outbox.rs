@@ -1,4 +1,4 @@
-//! What is on its way into the socket.
+//! The frames that are on their way into the socket.
 
 use std::{
     collections::VecDeque,
@@ -8,16 +8,17 @@ use std::{
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use super::status::Status;
+use super::status::SessionStatus;
 use crate::{
     feed::{Counts, Piece},
     wire::bmp::MessageType,
 };
 
-/// How many chunks one write takes. Past some tens the system call's own cost no longer shows.
+/// How many chunks one write takes. With more than some tens the system call gets no cheaper.
 const SLICES: usize = 64;
 
-/// Whole frames in the order in which they leave, written with vectored I/O from where they lie.
+/// Whole frames in the order in which they leave. They are written with vectored I/O, without a
+/// copy.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: VecDeque<Piece>,
@@ -30,7 +31,7 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Where the feed puts what comes next.
+    /// Returns the queue, for the feed to append to.
     pub(super) fn queue(&mut self) -> &mut VecDeque<Piece> {
         &mut self.queue
     }
@@ -42,8 +43,12 @@ impl Outbox {
         self.queue.push_back(Piece { bytes: frame, counts });
     }
 
-    /// Writes once, as much as the socket takes: how many bytes. `WouldBlock` when it takes nothing.
-    pub(super) fn write(&mut self, stream: &TcpStream, status: &Status) -> io::Result<usize> {
+    /// Writes once, as much as the socket takes, and returns how many bytes that were.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when the socket takes nothing; else the connection failed.
+    pub(super) fn write(&mut self, stream: &TcpStream, status: &SessionStatus) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut used = 0;
         for (slice, outgoing) in slices.iter_mut().zip(&self.queue) {
@@ -52,11 +57,11 @@ impl Outbox {
             used += 1;
         }
         let written = stream.try_write_vectored(slices.get(..used).unwrap_or(&[]))?;
-        status.sent(self.advance(written));
+        status.count_sent(self.advance(written));
         Ok(written)
     }
 
-    /// What has left whole.
+    /// Notes that bytes have left. Returns the messages that are complete by that.
     fn advance(&mut self, written: usize) -> Counts {
         let mut sent = Counts::default();
         self.written += written;
@@ -70,7 +75,8 @@ impl Outbox {
         sent
     }
 
-    /// Forgets all but the frame that has left in part, so that what is pushed next starts at a frame.
+    /// Forgets all frames but the one that has left in part, so that the next frame starts where
+    /// one may.
     pub(super) fn cut_after_current_frame(&mut self) {
         self.queue.truncate(usize::from(self.written > 0));
         if let Some(front) = self.queue.front_mut() {
@@ -83,8 +89,8 @@ impl Outbox {
     }
 }
 
-/// Where the frame ends that the byte before `position` belongs to, in a run of whole frames (RFC 7854 §4.1: one octet of
-/// version, four of length).
+/// Returns the end of the frame that the byte before `position` belongs to, in a run of whole
+/// frames (RFC 7854 §4.1: one octet of version, four of length).
 fn frame_end(frames: &[u8], position: usize) -> usize {
     let mut end = 0;
     while end < position {
@@ -121,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_outbox_ends_where_the_frame_in_flight_ends() {
+    fn a_cut_outbox_ends_with_the_frame_in_flight() {
         for (written, expected) in [(0, 0), (1, 9), (9, 1), (10, 0), (11, 19), (29, 1), (30, 0)] {
             let mut outbox = outbox_of(&[10, 20, 30]);
             outbox.advance(written);

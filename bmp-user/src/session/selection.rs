@@ -1,11 +1,12 @@
-//! What the configuration says that a station is told, as the feed understands it.
+//! Translates `monitor` and `route-mirroring` into the selection that the feed understands.
 
 use crate::{
     config::{MonitorId, Session},
     feed::{InputId, Mirroring, Monitor, Peers, Selection},
 };
 
-/// Everything where nothing is said. With `monitor`, mirrored messages only with `route-mirroring`.
+/// Returns what a station is told: everything where no `monitor` is configured. With `monitor`,
+/// mirrored messages come only with `route-mirroring`.
 pub fn selection(session: &Session) -> Selection {
     let monitor = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| Monitor {
         peers: peers(id),

@@ -1,4 +1,4 @@
-//! What a session shows of itself.
+//! What a session shows of itself: written by its task, read by displays.
 
 use std::{
     net::SocketAddr,
@@ -12,15 +12,15 @@ use std::{
 use crate::{
     escape::Untrusted,
     feed::{Counts, HiddenPeer},
-    pin::{Reason, Unresolved},
+    pin::{DownCause, Reason},
 };
 
-/// Where a session is in its life.
+/// What a session is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum SessionPhase {
     /// Not started.
     Idle,
-    /// Waiting for its source and egress.
+    /// Waiting for its pin.
     Resolving,
     /// Waiting for the station to answer.
     Connecting,
@@ -30,12 +30,12 @@ pub enum Phase {
     Dumping,
     /// Following the journal.
     Following,
-    /// Not connected; see the reason.
+    /// Not connected, for the shown reason.
     Down,
 }
 
-impl Phase {
-    /// The string of `display` and of its JSON.
+impl SessionPhase {
+    /// The word in `display` and in its JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -48,79 +48,86 @@ impl Phase {
         }
     }
 
-    /// Whether the station is connected.
+    /// True if the station is connected.
     pub fn is_up(self) -> bool {
         matches!(self, Self::Dumping | Self::Following)
     }
 }
 
-/// The process that owns an adopted session.
+/// The process that opened an adopted session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
+pub struct SessionProcess {
     /// Its id.
     pub id: u32,
-    /// What it calls itself.
+    /// The name that it gives itself.
     pub name: Untrusted,
 }
 
-/// A reading of [`Status`].
+/// Where the reason of a session that is down comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CauseOrigin {
+    /// A connection or an attempt, which ended for it. It is shown until the next connection.
+    Connection,
+    /// The pin, which is not in force. It is shown until the pin is.
+    Pin,
+}
+
+/// A reading of [`SessionStatus`].
 #[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Where the session is in its life.
-    pub phase: Phase,
+pub struct SessionSnapshot {
+    /// What the session is doing.
+    pub phase: SessionPhase,
     /// Why it is down.
     pub reason: Option<Reason>,
     /// The reason in a sentence.
     pub why: Option<String>,
     /// The command that would mend it.
     pub mend: Option<String>,
-    /// Whether that is the pin's reason rather than a connection's: it is none any more when the pin is in force.
-    pub of_pin: bool,
+    /// Where the reason comes from.
+    pub origin: CauseOrigin,
     /// When it last went up or down.
     pub since: Instant,
     /// The near end of the connection.
     pub local: Option<SocketAddr>,
-    /// Of an adopted session that is up, whose connection it is.
-    pub process: Option<Process>,
+    /// The process that opened an adopted session that is up.
+    pub process: Option<SessionProcess>,
     /// How many connections have been established.
     pub established: u64,
     /// When the next attempt is due.
     pub retry_at: Option<Instant>,
-    /// How many times a station was told the state, or what had changed of it, instead of following the journal.
+    /// How many times the station was sent the state, or what had changed of it, instead of the
+    /// journal.
     pub dumps: u64,
-    /// Segments sent again by the connections before this one.
+    /// Segments sent again by earlier connections.
     pub retransmits: u64,
-    /// Segments sent again by this one.
+    /// Segments sent again by this connection.
     pub live_retransmits: u64,
-    /// The pin that all this is under: its [`crate::pin::Grant::line`]. `None` before the first one.
+    /// [`Grant::line`](crate::pin::Grant::line) of the pin that all this is under. `None` before
+    /// the first pin.
     pub pin_line: Option<u64>,
     /// How many times the session has begun to connect, or to wait for its station.
     pub attempts: u64,
 }
 
-impl Snapshot {
-    /// Nothing is the matter.
-    pub(super) fn no_reason(&mut self) {
-        (self.reason, self.why, self.mend, self.of_pin) = (None, None, None, false);
+impl SessionSnapshot {
+    /// Shows no reason.
+    pub(super) fn clear_cause(&mut self) {
+        (self.reason, self.why, self.mend, self.origin) = (None, None, None, CauseOrigin::Connection);
     }
 
-    /// Something is the matter with a connection, or its end.
-    pub(super) fn for_reason(&mut self, reason: Reason, why: String, mend: Option<String>) {
-        let mend = mend.filter(|mend| !mend.is_empty());
-        (self.reason, self.why, self.mend, self.of_pin) = (Some(reason), Some(why), mend, false);
-    }
-
-    /// The same; with `of_pin` it is what keeps the pin from being in force.
-    pub(super) fn for_unresolved(&mut self, unresolved: &Unresolved, of_pin: bool) {
-        self.for_reason(unresolved.reason, unresolved.why.clone(), Some(unresolved.mend.clone()));
-        self.of_pin = of_pin;
+    /// Shows why the session is down, or why its last connection ended.
+    pub(super) fn set_cause(&mut self, cause: &DownCause, origin: CauseOrigin) {
+        let DownCause { reason, why, mend } = cause;
+        let mend = Some(mend).filter(|mend| !mend.is_empty());
+        (self.reason, self.why, self.mend) = (Some(*reason), Some(why.clone()), mend.cloned());
+        self.origin = origin;
     }
 }
 
 /// What a session shows of itself: written by its task, read by whoever displays it.
 #[derive(Debug)]
-pub struct Status {
-    shown: Mutex<Snapshot>,
+pub struct SessionStatus {
+    shown: Mutex<SessionSnapshot>,
     messages: Mutex<Counts>,
     cursor: AtomicU64,
     position: AtomicU64,
@@ -128,15 +135,15 @@ pub struct Status {
     hidden: Mutex<Vec<HiddenPeer>>,
 }
 
-impl Status {
+impl SessionStatus {
     pub(super) fn new() -> Self {
         Self {
-            shown: Mutex::new(Snapshot {
-                phase: Phase::Idle,
+            shown: Mutex::new(SessionSnapshot {
+                phase: SessionPhase::Idle,
                 reason: None,
                 why: None,
                 mend: None,
-                of_pin: false,
+                origin: CauseOrigin::Connection,
                 since: Instant::now(),
                 local: None,
                 process: None,
@@ -156,32 +163,34 @@ impl Status {
         }
     }
 
-    /// A reading.
-    pub fn snapshot(&self) -> Snapshot {
+    /// Returns a reading.
+    pub fn snapshot(&self) -> SessionSnapshot {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Messages sent since the session was configured.
+    /// Returns the messages sent since the session was configured.
     pub fn messages(&self) -> Counts {
         *self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The peers that the station is not told of because it could not tell them from those of other inputs.
+    /// Returns the peers that are left out because the station could not tell them from those of
+    /// other inputs.
     pub fn hidden_peers(&self) -> Vec<HiddenPeer> {
         self.hidden.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How far the session has got in the journal: sequence number of the next frame, and journal bytes before it.
+    /// Returns how far the session has got in the journal: the sequence number of the next frame,
+    /// and the journal bytes before it.
     pub fn cursor(&self) -> (u64, u64) {
         (self.cursor.load(Relaxed), self.position.load(Relaxed))
     }
 
-    /// Bytes that the station sent, which no station has a reason to.
+    /// Returns how many bytes the station sent. BMP gives a station nothing to send.
     pub fn discarded(&self) -> u64 {
         self.discarded.load(Relaxed)
     }
 
-    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut SessionSnapshot)) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let was_up = shown.phase.is_up();
         change(&mut shown);
@@ -190,29 +199,29 @@ impl Status {
         }
     }
 
-    /// The pin is in force: what kept it from that is not the matter any more. Why the last connection ended stays.
-    pub(super) fn mended(&self) {
+    /// Shows no reason of the pin, which is in force. The end of the last connection stays.
+    pub(super) fn clear_pin_cause(&self) {
         self.update(|shown| {
-            if shown.of_pin {
-                shown.no_reason();
+            if shown.origin == CauseOrigin::Pin {
+                shown.clear_cause();
             }
         });
     }
 
-    /// The session begins to connect, or to wait, under this pin.
-    pub(super) fn begins(&self, pin_line: u64) {
+    /// Notes that the session begins to connect or to listen under this pin.
+    pub(super) fn begin_attempt(&self, pin_line: u64) {
         self.update(|shown| {
-            shown.phase = Phase::Resolving;
+            shown.phase = SessionPhase::Resolving;
             shown.pin_line = Some(pin_line);
             shown.attempts += 1;
         });
     }
 
-    pub(super) fn sent(&self, counts: Counts) {
+    pub(super) fn count_sent(&self, counts: Counts) {
         *self.messages.lock().unwrap_or_else(PoisonError::into_inner) += counts;
     }
 
-    pub(super) fn moved(&self, cursor: u64, position: u64) {
+    pub(super) fn set_cursor(&self, cursor: u64, position: u64) {
         self.cursor.store(cursor, Relaxed);
         self.position.store(position, Relaxed);
     }
@@ -221,7 +230,7 @@ impl Status {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden;
     }
 
-    pub(super) fn discard(&self, bytes: usize) {
+    pub(super) fn count_discarded(&self, bytes: usize) {
         self.discarded.fetch_add(bytes as u64, Relaxed);
     }
 }

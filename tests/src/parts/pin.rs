@@ -10,7 +10,7 @@ use std::{
 use bmp_user::{
     config::ConnectInterface,
     link::{Host, InterfaceAddress, Link},
-    pin::{Question, resolve},
+    pin::{PinQuestion, resolve},
 };
 
 use super::MeasuredPart;
@@ -53,7 +53,7 @@ pub(super) fn resolution(interfaces: u32, connect: ConnectForm) -> Box<dyn Measu
         ConnectForm::Both => ConnectInterface::Both { interface: name, address },
     };
     Box::new(move || {
-        let question = Question {
+        let question = PinQuestion {
             connect: Some(&connect),
             vpn_instance: None,
             egress_interfaces: &[],

@@ -20,7 +20,7 @@ use super::{Context, warnings};
 use crate::{
     config::{CommitError, Config},
     input::{bgp::PeerStatus, relay::RelayStatus},
-    pin::{Pinned, Reason, Role, State},
+    pin::{PinState, Pinned, Reason, Role},
 };
 pub(super) use outcome::PATIENCE as OUTCOME_PATIENCE;
 use outcome::{Consequences, Outcome};
@@ -121,12 +121,12 @@ enum Standing {
     Down(Reason, String),
 }
 
-impl From<&State> for Standing {
-    fn from(state: &State) -> Self {
+impl From<&PinState> for Standing {
+    fn from(state: &PinState) -> Self {
         match state {
-            State::Pending => Self::Pending,
-            State::Ready(grant) => Self::Ready(grant.line),
-            State::Down(unresolved) => Self::Down(unresolved.reason, unresolved.why.clone()),
+            PinState::Pending => Self::Pending,
+            PinState::Ready(grant) => Self::Ready(grant.line),
+            PinState::Down(unresolved) => Self::Down(unresolved.reason, unresolved.why.clone()),
         }
     }
 }
@@ -197,17 +197,14 @@ impl Context {
     /// Waits until what is decided about the pins follows from `config`, or from one that is in
     /// force after it.
     async fn pins_follow(&self, config: &Arc<Config>) {
-        let Some(mut applied) = self.pins.applied() else { return };
-        let follows = |applied: &Option<Arc<Config>>| {
-            let now = self.store.running();
-            applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, config) || Arc::ptr_eq(applied, &now))
-        };
+        let is_wanted =
+            |applied: &Arc<Config>| Arc::ptr_eq(applied, config) || Arc::ptr_eq(applied, &self.store.running());
         // What is not decided by then is not said.
-        let _ = timeout(PATIENCE, applied.wait_for(follows)).await;
+        let _ = timeout(PATIENCE, self.pins.follow(is_wanted)).await;
     }
 
     fn standing_of_peer(&self, address: IpAddr, role: Role) -> Standing {
-        Standing::from(&*self.pins.of(&Pinned::BgpPeer(address, role)).subscribe().borrow())
+        Standing::from(&self.pins.pin(&Pinned::BgpPeer(address, role)).state())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     config::{Bgp, BgpPeer, Config},
     control::Context,
     input::bgp::{BgpState, is_same_session, missing},
-    pin::{Pinned, Role, State},
+    pin::{PinState, Pinned, Role},
 };
 
 pub(super) fn consequences<'a>(
@@ -88,8 +88,8 @@ fn not_spoken_to(
 ) -> Option<(bool, String)> {
     let roles = [(Role::Connect, !peer.listen_only), (Role::Listen, bgp.listen_port.is_some())];
     roles.into_iter().filter(|(_, wanted)| *wanted).find_map(|(role, _)| {
-        let state = context.pins.of(&Pinned::BgpPeer(address, role)).subscribe().borrow().clone();
-        let State::Down(unresolved) = &state else { return None };
+        let state = context.pins.pin(&Pinned::BgpPeer(address, role)).state();
+        let PinState::Down(unresolved) = &state else { return None };
         let mend = match &*unresolved.mend {
             mend if mend.starts_with("connect-interface ") => format!("peer {address} {mend}"),
             mend => mend.to_owned(),

@@ -6,8 +6,8 @@ use super::{About, Before, Consequences, Outcome, Said, Standing, in_words, list
 use crate::{
     config::{Config, ConnectInterface, From, Session, SessionId, Transport, effective},
     control::{Context, waiting::WaitReason},
-    pin::{Grant, Pinned, Reason, Role, State, Unheld, in_words as pin_in_words},
-    session::{Phase, Session as Running, Snapshot},
+    pin::{EarlierConnection, Grant, PinState, Pinned, Reason, Role, in_words as pin_in_words},
+    session::{SessionHandle, SessionPhase, SessionSnapshot},
 };
 
 /// A session before a change.
@@ -16,7 +16,7 @@ pub(super) struct SessionBefore {
     id: SessionId,
     is_up: bool,
     standing: Standing,
-    running: Option<Arc<Running>>,
+    running: Option<Arc<SessionHandle>>,
     pin_line: Option<u64>,
     attempts: u64,
 }
@@ -28,7 +28,7 @@ pub(super) fn before(context: &Context, config: &Config) -> Vec<SessionBefore> {
         SessionBefore {
             id: id.clone(),
             is_up: shown.as_ref().is_some_and(|shown| shown.phase.is_up()),
-            standing: Standing::from(&*context.pins.session(id).subscribe().borrow()),
+            standing: Standing::from(&context.pins.session(id).state()),
             running,
             pin_line: shown.as_ref().and_then(|shown| shown.pin_line),
             attempts: shown.map_or(0, |shown| shown.attempts),
@@ -52,19 +52,19 @@ pub(super) fn consequences<'a>(
         let earlier = before.config.bmp.sessions.get(id);
         let causes = earlier.map(|earlier| Causes::between(&before.config, earlier, now, id, session));
         let pin = context.pins.session(id);
-        let state = pin.subscribe().borrow().clone();
+        let state = pin.state();
         if causes.as_ref().is_none_or(|causes| !causes.is_empty()) {
-            unheld(id, &pin.unheld()).into_iter().for_each(|said| consequences.say(About::Session, said));
+            unheld(id, &pin.earlier_connections()).into_iter().for_each(|said| consequences.say(About::Session, said));
         }
         match &state {
-            State::Pending => {}
-            State::Down(_) => {
+            PinState::Pending => {}
+            PinState::Down(_) => {
                 let known = was.is_some_and(|was| was.standing == Standing::from(&state));
                 if !known || causes.as_ref().is_none_or(|causes| !causes.is_empty()) {
                     consequences.say(About::Session, denied(id, was, &state));
                 }
             }
-            State::Ready(grant) => {
+            PinState::Ready(grant) => {
                 let causes = causes.unwrap_or_default();
                 let is_interrupted =
                     causes.adopts_otherwise || was.is_none_or(|was| was.standing != Standing::from(&state));
@@ -85,7 +85,7 @@ pub(super) fn consequences<'a>(
 }
 
 /// Warns of other processes' connections from before the pin: of the first few by name.
-fn unheld(id: &SessionId, unheld: &[Unheld]) -> Vec<Said> {
+fn unheld(id: &SessionId, unheld: &[EarlierConnection]) -> Vec<Said> {
     const SAID: usize = 3;
     let name = name(id);
     let mut said: Vec<_> = unheld.iter().take(SAID).map(|one| Said::warning(format!("{name}: {one}"))).collect();
@@ -117,8 +117,8 @@ fn fares(was: Option<&SessionBefore>) -> &'static str {
 }
 
 /// Of a session whose pin denies it.
-fn denied(id: &SessionId, was: Option<&SessionBefore>, state: &State) -> Said {
-    let State::Down(unresolved) = state else { return Said::info(name(id)) };
+fn denied(id: &SessionId, was: Option<&SessionBefore>, state: &PinState) -> Said {
+    let PinState::Down(unresolved) = state else { return Said::info(name(id)) };
     let name = name(id);
     if unresolved.reason == Reason::Shutdown {
         return Said::info(format!("{name} is shut down (what mends it: `{}`)", unresolved.mend));
@@ -140,16 +140,16 @@ struct Awaited<'a> {
 
 impl Awaited<'_> {
     fn look(&self) -> Outcome {
-        let state = self.context.pins.session(self.id).subscribe().borrow().clone();
+        let state = self.context.pins.session(self.id).state();
         let grant = match &state {
             // It was ready, and will be decided about anew.
-            State::Pending => return Outcome::Open(None),
-            State::Down(_) => return Outcome::Settled(Some(denied(self.id, self.was, &state))),
-            State::Ready(grant) => grant,
+            PinState::Pending => return Outcome::Open(None),
+            PinState::Down(_) => return Outcome::Settled(Some(denied(self.id, self.was, &state))),
+            PinState::Ready(grant) => grant,
         };
         let Some(running) = self.context.sessions.get(self.id) else { return Outcome::Open(Some(self.tries(grant))) };
         let shown = running.status.snapshot();
-        let delayed = shown.phase == Phase::Down && shown.pin_line.is_none() && shown.reason.is_none();
+        let delayed = shown.phase == SessionPhase::Down && shown.pin_line.is_none() && shown.reason.is_none();
         if delayed && shown.retry_at.is_some() {
             return Outcome::Settled(self.waits(&shown, &state, false));
         }
@@ -159,12 +159,12 @@ impl Awaited<'_> {
         let was_up = self.was.is_some_and(|was| was.is_up);
         match shown.phase {
             phase if phase.is_up() => Outcome::Settled(was_up.then(|| self.again(grant))),
-            Phase::Listening => self.open_if(was_up, self.waits(&shown, &state, was_up)),
+            SessionPhase::Listening => self.open_if(was_up, self.waits(&shown, &state, was_up)),
             // A daemon whose connection was closed comes back by itself.
-            Phase::Connecting if self.session.adopt => {
+            SessionPhase::Connecting if self.session.adopt => {
                 self.open_if(was_up || shown.reason.is_some(), self.waits(&shown, &state, was_up))
             }
-            Phase::Down if shown.reason.is_some() => {
+            SessionPhase::Down if shown.reason.is_some() => {
                 self.open_if(self.session.adopt && was_up, Some(self.failed(&shown, grant)))
             }
             _ => Outcome::Open(Some(self.tries(grant))),
@@ -176,7 +176,7 @@ impl Awaited<'_> {
     }
 
     /// Whether what is shown is of an attempt that was begun since the change, where the change has one begun.
-    fn has_begun(&self, running: &Arc<Running>, shown: &Snapshot) -> bool {
+    fn has_begun(&self, running: &Arc<SessionHandle>, shown: &SessionSnapshot) -> bool {
         let Some(was) = self.was.filter(|_| self.is_begun) else { return true };
         let is_another = was.running.as_ref().is_none_or(|before| !Arc::ptr_eq(before, running));
         is_another || shown.pin_line != was.pin_line || shown.attempts > was.attempts
@@ -187,7 +187,7 @@ impl Awaited<'_> {
         Said::info(format!("{} is re-established, because {}: {words}", name(self.id), self.causes))
     }
 
-    fn waits(&self, shown: &Snapshot, state: &State, was_up: bool) -> Option<Said> {
+    fn waits(&self, shown: &SessionSnapshot, state: &PinState, was_up: bool) -> Option<Said> {
         let WaitReason { wait: reason, detail } = WaitReason::of(self.id, self.session, shown, state)?;
         if was_up {
             return Some(Said::warning(format!(
@@ -199,7 +199,7 @@ impl Awaited<'_> {
         Some(Said::info(format!("{} waits: {reason}: {detail}", name(self.id))))
     }
 
-    fn failed(&self, shown: &Snapshot, grant: &Grant) -> Said {
+    fn failed(&self, shown: &SessionSnapshot, grant: &Grant) -> Said {
         let (Some(reason), Some(why)) = (shown.reason, &shown.why) else { return self.tries(grant) };
         let advice = match shown.mend {
             Some(_) => String::new(),

@@ -6,18 +6,14 @@ use std::{fmt, net::IpAddr};
 use serde::Serialize;
 
 use super::{
-    super::{
-        Context,
-        names::{current_name, egress_names},
-        warnings,
-    },
+    super::{Context, names::egress_names, warnings},
     hold_down::HoldDownReport,
     layout::{after, field, heading, may_leave_by, or_dash},
 };
 use crate::{
     config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
     link::Host,
-    pin::{Reason, Resolved, State, Unresolved},
+    pin::{DownCause, PinState, Reason, ResolvedPin},
 };
 
 /// The bindings of all sessions, in the order of the configuration.
@@ -106,26 +102,26 @@ impl BindingReport {
     fn of(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Self {
         let effective = effective(&config.bmp, id, session);
         let pin = context.pins.session(id);
-        let pin_state = pin.subscribe().borrow().clone();
-        let held = pin.held().borrow().clone().filter(|_| matches!(pin_state, State::Ready(_)));
+        let pin_state = pin.state();
+        let held = pin.hold_down();
         let resolved = match &pin_state {
-            State::Ready(grant) => Some(&grant.resolved),
-            State::Pending | State::Down(_) => None,
+            PinState::Ready(grant) => Some(&grant.resolved),
+            PinState::Pending | PinState::Down(_) => None,
         };
         let (rule, mut state, mut would_change) = match &pin_state {
-            State::Pending => ("not decided yet".to_owned(), BindingState::Pending, Vec::new()),
-            State::Ready(grant) => {
+            PinState::Pending => ("not decided yet".to_owned(), BindingState::Pending, Vec::new()),
+            PinState::Ready(grant) => {
                 let events = host_events(&grant.resolved, &effective.connect, id, host);
                 (grant.resolved.rule.to_string(), BindingState::Ready, events)
             }
-            State::Down(unresolved) => {
+            PinState::Down(unresolved) => {
                 let mended = mends(unresolved).into_iter().collect();
                 (unresolved.why.clone(), BindingState::Down(unresolved.reason), mended)
             }
         };
         if let Some(held) = &held {
             state = BindingState::Held;
-            would_change = mends(&held.unresolved).into_iter().collect();
+            would_change = mends(&held.cause).into_iter().collect();
         }
         would_change.extend(configuration_changes(effective.from, id));
         if let Some(name) = effective.connect.as_ref().and_then(|connect| connect.interface())
@@ -145,18 +141,18 @@ impl BindingReport {
             egress: resolved.map(|resolved| egress_names(resolved, host)).unwrap_or_default(),
             next_hop: session.next_hop.map(|address| NextHopReport {
                 address,
-                interface: resolved.and_then(|resolved| Some(resolved.way.as_ref()?.interface.1.clone())),
+                interface: resolved.and_then(|resolved| Some(resolved.path.as_ref()?.interface.name.clone())),
             }),
             rule,
             state,
-            held: HoldDownReport::of(&pin, &pin_state),
+            held: HoldDownReport::of(&pin),
             warnings: Vec::new(),
             would_change,
         }
     }
 }
 
-fn mends(unresolved: &Unresolved) -> Option<String> {
+fn mends(unresolved: &DownCause) -> Option<String> {
     let mend = Some(&unresolved.mend).filter(|mend| !mend.is_empty())?;
     Some(format!("what mends it: {mend}"))
 }
@@ -169,7 +165,12 @@ fn in_words(connect: &ConnectInterface) -> String {
 }
 
 /// Returns the events of this host that would change the binding.
-fn host_events(resolved: &Resolved, configured: &Option<ConnectInterface>, id: &SessionId, host: &Host) -> Vec<String> {
+fn host_events(
+    resolved: &ResolvedPin,
+    configured: &Option<ConnectInterface>,
+    id: &SessionId,
+    host: &Host,
+) -> Vec<String> {
     let Some(source) = resolved.source else {
         return vec!["a change of the route to the station".to_owned()];
     };
@@ -177,7 +178,7 @@ fn host_events(resolved: &Resolved, configured: &Option<ConnectInterface>, id: &
     let taken = format!("{source} taken from {}", owners(source, id, host));
     // Without an interface of its own a session in a VRF is bound to the VRF's device.
     if let Some(interface) = resolved.device.as_ref().filter(|device| resolved.egress.contains(device)) {
-        let name = current_name(interface, host);
+        let name = interface.name_on(host);
         events.push(format!("{name} down, without a carrier, gone, or a layer 2 port"));
         events.push(taken);
         events.push(format!("the last route to the station by {name} gone"));
@@ -187,8 +188,8 @@ fn host_events(resolved: &Resolved, configured: &Option<ConnectInterface>, id: &
         Some(name) => format!("{taken}, or {name} down or gone"),
         None => taken,
     });
-    if let Some(way) = &resolved.way {
-        let name = current_name(&way.interface, host);
+    if let Some(path) = &resolved.path {
+        let name = path.interface.name_on(host);
         events.push(format!("{name}, which leads to the next hop, down, without a carrier or gone"));
     } else if !resolved.egress.is_empty() {
         let names = egress_names(resolved, host).join(" or ");

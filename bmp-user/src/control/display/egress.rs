@@ -10,7 +10,7 @@ use super::{
     super::{Context, names::egress_names, words::words},
     layout::{after, age, field, may_leave_by},
 };
-use crate::pin::{Enforcement, Resolved};
+use crate::pin::{Enforcement, ResolvedPin};
 
 /// Who holds packets to a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(super) struct EgressReport {
 
 impl EgressReport {
     /// Describes a pin that came to `resolved`. Without `is_pinned` the kernel enforces nothing for it.
-    pub(super) fn of(context: &Context, resolved: Option<&Resolved>, is_pinned: bool, vrf: Option<String>) -> Self {
+    pub(super) fn of(context: &Context, resolved: Option<&ResolvedPin>, is_pinned: bool, vrf: Option<String>) -> Self {
         let datapath = context.pins.datapath();
         let enforcement = datapath.enforcement_now();
         let why = match &enforcement {

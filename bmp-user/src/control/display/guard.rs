@@ -8,7 +8,7 @@ use super::super::{Context, words::words};
 use crate::{
     config::{Session as Configured, Transport},
     pin::Hook,
-    session::Session,
+    session::SessionHandle,
 };
 
 /// The guard of one session. Sessions that share a listener share the numbers. Field names are those of
@@ -52,7 +52,7 @@ words!(XdpMode { Native => "native", Generic => "generic", None => "none" });
 
 impl StrangerGuard {
     /// Returns `None` where this host connects.
-    pub(super) fn of(context: &Context, configured: &Configured, session: &Session) -> Option<Self> {
+    pub(super) fn of(context: &Context, configured: &Configured, session: &SessionHandle) -> Option<Self> {
         if !matches!(configured.transport, Some(Transport::Listen(_))) {
             return None;
         }

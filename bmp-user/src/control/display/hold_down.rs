@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::layout::tenths;
-use crate::pin::{Reason, SessionPin, State};
+use crate::pin::{Reason, SessionPin};
 
 /// Why a session is held, and for how long yet. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
@@ -21,11 +21,11 @@ pub(super) struct HoldDownReport {
 
 impl HoldDownReport {
     /// Returns `None` where the session is not held.
-    pub(super) fn of(pin: &SessionPin, state: &State) -> Option<Self> {
-        let held = pin.held().borrow().clone().filter(|_| matches!(state, State::Ready(_)))?;
+    pub(super) fn of(pin: &SessionPin) -> Option<Self> {
+        let held = pin.hold_down()?;
         Some(Self {
-            reason: held.unresolved.reason,
-            detail: held.unresolved.why.clone(),
+            reason: held.cause.reason,
+            detail: held.cause.why.clone(),
             for_seconds: tenths(held.until.saturating_duration_since(Instant::now())),
         })
     }

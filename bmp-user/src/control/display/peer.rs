@@ -21,7 +21,7 @@ use crate::{
     config::{BgpPeer, Config, ConnectInterface},
     escape::{Untrusted, escaped_lines},
     input::bgp::{BgpDownReason, BgpState, MessageCounts, PeerStatus},
-    pin::{Pinned, Role, State as PinState},
+    pin::{PinState, Pinned, Role},
     wire::bgp::{Family, MessageType},
 };
 
@@ -295,8 +295,8 @@ impl BgpPeerReport {
 /// Returns what the kernel enforces for the peer's connections, and what it counted for them, whichever end
 /// opened them.
 fn enforced(context: &Context, address: IpAddr) -> (EgressReport, KernelCounters) {
-    let pins = [Role::Connect, Role::Listen].map(|role| context.pins.of(&Pinned::BgpPeer(address, role)));
-    let states = pins.each_ref().map(|pin| pin.subscribe().borrow().clone());
+    let pins = [Role::Connect, Role::Listen].map(|role| context.pins.pin(&Pinned::BgpPeer(address, role)));
+    let states = pins.each_ref().map(|pin| pin.state());
     let grant = states.iter().find_map(|state| match state {
         PinState::Ready(grant) => Some(grant),
         PinState::Pending | PinState::Down(_) => None,

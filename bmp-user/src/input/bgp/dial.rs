@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::connection::BgpSocket;
 use crate::{
     config::Secret,
+    link::Interface,
     pin::{Datapath, Grant},
     sys,
 };
@@ -90,7 +91,7 @@ impl AcceptGrant {
         if let Some(source) = resolved.source.filter(|source| *source != own) {
             return Err(io::Error::other(format!("it came to {own}, and connect-interface of the peer is {source}")));
         }
-        if let Some((index, name)) = &resolved.device {
+        if let Some(Interface { index, name }) = &resolved.device {
             sys::bind_to_interface(stream, *index)
                 .map_err(|error| io::Error::new(error.kind(), format!("bind to interface {name}: {error}")))?;
         }

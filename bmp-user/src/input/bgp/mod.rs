@@ -55,7 +55,7 @@ use tracing::{error, info};
 use crate::{
     config::{Bgp, BgpPeer, Bmp, Config},
     feed::Feed,
-    pin::{self, Grant, Pinned, Pins, Role, SessionPin, State as PinState},
+    pin::{self, Grant, PinState, PinView, Pinned, Pins, Role, SessionPin, pin_changed},
     tasks::{self, Leave},
     wire::bgp::notification::cease,
 };
@@ -120,11 +120,28 @@ struct BgpSpeaker {
     statistics: watch::Sender<Duration>,
     running: BTreeMap<IpAddr, RunningPeer>,
     /// The pins for connections to each peer and from each peer.
-    pins_of_peers: BTreeMap<(IpAddr, Role), (Arc<SessionPin>, watch::Receiver<PinState>)>,
+    pins_of_peers: BTreeMap<(IpAddr, Role), PeerPin>,
     /// The task of the listener and its port.
     listener: Option<(u16, JoinHandle<()>)>,
     passwords: watch::Sender<Passwords>,
     expected: ExpectedPeers,
+}
+
+/// The pin of one direction of a peer's connections.
+struct PeerPin {
+    /// Keeps the pin alive.
+    _pin: Arc<SessionPin>,
+    view: watch::Receiver<PinView>,
+    /// The view that the peer's connections follow from.
+    known: PinView,
+}
+
+impl PeerPin {
+    fn new(pin: Arc<SessionPin>) -> Self {
+        let view = pin.view();
+        let known = view.borrow().clone();
+        Self { _pin: pin, view, known }
+    }
 }
 
 /// What the configuration and the pins want for a peer.
@@ -163,7 +180,7 @@ struct PeerGrants {
 impl PeerGrants {
     fn agree(&self) -> bool {
         let (Some(connect), Some(listen)) = (&self.connect, &self.listen) else { return true };
-        let index = |grant: &Grant| grant.resolved.device.as_ref().map(|(index, _)| *index);
+        let index = |grant: &Grant| grant.resolved.device.as_ref().map(|device| device.index);
         connect.resolved.source == listen.resolved.source && index(connect) == index(listen)
     }
 }
@@ -279,12 +296,12 @@ impl BgpSpeaker {
     ) -> DesiredPeer {
         let mut grants = PeerGrants { connect: None, listen: None };
         for (role, port) in [connect, listen].into_iter().flatten() {
-            let (_, state) = self.pins_of_peers.entry((address, role)).or_insert_with(|| {
-                let pin = self.pins.of(&Pinned::BgpPeer(address, role));
-                let state = pin.subscribe();
-                (pin, state)
-            });
-            let grant = match &*state.borrow_and_update() {
+            let PeerPin { view, known, .. } = self
+                .pins_of_peers
+                .entry((address, role))
+                .or_insert_with(|| PeerPin::new(self.pins.pin(&Pinned::BgpPeer(address, role))));
+            known.clone_from(&view.borrow_and_update());
+            let grant = match &known.state {
                 PinState::Pending => return DesiredPeer::Undecided,
                 // The pin still belongs to the previous configuration.
                 PinState::Ready(grant) if grant.target.station.port() != port => return DesiredPeer::Undecided,
@@ -311,12 +328,15 @@ impl BgpSpeaker {
 
     /// Returns when the pin of any peer changes.
     async fn pin_changed(&mut self) {
-        let changes: Vec<_> = self.pins_of_peers.values_mut().map(|(_, state)| Box::pin(state.changed())).collect();
+        let changes: Vec<_> = self
+            .pins_of_peers
+            .values_mut()
+            .map(|pin| Box::pin(pin_changed(&mut pin.view, &pin.known, false)))
+            .collect();
         if changes.is_empty() {
             return pending().await;
         }
-        // The pins in `self.pins_of_peers` own the senders, so no channel closes.
-        let _ = select_all(changes).await;
+        select_all(changes).await;
     }
 
     fn start(

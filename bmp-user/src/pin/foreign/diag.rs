@@ -1,7 +1,7 @@
-//! TCP sockets as sock_diag(7) has them: found, closed, and watched until they are gone.
+//! TCP sockets as sock_diag(7) reports them: found, closed, and watched until they are gone.
 //!
-//! Everything here belongs to the network namespace of the calling thread, and waits for the kernel in place: call it where waiting
-//! is allowed.
+//! Everything here belongs to the network namespace of the calling thread. Functions wait for the
+//! kernel in place, so call them where waiting is allowed.
 
 use std::{io, net::SocketAddr};
 
@@ -16,51 +16,51 @@ use netlink_sys::{
     AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr as KernelAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
 };
 
-use crate::pin::{Role, Target};
+use crate::pin::datapath::{Role, Target};
 
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY` (linux/sock_diag.h).
 const DESTROYED_GROUPS: [u32; 2] = [1, 3];
 
-/// Larger than any datagram the kernel sends in answer: dumps end at 32 KiB.
+/// Larger than any answer of the kernel, in bytes: a dump's datagram has 32 KiB at most.
 const ANSWER_MAX: usize = 64 * 1024;
 
 /// One TCP socket with a far end.
 #[derive(Clone, Debug)]
-pub(super) struct TcpSocket {
+pub(super) struct DiagSocket {
     id: SocketId,
     family: u8,
-    /// Number of its inode: how its owners name it in /proc/PID/fd. 0 when no process holds it any more.
+    /// Number of its inode, as in /proc/PID/fd of its holders; 0 when no process holds it any more.
     pub(super) inode: u32,
     /// Interface index that it is bound to; 0 is none.
     pub(super) device: u32,
 }
 
-impl TcpSocket {
+impl DiagSocket {
     fn new(header: InetResponseHeader) -> Self {
         Self { device: header.socket_id.interface_id, id: header.socket_id, family: header.family, inode: header.inode }
     }
 
-    /// `SO_COOKIE`.
+    /// Returns `SO_COOKIE`.
     pub(super) fn cookie(&self) -> u64 {
         let [a, b, c, d, e, f, g, h] = self.id.cookie;
-        // Two words, the lower first, each in host order (linux/inet_diag.h, `idiag_cookie`).
+        // Two words, the lower one first, each in host order (linux/inet_diag.h, `idiag_cookie`).
         u64::from(u32::from_ne_bytes([e, f, g, h])) << 32 | u64::from(u32::from_ne_bytes([a, b, c, d]))
     }
 
-    /// This host's end, of the family that is on the wire.
+    /// Returns this host's end. An IPv4-mapped address is an IPv4 one.
     pub(super) fn local(&self) -> SocketAddr {
         SocketAddr::new(self.id.source_address.to_canonical(), self.id.source_port)
     }
 
-    /// The far end, likewise.
+    /// Returns the far end. An IPv4-mapped address is an IPv4 one.
     pub(super) fn remote(&self) -> SocketAddr {
         SocketAddr::new(self.id.destination_address.to_canonical(), self.id.destination_port)
     }
 }
 
-/// The TCP sockets of these connections, established or about to be. IPv4-mapped ones of IPv6 sockets are among them. Which VRF they are
-/// in is not looked at.
-pub(super) fn connections_of(target: &Target) -> io::Result<Vec<TcpSocket>> {
+/// Returns the TCP sockets of these connections, established or about to be, in any VRF. IPv6
+/// sockets with IPv4-mapped addresses are among them.
+pub(super) fn connections_of(target: &Target) -> io::Result<Vec<DiagSocket>> {
     let station = SocketAddr::new(target.station.ip().to_canonical(), target.station.port());
     let mut found = connections(target.role, station.port())?;
     found.retain(|socket| {
@@ -73,12 +73,13 @@ pub(super) fn connections_of(target: &Target) -> io::Result<Vec<TcpSocket>> {
     Ok(found)
 }
 
-/// The same of all connections with this port at the far end or, for [`Role::Listen`], at this host's; 0 is any.
-pub(super) fn connections(role: Role, port: u16) -> io::Result<Vec<TcpSocket>> {
+/// Returns the TCP sockets of all connections with this port: at the far end or, for
+/// [`Role::Listen`], at this host. Port 0 is any.
+pub(super) fn connections(role: Role, port: u16) -> io::Result<Vec<DiagSocket>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         let mut id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-        // The kernel compares ports alone.
+        // The kernel compares the ports and ignores the addresses.
         match role {
             Role::Connect => id.destination_port = port,
             Role::Listen => id.source_port = port,
@@ -91,24 +92,24 @@ pub(super) fn connections(role: Role, port: u16) -> io::Result<Vec<TcpSocket>> {
             socket_id: id,
         };
         ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | NLM_F_DUMP, |header| {
-            found.push(TcpSocket::new(header));
+            found.push(DiagSocket::new(header));
         })?;
     }
     Ok(found)
 }
 
-/// The user who has a TCP socket of this host, by its own end and its far end.
+/// Returns the user who has a TCP socket of this host, by its own end and its far end.
 ///
 /// # Errors
 ///
-/// There is no such socket, it is closed, or the kernel does not say.
+/// The socket does not exist or is closed, or the kernel does not answer.
 pub(crate) fn user_of(own: SocketAddr, far: SocketAddr) -> io::Result<u32> {
     let (own_ip, far_ip) = (own.ip().to_canonical(), far.ip().to_canonical());
     let (family, mut id) =
         if own_ip.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
     (id.source_address, id.source_port) = (own_ip, own.port());
     (id.destination_address, id.destination_port) = (far_ip, far.port());
-    // `INET_DIAG_NOCOOKIE`: the ends name it.
+    // `INET_DIAG_NOCOOKIE`: the ends identify the socket.
     id.cookie = [0xff; 8];
     let request = InetRequest {
         family,
@@ -117,7 +118,7 @@ pub(crate) fn user_of(own: SocketAddr, far: SocketAddr) -> io::Result<u32> {
         states: StateFlags::all(),
         socket_id: id,
     };
-    /// `TCP_ESTABLISHED` of net/tcp_states.h: of one that is closed already the kernel may name root.
+    /// `TCP_ESTABLISHED` of net/tcp_states.h. For a closed socket the kernel may name root.
     const ESTABLISHED: u8 = 1;
     let mut user = None;
     ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | NLM_F_ACK, |header| {
@@ -126,10 +127,13 @@ pub(crate) fn user_of(own: SocketAddr, far: SocketAddr) -> io::Result<u32> {
     user.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// Closes a socket, whoever has it: the owner gets `ECONNABORTED`, the far end a reset. One that is gone meanwhile is no error.
+/// Closes a socket of any process: the process gets `ECONNABORTED`, the far end a reset. A socket
+/// that is gone already is no error.
+///
+/// # Errors
 ///
 /// `EOPNOTSUPP`: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
-pub(super) fn destroy(socket: &TcpSocket) -> io::Result<()> {
+pub(super) fn destroy(socket: &DiagSocket) -> io::Result<()> {
     let request = InetRequest {
         family: socket.family,
         protocol: IPPROTO_TCP,
@@ -144,7 +148,7 @@ pub(super) fn destroy(socket: &TcpSocket) -> io::Result<()> {
     }
 }
 
-/// Sends one request and calls `each` with every socket of the answer.
+/// Sends one request, and calls `each` with every socket of the answer.
 fn ask(request: impl NetlinkSerializable, flags: u16, mut each: impl FnMut(InetResponseHeader)) -> io::Result<()> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
@@ -181,13 +185,13 @@ fn ask(request: impl NetlinkSerializable, flags: u16, mut each: impl FnMut(InetR
     }
 }
 
-/// Tells of every TCP socket of the namespace that is gone.
-pub(in crate::pin) struct Destroyed {
+/// Reports every TCP socket of the namespace that is destroyed.
+pub(in crate::pin) struct DestroyedSockets {
     socket: TokioSocket,
     buffer: bytes::BytesMut,
 }
 
-impl Destroyed {
+impl DestroyedSockets {
     pub(in crate::pin) fn watch() -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_SOCK_DIAG)?;
         socket.socket_mut().bind_auto()?;
@@ -197,7 +201,7 @@ impl Destroyed {
         Ok(Self { socket, buffer: bytes::BytesMut::with_capacity(ANSWER_MAX) })
     }
 
-    /// The cookies of the next sockets that are gone; `None` where some were and are not told.
+    /// Returns the cookies of the next destroyed sockets; `None` where reports were lost.
     pub(in crate::pin) async fn next(&mut self) -> io::Result<Option<Vec<u64>>> {
         self.buffer.clear();
         match self.socket.recv(&mut self.buffer).await {
@@ -211,7 +215,7 @@ impl Destroyed {
             let Ok(message) = NetlinkMessage::<SockDiagMessage>::deserialize(rest) else { return Ok(None) };
             let length = (message.header.length as usize).next_multiple_of(4);
             if let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) = message.payload {
-                cookies.push(TcpSocket::new(response.header).cookie());
+                cookies.push(DiagSocket::new(response.header).cookie());
             }
             rest = rest.get(length..).unwrap_or_default();
         }
@@ -219,7 +223,7 @@ impl Destroyed {
     }
 }
 
-impl std::fmt::Debug for Destroyed {
+impl std::fmt::Debug for DestroyedSockets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Destroyed").finish_non_exhaustive()
     }

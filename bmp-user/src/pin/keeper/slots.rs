@@ -1,4 +1,4 @@
-//! Which slot a key leads to: the pin's, that of the session's denial, or none.
+//! Which slot a key leads to: that of the pin, that of the session's denial, or none.
 
 use std::sync::Arc;
 
@@ -6,26 +6,36 @@ use bmp_ebpf::Pin;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Current, Installed, Keeper, LINGER, Lingering, SessionPin, Slot, Target, Tracked, denies};
+use super::{
+    PinKeeper,
+    tracked::{InstalledPin, LingeringSlot, PlacedPin, TrackedPin},
+};
+use crate::pin::{
+    datapath::{Slot, Target},
+    linger::LINGER,
+    plan::denies,
+    view::SessionPin,
+};
 
-impl Keeper {
+impl PinKeeper {
     /// Lets the key lead to the pin. Where that fails, it leads to a denial.
-    pub(super) fn put(&mut self, tracked: &mut Tracked, target: Target, pin: Pin) -> anyhow::Result<()> {
+    pub(super) fn put(&mut self, tracked: &mut TrackedPin, target: Target, pin: Pin) -> anyhow::Result<()> {
         let key = self.pins.datapath().key(&target);
-        let same = |installed: &Installed| installed.key == key && installed.pin == pin;
-        if tracked.installed.as_ref().is_some_and(same) && !tracked.shares_a_denial() {
+        let is_same = |installed: &InstalledPin| installed.key == key && installed.pin == pin;
+        if tracked.installed.as_ref().is_some_and(is_same) && !tracked.shares_a_denial() {
             return Ok(());
         }
-        if !std::mem::replace(&mut tracked.begun, true) {
+        if !std::mem::replace(&mut tracked.has_begun, true) {
             tracked.pin.add_counted(&self.pins.datapath().history(&key));
         }
-        // An earlier bmpd may have left this very pin in force: it goes on, with its sockets and counters.
+        // An earlier bmpd may have left this very pin in force. It goes on, with sockets and
+        // counters.
         if let Some(slot) = self.pins.datapath().adopt(&key, &pin) {
             tracked.pin.add_slot(&slot);
             if denies(&pin) {
-                tracked.denial = Some((slot.clone(), pin));
+                tracked.denial = Some(PlacedPin { slot: slot.clone(), pin });
             }
-            self.replace(tracked, Some(Installed { target, key, slot, pin }));
+            self.replace(tracked, Some(InstalledPin { target, key, slot, pin }));
             return Ok(());
         }
         if denies(&pin) {
@@ -41,42 +51,37 @@ impl Keeper {
                 }
             },
         };
-        self.lead(tracked, Installed { target, key, slot, pin })
+        self.lead(tracked, InstalledPin { target, key, slot, pin })
     }
 
-    pub(super) fn deny(&mut self, tracked: &mut Tracked, target: Target) -> anyhow::Result<()> {
+    fn deny(&mut self, tracked: &mut TrackedPin, target: Target) -> anyhow::Result<()> {
         let key = self.pins.datapath().key(&target);
         let pin = tracked.denial_pin();
-        if tracked.denial.as_ref().is_none_or(|(_, denied_so)| *denied_so != pin) {
+        if tracked.denial.as_ref().is_none_or(|denial| denial.pin != pin) {
             let placed = match self.revive(tracked, pin) {
                 Some(slot) => Ok(slot),
                 None => self.place(tracked, pin),
             };
-            // A denial needs no slot.
+            // Without a slot of its own, the session has the shared denial.
             if let Ok(slot) = placed
-                && let Some((slot, pin)) = tracked.denial.replace((slot, pin))
+                && let Some(before) = tracked.denial.replace(PlacedPin { slot, pin })
             {
-                self.linger(tracked, slot, pin);
+                self.linger(tracked, before);
             }
         }
-        let own = tracked.denial.as_ref().map(|(slot, _)| slot.clone());
+        let own = tracked.denial.as_ref().map(|denial| denial.slot.clone());
         let slot = own.unwrap_or_else(|| Slot::shared_denial(tracked.own_only));
-        self.lead(tracked, Installed { target, key, slot, pin })
+        self.lead(tracked, InstalledPin { target, key, slot, pin })
     }
 
-    /// Gives a pin a slot that counts for the session. Where none is free, one goes that denies a session which is not denied now.
-    pub(super) fn place(&mut self, tracked: &Tracked, pin: Pin) -> anyhow::Result<Slot> {
-        if !self.pins.datapath().has_free_slot() {
-            let is_idle = |tracked: &Tracked| {
-                let leads_to =
-                    |slot: &Slot| tracked.installed.as_ref().is_some_and(|installed| installed.slot == *slot);
-                tracked.denial.as_ref().is_some_and(|(slot, _)| !leads_to(slot))
-            };
-            if let Some(other) = self.sessions.values_mut().find(|tracked| is_idle(tracked))
-                && let Some((slot, _)) = other.denial.take()
-            {
-                other.pin.free_slot(&slot, self.pins.datapath());
-            }
+    /// Gives a pin a slot that counts for the session. Where none is free, the idle denial of
+    /// another session gives its slot up.
+    fn place(&mut self, tracked: &TrackedPin, pin: Pin) -> anyhow::Result<Slot> {
+        if !self.pins.datapath().has_free_slot()
+            && let Some(other) = self.sessions.values_mut().find(|tracked| tracked.has_idle_denial())
+            && let Some(denial) = other.denial.take()
+        {
+            other.pin.free_slot(&denial.slot, self.pins.datapath());
         }
         let placed = self.pins.datapath().place(pin).inspect(|slot| tracked.pin.add_slot(slot));
         if self.is_short_of_slots != placed.is_err() {
@@ -89,10 +94,10 @@ impl Keeper {
         placed
     }
 
-    pub(super) fn lead(&mut self, tracked: &mut Tracked, new: Installed) -> anyhow::Result<()> {
+    fn lead(&mut self, tracked: &mut TrackedPin, new: InstalledPin) -> anyhow::Result<()> {
         if let Err(error) = self.pins.datapath().point(&new.key, &new.slot) {
             if !denies(&new.pin) {
-                self.linger(tracked, new.slot, new.pin);
+                self.linger(tracked, PlacedPin { slot: new.slot, pin: new.pin });
             }
             return Err(error);
         }
@@ -100,34 +105,36 @@ impl Keeper {
         Ok(())
     }
 
-    /// The slot in which this very pin lingers: a way that is lost and comes back within seconds is the same way.
-    pub(super) fn revive(&mut self, tracked: &Tracked, pin: Pin) -> Option<Slot> {
-        let ours = |session: &Arc<SessionPin>| Arc::ptr_eq(session, &tracked.pin);
-        let same = |lingering: &Lingering| lingering.pin == Some(pin) && lingering.session.as_ref().is_some_and(ours);
-        let index = self.lingering.iter().position(same)?;
+    /// Takes back the slot in which this very pin lingers, if there is one. A way that is lost and
+    /// comes back within seconds is the same way.
+    fn revive(&mut self, tracked: &TrackedPin, pin: Pin) -> Option<Slot> {
+        let is_ours = |session: &Arc<SessionPin>| Arc::ptr_eq(session, &tracked.pin);
+        let is_same =
+            |lingering: &LingeringSlot| lingering.pin == Some(pin) && lingering.session.as_ref().is_some_and(is_ours);
+        let index = self.lingering.iter().position(is_same)?;
         self.lingering.remove(index).map(|lingering| lingering.slot)
     }
 
-    pub(super) fn uninstall(&mut self, tracked: &mut Tracked) {
+    /// Takes the pin out of force.
+    pub(super) fn uninstall(&mut self, tracked: &mut TrackedPin) {
         self.replace(tracked, None);
     }
 
-    /// The slot that was in force lingers. Its key goes too, unless it leads to another slot by now.
-    pub(super) fn replace(&mut self, tracked: &mut Tracked, new: Option<Installed>) {
-        let current = new.as_ref().map(|new| Current { target: new.target, slot: new.slot.clone() });
-        let old = std::mem::replace(&mut tracked.installed, new);
-        tracked.pin.set_current(current);
-        let Some(old) = old else { return };
+    /// Notes what is in force now. The slot before lingers, and its key goes unless it leads to
+    /// another slot by now.
+    fn replace(&mut self, tracked: &mut TrackedPin, new: Option<InstalledPin>) {
+        let Some(old) = std::mem::replace(&mut tracked.installed, new) else { return };
         if let Err(error) = self.pins.datapath().remove(&old.key, &old.slot) {
             warn!("cannot take a pin out of the kernel table: {error:#}");
         }
         if !denies(&old.pin) {
-            self.linger(tracked, old.slot, old.pin);
+            self.linger(tracked, PlacedPin { slot: old.slot, pin: old.pin });
         }
     }
 
-    pub(super) fn linger(&mut self, tracked: &Tracked, slot: Slot, pin: Pin) {
+    /// Lets a slot linger that no key leads to any more.
+    pub(super) fn linger(&mut self, tracked: &TrackedPin, PlacedPin { slot, pin }: PlacedPin) {
         let (until, session) = (Instant::now() + LINGER, Some(Arc::clone(&tracked.pin)));
-        self.lingering.push_back(Lingering { until, session, slot, pin: Some(pin) });
+        self.lingering.push_back(LingeringSlot { until, session, slot, pin: Some(pin) });
     }
 }

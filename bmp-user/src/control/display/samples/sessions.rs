@@ -14,7 +14,7 @@ use super::{
     },
     PEER, SOURCE, STATION, text,
 };
-use crate::{config::From, escape::Untrusted, pin::Reason, session::Phase, wire::bgp::Family};
+use crate::{config::From, escape::Untrusted, pin::Reason, session::SessionPhase, wire::bgp::Family};
 
 /// A session of another process, held by hold-down, in a VPN instance; and one without a port.
 pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
@@ -28,7 +28,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             owner: SessionOwner::Bmpd,
             process: None,
             state: UpDown::Up,
-            phase: Phase::Following,
+            phase: SessionPhase::Following,
             reason: None,
             detail: None,
             mend: None,
@@ -79,7 +79,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             owner: SessionOwner::Bmpd,
             process: None,
             state: UpDown::Down,
-            phase: Phase::Down,
+            phase: SessionPhase::Down,
             reason: Some(SessionReason::Fails(Reason::InterfaceAbsent)),
             detail: text("interface up9 is not on this host"),
             mend: text("connect-interface up2"),
@@ -131,7 +131,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             owner: SessionOwner::Adopted,
             process: Some(OwnerProcess { pid: 4712, name: Untrusted::new("gobgpd\u{1b}") }),
             state: UpDown::Down,
-            phase: Phase::Connecting,
+            phase: SessionPhase::Connecting,
             reason: Some(SessionReason::Waits(Wait::ForDaemon)),
             detail: text("no process of this host has connected to 198.51.100.9 port 11019"),
             mend: None,

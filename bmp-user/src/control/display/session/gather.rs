@@ -24,8 +24,8 @@ use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
     feed::Counts,
     link::{DropCounters, Drops},
-    pin::{Enforcement, State, Unheld},
-    session::{Phase, Session, defaults},
+    pin::{EarlierConnection, Enforcement, PinState},
+    session::{SessionHandle, SessionPhase, defaults},
     wire::bmp::MessageType,
 };
 
@@ -68,7 +68,8 @@ pub(super) fn sessions<'a>(
     let mut gather = Gather { context, config, head: context.feed.head(), drops: DropCounters::default() };
     filter.select(config).map(move |(id, configured)| {
         // Between a commit and the start of its task a session has not begun.
-        let session = context.sessions.get(id).unwrap_or_else(|| Arc::new(Session::idle(context.pins.session(id))));
+        let session =
+            context.sessions.get(id).unwrap_or_else(|| Arc::new(SessionHandle::idle(context.pins.session(id))));
         let monitored_peers = monitored.map(|monitored| monitored.count(configured)).unwrap_or_default();
         SessionReport { monitored_peers, ..gather.report(id, configured, &session) }
     })
@@ -84,27 +85,27 @@ struct Gather<'a> {
 }
 
 impl Gather<'_> {
-    fn report(&mut self, id: &SessionId, configured: &Configured, session: &Session) -> SessionReport {
+    fn report(&mut self, id: &SessionId, configured: &Configured, session: &SessionHandle) -> SessionReport {
         let context = self.context;
         let shown = session.status.snapshot();
         let now = Instant::now();
         let effective = effective(&self.config.bmp, id, configured);
-        let state = session.pin.subscribe().borrow().clone();
+        let state = session.pin.state();
         let (resolved, is_pinned) = match &state {
-            State::Ready(grant) => (Some(&grant.resolved), true),
-            State::Down(_) => (None, configured.port().is_some()),
-            State::Pending => (None, false),
+            PinState::Ready(grant) => (Some(&grant.resolved), true),
+            PinState::Down(_) => (None, configured.port().is_some()),
+            PinState::Pending => (None, false),
         };
         let egress = EgressReport::of(context, resolved, is_pinned, id.vpn_instance.clone());
         let interface_drops = self.interface_drops(&state, &egress.interfaces);
         // While a session listens, the end of its last connection is no reason to be down: it waits.
-        let waits = shown.phase == Phase::Listening || shown.reason.is_none();
+        let waits = shown.phase == SessionPhase::Listening || shown.reason.is_none();
         let waiting = waits.then(|| WaitReason::of(id, configured, &shown, &state)).flatten();
         let (reason, detail) = match waiting {
             Some(WaitReason { wait, detail }) => (Some(SessionReason::Waits(wait)), Some(detail)),
             None => (shown.reason.map(SessionReason::Fails), shown.why),
         };
-        let retry_at = shown.retry_at.filter(|_| shown.phase == Phase::Down);
+        let retry_at = shown.retry_at.filter(|_| shown.phase == SessionPhase::Down);
         let segments_again = shown.retransmits + shown.live_retransmits;
         SessionReport {
             station: id.station,
@@ -122,7 +123,7 @@ impl Gather<'_> {
             reason,
             detail,
             mend: shown.mend,
-            held: HoldDownReport::of(&session.pin, &state),
+            held: HoldDownReport::of(&session.pin),
             age_seconds: now.duration_since(shown.since).as_secs(),
             local_address: shown.local.map(|local| local.ip()),
             local_port: shown.local.as_ref().map(SocketAddr::port),
@@ -137,7 +138,7 @@ impl Gather<'_> {
             kernel: self.kernel(configured, session, segments_again),
             connections: self.connections(session),
             interface_drops,
-            unheld: unheld(&session.pin.unheld()),
+            unheld: unheld(&session.pin.earlier_connections()),
             guard: StrangerGuard::of(context, configured, session),
             messages: messages(session.status.messages()),
             feed: self.feed(session, shown.phase.is_up(), shown.dumps),
@@ -147,7 +148,7 @@ impl Gather<'_> {
     }
 
     /// `segments_again` is the sum of the connections' own `TCP_INFO`. It stands in where no program counts.
-    fn kernel(&self, configured: &Configured, session: &Session, segments_again: u64) -> KernelCounters {
+    fn kernel(&self, configured: &Configured, session: &SessionHandle, segments_again: u64) -> KernelCounters {
         let counters = self.context.pins.counters(&session.pin);
         match self.context.pins.datapath().enforcement() {
             Enforcement::Kernel | Enforcement::Cgroup { .. } if configured.adopt => {
@@ -158,7 +159,7 @@ impl Gather<'_> {
         }
     }
 
-    fn connections(&self, session: &Session) -> Option<ConnectionCounts> {
+    fn connections(&self, session: &SessionHandle) -> Option<ConnectionCounts> {
         self.context.pins.datapath().enforcement().is_by_programs().then(|| {
             let told = session.pin.connections();
             let told = told.borrow();
@@ -168,14 +169,14 @@ impl Gather<'_> {
     }
 
     /// `names` are the current names of the interfaces, in the order of the pin.
-    fn interface_drops(&mut self, state: &State, names: &[String]) -> Vec<InterfaceDrops> {
-        let State::Ready(grant) = state else { return Vec::new() };
+    fn interface_drops(&mut self, state: &PinState, names: &[String]) -> Vec<InterfaceDrops> {
+        let PinState::Ready(grant) = state else { return Vec::new() };
         let named = grant.resolved.egress.iter().zip(names);
-        let drops = named.filter_map(|((index, _), name)| Some((name, self.drops.of(*index)?)));
+        let drops = named.filter_map(|(interface, name)| Some((name, self.drops.of(interface.index)?)));
         drops.map(|(name, Drops { queue, device })| InterfaceDrops { name: name.clone(), queue, device }).collect()
     }
 
-    fn feed(&self, session: &Session, is_up: bool, dumps: u64) -> FeedProgress {
+    fn feed(&self, session: &SessionHandle, is_up: bool, dumps: u64) -> FeedProgress {
         let (head, head_bytes) = self.head;
         let (cursor, position) = session.status.cursor();
         // Without a connection there is nothing to be behind with.
@@ -184,7 +185,7 @@ impl Gather<'_> {
     }
 }
 
-fn unheld(all: &[Unheld]) -> UnheldReport {
+fn unheld(all: &[EarlierConnection]) -> UnheldReport {
     let shown = all.iter().take(UNHELD_SHOWN).map(|connection| UnheldConnection {
         pid: connection.process,
         name: connection.name.clone(),

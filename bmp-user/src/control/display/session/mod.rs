@@ -27,7 +27,7 @@ use crate::{
     config::{Config, From, SessionId},
     escape::{Untrusted, escaped_lines},
     pin::Reason,
-    session::Phase,
+    session::SessionPhase,
     wire::bgp::Family,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct SessionReport {
     /// The process that opened an adopted session.
     pub(super) process: Option<OwnerProcess>,
     pub(super) state: UpDown,
-    pub(super) phase: Phase,
+    pub(super) phase: SessionPhase,
     /// Why the session is down, or what it waits for.
     pub(super) reason: Option<SessionReason>,
     /// The reason in a sentence.

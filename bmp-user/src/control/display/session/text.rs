@@ -7,7 +7,7 @@ use super::{
     FeedProgress, InterfaceDrops, SentMessages, SessionOwner, SessionReport, SessionRole, SourceReport,
     UnheldConnection, UnheldReport, UpDown,
 };
-use crate::{config::From, session::Phase};
+use crate::{config::From, session::SessionPhase};
 
 impl SessionReport {
     /// Returns the row of the table.
@@ -70,7 +70,7 @@ impl SessionReport {
     fn write_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let held = if self.held.is_some() { ", held" } else { "" };
         let phase = match self.phase {
-            Phase::Down => String::new(),
+            SessionPhase::Down => String::new(),
             phase => format!(" ({}{held})", phase.as_str()),
         };
         let state = capitalised(self.state.as_str());

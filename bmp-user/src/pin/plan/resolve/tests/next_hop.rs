@@ -1,4 +1,4 @@
-//! With a next hop.
+//! Sessions with a next hop.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn steered(text: &str, next_hop: &str, egress_interfaces: &[&str], vpn_instance:
     let next_hop: IpAddr = next_hop.parse().unwrap();
     let station = if next_hop.is_ipv4() { "198.51.100.7" } else { "2001:db8:f::7" };
     let (connect, aliases) = (wanted(text), aliases());
-    let question = Question {
+    let question = PinQuestion {
         connect: connect.as_ref(),
         vpn_instance,
         egress_interfaces: &egress_interfaces,
@@ -18,31 +18,32 @@ fn steered(text: &str, next_hop: &str, egress_interfaces: &[&str], vpn_instance:
         keep: None,
     };
     let resolved = resolve(&question, &host());
-    let way = resolved.as_ref().ok().and_then(|resolved| resolved.way.clone());
-    match way {
-        Some(Way { next_hop: to, interface: (_, name) }) => {
+    let path = resolved.as_ref().ok().and_then(|resolved| resolved.path.clone());
+    match path {
+        Some(NextHopPath { next_hop: to, interface }) => {
             assert_eq!(to, next_hop);
-            format!("{}, to {name}", in_words(resolved))
+            format!("{}, to {interface}", in_words(resolved))
         }
         None => in_words(resolved),
     }
 }
 
 #[test]
-fn the_socket_is_not_bound_and_the_next_hop_is_reached_by_the_named_interface() {
+fn with_a_next_hop_the_socket_is_not_bound_to_the_named_interface() {
     assert_eq!(steered("eth1", "203.0.113.1", &[], None), "203.0.113.9 from -, by eth1#3, to eth1");
-    // Whether it is on the link there is asked of the routes too.
+    // The routing tables are asked later whether the next hop is on that link.
     assert_eq!(steered("eth1", "10.99.0.1", &[], None), "203.0.113.9 from -, by eth1#3, to eth1");
     assert_eq!(steered("eth2", "10.10.0.9", &[], Some("mgmt")), "10.10.0.1 from mgmt#7, by eth2#8, to eth2");
 }
 
 #[test]
-fn without_an_interface_it_is_the_one_whose_prefix_holds_the_next_hop() {
+fn without_a_named_interface_the_prefix_of_the_next_hop_decides() {
     assert_eq!(steered("lo", "203.0.113.1", &[], None), "10.7.0.1 from -, by any, to eth1");
     assert_eq!(steered("10.7.0.1", "192.0.2.9", &[], None), "10.7.0.1 from -, by any, to eth0");
     assert_eq!(steered("", "192.0.2.9", &[], None), "- from -, by any, to eth0");
     assert_eq!(steered("mgmt", "10.10.0.9", &[], Some("mgmt")), "10.7.7.7 from mgmt#7, by any, to eth2");
-    // Not by one that is down, has no carrier, is another VRF's or not among those that are named.
+    // The interface is down, has no carrier, is in another VRF, or is not named by
+    // egress-interface.
     for (next_hop, egress) in
         [("10.11.0.9", &[][..]), ("10.12.0.9", &[]), ("10.10.0.9", &[]), ("192.0.2.9", &["eth1"]), ("10.99.0.1", &[])]
     {
@@ -52,13 +53,13 @@ fn without_an_interface_it_is_the_one_whose_prefix_holds_the_next_hop() {
 }
 
 #[test]
-fn a_link_local_next_hop_is_on_the_one_link_that_there_is_for_it() {
+fn a_link_local_next_hop_needs_one_link_that_can_hold_it() {
     assert_eq!(steered("lo", "fe80::9", &[], None), "2001:db8:ff::1 from -, by any, to eth0");
     let mut host = host();
     host.links.get_mut(&3).unwrap().addresses.push(address("fe80::1/64 link"));
     let (connect, aliases) = (wanted("lo"), aliases());
     let ask = |egress_interfaces: &[String]| {
-        let question = Question {
+        let question = PinQuestion {
             connect: connect.as_ref(),
             vpn_instance: None,
             egress_interfaces,
@@ -71,10 +72,10 @@ fn a_link_local_next_hop_is_on_the_one_link_that_there_is_for_it() {
     };
     let ambiguous = ask(&[]).unwrap_err();
     assert_eq!(ambiguous.why, "next hop fe80::9 is link-local, and may be on any of eth0, eth1");
-    assert_eq!(ask(&["eth1".to_owned()]).unwrap().way.unwrap().interface.1, "eth1");
+    assert_eq!(ask(&["eth1".to_owned()]).unwrap().path.unwrap().interface.name, "eth1");
 }
 
 #[test]
-fn an_address_of_this_host_is_no_next_hop() {
+fn a_next_hop_cannot_be_an_address_of_this_host() {
     assert_eq!(steered("eth1", "192.0.2.1", &[], None), "no-route");
 }

@@ -1,4 +1,6 @@
 //! An established connection: what is in force first, then what changes, and a farewell.
+//!
+//! A stream follows the configuration by itself, as far as it says what the station is told.
 
 use std::{
     io,
@@ -11,125 +13,134 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
     sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Interval, MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
 
 use super::{
-    Identity,
-    connect::Refusal,
-    life::Life,
+    DeviceIdentity,
     outbox::Outbox,
     pulse::{DEAD_AFTER, Pulse},
     selection::selection,
-    status::{Phase, Status},
+    status::{SessionPhase, SessionStatus},
 };
 use crate::{
     config::{Config, SessionId},
     feed::{Follower, HiddenPeer},
-    pin::Reason,
+    pin::{DownCause, Reason},
     sys,
     wire::bmp::{self, MessageType, termination_reason},
 };
 
-/// How much of the feed is taken at once, in bytes.
+/// How many bytes of the feed are taken at once.
 const TAKE_BYTES: usize = 1 << 20;
-/// How much is written before the socket's other side and the pin are looked at again.
+/// How many bytes are written before the station, the configuration and the pin get their turn.
 const WRITE_BURST: usize = 4 << 20;
-/// How often what a station sends is read before something else gets its turn.
+/// How often what a station sends is read before the rest gets its turn.
 const DISCARD_READS: usize = 16;
 /// How long a station has to take the Termination message.
 pub const FAREWELL: Duration = Duration::from_secs(2);
-/// How often it is looked whether the station has acknowledged the close, and how often after that whether it closes too.
+/// How often the task checks whether the station has acknowledged the close.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How many of these checks wait for the station's own close after that.
 const HALF_CLOSED_LOOKS: u32 = 20;
 /// How often the connection's progress is read.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
 
+/// What a stream needs of its session.
+pub(super) struct StreamContext {
+    pub(super) id: SessionId,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) status: Arc<SessionStatus>,
+}
+
 /// An established connection and what is on its way into it.
-pub(super) struct Connection {
-    id: SessionId,
-    config: watch::Receiver<Arc<Config>>,
+pub(super) struct StationStream {
+    context: StreamContext,
     stream: TcpStream,
     outbox: Outbox,
     follower: Follower,
-    /// How many dumps have been shown.
+    /// [`Follower::dumps`] as it was shown last.
     dumps: u64,
-    /// [`Follower::falls`] as it was told last.
+    /// [`Follower::falls`] as it was logged last.
     falls: u64,
-    /// Whether a dump is on its way.
-    dumping: bool,
-    /// [`Follower::refusals`] as it was shown last.
-    refusals: u64,
-    status: Arc<Status>,
+    /// True while a dump is on its way.
+    is_dumping: bool,
+    /// [`Follower::hidden_changes`] as it was shown last.
+    hidden_changes: u64,
     pulse: Pulse,
+    pulse_timer: Interval,
 }
 
-impl Connection {
-    /// Initiation comes first; what the feed has follows.
-    pub(super) fn new(life: &Life, stream: TcpStream) -> Self {
-        let follower = life.feed.attach(selection(&life.configured()));
-        let status = Arc::clone(&life.status);
+impl StationStream {
+    /// Begins a stream. Initiation comes first, and what the feed has follows.
+    pub(super) fn new(
+        context: StreamContext,
+        stream: TcpStream,
+        follower: Follower,
+        identity: &DeviceIdentity,
+    ) -> Self {
         let mut outbox = Outbox::default();
-        outbox.push(initiation(&life.identity.borrow(), None), MessageType::Initiation);
-        let (id, config) = (life.id.clone(), life.config.clone());
+        outbox.push(initiation(identity, None), MessageType::Initiation);
+        let mut pulse_timer = interval(PULSE_EVERY);
+        pulse_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            id,
-            config,
+            context,
             stream,
             outbox,
             follower,
             dumps: 0,
             falls: 0,
-            dumping: true,
-            refusals: 0,
-            status,
+            is_dumping: true,
+            hidden_changes: 0,
             pulse: Pulse::default(),
+            pulse_timer,
         }
     }
 
-    /// Writes what there is and waits for more, until the connection fails.
-    pub(super) async fn follow(&mut self) -> Refusal {
-        let mut pulse = interval(PULSE_EVERY);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Writes what there is and waits for more. Returns why the connection failed. Nothing is lost
+    /// when the future is dropped: the next call goes on.
+    pub(super) async fn follow(&mut self) -> DownCause {
         loop {
             let blocked = match self.write_burst() {
                 Ok(blocked) => blocked,
                 Err(error) => return failed("write to the station", &error),
             };
-            if self.dumping && self.outbox.is_empty() && !self.follower.is_dumping() {
-                self.dumping = false;
-                self.status.update(|shown| shown.phase = Phase::Following);
+            if self.is_dumping && self.outbox.is_empty() && !self.follower.is_dumping() {
+                self.is_dumping = false;
+                self.context.status.update(|shown| shown.phase = SessionPhase::Following);
             }
             let result = tokio::select! {
                 readable = self.stream.readable() => readable.and_then(|()| self.discard()),
                 writable = self.stream.writable(), if blocked => writable.map(|()| None),
                 () = self.follower.ready(), if !blocked => Ok(None),
-                changed = self.config.changed() => {
+                changed = self.context.config.changed() => {
                     self.select();
-                    // The sender goes with bmpd itself; until then there is nothing to be told of.
+                    // Without a sender the configuration stays as it is.
                     if changed.is_err() { std::future::pending().await } else { Ok(None) }
                 }
-                _ = pulse.tick() => self.check_pulse(),
+                _ = self.pulse_timer.tick() => self.check_pulse(),
             };
             match result {
                 Ok(None) => {}
-                Ok(Some(refusal)) => return refusal,
+                Ok(Some(cause)) => return cause,
                 Err(error) => return failed("read from the station", &error),
             }
-            // A station that always takes what there is must not keep this task from the others of its thread.
+            // A station that always takes what there is must not starve the other tasks of the
+            // thread.
             tokio::task::consume_budget().await;
         }
     }
 
-    /// Writes until the socket takes no more, all is written, or it is time to look up. True if something is left.
+    /// Writes until the socket takes no more, all is written, or the burst is over. True if
+    /// something is left.
     fn write_burst(&mut self) -> io::Result<bool> {
         let mut burst = 0;
         while burst < WRITE_BURST {
             if self.outbox.is_empty() && !self.refill() {
                 return Ok(false);
             }
-            match self.outbox.write(&self.stream, &self.status) {
+            match self.outbox.write(&self.stream, &self.context.status) {
                 Ok(written) => burst += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -139,61 +150,62 @@ impl Connection {
         Ok(!self.outbox.is_empty())
     }
 
-    /// Takes more of the feed. False when there is nothing more.
+    /// Takes more of the feed. False when there is nothing more for now.
     fn refill(&mut self) -> bool {
         self.follower.take(TAKE_BYTES, self.outbox.queue());
         let dumps = self.follower.dumps();
         if dumps > self.dumps {
             if self.follower.falls() > self.falls {
                 self.falls = self.follower.falls();
-                info!(session = %self.id, "was too slow for the journal, and is sent what has changed instead");
+                info!(session = %self.context.id, "was too slow for the journal, and is sent what has changed instead");
             }
             self.dumps = dumps;
-            self.dumping = true;
-            self.status.update(|shown| {
+            self.is_dumping = true;
+            self.context.status.update(|shown| {
                 shown.dumps += 1;
-                shown.phase = Phase::Dumping;
+                shown.phase = SessionPhase::Dumping;
             });
         }
         self.show_cursor();
         !self.outbox.is_empty()
     }
 
-    /// Tells the station what it is to be told by now.
+    /// Has the follower select what the station is told by the configuration in force.
     fn select(&mut self) {
-        let config = self.config.borrow_and_update();
-        if let Some(session) = config.bmp.sessions.get(&self.id) {
+        let config = self.context.config.borrow_and_update();
+        if let Some(session) = config.bmp.sessions.get(&self.context.id) {
             self.follower.select(selection(session));
         }
     }
 
     fn show_cursor(&mut self) {
-        self.status.moved(self.follower.cursor(), self.follower.position());
-        if self.refusals != self.follower.hidden_changes() {
-            self.refusals = self.follower.hidden_changes();
-            let (hidden, known) = (self.follower.hidden_peers(), self.status.hidden_peers());
+        self.context.status.set_cursor(self.follower.cursor(), self.follower.position());
+        if self.hidden_changes != self.follower.hidden_changes() {
+            self.hidden_changes = self.follower.hidden_changes();
+            let (hidden, known) = (self.follower.hidden_peers(), self.context.status.hidden_peers());
             let mut new = hidden.iter().filter(|peer| !known.contains(peer));
             if let Some(HiddenPeer { input, .. }) = new.next() {
                 let peers = 1 + new.count();
                 warn!(
-                    session = %self.id,
+                    session = %self.context.id,
                     "{peers} peers, the first of {input}, are not told: the station could not tell them from those of another input; `monitor` chooses"
                 );
             }
-            self.status.set_hidden_peers(hidden);
+            self.context.status.set_hidden_peers(hidden);
         }
     }
 
-    /// Reads and forgets what the station sends: RFC 7854 §3.2 gives it nothing to say. Its end of the stream is an end.
-    fn discard(&self) -> io::Result<Option<Refusal>> {
+    /// Reads and forgets what the station sends: RFC 7854 §3.2 gives it nothing to say. Returns the
+    /// cause where the station has closed its end.
+    fn discard(&self) -> io::Result<Option<DownCause>> {
         let mut scratch = [0; 16 * 1024];
         for _ in 0..DISCARD_READS {
             match self.stream.try_read(&mut scratch) {
                 Ok(0) => {
-                    let why = "the station closed the connection".to_owned();
-                    return Ok(Some(Refusal { reason: Reason::StationClosed, why }));
+                    let why = "the station closed the connection";
+                    return Ok(Some(DownCause::without_mend(Reason::StationClosed, why)));
                 }
-                Ok(read) => self.status.discard(read),
+                Ok(read) => self.context.status.count_discarded(read),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -201,23 +213,24 @@ impl Connection {
         Ok(None)
     }
 
-    /// Segments sent again since the connection was opened.
+    /// Returns how many segments were sent again since the connection was opened.
     pub(super) fn retransmits(&self) -> u64 {
         sys::tcp_progress(&self.stream).map_or(0, |progress| progress.retransmits.into())
     }
 
-    fn check_pulse(&mut self) -> io::Result<Option<Refusal>> {
+    fn check_pulse(&mut self) -> io::Result<Option<DownCause>> {
         let progress = sys::tcp_progress(&self.stream)?;
-        self.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
+        self.context.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
         if !self.pulse.is_dead(progress, Instant::now()) {
             return Ok(None);
         }
         let why = format!("the station has acknowledged nothing for {} s", DEAD_AFTER.as_secs());
-        Ok(Some(Refusal { reason: Reason::KeepaliveTimeout, why }))
+        Ok(Some(DownCause::without_mend(Reason::KeepaliveTimeout, why)))
     }
 
-    /// Finishes the frame in flight, sends a Termination message (RFC 7854 §4.5) and closes. Returns when the station has
-    /// acknowledged the close, so that nothing of the session is left to be sent when its pin goes.
+    /// Finishes the frame in flight, sends a Termination message (RFC 7854 §4.5) and closes.
+    /// Returns when the station has acknowledged the close, or after [`FAREWELL`]. After an
+    /// acknowledged close nothing is left to be sent when the pin goes.
     pub(super) async fn say_farewell(mut self) {
         self.outbox.cut_after_current_frame();
         let mut termination = BytesMut::new();
@@ -226,7 +239,7 @@ impl Connection {
         let farewell = async {
             while !self.outbox.is_empty() {
                 self.stream.writable().await?;
-                match self.outbox.write(&self.stream, &self.status) {
+                match self.outbox.write(&self.stream, &self.context.status) {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                     _ => {}
                 }
@@ -234,39 +247,40 @@ impl Connection {
             self.stream.shutdown().await?;
             self.closed().await
         };
-        // A station that does not take it, or is gone, is closed all the same.
+        // A station that does not take it, or is gone, does not keep the session.
         let _ = timeout(FAREWELL, farewell).await;
     }
 
-    /// Returns when the station has closed as well, or, if it leaves its half open, soon after it has acknowledged our close.
+    /// Returns when the station has closed as well. If it leaves its half open, returns soon after
+    /// it has acknowledged this host's close.
     async fn closed(&self) -> io::Result<()> {
         let mut acknowledged = 0;
         while acknowledged < HALF_CLOSED_LOOKS {
-            // Unread bytes would turn the close into a reset, and the station would lose the Termination message.
+            // Unread bytes would turn the close into a reset, and lose the Termination message.
             if self.discard()?.is_some() {
                 return Ok(());
             }
             if sys::send_queue(&self.stream)? == 0 {
                 acknowledged += 1;
             }
-            // No event tells that a FIN was acknowledged.
+            // The kernel makes no event of an acknowledged FIN.
             let _ = timeout(LOOK_EVERY, self.stream.readable()).await;
         }
         Ok(())
     }
 }
 
-fn initiation(identity: &Identity, note: Option<&str>) -> Bytes {
+fn initiation(identity: &DeviceIdentity, note: Option<&str>) -> Bytes {
     let mut frame = BytesMut::new();
     bmp::build::initiation(&mut frame, &identity.sys_descr, &identity.sys_name, note);
     frame.freeze()
 }
 
-fn failed(what: &str, error: &io::Error) -> Refusal {
+fn failed(step: &str, error: &io::Error) -> DownCause {
     let reason = match error.kind() {
-        // The kernel's verdict when keepalive probes or retransmissions were not answered.
+        // Neither keepalive probes nor retransmissions were answered.
         io::ErrorKind::TimedOut => Reason::KeepaliveTimeout,
         _ => Reason::of(error, Reason::ConnectionReset),
     };
-    Refusal { reason, why: format!("{what}: {error}") }
+    DownCause::without_mend(reason, format!("{step}: {error}"))
 }

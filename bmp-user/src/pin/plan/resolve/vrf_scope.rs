@@ -1,25 +1,35 @@
-//! Where on the host a session is: its VRF, and the interfaces that it can have there.
+//! The interfaces that a session can have in its VRF.
 
 use std::collections::BTreeMap;
 
-use super::{Question, Reason, Unresolved, called, set_up};
-use crate::link::{Host, Link};
+use super::names::{called, set_up};
+use crate::{
+    link::{Host, Interface, Link},
+    pin::reason::{DownCause, Reason},
+};
 
 /// The host as a session of one VRF sees it.
-pub(super) struct Place<'a> {
+pub(super) struct VrfScope<'a> {
     pub(super) host: &'a Host,
     /// The session's VRF device; `None` is the default VRF.
     pub(super) vrf: Option<&'a Link>,
     aliases: &'a BTreeMap<String, String>,
 }
 
-impl<'a> Place<'a> {
-    /// Finds the VRF that the session's VPN instance names.
-    pub(super) fn find(question: &Question<'a>, host: &'a Host) -> Result<Self, Unresolved> {
-        let Question { vpn_instance, aliases, .. } = *question;
+impl<'a> VrfScope<'a> {
+    /// Finds the VRF device of a VPN instance.
+    ///
+    /// # Errors
+    ///
+    /// The device does not exist or is down.
+    pub(super) fn find(
+        vpn_instance: Option<&str>,
+        aliases: &'a BTreeMap<String, String>,
+        host: &'a Host,
+    ) -> Result<Self, DownCause> {
         let Some(name) = vpn_instance else { return Ok(Self { host, vrf: None, aliases }) };
         let Some(vrf) = host.vrf_named(name) else {
-            return Err(Unresolved {
+            return Err(DownCause {
                 reason: Reason::VpnInstanceAbsent,
                 why: match host.link_named(name, &BTreeMap::new()) {
                     Some(link) if link.name == name => format!("interface {name} is no VRF device"),
@@ -29,7 +39,7 @@ impl<'a> Place<'a> {
             });
         };
         if !vrf.up {
-            return Err(Unresolved {
+            return Err(DownCause {
                 reason: Reason::InterfaceDown,
                 why: format!("VRF device {} is down", vrf.name),
                 mend: set_up(vrf),
@@ -38,35 +48,35 @@ impl<'a> Place<'a> {
         Ok(Self { host, vrf: Some(vrf), aliases })
     }
 
-    /// The interface that an operator means by a name, wherever it is.
+    /// Returns the interface that an operator means by a name, in whatever VRF.
     pub(super) fn named(&self, name: &str) -> Option<&'a Link> {
         self.host.link_named(name, self.aliases)
     }
 
-    /// Whether the interface is in the session's VRF.
+    /// True if the interface is in the session's VRF.
     pub(super) fn holds(&self, link: &Link) -> bool {
         self.host.vrf_of(link) == self.vrf.map(|vrf| vrf.index)
     }
 
-    /// What a socket is bound to that may leave by any interface here.
-    pub(super) fn device(&self) -> Option<(u32, String)> {
-        self.vrf.map(|vrf| (vrf.index, vrf.name.clone()))
+    /// Returns the device to bind a socket to that may leave by any interface of the VRF.
+    pub(super) fn device(&self) -> Option<Interface> {
+        self.vrf.map(Link::interface)
     }
 
-    /// The session's VRF: `VRF mgmt`, `the default VRF`.
+    /// Names the VRF: `VRF mgmt`, `the default VRF`.
     pub(super) fn words(&self) -> String {
         words(self.vrf.map(|vrf| vrf.index), self.host)
     }
 
-    /// ` in VRF mgmt`, or nothing for the default VRF.
+    /// Returns ` in VRF mgmt`, or nothing for the default VRF.
     pub(super) fn suffix(&self) -> String {
         self.vrf.map(|vrf| format!(" in VRF {}", vrf.name)).unwrap_or_default()
     }
 
-    /// The command that brings an interface of another VRF into the session's.
+    /// Returns the command that brings an interface of another VRF into this one.
     pub(super) fn mend(&self, link: &Link) -> String {
         match self.vrf {
-            // The loopback interface and VRF devices stay where they are.
+            // The loopback interface and VRF devices cannot move.
             Some(vrf) if link.is_donor() && link.controller.is_none() && link.kind.as_deref() != Some("dummy") => {
                 format!("connect-interface {}", vrf.name)
             }
@@ -76,10 +86,14 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The interface of that name, if a session can be sourced from it.
-    pub(super) fn interface(&self, name: &str) -> Result<&'a Link, Unresolved> {
+    /// Returns the interface of that name, if a session can have its source there.
+    ///
+    /// # Errors
+    ///
+    /// The interface does not exist, is in another VRF, is a layer 2 port, or is not usable.
+    pub(super) fn interface(&self, name: &str) -> Result<&'a Link, DownCause> {
         let Some(link) = self.named(name) else {
-            return Err(Unresolved {
+            return Err(DownCause {
                 reason: Reason::InterfaceAbsent,
                 why: absent(name, self.host, self.aliases),
                 mend: format!("interface-alias KERNEL-NAME {name}"),
@@ -89,7 +103,7 @@ impl<'a> Place<'a> {
         if link.is_layer2_port(self.host) {
             let controller = link.controller.and_then(|index| self.host.links.get(&index));
             let of = controller.map_or_else(|| "another interface".into(), |controller| controller.name.clone());
-            return Err(Unresolved {
+            return Err(DownCause {
                 reason: Reason::InterfaceLayer2,
                 why: format!("interface {called} is a layer 2 port of {of}"),
                 mend: format!("ip link set dev {} nomaster", link.name),
@@ -97,21 +111,21 @@ impl<'a> Place<'a> {
         }
         if !self.holds(link) {
             let there = words(self.host.vrf_of(link), self.host);
-            return Err(Unresolved {
+            return Err(DownCause {
                 reason: Reason::InterfaceAbsent,
                 why: format!("interface {called} is in {there}, and the session in {}", self.words()),
                 mend: self.mend(link),
             });
         }
         if !link.up {
-            return Err(Unresolved {
+            return Err(DownCause {
                 reason: Reason::InterfaceDown,
                 why: format!("interface {called} is down"),
                 mend: set_up(link),
             });
         }
         if !link.is_usable() {
-            return Err(Unresolved {
+            return Err(DownCause {
                 reason: Reason::InterfaceDown,
                 why: format!("interface {called} is up but has no carrier: its cable or its far end is down"),
                 mend: format!("see to the cable and to the far end of {0} (`ethtool {0}` shows its link)", link.name),
@@ -121,7 +135,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Says that there is no interface of a name, and which may be meant.
+/// Describes an interface that does not exist, with the name that was probably meant.
 pub fn absent(name: &str, host: &Host, aliases: &BTreeMap<String, String>) -> String {
     if let Some(kernel_name) = aliases.get(name) {
         return format!("interface {name} is an alias of {kernel_name}, which does not exist");
@@ -130,7 +144,7 @@ pub fn absent(name: &str, host: &Host, aliases: &BTreeMap<String, String>) -> St
     format!("interface {name} does not exist on this host now{near}")
 }
 
-/// `VRF mgmt` for the index of a VRF device, `the default VRF` for none.
+/// Names a VRF by the index of its device: `VRF mgmt`; `the default VRF` for none.
 pub(super) fn words(vrf: Option<u32>, host: &Host) -> String {
     match vrf {
         None => "the default VRF".to_owned(),

@@ -1,8 +1,9 @@
-//! The addresses that were chosen for sessions, in a file beside the configuration: a station knows the router by its source, so a choice
-//! outlives a restart.
+//! The source addresses that were chosen for sessions, in a file beside the configuration.
 //!
-//! The rule of `connect-interface INTERFACE` makes the first choice only; what is chosen is kept while it is valid on the interface. The file
-//! is of use to a bmpd that ended in order: one that was killed has left its pins, with the source in them.
+//! A station knows the router by its source, so a choice outlives a restart. The rule of
+//! `connect-interface INTERFACE` makes the first choice only; the choice is kept while it is valid
+//! on the interface. A bmpd that was killed has left its pins, with the source in them. The file
+//! serves a bmpd that ended in order.
 
 use std::{
     collections::BTreeMap,
@@ -15,37 +16,38 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{Pinned, Role};
+use super::{datapath::Role, plan::Pinned};
 use crate::{
     config::{ConnectInterface, SessionId},
     replace::{clean_up, replace_file},
     sys, tasks,
 };
 
-/// Far more than one line for each session that there can be.
+/// The largest file that is read, in bytes: far more than the entries of all sessions need.
 const LARGEST: u64 = 1 << 20;
 
-/// The choices, and the file that they are kept in.
+/// The choices, and the file that holds them.
 #[derive(Debug)]
-pub struct Chosen {
-    /// Absent where the configuration is no file of its own, beside which another could be.
+pub struct SourceChoices {
+    /// `None` where the configuration is not a regular file.
     path: Option<PathBuf>,
-    known: BTreeMap<Pinned, Choice>,
-    /// That it cannot be read or written is told once.
+    known: BTreeMap<Pinned, SourceChoice>,
+    /// True after a warning that the file cannot be read or written.
     warned: bool,
-    /// Whether the configuration in force is one on trial: what is chosen for it is not kept.
+    /// True while the configuration in force is on trial: its choices are not kept.
     on_trial: watch::Receiver<bool>,
 }
 
-/// An address, and what it was chosen for.
+/// An address, and the interface that it was chosen for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(super) struct SourceChoice {
     interface: String,
     source: IpAddr,
 }
 
-impl Choice {
-    /// The choice of `source`; `None` where `wanted` leaves none.
+impl SourceChoice {
+    /// Returns the choice of `source`. `None` where the configuration names the address, or
+    /// nothing.
     pub(super) fn of(wanted: Option<&ConnectInterface>, source: Option<IpAddr>) -> Option<Self> {
         match (wanted?, source?) {
             (ConnectInterface::Interface(interface), source) => Some(Self { interface: interface.clone(), source }),
@@ -56,24 +58,26 @@ impl Choice {
 
 /// An entry of the file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+struct SourcesEntry {
     #[serde(flatten)]
-    whose: Whose,
+    whose: SourcesOwner,
     connect_interface: String,
     source: IpAddr,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Whose {
+enum SourcesOwner {
     Session { vpn_instance: Option<String>, station: IpAddr, alias: Option<String> },
     BgpPeer { bgp_peer: IpAddr, connects: bool },
 }
 
-impl Chosen {
-    /// Reads `FILE.sources` beside the configuration file, which is written while no configuration is `on_trial`. One that is not there or cannot be used holds no choices; the latter is warned of.
+impl SourceChoices {
+    /// Reads `FILE.sources` beside the configuration file. A file that is absent or unusable holds
+    /// no choices; the latter is logged. The file is not written while a configuration is
+    /// `on_trial`.
     pub fn beside(configuration: &Path, on_trial: watch::Receiver<bool>) -> Self {
-        // As the configuration itself: a symbolic link stays one.
+        // Follow a symbolic link, as the configuration itself does.
         let path = fs::canonicalize(configuration).unwrap_or_else(|_| configuration.to_owned());
         if !path.is_file() {
             return Self { path: None, known: BTreeMap::new(), warned: false, on_trial };
@@ -83,12 +87,12 @@ impl Chosen {
         let path = PathBuf::from(name);
         clean_up(&path);
         let read = read(&path).inspect_err(|error| {
-            warn!("addresses that were chosen before are not known: {}: {error}", path.display());
+            warn!("cannot read the source addresses that were chosen before: {}: {error}", path.display());
         });
         Self { path: Some(path), warned: read.is_err(), known: read.unwrap_or_default(), on_trial }
     }
 
-    /// The address that was chosen before for a session, if it was for the same interface.
+    /// Returns the address that was chosen before for a session and the same interface.
     pub(super) fn before(&self, id: &Pinned, wanted: Option<&ConnectInterface>) -> Option<IpAddr> {
         let choice = self.known.get(id)?;
         match wanted? {
@@ -97,17 +101,17 @@ impl Chosen {
         }
     }
 
-    /// Blocks until a trial begins or ends: [`Self::keep`] may have something to do then.
+    /// Returns when a trial begins or ends: [`Self::keep`] may have something to do then.
     pub(super) async fn trial_changed(&mut self) {
         if self.on_trial.changed().await.is_err() {
-            // Nobody tries anything any more.
+            // No trial can begin any more.
             std::future::pending().await
         }
     }
 
-    /// Takes these for the choices of all sessions that there are, and writes them if they are others than before. During a trial it does
-    /// neither: those of the configuration before it are needed when that returns.
-    pub(super) async fn keep(&mut self, choices: BTreeMap<Pinned, Choice>) {
+    /// Replaces the choices by those of all sessions, and writes them if they changed. Does nothing
+    /// during a trial: the configuration before it needs its own choices when it returns.
+    pub(super) async fn keep(&mut self, choices: BTreeMap<Pinned, SourceChoice>) {
         if *self.on_trial.borrow_and_update() || self.known == choices {
             return;
         }
@@ -115,7 +119,7 @@ impl Chosen {
         let Some(path) = self.path.clone() else { return };
         let entries: Vec<_> = self.known.iter().map(|(id, choice)| entry(id, choice)).collect();
         let beside = path.clone();
-        // A disk may take its time, which the pins of other sessions have not.
+        // A slow disk must not hold up the pins of other sessions.
         let written = tasks::blocking(move || write(&beside, &entries)).await;
         match written.flatten() {
             Ok(()) => self.warned = false,
@@ -128,39 +132,41 @@ impl Chosen {
     }
 }
 
-fn entry(id: &Pinned, choice: &Choice) -> Entry {
+fn entry(id: &Pinned, choice: &SourceChoice) -> SourcesEntry {
     let whose = match id.clone() {
-        Pinned::Session(SessionId { vpn_instance, station, alias }) => Whose::Session { vpn_instance, station, alias },
-        // The peer connects where this host listens.
-        Pinned::BgpPeer(bgp_peer, role) => Whose::BgpPeer { bgp_peer, connects: role == Role::Listen },
+        Pinned::Session(SessionId { vpn_instance, station, alias }) => {
+            SourcesOwner::Session { vpn_instance, station, alias }
+        }
+        // The peer connects to the port where this host listens.
+        Pinned::BgpPeer(bgp_peer, role) => SourcesOwner::BgpPeer { bgp_peer, connects: role == Role::Listen },
     };
-    Entry { whose, connect_interface: choice.interface.clone(), source: choice.source }
+    SourcesEntry { whose, connect_interface: choice.interface.clone(), source: choice.source }
 }
 
-fn read(path: &Path) -> io::Result<BTreeMap<Pinned, Choice>> {
+fn read(path: &Path) -> io::Result<BTreeMap<Pinned, SourceChoice>> {
     let text = match sys::read_regular(path, LARGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
-    let entries: Vec<Entry> = serde_json::from_str(&text)?;
+    let entries: Vec<SourcesEntry> = serde_json::from_str(&text)?;
     Ok(entries
         .into_iter()
-        .map(|Entry { whose, connect_interface, source }| {
+        .map(|SourcesEntry { whose, connect_interface, source }| {
             let id = match whose {
-                Whose::Session { vpn_instance, station, alias } => {
+                SourcesOwner::Session { vpn_instance, station, alias } => {
                     Pinned::Session(SessionId { vpn_instance, station, alias })
                 }
-                Whose::BgpPeer { bgp_peer, connects: true } => Pinned::BgpPeer(bgp_peer, Role::Listen),
-                Whose::BgpPeer { bgp_peer, connects: false } => Pinned::BgpPeer(bgp_peer, Role::Connect),
+                SourcesOwner::BgpPeer { bgp_peer, connects: true } => Pinned::BgpPeer(bgp_peer, Role::Listen),
+                SourcesOwner::BgpPeer { bgp_peer, connects: false } => Pinned::BgpPeer(bgp_peer, Role::Connect),
             };
-            (id, Choice { interface: connect_interface, source })
+            (id, SourceChoice { interface: connect_interface, source })
         })
         .collect())
 }
 
-/// Replaces the file whole; without entries there is none.
-fn write(path: &Path, entries: &[Entry]) -> io::Result<()> {
+/// Replaces the whole file. Without entries, removes it.
+fn write(path: &Path, entries: &[SourcesEntry]) -> io::Result<()> {
     if entries.is_empty() {
         return match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -184,16 +190,16 @@ mod tests {
         })
     }
 
-    fn beside(config: &Path) -> Chosen {
-        Chosen::beside(config, watch::Sender::new(false).subscribe())
+    fn beside(config: &Path) -> SourceChoices {
+        SourceChoices::beside(config, watch::Sender::new(false).subscribe())
     }
 
     fn interface(name: &str) -> ConnectInterface {
         ConnectInterface::Interface(name.to_owned())
     }
 
-    fn choices(all: &[(&str, Option<&str>, &str, &str)]) -> BTreeMap<Pinned, Choice> {
-        let choice = |name: &str, source: &str| Choice::of(Some(&interface(name)), source.parse().ok()).unwrap();
+    fn choices(all: &[(&str, Option<&str>, &str, &str)]) -> BTreeMap<Pinned, SourceChoice> {
+        let choice = |name: &str, source: &str| SourceChoice::of(Some(&interface(name)), source.parse().ok()).unwrap();
         all.iter().map(|(station, vrf, name, source)| (id(station, *vrf), choice(name, source))).collect()
     }
 
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_choice_is_there_again_for_the_same_session_and_interface() {
+    async fn a_choice_is_found_again_for_the_same_session_and_interface() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("f");
         fs::write(&config, "").unwrap();
@@ -232,12 +238,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_chosen_on_trial_is_not_kept_until_that_is_confirmed() {
+    async fn a_choice_during_a_trial_is_kept_once_the_trial_is_confirmed() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("f");
         fs::write(&config, "").unwrap();
         let trial = watch::Sender::new(false);
-        let mut chosen = Chosen::beside(&config, trial.subscribe());
+        let mut chosen = SourceChoices::beside(&config, trial.subscribe());
         let station = "198.51.100.7";
         let before = choices(&[(station, None, "up2", "192.0.2.65")]);
         chosen.keep(before.clone()).await;
@@ -253,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_used_is_no_failure() {
+    async fn an_unusable_file_counts_as_no_choices() {
         let folder = tempfile::tempdir().unwrap();
         let (config, sources) = (folder.path().join("f"), folder.path().join("f.sources"));
         fs::write(&config, "").unwrap();
@@ -265,26 +271,26 @@ mod tests {
         let one = choices(&[("198.51.100.7", None, "up2", "192.0.2.65")]);
         chosen.keep(one.clone()).await;
         assert_eq!(beside(&config).known, one, "it is replaced");
-        // A folder in its place cannot be replaced, and what was to replace it does not stay.
+        // A folder in its place cannot be replaced, and the new file does not stay.
         fs::remove_file(&sources).unwrap();
         fs::create_dir_all(sources.join("taken")).unwrap();
         chosen.keep(choices(&[("198.51.100.7", None, "up2", "192.0.2.66")])).await;
         assert!(chosen.warned);
         assert_eq!(names(folder.path()), ["f", "f.sources"]);
-        assert_eq!(chosen.known.len(), 1, "it is known all the same");
-        // What is configured without a file has no file beside it.
+        assert_eq!(chosen.known.len(), 1, "the choice is known all the same");
+        // A configuration that is not a regular file has no file beside it.
         let mut without = beside(Path::new("/dev/null"));
         without.keep(one).await;
         assert!(!Path::new("/dev/null.sources").exists() && !without.warned);
     }
 
     #[test]
-    fn only_what_the_rule_chose_is_a_choice() {
+    fn only_an_address_that_the_rule_chose_is_a_choice() {
         let source = "192.0.2.65".parse().ok();
         let both = ConnectInterface::Both { interface: "up2".to_owned(), address: source.unwrap() };
-        assert_eq!(Choice::of(Some(&both), source), None);
-        assert_eq!(Choice::of(Some(&ConnectInterface::Address(source.unwrap())), source), None);
-        assert_eq!(Choice::of(None, source), None);
-        assert_eq!(Choice::of(Some(&interface("up2")), None), None);
+        assert_eq!(SourceChoice::of(Some(&both), source), None);
+        assert_eq!(SourceChoice::of(Some(&ConnectInterface::Address(source.unwrap())), source), None);
+        assert_eq!(SourceChoice::of(None, source), None);
+        assert_eq!(SourceChoice::of(Some(&interface("up2")), None), None);
     }
 }

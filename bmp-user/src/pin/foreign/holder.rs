@@ -1,4 +1,4 @@
-//! Whose a socket is, and getting at it.
+//! Which process holds a socket, and a descriptor of bmpd's own for it.
 
 use std::{
     collections::HashMap,
@@ -11,18 +11,19 @@ use socket2::SockRef;
 
 use crate::escape::Untrusted;
 
-/// A process that holds a socket, and by which descriptor.
+/// A process that holds a socket, and its descriptor for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct SocketHolder {
     pub(super) process: u32,
     descriptor: RawFd,
 }
 
-/// Which process holds which of these sockets, by the numbers of their inodes (proc_pid_fd(5)). Of several the first.
+/// Returns the process that holds each of these sockets, by the numbers of their inodes
+/// (proc_pid_fd(5)). Of several processes the first one counts.
 ///
-/// One that ends meanwhile, or that bmpd may not look at, owns nothing.
-pub(super) fn owners(inodes: &[u32]) -> HashMap<u32, Owner> {
-    let mut owners = HashMap::new();
+/// A process that ends meanwhile, or that bmpd may not inspect, holds nothing.
+pub(super) fn holders(inodes: &[u32]) -> HashMap<u32, SocketHolder> {
+    let mut holders = HashMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for entry in processes {
         let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -32,39 +33,45 @@ pub(super) fn owners(inodes: &[u32]) -> HashMap<u32, Owner> {
             if let (Some(inode), Some(descriptor)) = (inode, number)
                 && inodes.contains(&inode)
             {
-                owners.entry(inode).or_insert(Owner { process, descriptor });
+                holders.entry(inode).or_insert(SocketHolder { process, descriptor });
             }
         }
-        if owners.len() == inodes.len() {
+        if holders.len() == inodes.len() {
             break;
         }
     }
-    owners
+    holders
 }
 
-/// The inode of the socket that an entry of /proc/PID/fd leads to, if it is one.
+/// Returns the inode of the socket that an entry of /proc/PID/fd leads to, if it is a socket.
 pub(super) fn inode_of(descriptor: &Path) -> Option<u32> {
     fs::read_link(descriptor).ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// What a process calls itself (proc_pid_comm(5)).
+/// Returns the name that a process gives itself (proc_pid_comm(5)).
 pub(crate) fn name_of(process: u32) -> Option<Untrusted> {
     let name = fs::read(format!("/proc/{process}/comm")).ok()?;
-    // The kernel ends it with a line end; one before that is the process's own.
+    // The kernel ends the name with one line feed. Any other is the process's own.
     Some(Untrusted::new(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name))))
 }
 
-/// A descriptor of our own for another process's socket, if it still is the one with this cookie (pidfd_getfd(2)).
-pub(super) fn socket_of(owner: Owner, cookie: u64) -> io::Result<OwnedFd> {
+/// Returns a descriptor of bmpd's own for another process's socket (pidfd_getfd(2)).
+///
+/// # Errors
+///
+/// The descriptor leads to a socket with another cookie by now (`NotFound`), the process is gone
+/// (`ESRCH`), or bmpd may not inspect it.
+pub(super) fn socket_of(holder: SocketHolder, cookie: u64) -> io::Result<OwnedFd> {
     let descriptor = |returned: libc::c_long| match libc::c_int::try_from(returned) {
-        // SAFETY: the system call has just opened it, and nobody else knows it.
+        // SAFETY: the system call has just opened the descriptor, and nobody else knows it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     };
     // SAFETY: integers only.
-    let process = descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, owner.process, 0) })?;
+    let process = descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, holder.process, 0) })?;
     // SAFETY: integers only, and the descriptor is open.
-    let socket = descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), owner.descriptor, 0) })?;
+    let socket =
+        descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), holder.descriptor, 0) })?;
     if SockRef::from(&socket).cookie()? != cookie {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the descriptor is of another socket by now"));
     }

@@ -1,11 +1,16 @@
-//! Whose connections are pinned, and what of the configuration decides about them.
+//! What the configuration asks of each pin.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
-use super::Role;
-use crate::config::{BgpPeer, Config, ConnectInterface, Session, SessionId, Transport, effective};
+use crate::{
+    config::{BgpPeer, Config, ConnectInterface, Session, SessionId, Transport, effective},
+    pin::datapath::Role,
+};
 
-/// Whose connections a pin is for. Of a BGP peer those that each end opens have a pin of their own, as each is another key of the kernel tables.
+/// Whose connections a pin is for.
+///
+/// A BGP peer has two pins, because each direction is another key of the kernel tables: one for the
+/// connections that bmpd opens, one for those that the peer opens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pinned {
     /// A `bmp-session`.
@@ -15,7 +20,7 @@ pub enum Pinned {
 }
 
 impl Pinned {
-    /// The address of the far end.
+    /// Returns the address of the station or the peer.
     pub fn far(&self) -> IpAddr {
         match self {
             Self::Session(id) => id.station,
@@ -23,7 +28,7 @@ impl Pinned {
         }
     }
 
-    /// The VPN instance; `None` is the public one.
+    /// Returns the VPN instance; `None` is the public one.
     pub fn vpn_instance(&self) -> Option<&str> {
         match self {
             Self::Session(id) => id.vpn_instance.as_deref(),
@@ -31,8 +36,8 @@ impl Pinned {
         }
     }
 
-    /// The other pin of the same BGP peer: both come from one address.
-    pub(super) fn twin(&self) -> Option<Self> {
+    /// Returns the other pin of the same BGP peer. Both must have the same source.
+    pub(in crate::pin) fn twin(&self) -> Option<Self> {
         match self {
             Self::Session(_) => None,
             Self::BgpPeer(address, Role::Connect) => Some(Self::BgpPeer(*address, Role::Listen)),
@@ -41,7 +46,7 @@ impl Pinned {
     }
 }
 
-/// For the log: `session 198.51.100.7`, `BGP peer 10.7.0.2`.
+/// As the log names it: `session 198.51.100.7`, `BGP peer 10.7.0.2`.
 impl fmt::Display for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,55 +57,57 @@ impl fmt::Display for Pinned {
     }
 }
 
-/// What of the configuration decides about a pin.
+/// The settings that decide about a pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) connect: Option<ConnectInterface>,
-    pub(super) transport: Option<Transport>,
-    pub(super) egress_interfaces: Vec<String>,
-    pub(super) next_hop: Option<IpAddr>,
-    pub(super) shutdown: bool,
-    /// Whether the pin is for bmpd's own sockets alone. A daemon beside bmpd has BGP sessions of its own with the same peers, which are none of
-    /// bmpd's business; its BMP sessions with the same stations are.
-    pub(super) own_only: bool,
-    /// The session that has the connections already which a BGP peer's pin would be for.
-    pub(super) taken: Option<SessionId>,
-    /// What the names among these stand for, where they are `interface-alias` names.
-    pub(super) aliases: BTreeMap<String, String>,
+pub(in crate::pin) struct PinSettings {
+    pub(in crate::pin) connect: Option<ConnectInterface>,
+    pub(in crate::pin) transport: Option<Transport>,
+    pub(in crate::pin) egress_interfaces: Vec<String>,
+    pub(in crate::pin) next_hop: Option<IpAddr>,
+    pub(in crate::pin) shutdown: bool,
+    /// True if the pin holds bmpd's own sockets alone. Another daemon of this host may have BGP
+    /// sessions of its own with the same peers. Its BMP sessions to the same stations are pinned.
+    pub(in crate::pin) own_only: bool,
+    /// The `bmp-session` with the address and port of this BGP peer: its pin has the connections.
+    pub(in crate::pin) taken_by: Option<SessionId>,
+    /// The `interface-alias` lines for the interfaces above.
+    pub(in crate::pin) aliases: BTreeMap<String, String>,
 }
 
-/// What is asked of one pin, and how it is kept.
-pub(super) struct Demand {
-    pub(super) asked: Asked,
+/// What the configuration asks of one pin.
+pub(in crate::pin) struct PinDemand {
+    pub(in crate::pin) settings: PinSettings,
     /// `hold-down`.
-    pub(super) hold_down: Duration,
+    pub(in crate::pin) hold_down: Duration,
     /// `adopt`.
-    pub(super) adopted: bool,
+    pub(in crate::pin) adopted: bool,
 }
 
-/// What a configuration asks of every pin that it needs.
-pub(super) fn demands(config: &Config) -> BTreeMap<Pinned, Demand> {
-    let sessions =
-        config.bmp.sessions.iter().map(|(id, session)| (Pinned::Session(id.clone()), of_session(config, id, session)));
+/// Returns what a configuration asks of every pin that it needs.
+pub(in crate::pin) fn demands(config: &Config) -> BTreeMap<Pinned, PinDemand> {
+    let sessions = config
+        .bmp
+        .sessions
+        .iter()
+        .map(|(id, session)| (Pinned::Session(id.clone()), session_demand(config, id, session)));
     let peers = config.bgp.iter().flat_map(|bgp| {
         bgp.peers.iter().flat_map(|(address, peer)| {
             let port = Transport::Connect(peer.port.unwrap_or(BgpPeer::PORT));
             let connects = (!peer.listen_only).then_some((Role::Connect, port));
             let listens = bgp.listen_port.map(|port| (Role::Listen, Transport::Listen(port)));
-            connects
-                .into_iter()
-                .chain(listens)
-                .map(|(role, transport)| (Pinned::BgpPeer(*address, role), of_peer(config, *address, peer, transport)))
+            connects.into_iter().chain(listens).map(|(role, transport)| {
+                (Pinned::BgpPeer(*address, role), peer_demand(config, *address, peer, transport))
+            })
         })
     });
     sessions.chain(peers).collect()
 }
 
-fn of_session(config: &Config, id: &SessionId, session: &Session) -> Demand {
+fn session_demand(config: &Config, id: &SessionId, session: &Session) -> PinDemand {
     let connect = effective(&config.bmp, id, session).connect;
     let named = connect.as_ref().and_then(ConnectInterface::interface).into_iter();
     let names = named.chain(session.egress_interfaces.iter().map(String::as_str));
-    let asked = Asked {
+    let settings = PinSettings {
         aliases: aliases_of(config, names),
         connect,
         transport: session.transport,
@@ -108,26 +115,26 @@ fn of_session(config: &Config, id: &SessionId, session: &Session) -> Demand {
         next_hop: session.next_hop,
         shutdown: session.shutdown,
         own_only: false,
-        taken: None,
+        taken_by: None,
     };
-    Demand { asked, hold_down: session.hold_down, adopted: session.adopt }
+    PinDemand { settings, hold_down: session.hold_down, adopted: session.adopt }
 }
 
-fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeer, transport: Transport) -> Demand {
+fn peer_demand(config: &Config, address: IpAddr, peer: &BgpPeer, transport: Transport) -> PinDemand {
     let same = |(id, session): &(&SessionId, &Session)| {
         id.vpn_instance.is_none() && id.station == address && session.transport == Some(transport)
     };
-    let asked = Asked {
+    let settings = PinSettings {
         connect: peer.connect_interface.clone(),
         transport: Some(transport),
         egress_interfaces: Vec::new(),
         next_hop: None,
         shutdown: false,
         own_only: true,
-        taken: config.bmp.sessions.iter().find(same).map(|(id, _)| id.clone()),
+        taken_by: config.bmp.sessions.iter().find(same).map(|(id, _)| id.clone()),
         aliases: aliases_of(config, peer.connect_interface.as_ref().and_then(ConnectInterface::interface).into_iter()),
     };
-    Demand { asked, hold_down: Duration::ZERO, adopted: false }
+    PinDemand { settings, hold_down: Duration::ZERO, adopted: false }
 }
 
 fn aliases_of<'a>(config: &Config, names: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {

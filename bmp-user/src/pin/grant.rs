@@ -1,0 +1,85 @@
+//! A pin that is in force, and the sockets that bmpd opens under it.
+//!
+//! bmpd binds its own sockets here, although the kernel programs would bind them too. So a host
+//! without the programs still gets the configured source and interface.
+
+use std::{fmt, io, net::SocketAddr};
+
+use socket2::Socket;
+
+use super::{
+    datapath::{Datapath, Target},
+    plan::ResolvedPin,
+};
+use crate::sys;
+
+/// A resolved connect-interface that the kernel tables hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The connections that the grant is for.
+    pub target: Target,
+    /// Source and egress.
+    pub resolved: ResolvedPin,
+    /// Identifies the pin over its changes. Connections of an earlier grant with the same number go
+    /// on under this one: the keeper moved them to its slot.
+    pub line: u64,
+    /// True if the pin holds bmpd's own sockets alone and lets those of other processes pass.
+    pub own_only: bool,
+    /// The fwmark that selects the session's own route; 0 where it has none.
+    pub mark: u32,
+}
+
+/// A step of [`Grant::bind`] that the kernel refused.
+#[derive(Debug)]
+pub struct BindError {
+    step: String,
+    /// The kernel's error.
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.error)
+    }
+}
+
+impl Grant {
+    /// Binds a socket that is not connected yet to the granted source and interface, marks it for
+    /// its next hop, and has the kernel count it as bmpd's own.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses one of these steps.
+    pub fn bind(&self, socket: &Socket, datapath: &Datapath) -> Result<(), BindError> {
+        let refused = |step: String| move |error| BindError { step, error };
+        datapath
+            .claim(socket)
+            .map_err(|error| io::Error::other(format!("{error:#}")))
+            .map_err(refused("tag the session's own socket".to_owned()))?;
+        if self.mark != 0 {
+            sys::set_mark(socket, self.mark).map_err(refused("mark the socket for its next hop".to_owned()))?;
+        }
+        if let Some(device) = &self.resolved.device {
+            sys::bind_to_interface(socket, device.index)
+                .map_err(refused(format!("bind to interface {}", device.name)))?;
+        }
+        if let Some(source) = self.resolved.source {
+            sys::bind_address_no_port(socket)
+                .and_then(|()| socket.bind(&SocketAddr::new(source, 0).into()))
+                .map_err(refused(format!("bind to source address {source}")))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the address to connect a socket to. For a link-local station the scope is the index
+    /// of the pinned interface (RFC 4007 §6).
+    pub fn far_end(&self) -> SocketAddr {
+        let mut far = self.target.station;
+        if let (SocketAddr::V6(far), Some(device)) = (&mut far, &self.resolved.device)
+            && far.ip().is_unicast_link_local()
+        {
+            far.set_scope_id(device.index);
+        }
+        far
+    }
+}

@@ -1,0 +1,556 @@
+//! The task of a session that bmpd opens, or that its station opens.
+//!
+//! ```text
+//!  delayed ─▶ unpinned ─┬─▶ connecting ─┬─▶ streaming ─┐
+//!                ▲  ▲   └─▶ listening ──┘              │
+//!                │  │         ▲ └──── station again ◀──┤
+//!                │  └── backing off ◀── failed ◀───────┤
+//!                └───────────────────── pin changed ◀──┘
+//! ```
+//!
+//! The task is always in one [`Stage`]. It waits in one place ([`SessionTask::next`]) and acts on
+//! each [`Wakeup`] in one other ([`SessionTask::act`]). A station that connects to this host tries
+//! again by itself, so a listening session has nothing to back off from.
+
+use std::{
+    future::pending,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    select,
+    sync::watch,
+    time::{Instant as Deadline, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    DeviceIdentity,
+    backoff::{Backoff, FIRST, LONGEST},
+    connect::{apply_settings, connect},
+    context::{SessionContext, reset_requested, stopped},
+    down::{explain_silence, manual_reset, pin_replaced},
+    listen::{Listeners, StationListener},
+    selection::selection,
+    stage::{AttemptSettings, ConnectAttempt, ConnectFuture, ListeningStage, RetryPause, Stage, StreamingStage},
+    status::{CauseOrigin, SessionPhase},
+    stream::{StationStream, StreamContext},
+};
+use crate::{
+    feed::Feed,
+    pin::{DownCause, Grant, ListenerState, PinState, PinView, Reason, Role, pin_changed},
+    sys,
+    tasks::Tasks,
+};
+
+/// How many connections may say farewell at once. A station that connects again and again thus
+/// takes no more descriptors.
+const FAREWELLS: usize = 8;
+
+/// How long a connection has to last for the next failure to count as the first again.
+const SUCCESS: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct SessionTask {
+    context: SessionContext,
+    feed: Feed,
+    identity: watch::Receiver<DeviceIdentity>,
+    /// Where stations connect to this host.
+    listeners: Listeners,
+    view: watch::Receiver<PinView>,
+    /// The view that the task has acted on.
+    known: PinView,
+    backoff: Backoff,
+    /// Connections that are being closed while the session goes on.
+    farewells: Tasks,
+    /// True if a connection ended last, and not an attempt to connect.
+    has_lost_connection: bool,
+}
+
+/// Why the task woke up.
+enum Wakeup {
+    /// The session is removed, or bmpd ends.
+    Stopped,
+    /// An operator resets the session.
+    Reset,
+    /// The pin asks something else of the session.
+    PinChanged,
+    /// Another configuration is in force.
+    Configured,
+    /// The stage's time is over.
+    Due,
+    /// An attempt ended.
+    Attempted(Result<TcpStream, DownCause>),
+    /// The station connected.
+    StationConnected(TcpStream),
+    /// The connection failed.
+    StreamFailed(DownCause),
+}
+
+/// Why a connection is over.
+enum StreamEnd {
+    Stopped,
+    Reset,
+    /// Another pin is in force, or none.
+    PinChanged,
+    /// The connection failed.
+    Failed(DownCause),
+    /// The station connected anew.
+    Replaced(TcpStream),
+}
+
+impl SessionTask {
+    pub(super) fn new(
+        context: SessionContext,
+        feed: Feed,
+        identity: watch::Receiver<DeviceIdentity>,
+        listeners: Listeners,
+    ) -> Self {
+        let view = context.pin.view();
+        let known = view.borrow().clone();
+        Self {
+            context,
+            feed,
+            identity,
+            listeners,
+            view,
+            known,
+            backoff: Backoff::new(),
+            farewells: Tasks::default(),
+            has_lost_connection: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut stage = Some(self.delay(Instant::now()));
+        while let Some(mut now) = stage {
+            let wakeup = self.next(&mut now).await;
+            stage = self.act(now, wakeup).await;
+        }
+        self.context.status.update(|shown| {
+            shown.phase = SessionPhase::Down;
+            shown.local = None;
+        });
+        while self.farewells.join_next().await.is_some() {}
+    }
+
+    /// Waits for whatever comes next. Nothing is lost when the future is dropped.
+    async fn next(&mut self, stage: &mut Stage) -> Wakeup {
+        let due = stage.deadline();
+        let follows_config = stage.follows_config();
+        let awaits_route = matches!(stage, Stage::BackingOff(pause) if pause.awaits_route);
+        let (attempt, listener, stream) = match stage {
+            Stage::Connecting(attempt) => (Some(&mut attempt.connecting), None, None),
+            Stage::Listening(listening) => (None, Some(&mut listening.listener), None),
+            Stage::Streaming(streaming) => (None, streaming.listener.as_mut(), Some(&mut streaming.stream)),
+            Stage::Delayed { .. } | Stage::Unpinned | Stage::BackingOff(_) => (None, None, None),
+        };
+        let Self { context, view, known, .. } = self;
+        select! {
+            () = stopped(&mut context.stop) => Wakeup::Stopped,
+            () = reset_requested(&mut context.reset) => Wakeup::Reset,
+            () = pin_changed(view, known, awaits_route) => Wakeup::PinChanged,
+            // Without a sender the configuration stays as it is.
+            Ok(()) = context.config.changed(), if follows_config => Wakeup::Configured,
+            () = at(due) => Wakeup::Due,
+            result = attempted(attempt) => Wakeup::Attempted(result),
+            stream = connected(listener) => Wakeup::StationConnected(stream),
+            cause = failed(stream) => Wakeup::StreamFailed(cause),
+        }
+    }
+
+    /// Acts on a wakeup. Returns the next stage, or `None` when the session is to end.
+    async fn act(&mut self, stage: Stage, wakeup: Wakeup) -> Option<Stage> {
+        let before = match wakeup {
+            Wakeup::PinChanged => {
+                let now = self.view.borrow_and_update().clone();
+                Some(mem::replace(&mut self.known, now))
+            }
+            _ => None,
+        };
+        Some(match (stage, wakeup) {
+            (Stage::Streaming(streaming), wakeup) => return self.act_on_stream(streaming, wakeup).await,
+            (Stage::Listening(listening), wakeup) => return self.act_on_listener(listening, wakeup).await,
+            (_, Wakeup::Stopped) => return None,
+            (Stage::Delayed { .. }, Wakeup::Due | Wakeup::Reset) => self.begin(),
+            (Stage::Delayed { since, .. }, _) => self.delay(since),
+            (Stage::Unpinned, Wakeup::PinChanged) => self.begin(),
+            (Stage::Connecting(attempt), Wakeup::Attempted(Ok(stream))) => {
+                let ConnectAttempt { grant, denied_before, .. } = attempt;
+                self.stream(stream, grant, denied_before, None).await
+            }
+            (Stage::Connecting(attempt), Wakeup::Attempted(Err(cause))) => {
+                self.has_lost_connection = false;
+                let cause = self.explain(cause, attempt.denied_before, &attempt.grant);
+                self.back_off(&cause)
+            }
+            (Stage::Connecting(attempt), Wakeup::PinChanged) if self.is_in_force(&attempt.grant) => {
+                Stage::Connecting(attempt)
+            }
+            (Stage::Connecting(attempt), Wakeup::Configured) if !self.differs(&attempt.settings) => {
+                Stage::Connecting(attempt)
+            }
+            (Stage::Connecting(_), _) => self.begin_anew(),
+            (Stage::BackingOff(_), Wakeup::Due) => self.begin(),
+            // A new route says nothing about the station: the next pause is longer all the same.
+            (Stage::BackingOff(_), Wakeup::PinChanged)
+                if before.is_some_and(|before| before.asks_the_same(&self.known)) =>
+            {
+                self.begin()
+            }
+            (Stage::BackingOff(pause), Wakeup::Configured) if !self.differs(&pause.settings) => {
+                Stage::BackingOff(pause)
+            }
+            (Stage::BackingOff(_), _) => self.begin_anew(),
+            (stage @ Stage::Unpinned, _) => stage,
+        })
+    }
+
+    async fn act_on_listener(&mut self, listening: ListeningStage, wakeup: Wakeup) -> Option<Stage> {
+        let ListeningStage { grant, denied_before, mut listener } = listening;
+        Some(match wakeup {
+            Wakeup::Stopped => {
+                self.context.pin.set_listener(ListenerState::Closed);
+                return None;
+            }
+            Wakeup::StationConnected(stream) => self.stream(stream, grant, denied_before, Some(listener)).await,
+            Wakeup::PinChanged if !self.is_in_force(&grant) => self.close_listener(listener),
+            Wakeup::PinChanged => {
+                listener.follow(&self.known);
+                Stage::Listening(ListeningStage { grant, denied_before, listener })
+            }
+            // Without a connection there is nothing to reset.
+            _ => Stage::Listening(ListeningStage { grant, denied_before, listener }),
+        })
+    }
+
+    async fn act_on_stream(&mut self, mut streaming: Box<StreamingStage>, wakeup: Wakeup) -> Option<Stage> {
+        let end = match wakeup {
+            Wakeup::Stopped => StreamEnd::Stopped,
+            Wakeup::Reset => StreamEnd::Reset,
+            Wakeup::PinChanged if !self.known.continues(&streaming.grant) => StreamEnd::PinChanged,
+            Wakeup::PinChanged => {
+                if let Some(listener) = &mut streaming.listener {
+                    listener.follow(&self.known);
+                }
+                return Some(Stage::Streaming(streaming));
+            }
+            Wakeup::StreamFailed(cause) => {
+                StreamEnd::Failed(self.explain(cause, streaming.denied_before, &streaming.grant))
+            }
+            Wakeup::StationConnected(stream) => StreamEnd::Replaced(stream),
+            Wakeup::Configured | Wakeup::Due | Wakeup::Attempted(_) => return Some(Stage::Streaming(streaming)),
+        };
+        let StreamingStage { grant, stream, since, listener, .. } = *streaming;
+        self.part(stream, &end).await;
+        self.has_lost_connection = true;
+        match listener {
+            None => self.after_own_connection(end, since),
+            Some(listener) => self.after_station_connection(end, grant, listener).await,
+        }
+    }
+
+    /// What follows when a connection is over that bmpd opened.
+    fn after_own_connection(&mut self, end: StreamEnd, since: Instant) -> Option<Stage> {
+        if since.elapsed() >= SUCCESS {
+            self.backoff.reset();
+        }
+        match end {
+            StreamEnd::Stopped => None,
+            StreamEnd::Failed(cause) => Some(self.back_off(&cause)),
+            StreamEnd::Reset | StreamEnd::PinChanged | StreamEnd::Replaced(_) => Some(self.begin_anew()),
+        }
+    }
+
+    /// What follows when a connection is over that the station opened.
+    async fn after_station_connection(
+        &mut self,
+        end: StreamEnd,
+        grant: Arc<Grant>,
+        listener: StationListener,
+    ) -> Option<Stage> {
+        match end {
+            StreamEnd::Stopped => {
+                self.context.pin.set_listener(ListenerState::Closed);
+                None
+            }
+            StreamEnd::PinChanged => Some(self.close_listener(listener)),
+            StreamEnd::Replaced(stream) => {
+                let ListeningStage { grant, denied_before, listener } = self.listening(grant, listener);
+                Some(self.stream(stream, grant, denied_before, Some(listener)).await)
+            }
+            StreamEnd::Failed(cause) => {
+                warn!(session = %self.context.id, "down: {}: {}; listening", cause.reason, cause.why);
+                self.context.status.update(|shown| shown.set_cause(&cause, CauseOrigin::Connection));
+                Some(Stage::Listening(self.listening(grant, listener)))
+            }
+            // The station was told, and may come back at once.
+            StreamEnd::Reset => Some(Stage::Listening(self.listening(grant, listener))),
+        }
+    }
+
+    /// Waits for the rest of `initial-delay`, as it is configured now. A session that is down for
+    /// another cause shows that meanwhile.
+    fn delay(&mut self, since: Instant) -> Stage {
+        let until = since + self.context.configured().initial_delay;
+        if until <= Instant::now() {
+            return self.begin();
+        }
+        self.known.clone_from(&self.view.borrow_and_update());
+        match &self.known.state {
+            PinState::Down(cause) => self.context.show_down(cause, CauseOrigin::Pin),
+            PinState::Pending | PinState::Ready(_) => {
+                self.context.status.clear_pin_cause();
+                self.context.status.update(|shown| {
+                    shown.phase = SessionPhase::Down;
+                    shown.retry_at = Some(until);
+                });
+            }
+        }
+        Stage::Delayed { since, until }
+    }
+
+    /// Begins without regard to earlier failures: something else is in force than when they
+    /// happened.
+    fn begin_anew(&mut self) -> Stage {
+        self.backoff.reset();
+        self.begin()
+    }
+
+    /// Connects or listens, as soon as the pin is ready.
+    fn begin(&mut self) -> Stage {
+        self.known.clone_from(&self.view.borrow_and_update());
+        let SessionContext { pin, status, .. } = &self.context;
+        match &self.known.state {
+            // No connection is left to hold, and none is opened by a way that is lost.
+            PinState::Ready(_) if self.known.hold_down.is_some() => pin.end_hold_down(),
+            PinState::Ready(grant) => {
+                let grant = Arc::clone(grant);
+                status.clear_pin_cause();
+                status.begin_attempt(grant.line);
+                // The way is there again: do not wait for what earlier connections still have to
+                // say.
+                self.farewells.abort_all();
+                return match grant.target.role {
+                    Role::Connect => self.connect(grant),
+                    Role::Listen => self.listen(grant),
+                };
+            }
+            PinState::Pending => status.update(|shown| shown.phase = SessionPhase::Resolving),
+            PinState::Down(cause) => self.context.show_down(cause, CauseOrigin::Pin),
+        }
+        Stage::Unpinned
+    }
+
+    fn connect(&mut self, grant: Arc<Grant>) -> Stage {
+        self.context.status.update(|shown| {
+            shown.phase = SessionPhase::Connecting;
+            shown.retry_at = None;
+        });
+        let configured = self.context.configured();
+        let retry = configured.connect_retry;
+        self.backoff.within(retry.map_or(FIRST, |retry| retry.first), retry.map_or(LONGEST, |retry| retry.longest));
+        // A reset from before has nothing left to do.
+        self.context.reset.mark_unchanged();
+        let (settings, denied_before) = (AttemptSettings::from(&configured), self.denied());
+        let (datapath, to) = (self.context.pins.datapath().clone(), Arc::clone(&grant));
+        let connecting = Box::pin(async move { connect(&to, &datapath, &configured).await });
+        Stage::Connecting(ConnectAttempt { grant, settings, denied_before, connecting })
+    }
+
+    fn listen(&mut self, grant: Arc<Grant>) -> Stage {
+        let context = &self.context;
+        let listener = match self.listeners.open(&grant, context.pins.datapath()) {
+            Ok(listener) => listener,
+            Err(cause) => {
+                context.pin.set_listener(ListenerState::Closed);
+                return self.back_off(&cause);
+            }
+        };
+        // From now on the guard keeps strangers away and lets the station in.
+        context.pin.set_listener(ListenerState::Open(Arc::clone(&grant)));
+        info!(session = %context.id, "listening on {listener} for {}", context.id.station);
+        Stage::Listening(self.listening(grant, listener))
+    }
+
+    fn listening(&mut self, grant: Arc<Grant>, listener: StationListener) -> ListeningStage {
+        self.context.status.update(|shown| {
+            shown.phase = SessionPhase::Listening;
+            shown.retry_at = None;
+        });
+        ListeningStage { grant, denied_before: self.denied(), listener }
+    }
+
+    fn close_listener(&mut self, listener: StationListener) -> Stage {
+        self.context.pin.set_listener(ListenerState::Closed);
+        drop(listener);
+        self.begin_anew()
+    }
+
+    /// Begins to tell the station what is in force. With a `listener` the station opened the
+    /// connection.
+    async fn stream(
+        &mut self,
+        stream: TcpStream,
+        grant: Arc<Grant>,
+        denied_before: u64,
+        listener: Option<StationListener>,
+    ) -> Stage {
+        let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().unwrap_or(grant.target.station));
+        let configured = self.context.configured();
+        let SessionContext { id, config, status, .. } = &self.context;
+        status.update(|shown| {
+            shown.phase = SessionPhase::Dumping;
+            shown.clear_cause();
+            shown.local = local;
+            shown.established += 1;
+        });
+        match local {
+            Some(local) => info!(session = %id, "up from {local} to {peer}"),
+            None => info!(session = %id, "up to {peer}"),
+        }
+        if listener.is_some() {
+            self.unbind(&stream, &grant).await;
+            if let Err(error) = apply_settings(&SockRef::from(&stream), &configured) {
+                warn!(session = %id, "cannot set keepalive, mss and dscp of the connection: {error}");
+            }
+        }
+        let context = StreamContext { id: id.clone(), config: config.clone(), status: Arc::clone(status) };
+        let follower = self.feed.attach(selection(&configured));
+        let stream = StationStream::new(context, stream, follower, &self.identity.borrow());
+        Stage::Streaming(Box::new(StreamingStage { grant, stream, since: Instant::now(), denied_before, listener }))
+    }
+
+    /// Unbinds a connection from the interface that the station came by, where the session may
+    /// leave by others too. It goes by the routing tables from now on, as if bmpd had opened it,
+    /// unless they lead where it may not leave.
+    async fn unbind(&self, stream: &TcpStream, grant: &Grant) {
+        let Grant { target, resolved, .. } = grant;
+        let has_own_device = resolved.device.as_ref().is_some_and(|device| device.index != target.vrf);
+        let is_bound = resolved.egress.is_empty() || has_own_device;
+        if is_bound || self.context.foreign.led_astray(&self.context.pinned(), resolved).await.is_some() {
+            return;
+        }
+        if let Err(error) = sys::bind_to_interface(stream, target.vrf) {
+            debug!(session = %self.context.id, "the connection stays bound to the interface that it came by: {error}");
+        }
+    }
+
+    /// Shows the session down and closes the connection, with a Termination message.
+    ///
+    /// A session that has lost its way does not wait for the farewell: the way may be back before.
+    async fn part(&mut self, stream: StationStream, end: &StreamEnd) {
+        let view = self.view.borrow().clone();
+        let has_lost_way = matches!(view.state, PinState::Down(_)) || view.hold_down.is_some();
+        let SessionContext { id, status, .. } = &self.context;
+        match end {
+            StreamEnd::Failed(_) => {}
+            StreamEnd::PinChanged => match &view.state {
+                PinState::Down(cause) => self.context.show_down(cause, CauseOrigin::Pin),
+                _ => self.context.show_down(&pin_replaced(), CauseOrigin::Connection),
+            },
+            StreamEnd::Reset => self.context.show_down(&manual_reset(), CauseOrigin::Connection),
+            StreamEnd::Stopped => info!(session = %id, "closing"),
+            StreamEnd::Replaced(_) => {
+                info!(session = %id, "the station has connected anew, which ends the connection before");
+            }
+        }
+        let retransmits = stream.retransmits();
+        status.update(|shown| {
+            shown.local = None;
+            shown.retransmits += retransmits;
+            shown.live_retransmits = 0;
+        });
+        match end {
+            StreamEnd::Failed(_) => {}
+            StreamEnd::PinChanged | StreamEnd::Reset if has_lost_way => {
+                self.farewells.passing("farewell", stream.say_farewell());
+            }
+            // A station that was started again does not know the old connection and answers
+            // nothing.
+            StreamEnd::Replaced(_) if self.farewells.len() < FAREWELLS => {
+                self.farewells.passing("farewell", stream.say_farewell());
+            }
+            StreamEnd::Replaced(_) => drop(stream),
+            StreamEnd::PinChanged | StreamEnd::Reset | StreamEnd::Stopped => stream.say_farewell().await,
+        }
+    }
+
+    /// Waits before the next attempt.
+    fn back_off(&mut self, cause: &DownCause) -> Stage {
+        let configured = self.context.configured();
+        let least = if self.has_lost_connection { configured.flap_damping } else { Duration::ZERO };
+        let delay = self.backoff.delay().max(least);
+        let (id, status) = (&self.context.id, &self.context.status);
+        let line = format!("down: {}: {}; next attempt in {:.1} s", cause.reason, cause.why, delay.as_secs_f64());
+        // The same reason again is no change of state.
+        if status.snapshot().reason == Some(cause.reason) {
+            debug!(session = %id, "{line}");
+        } else {
+            warn!(session = %id, "{line}");
+        }
+        let until = Instant::now() + delay;
+        status.update(|shown| {
+            shown.phase = SessionPhase::Down;
+            shown.set_cause(cause, CauseOrigin::Connection);
+            shown.retry_at = Some(until);
+        });
+        self.known.routes_epoch = self.view.borrow().routes_epoch;
+        let awaits_route = cause.reason == Reason::NoRoute;
+        Stage::BackingOff(RetryPause { until, settings: AttemptSettings::from(&configured), awaits_route })
+    }
+
+    /// True if a session may open a connection under this grant.
+    fn is_in_force(&self, grant: &Grant) -> bool {
+        self.known.continues(grant) && self.known.hold_down.is_none()
+    }
+
+    /// True if attempts are configured otherwise now.
+    fn differs(&mut self, settings: &AttemptSettings) -> bool {
+        let config = self.context.config.borrow_and_update();
+        config.bmp.sessions.get(&self.context.id).is_some_and(|session| AttemptSettings::from(session) != *settings)
+    }
+
+    /// Returns how many packets the kernel has denied.
+    fn denied(&self) -> u64 {
+        let counters = self.context.counters();
+        counters.denied_interface + counters.denied_source + counters.denied_mark + counters.denied_no_pin
+    }
+
+    /// Looks for a better explanation of a failure.
+    fn explain(&self, cause: DownCause, denied_before: u64, grant: &Grant) -> DownCause {
+        explain_silence(cause, self.denied().saturating_sub(denied_before), grant)
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(Deadline::from_std(time)).await,
+        None => pending().await,
+    }
+}
+
+async fn attempted(attempt: Option<&mut ConnectFuture>) -> Result<TcpStream, DownCause> {
+    match attempt {
+        Some(attempt) => attempt.await,
+        None => pending().await,
+    }
+}
+
+async fn connected(listener: Option<&mut StationListener>) -> TcpStream {
+    match listener {
+        Some(listener) => listener.connected().await,
+        None => pending().await,
+    }
+}
+
+async fn failed(stream: Option<&mut StationStream>) -> DownCause {
+    match stream {
+        Some(stream) => stream.follow().await,
+        None => pending().await,
+    }
+}
