@@ -497,9 +497,28 @@ fn session((id, session): (&SessionId, &Session)) -> Section {
 }
 
 fn session_settings(session: &Session) -> Vec<Setting> {
-    let Session { transport, connect_interface, egress_interfaces, next_hop, hold_down, adopt, shutdown, .. } = session;
+    // Every field by its name: one that is forgotten here would be lost when the file is written.
+    let Session {
+        transport,
+        connect_interface,
+        egress_interfaces,
+        next_hop,
+        hold_down,
+        password,
+        mss,
+        dscp,
+        keepalive,
+        connect_retry,
+        initial_delay,
+        flap_damping,
+        // A section of its own.
+        monitors: _,
+        route_mirroring,
+        adopt,
+        shutdown,
+    } = session;
     let transport = transport.map(|transport| match transport {
-        Transport::Connect(port) => Setting::TcpConnectPort { port, password: session.password.clone() },
+        Transport::Connect(port) => Setting::TcpConnectPort { port, password: password.clone() },
         Transport::Listen(port) => Setting::TcpListenPort(port),
     });
     let egress = (!egress_interfaces.is_empty()).then(|| Setting::EgressInterface(egress_interfaces.clone()));
@@ -510,13 +529,13 @@ fn session_settings(session: &Session) -> Vec<Setting> {
         egress,
         next_hop.map(Setting::NextHop),
         wait(*hold_down).map(Setting::HoldDown),
-        session.mss.map(Setting::TcpMss),
-        session.dscp.map(Setting::Dscp),
-        session.keepalive.map(Setting::TcpKeepalive),
-        session.connect_retry.map(Setting::ConnectRetry),
-        wait(session.initial_delay).map(Setting::InitialDelay),
-        wait(session.flap_damping).map(Setting::FlapDamping),
-        session.route_mirroring.then_some(Setting::RouteMirroring),
+        mss.map(Setting::TcpMss),
+        dscp.map(Setting::Dscp),
+        keepalive.map(Setting::TcpKeepalive),
+        connect_retry.map(Setting::ConnectRetry),
+        wait(*initial_delay).map(Setting::InitialDelay),
+        wait(*flap_damping).map(Setting::FlapDamping),
+        route_mirroring.then_some(Setting::RouteMirroring),
         adopt.then_some(Setting::Adopt),
         shutdown.then_some(Setting::Shutdown),
     ]
