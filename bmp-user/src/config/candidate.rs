@@ -3,8 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Allow, Command, CommitError, Committed, Config, Conflict, Difference, Edit, Error, OperatorId, SessionId, Setting,
-    Store, View, Who, apply, arguments::family_words, rebase,
+    command::{Command, Edit, apply},
+    commit_error::CommitError,
+    difference::{Conflict, Difference, rebase},
+    language::line::Error,
+    model::{Config, SessionId},
+    operator::{Allow, OperatorId, Who},
+    settings::{family_words, session_of},
+    store::{Committed, Store},
+    view::View,
 };
 
 /// How many sessions a remark names.
@@ -95,7 +102,8 @@ impl Editor {
     /// station have an alias.
     pub fn remark(&self, command: &Command) -> Option<String> {
         let Command::Configure(configure) = command else { return None };
-        let Edit::Undo(Setting::Session(id)) = configure.edit() else { return None };
+        let Edit::Undo(setting) = configure.edit() else { return None };
+        let id = &session_of(setting)?;
         let sessions = &self.candidate.bmp.sessions;
         let same =
             |other: &&SessionId| *other != id && other.station == id.station && other.vpn_instance == id.vpn_instance;

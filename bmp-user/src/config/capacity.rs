@@ -1,6 +1,6 @@
 //! How many sessions a configuration may have: as many as the kernel tables have room for.
 
-use super::Config;
+use super::model::Config;
 
 /// A configuration has more sessions than bmpd has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

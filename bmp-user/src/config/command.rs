@@ -3,79 +3,24 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    Config, MonitorId, SessionId,
     change::{Refused, change},
-    filter::Filter,
-    grammar::{Action, Item, ViewKind, word},
-    matching::{Args, Context, Fault, Match, find, secrets},
-    secret::masked,
-    setting::Setting,
-    text::{Error, Line, Span},
-    value::Kind,
+    language::{
+        argument::ArgumentKind,
+        line::{Error, Line, Span},
+        secret::masked,
+        token::{Arguments, Token},
+    },
+    model::{Config, SessionId},
+    parse::{
+        commands::{Action, word},
+        filter::Filter,
+        matching::{find, secrets},
+        outcome::{Match, WrongWord, contexts},
+        rule::Rule,
+    },
+    settings::{Setting, SettingDescriptor},
+    view::View,
 };
-use crate::wire::bgp::Family;
-
-/// Where an operator, or the reader of a file, is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum View {
-    /// Looks on and configures nothing.
-    User,
-    /// The configuration's outermost level.
-    System,
-    /// `bmp`.
-    Bmp,
-    /// `bmp-session ...`.
-    Session(SessionId),
-    /// `monitor ...` in a session.
-    Monitor(SessionId, MonitorId),
-    /// `bmp-relay NAME`.
-    Relay(String),
-    /// `mrt-replay NAME`.
-    Replay(String),
-    /// `bgp AS-NUMBER`.
-    Bgp,
-    /// `ipv4-family unicast` and its like.
-    BgpFamily(Family),
-}
-
-impl View {
-    pub(super) fn kind(&self) -> ViewKind {
-        match self {
-            Self::User => ViewKind::User,
-            Self::System => ViewKind::System,
-            Self::Bmp => ViewKind::Bmp,
-            Self::Session(_) => ViewKind::Session,
-            Self::Monitor(..) => ViewKind::Monitor,
-            Self::Relay(_) => ViewKind::Relay,
-            Self::Replay(_) => ViewKind::Replay,
-            Self::Bgp => ViewKind::Bgp,
-            Self::BgpFamily(_) => ViewKind::BgpFamily,
-        }
-    }
-
-    /// The view around this one, where `quit` goes; `None` for the user view.
-    pub fn parent(&self) -> Option<Self> {
-        match self {
-            Self::User => None,
-            Self::System => Some(Self::User),
-            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Bgp => Some(Self::System),
-            Self::Session(_) => Some(Self::Bmp),
-            Self::Monitor(id, _) => Some(Self::Session(id.clone())),
-            Self::BgpFamily(_) => Some(Self::Bgp),
-        }
-    }
-
-    /// This view and those around it that a command is looked up in, innermost first.
-    pub(super) fn contexts(&self) -> Vec<Context> {
-        let context = |view: &Self| match view {
-            Self::Session(id) => Context { kind: view.kind(), station: Some(id.station) },
-            _ => Context::from(view.kind()),
-        };
-        // The user view is around nothing that configures.
-        let around = std::iter::successors(Some(self.clone()), Self::parent);
-        around.take_while(|view| *view != Self::User || *self == Self::User).map(|view| context(&view)).collect()
-    }
-}
 
 /// A line of the command language, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,46 +129,60 @@ pub enum Display {
     MrtReplay,
 }
 
-/// A command that changes the configuration, with the line it came from, so that a refusal can point at its word.
+/// A command that changes the configuration, with the line that a refusal points at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configure {
     edit: Edit,
     line: Line,
-    /// The arguments, one of which a refusal is about; where there is none, the command.
+    /// Where the arguments are, one of which a refusal is about; the command where there is none.
     arguments: Vec<Span>,
 }
 
 /// A change of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Sets it, replacing what was there.
+    /// Sets a line, which replaces what was there.
     Set(Setting),
-    /// `undo` with all arguments: takes back exactly this.
+    /// `undo` with all arguments: takes back exactly this line.
     Undo(Setting),
-    /// `undo` without arguments: takes back whatever is there.
-    UndoAny(Item),
-    /// `undo interface-alias KERNEL-NAME`: all names given to one interface.
-    UndoInterfaceAliases {
-        /// The interface's name in the kernel.
-        kernel: String,
-    },
-    /// `undo peer ADDR ...`: what one item says of a peer, whatever it is.
-    UndoOfPeer(Item, IpAddr),
+    /// `undo` without some arguments: takes back whatever is there.
+    UndoAny(AnyLine),
+}
+
+/// The lines of one setting that `undo` names without saying all arguments.
+#[derive(Clone, Debug)]
+pub struct AnyLine {
+    descriptor: &'static SettingDescriptor,
+    tokens: Vec<Token>,
+}
+
+impl PartialEq for AnyLine {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.descriptor, other.descriptor) && self.tokens == other.tokens
+    }
+}
+
+impl Eq for AnyLine {}
+
+impl AnyLine {
+    /// Returns the arguments that are there.
+    pub(super) fn arguments(&self) -> Arguments<'_> {
+        Arguments(&self.tokens)
+    }
 }
 
 impl Edit {
-    /// What it changes.
-    pub fn item(&self) -> Item {
+    /// Returns what describes the setting that is changed.
+    pub(super) fn descriptor(&self) -> &'static SettingDescriptor {
         match self {
-            Self::Set(setting) | Self::Undo(setting) => setting.item(),
-            Self::UndoAny(item) | Self::UndoOfPeer(item, _) => *item,
-            Self::UndoInterfaceAliases { .. } => Item::InterfaceAlias,
+            Self::Set(setting) | Self::Undo(setting) => setting.descriptor(),
+            Self::UndoAny(any) => any.descriptor,
         }
     }
 }
 
 impl Configure {
-    /// What is to change.
+    /// Returns what is to change.
     pub fn edit(&self) -> &Edit {
         &self.edit
     }
@@ -235,8 +194,9 @@ impl Configure {
     }
 }
 
-/// Reads one line that was given in `view`. A command that the view does not know is looked up in the views around it, as
-/// routers do. With `abbreviate` (operators, not files) a keyword may be cut as long as one keyword alone begins so.
+/// Reads one line that was given in `view`. A command that the view does not know is looked up in
+/// the views around it, as routers do. With `abbreviate` (operators, not files) a keyword may be cut
+/// as long as one keyword alone begins so.
 ///
 /// # Errors
 ///
@@ -246,86 +206,91 @@ pub fn parse_line(view: &View, line: &str, abbreviate: bool) -> Result<Command, 
     if line.is_empty() {
         return Ok(Command::Nothing);
     }
-    let line = line.with_secrets(|line| secrets(&view.contexts(), line, abbreviate));
-    match find(&view.contexts(), &line, abbreviate) {
+    let views = contexts(view);
+    let line = line.with_secrets(|line| secrets(&views, line, abbreviate));
+    match find(&views, &line, abbreviate) {
         Ok(found) => command(found, line),
-        Err(failure) => Err(at(&line, failure.fault)),
+        Err(mismatch) => Err(at(&line, mismatch.wrong)),
     }
 }
 
-/// Whether the line, typed in `view`, holds a secret or what may be meant as one.
+/// Decides whether the line, typed in `view`, holds a secret or what may be meant as one.
 pub fn has_secret(view: &View, line: &str) -> bool {
-    let found = Line::new(1, line).is_ok_and(|line| !secrets(&view.contexts(), &line, true).is_empty());
+    let found = Line::new(1, line).is_ok_and(|line| !secrets(&contexts(view), &line, true).is_empty());
     found || masked(line) != line
 }
 
-pub(super) fn at(line: &Line, fault: Fault) -> Error {
-    line.error_at(line.span(fault.word), fault.message)
+/// Returns the error that points at the word.
+pub(super) fn at(line: &Line, wrong: WrongWord) -> Error {
+    line.error_at(line.span(wrong.word), wrong.message)
 }
 
+/// Returns the command of a line that was matched.
+///
+/// # Errors
+///
+/// The arguments do not go together.
 pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
-    let Match { rule, undo, args } = found;
-    let display = |what| Ok(Command::Display(what, Filter::read(&args, &line)));
-    let vpn_instance = || args.text(Kind::VpnInstance);
-    let item = match rule.action {
-        Action::Configure(item) => item,
-        Action::Quit => return Ok(Command::Quit),
-        Action::Return => return Ok(Command::Return),
-        Action::SystemView => return Ok(Command::SystemView),
-        Action::Commit => {
-            let commit = CandidateCommand::Commit { force: args.has(word::FORCE) };
-            return Ok(Command::Candidate(args.time(Kind::Trial).map_or(commit, CandidateCommand::CommitTrial)));
-        }
-        Action::AbortTrial => {
-            return Ok(Command::Candidate(CandidateCommand::AbortTrial { force: args.has(word::FORCE) }));
-        }
-        Action::ClearCandidate => return Ok(Command::Candidate(CandidateCommand::Clear)),
-        Action::ResetBmpSession => {
-            let (station, alias) = (args.address(Kind::Station), args.text(Kind::Alias));
-            return Ok(Command::Reset(Reset { vpn_instance: vpn_instance(), station, alias }));
-        }
-        Action::DisplayCurrentConfiguration => return display(Display::CurrentConfiguration),
-        Action::DisplayCandidate => return display(Display::Candidate { changes: args.has(word::CHANGES) }),
-        Action::DisplayDefaultParameterBmp => return display(Display::DefaultParameterBmp),
-        Action::DisplayInterfaceBinding => return display(Display::InterfaceBinding),
-        Action::DisplayBmpFeed => return display(Display::BmpFeed),
-        Action::DisplayBmpRelay => return display(Display::BmpRelay),
-        Action::DisplayTrial => return display(Display::Trial),
-        Action::DisplayMrtReplay => return display(Display::MrtReplay),
-        Action::DisplayBgpBmpMonitor => return display(Display::BgpBmpMonitor),
-        Action::DisplayBgpPeer => {
-            let (peer, verbose) = (args.address(Kind::Peer), args.has(word::VERBOSE));
-            return display(Display::BgpPeer { peer, verbose });
-        }
-        Action::DisplayBmpSession => {
-            let (station, verbose) = (args.address(Kind::Station), args.has(word::VERBOSE));
-            let alias = args.text(Kind::Alias);
-            return display(Display::BmpSession { vpn_instance: vpn_instance(), station, alias, verbose });
-        }
-    };
-    match edit(item, undo, &args) {
-        Ok(edit) => {
-            let mut arguments: Vec<_> = args.words().map(|word| line.span(word)).collect();
-            if arguments.is_empty() {
-                arguments.push(line.span(usize::from(undo)));
-            }
-            Ok(Command::Configure(Configure { edit, line, arguments }))
-        }
-        Err(fault) => Err(at(&line, fault)),
+    match found.rule {
+        Rule::Setting(descriptor) => configure(descriptor, found, line).map(Command::Configure),
+        Rule::Command(rule) => Ok(action(rule.action, found.arguments(), &line)),
     }
 }
 
-fn edit(item: Item, undo: bool, args: &Args) -> Result<Edit, Fault> {
-    match (undo, Setting::read(item, args)?) {
-        (false, Some(setting)) => Ok(Edit::Set(setting)),
-        (true, Some(setting)) => Ok(Edit::Undo(setting)),
-        (true, None) => Ok(match (args.text(Kind::KernelName), args.address(Kind::Peer)) {
-            (Some(kernel), _) => Edit::UndoInterfaceAliases { kernel },
-            (None, Some(peer)) => Edit::UndoOfPeer(item, peer),
-            (None, None) => Edit::UndoAny(item),
-        }),
+fn configure(descriptor: &'static SettingDescriptor, found: Match, line: Line) -> Result<Configure, Error> {
+    let setting = descriptor
+        .read(&found.tokens)
+        .map_err(|wrong| at(&line, WrongWord { word: found.word_of(wrong.token), message: wrong.message }))?;
+    let mut arguments: Vec<_> = found.arguments().positions().map(|token| line.span(found.word_of(token))).collect();
+    if arguments.is_empty() {
+        arguments.push(line.span(found.word_of(0)));
+    }
+    let edit = match (found.undo, setting) {
+        (false, Some(setting)) => Edit::Set(setting),
+        (true, Some(setting)) => Edit::Undo(setting),
+        (true, None) => Edit::UndoAny(AnyLine { descriptor, tokens: found.tokens }),
         // The grammar does not let it come to this.
-        (false, None) => Err(Fault { word: args.word(Kind::Port), message: "the command is not complete".to_owned() }),
+        (false, None) => {
+            let message = "the command is not complete".to_owned();
+            return Err(at(&line, WrongWord { word: found.tokens.len(), message }));
+        }
+    };
+    Ok(Configure { edit, line, arguments })
+}
+
+/// Returns the command of an action.
+fn action(action: Action, arguments: Arguments<'_>, line: &Line) -> Command {
+    let display = |what| Command::Display(what, Filter::read(arguments, line));
+    let vpn_instance = || arguments.text_of(ArgumentKind::VpnInstance);
+    let alias = || arguments.text_of(ArgumentKind::Alias);
+    let station = || arguments.address_of(ArgumentKind::Station);
+    let (verbose, force) = (arguments.has(word::VERBOSE), arguments.has(word::FORCE));
+    match action {
+        Action::Quit => Command::Quit,
+        Action::Return => Command::Return,
+        Action::SystemView => Command::SystemView,
+        Action::Commit => Command::Candidate(match arguments.times().next() {
+            Some((_, time)) => CandidateCommand::CommitTrial(time),
+            None => CandidateCommand::Commit { force },
+        }),
+        Action::AbortTrial => Command::Candidate(CandidateCommand::AbortTrial { force }),
+        Action::ClearCandidate => Command::Candidate(CandidateCommand::Clear),
+        Action::ResetBmpSession => {
+            Command::Reset(Reset { vpn_instance: vpn_instance(), station: station(), alias: alias() })
+        }
+        Action::DisplayCurrentConfiguration => display(Display::CurrentConfiguration),
+        Action::DisplayCandidate => display(Display::Candidate { changes: arguments.has(word::CHANGES) }),
+        Action::DisplayDefaultParameterBmp => display(Display::DefaultParameterBmp),
+        Action::DisplayInterfaceBinding => display(Display::InterfaceBinding),
+        Action::DisplayBmpFeed => display(Display::BmpFeed),
+        Action::DisplayBmpRelay => display(Display::BmpRelay),
+        Action::DisplayTrial => display(Display::Trial),
+        Action::DisplayMrtReplay => display(Display::MrtReplay),
+        Action::DisplayBgpBmpMonitor => display(Display::BgpBmpMonitor),
+        Action::DisplayBgpPeer => display(Display::BgpPeer { peer: arguments.address_of(ArgumentKind::Peer), verbose }),
+        Action::DisplayBmpSession => {
+            display(Display::BmpSession { vpn_instance: vpn_instance(), station: station(), alias: alias(), verbose })
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Config,
     difference::{Lines, Place, lines},
     file::{Places, read_places},
+    model::Config,
 };
 
 /// The comments of a file: lines that begin with `#` and hold more than that.

@@ -1,24 +1,33 @@
 //! What differs between two configurations, and how the changes of two operators come together: line by line.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt};
 
 use super::{
-    Config, Item, SessionId, Setting, View, change,
-    setting::{Section, sections},
+    change,
+    model::Config,
+    section::{Section, sections},
+    settings::{LineName, Setting, family_words, order, order_of_view},
+    view::View,
 };
 
-/// Which of the things that one item can set in one view.
+/// One line of a view, whatever it sets: its setting, by its number in the table, and its name. A
+/// setting that replaces another has the place of the other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Which {
-    Only,
-    Named(String),
-    Session(SessionId),
-    Peer(IpAddr),
+pub(super) struct LineId {
+    setting: usize,
+    name: LineName,
 }
 
-/// Where a line stands, whatever it sets there: the lines that enter its views, outermost first, then the line itself. The order
-/// is that of the printed configuration.
-pub(super) type Place = Vec<(Item, Which)>;
+impl LineId {
+    /// Returns what identifies a line in its view.
+    pub(super) fn of(setting: &Setting) -> Self {
+        Self { setting: order(setting.descriptor()), name: setting.name() }
+    }
+}
+
+/// Where a line stands: the lines that enter its views, outermost first, then the line itself. The
+/// order is that of the table of settings.
+pub(super) type Place = Vec<LineId>;
 
 /// A configuration as lines by place.
 pub(super) type Lines = BTreeMap<Place, Setting>;
@@ -168,7 +177,7 @@ pub(super) fn lines(config: &Config) -> Lines {
 fn collect(section: Section, around: &Place, lines: &mut Lines) {
     let at = |around: &Place, setting: &Setting| {
         let mut place = around.clone();
-        place.push(setting.which());
+        place.push(LineId::of(setting));
         place
     };
     let mut view = around.clone();
@@ -184,54 +193,17 @@ fn collect(section: Section, around: &Place, lines: &mut Lines) {
     }
 }
 
-/// Where the lines inside a view stand.
+/// Returns where the lines inside a view stand.
 pub(super) fn place_of(view: &View) -> Place {
-    let setting = match view {
+    let name = match view {
         View::User | View::System => return Place::new(),
-        View::Bmp => Setting::Bmp,
-        View::Session(id) => Setting::Session(id.clone()),
-        View::Monitor(_, monitor) => Setting::Monitor(monitor.clone()),
-        View::Relay(name) => Setting::Relay(name.clone()),
-        View::Replay(name) => Setting::Replay(name.clone()),
-        View::Bgp => Setting::Bgp(0),
-        View::BgpFamily(family) => Setting::BgpFamily(*family),
+        View::Bmp | View::Bgp => LineName::Only,
+        View::Session(id) => LineName::Session(id.clone()),
+        View::Monitor(_, monitor) => LineName::Named(monitor.to_string()),
+        View::Relay(name) | View::Replay(name) => LineName::Named(name.clone()),
+        View::BgpFamily(family) => LineName::Named(family_words(*family).join(" ")),
     };
     let mut place = view.parent().map(|around| place_of(&around)).unwrap_or_default();
-    place.push(setting.which());
+    place.extend(order_of_view(view).map(|setting| LineId { setting, name }));
     place
-}
-
-impl Setting {
-    /// What it sets, whatever it sets it to: the last part of its place.
-    pub(super) fn which(&self) -> (Item, Which) {
-        match self {
-            Self::InterfaceAlias { name, .. } => (Item::InterfaceAlias, Which::Named(name.clone())),
-            Self::Relay(name) => (Item::Relay, Which::Named(name.clone())),
-            Self::Session(id) => (Item::Session, Which::Session(id.clone())),
-            Self::Replay(name) => (Item::Replay, Which::Named(name.clone())),
-            Self::Allow(prefix) => (Item::Allow, Which::Named(prefix.to_string())),
-            Self::Monitor(monitor) => (Item::Monitor, Which::Named(monitor.to_string())),
-            Self::RouteMode(_) | Self::BgpFamily(_) => (self.item(), Which::Named(self.line())),
-            // Each replaces the other.
-            Self::TcpListenPort(_) => (Item::TcpConnectPort, Which::Only),
-            other => (other.item(), other.peer().map_or(Which::Only, Which::Peer)),
-        }
-    }
-
-    /// The view that it enters from another one.
-    fn view(&self, around: &View) -> Option<View> {
-        match self {
-            Self::Bgp(_) => Some(View::Bgp),
-            Self::BgpFamily(family) => Some(View::BgpFamily(*family)),
-            Self::Replay(name) => Some(View::Replay(name.clone())),
-            Self::Monitor(monitor) => match around {
-                View::Session(id) => Some(View::Monitor(id.clone(), monitor.clone())),
-                _ => None,
-            },
-            Self::Bmp => Some(View::Bmp),
-            Self::Relay(name) => Some(View::Relay(name.clone())),
-            Self::Session(id) => Some(View::Session(id.clone())),
-            _ => None,
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Which connect-interface is in force.
 
-use super::{Bmp, ConnectInterface, Session, SessionId};
+use super::model::{Bmp, ConnectInterface, Session, SessionId};
 
 /// The view that a connect-interface in force comes from; in JSON its name in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

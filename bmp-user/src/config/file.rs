@@ -10,12 +10,15 @@ use std::{
 use crate::sys;
 
 use super::{
-    Command, Config, Edit, Error, View, apply,
-    command::{at, command},
-    difference::{Place, place_of},
-    grammar::ViewKind,
-    matching::{Cause, Context, Fault, Match, find, secrets},
-    text::Line,
+    command::{Command, Edit, apply, at, command},
+    difference::{LineId, Place, place_of},
+    language::line::{Error, Line},
+    model::Config,
+    parse::{
+        matching::{find, secrets},
+        outcome::{Match, Misfit, ViewContext, WrongWord, contexts},
+    },
+    view::{View, ViewKind},
 };
 
 /// The largest file that is read, in bytes.
@@ -141,10 +144,12 @@ enum Where {
 }
 
 impl Where {
-    fn contexts(&self) -> Vec<Context> {
+    fn contexts(&self) -> Vec<ViewContext> {
         match self {
-            Self::In(view) => view.contexts(),
-            Self::Lost(kind) => std::iter::successors(Some(*kind), |kind| kind.parent()).map(Context::from).collect(),
+            Self::In(view) => contexts(view),
+            Self::Lost(kind) => {
+                std::iter::successors(Some(*kind), |kind| kind.parent()).map(ViewContext::from).collect()
+            }
         }
     }
 }
@@ -206,17 +211,17 @@ impl Reader {
                 self.dangling = false;
                 self.command(found, line);
             }
-            Err(failure) => self.recover(&failure.cause, line.indent(), at(&line, failure.fault)),
+            Err(mismatch) => self.recover(&mismatch.misfit, line.indent(), at(&line, mismatch.wrong)),
         }
         true
     }
 
     fn refuse(&mut self, line: &Line, message: &str) {
-        self.errors.push(at(line, Fault { word: 0, message: message.to_owned() }));
+        self.errors.push(at(line, WrongWord { word: 0, message: message.to_owned() }));
     }
 
     fn command(&mut self, found: Match, line: Line) {
-        let (views, number) = (found.rule.views, line.number());
+        let (rule, number) = (found.rule, line.number());
         let command = match command(found, line.clone()) {
             Ok(Command::Display(..)) => {
                 return self.refuse(&line, "this shows something: it is no part of a configuration");
@@ -233,7 +238,7 @@ impl Reader {
             Err(error) => return self.errors.push(error),
         };
         if let Where::Lost(kind) = self.place {
-            if command != Command::Quit && views.contains(&kind) {
+            if command != Command::Quit && rule.is_known_in(kind) {
                 return;
             }
             self.place = Where::In(match kind {
@@ -263,10 +268,10 @@ impl Reader {
                 if let Command::Configure(configure) = &command
                     && let Edit::Set(setting) = configure.edit()
                 {
-                    let mut place = place_of(view);
+                    let (mut place, line) = (place_of(view), LineId::of(setting));
                     // A line that enters a view is the place of that view.
-                    if place.last() != Some(&setting.which()) {
-                        place.push(setting.which());
+                    if place.last() != Some(&line) {
+                        place.push(line);
                     }
                     self.places.set.insert(number, place);
                 }
@@ -276,14 +281,14 @@ impl Reader {
     }
 
     /// Keeps the error, unless it follows from an earlier one, and goes to where the next lines are likely to belong.
-    fn recover(&mut self, cause: &Cause, indent: usize, error: Error) {
-        let follows = self.dangling && matches!(cause, Cause::Elsewhere(_));
+    fn recover(&mut self, misfit: &Misfit, indent: usize, error: Error) {
+        let follows = self.dangling && matches!(misfit, Misfit::Elsewhere(_));
         if !follows {
             self.errors.push(error);
         }
         self.dangling = false;
-        match cause {
-            Cause::Wrong(Some(kind)) | Cause::Elsewhere(kind) | Cause::Misspelt(Some(kind)) => {
+        match misfit {
+            Misfit::Wrong(Some(kind)) | Misfit::Elsewhere(kind) | Misfit::Misspelt(Some(kind)) => {
                 self.place = match kind {
                     ViewKind::User | ViewKind::System => Where::In(View::System),
                     ViewKind::Bmp => Where::In(View::Bmp),
@@ -295,8 +300,8 @@ impl Reader {
                     | ViewKind::BgpFamily => Where::Lost(*kind),
                 };
             }
-            Cause::Wrong(None) | Cause::Misspelt(None) => {}
-            Cause::Unknown => {
+            Misfit::Wrong(None) | Misfit::Misspelt(None) => {}
+            Misfit::Unknown => {
                 self.skip_inside = Some(indent);
                 self.dangling = true;
             }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::Secret;
+use super::language::secret::Secret;
 use crate::wire::{bgp::Family, bmp::RibView};
 
 /// A whole configuration. Two that are equal ask for the same thing.
@@ -90,6 +90,11 @@ pub struct Relay {
     pub end_of_rib_after: Duration,
     /// `max-connections NUMBER per-source NUMBER`.
     pub max_connections: Option<MaxConnections>,
+}
+
+impl Relay {
+    /// What is so without `max-connections`.
+    pub const MAX_CONNECTIONS: MaxConnections = MaxConnections { total: 256, per_source: Some(32) };
 }
 
 /// How many connections a relay has at one time.
@@ -312,6 +317,12 @@ pub enum Transport {
 }
 
 impl Session {
+    /// What is so without `connect-retry`.
+    pub const CONNECT_RETRY: ConnectRetry =
+        ConnectRetry { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+    /// What is so without `keepalive`.
+    pub const KEEPALIVE: Duration = Duration::from_secs(30);
+
     /// The port that is connected to: the station's, or this device's where the station connects.
     pub fn port(&self) -> Option<u16> {
         self.transport.map(|(Transport::Connect(port) | Transport::Listen(port))| port)

@@ -6,11 +6,12 @@ use std::{
 };
 
 use super::{
-    Config,
     comments::Comments,
-    difference::Place,
-    secret::Secrets,
-    setting::{Section, Setting, sections},
+    difference::{LineId, Place},
+    language::secret::Secrets,
+    model::Config,
+    section::{Section, sections},
+    settings::Setting,
 };
 
 /// The configuration as a file holds it, secrets included: `#` before every view, one space of indentation a level, `return` at the
@@ -69,7 +70,7 @@ impl<W: Write> Printer<'_, W> {
 
     fn setting(&mut self, setting: &Setting, around: &Place) -> Result<Place, fmt::Error> {
         let level = around.len();
-        let place: Place = around.iter().cloned().chain(iter::once(setting.which())).collect();
+        let place: Place = around.iter().cloned().chain(iter::once(LineId::of(setting))).collect();
         self.comments(self.comments.before(&place), level)?;
         writeln!(self.out, "{:level$}{}", "", setting.line_with(self.secrets))?;
         Ok(place)

@@ -15,13 +15,15 @@ use tracing::{info, warn};
 use crate::tasks;
 
 use super::{
-    Config, Conflict, KeepError, LoadError, TooManySessions,
     comments::Comments,
+    commit_error::CommitError,
     difference::rebase,
-    file::{LARGEST, load, parse_bytes},
-    kept::Kept,
+    file::{LARGEST, LoadError, load, parse_bytes},
+    kept::{KeepError, Kept},
+    model::Config,
+    operator::{Allow, OperatorId, Who},
     print::print_with,
-    trial::{Allow, Notice, OperatorId, Trial, TrialEnd, TrialReport, Who},
+    trial::{Notice, Trial, TrialEnd, TrialReport},
 };
 
 /// So many notices wait for an operator whose terminal does not take them; the oldest are dropped.
@@ -67,54 +69,6 @@ pub enum Committed {
     TrialAndChanges,
     /// The candidate is in force for a time: see [`Store::end_in_time`].
     OnTrial(TrialEnd),
-}
-
-/// Why a commit was refused: nothing has changed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// Somebody else has changed the same.
-    #[error(transparent)]
-    Conflict(#[from] Conflict),
-    /// The file could not be written.
-    #[error(transparent)]
-    Keep(#[from] KeepError),
-    /// A trial is in force.
-    #[error(
-        "a trial is in force for another {seconds} s, by {by}: confirm it with `commit` where nothing is pending, or end it with `abort trial`"
-    )]
-    TrialRuns {
-        /// Whose it is.
-        by: Who,
-        /// How long it has, in seconds.
-        seconds: u64,
-    },
-    /// The trial is another operator's.
-    #[error(
-        "the trial is by {by}, {seconds} s left: `commit force` confirms it all the same, `abort trial force` ends it"
-    )]
-    NotOwner {
-        /// Whose it is.
-        by: Who,
-        /// Which it is: see [`Allow::Trial`].
-        number: u64,
-        /// How long it has, in seconds.
-        seconds: u64,
-    },
-    /// There is nothing to try.
-    #[error("nothing is pending, so there is nothing to try")]
-    NothingToTry,
-    /// An address in it cannot be used on this host.
-    #[error("{0}")]
-    Unfit(String),
-    /// No trial is in force.
-    #[error("no trial is in force")]
-    NoTrial,
-    /// The kernel tables have no room for all sessions.
-    #[error(transparent)]
-    TooManySessions(#[from] TooManySessions),
-    /// The file cannot be read again.
-    #[error(transparent)]
-    Load(#[from] LoadError),
 }
 
 impl Store {

@@ -1,7 +1,6 @@
 //! A configuration that is in force for a time: whose it is, how long it has, and what operators are told of it.
 
 use std::{
-    fmt,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -9,60 +8,17 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{CommitError, Config};
-
-/// Who is at the other end of a control connection, as the kernel tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Who {
-    /// The user's name; absent where this host knows none.
-    pub user: Option<String>,
-    /// The user's number.
-    pub uid: Option<u32>,
-    /// The process that has connected.
-    pub process: Option<u32>,
-}
-
-/// `alice (process 4711)`.
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.user, self.uid) {
-            (Some(user), _) => f.write_str(user)?,
-            (None, Some(uid)) => write!(f, "user {uid}")?,
-            (None, None) => f.write_str("an unknown user")?,
-        }
-        match self.process {
-            Some(process) => write!(f, " (process {process})"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// One operator's connection. It lasts until the last clone is dropped; a trial is its connection's to confirm.
-#[derive(Clone, Debug)]
-pub struct OperatorId(Arc<u64>);
-
-impl OperatorId {
-    pub(super) fn new(number: u64) -> Self {
-        Self(Arc::new(number))
-    }
-}
+use super::{
+    commit_error::CommitError,
+    model::Config,
+    operator::{Allow, OperatorId, Who},
+};
 
 /// When a trial ends by itself, and which one that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrialEnd {
     pub(super) number: u64,
     pub(super) at: Instant,
-}
-
-/// Which trial an operator may confirm or abort.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allow {
-    /// The operator's own.
-    Own,
-    /// Also the trial of this number, which the operator has been asked about.
-    Trial(u64),
-    /// Whoever's it is.
-    Any,
 }
 
 /// A configuration that is in force for a time, and not in the file.
@@ -79,7 +35,7 @@ pub(super) struct Trial {
 impl Trial {
     /// Begins now.
     pub(super) fn begin(number: u64, owner: &OperatorId, by: Who, before: Arc<Config>, time: Duration) -> Self {
-        Self { number, by, before, until: Instant::now() + time, time, owner: Arc::downgrade(&owner.0) }
+        Self { number, by, before, until: Instant::now() + time, time, owner: owner.downgrade() }
     }
 
     pub(super) fn end(&self) -> TrialEnd {
@@ -87,7 +43,7 @@ impl Trial {
     }
 
     fn is_of(&self, operator: &OperatorId) -> bool {
-        self.owner.upgrade().is_some_and(|owner| Arc::ptr_eq(&owner, &operator.0))
+        operator.is(&self.owner)
     }
 
     fn seconds_left(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::{super::*, refusal, session_view, typed};
+use crate::config::settings::ArgumentType;
 
 /// The text of an address with one character removed, replaced or inserted.
 fn mistyped(text: &str, at: usize, how: u8, c: char) -> String {
@@ -30,15 +31,14 @@ fn interfaces(station: IpAddr, word: &str) -> Vec<String> {
     ];
     let of_line = |line: String| {
         let Ok(Command::Configure(configure)) = parse_line(&view, &line, true) else { return Vec::new() };
-        match configure.edit() {
-            Edit::Set(Setting::ConnectInterface(connect)) | Edit::Undo(Setting::ConnectInterface(connect)) => connect
-                .interface()
-                .map(str::to_owned)
-                .into_iter()
-                .filter(|name| !["e1", "eth1"].contains(&&**name))
-                .collect(),
-            Edit::Set(Setting::EgressInterface(names)) => names.clone(),
-            _ => Vec::new(),
+        let (Edit::Set(setting) | Edit::Undo(setting)) = configure.edit() else { return Vec::new() };
+        match &*setting.descriptor().command() {
+            "connect-interface" => {
+                let connect = ConnectInterface::read(setting.arguments()).unwrap().unwrap();
+                let interface = connect.interface().map(str::to_owned);
+                interface.into_iter().filter(|name| !["e1", "eth1"].contains(&&**name)).collect()
+            }
+            _ => ArgumentType::read(setting.arguments()).unwrap().unwrap(),
         }
     };
     lines.into_iter().flat_map(of_line).collect()

@@ -1,6 +1,10 @@
 //! One line at a time.
 
 use super::{super::*, refusal, run, session_id, session_view, typed};
+use crate::config::{
+    language::token::{Token, Value},
+    settings::ArgumentType,
+};
 
 fn set(view: &View, line: &str) -> Setting {
     match parse_line(view, line, false).unwrap_or_else(|error| panic!("{error}")) {
@@ -12,12 +16,16 @@ fn set(view: &View, line: &str) -> Setting {
     }
 }
 
+/// What the arguments of a line make.
+fn value<T: ArgumentType>(setting: &Setting) -> T {
+    T::read(setting.arguments()).unwrap().unwrap()
+}
+
 fn source(line: &str) -> ConnectInterface {
     let view = session_view(if line.contains(':') { "2001:db8::7" } else { "198.51.100.7" });
-    match set(&view, line) {
-        Setting::ConnectInterface(connect) => connect,
-        other => panic!("{line}: {other:?}"),
-    }
+    let setting = set(&view, line);
+    assert_eq!(setting.descriptor().command(), "connect-interface");
+    value(&setting)
 }
 
 fn interface(name: &str) -> ConnectInterface {
@@ -66,32 +74,45 @@ fn every_form_of_connect_interface_is_understood() {
 #[test]
 fn every_other_command_is_understood() {
     let relay = View::Relay("frr".to_owned());
-    let id = |station: &str, alias: &str| SessionId { alias: Some(alias.to_owned()), ..session_id(station) };
+    let text = |text: &str| Value::Text(text.to_owned());
+    let address = |text: &str| Value::Address(text.parse().unwrap());
     let table = [
-        (View::System, "sysname edge1", Setting::Sysname("edge1".to_owned())),
+        (View::System, "sysname edge1", "sysname", vec![text("edge1")]),
         (
             View::System,
             "interface-alias eth1 GigabitEthernet0/1/0",
-            Setting::InterfaceAlias { kernel: "eth1".to_owned(), name: "GigabitEthernet0/1/0".to_owned() },
+            "interface-alias A",
+            vec![text("eth1"), text("GigabitEthernet0/1/0")],
         ),
-        (View::System, "bmp", Setting::Bmp),
-        (View::System, "bmp-relay frr", Setting::Relay("frr".to_owned())),
-        (relay.clone(), "listen 127.0.0.1 port 5000", Setting::Listen("127.0.0.1:5000".parse().unwrap())),
-        (relay.clone(), "listen ::1 port 5000", Setting::Listen("[::1]:5000".parse().unwrap())),
-        (relay, "listen 0.0.0.0 port 65535", Setting::Listen("0.0.0.0:65535".parse().unwrap())),
-        (View::Bmp, "connect-interface 192.0.2.1", Setting::BmpConnectInterface("192.0.2.1".parse().unwrap())),
-        (View::Bmp, "bmp-session 198.51.100.7", Setting::Session(session_id("198.51.100.7"))),
-        (View::Bmp, "bmp-session 2001:db8::7", Setting::Session(session_id("2001:db8::7"))),
-        (View::Bmp, "bmp-session 198.51.100.7 alias lab", Setting::Session(id("198.51.100.7", "lab"))),
-        (View::Bmp, "bmp-session 198.51.100.7 alias alias", Setting::Session(id("198.51.100.7", "alias"))),
+        (View::System, "bmp", "bmp", vec![]),
+        (View::System, "bmp-relay frr", "bmp-relay A", vec![text("frr")]),
+        (relay.clone(), "listen 127.0.0.1 port 5000", "listen", vec![address("127.0.0.1"), Value::Number(5000)]),
+        (relay.clone(), "listen ::1 port 5000", "listen", vec![address("::1"), Value::Number(5000)]),
+        (relay, "listen 0.0.0.0 port 65535", "listen", vec![address("0.0.0.0"), Value::Number(65535)]),
+        (View::Bmp, "connect-interface 192.0.2.1", "connect-interface", vec![address("192.0.2.1")]),
+        (View::Bmp, "bmp-session 198.51.100.7", "bmp-session A", vec![address("198.51.100.7")]),
+        (View::Bmp, "bmp-session 2001:db8::7", "bmp-session A", vec![address("2001:db8::7")]),
+        (View::Bmp, "bmp-session 198.51.100.7 alias lab", "bmp-session A", vec![address("198.51.100.7"), text("lab")]),
         (
-            session_view("198.51.100.7"),
-            "tcp connect port 11019",
-            Setting::TcpConnectPort { port: 11019, password: None },
+            View::Bmp,
+            "bmp-session 198.51.100.7 alias alias",
+            "bmp-session A",
+            vec![address("198.51.100.7"), text("alias")],
         ),
+        (session_view("198.51.100.7"), "tcp connect port 11019", "tcp connect port", vec![Value::Number(11019)]),
     ];
-    for (view, line, expected) in table {
-        assert_eq!(set(&view, line), expected);
+    for (view, line, command, expected) in table {
+        let setting = set(&view, line);
+        let values = setting.arguments().0.iter().filter_map(|token| match token {
+            Token::Argument(_, value) => Some(value.clone()),
+            Token::Keyword(_) => None,
+        });
+        assert_eq!(
+            (setting.descriptor().command(), values.collect::<Vec<_>>()),
+            (command.to_owned(), expected),
+            "{line}"
+        );
+        assert_eq!(setting.line(), line);
     }
 }
 
@@ -265,10 +286,11 @@ fn an_address_that_no_packet_to_the_far_end_can_bear_is_refused() {
         assert_eq!(at, word, "{line}: {said}");
         assert!(said.contains(message), "{line}: {said}");
     }
-    assert_eq!(set(&relay, "allow 0.0.0.0/0"), Setting::Allow(Prefix::new([0, 0, 0, 0].into(), 0).unwrap()));
+    let everybody = Prefix::new([0, 0, 0, 0].into(), 0).unwrap();
+    assert_eq!(value::<Prefix>(&set(&relay, "allow 0.0.0.0/0")), everybody);
     let local = session_view("127.0.0.9");
     let source = ConnectInterface::Address([127, 0, 0, 1].into());
-    assert_eq!(set(&local, "connect-interface 127.0.0.1"), Setting::ConnectInterface(source));
+    assert_eq!(value::<ConnectInterface>(&set(&local, "connect-interface 127.0.0.1")), source);
 }
 
 #[test]
@@ -571,7 +593,8 @@ fn an_interface_name_may_be_longer_than_its_type_alone() {
         let name = "e".repeat(length);
         let command = parse_line(&session, &format!("connect-interface {name}"), false).unwrap();
         let Command::Configure(configure) = command else { panic!("it configures") };
-        assert_eq!(*configure.edit(), Edit::Set(Setting::ConnectInterface(ConnectInterface::Interface(name))));
+        let Edit::Set(setting) = configure.edit() else { panic!("it sets") };
+        assert_eq!(value::<ConnectInterface>(setting), ConnectInterface::Interface(name));
     }
     assert!(parse_line(&session, &format!("connect-interface {}", "e".repeat(128)), false).is_err());
 }

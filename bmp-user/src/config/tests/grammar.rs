@@ -2,45 +2,47 @@
 
 use super::{super::*, session_view};
 use crate::config::{
-    grammar::{RULES, Syntax, ViewKind},
-    value::Kind,
+    language::{argument::ArgumentKind, number::NumberRange, syntax::Syntax},
+    parse::rule::{Rule, rules, rules_of},
+    view::ViewKind,
 };
 
 /// How deep a repetition is followed.
-const DEEP: usize = 3;
+pub(super) const DEEP: usize = 3;
 
 /// A word of a form, and whether it is a keyword.
-type Word = (&'static str, bool);
+pub(super) type Word = (&'static str, bool);
 
-fn sample(kind: Kind) -> &'static str {
+fn sample(kind: ArgumentKind) -> &'static str {
     match kind {
-        Kind::Sysname | Kind::InputName | Kind::Alias | Kind::Text => "name",
-        Kind::KernelName | Kind::VpnInstance | Kind::EgressName => "eth1",
-        Kind::InterfaceName => "GigabitEthernet0/1/0",
-        Kind::InterfaceType => "GigabitEthernet",
-        Kind::InterfaceNumber => "0/1/0",
-        Kind::Source | Kind::Ipv4Source | Kind::Station | Kind::NextHop => "192.0.2.1",
-        Kind::Listen => "127.0.0.1",
-        Kind::Port | Kind::HoldDown | Kind::Trial | Kind::Mss | Kind::Rate | Kind::StatisticsTime => "5000",
-        Kind::AsNumber => "65000",
-        Kind::RouterId | Kind::Peer => "192.0.2.2",
-        Kind::Password => "secret",
-        Kind::KeepaliveTime | Kind::RetryFirst | Kind::Dscp | Kind::MostOfSource => "10",
-        Kind::MostConnections
-        | Kind::HoldTime
-        | Kind::RetryLongest
-        | Kind::RelayHold
-        | Kind::Wait
-        | Kind::TcpKeepalive => "90",
-        Kind::Prefix => "192.0.2.0/24",
-        Kind::Path => "/var/lib/routes.mrt",
-        Kind::TableName => "65000:1",
-        Kind::Keyword => unreachable!("of no rule"),
+        ArgumentKind::Sysname | ArgumentKind::InputName | ArgumentKind::Alias | ArgumentKind::Text => "name",
+        ArgumentKind::KernelName | ArgumentKind::VpnInstance | ArgumentKind::EgressName => "eth1",
+        ArgumentKind::InterfaceName => "GigabitEthernet0/1/0",
+        ArgumentKind::InterfaceType => "GigabitEthernet",
+        ArgumentKind::InterfaceNumber => "0/1/0",
+        ArgumentKind::Source | ArgumentKind::Ipv4Source | ArgumentKind::Station | ArgumentKind::NextHop => "192.0.2.1",
+        ArgumentKind::Listen => "127.0.0.1",
+        ArgumentKind::AsNumber => "65000",
+        ArgumentKind::RouterId | ArgumentKind::Peer => "192.0.2.2",
+        ArgumentKind::Password => "secret",
+        ArgumentKind::Prefix => "192.0.2.0/24",
+        ArgumentKind::Path => "/var/lib/routes.mrt",
+        ArgumentKind::TableName => "65000:1",
+        ArgumentKind::Number(range) => number(range),
+    }
+}
+
+/// A number in the range. Of two that belong together the first, or the part, is the smaller one.
+fn number(range: &NumberRange) -> &'static str {
+    match range.name {
+        "KEEPALIVE" | "FIRST" | "DSCP" => "10",
+        _ if range.read("90").is_ok() => "90",
+        _ => panic!("{range:?}"),
     }
 }
 
 /// All forms that the syntax has.
-fn forms(syntax: &[Syntax], deep: usize) -> Vec<Vec<Word>> {
+pub(super) fn forms(syntax: &[Syntax], deep: usize) -> Vec<Vec<Word>> {
     let mut all = vec![Vec::new()];
     for piece in syntax {
         let next: Vec<Vec<Word>> = match piece {
@@ -72,25 +74,40 @@ fn view(kind: ViewKind) -> View {
     }
 }
 
+/// The forms of a command, and of its `undo`.
+fn forms_of(rule: Rule) -> (Vec<Vec<Word>>, Vec<Vec<Word>>) {
+    match rule {
+        Rule::Setting(setting) => {
+            let (heads, values) = (forms(setting.head, DEEP), forms(setting.value, DEEP));
+            let whole: Vec<_> =
+                heads.iter().flat_map(|head| values.iter().map(move |value| [&head[..], value].concat())).collect();
+            let undone = heads.iter().filter(|_| !setting.value.is_empty()).chain(&whole);
+            let undone = undone.map(|form| [&[("undo", true)], &form[..]].concat()).collect();
+            (whole, undone)
+        }
+        Rule::Command(command) => (forms(command.syntax, DEEP), Vec::new()),
+    }
+}
+
 /// Every line of the language that has sense, with the view it is for.
 fn lines() -> Vec<(View, Vec<Word>)> {
     let mut lines = Vec::new();
-    for rule in RULES {
-        let undone = rule.undo.map(|syntax| forms(syntax, DEEP)).unwrap_or_default();
-        let undone = undone.into_iter().map(|form| [&[("undo", true)], &form[..]].concat());
-        for form in forms(rule.syntax, DEEP).into_iter().chain(undone) {
+    for rule in rules() {
+        let (set, undone) = forms_of(rule);
+        for form in set.into_iter().chain(undone) {
             // A name may be given once.
             let names = form.iter().filter(|(word, keyword)| !keyword && *word == "eth1").count();
             if form.iter().any(|(word, _)| *word == "egress-interface") && names > 1 {
                 continue;
             }
-            lines.extend(rule.views.iter().map(|kind| (view(*kind), form.clone())));
+            let views = ViewKind::ALL.into_iter().filter(|kind| rule.is_known_in(*kind));
+            lines.extend(views.map(|kind| (view(kind), form.clone())));
         }
     }
     lines
 }
 
-fn text(words: &[Word]) -> String {
+pub(super) fn text(words: &[Word]) -> String {
     words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" ")
 }
 
@@ -124,7 +141,7 @@ fn every_keyword_may_be_cut_while_it_is_plain_which_is_meant() {
                 let mut cut = words.clone();
                 cut[at].0 = &keyword[..length];
                 // A whole keyword is meant as itself: `bmp` is no `bmp-relay`.
-                if RULES.iter().any(|rule| rule.keyword() == cut[at].0) {
+                if rules().any(|rule| rule.keyword() == cut[at].0) {
                     continue;
                 }
                 let line = text(&cut);
@@ -165,11 +182,8 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
     for (home, words) in lines() {
         let undo = words[0].0 == "undo";
         let name = words[usize::from(undo)].0;
-        let knows = |kind: ViewKind| {
-            RULES
-                .iter()
-                .any(|rule| rule.keyword() == name && rule.views.contains(&kind) && (!undo || rule.undo.is_some()))
-        };
+        let knows =
+            |kind: ViewKind| rules_of(kind).any(|rule| rule.keyword() == name && (!undo || rule.can_be_undone()));
         let line = text(&words);
         let meant = meaning(parse_line(&home, &line, false).unwrap());
         for kind in ViewKind::ALL {
@@ -181,7 +195,7 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
                     Some(_) => {}
                     // As a cut one it may be another command: `hold` of a relay is `hold-down` in a session.
                     None if abbreviate
-                        && RULES.iter().any(|rule| rule.keyword() != name && rule.keyword().starts_with(name)) => {}
+                        && rules().any(|rule| rule.keyword() != name && rule.keyword().starts_with(name)) => {}
                     None => {
                         let error = found.expect_err(&line);
                         let word: String = line.chars().skip(error.column - 1).take(error.length).collect();
@@ -199,9 +213,8 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
 #[test]
 fn a_cut_name_of_a_command_is_taken_where_one_begins_so_and_else_refused_with_all_of_them() {
     let names = |kind: ViewKind| {
-        let rules = || RULES.iter().filter(move |rule| rule.views.contains(&kind));
-        let undo = rules().any(|rule| rule.undo.is_some()).then_some("undo");
-        rules().map(|rule| rule.keyword()).chain(undo).collect::<std::collections::BTreeSet<_>>()
+        let undo = rules_of(kind).any(Rule::can_be_undone).then_some("undo");
+        rules_of(kind).map(|rule| rule.keyword()).chain(undo).collect::<std::collections::BTreeSet<_>>()
     };
     // So many letters of it are never meant.
     let long_enough = |name: &str, cut: &str| name != "connect-retry" || cut.len() >= "connect-r".len();

@@ -6,7 +6,9 @@ mod comments;
 mod files;
 mod grammar;
 mod properties;
+mod reference;
 mod session_view;
+mod settings;
 
 use super::{Command, Config, Error, SessionId, View, apply, parse_line};
 

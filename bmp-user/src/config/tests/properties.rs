@@ -13,7 +13,7 @@ use proptest::{
 };
 
 use super::{super::*, session_view};
-use crate::wire::bmp::RibView;
+use crate::{config::language::address, wire::bmp::RibView};
 
 /// An address that every command takes, whatever station it is towards.
 fn unicast(address: IpAddr) -> bool {
@@ -30,6 +30,12 @@ fn v4() -> impl Strategy<Value = IpAddr> {
 
 fn v6() -> impl Strategy<Value = IpAddr> {
     any::<Ipv6Addr>().prop_map(IpAddr::V6).prop_filter("unicast", |address| unicast(*address))
+}
+
+/// An address to listen on: one of a link alone needs a zone.
+fn listen_address() -> impl Strategy<Value = IpAddr> {
+    let of_link = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    prop_oneof![v4(), v6()].prop_filter("of no link", move |address| !of_link(address))
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -221,7 +227,7 @@ prop_compose! {
     fn config()(
         sysname in option::of(name()),
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
-        listens in btree_map(name(), (option::of((prop_oneof![v4(), v6()], 1..=u16::MAX)), btree_set(prefix(), 0..3), [0u64..3601, 0u64..3601], option::of((1u32..65_536, option::of(1u32..65_536)))), 0..4),
+        listens in btree_map(name(), (option::of((listen_address(), 1..=u16::MAX)), btree_set(prefix(), 0..3), [0u64..3601, 0u64..3601], option::of((1u32..65_536, option::of(1u32..65_536)))), 0..4),
         bgp in option::of(bgp()),
         statistics in option::of(0u64..65_536),
         mut replays in btree_map(name(), replay(), 0..3),

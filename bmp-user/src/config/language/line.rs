@@ -13,11 +13,11 @@ const EXCERPT_BEFORE: usize = 60;
 
 /// Where a word is in its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(in crate::config) struct Span {
     /// 1-based, in characters.
-    pub(super) column: usize,
+    pub(in crate::config) column: usize,
     /// In characters.
-    pub(super) length: usize,
+    pub(in crate::config) length: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ struct Word {
 
 /// One line of input, cut into words at spaces and tabs.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(in crate::config) struct Line {
     number: usize,
     text: Arc<str>,
     words: Vec<Word>,
@@ -48,7 +48,7 @@ impl Line {
     /// `number` is 1-based; `text` is without its line end. A character that has no place in a command (a control
     /// character, or white space other than space and tab) is an error at that character: it would hide in a name and come
     /// out again on an operator's terminal. Comments may hold anything.
-    pub(super) fn new(number: usize, text: &str) -> Result<Self, Error> {
+    pub(in crate::config) fn new(number: usize, text: &str) -> Result<Self, Error> {
         let mut words = Vec::new();
         let mut open: Option<(usize, usize)> = None;
         let mut count = 0;
@@ -82,18 +82,18 @@ impl Line {
     }
 
     /// The same with the words of these numbers as secrets.
-    pub(super) fn with_secrets(mut self, secrets: impl FnOnce(&Self) -> Vec<usize>) -> Self {
+    pub(in crate::config) fn with_secrets(mut self, secrets: impl FnOnce(&Self) -> Vec<usize>) -> Self {
         self.secrets = secrets(&self);
         self
     }
 
     /// 1-based.
-    pub(super) fn number(&self) -> usize {
+    pub(in crate::config) fn number(&self) -> usize {
         self.number
     }
 
     /// Whether a part of the text is not to be shown.
-    pub(super) fn has_secrets(&self) -> bool {
+    pub(in crate::config) fn has_secrets(&self) -> bool {
         !self.hidden().is_empty()
     }
 
@@ -107,17 +107,17 @@ impl Line {
     }
 
     /// Holds no command: it is blank or begins with `#`.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::config) fn is_empty(&self) -> bool {
         self.words().next().is_none_or(|word| word.starts_with('#'))
     }
 
     /// The words in order.
-    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::config) fn words(&self) -> impl Iterator<Item = &str> {
         self.words.iter().map(|word| self.text.get(word.start..word.end).unwrap_or_default())
     }
 
     /// The text from the word of this number (from 0) to the end of the last word.
-    pub(super) fn rest_from(&self, index: usize) -> &str {
+    pub(in crate::config) fn rest_from(&self, index: usize) -> &str {
         match (self.words.get(index), self.words.last()) {
             (Some(first), Some(last)) => self.text.get(first.start..last.end).unwrap_or_default(),
             _ => "",
@@ -125,7 +125,7 @@ impl Line {
     }
 
     /// Where the word of this number (from 0) is; past the last one, the place where the next would stand.
-    pub(super) fn span(&self, index: usize) -> Span {
+    pub(in crate::config) fn span(&self, index: usize) -> Span {
         match (self.words.get(index), self.words.last()) {
             (Some(word), _) => word.span,
             (None, Some(last)) => Span { column: last.span.column + last.span.length, length: 1 },
@@ -134,16 +134,16 @@ impl Line {
     }
 
     /// Whether no blank is behind the last word.
-    pub(super) fn ends_in_word(&self) -> bool {
+    pub(in crate::config) fn ends_in_word(&self) -> bool {
         self.words.last().is_some_and(|word| word.end == self.text.len())
     }
 
     /// Characters before the first word.
-    pub(super) fn indent(&self) -> usize {
+    pub(in crate::config) fn indent(&self) -> usize {
         self.span(0).column - 1
     }
 
-    pub(super) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
+    pub(in crate::config) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
         let mut message = message.into();
         let hidden = self.hidden();
         for secret in hidden.iter().filter_map(|part| self.text.get(part.clone())) {
@@ -175,7 +175,7 @@ pub struct Error {
     /// What is wrong, in words, without a full stop.
     pub message: String,
     /// The whole line as it came, without its line end.
-    pub(super) line_text: String,
+    pub(in crate::config) line_text: String,
     /// What of it is not to be shown, in order.
     hidden: Vec<Range<usize>>,
 }
@@ -200,7 +200,7 @@ impl fmt::Display for Error {
 
 impl Error {
     /// The same error, said of a line of this file.
-    pub(super) fn in_file(self, file: &Arc<str>) -> Self {
+    pub(in crate::config) fn in_file(self, file: &Arc<str>) -> Self {
         Self { file: Some(Arc::clone(file)), ..self }
     }
 
@@ -294,7 +294,7 @@ pub(crate) fn sentence(text: &str) -> String {
 }
 
 /// A word in a message: between backquotes, cut where it is long.
-pub(super) fn quoted(word: &str) -> String {
+pub(in crate::config) fn quoted(word: &str) -> String {
     const LONGEST: usize = 40;
     match word.char_indices().nth(LONGEST) {
         Some((cut, _)) => format!("`{}…`", word.get(..cut).unwrap_or_default()),

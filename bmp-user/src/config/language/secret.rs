@@ -44,13 +44,13 @@ impl Serialize for Secret {
 
 /// Whether secrets are written or masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Secrets {
+pub(in crate::config) enum Secrets {
     Masked,
     Written,
 }
 
 impl Secrets {
-    pub(super) fn text(self, secret: &Secret) -> String {
+    pub(in crate::config) fn text(self, secret: &Secret) -> String {
         match self {
             Self::Masked => secret.to_string(),
             Self::Written => secret.reveal().to_owned(),
@@ -65,7 +65,7 @@ pub fn masked(line: &str) -> Cow<'_, str> {
 }
 
 /// Puts [`MASK`] in the place of these parts, which are in order.
-pub(super) fn mask(line: &str, hidden: &[Range<usize>]) -> String {
+pub(in crate::config) fn mask(line: &str, hidden: &[Range<usize>]) -> String {
     let mut text = String::new();
     let mut from = 0;
     for part in hidden {
@@ -78,7 +78,7 @@ pub(super) fn mask(line: &str, hidden: &[Range<usize>]) -> String {
 }
 
 /// What stands behind a word that is, or may be meant as, `password`. No command begins with it.
-pub(super) fn after_password(line: &str) -> Vec<Range<usize>> {
+pub(in crate::config) fn after_password(line: &str) -> Vec<Range<usize>> {
     let words = words(line);
     let text = |word: &Range<usize>| line.get(word.clone()).unwrap_or_default();
     let at = |number: usize| words.get(number).map(text).unwrap_or_default();

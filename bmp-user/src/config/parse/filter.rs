@@ -1,38 +1,41 @@
 //! `| include TEXT`: which lines of an answer are shown.
 
-use super::{grammar::word, matching::Args, text::Line, value::Kind};
+use super::commands::word;
+use crate::config::language::{argument::ArgumentKind, line::Line, token::Arguments};
 
 /// Which lines of an answer to show. The text is looked for as it is, in the case it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Those that hold the text.
+    /// The lines that hold the text.
     Include(String),
-    /// Those that do not.
+    /// The lines that do not hold the text.
     Exclude(String),
-    /// Those from the first one on that does.
+    /// The first line that holds the text, and all lines behind it.
     Begin(String),
 }
 
 impl Filter {
-    pub(super) fn read(args: &Args, line: &Line) -> Option<Self> {
-        let (_, first) = args.texts(Kind::Text).next()?;
+    /// Returns the filter of a command; `None` where it has none.
+    pub(in crate::config) fn read(arguments: Arguments<'_>, line: &Line) -> Option<Self> {
+        let (first, _) = arguments.texts_of(ArgumentKind::Text).next()?;
         let text = line.rest_from(first).to_owned();
-        if args.has(word::INCLUDE) {
+        if arguments.has(word::INCLUDE) {
             Some(Self::Include(text))
-        } else if args.has(word::EXCLUDE) {
+        } else if arguments.has(word::EXCLUDE) {
             Some(Self::Exclude(text))
         } else {
             Some(Self::Begin(text))
         }
     }
 
-    /// What is left of the answer.
+    /// Returns what is left of the answer.
     pub fn apply(&self, answer: &str) -> String {
         let mut begun = false;
         answer.split_inclusive('\n').filter(|line| self.keeps(line, &mut begun)).collect()
     }
 
-    /// Whether the next line of an answer is kept. `begun` is false at first, and this filter's own.
+    /// Decides whether the next line of an answer is kept. `begun` is false at first, and belongs to
+    /// this filter.
     pub fn keeps(&self, line: &str, begun: &mut bool) -> bool {
         match self {
             Self::Include(text) => line.contains(text.as_str()),

@@ -4,14 +4,15 @@ mod notation;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{model::Prefix, text::quoted};
+use super::line::quoted;
+use crate::config::model::Prefix;
 use notation::{Notation, Slip};
 
-pub(super) use notation::{notation, plain};
+pub(in crate::config) use notation::{notation, plain};
 
 /// Decides whether a word can be the number of an interface's type. One dot is that of a
 /// subinterface: `1.100`.
-pub(super) fn is_number_of_interface(word: &str) -> bool {
+pub(in crate::config) fn is_number_of_interface(word: &str) -> bool {
     let subinterface = word.split_once('.').is_some_and(|(number, sub)| {
         [number, sub].iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
     });
@@ -23,12 +24,12 @@ pub(super) fn is_number_of_interface(word: &str) -> bool {
 /// # Errors
 ///
 /// The word is no address: says what it was taken for.
-pub(super) fn read(word: &str) -> Result<IpAddr, String> {
+pub(in crate::config) fn read(word: &str) -> Result<IpAddr, String> {
     word.parse().map_err(|_| no_address(word))
 }
 
 /// Says why a word is no address.
-pub(super) fn no_address(word: &str) -> String {
+pub(in crate::config) fn no_address(word: &str) -> String {
     let quoted = quoted(word);
     match plain(word) {
         None => match Slip::find(word) {
@@ -74,7 +75,7 @@ fn fault_of_dotted_decimal(word: &str) -> Option<String> {
 ///
 /// The word is no address, or no host has it. `what` it was to be, with its article, is in the
 /// sentence.
-pub(super) fn unicast(word: &str, what: &str) -> Result<IpAddr, String> {
+pub(in crate::config) fn unicast(word: &str, what: &str) -> Result<IpAddr, String> {
     let address = read(word)?;
     if let Some(v4) = mapped(address) {
         // Written as what it is, it can be told from an IPv6 session.
@@ -115,7 +116,7 @@ fn no_host_has(address: IpAddr) -> Option<&'static str> {
 /// # Errors
 ///
 /// It is no unicast address of that family, or a loopback address towards another host.
-pub(super) fn towards(far: Option<IpAddr>, word: &str, what: &str, which: &str) -> Result<IpAddr, String> {
+pub(in crate::config) fn towards(far: Option<IpAddr>, word: &str, what: &str, which: &str) -> Result<IpAddr, String> {
     let address = unicast(word, what)?;
     match far {
         Some(IpAddr::V4(far)) if address.is_ipv6() => {
@@ -136,7 +137,7 @@ pub(super) fn towards(far: Option<IpAddr>, word: &str, what: &str, which: &str) 
 /// # Errors
 ///
 /// It is no prefix, or nobody connects from an address of it.
-pub(super) fn prefix(word: &str) -> Result<Prefix, String> {
+pub(in crate::config) fn prefix(word: &str) -> Result<Prefix, String> {
     let (address, length) = match word.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (word, None),
@@ -183,7 +184,7 @@ const MAPPED: u8 = 96;
 /// # Errors
 ///
 /// It is no unicast address, or one that means something on one link alone.
-pub(super) fn listen(word: &str) -> Result<IpAddr, String> {
+pub(in crate::config) fn listen(word: &str) -> Result<IpAddr, String> {
     match word.parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() => Ok(address),
         Ok(IpAddr::V6(v6)) if v6.is_unicast_link_local() => Err(format!(
@@ -200,7 +201,7 @@ pub(super) fn listen(word: &str) -> Result<IpAddr, String> {
 /// # Errors
 ///
 /// It is no IPv4 address, or zero.
-pub(super) fn bgp_identifier(word: &str) -> Result<IpAddr, String> {
+pub(in crate::config) fn bgp_identifier(word: &str) -> Result<IpAddr, String> {
     const WHAT: &str = "a BGP identifier is an IPv4 address other than 0.0.0.0";
     match word.parse::<Ipv4Addr>() {
         Ok(id) if !id.is_unspecified() => Ok(id.into()),

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::config::text::quoted;
+use crate::config::language::line::quoted;
 
 /// The way in which a word is meant as an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ fn is_number(text: &str) -> bool {
 
 /// What made a word of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slip {
+pub(in crate::config) struct Slip {
     notation: Notation,
     /// What is wrong with the word, and what may be meant.
     pub(super) fault: String,
@@ -69,7 +69,7 @@ pub(super) struct Slip {
 
 impl Slip {
     /// Finds the slip of a word that is not [`plain`].
-    pub(super) fn find(word: &str) -> Option<Self> {
+    pub(in crate::config) fn find(word: &str) -> Option<Self> {
         Self::brackets(word)
             .or_else(|| Self::joined(word))
             .or_else(|| Self::groups(bare(word)))
@@ -79,7 +79,7 @@ impl Slip {
     }
 
     /// What is wrong as it is said of a notation: `an IPv6 address`, `a dotted-decimal address`.
-    pub(super) fn article_and_noun(&self) -> &'static str {
+    pub(in crate::config) fn article_and_noun(&self) -> &'static str {
         match self.notation {
             Notation::DottedDecimal => "a dotted-decimal address",
             Notation::ColonHex => "an IPv6 address",

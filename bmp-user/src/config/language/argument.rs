@@ -1,0 +1,324 @@
+//! The arguments of commands: which word is which, and which words are refused.
+
+use std::net::IpAddr;
+
+use super::{
+    address,
+    line::quoted,
+    number::{AS_NUMBER, NumberRange, Unit, is_decimal},
+    secret::{MASK, Secret},
+    token::Value,
+};
+
+/// How displays name the public instance, which has no name.
+pub const PUBLIC: &str = "_public_";
+
+/// What an argument is. Names and numbers have the limits of carrier routers, kernel names those of
+/// the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum ArgumentKind {
+    /// The name of this device.
+    Sysname,
+    /// The kernel's name of an interface (`dev_valid_name` in net/core/dev.c): no `/` or `:`.
+    KernelName,
+    /// A name of an interface, not an address. The length limit is that of the kernel's alternative
+    /// names.
+    InterfaceName,
+    /// The first part of an interface name in two words.
+    InterfaceType,
+    /// The second part of an interface name in two words.
+    InterfaceNumber,
+    /// The source address of a session, of its station's family.
+    Source,
+    /// The source address of IPv4 sessions.
+    Ipv4Source,
+    /// The address of a station.
+    Station,
+    /// An address of this host to listen on. The unspecified address stands for all of them.
+    Listen,
+    /// The name of an input.
+    InputName,
+    /// The alias of a session.
+    Alias,
+    /// The name of a VPN instance, which is that of its VRF device.
+    VpnInstance,
+    /// An interface that a session may leave by; a name as in [`Self::InterfaceName`].
+    EgressName,
+    /// The router that a session's packets are sent to, of its station's family.
+    NextHop,
+    /// A word of the text that a filter looks for.
+    Text,
+    /// An AS number, also as two numbers with a dot (RFC 5396).
+    AsNumber,
+    /// A BGP identifier.
+    RouterId,
+    /// The address of a BGP peer.
+    Peer,
+    /// A secret of TCP MD5 (tcp(7), `TCP_MD5SIG_MAXKEYLEN`).
+    Password,
+    /// An IP prefix, or an address.
+    Prefix,
+    /// The path of a file.
+    Path,
+    /// A table's name or a route distinguisher.
+    TableName,
+    /// A number of this range.
+    Number(&'static NumberRange),
+}
+
+impl ArgumentKind {
+    /// Decides whether the word looks like this argument, where several could stand.
+    ///
+    /// A word that is meant as an address is never a name. A mistyped address must be refused, and
+    /// not be looked for among the interfaces.
+    pub(in crate::config) fn fits(self, word: &str) -> bool {
+        let is_address = || address::notation(word).is_some();
+        match self {
+            Self::Source
+            | Self::Ipv4Source
+            | Self::Station
+            | Self::Listen
+            | Self::NextHop
+            | Self::RouterId
+            | Self::Peer => is_address(),
+            Self::Prefix => word.contains('/') || is_address(),
+            Self::InterfaceName | Self::InterfaceType | Self::EgressName => !is_address(),
+            Self::InterfaceNumber => address::is_number_of_interface(word),
+            Self::AsNumber => word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
+            Self::Number(_) => is_decimal(word),
+            Self::Sysname
+            | Self::KernelName
+            | Self::InputName
+            | Self::Alias
+            | Self::VpnInstance
+            | Self::Text
+            | Self::Password
+            | Self::Path
+            | Self::TableName => true,
+        }
+    }
+
+    /// Decides whether this argument can have the value.
+    pub(in crate::config) fn takes(self, value: &Value) -> bool {
+        match value {
+            Value::Text(_) => self.longest().is_some() && self != Self::Password || self == Self::Text,
+            Value::Secret(_) => self == Self::Password,
+            Value::Address(_) => matches!(
+                self,
+                Self::Source
+                    | Self::Ipv4Source
+                    | Self::Station
+                    | Self::Listen
+                    | Self::NextHop
+                    | Self::RouterId
+                    | Self::Peer
+            ),
+            Value::Prefix(_) => self == Self::Prefix,
+            Value::Time(_) => {
+                matches!(self, Self::Number(range) if matches!(range.unit, Unit::Milliseconds | Unit::Seconds))
+            }
+            Value::Number(_) => match self {
+                Self::AsNumber => true,
+                Self::Number(range) => !matches!(range.unit, Unit::Milliseconds | Unit::Seconds),
+                _ => false,
+            },
+            Value::Keyword(_) => false,
+        }
+    }
+
+    /// Returns the most characters that a name has; bytes for kernel names and paths. `None` for
+    /// arguments that are no names.
+    fn longest(self) -> Option<usize> {
+        match self {
+            Self::Sysname => Some(246),
+            Self::KernelName | Self::VpnInstance => Some(15),
+            Self::InterfaceName | Self::EgressName => Some(127),
+            Self::InterfaceType | Self::InterfaceNumber | Self::InputName | Self::Alias => Some(63),
+            Self::Password => Some(80),
+            Self::TableName => Some(255),
+            Self::Path => Some(4095),
+            _ => None,
+        }
+    }
+
+    /// Returns what the reference calls the argument.
+    pub(in crate::config) fn name(self) -> &'static str {
+        match self {
+            Self::Sysname | Self::InterfaceName | Self::InputName | Self::VpnInstance => "NAME",
+            Self::KernelName => "KERNEL-NAME",
+            Self::InterfaceType => "TYPE",
+            Self::InterfaceNumber => "NUMBER",
+            Self::Source | Self::Ipv4Source | Self::Station | Self::Listen | Self::NextHop | Self::Peer => "ADDRESS",
+            Self::Alias => "ALIAS",
+            Self::EgressName => "INTERFACE",
+            Self::Text => "TEXT",
+            Self::AsNumber => AS_NUMBER.name,
+            Self::RouterId => "ROUTER-ID",
+            Self::Password => "SECRET",
+            Self::Prefix => "PREFIX",
+            Self::Path => "PATH",
+            Self::TableName => "TABLE",
+            Self::Number(range) => range.name,
+        }
+    }
+
+    /// Returns what stands for the argument in help, with its limits.
+    pub(in crate::config) fn placeholder(self) -> String {
+        let fixed = match self {
+            Self::Source | Self::Station | Self::Listen | Self::NextHop | Self::Peer => "X.X.X.X or X:X::X:X",
+            Self::Ipv4Source | Self::RouterId => "X.X.X.X",
+            Self::Prefix => "X.X.X.X/M or X:X::X:X/M",
+            Self::Path => "PATH",
+            Self::Text => "TEXT",
+            Self::AsNumber => return AS_NUMBER.placeholder(),
+            Self::Number(range) => return range.placeholder(),
+            _ => return format!("STRING<1-{}>", self.longest().unwrap_or_default()),
+        };
+        fixed.to_owned()
+    }
+
+    /// Reads the word. `far_end` is the address of the station or the BGP peer that the command is
+    /// about.
+    ///
+    /// # Errors
+    ///
+    /// The word is refused; the message says why.
+    pub(in crate::config) fn read(self, word: &str, far_end: Option<IpAddr>) -> Result<Value, String> {
+        let longest = self.longest().unwrap_or_default();
+        match self {
+            Self::Sysname => text(word, "a system name", longest),
+            Self::KernelName => kernel_name(word, longest),
+            Self::InterfaceName | Self::EgressName => interface_name(word),
+            Self::InterfaceType => part_of_interface_name(word, "an interface type", longest),
+            Self::InterfaceNumber => text(word, "an interface number", longest),
+            Self::Source => {
+                address::towards(far_end, word, "a source address", "the source address").map(Value::Address)
+            }
+            Self::NextHop => next_hop(word, far_end).map(Value::Address),
+            Self::Ipv4Source => ipv4_source(word).map(Value::Address),
+            Self::Station => address::unicast(word, "a station's address").map(Value::Address),
+            Self::Listen => address::listen(word).map(Value::Address),
+            Self::InputName => text(word, "an input's name", longest),
+            Self::Alias => text(word, "an alias", longest),
+            Self::VpnInstance => vpn_instance(word, longest),
+            Self::Text => Ok(Value::Text(word.to_owned())),
+            Self::AsNumber => as_number(word).map(Value::Number),
+            Self::RouterId => address::bgp_identifier(word).map(Value::Address),
+            Self::Peer => address::unicast(word, "a peer's address").map(Value::Address),
+            Self::Password => secret(word, longest),
+            Self::Prefix => address::prefix(word).map(Value::Prefix),
+            Self::Path => match word.len() {
+                length if (1..=longest).contains(&length) => Ok(Value::Text(word.to_owned())),
+                length => Err(format!("a path has 1 to {longest} bytes, this has {length}")),
+            },
+            Self::TableName => text(word, "the name of a VPN instance", longest),
+            Self::Number(range) => range.read_value(word),
+        }
+    }
+}
+
+/// Reads the name of an interface, also one that two words spell together.
+///
+/// # Errors
+///
+/// No interface has such a name.
+pub(in crate::config) fn interface_name(word: &str) -> Result<Value, String> {
+    let longest = ArgumentKind::InterfaceName.longest().unwrap_or_default();
+    part_of_interface_name(word, "an interface name", longest)
+}
+
+fn part_of_interface_name(word: &str, what: &str, longest: usize) -> Result<Value, String> {
+    no_address_as(word, what)?;
+    if let Some(odd) = word.chars().find(|c| NOT_IN_NAMES.contains(c)) {
+        return Err(format!("{what} has no `{odd}` in it: {}", quoted(word)));
+    }
+    text(word, what, longest)
+}
+
+/// Characters that separate words elsewhere. `interface-alias` gives another name to an interface
+/// whose kernel name has one of them.
+const NOT_IN_NAMES: [char; 5] = [',', ';', '[', ']', '"'];
+
+/// Refuses a word that is meant as an address in the place of `what`.
+fn no_address_as(word: &str, what: &str) -> Result<(), String> {
+    match address::notation(word) {
+        None => Ok(()),
+        Some(_) if word.parse::<IpAddr>().is_ok() => Err(format!("{} is an address, not {what}", quoted(word))),
+        Some(_) => Err(format!("{}, and it cannot be {what}", address::no_address(word))),
+    }
+}
+
+fn text(word: &str, what: &str, longest: usize) -> Result<Value, String> {
+    match word.chars().count() {
+        length if (1..=longest).contains(&length) => Ok(Value::Text(word.to_owned())),
+        length => Err(format!("{what} has 1 to {longest} characters, this has {length}")),
+    }
+}
+
+/// Reads a secret. The mask is refused: whoever gives it back means to keep the secret.
+fn secret(word: &str, longest: usize) -> Result<Value, String> {
+    if word == MASK {
+        return Err(format!(
+            "{MASK} is shown in the place of a secret: give the secret itself, or leave the line as it is"
+        ));
+    }
+    text(word, "a TCP MD5 secret", longest).map(|_| Value::Secret(Secret::from(word)))
+}
+
+fn kernel_name(word: &str, longest: usize) -> Result<Value, String> {
+    if word.len() > longest {
+        return Err(format!("a kernel interface name has 1 to {longest} bytes, this has {}", word.len()));
+    }
+    if word.contains(['/', ':']) || matches!(word, "" | "." | "..") {
+        return Err(format!("{} cannot be the name of an interface in the kernel", quoted(word)));
+    }
+    if address::plain(word).is_some() {
+        no_address_as(word, "the name of an interface")?;
+    }
+    Ok(Value::Text(word.to_owned()))
+}
+
+fn vpn_instance(word: &str, longest: usize) -> Result<Value, String> {
+    if word == PUBLIC {
+        return Err(format!("{PUBLIC} is how the public instance is shown: leave `vpn-instance` out for it"));
+    }
+    kernel_name(word, longest).map_err(|why| format!("a VPN instance has the name of its VRF device: {why}"))
+}
+
+/// Reads an AS number, plain or in the dotted form of RFC 5396 §2: `65001`, `1.10`.
+fn as_number(word: &str) -> Result<u32, String> {
+    /// Each half of the dotted form.
+    static HALF: NumberRange = NumberRange {
+        name: "NUMBER",
+        subject: "each part of an AS number is",
+        unit: Unit::None,
+        first: 0,
+        last: 0xffff,
+        or_zero: false,
+    };
+    match word.split_once('.') {
+        Some((high, low)) => AS_NUMBER.read(&(HALF.read(high)? << 16 | HALF.read(low)?).to_string()),
+        None => AS_NUMBER.read(word),
+    }
+}
+
+/// Reads the address of a router beside this host.
+fn next_hop(word: &str, far_end: Option<IpAddr>) -> Result<IpAddr, String> {
+    const WHAT: &str = "a next hop";
+    let address = address::towards(far_end, word, WHAT, "the next hop")?;
+    if address.is_loopback() {
+        Err(format!("{address} is a loopback address, which cannot be {WHAT}"))
+    } else {
+        Ok(address)
+    }
+}
+
+fn ipv4_source(word: &str) -> Result<IpAddr, String> {
+    const HINT: &str = "the bmp view takes the source address of IPv4 sessions alone; name ";
+    match word.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => address::unicast(word, "a source address"),
+        Ok(IpAddr::V6(_)) => Err(format!("{HINT}an IPv6 address in a bmp-session view")),
+        Err(_) if address::notation(word).is_some() => Err(address::no_address(word)),
+        Err(_) => Err(format!("{} is not an IPv4 address: {HINT}an interface in a bmp-session view", quoted(word))),
+    }
+}

@@ -1,0 +1,266 @@
+//! The commands that set nothing: `display`, `reset`, `commit` and the ways between views.
+
+use crate::config::{
+    language::{
+        argument::ArgumentKind,
+        number::{NumberRange, Unit},
+        syntax::Syntax::{self, Choice, Optional, Value, Word},
+    },
+    settings::{ALIAS, VPN_INSTANCE},
+    view::ViewKind,
+};
+
+/// What a command does that sets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Action {
+    AbortTrial,
+    ClearCandidate,
+    Commit,
+    DisplayBgpBmpMonitor,
+    DisplayBgpPeer,
+    DisplayBmpFeed,
+    DisplayBmpRelay,
+    DisplayBmpSession,
+    DisplayCandidate,
+    DisplayCurrentConfiguration,
+    DisplayDefaultParameterBmp,
+    DisplayInterfaceBinding,
+    DisplayMrtReplay,
+    DisplayTrial,
+    ResetBmpSession,
+    SystemView,
+    Quit,
+    Return,
+}
+
+/// A command that sets nothing.
+#[derive(Debug)]
+pub(in crate::config) struct CommandRule {
+    pub(in crate::config) action: Action,
+    /// The views that know it.
+    pub(in crate::config) views: &'static [ViewKind],
+    /// Begins with a keyword.
+    pub(in crate::config) syntax: &'static [Syntax],
+}
+
+/// Keywords that decide what a command does once it is understood.
+pub(in crate::config) mod word {
+    /// `display bmp session verbose`.
+    pub(in crate::config) const VERBOSE: &str = "verbose";
+    /// `display configuration candidate changes`.
+    pub(in crate::config) const CHANGES: &str = "changes";
+    /// `commit force`, `abort trial force`.
+    pub(in crate::config) const FORCE: &str = "force";
+    /// `... | include TEXT`.
+    pub(in crate::config) const INCLUDE: &str = "include";
+    /// `... | exclude TEXT`.
+    pub(in crate::config) const EXCLUDE: &str = "exclude";
+    /// `... | begin TEXT`.
+    pub(in crate::config) const BEGIN: &str = "begin";
+}
+
+const DISPLAY_WORD: Syntax = Word("display", "show something");
+
+/// The rest of the line.
+static TEXT: [Syntax; 2] =
+    [Value(ArgumentKind::Text, "text to look for, as it is, to the end of the line"), Optional(&TEXT)];
+/// What may stand behind every `display`.
+static FILTER: [Syntax; 2] = [
+    Word("|", "of the answer, show only some lines"),
+    Choice(&[
+        &[Word(word::INCLUDE, "those that hold a text"), Choice(&[&TEXT])],
+        &[Word(word::EXCLUDE, "those that do not"), Choice(&[&TEXT])],
+        &[Word(word::BEGIN, "those from the first one on that does"), Choice(&[&TEXT])],
+    ]),
+];
+
+static DISPLAY_BMP_SESSION: CommandRule = command(
+    Action::DisplayBmpSession,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        Word("bmp", "about BMP"),
+        Word("session", "the sessions"),
+        VPN_INSTANCE,
+        Optional(&[Value(ArgumentKind::Station, "a station's address: its sessions alone"), ALIAS]),
+        Optional(&[Word(word::VERBOSE, "in detail")]),
+        Optional(&FILTER),
+    ],
+);
+
+static DISPLAY_CURRENT_CONFIGURATION: CommandRule = command(
+    Action::DisplayCurrentConfiguration,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("current-configuration", "the configuration in force"), Optional(&FILTER)],
+);
+
+static DISPLAY_CANDIDATE: CommandRule = command(
+    Action::DisplayCandidate,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        CONFIGURATION,
+        CANDIDATE,
+        Optional(&[Word(word::CHANGES, "only what a commit would change")]),
+        Optional(&FILTER),
+    ],
+);
+static DISPLAY_TRIAL: CommandRule = command(
+    Action::DisplayTrial,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        CONFIGURATION,
+        Word("trial", "the trial that runs: whose it is, and how long it has"),
+        Optional(&FILTER),
+    ],
+);
+const CONFIGURATION: Syntax = Word("configuration", "a configuration");
+const CANDIDATE: Syntax = Word("candidate", "the one being edited, which no commit has put in force");
+
+static DISPLAY_DEFAULT_PARAMETER_BMP: CommandRule = command(
+    Action::DisplayDefaultParameterBmp,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        Word("default-parameter", "what is so where nothing is configured"),
+        Word("bmp", "about BMP"),
+        Optional(&FILTER),
+    ],
+);
+
+static DISPLAY_INTERFACE_BINDING: CommandRule = command(
+    Action::DisplayInterfaceBinding,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("interface-binding", "what each session's source came to, and why"), Optional(&FILTER)],
+);
+
+static DISPLAY_BGP_PEER: CommandRule = command(
+    Action::DisplayBgpPeer,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        ABOUT_BGP,
+        Word("peer", "the peers that routes are taken from"),
+        Optional(&[Value(ArgumentKind::Peer, "a peer's address: it alone")]),
+        Optional(&[Word(word::VERBOSE, "in detail")]),
+        Optional(&FILTER),
+    ],
+);
+
+static DISPLAY_BGP_BMP_MONITOR: CommandRule = command(
+    Action::DisplayBgpBmpMonitor,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        ABOUT_BGP,
+        Word("bmp-monitor", "the peers of all inputs, and which stations are told of them"),
+        Word("all", "all of them"),
+        Optional(&FILTER),
+    ],
+);
+const ABOUT_BGP: Syntax = Word("bgp", "about BGP");
+
+static DISPLAY_BMP_FEED: CommandRule = command(
+    Action::DisplayBmpFeed,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("bmp", "about BMP"), Word("feed", "what there is to tell stations"), Optional(&FILTER)],
+);
+
+static DISPLAY_BMP_RELAY: CommandRule = command(
+    Action::DisplayBmpRelay,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("bmp", "about BMP"), Word("relay", "the daemons that send BMP"), Optional(&FILTER)],
+);
+
+static DISPLAY_MRT_REPLAY: CommandRule = command(
+    Action::DisplayMrtReplay,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("mrt-replay", "how far files are replayed"), Optional(&FILTER)],
+);
+
+static RESET_BMP_SESSION: CommandRule = command(
+    Action::ResetBmpSession,
+    &ViewKind::ALL,
+    &[
+        Word("reset", "end something and begin it again"),
+        Word("bmp", "about BMP"),
+        Word("session", "sessions"),
+        VPN_INSTANCE,
+        Choice(&[
+            &[Value(ArgumentKind::Station, "a station's address: its sessions"), ALIAS],
+            &[Word("all", "every session")],
+        ]),
+    ],
+);
+
+static SYSTEM_VIEW: CommandRule =
+    command(Action::SystemView, &[ViewKind::User], &[Word("system-view", "configure this device")]);
+
+/// How long a trial lasts.
+static TRIAL_TIME: NumberRange = NumberRange {
+    name: "SECONDS",
+    subject: "a trial lasts",
+    unit: Unit::Seconds,
+    first: 1,
+    last: 65_535,
+    or_zero: false,
+};
+
+static COMMIT: CommandRule = command(
+    Action::Commit,
+    &ViewKind::ALL,
+    &[
+        Word("commit", "put the candidate in force, or confirm the trial that runs"),
+        Optional(&[Choice(&[
+            &[
+                Word("trial", "for a time, unless it is confirmed"),
+                Value(ArgumentKind::Number(&TRIAL_TIME), "seconds RANGE until the configuration returns"),
+            ],
+            &[Word(word::FORCE, "confirm the trial also where it is another operator's")],
+        ])]),
+    ],
+);
+
+static ABORT_TRIAL: CommandRule = command(
+    Action::AbortTrial,
+    &ViewKind::ALL,
+    &[
+        Word("abort", "give up"),
+        Word("trial", "the trial that runs: the configuration before it returns at once"),
+        Optional(&[Word(word::FORCE, "also where it is another operator's")]),
+    ],
+);
+
+static CLEAR_CANDIDATE: CommandRule =
+    command(Action::ClearCandidate, &ViewKind::ALL, &[Word("clear", "drop something"), CONFIGURATION, CANDIDATE]);
+
+static QUIT: CommandRule = command(Action::Quit, &ViewKind::ALL, &[Word("quit", "leave this view")]);
+
+static RETURN: CommandRule = command(Action::Return, &ViewKind::ALL, &[Word("return", "go back to the user view")]);
+
+const fn command(action: Action, views: &'static [ViewKind], syntax: &'static [Syntax]) -> CommandRule {
+    CommandRule { action, views, syntax }
+}
+
+/// The commands that set nothing.
+pub(in crate::config) static COMMANDS: [&CommandRule; 18] = [
+    &DISPLAY_BMP_SESSION,
+    &DISPLAY_CURRENT_CONFIGURATION,
+    &DISPLAY_CANDIDATE,
+    &DISPLAY_TRIAL,
+    &DISPLAY_DEFAULT_PARAMETER_BMP,
+    &DISPLAY_INTERFACE_BINDING,
+    &DISPLAY_BMP_FEED,
+    &DISPLAY_BGP_PEER,
+    &DISPLAY_BGP_BMP_MONITOR,
+    &DISPLAY_BMP_RELAY,
+    &DISPLAY_MRT_REPLAY,
+    &RESET_BMP_SESSION,
+    &SYSTEM_VIEW,
+    &COMMIT,
+    &ABORT_TRIAL,
+    &CLEAR_CANDIDATE,
+    &QUIT,
+    &RETURN,
+];

@@ -1,0 +1,110 @@
+//! The settings of the bmp view.
+
+use super::{
+    access::{Access, Entries, field},
+    descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
+    effect::Effect,
+    forms::{ALIAS, VPN_INSTANCE},
+};
+use crate::config::{
+    language::{
+        argument::ArgumentKind,
+        number::{NumberRange, Unit},
+        syntax::Syntax::{Value as Argument, Word},
+        token::{Arguments, Value, WrongArgument},
+    },
+    model::{Bmp, Config, Session, SessionId},
+    view::{View, ViewKind},
+};
+
+pub(in crate::config) static BMP: SettingDescriptor = SettingDescriptor {
+    head: &[Word("bmp", "sessions to monitoring stations")],
+    enters: Some(ViewKind::Bmp),
+    effect: Effect::Enters,
+    access: &BmpView,
+    ..SettingDescriptor::in_view(ViewKind::System)
+};
+
+/// The bmp view itself. It is there once something in it is set.
+struct BmpView;
+
+impl Access for BmpView {
+    fn values(&self, _arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+        Ok(Some(Vec::new()))
+    }
+
+    fn set(&self, config: &mut Config, _view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+        config.bmp.enabled = true;
+        Ok(())
+    }
+
+    fn clear(&self, config: &mut Config, _view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+        config.bmp = Bmp::default();
+        Ok(())
+    }
+
+    fn configured(&self, config: &Config, _view: &View) -> Vec<Vec<Value>> {
+        let is_there = config.bmp != Bmp::default();
+        is_there.then(Vec::new).into_iter().collect()
+    }
+
+    fn enters(&self, _around: &View, _arguments: Arguments<'_>) -> Option<View> {
+        Some(View::Bmp)
+    }
+}
+
+static STATISTICS_TIME: NumberRange = NumberRange {
+    name: "SECONDS",
+    subject: "the statistics timer is",
+    unit: Unit::Seconds,
+    first: 0,
+    last: 65_535,
+    or_zero: false,
+};
+
+pub(in crate::config) static STATISTICS_TIMER: SettingDescriptor = SettingDescriptor {
+    head: &[Word("statistics-timer", "how often BGP peers are reported on")],
+    value: &[Argument(ArgumentKind::Number(&STATISTICS_TIME), "seconds RANGE; 0 is never")],
+    default: DefaultValue::Computed(|| format!("of BGP peers, every {} s", Bmp::STATISTICS_TIMER.as_secs())),
+    rows: &[DefaultRow::new(210, "Statistics Reports")],
+    effect: Effect::AtOnce,
+    access: field!(Bmp, statistics_timer),
+    ..SettingDescriptor::in_view(ViewKind::Bmp)
+};
+
+pub(in crate::config) static BMP_CONNECT_INTERFACE: SettingDescriptor = SettingDescriptor {
+    head: &[Word("connect-interface", "name the source of sessions")],
+    value: &[Argument(ArgumentKind::Ipv4Source, "the source address of IPv4 sessions")],
+    default: DefaultValue::Fixed("the kernel's choice"),
+    effect: Effect::ReconnectsIfPinChanges,
+    note: "It counts for IPv4 sessions that have no `connect-interface` of their own.",
+    access: field!(Bmp, connect_interface),
+    ..SettingDescriptor::in_view(ViewKind::Bmp)
+};
+
+pub(in crate::config) static PERSIST: SettingDescriptor = SettingDescriptor {
+    head: &[Word("persist", "keep what the kernel enforces when bmpd is told to end")],
+    default: DefaultValue::Fixed("nothing, unless a session is adopted"),
+    rows: &[DefaultRow::new(70, "Kept when bmpd ends")],
+    effect: Effect::AtEnd,
+    access: field!(Bmp, persist),
+    ..SettingDescriptor::in_view(ViewKind::Bmp)
+};
+
+pub(in crate::config) static SESSION: SettingDescriptor = SettingDescriptor {
+    head: &[
+        Word("bmp-session", "a session to a monitoring station"),
+        VPN_INSTANCE,
+        Argument(ArgumentKind::Station, "the station's address"),
+        ALIAS,
+    ],
+    enters: Some(ViewKind::Session),
+    effect: Effect::Enters,
+    access: &Entries::<Bmp, SessionId, Session> {
+        get: |bmp| &bmp.sessions,
+        get_mut: |bmp| &mut bmp.sessions,
+        check: |_, _| Ok(()),
+        view: |_, id| Some(View::Session(id)),
+    },
+    ..SettingDescriptor::in_view(ViewKind::Bmp)
+};

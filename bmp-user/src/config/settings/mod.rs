@@ -1,0 +1,27 @@
+//! Every setting, described once: see [`SettingDescriptor`]. A file a view has its descriptors.
+
+mod access;
+mod arguments;
+mod bgp;
+mod bmp;
+mod descriptor;
+mod effect;
+mod families;
+mod forms;
+mod monitor;
+mod relay;
+mod replay;
+mod session;
+mod system;
+mod table;
+
+pub use descriptor::Setting;
+pub use effect::Effect;
+
+#[cfg(test)]
+pub(super) use arguments::ArgumentType;
+pub(super) use arguments::LineName;
+pub(super) use descriptor::SettingDescriptor;
+pub(super) use families::family_words;
+pub(super) use forms::{ALIAS, VPN_INSTANCE};
+pub(super) use table::{SETTINGS, order, order_of_view, session_of};

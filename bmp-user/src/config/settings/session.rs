@@ -1,0 +1,396 @@
+//! The settings of a bmp-session view.
+
+use std::collections::BTreeSet;
+
+use super::{
+    access::{Access, Entries, Owner, field, whole},
+    arguments::ArgumentType,
+    descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
+    effect::Effect,
+    forms::{PORT_VALUE, PORT_WORD, SOURCE_FORMS},
+    monitor::MONITOR_FORMS,
+};
+use crate::config::{
+    language::{
+        argument::ArgumentKind,
+        number::{NumberRange, Unit},
+        syntax::Syntax::{self, Optional, Value as Argument, Word},
+        token::{Arguments, Value, WrongArgument},
+    },
+    model::{Config, ConnectRetry, MonitorId, RouteMode, Session, SessionId, Transport},
+    view::{View, ViewKind},
+};
+
+/// Why `adopt` and `tcp listen port` do not go together.
+const ADOPTED_CONNECTS: &str = "only a session that another process of this device opens itself can be adopted";
+
+/// Why `next-hop` and `tcp listen port` do not go together: one listener serves many stations, and
+/// its answers go by the routing tables.
+const ROUTED_CONNECTS: &str = "a next hop is for connections that this device opens";
+
+const TCP_WORD: Syntax = Word("tcp", "the session's TCP connection");
+
+pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescriptor {
+    head: &[TCP_WORD, Word("connect", "this device connects to the station"), PORT_WORD],
+    value: &[
+        PORT_VALUE,
+        Optional(&[
+            Word("password", "sign what is sent"),
+            Word("md5", "with TCP MD5"),
+            Argument(ArgumentKind::Password, "a secret that the station has too"),
+        ]),
+    ],
+    default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
+    rows: &[
+        DefaultRow {
+            value: Some("none: a session needs tcp connect port or tcp listen port"),
+            command: Some(""),
+            ..DefaultRow::new(30, "Port")
+        },
+        DefaultRow {
+            value: Some("none"),
+            command: Some("tcp connect port N password md5"),
+            ..DefaultRow::new(130, "TCP MD5")
+        },
+    ],
+    effect: Effect::Reconnects,
+    note: "A changed secret alone counts for the next connection. `undo` does not need the secret. \
+           The command replaces `tcp listen port`.",
+    access: &ConnectPort,
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static TCP_LISTEN_PORT: SettingDescriptor = SettingDescriptor {
+    head: &[TCP_WORD, Word("listen", "the station connects to this device"), Word("port", "TCP port of this device")],
+    value: &[PORT_VALUE],
+    default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
+    effect: Effect::Reconnects,
+    note: "It goes neither with `adopt` nor with `next-hop`. The command replaces `tcp connect port`.",
+    access: &ListenPort,
+    replaces: Some(&TCP_CONNECT_PORT),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+/// The port of the station, and the secret of TCP MD5.
+struct ConnectPort;
+
+/// The port of this device.
+struct ListenPort;
+
+impl Access for ConnectPort {
+    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+        let port = u16::read(arguments)?;
+        Ok(port.map(|port| port.values().into_iter().chain(arguments.secret().map(Value::Secret)).collect()))
+    }
+
+    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+        let transport = Transport::Connect(whole(arguments)?);
+        no_other_has(config, view, transport)?;
+        let session = Session::find_mut(config, view)?;
+        (session.transport, session.password) = (Some(transport), arguments.secret());
+        Ok(())
+    }
+
+    fn clear(&self, config: &mut Config, view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+        let session = Session::find_mut(config, view)?;
+        if matches!(session.transport, Some(Transport::Connect(_))) {
+            (session.transport, session.password) = (None, None);
+        }
+        Ok(())
+    }
+
+    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
+        let Some(Session { transport: Some(Transport::Connect(port)), password, .. }) = Session::find(config, view)
+        else {
+            return Vec::new();
+        };
+        vec![port.values().into_iter().chain(password.clone().map(Value::Secret)).collect()]
+    }
+
+    fn is_undone_by(&self, configured: Arguments<'_>, given: Arguments<'_>) -> bool {
+        let begins_so = configured.0.starts_with(given.0);
+        configured.0 == given.0 || (begins_so && given.secret().is_none())
+    }
+}
+
+impl Access for ListenPort {
+    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+        Ok(u16::read(arguments)?.map(|port| port.values()))
+    }
+
+    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+        let transport = Transport::Listen(whole(arguments)?);
+        no_other_has(config, view, transport)?;
+        let session = Session::find_mut(config, view)?;
+        if session.adopt {
+            return Err(format!("the session is adopted, and {ADOPTED_CONNECTS}: `undo adopt` first"));
+        }
+        if session.next_hop.is_some() {
+            return Err(format!("the session has `next-hop`, and {ROUTED_CONNECTS}: `undo next-hop` first"));
+        }
+        (session.transport, session.password) = (Some(transport), None);
+        Ok(())
+    }
+
+    fn clear(&self, config: &mut Config, view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+        let session = Session::find_mut(config, view)?;
+        if matches!(session.transport, Some(Transport::Listen(_))) {
+            session.transport = None;
+        }
+        Ok(())
+    }
+
+    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
+        match Session::find(config, view).and_then(|session| session.transport) {
+            Some(Transport::Listen(port)) => vec![port.values()],
+            Some(Transport::Connect(_)) | None => Vec::new(),
+        }
+    }
+}
+
+/// Refuses a port that another session of the VPN instance has for the same station.
+///
+/// Neither the kernel nor the wire could tell the two apart.
+fn no_other_has(config: &Config, view: &View, transport: Transport) -> Result<(), String> {
+    let View::Session(own) = view else { return Ok(()) };
+    // In the order of the sessions, those to one station of one VPN instance follow one another.
+    let first = SessionId { alias: None, ..own.clone() };
+    let mut same_station = config
+        .bmp
+        .sessions
+        .range(first..)
+        .take_while(|(id, _)| id.station == own.station && id.vpn_instance == own.vpn_instance);
+    let Some((other, _)) = same_station.find(|(id, session)| *id != own && session.transport == Some(transport)) else {
+        return Ok(());
+    };
+    Err(match transport {
+        Transport::Connect(port) => format!("the session {other} connects to port {port} of this station already"),
+        Transport::Listen(port) => format!("the session {other} listens on port {port} for this station already"),
+    })
+}
+
+/// Refuses a setting of a session that waits for its station.
+fn connects(config: &Config, view: &View, why: &str) -> Result<(), String> {
+    match Session::find(config, view).and_then(|session| session.transport) {
+        Some(Transport::Listen(_)) => Err(format!("the session has `tcp listen port`, but {why}")),
+        Some(Transport::Connect(_)) | None => Ok(()),
+    }
+}
+
+pub(in crate::config) static CONNECT_INTERFACE: SettingDescriptor = SettingDescriptor {
+    head: &[Word("connect-interface", "name the source of sessions")],
+    value: &[SOURCE_FORMS],
+    default: DefaultValue::Fixed("that of the bmp view for an IPv4 session, else the kernel's choice"),
+    rows: &[DefaultRow { value: Some("the kernel's choice"), ..DefaultRow::new(10, "Source of a session") }],
+    effect: Effect::ReconnectsIfPinChanges,
+    access: field!(Session, connect_interface),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+/// One name or more. How many there may be is said where they are read.
+static EGRESS_NAMES: [Syntax; 2] =
+    [Argument(ArgumentKind::EgressName, "an interface that the session may leave by"), Optional(&EGRESS_NAMES)];
+
+pub(in crate::config) static EGRESS_INTERFACE: SettingDescriptor = SettingDescriptor {
+    head: &[Word("egress-interface", "name all interfaces that the session may leave by")],
+    value: &EGRESS_NAMES,
+    default: DefaultValue::Fixed("the source interface; any, where none is named"),
+    rows: &[DefaultRow::new(20, "May leave by")],
+    effect: Effect::ReconnectsIfPinChanges,
+    note: "The command takes at most 8 names, and replaces those that were named before.",
+    access: field!(Session, egress_interfaces),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static NEXT_HOP: SettingDescriptor = SettingDescriptor {
+    head: &[Word("next-hop", "send the session's packets to this router, whatever the routes say")],
+    value: &[Argument(ArgumentKind::NextHop, "the router's address")],
+    default: DefaultValue::Fixed("as routing says"),
+    rows: &[DefaultRow::new(40, "Next hop")],
+    effect: Effect::ReconnectsIfPinChanges,
+    note: "It does not go with `tcp listen port`.",
+    access: field!(Session, next_hop, |config, view, _| connects(config, view, ROUTED_CONNECTS)),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+static HOLD_DOWN_TIME: NumberRange = NumberRange {
+    name: "MILLISECONDS",
+    subject: "a hold-down is",
+    unit: Unit::Milliseconds,
+    first: 0,
+    last: 600_000,
+    or_zero: false,
+};
+
+pub(in crate::config) static HOLD_DOWN: SettingDescriptor = SettingDescriptor {
+    head: &[Word("hold-down", "how long the session outlives the loss of its interface")],
+    value: &[Argument(ArgumentKind::Number(&HOLD_DOWN_TIME), "milliseconds RANGE")],
+    default: DefaultValue::Fixed("0 ms"),
+    rows: &[DefaultRow::new(50, "Hold-down")],
+    effect: Effect::AtOnce,
+    access: field!(Session, hold_down),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+static MSS: NumberRange = NumberRange {
+    name: "BYTES",
+    subject: "a maximum segment size is",
+    unit: Unit::Bytes,
+    // tcp(7), TCP_MAXSEG.
+    first: 88,
+    last: 32_767,
+    or_zero: false,
+};
+
+pub(in crate::config) static TCP_MSS: SettingDescriptor = SettingDescriptor {
+    head: &[TCP_WORD, Word("mss", "the longest segment that is sent")],
+    value: &[Argument(ArgumentKind::Number(&MSS), "bytes RANGE")],
+    default: DefaultValue::Fixed("as the kernel chooses"),
+    rows: &[DefaultRow::new(121, "DSCP, TCP MSS")],
+    effect: Effect::NextConnection,
+    access: field!(Session, mss),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+static DSCP_VALUE: NumberRange =
+    NumberRange { name: "DSCP", subject: "a DSCP is", unit: Unit::None, first: 0, last: 63, or_zero: false };
+
+pub(in crate::config) static DSCP: SettingDescriptor = SettingDescriptor {
+    head: &[Word("dscp", "the class of the session's packets")],
+    value: &[Argument(ArgumentKind::Number(&DSCP_VALUE), "a DSCP RANGE")],
+    default: DefaultValue::Fixed("as the kernel chooses"),
+    rows: &[DefaultRow::new(120, "DSCP, TCP MSS")],
+    effect: Effect::NextConnection,
+    access: field!(Session, dscp),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+static SILENCE: NumberRange = NumberRange {
+    name: "SECONDS",
+    subject: "a keepalive is",
+    unit: Unit::Seconds,
+    first: 0,
+    // tcp(7), TCP_KEEPIDLE.
+    last: 32_767,
+    or_zero: false,
+};
+
+pub(in crate::config) static TCP_KEEPALIVE: SettingDescriptor = SettingDescriptor {
+    head: &[Word("keepalive", "how long the connection is silent before TCP asks whether the station is there")],
+    value: &[Argument(ArgumentKind::Number(&SILENCE), "seconds RANGE; 0 is never")],
+    default: DefaultValue::Computed(|| format!("after {} s of silence", Session::KEEPALIVE.as_secs())),
+    rows: &[DefaultRow::new(110, "Keepalive of TCP")],
+    effect: Effect::NextConnection,
+    access: field!(Session, keepalive),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+static RETRY_FIRST: NumberRange = NumberRange {
+    name: "FIRST",
+    subject: "the first wait is",
+    unit: Unit::Seconds,
+    first: 1,
+    last: 3600,
+    or_zero: false,
+};
+static RETRY_LONGEST: NumberRange = NumberRange {
+    name: "LONGEST",
+    subject: "the longest wait is",
+    unit: Unit::Seconds,
+    first: RETRY_FIRST.first,
+    last: RETRY_FIRST.last,
+    or_zero: false,
+};
+
+pub(in crate::config) static CONNECT_RETRY: SettingDescriptor = SettingDescriptor {
+    head: &[Word("connect-retry", "how long to wait between attempts to connect")],
+    value: &[
+        Argument(ArgumentKind::Number(&RETRY_FIRST), "seconds RANGE at first"),
+        Argument(ArgumentKind::Number(&RETRY_LONGEST), "seconds RANGE at most"),
+    ],
+    // Shorter, operators mean `connect-interface`: `conn eth1`.
+    shortest: "connect-r".len(),
+    default: DefaultValue::Computed(|| {
+        let ConnectRetry { first, longest } = Session::CONNECT_RETRY;
+        format!("{} s to {} s, doubling", first.as_secs(), longest.as_secs())
+    }),
+    rows: &[DefaultRow::new(80, "Retry")],
+    effect: Effect::NextAttempt,
+    access: field!(Session, connect_retry),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+static WAIT: NumberRange = NumberRange {
+    name: "SECONDS",
+    subject: "a session waits",
+    unit: Unit::Seconds,
+    first: 0,
+    last: 3600,
+    or_zero: false,
+};
+
+pub(in crate::config) static INITIAL_DELAY: SettingDescriptor = SettingDescriptor {
+    head: &[Word("initial-delay", "how long the first attempt to connect waits")],
+    value: &[Argument(ArgumentKind::Number(&WAIT), "seconds RANGE")],
+    default: DefaultValue::Fixed("0 s"),
+    rows: &[DefaultRow::new(90, "Initial delay")],
+    effect: Effect::FirstAttempt,
+    access: field!(Session, initial_delay),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static FLAP_DAMPING: SettingDescriptor = SettingDescriptor {
+    head: &[Word("flap-damping", "how long to wait at least when a connection was lost")],
+    value: &[Argument(ArgumentKind::Number(&WAIT), "seconds RANGE")],
+    default: DefaultValue::Fixed("0 s"),
+    rows: &[DefaultRow::new(100, "Flap damping")],
+    effect: Effect::NextAttempt,
+    access: field!(Session, flap_damping),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static ROUTE_MIRRORING: SettingDescriptor = SettingDescriptor {
+    head: &[Word("route-mirroring", "mirrored messages too, where it is said what the station is told")],
+    default: DefaultValue::Fixed("passed on; with monitor, left out"),
+    rows: &[DefaultRow::new(200, "Mirrored messages")],
+    effect: Effect::AtOnce,
+    access: field!(Session, route_mirroring),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static ADOPT: SettingDescriptor = SettingDescriptor {
+    head: &[Word("adopt", "another local process opens the session: pin and count it only")],
+    default: DefaultValue::Fixed("bmpd"),
+    rows: &[DefaultRow::new(60, "Owner")],
+    effect: Effect::Reconnects,
+    note: "bmpd closes its own connection; the other process opens the next one. It does not go with \
+           `tcp listen port`.",
+    access: field!(Session, adopt, |config, view, _| connects(config, view, ADOPTED_CONNECTS)),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static SHUTDOWN: SettingDescriptor = SettingDescriptor {
+    head: &[Word("shutdown", "keep the session down")],
+    default: DefaultValue::Fixed("the session is kept up"),
+    effect: Effect::Closes,
+    access: field!(Session, shutdown),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static MONITOR: SettingDescriptor = SettingDescriptor {
+    head: MONITOR_FORMS,
+    enters: Some(ViewKind::Monitor),
+    default: DefaultValue::Fixed("everything"),
+    rows: &[DefaultRow::new(190, "Told to a station")],
+    effect: Effect::AtOnce,
+    access: &Entries::<Session, MonitorId, BTreeSet<RouteMode>> {
+        get: |session| &session.monitors,
+        get_mut: |session| &mut session.monitors,
+        check: |_, _| Ok(()),
+        view: |around, monitor| match around {
+            View::Session(id) => Some(View::Monitor(id.clone(), monitor)),
+            _ => None,
+        },
+    },
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};

@@ -1,0 +1,87 @@
+//! The table of all settings.
+
+use std::ptr;
+
+use super::{
+    arguments::ArgumentType as _,
+    bgp, bmp,
+    descriptor::{Setting, SettingDescriptor},
+    monitor, relay, replay, session, system,
+};
+use crate::config::{model::SessionId, view::View};
+
+/// All settings, in the order in which a configuration is printed.
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 48] = [
+    &system::SYSNAME,
+    &system::INTERFACE_ALIAS,
+    &bgp::BGP,
+    &bgp::ROUTER_ID,
+    &bgp::LISTEN_PORT,
+    &bgp::PEER_AS_NUMBER,
+    &bgp::PEER_PORT,
+    &bgp::PEER_PASSWORD,
+    &bgp::PEER_LISTEN_ONLY,
+    &bgp::PEER_CONNECT_INTERFACE,
+    &bgp::PEER_TIMER,
+    &bgp::BGP_IPV4_FAMILY,
+    &bgp::BGP_IPV6_FAMILY,
+    &bgp::BGP_L2VPN_FAMILY,
+    &bgp::BGP_LINK_STATE_FAMILY,
+    &bgp::PEER_ENABLE,
+    &relay::RELAY,
+    &relay::LISTEN,
+    &relay::ALLOW,
+    &relay::RELAY_HOLD,
+    &relay::END_OF_RIB_AFTER,
+    &relay::MAX_CONNECTIONS,
+    &replay::REPLAY,
+    &replay::REPLAY_FILE,
+    &replay::REPLAY_PACE,
+    &replay::REPLAY_LOOP,
+    &bmp::BMP,
+    &bmp::STATISTICS_TIMER,
+    &bmp::BMP_CONNECT_INTERFACE,
+    &bmp::PERSIST,
+    &bmp::SESSION,
+    &session::TCP_CONNECT_PORT,
+    &session::TCP_LISTEN_PORT,
+    &session::CONNECT_INTERFACE,
+    &session::EGRESS_INTERFACE,
+    &session::NEXT_HOP,
+    &session::HOLD_DOWN,
+    &session::TCP_MSS,
+    &session::DSCP,
+    &session::TCP_KEEPALIVE,
+    &session::CONNECT_RETRY,
+    &session::INITIAL_DELAY,
+    &session::FLAP_DAMPING,
+    &session::ROUTE_MIRRORING,
+    &session::ADOPT,
+    &session::SHUTDOWN,
+    &session::MONITOR,
+    &monitor::ROUTE_MODE,
+];
+
+/// Returns the place of a setting in [`SETTINGS`], which is that of the setting it replaces.
+pub(in crate::config) fn order(descriptor: &SettingDescriptor) -> usize {
+    let descriptor = descriptor.replaces.unwrap_or(descriptor);
+    SETTINGS.iter().position(|known| ptr::eq(*known, descriptor)).unwrap_or(SETTINGS.len())
+}
+
+/// Returns the place of the setting that enters a view; `None` for the views that none enters.
+pub(in crate::config) fn order_of_view(view: &View) -> Option<usize> {
+    let enters = |descriptor: &&SettingDescriptor| descriptor.enters == Some(view.kind());
+    match view {
+        View::BgpFamily(family) => {
+            let first = super::families::family_words(*family).first().copied();
+            SETTINGS.iter().position(|known| enters(known) && Some(known.keyword()) == first)
+        }
+        _ => SETTINGS.iter().position(enters),
+    }
+}
+
+/// Returns the session that a `bmp-session` line names; `None` for other lines.
+pub(in crate::config) fn session_of(setting: &Setting) -> Option<SessionId> {
+    let is_session = ptr::eq(setting.descriptor(), &bmp::SESSION);
+    is_session.then(|| SessionId::read(setting.arguments()).ok().flatten()).flatten()
+}

@@ -1,0 +1,110 @@
+//! The views of the command language.
+
+use super::model::{MonitorId, SessionId};
+use crate::wire::bgp::Family;
+
+/// Where an operator is, or the reader of a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum View {
+    /// The view that an operator begins in. It configures nothing.
+    User,
+    /// The outermost view of the configuration.
+    System,
+    /// `bmp`.
+    Bmp,
+    /// `bmp-session ...`.
+    Session(SessionId),
+    /// `monitor ...` in a session.
+    Monitor(SessionId, MonitorId),
+    /// `bmp-relay NAME`.
+    Relay(String),
+    /// `mrt-replay NAME`.
+    Replay(String),
+    /// `bgp AS-NUMBER`.
+    Bgp,
+    /// `ipv4-family unicast` and the other families of the bgp view.
+    BgpFamily(Family),
+}
+
+impl View {
+    /// Returns what kind of view this is.
+    pub(super) fn kind(&self) -> ViewKind {
+        match self {
+            Self::User => ViewKind::User,
+            Self::System => ViewKind::System,
+            Self::Bmp => ViewKind::Bmp,
+            Self::Session(_) => ViewKind::Session,
+            Self::Monitor(..) => ViewKind::Monitor,
+            Self::Relay(_) => ViewKind::Relay,
+            Self::Replay(_) => ViewKind::Replay,
+            Self::Bgp => ViewKind::Bgp,
+            Self::BgpFamily(_) => ViewKind::BgpFamily,
+        }
+    }
+
+    /// Returns the view around this one, where `quit` goes; `None` for the user view.
+    pub fn parent(&self) -> Option<Self> {
+        match self {
+            Self::User => None,
+            Self::System => Some(Self::User),
+            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Bgp => Some(Self::System),
+            Self::Session(_) => Some(Self::Bmp),
+            Self::Monitor(id, _) => Some(Self::Session(id.clone())),
+            Self::BgpFamily(_) => Some(Self::Bgp),
+        }
+    }
+}
+
+/// The kinds of view. A command that a view does not know is looked up in the views around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ViewKind {
+    User,
+    System,
+    Bmp,
+    Session,
+    Monitor,
+    Relay,
+    Replay,
+    Bgp,
+    BgpFamily,
+}
+
+impl ViewKind {
+    pub(super) const ALL: [Self; 9] = [
+        Self::User,
+        Self::System,
+        Self::Bmp,
+        Self::Session,
+        Self::Monitor,
+        Self::Relay,
+        Self::Replay,
+        Self::Bgp,
+        Self::BgpFamily,
+    ];
+
+    /// Returns the view around it. The user view is around none, because it configures nothing.
+    pub(super) fn parent(self) -> Option<Self> {
+        match self {
+            Self::User | Self::System => None,
+            Self::Bmp | Self::Relay | Self::Replay | Self::Bgp => Some(Self::System),
+            Self::Session => Some(Self::Bmp),
+            Self::Monitor => Some(Self::Session),
+            Self::BgpFamily => Some(Self::Bgp),
+        }
+    }
+
+    /// Returns the name that messages use.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::System => "system",
+            Self::Bmp => "bmp",
+            Self::Session => "bmp-session",
+            Self::Monitor => "monitor",
+            Self::Relay => "bmp-relay",
+            Self::Replay => "mrt-replay",
+            Self::Bgp => "bgp",
+            Self::BgpFamily => "bgp family",
+        }
+    }
+}
