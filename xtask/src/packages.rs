@@ -1,6 +1,13 @@
-//! Debian packages: which are missing, and installing them without starting any service of theirs.
+//! Debian packages: finds the missing ones and installs them, without starting their services.
 
-use std::{collections::HashSet, fs, path::Path, process::Command};
+use std::{
+    collections::HashSet,
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     process::{as_root, quietly, say, text},
@@ -8,13 +15,14 @@ use crate::{
     progress::note,
 };
 
-/// Where Debian's packages ask whether they may start a service (invoke-rc.d(8)).
+/// The program that Debian's packages ask before they start a service (invoke-rc.d(8)).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// What is written there: 101 means that the action is forbidden. The comment tells our file from the administrator's own.
+/// What we write there. Status 101 forbids the action. The comment tells our file from the
+/// administrator's.
 const FORBID: &str = "#!/bin/sh\n# bmpd: cargo xtask is installing packages and starts no services.\nexit 101\n";
 
-/// Whether this host installs packages as Debian does, and what it calls itself.
+/// Returns whether this host is a Debian, and the name of its system.
 pub(crate) fn host() -> (bool, String) {
     let name = release("PRETTY_NAME").unwrap_or_else(|| "an unknown system".to_owned());
     (release("ID").is_some_and(|id| id == "debian"), name)
@@ -25,22 +33,22 @@ pub(crate) fn codename() -> Option<String> {
     release("VERSION_CODENAME")
 }
 
-/// A field of os-release(5).
+/// Returns a field of os-release(5).
 fn release(name: &str) -> Option<String> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let value = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     value.map(|value| value.trim_matches('"').to_owned())
 }
 
-/// Where this host gets Debian's packages from.
-pub(crate) struct Archives {
+/// The archives that this host gets Debian's packages from.
+pub(crate) struct DebianArchives {
     /// The archive itself.
     pub(crate) debian: String,
     security: String,
 }
 
-impl Archives {
-    /// Those that its apt uses; Debian's own where it uses none.
+impl DebianArchives {
+    /// Asks apt for its archives. Without an answer they are Debian's own.
     pub(crate) fn of_host() -> anyhow::Result<Self> {
         let format = ["--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"];
         let targets = text(Program::AptGet.command().arg("indextargets").args(format))?;
@@ -54,7 +62,7 @@ impl Archives {
         })
     }
 
-    /// A file of sources (sources.list(5)) of a suite. A release has updates and a security archive; testing has neither.
+    /// Returns the sources.list(5) of a suite. Testing has neither updates nor a security archive.
     pub(crate) fn sources(&self, suite: &str) -> String {
         let Self { debian, security } = self;
         let main = format!("deb {debian} {suite} main\n");
@@ -65,9 +73,9 @@ impl Archives {
     }
 }
 
-/// Those of `wanted` that are not wholly installed.
+/// Returns the packages of `wanted` that are not, or only half, installed.
 pub(crate) fn missing(wanted: &[&str]) -> Vec<String> {
-    // It fails when one package is unknown, and still prints the others.
+    // With an unknown package it fails, and prints the known ones all the same.
     let output =
         Program::DpkgQuery.command().args(["-W", "-f", "${db:Status-Abbrev}${Package}\n"]).args(wanted).output();
     let installed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
@@ -75,7 +83,7 @@ pub(crate) fn missing(wanted: &[&str]) -> Vec<String> {
     wanted.iter().filter(|name| !installed.contains(*name)).map(|name| (*name).to_owned()).collect()
 }
 
-/// Installs what is missing of the packages of all programs that are started for `uses`, and says so first.
+/// Installs the missing packages of all programs for `uses`, and prints their names first.
 ///
 /// # Errors
 ///
@@ -85,7 +93,7 @@ pub(crate) fn require(uses: &[Use]) -> anyhow::Result<()> {
     if debian {
         return require_named(&Use::packages(uses));
     }
-    // Other systems name and split packages otherwise.
+    // Other systems have other names for packages.
     let absent: Vec<_> = Use::programs(uses)
         .filter(|program| !program.packages().is_empty() && program.find().is_none())
         .map(|program| format!("{} (Debian: {})", program.name(), program.packages().join(" ")))
@@ -96,7 +104,7 @@ pub(crate) fn require(uses: &[Use]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs those of the Debian packages `wanted` that are missing, and says so first.
+/// Installs the missing ones of the Debian packages `wanted`, and prints their names first.
 ///
 /// # Errors
 ///
@@ -110,13 +118,13 @@ pub(crate) fn require_named(wanted: &[&str]) -> anyhow::Result<()> {
     install(&missing)
 }
 
-/// Installs `packages`, finishing first what an earlier installation left half done. No service of theirs is started, now or at
-/// the next boot.
+/// Installs `packages`, after what an earlier installation left half done. None of their services
+/// starts, now or at the next boot.
 pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
     let _quiet = NoServices::begin()?;
-    quietly(as_root(Program::Dpkg).args(["--configure", "-a"]))?;
-    quietly(apt().args(["update", "-qq"]))?;
-    quietly(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages))?;
+    patiently(dpkg().args(["--configure", "-a"]), LOCK_PATIENCE)?;
+    patiently(apt().args(["update", "-qq"]), LOCK_PATIENCE)?;
+    patiently(apt().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(packages), LOCK_PATIENCE)?;
     for (name, service) in [("frr", "frr"), ("gobgpd", "gobgpd"), ("bird2", "bird")] {
         if packages.iter().any(|installed| installed == name) && Path::new("/run/systemd/system").is_dir() {
             quietly(as_root(Program::Systemctl).args(["disable", "--quiet", &format!("{service}.service")]))?;
@@ -125,22 +133,64 @@ pub(crate) fn install(packages: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// apt-get that asks nothing, waits for another apt and tries a download again.
+/// Returns an apt-get that asks nothing, waits for dpkg's lock and repeats failed downloads.
 pub(crate) fn apt() -> Command {
     let mut command = as_root(Program::Env);
-    command.args(["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=l", Program::AptGet.file()]);
+    command.args(["LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=l", Program::AptGet.file()]);
     command.args(["-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0"]);
     command
 }
 
-/// While it lives, packages may not start services. An administrator's own policy stays as it is.
+/// Returns a dpkg that asks nothing, in the language that [`is_lock`] reads.
+fn dpkg() -> Command {
+    let mut command = as_root(Program::Env);
+    command.args(["LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", Program::Dpkg.file()]);
+    command
+}
+
+/// How long another process may keep the package system to itself. An installation takes minutes.
+const LOCK_PATIENCE: Duration = Duration::from_secs(600);
+
+/// After so long, a lock is asked for again.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs `command`, again and again while another process holds a lock of dpkg's or apt's, for at
+/// most `patience`. apt waits by itself for dpkg's lock alone (`DPkg::Lock::Timeout`), dpkg for
+/// none.
+///
+/// # Errors
+///
+/// The command failed for another reason, or the lock was held for longer.
+fn patiently(command: &mut Command, patience: Duration) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let Err(error) = quietly(command) else { return Ok(()) };
+        if begun.elapsed() >= patience || !is_lock(&error.to_string()) {
+            return Err(error);
+        }
+        if !told {
+            note("another process is installing packages: waiting for it to end");
+            told = true;
+        }
+        thread::sleep(LOCK_PAUSE.min(patience));
+    }
+}
+
+/// Returns whether an error of dpkg or apt says that another process holds its lock: `dpkg frontend
+/// lock was locked by another process with pid 7`, `Could not get lock /var/lib/apt/lists/lock`.
+fn is_lock(error: &str) -> bool {
+    error.contains("lock was locked by another process") || error.contains("Could not get lock")
+}
+
+/// Forbids packages to start services while it exists. An administrator's own policy stays.
 struct NoServices {
     ours: bool,
 }
 
 impl NoServices {
     fn begin() -> anyhow::Result<Self> {
-        // Ours from an installation that was interrupted counts as ours, and goes at the end of this one.
+        // A file that an interrupted installation left is ours too, and goes with this one.
         let ours = fs::read_to_string(POLICY).map_or(true, |text| text == FORBID);
         if ours {
             let draft = std::env::temp_dir().join(format!("bmpd-policy-{}", std::process::id()));
@@ -156,7 +206,72 @@ impl NoServices {
 impl Drop for NoServices {
     fn drop(&mut self) {
         if self.ours && quietly(as_root(Program::Rm).arg(POLICY)).is_err() {
-            say(format_args!("{POLICY} could not be removed: while it is there, no package starts a service"));
+            say(format_args!("cannot remove {POLICY}: while it is there, no package starts a service"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::fcntl::{FcntlArg, fcntl};
+
+    use super::*;
+
+    /// A folder of dpkg's own files without a package, and its lock, held by this process.
+    fn locked_admin_folder(name: &str) -> (std::path::PathBuf, fs::File) {
+        let folder = std::env::temp_dir().join(format!("bmpd-dpkg-{name}-{}", std::process::id()));
+        for below in ["info", "updates", "triggers"] {
+            fs::create_dir_all(folder.join(below)).unwrap();
+        }
+        fs::write(folder.join("status"), "").unwrap();
+        let lock = fs::File::create(folder.join("lock-frontend")).unwrap();
+        let whole = nix::libc::flock {
+            l_type: nix::libc::F_WRLCK as _,
+            l_whence: nix::libc::SEEK_SET as _,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&lock, FcntlArg::F_SETLK(&whole)).unwrap();
+        (folder, lock)
+    }
+
+    fn configure(folder: &Path) -> Command {
+        let mut command = dpkg();
+        command.arg(format!("--admindir={}", folder.display())).args(["--configure", "-a"]);
+        command
+    }
+
+    #[test]
+    fn an_installation_waits_while_another_process_holds_the_lock_of_dpkg() {
+        // dpkg configures for root alone.
+        if Program::Dpkg.find().is_none() || !crate::process::is_root() {
+            return;
+        }
+        let (folder, lock) = locked_admin_folder("waits");
+        let error = patiently(&mut configure(&folder), Duration::ZERO).unwrap_err().to_string();
+        assert!(is_lock(&error), "{error}");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| patiently(&mut configure(&folder), Duration::from_secs(60)));
+            thread::sleep(Duration::from_millis(300));
+            assert!(!waiting.is_finished());
+            drop(lock);
+            waiting.join().unwrap().unwrap();
+        });
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn only_a_lock_is_waited_for() {
+        assert!(is_lock("E: Could not get lock /var/lib/apt/lists/lock. It is held by process 12 (apt-get)"));
+        assert!(!is_lock("E: Unable to locate package frr"));
+        let begun = Instant::now();
+        let failing = || {
+            let mut command = Program::Sh.command();
+            command.args(["-c", "echo E: Unable to locate package frr >&2; exit 100"]);
+            command
+        };
+        assert!(patiently(&mut failing(), Duration::from_secs(60)).is_err());
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }
