@@ -1,6 +1,7 @@
 //! Everything that a developer of bmpd runs, as `cargo xtask COMMAND`.
 //!
-//! It must compile where the kernel programs do not yet, so it links nothing of bmpd and starts everything as a process.
+//! It must compile where the kernel programs cannot be compiled yet, so it links nothing of bmpd
+//! and starts everything else as a process.
 
 mod bare;
 mod bench;
@@ -13,6 +14,7 @@ mod process;
 mod progress;
 mod run;
 mod setup;
+mod suite;
 mod test;
 mod toolchain;
 mod vm;
@@ -25,44 +27,46 @@ use clap::{Parser, Subcommand};
 pub(crate) use ::programs;
 use programs::Use;
 
-/// Everything that a developer of bmpd runs.
+/// What a developer of bmpd runs.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Task,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    /// Make this machine able to compile the kernel programs (Debian 12 by itself; elsewhere it says what to install)
+enum Task {
+    /// Install what the kernel programs are compiled with (on Debian; elsewhere it says what to
+    /// install)
     Setup,
     /// Build bmpd and bmpctl, kernel programs included
     Build {
-        /// As operators run it: optimised
+        /// Optimised, as operators run it
         #[arg(long)]
         release: bool,
     },
-    /// Build bmpd and start it as root, on a small sample configuration unless told otherwise
+    /// Build bmpd and start it as root, with a small sample configuration unless another is given
     Run(run::Arguments),
-    /// Watch the main job: a session that stays on its uplink, in network namespaces of its own (needs root)
+    /// Show the main job: a session that stays on its uplink, in network namespaces (needs root)
     Demo(demo::Arguments),
-    /// Measure bmpd beside what else is installed (FRR, GoBGP, BIRD), in network namespaces of its own (needs root)
+    /// Measure bmpd beside FRR, GoBGP and BIRD where installed, in network namespaces (needs root)
     Bench(bench::Arguments),
     /// Install what the tests need, build everything and run all tests (needs root)
     Test(test::Arguments),
-    /// Throw changed captures at every parser and at the feed, millions of times
+    /// Feed changed captures to every parser and to the feed, millions of times
     Fuzz(fuzz::Arguments),
-    /// Run the tests that need another kernel than this host's, or all, on Debian's own in QEMU
+    /// Run the tests that this host's kernel cannot run, or all, on a Debian kernel in QEMU
     Vm(vm::Arguments),
-    /// Run `demo` or `test` on a Debian that has git, a C compiler and Rust, and nothing else (needs root)
+    /// Run `demo` or `test` on a Debian with git, a C compiler and Rust alone (needs root)
     Bare(bare::Arguments),
-    /// What is run on every change: formatting, lints, dependencies' licences, then all tests
+    /// Run what is run on every change: formatting, rules, lints, licences, a bare Debian, all
+    /// tests
     Ci,
 }
 
-impl Command {
-    /// What this process starts programs for.
+impl Task {
+    /// The uses that this process starts programs for.
     fn uses(&self) -> &'static [Use] {
         match self {
             Self::Setup | Self::Build { .. } => &[Use::Build],
@@ -87,18 +91,18 @@ fn main() -> ExitCode {
     })
 }
 
-fn command(command: Command) -> anyhow::Result<ExitCode> {
+fn command(command: Task) -> anyhow::Result<ExitCode> {
     Use::declare(command.uses());
     match command {
-        Command::Setup => setup::command().map(|()| ExitCode::SUCCESS),
-        Command::Build { release } => binaries::command(release).map(|()| ExitCode::SUCCESS),
-        Command::Run(arguments) => run::command(&arguments),
-        Command::Demo(arguments) => demo::command(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Bench(arguments) => bench::command(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Test(arguments) => test::command(&arguments),
-        Command::Fuzz(arguments) => fuzz::command(&arguments),
-        Command::Vm(arguments) => vm::command(&arguments),
-        Command::Bare(arguments) => bare::command(&arguments),
-        Command::Ci => ci::command(),
+        Task::Setup => setup::command().map(|()| ExitCode::SUCCESS),
+        Task::Build { release } => binaries::command(release).map(|()| ExitCode::SUCCESS),
+        Task::Run(arguments) => run::command(&arguments),
+        Task::Demo(arguments) => demo::command(&arguments).map(|()| ExitCode::SUCCESS),
+        Task::Bench(arguments) => bench::command(&arguments).map(|()| ExitCode::SUCCESS),
+        Task::Test(arguments) => test::command(&arguments),
+        Task::Fuzz(arguments) => fuzz::command(&arguments),
+        Task::Vm(arguments) => vm::command(&arguments),
+        Task::Bare(arguments) => bare::command(&arguments),
+        Task::Ci => ci::command(),
     }
 }

@@ -1,4 +1,4 @@
-//! Starting other programs: as root or not, in the repository's root, with their failure said in one sentence.
+//! Starts other programs, as root or not, in the repository's root. A failure is one sentence.
 
 use std::{
     ffi::OsStr,
@@ -17,17 +17,17 @@ use crate::{
     progress::beating,
 };
 
-/// Says one line on standard output. A reader that has gone away is no reason to stop half-way.
+/// Writes a line to standard output. A reader that is gone does not stop the work.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// Whether this process is root.
+/// Returns whether this process is root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// `program` as root: as it is where this process is root, through sudo otherwise.
+/// Returns `program` as a command that runs as root, with sudo if this process is not root.
 pub(crate) fn as_root(program: impl AsRef<OsStr> + Into<Command>) -> Command {
     if is_root() {
         return program.into();
@@ -37,7 +37,8 @@ pub(crate) fn as_root(program: impl AsRef<OsStr> + Into<Command>) -> Command {
     command
 }
 
-/// The cargo that runs this program, or the one in the path.
+/// Returns the cargo that started this program, or else the one in `PATH`, in the repository's
+/// root.
 pub(crate) fn cargo() -> Command {
     let mut command = match std::env::var_os("CARGO") {
         Some(path) => Built::at(path).command(),
@@ -47,14 +48,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The repository's root.
+/// Returns the repository's root.
 pub(crate) fn root() -> PathBuf {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let manifest = manifest.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     manifest.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// Cargo's target folder, wherever the environment or the user's configuration puts it.
+/// Returns cargo's target folder, as the environment and the user's configuration set it.
 pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
     let metadata = text(cargo().args(["metadata", "--no-deps", "--format-version=1", "--offline"]))?;
     let quoted = metadata.split_once("\"target_directory\":\"").and_then(|(_, rest)| rest.split_once('"'));
@@ -62,28 +63,31 @@ pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
     Ok(folder.into())
 }
 
-/// Blocks these signals in this thread and in those that it will make, to be waited for; [`unblocked`] spares what it starts.
+/// Blocks `signals` in this thread and in its future threads, which then wait for them.
+///
+/// Commands that they start need [`unblocked`].
 pub(crate) fn block(signals: &[Signal]) -> anyhow::Result<SigSet> {
     let set: SigSet = signals.iter().copied().collect();
     set.thread_block().context("cannot block signals")?;
     Ok(set)
 }
 
-/// Lets `command` start with no signal blocked: a program inherits the mask of the thread that starts it, and would not be stopped by
-/// what that thread waits for.
+/// Lets `command` start with no signal blocked. A program inherits the mask of the thread that
+/// starts it, so the signals that this thread waits for would not stop the program.
 pub(crate) fn unblocked(command: &mut Command) -> &mut Command {
     let unblock = || SigSet::empty().thread_set_mask().map_err(std::io::Error::from);
-    // SAFETY: between fork and exec it makes one call that is safe there (pthread_sigmask, signal-safety(7)) and allocates nothing.
+    // SAFETY: between fork and exec it makes one call, which is safe there (pthread_sigmask,
+    // signal-safety(7)), and allocates nothing.
     unsafe { command.pre_exec(unblock) }
 }
 
-/// Runs `command` with this process's output.
+/// Runs `command`, which writes to this process's output.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     command.stdin(Stdio::null());
     let status = if std::io::stderr().is_terminal() {
         command.status()
     } else {
-        // On a terminal, cargo draws its own progress.
+        // Elsewhere than on a terminal, cargo shows no progress.
         beating(&brief(command), || command.status())
     };
     let status = status.with_context(|| cannot_start(command))?;
@@ -93,7 +97,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs `command`, whose output is shown only where it fails.
+/// Runs `command`. Its output is a part of the error if it fails.
 pub(crate) fn quietly(command: &mut Command) -> anyhow::Result<()> {
     let output = beating(&brief(command), || command.stdin(Stdio::null()).output());
     let output = output.with_context(|| cannot_start(command))?;
@@ -113,12 +117,13 @@ pub(crate) fn text(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Why `command` did not even start: nearly always that the program is not there.
+/// Returns the error for a `command` that did not start, mostly because the program is not
+/// installed.
 pub(crate) fn cannot_start(command: &Command) -> String {
     format!("cannot start `{}`: is it installed and in the path?", command.get_program().display())
 }
 
-/// What `command` does, without its settings: `apt-get update -qq`.
+/// Returns `command` without its settings: `apt-get update -qq`.
 fn brief(command: &Command) -> String {
     let line = line(command);
     let words = line.split(' ').skip_while(|word| ["env", "sudo", "--"].contains(word));
@@ -128,7 +133,7 @@ fn brief(command: &Command) -> String {
     std::iter::once(name).chain(arguments.iter().copied()).collect::<Vec<_>>().join(" ")
 }
 
-/// `command` as one would type it.
+/// Returns `command` as one would type it.
 pub(crate) fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
@@ -139,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_still_runs_is_named_without_its_settings() {
+    fn a_running_command_is_named_without_its_settings() {
         let mut command = Program::Env.command();
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "Acquire::Retries=3", "update", "-qq"]);
         assert_eq!(brief(&command), "apt-get update -qq");

@@ -1,8 +1,10 @@
-//! The table of outside programs: every program that the workspace starts and does not build, with its Debian package.
+//! The table of outside programs: every program that the workspace starts and does not build, with
+//! its Debian packages.
 //!
-//! A program is started through its [`Program`] and not by a string; clippy's `disallowed_methods` and a test see to that. An
-//! entry says which commands of `cargo xtask` start the program, and each command installs the packages of its programs before it
-//! builds. A program that is started for a command whose entry lacks it is refused with a panic, also where it is installed.
+//! A [`Program`] starts a program, never a string: clippy's `disallowed_methods` and a test check
+//! that. An entry names the commands of `cargo xtask` that start the program. Each command installs
+//! the packages of its programs before it builds. A command that its entry does not name panics,
+//! even where the program is installed.
 //!
 //! This file has no dependencies: bmp-user's build script includes it by path.
 
@@ -15,7 +17,7 @@ use std::{
 
 use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Run, Test, Vm};
 
-/// Why programs are started: a command of `cargo xtask`, or a part of one.
+/// The purpose of starting programs: a command of `cargo xtask`, or a part of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// Setup and every build.
@@ -30,7 +32,7 @@ pub enum Use {
     Test,
     /// `cargo xtask bench`.
     Bench,
-    /// What `cargo xtask bench` compares bmpd with, where it is installed.
+    /// What `cargo xtask bench` compares bmpd with, if installed.
     Compare,
     /// `cargo xtask fuzz`.
     Fuzz,
@@ -42,16 +44,17 @@ pub enum Use {
     Ci,
 }
 
-/// What a process is for, once it has said so.
+/// The declared uses of this process.
 static DECLARED: OnceLock<&'static [Use]> = OnceLock::new();
 
 impl Use {
-    /// Declares what this process is for; before, and in a test, it is for [`Use::Test`]. The first declaration stays.
+    /// Declares the uses of this process; without a declaration, as in tests, it is [`Use::Test`].
+    /// The first declaration stays.
     pub fn declare(uses: &'static [Self]) {
         let _ = DECLARED.set(uses);
     }
 
-    /// The uses that are parts of this one.
+    /// Returns this use and those that it implies.
     const fn parts(self) -> &'static [Self] {
         match self {
             Build => &[Build],
@@ -62,19 +65,19 @@ impl Use {
             Bench => &[Bench, Build],
             Compare => &[Compare],
             Fuzz => &[Fuzz, Build],
-            // The tests that run in the machine start the programs of all tests.
+            // Any test may run in the virtual machine, so it starts the programs of all tests.
             Vm => &[Vm, Test, Build],
             Bare => &[Bare, Build],
             Ci => &[Ci, Test, Build, Demo, Frr, Run, Fuzz, Vm, Bare],
         }
     }
 
-    /// The programs that are started for any of `uses`, in the order of the table.
+    /// Returns the programs for any of `uses`, in the order of the table.
     pub fn programs(uses: &[Self]) -> impl Iterator<Item = Program> {
         Program::ALL.iter().copied().filter(|program| program.is_for(uses))
     }
 
-    /// The Debian packages of these programs, in the order of the alphabet.
+    /// Returns the Debian packages of the programs for `uses`, sorted.
     pub fn packages(uses: &[Self]) -> Vec<&'static str> {
         let mut packages: Vec<_> = Self::programs(uses).flat_map(|program| program.entry().packages).copied().collect();
         packages.sort_unstable();
@@ -83,8 +86,8 @@ impl Use {
     }
 }
 
-struct Entry {
-    /// A name to look for in the path, or an absolute path.
+struct ProgramEntry {
+    /// A name to look for in `PATH`, or an absolute path.
     file: &'static str,
     packages: &'static [&'static str],
     uses: &'static [Use],
@@ -92,26 +95,26 @@ struct Entry {
 
 macro_rules! programs {
     ($($name:ident = $file:literal of $packages:expr, for $uses:expr;)*) => {
-        /// A program that is not built here.
+        /// A program that the workspace starts and does not build.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Program {
             $(#[doc = concat!("`", $file, "`")] $name,)*
         }
 
         impl Program {
-            /// All of them.
+            /// All programs.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            const fn entry(self) -> Entry {
+            const fn entry(self) -> ProgramEntry {
                 match self {
-                    $(Self::$name => Entry { file: $file, packages: &$packages, uses: &$uses },)*
+                    $(Self::$name => ProgramEntry { file: $file, packages: &$packages, uses: &$uses },)*
                 }
             }
         }
     };
 }
 
-// Without a package: what rustup or setup brings, and what a host has or does without (sudo, systemd).
+// Programs without a package come from rustup or setup, or a host may lack them (sudo, systemd).
 programs! {
     AptCache = "apt-cache" of ["apt"], for [Vm];
     AptConfig = "apt-config" of ["apt"], for [Bare];
@@ -125,7 +128,7 @@ programs! {
     CargoDeny = "cargo-deny" of [], for [Ci];
     Cc = "cc" of ["gcc", "libc6-dev"], for [Build];
     Chroot = "chroot" of ["coreutils"], for [Bare];
-    // What libFuzzer is compiled with.
+    // It compiles libFuzzer.
     Cxx = "c++" of ["g++"], for [Fuzz];
     Debootstrap = "debootstrap" of ["debootstrap"], for [Bare];
     Depmod = "/sbin/depmod" of ["kmod"], for [Vm];
@@ -165,42 +168,43 @@ programs! {
 }
 
 impl Program {
-    /// A command that starts it.
+    /// Returns a command that starts the program.
     ///
     /// # Panics
-    /// If the table does not say that it is started for what this process is for: then it would not be installed elsewhere.
+    /// If its entry does not name a declared use of this process: another host would lack the
+    /// program.
     pub fn command(self) -> Command {
         start(self.file())
     }
 
-    /// Its name, or its absolute path, as an argument of another program that starts it.
+    /// Returns its name or absolute path, as an argument of a program that starts it.
     ///
     /// # Panics
-    /// As [`Self::command`].
+    /// Like [`Self::command`].
     pub fn file(self) -> &'static str {
         let uses = DECLARED.get().copied().unwrap_or(&[Test]);
         assert!(
             self.is_for(uses),
-            "`{}` is started for {uses:?}, and its entry in the table of programs (xtask/src/programs.rs) does not say so",
+            "`{}` is started for {uses:?}: add that to its entry in the table of programs (xtask/src/programs.rs)",
             self.entry().file
         );
         self.entry().file
     }
 
-    /// Its name, for messages.
+    /// Returns its name, for messages.
     pub const fn name(self) -> &'static str {
         self.entry().file
     }
 
-    /// Its Debian packages; none where it does not come from one.
+    /// Returns its Debian packages; none if it comes from elsewhere.
     pub const fn packages(self) -> &'static [&'static str] {
         self.entry().packages
     }
 
-    /// Where it is on this host.
+    /// Returns its path on this host.
     pub fn find(self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        // An absolute path replaces the folder that it is joined to.
+        // Joining an absolute path yields that path.
         std::env::split_paths(&path).map(|folder| folder.join(self.entry().file)).find(|file| file.is_file())
     }
 
@@ -221,31 +225,32 @@ impl From<Program> for Command {
     }
 }
 
-/// A program that was built here, or that was found on this host: an absolute path, so that it is not one that must be installed.
+/// A program that the workspace has built or that was found on this host. Its path is absolute: a
+/// name could be that of a program to install.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built(PathBuf);
 
 impl Built {
-    /// The program with this path.
+    /// Returns the program with this path.
     ///
     /// # Panics
-    /// If the path is not absolute: a name would be looked for among what is installed.
+    /// If the path is not absolute.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         assert!(
             path.is_absolute(),
-            "`{}` is no path of a program that was built: it has an entry in the table",
+            "`{}` is no absolute path: start an outside program by its entry in the table",
             path.display()
         );
         Self(path)
     }
 
-    /// A command that starts it.
+    /// Returns a command that starts the program.
     pub fn command(&self) -> Command {
         start(&self.0)
     }
 
-    /// Its path.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -263,12 +268,15 @@ impl From<Built> for Command {
     }
 }
 
-/// The compiler that cargo names to the program that it starts in the compiler's place.
+/// Returns a command for the compiler that cargo names to its wrapper.
 pub fn compiler(named: OsString) -> Command {
     start(named)
 }
 
-#[expect(clippy::disallowed_methods, reason = "every program is started here: as an entry of the table, or as built")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that starts programs: entries of the table, and built ones"
+)]
 fn start(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
@@ -280,13 +288,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_command_installs_is_what_it_starts() {
+    fn a_command_installs_the_programs_that_it_starts() {
         let demo = Use::packages(&[Demo, Frr]);
         for package in ["ethtool", "frr", "iproute2"] {
             assert!(demo.contains(&package), "{demo:?}");
         }
         assert!(!Use::packages(&[Demo]).contains(&"frr"));
-        assert!(!Use::packages(&[Bench]).contains(&"frr"), "what bmpd is compared with is measured where it is there");
+        assert!(!Use::packages(&[Bench]).contains(&"frr"), "bench compares bmpd with what is installed");
         for package in demo {
             assert!(
                 Use::packages(&[Test]).contains(&package),
@@ -299,13 +307,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`debootstrap` is started for [Test]")]
-    fn a_program_that_the_tests_do_not_install_is_not_started_in_a_test() {
+    fn a_test_cannot_start_a_program_that_tests_do_not_install() {
         Program::Debootstrap.command();
     }
 
     #[test]
-    #[should_panic(expected = "`ip` is no path")]
-    fn an_outside_program_cannot_be_passed_off_as_built() {
+    #[should_panic(expected = "`ip` is no absolute path")]
+    fn an_outside_program_is_not_started_as_a_built_one() {
         Built::at("ip");
     }
 
@@ -314,7 +322,7 @@ mod tests {
         let packages = Use::packages(&[Test]);
         let query =
             Program::DpkgQuery.command().args(["-W", "-f", "${db:Status-Abbrev}${Package}\n"]).args(packages).output();
-        // Elsewhere than on Debian there is nothing to ask.
+        // Other systems have no packages to ask.
         let Ok(output) = query else { return };
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let is_installed = |package: &&str| said.lines().any(|line| line.strip_prefix("ii ") == Some(*package));

@@ -1,6 +1,6 @@
-//! What a command is about to do, how far it is, and that it is still at it.
+//! Says what a command will do, which step it is at, and that it still works.
 //!
-//! All of it goes to standard error: what a command was run for is on standard output.
+//! All of it goes to standard error; standard output holds the results.
 
 use std::{
     fmt::Display,
@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A program that says nothing is spoken for after so long, and again each time.
+/// The time between two lines about a program that prints nothing.
 pub(crate) const BEAT: Duration = Duration::from_secs(20);
 
-/// Says one line on standard error. A reader that has gone away is no reason to stop half-way.
+/// Writes a line to standard error. A reader that is gone does not stop the work.
 pub(crate) fn note(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
@@ -26,13 +26,13 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Says what `command` will do and about how long that takes.
+    /// Prints the steps of `command` and about how long they take.
     pub(crate) fn announce(command: &str, about: &str, names: &[&str]) -> Self {
         note(format_args!("{command}: {about}; {} steps: {}", names.len(), names.join(", ")));
         Self { names: names.iter().map(|name| (*name).to_owned()).collect(), begun: 0, start: Instant::now() }
     }
 
-    /// Says that the next step begins.
+    /// Prints that the next step begins.
     pub(crate) fn begin(&mut self) {
         if let Some(name) = self.names.get(self.begun) {
             self.begun += 1;
@@ -45,7 +45,7 @@ fn heading(number: usize, of: usize, name: &str, after: Duration) -> String {
     format!("[{number}/{of}] {name} (after {})", spoken(after))
 }
 
-/// A duration as it is said: `5 s`, `2 min 5 s`.
+/// Returns a duration in words: `5 s`, `2 min 5 s`.
 pub(crate) fn spoken(time: Duration) -> String {
     match (time.as_secs() / 60, time.as_secs() % 60) {
         (0, seconds) => format!("{seconds} s"),
@@ -53,7 +53,7 @@ pub(crate) fn spoken(time: Duration) -> String {
     }
 }
 
-/// Does `work`, and says every [`BEAT`] that `what` still runs.
+/// Does `work`, and prints every [`BEAT`] that `what` still runs.
 pub(crate) fn beating<R>(what: &str, work: impl FnOnce() -> R) -> R {
     beating_every(BEAT, |after| note(format_args!("      ... {} still runs, {}", shortened(what), spoken(after))), work)
 }
@@ -73,7 +73,7 @@ fn beating_every<R>(beat: Duration, say: impl Fn(Duration) + Send, work: impl Fn
     })
 }
 
-/// So much of a command line that it fits on a line of a terminal.
+/// Returns so much of a command line that it fits into a terminal.
 fn shortened(line: &str) -> String {
     const LONGEST: usize = 48;
     match line.char_indices().nth(LONGEST) {
@@ -87,13 +87,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_says_its_number_and_the_time_until_then() {
+    fn a_step_has_its_number_and_the_time_since_the_start() {
         assert_eq!(heading(2, 4, "packages", Duration::from_secs(125)), "[2/4] packages (after 2 min 5 s)");
         assert_eq!(heading(1, 4, "packages", Duration::ZERO), "[1/4] packages (after 0 s)");
     }
 
     #[test]
-    fn work_that_takes_longer_than_a_beat_is_spoken_for() {
+    fn work_longer_than_a_beat_is_reported_as_running() {
         let (said, heard) = mpsc::channel();
         let beat = Duration::from_millis(1);
         let result = beating_every(beat, move |after| said.send(after).unwrap(), || heard.recv().unwrap());
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_is_done_at_once_is_not() {
+    fn short_work_is_not_reported() {
         let (said, heard) = mpsc::channel();
         beating_every(Duration::from_secs(3600), move |after| said.send(after).unwrap(), || ());
         assert!(heard.recv().is_err());

@@ -1,8 +1,9 @@
-//! Which Rust toolchain compiles the kernel programs.
+//! Chooses the Rust toolchain that compiles the kernel programs.
 //!
-//! Stable Rust has neither the BPF target's `core` nor the right to build it, so a second toolchain does: a nightly that has the
-//! standard library's source, or the distribution's own compiler linked into rustup as `bpf`. This file alone decides, both for
-//! `cargo xtask` and for bmp-user's build script, which includes it by path.
+//! Stable Rust has no `core` for the BPF target and may not build one, so a second toolchain does:
+//! a nightly with the standard library's source, or the distribution's compiler, linked into rustup
+//! as `bpf`. Both `cargo xtask` and bmp-user's build script, which includes this file by path, ask
+//! here.
 
 use std::{
     ffi::OsString,
@@ -15,27 +16,28 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::programs::{Built, Program};
 
-/// The environment variable that overrides the choice with a rustup toolchain's name.
+/// The environment variable that names the rustup toolchain to use.
 pub(crate) const OVERRIDE: &str = "BMPD_BPF_TOOLCHAIN";
 
 /// The name under which `cargo xtask setup` links the distribution's compiler into rustup.
 pub(crate) const LINKED: &str = "bpf";
 
-/// The oldest compiler that takes the workspace: its `rust-version`.
+/// The oldest compiler that compiles the workspace: its `rust-version`.
 pub(crate) const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// The linker of the kernel programs, in the one version that is known to work.
+/// The linker of the kernel programs, in the version that is known to work.
 pub(crate) const BPF_LINKER: BpfLinker = BpfLinker { version: "0.13.0", llvm: 21..=23 };
 
 /// A release of bpf-linker.
 pub(crate) struct BpfLinker {
-    /// As on the crate registry.
+    /// Its version on the crate registry.
     pub(crate) version: &'static str,
-    /// The LLVM majors it can be built with. It reads the compiler's bitcode, so the one to take is the compiler's own.
+    /// The major versions of LLVM that it can be built with. It reads the compiler's bitcode, so it
+    /// must have the compiler's own.
     pub(crate) llvm: RangeInclusive<u32>,
 }
 
-/// A compiler as `rustc --version --verbose` describes it.
+/// A Rust compiler, as `rustc --version --verbose` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Compiler {
     /// `1.96.0` or `1.97.0-nightly`.
@@ -44,19 +46,19 @@ pub(crate) struct Compiler {
     pub(crate) llvm: u32,
 }
 
-/// A toolchain that rustup knows.
+/// An installed toolchain of rustup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Toolchain {
-    /// As rustup calls it.
+    /// Its name in rustup.
     pub(crate) name: String,
     /// Its compiler.
     pub(crate) compiler: Compiler,
-    /// Whether the standard library's source is there, from which `core` is built for the BPF target.
+    /// Whether it has the standard library's source, from which `core` is built for the BPF target.
     pub(crate) has_source: bool,
 }
 
 impl Compiler {
-    /// Asks the compiler at `rustc`; `None` when it is absent or does not run.
+    /// Asks the compiler at the path `rustc`. Returns `None` if it is absent or does not run.
     pub(crate) fn ask(rustc: &Path) -> Option<Self> {
         let output = Built::at(rustc).command().args(["--version", "--verbose"]).output().ok()?;
         if output.status.success() { Self::parse(&String::from_utf8_lossy(&output.stdout)) } else { None }
@@ -68,7 +70,7 @@ impl Compiler {
         Some(Self { release: field("release:")?.to_owned(), llvm })
     }
 
-    /// Whether the workspace's `rust-version` admits it.
+    /// Returns whether the compiler is no older than the workspace's `rust-version`.
     pub(crate) fn is_recent(&self) -> bool {
         let number = |text: &str| {
             let mut parts = text.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -77,23 +79,24 @@ impl Compiler {
         number(&self.release) >= number(OLDEST)
     }
 
-    /// Whether it is a nightly, which takes `-Z` flags without being asked to pose as one.
+    /// Returns whether the compiler is a nightly, which takes `-Z` flags as it is.
     pub(crate) fn is_nightly(&self) -> bool {
         self.release.ends_with("-nightly")
     }
 }
 
 impl Toolchain {
-    /// Whether it can compile the kernel programs, given the linker of [`BPF_LINKER`].
+    /// Returns whether the toolchain can compile the kernel programs with [`BPF_LINKER`].
     pub(crate) fn is_suitable(&self) -> bool {
         self.has_source && self.compiler.is_recent() && BPF_LINKER.llvm.contains(&self.compiler.llvm)
     }
 
-    /// The cargo of this toolchain, doing `subcommand` (`build`, `clippy`) to the kernel programs, which end up in
-    /// `target_dir/TARGET/bpf/bmp-programs`.
+    /// Returns this toolchain's cargo with `subcommand` (`build`, `clippy`) for the kernel
+    /// programs. It writes them to `target_dir/TARGET/bpf/bmp-programs`.
     ///
-    /// `arch` is the architecture whose kernel will run them. What an outer cargo set for its own compiler is taken away, and a
-    /// compiler that is not a nightly is given the right to unstable flags, for this process only.
+    /// `arch` is the architecture of the kernel that will run them. The command lacks the variables
+    /// that an outer cargo set for its own compiler. A compiler that is no nightly gets the right
+    /// to unstable flags, in this process alone.
     pub(crate) fn programs(&self, subcommand: &str, arch: &str, target: &str, target_dir: &Path) -> Command {
         let mut command = Program::Rustup.command();
         command.args(["run", &self.name, "cargo", subcommand, "--quiet", "-Zbuild-std=core", "--profile=bpf"]);
@@ -103,7 +106,7 @@ impl Toolchain {
         for outer in ["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOC", "RUSTFLAGS", "CLIPPY_ARGS"] {
             command.env_remove(outer);
         }
-        // aya wants to know the register layout; the linker turns full debug information into BTF.
+        // aya needs the register layout; the linker turns full debug information into BTF.
         let flags = [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
         command.env("CARGO_ENCODED_RUSTFLAGS", flags);
         if !self.compiler.is_nightly() {
@@ -113,16 +116,18 @@ impl Toolchain {
     }
 }
 
-/// The target triple of programs for a kernel of this byte order.
+/// Returns the target triple of programs for a kernel of this byte order.
 pub(crate) fn target(big_endian: bool) -> &'static str {
     if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
-/// The toolchain to use: the one that [`OVERRIDE`] names, else a suitable nightly, else [`LINKED`]; `None` when none is suitable.
+/// Returns the toolchain to use: that of [`OVERRIDE`], else a suitable nightly, else [`LINKED`].
+///
+/// `None` means that no installed toolchain is suitable.
 ///
 /// # Errors
 ///
-/// rustup is absent or does not answer, or the override names a toolchain that cannot do it: that is for whoever set it to mend.
+/// rustup does not answer, or [`OVERRIDE`] names a toolchain that is not suitable.
 pub(crate) fn choose() -> anyhow::Result<Option<Toolchain>> {
     let wanted = std::env::var_os(OVERRIDE).filter(|name| !name.is_empty()).map(OsString::into_string);
     let wanted = wanted.transpose().map_err(|name| anyhow!("{OVERRIDE}={} is not UTF-8", name.display()))?;
@@ -132,7 +137,7 @@ pub(crate) fn choose() -> anyhow::Result<Option<Toolchain>> {
 
 fn pick<'a>(wanted: Option<&str>, installed: &'a [Toolchain]) -> anyhow::Result<Option<&'a Toolchain>> {
     if let Some(wanted) = wanted {
-        // A nightly's host may be left out, as everywhere in rustup.
+        // The name may lack the host, as everywhere in rustup.
         let named = installed.iter().find(|toolchain| toolchain.name == wanted);
         let named =
             named.or_else(|| installed.iter().find(|toolchain| toolchain.name.starts_with(&format!("{wanted}-"))));
@@ -155,10 +160,10 @@ fn pick<'a>(wanted: Option<&str>, installed: &'a [Toolchain]) -> anyhow::Result<
     Ok(nightly.or_else(|| suitable().find(|toolchain| toolchain.name == LINKED)))
 }
 
-/// The toolchains that may be chosen, without those whose compiler does not run.
+/// Returns the installed toolchains whose compiler runs.
 fn installed() -> anyhow::Result<Vec<Toolchain>> {
     let output = Program::Rustup.command().args(["toolchain", "list", "--verbose"]).output();
-    let output = output.context("rustup does not run; it is what holds the two toolchains (https://rustup.rs)")?;
+    let output = output.context("rustup does not run; it holds both toolchains (https://rustup.rs)")?;
     if !output.status.success() {
         bail!("`rustup toolchain list` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -173,7 +178,7 @@ fn installed() -> anyhow::Result<Vec<Toolchain>> {
     Ok(list.lines().filter_map(name_and_root).filter_map(describe).collect())
 }
 
-/// A line of `rustup toolchain list --verbose`: a name, remarks in parentheses, and the folder.
+/// Reads a line of `rustup toolchain list --verbose`: a name, remarks in parentheses, the folder.
 fn name_and_root(line: &str) -> Option<(&str, PathBuf)> {
     let (name, rest) = line.split_once(char::is_whitespace)?;
     Some((name, rest.get(rest.find('/')?..)?.trim_end().into()))

@@ -1,4 +1,4 @@
-//! Watching a long run of other programs: what they say as they say it, Ctrl-C, and a silence that lasts too long.
+//! Watches long runs of other programs: their output, Ctrl-C, and silence that lasts too long.
 
 use std::{
     cell::Cell,
@@ -21,76 +21,83 @@ use crate::{
     progress::{BEAT, note, spoken},
 };
 
-/// Takes what asks this process to end, from its making on, and passes it on to what runs.
-pub(crate) struct Watcher {
-    events: Sender<Event>,
-    received: Receiver<Event>,
-    /// How many runs there have been: each has a number of its own, so that nothing an earlier one still says is taken for a later one's.
+/// Watches programs, and passes requests to stop (Ctrl-C, SIGTERM) on to them.
+pub(crate) struct ProcessWatcher {
+    events: Sender<WatchEvent>,
+    received: Receiver<WatchEvent>,
+    /// The number of the next run. It tells the late output of an earlier run from a later one's.
     runs: Cell<u64>,
 }
 
-/// What is watched, and how.
-pub(crate) struct Run<'a> {
-    /// As messages call it: `the tests`.
+/// How a program is watched.
+pub(crate) struct WatchedRun<'a> {
+    /// Its name in messages: `the tests`.
     pub(crate) what: &'a str,
-    /// Whether the program and all that it starts are a process group of their own, so that all of them can be stopped.
+    /// Whether the program gets a process group, by which all that it starts can be stopped.
     pub(crate) group: bool,
-    /// Nothing at all said for so long means that it hangs.
+    /// A program that prints nothing for so long hangs.
     pub(crate) silence: Duration,
 }
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// By itself, with exit status 0.
+pub(crate) enum RunEnd {
+    /// The program ended with exit status 0.
     Success,
-    /// By itself, otherwise.
+    /// The program ended otherwise.
     Failure,
-    /// Somebody, or its silence, has ended it: what was to follow it does not.
+    /// Somebody stopped the program, or it hung. Nothing more is started.
     Stopped,
 }
 
-/// What happens; the number is the run's.
-enum Event {
+/// An event of a run; the number is the run's.
+enum WatchEvent {
     Line(u64, String),
     Stop(Signal),
     End(u64),
 }
 
-impl Watcher {
-    /// To be made before any other thread, so that all of them leave these signals to the one that waits for them.
+impl ProcessWatcher {
+    /// Begins to wait for signals. Call it before any other thread is made: all threads must leave
+    /// these signals to the one that waits for them.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let signals = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
         let (events, received) = mpsc::channel();
         let stops = events.clone();
         thread::spawn(move || {
             while let Ok(signal) = signals.wait() {
-                let _ = stops.send(Event::Stop(signal));
+                let _ = stops.send(WatchEvent::Stop(signal));
             }
         });
         Ok(Self { events, received, runs: Cell::new(0) })
     }
 
-    /// Runs `command` and hands every line of it, of both its outputs in their order, to `take`.
-    pub(crate) fn run(&self, command: &mut Command, run: &Run<'_>, mut take: impl FnMut(&str)) -> anyhow::Result<End> {
-        let mut found = End::Stopped;
+    /// Runs `command` and passes every line of its output to `take`, of both streams in their
+    /// order.
+    pub(crate) fn run(
+        &self,
+        command: &mut Command,
+        run: &WatchedRun<'_>,
+        mut take: impl FnMut(&str),
+    ) -> anyhow::Result<RunEnd> {
+        let mut found = RunEnd::Stopped;
         self.run_all([(command, run)], 1, |_, said| match said {
-            Said::Line(line) => take(line),
-            Said::End(end) => found = end,
+            RunOutput::Line(line) => take(line),
+            RunOutput::End(end) => found = end,
         })?;
         Ok(found)
     }
 
-    /// Runs `commands`, `at_once` of them side by side, and hands what each says to `take`, with its place in the list. Once one was
-    /// stopped, no further one begins.
+    /// Runs `commands`, `at_once` of them side by side, and passes the output of each to `take`,
+    /// with its place in the list. After one is stopped, no further one begins.
     pub(crate) fn run_all<'a>(
         &self,
-        commands: impl IntoIterator<Item = (&'a mut Command, &'a Run<'a>)>,
+        commands: impl IntoIterator<Item = (&'a mut Command, &'a WatchedRun<'a>)>,
         at_once: usize,
-        mut take: impl FnMut(usize, Said<'_>),
+        mut take: impl FnMut(usize, RunOutput<'_>),
     ) -> anyhow::Result<()> {
         let mut waiting = commands.into_iter().enumerate();
-        let mut running: Vec<Running<'a>> = Vec::new();
+        let mut running: Vec<RunningProcess<'a>> = Vec::new();
         let mut stopped = false;
         loop {
             while !stopped && running.len() < at_once.max(1) {
@@ -102,19 +109,19 @@ impl Watcher {
             }
             let wait = running.iter().map(|one| one.run.silence).min().unwrap_or(BEAT).min(BEAT);
             match self.received.recv_timeout(wait) {
-                Ok(Event::Line(number, line)) => {
+                Ok(WatchEvent::Line(number, line)) => {
                     if let Some(one) = running.iter_mut().find(|one| one.number == number) {
                         one.last = Instant::now();
-                        take(one.place, Said::Line(&line));
+                        take(one.place, RunOutput::Line(&line));
                     }
                 }
-                Ok(Event::End(number)) => {
+                Ok(WatchEvent::End(number)) => {
                     if let Some(at) = running.iter().position(|one| one.number == number) {
                         let one = running.remove(at);
-                        take(one.place, Said::End(one.end(stopped)?));
+                        take(one.place, RunOutput::End(one.end(stopped)?));
                     }
                 }
-                Ok(Event::Stop(signal)) => {
+                Ok(WatchEvent::Stop(signal)) => {
                     for one in &running {
                         say(format_args!("stopping {} ({signal})", one.run.what));
                         one.group.signal(signal);
@@ -127,87 +134,92 @@ impl Watcher {
                     note(format_args!("      ... {}: still running, {}", what.join(", "), spoken(longest)));
                 }
             }
-            // What others say is no sign of life of this one.
+            // The output of one program is no sign of life of another.
             while let Some(at) = running.iter().position(|one| one.last.elapsed() >= one.run.silence) {
                 let one = running.remove(at);
                 let seconds = one.run.silence.as_secs();
-                say(format_args!("no word from {} for {seconds} s: something hangs; stopping", one.run.what));
+                say(format_args!("{} has printed nothing for {seconds} s and hangs: stopping it", one.run.what));
                 one.group.signal(Signal::SIGKILL);
                 stopped = true;
-                take(one.place, Said::End(one.end(true)?));
+                take(one.place, RunOutput::End(one.end(true)?));
             }
         }
     }
 
-    fn start<'a>(&self, place: usize, command: &mut Command, run: &'a Run<'a>) -> anyhow::Result<Running<'a>> {
+    fn start<'a>(
+        &self,
+        place: usize,
+        command: &mut Command,
+        run: &'a WatchedRun<'a>,
+    ) -> anyhow::Result<RunningProcess<'a>> {
         if run.group {
             command.process_group(0);
         }
-        // One pipe for both streams, because their order matters.
+        // One pipe for both streams keeps their order.
         let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         command.stdout(writer.try_clone().context("cannot make a pipe")?).stderr(writer);
         let child = unblocked(command).spawn().with_context(|| cannot_start(command))?;
-        // The writing ends that this process holds would keep the pipe open.
+        // This process must not keep the pipe open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let group = Group::of(&child, run.group)?;
+        let group = ProcessGroup::of(&child, run.group)?;
         let number = self.runs.replace(self.runs.get() + 1);
         let lines = self.events.clone();
         thread::spawn(move || read_lines(number, reader, &lines));
         let now = Instant::now();
-        Ok(Running { number, place, run, child, group, start: now, last: now })
+        Ok(RunningProcess { number, place, run, child, group, start: now, last: now })
     }
 }
 
-/// What a program that runs says.
-pub(crate) enum Said<'a> {
-    /// A line of either of its outputs.
+/// What a watched program does.
+pub(crate) enum RunOutput<'a> {
+    /// It prints a line.
     Line(&'a str),
-    /// How it ended.
-    End(End),
+    /// It ends.
+    End(RunEnd),
 }
 
-/// A program that runs.
-struct Running<'a> {
+/// A program while it runs.
+struct RunningProcess<'a> {
     number: u64,
     place: usize,
-    run: &'a Run<'a>,
+    run: &'a WatchedRun<'a>,
     child: Child,
-    group: Group,
+    group: ProcessGroup,
     start: Instant,
-    /// When it last said something.
+    /// When it last printed a line.
     last: Instant,
 }
 
-impl Running<'_> {
-    /// Waits for its end, which is near.
-    fn end(mut self, stopped: bool) -> anyhow::Result<End> {
+impl RunningProcess<'_> {
+    /// Waits for the end of a program that ends.
+    fn end(mut self, stopped: bool) -> anyhow::Result<RunEnd> {
         let status = self.child.wait().with_context(|| format!("cannot wait for {}", self.run.what))?;
         Ok(match (stopped, status.success()) {
-            (true, _) => End::Stopped,
-            (false, true) => End::Success,
-            (false, false) => End::Failure,
+            (true, _) => RunEnd::Stopped,
+            (false, true) => RunEnd::Success,
+            (false, false) => RunEnd::Failure,
         })
     }
 }
 
-fn read_lines(number: u64, reader: PipeReader, events: &Sender<Event>) {
+fn read_lines(number: u64, reader: PipeReader, events: &Sender<WatchEvent>) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
-    // A test's own programs may print anything, of any length.
+    // A line may be of any length.
     while reader.by_ref().take(1 << 20).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
-        if events.send(Event::Line(number, text)).is_err() {
+        if events.send(WatchEvent::Line(number, text)).is_err() {
             return;
         }
         line.clear();
     }
-    let _ = events.send(Event::End(number));
+    let _ = events.send(WatchEvent::End(number));
 }
 
-/// A program and all that it has started, where they are a process group of their own.
-struct Group(Option<Pid>);
+/// The process group of a program; `None` if it has none of its own.
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     fn of(child: &Child, own: bool) -> anyhow::Result<Self> {
         let pid = child.id().try_into().context("a process id beyond any kernel's")?;
         Ok(Self(own.then(|| Pid::from_raw(pid))))
@@ -215,7 +227,7 @@ impl Group {
 
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.0 {
-            // It fails only where they have ended already.
+            // It fails only if all of them have ended.
             let _ = killpg(group, signal);
         }
     }
@@ -226,7 +238,7 @@ mod tests {
     use super::*;
     use crate::programs::Program;
 
-    const RUN: Run<'_> = Run { what: "a test", group: true, silence: Duration::from_secs(60) };
+    const RUN: WatchedRun<'_> = WatchedRun { what: "a test", group: true, silence: Duration::from_secs(60) };
 
     fn shell(script: &str) -> Command {
         let mut command = Program::Sh.command();
@@ -235,14 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_run_side_by_side_are_told_apart() {
+    fn the_output_of_parallel_programs_is_told_apart() {
         let folder = std::env::temp_dir().join(format!("bmpd-watch-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (first, second) = (folder.join("first"), folder.join("second"));
         for fifo in [&first, &second] {
             nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         }
-        // Each waits for the other, so that they end only if both run.
+        // Each waits for the other: they end only if both run.
         let (first, second) = (first.display(), second.display());
         let mut commands = [
             shell(&format!("echo one; echo go > {first}; read word < {second}; exit 3")),
@@ -251,32 +263,32 @@ mod tests {
         ];
         let mut said = [const { Vec::new() }; 3];
         let mut ends = [None; 3];
-        let watcher = Watcher::new().unwrap();
+        let watcher = ProcessWatcher::new().unwrap();
         let jobs = commands.iter_mut().map(|command| (command, &RUN));
         watcher
             .run_all(jobs, 2, |place, what| match what {
-                Said::Line(line) => said[place].push(line.to_owned()),
-                Said::End(end) => ends[place] = Some(end),
+                RunOutput::Line(line) => said[place].push(line.to_owned()),
+                RunOutput::End(end) => ends[place] = Some(end),
             })
             .unwrap();
         assert_eq!(said, [vec!["one".to_owned()], vec!["two".to_owned()], vec!["three".to_owned()]]);
-        assert_eq!(ends, [Some(End::Failure), Some(End::Success), Some(End::Success)]);
+        assert_eq!(ends, [Some(RunEnd::Failure), Some(RunEnd::Success), Some(RunEnd::Success)]);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
-    fn one_that_is_silent_for_too_long_is_stopped_and_none_begins_after_it() {
-        let hangs = Run { silence: Duration::from_millis(200), ..RUN };
+    fn a_silent_program_is_stopped_and_no_other_begins() {
+        let hangs = WatchedRun { silence: Duration::from_millis(200), ..RUN };
         let mut commands = [shell("exec sleep 3600"), shell("echo never")];
         let mut found = Vec::new();
         let jobs = commands.iter_mut().map(|command| (command, &hangs));
-        let watcher = Watcher::new().unwrap();
+        let watcher = ProcessWatcher::new().unwrap();
         watcher
             .run_all(jobs, 1, |place, what| match what {
-                Said::Line(line) => panic!("{line}"),
-                Said::End(end) => found.push((place, end)),
+                RunOutput::Line(line) => panic!("{line}"),
+                RunOutput::End(end) => found.push((place, end)),
             })
             .unwrap();
-        assert_eq!(found, [(0, End::Stopped)]);
+        assert_eq!(found, [(0, RunEnd::Stopped)]);
     }
 }

@@ -1,7 +1,9 @@
-//! `cargo xtask bare`: a command of the README on a Debian that has git, a C compiler and rustup's Rust, and nothing else.
+//! `cargo xtask bare`: a command of the README on a Debian with git, a C compiler and rustup's Rust
+//! alone.
 //!
-//! The command runs as root in a root folder of its own (chroot(1)). Kernel, network and devices are the host's. All mounts are
-//! made in a mount namespace of this process, which goes with it, however it ends; the host sees none of them.
+//! The command runs as root in a root folder of its own (chroot(1)), with the kernel, network and
+//! devices of the host. All mounts are made in a mount namespace of this process: the host sees
+//! none, and they end with the process, however it ends.
 
 mod mounts;
 mod root;
@@ -17,52 +19,53 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use self::mounts::Mounts;
-pub(crate) use self::root::Suite;
+pub(crate) use self::root::BareSuite;
 use crate::{
     packages,
     process::{self, is_root, quietly, say, target_dir, text},
     programs::{Built, Program, Use},
     progress::{Steps, beating, note, spoken},
-    watch::{End, Run, Watcher},
+    watch::{ProcessWatcher, RunEnd, WatchedRun},
 };
 
-/// The command says something more often: what takes long is told every [`crate::progress::BEAT`].
+/// A command that prints nothing for so long hangs: it reports long work every
+/// [`crate::progress::BEAT`].
 const SILENCE: Duration = Duration::from_secs(1200);
 
-/// Where the host's bundle of CA certificates is put. Debian's own bundle is written anew by its packages.
+/// The place of the host's CA certificates in the bare root. Packages rewrite Debian's own bundle.
 const CERTIFICATES: &str = "/etc/host-certificates.crt";
 const HOST_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Handed on from the host: how it reaches other hosts.
+/// The variables that say how the host reaches other hosts.
 const PROXIES: [&str; 8] =
     ["http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
 
-/// What `cargo xtask bare` can be told.
+/// The options of `cargo xtask bare`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Which command of the README
-    what: What,
-    /// Which Debian; this host's own if it is one of them
+    /// The command of the README
+    what: ReadmeCommand,
+    /// The Debian; by default this host's own, or else the newest
     #[arg(long)]
-    suite: Option<Suite>,
-    /// Share the dependencies that this host has compiled and what earlier runs have downloaded
+    suite: Option<BareSuite>,
+    /// Share the dependencies that this host has compiled, and the downloads of earlier runs
     #[arg(long)]
     warm: bool,
-    /// For the command
+    /// Arguments for the command
     #[arg(last = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }
 
 /// A command of the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum What {
+pub(crate) enum ReadmeCommand {
     /// `cargo xtask demo`
     Demo,
     /// `cargo xtask test`
     Test,
 }
 
-impl What {
+impl ReadmeCommand {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Demo => "demo",
@@ -72,33 +75,33 @@ impl What {
 }
 
 /// The folders of one suite below `target/bare`.
-struct Folders {
-    /// The whole of them.
+struct BareFolders {
+    /// The folder that holds the others.
     suite: PathBuf,
-    /// Where the root of a run is mounted: the cached one below what the run writes.
+    /// The mount point of a run's root: the cached root below what the run writes.
     mounted: PathBuf,
-    /// What a run writes; empty between runs.
+    /// The files that a run writes; empty between runs.
     run: PathBuf,
     /// This host's build folder.
     target: PathBuf,
 }
 
-/// Fails where the command fails: then it does not install what it needs, or does not work on this Debian.
+/// Fails if the command fails: it does not install what it needs, or does not work on this Debian.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let (debian, name) = packages::host();
     if !debian {
-        bail!("a bare Debian is made with Debian's own tools and keys, and this is {name}");
+        bail!("Debian's own tools and keys make a bare Debian, and this is {name}");
     }
     if !is_root() {
-        bail!("a bare Debian is made and entered by root: sudo -E env PATH=\"$PATH\" cargo xtask bare ...");
+        bail!("a bare Debian needs root: sudo -E env PATH=\"$PATH\" cargo xtask bare ...");
     }
-    let suite = arguments.suite.unwrap_or_else(Suite::of_host);
+    let suite = arguments.suite.unwrap_or_else(BareSuite::of_host);
     let (what, temper) = (arguments.what.name(), if arguments.warm { "warm" } else { "cold" });
     let about = match (arguments.warm, arguments.what) {
-        (true, What::Demo) => "a few minutes",
-        (false, What::Demo) => "about 10 minutes on two cores",
-        (_, What::Test) => "half an hour or more",
+        (true, ReadmeCommand::Demo) => "a few minutes",
+        (false, ReadmeCommand::Demo) => "about 10 minutes on two cores",
+        (_, ReadmeCommand::Test) => "half an hour or more",
     };
     let mut steps = Steps::announce(
         &format!("cargo xtask bare {what}, {temper}, on a bare Debian {suite}"),
@@ -107,9 +110,9 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     );
     steps.begin();
     packages::require(&[Use::Bare])?;
-    let rust = Rust::of_host()?;
+    let rust = HostRust::of_host()?;
     let target = target_dir()?;
-    let folders = Folders::prepare(&target, suite)?;
+    let folders = BareFolders::prepare(&target, suite)?;
     let _alone = folders.lock()?;
 
     steps.begin();
@@ -122,7 +125,8 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     steps.begin();
     let repository = process::root();
     clone(&repository, &inside(&folders.mounted, &repository))?;
-    // After the clone, which git makes in an empty folder alone: the build folder is mostly one of the repository's own.
+    // After the clone, because git clones into empty folders only, and most build folders are in
+    // the repository.
     if arguments.warm {
         folders.share(&mounts, &rust)?;
     }
@@ -130,9 +134,9 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     steps.begin();
     let end = run(arguments, &folders.mounted, &rust, arguments.warm.then_some(&target))?;
     let result = match end {
-        End::Success => "works",
-        End::Failure => "FAILED",
-        End::Stopped => "was stopped",
+        RunEnd::Success => "works",
+        RunEnd::Failure => "FAILED",
+        RunEnd::Stopped => "was stopped",
     };
     say(format_args!(
         "bare: `cargo xtask {what}` {result} on a bare Debian {suite} ({temper}), {}",
@@ -140,27 +144,27 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     ));
     drop(mounts);
     beating("removing what the run has written", || folders.empty())?;
-    Ok(if end == End::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if end == RunEnd::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Both commands on both Debians, cold: a part of the long campaigns.
-pub(crate) fn all(watcher: &Watcher) -> anyhow::Result<Vec<(String, End, Duration)>> {
+/// Runs both commands on both Debians, cold: a part of the long campaigns.
+pub(crate) fn all(watcher: &ProcessWatcher) -> anyhow::Result<Vec<(String, RunEnd, Duration)>> {
     let mut found = Vec::new();
     if !is_root() {
-        say("the bare Debians are left out: they need root");
+        say("no bare Debians: they need root");
         return Ok(found);
     }
     let program = Built::at(env::current_exe().context("this program does not know where it is")?);
-    for suite in Suite::ALL {
-        for what in [What::Demo, What::Test] {
+    for suite in BareSuite::ALL {
+        for what in [ReadmeCommand::Demo, ReadmeCommand::Test] {
             let start = Instant::now();
             let name = format!("{} on {suite}", what.name());
             let mut command = program.command();
             command.args(["bare", what.name(), "--suite", &suite.to_string()]);
-            let run = Run { what: &name, group: true, silence: SILENCE };
+            let run = WatchedRun { what: &name, group: true, silence: SILENCE };
             let end = watcher.run(&mut command, &run, |line| say(line))?;
             found.push((name, end, start.elapsed()));
-            if end == End::Stopped {
+            if end == RunEnd::Stopped {
                 return Ok(found);
             }
         }
@@ -168,20 +172,20 @@ pub(crate) fn all(watcher: &Watcher) -> anyhow::Result<Vec<(String, End, Duratio
     Ok(found)
 }
 
-/// `path` of the bare root as this process sees it.
+/// Returns `path` of the bare root as this process sees it.
 fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-impl Folders {
-    fn prepare(target: &Path, suite: Suite) -> anyhow::Result<Self> {
+impl BareFolders {
+    fn prepare(target: &Path, suite: BareSuite) -> anyhow::Result<Self> {
         let suite = target.join("bare").join(suite.to_string());
         let folders = Self { mounted: suite.join("mounted"), run: suite.join("run"), suite, target: target.to_owned() };
         make(&folders.mounted)?;
         Ok(folders)
     }
 
-    /// Two runs would write into one folder.
+    /// Locks the folder: two runs would write into it.
     fn lock(&self) -> anyhow::Result<fs::File> {
         let path = self.suite.join("lock");
         let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -189,7 +193,7 @@ impl Folders {
         Ok(file)
     }
 
-    /// Removes what a run has written, also one that was killed.
+    /// Removes the files of a run, even of a killed one.
     fn empty(&self) -> anyhow::Result<()> {
         if self.run.exists() {
             fs::remove_dir_all(&self.run).with_context(|| format!("cannot remove {}", self.run.display()))?;
@@ -217,9 +221,10 @@ impl Folders {
         fs::write(&apt, root::apt_settings(CERTIFICATES)?).with_context(|| format!("cannot write {}", apt.display()))
     }
 
-    /// Lets the run start from what this host has compiled, of which it sees a copy, and keeps what it downloads. Programs and
-    /// libraries are the bare root's own all the same, and the workspace's own crates are newer in the clone: they are built.
-    fn share(&self, mounts: &Mounts, rust: &Rust) -> anyhow::Result<()> {
+    /// Lets the run see what this host has compiled, and keeps what the run downloads. Programs and
+    /// libraries are still the bare root's own. The workspace's crates are newer in the clone, so
+    /// they are built.
+    fn share(&self, mounts: &Mounts, rust: &HostRust) -> anyhow::Result<()> {
         for profile in ["debug", "release", "bpf"] {
             let from = self.target.join(profile);
             if from.is_dir() {
@@ -231,7 +236,8 @@ impl Folders {
             make(&from)?;
             mounts.bind(&from, &inside(&self.mounted, at))
         };
-        // One folder for each suite: what is linked with a newer C library does not run with an older one.
+        // A folder for each suite: programs that need a newer C library do not run with an older
+        // one.
         kept("bpf-linker", &self.target.join("bpf-linker"))?;
         kept("archives", Path::new("/var/cache/apt/archives"))?;
         kept("lists", Path::new("/var/lib/apt/lists"))?;
@@ -246,17 +252,18 @@ fn make(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// rustup, and the toolchain that this host uses here.
-struct Rust {
-    /// rustup's program.
+struct HostRust {
+    /// The program of rustup.
     rustup: PathBuf,
-    /// `CARGO_HOME` and `RUSTUP_HOME`, which are at the same place in the bare root: cargo compiles anew what is elsewhere.
+    /// `CARGO_HOME`. The bare root has it at the same place: cargo compiles anew what has moved.
     cargo: PathBuf,
+    /// `RUSTUP_HOME`, also at the same place.
     home: PathBuf,
-    /// Its toolchain.
+    /// The name of the toolchain.
     toolchain: String,
 }
 
-impl Rust {
+impl HostRust {
     fn of_host() -> anyhow::Result<Self> {
         let rustup = Program::Rustup.find().context("rustup is not in the path")?;
         let rustup = fs::canonicalize(&rustup).with_context(|| format!("cannot follow {}", rustup.display()))?;
@@ -269,7 +276,8 @@ impl Rust {
         Ok(Self { rustup, cargo: folder("CARGO_HOME", ".cargo")?, home: folder("RUSTUP_HOME", ".rustup")?, toolchain })
     }
 
-    /// Puts rustup there as its installer does, with that one toolchain. What `cargo xtask setup` adds to a host's is not there.
+    /// Puts rustup into `root` as its installer does, with that toolchain alone and nothing that
+    /// `cargo xtask setup` adds.
     fn put_into(&self, mounts: &Mounts, root: &Path) -> anyhow::Result<()> {
         let bin = inside(root, &self.cargo).join("bin");
         make(&bin)?;
@@ -280,7 +288,7 @@ impl Rust {
         for file in ["config.toml", "config"] {
             let from = self.cargo.join(file);
             if from.exists() {
-                // Where crates come from is a fact of this host.
+                // This host says where crates come from.
                 fs::copy(&from, inside(root, &from)).with_context(|| format!("cannot copy {}", from.display()))?;
             }
         }
@@ -291,11 +299,11 @@ impl Rust {
     }
 }
 
-/// Clones what is committed.
+/// Clones the commit.
 fn clone(repository: &Path, to: &Path) -> anyhow::Result<()> {
     let git = || {
         let mut git = Program::Git.command();
-        // Root may read a repository that is somebody else's.
+        // Lets root read another user's repository.
         git.envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]);
         git.arg("-C").arg(repository);
         git
@@ -305,7 +313,7 @@ fn clone(repository: &Path, to: &Path) -> anyhow::Result<()> {
     let changed = text(git().args(["status", "--porcelain"]))?;
     if !changed.is_empty() {
         let files = changed.lines().count();
-        note(format_args!("      NOT tried: {files} file(s) here that are changed or new and not committed"));
+        note(format_args!("      NOT tried: {files} file(s) with uncommitted changes"));
     }
     if let Some(parent) = to.parent() {
         make(parent)?;
@@ -314,16 +322,16 @@ fn clone(repository: &Path, to: &Path) -> anyhow::Result<()> {
     quietly(git().args(["clone", "--quiet", "--depth=1", &from]).arg(to))
 }
 
-fn run(arguments: &Arguments, root: &Path, rust: &Rust, target: Option<&PathBuf>) -> anyhow::Result<End> {
+fn run(arguments: &Arguments, root: &Path, rust: &HostRust, target: Option<&PathBuf>) -> anyhow::Result<RunEnd> {
     let mut command = in_root(root, rust, target);
     command.arg(Program::Cargo).args(["xtask", arguments.what.name()]).args(&arguments.arguments);
-    let watcher = Watcher::new()?;
-    let run = Run { what: "the command in the bare Debian", group: true, silence: SILENCE };
+    let watcher = ProcessWatcher::new()?;
+    let run = WatchedRun { what: "the command in the bare Debian", group: true, silence: SILENCE };
     watcher.run(&mut command, &run, |line| say(line))
 }
 
-/// A command in the repository's clone, with the environment of somebody who has just logged in.
-fn in_root(root: &Path, rust: &Rust, target: Option<&PathBuf>) -> Command {
+/// Returns a command in the clone, with the environment of a fresh login.
+fn in_root(root: &Path, rust: &HostRust, target: Option<&PathBuf>) -> Command {
     let mut command = Program::Chroot.command();
     command.arg(root).arg(Program::Env).arg("-i").arg("--chdir").arg(process::root());
     let mut set = |name: &str, value: &dyn std::fmt::Display| {
@@ -357,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_of_the_root_is_below_it() {
+    fn a_path_in_the_bare_root_is_below_its_mount_point() {
         assert_eq!(inside(Path::new("/t/root"), Path::new("/etc/hosts")), Path::new("/t/root/etc/hosts"));
     }
 }

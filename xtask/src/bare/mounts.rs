@@ -1,4 +1,4 @@
-//! Mounts that nobody else sees, and that are gone when this process and what it has started are.
+//! Mounts that only this process and its children see, and that end with them.
 
 use std::{
     fs,
@@ -14,12 +14,12 @@ use nix::{
 /// The mounts of this thread and of the programs that it starts.
 #[derive(Debug)]
 pub(super) struct Mounts {
-    /// In the order in which they were made.
+    /// The mount points, in the order of the mounts.
     made: std::cell::RefCell<Vec<PathBuf>>,
 }
 
 impl Mounts {
-    /// Takes this thread, and the threads and programs that it will start, into a mount namespace of their own.
+    /// Moves this thread, and what it will start, into a mount namespace of its own.
     pub(super) fn private() -> anyhow::Result<Self> {
         unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
         let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
@@ -27,7 +27,7 @@ impl Mounts {
         Ok(Self { made: std::cell::RefCell::default() })
     }
 
-    /// Shows `lower` at `at`; what is written there goes below `written`.
+    /// Mounts `lower` at `at`. Files written there go below `written`.
     pub(super) fn overlay(&self, lower: &Path, written: &Path, at: &Path) -> anyhow::Result<()> {
         let (upper, work) = (written.join("upper"), written.join("work"));
         for folder in [&upper, &work, at] {
@@ -41,17 +41,17 @@ impl Mounts {
         Ok(())
     }
 
-    /// Shows the folder `from` also at `at`.
+    /// Mounts the folder `from` at `at` too.
     pub(super) fn bind(&self, from: &Path, at: &Path) -> anyhow::Result<()> {
         self.bind_with(from, at, MsFlags::MS_BIND)
     }
 
-    /// The same, with everything that is mounted below it.
+    /// Mounts the folder `from` at `at` too, with the mounts below it.
     pub(super) fn bind_all(&self, from: &Path, at: &Path) -> anyhow::Result<()> {
         self.bind_with(from, at, MsFlags::MS_BIND | MsFlags::MS_REC)
     }
 
-    /// The same as [`Self::bind`]; nothing can be written there.
+    /// Mounts the folder `from` at `at` too, read-only.
     pub(super) fn bind_read_only(&self, from: &Path, at: &Path) -> anyhow::Result<()> {
         self.bind(from, at)?;
         let again = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
@@ -71,7 +71,7 @@ impl Mounts {
 impl Drop for Mounts {
     fn drop(&mut self) {
         for at in self.made.borrow().iter().rev() {
-            // A program that still runs keeps its root. It goes with the namespace.
+            // A program that still runs keeps its root until the namespace ends.
             let _ = umount2(at, MntFlags::MNT_DETACH);
         }
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_mounted_and_written_is_not_seen_from_outside() {
+    fn other_threads_and_the_host_see_no_mount() {
         if !crate::process::is_root() {
             return;
         }
@@ -98,7 +98,6 @@ mod tests {
                 fs::write(at.join("there"), "after").unwrap();
                 mounts.bind_read_only(&lower, &folder.join("bound")).unwrap();
                 assert!(fs::write(folder.join("bound/new"), "").is_err());
-                // Another thread of this process is outside.
                 scope.spawn(|| ()).join().unwrap();
                 drop(mounts);
                 assert!(!at.join("there").exists());

@@ -1,22 +1,22 @@
-//! What libFuzzer said, in figures.
+//! The figures in the output of libFuzzer.
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
-use crate::watch::End;
+use crate::watch::RunEnd;
 
-/// How much of what it said last is shown where something was found, in lines.
+/// The number of last lines that are shown if a target found something.
 const SHOWN: usize = 60;
 
-/// What became of a target.
+/// The result of a fuzz target.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(super) struct FuzzFigures {
     pub(super) name: &'static str,
-    pub(super) end: End,
+    pub(super) end: RunEnd,
     pub(super) took: Duration,
     executions: u64,
-    /// Edges of the program that were gone over.
+    /// Edges of the program that were reached.
     edges: u64,
-    /// Inputs that are worth keeping.
+    /// Inputs in the corpus.
     corpus: u64,
     /// The most memory, in MB.
     memory: u64,
@@ -25,13 +25,13 @@ pub(super) struct Figures {
     last: VecDeque<String>,
 }
 
-impl Figures {
+impl FuzzFigures {
     pub(super) fn new(name: &'static str) -> Self {
-        let (end, took, last) = (End::Success, Duration::ZERO, VecDeque::new());
+        let (end, took, last) = (RunEnd::Success, Duration::ZERO, VecDeque::new());
         Self { name, end, took, executions: 0, edges: 0, corpus: 0, memory: 0, input: None, last }
     }
 
-    /// Takes one line.
+    /// Takes a line of the output.
     pub(super) fn take(&mut self, line: &str) {
         if let Some(statistic) = line.strip_prefix("stat::")
             && let Some((name, value)) = statistic.split_once(':')
@@ -61,21 +61,21 @@ impl Figures {
         }
     }
 
-    /// What it said last.
+    /// Returns the last lines of the output.
     pub(super) fn said(&self) -> String {
         self.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// All of them, one a line.
-pub(super) fn table(all: &[Figures]) -> String {
+/// Returns a table of the results.
+pub(super) fn table(all: &[FuzzFigures]) -> String {
     let mut out = String::from("\ntarget    executions    a second    edges    corpus    memory    result\n");
-    for Figures { name, end, took, executions, edges, corpus, memory, .. } in all {
+    for FuzzFigures { name, end, took, executions, edges, corpus, memory, .. } in all {
         let rate = (*executions as f64 / took.as_secs_f64().max(0.001)).round() as u64;
         let result = match end {
-            End::Success => "nothing found",
-            End::Failure => "FAILED",
-            End::Stopped => "stopped",
+            RunEnd::Success => "nothing found",
+            RunEnd::Failure => "FAILED",
+            RunEnd::Stopped => "stopped",
         };
         let (executions, rate) = (grouped(*executions), grouped(rate));
         let _ = writeln!(
@@ -87,7 +87,7 @@ pub(super) fn table(all: &[Figures]) -> String {
     out
 }
 
-/// A number with commas: `10,000,000`.
+/// Returns a number with commas: `10,000,000`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -105,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libfuzzer_says_becomes_figures() {
-        let mut figures = Figures::new("bmp");
+    fn figures_are_read_from_the_output_of_libfuzzer() {
+        let mut figures = FuzzFigures::new("bmp");
         figures.take("INFO: Seed: 1");
         figures.take("#864494\tDONE   cov: 359 ft: 1688 corp: 202/112Kb lim: 4096 exec/s: 66499 rss: 28Mb");
         figures.take("stat::number_of_executed_units: 864494");
@@ -120,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn the_input_that_broke_something_is_found() {
-        let mut figures = Figures::new("bmp");
+    fn the_input_that_broke_a_target_is_found() {
+        let mut figures = FuzzFigures::new("bmp");
         figures.take("#12: cov: 5 ft: 9 corp: 2 exec/s 100 oom/timeout/crash: 0/0/0 time: 1s job: 1 dft_time: 0");
         assert_eq!((figures.executions, figures.corpus), (12, 2));
         figures.take("thread panicked");

@@ -1,7 +1,8 @@
 //! `cargo xtask fuzz`: libFuzzer on every parser and on the feed.
 //!
-//! Stable Rust has the coverage that libFuzzer is led by, as a pass of LLVM. Only the project's own crates are compiled with it:
-//! cargo calls this program as their compiler's wrapper ([`compile`]), and shares all other crates with the tests.
+//! The coverage that guides libFuzzer is a pass of LLVM, which stable Rust has too. It is for the
+//! project's own crates alone: cargo calls this program as their compiler's wrapper ([`compile`]),
+//! and shares all other crates with the tests.
 
 mod figures;
 
@@ -15,19 +16,19 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use self::figures::{Figures, table};
+use self::figures::{FuzzFigures, table};
 use crate::{
     packages,
     process::{cannot_start, cargo, run, say, target_dir},
     programs::{self, Built, Use},
     setup::setup,
-    watch::{End, Run, Watcher},
+    watch::{ProcessWatcher, RunEnd, WatchedRun},
 };
 
-/// Set where this program is called as the compiler's wrapper.
+/// The variable that tells this program that it is the compiler's wrapper.
 const WRAPPER: &str = "BMPD_FUZZ_COMPILE";
 
-/// What the wrapper adds: counters at every edge, and what is compared with what.
+/// The options that the wrapper adds: counters at every edge, and the operands of comparisons.
 const COVERAGE: [&str; 7] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -38,32 +39,32 @@ const COVERAGE: [&str; 7] = [
     "--cfg=fuzzing",
 ];
 
-/// A function of `tests/fuzz/src/target`.
-struct Target {
+/// A fuzz target: a function of `tests/fuzz/src/target`.
+struct FuzzTarget {
     name: &'static str,
     /// The longest input, in bytes.
     longest: u32,
-    /// Executions if nothing else is said: some seconds of them.
+    /// The executions by default: some seconds of them.
     runs: u64,
-    /// Executions in a long campaign.
+    /// The executions in a long campaign.
     soak: u64,
-    /// Whether there is a dictionary for it.
+    /// Whether it has a dictionary.
     words: bool,
 }
 
 const PARSER: u64 = 10_000_000;
-const TARGETS: [Target; 8] = [
-    Target { name: "bmp", longest: 4096, runs: 150_000, soak: PARSER, words: false },
-    Target { name: "bgp", longest: 4096, runs: 200_000, soak: PARSER, words: false },
-    Target { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
-    Target { name: "mrt", longest: 4096, runs: 200_000, soak: PARSER, words: false },
-    Target { name: "replay", longest: 2048, runs: 8_000, soak: PARSER, words: false },
-    Target { name: "config", longest: 200, runs: 15_000, soak: PARSER, words: true },
-    Target { name: "control", longest: 200, runs: 10_000, soak: PARSER, words: true },
-    Target { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
+const TARGETS: [FuzzTarget; 8] = [
+    FuzzTarget { name: "bmp", longest: 4096, runs: 150_000, soak: PARSER, words: false },
+    FuzzTarget { name: "bgp", longest: 4096, runs: 200_000, soak: PARSER, words: false },
+    FuzzTarget { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
+    FuzzTarget { name: "mrt", longest: 4096, runs: 200_000, soak: PARSER, words: false },
+    FuzzTarget { name: "replay", longest: 2048, runs: 8_000, soak: PARSER, words: false },
+    FuzzTarget { name: "config", longest: 200, runs: 15_000, soak: PARSER, words: true },
+    FuzzTarget { name: "control", longest: 200, runs: 10_000, soak: PARSER, words: true },
+    FuzzTarget { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
 ];
 
-/// What `cargo xtask fuzz` can be told.
+/// The options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only these targets: bmp, bgp, update, mrt, replay, config, control, feed
@@ -71,10 +72,10 @@ pub(crate) struct Arguments {
     /// Executions of each target
     #[arg(long)]
     runs: Option<u64>,
-    /// As many executions as in a long campaign: 10 million of each parser
+    /// The executions of a long campaign: 10 million of each parser
     #[arg(long, conflicts_with = "runs")]
     soak: bool,
-    /// How many targets to run at a time
+    /// Processes for each target
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
     /// Execute one target once, with this input
@@ -82,25 +83,25 @@ pub(crate) struct Arguments {
     replay: Option<PathBuf>,
 }
 
-/// How many executions.
+/// The number of executions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effort {
-    /// Those of everybody's tests.
+    /// As in everybody's tests.
     Short,
-    /// Those of a long campaign.
+    /// As in a long campaign.
     Soak,
-    /// So many of each target.
+    /// This number, of each target.
     Runs(u64),
 }
 
-/// Fails where a target found something.
+/// Fails if a target found something.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let targets = chosen(&arguments.targets)?;
     packages::require(&[Use::Fuzz])?;
     setup()?;
     if let Some(input) = &arguments.replay {
         let [target] = targets[..] else { bail!("--replay takes the name of one target before it") };
-        let folder = Folder::prepare(&targets)?;
+        let folder = FuzzFolder::prepare(&targets)?;
         return run(folder.program(target).command().arg(input)).map(|()| ExitCode::SUCCESS);
     }
     let effort = match (arguments.runs, arguments.soak) {
@@ -113,17 +114,17 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     };
-    let found = campaign(&targets, effort, usize::from(arguments.jobs), &Watcher::new()?)?;
-    Ok(if found.iter().all(|figures| figures.end == End::Success) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let found = campaign(&targets, effort, usize::from(arguments.jobs), &ProcessWatcher::new()?)?;
+    Ok(if found.iter().all(|figures| figures.end == RunEnd::Success) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All targets, as a part of the tests: what became of each, and how long that took.
-pub(crate) fn all(effort: Effort, watcher: &Watcher) -> anyhow::Result<Vec<(String, End, Duration)>> {
+/// Runs all targets, as a part of the tests. Returns the name, end and duration of each.
+pub(crate) fn all(effort: Effort, watcher: &ProcessWatcher) -> anyhow::Result<Vec<(String, RunEnd, Duration)>> {
     let found = campaign(&TARGETS.iter().collect::<Vec<_>>(), effort, 1, watcher)?;
     Ok(found.into_iter().map(|figures| (figures.name.to_owned(), figures.end, figures.took)).collect())
 }
 
-fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Target>> {
+fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static FuzzTarget>> {
     if names.is_empty() {
         return Ok(TARGETS.iter().collect());
     }
@@ -135,8 +136,13 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Target>> {
     names.iter().map(find).collect()
 }
 
-fn campaign(targets: &[&Target], effort: Effort, jobs: usize, watcher: &Watcher) -> anyhow::Result<Vec<Figures>> {
-    let folder = Folder::prepare(targets)?;
+fn campaign(
+    targets: &[&FuzzTarget],
+    effort: Effort,
+    jobs: usize,
+    watcher: &ProcessWatcher,
+) -> anyhow::Result<Vec<FuzzFigures>> {
+    let folder = FuzzFolder::prepare(targets)?;
     let mut found = Vec::new();
     for target in targets {
         let runs = match effort {
@@ -146,7 +152,7 @@ fn campaign(targets: &[&Target], effort: Effort, jobs: usize, watcher: &Watcher)
         };
         say(format_args!("fuzz: {} executions of {}", figures::grouped(runs), target.name));
         let figures = folder.run(target, runs, jobs, watcher)?;
-        let stopped = figures.end == End::Stopped;
+        let stopped = figures.end == RunEnd::Stopped;
         found.push(figures);
         if stopped {
             break;
@@ -156,15 +162,15 @@ fn campaign(targets: &[&Target], effort: Effort, jobs: usize, watcher: &Watcher)
     Ok(found)
 }
 
-/// `target/fuzz`: seeds, what was found worth keeping, and what broke something.
-struct Folder {
+/// The folder `target/fuzz`: seeds, the corpus that grows, and inputs that broke something.
+struct FuzzFolder {
     path: PathBuf,
     programs: PathBuf,
 }
 
-impl Folder {
-    /// Builds the targets, and writes what they start from.
-    fn prepare(targets: &[&Target]) -> anyhow::Result<Self> {
+impl FuzzFolder {
+    /// Builds the targets and writes their seeds.
+    fn prepare(targets: &[&FuzzTarget]) -> anyhow::Result<Self> {
         packages::require(&[Use::Fuzz])?;
         let target_dir = target_dir()?;
         let folder = Self { path: target_dir.join("fuzz"), programs: target_dir.join("debug") };
@@ -177,7 +183,7 @@ impl Folder {
         let mut build = cargo();
         build.args(["build", "--locked", "--quiet", "--package=bmp-fuzz", "--features=libfuzzer"]);
         build.args(targets.iter().map(|target| format!("--bin=fuzz_{}", target.name)));
-        // What is executed millions of times is worth being compiled well, and is compiled anew in any case.
+        // The own crates are compiled anew in any case, and executed millions of times.
         for own in ["bmp-user", "bmp-fuzz", "libfuzzer-sys"] {
             build.arg(format!("--config=profile.dev.package.{own}.opt-level=3"));
         }
@@ -186,11 +192,17 @@ impl Folder {
         Ok(folder)
     }
 
-    fn program(&self, target: &Target) -> Built {
+    fn program(&self, target: &FuzzTarget) -> Built {
         Built::at(self.programs.join(format!("fuzz_{}", target.name)))
     }
 
-    fn run(&self, target: &Target, runs: u64, jobs: usize, watcher: &Watcher) -> anyhow::Result<Figures> {
+    fn run(
+        &self,
+        target: &FuzzTarget,
+        runs: u64,
+        jobs: usize,
+        watcher: &ProcessWatcher,
+    ) -> anyhow::Result<FuzzFigures> {
         let (corpus, broken) = (self.path.join("corpus").join(target.name), self.path.join("broken"));
         for folder in [&corpus, &broken] {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -198,7 +210,7 @@ impl Folder {
         let seeds = self.path.join("seeds");
         let mut fuzz = self.program(target).command();
         fuzz.arg(format!("-runs={runs}")).arg(format!("-max_len={}", target.longest));
-        // A minute for one input is a hang; the memory of a target is bounded by what it asserts.
+        // An input that takes a minute hangs. The targets themselves bound their memory.
         fuzz.args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"]);
         if jobs > 1 {
             fuzz.arg(format!("-fork={jobs}"));
@@ -209,12 +221,12 @@ impl Folder {
         }
         fuzz.arg(&corpus).arg(seeds.join(target.name));
         let start = Instant::now();
-        let mut figures = Figures::new(target.name);
-        // What it says while nothing is wrong is for libFuzzer's authors; it looks after hangs itself.
-        let how = Run { what: target.name, group: true, silence: Duration::from_secs(24 * 3600) };
+        let mut figures = FuzzFigures::new(target.name);
+        // libFuzzer finds hangs itself.
+        let how = WatchedRun { what: target.name, group: true, silence: Duration::from_secs(24 * 3600) };
         figures.end = watcher.run(&mut fuzz, &how, |line| figures.take(line))?;
         figures.took = start.elapsed();
-        if figures.end == End::Failure {
+        if figures.end == RunEnd::Failure {
             say(figures.said());
             if let Some(input) = &figures.input {
                 say(format_args!("again: cargo xtask fuzz {} --replay {}", target.name, Path::new(input).display()));
@@ -224,13 +236,13 @@ impl Folder {
     }
 }
 
-/// Whether cargo has called this program in the place of the compiler.
+/// Returns whether cargo has called this program in the compiler's place.
 pub(crate) fn is_compiler() -> bool {
     env::var_os(WRAPPER).is_some()
 }
 
-/// Becomes the compiler that cargo wants, with coverage for what is a part of the targets: not for what runs while they are built, and not for the
-/// question of what the compiler can do.
+/// Becomes the compiler. Adds coverage for crates of the targets, but not for build scripts, macros
+/// and cargo's questions about the compiler.
 pub(crate) fn compile() -> anyhow::Result<ExitCode> {
     let mut arguments = env::args_os().skip(1);
     let compiler = arguments.next().context("the compiler's wrapper was called without a compiler")?;
@@ -261,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_chosen_by_name_and_all_if_none_is_named() {
+    fn targets_are_chosen_by_name_and_by_default_all() {
         let names = |given: &[&str]| {
             let given: Vec<_> = given.iter().map(|name| (*name).to_owned()).collect();
             chosen(&given).map(|targets| targets.iter().map(|target| target.name).collect::<Vec<_>>())

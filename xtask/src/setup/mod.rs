@@ -1,14 +1,14 @@
-//! `cargo xtask setup`: makes this machine able to compile the kernel programs.
+//! `cargo xtask setup`: installs what the kernel programs are compiled with.
 //!
-//! It looks at the machine, does the first things that are missing, and looks again, until nothing is: what an earlier setup left
-//! half done is simply missing still, and the LLVM that bpf-linker needs is known only once the compiler is there.
+//! It looks at the machine, takes the next steps, and looks again, until nothing is missing. So it
+//! goes on where an interrupted setup ended. The compiler must be there before its LLVM is known.
 
 mod machine;
 mod plan;
 
 use anyhow::bail;
 
-use self::{machine::Machine, plan::Step};
+use self::{machine::HostState, plan::SetupStep};
 use crate::{
     packages,
     process::{cargo, run, say, target_dir},
@@ -17,11 +17,11 @@ use crate::{
     toolchain::{BPF_LINKER, LINKED},
 };
 
-/// Does what is missing. Under a second when nothing is.
+/// Installs what is missing. Takes less than a second if nothing is.
 pub(crate) fn setup() -> anyhow::Result<()> {
     let mut done = Vec::new();
     loop {
-        let machine = Machine::look()?;
+        let machine = HostState::look()?;
         let steps = match plan::plan(&machine) {
             Ok(steps) => steps,
             Err(by_hand) => bail!("{by_hand}"),
@@ -40,7 +40,7 @@ pub(crate) fn setup() -> anyhow::Result<()> {
     }
 }
 
-/// [`setup`], then what the kernel programs will be compiled with.
+/// Runs [`setup`] and prints which toolchain will compile the kernel programs.
 pub(crate) fn command() -> anyhow::Result<()> {
     setup()?;
     if let Some(toolchain) = crate::toolchain::choose()? {
@@ -52,19 +52,21 @@ pub(crate) fn command() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn carry_out(step: &Step) -> anyhow::Result<()> {
+fn carry_out(step: &SetupStep) -> anyhow::Result<()> {
     match step {
-        Step::Packages(names) => packages::install(names),
-        Step::LinkToolchain => run(Program::Rustup.command().args(["toolchain", "link", LINKED, plan::DEBIAN_ROOT])),
-        Step::Linker { llvm } => {
+        SetupStep::Packages(names) => packages::install(names),
+        SetupStep::LinkToolchain => {
+            run(Program::Rustup.command().args(["toolchain", "link", LINKED, machine::DEBIAN_ROOT]))
+        }
+        SetupStep::Linker { llvm } => {
             let mut install = cargo();
             install.args(["install", "bpf-linker", "--version", BPF_LINKER.version, "--locked", "--force"]);
             install.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
-            // It goes where cargo's own programs are, also where this project's cargo is told to build elsewhere or otherwise.
+            // It goes to cargo's own programs, whatever this project's cargo is told about builds.
             install.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
-            // Kept, so that it is built once for all machines that share the build folder.
+            // Machines that share the build folder build it once.
             install.arg("--target-dir").arg(target_dir()?.join("bpf-linker"));
-            run(install.env("LLVM_PREFIX", plan::llvm_prefix(*llvm)))
+            run(install.env("LLVM_PREFIX", machine::llvm_prefix(*llvm)))
         }
     }
 }

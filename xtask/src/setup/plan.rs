@@ -1,28 +1,25 @@
-//! From what a machine has to what must be done to it: a function of values, so that it is tested without a machine.
+//! Decides the next steps of setup from the facts about a machine: a pure function.
 
 use std::fmt;
 
-use super::machine::Machine;
+use super::machine::{HostState, llvm_package};
 use crate::{
     programs::Program,
     toolchain::{BPF_LINKER, OLDEST, Toolchain},
 };
 
-/// Where Debian puts its compiler: the folder that rustup links.
-pub(super) const DEBIAN_ROOT: &str = "/usr";
-
-/// One thing to do.
+/// A step of setup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum SetupStep {
     /// Install these Debian packages.
     Packages(Vec<String>),
-    /// Make the distribution's compiler known to rustup.
+    /// Link the distribution's compiler into rustup.
     LinkToolchain,
-    /// Build and install bpf-linker against this LLVM major.
+    /// Build and install bpf-linker with this major version of LLVM.
     Linker { llvm: u32 },
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SetupStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Packages(names) => write!(f, "installing the Debian packages {}", names.join(" ")),
@@ -36,23 +33,13 @@ impl fmt::Display for Step {
     }
 }
 
-/// The Debian package with LLVM's headers and library.
-pub(super) fn llvm_package(major: u32) -> String {
-    format!("llvm-{major}-dev")
-}
-
-/// Where that package puts them.
-pub(super) fn llvm_prefix(major: u32) -> String {
-    format!("/usr/lib/llvm-{major}")
-}
-
-/// What to do next; nothing when the machine is ready. After it is done the machine is looked at again, because the compiler says
-/// which LLVM the linker needs.
+/// Returns the next steps; none if the machine is ready. After them, the caller looks again: only
+/// an installed compiler says which LLVM the linker needs.
 ///
 /// # Errors
 ///
-/// What to install by hand, where packages are not installed as Debian does.
-pub(super) fn plan(machine: &Machine) -> Result<Vec<Step>, String> {
+/// On systems other than Debian: what to install by hand.
+pub(super) fn plan(machine: &HostState) -> Result<Vec<SetupStep>, String> {
     let Some(toolchain) = &machine.toolchain else {
         return if machine.debian { Ok(get_toolchain(machine)) } else { Err(by_hand(machine, None)) };
     };
@@ -70,26 +57,26 @@ pub(super) fn plan(machine: &Machine) -> Result<Vec<Step>, String> {
     if !machine.cxx {
         packages.extend(Program::Cxx.packages().iter().map(|name| (*name).to_owned()));
     }
-    let packages = (!packages.is_empty()).then_some(Step::Packages(packages));
-    Ok(packages.into_iter().chain([Step::Linker { llvm }]).collect())
+    let packages = (!packages.is_empty()).then_some(SetupStep::Packages(packages));
+    Ok(packages.into_iter().chain([SetupStep::Linker { llvm }]).collect())
 }
 
-fn get_toolchain(machine: &Machine) -> Vec<Step> {
+fn get_toolchain(machine: &HostState) -> Vec<SetupStep> {
     let system = &machine.system;
     let missing = [
         ("rustc-web", !system.compiler.as_ref().is_some_and(|compiler| compiler.is_recent())),
         ("cargo-web", !system.cargo),
         ("rust-web-src", !system.source),
     ];
-    // The three are of one version: an old one is replaced together with its companions.
+    // The three have one version, so an old one is replaced together with the others.
     if missing.iter().any(|(_, missing)| *missing) {
-        return vec![Step::Packages(missing.map(|(name, _)| name.to_owned()).into())];
+        return vec![SetupStep::Packages(missing.map(|(name, _)| name.to_owned()).into())];
     }
-    vec![Step::LinkToolchain]
+    vec![SetupStep::LinkToolchain]
 }
 
-fn by_hand(machine: &Machine, toolchain: Option<&Toolchain>) -> String {
-    let Machine { name, .. } = machine;
+fn by_hand(machine: &HostState, toolchain: Option<&Toolchain>) -> String {
+    let HostState { name, .. } = machine;
     let version = BPF_LINKER.version;
     let (first, last) = (BPF_LINKER.llvm.start(), BPF_LINKER.llvm.end());
     let (compiler, llvm) = match toolchain {

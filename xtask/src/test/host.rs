@@ -1,4 +1,4 @@
-//! The tests on this host: a few programs at a time, because most of them wait most of the time.
+//! Runs the tests on this host, a few programs at a time: most of them wait most of the time.
 
 use std::{
     fs,
@@ -9,34 +9,36 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Arguments, SILENCE, SKIPPED, SOAK, Summary, TestProgram, build};
+use super::{Arguments, SILENCE};
 use crate::{
     process::{cargo, is_root, root, say, target_dir},
     programs::{Built, Program},
-    watch::{End, Run, Said, Watcher},
+    suite::{SKIPPED, SOAK, TestProgram, TestSummary, build},
+    watch::{ProcessWatcher, RunEnd, RunOutput, WatchedRun},
 };
 
-/// A test program, or the examples of the documentation, as it is run.
-struct Part {
-    /// The line with which cargo announces it.
+/// A run of a test program, or of the examples in the documentation.
+struct TestRun {
+    /// The line by which cargo announces it.
     heading: String,
-    /// Where its tests put those on record that they skip.
+    /// The file in which its tests record that they are skipped.
     skipped: PathBuf,
-    /// What it has said so far.
+    /// Its output so far.
     said: Vec<String>,
-    /// Not yet: it was never begun.
-    end: End,
+    /// [`RunEnd::Stopped`] until it has ended.
+    end: RunEnd,
 }
 
-/// Builds all, runs all, and shows what each program has said once it has ended. The names of the tests that skip themselves are added
-/// to `skipped`.
+/// Builds and runs all tests, and prints the output of each program when it has ended.
+///
+/// Adds the tests that skip themselves to `skipped`.
 pub(super) fn run(
     arguments: &Arguments,
-    watcher: &Watcher,
-    summary: &mut Summary,
+    watcher: &ProcessWatcher,
+    summary: &mut TestSummary,
     skipped: &mut String,
-) -> anyhow::Result<End> {
-    let Some(programs) = build(watcher)? else { return Ok(End::Stopped) };
+) -> anyhow::Result<RunEnd> {
+    let Some(programs) = build(watcher)? else { return Ok(RunEnd::Stopped) };
     let folder = target_dir()?.join("skipped-tests");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -46,7 +48,7 @@ pub(super) fn run(
     let mut parts = Vec::new();
     let mut commands = Vec::new();
     let mut names = Vec::new();
-    // The examples first: they are compiled when they are run.
+    // The examples come first: they are compiled when they run.
     let examples = (String::new(), "the examples of the documentation".to_owned(), examples());
     for (place, (heading, name, mut command)) in
         std::iter::once(examples).chain(programs.iter().map(of_program)).enumerate()
@@ -56,18 +58,18 @@ pub(super) fn run(
         if arguments.soak {
             command.env(SOAK, "1");
         }
-        parts.push(Part { heading, skipped, said: Vec::new(), end: End::Stopped });
+        parts.push(TestRun { heading, skipped, said: Vec::new(), end: RunEnd::Stopped });
         commands.push(command);
         names.push(name);
     }
-    // sudo asks for a password only in the terminal's own group.
-    let runs: Vec<_> = names.iter().map(|what| Run { what, group: is_root(), silence: SILENCE }).collect();
+    // sudo asks for a password only in the terminal's own process group.
+    let runs: Vec<_> = names.iter().map(|what| WatchedRun { what, group: is_root(), silence: SILENCE }).collect();
     let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
     watcher.run_all(commands.iter_mut().zip(&runs), at_once, |place, said| {
         let Some(part) = parts.get_mut(place) else { return };
         match said {
-            Said::Line(line) => part.said.push(line.to_owned()),
-            Said::End(end) => {
+            RunOutput::Line(line) => part.said.push(line.to_owned()),
+            RunOutput::End(end) => {
                 part.end = end;
                 skipped.push_str(&fs::read_to_string(&part.skipped).unwrap_or_default());
                 for line in std::iter::once(&part.heading).chain(&part.said) {
@@ -78,7 +80,7 @@ pub(super) fn run(
         }
     })?;
     let ended = |how| parts.iter().any(|part| part.end == how);
-    Ok([End::Stopped, End::Failure].into_iter().find(|how| ended(*how)).unwrap_or(End::Success))
+    Ok([RunEnd::Stopped, RunEnd::Failure].into_iter().find(|how| ended(*how)).unwrap_or(RunEnd::Success))
 }
 
 fn of_program(program: &TestProgram) -> (String, String, Command) {
@@ -87,7 +89,7 @@ fn of_program(program: &TestProgram) -> (String, String, Command) {
     let mut command = if is_root() {
         built.command()
     } else {
-        // With the environment, by which tests are told things.
+        // The environment holds the options of the tests.
         let mut sudo = Program::Sudo.command();
         sudo.args(["-E", "--"]).arg(built);
         sudo
@@ -96,7 +98,7 @@ fn of_program(program: &TestProgram) -> (String, String, Command) {
     (heading, program.name.clone(), command)
 }
 
-/// The examples in the documentation of libraries. Cargo announces those itself.
+/// Returns the command that runs the examples in the documentation. Cargo announces them itself.
 fn examples() -> Command {
     let mut command = cargo();
     command.args(["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);

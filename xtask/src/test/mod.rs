@@ -1,18 +1,13 @@
-//! `cargo xtask test`: installs what the tests need, builds everything once, runs everything, and sums up.
+//! `cargo xtask test`: installs what the tests need, builds everything once, runs everything, and
+//! sums up.
 
 mod host;
-mod programs;
-mod summary;
 
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-pub(crate) use self::{
-    programs::{TestProgram, build},
-    summary::Summary,
-};
 use crate::{
     bare,
     fuzz::{self, Effort},
@@ -21,21 +16,16 @@ use crate::{
     programs::Use,
     progress::Steps,
     setup::setup,
+    suite::{TestSummary, VM_PREFIX, exit_code},
     vm,
-    watch::{End, Watcher},
+    watch::{ProcessWatcher, RunEnd},
 };
 
-/// Asks the tests for their long campaigns.
-pub(crate) const SOAK: &str = "BMPD_SOAK";
+/// A test program that prints nothing for so long hangs: the harness reports tests of over a
+/// minute.
+const SILENCE: Duration = Duration::from_secs(600);
 
-/// Names the file to which a test that cannot run on this host appends one line, `NAME: REASON`, before it returns. The test
-/// harness counts it as passed: it has no word for what is found out only while a test runs.
-pub(crate) const SKIPPED: &str = "BMPD_SKIPPED";
-
-/// Nothing at all said for so long means that a test hangs. The harness itself speaks when one takes more than a minute.
-pub(crate) const SILENCE: Duration = Duration::from_secs(600);
-
-/// What `cargo xtask test` can be told.
+/// The options of `cargo xtask test`.
 #[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Run the long campaigns too
@@ -45,7 +35,7 @@ pub(crate) struct Arguments {
     filter: Option<String>,
 }
 
-/// Fails where a test failed, did not finish, or none ran at all.
+/// Fails if a test failed or did not finish, or if none ran.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let long = arguments.soak && arguments.filter.is_none();
@@ -62,7 +52,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "fuzz targets",
         "bare Debians",
     ];
-    // The last is for the long campaigns.
+    // The last step is a part of the long campaigns.
     let mut steps = Steps::announce("cargo xtask test", about, if long { &names } else { &names[..5] });
     steps.begin();
     packages::require(if long { &[Use::Test, Use::Bare] } else { &[Use::Test] })?;
@@ -70,31 +60,33 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     setup()?;
     let no_machine = vm::impossible();
     if !is_root() {
-        say("The tests make network namespaces and load kernel programs: they are run as root, through sudo.");
+        say("The tests make network namespaces and load kernel programs: sudo runs them as root.");
     }
     steps.begin();
-    let watcher = Watcher::new()?;
-    let mut summary = if no_machine.is_none() { Summary::without(vm::PREFIX) } else { Summary::default() };
+    let watcher = ProcessWatcher::new()?;
+    let mut summary = if no_machine.is_none() { TestSummary::without(VM_PREFIX) } else { TestSummary::default() };
     let mut skipped = String::new();
     let here = host::run(arguments, &watcher, &mut summary, &mut skipped)?;
     steps.begin();
     let there = match no_machine {
         Some(reason) => {
             say(format_args!("{reason}: the tests that need it are skipped"));
-            Ok(End::Success)
+            Ok(RunEnd::Success)
         }
-        None if here == End::Stopped => Ok(End::Stopped),
+        None if here == RunEnd::Stopped => Ok(RunEnd::Stopped),
         None => {
             summary.take_all();
-            let kernel = vm::Release::of_host();
-            let own = vm::Choice { kernel, all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
-            let others = if long { &vm::Release::ALL[..] } else { &[] };
-            let all = others.iter().map(|kernel| vm::Choice { kernel: *kernel, all: true, filters: &[], soak: false });
-            let mut worst = Ok(End::Success);
+            let kernel = vm::DebianRelease::of_host();
+            let own =
+                vm::ChosenTests { kernel, all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
+            let others = if long { &vm::DebianRelease::ALL[..] } else { &[] };
+            let all =
+                others.iter().map(|kernel| vm::ChosenTests { kernel: *kernel, all: true, filters: &[], soak: false });
+            let mut worst = Ok(RunEnd::Success);
             for choice in std::iter::once(own).chain(all) {
                 match vm::run(&choice, &watcher, &mut summary, &mut skipped) {
-                    Ok(End::Success) => {}
-                    Ok(End::Failure) => worst = Ok(End::Failure),
+                    Ok(RunEnd::Success) => {}
+                    Ok(RunEnd::Failure) => worst = Ok(RunEnd::Failure),
                     ended => {
                         worst = ended;
                         break;
@@ -106,27 +98,21 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     steps.begin();
     let fuzzed = match &there {
-        // Who asks for tests by name has not asked for this.
-        Ok(End::Success | End::Failure) if arguments.filter.is_none() && here != End::Stopped => {
+        // A filter names tests, not fuzz targets.
+        Ok(RunEnd::Success | RunEnd::Failure) if arguments.filter.is_none() && here != RunEnd::Stopped => {
             let effort = if arguments.soak { Effort::Soak } else { Effort::Short };
             fuzz::all(effort, &watcher).map(|found| summary.runs("fuzz", &found))
         }
-        _ => Ok(End::Success),
+        _ => Ok(RunEnd::Success),
     };
     steps.begin();
     let bare = match &fuzzed {
-        Ok(End::Success | End::Failure) if long && here != End::Stopped => {
+        Ok(RunEnd::Success | RunEnd::Failure) if long && here != RunEnd::Stopped => {
             bare::all(&watcher).map(|found| summary.runs("bare Debian", &found))
         }
-        _ => Ok(End::Success),
+        _ => Ok(RunEnd::Success),
     };
-    // Also where there was no machine to be had: what was run until then has been run.
+    // Printed even if the virtual machine could not be had: the other tests did run.
     say(summary.report(start.elapsed()));
     Ok(exit_code(&[here, there?, fuzzed?, bare?], &summary))
-}
-
-/// Whether everything came to its end, and well.
-pub(crate) fn exit_code(ends: &[End], summary: &Summary) -> ExitCode {
-    let well = ends.iter().all(|end| *end == End::Success) && summary.is_good();
-    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -23,7 +23,7 @@ fn a_nightly_with_its_source_is_preferred_to_the_linked_compiler() {
 }
 
 #[test]
-fn a_nightly_that_lacks_its_source_or_is_too_old_or_too_new_for_the_linker_is_passed_over() {
+fn a_nightly_without_source_or_of_an_unfit_version_is_passed_over() {
     for nightly in [
         toolchain("nightly", "1.97.0-nightly", 22, false),
         toolchain("nightly", "1.90.0-nightly", 22, true),
@@ -34,7 +34,7 @@ fn a_nightly_that_lacks_its_source_or_is_too_old_or_too_new_for_the_linker_is_pa
 }
 
 #[test]
-fn a_stable_compiler_is_not_taken_unasked() {
+fn a_stable_compiler_is_not_chosen_by_itself() {
     assert_eq!(name_of(pick(None, &[toolchain("stable", "1.96.0", 22, true)])), None);
 }
 
@@ -47,7 +47,7 @@ fn the_override_wins_and_may_leave_out_the_host() {
 }
 
 #[test]
-fn an_override_that_cannot_do_it_is_refused_with_the_reason() {
+fn an_unsuitable_override_is_refused_with_the_reason() {
     let installed = [toolchain("nightly", "1.97.0-nightly", 22, false)];
     let refusal = |name| pick(Some(name), &installed).unwrap_err().to_string();
     assert!(refusal("nightly").contains("without the source"), "{}", refusal("nightly"));
@@ -55,14 +55,14 @@ fn an_override_that_cannot_do_it_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_compiler_is_known_by_its_own_words() {
+fn the_version_of_a_compiler_is_read_from_its_output() {
     let text = "rustc 1.96.0 (ac68faa20 2026-05-25)\nbinary: rustc\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
     assert_eq!(Compiler::parse(text), Some(Compiler { release: "1.96.0".to_owned(), llvm: 22 }));
     assert_eq!(Compiler::parse("no compiler"), None);
 }
 
 #[test]
-fn releases_compare_by_number_not_by_letter() {
+fn releases_compare_by_number() {
     let recent = |release: &str| Compiler { release: release.to_owned(), llvm: 22 }.is_recent();
     assert!(recent(OLDEST) && recent("1.100.0") && recent("2.0.0-nightly"));
     assert!(!recent("1.9.0") && !recent("1.94.1") && !recent("nonsense"));

@@ -1,4 +1,4 @@
-//! A Debian suite's packages, without touching this host's apt: lists, cache and settings of its own.
+//! The packages of a Debian suite, with lists, cache and settings apart from this host's apt.
 
 use std::{
     fs,
@@ -8,27 +8,28 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::release::Release;
+use super::release::DebianRelease;
 use crate::{
-    packages::Archives,
+    packages::DebianArchives,
     process::{is_root, quietly, text},
     programs::Program,
 };
 
-/// Depends on the newest kernel of a suite. Not the `cloud` one, which is smaller and cannot mount a host's files (9p).
+/// The package that depends on the newest kernel of a suite. The `cloud` kernel lacks 9p, so it
+/// cannot mount the host's files.
 const NEWEST: &str = "linux-image-amd64";
 
-/// The shell that mounts them.
+/// The package with the shell that mounts the host's files.
 const BUSYBOX: &str = "busybox-static";
 
-/// apt with a suite's sources.
-pub(super) struct Archive {
+/// An apt with the sources of a suite.
+pub(super) struct SuiteArchive {
     folder: PathBuf,
 }
 
-impl Archive {
+impl SuiteArchive {
     /// Fetches the lists of `release` into `folder`.
-    pub(super) fn open(folder: &Path, release: Release) -> anyhow::Result<Self> {
+    pub(super) fn open(folder: &Path, release: DebianRelease) -> anyhow::Result<Self> {
         for name in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(folder.join(name)).with_context(|| format!("cannot make {}", folder.display()))?;
         }
@@ -36,7 +37,7 @@ impl Archive {
         let write = |name: &str, content: &str| {
             fs::write(folder.join(name), content).with_context(|| format!("cannot write to {}", folder.display()))
         };
-        write("sources.list", &Archives::of_host()?.sources(release.suite()))?;
+        write("sources.list", &DebianArchives::of_host()?.sources(release.suite()))?;
         write("apt.conf", &archive.settings())?;
         quietly(archive.apt(Program::AptGet).args(["update", "-qq"]))?;
         Ok(archive)
@@ -44,7 +45,8 @@ impl Archive {
 
     fn settings(&self) -> String {
         let folder = self.folder.display();
-        // What the host does after an update is not to be done after this one. apt would become a user that may not write here.
+        // Without the host's hooks after an update. As root, apt would become a user that cannot
+        // write here.
         let user = if is_root() { "APT::Sandbox::User \"root\";\n" } else { "" };
         format!(
             "#clear APT::Update;\nDir::Etc::sourcelist \"{folder}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
@@ -58,7 +60,7 @@ impl Archive {
         apt
     }
 
-    /// The names of the packages that a kernel consists of, and of the shell's.
+    /// Returns the names of the packages of a kernel, and of the shell's.
     pub(super) fn wanted(&self) -> anyhow::Result<Vec<String>> {
         let shown = text(self.apt(Program::AptCache).args(["depends", "--important", "--recurse", NEWEST]))?;
         let mut names = parts_of_kernel(&shown);
@@ -69,7 +71,7 @@ impl Archive {
         Ok(names)
     }
 
-    /// Fetches packages, and returns their files.
+    /// Fetches packages and returns their files.
     pub(super) fn download(&self, names: &[String]) -> anyhow::Result<Vec<PathBuf>> {
         quietly(self.apt(Program::AptGet).args(["download", "-qq"]).args(names))?;
         let files = fs::read_dir(self.folder.join("packages")).context("cannot read what was fetched")?;
@@ -77,15 +79,15 @@ impl Archive {
     }
 }
 
-/// The packages with a kernel and its modules, in the words of `apt-cache depends --recurse`: one of them in Debian 12 and 13,
-/// several in later ones.
+/// Returns the packages with a kernel and its modules, from the output of `apt-cache depends
+/// --recurse`: one in Debian 12 and 13, several in later releases.
 fn parts_of_kernel(shown: &str) -> Vec<String> {
     let is_part = |name: &&str| {
         ["linux-image-", "linux-base-", "linux-binary-", "linux-modules-"]
             .iter()
             .any(|begin| name.strip_prefix(begin).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
     };
-    // A package whose own dependencies are shown stands at the beginning of a line.
+    // A line that begins with a package shows its dependencies below it.
     shown.lines().filter(|line| !line.starts_with([' ', '|'])).filter(is_part).map(str::to_owned).collect()
 }
 
@@ -95,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_kernel_is_one_package_or_several() {
-        let twelve = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\nlinux-image-6.1.0-56-amd64\n  Depends: kmod\nkmod\n";
+        let twelve = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n\
+                      linux-image-6.1.0-56-amd64\n  Depends: kmod\nkmod\n";
         assert_eq!(parts_of_kernel(twelve), ["linux-image-6.1.0-56-amd64"]);
         let split = "linux-image-amd64\n  Depends: linux-base-amd64\n  Depends: linux-image-7.2-amd64\nlinux-base-amd64\n\
                      linux-base-7.2-amd64\nlinux-image-7.2-amd64\n |Depends: dracut\n  Depends: linux-binary-7.2-amd64\nlinux-binary-7.2-amd64\n\

@@ -1,4 +1,5 @@
-//! What the machine boots into: a first file system with the modules it needs to see the host's files, and a script to run there.
+//! The files that the machine boots with: a first file system with the modules to mount the host's
+//! files, and the script that runs the tests.
 
 use std::{
     fmt::Write as _,
@@ -9,43 +10,43 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Choice, kernel::Kernel};
+use super::{
+    ChosenTests,
+    kernel::{DebianKernel, MODULES},
+};
 use crate::{
     process::{self, quietly},
     programs::Program,
-    test::{SKIPPED, SOAK, TestProgram},
+    suite::{SKIPPED, SOAK, TestProgram},
 };
 
 const INIT: &str = include_str!("init.sh");
 const GUEST: &str = include_str!("guest.sh");
 
-/// The line that the machine says last.
+/// The last line that the machine prints.
 pub(super) const FINISHED: &str = "the tests of the virtual machine have ended";
 
-/// By how much the tests' patience is multiplied.
+/// The variable that multiplies the patience of the tests.
 const PATIENCE: &str = "BMPD_PATIENCE";
 
-/// Passed on as they are here.
+/// The variables that are passed on to the machine.
 const PASSED_ON: [&str; 3] = ["RUST_BACKTRACE", "RUST_TEST_THREADS", "PROPTEST_CASES"];
 
-/// With these loaded, the host's files can be mounted and output goes to the host. All others are loaded when they are asked for.
-pub(super) const MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
-
-/// The folder that the machine writes into, as it sees it.
+/// The folder for files that the machine writes, as the machine sees it.
 const SHARE: &str = "/run/vm";
 
 /// The files of one run.
-pub(super) struct Guest {
+pub(super) struct GuestFiles {
     folder: PathBuf,
 }
 
-impl Guest {
-    /// Writes them below `folder`.
+impl GuestFiles {
+    /// Writes the files below `folder`.
     pub(super) fn prepare(
         folder: &Path,
-        kernel: &Kernel,
+        kernel: &DebianKernel,
         programs: &[TestProgram],
-        choice: &Choice<'_>,
+        choice: &ChosenTests<'_>,
         patience: u32,
     ) -> anyhow::Result<Self> {
         let guest = Self { folder: folder.join("run") };
@@ -53,7 +54,7 @@ impl Guest {
         Ok(guest)
     }
 
-    fn write(&self, kernel: &Kernel, script: &str) -> anyhow::Result<()> {
+    fn write(&self, kernel: &DebianKernel, script: &str) -> anyhow::Result<()> {
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;
         }
@@ -69,7 +70,7 @@ impl Guest {
         fs::write(first.join("init"), INIT)?;
         fs::set_permissions(first.join("init"), fs::Permissions::from_mode(0o755))?;
         for (number, module) in kernel.modules_for(&MODULES)?.iter().enumerate() {
-            // Loaded in the order of their names.
+            // The machine loads them in the order of their names.
             fs::copy(module, first.join(format!("modules/{number:02}.ko")))?;
         }
         let archive = r#"find . | "$0" cpio -o -H newc >"$1""#;
@@ -78,28 +79,28 @@ impl Guest {
         quietly(&mut cpio)
     }
 
-    /// The first file system: an archive.
+    /// Returns the archive with the first file system.
     pub(super) fn first(&self) -> PathBuf {
         self.folder.join("first.cpio")
     }
 
-    /// The folder that the machine writes into.
+    /// Returns the folder for files that the machine writes.
     pub(super) fn share(&self) -> PathBuf {
         self.folder.join("share")
     }
 
-    /// What its kernel says.
+    /// Returns the file with the output of its kernel.
     pub(super) fn console(&self) -> PathBuf {
         self.folder.join("console.log")
     }
 
-    /// The tests that found out while they ran that they cannot, one a line.
+    /// Returns the tests that skipped themselves, a line each.
     pub(super) fn skipped(&self) -> String {
         fs::read_to_string(self.share().join("skipped")).unwrap_or_default()
     }
 }
 
-fn script(kernel: &Kernel, programs: &[TestProgram], choice: &Choice<'_>, patience: u32) -> String {
+fn script(kernel: &DebianKernel, programs: &[TestProgram], choice: &ChosenTests<'_>, patience: u32) -> String {
     let mut script = GUEST.to_owned();
     let mut line = |text: String| {
         let _ = writeln!(script, "{text}");
@@ -118,7 +119,7 @@ fn script(kernel: &Kernel, programs: &[TestProgram], choice: &Choice<'_>, patien
     for program in programs {
         let mut command = format!("run {} {}", quoted(Path::new(&program.name)), quoted(&program.file));
         if program.needs_machine() {
-            // Here is what they are ignored for the lack of.
+            // The machine has what other hosts ignore these tests for.
             command.push_str(" --include-ignored");
         }
         for filter in choice.filters {
@@ -130,7 +131,7 @@ fn script(kernel: &Kernel, programs: &[TestProgram], choice: &Choice<'_>, patien
     script
 }
 
-/// One word of a shell.
+/// Returns a path as one word of a shell.
 fn quoted(word: &Path) -> String {
     format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))
 }
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_of_a_shell_is_one_word_whatever_is_in_it() {
+    fn a_quoted_path_is_one_word_of_a_shell() {
         let word = r#"it's a "folder" of $HOME\"#;
         let said = process::text(Program::Sh.command().args(["-c", &format!("printf %s {}", quoted(Path::new(word)))]));
         assert_eq!(said.unwrap(), word);

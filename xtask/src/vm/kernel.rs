@@ -1,8 +1,9 @@
-//! A Debian kernel, taken out of its packages: it is not installed, and this host does not boot it.
+//! A Debian kernel, unpacked from its packages. It is never installed on this host.
 //!
-//! Packages differ: Debian 12 has modules in `/lib/modules` and a kernel that xz has compressed; Debian 13 has modules in
-//! `/usr/lib/modules`, each compressed, and a kernel that zstd has compressed; testing has split the package. What is unpacked looks
-//! the same for all: `lib/modules/RELEASE`, uncompressed, and `vmlinux`.
+//! Packages differ. Debian 12 has modules in `/lib/modules` and a kernel compressed with xz. Debian
+//! 13 has compressed modules in `/usr/lib/modules` and a kernel compressed with zstd. Testing has
+//! split the package. The unpacked files are the same for all: `lib/modules/RELEASE`, uncompressed,
+//! and `vmlinux`.
 
 use std::{
     fs::{self, File},
@@ -14,13 +15,18 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{archive::Archive, guest::MODULES, release::Release};
+use super::{archive::SuiteArchive, release::DebianRelease};
 use crate::{
     process::{cannot_start, line, quietly, run, say, text},
     programs::Program,
 };
 
-/// What is taken of a kernel's modules. Drivers of hardware are most of them, and the machine has none.
+/// The modules with which the machine mounts the host's files and prints to the host. The kernel
+/// loads all others on demand.
+pub(super) const MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
+
+/// The folders of modules that are unpacked. Most modules drive hardware, of which the machine has
+/// none.
 const WANTED: [&str; 11] = [
     "arch/x86/crypto",
     "crypto",
@@ -60,7 +66,7 @@ impl Compression {
         }
     }
 
-    /// The program that uncompresses it.
+    /// Returns the program that uncompresses it.
     fn command(self) -> Command {
         match self {
             Self::Xz => Program::Xz,
@@ -71,16 +77,16 @@ impl Compression {
 }
 
 /// A kernel that is ready to boot.
-pub(super) struct Kernel {
+pub(super) struct DebianKernel {
     /// `6.1.0-56-amd64`.
     pub(super) release: String,
     folder: PathBuf,
 }
 
-impl Kernel {
-    /// The one of `release` that is there, or else the newest that this release has. Without its folder, the next run takes a new
-    /// one.
-    pub(super) fn get(folder: &Path, release: Release) -> anyhow::Result<Self> {
+impl DebianKernel {
+    /// Returns the unpacked kernel of `release`, or else fetches the newest. To have a newer one,
+    /// remove its folder.
+    pub(super) fn get(folder: &Path, release: DebianRelease) -> anyhow::Result<Self> {
         let there = folder.join(format!("kernel-{release}"));
         if !there.is_dir() {
             let draft = folder.join(format!("kernel-{release}.new"));
@@ -89,7 +95,7 @@ impl Kernel {
             }
             fs::create_dir_all(&draft).with_context(|| format!("cannot make {}", draft.display()))?;
             make(&draft, release)?;
-            // One that could not mount the host's files is not kept.
+            // A kernel that cannot mount the host's files is not kept.
             Self::in_folder(draft.clone())?.modules_for(&MODULES)?;
             fs::rename(&draft, &there).with_context(|| format!("cannot rename {}", draft.display()))?;
         }
@@ -105,12 +111,12 @@ impl Kernel {
         Ok(Self { release, folder })
     }
 
-    /// The kernel, not compressed: the emulated processor would take some seconds for that.
+    /// Returns the uncompressed kernel: the emulated processor would take seconds to uncompress it.
     pub(super) fn image(&self) -> PathBuf {
         self.folder.join("vmlinux")
     }
 
-    /// What is to become `/lib/modules`.
+    /// Returns the folder for `/lib/modules`.
     pub(super) fn modules(&self) -> PathBuf {
         self.folder.join("lib/modules")
     }
@@ -119,7 +125,8 @@ impl Kernel {
         self.folder.join("bin/busybox")
     }
 
-    /// The files of `names` and of all that they need, in the order in which they are loaded.
+    /// Returns the files of the modules `names` and of those that they need, in the order of
+    /// loading.
     pub(super) fn modules_for(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in names {
@@ -135,7 +142,8 @@ impl Kernel {
     }
 }
 
-/// The files that `modprobe --show-depends` names: `insmod FILE [OPTIONS]` or `builtin NAME`, one a line.
+/// Reads the files in the output of `modprobe --show-depends`: lines `insmod FILE [OPTIONS]` or
+/// `builtin NAME`.
 fn inserted(shown: &str) -> Vec<PathBuf> {
     shown
         .lines()
@@ -143,11 +151,11 @@ fn inserted(shown: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Fetches the packages and unpacks what is wanted of them.
-fn make(folder: &Path, release: Release) -> anyhow::Result<()> {
+/// Fetches the packages and unpacks the kernel, its modules and the shell.
+fn make(folder: &Path, release: DebianRelease) -> anyhow::Result<()> {
     let apt = folder.join("apt");
     say(format_args!("fetching the list of packages of Debian {release}"));
-    let archive = Archive::open(&apt, release)?;
+    let archive = SuiteArchive::open(&apt, release)?;
     let names = archive.wanted()?;
     say(format_args!("fetching the Debian packages {}, to be unpacked below {}", names.join(" "), folder.display()));
     for deb in archive.download(&names)? {
@@ -155,19 +163,20 @@ fn make(folder: &Path, release: Release) -> anyhow::Result<()> {
     }
     fs::remove_dir_all(&apt).context("cannot remove what was fetched")?;
     uncompress_modules(&folder.join("lib/modules"))?;
-    let Kernel { release, .. } = Kernel::in_folder(folder.to_owned())?;
+    let DebianKernel { release, .. } = DebianKernel::in_folder(folder.to_owned())?;
     let images = [format!("boot/vmlinuz-{release}"), format!("lib/modules/{release}/vmlinuz")];
     let image = images.iter().map(|image| folder.join(image)).find(|image| image.exists());
     let image = image.with_context(|| format!("the packages hold no kernel {release}"))?;
     uncompress_image(&image, &folder.join("vmlinux"))?;
-    // A later kmod looks there.
+    // Later releases of kmod look there.
     fs::create_dir_all(folder.join("usr"))
         .and_then(|()| symlink("../lib", folder.join("usr/lib")))
         .context("cannot link usr/lib")?;
     run(Program::Depmod.command().arg("-b").arg(folder).arg(&release))
 }
 
-/// Whether a file of a package is wanted: the kernel, a module for the machine, what depmod reads, the shell.
+/// Returns whether a file of a package is wanted: the kernel, a module for the machine, what depmod
+/// reads, the shell.
 fn is_wanted(path: &str) -> bool {
     let path = path.strip_prefix("./").unwrap_or(path);
     let path = path.strip_prefix("usr/").unwrap_or(path);
@@ -180,7 +189,7 @@ fn is_wanted(path: &str) -> bool {
     !module.ends_with('/') && WANTED.iter().any(is_below) && !UNWANTED.iter().any(is_below)
 }
 
-/// Takes what is wanted out of a package. What it has below `/usr` is put where older packages have it.
+/// Unpacks the wanted files of a package. Files below `/usr` go where older packages have them.
 fn unpack(deb: &Path, folder: &Path) -> anyhow::Result<()> {
     let names = text(tar(deb)?.arg("-t"))?;
     let wanted: Vec<_> = names.lines().filter(|name| is_wanted(name)).collect();
@@ -198,7 +207,7 @@ fn unpack(deb: &Path, folder: &Path) -> anyhow::Result<()> {
     fs::remove_file(&list).with_context(|| format!("cannot remove {}", list.display()))
 }
 
-/// tar, on the files of a package.
+/// Returns a tar on the files of a package.
 fn tar(deb: &Path) -> anyhow::Result<Command> {
     let archive = deb.with_extension("tar");
     if !archive.exists() {
@@ -215,7 +224,8 @@ fn tar(deb: &Path) -> anyhow::Result<Command> {
     Ok(tar)
 }
 
-/// Uncompresses all modules below a folder: the machine's first shell loads only plain ones.
+/// Uncompresses all modules below a folder: the first shell of the machine loads no compressed
+/// ones.
 fn uncompress_modules(folder: &Path) -> anyhow::Result<()> {
     for compression in Compression::ALL {
         let mut files = Vec::new();
@@ -232,7 +242,7 @@ fn uncompress_modules(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files below `folder` with this extension.
+/// Finds the files below `folder` with this extension.
 fn find(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?.flatten() {
         let path = entry.path();
@@ -245,7 +255,7 @@ fn find(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> anyhow::Res
     Ok(())
 }
 
-/// Takes the kernel out of the file that a boot loader loads, which unpacks itself.
+/// Uncompresses the kernel in a boot loader's file, which unpacks itself.
 fn uncompress_image(image: &Path, to: &Path) -> anyhow::Result<()> {
     let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     for (begin, compression) in streams(&bytes) {
@@ -253,7 +263,8 @@ fn uncompress_image(image: &Path, to: &Path) -> anyhow::Result<()> {
         let mut command = compression.command();
         command.args(["-d", "-c"]).stdin(Stdio::piped()).stdout(file).stderr(Stdio::null());
         let mut child = command.spawn().with_context(|| cannot_start(&command))?;
-        // What follows the stream is no part of it: the program complains, after it has written all, and may stop to read.
+        // More bytes follow the stream. The program complains about them after it has written all,
+        // and may stop reading.
         let _ = child.stdin.take().context("it has no input")?.write_all(&bytes[begin..]);
         child.wait().with_context(|| format!("cannot wait for `{}`", line(&command)))?;
         if is_whole_kernel(&fs::read(to).with_context(|| format!("cannot read {}", to.display()))?) {
@@ -263,7 +274,7 @@ fn uncompress_image(image: &Path, to: &Path) -> anyhow::Result<()> {
     bail!("{} holds no kernel that xz or zstd has compressed", image.display())
 }
 
-/// Where compressed streams may begin. The bytes that one begins with may also be there by chance.
+/// Returns where compressed streams may begin. The same bytes may also be there by chance.
 fn streams(bytes: &[u8]) -> Vec<(usize, Compression)> {
     let begins = |compression: Compression| {
         let magic = compression.magic();
@@ -277,7 +288,7 @@ fn streams(bytes: &[u8]) -> Vec<(usize, Compression)> {
     all
 }
 
-/// Whether these bytes are an ELF file up to its end, where the table of its sections is (elf(5)).
+/// Returns whether `bytes` are a whole ELF file: the table of its sections is at its end (elf(5)).
 fn is_whole_kernel(bytes: &[u8]) -> bool {
     let number = |at: usize, length: usize| {
         let field = bytes.get(at..at + length)?;
@@ -295,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_are_wanted_wherever_a_package_has_them() {
+    fn modules_are_wanted_in_both_layouts_of_packages() {
         for path in [
             "./boot/vmlinuz-6.1.0-56-amd64",
             "./lib/modules/6.1.0-56-amd64/modules.order",
@@ -324,14 +335,14 @@ mod tests {
     }
 
     #[test]
-    fn the_compressed_kernel_is_found_behind_the_code_that_unpacks_it() {
+    fn the_compressed_kernel_is_found_behind_its_unpacking_code() {
         let both = b"MZ..\x28\xb5\x2f\xfd...\xfd7zXZ\0...";
         assert_eq!(streams(both), [(4, Compression::Zstd), (11, Compression::Xz)]);
         assert!(streams(b"MZ..").is_empty());
     }
 
     #[test]
-    fn a_kernel_that_is_cut_short_is_none() {
+    fn a_truncated_kernel_is_refused() {
         let mut kernel = b"\x7fELF\x02\x01".to_vec();
         kernel.resize(200, 0);
         // Two sections of 64 bytes from byte 72 on.

@@ -5,18 +5,18 @@ use std::{fmt, os::unix::process::CommandExt as _, process::Command};
 use anyhow::bail;
 use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 
-use super::{guest::Guest, kernel::Kernel};
+use super::{guest::GuestFiles, kernel::DebianKernel};
 use crate::programs::Program;
 
-/// Names the accelerator.
+/// The variable that names the accelerator.
 const OVERRIDE: &str = "BMPD_VM_ACCEL";
 
-/// What runs the machine's instructions.
+/// What executes the machine's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accelerator {
     /// Emulation: it works everywhere.
     Tcg,
-    /// The processor itself. Not chosen because `/dev/kvm` is there: in a machine that is virtual itself it may well hang.
+    /// The processor itself. Never chosen by default: in a host that is virtual itself it may hang.
     Kvm,
 }
 
@@ -30,7 +30,7 @@ impl Accelerator {
         }
     }
 
-    /// How many times longer things take than on this host, at the most.
+    /// Returns how many times longer anything takes than on this host, at most.
     pub(super) fn slowness(self) -> u32 {
         match self {
             Self::Tcg => 6,
@@ -38,7 +38,7 @@ impl Accelerator {
         }
     }
 
-    /// The processor. With five levels of page tables, emulation takes half as long again for a system call.
+    /// Returns the processor. Without `la57=off`, emulated system calls take half as long again.
     fn processor(self) -> &'static str {
         match self {
             Self::Tcg => "max,la57=off",
@@ -63,13 +63,15 @@ impl fmt::Display for Accelerator {
     }
 }
 
-/// For the kernel: an end at the first trouble, and nothing that costs an emulated processor time and gains a test nothing. The
-/// check of the timer ends in a panic where the host is too busy to run the machine for some ticks.
+/// The kernel's command line: stop at the first fault, and leave out what costs an emulated
+/// processor time. The check of the timer would panic on a host too busy to run the machine for
+/// some ticks.
 const KERNEL: &str = "console=ttyS0 quiet oops=panic panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable \
                       rcupdate.rcu_expedited=1";
 
-/// The machine; it says on its standard output what the guest writes to its serial port. It ends with this process, however that ends.
-pub(super) fn command(kernel: &Kernel, guest: &Guest, accelerator: Accelerator) -> Command {
+/// Returns the machine's command. Its standard output is what the guest writes to its port. It ends
+/// with this process, however that ends.
+pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Accelerator) -> Command {
     let mut qemu = Program::Qemu.command();
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "2048"]);
     qemu.args(["-accel", accelerator.arguments(), "-cpu", accelerator.processor(), "-smp", "2"]);
@@ -77,7 +79,8 @@ pub(super) fn command(kernel: &Kernel, guest: &Guest, accelerator: Accelerator) 
     qemu.arg("-serial").arg(format!("file:{}", escaped(&guest.console().to_string_lossy())));
     share(&mut qemu, "host", "/", ",readonly=on");
     share(&mut qemu, "share", &guest.share().to_string_lossy(), "");
-    // A guest's writing waits while nothing is connected to the port: a file always is, standard input may have ended.
+    // A port with a file accepts what the guest writes at any time. With standard input at its end,
+    // it would not.
     qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=out"]);
     qemu.args(["-chardev", "file,id=out,path=/dev/fd/1,append=on"]).stdin(std::process::Stdio::null());
     let die_with_parent = || set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from);
@@ -86,14 +89,14 @@ pub(super) fn command(kernel: &Kernel, guest: &Guest, accelerator: Accelerator) 
     qemu
 }
 
-/// A folder that the guest may mount by `name`.
+/// Adds a folder that the guest may mount by `name`.
 fn share(qemu: &mut Command, name: &str, path: &str, options: &str) {
     let path = escaped(path);
     qemu.arg("-fsdev").arg(format!("local,id={name},path={path},security_model=none,multidevs=remap{options}"));
     qemu.arg("-device").arg(format!("virtio-9p-pci,fsdev={name},mount_tag={name}"));
 }
 
-/// A value among QEMU's options: a comma is doubled.
+/// Returns a value for QEMU's options, where a comma is doubled.
 fn escaped(value: &str) -> String {
     value.replace(',', ",,")
 }
@@ -103,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comma_in_a_path_does_not_end_it() {
+    fn a_comma_does_not_end_a_path() {
         let mut qemu = Program::Qemu.command();
         share(&mut qemu, "share", "/a,b", "");
         let arguments: Vec<_> = qemu.get_args().map(|word| word.to_string_lossy()).collect();

@@ -1,9 +1,9 @@
-//! `cargo xtask vm`: tests on a Debian kernel in QEMU, which has the VRF, bond, VLAN, dummy and netem that the kernel of a
-//! container or a cloud machine often lacks.
+//! `cargo xtask vm`: tests on a Debian kernel in QEMU. It has VRF, bond, VLAN, dummy and netem,
+//! which the kernel of a container or a cloud machine often lacks.
 //!
-//! The machine has no disk and no network. It sees this host's files, read-only below an overlay, so the programs that cargo has
-//! built and the daemons that the tests start are there as they are here; what it writes is gone with it. It is emulated unless
-//! told otherwise: slower, and it runs everywhere.
+//! The machine has no disk and no network. It sees this host's files read-only, below an overlay in
+//! memory, and so the built programs and the daemons of the tests. It is emulated by default:
+//! slower, and it works everywhere.
 
 mod archive;
 mod guest;
@@ -20,30 +20,27 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-pub(crate) use self::release::Release;
-use self::{guest::Guest, kernel::Kernel, machine::Accelerator};
+pub(crate) use self::release::DebianRelease;
+use self::{guest::GuestFiles, kernel::DebianKernel, machine::Accelerator};
 use crate::{
     packages,
     process::{say, target_dir},
     programs::Use,
     progress::Steps,
     setup::setup,
-    test::{self, Summary, TestProgram},
-    watch::{End, Run, Watcher},
+    suite::{self, TestProgram, TestSummary},
+    watch::{ProcessWatcher, RunEnd, WatchedRun},
 };
 
-/// Begins the names of the test programs whose tests need the machine.
-pub(crate) const PREFIX: &str = "vm_";
-
-/// It has booted long before; a test that takes so long without a word hangs.
+/// A machine that prints nothing for so long hangs: booting and any test take less.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// What `cargo xtask vm` can be told.
+/// The options of `cargo xtask vm`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Whose kernel: Debian 12, 13 or testing; this host's own if nothing is said
+    /// The kernel of Debian 12, 13 or testing; by default this host's own Debian
     #[arg(long, value_name = "DEBIAN")]
-    kernel: Option<Release>,
+    kernel: Option<DebianRelease>,
     /// All tests of bmpd, not only those that need the machine
     #[arg(long)]
     all: bool,
@@ -52,25 +49,25 @@ pub(crate) struct Arguments {
     filters: Vec<String>,
 }
 
-/// Which tests are run, and how.
-pub(crate) struct Choice<'a> {
-    /// Whose kernel boots.
-    pub(crate) kernel: Release,
-    /// Also those that need no machine of their own.
+/// The tests to run, and how.
+pub(crate) struct ChosenTests<'a> {
+    /// The Debian whose kernel boots.
+    pub(crate) kernel: DebianRelease,
+    /// Also the tests that need no machine.
     pub(crate) all: bool,
-    /// Only those whose name contains one of these; all where there are none.
+    /// Only tests whose name contains one of these; all if there are none.
     pub(crate) filters: &'a [String],
     /// The long campaigns too.
     pub(crate) soak: bool,
 }
 
-/// Fails where a test failed, did not finish, or none ran at all.
+/// Fails if a test failed or did not finish, or if none ran.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     if let Some(reason) = impossible() {
         bail!("{reason}");
     }
-    let kernel = arguments.kernel.unwrap_or_else(Release::of_host);
+    let kernel = arguments.kernel.unwrap_or_else(DebianRelease::of_host);
     let mut steps = Steps::announce(
         &format!("cargo xtask vm, on the kernel of Debian {kernel}"),
         "about 5 minutes on two cores once built, all tests half an hour",
@@ -81,47 +78,47 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     steps.begin();
     setup()?;
     steps.begin();
-    let watcher = Watcher::new()?;
-    let mut summary = Summary::default();
-    let choice = Choice { kernel, all: arguments.all, filters: &arguments.filters, soak: false };
+    let watcher = ProcessWatcher::new()?;
+    let mut summary = TestSummary::default();
+    let choice = ChosenTests { kernel, all: arguments.all, filters: &arguments.filters, soak: false };
     let end = run(&choice, &watcher, &mut summary, &mut String::new())?;
     say(summary.report(start.elapsed()));
-    Ok(test::exit_code(&[end], &summary))
+    Ok(suite::exit_code(&[end], &summary))
 }
 
-/// Why there can be no such machine here.
+/// Returns why this host can have no virtual machine; `None` if it can.
 pub(crate) fn impossible() -> Option<String> {
     let (debian, name) = packages::host();
     match (debian, ARCH) {
         (true, "x86_64") => None,
-        (false, _) => Some(format!("the virtual machine is made of Debian's packages, and this is {name}")),
+        (false, _) => Some(format!("the virtual machine needs Debian's packages, and this is {name}")),
         (true, _) => Some(format!("the virtual machine is an x86_64 one, and this is {ARCH}")),
     }
 }
 
-/// Runs the chosen tests in the machine and counts them. `skipped` is what other tests have put on record as skipped; what these
-/// tests put there is added to it.
+/// Runs the chosen tests in the machine and counts them. Adds the tests that skip themselves to
+/// `skipped`, which holds those of other programs.
 pub(crate) fn run(
-    choice: &Choice<'_>,
-    watcher: &Watcher,
-    summary: &mut Summary,
+    choice: &ChosenTests<'_>,
+    watcher: &ProcessWatcher,
+    summary: &mut TestSummary,
     skipped: &mut String,
-) -> anyhow::Result<End> {
-    let Some(programs) = choose(choice, watcher)? else { return Ok(End::Stopped) };
+) -> anyhow::Result<RunEnd> {
+    let Some(programs) = choose(choice, watcher)? else { return Ok(RunEnd::Stopped) };
     if programs.is_empty() {
-        return Ok(End::Success);
+        return Ok(RunEnd::Success);
     }
     let accelerator = Accelerator::chosen()?;
     let folder = target_dir()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let _alone = lock(&folder)?;
-    let kernel = Kernel::get(&folder, choice.kernel)?;
-    let guest = Guest::prepare(&folder, &kernel, &programs, choice, accelerator.slowness())?;
+    let kernel = DebianKernel::get(&folder, choice.kernel)?;
+    let guest = GuestFiles::prepare(&folder, &kernel, &programs, choice, accelerator.slowness())?;
     let mut machine = machine::command(&kernel, &guest, accelerator);
     say(format_args!("booting Linux {} in QEMU ({accelerator}), for {} test programs", kernel.release, programs.len()));
 
     let mut finished = false;
-    let run = Run { what: "the virtual machine", group: true, silence: SILENCE };
+    let run = WatchedRun { what: "the virtual machine", group: true, silence: SILENCE };
     let end = watcher.run(&mut machine, &run, |line| {
         if line == guest::FINISHED {
             finished = true;
@@ -131,20 +128,20 @@ pub(crate) fn run(
         summary.take(line, || format!("{skipped}{}", guest.skipped()));
     })?;
     skipped.push_str(&guest.skipped());
-    if !finished && end != End::Stopped {
+    if !finished && end != RunEnd::Stopped {
         let console = fs::read(guest.console()).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         let last: Vec<_> = console.lines().rev().take(20).collect();
         say("the virtual machine ended before its tests did; the last lines of its console:");
         last.iter().rev().for_each(|line| say(format_args!("    {line}")));
-        return Ok(End::Failure);
+        return Ok(RunEnd::Failure);
     }
     Ok(end)
 }
 
-/// Builds all test programs and returns those that the machine is to run; `None` where that was stopped.
-fn choose(choice: &Choice<'_>, watcher: &Watcher) -> anyhow::Result<Option<Vec<TestProgram>>> {
-    let Some(programs) = test::build(watcher)? else { return Ok(None) };
+/// Builds all test programs and returns those for the machine; `None` if the build was stopped.
+fn choose(choice: &ChosenTests<'_>, watcher: &ProcessWatcher) -> anyhow::Result<Option<Vec<TestProgram>>> {
+    let Some(programs) = suite::build(watcher)? else { return Ok(None) };
     let mut chosen = Vec::new();
     for program in programs {
         let wanted = if choice.all { !program.is_ours() } else { program.needs_machine() };
@@ -156,7 +153,7 @@ fn choose(choice: &Choice<'_>, watcher: &Watcher) -> anyhow::Result<Option<Vec<T
     Ok(Some(chosen))
 }
 
-/// Two machines would write into one folder.
+/// Locks the folder: two machines would write into it.
 fn lock(folder: &std::path::Path) -> anyhow::Result<fs::File> {
     let path = folder.join("lock");
     let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;

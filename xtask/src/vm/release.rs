@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::packages;
 
-/// A release of Debian, for its kernel.
+/// A release of Debian whose kernel can be booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Release {
+pub(crate) enum DebianRelease {
     /// Debian 12: Linux 6.1
     #[value(name = "12")]
     Twelve,
@@ -17,10 +17,10 @@ pub(crate) enum Release {
     Testing,
 }
 
-impl Release {
+impl DebianRelease {
     pub(crate) const ALL: [Self; 3] = [Self::Twelve, Self::Thirteen, Self::Testing];
 
-    /// This host's own; testing where the host is a later Debian.
+    /// Returns this host's own; testing for other hosts.
     pub(crate) fn of_host() -> Self {
         Self::of(packages::codename().as_deref())
     }
@@ -29,7 +29,7 @@ impl Release {
         Self::ALL.into_iter().find(|release| codename == Some(release.suite())).unwrap_or(Self::Testing)
     }
 
-    /// Its name in the archive.
+    /// Returns its name in the archive.
     pub(super) fn suite(self) -> &'static str {
         match self {
             Self::Twelve => "bookworm",
@@ -39,7 +39,7 @@ impl Release {
     }
 }
 
-impl fmt::Display for Release {
+impl fmt::Display for DebianRelease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Twelve => "12",
@@ -54,10 +54,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_without_a_word_gets_the_kernel_of_its_own_release() {
-        assert_eq!(Release::of(Some("bookworm")), Release::Twelve);
-        assert_eq!(Release::of(Some("trixie")), Release::Thirteen);
-        assert_eq!(Release::of(Some("forky")), Release::Testing);
-        assert_eq!(Release::of(None), Release::Testing);
+    fn a_host_gets_the_kernel_of_its_own_release() {
+        assert_eq!(DebianRelease::of(Some("bookworm")), DebianRelease::Twelve);
+        assert_eq!(DebianRelease::of(Some("trixie")), DebianRelease::Thirteen);
+        assert_eq!(DebianRelease::of(Some("forky")), DebianRelease::Testing);
+        assert_eq!(DebianRelease::of(None), DebianRelease::Testing);
     }
 }

@@ -7,23 +7,23 @@ use anyhow::Context as _;
 use crate::{
     process::{self, cargo, say},
     programs::Built,
-    vm::PREFIX,
-    watch::{End, Run, Watcher},
+    watch::{ProcessWatcher, RunEnd, WatchedRun},
 };
 
-/// Cargo says a line a crate, and one crate takes minutes on a machine that is busy.
+/// Cargo prints a line for each crate, and a crate may take minutes on a busy machine.
 const BUILD_SILENCE: Duration = Duration::from_secs(1800);
 
 /// A test program that cargo has built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TestProgram {
-    /// What cargo calls it: `tests/vm_bond.rs`, `unittests src/lib.rs`.
+    /// Cargo's name for it: `tests/vm_bond.rs`, `unittests src/lib.rs`.
     pub(crate) name: String,
     pub(crate) file: PathBuf,
 }
 
 impl TestProgram {
-    /// From a line of `cargo test --no-run`: `Executable tests/vm_bond.rs (target/debug/deps/vm_bond-77aa)`.
+    /// Reads `Executable tests/vm_bond.rs (target/debug/deps/vm_bond-77aa)`, of `cargo test
+    /// --no-run`.
     fn parse(line: &str) -> Option<Self> {
         let (name, file) = line.trim_start().strip_prefix("Executable ")?.strip_suffix(')')?.split_once(" (")?;
         Some(Self { name: name.to_owned(), file: process::root().join(file) })
@@ -34,38 +34,39 @@ impl TestProgram {
         file.rsplit_once('-').map_or(file, |(name, _hash)| name)
     }
 
-    /// Whether its tests need the machine, and are ignored elsewhere.
+    /// Returns whether its tests need the virtual machine, and are ignored elsewhere.
     pub(crate) fn needs_machine(&self) -> bool {
-        self.crate_name().starts_with(PREFIX)
+        self.crate_name().starts_with(super::VM_PREFIX)
     }
 
-    /// Whether it is a test of this tool: those have nothing to do with a kernel.
+    /// Returns whether it tests this tool. Those tests need no kernel.
     pub(crate) fn is_ours(&self) -> bool {
         [env!("CARGO_PKG_NAME"), "programs"].contains(&self.crate_name())
     }
 
-    /// Whether a test of it is among those with `filters`.
+    /// Returns whether the name of one of its tests contains one of `filters`.
     pub(crate) fn has_any(&self, filters: &[String]) -> anyhow::Result<bool> {
         let tests = process::text(Built::at(&self.file).command().args(["--list", "--format", "terse"]).args(filters))?;
         Ok(tests.lines().any(|line| line.ends_with(": test")))
     }
 }
 
-/// Builds all of them; `None` where that was stopped.
-pub(crate) fn build(watcher: &Watcher) -> anyhow::Result<Option<Vec<TestProgram>>> {
+/// Builds all test programs. Returns `None` if the build was stopped.
+pub(crate) fn build(watcher: &ProcessWatcher) -> anyhow::Result<Option<Vec<TestProgram>>> {
     let mut build = cargo();
-    // All of it: cargo would choose other features of the dependencies for a part, and build those anew.
+    // The whole workspace: for a part, cargo would choose other features and build dependencies
+    // anew.
     build.args(["test", "--locked", "--workspace", "--no-run"]).stdin(Stdio::null());
     let mut programs = Vec::new();
-    let run = Run { what: "the build", group: true, silence: BUILD_SILENCE };
+    let run = WatchedRun { what: "the build", group: true, silence: BUILD_SILENCE };
     let end = watcher.run(&mut build, &run, |line| match TestProgram::parse(line) {
         Some(program) => programs.push(program),
         None => say(line),
     })?;
     match end {
-        End::Success => {}
-        End::Failure => return Err(anyhow::anyhow!("the tests were not built")),
-        End::Stopped => return Ok(None),
+        RunEnd::Success => {}
+        RunEnd::Failure => return Err(anyhow::anyhow!("the tests were not built")),
+        RunEnd::Stopped => return Ok(None),
     }
     for program in &programs {
         let built = program.file.metadata().map(|file| file.is_file());
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_read_from_what_cargo_says() {
+    fn a_test_program_is_read_from_the_output_of_cargo() {
         let program = TestProgram::parse("  Executable tests/vm_bond.rs (/t/debug/deps/vm_bond-77aa)").unwrap();
         assert_eq!(
             (program.name.as_str(), &*program.file),

@@ -1,28 +1,28 @@
-//! What the tests said, counted.
+//! Counts the results of tests from the output of their programs.
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::watch::End;
+use crate::watch::RunEnd;
 
-/// The results so far, by test program.
+/// The results of all test programs so far.
 #[derive(Debug, Default)]
-pub(crate) struct Summary {
-    programs: Vec<Program>,
+pub(crate) struct TestSummary {
+    programs: Vec<ProgramResult>,
     /// The names of tests that failed.
     failed: Vec<String>,
-    /// The name and the reason of tests that were skipped.
+    /// The names of skipped tests, with the reasons.
     skipped: Vec<(String, String)>,
-    /// How many lines of the file of skipped tests were counted.
+    /// The number of lines that were counted in the record of skipped tests.
     skips_seen: usize,
-    /// How the names of programs begin whose tests are run, and counted, later and elsewhere.
+    /// The prefix of programs whose tests run later, elsewhere, and count there.
     elsewhere: Option<&'static str>,
-    /// Whether the lines are those of such a program.
+    /// Whether the present lines belong to a program with that prefix.
     leaving_out: bool,
 }
 
-/// One test program: a crate's unit tests, or one file of integration tests.
+/// The result of a test program: a crate's unit tests, or a file of integration tests.
 #[derive(Debug, Default)]
-struct Program {
+struct ProgramResult {
     name: String,
     passed: usize,
     failed: usize,
@@ -31,28 +31,30 @@ struct Program {
     finished: bool,
 }
 
-impl Summary {
-    /// Leaves out the programs whose names begin with `elsewhere`, until [`Self::take_all`].
+impl TestSummary {
+    /// Leaves out programs whose names begin with `elsewhere`, until [`Self::take_all`].
     pub(crate) fn without(elsewhere: &'static str) -> Self {
         Self { elsewhere: Some(elsewhere), ..Self::default() }
     }
 
-    /// Counts every program from here on.
+    /// Counts every program from now on.
     pub(crate) fn take_all(&mut self) {
         (self.elsewhere, self.leaving_out) = (None, false);
     }
 
-    /// Takes one line of what cargo and the test programs print. `skips` is called at the end of a program and returns, one a
-    /// line, what all programs so far have skipped while they ran.
+    /// Takes a line of the output of cargo and the test programs.
+    ///
+    /// At the end of a program it calls `skips`, which returns the tests that skipped themselves in
+    /// any program so far, a line each.
     pub(crate) fn take(&mut self, line: &str, skips: impl FnOnce() -> String) {
         let trimmed = line.trim_start();
         if let Some(program) = program_name(trimmed) {
             self.leaving_out = self.elsewhere.is_some_and(|prefix| program.starts_with(prefix));
             if !self.leaving_out {
-                self.programs.push(Program { name: program, ..Program::default() });
+                self.programs.push(ProgramResult { name: program, ..ProgramResult::default() });
             }
         } else if self.leaving_out {
-            // Nothing of it counts.
+            // The program counts elsewhere.
         } else if let Some((name, rest)) = trimmed.strip_prefix("test ").and_then(|test| test.split_once(" ... ")) {
             self.take_test(name, rest);
         } else if let Some(result) = trimmed.strip_prefix("test result: ") {
@@ -92,44 +94,45 @@ impl Summary {
         }));
     }
 
-    /// Counts runs of one kind, each as a test: fuzz targets, bare Debians. Returns how all of them ended.
-    pub(crate) fn runs(&mut self, kind: &str, targets: &[(String, End, Duration)]) -> End {
-        let failed = || targets.iter().filter(|(_, end, _)| *end == End::Failure);
+    /// Counts other runs, each as a test: fuzz targets, bare Debians. Returns the worst of their
+    /// ends.
+    pub(crate) fn runs(&mut self, kind: &str, targets: &[(String, RunEnd, Duration)]) -> RunEnd {
+        let failed = || targets.iter().filter(|(_, end, _)| *end == RunEnd::Failure);
         self.failed.extend(failed().map(|(name, ..)| format!("{kind}: {name}")));
-        self.programs.push(Program {
+        self.programs.push(ProgramResult {
             name: kind.to_owned(),
-            passed: targets.iter().filter(|(_, end, _)| *end == End::Success).count(),
+            passed: targets.iter().filter(|(_, end, _)| *end == RunEnd::Success).count(),
             failed: failed().count(),
             seconds: targets.iter().map(|(.., took)| took.as_secs_f64()).sum(),
             finished: true,
-            ..Program::default()
+            ..ProgramResult::default()
         });
         let worst =
-            [End::Stopped, End::Failure].into_iter().find(|end| targets.iter().any(|(_, found, _)| found == end));
-        worst.unwrap_or(End::Success)
+            [RunEnd::Stopped, RunEnd::Failure].into_iter().find(|end| targets.iter().any(|(_, found, _)| found == end));
+        worst.unwrap_or(RunEnd::Success)
     }
 
-    /// Whether tests ran, and all that ran passed.
+    /// Returns whether tests ran, and all of them passed.
     pub(crate) fn is_good(&self) -> bool {
         let total = self.total();
         total.passed > 0 && total.failed == 0
     }
 
-    fn total(&self) -> Program {
-        self.programs.iter().fold(Program::default(), |sum, program| Program {
+    fn total(&self) -> ProgramResult {
+        self.programs.iter().fold(ProgramResult::default(), |sum, program| ProgramResult {
             passed: sum.passed + program.passed,
-            // One that ended without a result has crashed or was killed.
+            // A program without a result crashed or was killed.
             failed: sum.failed + program.failed + usize::from(!program.finished),
             skipped: sum.skipped + program.skipped,
             ..sum
         })
     }
 
-    /// The summary in words. Its last line is a plain `N passed, N failed, N skipped`.
+    /// Returns the summary in words. Its last line is `N passed, N failed, N skipped`.
     pub(crate) fn report(&self, took: Duration) -> String {
         let mut text = String::from("\n");
         let width = self.programs.iter().map(|program| program.name.len()).max().unwrap_or(0);
-        for Program { name, passed, failed, skipped, seconds, finished } in &self.programs {
+        for ProgramResult { name, passed, failed, skipped, seconds, finished } in &self.programs {
             let _ = match finished {
                 true if passed + failed + skipped == 0 => Ok(()),
                 true => writeln!(
@@ -145,7 +148,7 @@ impl Summary {
         for name in &self.failed {
             let _ = writeln!(text, "failed: {name}");
         }
-        let Program { passed, failed, skipped, .. } = self.total();
+        let ProgramResult { passed, failed, skipped, .. } = self.total();
         if passed + failed == 0 {
             text.push_str("no test ran\n");
         }
@@ -156,8 +159,8 @@ impl Summary {
     }
 }
 
-/// The test program that cargo announces: `Running tests/pinned.rs (…/pinned-0f…)`, `Running unittests src/lib.rs (…)`,
-/// `Doc-tests bmp_user`.
+/// Returns the test program that a line of cargo announces: `Running tests/pinned.rs
+/// (…/pinned-0f…)`, `Running unittests src/lib.rs (…)`, `Doc-tests bmp_user`.
 fn program_name(line: &str) -> Option<String> {
     if let Some(library) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{library} (documentation)"));
@@ -174,8 +177,8 @@ fn program_name(line: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn summary_of(text: &str, skips: &str) -> Summary {
-        let mut summary = Summary::default();
+    fn summary_of(text: &str, skips: &str) -> TestSummary {
+        let mut summary = TestSummary::default();
         text.lines().for_each(|line| summary.take(line, || skips.to_owned()));
         summary
     }
@@ -197,21 +200,21 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 ";
 
     #[test]
-    fn a_fuzz_target_is_a_test_and_one_that_was_stopped_is_none() {
+    fn a_fuzz_target_counts_as_a_test_unless_it_was_stopped() {
         let mut summary = summary_of(RUN.replace("FAILED", "ok").replace("1 failed", "0 failed").as_str(), "");
         let took = Duration::from_secs(2);
         let of = |name: &str, end| (name.to_owned(), end, took);
-        assert_eq!(summary.runs("fuzz", &[of("bmp", End::Success), of("bgp", End::Success)]), End::Success);
+        assert_eq!(summary.runs("fuzz", &[of("bmp", RunEnd::Success), of("bgp", RunEnd::Success)]), RunEnd::Success);
         assert!(summary.is_good());
-        let targets = [of("bmp", End::Success), of("bgp", End::Failure), of("feed", End::Stopped)];
-        assert_eq!(summary.runs("fuzz", &targets), End::Stopped);
+        let targets = [of("bmp", RunEnd::Success), of("bgp", RunEnd::Failure), of("feed", RunEnd::Stopped)];
+        assert_eq!(summary.runs("fuzz", &targets), RunEnd::Stopped);
         let report = summary.report(took);
         assert!(report.contains("failed: fuzz: bgp"), "{report}");
         assert!(!summary.is_good());
     }
 
     #[test]
-    fn results_are_counted_by_program_and_in_all() {
+    fn results_are_counted_for_each_program_and_in_total() {
         let summary = summary_of(RUN, "");
         let report = summary.report(Duration::from_secs(63));
         assert!(!summary.is_good());
@@ -239,15 +242,15 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     }
 
     #[test]
-    fn a_program_that_ends_without_a_result_has_failed() {
+    fn a_program_without_a_result_has_failed() {
         let summary = summary_of("Running tests/pinned.rs (deps/pinned-77)\ntest moves ... ok", "");
         assert!(!summary.is_good());
         assert!(summary.report(Duration::ZERO).contains("pinned (tests/pinned.rs)  did not finish"));
     }
 
     #[test]
-    fn programs_that_are_run_elsewhere_are_counted_there() {
-        let mut summary = Summary::without("vm_");
+    fn programs_that_run_elsewhere_are_counted_there() {
+        let mut summary = TestSummary::without("vm_");
         let run = |name: &str, test: &str, result: &str| {
             format!("Running tests/{name}.rs (deps/{name}-77)\ntest {test}\ntest result: {result}; 0 measured")
         };
@@ -265,7 +268,7 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     }
 
     #[test]
-    fn a_run_of_no_tests_is_not_a_success() {
+    fn a_run_without_tests_is_no_success() {
         assert!(!summary_of("", "").is_good());
         assert!(summary_of("", "").report(Duration::ZERO).contains("no test ran"));
     }
