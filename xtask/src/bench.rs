@@ -3,28 +3,30 @@
 use std::os::unix::process::CommandExt as _;
 
 use crate::{
-    binaries, packages,
+    binaries::{self, Profile},
+    packages,
     process::{as_root, cannot_start},
     programs::{Program, Use},
 };
 
-/// Where the benchmarks find bmpd and bmpctl.
+/// The variable that names the folder with bmpd and bmpctl.
 const BIN_DIR: &str = "BMPD_BIN_DIR";
 
-/// What the benchmarks can be told.
+/// The options of the benchmarks.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
-    /// Given on: names of benchmarks, --routes, --runs, --compare, --json; --help says more
+    /// Passed on: names of benchmarks, --routes, --runs, --compare, --json, --chart; see --help
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// Does not return where it succeeds: Ctrl-C and the exit status are the benchmarks' own.
+/// Becomes the benchmarks, so that Ctrl-C and the exit status are their own. Returns only on
+/// failure.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
-    // Those to compare with are measured where they are there, and named where they are not.
+    // What bmpd is compared with is measured where it is installed, so nothing installs it here.
     packages::require(&[Use::Bench])?;
-    let folder = binaries::release(&["bench", "hot"])?;
+    let folder = binaries::build(Profile::Release, &["bench", "hot"])?;
     let mut bench = as_root(Program::Env);
     bench.arg(format!("{BIN_DIR}={}", folder.display())).arg(folder.join("bench")).args(&arguments.arguments);
     let error = bench.exec();

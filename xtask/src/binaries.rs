@@ -1,37 +1,87 @@
-//! `cargo xtask build`, and building what the other commands start.
+//! `cargo xtask build`, and the builds of the other commands.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
 use anyhow::Context as _;
 
 use crate::{
-    process::{cargo, run, say, target_dir},
+    process::{cannot_start, cargo, run, say, target_dir},
     setup::setup,
 };
 
-/// Builds both programs and says where they are.
-pub(crate) fn command(release: bool) -> anyhow::Result<()> {
-    setup()?;
-    let mut build = cargo();
-    build.args(["build", "--locked", "--package=bmp-user", "--bins"]);
-    if release {
-        build.arg("--release");
+/// How cargo builds programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As for the tests: quickly built, and shared with them.
+    Dev,
+    /// As operators run them, optimised.
+    Release,
+}
+
+impl Profile {
+    /// The folder of its programs, below the target folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
     }
-    run(&mut build)?;
-    let folder = target_dir()?.join(if release { "release" } else { "debug" });
+}
+
+/// Builds bmpd and bmpctl and prints their paths.
+pub(crate) fn command(release: bool) -> anyhow::Result<()> {
+    let folder = build(if release { Profile::Release } else { Profile::Dev }, &[])?;
     say(folder.join("bmpd").display());
     say(folder.join("bmpctl").display());
     Ok(())
 }
 
-/// Makes release builds of bmpd, of bmpctl and of `helpers`, programs of the tests' package; returns the folder they are in.
-pub(crate) fn release(helpers: &[&str]) -> anyhow::Result<PathBuf> {
+/// Builds bmpd, bmpctl and `helpers` (programs of the tests' package).
+///
+/// Returns the folder of the programs.
+pub(crate) fn build(profile: Profile, helpers: &[&str]) -> anyhow::Result<PathBuf> {
     setup()?;
+    run(&mut cargo_build(profile, helpers)).context("bmpd was not built")?;
+    Ok(target_dir()?.join(profile.folder()))
+}
+
+fn cargo_build(profile: Profile, helpers: &[&str]) -> Command {
     let mut build = cargo();
-    build.args(["build", "--locked", "--release", "--package=bmp-user", "--bin=bmpd", "--bin=bmpctl"]);
+    build.args(["build", "--locked", "--package=bmp-user", "--bin=bmpd", "--bin=bmpctl"]);
     if !helpers.is_empty() {
         build.arg("--package=bmp-tests").args(helpers.iter().map(|name| format!("--bin={name}")));
     }
-    run(&mut build).context("bmpd was not built")?;
-    Ok(target_dir()?.join("release"))
+    build.args((profile == Profile::Release).then_some("--release"));
+    build
+}
+
+/// A build of what the programs depend on, beside the setup of the eBPF toolchain.
+///
+/// Without the toolchain, the build of bmpd itself fails, and cargo goes on with all other crates.
+pub(crate) struct EarlyBuild(Child);
+
+impl EarlyBuild {
+    /// Begins the build that [`build`] will complete.
+    pub(crate) fn begin(profile: Profile, helpers: &[&str]) -> anyhow::Result<Self> {
+        let mut build = cargo_build(profile, helpers);
+        build.args(["--keep-going", "--quiet"]);
+        build.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        build.spawn().map(Self).with_context(|| cannot_start(&build))
+    }
+
+    /// Waits for its end. Its errors are those of the build that follows.
+    pub(crate) fn wait(mut self) -> anyhow::Result<()> {
+        self.0.wait().map(drop).context("cannot wait for the build")
+    }
+}
+
+impl Drop for EarlyBuild {
+    fn drop(&mut self) {
+        // It fails only if cargo has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

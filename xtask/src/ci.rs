@@ -1,18 +1,19 @@
-//! `cargo xtask ci`: what is run on every change.
+//! `cargo xtask ci`: every check that a change must pass.
 
 use std::{env::consts::ARCH, process::ExitCode};
 
 use anyhow::Context as _;
 
 use crate::{
-    binaries, packages,
+    binaries::{self, Profile},
+    packages,
     process::{cargo, is_root, run, say, target_dir, text},
     programs::{Built, Program},
     setup::setup,
     test, toolchain,
 };
 
-/// The cheapest check first: what fails, fails soon.
+/// Runs the cheapest checks first, so that a failure shows early.
 pub(crate) fn command() -> anyhow::Result<ExitCode> {
     formatting()?;
     setup()?;
@@ -36,7 +37,7 @@ fn lints() -> anyhow::Result<()> {
     run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
 }
 
-/// Adds a part of the toolchain that minimal installations leave out.
+/// Adds a component of the toolchain that minimal installations lack.
 fn component(command: &str, name: &str) -> anyhow::Result<()> {
     if text(cargo().args([command, "--version"])).is_ok() {
         return Ok(());
@@ -45,7 +46,7 @@ fn component(command: &str, name: &str) -> anyhow::Result<()> {
     run(Program::Rustup.command().args(["component", "add", name]))
 }
 
-/// The kernel programs are compiled for another target by another toolchain, whose lints are its own.
+/// Lints the kernel programs, with the toolchain that compiles them: clippy belongs to a toolchain.
 fn kernel_lints() -> anyhow::Result<()> {
     let chosen = toolchain::choose()?.context("setup left no toolchain for the kernel programs")?;
     say(format_args!("ci: lints of the kernel programs (toolchain `{}`)", chosen.name));
@@ -53,7 +54,7 @@ fn kernel_lints() -> anyhow::Result<()> {
         packages::require_named(&["rust-web-clippy"])?;
     }
     if text(Program::Rustup.command().args(["run", &chosen.name, "cargo", "clippy", "--version"])).is_err() {
-        say("ci: not checked: this toolchain has no clippy");
+        say("ci: not linted: this toolchain has no clippy");
         return Ok(());
     }
     let target = toolchain::target(cfg!(target_endian = "big"));
@@ -61,14 +62,15 @@ fn kernel_lints() -> anyhow::Result<()> {
     run(clippy.args(["--", "-D", "warnings"]).current_dir(crate::process::root()))
 }
 
-/// The README's first command where nothing of this host is installed. It starts from the dependencies that are compiled here.
+/// Runs the README's first command on a bare Debian, which starts from the dependencies compiled
+/// here.
 fn bare() -> anyhow::Result<()> {
     if !packages::host().0 || !is_root() {
-        say("ci: not tried on a bare Debian: that takes Debian and root");
+        say("ci: no demonstration on a bare Debian: it needs Debian and root");
         return Ok(());
     }
     say("ci: the demonstration on a bare Debian");
-    binaries::release(&["demo"])?;
+    binaries::build(Profile::Dev, &["demo"])?;
     let program = std::env::current_exe().context("this program does not know where it is")?;
     run(Built::at(program).command().args(["bare", "demo", "--warm"]))
 }
@@ -79,6 +81,7 @@ fn dependencies() -> anyhow::Result<()> {
         return Ok(());
     }
     say("ci: dependencies");
-    // The list of advisories is fetched from elsewhere: that check is for whoever has the way there (`cargo deny check`).
+    // Advisories come from the network, which not every host reaches: `cargo deny check` checks
+    // them.
     run(cargo().args(["deny", "--offline", "--locked", "check", "bans", "licenses", "sources"]))
 }

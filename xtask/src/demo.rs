@@ -3,40 +3,47 @@
 use std::os::unix::process::CommandExt as _;
 
 use crate::{
-    binaries, packages,
+    binaries::{self, EarlyBuild, Profile},
+    packages,
     process::{as_root, cannot_start},
     programs::{Built, Program, Use},
-    progress::Steps,
-    setup::setup,
+    progress::{Steps, beating},
+    setup,
 };
 
-/// Where the demonstration finds bmpd and bmpctl.
+/// The variable that names the folder with bmpd and bmpctl.
 const BIN_DIR: &str = "BMPD_BIN_DIR";
 
-/// What the demonstration can be told.
+/// The options of the demonstration.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Feed the routes from a built-in speaker, not from FRR
     #[arg(long)]
     no_frr: bool,
-    /// Print the outcome as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Does not return where it succeeds: Ctrl-C and the exit status are the demonstration's own.
+/// Becomes the demonstration, so that Ctrl-C and the exit status are its own. Returns only on
+/// failure.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
     let mut steps = Steps::announce(
         "cargo xtask demo",
-        "about 8 minutes on two cores the first time, under a minute once built",
-        &["packages", "eBPF toolchain", "optimised build of bmpd and the demonstration", "the demonstration"],
+        "about 4 minutes on two cores the first time, under a minute once built",
+        &["packages", "eBPF toolchain", "build of bmpd and the demonstration", "the demonstration"],
     );
+    // Crates compile while packages are fetched and unpacked.
+    let early = if setup::is_ready()? { None } else { Some(EarlyBuild::begin(Profile::Dev, &["demo"])?) };
     steps.begin();
     packages::require(if arguments.no_frr { &[Use::Demo] } else { &[Use::Demo, Use::Frr] })?;
     steps.begin();
-    setup()?;
+    setup::setup()?;
     steps.begin();
-    let folder = binaries::release(&["demo"])?;
+    if let Some(early) = early {
+        beating("cargo build", || early.wait())?;
+    }
+    let folder = binaries::build(Profile::Dev, &["demo"])?;
     steps.begin();
 
     let mut demo = as_root(Program::Env);

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: bmpd as root, on a sample configuration, and with it a station to send to.
+//! `cargo xtask run`: bmpd as root with a sample configuration, and a station that receives.
 
 use std::{
     ffi::OsString,
@@ -16,17 +16,18 @@ use nix::{
 };
 
 use crate::{
-    binaries, packages,
+    binaries::{self, Profile},
+    packages,
     process::{as_root, block, cannot_start, is_root, run, say, target_dir, unblocked},
     programs::{Built, Program, Use},
 };
 
 const SAMPLE: &str = include_str!("sample.conf");
 
-/// The station of the sample configuration.
+/// The address and port of the sample configuration's station.
 const STATION: (&str, &str) = ("127.0.0.1", "11019");
 
-/// What `cargo xtask run` can be told.
+/// The options of `cargo xtask run`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Also start a station on loopback, which prints what it receives
@@ -37,24 +38,25 @@ pub(crate) struct Arguments {
     bmpd: Vec<OsString>,
 }
 
-/// Runs until bmpd ends, or until Ctrl-C: then bmpd ends first, so that the station still sees its Termination.
+/// Runs until bmpd ends or Ctrl-C. bmpd ends before the station, which so receives its Termination.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     packages::require(&[Use::Run])?;
-    let folder = binaries::release(if arguments.station { &["station"] } else { &[] })?;
+    let folder = binaries::build(Profile::Release, if arguments.station { &["station"] } else { &[] })?;
     let mut bmpd = as_root(Built::at(folder.join("bmpd")));
     bmpd.args(with_configuration(&arguments.bmpd)?);
     explain(&folder, arguments);
 
-    // Blocked here, taken in `until_end`.
+    // `until_end` takes them.
     let signals = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD])?;
-    let station = arguments.station.then(|| Station::start(&folder)).transpose()?;
+    let station = arguments.station.then(|| SampleStation::start(&folder)).transpose()?;
     let started = unblocked(&mut bmpd).spawn().with_context(|| cannot_start(&bmpd));
     let status = started.and_then(|mut bmpd| until_end(&mut bmpd, &signals));
     drop(station);
     Ok(exit_code(status?))
 }
 
-/// bmpd's arguments, with the sample configuration where none is named and no other command is meant.
+/// Returns bmpd's arguments, with the sample configuration if they name neither a file nor a
+/// command.
 fn with_configuration(given: &[OsString]) -> anyhow::Result<Vec<OsString>> {
     let named = given.iter().any(|word| word == "--config" || word.to_string_lossy().starts_with("--config="));
     let another_command = given.first().is_some_and(|word| !word.to_string_lossy().starts_with('-'));
@@ -70,12 +72,12 @@ fn with_configuration(given: &[OsString]) -> anyhow::Result<Vec<OsString>> {
 fn explain(folder: &Path, arguments: &Arguments) {
     let control = control_path(&arguments.bmpd).map(|path| format!(" --control {path}")).unwrap_or_default();
     let sudo = if is_root() { "" } else { "sudo " };
-    say("In a second terminal, ask how the session is doing:");
+    say("In a second terminal, look at the session:");
     say(format_args!("    {sudo}{}{control} display bmp session", folder.join("bmpctl").display()));
     say("Ctrl-C stops.");
 }
 
-/// The control socket that bmpd was told, where it is not the default one.
+/// Returns the control socket that bmpd's arguments name; `None` means the default.
 fn control_path(given: &[OsString]) -> Option<String> {
     let words: Vec<_> = given.iter().map(|word| word.to_string_lossy()).collect();
     let after =
@@ -83,7 +85,7 @@ fn control_path(given: &[OsString]) -> Option<String> {
     after.or_else(|| words.iter().find_map(|word| word.strip_prefix("--control=").map(str::to_owned)))
 }
 
-/// Waits for bmpd to end, and passes on to it what asks this process to end.
+/// Waits for the end of bmpd, and passes requests to stop on to it.
 fn until_end(bmpd: &mut Child, signals: &SigSet) -> anyhow::Result<ExitStatus> {
     loop {
         if let Some(status) = bmpd.try_wait().context("cannot wait for bmpd")? {
@@ -91,14 +93,15 @@ fn until_end(bmpd: &mut Child, signals: &SigSet) -> anyhow::Result<ExitStatus> {
         }
         match signals.wait().context("cannot wait for signals")? {
             Signal::SIGCHLD => {}
-            // A terminal has sent its Ctrl-C to bmpd too.
+            // The terminal has sent its Ctrl-C to bmpd too.
             Signal::SIGINT if std::io::stdin().is_terminal() => {}
             _ => stop(bmpd)?,
         }
     }
 }
 
-/// Asks bmpd to end. Where sudo started it, it is root's and sudo must carry the message: sudo relays a TERM that is sent to it.
+/// Asks bmpd to end. A bmpd that sudo started belongs to root: sudo relays the SIGTERM that it
+/// gets.
 fn stop(bmpd: &Child) -> anyhow::Result<()> {
     if is_root() {
         return kill(pid(bmpd)?, Signal::SIGTERM).context("cannot stop bmpd");
@@ -111,24 +114,24 @@ fn pid(child: &Child) -> anyhow::Result<Pid> {
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
-    // As a shell says it.
+    // As a shell reports a signal.
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// The station, while it runs.
-struct Station(Child);
+/// The station of the sample configuration, while it runs.
+struct SampleStation(Child);
 
-impl Station {
+impl SampleStation {
     fn start(folder: &Path) -> anyhow::Result<Self> {
         let mut station = Built::at(folder.join("station")).command();
-        // In a process group of its own, Ctrl-C does not reach it.
+        // Its own process group keeps Ctrl-C from it.
         station.args([STATION.0, STATION.1]).stdin(Stdio::null()).process_group(0);
         Ok(Self(unblocked(&mut station).spawn().with_context(|| cannot_start(&station))?))
     }
 }
 
-impl Drop for Station {
+impl Drop for SampleStation {
     fn drop(&mut self) {
         if let Ok(pid) = pid(&self.0) {
             let _ = kill(pid, Signal::SIGTERM);
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_or_a_command_that_is_given_is_not_replaced_by_the_sample() {
+    fn the_sample_does_not_replace_a_given_configuration_or_command() {
         for given in
             ["--config /etc/bmpd.conf", "--config=/etc/bmpd.conf --datapath socket", "detach", "check --config x"]
         {
@@ -155,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn the_second_terminal_is_told_the_control_socket_that_bmpd_was_given() {
+    fn the_hint_for_the_second_terminal_names_the_given_control_socket() {
         assert_eq!(control_path(&words("--control /tmp/c --datapath socket")).as_deref(), Some("/tmp/c"));
         assert_eq!(control_path(&words("--control=/tmp/c")).as_deref(), Some("/tmp/c"));
         assert_eq!(control_path(&words("--datapath socket")), None);
     }
 
     #[test]
-    fn the_sample_names_the_station_that_is_started() {
+    fn the_sample_names_the_started_station() {
         assert!(SAMPLE.contains(&format!("bmp-session {}\n  tcp connect port {}\n", STATION.0, STATION.1)));
     }
 }

@@ -40,6 +40,11 @@ pub(crate) fn setup() -> anyhow::Result<()> {
     }
 }
 
+/// Returns whether [`setup`] has nothing to do.
+pub(crate) fn is_ready() -> anyhow::Result<bool> {
+    Ok(plan::plan(&HostState::look()?).is_ok_and(|steps| steps.is_empty()))
+}
+
 /// Runs [`setup`] and prints which toolchain will compile the kernel programs.
 pub(crate) fn command() -> anyhow::Result<()> {
     setup()?;
