@@ -9,6 +9,7 @@ use crate::{
     packages,
     process::{cargo, is_root, run, say, target_dir, text},
     programs::{Built, Program},
+    rules,
     setup::setup,
     test, toolchain,
 };
@@ -16,6 +17,8 @@ use crate::{
 /// Runs the cheapest checks first, so that a failure shows early.
 pub(crate) fn command() -> anyhow::Result<ExitCode> {
     formatting()?;
+    say("ci: rules");
+    rules::check()?;
     setup()?;
     lints()?;
     kernel_lints()?;

@@ -6,12 +6,14 @@
 mod bare;
 mod bench;
 mod binaries;
+mod book;
 mod ci;
 mod demo;
 mod fuzz;
 mod packages;
 mod process;
 mod progress;
+mod rules;
 mod run;
 mod setup;
 mod suite;
@@ -60,6 +62,10 @@ enum Task {
     Vm(vm::Arguments),
     /// Run `demo` or `test` on a Debian with git, a C compiler and Rust alone (needs root)
     Bare(bare::Arguments),
+    /// Check the rules that no compiler checks: widths, names of types, what a module may use
+    Rules,
+    /// Make a book of the documents, with mdBook
+    Docs,
     /// Run what is run on every change: formatting, rules, lints, licences, a bare Debian, all
     /// tests
     Ci,
@@ -69,7 +75,7 @@ impl Task {
     /// The uses that this process starts programs for.
     fn uses(&self) -> &'static [Use] {
         match self {
-            Self::Setup | Self::Build { .. } => &[Use::Build],
+            Self::Setup | Self::Build { .. } | Self::Rules | Self::Docs => &[Use::Build],
             Self::Run(_) => &[Use::Run],
             Self::Demo(_) => &[Use::Demo, Use::Frr],
             Self::Bench(_) => &[Use::Bench, Use::Compare],
@@ -103,6 +109,8 @@ fn command(command: Task) -> anyhow::Result<ExitCode> {
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Vm(arguments) => vm::command(&arguments),
         Task::Bare(arguments) => bare::command(&arguments),
+        Task::Rules => rules::command(),
+        Task::Docs => book::command().map(|()| ExitCode::SUCCESS),
         Task::Ci => ci::command(),
     }
 }
