@@ -4,6 +4,7 @@
 //! same. Installed subjects get the same input and the same station. The report names the others.
 
 mod arrivals;
+mod chart;
 mod churn;
 mod connect;
 mod dump;
@@ -92,6 +93,12 @@ struct BenchArguments {
     /// File for the results as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+    /// File for a chart (SVG) of the rates of dump and live
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+    /// Measure nothing: draw --chart from files that earlier runs wrote with --json
+    #[arg(long, value_name = "JSON", value_delimiter = ',', requires = "chart")]
+    figures: Vec<PathBuf>,
     /// Programs to compare with
     #[arg(long, value_delimiter = ',', default_values_t = [SubjectKind::Frr, SubjectKind::Gobgp, SubjectKind::Bird])]
     compare: Vec<SubjectKind>,
@@ -146,7 +153,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &BenchArguments) -> io::Result<bool> {
-    if let Some(path) = &arguments.json {
+    if let (Some(chart), false) = (&arguments.chart, arguments.figures.is_empty()) {
+        return fs::write(chart, chart::from_files(&arguments.figures)?).map(|()| true);
+    }
+    for path in arguments.json.iter().chain(&arguments.chart) {
         // Find out before an hour of measuring that the file cannot be written.
         File::options()
             .create(true)
@@ -186,6 +196,9 @@ fn run(arguments: &BenchArguments) -> io::Result<bool> {
     }
     let mut out = io::stdout().lock();
     writeln!(out, "\n{}", report.markdown())?;
+    if let Some(path) = &arguments.chart {
+        fs::write(path, chart::draw(&[report.json()])?)?;
+    }
     measured.map(|()| report.passed())
 }
 
