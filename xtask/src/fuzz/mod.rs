@@ -178,10 +178,13 @@ impl FuzzFolder {
         if seeds.exists() {
             fs::remove_dir_all(&seeds).with_context(|| format!("cannot remove {}", seeds.display()))?;
         }
-        run(cargo().args(["run", "--locked", "--quiet", "--package=bmp-fuzz", "--bin=seeds", "--"]).arg(&seeds))?;
+        // With the tests' package, cargo chooses the features of the tests and shares their crates.
+        let shared = ["build", "--locked", "--quiet", "--package=bmp-fuzz", "--package=bmp-tests"];
+        run(cargo().args(shared).arg("--bin=seeds"))?;
+        run(Built::at(folder.programs.join("seeds")).command().arg(&seeds))?;
         say("fuzz: building the targets");
         let mut build = cargo();
-        build.args(["build", "--locked", "--quiet", "--package=bmp-fuzz", "--features=libfuzzer"]);
+        build.args(shared).arg("--features=bmp-fuzz/libfuzzer");
         build.args(targets.iter().map(|target| format!("--bin=fuzz_{}", target.name)));
         // The own crates are compiled anew in any case, and executed millions of times.
         for own in ["bmp-user", "bmp-fuzz", "libfuzzer-sys"] {

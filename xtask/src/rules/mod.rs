@@ -5,11 +5,13 @@
 //! * [`layers`]: the table of modules in ARCHITECTURE.md is true.
 //! * [`cycles`]: the files of a crate do not use each other in a circle.
 //! * [`contents`]: every document is a chapter of the book.
+//! * [`shared_builds`]: the demonstration and the tests share what cargo compiles.
 
 mod contents;
 mod crates;
 mod cycles;
 mod layers;
+mod shared_builds;
 mod source;
 mod type_names;
 mod widths;
@@ -73,6 +75,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
         Checked { rule: "modules", findings: layers::check(&workspace)?, ceiling: 0 },
         Checked { rule: "cycles of files", findings: cycles::check(&workspace), ceiling: cycles::KNOWN },
         Checked { rule: "chapters", findings: contents::check(&workspace), ceiling: 0 },
+        Checked { rule: "shared builds", findings: shared_builds::check()?, ceiling: 0 },
     ];
     let mut broken = Vec::new();
     for Checked { rule, findings, ceiling } in checked {
