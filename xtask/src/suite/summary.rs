@@ -42,6 +42,13 @@ impl TestSummary {
         (self.elsewhere, self.leaving_out) = (None, false);
     }
 
+    /// Takes a line of a program that runs elsewhere, for [`Self::take`].
+    pub(crate) fn take_elsewhere(&mut self, line: &str, skips: impl FnOnce() -> String) {
+        let left_out = (self.elsewhere.take(), std::mem::take(&mut self.leaving_out));
+        self.take(line, skips);
+        (self.elsewhere, self.leaving_out) = left_out;
+    }
+
     /// Takes a line of the output of cargo and the test programs.
     ///
     /// At the end of a program it calls `skips`, which returns the tests that skipped themselves in

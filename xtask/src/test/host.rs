@@ -13,7 +13,8 @@ use super::{Arguments, SILENCE};
 use crate::{
     process::{cargo, is_root, root, say, target_dir},
     programs::{Built, Program},
-    suite::{SKIPPED, SOAK, TestProgram, TestSummary, build},
+    suite::{SKIPPED, SOAK, TestProgram, TestSummary},
+    vm::VirtualMachine,
     watch::{ProcessWatcher, RunEnd, RunOutput, WatchedRun},
 };
 
@@ -29,16 +30,18 @@ struct TestRun {
     end: RunEnd,
 }
 
-/// Builds and runs all tests, and prints the output of each program when it has ended.
+/// Runs `programs`, and the virtual machine beside them, and prints the output of each when it has
+/// ended. Returns how the programs ended, and how the machine did.
 ///
 /// Adds the tests that skip themselves to `skipped`.
 pub(super) fn run(
     arguments: &Arguments,
     watcher: &ProcessWatcher,
+    programs: &[TestProgram],
+    machine: Option<&VirtualMachine>,
     summary: &mut TestSummary,
     skipped: &mut String,
-) -> anyhow::Result<RunEnd> {
-    let Some(programs) = build(watcher)? else { return Ok(RunEnd::Stopped) };
+) -> anyhow::Result<(RunEnd, RunEnd)> {
     let folder = target_dir()?.join("skipped-tests");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -64,8 +67,20 @@ pub(super) fn run(
     }
     // sudo asks for a password only in the terminal's own process group.
     let runs: Vec<_> = names.iter().map(|what| WatchedRun { what, group: is_root(), silence: SILENCE }).collect();
-    let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
-    watcher.run_all(commands.iter_mut().zip(&runs), at_once, |place, said| {
+    let guest = WatchedRun { what: VirtualMachine::NAME, group: true, silence: SILENCE };
+    let mut booted = machine.map(BootedMachine::new);
+    // The machine takes the longest, so it comes first.
+    let first = usize::from(booted.is_some());
+    let mut boot = machine.map(VirtualMachine::command);
+    let jobs = boot.iter_mut().map(|command| (command, &guest)).chain(commands.iter_mut().zip(&runs));
+    let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1) + first;
+    watcher.run_all(jobs, at_once, |place, said| {
+        let Some(place) = place.checked_sub(first) else {
+            if let Some(booted) = &mut booted {
+                booted.take(said, summary, skipped);
+            }
+            return;
+        };
         let Some(part) = parts.get_mut(place) else { return };
         match said {
             RunOutput::Line(line) => part.said.push(line.to_owned()),
@@ -80,7 +95,43 @@ pub(super) fn run(
         }
     })?;
     let ended = |how| parts.iter().any(|part| part.end == how);
-    Ok([RunEnd::Stopped, RunEnd::Failure].into_iter().find(|how| ended(*how)).unwrap_or(RunEnd::Success))
+    let here = [RunEnd::Stopped, RunEnd::Failure].into_iter().find(|how| ended(*how)).unwrap_or(RunEnd::Success);
+    Ok((here, booted.map_or(RunEnd::Success, |booted| booted.end)))
+}
+
+/// The virtual machine while it runs beside the tests of this host.
+struct BootedMachine<'a> {
+    machine: &'a VirtualMachine,
+    /// Its lines, each with the tests that had skipped themselves when it was printed.
+    said: Vec<(String, String)>,
+    /// Whether it has printed its last line.
+    finished: bool,
+    /// [`RunEnd::Stopped`] until it has ended.
+    end: RunEnd,
+}
+
+impl<'a> BootedMachine<'a> {
+    fn new(machine: &'a VirtualMachine) -> Self {
+        say(machine.heading());
+        Self { machine, said: Vec::new(), finished: false, end: RunEnd::Stopped }
+    }
+
+    /// Takes what the machine does. At its end, prints its lines, counts its tests in `summary`, and
+    /// adds those that skipped themselves to `skipped`.
+    fn take(&mut self, said: RunOutput<'_>, summary: &mut TestSummary, skipped: &mut String) {
+        match said {
+            RunOutput::Line(line) if VirtualMachine::is_last(line) => self.finished = true,
+            RunOutput::Line(line) => self.said.push((line.to_owned(), self.machine.skipped())),
+            RunOutput::End(end) => {
+                for (line, skips) in &self.said {
+                    say(line);
+                    summary.take_elsewhere(line, || format!("{skipped}{skips}"));
+                }
+                skipped.push_str(&self.machine.skipped());
+                self.end = self.machine.verdict(end, self.finished);
+            }
+        }
+    }
 }
 
 fn of_program(program: &TestProgram) -> (String, String, Command) {

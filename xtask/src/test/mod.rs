@@ -16,14 +16,17 @@ use crate::{
     programs::Use,
     progress::Steps,
     setup::setup,
-    suite::{TestSummary, VM_PREFIX, exit_code},
-    vm,
+    suite::{self, TestSummary, VM_PREFIX, exit_code},
+    vm::{self, VirtualMachine},
     watch::{ProcessWatcher, RunEnd},
 };
 
 /// A test program that prints nothing for so long hangs: the harness reports tests of over a
 /// minute.
 const SILENCE: Duration = Duration::from_secs(600);
+
+/// How many times longer the virtual machine takes for anything beside the tests of this host.
+const BESIDE_TESTS: u32 = 3;
 
 /// The options of `cargo xtask test`.
 #[derive(Default, clap::Args)]
@@ -47,8 +50,8 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let names = [
         "packages",
         "eBPF toolchain",
-        "build and tests on this host",
-        "tests in the virtual machine",
+        "build",
+        "tests on this host and in the virtual machine",
         "fuzz targets",
         "bare Debians",
     ];
@@ -66,36 +69,40 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let watcher = ProcessWatcher::new()?;
     let mut summary = if no_machine.is_none() { TestSummary::without(VM_PREFIX) } else { TestSummary::default() };
     let mut skipped = String::new();
-    let here = host::run(arguments, &watcher, &mut summary, &mut skipped)?;
+    let Some(programs) = suite::build(&watcher)? else { return Ok(ExitCode::FAILURE) };
     steps.begin();
-    let there = match no_machine {
+    let kernel = vm::DebianRelease::of_host();
+    let own = vm::ChosenTests { kernel, all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
+    let machine = match no_machine {
         Some(reason) => {
             say(format_args!("{reason}: the tests that need it are skipped"));
-            Ok(RunEnd::Success)
+            Ok(None)
         }
-        None if here == RunEnd::Stopped => Ok(RunEnd::Stopped),
-        None => {
-            summary.take_all();
-            let kernel = vm::DebianRelease::of_host();
-            let own =
-                vm::ChosenTests { kernel, all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
-            let others = if long { &vm::DebianRelease::ALL[..] } else { &[] };
-            let all =
-                others.iter().map(|kernel| vm::ChosenTests { kernel: *kernel, all: true, filters: &[], soak: false });
-            let mut worst = Ok(RunEnd::Success);
-            for choice in std::iter::once(own).chain(all) {
-                match vm::run(&choice, &watcher, &mut summary, &mut skipped) {
-                    Ok(RunEnd::Success) => {}
-                    Ok(RunEnd::Failure) => worst = Ok(RunEnd::Failure),
-                    ended => {
-                        worst = ended;
-                        break;
-                    }
+        None => VirtualMachine::prepare(&own, &programs, BESIDE_TESTS),
+    };
+    // Without the machine, the other tests still run.
+    let booted = machine.as_ref().ok().and_then(Option::as_ref);
+    let (here, there) = host::run(arguments, &watcher, &programs, booted, &mut summary, &mut skipped)?;
+    let has_machine = booted.is_some();
+    let mut there = machine.map(|machine| {
+        drop(machine);
+        there
+    });
+    if long && has_machine && here != RunEnd::Stopped {
+        summary.take_all();
+        let all = vm::DebianRelease::ALL;
+        for kernel in all {
+            let choice = vm::ChosenTests { kernel, all: true, filters: &[], soak: false };
+            match vm::run(&choice, &watcher, &mut summary, &mut skipped) {
+                Ok(RunEnd::Success) => {}
+                Ok(RunEnd::Failure) => there = Ok(RunEnd::Failure),
+                ended => {
+                    there = ended;
+                    break;
                 }
             }
-            worst
         }
-    };
+    }
     steps.begin();
     let fuzzed = match &there {
         // A filter names tests, not fuzz targets.

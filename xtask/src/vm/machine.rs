@@ -69,6 +69,9 @@ impl fmt::Display for Accelerator {
 const KERNEL: &str = "console=ttyS0 quiet oops=panic panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable \
                       rcupdate.rcu_expedited=1";
 
+/// The machine's priority (nice(1)). Tests on this host, which may run beside it, go first.
+const NICENESS: i32 = 10;
+
 /// Returns the machine's command. Its standard output is what the guest writes to its port. It ends
 /// with this process, however that ends.
 pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Accelerator) -> Command {
@@ -83,9 +86,14 @@ pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Ac
     // it would not.
     qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=out"]);
     qemu.args(["-chardev", "file,id=out,path=/dev/fd/1,append=on"]).stdin(std::process::Stdio::null());
-    let die_with_parent = || set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from);
-    // SAFETY: between fork and exec it makes one system call and allocates nothing.
-    unsafe { qemu.pre_exec(die_with_parent) };
+    let prepare = || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // SAFETY: the call has no condition. Without the lower priority, the machine is only a burden.
+        let _ = unsafe { nix::libc::nice(NICENESS) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe { qemu.pre_exec(prepare) };
     qemu
 }
 

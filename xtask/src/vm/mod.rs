@@ -14,7 +14,7 @@ mod release;
 use std::{
     env::consts::ARCH,
     fs,
-    process::ExitCode,
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -31,9 +31,6 @@ use crate::{
     suite::{self, TestProgram, TestSummary},
     watch::{ProcessWatcher, RunEnd, WatchedRun},
 };
-
-/// A machine that prints nothing for so long hangs: booting and any test take less.
-const SILENCE: Duration = Duration::from_secs(300);
 
 /// The options of `cargo xtask vm`.
 #[derive(clap::Args)]
@@ -96,7 +93,7 @@ pub(crate) fn impossible() -> Option<String> {
     }
 }
 
-/// Runs the chosen tests in the machine and counts them. Adds the tests that skip themselves to
+/// Builds all tests and runs the chosen ones in the machine. Adds the tests that skip themselves to
 /// `skipped`, which holds those of other programs.
 pub(crate) fn run(
     choice: &ChosenTests<'_>,
@@ -104,53 +101,109 @@ pub(crate) fn run(
     summary: &mut TestSummary,
     skipped: &mut String,
 ) -> anyhow::Result<RunEnd> {
-    let Some(programs) = choose(choice, watcher)? else { return Ok(RunEnd::Stopped) };
-    if programs.is_empty() {
-        return Ok(RunEnd::Success);
-    }
-    let accelerator = Accelerator::chosen()?;
-    let folder = target_dir()?.join("vm");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let _alone = lock(&folder)?;
-    let kernel = DebianKernel::get(&folder, choice.kernel)?;
-    let guest = GuestFiles::prepare(&folder, &kernel, &programs, choice, accelerator.slowness())?;
-    let mut machine = machine::command(&kernel, &guest, accelerator);
-    say(format_args!("booting Linux {} in QEMU ({accelerator}), for {} test programs", kernel.release, programs.len()));
-
+    let Some(programs) = suite::build(watcher)? else { return Ok(RunEnd::Stopped) };
+    let Some(machine) = VirtualMachine::prepare(choice, &programs, 1)? else { return Ok(RunEnd::Success) };
+    say(machine.heading());
+    let run = WatchedRun { what: VirtualMachine::NAME, group: true, silence: VirtualMachine::SILENCE };
     let mut finished = false;
-    let run = WatchedRun { what: "the virtual machine", group: true, silence: SILENCE };
-    let end = watcher.run(&mut machine, &run, |line| {
-        if line == guest::FINISHED {
+    let end = watcher.run(&mut machine.command(), &run, |line| {
+        if VirtualMachine::is_last(line) {
             finished = true;
             return;
         }
         say(line);
-        summary.take(line, || format!("{skipped}{}", guest.skipped()));
+        summary.take(line, || format!("{skipped}{}", machine.skipped()));
     })?;
-    skipped.push_str(&guest.skipped());
-    if !finished && end != RunEnd::Stopped {
-        let console = fs::read(guest.console()).unwrap_or_default();
+    skipped.push_str(&machine.skipped());
+    Ok(machine.verdict(end, finished))
+}
+
+/// A virtual machine that is ready to boot and to run its tests.
+pub(crate) struct VirtualMachine {
+    kernel: DebianKernel,
+    accelerator: Accelerator,
+    guest: GuestFiles,
+    /// The number of test programs.
+    programs: usize,
+    _lock: fs::File,
+}
+
+impl VirtualMachine {
+    /// Its name in messages.
+    pub(crate) const NAME: &'static str = "the virtual machine";
+
+    /// A machine that prints nothing for so long hangs: booting and any test take less.
+    pub(crate) const SILENCE: Duration = Duration::from_secs(300);
+
+    /// Prepares a machine for those of `programs` that `choice` chooses; `None` if it chooses none.
+    ///
+    /// `load` is how many times longer anything takes because of what else this host does.
+    pub(crate) fn prepare(
+        choice: &ChosenTests<'_>,
+        programs: &[TestProgram],
+        load: u32,
+    ) -> anyhow::Result<Option<Self>> {
+        let programs = choose(choice, programs)?;
+        if programs.is_empty() {
+            return Ok(None);
+        }
+        let accelerator = Accelerator::chosen()?;
+        let folder = target_dir()?.join("vm");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let lock = lock(&folder)?;
+        let kernel = DebianKernel::get(&folder, choice.kernel)?;
+        let patience = accelerator.slowness() * load;
+        let guest = GuestFiles::prepare(&folder, &kernel, &programs, choice, patience)?;
+        Ok(Some(Self { kernel, accelerator, guest, programs: programs.len(), _lock: lock }))
+    }
+
+    /// Returns the line that announces its boot.
+    pub(crate) fn heading(&self) -> String {
+        let Self { kernel, accelerator, programs, .. } = self;
+        format!("booting Linux {} in QEMU ({accelerator}), for {programs} test programs", kernel.release)
+    }
+
+    /// Returns the command that boots it.
+    pub(crate) fn command(&self) -> Command {
+        machine::command(&self.kernel, &self.guest, self.accelerator)
+    }
+
+    /// Returns the tests that have skipped themselves, a line each.
+    pub(crate) fn skipped(&self) -> String {
+        self.guest.skipped()
+    }
+
+    /// Returns whether a line says that all tests have ended.
+    pub(crate) fn is_last(line: &str) -> bool {
+        line == guest::FINISHED
+    }
+
+    /// Returns how the tests ended, given the end of the machine and whether it printed its last line.
+    /// If they did not end, shows the end of the console.
+    pub(crate) fn verdict(&self, end: RunEnd, finished: bool) -> RunEnd {
+        if finished || end == RunEnd::Stopped {
+            return end;
+        }
+        let console = fs::read(self.guest.console()).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         let last: Vec<_> = console.lines().rev().take(20).collect();
         say("the virtual machine ended before its tests did; the last lines of its console:");
         last.iter().rev().for_each(|line| say(format_args!("    {line}")));
-        return Ok(RunEnd::Failure);
+        RunEnd::Failure
     }
-    Ok(end)
 }
 
-/// Builds all test programs and returns those for the machine; `None` if the build was stopped.
-fn choose(choice: &ChosenTests<'_>, watcher: &ProcessWatcher) -> anyhow::Result<Option<Vec<TestProgram>>> {
-    let Some(programs) = suite::build(watcher)? else { return Ok(None) };
+/// Returns the programs that the machine is to run.
+fn choose(choice: &ChosenTests<'_>, programs: &[TestProgram]) -> anyhow::Result<Vec<TestProgram>> {
     let mut chosen = Vec::new();
     for program in programs {
         let wanted = if choice.all { !program.is_ours() } else { program.needs_machine() };
         let name = || format!("cannot list the tests of {}", program.name);
         if wanted && program.has_any(choice.filters).with_context(name)? {
-            chosen.push(program);
+            chosen.push(program.clone());
         }
     }
-    Ok(Some(chosen))
+    Ok(chosen)
 }
 
 /// Locks the folder: two machines would write into it.
