@@ -1,14 +1,16 @@
 //! `cargo xtask ci`: every check that a change must pass.
 
-use std::{env::consts::ARCH, process::ExitCode};
+use std::{env::consts::ARCH, panic::resume_unwind, process::ExitCode, thread};
 
 use anyhow::Context as _;
 
 use crate::{
+    bare,
     binaries::{self, Profile},
     packages,
     process::{cargo, is_root, run, say, target_dir, text},
-    programs::{Built, Program},
+    programs::{Built, Program, Use},
+    progress::Steps,
     rules,
     setup::setup,
     test, toolchain,
@@ -16,26 +18,54 @@ use crate::{
 
 /// Runs the cheapest checks first, so that a failure shows early.
 pub(crate) fn command() -> anyhow::Result<ExitCode> {
+    let names = [
+        "formatting",
+        "rules",
+        "packages and eBPF toolchain",
+        "lints",
+        "lints of the kernel programs",
+        "licences",
+        "the demonstration on a bare Debian",
+        "tests",
+    ];
+    let mut steps = Steps::announce("cargo xtask ci", "about 10 minutes on two cores once fetched", &names);
+    steps.begin();
     formatting()?;
-    say("ci: rules");
+    steps.begin();
     rules::check()?;
+    steps.begin();
     setup()?;
-    lints()?;
-    kernel_lints()?;
-    dependencies()?;
-    bare()?;
-    say("ci: tests");
+    let has_bare = packages::host().0 && is_root();
+    if has_bare {
+        packages::require(&[Use::Bare])?;
+    }
+    thread::scope(|scope| {
+        // It mostly waits for the network and the disk, and the lints for the processor.
+        let root = has_bare.then(|| scope.spawn(bare::prepare));
+        steps.begin();
+        lints()?;
+        steps.begin();
+        kernel_lints()?;
+        steps.begin();
+        dependencies()?;
+        root.map_or(Ok(()), |root| root.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    steps.begin();
+    if has_bare {
+        demonstration()?;
+    } else {
+        say("ci: no demonstration on a bare Debian: it needs Debian and root");
+    }
+    steps.begin();
     test::command(&test::Arguments::default())
 }
 
 fn formatting() -> anyhow::Result<()> {
-    say("ci: formatting");
     component("fmt", "rustfmt")?;
     run(cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt --all` mends it")
 }
 
 fn lints() -> anyhow::Result<()> {
-    say("ci: lints");
     component("clippy", "clippy")?;
     run(cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
 }
@@ -52,7 +82,6 @@ fn component(command: &str, name: &str) -> anyhow::Result<()> {
 /// Lints the kernel programs, with the toolchain that compiles them: clippy belongs to a toolchain.
 fn kernel_lints() -> anyhow::Result<()> {
     let chosen = toolchain::choose()?.context("setup left no toolchain for the kernel programs")?;
-    say(format_args!("ci: lints of the kernel programs (toolchain `{}`)", chosen.name));
     if chosen.name == toolchain::LINKED && packages::host().0 {
         packages::require_named(&["rust-web-clippy"])?;
     }
@@ -67,12 +96,7 @@ fn kernel_lints() -> anyhow::Result<()> {
 
 /// Runs the README's first command on a bare Debian, which starts from the dependencies compiled
 /// here.
-fn bare() -> anyhow::Result<()> {
-    if !packages::host().0 || !is_root() {
-        say("ci: no demonstration on a bare Debian: it needs Debian and root");
-        return Ok(());
-    }
-    say("ci: the demonstration on a bare Debian");
+fn demonstration() -> anyhow::Result<()> {
     binaries::build(Profile::Dev, &["demo"])?;
     let program = std::env::current_exe().context("this program does not know where it is")?;
     run(Built::at(program).command().args(["bare", "demo", "--warm"]))
@@ -83,7 +107,6 @@ fn dependencies() -> anyhow::Result<()> {
         say("ci: dependencies not checked: cargo-deny is not installed (cargo install cargo-deny --locked)");
         return Ok(());
     }
-    say("ci: dependencies");
     // Advisories come from the network, which not every host reaches: `cargo deny check` checks
     // them.
     run(cargo().args(["deny", "--offline", "--locked", "check", "bans", "licenses", "sources"]))

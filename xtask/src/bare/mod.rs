@@ -147,6 +147,14 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if end == RunEnd::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Makes the bare root of this host's suite, unless it is there, for a run that follows.
+pub(crate) fn prepare() -> anyhow::Result<()> {
+    let suite = BareSuite::of_host();
+    let folders = BareFolders::prepare(&target_dir()?, suite)?;
+    let _alone = folders.lock()?;
+    root::get(&folders.suite, suite).map(drop)
+}
+
 /// Runs both commands on both Debians, cold: a part of the long campaigns.
 pub(crate) fn all(watcher: &ProcessWatcher) -> anyhow::Result<Vec<(String, RunEnd, Duration)>> {
     let mut found = Vec::new();
