@@ -10,36 +10,52 @@ use crate::wire::bgp::{Reach, Unreach, Update};
 
 /// Attribute sets by number, with how often each is used.
 #[derive(Debug)]
-pub(super) struct Attributes {
-    sets: Blocks<Set>,
+pub(super) struct AttributeSets {
+    sets: Blocks<AttributeSet>,
     index: HashTable<u32>,
     hasher: RandomState,
     /// Bytes of all sets.
     bytes: usize,
     scratch: Vec<u8>,
-    /// The set that was asked for last: routes come in runs.
+    /// The set that was asked for last. Routes come in runs.
     last: Option<u32>,
 }
 
-/// The path attributes of a route as they were received, but for the routes in MP_REACH_NLRI and all of MP_UNREACH_NLRI.
+/// The path attributes of a route as they came, without MP_UNREACH_NLRI and without the routes in
+/// MP_REACH_NLRI.
 #[derive(Debug, Default)]
-pub(super) struct Set {
+pub(super) struct AttributeSet {
     bytes: Box<[u8]>,
-    /// Where MP_REACH_NLRI is, if there is one: from its flags to the reserved octet, with the length it had.
+    /// Where MP_REACH_NLRI starts and ends, if there is one: its flags, and its value up to the
+    /// routes.
     reach: Option<(u16, u16)>,
-    /// AS numbers have two octets (the A flag, RFC 7854 §4.2): the same bytes mean something else then.
+    /// Whether AS numbers have two octets (the A flag, RFC 7854 §4.2). The same bytes mean
+    /// something else then.
     two_byte: bool,
     uses: u32,
     hash: u32,
 }
 
-impl Set {
-    /// The attributes, in three parts: those before MP_REACH_NLRI, its value up to the routes, and those after it.
-    pub(super) fn parts(&self) -> (&[u8], Option<&[u8]>, &[u8]) {
-        let Some((start, end)) = self.reach else { return (&self.bytes, None, &[]) };
+/// A set, split where the routes of an UPDATE go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttributeParts<'a> {
+    /// The attributes before MP_REACH_NLRI.
+    pub(super) before: &'a [u8],
+    /// The flags of MP_REACH_NLRI, and its value up to the routes.
+    pub(super) reach: Option<&'a [u8]>,
+    /// The attributes after MP_REACH_NLRI.
+    pub(super) after: &'a [u8],
+}
+
+impl AttributeSet {
+    /// The attributes in three parts.
+    pub(super) fn parts(&self) -> AttributeParts<'_> {
+        let Some((start, end)) = self.reach else {
+            return AttributeParts { before: &self.bytes, reach: None, after: &[] };
+        };
         let (before, rest) = self.bytes.split_at(start.into());
         let (reach, after) = rest.split_at(usize::from(end - start));
-        (before, Some(reach), after)
+        AttributeParts { before, reach: Some(reach), after }
     }
 
     /// Bytes of all of them.
@@ -48,17 +64,17 @@ impl Set {
     }
 }
 
-/// The index looks at the upper bits of a hash as well, which 32 bits do not have.
+/// Spreads a hash of 32 bits over 64: the index looks at the upper bits too.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
-/// What an entry of the index takes, at the load that it has on average.
+/// Bytes that an entry of the index takes, at its average load.
 const INDEX_ENTRY: usize = 7;
-/// What the allocator keeps about a piece of memory.
+/// Bytes that the allocator keeps about a piece of memory.
 const ALLOCATION: usize = 16;
 
-impl Attributes {
+impl AttributeSets {
     pub(super) fn new() -> Self {
         Self {
             sets: Blocks::new(),
@@ -70,7 +86,7 @@ impl Attributes {
         }
     }
 
-    /// How many distinct sets there are.
+    /// The number of distinct sets.
     pub(super) fn len(&self) -> usize {
         self.sets.len()
     }
@@ -80,13 +96,14 @@ impl Attributes {
         self.sets.memory() + self.bytes + self.sets.len() * (ALLOCATION + INDEX_ENTRY)
     }
 
-    pub(super) fn get(&self, set: u32) -> &Set {
+    pub(super) fn get(&self, set: u32) -> &AttributeSet {
         self.sets.get(set)
     }
 
-    /// As [`Attributes::get`], by one who goes through all of them: the processor fetches what comes soon, where sets are in the order in which they came.
+    /// The same, for a caller that goes through all sets in the order in which they came. Has the
+    /// processor fetch a later set ahead of time.
     #[inline]
-    pub(super) fn get_in_order(&self, set: u32) -> &Set {
+    pub(super) fn get_in_order(&self, set: u32) -> &AttributeSet {
         const AHEAD: u32 = 8;
         if let Some(soon) = self.sets.try_get(set.wrapping_add(AHEAD))
             && let [first, .., last] = &*soon.bytes
@@ -97,7 +114,8 @@ impl Attributes {
         self.sets.get(set)
     }
 
-    /// The number of the set that the routes in the IPv4 unicast field of an UPDATE have. One more use of it.
+    /// Returns the number of the set of the routes in the IPv4 unicast field of an UPDATE, and
+    /// counts one more use of it.
     pub(super) fn of_nlri(&mut self, update: &Update<'_>, two_byte: bool) -> u32 {
         let cuts =
             [update.reach.map(|reach| (reach.at, reach.end)), update.unreach.map(|unreach| (unreach.at, unreach.end))];
@@ -119,7 +137,7 @@ impl Attributes {
         set
     }
 
-    /// The number of the set that the routes in MP_REACH_NLRI have. One more use of it.
+    /// Returns the number of the set of the routes in MP_REACH_NLRI, and counts one more use of it.
     pub(super) fn of_reach(&mut self, update: &Update<'_>, reach: &Reach<'_>, two_byte: bool) -> u32 {
         let all = update.attributes;
         let mut bytes = std::mem::take(&mut self.scratch);
@@ -133,7 +151,7 @@ impl Attributes {
         };
         skip(0, reach.at, &mut bytes);
         let start = bytes.len();
-        // The header is written anew with every message, because the length is another one. What is kept starts with the flags.
+        // The length in the header changes with every message, so the set keeps the flags alone.
         bytes.push(all.get(reach.at).copied().unwrap_or_default());
         let value = reach.end - reach.at - reach.nlri.len();
         let header = value - (5 + reach.next_hop.len());
@@ -147,7 +165,7 @@ impl Attributes {
     }
 
     fn intern(&mut self, bytes: &[u8], reach: Option<(u16, u16)>, two_byte: bool) -> u32 {
-        let same = |set: &Set| *set.bytes == *bytes && set.reach == reach && set.two_byte == two_byte;
+        let same = |set: &AttributeSet| *set.bytes == *bytes && set.reach == reach && set.two_byte == two_byte;
         if let Some(last) = self.last
             && same(self.sets.get(last))
         {
@@ -159,7 +177,7 @@ impl Attributes {
             Some(number) => *number,
             None => {
                 self.bytes += bytes.len();
-                let number = self.sets.insert(Set { bytes: bytes.into(), reach, two_byte, uses: 0, hash });
+                let number = self.sets.insert(AttributeSet { bytes: bytes.into(), reach, two_byte, uses: 0, hash });
                 let sets = &self.sets;
                 self.index.insert_unique(spread(hash), number, |number| spread(sets.get(*number).hash));
                 number
@@ -170,12 +188,12 @@ impl Attributes {
         number
     }
 
-    /// One more use.
+    /// Counts one more use.
     pub(super) fn retain(&mut self, number: u32) {
         self.sets.get_mut(number).uses += 1;
     }
 
-    /// One use less; what nobody uses is gone.
+    /// Counts one use less. A set without uses is removed.
     pub(super) fn release(&mut self, number: u32) {
         let set = self.sets.get_mut(number);
         set.uses -= 1;

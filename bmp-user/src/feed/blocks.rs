@@ -1,20 +1,20 @@
-//! Many small values of one kind, each with a number, that grow without being moved.
+//! Many small values of one kind, each with a number. Growing moves none of them.
 
 use std::mem;
 
-/// Values of a block: so that a large table is made of blocks that the allocator gives and takes one by one, and growing copies nothing.
+/// Values of a block. The allocator gives and takes the blocks of a large table one by one.
 const BLOCK: usize = 128;
 
 /// No value: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Values by number. A number that was given back is given out again.
+/// Values by number. A removed number is given out again.
 ///
-/// Numbers come from [`Blocks::insert`] alone; one that did not, or that was given back, is a mistake of the caller and panics or
-/// gives another value.
+/// Numbers come from [`Blocks::insert`] alone. Any other number, or a removed one, is a mistake of
+/// the caller: it panics or returns another value.
 #[derive(Debug)]
 pub(super) struct Blocks<T> {
-    // Of a size that is known, so that a look at a value compares once.
+    // Of a known size, so that access to a value compares once.
     blocks: Vec<Box<[T; BLOCK]>>,
     used: u32,
     free: Vec<u32>,
@@ -48,7 +48,7 @@ impl<T: Default> Blocks<T> {
         &self.blocks[index as usize / BLOCK][index as usize % BLOCK]
     }
 
-    /// As [`Blocks::get`], of a number that may never have been given out.
+    /// The same, for a number that may never have been given out.
     #[inline]
     pub(super) fn try_get(&self, index: u32) -> Option<&T> {
         Some(&self.blocks.get(index as usize / BLOCK)?[index as usize % BLOCK])
@@ -59,7 +59,7 @@ impl<T: Default> Blocks<T> {
         &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
     }
 
-    /// Has the processor fetch a value, which is asked for soon.
+    /// Has the processor fetch a value that is needed soon.
     #[inline]
     pub(super) fn prefetch(&self, index: u32) {
         if let Some(value) = self.try_get(index) {
@@ -67,24 +67,24 @@ impl<T: Default> Blocks<T> {
         }
     }
 
-    /// How many numbers were ever given out at once: all are below.
+    /// All numbers are below this one.
     pub(super) fn numbers(&self) -> u32 {
         self.used
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub(super) fn len(&self) -> usize {
         self.used as usize - self.free.len()
     }
 
-    /// Memory in bytes, without what the values themselves point to.
+    /// Memory in bytes, without the memory that the values point to.
     pub(super) fn memory(&self) -> usize {
         self.blocks.len() * (BLOCK * size_of::<T>() + size_of::<Box<[T; BLOCK]>>())
             + self.free.capacity() * size_of::<u32>()
     }
 }
 
-/// A block, made where it stays.
+/// Makes a block where it stays.
 fn block<T: Default>() -> Box<[T; BLOCK]> {
     let values: Box<[T]> = (0..BLOCK).map(|_| T::default()).collect();
     values.try_into().unwrap_or_else(|_| unreachable!("it has as many values as were made"))
@@ -94,7 +94,7 @@ fn block<T: Default>() -> Box<[T; BLOCK]> {
 #[inline]
 pub(super) fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction reads nothing that could be seen, and SSE is part of the architecture.
+    // SAFETY: the instruction has no visible effect, and SSE is part of the architecture.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_were_given_back_are_given_out_again_and_values_stay_where_they_are() {
+    fn removed_numbers_are_given_out_again_and_values_stay_where_they_are() {
         let mut blocks = Blocks::new();
         let numbers: Vec<u32> = (0..3000u32).map(|value| blocks.insert(value)).collect();
         assert_eq!((blocks.len(), blocks.memory() >= 3000 * 4), (3000, true));

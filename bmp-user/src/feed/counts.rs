@@ -1,40 +1,40 @@
-//! How many messages of each type.
+//! Numbers of frames by type.
 
 use std::ops::{Add, AddAssign};
 
 use crate::wire::bmp::MessageType;
 
-/// A number of messages by BMP type.
+/// Numbers of frames by BMP message type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct FrameCounts {
     assigned: [u64; MessageType::ALL.len()],
     unassigned: u64,
 }
 
-impl Counts {
-    /// Counts `frames` more messages with this type byte.
+impl FrameCounts {
+    /// Counts `frames` more frames with this type byte.
     #[inline]
     pub fn record(&mut self, code: u8, frames: u64) {
         *self.assigned.get_mut(usize::from(code)).unwrap_or(&mut self.unassigned) += frames;
     }
 
-    /// How many there are of a type.
+    /// The number of frames of a type.
     pub fn of(&self, message: MessageType) -> u64 {
         self.assigned.get(usize::from(message.code())).copied().unwrap_or_default()
     }
 
-    /// How many there are with type bytes that are not assigned.
+    /// The number of frames whose type bytes are not assigned.
     pub fn unassigned(&self) -> u64 {
         self.unassigned
     }
 
-    /// How many there are in all.
+    /// The number of all frames.
     pub fn total(&self) -> u64 {
         self.assigned.iter().sum::<u64>() + self.unassigned
     }
 }
 
-impl AddAssign for Counts {
+impl AddAssign for FrameCounts {
     fn add_assign(&mut self, other: Self) {
         for (mine, more) in self.assigned.iter_mut().zip(other.assigned) {
             *mine += more;
@@ -43,7 +43,7 @@ impl AddAssign for Counts {
     }
 }
 
-impl Add for Counts {
+impl Add for FrameCounts {
     type Output = Self;
 
     fn add(mut self, other: Self) -> Self {

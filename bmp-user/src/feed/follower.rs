@@ -1,156 +1,152 @@
-//! How a session is told what the feed has.
+//! How a session reads the feed.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Counts, InputId, Shared,
-    compose::Frames,
-    journal::{About, Chunk, Position, Run},
-    lives::count,
-    pass::{Pass, Plan},
-    peers::{Incarnation, Peer, PeerId},
+    FrameCounts, InputId,
+    compose::{FrameWriter, WrittenFrames},
+    incarnation::{Incarnation, PeerId},
+    journal::{FrameRun, FrameSubject, JournalChunk, JournalPosition},
+    pass::{DumpPass, PassPlan},
+    peers::LivePeer,
+    piece::Piece,
+    report::HiddenPeer,
     selection::{Mirroring, Selection},
-    shown::HiddenPeer,
-    state::State,
+    state::FeedState,
+    store::FeedStore,
+    withdrawals::FollowerNeeds,
 };
 use crate::wire::bmp::{MessageType, PeerKey};
 
-/// How much of a dump is made under one lock, in bytes: long enough to be worth the lock, short enough for who waits for it.
+/// Bytes of a dump that are made under one lock: enough to be worth the lock, and few enough for
+/// those who wait for it.
 const STEP: usize = 64 * 1024;
 
-/// Whole frames that are to be sent as they are.
-#[derive(Clone, Debug)]
-pub struct Piece {
-    /// The frames, one behind the other.
-    pub bytes: Bytes,
-    /// How many there are of each type.
-    pub counts: Counts,
-}
-
-impl Piece {
-    /// Frames of one type.
-    pub(super) fn of(message: MessageType, bytes: Bytes) -> Self {
-        let mut counts = Counts::default();
-        counts.record(message.code(), count(&bytes));
-        Self { bytes, counts }
-    }
-}
-
-/// One session's way through the feed, and what its station knows if it is sent all that was taken, in order.
+/// The way of one session through the feed, and what its station knows if the session sends
+/// everything that it takes, in order.
 ///
-/// It follows the journal where it can. Where the journal does not have what it needs (a new station, one that was too slow, another
-/// selection), it dumps: see [`super`].
+/// A follower reads the journal where it can. Where the journal lacks what the station needs (a new
+/// station, one that was too slow, another selection), the follower dumps the state: see [`super`].
 #[derive(Debug)]
 pub struct Follower {
-    shared: Arc<Shared>,
-    head: watch::Receiver<Position>,
-    number: u64,
-    /// The state needs to keep withdrawals from here on.
-    needs: Arc<AtomicU64>,
-    cursor: Position,
+    store: Arc<FeedStore>,
+    head: watch::Receiver<JournalPosition>,
+    needs: FollowerNeeds,
+    cursor: JournalPosition,
     selection: Arc<Selection>,
-    /// What is to be selected from the next pass on.
-    selected: Option<Arc<Selection>>,
-    /// What the station was told of.
+    /// The selection from the next pass on.
+    next_selection: Option<Arc<Selection>>,
+    /// The peers that the station was told.
     told: HashMap<PeerId, Arc<Incarnation>>,
-    /// By what it tells peers apart, the input that it was told of, and how many peers of that look the same.
-    inputs: HashMap<PeerKey, (u32, usize)>,
-    /// Peers that the station could not tell from those that it was told of, and their inputs.
+    /// The same by type, distinguisher and address: their input, and how many look the same.
+    told_keys: HashMap<PeerKey, ToldKey>,
+    /// Peers that the station could not tell from those that it was told, and their inputs.
     hidden: HashMap<PeerId, InputId>,
     /// How often `hidden` has changed.
     hidden_changes: u64,
-    pass: Option<Pass>,
-    /// Peers of which the station is to be told anew by the next pass, with all that look the same: see [`Follower::breaks`].
-    anew: HashSet<PeerKey>,
-    /// A pass is to be made even if the journal has what is needed.
-    due: bool,
+    pass: Option<DumpPass>,
+    /// Peers that the next pass tells anew, with all that look the same: see [`Follower::renew`].
+    renewed: HashSet<PeerKey>,
+    /// Whether a pass is due although the journal has what comes next.
+    is_pass_due: bool,
     dumps: u64,
     /// How often the journal did not have what comes next any more.
     falls: u64,
-    chunks: Vec<Chunk>,
+    /// Empty between two calls; kept for its memory.
+    chunks: Vec<JournalChunk>,
 }
 
+/// The peers with one type, distinguisher and address that a station was told.
+#[derive(Clone, Copy, Debug)]
+struct ToldKey {
+    /// The number of their input.
+    input: u32,
+    peers: usize,
+}
+
+/// The journal lacks what a station needs: the state has to tell it.
+struct NeedsPass;
+
 impl Follower {
-    pub(super) fn attach(shared: Arc<Shared>, selection: Selection) -> Self {
-        let head = shared.head.subscribe();
-        let (number, needs) = {
-            let mut state = shared.state();
-            let since = shared.journal().head().frames;
-            state.follow(since)
+    pub(super) fn attach(store: Arc<FeedStore>, selection: Selection) -> Self {
+        let head = store.watch_head();
+        let needs = {
+            let mut feed = store.lock();
+            let since = feed.head().frames;
+            feed.tables.withdrawals.follow(since)
         };
         Self {
-            shared,
+            store,
             head,
-            number,
             needs,
-            cursor: Position::default(),
+            cursor: JournalPosition::default(),
             selection: Arc::new(selection),
-            selected: None,
+            next_selection: None,
             told: HashMap::new(),
-            inputs: HashMap::new(),
+            told_keys: HashMap::new(),
             hidden: HashMap::new(),
             hidden_changes: 0,
             pass: None,
-            anew: HashSet::new(),
-            due: true,
+            renewed: HashSet::new(),
+            is_pass_due: true,
             dumps: 0,
             falls: 0,
             chunks: Vec::new(),
         }
     }
 
-    /// Selects something else: what is added is dumped, what is left out is withdrawn, the rest is left alone.
+    /// Changes the selection. The follower dumps what is added and withdraws what is left out. It
+    /// does not repeat the rest.
     pub fn select(&mut self, selection: Selection) {
-        if *self.selected.as_deref().unwrap_or(&self.selection) != selection {
-            self.selected = Some(Arc::new(selection));
-            self.due = true;
+        if *self.next_selection.as_deref().unwrap_or(&self.selection) != selection {
+            self.next_selection = Some(Arc::new(selection));
+            self.is_pass_due = true;
         }
     }
 
-    /// Puts what comes next behind what is in `out`, about `max_bytes` of it. Nothing, without waiting, if the station knows all there is to
-    /// know. What comes from the journal is shared, not copied, and stays whole however long it is held.
+    /// Appends the next pieces to `out`, about `max_bytes` of them. Appends nothing, without
+    /// waiting, if the station knows everything.
+    ///
+    /// Pieces from the journal are shared, not copied, and stay whole however long they are held.
     pub fn take(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
-        // Nothing at all is no step forward.
+        // With zero bytes, a dump would never go on.
         let max_bytes = max_bytes.max(1);
         let already = out.len();
         while out.len() == already {
             if self.pass.is_some() {
                 self.dump(max_bytes, out);
-            } else if self.due {
-                self.begin();
+            } else if self.is_pass_due {
+                self.begin_pass();
             } else {
                 match self.follow(max_bytes, out) {
-                    Some(0) => return,
-                    Some(_) => {}
-                    None => self.due = true,
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(NeedsPass) => self.is_pass_due = true,
                 }
             }
         }
     }
 
-    /// Waits until there is something to be taken. May be dropped at any time.
+    /// Waits until [`Follower::take`] has something. May be dropped at any time.
     pub async fn ready(&mut self) {
-        if self.pass.is_some() || self.due {
+        if self.is_dumping() {
             return;
         }
         let cursor = self.cursor.frames;
-        // The only error is that the sender is gone, and `self.shared` holds it.
+        // The only error is that the sender is gone, and `self.store` holds it.
         let _ = self.head.wait_for(|head| head.frames > cursor).await;
     }
 
-    /// Whether state is being dumped, or is about to be.
+    /// True if the follower dumps state, or is about to.
     pub fn is_dumping(&self) -> bool {
-        self.pass.is_some() || self.due
+        self.pass.is_some() || self.is_pass_due
     }
 
     /// How often the station was too slow for the journal.
@@ -158,12 +154,13 @@ impl Follower {
         self.falls
     }
 
-    /// How often state was dumped, or what had changed of it.
+    /// How often the follower dumped the state, or the changes to it.
     pub fn dumps(&self) -> u64 {
         self.dumps
     }
 
-    /// The peers that the station is not told of because it could not tell them from those of another input.
+    /// The peers that the station is not told, because it could not tell them from those of another
+    /// input.
     pub fn hidden_peers(&self) -> Vec<HiddenPeer> {
         self.hidden.iter().map(|(peer, input)| HiddenPeer { input: input.clone(), key: *peer.key() }).collect()
     }
@@ -173,97 +170,99 @@ impl Follower {
         self.hidden_changes
     }
 
-    /// Sequence number of the next frame of the journal to be taken.
+    /// Sequence number of the next frame that the follower takes from the journal.
     pub fn cursor(&self) -> u64 {
         self.cursor.frames
     }
 
-    /// How many bytes of the journal are before the cursor, counted from its beginning.
+    /// Bytes of the journal before the cursor, counted since the start.
     pub fn position(&self) -> u64 {
         self.cursor.bytes
     }
 
-    /// Sequence number of the next frame to be appended.
+    /// Sequence number of the next frame that goes into the journal.
     pub fn head(&self) -> u64 {
         self.head.borrow().frames
     }
 
-    /// How many bytes have been appended and not taken, whether or not the journal still has them.
+    /// Bytes that were appended and not taken, whether the journal still has them or not.
     pub fn lag_bytes(&self) -> u64 {
         self.head.borrow().bytes.saturating_sub(self.cursor.bytes)
     }
 
-    /// Begins a pass for the state as it is now.
-    fn begin(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let state = shared.state();
-        // Nothing is appended while the state is locked.
-        let end = shared.journal().head();
-        let selection = self.selected.take().unwrap_or_else(|| Arc::clone(&self.selection));
+    /// Begins a pass over the state of this moment.
+    fn begin_pass(&mut self) {
+        let store = Arc::clone(&self.store);
+        let feed = store.lock();
+        let end = feed.head();
+        let selection = self.next_selection.take().unwrap_or_else(|| Arc::clone(&self.selection));
         let since = self.cursor.frames;
         if self.told.is_empty() {
-            self.needs.store(end.frames, Ordering::Relaxed);
+            self.needs.since.store(end.frames, Ordering::Relaxed);
         }
-        let plan = self.plan(&state, &selection, since);
+        let plan = self.plan(&feed, &selection, since);
         self.selection = selection;
-        self.pass = Some(Pass::new(&state, end, &self.selection, plan));
-        self.due = false;
+        self.pass = Some(DumpPass::new(&feed, end, &self.selection, plan));
+        self.is_pass_due = false;
         self.dumps += 1;
     }
 
-    fn plan(&mut self, state: &State, selection: &Arc<Selection>, since: u64) -> Plan {
-        let mut plan = Plan { since, selected: Arc::clone(&self.selection), ..Plan::default() };
+    /// Decides which peers stay, which go, and which are told anew.
+    fn plan(&mut self, state: &FeedState, selection: &Arc<Selection>, since: u64) -> PassPlan {
+        let mut plan = PassPlan { since, selected: Arc::clone(&self.selection), ..PassPlan::default() };
         let mut told: Vec<_> = mem::take(&mut self.told).into_values().collect();
-        let before = mem::take(&mut self.inputs);
-        let mut broken = mem::take(&mut self.anew);
+        let keys_before = mem::take(&mut self.told_keys);
+        let mut renewed = mem::take(&mut self.renewed);
         told.sort_unstable_by_key(|life| life.number);
         let mut staying = Vec::new();
         for life in told {
-            if state.peer(&life).is_none() {
-                let gone = state.slot(life.peer).and_then(|slot| slot.gone.as_ref());
-                let gone = gone.filter(|gone| gone.number == life.number);
-                plan.gone.push(gone.map_or_else(|| life.peer_downs(), |gone| gone.down.clone()));
-                broken.insert(*life.peer.key());
-            } else if selection.peer(&life) {
-                self.is_told_of(&life);
+            if state.peers.of_life(&life).is_none() {
+                let last_end = state.peers.slot(life.peer).and_then(|slot| slot.last_end.as_ref());
+                let its_end = last_end.filter(|end| end.life == life.number);
+                plan.peer_downs.push(its_end.map_or_else(|| life.peer_downs(), |end| end.peer_downs.clone()));
+                renewed.insert(*life.peer.key());
+            } else if selection.has_peer(&life) {
+                self.add_told(&life);
                 staying.push(life);
             } else {
-                plan.gone.push(life.peer_downs());
-                broken.insert(*life.peer.key());
+                plan.peer_downs.push(life.peer_downs());
+                renewed.insert(*life.peer.key());
             }
         }
         self.hidden.clear();
         self.hidden_changes += 1;
-        // The input that the station was told of is told on, if it has such a peer.
+        // If the input that the station was told has such a peer, the station is told that one on.
         let is_of_another =
-            |life: &Incarnation| before.get(life.peer.key()).is_some_and(|(input, _)| *input != life.peer.input);
-        let mut peers = state.peers();
+            |life: &Incarnation| keys_before.get(life.peer.key()).is_some_and(|told| told.input != life.peer.input);
+        let mut peers = state.peers.in_order();
         peers.sort_by_key(|peer| is_of_another(&peer.life));
         for peer in peers {
-            if !selection.peer(&peer.life) {
+            if !selection.has_peer(&peer.life) {
                 continue;
             }
-            if self.is_hidden(&peer.life) {
+            if self.has_to_hide(&peer.life) {
                 self.hidden.insert(peer.life.peer, peer.life.input.clone());
             } else if !self.told.contains_key(&peer.life.peer) {
-                self.is_told_of(&peer.life);
-                broken.extend(peer.life.up.is_some().then_some(*peer.life.peer.key()));
+                self.add_told(&peer.life);
+                renewed.extend(peer.is_announced().then_some(*peer.life.peer.key()));
                 plan.new.push(Arc::clone(&peer.life));
             }
         }
         for life in &staying {
-            let others = self.has_others_like(life);
-            let is_announced_anew = |peer: &Peer| others && peer.more_ups.iter().any(|more| more.changed > since);
-            // What the state does not have it cannot take back.
-            let lacks = |peer: &Peer| peer.lacks_families && plan.selected != *selection;
-            let is_broken = |peer: &Peer| peer.anew_since > since || is_announced_anew(peer) || lacks(peer);
-            if state.peer(life).is_some_and(is_broken) {
-                broken.insert(*life.peer.key());
+            let has_look_alikes = self.has_told_look_alikes(life);
+            let is_announced_again =
+                |peer: &LivePeer| has_look_alikes && peer.more_ups.iter().any(|more| more.changed > since);
+            // Routes that the state lacks cannot be taken back.
+            let lacks_routes = |peer: &LivePeer| peer.lacks_families && plan.selected != *selection;
+            let has_to_renew =
+                |peer: &LivePeer| peer.renewed_at > since || is_announced_again(peer) || lacks_routes(peer);
+            if state.peers.of_life(life).is_some_and(has_to_renew) {
+                renewed.insert(*life.peer.key());
             }
         }
         for life in staying {
-            if broken.contains(life.peer.key()) {
-                plan.gone.push(life.peer_downs());
+            if renewed.contains(life.peer.key()) {
+                plan.peer_downs.push(life.peer_downs());
                 plan.new.push(life);
             } else {
                 plan.told.push(life);
@@ -280,29 +279,29 @@ impl Follower {
         pass.open(max_bytes, out);
         if out.len() == already && !pass.is_over() {
             let step = max_bytes.clamp(1, STEP);
-            let mut frames = Frames::with_capacity(step + step / 4);
-            pass.step(&mut self.shared.state(), step, &mut frames);
-            if !frames.is_empty() {
-                let (bytes, counts) = frames.finish();
+            let mut writer = FrameWriter::with_capacity(step + step / 4);
+            pass.step(&mut self.store.lock(), step, &mut writer);
+            if !writer.is_empty() {
+                let WrittenFrames { bytes, counts } = writer.finish();
                 out.push_back(Piece { bytes, counts });
             }
         }
         if pass.is_over() {
             self.cursor = pass.end;
-            self.needs.store(self.cursor.frames, Ordering::Relaxed);
+            self.needs.since.store(self.cursor.frames, Ordering::Relaxed);
             self.pass = None;
         }
     }
 
-    /// Takes from the journal: how many chunks; `None` if what is needed is no longer there, or has to come from the state.
-    fn follow(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) -> Option<usize> {
+    /// Takes chunks from the journal. Returns how many.
+    fn follow(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) -> Result<usize, NeedsPass> {
         let mut chunks = mem::take(&mut self.chunks);
         {
-            let journal = self.shared.journal();
+            let journal = self.store.journal();
             let mut room = max_bytes;
             let Some(there) = journal.from(self.cursor.frames) else {
                 self.falls += 1;
-                return None;
+                return Err(NeedsPass);
             };
             for (index, chunk) in there.enumerate() {
                 if index > 0 && chunk.bytes.len() > room {
@@ -313,23 +312,27 @@ impl Follower {
             }
         }
         let taken = chunks.len();
-        let mut told = Some(());
+        let mut outcome = Ok(());
         for chunk in chunks.drain(..) {
-            told = told.and_then(|()| self.tell(&chunk, out));
+            outcome = outcome.and_then(|()| self.take_chunk(&chunk, out));
         }
         self.chunks = chunks;
-        self.needs.store(self.cursor.frames, Ordering::Relaxed);
-        told.map(|()| taken)
+        self.needs.since.store(self.cursor.frames, Ordering::Relaxed);
+        outcome.map(|()| taken)
     }
 
-    /// Passes on what is selected of a chunk. `None` if that takes a look at the state, from before the chunk on or from behind it.
-    fn tell(&mut self, chunk: &Chunk, out: &mut VecDeque<Piece>) -> Option<()> {
+    /// Passes on the selected frames of a chunk.
+    ///
+    /// # Errors
+    ///
+    /// If a pass has to tell the station the chunk, or what comes after it.
+    fn take_chunk(&mut self, chunk: &JournalChunk, out: &mut VecDeque<Piece>) -> Result<(), NeedsPass> {
         if chunk.runs.iter().any(|run| self.is_partly_selected(run)) {
-            return None;
+            return Err(NeedsPass);
         }
         let mut at = 0;
-        // What is wanted and not yet passed on.
-        let (mut start, mut counts) = (0, Counts::default());
+        // The frames that the station is sent and that are not passed on yet.
+        let (mut start, mut counts) = (0, FrameCounts::default());
         for run in chunk.runs.iter() {
             let next = at + run.bytes as usize;
             if self.wants(run) {
@@ -343,118 +346,131 @@ impl Follower {
         push(&chunk.bytes, start, at, counts, out);
         self.cursor.frames = chunk.first + chunk.frames;
         self.cursor.bytes += chunk.bytes.len() as u64;
-        if self.due { None } else { Some(()) }
+        if self.is_pass_due { Err(NeedsPass) } else { Ok(()) }
     }
 
-    /// Whether a run has frames of which a part is selected.
-    fn is_partly_selected(&self, run: &Run) -> bool {
-        match &run.about {
-            About::Mixed(life, _) => self.selection.peer(life) && !self.selection.all_ribs(life),
+    /// True if a part of the routes in the frames of a run is selected.
+    fn is_partly_selected(&self, run: &FrameRun) -> bool {
+        match &run.subject {
+            FrameSubject::Mixed(life, _) => self.selection.has_peer(life) && !self.selection.has_all_ribs(life),
             _ => false,
         }
     }
 
-    /// Whether the station is sent a run; and keeps in mind what it is told of.
-    fn wants(&mut self, run: &Run) -> bool {
-        match &run.about {
-            About::Routes(life, view, family) => self.is_told(life) && self.selection.rib(life, *view, *family),
-            About::Mixed(life, _) => self.is_told(life),
-            About::Peer(life) => {
+    /// True if the station is sent a run. Remembers what the station is told with it.
+    fn wants(&mut self, run: &FrameRun) -> bool {
+        match &run.subject {
+            FrameSubject::Routes(life, view, family) => {
+                self.is_current(life) && self.selection.has_rib(life, *view, *family)
+            }
+            FrameSubject::Mixed(life, _) => self.is_current(life),
+            FrameSubject::Peer(life) => {
                 let mirrored = run.code == MessageType::RouteMirroring.code();
-                self.is_told(life) && (!mirrored || self.selection.mirroring == Mirroring::Passed)
+                self.is_current(life) && (!mirrored || self.selection.mirroring == Mirroring::Passed)
             }
-            About::Nobody => self.selection.is_everything(),
-            About::LookAlike => false,
-            About::Up(life) | About::Heard(life) => {
-                if !self.selection.peer(life) {
-                    return false;
-                }
-                if self.is_hidden(life) {
-                    self.hidden.insert(life.peer, life.input.clone());
-                    self.hidden_changes += 1;
-                    return false;
-                }
-                if self.is_about_to_be_told_anew(life) {
-                    return false;
-                }
-                let is_up = matches!(run.about, About::Up(_));
-                if is_up && self.has_others_like(life) {
-                    self.breaks(life);
-                    return false;
-                }
-                self.is_told_of(life);
-                true
-            }
-            About::Anew(life) => {
-                if self.selection.peer(life) {
-                    self.inputs.entry(*life.peer.key()).or_insert((life.peer.input, 0));
-                    self.breaks(life);
+            FrameSubject::Nobody => self.selection.is_everything(),
+            FrameSubject::LookAlike => false,
+            FrameSubject::Up(life) => self.wants_beginning(life, true),
+            FrameSubject::Unannounced(life) => self.wants_beginning(life, false),
+            FrameSubject::Renewed(life) => {
+                if self.selection.has_peer(life) {
+                    let new = ToldKey { input: life.peer.input, peers: 0 };
+                    self.told_keys.entry(*life.peer.key()).or_insert(new);
+                    self.renew(life);
                 }
                 false
             }
-            About::Down(life) => {
-                let told = self.is_known(life);
-                if told {
-                    self.told.remove(&life.peer);
-                    if let Some((_, count)) = self.inputs.get_mut(life.peer.key()) {
-                        *count -= 1;
-                        if *count > 0 {
-                            self.breaks(life);
-                        } else {
-                            self.inputs.remove(life.peer.key());
-                            // Another input's peer that could not be told from it now can.
-                            self.due |= self.hidden.keys().any(|hidden| hidden.key() == life.peer.key());
-                        }
-                    }
-                } else {
-                    self.hidden_changes += u64::from(self.hidden.remove(&life.peer).is_some());
-                }
-                told
-            }
+            FrameSubject::Down(life) => self.wants_end(life),
         }
     }
 
-    /// Whether what is said of a peer makes sense to the station.
-    fn is_told(&self, life: &Incarnation) -> bool {
-        self.is_known(life) && !self.is_about_to_be_told_anew(life)
+    /// True if the station is told the beginning of a life, with or without a Peer Up.
+    fn wants_beginning(&mut self, life: &Arc<Incarnation>, with_peer_up: bool) -> bool {
+        if !self.selection.has_peer(life) {
+            return false;
+        }
+        if self.has_to_hide(life) {
+            self.hidden.insert(life.peer, life.input.clone());
+            self.hidden_changes += 1;
+            return false;
+        }
+        if self.is_about_to_be_renewed(life) {
+            return false;
+        }
+        if with_peer_up && self.has_told_look_alikes(life) {
+            self.renew(life);
+            return false;
+        }
+        self.add_told(life);
+        true
     }
 
-    /// Whether the station was told of a peer and not of its end.
-    fn is_known(&self, life: &Incarnation) -> bool {
+    /// True if the station is told the end of a life.
+    fn wants_end(&mut self, life: &Incarnation) -> bool {
+        if !self.is_told(life) {
+            self.hidden_changes += u64::from(self.hidden.remove(&life.peer).is_some());
+            return false;
+        }
+        self.told.remove(&life.peer);
+        if let Some(told) = self.told_keys.get_mut(life.peer.key()) {
+            told.peers -= 1;
+            if told.peers > 0 {
+                self.renew(life);
+            } else {
+                self.told_keys.remove(life.peer.key());
+                // The station can tell a peer of another input from others now.
+                self.is_pass_due |= self.hidden.keys().any(|hidden| hidden.key() == life.peer.key());
+            }
+        }
+        true
+    }
+
+    /// True if frames about a life make sense to the station.
+    fn is_current(&self, life: &Incarnation) -> bool {
+        self.is_told(life) && !self.is_about_to_be_renewed(life)
+    }
+
+    /// True if the station was told a life, and not its end.
+    fn is_told(&self, life: &Incarnation) -> bool {
         self.told.get(&life.peer).is_some_and(|told| told.number == life.number)
     }
 
-    fn is_about_to_be_told_anew(&self, life: &Incarnation) -> bool {
-        !self.anew.is_empty() && self.anew.contains(life.peer.key())
+    fn is_about_to_be_renewed(&self, life: &Incarnation) -> bool {
+        !self.renewed.is_empty() && self.renewed.contains(life.peer.key())
     }
 
-    /// A station that keeps to RFC 7854 takes peers for one that have the same type, distinguisher and address: for such a one the end or the beginning of one
-    /// of them is that of all. So whenever either is told, they are all told anew, as to a station that comes now; what happens until then is left to that.
-    fn breaks(&mut self, life: &Incarnation) {
-        self.anew.insert(*life.peer.key());
-        self.due = true;
+    /// Has the next pass tell a peer anew, with all peers that look the same.
+    ///
+    /// A station that keeps to RFC 7854 takes peers with the same type, distinguisher and address
+    /// for one peer. The beginning or the end of one of them is that of all to such a station. So
+    /// whenever one begins or ends, the station is told all of them as if it had just come. The
+    /// pass also tells what happens until then.
+    fn renew(&mut self, life: &Incarnation) {
+        self.renewed.insert(*life.peer.key());
+        self.is_pass_due = true;
     }
 
-    /// Whether the station is told of others that look the same.
-    fn has_others_like(&self, life: &Incarnation) -> bool {
-        let told = self.inputs.get(life.peer.key()).map_or(0, |(_, told)| *told);
-        told > usize::from(self.is_known(life))
+    /// True if the station was told other peers that look the same.
+    fn has_told_look_alikes(&self, life: &Incarnation) -> bool {
+        let told = self.told_keys.get(life.peer.key()).map_or(0, |told| told.peers);
+        told > usize::from(self.is_told(life))
     }
 
-    /// Whether the station is told of a peer of another input that it could not tell from this one.
-    fn is_hidden(&self, life: &Incarnation) -> bool {
-        self.inputs.get(life.peer.key()).is_some_and(|(input, _)| *input != life.peer.input)
+    /// True if the station was told a peer of another input that looks the same.
+    fn has_to_hide(&self, life: &Incarnation) -> bool {
+        self.told_keys.get(life.peer.key()).is_some_and(|told| told.input != life.peer.input)
     }
 
-    /// Keeps in mind that the station is told of a peer.
-    fn is_told_of(&mut self, life: &Arc<Incarnation>) {
+    /// Remembers that the station is told a life.
+    fn add_told(&mut self, life: &Arc<Incarnation>) {
         if self.told.insert(life.peer, Arc::clone(life)).is_none() {
-            self.inputs.entry(*life.peer.key()).or_insert((life.peer.input, 0)).1 += 1;
+            let new = ToldKey { input: life.peer.input, peers: 0 };
+            self.told_keys.entry(*life.peer.key()).or_insert(new).peers += 1;
         }
     }
 }
 
-fn push(bytes: &Bytes, start: usize, end: usize, counts: Counts, out: &mut VecDeque<Piece>) {
+fn push(bytes: &Bytes, start: usize, end: usize, counts: FrameCounts, out: &mut VecDeque<Piece>) {
     if start < end {
         out.push_back(Piece { bytes: bytes.slice(start..end), counts });
     }
@@ -462,10 +478,10 @@ fn push(bytes: &Bytes, start: usize, end: usize, counts: Counts, out: &mut VecDe
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
+        let mut feed = self.store.lock();
         if let Some(pass) = self.pass.take() {
-            pass.abandon(&mut state);
+            pass.abandon(&mut feed);
         }
-        state.unfollow(self.number);
+        feed.tables.withdrawals.unfollow(self.needs.number);
     }
 }

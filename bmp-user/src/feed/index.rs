@@ -1,43 +1,45 @@
 //! Where a route is: from the hash of its identity to its number.
 //!
-//! A hash table made for tables of millions of routes, in which nearly every look is a wait for memory. What there is to see of a hash is in one cache
-//! line, so that a look waits once, and not for a tag and then for the number behind it; and the line can be asked for before it is needed.
+//! A hash table for millions of routes, in which nearly every look-up waits for memory. All that
+//! there is to see about a hash is in one cache line. So a look-up waits once, and not for a tag
+//! and then for the number behind it, and the processor can fetch the line ahead of time.
 //!
 //! ```text
 //!   hash ─▶ bucket (64 bytes): 12 tags · how many went on to the next · 12 numbers
 //! ```
 //!
-//! An entry that finds its bucket full goes into the next one, and is counted in those that it passed: a look that fails goes on only where somebody did.
+//! An entry that finds its bucket full goes into the next one. The buckets that it passed count it,
+//! so a look-up that fails goes on only where an entry did.
 
 use super::blocks::NONE;
 use crate::sys;
 
 /// Entries of a bucket.
 const ENTRIES: usize = 12;
-/// The table grows before so many in a hundred places are taken.
+/// The table grows before more than this percentage of its places is taken.
 const FULL: usize = 85;
 
 /// One cache line.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// A part of the hash of each entry; zero for none.
+    /// A part of the hash of each entry; zero for no entry.
     tags: [u8; ENTRIES],
-    /// How many entries that belong here, or before, are in later buckets.
+    /// How many entries of this bucket, or of one before it, are in later buckets.
     passed: u32,
     numbers: [u32; ENTRIES],
 }
 
 const EMPTY: Bucket = Bucket { tags: [0; ENTRIES], passed: 0, numbers: [NONE; ENTRIES] };
 
-/// Numbers by hash. Those of equal hashes are told apart by the caller.
+/// Numbers by hash. The caller tells entries with equal hashes apart.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct RouteIndex {
     buckets: Vec<Bucket>,
     len: usize,
 }
 
-impl Index {
+impl RouteIndex {
     pub(super) const fn new() -> Self {
         Self { buckets: Vec::new(), len: 0 }
     }
@@ -47,7 +49,7 @@ impl Index {
         self.buckets.capacity() * size_of::<Bucket>()
     }
 
-    /// Has the processor fetch what there is to see of a hash.
+    /// Has the processor fetch the bucket of a hash.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
         if let Some(bucket) = self.buckets.get(self.home(hash)) {
@@ -55,11 +57,12 @@ impl Index {
         }
     }
 
-    /// The first number with this hash, or one that may be taken for it, that `is` says yes to.
+    /// The first number with this hash for which `is` returns true. `is` may see numbers with other
+    /// hashes.
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let (tag, mut at) = (tag(hash), self.home(hash));
-        // Once round at most: each may have been passed by somebody.
+        // Once round at most: entries may have passed every bucket.
         for _ in 0..self.buckets.len() {
             let bucket = self.buckets.get(at)?;
             for entry in bucket.hits(tag) {
@@ -76,24 +79,24 @@ impl Index {
         None
     }
 
-    /// Whether there has to be more room before another number is inserted.
+    /// True if the table has to grow before the next insertion.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.len * 100 >= self.buckets.len() * ENTRIES * FULL
     }
 
-    /// Makes room: half as many buckets more. All numbers are to be inserted anew.
+    /// Adds half as many buckets, and empties the table. The caller inserts all numbers again.
     pub(super) fn grow(&mut self) {
         let buckets = (self.buckets.len() + self.buckets.len() / 2).max(self.buckets.len() + 1);
         self.len = 0;
-        // Given back first: both together may be much.
+        // Freed first: both tables together may be large.
         self.buckets = Vec::new();
         self.buckets.reserve_exact(buckets);
         sys::prefer_huge_pages(self.buckets.spare_capacity_mut());
         self.buckets.resize(buckets, EMPTY);
     }
 
-    /// Inserts a number that is not there. There has to be room.
+    /// Inserts a number that is not there. The table must not be full.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         let mut at = self.home(hash);
@@ -108,7 +111,7 @@ impl Index {
         }
     }
 
-    /// Takes a number out that was inserted with this hash.
+    /// Removes a number that was inserted with this hash.
     pub(super) fn remove(&mut self, hash: u64, number: u32) {
         let home = self.home(hash);
         let mut at = home;
@@ -116,7 +119,7 @@ impl Index {
             if let Some(entry) = bucket.hits(tag(hash)).find(|entry| bucket.numbers[*entry] == number) {
                 (bucket.tags[entry], bucket.numbers[entry]) = (0, NONE);
                 self.len -= 1;
-                // It passes nobody any more.
+                // The entry passes no bucket any more.
                 while at != home {
                     at = if at == 0 { self.buckets.len() - 1 } else { at - 1 };
                     self.buckets[at].passed -= 1;
@@ -130,7 +133,7 @@ impl Index {
         }
     }
 
-    /// The bucket that a hash belongs to: its upper bits, scaled to how many there are.
+    /// The bucket of a hash: its upper bits, scaled to the number of buckets.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
@@ -142,33 +145,33 @@ impl Index {
     }
 }
 
-/// The lower bits: the upper ones say the bucket. Zero is for no entry.
+/// The lower bits of a hash, because the upper ones say the bucket. Zero means no entry.
 #[inline]
 fn tag(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
 
 impl Bucket {
-    /// The entries with this tag. All are compared together: eight in one word, the others in another.
+    /// The entries with this tag. Compares eight tags in one word, and the others in another.
     #[inline]
-    fn hits(&self, tag: u8) -> Hits {
+    fn hits(&self, tag: u8) -> TagHits {
         const EACH: u64 = 0x0101_0101_0101_0101;
         const LOW: u64 = 0x7f * EACH;
         let wanted = u64::from(tag) * EACH;
-        // The upper bit of each byte that is zero, and of no other: nothing is carried from one byte to the next.
+        // Sets the upper bit of each zero byte, and of no other: nothing carries from byte to byte.
         let zeros = |word: u64| !(((word & LOW) + LOW) | word | LOW);
         let eight = zeros(self.tags.first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight)) ^ wanted);
         let four =
             zeros(self.tags.last_chunk().map_or(0, |four| u32::from_le_bytes(*four).into()) ^ wanted) & 0xffff_ffff;
-        Hits(eight >> 7 | four >> 3)
+        TagHits(eight >> 7 | four >> 3)
     }
 }
 
 /// Entries of a bucket: bit 8 n for entry n, and bit 8 n + 4 for entry 8 + n.
 #[derive(Clone, Copy)]
-struct Hits(u64);
+struct TagHits(u64);
 
-impl Iterator for Hits {
+impl Iterator for TagHits {
     type Item = usize;
 
     #[inline]
@@ -190,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn insert(index: &mut Index, known: &BTreeMap<u32, u64>, hash: u64, number: u32) {
+    fn insert(index: &mut RouteIndex, known: &BTreeMap<u32, u64>, hash: u64, number: u32) {
         if index.is_full() {
             index.grow();
             for (number, hash) in known {
@@ -203,7 +206,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_entries_with_a_tag_are_found_and_no_others(tags in any::<[u8; ENTRIES]>(), few in any::<bool>(), tag: u8) {
-            // Mostly equal ones, or any.
+            // Either mostly equal tags, or any.
             let tags = if few { tags.map(|tag| tag & 1) } else { tags };
             let bucket = Bucket { tags, ..EMPTY };
             for tag in [tag, tag & 1, tags[0], tags[ENTRIES - 1]] {
@@ -216,10 +219,10 @@ mod tests {
 
         #[test]
         fn every_number_is_found_by_its_hash_and_no_other(steps in prop::collection::vec((any::<bool>(), 0u32..400, 0u64..40), 0..2000)) {
-            let mut index = Index::new();
+            let mut index = RouteIndex::new();
             let mut known = BTreeMap::new();
             for (there, number, few) in steps {
-                // Many with one hash, which overflow their bucket, and many near each other.
+                // Many share a hash and overflow their bucket. Others are near each other.
                 let hash = few.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xf000_0000_0000_00ff;
                 if let Some(hash) = known.remove(&number) {
                     index.remove(hash, number);

@@ -25,7 +25,8 @@ impl InputId {
     }
 }
 
-/// As displays and logs show it: `frr`, `mrt-replay rrc00`, `bgp 192.0.2.1`. The name of a relay has no blanks, so no two inputs look the same.
+/// As displays and logs show it: `frr`, `mrt-replay rrc00`, `bgp 192.0.2.1`. The name of a relay
+/// has no blanks, so no two inputs look the same.
 impl fmt::Display for InputId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

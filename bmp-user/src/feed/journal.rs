@@ -4,66 +4,67 @@ use std::{collections::VecDeque, mem::size_of, sync::Arc};
 
 use bytes::Bytes;
 
-use super::peers::Incarnation;
+use super::incarnation::Incarnation;
 use crate::wire::{bgp::Family, bmp::RibView};
 
 /// A place in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Position {
+pub struct JournalPosition {
     /// Sequence number of the next frame.
-    pub(super) frames: u64,
-    /// Bytes of all frames before it.
-    pub(super) bytes: u64,
+    pub frames: u64,
+    /// Bytes of all frames before it, since the start.
+    pub bytes: u64,
 }
 
-/// What one read of an input gave: whole frames, one behind the other. Clones share the bytes.
+/// The frames of one read of an input, one behind the other. Clones share the bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Chunk {
+pub(super) struct JournalChunk {
     /// The frames, ready to be written.
     pub(super) bytes: Bytes,
-    /// Sequence number of the first frame; the others follow on from it.
+    /// Sequence number of the first frame. The others follow on.
     pub(super) first: u64,
     /// How many frames there are.
     pub(super) frames: u64,
-    /// What they are, in order.
-    pub(super) runs: Arc<[Run]>,
+    /// What they are about, in order.
+    pub(super) runs: Arc<[FrameRun]>,
 }
 
 /// Frames of a chunk that follow one another and are alike.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
+pub(super) struct FrameRun {
     pub(super) bytes: u32,
     pub(super) frames: u32,
     /// The type byte of the frames.
     pub(super) code: u8,
-    pub(super) about: About,
+    pub(super) subject: FrameSubject,
 }
 
-/// What the frames of a run are about.
+/// What frames are about.
 #[derive(Clone, Debug)]
-pub(super) enum About {
+pub(super) enum FrameSubject {
     /// Routes of one RIB of a peer.
     Routes(Arc<Incarnation>, RibView, Family),
-    /// Routes of a peer in one view, but of several families at once, or of none that could be told.
+    /// Routes of one view of a peer: of several families, or of none that could be read.
     Mixed(Arc<Incarnation>, RibView),
-    /// It comes up.
+    /// A Peer Up.
     Up(Arc<Incarnation>),
-    /// It was not announced and is first heard of: the run has no frames.
-    Heard(Arc<Incarnation>),
-    /// It goes down: the run has a Peer Down for each of its tables.
+    /// The first frame about a peer that was not announced follows. The run has no frames.
+    Unannounced(Arc<Incarnation>),
+    /// The end of a peer. The run has a Peer Down for each of its tables.
     Down(Arc<Incarnation>),
-    /// Stations have to be told of it from the state. The run has no frames.
-    Anew(Arc<Incarnation>),
-    /// It is counted or mirrored.
+    /// Stations have to be told this peer from the state. The run has no frames.
+    Renewed(Arc<Incarnation>),
+    /// Statistics or a mirrored message of a peer.
     Peer(Arc<Incarnation>),
-    /// Nobody that is known.
+    /// No peer that is known.
     Nobody,
-    /// A peer that its input never announced, and that stations would take for one that another input did.
+    /// A peer that its input never announced, and that stations would take for a peer of another
+    /// input.
     LookAlike,
 }
 
-impl About {
-    /// Whether two frames can be in one run.
+impl FrameSubject {
+    /// True if frames about both can be in one run.
     pub(super) fn joins(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Routes(mine, view, family), Self::Routes(theirs, other_view, other_family)) => {
@@ -79,33 +80,41 @@ impl About {
             _ => false,
         }
     }
+
+    /// The life that begins or ends with the frames.
+    fn begun_or_ended(&self) -> Option<&Incarnation> {
+        match self {
+            Self::Up(life) | Self::Unannounced(life) | Self::Down(life) | Self::Renewed(life) => Some(life),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
-struct Entry {
-    chunk: Chunk,
-    /// What it counts for against the limit, in bytes.
+struct JournalEntry {
+    chunk: JournalChunk,
+    /// What the entry counts against the limit, in bytes.
     charge: usize,
 }
 
-/// What an entry takes besides its bytes: its place in a queue that grows by doubling, and the bookkeeping of [`Bytes`] and of
-/// the allocator.
-const ENTRY_OVERHEAD: usize = 2 * size_of::<Entry>() + 96;
+/// What an entry takes besides its bytes: its place in a queue that grows by doubling, and what
+/// [`Bytes`] and the allocator keep about it.
+const ENTRY_OVERHEAD: usize = 2 * size_of::<JournalEntry>() + 96;
 
 #[derive(Debug)]
 pub(super) struct Journal {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<JournalEntry>,
     charged: usize,
     limit: usize,
-    head: Position,
+    head: JournalPosition,
 }
 
 impl Journal {
     pub(super) fn new(limit: usize) -> Self {
-        Self { entries: VecDeque::new(), charged: 0, limit, head: Position::default() }
+        Self { entries: VecDeque::new(), charged: 0, limit, head: JournalPosition::default() }
     }
 
-    pub(super) fn head(&self) -> Position {
+    pub(super) fn head(&self) -> JournalPosition {
         self.head
     }
 
@@ -114,6 +123,7 @@ impl Journal {
         self.entries.front().map_or(self.head.frames, |entry| entry.chunk.first)
     }
 
+    /// Bytes that count against the limit.
     pub(super) fn charged(&self) -> usize {
         self.charged
     }
@@ -122,17 +132,21 @@ impl Journal {
         self.limit
     }
 
-    /// Appends a chunk whose bytes keep `block` bytes of memory alive, and drops the oldest ones that are now too much. The
-    /// newest chunk stays in any case: a follower at the head must be able to go on.
-    pub(super) fn push(&mut self, bytes: Bytes, block: usize, runs: Vec<Run>) {
+    /// Appends a chunk whose bytes keep `memory` bytes alive. Drops the oldest chunks beyond the
+    /// limit.
+    ///
+    /// The newest chunk stays in any case: a follower at the head must be able to go on.
+    pub(super) fn push(&mut self, bytes: Bytes, memory: usize, runs: Vec<FrameRun>) {
         let frames = runs.iter().map(|run| u64::from(run.frames)).sum();
-        // Peer Ups and Peer Downs are kept with their peer; a chunk that tells of one keeps them alive once more.
-        let told: usize = runs.iter().filter_map(|run| run.about.told()).map(Incarnation::memory).sum();
-        let charge = block + told + runs.len() * size_of::<Run>() + ENTRY_OVERHEAD;
+        // Peers keep their Peer Ups and Peer Downs. A chunk with one of these keeps them alive once
+        // more.
+        let lives = runs.iter().filter_map(|run| run.subject.begun_or_ended());
+        let kept: usize = lives.map(Incarnation::memory).sum();
+        let charge = memory + kept + runs.len() * size_of::<FrameRun>() + ENTRY_OVERHEAD;
         let start = self.head;
-        self.head = Position { frames: start.frames + frames, bytes: start.bytes + bytes.len() as u64 };
-        let chunk = Chunk { bytes, first: start.frames, frames, runs: runs.into() };
-        self.entries.push_back(Entry { chunk, charge });
+        self.head = JournalPosition { frames: start.frames + frames, bytes: start.bytes + bytes.len() as u64 };
+        let chunk = JournalChunk { bytes, first: start.frames, frames, runs: runs.into() };
+        self.entries.push_back(JournalEntry { chunk, charge });
         self.charged += charge;
         while self.charged > self.limit && self.entries.len() > 1 {
             if let Some(dropped) = self.entries.pop_front() {
@@ -141,22 +155,12 @@ impl Journal {
         }
     }
 
-    /// The chunks from the one that starts with `cursor` on; `None` if it is no longer there.
-    pub(super) fn from(&self, cursor: u64) -> Option<impl Iterator<Item = &Chunk>> {
+    /// The chunks from the one that starts with `cursor` on; `None` if it is gone.
+    pub(super) fn from(&self, cursor: u64) -> Option<impl Iterator<Item = &JournalChunk>> {
         if cursor < self.tail() {
             return None;
         }
         let start = self.entries.partition_point(|entry| entry.chunk.first < cursor);
         Some(self.entries.range(start..).map(|entry| &entry.chunk))
-    }
-}
-
-impl About {
-    /// The peer that comes or goes with it.
-    fn told(&self) -> Option<&Incarnation> {
-        match self {
-            Self::Up(life) | Self::Heard(life) | Self::Down(life) | Self::Anew(life) => Some(life),
-            _ => None,
-        }
     }
 }

@@ -1,86 +1,112 @@
-//! All that the device knows and has to tell: its peers, their RIBs, and the journal of BMP frames that every session follows.
+//! Everything that this device can tell a station: peers, their RIBs, and a journal of BMP frames.
 //!
-//! An input appends whole frames through its [`Input`]. They go into a bounded journal once, whatever the number of sessions, and what they say
-//! is kept beside it: the routes of every RIB with when they last changed. A session takes [`Piece`]s with its [`Follower`], at its own pace.
-//! Whoever is at the journal follows it, without copies. Whoever is not (a station that is new, one that was too slow for the journal, one
-//! that is to be told something else from now on) is told the state instead: what changed after its cursor, withdrawals included. Neither makes an
-//! input wait, or memory grow: withdrawals that a slow station still needs are kept within a budget, and past that the peers
-//! concerned are taken down and brought up again for it.
+//! An [`Input`] appends whole frames. They go into a bounded journal once, however many sessions
+//! there are. Beside the journal, the feed keeps what the frames say: the routes of every RIB, each
+//! with the time of its last change. A session takes [`Piece`]s with its [`Follower`], at its own
+//! pace.
 //!
-//! Two locks, taken for a batch of frames and not for a frame: one for the state, and within it one for the journal. Who follows needs
-//! the second only.
+//! A follower that is near the head of the journal reads it there, without copies. Any other
+//! follower is told the state instead: what changed after its cursor, withdrawals included. That
+//! holds for a new station, for one that was too slow, and for one with another selection. No
+//! follower makes an input wait or memory grow. Withdrawals that a slow station still needs are
+//! kept within a budget. Beyond it, the peers concerned are taken down and brought up again for
+//! that station.
+//!
+//! The feed has no clock and opens no sockets.
+//!
+//! Where frames come in:
+//!
+//! * `input`: one connection of an input. `input_id`: which input that is.
+//! * `batch`: frames on their way into the journal.
+//! * `hold`: the peers of an input that went away.
+//! * `oddity`, `trouble`: messages with errors, by kind.
+//!
+//! What the feed keeps:
+//!
+//! * `store`: the locks, and the only place that appends to the journal.
+//! * `journal`: the bounded log of frames.
+//! * `state`: applies a frame to the parts below.
+//! * `inputs`: connections, and which one may speak about which peer.
+//! * `peers`: the peers of all inputs. `incarnation`: one life of a peer. `stored`: frames that are
+//!   kept.
+//! * `apply`: applies an UPDATE to the RIBs of its peer. `applied`: what became of a frame.
+//! * `rib`: one RIB. `hints`: what the OPENs say about it. `index`, `blocks`, `nlri`: its memory.
+//! * `attributes`: attribute sets. `withdrawals`: withdrawals that a follower still needs.
+//!
+//! How sessions and displays read it:
+//!
+//! * `follower`: one session. `piece`: what it takes. `selection`: what its station is told.
+//! * `pass`: a walk over the state. `compose`: writes frames from what the feed keeps.
+//! * `report`, `counts`: what displays show.
 
+mod applied;
+mod apply;
 mod attributes;
-mod belongings;
+mod batch;
 mod blocks;
 mod compose;
 mod counts;
 mod follower;
+mod hints;
+mod hold;
+mod incarnation;
 mod index;
 mod input;
 mod input_id;
+mod inputs;
 mod journal;
-mod lives;
 mod nlri;
 mod oddity;
-mod owners;
 mod pass;
 mod peers;
+mod piece;
+mod report;
 mod rib;
 mod selection;
-mod shown;
 mod state;
+mod store;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod trouble;
-mod update;
+mod withdrawals;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::watch;
-
-pub use counts::Counts;
-pub use follower::{Follower, Piece};
-pub use input::{Held, Input, InputTotals, NotUnderstood, Notice};
+pub use counts::FrameCounts;
+pub use follower::Follower;
+pub use hold::HeldPeers;
+pub use incarnation::ConnectionId;
+pub use input::{Input, InputNotice, InputTotals, UpdateError};
 pub use input_id::InputId;
+pub use inputs::{Claim, PeerRefusal};
+pub use journal::JournalPosition;
 pub use oddity::{Oddities, Oddity};
-pub use owners::{Claim, Refusal};
-pub use peers::ConnectionId;
-pub use selection::{Mirroring, Monitor, Peers, Selection, route_distinguisher};
-pub use shown::{HiddenPeer, PeerRibs, RibRoutes};
+pub use piece::Piece;
+pub use report::{HiddenPeer, PeerRibs, RibRoutes};
+pub use selection::{Mirroring, PeerFilter, Selection, SelectionRule};
 pub use trouble::{Trouble, TroubleKind};
 
-use journal::{Journal, Position};
-use shown::Holdings;
-use state::State;
+use report::PeerHoldings;
+use store::FeedStore;
 
-/// How much memory the journal may take if nothing else is said, in bytes.
+/// Memory that the journal may take unless configured otherwise, in bytes.
 pub const DEFAULT_JOURNAL_BYTES: usize = 64 * 1024 * 1024;
-/// How much memory withdrawals may take that stations still need, if nothing else is said, in bytes.
+/// Memory that kept withdrawals may take unless configured otherwise, in bytes.
 pub const DEFAULT_WITHDRAWAL_BYTES: usize = 16 * 1024 * 1024;
 
-/// The feed; clones are the same feed.
+/// The feed. Clones are the same feed.
 #[derive(Clone, Debug)]
-pub struct Feed(Arc<Shared>);
+pub struct Feed(Arc<FeedStore>);
 
-#[derive(Debug)]
-struct Shared {
-    /// Locked before the journal, where both are.
-    state: Mutex<State>,
-    /// Changes only while `state` is locked as well.
-    journal: Mutex<Journal>,
-    /// The journal's head, for those who wait for it to move.
-    head: watch::Sender<Position>,
-}
-
-/// The feed in numbers. Peers are counted some at a time, so that nobody waits for that.
+/// The feed in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedStats {
-    /// Peers in force.
+    /// Announced peers that are up.
     pub peers: usize,
-    /// RIBs of them, and of peers that were never announced.
+    /// Their RIBs, and those of peers that were never announced.
     pub ribs: usize,
-    /// Routes in them.
+    /// Routes in these RIBs.
     pub routes: usize,
     /// Distinct attribute sets of the routes.
     pub attribute_sets: usize,
@@ -88,95 +114,96 @@ pub struct FeedStats {
     pub withdrawals: usize,
     /// Sequence number of the next frame.
     pub head: u64,
-    /// Bytes that were ever appended.
+    /// Bytes that were appended since the start.
     pub head_bytes: u64,
-    /// Sequence number of the oldest frame in the journal; `head` if it is empty.
+    /// Sequence number of the oldest frame in the journal; `head` if the journal is empty.
     pub tail: u64,
-    /// Memory that the journal takes, in bytes: what its chunks keep alive, and what it keeps about them.
+    /// Memory of the journal, in bytes: what its chunks keep alive, and what it keeps about them.
     pub journal_bytes: usize,
-    /// What `journal_bytes` may be. One chunk always fits, however large.
+    /// The limit of `journal_bytes`. One chunk always fits, however large.
     pub journal_limit: usize,
-    /// Memory that routes take, in bytes.
+    /// Memory of routes, in bytes.
     pub route_bytes: usize,
-    /// Memory that what routes have in common takes, in bytes.
+    /// Memory of groups of routes, in bytes.
     pub group_bytes: usize,
-    /// Memory that attribute sets take, in bytes.
+    /// Memory of attribute sets, in bytes.
     pub attribute_bytes: usize,
-    /// Memory that withdrawals take, in bytes: a part of `route_bytes`.
+    /// Memory of kept withdrawals, in bytes: a part of `route_bytes`.
     pub withdrawal_bytes: usize,
-    /// Frames that were ever appended, by type.
-    pub frames: Counts,
-    /// What could not be taken for what it should be.
+    /// Frames that were appended since the start, by type.
+    pub frames: FrameCounts,
+    /// Frames that are not as they should be, by kind.
     pub trouble: Trouble,
 }
 
-/// How many peers are looked at before others have their turn.
+/// How many peers are looked at under one lock.
 const PEERS_AT_ONCE: usize = 64;
 
 impl Feed {
-    /// A feed whose journal takes at most `journal_bytes` of memory, and withdrawals that stations still need at most `withdrawal_bytes`.
+    /// Makes a feed whose journal takes at most `journal_bytes` of memory, and whose kept
+    /// withdrawals take at most `withdrawal_bytes`.
     pub fn new(journal_bytes: usize, withdrawal_bytes: usize) -> Self {
-        let (head, _) = watch::channel(Position::default());
-        let (state, journal) = (State::new(withdrawal_bytes), Journal::new(journal_bytes));
-        Self(Arc::new(Shared { state: Mutex::new(state), journal: Mutex::new(journal), head }))
+        Self(Arc::new(FeedStore::new(journal_bytes, withdrawal_bytes)))
     }
 
-    /// A new connection of an input. What is dropped is gone: the stations are told Peer Down for every peer it owns.
+    /// Opens a connection of an input. When it is dropped, the stations are told a Peer Down for
+    /// every peer that it owns.
     pub fn input(&self, id: InputId) -> Input {
         Input::new(Arc::clone(&self.0), id)
     }
 
-    /// A new follower, whose station knows nothing.
+    /// Attaches a follower, whose station knows nothing.
     pub fn attach(&self, selection: Selection) -> Follower {
         Follower::attach(Arc::clone(&self.0), selection)
     }
 
-    /// The RIBs of the peers of an input, and how many routes are in each.
+    /// The RIBs of the peers of an input, with their numbers of routes.
     pub fn ribs(&self, input: &InputId) -> Vec<RibRoutes> {
         let of_input = self.peers().into_iter().filter(|peer| peer.input() == input);
         of_input.flat_map(|peer| peer.ribs().to_vec()).collect()
     }
 
-    /// The peers that are up, and those that have routes without having been announced, in the order in which they came.
+    /// The peers that are up, and those that have routes without a Peer Up, in the order in which
+    /// they came up.
+    ///
+    /// Takes the lock for some peers at a time, so that inputs and sessions do not wait.
     pub fn peers(&self) -> Vec<PeerRibs> {
         let mut peers = Vec::new();
         let mut from = 0;
-        // In small steps: who passes routes on waits for none of them.
-        while let Some(next) = self.0.state().shown(from, PEERS_AT_ONCE, &mut peers) {
+        while let Some(next) = self.0.lock().peers.visit(from, PEERS_AT_ONCE, |peer| peers.push(PeerRibs::of(peer))) {
             from = next;
         }
         peers.sort_unstable_by_key(PeerRibs::number);
         peers
     }
 
-    /// Sequence number of the next frame, and the bytes that were ever appended.
-    pub fn head(&self) -> (u64, u64) {
-        let head = *self.0.head.borrow();
-        (head.frames, head.bytes)
+    /// The head of the journal.
+    pub fn head(&self) -> JournalPosition {
+        self.0.head()
     }
 
-    /// The peers that a connection may not speak of, because another one of its input owns them.
-    pub fn refusals(&self, connection: ConnectionId) -> Vec<Refusal> {
-        self.0.state().refusals(connection)
+    /// The peers that a connection may not speak about, because another connection of its input
+    /// owns them.
+    pub fn refusals(&self, connection: ConnectionId) -> Vec<PeerRefusal> {
+        self.0.lock().inputs.refusals(connection)
     }
 
-    /// The feed in numbers.
+    /// The feed in numbers. Counts some peers at a time, so that inputs and sessions do not wait.
     pub fn stats(&self) -> FeedStats {
-        let mut held = Holdings::default();
+        let mut holdings = PeerHoldings::default();
         let mut from = 0;
-        while let Some(next) = self.0.state().count(from, PEERS_AT_ONCE, &mut held) {
+        while let Some(next) = self.0.lock().peers.visit(from, PEERS_AT_ONCE, |peer| holdings.add(peer)) {
             from = next;
         }
-        let state = self.0.state();
+        let state = self.0.lock();
         let journal = self.0.journal();
-        let (withdrawals, withdrawal_bytes) = state.withdrawals();
-        let Holdings { peers, ribs, routes, route_bytes, group_bytes } = held;
+        let PeerHoldings { peers, ribs, routes, route_bytes, group_bytes } = holdings;
         FeedStats {
             peers,
             ribs,
             routes,
-            attribute_sets: state.attributes.len(),
-            withdrawals,
+            attribute_sets: state.tables.attributes.len(),
+            withdrawals: state.tables.withdrawals.len(),
             head: journal.head().frames,
             head_bytes: journal.head().bytes,
             tail: journal.tail(),
@@ -184,28 +211,17 @@ impl Feed {
             journal_limit: journal.limit(),
             route_bytes,
             group_bytes,
-            attribute_bytes: state.attributes.memory(),
-            withdrawal_bytes,
-            frames: state.received,
-            trouble: state.trouble,
+            attribute_bytes: state.tables.attributes.memory(),
+            withdrawal_bytes: state.tables.withdrawals.bytes(),
+            frames: state.appended,
+            trouble: state.tables.trouble,
         }
     }
 }
 
-/// A feed with the limits that are so if nothing else is said.
+/// A feed with the default limits.
 impl Default for Feed {
     fn default() -> Self {
         Self::new(DEFAULT_JOURNAL_BYTES, DEFAULT_WITHDRAWAL_BYTES)
-    }
-}
-
-impl Shared {
-    /// A holder that panicked is no reason for all others to: each change is complete before the next can fail.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,20 +1,20 @@
-//! The bytes of a route, in sixteen bytes of memory where they fit.
+//! The bytes of an NLRI, in sixteen bytes of memory where they fit.
 
 use bytes::BytesMut;
 
 use super::blocks::Blocks;
 
-/// How many bytes fit: every IPv4 prefix with path identifier and every IPv6 prefix that is usually seen.
+/// How many bytes fit: every IPv4 prefix with path identifier, and every usual IPv6 prefix.
 const INLINE: usize = 15;
-/// Says that the bytes are elsewhere.
+/// The last byte of an NLRI whose bytes are elsewhere.
 const ELSEWHERE: u8 = u8::MAX;
 
-/// An NLRI: its bytes, and in the last byte their number; or where they are among [`Long`].
+/// An NLRI: its bytes, and their number in the last byte; or its place among [`LongNlris`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Nlri([u8; INLINE + 1]);
 
 impl Nlri {
-    /// One whose bytes fit; `None` if they do not.
+    /// An NLRI whose bytes fit; `None` if they do not.
     #[inline]
     pub(super) fn inline(bytes: &[u8]) -> Option<Self> {
         let mut nlri = [0; INLINE + 1];
@@ -24,24 +24,24 @@ impl Nlri {
         Some(Self(nlri))
     }
 
-    /// All of it, as a number.
+    /// All sixteen bytes as a number.
     #[inline]
     pub(super) fn number(self) -> u128 {
         u128::from_ne_bytes(self.0)
     }
 }
 
-/// The bytes of those that do not fit.
+/// The bytes of the NLRI that do not fit.
 #[derive(Debug)]
-pub(super) struct Long {
+pub(super) struct LongNlris {
     values: Blocks<Box<[u8]>>,
     bytes: usize,
 }
 
-/// What the allocator keeps about a piece of memory.
+/// Bytes that the allocator keeps about a piece of memory.
 const ALLOCATION: usize = 16;
 
-impl Long {
+impl LongNlris {
     pub(super) fn new() -> Self {
         Self { values: Blocks::new(), bytes: 0 }
     }
@@ -55,7 +55,7 @@ impl Long {
         Nlri::inline(bytes).unwrap_or_else(|| self.insert_apart(bytes))
     }
 
-    /// Inserts bytes that are not to be taken for those of any other, however few they are.
+    /// Inserts bytes that must not equal any other NLRI, however few they are.
     pub(super) fn insert_apart(&mut self, bytes: &[u8]) -> Nlri {
         let mut nlri = [0; INLINE + 1];
         let [a, b, c, d, ..] = &mut nlri;
@@ -73,10 +73,10 @@ impl Long {
         }
     }
 
-    /// Appends the bytes of all these.
+    /// Appends the bytes of all of them.
     #[inline]
     pub(super) fn put<'a>(&self, all: impl Iterator<Item = &'a Nlri>, out: &mut BytesMut) {
-        // Collected first where no room has to be made for each.
+        // Collected on the stack first, so that the buffer grows for many at once.
         let mut some = [0; 128];
         let mut end = 0;
         for nlri in all {
@@ -87,7 +87,8 @@ impl Long {
             match nlri.0 {
                 [.., ELSEWHERE] => out.extend_from_slice(self.get(nlri)),
                 [.., length] => {
-                    // All sixteen, and the next over what is too much: quicker than a number of them that the compiler does not know.
+                    // Copies all sixteen; the next NLRI overwrites the excess. A fixed number is
+                    // quicker.
                     some[end..end + nlri.0.len()].copy_from_slice(&nlri.0);
                     end += usize::from(length);
                 }
@@ -108,8 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_comes_back_as_it_was() {
-        let mut long = Long::new();
+    fn an_nlri_of_any_length_comes_back_unchanged() {
+        let mut long = LongNlris::new();
         let values: Vec<Vec<u8>> = (0..300u16).map(|length| (0..length).map(|byte| byte as u8).collect()).collect();
         let kept: Vec<Nlri> = values.iter().map(|value| long.insert(value)).collect();
         assert!(kept.iter().zip(&values).all(|(nlri, value)| long.get(nlri) == value.as_slice()));

@@ -1,15 +1,15 @@
-//! Messages that no station is told, although the stream that they came in stays in step.
+//! Messages that no station is told, although their stream stays in step.
 
 use crate::wire::bmp::{Error, Frame, MessageType};
 
-/// Why a message is left out.
+/// Why the feed leaves a message out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Oddity {
-    /// It is shorter than the fixed part of its type.
+    /// A message that is shorter than the fixed part of its type.
     Short,
-    /// A Peer Up with something else in the place of an OPEN.
+    /// A Peer Up without an OPEN in the place of one.
     Open,
-    /// An information TLV is not whole.
+    /// An information TLV that is not whole.
     Tlv,
     /// A Statistics Report with fewer statistics than it announces.
     Statistics,
@@ -17,15 +17,17 @@ pub enum Oddity {
     Mirroring,
     /// An Initiation or a Termination among messages about peers.
     Control,
-    /// It is about a peer that has no Peer Up, while another one with the same type, distinguisher and address has.
+    /// A message about a peer without Peer Up, while another peer with the same type, distinguisher
+    /// and address has one.
     OtherPeer,
-    /// It is about one more peer of the same type, distinguisher and address than are kept apart.
+    /// A message about one more peer of the same type, distinguisher and address than the feed
+    /// keeps apart.
     TooManyAlike,
-    /// It is about one more peer than a connection may have.
+    /// A message about one more peer than a connection may have.
     TooManyPeers,
-    /// A Peer Down names a table that has no Peer Up, while others of the peer have.
+    /// A Peer Down that names a table without Peer Up, while other tables of the peer have one.
     OtherTable,
-    /// One more Peer Up of a peer than are kept.
+    /// One more Peer Up of a peer than the feed keeps.
     TooManyUps,
 }
 
@@ -42,7 +44,7 @@ impl Oddity {
         }
     }
 
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 11] = [
         Self::Short,
         Self::Open,
@@ -92,24 +94,24 @@ impl Oddity {
     }
 }
 
-/// How many messages there were of each kind.
+/// Numbers of messages by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddities([u64; Oddity::ALL.len()]);
 
 impl Oddities {
-    /// Counts one more. True if it is the first of its kind.
+    /// Counts one more message. Returns true if it is the first of its kind.
     pub fn record(&mut self, oddity: Oddity) -> bool {
         let Some(count) = self.0.get_mut(oddity as usize) else { return false };
         *count += 1;
         *count == 1
     }
 
-    /// The kinds that there were, with their numbers.
+    /// The kinds with messages, and their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (Oddity, u64)> {
         Oddity::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
     }
 
-    /// How many messages there were in all.
+    /// The number of all messages.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }

@@ -1,4 +1,4 @@
-//! What the feed does, without a network.
+//! Tests of the feed, without a network.
 
 mod attributes;
 mod captures;
@@ -26,9 +26,9 @@ use crate::wire::{
     bgp::Family,
     bmp::{BmpChunk, Message, MessageType, PeerHeader, PeerType, RibView, build, frames, samples::*},
 };
-use world::{Part, Route};
+use world::{NumberedRoute, UpdatePart};
 
-/// What the peer that this Peer Up announces is taken back with.
+/// The Peer Down in bmpd's own name for the peer of this Peer Up.
 fn down_of(up: &[u8]) -> Vec<u8> {
     let frame = frames(up).next().unwrap().unwrap();
     let Message::PeerUp(up) = Message::parse(&frame).unwrap() else { panic!("a Peer Up") };
@@ -37,14 +37,14 @@ fn down_of(up: &[u8]) -> Vec<u8> {
     out.to_vec()
 }
 
-/// Appends frames as one read that filled its block.
+/// Appends frames, as one read that filled its block.
 fn append(input: &mut Input, frames: &[Vec<u8>]) {
     let bytes = Bytes::from(frames.concat());
     let block = bytes.len();
     input.append(BmpChunk::parse(bytes, block).unwrap());
 }
 
-/// All that there is to be taken now.
+/// Takes everything that there is now.
 fn take_all(follower: &mut Follower) -> Vec<Piece> {
     let mut pieces = VecDeque::new();
     loop {
@@ -60,38 +60,38 @@ fn bytes_of(pieces: &[Piece]) -> Vec<u8> {
     pieces.iter().flat_map(|piece| piece.bytes.iter().copied()).collect()
 }
 
-/// A follower whose station knows all that there is.
+/// A follower whose station knows everything.
 fn following(feed: &Feed) -> Follower {
     let mut follower = feed.attach(Selection::default());
     take_all(&mut follower);
     follower
 }
 
-/// What a station is told that comes now.
+/// What a new station is told.
 fn dump(feed: &Feed) -> Vec<u8> {
     bytes_of(&take_all(&mut feed.attach(Selection::default())))
 }
 
-/// Frames by type, and their bytes.
+/// The type bytes of frames.
 fn types_of(bytes: &[u8]) -> Vec<u8> {
     frames(bytes).map(|frame| frame.unwrap().code()).collect()
 }
 
 /// An UPDATE of peer `peer` with IPv4 unicast routes by number.
 fn announce(peer: u8, set: u8, time: u32, prefixes: impl IntoIterator<Item = u8>) -> Vec<u8> {
-    let announced = prefixes.into_iter().map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced };
+    let announced = prefixes.into_iter().map(|prefix| NumberedRoute { prefix, path: 0, variant: 0 }).collect();
+    let part = UpdatePart { family: Family::IPV4_UNICAST, withdrawn: vec![], announced };
     world::update(peer, RibView::AdjRibInPre, time, set, &[part])
 }
 
 fn withdraw(peer: u8, prefixes: impl IntoIterator<Item = u8>) -> Vec<u8> {
-    let withdrawn = prefixes.into_iter().map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    let part = Part { family: Family::IPV4_UNICAST, withdrawn, announced: vec![] };
+    let withdrawn = prefixes.into_iter().map(|prefix| NumberedRoute { prefix, path: 0, variant: 0 }).collect();
+    let part = UpdatePart { family: Family::IPV4_UNICAST, withdrawn, announced: vec![] };
     world::update(peer, RibView::AdjRibInPre, 9, 0, &[part])
 }
 
 #[test]
-fn a_station_that_comes_late_is_told_the_peers_in_force_as_they_were_announced() {
+fn a_late_station_is_told_the_peers_that_are_up_as_they_were_announced() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[peer_up(2, 1), peer_up(1, 1), peer_up(3, 1), peer_down(3), peer_up(2, 7)]);
@@ -105,7 +105,7 @@ fn a_station_that_comes_late_is_told_the_peers_in_force_as_they_were_announced()
 }
 
 #[test]
-fn routes_that_share_attributes_and_time_leave_in_one_update_and_the_end_of_rib_behind_them() {
+fn routes_with_equal_attributes_and_time_leave_in_one_update_before_the_end_of_rib() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     let end = world::end_of_rib(1, RibView::AdjRibInPre, Family::IPV4_UNICAST);
@@ -145,7 +145,7 @@ fn a_message_is_no_longer_than_its_peer_may_send() {
 }
 
 #[test]
-fn the_longest_message_there_is_is_told_anew_as_long_as_it_was() {
+fn the_longest_possible_message_is_told_again_unchanged() {
     // RFC 8654: 65,535 bytes, and MP_REACH_NLRI with a length of one octet.
     let reach = [0, 2, 1, 16, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 16, 0x20, 1];
     let origin_and_path = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9];
@@ -165,7 +165,7 @@ fn the_longest_message_there_is_is_told_anew_as_long_as_it_was() {
 }
 
 #[test]
-fn a_station_that_selects_something_else_was_not_too_slow_and_one_whose_frames_are_gone_was() {
+fn only_a_station_whose_frames_are_gone_counts_as_too_slow() {
     let feed = Feed::new(2000, 1 << 20);
     let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
@@ -212,7 +212,7 @@ fn a_follower_takes_about_as_much_as_it_asks_for() {
 }
 
 #[test]
-fn a_follower_that_asks_for_nothing_is_told_in_the_right_order_all_the_same() {
+fn a_follower_that_asks_for_no_bytes_still_gets_frames_in_order() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
@@ -225,7 +225,7 @@ fn a_follower_that_asks_for_nothing_is_told_in_the_right_order_all_the_same() {
 }
 
 #[test]
-fn routes_of_peers_that_were_never_announced_pass_and_replay_without_a_peer_up_and_are_counted() {
+fn routes_of_peers_that_were_never_announced_pass_without_a_peer_up_and_are_counted() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
@@ -261,7 +261,7 @@ fn a_station_that_was_too_slow_is_told_what_changed_and_nothing_twice() {
 }
 
 #[test]
-fn withdrawals_are_kept_for_who_needs_them_and_forgotten_then() {
+fn withdrawals_are_kept_while_a_follower_needs_them() {
     let feed = Feed::new(1000, 100_000);
     let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, [0]), announce(2, 1, 1, 0..100)]);
@@ -277,7 +277,7 @@ fn withdrawals_are_kept_for_who_needs_them_and_forgotten_then() {
 }
 
 #[test]
-fn a_station_whose_withdrawals_were_too_many_is_told_its_peer_anew_and_the_others_are_left_alone() {
+fn a_station_that_needs_forgotten_withdrawals_is_told_that_peer_anew_and_no_other() {
     let feed = Feed::new(1000, 500);
     let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..101), world::up(0, 1), announce(0, 1, 1, 0..2)]);
@@ -291,7 +291,7 @@ fn a_station_whose_withdrawals_were_too_many_is_told_its_peer_anew_and_the_other
 }
 
 #[test]
-fn what_is_wrong_within_an_as_is_counted_of_peers_of_the_same_as_alone() {
+fn errors_in_attributes_of_one_as_count_only_for_internal_peers() {
     let open = |asn: u16| bgp(1, &[&[4][..], &asn.to_be_bytes(), &[0, 90, 10, 0, 0, 1, 0]].concat());
     // LOCAL_PREF of one byte (RFC 7606 §7.5).
     let attributes = [0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 10, 0, 0, 1, 0x40, 5, 1, 0];
@@ -321,13 +321,13 @@ fn a_full_block_goes_into_the_journal_as_it_is() {
     assert!(feed.stats().journal_bytes >= 2 * bytes.len(), "and is charged for the whole block");
 }
 
-/// A block of memory that says when it is gone.
-struct Block {
+/// A block of memory that shows when it is freed.
+struct TrackedBlock {
     bytes: Vec<u8>,
     _alive: Arc<()>,
 }
 
-impl AsRef<[u8]> for Block {
+impl AsRef<[u8]> for TrackedBlock {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -344,7 +344,7 @@ fn the_journal_keeps_no_more_memory_alive_than_it_is_charged_for() {
         let frame = route(1, (round * 37) % 8000);
         let mut block = frame.clone();
         block.resize(BLOCK, 0);
-        let bytes = Bytes::from_owner(Block { bytes: block, _alive: Arc::clone(&alive) }).slice(..frame.len());
+        let bytes = Bytes::from_owner(TrackedBlock { bytes: block, _alive: Arc::clone(&alive) }).slice(..frame.len());
         input.append(BmpChunk::parse(bytes, BLOCK).unwrap());
         let pinned = (Arc::strong_count(&alive) - 1) * BLOCK;
         let stats = feed.stats();
@@ -353,7 +353,8 @@ fn the_journal_keeps_no_more_memory_alive_than_it_is_charged_for() {
     let before = Arc::strong_count(&alive);
     for _ in 0..10_000 {
         let frame = route(1, 0);
-        let bytes = Bytes::from_owner(Block { bytes: frame.clone(), _alive: Arc::clone(&alive) }).slice(..frame.len());
+        let bytes =
+            Bytes::from_owner(TrackedBlock { bytes: frame.clone(), _alive: Arc::clone(&alive) }).slice(..frame.len());
         input.append(BmpChunk::parse(bytes, BLOCK).unwrap());
     }
     assert!(before > 1);
@@ -364,7 +365,7 @@ fn the_journal_keeps_no_more_memory_alive_than_it_is_charged_for() {
 }
 
 #[test]
-fn what_a_follower_holds_stays_whole_when_the_journal_has_dropped_it() {
+fn pieces_of_a_follower_stay_whole_when_the_journal_drops_them() {
     let feed = Feed::new(4096, 1000);
     let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
@@ -376,7 +377,7 @@ fn what_a_follower_holds_stays_whole_when_the_journal_has_dropped_it() {
 }
 
 #[test]
-fn a_chunk_larger_than_the_journal_still_reaches_who_is_at_the_head() {
+fn a_chunk_larger_than_the_journal_still_reaches_a_follower_at_the_head() {
     let feed = Feed::new(100, 1000);
     let mut input = feed.input(InputId::relay("frr"));
     let mut follower = following(&feed);
@@ -405,7 +406,7 @@ async fn a_follower_waits_until_there_is_something_past_its_cursor() {
 }
 
 #[test]
-fn peers_that_are_no_more_are_forgotten_when_nobody_needs_to_be_told() {
+fn ended_peers_are_forgotten_when_no_follower_needs_them() {
     let feed = Feed::new(100_000, 1000);
     let mut input = feed.input(InputId::relay("frr"));
     let slow = following(&feed);
@@ -414,15 +415,15 @@ fn peers_that_are_no_more_are_forgotten_when_nobody_needs_to_be_told() {
         for number in from..to {
             header[2..6].copy_from_slice(&number.to_be_bytes());
             let down = frame(2, &[&header[..], &[4]].concat());
-            // Each for a moment; and one that was never up.
+            // Each peer is up for a moment, and then not there.
             append(&mut input, &[peer_up_of(&header, 1, &[]), down.clone(), down]);
         }
     };
     say(0, 30_000);
-    assert!(feed.0.state().slots.len() <= 10_010, "however slow a station is");
+    assert!(feed.0.lock().peers.slots() <= 10_010, "however slow a station is");
     drop(slow);
     say(30_000, 30_010);
-    let slots = feed.0.state().slots.len();
+    let slots = feed.0.lock().peers.slots();
     say(30_010, 60_000);
-    assert_eq!(feed.0.state().slots.len(), slots, "and their places are used again");
+    assert_eq!(feed.0.lock().peers.slots(), slots, "and their places are used again");
 }

@@ -1,10 +1,10 @@
-//! What inputs sent that could not be taken for what it should be, counted by kind.
+//! Errors in what inputs send, counted by kind.
 
 use std::{fmt, ops::Sub};
 
 use crate::wire::bgp::Update;
 
-/// An error of an input.
+/// A kind of error of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
     /// See [`Trouble::malformed`].
@@ -32,7 +32,7 @@ impl TroubleKind {
     }
 }
 
-/// What is wrong with an UPDATE.
+/// The error of an UPDATE, in words.
 impl fmt::Display for TroubleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -45,36 +45,42 @@ impl fmt::Display for TroubleKind {
     }
 }
 
-/// Counts what could not be taken for what it should be. Every such message is passed on as it came.
+/// Numbers of frames that are not as they should be. All of them pass as they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
-    /// Route Monitoring frames of peers that were never announced, or not by the connection that they came from.
+    /// Route Monitoring frames about peers that were never announced, or not by the connection of
+    /// the frame.
     pub unannounced: u64,
-    /// UPDATEs whose routes cannot be told apart. Where the fields of the routes are found, they are kept whole.
+    /// UPDATEs whose routes cannot be told apart. The feed keeps the fields of the routes whole, if
+    /// it finds them.
     pub malformed: u64,
-    /// UPDATEs with path identifiers where others of the RIB have none, or the reverse. The fields of their routes are kept whole.
+    /// UPDATEs with path identifiers where others of the RIB have none, or the reverse. The feed
+    /// keeps the fields of their routes whole.
     pub mixed_path_ids: u64,
-    /// UPDATEs with malformed attributes (RFC 7606). Their routes are stored with the attributes as they came.
+    /// UPDATEs with malformed attributes (RFC 7606). The feed keeps their routes with the
+    /// attributes as they came.
     pub malformed_attributes: u64,
-    /// UPDATEs whose AS_PATH has AS numbers of another size than the A flag says. Their routes are stored as they came.
+    /// UPDATEs whose AS_PATH has AS numbers of another size than the A flag says. The feed keeps
+    /// their routes as they came.
     pub as_size: u64,
-    /// UPDATEs that lack a well-known attribute. Their routes are stored as they came.
+    /// UPDATEs that lack a well-known attribute. The feed keeps their routes as they came.
     pub incomplete: u64,
-    /// UPDATEs with routes of a family whose NLRI have a form that is not known.
+    /// UPDATEs with routes of a family of unknown form.
     pub unknown_family: u64,
-    /// Fields of routes that were dropped, because too many are kept whole: a station that comes late is not told of them.
+    /// Fields of routes that were dropped, because too many are kept whole. A late station is not
+    /// told them.
     pub overflowed: u64,
 }
 
 impl Trouble {
-    /// How many errors of the input there were.
+    /// The number of errors of the input.
     #[cfg(test)]
     pub(super) fn errors(&self) -> u64 {
         self.errors_by_kind().map(|(_, count)| count).sum()
     }
 
-    /// Errors of the input that there were, by kind. An unknown family, a missing attribute and a peer without a Peer Up are none: a
-    /// router may have them.
+    /// The errors of the input by kind. An unknown family, a missing attribute and a peer without a
+    /// Peer Up are no errors: a router may have them.
     pub fn errors_by_kind(&self) -> impl Iterator<Item = (TroubleKind, u64)> {
         let kinds = [
             (TroubleKind::Malformed, self.malformed),
@@ -86,8 +92,8 @@ impl Trouble {
         kinds.into_iter().filter(|(_, count)| *count > 0)
     }
 
-    /// Counts what is wrong with the attributes of an UPDATE, which was read with AS numbers of `as_size` bytes. `internal` is true for a peer of the
-    /// router's own AS.
+    /// Counts the errors in the attributes of an UPDATE that was read with AS numbers of `as_size`
+    /// bytes. `internal` is true for a peer of the router's own AS.
     pub(super) fn count_attributes(&mut self, update: &Update<'_>, message: &[u8], as_size: usize, internal: bool) {
         self.incomplete += u64::from(update.missing.is_some());
         if !update.is_malformed(internal) {
@@ -110,7 +116,7 @@ impl Trouble {
     }
 }
 
-/// What was counted since.
+/// The numbers since `before`.
 impl Sub for Trouble {
     type Output = Self;
 

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::status::SessionStatus;
 use crate::{
-    feed::{Counts, Piece},
+    feed::{FrameCounts, Piece},
     wire::bmp::MessageType,
 };
 
@@ -38,7 +38,7 @@ impl Outbox {
 
     /// Appends one frame.
     pub(super) fn push(&mut self, frame: Bytes, message: MessageType) {
-        let mut counts = Counts::default();
+        let mut counts = FrameCounts::default();
         counts.record(message.code(), 1);
         self.queue.push_back(Piece { bytes: frame, counts });
     }
@@ -62,8 +62,8 @@ impl Outbox {
     }
 
     /// Notes that bytes have left. Returns the messages that are complete by that.
-    fn advance(&mut self, written: usize) -> Counts {
-        let mut sent = Counts::default();
+    fn advance(&mut self, written: usize) -> FrameCounts {
+        let mut sent = FrameCounts::default();
         self.written += written;
         while let Some(front) = self.queue.front()
             && self.written >= front.bytes.len()
@@ -80,7 +80,7 @@ impl Outbox {
     pub(super) fn cut_after_current_frame(&mut self) {
         self.queue.truncate(usize::from(self.written > 0));
         if let Some(front) = self.queue.front_mut() {
-            front.counts = Counts::default();
+            front.counts = FrameCounts::default();
             front.bytes.truncate(frame_end(&front.bytes, self.written));
         }
         if self.queue.is_empty() {
@@ -140,7 +140,7 @@ mod tests {
     fn a_message_counts_as_sent_when_its_last_byte_has_left() {
         let mut outbox = outbox_of(&[10]);
         outbox.push(frame(20).into(), MessageType::PeerUp);
-        let mut sent = Counts::default();
+        let mut sent = FrameCounts::default();
         for (written, total) in [(9, 0), (1, 1), (19, 1), (1, 2)] {
             sent += outbox.advance(written);
             assert_eq!(sent.total(), total);

@@ -2,31 +2,31 @@
 
 use crate::{
     config::{MonitorId, Session},
-    feed::{InputId, Mirroring, Monitor, Peers, Selection},
+    feed::{InputId, Mirroring, PeerFilter, Selection, SelectionRule},
 };
 
 /// Returns what a station is told: everything where no `monitor` is configured. With `monitor`,
 /// mirrored messages come only with `route-mirroring`.
 pub fn selection(session: &Session) -> Selection {
-    let monitor = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| Monitor {
+    let rule = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| SelectionRule {
         peers: peers(id),
         ribs: modes.iter().map(|mode: &crate::config::RouteMode| (mode.family, mode.view)).collect(),
     };
-    let monitors: Vec<_> = session.monitors.iter().map(monitor).collect();
-    let mirroring = if monitors.is_empty() || session.route_mirroring { Mirroring::Passed } else { Mirroring::LeftOut };
-    Selection { monitors, mirroring }
+    let rules: Vec<_> = session.monitors.iter().map(rule).collect();
+    let mirroring = if rules.is_empty() || session.route_mirroring { Mirroring::Passed } else { Mirroring::LeftOut };
+    Selection { rules, mirroring }
 }
 
-fn peers(id: &MonitorId) -> Peers {
+fn peers(id: &MonitorId) -> PeerFilter {
     match id {
-        MonitorId::Public => Peers::Public,
-        MonitorId::AllVpnInstances => Peers::AllVpnInstances,
-        MonitorId::VpnInstance(name) => Peers::VpnInstance(name.clone()),
+        MonitorId::Public => PeerFilter::Public,
+        MonitorId::AllVpnInstances => PeerFilter::AllVpnInstances,
+        MonitorId::VpnInstance(name) => PeerFilter::VpnInstance(name.clone()),
         MonitorId::Peer { vpn_instance, address } => {
-            Peers::Peer { vpn_instance: vpn_instance.clone(), address: *address }
+            PeerFilter::Peer { vpn_instance: vpn_instance.clone(), address: *address }
         }
-        MonitorId::Relay(name) => Peers::Input(InputId::relay(name)),
-        MonitorId::Replay(name) => Peers::Input(InputId::replay(name)),
-        MonitorId::Bgp => Peers::Bgp,
+        MonitorId::Relay(name) => PeerFilter::Input(InputId::relay(name)),
+        MonitorId::Replay(name) => PeerFilter::Input(InputId::replay(name)),
+        MonitorId::Bgp => PeerFilter::Bgp,
     }
 }

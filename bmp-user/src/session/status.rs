@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     escape::Untrusted,
-    feed::{Counts, HiddenPeer},
+    feed::{FrameCounts, HiddenPeer},
     pin::{DownCause, Reason},
 };
 
@@ -128,7 +128,7 @@ impl SessionSnapshot {
 #[derive(Debug)]
 pub struct SessionStatus {
     shown: Mutex<SessionSnapshot>,
-    messages: Mutex<Counts>,
+    messages: Mutex<FrameCounts>,
     cursor: AtomicU64,
     position: AtomicU64,
     discarded: AtomicU64,
@@ -169,7 +169,7 @@ impl SessionStatus {
     }
 
     /// Returns the messages sent since the session was configured.
-    pub fn messages(&self) -> Counts {
+    pub fn messages(&self) -> FrameCounts {
         *self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -217,7 +217,7 @@ impl SessionStatus {
         });
     }
 
-    pub(super) fn count_sent(&self, counts: Counts) {
+    pub(super) fn count_sent(&self, counts: FrameCounts) {
         *self.messages.lock().unwrap_or_else(PoisonError::into_inner) += counts;
     }
 

@@ -1,14 +1,15 @@
-//! What is wrong with bytes, and where: the same for every protocol, whose problems are its own.
+//! An error with the offset of its byte. Each protocol has its own kinds of problems.
 
 use super::reader::Short;
 
-/// Bytes that are not what they should be.
+/// A problem, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at byte {offset}: {problem}")]
 pub struct At<P> {
-    /// Where, in bytes from the start of what was parsed: a message, a buffer, or a whole stream (see [`At::after`]).
+    /// The offset, in bytes from the start of the parsed message, buffer or stream: see
+    /// [`At::after`].
     pub offset: u64,
-    /// What was expected there and what was found.
+    /// What was expected there, and what was found.
     pub problem: P,
 }
 
@@ -17,7 +18,7 @@ impl<P> At<P> {
         Self { offset: offset as u64, problem }
     }
 
-    /// The same error, seen from `bytes` bytes further back.
+    /// Moves the offset by `bytes`, because that many bytes come before what was parsed.
     #[must_use]
     pub fn after(self, bytes: u64) -> Self {
         Self { offset: self.offset.saturating_add(bytes), ..self }

@@ -1,4 +1,7 @@
-//! Bytes on the wire: parsing borrows from a buffer, building writes into one, and every error says at which offset.
+//! Bytes on the wire: BGP, BMP and MRT.
+//!
+//! Parsing borrows from a buffer. Building appends to a buffer. Every error has the offset of its
+//! byte. Nothing here opens sockets or files, or reads a clock.
 
 pub mod bgp;
 pub mod bmp;

@@ -1,31 +1,31 @@
-//! A place in bytes that are being parsed.
+//! Takes fields off bytes.
 
-/// A field that ends before it may.
+/// A field that ends too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Short {
-    /// Where the field starts, in bytes from the start of what is parsed.
+    /// The offset of the field.
     pub(super) at: usize,
     pub(super) what: &'static str,
-    /// How many bytes it takes, at least.
+    /// How many bytes it needs, at least.
     pub(super) need: usize,
     /// How many there are.
     pub(super) found: usize,
 }
 
-/// Takes fields off a slice, and knows where in the whole that is.
+/// Takes fields off a slice, and knows the offset of the next one.
 #[derive(Clone, Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct ByteReader<'a> {
     rest: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     /// Reads `bytes` from its byte `at` on.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { rest: bytes.get(at..).unwrap_or_default(), at }
     }
 
-    /// Where the next field starts.
+    /// The offset of the next field.
     pub(super) fn at(&self) -> usize {
         self.at
     }
@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// Everything that is left, without taking it.
+    /// The rest of the bytes. Does not take them.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// The next `count` bytes, as a reader of their own that keeps its place in the whole.
+    /// Takes the next `count` bytes as a reader of their own, with the same offsets.
     pub(super) fn part(&mut self, count: usize, what: &'static str) -> Result<Self, Short> {
         let at = self.at;
         self.bytes(count, what).map(|rest| Self { rest, at })

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use bmp_user::{
-    feed::{Claim, Feed, Follower, Input, InputId, Monitor, Peers, Piece, Selection},
-    input::relay::{Goodbye, Received, Receiver},
+    feed::{Claim, Feed, Follower, Input, InputId, PeerFilter, Piece, Selection, SelectionRule},
+    input::relay::{BmpReceiver, DaemonGoodbye, ReceiveOutcome},
     wire::bmp::Error,
 };
 
@@ -16,8 +16,8 @@ use crate::station::Replica;
 ///
 /// # Errors
 ///
-/// The error of [`Receiver::receive`], after which the connection must be closed.
-pub fn send(bytes: &[u8], receiver: &mut Receiver, input: &mut Input) -> Result<Option<Goodbye>, Error> {
+/// The error of [`BmpReceiver::receive`], after which the connection must be closed.
+pub fn send(bytes: &[u8], receiver: &mut BmpReceiver, input: &mut Input) -> Result<Option<DaemonGoodbye>, Error> {
     send_claiming(bytes, receiver, input, &mut |_| true)
 }
 
@@ -26,13 +26,13 @@ pub fn send(bytes: &[u8], receiver: &mut Receiver, input: &mut Input) -> Result<
 ///
 /// # Errors
 ///
-/// The error of [`Receiver::receive`], after which the connection must be closed.
+/// The error of [`BmpReceiver::receive`], after which the connection must be closed.
 pub fn send_claiming(
     mut bytes: &[u8],
-    receiver: &mut Receiver,
+    receiver: &mut BmpReceiver,
     input: &mut Input,
     is_alive: &mut dyn FnMut(&Claim) -> bool,
-) -> Result<Option<Goodbye>, Error> {
+) -> Result<Option<DaemonGoodbye>, Error> {
     while !bytes.is_empty() {
         let room = receiver.room();
         let spare = room.capacity() - room.len();
@@ -42,9 +42,9 @@ pub fn send_claiming(
         bytes = rest;
         loop {
             match receiver.receive(input)? {
-                Received::All => break,
-                Received::Goodbye(goodbye) => return Ok(Some(goodbye)),
-                Received::Claim(claim) => {
+                ReceiveOutcome::AllFed => break,
+                ReceiveOutcome::Goodbye(goodbye) => return Ok(Some(goodbye)),
+                ReceiveOutcome::Claim(claim) => {
                     if is_alive(&claim) {
                         input.refuse(&claim);
                     }
@@ -66,8 +66,8 @@ pub struct FollowingStation {
 impl FollowingStation {
     /// Follows one input, or all inputs.
     pub fn of(feed: &Feed, input: Option<InputId>) -> Self {
-        let monitor = |input| Monitor { peers: Peers::Input(input), ribs: Vec::new() };
-        let selection = Selection { monitors: input.map(monitor).into_iter().collect(), ..Selection::default() };
+        let rule = |input| SelectionRule { peers: PeerFilter::Input(input), ribs: Vec::new() };
+        let selection = Selection { rules: input.map(rule).into_iter().collect(), ..Selection::default() };
         Self { follower: feed.attach(selection), station: Replica::default(), strict: Replica::strict() }
     }
 

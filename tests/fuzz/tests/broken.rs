@@ -14,7 +14,7 @@ use bmp_fuzz::{
 };
 use bmp_user::{
     feed::{Feed, Input, InputId},
-    input::relay::Receiver,
+    input::relay::BmpReceiver,
     wire::bmp::{COMMON_HEADER, Error, MessageType, PER_PEER_HEADER, PeerIdentity, frames},
 };
 use fastrand::Rng;
@@ -39,7 +39,7 @@ enum StreamEnd {
 }
 
 fn send(stream: &[u8], input: &mut Input) -> StreamEnd {
-    let mut receiver = Receiver::default();
+    let mut receiver = BmpReceiver::default();
     match lab::send(stream, &mut receiver, input) {
         Ok(Some(_)) => StreamEnd::Goodbye,
         Err(error) => StreamEnd::Closed(error),

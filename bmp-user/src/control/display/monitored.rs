@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{Config, Session as Configured, SessionId},
     escape::Untrusted,
-    feed::{Feed, HiddenPeer, InputId, PeerRibs, Selection, route_distinguisher},
+    feed::{Feed, HiddenPeer, InputId, PeerRibs, Selection},
     session::selection_of,
     wire::{bgp::Family, bmp::PeerKey},
 };
@@ -184,7 +184,7 @@ impl MonitoredPeer {
             asn: header.asn,
             bgp_id: header.bgp_id,
             peer_type: PeerTypeName(header.key.peer_type),
-            distinguisher: (distinguisher != [0; 8]).then(|| route_distinguisher(distinguisher)),
+            distinguisher: (!distinguisher.is_zero()).then(|| distinguisher.to_string()),
             table: peer.table().map(Untrusted::new),
             announced: peer.is_announced(),
             held: peer.is_away(),

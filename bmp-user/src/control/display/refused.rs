@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    feed::{ConnectionId, Refusal, route_distinguisher},
+    feed::{ConnectionId, PeerRefusal},
     wire::bmp::{MessageType, PeerType},
 };
 
@@ -32,14 +32,14 @@ pub(super) struct RefusedPeer {
 
 impl RefusedPeer {
     /// `clients` are the connections that are open.
-    pub(super) fn of(refusal: &Refusal, clients: &BTreeMap<ConnectionId, SocketAddr>) -> Self {
-        let Refusal { peer, owner, dropped } = refusal;
+    pub(super) fn of(refusal: &PeerRefusal, clients: &BTreeMap<ConnectionId, SocketAddr>) -> Self {
+        let PeerRefusal { peer, owner, dropped } = refusal;
         let distinguisher = peer.key.distinguisher;
         let counts = MessageType::ALL.into_iter().map(|message| (message.as_str(), dropped.of(message)));
         Self {
             address: peer.address(),
             peer_type: peer.key.peer_type.0,
-            distinguisher: (distinguisher != [0; 8]).then(|| route_distinguisher(distinguisher)),
+            distinguisher: (!distinguisher.is_zero()).then(|| distinguisher.to_string()),
             asn: peer.asn,
             bgp_id: peer.bgp_id,
             owner: clients.get(owner).copied(),

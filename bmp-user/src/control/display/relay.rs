@@ -22,7 +22,7 @@ use crate::{
     config::{self, Config},
     escape::Untrusted,
     feed::{ConnectionId, InputId, PeerRibs},
-    input::relay::{ConnectionStatus, HeldStatus, RelayState, RelayStatus, connection_limits},
+    input::relay::{ConnectionStatus, HeldConnection, RelayState, RelayStatus, connection_limits},
 };
 
 /// How many peers of one kind are named in the text.
@@ -224,8 +224,8 @@ impl IncompletePeer {
 }
 
 impl HeldDaemon {
-    fn of(held: HeldStatus) -> Self {
-        let HeldStatus { client, sys_name, left } = held;
+    fn of(held: HeldConnection) -> Self {
+        let HeldConnection { client, sys_name, left } = held;
         Self { client, sys_name: sys_name.map(Untrusted::new), left_seconds: left.as_secs() }
     }
 }

@@ -1,18 +1,19 @@
-//! Routes that are to go: those of an input that went away, and withdrawals that nobody needs any more.
+//! Routes that have to go: those of an input that went away, and withdrawals that no station needs.
 
 use super::{
-    super::{attributes::Attributes, blocks::NONE},
-    Outcome, Rib, STALE, Time,
+    super::{attributes::AttributeSets, blocks::NONE},
+    ReceiveTime, Rib, RouteChange, STALE,
 };
 
 impl Rib {
-    /// The input of the routes went away, and may come back: what it does not announce again is to go.
+    /// Marks all routes as stale, because their input went away. Routes that it does not announce
+    /// again have to go.
     pub(in crate::feed) fn set_stale(&mut self) {
         let mut at = self.first;
         while at != NONE {
             let route = self.routes.get_mut(at);
             let (next, group) = (route.after, route.group);
-            if group != NONE && !route.is_stale() && self.groups.get(group).common.attributes != NONE {
+            if group != NONE && !route.is_stale() && self.groups.get(group).key.attributes != NONE {
                 self.routes.get_mut(at).changed[0] |= STALE;
                 self.stale += 1;
             }
@@ -20,9 +21,9 @@ impl Rib {
         }
     }
 
-    /// Routes that were not announced again since [`Rib::set_stale`], as many as fit into one message: their numbers.
+    /// Returns the numbers of stale routes, as many as fit into one message.
     pub(in crate::feed) fn stale(&self) -> Vec<u32> {
-        // A withdrawal with labels may be longer than what it withdraws.
+        // A withdrawal with labels may be longer than the NLRI that it withdraws.
         const LABEL: usize = 3;
         let (mut found, mut bytes) = (Vec::new(), 0);
         let mut at = if self.stale == 0 { NONE } else { self.first };
@@ -50,13 +51,15 @@ impl Rib {
         &mut self,
         number: u32,
         changed: u64,
-        attributes: &mut Attributes,
-    ) -> Outcome {
-        let head = self.common(number).head;
-        self.withdraw_number(number, Time::default(), head, changed, attributes)
+        attributes: &mut AttributeSets,
+    ) -> RouteChange {
+        let variant = self.group_key(number).variant;
+        self.withdraw_number(number, ReceiveTime::default(), variant, changed, attributes)
     }
-    /// Forgets a withdrawal, if it is still the one that was kept at `changed`, unless every station that comes late needs it.
-    pub(in crate::feed) fn forget(&mut self, number: u32, changed: u64, attributes: &mut Attributes) {
+
+    /// Forgets the withdrawal that was kept at `changed`, if it is still there. A withdrawal that
+    /// every late station needs stays.
+    pub(in crate::feed) fn forget(&mut self, number: u32, changed: u64, attributes: &mut AttributeSets) {
         if !self.is_withdrawal_of(number, changed) {
             return;
         }
@@ -70,20 +73,20 @@ impl Rib {
         }
     }
 
-    /// Whether a number is that of a withdrawal that came at `changed`.
+    /// True if the entry with this number is a withdrawal that came at `changed`.
     pub(super) fn is_withdrawal_of(&self, number: u32, changed: u64) -> bool {
         self.routes.try_get(number).is_some_and(|route| {
-            route.group != NONE && route.changed() == changed && self.groups.get(route.group).common.attributes == NONE
+            route.group != NONE && route.changed() == changed && self.groups.get(route.group).key.attributes == NONE
         })
     }
 
-    pub(super) fn drop_withdrawal(&mut self, number: u32, changed: u64, attributes: &mut Attributes) {
+    pub(super) fn drop_withdrawal(&mut self, number: u32, changed: u64, attributes: &mut AttributeSets) {
         self.remove(number, attributes);
         self.forgotten = self.forgotten.max(changed);
     }
 
-    /// Takes a route out of the RIB.
-    pub(super) fn remove(&mut self, number: u32, attributes: &mut Attributes) {
+    /// Removes a route from the RIB.
+    pub(super) fn remove(&mut self, number: u32, attributes: &mut AttributeSets) {
         let hash = self.hash_of(number);
         self.index.remove(hash, number);
         self.take_out(number, attributes);

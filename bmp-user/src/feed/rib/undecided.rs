@@ -1,31 +1,50 @@
-//! A RIB of which nobody knows yet how its NLRI are to be read: see [`Reading`].
+//! A RIB whose NLRI nobody can read yet: see [`Reading`].
 //!
-//! It keeps the fields of UPDATEs [whole](super::whole) until one can be read in one way alone. Then they are read in that way, in their order and as of
-//! when they came. If that takes too long, the OPENs decide.
+//! It keeps the fields of UPDATEs [whole](super::whole) until one of them can be read in one way
+//! alone. Then it reads all fields in that way, in their order and as of when they came. If that
+//! takes too long, the OPENs decide.
 
 use std::collections::HashSet;
 
 use super::{
-    super::{attributes::Attributes, blocks::NONE},
-    Common, Rib, STALE,
+    super::{attributes::AttributeSets, blocks::NONE},
+    GroupKey, Rib, STALE,
 };
-use crate::wire::bgp::{Form, Identity, Reading, identity, nlri};
+use crate::wire::bgp::{Form, NlriIdentity, Reading, identity, nlri};
 
-/// So many fields are kept before the OPENs decide.
+/// The OPENs decide after this many fields,
 const MOST_FIELDS: usize = 1024;
-/// So many bytes of them are.
+/// or after this many bytes of fields.
 const MOST_BYTES: usize = 64 * 1024;
 
 /// The ways in which all NLRI so far can be read.
 #[derive(Debug)]
-pub(super) struct Undecided {
+pub(super) struct UndecidedReading {
     /// The likeliest first. Never empty.
     candidates: Vec<Reading>,
 }
 
-impl Undecided {
-    /// `None` if NLRI of the family cannot be told apart in any way. `announced` is false for a peer without OPENs, of which nobody knows either whether it has
-    /// stacks of labels.
+/// What a field of NLRI taught a RIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::feed) struct LearnedReading {
+    /// Whether the field can be read.
+    pub(in crate::feed) can_be_read: bool,
+    /// The right reading, if it is clear now. The RIB has to be [converted](Rib::convert) then.
+    pub(in crate::feed) decided: Option<Reading>,
+}
+
+/// A withdrawal that [`Rib::convert`] found in a whole field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::feed) struct ConvertedWithdrawal {
+    /// The number of the route.
+    pub(in crate::feed) route: u32,
+    /// Sequence number after the field.
+    pub(in crate::feed) changed: u64,
+}
+
+impl UndecidedReading {
+    /// `None` if NLRI of the family cannot be told apart in any way. `announced` is false for a
+    /// peer without OPENs: it may have stacks of labels or not.
     pub(super) fn new(likeliest: Reading, announced: bool) -> Option<Self> {
         if likeliest.form == Form::Whole {
             return None;
@@ -41,44 +60,46 @@ impl Undecided {
 }
 
 impl Rib {
-    /// The OPENs say for certain how NLRI are read.
-    pub(in crate::feed) fn trust(&mut self) {
+    /// The OPENs say for certain how to read NLRI.
+    pub(in crate::feed) fn trust_opens(&mut self) {
         self.undecided = None;
     }
 
-    /// How NLRI are read; if that is undecided, how they are most likely to be.
+    /// How to read NLRI. If that is undecided, the likeliest way.
     #[inline]
     pub(in crate::feed) fn reading(&self) -> Reading {
         Reading { form: self.form, path_ids: self.path_ids }
     }
 
-    /// Whether it is known how NLRI are read.
+    /// True if it is known how to read NLRI.
     #[inline]
     pub(in crate::feed) fn is_decided(&self) -> bool {
         self.undecided.is_none() && self.form != Form::Whole
     }
 
-    /// Learns from a field of NLRI how those of the RIB are read. `likeliest` is what the OPENs say by now. Whether the field can be read, and the reading that
-    /// is the right one if that is clear: then the RIB is to be [converted](Rib::convert).
-    pub(in crate::feed) fn learn(
-        &mut self,
-        items: &[u8],
-        withdrawn: bool,
-        likeliest: Reading,
-    ) -> (bool, Option<Reading>) {
+    /// Learns from a field how to read the NLRI of the RIB. `likeliest` is what the OPENs say by
+    /// now.
+    pub(in crate::feed) fn learn(&mut self, items: &[u8], withdrawn: bool, likeliest: Reading) -> LearnedReading {
         let full = self.whole.as_ref().is_some_and(|whole| whole.entries >= MOST_FIELDS || whole.bytes >= MOST_BYTES);
-        let Some(Undecided { candidates }) = self.undecided.as_deref_mut() else { return (false, None) };
+        let Some(UndecidedReading { candidates }) = self.undecided.as_deref_mut() else {
+            return LearnedReading { can_be_read: false, decided: None };
+        };
         let can_be_read = Reading::keep_best(candidates, items, withdrawn);
         candidates.sort_by_key(|reading| *reading != likeliest);
         let first = candidates.first().copied().unwrap_or(likeliest);
         (self.form, self.path_ids) = (first.form, first.path_ids);
-        (can_be_read, (candidates.len() == 1 || full).then_some(first))
+        LearnedReading { can_be_read, decided: (candidates.len() == 1 || full).then_some(first) }
     }
 
-    /// Reads in this way all that was kept whole. Gives the withdrawals among them: their numbers, and when they came.
+    /// Reads all whole fields in this way. Returns the withdrawals in them.
     ///
-    /// Passes may be under way. What is behind their marks stays behind them, and in no group with what is before.
-    pub(in crate::feed) fn convert(&mut self, reading: Reading, attributes: &mut Attributes) -> Vec<(u32, u64)> {
+    /// Passes may be under way. Entries behind their marks stay behind them, and share no group
+    /// with entries before them.
+    pub(in crate::feed) fn convert(
+        &mut self,
+        reading: Reading,
+        attributes: &mut AttributeSets,
+    ) -> Vec<ConvertedWithdrawal> {
         self.undecided = None;
         (self.form, self.path_ids) = (reading.form, reading.path_ids);
         let mut order = Vec::new();
@@ -99,19 +120,19 @@ impl Rib {
                 self.latest = NONE;
                 continue;
             }
-            let common = self.groups.get(route.group).common;
-            // Its set may be in use by nobody else in between.
-            if common.attributes != NONE {
-                attributes.retain(common.attributes);
+            let key = self.groups.get(route.group).key;
+            // No other group may use the set while the entry is taken apart.
+            if key.attributes != NONE {
+                attributes.retain(key.attributes);
             }
-            self.convert_one(number, common, reading, attributes, &mut withdrawn);
-            if common.attributes != NONE {
-                attributes.release(common.attributes);
+            self.convert_one(number, key, reading, attributes, &mut withdrawn);
+            if key.attributes != NONE {
+                attributes.release(key.attributes);
             }
         }
-        for (changed, number) in standing {
-            if self.whole.is_some() && self.is_withdrawal_of(number, changed) {
-                self.keep_standing(number, changed, attributes);
+        for standing in standing {
+            if self.whole.is_some() && self.is_withdrawal_of(standing.number, standing.changed) {
+                self.keep_standing(standing.number, standing.changed, attributes);
             }
         }
         withdrawn
@@ -120,49 +141,50 @@ impl Rib {
     fn convert_one(
         &mut self,
         number: u32,
-        common: Common,
+        key: GroupKey,
         reading: Reading,
-        attributes: &mut Attributes,
-        withdrawn: &mut Vec<(u32, u64)>,
+        attributes: &mut AttributeSets,
+        withdrawn: &mut Vec<ConvertedWithdrawal>,
     ) {
         let route = *self.routes.get(number);
         let changed = route.changed();
-        let is_withdrawn = common.attributes == NONE;
+        let is_withdrawn = key.attributes == NONE;
         let reading = if is_withdrawn { reading.withdrawn() } else { reading };
         let field = self.long.get(&route.nlri).to_vec();
         if !reading.is_even(&field) {
             self.take_out(number, attributes);
-            self.put(number, common, changed, attributes);
+            self.put(number, key, changed, attributes);
             if route.is_stale() {
                 self.routes.get_mut(number).changed[0] |= STALE;
             }
             return;
         }
-        self.is_not_announced(number);
+        self.forget_announcement(number);
         self.stale -= usize::from(route.is_stale());
         self.remove(number, attributes);
         for item in nlri(reading.form, reading.path_ids, &field).flatten() {
             if is_withdrawn {
-                let kept = self.withdraw_all_the_same(item, common.time, common.head, changed, attributes);
-                withdrawn.push((kept, changed));
+                let route = self.withdraw_beside_whole(item, key.time, key.variant, changed, attributes);
+                withdrawn.push(ConvertedWithdrawal { route, changed });
                 continue;
             }
             let probe = self.probe(item);
-            self.announce_one(&probe, Common { whole: false, ..common }, changed, false, attributes);
+            self.announce_one(&probe, GroupKey { whole: false, ..key }, changed, false, attributes);
             if route.is_stale() {
                 self.set_last_stale();
             }
         }
     }
 
-    /// What was put into the list last was not heard of again since its input went away.
+    /// Marks the last entry of the list as stale.
     fn set_last_stale(&mut self) {
         let route = self.routes.get_mut(self.last);
         self.stale += usize::from(!route.is_stale());
         route.changed[0] |= STALE;
     }
 
-    /// How many routes are announced, as far as they can be told apart; a field that cannot be read is one.
+    /// The number of announced routes, as far as they can be told apart. A field that cannot be
+    /// read counts as one.
     pub(in crate::feed) fn len(&self) -> usize {
         if self.is_decided() || self.form == Form::Whole || self.whole.is_none() {
             return self.announced + self.announced_whole();
@@ -176,9 +198,9 @@ impl Rib {
                 continue;
             }
             let field = self.long.get(&route.nlri);
-            let is_withdrawn = self.groups.get(route.group).common.attributes == NONE;
+            let is_withdrawn = self.groups.get(route.group).key.attributes == NONE;
             let reading = if is_withdrawn { reading.withdrawn() } else { reading };
-            let names: Vec<Identity<'_>> = if reading.is_even(field) {
+            let names: Vec<NlriIdentity<'_>> = if reading.is_even(field) {
                 let items = nlri(reading.form, reading.path_ids, field).flatten();
                 items.map(|item| identity(reading.form, reading.path_ids, item)).collect()
             } else {

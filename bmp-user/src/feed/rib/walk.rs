@@ -1,21 +1,21 @@
 //! Walks along the list of a RIB, in the order in which its routes changed, while they change.
 
-use super::{super::blocks::NONE, Common, Nlri, Rib, Route};
+use super::{super::blocks::NONE, GroupKey, Nlri, Rib, RibRoute};
 
-/// A place in a RIB's list that stays where it is when routes come and go.
+/// A place in the list of a RIB. Stays where it is when routes come and go.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::feed) struct Mark(u32);
+pub(in crate::feed) struct WalkMark(u32);
 
-impl Mark {
-    /// Where it is, to walk on from.
+impl WalkMark {
+    /// The place to walk on from.
     pub(in crate::feed) fn place(&self) -> u32 {
         self.0
     }
 }
 
 impl Rib {
-    /// A mark before the first route that changed after `since`.
-    pub(in crate::feed) fn mark(&mut self, since: u64) -> Mark {
+    /// Puts a mark before the first route that changed after `since`.
+    pub(in crate::feed) fn mark(&mut self, since: u64) -> WalkMark {
         let mut after = NONE;
         if since == 0 {
             after = self.first;
@@ -31,10 +31,10 @@ impl Rib {
             }
         }
         let before = if after == NONE { self.last } else { self.routes.get(after).before };
-        let mark = self.routes.insert(Route::default());
+        let mark = self.routes.insert(RibRoute::default());
         self.marks += 1;
         self.link_mark(mark, before, after);
-        Mark(mark)
+        WalkMark(mark)
     }
 
     pub(super) fn link_mark(&mut self, mark: u32, before: u32, after: u32) {
@@ -50,26 +50,27 @@ impl Rib {
         }
     }
 
-    /// Takes a mark away.
-    pub(in crate::feed) fn unmark(&mut self, mark: Mark) {
+    /// Removes a mark.
+    pub(in crate::feed) fn unmark(&mut self, mark: WalkMark) {
         let route = self.routes.remove(mark.0);
         self.unlink(&route);
         self.marks -= 1;
     }
 
-    /// Takes all marks away: whoever has one will not go on.
+    /// Removes all marks. Whoever has one must not go on.
     pub(in crate::feed) fn unmark_all(&mut self) {
         let mut at = if self.marks == 0 { NONE } else { self.first };
         while at != NONE {
             let next = self.routes.get(at).after;
             if self.routes.get(at).group == NONE {
-                self.unmark(Mark(at));
+                self.unmark(WalkMark(at));
             }
             at = next;
         }
     }
 
-    /// The next route behind a place, which is a route or a mark, that changed no later than `until`. It is the next place.
+    /// The next route behind a place, if it changed no later than `until`. The place is a route or
+    /// a mark. The returned route is the next place.
     #[inline]
     pub(in crate::feed) fn next(&self, place: u32, until: u64) -> Option<u32> {
         let mut at = self.routes.get(place).after;
@@ -83,8 +84,8 @@ impl Rib {
         None
     }
 
-    /// Puts a mark behind a place that was reached from it.
-    pub(in crate::feed) fn advance(&mut self, mark: &Mark, place: u32) {
+    /// Moves a mark behind a place that a walk from the mark reached.
+    pub(in crate::feed) fn advance(&mut self, mark: &WalkMark, place: u32) {
         if place == mark.0 {
             return;
         }
@@ -94,51 +95,54 @@ impl Rib {
         self.link_mark(mark.0, place, after);
     }
 
-    /// When a route changed: the sequence number after the frame that changed it.
+    /// The sequence number after the frame that changed a route.
     pub(in crate::feed) fn changed(&self, number: u32) -> u64 {
         self.routes.get(number).changed()
     }
 
-    /// What a route has in common with its group, and the group's routes from it on, up to those that changed at `until`; `None` if
-    /// one before it changed after `since`: it has been met already.
-    pub(in crate::feed) fn group_from(&self, number: u32, since: u64, until: u64) -> Option<(Common, FromGroup<'_>)> {
+    /// The rest of the group of a route, from the route on, up to the routes that changed at
+    /// `until`. `None` if the route before it in the group changed after `since`: the walk has sent
+    /// the group.
+    pub(in crate::feed) fn group_from(&self, number: u32, since: u64, until: u64) -> Option<RestOfGroup<'_>> {
         let route = self.routes.get(number);
         if route.before_in_group != NONE && self.routes.get(route.before_in_group).changed() > since {
             return None;
         }
-        let items = FromGroup { rib: self, at: number, until, place: number, next: number };
-        Some((self.groups.get(route.group).common, items))
-    }
-
-    /// What a route has in common with its group.
-    pub(in crate::feed) fn common(&self, number: u32) -> Common {
-        self.groups.get(self.routes.get(number).group).common
+        let routes = GroupRoutes { rib: self, at: number, until, place: number, next: number };
+        Some(RestOfGroup { key: self.groups.get(route.group).key, routes })
     }
 }
 
-/// So many routes further on is what comes soon, where routes came with numbers that follow one another, as they do into a new table.
+/// The rest of a group, as a walk meets it.
+pub(in crate::feed) struct RestOfGroup<'a> {
+    pub(in crate::feed) key: GroupKey,
+    pub(in crate::feed) routes: GroupRoutes<'a>,
+}
+
+/// The processor fetches the route so many numbers ahead. In a new table, routes that follow one
+/// another have numbers that follow one another.
 const AHEAD: u32 = 32;
 
 /// Routes of a group, in the order in which they changed.
-pub(in crate::feed) struct FromGroup<'a> {
+pub(in crate::feed) struct GroupRoutes<'a> {
     rib: &'a Rib,
-    /// What comes next.
+    /// The next route.
     at: u32,
     until: u64,
     place: u32,
-    /// What comes behind `place` in the list of the RIB.
+    /// The route behind `place` in the list of the RIB.
     next: u32,
 }
 
-impl FromGroup<'_> {
-    /// The last route that was given of those that follow one another in the list of the RIB too: who walks along that needs to meet none
-    /// of them again.
+impl GroupRoutes<'_> {
+    /// The last returned route of those that follow one another in the list of the RIB too. A walk
+    /// along that list need not meet them again.
     pub(in crate::feed) fn place(&self) -> u32 {
         self.place
     }
 }
 
-impl<'a> Iterator for FromGroup<'a> {
+impl<'a> Iterator for GroupRoutes<'a> {
     type Item = &'a Nlri;
 
     #[inline]

@@ -1,4 +1,5 @@
-//! Attributes that are malformed, or that contradict the A flag: the router has the route all the same.
+//! Routes with malformed attributes, or with attributes that contradict the A flag. The router has
+//! them all the same.
 
 use bytes::BytesMut;
 
@@ -20,7 +21,8 @@ fn route(flags: u8, attributes: &[&[u8]], number: u8) -> Vec<u8> {
     out.to_vec()
 }
 
-/// Says these messages, and gives what was counted. A late station is told exactly what an early one was.
+/// Appends these messages and returns the counts. Checks that a late station is told exactly what
+/// an early one was.
 fn counted(messages: &[Vec<u8>]) -> Trouble {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("router"));
@@ -37,12 +39,12 @@ fn counted(messages: &[Vec<u8>]) -> Trouble {
 #[test]
 fn a_route_with_malformed_attributes_is_kept_as_it_came() {
     let cases: [&[&[u8]]; 6] = [
-        // There is no ORIGIN of 9, and a flag is wrong (RFC 7606 §7.1, §3 (c)).
+        // An ORIGIN of 9, which does not exist, and a wrong flag (RFC 7606 §7.1, §3 (c)).
         &[&[0x40, 1, 1, 9], &PATH_OF_4, &NEXT_HOP],
         &[&[0x80, 1, 1, 0], &PATH_OF_4, &NEXT_HOP],
         // LARGE_COMMUNITY of 13 octets (RFC 8092 §6).
         &[&ORIGIN, &PATH_OF_4, &NEXT_HOP, &[0xc0, 32, 13, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 4]],
-        // NEXT_HOP of three octets, and an AS_PATH that no size of AS numbers makes even.
+        // NEXT_HOP of three octets, and an AS_PATH that fits no size of AS numbers.
         &[&ORIGIN, &PATH_OF_4, &[0x40, 3, 3, 192, 0, 2]],
         &[&ORIGIN, &[0x40, 2, 5, 2, 1, 0, 0xfd, 0xe9], &NEXT_HOP],
         // The last attribute is cut (RFC 7606 §4).

@@ -1,5 +1,5 @@
-//! What real routers sent, through the feed, as another parser reads it: a station that comes late, or is slow, ends with what one has that
-//! was there from the beginning.
+//! Captures of real routers go through the feed, and another parser reads the result. A late or
+//! slow station ends with the same as an early one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,20 +13,20 @@ use bytes::Bytes;
 use super::{super::*, append, bytes_of, following, take_all};
 use crate::wire::bmp::{Message, MessageType, PeerHeader, PeerIdentity, PeerUp, frames, peer_flags, samples};
 
-/// By prefix and path, all that another parser knows of a route.
-pub(super) type Routes = BTreeMap<String, String>;
+/// Everything that another parser knows about routes, by prefix and path.
+pub(super) type CapturedRoutes = BTreeMap<String, String>;
 
-/// Of a peer: the Peer Ups of its session, and by view its routes.
-pub(super) type Peer = (BTreeSet<Vec<u8>>, BTreeMap<u8, Routes>);
+/// The Peer Ups of a peer's session, and its routes by view.
+pub(super) type CapturedPeer = (BTreeSet<Vec<u8>>, BTreeMap<u8, CapturedRoutes>);
 
-/// A station, by peer: also by those that RFC 7854 does not tell apart.
+/// What a station knows, by peer. Tells peers apart that RFC 7854 does not.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Station {
-    pub(super) peers: BTreeMap<PeerIdentity, Peer>,
+pub(super) struct CaptureStation {
+    pub(super) peers: BTreeMap<PeerIdentity, CapturedPeer>,
     updates: usize,
 }
 
-impl Station {
+impl CaptureStation {
     pub(super) fn read(stream: &[u8]) -> Self {
         let mut station = Self::default();
         for frame in frames(stream) {
@@ -87,14 +87,14 @@ fn parsed(up: &[u8]) -> PeerUp<'_> {
     up
 }
 
-/// The two know the same; else what they do not agree about.
-pub(super) fn assert_same(name: &str, found: &Station, expected: &Station) {
+/// Checks that both stations know the same, and shows the difference.
+pub(super) fn assert_same(name: &str, found: &CaptureStation, expected: &CaptureStation) {
     assert_eq!(found.peers.keys().collect::<Vec<_>>(), expected.peers.keys().collect::<Vec<_>>(), "{name}: peers");
     for (key, (ups, views)) in &expected.peers {
         let (found_ups, found_views) = &found.peers[key];
         assert_eq!(found_ups, ups, "{name}: the Peer Ups of {key:?}");
         for view in views.keys().chain(found_views.keys()) {
-            let none = Routes::new();
+            let none = CapturedRoutes::new();
             let (found, expected) = (found_views.get(view).unwrap_or(&none), views.get(view).unwrap_or(&none));
             for prefix in found.keys().chain(expected.keys()) {
                 assert_eq!(found.get(prefix), expected.get(prefix), "{name}: {prefix} of {key:?}, view {view:#x}");
@@ -103,7 +103,7 @@ pub(super) fn assert_same(name: &str, found: &Station, expected: &Station) {
     }
 }
 
-/// A stream less what is about the router's own session, frame by frame.
+/// The frames of a stream that are about peers.
 pub(super) fn about_peers(stream: &[u8]) -> Vec<Vec<u8>> {
     let own = |code| [MessageType::Initiation, MessageType::Termination].map(MessageType::code).contains(&code);
     let whole = frames(stream).map(|frame| frame.unwrap());
@@ -111,7 +111,7 @@ pub(super) fn about_peers(stream: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_station_that_comes_late_to_a_real_router_ends_with_what_one_has_that_was_there() {
+fn a_late_station_of_a_real_router_ends_with_the_same_as_an_early_one() {
     for (name, stream) in samples::captures_v3() {
         let feed = Feed::default();
         let mut input = feed.input(InputId::relay("router"));
@@ -126,13 +126,13 @@ fn a_station_that_comes_late_to_a_real_router_ends_with_what_one_has_that_was_th
         }
         let live = bytes_of(&take_all(&mut early));
         assert!(live == sent.concat(), "{name}: byte for byte");
-        let early = Station::read(&live);
-        let late = Station::read(&bytes_of(&take_all(&mut feed.attach(Selection::default()))));
+        let early = CaptureStation::read(&live);
+        let late = CaptureStation::read(&bytes_of(&take_all(&mut feed.attach(Selection::default()))));
         assert_same(&name, &late, &early);
         assert!(late.updates <= early.updates, "{name}: packed");
-        let middle = Station::read(&bytes_of(&take_all(&mut middle.unwrap())));
+        let middle = CaptureStation::read(&bytes_of(&take_all(&mut middle.unwrap())));
         assert_same(&name, &middle, &early);
-        // The other parser leaves out families that it does not know.
+        // The other parser leaves out unknown families.
         assert!(feed.stats().routes >= early.routes(), "{name}");
         assert_eq!(feed.stats().trouble.malformed, 0, "{name}");
         assert!(feed.stats().routes > 10 && early.routes() > 0, "{name}: {}", feed.stats().routes);
@@ -140,7 +140,7 @@ fn a_station_that_comes_late_to_a_real_router_ends_with_what_one_has_that_was_th
 }
 
 #[test]
-fn a_station_that_is_too_slow_for_a_real_router_ends_with_what_it_has() {
+fn a_slow_station_of_a_real_router_ends_with_the_same_as_a_fast_one() {
     for (name, stream) in samples::captures_v3() {
         let feed = Feed::new(1000, 1000);
         let mut input = feed.input(InputId::relay("router"));
@@ -157,13 +157,13 @@ fn a_station_that_is_too_slow_for_a_real_router_ends_with_what_it_has() {
         }
         told.extend(bytes_of(&take_all(&mut slow)));
         assert!(slow.dumps() > 2, "{name}: it fell off the journal");
-        assert_same(&name, &Station::read(&told), &Station::read(&sent.concat()));
+        assert_same(&name, &CaptureStation::read(&told), &CaptureStation::read(&sent.concat()));
     }
 }
 
 #[test]
-fn of_a_real_router_that_is_back_and_says_the_same_again_nothing_is_told() {
-    // It says a Peer Up for each view of a peer, and of its Loc-RIBs one for each family.
+fn the_repetitions_of_a_real_router_that_returned_are_not_told() {
+    // The router sends a Peer Up for each view of a peer, and one for each family of its Loc-RIBs.
     let (name, stream) =
         samples::captures_v3().into_iter().find(|(name, _)| name.contains("huawei")).expect("the capture is there");
     let feed = Feed::default();
@@ -171,7 +171,7 @@ fn of_a_real_router_that_is_back_and_says_the_same_again_nothing_is_told() {
     let mut input = feed.input(InputId::relay("router"));
     let sent = about_peers(&stream);
     append(&mut input, &sent);
-    let told = Station::read(&bytes_of(&take_all(&mut early)));
+    let told = CaptureStation::read(&bytes_of(&take_all(&mut early)));
     let held = input.hold();
     let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &sent);
@@ -182,6 +182,6 @@ fn of_a_real_router_that_is_back_and_says_the_same_again_nothing_is_told() {
         assert!(!matches!(kind, Some(MessageType::PeerUp | MessageType::PeerDown)), "{name}: {kind:?}");
     }
     assert!(more.len() < stream.len() / 10, "{name}: {} of {} bytes", more.len(), stream.len());
-    let late = Station::read(&bytes_of(&take_all(&mut feed.attach(Selection::default()))));
+    let late = CaptureStation::read(&bytes_of(&take_all(&mut feed.attach(Selection::default()))));
     assert_same(&name, &late, &told);
 }

@@ -1,18 +1,19 @@
-//! Small inputs after public bug reports: a station that is there from the start and one that comes late know the same, and all that is right.
+//! Small inputs after public bug reports. Early and late stations know the same, and it is right.
 
 use std::{fs, path::Path};
 
 use super::{
     super::*,
     append,
-    captures::{Station, about_peers, assert_same},
+    captures::{CaptureStation, about_peers, assert_same},
     dump, following, take_all,
 };
 
-/// A case: its file, the Peer Ups of its peers in all, its routes, and what was left out of it.
-type Case = (&'static str, usize, usize, &'static [(&'static str, u64)]);
+/// A case: its file, its number of Peer Ups, its number of routes, and the messages that are left
+/// out.
+type BugReportCase = (&'static str, usize, usize, &'static [(&'static str, u64)]);
 
-const CASES: [Case; 7] = [
+const CASES: [BugReportCase; 7] = [
     ("c-two-loc-rib-tables", 2, 10, &[]),
     ("f-peer-up-time-differs", 1, 5, &[]),
     ("u-peer-down-of-another-view", 1, 0, &[("other-peer", 1)]),
@@ -22,7 +23,7 @@ const CASES: [Case; 7] = [
     ("u-unnumbered-same-link-local", 2, 6, &[]),
 ];
 
-/// The bytes of a case; none, with a word, where the cases are not at hand.
+/// The bytes of a case; none, with a line on stderr, where there are no cases.
 #[expect(clippy::print_stderr, reason = "a test that could not look at the real data has to say so")]
 fn bytes_of_case(name: &str) -> Option<Vec<u8>> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/cases");
@@ -34,7 +35,7 @@ fn bytes_of_case(name: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn a_late_station_knows_of_each_case_what_an_early_one_knows_and_all_that_is_right() {
+fn in_each_case_late_and_early_stations_know_the_same_and_it_is_right() {
     for (name, ups, routes, left_out) in CASES {
         let Some(stream) = bytes_of_case(name) else { continue };
         let feed = Feed::default();
@@ -42,8 +43,8 @@ fn a_late_station_knows_of_each_case_what_an_early_one_knows_and_all_that_is_rig
         let mut early = following(&feed);
         append(&mut input, &about_peers(&stream));
         let told = super::bytes_of(&take_all(&mut early));
-        let early = Station::read(&told);
-        assert_same(name, &Station::read(&dump(&feed)), &early);
+        let early = CaptureStation::read(&told);
+        assert_same(name, &CaptureStation::read(&dump(&feed)), &early);
         let known: usize = early.peers.values().map(|(ups, _)| ups.len()).sum();
         assert_eq!((known, early.routes(), feed.stats().routes), (ups, routes, routes), "{name}");
         let odd: Vec<_> = input.totals().odd.iter().map(|(oddity, count)| (oddity.as_str(), count)).collect();

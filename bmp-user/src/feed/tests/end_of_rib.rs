@@ -1,4 +1,4 @@
-//! End-of-RIB that is said in the stead of a router that does not say it.
+//! End-of-RIB in the stead of a router that does not send it.
 
 use super::{super::*, announce, append, bytes_of, following, take_all, world};
 use crate::wire::{
@@ -8,7 +8,7 @@ use crate::wire::{
 
 const VIEW: RibView = RibView::AdjRibInPre;
 
-/// End-of-RIB as bmpd says it: when is not known.
+/// End-of-RIB in bmpd's own name, without a time.
 fn end(peer: u8) -> Vec<u8> {
     let mut frame = world::end_of_rib(peer, VIEW, Family::IPV4_UNICAST);
     frame[40..44].fill(0);
@@ -21,7 +21,7 @@ fn told(follower: &mut Follower) -> Vec<u8> {
 }
 
 #[test]
-fn a_rib_that_is_quiet_gets_its_end_once_in_a_life_of_its_peer_live_and_late() {
+fn a_quiet_rib_gets_one_end_of_rib_in_a_life_of_its_peer() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     let mut live = following(&feed);
@@ -38,7 +38,7 @@ fn a_rib_that_is_quiet_gets_its_end_once_in_a_life_of_its_peer_live_and_late() {
 }
 
 #[test]
-fn what_is_heard_of_a_rib_keeps_it_open_even_if_nothing_changes_by_it() {
+fn frames_keep_a_rib_open_even_if_they_change_nothing() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3)]);
@@ -50,19 +50,19 @@ fn what_is_heard_of_a_rib_keeps_it_open_even_if_nothing_changes_by_it() {
 }
 
 #[test]
-fn ends_that_were_said_peers_that_were_not_announced_and_other_inputs_are_left_alone() {
+fn only_announced_peers_of_the_connection_without_an_end_of_rib_get_one() {
     let feed = Feed::default();
     let (mut input, mut other) = (feed.input(InputId::relay("frr")), feed.input(InputId::relay("gobgp")));
     append(&mut input, &[world::up(0, 1), announce(0, 0, 0, 0..3), end(0), world::up(2, 1), route(2, 0)]);
     append(&mut input, &[announce(world::UNANNOUNCED_PEER, 0, 0, 0..3)]);
     append(&mut other, &[world::up(5, 1), announce(5, 0, 0, 0..3)]);
-    // The UPDATE of peer 2 withdraws and announces nothing: that is End-of-RIB.
+    // The UPDATE of peer 2 withdraws and announces nothing, so it is an End-of-RIB.
     assert_eq!(input.end_quiet_ribs(input.applied()), 0);
     assert_eq!(other.end_quiet_ribs(other.applied()), 1);
 }
 
 #[test]
-fn what_an_input_that_is_back_says_again_keeps_a_rib_from_being_quiet_until_then_and_not_for_ever() {
+fn repeated_routes_of_a_returned_input_delay_the_end_of_rib_and_do_not_prevent_it() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..10)]);

@@ -1,9 +1,9 @@
-//! Peers come up, go down, are held and come back; and there may be two that a station cannot tell apart.
+//! Peers come up, go down, are held and return. A station may be unable to tell two peers apart.
 
 use super::{
     super::*,
     announce, append, bytes_of, down_of, dump, following, take_all, types_of, withdraw,
-    world::{self, Part, Route},
+    world::{self, NumberedRoute, UpdatePart},
 };
 use crate::wire::{
     bgp::Family,
@@ -11,7 +11,7 @@ use crate::wire::{
 };
 
 #[test]
-fn a_peer_up_for_another_view_is_no_other_life_and_is_told_late_and_behind() {
+fn a_peer_up_for_another_view_is_the_same_life_and_is_told_to_all_stations() {
     let feed = Feed::new(300, 1 << 20);
     let mut input = feed.input(InputId::relay("router"));
     let (pre, post) = (world::up(0, 1), world::up_of_view(0, 1, 1));
@@ -34,12 +34,12 @@ fn a_loc_rib_that_is_announced_for_each_family_has_one_life_if_its_time_says_so(
     let up = |time: u32, my_as: u8| {
         let mut up = world::up(world::LOC_RIB_PEER, 0);
         up[40..44].copy_from_slice(&time.to_be_bytes());
-        // In the OPEN that was sent, behind its header and version.
+        // In the sent OPEN, behind its header and version.
         up[68 + 19 + 2] = my_as;
         up
     };
-    let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
+    let routes = (0..3).map(|prefix| NumberedRoute { prefix, path: 0, variant: 0 }).collect();
+    let part = UpdatePart { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
     let routes = world::update(world::LOC_RIB_PEER, RibView::LocRib, 0, 0, &[part]);
     for (time, kept) in [(7, 3), (0, 0)] {
         let feed = Feed::default();
@@ -64,7 +64,7 @@ fn a_loc_rib_that_is_announced_for_each_table_has_one_life_whatever_the_times() 
 }
 
 #[test]
-fn a_peer_up_that_differs_in_its_time_alone_says_nothing_new() {
+fn a_peer_up_that_differs_in_its_time_alone_is_no_news() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up_at(2, 1, 0, 1), announce(2, 1, 1, 0..3)]);
@@ -74,7 +74,7 @@ fn a_peer_up_that_differs_in_its_time_alone_says_nothing_new() {
     }
     assert_eq!(bytes_of(&take_all(&mut follower)), b"");
     assert_eq!(dump(&feed), [world::up_at(2, 1, 0, 1), announce(2, 1, 1, 0..3)].concat());
-    // After a reconnect too.
+    // Also after a reconnect.
     let _held = input.hold();
     let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up_at(2, 1, 0, 100), announce(2, 1, 1, 0..3), announce(2, 1, 1, [9])]);
@@ -93,8 +93,9 @@ fn the_end_of_every_life_is_told_before_the_next_one_begins() {
 }
 
 #[test]
-fn a_further_peer_up_that_says_otherwise_of_path_identifiers_does_not_change_how_routes_are_read() {
-    // Of the same session by all that a station sees; with the capability ADD-PATH (RFC 7911 §4), or one that nobody knows.
+fn a_further_peer_up_with_other_path_identifiers_does_not_change_the_reading() {
+    // A station takes it for the same session. It has the capability ADD-PATH (RFC 7911 §4), or an
+    // unknown one.
     let up = |capability: u8| {
         let (plain, with_open) = (world::up(world::LOC_RIB_PEER, 0), world::up(world::ADD_PATH_PEER, 0));
         let mut header = plain[6..48].to_vec();
@@ -107,8 +108,8 @@ fn a_further_peer_up_that_says_otherwise_of_path_identifiers_does_not_change_how
         }
         frame(3, &[header, body].concat())
     };
-    let routes = (0..3).map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    let part = Part { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
+    let routes = (0..3).map(|prefix| NumberedRoute { prefix, path: 0, variant: 0 }).collect();
+    let part = UpdatePart { family: Family::IPV4_UNICAST, withdrawn: vec![], announced: routes };
     let routes = world::update(world::LOC_RIB_PEER, RibView::LocRib, 0, 0, &[part]);
     let feed = Feed::default();
     let mut follower = following(&feed);
@@ -121,7 +122,7 @@ fn a_further_peer_up_that_says_otherwise_of_path_identifiers_does_not_change_how
 }
 
 #[test]
-fn what_an_input_says_of_a_peer_that_it_never_announced_is_not_told_where_another_input_has_one_that_looks_the_same() {
+fn an_unannounced_look_alike_of_another_inputs_peer_is_not_told() {
     let feed = Feed::default();
     let (mut frr, mut gobgp) = (feed.input(InputId::relay("frr")), feed.input(InputId::relay("gobgp")));
     let mut follower = following(&feed);
@@ -156,7 +157,7 @@ fn an_input_that_goes_away_takes_its_peers_with_it() {
 }
 
 #[test]
-fn of_two_peers_that_look_the_same_the_first_is_told_and_the_other_one_when_that_is_gone() {
+fn of_two_look_alikes_the_first_is_told_and_the_other_when_that_is_gone() {
     let feed = Feed::default();
     let (mut one, mut other) = (feed.input(InputId::relay("one")), feed.input(InputId::relay("other")));
     let mut follower = following(&feed);
@@ -171,24 +172,24 @@ fn of_two_peers_that_look_the_same_the_first_is_told_and_the_other_one_when_that
     assert_eq!(bytes_of(&take_all(&mut follower)), expected);
     assert_eq!((follower.hidden_peers().len(), follower.falls()), (0, 0), "and it was not too slow for anything");
     let relay = Selection {
-        monitors: vec![Monitor { peers: Peers::Input(InputId::relay("one")), ribs: vec![] }],
+        rules: vec![SelectionRule { peers: PeerFilter::Input(InputId::relay("one")), ribs: vec![] }],
         ..Selection::default()
     };
     assert_eq!(bytes_of(&take_all(&mut feed.attach(relay))), b"");
 }
 
 #[test]
-fn who_selected_a_part_of_what_one_message_is_about_is_told_that_part_and_was_not_too_slow() {
+fn a_station_that_selects_a_part_of_a_message_is_told_that_part() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(0, 1)]);
     let part = |family| {
-        let announced = vec![Route { prefix: 1, path: 0, variant: 0 }];
-        Part { family, withdrawn: vec![], announced }
+        let announced = vec![NumberedRoute { prefix: 1, path: 0, variant: 0 }];
+        UpdatePart { family, withdrawn: vec![], announced }
     };
-    let update = |parts: &[Part]| world::update(0, RibView::AdjRibInPre, 1, 1, parts);
-    let of_ipv6 = Monitor { peers: Peers::Public, ribs: vec![(Family::IPV6_UNICAST, RibView::AdjRibInPre)] };
-    let selection = Selection { monitors: vec![of_ipv6], ..Selection::default() };
+    let update = |parts: &[UpdatePart]| world::update(0, RibView::AdjRibInPre, 1, 1, parts);
+    let of_ipv6 = SelectionRule { peers: PeerFilter::Public, ribs: vec![(Family::IPV6_UNICAST, RibView::AdjRibInPre)] };
+    let selection = Selection { rules: vec![of_ipv6], ..Selection::default() };
     let mut follower = feed.attach(selection.clone());
     take_all(&mut follower);
     append(&mut input, &[update(&[part(Family::IPV4_UNICAST), part(Family::IPV6_UNICAST)])]);
@@ -216,7 +217,7 @@ fn many_peers_of_an_input_that_goes_away_are_taken_back_in_pieces_of_bounded_siz
 }
 
 #[test]
-fn of_an_input_that_is_back_in_time_only_differences_are_told() {
+fn an_input_that_returns_in_time_tells_only_differences() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     let end = world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST);
@@ -238,7 +239,7 @@ fn of_an_input_that_is_back_in_time_only_differences_are_told() {
 }
 
 #[test]
-fn a_peer_that_comes_back_as_another_one_is_taken_down_first() {
+fn a_peer_that_returns_as_another_one_is_taken_down_first() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     append(&mut input, &[world::up(2, 1), announce(2, 1, 1, 0..10)]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{super::*, announce, append, bytes_of, following, take_all, world};
 
-/// A frame about peer 2, made one about another peer: with this distinguisher.
+/// Makes a frame about peer 2 one about another peer, with this distinguisher.
 fn of(number: u32, mut frame: Vec<u8>) -> Vec<u8> {
     const DISTINGUISHER: std::ops::Range<usize> = 8..16;
     frame[DISTINGUISHER].copy_from_slice(&u64::from(number).to_be_bytes());
@@ -15,7 +15,8 @@ fn ups(numbers: std::ops::Range<u32>) -> Vec<Vec<u8>> {
     numbers.map(|number| of(number, world::up(2, 1))).collect()
 }
 
-/// How long it takes to hold the one peer of each of 64 connections, and to release them all, beside so many peers of another one.
+/// How long it takes to hold and release the one peer of each of 64 connections, beside so many
+/// peers of another connection.
 fn time_to_hold_and_release(others: u32) -> Duration {
     const CONNECTIONS: u32 = 64;
     let feed = Feed::new(1 << 20, 1 << 20);
@@ -37,23 +38,23 @@ fn time_to_hold_and_release(others: u32) -> Duration {
 }
 
 #[test]
-fn the_end_of_a_connection_costs_what_it_had_however_many_peers_others_have() {
+fn the_end_of_a_connection_takes_as_long_as_its_own_peers_take() {
     let best = |others| (0..5).map(|_| time_to_hold_and_release(others)).min().unwrap();
     let (alone, beside_many) = (best(1), best(20_000));
-    // If it were looked at all peers, this would be some hundred times as long.
+    // A look at all peers would take some hundred times as long.
     assert!(beside_many < 10 * alone + Duration::from_millis(5), "{beside_many:?}, and {alone:?} alone");
 }
 
 #[test]
-fn peers_beyond_the_limit_of_a_connection_are_left_out_and_counted_until_there_is_room() {
+fn peers_beyond_the_limit_of_a_connection_are_left_out_until_there_is_room() {
     let feed = Feed::default();
     let mut follower = following(&feed);
     let mut input = feed.input(InputId::relay("relay"));
     input.limit_peers(3);
     append(&mut input, &ups(0..5));
     assert_eq!(bytes_of(&take_all(&mut follower)), ups(0..3).concat());
-    let [Notice::Odd(Oddity::TooManyPeers, _)] = input.take_notices()[..] else { panic!("one notice") };
-    // Those that are there go on; others are not there without a Peer Up either.
+    let [InputNotice::Odd(Oddity::TooManyPeers, _)] = input.take_notices()[..] else { panic!("one notice") };
+    // The known peers go on. Others are not there without a Peer Up either.
     let routes = |number| of(number, announce(2, 1, 1, 0..1));
     append(&mut input, &[ups(0..1), vec![routes(1), routes(4)]].concat());
     assert_eq!(bytes_of(&take_all(&mut follower)), [ups(0..1), vec![routes(1)]].concat().concat());

@@ -1,4 +1,5 @@
-//! Of what cannot be told apart more is said than is kept: who comes late lacks routes, but nobody has any that were taken back.
+//! More whole fields than the feed keeps. A late station lacks routes, but no station has a
+//! withdrawn route.
 
 use super::{super::*, announce, append, bytes_of, following, take_all, types_of, world};
 use crate::wire::{
@@ -8,7 +9,7 @@ use crate::wire::{
 
 const PEER: u8 = 2;
 
-/// An UPDATE that announces or withdraws a field of a family whose form nobody knows.
+/// An UPDATE that announces or withdraws a field of a family of unknown form.
 fn update(family: Family, field: &[u8], is_announced: bool) -> Vec<u8> {
     let origin = [0x40, 1, 1, 0];
     let afi = family.afi.to_be_bytes();
@@ -32,7 +33,8 @@ fn long(number: u16) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[7; 3900]].concat()
 }
 
-/// A feed in which the first fields of a family were dropped, a station that was told of all, and how many fields there were.
+/// A feed that dropped the first fields of a family, a station that was told all fields, and their
+/// number.
 fn overflowed() -> (Feed, Input, Follower) {
     let feed = Feed::new(20_000, 1 << 20);
     let mut input = feed.input(InputId::relay("router"));
@@ -46,15 +48,16 @@ fn overflowed() -> (Feed, Input, Follower) {
     (feed, input, follower)
 }
 
-/// Whether these bytes tell of a field.
+/// True if these bytes have a field.
 fn tell_of(told: &[u8], number: u16) -> bool {
     told.windows(6).any(|part| part == [&number.to_be_bytes()[..], &[7; 4]].concat())
 }
 
 #[test]
-fn an_operator_is_told_once_that_not_all_is_kept_and_of_which_peer() {
+fn an_operator_is_told_once_that_fields_of_a_peer_are_dropped() {
     let (feed, mut input, _) = overflowed();
-    let is_of_it = |notice: &Notice| matches!(notice, Notice::NotUnderstood(it) if it.kind == TroubleKind::Overflowed);
+    let is_of_it =
+        |notice: &InputNotice| matches!(notice, InputNotice::UpdateError(it) if it.kind == TroubleKind::Overflowed);
     assert!(matches!(&input.take_notices()[..], [notice] if is_of_it(notice)));
     append(&mut input, &[update(world::UNKNOWN, &long(5000), true)]);
     assert_eq!(input.take_notices(), []);
@@ -64,9 +67,9 @@ fn an_operator_is_told_once_that_not_all_is_kept_and_of_which_peer() {
 }
 
 #[test]
-fn who_was_told_of_a_field_that_is_not_kept_and_is_behind_when_it_is_withdrawn_begins_anew() {
+fn a_station_that_knows_a_dropped_field_and_misses_its_withdrawal_begins_anew() {
     let (feed, mut input, mut follower) = overflowed();
-    // All that is kept goes, so that nothing is there that a withdrawal could be of.
+    // Withdraws all kept fields, so that a withdrawal finds nothing.
     for number in (0..4300).rev() {
         append(&mut input, &[update(world::UNKNOWN, &long(number), false)]);
         if number > 0 {
@@ -82,10 +85,10 @@ fn who_was_told_of_a_field_that_is_not_kept_and_is_behind_when_it_is_withdrawn_b
 }
 
 #[test]
-fn who_leaves_out_a_rib_of_which_not_all_is_kept_is_told_the_peer_anew() {
+fn a_station_that_deselects_a_rib_with_dropped_fields_is_told_the_peer_anew() {
     let (_feed, _input, mut follower) = overflowed();
-    let plain = Monitor { peers: Peers::Public, ribs: vec![(Family::IPV4_UNICAST, RibView::AdjRibInPre)] };
-    follower.select(Selection { monitors: vec![plain], ..Selection::default() });
+    let plain = SelectionRule { peers: PeerFilter::Public, ribs: vec![(Family::IPV4_UNICAST, RibView::AdjRibInPre)] };
+    follower.select(Selection { rules: vec![plain], ..Selection::default() });
     let told = bytes_of(&take_all(&mut follower));
     assert_eq!(
         told,
@@ -96,7 +99,7 @@ fn who_leaves_out_a_rib_of_which_not_all_is_kept_is_told_the_peer_anew() {
 }
 
 #[test]
-fn a_peer_of_which_not_all_is_kept_is_not_held() {
+fn a_peer_with_dropped_fields_is_not_held() {
     let (_feed, input, mut follower) = overflowed();
     let held = input.hold();
     assert!(held.is_empty());
@@ -104,7 +107,7 @@ fn a_peer_of_which_not_all_is_kept_is_not_held() {
 }
 
 #[test]
-fn of_more_unknown_families_than_there_is_room_for_nobody_has_routes_that_were_taken_back() {
+fn beyond_the_room_for_unknown_families_no_station_keeps_withdrawn_routes() {
     let feed = Feed::new(2000, 1 << 20);
     let mut input = feed.input(InputId::relay("router"));
     append(&mut input, &[world::up(PEER, 1)]);

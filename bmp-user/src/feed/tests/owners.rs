@@ -1,4 +1,4 @@
-//! Several connections of one input that speak of the same peers, and peers that look the same.
+//! Several connections of one input with the same peers, and peers that look the same.
 
 use bytes::Bytes;
 
@@ -8,26 +8,26 @@ use crate::wire::{
     bmp::{BmpChunk, MessageType, RibView, samples::*},
 };
 
-/// Offers frames. Gives the claim that the feed stops at, if there is one.
+/// Offers frames. Returns the claim at which the feed stops.
 fn offer(input: &mut Input, frames: &[Vec<u8>]) -> Option<Claim> {
     let bytes = Bytes::from(frames.concat());
     let block = bytes.len();
     input.offer(&BmpChunk::parse(bytes, block).unwrap())
 }
 
-/// The names of the kinds that were left out, with their numbers.
+/// The kinds of messages that were left out, with their numbers.
 fn odd(input: &Input) -> Vec<(&'static str, u64)> {
     input.totals().odd.iter().map(|(oddity, count)| (oddity.as_str(), count)).collect()
 }
 
 #[test]
-fn while_the_owner_of_a_peer_is_alive_what_others_say_of_it_changes_nothing() {
+fn while_the_owner_of_a_peer_is_alive_frames_of_others_about_it_change_nothing() {
     let feed = Feed::default();
     let mut owner = feed.input(InputId::relay("relay"));
     append(&mut owner, &[world::up(2, 1), announce(2, 1, 1, 0..5)]);
     let before = dump(&feed);
     let mut follower = following(&feed);
-    // The same Peer Up, and another one.
+    // The same Peer Up, and a different one.
     for port in [1, 7] {
         let mut thief = feed.input(InputId::relay("relay"));
         let stolen = [world::up(2, port), announce(2, 2, 2, 0..5), withdraw(2, 0..5), world::statistics(2, 1)];
@@ -37,7 +37,7 @@ fn while_the_owner_of_a_peer_is_alive_what_others_say_of_it_changes_nothing() {
         assert_eq!(offer(&mut thief, &stolen), None);
         append(&mut thief, &[world::mirrored(2), world::down(2, 1)]);
         assert!(
-            matches!(thief.take_notices()[..], [Notice::Refused(peer, by)] if peer == claim.peer && by == claim.owner)
+            matches!(thief.take_notices()[..], [InputNotice::Refused(peer, by)] if peer == claim.peer && by == claim.owner)
         );
         assert_eq!((thief.totals().refused, thief.totals().unannounced, thief.totals().frames), (6, 2, 6));
         let refusals = feed.refusals(thief.connection());
@@ -52,7 +52,7 @@ fn while_the_owner_of_a_peer_is_alive_what_others_say_of_it_changes_nothing() {
 }
 
 #[test]
-fn what_comes_before_a_claim_is_told_and_the_rest_when_it_is_decided() {
+fn frames_before_a_claim_are_told_at_once_and_the_rest_when_it_is_decided() {
     let feed = Feed::default();
     let mut owner = feed.input(InputId::relay("relay"));
     append(&mut owner, &[world::up(2, 1)]);
@@ -70,7 +70,7 @@ fn what_comes_before_a_claim_is_told_and_the_rest_when_it_is_decided() {
 }
 
 #[test]
-fn a_claim_on_a_connection_that_is_gone_is_good_and_with_hold_only_differences_are_told() {
+fn a_claim_on_a_gone_connection_is_granted_and_a_hold_tells_only_differences() {
     let feed = Feed::default();
     let end = world::end_of_rib(2, RibView::AdjRibInPre, Family::IPV4_UNICAST);
     let mut withdrawn = withdraw(2, 4..11);
@@ -101,7 +101,7 @@ fn a_claim_on_a_connection_that_is_gone_is_good_and_with_hold_only_differences_a
 }
 
 #[test]
-fn a_peer_that_is_never_announced_belongs_to_the_connection_that_spoke_of_it_first() {
+fn a_peer_without_peer_up_belongs_to_the_first_connection_that_speaks_about_it() {
     let feed = Feed::default();
     let (mut first, mut second) = (feed.input(InputId::relay("relay")), feed.input(InputId::relay("relay")));
     append(&mut first, &[announce(2, 1, 1, 0..3)]);
@@ -123,7 +123,8 @@ fn an_owner_that_was_found_alive_is_not_asked_again_by_the_same_connection() {
     other.refuse(&claim);
     assert_eq!(offer(&mut other, &[world::up(2, 1), world::up(5, 1), world::up(2, 1)]), None);
     assert_eq!(feed.refusals(other.connection()).len(), 2);
-    // Once nobody has it, it may be announced, and is not heard of before.
+    // Once nobody owns the peer, the connection may announce it. Before that its frames are
+    // dropped.
     append(&mut owner, &[world::down(2, 1)]);
     let mut follower = following(&feed);
     assert_eq!(offer(&mut other, &[announce(2, 1, 1, 0..3)]), None);
@@ -160,11 +161,11 @@ fn two_neighbours_with_one_address_have_their_own_peer_up_and_routes() {
     let ordered = [&said[0], &said[2], &said[1], &said[3]].map(Clone::clone).concat();
     assert_eq!((&late, feed.stats().peers, feed.stats().routes), (&ordered, 2, 6));
     assert_eq!(told, [&said[0], &said[1], &down_of(&said[0]), &ordered].map(Clone::clone).concat());
-    // Another input's is told when both are gone.
+    // The station is told the peer of another input when both are gone.
     let mut gobgp = feed.input(InputId::relay("gobgp"));
     append(&mut gobgp, &[world::up(0, 7)]);
     append(&mut input, &[world::down(0, 1)]);
-    // Who takes them for one has lost both.
+    // A station that takes them for one has lost both.
     let rest = [down_of(&said[2]), said[2].clone(), said[3].clone()].concat();
     assert_eq!(bytes_of(&take_all(&mut follower)), [world::down(0, 1), rest].concat());
     append(&mut input, &[world::down(OTHER, 1)]);
@@ -172,7 +173,7 @@ fn two_neighbours_with_one_address_have_their_own_peer_up_and_routes() {
 }
 
 #[test]
-fn what_names_another_as_or_bgp_identifier_than_the_peer_up_is_about_another_view() {
+fn a_frame_with_another_as_or_bgp_identifier_than_the_peer_up_is_left_out() {
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("relay"));
@@ -183,7 +184,9 @@ fn what_names_another_as_or_bgp_identifier_than_the_peer_up_is_about_another_vie
     append(&mut input, &said);
     assert_eq!(bytes_of(&take_all(&mut follower)), b"");
     assert_eq!((odd(&input), feed.stats().routes), (vec![("other-peer", 4)], 5));
-    assert!(matches!(&input.take_notices()[..], [Notice::Odd(Oddity::OtherPeer, why)] if why.contains("192.0.2.6")));
+    assert!(
+        matches!(&input.take_notices()[..], [InputNotice::Odd(Oddity::OtherPeer, why)] if why.contains("192.0.2.6"))
+    );
     // A BGP identifier of zero is one that the router does not know.
     let mut down = world::down(0, 1);
     down[6 + 30..6 + 34].fill(0);
@@ -192,7 +195,7 @@ fn what_names_another_as_or_bgp_identifier_than_the_peer_up_is_about_another_vie
 }
 
 #[test]
-fn no_more_peers_of_one_address_are_kept_apart_than_there_may_be() {
+fn peers_of_one_address_beyond_the_limit_are_left_out() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("relay"));
     for id in 0..100u8 {
@@ -204,7 +207,7 @@ fn no_more_peers_of_one_address_are_kept_apart_than_there_may_be() {
 }
 
 #[test]
-fn what_nobody_can_read_is_left_out_and_what_is_around_it_is_told() {
+fn frames_that_no_station_can_read_are_left_out_and_their_neighbours_are_told() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("relay"));
     let mut follower = following(&feed);
@@ -243,7 +246,7 @@ fn what_nobody_can_read_is_left_out_and_what_is_around_it_is_told() {
         ("control-message", 2),
     ];
     let notices = input.take_notices();
-    let of_odd = notices.iter().filter(|notice| matches!(notice, Notice::Odd(..))).count();
+    let of_odd = notices.iter().filter(|notice| matches!(notice, InputNotice::Odd(..))).count();
     assert_eq!((odd(&input), of_odd), (counted.to_vec(), 6), "each kind is told of once");
     assert_eq!(feed.stats().peers, 1);
 }
@@ -275,7 +278,7 @@ fn a_peer_up_that_names_another_as_or_bgp_identifier_ends_the_life_before() {
 }
 
 #[test]
-fn who_was_behind_when_one_of_two_neighbours_went_is_told_the_other_anew() {
+fn a_station_that_missed_the_end_of_one_look_alike_is_told_the_other_anew() {
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let feed = Feed::new(300, 1 << 20);
     let mut input = feed.input(InputId::relay("relay"));
@@ -289,7 +292,7 @@ fn who_was_behind_when_one_of_two_neighbours_went_is_told_the_other_anew() {
 }
 
 #[test]
-fn who_needs_lost_withdrawals_of_one_of_two_neighbours_is_told_both_anew() {
+fn a_station_that_needs_lost_withdrawals_of_one_look_alike_is_told_both_anew() {
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let feed = Feed::new(300, 0);
     let mut input = feed.input(InputId::relay("relay"));
@@ -314,7 +317,7 @@ fn a_late_station_is_told_the_as_that_the_router_named_with_each_route() {
     append(&mut input, &said);
     assert_eq!(bytes_of(&take_all(&mut follower)), said.concat());
     assert_eq!(dump(&feed), said.concat());
-    // One of two that look the same is told by its name.
+    // Of two that look the same, each has its own name.
     const OTHER: u8 = world::LOOK_ALIKE_PEER;
     let routes = announce(0, 1, 1, 0..3);
     append(&mut input, &[world::up(0, 1), world::without_as(routes.clone()), world::up(OTHER, 1)]);

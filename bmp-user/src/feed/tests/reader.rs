@@ -1,26 +1,27 @@
-//! Stations that read bytes. One tells peers apart by all that the per-peer header says of them, others as RFC 7854 does.
+//! Stations that read bytes. One kind tells peers apart by the whole per-peer header, the other as
+//! RFC 7854 does.
 
 use std::collections::BTreeMap;
 
 use super::world::{
-    LOC_RIB_PEER, News, Peer, UNANNOUNCED_PEER, attributes_of, flag, is_loc_rib, key_of, name_of, names, peer_number,
-    table_of,
+    ExpectedMeaning, LOC_RIB_PEER, NumberedPeer, UNANNOUNCED_PEER, attributes_of, flag, is_loc_rib, key_of, name_of,
+    names, peer_number, table_of,
 };
 use crate::wire::{
     bgp::{Family, Update},
     bmp::{COMMON_HEADER, Frame, MessageType, PER_PEER_HEADER, PeerHeader, PeerType, RibView, frames, peer_flags},
 };
 
-/// A station that believes all that it is told.
+/// A station that tells peers apart by type, distinguisher, address, AS and BGP identifier.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reader {
-    pub(super) peers: BTreeMap<u8, Peer>,
+pub(super) struct PlainReader {
+    pub(super) peers: BTreeMap<u8, NumberedPeer>,
     pub(super) lost_mirrored: usize,
     rest: Vec<u8>,
 }
 
-impl Reader {
-    /// Reads a piece of the stream, which may end anywhere.
+impl PlainReader {
+    /// Reads a piece of the stream. It may end anywhere.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
@@ -40,14 +41,15 @@ impl Reader {
                 let peer = self.peers.entry(number).or_default();
                 let news = peer.comes_up(frame.bytes());
                 assert!(
-                    !is_known || [News::None, News::Further].contains(&news),
+                    !is_known || [ExpectedMeaning::None, ExpectedMeaning::Further].contains(&news),
                     "peer {number} has another life without a Peer Down"
                 );
                 assert!(peer.ups.contains(frame.bytes()), "a Peer Up of peer {number} is new in its time alone");
             }
             MessageType::PeerDown => {
-                // One that is never announced goes with a Peer Down all the same: what else could take back its routes? Of a Loc-RIB each table goes, also
-                // one that came up while the station was behind.
+                // A Peer Down also ends a peer that was never announced: nothing else could
+                // withdraw its routes. Of a Loc-RIB, each table ends, also one that came up while
+                // the station was behind.
                 assert!(known || is_loc_rib(number), "a Peer Down for peer {number}, which was not up");
                 let Some(peer) = self.peers.get_mut(&number) else { return };
                 let (tables, table) = (peer.tables(), table_of(frame.bytes()));
@@ -78,8 +80,8 @@ impl Reader {
     }
 }
 
-impl Peer {
-    /// Files what a Route Monitoring says.
+impl NumberedPeer {
+    /// Keeps the routes of a Route Monitoring.
     fn takes(&mut self, number: u8, frame: &Frame<'_>) {
         let header = PeerHeader::of(frame).unwrap();
         let two_byte = header.flags & peer_flags::TWO_BYTE_AS != 0;
@@ -124,22 +126,22 @@ impl Peer {
     }
 }
 
-/// A station that tells peers apart as RFC 7854 §4.2 says, by their type, distinguisher and address, and the tables of a Loc-RIB by their names.
-/// A Peer Up of another session ends the one before, a Peer Down ends all that has its header. What else it is told it files under the AS and the
-/// BGP identifier as well.
+/// A station that tells peers apart as RFC 7854 §4.2 says, by type, distinguisher and address, and
+/// the tables of a Loc-RIB by name. A Peer Up of another session ends the one before. A Peer Down
+/// ends everything with its header. Everything else is kept by AS and BGP identifier too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StrictReader {
-    /// It reads no names of tables: any Peer Down of a Loc-RIB is that of all of them.
+    /// True if it ignores the names of tables: a Peer Down of a Loc-RIB ends all tables.
     pub(super) is_blind: bool,
-    pub(super) peers: BTreeMap<u8, Strict>,
+    pub(super) peers: BTreeMap<u8, StrictKnowledge>,
     rest: Vec<u8>,
 }
 
-/// What such a station knows of peers that it takes for one.
+/// What such a station knows about peers that it takes for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Strict {
-    ups: Peer,
-    pub(super) contents: BTreeMap<u8, Peer>,
+pub(super) struct StrictKnowledge {
+    ups: NumberedPeer,
+    pub(super) contents: BTreeMap<u8, NumberedPeer>,
 }
 
 impl StrictReader {
@@ -165,9 +167,9 @@ impl StrictReader {
                 let known = self.peers.entry(key).or_default();
                 let (bytes, table) = (frame.bytes(), table_of(frame.bytes()));
                 match known.ups.comes_up(bytes) {
-                    News::None | News::Further => return,
-                    News::TableAgain => known.ups.ups.retain(|up| table_of(up) != table),
-                    News::AnotherLife => *known = Strict::default(),
+                    ExpectedMeaning::None | ExpectedMeaning::Further => return,
+                    ExpectedMeaning::TableAgain => known.ups.ups.retain(|up| table_of(up) != table),
+                    ExpectedMeaning::AnotherLife => *known = StrictKnowledge::default(),
                 }
                 known.ups.ups.insert(bytes.to_vec());
             }
@@ -189,8 +191,8 @@ impl StrictReader {
         }
     }
 
-    /// What it knows of the peers of a key: their Peer Ups, and routes.
-    pub(super) fn knows(&self, key: u8, is_selected: impl Fn(u8, &(RibView, Family)) -> bool) -> Strict {
+    /// What it knows about the peers of a key: their Peer Ups and routes.
+    pub(super) fn knows(&self, key: u8, is_selected: impl Fn(u8, &(RibView, Family)) -> bool) -> StrictKnowledge {
         let mut known = self.peers.get(&key).cloned().unwrap_or_default();
         for (number, peer) in &mut known.contents {
             peer.ends.retain(|rib| is_selected(*number, rib));
@@ -199,7 +201,7 @@ impl StrictReader {
                 peer.statistics = None;
             }
         }
-        known.contents.retain(|_, peer| *peer != Peer::default());
+        known.contents.retain(|_, peer| *peer != NumberedPeer::default());
         known
     }
 }

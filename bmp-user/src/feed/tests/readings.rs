@@ -1,4 +1,4 @@
-//! How NLRI are read, whatever the OPENs say; and fields of NLRI that nobody can read.
+//! How the feed reads NLRI, whatever the OPENs say, and fields of NLRI that nobody can read.
 
 use bytes::{BufMut, BytesMut};
 
@@ -22,7 +22,7 @@ fn field(family: Family, announced: bool, nlri: &[&[u8]]) -> Vec<u8> {
     let plain = family == Family::IPV4_UNICAST;
     if !plain {
         let head: &[u8] = if announced { &[4, 192, 0, 2, 9, 0] } else { &[] };
-        // As short as it can be, but for withdrawals: as the feed writes them.
+        // As the feed writes it: as short as possible, except for withdrawals.
         let length = 3 + head.len() + nlri.len();
         match u8::try_from(length) {
             Ok(length) if announced => attributes.extend([0x80, 14, length]),
@@ -59,7 +59,7 @@ fn withdraw(family: Family, nlri: &[&[u8]]) -> Vec<u8> {
     field(family, false, nlri)
 }
 
-/// A feed that has heard these messages, of a peer that was announced or not.
+/// A feed with these messages of a peer that was announced or not.
 fn heard(announced: bool, messages: &[Vec<u8>]) -> (Feed, Input) {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("router"));
@@ -82,8 +82,8 @@ const B: &[u8] = &[24, 10, 0, 2];
 const C: &[u8] = &[24, 10, 0, 3];
 
 #[test]
-fn a_rib_is_kept_as_it_came_until_its_nlri_can_be_read_in_one_way_alone() {
-    // Two prefixes of 24 bits, or one with a path identifier.
+fn a_rib_keeps_whole_fields_until_its_nlri_can_be_read_in_one_way_alone() {
+    // Two prefixes of 24 bits, or one prefix with a path identifier.
     let messages = [announce(V4, &[A, B]), announce(V4, &[B, C])];
     let (feed, mut input) = heard(true, &messages);
     assert_eq!(late(&feed), messages.concat(), "nothing is told wrongly");
@@ -97,7 +97,7 @@ fn a_rib_is_kept_as_it_came_until_its_nlri_can_be_read_in_one_way_alone() {
 }
 
 #[test]
-fn path_identifiers_are_seen_without_the_opens_and_a_withdrawal_of_one_path_takes_one() {
+fn path_identifiers_are_found_without_the_opens_and_withdrawn_one_by_one() {
     let path = |id: u8, prefix: &[u8]| [&[0, 0, 0, id], prefix].concat();
     for announced in [true, false] {
         let paths = [path(1, A), path(2, A), path(1, B)];
@@ -111,13 +111,13 @@ fn path_identifiers_are_seen_without_the_opens_and_a_withdrawal_of_one_path_take
 }
 
 #[test]
-fn nlri_that_are_written_otherwise_than_the_others_are_kept_whole_and_counted() {
+fn nlri_in_another_encoding_than_the_rest_are_kept_whole_and_counted() {
     let other = [&[0, 0, 0, 1], A].concat();
     let (feed, mut input) = heard(true, &[announce(V4, &[A]), announce(V4, &[&other]), announce(V4, &[B])]);
     assert_eq!((feed.ribs(&InputId::relay("router"))[0].routes, feed.stats().trouble.mixed_path_ids), (3, 1));
-    // What came after the field is told after it.
+    // Routes that came after the field are told after it.
     assert_eq!(late(&feed), [announce(V4, &[A]), announce(V4, &[&other]), announce(V4, &[B])].concat());
-    // What takes it back may be written in any way: the withdrawal stays while it may be needed.
+    // The withdrawal may be written in either way, so it stays while it may be needed.
     append(&mut input, &[withdraw(V4, &[C])]);
     assert!(late(&feed).ends_with(&withdraw(V4, &[C])));
     append(&mut input, &[withdraw(V4, &[&other])]);
@@ -133,11 +133,11 @@ fn nlri_that_nobody_can_read_are_kept_whole_and_counted() {
 }
 
 #[test]
-fn the_first_update_of_each_kind_of_error_is_told_of_with_its_place() {
+fn the_first_update_with_each_kind_of_error_gives_a_notice_with_its_place() {
     let other = [&[0, 0, 0, 1], A].concat();
     let messages: [&[&[u8]]; 5] = [&[A], &[&[24, 10]], &[&other], &[&[24, 10]], &[&other]];
     let messages = messages.map(|nlri| announce(V4, nlri));
-    // In one read, and in one read each.
+    // In one read, and in a read each.
     for at_once in [true, false] {
         let (_feed, mut input) = heard(true, &[]);
         if at_once {
@@ -151,7 +151,7 @@ fn the_first_update_of_each_kind_of_error_is_told_of_with_its_place() {
         };
         let found: Vec<_> = input.take_notices();
         let found = found.iter().map(|notice| match notice {
-            Notice::NotUnderstood(NotUnderstood { kind, message, at }) => (kind.as_str(), (*message, *at)),
+            InputNotice::UpdateError(UpdateError { kind, message, at }) => (kind.as_str(), (*message, *at)),
             other => panic!("{other}"),
         });
         assert_eq!(found.collect::<Vec<_>>(), [("malformed", place(1)), ("mixed-path-ids", place(2))]);
@@ -180,7 +180,7 @@ fn the_opens_decide_what_stays_undecided_for_too_long() {
 }
 
 #[test]
-fn a_station_that_is_in_the_middle_of_a_dump_when_the_reading_is_found_ends_with_the_same() {
+fn a_station_in_the_middle_of_a_dump_when_the_reading_is_found_ends_with_the_same() {
     let pairs: Vec<_> = (0..200u8).map(|number| announce(V4, &[&[24, 10, 1, number], &[24, 10, 2, number]])).collect();
     for taken in [1, 500, 5000, 15_000] {
         let (feed, mut input) = heard(true, &pairs);
@@ -202,7 +202,7 @@ fn a_station_that_is_in_the_middle_of_a_dump_when_the_reading_is_found_ends_with
 
 #[test]
 fn there_is_one_label_unless_both_opens_say_that_there_are_several() {
-    // A label without the S bit, twice: two routes.
+    // Two labels without the S bit are two routes.
     let two: &[u8] = &[48, 0, 0, 0x30, 10, 2, 1, 48, 0, 0, 0x30, 10, 2, 3];
     for announced in [true, false] {
         let (feed, mut input) = heard(announced, &[announce(Family::IPV4_LABELED, &[two])]);
@@ -235,7 +235,7 @@ fn a_stack_of_labels_ends_with_the_s_bit_and_is_withdrawn_by_its_prefix() {
 }
 
 #[test]
-fn a_late_station_is_told_of_a_family_of_unknown_form_what_matters_in_the_order_in_which_it_was_said() {
+fn a_late_station_is_told_whole_fields_of_an_unknown_family_in_their_order() {
     let (a, b) = (&[2, 1, 9][..], &[2, 2, 9][..]);
     let (feed, mut input) = heard(true, &[announce(UNKNOWN, &[a, b]), withdraw(UNKNOWN, &[a])]);
     assert_eq!(late(&feed), [announce(UNKNOWN, &[a, b]), withdraw(UNKNOWN, &[a])].concat(), "nobody waits for it");
@@ -249,7 +249,7 @@ fn a_late_station_is_told_of_a_family_of_unknown_form_what_matters_in_the_order_
 }
 
 #[test]
-fn what_is_kept_whole_has_a_limit_beyond_which_the_oldest_goes_and_is_counted() {
+fn beyond_the_limit_of_whole_fields_the_oldest_goes_and_is_counted() {
     let long = |number: u16, length: usize| [&number.to_be_bytes()[..], &vec![7; length]].concat();
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("router"));
@@ -265,7 +265,7 @@ fn what_is_kept_whole_has_a_limit_beyond_which_the_oldest_goes_and_is_counted() 
 }
 
 #[test]
-fn a_peer_of_bmpds_own_has_its_nlri_read_as_was_agreed() {
+fn the_nlri_of_bmpds_own_peers_are_read_as_the_opens_agree() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("peer"));
     input.trust_opens();
@@ -273,7 +273,7 @@ fn a_peer_of_bmpds_own_has_its_nlri_read_as_was_agreed() {
     assert!(feed.ribs(&InputId::relay("peer"))[0].is_decided);
 }
 
-/// What daemons sent (`../shared/data/cases`): the file, and how many routes early and late stations know.
+/// Captures of daemons: the file, and how many routes early and late stations know.
 const CASES: [(&str, usize); 8] = [
     ("a-2octet-path-one-route", 1),
     ("a-2octet-path-flag-clear", 5),
@@ -286,7 +286,7 @@ const CASES: [(&str, usize); 8] = [
 ];
 
 #[test]
-fn what_daemons_wrote_otherwise_than_they_said_is_read_as_they_wrote_it() {
+fn nlri_of_daemons_that_contradict_their_opens_are_read_as_written() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cases");
     for (name, routes) in CASES {
         let Ok(stream) = std::fs::read(folder.join(format!("{name}.bmp"))) else { continue };
@@ -299,7 +299,7 @@ fn what_daemons_wrote_otherwise_than_they_said_is_read_as_they_wrote_it() {
         append(&mut input, &sent);
         assert_eq!(bytes_of(&take_all(&mut early)), sent.concat(), "{name}");
         assert_eq!(feed.stats().routes, routes, "{name}");
-        // One that is told late knows as many.
+        // A late station knows as many.
         let late = Feed::default();
         let mut told = late.input(InputId::relay("late"));
         append(&mut told, &[dump(&feed)]);
@@ -308,7 +308,7 @@ fn what_daemons_wrote_otherwise_than_they_said_is_read_as_they_wrote_it() {
 }
 
 #[test]
-fn a_route_that_changes_after_a_field_that_is_kept_whole_is_told_after_it() {
+fn a_route_that_changes_after_a_whole_field_is_told_after_it() {
     let (a, b) = (&[24, 10, 1, 0][..], &[24, 1, 10, 0][..]);
     // With a path identifier, where the RIB has none.
     let mixed = [0, 16, 1, 0xff, 0, 24, 0xff, 0, 0, 24, 1, 10, 0];

@@ -1,11 +1,12 @@
-//! One Loc-RIB peer stands for several tables (RFC 9069 §5.2.1), which come and go one by one (§5.3).
+//! One Loc-RIB peer stands for several tables (RFC 9069 §5.2.1), which come and go one by one
+//! (§5.3).
 
 use super::{
     super::*,
     append, bytes_of, down_of, dump, following,
-    reader::Reader,
+    reader::PlainReader,
     take_all, types_of,
-    world::{self, LOC_RIB_PEER, NO_TABLE, Part, Peer, Route},
+    world::{self, LOC_RIB_PEER, NO_TABLE, NumberedPeer, NumberedRoute, UpdatePart},
 };
 use crate::wire::{bgp::Family, bmp::RibView};
 
@@ -14,8 +15,8 @@ fn up(table: usize) -> Vec<u8> {
 }
 
 fn routes(family: Family, prefixes: std::ops::Range<u8>) -> Vec<u8> {
-    let announced = prefixes.map(|prefix| Route { prefix, path: 0, variant: 0 }).collect();
-    world::update(LOC_RIB_PEER, RibView::LocRib, 1, 1, &[Part { family, withdrawn: vec![], announced }])
+    let announced = prefixes.map(|prefix| NumberedRoute { prefix, path: 0, variant: 0 }).collect();
+    world::update(LOC_RIB_PEER, RibView::LocRib, 1, 1, &[UpdatePart { family, withdrawn: vec![], announced }])
 }
 
 /// A router with IPv4 routes in inet.0 and IPv6 routes in inet6.0.
@@ -23,10 +24,10 @@ fn two_tables() -> [Vec<u8>; 4] {
     [up(0), routes(Family::IPV4_UNICAST, 0..5), up(1), routes(Family::IPV6_UNICAST, 5..8)]
 }
 
-fn known_by(told: &[u8]) -> Option<Peer> {
-    let mut reader = Reader::default();
+fn known_by(told: &[u8]) -> Option<NumberedPeer> {
+    let mut reader = PlainReader::default();
     reader.read(told);
-    reader.peers.remove(&LOC_RIB_PEER).map(Peer::tidy)
+    reader.peers.remove(&LOC_RIB_PEER).map(NumberedPeer::tidy)
 }
 
 #[test]
@@ -81,7 +82,8 @@ fn a_station_that_was_behind_is_told_the_end_of_a_table() {
 fn a_family_that_two_tables_have_stays_until_the_second_is_gone() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("router"));
-    // The OPENs of the one without a name say nothing of families, which is IPv4 unicast (RFC 4760 §8).
+    // The OPENs of the table without a name have no families, which means IPv4 unicast (RFC 4760
+    // §8).
     append(&mut input, &[up(0), up(NO_TABLE), routes(Family::IPV4_UNICAST, 0..5)]);
     append(&mut input, &[world::down_of_table(LOC_RIB_PEER, 0)]);
     assert_eq!(dump(&feed), [up(NO_TABLE), routes(Family::IPV4_UNICAST, 0..5)].concat());
@@ -125,7 +127,7 @@ fn every_table_is_taken_back_when_its_daemon_goes() {
 }
 
 #[test]
-fn a_table_that_is_announced_anew_ends_what_it_was_before_and_leaves_the_others() {
+fn a_table_that_is_announced_anew_begins_another_life_and_the_others_stay() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("junos"));
     let mut follower = following(&feed);
@@ -154,7 +156,7 @@ fn a_table_that_a_daemon_does_not_announce_again_is_over() {
 }
 
 #[test]
-fn one_table_more_than_are_kept_is_refused_and_counted_and_replaces_nothing() {
+fn a_table_beyond_the_limit_is_refused_and_counted() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("junos"));
     let mut follower = following(&feed);
@@ -176,7 +178,7 @@ fn one_table_more_than_are_kept_is_refused_and_counted_and_replaces_nothing() {
     assert_eq!((feed.stats().peers, feed.stats().routes), (1, 5));
     assert_eq!(types_of(&dump(&feed)).len(), 400 - refused + 1);
     assert_eq!(input.take_notices().len(), 1, "it is said once");
-    // What it says again of those that are kept is nothing new.
+    // Repeated Peer Ups of the kept tables are no news.
     append(&mut input, &ups[..3]);
     assert_eq!(input.totals().odd.total() as usize, refused);
 }

@@ -1,73 +1,78 @@
-//! What is so, kept in numbers: what the peers of each input have said, and who may speak of them.
+//! The truth, in numbers: what the peers of each input have said, and who may speak about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::*,
-    histories::{CONNECTIONS, Said, selects},
-    world::{self, FAMILIES, News, Part, Peer, Route, UNANNOUNCED_PEER, key_of, view_of_peer},
+    histories::{CONNECTIONS, PeerMessage, selects},
+    world::{
+        self, ExpectedMeaning, FAMILIES, NumberedPeer, NumberedRoute, UNANNOUNCED_PEER, UpdatePart, key_of,
+        view_of_peer,
+    },
 };
 use crate::wire::{bgp::Family, bmp::RibView};
 
-/// What is so.
+/// The truth.
 #[derive(Default)]
-pub(super) struct Truth {
-    peers: BTreeMap<(&'static str, u8), Known>,
-    /// The number of each connection, which no other had before.
+pub(super) struct FeedTruth {
+    peers: BTreeMap<(&'static str, u8), KnownInput>,
+    /// The number of each connection. No number comes twice.
     pub(super) connections: [u64; CONNECTIONS.len()],
     last: u64,
-    /// Connections that are gone without anybody having noticed.
+    /// Connections that are gone, which nobody has noticed.
     pub(super) lost: BTreeSet<u64>,
-    /// By connection and key, the peers that it may not speak of.
+    /// The peers that a connection may not speak about, by connection and key.
     refused: BTreeSet<(u64, u8)>,
-    /// Connections that claimed a peer of another one that is there.
+    /// Connections that claimed a peer of a connection that is there.
     rivals: BTreeSet<(u64, u64)>,
 }
 
-/// A claim that the feed is to find: how many bytes of what is said come before it, who owns the peer, and whether that is gone.
+/// A claim that the feed has to find: the bytes before it, the owner of the peer, and whether the
+/// owner is gone.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Expected {
+pub(super) struct ExpectedClaim {
     pub(super) at: usize,
     pub(super) owner: u64,
     pub(super) is_gone: bool,
 }
 
-pub(super) type Stale = BTreeSet<(RibView, Family, world::Name)>;
+pub(super) type StaleNames = BTreeSet<(RibView, Family, world::RouteName)>;
 
-/// Whether what a station knows of a peer is so. A RIB with fields that are kept whole loses what is stale as soon as its peer is back, others later.
-pub(super) fn agrees(found: &Peer, expected: &Peer, stale: &Stale) -> bool {
+/// True if what a station knows about a peer is true. A RIB with whole fields loses stale routes
+/// when its peer returns, other RIBs later.
+pub(super) fn agrees(found: &NumberedPeer, expected: &NumberedPeer, stale: &StaleNames) -> bool {
     let none = BTreeMap::new();
-    let rib = |peer: &Peer, rib: &(RibView, Family)| peer.ribs.get(rib).unwrap_or(&none).clone();
+    let rib = |peer: &NumberedPeer, rib: &(RibView, Family)| peer.ribs.get(rib).unwrap_or(&none).clone();
     (&found.ups, &found.ends, &found.statistics) == (&expected.ups, &expected.ends, &expected.statistics)
         && found.ribs.keys().chain(expected.ribs.keys()).all(|at| {
             let (found, expected) = (rib(found, at), rib(expected, at));
-            let is_stale = |name: &world::Name| stale.contains(&(at.0, at.1, *name));
+            let is_stale = |name: &world::RouteName| stale.contains(&(at.0, at.1, *name));
             found.iter().all(|(name, said)| expected.get(name) == Some(said))
                 && expected.keys().all(|name| found.contains_key(name) || is_stale(name))
         })
 }
 
 #[derive(Clone, Default)]
-struct Known {
-    peer: Peer,
+struct KnownInput {
+    peer: NumberedPeer,
     owner: u64,
-    /// Its input went away and is held.
+    /// Whether the peer is held.
     away: bool,
-    /// It came back, after the connection of this number went away.
+    /// The connection that went away, if the peer has returned.
     back: Option<u64>,
-    /// What it has not said again since.
-    stale: Stale,
-    /// What was stale already when it went away once more.
-    long_stale: Stale,
-    /// Peer Ups that it has not said again since.
+    /// Routes that the peer has not repeated since.
+    stale: StaleNames,
+    /// Routes that were stale already when it went away again.
+    long_stale: StaleNames,
+    /// Peer Ups that the peer has not repeated since.
     unsaid: BTreeSet<Vec<u8>>,
     /// RIBs that had a route, or End-of-RIB.
     made: BTreeSet<(RibView, Family)>,
-    /// RIBs that had routes which are written otherwise than the others.
+    /// RIBs that had routes in the other encoding.
     mixed: BTreeSet<(RibView, Family)>,
 }
 
-impl Known {
+impl KnownInput {
     fn set_stale(&mut self) {
         self.unsaid = self.peer.ups.clone();
         self.long_stale.append(&mut self.stale);
@@ -76,13 +81,13 @@ impl Known {
             ribs.flat_map(|((view, family), routes)| routes.keys().map(|name| (*view, *family, *name))).collect();
     }
 
-    /// It says something of a route.
-    fn says(&mut self, route: &(RibView, Family, world::Name)) {
+    /// The peer says something about a route.
+    fn says(&mut self, route: &(RibView, Family, world::RouteName)) {
         self.stale.remove(route);
         self.long_stale.remove(route);
     }
 
-    fn all_stale(&self) -> Stale {
+    fn all_stale(&self) -> StaleNames {
         self.stale.union(&self.long_stale).copied().collect()
     }
 
@@ -93,7 +98,7 @@ impl Known {
         self.owner = connection;
     }
 
-    /// One of several tables is over.
+    /// One of several tables ends.
     fn end_table(&mut self, table: &Option<Vec<u8>>) {
         let gone = self.peer.end_table(table);
         self.unsaid.retain(|up| world::table_of(up) != *table);
@@ -105,7 +110,7 @@ impl Known {
         }
     }
 
-    /// Tables that it has not announced again are gone, but for the last.
+    /// Ends the tables that the peer has not announced again, except for the last one.
     fn end_unsaid_tables(&mut self) {
         for table in self.peer.tables() {
             let of_table = |up: &&Vec<u8>| world::table_of(up) == table;
@@ -116,7 +121,7 @@ impl Known {
         }
     }
 
-    /// What it has not said again is gone.
+    /// Withdraws the routes that the peer has not repeated.
     fn sweep(&mut self, swept: impl Fn(RibView, Family) -> bool) {
         for (view, family, name) in self.stale.extract_if(.., |(view, family, _)| swept(*view, *family)) {
             self.peer.ribs.entry((view, family)).or_default().remove(&name);
@@ -125,13 +130,13 @@ impl Known {
     }
 }
 
-impl Truth {
+impl FeedTruth {
     pub(super) fn connect(&mut self, connection: usize) -> u64 {
         self.last += 1;
         std::mem::replace(&mut self.connections[connection], self.last)
     }
 
-    /// The peers of an input that look like this one and are not held, or all of them.
+    /// The peers of an input that look like this one: those that are not held, or all.
     fn alike(&self, input: &'static str, peer: u8, with_held: bool) -> Vec<u8> {
         let all = self.peers.iter().filter(|((its, other), known)| {
             *its == input && key_of(*other) == key_of(peer) && (with_held || !known.away)
@@ -139,27 +144,27 @@ impl Truth {
         all.map(|((_, other), _)| *other).collect()
     }
 
-    /// Whether a connection may say this of a peer. What it claims is decided at once.
+    /// True if a connection may say this about a peer. Decides a claim at once.
     fn may_say(
         &mut self,
         number: u64,
         input: &'static str,
         peer: u8,
-        said: &Said,
+        said: &PeerMessage,
         before: usize,
-        claims: &mut Vec<Expected>,
+        claims: &mut Vec<ExpectedClaim>,
     ) -> bool {
-        let is_up = matches!(said, Said::Up { .. });
+        let is_up = matches!(said, PeerMessage::Up { .. });
         let is_refused = self.refused.contains(&(number, key_of(peer)));
         let alike = self.alike(input, peer, false);
         if let Some(owner) =
             alike.first().map(|other| self.peers[&(input, *other)].owner).filter(|owner| *owner != number)
         {
             let is_announced = alike.iter().any(|other| !self.peers[&(input, *other)].peer.ups.is_empty());
-            let is_route = matches!(said, Said::Routes { .. } | Said::EndOfRib { .. });
+            let is_route = matches!(said, PeerMessage::Routes { .. } | PeerMessage::EndOfRib { .. });
             if (is_up || is_route && !is_announced && !is_refused) && !self.rivals.contains(&(number, owner)) {
                 let is_gone = self.lost.remove(&owner);
-                claims.push(Expected { at: before, owner, is_gone });
+                claims.push(ExpectedClaim { at: before, owner, is_gone });
                 if is_gone {
                     self.notice(owner);
                     return self.may_say(number, input, peer, said, before, claims);
@@ -175,46 +180,54 @@ impl Truth {
         is_up || !is_refused
     }
 
-    /// What the connection says: its bytes; nothing if it could not say that. `before` is how many bytes it said before.
-    pub(super) fn say(&mut self, connection: usize, said: &Said, before: usize, claims: &mut Vec<Expected>) -> Vec<u8> {
+    /// The bytes of what the connection says; none if it could not say that. `before` is how many
+    /// bytes come before.
+    pub(super) fn say(
+        &mut self,
+        connection: usize,
+        said: &PeerMessage,
+        before: usize,
+        claims: &mut Vec<ExpectedClaim>,
+    ) -> Vec<u8> {
         let (input, peers) = CONNECTIONS[connection];
         let number = self.connections[connection];
         let pick = |peer: usize| peers[peer % peers.len()];
-        let (Said::Up { peer, .. }
-        | Said::Down { peer, .. }
-        | Said::TableDown { peer, .. }
-        | Said::Routes { peer, .. }
-        | Said::EndOfRib { peer, .. }
-        | Said::Statistics { peer, .. }
-        | Said::Mirrored { peer }) = said;
+        let (PeerMessage::Up { peer, .. }
+        | PeerMessage::Down { peer, .. }
+        | PeerMessage::TableDown { peer, .. }
+        | PeerMessage::Routes { peer, .. }
+        | PeerMessage::EndOfRib { peer, .. }
+        | PeerMessage::Statistics { peer, .. }
+        | PeerMessage::Mirrored { peer }) = said;
         let peer = pick(*peer);
         let id = (input, peer);
-        if peer == UNANNOUNCED_PEER && matches!(said, Said::Up { .. }) {
+        if peer == UNANNOUNCED_PEER && matches!(said, PeerMessage::Up { .. }) {
             return vec![];
         }
         let may_say = self.may_say(number, input, peer, said, before, claims);
-        if let Said::Up { port, view, time, .. } = said {
+        if let PeerMessage::Up { port, view, time, .. } = said {
             let up = world::up_at(peer, *port, *view, *time);
             if !may_say {
                 return up;
             }
-            let news = self.peers.get(&id).map_or(News::AnotherLife, |known| known.peer.clone().comes_up(&up));
-            if news == News::AnotherLife {
+            let news =
+                self.peers.get(&id).map_or(ExpectedMeaning::AnotherLife, |known| known.peer.clone().comes_up(&up));
+            if news == ExpectedMeaning::AnotherLife {
                 for other in self.alike(input, peer, true) {
                     let known = &self.peers[&(input, other)];
                     if other == peer || known.away || !goes_on(known, other, &up) {
                         self.peers.remove(&(input, other));
                     }
                 }
-                self.peers.insert(id, Known { owner: number, ..Known::default() });
-                // Those that look the same are told by their names.
+                self.peers.insert(id, KnownInput { owner: number, ..KnownInput::default() });
+                // Peers that look the same have their own names.
                 let alike = self.alike(input, peer, true);
                 for other in alike.iter().filter(|_| alike.len() > 1) {
                     self.peers.get_mut(&(input, *other)).unwrap().peer.name_all();
                 }
             }
             let known = self.peers.get_mut(&id).unwrap();
-            if news == News::TableAgain {
+            if news == ExpectedMeaning::TableAgain {
                 known.end_table(&world::table_of(&up));
                 known.peer.ups.insert(up.clone());
             } else {
@@ -222,36 +235,36 @@ impl Truth {
             }
             let again = world::without_time(&up);
             known.unsaid.retain(|unsaid| world::without_time(unsaid) != again);
-            if news != News::AnotherLife {
+            if news != ExpectedMeaning::AnotherLife {
                 known.comes_back(number);
             }
             return up;
         }
-        if let Said::Routes { .. } | Said::EndOfRib { .. } = said
+        if let PeerMessage::Routes { .. } | PeerMessage::EndOfRib { .. } = said
             && peer == UNANNOUNCED_PEER
             && may_say
         {
             self.peers.entry(id).or_default().comes_back(number);
         }
-        // What is said of a peer of others, or of one that looks like another one, is about something that nobody knows.
+        // A frame about a peer of others, or about a look-alike, is about an unknown peer.
         let is_of_other = !may_say || !self.peers.contains_key(&id) && !self.alike(input, peer, true).is_empty();
         if !is_of_other && self.peers.get(&id).is_none_or(|known| known.away) {
             return vec![];
         }
         let is_its_own = !is_of_other;
-        // Of two that look the same, nobody knows which one a router means that leaves out its name.
+        // If two peers look the same, a frame without a name may be about either.
         let is_alone = self.alike(input, peer, true).iter().all(|other| *other == peer);
         let mut other = self.peers.get(&id).cloned().unwrap_or_default();
         let known = if is_its_own { self.peers.get_mut(&id).unwrap() } else { &mut other };
         match said {
-            Said::Up { .. } => unreachable!("said above"),
-            Said::Down { code, .. } => {
+            PeerMessage::Up { .. } => unreachable!("said above"),
+            PeerMessage::Down { code, .. } => {
                 if is_its_own {
                     self.peers.remove(&id);
                 }
                 world::down(peer, *code)
             }
-            Said::TableDown { table, .. } => {
+            PeerMessage::TableDown { table, .. } => {
                 let down = world::down_of_table(peer, *table);
                 let tables = known.peer.tables();
                 let named = Some(world::table_of(&down)).filter(|named| tables.contains(named) || named.is_none());
@@ -265,16 +278,16 @@ impl Truth {
                 }
                 down
             }
-            Said::Routes { view, time, set, parts, otherwise, without_as, .. } => {
+            PeerMessage::Routes { view, time, set, parts, otherwise, without_as, .. } => {
                 let without_as = *without_as && is_alone;
                 let asn = if without_as { 0 } else { world::AS };
                 let view = view_of_peer(peer, *view);
                 let mut update = Vec::new();
                 for (family, withdrawn, announced) in parts {
                     let family = FAMILIES[*family];
-                    let name = |route: &Route| world::name(peer, family, *route, *otherwise);
-                    // Nobody says a route twice in one UPDATE.
-                    let once = |routes: &[Route]| -> Vec<Route> {
+                    let name = |route: &NumberedRoute| world::name(peer, family, *route, *otherwise);
+                    // No router puts a route twice into one UPDATE.
+                    let once = |routes: &[NumberedRoute]| -> Vec<NumberedRoute> {
                         let by_name: BTreeMap<_, _> = routes.iter().map(|route| (name(route), *route)).collect();
                         by_name.into_values().collect()
                     };
@@ -291,7 +304,7 @@ impl Truth {
                     for route in &announced {
                         routes.insert(name(route), world::said(*set, family, route.variant, asn));
                     }
-                    update.push(Part { family, withdrawn, announced });
+                    update.push(UpdatePart { family, withdrawn, announced });
                 }
                 if update.iter().all(|part| part.withdrawn.is_empty() && part.announced.is_empty()) {
                     known.peer.ends.insert((view, Family::IPV4_UNICAST));
@@ -300,18 +313,18 @@ impl Truth {
                 let update = world::update_otherwise(peer, view, *time, *set, &update, *otherwise);
                 if without_as { world::without_as(update) } else { update }
             }
-            Said::EndOfRib { view, family, .. } => {
+            PeerMessage::EndOfRib { view, family, .. } => {
                 let (view, family) = (view_of_peer(peer, *view), FAMILIES[*family]);
                 known.peer.ends.insert((view, family));
                 known.sweep(|its, other| (its, other) == (view, family));
                 world::end_of_rib(peer, view, family)
             }
-            Said::Statistics { value, .. } => {
+            PeerMessage::Statistics { value, .. } => {
                 let frame = world::statistics(peer, *value);
                 known.peer.statistics = Some(frame.clone());
                 frame
             }
-            Said::Mirrored { .. } => world::mirrored(peer),
+            PeerMessage::Mirrored { .. } => world::mirrored(peer),
         }
     }
 
@@ -338,7 +351,7 @@ impl Truth {
         before
     }
 
-    /// It is known now that the connection of this number is gone.
+    /// Somebody notices that the connection of this number is gone.
     pub(super) fn notice(&mut self, gone: u64) {
         self.lost.remove(&gone);
         self.peers.retain(|_, known| known.owner != gone);
@@ -354,8 +367,9 @@ impl Truth {
         }
     }
 
-    /// What a station with a selection may know of a peer: of which input is its own choice.
-    pub(super) fn candidates(&self, selection: usize, number: u8) -> Vec<(Peer, Stale)> {
+    /// What a station with a selection may know about a peer. The station may know the peer of
+    /// either input.
+    pub(super) fn candidates(&self, selection: usize, number: u8) -> Vec<(NumberedPeer, StaleNames)> {
         let of = |input: &'static str| {
             let known = self.peers.get(&(input, number))?;
             if !selects(selection, input, number, None) {
@@ -369,12 +383,13 @@ impl Truth {
         ["frr", "gobgp"].into_iter().filter_map(of).collect()
     }
 
-    /// Whether both inputs have a peer: which a station is told of is its own choice.
+    /// True if both inputs have a peer. A station may be told either.
     pub(super) fn is_of_both(&self, number: u8) -> bool {
         ["frr", "gobgp"].iter().all(|input| self.peers.contains_key(&(*input, number)))
     }
 
-    /// How many routes the feed has to count in a RIB; `None` if what it counts are fields, or may be fewer.
+    /// How many routes the feed has to count in a RIB; `None` if it counts fields, or may count
+    /// fewer.
     pub(super) fn routes(&self, input: &str, number: u8, rib: &RibRoutes) -> Option<usize> {
         let known =
             self.peers.iter().find(|((its, peer), _)| (*its, *peer) == (input, number)).map(|(_, known)| known)?;
@@ -385,8 +400,9 @@ impl Truth {
     }
 }
 
-/// Whether a peer goes on beside one that looks the same and comes up: on another link, or for other tables.
-fn goes_on(known: &Known, peer: u8, up: &[u8]) -> bool {
+/// True if a peer goes on beside one that looks the same and comes up: on another link, or for
+/// other tables.
+fn goes_on(known: &KnownInput, peer: u8, up: &[u8]) -> bool {
     let (tables, table) = (known.peer.tables(), world::table_of(up));
     match key_of(peer) {
         0 => true,

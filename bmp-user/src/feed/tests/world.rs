@@ -1,5 +1,5 @@
-//! A small world for the tests of the feed: peers, RIBs, routes and attributes by number, how they look on the wire, and what they are when
-//! somebody reads them there.
+//! A small world for the tests of the feed: peers, RIBs, routes and attributes by number. Writes
+//! them as bytes and reads them from bytes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,63 +15,64 @@ use crate::wire::{
 
 pub(super) const FAMILIES: [Family; 5] =
     [Family::IPV4_UNICAST, Family::IPV6_UNICAST, Family::VPNV4, Family::L2VPN_EVPN, UNKNOWN];
-/// A family whose form the feed does not know, and stations do.
+/// A family of a form that stations know and the feed does not.
 pub(super) const UNKNOWN: Family = Family::new(99, 99);
 pub(super) const VIEWS: [RibView; 4] =
     [RibView::AdjRibInPre, RibView::AdjRibInPost, RibView::AdjRibOutPost, RibView::AdjRibOutPre];
 /// The peer whose routes have path identifiers.
 pub(super) const ADD_PATH_PEER: u8 = 1;
-/// The port of sessions whose OPENs say the opposite.
+/// The port of sessions whose OPENs lie about path identifiers.
 pub(super) const LYING_PORT: u16 = 2;
 /// A Loc-RIB peer.
 pub(super) const LOC_RIB_PEER: u8 = 3;
 /// The peer that is never announced.
 pub(super) const UNANNOUNCED_PEER: u8 = 4;
-/// A peer with the type, distinguisher and link-local address of peer 0, and another BGP identifier: a neighbour on another link.
+/// A neighbour on another link: type, distinguisher and link-local address of peer 0, and another
+/// BGP identifier.
 pub(super) const LOOK_ALIKE_PEER: u8 = 6;
-/// Peer 5 with another BGP identifier.
+/// NumberedPeer 5 with another BGP identifier.
 pub(super) const RENAMED_PEER: u8 = 7;
 /// The Loc-RIB peer of a router with another BGP identifier.
 pub(super) const OTHER_LOC_RIB_PEER: u8 = 8;
-/// The AS of all of them.
+/// The AS of all peers.
 pub(super) const AS: u32 = 65001;
-/// How many peers there are.
+/// The number of peers.
 pub(super) const PEERS: u8 = 9;
-/// The names of the tables that a Loc-RIB may be announced for, beside none.
+/// The names of the tables of a Loc-RIB. A Peer Up may also have none.
 const TABLES: [&[u8]; 2] = [b"inet.0", b"inet6.0"];
-/// The families that the OPENs of these name.
+/// The families in the OPENs of these tables.
 const TABLE_FAMILIES: [Family; 2] = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
 /// The number of no table.
 pub(super) const NO_TABLE: usize = 3;
-/// The set of attributes that is malformed. Routes are kept with it all the same.
+/// A malformed set of attributes. The feed keeps routes with it.
 pub(super) const MALFORMED_SET: u8 = 4;
-/// The set whose AS path has AS numbers of two octets, of which the A flag says nothing.
+/// A set with AS numbers of two octets, without the A flag.
 const SHORT_PATH_SET: u8 = 5;
-/// The set whose AS path has AS numbers of four octets where the A flag says two.
+/// A set with AS numbers of four octets, with the A flag.
 const WRONG_FLAG_SET: u8 = 6;
-/// How many sets there are.
+/// The number of sets.
 pub(super) const SETS: u8 = 7;
-/// There is no such origin (RFC 7606 §7.1).
+/// An origin that does not exist (RFC 7606 §7.1).
 const NO_ORIGIN: u8 = 9;
 
-/// A route, by numbers: which it is, and with which label or gateway, which are not part of what it is.
+/// A route, by numbers. The variant stands for label or gateway, which are no part of its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Route {
+pub(super) struct NumberedRoute {
     pub(super) prefix: u8,
     pub(super) path: u8,
     pub(super) variant: u8,
 }
 
-/// What tells a route from another.
-pub(super) type Name = (u8, u8);
-/// What is said of a route: the attributes as (flags, type, value) and the variant.
-pub(super) type Said = (Vec<(u8, u8, Vec<u8>)>, u8);
+/// The identity of a route.
+pub(super) type RouteName = (u8, u8);
+/// The content of a route: its attributes as (flags, type, value), and its variant.
+pub(super) type RouteContent = (Vec<(u8, u8, Vec<u8>)>, u8);
 
 pub(super) fn is_loc_rib(peer: u8) -> bool {
     [LOC_RIB_PEER, OTHER_LOC_RIB_PEER].contains(&peer)
 }
 
-/// What stations tell peers apart by (RFC 7854 §4.2): the first of the peers that have it in common.
+/// The key of a peer (RFC 7854 §4.2): the first of the peers with this key.
 pub(super) fn key_of(peer: u8) -> u8 {
     match peer {
         LOOK_ALIKE_PEER => 0,
@@ -118,7 +119,7 @@ pub(super) fn up(peer: u8, port: u16) -> Vec<u8> {
     up_of_view(peer, port, 0)
 }
 
-/// One of several that a router says of one session, for each view one, or for each table of a Loc-RIB.
+/// One of several Peer Ups of a session: for a view, or for a table of a Loc-RIB.
 pub(super) fn up_of_view(peer: u8, port: u16, view: usize) -> Vec<u8> {
     up_at(peer, port, view, 1)
 }
@@ -170,7 +171,8 @@ pub(super) fn down(peer: u8, code: u16) -> Vec<u8> {
     samples::frame(2, &body)
 }
 
-/// The Peer Down of a Loc-RIB with the name of its table (RFC 9069 §5.3), or without; and of one that nobody has.
+/// The Peer Down of a Loc-RIB with the name of a table (RFC 9069 §5.3), with an unknown name, or
+/// without a name.
 pub(super) fn down_of_table(peer: u8, table: usize) -> Vec<u8> {
     let mut body = header(peer, view_of_peer(peer, 0), 2);
     body.push(6);
@@ -197,7 +199,7 @@ pub(super) fn mirrored(peer: u8) -> Vec<u8> {
 }
 
 /// An NLRI. `withdrawn` is how a withdrawal writes it.
-fn item(path_ids: bool, family: Family, route: Route, withdrawn: bool) -> Vec<u8> {
+fn item(path_ids: bool, family: Family, route: NumberedRoute, withdrawn: bool) -> Vec<u8> {
     let mut out = Vec::new();
     if family == UNKNOWN {
         return vec![2, route.prefix, if withdrawn { 0 } else { route.variant }];
@@ -237,7 +239,7 @@ fn set(number: u8) -> Vec<u8> {
     out.extend(path);
     out.extend([0x40, 3, 4, 192, 0, 2, 1]);
     out.extend([0xc0, 8, 4, 0, 1, 0, number]);
-    // One that nobody knows, in part with an extended length, and large in one of the sets.
+    // An unknown attribute, with an extended length. It is large in one of the sets.
     out.extend([0xd0, 99, if number == 3 { 4 } else { 0 }, 2]);
     out.put_bytes(number, if number == 3 { 4 * 256 + 2 } else { 2 });
     out
@@ -245,19 +247,20 @@ fn set(number: u8) -> Vec<u8> {
 
 /// A part of an UPDATE.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct UpdatePart {
     pub(super) family: Family,
-    pub(super) withdrawn: Vec<Route>,
-    pub(super) announced: Vec<Route>,
+    pub(super) withdrawn: Vec<NumberedRoute>,
+    pub(super) announced: Vec<NumberedRoute>,
 }
 
-/// Whether a peer's NLRI of a family have path identifiers. `otherwise` is true for what is written as the others are not.
+/// True if a peer's NLRI of a family have path identifiers. `otherwise` is true for routes in the
+/// other encoding.
 pub(super) fn has_path_ids(peer: u8, family: Family, otherwise: bool) -> bool {
     (peer == ADD_PATH_PEER) != (otherwise && family != Family::IPV4_UNICAST)
 }
 
-/// The name of a route of a peer. One that is written otherwise is another route.
-pub(super) fn name(peer: u8, family: Family, route: Route, otherwise: bool) -> Name {
+/// The identity of a route of a peer. A route in the other encoding is another route.
+pub(super) fn name(peer: u8, family: Family, route: NumberedRoute, otherwise: bool) -> RouteName {
     let otherwise = otherwise && family != Family::IPV4_UNICAST;
     let path = match (family == UNKNOWN, has_path_ids(peer, family, otherwise)) {
         (true, _) => 0,
@@ -279,30 +282,31 @@ pub(super) fn name(peer: u8, family: Family, route: Route, otherwise: bool) -> N
     (route.prefix, path)
 }
 
-/// What stands for the path of a route without path identifier where others have one.
+/// Stands for the path of a route without path identifier, where others have one.
 const PLAIN: u8 = 9;
-/// What is added to the path of a route with path identifier where others have none.
+/// Added to the path of a route with path identifier, where others have none.
 const NUMBERED: u8 = 20;
 
 /// A Route Monitoring message with IPv4 unicast routes, routes of one other family, or both.
-pub(super) fn update(peer: u8, view: RibView, time: u32, number: u8, parts: &[Part]) -> Vec<u8> {
+pub(super) fn update(peer: u8, view: RibView, time: u32, number: u8, parts: &[UpdatePart]) -> Vec<u8> {
     update_otherwise(peer, view, time, number, parts, false)
 }
 
-/// The same, with path identifiers where others of the peer have none, or the reverse; but for IPv4 unicast, of which that is not always to be seen.
+/// The same in the other encoding: with path identifiers where others of the peer have none, or the
+/// reverse. Not for IPv4 unicast, where that is not always visible.
 pub(super) fn update_otherwise(
     peer: u8,
     view: RibView,
     time: u32,
     number: u8,
-    parts: &[Part],
+    parts: &[UpdatePart],
     otherwise: bool,
 ) -> Vec<u8> {
     let (mut withdrawn, mut announced, mut reach, mut unreach) = (vec![], vec![], vec![], vec![]);
-    let items = |family, routes: &[Route], gone| -> Vec<u8> {
+    let items = |family, routes: &[NumberedRoute], gone| -> Vec<u8> {
         routes.iter().flat_map(|route| item(has_path_ids(peer, family, otherwise), family, *route, gone)).collect()
     };
-    for Part { family, withdrawn: gone, announced: new } in parts {
+    for UpdatePart { family, withdrawn: gone, announced: new } in parts {
         let (gone, new) = (items(*family, gone, true), items(*family, new, false));
         if *family == Family::IPV4_UNICAST {
             (withdrawn, announced) = (gone, new);
@@ -359,24 +363,24 @@ pub(super) fn end_of_rib(peer: u8, view: RibView, family: Family) -> Vec<u8> {
     samples::frame(0, &message)
 }
 
-/// The same frame as of a router that leaves out the AS.
+/// The same frame, as a router writes it that leaves out the AS.
 pub(super) fn without_as(mut frame: Vec<u8>) -> Vec<u8> {
     frame[6 + 26..6 + 30].fill(0);
     frame
 }
 
-/// What is known of a peer.
+/// What is known about a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Peer {
+pub(super) struct NumberedPeer {
     /// The Peer Ups of its session.
     pub(super) ups: BTreeSet<Vec<u8>>,
-    pub(super) ribs: BTreeMap<(RibView, Family), BTreeMap<Name, Said>>,
+    pub(super) ribs: BTreeMap<(RibView, Family), BTreeMap<RouteName, RouteContent>>,
     pub(super) ends: BTreeSet<(RibView, Family)>,
     pub(super) statistics: Option<Vec<u8>>,
 }
 
-impl Peer {
-    /// What a failed test says of it.
+impl NumberedPeer {
+    /// A summary for a failed test.
     pub(super) fn summary(&self) -> String {
         let mut text = format!("port {:?}", self.ups.iter().map(|up| (up[7], up[64..68].to_vec())).collect::<Vec<_>>());
         for ((view, family), routes) in &self.ribs {
@@ -392,13 +396,13 @@ impl Peer {
         text + if self.statistics.is_some() { "; statistics" } else { "" }
     }
 
-    /// Takes a Peer Up, and says what is new of it; nothing is taken of one that ends something.
-    pub(super) fn comes_up(&mut self, up: &[u8]) -> News {
+    /// Takes a Peer Up, and returns what it means. Takes nothing of a Peer Up that ends something.
+    pub(super) fn comes_up(&mut self, up: &[u8]) -> ExpectedMeaning {
         let (mut of_table, mut of_others, is_loc_rib) = (false, false, up[6] == PeerType::LOC_RIB.0);
         let mut is_of_one = false;
         for known in &self.ups {
             if without_time(known) == without_time(up) {
-                return News::None;
+                return ExpectedMeaning::None;
             }
             let is_other_table = is_loc_rib && table_of(known) != table_of(up);
             of_others |= is_other_table;
@@ -406,23 +410,23 @@ impl Peer {
             is_of_one |= !is_other_table && session_of(known) == session_of(up);
         }
         let news = match (of_table, of_others) {
-            _ if is_of_one => News::Further,
-            (false, true) => News::Further,
-            (true, true) => News::TableAgain,
-            _ => News::AnotherLife,
+            _ if is_of_one => ExpectedMeaning::Further,
+            (false, true) => ExpectedMeaning::Further,
+            (true, true) => ExpectedMeaning::TableAgain,
+            _ => ExpectedMeaning::AnotherLife,
         };
-        if news == News::Further || self.ups.is_empty() {
+        if news == ExpectedMeaning::Further || self.ups.is_empty() {
             self.ups.insert(up.to_vec());
         }
         news
     }
 
-    /// The tables that it was announced for.
+    /// The tables that the peer was announced for.
     pub(super) fn tables(&self) -> BTreeSet<Option<Vec<u8>>> {
         self.ups.iter().map(|up| table_of(up)).collect()
     }
 
-    /// One of several tables is over. Its RIBs are those that no other table has a family of.
+    /// Ends one of several tables, with the RIBs of families that no other table has.
     pub(super) fn end_table(&mut self, table: &Option<Vec<u8>>) -> Vec<Family> {
         let families = |ups: &BTreeSet<Vec<u8>>| -> BTreeSet<Family> {
             ups.iter().map(|up| table_of(up)).map(|name| family_of_table(&name)).collect()
@@ -435,7 +439,7 @@ impl Peer {
         gone
     }
 
-    /// Whatever the router left out, it is told by its name.
+    /// Gives all routes the name of the peer.
     pub(super) fn name_all(&mut self) {
         let (unnamed, named) = (name_of(0), name_of(AS));
         let said = self.ribs.values_mut().flat_map(BTreeMap::values_mut).flat_map(|said| &mut said.0);
@@ -449,9 +453,9 @@ impl Peer {
     }
 }
 
-/// What a Peer Up says.
+/// What a Peer Up means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum ExpectedMeaning {
     None,
     Further,
     TableAgain,
@@ -470,12 +474,12 @@ fn family_of_table(name: &Option<Vec<u8>>) -> Family {
     number.map_or(Family::IPV4_UNICAST, |number| TABLE_FAMILIES[number])
 }
 
-/// A Peer Up less its time.
+/// A Peer Up without its time.
 pub(super) fn without_time(up: &[u8]) -> [&[u8]; 2] {
     [&up[..40], &up[48..]]
 }
 
-/// What one session has in all its Peer Ups: ends and OPENs.
+/// What all Peer Ups of one session share: ends and OPENs.
 fn session_of(up: &[u8]) -> Vec<u8> {
     let parsed = frames(up).next().unwrap().unwrap();
     let Ok(Message::PeerUp(PeerUp { sent_open, received_open, .. })) = Message::parse(&parsed) else {
@@ -484,8 +488,9 @@ fn session_of(up: &[u8]) -> Vec<u8> {
     [&up[48..68], sent_open, received_open].concat()
 }
 
-/// The attributes of a set as somebody reads them who reads routes of a family. `asn` is that of the per-peer header.
-pub(super) fn said(number: u8, family: Family, variant: u8, asn: u32) -> Said {
+/// The attributes of a set as somebody reads them who reads routes of a family. `asn` is that of
+/// the per-peer header.
+pub(super) fn said(number: u8, family: Family, variant: u8, asn: u32) -> RouteContent {
     let mut all = attributes_of(&set(number));
     if family != Family::IPV4_UNICAST {
         let mut value = Vec::new();
@@ -515,8 +520,9 @@ pub(super) fn attributes_of(bytes: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
     attributes(bytes).map(|attribute| whole(attribute.unwrap())).collect()
 }
 
-/// The routes in some NLRI, with their variants. A station knows what the daemon writes, whatever the OPENs say.
-pub(super) fn names(peer: u8, family: Family, items: &[u8]) -> Vec<(Name, u8)> {
+/// The routes in some NLRI, with their variants. A station knows what the daemon writes, whatever
+/// the OPENs say.
+pub(super) fn names(peer: u8, family: Family, items: &[u8]) -> Vec<(RouteName, u8)> {
     if family == UNKNOWN {
         return items.as_chunks::<3>().0.iter().map(|&[_, prefix, variant]| ((prefix, 0), variant)).collect();
     }
@@ -531,7 +537,7 @@ pub(super) fn names(peer: u8, family: Family, items: &[u8]) -> Vec<(Name, u8)> {
             Family::L2VPN_EVPN => (rest[30], rest[10]),
             _ => (*rest.last().unwrap(), 0),
         };
-        (name(peer, family, Route { prefix, path, variant }, path_ids != usual), variant)
+        (name(peer, family, NumberedRoute { prefix, path, variant }, path_ids != usual), variant)
     };
     assert_eq!(HEADER, 19);
     nlri(form, path_ids, items).map(|item| read(item.unwrap())).collect()

@@ -21,7 +21,7 @@ use super::{
     updates::{MessageRun, UpdateCounters, UpdateTranslator},
 };
 use crate::{
-    feed::{self, Feed, Input, InputId},
+    feed::{Feed, Input, InputId, InputNotice},
     wire::{
         bgp::{
             Family, Frame, Notification, RouteRefresh,
@@ -29,9 +29,9 @@ use crate::{
             route_refresh::subtype,
         },
         bmp::{
-            BmpChunk, PeerHeader, PeerKey, PeerType, RibView, Statistic, StatisticType, build, peer_down_reason,
-            peer_flags,
-            statistics::{Value, statistics_report},
+            BmpChunk, PeerHeader, PeerKey, PeerType, RibView, RouteDistinguisher, Statistic, StatisticType, build,
+            peer_down_reason, peer_flags,
+            statistics::{StatisticValue, statistics_report},
         },
     },
 };
@@ -112,8 +112,11 @@ impl PeerFeed {
     /// Tells the stations that a session is established.
     pub(super) fn up(&mut self, peer: &PeerOpen, sent_open: &[u8], ends: (SocketAddr, SocketAddr), now: Instant) {
         let (local, remote) = ends;
-        let key =
-            PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address: build::address_field(self.address) };
+        let key = PeerKey {
+            peer_type: PeerType::GLOBAL,
+            distinguisher: RouteDistinguisher::ZERO,
+            address: build::address_field(self.address),
+        };
         let ipv6 = if self.address.is_ipv6() { peer_flags::IPV6 } else { 0 };
         let two_byte = if peer.negotiated.as_size == 2 { peer_flags::TWO_BYTE_AS } else { 0 };
         let (asn, bgp_id) = (self.asn, peer.bgp_id);
@@ -250,13 +253,13 @@ impl PeerFeed {
         let all = ribs.iter().map(|rib| rib.routes as u64).sum();
         let UpdateCounters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = up.counters;
         let fixed = [
-            (StatisticType::ADJ_RIB_IN, Value::Gauge(all)),
-            (StatisticType::TREATED_AS_WITHDRAW, Value::Counter(treated_as_withdraw)),
-            (StatisticType::PREFIXES_TREATED_AS_WITHDRAW, Value::Counter(prefixes_treated_as_withdraw)),
+            (StatisticType::ADJ_RIB_IN, StatisticValue::Gauge(all)),
+            (StatisticType::TREATED_AS_WITHDRAW, StatisticValue::Counter(treated_as_withdraw)),
+            (StatisticType::PREFIXES_TREATED_AS_WITHDRAW, StatisticValue::Counter(prefixes_treated_as_withdraw)),
         ];
         let of_families = ribs
             .iter()
-            .map(|rib| (StatisticType::ADJ_RIB_IN_OF_FAMILY, Value::OfFamily(rib.family, rib.routes as u64)));
+            .map(|rib| (StatisticType::ADJ_RIB_IN_OF_FAMILY, StatisticValue::OfFamily(rib.family, rib.routes as u64)));
         let statistics: Vec<_> =
             fixed.into_iter().chain(of_families).map(|(kind, value)| Statistic { kind, value }).collect();
         let mut out = BytesMut::new();
@@ -268,7 +271,7 @@ impl PeerFeed {
         self.input.append(BmpChunk::built(frames));
         // Malformed UPDATEs were handled before, so these notices need no log line.
         let notices = self.input.take_notices().into_iter();
-        for notice in notices.filter(|notice| !matches!(notice, feed::Notice::NotUnderstood(_))) {
+        for notice in notices.filter(|notice| !matches!(notice, InputNotice::UpdateError(_))) {
             error!(peer = %self.address, "the feed leaves out frames of this peer: {notice}");
         }
     }

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 
 use super::open::FamilyEncoding;
 use crate::{
-    feed::{Feed, InputId, Monitor, Peers, Selection},
+    feed::{Feed, InputId, PeerFilter, Selection, SelectionRule},
     wire::{
         bgp::{Family, Form, Update, build::withdrawal, identity, nlri, without_trailing_bits},
         bmp::{COMMON_HEADER, Frame, MessageType, PER_PEER_HEADER, PeerHeader, RibView, build, frames, peer_flags},
@@ -148,8 +148,8 @@ fn items_of<'a>(update: &Update<'a>, family: Family) -> [Option<&'a [u8]>; 4] {
 /// Monitoring messages with these routes are appended to it.
 pub(super) fn mark(feed: &Feed, input: &InputId, stale: &mut [StaleRoutes], mut kept: Option<&mut Vec<BytesMut>>) {
     let ribs = stale.iter().map(|stale| (stale.family, RibView::AdjRibInPre)).collect();
-    let monitors = vec![Monitor { peers: Peers::Input(input.clone()), ribs }];
-    let mut follower = feed.attach(Selection { monitors, ..Selection::default() });
+    let rules = vec![SelectionRule { peers: PeerFilter::Input(input.clone()), ribs }];
+    let mut follower = feed.attach(Selection { rules, ..Selection::default() });
     let mut pieces = VecDeque::new();
     loop {
         follower.take(PIECE, &mut pieces);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::wire::{
     bgp::{
-        Error, Family, Field, Frame, MessageType, Problem, Reach, Update, attributes,
+        Error, Family, Frame, MessageType, Problem, Reach, RouteField, Update, attributes,
         build::{reduced, withdrawal},
         frames, nlri,
         notification::{code, update_error},
@@ -292,7 +292,7 @@ impl UpdateTranslator {
     /// Fails if a route cannot be read (RFC 7606 §5.3).
     fn check_routes(&self, update: &Update<'_>) -> Result<RoutesFound, Invalid> {
         let mut found = RoutesFound::default();
-        for Field { family, items, attribute, .. } in update.route_fields() {
+        for RouteField { family, items, attribute, .. } in update.route_fields() {
             let Some(routes) = self.negotiated.routes(family) else {
                 found.of_others = true;
                 continue;

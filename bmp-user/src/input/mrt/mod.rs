@@ -43,7 +43,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{self, Config, Pace},
-    feed::{Feed, Input, InputId, NotUnderstood, Notice, Trouble},
+    feed::{Feed, Input, InputId, InputNotice, Trouble, UpdateError},
     tasks::{self, Tasks},
 };
 use batch::{ReaderEvent, read};
@@ -181,7 +181,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
                 let start = input.totals().bytes;
                 input.append(batch.chunk);
                 for notice in input.take_notices() {
-                    let Notice::NotUnderstood(NotUnderstood { kind, at, .. }) = notice else {
+                    let InputNotice::UpdateError(UpdateError { kind, at, .. }) = notice else {
                         warn!(replay = name, "the feed leaves out a frame of this replay: {notice}");
                         continue;
                     };

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::wire::{
     bgp::{self, Family, open::AS_TRANS},
-    bmp::{PeerHeader, PeerKey, PeerType, build, peer_flags},
+    bmp::{PeerHeader, PeerKey, PeerType, RouteDistinguisher, build, peer_flags},
 };
 
 /// The time of a record: seconds and microseconds.
@@ -153,7 +153,11 @@ impl ReplayedPeers {
     fn key(&mut self, address: IpAddr) -> PeerKey {
         let before = self.of_address.entry(address).or_default();
         let peer_type = if *before == 0 { PeerType::GLOBAL } else { PeerType::LOCAL };
-        let key = PeerKey { peer_type, distinguisher: before.to_be_bytes(), address: build::address_field(address) };
+        let key = PeerKey {
+            peer_type,
+            distinguisher: RouteDistinguisher(before.to_be_bytes()),
+            address: build::address_field(address),
+        };
         *before += 1;
         key
     }

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use super::{place::RecordPlace, survey::as_size};
 use crate::wire::{
     bgp::{self, Family, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, update_header},
-    mrt::{self, Attributes, attribute_type},
+    mrt::{self, RecordAttributes, attribute_type},
 };
 
 /// Why a route does not fit into an UPDATE.
@@ -29,7 +29,7 @@ pub(super) struct DumpedRoute<'a> {
     pub(super) path_id: Option<u32>,
     /// The prefix as an UPDATE holds it, without path identifier.
     pub(super) nlri: &'a [u8],
-    pub(super) attributes: Attributes<'a>,
+    pub(super) attributes: RecordAttributes<'a>,
     /// When the route was received, in seconds since the epoch.
     pub(super) originated: u32,
     /// True if the record type says that the AS path has 4-octet AS numbers.
@@ -48,7 +48,7 @@ impl<'a> DumpedRoute<'a> {
     }
 }
 
-fn next_hop<'a>(family: Family, attributes: &Attributes<'a>) -> Result<&'a [u8], UnfitRoute> {
+fn next_hop<'a>(family: Family, attributes: &RecordAttributes<'a>) -> Result<&'a [u8], UnfitRoute> {
     // RFC 8955 §4: a flow specification needs no next hop.
     const FLOW: [u8; 2] = [133, 134];
     let plain = attributes.find(attribute_type::NEXT_HOP).map(|attribute| attribute.value);
@@ -120,7 +120,7 @@ impl PendingRoutes {
     /// waits.
     pub(super) fn take(&mut self, out: &mut BytesMut) -> Result<(), UnfitRoute> {
         let Some(family) = self.family.take() else { return Ok(()) };
-        let outcome = update(out, family, &Attributes::new(&self.attributes), &self.nlri);
+        let outcome = update(out, family, &RecordAttributes::new(&self.attributes), &self.nlri);
         self.nlri.clear();
         outcome
     }
@@ -139,7 +139,12 @@ pub(super) fn has_as4(attributes: &[u8], record_as4: bool) -> bool {
 /// IPv4 unicast routes with a NEXT_HOP stay in the NLRI field (RFC 4271 §4.3). All other routes go
 /// into an MP_REACH_NLRI (RFC 4760 §3), which comes first (RFC 7606 §5.1). All other attributes
 /// stay unchanged, even malformed ones.
-fn update(out: &mut BytesMut, family: Family, attributes: &Attributes<'_>, nlri: &[u8]) -> Result<(), UnfitRoute> {
+fn update(
+    out: &mut BytesMut,
+    family: Family,
+    attributes: &RecordAttributes<'_>,
+    nlri: &[u8],
+) -> Result<(), UnfitRoute> {
     let classic = family == Family::IPV4_UNICAST && attributes.find(attribute_type::NEXT_HOP).is_some();
     let mut encoded = BytesMut::with_capacity(attributes.bytes().len() + nlri.len() + 16);
     if !classic {

@@ -7,8 +7,8 @@ use std::{
 
 use super::file::{FileError, RecordReader};
 use crate::wire::{
-    bgp::{self, Family, Field, Form, MessageType, Reading, Update},
-    mrt::{Body, Peer, Session, TableDump},
+    bgp::{self, Family, Form, MessageType, Reading, RouteField, Update},
+    mrt::{IndexedPeer, RecordBody, RecordedSession, TableDump},
 };
 
 /// More peers than any collector has. It bounds the memory of a replay.
@@ -23,8 +23,8 @@ pub(super) struct FilePeerId {
     pub(super) bgp_id: Option<Ipv4Addr>,
 }
 
-impl From<&Peer> for FilePeerId {
-    fn from(peer: &Peer) -> Self {
+impl From<&IndexedPeer> for FilePeerId {
+    fn from(peer: &IndexedPeer) -> Self {
         Self { address: peer.address, asn: peer.asn, bgp_id: Some(peer.bgp_id) }
     }
 }
@@ -37,8 +37,8 @@ impl From<&TableDump<'_>> for FilePeerId {
     }
 }
 
-impl From<&Session> for FilePeerId {
-    fn from(session: &Session) -> Self {
+impl From<&RecordedSession> for FilePeerId {
+    fn from(session: &RecordedSession) -> Self {
         Self { address: session.peer_address, asn: session.peer_as, bgp_id: None }
     }
 }
@@ -77,7 +77,7 @@ pub(super) struct PathIdVotes {
 impl PathIdVotes {
     /// Counts a field. `subtype_has_ids` is true if the subtype of the record announces path
     /// identifiers.
-    fn note(&mut self, field: &Field<'_>, subtype_has_ids: bool) {
+    fn note(&mut self, field: &RouteField<'_>, subtype_has_ids: bool) {
         let plain = Reading::of(field.family, false, false);
         if plain.form == Form::Whole || field.items.is_empty() {
             return;
@@ -154,7 +154,7 @@ impl Survey {
         let mut table = Vec::new();
         let _ = source.each(|record, _| {
             survey.records += 1;
-            if let Ok(body) = Body::parse(record) {
+            if let Ok(body) = RecordBody::parse(record) {
                 survey.note(&body, &mut table);
             }
             survey.peers.len() <= MAX_PEERS && go_on()
@@ -165,16 +165,16 @@ impl Survey {
         Ok(survey)
     }
 
-    fn note(&mut self, body: &Body<'_>, table: &mut Vec<FilePeerId>) {
+    fn note(&mut self, body: &RecordBody<'_>, table: &mut Vec<FilePeerId>) {
         match body {
-            Body::TableDump(route) => {
+            RecordBody::TableDump(route) => {
                 self.peer(FilePeerId::from(route)).votes(route.family, MessageDirection::In);
             }
-            Body::PeerIndexTable(peers) => {
+            RecordBody::PeerIndexTable(peers) => {
                 table.clear();
                 table.extend(peers.iter().map(|peer| FilePeerId::from(&peer)));
             }
-            Body::Rib(rib) => {
+            RecordBody::Rib(rib) => {
                 for entry in rib.iter() {
                     if let Some(&identity) = table.get(usize::from(entry.peer)) {
                         let traits = self.peer(identity);
@@ -185,7 +185,7 @@ impl Survey {
                     }
                 }
             }
-            Body::Message(message) => {
+            RecordBody::Message(message) => {
                 let Ok(frame) = bgp::Frame::parse(message.message) else { return };
                 let traits = self.peer(FilePeerId::from(&message.session));
                 if frame.message_type() == MessageType::Update {
@@ -198,10 +198,10 @@ impl Survey {
                     }
                 }
             }
-            Body::StateChange(change) => {
+            RecordBody::StateChange(change) => {
                 self.peer(FilePeerId::from(&change.session));
             }
-            Body::Other => {}
+            RecordBody::Other => {}
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::wire::{
     bgp::{self, MessageType},
     bmp::{PeerHeader, build, peer_down_reason, peer_flags},
-    mrt::{self, Body, Message, PeerIndexTable, Record, Rib, StateChange, TableDump, state},
+    mrt::{self, PeerIndexTable, Record, RecordBody, RecordedMessage, RibRecord, StateChange, TableDump, state},
 };
 
 /// Bytes of attributes that may wait for more routes with the same attributes.
@@ -115,19 +115,19 @@ impl RecordTranslator {
     /// BGP message.
     pub(super) fn record(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
         let time = (record.seconds, record.microseconds);
-        match Body::parse(record)? {
-            Body::TableDump(route) => self.table_dump(&route, time),
-            Body::PeerIndexTable(table) => self.peer_index_table(&table),
-            Body::Rib(rib) => self.rib(&rib, time),
-            Body::Message(message) => {
+        match RecordBody::parse(record)? {
+            RecordBody::TableDump(route) => self.table_dump(&route, time),
+            RecordBody::PeerIndexTable(table) => self.peer_index_table(&table),
+            RecordBody::Rib(rib) => self.rib(&rib, time),
+            RecordBody::Message(message) => {
                 let snapshot = self.end_snapshot(time);
                 self.message(&message, time).and(snapshot)
             }
-            Body::StateChange(change) => {
+            RecordBody::StateChange(change) => {
                 let snapshot = self.end_snapshot(time);
                 self.state_change(&change, time).and(snapshot)
             }
-            Body::Other => Err(RecordError::Unread { kind: record.kind, subtype: record.subtype }),
+            RecordBody::Other => Err(RecordError::Unread { kind: record.kind, subtype: record.subtype }),
         }
     }
 
@@ -173,7 +173,7 @@ impl RecordTranslator {
         Ok(())
     }
 
-    fn rib(&mut self, rib: &Rib<'_>, time: RecordTime) -> Result<(), RecordError> {
+    fn rib(&mut self, rib: &RibRecord<'_>, time: RecordTime) -> Result<(), RecordError> {
         let mut outcome = Ok(());
         for entry in rib.iter() {
             let one = match self.table.get(usize::from(entry.peer)) {
@@ -255,7 +255,7 @@ impl RecordTranslator {
         outcome
     }
 
-    fn message(&mut self, message: &Message<'_>, time: RecordTime) -> Result<(), RecordError> {
+    fn message(&mut self, message: &RecordedMessage<'_>, time: RecordTime) -> Result<(), RecordError> {
         let frame = bgp::Frame::parse(message.message)?;
         let Some(peer) = self.peers.get(FilePeerId::from(&message.session), &self.survey) else { return Ok(()) };
         let session = &message.session;

@@ -11,9 +11,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Terms,
-    claims::Claims,
-    connection::{self, Wiring},
+    RelayTerms,
+    claims::PeerOwners,
+    connection::{self, RelayLinks},
     status::{RelayHandle, RelayState},
 };
 use crate::{
@@ -22,39 +22,41 @@ use crate::{
     visitors::{ClientSource, Visitors},
 };
 
-/// How long to wait before trying to listen again; doubles up to the second.
+/// The first and the longest wait before the next attempt to listen. The wait doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How long to wait when a connection cannot be accepted: what is short then (descriptors, memory) is not back at once.
+/// How long to wait when a connection cannot be accepted: descriptors or memory are short then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-/// Connections that the kernel keeps for us to accept.
+/// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 128;
-/// How long a daemon says nothing before it is asked after, how often that is done, and how many times it may leave it unanswered.
+/// After this silence the kernel probes a daemon, at this interval, and gives up after so many
+/// probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// The same where another connection waits for the answer: a daemon that is not there is known within 4 s.
+/// The same while another connection waits for the answer: 4 s until a daemon is known to be gone.
 const URGENT_IDLE: Duration = Duration::from_secs(1);
 const URGENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Listens and serves, for good. Dropping this closes the listener and its connections.
-pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<Terms>>) {
+/// Listens and serves. Never ends by itself. Dropping the future closes the listener and its
+/// connections.
+pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<RelayTerms>>) {
     let listener = listen(&status).await;
     let (mut connections, mut visitors) = (Tasks::default(), Visitors::within(terms.borrow().limits));
-    let claims = Claims::default();
+    let owners = PeerOwners::default();
     let mut failing = false;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
                     failing = false;
-                    // Of one that is closed again already it is not known.
+                    // A connection that is closed already has no local address.
                     let end = stream.local_addr().ok();
                     let own = end.map_or(status.listen().ip(), |own| own.ip());
                     visitors.set_limits(terms.borrow().limits);
                     if terms.borrow().lets_in(own, client.ip()) {
                         match visitors.admit(ClientSource::of(end, client)) {
                             Ok(visitor) => {
-                                if let Err(error) = ask_after(&stream) {
+                                if let Err(error) = probe_idle_daemon(&stream) {
                                     warn!(
                                         relay = status.name(), %error,
                                         "a daemon that vanishes will not be noticed: TCP keepalive cannot be set"
@@ -62,8 +64,8 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                                 }
                                 let input = feed.input(InputId::relay(status.name()));
                                 let status = status.connection(input.connection(), own, client).of(visitor);
-                                let wiring = Wiring { status, terms: terms.clone(), claims: claims.clone() };
-                                connections.passing("relay connection", connection::serve(stream, input, wiring));
+                                let links = RelayLinks { status, terms: terms.clone(), owners: owners.clone() };
+                                connections.passing("relay connection", connection::serve(stream, input, links));
                             }
                             Err(why) => {
                                 reset(&stream);
@@ -93,19 +95,20 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
     }
 }
 
-/// Has a connection that is refused end in a reset: nothing of it stays behind.
+/// Has a refused connection end in a reset, so that nothing of it stays in the kernel.
 fn reset(stream: &TcpStream) {
-    // Otherwise it ends as any does.
+    // If it fails, the connection ends as any other.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// A daemon that is idle is asked after, so that one whose host vanished is noticed: nothing is ever sent to it that it would have to acknowledge.
-pub(super) fn ask_after(stream: &TcpStream) -> io::Result<()> {
+/// Has the kernel probe a daemon that is idle. Otherwise nobody would notice that its host
+/// vanished: bmpd sends nothing that the host would have to acknowledge.
+pub(super) fn probe_idle_daemon(stream: &TcpStream) -> io::Result<()> {
     set_keepalive(stream, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL)
 }
 
-/// Asks a daemon's host at once whether it is there.
-pub(super) fn ask_urgently(stream: &TcpStream) -> io::Result<()> {
+/// Has the kernel probe a daemon's host at once.
+pub(super) fn probe_urgently(stream: &TcpStream) -> io::Result<()> {
     set_keepalive(stream, URGENT_IDLE, URGENT_INTERVAL)
 }
 
@@ -114,10 +117,10 @@ fn set_keepalive(stream: &TcpStream, idle: Duration, interval: Duration) -> io::
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// Tries until it listens. Each new reason why it does not is told once.
+/// Tries until it listens. Logs each new reason once.
 async fn listen(status: &RelayHandle) -> TcpListener {
     let (mut wait, longest) = RETRY;
-    let mut told = None;
+    let mut last_error = None;
     loop {
         match bind(status.listen()) {
             Ok(listener) => {
@@ -126,12 +129,12 @@ async fn listen(status: &RelayHandle) -> TcpListener {
                 return listener;
             }
             Err(error) => {
-                if told != Some(error.kind()) {
+                if last_error != Some(error.kind()) {
                     let what_to_do = remedy(&error);
                     error!(relay = status.name(), listen = %status.listen(), %error, "cannot listen, trying again: {what_to_do}");
                     status.set_state(RelayState::Failed(format!("{error}: {what_to_do}")));
                 }
-                told = Some(error.kind());
+                last_error = Some(error.kind());
                 sleep(wait).await;
                 wait = (wait * 2).min(longest);
             }
@@ -142,10 +145,10 @@ async fn listen(status: &RelayHandle) -> TcpListener {
 fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if listen.is_ipv6() {
-        // An IPv6 address means IPv6, also where it is unspecified.
+        // An IPv6 address means IPv6 alone, even the unspecified one.
         socket.set_only_v6(true)?;
     }
-    // Connections of the one before that are still in TIME_WAIT must not hold the port.
+    // Connections of an earlier listener in TIME_WAIT must not hold the port.
     socket.set_reuse_address(true)?;
     socket.bind(&listen.into())?;
     socket.listen(BACKLOG)?;

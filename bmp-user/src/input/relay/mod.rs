@@ -1,9 +1,17 @@
-//! `bmp-relay`: BMP from a daemon, on this host if nothing else is allowed.
+//! `bmp-relay`: takes BMP from daemons on this host, and from where `allow` says.
 //!
-//! One listener for each relay of the configuration, one task for each connection. What arrives goes into the feed byte for
-//! byte, less Initiation and Termination, which are about the daemon's own session and not about its peers, and less what nobody could read. A
-//! connection whose framing is broken is closed, and nothing else is touched. A peer belongs to the connection that announced it, for as long as
-//! that is alive.
+//! Each relay of the configuration has a listener, and each connection a task. Frames go into the
+//! feed byte for byte. Left out are Initiation and Termination, which are about the daemon's own
+//! session, and messages that no station could read. A connection with broken framing is closed;
+//! the others go on. A peer belongs to the connection that announced it, as long as that connection
+//! is alive.
+//!
+//! * `listener`: the listening socket of a relay.
+//! * `connection`: the task of one connection.
+//! * `receiver`: from bytes to frames in the feed.
+//! * `claims`: a peer that two connections want.
+//! * `quiet`: when a RIB is taken for complete.
+//! * `status`: what displays show.
 
 mod claims;
 mod connection;
@@ -31,19 +39,21 @@ use crate::{
     visitors::{self, Limits},
 };
 
-pub use receiver::{Goodbye, Received, Receiver};
-pub use status::{ConnectionStatus, HeldStatus, RelayState, RelayStatus, Relays, System};
+pub use receiver::{BmpReceiver, DaemonGoodbye, ReceiveOutcome};
+pub use status::{ConnectionStatus, HeldConnection, RelayState, RelayStatus, Relays, SystemInfo};
 
-/// Runs the relays that the configuration names, until its sender is gone. Dropping this closes them all.
+/// Runs the relays of the configuration until its sender is gone. Dropping the future closes them
+/// all.
 ///
-/// Reacts to a new configuration by comparing it with what runs: a relay that is new gets a listener; one that is gone or
-/// listens elsewhere loses its listener and its connections; any other is left alone. `relays` shows how they do.
+/// Compares every new configuration with the running relays. A new relay gets a listener. A relay
+/// that is gone or listens elsewhere loses its listener and its connections. Any other relay goes
+/// on. `relays` shows their status.
 pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: Relays) {
-    let mut running: BTreeMap<String, Running> = BTreeMap::new();
+    let mut running: BTreeMap<String, RunningRelay> = BTreeMap::new();
     loop {
         let wanted = {
             let config = config.borrow_and_update();
-            // Before the limits of relays are made of what is left.
+            // The limits of relays are made of what is left.
             visitors::keep_for(config.session_count());
             wanted(&config)
         };
@@ -52,7 +62,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
             .filter(|(name, relay)| wanted.get(*name).is_none_or(|wanted| wanted.listen != relay.listen))
             .map(|(n, _)| n.clone())
             .collect();
-        // All of these first: another relay may be moving to an address that one of them holds.
+        // Closed before any starts: a new relay may need an address that one of them holds.
         for name in obsolete {
             if let Some(relay) = running.remove(&name) {
                 info!(relay = name, listen = %relay.listen, "closed: the configuration has the relay listen there no more");
@@ -69,7 +79,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
                     });
                 }
                 None => {
-                    let relay = Running::start(&name, wanted, &feed, &relays);
+                    let relay = RunningRelay::start(&name, wanted, &feed, &relays);
                     running.insert(name, relay);
                 }
             }
@@ -81,72 +91,73 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
 }
 
 /// The relays that have a `listen`.
-fn wanted(config: &Config) -> BTreeMap<String, Wanted> {
+fn wanted(config: &Config) -> BTreeMap<String, WantedRelay> {
     let wanted = |relay: &config::Relay| {
-        let terms = Terms {
+        let terms = RelayTerms {
             allow: relay.allow.clone(),
             hold: relay.hold,
             end_of_rib_after: relay.end_of_rib_after,
             limits: limits(relay),
         };
-        Some(Wanted { listen: relay.listen?, terms: Arc::new(terms) })
+        Some(WantedRelay { listen: relay.listen?, terms: Arc::new(terms) })
     };
     config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
 }
 
-struct Wanted {
+struct WantedRelay {
     listen: SocketAddr,
-    terms: Arc<Terms>,
+    terms: Arc<RelayTerms>,
 }
 
 /// What may change while a relay listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Terms {
-    /// Who may connect besides this host.
+struct RelayTerms {
+    /// Hosts that may connect besides this one.
     allow: BTreeSet<Prefix>,
-    /// How long the peers of a daemon that went away stay up.
+    /// How long the peers of a daemon stay up after it went away.
     hold: Duration,
-    /// How long a RIB without End-of-RIB is quiet before it is taken to be complete; zero is never.
+    /// How long a RIB is quiet before bmpd adds its End-of-RIB; zero for never.
     end_of_rib_after: Duration,
-    /// How many may be connected.
+    /// How many connections the relay may have.
     limits: Limits,
 }
 
-/// How many connections a relay has.
+/// How many connections a relay may have.
 fn limits(relay: &config::Relay) -> Limits {
     let of = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let asked = relay.max_connections;
     Limits::new(asked.map(|asked| of(asked.total)), asked.and_then(|asked| asked.per_source).map(of))
 }
 
-/// The same, for displays: in all, and of one source.
+/// How many connections a relay may have, for displays.
 pub fn connection_limits(relay: &config::Relay) -> (usize, usize) {
     let Limits { most, for_each_source } = limits(relay);
     (most, for_each_source)
 }
 
-impl Terms {
-    /// Whether `client` may be connected, to this address of the host.
+impl RelayTerms {
+    /// True if `client` may connect to the address `own` of this host.
     fn lets_in(&self, own: IpAddr, client: IpAddr) -> bool {
         is_local(own, client) || self.allow.iter().any(|prefix| prefix.contains(client))
     }
 }
 
-/// A client is on this host if it comes from loopback, or from the very address that it connected to.
+/// True if a client is on this host: it comes from loopback, or from the address that it connected
+/// to.
 fn is_local(own: IpAddr, client: IpAddr) -> bool {
     let client = client.to_canonical();
     client.is_loopback() || own.to_canonical() == client
 }
 
-/// A relay's listener.
-struct Running {
+/// A relay that runs.
+struct RunningRelay {
     listen: SocketAddr,
-    terms: watch::Sender<Arc<Terms>>,
+    terms: watch::Sender<Arc<RelayTerms>>,
     task: JoinHandle<()>,
 }
 
-impl Running {
-    fn start(name: &str, Wanted { listen, terms }: Wanted, feed: &Feed, relays: &Relays) -> Self {
+impl RunningRelay {
+    fn start(name: &str, WantedRelay { listen, terms }: WantedRelay, feed: &Feed, relays: &Relays) -> Self {
         let status = relays.register(name, listen);
         let (terms, receiver) = watch::channel(terms);
         Self { listen, terms, task: tasks::forever("relay listener", listener::run(status, feed.clone(), receiver)) }
@@ -155,12 +166,12 @@ impl Running {
     /// Closes the listener, and its connections with it. The address is free when this returns.
     async fn stop(mut self) {
         self.task.abort();
-        // Aborted on purpose, or it has ended already: neither is news.
+        // The task was aborted on purpose, or has ended already.
         let _ = (&mut self.task).await;
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRelay {
     fn drop(&mut self) {
         self.task.abort();
     }

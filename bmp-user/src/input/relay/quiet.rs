@@ -1,33 +1,42 @@
-//! When a RIB has been quiet for so long that it is taken to be complete.
+//! When a RIB has been quiet long enough to be taken for complete.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-/// How many times it is looked in the time for which a RIB has to be quiet: it may take longer by two of them.
+/// How many times it looks within the time that a RIB has to be quiet. A RIB may be noticed later
+/// by two looks.
 const LOOKS: u32 = 8;
 
-/// The feed has no clock: this has, and remembers where the feed was.
+/// Remembers how many frames the feed had applied at which time. The feed itself has no clock.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
-    /// When it was looked, and how many frames there had been; oldest first.
-    marks: VecDeque<(Instant, u64)>,
+pub(super) struct QuietClock {
+    /// The oldest first.
+    marks: VecDeque<FrameMark>,
 }
 
-impl Quiet {
-    /// When it is to be looked next.
+/// How many frames the feed had applied.
+#[derive(Clone, Copy, Debug)]
+struct FrameMark {
+    at: Instant,
+    frames: u64,
+}
+
+impl QuietClock {
+    /// When the next look is due.
     pub(super) fn next(&self, now: Instant, time: Duration) -> Instant {
-        self.marks.back().map_or(now, |(last, _)| *last + time / LOOKS)
+        self.marks.back().map_or(now, |last| last.at + time / LOOKS)
     }
 
-    /// Looks: there have been `frames` frames. Gives how many there were at least `time` ago: what came before that came so long ago.
+    /// Notes that the feed has applied `frames` frames by now. Returns how many it had applied at
+    /// least `time` ago: a RIB whose last frame is one of these has been quiet since.
     pub(super) fn look(&mut self, now: Instant, frames: u64, time: Duration) -> Option<u64> {
-        self.marks.push_back((now, frames));
-        let is_old = |(then, _): &(Instant, u64)| *then + time <= now;
+        self.marks.push_back(FrameMark { at: now, frames });
+        let is_old = |mark: &FrameMark| mark.at + time <= now;
         while self.marks.get(1).is_some_and(is_old) {
             self.marks.pop_front();
         }
-        self.marks.front().filter(|mark| is_old(mark)).map(|(_, frames)| *frames)
+        self.marks.front().filter(|mark| is_old(mark)).map(|mark| mark.frames)
     }
 }
 
@@ -36,10 +45,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_than_the_time_and_no_more_is_quiet() {
+    fn frames_older_than_the_time_are_quiet_and_no_others() {
         let (start, time) = (Instant::now(), Duration::from_secs(8));
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut quiet = Quiet::default();
+        let mut quiet = QuietClock::default();
         assert_eq!(quiet.next(at(3), time), at(3), "at once");
         assert_eq!(quiet.look(at(3), 10, time), None);
         assert_eq!(quiet.next(at(3), time), at(4));
@@ -49,6 +58,6 @@ mod tests {
         assert_eq!(quiet.look(at(11), 30, time), Some(10));
         assert_eq!(quiet.look(at(13), 30, time), Some(20));
         assert_eq!(quiet.look(at(90), 30, time), Some(30));
-        assert_eq!(quiet.marks.len(), 2, "what is older still is forgotten");
+        assert_eq!(quiet.marks.len(), 2, "older marks are forgotten");
     }
 }

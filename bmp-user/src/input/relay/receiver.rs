@@ -1,10 +1,10 @@
-//! From the bytes of one connection to frames in the feed. No sockets here.
+//! From the bytes of one connection to frames in the feed. Has no sockets.
 
 use std::fmt;
 
 use bytes::{Buf, BytesMut};
 
-use super::status::System;
+use super::status::SystemInfo;
 use crate::{
     escape::Untrusted,
     feed::{Claim, Input, Oddity},
@@ -14,70 +14,73 @@ use crate::{
     },
 };
 
-/// Size in bytes of the blocks that are read into. One read of a connection that has much to say fills it; and it is below what
-/// glibc's allocator takes from the kernel each time (128 KiB).
+/// Size in bytes of the blocks that reads go into. One read of a busy connection fills a block.
+/// From 128 KiB on, glibc would get every block from the kernel.
 const BLOCK: usize = 64 * 1024;
 
-/// Reads the bytes of one connection: whoever has them puts them into [`Receiver::room`] and calls [`Receiver::receive`].
+/// Takes the bytes of one connection. Its owner puts them into [`BmpReceiver::room`] and calls
+/// [`BmpReceiver::receive`].
 #[derive(Debug)]
-pub struct Receiver {
-    /// What has arrived and is not yet used: less than one frame, between two calls.
+pub struct BmpReceiver {
+    /// Bytes that are not used yet: less than one frame, between two calls.
     buffer: BytesMut,
     /// Size of the allocation behind `buffer`.
     block: usize,
-    /// How many bytes of the stream come before `buffer`, and before `claimed`.
+    /// Bytes of the stream before `claimed` and `buffer`.
     offset: u64,
     /// Frames that wait for a claim to be decided.
     claimed: Option<BmpChunk>,
-    system: Option<System>,
+    system: Option<SystemInfo>,
 }
 
-/// What a daemon says when it ends its session.
+/// The content of a daemon's Termination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Goodbye {
+pub struct DaemonGoodbye {
     reason: Option<u16>,
     text: Option<Untrusted>,
 }
 
-/// What the frames that arrived came to.
+/// What became of the bytes that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
+pub enum ReceiveOutcome {
     /// All whole frames are in the feed.
-    All,
-    /// The daemon ends the session.
-    Goodbye(Goodbye),
-    /// A peer of another connection is claimed. Once that is decided, [`Receiver::receive`] is called again, without reading more before.
+    AllFed,
+    /// The daemon sent a Termination.
+    Goodbye(DaemonGoodbye),
+    /// A frame claims a peer of another connection. Once that is decided, the caller calls
+    /// [`BmpReceiver::receive`] again, before it reads more.
     Claim(Claim),
 }
 
-impl Default for Receiver {
+impl Default for BmpReceiver {
     fn default() -> Self {
         Self { buffer: BytesMut::with_capacity(BLOCK), block: BLOCK, offset: 0, claimed: None, system: None }
     }
 }
 
-impl Receiver {
-    /// Where the next bytes of the stream go; there is always room for some.
+impl BmpReceiver {
+    /// The buffer for the next bytes of the stream. There is always room.
     pub fn room(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Puts the whole frames that have arrived into the feed. A Termination ends the stream, whatever follows it. Frames that nobody can read are
-    /// left out and counted.
+    /// Puts the whole frames into the feed. A Termination ends the stream, whatever follows it.
+    /// Leaves out and counts frames that no station could read.
     ///
     /// # Errors
     ///
-    /// Where the framing is broken, with the offset in the stream. All frames before it are in the feed.
-    pub fn receive(&mut self, input: &mut Input) -> Result<Received, Error> {
+    /// Where the framing is broken. Offsets are within the stream. All frames before it are in the
+    /// feed.
+    pub fn receive(&mut self, input: &mut Input) -> Result<ReceiveOutcome, Error> {
         let received = self.drain(input);
-        if !matches!(received, Ok(Received::Claim(_))) {
+        if !matches!(received, Ok(ReceiveOutcome::Claim(_))) {
             self.make_room();
         }
         received
     }
 
     /// What the Initiation said, if one has come since this was asked.
-    pub fn take_system(&mut self) -> Option<System> {
+    pub fn take_system(&mut self) -> Option<SystemInfo> {
         self.system.take()
     }
 
@@ -91,20 +94,20 @@ impl Receiver {
         self.offset
     }
 
-    fn drain(&mut self, input: &mut Input) -> Result<Received, Error> {
+    fn drain(&mut self, input: &mut Input) -> Result<ReceiveOutcome, Error> {
         if let Some(chunk) = self.claimed.take()
             && let Some(claim) = self.offer(&chunk, input)
         {
-            return Ok(Received::Claim(claim));
+            return Ok(ReceiveOutcome::Claim(claim));
         }
         loop {
             let start = self.offset;
             let TakenChunk { chunk, end } = BmpChunk::take(&mut self.buffer, self.block);
             if let Some(claim) = self.offer(&chunk, input) {
-                return Ok(Received::Claim(claim));
+                return Ok(ReceiveOutcome::Claim(claim));
             }
             match end {
-                ChunkEnd::Partial => return Ok(Received::All),
+                ChunkEnd::Partial => return Ok(ReceiveOutcome::AllFed),
                 ChunkEnd::Invalid(error) => return Err(error.after(start)),
                 ChunkEnd::Session(length) => {
                     let control = self.control();
@@ -112,7 +115,7 @@ impl Receiver {
                     let start = self.offset;
                     self.offset += length as u64;
                     match control {
-                        Ok(Some(goodbye)) => return Ok(Received::Goodbye(goodbye)),
+                        Ok(Some(goodbye)) => return Ok(ReceiveOutcome::Goodbye(goodbye)),
                         Ok(None) => {}
                         Err(error) => input.leave_out(Oddity::Tlv, &error.after(start)),
                     }
@@ -121,7 +124,8 @@ impl Receiver {
         }
     }
 
-    /// Offers frames to the feed. If one of them claims a peer, the receiver keeps the frames from that one on.
+    /// Offers frames to the feed. If one of them claims a peer, the receiver keeps the frames from
+    /// that one on.
     fn offer(&mut self, chunk: &BmpChunk, input: &mut Input) -> Option<Claim> {
         let claim = input.offer(chunk);
         self.offset += claim.map_or(chunk.bytes().len(), |claim| claim.at) as u64;
@@ -129,8 +133,8 @@ impl Receiver {
         claim
     }
 
-    /// Reads the Initiation or Termination that is next.
-    fn control(&mut self) -> Result<Option<Goodbye>, Error> {
+    /// Reads the Initiation or Termination at the start of the buffer.
+    fn control(&mut self) -> Result<Option<DaemonGoodbye>, Error> {
         let message = frames(&self.buffer).next().transpose()?.map(|frame| Message::parse(&frame)).transpose()?;
         if let Some(Message::Initiation(initiation)) = &message {
             self.system = Some(system(initiation));
@@ -141,9 +145,9 @@ impl Receiver {
         })
     }
 
-    /// Leaves only what is not yet a frame, at the start of a block with room behind it. The block is a new one if the feed
-    /// kept part of this one, which is then the feed's alone; else it is used again. Blocks only grow with bytes that have
-    /// arrived, whatever a length field says.
+    /// Keeps the bytes that are not a frame yet, at the start of a block with room behind them.
+    /// Uses the same block again, unless the feed kept a part of it: then that block is the feed's
+    /// alone. A block grows with bytes that have arrived, whatever a length field says.
     fn make_room(&mut self) {
         let left = self.buffer.len();
         let block = if left < BLOCK / 2 { BLOCK } else { (2 * left).next_power_of_two().min(MAX_FRAME) };
@@ -157,26 +161,26 @@ impl Receiver {
     }
 }
 
-fn system(initiation: &Initiation<'_>) -> System {
+fn system(initiation: &Initiation<'_>) -> SystemInfo {
     let text = |kind| initiation.information.find(kind).map(begin);
-    System { name: text(tlv_type::SYS_NAME), descr: text(tlv_type::SYS_DESCR) }
+    SystemInfo { name: text(tlv_type::SYS_NAME), descr: text(tlv_type::SYS_DESCR) }
 }
 
-fn goodbye(termination: &Termination<'_>) -> Goodbye {
-    Goodbye {
+fn goodbye(termination: &Termination<'_>) -> DaemonGoodbye {
+    DaemonGoodbye {
         reason: termination.reason(),
         text: termination.information.find(tlv_type::STRING).map(|text| Untrusted::new(begin(text))),
     }
 }
 
-/// What of a text is kept: no more than a line. What is in it is the daemon's: it is escaped where it is shown.
+/// The first line's worth of a text. The text is the daemon's: displays and logs escape it.
 fn begin(text: &[u8]) -> String {
     const LINE: usize = 255;
     String::from_utf8_lossy(text).chars().take(LINE).collect()
 }
 
 /// As in the log line.
-impl fmt::Display for Goodbye {
+impl fmt::Display for DaemonGoodbye {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             Some(termination_reason::ADMINISTRATIVELY_CLOSED) => write!(f, "administratively closed")?,

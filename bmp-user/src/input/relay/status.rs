@@ -15,9 +15,9 @@ use crate::{
     visitors::Visitor,
 };
 
-/// How the relays do; clones show the same relays.
+/// The status of all relays. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Relays(Arc<Mutex<BTreeMap<String, Arc<Relay>>>>);
+pub struct Relays(Arc<Mutex<BTreeMap<String, Arc<RelayEntry>>>>);
 
 /// One relay at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,29 +26,29 @@ pub struct RelayStatus {
     pub name: String,
     /// `listen ADDR port N`.
     pub listen: SocketAddr,
-    /// Whether it listens.
+    /// Its state.
     pub state: RelayState,
-    /// The connections that are open, oldest first.
+    /// The open connections, the oldest first.
     pub connections: Vec<ConnectionStatus>,
-    /// The connections that ended and whose peers are held, oldest first.
-    pub held: Vec<HeldStatus>,
-    /// Connections from hosts that may not connect.
+    /// The connections that ended and whose peers are held, the oldest first.
+    pub held: Vec<HeldConnection>,
+    /// Connections of hosts that may not connect.
     pub refused_hosts: u64,
-    /// Connections for which there were too many already.
+    /// Connections beyond the limits.
     pub refused_too_many: u64,
-    /// How the connection that was closed last ended, with the client's address.
+    /// The client of the connection that was closed last, and how it ended.
     pub last_closed: Option<String>,
 }
 
 /// Whether a relay listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RelayState {
-    /// Not yet.
+    /// It is about to listen.
     #[default]
     Starting,
-    /// It does.
+    /// It listens.
     Listening,
-    /// It cannot, for the reason given, and is trying again.
+    /// It cannot listen, for this reason. It tries again.
     Failed(String),
 }
 
@@ -61,63 +61,63 @@ pub struct ConnectionStatus {
     pub sys_name: Option<String>,
     /// sysDescr of its Initiation.
     pub sys_descr: Option<String>,
-    /// What it is in the feed.
+    /// Its number in the feed.
     pub id: ConnectionId,
-    /// What came in.
+    /// What came in by it.
     pub totals: InputTotals,
 }
 
-/// A daemon that went away while `hold` is running.
+/// A connection that ended and whose peers are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldStatus {
+pub struct HeldConnection {
     /// The daemon's end of the connection.
     pub client: SocketAddr,
     /// sysName of its Initiation.
     pub sys_name: Option<String>,
-    /// How long its peers stay up still.
+    /// How long its peers stay up.
     pub left: Duration,
 }
 
 impl Relays {
     /// The relays that are configured, by name.
     pub fn snapshot(&self) -> Vec<RelayStatus> {
-        let relays: Vec<Arc<Relay>> = lock(&self.0).values().cloned().collect();
+        let relays: Vec<Arc<RelayEntry>> = lock(&self.0).values().cloned().collect();
         relays.iter().map(|relay| relay.status()).collect()
     }
 
-    /// Where a relay listens, and whether it does; `None` where there is none of that name.
+    /// Where a relay listens, and its state; `None` if there is no relay of that name.
     pub fn state(&self, name: &str) -> Option<(SocketAddr, RelayState)> {
         let relay = lock(&self.0).get(name).cloned()?;
         let state = lock(&relay.now).state.clone();
         Some((relay.listen, state))
     }
 
-    /// Shows a relay for as long as the handle lives.
+    /// Shows a relay as long as the handle lives.
     pub(super) fn register(&self, name: &str, listen: SocketAddr) -> RelayHandle {
-        let relay = Arc::new(Relay { name: name.to_owned(), listen, now: Mutex::default() });
+        let relay = Arc::new(RelayEntry { name: name.to_owned(), listen, now: Mutex::default() });
         lock(&self.0).insert(name.to_owned(), Arc::clone(&relay));
         RelayHandle { relays: self.clone(), relay }
     }
 }
 
 #[derive(Debug)]
-struct Relay {
+struct RelayEntry {
     name: String,
     listen: SocketAddr,
-    now: Mutex<Now>,
+    now: Mutex<RelayProgress>,
 }
 
 #[derive(Debug, Default)]
-struct Now {
+struct RelayProgress {
     state: RelayState,
-    connections: Vec<Arc<Connection>>,
-    held: Vec<(Arc<Connection>, Instant)>,
+    connections: Vec<Arc<ConnectionEntry>>,
+    held: Vec<(Arc<ConnectionEntry>, Instant)>,
     refused_hosts: u64,
     refused_too_many: u64,
     last_closed: Option<String>,
 }
 
-impl Relay {
+impl RelayEntry {
     fn status(&self) -> RelayStatus {
         let now = lock(&self.now);
         RelayStatus {
@@ -133,11 +133,11 @@ impl Relay {
     }
 }
 
-/// A relay as its listener sees it.
+/// A relay, for its listener.
 #[derive(Debug)]
 pub(super) struct RelayHandle {
     relays: Relays,
-    relay: Arc<Relay>,
+    relay: Arc<RelayEntry>,
 }
 
 impl RelayHandle {
@@ -153,20 +153,20 @@ impl RelayHandle {
         lock(&self.relay.now).state = state;
     }
 
-    /// Counts a connection from a host that may not connect.
+    /// Counts a connection of a host that may not connect.
     pub(super) fn refused_host(&self) {
         lock(&self.relay.now).refused_hosts += 1;
     }
 
-    /// Counts a connection for which there were too many already.
+    /// Counts a connection beyond the limits.
     pub(super) fn refused_too_many(&self) {
         lock(&self.relay.now).refused_too_many += 1;
     }
 
-    /// Shows a connection for as long as the handle lives.
+    /// Shows a connection as long as the handle lives.
     pub(super) fn connection(&self, id: ConnectionId, own: IpAddr, client: SocketAddr) -> ConnectionHandle {
         let (system, totals) = (Mutex::default(), Mutex::default());
-        let connection = Arc::new(Connection { id, own, client, system, totals });
+        let connection = Arc::new(ConnectionEntry { id, own, client, system, totals });
         lock(&self.relay.now).connections.push(Arc::clone(&connection));
         ConnectionHandle { relay: Arc::clone(&self.relay), connection, visitor: Mutex::default() }
     }
@@ -182,26 +182,26 @@ impl Drop for RelayHandle {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct ConnectionEntry {
     id: ConnectionId,
     own: IpAddr,
     client: SocketAddr,
-    system: Mutex<System>,
+    system: Mutex<SystemInfo>,
     totals: Mutex<InputTotals>,
 }
 
-/// What a daemon said of itself.
+/// What the Initiation of a daemon says about its system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct System {
+pub struct SystemInfo {
     /// Its sysName.
     pub name: Option<String>,
     /// Its sysDescr.
     pub descr: Option<String>,
 }
 
-impl Connection {
+impl ConnectionEntry {
     fn status(&self) -> ConnectionStatus {
-        let System { name, descr } = lock(&self.system).clone();
+        let SystemInfo { name, descr } = lock(&self.system).clone();
         ConnectionStatus {
             client: self.client,
             sys_name: name,
@@ -212,24 +212,24 @@ impl Connection {
     }
 }
 
-impl Connection {
-    fn held(&self, until: Instant) -> HeldStatus {
+impl ConnectionEntry {
+    fn held(&self, until: Instant) -> HeldConnection {
         let left = until.saturating_duration_since(Instant::now());
-        HeldStatus { client: self.client, sys_name: lock(&self.system).name.clone(), left }
+        HeldConnection { client: self.client, sys_name: lock(&self.system).name.clone(), left }
     }
 }
 
-/// A connection as its task sees it.
+/// A connection, for its task.
 #[derive(Debug)]
 pub(super) struct ConnectionHandle {
-    relay: Arc<Relay>,
-    connection: Arc<Connection>,
-    /// Its place among those that may connect, until it is closed.
+    relay: Arc<RelayEntry>,
+    connection: Arc<ConnectionEntry>,
+    /// Its place among the connections, until it is closed.
     visitor: Mutex<Option<Visitor>>,
 }
 
 impl ConnectionHandle {
-    /// Keeps its place until it is closed.
+    /// Keeps its place among the connections until it is closed.
     pub(super) fn of(self, visitor: Visitor) -> Self {
         *lock(&self.visitor) = Some(visitor);
         self
@@ -243,28 +243,28 @@ impl ConnectionHandle {
         self.connection.client
     }
 
-    /// The address of this host that it connected to.
+    /// The address of this host that the daemon connected to.
     pub(super) fn own(&self) -> IpAddr {
         self.connection.own
     }
 
-    /// Whether the daemon is on this host.
+    /// True if the daemon is on this host.
     pub(super) fn is_local(&self) -> bool {
         is_local(self.connection.own, self.connection.client.ip())
     }
 
-    /// How many connections of the relay have ended and have peers that are held.
+    /// How many ended connections of the relay have peers that are held.
     pub(super) fn held_connections(&self) -> usize {
         lock(&self.relay.now).held.len()
     }
 
-    /// It has ended, and is shown among those whose peers are held for as long as what this gives lives.
-    pub(super) fn held(self) -> HeldHandle {
+    /// Shows the connection among those whose peers are held, as long as the returned value lives.
+    pub(super) fn held(self) -> HeldConnectionHandle {
         let (relay, connection) = (Arc::clone(&self.relay), Arc::clone(&self.connection));
-        HeldHandle { relay, connection }
+        HeldConnectionHandle { relay, connection }
     }
 
-    pub(super) fn set_system(&self, system: System) {
+    pub(super) fn set_system(&self, system: SystemInfo) {
         *lock(&self.connection.system) = system;
     }
 
@@ -284,14 +284,14 @@ impl Drop for ConnectionHandle {
     }
 }
 
-/// A connection that has ended, as the task sees it that holds its peers.
+/// A connection that has ended, for the task that holds its peers.
 #[derive(Debug)]
-pub(super) struct HeldHandle {
-    relay: Arc<Relay>,
-    connection: Arc<Connection>,
+pub(super) struct HeldConnectionHandle {
+    relay: Arc<RelayEntry>,
+    connection: Arc<ConnectionEntry>,
 }
 
-impl HeldHandle {
+impl HeldConnectionHandle {
     pub(super) fn relay_name(&self) -> &str {
         &self.relay.name
     }
@@ -309,13 +309,13 @@ impl HeldHandle {
     }
 }
 
-impl Drop for HeldHandle {
+impl Drop for HeldConnectionHandle {
     fn drop(&mut self) {
         lock(&self.relay.now).held.retain(|(shown, _)| !Arc::ptr_eq(shown, &self.connection));
     }
 }
 
-/// These hold values for display: a holder that panicked left one that is as good as any.
+/// Locks a value for display, which any holder leaves in a sound state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

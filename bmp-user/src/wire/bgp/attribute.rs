@@ -2,7 +2,7 @@
 
 use super::{Error, Problem};
 
-/// The types of path attributes that are looked at.
+/// The types of path attributes that bmpd knows.
 pub mod attribute_type {
     /// ORIGIN (RFC 4271 §5.1.1).
     pub const ORIGIN: u8 = 1;
@@ -54,7 +54,7 @@ pub mod attribute_type {
     pub const BGPSEC_PATH: u8 = 33;
     /// Only to Customer (RFC 9234 §5).
     pub const ONLY_TO_CUSTOMER: u8 = 35;
-    /// D-PATH, of EVPN that works together with other families.
+    /// D-PATH, for EVPN that interworks with other families.
     pub const D_PATH: u8 = 36;
     /// SFP (RFC 9015).
     pub const SFP: u8 = 37;
@@ -107,7 +107,7 @@ pub mod attribute_type {
 pub mod attribute_flags {
     /// The attribute is optional, not well-known.
     pub const OPTIONAL: u8 = 0x80;
-    /// The attribute is passed on by who does not know it.
+    /// A router that does not know the attribute passes it on.
     pub const TRANSITIVE: u8 = 0x40;
     /// The length has two octets.
     pub const EXTENDED_LENGTH: u8 = 0x10;
@@ -116,19 +116,19 @@ pub mod attribute_flags {
 /// One path attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute<'a> {
-    /// See [`attribute_flags`].
+    /// Flags: see [`attribute_flags`].
     pub flags: u8,
-    /// See [`attribute_type`].
+    /// Its type: see [`attribute_type`].
     pub kind: u8,
-    /// What it says.
+    /// Its value.
     pub value: &'a [u8],
-    /// Where it starts, in bytes from the start of the attributes.
+    /// The offset of its start, in bytes from the start of the attributes.
     pub at: usize,
-    /// Where it ends.
+    /// The offset of its end.
     pub end: usize,
 }
 
-/// The attributes that follow one another in `bytes`. The first that is not whole is an error, and the end.
+/// Reads the attributes in `bytes`. An attribute that is not whole is an error, and the end.
 pub fn attributes(bytes: &[u8]) -> Attributes<'_> {
     Attributes { bytes, at: 0 }
 }
@@ -170,17 +170,17 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-/// Whether an attribute is what RFC 7606 §7 demands of it; else its routes are to be treated as withdrawn. `as_size` is the
-/// size of an AS number in AS_PATH and AGGREGATOR, in bytes.
+/// True if an attribute is as RFC 7606 §7 demands. If not, its routes have to be treated as
+/// withdrawn. `as_size` is the size of an AS number in AS_PATH and AGGREGATOR, in bytes.
 ///
-/// Only what leads to treat-as-withdraw is looked at: what would be discarded is kept, because what is stored here is passed on
-/// and not acted on.
+/// Checks only for errors that lead to treat-as-withdraw. Attributes that a router would discard
+/// stay: bmpd passes them on and does not act on them.
 #[inline]
 pub(super) fn is_well_formed(attribute: &Attribute<'_>, as_size: usize) -> bool {
     use attribute_type as t;
     let &Attribute { flags, kind, value, .. } = attribute;
-    // §3 (c): the Optional and Transitive bits must be those of a well-known attribute. That of an optional one may be
-    // wrong in its Partial bit only; non-transitive ones have neither.
+    // §3 (c): the Optional and Transitive bits must be those of the attribute's class. An optional
+    // attribute may have a wrong Partial bit. A non-transitive one has neither.
     let class = flags & (attribute_flags::OPTIONAL | attribute_flags::TRANSITIVE);
     let expected = match kind {
         t::ORIGIN | t::AS_PATH | t::NEXT_HOP | t::LOCAL_PREF => Some(attribute_flags::TRANSITIVE),
@@ -204,12 +204,12 @@ pub(super) fn is_well_formed(attribute: &Attribute<'_>, as_size: usize) -> bool 
     }
 }
 
-/// Whether an attribute means something between routers of one AS alone.
+/// True if an attribute has a meaning only between routers of one AS.
 pub(super) fn is_within_as(kind: u8) -> bool {
     matches!(kind, attribute_type::LOCAL_PREF | attribute_type::ORIGINATOR_ID | attribute_type::CLUSTER_LIST)
 }
 
-/// RFC 7606 §7.2: segments of known types, none of them empty, and they fill the attribute.
+/// True if segments of known types fill the attribute, and none is empty (RFC 7606 §7.2).
 fn is_as_path(mut path: &[u8], as_size: usize) -> bool {
     while let [kind, count, rest @ ..] = path {
         let Some(rest) = rest.get(usize::from(*count) * as_size..) else { return false };
@@ -222,13 +222,14 @@ fn is_as_path(mut path: &[u8], as_size: usize) -> bool {
     path.is_empty()
 }
 
-/// The size in bytes of the AS numbers in an AS_PATH: `said`, unless the path comes out even with the other size alone.
+/// The size in bytes of the AS numbers in an AS_PATH: `said`, unless only the other size fits the
+/// path.
 pub fn as_path_size(path: &[u8], said: usize) -> usize {
     let other = if said == 2 { 4 } else { 2 };
     if !is_as_path(path, said) && is_as_path(path, other) { other } else { said }
 }
 
-/// Whether AS 0 is in an AS_PATH that is well-formed.
+/// True if a well-formed AS_PATH has AS 0.
 pub(super) fn has_as_0(mut path: &[u8], as_size: usize) -> bool {
     while let [_, count, rest @ ..] = path {
         let Some((numbers, rest)) = rest.split_at_checked(usize::from(*count) * as_size) else { return false };

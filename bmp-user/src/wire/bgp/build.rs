@@ -1,4 +1,4 @@
-//! UPDATEs (RFC 4271 §4.3) made of parts as they were received.
+//! Writes UPDATEs (RFC 4271 §4.3) from parts of received ones.
 
 use bytes::{BufMut, BytesMut};
 
@@ -11,10 +11,13 @@ use super::{
 const UPDATE: u8 = 2;
 const MARKER: usize = 16;
 
-/// An UPDATE that announces what `nlri` writes with the attributes `before`, MP_REACH_NLRI, and `after`. `reach` is MP_REACH_NLRI without the header
-/// and the routes: its flags, AFI, SAFI, next hop and reserved octet. Without it the routes go into the field for IPv4 unicast.
+/// Appends an UPDATE that announces the routes that `nlri` writes, with the attributes `before`,
+/// MP_REACH_NLRI and `after`.
 ///
-/// It has to fit: two octets are all there is for each length.
+/// `reach` is MP_REACH_NLRI without header and routes: flags, AFI, SAFI, next hop and reserved
+/// octet. Without `reach`, the routes go into the field for IPv4 unicast.
+///
+/// The UPDATE has to fit: each length field has two octets.
 pub fn announcement(
     out: &mut BytesMut,
     before: &[u8],
@@ -45,7 +48,7 @@ pub fn announcement(
     });
 }
 
-/// An UPDATE that withdraws what was announced with `items`. It has to fit.
+/// Appends an UPDATE that withdraws the routes that were announced with `items`. It has to fit.
 pub fn withdrawal<'a>(
     out: &mut BytesMut,
     family: Family,
@@ -70,9 +73,8 @@ pub fn withdrawal<'a>(
     });
 }
 
-/// What an UPDATE says of some families, with its attributes as they are, but for those at the
-/// places in `without`: each is a whole attribute, given by where it starts and ends. That is no
-/// longer than all of it.
+/// Appends the part of an UPDATE that is about some families, without the attributes at the places
+/// in `without` (start and end of each). The result is no longer than the UPDATE.
 pub fn reduced(out: &mut BytesMut, update: &Update<'_>, wanted: impl Fn(Family) -> bool, without: &[(usize, usize)]) {
     let plain = wanted(Family::IPV4_UNICAST);
     let reach = update.reach.filter(|reach| !wanted(reach.family)).map(|reach| (reach.at, reach.end));
@@ -97,7 +99,7 @@ pub fn reduced(out: &mut BytesMut, update: &Update<'_>, wanted: impl Fn(Family) 
     });
 }
 
-/// The End-of-RIB marker of a family (RFC 4724 §2).
+/// Appends the End-of-RIB marker of a family (RFC 4724 §2).
 pub fn end_of_rib(out: &mut BytesMut, family: Family) {
     message(out, |out| {
         out.put_u16(0);
@@ -123,7 +125,7 @@ fn put_unreach(out: &mut BytesMut, family: Family, items: impl FnOnce(&mut Bytes
 
 fn message(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
-    // At once: this is written for every message of a dump.
+    // Written in one piece, because every message of a dump has one.
     let mut header = [0xff; HEADER];
     [header[MARKER], header[MARKER + 1], header[MARKER + 2]] = [0, 0, UPDATE];
     out.put_slice(&header);
@@ -134,8 +136,9 @@ fn message(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
     }
 }
 
-/// Fills in the length field of the attribute that ends here, of two octets at `at`; or makes it one of one octet where that is enough, so that
-/// an attribute is never longer than its sender may have written it: there are messages without room for one octet more.
+/// Fills in the two-octet length field at `at` of the attribute that ends here. Shortens the field
+/// to one octet where that is enough: some messages have no room for one octet more than their
+/// sender wrote.
 fn put_shortest_length(out: &mut BytesMut, at: usize) {
     let end = out.len();
     match (u8::try_from(end - at - 2), out.get_mut(at - 2..)) {
@@ -149,7 +152,7 @@ fn put_shortest_length(out: &mut BytesMut, at: usize) {
     }
 }
 
-/// Fills in the length field at `at` with what has been written behind it.
+/// Fills in the length field at `at` with the number of bytes behind it.
 fn put_length(out: &mut BytesMut, at: usize) {
     let length = u16::try_from(out.len() - at - 2).unwrap_or(u16::MAX);
     if let Some(field) = out.get_mut(at..at + 2) {

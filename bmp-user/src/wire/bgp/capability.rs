@@ -3,9 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Error, Family, Problem};
-use crate::wire::reader::{Reader, Short};
+use crate::wire::reader::{ByteReader, Short};
 
-/// The codes of the capabilities that are understood here.
+/// The codes of the capabilities that bmpd knows.
 pub mod code {
     /// Multiprotocol extensions (RFC 4760 §8).
     pub const MULTIPROTOCOL: u8 = 1;
@@ -23,7 +23,8 @@ pub mod code {
     pub const ENHANCED_ROUTE_REFRESH: u8 = 70;
 }
 
-/// The Send/Receive field of an add-path capability (RFC 7911 §4); a family with any other value is to be ignored.
+/// The Send/Receive field of an add-path capability (RFC 7911 §4). A family with any other value is
+/// ignored.
 pub mod add_path {
     /// The sender can receive several paths.
     pub const RECEIVE: u8 = 1;
@@ -37,9 +38,9 @@ pub mod add_path {
 pub mod graceful_restart {
     /// R: the sender has restarted (RFC 4724 §3).
     pub const RESTARTED: u8 = 0x8;
-    /// N: a NOTIFICATION, too, is survived (RFC 8538 §2).
+    /// N: the restart procedure also follows a NOTIFICATION (RFC 8538 §2).
     pub const NOTIFICATION: u8 = 0x4;
-    /// Of a family, F: forwarding state was kept (RFC 4724 §3).
+    /// F, of a family: the sender has kept its forwarding state (RFC 4724 §3).
     pub const FORWARDING: u8 = 0x80;
 }
 
@@ -48,19 +49,20 @@ pub mod graceful_restart {
 pub enum Capability<'a> {
     /// Routes of this family (RFC 4760 §8).
     Multiprotocol(Family),
-    /// ROUTE-REFRESH is understood (RFC 2918 §2).
+    /// The sender accepts ROUTE-REFRESH (RFC 2918 §2).
     RouteRefresh,
-    /// ROUTE-REFRESH has a beginning and an end (RFC 7313 §3.1).
+    /// The sender marks the beginning and the end of a route refresh (RFC 7313 §3.1).
     EnhancedRouteRefresh,
     /// Messages may be up to 65,535 bytes (RFC 8654 §3).
     ExtendedMessage,
-    /// The AS number of the sender; AS paths have 4-octet numbers if both ends say so (RFC 6793 §3).
+    /// The AS number of the sender. AS paths have 4-octet numbers if both ends have this capability
+    /// (RFC 6793 §3).
     FourOctetAs(u32),
     /// Several paths for a prefix, by family (RFC 7911 §4).
     AddPath(AddPath<'a>),
     /// Graceful restart (RFC 4724 §3).
     GracefulRestart(GracefulRestart<'a>),
-    /// One that has no meaning here, or a known one whose value has a length that it cannot have.
+    /// Another capability, or a known one with a value of a wrong length.
     Other {
         /// Its code.
         code: u8,
@@ -70,10 +72,10 @@ pub enum Capability<'a> {
 }
 
 impl<'a> Capability<'a> {
-    /// What a code and a value mean.
+    /// Reads a capability from its code and its value.
     pub fn new(code: u8, value: &'a [u8]) -> Self {
         match (code, value) {
-            // The third octet is reserved: whatever it is, a receiver ignores it (RFC 4760 §8).
+            // A receiver ignores the third octet, which is reserved (RFC 4760 §8).
             (code::MULTIPROTOCOL, &[a0, a1, _reserved, safi]) => {
                 Self::Multiprotocol(Family::new(u16::from_be_bytes([a0, a1]), safi))
             }
@@ -92,7 +94,7 @@ impl<'a> Capability<'a> {
     }
 }
 
-/// Length of a family with one byte about it.
+/// Length of a family and one byte.
 const ENTRY: usize = 4;
 
 /// The families of an add-path capability (RFC 7911 §4).
@@ -100,17 +102,17 @@ const ENTRY: usize = 4;
 pub struct AddPath<'a>(&'a [u8]);
 
 impl<'a> AddPath<'a> {
-    /// Each family with its Send/Receive field; see [`add_path`].
+    /// Each family with its Send/Receive field: see [`add_path`].
     pub fn iter(&self) -> impl Iterator<Item = (Family, u8)> + use<'a> {
         Families(self.0).iter()
     }
 
-    /// Whether the sender can send several paths of a family.
+    /// True if the sender can send several paths of a family.
     pub fn sends(&self, family: Family) -> bool {
         self.says(family, add_path::SEND)
     }
 
-    /// Whether the sender can receive several paths of a family.
+    /// True if the sender can receive several paths of a family.
     pub fn receives(&self, family: Family) -> bool {
         self.says(family, add_path::RECEIVE)
     }
@@ -123,15 +125,15 @@ impl<'a> AddPath<'a> {
 /// A graceful restart capability (RFC 4724 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GracefulRestart<'a> {
-    /// Four bits; see [`mod@graceful_restart`].
+    /// Four bits of flags: see [`mod@graceful_restart`].
     pub flags: u8,
-    /// How long a restart may take, in seconds; twelve bits.
+    /// The longest restart, in seconds. Has twelve bits.
     pub restart_time: u16,
     /// The families, each with its flags.
     pub families: Families<'a>,
 }
 
-/// Families with one byte about each.
+/// Families, each with one byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Families<'a>(&'a [u8]);
 
@@ -143,41 +145,41 @@ impl<'a> Families<'a> {
     }
 }
 
-/// The capabilities in `value`, the value of an optional parameter of type 2.
+/// Reads the capabilities in `value`, the value of an optional parameter of type 2.
 ///
-/// Ends at one that is not whole.
+/// Ends at a capability that is not whole.
 pub(super) fn iter(value: &[u8]) -> impl Iterator<Item = Capability<'_>> {
-    let mut reader = Reader::new(value, 0);
+    let mut reader = ByteReader::new(value, 0);
     std::iter::from_fn(move || take(&mut reader).ok())
 }
 
-/// Whether the capabilities that make up `reader` are whole.
-pub(super) fn check(mut reader: Reader<'_>) -> Result<(), Error> {
+/// Checks that whole capabilities fill `reader`.
+pub(super) fn check(mut reader: ByteReader<'_>) -> Result<(), Error> {
     while !reader.is_empty() {
         take(&mut reader)?;
     }
     Ok(())
 }
 
-fn take<'a>(reader: &mut Reader<'a>) -> Result<Capability<'a>, Short> {
+fn take<'a>(reader: &mut ByteReader<'a>) -> Result<Capability<'a>, Short> {
     let code = reader.u8("the code of a capability")?;
     let length = reader.u8("the length of a capability")?;
     Ok(Capability::new(code, reader.bytes(usize::from(length), "the value of a capability")?))
 }
 
-/// Capabilities that are to be sent: a list that is being built.
+/// A list of capabilities to send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     bytes: BytesMut,
 }
 
 impl Capabilities {
-    /// None yet.
+    /// An empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As they stand in an optional parameter.
+    /// The bytes of all of them, as in an optional parameter.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -187,11 +189,11 @@ impl Capabilities {
         iter(&self.bytes)
     }
 
-    /// Adds one.
+    /// Adds a capability.
     ///
     /// # Errors
     ///
-    /// If its value is longer than 255 bytes; nothing is added then.
+    /// If its value is longer than 255 bytes. Nothing is added then.
     pub fn push(&mut self, capability: &Capability<'_>) -> Result<(), Error> {
         match *capability {
             Capability::Multiprotocol(Family { afi, safi }) => {
@@ -210,21 +212,21 @@ impl Capabilities {
         }
     }
 
-    /// Adds an add-path capability: each family with its Send/Receive field, of [`add_path`].
+    /// Adds an add-path capability. Each family has a Send/Receive field of [`add_path`].
     ///
     /// # Errors
     ///
-    /// If there are more than 63 families; nothing is added then.
+    /// If there are more than 63 families. Nothing is added then.
     pub fn push_add_path(&mut self, families: impl IntoIterator<Item = (Family, u8)>) -> Result<(), Error> {
         self.push(&Capability::AddPath(AddPath(&list(families))))
     }
 
-    /// Adds a graceful restart capability: flags of [`mod@graceful_restart`], the restart time in seconds (at most 4095), and
-    /// each family with its flags.
+    /// Adds a graceful restart capability: flags of [`mod@graceful_restart`], the restart time in
+    /// seconds (at most 4095), and each family with its flags.
     ///
     /// # Errors
     ///
-    /// If there are more than 63 families; nothing is added then.
+    /// If there are more than 63 families. Nothing is added then.
     pub fn push_graceful_restart(
         &mut self,
         flags: u8,

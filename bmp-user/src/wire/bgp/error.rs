@@ -1,9 +1,9 @@
-//! What can be wrong with bytes that should be BGP.
+//! Errors in BGP.
 
 use super::{Family, HEADER, MessageType, notification::code};
 use crate::wire::{error::At, reader::Short};
 
-/// Bytes that are not the BGP they should be.
+/// An error in BGP, and where it is.
 pub type Error = At<Problem>;
 
 /// What was expected, and what was found.
@@ -15,24 +15,24 @@ pub enum Problem {
     /// A message type that is not assigned.
     #[error("expected a BGP message type of 1 to 5, found {0}")]
     Type(u8),
-    /// A message length that no message of the type can have.
+    /// A message length that is impossible for the type.
     #[error("expected a length of {least} to {most} bytes for {what}, found {found}")]
     Length {
-        /// What is of this length; "a message" if its type is not known yet.
+        /// The message; "a message" if its type is not known yet.
         what: &'static str,
-        /// The shortest that there is.
+        /// The shortest possible length.
         least: usize,
-        /// The longest that there is.
+        /// The longest possible length.
         most: usize,
         /// The message length, header included.
         found: u16,
     },
-    /// A message or a field that ends before it may.
+    /// A message or a field that ends too early.
     #[error("expected {need} bytes for {what}, found {found}")]
     Short {
-        /// What does not fit.
+        /// The message or field.
         what: &'static str,
-        /// How many bytes it takes, at least.
+        /// How many bytes it needs, at least.
         need: usize,
         /// How many there are.
         found: usize,
@@ -40,19 +40,19 @@ pub enum Problem {
     /// Bytes behind the last field.
     #[error("expected the end of {what}, found {found} bytes more")]
     Trailing {
-        /// What should have ended.
+        /// The message or field that should have ended.
         what: &'static str,
         /// How many bytes are left.
         found: usize,
     },
-    /// Something that was to be built and does not fit its length field.
+    /// A message or field that does not fit its length field when it is built.
     #[error("{what} would take {found} bytes, and at most {most} fit")]
     TooLong {
-        /// What does not fit.
+        /// The message or field.
         what: &'static str,
-        /// How many bytes there may be.
+        /// How many bytes fit.
         most: usize,
-        /// How many there would be.
+        /// How many bytes it would take.
         found: usize,
     },
     /// An OPEN with a version other than 4 (RFC 4271 §6.2).
@@ -70,7 +70,7 @@ pub enum Problem {
     /// An optional parameter of an OPEN other than Capabilities (RFC 4271 §6.2).
     #[error("expected an optional parameter of type 2 (Capabilities), found type {0}")]
     Parameter(u8),
-    /// A message that is not an UPDATE where one belongs.
+    /// Another message in the place of an UPDATE.
     #[error("expected a BGP UPDATE (type 2), found BGP message type {0}")]
     NotAnUpdate(u8),
     /// A prefix longer than an address of its family.
@@ -81,28 +81,28 @@ pub enum Problem {
         /// What the NLRI says, in bits.
         found: u16,
     },
-    /// A path attribute that may be there once and is there twice.
+    /// A path attribute that is there twice.
     #[error("expected one path attribute of type {0}, found two")]
     Twice(u8),
-    /// A path attribute whose value or flags are not what its type says (RFC 7606 §7).
+    /// A path attribute whose value or flags do not fit its type (RFC 7606 §7).
     #[error("the path attribute of type {0} is malformed")]
     Attribute(u8),
-    /// Routes whose next hop is as long as none of their family can be (RFC 7606 §7.11).
+    /// Routes whose next hop has a length that is impossible for their family (RFC 7606 §7.11).
     #[error("expected a next hop as long as those of {family} are, found one of {found} bytes")]
     NextHop {
         /// The routes' family.
         family: Family,
-        /// How long it is.
+        /// The length of the next hop.
         found: usize,
     },
-    /// A path attribute that must be there (RFC 7606 §3 (d)).
+    /// A mandatory path attribute that is missing (RFC 7606 §3 (d)).
     #[error("expected a path attribute of type {0}, found none")]
     Missing(u8),
 }
 
 impl Problem {
-    /// The error code and subcode of the NOTIFICATION that answers such a message of type `message`, or of one whose type is
-    /// not known yet (RFC 4271 §6.1, §6.2; RFC 7313 §5).
+    /// The error code and subcode of the NOTIFICATION that answers a message with this problem (RFC
+    /// 4271 §6.1, §6.2; RFC 7313 §5). `message` is `None` if its type is not known yet.
     pub fn notification(&self, message: Option<MessageType>) -> (u8, u8) {
         use super::notification::{header_error, open_error, route_refresh_error};
         match (self, message) {

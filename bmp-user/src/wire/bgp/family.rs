@@ -1,8 +1,8 @@
-//! Address families (RFC 4760 §3): which kind of routes a message is about.
+//! Address families (RFC 4760 §3): kinds of routes.
 
 use std::fmt;
 
-/// An AFI and a SAFI; pairs that have no name here are as good as any.
+/// An AFI and a SAFI. The pair need not have a name here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Family {
     /// Address Family Identifier.
@@ -94,7 +94,7 @@ impl Family {
         (Self::LINK_STATE_VPN, "link state VPN"),
     ];
 
-    /// A family from its numbers.
+    /// The family with these numbers.
     pub const fn new(afi: u16, safi: u8) -> Self {
         Self { afi, safi }
     }

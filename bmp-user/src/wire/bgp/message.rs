@@ -1,4 +1,4 @@
-//! The header (RFC 4271 §4.1), and finding whole frames in a stream.
+//! The header (RFC 4271 §4.1), and whole frames in a stream.
 
 use std::{fmt, iter::FusedIterator};
 
@@ -12,7 +12,7 @@ pub const HEADER: usize = 19;
 /// The longest message of a session, in bytes (RFC 4271 §4.1).
 pub const MAX_MESSAGE: usize = 4096;
 
-/// The longest message of a session whose both ends can do extended messages, in bytes (RFC 8654 §3).
+/// The longest message of a session with extended messages, in bytes (RFC 8654 §3).
 pub const MAX_EXTENDED_MESSAGE: usize = 65_535;
 
 const MARKER: usize = 16;
@@ -37,7 +37,7 @@ impl MessageType {
     /// All of them, in the order of their codes, which begin with 1.
     pub const ALL: [Self; 5] = [Self::Open, Self::Update, Self::Notification, Self::Keepalive, Self::RouteRefresh];
 
-    /// The message that a type byte stands for; `None` for a code that is not assigned.
+    /// The message of a type byte; `None` for a code that is not assigned.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
@@ -64,8 +64,8 @@ impl MessageType {
         }
     }
 
-    /// The shortest message of this type, header included, and the longest where the session's limit is `limit`: OPEN and
-    /// KEEPALIVE are never extended (RFC 8654 §4).
+    /// The shortest and the longest message of this type, header included. `limit` is the limit of
+    /// the session. OPEN and KEEPALIVE are never extended (RFC 8654 §4).
     fn lengths(self, limit: usize) -> (usize, usize) {
         match self {
             Self::Open => (HEADER + 10, limit.min(MAX_MESSAGE)),
@@ -83,7 +83,7 @@ impl fmt::Display for MessageType {
     }
 }
 
-/// One whole frame: its marker is right, its type is known, and its length is one that its type may have.
+/// A whole frame: its marker is right, its type is known, and its length is possible for the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     kind: MessageType,
@@ -91,11 +91,11 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A message that is all of `bytes`, as others carry it: BMP, MRT.
+    /// Reads a frame that takes all of `bytes`, as BMP and MRT carry it.
     ///
     /// # Errors
     ///
-    /// If it is none, or one of another length.
+    /// If the bytes are not a frame, or a frame of another length.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let frame = match first_frame(bytes, MAX_EXTENDED_MESSAGE)? {
             Some(frame) => frame,
@@ -111,28 +111,28 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The message this is.
+    /// Its message type.
     pub fn message_type(&self) -> MessageType {
         self.kind
     }
 
-    /// All of it, header included.
+    /// All bytes, header included.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// What follows the header.
+    /// The bytes behind the header.
     pub fn body(&self) -> &'a [u8] {
         self.bytes.get(HEADER..).unwrap_or_default()
     }
 }
 
-/// Any message, borrowed from its frame.
+/// A message, borrowed from its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// OPEN.
     Open(Open<'a>),
-    /// UPDATE, what follows the header, as it is.
+    /// UPDATE, with the bytes behind the header.
     Update(&'a [u8]),
     /// NOTIFICATION.
     Notification(Notification<'a>),
@@ -147,7 +147,8 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     ///
-    /// At the first field that is wrong; offsets are within the frame. [`Problem::notification`] is the answer to it.
+    /// At the first field that is wrong. Offsets are within the frame. [`Problem::notification`] is
+    /// the answer.
     pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
         Ok(match frame.kind {
             MessageType::Open => Self::Open(Open::parse(frame)?),
@@ -159,11 +160,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The whole frames at the start of `buf`, in order, of a session whose longest message is `limit` bytes: [`MAX_MESSAGE`] or
-/// [`MAX_EXTENDED_MESSAGE`].
+/// Finds the whole frames at the start of `buf`. `limit` is the longest message of the session, in
+/// bytes: [`MAX_MESSAGE`] or [`MAX_EXTENDED_MESSAGE`].
 ///
-/// Ends where `buf` does or where a frame is not yet whole; [`Frames::consumed`] says where that is. A header that cannot
-/// become a frame is an error as soon as the byte that is wrong is there, and the end.
+/// Ends at the end of `buf`, or at a frame that is not whole yet: see [`Frames::consumed`]. A
+/// header that cannot become a frame is an error, and the end, as soon as the wrong byte is there.
 pub fn frames(buf: &[u8], limit: usize) -> Frames<'_> {
     Frames { buf, limit, consumed: 0, failed: false }
 }
@@ -178,7 +179,7 @@ pub struct Frames<'a> {
 }
 
 impl Frames<'_> {
-    /// Bytes of the whole frames that were given out so far: where the next one starts.
+    /// Bytes of the frames that were returned so far: the offset of the next frame.
     pub fn consumed(&self) -> usize {
         self.consumed
     }
@@ -208,10 +209,10 @@ impl<'a> Iterator for Frames<'a> {
 
 impl FusedIterator for Frames<'_> {}
 
-/// The frame that `buf` starts with; `None` if it is not whole yet.
+/// The first frame in `buf`; `None` if it is not whole yet.
 fn first_frame(buf: &[u8], limit: usize) -> Result<Option<Frame<'_>>, Error> {
     if buf.first_chunk() != Some(&[MARKER_BYTE; MARKER]) {
-        // Wrong, or not all there.
+        // A byte is wrong, or the marker is not whole yet.
         let marker = buf.iter().take(MARKER);
         if let Some((at, &wrong)) = marker.enumerate().find(|&(_, &byte)| byte != MARKER_BYTE) {
             return Err(Error::new(at, Problem::Marker(wrong)));
@@ -236,7 +237,7 @@ pub fn keepalive(out: &mut BytesMut) {
     header(out, MessageType::Keepalive, 0);
 }
 
-/// Appends the header of an UPDATE, of which the caller appends the rest: `body` bytes, which have to fit.
+/// Appends the header of an UPDATE. The caller appends the rest: `body` bytes, which have to fit.
 pub fn update_header(out: &mut BytesMut, body: usize) {
     header(out, MessageType::Update, body);
 }

@@ -1,7 +1,11 @@
-//! BGP-4 (RFC 4271), as far as it is needed to receive routes and to pass them on.
+//! BGP-4 (RFC 4271), as far as bmpd needs it to receive routes and to pass them on.
 //!
-//! A message as it stands in the stream, header included, is called a frame here. [`frames`] finds the whole ones in a buffer,
-//! [`Message::parse`] reads one. Each message has a `build` beside it that appends a whole frame to a buffer.
+//! A *frame* is a message as it stands in the stream, header included. [`frames`] finds whole
+//! frames in a buffer. [`Message::parse`] reads one frame, [`Update`] an UPDATE. The module of each
+//! message has a `build` that appends a whole frame to a buffer.
+//!
+//! Routes stay bytes: [`nlri`] splits them, [`identity`] tells them apart, and [`Reading`] finds
+//! out how they are written.
 
 mod attribute;
 pub mod build;
@@ -28,11 +32,11 @@ pub use message::{
 };
 pub use negotiation::Negotiation;
 pub use nlri::{
-    Form, Identity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, with_withdrawn_label,
+    Form, NlriIdentity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, with_withdrawn_label,
     without_trailing_bits,
 };
 pub use notification::Notification;
 pub use open::Open;
 pub use reading::{Fit, Reading};
 pub use route_refresh::RouteRefresh;
-pub use update::{Field, Reach, Unreach, Update};
+pub use update::{Reach, RouteField, Unreach, Update};

@@ -1,8 +1,8 @@
-//! What the two OPENs of a session come to.
+//! What the two OPENs of a session agree on.
 
 use super::{Capability, Family, Frame, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Open};
 
-/// The OPENs of a session, and what they say together of its messages.
+/// The OPENs of a session, and what they agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiation<'a> {
     /// The OPEN that this end sent.
@@ -12,34 +12,34 @@ pub struct Negotiation<'a> {
 }
 
 impl<'a> Negotiation<'a> {
-    /// Of two OPENs, BGP headers included; `None` if one of them cannot be read.
+    /// Reads two OPENs, BGP headers included; `None` if one of them cannot be read.
     pub fn of(sent: &'a [u8], received: &'a [u8]) -> Option<Self> {
         let open = |bytes| Frame::parse(bytes).and_then(|frame| Open::parse(&frame)).ok();
         Some(Self { sent: open(sent)?, received: open(received)? })
     }
 
-    /// The families that both ends name.
+    /// The families in both OPENs.
     pub fn families(&self) -> impl Iterator<Item = Family> + use<'a> {
         let received = self.received;
         self.sent.families().filter(move |family| received.families().any(|its| its == *family))
     }
 
-    /// Whether routes that this end receives have path identifiers (RFC 7911 §4).
+    /// True if routes that this end receives have path identifiers (RFC 7911 §4).
     pub fn receives_path_ids(&self, family: Family) -> bool {
         receives(&self.sent, family) && sends(&self.received, family)
     }
 
-    /// Whether routes that it sends have path identifiers.
+    /// True if routes that this end sends have path identifiers.
     pub fn sends_path_ids(&self, family: Family) -> bool {
         sends(&self.sent, family) && receives(&self.received, family)
     }
 
-    /// Whether both ends name path identifiers, whoever sends them.
+    /// True if both OPENs name path identifiers, in either direction.
     pub fn have_path_ids(&self, family: Family) -> bool {
         [self.sent, self.received].iter().all(|open| sends(open, family) || receives(open, family))
     }
 
-    /// Whether routes have stacks of labels (RFC 8277 §2.1).
+    /// True if routes have stacks of labels (RFC 8277 §2.1).
     pub fn have_label_stacks(&self, family: Family) -> bool {
         takes_labels(&self.sent, family) && takes_labels(&self.received, family)
     }
@@ -64,7 +64,8 @@ fn receives(open: &Open<'_>, family: Family) -> bool {
     open.add_path().is_some_and(|add_path| add_path.receives(family))
 }
 
-/// Whether the sender of an OPEN takes several labels (RFC 8277 §2.1): a list of families, each with how many.
+/// True if the sender of an OPEN accepts several labels. The capability lists families, each with
+/// its greatest number of labels (RFC 8277 §2.1).
 fn takes_labels(open: &Open<'_>, family: Family) -> bool {
     const MULTIPLE_LABELS: u8 = 8;
     open.capabilities().any(|capability| match capability {

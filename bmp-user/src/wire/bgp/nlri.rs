@@ -1,4 +1,4 @@
-//! Routes as they stand in UPDATEs: one NLRI behind the other, in a form that the family says.
+//! Routes as they stand in UPDATEs: one NLRI behind the other. The family says their form.
 
 use bytes::{BufMut as _, BytesMut};
 
@@ -15,41 +15,43 @@ pub const PATH_ID: usize = 4;
 const LABEL: usize = 3;
 /// A route distinguisher's length in bytes (RFC 4364 §4.2).
 const RD: usize = 8;
-/// What stands in the place of the labels of a withdrawal (RFC 8277 §2.4).
+/// The field in the place of the labels in a withdrawal (RFC 8277 §2.4).
 pub const WITHDRAWN_LABEL: [u8; LABEL] = [0x80, 0, 0];
 
 /// How the NLRI of a family are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// One octet of length in bits, and as many bits (RFC 4271 §4.3).
+    /// One octet of length in bits, and the prefix (RFC 4271 §4.3).
     Prefix {
         /// The longest prefix, in bits.
         most: u8,
     },
-    /// One octet of length in bits; labels; the prefix, which a route distinguisher may be part of (RFC 8277 §2).
+    /// One octet of length in bits, labels, and the prefix (RFC 8277 §2). A route distinguisher may
+    /// be a part of the prefix.
     Labeled {
         /// The longest prefix, in bits, without labels.
         most: u8,
-        /// Whether there may be several labels, of which the last has the S bit (RFC 8277 §2.3). Else there is exactly one, and the S bit
-        /// means nothing (§2.2).
+        /// Whether there may be several labels. The last one has the S bit (RFC 8277 §2.3).
+        /// Otherwise there is exactly one label, and the S bit means nothing (§2.2).
         stack: bool,
     },
-    /// One octet of length, or two with the first four bits set, in bytes (RFC 8955 §4.1).
+    /// A length in bytes: one octet, or two with the first four bits set (RFC 8955 §4.1).
     Flow,
-    /// One octet of type, one of length in bytes (RFC 7432 §7).
+    /// One octet of type and one of length in bytes (RFC 7432 §7).
     Evpn,
-    /// A type of so many octets and a length of so many, in bytes: what is identified is all of it.
+    /// A type and a length in bytes. All of the NLRI is its identity.
     Typed {
         /// Octets of the type.
         kind: u8,
         /// Octets of the length.
         length: u8,
     },
-    /// One octet of length in bytes, one of the key's length, one of type; the key, and then what may change (RFC 9871 §2.9).
+    /// One octet each for the length in bytes, the length of the key, and the type. Then the key,
+    /// and fields that may change (RFC 9871 §2.9).
     Keyed,
-    /// An octet of architecture, two of type, one of length in bytes (mobile user plane).
+    /// One octet of architecture, two of type, one of length in bytes (mobile user plane).
     Mup,
-    /// Not known: all that an UPDATE says of the family is one NLRI.
+    /// Not known: a whole field of an UPDATE counts as one NLRI.
     Whole,
 }
 
@@ -67,17 +69,19 @@ impl Form {
             (AFI_IPV4 | AFI_IPV6, 4) => Self::Labeled { most, stack: false },
             // VPNs, and classful transport (RFC 9832 §7).
             (AFI_IPV4 | AFI_IPV6, 76 | 128) => Self::Labeled { most: most + RD_BITS, stack: false },
-            // Multicast in VPNs: a route distinguisher and a prefix, without labels (RFC 6514 §9.2.3.1).
+            // Multicast in VPNs: a route distinguisher and a prefix, without labels (RFC 6514
+            // §9.2.3.1).
             (AFI_IPV4 | AFI_IPV6, 129) => Self::Prefix { most: most + RD_BITS },
             (AFI_IPV4 | AFI_IPV6 | AFI_L2VPN, 133 | 134) => Self::Flow,
-            // MCAST-VPN (RFC 6514 §4), and its like for VPLS (RFC 7117 §3).
+            // MCAST-VPN (RFC 6514 §4) and MCAST-VPLS (RFC 7117 §3).
             (AFI_IPV4 | AFI_IPV6, 5) | (AFI_L2VPN, 8) => Self::Typed { kind: 1, length: 1 },
-            // Route Target constraint (RFC 4684 §4): a prefix of origin AS and Route Target, which has 20 octets for IPv6 (RFC 5701 §2).
+            // Route Target constraint (RFC 4684 §4): a prefix of origin AS and Route Target. The
+            // Route Target has 20 octets for IPv6 (RFC 5701 §2).
             (AFI_IPV4, 132) => Self::Prefix { most: 96 },
             (AFI_IPV6, 132) => Self::Prefix { most: 192 },
             // MDT (RFC 6037 §4.1): a route distinguisher and two addresses.
             (AFI_IPV4, 66) => Self::Prefix { most: 128 },
-            // Color-aware routes (RFC 9871 §2.9), and those of VPNs.
+            // Color-aware routes (RFC 9871 §2.9), with or without VPN.
             (AFI_IPV4 | AFI_IPV6, 83 | 84) => Self::Keyed,
             (AFI_IPV4 | AFI_IPV6, 85) => Self::Mup,
             // SR policies (RFC 9830 §2.1): distinguisher, colour, endpoint.
@@ -91,7 +95,8 @@ impl Form {
     }
 }
 
-/// The NLRI in `bytes`, with path identifiers or without. The first that is not whole is an error, and the end.
+/// Splits `bytes` into NLRI, with path identifiers or without. An NLRI that is not whole is an
+/// error, and the end.
 pub fn nlri(form: Form, path_ids: bool, bytes: &[u8]) -> Nlris<'_> {
     Nlris { form, path_ids, bytes, at: 0 }
 }
@@ -106,14 +111,14 @@ pub struct Nlris<'a> {
 }
 
 impl<'a> Iterator for Nlris<'a> {
-    /// One NLRI as it stands, its path identifier included.
+    /// The bytes of one NLRI, path identifier included.
     type Item = Result<&'a [u8], Error>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
         let start = if self.path_ids { PATH_ID } else { 0 };
-        // What nearly all are: a prefix, which is whole.
+        // The common case: a whole prefix.
         if let (Form::Prefix { most }, Some(&bits)) = (self.form, rest.get(start))
             && bits <= most
             && let Some(item) = rest.get(..start + 1 + usize::from(bits.div_ceil(8)))
@@ -144,7 +149,7 @@ impl<'a> Nlris<'a> {
     }
 }
 
-/// The length in bytes of the NLRI that `bytes` starts with, without path identifier.
+/// The length in bytes of the first NLRI in `bytes`, without path identifier.
 #[inline]
 fn length(form: Form, bytes: &[u8]) -> Result<usize, Problem> {
     let short = |need| Problem::Short { what: "an NLRI", need, found: bytes.len() };
@@ -191,8 +196,9 @@ fn typed(bytes: &[u8], kind: usize, length: usize) -> Option<usize> {
     Some(said.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) + kind + length)
 }
 
-/// Bytes of the labels that the rest of a labeled NLRI starts with. A stack ends with the bottom bit (RFC 8277 §2.3); what stands
-/// in its place in a withdrawal is one label (§2.4), and so is zero, which older speakers send there.
+/// Bytes of the labels at the start of the rest of a labeled NLRI. A stack ends with the bottom bit
+/// (RFC 8277 §2.3). The field in its place in a withdrawal is as long as one label (§2.4). Older
+/// speakers write zero there.
 fn labels(item: &[u8], stack: bool) -> usize {
     let mut at = 0;
     while let Some(&[high, middle, low]) = item.get(at..at + LABEL) {
@@ -204,16 +210,16 @@ fn labels(item: &[u8], stack: bool) -> usize {
     at
 }
 
-/// What tells one route of a RIB from another: the NLRI without what may change while it stays the same route (labels; of EVPN also
-/// Ethernet segment and gateway, RFC 7432 §7, RFC 9136 §3).
+/// The identity of a route in its RIB: the NLRI without the fields that may change. These are
+/// labels, and in EVPN also Ethernet segment and gateway (RFC 7432 §7, RFC 9136 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity<'a> {
-    /// The length in bits where it is not part of the parts as it stands.
+pub struct NlriIdentity<'a> {
+    /// The length in bits, if the parts do not have it.
     bits: u8,
     parts: [&'a [u8]; 3],
 }
 
-impl Identity<'_> {
+impl NlriIdentity<'_> {
     /// The length in bits of a labeled NLRI's prefix.
     pub(super) fn bits(&self) -> u8 {
         self.bits
@@ -221,13 +227,13 @@ impl Identity<'_> {
 }
 
 impl Form {
-    /// Whether all of an NLRI is its [`Identity`].
+    /// True if all of an NLRI is its [`NlriIdentity`].
     #[inline]
     pub fn is_whole(self) -> bool {
         matches!(self, Self::Prefix { .. } | Self::Flow | Self::Typed { .. } | Self::Whole)
     }
 
-    /// The length of an NLRI that says nothing, in bytes.
+    /// The length of an empty NLRI, in bytes.
     #[inline]
     pub(super) fn least(self) -> usize {
         match self {
@@ -240,7 +246,8 @@ impl Form {
         }
     }
 
-    /// The form of the NLRI in a withdrawal: whatever there is in an announcement, one field stands in the place of labels (RFC 8277 §2.4).
+    /// The form of the NLRI in a withdrawal: one field takes the place of all labels (RFC 8277
+    /// §2.4).
     #[inline]
     #[must_use]
     pub fn withdrawn(self) -> Self {
@@ -250,7 +257,7 @@ impl Form {
         }
     }
 
-    /// With stacks of labels, or with one label, where there are labels at all.
+    /// The same form with stacks of labels, or with one label. A form without labels stays.
     #[must_use]
     pub fn with_stack(self, stack: bool) -> Self {
         match self {
@@ -260,15 +267,15 @@ impl Form {
     }
 }
 
-/// The identity of an NLRI that [`nlri`] gave.
+/// The identity of an NLRI that [`nlri`] returned.
 #[inline]
-pub fn identity(form: Form, path_ids: bool, item: &[u8]) -> Identity<'_> {
+pub fn identity(form: Form, path_ids: bool, item: &[u8]) -> NlriIdentity<'_> {
     match form {
         Form::Labeled { stack, .. } => labeled_identity(stack, path_ids, item),
         Form::Evpn => evpn_identity(path_ids, item),
         Form::Keyed => keyed_identity(path_ids, item),
         Form::Mup => mup_identity(path_ids, item),
-        _ => Identity { bits: 0, parts: [item, &[], &[]] },
+        _ => NlriIdentity { bits: 0, parts: [item, &[], &[]] },
     }
 }
 
@@ -276,10 +283,11 @@ fn split_path_id(path_ids: bool, item: &[u8]) -> (&[u8], &[u8]) {
     item.split_at_checked(if path_ids { PATH_ID } else { 0 }).unwrap_or((item, &[]))
 }
 
-fn mup_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
+fn mup_identity(path_ids: bool, item: &[u8]) -> NlriIdentity<'_> {
     const HEADER: usize = 4;
     let (path_id, rest) = split_path_id(path_ids, item);
-    // Of a session of one endpoint (type 3) the key ends with the prefix; how to reach it may change.
+    // The key of a session of one endpoint (type 3) ends with the prefix. The fields behind it may
+    // change.
     let key = match rest {
         [_, 0, 3, _, ..] => rest.get(HEADER + RD).and_then(|bits| {
             let prefix = usize::from(bits.div_ceil(8));
@@ -288,33 +296,33 @@ fn mup_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
         _ => None,
     };
     match key {
-        // Types cannot be mistaken for one another.
-        Some(key) => Identity { bits: 3, parts: [path_id, rest.get(..3).unwrap_or_default(), key] },
-        None => Identity { bits: 0, parts: [item, &[], &[]] },
+        // With the type, two types are never the same route.
+        Some(key) => NlriIdentity { bits: 3, parts: [path_id, rest.get(..3).unwrap_or_default(), key] },
+        None => NlriIdentity { bits: 0, parts: [item, &[], &[]] },
     }
 }
 
-fn keyed_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
+fn keyed_identity(path_ids: bool, item: &[u8]) -> NlriIdentity<'_> {
     const HEADER: usize = 2;
     let (path_id, rest) = split_path_id(path_ids, item);
     // The type, and the key.
     let key = rest.get(1).and_then(|length| rest.get(HEADER..HEADER + 1 + usize::from(*length)));
-    Identity { bits: 0, parts: [path_id, key.unwrap_or(rest), &[]] }
+    NlriIdentity { bits: 0, parts: [path_id, key.unwrap_or(rest), &[]] }
 }
 
-fn labeled_identity(stack: bool, path_ids: bool, item: &[u8]) -> Identity<'_> {
+fn labeled_identity(stack: bool, path_ids: bool, item: &[u8]) -> NlriIdentity<'_> {
     let (path_id, rest) = split_path_id(path_ids, item);
     let (bits, rest) = rest.split_first().map_or((0, rest), |(bits, rest)| (*bits, rest));
     let labels = labels(rest, stack);
     let bits = bits.saturating_sub(u8::try_from(8 * labels).unwrap_or(u8::MAX));
-    Identity { bits, parts: [path_id, rest.get(labels..).unwrap_or_default(), &[]] }
+    NlriIdentity { bits, parts: [path_id, rest.get(labels..).unwrap_or_default(), &[]] }
 }
 
-fn evpn_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
+fn evpn_identity(path_ids: bool, item: &[u8]) -> NlriIdentity<'_> {
     const ESI: usize = 10;
     const TAG: usize = 4;
     let (path_id, rest) = split_path_id(path_ids, item);
-    let whole = Identity { bits: 0, parts: [item, &[], &[]] };
+    let whole = NlriIdentity { bits: 0, parts: [item, &[], &[]] };
     let [kind, _length, value @ ..] = rest else { return whole };
     let ranges = match kind {
         // Ethernet A-D: RD, ESI, tag; then the label.
@@ -325,7 +333,8 @@ fn evpn_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
             let ip = usize::from(rest.get(TAG + MAC)?.div_ceil(8));
             rest.get(..TAG + MAC + 1 + ip)
         })),
-        // IP prefix: RD, [ESI], tag, length, prefix; then gateway and label (RFC 9136 §3.1). IPv4 has 34 bytes in all, IPv6 58.
+        // IP prefix: RD, [ESI], tag, length, prefix; then gateway and label (RFC 9136 §3.1). IPv4
+        // has 34 bytes in total, IPv6 58.
         5 => value.get(..RD).zip(value.get(RD + ESI..).and_then(|rest| {
             let address = if value.len() > 34 { 16 } else { 4 };
             rest.get(..TAG + 1 + address)
@@ -333,13 +342,14 @@ fn evpn_identity(path_ids: bool, item: &[u8]) -> Identity<'_> {
         _ => None,
     };
     match ranges {
-        // Types cannot be mistaken for one another.
-        Some((start, end)) => Identity { bits: *kind, parts: [path_id, start, end] },
+        // With the type, two types are never the same route.
+        Some((start, end)) => NlriIdentity { bits: *kind, parts: [path_id, start, end] },
         None => whole,
     }
 }
 
-/// Bits behind the end of a prefix mean nothing (RFC 4271 §4.3): the byte they are in, without them. `None` where there are none.
+/// The last byte of a prefix without the bits behind its end, which mean nothing (RFC 4271 §4.3).
+/// `None` if these bits are zero.
 #[inline]
 pub fn without_trailing_bits(form: Form, path_ids: bool, item: &[u8]) -> Option<u8> {
     let (Form::Prefix { .. } | Form::Labeled { .. }) = form else { return None };
@@ -352,8 +362,9 @@ pub fn without_trailing_bits(form: Form, path_ids: bool, item: &[u8]) -> Option<
     (last & !mask != 0).then_some(last & mask)
 }
 
-/// A withdrawal's NLRI of a form with stacks of labels, with what ends a stack in the place of labels, so that its [`identity`] is that of what it
-/// withdraws. `None` where it has that already.
+/// The NLRI of a withdrawal, of a form with stacks of labels, with [`WITHDRAWN_LABEL`] in the place
+/// of labels. So its [`identity`] is that of the route that it withdraws. `None` if it has that
+/// field already.
 pub fn with_withdrawn_label(form: Form, path_ids: bool, item: &[u8]) -> Option<Vec<u8>> {
     let Form::Labeled { stack: true, .. } = form else { return None };
     let start = if path_ids { PATH_ID } else { 0 } + 1;
@@ -366,7 +377,8 @@ pub fn with_withdrawn_label(form: Form, path_ids: bool, item: &[u8]) -> Option<V
     Some(meant)
 }
 
-/// Writes the NLRI that withdraws a route which was announced with `item` (RFC 8277 §2.4 for those with labels).
+/// Appends the NLRI that withdraws a route that was announced with `item` (with labels: RFC 8277
+/// §2.4).
 pub fn put_withdrawal(form: Form, path_ids: bool, item: &[u8], out: &mut BytesMut) {
     let Form::Labeled { stack, .. } = form else {
         out.extend_from_slice(item);

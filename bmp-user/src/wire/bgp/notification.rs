@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{BufMut, BytesMut};
 
 use super::{Error, Frame, HEADER, MAX_MESSAGE, MessageType, message::header};
-use crate::wire::reader::Reader;
+use crate::wire::reader::ByteReader;
 
 /// Error codes.
 pub mod code {
@@ -120,11 +120,11 @@ pub mod route_refresh_error {
 /// A NOTIFICATION.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notification<'a> {
-    /// See [`code`].
+    /// The error code: see [`code`].
     pub code: u8,
-    /// What it means depends on the code; zero says nothing more.
+    /// The subcode. Its meaning depends on the code; zero adds nothing.
     pub subcode: u8,
-    /// What it means depends on both.
+    /// Data. Its meaning depends on code and subcode.
     pub data: &'a [u8],
 }
 
@@ -133,19 +133,19 @@ impl<'a> Notification<'a> {
     ///
     /// # Errors
     ///
-    /// None for a frame: the two octets that have to be there are there.
+    /// Never for a frame, which has the two octets.
     pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
-        Ok(Self::read(Reader::new(frame.bytes(), HEADER))?)
+        Ok(Self::read(ByteReader::new(frame.bytes(), HEADER))?)
     }
 
-    fn read(mut reader: Reader<'a>) -> Result<Self, crate::wire::reader::Short> {
+    fn read(mut reader: ByteReader<'a>) -> Result<Self, crate::wire::reader::Short> {
         let code = reader.u8("the error code")?;
         let subcode = reader.u8("the error subcode")?;
         Ok(Self { code, subcode, data: reader.rest() })
     }
 
-    /// The text that the peer's operator gave with an administrative shutdown or reset (RFC 9003 §2). Empty texts and such that
-    /// are not UTF-8 are none.
+    /// The text of the peer's operator in an administrative shutdown or reset (RFC 9003 §2); `None`
+    /// if it is empty or not UTF-8.
     pub fn shutdown_communication(&self) -> Option<&'a str> {
         let (code::CEASE, cease::SHUTDOWN | cease::RESET) = (self.code, self.subcode) else { return None };
         let (&length, text) = self.data.split_first()?;
@@ -153,10 +153,10 @@ impl<'a> Notification<'a> {
         (!text.is_empty()).then_some(text)
     }
 
-    /// What is inside a hard reset: the NOTIFICATION that it would have been otherwise (RFC 8538 §3).
+    /// The NOTIFICATION inside a hard reset (RFC 8538 §3).
     pub fn hard_reset(&self) -> Option<Self> {
         let (code::CEASE, cease::HARD_RESET) = (self.code, self.subcode) else { return None };
-        Self::read(Reader::new(self.data, 0)).ok()
+        Self::read(ByteReader::new(self.data, 0)).ok()
     }
 
     /// The name of the code, as the RFCs write it.
@@ -176,7 +176,7 @@ impl<'a> Notification<'a> {
 
     /// The name of the subcode, as the RFCs write it.
     pub fn subcode_name(&self) -> Option<&'static str> {
-        // In the order of the subcodes, from 1; an empty name for one that is deprecated.
+        // In the order of the subcodes, from 1. A deprecated subcode has an empty name.
         let names: &[&str] = match self.code {
             code::MESSAGE_HEADER => &["Connection Not Synchronized", "Bad Message Length", "Bad Message Type"],
             code::OPEN => &[
@@ -245,14 +245,14 @@ impl fmt::Display for Notification<'_> {
             write!(f, " ({text:?})")?;
         }
         match self.hard_reset() {
-            // One inside another means nothing; its data may hold thousands.
+            // A hard reset inside another means nothing, and its data may hold thousands of them.
             Some(Self { code: code::CEASE, subcode: cease::HARD_RESET, .. }) | None => Ok(()),
             Some(inner) => write!(f, " ({inner})"),
         }
     }
 }
 
-/// Appends a NOTIFICATION. Data that makes it longer than 4096 bytes is cut: it is there for a person to see.
+/// Appends a NOTIFICATION. Cuts the data at a message of 4096 bytes: only people read it.
 pub fn build(out: &mut BytesMut, code: u8, subcode: u8, data: &[u8]) {
     const FIXED: usize = 2;
     let data = data.get(..MAX_MESSAGE - HEADER - FIXED).unwrap_or(data);
@@ -262,8 +262,8 @@ pub fn build(out: &mut BytesMut, code: u8, subcode: u8, data: &[u8]) {
     out.put_slice(data);
 }
 
-/// Appends a Cease with a text for the peer's operator (RFC 9003 §2), cut to 255 bytes between characters. `subcode` is
-/// [`cease::SHUTDOWN`] or [`cease::RESET`].
+/// Appends a Cease with a text for the peer's operator (RFC 9003 §2), cut to 255 bytes between
+/// characters. `subcode` is [`cease::SHUTDOWN`] or [`cease::RESET`].
 pub fn build_shutdown(out: &mut BytesMut, subcode: u8, text: &str) {
     let (text, _cut) = text.split_at(text.floor_char_boundary(usize::from(u8::MAX)));
     let length = u8::try_from(text.len()).unwrap_or(u8::MAX);

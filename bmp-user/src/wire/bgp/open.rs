@@ -9,24 +9,24 @@ use super::{
     capability::{self, AddPath, GracefulRestart},
     message::header,
 };
-use crate::wire::reader::{Reader, Short};
+use crate::wire::reader::{ByteReader, Short};
 
-/// The version of BGP that is spoken.
+/// The version of BGP.
 pub const VERSION: u8 = 4;
 
-/// The 2-octet AS number that stands for one that does not fit (RFC 6793 §9).
+/// AS_TRANS: the 2-octet AS number in the place of a longer one (RFC 6793 §9).
 pub const AS_TRANS: u16 = 23456;
 
 /// The optional parameter that holds capabilities (RFC 5492 §4).
 pub const CAPABILITIES: u8 = 2;
 
-/// The type that is no parameter but says that the lengths have two octets (RFC 9072 §2).
+/// The type that says that lengths have two octets, and is not a parameter (RFC 9072 §2).
 const EXTENDED: u8 = 255;
 
 /// An OPEN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open<'a> {
-    /// My Autonomous System, two octets; [`Open::asn`] is the whole number.
+    /// My Autonomous System, in two octets. [`Open::asn`] is the whole number.
     pub my_as: u16,
     /// Hold time in seconds; zero for none.
     pub hold_time: u16,
@@ -37,14 +37,14 @@ pub struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
-    /// Reads an OPEN: its version is 4, and its parameters and their capabilities are whole. What the values mean for a session
-    /// is for [`Open::check`].
+    /// Reads an OPEN. Checks that its version is 4, and that its parameters and capabilities are
+    /// whole. [`Open::check`] checks the values.
     ///
     /// # Errors
     ///
-    /// At the first field that is wrong; offsets are within the frame.
+    /// At the first field that is wrong. Offsets are within the frame.
     pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
-        let mut reader = Reader::new(frame.bytes(), HEADER);
+        let mut reader = ByteReader::new(frame.bytes(), HEADER);
         let at = reader.at();
         let version = reader.u8("the version")?;
         if version != VERSION {
@@ -58,11 +58,11 @@ impl<'a> Open<'a> {
         })
     }
 
-    /// What a receiver must refuse although it can be read (RFC 4271 §6.2, RFC 6286 §2.1, RFC 7607 §2).
+    /// Checks for values that a receiver must refuse (RFC 4271 §6.2, RFC 6286 §2.1, RFC 7607 §2).
     ///
     /// # Errors
     ///
-    /// At the first field that is refused; [`Problem::notification`] is the answer to it.
+    /// At the first field to refuse. [`Problem::notification`] is the answer.
     pub fn check(&self) -> Result<(), Error> {
         let (as_at, hold_at, id_at, parameters_at) = (HEADER + 1, HEADER + 3, HEADER + 5, HEADER + 10);
         if self.my_as == 0 || self.asn() == 0 {
@@ -99,7 +99,8 @@ impl<'a> Open<'a> {
         })
     }
 
-    /// The families: those of the multiprotocol capabilities, or IPv4 unicast if there is none (RFC 4760 §8).
+    /// The families: those of the multiprotocol capabilities, or IPv4 unicast if there is none (RFC
+    /// 4760 §8).
     pub fn families(&self) -> impl Iterator<Item = Family> + use<'a> {
         let of = |capability| match capability {
             Capability::Multiprotocol(family) => Some(family),
@@ -109,7 +110,7 @@ impl<'a> Open<'a> {
         self.capabilities().filter_map(of).chain(implied)
     }
 
-    /// The add-path capability. If there are several, the last is what counts (RFC 7911 §4).
+    /// The add-path capability. The last one counts (RFC 7911 §4).
     pub fn add_path(&self) -> Option<AddPath<'a>> {
         let of = |capability| match capability {
             Capability::AddPath(add_path) => Some(add_path),
@@ -118,7 +119,7 @@ impl<'a> Open<'a> {
         self.capabilities().filter_map(of).last()
     }
 
-    /// The graceful restart capability. If there are several, the last is what counts (RFC 4724 §3).
+    /// The graceful restart capability. The last one counts (RFC 4724 §3).
     pub fn graceful_restart(&self) -> Option<GracefulRestart<'a>> {
         let of = |capability| match capability {
             Capability::GracefulRestart(graceful_restart) => Some(graceful_restart),
@@ -127,7 +128,8 @@ impl<'a> Open<'a> {
         self.capabilities().filter_map(of).last()
     }
 
-    /// Whether a capability that has no value is there, such as [`Capability::ExtendedMessage`].
+    /// True if the OPEN has a capability without a value, for example
+    /// [`Capability::ExtendedMessage`].
     pub fn has(&self, wanted: Capability<'_>) -> bool {
         self.capabilities().any(|capability| capability == wanted)
     }
@@ -151,10 +153,10 @@ pub struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    fn parse(mut reader: Reader<'a>) -> Result<Self, Error> {
+    fn parse(mut reader: ByteReader<'a>) -> Result<Self, Error> {
         const WHAT: &str = "the optional parameters";
         let mut length = usize::from(reader.u8("the length of the optional parameters")?);
-        // Where the type says so, the one-octet length says nothing, except that there are parameters (RFC 9072 §2).
+        // With that type, the one-octet length only says that there are parameters (RFC 9072 §2).
         let extended = length != 0 && reader.rest().first() == Some(&EXTENDED);
         if extended {
             reader.u8(WHAT)?;
@@ -176,34 +178,35 @@ impl<'a> Parameters<'a> {
 
     /// In the order of the message.
     pub fn iter(&self) -> impl Iterator<Item = Parameter<'a>> + use<'a> {
-        let mut reader = Reader::new(self.bytes, 0);
+        let mut reader = ByteReader::new(self.bytes, 0);
         let extended = self.extended;
         std::iter::from_fn(move || {
             take(&mut reader, extended).ok().map(|(kind, value)| Parameter { kind, value: value.rest() })
         })
     }
 
-    /// Whether the lengths have two octets (RFC 9072).
+    /// True if the lengths have two octets (RFC 9072).
     pub fn is_extended(&self) -> bool {
         self.extended
     }
 }
 
-fn take<'a>(reader: &mut Reader<'a>, extended: bool) -> Result<(u8, Reader<'a>), Short> {
+fn take<'a>(reader: &mut ByteReader<'a>, extended: bool) -> Result<(u8, ByteReader<'a>), Short> {
     const LENGTH: &str = "the length of an optional parameter";
     let kind = reader.u8("the type of an optional parameter")?;
     let length = if extended { reader.u16(LENGTH)? } else { u16::from(reader.u8(LENGTH)?) };
     Ok((kind, reader.part(usize::from(length), "the value of an optional parameter")?))
 }
 
-/// Appends an OPEN with these capabilities in one parameter; in the extended format (RFC 9072) only if they need it.
+/// Appends an OPEN with these capabilities in one parameter. Uses the extended format (RFC 9072)
+/// only if they need it.
 ///
-/// An AS number that does not fit two octets is told as [`AS_TRANS`] (RFC 6793 §4.2.1); the 4-octet AS capability is the
-/// caller's to add.
+/// Writes [`AS_TRANS`] for an AS number that does not fit two octets (RFC 6793 §4.2.1). The caller
+/// adds the 4-octet AS capability.
 ///
 /// # Errors
 ///
-/// If the message would be longer than 4096 bytes; nothing is appended then.
+/// If the message would be longer than 4096 bytes. Nothing is appended then.
 pub fn build(
     out: &mut BytesMut,
     asn: u32,
@@ -228,7 +231,7 @@ pub fn build(
     out.put_u16(u16::try_from(asn).unwrap_or(AS_TRANS));
     out.put_u16(hold_time);
     out.put_u32(bgp_id.to_bits());
-    // All lengths were bounded above: a message of 4096 bytes has no longer field.
+    // Checked above: a message of 4096 bytes has no longer field.
     let (byte, word) = (|n: usize| u8::try_from(n).unwrap_or(u8::MAX), |n: usize| u16::try_from(n).unwrap_or(u16::MAX));
     if extended {
         out.put_u8(u8::MAX);

@@ -1,7 +1,9 @@
-//! How NLRI are to be read, as far as they show it themselves: with path identifiers or without, with one label or with stacks of labels.
+//! Finds out from NLRI how they are written: with path identifiers or without, with one label or
+//! with stacks of labels.
 //!
-//! The OPENs of a session say so too, but routers report NLRI that are written otherwise. NLRI that are read the wrong way rarely come out even.
-//! Where they do, they are odd: the small numbers that path identifiers are look like several default routes.
+//! The OPENs of a session say so too, but some routers report NLRI that are written differently.
+//! NLRI that are read the wrong way rarely come out even. If they do, they look odd: path
+//! identifiers are small numbers and look like several default routes.
 
 use std::collections::HashSet;
 
@@ -22,16 +24,16 @@ pub struct Reading {
 /// How well NLRI read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fit {
-    /// They do not come out even.
+    /// The last NLRI is not whole.
     Uneven,
-    /// They come out even, and there are some that no router is likely to write.
+    /// They are whole, and some are unlikely.
     Odd,
-    /// They come out even, and there is nothing odd about them.
+    /// They are whole, and none is unlikely.
     Good,
 }
 
 impl Reading {
-    /// How NLRI of a family are read; one that is not known has its NLRI [whole](Form::Whole).
+    /// The reading of a family. A family of unknown form has [`Form::Whole`].
     pub fn of(family: Family, path_ids: bool, stack: bool) -> Self {
         match Form::of(family) {
             Some(form) => Self { form: form.with_stack(stack), path_ids },
@@ -39,19 +41,20 @@ impl Reading {
         }
     }
 
-    /// The same for withdrawals.
+    /// The same reading for withdrawals.
     #[must_use]
     pub fn withdrawn(self) -> Self {
         Self { form: self.form.withdrawn(), ..self }
     }
 
-    /// Whether NLRI come out even.
+    /// True if all NLRI are whole.
     #[inline]
     pub fn is_even(self, items: &[u8]) -> bool {
         nlri(self.form, self.path_ids, items).all(|item| item.is_ok())
     }
 
-    /// Whether NLRI come out even, and none is empty but for one default route: nearly as [`Reading::fit`] is good, and quicker.
+    /// True if all NLRI are whole, and none is empty except for one default route. Nearly the same
+    /// as a good [`Reading::fit`], and quicker.
     #[inline]
     pub fn is_likely(self, items: &[u8]) -> bool {
         let (mut good, mut empty) = (true, 0);
@@ -69,7 +72,7 @@ impl Reading {
         let mut fit = Fit::Good;
         for item in nlri(self.form, self.path_ids, items) {
             let Ok(item) = item else { return Fit::Uneven };
-            // Bits that mean nothing are zero, and no route is in an UPDATE twice.
+            // Routers write zero for bits that mean nothing, and no route twice into an UPDATE.
             if without_trailing_bits(self.form, self.path_ids, item).is_some()
                 || self.is_empty(item)
                 || !seen.insert(identity(self.form, self.path_ids, item))
@@ -80,7 +83,8 @@ impl Reading {
         fit
     }
 
-    /// Keeps of these readings the ones by which a field of NLRI, announced or withdrawn, reads best. All of them if it reads by none: false then.
+    /// Keeps the readings with the best fit for a field of NLRI. Keeps all of them, and returns
+    /// false, if none can read the field.
     pub fn keep_best(candidates: &mut Vec<Self>, items: &[u8], withdrawn: bool) -> bool {
         let of = |reading: &Self| if withdrawn { reading.withdrawn() } else { *reading };
         match candidates.iter().filter(|reading| of(reading).is_even(items)).count() {
@@ -94,12 +98,12 @@ impl Reading {
         true
     }
 
-    /// Whether an NLRI says nothing, where each has to say something.
+    /// True if an NLRI is empty in a form where none may be.
     fn is_empty(self, item: &[u8]) -> bool {
         let rest = item.get(if self.path_ids { PATH_ID } else { 0 }..).unwrap_or_default();
         match self.form {
             Form::Prefix { .. } | Form::Whole => false,
-            // A route of a VPN has a route distinguisher at least.
+            // The route of a VPN has at least a route distinguisher.
             Form::Labeled { most, .. } => {
                 const RD_BITS: u8 = 64;
                 let is_of_vpn = most != 32 && most != 128;

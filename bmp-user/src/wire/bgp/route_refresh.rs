@@ -3,26 +3,26 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Error, Family, Frame, HEADER, MessageType, Problem, error::LENGTH_AT, message::header};
-use crate::wire::reader::Reader;
+use crate::wire::reader::ByteReader;
 
 /// The subtypes (RFC 7313 §3.2).
 pub mod subtype {
-    /// Please send everything again, possibly with outbound route filters (RFC 5291).
+    /// The sender asks for all routes again, possibly with outbound route filters (RFC 5291).
     pub const REQUEST: u8 = 0;
-    /// BoRR: everything is sent again from here on.
+    /// BoRR: the sender begins to send all routes again.
     pub const BEGIN: u8 = 1;
-    /// EoRR: everything has been sent again.
+    /// EoRR: the sender has sent all routes again.
     pub const END: u8 = 2;
 }
 
 /// A ROUTE-REFRESH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteRefresh<'a> {
-    /// Of which routes.
+    /// The family of the routes.
     pub family: Family,
-    /// See [`subtype`]; one that is not assigned is to be ignored (RFC 7313 §5).
+    /// The subtype: see [`subtype`]. A receiver ignores one that is not assigned (RFC 7313 §5).
     pub subtype: u8,
-    /// Outbound route filters (RFC 5291 §4) behind the fixed part, as they are.
+    /// The bytes behind the fixed part: outbound route filters (RFC 5291 §4).
     pub filters: &'a [u8],
 }
 
@@ -31,9 +31,9 @@ impl<'a> RouteRefresh<'a> {
     ///
     /// # Errors
     ///
-    /// If one that marks a beginning or an end is longer than it may be (RFC 7313 §5).
+    /// If a BoRR or an EoRR has bytes behind the fixed part (RFC 7313 §5).
     pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
-        let mut reader = Reader::new(frame.bytes(), HEADER);
+        let mut reader = ByteReader::new(frame.bytes(), HEADER);
         let afi = reader.u16("the AFI")?;
         let subtype = reader.u8("the message subtype")?;
         let safi = reader.u8("the SAFI")?;

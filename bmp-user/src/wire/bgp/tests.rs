@@ -34,7 +34,7 @@ fn notification_of(bytes: &[u8]) -> Notification<'_> {
     notification
 }
 
-/// One of everything.
+/// A capability of every kind.
 fn capabilities() -> Capabilities {
     let mut all = Capabilities::new();
     for capability in [
@@ -101,7 +101,7 @@ fn golden_bytes_of_each_capability() {
     assert_eq!(capabilities().bytes(), expected);
 }
 
-/// Sets the reserved octets and bits of the capabilities that have some.
+/// Sets the reserved octets and bits of capabilities.
 fn with_reserved_fields(capabilities: &[u8], bits: u8) -> Vec<u8> {
     let mut all = capabilities.to_vec();
     let mut at = 0;
@@ -181,7 +181,7 @@ fn parameters_beyond_255_bytes_are_extended() {
         let mut out = BytesMut::new();
         open::build(&mut out, 1, 180, Ipv4Addr::LOCALHOST, &many).unwrap();
         let open = open_of(&out);
-        // Two octets of the capability, two of the parameter.
+        // Two octets for the capability, two for the parameter.
         assert_eq!(open.parameters.is_extended(), length + 4 > 255, "{length}");
         assert_eq!(open.capabilities().collect::<Vec<_>>(), [Capability::Other { code: 200, value: &value }]);
     }
@@ -356,7 +356,7 @@ fn every_message_of_the_captures_is_read() {
     for bytes in captured() {
         let frame = Frame::parse(&bytes).unwrap();
         if let Message::Open(open) = Message::parse(&frame).unwrap() {
-            // Real OPENs hold nothing that would be lost: the list that is read is the list that was there.
+            // Reading and building real OPENs loses nothing.
             let mut again = Capabilities::new();
             open.capabilities().for_each(|capability| again.push(&capability).unwrap());
             let there: Vec<u8> = open.parameters.iter().flat_map(|parameter| parameter.value.to_vec()).collect();

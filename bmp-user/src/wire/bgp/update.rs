@@ -1,4 +1,4 @@
-//! UPDATE messages (RFC 4271 §4.3), split into what they withdraw, the attributes, and what they announce.
+//! UPDATE messages (RFC 4271 §4.3), split into withdrawn routes, attributes and announced routes.
 
 use super::{
     Error, Family, HEADER, Problem,
@@ -8,72 +8,75 @@ use super::{
 /// The type of an UPDATE (RFC 4271 §4.1).
 const UPDATE: u8 = 2;
 
-/// An UPDATE. What it says of each family is in its own part; all borrow from the message.
+/// An UPDATE. Its parts borrow from the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Update<'a> {
-    /// IPv4 unicast routes that are withdrawn, in the field of their own.
+    /// Withdrawn IPv4 unicast routes: the field "Withdrawn Routes".
     pub withdrawn: &'a [u8],
     /// The path attributes.
     pub attributes: &'a [u8],
-    /// IPv4 unicast routes that are announced, in the field of their own.
+    /// Announced IPv4 unicast routes: the field "NLRI".
     pub nlri: &'a [u8],
     /// MP_REACH_NLRI.
     pub reach: Option<Reach<'a>>,
     /// MP_UNREACH_NLRI.
     pub unreach: Option<Unreach<'a>>,
-    /// What is wrong with the attributes; see [`Update::is_malformed`].
+    /// The first error in the attributes: see [`Update::is_malformed`].
     pub malformed: Option<Error>,
-    /// Whether that is wrong, whoever the peer is.
+    /// Whether it is an error for internal and external peers alike.
     malformed_anyhow: bool,
-    /// A well-known attribute that is missing beside routes (RFC 7606 §3 (d)). Apart, because what routers report of their RIBs may lack
-    /// one that their peer sent: FRR leaves out NEXT_HOP where the next hop is IPv6.
+    /// A missing well-known attribute of announced routes (RFC 7606 §3 (d)). Apart from
+    /// `malformed`, because routers leave attributes out when they report a RIB: FRR leaves out
+    /// NEXT_HOP if the next hop is IPv6.
     pub missing: Option<Error>,
 }
 
 /// An MP_REACH_NLRI attribute (RFC 4760 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach<'a> {
-    /// What its routes are.
+    /// The family of its routes.
     pub family: Family,
-    /// The next hop, as it stands.
+    /// The bytes of the next hop.
     pub next_hop: &'a [u8],
     /// The routes.
     pub nlri: &'a [u8],
-    /// Where the attribute starts, in bytes from the start of the attributes.
+    /// The offset of the attribute, in bytes from the start of the attributes.
     pub at: usize,
-    /// Where it ends: the routes are the last of it.
+    /// The offset of its end. The routes are its last field.
     pub end: usize,
 }
 
 /// An MP_UNREACH_NLRI attribute (RFC 4760 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreach<'a> {
-    /// What its routes are.
+    /// The family of its routes.
     pub family: Family,
     /// The routes.
     pub nlri: &'a [u8],
-    /// Where the attribute starts, in bytes from the start of the attributes.
+    /// The offset of the attribute, in bytes from the start of the attributes.
     pub at: usize,
-    /// Where it ends.
+    /// The offset of its end.
     pub end: usize,
 }
 
 /// A field of routes in an UPDATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field<'a> {
-    /// What its routes are.
+pub struct RouteField<'a> {
+    /// The family of its routes.
     pub family: Family,
     /// The routes.
     pub items: &'a [u8],
-    /// Whether they are withdrawn.
+    /// Whether the routes are withdrawn.
     pub withdrawn: bool,
-    /// Where the attribute that holds them starts and ends, in bytes from the start of the attributes. `None` for a field of its own.
+    /// Start and end of the attribute with the routes, in bytes from the start of the attributes.
+    /// `None` for the two fields that are not attributes.
     pub attribute: Option<(usize, usize)>,
 }
 
 impl Reach<'_> {
-    /// Whether the next hop is as long as one can be (RFC 4760 §3, RFC 2545 §3, RFC 4364 §4.3.2, RFC 4659 §3.2.1, RFC 7432 §9.2, RFC 8950 §3). If not, where
-    /// the routes begin is not known (RFC 7606 §7.11). In a family whose next hops are not known here, any is as good.
+    /// True if the length of the next hop is possible (RFC 4760 §3, RFC 2545 §3, RFC 4364 §4.3.2,
+    /// RFC 4659 §3.2.1, RFC 7432 §9.2, RFC 8950 §3). If not, nobody knows where the routes begin
+    /// (RFC 7606 §7.11). True for a family whose next hops are not known here.
     pub fn has_likely_next_hop(&self) -> bool {
         let length = self.next_hop.len();
         match self.family {
@@ -88,11 +91,12 @@ impl Reach<'_> {
 }
 
 impl<'a> Update<'a> {
-    /// Splits an UPDATE, BGP header included. `as_size` is the size of an AS number in its AS_PATH, in bytes: 2 or 4.
+    /// Splits an UPDATE, BGP header included. `as_size` is the size of an AS number in its AS_PATH,
+    /// in bytes: 2 or 4.
     ///
     /// # Errors
-    /// If it is not an UPDATE, or where its routes are cannot be told: what RFC 7606 §3 and §5.3 call a session reset. Offsets are
-    /// from the start of the message.
+    /// If it is not an UPDATE, or if its routes cannot be found: a session reset by RFC 7606 §3 and
+    /// §5.3. Offsets are from the start of the message.
     pub fn parse(message: &'a [u8], as_size: usize) -> Result<Self, Error> {
         let mut update = Self::fields(message)?;
         let offset = (HEADER + 4 + update.withdrawn.len()) as u64;
@@ -102,8 +106,9 @@ impl<'a> Update<'a> {
         Ok(update)
     }
 
-    /// Splits an UPDATE whose MP_REACH_NLRI or MP_UNREACH_NLRI is broken or there twice: the routes in fields of their own can
-    /// still be told. The broken attribute stays among the attributes, and [`Update::malformed`] is `broken`.
+    /// Splits an UPDATE whose MP_REACH_NLRI or MP_UNREACH_NLRI is broken or there twice. The routes
+    /// of the two fields that are not attributes can still be read. The broken attribute stays
+    /// among the attributes, and [`Update::malformed`] is `broken`.
     ///
     /// # Errors
     /// If the message is not an UPDATE, or its three fields do not fill it.
@@ -111,7 +116,7 @@ impl<'a> Update<'a> {
         Ok(Self { malformed: Some(broken), malformed_anyhow: true, ..Self::fields(message)? })
     }
 
-    /// The three fields of an UPDATE, whose attributes are not looked at.
+    /// Splits an UPDATE into its three fields. Does not look at the attributes.
     #[inline]
     fn fields(message: &'a [u8]) -> Result<Self, Error> {
         let short = |offset, what, need, found| Error::new(offset, Problem::Short { what, need, found });
@@ -152,7 +157,7 @@ impl<'a> Update<'a> {
         for attribute in attributes(self.attributes) {
             let attribute = match attribute {
                 Ok(attribute) => attribute,
-                // RFC 7606 §4: the routes in fields of their own can still be told.
+                // RFC 7606 §4: the routes of the other two fields can still be read.
                 Err(error) => {
                     self.malformed.get_or_insert(error);
                     self.malformed_anyhow = true;
@@ -174,7 +179,7 @@ impl<'a> Update<'a> {
                     let (family, nlri) = unreach(value).map_err(|problem| Error::new(at, problem))?;
                     self.unreach = Some(Unreach { family, nlri, at, end });
                 }
-                // Of any other only the first counts (RFC 7606 §3 (g)).
+                // Of any other attribute the first one counts (RFC 7606 §3 (g)).
                 _ if present & bit != 0 => {}
                 _ if !is_well_formed(&attribute, as_size) => {
                     self.malformed.get_or_insert(Error::new(at, Problem::Attribute(kind)));
@@ -200,42 +205,44 @@ impl<'a> Update<'a> {
         Ok(())
     }
 
-    /// What it withdraws and announces, by family. The fields for IPv4 unicast are there in any UPDATE, and left out where they are empty.
+    /// Its fields of routes, by family. Leaves out empty fields for IPv4 unicast, which every
+    /// UPDATE has.
     pub fn routes(&self) -> impl Iterator<Item = (Family, &'a [u8])> + use<'a> {
         self.route_fields().map(|field| (field.family, field.items))
     }
 
-    /// The same, and whether each field withdraws or announces.
-    pub fn route_fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
+    /// The same, with the kind and the place of each field.
+    pub fn route_fields(&self) -> impl Iterator<Item = RouteField<'a>> + use<'a> {
         let plain = [(self.withdrawn, true), (self.nlri, false)].into_iter().filter(|(items, _)| !items.is_empty());
         let family = Family::IPV4_UNICAST;
-        let plain = plain.map(move |(items, withdrawn)| Field { family, items, withdrawn, attribute: None });
+        let plain = plain.map(move |(items, withdrawn)| RouteField { family, items, withdrawn, attribute: None });
         let unreach = self.unreach.map(|Unreach { family, nlri: items, at, end }| {
             let attribute = Some((at, end));
-            Field { family, items, withdrawn: true, attribute }
+            RouteField { family, items, withdrawn: true, attribute }
         });
         let reach = self.reach.map(|Reach { family, nlri: items, at, end, .. }| {
             let attribute = Some((at, end));
-            Field { family, items, withdrawn: false, attribute }
+            RouteField { family, items, withdrawn: false, attribute }
         });
         plain.chain(unreach).chain(reach)
     }
 
-    /// Whether its routes are to be treated as withdrawn, because of what is wrong with its attributes (RFC 7606 §2): coming from a peer that is, or is
-    /// not, of the same AS. From another AS, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST are nothing to go by, right or wrong (§7.5, §7.9, §7.10).
+    /// True if its routes have to be treated as withdrawn, because of an error in its attributes
+    /// (RFC 7606 §2). `internal` is true for a peer of the same AS. From an external peer, a
+    /// receiver ignores LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST (§7.5, §7.9, §7.10).
     pub fn is_malformed(&self, internal: bool) -> bool {
         self.malformed_anyhow || (internal && self.malformed.is_some())
     }
 
-    /// Whether AS 0 is in its AS_PATH, which no speaker is to take (RFC 7607 §2). Some routers do, and report such routes. `as_size` is that of
-    /// [`Update::parse`].
+    /// True if its AS_PATH has AS 0, which a speaker must not accept (RFC 7607 §2). Some routers
+    /// do, and report such routes. `as_size` is as for [`Update::parse`].
     pub fn has_as_0(&self, as_size: usize) -> bool {
         let mut all = attributes(self.attributes).flatten();
         let path = all.find(|attribute| attribute.kind == attribute_type::AS_PATH);
         path.is_some_and(|path| has_as_0(path.value, as_size))
     }
 
-    /// The family whose End-of-RIB marker this is (RFC 4724 §2), if it is one.
+    /// The family, if the UPDATE is an End-of-RIB marker (RFC 4724 §2).
     pub fn end_of_rib(&self) -> Option<Family> {
         if !self.withdrawn.is_empty() || !self.nlri.is_empty() || self.reach.is_some() {
             return None;
@@ -258,7 +265,7 @@ fn reach(value: &[u8]) -> Result<(Family, &[u8], &[u8]), Problem> {
         let (family, rest) = family_of(value)?;
         let (&length, rest) = rest.split_first()?;
         let (next_hop, rest) = rest.split_at_checked(usize::from(length))?;
-        // The reserved octet was once a number of SNPAs (RFC 2858 §2); nobody sends any.
+        // The reserved octet was once a number of SNPAs (RFC 2858 §2). No router sends any.
         let (_reserved, nlri) = rest.split_first()?;
         Some((family, next_hop, nlri))
     };

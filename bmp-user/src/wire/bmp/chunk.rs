@@ -8,8 +8,8 @@ use super::{
 
 /// Whole frames, one behind the other, as they go into the feed.
 ///
-/// Whoever receives or builds the bytes makes the chunk, once. Version and length of every frame are sound. A frame that a station could not read
-/// may be among them: see [`BmpChunk::has_damage`].
+/// Whoever receives or builds the bytes makes the chunk, once. Version and length of every frame
+/// are sound. The content of a frame may be damaged: see [`BmpChunk::has_damage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BmpChunk {
     bytes: Bytes,
@@ -57,7 +57,8 @@ impl Contents {
 }
 
 impl BmpChunk {
-    /// Takes the whole frames about peers off the start of `buffer`, up to an Initiation or a Termination.
+    /// Takes the whole frames about peers off the start of `buffer`, up to an Initiation or a
+    /// Termination.
     ///
     /// `memory` is the size in bytes of the allocation behind `buffer`: see [`BmpChunk::memory`].
     pub fn take(buffer: &mut BytesMut, memory: usize) -> TakenChunk {
@@ -128,7 +129,8 @@ impl BmpChunk {
         self.bytes.is_empty()
     }
 
-    /// How many bytes of memory [`BmpChunk::bytes`] keeps alive: the size of the buffer that it is a part of.
+    /// How many bytes of memory [`BmpChunk::bytes`] keeps alive: the size of the buffer that it is
+    /// a part of.
     ///
     /// Whoever keeps the bytes counts this much. Nothing else may be kept in the same buffer.
     pub fn memory(&self) -> usize {
@@ -175,12 +177,14 @@ impl<'a> Iterator for WholeFrames<'a> {
     }
 }
 
-/// Checks that a station can read a frame. Does not look at the UPDATE of a Route Monitoring: it is passed on as it is.
+/// Checks that a station can read a frame. Does not look at the UPDATE of a Route Monitoring: it is
+/// passed on as it is.
 ///
 /// # Errors
 ///
-/// If the frame is shorter than the fixed part of its type, if an OPEN, an information TLV, a statistic or a mirrored message is broken, or if the
-/// frame is not about a peer (Initiation, Termination). Offsets are within the frame.
+/// If the frame is shorter than the fixed part of its type, if an OPEN, an information TLV, a
+/// statistic or a mirrored message is broken, or if the frame is not about a peer (Initiation,
+/// Termination). Offsets are within the frame.
 #[inline]
 pub fn check(frame: &Frame<'_>) -> Result<(), Error> {
     frame.check_length()?;

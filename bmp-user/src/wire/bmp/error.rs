@@ -1,4 +1,4 @@
-//! What can be wrong with bytes that should be BMP.
+//! Errors in BMP.
 
 use super::{
     MAX_FRAME, MessageType,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::wire::{error::At, reader::Short};
 
-/// Bytes that are not the BMP they should be.
+/// An error in BMP, and where it is.
 pub type Error = At<Problem>;
 
 /// What was expected, and what was found.
@@ -15,32 +15,32 @@ pub enum Problem {
     /// The first byte of a frame is not 3.
     #[error("expected BMP version 3 (RFC 7854), found {found}{hint}", found = .0, hint = version_hint(*.0))]
     Version(u8),
-    /// A message length that no message can have.
+    /// A message length that is impossible.
     #[error("expected a message length of 6 to {MAX_FRAME} bytes, found {0}")]
     Length(u32),
-    /// A message or a field that ends before it may.
+    /// A message or a field that ends too early.
     #[error("expected {need} bytes for {what}, found {found}")]
     Short {
-        /// What does not fit.
+        /// The message or field.
         what: &'static str,
-        /// How many bytes it takes, at least.
+        /// How many bytes it needs, at least.
         need: usize,
         /// How many there are.
         found: usize,
     },
-    /// A BGP message inside a Peer Up with a length that no OPEN has.
+    /// A BGP message in a Peer Up that is too short for an OPEN.
     #[error("expected a BGP OPEN of at least 29 bytes, found a length of {0}")]
     OpenLength(u16),
-    /// A BGP message inside a Peer Up that is not an OPEN.
+    /// A BGP message in a Peer Up that is not an OPEN.
     #[error("expected a BGP OPEN (type 1), found BGP message type {0}")]
     OpenType(u8),
-    /// A message about the BMP session itself where only messages about peers belong.
+    /// A message about the BMP session, where only messages about peers may come.
     #[error("expected a message about a peer, found {0}")]
     NotAboutAPeer(MessageType),
 }
 
 impl Problem {
-    /// Whether an OPEN of a Peer Up is broken.
+    /// True if the problem is in an OPEN of a Peer Up.
     pub fn is_of_open(&self) -> bool {
         match self {
             Self::OpenLength(_) | Self::OpenType(_) => true,

@@ -1,20 +1,21 @@
-//! The common header (RFC 7854 §4.1), and finding whole frames in a stream.
+//! The common header (RFC 7854 §4.1), and whole frames in a stream.
 
 use std::{fmt, iter::FusedIterator};
 
 use super::{Error, PER_PEER_HEADER, Problem};
 
-/// The protocol version that is spoken (RFC 7854 §4.1).
+/// The version of BMP (RFC 7854 §4.1).
 pub const VERSION: u8 = 3;
 
 /// Length of the common header in bytes: version, length, type (RFC 7854 §4.1).
 pub const COMMON_HEADER: usize = 6;
 
-/// The longest frame that is accepted, in bytes.
+/// The longest frame that bmpd accepts, in bytes.
 ///
-/// The length field could say 4 GiB. The longest message that makes sense is a Peer Up: 68 bytes of headers and addresses, two
-/// OPENs that use extended optional parameters (RFC 9072; a BGP length field ends at 65,535), and as much again for its
-/// information TLVs: 192 KiB. Everything else holds one BGP message of at most 65,535 bytes (RFC 8654), or counters.
+/// The length field could say 4 GiB. The longest message that makes sense is a Peer Up of 192 KiB:
+/// 68 bytes of headers and addresses, two OPENs of at most 65,535 bytes (RFC 9072), and as many
+/// bytes of information TLVs. Every other message holds one BGP message of at most 65,535 bytes
+/// (RFC 8654), or counters.
 pub const MAX_FRAME: usize = 256 * 1024;
 
 /// The shortest OPEN in bytes: header and fixed fields (RFC 4271 §4.2).
@@ -51,7 +52,7 @@ impl MessageType {
         Self::RouteMirroring,
     ];
 
-    /// The message that a type byte stands for; `None` for a code that is not assigned.
+    /// The message of a type byte; `None` for a code that is not assigned.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }
@@ -82,7 +83,7 @@ impl MessageType {
         }
     }
 
-    /// The bytes that every message of this type has, common header included.
+    /// The length of the shortest message of this type, common header included.
     fn fixed_part(self) -> usize {
         const PEER: usize = COMMON_HEADER + PER_PEER_HEADER;
         match self {
@@ -102,7 +103,7 @@ impl fmt::Display for MessageType {
     }
 }
 
-/// One whole frame: version and length are sound. What is inside may be broken; see [`Frame::check_length`].
+/// A whole frame with a sound version and length. Its content may be damaged: see [`super::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     code: u8,
@@ -110,7 +111,7 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A frame of bytes whose header is known to be sound.
+    /// Makes a frame of bytes whose header is known to be sound.
     #[inline]
     pub(super) fn new(code: u8, bytes: &'a [u8]) -> Self {
         Self { code, bytes }
@@ -121,21 +122,21 @@ impl<'a> Frame<'a> {
         self.code
     }
 
-    /// The message this is; `None` for a code that is not assigned.
+    /// Its message type; `None` for a code that is not assigned.
     pub fn message_type(&self) -> Option<MessageType> {
         MessageType::from_code(self.code)
     }
 
-    /// All of it, common header included.
+    /// All bytes, common header included.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Checks that the frame holds the fixed part of its type.
+    /// Checks that the frame is long enough for its type.
     ///
     /// # Errors
     ///
-    /// [`Problem::Short`], if every message of the type is longer.
+    /// [`Problem::Short`] if every message of the type is longer.
     #[inline]
     pub fn check_length(&self) -> Result<(), Error> {
         let Some(message) = self.message_type() else { return Ok(()) };
@@ -147,10 +148,10 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The whole frames at the start of `buf`, in order.
+/// Finds the whole frames at the start of `buf`.
 ///
-/// Ends where `buf` does or where a frame is not yet whole; [`Frames::consumed`] says where that is. A header that cannot
-/// become a frame is an error as soon as the byte that is wrong is there, and the end.
+/// Ends at the end of `buf`, or at a frame that is not whole yet: see [`Frames::consumed`]. A
+/// header that cannot become a frame is an error, and the end, as soon as the wrong byte is there.
 pub fn frames(buf: &[u8]) -> Frames<'_> {
     Frames { buf, consumed: 0, failed: false }
 }
@@ -164,7 +165,7 @@ pub struct Frames<'a> {
 }
 
 impl Frames<'_> {
-    /// Bytes of the whole frames that were given out so far: where the next one starts.
+    /// Bytes of the frames that were returned so far: the offset of the next frame.
     pub fn consumed(&self) -> usize {
         self.consumed
     }
@@ -195,7 +196,7 @@ impl<'a> Iterator for Frames<'a> {
 
 impl FusedIterator for Frames<'_> {}
 
-/// The frame that `buf` starts with; `None` if it is not whole yet.
+/// The first frame in `buf`; `None` if it is not whole yet.
 #[inline]
 fn first_frame(buf: &[u8]) -> Result<Option<Frame<'_>>, Error> {
     let Some(&[version, l0, l1, l2, l3, code]) = buf.first_chunk::<COMMON_HEADER>() else {

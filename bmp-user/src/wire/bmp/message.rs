@@ -1,4 +1,4 @@
-//! The messages, borrowed from the frame they came in.
+//! Messages, borrowed from their frames.
 
 use std::net::IpAddr;
 
@@ -6,19 +6,22 @@ use super::{
     COMMON_HEADER, Error, Frame, MessageType, PeerHeader, PeerType, Problem, Tlvs, frame::MIN_OPEN, peer_flags,
     tlv_type,
 };
-use crate::wire::{bgp, reader::Reader};
+use crate::wire::{bgp, reader::ByteReader};
 
-/// The reasons of a Peer Down that bmpd itself gives.
+/// The reasons in the Peer Downs that bmpd sends.
 pub mod peer_down_reason {
-    /// 1: the local system closed the session; the NOTIFICATION that it sent follows (RFC 7854 §4.9).
+    /// 1: the local system closed the session; the NOTIFICATION that it sent follows (RFC 7854
+    /// §4.9).
     pub const LOCAL_NOTIFICATION: u8 = 1;
-    /// 2: the local system closed the session without a NOTIFICATION; the number of the FSM event follows (RFC 7854 §4.9).
+    /// 2: the local system closed the session without a NOTIFICATION; the number of the FSM event
+    /// follows (RFC 7854 §4.9).
     pub const LOCAL_EVENT: u8 = 2;
     /// 3: the remote system closed the session; the NOTIFICATION that came follows (RFC 7854 §4.9).
     pub const REMOTE_NOTIFICATION: u8 = 3;
     /// 4: the remote system closed the session without a NOTIFICATION; no data (RFC 7854 §4.9).
     pub const REMOTE_CLOSED: u8 = 4;
-    /// 5: information for this peer will no longer be sent, for configuration reasons; no data (RFC 7854 §4.9).
+    /// 5: information for this peer will no longer be sent, for configuration reasons; no data (RFC
+    /// 7854 §4.9).
     pub const DE_CONFIGURED: u8 = 5;
     /// 6: the local system closed a Loc-RIB peer; TLV data follows (RFC 9069 §5.3).
     pub const LOCAL_SYSTEM_CLOSED: u8 = 6;
@@ -38,12 +41,12 @@ pub mod termination_reason {
     pub const PERMANENTLY_CLOSED: u16 = 4;
 }
 
-/// Any message.
+/// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Route Monitoring, the BGP UPDATE as it is (RFC 7854 §4.6).
+    /// Route Monitoring (RFC 7854 §4.6), with the BGP UPDATE as bytes.
     RouteMonitoring(PeerHeader, &'a [u8]),
-    /// Statistics Report, the count and the counters as they are (RFC 7854 §4.8).
+    /// Statistics Report (RFC 7854 §4.8), with the count and the statistics as bytes.
     StatisticsReport(PeerHeader, &'a [u8]),
     /// Peer Down.
     PeerDown(PeerDown<'a>),
@@ -53,18 +56,22 @@ pub enum Message<'a> {
     Initiation(Initiation<'a>),
     /// Termination.
     Termination(Termination<'a>),
-    /// Route Mirroring, the TLVs as they are (RFC 7854 §4.7).
+    /// Route Mirroring (RFC 7854 §4.7), with the TLVs as bytes.
     RouteMirroring(PeerHeader, &'a [u8]),
-    /// A type that is not assigned, with everything behind the common header.
+    /// A message of a type that is not assigned, with the bytes behind the common header.
     Unassigned(u8, &'a [u8]),
 }
 
 impl<'a> Message<'a> {
-    /// Reads one frame. Offsets of errors are within the frame.
+    /// Reads one frame.
+    ///
+    /// # Errors
+    ///
+    /// At the first field that is wrong. Offsets are within the frame.
     pub fn parse(frame: &Frame<'a>) -> Result<Self, Error> {
         frame.check_length()?;
-        let reader = Reader::new(frame.bytes(), COMMON_HEADER);
-        let opaque = |mut reader: Reader<'a>| Ok::<_, Error>((PeerHeader::parse(&mut reader)?, reader.rest()));
+        let reader = ByteReader::new(frame.bytes(), COMMON_HEADER);
+        let opaque = |mut reader: ByteReader<'a>| Ok::<_, Error>((PeerHeader::parse(&mut reader)?, reader.rest()));
         Ok(match frame.message_type() {
             Some(MessageType::RouteMonitoring) => {
                 opaque(reader).map(|(peer, update)| Self::RouteMonitoring(peer, update))?
@@ -82,14 +89,14 @@ impl<'a> Message<'a> {
     }
 }
 
-/// How errors name the OPENs of a Peer Up.
+/// The names of the OPENs of a Peer Up in errors.
 pub(super) const SENT_OPEN: &str = "the sent OPEN";
 pub(super) const RECEIVED_OPEN: &str = "the received OPEN";
 
 /// A Peer Up (RFC 7854 §4.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerUp<'a> {
-    /// Which peer.
+    /// The peer.
     pub peer: PeerHeader,
     /// The router's end of the peering.
     pub local_address: IpAddr,
@@ -101,12 +108,12 @@ pub struct PeerUp<'a> {
     pub sent_open: &'a [u8],
     /// The OPEN that the router received, BGP header included.
     pub received_open: &'a [u8],
-    /// What follows; see [`tlv_type`].
+    /// Information TLVs: see [`tlv_type`].
     pub information: Tlvs<'a>,
 }
 
 impl<'a> PeerUp<'a> {
-    fn read(mut reader: Reader<'a>) -> Result<Self, Error> {
+    fn read(mut reader: ByteReader<'a>) -> Result<Self, Error> {
         let peer = PeerHeader::parse(&mut reader)?;
         Ok(Self {
             peer,
@@ -119,12 +126,13 @@ impl<'a> PeerUp<'a> {
         })
     }
 
-    /// Whether another Peer Up tells of the same session. The peer, the addresses, the ports and the OPENs decide; the time does not, because FRR
-    /// gives another one after a reconnect.
+    /// True if another Peer Up is for the same session. The peer, the addresses, the ports and the
+    /// OPENs decide. The time does not: FRR gives another time after a reconnect.
     ///
-    /// A router may send a Peer Up for each view that it reports: the flags name the view. The ports of a Loc-RIB are zero and its OPENs are made up
-    /// (RFC 9069 §5.2). So a router may also send one for each table of a Loc-RIB (§5.2.1), which its name tells, or one for each family: the OPENs
-    /// have no family in common then, or the times are equal.
+    /// A router may send a Peer Up for each view that it reports. The flags name the view. The
+    /// ports of a Loc-RIB are zero and its OPENs are made up (RFC 9069 §5.2). So a router may also
+    /// send a Peer Up for each table of a Loc-RIB (§5.2.1): their names differ. Or it sends one for
+    /// each family: their OPENs have no family in common, or their times are equal.
     pub fn is_of_same_session(&self, other: &Self) -> bool {
         let (mine, its) = (&self.peer, &other.peer);
         let of_views = peer_flags::POST_POLICY | peer_flags::ADJ_RIB_OUT;
@@ -143,13 +151,13 @@ impl<'a> PeerUp<'a> {
             || !has_family_in_common(self.sent_open, other.sent_open)
     }
 
-    /// Whether both ends are of one AS, as their OPENs say.
+    /// True if the OPENs name the same AS.
     pub fn is_internal(&self) -> bool {
         let asn = |open| bgp::Frame::parse(open).and_then(|frame| bgp::Open::parse(&frame)).map(|open| open.asn());
         matches!((asn(self.sent_open), asn(self.received_open)), (Ok(sent), Ok(received)) if sent == received)
     }
 
-    /// The families that both OPENs name.
+    /// The families in both OPENs.
     pub fn families(&self) -> impl Iterator<Item = bgp::Family> + use<'a> {
         let opens = bgp::Negotiation::of(self.sent_open, self.received_open);
         opens.into_iter().flat_map(|opens| opens.families())
@@ -161,19 +169,19 @@ impl<'a> PeerUp<'a> {
     }
 }
 
-/// Whether two OPENs have a family in common; true if one of them cannot be read.
+/// True if two OPENs have a family in common, or if one of them cannot be read.
 fn has_family_in_common(one: &[u8], other: &[u8]) -> bool {
     let open = |bytes| bgp::Frame::parse(bytes).and_then(|frame| bgp::Open::parse(&frame));
     let (Ok(one), Ok(other)) = (open(one), open(other)) else { return true };
     one.families().any(|family| other.families().any(|its| its == family))
 }
 
-/// Takes a BGP message that has to be an OPEN (RFC 4271 §4.1, §4.2). Its marker says nothing and is not looked at.
-fn open<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], Error> {
+/// Takes a BGP message that has to be an OPEN (RFC 4271 §4.1, §4.2). Ignores its marker.
+fn open<'a>(reader: &mut ByteReader<'a>, what: &'static str) -> Result<&'a [u8], Error> {
     const MARKER: usize = 16;
     const OPEN: u8 = 1;
     let start = reader.at();
-    let mut header = Reader::new(reader.rest(), 0);
+    let mut header = ByteReader::new(reader.rest(), 0);
     let (length, kind) = header
         .bytes(MARKER, what)
         .and_then(|_| Ok((header.u16(what)?, header.u8(what)?)))
@@ -190,21 +198,22 @@ fn open<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], Err
 /// A Peer Down (RFC 7854 §4.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerDown<'a> {
-    /// Which peer.
+    /// The peer.
     pub peer: PeerHeader,
-    /// Why; see [`peer_down_reason`] for those that bmpd gives itself.
+    /// The reason: see [`peer_down_reason`].
     pub reason: u8,
-    /// What belongs to the reason: a NOTIFICATION, an event code, TLVs or nothing.
+    /// The data of the reason: a NOTIFICATION, an event code, TLVs or nothing.
     pub data: &'a [u8],
 }
 
 impl<'a> PeerDown<'a> {
-    fn read(mut reader: Reader<'a>) -> Result<Self, Error> {
+    fn read(mut reader: ByteReader<'a>) -> Result<Self, Error> {
         let peer = PeerHeader::parse(&mut reader)?;
         Ok(Self { peer, reason: reader.u8("the reason of a Peer Down")?, data: reader.rest() })
     }
 
-    /// The name of the VRF or table of a Loc-RIB peer that it is about (RFC 9069 §5.3), as bytes; `None` if it names none.
+    /// The name of the VRF or table of a Loc-RIB peer (RFC 9069 §5.3), as bytes; `None` if it has
+    /// none.
     pub fn table_name(&self) -> Option<&'a [u8]> {
         let has_tlvs =
             self.peer.key.peer_type == PeerType::LOC_RIB && self.reason == peer_down_reason::LOCAL_SYSTEM_CLOSED;
@@ -215,19 +224,19 @@ impl<'a> PeerDown<'a> {
 /// An Initiation (RFC 7854 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Initiation<'a> {
-    /// See [`tlv_type`].
+    /// Information TLVs: see [`tlv_type`].
     pub information: Tlvs<'a>,
 }
 
 /// A Termination (RFC 7854 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Termination<'a> {
-    /// See [`tlv_type`].
+    /// Information TLVs: see [`tlv_type`].
     pub information: Tlvs<'a>,
 }
 
 impl Termination<'_> {
-    /// Why the session ends; see [`termination_reason`].
+    /// The reason: see [`termination_reason`].
     pub fn reason(&self) -> Option<u16> {
         let value = self.information.find(tlv_type::TERMINATION_REASON)?;
         value.try_into().ok().map(u16::from_be_bytes)

@@ -1,8 +1,12 @@
 //! BMP version 3: RFC 7854, with Loc-RIB (RFC 9069) and the Peer Up namespace of RFC 9736.
 //!
-//! A message as it stands in the stream, common header included, is called a frame here. [`frames`] finds the whole ones in a
-//! buffer, and looks at version and length alone; [`Message::parse`] reads one, and [`build`] writes the few that bmpd itself has to say. Route Monitoring and
-//! mirrored messages stay opaque: they are passed on, not understood.
+//! A *frame* is a message as it stands in the stream, common header included.
+//!
+//! * [`frames`] finds whole frames in a buffer by version and length.
+//! * [`BmpChunk`] has frames that are known to be whole.
+//! * [`Message::parse`] reads one frame. The UPDATE in a Route Monitoring and mirrored messages
+//!   stay opaque.
+//! * [`build`] writes the messages that bmpd sends in its own name.
 
 pub mod build;
 mod chunk;
@@ -21,6 +25,6 @@ pub use chunk::{BmpChunk, ChunkEnd, TakenChunk, WholeFrames, check, whole_frames
 pub use error::{Error, Problem};
 pub use frame::{COMMON_HEADER, Frame, Frames, MAX_FRAME, MessageType, VERSION, frames};
 pub use message::{Initiation, Message, PeerDown, PeerUp, Termination, peer_down_reason, termination_reason};
-pub use peer::{PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, RibView, peer_flags};
+pub use peer::{PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, RibView, RouteDistinguisher, peer_flags};
 pub use statistics::{Statistic, StatisticType};
 pub use tlv::{Tlv, Tlvs, tlv_type};

@@ -1,9 +1,12 @@
 //! The per-peer header (RFC 7854 §4.2).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::{COMMON_HEADER, Error, Frame, MessageType};
-use crate::wire::reader::Reader;
+use crate::wire::reader::ByteReader;
 
 /// Length of the per-peer header in bytes.
 pub const PER_PEER_HEADER: usize = 42;
@@ -12,17 +15,17 @@ pub const PER_PEER_HEADER: usize = 42;
 pub mod peer_flags {
     /// V: the peer address is IPv6 (RFC 7854 §4.2). Not for Loc-RIB peers.
     pub const IPV6: u8 = 0x80;
-    /// L: what is reported is post-policy (RFC 7854 §4.2).
+    /// L: the message reports a RIB after policy (RFC 7854 §4.2).
     pub const POST_POLICY: u8 = 0x40;
     /// A: AS paths have the legacy 2-byte format (RFC 7854 §4.2).
     pub const TWO_BYTE_AS: u8 = 0x20;
-    /// O: what is reported is Adj-RIB-Out (RFC 8671 §4).
+    /// O: the message reports an Adj-RIB-Out (RFC 8671 §4).
     pub const ADJ_RIB_OUT: u8 = 0x10;
     /// F: the Loc-RIB is filtered (RFC 9069 §4.2). Of Loc-RIB peers only.
     pub const FILTERED: u8 = 0x80;
 }
 
-/// The peer type of the per-peer header; types that are not assigned are kept as they are.
+/// The peer type of the per-peer header. Keeps types that are not assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerType(pub u8);
 
@@ -35,6 +38,32 @@ impl PeerType {
     pub const LOCAL: Self = Self(2);
     /// Loc-RIB Instance Peer (RFC 9069 §4.1).
     pub const LOC_RIB: Self = Self(3);
+}
+
+/// A route distinguisher (RFC 4364 §4.2), as bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteDistinguisher(pub [u8; 8]);
+
+impl RouteDistinguisher {
+    /// The distinguisher of a peer that has none.
+    pub const ZERO: Self = Self([0; 8]);
+
+    /// True if all bytes are zero.
+    pub fn is_zero(self) -> bool {
+        self == Self::ZERO
+    }
+}
+
+/// As operators write it: `65000:1`, `192.0.2.1:1`.
+impl fmt::Display for RouteDistinguisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [k0, k1, a, b, c, d, e, g] = self.0;
+        match u16::from_be_bytes([k0, k1]) {
+            1 => write!(f, "{a}.{b}.{c}.{d}:{}", u16::from_be_bytes([e, g])),
+            2 => write!(f, "{}:{}", u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, g])),
+            _ => write!(f, "{}:{}", u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, g])),
+        }
+    }
 }
 
 /// A RIB of a peer or of the router (RFC 7854 §4.2, RFC 8671 §4, RFC 9069 §4).
@@ -52,19 +81,20 @@ pub enum RibView {
     LocRib,
 }
 
-/// What tells one peer from another within one BMP stream: type, distinguisher and address of the per-peer header, as bytes.
+/// The key of a peer within one BMP stream (RFC 7854 §4.2): type, distinguisher and address of the
+/// per-peer header, as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey {
     /// Peer type.
     pub peer_type: PeerType,
     /// Peer distinguisher: a route distinguisher, or zero.
-    pub distinguisher: [u8; 8],
+    pub distinguisher: RouteDistinguisher,
     /// Peer address; IPv4 in the last four bytes.
     pub address: [u8; 16],
 }
 
 impl PeerKey {
-    /// The peer that a frame is about; `None` for Initiation, Termination and types that are not assigned.
+    /// The peer of a frame; `None` for Initiation, Termination and types that are not assigned.
     #[inline]
     pub fn of(frame: &Frame<'_>) -> Option<Self> {
         match frame.message_type()? {
@@ -73,13 +103,17 @@ impl PeerKey {
                 let (&[peer_type, _flags], rest) = frame.bytes().get(COMMON_HEADER..)?.split_first_chunk()?;
                 let (&distinguisher, rest) = rest.split_first_chunk()?;
                 let &address = rest.first_chunk()?;
+                let distinguisher = RouteDistinguisher(distinguisher);
                 Some(Self { peer_type: PeerType(peer_type), distinguisher, address })
             }
         }
     }
 }
 
-/// What tells one peer from another for certain: two neighbours on unnumbered links may have one link-local address, and so one [`PeerKey`].
+/// The key of a peer, with its AS and BGP identifier.
+///
+/// Two neighbours on unnumbered links may have one link-local address, and so one [`PeerKey`]. This
+/// tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerIdentity {
     /// Type, distinguisher and address.
@@ -91,7 +125,8 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// Whether both may be one peer: an AS or a BGP ID of zero is one that the router did not know.
+    /// True if both may be one peer. A router writes zero for an AS or BGP ID that it does not
+    /// know.
     pub fn may_be(&self, other: &Self) -> bool {
         let is_alike = |mine: u32, its: u32| mine == its || mine == 0 || its == 0;
         self.key == other.key
@@ -105,25 +140,26 @@ impl PeerIdentity {
 pub struct PeerHeader {
     /// Type, distinguisher and address.
     pub key: PeerKey,
-    /// See [`peer_flags`].
+    /// Flags: see [`peer_flags`].
     pub flags: u8,
     /// Peer AS.
     pub asn: u32,
     /// Peer BGP ID.
     pub bgp_id: Ipv4Addr,
-    /// When what is reported was received: seconds since the epoch; zero if the time is not known.
+    /// When the router received the reported message, in seconds since the epoch; zero if it does
+    /// not know.
     pub seconds: u32,
     /// Microseconds to add to `seconds`.
     pub microseconds: u32,
 }
 
 impl PeerHeader {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+    pub(super) fn parse(reader: &mut ByteReader<'_>) -> Result<Self, Error> {
         const WHAT: &str = "the per-peer header";
         let [peer_type, flags] = reader.array(WHAT)?;
         let key = PeerKey {
             peer_type: PeerType(peer_type),
-            distinguisher: reader.array(WHAT)?,
+            distinguisher: RouteDistinguisher(reader.array(WHAT)?),
             address: reader.array(WHAT)?,
         };
         Ok(Self {
@@ -136,15 +172,16 @@ impl PeerHeader {
         })
     }
 
-    /// The per-peer header of a frame; `None` for Initiation, Termination and types that are not assigned.
+    /// The per-peer header of a frame; `None` for Initiation, Termination and types that are not
+    /// assigned.
     pub fn of(frame: &Frame<'_>) -> Option<Self> {
         match frame.message_type()? {
             MessageType::Initiation | MessageType::Termination => None,
-            _ => Self::parse(&mut Reader::new(frame.bytes(), COMMON_HEADER)).ok(),
+            _ => Self::parse(&mut ByteReader::new(frame.bytes(), COMMON_HEADER)).ok(),
         }
     }
 
-    /// The peer that it is about.
+    /// The identity of its peer.
     #[inline]
     pub fn identity(&self) -> PeerIdentity {
         PeerIdentity { key: self.key, asn: self.asn, bgp_id: self.bgp_id }
@@ -163,15 +200,15 @@ impl PeerHeader {
         }
     }
 
-    /// The peer's address. That of a Loc-RIB peer is zero (RFC 9069 §5.1).
+    /// The peer's address; zero for a Loc-RIB peer (RFC 9069 §5.1).
     pub fn address(&self) -> IpAddr {
         self.to_ip(self.key.address)
     }
 
-    /// A 16-byte address field of a message with this header: the V flag says its family.
+    /// Reads a 16-byte address field of a message with this header. The V flag says its family.
     pub(super) fn to_ip(self, field: [u8; 16]) -> IpAddr {
         let ipv6 = if self.key.peer_type == PeerType::LOC_RIB {
-            // Its flag of the same value is another one, F; the field is zero, or what the sender thinks fit.
+            // The same bit is the F flag here. The field is zero, or has whatever the sender wrote.
             field.iter().take(12).any(|&byte| byte != 0)
         } else {
             self.flags & peer_flags::IPV6 != 0

@@ -1,4 +1,4 @@
-//! BMP for tests: made here, and captured from real routers.
+//! BMP for tests: written here, or captured from routers.
 
 use std::{fs, path::Path};
 
@@ -75,7 +75,8 @@ pub(crate) fn peer_down(peer: u8) -> Vec<u8> {
     frame(MessageType::PeerDown.code(), &body)
 }
 
-/// A Route Monitoring of global peer number `peer` whose UPDATE withdraws nothing and is padded to `padding` bytes more.
+/// A Route Monitoring of global peer number `peer` whose UPDATE withdraws nothing and is padded to
+/// `padding` bytes more.
 pub(crate) fn route(peer: u8, padding: usize) -> Vec<u8> {
     let mut update = vec![0; 4];
     update.put_bytes(0xaa, padding);
@@ -91,7 +92,8 @@ pub(crate) fn initiation() -> Vec<u8> {
     out.to_vec()
 }
 
-/// A captured stream: file name and content. None, with a word, where the captures are not at hand.
+/// The captured streams: file names and contents. None, with a line on stderr, where there are no
+/// captures.
 #[expect(clippy::print_stderr, reason = "a test that could not look at the real data has to say so")]
 pub(crate) fn captures() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/bmp"));

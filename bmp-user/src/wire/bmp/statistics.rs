@@ -1,4 +1,5 @@
-//! Statistics (RFC 7854 §4.8, RFC 8671 §6.2, RFC 9972 §3): type, length, value, as many as the count before them says.
+//! Statistics (RFC 7854 §4.8, RFC 8671 §6.2, RFC 9972 §3): a count, and then type, length and value
+//! of each.
 
 use std::fmt;
 
@@ -6,9 +7,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::{Error, PeerHeader, build};
 use crate::wire::bgp::Family;
-use crate::wire::reader::Reader;
+use crate::wire::reader::ByteReader;
 
-/// What is counted. Types that have no name here are as good as any.
+/// The type of a statistic. It need not have a name here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StatisticType(pub u16);
 
@@ -26,8 +27,10 @@ impl StatisticType {
     /// Prefixes that were treated as withdrawn (RFC 7854 §4.8, RFC 7606).
     pub const PREFIXES_TREATED_AS_WITHDRAW: Self = Self(12);
 
-    /// In the order of their numbers; an empty name for one that is not assigned. Those from 18 on are of RFC 9972 (§3.2 of Adj-RIB-In, from 38
-    /// on §3.3 of Adj-RIB-Out). Some lists have routes selected as primary and as backup for 24 and 25, others nothing.
+    /// In the order of their numbers. A type that is not assigned has an empty name. RFC 9972
+    /// defines the types from 18 on: §3.2 those of Adj-RIB-In, §3.3 those of Adj-RIB-Out (from 38
+    /// on). Lists disagree about 24 and 25: some have routes selected as primary and as backup,
+    /// others nothing.
     const NAMES: [&str; 44] = [
         "prefixes rejected by inbound policy",
         "duplicate prefix advertisements",
@@ -89,26 +92,26 @@ impl fmt::Display for StatisticType {
 /// One statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistic<'a> {
-    /// What is counted.
+    /// The type.
     pub kind: StatisticType,
-    /// How much of it there is.
-    pub value: Value<'a>,
+    /// The value.
+    pub value: StatisticValue<'a>,
 }
 
 /// The value of a statistic, by its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// A counter of 32 bits, which starts again at zero behind its end.
+pub enum StatisticValue<'a> {
+    /// A counter of 32 bits, which wraps.
     Counter(u32),
     /// A gauge of 64 bits.
     Gauge(u64),
-    /// A gauge of 64 bits of one family.
+    /// A gauge of 64 bits for one family.
     OfFamily(Family, u64),
-    /// Of any other length.
+    /// A value of another length.
     Other(&'a [u8]),
 }
 
-impl<'a> Value<'a> {
+impl<'a> StatisticValue<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         match *bytes {
             [a, b, c, d] => Self::Counter(u32::from_be_bytes([a, b, c, d])),
@@ -122,11 +125,12 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The statistics in what follows the per-peer header of a Statistics Report. One that is not whole, or missing although it was announced,
-/// is an error, and the end; offsets are within `bytes`.
+/// Reads the statistics behind the per-peer header of a Statistics Report. A statistic that is not
+/// whole, or missing although the count includes it, is an error and the end. Offsets are within
+/// `bytes`.
 pub fn statistics(bytes: &[u8]) -> impl Iterator<Item = Result<Statistic<'_>, Error>> {
-    let mut reader = Reader::new(bytes, 0);
-    // The count sizes nothing: what is not there is an error.
+    let mut reader = ByteReader::new(bytes, 0);
+    // Nothing is allocated by the count. A missing statistic is an error.
     let mut left = reader.u32("the number of statistics").map(Some);
     std::iter::from_fn(move || match left {
         Ok(None | Some(0)) => None,
@@ -142,35 +146,35 @@ pub fn statistics(bytes: &[u8]) -> impl Iterator<Item = Result<Statistic<'_>, Er
     })
 }
 
-fn take<'a>(reader: &mut Reader<'a>) -> Result<Statistic<'a>, Error> {
+fn take<'a>(reader: &mut ByteReader<'a>) -> Result<Statistic<'a>, Error> {
     let kind = StatisticType(reader.u16("the type of a statistic")?);
     let length = reader.u16("the length of a statistic")?;
-    Ok(Statistic { kind, value: Value::new(reader.bytes(usize::from(length), "the value of a statistic")?) })
+    Ok(Statistic { kind, value: StatisticValue::new(reader.bytes(usize::from(length), "the value of a statistic")?) })
 }
 
 /// Appends a Statistics Report (RFC 7854 §4.8).
 pub fn statistics_report(out: &mut BytesMut, peer: &PeerHeader, statistics: &[Statistic<'_>]) {
     build::statistics_report_of(out, peer, |out| {
-        // Few enough that a frame holds them: one for each type and family.
+        // Few enough for a frame: one for each type and family.
         out.put_u32(statistics.len() as u32);
         for statistic in statistics {
             out.put_u16(statistic.kind.0);
             match statistic.value {
-                Value::Counter(value) => {
+                StatisticValue::Counter(value) => {
                     out.put_u16(4);
                     out.put_u32(value);
                 }
-                Value::Gauge(value) => {
+                StatisticValue::Gauge(value) => {
                     out.put_u16(8);
                     out.put_u64(value);
                 }
-                Value::OfFamily(Family { afi, safi }, value) => {
+                StatisticValue::OfFamily(Family { afi, safi }, value) => {
                     out.put_u16(11);
                     out.put_u16(afi);
                     out.put_u8(safi);
                     out.put_u64(value);
                 }
-                Value::Other(bytes) => {
+                StatisticValue::Other(bytes) => {
                     let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
                     out.put_u16(bytes.len() as u16);
                     out.put_slice(bytes);
@@ -183,10 +187,10 @@ pub fn statistics_report(out: &mut BytesMut, peer: &PeerHeader, statistics: &[St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::bmp::{COMMON_HEADER, Message, PER_PEER_HEADER, PeerKey, PeerType, frames};
+    use crate::wire::bmp::{COMMON_HEADER, Message, PER_PEER_HEADER, PeerKey, PeerType, RouteDistinguisher, frames};
 
     fn report(of: &[Statistic<'_>]) -> Vec<u8> {
-        let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address: [9; 16] };
+        let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: RouteDistinguisher::ZERO, address: [9; 16] };
         let (asn, bgp_id) = (65001, [10, 0, 0, 1].into());
         let peer = PeerHeader { key, flags: 0, asn, bgp_id, seconds: 7, microseconds: 8 };
         let mut out = BytesMut::new();
@@ -197,11 +201,14 @@ mod tests {
     #[test]
     fn what_is_built_is_read_back_with_types_and_lengths_that_nobody_knows() {
         let all = [
-            Statistic { kind: StatisticType::ADJ_RIB_IN, value: Value::Gauge(1 << 40) },
-            Statistic { kind: StatisticType::ADJ_RIB_IN_OF_FAMILY, value: Value::OfFamily(Family::VPNV6, 20_000) },
-            Statistic { kind: StatisticType::TREATED_AS_WITHDRAW, value: Value::Counter(3) },
-            Statistic { kind: StatisticType(9999), value: Value::Other(b"of no meaning") },
-            Statistic { kind: StatisticType(10_000), value: Value::Other(b"") },
+            Statistic { kind: StatisticType::ADJ_RIB_IN, value: StatisticValue::Gauge(1 << 40) },
+            Statistic {
+                kind: StatisticType::ADJ_RIB_IN_OF_FAMILY,
+                value: StatisticValue::OfFamily(Family::VPNV6, 20_000),
+            },
+            Statistic { kind: StatisticType::TREATED_AS_WITHDRAW, value: StatisticValue::Counter(3) },
+            Statistic { kind: StatisticType(9999), value: StatisticValue::Other(b"of no meaning") },
+            Statistic { kind: StatisticType(10_000), value: StatisticValue::Other(b"") },
         ];
         let bytes = report(&all);
         let frame = frames(&bytes).next().unwrap().unwrap();
@@ -212,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_report_that_is_not_whole_is_an_error_where_it_ends_and_no_more() {
-        let bytes = report(&[Statistic { kind: StatisticType::ADJ_RIB_IN, value: Value::Gauge(1) }; 3]);
+        let bytes = report(&[Statistic { kind: StatisticType::ADJ_RIB_IN, value: StatisticValue::Gauge(1) }; 3]);
         let counters = &bytes[COMMON_HEADER + PER_PEER_HEADER..];
         for length in 0..counters.len() {
             let read: Vec<_> = statistics(&counters[..length]).collect();

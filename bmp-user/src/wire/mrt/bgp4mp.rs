@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Body, Error, Problem};
-use crate::wire::reader::Reader;
+use super::{Error, Problem, RecordBody};
+use crate::wire::reader::ByteReader;
 
 /// The states of the BGP state machine (RFC 6396 §4.4.1).
 pub mod state {
@@ -21,14 +21,14 @@ pub mod state {
     pub const ESTABLISHED: u16 = 6;
 }
 
-/// Between whom.
+/// The two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Session {
+pub struct RecordedSession {
     /// The peer's AS.
     pub peer_as: u32,
     /// The collector's AS.
     pub local_as: u32,
-    /// The interface; zero if it is not known.
+    /// The index of the interface; zero if it is not known.
     pub interface: u16,
     /// The peer's address.
     pub peer_address: IpAddr,
@@ -38,33 +38,33 @@ pub struct Session {
 
 /// A BGP message (RFC 6396 §4.4.2, §4.4.3, §4.4.5, §4.4.6; RFC 8050 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
-    /// Between whom.
-    pub session: Session,
+pub struct RecordedMessage<'a> {
+    /// The two ends.
+    pub session: RecordedSession,
     /// Whether AS paths have 4-octet numbers.
     pub as4: bool,
-    /// Whether the collector sent it.
+    /// Whether the collector sent the message.
     pub local: bool,
     /// Whether NLRI have path identifiers.
     pub add_path: bool,
-    /// The message, header included, as it was on the wire.
+    /// The bytes of the message, header included.
     pub message: &'a [u8],
 }
 
-/// A peer's state machine moved (RFC 6396 §4.4.1, §4.4.4).
+/// A change of a peer's state machine (RFC 6396 §4.4.1, §4.4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateChange {
-    /// Between whom.
-    pub session: Session,
-    /// Where it was; see [`state`].
+    /// The two ends.
+    pub session: RecordedSession,
+    /// The old state: see [`state`].
     pub old: u16,
-    /// Where it is; see [`state`].
+    /// The new state: see [`state`].
     pub new: u16,
 }
 
-pub(super) fn parse(subtype: u16, mut reader: Reader<'_>) -> Result<Body<'_>, Error> {
+pub(super) fn parse(subtype: u16, mut reader: ByteReader<'_>) -> Result<RecordBody<'_>, Error> {
     let (as4, local, add_path) = match subtype {
-        0 | 5 => return state_change(&mut reader, subtype == 5).map(Body::StateChange),
+        0 | 5 => return state_change(&mut reader, subtype == 5).map(RecordBody::StateChange),
         1 => (false, false, false),
         4 => (true, false, false),
         6 => (false, true, false),
@@ -73,13 +73,13 @@ pub(super) fn parse(subtype: u16, mut reader: Reader<'_>) -> Result<Body<'_>, Er
         9 => (true, false, true),
         10 => (false, true, true),
         11 => (true, true, true),
-        _ => return Ok(Body::Other),
+        _ => return Ok(RecordBody::Other),
     };
     let session = session(&mut reader, as4)?;
-    Ok(Body::Message(Message { session, as4, local, add_path, message: reader.rest() }))
+    Ok(RecordBody::Message(RecordedMessage { session, as4, local, add_path, message: reader.rest() }))
 }
 
-fn state_change(reader: &mut Reader<'_>, as4: bool) -> Result<StateChange, Error> {
+fn state_change(reader: &mut ByteReader<'_>, as4: bool) -> Result<StateChange, Error> {
     let session = session(reader, as4)?;
     let change = StateChange { session, old: reader.u16("the old state")?, new: reader.u16("the new state")? };
     match reader.rest().len() {
@@ -88,8 +88,8 @@ fn state_change(reader: &mut Reader<'_>, as4: bool) -> Result<StateChange, Error
     }
 }
 
-fn session(reader: &mut Reader<'_>, as4: bool) -> Result<Session, Error> {
-    let asn = |reader: &mut Reader<'_>, what| match as4 {
+fn session(reader: &mut ByteReader<'_>, as4: bool) -> Result<RecordedSession, Error> {
+    let asn = |reader: &mut ByteReader<'_>, what| match as4 {
         true => reader.u32(what),
         false => reader.u16(what).map(u32::from),
     };
@@ -103,7 +103,7 @@ fn session(reader: &mut Reader<'_>, as4: bool) -> Result<Session, Error> {
         other => return Err(Error::new(at, Problem::AddressFamily(other))),
     };
     let address = super::table_dump::address;
-    Ok(Session {
+    Ok(RecordedSession {
         peer_as,
         local_as,
         interface,

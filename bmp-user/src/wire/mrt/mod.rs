@@ -1,8 +1,8 @@
-//! MRT (RFC 6396): files of what a collector heard, and when.
+//! MRT (RFC 6396): files with the BGP messages and tables of a collector.
 //!
-//! [`records`] finds the whole records in a buffer, of whatever type; [`Body::parse`] reads one. Of
-//! the types of the RFC those about BGP are read: TABLE_DUMP, TABLE_DUMP_V2 and BGP4MP, the latter
-//! two with the additional paths of RFC 8050, and BGP4MP_ET.
+//! [`records`] finds the whole records in a buffer, of any type. [`RecordBody::parse`] reads one
+//! record, if it is about BGP: TABLE_DUMP, TABLE_DUMP_V2, BGP4MP or BGP4MP_ET. The last three may
+//! have the additional paths of RFC 8050.
 
 mod attributes;
 mod bgp4mp;
@@ -16,9 +16,9 @@ mod table_dump_v2;
 #[cfg(test)]
 mod tests;
 
-pub use attributes::{Attribute, Attributes, NextHop, attribute_type};
-pub use bgp4mp::{Message, Session, StateChange, state};
+pub use attributes::{RecordAttribute, RecordAttributes, RecordNextHop, attribute_type};
+pub use bgp4mp::{RecordedMessage, RecordedSession, StateChange, state};
 pub use error::{Error, Problem};
-pub use record::{Body, HEADER, MAX_RECORD, Record, Records, kind, records};
+pub use record::{HEADER, MAX_RECORD, Record, RecordBody, Records, kind, records};
 pub use table_dump::TableDump;
-pub use table_dump_v2::{Peer, PeerIndexTable, Rib, RibEntry};
+pub use table_dump_v2::{IndexedPeer, PeerIndexTable, RibEntry, RibRecord};

@@ -1,17 +1,21 @@
-//! The common header (RFC 6396 §2), and finding whole records in a file.
+//! The common header (RFC 6396 §2), and whole records in a file.
 
 use std::iter::FusedIterator;
 
-use super::{Error, Message, PeerIndexTable, Problem, Rib, StateChange, TableDump, bgp4mp, table_dump, table_dump_v2};
-use crate::wire::reader::Reader;
+use super::{
+    Error, PeerIndexTable, Problem, RecordedMessage, RibRecord, StateChange, TableDump, bgp4mp, table_dump,
+    table_dump_v2,
+};
+use crate::wire::reader::ByteReader;
 
 /// Length of the common header in bytes: timestamp, type, subtype, length.
 pub const HEADER: usize = 12;
 
-/// The longest record that is accepted, in bytes after the common header.
+/// The longest record that bmpd accepts, in bytes behind the common header.
 ///
-/// The length field could say 4 GiB. The longest record that makes sense is a PEER_INDEX_TABLE of 65,535 peers, 1.7 MB, or a RIB
-/// record of a prefix that very many peers have with very long attributes.
+/// The length field could say 4 GiB. The longest record that makes sense is a PEER_INDEX_TABLE of
+/// 65,535 peers (1.7 MB), or a RIB record of a prefix with very many peers and very long
+/// attributes.
 pub const MAX_RECORD: usize = 16 * 1024 * 1024;
 
 /// Types of records (RFC 6396 §4).
@@ -57,35 +61,35 @@ pub mod kind {
     }
 }
 
-/// The types whose message begins with microseconds (RFC 6396 §3).
+/// True for a type whose message begins with microseconds (RFC 6396 §3).
 fn is_extended(kind: u16) -> bool {
     matches!(kind, kind::BGP4MP_ET | kind::ISIS_ET | kind::OSPFV3_ET)
 }
 
-/// One whole record of any type: its length is one that makes sense.
+/// A whole record of any type, with a possible length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was written, in seconds since the epoch.
+    /// The time of the record, in seconds since the epoch.
     pub seconds: u32,
     /// Microseconds to add to `seconds`; zero for a type without them, or a record too short for
     /// them.
     pub microseconds: u32,
-    /// See [`kind`].
+    /// Its type: see [`kind`].
     pub kind: u16,
-    /// What it means depends on the type.
+    /// Its subtype. The meaning depends on the type.
     pub subtype: u16,
     bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// All of it, common header included.
+    /// All bytes, common header included.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// A reader of what follows the header and, if there are any, the microseconds.
-    fn body(&self) -> Result<Reader<'a>, Error> {
-        let mut reader = Reader::new(self.bytes, HEADER);
+    /// A reader for the bytes behind the header and the microseconds.
+    fn body(&self) -> Result<ByteReader<'a>, Error> {
+        let mut reader = ByteReader::new(self.bytes, HEADER);
         if is_extended(self.kind) {
             reader.u32("the microseconds")?;
         }
@@ -93,29 +97,29 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What a record says.
+/// The content of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body<'a> {
+pub enum RecordBody<'a> {
     /// TABLE_DUMP: one route of one peer.
     TableDump(TableDump<'a>),
-    /// TABLE_DUMP_V2: the peers that the RIB records after it refer to.
+    /// TABLE_DUMP_V2: the peers of the RIB records that follow.
     PeerIndexTable(PeerIndexTable<'a>),
-    /// TABLE_DUMP_V2: the routes that several peers have for one prefix.
-    Rib(Rib<'a>),
+    /// TABLE_DUMP_V2: the routes of several peers for one prefix.
+    Rib(RibRecord<'a>),
     /// BGP4MP, BGP4MP_ET: a BGP message.
-    Message(Message<'a>),
-    /// BGP4MP, BGP4MP_ET: a peer's state machine moved.
+    Message(RecordedMessage<'a>),
+    /// BGP4MP, BGP4MP_ET: a change of a peer's state machine.
     StateChange(StateChange),
     /// A type or subtype that is not about BGP, deprecated, or not assigned.
     Other,
 }
 
-impl<'a> Body<'a> {
+impl<'a> RecordBody<'a> {
     /// Reads one record.
     ///
     /// # Errors
     ///
-    /// At the first field that is wrong; offsets are within the record.
+    /// At the first field that is wrong. Offsets are within the record.
     pub fn parse(record: &Record<'a>) -> Result<Self, Error> {
         match record.kind {
             kind::TABLE_DUMP => table_dump::parse(record.subtype, record.body()?),
@@ -126,11 +130,11 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The whole records at the start of `buf`, in order.
+/// Finds the whole records at the start of `buf`.
 ///
-/// Ends where `buf` does or where a record is not yet whole; [`Records::consumed`] says where that
-/// is. A header with a length that makes no sense is an error as soon as it is there, and the end:
-/// the next record cannot be found. Its type may be any.
+/// Ends at the end of `buf`, or at a record that is not whole yet: see [`Records::consumed`]. A
+/// header with an impossible length is an error, and the end: the next record cannot be found. The
+/// type does not matter.
 pub fn records(buf: &[u8]) -> Records<'_> {
     Records { buf, consumed: 0, failed: false }
 }
@@ -144,7 +148,7 @@ pub struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// Bytes of the whole records that were given out so far: where the next one starts.
+    /// Bytes of the records that were returned so far: the offset of the next record.
     pub fn consumed(&self) -> usize {
         self.consumed
     }
@@ -174,14 +178,14 @@ impl<'a> Iterator for Records<'a> {
 
 impl FusedIterator for Records<'_> {}
 
-/// The record that `buf` starts with; `None` if it is not whole yet.
+/// The first record in `buf`; `None` if it is not whole yet.
 fn first_record(buf: &[u8]) -> Result<Option<Record<'_>>, Error> {
     const WHAT: &str = "the common header";
     const LENGTH_AT: usize = 8;
     if buf.len() < HEADER {
         return Ok(None);
     }
-    let mut reader = Reader::new(buf, 0);
+    let mut reader = ByteReader::new(buf, 0);
     let seconds = reader.u32(WHAT)?;
     let kind = reader.u16(WHAT)?;
     let subtype = reader.u16(WHAT)?;

@@ -1,4 +1,4 @@
-//! MRT for tests: made here, and real files.
+//! MRT for tests: written here, or real files.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// What BGP4MP records begin with: AS numbers, interface 0, addresses.
+/// The start of a BGP4MP record: AS numbers, interface 0, addresses.
 pub(crate) fn session(as4: bool, peer: (u32, &str), local: (u32, &str)) -> Vec<u8> {
     let mut out = Vec::new();
     for asn in [peer.0, local.0] {
@@ -59,7 +59,7 @@ pub(crate) fn peer_index_table(seconds: u32, view: &str, peers: &[([u8; 4], &str
 }
 
 /// A route in a RIB record.
-pub(crate) struct Entry<'a> {
+pub(crate) struct RibEntrySample<'a> {
     pub(crate) peer: u16,
     pub(crate) originated: u32,
     pub(crate) path_id: Option<u32>,
@@ -67,7 +67,7 @@ pub(crate) struct Entry<'a> {
 }
 
 /// Entries of a RIB record, with their number.
-pub(crate) fn entries(entries: &[Entry<'_>]) -> Vec<u8> {
+pub(crate) fn entries(entries: &[RibEntrySample<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     out.put_u16(entries.len().try_into().unwrap());
     for entry in entries {
@@ -81,7 +81,7 @@ pub(crate) fn entries(entries: &[Entry<'_>]) -> Vec<u8> {
 }
 
 /// A RIB record of a family that has a subtype of its own.
-pub(crate) fn rib(seconds: u32, subtype: u16, sequence: u32, nlri: &[u8], routes: &[Entry<'_>]) -> Vec<u8> {
+pub(crate) fn rib(seconds: u32, subtype: u16, sequence: u32, nlri: &[u8], routes: &[RibEntrySample<'_>]) -> Vec<u8> {
     record(seconds, 13, subtype, &[&sequence.to_be_bytes(), nlri, &entries(routes)].concat())
 }
 
@@ -93,7 +93,8 @@ pub(crate) fn ipv4_attributes(asn: u32) -> Vec<u8> {
     out
 }
 
-/// ORIGIN IGP, an AS_PATH of one 4-octet number, and MP_REACH_NLRI with next hop 2001:db8::1 in its short form.
+/// ORIGIN IGP, an AS_PATH of one 4-octet number, and MP_REACH_NLRI with next hop 2001:db8::1 in its
+/// short form.
 pub(crate) fn ipv6_attributes(asn: u32) -> Vec<u8> {
     let mut out = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1];
     out.put_u32(asn);
@@ -101,7 +102,7 @@ pub(crate) fn ipv6_attributes(asn: u32) -> Vec<u8> {
     out
 }
 
-/// The real files. None, with a word, where they are not at hand.
+/// The real files. None, with a line on stderr, where there are none.
 #[expect(clippy::print_stderr, reason = "a test that could not look at the real data has to say so")]
 pub(crate) fn real_files() -> Vec<PathBuf> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/mrt"));
@@ -114,7 +115,7 @@ pub(crate) fn real_files() -> Vec<PathBuf> {
     files
 }
 
-/// What a gzipped file holds.
+/// The content of a gzipped file.
 pub(crate) fn unpacked(path: &Path) -> Vec<u8> {
     let mut out = Vec::new();
     flate2::read::MultiGzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut out).unwrap();

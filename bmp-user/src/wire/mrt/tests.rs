@@ -14,32 +14,32 @@ fn only(bytes: &[u8]) -> Record<'_> {
     record
 }
 
-fn body(bytes: &[u8]) -> Body<'_> {
-    Body::parse(&only(bytes)).unwrap()
+fn body(bytes: &[u8]) -> RecordBody<'_> {
+    RecordBody::parse(&only(bytes)).unwrap()
 }
 
 fn failure(bytes: &[u8]) -> String {
-    let outcome: Result<Vec<_>, _> = records(bytes).map(|record| Body::parse(&record?).map(|_| ())).collect();
+    let outcome: Result<Vec<_>, _> = records(bytes).map(|record| RecordBody::parse(&record?).map(|_| ())).collect();
     outcome.expect_err("an error").to_string()
 }
 
-/// Reads all that there is in a record, lazy parts too.
-fn exhaust(body: &Body<'_>) {
+/// Reads everything in a record, lazy parts included.
+fn exhaust(body: &RecordBody<'_>) {
     match body {
-        Body::TableDump(route) => {
+        RecordBody::TableDump(route) => {
             route.put_nlri(&mut BytesMut::new());
             exhaust_attributes(&route.attributes);
         }
-        Body::PeerIndexTable(table) => assert_eq!(table.iter().count(), table.len()),
-        Body::Rib(rib) => {
+        RecordBody::PeerIndexTable(table) => assert_eq!(table.iter().count(), table.len()),
+        RecordBody::Rib(rib) => {
             assert_eq!(rib.iter().count(), rib.len());
             rib.iter().for_each(|entry| exhaust_attributes(&entry.attributes));
         }
-        Body::Message(_) | Body::StateChange(_) | Body::Other => {}
+        RecordBody::Message(_) | RecordBody::StateChange(_) | RecordBody::Other => {}
     }
 }
 
-fn exhaust_attributes(attributes: &Attributes<'_>) {
+fn exhaust_attributes(attributes: &RecordAttributes<'_>) {
     let whole: usize = attributes.iter().map(|attribute| attribute.bytes.len()).sum();
     assert_eq!(whole + attributes.rest().len(), attributes.bytes().len());
     let _ = attributes.mp_next_hop();
@@ -60,9 +60,9 @@ fn every_record_of_the_real_files_is_found_and_read() {
         for record in &mut whole {
             let record = record.unwrap();
             *counts.entry((record.kind, record.subtype)).or_insert(0) += 1;
-            let body = Body::parse(&record).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let body = RecordBody::parse(&record).unwrap_or_else(|error| panic!("{name}: {error}"));
             exhaust(&body);
-            if let Body::Message(message) = body {
+            if let RecordBody::Message(message) = body {
                 bgp::Frame::parse(message.message).unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }
@@ -78,7 +78,7 @@ fn a_table_dump_gives_its_parts() {
     let ipv4 = record(0x3d3c_973f, 12, 1, &[
         0, 0, 0, 7, 3, 0, 0, 0, 8, 1, 0x3d, 0x36, 0xcb, 0xfb, 193, 203, 0, 1, 0x07, 0x3d, 0, 4, 0x40, 1, 1, 0,
     ]);
-    let Body::TableDump(route) = body(&ipv4) else { panic!("a TABLE_DUMP") };
+    let RecordBody::TableDump(route) = body(&ipv4) else { panic!("a TABLE_DUMP") };
     assert_eq!((route.view, route.sequence, route.family), (0, 7, Family::IPV4_UNICAST));
     assert_eq!((route.originated, route.peer_as), (0x3d36_cbfb, 1853));
     assert_eq!(route.peer_address.to_string(), "193.203.0.1");
@@ -90,7 +90,7 @@ fn a_table_dump_gives_its_parts() {
     let address = octets("2001:db8::1".parse().unwrap());
     let fields = [&[0, 1, 0, 2][..], &address, &[33, 1, 0, 0, 0, 9], &address, &[0xfd, 0xe9, 0, 0]].concat();
     let ipv6 = record(1, 12, 2, &fields);
-    let Body::TableDump(route) = body(&ipv6) else { panic!("a TABLE_DUMP") };
+    let RecordBody::TableDump(route) = body(&ipv6) else { panic!("a TABLE_DUMP") };
     assert_eq!((route.view, route.family, route.peer_as), (1, Family::IPV6_UNICAST, 65001));
     nlri.clear();
     route.put_nlri(&mut nlri);
@@ -101,7 +101,7 @@ fn a_table_dump_gives_its_parts() {
 fn a_peer_index_table_gives_its_peers() {
     let peers = [([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "2001:db8::2", 4_200_000_000)];
     let bytes = peer_index_table(5, "view", &peers);
-    let Body::PeerIndexTable(table) = body(&bytes) else { panic!("a PEER_INDEX_TABLE") };
+    let RecordBody::PeerIndexTable(table) = body(&bytes) else { panic!("a PEER_INDEX_TABLE") };
     assert_eq!((table.collector.to_string().as_str(), table.view, table.len()), ("192.0.2.254", &b"view"[..], 2));
     let read: Vec<_> = table.iter().map(|peer| (peer.bgp_id.octets(), peer.address.to_string(), peer.asn)).collect();
     assert_eq!(read, peers.map(|(id, address, asn)| (id, address.to_owned(), asn)));
@@ -112,8 +112,8 @@ fn a_rib_record_gives_its_routes() {
     let (a, b) = (ipv4_attributes(65001), ipv4_attributes(65002));
     let routes = |path_id: Option<u32>| {
         [
-            Entry { peer: 0, originated: 11, path_id, attributes: &a },
-            Entry { peer: 9, originated: 12, path_id: path_id.map(|id| id + 1), attributes: &b },
+            RibEntrySample { peer: 0, originated: 11, path_id, attributes: &a },
+            RibEntrySample { peer: 9, originated: 12, path_id: path_id.map(|id| id + 1), attributes: &b },
         ]
     };
     for (subtype, family, path_id) in [
@@ -127,7 +127,7 @@ fn a_rib_record_gives_its_routes() {
         (11, Family::IPV6_MULTICAST, Some(7)),
     ] {
         let bytes = rib(1, subtype, 77, &[12, 10, 0x10], &routes(path_id));
-        let Body::Rib(rib) = body(&bytes) else { panic!("a RIB record") };
+        let RecordBody::Rib(rib) = body(&bytes) else { panic!("a RIB record") };
         assert_eq!((rib.sequence, rib.family, rib.nlri), (77, family, &[12, 10, 0x10][..]));
         assert_eq!(rib.add_path, path_id.is_some());
         let read: Vec<_> =
@@ -139,7 +139,7 @@ fn a_rib_record_gives_its_routes() {
 #[test]
 fn a_generic_rib_record_is_as_long_as_its_family_says() {
     let attributes = ipv4_attributes(65001);
-    let route = |path_id| [Entry { peer: 1, originated: 2, path_id, attributes: &attributes }];
+    let route = |path_id| [RibEntrySample { peer: 1, originated: 2, path_id, attributes: &attributes }];
     for (family, nlri) in [
         (Family::IPV4_UNICAST, &[8, 10][..]),
         (Family::VPNV4, &[96, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 10]),
@@ -158,7 +158,7 @@ fn a_generic_rib_record_is_as_long_as_its_family_says() {
         for (bytes, path_id) in
             [(of(6, &[], None), None), (of(12, &[], Some(5)), Some(5)), (of(12, &[0, 0, 0, 6], None), Some(6))]
         {
-            let Body::Rib(rib) = body(&bytes) else { panic!("a RIB record") };
+            let RecordBody::Rib(rib) = body(&bytes) else { panic!("a RIB record") };
             assert_eq!((rib.family, rib.nlri, rib.add_path), (family, nlri, path_id.is_some()));
             let read: Vec<_> = rib.iter().map(|route| (route.path_id, route.attributes.bytes())).collect();
             assert_eq!(read, [(path_id, &attributes[..])], "{family}");
@@ -171,8 +171,10 @@ fn a_generic_rib_record_is_as_long_as_its_family_says() {
 #[test]
 fn the_next_hop_is_found_in_both_forms() {
     let next_hop = |attribute: &[u8]| {
-        let attributes = Attributes::new(attribute);
-        attributes.mp_next_hop().map(|found| found.map(|NextHop { family, next_hop }| (family, next_hop.to_vec())))
+        let attributes = RecordAttributes::new(attribute);
+        attributes
+            .mp_next_hop()
+            .map(|found| found.map(|RecordNextHop { family, next_hop }| (family, next_hop.to_vec())))
     };
     assert_eq!(next_hop(&[0x40, 1, 1, 0]), Ok(None));
     assert_eq!(next_hop(&[0x80, 14, 5, 4, 192, 0, 2, 1]), Ok(Some((None, vec![192, 0, 2, 1]))));
@@ -201,7 +203,7 @@ fn a_bgp4mp_message_gives_its_parts() {
         for (peer, at) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
             let fields = [&session(as4, (65001, peer), (65002, at))[..], &keepalive].concat();
             let bytes = record(9, 16, subtype, &fields);
-            let Body::Message(message) = body(&bytes) else { panic!("a message") };
+            let RecordBody::Message(message) = body(&bytes) else { panic!("a message") };
             assert_eq!((message.as4, message.local, message.add_path), (as4, local, add_path));
             assert_eq!((message.session.peer_as, message.session.local_as), (65001, 65002));
             assert_eq!(message.session.peer_address.to_string(), peer);
@@ -219,24 +221,24 @@ fn a_bgp4mp_message_gives_its_parts() {
 fn a_state_change_gives_its_states() {
     for (subtype, as4) in [(0, false), (5, true)] {
         let bytes = record(9, 16, subtype, &[&session(as4, (1, "::1"), (2, "::2"))[..], &[0, 6, 0, 1]].concat());
-        let Body::StateChange(change) = body(&bytes) else { panic!("a state change") };
+        let RecordBody::StateChange(change) = body(&bytes) else { panic!("a state change") };
         assert_eq!((change.old, change.new), (state::ESTABLISHED, state::IDLE));
     }
 }
 
 #[test]
-fn what_is_not_about_bgp_is_passed_over() {
+fn records_that_are_not_about_bgp_are_passed_over() {
     let unassigned = [(14, 0), (15, 9), (34, 1), (64, 1), (65_535, 7)];
     let assigned = [(11, 0), (48, 0), (32, 0), (0, 0), (5, 1), (9, 1), (12, 3), (13, 7), (13, 99), (16, 2), (16, 12)];
     for (kind, subtype) in assigned.into_iter().chain(unassigned) {
         for length in [0, 40] {
-            assert_eq!(body(&record(1, kind, subtype, &vec![0; length])), Body::Other, "{kind}/{subtype}");
+            assert_eq!(body(&record(1, kind, subtype, &vec![0; length])), RecordBody::Other, "{kind}/{subtype}");
         }
     }
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place() {
+fn errors_have_the_offset_of_their_byte() {
     let header = |kind: u16, length: u32| [&[0; 4][..], &kind.to_be_bytes(), &[0, 1], &length.to_be_bytes()].concat();
     assert_eq!(
         failure(b"GET / HTTP/1.1\r\n"),
@@ -276,26 +278,26 @@ fn a_record_of_any_type_is_found_and_so_is_what_follows_it() {
 fn attributes_that_are_malformed_are_kept_as_they_are() {
     let cut = [0x40, 1, 1, 0, 0x40, 1, 2, 0];
     let good = ipv4_attributes(65001);
-    let entry = |peer, attributes| Entry { peer, originated: 0, path_id: None, attributes };
+    let entry = |peer, attributes| RibEntrySample { peer, originated: 0, path_id: None, attributes };
     let bytes = rib(1, 2, 1, &[8, 10], &[entry(0, &cut), entry(1, &good)]);
-    let Body::Rib(rib) = body(&bytes) else { panic!("a RIB record") };
+    let RecordBody::Rib(rib) = body(&bytes) else { panic!("a RIB record") };
     let read: Vec<_> = rib.iter().map(|route| (route.peer, route.attributes)).collect();
-    assert_eq!(read, [(0, Attributes::new(&cut)), (1, Attributes::new(&good))]);
+    assert_eq!(read, [(0, RecordAttributes::new(&cut)), (1, RecordAttributes::new(&good))]);
     assert_eq!((read[0].1.iter().count(), read[0].1.rest()), (1, &cut[4..]));
     assert!(read[1].1.rest().is_empty());
 }
 
-/// Records of all kinds that are read.
+/// A record of every kind that bmpd reads.
 fn some_of_each() -> Vec<u8> {
     let (four, six) = (ipv4_attributes(65001), ipv6_attributes(65001));
-    let route = |path_id| [Entry { peer: 0, originated: 3, path_id, attributes: &four }];
+    let route = |path_id| [RibEntrySample { peer: 0, originated: 3, path_id, attributes: &four }];
     let address = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let table_dump = [&[0, 0, 0, 0][..], &address, &[64, 1, 0, 0, 0, 9], &address, &[0, 1, 0, 0]].concat();
     [
         peer_index_table(1, "v", &[([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "::2", 70_000)]),
         rib(1, 2, 0, &[8, 10], &route(None)),
         rib(1, 8, 1, &[8, 10], &route(Some(1))),
-        rib(1, 4, 2, &[16, 0x20, 1], &[Entry { peer: 1, originated: 3, path_id: None, attributes: &six }]),
+        rib(1, 4, 2, &[16, 0x20, 1], &[RibEntrySample { peer: 1, originated: 3, path_id: None, attributes: &six }]),
         record(1, 13, 12, &[&[0, 0, 0, 3, 0, 1, 128, 32, 1, 2, 3, 4][..], &entries(&route(Some(1)))].concat()),
         record(1, 12, 2, &table_dump),
         record(1, 16, 4, &[&session(true, (1, "::1"), (2, "::2"))[..], &[0xff; 16], &[0, 19, 4]].concat()),
@@ -308,7 +310,7 @@ fn read_or_refuse(bytes: &[u8]) -> Result<(), TestCaseError> {
     let mut whole = records(bytes);
     let mut start = 0;
     while let Some(record) = whole.next() {
-        let body = record.and_then(|record| Body::parse(&record).map_err(|error| error.after(start)));
+        let body = record.and_then(|record| RecordBody::parse(&record).map_err(|error| error.after(start)));
         match body {
             Ok(body) => exhaust(&body),
             Err(error) => prop_assert!(error.offset <= bytes.len() as u64),
@@ -352,7 +354,7 @@ fn real_files_that_are_damaged_or_cut_are_read_or_refused() {
         let file = unpacked(&path);
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..300 {
-            // Records are found by their lengths: a piece from anywhere is mostly no record at all, one from the start is.
+            // A piece from the middle of a file is rarely a record. One from the start is.
             let start = if random.bool() { 0 } else { random.usize(..file.len() - 50_000) };
             let mut piece = file[start..start + random.usize(..50_000)].to_vec();
             for _ in 0..random.usize(..4) {

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use bmp_user::wire::{
     bgp::{Capabilities, Capability, Family, capability::add_path, keepalive, notification, open, route_refresh},
-    bmp::{PeerHeader, PeerKey, PeerType, Statistic, StatisticType, build, peer_flags, statistics},
+    bmp::{PeerHeader, PeerKey, PeerType, RouteDistinguisher, Statistic, StatisticType, build, peer_flags, statistics},
 };
 use bytes::{BufMut, BytesMut};
 
@@ -113,7 +113,7 @@ pub(super) fn messages() -> Vec<Vec<u8>> {
 pub(super) fn frames() -> Vec<Vec<u8>> {
     let mut address = [0; 16];
     address[12..].copy_from_slice(&[192, 0, 2, 1]);
-    let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address };
+    let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: RouteDistinguisher::ZERO, address };
     let peer = PeerHeader {
         key,
         flags: 0,
@@ -142,11 +142,11 @@ pub(super) fn frames() -> Vec<Vec<u8>> {
         }
         one(&|out| build::route_monitoring(out, &loc_rib, &update));
     }
-    let value = statistics::Value::OfFamily(Family::VPNV4, 7);
+    let value = statistics::StatisticValue::OfFamily(Family::VPNV4, 7);
     let all = [
-        Statistic { kind: StatisticType::ADJ_RIB_IN, value: statistics::Value::Gauge(9) },
+        Statistic { kind: StatisticType::ADJ_RIB_IN, value: statistics::StatisticValue::Gauge(9) },
         Statistic { kind: StatisticType::ADJ_RIB_IN_OF_FAMILY, value },
-        Statistic { kind: StatisticType(4), value: statistics::Value::Counter(9) },
+        Statistic { kind: StatisticType(4), value: statistics::StatisticValue::Counter(9) },
     ];
     one(&|out| statistics::statistics_report(out, &peer, &all));
     one(&|out| build::mirrored_messages_lost(out, &peer));

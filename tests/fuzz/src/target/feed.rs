@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use bmp_user::{
-    feed::{Claim, Feed, Held, Input, InputId},
-    input::relay::Receiver,
+    feed::{Claim, Feed, HeldPeers, Input, InputId},
+    input::relay::BmpReceiver,
     wire::bmp::{PeerIdentity, PeerKey},
 };
 
@@ -110,15 +110,15 @@ impl<'a> HistoryStep<'a> {
 /// One connection of a daemon, and the held peers of the one before.
 struct FuzzDaemon {
     input: Input,
-    receiver: Receiver,
-    held: Option<Held>,
+    receiver: BmpReceiver,
+    held: Option<HeldPeers>,
 }
 
 impl FuzzDaemon {
     fn connect(feed: &Feed, number: usize) -> Self {
         Self {
             input: feed.input(InputId::relay(NAMES[number % NAMES.len()])),
-            receiver: Receiver::default(),
+            receiver: BmpReceiver::default(),
             held: None,
         }
     }
@@ -126,7 +126,7 @@ impl FuzzDaemon {
     /// Ends the connection as the relay does, and begins a new one.
     fn reconnect(&mut self, feed: &Feed, number: usize, hold: bool) {
         let before = std::mem::replace(&mut self.input, feed.input(InputId::relay(NAMES[number % NAMES.len()])));
-        self.receiver = Receiver::default();
+        self.receiver = BmpReceiver::default();
         if hold {
             self.held = Some(before.hold());
         }

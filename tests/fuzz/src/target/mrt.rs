@@ -1,6 +1,6 @@
 //! MRT: records and their contents.
 
-use bmp_user::wire::mrt::{Attributes, Body, HEADER, Record, records};
+use bmp_user::wire::mrt::{HEADER, Record, RecordAttributes, RecordBody, records};
 use bytes::BytesMut;
 
 use super::is_within;
@@ -29,18 +29,18 @@ pub fn mrt(file: &[u8]) {
 
 fn body(record: &Record<'_>) {
     let bytes = record.bytes();
-    match Body::parse(record) {
-        Ok(Body::TableDump(route)) => {
+    match RecordBody::parse(record) {
+        Ok(RecordBody::TableDump(route)) => {
             let mut out = BytesMut::new();
             route.put_nlri(&mut out);
             assert_eq!(out.len(), 1 + usize::from(route.prefix_length.div_ceil(8)));
             attributes(&route.attributes, bytes);
         }
-        Ok(Body::PeerIndexTable(table)) => {
+        Ok(RecordBody::PeerIndexTable(table)) => {
             assert!(is_within(table.view, bytes));
             assert_eq!(table.iter().count(), table.len(), "the count of entries is wrong");
         }
-        Ok(Body::Rib(rib)) => {
+        Ok(RecordBody::Rib(rib)) => {
             assert!(is_within(rib.nlri, bytes));
             assert_eq!(rib.iter().count(), rib.len(), "the count of entries is wrong");
             for entry in rib.iter() {
@@ -48,8 +48,8 @@ fn body(record: &Record<'_>) {
                 attributes(&entry.attributes, bytes);
             }
         }
-        Ok(Body::Message(message)) => assert!(bytes.ends_with(message.message)),
-        Ok(Body::StateChange(_) | Body::Other) => {}
+        Ok(RecordBody::Message(message)) => assert!(bytes.ends_with(message.message)),
+        Ok(RecordBody::StateChange(_) | RecordBody::Other) => {}
         Err(error) => {
             assert!((HEADER as u64..=bytes.len() as u64).contains(&error.offset), "{error}");
             assert!(!error.to_string().is_empty());
@@ -57,7 +57,7 @@ fn body(record: &Record<'_>) {
     }
 }
 
-fn attributes(attributes: &Attributes<'_>, record: &[u8]) {
+fn attributes(attributes: &RecordAttributes<'_>, record: &[u8]) {
     assert!(is_within(attributes.bytes(), record));
     let whole: usize = attributes.iter().map(|attribute| attribute.bytes.len()).sum();
     assert_eq!(whole + attributes.rest().len(), attributes.bytes().len());
@@ -66,5 +66,5 @@ fn attributes(attributes: &Attributes<'_>, record: &[u8]) {
         Ok(None) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    assert_eq!(Attributes::new(attributes.bytes()), *attributes);
+    assert_eq!(RecordAttributes::new(attributes.bytes()), *attributes);
 }

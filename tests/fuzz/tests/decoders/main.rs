@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bmp_fuzz::{corpus, lab::send, station::Replica};
 use bmp_user::{
     feed::{Feed, Follower, InputId, Selection},
-    input::relay::Receiver,
+    input::relay::BmpReceiver,
     wire::bmp::{MessageType, frames},
 };
 
@@ -86,7 +86,7 @@ fn through() -> Vec<RelayedStream> {
         let mut early = feed.attach(Selection::default());
         assert!(told(&mut early).is_empty(), "a new feed has frames");
         let mut live = Vec::new();
-        let mut receiver = Receiver::default();
+        let mut receiver = BmpReceiver::default();
         for read in stream.chunks(1400) {
             let received = send(read, &mut receiver, &mut input);
             assert!(matches!(received, Ok(None)), "{name}: {received:?}");

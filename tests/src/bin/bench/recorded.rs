@@ -10,7 +10,7 @@ use std::{
 
 use bmp_user::wire::{
     bgp::Family,
-    mrt::{Attributes, Body, attribute_type, records},
+    mrt::{RecordAttributes, RecordBody, attribute_type, records},
 };
 use bytes::BytesMut;
 use lab::{
@@ -59,21 +59,21 @@ impl RecordedTable {
         let mut index = Vec::new();
         for record in records(&bytes) {
             let record = record.map_err(|error| wrong(error.to_string()))?;
-            match Body::parse(&record).map_err(|error| wrong(error.to_string()))? {
-                Body::TableDump(route) if route.family == Family::IPV4_UNICAST => {
+            match RecordBody::parse(&record).map_err(|error| wrong(error.to_string()))? {
+                RecordBody::TableDump(route) if route.family == Family::IPV4_UNICAST => {
                     let mut nlri = BytesMut::new();
                     route.put_nlri(&mut nlri);
                     let from = (route.peer_address, route.peer_as.into(), false);
                     recorded.announce(from, &nlri, route.attributes);
                 }
-                Body::PeerIndexTable(table) => index = table.iter().collect(),
-                Body::Rib(rib) if rib.family == Family::IPV4_UNICAST && !rib.add_path => {
+                RecordBody::PeerIndexTable(table) => index = table.iter().collect(),
+                RecordBody::Rib(rib) if rib.family == Family::IPV4_UNICAST && !rib.add_path => {
                     for entry in rib.iter() {
                         let Some(peer) = index.get(usize::from(entry.peer)) else { continue };
                         recorded.announce((peer.address, peer.asn, true), rib.nlri, entry.attributes);
                     }
                 }
-                Body::Message(message) if !message.local && !message.add_path => {
+                RecordBody::Message(message) if !message.local && !message.add_path => {
                     let from = (message.session.peer_address, message.session.peer_as, message.as4);
                     recorded.update(from, message.message);
                 }
@@ -94,7 +94,7 @@ impl RecordedTable {
         }
         let Some((withdrawn, rest)) = message.get(19..).and_then(field) else { return };
         let Some((attributes, nlri)) = field(rest) else { return };
-        let attributes = Attributes::new(attributes);
+        let attributes = RecordAttributes::new(attributes);
         if !attributes.rest().is_empty() {
             return;
         }
@@ -103,13 +103,13 @@ impl RecordedTable {
         items(nlri).for_each(|item| self.put(number, item, attributes));
     }
 
-    fn announce(&mut self, from: RecordedPeer, nlri: &[u8], attributes: Attributes<'_>) {
+    fn announce(&mut self, from: RecordedPeer, nlri: &[u8], attributes: RecordAttributes<'_>) {
         let number = self.number(from);
         items(nlri).for_each(|item| self.put(number, item, attributes));
     }
 
     /// Stores a route, without the attributes about routes of other families.
-    fn put(&mut self, number: u32, item: Vec<u8>, attributes: Attributes<'_>) {
+    fn put(&mut self, number: u32, item: Vec<u8>, attributes: RecordAttributes<'_>) {
         let own = attributes
             .iter()
             .filter(|one| ![attribute_type::MP_REACH_NLRI, attribute_type::MP_UNREACH_NLRI].contains(&one.kind));

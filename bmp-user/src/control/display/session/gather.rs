@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
-    feed::Counts,
+    feed::{FrameCounts, JournalPosition},
     link::{DropCounters, Drops},
     pin::{EarlierConnection, Enforcement, PinState},
     session::{SessionHandle, SessionPhase, defaults},
@@ -80,7 +80,7 @@ struct Gather<'a> {
     context: &'a Context,
     config: &'a Config,
     /// Messages and bytes of the journal, when the answer was begun.
-    head: (u64, u64),
+    head: JournalPosition,
     drops: DropCounters,
 }
 
@@ -177,7 +177,7 @@ impl Gather<'_> {
     }
 
     fn feed(&self, session: &SessionHandle, is_up: bool, dumps: u64) -> FeedProgress {
-        let (head, head_bytes) = self.head;
+        let JournalPosition { frames: head, bytes: head_bytes } = self.head;
         let (cursor, position) = session.status.cursor();
         // Without a connection there is nothing to be behind with.
         let lag_bytes = if is_up { head_bytes.saturating_sub(position) } else { 0 };
@@ -226,7 +226,7 @@ fn with_owner_as_own(counters: &Counters) -> Counters {
     }
 }
 
-fn messages(counts: Counts) -> SentMessages {
+fn messages(counts: FrameCounts) -> SentMessages {
     SentMessages {
         route_monitoring: counts.of(MessageType::RouteMonitoring),
         statistics_report: counts.of(MessageType::StatisticsReport),

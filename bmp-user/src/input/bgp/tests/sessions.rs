@@ -18,8 +18,8 @@ use crate::{
             notification::{cease, code},
         },
         bmp::{
-            self, Message, frames, samples,
-            statistics::{Statistic, StatisticType, Value, statistics},
+            self, Message, RouteDistinguisher, frames, samples,
+            statistics::{Statistic, StatisticType, StatisticValue, statistics},
         },
     },
 };
@@ -46,7 +46,7 @@ async fn a_station_gets_opens_and_ends_of_a_session_and_every_update_unchanged()
     assert_eq!((up.peer.address(), up.peer.asn, up.peer.bgp_id), (ADDRESS, ASN, hello.bgp_id));
     assert_eq!((up.local_address, up.local_port, up.remote_port), (OWN_ID.into(), 40_000, 179));
     assert_eq!((up.sent_open, up.received_open), (&sent_open[..], &hello.open()[..]));
-    assert_eq!((up.peer.flags, up.peer.key.distinguisher), (0, [0; 8]));
+    assert_eq!((up.peer.flags, up.peer.key.distinguisher), (0, RouteDistinguisher::ZERO));
     assert!(up.peer.seconds > 0);
     let monitored: Vec<Vec<u8>> = told[1..]
         .iter()
@@ -480,10 +480,10 @@ async fn statistics_reports_come_at_their_interval_with_the_true_figures() {
     assert_eq!(peer.asn, ASN);
     let counted: Vec<_> = statistics(counters).map(Result::unwrap).collect();
     let expected = [
-        (StatisticType::ADJ_RIB_IN, Value::Gauge(2)),
-        (StatisticType::TREATED_AS_WITHDRAW, Value::Counter(1)),
-        (StatisticType::PREFIXES_TREATED_AS_WITHDRAW, Value::Counter(1)),
-        (StatisticType::ADJ_RIB_IN_OF_FAMILY, Value::OfFamily(Family::IPV4_UNICAST, 2)),
+        (StatisticType::ADJ_RIB_IN, StatisticValue::Gauge(2)),
+        (StatisticType::TREATED_AS_WITHDRAW, StatisticValue::Counter(1)),
+        (StatisticType::PREFIXES_TREATED_AS_WITHDRAW, StatisticValue::Counter(1)),
+        (StatisticType::ADJ_RIB_IN_OF_FAMILY, StatisticValue::OfFamily(Family::IPV4_UNICAST, 2)),
     ];
     assert_eq!(counted, expected.map(|(kind, value)| Statistic { kind, value }));
 }

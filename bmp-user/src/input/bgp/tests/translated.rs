@@ -12,7 +12,7 @@ use crate::{
     },
     wire::{
         bgp::{Family, Form, MAX_MESSAGE, Update, nlri},
-        bmp::{Message, PeerHeader, PeerKey, PeerType, frames},
+        bmp::{Message, PeerHeader, PeerKey, PeerType, RouteDistinguisher, frames},
     },
 };
 
@@ -136,7 +136,7 @@ pub(super) fn translator(families: &[Family], internal: bool) -> UpdateTranslato
     let routes = |family: &Family| FamilyEncoding { family: *family, form: Form::of(*family), path_ids: false };
     let families = families.iter().map(routes).collect();
     let negotiated = Negotiated { families, as_size: 4, limit: MAX_MESSAGE, restart: None };
-    let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: [0; 8], address: [0; 16] };
+    let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: RouteDistinguisher::ZERO, address: [0; 16] };
     let bgp_id = Ipv4Addr::new(10, 7, 0, 2);
     let header = PeerHeader { key, flags: 0, asn: 65001, bgp_id, seconds: 0, microseconds: 0 };
     UpdateTranslator::new(negotiated, header, internal)

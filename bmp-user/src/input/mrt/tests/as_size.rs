@@ -3,7 +3,7 @@
 use super::samples::*;
 use crate::wire::{
     bmp::{Message, peer_flags, samples},
-    mrt::samples::{Entry, peer_index_table, rib},
+    mrt::samples::{RibEntrySample, peer_index_table, rib},
 };
 
 const SHORT: &[u8] = &[0x40, 1, 1, 0, 0x40, 2, 4, 2, 1, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 1];
@@ -21,7 +21,7 @@ fn two_byte(stream: &[u8]) -> Vec<bool> {
 
 #[test]
 fn the_a_flag_of_a_dumped_route_follows_its_as_path() {
-    let of = |attributes| Entry { peer: 0, originated: 3, path_id: None, attributes };
+    let of = |attributes| RibEntrySample { peer: 0, originated: 3, path_id: None, attributes };
     let stream = translated(&[
         peer_index_table(5, "", &[([1, 1, 1, 1], "192.0.2.1", 65001)]),
         rib(5, 2, 0, &[8, 10], &[of(LONG)]),

@@ -8,7 +8,7 @@ use crate::{
     wire::{
         bgp::{Capabilities, Capability, Family, Reading, capability::add_path, open},
         bmp::{BmpChunk, Message, samples::bgp},
-        mrt::samples::{Entry, ipv4_attributes, peer_index_table, rib},
+        mrt::samples::{RibEntrySample, ipv4_attributes, peer_index_table, rib},
     },
 };
 
@@ -95,7 +95,7 @@ fn the_majority_of_updates_decides_and_the_others_pass_and_are_counted() {
 #[test]
 fn a_dumped_route_gets_an_identifier_if_others_of_its_rib_have_one() {
     let attributes = ipv4_attributes(1);
-    let entry = |path_id| Entry { peer: 0, originated: 3, path_id, attributes: &attributes };
+    let entry = |path_id| RibEntrySample { peer: 0, originated: 3, path_id, attributes: &attributes };
     let table = peer_index_table(5, "", &[([1, 1, 1, 1], "192.0.2.1", 65001)]);
     let stream = translated(&[
         table,

@@ -13,7 +13,7 @@ use crate::wire::{
         open,
     },
     bmp::{Message, PeerType, peer_flags, samples::bgp},
-    mrt::samples::{Entry, ipv4_attributes, ipv6_attributes, peer_index_table, record, rib, session},
+    mrt::samples::{RibEntrySample, ipv4_attributes, ipv6_attributes, peer_index_table, record, rib, session},
 };
 
 fn recorded_open(asn: u32, hold_time: u16, id: [u8; 4]) -> Vec<u8> {
@@ -158,7 +158,7 @@ fn a_notification_takes_a_peer_down_with_its_reason() {
 #[test]
 fn peers_with_the_same_address_get_different_keys() {
     let four = ipv4_attributes(1);
-    let route = |peer| Entry { peer, originated: 3, path_id: None, attributes: &four };
+    let route = |peer| RibEntrySample { peer, originated: 3, path_id: None, attributes: &four };
     let peers = [([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "192.0.2.1", 65002), ([3; 4], "::9", 70_000)];
     let stream =
         translated(&[peer_index_table(5, "", &peers), rib(5, 2, 0, &[8, 10], &[route(0), route(1), route(2)])]);
@@ -166,7 +166,7 @@ fn peers_with_the_same_address_get_different_keys() {
         .into_iter()
         .filter_map(|message| match message {
             Message::PeerUp(up) => {
-                Some((up.peer.key.peer_type, up.peer.key.distinguisher[7], up.peer.asn, up.peer.bgp_id))
+                Some((up.peer.key.peer_type, up.peer.key.distinguisher.0[7], up.peer.asn, up.peer.bgp_id))
             }
             _ => None,
         })
@@ -185,7 +185,7 @@ fn peers_with_the_same_address_get_different_keys() {
 #[test]
 fn updates_after_a_table_dump_follow_its_end_of_rib() {
     let six = ipv6_attributes(1);
-    let route = Entry { peer: 0, originated: 3, path_id: None, attributes: &six };
+    let route = RibEntrySample { peer: 0, originated: 3, path_id: None, attributes: &six };
     let stream = translated(&[
         peer_index_table(5, "", &[([1, 1, 1, 1], "::1", 65001)]),
         rib(5, 4, 0, &[16, 0x20, 1], &[route]),

@@ -4,7 +4,7 @@ use super::samples::*;
 use crate::wire::{
     bgp::{self, MAX_MESSAGE},
     bmp::{Message, peer_flags},
-    mrt::samples::{Entry, entries, ipv4_attributes, ipv6_attributes, peer_index_table, record, rib},
+    mrt::samples::{RibEntrySample, entries, ipv4_attributes, ipv6_attributes, peer_index_table, record, rib},
 };
 
 fn table() -> Vec<u8> {
@@ -21,8 +21,8 @@ fn updates(stream: &[u8]) -> Vec<Vec<u8>> {
     all.filter(|body| body.len() > 10).collect()
 }
 
-fn of(peer: u16, originated: u32, attributes: &[u8]) -> Entry<'_> {
-    Entry { peer, originated, path_id: None, attributes }
+fn of(peer: u16, originated: u32, attributes: &[u8]) -> RibEntrySample<'_> {
+    RibEntrySample { peer, originated, path_id: None, attributes }
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn routes_of_other_families_are_in_mp_reach_nlri_as_the_first_attribute() {
 #[test]
 fn path_identifiers_are_kept() {
     let a = ipv4_attributes(1);
-    let with = |path_id| Entry { peer: 0, originated: 3, path_id: Some(path_id), attributes: &a };
+    let with = |path_id| RibEntrySample { peer: 0, originated: 3, path_id: Some(path_id), attributes: &a };
     let stream = translated(&[table(), rib(5, 8, 0, &[8, 10], &[with(7), with(9)])]);
     let all = updates(&stream);
     assert_eq!(all.len(), 1);

@@ -15,7 +15,9 @@ use crate::{
     wire::{
         bgp::Family,
         bmp::samples::bgp,
-        mrt::samples::{Entry, ipv4_attributes, ipv6_attributes, peer_index_table, real_files, record, rib, unpacked},
+        mrt::samples::{
+            RibEntrySample, ipv4_attributes, ipv6_attributes, peer_index_table, real_files, record, rib, unpacked,
+        },
     },
 };
 
@@ -40,12 +42,12 @@ fn bzipped(bytes: &[u8]) -> Vec<u8> {
 /// Records of every kind that a replay reads.
 fn some_records() -> Vec<u8> {
     let (four, six) = (ipv4_attributes(65001), ipv6_attributes(65001));
-    let route = |path_id| [Entry { peer: 0, originated: 3, path_id, attributes: &four }];
+    let route = |path_id| [RibEntrySample { peer: 0, originated: 3, path_id, attributes: &four }];
     [
         peer_index_table(1, "v", &[([1, 1, 1, 1], "192.0.2.1", 65001), ([2, 2, 2, 2], "::2", 70_000)]),
         rib(1, 2, 0, &[8, 10], &route(None)),
         rib(1, 8, 1, &[8, 10], &route(Some(1))),
-        rib(1, 4, 2, &[16, 0x20, 1], &[Entry { peer: 1, originated: 3, path_id: None, attributes: &six }]),
+        rib(1, 4, 2, &[16, 0x20, 1], &[RibEntrySample { peer: 1, originated: 3, path_id: None, attributes: &six }]),
         bgp4mp(2, 4, &bgp(1, &[4, 0xfd, 0xe9, 0, 180, 192, 0, 2, 1, 4, 2, 2, 2, 0])),
         bgp4mp(3, 4, &update()),
         bgp4mp(4, 11, &update_ipv6()),
@@ -170,7 +172,7 @@ async fn an_update_with_an_error_is_passed_on_unchanged_and_counted_with_its_pla
 async fn a_dump_of_an_unknown_family_is_passed_over_and_is_no_error() {
     let peers = peer_index_table(1, "", &[([1, 1, 1, 1], "192.0.2.1", 65001)]);
     let (four, length) = (ipv4_attributes(65001), u64::try_from(peers.len()).unwrap());
-    let known = rib(1, 2, 0, &[8, 10], &[Entry { peer: 0, originated: 3, path_id: None, attributes: &four }]);
+    let known = rib(1, 2, 0, &[8, 10], &[RibEntrySample { peer: 0, originated: 3, path_id: None, attributes: &four }]);
     let unknown = |safi| record(1, 13, 6, &[0, 0, 0, 1, 0, 99, safi, 1, 2, 3, 4, 0, 0]);
     let records = [peers, unknown(7), unknown(7), unknown(8), known];
     let (stream, status) = replayed(file(&records.concat()).path()).await;
@@ -190,7 +192,7 @@ async fn a_route_too_long_for_an_update_is_counted_with_its_own_record() {
     let (four, filler) = (ipv4_attributes(65001), vec![0; 65_000]);
     let long =
         [&four[..], &[0xd0, 200], &65_000u16.to_be_bytes(), &filler, &[0xd0, 201, 1, 244], &filler[..500]].concat();
-    let entry = |peer, attributes| Entry { peer, originated: 3, path_id: None, attributes };
+    let entry = |peer, attributes| RibEntrySample { peer, originated: 3, path_id: None, attributes };
     let records = [
         table,
         rib(1, 2, 0, &[8, 10], &[entry(1, &four)]),

@@ -17,7 +17,7 @@ fn of<'a>(relays: &'a [RelayStatus], client: &TcpStream) -> Option<&'a Connectio
 }
 
 #[tokio::test]
-async fn a_client_that_claims_a_peer_of_one_that_is_there_is_refused_and_stays() {
+async fn a_client_that_claims_the_peer_of_a_live_client_is_refused_and_stays() {
     let address = own_address();
     let lab = Lab::start(&[("frr", address)]);
     lab.listening().await;
@@ -37,7 +37,7 @@ async fn a_client_that_claims_a_peer_of_one_that_is_there_is_refused_and_stays()
 }
 
 #[tokio::test]
-async fn a_daemon_that_reconnects_before_its_end_was_read_has_its_peer() {
+async fn a_daemon_that_reconnects_before_its_old_end_is_read_keeps_its_peer() {
     const LAST: u16 = 50;
     let address = own_address();
     let lab = Lab::start(&[("frr", address)]);
@@ -46,7 +46,7 @@ async fn a_daemon_that_reconnects_before_its_end_was_read_has_its_peer() {
     let mut daemon = TcpStream::connect(address).await.unwrap();
     for round in 0..LAST {
         daemon.write_all(&[peer_up(1, round), routes.clone()].concat()).await.unwrap();
-        // The one before is gone then, and nobody may have read what it said.
+        // The old connection is gone now, and the relay may not have read it.
         daemon = TcpStream::connect(address).await.unwrap();
     }
     daemon.write_all(&peer_up(1, LAST)).await.unwrap();
@@ -81,7 +81,7 @@ async fn two_clients_that_claim_from_each_other_are_both_refused_and_go_on() {
 }
 
 #[tokio::test]
-async fn a_message_with_a_broken_inside_leaves_the_connection_and_its_peers_alone() {
+async fn a_message_with_damaged_content_leaves_the_connection_and_its_peers_alone() {
     let address = own_address();
     let lab = Lab::start(&[("frr", address)]);
     lab.listening().await;
@@ -91,7 +91,7 @@ async fn a_message_with_a_broken_inside_leaves_the_connection_and_its_peers_alon
     broken[68 + 17] = 19;
     let mut initiation = initiation();
     let length = initiation.len();
-    // Its last TLV is longer than what is left.
+    // Its last TLV is longer than the rest of the message.
     initiation[length - 15] = 99;
     daemon.write_all(&[peer_up(1, 1), broken, initiation, route(1, 0)].concat()).await.unwrap();
     assert_eq!(fed(&mut follower, 2).await, [peer_up(1, 1), route(1, 0)].concat());

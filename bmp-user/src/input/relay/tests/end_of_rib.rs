@@ -1,4 +1,4 @@
-//! Daemons that say End-of-RIB and such that do not, with a clock of the test's own.
+//! Daemons that send End-of-RIB and daemons that do not, with the clock of the test.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -12,26 +12,26 @@ use tokio::{
 use crate::{
     feed::{Feed, Follower, InputId, Selection},
     input::relay::{
-        Relays, Terms,
-        claims::Claims,
-        connection::{Wiring, serve},
+        RelayTerms, Relays,
+        claims::PeerOwners,
+        connection::{RelayLinks, serve},
     },
     wire::bmp::{frames, samples::*},
 };
 
-/// A daemon, connected to a relay with these terms.
-struct World {
+/// A daemon that is connected to a relay with these terms.
+struct QuietDaemon {
     daemon: DuplexStream,
-    terms: watch::Sender<Arc<Terms>>,
+    terms: watch::Sender<Arc<RelayTerms>>,
     follower: Follower,
     task: JoinHandle<()>,
 }
 
-fn after(seconds: u64) -> Arc<Terms> {
-    Arc::new(Terms { end_of_rib_after: Duration::from_secs(seconds), ..Terms::default() })
+fn after(seconds: u64) -> Arc<RelayTerms> {
+    Arc::new(RelayTerms { end_of_rib_after: Duration::from_secs(seconds), ..RelayTerms::default() })
 }
 
-impl World {
+impl QuietDaemon {
     fn with(seconds: u64) -> Self {
         let (feed, relays) = (Feed::default(), Relays::default());
         let (daemon, stream) = duplex(1 << 16);
@@ -40,8 +40,8 @@ impl World {
         let (own, client) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 40_000).into());
         let relay = relays.register("frr", ([127, 0, 0, 1], 5000).into());
         let status = relay.connection(input.connection(), own, client);
-        let wiring = Wiring { status, terms: receiver, claims: Claims::default() };
-        let task = tokio::spawn(serve(stream, input, wiring));
+        let links = RelayLinks { status, terms: receiver, owners: PeerOwners::default() };
+        let task = tokio::spawn(serve(stream, input, links));
         Self { daemon, terms, follower: feed.attach(Selection::default()), task }
     }
 
@@ -49,7 +49,7 @@ impl World {
         self.daemon.write_all(said).await.unwrap();
     }
 
-    /// How many frames a station was told since this was asked; the relay has done by then what it had to do.
+    /// How many frames a station was told since the last call. Lets the relay do what is due first.
     async fn told(&mut self) -> usize {
         sleep(Duration::from_millis(1)).await;
         let mut pieces = VecDeque::new();
@@ -60,7 +60,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for QuietDaemon {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -74,8 +74,8 @@ fn update(peer: u8) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rib_that_is_quiet_for_the_time_is_complete_and_one_that_is_not_is_not() {
-    let mut world = World::with(80);
+async fn only_a_rib_that_is_quiet_for_the_whole_time_gets_an_end_of_rib() {
+    let mut world = QuietDaemon::with(80);
     let start = Instant::now();
     world.say(&[initiation(), peer_up(1, 1), update(1), peer_up(2, 1), update(2)].concat()).await;
     assert_eq!(world.told().await, 4);
@@ -83,7 +83,7 @@ async fn a_rib_that_is_quiet_for_the_time_is_complete_and_one_that_is_not_is_not
         sleep_until(start + Duration::from_secs(30 * minute)).await;
         world.say(&update(2)).await;
     }
-    // 80 s are over and 100 s are not: it is known by then, give or take a look.
+    // After 80 s the RIB is quiet. The relay notices within two looks, by 100 s.
     sleep_until(start + Duration::from_secs(101)).await;
     assert_eq!(world.told().await, 3 + 1, "the End-of-RIB of peer 1");
     sleep_until(start + Duration::from_secs(90 + 79)).await;
@@ -95,8 +95,8 @@ async fn a_rib_that_is_quiet_for_the_time_is_complete_and_one_that_is_not_is_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_may_be_configured_while_a_daemon_is_connected_and_without_it_nothing_is_said() {
-    let mut world = World::with(0);
+async fn the_quiet_time_may_change_during_a_connection_and_zero_adds_no_end_of_rib() {
+    let mut world = QuietDaemon::with(0);
     world.say(&[initiation(), peer_up(1, 1), update(1)].concat()).await;
     assert_eq!(world.told().await, 2);
     sleep(Duration::from_secs(10_000)).await;
@@ -107,8 +107,8 @@ async fn the_time_may_be_configured_while_a_daemon_is_connected_and_without_it_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_goes_on_when_nobody_can_change_its_terms_any_more() {
-    let mut world = World::with(10);
+async fn a_connection_goes_on_when_its_terms_can_change_no_more() {
+    let mut world = QuietDaemon::with(10);
     let (nobody, _) = watch::channel(after(10));
     drop(std::mem::replace(&mut world.terms, nobody));
     world.say(&[peer_up(1, 1), update(1)].concat()).await;

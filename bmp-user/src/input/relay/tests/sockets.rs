@@ -54,7 +54,7 @@ impl Lab {
         self.config.send_replace(Arc::new(Lab::config(relays)));
     }
 
-    /// Waits until the relays are as they should be.
+    /// Waits until the relays are as wanted.
     pub(super) async fn until(&self, what: &str, wanted: impl Fn(&[RelayStatus]) -> bool) -> Vec<RelayStatus> {
         let waiting = async {
             loop {
@@ -91,21 +91,22 @@ impl Drop for Lab {
     }
 }
 
-/// An address of this test's own: a port of 127.0.0.1 that is free now could be another connection's a moment later.
+/// An address that only this test uses. A free port of 127.0.0.1 could belong to another connection
+/// a moment later.
 pub(super) fn own_address() -> SocketAddr {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     (Ipv4Addr::new(127, high, low, 1 + LAST.fetch_add(1, Ordering::Relaxed)), 21790).into()
 }
 
-/// A follower that has told all that there is, and follows the journal from here on.
+/// A follower that has taken everything, and follows the journal from here on.
 pub(super) fn following(feed: &Feed) -> Follower {
     let mut follower = feed.attach(Selection::default());
     follower.take(usize::MAX, &mut VecDeque::new());
     follower
 }
 
-/// Takes from the journal until there are so many frames.
+/// Takes this many frames from the journal.
 pub(super) async fn fed(follower: &mut Follower, frames: u64) -> Vec<u8> {
     let mut pieces = VecDeque::new();
     let start = follower.cursor();

@@ -1,4 +1,4 @@
-//! Streams through a [`Receiver`], without sockets.
+//! Streams through a [`BmpReceiver`], without sockets.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,35 +7,35 @@ use proptest::prelude::*;
 use crate::{
     feed::{Feed, InputId, Selection},
     input::relay::{
-        receiver::{Received, Receiver},
-        status::System,
+        receiver::{BmpReceiver, ReceiveOutcome},
+        status::SystemInfo,
     },
     wire::bmp::{BmpChunk, Error, MAX_FRAME, MessageType, PeerHeader, PeerType, Problem, build, frames, samples::*},
 };
 
-/// What a stream came to.
+/// What became of a stream.
 #[derive(Debug, PartialEq, Eq)]
-struct Outcome {
+struct StreamOutcome {
     fed: Vec<u8>,
-    system: Option<System>,
-    end: Result<Received, Error>,
-    /// What is not whole: where it starts, and how much there is of it.
+    system: Option<SystemInfo>,
+    end: Result<ReceiveOutcome, Error>,
+    /// The offset and the length of the rest that is not whole.
     left: (u64, usize),
 }
 
-/// Gives `stream` to a receiver in reads of these sizes, over and over.
-fn receive(stream: &[u8], reads: &[usize]) -> Outcome {
+/// Gives `stream` to a receiver in reads of these sizes, repeatedly.
+fn receive(stream: &[u8], reads: &[usize]) -> StreamOutcome {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
     let mut follower = feed.attach(Selection::default());
-    // It has told all that there is, which is nothing, and follows the journal from the first frame on.
+    // It has taken everything, which is nothing, and follows the journal from the first frame on.
     follower.take(usize::MAX, &mut VecDeque::new());
-    let mut receiver = Receiver::default();
+    let mut receiver = BmpReceiver::default();
     let mut reads = reads.iter().copied().cycle();
     let mut rest = stream;
     let mut system = None;
-    let mut end = Ok(Received::All);
-    while !rest.is_empty() && end == Ok(Received::All) {
+    let mut end = Ok(ReceiveOutcome::AllFed);
+    while !rest.is_empty() && end == Ok(ReceiveOutcome::AllFed) {
         let room = receiver.room();
         let spare = room.capacity() - room.len();
         assert!(spare > 0, "there is always room to read into");
@@ -48,18 +48,19 @@ fn receive(stream: &[u8], reads: &[usize]) -> Outcome {
     let mut pieces = VecDeque::new();
     follower.take(usize::MAX, &mut pieces);
     let fed = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-    let left = if end == Ok(Received::All) { (receiver.offset(), receiver.left()) } else { (0, 0) };
-    Outcome { fed, system, end, left }
+    let left = if end == Ok(ReceiveOutcome::AllFed) { (receiver.offset(), receiver.left()) } else { (0, 0) };
+    StreamOutcome { fed, system, end, left }
 }
 
-/// A stream less the messages that are about the daemon's own session.
+/// A stream without the messages about the daemon's own session.
 fn about_peers(stream: &[u8]) -> Vec<u8> {
     let whole = frames(stream).map(Result::unwrap);
     let kept = whole.filter(|f| !matches!(f.message_type(), Some(MessageType::Initiation | MessageType::Termination)));
     kept.flat_map(|frame| frame.bytes().to_vec()).collect()
 }
 
-/// What is told of such a stream: another life of a peer has a Peer Down before it.
+/// The frames that stations are told of such a stream. Another life of a peer has a Peer Down
+/// before it.
 fn told_of(stream: &[u8]) -> Vec<u8> {
     let (mut ups, mut out) = (BTreeMap::new(), Vec::new());
     for frame in frames(&about_peers(stream)).map(Result::unwrap) {
@@ -97,7 +98,7 @@ fn every_capture_is_fed_byte_for_byte_less_initiation_and_termination() {
     for (name, stream) in captures_v3() {
         let outcome = receive(&stream, &[usize::MAX]);
         assert_eq!(outcome.fed, about_peers(&stream), "{name}");
-        assert_eq!((&outcome.end, outcome.left.1), (&Ok(Received::All), 0), "{name}");
+        assert_eq!((&outcome.end, outcome.left.1), (&Ok(ReceiveOutcome::AllFed), 0), "{name}");
         let system = outcome.system.unwrap();
         assert!(system.name.unwrap().starts_with("ipf-zbl1843-") || name.starts_with("frr"), "{name}");
         assert!(system.descr.is_some(), "{name}");
@@ -105,7 +106,7 @@ fn every_capture_is_fed_byte_for_byte_less_initiation_and_termination() {
 }
 
 #[test]
-fn the_peers_and_routes_of_the_captures_are_those_that_are_known_of_them() {
+fn the_captures_have_the_known_numbers_of_peers_and_routes() {
     for (name, stream) in captures_v3() {
         let feed = Feed::default();
         let mut input = feed.input(InputId::relay("router"));
@@ -137,7 +138,7 @@ fn a_termination_ends_the_stream_whatever_follows() {
     let stream = [initiation(), peer_up(1, 1), termination(Some("bye\nnow")), b"garbage".to_vec()].concat();
     let outcome = receive(&stream, &[usize::MAX]);
     assert_eq!(outcome.fed, peer_up(1, 1));
-    let Ok(Received::Goodbye(goodbye)) = outcome.end else { panic!("{:?}", outcome.end) };
+    let Ok(ReceiveOutcome::Goodbye(goodbye)) = outcome.end else { panic!("{:?}", outcome.end) };
     assert_eq!(goodbye.to_string(), "administratively closed (bye\\nnow)");
 }
 
@@ -145,7 +146,7 @@ fn a_termination_ends_the_stream_whatever_follows() {
 fn a_length_field_makes_no_room_before_the_bytes_are_there() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));
-    let mut receiver = Receiver::default();
+    let mut receiver = BmpReceiver::default();
     let largest = peer_up_of(&peer_header(1, PeerType::GLOBAL, 0), 1, &[(0, &[0; 60_000][..]); 4]);
     assert!(largest.len() > MAX_FRAME - 25_000);
     let mut fed = 0;
@@ -160,7 +161,7 @@ fn a_length_field_makes_no_room_before_the_bytes_are_there() {
     assert_eq!(receiver.room().capacity(), 64 * 1024, "and the room is given back");
 }
 
-/// Frames of all sizes, with messages for the relay itself in between.
+/// Frames of all sizes, with messages for the relay itself between them.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let message = prop_oneof![
         (0u8..4, 0u16..3).prop_map(|(peer, port)| peer_up(peer, port)),
