@@ -2,13 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use tracing::{debug, warn};
-
-use super::{
-    datapath::{Change, Occurrence, Refused, Slot, SocketEvent},
-    foreign::DestroyedSockets,
-    pins::Pins,
-};
+use super::datapath::{Change, Refused, Slot, SocketEvent};
 
 /// The connections of one session, whoever opened them, as the kernel's events add up.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +16,7 @@ pub struct KernelConnections {
     /// How many attempts failed.
     pub failed: u64,
     /// The last connection that was closed, or attempt that failed.
-    pub last_end: Option<ConnectionEnd>,
+    pub last_end: Option<KernelConnectionEnd>,
     /// How many refusals were reported. The kernel programs report at most one a second and CPU.
     pub refusals: u64,
     /// The last connect that the kernel programs refused.
@@ -50,7 +44,7 @@ pub struct KernelConnection {
 
 /// How a connection or an attempt ended.
 #[derive(Clone, Debug)]
-pub struct ConnectionEnd {
+pub struct KernelConnectionEnd {
     /// True if it had been established.
     pub established: bool,
     /// True if bmpd had opened it.
@@ -106,7 +100,7 @@ impl KernelConnections {
                     self.failed += 1;
                 }
                 self.open.remove(&event.cookie);
-                self.last_end = Some(ConnectionEnd {
+                self.last_end = Some(KernelConnectionEnd {
                     established,
                     own: event.own,
                     process: event.process,
@@ -139,7 +133,7 @@ impl KernelConnections {
     pub(super) fn gone(&mut self, cookie: u64) -> bool {
         let Some(connection) = self.open.remove(&cookie) else { return false };
         self.closed += 1;
-        self.last_end = Some(ConnectionEnd {
+        self.last_end = Some(KernelConnectionEnd {
             established: true,
             own: connection.own,
             process: connection.process,
@@ -147,60 +141,6 @@ impl KernelConnections {
             local: connection.local,
         });
         true
-    }
-}
-
-/// Adds up the kernel's events until the runtime ends. Events from before this bmpd come first.
-///
-/// # Errors
-///
-/// The events cannot be waited for, or another program reads them.
-pub async fn follow(pins: Pins) -> anyhow::Result<()> {
-    // Earlier events are about slots that sessions take over first.
-    pins.settled().await;
-    let mut events = pins.datapath().events()?;
-    let mut holds_earlier = pins.holds_earlier();
-    let (mut destroyed, mut is_watched) = (None, false);
-    loop {
-        tokio::select! {
-            occurrence = events.next() => match occurrence? {
-                Occurrence::Socket(event) => {
-                    debug!("kernel: slot {}: {:?}: {} to {}", event.slot(), event.change, event.local, event.remote);
-                    pins.record_event(&event);
-                }
-                Occurrence::Lost(count) => {
-                    warn!("{count} events of the kernel programs are lost: bmpd looks its connections up again");
-                    pins.record_loss();
-                }
-            },
-            ended = ended(&mut destroyed) => match ended {
-                Some(cookies) => cookies.into_iter().for_each(|cookie| pins.record_end(cookie)),
-                None => pins.record_loss(),
-            },
-            // Connections that are older than their pin make no events of their own.
-            Ok(_) = holds_earlier.wait_for(|holds| *holds), if !is_watched => {
-                is_watched = true;
-                match DestroyedSockets::watch() {
-                    Ok(watch) => destroyed = Some(watch),
-                    Err(error) => warn!("cannot watch connections that are older than their pin, so their end is not noticed: {error}"),
-                }
-            }
-        }
-    }
-}
-
-/// Returns the cookies of the next connections that ended, or `None` where some were lost.
-async fn ended(destroyed: &mut Option<DestroyedSockets>) -> Option<Vec<u64>> {
-    match destroyed {
-        Some(watch) => match watch.next().await {
-            Ok(cookies) => cookies,
-            Err(error) => {
-                warn!("cannot watch connections that are older than their pin any more: {error}");
-                *destroyed = None;
-                None
-            }
-        },
-        None => std::future::pending().await,
     }
 }
 

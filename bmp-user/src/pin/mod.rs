@@ -8,19 +8,25 @@
 //! - [`view`], [`pins`]: what a session sees of its pin, and what it asks for
 //! - [`datapath`]: the kernel programs and tables
 //! - [`foreign`]: sockets of other processes
-//! - [`guard`]: XDP for passive sessions; [`steering`]: routes of sessions with a next hop
-//! - [`connections`]: what the kernel reports of connections
-//! - [`source_choices`], [`vrfs`], [`grant`], [`reason`], [`counters`], [`linger`], [`privilege`]
+//! - [`guard`], [`guarded`]: XDP for passive sessions
+//! - [`steering`]: routes of sessions with a next hop
+//! - [`kernel_events`], [`connections`]: what the kernel reports of connections
+//! - [`bind`]: sockets that bmpd opens under a pin
+//! - [`source_choices`], [`vrfs`], [`reason`], [`earlier_connection`], [`counters`], [`linger`],
+//!   [`privilege`]
 //!
 //! Modules in here name each other directly. What is re-exported below is for the rest of bmpd.
 
+mod bind;
 mod connections;
 mod counters;
 mod datapath;
+mod earlier_connection;
 mod foreign;
-mod grant;
 mod guard;
+mod guarded;
 mod keeper;
+mod kernel_events;
 mod linger;
 mod pins;
 mod plan;
@@ -31,21 +37,23 @@ mod steering;
 mod view;
 mod vrfs;
 
-pub use connections::{ConnectionEnd, KernelConnection, KernelConnections, RefusedConnect, follow};
+pub use bind::BindError;
+pub use connections::{KernelConnection, KernelConnectionEnd, KernelConnections, RefusedConnect};
 pub(crate) use counters::add;
 pub use datapath::{
     Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Loss, Mode, NoGuard, Occurrence, Options,
     Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
 };
-pub use foreign::{EarlierConnection, ForeignSockets};
+pub use earlier_connection::EarlierConnection;
+pub use foreign::ForeignSockets;
 pub(crate) use foreign::{name_of, user_of};
-pub use grant::{BindError, Grant};
-pub use guard::{GuardReport, GuardedInterface, GuardedPlaces, ListenerState};
+pub use guarded::{GuardReport, GuardedInterface, GuardedPlaces, ListenerState};
 pub use keeper::run;
+pub use kernel_events::follow;
 pub use pins::Pins;
 pub use plan::{
-    NextHopPath, PinQuestion, Pinned, ResolvedPin, SourceRule, absent, back_on_its_way, in_words, led_astray, resolve,
-    target,
+    Grant, NextHopPath, PinQuestion, Pinned, ResolvedPin, SourceRule, absent, back_on_its_way, in_words, led_astray,
+    resolve, target,
 };
 pub use privilege::require_privilege;
 pub use reason::{DownCause, Reason};

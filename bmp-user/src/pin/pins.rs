@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     datapath::{Datapath, SocketEvent},
-    guard::GuardReport,
+    guarded::GuardReport,
     plan::Pinned,
     view::{AddressedRequest, SessionPin},
 };

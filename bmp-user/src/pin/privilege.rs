@@ -5,16 +5,16 @@ use std::{fs, io};
 use anyhow::bail;
 
 /// A capability and its bit (linux/capability.h).
-type Capability = (&'static str, u32);
+type NamedCapability = (&'static str, u32);
 
-const NET_ADMIN: Capability = ("CAP_NET_ADMIN", 12);
-const SYS_ADMIN: Capability = ("CAP_SYS_ADMIN", 21);
-const PERFMON: Capability = ("CAP_PERFMON", 38);
-const BPF: Capability = ("CAP_BPF", 39);
+const NET_ADMIN: NamedCapability = ("CAP_NET_ADMIN", 12);
+const SYS_ADMIN: NamedCapability = ("CAP_SYS_ADMIN", 21);
+const PERFMON: NamedCapability = ("CAP_PERFMON", 38);
+const BPF: NamedCapability = ("CAP_BPF", 39);
 
 /// Loading and attaching the programs needs these; [`SYS_ADMIN`] includes each of them
 /// (capabilities(7), "CAP_BPF").
-const NEEDED: [Capability; 3] = [BPF, NET_ADMIN, PERFMON];
+const NEEDED: [NamedCapability; 3] = [BPF, NET_ADMIN, PERFMON];
 
 /// Returns the effective capabilities of the calling thread, as bits.
 fn effective() -> Option<u64> {
@@ -25,7 +25,7 @@ fn effective() -> Option<u64> {
 
 /// Returns the needed capabilities that are not effective.
 fn missing(effective: u64) -> Vec<&'static str> {
-    let holds = |(_, bit): Capability| effective & (1 << bit) != 0;
+    let holds = |(_, bit): NamedCapability| effective & (1 << bit) != 0;
     NEEDED.into_iter().filter(|&needed| !holds(needed) && !holds(SYS_ADMIN)).map(|(name, _)| name).collect()
 }
 

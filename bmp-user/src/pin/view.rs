@@ -25,10 +25,9 @@ use super::{
     connections::{KernelConnection, KernelConnections},
     counters::add,
     datapath::{Datapath, Slot, SocketEvent, Target},
-    foreign::EarlierConnection,
-    grant::Grant,
-    guard::{GuardedPlaces, ListenerState},
-    plan::Pinned,
+    earlier_connection::EarlierConnection,
+    guarded::{GuardedPlaces, ListenerState},
+    plan::{Grant, Pinned},
     reason::DownCause,
 };
 
@@ -77,8 +76,8 @@ impl PinView {
         }
     }
 
-    /// True if a session acts in the same way on both views. RouteLookup and the parts for displays do
-    /// not count.
+    /// True if a session acts in the same way on both views. RouteLookup and the parts for displays
+    /// do not count.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         self.state == other.state && self.enforced == other.enforced && self.hold_down == other.hold_down
     }

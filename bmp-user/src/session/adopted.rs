@@ -17,8 +17,8 @@ use super::{
 use crate::{
     escape::Untrusted,
     pin::{
-        self, ConnectionEnd, DownCause, EnforcedPin, Enforcement, Grant, KernelConnection, KernelConnections, PinState,
-        PinView, Reason, Refused, pin_changed,
+        self, DownCause, EnforcedPin, Enforcement, Grant, KernelConnection, KernelConnectionEnd, KernelConnections,
+        PinState, PinView, Reason, Refused, pin_changed,
     },
 };
 
@@ -78,7 +78,7 @@ impl SeenConnections {
 }
 
 /// Why the task woke up.
-enum Wakeup {
+enum AdoptedWakeup {
     /// The pin or a connection changed.
     Changed,
     /// An operator resets the session.
@@ -110,9 +110,9 @@ impl AdoptedSession {
                 continue;
             }
             match self.next(view).await {
-                Wakeup::Changed => {}
-                Wakeup::Reset => self.reset(view).await,
-                Wakeup::Stopped => break,
+                AdoptedWakeup::Changed => {}
+                AdoptedWakeup::Reset => self.reset(view).await,
+                AdoptedWakeup::Stopped => break,
             }
         }
         // Under a pin that is gone, a connection could send nothing any more.
@@ -141,14 +141,14 @@ impl AdoptedSession {
         }
     }
 
-    async fn next(&mut self, known: &PinView) -> Wakeup {
+    async fn next(&mut self, known: &PinView) -> AdoptedWakeup {
         let Self { context, view, connections, .. } = self;
         select! {
-            () = pin_changed(view, known, false) => Wakeup::Changed,
+            () = pin_changed(view, known, false) => AdoptedWakeup::Changed,
             // The sender is in the pin, which is here.
-            Ok(()) = connections.changed() => Wakeup::Changed,
-            () = reset_requested(&mut context.reset) => Wakeup::Reset,
-            () = stopped(&mut context.stop) => Wakeup::Stopped,
+            Ok(()) = connections.changed() => AdoptedWakeup::Changed,
+            () = reset_requested(&mut context.reset) => AdoptedWakeup::Reset,
+            () = stopped(&mut context.stop) => AdoptedWakeup::Stopped,
         }
     }
 
@@ -348,7 +348,7 @@ fn denied(counters: &Counters) -> u64 {
 
 /// Says why a connection or an attempt ended. `has_received`: packets have come from the station
 /// since the last end.
-fn why_ended(grant: &Grant, end: &ConnectionEnd, has_received: bool) -> DownCause {
+fn why_ended(grant: &Grant, end: &KernelConnectionEnd, has_received: bool) -> DownCause {
     let station = grant.target.station;
     let owner = pin::name_of(end.process).map_or("its owner".to_owned(), |name| format!("{name} ({})", end.process));
     let (reason, why) = match (end.established, end.tcp_state) {

@@ -24,6 +24,8 @@ mod stage;
 mod status;
 mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

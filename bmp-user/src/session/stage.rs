@@ -24,7 +24,7 @@ pub(super) enum Stage {
     /// Waits for a pin.
     Unpinned,
     /// Waits for the station to answer.
-    Connecting(ConnectAttempt),
+    Connecting(StationAttempt),
     /// Waits for the station to connect.
     Listening(ListeningStage),
     /// Has a connection.
@@ -34,7 +34,7 @@ pub(super) enum Stage {
 }
 
 /// An attempt to connect.
-pub(super) struct ConnectAttempt {
+pub(super) struct StationAttempt {
     pub(super) grant: Arc<Grant>,
     pub(super) settings: AttemptSettings,
     /// Packets that the kernel had denied before.

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The task is always in one [`Stage`]. It waits in one place ([`SessionTask::next`]) and acts on
-//! each [`Wakeup`] in one other ([`SessionTask::act`]). A station that connects to this host tries
-//! again by itself, so a listening session has nothing to back off from.
+//! each [`SessionWakeup`] in one other ([`SessionTask::act`]). A station that connects to this host
+//! tries again by itself, so a listening session has nothing to back off from.
 
 use std::{
     future::pending,
@@ -36,7 +36,7 @@ use super::{
     down::{explain_silence, manual_reset, pin_replaced},
     listen::{Listeners, StationListener},
     selection::selection,
-    stage::{AttemptSettings, ConnectAttempt, ConnectFuture, ListeningStage, RetryPause, Stage, StreamingStage},
+    stage::{AttemptSettings, ConnectFuture, ListeningStage, RetryPause, Stage, StationAttempt, StreamingStage},
     status::{CauseOrigin, SessionPhase},
     stream::{StationStream, StreamContext},
 };
@@ -72,7 +72,7 @@ pub(super) struct SessionTask {
 }
 
 /// Why the task woke up.
-enum Wakeup {
+enum SessionWakeup {
     /// The session is removed, or bmpd ends.
     Stopped,
     /// An operator resets the session.
@@ -92,7 +92,7 @@ enum Wakeup {
 }
 
 /// Why a connection is over.
-enum StreamEnd {
+enum StationStreamEnd {
     Stopped,
     Reset,
     /// Another pin is in force, or none.
@@ -139,7 +139,7 @@ impl SessionTask {
     }
 
     /// Waits for whatever comes next. Nothing is lost when the future is dropped.
-    async fn next(&mut self, stage: &mut Stage) -> Wakeup {
+    async fn next(&mut self, stage: &mut Stage) -> SessionWakeup {
         let due = stage.deadline();
         let follows_config = stage.follows_config();
         let awaits_route = matches!(stage, Stage::BackingOff(pause) if pause.awaits_route);
@@ -151,22 +151,22 @@ impl SessionTask {
         };
         let Self { context, view, known, .. } = self;
         select! {
-            () = stopped(&mut context.stop) => Wakeup::Stopped,
-            () = reset_requested(&mut context.reset) => Wakeup::Reset,
-            () = pin_changed(view, known, awaits_route) => Wakeup::PinChanged,
+            () = stopped(&mut context.stop) => SessionWakeup::Stopped,
+            () = reset_requested(&mut context.reset) => SessionWakeup::Reset,
+            () = pin_changed(view, known, awaits_route) => SessionWakeup::PinChanged,
             // Without a sender the configuration stays as it is.
-            Ok(()) = context.config.changed(), if follows_config => Wakeup::Configured,
-            () = at(due) => Wakeup::Due,
-            result = attempted(attempt) => Wakeup::Attempted(result),
-            stream = connected(listener) => Wakeup::StationConnected(stream),
-            cause = failed(stream) => Wakeup::StreamFailed(cause),
+            Ok(()) = context.config.changed(), if follows_config => SessionWakeup::Configured,
+            () = at(due) => SessionWakeup::Due,
+            result = attempted(attempt) => SessionWakeup::Attempted(result),
+            stream = connected(listener) => SessionWakeup::StationConnected(stream),
+            cause = failed(stream) => SessionWakeup::StreamFailed(cause),
         }
     }
 
     /// Acts on a wakeup. Returns the next stage, or `None` when the session is to end.
-    async fn act(&mut self, stage: Stage, wakeup: Wakeup) -> Option<Stage> {
+    async fn act(&mut self, stage: Stage, wakeup: SessionWakeup) -> Option<Stage> {
         let before = match wakeup {
-            Wakeup::PinChanged => {
+            SessionWakeup::PinChanged => {
                 let now = self.view.borrow_and_update().clone();
                 Some(mem::replace(&mut self.known, now))
             }
@@ -175,34 +175,34 @@ impl SessionTask {
         Some(match (stage, wakeup) {
             (Stage::Streaming(streaming), wakeup) => return self.act_on_stream(streaming, wakeup).await,
             (Stage::Listening(listening), wakeup) => return self.act_on_listener(listening, wakeup).await,
-            (_, Wakeup::Stopped) => return None,
-            (Stage::Delayed { .. }, Wakeup::Due | Wakeup::Reset) => self.begin(),
+            (_, SessionWakeup::Stopped) => return None,
+            (Stage::Delayed { .. }, SessionWakeup::Due | SessionWakeup::Reset) => self.begin(),
             (Stage::Delayed { since, .. }, _) => self.delay(since),
-            (Stage::Unpinned, Wakeup::PinChanged) => self.begin(),
-            (Stage::Connecting(attempt), Wakeup::Attempted(Ok(stream))) => {
-                let ConnectAttempt { grant, denied_before, .. } = attempt;
+            (Stage::Unpinned, SessionWakeup::PinChanged) => self.begin(),
+            (Stage::Connecting(attempt), SessionWakeup::Attempted(Ok(stream))) => {
+                let StationAttempt { grant, denied_before, .. } = attempt;
                 self.stream(stream, grant, denied_before, None).await
             }
-            (Stage::Connecting(attempt), Wakeup::Attempted(Err(cause))) => {
+            (Stage::Connecting(attempt), SessionWakeup::Attempted(Err(cause))) => {
                 self.has_lost_connection = false;
                 let cause = self.explain(cause, attempt.denied_before, &attempt.grant);
                 self.back_off(&cause)
             }
-            (Stage::Connecting(attempt), Wakeup::PinChanged) if self.is_in_force(&attempt.grant) => {
+            (Stage::Connecting(attempt), SessionWakeup::PinChanged) if self.is_in_force(&attempt.grant) => {
                 Stage::Connecting(attempt)
             }
-            (Stage::Connecting(attempt), Wakeup::Configured) if !self.differs(&attempt.settings) => {
+            (Stage::Connecting(attempt), SessionWakeup::Configured) if !self.differs(&attempt.settings) => {
                 Stage::Connecting(attempt)
             }
             (Stage::Connecting(_), _) => self.begin_anew(),
-            (Stage::BackingOff(_), Wakeup::Due) => self.begin(),
+            (Stage::BackingOff(_), SessionWakeup::Due) => self.begin(),
             // A new route says nothing about the station: the next pause is longer all the same.
-            (Stage::BackingOff(_), Wakeup::PinChanged)
+            (Stage::BackingOff(_), SessionWakeup::PinChanged)
                 if before.is_some_and(|before| before.asks_the_same(&self.known)) =>
             {
                 self.begin()
             }
-            (Stage::BackingOff(pause), Wakeup::Configured) if !self.differs(&pause.settings) => {
+            (Stage::BackingOff(pause), SessionWakeup::Configured) if !self.differs(&pause.settings) => {
                 Stage::BackingOff(pause)
             }
             (Stage::BackingOff(_), _) => self.begin_anew(),
@@ -210,16 +210,16 @@ impl SessionTask {
         })
     }
 
-    async fn act_on_listener(&mut self, listening: ListeningStage, wakeup: Wakeup) -> Option<Stage> {
+    async fn act_on_listener(&mut self, listening: ListeningStage, wakeup: SessionWakeup) -> Option<Stage> {
         let ListeningStage { grant, denied_before, mut listener } = listening;
         Some(match wakeup {
-            Wakeup::Stopped => {
+            SessionWakeup::Stopped => {
                 self.context.pin.set_listener(ListenerState::Closed);
                 return None;
             }
-            Wakeup::StationConnected(stream) => self.stream(stream, grant, denied_before, Some(listener)).await,
-            Wakeup::PinChanged if !self.is_in_force(&grant) => self.close_listener(listener),
-            Wakeup::PinChanged => {
+            SessionWakeup::StationConnected(stream) => self.stream(stream, grant, denied_before, Some(listener)).await,
+            SessionWakeup::PinChanged if !self.is_in_force(&grant) => self.close_listener(listener),
+            SessionWakeup::PinChanged => {
                 listener.follow(&self.known);
                 Stage::Listening(ListeningStage { grant, denied_before, listener })
             }
@@ -228,22 +228,24 @@ impl SessionTask {
         })
     }
 
-    async fn act_on_stream(&mut self, mut streaming: Box<StreamingStage>, wakeup: Wakeup) -> Option<Stage> {
+    async fn act_on_stream(&mut self, mut streaming: Box<StreamingStage>, wakeup: SessionWakeup) -> Option<Stage> {
         let end = match wakeup {
-            Wakeup::Stopped => StreamEnd::Stopped,
-            Wakeup::Reset => StreamEnd::Reset,
-            Wakeup::PinChanged if !self.known.continues(&streaming.grant) => StreamEnd::PinChanged,
-            Wakeup::PinChanged => {
+            SessionWakeup::Stopped => StationStreamEnd::Stopped,
+            SessionWakeup::Reset => StationStreamEnd::Reset,
+            SessionWakeup::PinChanged if !self.known.continues(&streaming.grant) => StationStreamEnd::PinChanged,
+            SessionWakeup::PinChanged => {
                 if let Some(listener) = &mut streaming.listener {
                     listener.follow(&self.known);
                 }
                 return Some(Stage::Streaming(streaming));
             }
-            Wakeup::StreamFailed(cause) => {
-                StreamEnd::Failed(self.explain(cause, streaming.denied_before, &streaming.grant))
+            SessionWakeup::StreamFailed(cause) => {
+                StationStreamEnd::Failed(self.explain(cause, streaming.denied_before, &streaming.grant))
             }
-            Wakeup::StationConnected(stream) => StreamEnd::Replaced(stream),
-            Wakeup::Configured | Wakeup::Due | Wakeup::Attempted(_) => return Some(Stage::Streaming(streaming)),
+            SessionWakeup::StationConnected(stream) => StationStreamEnd::Replaced(stream),
+            SessionWakeup::Configured | SessionWakeup::Due | SessionWakeup::Attempted(_) => {
+                return Some(Stage::Streaming(streaming));
+            }
         };
         let StreamingStage { grant, stream, since, listener, .. } = *streaming;
         self.part(stream, &end).await;
@@ -255,41 +257,43 @@ impl SessionTask {
     }
 
     /// What follows when a connection is over that bmpd opened.
-    fn after_own_connection(&mut self, end: StreamEnd, since: Instant) -> Option<Stage> {
+    fn after_own_connection(&mut self, end: StationStreamEnd, since: Instant) -> Option<Stage> {
         if since.elapsed() >= SUCCESS {
             self.backoff.reset();
         }
         match end {
-            StreamEnd::Stopped => None,
-            StreamEnd::Failed(cause) => Some(self.back_off(&cause)),
-            StreamEnd::Reset | StreamEnd::PinChanged | StreamEnd::Replaced(_) => Some(self.begin_anew()),
+            StationStreamEnd::Stopped => None,
+            StationStreamEnd::Failed(cause) => Some(self.back_off(&cause)),
+            StationStreamEnd::Reset | StationStreamEnd::PinChanged | StationStreamEnd::Replaced(_) => {
+                Some(self.begin_anew())
+            }
         }
     }
 
     /// What follows when a connection is over that the station opened.
     async fn after_station_connection(
         &mut self,
-        end: StreamEnd,
+        end: StationStreamEnd,
         grant: Arc<Grant>,
         listener: StationListener,
     ) -> Option<Stage> {
         match end {
-            StreamEnd::Stopped => {
+            StationStreamEnd::Stopped => {
                 self.context.pin.set_listener(ListenerState::Closed);
                 None
             }
-            StreamEnd::PinChanged => Some(self.close_listener(listener)),
-            StreamEnd::Replaced(stream) => {
+            StationStreamEnd::PinChanged => Some(self.close_listener(listener)),
+            StationStreamEnd::Replaced(stream) => {
                 let ListeningStage { grant, denied_before, listener } = self.listening(grant, listener);
                 Some(self.stream(stream, grant, denied_before, Some(listener)).await)
             }
-            StreamEnd::Failed(cause) => {
+            StationStreamEnd::Failed(cause) => {
                 warn!(session = %self.context.id, "down: {}: {}; listening", cause.reason, cause.why);
                 self.context.status.update(|shown| shown.set_cause(&cause, CauseOrigin::Connection));
                 Some(Stage::Listening(self.listening(grant, listener)))
             }
             // The station was told, and may come back at once.
-            StreamEnd::Reset => Some(Stage::Listening(self.listening(grant, listener))),
+            StationStreamEnd::Reset => Some(Stage::Listening(self.listening(grant, listener))),
         }
     }
 
@@ -359,7 +363,7 @@ impl SessionTask {
         let (settings, denied_before) = (AttemptSettings::from(&configured), self.denied());
         let (datapath, to) = (self.context.pins.datapath().clone(), Arc::clone(&grant));
         let connecting = Box::pin(async move { connect(&to, &datapath, &configured).await });
-        Stage::Connecting(ConnectAttempt { grant, settings, denied_before, connecting })
+        Stage::Connecting(StationAttempt { grant, settings, denied_before, connecting })
     }
 
     fn listen(&mut self, grant: Arc<Grant>) -> Stage {
@@ -443,19 +447,19 @@ impl SessionTask {
     /// Shows the session down and closes the connection, with a Termination message.
     ///
     /// A session that has lost its way does not wait for the farewell: the way may be back before.
-    async fn part(&mut self, stream: StationStream, end: &StreamEnd) {
+    async fn part(&mut self, stream: StationStream, end: &StationStreamEnd) {
         let view = self.view.borrow().clone();
         let has_lost_way = matches!(view.state, PinState::Down(_)) || view.hold_down.is_some();
         let SessionContext { id, status, .. } = &self.context;
         match end {
-            StreamEnd::Failed(_) => {}
-            StreamEnd::PinChanged => match &view.state {
+            StationStreamEnd::Failed(_) => {}
+            StationStreamEnd::PinChanged => match &view.state {
                 PinState::Down(cause) => self.context.show_down(cause, CauseOrigin::Pin),
                 _ => self.context.show_down(&pin_replaced(), CauseOrigin::Connection),
             },
-            StreamEnd::Reset => self.context.show_down(&manual_reset(), CauseOrigin::Connection),
-            StreamEnd::Stopped => info!(session = %id, "closing"),
-            StreamEnd::Replaced(_) => {
+            StationStreamEnd::Reset => self.context.show_down(&manual_reset(), CauseOrigin::Connection),
+            StationStreamEnd::Stopped => info!(session = %id, "closing"),
+            StationStreamEnd::Replaced(_) => {
                 info!(session = %id, "the station has connected anew, which ends the connection before");
             }
         }
@@ -466,17 +470,19 @@ impl SessionTask {
             shown.live_retransmits = 0;
         });
         match end {
-            StreamEnd::Failed(_) => {}
-            StreamEnd::PinChanged | StreamEnd::Reset if has_lost_way => {
+            StationStreamEnd::Failed(_) => {}
+            StationStreamEnd::PinChanged | StationStreamEnd::Reset if has_lost_way => {
                 self.farewells.passing("farewell", stream.say_farewell());
             }
             // A station that was started again does not know the old connection and answers
             // nothing.
-            StreamEnd::Replaced(_) if self.farewells.len() < FAREWELLS => {
+            StationStreamEnd::Replaced(_) if self.farewells.len() < FAREWELLS => {
                 self.farewells.passing("farewell", stream.say_farewell());
             }
-            StreamEnd::Replaced(_) => drop(stream),
-            StreamEnd::PinChanged | StreamEnd::Reset | StreamEnd::Stopped => stream.say_farewell().await,
+            StationStreamEnd::Replaced(_) => drop(stream),
+            StationStreamEnd::PinChanged | StationStreamEnd::Reset | StationStreamEnd::Stopped => {
+                stream.say_farewell().await
+            }
         }
     }
 

@@ -6,9 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
+    fs,
     io::ErrorKind,
-    net::SocketAddr,
     sync::Arc,
 };
 
@@ -24,6 +23,7 @@ use crate::{
     escape::Untrusted,
     pin::{
         datapath::{Role, Target},
+        earlier_connection::EarlierConnection,
         plan::Pinned,
         view::SessionPin,
     },
@@ -32,32 +32,6 @@ use crate::{
 /// With more ports than these, one request asks the kernel for all connections. With fewer, there
 /// is one request a port.
 const PORTS: usize = 4;
-
-/// A connection to a session's station that is older than its pin, so that nothing holds it there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EarlierConnection {
-    /// Id of the process that has it.
-    pub process: u32,
-    /// The name that the process gives itself.
-    pub name: Untrusted,
-    /// This host's end.
-    pub local: SocketAddr,
-    /// The station's end.
-    pub remote: SocketAddr,
-    pub(in crate::pin) cookie: u64,
-}
-
-/// Who has the connection, and the command that closes it.
-impl fmt::Display for EarlierConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { process, name, local, remote, .. } = self;
-        write!(
-            f,
-            "{name} ({process}) was connected from {local} to {remote} before the pin was in force: that connection is neither held to \
-             it nor counted (`ss --kill src {local} dst {remote}` closes it)"
-        )
-    }
-}
 
 /// A session to look for.
 pub(in crate::pin) struct EarlierSearch {

@@ -21,9 +21,9 @@ use tracing::{debug, info, warn};
 use super::{
     connections::KernelConnection,
     datapath::{Owner, Slot, Target},
-    grant::Grant,
+    earlier_connection::EarlierConnection,
     pins::Pins,
-    plan::{Pinned, ResolvedPin, led_astray},
+    plan::{Grant, Pinned, ResolvedPin, led_astray},
     view::SessionPin,
 };
 use crate::{
@@ -38,7 +38,6 @@ use lookup::{CopiedSocket, blocking, copies, holders_of};
 
 pub(super) use diag::DestroyedSockets;
 pub(crate) use diag::user_of;
-pub use earlier::EarlierConnection;
 pub(super) use earlier::EarlierSearch;
 pub(crate) use holder::name_of;
 

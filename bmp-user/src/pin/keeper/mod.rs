@@ -85,13 +85,13 @@ pub fn run(
         if let Some(inbox) = inbox {
             let mut look = tokio::time::interval(LOOK);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            keeper.keep(Sources { config, host, inbox, look }).await;
+            keeper.keep(KeeperSources { config, host, inbox, look }).await;
         }
     }
 }
 
 /// What the keeper waits for.
-struct Sources {
+struct KeeperSources {
     config: watch::Receiver<Arc<Config>>,
     host: watch::Receiver<Arc<Host>>,
     inbox: mpsc::UnboundedReceiver<AddressedRequest>,
@@ -100,7 +100,7 @@ struct Sources {
 }
 
 /// Why the keeper woke up.
-enum Wakeup {
+enum KeeperWakeup {
     /// Configuration, host, a trial or a deadline: decide anew.
     Changed,
     /// A session asks for something.
@@ -117,7 +117,7 @@ enum Wakeup {
 
 struct PinKeeper {
     pins: Pins,
-    /// The last [`Grant::line`](super::grant::Grant::line). No line is given twice, not even to a
+    /// The last [`Grant::line`](super::plan::Grant::line). No line is given twice, not even to a
     /// session that was removed and configured again.
     lines: u64,
     /// Moves connections of any process from one slot to another.
@@ -137,7 +137,7 @@ struct PinKeeper {
 }
 
 impl PinKeeper {
-    async fn keep(mut self, mut sources: Sources) {
+    async fn keep(mut self, mut sources: KeeperSources) {
         self.next_hop_routes.begin().await;
         let mut is_first = true;
         loop {
@@ -157,30 +157,30 @@ impl PinKeeper {
             // While nothing changes, nothing is decided anew.
             loop {
                 match self.next(&mut sources, due, load_again).await {
-                    Wakeup::Changed => break,
-                    Wakeup::Requested(request) => {
+                    KeeperWakeup::Changed => break,
+                    KeeperWakeup::Requested(request) => {
                         self.accept(request);
                         while let Ok(request) = sources.inbox.try_recv() {
                             self.accept(request);
                         }
                         break;
                     }
-                    Wakeup::Look => {
+                    KeeperWakeup::Look => {
                         self.look_again_for_earlier().await;
                         if self.mend(&demands).await | self.look_for_redirects().await {
                             break;
                         }
                     }
-                    Wakeup::Lost => {
+                    KeeperWakeup::Lost => {
                         if self.mend(&demands).await {
                             break;
                         }
                     }
-                    Wakeup::LoadAgain => {
+                    KeeperWakeup::LoadAgain => {
                         is_first = self.load_again().await;
                         break;
                     }
-                    Wakeup::Ended => return,
+                    KeeperWakeup::Ended => return,
                 }
             }
             self.free_expired();
@@ -188,19 +188,24 @@ impl PinKeeper {
         }
     }
 
-    async fn next(&mut self, sources: &mut Sources, due: Option<Instant>, load_again: Option<Instant>) -> Wakeup {
-        let Sources { config, host, inbox, look } = sources;
-        let changed = |result: Result<(), _>| if result.is_ok() { Wakeup::Changed } else { Wakeup::Ended };
+    async fn next(
+        &mut self,
+        sources: &mut KeeperSources,
+        due: Option<Instant>,
+        load_again: Option<Instant>,
+    ) -> KeeperWakeup {
+        let KeeperSources { config, host, inbox, look } = sources;
+        let changed = |result: Result<(), _>| if result.is_ok() { KeeperWakeup::Changed } else { KeeperWakeup::Ended };
         tokio::select! {
             result = config.changed() => changed(result),
             result = host.changed() => changed(result),
-            () = until(due) => Wakeup::Changed,
+            () = until(due) => KeeperWakeup::Changed,
             // The keeper holds a sender itself, so the inbox never closes.
-            Some(request) = inbox.recv() => Wakeup::Requested(request),
-            () = self.source_choices.trial_changed() => Wakeup::Changed,
-            _ = look.tick() => Wakeup::Look,
-            () = self.pins.datapath().lost() => Wakeup::Lost,
-            () = until(load_again) => Wakeup::LoadAgain,
+            Some(request) = inbox.recv() => KeeperWakeup::Requested(request),
+            () = self.source_choices.trial_changed() => KeeperWakeup::Changed,
+            _ = look.tick() => KeeperWakeup::Look,
+            () = self.pins.datapath().lost() => KeeperWakeup::Lost,
+            () = until(load_again) => KeeperWakeup::LoadAgain,
         }
     }
 

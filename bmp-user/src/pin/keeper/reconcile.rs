@@ -6,16 +6,16 @@ use bmp_ebpf::Pin;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{PinKeeper, step::Step, tracked::TrackedPin};
+use super::{PinKeeper, step::PinStep, tracked::TrackedPin};
 use crate::{
     link::Host,
     pin::{
-        grant::Grant,
         plan::{
-            MarkedSession, PinDecision, PinDemand, PinDraft, PinSettings, Pinned, draft, has_route, no_route,
-            overruled, station_links, target,
+            Grant, PinDecision, PinDemand, PinDraft, PinSettings, Pinned, draft, has_route, no_route, station_links,
+            target,
         },
         source_choices::SourceChoice,
+        steering::{MarkedSession, overruled},
         view::PinState,
     },
 };
@@ -76,9 +76,9 @@ impl PinKeeper {
         let is_outdated = gets_its_slot || tracked.is_denied_otherwise();
         let (mut state, mut hold_down) = (None, None);
         match tracked.in_force.step(&decision, demand, is_outdated, Instant::now()) {
-            Step::Hold(held) => hold_down = Some(held),
-            Step::Keep => {}
-            Step::Apply { connections_go_on } => {
+            PinStep::Hold(held) => hold_down = Some(held),
+            PinStep::Keep => {}
+            PinStep::Apply { connections_go_on } => {
                 state = self.apply(pinned, tracked, decision, connections_go_on).await;
             }
         }

@@ -24,7 +24,7 @@ pub(super) struct PinInForce {
 
 /// What the keeper does about a new decision.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PinStep {
     /// Leaves in force what is, although the way is lost.
     Hold(HoldDown),
     /// Leaves in force what is: the decision asks for the same.
@@ -39,23 +39,29 @@ pub(super) enum Step {
 impl PinInForce {
     /// Decides what to do about a decision. `is_outdated` says that the kernel's side has to change
     /// even for the same decision.
-    pub(super) fn step(&mut self, decision: &PinDecision, demand: &PinDemand, is_outdated: bool, now: Instant) -> Step {
+    pub(super) fn step(
+        &mut self,
+        decision: &PinDecision,
+        demand: &PinDemand,
+        is_outdated: bool,
+        now: Instant,
+    ) -> PinStep {
         let settings = &demand.settings;
         if let Some(cause) = self.lost_way(decision, settings)
             && let Some(held) = self.hold_down.hold(cause, demand.hold_down, now)
         {
-            return Step::Hold(held);
+            return PinStep::Hold(held);
         }
         self.hold_down.clear();
         self.settings = Some(settings.clone());
         if !is_outdated && self.decision.as_ref().is_some_and(|known| known.asks_the_same(decision)) {
-            return Step::Keep;
+            return PinStep::Keep;
         }
         // An interface that comes or goes is no reason to connect again. Naming another one is.
         let connections_go_on = self.egress_interfaces == settings.egress_interfaces
             && self.decision.as_ref().is_some_and(|known| known.differs_in_egress_at_most(decision));
         self.egress_interfaces.clone_from(&settings.egress_interfaces);
-        Step::Apply { connections_go_on }
+        PinStep::Apply { connections_go_on }
     }
 
     /// Returns what the host has lost, if that alone takes a session down that is ready. What an
@@ -78,8 +84,7 @@ mod tests {
         link::Interface,
         pin::{
             datapath::{Role, Target},
-            grant::Grant,
-            plan::{ResolvedPin, SourceRule},
+            plan::{Grant, ResolvedPin, SourceRule},
             reason::Reason,
         },
     };
@@ -124,7 +129,7 @@ mod tests {
     /// A pin that is in force.
     fn in_force(decision: PinDecision, demand: &PinDemand) -> PinInForce {
         let mut pin = PinInForce::default();
-        assert_eq!(pin.step(&decision, demand, false, Instant::now()), Step::Apply { connections_go_on: false });
+        assert_eq!(pin.step(&decision, demand, false, Instant::now()), PinStep::Apply { connections_go_on: false });
         pin.decision = Some(decision);
         pin
     }
@@ -133,9 +138,9 @@ mod tests {
     fn the_same_decision_is_applied_once() {
         let (demand, now) = (demand(&[], 0), Instant::now());
         let mut pin = in_force(ready("192.0.2.1", &[2]), &demand);
-        assert_eq!(pin.step(&ready("192.0.2.1", &[2]), &demand, false, now), Step::Keep);
+        assert_eq!(pin.step(&ready("192.0.2.1", &[2]), &demand, false, now), PinStep::Keep);
         let again = pin.step(&ready("192.0.2.1", &[2]), &demand, true, now);
-        assert_eq!(again, Step::Apply { connections_go_on: true }, "the kernel has another one");
+        assert_eq!(again, PinStep::Apply { connections_go_on: true }, "the kernel has another one");
     }
 
     #[test]
@@ -143,30 +148,30 @@ mod tests {
         let (both, now) = (demand(&["up2", "up3"], 0), Instant::now());
         let mut pin = in_force(ready("192.0.2.1", &[2, 3]), &both);
         let gone = pin.step(&ready("192.0.2.1", &[2]), &both, false, now);
-        assert_eq!(gone, Step::Apply { connections_go_on: true });
+        assert_eq!(gone, PinStep::Apply { connections_go_on: true });
         let named = pin.step(&ready("192.0.2.1", &[2]), &demand(&["up2"], 0), true, now);
-        assert_eq!(named, Step::Apply { connections_go_on: false });
+        assert_eq!(named, PinStep::Apply { connections_go_on: false });
         let moved = pin.step(&ready("192.0.2.9", &[2]), &demand(&["up2"], 0), false, now);
-        assert_eq!(moved, Step::Apply { connections_go_on: false }, "another source");
+        assert_eq!(moved, PinStep::Apply { connections_go_on: false }, "another source");
     }
 
     #[test]
     fn a_ready_session_is_held_for_what_the_host_lost_and_for_nothing_else() {
         let (held, now) = (demand(&[], 5), Instant::now());
         let mut pin = in_force(ready("192.0.2.1", &[2]), &held);
-        assert!(matches!(pin.step(&down(Reason::InterfaceDown), &held, false, now), Step::Hold(_)));
-        assert_eq!(pin.step(&ready("192.0.2.1", &[2]), &held, false, now), Step::Keep, "it is back");
-        assert!(matches!(pin.step(&down(Reason::Shutdown), &held, false, now), Step::Apply { .. }));
-        assert!(matches!(pin.step(&down(Reason::NextHopOverruled), &held, false, now), Step::Apply { .. }));
+        assert!(matches!(pin.step(&down(Reason::InterfaceDown), &held, false, now), PinStep::Hold(_)));
+        assert_eq!(pin.step(&ready("192.0.2.1", &[2]), &held, false, now), PinStep::Keep, "it is back");
+        assert!(matches!(pin.step(&down(Reason::Shutdown), &held, false, now), PinStep::Apply { .. }));
+        assert!(matches!(pin.step(&down(Reason::NextHopOverruled), &held, false, now), PinStep::Apply { .. }));
     }
 
     #[test]
     fn a_change_of_settings_ends_the_hold_down() {
         let (held, now) = (demand(&[], 5), Instant::now());
         let mut pin = in_force(ready("192.0.2.1", &[2]), &held);
-        assert!(matches!(pin.step(&down(Reason::InterfaceDown), &held, false, now), Step::Hold(_)));
+        assert!(matches!(pin.step(&down(Reason::InterfaceDown), &held, false, now), PinStep::Hold(_)));
         let changed = pin.step(&down(Reason::InterfaceDown), &demand(&["up3"], 5), false, now);
-        assert_eq!(changed, Step::Apply { connections_go_on: false });
+        assert_eq!(changed, PinStep::Apply { connections_go_on: false });
         assert_eq!(pin.hold_down.deadline(), None);
     }
 
@@ -174,6 +179,6 @@ mod tests {
     fn a_session_that_is_down_is_not_held() {
         let (held, now) = (demand(&[], 5), Instant::now());
         let mut pin = in_force(down(Reason::AddressAbsent), &held);
-        assert!(matches!(pin.step(&down(Reason::InterfaceDown), &held, false, now), Step::Apply { .. }));
+        assert!(matches!(pin.step(&down(Reason::InterfaceDown), &held, false, now), PinStep::Apply { .. }));
     }
 }

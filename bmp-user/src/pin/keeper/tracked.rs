@@ -9,7 +9,8 @@ use super::step::PinInForce;
 use crate::pin::{
     datapath::{Slot, Target},
     guard::SessionGuard,
-    plan::{NextHopAnswer, PinDecision, RouteAnswer, denial, denies},
+    plan::{PinDecision, RouteAnswer, denial, denies},
+    steering::NextHopAnswer,
     view::{EnforcedPin, SessionPin},
 };
 
@@ -19,7 +20,7 @@ pub(super) struct TrackedPin {
     pub(super) in_force: PinInForce,
     /// [`PinSettings::own_only`](crate::pin::plan::PinSettings::own_only), which never changes.
     pub(super) own_only: bool,
-    /// [`Grant::line`](crate::pin::grant::Grant::line) of the last grant.
+    /// [`Grant::line`](crate::pin::plan::Grant::line) of the last grant.
     pub(super) line: u64,
     /// The source that the rule chose. It is kept while it is valid.
     pub(super) source: Option<IpAddr>,

@@ -6,6 +6,7 @@ use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_OWN, PIN_SOURCE, PIN_VRF, Pin};
 
 use super::{
     demand::{PinSettings, Pinned},
+    grant::Grant,
     resolve::ResolvedPin,
 };
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
     link::{Host, Interface},
     pin::{
         datapath::{Role, Target, in_bytes},
-        grant::Grant,
         reason::DownCause,
     },
 };

@@ -1,17 +1,17 @@
 //! What the configuration and the host make of each pin.
 //!
-//! Everything here is a pure function of values, but for the questions to the kernel's routing
-//! tables: is there a route ([`reachability`]), and does the next hop hold ([`overruled`]).
+//! Everything here is a pure function of values, but for one question to the kernel's routing
+//! tables: is there a route ([`reachability`]).
 //!
 //! - [`demand`]: the settings of each pin
 //! - [`resolve`]: connect-interface to source and egress
-//! - [`decision`]: ready or down, and what the kernel enforces for that
+//! - [`decision`]: ready or down, and what the kernel enforces for that; [`grant`]: what is ready
 //!
 //! Nothing here changes the kernel: that is the keeper's part.
 
 mod decision;
 mod demand;
-mod overruled;
+mod grant;
 mod reachability;
 mod resolve;
 
@@ -21,7 +21,7 @@ pub(super) use decision::{PinDecision, denial, denies, pin_of, station_links};
 pub use decision::{in_words, target};
 pub use demand::Pinned;
 pub(super) use demand::{PinDemand, PinSettings, demands};
-pub(super) use overruled::{MarkedSession, NextHopAnswer, overruled};
+pub use grant::Grant;
 pub(super) use reachability::{RouteAnswer, has_route, no_route};
 pub use reachability::{back_on_its_way, led_astray};
 pub use resolve::{NextHopPath, PinQuestion, ResolvedPin, SourceRule, absent, resolve};

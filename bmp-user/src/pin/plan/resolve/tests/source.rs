@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn the_rule_chooses_among_the_addresses_of_an_interface() {
     use SourceRule::{First, Kept, StationsPrefix};
-    type Case<'a> = (&'a [&'a str], &'a str, Option<&'a str>, Option<(&'a str, SourceRule)>);
-    let cases: &[Case<'_>] = &[
+    type SourceCase<'a> = (&'a [&'a str], &'a str, Option<&'a str>, Option<(&'a str, SourceRule)>);
+    let cases: &[SourceCase<'_>] = &[
         // The one whose prefix holds the station, else the first.
         (&["192.0.2.1/24", "198.51.100.1/24"], "198.51.100.7", None, Some(("198.51.100.1", StationsPrefix))),
         (&["192.0.2.1/24", "198.51.100.1/24"], "203.0.113.7", None, Some(("192.0.2.1", First))),

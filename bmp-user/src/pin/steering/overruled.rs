@@ -5,16 +5,13 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::{
-    demand::Pinned,
-    resolve::{NextHopPath, ResolvedPin},
-};
+use super::NextHopRoutes;
 use crate::{
     link::{EarlierRule, Host, KernelRoute, MarkedFlow, PRIORITY, RouteLookup},
     pin::{
         datapath::Target,
+        plan::{NextHopPath, Pinned, ResolvedPin},
         reason::{DownCause, Reason},
-        steering::NextHopRoutes,
     },
 };
 

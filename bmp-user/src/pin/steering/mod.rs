@@ -1,7 +1,10 @@
 //! The routes of sessions that have a `next-hop`, and the fwmarks that lead to them.
 //!
 //! A mark belongs to one session and one path. It is taken before the pin names it, and stays for
-//! [`LINGER`] after the pin is gone, so that the last packets still find their route.
+//! [`LINGER`] after the pin is gone, so that the last packets still find their route. [`overruled`]
+//! asks whether other rules and routes come first.
+
+mod overruled;
 
 use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,6 +17,8 @@ use super::{
     plan::{NextHopPath, Pinned},
     reason::{DownCause, Reason},
 };
+pub(super) use overruled::{MarkedSession, NextHopAnswer, overruled};
+
 use crate::link::{EarlierRule, Host, MARKS, Marks, OwnedMark, RouteLookup, Steer, Steering};
 
 /// How long after a failed removal the next attempt is made.

@@ -1,33 +1,14 @@
-//! A pin that is in force, and the sockets that bmpd opens under it.
+//! Sockets that bmpd opens itself, under a pin that is in force.
 //!
-//! bmpd binds its own sockets here, although the kernel programs would bind them too. So a host
+//! bmpd binds them here, although the kernel programs would bind them too. So a host
 //! without the programs still gets the configured source and interface.
 
 use std::{fmt, io, net::SocketAddr};
 
 use socket2::Socket;
 
-use super::{
-    datapath::{Datapath, Target},
-    plan::ResolvedPin,
-};
+use super::{datapath::Datapath, plan::Grant};
 use crate::sys;
-
-/// A resolved connect-interface that the kernel tables hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The connections that the grant is for.
-    pub target: Target,
-    /// Source and egress.
-    pub resolved: ResolvedPin,
-    /// Identifies the pin over its changes. Connections of an earlier grant with the same number go
-    /// on under this one: the keeper moved them to its slot.
-    pub line: u64,
-    /// True if the pin holds bmpd's own sockets alone and lets those of other processes pass.
-    pub own_only: bool,
-    /// The fwmark that selects the session's own route; 0 where it has none.
-    pub mark: u32,
-}
 
 /// A step of [`Grant::bind`] that the kernel refused.
 #[derive(Debug)]
