@@ -116,8 +116,17 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
         "sessions",
         session::run(sessions.clone(), feed.clone(), pins.clone(), foreign, identity, config.clone(), stopping),
     );
-    let context =
-        control::Context { store: store.clone(), host, routes, sessions, pins, feed, bgp_peers, relays, replays };
+    let context = control::ControlContext {
+        store: store.clone(),
+        host,
+        routes,
+        sessions,
+        pins,
+        feed,
+        bgp_peers,
+        relays,
+        replays,
+    };
 
     {
         let (settled, served) = (context.pins.clone(), context.clone());
@@ -182,8 +191,8 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
 }
 
 /// Reloads the configuration file and logs the changes and their consequences.
-async fn reload(context: control::Context, file: PathBuf) {
-    let before = context.before();
+async fn reload(context: control::ControlContext, file: PathBuf) {
+    let before = context.baseline();
     match context.store.reload().await {
         Ok(true) => info!("read {} again: what it changed is in force", file.display()),
         Ok(false) => return info!("read {} again: nothing in it changed", file.display()),

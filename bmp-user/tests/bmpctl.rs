@@ -21,14 +21,14 @@ use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::watch};
 
 /// The control module behind a socket, without the tasks of bmpd.
-struct Device {
+struct ServedDevice {
     folder: TempDir,
     store: Store,
     _host: watch::Sender<Arc<Host>>,
     _runtime: Runtime,
 }
 
-impl Device {
+impl ServedDevice {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bmpd.conf");
@@ -37,7 +37,7 @@ impl Device {
         let (host_sender, host) = watch::channel(Arc::new(Host::default()));
         let datapath =
             Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).expect("nothing is loaded");
-        let context = control::Context {
+        let context = control::ControlContext {
             store: store.clone(),
             host,
             routes: RouteLookup::default(),
@@ -95,7 +95,7 @@ const ANSWER: &str = "+bmp\n+ bmp-session 10.1.1.1\n+  tcp connect port 11019\n+
 
 #[test]
 fn a_file_of_commands_is_carried_out() {
-    let device = Device::new();
+    let device = ServedDevice::new();
     let file = device.file("setup", SETUP);
     let output = device.bmpctl(&["-f", file.to_str().unwrap()], "");
     assert_eq!((out(&output), err(&output)), (ANSWER, ""));
@@ -107,11 +107,11 @@ fn a_file_of_commands_is_carried_out() {
 #[test]
 fn so_are_commands_from_standard_input_and_from_arguments() {
     for arguments in [&["-f", "-"][..], &[]] {
-        let device = Device::new();
+        let device = ServedDevice::new();
         let output = device.bmpctl(arguments, SETUP);
         assert_eq!((out(&output), err(&output)), (ANSWER, ""), "{arguments:?}");
     }
-    let device = Device::new();
+    let device = ServedDevice::new();
     let commands = ["-c", "system-view", "-c", "sysname edge1", "-c", "commit", "-c", "dis cu"];
     let output = device.bmpctl(&commands, "");
     assert_eq!((out(&output), err(&output)), ("#\nsysname edge1\n#\nreturn\n", ""));
@@ -123,7 +123,7 @@ fn so_are_commands_from_standard_input_and_from_arguments() {
 
 #[test]
 fn the_first_error_stops_the_file_and_is_told_with_its_line() {
-    let device = Device::new();
+    let device = ServedDevice::new();
     let file =
         device.file("setup", "system-view\nbmp\n bmp-session 10.1.1.1\n  connect-interface eth1 2001:db8::1\ncommit\n");
     let name = file.to_str().unwrap();
@@ -142,7 +142,7 @@ fn the_first_error_stops_the_file_and_is_told_with_its_line() {
 
 #[test]
 fn a_command_as_arguments_is_refused_with_a_caret() {
-    let device = Device::new();
+    let device = ServedDevice::new();
     let output = device.bmpctl(&["display", "bmp", "sesion"], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).starts_with("display bmp sesion\n            ^^^^^^\nError: "), "{}", err(&output));

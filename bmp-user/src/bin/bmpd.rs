@@ -1,4 +1,4 @@
-//! The agent.
+//! The command line of the agent.
 
 use std::{
     io::Write,
@@ -8,17 +8,18 @@ use std::{
 };
 
 use bmp_user::{agent, config, control, escape::escaped_lines, log, pin, tasks};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 use tracing_subscriber::EnvFilter;
 
-/// What is logged where `RUST_LOG` does not say otherwise. The kernel programs tell each connect at info, which says little more than
-/// the session does itself.
+/// Log filter unless `RUST_LOG` names another. The kernel programs log each connect at info, which
+/// says little more than the session's own line.
 const LOGGED: &str = "info,bmp_ebpf=warn";
 
-/// How long threads that wait for a disk are waited for at the end.
+/// How long bmpd waits at the end for threads that wait for a disk.
 const STRAGGLERS: Duration = Duration::from_secs(2);
 
-/// BMP sessions that leave this host by the interface and address the operator named, and by no other.
+/// BMP sessions that leave this host by the interface and address the operator named, and by no
+/// other.
 #[derive(Parser)]
 #[command(
     name = "bmpd",
@@ -27,15 +28,15 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
     subcommand_negates_reqs = true,
     args_override_self = true
 )]
-struct Arguments {
+struct AgentArguments {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Subcommand>,
     #[command(flatten)]
-    run: Run,
+    run: RunArguments,
 }
 
-#[derive(Subcommand)]
-enum Command {
+#[derive(clap::Subcommand)]
+enum Subcommand {
     /// Parse and validate a configuration file, and do nothing else.
     Check {
         /// The configuration file.
@@ -45,8 +46,8 @@ enum Command {
         #[arg(long, value_name = "NUMBER", default_value_t)]
         sessions: pin::Room,
     },
-    /// Remove everything that a bmpd which runs no more has left in the kernel: programs and tables, and the rules and routes of sessions
-    /// with a next hop in this network namespace.
+    /// Remove everything that a bmpd which runs no more has left in the kernel: programs and
+    /// tables, and the rules and routes of sessions with a next hop in this network namespace.
     Detach {
         /// The folder of the BPF file system that it had.
         #[arg(long, value_name = "PATH")]
@@ -55,20 +56,23 @@ enum Command {
 }
 
 #[derive(Args)]
-struct Run {
+struct RunArguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
     /// The control socket.
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
     control: PathBuf,
-    /// The cgroup v2 folder whose processes are held to the pins, bmpd among them; the host's root by default, found by itself.
+    /// The cgroup v2 folder whose processes are held to the pins, bmpd among them; the host's root
+    /// by default, found by itself.
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// The folder of a BPF file system that is this bmpd's own, in which its pins outlive it; /sys/fs/bpf/bmpd by default.
+    /// The folder of a BPF file system that is this bmpd's own, in which its pins outlive it;
+    /// /sys/fs/bpf/bmpd by default.
     #[arg(long, value_name = "PATH")]
     bpffs: Option<PathBuf>,
-    /// How many sessions the kernel tables have room for; a BGP peer takes the room of one for each end that may connect.
+    /// How many sessions the kernel tables have room for; a BGP peer takes the room of one for each
+    /// end that may connect.
     #[arg(long, value_name = "NUMBER", default_value_t)]
     sessions: pin::Room,
     /// How packets are held to their pin.
@@ -77,16 +81,16 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = AgentArguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Check { config, sessions }) => check(&config, sessions),
-        Some(Command::Detach { bpffs }) => detach(bpffs.as_deref()),
+        Some(Subcommand::Check { config, sessions }) => check(&config, sessions),
+        Some(Subcommand::Detach { bpffs }) => detach(bpffs.as_deref()),
         None => run(arguments.run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A closed stderr is no reason to end otherwise.
+            // A closed stderr does not change the exit status.
             let _ = writeln!(std::io::stderr(), "{}", escaped_lines(error.trim_end()));
             ExitCode::FAILURE
         }
@@ -99,26 +103,26 @@ fn load(path: &Path, sessions: pin::Room) -> Result<config::Config, String> {
     Ok(config)
 }
 
-/// Says of a good configuration what will not work on any host.
+/// Prints the warnings that hold on any host about a valid configuration.
 fn check(path: &Path, sessions: pin::Room) -> Result<(), String> {
     let config = load(path, sessions)?;
-    let said: String = control::without_host(&config).iter().map(|said| format!("{said}\n")).collect();
-    // A closed stdout is no reason to end otherwise.
-    let _ = write!(std::io::stdout(), "{said}");
+    let warnings: String = control::without_host(&config).iter().map(|warning| format!("{warning}\n")).collect();
+    // A closed stdout does not change the exit status.
+    let _ = write!(std::io::stdout(), "{warnings}");
     Ok(())
 }
 
 fn detach(bpffs: Option<&Path>) -> Result<(), String> {
-    let told = |error: anyhow::Error| format!("bmpd: {error:#}");
-    let mut said = pin::detach(bpffs).map_err(told)?;
-    said.extend(runtime()?.block_on(pin::remove_next_hop_routes()).map_err(told)?);
-    // A closed stdout is no reason to end otherwise: it is done.
-    let _ = writeln!(std::io::stdout(), "{}", said.join("\n"));
+    let in_words = |error: anyhow::Error| format!("bmpd: {error:#}");
+    let mut removed = pin::detach(bpffs).map_err(in_words)?;
+    removed.extend(runtime()?.block_on(pin::remove_next_hop_routes()).map_err(in_words)?);
+    // A closed stdout does not change the exit status: all is removed.
+    let _ = writeln!(std::io::stdout(), "{}", removed.join("\n"));
     Ok(())
 }
 
-fn run(arguments: Run) -> Result<(), String> {
-    // clap has seen to it that it is there, unless a subcommand is.
+fn run(arguments: RunArguments) -> Result<(), String> {
+    // clap requires the file unless there is a subcommand.
     let path = arguments.config.unwrap_or_default();
     let config = load(&path, arguments.sessions)?;
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
@@ -138,7 +142,7 @@ fn run(arguments: Run) -> Result<(), String> {
     agent::prepare();
     let runtime = runtime()?;
     let ended = runtime.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"));
-    // What a thread is waiting for by now, a disk that hangs for one, is not worth waiting for.
+    // Do not wait longer for a thread that hangs, for example on a disk.
     runtime.shutdown_timeout(STRAGGLERS);
     log::finish();
     ended

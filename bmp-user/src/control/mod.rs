@@ -1,4 +1,11 @@
-//! How an operator reaches in: the control socket, what `display` answers, and what becomes of a command.
+//! How an operator reaches bmpd: the control socket, the displays, and commands.
+//!
+//! * `socket`: the server, the client and their language
+//! * `operator`: one operator at work over one connection
+//! * `display`: a report for each `display`, as text and as JSON
+//! * `consequences`: what a commit changes for sessions, peers, relays and replays; `warnings`:
+//!   settings that do not do what an operator may expect
+//! * `waiting`, `names`, `words`: what these share
 
 mod consequences;
 mod defaults;
@@ -17,11 +24,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use consequences::{Before, Said, Severity};
+pub use consequences::{Baseline, Remark, Severity};
 pub use display::VALUE_COLUMN;
 pub use operator::Operator;
 pub use socket::{
-    Client, ControlSocket, DEFAULT_PATH, LINE_MAX, Mode, Notices, Origin, Outcome, Request, Response, ask, serve,
+    Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, Notices, Origin, Request, RequestMode, Response, ask,
+    serve,
 };
 pub use warnings::without_host;
 
@@ -34,18 +42,18 @@ use crate::{
     session::Sessions,
 };
 
-/// What a command can see and change.
+/// Everything that a command can see and change.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub struct ControlContext {
     /// The running configuration and its file.
     pub store: Store,
-    /// What this host has.
+    /// The interfaces and addresses of this host.
     pub host: watch::Receiver<Arc<Host>>,
-    /// Its routes.
+    /// The routes of this host.
     pub routes: RouteLookup,
     /// The sessions.
     pub sessions: Sessions,
-    /// Their pins.
+    /// The pins of the sessions and BGP peers.
     pub pins: Pins,
     /// The feed.
     pub feed: Feed,

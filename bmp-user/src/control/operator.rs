@@ -4,8 +4,8 @@ use anyhow::anyhow;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::{
-    Before, Context, Mode, Origin, Outcome, Request, Response, Said,
-    consequences::OUTCOME_PATIENCE as PATIENCE,
+    Baseline, CommandAnswer, ControlContext, Origin, Remark, Request, RequestMode, Response,
+    consequences::FINDING_PATIENCE as PATIENCE,
     display::{WriteAnswer, as_json},
 };
 use crate::{
@@ -16,85 +16,85 @@ use crate::{
     sys, tasks,
 };
 
-/// What an operator is asked who leaves with changes pending.
-const QUESTION: &str =
+/// The question to an operator who leaves with pending changes.
+const LEAVING_QUESTION: &str =
     "Warning: the candidate has changes that are not committed. Commit them before leaving? [Y(es)/N(o)/C(ancel)]: ";
 
-/// What becomes of a request.
+/// The reply to a request.
 pub(super) enum Reply {
     Whole(Response),
-    /// What makes the text, which lines of it are shown, and the response without it.
+    /// Writes the text, of which the filter keeps lines, into the response.
     Pieces(WriteAnswer, Option<Filter>, Response),
 }
 
-/// One operator: a view, a candidate, and what may be done with them.
+/// One operator, with a view and a candidate.
 #[derive(Debug)]
 pub struct Operator {
-    context: Context,
+    context: ControlContext,
     editor: Editor,
     who: OnceCell<Who>,
     process: Option<u32>,
     uid: Option<u32>,
-    asked: Option<Asked>,
-    /// What the last `display` found lost.
+    question: Option<OpenQuestion>,
+    /// The loss that the last `display` found.
     lost: Option<String>,
-    /// Takes what is said before an answer that takes a moment.
-    waiting: Option<mpsc::Sender<String>>,
+    /// Takes the notice before an answer that takes a moment.
+    notices: Option<mpsc::Sender<String>>,
 }
 
-/// A question, and what waits for its answer.
+/// A question that the operator has not answered.
 #[derive(Debug)]
-struct Asked {
-    question: String,
-    about: About,
+struct OpenQuestion {
+    text: String,
+    subject: QuestionSubject,
 }
 
 #[derive(Debug)]
-enum About {
-    /// Changes that are pending, to leave with this command.
+enum QuestionSubject {
+    /// Commit the pending changes before this command leaves them?
     Leaving(Command),
-    /// What is to become of the trial of another operator, which has this number.
-    Trial(u64, CandidateCommand),
+    /// Carry out this command on the trial of another operator?
+    Trial { number: u64, command: CandidateCommand },
 }
 
-/// What is said to an answer that comes too late.
+/// The reply to an answer that comes too late.
 const TRIAL_IS_OVER: &str = "Info: that trial has ended meanwhile: nothing was done.\n";
 
 impl Operator {
-    /// Begins in the user view.
-    pub fn new(context: Context) -> Self {
+    /// Makes an operator in the user view.
+    pub fn new(context: ControlContext) -> Self {
         let editor = Editor::new(context.store.clone());
         let who = OnceCell::new();
-        Self { context, editor, who, process: None, uid: None, asked: None, lost: None, waiting: None }
+        Self { context, editor, who, process: None, uid: None, question: None, lost: None, notices: None }
     }
 
-    /// The same for this user and process at the other end of the connection.
+    /// Sets the user and process at the other end of the connection.
     #[must_use]
     pub fn at(self, uid: u32, process: Option<u32>) -> Self {
         Self { uid: Some(uid), process, ..self }
     }
 
-    /// The same, which says by this what it waits for.
+    /// Sets the channel for the notice before an answer that takes a moment.
     #[must_use]
-    pub(super) fn telling(self, waiting: mpsc::Sender<String>) -> Self {
-        Self { waiting: Some(waiting), ..self }
+    pub(super) fn with_notices(self, notices: mpsc::Sender<String>) -> Self {
+        Self { notices: Some(notices), ..self }
     }
 
-    /// Carries out one request; what may be large is left to be made.
+    /// Carries out one request. An answer that may be large is left to be made.
     pub(super) async fn reply(&mut self, request: &Request) -> Reply {
         match self.large(request) {
             Some((make, filter)) => {
                 let lost = self.context.find_loss();
-                let frame = Response { outcome: Outcome::Done(String::new()), lost, ..self.refuse(String::new()) };
+                let frame = Response { answer: CommandAnswer::Done(String::new()), lost, ..self.refuse(String::new()) };
                 Reply::Pieces(make, filter, frame)
             }
             None => Reply::Whole(self.answer(request).await),
         }
     }
 
-    /// What makes the answer, where that may be large.
+    /// Returns what writes the answer, where the answer may be large.
     fn large(&mut self, request: &Request) -> Option<(WriteAnswer, Option<Filter>)> {
-        if !matches!(request.mode, Mode::Run | Mode::Interactive) || self.asked.is_some() {
+        if !matches!(request.mode, RequestMode::Run | RequestMode::Interactive) || self.question.is_some() {
             return None;
         }
         self.editor.follow();
@@ -108,32 +108,32 @@ impl Operator {
     pub async fn answer(&mut self, request: &Request) -> Response {
         self.editor.follow();
         let secret = has_secret(self.editor.view(), &request.command);
-        let answered = match request.mode {
-            Mode::Help => self.help(&request.command),
-            Mode::Complete => Ok(self.complete(&request.command)),
-            Mode::Repeat => Ok(self.repeat().await),
-            Mode::Run | Mode::Interactive => match self.asked.take() {
-                Some(asked) if request.mode == Mode::Interactive => self.answered(asked, request).await,
+        let done = match request.mode {
+            RequestMode::Help => self.help(&request.command),
+            RequestMode::Complete => Ok(self.complete(&request.command)),
+            RequestMode::Repeat => Ok(self.repeat().await),
+            RequestMode::Run | RequestMode::Interactive => match self.question.take() {
+                Some(question) if request.mode == RequestMode::Interactive => self.resolve(question, request).await,
                 _ => self.run(request).await,
             },
         };
-        let outcome = answered.unwrap_or_else(|error| Outcome::Refused(format!("{error:#}")));
+        let answer = done.unwrap_or_else(|error| CommandAnswer::Refused(format!("{error:#}")));
         let lost = self.lost.take();
-        Response { outcome, prompt: self.prompt(), pending: self.editor.is_pending(), secret, lost }
+        Response { answer, prompt: self.prompt(), pending: self.editor.is_pending(), secret, lost }
     }
 
-    /// The answer to something that is not a request.
+    /// Returns the response that refuses a request.
     pub fn refuse(&self, why: String) -> Response {
         let pending = self.editor.is_pending();
-        Response { outcome: Outcome::Refused(why), prompt: self.prompt(), pending, secret: false, lost: None }
+        Response { answer: CommandAnswer::Refused(why), prompt: self.prompt(), pending, secret: false, lost: None }
     }
 
-    /// Whether changes are pending.
+    /// Returns true if the candidate has changes.
     pub(super) fn is_pending(&self) -> bool {
         self.editor.is_pending()
     }
 
-    /// The process at the other end.
+    /// Returns the process at the other end of the connection.
     pub(super) fn process(&self) -> Option<u32> {
         self.process
     }
@@ -145,14 +145,14 @@ impl Operator {
         self.editor.prompt(&format!("{name}{on_trial}"))
     }
 
-    async fn run(&mut self, request: &Request) -> anyhow::Result<Outcome> {
+    async fn run(&mut self, request: &Request) -> anyhow::Result<CommandAnswer> {
         let origin = request.origin.as_ref();
         let say = |error: crate::config::Error| match origin {
             Some(Origin { file, line }) => anyhow!("{}", error.at_line(file, *line)),
             None => anyhow!("{error}"),
         };
         let command = parse_line(self.editor.view(), &request.command, true).map_err(say)?;
-        // What configures prints nothing, so that a whole script may be asked for in JSON.
+        // Commands that configure print nothing, so a whole script may ask for JSON.
         if request.json && matches!(command, Command::Reset(_)) {
             return Err(anyhow!("this has no JSON form: leave out --json"));
         }
@@ -161,9 +161,9 @@ impl Operator {
             Command::Configure(_) | Command::SystemView => {
                 let remark = self.editor.remark(&command).filter(|_| !request.json);
                 self.editor.apply(&command).map_err(say)?;
-                Ok(remark.map(|remark| format!("{}\n", Said::info(remark))).unwrap_or_default())
+                Ok(remark.map(|remark| format!("{}\n", Remark::info(remark))).unwrap_or_default())
             }
-            Command::Quit | Command::Return => return self.go_out(command, request.mode == Mode::Interactive),
+            Command::Quit | Command::Return => return self.go_out(command, request.mode == RequestMode::Interactive),
             Command::Display(what, filter) => {
                 self.lost = self.context.find_loss();
                 self.context.display(&self.editor, &what, request.json).await.map(|answer| match &filter {
@@ -180,37 +180,38 @@ impl Operator {
                     _ => Allow::Own,
                 };
                 match self.candidate(command, allow).await {
-                    Err(CommitError::NotOwner { by, number, seconds }) if request.mode == Mode::Interactive => {
+                    Err(CommitError::NotOwner { by, number, seconds }) if request.mode == RequestMode::Interactive => {
                         let what =
                             if matches!(command, CandidateCommand::AbortTrial { .. }) { "end" } else { "confirm" };
                         let question =
                             format!("The trial is by {by}, {seconds} s left: {what} it all the same? [y/N]: ");
-                        return Ok(self.ask(question, About::Trial(number, command)));
+                        return Ok(self.ask(question, QuestionSubject::Trial { number, command }));
                     }
-                    Ok(said) if request.json => as_json(&said),
-                    Ok(said) => Ok(in_lines(&said)),
+                    Ok(remarks) if request.json => as_json(&remarks),
+                    Ok(remarks) => Ok(in_lines(&remarks)),
                     Err(error) => Err(anyhow::Error::from(error)),
                 }
             }
         };
-        done.map(Outcome::Done).map_err(|error| match origin {
+        done.map(CommandAnswer::Done).map_err(|error| match origin {
             Some(Origin { file, line }) => anyhow!("{file}:{line}: error: {error:#}"),
             None => anyhow!("Error: {}", sentence(&format!("{error:#}"))),
         })
     }
 
-    /// `quit` and `return`. To the user view they leave the candidate behind.
-    fn go_out(&mut self, command: Command, ask: bool) -> anyhow::Result<Outcome> {
+    /// Carries out `quit` and `return`. On the way to the user view they leave the candidate
+    /// behind.
+    fn go_out(&mut self, command: Command, ask: bool) -> anyhow::Result<CommandAnswer> {
         if *self.editor.view() == View::User {
             return Ok(if command == Command::Quit {
-                Outcome::Left(String::new())
+                CommandAnswer::Left(String::new())
             } else {
-                Outcome::Done(String::new())
+                CommandAnswer::Done(String::new())
             });
         }
         let leaves = command == Command::Return || *self.editor.view() == View::System;
         if leaves && self.editor.is_pending() && ask {
-            return Ok(self.ask(QUESTION.to_owned(), About::Leaving(command)));
+            return Ok(self.ask(LEAVING_QUESTION.to_owned(), QuestionSubject::Leaving(command)));
         }
         self.editor.apply(&command)?;
         let said = if leaves && self.editor.is_pending() {
@@ -218,50 +219,53 @@ impl Operator {
         } else {
             String::new()
         };
-        Ok(Outcome::Done(said))
+        Ok(CommandAnswer::Done(said))
     }
 
-    fn ask(&mut self, question: String, about: About) -> Outcome {
-        self.asked = Some(Asked { question: question.clone(), about });
-        Outcome::Question(question)
+    fn ask(&mut self, text: String, subject: QuestionSubject) -> CommandAnswer {
+        self.question = Some(OpenQuestion { text: text.clone(), subject });
+        CommandAnswer::Question(text)
     }
 
-    /// The question that is open, unless what it was about is over.
-    async fn repeat(&mut self) -> Outcome {
-        match &self.asked {
-            None => Outcome::Done(String::new()),
-            Some(Asked { about: About::Trial(number, _), .. }) if !self.context.store.runs(*number).await => {
-                self.asked = None;
-                Outcome::Done(TRIAL_IS_OVER.to_owned())
+    /// Repeats the open question, unless its subject is over.
+    async fn repeat(&mut self) -> CommandAnswer {
+        match &self.question {
+            None => CommandAnswer::Done(String::new()),
+            Some(OpenQuestion { subject: QuestionSubject::Trial { number, .. }, .. })
+                if !self.context.store.runs(*number).await =>
+            {
+                self.question = None;
+                CommandAnswer::Done(TRIAL_IS_OVER.to_owned())
             }
-            Some(asked) => Outcome::Question(asked.question.clone()),
+            Some(question) => CommandAnswer::Question(question.text.clone()),
         }
     }
 
-    async fn answered(&mut self, asked: Asked, request: &Request) -> anyhow::Result<Outcome> {
-        let (number, command) = match asked.about {
-            About::Leaving(command) => return self.leave(command, &request.command).await,
-            About::Trial(number, command) => (number, command),
+    /// Acts on the answer to a question.
+    async fn resolve(&mut self, question: OpenQuestion, request: &Request) -> anyhow::Result<CommandAnswer> {
+        let (number, command) = match question.subject {
+            QuestionSubject::Leaving(command) => return self.leave(command, &request.command).await,
+            QuestionSubject::Trial { number, command } => (number, command),
         };
         let answer = request.command.trim().to_ascii_lowercase();
         if !self.context.store.runs(number).await {
-            // A line that answers nothing is a command by now.
+            // The trial is over: a line that is no answer is a command.
             return match answer.as_str() {
-                "y" | "yes" | "n" | "no" | "c" | "cancel" | "" => Ok(Outcome::Done(TRIAL_IS_OVER.to_owned())),
+                "y" | "yes" | "n" | "no" | "c" | "cancel" | "" => Ok(CommandAnswer::Done(TRIAL_IS_OVER.to_owned())),
                 _ => Box::pin(self.run(request)).await,
             };
         }
         if !matches!(answer.as_str(), "y" | "yes") {
-            return Ok(Outcome::Done("Info: the trial goes on.\n".to_owned()));
+            return Ok(CommandAnswer::Done("Info: the trial goes on.\n".to_owned()));
         }
         match self.candidate(command, Allow::Trial(number)).await {
-            Ok(said) => Ok(Outcome::Done(in_lines(&said))),
+            Ok(remarks) => Ok(CommandAnswer::Done(in_lines(&remarks))),
             Err(error) => Err(anyhow!("Error: {}", sentence(&error.to_string()))),
         }
     }
 
-    /// With the answer to the question.
-    async fn leave(&mut self, command: Command, answer: &str) -> anyhow::Result<Outcome> {
+    /// Leaves, or does not, as the answer to the question says.
+    async fn leave(&mut self, command: Command, answer: &str) -> anyhow::Result<CommandAnswer> {
         let mut said = String::new();
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => {
@@ -270,16 +274,17 @@ impl Operator {
                 said = in_lines(&committed);
             }
             "n" | "no" => self.editor.clear(),
-            "c" | "cancel" => return Ok(Outcome::Done(said)),
+            "c" | "cancel" => return Ok(CommandAnswer::Done(said)),
             _ => {
-                return Ok(self.ask(QUESTION.to_owned(), About::Leaving(command)));
+                return Ok(self.ask(LEAVING_QUESTION.to_owned(), QuestionSubject::Leaving(command)));
             }
         }
         self.editor.apply(&command)?;
-        Ok(Outcome::Done(said))
+        Ok(CommandAnswer::Done(said))
     }
 
-    /// Who is at the other end. The name of the user may have to be asked for, which is done once, where it is needed.
+    /// Returns who is at the other end. Looks up the name of the user once, when it is first
+    /// needed.
     async fn who(&self) -> Who {
         let (uid, process) = (self.uid, self.process);
         let who = self.who.get_or_init(|| async move {
@@ -292,8 +297,8 @@ impl Operator {
         who.await.clone()
     }
 
-    async fn candidate(&mut self, command: CandidateCommand, allow: Allow) -> Result<Vec<Said>, CommitError> {
-        let before = self.context.before();
+    async fn candidate(&mut self, command: CandidateCommand, allow: Allow) -> Result<Vec<Remark>, CommitError> {
+        let before = self.context.baseline();
         if matches!(command, CandidateCommand::Commit { .. } | CandidateCommand::CommitTrial(_)) {
             self.context.refuse_unfit(self.editor.candidate())?;
         }
@@ -303,9 +308,9 @@ impl Operator {
             CandidateCommand::CommitTrial(time) => self.editor.commit_trial(&who, time).await?,
             CandidateCommand::AbortTrial { .. } => {
                 self.editor.abort_trial(&who, allow).await?;
-                let mut said = self.consequences(&before).await;
-                said.push(Said::info("the trial is over: the configuration before it is in force".to_owned()));
-                return Ok(said);
+                let mut remarks = self.consequences(&before).await;
+                remarks.push(Remark::info("the trial is over: the configuration before it is in force".to_owned()));
+                return Ok(remarks);
             }
             CandidateCommand::Clear => {
                 self.editor.clear();
@@ -315,36 +320,36 @@ impl Operator {
         if let Committed::OnTrial(end) = committed {
             let context = self.context.clone();
             tasks::passing("trial", async move {
-                if let Some(before) = context.store.end_in_time(end, || context.before()).await {
+                if let Some(before) = context.store.end_in_time(end, || context.baseline()).await {
                     context.log_consequences(&before).await;
                 }
             });
         }
-        let mut said = self.consequences(&before).await;
-        said.extend(match (committed, command) {
-            (Committed::Nothing, _) => Some(Said::info("there is nothing to commit".to_owned())),
-            (Committed::Trial, _) => Some(Said::info("the trial is confirmed and kept".to_owned())),
+        let mut remarks = self.consequences(&before).await;
+        remarks.extend(match (committed, command) {
+            (Committed::Nothing, _) => Some(Remark::info("there is nothing to commit".to_owned())),
+            (Committed::Trial, _) => Some(Remark::info("the trial is confirmed and kept".to_owned())),
             (Committed::TrialAndChanges, _) => {
-                Some(Said::info("the trial is confirmed and kept, together with these changes".to_owned()))
+                Some(Remark::info("the trial is confirmed and kept, together with these changes".to_owned()))
             }
-            (Committed::OnTrial(_), CandidateCommand::CommitTrial(time)) => Some(Said::info(format!(
+            (Committed::OnTrial(_), CandidateCommand::CommitTrial(time)) => Some(Remark::info(format!(
                 "in force for {} s, unless it is confirmed by `commit` before",
                 time.as_secs()
             ))),
             (Committed::OnTrial(_) | Committed::Changes, _) => None,
         });
-        Ok(said)
+        Ok(remarks)
     }
 
-    async fn consequences(&self, before: &Before) -> Vec<Said> {
-        let waiting = self.waiting.as_ref();
+    async fn consequences(&self, before: &Baseline) -> Vec<Remark> {
+        let notices = self.notices.as_ref();
         let tell = |subjects: usize| {
             let text = format!(
                 "Info: this is in force; waiting, for at most {:.1} s, for what becomes of {subjects} of what it has begun.",
                 PATIENCE.as_secs_f64()
             );
-            // The client may not take what is said.
-            let _ = waiting.map(|waiting| waiting.try_send(text));
+            // An error means that nobody reads the notice.
+            let _ = notices.map(|notices| notices.try_send(text));
         };
         self.context.consequences(before, tell).await
     }
@@ -359,20 +364,20 @@ impl Operator {
         Ok(String::new())
     }
 
-    fn help(&self, line: &str) -> anyhow::Result<Outcome> {
+    fn help(&self, line: &str) -> anyhow::Result<CommandAnswer> {
         let next = next_words(self.editor.view(), line)?;
         let text = next.to_string();
         let near: Vec<_> = next.near.iter().map(|keyword| format!("`{keyword}`")).collect();
-        Ok(Outcome::Done(match (text.is_empty(), near.is_empty()) {
+        Ok(CommandAnswer::Done(match (text.is_empty(), near.is_empty()) {
             (false, _) => text,
             (true, false) => format!("  did you mean {}?\n", near.join(" or ")),
             (true, true) => "  nothing comes next here\n".to_owned(),
         }))
     }
 
-    /// Keywords, and for arguments the names that there are.
-    fn complete(&self, line: &str) -> Outcome {
-        let Ok(next) = next_words(self.editor.view(), line) else { return Outcome::Words(Vec::new()) };
+    /// Completes keywords, and arguments where bmpd knows names.
+    fn complete(&self, line: &str) -> CommandAnswer {
+        let Ok(next) = next_words(self.editor.view(), line) else { return CommandAnswer::Words(Vec::new()) };
         let begun = line.rsplit([' ', '\t']).next().unwrap_or_default();
         let mut words = Vec::new();
         for word in next.words {
@@ -383,7 +388,7 @@ impl Operator {
         }
         words.sort();
         words.dedup();
-        Outcome::Words(words)
+        CommandAnswer::Words(words)
     }
 
     fn names(&self, word: &NextWord) -> Vec<String> {
@@ -406,6 +411,6 @@ impl Operator {
     }
 }
 
-fn in_lines(said: &[Said]) -> String {
-    said.iter().map(|said| format!("{said}\n")).collect()
+fn in_lines(remarks: &[Remark]) -> String {
+    remarks.iter().map(|remark| format!("{remark}\n")).collect()
 }

@@ -1,4 +1,4 @@
-//! An operator at work, without the socket between.
+//! An operator at work, without the socket.
 
 mod commits;
 mod displays;
@@ -22,13 +22,13 @@ use crate::{
 const FILE: &str = "sysname HUAWEI\n";
 
 /// A bmpd without its tasks.
-struct Device {
-    context: Context,
+struct TasklessDevice {
+    context: ControlContext,
     folder: TempDir,
     _host: watch::Sender<Arc<Host>>,
 }
 
-impl Device {
+impl TasklessDevice {
     fn new(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bmpd.conf");
@@ -38,7 +38,7 @@ impl Device {
         let links = [(7, link), (9, port)].into();
         let (host_sender, host) = watch::channel(Arc::new(Host { links, routes_epoch: 0 }));
         let datapath = Datapath::load(&pin::Options { mode: pin::Mode::Socket, ..pin::Options::default() }).unwrap();
-        let context = Context {
+        let context = ControlContext {
             store: Store::new(&path, load(&path).unwrap(), usize::MAX),
             host,
             routes: RouteLookup::default(),
@@ -61,38 +61,39 @@ impl Device {
     }
 }
 
-async fn ask(operator: &mut Operator, command: &str, mode: Mode) -> Response {
+async fn ask(operator: &mut Operator, command: &str, mode: RequestMode) -> Response {
     operator.answer(&Request { command: command.to_owned(), mode, ..Request::default() }).await
 }
 
-/// What it prints.
+/// Carries out a command and returns its text.
 async fn run(operator: &mut Operator, command: &str) -> String {
-    match ask(operator, command, Mode::Interactive).await.outcome {
-        Outcome::Done(text) => text,
+    match ask(operator, command, RequestMode::Interactive).await.answer {
+        CommandAnswer::Done(text) => text,
         other => panic!("{command}: {other:?}"),
     }
 }
 
+/// Returns the reason why a command is refused.
 async fn refused(operator: &mut Operator, command: &str) -> String {
-    match ask(operator, command, Mode::Interactive).await.outcome {
-        Outcome::Refused(text) => text,
+    match ask(operator, command, RequestMode::Interactive).await.answer {
+        CommandAnswer::Refused(text) => text,
         other => panic!("{command}: {other:?}"),
     }
 }
 
-/// The question that it asks.
+/// Returns the question that a command asks.
 async fn asked(operator: &mut Operator, command: &str) -> String {
-    match ask(operator, command, Mode::Interactive).await.outcome {
-        Outcome::Question(text) => text,
+    match ask(operator, command, RequestMode::Interactive).await.answer {
+        CommandAnswer::Question(text) => text,
         other => panic!("{command}: {other:?}"),
     }
 }
 
-/// Commands one after another, with the prompt that each is answered with.
+/// Carries out commands one after another, and compares the prompt of each answer.
 async fn prompts(operator: &mut Operator, table: &[(&str, &str)]) {
     for (command, prompt) in table {
-        let response = ask(operator, command, Mode::Run).await;
-        assert!(matches!(response.outcome, Outcome::Done(_)), "{command}: {response:?}");
+        let response = ask(operator, command, RequestMode::Run).await;
+        assert!(matches!(response.answer, CommandAnswer::Done(_)), "{command}: {response:?}");
         assert_eq!(response.prompt, *prompt, "{command}");
     }
 }

@@ -1,9 +1,9 @@
-//! What an operator should know about a configuration, though nothing is refused for it: sessions whose source cannot be what it is told to be, and what
-//! names something that is not there.
+//! Warnings about a configuration that nothing is refused for: sessions whose source cannot be the
+//! configured one, and names of things that are not there.
 
 use std::{fs, net::IpAddr};
 
-use super::{Context, Said, names::egress_names};
+use super::{ControlContext, Remark, names::egress_names};
 use crate::{
     config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
     input::{bgp::missing, relay::connection_limits},
@@ -14,9 +14,8 @@ use crate::{
     },
 };
 
-impl Context {
-    /// What an operator should know about what a commit has changed though nothing is down for it;
-    /// a sentence each.
+impl ControlContext {
+    /// Returns the warnings about a change that leaves nothing down; a sentence each.
     pub(super) async fn warnings(&self, before: &Config, now: &Config) -> Vec<String> {
         let host = self.host.borrow().clone();
         let mut sentences = Vec::new();
@@ -28,7 +27,7 @@ impl Context {
                     || was.egress_interfaces != session.egress_interfaces
                     || was.transport != session.transport
             });
-            // Of one that is down the reason is said, which is more.
+            // For a session that is down, the reason says more.
             let is_down = matches!(&self.pins.session(id).state(), PinState::Down(_));
             if changed && !is_down {
                 sentences.extend(of_session(now, id, session, &host, &self.routes).await);
@@ -59,7 +58,7 @@ impl Context {
     }
 }
 
-/// One sentence each, without its full stop.
+/// Returns the warnings about a session; a sentence each, without its full stop.
 pub(super) async fn of_session(
     config: &Config,
     id: &SessionId,
@@ -97,13 +96,14 @@ pub(super) async fn of_session(
     warnings
 }
 
-/// Whether the kernel answers SYNs for which a listener has no room (ip-sysctl of the kernel's documentation; IPv6 too). True where it does not say.
+/// Returns true if the kernel answers SYNs for which a listener has no room, or does not say
+/// (ip-sysctl of the kernel's documentation; also for IPv6).
 fn has_syn_cookies() -> bool {
     fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").map_or(true, |value| value.trim() != "0")
 }
 
-/// Says which interfaces of a configuration are not on this host now, a sentence each. Of a session that is down for want of an
-/// interface, `is_said` knows what its reason says already.
+/// Returns the interfaces of a configuration that are not on this host now; a sentence each.
+/// `is_said` is true for an interface that the reason of a session which is down names already.
 pub(super) fn of_names(config: &Config, host: &Host, is_said: impl Fn(&SessionId, &str) -> bool) -> Vec<String> {
     let is_absent = |name: &str| host.link_named(name, &config.interface_aliases).is_none();
     let mut sentences = Vec::new();
@@ -119,7 +119,7 @@ pub(super) fn of_names(config: &Config, host: &Host, is_said: impl Fn(&SessionId
     sentences
 }
 
-/// The same of a BGP peer.
+/// Returns the warnings about a BGP peer.
 pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeer, host: &Host) -> Vec<String> {
     let name = peer.connect_interface.as_ref().and_then(ConnectInterface::interface);
     let named = name.and_then(|name| Some((name, host.link_named(name, &config.interface_aliases)?)));
@@ -128,9 +128,9 @@ pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeer, host: &H
         .unwrap_or_default()
 }
 
-/// Says what of a configuration will not work on any host. `bmpd check` prints it; a commit says it
-/// with what else it knows.
-pub fn without_host(config: &Config) -> Vec<Said> {
+/// Returns the warnings that hold on any host. `bmpd check` prints them. A commit has its own
+/// sentences for them.
+pub fn without_host(config: &Config) -> Vec<Remark> {
     let mut sentences = of_configuration(config);
     for (id, session) in &config.bmp.sessions {
         let name = Pinned::Session(id.clone());
@@ -149,10 +149,10 @@ pub fn without_host(config: &Config) -> Vec<Said> {
         }
     }
     sentences.extend(loopback_in_the_bmp_view(config, &|_| false));
-    sentences.into_iter().map(Said::warning).collect()
+    sentences.into_iter().map(Remark::warning).collect()
 }
 
-/// Relays for which this bmpd has too few descriptors.
+/// Returns the warnings about relays for which this bmpd has too few descriptors.
 pub(super) fn of_relays(config: &Config) -> Vec<String> {
     let of = |(name, relay): (&String, &Relay)| {
         let (most, _) = connection_limits(relay);
@@ -167,7 +167,8 @@ pub(super) fn of_relays(config: &Config) -> Vec<String> {
     config.relays.iter().filter_map(of).collect()
 }
 
-/// Inputs that take nothing, and what stations are told of inputs that there are not: so on any host.
+/// Returns the warnings about inputs that take nothing, and about monitors of inputs that do not
+/// exist.
 pub(super) fn of_configuration(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, relay) in &config.relays {
@@ -192,7 +193,7 @@ pub(super) fn of_configuration(config: &Config) -> Vec<String> {
                 MonitorId::Relay(name) => !config.relays.contains_key(name),
                 MonitorId::Replay(name) => !config.replays.contains_key(name),
                 MonitorId::Bgp => config.bgp.is_none(),
-                // Who else there is is known from what inputs say.
+                // Inputs tell at run time which peers and VPN instances exist.
                 MonitorId::Public | MonitorId::AllVpnInstances | MonitorId::VpnInstance(_) | MonitorId::Peer { .. } => {
                     false
                 }
@@ -205,8 +206,8 @@ pub(super) fn of_configuration(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Addresses that a commit refuses because of what this host has, and which the words alone do not
-/// give away; a sentence each.
+/// Returns the addresses that a commit refuses because of this host's own addresses; a sentence
+/// each.
 pub(super) fn unfit(config: &Config, host: &Host) -> Vec<String> {
     let mut sentences = Vec::new();
     let mut broadcast = |what: &str, address: Option<IpAddr>, vrf: Option<&str>| {
@@ -236,8 +237,8 @@ pub(super) fn unfit(config: &Config, host: &Host) -> Vec<String> {
     sentences
 }
 
-/// A loopback address in the bmp view, for sessions to other hosts. Of the session view the word
-/// itself is refused.
+/// Returns the warning about a loopback address in the bmp view for sessions to other hosts. In the
+/// session view the command itself is refused.
 fn loopback_in_the_bmp_view(config: &Config, is_own: &dyn Fn(IpAddr) -> bool) -> Option<String> {
     let address = config.bmp.connect_interface.filter(std::net::Ipv4Addr::is_loopback)?;
     let remote = |id: &&SessionId| id.station.is_ipv4() && !id.station.is_loopback() && !is_own(id.station);
@@ -249,13 +250,14 @@ fn loopback_in_the_bmp_view(config: &Config, is_own: &dyn Fn(IpAddr) -> bool) ->
     ))
 }
 
-/// `routed`: it has a next hop.
+/// `routed` is true for a session with a next hop.
 fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host) -> Vec<String> {
     let mut warnings = Vec::new();
     if link.is_layer2_port(host) {
         warnings.push(format!("interface {name} is a layer 2 port: {id} stays down while it is"));
     }
-    // Its socket takes replies on that interface alone; with a next hop it is not bound to it.
+    // The socket takes replies on the interface alone. With a next hop the socket is not bound to
+    // it.
     let of_those = if routed { " that come back by it" } else { "" };
     if id.far().is_ipv4() && !link.is_donor() && strict_rp_filter(&link.name) {
         warnings.push(format!(
@@ -267,7 +269,8 @@ fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host)
     warnings
 }
 
-/// The routing tables lead where the session may not leave.
+/// Returns the warning about a route to the station by an interface that the session may not leave
+/// by.
 async fn of_route(
     resolved: &ResolvedPin,
     id: &Pinned,
@@ -275,7 +278,7 @@ async fn of_route(
     host: &Host,
     routes: &RouteLookup,
 ) -> Option<String> {
-    // The connection of a station stays on the interface by which it came.
+    // A connection that the station opens stays on the interface by which it came.
     if matches!(session.transport, Some(Transport::Listen(_))) {
         return None;
     }
@@ -287,7 +290,8 @@ async fn of_route(
     ))
 }
 
-/// Any host on the link that speaks in the next hop's name can name another router.
+/// Returns the warning about ICMP redirects: any host on the link can pose as the next hop and name
+/// another router.
 fn of_redirects(path: &NextHopPath, id: &Pinned) -> Option<String> {
     let NextHopPath { next_hop, interface } = path;
     path.takes_redirects().then(|| {
@@ -299,8 +303,8 @@ fn of_redirects(path: &NextHopPath, id: &Pinned) -> Option<String> {
     })
 }
 
-/// Strict reverse path filtering (ip-sysctl of the kernel's documentation): the higher of the interface's value and that of `all`
-/// counts, and 1 is strict.
+/// Returns true if reverse path filtering is strict. The higher of the interface's value and that
+/// of `all` counts, and 1 is strict (ip-sysctl of the kernel's documentation).
 fn strict_rp_filter(interface: &str) -> bool {
     let value = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"));

@@ -1,4 +1,4 @@
-//! The lines that an operator has typed, in a file of theirs. Lines with secrets are not among them.
+//! The lines that an operator has typed, kept in a file of theirs. Lines with secrets are left out.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,31 +9,31 @@ use std::{
 
 use bmp_user::config::masked;
 
-/// How many lines are remembered.
+/// Lines that are remembered.
 const LINES: usize = 1000;
 
-/// Earlier lines, and which of them is shown.
+/// Earlier lines, and the one that is shown.
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub(crate) struct CommandHistory {
     file: Option<PathBuf>,
     lines: Vec<String>,
-    /// Counted from the last.
+    /// How many lines before the end the shown line is; 0 for the line that is being typed.
     at: usize,
-    /// What was being typed before an earlier line was shown.
+    /// The line that was being typed before an earlier one was shown.
     typed: String,
 }
 
-impl History {
-    /// Those of the file. History is a convenience: where the file cannot be used, everything else works.
+impl CommandHistory {
+    /// Loads the lines of a file. Everything else works where the file cannot be used.
     pub(crate) fn load(file: Option<PathBuf>) -> Self {
-        // Of a FIFO in its place, opening would wait for the other end.
+        // Opening a FIFO would wait for the other end.
         let file = file.filter(|file| file.is_file() || !file.exists());
         let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
         let mut lines: Vec<_> =
             text.lines().filter(|line| is_kept(line) && *line != "#V2").map(str::to_owned).collect();
         let more = lines.len().saturating_sub(LINES);
         lines.drain(..more);
-        // Written by an earlier bmpctl, which knew fewer of them.
+        // An earlier bmpctl, which recognised fewer secrets, may have written some.
         let has_secrets = text.lines().any(|line| masked(line) != line);
         if let Some(file) = &file
             && (more > LINES || has_secrets)
@@ -43,7 +43,7 @@ impl History {
         Self { file, lines, ..Self::default() }
     }
 
-    /// One more, unless it is the last one again or holds a secret.
+    /// Adds a line, unless it equals the last one or holds a secret.
     pub(crate) fn add(&mut self, line: &str, has_secret: bool) {
         if has_secret || !is_kept(line) || self.lines.last().is_some_and(|last| last == line) {
             return;
@@ -55,7 +55,7 @@ impl History {
         }
     }
 
-    /// The line before the one that is shown; `typed` is what is shown now.
+    /// Returns the line before the shown one. `typed` is the text that is shown now.
     pub(crate) fn earlier(&mut self, typed: &str) -> Option<String> {
         let line = self.lines.iter().nth_back(self.at)?.clone();
         if self.at == 0 {
@@ -65,7 +65,7 @@ impl History {
         Some(line)
     }
 
-    /// The line before the one that is shown which has this text in it.
+    /// Returns the nearest line before the shown one that contains the text.
     pub(crate) fn earlier_with(&mut self, text: &str) -> Option<String> {
         let wanted = if self.at == 0 { text.to_owned() } else { self.typed.clone() };
         let found = self.lines.iter().rev().enumerate().skip(self.at).find(|(_, line)| line.contains(&wanted));
@@ -75,7 +75,7 @@ impl History {
         Some(line)
     }
 
-    /// The line after the one that is shown, or what was being typed.
+    /// Returns the line after the shown one, or the text that was being typed.
     pub(crate) fn later(&mut self) -> Option<String> {
         self.at = self.at.checked_sub(1)?;
         Some(match self.at.checked_sub(1) {
@@ -84,7 +84,7 @@ impl History {
         })
     }
 
-    /// The line was finished.
+    /// Notes that the line is finished.
     pub(crate) fn leave(&mut self) {
         self.at = 0;
     }
@@ -99,8 +99,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_back_in_turn_and_what_was_typed_last() {
-        let mut history = History::default();
+    fn earlier_lines_come_back_in_turn_and_the_typed_text_after_them() {
+        let mut history = CommandHistory::default();
         for line in ["one", "two", "two", "three"] {
             history.add(line, false);
         }
@@ -121,7 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("history");
         fs::write(&file, "#V2\npeer 192.0.2.1 password hunter2\ndisplay bmp session\n").unwrap();
-        let mut history = History::load(Some(file.clone()));
+        let mut history = CommandHistory::load(Some(file.clone()));
         assert_eq!(history.lines, ["display bmp session"]);
         history.add("tcp connect port 1 password md5 hunter3", false);
         history.add("t c p 1 p m hunter4", true);

@@ -1,4 +1,4 @@
-//! An operator at a terminal: prompts, help at `?`, completion, and what becomes of lines that were pasted.
+//! An operator at a terminal: prompts, help at `?`, completion, and pasted lines.
 
 use std::{
     env,
@@ -8,114 +8,116 @@ use std::{
 
 use bmp_user::{
     config::masked,
-    control::{Client, Mode, Notices, Outcome, Request, Response},
+    control::{Client, CommandAnswer, Notices, Request, RequestMode, Response},
     escape::escaped_lines,
 };
 
 use crate::{
-    history::History,
-    reader::{Read, Reader},
-    script::Ended,
-    terminal::Terminal,
+    history::CommandHistory,
+    reader::{LineEvent, LineReader},
+    script::ScriptEnd,
+    terminal::RawTerminal,
     wrap::{in_rows, wrap},
 };
 
-/// Talks until the operator leaves.
-pub(crate) fn run(client: Client, control: &Path) -> anyhow::Result<Ended> {
-    let history = History::load(env::var_os("HOME").map(|home| PathBuf::from(home).join(".bmpctl_history")));
-    // Without them everything else works.
+/// Talks with the operator until they leave.
+pub(crate) fn run(client: Client, control: &Path) -> anyhow::Result<ScriptEnd> {
+    let history = CommandHistory::load(env::var_os("HOME").map(|home| PathBuf::from(home).join(".bmpctl_history")));
+    // Everything else works without notices.
     let notices = Notices::follow(control).ok();
-    let reader = Reader::new(notices, history)?;
+    let reader = LineReader::new(notices, history)?;
     Conversation { client, reader, prompt: String::new() }.hold()
 }
 
 struct Conversation {
     client: Client,
-    reader: Reader,
+    reader: LineReader,
     prompt: String,
 }
 
 impl Conversation {
-    fn ask(&mut self, command: &str, mode: Mode) -> anyhow::Result<Response> {
+    fn ask(&mut self, command: &str, mode: RequestMode) -> anyhow::Result<Response> {
         self.client.ask_telling(&Request { command: command.to_owned(), mode, ..Request::default() }, show)
     }
 
-    fn hold(&mut self) -> anyhow::Result<Ended> {
-        self.prompt = self.ask("", Mode::Run)?.prompt;
+    fn hold(&mut self) -> anyhow::Result<ScriptEnd> {
+        self.prompt = self.ask("", RequestMode::Run)?.prompt;
         loop {
             match self.reader.read(&self.prompt)? {
-                Read::Line(line, number) => {
+                LineEvent::Line(line, number) => {
                     if let Some(ended) = self.carry_out(&line, Some(number))? {
                         return Ok(ended);
                     }
                 }
-                // The terminal is left: as by `return`, then `quit`.
-                Read::End => {
+                // The terminal is at its end: leave as by `return`, then `quit`.
+                LineEvent::End => {
                     if let Some(ended) = self.carry_out("return", None)? {
                         return Ok(ended);
                     }
                 }
-                // The line is given up.
-                Read::Interrupt(dropped) => self.show_dropped(&dropped)?,
-                Read::Help => {
+                // The operator has given up the line.
+                LineEvent::Interrupt(dropped) => self.show_dropped(&dropped)?,
+                LineEvent::Help => {
                     let before = self.reader.before_cursor().to_owned();
-                    match self.ask(&before, Mode::Help)?.outcome {
-                        Outcome::Done(text) | Outcome::Refused(text) => show(&text)?,
+                    match self.ask(&before, RequestMode::Help)?.answer {
+                        CommandAnswer::Done(text) | CommandAnswer::Refused(text) => show(&text)?,
                         _ => {}
                     }
                 }
-                Read::Complete => self.complete()?,
-                Read::Notice(text) => {
+                LineEvent::Complete => self.complete()?,
+                LineEvent::Notice(text) => {
                     show(&text)?;
-                    self.prompt = self.ask("", Mode::Run)?.prompt;
+                    self.prompt = self.ask("", RequestMode::Run)?.prompt;
                 }
             }
         }
     }
 
-    /// Without a number the operator leaves by it.
-    fn carry_out(&mut self, line: &str, number: Option<usize>) -> anyhow::Result<Option<Ended>> {
-        let mut response = self.ask(line, Mode::Interactive)?;
+    /// Carries out a line and returns how the conversation ends, if it does. A line without a
+    /// number is one by which the operator leaves.
+    fn carry_out(&mut self, line: &str, number: Option<usize>) -> anyhow::Result<Option<ScriptEnd>> {
+        let mut response = self.ask(line, RequestMode::Interactive)?;
         if number.is_some() {
             self.reader.history().add(line.trim(), response.secret);
         }
-        while let Outcome::Question(question) = &response.outcome {
+        while let CommandAnswer::Question(question) = &response.answer {
             let answer = match self.reader.answer(question, is_answer)? {
-                // It may be about what the question is about.
-                Read::Notice(text) => {
+                // The notice may be about the subject of the question.
+                LineEvent::Notice(text) => {
                     show(&text)?;
-                    response = self.ask("", Mode::Repeat)?;
+                    response = self.ask("", RequestMode::Repeat)?;
                     continue;
                 }
-                Read::Line(answer, _) => answer,
-                Read::Interrupt(dropped) => {
+                LineEvent::Line(answer, _) => answer,
+                LineEvent::Interrupt(dropped) => {
                     self.show_dropped(&dropped)?;
                     "c".to_owned()
                 }
-                // Nobody is there to say that it should be committed.
+                // Nobody is there to confirm.
                 _ => "n".to_owned(),
             };
-            response = self.ask(&answer, Mode::Interactive)?;
+            response = self.ask(&answer, RequestMode::Interactive)?;
         }
         self.prompt = response.prompt;
-        match response.outcome {
-            Outcome::Done(answer) => show(&answer)?,
-            Outcome::Refused(answer) => {
+        match response.answer {
+            CommandAnswer::Done(answer) => show(&answer)?,
+            CommandAnswer::Refused(answer) => {
                 show(&answer)?;
                 if let Some(number) = number {
-                    // bmpd knows secrets that the words alone do not give away.
+                    // bmpd knows secrets that the words alone do not reveal.
                     let is_hidden = response.secret && masked(line) == line;
                     self.stop_at(if is_hidden { "(a line with a secret)" } else { line }, number)?;
                 }
             }
-            Outcome::Left(_) => return Ok(Some(Ended::Well)),
-            Outcome::Question(_) | Outcome::Words(_) | Outcome::Notice(_) => {}
+            CommandAnswer::Left(_) => return Ok(Some(ScriptEnd::Done)),
+            CommandAnswer::Question(_) | CommandAnswer::Words(_) | CommandAnswer::Notice(_) => {}
         }
-        // In the user view nothing keeps a terminal that is gone.
-        Ok((number.is_none() && self.prompt.starts_with('<')).then_some(Ended::Well))
+        // In the user view nothing more has to be done for a terminal that is gone.
+        Ok((number.is_none() && self.prompt.starts_with('<')).then_some(ScriptEnd::Done))
     }
 
-    /// A line was refused: those that came with it are not carried out, as they would be elsewhere.
+    /// Drops the lines that came together with a refused one: they would be carried out in the
+    /// wrong view.
     fn stop_at(&mut self, line: &str, number: usize) -> anyhow::Result<()> {
         let dropped = self.reader.drop_what_came_together()?;
         if dropped.is_empty() && number < 2 {
@@ -137,12 +139,12 @@ impl Conversation {
         show(&text)
     }
 
-    /// Types what all words that may stand here have in common, or else lists them.
+    /// Types the beginning that all possible words share, or lists the words.
     fn complete(&mut self) -> anyhow::Result<()> {
         let before = self.reader.before_cursor().to_owned();
         let begun = before.rsplit([' ', '\t']).next().unwrap_or_default();
-        let words = match self.ask(&before, Mode::Complete)?.outcome {
-            Outcome::Words(words) => words,
+        let words = match self.ask(&before, RequestMode::Complete)?.answer {
+            CommandAnswer::Words(words) => words,
             _ => Vec::new(),
         };
         let Some(common) = common(&words) else { return Ok(()) };
@@ -151,7 +153,7 @@ impl Conversation {
             Some(rest) if !rest.is_empty() => self.reader.insert(rest),
             _ => {
                 self.reader.leave()?;
-                show(&in_rows(&words, Terminal::columns()))?;
+                show(&in_rows(&words, RawTerminal::columns()))?;
             }
         }
         Ok(())
@@ -162,7 +164,7 @@ fn is_answer(line: &str) -> bool {
     ["y", "yes", "n", "no", "c", "cancel"].iter().any(|answer| line.trim().eq_ignore_ascii_case(answer))
 }
 
-/// What all of them begin with.
+/// Returns the beginning that all words share, or `None` without words.
 fn common(words: &[String]) -> Option<String> {
     let (first, others) = words.split_first()?;
     let same = |at: usize, c: char| others.iter().all(|word| word.chars().nth(at) == Some(c));
@@ -171,7 +173,7 @@ fn common(words: &[String]) -> Option<String> {
 
 fn show(text: &str) -> anyhow::Result<()> {
     if !text.is_empty() {
-        writeln!(io::stdout(), "{}", wrap(&escaped_lines(text.trim_end()).to_string(), Terminal::columns()))?;
+        writeln!(io::stdout(), "{}", wrap(&escaped_lines(text.trim_end()).to_string(), RawTerminal::columns()))?;
     }
     Ok(())
 }
@@ -181,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_typed_as_far_as_they_are_the_same() {
+    fn a_completion_is_as_long_as_the_words_agree() {
         let common = |words: &[&str]| common(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert_eq!(common(&["connect-interface", "connect-retry"]).as_deref(), Some("connect-"));
         assert_eq!(common(&["display"]).as_deref(), Some("display"));

@@ -1,14 +1,14 @@
-//! The line that is being typed, and how it looks.
+//! The line that is being typed, and its place on the screen.
 
 use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthChar;
 
-/// A line, and where in it the cursor is.
+/// A line with a cursor.
 #[derive(Debug, Default)]
 pub(crate) struct TypedLine {
     text: String,
-    /// In bytes; between two characters.
+    /// Byte offset between two characters.
     cursor: usize,
 }
 
@@ -29,13 +29,13 @@ impl TypedLine {
         self.text.get(self.cursor..).unwrap_or_default()
     }
 
-    /// Another text, with the cursor behind it.
+    /// Sets another text, with the cursor at its end.
     pub(crate) fn set(&mut self, text: &str) {
         self.text = text.to_owned();
         self.cursor = text.len();
     }
 
-    /// Takes the text out.
+    /// Takes the text, and leaves an empty line.
     pub(crate) fn take(&mut self) -> String {
         self.cursor = 0;
         std::mem::take(&mut self.text)
@@ -88,19 +88,19 @@ impl TypedLine {
         self.text.drain(self.cursor..self.cursor + length);
     }
 
-    /// Takes out everything before the cursor.
+    /// Deletes the text before the cursor and returns it.
     pub(crate) fn delete_before(&mut self) -> String {
         let removed = self.text.drain(..self.cursor).collect();
         self.cursor = 0;
         removed
     }
 
-    /// Takes out everything behind it.
+    /// Deletes the text behind the cursor and returns it.
     pub(crate) fn delete_after(&mut self) -> String {
         self.text.drain(self.cursor..).collect()
     }
 
-    /// Takes out the word before it.
+    /// Deletes the word before the cursor and returns it.
     pub(crate) fn delete_word(&mut self) -> String {
         let begin = self.word_begin();
         let removed = self.text.drain(begin..self.cursor).collect();
@@ -109,15 +109,15 @@ impl TypedLine {
     }
 }
 
-/// A place on the screen, counted from where the prompt begins.
+/// A position on the screen, counted from the beginning of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct ScreenPosition {
     row: usize,
     column: usize,
 }
 
-impl Place {
-    /// Behind this text, where a terminal of so many columns goes on in the next row.
+impl ScreenPosition {
+    /// Returns the position behind the text on a terminal that continues in the next row.
     fn behind(self, text: &str, columns: usize) -> Self {
         text.chars().fold(self, |place, c| {
             let width = c.width().unwrap_or(1);
@@ -127,24 +127,25 @@ impl Place {
         })
     }
 
-    /// A terminal waits in the last column for the next character; the cursor is to be seen where that will be.
+    /// Returns where the next character will be. A terminal leaves the cursor in the last column
+    /// until then.
     fn settled(self, columns: usize) -> Self {
         if self.column < columns { self } else { Self { row: self.row + 1, column: 0 } }
     }
 }
 
-/// The prompt and the line on the screen, which are drawn over what was drawn before.
+/// The prompt and the line as they are on the screen.
 #[derive(Debug, Default)]
-pub(crate) struct Drawn {
-    /// What is before the cursor.
+pub(crate) struct DrawnLine {
+    /// Text before the cursor.
     before: String,
     columns: usize,
-    cursor: Place,
-    end: Place,
+    cursor: ScreenPosition,
+    end: ScreenPosition,
 }
 
-impl Drawn {
-    /// The bytes that draw them again; control characters are shown as blanks.
+impl DrawnLine {
+    /// Returns the bytes that draw prompt and line again. Control characters are shown as blanks.
     pub(crate) fn draw(&mut self, prompt: &str, line: &TypedLine, columns: usize) -> String {
         let shown = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
         let (before, after) = (shown(line.before()), shown(line.after()));
@@ -153,7 +154,7 @@ impl Drawn {
         }
         let mut bytes = self.erase();
         let drawn = format!("{prompt}{before}");
-        let cursor = Place::default().behind(prompt, columns).behind(&before, columns);
+        let cursor = ScreenPosition::default().behind(prompt, columns).behind(&before, columns);
         let end = cursor.behind(&after, columns);
         let _ = write!(bytes, "{drawn}{after}");
         let (cursor, settled) = (cursor.settled(columns), end.settled(columns));
@@ -165,14 +166,14 @@ impl Drawn {
         bytes
     }
 
-    /// The terminal has so many columns now. Some terminals break what they show anew then, others do not: the higher of the two
-    /// places is where it begins at the latest, so that nothing of what is above it is erased.
+    /// Notes that the terminal has another width. Some terminals then wrap the text anew, others do
+    /// not. The higher of the two rows counts, so that nothing above the prompt is erased.
     fn resized(&mut self, columns: usize) {
-        let broken_anew = Place::default().behind(&self.before, columns).settled(columns);
-        self.cursor.row = self.cursor.row.min(broken_anew.row);
+        let wrapped_anew = ScreenPosition::default().behind(&self.before, columns).settled(columns);
+        self.cursor.row = self.cursor.row.min(wrapped_anew.row);
     }
 
-    /// The bytes that go to the first column below them.
+    /// Returns the bytes that move to the first column below the line.
     pub(crate) fn leave(&mut self) -> String {
         let mut bytes = moved(self.cursor, self.end);
         bytes.push_str("\r\n");
@@ -180,15 +181,15 @@ impl Drawn {
         bytes
     }
 
-    /// The bytes that take them off the screen.
+    /// Returns the bytes that take prompt and line off the screen.
     pub(crate) fn erase(&mut self) -> String {
-        let bytes = format!("{}\x1b[J", moved(self.cursor, Place::default()));
+        let bytes = format!("{}\x1b[J", moved(self.cursor, ScreenPosition::default()));
         *self = Self::default();
         bytes
     }
 }
 
-fn moved(from: Place, to: Place) -> String {
+fn moved(from: ScreenPosition, to: ScreenPosition) -> String {
     let mut bytes = String::from("\r");
     if to.row < from.row {
         let _ = write!(bytes, "\x1b[{}A", from.row - to.row);
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_change_the_line_where_the_cursor_is() {
+    fn keys_change_the_line_at_the_cursor() {
         let mut line = TypedLine::default();
         line.insert("tcp connect pört");
         line.left();
@@ -237,21 +238,21 @@ mod tests {
     fn a_line_that_is_longer_than_the_terminal_takes_several_rows() {
         let mut line = TypedLine::default();
         line.set("abcdef");
-        let mut drawn = Drawn::default();
+        let mut drawn = DrawnLine::default();
         // Four columns: `> ab`, `cdef`, and the cursor at the beginning of the third row.
         assert_eq!(drawn.draw("> ", &line, 4), "\r\x1b[J> abcdef\r\n\r");
-        assert_eq!(drawn.cursor, Place { row: 2, column: 0 });
+        assert_eq!(drawn.cursor, ScreenPosition { row: 2, column: 0 });
         line.home();
         assert_eq!(drawn.draw("> ", &line, 4), "\r\x1b[2A\x1b[J> abcdef\r\n\r\x1b[2A\x1b[2C");
         assert_eq!(drawn.leave(), "\r\x1b[2B\r\n");
-        // On a wider terminal it begins in the row of the cursor, or in one above.
+        // On a wider terminal the prompt begins in the row of the cursor, or above.
         drawn.draw("> ", &line, 4);
         line.end();
         drawn.draw("> ", &line, 4);
         assert_eq!(drawn.draw("> ", &line, 10), "\r\x1b[J> abcdef\r\x1b[8C");
-        // On a narrower one not above the row where it began.
+        // On a narrower terminal it does not begin above its old row.
         assert_eq!(drawn.draw("> ", &line, 4), "\r\x1b[J> abcdef\r\n\r");
         // A character of two columns does not stand in the last one.
-        assert_eq!(Place::default().behind("abc路", 4), Place { row: 1, column: 2 });
+        assert_eq!(ScreenPosition::default().behind("abc路", 4), ScreenPosition { row: 1, column: 2 });
     }
 }

@@ -1,4 +1,9 @@
-//! The command line.
+//! bmpctl: the command line of bmpd.
+//!
+//! * `script`: commands from arguments, a file or a pipe
+//! * `interactive`: an operator at a terminal, with `reader`, `line`, `keys`, `terminal` and
+//!   `history` below it
+//! * `wrap`: text that is wider than the terminal
 
 mod history;
 mod interactive;
@@ -21,19 +26,21 @@ use bmp_user::{
     escape::escaped_lines,
 };
 use clap::Parser;
-use script::{Ended, Line, run};
+use script::{ScriptEnd, ScriptLine, run};
 
-/// The command line of bmpd. Without a command it is interactive, or reads commands from a standard input that is no terminal.
+/// The command line of bmpd. Without a command it is interactive, or reads commands from a standard
+/// input that is no terminal.
 #[derive(Parser)]
 #[command(name = "bmpctl", version)]
-struct Arguments {
+struct CommandLine {
     /// The control socket of the bmpd to speak to.
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
     control: PathBuf,
-    /// Answer in JSON.
+    /// CommandAnswer in JSON.
     #[arg(long)]
     json: bool,
-    /// Carry out the commands of a file (- is standard input), and stop at the first that is refused.
+    /// Carry out the commands of a file (- is standard input), and stop at the first that is
+    /// refused.
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "commands")]
     file: Option<PathBuf>,
     /// Carry out this command; may be given several times, for one after another.
@@ -45,12 +52,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match talk(&Arguments::parse()) {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Refused) => ExitCode::FAILURE,
-        Ok(Ended::Lost) => ExitCode::from(2),
+    match talk(&CommandLine::parse()) {
+        Ok(ScriptEnd::Done) => ExitCode::SUCCESS,
+        Ok(ScriptEnd::Refused) => ExitCode::FAILURE,
+        Ok(ScriptEnd::Lost) => ExitCode::from(2),
         Err(error) => {
-            // A reader that has seen enough has closed the pipe: nothing is wrong then, and nobody would read it.
+            // A reader that has seen enough closes the pipe. That is no error, and nobody would
+            // read about it.
             if !is_closed_pipe(&error) {
                 let _ = writeln!(io::stderr(), "bmpctl: {}", escaped_lines(&format!("{error:#}")));
             }
@@ -59,8 +67,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn talk(arguments: &Arguments) -> anyhow::Result<Ended> {
-    let plain = |text: String| Ok(Line { text, origin: None });
+fn talk(arguments: &CommandLine) -> anyhow::Result<ScriptEnd> {
+    let plain = |text: String| Ok(ScriptLine { text, origin: None });
     let mut client = Client::connect(&arguments.control)?;
     if let Some(file) = &arguments.file {
         let lines = script::read(file).with_context(|| format!("cannot read {}", file.display()))?;

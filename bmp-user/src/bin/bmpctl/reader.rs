@@ -1,4 +1,4 @@
-//! Lines from a terminal: typed, typed ahead, or pasted. None is lost, and none is taken for another.
+//! Lines from a terminal: typed, typed ahead or pasted. No line is lost or taken for an answer.
 
 use std::{
     collections::VecDeque,
@@ -9,46 +9,46 @@ use std::{
 use bmp_user::control::Notices;
 
 use crate::{
-    history::History,
-    keys::{Key, Keys},
-    line::{Drawn, TypedLine},
-    terminal::{Ready, Terminal},
+    history::CommandHistory,
+    keys::{Keys, PressedKey},
+    line::{DrawnLine, TypedLine},
+    terminal::{RawTerminal, TerminalEvent},
 };
 
-/// A terminal that sends a key as several bytes sends them in one go: what is not followed by more in this time is whole.
+/// A terminal sends the bytes of a key together. A key is whole if no byte follows in this time.
 const KEY_TIME: Duration = Duration::from_millis(50);
-/// Nobody types several characters with less than this between each two: they were pasted or typed ahead.
+/// Characters with less time than this between each two were pasted or typed ahead, not typed now.
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// A line of fewer characters may be typed so fast.
+/// A line of fewer characters may be typed that fast.
 const SHORT: usize = 4;
-/// What is pasted without marks has ended when nothing more has come for so long: terminals, and the ways to them, stop for a moment
-/// between lines. Nobody reads an error and types the next line in that time.
+/// Pasted text without marks has ended when nothing more has come for this time. Terminals and
+/// their networks pause between lines. Nobody reads an error and types the next line in this time.
 const LULL: Duration = Duration::from_secs(1);
-/// The mark behind what is pasted is lost if nothing has come for so long.
+/// The mark behind pasted text is lost if nothing has come for this time.
 const MARK_TIME: Duration = Duration::from_secs(2);
-/// What is more than this many bytes is not waited for.
+/// Bytes of pasted text that are waited for at most.
 const PASTE_MAX: usize = 1 << 20;
 
-/// What an operator wants.
+/// What an operator wants next.
 #[derive(Debug)]
-pub(crate) enum Read {
-    /// A line to be carried out, and which of the lines that came together it is, from 1.
+pub(crate) enum LineEvent {
+    /// A line to be carried out, and its number among the lines that came together, from 1.
     Line(String, usize),
-    /// `?`: what may come next.
+    /// `?`: explain the words that may come next.
     Help,
-    /// Tab: the rest of the word.
+    /// Tab: complete the word.
     Complete,
-    /// Something is told meanwhile; the line goes on.
+    /// A notice. The line that is being typed stays.
     Notice(String),
-    /// Ctrl-C; with the lines that came before it and are not carried out.
+    /// Ctrl-C, with the lines before it that are not carried out.
     Interrupt(Vec<String>),
     /// The terminal is at its end.
     End,
 }
 
-/// How a line came, as far as can be told.
+/// How a line came, as far as timing and marks tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
+enum Arrival {
     ByHand,
     /// Pasted without marks, or typed ahead.
     AtOnce,
@@ -58,40 +58,41 @@ enum Came {
 
 /// Reads lines from the terminal.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    terminal: Terminal,
+pub(crate) struct LineReader {
+    terminal: RawTerminal,
     keys: Keys,
-    /// Lines of what was pasted that have not been returned.
+    /// Pasted lines that have not been returned.
     pasted: VecDeque<String>,
-    /// What was pasted, until the terminal says that it was all.
+    /// Pasted text, until the terminal marks its end.
     paste: Option<String>,
     line: TypedLine,
-    drawn: Drawn,
-    history: History,
+    drawn: DrawnLine,
+    history: CommandHistory,
     notices: Option<Notices>,
-    /// What Ctrl-Y brings back.
+    /// The text that Ctrl-Y brings back.
     killed: String,
-    /// The next character stands for itself.
+    /// True after Ctrl-V: the next character stands for itself.
     literal: bool,
-    /// How many lines have come together so far.
+    /// Lines that have come together so far.
     together: usize,
-    /// How long the first character of the line was waited for, and the longest wait for one behind it.
+    /// The wait for the first character of the line.
     waited: Duration,
+    /// The longest wait for a later character.
     longest_wait: Duration,
     /// How the last line came.
-    came: Came,
+    arrival: Arrival,
     ended: bool,
 }
 
-impl Reader {
-    pub(crate) fn new(notices: Option<Notices>, history: History) -> io::Result<Self> {
+impl LineReader {
+    pub(crate) fn new(notices: Option<Notices>, history: CommandHistory) -> io::Result<Self> {
         Ok(Self {
-            terminal: Terminal::open()?,
+            terminal: RawTerminal::open()?,
             keys: Keys::default(),
             pasted: VecDeque::new(),
             paste: None,
             line: TypedLine::default(),
-            drawn: Drawn::default(),
+            drawn: DrawnLine::default(),
             history,
             notices,
             killed: String::new(),
@@ -99,28 +100,29 @@ impl Reader {
             together: 0,
             waited: Duration::ZERO,
             longest_wait: Duration::ZERO,
-            came: Came::ByHand,
+            arrival: Arrival::ByHand,
             ended: false,
         })
     }
 
-    /// What of the line is before the cursor.
+    /// Returns the part of the line before the cursor.
     pub(crate) fn before_cursor(&self) -> &str {
         self.line.before()
     }
 
-    /// Puts this where the cursor is.
+    /// Inserts the text at the cursor.
     pub(crate) fn insert(&mut self, text: &str) {
         self.line.insert(text);
     }
 
-    pub(crate) fn history(&mut self) -> &mut History {
+    pub(crate) fn history(&mut self) -> &mut CommandHistory {
         &mut self.history
     }
 
-    /// Reads until there is something to be done. The line that is being typed stays, until it is returned or given up.
-    pub(crate) fn read(&mut self, prompt: &str) -> io::Result<Read> {
-        // Ctrl-C comes behind what it is to stop.
+    /// Reads until there is something to do. The line that is being typed stays until it is
+    /// returned or given up.
+    pub(crate) fn read(&mut self, prompt: &str) -> io::Result<LineEvent> {
+        // Ctrl-C comes behind the lines that it is to stop.
         self.fill_without_waiting()?;
         if self.paste.is_none()
             && let Some(bytes) = self.keys.up_to_interrupt()
@@ -134,8 +136,8 @@ impl Reader {
             self.leave()?;
             self.begin_line();
             self.together = 0;
-            // What was typed by hand need not be told.
-            return Ok(Read::Interrupt(if dropped.len() > 1 { dropped } else { Vec::new() }));
+            // The operator knows a line that was typed by hand.
+            return Ok(LineEvent::Interrupt(if dropped.len() > 1 { dropped } else { Vec::new() }));
         }
         if let Some(line) = self.pasted.pop_front() {
             let rest = self.line.take();
@@ -144,9 +146,9 @@ impl Reader {
             self.leave()?;
             self.line.set(&rest);
             self.together += 1;
-            self.came = Came::Marked;
+            self.arrival = Arrival::Marked;
             self.begin_line();
-            return Ok(Read::Line(line, self.together));
+            return Ok(LineEvent::Line(line, self.together));
         }
         loop {
             while let Some(key) = self.next_key()? {
@@ -161,14 +163,14 @@ impl Reader {
                 }
             }
             if self.ended {
-                return Ok(Read::End);
+                return Ok(LineEvent::End);
             }
             if self.paste.is_some() {
                 match self.terminal.wait(None, Some(MARK_TIME))?.0 {
-                    Ready::Keys => drop(self.fill(&mut [0; 4096])?),
-                    Ready::Resized => {}
-                    Ready::Nothing | Ready::Other => {
-                        self.paste(Key::PasteEnd);
+                    TerminalEvent::Keys => drop(self.fill(&mut [0; 4096])?),
+                    TerminalEvent::Resized => {}
+                    TerminalEvent::Timeout | TerminalEvent::Other => {
+                        self.paste(PressedKey::PasteEnd);
                         return self.read(prompt);
                     }
                 }
@@ -178,59 +180,61 @@ impl Reader {
             if let Some(notice) = self.wait()? {
                 let erased = self.drawn.erase();
                 self.put(&erased)?;
-                return Ok(Read::Notice(notice));
+                return Ok(LineEvent::Notice(notice));
             }
         }
     }
 
-    /// The answer to a question: a line of what came together only if it is one.
-    pub(crate) fn answer(&mut self, question: &str, is_answer: impl Fn(&str) -> bool) -> io::Result<Read> {
+    /// Reads the answer to a question. Of lines that came together, takes one only if it is an
+    /// answer.
+    pub(crate) fn answer(&mut self, question: &str, is_answer: impl Fn(&str) -> bool) -> io::Result<LineEvent> {
         if let Some(next) = self.pasted.front()
             && !is_answer(next)
         {
             let lines = self.drop_what_came_together()?;
             self.put(question)?;
             self.put("\r\n")?;
-            return Ok(Read::Interrupt(lines));
+            return Ok(LineEvent::Interrupt(lines));
         }
-        // What comes after the question was asked is an answer, if a wrong one.
+        // A line that comes after the question is an answer, right or wrong.
         self.fill_without_waiting()?;
         let mut ahead = !self.keys.is_empty();
         loop {
             match self.read(question)? {
-                Read::Help | Read::Complete => {}
-                Read::Line(line, _) if std::mem::take(&mut ahead) && !is_answer(&line) => {
+                LineEvent::Help | LineEvent::Complete => {}
+                LineEvent::Line(line, _) if std::mem::take(&mut ahead) && !is_answer(&line) => {
                     let mut lines = vec![line];
                     lines.extend(self.drop_what_came_together()?);
-                    return Ok(Read::Interrupt(lines));
+                    return Ok(LineEvent::Interrupt(lines));
                 }
                 read => return Ok(read),
             }
         }
     }
 
-    /// The line that was returned last came with others, or may have: what of them is still to come is taken off and returned.
+    /// Takes the lines that came together with the last returned one, including those still to
+    /// come.
     pub(crate) fn drop_what_came_together(&mut self) -> io::Result<Vec<String>> {
         let marked = !self.pasted.is_empty();
         let mut dropped: Vec<_> = self.pasted.drain(..).collect();
         self.fill_without_waiting()?;
-        if self.came == Came::ByHand && !marked && self.keys.is_empty() {
+        if self.arrival == Arrival::ByHand && !marked && self.keys.is_empty() {
             return Ok(dropped);
         }
         let mut bytes = 0;
         let mut buffer = [0; 4096];
-        // What is marked is whole.
-        while self.came != Came::Marked && bytes < PASTE_MAX && !self.ended {
+        // Marked text has come in whole.
+        while self.arrival != Arrival::Marked && bytes < PASTE_MAX && !self.ended {
             match self.terminal.wait(None, Some(LULL))?.0 {
-                Ready::Keys => bytes += self.fill(&mut buffer)?,
-                Ready::Resized => {}
-                Ready::Nothing | Ready::Other => break,
+                TerminalEvent::Keys => bytes += self.fill(&mut buffer)?,
+                TerminalEvent::Resized => {}
+                TerminalEvent::Timeout | TerminalEvent::Other => break,
             }
         }
         let mut rest = self.line.take();
         let typed = self.keys.up_to_line_end();
         if typed.is_empty() && !marked {
-            // A line that is still being typed stays.
+            // The line that is being typed stays.
             self.line.set(&rest);
         } else {
             rest.push_str(&String::from_utf8_lossy(&typed).replace("\x1b[200~", "").replace("\x1b[201~", ""));
@@ -241,21 +245,21 @@ impl Reader {
         Ok(dropped)
     }
 
-    /// Writes what is no part of the line.
+    /// Writes text that is not part of the line.
     pub(crate) fn put(&self, text: &str) -> io::Result<()> {
         let mut screen = io::stdout().lock();
         screen.write_all(text.as_bytes())?;
         screen.flush()
     }
 
-    /// Goes to the line below the one that is being typed.
+    /// Moves below the line that is being typed.
     pub(crate) fn leave(&mut self) -> io::Result<()> {
         let bytes = self.drawn.leave();
         self.put(&bytes)
     }
 
     fn draw(&mut self, prompt: &str) -> io::Result<()> {
-        let bytes = self.drawn.draw(prompt, &self.line, Terminal::columns());
+        let bytes = self.drawn.draw(prompt, &self.line, RawTerminal::columns());
         self.put(&bytes)
     }
 
@@ -266,7 +270,7 @@ impl Reader {
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = Terminal::read(buffer)?;
+        let read = RawTerminal::read(buffer)?;
         self.keys.extend(buffer.get(..read).unwrap_or_default());
         self.ended |= read == 0;
         Ok(read)
@@ -274,28 +278,28 @@ impl Reader {
 
     fn fill_without_waiting(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        while !self.ended && self.terminal.wait(None, Some(Duration::ZERO))?.0 == Ready::Keys {
+        while !self.ended && self.terminal.wait(None, Some(Duration::ZERO))?.0 == TerminalEvent::Keys {
             self.fill(&mut buffer)?;
         }
         Ok(())
     }
 
-    /// The next of the keys that are there; where its bytes are not whole, they are waited for a little.
-    fn next_key(&mut self) -> io::Result<Option<Key>> {
+    /// Takes the next key that has come. Waits a moment for the rest of a key.
+    fn next_key(&mut self) -> io::Result<Option<PressedKey>> {
         if let Some(key) = self.keys.next(false) {
             return Ok(Some(key));
         }
         if self.keys.is_empty() {
             return Ok(None);
         }
-        if !self.ended && self.terminal.wait(None, Some(KEY_TIME))?.0 == Ready::Keys {
+        if !self.ended && self.terminal.wait(None, Some(KEY_TIME))?.0 == TerminalEvent::Keys {
             self.fill(&mut [0; 4096])?;
             return Ok(self.keys.next(self.ended));
         }
         Ok(self.keys.next(true))
     }
 
-    /// Waits for keys, or for a notice.
+    /// Waits for keys or a notice, and returns the notice.
     fn wait(&mut self) -> io::Result<Option<String>> {
         // Several may have been read at once.
         if let Some(Ok(Some(text))) = self.notices.as_mut().map(Notices::take) {
@@ -308,38 +312,38 @@ impl Reader {
             self.longest_wait = self.longest_wait.max(waited);
         }
         match ready {
-            Ready::Keys => {
+            TerminalEvent::Keys => {
                 self.fill(&mut [0; 4096])?;
                 Ok(None)
             }
-            Ready::Other => match self.notices.as_mut().map(Notices::take) {
+            TerminalEvent::Other => match self.notices.as_mut().map(Notices::take) {
                 Some(Ok(Some(text))) => Ok(Some(text)),
                 Some(Ok(None)) => Ok(None),
-                // That bmpd has ended is told when it is asked something.
+                // bmpd has ended. The next request tells the operator.
                 _ => {
                     self.notices = None;
                     Ok(None)
                 }
             },
-            // It is drawn anew.
-            Ready::Resized | Ready::Nothing => Ok(None),
+            // The caller draws the line again.
+            TerminalEvent::Resized | TerminalEvent::Timeout => Ok(None),
         }
     }
 
-    /// One key of what is pasted. True when it is whole.
-    fn paste(&mut self, key: Key) -> bool {
+    /// Takes one key of pasted text. Returns true when the text is whole.
+    fn paste(&mut self, key: PressedKey) -> bool {
         let Some(paste) = &mut self.paste else { return false };
         match key {
-            Key::Char(c) => paste.push(c),
-            Key::Enter => paste.push('\n'),
-            Key::Tab => paste.push('\t'),
-            Key::PasteEnd => {
+            PressedKey::Char(c) => paste.push(c),
+            PressedKey::Enter => paste.push('\n'),
+            PressedKey::Tab => paste.push('\t'),
+            PressedKey::PasteEnd => {
                 let text = self.paste.take().unwrap_or_default();
                 let mut lines = text.split('\n');
                 let last = lines.next_back().unwrap_or_default();
                 let mut first = true;
                 for line in lines {
-                    // The first goes where the cursor is.
+                    // The first line goes to the cursor.
                     if std::mem::take(&mut first) {
                         self.line.insert(line);
                         let line = self.line.take();
@@ -357,84 +361,84 @@ impl Reader {
         false
     }
 
-    fn press(&mut self, key: Key, prompt: &str) -> io::Result<Option<Read>> {
+    fn press(&mut self, key: PressedKey, prompt: &str) -> io::Result<Option<LineEvent>> {
         let literal = std::mem::take(&mut self.literal);
         match key {
-            Key::Char('?') if !literal && !self.line.before().trim_start().starts_with('#') => {
+            PressedKey::Char('?') if !literal && !self.line.before().trim_start().starts_with('#') => {
                 self.draw(prompt)?;
                 self.leave()?;
-                return Ok(Some(Read::Help));
+                return Ok(Some(LineEvent::Help));
             }
-            Key::Char(c) => self.line.insert(c.encode_utf8(&mut [0; 4])),
-            Key::Enter => {
+            PressedKey::Char(c) => self.line.insert(c.encode_utf8(&mut [0; 4])),
+            PressedKey::Enter => {
                 self.line.end();
                 self.draw(prompt)?;
                 self.leave()?;
                 let line = self.line.take();
-                let within = if self.came == Came::ByHand { AT_ONCE } else { LULL };
+                let within = if self.arrival == Arrival::ByHand { AT_ONCE } else { LULL };
                 let follows = self.waited < within;
                 let is_fast = self.longest_wait < AT_ONCE && (follows || line.chars().count() >= SHORT);
                 self.together = if follows && is_fast { self.together + 1 } else { 1 };
-                self.came = if is_fast { Came::AtOnce } else { Came::ByHand };
+                self.arrival = if is_fast { Arrival::AtOnce } else { Arrival::ByHand };
                 self.begin_line();
-                return Ok(Some(Read::Line(line, self.together)));
+                return Ok(Some(LineEvent::Line(line, self.together)));
             }
-            // Indentation of what is pasted without a mark.
-            Key::Tab if literal || (self.line.before().trim().is_empty() && !self.keys.is_empty()) => {
+            // Indentation of text that is pasted without marks.
+            PressedKey::Tab if literal || (self.line.before().trim().is_empty() && !self.keys.is_empty()) => {
                 self.line.insert("\t");
             }
-            Key::Tab => return Ok(Some(Read::Complete)),
-            Key::Backspace | Key::Ctrl('h') => self.line.backspace(),
-            Key::Ctrl('d') if self.line.is_empty() => {
+            PressedKey::Tab => return Ok(Some(LineEvent::Complete)),
+            PressedKey::Backspace | PressedKey::Ctrl('h') => self.line.backspace(),
+            PressedKey::Ctrl('d') if self.line.is_empty() => {
                 self.leave()?;
-                return Ok(Some(Read::End));
+                return Ok(Some(LineEvent::End));
             }
-            Key::Delete | Key::Ctrl('d') => self.line.delete(),
-            Key::Left | Key::Ctrl('b') => self.line.left(),
-            Key::Right | Key::Ctrl('f') => self.line.right(),
-            Key::WordLeft => self.line.word_left(),
-            Key::WordRight => self.line.word_right(),
-            Key::Home | Key::Ctrl('a') => self.line.home(),
-            Key::End | Key::Ctrl('e') => self.line.end(),
-            Key::Ctrl('k') => self.killed = self.line.delete_after(),
-            Key::Ctrl('u') => self.killed = self.line.delete_before(),
-            Key::Ctrl('w') => self.killed = self.line.delete_word(),
-            Key::Ctrl('y') => self.line.insert(&self.killed.clone()),
-            Key::Ctrl('v') => self.literal = true,
-            Key::Up | Key::Ctrl('p') => {
+            PressedKey::Delete | PressedKey::Ctrl('d') => self.line.delete(),
+            PressedKey::Left | PressedKey::Ctrl('b') => self.line.left(),
+            PressedKey::Right | PressedKey::Ctrl('f') => self.line.right(),
+            PressedKey::WordLeft => self.line.word_left(),
+            PressedKey::WordRight => self.line.word_right(),
+            PressedKey::Home | PressedKey::Ctrl('a') => self.line.home(),
+            PressedKey::End | PressedKey::Ctrl('e') => self.line.end(),
+            PressedKey::Ctrl('k') => self.killed = self.line.delete_after(),
+            PressedKey::Ctrl('u') => self.killed = self.line.delete_before(),
+            PressedKey::Ctrl('w') => self.killed = self.line.delete_word(),
+            PressedKey::Ctrl('y') => self.line.insert(&self.killed.clone()),
+            PressedKey::Ctrl('v') => self.literal = true,
+            PressedKey::Up | PressedKey::Ctrl('p') => {
                 if let Some(earlier) = self.history.earlier(self.line.text()) {
                     self.line.set(&earlier);
                 }
             }
-            Key::Down | Key::Ctrl('n') => {
+            PressedKey::Down | PressedKey::Ctrl('n') => {
                 if let Some(later) = self.history.later() {
                     self.line.set(&later);
                 }
             }
-            Key::Ctrl('r') => {
+            PressedKey::Ctrl('r') => {
                 let begun = self.line.text().to_owned();
                 if let Some(earlier) = self.history.earlier_with(&begun) {
                     self.line.set(&earlier);
                 }
             }
-            Key::Ctrl('l') => {
-                self.drawn = Drawn::default();
+            PressedKey::Ctrl('l') => {
+                self.drawn = DrawnLine::default();
                 self.put("\x1b[H\x1b[2J")?;
             }
-            Key::Ctrl('c') => {
+            PressedKey::Ctrl('c') => {
                 self.draw(prompt)?;
                 self.put("^C")?;
                 self.leave()?;
                 self.line.take();
                 self.begin_line();
-                return Ok(Some(Read::Interrupt(Vec::new())));
+                return Ok(Some(LineEvent::Interrupt(Vec::new())));
             }
-            Key::Ctrl('z') => {
+            PressedKey::Ctrl('z') => {
                 self.leave()?;
                 self.terminal.suspend()?;
             }
-            Key::PasteBegin => self.paste = Some(String::new()),
-            Key::Ctrl(_) | Key::PasteEnd | Key::Other => {}
+            PressedKey::PasteBegin => self.paste = Some(String::new()),
+            PressedKey::Ctrl(_) | PressedKey::PasteEnd | PressedKey::Other => {}
         }
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! Commands one after another, with nobody to ask.
+//! Commands one after another, without questions.
 
 use std::{
     fs::File,
@@ -7,65 +7,66 @@ use std::{
 };
 
 use bmp_user::{
-    control::{Client, Mode, Origin, Outcome, Request},
+    control::{Client, CommandAnswer, Origin, Request, RequestMode},
     escape::{escaped_lines, json_for_terminal},
 };
 
-/// How it went.
-pub(crate) enum Ended {
-    /// Everything was carried out.
-    Well,
-    /// Everything was carried out, and a `display` has found that the kernel's enforcement is lost.
+/// How a script has ended.
+pub(crate) enum ScriptEnd {
+    /// All commands were carried out.
+    Done,
+    /// All commands were carried out, and a `display` has found that the kernel's enforcement is
+    /// lost.
     Lost,
-    /// A command was refused, and nothing after it was carried out.
+    /// A command was refused, and none after it was carried out.
     Refused,
 }
 
 /// A command and where it comes from.
-pub(crate) struct Line {
+pub(crate) struct ScriptLine {
     pub(crate) text: String,
     pub(crate) origin: Option<Origin>,
 }
 
-/// The lines of a file; `-` is standard input.
-pub(crate) fn read(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Line>>> {
+/// Reads the lines of a file; `-` is standard input.
+pub(crate) fn read(file: &Path) -> io::Result<impl Iterator<Item = io::Result<ScriptLine>>> {
     let standard = file == Path::new("-");
     let reader: Box<dyn BufRead> =
         if standard { Box::new(io::stdin().lock()) } else { Box::new(BufReader::new(File::open(file)?)) };
     let name = if standard { "<stdin>".to_owned() } else { file.display().to_string() };
     let numbered = reader.lines().enumerate();
     Ok(numbered.map(move |(before, text)| {
-        text.map(|text| Line { text, origin: Some(Origin { file: name.clone(), line: before + 1 }) })
+        text.map(|text| ScriptLine { text, origin: Some(Origin { file: name.clone(), line: before + 1 }) })
     }))
 }
 
-/// Carries them out up to the first that is refused.
+/// Carries out the commands up to the first that is refused.
 pub(crate) fn run(
     client: &mut Client,
-    lines: impl Iterator<Item = io::Result<Line>>,
+    lines: impl Iterator<Item = io::Result<ScriptLine>>,
     json: bool,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<ScriptEnd> {
     let mut pending = false;
-    let mut ended = Ended::Well;
+    let mut ended = ScriptEnd::Done;
     for line in lines {
-        let Line { text, origin } = line?;
-        let response = client.ask(&Request { command: text, json, mode: Mode::Run, origin, follow: false })?;
+        let ScriptLine { text, origin } = line?;
+        let response = client.ask(&Request { command: text, json, mode: RequestMode::Run, origin, follow: false })?;
         pending = response.pending;
         if let Some(lost) = response.lost {
             writeln!(io::stderr(), "Warning: {lost}.")?;
-            ended = Ended::Lost;
+            ended = ScriptEnd::Lost;
         }
-        match response.outcome {
-            Outcome::Done(answer) if json => io::stdout().write_all(json_for_terminal(&answer).as_bytes())?,
-            Outcome::Done(answer) => write!(io::stdout(), "{}", escaped_lines(&answer))?,
-            Outcome::Refused(why) => {
+        match response.answer {
+            CommandAnswer::Done(answer) if json => io::stdout().write_all(json_for_terminal(&answer).as_bytes())?,
+            CommandAnswer::Done(answer) => write!(io::stdout(), "{}", escaped_lines(&answer))?,
+            CommandAnswer::Refused(why) => {
                 writeln!(io::stderr(), "{}", escaped_lines(why.trim_end()))?;
-                ended = Ended::Refused;
+                ended = ScriptEnd::Refused;
                 break;
             }
-            Outcome::Left(_) => break,
-            // Asked for by no request of this kind.
-            Outcome::Question(_) | Outcome::Words(_) | Outcome::Notice(_) => {}
+            CommandAnswer::Left(_) => break,
+            // Requests of this mode have none of these answers.
+            CommandAnswer::Question(_) | CommandAnswer::Words(_) | CommandAnswer::Notice(_) => {}
         }
     }
     if pending {

@@ -1,7 +1,7 @@
-//! The terminal, which sends every key at once for as long as bmpctl talks to an operator.
+//! The terminal in raw mode: it sends every key at once while bmpctl talks to an operator.
 //!
-//! It stays so between the lines too: a terminal that is set back after each line, or a reader that is made anew for each, loses what
-//! was typed or pasted meanwhile.
+//! It stays raw between lines too. A terminal that is reset after each line, or a new reader for
+//! each line, would lose text that was typed or pasted meanwhile.
 
 use std::{
     io::{self, Write},
@@ -20,44 +20,47 @@ use rustix::{
     termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr},
 };
 
-/// What a terminal without a size has.
+/// Width of a terminal that does not tell its size.
 const COLUMNS: usize = 80;
 
-/// Has the terminal mark what is pasted.
+/// Asks the terminal to mark pasted text.
 const MARK_PASTES: &str = "\x1b[?2004h";
 const DO_NOT_MARK_PASTES: &str = "\x1b[?2004l";
 
-/// Standard input and output as a terminal; set back to what it was when this is dropped.
+/// Standard input and output as a raw terminal. Dropping this restores the former mode.
 #[derive(Debug)]
-pub(crate) struct Terminal {
+pub(crate) struct RawTerminal {
     before: Termios,
-    /// Can be read when the terminal has another size. Without it everything else works.
+    /// Readable when the size of the terminal has changed. Everything else works without it.
     resized: Option<SignalFd>,
 }
 
-/// What there is to do.
+/// The event that a wait has ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ready {
+pub(crate) enum TerminalEvent {
     /// Keys can be read.
     Keys,
-    /// The other descriptor can be read.
+    /// The other descriptor is readable.
     Other,
-    /// The terminal has another size.
+    /// The size of the terminal has changed.
     Resized,
-    /// Nothing came in time.
-    Nothing,
+    /// The time is over.
+    Timeout,
 }
 
-impl Terminal {
+impl RawTerminal {
+    /// Sets the terminal to raw mode.
+    ///
     /// # Errors
-    /// Standard input is no terminal.
+    ///
+    /// Standard input is not a terminal.
     pub(crate) fn open() -> io::Result<Self> {
         let before = tcgetattr(stdin())?;
         set_up(&before)?;
         Ok(Self { before, resized: resizes().ok() })
     }
 
-    /// How many columns it has by now.
+    /// Returns the current width in columns.
     pub(crate) fn columns() -> usize {
         match tcgetwinsize(stdout()) {
             Ok(size) if size.ws_col > 0 => size.ws_col.into(),
@@ -65,11 +68,17 @@ impl Terminal {
         }
     }
 
-    /// Waits for keys or for the other descriptor; without a time for as long as it takes. Also how long it was.
-    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, time: Option<Duration>) -> io::Result<(Ready, Duration)> {
+    /// Waits for keys, the other descriptor or a new size; forever without a time. Also returns how
+    /// long it has waited.
+    pub(crate) fn wait(
+        &self,
+        other: Option<BorrowedFd<'_>>,
+        time: Option<Duration>,
+    ) -> io::Result<(TerminalEvent, Duration)> {
         let begin = Instant::now();
         let resized = self.resized.as_ref().map(|resized| resized.as_fd());
-        let sources = [(Some(stdin()), Ready::Keys), (other, Ready::Other), (resized, Ready::Resized)];
+        let sources =
+            [(Some(stdin()), TerminalEvent::Keys), (other, TerminalEvent::Other), (resized, TerminalEvent::Resized)];
         let sources = sources.into_iter().filter_map(|(source, ready)| Some((source?, ready)));
         let (mut descriptors, meanings): (Vec<_>, Vec<_>) =
             sources.map(|(source, ready)| (PollFd::from_borrowed_fd(source, PollFlags::IN), ready)).unzip();
@@ -84,17 +93,17 @@ impl Terminal {
             }
         }
         let found = descriptors.iter().position(|descriptor| !descriptor.revents().is_empty());
-        let ready = found.and_then(|at| meanings.get(at)).copied().unwrap_or(Ready::Nothing);
-        if ready == Ready::Resized
+        let ready = found.and_then(|at| meanings.get(at)).copied().unwrap_or(TerminalEvent::Timeout);
+        if ready == TerminalEvent::Resized
             && let Some(resized) = &self.resized
         {
-            // However often its size changed: what counts is what it has now.
+            // Only the last size counts: drop all signals.
             while let Ok(Some(_)) = resized.read_signal() {}
         }
         Ok((ready, begin.elapsed()))
     }
 
-    /// Reads what there is; nothing where the terminal is gone.
+    /// Reads the bytes that have come. Returns 0 where the terminal is gone.
     pub(crate) fn read(buffer: &mut [u8]) -> io::Result<usize> {
         match rustix::io::retry_on_intr(|| rustix::io::read(stdin(), &mut *buffer)) {
             Ok(read) => Ok(read),
@@ -103,7 +112,7 @@ impl Terminal {
         }
     }
 
-    /// Stops until the shell lets this process go on.
+    /// Stops this process until the shell continues it.
     pub(crate) fn suspend(&self) -> io::Result<()> {
         self.set_back();
         kill_process(getpid(), Signal::TSTP)?;
@@ -111,13 +120,13 @@ impl Terminal {
     }
 
     fn set_back(&self) {
-        // A terminal that is gone need not be set back.
+        // An error means that the terminal is gone.
         let _ = write!(io::stdout(), "{DO_NOT_MARK_PASTES}").and_then(|()| io::stdout().flush());
         let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
 }
 
-/// The signal that tells of another size, as a descriptor.
+/// Returns a descriptor for the signal of a new size.
 fn resizes() -> nix::Result<SignalFd> {
     let mut resized = SigSet::empty();
     resized.add(Caught::SIGWINCH);
@@ -125,20 +134,20 @@ fn resizes() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&resized, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
-/// What is written is still processed: a line end also goes back to the first column.
+/// Sets raw mode for input. Output is still processed: a line end also returns to the first column.
 fn set_up(before: &Termios) -> io::Result<()> {
     let mut raw = before.clone();
     raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
     raw.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR | InputModes::IXON;
     raw.special_codes[SpecialCodeIndex::VMIN] = 1;
     raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-    // Not those that wait or drop: what was typed already is to be read.
+    // `Now` keeps the text that was typed already; the other actions wait or drop it.
     tcsetattr(stdin(), OptionalActions::Now, &raw)?;
     write!(io::stdout(), "{MARK_PASTES}")?;
     io::stdout().flush()
 }
 
-impl Drop for Terminal {
+impl Drop for RawTerminal {
     fn drop(&mut self) {
         self.set_back();
     }

@@ -1,10 +1,11 @@
-//! Text that is wider than the terminal.
+//! Line breaks in text that is wider than the terminal.
 
 use bmp_user::control::VALUE_COLUMN;
 use textwrap::{Options, WordSplitter, fill};
 
-/// Breaks lines that are wider than `columns` between words: sentences, help, and the values of detailed displays, each with what
-/// follows below where it begins. Lines of a configuration, of a table and above carets stay whole.
+/// Breaks lines that are wider than `columns` between words: sentences, help, and the values of
+/// detailed displays. The rest of a line begins below its text. Lines of a configuration, of a
+/// table and above carets stay whole.
 pub(crate) fn wrap(text: &str, columns: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let above_carets = |at: usize| {
@@ -17,7 +18,7 @@ pub(crate) fn wrap(text: &str, columns: usize) -> String {
     wrapped.collect::<Vec<_>>().join("\n")
 }
 
-/// Words one after another, in as many rows as it takes.
+/// Returns the words in rows that are no wider than `columns`.
 pub(crate) fn in_rows(words: &[String], columns: usize) -> String {
     const BETWEEN: usize = 2;
     let mut rows = String::new();
@@ -37,7 +38,8 @@ pub(crate) fn in_rows(words: &[String], columns: usize) -> String {
     rows
 }
 
-/// Where the lines begin that a line may be broken into; `None` where it stays whole.
+/// Returns the column in which the rest of a broken line begins, or `None` where the line stays
+/// whole.
 fn indent(line: &str) -> Option<usize> {
     if ["Error: ", "Warning: ", "Info: "].iter().any(|word| line.starts_with(word)) {
         return Some(2);
@@ -46,7 +48,7 @@ fn indent(line: &str) -> Option<usize> {
     if is_value {
         return Some(VALUE_COLUMN);
     }
-    // Help: a word, two blanks or more, and what it is for.
+    // Help: a word, two blanks or more, and its explanation.
     let word = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?;
     let (name, help) = word.split_once("  ")?;
     let blanks = help.len() - help.trim_start().len();
@@ -59,7 +61,7 @@ fn broken(line: &str, indent: usize, columns: usize) -> String {
         return line.to_owned();
     }
     let below = " ".repeat(indent);
-    // The blanks between a name and its value are no place to break a line.
+    // Do not break between a name and its value.
     let (head, rest) = match indent {
         0..=2 => ("", line),
         _ => line.split_at_checked(indent).unwrap_or(("", line)),
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_in_rows_no_wider_than_the_terminal() {
+    fn rows_of_words_are_no_wider_than_the_terminal() {
         let words = ["bgp", "bmp", "current-configuration", "mrt-replay"].map(str::to_owned);
         assert_eq!(in_rows(&words, 80), "bgp  bmp  current-configuration  mrt-replay");
         assert_eq!(in_rows(&words, 31), "bgp  bmp  current-configuration\nmrt-replay");

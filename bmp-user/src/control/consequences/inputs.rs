@@ -1,11 +1,11 @@
-//! What a change does to the relays and the replays.
+//! The consequences of a change for relays and replays.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{About, Before, Consequences, Outcome, Said, listed};
+use super::{Baseline, Consequences, Finding, Remark, RemarkSubject, listed};
 use crate::{
     config::{Config, Relay, Replay},
-    control::Context,
+    control::ControlContext,
     input::{
         mrt::ReplayState,
         relay::{ConnectionStatus, RelayState, RelayStatus},
@@ -13,8 +13,8 @@ use crate::{
 };
 
 pub(super) fn consequences<'a>(
-    context: &'a Context,
-    before: &'a Before,
+    context: &'a ControlContext,
+    before: &'a Baseline,
     now: &'a Config,
     consequences: &mut Consequences<'a>,
 ) {
@@ -31,7 +31,7 @@ pub(super) fn consequences<'a>(
                 shut_out.then_some("`allow` does not let it in any more")
             });
             if let Some(why) = why {
-                consequences.say(About::Relay, Said::info(closed(was, connection, why)));
+                consequences.add(RemarkSubject::Relay, Remark::info(closed(was, connection, why)));
             }
         }
     }
@@ -40,11 +40,11 @@ pub(super) fn consequences<'a>(
         if before.config.relays.get(name).and_then(|relay| relay.listen) == Some(listen) {
             continue;
         }
-        consequences.wait_for(About::Relay, move || listens(context, name, listen));
+        consequences.wait_for(RemarkSubject::Relay, move || find_listening(context, name, listen));
     }
     for name in before.config.replays.keys().filter(|name| !now.replays.contains_key(*name)) {
         let text = format!("mrt-replay {name} ends, and its peers go down: it is not configured any more");
-        consequences.say(About::Replay, Said::info(text));
+        consequences.add(RemarkSubject::Replay, Remark::info(text));
     }
     for (name, replay) in &now.replays {
         let was = before.config.replays.get(name);
@@ -52,18 +52,18 @@ pub(super) fn consequences<'a>(
         if changed.as_ref().is_some_and(Vec::is_empty) {
             continue;
         }
-        // That it is begun anew is news where one ran before.
+        // A restart is news only where the replay ran before.
         let why = changed.filter(|_| was.is_some_and(|was| was.file.is_some())).map(|changed| listed(&changed));
         if replay.file.is_some() {
-            consequences.wait_for(About::Replay, move || replays(context, name, replay, why.as_deref()));
+            consequences.wait_for(RemarkSubject::Replay, move || find_replaying(context, name, replay, why.as_deref()));
         } else if let Some(why) = why {
             let text = format!("mrt-replay {name} ends, and its peers go down, because {why} changed");
-            consequences.say(About::Replay, Said::info(text));
+            consequences.add(RemarkSubject::Replay, Remark::info(text));
         }
     }
 }
 
-/// The settings of a replay that are others than before.
+/// Returns the settings of a replay that differ from those before.
 fn changes(was: &Replay, now: &Replay) -> Vec<&'static str> {
     let changed = [(was.file != now.file, "file"), (was.pace != now.pace, "pace"), (was.looped != now.looped, "loop")];
     changed.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect()
@@ -73,9 +73,10 @@ fn closed(relay: &RelayStatus, connection: &ConnectionStatus, why: &str) -> Stri
     format!("bmp-relay {}: the connection of {} is closed: {why}", relay.name, connection.client)
 }
 
-/// As the relay decides it, but for the address that the client has connected to, which is any of
-/// this host's where it listens on all.
-fn lets_in(context: &Context, relay: &Relay, was: &RelayStatus, client: IpAddr) -> bool {
+/// Decides as the relay does whether a client may connect. The address that the client has
+/// connected to is not known here: a relay that listens on all addresses lets any address of this
+/// host in.
+fn lets_in(context: &ControlContext, relay: &Relay, was: &RelayStatus, client: IpAddr) -> bool {
     let client = client.to_canonical();
     let own = was.listen.ip().to_canonical();
     let local = client.is_loopback()
@@ -84,37 +85,38 @@ fn lets_in(context: &Context, relay: &Relay, was: &RelayStatus, client: IpAddr) 
     local || relay.allow.iter().any(|prefix| prefix.contains(client))
 }
 
-/// Whether a relay listens, once it has tried to.
-fn listens(context: &Context, name: &str, listen: SocketAddr) -> Outcome {
+/// Finds whether a relay listens.
+fn find_listening(context: &ControlContext, name: &str, listen: SocketAddr) -> Finding {
     match context.relays.state(name).filter(|(address, _)| *address == listen) {
-        Some((_, RelayState::Listening)) => Outcome::Settled(None),
+        Some((_, RelayState::Listening)) => Finding::Settled(None),
         Some((_, RelayState::Failed(why))) => {
             let (address, port) = (listen.ip(), listen.port());
             let text = format!("bmp-relay {name} does not listen on {address} port {port}: {why}");
-            Outcome::Settled(Some(Said::warning(text)))
+            Finding::Settled(Some(Remark::warning(text)))
         }
-        Some((_, RelayState::Starting)) | None => Outcome::Open(None),
+        Some((_, RelayState::Starting)) | None => Finding::Open(None),
     }
 }
 
-/// Whether a replay can read its file. `why` is what of it changed, where it ran before.
-fn replays(context: &Context, name: &str, replay: &Replay, why: Option<&str>) -> Outcome {
-    let anew = why.map(|why| Said::info(format!("mrt-replay {name} begins anew, because {why} changed")));
+/// Finds whether a replay can read its file. `why` are the settings that changed, where it ran
+/// before.
+fn find_replaying(context: &ControlContext, name: &str, replay: &Replay, why: Option<&str>) -> Finding {
+    let anew = why.map(|why| Remark::info(format!("mrt-replay {name} begins anew, because {why} changed")));
     let shown = context.replays.status(name).filter(|shown| {
         Some(&shown.file) == replay.file.as_ref() && shown.pace == replay.pace && shown.looped == replay.looped
     });
-    // A file that is no MRT fails at its first record.
+    // A file that is not MRT fails at its first record.
     let has_begun = shown.as_ref().is_some_and(|shown| shown.records > 0);
     match shown.map(|shown| shown.state) {
         Some(ReplayState::Failed(reason)) => {
-            Outcome::Settled(Some(Said::warning(format!("mrt-replay {name} fails: {reason}"))))
+            Finding::Settled(Some(Remark::warning(format!("mrt-replay {name} fails: {reason}"))))
         }
-        Some(ReplayState::Done) => Outcome::Settled(anew),
-        Some(ReplayState::Reading) if has_begun => Outcome::Settled(anew),
+        Some(ReplayState::Done) => Finding::Settled(anew),
+        Some(ReplayState::Reading) if has_begun => Finding::Settled(anew),
         Some(ReplayState::Surveying) => {
             let text = format!("mrt-replay {name} looks which peers its file has, and replays it then");
-            Outcome::Open(Some(Said::info(text)))
+            Finding::Open(Some(Remark::info(text)))
         }
-        Some(ReplayState::Reading) | None => Outcome::Open(anew),
+        Some(ReplayState::Reading) | None => Finding::Open(anew),
     }
 }

@@ -1,12 +1,13 @@
-//! What a changed configuration does to what runs: which sessions, BGP peers, relays and replays it
-//! leaves down, begins anew or closes, why, and what mends it. A commit says so before it returns;
-//! where a file brings the change, the log does.
+//! The consequences of a change of the configuration: the sessions, BGP peers, relays and replays
+//! that it leaves down, restarts or closes, with the reason and the command that mends it. A commit
+//! prints them before it returns. A change that comes from the file goes into the log.
 //!
-//! What runs is noted before the change. Afterwards the pins are compared with that, once they
-//! follow from the new configuration, and what the change has begun is waited for ([`outcome`]).
+//! A [`Baseline`] is taken before the change. Once the pins follow from the new configuration, each
+//! subject is compared with the baseline. The commit then waits for the sessions, peers, relays and
+//! replays that the change has started ([`finding`]).
 
+mod finding;
 mod inputs;
-mod outcome;
 mod peers;
 mod sessions;
 
@@ -16,43 +17,43 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{Context, warnings};
+use super::{ControlContext, warnings};
 use crate::{
     config::{CommitError, Config},
     input::{bgp::PeerStatus, relay::RelayStatus},
     pin::{PinState, Pinned, Reason, Role},
 };
-pub(super) use outcome::PATIENCE as OUTCOME_PATIENCE;
-use outcome::{Consequences, Outcome};
-use sessions::SessionBefore;
+pub(super) use finding::PATIENCE as FINDING_PATIENCE;
+use finding::{Consequences, Finding};
+use sessions::SessionBaseline;
 
-/// How long a commit waits for the pins. They take milliseconds.
+/// How long a commit waits for the pins. As a rule they take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One sentence about a change, without its full stop. Field names are those of the JSON and are
 /// stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Said {
-    /// Whether something does not work.
+pub struct Remark {
+    /// How much an operator should care.
     pub severity: Severity,
     /// The sentence.
     pub text: String,
 }
 
-/// How much an operator should care; in JSON the name in lower case.
+/// How much an operator should care. The JSON has the name in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Something does not work.
     Warning,
-    /// Something is interrupted or ends, as it was told to.
+    /// Something is interrupted or ends, as the operator wants it to.
     Info,
 }
 
-/// What a sentence is about.
+/// The subject of a remark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
-    /// Something of the configuration that will not do what somebody may think it does.
+enum RemarkSubject {
+    /// A setting that does not do what an operator may expect.
     Configuration,
     Session,
     Peer,
@@ -60,9 +61,9 @@ enum About {
     Replay,
 }
 
-impl About {
-    /// Many of them, and the command that shows them.
-    fn in_words(self) -> (&'static str, &'static str) {
+impl RemarkSubject {
+    /// Returns the plural, and the command that shows all of them.
+    fn plural_and_command(self) -> (&'static str, &'static str) {
         match self {
             Self::Configuration => ("sentences of this kind", "display interface-binding"),
             Self::Session => ("sessions", "display bmp session"),
@@ -73,7 +74,7 @@ impl About {
     }
 }
 
-impl Said {
+impl Remark {
     pub(super) fn warning(text: String) -> Self {
         Self { severity: Severity::Warning, text }
     }
@@ -83,8 +84,8 @@ impl Said {
     }
 }
 
-/// `Warning: session 198.51.100.7 goes down: ....`
-impl fmt::Display for Said {
+/// Shows the remark as `Warning: session 198.51.100.7 goes down: ....`
+impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
             Severity::Warning => "Warning",
@@ -94,55 +95,60 @@ impl fmt::Display for Said {
     }
 }
 
-/// What ran before a change.
+/// The state of everything that a change may affect, taken before the change.
 #[derive(Debug)]
-pub struct Before {
+pub struct Baseline {
     config: Arc<Config>,
-    sessions: Vec<SessionBefore>,
-    peers: Vec<PeerBefore>,
+    sessions: Vec<SessionBaseline>,
+    peers: Vec<PeerBaseline>,
     relays: Vec<RelayStatus>,
 }
 
 #[derive(Debug)]
-struct PeerBefore {
+struct PeerBaseline {
     status: PeerStatus,
-    /// See [`crate::input::bgp::PeerProgress`].
+    /// The start of the peer's task, as in [`crate::input::bgp::PeerProgress`].
     started: u64,
-    connect: Standing,
-    listen: Standing,
+    connect: PinVerdict,
+    listen: PinVerdict,
 }
 
-/// What a pin said.
+/// The state of a pin, as far as a change of it matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
+enum PinVerdict {
     Pending,
-    /// With the number of its line: under another one, the connection is another.
-    Ready(u64),
-    Down(Reason, String),
+    /// A grant with another line is for another connection.
+    Ready {
+        line: u64,
+    },
+    Down {
+        reason: Reason,
+        why: String,
+    },
 }
 
-impl From<&PinState> for Standing {
+impl From<&PinState> for PinVerdict {
     fn from(state: &PinState) -> Self {
         match state {
             PinState::Pending => Self::Pending,
-            PinState::Ready(grant) => Self::Ready(grant.line),
-            PinState::Down(unresolved) => Self::Down(unresolved.reason, unresolved.why.clone()),
+            PinState::Ready(grant) => Self::Ready { line: grant.line },
+            PinState::Down(unresolved) => Self::Down { reason: unresolved.reason, why: unresolved.why.clone() },
         }
     }
 }
 
-impl Context {
-    /// Notes what runs, for [`Self::consequences`] of a change that is about to come.
-    pub fn before(&self) -> Before {
+impl ControlContext {
+    /// Takes the baseline for the [`Self::consequences`] of a change that is about to come.
+    pub fn baseline(&self) -> Baseline {
         let config = self.store.running();
-        let peers = self.bgp_peers.snapshot(&self.feed).into_iter().map(|status| PeerBefore {
-            connect: self.standing_of_peer(status.address, Role::Connect),
-            listen: self.standing_of_peer(status.address, Role::Listen),
+        let peers = self.bgp_peers.snapshot(&self.feed).into_iter().map(|status| PeerBaseline {
+            connect: self.verdict_on_peer(status.address, Role::Connect),
+            listen: self.verdict_on_peer(status.address, Role::Listen),
             started: self.bgp_peers.progress(status.address).map_or(0, |progress| progress.started),
             status,
         });
-        Before {
-            sessions: sessions::before(self, &config),
+        Baseline {
+            sessions: sessions::baseline(self, &config),
             peers: peers.collect(),
             relays: self.relays.snapshot(),
             config,
@@ -154,7 +160,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// The first such address, in a sentence.
+    /// The first unusable address, in a sentence.
     pub(super) fn refuse_unfit(&self, candidate: &Config) -> Result<(), CommitError> {
         let host = self.host.borrow().clone();
         let known = warnings::unfit(&self.store.running(), &host);
@@ -164,11 +170,12 @@ impl Context {
         }
     }
 
-    /// Says what the change from `before` to the configuration in force does to what runs. Waits
-    /// until the pins follow from that configuration, for at most two seconds, and then for what the
-    /// change has begun, for at most [`outcome::PATIENCE`]; `waiting` is told of how many things, if
-    /// that takes a moment.
-    pub async fn consequences(&self, before: &Before, waiting: impl Fn(usize)) -> Vec<Said> {
+    /// Returns the consequences of the change from `before` to the configuration in force.
+    ///
+    /// Waits at most two seconds until the pins follow from that configuration. Then waits at most
+    /// [`finding::PATIENCE`] for the subjects that the change has started. If that takes a moment,
+    /// calls `waiting` with the number of those subjects.
+    pub async fn consequences(&self, before: &Baseline, waiting: impl Fn(usize)) -> Vec<Remark> {
         let now = self.store.running();
         if Arc::ptr_eq(&before.config, &now) {
             return Vec::new();
@@ -176,17 +183,17 @@ impl Context {
         self.pins_follow(&now).await;
         let mut consequences = Consequences::default();
         for warning in self.warnings(&before.config, &now).await {
-            consequences.say(About::Configuration, Said::warning(warning));
+            consequences.add(RemarkSubject::Configuration, Remark::warning(warning));
         }
         sessions::consequences(self, before, &now, &mut consequences);
         peers::consequences(self, before, &now, &mut consequences);
         inputs::consequences(self, before, &now, &mut consequences);
-        consequences.said(waiting).await
+        consequences.settle(waiting).await
     }
 
-    /// Logs the same, where no operator has brought the change.
-    pub async fn log_consequences(&self, before: &Before) {
-        for Said { severity, text } in self.consequences(before, |_| ()).await {
+    /// Logs the consequences of a change that no operator waits for.
+    pub async fn log_consequences(&self, before: &Baseline) {
+        for Remark { severity, text } in self.consequences(before, |_| ()).await {
             match severity {
                 Severity::Warning => warn!("{text}"),
                 Severity::Info => info!("{text}"),
@@ -194,27 +201,26 @@ impl Context {
         }
     }
 
-    /// Waits until what is decided about the pins follows from `config`, or from one that is in
-    /// force after it.
+    /// Waits until the pins follow from `config`, or from a later configuration that is in force.
     async fn pins_follow(&self, config: &Arc<Config>) {
         let is_wanted =
             |applied: &Arc<Config>| Arc::ptr_eq(applied, config) || Arc::ptr_eq(applied, &self.store.running());
-        // What is not decided by then is not said.
+        // A pin that is still pending then yields no remark.
         let _ = timeout(PATIENCE, self.pins.follow(is_wanted)).await;
     }
 
-    fn standing_of_peer(&self, address: IpAddr, role: Role) -> Standing {
-        Standing::from(&self.pins.pin(&Pinned::BgpPeer(address, role)).state())
+    fn verdict_on_peer(&self, address: IpAddr, role: Role) -> PinVerdict {
+        PinVerdict::from(&self.pins.pin(&Pinned::BgpPeer(address, role)).state())
     }
 }
 
-/// A reason with what mends it, in one sentence.
-fn in_words(reason: Reason, why: &str, mend: &str) -> String {
+/// Returns a reason and the command that mends it, in one sentence.
+fn reason_in_words(reason: Reason, why: &str, mend: &str) -> String {
     let mend = if mend.is_empty() { String::new() } else { format!(" (what mends it: `{mend}`)") };
     format!("{reason}: {why}{mend}")
 }
 
-/// `a`, `a and b`, `a, b and c`.
+/// Returns `a`, `a and b` or `a, b and c`.
 fn listed(words: &[&str]) -> String {
     match words {
         [] => String::new(),

@@ -1,18 +1,20 @@
-//! What a change does to the BGP peers.
+//! The consequences of a change for BGP peers.
 
 use std::net::IpAddr;
 
-use super::{About, Before, Consequences, Outcome, PeerBefore, Said, Standing, in_words, listed};
+use super::{
+    Baseline, Consequences, Finding, PeerBaseline, PinVerdict, Remark, RemarkSubject, listed, reason_in_words,
+};
 use crate::{
     config::{Bgp, BgpPeer, Config},
-    control::Context,
+    control::ControlContext,
     input::bgp::{BgpState, is_same_session, missing},
     pin::{PinState, Pinned, Role},
 };
 
 pub(super) fn consequences<'a>(
-    context: &'a Context,
-    before: &'a Before,
+    context: &'a ControlContext,
+    before: &'a Baseline,
     now: &'a Config,
     consequences: &mut Consequences<'a>,
 ) {
@@ -20,30 +22,30 @@ pub(super) fn consequences<'a>(
     for was in before.peers.iter().filter(|was| is_up(was) && !is_there(&was.status.address)) {
         let address = was.status.address;
         let text = format!("BGP peer {address} is closed, and its routes are withdrawn: it is not configured any more");
-        consequences.say(About::Peer, Said::info(text));
+        consequences.add(RemarkSubject::Peer, Remark::info(text));
     }
     let Some(bgp) = &now.bgp else { return };
     for (&address, peer) in &bgp.peers {
         let was = before.peers.iter().find(|was| was.status.address == address);
         let earlier = before.config.bgp.as_ref().and_then(|bgp| Some((bgp, bgp.peers.get(&address)?)));
-        // That is warned of in any case.
+        // The warnings name what is missing.
         if missing(bgp, address, peer).is_some() {
             continue;
         }
         let changed = earlier.map(|(earlier, was)| changes(earlier, was, bgp, peer)).unwrap_or_default();
         let is_new = earlier.is_none();
-        if let Some((known, why)) = not_spoken_to(context, was, address, bgp, peer) {
-            if !known || is_new || !changed.is_empty() {
+        if let Some(DeniedPeer { is_known, why }) = denied(context, was, address, bgp, peer) {
+            if !is_known || is_new || !changed.is_empty() {
                 let text = format!("BGP peer {address} is not spoken to: {why}");
-                consequences.say(About::Peer, Said::warning(text));
+                consequences.add(RemarkSubject::Peer, Remark::warning(text));
             }
             continue;
         }
         if !is_new && changed.is_empty() {
             continue;
         }
-        let connect = context.standing_of_peer(address, Role::Connect);
-        let listen = context.standing_of_peer(address, Role::Listen);
+        let connect = context.verdict_on_peer(address, Role::Connect);
+        let listen = context.verdict_on_peer(address, Role::Listen);
         let is_anew = match (earlier, was) {
             (Some(earlier), Some(was)) => {
                 !is_same_session(address, earlier, (bgp, peer))
@@ -56,36 +58,43 @@ pub(super) fn consequences<'a>(
         });
         let was = was.filter(|_| !is_new);
         if is_anew || is_closed || !was.is_some_and(is_up) {
-            let awaited = Awaited { context, address, peer, was, changed, is_anew, listen_port: bgp.listen_port };
-            consequences.wait_for(About::Peer, move || awaited.look());
+            let awaited = AwaitedPeer { context, address, peer, was, changed, is_anew, listen_port: bgp.listen_port };
+            consequences.wait_for(RemarkSubject::Peer, move || awaited.look());
         }
     }
     let port_before = before.config.bgp.as_ref().and_then(|bgp| bgp.listen_port);
     if let Some(port) = bgp.listen_port.filter(|port| Some(*port) != port_before) {
-        consequences.wait_for(About::Peer, move || listener(context, port));
+        consequences.wait_for(RemarkSubject::Peer, move || find_listening(context, port));
     }
 }
 
-fn is_up(was: &PeerBefore) -> bool {
+fn is_up(was: &PeerBaseline) -> bool {
     was.status.state == BgpState::Established
 }
 
-impl PeerBefore {
-    /// Whether its session was one that the peer opened, at the port where bmpd listened then.
+impl PeerBaseline {
+    /// Returns true if the peer opened the session, to the port where bmpd listened then.
     fn is_opened_by_peer(&self, earlier: &Bgp) -> bool {
         let own = self.status.session.as_ref().map(|session| session.local.port());
         own.is_some() && own == earlier.listen_port
     }
 }
 
-/// Why the peer's connections have no pin, and whether that was so before.
-fn not_spoken_to(
-    context: &Context,
-    was: Option<&PeerBefore>,
+/// Why bmpd does not speak to a peer: a pin denies its connections.
+struct DeniedPeer {
+    /// True if it was so before the change.
+    is_known: bool,
+    why: String,
+}
+
+/// Returns `None` where the pins of the peer deny nothing.
+fn denied(
+    context: &ControlContext,
+    was: Option<&PeerBaseline>,
     address: IpAddr,
     bgp: &Bgp,
     peer: &BgpPeer,
-) -> Option<(bool, String)> {
+) -> Option<DeniedPeer> {
     let roles = [(Role::Connect, !peer.listen_only), (Role::Listen, bgp.listen_port.is_some())];
     roles.into_iter().filter(|(_, wanted)| *wanted).find_map(|(role, _)| {
         let state = context.pins.pin(&Pinned::BgpPeer(address, role)).state();
@@ -94,60 +103,61 @@ fn not_spoken_to(
             mend if mend.starts_with("connect-interface ") => format!("peer {address} {mend}"),
             mend => mend.to_owned(),
         };
-        let known = was.is_some_and(|was| {
+        let is_known = was.is_some_and(|was| {
             let before = if role == Role::Connect { &was.connect } else { &was.listen };
-            *before == Standing::from(&state)
+            *before == PinVerdict::from(&state)
         });
-        Some((known, in_words(unresolved.reason, &unresolved.why, &mend)))
+        Some(DeniedPeer { is_known, why: reason_in_words(unresolved.reason, &unresolved.why, &mend) })
     })
 }
 
-/// A peer that is spoken to anew.
-struct Awaited<'a> {
-    context: &'a Context,
+/// A peer that bmpd begins to speak to.
+struct AwaitedPeer<'a> {
+    context: &'a ControlContext,
     address: IpAddr,
     peer: &'a BgpPeer,
-    was: Option<&'a PeerBefore>,
+    was: Option<&'a PeerBaseline>,
     changed: Vec<&'static str>,
-    /// Its task is begun anew; otherwise only a connection that the peer opened is closed, if even that.
+    /// True if its task is restarted. Otherwise at most a connection that the peer opened is
+    /// closed.
     is_anew: bool,
     listen_port: Option<u16>,
 }
 
-impl Awaited<'_> {
-    fn look(&self) -> Outcome {
+impl AwaitedPeer<'_> {
+    fn look(&self) -> Finding {
         let was_up = self.was.is_some_and(is_up);
         let Some(progress) = self.context.bgp_peers.progress(self.address) else {
-            return Outcome::Open(Some(self.tries(was_up, None)));
+            return Finding::Open(Some(self.tries(was_up, None)));
         };
         let began = self.was.is_none_or(|was| match self.is_anew {
             true => progress.started != was.started,
             false => !was_up || progress.established_count > was.status.established_count,
         });
         if !began {
-            return Outcome::Open(Some(self.tries(was_up, None)));
+            return Finding::Open(Some(self.tries(was_up, None)));
         }
         if progress.state == BgpState::Established {
-            return Outcome::Settled(was_up.then(|| self.again()));
+            return Finding::Settled(was_up.then(|| self.again()));
         }
         if self.peer.listen_only {
             let waits = Some(self.waits(was_up));
-            return if was_up { Outcome::Open(waits) } else { Outcome::Settled(waits) };
+            return if was_up { Finding::Open(waits) } else { Finding::Settled(waits) };
         }
         match progress.failure {
-            // A peer whose session was closed just now may refuse the first attempt.
-            Some(why) if was_up => Outcome::Open(Some(self.tries(was_up, Some(why)))),
-            Some(why) => Outcome::Settled(Some(self.tries(was_up, Some(why)))),
-            None => Outcome::Open(Some(self.tries(was_up, None))),
+            // A peer whose session has just been closed may refuse the first attempt.
+            Some(why) if was_up => Finding::Open(Some(self.tries(was_up, Some(why)))),
+            Some(why) => Finding::Settled(Some(self.tries(was_up, Some(why)))),
+            None => Finding::Open(Some(self.tries(was_up, None))),
         }
     }
 
-    fn again(&self) -> Said {
+    fn again(&self) -> Remark {
         let (address, why) = (self.address, listed(&self.changed));
-        Said::info(format!("BGP peer {address} is re-established, because {why} changed"))
+        Remark::info(format!("BGP peer {address} is re-established, because {why} changed"))
     }
 
-    /// The beginning of a sentence about a peer that is not up.
+    /// Returns the beginning of a sentence about a peer that is not up.
     fn is_down(&self, was_up: bool) -> String {
         let address = self.address;
         match (was_up, self.changed.is_empty()) {
@@ -157,16 +167,16 @@ impl Awaited<'_> {
         }
     }
 
-    fn waits(&self, was_up: bool) -> Said {
+    fn waits(&self, was_up: bool) -> Remark {
         let port = self.listen_port.map(|port| format!(" to port {port}")).unwrap_or_default();
         let text = format!("{}: it has not connected{port} yet (listen-only)", self.is_down(was_up));
-        if was_up { Said::warning(text) } else { Said::info(text) }
+        if was_up { Remark::warning(text) } else { Remark::info(text) }
     }
 
-    fn tries(&self, was_up: bool, failure: Option<String>) -> Said {
+    fn tries(&self, was_up: bool, failure: Option<String>) -> Remark {
         let begin = self.is_down(was_up);
         let (address, port) = (self.address, self.peer.port.unwrap_or(BgpPeer::PORT));
-        Said::warning(match failure {
+        Remark::warning(match failure {
             Some(why) => format!("{begin}: {why}; bmpd goes on trying"),
             None => {
                 let hint = match self.peer.password {
@@ -179,7 +189,7 @@ impl Awaited<'_> {
     }
 }
 
-/// What of the configuration of a peer is another than before.
+/// Returns the settings of a peer that differ from those before.
 fn changes(earlier: &Bgp, was: &BgpPeer, now: &Bgp, peer: &BgpPeer) -> Vec<&'static str> {
     [
         (earlier.asn != now.asn, "the AS of this device"),
@@ -198,14 +208,14 @@ fn changes(earlier: &Bgp, was: &BgpPeer, now: &Bgp, peer: &BgpPeer) -> Vec<&'sta
     .collect()
 }
 
-fn listener(context: &Context, port: u16) -> Outcome {
+fn find_listening(context: &ControlContext, port: u16) -> Finding {
     let listener = context.bgp_peers.listener();
     match listener.trouble.filter(|_| listener.port == Some(port)) {
         Some(trouble) => {
             let text = format!("BGP peers cannot connect to port {port}: {trouble}");
-            Outcome::Settled(Some(Said::warning(text)))
+            Finding::Settled(Some(Remark::warning(text)))
         }
-        None if listener.port == Some(port) && listener.listens => Outcome::Settled(None),
-        None => Outcome::Open(None),
+        None if listener.port == Some(port) && listener.listens => Finding::Settled(None),
+        None => Finding::Open(None),
     }
 }

@@ -1,34 +1,34 @@
-//! What a change does to the sessions.
+//! The consequences of a change for sessions.
 
 use std::{fmt, sync::Arc};
 
-use super::{About, Before, Consequences, Outcome, Said, Standing, in_words, listed};
+use super::{Baseline, Consequences, Finding, PinVerdict, Remark, RemarkSubject, listed, reason_in_words};
 use crate::{
     config::{Config, ConnectInterface, From, Session, SessionId, Transport, effective},
-    control::{Context, waiting::WaitReason},
-    pin::{EarlierConnection, Grant, PinState, Pinned, Reason, Role, in_words as pin_in_words},
+    control::{ControlContext, waiting::WaitReason},
+    pin::{EarlierConnection, Grant, PinState, Pinned, Reason, Role, in_words},
     session::{SessionHandle, SessionPhase, SessionSnapshot},
 };
 
 /// A session before a change.
 #[derive(Debug)]
-pub(super) struct SessionBefore {
+pub(super) struct SessionBaseline {
     id: SessionId,
     is_up: bool,
-    standing: Standing,
+    verdict: PinVerdict,
     running: Option<Arc<SessionHandle>>,
     pin_line: Option<u64>,
     attempts: u64,
 }
 
-pub(super) fn before(context: &Context, config: &Config) -> Vec<SessionBefore> {
+pub(super) fn baseline(context: &ControlContext, config: &Config) -> Vec<SessionBaseline> {
     let of = |id: &SessionId| {
         let running = context.sessions.get(id);
         let shown = running.as_ref().map(|running| running.status.snapshot());
-        SessionBefore {
+        SessionBaseline {
             id: id.clone(),
             is_up: shown.as_ref().is_some_and(|shown| shown.phase.is_up()),
-            standing: Standing::from(&context.pins.session(id).state()),
+            verdict: PinVerdict::from(&context.pins.session(id).state()),
             running,
             pin_line: shown.as_ref().and_then(|shown| shown.pin_line),
             attempts: shown.map_or(0, |shown| shown.attempts),
@@ -38,14 +38,14 @@ pub(super) fn before(context: &Context, config: &Config) -> Vec<SessionBefore> {
 }
 
 pub(super) fn consequences<'a>(
-    context: &'a Context,
-    before: &'a Before,
+    context: &'a ControlContext,
+    before: &'a Baseline,
     now: &'a Config,
     consequences: &mut Consequences<'a>,
 ) {
     for was in before.sessions.iter().filter(|was| was.is_up && !now.bmp.sessions.contains_key(&was.id)) {
         let text = format!("{} is closed: it is not configured any more", name(&was.id));
-        consequences.say(About::Session, Said::info(text));
+        consequences.add(RemarkSubject::Session, Remark::info(text));
     }
     for (id, session) in &now.bmp.sessions {
         let was = before.sessions.binary_search_by(|was| was.id.cmp(id)).ok().and_then(|at| before.sessions.get(at));
@@ -54,152 +54,156 @@ pub(super) fn consequences<'a>(
         let pin = context.pins.session(id);
         let state = pin.state();
         if causes.as_ref().is_none_or(|causes| !causes.is_empty()) {
-            unheld(id, &pin.earlier_connections()).into_iter().for_each(|said| consequences.say(About::Session, said));
+            unheld(id, &pin.earlier_connections())
+                .into_iter()
+                .for_each(|remark| consequences.add(RemarkSubject::Session, remark));
         }
         match &state {
             PinState::Pending => {}
             PinState::Down(_) => {
-                let known = was.is_some_and(|was| was.standing == Standing::from(&state));
+                let known = was.is_some_and(|was| was.verdict == PinVerdict::from(&state));
                 if !known || causes.as_ref().is_none_or(|causes| !causes.is_empty()) {
-                    consequences.say(About::Session, denied(id, was, &state));
+                    consequences.add(RemarkSubject::Session, denied(id, was, &state));
                 }
             }
             PinState::Ready(grant) => {
                 let causes = causes.unwrap_or_default();
                 let is_interrupted =
-                    causes.adopts_otherwise || was.is_none_or(|was| was.standing != Standing::from(&state));
+                    causes.adopts_otherwise || was.is_none_or(|was| was.verdict != PinVerdict::from(&state));
                 let is_up = was.is_some_and(|was| was.is_up);
                 let is_touched = was.is_none() || !causes.is_empty();
                 if causes.password && is_up && !is_interrupted {
-                    consequences.say(About::Session, keeps_password(id));
+                    consequences.add(RemarkSubject::Session, keeps_password(id));
                 } else if is_touched && (is_interrupted || !is_up) {
-                    // Where nothing connects, the password is used by nobody.
+                    // A session that connects nowhere does not use its password.
                     let retries = causes.password && !session.adopt && grant.target.role == Role::Connect;
                     let is_begun = is_interrupted || retries;
-                    let awaited = Awaited { context, id, session, was, causes, is_begun };
-                    consequences.wait_for(About::Session, move || awaited.look());
+                    let awaited = AwaitedSession { context, id, session, was, causes, is_begun };
+                    consequences.wait_for(RemarkSubject::Session, move || awaited.look());
                 }
             }
         }
     }
 }
 
-/// Warns of other processes' connections from before the pin: of the first few by name.
-fn unheld(id: &SessionId, unheld: &[EarlierConnection]) -> Vec<Said> {
-    const SAID: usize = 3;
+/// Warns of other processes' connections from before the pin, and names the first few.
+fn unheld(id: &SessionId, unheld: &[EarlierConnection]) -> Vec<Remark> {
+    const NAMED: usize = 3;
     let name = name(id);
-    let mut said: Vec<_> = unheld.iter().take(SAID).map(|one| Said::warning(format!("{name}: {one}"))).collect();
-    if let Some(more) = unheld.len().checked_sub(SAID).filter(|more| *more > 0) {
-        said.push(Said::warning(format!("{name}: {more} more such connections (`display bmp session verbose`)")));
+    let mut remarks: Vec<_> = unheld.iter().take(NAMED).map(|one| Remark::warning(format!("{name}: {one}"))).collect();
+    if let Some(more) = unheld.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        remarks.push(Remark::warning(format!("{name}: {more} more such connections (`display bmp session verbose`)")));
     }
-    said
+    remarks
 }
 
-/// `session 198.51.100.7`; in a VPN instance it is named.
+/// Returns `session 198.51.100.7`, with the VPN instance if it has one.
 fn name(id: &SessionId) -> String {
     Pinned::Session(id.clone()).to_string()
 }
 
-fn keeps_password(id: &SessionId) -> Said {
+fn keeps_password(id: &SessionId) -> Remark {
     let SessionId { vpn_instance, station, alias } = id;
     let vpn_instance = vpn_instance.as_ref().map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
     let alias = alias.as_ref().map(|alias| format!(" alias {alias}")).unwrap_or_default();
-    Said::info(format!(
+    Remark::info(format!(
         "{} stays up: its next connection is the first with the other password (`reset bmp session \
          {vpn_instance}{station}{alias}` has it connect again)",
         name(id)
     ))
 }
 
-/// How a session fares that is down now, beside what it was before.
-fn fares(was: Option<&SessionBefore>) -> &'static str {
+/// Returns the verb for a session that is down now.
+fn goes_or_stays_down(was: Option<&SessionBaseline>) -> &'static str {
     if was.is_some_and(|was| was.is_up) { "goes down" } else { "stays down" }
 }
 
-/// Of a session whose pin denies it.
-fn denied(id: &SessionId, was: Option<&SessionBefore>, state: &PinState) -> Said {
-    let PinState::Down(unresolved) = state else { return Said::info(name(id)) };
+/// Returns the remark about a session whose pin denies it.
+fn denied(id: &SessionId, was: Option<&SessionBaseline>, state: &PinState) -> Remark {
+    let PinState::Down(unresolved) = state else { return Remark::info(name(id)) };
     let name = name(id);
     if unresolved.reason == Reason::Shutdown {
-        return Said::info(format!("{name} is shut down (what mends it: `{}`)", unresolved.mend));
+        return Remark::info(format!("{name} is shut down (what mends it: `{}`)", unresolved.mend));
     }
-    let why = in_words(unresolved.reason, &unresolved.why, &unresolved.mend);
-    Said::warning(format!("{name} {}: {why}", fares(was)))
+    let why = reason_in_words(unresolved.reason, &unresolved.why, &unresolved.mend);
+    Remark::warning(format!("{name} {}: {why}", goes_or_stays_down(was)))
 }
 
-/// A session that connects, or waits, under a pin that the change has given it.
-struct Awaited<'a> {
-    context: &'a Context,
+/// A session that connects or waits under a pin that the change has given it.
+struct AwaitedSession<'a> {
+    context: &'a ControlContext,
     id: &'a SessionId,
     session: &'a Session,
-    was: Option<&'a SessionBefore>,
+    was: Option<&'a SessionBaseline>,
     causes: Causes,
-    /// The change has it begin an attempt: what is shown of an earlier one says nothing.
+    /// True if the change makes the session begin an attempt. The status of an earlier attempt does
+    /// not count then.
     is_begun: bool,
 }
 
-impl Awaited<'_> {
-    fn look(&self) -> Outcome {
+impl AwaitedSession<'_> {
+    fn look(&self) -> Finding {
         let state = self.context.pins.session(self.id).state();
         let grant = match &state {
-            // It was ready, and will be decided about anew.
-            PinState::Pending => return Outcome::Open(None),
-            PinState::Down(_) => return Outcome::Settled(Some(denied(self.id, self.was, &state))),
+            // The pin was ready, and is being decided about again.
+            PinState::Pending => return Finding::Open(None),
+            PinState::Down(_) => return Finding::Settled(Some(denied(self.id, self.was, &state))),
             PinState::Ready(grant) => grant,
         };
-        let Some(running) = self.context.sessions.get(self.id) else { return Outcome::Open(Some(self.tries(grant))) };
+        let Some(running) = self.context.sessions.get(self.id) else { return Finding::Open(Some(self.tries(grant))) };
         let shown = running.status.snapshot();
         let delayed = shown.phase == SessionPhase::Down && shown.pin_line.is_none() && shown.reason.is_none();
         if delayed && shown.retry_at.is_some() {
-            return Outcome::Settled(self.waits(&shown, &state, false));
+            return Finding::Settled(self.waits(&shown, &state, false));
         }
         if shown.pin_line != Some(grant.line) || !self.has_begun(&running, &shown) {
-            return Outcome::Open(Some(self.tries(grant)));
+            return Finding::Open(Some(self.tries(grant)));
         }
         let was_up = self.was.is_some_and(|was| was.is_up);
         match shown.phase {
-            phase if phase.is_up() => Outcome::Settled(was_up.then(|| self.again(grant))),
+            phase if phase.is_up() => Finding::Settled(was_up.then(|| self.again(grant))),
             SessionPhase::Listening => self.open_if(was_up, self.waits(&shown, &state, was_up)),
-            // A daemon whose connection was closed comes back by itself.
+            // A daemon whose connection was closed connects again by itself.
             SessionPhase::Connecting if self.session.adopt => {
                 self.open_if(was_up || shown.reason.is_some(), self.waits(&shown, &state, was_up))
             }
             SessionPhase::Down if shown.reason.is_some() => {
                 self.open_if(self.session.adopt && was_up, Some(self.failed(&shown, grant)))
             }
-            _ => Outcome::Open(Some(self.tries(grant))),
+            _ => Finding::Open(Some(self.tries(grant))),
         }
     }
 
-    fn open_if(&self, open: bool, said: Option<Said>) -> Outcome {
-        if open { Outcome::Open(said) } else { Outcome::Settled(said) }
+    fn open_if(&self, open: bool, remark: Option<Remark>) -> Finding {
+        if open { Finding::Open(remark) } else { Finding::Settled(remark) }
     }
 
-    /// Whether what is shown is of an attempt that was begun since the change, where the change has one begun.
+    /// Returns true if the status is of an attempt since the change, where the change makes one
+    /// begin.
     fn has_begun(&self, running: &Arc<SessionHandle>, shown: &SessionSnapshot) -> bool {
         let Some(was) = self.was.filter(|_| self.is_begun) else { return true };
         let is_another = was.running.as_ref().is_none_or(|before| !Arc::ptr_eq(before, running));
         is_another || shown.pin_line != was.pin_line || shown.attempts > was.attempts
     }
 
-    fn again(&self, grant: &Grant) -> Said {
-        let words = pin_in_words(&grant.resolved);
-        Said::info(format!("{} is re-established, because {}: {words}", name(self.id), self.causes))
+    fn again(&self, grant: &Grant) -> Remark {
+        let words = in_words(&grant.resolved);
+        Remark::info(format!("{} is re-established, because {}: {words}", name(self.id), self.causes))
     }
 
-    fn waits(&self, shown: &SessionSnapshot, state: &PinState, was_up: bool) -> Option<Said> {
+    fn waits(&self, shown: &SessionSnapshot, state: &PinState, was_up: bool) -> Option<Remark> {
         let WaitReason { wait: reason, detail } = WaitReason::of(self.id, self.session, shown, state)?;
         if was_up {
-            return Some(Said::warning(format!(
+            return Some(Remark::warning(format!(
                 "{} goes down, because {}: {reason}: {detail}",
                 name(self.id),
                 self.causes
             )));
         }
-        Some(Said::info(format!("{} waits: {reason}: {detail}", name(self.id))))
+        Some(Remark::info(format!("{} waits: {reason}: {detail}", name(self.id))))
     }
 
-    fn failed(&self, shown: &SessionSnapshot, grant: &Grant) -> Said {
+    fn failed(&self, shown: &SessionSnapshot, grant: &Grant) -> Remark {
         let (Some(reason), Some(why)) = (shown.reason, &shown.why) else { return self.tries(grant) };
         let advice = match shown.mend {
             Some(_) => String::new(),
@@ -210,15 +214,15 @@ impl Awaited<'_> {
             format!("; next attempt in {:.1} s", left.as_secs_f64())
         });
         let (again, why) =
-            (again.unwrap_or_default(), in_words(reason, why, shown.mend.as_deref().unwrap_or_default()));
-        Said::warning(format!("{} {}: {why}{advice}{again}", name(self.id), fares(self.was)))
+            (again.unwrap_or_default(), reason_in_words(reason, why, shown.mend.as_deref().unwrap_or_default()));
+        Remark::warning(format!("{} {}: {why}{advice}{again}", name(self.id), goes_or_stays_down(self.was)))
     }
 
-    /// It has come to nothing by now.
-    fn tries(&self, grant: &Grant) -> Said {
-        let (name, fares, station) = (name(self.id), fares(self.was), grant.target.station);
+    /// Returns the remark about an attempt without an outcome yet.
+    fn tries(&self, grant: &Grant) -> Remark {
+        let (name, fares, station) = (name(self.id), goes_or_stays_down(self.was), grant.target.station);
         let source = grant.resolved.source.map(|source| format!(" from {source}")).unwrap_or_default();
-        Said::warning(format!(
+        Remark::warning(format!(
             "{name} {fares} for now: {} port {} has not answered yet{source}, and bmpd goes on trying",
             station.ip(),
             station.port()
@@ -226,7 +230,7 @@ impl Awaited<'_> {
     }
 }
 
-/// What an operator does about an attempt that has failed.
+/// Returns the advice about an attempt that has failed.
 fn advice(reason: Reason, id: &SessionId, session: &Session) -> Option<String> {
     let (station, port) = (id.station, session.port()?);
     let vrf = id.vpn_instance.as_ref().map(|name| format!(" vrf {name}")).unwrap_or_default();
@@ -245,15 +249,15 @@ fn advice(reason: Reason, id: &SessionId, session: &Session) -> Option<String> {
     })
 }
 
-/// Which settings are others than before that decide how a session connects.
+/// The changed settings that decide how a session connects.
 #[derive(Debug, Default)]
 struct Causes {
-    /// What changed.
+    /// Names of settings.
     changed: Vec<&'static str>,
-    /// `tcp listen` instead of `tcp connect`, or the other way round.
+    /// `tcp listen` instead of `tcp connect`, or the reverse.
     direction: Option<&'static str>,
     adopts_otherwise: bool,
-    /// That alone leaves a session up.
+    /// A change of the password alone leaves a session up.
     password: bool,
 }
 
@@ -265,7 +269,8 @@ impl Causes {
             let names = names.chain(session.egress_interfaces.iter().map(String::as_str));
             names.map(|name| config.interface_aliases.get(name).cloned()).collect::<Vec<_>>()
         };
-        // The bmp view counts where a session takes its source from there, before the change or after it.
+        // The bmp view counts if the session takes its source from there, before the change or
+        // after it.
         let of_bmp_view = earlier.bmp.connect_interface != now.bmp.connect_interface
             && [before.from, after.from].contains(&From::Bmp);
         let connects_otherwise = before.connect != after.connect;
@@ -305,7 +310,7 @@ impl Causes {
     }
 }
 
-/// `connect-interface and next-hop changed, and tcp listen replaced tcp connect`.
+/// Shows `connect-interface and next-hop changed, and tcp listen replaced tcp connect`.
 impl fmt::Display for Causes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.changed.is_empty(), self.direction) {

@@ -1,12 +1,12 @@
-//! `display interface-binding`: for every session the connect-interface that is configured, what it comes
-//! to, by which rule, and what would change it.
+//! `display interface-binding`: the connect-interface of each session, the source and egress that
+//! it comes to, the rule, and the events that would change them.
 
 use std::{fmt, net::IpAddr};
 
 use serde::Serialize;
 
 use super::{
-    super::{Context, names::egress_names, warnings},
+    super::{ControlContext, names::egress_names, warnings},
     hold_down::HoldDownReport,
     layout::{after, field, heading, may_leave_by, or_dash},
 };
@@ -34,8 +34,8 @@ pub(super) struct BindingReport {
     pub(super) source: Option<IpAddr>,
     /// True if the session may leave by any interface (of its VRF).
     pub(super) any: bool,
-    /// Kernel names of the interfaces that the session may leave by. Empty where `any` is true, and where
-    /// the session is denied.
+    /// Kernel names of the interfaces that the session may leave by. Empty where `any` is true, and
+    /// where the session is denied.
     pub(super) egress: Vec<String>,
     pub(super) next_hop: Option<NextHopReport>,
     /// The rule by which the source was chosen, or why there is none.
@@ -86,7 +86,7 @@ pub(super) struct NextHopReport {
 
 impl BindingReports {
     /// Reports on every session.
-    pub(super) async fn of(context: &Context, config: &Config) -> Self {
+    pub(super) async fn of(context: &ControlContext, config: &Config) -> Self {
         let host = context.host.borrow().clone();
         let mut bindings = Vec::with_capacity(config.bmp.sessions.len());
         for (id, session) in &config.bmp.sessions {
@@ -99,7 +99,7 @@ impl BindingReports {
 
 impl BindingReport {
     /// Reports on one session, without its warnings.
-    fn of(context: &Context, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Self {
+    fn of(context: &ControlContext, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Self {
         let effective = effective(&config.bmp, id, session);
         let pin = context.pins.session(id);
         let pin_state = pin.state();
@@ -199,8 +199,8 @@ fn host_events(
     events
 }
 
-/// Returns the interfaces of the session's VRF that have the address. It need not be on the interface that
-/// connect-interface names.
+/// Returns the interfaces of the session's VRF that have the address. It need not be on the
+/// interface that connect-interface names.
 fn owners(source: IpAddr, id: &SessionId, host: &Host) -> String {
     let vrf = id.vpn_instance.as_deref().and_then(|name| host.vrf_named(name)).map(|vrf| vrf.index);
     let links = host.links_with_address(source).filter(|link| host.vrf_of(link) == vrf);

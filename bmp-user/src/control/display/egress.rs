@@ -1,5 +1,5 @@
-//! What a pin comes to, as `display bmp session` and `display bgp peer` show it: the interfaces that
-//! packets may leave by, who enforces that, and what the kernel counted.
+//! What a pin comes to, as `display bmp session` and `display bgp peer` show it: the interfaces
+//! that packets may leave by, who enforces that, and what the kernel counted.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use bmp_ebpf::Counters;
 use serde::Serialize;
 
 use super::{
-    super::{Context, names::egress_names, words::words},
+    super::{ControlContext, names::egress_names, words::words},
     layout::{after, age, field, may_leave_by},
 };
 use crate::pin::{Enforcement, ResolvedPin};
@@ -51,8 +51,8 @@ pub(super) struct EnforcementLoss {
 pub(super) struct EgressReport {
     /// True if packets may leave by any interface (of the VRF).
     pub(super) any: bool,
-    /// Kernel names of the interfaces that packets may leave by. Empty where `any` is true, and where
-    /// the session is denied.
+    /// Kernel names of the interfaces that packets may leave by. Empty where `any` is true, and
+    /// where the session is denied.
     pub(super) interfaces: Vec<String>,
     pub(super) enforcement: Enforcer,
     /// Why `enforcement` is `cgroup` or `socket`.
@@ -67,8 +67,14 @@ pub(super) struct EgressReport {
 }
 
 impl EgressReport {
-    /// Describes a pin that came to `resolved`. Without `is_pinned` the kernel enforces nothing for it.
-    pub(super) fn of(context: &Context, resolved: Option<&ResolvedPin>, is_pinned: bool, vrf: Option<String>) -> Self {
+    /// Describes a pin that came to `resolved`. Without `is_pinned` the kernel enforces nothing for
+    /// it.
+    pub(super) fn of(
+        context: &ControlContext,
+        resolved: Option<&ResolvedPin>,
+        is_pinned: bool,
+        vrf: Option<String>,
+    ) -> Self {
         let datapath = context.pins.datapath();
         let enforcement = datapath.enforcement_now();
         let why = match &enforcement {
@@ -187,9 +193,9 @@ impl fmt::Display for KernelCounters {
     }
 }
 
-impl Context {
-    /// Looks at the kernel, so that the answer of a `display` is true. Returns a sentence about what is
-    /// lost, if anything is.
+impl ControlContext {
+    /// Looks at the kernel, so that the answer of a `display` is true. Returns a sentence about
+    /// what is lost, if anything is.
     pub(in crate::control) fn find_loss(&self) -> Option<String> {
         let loss = self.pins.datapath().look()?;
         Some(match loss.enforced {

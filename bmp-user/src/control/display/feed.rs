@@ -35,12 +35,12 @@ pub(super) struct FeedReport {
     pub(super) overflowed: u64,
 }
 
-/// The RIBs of one family and view, over all peers.
+/// The RIBs of one family and view, of all peers.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct RibTotals {
     pub(super) family: Family,
     pub(super) view: ViewName,
-    /// Peers that have such a RIB.
+    /// Peers that have this RIB.
     pub(super) ribs: usize,
     pub(super) routes: usize,
 }

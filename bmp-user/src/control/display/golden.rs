@@ -1,7 +1,7 @@
 //! Every display as text and as JSON, compared with the answers that `golden/` keeps.
 //!
-//! Operators know the text, and users' scripts read the JSON. `BMPD_BLESS=1` keeps new answers: read the
-//! difference before you commit it.
+//! Operators know the text, and users' scripts read the JSON. `BMPD_BLESS=1` keeps new answers:
+//! read the difference before you commit it.
 
 use std::{env, fs, path::PathBuf};
 

@@ -4,15 +4,15 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::super::{Context, words::words};
+use super::super::{ControlContext, words::words};
 use crate::{
     config::{Session as Configured, Transport},
     pin::Hook,
     session::SessionHandle,
 };
 
-/// The guard of one session. Sessions that share a listener share the numbers. Field names are those of
-/// the JSON and are stable.
+/// The guard of one session. Sessions that share a listener share the numbers. Field names are
+/// those of the JSON and are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct StrangerGuard {
     pub(super) interfaces: Vec<GuardMode>,
@@ -52,7 +52,7 @@ words!(XdpMode { Native => "native", Generic => "generic", None => "none" });
 
 impl StrangerGuard {
     /// Returns `None` where this host connects.
-    pub(super) fn of(context: &Context, configured: &Configured, session: &SessionHandle) -> Option<Self> {
+    pub(super) fn of(context: &ControlContext, configured: &Configured, session: &SessionHandle) -> Option<Self> {
         if !matches!(configured.transport, Some(Transport::Listen(_))) {
             return None;
         }

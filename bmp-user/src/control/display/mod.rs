@@ -1,7 +1,8 @@
-//! What `display` answers. Each display is a report: a struct with enums, whose `Display` is the text and
-//! whose `Serialize` is the JSON.
+//! What `display` answers. Each display is a report: a struct with enums, whose `Display` is the
+//! text and whose `Serialize` is the JSON.
 //!
-//! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`: one display each
+//! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`: one display
+//!   each
 //! * `egress`, `guard`, `hold_down`, `refused`, `routeless`: parts of reports
 //! * `layout`: labels, columns, ages and rounding; `json`: how JSON is written
 //! * `samples` and `golden`: the tests of all displays
@@ -38,7 +39,7 @@ use serde::Serialize;
 pub(super) use json::as_json;
 pub use layout::VALUE_COLUMN;
 
-use super::{Context, defaults};
+use super::{ControlContext, defaults};
 use crate::{
     config::{Display, Editor},
     escape::escaped_lines,
@@ -73,7 +74,7 @@ impl Rendering {
     }
 }
 
-impl Context {
+impl ControlContext {
     /// Answers a `display`.
     ///
     /// # Errors

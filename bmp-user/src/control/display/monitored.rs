@@ -1,4 +1,5 @@
-//! `display bgp bmp-monitor all`: the BGP peers of all inputs, and the stations that are told of each.
+//! `display bgp bmp-monitor all`: the BGP peers of all inputs, and the stations that are told of
+//! each.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     super::{
-        Context,
+        ControlContext,
         words::{PeerTypeName, ViewName},
     },
     json::write_json,
@@ -70,7 +71,8 @@ pub(super) struct MonitoringSession {
     pub(super) ribs: Vec<RibName>,
     /// True if the session is up. Its station is told only then.
     pub(super) up: bool,
-    /// True if the station is not told, because it could not tell the peer from that of another input.
+    /// True if the station is not told, because it could not tell the peer from that of another
+    /// input.
     pub(super) refused: bool,
 }
 
@@ -92,7 +94,7 @@ struct PeerSelection {
 }
 
 impl PeerSelection {
-    fn of(context: &Context, id: &SessionId, session: &Configured) -> Self {
+    fn of(context: &ControlContext, id: &SessionId, session: &Configured) -> Self {
         let status = context.sessions.get(id).map(|session| Arc::clone(&session.status));
         let mut hidden = HashMap::<_, HashSet<_>>::new();
         for HiddenPeer { input, key } in status.as_ref().map(|status| status.hidden_peers()).unwrap_or_default() {
@@ -103,9 +105,9 @@ impl PeerSelection {
     }
 }
 
-/// Writes all peers, one after another. The memory that this takes does not grow with how many stations are
-/// told of how many peers.
-pub(super) fn write(context: &Context, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
+/// Writes all peers, one after another. The memory that this takes does not grow with how many
+/// stations are told of how many peers.
+pub(super) fn write(context: &ControlContext, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
     let peers = context.feed.peers();
     let told = config.bmp.sessions.iter().filter(|(_, session)| tells_its_station(session));
     let selections: Vec<_> = told.map(|(id, session)| PeerSelection::of(context, id, session)).collect();
@@ -117,8 +119,8 @@ pub(super) fn write(context: &Context, config: &Config, json: bool, out: &mut dy
     }
 }
 
-/// Returns true if the session tells its station anything when it is up. What an adopted session tells comes
-/// from its own daemon.
+/// Returns true if the session tells its station anything when it is up. What an adopted session
+/// tells comes from its own daemon.
 fn tells_its_station(session: &Configured) -> bool {
     !session.shutdown && !session.adopt
 }
@@ -196,8 +198,8 @@ impl MonitoredPeer {
 
 const HEADINGS: [&str; 7] = ["Peer", "AS", "VPN", "Input", "RIB", "Routes", "Stations"];
 
-/// Writes a row for each RIB. `alone` are the peers without their sessions, for the widths of the columns:
-/// the last column needs none.
+/// Writes a row for each RIB. `alone` are the peers without their sessions, for the widths of the
+/// columns: the last column needs none.
 pub(super) fn write_text(
     out: &mut dyn Write,
     alone: impl Iterator<Item = MonitoredPeer>,

@@ -12,7 +12,7 @@ use bmp_ebpf::Counters;
 use serde::{Serialize, Serializer};
 
 use super::{
-    super::Context,
+    super::ControlContext,
     Rendering,
     egress::{EgressReport, KernelCounters},
     layout::{after, age, field, heading, or_dash, table, tenths},
@@ -25,8 +25,8 @@ use crate::{
     wire::bgp::{Family, MessageType},
 };
 
-/// The BGP speaker that bmpd is. The peers are looked at one after another, each when it is written. Field
-/// names are those of the JSON and are stable.
+/// The BGP speaker that bmpd is. The peers are looked at one after another, each when it is
+/// written. Field names are those of the JSON and are stable.
 #[derive(Serialize)]
 pub(super) struct SpeakerReport<P: Iterator<Item = BgpPeerReport>> {
     pub(super) local_as: Option<u32>,
@@ -50,8 +50,8 @@ pub(super) struct BgpListenerReport {
     pub(super) port: Option<u16>,
     /// Why bmpd does not listen, or not for all peers.
     pub(super) trouble: Option<String>,
-    /// Connections from hosts that are no peer, which were closed. Where the kernel programs are loaded,
-    /// such connections are not even answered.
+    /// Connections from hosts that are no peer, which were closed. Where the kernel programs are
+    /// loaded, such connections are not even answered.
     pub(super) refused: u64,
 }
 
@@ -145,7 +145,7 @@ pub(super) struct PeerSource {
 
 /// Writes the peers that are configured, or `only` one of them.
 pub(super) fn write(
-    context: &Context,
+    context: &ControlContext,
     config: &Config,
     only: Option<IpAddr>,
     rendering: Rendering,
@@ -226,7 +226,7 @@ fn write_table(text: &mut String, peers: impl Iterator<Item = BgpPeerReport>) ->
 }
 
 impl BgpPeerReport {
-    fn of(context: &Context, status: PeerStatus, configured: Option<&BgpPeer>) -> Self {
+    fn of(context: &ControlContext, status: PeerStatus, configured: Option<&BgpPeer>) -> Self {
         let session = status.session.as_ref();
         let seconds = |time: Duration| time.as_secs();
         let connect = configured.and_then(|peer| peer.connect_interface.as_ref());
@@ -292,9 +292,9 @@ impl BgpPeerReport {
     }
 }
 
-/// Returns what the kernel enforces for the peer's connections, and what it counted for them, whichever end
-/// opened them.
-fn enforced(context: &Context, address: IpAddr) -> (EgressReport, KernelCounters) {
+/// Returns what the kernel enforces for the peer's connections, and what it counted for them,
+/// whichever end opened them.
+fn enforced(context: &ControlContext, address: IpAddr) -> (EgressReport, KernelCounters) {
     let pins = [Role::Connect, Role::Listen].map(|role| context.pins.pin(&Pinned::BgpPeer(address, role)));
     let states = pins.each_ref().map(|pin| pin.state());
     let grant = states.iter().find_map(|state| match state {

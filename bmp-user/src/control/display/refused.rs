@@ -1,4 +1,5 @@
-//! Peers that a connection of a relay sends messages about although they belong to another connection.
+//! Peers that a connection of a relay sends messages about although they belong to another
+//! connection.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! `display bmp relay`: the relays, the daemons that are connected to them, and what is kept of their
-//! peers.
+//! `display bmp relay`: the relays, the daemons that are connected to them, and what is kept of
+//! their peers.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     super::{
-        Context,
+        ControlContext,
         words::{ViewName, words},
     },
     layout::after,
@@ -97,8 +97,8 @@ pub(super) struct IncompletePeer {
     pub(super) peer: IpAddr,
     #[serde(rename = "as")]
     pub(super) asn: u32,
-    /// Fields of UPDATEs that were dropped, by family and view. Empty if the peer has more families of
-    /// unknown form than there is room for.
+    /// Fields of UPDATEs that were dropped, by family and view. Empty if the peer has more families
+    /// of unknown form than there is room for.
     pub(super) not_kept: BTreeMap<String, u64>,
 }
 
@@ -133,7 +133,7 @@ pub(super) struct DaemonConnection {
 
 impl RelayReports {
     /// Reports on the relays that run, and on those that are not told where to listen.
-    pub(super) fn of(context: &Context, config: &Config) -> Self {
+    pub(super) fn of(context: &ControlContext, config: &Config) -> Self {
         let peers = context.feed.peers();
         let running = context.relays.snapshot().into_iter().map(|status| {
             // It may have been removed between the two looks.
@@ -171,7 +171,7 @@ impl RelayReport {
         }
     }
 
-    fn running(context: &Context, status: RelayStatus, configured: &config::Relay, peers: &[PeerRibs]) -> Self {
+    fn running(context: &ControlContext, status: RelayStatus, configured: &config::Relay, peers: &[PeerRibs]) -> Self {
         let id = InputId::relay(&status.name);
         let own = || peers.iter().filter(|peer| *peer.input() == id);
         let (state, why) = match &status.state {
@@ -232,7 +232,7 @@ impl HeldDaemon {
 
 impl DaemonConnection {
     /// `clients` are the connections of the relay that are open.
-    fn of(context: &Context, status: &ConnectionStatus, clients: &BTreeMap<ConnectionId, SocketAddr>) -> Self {
+    fn of(context: &ControlContext, status: &ConnectionStatus, clients: &BTreeMap<ConnectionId, SocketAddr>) -> Self {
         let ConnectionStatus { client, sys_name, sys_descr, id, totals } = status;
         Self {
             client: *client,

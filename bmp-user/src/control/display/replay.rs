@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use super::{
-    super::{Context, words::words},
+    super::{ControlContext, words::words},
     layout::{after, field, or_dash},
 };
 use crate::{
@@ -116,7 +116,7 @@ pub(super) struct UpdateErrors {
 
 impl ReplayReports {
     /// Reports on the replays that run, and on those that have no file.
-    pub(super) fn of(context: &Context, config: &Config) -> Self {
+    pub(super) fn of(context: &ControlContext, config: &Config) -> Self {
         let running = context.replays.snapshot().into_iter().map(ReplayReport::running);
         let idle = config.replays.iter().filter(|(_, replay)| replay.file.is_none());
         let mut replays: Vec<_> = running.chain(idle.map(|(name, replay)| ReplayReport::idle(name, replay))).collect();

@@ -1,4 +1,4 @@
-//! Peers of a relay that are up and have no route, and what may be the matter.
+//! Peers of a relay that are up and have no route, with the likely cause.
 
 use std::{fmt, net::IpAddr};
 
@@ -18,7 +18,7 @@ pub(super) struct RoutelessPeer {
     pub(super) asn: u32,
     /// True if anything of a table has come: a route that is gone again, or an End-of-RIB.
     pub(super) heard: bool,
-    /// What may be the matter.
+    /// The likely cause.
     pub(super) hint: String,
 }
 
@@ -69,8 +69,8 @@ impl RoutelessPeer {
                 "no route has come: FRR has selected none, or lacks `bmp monitor ipv4 unicast loc-rib` (likewise ipv6)"
                     .to_owned()
             }
-            // Without soft-reconfiguration FRR keeps nothing that it could report. It does not even send
-            // End-of-RIB for a neighbour that came up after BMP.
+            // Without soft-reconfiguration FRR keeps nothing that it could report. It does not even
+            // send End-of-RIB for a neighbour that came up after BMP.
             (false, false, KnownDaemon::Frr) => format!(
                 "no route has come: it announces none, or FRR lacks `bmp monitor {family} unicast pre-policy` or {inbound}"
             ),

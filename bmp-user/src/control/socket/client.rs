@@ -1,4 +1,4 @@
-//! The other end of the control socket.
+//! bmpctl's end of the control socket.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write},
@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::protocol::{Outcome, Request, Response};
+use super::protocol::{CommandAnswer, Request, Response};
 use crate::sys;
 
-/// How long bmpd has for an answer.
+/// How long bmpd may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to bmpd: one operator's view and candidate.
@@ -30,8 +30,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Nobody serves the path, it is not ours to use, or who serves it is neither root nor this user: secrets are sent there, and what
-    /// comes back is believed.
+    /// Nobody serves the path, or this user may not use it. Also if its server is run by neither
+    /// root nor this user: bmpctl sends secrets there, and believes the answers.
     pub fn connect(path: &Path) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(path).with_context(|| match path.try_exists() {
             Ok(false) => format!("no bmpd serves {}: start it, or name its socket with --control", path.display()),
@@ -54,16 +54,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The connection is lost, or what answers is not bmpd.
+    /// The connection is lost, or the server does not speak bmpd's language.
     pub fn ask(&mut self, request: &Request) -> anyhow::Result<Response> {
         self.ask_telling(request, |_| Ok(()))
     }
 
-    /// The same. What bmpd says before the answer, because that takes a moment, is told at once.
+    /// Sends one request and waits for its answer. `tell` gets the notices that come before the
+    /// answer.
     ///
     /// # Errors
     ///
-    /// See [`Self::ask`]; or what `tell` fails with.
+    /// See [`Self::ask`]; also the errors of `tell`.
     pub fn ask_telling(
         &mut self,
         request: &Request,
@@ -73,27 +74,29 @@ impl Client {
         line.push(b'\n');
         loop {
             let response = self.exchange(&std::mem::take(&mut line))?;
-            match &response.outcome {
-                Outcome::Notice(text) => tell(text)?,
+            match &response.answer {
+                CommandAnswer::Notice(text) => tell(text)?,
                 _ => return Ok(response),
             }
         }
     }
 
-    /// Sends this, if it is anything, and reads one line.
+    /// Sends the line, unless it is empty, and reads one line.
     fn exchange(&mut self, line: &[u8]) -> anyhow::Result<Response> {
         let path = self.path.display();
         let mut answer = Vec::new();
         let mut exchange = |answer: &mut Vec<u8>| -> io::Result<usize> {
             let asked = self.stream.get_mut().write_all(line);
             match (self.stream.read_until(b'\n', answer), asked) {
-                // A bmpd that has refused the connection may have closed it by now: what it said counts.
+                // A bmpd that has refused the connection may have closed it by now. Its answer
+                // counts.
                 (Ok(read), _) if read > 0 => Ok(read),
                 (_, Err(error)) => Err(error),
                 (read, Ok(())) => read,
             }
         };
-        // The words of an error alone, not the error: a pipe that is broken here is no output that nobody reads any more.
+        // Pass on the words of an error, not the error: `main` takes a broken pipe for a reader of
+        // the output that has gone.
         match exchange(&mut answer) {
             Ok(0) => bail!("bmpd at {path} closed the connection without an answer: it has ended"),
             Ok(_) => {}
@@ -106,7 +109,7 @@ impl Client {
     }
 }
 
-/// Whether a bmpd of this user is one that `own` believes.
+/// Returns true if user `own` believes a bmpd of `user`.
 fn is_trusted(user: u32, own: u32) -> bool {
     user == 0 || user == own
 }
@@ -120,7 +123,7 @@ pub fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
     Client::connect(path)?.ask(request)
 }
 
-/// What operators are told while they do something else, over a connection of its own.
+/// News for the operator, over a connection of its own.
 #[derive(Debug)]
 pub struct Notices {
     stream: BufReader<UnixStream>,
@@ -128,7 +131,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Asks the bmpd behind `path` for them.
+    /// Follows the notices of the bmpd behind `path`.
     ///
     /// # Errors
     ///
@@ -142,12 +145,12 @@ impl Notices {
         Ok(Self { stream, line: Vec::new() })
     }
 
-    /// What can be read when there is one.
+    /// Returns the descriptor that is readable when a notice has come.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.get_ref().as_fd()
     }
 
-    /// The next one, if it is there by now.
+    /// Returns the next notice, if it has come. Never blocks.
     ///
     /// # Errors
     ///
@@ -157,8 +160,8 @@ impl Notices {
             Ok(_) if self.line.ends_with(b"\n") => {
                 let line = std::mem::take(&mut self.line);
                 match serde_json::from_slice(&line) {
-                    Ok(Response { outcome: Outcome::Notice(text), .. }) => Ok(Some(text)),
-                    // Nothing else is told here.
+                    Ok(Response { answer: CommandAnswer::Notice(text), .. }) => Ok(Some(text)),
+                    // bmpd sends nothing else here.
                     _ => Ok(None),
                 }
             }
@@ -174,8 +177,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roots_and_ones_own_bmpd_are_believed_and_nobody_elses() {
-        let told = [(0, 0), (0, 1000), (1000, 1000), (1000, 0), (65534, 1000)].map(|(user, own)| is_trusted(user, own));
-        assert_eq!(told, [true, true, true, false, false]);
+    fn bmpctl_believes_a_bmpd_of_root_or_of_its_own_user_alone() {
+        let trusted =
+            [(0, 0), (0, 1000), (1000, 1000), (1000, 0), (65534, 1000)].map(|(user, own)| is_trusted(user, own));
+        assert_eq!(trusted, [true, true, true, false, false]);
     }
 }

@@ -1,7 +1,9 @@
-//! Answers that may be large, in pieces: made by a thread of their own, and no faster than the client takes them.
+//! Large answers, in pieces. A thread of its own makes an answer, no faster than the client reads
+//! it.
 //!
-//! What an answer takes is a few pieces, however long it is. What makes it looks at what it shows bit by bit, holds no lock meanwhile,
-//! and shares the processors with at most one other.
+//! The memory of an answer is a few pieces, however long the answer is. Its maker looks at the
+//! state bit by bit, holds no lock meanwhile, and shares the processors with at most one other
+//! maker.
 
 use std::io::{self, Write};
 
@@ -12,25 +14,26 @@ use tokio::{
 
 use crate::{config::Filter, control::display::WriteAnswer};
 
-/// Bytes that are sent at once.
+/// Bytes of one piece.
 pub(super) const PIECE: usize = 32 * 1024;
-/// Pieces that may wait for the client.
+/// Pieces that may wait for the client to read them.
 pub(super) const WAITING: usize = 2;
 
-/// How many answers are made at the same time; one that waits for its client is not among them.
+/// Limits the answers that are made at the same time. One that waits for its client does not count.
 static MAKING: Semaphore = Semaphore::const_new(2);
 
-/// Makes an answer, inside a string of JSON. It blocks: call it where that holds nobody up.
+/// Makes an answer, escaped for the inside of a JSON string. Blocks: call it from a blocking
+/// thread.
 ///
 /// # Errors
 ///
-/// Nobody takes the pieces any more.
+/// The receiver of the pieces is gone.
 pub(super) fn make(make: WriteAnswer, filter: Option<Filter>, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
     let permit = Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?;
-    let mut out = InString { pieces, piece: Vec::with_capacity(PIECE), permit: Some(permit) };
+    let mut out = JsonStringWriter { pieces, piece: Vec::with_capacity(PIECE), permit: Some(permit) };
     match filter {
         Some(filter) => {
-            let mut lines = Lines { out: &mut out, filter, begun: false, line: Vec::new() };
+            let mut lines = FilteredLines { out: &mut out, filter, begun: false, line: Vec::new() };
             make(&mut lines)?;
             lines.end_line()?;
         }
@@ -39,14 +42,14 @@ pub(super) fn make(make: WriteAnswer, filter: Option<Filter>, pieces: mpsc::Send
     out.send()
 }
 
-/// Escapes what is written as inside a string of JSON.
-struct InString {
+/// Escapes for the inside of a JSON string, and sends the result in pieces.
+struct JsonStringWriter {
     pieces: mpsc::Sender<Vec<u8>>,
     piece: Vec<u8>,
     permit: Option<SemaphorePermit<'static>>,
 }
 
-impl InString {
+impl JsonStringWriter {
     fn send(&mut self) -> io::Result<()> {
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
         let piece = match self.pieces.try_send(piece) {
@@ -54,7 +57,7 @@ impl InString {
             Err(mpsc::error::TrySendError::Full(piece)) => piece,
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
         };
-        // Others may go on while this client is waited for.
+        // Let another answer be made while this client reads.
         self.permit = None;
         self.pieces.blocking_send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         self.permit = Some(Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?);
@@ -62,7 +65,7 @@ impl InString {
     }
 }
 
-impl Write for InString {
+impl Write for JsonStringWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         for &byte in bytes {
             match byte {
@@ -83,15 +86,15 @@ impl Write for InString {
     }
 }
 
-/// Lets the lines pass that a filter keeps.
-struct Lines<'a> {
-    out: &'a mut InString,
+/// Passes on the lines that a filter keeps.
+struct FilteredLines<'a> {
+    out: &'a mut JsonStringWriter,
     filter: Filter,
     begun: bool,
     line: Vec<u8>,
 }
 
-impl Lines<'_> {
+impl FilteredLines<'_> {
     fn end_line(&mut self) -> io::Result<()> {
         if !self.line.is_empty() && self.filter.keeps(&String::from_utf8_lossy(&self.line), &mut self.begun) {
             self.out.write_all(&self.line)?;
@@ -101,7 +104,7 @@ impl Lines<'_> {
     }
 }
 
-impl Write for Lines<'_> {
+impl Write for FilteredLines<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
@@ -123,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client reads of an answer that is written in these parts.
+    /// Returns the text that a client reads of an answer that is written in these parts.
     fn read(parts: Vec<String>, filter: Option<Filter>) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (sender, mut pieces) = mpsc::channel(WAITING);
@@ -147,7 +150,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn the_pieces_are_the_answer(parts in prop::collection::vec(any::<String>(), 0..50), wanted in "[a-z]?") {
+        fn the_pieces_make_up_the_answer(parts in prop::collection::vec(any::<String>(), 0..50), wanted in "[a-z]?") {
             let whole = parts.concat();
             prop_assert_eq!(&read(parts.clone(), None), &whole);
             for filter in [Filter::Include(wanted.clone()), Filter::Exclude(wanted.clone()), Filter::Begin(wanted)] {
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_nobody_takes_is_given_up() {
+    fn an_answer_that_nobody_reads_is_given_up() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _inside = runtime.enter();
         let (sender, pieces) = mpsc::channel(WAITING);

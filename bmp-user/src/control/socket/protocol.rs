@@ -1,32 +1,35 @@
-//! What goes over the control socket: one JSON object a line in each direction, one answer for each request.
+//! The language of the control socket: one JSON object a line in each direction, one answer for
+//! each request.
 //!
-//! A connection is one operator at work: it has a view, a candidate, and what was in force when that was begun. All of it is gone
-//! with the connection.
+//! A connection is one operator at work. The operator has a view, a candidate, and the
+//! configuration that was in force when the candidate was begun. All of it ends with the
+//! connection.
 
 use serde::{Deserialize, Serialize};
 
-/// A request line longer than this is refused.
+/// Longest request line, in bytes.
 pub const LINE_MAX: usize = 64 * 1024;
 
-/// Where the control socket is unless `--control` says otherwise.
+/// Path of the control socket unless `--control` names another.
 pub const DEFAULT_PATH: &str = "/run/bmpd/bmpd.sock";
 
-/// A command to carry out.
+/// A command line and what to do with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// The command line, as typed.
     pub command: String,
-    /// Whether the answer shall be JSON rather than text.
+    /// True for an answer in JSON rather than text.
     #[serde(default)]
     pub json: bool,
     /// What to do with the command line.
     #[serde(default)]
-    pub mode: Mode,
-    /// Nothing is asked: tell what operators are told of trials, an answer for each, for as long as the connection lasts.
+    pub mode: RequestMode,
+    /// True to follow the notices about trials instead of asking: one answer for each notice, until
+    /// the connection ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
-    /// Where the command line comes from: a refusal then names it.
+    /// Where the command line comes from. A refusal then names the place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
 }
@@ -34,18 +37,18 @@ pub struct Request {
 /// What to do with a command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Carry it out, asking nothing.
+pub enum RequestMode {
+    /// Carry it out without questions.
     #[default]
     Run,
-    /// Carry it out; where there is a question, ask it. The next request of this mode is the answer. Where it takes a moment, a notice
-    /// comes before the answer and says what is waited for.
+    /// Carry it out, and ask where there is a question: the next request of this mode is the
+    /// answer. A command that takes a moment sends a notice before its answer.
     Interactive,
-    /// Repeat the question that is open, if it still is one.
+    /// Repeat the open question, if there still is one.
     Repeat,
-    /// Say what may come next.
+    /// Explain the words that may come next.
     Help,
-    /// Give the words that may come next.
+    /// List the words that may come next.
     Complete,
 }
 
@@ -53,28 +56,29 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// As the operator named the file.
+    /// The file, as the operator named it.
     pub file: String,
-    /// 1-based.
+    /// Line number, from 1.
     pub line: usize,
 }
 
-/// What became of it.
+/// The answer to a request, and where the operator is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The answer.
     #[serde(flatten)]
-    pub outcome: Outcome,
-    /// Where the operator is now: `<edge1>`, `[*edge1-bmp]`, ...
+    pub answer: CommandAnswer,
+    /// The prompt: `<edge1>`, `[*edge1-bmp]`, ...
     #[serde(default)]
     pub prompt: String,
-    /// Whether changes are pending that would be gone with the connection.
+    /// True if the candidate has changes that would be lost with the connection.
     #[serde(default)]
     pub pending: bool,
-    /// Whether the command line held a secret: it is not to be remembered.
+    /// True if the command line held a secret: do not remember the line.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
-    /// Of a `display`: what is lost of the kernel's enforcement, if anything is. bmpctl then ends with exit status 2.
+    /// Of a `display`: the part of the kernel's enforcement that is lost, if any. bmpctl then ends
+    /// with exit status 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
 }
@@ -82,14 +86,14 @@ pub struct Response {
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It was carried out; this is what it prints.
+pub enum CommandAnswer {
+    /// The command was carried out, and prints this.
     Done(String),
-    /// It was refused; this is why.
+    /// The command was refused, for this reason.
     Refused(String),
-    /// It depends: the next request is the answer to this question.
+    /// The next request is the answer to this question.
     Question(String),
-    /// What operators are told while they do something else, or wait for the answer.
+    /// News for the operator, who may be doing something else or waiting for the answer.
     Notice(String),
     /// Words that may come next.
     Words(Vec<String>),

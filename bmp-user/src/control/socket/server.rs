@@ -1,4 +1,4 @@
-//! The near end of the control socket.
+//! bmpd's end of the control socket.
 
 use std::{
     fs, io,
@@ -24,18 +24,19 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    clients::{Admitted, Clients, Worth},
+    admission::{AdmittedConnection, OperatorConnections, Worth},
     pieces::{self, PIECE, WAITING},
-    protocol::{LINE_MAX, Mode, Outcome, Request, Response},
+    protocol::{CommandAnswer, LINE_MAX, Request, RequestMode, Response},
 };
 use crate::{
     config::Filter,
-    control::{Context, Operator, display::WriteAnswer, operator::Reply},
+    control::{ControlContext, Operator, display::WriteAnswer, operator::Reply},
     exposure::{self, PathFault},
     sys, tasks,
 };
 
-/// The control socket of this process. It is removed when this is dropped, and its folder too if this made it.
+/// The control socket of this process. Dropping this removes the socket, and its folder if this
+/// made it.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
@@ -44,8 +45,12 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Listens at `path`, mode 0660. The socket of a bmpd that is no more is replaced; one that is answered is an error, and so
-    /// is anything else that stands there.
+    /// Listens at `path`, mode 0660, and replaces the socket of a bmpd that has ended.
+    ///
+    /// # Errors
+    ///
+    /// Another bmpd serves the socket, something else is at `path`, or other users could replace
+    /// the socket.
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let mut made_folder = None;
         keep_to_its_owner(path).with_context(|| cannot_open(path))?;
@@ -57,7 +62,7 @@ impl ControlSocket {
                 .with_context(|| format!("cannot make {} for the control socket", folder.display()))?;
             made_folder = Some(folder.to_owned());
         }
-        // Once more: the folder is there now, whoever has made it.
+        // Look again: the folder is there now, and another process may have made it.
         let bound = keep_to_its_owner(path).and_then(|()| remove_stale(path)).and_then(|()| {
             let listener = UnixListener::bind(path)?;
             let_the_group_in(path)?;
@@ -67,7 +72,7 @@ impl ControlSocket {
             Ok(listener) => Ok(Self { listener, path: path.to_owned(), made_folder }),
             Err(error) => {
                 if let Some(folder) = made_folder {
-                    // Only an empty one goes, which it is unless somebody else uses it by now.
+                    // This fails where somebody else uses the folder by now.
                     let _ = fs::remove_dir(folder);
                 }
                 Err(error.context(cannot_open(path)))
@@ -78,7 +83,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // Nothing is lost if somebody else has removed them already.
+        // An error means that somebody else has removed them already.
         let _ = fs::remove_file(&self.path);
         if let Some(folder) = &self.made_folder {
             let _ = fs::remove_dir(folder);
@@ -90,8 +95,9 @@ fn cannot_open(path: &Path) -> String {
     format!("cannot open the control socket {}", path.display())
 }
 
-/// Refuses a folder in which another user could put a socket of theirs in the place of this one, also by way of a folder around it, and one
-/// that is found by a symbolic link. In `/tmp` nobody can: of a folder with the sticky bit only its owner and a file's owner take files away.
+/// Refuses a path at which another user could replace the socket, in its folder or in one around
+/// it. Also refuses symbolic links. `/tmp` is safe: with the sticky bit, only the owner of the
+/// folder or of the file can remove a file.
 fn keep_to_its_owner(path: &Path) -> anyhow::Result<()> {
     let path = std::path::absolute(path)?;
     let Some(folder) = path.parent() else { bail!("this is a folder") };
@@ -107,7 +113,8 @@ fn keep_to_its_owner(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Makes the socket's mode 0660; never that of something else that has come to stand there.
+/// Sets the mode of the socket to 0660. Never touches another file that has taken the socket's
+/// place.
 fn let_the_group_in(path: &Path) -> io::Result<()> {
     let socket = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
     let found = socket.metadata()?;
@@ -131,16 +138,16 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// How long a client may take for one piece of an answer, and for the whole of it.
+/// How long a client may take to read one piece of an answer, and the whole answer.
 const PIECE_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(120);
-/// How long a client may take for a request that it has begun.
+/// How long a client may take to send the rest of a request.
 const LINE_TIME: Duration = Duration::from_secs(10);
 
-/// Answers requests, each connection in a task of its own, for as long as it is polled.
-pub async fn serve(socket: &ControlSocket, context: Context) {
+/// Answers requests until it is dropped. Each connection has a task of its own.
+pub async fn serve(socket: &ControlSocket, context: ControlContext) {
     let mut failing = false;
-    let clients = Clients::default();
+    let connections = OperatorConnections::default();
     loop {
         match socket.listener.accept().await {
             Ok((stream, _)) => {
@@ -148,7 +155,7 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
                 let peer = stream.peer_cred().ok();
                 let user = peer.map_or(u32::MAX, |peer| peer.uid());
                 let operator = Operator::new(context.clone());
-                match clients.admit(user) {
+                match connections.admit(user) {
                     Ok(admitted) => {
                         let context = context.clone();
                         tasks::passing("control connection", async move {
@@ -156,7 +163,8 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
                                 Some(peer) => operator.at(user, peer.pid().and_then(|pid| pid.try_into().ok())),
                                 None => operator,
                             };
-                            // A client that goes away in the middle is none of our business.
+                            // A client may go away in the middle of an answer. Only one that is too
+                            // slow is logged.
                             if let Err(error) = answer(stream, &context, operator, &admitted).await
                                 && error.kind() == io::ErrorKind::TimedOut
                             {
@@ -177,40 +185,45 @@ pub async fn serve(socket: &ControlSocket, context: Context) {
                 if !std::mem::replace(&mut failing, true) {
                     warn!("control socket {} takes no connections for now: {error}", socket.path.display());
                 }
-                // Out of file descriptors, as a rule: it does not get better by asking at once.
+                // As a rule bmpd is out of file descriptors. Do not spin until one is free.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-/// Says why a connection is refused, and closes it. That is read before the end is, whatever the client has asked.
+/// Tells a client why its connection is refused, and closes the connection.
 fn refuse(stream: UnixStream, why: &Response) {
     let Ok(mut line) = serde_json::to_vec(why) else { return };
     line.push(b'\n');
-    // Nothing waits in a connection that is new: this has room there. A client that is gone is not told.
+    // The send buffer of a new connection is empty, so the line fits. The client may have gone.
     let _ = stream.into_std().and_then(|mut stream| io::Write::write_all(&mut stream, &line));
 }
 
-async fn answer(stream: UnixStream, context: &Context, operator: Operator, admitted: &Admitted) -> io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    context: &ControlContext,
+    operator: Operator,
+    admitted: &AdmittedConnection,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    let (waiting, mut waits) = mpsc::channel(1);
-    let mut operator = operator.telling(waiting);
+    let (notices, mut to_tell) = mpsc::channel(1);
+    let mut operator = operator.with_notices(notices);
     let mut line = Vec::new();
     loop {
         line.clear();
-        let is_there = tokio::select! {
+        let has_request = tokio::select! {
             more = reader.fill_buf() => !more?.is_empty(),
             () = admitted.told_to_leave() => {
                 let why = "this connection was closed so that another operator could come in: it had been idle for longest";
                 return send(&mut writer, &operator.refuse(why.to_owned())).await;
             }
         };
-        if !is_there {
+        if !has_request {
             return Ok(());
         }
-        admitted.is_busy();
+        admitted.set_busy();
         let mut request = (&mut reader).take(LINE_MAX as u64 + 1);
         let read = request.read_until(b'\n', &mut line);
         let Ok(read) = timeout(LINE_TIME, read).await else {
@@ -227,16 +240,16 @@ async fn answer(stream: UnixStream, context: &Context, operator: Operator, admit
         } else {
             match serde_json::from_slice::<Request>(&line) {
                 Ok(request) if request.follow => {
-                    admitted.is_idle(Worth::Follows);
-                    return tell(reader, writer, context, &operator, admitted).await;
+                    admitted.set_idle(Worth::Follows);
+                    return tell_notices(reader, writer, context, &operator, admitted).await;
                 }
                 Ok(request) => {
-                    let is_told = request.mode == Mode::Interactive;
+                    let is_told = request.mode == RequestMode::Interactive;
                     let mut reply = pin!(operator.reply(&request));
                     loop {
                         tokio::select! {
                             reply = &mut reply => break reply,
-                            Some(text) = waits.recv(), if is_told => send(&mut writer, &notice(text)).await?,
+                            Some(text) = to_tell.recv(), if is_told => send(&mut writer, &notice(text)).await?,
                         }
                     }
                 }
@@ -253,22 +266,22 @@ async fn answer(stream: UnixStream, context: &Context, operator: Operator, admit
         if too_long {
             return Ok(());
         }
-        admitted.is_idle(if operator.is_pending() { Worth::Pending } else { Worth::Used });
+        admitted.set_idle(if operator.is_pending() { Worth::Pending } else { Worth::Used });
     }
 }
 
-/// What is told while nothing is answered.
+/// Returns a message that answers no request.
 fn notice(text: String) -> Response {
-    Response { outcome: Outcome::Notice(text), prompt: String::new(), pending: false, secret: false, lost: None }
+    Response { answer: CommandAnswer::Notice(text), prompt: String::new(), pending: false, secret: false, lost: None }
 }
 
-/// Tells one operator what is told of trials, until the connection is closed at the other end.
-async fn tell(
+/// Sends the notices about trials to one operator, until the client closes the connection.
+async fn tell_notices(
     mut reader: impl AsyncReadExt + Unpin,
     mut writer: impl AsyncWrite + Unpin,
-    context: &Context,
+    context: &ControlContext,
     operator: &Operator,
-    admitted: &Admitted,
+    admitted: &AdmittedConnection,
 ) -> io::Result<()> {
     let mut notices = context.store.notices();
     let mut more = [0];
@@ -276,14 +289,15 @@ async fn tell(
         let told = tokio::select! {
             told = notices.recv() => match told {
                 Ok(told) => told,
-                // The oldest were dropped: what is the case by now follows.
+                // The oldest notices were dropped. The newest are still to come.
                 Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return Ok(()),
             },
-            // Nothing is asked here any more; what comes is the end.
+            // The client asks nothing any more: this is the end of the connection.
             _ = reader.read(&mut more) => return Ok(()),
             () = admitted.told_to_leave() => return Ok(()),
         };
+        // An operator needs no notice of what it did itself.
         if told.by.is_none() || told.by != operator.process() {
             send(&mut writer, &notice(told.text)).await?;
         }
@@ -299,7 +313,8 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), response: &Response) -> io
     Ok(())
 }
 
-/// Sends a response whose text is made as it is taken. `frame` is the response without it.
+/// Sends a response whose text is made while the client reads it. `frame` is the response without
+/// the text.
 async fn send_pieces(
     writer: &mut (impl AsyncWrite + Unpin),
     make: WriteAnswer,
@@ -333,7 +348,8 @@ fn not_taken() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it does not take its answer")
 }
 
-/// In a build with debug assertions, a test may ask for a fault of a task: `fault list`, `fault panic TASK`, `fault return TASK`.
+/// Carries out `fault list`, `fault panic TASK` and `fault return TASK`, with which tests make a
+/// task fail. Only builds with debug assertions know them.
 #[cfg(debug_assertions)]
 fn fault(line: &[u8]) -> Option<String> {
     Some(tasks::fault::order(std::str::from_utf8(line).ok()?.trim_end().strip_prefix("fault ")?))
@@ -351,7 +367,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_control_socket_in_a_folder_that_other_users_can_write_is_refused_unless_they_cannot_take_it_away() {
+    async fn a_folder_in_which_other_users_could_replace_the_socket_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bmpd.sock");
         let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -368,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_folders_around_a_control_socket_are_looked_at_and_no_link_is_followed() {
+    async fn the_folders_around_the_socket_are_checked_and_no_link_is_followed() {
         let folder = tempfile::tempdir().unwrap();
         let outer = folder.path().join("outer");
         let inner = outer.join("inner");
@@ -389,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_sockets_own_mode_is_changed_whatever_stands_in_its_place() {
+    fn the_mode_of_a_file_in_the_place_of_the_socket_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let (path, secret) = (folder.path().join("bmpd.sock"), folder.path().join("secret"));
         fs::write(&secret, "").unwrap();

@@ -1,10 +1,10 @@
-//! What a commit keeps, refuses and leaves alone.
+//! Commits: what they keep, refuse and leave alone.
 
 use super::*;
 
 #[tokio::test]
 async fn a_commit_is_written_and_in_force_and_the_file_before_it_is_kept() {
-    let device = Device::new("# by hand\nsysname HUAWEI\n");
+    let device = TasklessDevice::new("# by hand\nsysname HUAWEI\n");
     let mut operator = device.operator();
     let mut running = device.context.store.subscribe();
     for command in ["system-view", "bmp", "bmp-session 198.51.100.7", "tcp connect port 11019", "hold-down 200"] {
@@ -28,7 +28,7 @@ async fn a_commit_is_written_and_in_force_and_the_file_before_it_is_kept() {
 
 #[tokio::test]
 async fn a_commit_that_cannot_be_written_changes_nothing() {
-    let device = Device::new(FILE);
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     run(&mut operator, "system-view").await;
     run(&mut operator, "sysname edge1").await;
@@ -37,11 +37,11 @@ async fn a_commit_that_cannot_be_written_changes_nothing() {
     assert!(said.contains("was changed since bmpd read it"), "{said}");
     assert_eq!(device.context.store.running().sysname.as_deref(), Some("HUAWEI"));
     assert_eq!(device.kept("bmpd.conf"), "sysname somebody\n");
-    // Read again, it is in force; and the candidate's line is in conflict with it.
+    // After a reload the file is in force, and conflicts with the candidate.
     assert!(device.context.store.reload().await.unwrap());
     let said = refused(&mut operator, "commit").await;
     assert!(said.ends_with("\n-sysname HUAWEI\n+sysname somebody"), "{said}");
-    assert_eq!(ask(&mut operator, "", Mode::Run).await.prompt, "[*somebody]");
+    assert_eq!(ask(&mut operator, "", RequestMode::Run).await.prompt, "[*somebody]");
     fs::remove_dir_all(device.folder.path()).unwrap();
     run(&mut operator, "clear configuration candidate").await;
     run(&mut operator, "sysname edge1").await;
@@ -52,7 +52,7 @@ async fn a_commit_that_cannot_be_written_changes_nothing() {
 
 #[tokio::test]
 async fn a_broken_file_changes_nothing_when_it_is_read_again() {
-    let device = Device::new(FILE);
+    let device = TasklessDevice::new(FILE);
     fs::write(device.folder.path().join("bmpd.conf"), "sysname\n").unwrap();
     let error = device.context.store.reload().await.unwrap_err().to_string();
     assert!(error.contains(":1:8: error:"), "{error}");
@@ -61,7 +61,7 @@ async fn a_broken_file_changes_nothing_when_it_is_read_again() {
 
 #[tokio::test]
 async fn two_operators_do_not_lose_each_others_commits() {
-    let device = Device::new(FILE);
+    let device = TasklessDevice::new(FILE);
     let (mut one, mut other) = (device.operator(), device.operator());
     for operator in [&mut one, &mut other] {
         run(operator, "system-view").await;
@@ -76,7 +76,7 @@ async fn two_operators_do_not_lose_each_others_commits() {
     assert!(changes.contains("Info: another configuration is in force"), "{changes}");
     run(&mut other, "commit").await;
     assert_eq!(device.context.store.running().bmp.sessions.len(), 2);
-    // The same line in two ways.
+    // Both operators change the same line.
     run(&mut one, "tcp connect port 11").await;
     run(&mut other, "bmp-session 198.51.100.7").await;
     run(&mut other, "tcp connect port 12").await;
@@ -90,7 +90,7 @@ async fn two_operators_do_not_lose_each_others_commits() {
         "{said}"
     );
     run(&mut other, "clear configuration candidate").await;
-    // A view that somebody else takes away.
+    // Another operator removes the view.
     run(&mut other, "shutdown").await;
     run(&mut one, "undo bmp-session 198.51.100.7").await;
     run(&mut one, "commit").await;
@@ -99,8 +99,8 @@ async fn two_operators_do_not_lose_each_others_commits() {
 }
 
 #[tokio::test]
-async fn what_is_lawful_alone_but_not_together_is_refused() {
-    let device = Device::new("bmp\n bmp-session 198.51.100.7\n bmp-session 198.51.100.7 alias a\n");
+async fn two_valid_changes_that_are_invalid_together_are_refused() {
+    let device = TasklessDevice::new("bmp\n bmp-session 198.51.100.7\n bmp-session 198.51.100.7 alias a\n");
     let (mut one, mut other) = (device.operator(), device.operator());
     for (operator, session) in [(&mut one, "198.51.100.7"), (&mut other, "198.51.100.7 alias a")] {
         run(operator, "system-view").await;
@@ -115,7 +115,7 @@ async fn what_is_lawful_alone_but_not_together_is_refused() {
 
 #[tokio::test]
 async fn a_commit_warns_of_an_interface_that_is_a_layer_2_port() {
-    let device = Device::new("bmp\n bmp-session 198.51.100.7\n");
+    let device = TasklessDevice::new("bmp\n bmp-session 198.51.100.7\n");
     let mut operator = device.operator();
     for command in ["system-view", "bmp", "bmp-session 198.51.100.7", "connect-interface eth2"] {
         run(&mut operator, command).await;
@@ -145,7 +145,7 @@ return
 
 #[tokio::test]
 async fn comments_stay_with_their_lines_through_commits() {
-    let device = Device::new(COMMENTED);
+    let device = TasklessDevice::new(COMMENTED);
     let mut operator = device.operator();
     for command in ["system-view", "sysname edge1", "bmp", "bmp-session 198.51.100.7", "hold-down 7", "commit"] {
         run(&mut operator, command).await;
@@ -154,7 +154,7 @@ async fn comments_stay_with_their_lines_through_commits() {
                 # Every station of the east\n bmp-session 198.51.100.7\n  # is told over this port.\n  \
                 tcp connect port 11019\n  # This changes nothing.\n  hold-down 7\n #\n bmp-session 198.51.100.8\n#\nreturn\n# The end.\n";
     assert_eq!(device.kept("bmpd.conf"), kept);
-    // Nothing is lost the next time, and a comment goes with its line.
+    // The next commit loses no comment, and removes those of removed lines.
     run(&mut operator, "undo bmp-session 198.51.100.8").await;
     run(&mut operator, "bmp-session 198.51.100.7").await;
     run(&mut operator, "undo tcp connect port").await;
@@ -165,11 +165,11 @@ async fn comments_stay_with_their_lines_through_commits() {
 }
 
 #[tokio::test]
-async fn what_the_next_start_would_refuse_is_not_committed() {
-    // Comments count too: this file can be read, and no line more.
+async fn a_file_that_the_next_start_would_refuse_is_not_written() {
+    // Comments count too. This file has the largest size that can be read.
     let most = 1 << 20;
     let text = format!("#{}\n{FILE}", "x".repeat(most - FILE.len() - 2));
-    let device = Device::new(&text);
+    let device = TasklessDevice::new(&text);
     let mut operator = device.operator();
     run(&mut operator, "system-view").await;
     run(&mut operator, "sysname edge1").await;
@@ -179,7 +179,7 @@ async fn what_the_next_start_would_refuse_is_not_committed() {
         assert_eq!(device.context.store.running().sysname.as_deref(), Some("HUAWEI"));
         assert_eq!(device.kept("bmpd.conf"), text);
     }
-    assert_eq!(ask(&mut operator, "", Mode::Run).await.prompt, "[*HUAWEI]");
+    assert_eq!(ask(&mut operator, "", RequestMode::Run).await.prompt, "[*HUAWEI]");
     let mut names: Vec<_> =
         fs::read_dir(device.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();

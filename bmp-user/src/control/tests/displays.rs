@@ -1,25 +1,25 @@
-//! What `display` and `reset` take and answer.
+//! Arguments and answers of `display` and `reset`.
 
 use super::*;
 
 #[tokio::test]
 async fn displays_answer_from_any_view() {
-    let device = Device::new("bmp\n connect-interface 192.0.2.1\n bmp-session 198.51.100.7\n");
+    let device = TasklessDevice::new("bmp\n connect-interface 192.0.2.1\n bmp-session 198.51.100.7\n");
     let mut operator = device.operator();
     let binding = run(&mut operator, "display interface-binding").await;
     for part in ["BMP session 198.51.100.7", "192.0.2.1 (bmp view)", "not decided yet", "or one in the session view"] {
         assert!(binding.contains(part), "{binding}");
     }
     let request = Request { command: "dis interface-binding".to_owned(), json: true, ..Request::default() };
-    let Outcome::Done(json) = operator.answer(&request).await.outcome else { panic!() };
+    let CommandAnswer::Done(json) = operator.answer(&request).await.answer else { panic!() };
     assert!(json.contains("\"from\": \"bmp\""), "{json}");
     assert!(run(&mut operator, "display default-parameter bmp").await.contains("Hold-down"));
     assert_eq!(run(&mut operator, "reset bmp session all").await, "");
     assert!(refused(&mut operator, "reset bmp session 198.51.100.8").await.contains("no such bmp-session"));
     let in_json = |command: &str| Request { command: command.to_owned(), json: true, ..Request::default() };
-    assert!(matches!(operator.answer(&in_json("reset bmp session all")).await.outcome, Outcome::Refused(_)));
-    assert_eq!(operator.answer(&in_json("system-view")).await.outcome, Outcome::Done(String::new()));
-    let Outcome::Done(json) = operator.answer(&in_json("commit")).await.outcome else { panic!() };
+    assert!(matches!(operator.answer(&in_json("reset bmp session all")).await.answer, CommandAnswer::Refused(_)));
+    assert_eq!(operator.answer(&in_json("system-view")).await.answer, CommandAnswer::Done(String::new()));
+    let CommandAnswer::Done(json) = operator.answer(&in_json("commit")).await.answer else { panic!() };
     let said: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(said, serde_json::json!([{ "severity": "info", "text": "there is nothing to commit" }]));
 }
@@ -48,7 +48,7 @@ async fn reset_names_the_sessions_of_a_station_in_its_vpn_instance() {
 
 #[tokio::test]
 async fn one_of_several_sessions_to_a_station_is_shown_by_its_alias() {
-    let device = Device::new("bmp\n bmp-session 198.51.100.7\n bmp-session 198.51.100.7 alias lab\n");
+    let device = TasklessDevice::new("bmp\n bmp-session 198.51.100.7\n bmp-session 198.51.100.7 alias lab\n");
     let mut operator = device.operator();
     let shown = run(&mut operator, "display bmp session 198.51.100.7 alias lab verbose").await;
     assert!(shown.contains("Total number of BMP session : 1") && shown.contains("198.51.100.7, alias lab"), "{shown}");
@@ -57,8 +57,8 @@ async fn one_of_several_sessions_to_a_station_is_shown_by_its_alias() {
 }
 
 #[tokio::test]
-async fn undo_of_a_session_says_which_others_to_its_station_stay() {
-    let device = Device::new(
+async fn undo_of_a_session_names_the_others_to_its_station_that_stay() {
+    let device = TasklessDevice::new(
         "bmp\n bmp-session 198.51.100.7 alias lab\n bmp-session 198.51.100.7 alias noc\n bmp-session vpn-instance v 198.51.100.7\n",
     );
     let mut operator = device.operator();
@@ -81,7 +81,7 @@ async fn undo_of_a_session_says_which_others_to_its_station_stay() {
         )
     );
     assert_eq!(run(&mut operator, "undo bmp-session vpn-instance v 198.51.100.7").await, "", "it is the only one");
-    // A script in JSON gets none.
+    // A script that asks for JSON gets no remark.
     let request = Request { command: "undo bmp-session 198.51.100.9".to_owned(), json: true, ..Request::default() };
-    assert_eq!(operator.answer(&request).await.outcome, Outcome::Done(String::new()));
+    assert_eq!(operator.answer(&request).await.answer, CommandAnswer::Done(String::new()));
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn errors_have_the_caret_under_the_word_and_name_the_line_of_a_file() {
-    let device = Device::new(FILE);
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     run(&mut operator, "system-view").await;
     assert_eq!(
@@ -13,22 +13,22 @@ async fn errors_have_the_caret_under_the_word_and_name_the_line_of_a_file() {
     );
     let origin = Some(Origin { file: "setup".to_owned(), line: 12 });
     let request = Request { command: "sysname a b".to_owned(), origin: origin.clone(), ..Request::default() };
-    let Outcome::Refused(said) = operator.answer(&request).await.outcome else { panic!() };
+    let CommandAnswer::Refused(said) = operator.answer(&request).await.answer else { panic!() };
     assert_eq!(said, "setup:12:11: error: the command ends before `b`\nsysname a b\n          ^");
     let request = Request { command: "abort trial".to_owned(), origin, ..Request::default() };
-    let Outcome::Refused(said) = operator.answer(&request).await.outcome else { panic!() };
+    let CommandAnswer::Refused(said) = operator.answer(&request).await.answer else { panic!() };
     assert_eq!(said, "setup:12: error: no trial is in force");
 }
 
 #[tokio::test]
 async fn help_and_completion_come_from_the_grammar_and_the_host() {
-    let device = Device::new("interface-alias eth1 GigabitEthernet0/1/0\nbmp\n bmp-session 198.51.100.7\n");
+    let device = TasklessDevice::new("interface-alias eth1 GigabitEthernet0/1/0\nbmp\n bmp-session 198.51.100.7\n");
     let mut operator = device.operator();
     for command in ["system-view", "bmp", "bmp-session 198.51.100.7"] {
         run(&mut operator, command).await;
     }
-    let help = async |operator: &mut Operator, line: &str| match ask(operator, line, Mode::Help).await.outcome {
-        Outcome::Done(text) => text,
+    let help = async |operator: &mut Operator, line: &str| match ask(operator, line, RequestMode::Help).await.answer {
+        CommandAnswer::Done(text) => text,
         other => panic!("{line}: {other:?}"),
     };
     assert_eq!(
@@ -47,10 +47,11 @@ async fn help_and_completion_come_from_the_grammar_and_the_host() {
         help(&mut operator, "undo hold-down ").await,
         "  INTEGER<0-600000>  milliseconds from 0 to 600000\n  <cr>\n"
     );
-    let words = async |operator: &mut Operator, line: &str| match ask(operator, line, Mode::Complete).await.outcome {
-        Outcome::Words(words) => words.join(" "),
-        other => panic!("{line}: {other:?}"),
-    };
+    let words =
+        async |operator: &mut Operator, line: &str| match ask(operator, line, RequestMode::Complete).await.answer {
+            CommandAnswer::Words(words) => words.join(" "),
+            other => panic!("{line}: {other:?}"),
+        };
     let table = [
         ("con", "connect-interface connect-retry"),
         ("dis", "display"),
@@ -67,11 +68,11 @@ async fn help_and_completion_come_from_the_grammar_and_the_host() {
 }
 
 #[tokio::test]
-async fn help_names_what_a_mistyped_word_may_be_meant_as() {
-    let device = Device::new(FILE);
+async fn help_suggests_words_for_a_mistyped_one() {
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
-    let help = async |operator: &mut Operator, line: &str| match ask(operator, line, Mode::Help).await.outcome {
-        Outcome::Done(text) | Outcome::Refused(text) => text,
+    let help = async |operator: &mut Operator, line: &str| match ask(operator, line, RequestMode::Help).await.answer {
+        CommandAnswer::Done(text) | CommandAnswer::Refused(text) => text,
         other => panic!("{line}: {other:?}"),
     };
     for (line, near) in [

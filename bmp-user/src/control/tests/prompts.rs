@@ -1,10 +1,10 @@
-//! Where an operator is, and how one leaves.
+//! The prompt, and ways to leave a view.
 
 use super::*;
 
 #[tokio::test]
 async fn the_example_of_the_command_page_gives_its_prompts() {
-    let device = Device::new(FILE);
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     let table = [
         ("", "<HUAWEI>"),
@@ -17,12 +17,12 @@ async fn the_example_of_the_command_page_gives_its_prompts() {
 }
 
 #[tokio::test]
-async fn the_prompt_says_where_one_is_and_whether_something_is_pending() {
-    let device = Device::new("");
+async fn the_prompt_shows_the_view_and_pending_changes() {
+    let device = TasklessDevice::new("");
     let mut operator = device.operator();
     let host = crate::sys::host_name();
-    assert_eq!(ask(&mut operator, "", Mode::Run).await.prompt, format!("<{host}>"));
-    let device = Device::new(FILE);
+    assert_eq!(ask(&mut operator, "", RequestMode::Run).await.prompt, format!("<{host}>"));
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     let table = [
         ("sys", "[~HUAWEI]"),
@@ -47,30 +47,30 @@ async fn the_prompt_says_where_one_is_and_whether_something_is_pending() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_with_changes_is_asked() {
-    let device = Device::new(FILE);
+async fn an_operator_who_leaves_with_changes_is_asked() {
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     let leave = async |operator: &mut Operator, answer: &str| {
         run(operator, "system-view").await;
         run(operator, "sysname edge1").await;
-        let response = ask(operator, "quit", Mode::Interactive).await;
-        assert!(matches!(response.outcome, Outcome::Question(_)), "{response:?}");
-        ask(operator, answer, Mode::Interactive).await
+        let response = ask(operator, "quit", RequestMode::Interactive).await;
+        assert!(matches!(response.answer, CommandAnswer::Question(_)), "{response:?}");
+        ask(operator, answer, RequestMode::Interactive).await
     };
     let response = leave(&mut operator, "maybe").await;
-    assert!(matches!(response.outcome, Outcome::Question(_)), "{response:?}");
-    assert_eq!(ask(&mut operator, "c", Mode::Interactive).await.prompt, "[*HUAWEI]");
-    let response = ask(&mut operator, "return", Mode::Interactive).await;
-    assert!(matches!(response.outcome, Outcome::Question(_)), "{response:?}");
-    let response = ask(&mut operator, "N", Mode::Interactive).await;
+    assert!(matches!(response.answer, CommandAnswer::Question(_)), "{response:?}");
+    assert_eq!(ask(&mut operator, "c", RequestMode::Interactive).await.prompt, "[*HUAWEI]");
+    let response = ask(&mut operator, "return", RequestMode::Interactive).await;
+    assert!(matches!(response.answer, CommandAnswer::Question(_)), "{response:?}");
+    let response = ask(&mut operator, "N", RequestMode::Interactive).await;
     assert_eq!((response.prompt.as_str(), response.pending), ("<HUAWEI>", false));
     assert_eq!(leave(&mut operator, "Y").await.prompt, "<edge1>");
-    // Where nobody can be asked, it is said.
+    // Without a terminal there is a warning instead of a question.
     run(&mut operator, "system-view").await;
     run(&mut operator, "sysname edge2").await;
-    let response = ask(&mut operator, "quit", Mode::Run).await;
-    assert!(matches!(&response.outcome, Outcome::Done(said) if said.starts_with("Warning: ")), "{response:?}");
+    let response = ask(&mut operator, "quit", RequestMode::Run).await;
+    assert!(matches!(&response.answer, CommandAnswer::Done(said) if said.starts_with("Warning: ")), "{response:?}");
     assert!(response.pending);
-    let response = ask(&mut operator, "quit", Mode::Run).await;
-    assert_eq!(response.outcome, Outcome::Left(String::new()));
+    let response = ask(&mut operator, "quit", RequestMode::Run).await;
+    assert_eq!(response.answer, CommandAnswer::Left(String::new()));
 }

@@ -1,4 +1,4 @@
-//! Secrets are in the file and nowhere else.
+//! Secrets: in the file and nowhere else.
 
 use super::*;
 
@@ -7,7 +7,7 @@ const SECRETS: &str = "bgp 65000\n peer 192.0.2.2 as-number 65001\n peer 192.0.2
 
 #[tokio::test]
 async fn secrets_are_in_the_file_and_nowhere_else() {
-    let device = Device::new(SECRETS);
+    let device = TasklessDevice::new(SECRETS);
     let mut operator = device.operator();
     let hidden = |said: &str| assert!(!said.contains("hunter") && said.contains(crate::config::MASK), "{said}");
     hidden(&run(&mut operator, "display current-configuration").await);
@@ -19,7 +19,7 @@ async fn secrets_are_in_the_file_and_nowhere_else() {
     hidden(&run(&mut operator, "display configuration candidate changes").await);
     assert_eq!(run(&mut operator, "commit").await, "");
     assert!(device.kept("bmpd.conf").contains("password md5 hunter4\n"));
-    // Also what another operator has changed, and what cannot be taken back.
+    // Also in another operator's changes, and in a refused undo.
     let mut other = device.operator();
     run(&mut other, "system-view").await;
     for (operator, secret) in [(&mut operator, "hunter5"), (&mut other, "hunter6")] {
@@ -29,7 +29,7 @@ async fn secrets_are_in_the_file_and_nowhere_else() {
     run(&mut operator, "commit").await;
     hidden(&refused(&mut other, "commit").await);
     hidden(&refused(&mut other, "undo peer 192.0.2.2 password hunter7").await);
-    // And lines that are wrong.
+    // Also in errors.
     for line in [
         "peer 192.0.2.2 password hunter2 x",
         "peer 192.0.2.2 pasword hunter2",
@@ -37,21 +37,21 @@ async fn secrets_are_in_the_file_and_nowhere_else() {
         "nonsense password hunter2",
         "peer 192.0.2.9 password hunter2",
     ] {
-        let response = ask(&mut operator, line, Mode::Run).await;
-        let Outcome::Refused(said) = response.outcome else { panic!("{line}: {response:?}") };
+        let response = ask(&mut operator, line, RequestMode::Run).await;
+        let CommandAnswer::Refused(said) = response.answer else { panic!("{line}: {response:?}") };
         hidden(&said);
         assert!(response.secret, "{line}");
     }
     assert!(!format!("{:?} {operator:?}", device.context.store.running()).contains("hunter"));
-    assert!(!ask(&mut operator, "display bmp session", Mode::Run).await.secret);
-    // What is shown is no secret.
+    assert!(!ask(&mut operator, "display bmp session", RequestMode::Run).await.secret);
+    // The mask itself is not a secret.
     let said = refused(&mut operator, "peer 192.0.2.2 password ******").await;
     assert!(said.contains("is shown in the place of a secret"), "{said}");
 }
 
 #[tokio::test]
 async fn an_error_under_a_secret_has_its_carets_below_the_mask() {
-    let device = Device::new("bgp 65000\n peer 192.0.2.2 as-number 65001\n");
+    let device = TasklessDevice::new("bgp 65000\n peer 192.0.2.2 as-number 65001\n");
     let mut operator = device.operator();
     run(&mut operator, "system-view").await;
     run(&mut operator, "bgp 65000").await;
@@ -65,13 +65,14 @@ async fn an_error_under_a_secret_has_its_carets_below_the_mask() {
     );
 }
 
-/// The beginnings of a keyword, longest first, and other ways to write it.
+/// Returns the abbreviations of a keyword, longest first, and other ways to write it.
 fn spellings(keyword: &str) -> Vec<String> {
     let cut = (1..=keyword.len()).rev().map(|length| keyword[..length].to_owned());
     cut.chain([keyword.to_ascii_uppercase(), format!("{keyword}s")]).collect()
 }
 
-/// Lines that set or take back a secret, in every spelling of one keyword at a time, and such as are wrong behind it.
+/// Returns lines that set or undo a secret, in every spelling of one keyword at a time. Some are
+/// wrong behind the secret.
 fn lines_with(secret: &str) -> Vec<(&'static [&'static str], String)> {
     const BGP: &[&str] = &["system-view", "bgp 65000"];
     const SESSION: &[&str] = &["system-view", "bmp", "bmp-session 198.51.100.7"];
@@ -96,25 +97,26 @@ fn lines_with(secret: &str) -> Vec<(&'static [&'static str], String)> {
 }
 
 #[tokio::test]
-async fn no_spelling_shows_a_secret_in_an_answer_and_every_line_with_one_is_kept_out_of_the_history() {
+async fn no_spelling_shows_a_secret_in_an_answer_or_in_the_history() {
     const SECRET: &str = "Zq7hunter";
     for (views, line) in lines_with(SECRET) {
-        let device = Device::new("bgp 65000\n peer 192.0.2.2 as-number 65001\nbmp\n bmp-session 198.51.100.7\n");
+        let device =
+            TasklessDevice::new("bgp 65000\n peer 192.0.2.2 as-number 65001\nbmp\n bmp-session 198.51.100.7\n");
         let mut operator = device.operator();
         for view in views {
             run(&mut operator, view).await;
         }
         let mut answers = Vec::new();
-        for mode in [Mode::Help, Mode::Complete, Mode::Run] {
+        for mode in [RequestMode::Help, RequestMode::Complete, RequestMode::Run] {
             let answer = ask(&mut operator, &line, mode).await;
             assert!(answer.secret, "{line}: it would be in the history");
             answers.push(answer);
         }
         for command in ["display configuration candidate changes", "display configuration candidate", "commit"] {
-            answers.push(ask(&mut operator, command, Mode::Run).await);
+            answers.push(ask(&mut operator, command, RequestMode::Run).await);
         }
         for command in ["display current-configuration", "display bgp peer verbose", "display bmp session verbose"] {
-            answers.push(ask(&mut operator, command, Mode::Run).await);
+            answers.push(ask(&mut operator, command, RequestMode::Run).await);
         }
         assert!(!format!("{answers:?}").contains(SECRET), "{line}: {answers:#?}");
     }

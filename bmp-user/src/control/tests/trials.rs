@@ -1,10 +1,10 @@
-//! A configuration that is in force for a time.
+//! Trials: a configuration that is in force for a time.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_returns_by_itself_unless_it_is_confirmed() {
-    let device = Device::new(FILE);
+async fn a_trial_ends_by_itself_unless_it_is_confirmed() {
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     let mut running = device.context.store.subscribe();
     run(&mut operator, "system-view").await;
@@ -17,11 +17,11 @@ async fn a_trial_returns_by_itself_unless_it_is_confirmed() {
     assert!(error.contains("a trial is in force for another 30 s"), "{error}");
     running.changed().await.unwrap();
     assert_eq!(running.borrow_and_update().sysname.as_deref(), Some("HUAWEI"));
-    assert_eq!(ask(&mut operator, "", Mode::Run).await.prompt, "[~HUAWEI]");
+    assert_eq!(ask(&mut operator, "", RequestMode::Run).await.prompt, "[~HUAWEI]");
 
     run(&mut operator, "sysname edge1").await;
     run(&mut operator, "commit trial 30").await;
-    // Another operator's changes wait; one without any may confirm, and is asked.
+    // Another operator cannot commit changes. Without changes they may confirm, and are asked.
     let mut other = device.operator();
     run(&mut other, "system-view").await;
     run(&mut other, "bmp").await;
@@ -36,7 +36,7 @@ async fn a_trial_returns_by_itself_unless_it_is_confirmed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trial_can_be_aborted_and_a_later_one_has_its_own_time() {
-    let device = Device::new(FILE);
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     run(&mut operator, "system-view").await;
     assert!(refused(&mut operator, "abort trial").await.contains("no trial is in force"));
@@ -44,7 +44,7 @@ async fn a_trial_can_be_aborted_and_a_later_one_has_its_own_time() {
     run(&mut operator, "sysname edge1").await;
     run(&mut operator, "commit trial 30").await;
     run(&mut operator, "abort trial").await;
-    assert_eq!(ask(&mut operator, "", Mode::Run).await.prompt, "[~HUAWEI]");
+    assert_eq!(ask(&mut operator, "", RequestMode::Run).await.prompt, "[~HUAWEI]");
     run(&mut operator, "sysname edge2").await;
     run(&mut operator, "commit trial 60").await;
     tokio::time::sleep(std::time::Duration::from_secs(40)).await;
@@ -56,26 +56,26 @@ async fn a_trial_can_be_aborted_and_a_later_one_has_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_is_its_owners_to_confirm_and_everybody_sees_it() {
-    let device = Device::new(FILE);
+async fn the_owner_confirms_a_trial_and_every_operator_sees_it() {
+    let device = TasklessDevice::new(FILE);
     let mut notices = device.context.store.notices();
     let (mut owner, mut other) = (device.operator().at(0, Some(11)), device.operator().at(65_534, Some(12)));
     assert_eq!(run(&mut other, "display configuration trial").await, "No trial is in force.\n");
     run(&mut owner, "system-view").await;
     run(&mut owner, "sysname edge1").await;
     run(&mut owner, "commit trial 30").await;
-    assert_eq!(ask(&mut owner, "bmp", Mode::Run).await.prompt, "[*edge1(trial)-bmp]");
+    assert_eq!(ask(&mut owner, "bmp", RequestMode::Run).await.prompt, "[*edge1(trial)-bmp]");
     run(&mut owner, "clear configuration candidate").await;
-    assert_eq!(ask(&mut other, "", Mode::Run).await.prompt, "<edge1(trial)>");
+    assert_eq!(ask(&mut other, "", RequestMode::Run).await.prompt, "<edge1(trial)>");
     let notice = notices.recv().await.unwrap();
     assert_eq!((&*notice.text, notice.by), ("Info: a trial by root (process 11) is in force for 30 s.", Some(11)));
     let shown = run(&mut other, "display configuration trial").await;
     for part in ["Owner       : root", "process 11, connected", "30 s of 30 s"] {
         assert!(shown.contains(part), "{shown}");
     }
-    // Nobody can be asked: the words that would do it are said.
-    let response = ask(&mut other, "commit", Mode::Run).await;
-    let Outcome::Refused(said) = response.outcome else { panic!("{response:?}") };
+    // Without a terminal the refusal names the command that would do it.
+    let response = ask(&mut other, "commit", RequestMode::Run).await;
+    let CommandAnswer::Refused(said) = response.answer else { panic!("{response:?}") };
     assert!(said.contains("the trial is by root (process 11), 30 s left: `commit force`"), "{said}");
     let question = "The trial is by root (process 11), 30 s left: confirm it all the same? [y/N]: ";
     assert_eq!(asked(&mut other, "commit").await, question);
@@ -83,17 +83,17 @@ async fn a_trial_is_its_owners_to_confirm_and_everybody_sees_it() {
     assert!(asked(&mut other, "abort trial").await.contains("end it all the same?"));
     assert_eq!(run(&mut other, "no").await, "Info: the trial goes on.\n");
     assert_eq!(device.context.store.running().sysname.as_deref(), Some("edge1"));
-    // Also when its connection is gone.
+    // Also when the connection of the owner is gone.
     drop(owner);
     let request = Request { command: "display configuration trial".to_owned(), json: true, ..Request::default() };
-    let Outcome::Done(json) = other.answer(&request).await.outcome else { panic!() };
+    let CommandAnswer::Done(json) = other.answer(&request).await.answer else { panic!() };
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["user"], &json["connected"]), (&"root".into(), &false.into()));
     assert_eq!(json["seconds_left"], 30);
     asked(&mut other, "commit").await;
     assert_eq!(run(&mut other, "yes").await, "Info: the trial is confirmed and kept.\n");
     assert!(notices.recv().await.unwrap().text.contains("is confirmed by "));
-    assert_eq!(ask(&mut other, "", Mode::Run).await.prompt, "<edge1>");
+    assert_eq!(ask(&mut other, "", RequestMode::Run).await.prompt, "<edge1>");
 
     let mut owner = device.operator();
     run(&mut owner, "system-view").await;
@@ -101,7 +101,7 @@ async fn a_trial_is_its_owners_to_confirm_and_everybody_sees_it() {
         run(&mut owner, &format!("sysname {}", end.len())).await;
         run(&mut owner, "commit trial 30").await;
         notices.recv().await.unwrap();
-        assert!(matches!(ask(&mut other, command, Mode::Run).await.outcome, Outcome::Done(_)));
+        assert!(matches!(ask(&mut other, command, RequestMode::Run).await.answer, CommandAnswer::Done(_)));
         assert!(notices.recv().await.unwrap().text.contains(end));
     }
     run(&mut owner, "sysname edge3").await;
@@ -112,8 +112,8 @@ async fn a_trial_is_its_owners_to_confirm_and_everybody_sees_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_about_a_trial_that_is_over_is_a_question_no_more() {
-    let device = Device::new(FILE);
+async fn a_question_about_a_trial_ends_with_the_trial() {
+    let device = TasklessDevice::new(FILE);
     let (mut owner, mut other) = (device.operator(), device.operator());
     run(&mut owner, "system-view").await;
     let over = "Info: that trial has ended meanwhile: nothing was done.\n";
@@ -121,10 +121,10 @@ async fn a_question_about_a_trial_that_is_over_is_a_question_no_more() {
         run(&mut owner, "sysname edge1").await;
         run(&mut owner, "commit trial 30").await;
         let question = asked(&mut other, "commit").await;
-        let repeated = ask(&mut other, "", Mode::Repeat).await.outcome;
-        assert_eq!(repeated, Outcome::Question(question), "as long as it runs");
+        let repeated = ask(&mut other, "", RequestMode::Repeat).await.answer;
+        assert_eq!(repeated, CommandAnswer::Question(question), "as long as it runs");
         run(&mut owner, "abort trial").await;
-        // A command is no answer: it is carried out.
+        // A command is not an answer: it is carried out.
         let expected = if answer.len() > 1 { "No trial is in force.\n" } else { over };
         assert_eq!(run(&mut other, answer).await, expected);
     }
@@ -132,13 +132,13 @@ async fn a_question_about_a_trial_that_is_over_is_a_question_no_more() {
     run(&mut owner, "commit trial 30").await;
     asked(&mut other, "abort trial").await;
     run(&mut owner, "commit").await;
-    assert_eq!(ask(&mut other, "", Mode::Repeat).await.outcome, Outcome::Done(over.to_owned()));
+    assert_eq!(ask(&mut other, "", RequestMode::Repeat).await.answer, CommandAnswer::Done(over.to_owned()));
     assert!(refused(&mut other, "y").await.contains("unknown command"), "nothing is asked any more");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_not_given_to_the_next_trial() {
-    let device = Device::new(FILE);
+async fn an_answer_does_not_count_for_the_next_trial() {
+    let device = TasklessDevice::new(FILE);
     let (mut owner, mut other) = (device.operator(), device.operator());
     run(&mut owner, "system-view").await;
     run(&mut owner, "sysname edge1").await;
@@ -153,8 +153,8 @@ async fn an_answer_is_not_given_to_the_next_trial() {
 }
 
 #[tokio::test]
-async fn whoever_confirms_with_more_changes_is_told_that_both_are_kept() {
-    let device = Device::new(FILE);
+async fn an_operator_who_confirms_with_more_changes_is_told_that_both_are_kept() {
+    let device = TasklessDevice::new(FILE);
     let mut owner = device.operator();
     run(&mut owner, "system-view").await;
     run(&mut owner, "sysname edge1").await;
@@ -167,7 +167,7 @@ async fn whoever_confirms_with_more_changes_is_told_that_both_are_kept() {
 
 #[tokio::test]
 async fn a_trial_over_a_file_that_was_changed_by_hand_is_refused() {
-    let device = Device::new(FILE);
+    let device = TasklessDevice::new(FILE);
     let mut operator = device.operator();
     run(&mut operator, "system-view").await;
     run(&mut operator, "sysname edge1").await;

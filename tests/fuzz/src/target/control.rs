@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bmp_user::{
     config::{Command, Config, Editor, Store, View, next_words, parse_file, parse_line, print},
-    control::{LINE_MAX, Mode, Request},
+    control::{LINE_MAX, Request, RequestMode},
 };
 
 use crate::memory::within;
@@ -34,8 +34,8 @@ fn play(lines: &[u8]) {
             }
         };
         match request.mode {
-            Mode::Help | Mode::Complete => help(&editor, &request.command),
-            Mode::Run | Mode::Interactive | Mode::Repeat => run(&mut editor, &request.command),
+            RequestMode::Help | RequestMode::Complete => help(&editor, &request.command),
+            RequestMode::Run | RequestMode::Interactive | RequestMode::Repeat => run(&mut editor, &request.command),
         }
     }
     let printed = print(editor.candidate());

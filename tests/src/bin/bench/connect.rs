@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bmp_user::control::{Client, Outcome, Request};
+use bmp_user::control::{Client, CommandAnswer, Request};
 use lab::{
     bmpd::Bmpd,
     table::{TableShape, UpdateTable},
@@ -158,7 +158,7 @@ impl ControlOperator {
         for line in lines.lines() {
             let request = Request { command: line.trim().to_owned(), ..Request::default() };
             let response = self.0.ask(&request).map_err(io::Error::other)?;
-            if let Outcome::Refused(why) = response.outcome {
+            if let CommandAnswer::Refused(why) = response.answer {
                 return Err(io::Error::other(format!("{line}: {why}")));
             }
         }

@@ -1,7 +1,8 @@
-//! Reports with every field set, and reports with as little as can be, for the tests of all displays.
+//! Reports with every field set, and reports with as little as can be, for the tests of all
+//! displays.
 //!
-//! Each literal names every field, so a new field does not compile until a sample has it. From there
-//! the tests require the field in the kept answers and in `docs/reference/json.md`.
+//! Each literal names every field, so a new field does not compile until a sample has it. From
+//! there the tests require the field in the kept answers and in `docs/reference/json.md`.
 
 mod inputs;
 mod peers;

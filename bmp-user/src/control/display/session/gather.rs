@@ -10,7 +10,7 @@ use bmp_ebpf::Counters;
 
 use super::{
     super::{
-        super::{Context, waiting::WaitReason},
+        super::{ControlContext, waiting::WaitReason},
         egress::{EgressReport, KernelCounters},
         guard::StrangerGuard,
         hold_down::HoldDownReport,
@@ -57,10 +57,10 @@ impl SessionFilter {
     }
 }
 
-/// Reports on the selected sessions in the order of the configuration, each when the iterator comes to it.
-/// Without `monitored`, a report lacks how many peers its station is told of.
+/// Reports on the selected sessions in the order of the configuration, each when the iterator comes
+/// to it. Without `monitored`, a report lacks how many peers its station is told of.
 pub(super) fn sessions<'a>(
-    context: &'a Context,
+    context: &'a ControlContext,
     config: &'a Config,
     filter: &'a SessionFilter,
     monitored: Option<&'a MonitoredFamilies>,
@@ -75,9 +75,9 @@ pub(super) fn sessions<'a>(
     })
 }
 
-/// What the reports of one answer have in common.
+/// The parts that the reports of one answer share.
 struct Gather<'a> {
-    context: &'a Context,
+    context: &'a ControlContext,
     config: &'a Config,
     /// Messages and bytes of the journal, when the answer was begun.
     head: JournalPosition,
@@ -98,7 +98,8 @@ impl Gather<'_> {
         };
         let egress = EgressReport::of(context, resolved, is_pinned, id.vpn_instance.clone());
         let interface_drops = self.interface_drops(&state, &egress.interfaces);
-        // While a session listens, the end of its last connection is no reason to be down: it waits.
+        // While a session listens, the end of its last connection is no reason to be down: it
+        // waits.
         let waits = shown.phase == SessionPhase::Listening || shown.reason.is_none();
         let waiting = waits.then(|| WaitReason::of(id, configured, &shown, &state)).flatten();
         let (reason, detail) = match waiting {
@@ -147,7 +148,8 @@ impl Gather<'_> {
         }
     }
 
-    /// `segments_again` is the sum of the connections' own `TCP_INFO`. It stands in where no program counts.
+    /// `segments_again` is the sum of the connections' own `TCP_INFO`. It stands in where no
+    /// program counts.
     fn kernel(&self, configured: &Configured, session: &SessionHandle, segments_again: u64) -> KernelCounters {
         let counters = self.context.pins.counters(&session.pin);
         match self.context.pins.datapath().enforcement() {

@@ -1,4 +1,4 @@
-//! `display bmp session`: what each session is told to be, how it does, and what the kernel holds it to.
+//! `display bmp session`: the settings of each session, its state, and the counters of the kernel.
 
 mod gather;
 mod text;
@@ -14,7 +14,7 @@ use serde::Serialize;
 pub(super) use gather::SessionFilter;
 
 use super::{
-    super::{Context, waiting::Wait, words::words},
+    super::{ControlContext, waiting::Wait, words::words},
     Rendering,
     egress::{EgressReport, KernelCounters},
     guard::StrangerGuard,
@@ -66,8 +66,8 @@ pub(super) struct SessionReport {
     pub(super) kernel: KernelCounters,
     /// What the kernel tells of the connections; `None` where no program does.
     pub(super) connections: Option<ConnectionCounts>,
-    /// What the interfaces that the session may leave by have dropped, of all that was sent by them. The
-    /// kernel counters have counted it as sent.
+    /// What the interfaces that the session may leave by have dropped, of all that was sent by
+    /// them. The kernel counters have counted it as sent.
     pub(super) interface_drops: Vec<InterfaceDrops>,
     /// Other processes' connections to the station from before the pin, which nothing holds to it.
     pub(super) unheld: UnheldReport,
@@ -156,7 +156,7 @@ pub(super) struct ConnectionCounts {
     pub(super) failed: u64,
 }
 
-/// Packets that one interface has dropped since it is there.
+/// Packets that an interface has dropped since it was made.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct InterfaceDrops {
     pub(super) name: String,
@@ -205,14 +205,14 @@ pub(super) struct FeedProgress {
     pub(super) lag_bytes: u64,
     /// How many times the station was told the state instead of following the journal.
     pub(super) dumps: u64,
-    /// Peers that the station is not told of, because it could not tell them from those of other inputs
-    /// (`monitor relay` chooses).
+    /// Peers that the station is not told of, because it could not tell them from those of other
+    /// inputs (`monitor relay` chooses).
     pub(super) refused_peers: usize,
 }
 
 /// Writes the sessions that the filter selects, each as it is when its turn comes.
 pub(super) fn write(
-    context: &Context,
+    context: &ControlContext,
     config: &Config,
     filter: &SessionFilter,
     rendering: Rendering,
