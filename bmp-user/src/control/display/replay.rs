@@ -223,7 +223,7 @@ impl fmt::Display for ReplayReport {
         for PassedOverRecords { what, records, first_record, first_at, .. } in &self.passed_over {
             writeln!(f, "    {records} {what}, the first is record {first_record} at byte {first_at}")?;
         }
-        field(f, "Not understood", format_args!("{} UPDATEs", self.not_understood))?;
+        field(f, "Not understood", format_args!("{} errors in UPDATEs", self.not_understood))?;
         for UpdateErrors { kind, updates, first_record, first_at } in &self.not_understood_by_kind {
             write!(f, "    {updates} {kind}")?;
             if let Some((record, at)) = first_record.zip(*first_at) {
@@ -233,5 +233,36 @@ impl fmt::Display for ReplayReport {
         }
         let last = after(", the last: ", self.last_error.as_ref());
         field(f, "Errors", format_args!("{}{last}", self.errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::TroubleKind;
+
+    #[test]
+    fn two_errors_of_one_update_are_two_errors_and_not_two_updates() {
+        let misread = |kind| Misread { kind, updates: 1, first: None };
+        let status = ReplayStatus {
+            name: "archive".to_owned(),
+            file: "updates".into(),
+            pace: Pace::Maximum,
+            looped: false,
+            state: ReplayState::Done,
+            rounds: 1,
+            bytes_read: 100,
+            file_bytes: 100,
+            records: 1,
+            file_records: 1,
+            updates: 1,
+            passed_over: Vec::new(),
+            not_understood: vec![misread(TroubleKind::MixedPathIds), misread(TroubleKind::MalformedAttributes)],
+            errors: 2,
+            last_error: None,
+        };
+        let report = ReplayReport::running(status);
+        assert_eq!((report.updates, report.not_understood), (1, 2));
+        assert!(report.to_string().contains("  Not understood      : 2 errors in UPDATEs\n"), "{report}");
     }
 }
