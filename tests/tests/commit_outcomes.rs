@@ -171,6 +171,17 @@ fn the_end_of_a_trial_logs_its_outcome() {
 }
 
 #[test]
+fn a_new_bgp_peer_without_a_route_is_told_the_command_that_mends_it() {
+    let trial = TrialPlan::default().start_up();
+    let peer = "203.0.113.99";
+    let lines =
+        format!("bgp 65000\nrouter-id 192.0.2.1\npeer {peer} as-number 65001\nipv4-family unicast\npeer {peer} enable");
+    let begins = format!("Warning: BGP peer {peer} is not up: ");
+    let mend = format!("(what mends it: `ip route add {peer} via GATEWAY`)");
+    assert_one(&said_of(&trial, &lines), &begins, &[&mend, "bmpd goes on trying"]);
+}
+
+#[test]
 fn the_answer_reports_the_outcome_for_a_bgp_peer() {
     let (peer, asn): (IpAddr, u32) = DAEMON;
     let (trial, _bird) = Peering::in_trial();

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     config::{Bgp, BgpPeer, Config},
     control::ControlContext,
-    input::bgp::{BgpState, is_same_session, missing},
-    pin::{PinState, Pinned, Role},
+    input::bgp::{BgpDownReason, BgpState, is_same_session, missing},
+    pin::{PinState, Pinned, Reason, Role},
 };
 
 pub(super) fn consequences<'a>(
@@ -173,11 +173,22 @@ impl AwaitedPeer<'_> {
         if was_up { Remark::warning(text) } else { Remark::info(text) }
     }
 
+    /// Returns the command that mends the last failure, in parentheses, where one is known.
+    fn advice(&self) -> String {
+        let status = self.context.bgp_peers.peer(self.address, &self.context.feed);
+        match status.and_then(|status| status.reason) {
+            Some(BgpDownReason::Pin(Reason::NoRoute)) => {
+                format!(" (what mends it: `ip route add {} via GATEWAY`)", self.address)
+            }
+            _ => String::new(),
+        }
+    }
+
     fn tries(&self, was_up: bool, failure: Option<String>) -> Remark {
         let begin = self.is_down(was_up);
         let (address, port) = (self.address, self.peer.port.unwrap_or(BgpPeer::PORT));
         Remark::warning(match failure {
-            Some(why) => format!("{begin}: {why}; bmpd goes on trying"),
+            Some(why) => format!("{begin}: {why}{}; bmpd goes on trying", self.advice()),
             None => {
                 let hint = match self.peer.password {
                     Some(_) => "it is not there, or its password is another one",
