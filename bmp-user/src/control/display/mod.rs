@@ -26,6 +26,8 @@ mod trial;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod json_document;
+#[cfg(test)]
 mod samples;
 
 use std::{

@@ -4,7 +4,7 @@ use std::{cell::Cell, net::IpAddr};
 
 use super::{
     super::{
-        egress::{EgressReport, Enforcer},
+        egress::{EgressReport, EnforcementLoss, Enforcer},
         peer::{BgpListenerReport, BgpMessages, BgpPeerReport, FamilyRoutes, PeerSettings, PeerSource, SpeakerReport},
     },
     PEER, ROUTER_ID, SOURCE, STATION, outside,
@@ -136,6 +136,15 @@ fn without_port(peers: &[BgpPeerReport]) -> Vec<BgpPeerReport> {
         last_error: outside("the AS is another one"),
         retry_in_seconds: None,
         configured: PeerSettings { listen_only: true, password: true, families: Vec::new(), ..configured() },
+        egress: EgressReport {
+            any: false,
+            interfaces: Vec::new(),
+            enforcement: Enforcer::None,
+            why: None,
+            lost: Some(EnforcementLoss { for_seconds: 61, why: "egress4 is not attached".to_owned() }),
+            losses: 7,
+            vrf: None,
+        },
         ..peers[1].clone()
     };
     vec![base(SOURCE), BgpPeerReport { reason: None, last_error: None, ..base("203.0.113.9".parse().unwrap()) }]
