@@ -103,7 +103,7 @@ fn has_syn_cookies() -> bool {
 }
 
 /// Returns the interfaces of a configuration that are not on this host now; a sentence each.
-/// `is_said` is true for an interface that the reason of a session which is down names already.
+/// `is_said` returns true for an interface that the reason of a session already names.
 pub(super) fn of_names(config: &Config, host: &Host, is_said: impl Fn(&SessionId, &str) -> bool) -> Vec<String> {
     let is_absent = |name: &str| host.link_named(name, &config.interface_aliases).is_none();
     let mut sentences = Vec::new();

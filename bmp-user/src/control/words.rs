@@ -5,7 +5,8 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    config::From,
+    config::{From, PUBLIC},
+    feed::TroubleKind,
     input::bgp,
     pin::Reason,
     session::SessionPhase,
@@ -50,7 +51,7 @@ macro_rules! serialize_as_word {
         })+
     };
 }
-serialize_as_word!(From, SessionPhase, Reason, bgp::BgpDownReason);
+serialize_as_word!(From, SessionPhase, Reason, TroubleKind, bgp::BgpDownReason);
 
 /// Serializes types of other modules as their text.
 macro_rules! serialize_as_text {
@@ -96,4 +97,14 @@ impl Display for PeerTypeName {
     }
 }
 
-serialize_as_text!(ViewName, PeerTypeName);
+/// The VPN instance of a session, or `_public_`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VpnInstanceName(pub(super) Option<String>);
+
+impl Display for VpnInstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or(PUBLIC))
+    }
+}
+
+serialize_as_text!(ViewName, PeerTypeName, VpnInstanceName);

@@ -15,7 +15,7 @@ pub(in crate::control) const PATIENCE: Duration = Duration::from_millis(3500);
 const QUICK_INTERVAL: Duration = Duration::from_millis(10);
 const INTERVAL: Duration = Duration::from_millis(50);
 const QUICK_LOOKS: u32 = 20;
-/// After this time the operator is told that the commit waits.
+/// After this time the operator gets a notice that the commit waits.
 const SILENCE: Duration = Duration::from_millis(400);
 /// Remarks of one subject and severity at most.
 const MOST: usize = 20;

@@ -6,12 +6,12 @@ use std::{fmt, net::IpAddr};
 use serde::Serialize;
 
 use super::{
-    super::{ControlContext, names::egress_names, warnings},
+    super::{ControlContext, names::egress_names, warnings, words::VpnInstanceName},
     hold_down::HoldDownReport,
     layout::{after, field, heading, may_leave_by, or_dash},
 };
 use crate::{
-    config::{Config, ConnectInterface, From, PUBLIC, Session, SessionId, effective},
+    config::{Config, ConnectInterface, From, Session, SessionId, effective},
     link::Host,
     pin::{DownCause, PinState, Reason, ResolvedPin},
 };
@@ -25,7 +25,7 @@ pub(super) struct BindingReports(pub(super) Vec<BindingReport>);
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct BindingReport {
     pub(super) station: IpAddr,
-    pub(super) vpn_instance: String,
+    pub(super) vpn_instance: VpnInstanceName,
     pub(super) alias: Option<String>,
     /// `connect-interface` as it is configured; `None` where it is not.
     pub(super) asked: Option<String>,
@@ -132,7 +132,7 @@ impl BindingReport {
         }
         Self {
             station: id.station,
-            vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
+            vpn_instance: VpnInstanceName(id.vpn_instance.clone()),
             alias: id.alias.clone(),
             asked: effective.connect.as_ref().map(in_words),
             from: effective.from,
@@ -238,8 +238,7 @@ impl fmt::Display for BindingReport {
             field(f, "Held", held)?;
         }
         field(f, "Source", or_dash(self.source))?;
-        let vrf = Some(self.vpn_instance.as_str()).filter(|name| *name != PUBLIC);
-        field(f, "May leave by", may_leave_by(self.any, vrf, &self.egress))?;
+        field(f, "May leave by", may_leave_by(self.any, self.vpn_instance.0.as_deref(), &self.egress))?;
         if let Some(NextHopReport { address, interface }) = &self.next_hop {
             field(f, "Next hop", format_args!("{address}{}", after(" by ", interface.as_ref())))?;
         }

@@ -1,4 +1,4 @@
-//! `display bmp feed`: the peers, routes and journal that stations are told from.
+//! `display bmp feed`: the peers, routes and journal that sessions send from.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,7 +18,7 @@ pub(super) struct FeedReport {
     pub(super) by_rib: Vec<RibTotals>,
     /// Distinct sets of path attributes.
     pub(super) attribute_sets: usize,
-    /// Withdrawals that are kept for stations which were told the route.
+    /// Withdrawals that are kept for stations that have the route.
     pub(super) withdrawals: usize,
     pub(super) journal: JournalReport,
     pub(super) memory: FeedMemory,

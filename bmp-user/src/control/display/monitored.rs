@@ -1,5 +1,4 @@
-//! `display bgp bmp-monitor all`: the BGP peers of all inputs, and the stations that are told of
-//! each.
+//! `display bgp bmp-monitor all`: the BGP peers of all inputs, and the sessions that report each.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -39,7 +38,7 @@ pub(super) struct MonitoredPeer {
     pub(super) peer_type: PeerTypeName,
     /// Route distinguisher; `None` for zero.
     pub(super) distinguisher: Option<String>,
-    /// Name of the VRF or table, if the input has told one.
+    /// Name of the VRF or table, if the input has sent one.
     pub(super) table: Option<Untrusted>,
     /// True if the input has sent a Peer Up.
     pub(super) announced: bool,
@@ -56,9 +55,9 @@ pub(super) struct MonitoredRib {
     pub(super) family: Family,
     pub(super) view: ViewName,
     pub(super) routes: usize,
-    /// The peer's `sessions` that are told of the RIB, by their place there.
+    /// The peer's `sessions` that report the RIB, as indices.
     #[serde(skip)]
-    pub(super) told: Vec<usize>,
+    pub(super) reported_by: Vec<usize>,
 }
 
 /// A session that monitors a peer, or a part of it.
@@ -67,12 +66,12 @@ pub(super) struct MonitoringSession {
     pub(super) station: IpAddr,
     pub(super) vpn_instance: Option<String>,
     pub(super) alias: Option<String>,
-    /// The RIBs that the session is told of. `route-mode` may leave some out.
+    /// The RIBs that the session reports. `route-mode` may leave some out.
     pub(super) ribs: Vec<RibName>,
-    /// True if the session is up. Its station is told only then.
+    /// True if the session is up. It reports nothing while it is down.
     pub(super) up: bool,
-    /// True if the station is not told, because it could not tell the peer from that of another
-    /// input.
+    /// True if the session hides the peer, because the station could not tell it from that of
+    /// another input.
     pub(super) refused: bool,
 }
 
@@ -83,13 +82,13 @@ pub(super) struct RibName {
     pub(super) view: ViewName,
 }
 
-/// What decides whether a session is told of a peer.
+/// Decides whether a session reports a peer.
 struct PeerSelection {
     id: SessionId,
     selection: Selection,
     /// See [`MonitoringSession::up`].
     up: bool,
-    /// The inputs whose peer of this key the station is not told of.
+    /// The inputs whose peer of this key the session hides.
     hidden: HashMap<PeerKey, HashSet<InputId>>,
 }
 
@@ -105,11 +104,11 @@ impl PeerSelection {
     }
 }
 
-/// Writes all peers, one after another. The memory that this takes does not grow with how many
-/// stations are told of how many peers.
+/// Writes all peers, one after another. The memory for that does not grow with the numbers of peers
+/// and sessions.
 pub(super) fn write(context: &ControlContext, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
     let peers = context.feed.peers();
-    let told = config.bmp.sessions.iter().filter(|(_, session)| tells_its_station(session));
+    let told = config.bmp.sessions.iter().filter(|(_, session)| reports(session));
     let selections: Vec<_> = told.map(|(id, session)| PeerSelection::of(context, id, session)).collect();
     let monitored = || peers.iter().map(|peer| MonitoredPeer::of(peer, &selections));
     if json {
@@ -119,13 +118,13 @@ pub(super) fn write(context: &ControlContext, config: &Config, json: bool, out: 
     }
 }
 
-/// Returns true if the session tells its station anything when it is up. What an adopted session
-/// tells comes from its own daemon.
-fn tells_its_station(session: &Configured) -> bool {
+/// Returns true if the session reports anything while it is up. The messages of an adopted session
+/// come from its own daemon.
+fn reports(session: &Configured) -> bool {
     !session.shutdown && !session.adopt
 }
 
-/// The peers of one moment, to count those that each session is told of.
+/// The peers of one moment, to count those that each session reports.
 pub(super) struct MonitoredFamilies(Vec<PeerRibs>);
 
 impl MonitoredFamilies {
@@ -133,10 +132,10 @@ impl MonitoredFamilies {
         Self(feed.peers())
     }
 
-    /// Counts the peers of which a session is told routes, by family.
+    /// Counts the peers of which a session reports routes, by family.
     pub(super) fn count(&self, session: &Configured) -> BTreeMap<Family, usize> {
         let mut families = BTreeMap::new();
-        if !tells_its_station(session) {
+        if !reports(session) {
             return families;
         }
         let selection = selection_of(session);
@@ -148,7 +147,7 @@ impl MonitoredFamilies {
 }
 
 impl MonitoredPeer {
-    /// Describes a peer, and the sessions that are told of it.
+    /// Describes a peer, and the sessions that report it.
     fn of(peer: &PeerRibs, selections: &[PeerSelection]) -> Self {
         let mut report = Self::alone(peer);
         for PeerSelection { id, selection, up, hidden } in selections {
@@ -159,9 +158,9 @@ impl MonitoredPeer {
             let refused = hidden.get(&peer.header().key).is_some_and(|inputs| inputs.contains(peer.input()));
             let mut ribs = Vec::new();
             let number = report.sessions.len();
-            for (rib, is_told) in report.ribs.iter_mut().zip(peer.ribs_selected_by(selection)) {
-                if is_told {
-                    rib.told.push(number);
+            for (rib, is_reported) in report.ribs.iter_mut().zip(peer.ribs_selected_by(selection)) {
+                if is_reported {
+                    rib.reported_by.push(number);
                     ribs.push(RibName { family: rib.family, view: rib.view });
                 }
             }
@@ -170,7 +169,7 @@ impl MonitoredPeer {
         report
     }
 
-    /// Describes a peer without the sessions that are told of it.
+    /// Describes a peer without the sessions that report it.
     fn alone(peer: &PeerRibs) -> Self {
         let header = peer.header();
         let distinguisher = header.key.distinguisher;
@@ -178,7 +177,7 @@ impl MonitoredPeer {
             family: rib.family,
             view: ViewName(rib.view),
             routes: rib.routes,
-            told: Vec::new(),
+            reported_by: Vec::new(),
         });
         Self {
             input: peer.input().to_string(),
@@ -244,7 +243,8 @@ impl MonitoredPeer {
         if self.ribs.is_empty() {
             return vec![row(None, self.sessions.iter().collect())];
         }
-        let told = |rib: &MonitoredRib| rib.told.iter().filter_map(|number| self.sessions.get(*number)).collect();
+        let told =
+            |rib: &MonitoredRib| rib.reported_by.iter().filter_map(|number| self.sessions.get(*number)).collect();
         self.ribs.iter().map(|rib| row(Some(rib), told(rib))).collect()
     }
 }

@@ -67,7 +67,7 @@ pub(super) struct RelayReport {
 /// Whether a relay takes connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenState {
-    /// The relay is not told where to listen.
+    /// The relay has no `listen`.
     NotConfigured,
     Starting,
     Listening,
@@ -132,7 +132,7 @@ pub(super) struct DaemonConnection {
 }
 
 impl RelayReports {
-    /// Reports on the relays that run, and on those that are not told where to listen.
+    /// Reports on the relays that run, and on those without `listen`.
     pub(super) fn of(context: &ControlContext, config: &Config) -> Self {
         let peers = context.feed.peers();
         let running = context.relays.snapshot().into_iter().map(|status| {
@@ -148,7 +148,7 @@ impl RelayReports {
 }
 
 impl RelayReport {
-    /// A relay that is not told where to listen.
+    /// A relay without `listen`.
     fn idle(name: &str, configured: &config::Relay) -> Self {
         let (max_connections, max_connections_per_source) = connection_limits(configured);
         Self {

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::{self, Config, Pace},
     escape::Untrusted,
+    feed::TroubleKind,
     input::mrt::{Misread, ReplayState, ReplayStatus},
 };
 
@@ -37,11 +38,11 @@ pub(super) struct ReplayReport {
     pub(super) file_bytes: u64,
     pub(super) records: u64,
     pub(super) file_records: u64,
-    /// UPDATEs that were told.
+    /// UPDATEs that were made of the records.
     pub(super) updates: u64,
     /// Records and parts of records that were passed over in this round, by kind.
     pub(super) passed_over: Vec<PassedOverRecords>,
-    /// Errors in UPDATEs that were told as they came. One UPDATE may have several.
+    /// Errors in UPDATEs that were passed on as they came. One UPDATE may have several.
     pub(super) not_understood: u64,
     /// The same errors by kind.
     pub(super) not_understood_by_kind: Vec<UpdateErrors>,
@@ -106,7 +107,7 @@ pub(super) struct PassedOverRecords {
 /// Errors of one kind in UPDATEs.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct UpdateErrors {
-    pub(super) kind: &'static str,
+    pub(super) kind: TroubleKind,
     pub(super) updates: u64,
     /// Number of the record with the first of them, from 1.
     pub(super) first_record: Option<u64>,
@@ -196,7 +197,7 @@ impl UpdateErrors {
     fn of(misread: Misread) -> Self {
         let Misread { kind, updates, first } = misread;
         let (first_record, first_at) = (first.map(|first| first.record), first.map(|first| first.offset));
-        Self { kind: kind.as_str(), updates, first_record, first_at }
+        Self { kind, updates, first_record, first_at }
     }
 }
 
@@ -225,7 +226,7 @@ impl fmt::Display for ReplayReport {
         }
         field(f, "Not understood", format_args!("{} errors in UPDATEs", self.not_understood))?;
         for UpdateErrors { kind, updates, first_record, first_at } in &self.not_understood_by_kind {
-            write!(f, "    {updates} {kind}")?;
+            write!(f, "    {updates} {}", kind.as_str())?;
             if let Some((record, at)) = first_record.zip(*first_at) {
                 write!(f, ", the first in record {record} at byte {at}")?;
             }
@@ -239,7 +240,6 @@ impl fmt::Display for ReplayReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::TroubleKind;
 
     #[test]
     fn two_errors_of_one_update_are_two_errors_and_not_two_updates() {

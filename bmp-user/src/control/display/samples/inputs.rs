@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::Pace,
     escape::Untrusted,
+    feed::TroubleKind,
     wire::{
         bgp::Family,
         bmp::{PeerType, RibView},
@@ -187,8 +188,8 @@ pub(in crate::control::display) fn replays() -> ReplayReports {
             }],
             not_understood: 3,
             not_understood_by_kind: vec![
-                UpdateErrors { kind: "malformed", updates: 2, first_record: Some(8), first_at: Some(900) },
-                UpdateErrors { kind: "other-as-size", updates: 1, first_record: None, first_at: None },
+                UpdateErrors { kind: TroubleKind::Malformed, updates: 2, first_record: Some(8), first_at: Some(900) },
+                UpdateErrors { kind: TroubleKind::AsSize, updates: 1, first_record: None, first_at: None },
             ],
             errors: 3,
             last_error: outside("record 8 at byte 900: an UPDATE: its routes cannot be told apart"),
@@ -234,9 +235,14 @@ pub(in crate::control::display) fn replays() -> ReplayReports {
     ])
 }
 
-/// Peers that are told to sessions in every way, and one that nobody is told of.
+/// A peer that sessions report in every way, and one that no session reports.
 pub(in crate::control::display) fn monitored() -> Vec<MonitoredPeer> {
-    let rib = |view, told| MonitoredRib { family: Family::IPV4_UNICAST, view: ViewName(view), routes: 12, told };
+    let rib = |view, reported_by| MonitoredRib {
+        family: Family::IPV4_UNICAST,
+        view: ViewName(view),
+        routes: 12,
+        reported_by,
+    };
     let session = |alias, up, refused| MonitoringSession {
         station: STATION,
         vpn_instance: text("mgmt"),

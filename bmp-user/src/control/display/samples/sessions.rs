@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        super::waiting::Wait,
+        super::{waiting::Wait, words::VpnInstanceName},
         binding::{BindingReport, BindingReports, BindingState, NextHopReport},
         egress::{DeniedCounters, EgressReport, EnforcementLoss, Enforcer, ForeignCounters, KernelCounters},
         guard::{GuardMode, StrangerGuard, XdpMode},
@@ -23,7 +23,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             station: STATION,
             port: Some(11019),
             role: Some(SessionRole::Connect),
-            vpn_instance: "_public_".to_owned(),
+            vpn_instance: VpnInstanceName(None),
             alias: text("lab"),
             owner: SessionOwner::Bmpd,
             process: None,
@@ -74,7 +74,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             station: "2001:db8::7".parse().unwrap(),
             port: Some(11020),
             role: Some(SessionRole::Listen),
-            vpn_instance: "mgmt".to_owned(),
+            vpn_instance: VpnInstanceName(text("mgmt")),
             alias: None,
             owner: SessionOwner::Bmpd,
             process: None,
@@ -126,7 +126,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             station: "198.51.100.9".parse().unwrap(),
             port: None,
             role: None,
-            vpn_instance: "_public_".to_owned(),
+            vpn_instance: VpnInstanceName(None),
             alias: None,
             owner: SessionOwner::Adopted,
             process: Some(OwnerProcess { pid: 4712, name: Untrusted::new("gobgpd\u{1b}") }),
@@ -198,7 +198,7 @@ pub(in crate::control::display) fn bindings() -> BindingReports {
     BindingReports(vec![
         BindingReport {
             station: STATION,
-            vpn_instance: "mgmt".to_owned(),
+            vpn_instance: VpnInstanceName(text("mgmt")),
             alias: text("lab"),
             asked: text("up2 192.0.2.65"),
             from: From::Session,
@@ -217,7 +217,7 @@ pub(in crate::control::display) fn bindings() -> BindingReports {
         },
         BindingReport {
             station: "2001:db8::7".parse().unwrap(),
-            vpn_instance: "_public_".to_owned(),
+            vpn_instance: VpnInstanceName(None),
             alias: None,
             asked: None,
             from: From::Default,
@@ -233,7 +233,7 @@ pub(in crate::control::display) fn bindings() -> BindingReports {
         },
         BindingReport {
             station: STATION,
-            vpn_instance: "_public_".to_owned(),
+            vpn_instance: VpnInstanceName(None),
             alias: None,
             asked: None,
             from: From::Default,

@@ -10,7 +10,7 @@ use bmp_ebpf::Counters;
 
 use super::{
     super::{
-        super::{ControlContext, waiting::WaitReason},
+        super::{ControlContext, waiting::WaitReason, words::VpnInstanceName},
         egress::{EgressReport, KernelCounters},
         guard::StrangerGuard,
         hold_down::HoldDownReport,
@@ -21,7 +21,7 @@ use super::{
     SessionReport, SessionRole, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{
-    config::{Config, PUBLIC, Session as Configured, SessionId, Transport, effective},
+    config::{Config, Session as Configured, SessionId, Transport, effective},
     feed::{FrameCounts, JournalPosition},
     link::{DropCounters, Drops},
     pin::{EarlierConnection, Enforcement, PinState},
@@ -58,7 +58,7 @@ impl SessionFilter {
 }
 
 /// Reports on the selected sessions in the order of the configuration, each when the iterator comes
-/// to it. Without `monitored`, a report lacks how many peers its station is told of.
+/// to it. Without `monitored`, a report lacks the number of monitored peers.
 pub(super) fn sessions<'a>(
     context: &'a ControlContext,
     config: &'a Config,
@@ -115,7 +115,7 @@ impl Gather<'_> {
                 Transport::Connect(_) => SessionRole::Connect,
                 Transport::Listen(_) => SessionRole::Listen,
             }),
-            vpn_instance: id.vpn_instance.clone().unwrap_or_else(|| PUBLIC.to_owned()),
+            vpn_instance: VpnInstanceName(id.vpn_instance.clone()),
             alias: id.alias.clone(),
             owner: if configured.adopt { SessionOwner::Adopted } else { SessionOwner::Bmpd },
             process: shown.process.map(|process| OwnerProcess { pid: process.id, name: process.name }),

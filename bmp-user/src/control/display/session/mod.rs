@@ -14,7 +14,11 @@ use serde::Serialize;
 pub(super) use gather::SessionFilter;
 
 use super::{
-    super::{ControlContext, waiting::Wait, words::words},
+    super::{
+        ControlContext,
+        waiting::Wait,
+        words::{VpnInstanceName, words},
+    },
     Rendering,
     egress::{EgressReport, KernelCounters},
     guard::StrangerGuard,
@@ -39,7 +43,7 @@ pub(super) struct SessionReport {
     pub(super) port: Option<u16>,
     /// Whose `port` is; `None` where no port is configured.
     pub(super) role: Option<SessionRole>,
-    pub(super) vpn_instance: String,
+    pub(super) vpn_instance: VpnInstanceName,
     pub(super) alias: Option<String>,
     pub(super) owner: SessionOwner,
     /// The process that opened an adopted session.
@@ -78,7 +82,7 @@ pub(super) struct SessionReport {
     /// Text only.
     #[serde(skip)]
     pub(super) timers: String,
-    /// How many peers the station is told of, by family. Text only.
+    /// Number of peers that the session reports, by family. Text only.
     #[serde(skip)]
     pub(super) monitored_peers: BTreeMap<Family, usize>,
 }
@@ -198,14 +202,14 @@ pub(super) struct SentMessages {
 /// How far the session has got in the journal.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct FeedProgress {
-    /// Number of the next message that the station is told.
+    /// Number of the next message for the station.
     pub(super) cursor: u64,
     /// Number of the next message that comes into the journal.
     pub(super) head: u64,
     pub(super) lag_bytes: u64,
-    /// How many times the station was told the state instead of following the journal.
+    /// Passes: how many times the session sent the state instead of the journal.
     pub(super) dumps: u64,
-    /// Peers that the station is not told of, because it could not tell them from those of other
+    /// Peers that the session hides, because the station could not tell them from those of other
     /// inputs (`monitor relay` chooses).
     pub(super) refused_peers: usize,
 }

@@ -21,7 +21,7 @@ impl SessionReport {
             or_dash(self.alias.as_ref()),
             format!("{}{}", capitalised(self.state.as_str()), if held.is_some() { " (held)" } else { "" }),
             age(self.age_seconds),
-            self.vpn_instance.clone(),
+            self.vpn_instance.to_string(),
             reason.to_owned(),
         ]
     }
@@ -61,8 +61,8 @@ impl fmt::Display for SessionReport {
             let counts = format_args!("{open} open, {established} established, {closed} closed, {failed} failed");
             field(f, "Connections", counts)?;
         }
-        // What an adopted session tells comes from its own daemon.
-        if self.owner == SessionOwner::Bmpd { self.write_told(f) } else { Ok(()) }
+        // The messages of an adopted session come from its own daemon.
+        if self.owner == SessionOwner::Bmpd { self.write_messages(f) } else { Ok(()) }
     }
 }
 
@@ -90,8 +90,8 @@ impl SessionReport {
         Ok(())
     }
 
-    /// Writes what the station is told, and what it was told.
-    fn write_told(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes the messages that the session sends and has sent.
+    fn write_messages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         field(f, "Timers", &self.timers)?;
         let families: Vec<_> = self.monitored_peers.iter().map(|(family, peers)| format!("{family} {peers}")).collect();
         let then = if self.state == UpDown::Up { "" } else { " (once it is up)" };
