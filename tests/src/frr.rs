@@ -141,6 +141,14 @@ pub(crate) fn vtysh(netns: &Netns, folder: &Path, command: &str) -> Command {
     vtysh
 }
 
+/// Returns the first number of the version of the installed bgpd: 8 of 8.4.4.
+pub(crate) fn major_version() -> u32 {
+    let shown = answer(Program::Bgpd.command().arg("--version"));
+    let version = shown.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+    let major = version.and_then(|version| version.split('.').next()?.parse().ok());
+    major.unwrap_or_else(|| panic!("bgpd prints no version: {shown}"))
+}
+
 /// Returns the JSON that a vtysh command prints.
 pub(crate) fn show(netns: &Netns, folder: &Path, command: &str) -> Value {
     serde_json::from_str(&answer(&mut vtysh(netns, folder, command))).expect("FRR prints JSON")

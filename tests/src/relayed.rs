@@ -57,6 +57,31 @@ pub enum RelayedKind {
     Gobgp,
 }
 
+impl RelayedKind {
+    /// Returns what the installed version accepts of a table of BIRD.
+    ///
+    /// From version 10 on, FRR without zebra ends a session between IPv4 addresses that has an IPv6
+    /// family, because it knows no IPv6 address of its own. With zebra, FRR 10.3 crashes here.
+    pub fn acceptable<'a>(self, table: &DaemonTable<'a>) -> DaemonTable<'a> {
+        let ipv6 = if self.accepts_ipv6() { table.ipv6 } else { 0 };
+        DaemonTable { ipv6, ..*table }
+    }
+
+    /// Returns false for FRR from 10 on: 10.3 without zebra ends with SIGSEGV (`work_queue_run`) when
+    /// it comes back and its peer announces a table at once.
+    pub fn comes_back(self) -> bool {
+        self.is_old()
+    }
+
+    fn accepts_ipv6(self) -> bool {
+        self.is_old()
+    }
+
+    fn is_old(self) -> bool {
+        self != Self::Frr || frr::major_version() < 10
+    }
+}
+
 /// A running daemon that reports to a relay.
 #[derive(Debug)]
 pub struct RelayedDaemon {
@@ -170,6 +195,10 @@ impl RelayedDaemon {
     }
 
     fn frr_table(&self, view: PeerRib, family: AfiSafi) -> NamedRoutes {
+        if family == IPV6 && !self.kind.accepts_ipv6() {
+            // FRR's answer about a family without a peer is not JSON.
+            return NamedRoutes::new();
+        }
         let (family, next_hop) =
             if family == IPV6 { ("ipv6 unicast", "nextHopGlobal") } else { ("ipv4 unicast", "nextHop") };
         let peer = DAEMON.0;
@@ -255,7 +284,8 @@ router bgp {own_as}
 "
     );
     let mut monitors = String::new();
-    for family in ["ipv4 unicast", "ipv6 unicast"] {
+    let families = ["ipv4 unicast", "ipv6 unicast"];
+    for family in &families[..if RelayedKind::Frr.accepts_ipv6() { 2 } else { 1 }] {
         let _ = write!(
             text,
             " address-family {family}
@@ -360,8 +390,8 @@ mod tests {
 
     #[test]
     fn each_daemon_has_its_peers_routes_and_applies_its_policy() {
-        let table = DaemonTable { ipv4: 300, ipv6: 20, ..TABLE };
         for kind in [RelayedKind::Frr, RelayedKind::Gobgp] {
+            let table = kind.acceptable(&DaemonTable { ipv4: 300, ipv6: 20, ..TABLE });
             let topology = Topology::new();
             let daemon = RelayedDaemon::start(kind, &topology.router, RELAY);
             let _bird = Peering::bird(&topology.station, &table);

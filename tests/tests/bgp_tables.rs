@@ -64,10 +64,12 @@ fn wait_down(stations: &mut [RibMirror<'_>], peers: &[IpAddr]) {
 fn stations_have_what_the_daemon_has(trial: &LabTrial, mut daemon: Peering, table: &DaemonTable<'_>, peers: &[IpAddr]) {
     let mut stations = vec![RibMirror::of(&trial.station)];
     assert_have(&mut stations, &daemon.wait_tables(table));
+    let all = daemon.withdraws_distinguished_routes();
     let of = |round: usize| {
         let less = |count: usize| count / (1 + round % 3);
         let (ipv4, ipv6) = (less(table.ipv4), less(table.ipv6));
-        DaemonTable { ipv4, ipv6, vpnv4: less(table.vpnv4), evpn: less(table.evpn), paths: round, ..*table }
+        let (vpnv4, evpn) = if all { (less(table.vpnv4), less(table.evpn)) } else { (table.vpnv4, table.evpn) };
+        DaemonTable { ipv4, ipv6, vpnv4, evpn, paths: round, ..*table }
     };
 
     // The second station connects in the middle of changes.

@@ -6,7 +6,7 @@ use lab::{
     bgp::prefixes,
     bmpd::Bmpd,
     capture::LinkCapture,
-    frr::Frr,
+    frr::{Frr, PEER},
     pmacct::Pmbmpd,
     topology::{STATION, STATION_PORT, Topology, UP2_OTHER},
     trial::{RELAY, TrialPlan, outgoing},
@@ -47,7 +47,11 @@ fn every_prefix_of_frr_arrives_at_pmbmpd_from_the_configured_source() {
     }
     assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw no packet of the session");
     assert_eq!(outgoing(&up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
-    assert_eq!(bmpd.session(STATION)["messages"]["peer_up"], 1);
+    // FRR 10 reports its Loc-RIB's peer too.
+    let peers_up = messages.iter().filter(|message| message["bmp_msg_type"] == "peer_up");
+    let peers: Vec<_> = peers_up.filter_map(|message| message["peer_ip"].as_str()).collect();
+    assert_eq!(peers.iter().filter(|peer| **peer == PEER.0.to_string()).count(), 1, "{peers:?}");
+    assert_eq!(bmpd.session(STATION)["messages"]["peer_up"], peers.len());
 }
 
 #[test]

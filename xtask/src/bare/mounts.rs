@@ -86,7 +86,9 @@ mod tests {
         if !crate::process::is_root() {
             return;
         }
-        let folder = std::env::temp_dir().join(format!("bmpd-mounts-{}", std::process::id()));
+        // Not in a folder for temporary files: that of a bare root is an overlay itself, which
+        // cannot be the upper folder of another (Documentation/filesystems/overlayfs.rst).
+        let folder = Path::new("/dev/shm").join(format!("bmpd-mounts-{}", std::process::id()));
         let (lower, at) = (folder.join("lower"), folder.join("at"));
         fs::create_dir_all(&lower).unwrap();
         fs::write(lower.join("there"), "before").unwrap();

@@ -164,8 +164,9 @@ fn a_slow_station_of_a_real_router_ends_with_the_same_as_a_fast_one() {
 #[test]
 fn the_repetitions_of_a_real_router_that_returned_are_not_told() {
     // The router sends a Peer Up for each view of a peer, and one for each family of its Loc-RIBs.
-    let (name, stream) =
-        samples::captures_v3().into_iter().find(|(name, _)| name.contains("huawei")).expect("the capture is there");
+    let huawei = samples::captures_v3().into_iter().find(|(name, _)| name.contains("huawei"));
+    // Without captures, `captures` has said that the test is skipped.
+    let Some((name, stream)) = huawei else { return };
     let feed = Feed::default();
     let mut early = following(&feed);
     let mut input = feed.input(InputId::relay("router"));
