@@ -101,7 +101,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     setup()?;
     if let Some(input) = &arguments.replay {
         let [target] = targets[..] else { bail!("--replay takes the name of one target before it") };
-        let folder = FuzzFolder::prepare(&targets)?;
+        let folder = FuzzFolder::prepare(&targets, Effort::Short)?;
         return run(folder.program(target).command().arg(input)).map(|()| ExitCode::SUCCESS);
     }
     let effort = match (arguments.runs, arguments.soak) {
@@ -142,7 +142,7 @@ fn campaign(
     jobs: usize,
     watcher: &ProcessWatcher,
 ) -> anyhow::Result<Vec<FuzzFigures>> {
-    let folder = FuzzFolder::prepare(targets)?;
+    let folder = FuzzFolder::prepare(targets, effort)?;
     let mut found = Vec::new();
     for target in targets {
         let runs = match effort {
@@ -170,7 +170,7 @@ struct FuzzFolder {
 
 impl FuzzFolder {
     /// Builds the targets and writes their seeds.
-    fn prepare(targets: &[&FuzzTarget]) -> anyhow::Result<Self> {
+    fn prepare(targets: &[&FuzzTarget], effort: Effort) -> anyhow::Result<Self> {
         packages::require(&[Use::Fuzz])?;
         let target_dir = target_dir()?;
         let folder = Self { path: target_dir.join("fuzz"), programs: target_dir.join("debug") };
@@ -186,8 +186,9 @@ impl FuzzFolder {
         let mut build = cargo();
         build.args(shared).arg("--features=bmp-fuzz/libfuzzer");
         build.args(targets.iter().map(|target| format!("--bin=fuzz_{}", target.name)));
-        // The own crates are compiled anew in any case, and executed millions of times.
-        for own in ["bmp-user", "bmp-fuzz", "libfuzzer-sys"] {
+        // Optimisation takes longer than some thousand executions save.
+        let own: &[_] = if matches!(effort, Effort::Short) { &[] } else { &["bmp-user", "bmp-fuzz", "libfuzzer-sys"] };
+        for own in own {
             build.arg(format!("--config=profile.dev.package.{own}.opt-level=3"));
         }
         let own = env::current_exe().context("this program does not know where it is")?;
