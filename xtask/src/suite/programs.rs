@@ -29,7 +29,8 @@ impl TestProgram {
         Some(Self { name: name.to_owned(), file: process::root().join(file) })
     }
 
-    fn crate_name(&self) -> &str {
+    /// Returns the name of its crate: `vm_bond`.
+    pub(crate) fn crate_name(&self) -> &str {
         let file = self.file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         file.rsplit_once('-').map_or(file, |(name, _hash)| name)
     }

@@ -18,6 +18,24 @@ use crate::{
     watch::{ProcessWatcher, RunEnd, RunOutput, WatchedRun},
 };
 
+/// The test programs that take the longest. They come first: a long one at the end would run alone.
+const LONGEST: [&str; 14] = [
+    "session",
+    "other_decoders",
+    "relay_settings",
+    "bmp_user",
+    "adopted",
+    "session_options",
+    "logging",
+    "slow_stations",
+    "bgp_tables",
+    "next_hop",
+    "relayed_daemons",
+    "instructions",
+    "lost_enforcement",
+    "outsiders",
+];
+
 /// A run of a test program, or of the examples in the documentation.
 struct TestRun {
     /// The line by which cargo announces it.
@@ -48,13 +66,16 @@ pub(super) fn run(
     }
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
+    let mut programs: Vec<_> = programs.iter().collect();
+    programs
+        .sort_by_key(|program| LONGEST.iter().position(|name| *name == program.crate_name()).unwrap_or(LONGEST.len()));
     let mut parts = Vec::new();
     let mut commands = Vec::new();
     let mut names = Vec::new();
     // The examples come first: they are compiled when they run.
     let examples = (String::new(), "the examples of the documentation".to_owned(), examples());
     for (place, (heading, name, mut command)) in
-        std::iter::once(examples).chain(programs.iter().map(of_program)).enumerate()
+        std::iter::once(examples).chain(programs.into_iter().map(of_program)).enumerate()
     {
         let skipped = folder.join(place.to_string());
         command.args(&arguments.filter).env(SKIPPED, &skipped).env_remove(SOAK).stdin(Stdio::null());
@@ -154,4 +175,17 @@ fn examples() -> Command {
     let mut command = cargo();
     command.args(["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_programs_exist() {
+        let file = |name: &str| root().join("tests/tests").join(format!("{name}.rs"));
+        for name in LONGEST.iter().filter(|name| **name != "bmp_user") {
+            assert!(file(name).is_file(), "{} is not there: correct the list", file(name).display());
+        }
+    }
 }
