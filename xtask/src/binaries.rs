@@ -15,8 +15,10 @@ use crate::{
 /// How cargo builds programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// As for the tests: quickly built, and shared with them.
+    /// As for the tests.
     Dev,
+    /// As soon as possible: the crates of others as for the tests, the own ones without optimisation.
+    Demo,
     /// As operators run them, optimised.
     Release,
 }
@@ -25,7 +27,7 @@ impl Profile {
     /// The folder of its programs, below the target folder.
     fn folder(self) -> &'static str {
         match self {
-            Self::Dev => "debug",
+            Self::Dev | Self::Demo => "debug",
             Self::Release => "release",
         }
     }
@@ -54,7 +56,17 @@ fn cargo_build(profile: Profile, helpers: &[&str]) -> Command {
     if !helpers.is_empty() {
         build.arg("--package=bmp-tests").args(helpers.iter().map(|name| format!("--bin={name}")));
     }
-    build.args((profile == Profile::Release).then_some("--release"));
+    match profile {
+        Profile::Dev => {}
+        Profile::Demo => {
+            for own in ["bmp-user", "bmp-tests"] {
+                build.arg(format!("--config=profile.dev.package.{own}.opt-level=0"));
+            }
+        }
+        Profile::Release => {
+            build.arg("--release");
+        }
+    }
     build
 }
 

@@ -5,9 +5,7 @@ use std::{env::consts::ARCH, panic::resume_unwind, process::ExitCode, thread};
 use anyhow::Context as _;
 
 use crate::{
-    bare,
-    binaries::{self, Profile},
-    packages,
+    bare, packages,
     process::{cargo, is_root, run, say, target_dir, text},
     programs::{Built, Program, Use},
     progress::Steps,
@@ -25,6 +23,7 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         "lints",
         "lints of the kernel programs",
         "licences",
+        "build of the tests",
         "the demonstration on a bare Debian",
         "tests",
     ];
@@ -50,6 +49,8 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         dependencies()?;
         root.map_or(Ok(()), |root| root.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })?;
+    steps.begin();
+    run(cargo().args(["test", "--locked", "--workspace", "--no-run", "--quiet"]))?;
     steps.begin();
     if has_bare {
         demonstration()?;
@@ -94,10 +95,8 @@ fn kernel_lints() -> anyhow::Result<()> {
     run(clippy.args(["--", "-D", "warnings"]).current_dir(crate::process::root()))
 }
 
-/// Runs the README's first command on a bare Debian, which starts from the dependencies compiled
-/// here.
+/// Runs the README's first command on a bare Debian, which starts from what is compiled here.
 fn demonstration() -> anyhow::Result<()> {
-    binaries::build(Profile::Dev, &["demo"])?;
     let program = std::env::current_exe().context("this program does not know where it is")?;
     run(Built::at(program).command().args(["bare", "demo", "--warm"]))
 }

@@ -34,7 +34,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
         &["packages", "eBPF toolchain", "build of bmpd and the demonstration", "the demonstration"],
     );
     // Crates compile while packages are fetched and unpacked.
-    let early = if setup::is_ready()? { None } else { Some(EarlyBuild::begin(Profile::Dev, &["demo"])?) };
+    let early = if setup::is_ready()? { None } else { Some(EarlyBuild::begin(Profile::Demo, &["demo"])?) };
     steps.begin();
     packages::require(if arguments.no_frr { &[Use::Demo] } else { &[Use::Demo, Use::Frr] })?;
     steps.begin();
@@ -43,7 +43,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(early) = early {
         beating("cargo build", || early.wait())?;
     }
-    let folder = binaries::build(Profile::Dev, &["demo"])?;
+    let folder = binaries::build(Profile::Demo, &["demo"])?;
     steps.begin();
 
     let mut demo = as_root(Program::Env);
