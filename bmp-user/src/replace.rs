@@ -31,7 +31,7 @@ pub(crate) struct Replacement {
 impl Replacement {
     /// Creates an empty file on the file system of `path`. Only its owner can read it until its
     /// mode is set.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         clean_up(path);
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let (file, named) = match open(folder(path), flags, Mode::RUSR | Mode::WUSR) {
@@ -94,7 +94,7 @@ impl Drop for Replacement {
 ///
 /// Fails if the file system refuses a step. The old file is then unchanged.
 pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let mut new = Replacement::of(path)?;
+    let mut new = Replacement::create(path)?;
     new.copy_owner_and_mode(mode)?;
     new.write(contents)?;
     new.put_in_place()
@@ -158,7 +158,7 @@ mod tests {
         let path = folder.path().join("f");
         fs::write(&path, "old").unwrap();
         fs::write(folder.path().join(".f.unfinished"), "of somebody who was killed").unwrap();
-        let mut new = Replacement::of(&path).unwrap();
+        let mut new = Replacement::create(&path).unwrap();
         new.write(b"new").unwrap();
         assert_eq!(names(folder.path()), ["f"]);
         drop(new);

@@ -26,19 +26,17 @@ use std::{
 
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::log;
-
 /// Exit status after a fault of bmpd itself (`EX_SOFTWARE` of sysexits.h).
 pub const STATUS: i32 = 70;
 
-/// Ends the process with a message. Unset in unit tests.
-static END_PROCESS: OnceLock<fn(&str)> = OnceLock::new();
+/// Logs the message of a process that ends at once. Unset in unit tests.
+static LAST_WORDS: OnceLock<fn(&str)> = OnceLock::new();
 /// True once bmpd is ending: tasks may return.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Ends the process from now on when a needed task ends or anything panics.
-pub fn watch_over() {
-    let _ = END_PROCESS.set(end_process);
+/// Ends the process from now on when a needed task ends or anything panics. `last_words` logs why.
+pub fn watch_over(last_words: fn(&str)) {
+    let _ = LAST_WORDS.set(last_words);
     panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
@@ -69,16 +67,16 @@ impl Drop for RunningGuard {
 }
 
 fn end_process(why: &str) {
-    log::last_words(&format!("{why}: bmpd ends now, and what the kernel enforces stays"));
+    if let Some(last_words) = LAST_WORDS.get() {
+        last_words(&format!("{why}: bmpd ends now, and what the kernel enforces stays"));
+    }
     // SAFETY: `_exit` does not return. After a fault, destructors cannot be trusted, so none runs.
     unsafe { libc::_exit(STATUS) };
 }
 
 fn ended_unasked(name: &str) {
-    if !ENDING.load(Ordering::Acquire)
-        && let Some(end) = END_PROCESS.get()
-    {
-        end(&format!("a fault of bmpd: the task `{name}` has ended"));
+    if !ENDING.load(Ordering::Acquire) && LAST_WORDS.get().is_some() {
+        end_process(&format!("a fault of bmpd: the task `{name}` has ended"));
     }
 }
 
@@ -111,7 +109,7 @@ pub(crate) fn until(
 ) -> JoinHandle<()> {
     let leave = Arc::clone(&leave.0);
     passing("", async move {
-        fault::of(name, task).await;
+        fault::wrap(name, task).await;
         if !leave.load(Ordering::Acquire) {
             ended_unasked(name);
         }
@@ -120,11 +118,11 @@ pub(crate) fn until(
 
 /// Starts a task that may return at any time.
 pub(crate) fn passing(name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(fault::of(name, task))
+    tokio::spawn(fault::wrap(name, task))
 }
 
 async fn needed(name: &'static str, task: impl Future<Output = ()>) {
-    fault::of(name, task).await;
+    fault::wrap(name, task).await;
     ended_unasked(name);
 }
 
@@ -135,7 +133,7 @@ pub(crate) struct Tasks(JoinSet<()>);
 impl Tasks {
     /// Starts a task like [`passing`].
     pub(crate) fn passing(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(fault::of(name, task));
+        self.0.spawn(fault::wrap(name, task));
     }
 
     /// Starts a task like [`forever`].
@@ -223,7 +221,7 @@ pub(crate) mod fault {
     }
 
     /// Runs a task that panics or returns on demand.
-    pub(super) async fn of(name: &'static str, task: impl Future<Output = ()>) {
+    pub(super) async fn wrap(name: &'static str, task: impl Future<Output = ()>) {
         let watched = Arc::new(FaultyTask {
             name,
             panics: AtomicBool::new(false),
@@ -237,7 +235,7 @@ pub(crate) mod fault {
         }
         let mut task = pin!(task);
         poll_fn(move |context| {
-            assert!(!watched.panics.load(Ordering::Acquire), "task `{name}` panics because it was told to");
+            assert!(!watched.panics.load(Ordering::Acquire), "task `{name}` panics on demand");
             if watched.returns.load(Ordering::Acquire) {
                 return Poll::Ready(());
             }
@@ -254,7 +252,7 @@ pub(crate) mod fault {
 
 #[cfg(not(debug_assertions))]
 mod fault {
-    pub(super) fn of<F>(_: &'static str, task: F) -> F {
+    pub(super) fn wrap<F>(_: &'static str, task: F) -> F {
         task
     }
 }

@@ -61,7 +61,7 @@ pub(crate) enum ClientSource {
 
 impl ClientSource {
     /// Returns the source of an accepted TCP connection from `client` to the local address `own`.
-    pub(crate) fn of(own: Option<SocketAddr>, client: SocketAddr) -> Self {
+    pub(crate) fn of_client(own: Option<SocketAddr>, client: SocketAddr) -> Self {
         let address = client.ip().to_canonical();
         let local = address.is_loopback() || own.is_some_and(|own| own.ip().to_canonical() == address);
         // If the kernel does not tell the user of a local socket, the address is the source.
@@ -166,7 +166,7 @@ impl Visitors {
 
     /// Creates the clients of a listener that serves configured peers only. They do not count
     /// towards the limit of all listeners.
-    pub(crate) fn known(most: usize, for_each_source: usize) -> Self {
+    pub(crate) fn configured(most: usize, for_each_source: usize) -> Self {
         Self { counts_for_all: false, ..Self::new(most, for_each_source) }
     }
 
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_subnet_is_one_source_and_new_limits_hold_at_once() {
-        let of = |address: &str| ClientSource::of(None, format!("[{address}]:1").parse().unwrap());
+        let of = |address: &str| ClientSource::of_client(None, format!("[{address}]:1").parse().unwrap());
         let mut visitors = Visitors::new(10, 2);
         let first =
             [visitors.admit(of("2001:db8:0:1::1")).unwrap(), visitors.admit(of("2001:db8:0:1:ffff::2")).unwrap()];
@@ -329,9 +329,9 @@ mod tests {
         let (accepted, _) = listener.accept().unwrap();
         // SAFETY: the function takes nothing and always succeeds.
         let user = unsafe { libc::getuid() };
-        let source = ClientSource::of(accepted.local_addr().ok(), client.local_addr().unwrap());
+        let source = ClientSource::of_client(accepted.local_addr().ok(), client.local_addr().unwrap());
         assert_eq!(source, ClientSource::User(user));
         let far = "192.0.2.9:1".parse().unwrap();
-        assert_eq!(ClientSource::of(accepted.local_addr().ok(), far), host(9));
+        assert_eq!(ClientSource::of_client(accepted.local_addr().ok(), far), host(9));
     }
 }

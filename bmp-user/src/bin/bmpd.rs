@@ -128,7 +128,7 @@ fn run(arguments: RunArguments) -> Result<(), String> {
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     log::init(filter).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
-    tasks::watch_over();
+    tasks::watch_over(log::last_words);
     let options = agent::DaemonOptions {
         config: path,
         control: arguments.control,

@@ -110,7 +110,7 @@ fn previous(path: &Path) -> PathBuf {
 
 /// Gives the old file its second name and the new one the name of the old.
 fn exchange(path: &Path, text: &[u8], there: bool) -> io::Result<()> {
-    let mut new = Replacement::of(path)?;
+    let mut new = Replacement::create(path)?;
     new.copy_owner_and_mode(0o640)?;
     new.write(text)?;
     let previous = previous(path);

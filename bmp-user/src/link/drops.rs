@@ -43,7 +43,7 @@ pub struct DropCounters {
 impl DropCounters {
     /// Returns the drops of the interface with this index. `None` if the interface is gone or the
     /// kernel does not answer.
-    pub fn of(&mut self, index: u32) -> Option<Drops> {
+    pub fn drops(&mut self, index: u32) -> Option<Drops> {
         if let Some(known) = self.known.get(&index) {
             return *known;
         }
@@ -118,7 +118,7 @@ mod tests {
     fn only_an_existing_interface_has_drops() {
         let mut counters = DropCounters::default();
         // The loopback interface has no queue, and its driver drops nothing.
-        assert_eq!(counters.of(1), Some(Drops::default()));
-        assert_eq!(counters.of(u32::MAX >> 1), None);
+        assert_eq!(counters.drops(1), Some(Drops::default()));
+        assert_eq!(counters.drops(u32::MAX >> 1), None);
     }
 }

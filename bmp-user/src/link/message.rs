@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{InterfaceAddress, Link};
+use super::host::{InterfaceAddress, Link};
 
 #[cfg(test)]
 mod tests;

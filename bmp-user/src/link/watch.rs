@@ -23,9 +23,10 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Host, Link, RouteLookup,
+    host::{Host, Link},
     message::{self, RawMessage},
     netlink::{Answer, Drained, NetlinkClient, NetlinkListener},
+    routes::RouteLookup,
 };
 use crate::tasks;
 

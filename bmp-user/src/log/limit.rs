@@ -197,8 +197,8 @@ mod tests {
         let passed: Vec<_> =
             lines.filter(|subject| limiter.admit(&"down", subject, now) == LineVerdict::Pass).map(|s| s.name).collect();
         assert!(passed.len() <= 300 + FOR_ALL_SUBJECTS as usize, "{}", passed.len());
-        let heard: std::collections::BTreeSet<_> = passed.iter().collect();
-        assert_eq!(heard.len(), 300);
+        let logged: std::collections::BTreeSet<_> = passed.iter().collect();
+        assert_eq!(logged.len(), 300);
         let summaries = limiter.summaries(None);
         assert_eq!(summaries.len(), SUMMARIES + 1);
         let left_out: u64 = summaries.iter().map(|summary| summary.left_out).sum();

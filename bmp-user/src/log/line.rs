@@ -111,7 +111,7 @@ pub(super) struct EventText {
 }
 
 impl EventText {
-    pub(super) fn of(event: &Event<'_>) -> Self {
+    pub(super) fn from_event(event: &Event<'_>) -> Self {
         let mut text = Self::default();
         event.record(&mut text);
         text

@@ -124,7 +124,7 @@ impl LogLines {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         let verdict = limiter.admit(&kind, &subject, Instant::now());
         if verdict == LineVerdict::FirstLeftOut {
-            limiter.remember(&kind, &subject, EventText::of(event).message());
+            limiter.remember(&kind, &subject, EventText::from_event(event).message());
         }
         verdict
     }
@@ -136,7 +136,7 @@ impl<S: Subscriber> Layer<S> for LogLines {
         if *metadata.level() <= Level::INFO && self.admit(metadata, event) != LineVerdict::Pass {
             return;
         }
-        self.queue.push(self.style.line(*metadata.level(), &EventText::of(event).message()));
+        self.queue.push(self.style.line(*metadata.level(), &EventText::from_event(event).message()));
     }
 }
 

@@ -110,13 +110,13 @@ impl LineQueue {
         }
     }
 
-    /// Records the outcome of a write: `told` is the number that the notice named.
-    fn done(&self, told: u64, written: WriteOutcome) {
+    /// Records the outcome of a write: `reported` is the number that the notice named.
+    fn done(&self, reported: u64, written: WriteOutcome) {
         let mut state = self.state();
         state.busy = false;
         state.dropped += u64::from(written.line_dropped);
         if written.notice {
-            state.dropped -= told;
+            state.dropped -= reported;
         }
         drop(state);
         self.0.changed.notify_all();

@@ -313,11 +313,11 @@ fn enforced(context: &ControlContext, address: IpAddr) -> (EgressReport, KernelC
 impl BgpMessages {
     fn of(counts: &MessageCounts) -> Self {
         Self {
-            open: counts.of(MessageType::Open),
-            update: counts.of(MessageType::Update),
-            notification: counts.of(MessageType::Notification),
-            keepalive: counts.of(MessageType::Keepalive),
-            route_refresh: counts.of(MessageType::RouteRefresh),
+            open: counts.count(MessageType::Open),
+            update: counts.count(MessageType::Update),
+            notification: counts.count(MessageType::Notification),
+            keepalive: counts.count(MessageType::Keepalive),
+            route_refresh: counts.count(MessageType::RouteRefresh),
             total: counts.total(),
         }
     }

@@ -38,6 +38,13 @@ impl fmt::Debug for BgpSocket {
     }
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConnectionEnds {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
 /// How a connection ended that this device did not close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionLoss {
@@ -79,8 +86,8 @@ impl BgpConnection {
     }
 
     /// Returns the local and the peer's end.
-    pub(super) fn ends(&self) -> (SocketAddr, SocketAddr) {
-        (self.link.local, self.link.remote)
+    pub(super) fn ends(&self) -> ConnectionEnds {
+        ConnectionEnds { local: self.link.local, remote: self.link.remote }
     }
 
     /// Returns the longest allowed message in bytes.

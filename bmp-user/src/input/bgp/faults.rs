@@ -70,7 +70,7 @@ pub(super) struct AttributeFault {
 }
 
 impl AttributeFault {
-    fn of(attribute: &Attribute<'_>, approach: Approach, problem: AttributeProblem) -> Self {
+    fn new(attribute: &Attribute<'_>, approach: Approach, problem: AttributeProblem) -> Self {
         Self { approach, problem, attribute: (attribute.at, attribute.end) }
     }
 
@@ -147,7 +147,7 @@ impl UpdateContext {
             let fault = if present.insert(attribute.kind) {
                 self.fault(update, &attribute)
             } else {
-                Some(AttributeFault::of(
+                Some(AttributeFault::new(
                     &attribute,
                     Approach::Discard,
                     AttributeProblem::Twice(AttributeName(attribute.kind)),
@@ -185,7 +185,7 @@ impl UpdateContext {
     fn fault(self, update: &Update<'_>, attribute: &Attribute<'_>) -> Option<AttributeFault> {
         let &Attribute { flags, kind, value, .. } = attribute;
         let name = AttributeName(kind);
-        let fault = |approach, problem| Some(AttributeFault::of(attribute, approach, problem));
+        let fault = |approach, problem| Some(AttributeFault::new(attribute, approach, problem));
         // RFC 7606 §3 (f) says this for ATOMIC_AGGREGATE and AGGREGATOR. The RFC of each other
         // attribute says it for that attribute.
         let approach = if is_discarded(kind) { Approach::Discard } else { Approach::Withdraw };

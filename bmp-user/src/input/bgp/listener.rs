@@ -92,7 +92,7 @@ async fn serve(
     let (listener, mut known) = open(listen, &mut passwords, peers, datapath).await;
     info!(%listen, "listening for BGP peers");
     peers.change_listener(|status| status.listens = true);
-    let (mut failing, visitors) = (false, Visitors::known(usize::MAX, OF_ONE_PEER));
+    let (mut failing, visitors) = (false, Visitors::configured(usize::MAX, OF_ONE_PEER));
     loop {
         select! {
             accepted = listener.accept() => match accepted {

@@ -6,7 +6,7 @@
 //! are then withdrawn.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use tracing::{error, info};
 
 use super::{
-    connection::{ConnectionLoss, notification_of},
+    connection::{ConnectionEnds, ConnectionLoss, notification_of},
     fsm::{FsmEvent, OutgoingNotification, SessionEnd},
     open::{Negotiated, PeerOpen},
     stale::{StaleRoutes, mark},
@@ -110,8 +110,8 @@ impl PeerFeed {
     }
 
     /// Tells the stations that a session is established.
-    pub(super) fn up(&mut self, peer: &PeerOpen, sent_open: &[u8], ends: (SocketAddr, SocketAddr), now: Instant) {
-        let (local, remote) = ends;
+    pub(super) fn up(&mut self, peer: &PeerOpen, sent_open: &[u8], ends: ConnectionEnds, now: Instant) {
+        let ConnectionEnds { local, remote } = ends;
         let key = PeerKey {
             peer_type: PeerType::GLOBAL,
             distinguisher: RouteDistinguisher::ZERO,

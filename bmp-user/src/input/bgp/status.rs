@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BgpDownReason, fsm::BgpState, updates::UpdateCounters};
+use super::{fsm::BgpState, reason::BgpDownReason, updates::UpdateCounters};
 use crate::{
     feed::{Feed, InputId},
     wire::{
@@ -35,7 +35,7 @@ pub struct MessageCounts([u64; MessageType::ALL.len()]);
 
 impl MessageCounts {
     /// Returns the number of messages of a type.
-    pub fn of(&self, message: MessageType) -> u64 {
+    pub fn count(&self, message: MessageType) -> u64 {
         self.0[usize::from(message.code()) - 1]
     }
 

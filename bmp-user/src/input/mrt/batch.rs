@@ -10,17 +10,21 @@ use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
 use super::{
-    Pace, ReplayJob,
     file::{FileError, RecordReader},
+    job::ReplayJob,
     passed_over::LoggedKinds,
+    peers::RecordTime,
     place::{FrameOrigin, RecordPlace},
     status::{ReplayPosition, ReplayProgress},
     survey::Survey,
     translate::{RecordError, RecordTranslator},
 };
-use crate::wire::{
-    bmp::BmpChunk,
-    mrt::{Record, kind},
+use crate::{
+    config::Pace,
+    wire::{
+        bmp::BmpChunk,
+        mrt::{Record, kind},
+    },
 };
 
 /// A batch is sent when it holds about this many bytes.
@@ -124,8 +128,8 @@ struct BatchWriter<'a> {
     /// Bytes of the packed file that have been read.
     position: &'a AtomicU64,
     reached: ReplayPosition,
-    /// The time of the last record, in seconds and microseconds.
-    time: (u32, u32),
+    /// The time of the last record.
+    time: RecordTime,
     /// Updates in the batches that were sent.
     updates: u64,
     /// True if a batch was sent.
@@ -143,12 +147,13 @@ impl<'a> BatchWriter<'a> {
     ) -> Self {
         let (translator, reached) = (RecordTranslator::new(survey), ReplayPosition::default());
         let pace = replay.pace;
-        Self { replay, pace, translator, events, position, reached, time: (0, 0), updates: 0, frames: false, logged }
+        let time = RecordTime::default();
+        Self { replay, pace, translator, events, position, reached, time, updates: 0, frames: false, logged }
     }
 
     /// Adds a record, and sends a batch if one is complete. Returns `None` if the receiver is gone.
     fn record(&mut self, record: &Record<'_>, offset: u64) -> Option<()> {
-        let time = (record.seconds, record.microseconds);
+        let time = RecordTime::of_record(record);
         if self.pace == Pace::Recorded && time != self.time {
             self.hand_over()?;
         }
@@ -210,11 +215,10 @@ impl<'a> BatchWriter<'a> {
         };
         let frames = std::mem::replace(&mut self.translator.out, room);
         let origins = std::mem::take(&mut self.translator.origins);
-        let (seconds, microseconds) = self.time;
         let batch = FrameBatch {
             chunk: BmpChunk::built(frames),
             origins,
-            time: u64::from(seconds) * 1_000_000 + u64::from(microseconds),
+            time: self.time.as_micros(),
             updates: u32::try_from(self.fresh_updates()).unwrap_or(u32::MAX),
             reached: self.reached(),
         };

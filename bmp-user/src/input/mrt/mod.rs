@@ -11,7 +11,7 @@
 //!
 //! In the order of the data:
 //!
-//! * `file`: unpacks the file and finds records. `place`: where a record is.
+//! * `job`: the settings of a replay. `file`: unpacks the file and finds records. `place`: where a record is.
 //! * `survey`: the first pass. `opening`: OPENs for the Peer Up.
 //! * `translate`: records to frames. `peers`: the peers while it runs. `snapshot`: routes of table
 //!   dumps.
@@ -20,6 +20,7 @@
 
 mod batch;
 mod file;
+mod job;
 mod opening;
 mod pace;
 mod passed_over;
@@ -34,7 +35,6 @@ mod translate;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -42,18 +42,20 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
-    config::{self, Config, Pace},
+    config::{self, Config},
     feed::{Feed, Input, InputId, InputNotice, Trouble, UpdateError},
     tasks::{self, Tasks},
 };
 use batch::{ReaderEvent, read};
 use file::RecordReader;
 use pace::Metronome;
+use peers::RecordTime;
 use place::FrameOrigin;
 use survey::Survey;
 use translate::RecordTranslator;
 
 pub use file::FileError;
+pub use job::ReplayJob;
 pub use passed_over::{PassedOverCount, PassedOverKind};
 pub use place::RecordPlace;
 pub use status::{Misread, ReplayState, ReplayStatus, Replays};
@@ -61,25 +63,12 @@ pub use status::{Misread, ReplayState, ReplayStatus, Replays};
 /// Batches that may wait between the thread and the task.
 const QUEUE: usize = 4;
 
-/// One `mrt-replay NAME` of the configuration that has a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplayJob {
-    /// NAME.
-    pub name: String,
-    /// `file PATH`. The first bytes of the file tell whether it is plain, gzip or bzip2.
-    pub file: PathBuf,
-    /// `pace …`.
-    pub pace: Pace,
-    /// `loop`: start again at the end of the file.
-    pub looped: bool,
-}
-
 /// Runs the configured replays until the sender of the configuration is gone. A changed replay
 /// starts again; an unchanged one continues. Dropping this future ends all replays.
 pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, replays: Replays) {
     let mut running: BTreeMap<String, (ReplayJob, Tasks)> = BTreeMap::new();
     loop {
-        let wanted = wanted(&config.borrow_and_update());
+        let wanted = configured_replays(&config.borrow_and_update());
         running.retain(|name, (replay, _)| wanted.get(name) == Some(replay));
         for (name, replay) in wanted {
             running.entry(name).or_insert_with(|| {
@@ -95,7 +84,7 @@ pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, repla
 }
 
 /// Returns the configured replays that have a file.
-fn wanted(config: &Config) -> BTreeMap<String, ReplayJob> {
+fn configured_replays(config: &Config) -> BTreeMap<String, ReplayJob> {
     let replay = |(name, replay): (&String, &config::Replay)| {
         let file = replay.file.clone()?;
         Some((name.clone(), ReplayJob { name: name.clone(), file, pace: replay.pace, looped: replay.looped }))
@@ -123,9 +112,9 @@ pub fn translate(file: &[u8]) -> Result<Translation, FileError> {
     let source = || RecordReader::new(file).map_err(|error| FileError::Read { offset: 0, error });
     let mut translator = RecordTranslator::new(Survey::take(&mut source()?, || true)?);
     let mut passed_over = Vec::new();
-    let mut last = (0, 0);
+    let mut last = RecordTime::default();
     let read = source()?.each(|record, offset| {
-        last = (record.seconds, record.microseconds);
+        last = RecordTime::of_record(record);
         translator.place = RecordPlace { record: translator.place.record + 1, offset };
         passed_over.extend(translator.record(record).err().map(|error| error.to_string()));
         true

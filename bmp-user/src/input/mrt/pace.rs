@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Pace;
+use crate::config::Pace;
 
 /// Delays the batches of a replay according to its pace.
 #[derive(Debug)]

@@ -15,10 +15,30 @@ use super::{
 use crate::wire::{
     bgp::{self, Family, open::AS_TRANS},
     bmp::{PeerHeader, PeerKey, PeerType, RouteDistinguisher, build, peer_flags},
+    mrt::Record,
 };
 
-/// The time of a record: seconds and microseconds.
-pub(super) type RecordTime = (u32, u32);
+/// The time of a record since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RecordTime {
+    pub(super) seconds: u32,
+    pub(super) microseconds: u32,
+}
+
+impl RecordTime {
+    pub(super) fn of_record(record: &Record<'_>) -> Self {
+        Self { seconds: record.seconds, microseconds: record.microseconds }
+    }
+
+    pub(super) fn from_seconds(seconds: u32) -> Self {
+        Self { seconds, microseconds: 0 }
+    }
+
+    /// Returns the time in microseconds since the epoch.
+    pub(super) fn as_micros(self) -> u64 {
+        u64::from(self.seconds) * 1_000_000 + u64::from(self.microseconds)
+    }
+}
 
 /// The collector's end of a session, as far as a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +67,7 @@ pub(super) struct ReplayedPeer {
 
 impl ReplayedPeer {
     /// Returns the per-peer header for a message about this peer at this time.
-    pub(super) fn header(&self, as4: bool, (seconds, microseconds): RecordTime) -> PeerHeader {
+    pub(super) fn header(&self, as4: bool, time: RecordTime) -> PeerHeader {
         let family = if self.identity.address.is_ipv6() { peer_flags::IPV6 } else { 0 };
         let width = if as4 { 0 } else { peer_flags::TWO_BYTE_AS };
         PeerHeader {
@@ -55,8 +75,8 @@ impl ReplayedPeer {
             flags: family | width,
             asn: self.identity.asn,
             bgp_id: self.bgp_id,
-            seconds,
-            microseconds,
+            seconds: time.seconds,
+            microseconds: time.microseconds,
         }
     }
 
@@ -129,7 +149,7 @@ impl ReplayedPeers {
                     identity,
                     key,
                     bgp_id: identity.bgp_id.unwrap_or_else(|| identifier(identity.address)),
-                    traits: survey.of(&identity),
+                    traits: survey.traits(&identity),
                     up: false,
                     sent_open: None,
                     received_open: None,

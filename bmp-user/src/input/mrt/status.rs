@@ -10,11 +10,14 @@ use std::{
 };
 
 use super::{
-    Pace, ReplayJob,
+    job::ReplayJob,
     passed_over::{PassedOverCount, PassedOverCounts, PassedOverKind},
     place::RecordPlace,
 };
-use crate::feed::{Trouble, TroubleKind};
+use crate::{
+    config::Pace,
+    feed::{Trouble, TroubleKind},
+};
 
 /// The running replays. Clones share them.
 #[derive(Clone, Debug, Default)]

@@ -139,7 +139,7 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Returns the capabilities of a peer's session.
-    pub(super) fn of(&self, peer: &FilePeerId) -> SessionTraits {
+    pub(super) fn traits(&self, peer: &FilePeerId) -> SessionTraits {
         self.peers.get(peer).cloned().unwrap_or_default()
     }
 

@@ -114,7 +114,7 @@ impl RecordTranslator {
     /// Fails if a part of the record is passed over. Offsets count within the record, or within its
     /// BGP message.
     pub(super) fn record(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
-        let time = (record.seconds, record.microseconds);
+        let time = RecordTime::of_record(record);
         match RecordBody::parse(record)? {
             RecordBody::TableDump(route) => self.table_dump(&route, time),
             RecordBody::PeerIndexTable(table) => self.peer_index_table(&table),
@@ -210,7 +210,7 @@ impl RecordTranslator {
         let outcome = if peer.pending.takes(route) {
             Ok(())
         } else {
-            let header = peer.header(peer.pending.has_as4(), (peer.pending.originated, 0));
+            let header = peer.header(peer.pending.has_as4(), RecordTime::from_seconds(peer.pending.originated));
             let place = peer.pending.place;
             self.scratch.clear();
             let taken = peer.pending.take(&mut self.scratch);
@@ -235,7 +235,7 @@ impl RecordTranslator {
     fn flush(&mut self) -> Result<(), RecordError> {
         let mut outcome = Ok(());
         for peer in self.peers.iter_mut().filter(|peer| !peer.pending.is_empty()) {
-            let header = peer.header(peer.pending.has_as4(), (peer.pending.originated, 0));
+            let header = peer.header(peer.pending.has_as4(), RecordTime::from_seconds(peer.pending.originated));
             let place = peer.pending.place;
             self.scratch.clear();
             match peer.pending.take(&mut self.scratch) {

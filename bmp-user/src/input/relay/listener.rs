@@ -54,7 +54,7 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                     let own = end.map_or(status.listen().ip(), |own| own.ip());
                     visitors.set_limits(terms.borrow().limits);
                     if terms.borrow().lets_in(own, client.ip()) {
-                        match visitors.admit(ClientSource::of(end, client)) {
+                        match visitors.admit(ClientSource::of_client(end, client)) {
                             Ok(visitor) => {
                                 if let Err(error) = probe_idle_daemon(&stream) {
                                     warn!(

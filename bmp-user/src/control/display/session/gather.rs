@@ -174,7 +174,7 @@ impl Gather<'_> {
     fn interface_drops(&mut self, state: &PinState, names: &[String]) -> Vec<InterfaceDrops> {
         let PinState::Ready(grant) = state else { return Vec::new() };
         let named = grant.resolved.egress.iter().zip(names);
-        let drops = named.filter_map(|(interface, name)| Some((name, self.drops.of(interface.index)?)));
+        let drops = named.filter_map(|(interface, name)| Some((name, self.drops.drops(interface.index)?)));
         drops.map(|(name, Drops { queue, device })| InterfaceDrops { name: name.clone(), queue, device }).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::BgpState;
+use super::state::BgpState;
 use crate::wire::bgp::notification::{cease, code, state_machine_error};
 
 /// The content of a NOTIFICATION to send (RFC 4271 §4.5).

@@ -3,7 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, BgpState, Fsm, FsmEvent, FsmSettings, OutgoingNotification, Timer};
+use super::{
+    event::{Action, FsmEvent, OutgoingNotification},
+    machine::{Fsm, FsmSettings},
+    state::BgpState,
+    timers::Timer,
+};
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

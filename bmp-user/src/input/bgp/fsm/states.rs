@@ -3,7 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, BgpState, COLLISION, Fsm, FsmEvent, OPEN_HOLD, OutgoingNotification, Timer};
+use super::{
+    event::{Action, COLLISION, FsmEvent, OutgoingNotification},
+    machine::{Fsm, OPEN_HOLD},
+    state::BgpState,
+    timers::Timer,
+};
 use crate::wire::bgp::notification::code;
 
 impl Fsm {

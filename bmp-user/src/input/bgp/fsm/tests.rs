@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, Admission, BgpState, COLLISION, Fsm, FsmEvent, FsmSettings, Initiator, MachinePair, OutgoingNotification,
-    Timer,
+    Action, Admission, BgpState, COLLISION, FsmEvent, FsmSettings, IdleHoldTime, Initiator, MachinePair,
+    NegotiatedTimers, OutgoingNotification, machine::Fsm, timers::Timer,
 };
 use crate::wire::bgp::notification::{cease, code};
 
@@ -13,7 +13,7 @@ const SETTINGS: FsmSettings = FsmSettings {
     hold: Duration::from_secs(90),
     keepalive: Duration::from_secs(30),
     connect_retry: Duration::from_secs(20),
-    idle_hold: (Duration::from_secs(1), Duration::from_secs(60)),
+    idle_hold: IdleHoldTime { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
 };
 
 /// A machine brought to a state at this time.
@@ -135,7 +135,8 @@ fn the_smaller_hold_time_counts_and_holds_three_keepalives() {
     for (theirs, hold, keepalive) in [(90, 90, 30), (300, 90, 30), (30, 30, 10), (3, 3, 1), (0, 0, 0)] {
         let mut fsm = machine_in(BgpState::OpenSent, now);
         fsm.on(now, FsmEvent::BgpOpen(theirs));
-        assert_eq!(fsm.negotiated(), (Duration::from_secs(hold), Duration::from_secs(keepalive)));
+        let expected = NegotiatedTimers { hold: Duration::from_secs(hold), keepalive: Duration::from_secs(keepalive) };
+        assert_eq!(fsm.negotiated(), expected);
         assert_eq!(fsm.timers().get(Timer::Hold), (hold > 0).then(|| now + Duration::from_secs(hold)));
         let due = fsm.timers().get(Timer::Keepalive).map(|at| at - now);
         assert!(due.is_none_or(|due| due <= Duration::from_secs(keepalive)), "{due:?}");

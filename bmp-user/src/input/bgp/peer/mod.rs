@@ -14,15 +14,15 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    BgpDownReason,
-    connection::{BgpConnection, BgpSocket, notification_of, refuse},
+    connection::{BgpConnection, BgpSocket, ConnectionEnds, notification_of, refuse},
     dial::PeerTarget,
     fsm::{
-        Action, Admission, BgpState, COLLISION, ConnectionStep, FsmEvent, FsmSettings, Initiator, MachinePair,
-        OutgoingNotification, SessionEnd,
+        Action, Admission, BgpState, COLLISION, ConnectionStep, FsmEvent, FsmSettings, IdleHoldTime, Initiator,
+        MachinePair, NegotiatedTimers, OutgoingNotification, SessionEnd,
     },
     open::LocalSpeaker,
     peer_feed::PeerFeed,
+    reason::BgpDownReason,
     status::{EstablishedSession, PeerStatusHandle},
 };
 use crate::{
@@ -46,8 +46,8 @@ pub(super) struct PeerPlan {
 
 /// How long an attempt to connect may take.
 const CONNECT_RETRY: Duration = Duration::from_secs(20);
-/// The wait after a peer failed: the first, and the longest.
-const IDLE_HOLD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a failed peer is left alone.
+const IDLE_HOLD: IdleHoldTime = IdleHoldTime { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 /// How long a peer may read nothing before its session ends (RFC 9687 §4: 8 minutes, or twice the
 /// hold time if that is longer).
 const SEND_HOLD: Duration = Duration::from_secs(480);
@@ -286,11 +286,11 @@ impl PeerTask {
     fn up(&mut self, initiator: Initiator) {
         let Some(connection) = &self.connections[initiator as usize] else { return };
         let Some(peer) = &connection.remote else { return };
-        let (local, remote) = connection.ends();
-        self.peer_feed.up(peer, &self.sent_open, (local, remote), now());
+        let ends @ ConnectionEnds { local, remote } = connection.ends();
+        self.peer_feed.up(peer, &self.sent_open, ends, now());
         let end_of_ribs = peer.negotiated.end_of_ribs();
         info!(peer = %self.plan.target.address, asn = self.plan.asn, %local, %remote, "BGP session established");
-        let (hold, keepalive) = self.pair.machine(initiator).negotiated();
+        let NegotiatedTimers { hold, keepalive } = self.pair.machine(initiator).negotiated();
         let session = EstablishedSession {
             hold,
             keepalive,

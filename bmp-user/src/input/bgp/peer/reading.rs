@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        BgpDownReason,
         connection::ConnectionLoss,
         fsm::{BgpState, FsmEvent, Initiator},
         open::notice_of,
+        reason::BgpDownReason,
         updates::RunEnd,
     },
     PeerTask, now,

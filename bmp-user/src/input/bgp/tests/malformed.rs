@@ -147,8 +147,8 @@ fn malformed_attributes_that_do_not_select_routes_are_discarded() {
         let run = {
             let message = update(&[], &attributes_with(*session, wrong), &prefixes(&[1]));
             let run = translator.look(&message);
-            let told = translator.write(&message).unwrap();
-            let (update, kinds) = route_monitoring(&told);
+            let sent = translator.write(&message).unwrap();
+            let (update, kinds) = route_monitoring(&sent);
             assert_eq!((update, kinds), (prefixes(&[1]), vec![1, 2, 3]), "{wrong:?}");
             run
         };
@@ -163,8 +163,8 @@ fn malformed_attributes_that_do_not_select_routes_are_discarded() {
 }
 
 /// The IPv4 routes that a Route Monitoring message announces, and the types of its attributes.
-fn route_monitoring(told: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let frame = frames(told).next().unwrap().unwrap();
+fn route_monitoring(sent: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let frame = frames(sent).next().unwrap().unwrap();
     let Ok(Message::RouteMonitoring(_, message)) = Message::parse(&frame) else { panic!("{frame:?}") };
     let update = Update::parse(message, 4).unwrap();
     (update.nlri.to_vec(), attributes(update.attributes).map(|attribute| attribute.unwrap().kind).collect())
@@ -274,14 +274,14 @@ fn an_update_without_its_discarded_attributes_is_never_an_end_of_rib() {
         (update(&[], &[&unreach[..], &discarded].concat(), &[]), vec![]),
         (update(&[], &withdrawn, &prefixes(&[1])), vec!["-1".to_owned()]),
     ];
-    for (message, told) in cases {
+    for (message, sent) in cases {
         let mut translator = translator(&families, false);
         let run = translator.look(&message);
         assert!(matches!(run.stop, RunEnd::NoMore), "{:?}", run.stop);
         assert_eq!(run.updates, 1);
         let frames_told = translator.write(&message).unwrap_or_default();
         let words: Vec<_> = frames(&frames_told).map(|frame| word(frame.unwrap().bytes())).collect();
-        assert_eq!(words, told);
+        assert_eq!(words, sent);
     }
 }
 
@@ -308,7 +308,7 @@ async fn a_late_station_sees_the_same_routes_after_a_treat_as_withdraw() {
     let good = [&ATTRIBUTES[..], &reach].concat();
     let bad = [&good[..], &[0xc0, 32, 1, 0]].concat();
     far.send(&[update(&[], &good, &prefixes(&[1, 2])), update(&[], &bad, &prefixes(&[2, 3]))].concat()).await;
-    let status = world.wait("both", |status| status.received.of(MessageType::Update) == 2).await;
+    let status = world.wait("both", |status| status.received.count(MessageType::Update) == 2).await;
     assert_eq!((status.treated_as_withdraw, status.prefixes_treated_as_withdraw), (1, 3));
     assert_eq!(world.words(), ["up", "+1 +2 +IPv6 unicast", "-2 -3", "-IPv6 unicast"]);
     assert_eq!(world.late_words(), ["up", "+1"]);
@@ -339,25 +339,25 @@ proptest! {
         let session = if internal { INTERNAL } else { EXTERNAL };
         let mut translator = translator(&families, internal);
         let run = translator.look(&message);
-        let told = translator.write(&message).unwrap_or_default();
+        let sent = translator.write(&message).unwrap_or_default();
         if let RunEnd::Invalid { notice, .. } = run.stop {
             prop_assert_eq!(notice.code, 3);
-            prop_assert!(told.is_empty());
+            prop_assert!(sent.is_empty());
             return Ok(());
         }
         let mut spoken_of = std::collections::BTreeSet::new();
-        for frame in frames(&told) {
+        for frame in frames(&sent) {
             let frame = frame.unwrap();
-            let Ok(Message::RouteMonitoring(_, told)) = Message::parse(&frame) else { panic!("{frame:?}") };
-            let told = Update::parse(told, 4).unwrap();
-            prop_assert_eq!(session.examine(&told, |_, _| {}), None);
-            for (family, items) in told.routes() {
+            let Ok(Message::RouteMonitoring(_, sent)) = Message::parse(&frame) else { panic!("{frame:?}") };
+            let sent = Update::parse(sent, 4).unwrap();
+            prop_assert_eq!(session.examine(&sent, |_, _| {}), None);
+            for (family, items) in sent.routes() {
                 spoken_of.insert((family, items.to_vec()));
             }
         }
         // Every route is passed on, unchanged or as a withdrawal.
-        let said = Update::parse(&message, 4).unwrap();
-        for (family, items) in said.routes().filter(|(family, items)| families.contains(family) && !items.is_empty()) {
+        let received = Update::parse(&message, 4).unwrap();
+        for (family, items) in received.routes().filter(|(family, items)| families.contains(family) && !items.is_empty()) {
             prop_assert!(spoken_of.contains(&(family, items.to_vec())), "{} {:?}", family, items);
         }
     }

@@ -104,13 +104,13 @@ async fn a_notification_ends_a_restart_unless_both_ends_say_otherwise() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restarting_peer_that_is_removed_goes_down_for_that_reason() {
-    for (subcode, told) in [(cease::DE_CONFIGURED, "down 5"), (cease::CONFIGURATION_CHANGE, "down 4")] {
+    for (subcode, sent) in [(cease::DE_CONFIGURED, "down 5"), (cease::CONFIGURATION_CHANGE, "down 4")] {
         let mut world = BgpWorld::start(plan());
         drop(up_with_routes(&mut world, &hello(0)).await);
         world.set_reachable(false);
         world.wait("restarting", |status| status.restart_left.is_some()).await;
         world.stop(subcode).await;
-        assert_eq!((world.words(), world.routes(Family::IPV4_UNICAST)), (vec![told.to_owned()], 0));
+        assert_eq!((world.words(), world.routes(Family::IPV4_UNICAST)), (vec![sent.to_owned()], 0));
     }
 }
 
@@ -152,7 +152,7 @@ async fn routes_not_announced_during_a_route_refresh_are_withdrawn() {
     let mut far = up_with_routes(&mut world, &TestOpen::default()).await;
     let during = [refresh(1), announce(&[1, 7]), withdraw(&[3]), refresh(2), refresh(2), announce(&[2])];
     far.send(&during.concat()).await;
-    world.wait("three routes", |status| status.received.of(crate::wire::bgp::MessageType::Update) == 5).await;
+    world.wait("three routes", |status| status.received.count(crate::wire::bgp::MessageType::Update) == 5).await;
     assert_eq!(world.words(), ["+1 +7", "-3", "-2", "+2"]);
     // A request for routes is ignored, because bmpd has none.
     far.send(&refresh(0)).await;

@@ -38,17 +38,17 @@ async fn a_station_gets_opens_and_ends_of_a_session_and_every_update_unchanged()
     let mut all = samples::bgp(4, &[]);
     all.extend(updates.concat());
     far.send(&all).await;
-    let status = world.wait("routes", |status| status.received.of(MessageType::Update) == 4).await;
+    let status = world.wait("routes", |status| status.received.count(MessageType::Update) == 4).await;
 
-    let told = world.take_frames();
-    let frame = frames(&told[0]).next().unwrap().unwrap();
+    let sent = world.take_frames();
+    let frame = frames(&sent[0]).next().unwrap().unwrap();
     let Ok(Message::PeerUp(up)) = Message::parse(&frame) else { panic!("{frame:?}") };
     assert_eq!((up.peer.address(), up.peer.asn, up.peer.bgp_id), (ADDRESS, ASN, hello.bgp_id));
     assert_eq!((up.local_address, up.local_port, up.remote_port), (OWN_ID.into(), 40_000, 179));
     assert_eq!((up.sent_open, up.received_open), (&sent_open[..], &hello.open()[..]));
     assert_eq!((up.peer.flags, up.peer.key.distinguisher), (0, RouteDistinguisher::ZERO));
     assert!(up.peer.seconds > 0);
-    let monitored: Vec<Vec<u8>> = told[1..]
+    let monitored: Vec<Vec<u8>> = sent[1..]
         .iter()
         .map(|frame| match Message::parse(&frames(frame).next().unwrap().unwrap()).unwrap() {
             Message::RouteMonitoring(peer, update) => {
@@ -66,7 +66,7 @@ async fn a_station_gets_opens_and_ends_of_a_session_and_every_update_unchanged()
     assert_eq!((session.hold, session.keepalive), (Duration::from_secs(90), Duration::from_secs(30)));
     assert_eq!((session.bgp_id, session.local.port()), (hello.bgp_id, 40_000));
     assert_eq!(session.capabilities[..2], ["multiprotocol IPv4 unicast", "multiprotocol IPv6 unicast"]);
-    assert_eq!((status.sent.of(MessageType::Open), status.received.of(MessageType::Open)), (1, 1));
+    assert_eq!((status.sent.count(MessageType::Open), status.received.count(MessageType::Open)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,12 +276,12 @@ async fn a_two_octet_speaker_is_reported_with_the_a_flag() {
     let attributes = [0x40, 1, 1, 0, 0x40, 2, 4, 2, 1, 0xfd, 0xe9, 0x40, 3, 4, 10, 7, 0, 2];
     far.send(&update(&[], &attributes, &prefixes(&[1]))).await;
     world.wait("a route", |status| status.routes == [(Family::IPV4_UNICAST, 1)]).await;
-    let told = world.take_frames();
-    for frame in &told {
+    let sent = world.take_frames();
+    for frame in &sent {
         let header = bmp::PeerHeader::of(&frames(frame).next().unwrap().unwrap()).unwrap();
         assert_eq!(header.flags, bmp::peer_flags::TWO_BYTE_AS);
     }
-    assert_eq!(told.len(), 2);
+    assert_eq!(sent.len(), 2);
     assert_eq!(world.counters().treated_as_withdraw, 0);
 }
 
@@ -324,7 +324,7 @@ async fn attributes_of_internal_peers_are_checked_only_within_an_as() {
         for (number, wrong) in wrong.iter().enumerate() {
             far.send(&update(&[], &[&ATTRIBUTES[..], wrong].concat(), &prefixes(&[number as u8]))).await;
         }
-        let status = world.wait("all", |status| status.received.of(MessageType::Update) == 3).await;
+        let status = world.wait("all", |status| status.received.count(MessageType::Update) == 3).await;
         assert_eq!(status.treated_as_withdraw, treated);
         assert_eq!(status.attributes_discarded, 3 - u64::from(treated));
         assert_eq!(world.routes(Family::IPV4_UNICAST), 3 - treated as usize);
@@ -374,15 +374,15 @@ async fn only_the_negotiated_families_of_an_update_are_passed_on() {
         // The rest would be an End-of-RIB, which the peer has not sent.
         (vec![Family::IPV4_UNICAST, ipv6], update(&[], &[&of_vpn[..], &unreach(ipv6, &[])].concat(), &[])),
     ];
-    let told = [vec!["-2 +1".to_owned()], vec![format!("-2 +1 +{ipv6}")], vec![format!("+{ipv6}")], vec![], vec![]];
-    for ((families, message), told) in cases.into_iter().zip(told) {
+    let sent = [vec!["-2 +1".to_owned()], vec![format!("-2 +1 +{ipv6}")], vec![format!("+{ipv6}")], vec![], vec![]];
+    for ((families, message), sent) in cases.into_iter().zip(sent) {
         let mut world = BgpWorld::start(plan());
         let mut far = world.established(&TestOpen { families, ..TestOpen::default() }).await;
         far.send(&message).await;
-        let status = world.wait("it", |status| status.received.of(MessageType::Update) == 1).await;
+        let status = world.wait("it", |status| status.received.count(MessageType::Update) == 1).await;
         assert_eq!((status.state, status.not_negotiated), (BgpState::Established, 1));
         let words = world.words();
-        assert_eq!(words[1..], told);
+        assert_eq!(words[1..], sent);
     }
 }
 
@@ -473,9 +473,9 @@ async fn statistics_reports_come_at_their_interval_with_the_true_figures() {
     assert_eq!(world.words(), ["up", "+1 +2 +3", "-3"], "zero is never");
     world.statistics.send_replace(Duration::from_secs(30));
     sleep(Duration::from_secs(95)).await;
-    let told = world.take_frames();
-    assert!((3..=4).contains(&told.len()), "{}", told.len());
-    let frame = frames(&told[0]).next().unwrap().unwrap();
+    let sent = world.take_frames();
+    assert!((3..=4).contains(&sent.len()), "{}", sent.len());
+    let frame = frames(&sent[0]).next().unwrap().unwrap();
     let Ok(Message::StatisticsReport(peer, counters)) = Message::parse(&frame) else { panic!("{frame:?}") };
     assert_eq!(peer.asn, ASN);
     let counted: Vec<_> = statistics(counters).map(Result::unwrap).collect();

@@ -179,14 +179,14 @@ impl BgpWorld {
 /// Takes the frames that a follower has not taken yet.
 fn take_frames(station: &mut Follower) -> Vec<Vec<u8>> {
     let mut pieces = VecDeque::new();
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     loop {
         station.take(1 << 20, &mut pieces);
         if pieces.is_empty() {
-            return told;
+            return sent;
         }
         for piece in pieces.drain(..) {
-            told.extend(frames(&piece.bytes).map(|frame| frame.unwrap().bytes().to_vec()));
+            sent.extend(frames(&piece.bytes).map(|frame| frame.unwrap().bytes().to_vec()));
         }
     }
 }

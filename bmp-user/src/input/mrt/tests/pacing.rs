@@ -7,8 +7,9 @@ use tokio::time::{Instant, timeout};
 
 use super::samples::*;
 use crate::{
+    config::Pace,
     feed::{Feed, Selection},
-    input::mrt::{Pace, ReplayState, Replays, run},
+    input::mrt::{ReplayState, Replays, run},
     wire::mrt::samples::record,
 };
 

@@ -61,8 +61,8 @@ fn routes_that_fit_both_readings_get_the_likelier_one() {
     for (subtype, as_withdrawals) in [(1, false), (4, false), (4, true)] {
         let nlri = [0, 0, 0, 1, 24, 10, 0, 1, 0, 0, 0, 1, 24, 10, 0, 2];
         let withdrawn = [&[0, 16], &nlri[..], &[0, 0]].concat();
-        let said = if as_withdrawals { bgp(2, &withdrawn) } else { announce(&nlri) };
-        let stream = translated(&[bgp4mp(7, subtype, &said), bgp4mp(8, subtype, &with_id(3))]);
+        let update = if as_withdrawals { bgp(2, &withdrawn) } else { announce(&nlri) };
+        let stream = translated(&[bgp4mp(7, subtype, &update), bgp4mp(8, subtype, &with_id(3))]);
         assert_eq!(sends_path_ids(&stream), [Family::IPV4_UNICAST]);
         let (ribs, trouble) = fed(&stream);
         assert_eq!((ribs[0].routes, trouble), (if as_withdrawals { 1 } else { 3 }, Trouble::default()));

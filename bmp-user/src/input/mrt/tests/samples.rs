@@ -5,8 +5,9 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    config::Pace,
     feed::{Feed, Follower, Selection},
-    input::mrt::{self, Pace, ReplayJob, ReplayState, ReplayStatus, Replays, Translation, run},
+    input::mrt::{self, ReplayJob, ReplayState, ReplayStatus, Replays, Translation, run},
     wire::{
         bgp,
         bmp::{Message, PeerHeader, PeerUp, frames, samples::bgp},
