@@ -69,13 +69,19 @@ impl Drop for BgpSpeaker {
 pub struct BgpConnection(TcpStream);
 
 impl BgpConnection {
-    /// Connects from `local` once `neighbour` listens.
+    /// Connects from `local`, until `neighbour` sends an OPEN. A daemon that is not ready yet
+    /// accepts the connection and closes it.
     ///
     /// # Panics
-    /// If `neighbour` does not listen within [`PATIENCE`].
+    /// If `neighbour` sends no OPEN within [`PATIENCE`].
     pub fn connect(netns: &Netns, local: Ipv4Addr, neighbour: SocketAddr) -> Self {
         let what = format!("BGP connection from {local} to {neighbour}");
-        Self(until(&what, PATIENCE, || netns.enter(|| connect(local, neighbour)).ok()))
+        Self(until(&what, PATIENCE, || {
+            let stream = netns.enter(|| connect(local, neighbour)).ok()?;
+            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            let mut header = [0; 19];
+            (stream.peek(&mut header).ok()? == 19 && header[18] == bgp::OPEN).then_some(stream)
+        }))
     }
 
     /// Accepts the next connection.
