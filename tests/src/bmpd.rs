@@ -34,6 +34,17 @@ pub fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
+/// Returns the elements of a JSON array.
+///
+/// # Panics
+/// If `value` is no array.
+pub fn array(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(elements) => elements,
+        other => panic!("{other} is not an array"),
+    }
+}
+
 /// How long bmpd may take for an orderly exit: Termination may take 2 s.
 const ORDERLY: Duration = Duration::from_secs(5);
 
@@ -319,6 +330,15 @@ impl Bmpd {
         answer(&mut self.bmpctl(words))
     }
 
+    /// Returns the JSON of the display command `words`.
+    ///
+    /// # Panics
+    /// If bmpctl fails or prints no JSON.
+    pub fn display_json(&self, words: &str) -> Value {
+        let text = self.display(&format!("{words} --json"));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{words} --json did not print JSON ({e}):\n{text}"))
+    }
+
     /// Returns output and exit status of a bmpctl command, which may fail.
     pub fn try_display(&self, words: &str) -> Output {
         self.bmpctl(words).output().expect("bmpctl can be started")
@@ -326,9 +346,12 @@ impl Bmpd {
 
     /// Returns all sessions from `display bmp session --json`.
     pub fn sessions(&self) -> Vec<Value> {
-        let text = self.display("display bmp session --json");
-        serde_json::from_str(&text)
-            .unwrap_or_else(|e| panic!("bmpctl --json did not print a JSON array ({e}):\n{text}"))
+        array(self.display_json("display bmp session"))
+    }
+
+    /// Returns the first entry of `display interface-binding --json`.
+    pub fn first_binding(&self) -> Value {
+        self.display_json("display interface-binding")[0].take()
     }
 
     /// Returns the session to `station`.
@@ -381,13 +404,22 @@ impl Bmpd {
         (output.status.success(), said)
     }
 
-    /// Commits these lines in the view of the session to `station`.
+    /// Commits these lines in the system view. Returns the answer.
     ///
     /// # Panics
     /// If a line is refused.
-    pub fn commit(&self, station: IpAddr, lines: &str) {
-        let (taken, said) = self.typed(&format!("system-view\nbmp\nbmp-session {station}\n{lines}\ncommit\n"));
+    pub fn commit_lines(&self, lines: &str) -> String {
+        let (taken, said) = self.typed(&format!("system-view\n{lines}\ncommit\n"));
         assert!(taken, "{said}");
+        said
+    }
+
+    /// Commits these lines in the view of the session to `station`. Returns the answer.
+    ///
+    /// # Panics
+    /// If a line is refused.
+    pub fn commit(&self, station: IpAddr, lines: &str) -> String {
+        self.commit_lines(&format!("bmp\nbmp-session {station}\n{lines}"))
     }
 
     /// Runs `meanwhile` while bmpd is stopped (SIGSTOP).

@@ -32,6 +32,11 @@ pub const BMPD: (IpAddr, u32) = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 65000)
 /// bmpd's IPv6 address.
 pub const BMPD_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
 
+/// Returns the bgp view with the usual AS number, identifier and port of bmpd, and `lines`.
+pub fn bgp_view(lines: &str) -> String {
+    format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{lines}", BMPD.1)
+}
+
 /// The routes that a daemon announces, and its part in the session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DaemonTable<'a> {

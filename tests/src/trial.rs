@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     bgp::{Ipv4Prefix, prefixes},
     bmp::{self, ReportedPeer},
-    bmpd::{Bmpd, StartOptions},
+    bmpd::{Bmpd, StartOptions, array},
     capture::{CapturedPacket, LinkCapture, PacketDirection},
     feeder::BmpFeeder,
     station::{RecordedConnection, TestStation},
@@ -136,6 +136,15 @@ impl LabTrial {
     /// Connects a local daemon with one peer to the relay.
     pub fn feeder(&self) -> BmpFeeder {
         BmpFeeder::with_peer(&self.topology.router, RELAY, &ReportedPeer::default())
+    }
+
+    /// Returns the JSON of the relay `name`.
+    ///
+    /// # Panics
+    /// If bmpd does not display this relay.
+    pub fn relay(&self, name: &str) -> Value {
+        let relays = array(self.bmpd.display_json("display bmp relay"));
+        relays.into_iter().find(|relay| relay["name"] == name).unwrap_or_else(|| panic!("no relay {name}"))
     }
 
     /// Returns the session's JSON and the packets on `link`, taken while no packet passed. So the

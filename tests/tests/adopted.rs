@@ -276,8 +276,7 @@ fn shutdown_denies_the_daemon_and_removing_the_session_frees_it() {
     wait_for_daemon(&trial);
     let stream = connect(&trial);
     trial.bmpd.wait_up(STATION);
-    let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\ncommit\n"));
-    assert!(taken, "{said}");
+    trial.bmpd.commit_lines(&format!("bmp\nundo bmp-session {STATION}"));
     assert!(is_closed(&stream), "a pinned connection outlived its session");
     // The log line depends on what bmpd sees first: no session, or no pin.
     says_why_it_closed(&trial.bmpd, &format!("session {STATION}"), &stream, "");

@@ -12,7 +12,7 @@ use lab::{
     bmp,
     bmpd::Bmpd,
     capture::{CapturedPacket, LinkCapture},
-    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering},
+    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering, bgp_view},
     rib::{AfiSafi, IPV4, IPV6, StationRib},
     speaker::BgpConnection,
     station::RecordedConnection,
@@ -23,8 +23,7 @@ use lab::{
 
 /// Starts a trial with these peers in the bgp view.
 fn start(bgp: &str, topology: Topology) -> LabTrial {
-    let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
-    TrialPlan { system: &system, ..TrialPlan::default() }.start_on(topology)
+    TrialPlan { system: &bgp_view(bgp), ..TrialPlan::default() }.start_on(topology)
 }
 
 /// Returns the peer with both families in one session.
@@ -88,7 +87,7 @@ fn a_session_needs_the_right_password() {
     let bird = Peering::bird(&trial.topology.station, &table);
     std::thread::sleep(Duration::from_secs(3));
     assert!(!trial.station.connections().pop().unwrap().has(bmp::PEER_UP));
-    let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{}", BMPD.1, with("correct-horse"));
+    let system = bgp_view(&with("correct-horse"));
     trial.bmpd.reload(&TrialPlan { system: &system, ..TrialPlan::default() }.configuration());
     wait_routes(&trial, DAEMON.0, IPV4, &bird.rib(IPV4));
 }
@@ -134,7 +133,7 @@ fn bmpd_never_connects_to_a_listen_only_peer() {
     let configuration = |listen_only: &str| {
         let families = both_families().replacen(&format!(" peer {peer} as-number {asn}\n"), "", 1);
         let bgp = format!(" peer {peer} as-number {asn}\n{listen_only}{families}");
-        let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
+        let system = bgp_view(&bgp);
         TrialPlan { system: &system, ..TrialPlan::default() }.configuration()
     };
     let topology = Topology::new();
@@ -168,7 +167,7 @@ fn an_ipv6_session_needs_the_right_password_too() {
     let frr = Peering::frr(&trial.topology.station, &table);
     wait_routes(&trial, DAEMON.0, IPV4, &frr.rib(IPV4));
     assert!(!StationRib::of(&trial.station.connections()[0]).is_up(DAEMON_V6));
-    let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{}", BMPD.1, peers("correct-horse"));
+    let system = bgp_view(&peers("correct-horse"));
     trial.bmpd.reload(&TrialPlan { system: &system, ..TrialPlan::default() }.configuration());
     let connection = wait_routes(&trial, DAEMON_V6, IPV6, &frr.rib(IPV6));
     // The other peer's session was not touched.
@@ -200,8 +199,7 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     for port in [Some(179), Some(1179), None] {
         trial.bmpd.reload(&configuration(port, ""));
         until("bmpd listens on the new port", PATIENCE, || {
-            let peers: serde_json::Value =
-                serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("JSON");
+            let peers = trial.bmpd.display_json("display bgp peer");
             (peers["listener"]["port"] == serde_json::json!(port)).then_some(())
         });
     }
@@ -271,10 +269,7 @@ fn a_removed_peer_goes_down_with_the_reason_and_other_peers_stay() {
     let table = DaemonTable { ipv4: 10, ipv6: 10, ..DaemonTable::default() };
     let _bird = Peering::bird(&trial.topology.station, &table);
     wait_routes(&trial, DAEMON.0, IPV4, &set(table.ipv4()));
-    let configuration = |bgp: &str| {
-        let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
-        TrialPlan { system: &system, ..TrialPlan::default() }.configuration()
-    };
+    let configuration = |bgp: &str| TrialPlan { system: &bgp_view(bgp), ..TrialPlan::default() }.configuration();
     // A new peer changes nothing for this one.
     trial.bmpd.reload(&configuration(&format!(" peer 10.9.9.9 as-number 65009\n{}", both_families())));
     std::thread::sleep(Duration::from_millis(500));

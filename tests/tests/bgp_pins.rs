@@ -11,7 +11,7 @@ use bmp_ebpf::{ROLE_CONNECT, ROLE_LISTEN};
 use lab::{
     bmp,
     capture::LinkCapture,
-    peering::{BMPD, DAEMON, DaemonTable, Peering},
+    peering::{DAEMON, DaemonTable, Peering, bgp_view},
     sockets::{ForeignSocket, take},
     topology::{BETTER_ROUTE_BY_UP1, LOOPBACK, STATION, STATION_2, Topology, UP1, UP2, UP2_OTHER},
     trial::{LabTrial, TrialPlan, outgoing},
@@ -22,10 +22,7 @@ use serde_json::{Value, json};
 /// Returns the bgp view with one peer, at the station's address. Its best route is by `up1`, the
 /// second by `up2`.
 fn system(peer: &str) -> String {
-    format!(
-        "bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {STATION} as-number {}\n{peer} ipv4-family unicast\n  peer {STATION} enable\n",
-        BMPD.1, DAEMON.1
-    )
+    bgp_view(&format!(" peer {STATION} as-number {}\n{peer} ipv4-family unicast\n  peer {STATION} enable\n", DAEMON.1))
 }
 
 /// Starts BIRD at the station, with bmpd at address `bmpd`.
@@ -55,8 +52,7 @@ impl UplinkCaptures {
 }
 
 fn peer(trial: &LabTrial) -> Value {
-    let peers: Value = serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("it is JSON");
-    peers["peers"][0].clone()
+    trial.bmpd.display_json("display bgp peer")["peers"][0].take()
 }
 
 fn wait_peer(trial: &LabTrial, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -152,7 +148,7 @@ fn a_peer_can_connect_only_to_the_address_of_its_connect_interface() {
     let trial = TrialPlan { system: &system(&restricted), ..TrialPlan::default() }.start();
     let links = UplinkCaptures::new(&trial);
     until("bmpd listens", PATIENCE, || {
-        let peers: Value = serde_json::from_str(&trial.bmpd.display("display bgp peer --json")).expect("it is JSON");
+        let peers = trial.bmpd.display_json("display bgp peer");
         (peers["listener"]["port"] == 179 && peers["listener"]["trouble"].is_null()).then_some(())
     });
     // From the peer's address to another address of bmpd, and from another address to the right

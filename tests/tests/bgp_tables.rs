@@ -9,7 +9,7 @@ use std::{
 use lab::{
     bgp::prefixes,
     gobgp::{GOBGP, Gobgp},
-    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering},
+    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering, bgp_view},
     rib::{AfiSafi, EVPN, IPV4, IPV6, NamedRoutes, PeerRib, RibMirror, VPNV4},
     soak,
     station::TestStation,
@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(120);
 
 /// Starts bmpd with these peers and three sessions. The station of the first is up on return.
 fn start(bgp: &str, topology: Topology) -> LabTrial {
-    let system = format!("bgp {}\n router-id 10.7.0.1\n listen-port 179\n{bgp}", BMPD.1);
+    let system = bgp_view(bgp);
     let sessions = further_sessions(2, "connect-retry 1 1");
     let trial = TrialPlan { system: &system, bmp: &sessions, ..TrialPlan::default() }.start_on(topology);
     trial.bmpd.wait_up(STATION);

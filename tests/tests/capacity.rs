@@ -73,8 +73,7 @@ fn a_session_without_a_slot_is_denied_to_every_process_until_one_is_free() {
     let all_from = |lines: &str| {
         let sessions = ["", " alias s0", " alias s1"]
             .map(|alias| format!("bmp-session {STATION}{alias}\nconnect-interface {lines}\nquit\n"));
-        let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\n{}commit\n", sessions.concat()));
-        assert!(taken, "{said}");
+        trial.bmpd.commit_lines(&format!("bmp\n{}", sessions.concat()));
     };
     up_from(UP1);
     all_from("up2");

@@ -13,9 +13,8 @@ use lab::{
 #[test]
 fn a_commit_moves_the_session_and_is_in_the_file() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
-    let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2 192.0.2.129\ncommit\n");
-    let (taken, said) = trial.bmpd.typed(&lines);
-    assert!(taken && said.contains("is re-established, because connect-interface changed"), "{said}");
+    let said = trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    assert!(said.contains("is re-established, because connect-interface changed"), "{said}");
     assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2_OTHER);
     let file = std::fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
     assert!(file.contains("connect-interface up2 192.0.2.129"), "{file}");

@@ -24,8 +24,7 @@ fn said(trial: &LabTrial, lines: &str) -> Vec<String> {
 
 fn said_of(trial: &LabTrial, lines: &str) -> Vec<String> {
     let began = Instant::now();
-    let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
-    assert!(taken, "{said}");
+    let said = trial.bmpd.commit_lines(lines);
     assert!(began.elapsed() < lab::wait::patience(2 * BOUND), "{:?}: {said}", began.elapsed());
     said.lines().map(str::to_owned).collect()
 }

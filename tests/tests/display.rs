@@ -162,8 +162,7 @@ fn every_configured_session_is_in_the_first_answer() {
 #[test]
 fn the_json_of_one_session_can_be_displayed() {
     let trial = TrialPlan::default().start_up();
-    let one: Value = serde_json::from_str(&trial.bmpd.display("display bmp session 198.51.100.7 --json"))
-        .unwrap_or_else(|e| panic!("{e}"));
+    let one = trial.bmpd.display_json("display bmp session 198.51.100.7");
     assert_eq!((one.as_array().map(Vec::len), &one[0]["station"]), (Some(1), &json!("198.51.100.7")));
 }
 
@@ -246,9 +245,8 @@ fn a_denied_session_may_leave_by_none_and_an_unpinned_one_by_any() {
     for display in ["display bmp session verbose", "display interface-binding"] {
         assert_eq!(row(&trial.bmpd.display(display), "May leave by"), "none", "{display}");
     }
-    let binding: Value =
-        serde_json::from_str(&trial.bmpd.display("display interface-binding --json")).expect("it is JSON");
-    assert_eq!((&binding[0]["any"], &binding[0]["egress"]), (&json!(false), &json!([])));
+    let binding = trial.bmpd.first_binding();
+    assert_eq!((&binding["any"], &binding["egress"]), (&json!(false), &json!([])));
     trial.bmpd.commit(STATION, "connect-interface lo\nshutdown");
     trial.bmpd.wait_down(STATION, "shutdown");
     assert_eq!(row(&trial.bmpd.display("display bmp session verbose"), "May leave by"), "none");
@@ -269,8 +267,7 @@ fn monitor_displays_mark_sessions_that_are_down_and_omit_inactive_ones() {
     assert_eq!(stations(), "198.51.100.7 down");
     trial.bmpd.commit(STATION, "shutdown");
     assert_eq!(stations(), "-");
-    let shown: Value =
-        serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON");
+    let shown = trial.bmpd.display_json("display bgp bmp-monitor all");
     assert_eq!(shown[0]["sessions"], json!([]));
     assert_eq!(row(&trial.bmpd.display("display bmp session verbose"), "Monitored peers"), "none");
     trial.bmpd.commit(STATION, "undo shutdown\nundo connect-interface\nadopt");
@@ -306,11 +303,7 @@ fn a_held_session_is_displayed_as_up_and_held() {
 #[test]
 fn would_change_names_the_interface_that_has_the_address() {
     let trial = TrialPlan::session("connect-interface up2 203.0.113.1").start();
-    let changes = || {
-        let shown: Value =
-            serde_json::from_str(&trial.bmpd.display("display interface-binding --json")).expect("it is JSON");
-        shown[0]["would_change"].to_string()
-    };
+    let changes = || trial.bmpd.first_binding()["would_change"].to_string();
     trial.bmpd.wait_session(STATION, "decided about", |session| session["egress"]["enforcement"] == "kernel");
     assert!(changes().contains("203.0.113.1 taken from lo\""), "{}", changes());
     trial.bmpd.commit(STATION, "connect-interface lo 192.0.2.65");

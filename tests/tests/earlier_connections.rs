@@ -69,10 +69,8 @@ fn a_commit_names_an_earlier_connection() {
     let (topology, _station, earlier) = connected_before();
     let other = TrialPlan { station: STATION_2, ..TrialPlan::session("connect-interface up2") };
     let bmpd = Bmpd::start(&topology.router, &other.configuration());
-    let (taken, said) = bmpd.typed(&format!(
-        "system-view\nbmp\nbmp-session {STATION}\ntcp connect port {STATION_PORT}\nconnect-interface up2\ncommit\n"
-    ));
-    assert!(taken, "{said}");
+    let said = bmpd
+        .commit_lines(&format!("bmp\nbmp-session {STATION}\ntcp connect port {STATION_PORT}\nconnect-interface up2"));
     // Without a terminal, long lines are not wrapped.
     let line = format!("Warning: session {STATION}: {}.", expected(&earlier).1);
     assert!(said.contains(&line), "{line} is not in\n{said}");

@@ -10,7 +10,6 @@ use lab::{
     topology::STATION,
     trial::{RELAY, TrialPlan},
 };
-use serde_json::Value;
 
 const ROUTES: usize = 100;
 
@@ -68,8 +67,8 @@ fn a_file_that_is_not_mrt_is_reported_without_other_effects() {
     let system = format!("mrt-replay table\n file {}\n pace maximum", file.path().display());
     let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_up();
     let replay = lab::wait::until("the replay fails", Duration::from_secs(10), || {
-        let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("JSON");
-        (replays[0]["state"] == "failed").then(|| replays[0].clone())
+        let replay = trial.bmpd.display_json("display mrt-replay")[0].take();
+        (replay["state"] == "failed").then_some(replay)
     });
     assert!(replay["why"].as_str().is_some_and(|why| why.contains(&*file.path().to_string_lossy())), "{replay:#}");
     let mut feeder = trial.feeder();

@@ -20,12 +20,6 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 
 const HELD: &str = "connect-interface up2\nhold-down 600000";
 
-fn binding(bmpd: &Bmpd) -> Value {
-    let shown = bmpd.display("display interface-binding --json");
-    let all: Value = serde_json::from_str(&shown).expect("it is JSON");
-    all[0].clone()
-}
-
 /// Starts a session that is up by `up2`, takes the carrier away, and waits until the session is
 /// held.
 fn held(session: &str) -> LabTrial {
@@ -37,7 +31,7 @@ fn held(session: &str) -> LabTrial {
 }
 
 fn wait_held(bmpd: &Bmpd) -> Value {
-    until("the session is held", PATIENCE, || Some(binding(bmpd)).filter(|binding| binding["state"] == "held"))
+    until("the session is held", PATIENCE, || Some(bmpd.first_binding()).filter(|binding| binding["state"] == "held"))
 }
 
 fn down_at_once(trial: &LabTrial, reason: &str) {
@@ -55,8 +49,7 @@ fn nothing_by_up1(trial: &LabTrial) {
 /// and be down with `reason` at once.
 fn a_commit_takes_it_down(system: &str, session: &str, commit: &str, reason: &str) {
     let trial = TrialPlan { system, ..TrialPlan::session(session) }.start_up();
-    let (taken, said) = trial.bmpd.typed(&format!("system-view\n{commit}\ncommit\n"));
-    assert!(taken, "{said}");
+    trial.bmpd.commit_lines(commit);
     down_at_once(&trial, reason);
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
     assert_eq!(old.end, Some(ConnectionEnd::Fin));
@@ -78,8 +71,7 @@ fn configuring_an_absent_address_takes_the_session_down_at_once() {
 #[test]
 fn an_absent_address_in_the_bmp_view_takes_the_session_down_at_once() {
     let trial = TrialPlan { bmp: " connect-interface 192.0.2.65", ..TrialPlan::session("hold-down 600000") }.start_up();
-    let (taken, said) = trial.bmpd.typed("system-view\nbmp\nconnect-interface 192.0.2.99\ncommit\n");
-    assert!(taken, "{said}");
+    trial.bmpd.commit_lines("bmp\nconnect-interface 192.0.2.99");
     down_at_once(&trial, "address-absent");
 }
 
@@ -100,8 +92,7 @@ fn an_unresolvable_change_takes_a_held_session_down_at_once() {
 #[test]
 fn an_unrelated_change_leaves_the_session_held() {
     let trial = held(HELD);
-    let (taken, said) = trial.bmpd.typed("system-view\ninterface-alias up1 north\nsysname edge2\ncommit\n");
-    assert!(taken, "{said}");
+    trial.bmpd.commit_lines("interface-alias up1 north\nsysname edge2");
     assert_eq!(wait_held(&trial.bmpd)["source"], "192.0.2.65");
     trial.topology.carrier_up("up2");
     trial.routes_arrive(&mut trial.feeder(), 20, 0);
@@ -162,7 +153,7 @@ fn a_shortened_hold_down_ends_at_the_new_time() {
 #[test]
 fn a_held_session_is_displayed_with_reason_and_remaining_time() {
     let trial = held(HELD);
-    let shown = binding(&trial.bmpd);
+    let shown = trial.bmpd.first_binding();
     assert_eq!(
         (shown["held"]["reason"].as_str(), shown["source"].as_str()),
         (Some("interface-down"), Some("192.0.2.65"))
@@ -175,7 +166,8 @@ fn a_held_session_is_displayed_with_reason_and_remaining_time() {
     assert!(text.contains("State               : held") && text.contains("May leave by        : up2"), "{text}");
     assert!(text.contains("unless that is mended (hold-down)"), "{text}");
     trial.topology.carrier_up("up2");
-    let ready =
-        until("the session is ready", PATIENCE, || Some(binding(&trial.bmpd)).filter(|now| now["state"] == "ready"));
+    let ready = until("the session is ready", PATIENCE, || {
+        Some(trial.bmpd.first_binding()).filter(|now| now["state"] == "ready")
+    });
     assert!(ready["held"].is_null(), "{ready:#}");
 }

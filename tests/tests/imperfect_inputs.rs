@@ -14,7 +14,7 @@ use lab::{
     bgp::{self, prefixes},
     bmp::{self, ReportedPeer},
     bmpd::number,
-    peering::BMPD,
+    peering::{BMPD, bgp_view},
     skip::skip,
     speaker::BgpConnection,
     topology::{STATION, Topology},
@@ -69,10 +69,7 @@ fn with_peer() -> LabTrial {
         "link-state-family unicast",
     ];
     let families: String = FAMILIES.iter().map(|family| format!(" {family}\n  peer {PEER} enable\n")).collect();
-    let system = format!(
-        "bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {PEER} as-number 65001\n peer {PEER} listen-only\n{families}",
-        BMPD.1
-    );
+    let system = bgp_view(&format!(" peer {PEER} as-number 65001\n peer {PEER} listen-only\n{families}"));
     let topology = Topology::new();
     topology.station.ip(&format!("addr add {PEER}/32 dev lo"));
     topology.router.ip(&format!("route add {PEER}/32 via 192.0.2.2 dev up1"));
@@ -90,9 +87,7 @@ fn send(trial: &LabTrial, messages: &Path) -> BgpConnection {
 }
 
 fn peer(trial: &LabTrial) -> Value {
-    let shown: Value =
-        serde_json::from_str(&trial.bmpd.display(&format!("display bgp peer {PEER} --json"))).expect("it is JSON");
-    shown["peers"][0].clone()
+    trial.bmpd.display_json(&format!("display bgp peer {PEER}"))["peers"][0].take()
 }
 
 #[test]
@@ -181,8 +176,7 @@ fn a_routers_malformed_updates_are_relayed_unchanged() {
 }
 
 fn replay(trial: &LabTrial) -> Value {
-    let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("it is JSON");
-    replays[0].clone()
+    trial.bmpd.display_json("display mrt-replay")[0].take()
 }
 
 /// Starts a bmpd that replays a file. Returns the finished replay's JSON.
@@ -260,7 +254,7 @@ fn one_update_does_not_outvote_five_and_misunderstood_ones_are_displayed() {
     let line = format!("the first is record 8 at byte {} (unpacked): its routes cannot be told apart", at(8));
     trial.bmpd.wait_for_log("what is not understood", |logged| logged.contains(&line));
     assert_eq!(trial.bmpd.log().iter().filter(|logged| logged.contains("passed on as it came")).count(), 3);
-    let feed: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
+    let feed = trial.bmpd.display_json("display bmp feed");
     assert_eq!(number(&feed["routes"]), 8, "{feed:#}");
     // The plain route, the five, and the malformed ones, which share no message.
     trial.station.wait_connection(0, "all", |c| c.count(bmp::ROUTE_MONITORING) >= 4);

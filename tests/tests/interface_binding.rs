@@ -2,38 +2,29 @@
 //! changes that matter.
 
 use lab::{
-    bmpd::Bmpd,
     sockets::ForeignSocket,
     topology::{STATION, Topology},
     trial::TrialPlan,
 };
-use serde_json::Value;
-
-fn binding(bmpd: &Bmpd) -> Value {
-    let shown = bmpd.display("display interface-binding --json");
-    let all: Value = serde_json::from_str(&shown).expect("it is JSON");
-    all[0].clone()
-}
 
 #[test]
 fn a_strict_rp_filter_causes_a_warning_at_the_commit_and_in_the_display() {
     let topology = Topology::new();
     topology.router.sysctl("net/ipv4/conf/up2/rp_filter", "1");
     let trial = TrialPlan::session("").start_on(topology);
-    let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2\ncommit\n");
-    let (taken, said) = trial.bmpd.typed(&lines);
+    let said = trial.bmpd.commit(STATION, "connect-interface up2");
     let warning = "rp_filter is strict on interface up2";
-    assert!(taken && said.contains(&format!("Warning: {warning}")), "{said}");
+    assert!(said.contains(&format!("Warning: {warning}")), "{said}");
     assert!(trial.bmpd.display("display interface-binding").contains(warning));
-    assert_eq!(binding(&trial.bmpd)["warnings"].as_array().map(Vec::len), Some(1));
+    assert_eq!(trial.bmpd.first_binding()["warnings"].as_array().map(Vec::len), Some(1));
     trial.topology.router.sysctl("net/ipv4/conf/up2/rp_filter", "2");
-    assert_eq!(binding(&trial.bmpd)["warnings"].as_array().map(Vec::len), Some(0));
+    assert_eq!(trial.bmpd.first_binding()["warnings"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]
 fn the_display_has_the_setting_its_resolution_and_relevant_changes() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
-    let ready = binding(&trial.bmpd);
+    let ready = trial.bmpd.first_binding();
     assert_eq!((ready["asked"].as_str(), ready["from"].as_str()), (Some("up2"), Some("session")));
     assert_eq!((ready["source"].as_str(), ready["egress"][0].as_str()), (Some("192.0.2.65"), Some("up2")));
     assert_eq!(
@@ -43,7 +34,7 @@ fn the_display_has_the_setting_its_resolution_and_relevant_changes() {
     assert!(ready["would_change"].to_string().contains("the last route to the station by up2 gone"), "{ready:#}");
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_down(STATION, "interface-down");
-    let down = binding(&trial.bmpd);
+    let down = trial.bmpd.first_binding();
     assert_eq!((down["state"].as_str(), down["source"].as_str()), (Some("interface-down"), None));
     assert!(down["would_change"].to_string().contains("what mends it"), "{down:#}");
 }
@@ -51,11 +42,10 @@ fn the_display_has_the_setting_its_resolution_and_relevant_changes() {
 #[test]
 fn a_route_by_a_forbidden_interface_causes_a_warning_and_is_the_reason() {
     let trial = TrialPlan::session("connect-interface lo").start_up();
-    let lines = format!("system-view\nbmp\nbmp-session {STATION}\negress-interface up2\ncommit\n");
-    let (taken, said) = trial.bmpd.typed(&lines);
+    let said = trial.bmpd.commit(STATION, "egress-interface up2");
     let warning = "the route to its station leaves by up1";
-    assert!(taken && said.contains("Warning: ") && said.contains(warning) && said.contains("next-hop"), "{said}");
-    let shown = binding(&trial.bmpd);
+    assert!(said.contains("Warning: ") && said.contains(warning) && said.contains("next-hop"), "{said}");
+    let shown = trial.bmpd.first_binding();
     assert!(shown["warnings"].to_string().contains(warning), "{shown:#}");
     assert!(
         shown["would_change"].to_string().contains("the best route to the station, where it is not by up2"),
@@ -66,7 +56,7 @@ fn a_route_by_a_forbidden_interface_causes_a_warning_and_is_the_reason() {
     assert!(mend.starts_with("ip route add 198.51.100.7 via GATEWAY dev up2"), "{session:#}");
     trial.topology.router.ip("route add 198.51.100.7 via 192.0.2.66 dev up2");
     trial.bmpd.wait_up(STATION);
-    assert_eq!(binding(&trial.bmpd)["warnings"].as_array().map(Vec::len), Some(0));
+    assert_eq!(trial.bmpd.first_binding()["warnings"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]

@@ -81,8 +81,7 @@ fn two_hundred_and_fifty_six_sessions_come_up_display_fast_and_some_move() {
     assert!(text.contains("Total number of BMP session : 256") && text.contains("up state : 256"), "{text}");
     assert!(best < patience(Duration::from_millis(100)), "display bmp session took {best:?} at best");
 
-    let (taken, said) = bmpd.typed("system-view\nbmp\nconnect-interface 203.0.113.2\ncommit\n");
-    assert!(taken, "{said}");
+    bmpd.commit_lines("bmp\nconnect-interface 203.0.113.2");
     for SessionPlace { station, .. } in places.iter().filter(|place| place.inherits) {
         let old = station.wait_connection(0, "its end", |c| c.end.is_some());
         assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use lab::{
     bgp::prefixes,
     bmp::{self, ReportedPeer},
-    bmpd::number,
+    bmpd::{array, number},
     feeder::BmpFeeder,
     topology::STATION,
     trial::{LabTrial, RELAY, TrialPlan},
@@ -17,7 +17,7 @@ use serde_json::Value;
 const OTHER_RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
 
 fn monitored(trial: &LabTrial) -> Vec<Value> {
-    serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON")
+    array(trial.bmpd.display_json("display bgp bmp-monitor all"))
 }
 
 /// Starts a trial with two daemons that have the same peer. The second one has two routes more.

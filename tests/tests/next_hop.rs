@@ -450,9 +450,7 @@ fn a_commit_warns_where_redirects_are_accepted() {
     for (accepted, warns) in [("1", true), ("0", false)] {
         accept_redirects(&trial.topology.router, accepted);
         let next_hop = if warns { "192.0.2.67" } else { "192.0.2.66" };
-        let lines = format!("system-view\nbmp\nbmp-session {STATION}\nnext-hop {next_hop}\ncommit\n");
-        let (taken, said) = trial.bmpd.typed(&lines);
-        assert!(taken, "{said}");
+        let said = trial.bmpd.commit(STATION, &format!("next-hop {next_hop}"));
         assert_eq!(said.contains("ICMP redirects are accepted on interface up2"), warns, "{said}");
     }
 }

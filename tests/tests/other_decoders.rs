@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
-    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering},
+    peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering, bgp_view},
     pmacct::Pmbmpd,
     relayed::{RelayedDaemon, RelayedKind, TABLE},
     topology::{STATION, STATION_PORT, Topology},
@@ -96,10 +96,7 @@ impl DecodedTrial {
         let collector = Pmbmpd::start(&self.topology.station, (STATION, LATE_PORT));
         let capture = Tshark::start(&self.topology.router, "up1", LATE_PORT);
         let session = format!("bmp-session {STATION} alias late");
-        let commit = |lines: &str| {
-            let (taken, said) = self.bmpd.typed(&format!("system-view\nbmp\n{lines}\ncommit\n"));
-            assert!(taken, "{said}");
-        };
+        let commit = |lines: &str| self.bmpd.commit_lines(&format!("bmp\n{lines}"));
         commit(&format!("{session}\n tcp connect port {LATE_PORT}"));
         let of_peer =
             |message: &&Value| message["bmp_msg_type"] == "route_monitor" && message["peer_ip"] == peer.to_string();
@@ -226,12 +223,11 @@ fn notification(peer_down: &Value) -> (u64, u64) {
 #[test]
 fn messages_about_bgp_peers_agree_with_frrs_own_display() {
     let (peer, asn) = DAEMON;
-    let system = format!(
-        "bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {peer} as-number {asn}\n peer {DAEMON_V6} as-number {asn}\n \
+    let system = bgp_view(&format!(
+        " peer {peer} as-number {asn}\n peer {DAEMON_V6} as-number {asn}\n \
          ipv4-family unicast\n  peer {peer} enable\n ipv6-family unicast\n  peer {DAEMON_V6} enable\n \
-         ipv4-family vpnv4\n  peer {peer} enable\n",
-        BMPD.1
-    );
+         ipv4-family vpnv4\n  peer {peer} enable\n"
+    ));
     let trial = DecodedTrial::start(&system, "statistics-timer 1");
     // As many routes as fit into FRR's messages of 4,096 bytes: tshark reads no longer ones (RFC
     // 8654).
@@ -266,8 +262,7 @@ fn messages_about_bgp_peers_agree_with_frrs_own_display() {
     assert_eq!(trial.wait_logged("peer_down", peer, 2)["reason_type"], 4);
     frr.start_again(None);
     trial.wait_logged("peer_up", peer, 3);
-    let (taken, said) = trial.bmpd.typed(&format!("system-view\nbgp {}\nundo peer {peer} as-number\ncommit\n", BMPD.1));
-    assert!(taken, "{said}");
+    trial.bmpd.commit_lines(&format!("bgp {}\nundo peer {peer} as-number", BMPD.1));
     assert_eq!(trial.wait_logged("peer_down", peer, 3)["reason_type"], 5);
     let end = |message: &Value| message["bmp_msg_type"] == "term";
     trial.bmpd.terminate();

@@ -33,11 +33,6 @@ fn with_few_descriptors<'a>() -> TrialPlan<'a> {
     TrialPlan { options, ..TrialPlan::session("connect-interface up2") }
 }
 
-fn relay(trial: &LabTrial) -> Value {
-    let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
-    relays[0].clone()
-}
-
 #[test]
 fn thousands_of_a_users_connections_leave_descriptors_for_others() {
     let (connections, began) = (soak::times(3_000, 20_000), Instant::now());
@@ -59,7 +54,7 @@ fn thousands_of_a_users_connections_leave_descriptors_for_others() {
         held
     });
     until("the refused connections are counted", PATIENCE, || {
-        let refused = number(&relay(&trial)["refused"]["too-many-connections"]);
+        let refused = number(&trial.relay("lab")["refused"]["too-many-connections"]);
         (refused > connections as u64 * 3 / 4).then_some(())
     });
     assert!(descriptors(trial.bmpd.pid()) < FEW / 2, "{}", descriptors(trial.bmpd.pid()));
@@ -80,13 +75,9 @@ fn thousands_of_a_users_connections_leave_descriptors_for_others() {
 #[test]
 fn a_commit_says_that_a_relay_has_too_few_descriptors() {
     let trial = with_few_descriptors().start_up();
-    let commit = |most: u32| {
-        let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp-relay lab\nmax-connections {most}\ncommit\n"));
-        assert!(taken, "{said}");
-        said
-    };
+    let commit = |most: u32| trial.bmpd.commit_lines(&format!("bmp-relay lab\nmax-connections {most}"));
     let said = commit(5000);
-    let most = number(&relay(&trial)["max_connections"]);
+    let most = number(&trial.relay("lab")["max_connections"]);
     assert!((100..FEW as u64 / 2).contains(&most), "{most}");
     assert!(said.contains(&format!("bmp-relay lab takes {most} connections and not 5000")), "{said}");
     assert!(!commit(100).contains("bmp-relay lab takes"));
@@ -166,8 +157,7 @@ fn ask_for_much(trial: &LabTrial) -> UnixStream {
 #[test]
 fn control_clients_that_read_nothing_take_little_memory_and_are_closed() {
     let (trial, _feeder) = with_a_large_display();
-    let whole: Value =
-        serde_json::from_str(&trial.bmpd.display("display bgp bmp-monitor all --json")).expect("it is JSON");
+    let whole = trial.bmpd.display_json("display bgp bmp-monitor all");
     assert_eq!(whole.as_array().map(Vec::len), Some(1500));
     let (before, open) = (resident(trial.bmpd.pid()), descriptors(trial.bmpd.pid()));
     let idle: Vec<_> = (0..8).map(|_| ask_for_much(&trial)).collect();
@@ -296,7 +286,7 @@ fn escape_sequences_of_a_daemon_reach_neither_log_nor_terminal() {
     let mut odd = BmpFeeder::connect(&trial.topology.router, RELAY);
     odd.send(bmp::initiation(ODD));
     let connection = until("its name is known", PATIENCE, || {
-        let connection = relay(&trial)["connections"][0].clone();
+        let connection = trial.relay("lab")["connections"][0].clone();
         connection["sys_name"].is_string().then_some(connection)
     });
     assert_eq!(connection["sys_name"], ODD, "JSON has the real text");

@@ -28,18 +28,9 @@ const ROUTES: usize = 1000;
 /// How soon a daemon has its peer back when it reconnects after its host vanished.
 const SECONDS: Duration = Duration::from_secs(15);
 
-fn relay(trial: &LabTrial, name: &str) -> Value {
-    let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
-    relays
-        .as_array()
-        .and_then(|relays| relays.iter().find(|relay| relay["name"] == name))
-        .expect("the relay is displayed")
-        .clone()
-}
-
 /// Returns a client's entry in the display of a relay.
 fn shown(trial: &LabTrial, name: &str, client: SocketAddr) -> Value {
-    let connections = relay(trial, name)["connections"].clone();
+    let connections = trial.relay(name)["connections"].clone();
     let all = connections.as_array().expect("a list").iter();
     all.clone().find(|shown| shown["client"] == client.to_string()).cloned().unwrap_or_default()
 }
@@ -171,11 +162,11 @@ fn with_hold_a_client_without_peers_leaves_nothing_behind() {
     let trial = TrialPlan { system: "bmp-relay lab\n hold 600", ..TrialPlan::default() }.start_up();
     let clients: Vec<_> = (0..20).map(|_| BmpFeeder::connect(&trial.topology.router, RELAY)).collect();
     until("all clients are displayed", PATIENCE, || {
-        (relay(&trial, "lab")["connections"].as_array().map(Vec::len) == Some(clients.len())).then_some(())
+        (trial.relay("lab")["connections"].as_array().map(Vec::len) == Some(clients.len())).then_some(())
     });
     drop(clients);
     until("no client is displayed", PATIENCE, || {
-        let shown = relay(&trial, "lab");
+        let shown = trial.relay("lab");
         let none = Value::Array(Vec::new());
         (shown["held"] == none && shown["connections"] == none).then_some(())
     });

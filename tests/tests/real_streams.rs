@@ -97,8 +97,7 @@ fn mrt_files() -> Vec<PathBuf> {
 }
 
 fn replay(trial: &LabTrial) -> Value {
-    let replays: Value = serde_json::from_str(&trial.bmpd.display("display mrt-replay --json")).expect("it is JSON");
-    replays[0].clone()
+    trial.bmpd.display_json("display mrt-replay")[0].take()
 }
 
 /// Returns the prefixes of each peer at the end of a file, as a parser of another project finds
@@ -165,7 +164,7 @@ fn a_replayed_file_reaches_early_and_late_stations_with_all_routes() {
         let expected: BTreeMap<String, usize> =
             expected.into_iter().map(|(peer, routes)| (peer, routes.len())).collect();
         assert_eq!(by_peer, expected, "{name}");
-        let shown: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
+        let shown = trial.bmpd.display_json("display bmp feed");
         assert_eq!(number(&shown["routes"]), count as u64);
         let monitored = trial.bmpd.display("display bgp bmp-monitor all");
         assert!(monitored.contains(" mrt-replay table "), "{monitored}");
@@ -192,14 +191,12 @@ fn a_replay_keeps_its_pace_and_its_loop() {
     assert!(number(&shown["bytes_read"]) < number(&shown["file_bytes"]));
     assert!(number(&shown["records"]) < number(&shown["file_records"]));
 
-    let (taken, said) = trial.bmpd.typed("system-view\nmrt-replay table\npace maximum\nloop\ncommit\n");
-    assert!(taken, "{said}");
+    trial.bmpd.commit_lines("mrt-replay table\npace maximum\nloop");
     until("the third round", LONG, || (number(&replay(&trial)["rounds"]) >= 3).then_some(()));
     assert_eq!((&replay(&trial)["loop"], &replay(&trial)["pace"]), (&true.into(), &"maximum".into()));
     // Between two rounds its peers go down.
     let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
     assert!(connection.count(bmp::PEER_UP) > 1);
-    let (taken, said) = trial.bmpd.typed("system-view\nmrt-replay table\nundo loop\ncommit\n");
-    assert!(taken, "{said}");
+    trial.bmpd.commit_lines("mrt-replay table\nundo loop");
     until("the file is at its end", LONG, || (replay(&trial)["state"] == "done").then_some(()));
 }

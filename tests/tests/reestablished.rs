@@ -170,8 +170,7 @@ fn committing_the_same_value_reconnects_no_session() {
 fn the_bmp_view_reconnects(before: &str, commit: &str, old: IpAddr, new: IpAddr) {
     let mut company = Company::start(before, [""; 2]);
     assert_eq!(company.connected(0, 0).peer.ip(), old);
-    let (taken, said) = company.bmpd.typed(&format!("system-view\nbmp\n{commit}\ncommit\n"));
-    assert!(taken, "{said}");
+    company.bmpd.commit_lines(&format!("bmp\n{commit}"));
     assert_eq!(company.connected(0, 1).peer.ip(), new);
     company.assert_told(0, 0, &company.up1, &company.up2);
     assert_eq!(company.session(0)["established_count"], 2);

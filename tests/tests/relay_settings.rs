@@ -13,7 +13,7 @@ use lab::{
     feeder::BmpFeeder,
     process::answer,
     topology::LOOPBACK,
-    trial::{LabTrial, RELAY, TrialPlan},
+    trial::{RELAY, TrialPlan},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -22,21 +22,6 @@ use serde_json::Value;
 const VANISHED: Duration = Duration::from_secs(120);
 
 const FAR: SocketAddr = SocketAddr::new(LOOPBACK, 5002);
-
-fn commit(trial: &LabTrial, lines: &str) -> String {
-    let (taken, said) = trial.bmpd.typed(&format!("system-view\n{lines}\ncommit\n"));
-    assert!(taken, "{said}");
-    said
-}
-
-fn relay(trial: &LabTrial, name: &str) -> Value {
-    let relays: Value = serde_json::from_str(&trial.bmpd.display("display bmp relay --json")).expect("it is JSON");
-    relays
-        .as_array()
-        .and_then(|relays| relays.iter().find(|relay| relay["name"] == name))
-        .expect("the relay is displayed")
-        .clone()
-}
 
 fn peer(last: u8) -> ReportedPeer {
     ReportedPeer { address: [10, 255, 0, last].into(), ..ReportedPeer::default() }
@@ -51,13 +36,13 @@ fn a_changed_limit_of_connections_takes_effect_at_once() {
     let trial =
         TrialPlan { system: "bmp-relay lab\n max-connections 3 per-source 2", ..TrialPlan::default() }.start_up();
     let limits = || {
-        let relay = relay(&trial, "lab");
+        let relay = trial.relay("lab");
         (number(&relay["max_connections"]), number(&relay["max_connections_per_source"]))
     };
     // A feeder retries if the reset arrives before its connect has returned, so count at least.
     let wait_refused = |least: u64| {
         until("another connection is refused", PATIENCE, || {
-            (number(&relay(&trial, "lab")["refused"]["too-many-connections"]) >= least).then_some(())
+            (number(&trial.relay("lab")["refused"]["too-many-connections"]) >= least).then_some(())
         });
     };
     assert_eq!(limits(), (3, 2));
@@ -66,14 +51,14 @@ fn a_changed_limit_of_connections_takes_effect_at_once() {
     connect().wait_closed();
     wait_refused(1);
     trial.bmpd.wait_for_log("why", |line| line.contains("too-many-connections: its user or host has 2 already"));
-    commit(&trial, "bmp-relay lab\n max-connections 3");
+    trial.bmpd.commit_lines("bmp-relay lab\n max-connections 3");
     assert_eq!(limits(), (3, 3));
     let mut third = connect();
     connect().wait_closed();
     wait_refused(2);
     trial.bmpd.wait_for_log("why", |line| line.contains("too-many-connections: there are 3 already"));
     // Existing connections stay, even above a new limit.
-    commit(&trial, "bmp-relay lab\n max-connections 1");
+    trial.bmpd.commit_lines("bmp-relay lab\n max-connections 1");
     connect().wait_closed();
     for (number, daemon) in daemons.iter_mut().chain([&mut third]).enumerate() {
         let peer = peer(u8::try_from(number).expect("there are few daemons"));
@@ -81,7 +66,7 @@ fn a_changed_limit_of_connections_takes_effect_at_once() {
         daemon.announce(&peer, &prefixes(1), 1);
     }
     trial.station.wait_connection(0, "the routes of all", |c| c.announced() == 3);
-    commit(&trial, "bmp-relay lab\n undo max-connections");
+    trial.bmpd.commit_lines("bmp-relay lab\n undo max-connections");
     assert_eq!(limits(), (256, 32));
 }
 
@@ -96,20 +81,20 @@ fn allow_lets_a_daemon_of_another_host_in_and_undo_closes_it() {
     own.announce(&peer(9), &prefixes(1), 1);
 
     // The far end of the link may connect, and no other host.
-    commit(&trial, "bmp-relay far\n allow 192.0.2.0/26");
+    trial.bmpd.commit_lines("bmp-relay far\n allow 192.0.2.0/26");
     let mut feeder = BmpFeeder::with_peer(elsewhere, FAR, &peer(2));
     feeder.announce(&peer(2), &prefixes(3), 1);
     trial.station.wait_connection(0, "the routes of both", |c| c.announced() == 4);
-    assert_eq!(relay(&trial, "far")["allow"], serde_json::json!(["192.0.2.0/26"]));
-    assert_eq!(relay(&trial, "far")["connections"].as_array().map(Vec::len), Some(2));
+    assert_eq!(trial.relay("far")["allow"], serde_json::json!(["192.0.2.0/26"]));
+    assert_eq!(trial.relay("far")["connections"].as_array().map(Vec::len), Some(2));
 
     // Even with `hold`, peers of a host that is no longer allowed go down.
-    commit(&trial, "bmp-relay far\n hold 600\n undo allow 192.0.2.0/26\n allow 198.51.100.0/24");
+    trial.bmpd.commit_lines("bmp-relay far\n hold 600\n undo allow 192.0.2.0/26\n allow 198.51.100.0/24");
     feeder.wait_closed();
     let connection = trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
     let down = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_DOWN).and_then(ReceivedFrame::peer);
     assert_eq!(down, Some(IpAddr::V4(Ipv4Addr::new(10, 255, 0, 2))));
-    let shown = relay(&trial, "far");
+    let shown = trial.relay("far");
     assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("`allow` does not let")), "{shown:#}");
     own.announce(&peer(9), &prefixes(2)[1..], 1);
     trial.station.wait_connection(0, "what comes from this host", |c| c.announced() == 5);
@@ -130,7 +115,7 @@ fn a_daemon_that_vanishes_with_its_host_is_noticed() {
     answer(elsewhere.command(programs::Program::Nft).arg(rules));
     // TCP asks after 30 s of silence, three times.
     until("Peer Down", VANISHED, || trial.station.connections()[0].has(bmp::PEER_DOWN).then_some(()));
-    let shown = relay(&trial, "far");
+    let shown = trial.relay("far");
     assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("timed out")), "{shown:#}");
 }
 
@@ -143,7 +128,7 @@ fn hold_is_displayed_while_it_runs_and_a_change_takes_effect() {
     trial.station.wait_connection(0, "its routes", |c| c.announced() == 3);
     drop(feeder);
     let held = until("the peer is held", PATIENCE, || {
-        let shown = relay(&trial, "lab");
+        let shown = trial.relay("lab");
         (number(&shown["held_peers"]) == 1).then_some(shown)
     });
     assert_eq!((&held["held"][0]["client"], &held["held"][0]["sys_name"]), (&client.into(), &"feeder".into()));
@@ -155,13 +140,13 @@ fn hold_is_displayed_while_it_runs_and_a_change_takes_effect() {
     assert!(monitored.contains("lab (held)"), "{monitored}");
     assert!(!trial.station.connections()[0].has(bmp::PEER_DOWN));
 
-    commit(&trial, "bmp-relay lab\n hold 3600");
+    trial.bmpd.commit_lines("bmp-relay lab\n hold 3600");
     until("there is more time", PATIENCE, || {
-        (number(&relay(&trial, "lab")["held"][0]["left_seconds"]) > 3000).then_some(())
+        (number(&trial.relay("lab")["held"][0]["left_seconds"]) > 3000).then_some(())
     });
-    commit(&trial, "bmp-relay lab\n undo hold");
+    trial.bmpd.commit_lines("bmp-relay lab\n undo hold");
     trial.station.wait_connection(0, "Peer Down", |c| c.has(bmp::PEER_DOWN));
-    let shown = relay(&trial, "lab");
+    let shown = trial.relay("lab");
     assert_eq!((&shown["held"], number(&shown["held_peers"])), (&Value::Array(Vec::new()), 0));
 }
 
@@ -179,14 +164,14 @@ fn after_hold_absent_peers_go_down_and_unrepeated_routes_are_withdrawn() {
     feeder.announce(&lost, &prefixes(2), 1);
     trial.station.wait_connection(0, "the routes", |c| c.announced() == 7);
     drop(feeder);
-    until("the peers are held", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 3).then_some(()));
+    until("the peers are held", PATIENCE, || (number(&trial.relay("lab")["held_peers"]) == 3).then_some(()));
     let mut feeder = BmpFeeder::with_peer(&trial.topology.router, RELAY, &back);
     feeder.announce(&back, &prefixes(3), 1);
-    until("one peer is back", PATIENCE, || (number(&relay(&trial, "lab")["held_peers"]) == 2).then_some(()));
+    until("one peer is back", PATIENCE, || (number(&trial.relay("lab")["held_peers"]) == 2).then_some(()));
     assert_eq!(trial.station.connections()[0].count(bmp::PEER_DOWN), 0);
 
     // This ends the hold as its time would.
-    commit(&trial, "bmp-relay lab\n hold 0");
+    trial.bmpd.commit_lines("bmp-relay lab\n hold 0");
     let connection = trial.station.wait_connection(0, "Peer Down and withdrawals", |c| {
         c.count(bmp::PEER_DOWN) == 2 && withdrawn(&c.frames).len() == 2
     });
@@ -210,10 +195,10 @@ fn end_of_rib_after_sends_the_missing_end_of_rib() {
         frames.iter().filter_map(ReceivedFrame::update).filter(|update| update.is_end_of_rib).count()
     };
     assert_eq!(ends(&trial.station.connections()[0].frames), 0);
-    commit(&trial, "bmp-relay lab\n end-of-rib-after 1");
+    trial.bmpd.commit_lines("bmp-relay lab\n end-of-rib-after 1");
     let connection = trial.station.wait_connection(0, "End-of-RIB", |c| ends(&c.frames) == 1);
     assert_eq!(connection.frames.last().and_then(ReceivedFrame::peer), Some(ReportedPeer::default().address.into()));
-    let shown = relay(&trial, "lab");
+    let shown = trial.relay("lab");
     assert_eq!(number(&shown["end_of_rib_after_seconds"]), 1);
     let text = trial.bmpd.display("display bmp relay");
     assert!(text.contains("Configured: End-of-RIB after 1 s"), "{text}");
@@ -258,7 +243,7 @@ fn the_displays_have_a_relays_messages_and_the_feeds_contents() {
     feeder.send(bmp::route_monitoring(&ReportedPeer::default(), bmp::PRE_POLICY, &bgp::withdraw(&prefixes(1))));
     feeder.announce(&peer(77), &prefixes(1), 1);
     trial.station.wait_connection(0, "all of it", |c| c.announced() == 8);
-    let shown = relay(&trial, "lab");
+    let shown = trial.relay("lab");
     assert_eq!(
         (&shown["state"], &shown["why"], &shown["last_closed"]),
         (&"listening".into(), &Value::Null, &Value::Null)
@@ -270,7 +255,7 @@ fn the_displays_have_a_relays_messages_and_the_feeds_contents() {
     let totals = (number(&connection["messages"]), number(&connection["bytes"]), number(&connection["unannounced"]));
     assert_eq!(totals, (9, of_peers.iter().map(Vec::len).sum::<usize>() as u64, 1));
 
-    let feed: Value = serde_json::from_str(&trial.bmpd.display("display bmp feed --json")).expect("it is JSON");
+    let feed = trial.bmpd.display_json("display bmp feed");
     let counts = |names: &[&str]| names.iter().map(|name| number(&feed[name])).collect::<Vec<_>>();
     assert_eq!(counts(&["peers", "ribs", "routes", "frames", "unannounced"]), [1, 3, 7, 9, 1]);
     assert_eq!(counts(&["malformed", "malformed_attributes", "as_size", "incomplete", "unknown_family"]), [0; 5]);

@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, VERSION, table};
-use lab::bmpd::{Bmpd, number};
+use lab::bmpd::{Bmpd, array, number};
 use serde_json::Value;
 
 use super::{
@@ -44,8 +44,7 @@ pub(crate) fn shown(
     bmpd: &Bmpd,
     configuration: &ModelConfiguration,
 ) -> Result<BTreeMap<ModelSessionId, DisplayedSession>, String> {
-    let bindings: Vec<Value> = serde_json::from_str(&bmpd.display("display interface-binding --json"))
-        .map_err(|e| format!("display interface-binding --json is not a JSON array: {e}"))?;
+    let bindings = array(bmpd.display_json("display interface-binding"));
     let sessions = bmpd.sessions();
     if sessions.len() != configuration.sessions.len() || bindings.len() != sessions.len() {
         return Err(format!("{} sessions and {} bindings are displayed", sessions.len(), bindings.len()));
